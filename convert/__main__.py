@@ -1,0 +1,83 @@
+"""The command line: `python -m convert`. Thin, so that --help answers at once; the work is in commands.py."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+USAGE = """python -m convert SRC2DST CKPT... [-o OUT] [options]
+       python -m convert inspect CKPT [--json] [--hash]
+       python -m convert diff A B [--json]
+       python -m convert verify FILE [--json]
+       python -m convert routes [--json]"""
+
+EXAMPLES = """examples:
+  python -m convert google2torch Mixer-B_16.npz               -> Mixer-B_16.safetensors
+  python -m convert torch2flax mixer.safetensors --prove      -> mixer.msgpack, both run in float64 and compared
+  python -m convert timm2paddle weights.pth -o out.pdparams --dry-run
+
+The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth .pdparams.
+Exit status: 0 done, 1 differs or refused, 2 wrong usage."""
+
+
+def parser(command: str) -> argparse.ArgumentParser:
+    """The arguments of one command; any word with a 2 in it is a route."""
+    made = argparse.ArgumentParser(
+        prog="python -m convert", usage=USAGE, description="Translate checkpoints between frameworks and dialects.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    made.add_argument(
+        "command", metavar="SRC2DST", help="a route, as in google2torch; or inspect, diff, verify, routes"
+    )
+    if command in ("inspect", "verify"):
+        made.add_argument("file", metavar="CKPT")
+    elif command == "diff":
+        made.add_argument("files", nargs=2, metavar="CKPT")
+    elif command != "routes":
+        _add_route_arguments(made)
+    if command == "inspect":
+        made.add_argument("--hash", action="store_true", help="also the file's sha256, which reads all of it")
+    if command == "diff":
+        made.add_argument("--rtol", type=float, default=0.0, help="relative difference to tolerate (default: none)")
+    made.add_argument("--json", action="store_true", help="machine-readable output")
+    return made
+
+
+def _add_route_arguments(made: argparse.ArgumentParser) -> None:
+    made.add_argument("files", nargs="+", metavar="CKPT", help="checkpoints, or folders of them")
+    made.add_argument("-o", "--out", help="target file; a folder for several sources (default: beside the source)")
+    made.add_argument("--config", metavar="FILE", help="Config fields, JSON or YAML")
+    made.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="one Config field; may be repeated"
+    )
+    made.add_argument("--dtype", help="float64, float32, bfloat16 or float16 (default: as the source)")
+    made.add_argument("--weights", metavar="PART", help="which part of a training checkpoint, e.g. state_dict_ema")
+    made.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    made.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")
+    made.add_argument("--force", action="store_true", help="replace an existing target")
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    words = [word for word in argv if not word.startswith("-")]
+    command = words[0] if words else ""
+    arguments = parser(command).parse_args(argv)
+    from .errors import ConvertError
+
+    try:
+        from . import commands
+
+        return commands.run(arguments)
+    except ConvertError as error:
+        print(f"convert: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        print("convert: interrupted; nothing was left behind", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

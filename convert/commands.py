@@ -1,0 +1,325 @@
+"""What each command does and prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from specs import config as configs
+from specs.layer import count
+
+from .errors import ConvertError, UsageError
+from .kinds import SUFFIX
+from .planning import Constant, Plan, plan
+from .recognise import all_dialects, dialects, known_dialect, normal
+
+
+def run(arguments: Namespace) -> int:
+    known = {"inspect": inspect, "diff": diff, "verify": verify, "routes": routes}
+    return known.get(arguments.command, convert)(arguments)
+
+
+def route(text: str) -> tuple[str, str]:
+    """ "google2torch" -> ("google", "torch"). Raises: UsageError with the nearest route."""
+    halves = [(text[:k], text[k + 1 :]) for k, letter in enumerate(text) if letter == "2"]
+    for src, dst in halves:
+        if src in all_dialects() and dst in all_dialects():
+            return src, dst
+    if not halves:
+        commands = ["inspect", "diff", "verify", "routes", *(f"{name}2torch" for name in all_dialects())]
+        raise UsageError(f"{configs.unknown(text, commands)}: neither a command nor a route (python -m convert routes)")
+    for name in halves[0]:
+        known_dialect(name)
+    raise UsageError(f"no route {text!r} (python -m convert routes)")
+
+
+def convert(arguments: Namespace) -> int:
+    src, dst = route(arguments.command)
+    files = list(_files(arguments.files))
+    if len(files) > 1 and arguments.out and not os.path.isdir(arguments.out):
+        raise UsageError(f"-o {arguments.out}: {len(files)} sources need a folder that exists")
+    results, failures = [], 0
+    for file in files:
+        try:
+            results.append(_convert_one(file, src, dst, arguments))
+        except ConvertError as error:
+            if len(files) == 1:
+                raise
+            failures += 1
+            results.append({"source": file, "error": str(error)})
+            print(f"convert: {error}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(results if len(files) > 1 else results[0], indent=1))
+    elif len(files) > 1:
+        print(f"{len(files) - failures} of {len(files)} converted")
+    return 1 if failures else 0
+
+
+def _convert_one(file: str, src: str, dst: str, arguments: Namespace) -> dict[str, Any]:
+    settings = dict(map(_setting, arguments.set))
+    config_file = read_config(arguments.config, src) if arguments.config else {}
+    with plan(file, src, dst, settings, config_file, arguments.dtype, arguments.weights) as made:
+        out = target(file, made, arguments.out)
+        result: dict[str, Any] = {
+            "source": file, "out": out, "architecture": made.architecture, "variant": made.variant, "src": src,
+            "dst": dst, "config": configs.as_dict(made.config), "tensors": len(made.steps),
+            "parameters": made.parameters, "notes": made.notes(),
+        }  # fmt: skip
+        for note in made.notes():
+            print(f"note: {note}", file=sys.stderr)
+        if arguments.dry_run:
+            result["plan"] = list(_steps(made))
+        else:
+            proofs: list[dict[str, Any]] = []
+            prove = (lambda written: proofs.append(_prove(made, written, arguments))) if arguments.prove else None
+            made.write(out, arguments.force, prove)
+            result["proof"] = proofs[0] if proofs else None
+        if not arguments.json:
+            _tell(made, result, arguments.dry_run)
+    return result
+
+
+def _prove(made: Plan, written: str, arguments: Namespace) -> dict[str, Any]:
+    from parity.prove import prove  # the one place that looks up to the floors above
+
+    return prove(made, written, arguments.weights)
+
+
+def _tell(made: Plan, result: Mapping[str, Any], dry: bool) -> None:
+    what = f"{made.architecture} {made.variant or '(no official variant)'}, {made.parameters:,} parameters"
+    print(f"{made.reader.path} ({made.src}, {made.reader.format}) -> {result['out']} ({made.dst}): {what}")
+    if dry:
+        for line in _folded_steps(made):
+            print(line)
+        print(f"{len(made.steps)} tensors; nothing was written")
+    if proof := result.get("proof"):
+        print(
+            f"proven: {proof['source']} and {proof['target']} in float64 differ by at most {proof['error']:.1e} "
+            f"(at {proof['worst']}, {proof['taps']} taps compared, tolerance {proof['tolerance']:.0e})"
+        )
+
+
+def _steps(made: Plan) -> Iterator[dict[str, Any]]:
+    for tensor, filling in made.steps:
+        constant = isinstance(filling, Constant)
+        sources = [] if constant else [move.source for move in filling]
+        yield {
+            "target": tensor.name,
+            "shape": list(tensor.shape),
+            "dtype": tensor.dtype,
+            "sources": sources,
+            "how": _how(filling),
+        }
+
+
+def _how(filling: Any) -> str:
+    if isinstance(filling, Constant):
+        return f"constant {filling.value}"
+    move = filling[0]
+    if move.copies:
+        return "copy"
+    stacked = f"{len(filling)} stacked, " if len(filling) > 1 else ""
+    sliced = "sliced, " if any(isinstance(s, int) for s in move.select) else ""
+    return f"{stacked}{sliced}axes {' '.join(map(str, move.order))}"
+
+
+def _folded_steps(made: Plan) -> Iterator[str]:
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for step in _steps(made):
+        groups.setdefault((normal(step["target"]), f"{step['shape']} {step['how']}"), []).append(step)
+    for (_, how), steps in groups.items():
+        first = steps[0]
+        times = f"  x{len(steps)}" if len(steps) > 1 else ""
+        source = first["sources"][0] if first["sources"] else "-"
+        more = f" (+{len(first['sources']) - 1})" if len(first["sources"]) > 1 else ""
+        print_shape = how.replace("] ", "]  ", 1)
+        yield f"  {first['target']} <- {source}{more}  {print_shape}{times}"
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set {text}: write KEY=VALUE")
+    return key, configs.parse(value)
+
+
+def read_config(path: str, dialect: str) -> dict[str, Any]:
+    """Config fields from a JSON or YAML file: our own names, or those of a dialect's own configuration files."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConvertError(f"{path}: cannot be read: {error}") from None
+    values = _parse_config(path, text)
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConvertError(f"{path}: holds no mapping of names to values")
+    if "config" in values and "architecture" in values:  # the .json beside a converted file
+        values = values["config"]
+    for reader in _foreign_configs(dialect):
+        if any(key.isupper() for key in values):
+            try:
+                return dict(reader(values))
+            except ValueError as error:
+                raise ConvertError(f"{path}: {error}") from None
+    return {key: configs._tuples(value) for key, value in values.items()}
+
+
+def _parse_config(path: str, text: str) -> Any:
+    if path.endswith(".json"):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConvertError(f"{path}: is no JSON: {error}") from None
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConvertError(f"{path}: is no YAML: {error}") from None
+
+
+def _foreign_configs(dialect: str) -> list[Any]:
+    import specs
+
+    readers = [getattr(specs.get(name), "READERS", {}) for name in all_dialects().get(dialect, [])]
+    return [reader[dialect] for reader in readers if dialect in reader]
+
+
+def target(file: str, made: Plan, out: str | None) -> str:
+    """Where the result goes: -o, or beside the source with the suffix that the target's users expect."""
+    dialect = dialects(made.architecture)[made.dst]
+    stem = os.path.basename(file)
+    for suffix in (".tar", ".pth", os.path.splitext(stem)[1]):
+        stem = stem.removesuffix(suffix)
+    name = stem + (dialect.suffix or SUFFIX[dialect.framework])
+    if out is None:
+        return os.path.join(os.path.dirname(file), name)
+    return os.path.join(out, name) if os.path.isdir(out) else out
+
+
+def _files(given: list[str]) -> Iterator[str]:
+    """Files as they are; of folders, every file that has a checkpoint's suffix."""
+    from .formats import FORMATS
+
+    suffixes = tuple(suffix for entry in FORMATS for suffix in entry.suffixes)
+    for path in given:
+        if not os.path.isdir(path):
+            yield path
+            continue
+        inside = sorted(entry.path for entry in os.scandir(path) if entry.is_file() and entry.name.endswith(suffixes))
+        if not inside:
+            raise ConvertError(f"{path}: this folder holds no checkpoint ({' '.join(suffixes)})")
+        yield from inside
+
+
+def inspect(arguments: Namespace) -> int:
+    about = describe(arguments.file)
+    if arguments.hash:
+        from .manifest import sha256
+
+        about["sha256"] = sha256(arguments.file)
+    if arguments.json:
+        print(json.dumps(about, indent=1))
+        return 0
+    tensors = about.pop("tensors")
+    config, opened = about.pop("config"), about.pop("open")
+    for key, value in about.items():
+        print(f"{key + ':':14}{value if value is not None else 'unknown'}")
+    print(f"{'config:':14}{' '.join(f'{k}={v}' for k, v in config.items())}")
+    if opened:
+        print(f"{'open:':14}{opened}")
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, tensor in tensors.items():
+        groups.setdefault((normal(name), f"{tensor['dtype']} {tensor['shape']}"), []).append(name)
+    print(f"{'tensors:':14}{len(tensors)}")
+    for (_, what), names in groups.items():
+        print(f"  {names[0]}  {what}" + (f"  x{len(names)}" if len(names) > 1 else ""))
+    return 0
+
+
+def describe(path: str) -> dict[str, Any]:
+    """What a file is, as far as it tells; see `inspect --json`."""
+    from .formats import open_checkpoint
+
+    with open_checkpoint(path) as reader:
+        tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
+        size = sum(t.size for t in reader.tensors.values())
+        about: dict[str, Any] = {"format": reader.format, "dialect": None, "architecture": None, "variant": None}
+    about |= {"config": {}, "open": "", "parameters": size}
+    try:
+        with plan(path) as made:
+            about |= {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
+            about |= {
+                "config": configs.as_dict(made.config),
+                "parameters": count(list(made.match.spec.layers(made.config))),
+            }
+    except ConvertError as error:
+        about |= _partly(path, error)
+    about["dtype"] = ", ".join(sorted({t["dtype"] for t in tensors.values()}))
+    return {**about, "tensors": tensors}
+
+
+def _partly(path: str, error: ConvertError) -> dict[str, Any]:
+    """Of a file that makes no whole plan: what it is, and why not."""
+    from .formats import open_checkpoint
+    from .manifest import read as read_hints
+    from .recognise import recognise, sizes
+
+    with open_checkpoint(path) as reader:
+        try:
+            match = recognise(reader, None, read_hints(reader))
+            config = match.spec.infer(sizes(match)) | dict(dialects(match.architecture)[match.dialect].conventions)
+        except (ConvertError, KeyError, IndexError):
+            return {"open": str(error)}
+    return {"dialect": match.dialect, "architecture": match.architecture, "config": config, "open": str(error)}
+
+
+def diff(arguments: Namespace) -> int:
+    from .compare import differences
+
+    found = differences(*arguments.files, rtol=arguments.rtol)
+    if arguments.json:
+        print(json.dumps({"same": not found, "differences": found}, indent=1))
+    else:
+        for entry in found:
+            error = "" if entry["error"] is None else f" by {entry['error']:.2e}"
+            print(
+                f"{entry['tensor']}: {entry['kind']}{error}" + (f" ({entry['detail']})" if entry.get("detail") else "")
+            )
+        print("different" if found else "the same model")
+    return 1 if found else 0
+
+
+def verify(arguments: Namespace) -> int:
+    from .manifest import check
+
+    problems = check(arguments.file)
+    if arguments.json:
+        print(json.dumps({"intact": not problems, "problems": problems}, indent=1))
+    else:
+        print("\n".join([f"{arguments.file}: {'damaged' if problems else 'intact'}", *(f"  - {p}" for p in problems)]))
+    return 1 if problems else 0
+
+
+def routes(arguments: Namespace) -> int:
+    import specs
+
+    table = [
+        {"route": f"{src}2{dst}", "architecture": name}
+        for name in specs.names()
+        for src in dialects(name)
+        for dst in dialects(name)
+        if src != dst
+    ]
+    if arguments.json:
+        print(json.dumps(table, indent=1))
+        return 0
+    for name in specs.names():
+        print(f"{name}: any of these into any other, e.g. {table[0]['route']}")
+        for dialect, entry in dialects(name).items():
+            print(f"  {dialect:12} {entry.framework:7} {entry.suffix or SUFFIX[entry.framework]:13} {entry.about}")
+    return 0

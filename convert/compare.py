@@ -1,0 +1,79 @@
+"""Are two checkpoints the same model? Compared in the hub's layout, whatever their dialects and formats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from specs.config import as_dict
+
+from .formats.base import Tensor
+from .planning import HUB, Constant, Plan, plan
+from .stream import chunks
+
+
+def differences(a: str, b: str, rtol: float = 0.0) -> list[dict[str, Any]]:
+    """What keeps two files from being the same model, in our terms: [{"tensor", "kind", "error", "detail"}].
+
+    Kinds: architecture, config, missing (only in A), unexpected (only in B), shape, dtype (values that only one dtype
+    can hold alike are compared as float64), value (error: largest difference relative to A's largest element).
+    """
+    with plan(a, dst=HUB) as left, plan(b, dst=HUB) as right:
+        if left.architecture != right.architecture:
+            return [_entry("", "architecture", None, f"{left.architecture} and {right.architecture}")]
+        found = _configs(left, right)
+        ours, theirs = ({t.name: (t, filling) for t, filling in side.steps} for side in (left, right))
+        found += [_entry(name, "missing") for name in ours if name not in theirs and not _counts(name)]
+        found += [_entry(name, "unexpected") for name in theirs if name not in ours and not _counts(name)]
+        for name in ours:
+            if name in theirs and not _counts(name):
+                found += _tensors(left, ours[name], right, theirs[name], rtol)
+        return found
+
+
+def _counts(name: str) -> bool:
+    """Batch counters exist in one framework only, and nothing is computed from them."""
+    return name.endswith(".count")
+
+
+def _entry(tensor: str, kind: str, error: float | None = None, detail: str = "") -> dict[str, Any]:
+    return {"tensor": tensor, "kind": kind, "error": error, "detail": detail}
+
+
+def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
+    """Config fields that change what is computed and that shapes do not show."""
+    spec = left.match.spec
+    computing = {name for dialect in spec.DIALECTS.values() for name in dialect.conventions}
+    one, other = as_dict(left.config), as_dict(right.config)
+    return [
+        _entry(name, "config", None, f"{one[name]} and {other[name]}")
+        for name in one
+        if name in computing and name not in ("padding",) and one[name] != other[name]
+    ]
+
+
+def _tensors(left: Plan, ours: Any, right: Plan, theirs: Any, rtol: float) -> list[dict[str, Any]]:
+    import numpy as np
+
+    (tensor, _), (other, _) = ours, theirs
+    if tensor.shape != other.shape:
+        return [_entry(tensor.name, "shape", None, f"{list(tensor.shape)} and {list(other.shape)}")]
+    a, b = (_wide(side, *step) for side, step in ((left, ours), (right, theirs)))
+    if a.size == 0 or np.array_equal(a, b, equal_nan=True):
+        return []
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(a - b)
+    scale = float(np.max(np.abs(a), initial=0.0)) or 1.0
+    error = float(np.max(gap)) / scale
+    at = tuple(int(k) for k in np.unravel_index(int(np.nanargmax(gap)) if not np.isnan(gap).all() else 0, a.shape))
+    if error <= rtol:
+        return []
+    dtypes = "" if tensor.dtype == other.dtype else f", {tensor.dtype} and {other.dtype}"
+    return [_entry(tensor.name, "value", error, f"at {list(at)}: {a[at]:.9g} and {b[at]:.9g}{dtypes}")]
+
+
+def _wide(side: Plan, tensor: Tensor, filling: Any) -> Any:
+    import numpy as np
+
+    assert not isinstance(filling, Constant)
+    wide = Tensor(tensor.name, tensor.shape, "float64" if tensor.dtype != "int64" else "int64")
+    return np.frombuffer(b"".join(chunks(side, (wide, filling))), wide.dtype).reshape(tensor.shape)

@@ -1,0 +1,26 @@
+"""The errors a person who typed a command can act on: no traceback, an exit code, every problem at once."""
+
+from collections.abc import Iterable
+
+
+class ConvertError(Exception):
+    """Bad input. The message names file, place and remedy; `code` is the exit status (1 refused, 2 wrong usage)."""
+
+    code = 1
+
+    def __init__(self, message: str, problems: Iterable[str] = ()):
+        self.problems = list(problems)
+        super().__init__("\n".join([message, *(f"  - {problem}" for problem in self.problems)]))
+
+
+class FormatError(ConvertError):
+    """A file that cannot be read safely: says which file, where in it, what is wrong and what to do."""
+
+    def __init__(self, path: object, problem: str, remedy: str = ""):
+        super().__init__(f"{path}: {problem}" + (f" ({remedy})" if remedy else ""))
+
+
+class UsageError(ConvertError):
+    """The command or call is wrong: an unknown route, an option that does not fit."""
+
+    code = 2

@@ -1,0 +1,153 @@
+"""Checkpoint files: which format a file has is read off its first bytes, never off its name.
+
+    with open_checkpoint("model.npz") as reader:
+        reader.tensors["head/kernel"]       # Tensor(name, shape, dtype)
+        reader.read("head/kernel", 0, 64)   # the first 64 bytes of its payload
+
+Adding a format is a module with `sniff`, a Reader and a Writer, and a row of FORMATS. Only the module that a
+file needs is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from importlib import import_module
+
+from convert.errors import FormatError, UsageError
+from convert.formats.base import File, Reader, Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A file format: the module holds `sniff(head, path)`, and `reader` and `writer` by these names."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    module: str
+    reader: str
+    writer: str
+    head: re.Pattern[bytes]  # what its files can begin with; `sniff` decides
+
+    def load(self, attribute: str) -> type:
+        """The class of this name, importing the module."""
+        found = getattr(import_module(f"{__name__}.{self.module}"), attribute)
+        assert isinstance(found, type)
+        return found
+
+
+def _format(name: str, suffixes: str, module: str, head: bytes) -> Format:
+    stem = name.capitalize()
+    return Format(
+        name, tuple(suffixes.split()), module, f"{stem}Reader", f"{stem}Writer", re.compile(head, re.DOTALL)
+    )
+
+
+_PICKLE = rb"\x80[\x01-\x05]"
+FORMATS = (
+    _format("safetensors", ".safetensors", "safetensors", rb".{8}\{"),
+    _format("npz", ".npz", "npz", rb"PK[\x03\x05][\x04\x06]"),
+    _format("torch", ".pt .pth .ckpt .bin", "torchfile", rb"PK\x03\x04|\x80\x02\x8a\x0a|.{257}ustar"),
+    _format("pdparams", ".pdparams .pd .pdopt", "pdparams", _PICKLE),
+    _format("msgpack", ".msgpack .flax", "msgpack", rb"\x80\Z|[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]"),
+)
+
+HEAD = 512  # bytes looked at: a tar archive says what it is at byte 257
+
+_COMPRESSED = "unpack it first, then convert what was inside"
+FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, what that is, what to do
+    (rb"version https://git-lfs", "is a git-LFS pointer, not the file it stands for", "run: git lfs pull"),
+    (
+        rb"\s*<(!doctype|!--|html|head|\?xml)",
+        "is a web page, not a checkpoint",
+        "download the file behind the page's link",
+    ),
+    (rb"\x1f\x8b|BZh\d|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!", "is a compressed archive", _COMPRESSED),
+    (rb"\x89HDF", "is an HDF5 file", "load it with its own framework and save it with np.savez"),
+    (rb"\x93NUMPY", "is one .npy array without a name", "save it with np.savez(file, name=array)"),
+    (rb"GGUF|ggjt", "is a quantised GGML file", "convert the checkpoint it was made from"),
+    (
+        rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF|\x7fELF",
+        "is a picture, document or program",
+        "give a checkpoint file",
+    ),
+)
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
+    """Open a checkpoint of any format.
+
+    Raises: FormatError, saying what the file is, where it is missing, no checkpoint, damaged or unsafe.
+    """
+    name = os.fspath(path)
+    head = _head(name)
+    for pattern, problem, remedy in FOREIGN:
+        if re.match(pattern, head, re.IGNORECASE):
+            raise FormatError(name, problem, remedy)
+    for entry in FORMATS:
+        if entry.head.match(head) and import_module(f"{__name__}.{entry.module}").sniff(head, name):
+            reader: Reader = entry.load(entry.reader)(name)
+            return reader
+    raise _unknown(name, head)
+
+
+def writer_for(path: str | os.PathLike[str]) -> type[Writer]:
+    """The writer of the format that the suffix names. Raises: UsageError where there is none."""
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    for entry in FORMATS:
+        if suffix in entry.suffixes:
+            return entry.load(entry.writer)
+    known = " ".join(suffix for entry in FORMATS for suffix in entry.suffixes)
+    raise UsageError(f"{os.fspath(path)}: no format has the suffix {suffix!a}: use one of {known}")
+
+
+def _head(path: str) -> bytes:
+    file = File(path)
+    try:
+        if not file.size:
+            raise FormatError(path, "is empty", "download or save it again")
+        return file.read(min(HEAD, file.size), 0)
+    finally:
+        file.close()
+
+
+def _unknown(path: str, head: bytes) -> FormatError:
+    """Why no format recognises this file."""
+    if head.startswith(b"PK"):
+        return _unknown_zip(path)
+    if head[257:262] == b"ustar":
+        return FormatError(path, "is a tar archive", _COMPRESSED)
+    if _is_text(head):
+        what = "JSON" if head.lstrip()[:1] in b"{[" else "text"
+        return FormatError(path, f"is {what}, not a checkpoint", "give the file that holds the weights")
+    suffix = os.path.splitext(path)[1].lower()
+    claims = [entry.name for entry in FORMATS if suffix in entry.suffixes]
+    problem = f"is no {claims[0]} file in spite of its name" if claims else "is of no known format"
+    known = ", ".join(entry.name for entry in FORMATS)
+    return FormatError(
+        path, f"{problem}: it begins with {head[:8]!r}", f"known formats: {known}; or download it again"
+    )
+
+
+def _unknown_zip(path: str) -> FormatError:
+    from convert.formats.zip_directory import ZipDirectory
+
+    file = File(path)
+    try:
+        ZipDirectory(file)
+    except FormatError as error:
+        return error
+    finally:
+        file.close()
+    return FormatError(path, "is a zip that holds no tensors", _COMPRESSED)
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3 or len(head) < HEAD:  # unless the cut went through a character
+            return False
+        text = head[: error.start].decode("utf-8-sig")
+    return all(character.isprintable() or character in "\t\n\r\f" for character in text)

@@ -1,0 +1,210 @@
+"""What every file format offers: names, shapes and dtypes first, then payload bytes, a range at a time.
+
+A `Reader` parses the file's directory without touching its payloads and without importing numpy or a
+framework. A `Writer` is told every tensor before the first byte, so that headers and offsets are final when
+written and the same input gives byte-identical output. Payloads are C-order and little-endian on both sides;
+bfloat16 and float8 travel as bits. Nested containers (flax trees, {"state_dict": {...}}) appear as "/"-joined
+names.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from convert.errors import ConvertError, FormatError
+
+# Bytes per element of every dtype that may travel; anything else (objects, strings, records) is refused.
+ITEMSIZE = {
+    "bool": 1, "uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "uint64": 8,
+    "int64": 8, "float8_e4m3fn": 1, "float8_e5m2": 1, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8,
+    "complex64": 8, "complex128": 16,
+}  # fmt: skip
+
+MAX_TENSORS = 100_000  # names in one file, a second and 90 MB to list: more is an attack or needs shards
+MAX_DEPTH = 64  # nesting of containers
+MAX_NAME = 4096  # characters in one tensor's name
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One array in a file: its name, shape and dtype (a key of ITEMSIZE)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Payload bytes."""
+        return self.size * ITEMSIZE[self.dtype]
+
+    @property
+    def addressable(self) -> bool:
+        """Can numpy and the frameworks make it? They count bytes in 63 bits, over the axes that are not 0."""
+        return math.prod(axis or 1 for axis in self.shape) * ITEMSIZE[self.dtype] < 2**63
+
+
+class Reader(ABC):
+    """One open checkpoint file. Opening it validates the whole directory; errors are `FormatError`."""
+
+    format: str  # "safetensors", "msgpack", "npz", "torch", "pdparams"
+    path: str
+    tensors: dict[str, Tensor]  # in file order
+    metadata: dict[str, str]  # what the format itself stores beside tensors (safetensors only); else empty
+
+    @abstractmethod
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
+        """Payload bytes [start, stop) of one tensor, by pread: C-order, little-endian.
+
+        Raises: FormatError where the file is shorter than it said when opened (truncated meanwhile).
+        """
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Writer(ABC):
+    """Writes one checkpoint file, tensor after tensor in the order announced.
+
+    Args:
+      file: binary, unbuffered, seekable, empty; the caller opens, fsyncs and renames or removes it.
+      tensors: everything the file will hold, in order. Raises ConvertError where the format cannot hold it.
+      metadata: str -> str, kept by formats that can (safetensors); the caller writes a .json beside others.
+    """
+
+    keeps_metadata = False
+
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
+        self.file, self.tensors, self.metadata = file, list(tensors), metadata
+        self.written = 0  # tensors written so far
+        if len({tensor.name for tensor in self.tensors}) < len(self.tensors):
+            raise ConvertError("two tensors of one name cannot go into one file")
+        if len(self.tensors) > MAX_TENSORS:
+            raise ConvertError(f"{len(self.tensors)} tensors are too many for one file: split into shards")
+
+    @abstractmethod
+    def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
+        """The payload of the next tensor, in pieces of any size that add up to tensor.nbytes."""
+
+    def annotate(self, metadata: dict[str, str]) -> None:
+        """Replace the metadata, once the payloads are known: no longer than what the writer was made with."""
+        self.metadata = metadata
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Everything after the last payload (directories, checksums)."""
+
+    def pieces(
+        self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]
+    ) -> Iterator[memoryview]:
+        """The chunks as plain bytes.
+
+        Raises: ConvertError where it is not this tensor's turn or the chunks do not add up.
+        """
+        if self.written >= len(self.tensors) or self.tensors[self.written] != tensor:
+            raise ConvertError(f"{shown(tensor.name)} was not announced as the next tensor to be written")
+        left = tensor.nbytes
+        for chunk in chunks:
+            if size := memoryview(chunk).nbytes:
+                left -= size
+                if left < 0:
+                    break
+                yield memoryview(chunk).cast("B")
+        if left:
+            problem = f"{shown(tensor.name)} has {tensor.nbytes} bytes, its payload {tensor.nbytes - left}"
+            raise ConvertError(problem)
+        self.written += 1
+
+    def complete(self) -> None:
+        """Raises: ConvertError where a tensor that was announced has not been written."""
+        if self.written < len(self.tensors):
+            raise ConvertError(f"{shown(self.tensors[self.written].name)} was announced and never written")
+
+
+def pread(fd: int, size: int, offset: int) -> bytes:
+    """Like os.pread, but all of it: a short read is retried, an early end returns fewer bytes."""
+    data = os.pread(fd, size, offset)
+    while len(data) < size:
+        more = os.pread(fd, size - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def write_all(file: IO[bytes], data: bytes | bytearray | memoryview) -> None:
+    """Like file.write, but all of it: an unbuffered file may take less than it is given."""
+    view = memoryview(data)
+    while view.nbytes:
+        view = view[file.write(view) :]
+
+
+def shown(name: str) -> str:
+    """A name out of a stranger's file, fit for a message: short, on one line, without terminal codes."""
+    return ascii(name if len(name) <= 80 else name[:77] + "...")
+
+
+class File:
+    """An input file, read by position. Regular files only: a pipe or a device could hang or have effects.
+
+    Raises: FormatError where it is missing, not a regular file, unreadable, or shorter than what is asked.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = os.fspath(path)
+        try:
+            self._check(os.stat(self.path).st_mode)
+            self.fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise FormatError(self.path, "there is no such file", "check the path") from None
+        except PermissionError:
+            raise FormatError(self.path, "may not be read by this user", "chmod +r it, or copy it") from None
+        except (OSError, ValueError) as error:
+            raise FormatError(self.path, f"cannot be opened: {error}", "check the path") from None
+        self.size = os.fstat(self.fd).st_size
+        try:
+            self._check(os.fstat(self.fd).st_mode)  # what was opened may not be what was looked at
+        except FormatError:
+            self.close()
+            raise
+
+    def _check(self, mode: int) -> None:
+        if stat.S_ISDIR(mode):
+            raise FormatError(self.path, "is a folder", "give a checkpoint file inside it")
+        if not stat.S_ISREG(mode):
+            raise FormatError(self.path, "is a pipe, socket or device", "give a regular file")
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Exactly `size` bytes from `offset`."""
+        try:
+            data = pread(self.fd, size, offset)
+        except OSError as error:
+            problem = f"cannot be read at byte {offset}: {error}"
+            raise FormatError(self.path, problem, "check the disk") from None
+        if len(data) < size:
+            problem = f"ends at byte {offset + len(data)}, {size - len(data)} bytes too early"
+            raise FormatError(self.path, problem, "it is truncated: copy or download it again")
+        return data
+
+    def close(self) -> None:
+        """Closing twice is harmless."""
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1

@@ -1,0 +1,132 @@
+"""How each framework names and lays out each kind of layer, and how a dialect renames it: tables, read both ways."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from specs.layer import KINDS, Dialect, Layer, Parameter
+
+from .notation import Axes, Path, View, parse_axes, view
+
+# hub            flax               torch                 paddle        ("-": this framework does not keep it)
+TABLE = """
+dense.kernel       kernel: i o      weight: o i           weight: i o
+dense.bias         bias: o          bias: o               bias: o
+conv.kernel        kernel: h w i o  weight: o i h w       weight: o i h w
+conv.bias          bias: o          bias: o               bias: o
+heads.kernel       kernel: h i o    weight: h i o         weight: h i o
+heads.bias         bias: h o        bias: h o             bias: h o
+norm.scale         scale: c         weight: c             weight: c
+norm.bias          bias: c          bias: c               bias: c
+batch_norm.scale   scale: c         weight: c             weight: c
+batch_norm.bias    bias: c          bias: c               bias: c
+batch_norm.mean    mean: c          running_mean: c       _mean: c
+batch_norm.var     var: c           running_var: c        _variance: c
+batch_norm.count   -                num_batches_tracked:  -
+tokens.            : m d            : m d                 : m d
+"""
+
+SUFFIX = {"flax": ".msgpack", "torch": ".safetensors", "paddle": ".pdparams"}
+FRAMEWORKS = tuple(SUFFIX)
+
+
+def _read_table() -> dict[str, dict[str, tuple[str, Axes] | None]]:
+    """{framework: {"dense.kernel": (leaf name, axes)}}."""
+    table: dict[str, dict[str, tuple[str, Axes] | None]] = {framework: {} for framework in FRAMEWORKS}
+    for line in TABLE.strip().splitlines():
+        hub, *columns = re.split(r"\s{2,}", line.strip())
+        for framework, cell in zip(FRAMEWORKS, columns, strict=True):
+            leaf, _, axes = cell.partition(":")
+            table[framework][hub] = None if cell == "-" else (leaf, parse_axes(axes))
+    return table
+
+
+LEAVES = _read_table()
+
+# A port's checkpoint is a dialect without a table: our names, its framework's leaves.
+PORTS = {framework: Dialect(framework, about=f"ports/{framework}") for framework in FRAMEWORKS}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of a dialect's table. `axes` are (ours, theirs), or None where the line renames layers."""
+
+    ours: Path
+    theirs: Path
+    axes: tuple[Axes, Axes] | None
+
+
+@cache
+def rules(table: str) -> tuple[Rule, ...]:
+    """A dialect's table, longest lines first, so that the most specific one applies."""
+    found = []
+    for line in filter(None, map(str.strip, table.splitlines())):
+        ours, theirs = re.split(r"\s{2,}", line)
+        (our_path, our_colon, our_axes), (their_path, _, their_axes) = ours.partition(": "), theirs.partition(": ")
+        axes = (parse_axes(our_axes), parse_axes(their_axes)) if our_colon else None
+        found.append(Rule(Path(our_path), Path(their_path), axes))
+    return tuple(sorted(found, key=lambda rule: -len(rule.ours.text)))
+
+
+def hub_axes(parameter: Parameter) -> Axes:
+    return parse_axes(KINDS[parameter.layer.kind][parameter.leaf])
+
+
+def template(parameter: Parameter, dialect: Dialect, port: bool) -> tuple[Rule, Mapping[str, int]] | None:
+    """The line that places one array: (rule with axes, the numbers in its path), None if the framework drops it.
+
+    Raises: nothing; what no line names keeps our name with the framework's leaf.
+    """
+    leaf = LEAVES[dialect.framework][f"{parameter.layer.kind}.{parameter.leaf}"]
+    if leaf is None:
+        return None
+    for rule in rules(dialect.table):
+        if rule.axes and (found := rule.ours.match(parameter.name)):
+            return rule, found[0]
+    path, ours, numbers = _numbered(parameter.layer.path)
+    for rule in rules(dialect.table):
+        if not rule.axes and (found := rule.ours.match(parameter.layer.path, whole=False)):
+            tail, ours_tail, more = _numbered(found[1], len(found[0]))
+            path, ours, numbers = rule.theirs.text + tail, rule.ours.text + ours_tail, {**found[0], **more}
+            break
+    theirs = _flax_port(path, parameter) if port and dialect.framework == "flax" else path
+    separator = "/" if dialect.framework == "flax" else "."
+    name = separator.join(filter(None, [theirs, leaf[0]]))
+    own = ".".join(filter(None, [ours, parameter.leaf]))
+    return Rule(Path(own), Path(name), (hub_axes(parameter), leaf[1])), numbers
+
+
+def _numbered(path: str, first: int = 0) -> tuple[str, str, dict[str, int]]:
+    """A path with its numbers replaced by holes, twice (theirs and ours), and the numbers."""
+    numbers = {f"n{first + k}": int(m[1]) for k, m in enumerate(re.finditer(r"\.(\d+)(?=\.|$)", path))}
+    names = iter(numbers)
+    text = re.sub(r"\.(\d+)(?=\.|$)", lambda _: ".{" + next(names) + "}", path)
+    return text, text, numbers
+
+
+def _flax_port(path: str, parameter: Parameter) -> str:
+    """linen's spelling: lists of modules join name and number, and each collection is a tree of its own."""
+    joined = re.sub(r"\.(\{|\d)", r"_\1", path).replace(".", "/")
+    return ("params/" if parameter.trained else "batch_stats/") + joined
+
+
+def place(parameter: Parameter, dialect: Dialect, config: Any, port: bool = False) -> View | None:
+    """How a dialect holds one array; None where its framework keeps no such thing."""
+    found = template(parameter, dialect, port)
+    if found is None:
+        return None
+    rule, numbers = found
+    assert rule.axes is not None
+    sizes = {**dict.fromkeys(("1",), 1), **parameter.layer.sizes}
+    return view(*(rule.axes[0], rule.theirs, rule.axes[1]), sizes, numbers, config)
+
+
+def extra(layer: Layer, dialect: Dialect) -> list[tuple[str, tuple[int, ...]]]:
+    """(name, shape) of the arrays of a layer that only the dialect's files hold."""
+    plain = Dialect(dialect.framework)
+    views = [place(parameter, plain, None) for parameter in layer.parameters()]
+    return [(v.names[()], v.shape) for v in views if v is not None]

@@ -1,0 +1,323 @@
+"""A conversion, proven complete from names and shapes before any payload is read.
+
+plan = convert.plan("weights.npz", src="google", dst="torch")
+plan.write("mixer.safetensors")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import specs
+from specs import config as configs
+from specs.layer import Parameter, count, parameters
+
+from . import report
+from .errors import ConvertError, UsageError
+from .formats import open_checkpoint
+from .formats.base import Reader, Tensor
+from .kinds import FRAMEWORKS, extra, hub_axes, place
+from .manifest import read as read_hints
+from .notation import Move, View, moves
+from .recognise import Match, dialects, known_dialect, normal, recognise, sizes, spellings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+HUB = "hub"  # the spec's own names and layout, as a target: what `diff` compares in
+FLOATS = ("float64", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A target array that the source does not hold and that no arithmetic depends on."""
+
+    value: int
+
+
+Step = tuple[Tensor, list[Move] | Constant]  # a target tensor and what fills it
+
+
+@dataclass
+class Plan:
+    """Everything a conversion will do. Made by `plan`; a context manager that closes the source file."""
+
+    reader: Reader
+    match: Match
+    dst: str
+    config: Any
+    steps: list[Step]
+    sources: dict[str, Tensor]
+    carried: dict[str, str]  # arrays that only the source's framework keeps: our name -> tensor in the file
+    assumed: dict[str, Any]  # Config fields that nothing determined
+    carried_before: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def architecture(self) -> str:
+        return self.match.architecture
+
+    @property
+    def src(self) -> str:
+        return self.match.dialect
+
+    @property
+    def variant(self) -> str | None:
+        return variant_of(self.architecture, self.config)
+
+    @property
+    def parameters(self) -> int:
+        return count(list(self.match.spec.layers(self.config)))
+
+    def notes(self) -> list[str]:
+        """What the user should know and need not act on."""
+        found = []
+        if self.match.prefix:
+            others = sorted({name.split("/")[0] for name in self.match.aside if "/" in name})
+            besides = f"; set aside: {', '.join(others)}" if others else ""
+            found.append(f"took the weights under {self.match.prefix!r}{besides}")
+        if self.assumed:
+            fields = ", ".join(f"{name}={value}" for name, value in self.assumed.items())
+            found.append(f"the file does not say, so assumed: {fields}")
+        if self.dst != HUB:
+            fixed = dialects(self.architecture)[self.dst].conventions
+            for name, value in fixed.items():
+                if getattr(self.config, name) != value and not (name == "padding" and self._tiles()):
+                    found.append(
+                        f"{self.dst}'s own code computes {name}={value}; these weights mean {name}="
+                        f"{getattr(self.config, name)}: its outputs will differ"
+                    )
+        return found
+
+    def _tiles(self) -> bool:
+        return getattr(self.config, "image", None) is None
+
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(name, numpy array) of every target tensor, one at a time; bfloat16 and float8 widened to float32."""
+        from .stream import arrays
+
+        return arrays(self)
+
+    def write(self, out: str | os.PathLike[str], force: bool = False, prove: Any = None) -> dict[str, Any]:
+        """Write the target file atomically; returns what was written. See stream.write."""
+        from .stream import write
+
+        return write(self, os.fspath(out), force, prove)
+
+    def close(self) -> None:
+        self.reader.close()
+
+    def __enter__(self) -> Plan:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def plan(
+    path: str | os.PathLike[str],
+    src: str | None = None,
+    dst: str = HUB,
+    settings: Mapping[str, Any] | None = None,
+    config_file: Mapping[str, Any] | None = None,
+    dtype: str | None = None,
+    weights: str | None = None,
+) -> Plan:
+    """Plan a conversion.
+
+    Args:
+      path: source checkpoint, any format.
+      src: its dialect; None recognises it.
+      dst: target dialect.
+      settings: Config fields set by the user, above everything the file says.
+      config_file: Config fields of a file, above what is assumed.
+      dtype: dtype of the target's floating-point tensors; None keeps the source's.
+      weights: which nesting of a training checkpoint to take, e.g. "state_dict_ema".
+    Raises: ConvertError that lists every missing, unexpected and mis-shaped tensor; UsageError for open Config fields.
+    """
+    if dtype is not None and dtype not in FLOATS:
+        raise UsageError(f"no dtype {dtype!r}: one of {', '.join(FLOATS)}")
+    for name in (src, dst if dst != HUB else None):
+        if name is not None:
+            known_dialect(name)
+    reader = open_checkpoint(path)
+    try:
+        hints = read_hints(reader)
+        match = recognise(reader, src, hints, weights)
+        if dst != HUB and dst not in dialects(match.architecture):
+            having = ", ".join(dialects(match.architecture))
+            raise UsageError(f"{reader.path}: {match.architecture} has no dialect {dst!r}: one of {having}")
+        config, assumed = _configure(match, hints, dict(config_file or {}), dict(settings or {}))
+        made = Plan(reader, match, dst, config, [], {}, {}, assumed, hints.get("carried", {}))
+        _lay_out(made, dtype)
+        return made
+    except BaseException:
+        reader.close()
+        raise
+
+
+def _configure(
+    match: Match, hints: Mapping[str, Any], from_file: dict[str, Any], settings: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """(Config, fields that were assumed): shapes first, then the user, metadata, conventions, the matching variant."""
+    spec = match.spec
+    ours = hints.get("config", {}) if hints.get("architecture") == match.architecture else {}
+    conventions = dict(dialects(match.architecture)[match.dialect].conventions)
+    try:
+        held = spec.infer(sizes(match))
+    except (KeyError, IndexError) as error:
+        held = _only_told(match, error, {**ours, **from_file, **settings})
+    asked = {**from_file, **settings}
+    told = {**conventions, **held, **ours, **asked}
+    told = {**_from_variant(match, told), **told}
+    try:
+        config = configs.build(spec.Config, told)
+    except ValueError as error:
+        raise UsageError(f"{match.architecture}: {error}", _how_to_set(str(error))) from None
+    _refuse_clash(spec, config, asked, held)
+    sure = set(told) | _immaterial(spec)
+    return config, {k: v for k, v in configs.as_dict(config).items() if k not in sure and v not in (None, 0, 0.0)}
+
+
+def _refuse_clash(spec: Any, config: Any, asked: dict[str, Any], held: dict[str, Any]) -> None:
+    """Raises: UsageError where the user's configuration is of other arrays than the file's."""
+    differing = {k: held[k] for k in asked if k in held and configs._tuples(asked[k]) != configs._tuples(held[k])}
+    if not differing:
+        return
+    with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
+        if _shapes(spec, replace(config, **{k: configs._tuples(v) for k, v in held.items()})) == _shapes(spec, config):
+            return
+    clashes = [f"{k}={asked[k]!r} was asked for, the file holds {k}={value!r}" for k, value in differing.items()]
+    raise UsageError("the configuration does not fit the file", clashes)
+
+
+def _immaterial(spec: Any) -> set[str]:
+    """Config fields that no dialect fixes: they shape training, or follow from the arrays."""
+    fixed = {name for dialect in spec.DIALECTS.values() for name in dialect.conventions}
+    return {f for f in spec.Config.__dataclass_fields__ if f not in fixed}
+
+
+def _only_told(match: Match, error: Exception, told: dict[str, Any]) -> dict[str, Any]:
+    """Where an array that `infer` needs is missing: what the user or metadata told, if that is a whole Config."""
+    try:
+        configs.build(match.spec.Config, told)
+        return {}
+    except ValueError:
+        name = error.args[0] if error.args else error
+        problem = f"missing {name} (in our terms), from which the configuration would follow"
+        spelt = spellings(match.architecture, match.dialect)
+        unknown = [n for n in match.tensors if normal(n) not in spelt]
+        raise ConvertError(
+            f"no complete {match.dialect} checkpoint of {match.architecture}", [problem, *report.unexpected(unknown)]
+        ) from None
+
+
+def _how_to_set(error: str) -> list[str]:
+    return ["set it with --set NAME=VALUE or in a --config FILE"] if "is open" in error else []
+
+
+def _from_variant(match: Match, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of the official variant that has these very arrays: what only its name would tell."""
+    spec = match.spec
+    for variant in spec.VARIANTS.values():
+        try:
+            candidate = replace(variant, **{k: configs._tuples(v) for k, v in told.items()})
+            same_arrays = replace(variant, classes=candidate.classes, **_input(variant, candidate))
+            if _shapes(spec, candidate) == _shapes(spec, same_arrays):
+                return {k: v for k, v in configs.as_dict(variant).items() if k not in told and v is not None}
+        except (ValueError, TypeError):
+            continue
+    return {}
+
+
+def _input(variant: Any, candidate: Any) -> dict[str, Any]:
+    """Input channels may differ within a variant, as classes may."""
+    return {"channels": candidate.channels} if hasattr(variant, "channels") else {}
+
+
+def _shapes(spec: Any, config: Any) -> dict[str, tuple[int, ...]]:
+    return {p.name: p.shape for p in parameters(list(spec.layers(config)))}
+
+
+def variant_of(architecture: str, config: Any) -> str | None:
+    """The name of the official variant with these arrays, classes and input channels aside."""
+    spec = specs.get(architecture)
+    own = None
+    for name, variant in spec.VARIANTS.items():
+        other = replace(variant, classes=config.classes, **_input(variant, config))
+        own = own or _shapes(spec, config)
+        if _shapes(spec, other) == own:
+            return str(name)
+    return None
+
+
+def _lay_out(made: Plan, dtype: str | None) -> None:
+    """Fill in the steps. Raises: ConvertError that lists every tensor that does not fit."""
+    tables, match = dialects(made.architecture), made.match
+    problems = Problems(match)
+    for parameter in parameters(list(match.spec.layers(made.config))):
+        source = place(parameter, tables[match.dialect], made.config, match.dialect in FRAMEWORKS)
+        target = _target(parameter, made)
+        if source is not None and not problems.check(source):
+            continue
+        if source is not None and target is not None:
+            for name, shape, parts in moves(source, target):
+                held = match.tensors[parts[0].source]
+                made.steps.append((Tensor(name, shape, _dtype(held, parameter, dtype)), parts))
+        elif source is not None:
+            made.carried[parameter.name] = source.names[()]
+        elif target is not None:
+            value = made.carried_before.get(parameter.name, 0)
+            made.steps.append((Tensor(target.names[()], (), "int64"), Constant(value if isinstance(value, int) else 0)))
+    for layer in tables[match.dialect].extras:
+        problems.used.update(name for name, _ in extra(layer, tables[match.dialect]))
+    problems.raise_if_any(made.reader.path)
+    if made.dst != HUB:
+        for layer in tables[made.dst].extras:
+            for name, shape in extra(layer, tables[made.dst]):
+                made.steps.append((Tensor(name, shape, made.steps[0][0].dtype), Constant(0)))
+    made.sources = dict(match.tensors)
+
+
+def _target(parameter: Parameter, made: Plan) -> View | None:
+    if made.dst == HUB:
+        axes = hub_axes(parameter)
+        return View(axes, {(): parameter.name}, (), axes, parameter.layer.sizes)
+    return place(parameter, dialects(made.architecture)[made.dst], made.config, made.dst in FRAMEWORKS)
+
+
+def _dtype(held: Tensor, parameter: Parameter, wanted: str | None) -> str:
+    """A target's dtype. Paddle stores bfloat16 as uint16 and does not say so; only counts are integers."""
+    own = "bfloat16" if held.dtype == "uint16" else held.dtype
+    return own if wanted is None or parameter.leaf == "count" else wanted
+
+
+class Problems:
+    """Collects everything that does not fit between a plan and a file."""
+
+    def __init__(self, match: Match):
+        self.match, self.used = match, set[str]()
+        self.missing: list[str] = []
+        self.misfits: list[str] = []
+
+    def check(self, source: View) -> bool:
+        """Whether the file holds what one array needs, in its shape."""
+        self.used.update(source.names.values())
+        held = {name: self.match.tensors.get(name) for name in source.names.values()}
+        self.missing += [name for name, tensor in held.items() if tensor is None]
+        for name, tensor in held.items():
+            if tensor is not None and tensor.shape != source.shape:
+                self.misfits.append(f"{name} has shape {list(tensor.shape)}, expected {list(source.shape)}")
+            elif tensor is not None and not tensor.dtype.startswith(("float", "bfloat", "uint16", "int64", "int32")):
+                self.misfits.append(f"{name} has dtype {tensor.dtype}: weights are floating-point")
+        return all(tensor is not None and tensor.shape == source.shape for tensor in held.values())
+
+    def raise_if_any(self, path: str) -> None:
+        unused = [name for name in self.match.tensors if name not in self.used]
+        found = [*report.missing(self.missing, unused), *report.shapes(self.misfits), *report.unexpected(unused)]
+        if found:
+            m = self.match
+            raise ConvertError(f"{path}: does not hold the {m.dialect} arrays of this {m.architecture}", found)

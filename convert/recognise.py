@@ -1,0 +1,254 @@
+"""What a checkpoint is, read off its names: which part holds the model, which architecture, in whose dialect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import specs
+from specs.layer import KINDS, Dialect, Sizes, parameters
+
+from .errors import ConvertError, UsageError
+from .formats.base import Reader, Tensor
+from .kinds import FRAMEWORKS, PORTS, extra, hub_axes, template
+from .notation import Axes, Path
+
+# Where training scripts nest a model's weights, best guess first. The part taken is always reported.
+WRAPPERS = ("", "params", "state_dict", "model", "0", "0/params", "params/params", "target", "opt/target",
+            "optimizer/target", "model_state_dict", "net", "module", "state", "state_dict_ema", "model_ema", "ema",
+            "ema_params")  # fmt: skip
+PREFIXES = ("", "module.", "_orig_mod.", "model.", "module.model.")  # what wrapping a torch module adds to names
+TRAINING = {"opt_state", "opt", "optimizer", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra"}
+
+
+@dataclass(frozen=True)
+class Match:
+    """A reading of a file: under `prefix` lies a model of `architecture`, named as in `dialect`.
+
+    Args:
+      tensors: inner name -> tensor in the file.
+      aside: tensors of the training state beside the model.
+      score: share of the names that fit.
+    """
+
+    architecture: str
+    dialect: str
+    prefix: str
+    tensors: Mapping[str, Tensor]
+    aside: tuple[str, ...]
+    score: float
+
+    @property
+    def spec(self) -> Any:
+        return specs.get(self.architecture)
+
+
+def dialects(architecture: str) -> dict[str, Dialect]:
+    """Every dialect of an architecture: the ports' own, then the foreign ones."""
+    return {**PORTS, **specs.get(architecture).DIALECTS}
+
+
+def all_dialects() -> dict[str, list[str]]:
+    """{dialect: architectures that have it}."""
+    found: dict[str, list[str]] = {}
+    for architecture in specs.names():
+        for name in dialects(architecture):
+            found.setdefault(name, []).append(architecture)
+    return found
+
+
+def known_dialect(name: str) -> str:
+    """The name. Raises: UsageError with the nearest one."""
+    from specs.config import unknown
+
+    if name not in all_dialects():
+        raise UsageError(f"{unknown(name, all_dialects())} (dialects: {', '.join(all_dialects())})")
+    return name
+
+
+def recognise(reader: Reader, dialect: str | None, hints: Mapping[str, Any], weights: str | None = None) -> Match:
+    """The best reading of a file.
+
+    Args:
+      dialect: restrict to it; None tries all.
+      hints: "architecture" and "dialect" out of our own metadata.
+      weights: the nesting that holds the model, e.g. "state_dict_ema", where the user says so.
+    Raises: ConvertError where nothing fits, or two readings fit alike.
+    """
+    refuse_known_misfits(reader)
+    readings = list(_readings(reader, dialect, weights))
+    best = max((reading.score for reading in readings), default=0.0)
+    if best < 0.5:
+        raise ConvertError(_nothing_fits(reader, dialect, weights))
+    best_first = [r for r in readings if r.score == best]
+    for fits in (
+        lambda r: (r.architecture, r.dialect) == (hints.get("architecture"), hints.get("dialect")),
+        lambda r: _framework(r) == _USUAL.get(reader.format),
+    ):
+        best_first = [r for r in best_first if fits(r)] or best_first
+    if len({(r.architecture, r.dialect) for r in best_first}) > 1:
+        names = ", ".join(sorted({r.dialect for r in best_first}))
+        raise UsageError(f"{reader.path}: reads alike as {names}: say which it is, as in {best_first[0].dialect}2torch")
+    return best_first[0]  # the first nesting in the order of WRAPPERS
+
+
+_USUAL = {"msgpack": "flax", "npz": "flax", "torch": "torch", "safetensors": "torch", "pdparams": "paddle"}
+
+
+def _framework(match: Match) -> str:
+    return dialects(match.architecture)[match.dialect].framework
+
+
+def _readings(reader: Reader, dialect: str | None, weights: str | None) -> Iterable[Match]:
+    for part in [weights] if weights is not None else WRAPPERS:
+        inner = {name[len(part) + 1 :]: t for name, t in reader.tensors.items() if name.startswith(f"{part}/")}
+        for prefix, tensors in _unprefixed(inner if part else dict(reader.tensors)):
+            kept = {name: t for name, t in tensors.items() if name.split("/")[0] not in TRAINING}
+            held = {t.name for t in kept.values()}
+            aside = tuple(name for name in reader.tensors if name not in held)
+            shapes = {normal(name) for name in kept}
+            for architecture, name in _candidates(dialect) if shapes else ():
+                score = len(shapes & spellings(architecture, name)) / len(shapes)
+                if score:
+                    yield Match(architecture, name, "/".join(filter(None, [part, prefix])), kept, aside, score)
+
+
+def _unprefixed(tensors: Mapping[str, Tensor]) -> Iterable[tuple[str, dict[str, Tensor]]]:
+    for prefix in PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            yield prefix, {name[len(prefix) :]: tensor for name, tensor in tensors.items()}
+
+
+def _candidates(dialect: str | None) -> Iterable[tuple[str, str]]:
+    for architecture in specs.names():
+        for name in dialects(architecture):
+            if dialect in (None, name):
+                yield architecture, name
+
+
+def refuse_known_misfits(reader: Reader) -> None:
+    """Raises: ConvertError for families of files that look like a known one and are not."""
+    for architecture in specs.names():
+        for fragments, reason in getattr(specs.get(architecture), "REFUSED", ()):
+            if all(any(fragment in name for name in reader.tensors) for fragment in fragments):
+                raise ConvertError(f"{reader.path}: {reason}")
+
+
+def _nothing_fits(reader: Reader, dialect: str | None, weights: str | None) -> str:
+    names = list(reader.tensors)[:3]
+    if weights is not None:
+        tops = sorted({name.split("/")[0] for name in reader.tensors if "/" in name})
+        return f"{reader.path}: nothing known lies under {weights!r} (it holds {', '.join(tops) or 'no nesting'})"
+    others = [r for r in _readings(reader, None, None) if r.score >= 0.5] if dialect else []
+    if others:
+        best = max(others, key=lambda r: r.score)
+        found = f"{best.dialect} ({best.architecture}): {best.dialect}2..."
+        return f"{reader.path}: holds no {dialect} names, but those of {found}"
+    what = f"no {dialect} checkpoint" if dialect else "no architecture known here (python -m ports lists them)"
+    return f"{reader.path}: {what}; its first names are {', '.join(names) or 'none at all'}"
+
+
+def normal(name: str) -> str:
+    """Numbers aside: "blocks.3.norm1.weight" -> "blocks.#.norm#.weight"."""
+    return re.sub(r"\d+", "#", name)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One kind of array in a dialect, for any numbers: what `template` says, stripped of an example's numbers."""
+
+    ours: Path
+    theirs: Path
+    axes: tuple[Axes, Axes]
+    hub: tuple[str, ...]  # the kind's own axes
+
+
+@cache
+def lines(architecture: str, dialect: str) -> dict[str, list[Line]]:
+    """{normal(their name): lines}, learnt from the layers of every variant and tiny twin."""
+    spec, table = specs.get(architecture), dialects(architecture)[dialect]
+    found: dict[tuple[str, str], Line] = {}
+    for config in [*spec.TINY.values(), *spec.VARIANTS.values()]:
+        for parameter in _each_kind(architecture, config):
+            placed = template(parameter, table, dialect in FRAMEWORKS)
+            if placed and placed[0].axes:
+                line = placed[0]
+                hub = tuple(KINDS[parameter.layer.kind][parameter.leaf].split())
+                found[line.ours.text, line.theirs.text] = Line(line.ours, line.theirs, placed[0].axes, hub)
+    index: dict[str, list[Line]] = {}
+    for line in found.values():
+        index.setdefault(normal(Path.HOLE.sub("0", line.theirs.text)), []).append(line)
+    return index
+
+
+@cache
+def _each_kind(architecture: str, config: Any) -> list[Any]:
+    """One parameter for each name, numbers aside."""
+    unique = {
+        re.sub(r"(?<=\.)\d+(?=\.|$)", "#", p.name): p for p in parameters(list(specs.get(architecture).layers(config)))
+    }
+    return list(unique.values())
+
+
+@cache
+def spellings(architecture: str, dialect: str) -> frozenset[str]:
+    """Every name that a dialect's file may hold, numbers aside."""
+    table = dialects(architecture)[dialect]
+    return frozenset(lines(architecture, dialect)) | {
+        normal(n) for layer in table.extras for n, _ in extra(layer, table)
+    }
+
+
+def sizes(match: Match) -> Sizes:
+    """Sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
+    read = [
+        (line, numbers[0], tensor.shape)
+        for name, tensor in match.tensors.items()
+        for line in lines(match.architecture, match.dialect).get(normal(name), ())
+        if (numbers := line.theirs.match(name)) and len(line.axes[1]) == len(tensor.shape)
+    ]
+    positions: dict[str, set[int]] = {}
+    for _, numbers, _ in read:
+        for word, number in numbers.items():
+            if "[" in word:
+                positions.setdefault(word, set()).add(number)
+    ranks = {word: sorted(found) for word, found in positions.items()}
+    axes: dict[str, dict[str, int]] = {}
+    for line, numbers, shape in read:
+        own = {w: n for w, n in numbers.items() if "[" not in w}
+        own |= {w[w.index("[") + 1 : -1]: ranks[w].index(n) for w, n in numbers.items() if "[" in w}
+        name = line.ours.fill(own)
+        known = axes.setdefault(name, {})
+        for axis in {axis for group in line.axes[0] for axis in group} & own.keys():
+            known[axis] = max(known.get(axis, 0), own[axis] + 1)  # stacked: as many as there are names
+        known.update(_lengths(line, shape, known))
+    return Sizes(axes, {word.partition("[")[0]: found for word, found in ranks.items()})
+
+
+def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> dict[str, int]:
+    """Lengths of one array's axes: those that stand alone, and of compositions that both sides share."""
+    groups = {frozenset(group): length for group, length in zip(line.axes[1], shape, strict=True)}
+    alone = {**known, **{next(iter(g)): length for g, length in groups.items() if len(g) == 1}}
+    for axis, group in zip(line.hub, line.axes[0], strict=True):
+        if frozenset(group) in groups:
+            alone[axis] = groups[frozenset(group)]
+        elif len(group) == 1 and group[0] in alone:
+            alone[axis] = alone[group[0]]
+    return alone
+
+
+__all__ = [
+    "Match",
+    "all_dialects",
+    "dialects",
+    "hub_axes",
+    "known_dialect",
+    "lines",
+    "normal",
+    "recognise",
+    "sizes",
+    "spellings",
+]

@@ -1,0 +1,58 @@
+"""Many names told in few lines: numbers folded, nearest names beside what is missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+LINES = 40  # of one kind; more are counted
+
+
+def fold(names: Iterable[str]) -> list[str]:
+    """blocks.0.norm.bias, blocks.1.norm.bias, blocks.2.norm.bias -> blocks.{0..2}.norm.bias"""
+    names = list(dict.fromkeys(names))
+    for position in range(max((len(re.findall(r"\d+", name)) for name in names), default=0)):
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for name in names:
+            parts = re.split(r"(\d+)", name)
+            at = 2 * position + 1
+            number = [int(parts[at])] if at < len(parts) and len(parts[at]) < 9 else []
+            key = (*parts[:at], "#", *parts[at + 1 :]) if number else (name,)
+            groups.setdefault(key, []).extend(number)
+        names = [_folded(key, numbers) for key, numbers in groups.items()]
+    return names
+
+
+def _folded(key: tuple[str, ...], numbers: list[int]) -> str:
+    if not numbers:
+        return key[0]
+    at = key.index("#")
+    first, last = min(numbers), max(numbers)
+    consecutive = len(set(numbers)) == last - first + 1
+    span = f"{first}..{last}" if consecutive else ",".join(map(str, sorted(set(numbers))))
+    shown = str(first) if first == last else "{" + span + "}"
+    return "".join((*key[:at], shown, *key[at + 1 :]))
+
+
+def missing(names: list[str], unused: list[str]) -> list[str]:
+    """ "missing X (nearest: Y)" for each folded name."""
+    folded_unused = fold(unused)
+    return _capped([f"missing {name}{_nearest(name, folded_unused)}" for name in fold(names)], "missing")
+
+
+def unexpected(names: list[str]) -> list[str]:
+    return _capped([f"unexpected {name}" for name in fold(names)], "unexpected")
+
+
+def _nearest(name: str, among: list[str]) -> str:
+    near = get_close_matches(name, among[:200], n=1, cutoff=0.5)
+    return f" (nearest unused: {near[0]})" if near else ""
+
+
+def _capped(lines: list[str], what: str) -> list[str]:
+    return lines if len(lines) <= LINES else [*lines[:LINES], f"and {len(lines) - LINES} more {what}"]
+
+
+def shapes(lines: list[str]) -> list[str]:
+    return _capped(lines, "of the wrong shape")

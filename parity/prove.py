@@ -1,0 +1,58 @@
+"""The proof behind `convert --prove`: source and target both run in float64 on the same images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import ports
+from convert.errors import ConvertError
+from convert.planning import Plan
+from convert.recognise import dialects
+from specs.config import as_dict
+
+TOLERANCE = (
+    1e-10  # float64 rounding over some hundred layers stays two decades below; any real fault lies decades above
+)
+
+
+def relative_error(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest difference over the largest element of `a`; infinite for other shapes, NaNs or nothing to compare."""
+    if a.shape != b.shape or a.size == 0 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("inf")
+    return float(np.max(np.abs(a - b)) / (np.max(np.abs(a)) or 1.0))
+
+
+def prove(plan: Plan, written: str, weights: str | None = None) -> dict[str, Any]:
+    """Run a plan's source and the file written from it; {"error", "worst", "taps", ...}.
+
+    Raises: ConvertError if any tap differs by more than TOLERANCE (where no dtype was given up).
+    """
+    tables = dialects(plan.architecture)
+    settings = as_dict(plan.config)
+    source, target = tables[plan.src].framework, tables[plan.dst].framework
+    before = ports.load(plan.reader.path, source, "float64", src=plan.src, weights=weights, **settings)
+    after = ports.load(written, target, "float64", src=plan.dst, **settings)
+    images = np.random.default_rng(0).standard_normal((2, *plan.match.spec.input_shape(plan.config)))
+    left, right = before.taps(images), after.taps(images)
+    left["output"], right["output"] = before(images), after(images)
+    if left.keys() != right.keys():
+        raise ConvertError(f"{written}: the two sides ran different layers: {sorted(left.keys() ^ right.keys())}")
+    errors = {name: relative_error(left[name], right[name]) for name in left}
+    worst = max(errors, key=lambda name: errors[name])
+    exact = all(plan.sources[f[0].source].dtype in (t.dtype, "uint16") for t, f in plan.steps if isinstance(f, list))
+    if exact and not errors[worst] <= TOLERANCE:
+        first = next(name for name, error in errors.items() if not error <= TOLERANCE)
+        raise ConvertError(
+            f"{plan.reader.path}: not proven: {first} differs by {errors[first]:.1e} between {source} and {target}; "
+            "nothing was written"
+        )
+    return {
+        "source": source,
+        "target": target,
+        "error": errors[worst],
+        "worst": worst,
+        "taps": len(errors),
+        "tolerance": TOLERANCE,
+    }

@@ -1,0 +1,34 @@
+"""Shared by all tests: which frameworks are here, and ports made once a session."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import pytest
+
+import ports
+import specs
+
+# Compile quickly rather than well: tests run each tiny network once. Set before jax is imported.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))  # paddle's default is one
+
+
+def pytest_report_header() -> list[str]:
+    missing = [name for name in ("flax", "torch", "paddle") if name not in ports.available()]
+    return [f"not installed, their tests are skipped: {', '.join(missing)}"] if missing else []
+
+
+def needs(framework: str) -> None:
+    """Skip, with the cause, a test of a framework that is not installed."""
+    if framework not in ports.available():
+        pytest.skip(f"{framework} is not installed: pip install '.[{framework}]'")
+
+
+@functools.lru_cache(maxsize=24)
+def tiny(architecture: str, name: str, framework: str, dtype: str = "float64"):
+    """A tiny twin with random weights, the same in every framework."""
+    needs(framework)
+    config = specs.get(architecture).TINY[name]
+    return ports.build(architecture, config, framework, seed=1, init="random", dtype=dtype)

@@ -1,0 +1,91 @@
+"""Golden cases: checkpoints of the original implementations with inputs, logits and intermediates that their code gave."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from convert.formats import open_checkpoint
+from convert.notation import Path as Signature
+from convert.notation import atoms, parse_axes, shape_of
+
+FOLDER = Path(__file__).parent / "goldens"
+
+# What a case's file leaves open and its case.json tells in upstream's words.
+OPEN: dict[str, dict[str, object]] = {}
+
+
+class Case:
+    """One golden case.
+
+    Args:
+      name: a folder of goldens/.
+      settings: Config fields that its file leaves open.
+    """
+
+    def __init__(self, name: str, **settings: object):
+        self.name, self.settings = name, {**OPEN.get(name, {}), **settings}
+        self.folder = FOLDER / name
+        self.about = json.loads((self.folder / "case.json").read_text())
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def architecture(self) -> str:
+        return str(self.about["architecture"])
+
+    @property
+    def files(self) -> list[Path]:
+        """Its checkpoints, in their native formats."""
+        return [self.folder / name for name in sorted(self.about["files"]) if name != "io.safetensors"]
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything recorded: "input_nchw", "eval/logits.f64", "eval/inter/...", "train/grad/...", "train/stats/..."."""
+        with open_checkpoint(self.folder / "io.safetensors") as reader:
+            return {
+                name: np.frombuffer(bytes(reader.read(name)), tensor.dtype).reshape(tensor.shape)
+                for name, tensor in reader.tensors.items()
+            }
+
+    @property
+    def images(self) -> np.ndarray:
+        return self.arrays["input_nchw"]
+
+    @property
+    def logits(self) -> np.ndarray:
+        return self.arrays["eval/logits.f64"]
+
+    @property
+    def image_gradient(self) -> np.ndarray:
+        """d loss / d images, (n, c, h, w) whatever layout the original takes."""
+        gradient = self.arrays["train/grad_input.f64"]
+        return gradient.transpose(0, 3, 1, 2) if self.about["input_layout"] == "NHWC" else gradient
+
+    def intermediates(self, table: str) -> dict[str, tuple[str, np.ndarray]]:
+        """{golden name: (our tap, the recorded array in the tap's axes)}, by lines "theirs: axes   ours: axes"."""
+        lines = [re.split(r"\s{2,}", line.strip()) for line in table.strip().splitlines()]
+        signatures = [[side.partition(": ")[::2] for side in line] for line in lines]
+        found = {}
+        for key, array in self.arrays.items():
+            name = key.removeprefix("eval/inter/").removesuffix(".f64")
+            for (theirs, their_axes), (ours, our_axes) in signatures:
+                if name != key and (match := Signature(theirs).match(name)):
+                    found[name] = Signature(ours).fill(match[0]), rearranged(array, their_axes, our_axes)
+        return found
+
+
+def rearranged(array: np.ndarray, left: str, right: str) -> np.ndarray:
+    """An array in other axes; compositions on the right only, or on the left with one side left to compute."""
+    axes, wanted = parse_axes(left), parse_axes(right)
+    sizes = dict(zip(atoms(axes), array.shape, strict=True))  # the left side lists plain axes
+    order = [atoms(axes).index(axis) for axis in atoms(wanted)]
+    return array.transpose(order).reshape(shape_of(wanted, sizes))
+
+
+CASES = sorted(path.name for path in FOLDER.iterdir())

@@ -1,0 +1,51 @@
+"""The truth that no port of ours produced: every golden file, in every framework, against its original's outputs."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ports
+from convert.planning import plan
+from parity.prove import relative_error
+
+from .conftest import needs
+from .golden import CASES, Case
+
+FILES = [pytest.param(Case(name), file, id=f"{name}-{file.name}") for name in CASES for file in Case(name).files]
+FRAMEWORKS = ("flax", "torch", "paddle")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(("case", "file"), FILES)
+def test_logits(case, file, framework, tmp_path):
+    """Converted to a file first, as a user would: what is tested is what lands on disk."""
+    needs(framework)
+    with plan(file, dst=framework, settings=case.settings) as made:
+        made.write(tmp_path / "converted.safetensors")
+    converted = str(tmp_path / "converted.safetensors")
+    exact = ports.load(converted, framework, dtype="float64")(case.images)
+    # float64 rounding is 1e-15; 1e-12 where paddle rounded an epsilon to float32
+    assert relative_error(case.logits, _logits(case, exact)) <= 1e-10
+    single = ports.load(converted, framework, dtype="float32")(case.images)
+    # the originals' own float32 noise on these cases is 2e-7 to 4e-6 (case.json, float32_noise)
+    assert relative_error(case.logits, _logits(case, single)) <= 1e-5
+
+
+def _logits(case, output):
+    """A model that ends in softmax gives probabilities: logits up to a constant, which the truth shares."""
+    if "eval/output.f64" not in case.arrays:
+        return output
+    logs = np.log(output)
+    return logs - logs.mean(1, keepdims=True) + case.logits.mean(1, keepdims=True)
+
+
+@pytest.mark.parametrize(("case", "file"), FILES)
+def test_what_a_file_is(case, file):
+    """Architecture, class count and parameter count follow from the file alone."""
+    with plan(file, settings=case.settings) as made:
+        assert made.architecture == case.architecture
+        assert made.config.classes == case.logits.shape[1]
+        if "param_count" in case.about:
+            assert made.parameters == case.about["param_count"]
+        assert {**json.loads(json.dumps(case.settings))}.items() <= made.config.__dict__.items()

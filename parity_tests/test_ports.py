@@ -1,0 +1,166 @@
+"""Every pair of ports, every tiny twin of every variant and option: the same numbers, tap by tap."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import ports
+import specs
+from parity.prove import relative_error
+from specs.layer import count, parameters
+
+from .conftest import needs, tiny
+
+FRAMEWORKS = ("flax", "torch", "paddle")
+TWINS = [(arch, name) for arch in specs.names() for name in specs.get(arch).TINY]
+VARIANTS = [(arch, name) for arch in specs.names() for name in specs.get(arch).VARIANTS]
+IDS = "{0[0]}-{0[1]}".format
+
+PUBLISHED = {  # trained parameters with 1000 classes, as the original implementations count them
+    "mlp_mixer": {"S/32": 19_104_624, "S/16": 18_528_264, "B/32": 60_293_428, "B/16": 59_880_472, "L/32": 206_939_264,
+                  "L/16": 208_196_168, "H/14": 432_350_952},
+    "convmixer": {"1536/20": 51_625_960, "1024/20": 24_383_464, "768/32": 21_110_248},
+    "raft_mlp": {"S": 9_868_768, "M": 21_413_632, "L": 36_184_672},
+    "dynamixer": {"S": 26_265_960, "M": 57_128_264, "L": 97_818_088},
+    "mobile_former": {"26m": 3_204_324, "52m": 3_490_860, "96m": 4_564_400, "151m": 7_570_582, "214m": 9_357_167,
+                      "294m": 11_320_606, "508m": 13_916_561},
+}  # fmt: skip
+
+
+def images(spec, config, n=2):
+    return np.random.default_rng(5).standard_normal((n, *spec.input_shape(config)))
+
+
+@pytest.mark.parametrize("pair", itertools.combinations(FRAMEWORKS, 2), ids="-".join)
+@pytest.mark.parametrize("twin", TWINS, ids=IDS)
+def test_taps_agree(twin, pair):
+    left, right = (tiny(*twin, framework) for framework in pair)
+    x = images(left.spec, left.config)
+    ours, theirs = left.taps(x), right.taps(x)
+    assert list(ours) == list(theirs)  # the same layers in the same order
+    assert len(ours) > 3
+    for tap in ours:  # execution order: the first failure is the cause
+        # float64 rounding through some ten layers is below 1e-13; paddle's float32 epsilons add up to 1e-12
+        assert relative_error(ours[tap], theirs[tap]) <= 1e-10, tap
+    assert relative_error(left(x), right(x)) <= 1e-10
+
+
+@pytest.mark.parametrize("pair", [("flax", "torch"), ("torch", "paddle")], ids="-".join)
+def test_full_size(pair):
+    """One network at its real size, with real depths and widths."""
+    made = []
+    for framework in pair:
+        needs(framework)
+        made.append(ports.build("mlp_mixer", "S/16", framework, init="random", dtype="float64"))
+    x = images(made[0].spec, made[0].config, n=1)
+    ours, theirs = (port.taps(x) for port in made)
+    assert list(ours) == list(theirs)
+    # as above; 8 blocks of width 512 sum more terms, and measure 1e-13, 3e-12 with paddle's epsilons
+    assert {tap: e for tap in ours if not (e := relative_error(ours[tap], theirs[tap])) <= 1e-10} == {}
+
+
+@pytest.mark.parametrize(("architecture", "variant"), VARIANTS, ids="{}".format)
+def test_parameter_counts_as_published(architecture, variant):
+    spec = specs.get(architecture)
+    assert count(list(spec.layers(spec.VARIANTS[variant]))) == PUBLISHED[architecture][variant]
+
+
+def test_every_variant_is_in_the_published_table():
+    assert {arch: set(specs.get(arch).VARIANTS) for arch in specs.names()} == {a: set(t) for a, t in PUBLISHED.items()}
+
+
+@pytest.mark.parametrize("twin", VARIANTS, ids=IDS)
+def test_torch_counts_the_same(twin):
+    needs("torch")
+    import torch
+
+    spec = specs.get(twin[0])
+    with torch.device("meta"):
+        model = ports.network(twin[0], "torch")(spec.VARIANTS[twin[1]])
+    assert sum(p.numel() for p in model.parameters()) == PUBLISHED[twin[0]][twin[1]]
+    held = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    assert held == expected(twin, "torch")
+
+
+@pytest.mark.parametrize("twin", VARIANTS, ids=IDS)
+def test_flax_counts_the_same(twin):
+    needs("flax")
+    import jax
+    from flax.traverse_util import flatten_dict
+
+    spec = specs.get(twin[0])
+    config = spec.VARIANTS[twin[1]]
+    c, h, w = spec.input_shape(config)
+    module = ports.network(twin[0], "flax")(config)
+    tree = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, h, w, c), np.float32))
+    assert sum(leaf.size for leaf in jax.tree.leaves(tree["params"])) == PUBLISHED[twin[0]][twin[1]]
+    held = {name: leaf.shape for name, leaf in flatten_dict(tree, sep="/").items()}
+    assert held == expected(twin, "flax")
+
+
+@pytest.mark.parametrize("twin", VARIANTS, ids=IDS)
+def test_paddle_counts_the_same(twin):
+    needs("paddle")
+    import paddle
+
+    spec = specs.get(twin[0])
+    with paddle.LazyGuard():  # shapes without memory
+        model = ports.network(twin[0], "paddle")(spec.VARIANTS[twin[1]])
+    trained = [p for p in model.parameters() if not p.stop_gradient]
+    assert sum(int(np.prod(p.shape)) for p in trained) == PUBLISHED[twin[0]][twin[1]]
+    held = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    assert held == expected(twin, "paddle")
+
+
+def expected(twin, framework):
+    """Names and shapes that the converter would write for a variant."""
+    from convert.kinds import PORTS, place
+
+    spec = specs.get(twin[0])
+    config = spec.VARIANTS[twin[1]]
+    views = [place(p, PORTS[framework], config, port=True) for p in parameters(list(spec.layers(config)))]
+    return {name: view.shape for view in views if view is not None for name in view.names.values()}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("architecture", specs.names())
+def test_a_seed_gives_the_same_weights_everywhere(architecture, framework):
+    config = next(iter(specs.get(architecture).TINY.values()))
+    made = ports.initial(architecture, config, framework, seed=7)
+    again = ports.initial(architecture, config, framework, seed=7)
+    other = ports.initial(architecture, config, framework, seed=8)
+    for (name, values), (_, same), (_, different) in zip(made, again, other, strict=True):
+        assert np.array_equal(values, same), name
+        if values.std() > 0:
+            assert not np.array_equal(values, different), name
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("architecture", specs.names())
+def test_built_and_wrong_images(architecture, framework):
+    needs(framework)
+    spec = specs.get(architecture)
+    config = next(iter(spec.TINY.values()))
+    port = ports.build(architecture, config, framework)
+    x = images(spec, config)
+    assert port(x).shape == (2, config.classes)
+    assert np.isfinite(port(x)).all()
+    with pytest.raises(ValueError, match="images are"):
+        port(x[:, :, 0])
+    with pytest.raises(ValueError, match="images are"):
+        port(np.concatenate([x, x], axis=1))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_other_dtypes(framework, dtype):
+    """Lower precision computes the same network: within a few units of its own rounding, over a dozen layers."""
+    exact = tiny("mlp_mixer", "tanh, ragged", framework)
+    if (framework, dtype) == ("paddle", "float16"):
+        pytest.skip("paddle has no float16 kernels on the CPU")
+    x = images(exact.spec, exact.config)
+    low = tiny("mlp_mixer", "tanh, ragged", framework, dtype)(x)
+    unit = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype]
+    assert low.dtype == (np.float32 if dtype == "bfloat16" else np.dtype(dtype))
+    assert 0 < relative_error(exact(x), low.astype(np.float64)) <= 8 * unit

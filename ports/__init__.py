@@ -1,0 +1,137 @@
+"""The same architectures in flax linen, PyTorch and PaddlePaddle, called the same way.
+
+    port = ports.load("mixer.safetensors", framework="torch", dtype="float64")
+    logits = port(images)  # numpy (n, c, h, w) -> numpy (n, classes)
+
+Importing this imports no framework; `load` and `build` import the one they are asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import specs
+from convert.errors import UsageError
+from convert.kinds import FRAMEWORKS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .port import Port
+
+MODULES = {"flax": "flax", "torch": "torch", "paddle": "paddle"}  # what each framework is imported as
+
+
+def available() -> list[str]:
+    """Frameworks installed here."""
+    return [name for name in FRAMEWORKS if importlib.util.find_spec(MODULES[name])]
+
+
+def load(
+    path: str,
+    framework: str,
+    dtype: str | None = None,
+    device: str = "cpu",
+    *,
+    src: str | None = None,
+    weights: str | None = None,
+    **config: Any,
+) -> Port:
+    """A checkpoint of any dialect and format as a running port.
+
+    Args:
+      path: checkpoint file.
+      framework: flax, torch or paddle.
+      dtype: what to compute in ("float64", "float32", "bfloat16", "float16"); by default, what the file holds.
+        float64 in flax switches JAX's x64 mode on, for the whole process.
+      device: "cpu" or "gpu".
+      src: dialect of the file, where it does not tell by itself.
+      weights: which part of a training checkpoint, e.g. "state_dict_ema".
+      config: Config fields to set, for what the file leaves open.
+    Raises: ConvertError for a file that does not fit; UsageError for a framework that is not installed.
+    """
+    from convert.planning import plan
+
+    adapter = _adapter(framework)
+    with plan(path, src=src, dst=framework, settings=config, weights=weights) as loaded:
+        held = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
+        dtype = dtype or (held.pop() if len(held) == 1 else "float32")
+        return adapter(loaded.architecture, loaded.config, loaded.arrays(), dtype, device)
+
+
+def build(
+    architecture: str,
+    variant: str | Any,
+    framework: str,
+    seed: int = 0,
+    init: str = "upstream",
+    dtype: str = "float32",
+    device: str = "cpu",
+    **config: Any,
+) -> Port:
+    """A freshly initialised port: upstream's initialisation, the same values in every framework for one seed.
+
+    Args:
+      architecture: as `names()` lists them.
+      variant: its variant's name, or a Config.
+      init: "upstream", or "random" for tests: no array zero or one, so that no fault hides behind it.
+      config: Config fields to change, e.g. classes=10.
+    """
+    spec = specs.get(architecture)
+    if isinstance(variant, str) and variant not in spec.VARIANTS:
+        raise UsageError(f"{architecture} has no variant {variant!r}: one of {', '.join(spec.VARIANTS)}")
+    base = spec.VARIANTS[variant] if isinstance(variant, str) else variant
+    chosen = dataclasses.replace(base, **config)
+    return _adapter(framework)(
+        architecture, chosen, initial(architecture, chosen, framework, seed, init), dtype, device
+    )
+
+
+def initial(
+    architecture: str, config: Any, framework: str, seed: int, init: str = "upstream"
+) -> Iterable[tuple[str, np.ndarray]]:
+    """(name, values) of every array of a freshly initialised model, as the framework names and lays it out."""
+    import numpy as np
+
+    from convert.kinds import PORTS, hub_axes, place
+    from convert.notation import View, apply, moves
+    from specs.init import draw, sample
+    from specs.layer import parameters
+
+    values_of = {"upstream": draw, "random": sample}[init]
+    for parameter in parameters(list(specs.get(architecture).layers(config))):
+        theirs = place(parameter, PORTS[framework], config, port=True)
+        if theirs is not None:
+            ours = View(hub_axes(parameter), {(): parameter.name}, (), hub_axes(parameter), parameter.layer.sizes)
+            values = values_of(parameter, seed)
+            for name, shape, parts in moves(ours, theirs):
+                yield name, np.ascontiguousarray(apply(parts, shape, lambda _, values=values: values))
+
+
+def names() -> list[str]:
+    """Every architecture."""
+    return specs.names()
+
+
+def network(architecture: str, framework: str) -> Any:
+    """The network's class in a framework, e.g. ports.torch.mlp_mixer.MlpMixer."""
+    require(framework)
+    module = importlib.import_module(f"{__name__}.{framework}.{architecture}")
+    return getattr(module, specs.get(architecture).NETWORK)
+
+
+def require(framework: str) -> None:
+    """Raises: UsageError that names the extra to install, if the framework is missing."""
+    if framework not in FRAMEWORKS:
+        raise UsageError(f"no framework {framework!r}: one of {', '.join(FRAMEWORKS)}")
+    if framework not in available():
+        raise UsageError(f"{framework} is not installed: pip install 'triptych-ports[{framework}]'")
+
+
+def _adapter(framework: str) -> Any:
+    require(framework)
+    return importlib.import_module(f"{__name__}.adapters.{framework}").Port

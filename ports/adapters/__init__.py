@@ -1,0 +1,1 @@
+"""Each framework behind the common call; imported only when asked for."""

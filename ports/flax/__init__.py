@@ -1,0 +1,1 @@
+"""The architectures in flax, one file each."""

@@ -1,0 +1,1 @@
+"""The architectures in paddle, one file each."""

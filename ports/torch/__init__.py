@@ -1,0 +1,1 @@
+"""The architectures in torch, one file each."""
