@@ -1,0 +1,390 @@
+"""The command line: what it prints, how it fails, what it leaves behind and what it imports."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from convert.__main__ import main
+
+from .conftest import needs
+from .golden import Case
+
+ROOT = Path(__file__).parent.parent
+GOOGLE = Case("flax_mixer").folder / "weights.npz"
+TIMM = Case("timm_mixer").folder / "weights.pth"
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command; (exit code, stdout, stderr)."""
+
+    def call(*words):
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as stop:  # argparse's way out
+            code = stop.code
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return code, printed.out, printed.err
+
+    return call
+
+
+def listing(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_conversion_and_its_record(run, tmp_path):
+    out = tmp_path / "mixer.safetensors"
+    code, printed, _ = run("google2torch", GOOGLE, "-o", out)
+    assert code == 0
+    assert "7,731 parameters" in printed
+    assert listing(tmp_path) == ["mixer.safetensors"]  # the record lies inside
+    assert load_file(out)["head.weight"].shape == (7, 20)
+    code, printed, _ = run("torch2paddle", out, "-o", tmp_path / "mixer.pdparams", "--json")
+    about = json.loads(printed)
+    assert about["config"]["gelu"] == "tanh"  # the configuration travelled with the file
+    record = json.loads((tmp_path / "mixer.pdparams.json").read_text())
+    assert record["config"] == about["config"]
+    assert record["source"]["file"] == "mixer.safetensors"
+    assert run("verify", out)[0] == run("verify", tmp_path / "mixer.pdparams")[0] == 0
+
+
+def test_the_default_target_is_what_its_users_load(run, tmp_path):
+    source = shutil.copy(GOOGLE, tmp_path / "Mixer.npz")
+    for route, name in (("google2torch", "Mixer.safetensors"), ("google2flax", "Mixer.msgpack"),
+                        ("google2paddle", "Mixer.pdparams")):  # fmt: skip
+        assert run(route, source)[0] == 0
+        assert name in listing(tmp_path)
+    assert run("torch2google", tmp_path / "Mixer.safetensors", "-o", tmp_path / "again.npz")[0] == 0
+    assert run("diff", source, tmp_path / "again.npz")[0] == 0
+
+
+def test_inspect(run):
+    code, printed, _ = run("inspect", GOOGLE, "--json")
+    about = json.loads(printed)
+    assert code == 0
+    assert {"format", "dialect", "architecture", "variant", "config", "parameters", "tensors"} <= about.keys()
+    assert (about["format"], about["dialect"], about["architecture"]) == ("npz", "google", "mlp_mixer")
+    assert about["variant"] is None
+    assert about["config"]["gelu"] == "tanh"
+    assert about["parameters"] == 7731
+    assert about["tensors"]["head/kernel"] == {"shape": [20, 7], "dtype": "float32"}
+    code, printed, _ = run("inspect", Case("passl_mixer").folder / "epoch_1.pd", "--hash")
+    assert code == 0
+    assert "passl" in printed
+    assert "sha256" in printed
+
+
+def test_an_official_variant_is_recognised(run, tmp_path):
+    from specs.mlp_mixer import VARIANTS
+
+    small = tmp_path / "s32.safetensors"
+    write_shapes(small, replace(VARIANTS["S/32"], classes=10))
+    about = json.loads(run("inspect", small, "--json")[1])
+    assert about["variant"] == "S/32"
+    assert about["config"]["classes"] == 10
+
+
+def write_shapes(path, config):
+    from convert.formats import writer_for
+    from convert.formats.base import Tensor
+    from convert.kinds import PORTS, place
+    from specs.layer import parameters
+    from specs.mlp_mixer import layers
+
+    views = [place(p, PORTS["torch"], config, port=True) for p in parameters(list(layers(config)))]
+    tensors = [Tensor(v.names[()], v.shape, "float16") for v in views if v is not None]
+    with open(path, "w+b", buffering=0) as file:
+        writer = writer_for(path)(file, tensors, {})
+        for tensor in tensors:
+            writer.write(tensor, [bytes(tensor.nbytes)])
+        writer.finish()
+
+
+def test_diff_tells_the_tensor_and_the_error(run, tmp_path):
+    for name in "ab":
+        assert run("google2torch", GOOGLE, "-o", tmp_path / f"{name}.safetensors")[0] == 0
+    assert json.loads(run("diff", GOOGLE, tmp_path / "a.safetensors", "--json")[1]) == {"same": True, "differences": []}
+    arrays = load_file(tmp_path / "b.safetensors")
+    arrays["norm.bias"][3] += 0.5
+    save_file(arrays, tmp_path / "b.safetensors", metadata=metadata(tmp_path / "a.safetensors"))
+    code, printed, _ = run("diff", GOOGLE, tmp_path / "b.safetensors", "--json")
+    told = json.loads(printed)
+    assert code == 1
+    assert not told["same"]
+    [difference] = told["differences"]
+    assert (difference["tensor"], difference["kind"]) == ("norm.bias", "value")
+    assert difference["error"] == pytest.approx(0.5 / np.abs(load_file(tmp_path / "a.safetensors")["norm.bias"]).max())
+    assert run("verify", tmp_path / "b.safetensors")[0] == 1
+    code, printed, _ = run("diff", GOOGLE, TIMM)
+    assert code == 1
+    assert "gelu: config (tanh and erf)" in printed
+
+
+def metadata(path):
+    from convert.formats import open_checkpoint
+
+    with open_checkpoint(path) as reader:
+        return reader.metadata
+
+
+def test_dry_run_writes_nothing(run, tmp_path):
+    code, printed, _ = run("google2timm", GOOGLE, "-o", tmp_path / "x.pth", "--dry-run")
+    assert code == 0
+    assert "blocks.0.mlp_tokens.fc1.weight <- MixerBlock_0/token_mixing/Dense_0/kernel  [12, 24]  axes 1 0  x3" in printed
+    assert listing(tmp_path) == []
+
+
+def test_conventions_that_a_target_does_not_share_are_told(run, tmp_path):
+    _, _, err = run("google2timm", GOOGLE, "-o", tmp_path / "x.pth")
+    assert "timm's own code computes gelu=erf; these weights mean gelu=tanh" in err
+    _, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")
+    assert err == ""
+
+
+def test_prove(run, tmp_path):
+    needs("flax"), needs("torch")
+    code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--prove", "--json")
+    proof = json.loads(printed)["proof"]
+    assert code == 0
+    assert proof["error"] <= 1e-12  # measured 1e-15
+    assert proof["taps"] > 25
+
+
+def test_headless_and_other_class_counts(run, tmp_path):
+    run("google2torch", GOOGLE, "-o", tmp_path / "full.safetensors")
+    arrays = {n: a for n, a in load_file(tmp_path / "full.safetensors").items() if not n.startswith("head")}
+    save_file(arrays, tmp_path / "headless.safetensors")
+    code, printed, _ = run("torch2flax", tmp_path / "headless.safetensors", "--json")
+    assert code == 0
+    assert json.loads(printed)["config"]["classes"] == 0
+    arrays["head.weight"], arrays["head.bias"] = np.zeros((3, 20), np.float32), np.zeros(3, np.float32)
+    save_file(arrays, tmp_path / "three.safetensors")
+    assert json.loads(run("torch2flax", tmp_path / "three.safetensors", "--json")[1])["config"]["classes"] == 3
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+def test_dtypes(run, tmp_path, dtype):
+    out = tmp_path / "x.safetensors"
+    assert run("google2torch", GOOGLE, "-o", out, "--dtype", dtype)[0] == 0
+    assert set(t["dtype"] for t in json.loads(run("inspect", out, "--json")[1])["tensors"].values()) == {dtype}
+    unit = {"float64": 0, "bfloat16": 2.0**-8, "float16": 2.0**-11}[dtype]  # half a unit in the last place
+    code, printed, _ = run("diff", GOOGLE, out, "--rtol", unit)
+    assert code == 0, printed
+
+
+def test_bfloat16_rounds_as_torch_does():
+    needs("torch")
+    import torch
+
+    from convert.stream import _to_bfloat16
+
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 2**32, 100_000, dtype=np.uint32).view(np.float32)
+    values = np.concatenate([values, np.float32([0, -0.0, np.inf, -np.inf, np.nan, 1.00390625, 1.01171875])])
+    theirs = torch.from_numpy(values).to(torch.bfloat16).view(torch.uint16).numpy()
+    ours = _to_bfloat16(values)
+    nan = np.isnan(values)
+    assert np.array_equal(ours[~nan], theirs[~nan])
+    assert ((ours[nan] & 0x7FFF) > 0x7F80).all()
+    double = np.float64(1 + 2**-8) + np.array([-(2.0**-40), 0, 2.0**-40])  # a tie and its neighbours below float32
+    assert _to_bfloat16(double).tolist() == [0x3F80, 0x3F80, 0x3F81]
+
+
+def test_values_too_large_for_a_dtype_are_refused(run, tmp_path):
+    run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")
+    arrays = load_file(tmp_path / "x.safetensors")
+    arrays["norm.bias"][0] = 1e30
+    save_file(arrays, tmp_path / "x.safetensors")
+    code, _, err = run("torch2flax", tmp_path / "x.safetensors", "--dtype", "float16")
+    assert code == 1
+    assert "norm" in err
+    assert "1e+30" in err
+    assert listing(tmp_path) == ["x.safetensors"]
+
+
+def spoiled(tmp_path, change):
+    """The Google checkpoint with its arrays changed, as .npz."""
+    arrays = dict(np.load(GOOGLE))
+    change(arrays)
+    np.savez(tmp_path / "spoiled.npz", **arrays)
+    return tmp_path / "spoiled.npz"
+
+
+def test_all_problems_at_once_with_the_nearest_names(run, tmp_path):
+    def change(arrays):
+        arrays["MixerBlock_1/LayerNorm_0/skale"] = arrays.pop("MixerBlock_1/LayerNorm_0/scale")
+        arrays["head/bias"] = arrays["head/bias"][:3]
+        for block in range(3):
+            del arrays[f"MixerBlock_{block}/channel_mixing/Dense_1/bias"]
+
+    code, _, err = run("google2torch", spoiled(tmp_path, change), "-o", tmp_path / "x.safetensors")
+    assert code == 1
+    assert "missing MixerBlock_1/LayerNorm_0/scale (nearest unused: MixerBlock_1/LayerNorm_0/skale)" in err
+    assert "unexpected MixerBlock_1/LayerNorm_0/skale" in err
+    assert "missing MixerBlock_{0..2}/channel_mixing/Dense_1/bias" in err
+    assert "head/bias has shape [3], expected [7]" in err
+    assert listing(tmp_path) == ["spoiled.npz"]
+
+
+def test_what_cannot_be_inferred_is_named(run, tmp_path):
+    source = spoiled(tmp_path, lambda arrays: arrays.pop("stem/kernel"))
+    code, _, err = run("google2torch", source)
+    assert code == 1
+    assert "missing stem.kernel" in err
+
+
+@pytest.mark.parametrize(("words", "code", "message"), [
+    (["gogle2torch", GOOGLE], 2, "did you mean 'google'"),
+    (["google2tensorflow", GOOGLE], 2, "unknown name 'tensorflow'"),
+    (["inspekt", GOOGLE], 2, "did you mean 'inspect'"),
+    (["google2torch", "nowhere.npz"], 1, "nowhere.npz: there is no such file"),
+    (["timm2torch", GOOGLE], 1, "holds no timm names, but those of google"),
+    (["google2torch", GOOGLE, "--set", "depth=4"], 2, "depth=4 was asked for, the file holds depth=3"),
+    (["google2torch", GOOGLE, "--set", "dept=3"], 2, "did you mean 'depth'"),
+    (["google2torch", GOOGLE, "--set", "gelu=relu"], 2, "gelu is erf or tanh"),
+    (["google2torch", GOOGLE, "--set", "gelu"], 2, "write KEY=VALUE"),
+    (["google2torch", GOOGLE, "--dtype", "int8"], 2, "no dtype 'int8'"),
+    (["google2torch", GOOGLE, "-o", "{}/x.bin5"], 2, "no format has the suffix"),
+    (["google2torch", GOOGLE, "-o", "{}/no/where.pth"], 1, "there is no folder"),
+    (["google2torch", GOOGLE, "--weights", "ema"], 1, "nothing known lies under 'ema'"),
+    (["google2torch"], 2, "required: CKPT"),
+    (["inspect", "{}"], 1, "is a folder"),
+    (["verify", GOOGLE], 1, "has no record"),
+])  # fmt: skip
+def test_clear_errors(run, tmp_path, words, code, message):
+    words = [str(word).replace("{}", str(tmp_path)) for word in words]
+    if not any("-o" == word for word in words) and words[0].startswith("google2"):
+        words += ["-o", tmp_path / "x.safetensors"]
+    told, out, err = run(*words)
+    assert (told, out) == (code, "")
+    assert message in err
+    assert listing(tmp_path) == []
+
+
+def test_existing_targets_are_kept(run, tmp_path):
+    out = tmp_path / "x.safetensors"
+    out.write_text("precious")
+    code, _, err = run("google2torch", GOOGLE, "-o", out)
+    assert (code, out.read_text()) == (1, "precious")
+    assert "--force" in err
+    assert run("google2torch", GOOGLE, "-o", out, "--force")[0] == 0
+    source = shutil.copy(GOOGLE, tmp_path / "s.npz")
+    before = Path(source).read_bytes()
+    (tmp_path / "link.npz").symlink_to(source)
+    for same in (source, tmp_path / "link.npz"):
+        code, _, err = run("google2flax", source, "-o", same, "--force")
+        assert code == 2
+        assert "is the source itself" in err
+    assert Path(source).read_bytes() == before
+
+
+def test_truncated_and_foreign_files(run, tmp_path):
+    data = GOOGLE.read_bytes()
+    for name, content in {"cut.npz": data[: len(data) // 2], "empty.npz": b"", "page.npz": b"<!DOCTYPE html><html>",
+                          "pointer.npz": b"version https://git-lfs.github.com/spec/v1\n"}.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+        code, _, err = run("google2torch", tmp_path / name)
+        assert code == 1
+        assert name in err
+    assert len(listing(tmp_path)) == 4
+
+
+def test_several_sources_and_folders(run, tmp_path):
+    (tmp_path / "in").mkdir(), (tmp_path / "out").mkdir()
+    for name in ("a.npz", "b.npz"):
+        shutil.copy(GOOGLE, tmp_path / "in" / name)
+    (tmp_path / "in" / "broken.npz").write_bytes(b"PK\x03\x04")
+    code, printed, err = run("google2torch", tmp_path / "in", "-o", tmp_path / "out")
+    assert code == 1
+    assert "2 of 3 converted" in printed
+    assert "broken.npz" in err
+    assert listing(tmp_path / "out") == ["a.safetensors", "b.safetensors"]
+
+
+def test_config_files(run, tmp_path):
+    (tmp_path / "c.yaml").write_text("gelu: erf\ntokens: [6, 4]\n")
+    (tmp_path / "c.json").write_text('{"gelu": "erf", "depht": 3}')
+    code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "x.pt", "--config", tmp_path / "c.yaml", "--json")
+    assert code == 0
+    assert json.loads(printed)["config"]["gelu"] == "erf"
+    code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "y.pt", "--config", tmp_path / "c.json")
+    assert code == 2
+    assert "did you mean 'depth'" in err
+
+
+def test_training_checkpoints(run, tmp_path):
+    needs("torch")
+    import torch
+
+    weights = {f"module.{name}": torch.zeros(shape) for name, shape in shapes_of(TIMM).items()}
+    ema = {name: torch.ones(shape) for name, shape in shapes_of(TIMM).items()}
+    torch.save({"epoch": 3, "state_dict": weights, "state_dict_ema": ema}, tmp_path / "train.pth")
+    code, _, err = run("timm2torch", tmp_path / "train.pth", "-o", tmp_path / "a.safetensors")
+    assert code == 0
+    assert "took the weights under 'state_dict/module.'" in err
+    assert "state_dict_ema" in err
+    assert not load_file(tmp_path / "a.safetensors")["norm.weight"].any()
+    run("timm2torch", tmp_path / "train.pth", "-o", tmp_path / "b.safetensors", "--weights", "state_dict_ema")
+    assert load_file(tmp_path / "b.safetensors")["norm.weight"].all()
+
+
+def shapes_of(path):
+    from convert.formats import open_checkpoint
+
+    with open_checkpoint(path) as reader:
+        return {t.name: t.shape for t in reader.tensors.values()}
+
+
+def python(*words):
+    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+LOADED = "import sys; print([m for m in ('jax', 'flax', 'torch', 'paddle', 'numpy') if m in sys.modules])"
+
+
+@pytest.mark.parametrize(("code", "loaded"), [
+    ("import specs; [specs.get(n) for n in specs.names()]; ", []),
+    ("import ports; ", []),
+    ("from convert.__main__ import main; main(['inspect', r'{google}', '--json']); ", []),
+    ("from convert.__main__ import main; main(['routes']); ", []),
+    ("from convert.__main__ import main; main(['google2flax', r'{google}', '-o', r'{out}/x.msgpack']); ", ["numpy"]),
+    ("from convert.__main__ import main; main(['timm2torch', r'{timm}', '-o', r'{out}/x.pt']); ", ["numpy"]),
+    ("from convert.__main__ import main; main(['passl2paddle', r'{passl}', '-o', r'{out}/x.pdparams']); ", ["numpy"]),
+])  # fmt: skip
+def test_no_framework_is_imported_that_the_task_does_not_need(code, loaded, tmp_path):
+    code = code.format(google=GOOGLE, timm=TIMM, passl=Case("passl_mixer").folder / "weights.pdparams", out=tmp_path)
+    done = python("-c", code + LOADED)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(loaded)
+
+
+def test_help_imports_next_to_nothing():
+    """40 ms of start-up are argparse and little else: what would cost more is not there."""
+    done = python("-c", "import sys\nfrom convert.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+                  "print([m for m in ('numpy', 'dataclasses', 'json', 'zipfile', 'specs') if m in sys.modules])")  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "google2torch" in done.stdout
+    assert python("-m", "convert", "--help").returncode == 0
+
+
+def test_ports_table():
+    table = json.loads(python("-m", "ports", "--json").stdout)
+    assert {"architecture": "mlp_mixer", "variant": "B/16", "parameters": 59_880_472} in table
+    assert "59,880,472" in python("-m", "ports").stdout
+
+
+def test_a_missing_framework_is_named_with_its_extra(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("ports.available", lambda: [])
+    code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--prove")
+    assert code == 2
+    assert "pip install 'triptych-ports[flax]'" in err
+    assert listing(tmp_path) == []
