@@ -1,0 +1,96 @@
+"""Conversions of a Mixer-L/16 beside `cp` of the same file: time as a ratio of bests, and peak memory."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from convert.formats import writer_for
+from convert.formats.base import Tensor
+from convert.kinds import PORTS, place
+from specs.layer import parameters
+from specs.mlp_mixer import VARIANTS, layers
+
+SUFFIXES = {"msgpack": "flax", "safetensors": "torch", "npz": "flax", "pt": "torch", "pdparams": "paddle"}
+
+
+def make(path: Path, dialect: str, variant: str = "L/16") -> None:
+    """A checkpoint of the given variant with pseudo-random bytes that are finite floats."""
+    config = VARIANTS[variant]
+    views = [place(p, PORTS[dialect], config, port=True) for p in parameters(list(layers(config)))]
+    tensors = [Tensor(v.names[()], v.shape, "float32") for v in views if v is not None]
+    noise = bytes(b & 0x3F if k % 4 == 3 else b for k, b in enumerate(os.urandom(1 << 20)))  # exponents far from all ones
+    with open(path, "w+b", buffering=0) as file:
+        writer = writer_for(path)(file, tensors, {})
+        for tensor in tensors:
+            whole, rest = divmod(tensor.nbytes, len(noise))
+            writer.write(tensor, itertools.chain(itertools.repeat(noise, whole), [noise[:rest]]))
+        writer.finish()
+
+
+def timed(words: list[str]) -> tuple[float, float]:
+    """(seconds, peak MB) of a process."""
+    probe = "import os,sys,resource,subprocess; subprocess.run(sys.argv[1:],check=True,stdout=subprocess.DEVNULL);" \
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss/1024)"  # fmt: skip
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-S", "-c", probe, *words], check=True, capture_output=True, text=True)
+    return time.perf_counter() - start, float(done.stdout)
+
+
+def overhead() -> float:
+    """Seconds that `timed` itself takes."""
+    return min(timed(["true"])[0] for _ in range(5))
+
+
+def compare(source: Path, target: Path, route: str, runs: int) -> dict[str, float]:
+    """Best conversion over best cp, interleaved; peak memory."""
+    base, converting, copying, peak = overhead(), [], [], 0.0
+    for _ in range(runs):
+        copy = target.with_name("copy")
+        copying.append(timed(["cp", str(source), str(copy)])[0] - base)
+        copy.unlink()
+        command = [sys.executable, "-m", "convert", route, str(source), "-o", str(target), "--force"]
+        seconds, memory = timed(command)
+        converting.append(seconds - base)
+        peak = max(peak, memory)
+        target.unlink()
+    return {"cp": min(copying), "convert": min(converting), "ratio": min(converting) / min(copying), "peak": peak}
+
+
+def main(pairs: list[tuple[str, str]], runs: int = 5, variant: str = "L/16") -> None:
+    print(f"{'Mixer-' + variant:34} {'cp':>7} {'convert':>8} {'ratio':>6} {'peak MB':>8}")
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix, group in itertools.groupby(pairs, lambda pair: pair[0]):
+            source = Path(folder) / f"source.{suffix}"
+            make(source, SUFFIXES[suffix], variant)
+            for _, other in group:
+                route = f"{SUFFIXES[suffix]}2{SUFFIXES[other]}"
+                found = compare(source, Path(folder) / f"target.{other}", route, runs)
+                told = f"{found['cp']:7.2f} {found['convert']:8.2f} {found['ratio']:6.2f} {found['peak']:8.0f}"
+                print(f"{suffix + ' -> ' + other:34} {told}", flush=True)
+            source.unlink()
+
+
+def start_up() -> None:
+    """Medians beside `python -c pass`."""
+    from statistics import median
+
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "mixer.msgpack"
+        make(source, "flax", "S/16")
+        rows = {
+            "python -c pass": [sys.executable, "-c", "pass"],
+            "convert --help": [sys.executable, "-m", "convert", "--help"],
+            "convert inspect": [sys.executable, "-m", "convert", "inspect", str(source)],
+        }
+        base = overhead()
+        for name, words in rows.items():
+            found = [timed(words) for _ in range(9)]
+            print(f"{name:34} {1000 * (median(s for s, _ in found) - base):5.0f} ms {max(m for _, m in found):5.0f} MB")
+
+
