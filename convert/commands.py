@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -76,7 +77,7 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace) -> dict[st
         else:
             proofs: list[dict[str, Any]] = []
             prove = (lambda written: proofs.append(_prove(made, written, arguments))) if arguments.prove else None
-            made.write(out, arguments.force, prove)
+            made.write(out, arguments.force, prove, _bytes(arguments.shard_size))
             result["proof"] = proofs[0] if proofs else None
         if not arguments.json:
             _tell(made, result, arguments.dry_run)
@@ -138,6 +139,16 @@ def _folded_steps(made: Plan) -> Iterator[str]:
         more = f" (+{len(first['sources']) - 1})" if len(first["sources"]) > 1 else ""
         print_shape = how.replace("] ", "]  ", 1)
         yield f"  {first['target']} <- {source}{more}  {print_shape}{times}"
+
+
+def _bytes(text: str | None) -> int | None:
+    """ "5GB" -> 5_000_000_000."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", text)
+    if not found or not float(found[1]):
+        raise UsageError(f"--shard-size {text}: write a size as in 5GB or 500MiB")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** " kMGT".index(found[2] or " "))
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -210,7 +221,9 @@ def _files(given: list[str]) -> Iterator[str]:
         if not os.path.isdir(path):
             yield path
             continue
-        inside = sorted(entry.path for entry in os.scandir(path) if entry.is_file() and entry.name.endswith(suffixes))
+        names = sorted(entry.name for entry in os.scandir(path) if entry.is_file() and entry.name.endswith(suffixes))
+        whole = [name for name in names if not re.search(r"-\d{5}-of-\d{5}\.safetensors$", name)]  # shards have an index
+        inside = [os.path.join(path, name) for name in whole]
         if not inside:
             raise ConvertError(f"{path}: this folder holds no checkpoint ({' '.join(suffixes)})")
         yield from inside

@@ -73,13 +73,14 @@ def rules(table: str) -> tuple[Rule, ...]:
 
 
 def hub_axes(parameter: Parameter) -> Axes:
+    """The dimensions of an array in the hub's layout."""
     return parse_axes(KINDS[parameter.layer.kind][parameter.leaf])
 
 
 def template(parameter: Parameter, dialect: Dialect, port: bool) -> tuple[Rule, Mapping[str, int]] | None:
-    """The line that places one array: (rule with axes, the numbers in its path), None if the framework drops it.
+    """The line that places one array and the numbers in its path; None where the framework keeps no such thing.
 
-    Raises: nothing; what no line names keeps our name with the framework's leaf.
+    What no line of the dialect names keeps our name, with the framework's leaf.
     """
     leaf = LEAVES[dialect.framework][f"{parameter.layer.kind}.{parameter.leaf}"]
     if leaf is None:
@@ -121,8 +122,7 @@ def place(parameter: Parameter, dialect: Dialect, config: Any, port: bool = Fals
         return None
     rule, numbers = found
     assert rule.axes is not None
-    sizes = {**dict.fromkeys(("1",), 1), **parameter.layer.sizes}
-    return view(*(rule.axes[0], rule.theirs, rule.axes[1]), sizes, numbers, config)
+    return view(rule.axes[0], rule.theirs, rule.axes[1], parameter.layer.sizes, numbers, config)
 
 
 def extra(layer: Layer, dialect: Dialect) -> list[tuple[str, tuple[int, ...]]]:

@@ -18,11 +18,13 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 Axes = tuple[tuple[str, ...], ...]  # each dimension as the axes composed in it; () is a dimension of length 1
 
 
+@cache
 def parse_axes(text: str) -> Axes:
     """ "(g o) h 1" -> (("g", "o"), ("h",), ())."""
     if not re.fullmatch(r"(\s*(\(\s*\w+(\s+\w+)*\s*\)|\w+))*\s*", text):

@@ -101,11 +101,13 @@ class Plan:
 
         return arrays(self)
 
-    def write(self, out: str | os.PathLike[str], force: bool = False, prove: Any = None) -> dict[str, Any]:
-        """Write the target file atomically; returns what was written. See stream.write."""
+    def write(
+        self, out: str | os.PathLike[str], force: bool = False, prove: Any = None, shard_size: int | None = None
+    ) -> dict[str, Any]:
+        """Write the target file atomically; returns the record that travels with it. See stream.write."""
         from .stream import write
 
-        return write(self, os.fspath(out), force, prove)
+        return write(self, os.fspath(out), force, prove, shard_size)
 
     def close(self) -> None:
         self.reader.close()

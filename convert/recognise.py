@@ -9,11 +9,11 @@ from functools import cache
 from typing import Any
 
 import specs
-from specs.layer import KINDS, Dialect, Sizes, parameters
+from specs.layer import KINDS, Dialect, Parameter, Sizes
 
 from .errors import ConvertError, UsageError
 from .formats.base import Reader, Tensor
-from .kinds import FRAMEWORKS, PORTS, extra, hub_axes, template
+from .kinds import FRAMEWORKS, PORTS, extra, template
 from .notation import Axes, Path
 
 # Where training scripts nest a model's weights, best guess first. The part taken is always reported.
@@ -168,29 +168,29 @@ class Line:
 
 @cache
 def lines(architecture: str, dialect: str) -> dict[str, list[Line]]:
-    """{normal(their name): lines}, learnt from the layers of every variant and tiny twin."""
-    spec, table = specs.get(architecture), dialects(architecture)[dialect]
-    found: dict[tuple[str, str], Line] = {}
-    for config in [*spec.TINY.values(), *spec.VARIANTS.values()]:
-        for parameter in _each_kind(architecture, config):
-            placed = template(parameter, table, dialect in FRAMEWORKS)
-            if placed and placed[0].axes:
-                line = placed[0]
-                hub = tuple(KINDS[parameter.layer.kind][parameter.leaf].split())
-                found[line.ours.text, line.theirs.text] = Line(line.ours, line.theirs, placed[0].axes, hub)
+    """{normal(their name): lines}, learnt from the layers of the tiny twins, which use every option."""
+    table = dialects(architecture)[dialect]
     index: dict[str, list[Line]] = {}
-    for line in found.values():
-        index.setdefault(normal(Path.HOLE.sub("0", line.theirs.text)), []).append(line)
+    for parameter in examples(architecture):
+        placed = template(parameter, table, dialect in FRAMEWORKS)
+        if placed and placed[0].axes:
+            rule, hub = placed[0], tuple(KINDS[parameter.layer.kind][parameter.leaf].split())
+            line = Line(rule.ours, rule.theirs, placed[0].axes, hub)
+            index.setdefault(normal(Path.HOLE.sub("0", rule.theirs.text)), []).append(line)
     return index
 
 
 @cache
-def _each_kind(architecture: str, config: Any) -> list[Any]:
-    """One parameter for each name, numbers aside."""
-    unique = {
-        re.sub(r"(?<=\.)\d+(?=\.|$)", "#", p.name): p for p in parameters(list(specs.get(architecture).layers(config)))
+def examples(architecture: str) -> tuple[Parameter, ...]:
+    """One parameter for each name and kind, numbers aside."""
+    spec = specs.get(architecture)
+    layers = {
+        (re.sub(r"(?<=\.)\d+(?=\.|$)", "#", layer.path), layer.kind, layer.bias): layer
+        for config in spec.TINY.values()
+        for layer in spec.layers(config)
     }
-    return list(unique.values())
+    found = {(path, kind, p.leaf): p for (path, kind, _), layer in layers.items() for p in layer.parameters()}
+    return tuple(found.values())
 
 
 @cache
@@ -238,17 +238,3 @@ def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> di
         elif len(group) == 1 and group[0] in alone:
             alone[axis] = alone[group[0]]
     return alone
-
-
-__all__ = [
-    "Match",
-    "all_dialects",
-    "dialects",
-    "hub_axes",
-    "known_dialect",
-    "lines",
-    "normal",
-    "recognise",
-    "sizes",
-    "spellings",
-]

@@ -13,8 +13,10 @@ from . import manifest
 from .errors import ConvertError, UsageError
 from .formats import open_checkpoint, writer_for
 from .formats.base import ITEMSIZE, Tensor, Writer
+from .formats.sharded import shard_name
 from .notation import Move
 from .planning import FLOATS, Constant, Plan, Step
+from .progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,45 +25,124 @@ PIECE = 1 << 17  # bytes a write: larger ones are slower on common virtual disks
 STRIP = 64  # rows of a source read and permuted at once
 
 
-def write(plan: Plan, out: str, force: bool = False, prove: Callable[[str], Any] | None = None) -> dict[str, Any]:
+def write(
+    plan: Plan, out: str, force: bool = False, prove: Callable[[str], Any] | None = None, shard_size: int | None = None
+) -> dict[str, Any]:
     """Write a plan's target file; it appears whole, verified and under its name, or not at all.
 
     Args:
       out: target; its suffix picks the format.
       force: replace an existing file.
       prove: called with the path of the finished file before it gets its name; raises to refuse it.
-    Returns: the metadata that travels with the file.
+      shard_size: bytes of payload a file; more become several files and an index (safetensors only).
+    Returns: the record that travels with the file.
     """
     writer_type = writer_for(out)
-    _check_target(plan.reader.path, out, force)
+    shards = split(plan.steps, shard_size)
+    if len(shards) > 1 and not writer_type.keeps_metadata:
+        raise UsageError(f"{out}: only .safetensors is written in shards")
+    names = [out] if len(shards) == 1 else [shard_name(out, k + 1, len(shards)) for k in range(len(shards))]
+    index = out + ".index.json" if len(shards) > 1 else None
+    for name in [*names, *filter(None, [index])]:
+        _check_target(plan.reader.path, name, force)
     about = manifest.describe(plan)
-    tensors = [tensor for tensor, _ in plan.steps]
-    with _claimed(out) as (file, temporary):
-        writer = writer_type(file, tensors, _kept(writer_type, manifest.blank(about, tensors), reserve=True))
-        lines = {}
-        for step in plan.steps:
-            digest = manifest.Digest(step[0])
-            writer.write(step[0], digest.of(chunks(plan, step)))
-            lines[step[0].name] = digest.line()
-        about["tensors"] = lines
-        if writer_type.keeps_metadata:
-            writer.annotate(_kept(writer_type, about))
-        writer.finish()
-        file.flush()
-        os.fsync(file.fileno())
-        _verify(temporary, lines)
-        if prove is not None:
-            prove(temporary)
+    with contextlib.ExitStack() as stack:
+        progress = Progress(sum(tensor.nbytes for tensor, _ in plan.steps), os.path.basename(out))
+        stack.callback(progress.close)
+        claims = [stack.enter_context(_claimed(name)) for name in names]
+        about["tensors"] = {}
+        for steps, (file, temporary) in zip(shards, claims, strict=True):
+            record = about if index is None else None
+            about["tensors"] |= _write_file(plan, steps, writer_type, file, temporary, record, progress)
+        if index is not None:
+            _write_index(index, about, shards, names, [temporary for _, temporary in claims], prove, force)
+        elif prove is not None:
+            prove(claims[0][1])
         if not writer_type.keeps_metadata:
-            _write_beside(out + ".json", {**about, "bytes": os.path.getsize(temporary)})
-        _publish(temporary, out, force)
+            _write_beside(out + ".json", {**about, "bytes": os.path.getsize(claims[0][1])})
+        for name, (_, temporary) in zip(names, claims, strict=True):
+            _publish(temporary, name, force)
     return about
 
 
-def _kept(writer_type: type[Writer], about: dict[str, Any], reserve: bool = False) -> dict[str, str]:
+def split(steps: list[Step], shard_size: int | None) -> list[list[Step]]:
+    """Steps in groups whose payloads fit the size; a tensor larger than it has a group of its own."""
+    groups: list[list[Step]] = [[]]
+    room = shard_size
+    for step in steps:
+        if shard_size is not None and room is not None:
+            if step[0].nbytes > room and groups[-1]:
+                groups.append([])
+                room = shard_size
+            room -= step[0].nbytes
+        groups[-1].append(step)
+    return groups
+
+
+def _write_file(
+    plan: Plan,
+    steps: list[Step],
+    writer_type: type[Writer],
+    file: IO[bytes],
+    path: str,
+    about: dict[str, Any] | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Some of a plan's tensors into one file, synced and verified; their lines of the record.
+
+    The record goes into the file's own metadata where it has such, unless `about` is None: then an index holds it.
+    """
+    tensors = [tensor for tensor, _ in steps]
+    reserved = manifest.blank(about, tensors) if about is not None else None
+    writer = writer_type(file, tensors, _kept(writer_type, reserved, reserve=True))
+    lines = {}
+    for step in steps:
+        digest = manifest.Digest(step[0])
+        writer.write(step[0], progress.of(digest.of(chunks(plan, step))))
+        lines[step[0].name] = digest.line()
+    if about is not None and writer_type.keeps_metadata:
+        writer.annotate(_kept(writer_type, {**about, "tensors": lines}))
+    writer.finish()
+    file.flush()
+    os.fsync(file.fileno())
+    _verify(path, lines)
+    return lines
+
+
+def _write_index(
+    index: str,
+    about: dict[str, Any],
+    shards: list[list[Step]],
+    names: list[str],
+    temporaries: list[str],
+    prove: Callable[[str], Any] | None,
+    force: bool,
+) -> None:
+    """The index of a sharded checkpoint; proven, where asked, through an index of the files not yet named."""
+    about["bytes"] = None
+
+    def content(files: list[str]) -> dict[str, Any]:
+        where = {t.name: os.path.basename(f) for f, steps in zip(files, shards, strict=True) for t, _ in steps}
+        size = sum(t.nbytes for steps in shards for t, _ in steps)
+        return {"metadata": {"total_size": size, manifest.KEY: json.dumps(about)}, "weight_map": where}
+
+    if prove is not None:
+        unnamed = index.removesuffix(".index.json") + ".unproven.index.json"
+        try:
+            _write_beside(unnamed, content(temporaries))
+            prove(unnamed)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(unnamed)
+    _write_beside(index, content(names))
+
+
+def _kept(writer_type: type[Writer], about: dict[str, Any] | None, reserve: bool = False) -> dict[str, str]:
     """The record as safetensors metadata ("format" is what transformers asks for), with room for counts to come."""
     if not writer_type.keeps_metadata:
         return {}
+    if about is None:
+        return {"format": "pt"}
     room = " " * (32 * len(about["tensors"])) if reserve else ""
     return {"format": "pt", manifest.KEY: json.dumps(about) + room}
 

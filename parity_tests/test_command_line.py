@@ -388,3 +388,17 @@ def test_a_missing_framework_is_named_with_its_extra(run, tmp_path, monkeypatch)
     assert code == 2
     assert "pip install 'triptych-ports[flax]'" in err
     assert listing(tmp_path) == []
+
+
+def test_progress_is_drawn_on_a_terminal_only(monkeypatch, capsys):
+    from convert.progress import Progress
+
+    monkeypatch.setattr("convert.progress.EVERY", -1)
+    for terminal in (False, True):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal, raising=False)
+        progress = Progress(2_000_000, "x.npz")
+        assert list(progress.of([b"0" * 1_000_000] * 2)) == [b"0" * 1_000_000] * 2
+        progress.close()
+        err = capsys.readouterr().err
+        assert ("x.npz: 50% of 2 MB" in err) == terminal
+        assert bool(err) == terminal

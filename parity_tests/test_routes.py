@@ -11,6 +11,7 @@ from convert.formats import open_checkpoint, writer_for
 from convert.formats.base import Tensor
 from convert.kinds import FRAMEWORKS, PORTS, place
 from convert.recognise import dialects
+from ports.port import pattern
 from specs.layer import parameters
 
 ROUTES = [
@@ -126,3 +127,14 @@ def test_layout_follows_from_the_kind_never_from_the_shape(tmp_path):
 
 def test_ports_dialects_have_no_tables():
     assert all(not dialect.table and not dialect.conventions for dialect in PORTS.values())
+
+
+@pytest.mark.parametrize("architecture", specs.names())
+def test_tiny_twins_use_every_name_that_a_variant_has(architecture):
+    """Names are recognised from the tiny twins alone: an option that none of them uses would not be read."""
+    spec = specs.get(architecture)
+
+    def patterns(configs):
+        return {(pattern(p.name), p.layer.kind) for config in configs for p in parameters(list(spec.layers(config)))}
+
+    assert patterns(spec.VARIANTS.values()) <= patterns(spec.TINY.values())

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
 from typing import Any
 
 _RECORDS = {"layer", "config", "init", "resize"}  # what specs are written in; every other module is an architecture
 
 
+@cache
+def _names() -> tuple[str, ...]:
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _RECORDS))
+
+
 def names() -> list[str]:
     """Every architecture."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _RECORDS)
+    return list(_names())
 
 
 def get(name: str) -> Any:

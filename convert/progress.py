@@ -1,0 +1,39 @@
+"""A line of progress on a terminal, and nothing anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+EVERY = 0.1  # seconds between updates
+
+
+class Progress:
+    """Share, rate and remaining time of `total` bytes, redrawn on one line of standard error."""
+
+    def __init__(self, total: int, what: str):
+        self.total, self.what, self.done = total, what, 0
+        self.shown = sys.stderr.isatty() and total > 0
+        self.start = self.last = time.monotonic()
+
+    def of(self, pieces: Iterable[Any]) -> Iterator[Any]:
+        for piece in pieces:
+            yield piece
+            self.done += len(piece)
+            if self.shown and time.monotonic() - self.last > EVERY:
+                self.draw()
+
+    def draw(self) -> None:
+        self.last = time.monotonic()
+        rate = self.done / max(self.last - self.start, 1e-9)
+        left = (self.total - self.done) / max(rate, 1)
+        line = f"{self.what}: {100 * self.done // self.total}% of {self.total / 1e6:,.0f} MB, {rate / 1e6:,.0f} MB/s"
+        sys.stderr.write(f"\r\x1b[K{line}, {left:.0f} s left")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        if self.shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -1,0 +1,110 @@
+"""Sharded safetensors: written as the official tools lay them out, read back with every reference checked."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import convert
+from convert.errors import FormatError, UsageError
+from convert.formats import open_checkpoint
+
+from .golden import Case
+from .test_command_line import GOOGLE, listing, run  # noqa: F401  (run is a fixture)
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    with convert.plan(GOOGLE, dst="torch") as plan:
+        plan.write(tmp_path / "m.safetensors", shard_size=8000)
+    return tmp_path / "m.safetensors.index.json"
+
+
+def test_shards_hold_the_same_tensors(sharded, tmp_path):
+    with convert.plan(GOOGLE, dst="torch") as plan:
+        whole = dict(plan.arrays())
+    index = json.loads(sharded.read_text())
+    shards = sorted(set(index["weight_map"].values()))
+    assert len(shards) > 3
+    assert shards == [f"m-{k + 1:05}-of-{len(shards):05}.safetensors" for k in range(len(shards))]
+    assert index["metadata"]["total_size"] == sum(a.nbytes for a in whole.values())
+    for name in shards:
+        arrays = load_file(tmp_path / name)
+        assert sum(a.nbytes for a in arrays.values()) <= 8000
+        assert all(index["weight_map"][tensor] == name and np.array_equal(a, whole[tensor]) for tensor, a in arrays.items())
+
+
+def test_shards_convert_verify_and_prove(run, sharded, tmp_path):  # noqa: F811
+    code, printed, _ = run("torch2google", sharded, "-o", tmp_path / "back.npz", "--json")
+    assert code == 0
+    assert json.loads(printed)["config"]["gelu"] == "tanh"  # the record travels in the index
+    assert run("diff", GOOGLE, tmp_path / "back.npz")[0] == 0
+    assert run("verify", sharded)[0] == 0
+    out = tmp_path / "again.safetensors"
+    code, printed, err = run("google2torch", GOOGLE, "-o", out, "--shard-size", "9kB", "--prove", "--json")
+    assert code == 0, err
+    assert json.loads(printed)["proof"]["error"] < 1e-12  # measured 1e-15
+    assert not [name for name in listing(tmp_path) if "unproven" in name or name.endswith(".part")]
+
+
+def test_a_large_shard_size_makes_one_file(run, tmp_path):  # noqa: F811
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "m.safetensors", "--shard-size", "5GB")[0] == 0
+    assert listing(tmp_path) == ["m.safetensors"]
+    code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "m.npz", "--shard-size", "1kB")
+    assert code == 2
+    assert "only .safetensors" in err
+    code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "n.safetensors", "--shard-size", "big")
+    assert code == 2
+    assert "5GB" in err
+
+
+def test_an_existing_shard_is_kept(tmp_path):
+    (tmp_path / "m.safetensors.index.json").write_text("precious")
+    with convert.plan(GOOGLE, dst="torch") as plan, pytest.raises(convert.errors.ConvertError, match="exists"):
+        plan.write(tmp_path / "m.safetensors", shard_size=8000)
+    assert listing(tmp_path) == ["m.safetensors.index.json"]
+
+
+def change(index, **fields):
+    content = json.loads(index.read_text())
+    content.update(fields)
+    index.write_text(json.dumps(content))
+
+
+def first(index):
+    return next(iter(json.loads(index.read_text())["weight_map"].items()))
+
+
+def outside(index, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    name = first(index)[1]
+    os.rename(tmp_path / name, tmp_path / "elsewhere" / name)
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere" / name)
+
+
+DAMAGE = {
+    "not a plain file name": lambda i, t: change(i, weight_map={"a": "../x.safetensors"}),
+    "shard '/etc/passwd'": lambda i, t: change(i, weight_map={"a": "/etc/passwd"}),
+    "link out of its folder": outside,
+    "no such file": lambda i, t: (t / first(i)[1]).unlink(),
+    "does not list": lambda i, t: change(i, weight_map=dict([first(i)])),
+    "where the index has it": lambda i, t: change(i, weight_map={"nothing": first(i)[1]}),
+    "no weight_map": lambda i, t: change(i, weight_map=[1]),
+    "is no JSON": lambda i, t: i.write_text('{"weight_map": '),
+    "twice": lambda i, t: i.write_text('{"weight_map": {}, "weight_map": {}}'),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGE)
+def test_bad_indices_are_refused(sharded, tmp_path, message):
+    DAMAGE[message](sharded, tmp_path)
+    with pytest.raises(FormatError, match=message):
+        open_checkpoint(sharded)
+
+
+def test_only_safetensors_shards(tmp_path):
+    with convert.plan(Case("timm_mixer").files[0], dst="paddle") as plan, pytest.raises(UsageError, match="only"):
+        plan.write(tmp_path / "x.pdparams", shard_size=100)
+    assert listing(tmp_path) == []
