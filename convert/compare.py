@@ -7,7 +7,7 @@ from typing import Any
 from specs.config import as_dict
 
 from .formats.base import Tensor
-from .planning import HUB, Constant, Plan, plan
+from .planning import HUB, Constant, Plan, differing, plan
 from .stream import chunks
 
 
@@ -41,14 +41,8 @@ def _entry(tensor: str, kind: str, error: float | None = None, detail: str = "")
 
 def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     """Config fields that change what is computed and that shapes do not show."""
-    spec = left.match.spec
-    computing = {name for dialect in spec.DIALECTS.values() for name in dialect.conventions}
-    one, other = as_dict(left.config), as_dict(right.config)
-    return [
-        _entry(name, "config", None, f"{one[name]} and {other[name]}")
-        for name in one
-        if name in computing and name not in ("padding",) and one[name] != other[name]
-    ]
+    found = differing(left.match.spec, left.config, as_dict(right.config))
+    return [_entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in found.items()]
 
 
 def _tensors(left: Plan, ours: Any, right: Plan, theirs: Any, rtol: float) -> list[dict[str, Any]]:

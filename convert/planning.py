@@ -82,18 +82,19 @@ class Plan:
         if self.assumed:
             fields = ", ".join(f"{name}={value}" for name, value in self.assumed.items())
             found.append(f"the file does not say, so assumed: {fields}")
-        if self.dst != HUB:
-            fixed = dialects(self.architecture)[self.dst].conventions
-            for name, value in fixed.items():
-                if getattr(self.config, name) != value and not (name == "padding" and self._tiles()):
-                    found.append(
-                        f"{self.dst}'s own code computes {name}={value}; these weights mean {name}="
-                        f"{getattr(self.config, name)}: its outputs will differ"
-                    )
+        for name, (theirs, ours) in self.conflicts().items():
+            found.append(
+                f"{self.dst}'s own code computes {name}={theirs}; these weights mean {name}={ours}: "
+                "its outputs will differ"
+            )
         return found
 
-    def _tiles(self) -> bool:
-        return getattr(self.config, "image", None) is None
+    def conflicts(self) -> dict[str, tuple[Any, Any]]:
+        """{field: (what the target's own code computes, what these weights mean)} where the two differ."""
+        if self.dst == HUB:
+            return {}
+        fixed = dialects(self.architecture)[self.dst].conventions
+        return differing(self.match.spec, self.config, {**configs.as_dict(self.config), **fixed})
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """(name, numpy array) of every target tensor, one at a time; bfloat16 and float8 widened to float32."""
@@ -117,6 +118,22 @@ class Plan:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def differing(spec: Any, config: Any, other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """{field: (other, own)} of the Config fields that dialects fix and that change what this network computes.
+
+    Numbers that round to the same float32 are the same: paddle stores them so.
+    """
+    import struct
+
+    def single(value: Any) -> Any:
+        return struct.pack("<f", value) if isinstance(value, float) else value
+
+    computing = {name for dialect in spec.DIALECTS.values() for name in dialect.conventions}
+    material = computing - getattr(spec, "immaterial", lambda _: set())(config)
+    own = configs.as_dict(config)
+    return {name: (other[name], own[name]) for name in own if name in material and single(own[name]) != single(other[name])}
 
 
 def plan(

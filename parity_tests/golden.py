@@ -16,7 +16,15 @@ from convert.notation import atoms, parse_axes, shape_of
 FOLDER = Path(__file__).parent / "goldens"
 
 # What a case's file leaves open and its case.json tells in upstream's words.
-OPEN: dict[str, dict[str, object]] = {}
+OPEN: dict[str, dict[str, object]] = {
+    "locuslab_convmixer_gelu": {"act": "gelu"},
+    "paddlevit_convmixer_gelu": {"act": "gelu"},
+    "raft_native": {"image": 64, "patches": (4, 2, 2, 2), "rafts": (2, 2, 4, 3), "kernels": ((4, 8), (2, 4), (2, 4), (2,))},
+    "raft_interp": {"image": 32, "patches": (4, 2, 2), "rafts": (4, 2, 5), "kernels": ((4, 8, 16), (2, 4), (2,))},
+    "raft_mixer_sc": {"channels": 4, "image": 48, "patches": (4, 2, 2), "rafts": (1, 4, 2)},
+    "mobileformer_a_base": {"lite_stride": 2, "dyrelu_coefs": (1.0, 0.5), "dyrelu_consts": (1.0, 0.0)},
+    "mobileformer_a_groups4": {"lite_stride": 1, "dyrelu_coefs": (1.0, 0.5), "dyrelu_consts": (1.0, 0.0)},
+}
 
 
 class Case:

@@ -15,7 +15,12 @@ import specs
 from convert.errors import ConvertError
 from specs.layer import Layer
 
+OUTPUT = "output"  # the tap of the network itself
 DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+
+class Unavailable(ConvertError):
+    """A device that this machine, or this build of a framework, does not have."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +137,14 @@ class Port(ABC):
         Feature maps come as (n, c, h, w) from every framework; a module called twice appears again as "name#1", and
         what a module returns beside its first output as "name:1".
         """
-        return dict(outputs(self.trace(images)))
+        return dict(outputs(tap for tap in self.trace(images) if tap.name != OUTPUT))
 
     def tap_inputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """What went first into each layer and block of `taps`, under the same names."""
-        return {tap.name: tap.inputs[0] for tap in self.trace(images)}
+        return {tap.name: tap.inputs[0] for tap in self.trace(images) if tap.name != OUTPUT}
 
     def trace(self, images: np.ndarray, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
-        """Every call of a layer or block, in the order in which they end.
+        """Every call of a layer or block, in the order in which they end; the network's own is "output".
 
         Args:
           feed: inputs to run the named calls on, in place of their own (which the taps still record): errors do not
@@ -182,11 +187,11 @@ class Port(ABC):
         return images
 
     def _is_tap(self, path: str) -> bool:
-        return pattern(path) in self._tapped[0]
+        return path == "" or pattern(path) in self._tapped[0]
 
     def _is_map(self, path: str) -> bool:
         """Whether four-dimensional arrays in and out of a module are images."""
-        return pattern(path) in self._tapped[1]
+        return path in ("", OUTPUT) or pattern(path) in self._tapped[1]
 
     @cached_property
     def _tapped(self) -> tuple[set[str], set[str]]:
@@ -237,6 +242,7 @@ class Trace:
 
     def enter(self, path: str, arrays: Any) -> Any:
         """A call begins; what to run it on instead, if anything."""
+        path = path or OUTPUT
         calls = self.calls[path] = self.calls.get(path, 0) + 1
         name = path if calls == 1 else f"{path}#{calls - 1}"
         self.open.append((name, arrays))

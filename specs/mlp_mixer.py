@@ -124,6 +124,12 @@ def check_images(c: Config, height: int, width: int) -> None:
         )
 
 
+def immaterial(c: Config) -> set[str]:
+    """Conventions that change nothing for this Config: padding, where patches tile the image."""
+    (rows, columns), (ph, pw) = c.grid, pair(c.patch)
+    return {"padding"} if c.image is None or pair(c.image) == (rows * ph, columns * pw) else set()
+
+
 NETWORK = "MlpMixer"
 FEATURE_MAPS: tuple[str, ...] = ()  # modules, beside convolutions, whose output is an image (n c h w)
 

@@ -39,9 +39,7 @@ class Format:
 
 def _format(name: str, suffixes: str, module: str, head: bytes) -> Format:
     stem = name.capitalize()
-    return Format(
-        name, tuple(suffixes.split()), module, f"{stem}Reader", f"{stem}Writer", re.compile(head, re.DOTALL)
-    )
+    return Format(name, tuple(suffixes.split()), module, f"{stem}Reader", f"{stem}Writer", re.compile(head, re.DOTALL))
 
 
 _PICKLE = rb"\x80[\x01-\x05]"
@@ -51,6 +49,7 @@ FORMATS = (
     _format("torch", ".pt .pth .ckpt .bin", "torchfile", rb"PK\x03\x04|\x80\x02\x8a\x0a|.{257}ustar"),
     _format("pdparams", ".pdparams .pd .pdopt", "pdparams", _PICKLE),
     _format("msgpack", ".msgpack .flax", "msgpack", rb"\x80\Z|[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]"),
+    _format("sharded", ".index.json", "sharded", rb"\s*\{"),  # read here, written by convert.stream
 )
 
 HEAD = 512  # bytes looked at: a tar archive says what it is at byte 257
@@ -125,9 +124,7 @@ def _unknown(path: str, head: bytes) -> FormatError:
     claims = [entry.name for entry in FORMATS if suffix in entry.suffixes]
     problem = f"is no {claims[0]} file in spite of its name" if claims else "is of no known format"
     known = ", ".join(entry.name for entry in FORMATS)
-    return FormatError(
-        path, f"{problem}: it begins with {head[:8]!r}", f"known formats: {known}; or download it again"
-    )
+    return FormatError(path, f"{problem}: it begins with {head[:8]!r}", f"known formats: {known}; or download it again")
 
 
 def _unknown_zip(path: str) -> FormatError:

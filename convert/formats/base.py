@@ -111,9 +111,7 @@ class Writer(ABC):
     def finish(self) -> None:
         """Everything after the last payload (directories, checksums)."""
 
-    def pieces(
-        self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]
-    ) -> Iterator[memoryview]:
+    def pieces(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> Iterator[memoryview]:
         """The chunks as plain bytes.
 
         Raises: ConvertError where it is not this tensor's turn or the chunks do not add up.

@@ -38,11 +38,7 @@ def sniff(head: bytes, path: str) -> bool:
     """Can this be flax msgpack: does it begin with a map, an array or an extension?"""
     first = head[0] if head else 0
     return (
-        head == b"\x80"
-        or 0x80 < first < 0xA0
-        or 0xC7 <= first <= 0xC9
-        or 0xD4 <= first <= 0xD8
-        or 0xDC <= first < 0xE0
+        head == b"\x80" or 0x80 < first < 0xA0 or 0xC7 <= first <= 0xC9 or 0xD4 <= first <= 0xD8 or 0xDC <= first < 0xE0
     )
 
 
@@ -103,9 +99,7 @@ class MsgpackWriter(Writer):
             for key in parents:
                 child = node.setdefault(key, {})
                 if isinstance(child, Tensor):
-                    raise ConvertError(
-                        f"{shown(child.name)} is a tensor and holds {shown(tensor.name)}: rename one"
-                    )
+                    raise ConvertError(f"{shown(child.name)} is a tensor and holds {shown(tensor.name)}: rename one")
                 node = child
             if leaf in node:
                 raise ConvertError(f"{shown(tensor.name)} is a tensor and holds others: rename it")
@@ -153,12 +147,7 @@ class MsgpackWriter(Writer):
 def _keys(tensor: Tensor) -> list[str]:
     """The path to a tensor. Raises: ConvertError where no reader would take it."""
     keys = tensor.name.split("/")
-    if (
-        len(tensor.name) > MAX_NAME
-        or len(keys) > MAX_DEPTH
-        or len(tensor.shape) > MAX_DIMS
-        or CHUNKED in keys
-    ):
+    if len(tensor.name) > MAX_NAME or len(keys) > MAX_DEPTH or len(tensor.shape) > MAX_DIMS or CHUNKED in keys:
         raise ConvertError(f"{shown(tensor.name)}: msgpack cannot hold this name or shape: rename it")
     return keys
 
@@ -181,9 +170,7 @@ def _parts(tensor: Tensor) -> Iterator[tuple[bytes, int]]:
 def _array_head(shape: tuple[int, ...], dtype: str) -> bytes:
     """Everything of an array before its payload."""
     size = Tensor("", shape, dtype).nbytes
-    inner = (
-        _head("array", 3) + _head("array", len(shape)) + b"".join(_head("int", length) for length in shape)
-    )
+    inner = _head("array", 3) + _head("array", len(shape)) + b"".join(_head("int", length) for length in shape)
     inner += _string(dtype) + _head("bin", size)
     total = len(inner) + size
     head = bytes([_FIXEXT[total]]) if total in _FIXEXT else _head("ext", total)

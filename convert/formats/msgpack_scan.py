@@ -85,17 +85,13 @@ class Tokens:
         if width:
             number = int.from_bytes(self.take(width), "big", signed=kind == "signed")
             kind = "int" if kind == "signed" else kind
-        if kind in ("map", "array"):
-            self.room(number * (2 if kind == "map" else 1))
         return kind, number
 
     def expect(self, kind: str, what: str, number: int | None = None) -> int:
         """The number of the next token, which must be of this kind (and number)."""
         found, value = self.token()
         if found != kind or (number is not None and value != number):
-            raise self.bad(
-                f"{what} is {found} {value} where {kind}{'' if number is None else f' {number}'} belongs"
-            )
+            raise self.bad(f"{what} is {found} {value} where {kind}{'' if number is None else f' {number}'} belongs")
         return value
 
 
@@ -252,8 +248,6 @@ class Tree(Tokens):
             raise self.bad(f"it has more than {MAX_TENSORS} arrays", "split it")
         tensor = Tensor(path, shape, dtype)
         if not tensor.addressable:
-            raise self.bad(
-                f"{shown(path)} has the shape {str(shape)[:80]}, over 2^63 bytes but for its zeros"
-            )
+            raise self.bad(f"{shown(path)} has the shape {str(shape)[:80]}, over 2^63 bytes but for its zeros")
         self._characters += len(path)
         self.arrays[path] = tensor, segments

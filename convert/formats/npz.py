@@ -57,9 +57,7 @@ def sniff(head: bytes, path: str) -> bool:
         return False
     finally:
         file.close()
-    return any(name.endswith(".npy") for name in names) and not any(
-        name.endswith("data.pkl") for name in names
-    )
+    return any(name.endswith(".npy") for name in names) and not any(name.endswith("data.pkl") for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +102,9 @@ class NpzReader(Reader):
         if not name.endswith(".npy"):
             raise self._bad(f"has a member {shown(name)} that is no .npy", "write it with np.savez")
         if member.method not in (STORED, DEFLATED):
-            raise self._bad(
-                f"{shown(name)} is compressed by method {member.method}", "write it with np.savez"
-            )
+            raise self._bad(f"{shown(name)} is compressed by method {member.method}", "write it with np.savez")
         if member.method == STORED and member.compressed != member.size:
-            raise self._bad(
-                f"{shown(name)} is stored, yet of sizes {member.compressed} and {member.size}", DAMAGED
-            )
+            raise self._bad(f"{shown(name)} is stored, yet of sizes {member.compressed} and {member.size}", DAMAGED)
         try:
             offset, header = self._header(directory, member)
             tensor, fortran = parse_header(name.removesuffix(".npy"), header)

@@ -85,16 +85,12 @@ class SafetensorsReader(Reader):
             problem = f"its header claims {length} bytes, {self.file.size - 8} follow"
             raise FormatError(self.path, problem, "it is truncated or damaged: download it again")
         if length > MAX_HEADER:
-            raise FormatError(
-                self.path, f"its header of {length} bytes exceeds {MAX_HEADER}", "split it into shards"
-            )
+            raise FormatError(self.path, f"its header of {length} bytes exceeds {MAX_HEADER}", "split it into shards")
         self._data = 8 + length
         try:
             return self.file.read(length, 8).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise FormatError(
-                self.path, f"its header is not UTF-8 at byte {8 + error.start}", DAMAGED
-            ) from None
+            raise FormatError(self.path, f"its header is not UTF-8 at byte {8 + error.start}", DAMAGED) from None
 
     def _add(self, header: _Header, name: str, entry: dict[str, object]) -> None:
         dtype, shape, span = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
@@ -108,9 +104,7 @@ class SafetensorsReader(Reader):
             need = tensor.nbytes if tensor.nbytes < 2**64 else "more than 2^64"
             raise header.bad(f"{shown(name)} takes {need} bytes, its data_offsets are {str(span)[:80]}")
         if not tensor.addressable:
-            raise header.bad(
-                f"{shown(name)} has the shape {str(shape)[:80]}, over 2^63 bytes but for its zeros"
-            )
+            raise header.bad(f"{shown(name)} has the shape {str(shape)[:80]}, over 2^63 bytes but for its zeros")
         if len(self.tensors) == MAX_TENSORS:
             raise header.bad(f"it names more than {MAX_TENSORS} tensors", "split it into shards")
         self.tensors[name], self._offsets[name] = tensor, span[0]
@@ -120,9 +114,7 @@ class SafetensorsReader(Reader):
         end = 0
         for name in sorted(self._offsets, key=lambda name: (self._offsets[name], self.tensors[name].nbytes)):
             if self._offsets[name] != end:
-                problem = (
-                    f"{shown(name)} begins at data byte {self._offsets[name]}, the one before ends at {end}"
-                )
+                problem = f"{shown(name)} begins at data byte {self._offsets[name]}, the one before ends at {end}"
                 raise FormatError(self.path, problem, "holes and overlaps are refused: " + DAMAGED)
             end += self.tensors[name].nbytes
         if self._data + end != self.file.size:
@@ -211,9 +203,7 @@ class _Header:
         except ValueError:
             entry = {}
         if not found or len(entry) != 3:
-            raise self.bad(
-                f"{shown(name)} needs dtype, shape and data_offsets of whole numbers >= 0, and nothing else"
-            )
+            raise self.bad(f"{shown(name)} needs dtype, shape and data_offsets of whole numbers >= 0, and nothing else")
         self.at = found.end()
         return entry
 
@@ -257,13 +247,11 @@ class SafetensorsWriter(Writer):
             raise ConvertError("a tensor's name or the metadata is not valid Unicode: rename it") from None
         text += b" " * (-len(text) % 8)
         if len(text) > MAX_HEADER:
-            raise ConvertError(
-                f"{len(self.tensors)} tensors need a header over {MAX_HEADER} bytes: split into shards"
-            )
+            raise ConvertError(f"{len(self.tensors)} tensors need a header over {MAX_HEADER} bytes: split into shards")
         return text
 
     def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
-        self.file.seek(self._data + self._offsets[tensor.name])
+        self.file.seek(self._data + self._offsets.get(tensor.name, 0))
         for piece in self.pieces(tensor, chunks):
             write_all(self.file, piece)
 

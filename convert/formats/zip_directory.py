@@ -51,17 +51,13 @@ class ZipDirectory:
         self.file = file
         self.start, size = self._locate()
         if size > MAX_DIRECTORY:
-            raise self.bad(
-                f"has a zip directory of {size} bytes, over {MAX_DIRECTORY}", "split it into several files"
-            )
+            raise self.bad(f"has a zip directory of {size} bytes, over {MAX_DIRECTORY}", "split it into several files")
         if self.start + size > file.size:
             raise self.bad(f"has a zip directory that claims bytes {self.start} to {self.start + size}")
         self.members: dict[str, Member] = {}
         for member in self._entries(file.read(size, self.start)):
             if member.name in self.members:
-                raise self.bad(
-                    f"has two members called {shown(member.name)}", "one of them hides: do not trust it"
-                )
+                raise self.bad(f"has two members called {shown(member.name)}", "one of them hides: do not trust it")
             if len(self.members) == MAX_MEMBERS:
                 raise self.bad(f"has more than {MAX_MEMBERS} members", "split it into several files")
             self.members[member.name] = member
@@ -72,9 +68,7 @@ class ZipDirectory:
 
     def _locate(self) -> tuple[int, int]:
         """(offset, bytes) of the central directory."""
-        begin = max(
-            0, self.file.size - END.size - 0xFFFF
-        )  # a comment of up to 64 KiB may follow the end record
+        begin = max(0, self.file.size - END.size - 0xFFFF)  # a comment of up to 64 KiB may follow the end record
         tail = self.file.read(self.file.size - begin, begin)
         at = tail.rfind(b"PK\5\6")
         if at < 0 or len(tail) - at < END.size:
@@ -141,9 +135,7 @@ class ZipDirectory:
         if flags & ENCRYPTED:
             raise self.bad(f"has an encrypted member {shown(name)}", "decrypt it: 7z x, then zip -0 -r")
         if len(name) > MAX_NAME or "\0" in name:
-            raise self.bad(
-                f"has a member whose name {shown(name)} is over {MAX_NAME} characters or holds a zero byte"
-            )
+            raise self.bad(f"has a member whose name {shown(name)} is over {MAX_NAME} characters or holds a zero byte")
         return name
 
     def _zip64(self, name: str, extra: bytes, values: list[int]) -> list[int]:
@@ -163,9 +155,7 @@ class ZipDirectory:
         end = 0
         for member in sorted(self.members.values(), key=lambda member: member.header):
             if member.header < end:
-                raise self.bad(
-                    f"has a member {shown(member.name)} that overlaps another", "do not trust this file"
-                )
+                raise self.bad(f"has a member {shown(member.name)} that overlaps another", "do not trust this file")
             end = member.header + LOCAL.size + member.compressed
         if end > self.start:
             raise self.bad("has members that reach beyond the beginning of its directory")
@@ -176,17 +166,13 @@ class ZipDirectory:
         data = self.file.read(min(LOCAL.size + names + ahead, self.file.size - member.header), member.header)
         signature, *_, name, extra = LOCAL.unpack_from(data)
         if signature != b"PK\3\4" or not self._agrees(member, data[LOCAL.size : LOCAL.size + name]):
-            raise self.bad(
-                f"has a header at byte {member.header} that does not belong to {shown(member.name)}"
-            )
+            raise self.bad(f"has a header at byte {member.header} that does not belong to {shown(member.name)}")
         offset = member.header + LOCAL.size + name + extra
         if offset + member.compressed > self.start:
             raise self.bad(f"has a member {shown(member.name)} that reaches into the directory")
         begin = offset - member.header
         payload = (
-            data[begin:]
-            if begin + ahead <= len(data)
-            else self.file.read(min(ahead, self.start - offset), offset)
+            data[begin:] if begin + ahead <= len(data) else self.file.read(min(ahead, self.start - offset), offset)
         )
         return offset, payload[: min(ahead, member.compressed)]
 

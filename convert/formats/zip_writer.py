@@ -93,9 +93,7 @@ class ZipWriter:
         self._put(self._directory)
         if start >= FULL or count >= 0xFFFF:
             end64 = self._at
-            self._put(
-                END64.pack(b"PK\6\6", 44, _UNIX | _VERSION64, _VERSION64, 0, 0, count, count, size, start)
-            )
+            self._put(END64.pack(b"PK\6\6", 44, _UNIX | _VERSION64, _VERSION64, 0, 0, count, count, size, start))
             self._put(LOCATOR64.pack(b"PK\6\7", 0, end64, 1))
         short = min(count, 0xFFFF)
         self._put(END.pack(b"PK\5\6", 0, 0, short, short, size, min(start, FULL), 0))

@@ -13,8 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from convert.errors import ConvertError
-
 from .. import network
 from .. import port as common
 
@@ -40,7 +38,7 @@ class Port(common.Port):
         try:
             self.place = jax.devices(self.device)[0]
         except RuntimeError as error:
-            raise ConvertError(f"jax finds no {self.device} here: use device='cpu'") from error
+            raise common.Unavailable(f"jax finds no {self.device} here: use device='cpu'") from error
         if self.dtype == "float64":
             jax.config.update("jax_enable_x64", True)
 
@@ -121,18 +119,16 @@ class Port(common.Port):
         return common.Gradients(float(loss), _numpy(logits), _flat({"params": grads}), dx, _flat(changed))
 
     def train(self, batches: Sequence[np.ndarray], optimizer: common.Optimizer) -> common.Training:
+        import optax
+
         params, rest, losses = self.model.variables["params"], self._rest, []
         update = optimizers()[optimizer.name](optimizer)
         memory = update.init(params)
-
-        @jax.jit
-        def step(params: Any, rest: Any, memory: Any, images: jax.Array) -> Any:
-            (loss, (_, changed)), grads = jax.value_and_grad(self._loss, has_aux=True)(params, images, rest)
+        for images in batches:  # one compiled gradient for all steps, all optimizers and `gradients`
+            x = self._images(self._checked(images))
+            (loss, (_, rest)), (grads, _) = self._differentiated(params, x, rest)
             changes, memory = update.update(grads, memory, params)
-            return jax.tree.map(lambda p, c: p + c, params, changes), changed, memory, loss
-
-        for images in batches:
-            params, rest, memory, loss = step(params, rest, memory, self._images(self._checked(images)))
+            params = optax.apply_updates(params, changes)
             losses.append(float(loss))
         return common.Training(losses, _flat({"params": params}), _flat(rest))
 

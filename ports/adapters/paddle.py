@@ -28,7 +28,7 @@ class Port(common.Port):
 
     def _create(self, tensors: Iterable[tuple[str, np.ndarray]]) -> paddle.nn.Layer:
         if self.device == "gpu" and not paddle.is_compiled_with_cuda():
-            raise ConvertError("this paddle is built without GPU support: use device='cpu'")
+            raise common.Unavailable("this paddle is built without GPU support: use device='cpu'")
         self._settle()
         model = network(self.architecture, "paddle")(self.config)
         model.to(dtype=self.dtype)
@@ -67,7 +67,7 @@ class Port(common.Port):
             trace.leave(_arrays(out))
 
         hooks = []
-        for path, layer in self.model.named_sublayers():
+        for path, layer in self.model.named_sublayers(include_self=True):
             if self._is_tap(path):
                 hooks += [layer.register_forward_pre_hook(enter(path)), layer.register_forward_post_hook(leave)]
         try:
@@ -92,7 +92,7 @@ class Port(common.Port):
             logits = self.model(x)
             loss = logits.square().mean()
             *grads, dx = paddle.grad(loss, [*named.values(), x], allow_unused=True)
-            statistics = {name: _numpy(buffer) for name, buffer in self.model.named_buffers()}
+            statistics = {name: array for name, array in self.state().items() if name not in named}
         found = {
             name: np.zeros(p.shape, self.dtype) if g is None else _numpy(g)
             for (name, p), g in zip(named.items(), grads, strict=True)
@@ -111,7 +111,7 @@ class Port(common.Port):
                 losses.append(float(loss))
             stepper.clear_grad()
             parameters = {name: _numpy(parameter) for name, parameter in named.items()}
-            statistics = {name: _numpy(buffer) for name, buffer in self.model.named_buffers()}
+            statistics = {name: array for name, array in self.state().items() if name not in named}
         return common.Training(losses, parameters, statistics)
 
     @contextmanager

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from convert.errors import ConvertError
-
 from .. import network
 from .. import port as common
 
@@ -30,7 +28,7 @@ class Port(common.Port):
     def _create(self, tensors: Iterable[tuple[str, np.ndarray]]) -> torch.nn.Module:
         if self.device == "gpu":
             if not torch.cuda.is_available():
-                raise ConvertError("torch finds no GPU here: use device='cpu'")
+                raise common.Unavailable("torch finds no GPU here: use device='cpu'")
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         with torch.device("meta"):  # the checkpoint fills everything: nothing is allocated or drawn twice
             model = network(self.architecture, "torch")(self.config)

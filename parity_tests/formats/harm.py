@@ -1,0 +1,55 @@
+"""Files that are hard on readers: damaged at random, or too large for 32 bits."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from hypothesis import strategies as st
+
+from convert.formats.base import Tensor, Writer
+
+
+def damaged(data: st.DataObject, good: bytes) -> bytes:
+    """`good` with a few bytes replaced, removed, or its end cut."""
+    bad = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at, width = data.draw(st.integers(0, len(bad) - 1)), data.draw(st.integers(0, 4))
+        bad[at : at + width] = data.draw(st.binary(min_size=0, max_size=4))
+        if not bad:
+            return b""
+    return bytes(bad[: data.draw(st.integers(0, len(bad)))]) if data.draw(st.booleans()) else bytes(bad)
+
+
+class Sparse(io.FileIO):
+    """A file that leaves holes where long runs of zeros are written."""
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        if view.nbytes >= 1 << 20 and not any(view[:16]):
+            self.seek(view.nbytes, io.SEEK_CUR)
+            return view.nbytes
+        return super().write(data) or 0
+
+
+def zeros(size: int) -> Iterator[bytes | memoryview]:
+    """`size` bytes: zeros, but for the last 4."""
+    piece = bytes(1 << 25)
+    for at in range(0, size - 4, len(piece)):
+        yield memoryview(piece)[: min(len(piece), size - 4 - at)]
+    yield b"last"
+
+
+def write_large(
+    path: Path, writer: Callable[[IO[bytes], list[Tensor], dict[str, str]], Writer]
+) -> list[Tensor]:
+    """A tensor of over 4 GiB, and one beyond it."""
+    items = [Tensor("large", (2**30 + 5,), "float32"), Tensor("after", (3,), "int32")]
+    with Sparse(path, "w") as file:
+        out = writer(file, items, {})
+        out.write(items[0], zeros(items[0].nbytes))
+        out.write(items[1], [b"behind the 4"])
+        out.finish()
+    return items

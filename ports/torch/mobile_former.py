@@ -1,0 +1,236 @@
+"""Mobile-Former in PyTorch. Images are (b c h w), tokens (b m d)."""
+
+from functools import partial, reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from specs.mobile_former import EPS, MOMENTUM, Config
+
+from .layers import DropPath, HeadLinear
+
+LayerNorm = partial(nn.LayerNorm, eps=EPS)
+BatchNorm = partial(nn.BatchNorm2d, eps=EPS, momentum=1 - MOMENTUM)
+
+
+class ConvNormAct(nn.Module):
+    """A convolution, its BatchNorm and an activation: the stem, downsampling, the last 1x1 convolution."""
+
+    def __init__(self, conv: nn.Conv2d, act: nn.Module):
+        super().__init__()
+        self.conv = conv
+        self.norm = BatchNorm(conv.out_channels)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:  # (b i h w) -> (b o h' w')
+        return self.act(self.norm(self.conv(x)))
+
+
+class Lite(nn.Module):
+    """A bottleneck whose depthwise convolution is 3x1, then 1x3; it has no activation."""
+
+    def __init__(self, c: Config):
+        super().__init__()
+        width, s = c.lite_hidden, c.lite_stride
+        self.expand = nn.Conv2d(c.stem, width, 1, groups=c.groups)
+        self.norm1 = BatchNorm(width)
+        self.vertical = nn.Conv2d(width, width, (3, 1), (s, 1), padding=(1, 0), groups=width)
+        self.norm2 = BatchNorm(width)
+        self.horizontal = nn.Conv2d(width, width, (1, 3), (1, s), padding=(0, 1), groups=width)
+        self.norm3 = BatchNorm(width)
+        self.project = nn.Conv2d(width, c.lite_out, 1, groups=c.groups)
+        self.norm4 = BatchNorm(c.lite_out)
+
+    def forward(self, f: Tensor) -> Tensor:  # (b i h w) -> (b o h' w')
+        f = self.norm1(self.expand(f))
+        f = self.norm2(self.vertical(f))
+        f = self.norm3(self.horizontal(f))
+        return self.norm4(self.project(f))
+
+
+class ToFormer(nn.Module):
+    """Tokens attend to the image, whose channels are keys and values as they are."""
+
+    def __init__(self, channels: int, c: Config):
+        super().__init__()
+        self.heads, self.scale = c.heads, (channels // c.heads) ** -0.5
+        self.norm = LayerNorm(c.token_width)
+        self.query = HeadLinear(c.heads, c.token_width, channels)
+        self.output = nn.Linear(channels, c.token_width)
+        self.drop_attention = nn.Dropout(c.attention_dropout)
+        self.drop = nn.Dropout(c.dropout)
+        self.drop_path = DropPath(c.drop_path)
+
+    def forward(self, t: Tensor, f: Tensor) -> Tensor:  # (b m d), (b c h w) -> (b m d)
+        q = self.query(self.norm(t)) * self.scale  # (b heads m e)
+        f = f.flatten(2).unflatten(1, (self.heads, -1))  # (b heads e hw)
+        weights = self.drop_attention(torch.softmax(q @ f, -1))  # (b heads m hw)
+        x = (weights @ f.mT).transpose(1, 2).flatten(2)  # (b m c)
+        return t + self.drop_path(self.drop(self.output(x)))
+
+
+class Attention(nn.Module):
+    def __init__(self, c: Config):
+        super().__init__()
+        self.heads, self.scale = c.heads, (c.token_width // c.heads) ** -0.5
+        self.qkv = nn.Linear(c.token_width, 3 * c.token_width)
+        self.output = nn.Linear(c.token_width, c.token_width)
+        self.drop = nn.Dropout(c.attention_dropout)
+
+    def forward(self, t: Tensor) -> Tensor:  # (b m d) -> (b m d)
+        q, k, v = self.qkv(t).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (b heads m e)
+        weights = self.drop(torch.softmax(q * self.scale @ k.mT, -1))  # (b heads m m)
+        return self.drop(self.output((weights @ v).transpose(1, 2).flatten(2)))
+
+
+class Mlp(nn.Module):
+    def __init__(self, c: Config):
+        super().__init__()
+        self.fc1 = nn.Linear(c.token_width, c.mlp_hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(c.mlp_hidden, c.token_width)
+        self.drop = nn.Dropout(c.mlp_dropout)
+
+    def forward(self, t: Tensor) -> Tensor:  # (b m d) -> (b m d)
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(t)))))
+
+
+class Former(nn.Module):
+    """A transformer block over the tokens."""
+
+    def __init__(self, c: Config):
+        super().__init__()
+        self.norm1 = LayerNorm(c.token_width)
+        self.attention = Attention(c)
+        self.norm2 = LayerNorm(c.token_width)
+        self.mlp = Mlp(c)
+        self.drop_path = DropPath(c.drop_path)
+
+    def forward(self, t: Tensor) -> Tensor:  # (b m d) -> (b m d)
+        t = t + self.drop_path(self.attention(self.norm1(t)))
+        return t + self.drop_path(self.mlp(self.norm2(t)))
+
+
+class Hyper(nn.Module):
+    """DyReLU's hyper function: the first token gives slopes a_1..a_k and offsets b_1..b_k of each channel."""
+
+    def __init__(self, channels: int, c: Config):
+        super().__init__()
+        self.coefs, self.consts, self.k = c.dyrelu_coefs, c.dyrelu_consts, c.dyrelu_k
+        self.fc1 = nn.Linear(c.token_width, c.dyrelu_hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(c.dyrelu_hidden, 2 * c.dyrelu_k * channels)
+        self.norm = LayerNorm(2 * c.dyrelu_k * channels)
+
+    def forward(self, t: Tensor) -> Tensor:  # (b d) -> (b c 2k)
+        (slope, offset), (first, other), k = self.coefs, self.consts, self.k
+        coefs, consts = [slope] * k + [offset] * k, [first] + [other] * (2 * k - 1)
+        theta = self.norm(self.fc2(self.act(self.fc1(t)))).unflatten(1, (-1, 2 * k))
+        return theta * theta.new_tensor(coefs) + theta.new_tensor(consts)
+
+
+class DyReLU(nn.Module):
+    """Dynamic ReLU: the largest of k linear pieces a_i x + b_i, where a and b belong to the channel and the image."""
+
+    def forward(self, x: Tensor, theta: Tensor | None) -> Tensor:  # (b c h w), (b c 2k) -> (b c h w)
+        if theta is None:
+            return x
+        a, b = theta[:, :, None, None].chunk(2, dim=-1)  # (b c 1 1 k)
+        pieces = [torch.addcmul(b_i, a_i, x) for a_i, b_i in zip(a.unbind(-1), b.unbind(-1), strict=True)]
+        return reduce(torch.maximum, pieces)
+
+
+class Mobile(nn.Module):
+    """A bottleneck, after downsampling where its stride is 2. The first token shapes its activation, used twice."""
+
+    def __init__(self, channels: int, hidden: int, out: int, stride: int, c: Config):
+        super().__init__()
+        down = ConvNormAct(nn.Conv2d(channels, channels, 3, 2, padding=1, groups=channels), nn.ReLU())
+        self.down = down if stride == 2 else None
+        self.hyper = Hyper(hidden, c) if c.dyrelu_k else None
+        self.expand = nn.Conv2d(channels, hidden, 1, groups=c.groups)
+        self.norm1 = BatchNorm(hidden)
+        self.act = DyReLU()
+        self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.norm2 = BatchNorm(hidden)
+        self.project = nn.Conv2d(hidden, out, 1, groups=c.groups)
+        self.norm3 = BatchNorm(out)
+
+    def forward(self, f: Tensor, t: Tensor) -> Tensor:  # (b i h w), (b m d) -> (b o h' w')
+        f = self.down(f) if self.down else f
+        theta = self.hyper(t[:, 0]) if self.hyper else None
+        f = self.act(self.norm1(self.expand(f)), theta)
+        f = self.act(self.norm2(self.depthwise(f)), theta)
+        return self.norm3(self.project(f))
+
+
+class ToMobile(nn.Module):
+    """The image attends to the tokens, with its channels as queries as they are."""
+
+    def __init__(self, channels: int, c: Config):
+        super().__init__()
+        self.heads, self.scale = c.heads, (channels // c.heads) ** -0.5
+        self.norm = LayerNorm(c.token_width)
+        self.key = HeadLinear(c.heads, c.token_width, channels)
+        self.value = HeadLinear(c.heads, c.token_width, channels)
+        self.drop_attention = nn.Dropout(c.attention_dropout)
+        self.drop = nn.Dropout(c.dropout)
+        self.drop_path = DropPath(c.drop_path)
+
+    def forward(self, f: Tensor, t: Tensor) -> Tensor:  # (b c h w), (b m d) -> (b c h w)
+        t = self.norm(t)
+        k, v = self.key(t) * self.scale, self.value(t)  # (b heads m e)
+        q = f.flatten(2).unflatten(1, (self.heads, -1))  # (b heads e hw)
+        weights = self.drop_attention(torch.softmax(k @ q, -2))  # (b heads m hw)
+        return f + self.drop_path(self.drop((v.mT @ weights).reshape(f.shape)))
+
+
+class Block(nn.Module):
+    def __init__(self, channels: int, hidden: int, out: int, stride: int, c: Config):
+        super().__init__()
+        self.to_former = ToFormer(channels, c)
+        self.former = Former(c)
+        self.mobile = Mobile(channels, hidden, out, stride, c)
+        self.to_mobile = ToMobile(out, c)
+
+    def forward(self, f: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:  # (b i h w), (b m d) -> (b o h' w'), (b m d)
+        t = self.former(self.to_former(t, f))
+        return self.to_mobile(self.mobile(f, t), t), t
+
+
+class Head(nn.Module):
+    def __init__(self, c: Config):
+        super().__init__()
+        self.softmax = c.softmax and c.classes > 0
+        self.fc1 = nn.Linear(c.last + c.token_width, c.head_hidden)
+        self.act = nn.Hardswish()
+        self.drop = nn.Dropout(c.dropout)
+        self.fc2 = nn.Linear(c.head_hidden, c.classes) if c.classes else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:  # (b i) -> (b classes)
+        x = self.fc2(self.drop(self.act(self.fc1(x))))
+        return F.softmax(x, -1) if self.softmax and not self.training else x
+
+
+class MobileFormer(nn.Module):
+    """images (b c h w) -> probabilities (b classes), or logits in training and with softmax=False; features with 0 classes."""
+
+    def __init__(self, c: Config):
+        super().__init__()
+        self.tokens = nn.Parameter(torch.empty(c.tokens, c.token_width))
+        self.stem = ConvNormAct(nn.Conv2d(c.channels, c.stem, 3, c.stem_stride, padding=1), nn.Hardswish())
+        self.lite = Lite(c)
+        self.blocks = nn.ModuleList(Block(i, *block, c) for i, block in zip(c.inputs, c.blocks, strict=True))
+        self.to_former = ToFormer(c.out, c)
+        self.last = ConvNormAct(nn.Conv2d(c.out, c.last, 1, groups=c.groups), nn.ReLU())
+        self.head = Head(c)
+
+    def forward(self, images: Tensor) -> Tensor:
+        f = self.lite(self.stem(images))
+        t = self.tokens.expand(len(images), -1, -1)
+        for block in self.blocks:
+            f, t = block(f, t)
+        t = self.to_former(t, f)
+        f = self.last(f)
+        return self.head(torch.cat([f.mean((2, 3)), t[:, 0]], -1))

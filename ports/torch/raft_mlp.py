@@ -1,0 +1,141 @@
+"""RaftMLP in PyTorch. Images are (b c h w), maps of tokens (b h w c), their channels g groups of o: c = (g o)."""
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from specs.raft_mlp import Config, LevelConfig
+
+from .layers import DropPath, LinearOverRows, resize
+
+
+class MultiScalePatchEmbedding(nn.Linear):
+    """Embeds each patch from windows of several sizes around it, by one dense layer over all their pixels.
+
+    That is a convolution: all windows move alike and lie within the largest, so its kernel is the sum of the dense
+    layer's slices, each padded to the largest. Nothing is unfolded.
+    """
+
+    def __init__(self, level: LevelConfig):
+        super().__init__(level.features, level.width)
+        self.level = level
+
+    def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h/s w/s o)
+        kernel = sum(
+            F.pad(rearrange(self.weight[:, features], "o (c h w) -> o c h w", h=k, w=k), [margin] * 4)
+            for features, k, margin in self.level.windows
+        )
+        x = rearrange(x, "b h w c -> b c h w")
+        x = F.conv2d(x, kernel, self.bias, stride=self.level.patch, padding=self.level.padding)
+        return rearrange(x, "b o h w -> b h w o").contiguous()
+
+
+class TokenMixing(nn.Module):
+    """Mixes the tokens of each column (vertical) or row (horizontal), g groups of channels at a time: a raft of them."""
+
+    RAFTS = {"vertical": "b (g h) (w o)", "horizontal": "b (g w) (h o)"}
+
+    def __init__(self, direction: str, length: int, level: LevelConfig, c: Config):
+        super().__init__()
+        self.rafts, self.groups = self.RAFTS[direction], {"g": level.raft, "o": level.width // level.raft}
+        self.norm = nn.LayerNorm(level.width, eps=c.norm_eps)
+        self.fc1 = LinearOverRows(level.raft * length, c.token_expansion * level.raft * length)
+        self.act = nn.GELU()
+        self.fc2 = LinearOverRows(c.token_expansion * level.raft * length, level.raft * length)
+        self.drop = nn.Dropout(c.dropout)
+        self.drop_path = DropPath(c.drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h w c)
+        y = rearrange(self.norm(x), f"b h w (g o) -> {self.rafts}", **self.groups)
+        y = self.drop(self.fc2(self.drop(self.act(self.fc1(y)))))
+        y = rearrange(y, f"{self.rafts} -> b h w g o", **self.groups)
+        x = rearrange(x, "b h w (g o) -> b h w g o", **self.groups)
+        return rearrange(x + self.drop_path(y), "b h w g o -> b h w (g o)")
+
+
+class ChannelMixing(nn.Module):
+    def __init__(self, level: LevelConfig, c: Config):
+        super().__init__()
+        self.norm = nn.LayerNorm(level.width, eps=c.norm_eps)
+        self.fc1 = nn.Linear(level.width, c.channel_expansion * level.width)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(c.channel_expansion * level.width, level.width)
+        self.drop = nn.Dropout(c.dropout)
+        self.drop_path = DropPath(c.drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h w c)
+        y = self.drop(self.fc2(self.drop(self.act(self.fc1(self.norm(x))))))
+        return x + self.drop_path(y)
+
+
+class Block(nn.Module):
+    """Raft-token mixing on the grid that it was made for, to which other maps are resized, then channel mixing."""
+
+    def __init__(self, level: LevelConfig, c: Config):
+        super().__init__()
+        self.grid = level.grid
+        rows, columns = level.grid
+        self.vertical = TokenMixing("vertical", rows, level, c)
+        self.horizontal = TokenMixing("horizontal", columns, level, c)
+        self.channel = ChannelMixing(level, c)
+
+    def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h w c)
+        y = self.horizontal(self.vertical(resize(x, self.grid)))
+        return self.channel(resize(y, x.shape[1:3]))
+
+
+class Level(nn.Module):
+    """Patches of the map below, embedded, then blocks. Ragged edges are resized away."""
+
+    def __init__(self, level: LevelConfig, c: Config):
+        super().__init__()
+        self.level = level
+        if level.kernels:
+            self.multi_scale_embed = MultiScalePatchEmbedding(level)
+        else:
+            self.patch_embed = nn.Linear(level.features, level.width)
+        self.blocks = nn.Sequential(*(Block(level, c) for _ in range(level.depth)))
+
+    def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h/p w/p o)
+        level = self.level
+        x = resize(x, level.whole_patches(*x.shape[1:3]))
+        if level.kernels:
+            x = self.multi_scale_embed(x)
+        else:
+            x = self.patch_embed(rearrange(x, "b (h p) (w q) c -> b h w (p q c)", p=level.patch, q=level.patch))
+        return self.blocks(x)
+
+
+class Head(nn.Module):
+    """A level's map, pooled; for a shortcut, as scale and shift of what the level above it pools."""
+
+    def __init__(self, width: int, shortcut: int, c: Config):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=c.norm_eps)
+        self.fc = nn.Linear(width, shortcut) if shortcut else None
+
+    def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b c), or (b shortcut)
+        x = self.norm(x).mean((1, 2))
+        return self.fc(x) if self.fc is not None else x
+
+
+class RaftMlp(nn.Module):
+    """images (b c h w) -> logits (b classes), or pooled features (b width) with 0 classes."""
+
+    def __init__(self, c: Config):
+        super().__init__()
+        *below, last = c.widths
+        self.levels = nn.ModuleList(Level(level, c) for level in c.levels)
+        heads = [Head(width, 2 * last, c) for width in below] if c.shortcut else []
+        self.heads = nn.ModuleList([*heads, Head(last, 0, c)])
+        self.classifier = nn.Linear(last, c.classes) if c.classes else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = [rearrange(images, "b c h w -> b h w c")]
+        for level in self.levels:
+            maps.append(level(maps[-1]))
+        *shortcuts, x = [head(x) for head, x in zip(self.heads, maps[-len(self.heads) :], strict=True)]
+        for scale_and_shift in reversed(shortcuts):
+            scale, shift = scale_and_shift.chunk(2, dim=1)
+            x = scale * x + shift
+        return self.classifier(x)

@@ -1,0 +1,238 @@
+"""DynaMixer: rows and columns of tokens, mixed by matrices that they themselves generate.
+
+Sources: arXiv:2201.12083; ziyuwwang/DynaMixer `models/dynamixer.py`, `models/vision_model.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate, islice
+from typing import Any
+
+from .config import Size, pair
+from .layer import Dialect, Layer, Sizes, conv, dense, norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A DynaMixer: stages of blocks on a fixed grid of tokens, halved where a transition follows a stage."""
+
+    depths: tuple[int, ...]  # blocks of each stage
+    widths: tuple[int, ...]  # channels of a token
+    hidden: tuple[int, ...]  # of the channel MLP
+    segments: tuple[int, ...]  # of the channels; each has mixing matrices of its own
+    reduced: tuple[int, ...]  # numbers that a token gives to the matrices of its row, a segment
+    transitions: tuple[bool, ...]  # whether the grid is halved after each stage but the last
+    grid: Size  # tokens of the first stage (rows, columns)
+    patch: Size = 7  # pixels
+    channels: int = 3  # of the image
+    classes: int = 1000  # 0: pooled features instead of logits
+    norm_eps: float = 1e-5
+    drop_path: float = 0.0  # of the last block, per sample, on both branches; rises linearly from 0
+
+    def __post_init__(self) -> None:
+        stages = len(self.depths)
+        lengths = {"widths": stages, "hidden": stages, "segments": stages, "reduced": stages, "transitions": stages - 1}
+        wrong = [f"{name} has {len(getattr(self, name))} entries, not {n}"
+                 for name, n in lengths.items() if len(getattr(self, name)) != n]  # fmt: skip
+        if wrong:
+            raise ValueError(f"depths has {stages} stages, but {', '.join(wrong)}")
+        if min(self.depths, default=0) < 1:
+            raise ValueError(f"depths={self.depths}: a network has at least 1 stage, and a stage at least 1 block")
+        for stage in self.stages:
+            stage.check()
+
+    @property
+    def stages(self) -> tuple[StageConfig, ...]:
+        """What each stage is built from."""
+        blocks = sum(self.depths)
+        ramp = iter([self.drop_path * b / max(blocks - 1, 1) for b in range(blocks)])
+        found, (rows, columns) = [], pair(self.grid)
+        for s, depth in enumerate(self.depths):
+            stage = StageConfig(
+                depth=depth,
+                width=self.widths[s],
+                hidden=self.hidden[s],
+                segments=self.segments[s],
+                reduced=self.reduced[s],
+                grid=(rows, columns),
+                drop_paths=tuple(islice(ramp, depth)),
+                downsample=self._downsample(s),
+            )
+            found.append(stage)
+            _, stride = stage.downsample or (0, 1)
+            rows, columns = rows // stride, columns // stride
+        return tuple(found)
+
+    def _downsample(self, s: int) -> tuple[int, int] | None:
+        """(width, stride) of the convolution after stage s, which only widens where no transition stands."""
+        if s + 1 == len(self.depths):
+            return None
+        width, stride = self.widths[s + 1], 2 if self.transitions[s] else 1
+        return (width, stride) if stride > 1 or width != self.widths[s] else None
+
+    @property
+    def stage_positions(self) -> tuple[int, ...]:
+        """Where each stage stands in upstream's `network`, which lists stages and downsamples in one row."""
+        before = accumulate((self._downsample(s) is not None for s in range(len(self.depths) - 1)), initial=0)
+        return tuple(s + downsamples for s, downsamples in enumerate(before))
+
+    @property
+    def downsample_positions(self) -> tuple[int, ...]:
+        """Where the downsample after each stage stands there, if it has one."""
+        return tuple(position + 1 for position in self.stage_positions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of a Config.
+
+    Args:
+      grid: rows and columns of tokens.
+      drop_paths: rate of each block.
+      downsample: (width, stride) of the convolution that follows, kernel as large as its stride; None without one.
+    """
+
+    depth: int
+    width: int
+    hidden: int
+    segments: int
+    reduced: int
+    grid: tuple[int, int]
+    drop_paths: tuple[float, ...]
+    downsample: tuple[int, int] | None
+
+    def check(self) -> None:
+        """Raises: ValueError for a stage that cannot be."""
+        if min(self.hidden, self.segments, self.reduced, self.width // 4) < 1:
+            raise ValueError("a stage has at least 1 segment, 1 reduced and 1 hidden number, and 4 channels")
+        if self.width % self.segments:
+            raise ValueError(f"{self.width} channels do not split into {self.segments} segments")
+        if min(self.grid) < 1:
+            raise ValueError(f"nothing is left of the grid: {self.grid[0]}x{self.grid[1]} after the transitions")
+
+
+def _variant(depths: tuple[int, ...], widths: tuple[int, ...], halved: int, reduced: int) -> Config:
+    """A variant whose grid is halved once, after stage `halved`; segments grow from 8 to 16 with it."""
+    stages = range(len(depths))
+    return Config(
+        depths=depths,
+        widths=widths,
+        hidden=tuple(3 * width for width in widths),
+        segments=tuple(8 if s <= halved else 16 for s in stages),
+        reduced=(reduced,) * len(depths),
+        transitions=tuple(s == halved for s in stages[:-1]),
+        grid=32,
+    )
+
+
+VARIANTS = {  # arXiv:2201.12083, table 1; trained with drop_path .1 (S, M) and .3 (L)
+    "S": _variant((4, 3, 8, 3), (192, 384, 384, 384), 0, 2),
+    "M": _variant((4, 3, 14, 3), (256, 256, 512, 512), 1, 2),
+    "L": _variant((8, 8, 16, 4), (256, 512, 512, 512), 0, 8),
+}
+
+TINY = {  # small twins; grids of two primes, so that rows, columns and channels cannot be confused
+    "S": Config(depths=(2, 1, 1), widths=(6, 10, 10), hidden=(13, 17, 17), segments=(2, 5, 5), reduced=(2, 2, 2),
+                transitions=(True, False), grid=(7, 11), patch=3, classes=11),
+    "M": Config(depths=(1, 1, 2), widths=(6, 6, 10), hidden=(11, 13, 13), segments=(3, 2, 5), reduced=(2, 3, 1),
+                transitions=(False, True), grid=(5, 7), patch=(2, 3), classes=3),
+    "two halvings": Config(depths=(1, 1, 1), widths=(6, 6, 4), hidden=(7, 5, 7), segments=(1, 6, 2), reduced=(5, 2, 3),
+                           transitions=(True, True), grid=(13, 7), patch=2, classes=5, norm_eps=1e-6),
+    "wider, headless": Config(depths=(1, 2), widths=(8, 9), hidden=(5, 11), segments=(2, 3), reduced=(3, 2),
+                              transitions=(False,), grid=(3, 5), patch=2, channels=1, classes=0),
+}  # fmt: skip
+
+
+def layers(c: Config) -> Iterator[Layer]:
+    """The network, in the order it runs."""
+    yield conv("stem", c.channels, c.widths[0], *pair(c.patch), init="torch")
+    for s, stage in enumerate(c.stages):
+        for b in range(stage.depth):
+            yield from _block(f"stages.{s}.blocks.{b}", stage)
+        if stage.downsample:
+            width, stride = stage.downsample
+            yield conv(f"stages.{s}.downsample", stage.width, width, stride, stride, init="torch")
+    yield norm("norm", c.widths[-1])
+    if c.classes:
+        yield dense("head", c.widths[-1], c.classes, init="trunc_normal_02")
+
+
+def _block(path: str, stage: StageConfig) -> Iterator[Layer]:
+    width, numbers, (rows, columns) = stage.width, stage.segments * stage.reduced, stage.grid
+
+    def linear(name: str, i: int, o: int, bias: bool = True) -> Layer:
+        return dense(f"{path}.{name}", i, o, bias=bias, init="trunc_normal_02")
+
+    yield norm(f"{path}.norm1", width)
+    for name, length in (("mix.columns", rows), ("mix.rows", columns)):  # a column is as long as there are rows
+        yield linear(f"{name}.compress", width, numbers)
+        yield linear(f"{name}.generate", length * stage.reduced, length * length)
+        yield linear(f"{name}.out", width, width)
+    yield linear("mix.channels", width, width, bias=False)
+    yield linear("mix.reweight.fc1", width, width // 4)
+    yield linear("mix.reweight.fc2", width // 4, 3 * width)
+    yield linear("mix.proj", width, width)
+    yield norm(f"{path}.norm2", width)
+    yield linear("mlp.fc1", width, stage.hidden)
+    yield linear("mlp.fc2", stage.hidden, width)
+
+
+def infer(sizes: Sizes) -> dict[str, Any]:
+    """What a checkpoint's names and shapes say of its Config: everything but the conventions.
+
+    Each stage's matrices tell its grid, and two stages' grids differ exactly where a transition stands between them;
+    so the names of downsamples, which files may number otherwise, are not needed.
+    """
+    stages = range(sizes.count("stages"))
+
+    def first(s: int, name: str, axis: str) -> int:
+        return sizes[f"stages.{s}.blocks.0.{name}.kernel", axis]
+
+    grids = [tuple(math.isqrt(first(s, f"mix.{name}.generate", "o")) for name in ("columns", "rows")) for s in stages]
+    reduced = [first(s, "mix.columns.generate", "i") // max(grids[s][0], 1) for s in stages]
+    h, w = sizes["stem.kernel", "h"], sizes["stem.kernel", "w"]
+    return {
+        "depths": tuple(sizes.count(f"stages.{s}.blocks") for s in stages),
+        "widths": tuple(first(s, "mix.proj", "o") for s in stages),
+        "hidden": tuple(first(s, "mlp.fc1", "o") for s in stages),
+        "segments": tuple(first(s, "mix.columns.compress", "o") // max(reduced[s], 1) for s in stages),
+        "reduced": tuple(reduced),
+        "transitions": tuple(grids[s] != grids[s + 1] for s in stages[:-1]),
+        "grid": grids[0][0] if len(set(grids[0])) == 1 else grids[0],
+        "patch": h if h == w else (h, w),
+        "channels": sizes["stem.kernel", "i"],
+        "classes": sizes["head.kernel", "o"] if "head.kernel" in sizes else 0,
+    }
+
+
+def input_shape(c: Config) -> tuple[int, int, int]:
+    """(channels, height, width) of an image that the network takes."""
+    (rows, columns), (ph, pw) = pair(c.grid), pair(c.patch)
+    return c.channels, rows * ph, columns * pw
+
+
+def check_images(c: Config, height: int, width: int) -> None:
+    """Raises: ValueError for images of a size that the network cannot take."""
+    (rows, columns), (ph, pw) = pair(c.grid), pair(c.patch)
+    if (height // ph, width // pw) != (rows, columns):
+        made = f"{height // ph}x{width // pw} tokens of {ph}x{pw}"
+        raise ValueError(f"images of {height}x{width} make {made}, the network's grid is {rows}x{columns}")
+
+
+NETWORK = "DynaMixer"
+FEATURE_MAPS: tuple[str, ...] = ()  # modules, beside convolutions, whose output is an image (n c h w)
+
+DIALECTS = {
+    "official": Dialect("torch", """
+        stem                                 patch_embed.proj
+        stages.{s}.blocks.{b}                network.{stage_positions[s]}.{b}
+        stages.{s}.blocks.{b}.mix            network.{stage_positions[s]}.{b}.attn
+        stages.{s}.blocks.{b}.mix.columns    network.{stage_positions[s]}.{b}.attn.mix_h
+        stages.{s}.blocks.{b}.mix.rows       network.{stage_positions[s]}.{b}.attn.mix_w
+        stages.{s}.blocks.{b}.mix.channels   network.{stage_positions[s]}.{b}.attn.mlp_c
+        stages.{s}.downsample                network.{downsample_positions[s]}.proj
+        """, {"norm_eps": 1e-5}, about="ziyuwwang/DynaMixer, timm training files"),
+}  # fmt: skip

@@ -1,0 +1,412 @@
+"""Mobile-Former: a convolutional stream and a few global tokens, bridged both ways in every block.
+
+Sources: arXiv:2108.05895, whose own code was never released; BR-IDL/PaddleViT `image_classification/MobileFormer`, the
+network that existing checkpoints hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from . import config as configs
+from .config import Size, pair
+from .layer import Dialect, Layer, Sizes, batch_norm, conv, dense, norm
+
+EPS = 9.999999747378752e-06  # of every norm: 1e-5, as Paddle keeps it (in float32)
+MOMENTUM = 0.8999999761581421  # of running statistics: 0.9 of the old value, likewise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A Mobile-Former. Every width but those of the tokens and the head is multiplied by `alpha`, which is 1 from then on."""
+
+    tokens: int  # how many
+    token_width: int
+    heads: int
+    groups: int  # of every 1x1 convolution
+    stem: int  # channels
+    lite_hidden: int  # channels inside the lite bottleneck, and after it
+    lite_out: int
+    lite_stride: int  # 1 or 2
+    blocks: tuple[tuple[int, int, int], ...]  # (channels inside the bottleneck, channels after it, stride 1 or 2) of each
+    mlp_hidden: int
+    dyrelu_k: int  # linear pieces of DyReLU; 0: no activation in its place
+    dyrelu_hidden: int
+    dyrelu_coefs: tuple[float, float]  # what DyReLU's slopes and offsets are multiplied by
+    dyrelu_consts: tuple[float, float]  # what is added to the first slope, and to all else
+    last: int  # channels of the last convolution
+    head_hidden: int
+    alpha: float = 1.0
+    stem_stride: int = 2
+    image: Size = 224  # pixels; any size works
+    channels: int = 3  # of the image
+    classes: int = 1000  # 0: the features that the classifier would see
+    softmax: bool = True  # in evaluation, as upstream; False: logits
+    dropout: float = 0.0  # after the bridges, and before the classifier
+    mlp_dropout: float = 0.0  # after GELU and after the second dense layer
+    attention_dropout: float = 0.0  # on attention's weights, and after Former's output layer
+    drop_path: float = 0.0  # per sample, on bridges and on both branches of Former
+
+    def __post_init__(self) -> None:
+        scaled = {name: int(self.alpha * getattr(self, name)) for name in ("stem", "lite_hidden", "lite_out")}
+        scaled["blocks"] = tuple((int(self.alpha * h), int(self.alpha * o), s) for h, o, s in self.blocks)
+        for name, value in {**scaled, "alpha": 1.0}.items():
+            object.__setattr__(self, name, value)
+        if not self.blocks or min(self.heads, self.groups, *self._attended, *self._grouped) < 1:
+            raise ValueError("there is at least one block; heads, groups and widths (times alpha) are at least 1")
+        problems = [f"heads={self.heads} does not divide {w}" for w in self._attended if w % self.heads]
+        problems += [f"groups={self.groups} does not divide {w}" for w in self._grouped if w % self.groups]
+        if {self.lite_stride, *(stride for *_, stride in self.blocks)} - {1, 2}:
+            problems.append("strides are 1 or 2")
+        if problems:
+            raise ValueError("; ".join(dict.fromkeys(problems)))
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Channels that each block takes."""
+        return (self.lite_out, *(out for _, out, _ in self.blocks))[:-1]
+
+    @property
+    def out(self) -> int:
+        """Channels after the last block."""
+        return self.blocks[-1][1]
+
+    @property
+    def _attended(self) -> tuple[int, ...]:
+        return self.token_width, *self.inputs, self.out
+
+    @property
+    def _grouped(self) -> tuple[int, ...]:
+        return self.stem, self.lite_hidden, *self.inputs, *(hidden for hidden, _, _ in self.blocks), self.out, self.last
+
+
+def _variant(
+    tokens: tuple[int, int], heads: int, groups: int, lite: tuple[int, int, int, int], reduce: float,
+    head: tuple[int, int], rates: tuple[float, float, float], blocks: str,
+) -> Config:  # fmt: skip
+    """A row of the table below: a block is written hidden>out, with * where it halves the image."""
+    stem, lite_hidden, lite_out, lite_stride = lite
+    drop_path, dropout, mlp_dropout = rates
+    widths = [block.rstrip("*").split(">") for block in blocks.split()]
+    return Config(
+        tokens=tokens[0], token_width=tokens[1], heads=heads, groups=groups, stem=stem, lite_hidden=lite_hidden,
+        lite_out=lite_out, lite_stride=lite_stride, mlp_hidden=2 * tokens[1], last=head[0], head_hidden=head[1],
+        blocks=tuple((int(h), int(o), 1 + b.endswith("*")) for (h, o), b in zip(widths, blocks.split(), strict=True)),
+        dyrelu_k=2, dyrelu_hidden=int(1 / reduce * tokens[1]), dyrelu_coefs=(1.0, 0.5), dyrelu_consts=(1.0, 0.0),
+        dropout=dropout, mlp_dropout=mlp_dropout, attention_dropout=0.1, drop_path=drop_path,
+    )  # fmt: skip
+
+
+_26 = "36>12 72>24* 72>24 144>48* 192>48 288>64 384>96* 576>96"
+VARIANTS = {  # tokens, heads, groups, stem and lite bottleneck, reduce, head, rates, blocks
+    "26m": _variant((3, 128), 4, 4, (8, 24, 12, 2), 6, (576, 1024), (0, 0.1, 0.1), _26),
+    "52m": _variant((3, 128), 4, 1, (8, 24, 12, 1), 4.4, (576, 1024), (0, 0.1, 0.1), _26),
+    "96m": _variant((4, 128), 4, 1, (12, 24, 12, 1), 4, (768, 1280), (0.1, 0.1, 0.1),
+                    "72>16* 96>32* 96>32 192>64* 256>64 384>88 528>128* 768>128"),
+    "151m": _variant((6, 192), 4, 1, (12, 24, 12, 1), 5.5, (768, 1280), (0.1, 0.2, 0.1),
+                     "72>16* 48>16 96>32* 96>32 192>64* 256>64 384>88 528>88 528>128* 768>128 768>128"),
+    "214m": _variant((6, 192), 4, 1, (12, 24, 12, 1), 4.65, (960, 1600), (0.1, 0.2, 0.2),
+                     "72>20* 60>20 120>40* 160>40 240>80* 320>80 480>112 672>112 672>160* 960>160 960>160"),
+    "294m": _variant((6, 192), 8, 1, (16, 32, 16, 1), 3.8, (1152, 1920), (0.2, 0.2, 0.2),
+                     "96>24* 96>24 144>48* 192>48 288>96* 384>96 576>128 768>128 768>192* 1152>192 1152>192"),
+    "508m": _variant((6, 192), 8, 1, (24, 48, 24, 1), 3.25, (1440, 1920), (0.3, 0.3, 0.3),
+                     "144>40* 120>40 240>72* 216>72 432>128* 512>128 768>176 1056>176 1056>240* 1440>240 1440>240"),
+}  # fmt: skip
+
+_SMALL = Config(
+    tokens=3, token_width=10, heads=2, groups=1, stem=6, lite_hidden=7, lite_out=4, lite_stride=2,
+    blocks=((11, 6, 1), (13, 8, 2)), mlp_hidden=17, dyrelu_k=2, dyrelu_hidden=5, dyrelu_coefs=(1.0, 0.5),
+    dyrelu_consts=(1.0, 0.0), last=19, head_hidden=23, image=(29, 37), classes=7, softmax=False,
+)  # fmt: skip
+TINY = {  # small twins; sizes as different as heads and groups let them be
+    "plain": _SMALL,
+    "groups, stride 1, one channel": replace(_SMALL, groups=3, stem=9, lite_hidden=15, lite_out=6, lite_stride=1,
+                                             blocks=((21, 12, 2),), last=33, channels=1, image=(13, 11), softmax=True),
+    "k=3, other coefficients": replace(_SMALL, dyrelu_k=3, dyrelu_coefs=(0.7, 1.3), dyrelu_consts=(0.9, -0.2), heads=1,
+                                       blocks=((11, 5, 2), (7, 3, 1), (13, 5, 2)), image=(19, 23)),
+    "without DyReLU, alpha": replace(_SMALL, dyrelu_k=0, dyrelu_hidden=0, alpha=1.5, stem=8, lite_out=8, image=(17, 11),
+                                     blocks=((6, 4, 1), (10, 4, 2))),
+    "headless, four heads": replace(_SMALL, heads=4, token_width=20, lite_out=8, blocks=((7, 12, 2),), stem_stride=1,
+                                    tokens=1, classes=0, image=(7, 9)),
+}  # fmt: skip
+
+_conv = partial(conv, init="kaiming_normal")
+_dense = partial(dense, init="kaiming_normal")
+
+
+def layers(c: Config) -> Iterator[Layer]:
+    """The network, in the order it runs."""
+    yield Layer("tokens", "tokens", {"m": c.tokens, "d": c.token_width}, init="xavier_uniform")
+    yield _conv("stem.conv", c.channels, c.stem, 3, 3)
+    yield batch_norm("stem.norm", c.stem)
+    yield from _lite(c)
+    for b, (channels, (hidden, out, stride)) in enumerate(zip(c.inputs, c.blocks, strict=True)):
+        yield from _to_former(f"blocks.{b}.to_former", channels, c)
+        yield from _former(f"blocks.{b}.former", c)
+        yield from _mobile(f"blocks.{b}.mobile", channels, hidden, out, stride, c)
+        yield norm(f"blocks.{b}.to_mobile.norm", c.token_width)
+        yield _heads(f"blocks.{b}.to_mobile.key", c.token_width, out, c)
+        yield _heads(f"blocks.{b}.to_mobile.value", c.token_width, out, c)
+    yield from _to_former("to_former", c.out, c)
+    yield _conv("last.conv", c.out, c.last, 1, 1, groups=c.groups)
+    yield batch_norm("last.norm", c.last)
+    yield _dense("head.fc1", c.last + c.token_width, c.head_hidden)
+    if c.classes:
+        yield _dense("head.fc2", c.head_hidden, c.classes)
+
+
+def _lite(c: Config) -> Iterator[Layer]:
+    """A bottleneck whose depthwise convolution is 3x1, then 1x3."""
+    yield _conv("lite.expand", c.stem, c.lite_hidden, 1, 1, groups=c.groups)
+    yield batch_norm("lite.norm1", c.lite_hidden)
+    yield _conv("lite.vertical", c.lite_hidden, c.lite_hidden, 3, 1, groups=c.lite_hidden)
+    yield batch_norm("lite.norm2", c.lite_hidden)
+    yield _conv("lite.horizontal", c.lite_hidden, c.lite_hidden, 1, 3, groups=c.lite_hidden)
+    yield batch_norm("lite.norm3", c.lite_hidden)
+    yield _conv("lite.project", c.lite_hidden, c.lite_out, 1, 1, groups=c.groups)
+    yield batch_norm("lite.norm4", c.lite_out)
+
+
+def _to_former(path: str, channels: int, c: Config) -> Iterator[Layer]:
+    yield norm(f"{path}.norm", c.token_width)
+    yield _heads(f"{path}.query", c.token_width, channels, c)
+    yield _dense(f"{path}.output", channels, c.token_width)
+
+
+def _former(path: str, c: Config) -> Iterator[Layer]:
+    yield norm(f"{path}.norm1", c.token_width)
+    yield _dense(f"{path}.attention.qkv", c.token_width, 3 * c.token_width)
+    yield _dense(f"{path}.attention.output", c.token_width, c.token_width)
+    yield norm(f"{path}.norm2", c.token_width)
+    yield _dense(f"{path}.mlp.fc1", c.token_width, c.mlp_hidden)
+    yield _dense(f"{path}.mlp.fc2", c.mlp_hidden, c.token_width)
+
+
+def _mobile(path: str, channels: int, hidden: int, out: int, stride: int, c: Config) -> Iterator[Layer]:
+    if stride == 2:
+        yield _conv(f"{path}.down.conv", channels, channels, 3, 3, groups=channels)
+        yield batch_norm(f"{path}.down.norm", channels)
+    if c.dyrelu_k:
+        yield _dense(f"{path}.hyper.fc1", c.token_width, c.dyrelu_hidden)
+        yield _dense(f"{path}.hyper.fc2", c.dyrelu_hidden, 2 * c.dyrelu_k * hidden)
+        yield norm(f"{path}.hyper.norm", 2 * c.dyrelu_k * hidden)
+    yield _conv(f"{path}.expand", channels, hidden, 1, 1, groups=c.groups)
+    yield batch_norm(f"{path}.norm1", hidden)
+    yield _conv(f"{path}.depthwise", hidden, hidden, 3, 3, groups=hidden)
+    yield batch_norm(f"{path}.norm2", hidden)
+    yield _conv(f"{path}.project", hidden, out, 1, 1, groups=c.groups)
+    yield batch_norm(f"{path}.norm3", out)
+
+
+def _heads(path: str, i: int, o: int, c: Config) -> Layer:
+    return Layer(path, "heads", {"h": c.heads, "i": i // c.heads, "o": o // c.heads}, init="kaiming_normal")
+
+
+def infer(sizes: Sizes) -> dict[str, Any]:
+    """What a checkpoint's names and shapes say of its Config: all but strides before the blocks, and DyReLU's constants."""
+    mobile = [f"blocks.{b}.mobile" for b in range(sizes.count("blocks"))]
+    blocks = tuple(
+        (sizes[f"{path}.expand.kernel", "o"], sizes[f"{path}.project.kernel", "o"], 1 + (f"{path}.down.conv.kernel" in sizes))
+        for path in mobile
+    )
+    return {
+        "tokens": sizes["tokens", "m"],
+        "token_width": sizes["tokens", "d"],
+        "heads": sizes["to_former.query.kernel", "h"],
+        "groups": sizes["to_former.output.kernel", "i"] // sizes["last.conv.kernel", "i"],
+        "stem": sizes["stem.conv.kernel", "o"],
+        "lite_hidden": sizes["lite.expand.kernel", "o"],
+        "lite_out": sizes["lite.project.kernel", "o"],
+        "blocks": blocks,
+        "mlp_hidden": sizes["blocks.0.former.mlp.fc1.kernel", "o"],
+        "last": sizes["last.conv.kernel", "o"],
+        "head_hidden": sizes["head.fc1.kernel", "o"],
+        "alpha": 1.0,  # the widths above are multiplied already
+        "channels": sizes["stem.conv.kernel", "i"],
+        "classes": sizes["head.fc2.kernel", "o"] if "head.fc2.kernel" in sizes else 0,
+        **_infer_dyrelu(sizes, f"{mobile[0]}.hyper", blocks[0][0]),
+    }
+
+
+def _infer_dyrelu(sizes: Sizes, path: str, hidden: int) -> dict[str, Any]:
+    if f"{path}.fc1.kernel" not in sizes:
+        return {"dyrelu_k": 0, "dyrelu_hidden": 0, "dyrelu_coefs": (1.0, 0.5), "dyrelu_consts": (1.0, 0.0)}  # last two unused
+    return {
+        "dyrelu_k": sizes[f"{path}.norm.scale", "c"] // (2 * hidden),
+        "dyrelu_hidden": sizes[f"{path}.fc1.kernel", "o"],
+    }
+
+
+def input_shape(c: Config) -> tuple[int, int, int]:
+    """(channels, height, width) of an image that the network takes."""
+    return c.channels, *pair(c.image)
+
+
+def check_images(c: Config, height: int, width: int) -> None:
+    """Raises: ValueError for images of a size that the network cannot take."""
+    if height < 1 or width < 1:
+        raise ValueError(f"images of {height}x{width} are empty")
+
+
+NETWORK = "MobileFormer"
+FEATURE_MAPS = (  # modules, beside convolutions, that take or return an image (n c h w)
+    "stem", "lite", "blocks.#", "blocks.#.to_former", "blocks.#.mobile", "blocks.#.mobile.down", "blocks.#.mobile.act",
+    "blocks.#.to_mobile", "to_former", "last",
+)  # fmt: skip
+
+DIALECTS = {
+    "paddlevit": Dialect("paddle", """
+        tokens: m d                            tokens: 1 m d
+        stem.norm                              stem.bn
+        lite.expand                            bneck_lite.in_pw.conv
+        lite.norm1                             bneck_lite.in_pw_bn
+        lite.vertical                          bneck_lite.dw.conv.0
+        lite.norm2                             bneck_lite.dw.conv.1
+        lite.horizontal                        bneck_lite.dw.conv.2
+        lite.norm3                             bneck_lite.dw_bn
+        lite.project                           bneck_lite.out_pw.conv
+        lite.norm4                             bneck_lite.out_pw_bn
+        blocks.{b}.to_former                   blocks.{b}.toformer_bridge
+        blocks.{b}.to_former.norm              blocks.{b}.toformer_bridge.input_norm
+        blocks.{b}.to_former.query.kernel: h i o    blocks.{b}.toformer_bridge.heads_q_proj.{h}.weight: i o
+        blocks.{b}.to_former.query.bias: h o        blocks.{b}.toformer_bridge.heads_q_proj.{h}.bias: o
+        blocks.{b}.former.norm1                blocks.{b}.former.attn_ln
+        blocks.{b}.former.attention.qkv        blocks.{b}.former.attn.qkv_proj
+        blocks.{b}.former.attention.output     blocks.{b}.former.attn.output
+        blocks.{b}.former.norm2                blocks.{b}.former.mlp_ln
+        blocks.{b}.mobile.down.conv            blocks.{b}.mobile.downsample_dw.0.conv
+        blocks.{b}.mobile.down.norm            blocks.{b}.mobile.downsample_dw.1
+        blocks.{b}.mobile.hyper.fc1            blocks.{b}.mobile.bneck.act.project.0.fc1
+        blocks.{b}.mobile.hyper.fc2            blocks.{b}.mobile.bneck.act.project.0.fc2
+        blocks.{b}.mobile.hyper.norm           blocks.{b}.mobile.bneck.act.project.1
+        blocks.{b}.mobile.expand               blocks.{b}.mobile.bneck.in_pw.conv
+        blocks.{b}.mobile.norm1                blocks.{b}.mobile.bneck.in_pw_bn
+        blocks.{b}.mobile.depthwise            blocks.{b}.mobile.bneck.dw.conv
+        blocks.{b}.mobile.norm2                blocks.{b}.mobile.bneck.dw_bn
+        blocks.{b}.mobile.project              blocks.{b}.mobile.bneck.out_pw.conv
+        blocks.{b}.mobile.norm3                blocks.{b}.mobile.bneck.out_pw_bn
+        blocks.{b}.to_mobile.norm              blocks.{b}.tomobile_bridge.input_token_norm
+        blocks.{b}.to_mobile.key.kernel: h i o      blocks.{b}.tomobile_bridge.heads_k_proj.{h}.weight: i o
+        blocks.{b}.to_mobile.key.bias: h o          blocks.{b}.tomobile_bridge.heads_k_proj.{h}.bias: o
+        blocks.{b}.to_mobile.value.kernel: h i o    blocks.{b}.tomobile_bridge.heads_v_proj.{h}.weight: i o
+        blocks.{b}.to_mobile.value.bias: h o        blocks.{b}.tomobile_bridge.heads_v_proj.{h}.bias: o
+        to_former                              end_toformer_bridge
+        to_former.norm                         end_toformer_bridge.input_norm
+        to_former.query.kernel: h i o          end_toformer_bridge.heads_q_proj.{h}.weight: i o
+        to_former.query.bias: h o              end_toformer_bridge.heads_q_proj.{h}.bias: o
+        last.conv                              channel_conv.0.conv
+        last.norm                              channel_conv.1
+        """, {"stem_stride": 2}, about="BR-IDL/PaddleViT, and the tutorial that it grew out of"),
+}  # fmt: skip
+
+_OLD = "weights of PaddleViT's first Mobile-Former (November 2021), another network: it normalises after the bridges, not before"
+REFUSED = [({key}, _OLD) for key in ("toformer_norm", "tomobile_norm", "former_bridge_norm", "act.project.1._mean")]
+
+
+# What PaddleViT's YAML files may say under MODEL: (our field, or "" where it takes more than this key, type of the value).
+_KEYS: dict[str, tuple[str, Any]] = {
+    "TYPE": ("", str), "NAME": ("", str), "RESUME": ("", object), "PRETRAINED": ("", object),
+    "NUM_CLASSES": ("classes", int), "DROPOUT": ("dropout", float), "DROPPATH": ("drop_path", float),
+    "ATTENTION_DROPOUT": ("attention_dropout", float), "MLP_DROPOUT": ("mlp_dropout", float),
+    "MF.IN_CHANNELS": ("channels", int), "MF.TOKENS": ("", tuple[int, int]), "MF.NUM_HEAD": ("heads", int),
+    "MF.MLP_RATIO": ("", float), "MF.ALPHA": ("", float), "MF.POINTWISECONV_GROUPS": ("groups", int),
+    "MF.QKV_BIAS": ("", bool),  # never reaches a layer: biases are always there
+    "MF.STEM.OUT_CHANNELS": ("stem", int), "MF.STEM.KERNELS": ("", int), "MF.STEM.STRIEDS": ("stem_stride", int),
+    "MF.STEM.PADDINGS": ("", int), "MF.LITE_BNECK.IN_CHANNEL": ("", int),
+    "MF.LITE_BNECK.HIDDEN_CHANNEL": ("lite_hidden", int), "MF.LITE_BNECK.OUT_CHANNEL": ("lite_out", int),
+    "MF.LITE_BNECK.KERNEL": ("", int), "MF.LITE_BNECK.STRIED": ("lite_stride", int), "MF.LITE_BNECK.PADDING": ("", int),
+    "MF.BLOCK.IN_CHANNELS": ("", tuple[int, ...]), "MF.BLOCK.HIDDEN_CHANNELS": ("", tuple[int, ...]),
+    "MF.BLOCK.OUT_CHANNELS": ("", tuple[int, ...]), "MF.BLOCK.KERNELS": ("", tuple[int, ...]),
+    "MF.BLOCK.STRIEDS": ("", tuple[int, ...]), "MF.BLOCK.PADDINGS": ("", tuple[int, ...]),
+    "MF.CHANNEL_CONV.IN_CHANNEL": ("", int), "MF.CHANNEL_CONV.OUT_CHANNEL": ("last", int),
+    "MF.HEAD.IN_CHANNEL": ("", int), "MF.HEAD.HIDDEN_FEATURE": ("head_hidden", int),
+    "MF.DYRELU.USE_DYRELU": ("", bool), "MF.DYRELU.REDUCE": ("", float), "MF.DYRELU.DYRELU_K": ("dyrelu_k", int),
+    "MF.DYRELU.COEFS": ("dyrelu_coefs", tuple[float, float]), "MF.DYRELU.CONSTS": ("dyrelu_consts", tuple[float, float]),
+}  # fmt: skip
+_TRAINING = set("DATA TRAIN VAL TEST AMP SAVE TAG SAVE_FREQ REPORT_FREQ VALIDATE_FREQ SEED EVAL THROUGHPUT_MODE LOCAL_RANK "
+                "NGPUS".split())  # sections and keys that say nothing of the network  # fmt: skip
+
+
+def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Config fields that a YAML file of PaddleViT states; what it leaves out is left to the checkpoint.
+
+    Args:
+      mapping: the file as parsed, e.g. {"MODEL": {"NUM_CLASSES": 10, "MF": {"TOKENS": [3, 128], ...}}}.
+    Raises: ValueError that lists every unknown key (with the nearest), and every value that does not fit.
+    """
+    given = {key: value for key, value in _flat(mapping) if key.partition(".")[0] not in _TRAINING}
+    bases = given.pop("BASE", None)
+    hints = {f"MODEL.{key}": hint for key, (_, hint) in _KEYS.items()}
+    problems = [f"BASE={bases!r}: copy what those files say into this one"] if any(bases or ()) else []
+    problems += [configs.unknown(key, [*hints, *_TRAINING]) for key in given if key not in hints]
+    problems += [
+        f"{key}={value!r} does not fit: it is {configs.describe(hints[key])}"
+        for key, value in given.items()
+        if key in hints and not configs._fits(value, hints[key])
+    ]
+    stated = {key.removeprefix("MODEL."): value for key, value in given.items()}
+    problems = problems or list(_contradictions(stated))
+    if problems:
+        raise ValueError("; ".join(problems))
+    return {_KEYS[key][0]: value for key, value in stated.items() if _KEYS[key][0]} | _combined(stated)
+
+
+def _flat(mapping: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """("MODEL.MF.TOKENS", (3, 128)) and so on."""
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", configs._tuples(value)
+
+
+def _blocks(v: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    return [v.get(f"MF.BLOCK.{key}", ()) for key in ("HIDDEN_CHANNELS", "OUT_CHANNELS", "STRIEDS")]
+
+
+def _contradictions(v: Mapping[str, Any]) -> Iterator[str]:
+    """What upstream's code repeats, and what it fixes, stated otherwise."""
+    lengths = {len(numbers) for numbers in _blocks(v)}
+    if len(lengths) > 1:
+        yield "MODEL.MF.BLOCK: HIDDEN_CHANNELS, OUT_CHANNELS and STRIEDS are as long as there are blocks"
+    _, outs, _ = _blocks(v)
+    lite_out = v.get("MF.LITE_BNECK.OUT_CHANNEL")
+    fixed = {
+        "TYPE": NETWORK,
+        **{f"MF.{key}": 3 for key in ("STEM.KERNELS", "LITE_BNECK.KERNEL")},
+        **{f"MF.{key}": 1 for key in ("STEM.PADDINGS", "LITE_BNECK.PADDING")},
+        "MF.BLOCK.KERNELS": (3,) * len(outs) or None,
+        "MF.BLOCK.PADDINGS": (1,) * len(outs) or None,
+        "MF.LITE_BNECK.IN_CHANNEL": v.get("MF.STEM.OUT_CHANNELS"),
+        "MF.BLOCK.IN_CHANNELS": (lite_out, *outs[:-1]) if lite_out and outs else None,
+        "MF.CHANNEL_CONV.IN_CHANNEL": outs[-1] if outs else None,
+        "MF.HEAD.IN_CHANNEL": v.get("MF.CHANNEL_CONV.OUT_CHANNEL"),
+    }
+    for key, value in fixed.items():
+        if value is not None and v.get(key, value) != value:
+            yield f"MODEL.{key}={v[key]!r}: by this network, or by the rest of the file, it is {value!r}"
+    for key in ("MF.ALPHA", "MF.MLP_RATIO", "MF.DYRELU.REDUCE"):
+        if not 0 < v.get(key, 1) < 1e6:
+            yield f"MODEL.{key}={v[key]!r} is no factor"
+
+
+def _combined(v: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that take several keys."""
+    alpha, (tokens, width) = v.get("MF.ALPHA", 1), v.get("MF.TOKENS", (None, None))
+    widths = {"MF.STEM.OUT_CHANNELS", "MF.LITE_BNECK.HIDDEN_CHANNEL", "MF.LITE_BNECK.OUT_CHANNEL"} & v.keys()
+    fields: dict[str, Any] = {_KEYS[key][0]: int(alpha * v[key]) for key in widths}
+    if all(_blocks(v)):
+        fields["blocks"] = tuple((int(alpha * h), int(alpha * o), s) for h, o, s in zip(*_blocks(v), strict=True))
+    if width:
+        fields |= {"tokens": tokens, "token_width": width}
+        if "MF.MLP_RATIO" in v:
+            fields["mlp_hidden"] = int(v["MF.MLP_RATIO"] * width)
+        if "MF.DYRELU.REDUCE" in v:
+            fields["dyrelu_hidden"] = int(1 / v["MF.DYRELU.REDUCE"] * width)
+    return fields | ({} if v.get("MF.DYRELU.USE_DYRELU", True) else {"dyrelu_k": 0, "dyrelu_hidden": 0})
+
+
+READERS = {"paddlevit": from_yaml}  # configuration files of a dialect's own users

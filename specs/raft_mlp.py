@@ -1,0 +1,235 @@
+"""RaftMLP: levels that mix columns, then rows, then channels; a raft of channel groups rides along each column and row.
+
+Sources: arXiv:2108.04384; okojoalg/raft-mlp `libs/models.py`, `libs/modules.py`, `configs/settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .config import Size, pair
+from .layer import Dialect, Layer, Sizes, dense, norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A RaftMLP. It takes images of any size: its token mixing runs on the grid of `image`, to which others are resized.
+
+    A checkpoint's shapes hold products alone: sum(k * k) of a level's kernels, and raft times rows or columns of its
+    grid. So `patches`, `kernels`, `rafts` and `image` have to be told where no variant tells them.
+    """
+
+    depths: tuple[int, ...]  # blocks of each level
+    widths: tuple[int, ...]  # channels
+    patches: tuple[int, ...]  # side of a patch of the level below, or of the image: pixels
+    rafts: tuple[int, ...]  # groups of channels that are mixed along with the tokens
+    kernels: tuple[tuple[int, ...], ...]  # of the multi-scale embedding, the patch first; () embeds plain patches
+    image: Size  # pixels, of the images trained on
+    token_expansion: int = 2
+    channel_expansion: int = 4
+    shortcut: bool = False  # every level's pooled map scales and shifts what the classifier sees
+    channels: int = 3  # of the image
+    classes: int = 1000  # 0: pooled features instead of logits
+    norm_eps: float = 1e-5
+    dropout: float = 0.0  # after GELU and after the second dense layer
+    drop_path: float = 0.0  # per sample, on the three branches of every block; the paper trains with .1
+
+    def __post_init__(self) -> None:
+        count = len(self.depths)
+        wrong = [f"{name} has {len(getattr(self, name))} entries, not {count}"
+                 for name in ("widths", "patches", "rafts", "kernels") if len(getattr(self, name)) != count]  # fmt: skip
+        if not count or wrong:
+            raise ValueError(f"depths has {count} levels, but " + (", ".join(wrong) or "a network has at least one"))
+        for level in self.levels:
+            level.check()
+
+    @property
+    def levels(self) -> tuple[LevelConfig, ...]:
+        """What each level is built from."""
+        found, channels, (rows, columns) = [], self.channels, pair(self.image)
+        each = zip(self.depths, self.widths, self.patches, self.rafts, self.kernels, strict=True)
+        for depth, width, patch, raft, kernels in each:
+            rows, columns = -(-rows // max(patch, 1)), -(-columns // max(patch, 1))
+            found.append(LevelConfig(channels=channels, width=width, depth=depth, patch=patch, raft=raft,
+                                     kernels=kernels, grid=(rows, columns)))  # fmt: skip
+            channels = width
+        return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelConfig:
+    """One level of a Config.
+
+    The multi-scale embedding sees each patch in windows of several sizes k, all centred on it: they move by one
+    patch s and the map is padded by (k - s) / 2, so that there are (H + (k - s) - k) / s + 1 = H / s of them in a
+    column, whatever k. (Moved by 1 and padded by k // 2, as some descriptions have it, even windows stand on the
+    H + 1 corners of pixels, and what comes out is no smaller than what went in.)
+
+    Args:
+      channels: of the map that it takes.
+      grid: rows and columns of tokens that its token mixing is made for.
+    """
+
+    channels: int
+    width: int
+    depth: int
+    patch: int
+    raft: int
+    kernels: tuple[int, ...]
+    grid: tuple[int, int]
+
+    @property
+    def features(self) -> int:
+        """Numbers that the embedding makes one token of."""
+        return self.channels * sum(k * k for k in self.kernels or (self.patch,))
+
+    def whole_patches(self, rows: int, columns: int) -> tuple[int, int]:
+        """The size to which a map of this one is resized, so that patches tile it."""
+        return -(-rows // self.patch) * self.patch, -(-columns // self.patch) * self.patch
+
+    @property
+    def windows(self) -> tuple[tuple[slice, int, int], ...]:
+        """(its features, k, the margin to the largest on each side) of every window of the multi-scale embedding."""
+        found, start = [], 0
+        for k in self.kernels:
+            features = slice(start, start + self.channels * k * k)
+            found.append((features, k, (max(self.kernels) - k) // 2))
+            start = features.stop
+        return tuple(found)
+
+    @property
+    def padding(self) -> int:
+        """Zeros around the map under the largest window."""
+        return (max(self.kernels) - self.patch) // 2
+
+    def check(self) -> None:
+        """Raises: ValueError for a level that cannot be."""
+        if min(self.depth, self.width, self.patch, self.raft, *self.grid) < 1:
+            raise ValueError("a level has at least 1 block, channel, pixel of a patch, raft and token")
+        if self.width % self.raft:
+            raise ValueError(f"{self.width} channels do not split into a raft of {self.raft}")
+        if self.kernels and not self.patch == self.kernels[0] == min(self.kernels):
+            raise ValueError(f"kernels {self.kernels}: the first is the smallest and is the patch, {self.patch}")
+        for k in self.kernels:
+            if k % self.patch or (k - self.patch) % 2:
+                raise ValueError(f"a kernel of {k} neither covers whole patches of {self.patch} nor stands centred on one")
+
+
+def _variant(*widths: int) -> Config:
+    return Config(
+        depths=(2, 2, 6, 2),
+        widths=widths,
+        patches=(4, 2, 2, 2),
+        rafts=(2, 2, 2, 2),
+        kernels=((4, 8), (2, 4), (2, 4), (2,)),
+        image=224,
+    )
+
+
+VARIANTS = {  # arXiv:2108.04384, table 1
+    "S": _variant(64, 128, 256, 512),
+    "M": _variant(96, 192, 384, 768),
+    "L": _variant(128, 192, 512, 1024),
+}
+
+TINY = {  # small twins; grids of unlike rows and columns, and primes, so that no two axes can be confused
+    "S": Config(depths=(1, 1, 2, 1), widths=(6, 10, 14, 22), patches=(4, 2, 2, 2), rafts=(2, 2, 2, 2),
+                kernels=((4, 8), (2, 4), (2, 4), (2,)), image=(44, 28), classes=11),
+    "M": Config(depths=(2, 1), widths=(14, 22), patches=(4, 2), rafts=(2, 2), kernels=((4, 8), (2,)),
+                image=(24, 40), classes=7, norm_eps=1e-6),
+    "L": Config(depths=(1, 2), widths=(10, 26), patches=(2, 2), rafts=(2, 2), kernels=((2, 4), (2, 4)),
+                image=(10, 14), classes=5, channels=1),
+    "rafts": Config(depths=(1, 1, 1), widths=(15, 14, 5), patches=(3, 2, 1), rafts=(3, 7, 1),
+                    kernels=((3, 15, 9), (2, 2, 6), (1, 3)), image=(20, 31), token_expansion=3, channel_expansion=2,
+                    classes=3),
+    "mixer, shortcut": Config(depths=(1, 1, 1), widths=(10, 14, 6), patches=(3, 2, 2), rafts=(1, 7, 2),
+                              kernels=((), (), ()), image=(29, 22), shortcut=True, channels=5, classes=7),
+    "shortcut, headless": Config(depths=(1, 1), widths=(6, 10), patches=(2, 3), rafts=(3, 5), kernels=((2, 6), ()),
+                                 image=(14, 9), shortcut=True, classes=0),
+}  # fmt: skip
+
+
+def layers(c: Config) -> Iterator[Layer]:
+    """The network, in the order it runs."""
+    for n, level in enumerate(c.levels):
+        embed = "multi_scale_embed" if level.kernels else "patch_embed"
+        yield _linear(f"levels.{n}.{embed}", level.features, level.width)
+        for b in range(level.depth):
+            yield from _block(f"levels.{n}.blocks.{b}", level, c)
+    widths, last = c.widths if c.shortcut else c.widths[-1:], c.widths[-1]
+    for n, width in enumerate(widths):
+        yield norm(f"heads.{n}.norm", width)
+        if n + 1 < len(widths):
+            yield _linear(f"heads.{n}.fc", width, 2 * last)  # scale and shift of the next level's
+    if c.classes:
+        yield _linear("classifier", last, c.classes)
+
+
+def _block(path: str, level: LevelConfig, c: Config) -> Iterator[Layer]:
+    groups = {"g": level.raft, "o": level.width // level.raft}
+    for name, length in zip(("vertical", "horizontal"), level.grid, strict=True):
+        tokens = level.raft * length
+        yield norm(f"{path}.{name}.norm", level.width, **groups)
+        yield _linear(f"{path}.{name}.fc1", tokens, c.token_expansion * tokens)
+        yield _linear(f"{path}.{name}.fc2", c.token_expansion * tokens, tokens)
+    yield norm(f"{path}.channel.norm", level.width)
+    yield _linear(f"{path}.channel.fc1", level.width, c.channel_expansion * level.width)
+    yield _linear(f"{path}.channel.fc2", c.channel_expansion * level.width, level.width)
+
+
+def _linear(path: str, i: int, o: int) -> Layer:
+    return dense(path, i, o, init="torch")
+
+
+def infer(sizes: Sizes) -> dict[str, Any]:
+    """What a checkpoint's names and shapes say of its Config: no patches, rafts, image, nor kernels if multi-scale."""
+    plain = [f"levels.{n}.patch_embed.kernel" for n in range(sizes.count("levels"))]
+    embeds = [name if name in sizes else name.replace("patch", "multi_scale") for name in plain]
+    token, channel = (f"levels.0.blocks.0.{mixing}.fc1.kernel" for mixing in ("vertical", "channel"))
+    return {
+        "depths": tuple(sizes.count(f"levels.{n}.blocks") for n in range(len(embeds))),
+        "widths": tuple(sizes[name, "o"] for name in embeds),
+        **({"kernels": ((),) * len(plain)} if embeds == plain else {}),
+        "token_expansion": sizes[token, "o"] // sizes[token, "i"],
+        "channel_expansion": sizes[channel, "o"] // sizes[channel, "i"],
+        "shortcut": "heads.0.fc.kernel" in sizes,
+        "classes": sizes["classifier.kernel", "o"] if "classifier.kernel" in sizes else 0,
+    }
+
+
+def input_shape(c: Config) -> tuple[int, int, int]:
+    """(channels, height, width) of an image that the network takes."""
+    return c.channels, *pair(c.image)
+
+
+def check_images(c: Config, height: int, width: int) -> None:
+    """Raises: ValueError for images of a size that the network cannot take: an empty one."""
+    if min(height, width) < 1:
+        raise ValueError(f"images of {height}x{width} are empty")
+
+
+NETWORK = "RaftMlp"
+FEATURE_MAPS: tuple[str, ...] = ()  # modules, beside convolutions, whose output is an image (n c h w)
+
+# Upstream normalises with the channels of a raft interleaved, (o g), where everything else has them group by group.
+DIALECTS = {
+    "official": Dialect("torch", """
+        levels.{l}.multi_scale_embed                            levels.{l}.fn.0.fc
+        levels.{l}.patch_embed                                  levels.{l}.fn.1
+        levels.{l}.blocks.{b}.vertical.norm.scale: (g o)        levels.{l}.fn.{b+2}.1.norm.1.weight: (o g)
+        levels.{l}.blocks.{b}.vertical.norm.bias: (g o)         levels.{l}.fn.{b+2}.1.norm.1.bias: (o g)
+        levels.{l}.blocks.{b}.vertical.fc1                      levels.{l}.fn.{b+2}.1.fn.0
+        levels.{l}.blocks.{b}.vertical.fc2                      levels.{l}.fn.{b+2}.1.fn.3
+        levels.{l}.blocks.{b}.horizontal.norm.scale: (g o)      levels.{l}.fn.{b+2}.3.norm.1.weight: (o g)
+        levels.{l}.blocks.{b}.horizontal.norm.bias: (g o)       levels.{l}.fn.{b+2}.3.norm.1.bias: (o g)
+        levels.{l}.blocks.{b}.horizontal.fc1                    levels.{l}.fn.{b+2}.3.fn.0
+        levels.{l}.blocks.{b}.horizontal.fc2                    levels.{l}.fn.{b+2}.3.fn.3
+        levels.{l}.blocks.{b}.channel.norm                      levels.{l}.fn.{b+2}.5.norm
+        levels.{l}.blocks.{b}.channel.fc1                       levels.{l}.fn.{b+2}.5.fn.0
+        levels.{l}.blocks.{b}.channel.fc2                       levels.{l}.fn.{b+2}.5.fn.3
+        heads.{n}.norm                                          heads.{n}.1
+        heads.{n}.fc                                            heads.{n}.4
+        """, {"norm_eps": 1e-5}, about="okojoalg/raft-mlp"),
+}  # fmt: skip

@@ -1,0 +1,34 @@
+"""Bicubic resizing as two matrix products, the same in every framework."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+A = -0.75  # of the cubic kernel: torch's and OpenCV's; `jax.image.resize` and Pillow use -0.5
+
+
+@cache
+def bicubic_matrix(out: int, size: int) -> np.ndarray:
+    """What each of `out` samples takes from each of `size`: float64, (out, size), rows that sum to 1.
+
+    Half-pixel centres, samples beyond the border read the border, no antialiasing: torch's
+    F.interpolate(mode="bicubic", align_corners=False). An image becomes rows @ image @ columns.T.
+    Source: R. Keys, "Cubic convolution interpolation for digital image processing", 1981.
+    """
+    centres = (np.arange(out) + 0.5) * (size / out) - 0.5
+    below = np.floor(centres).astype(int)
+    matrix = np.zeros((out, size))
+    for tap in range(-1, 3):
+        source = np.clip(below + tap, 0, size - 1)
+        np.add.at(matrix, (np.arange(out), source), _cubic(np.abs(centres - below - tap)))
+    matrix.flags.writeable = False
+    return matrix
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    """Keys' kernel at distances 0 <= x <= 2."""
+    near = ((A + 2) * x - (A + 3)) * x * x + 1
+    far = A * (((x - 5) * x + 8) * x - 4)
+    return np.where(x <= 1, near, far)
