@@ -157,8 +157,8 @@ def test_built_and_wrong_images(architecture, framework):
 def test_other_dtypes(framework, dtype):
     """Lower precision computes the same network: within a few units of its own rounding, over a dozen layers."""
     exact = tiny("mlp_mixer", "tanh, ragged", framework)
-    if (framework, dtype) == ("paddle", "float16"):
-        pytest.skip("paddle has no float16 kernels on the CPU")
+    if framework == "paddle" and dtype != "float32":
+        pytest.skip(f"paddle's CPU build has no {dtype} convolution")
     x = images(exact.spec, exact.config)
     low = tiny("mlp_mixer", "tanh, ragged", framework, dtype)(x)
     unit = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype]

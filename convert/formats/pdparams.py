@@ -20,7 +20,7 @@ from convert.formats.pickles import Unpickler
 from convert.formats.sources import Cursor, Joined, Refused
 from convert.formats.torchfile import MAGIC_BYTES
 
-NAME_TABLE = "StructuredToParameterName@@"  # paddle's own names for parameters: no tensors
+NAME_TABLE = "StructuredToParameterName@@"  # paddle's own names for parameters: texts, so no tensors
 SPLIT_TABLE = "UnpackBigParamInfor@@"  # protocols 2 and 3: arrays of over 2^30 bytes, cut into flat slices
 TABLES = (NAME_TABLE, SPLIT_TABLE)
 
@@ -64,7 +64,6 @@ class PdparamsReader(PickleReader):
         slices: set[str] = set()
         if isinstance(root, Pairs):
             split = next((value for key, value in root if key == SPLIT_TABLE), Pairs())
-            root = Pairs((key, value) for key, value in root if key not in TABLES)
             whole, slices = _join(split, dict(leaves(root, _leaf)) if split else {})
             yield from whole.items()
         for name, array in leaves(root, _leaf):

@@ -263,6 +263,15 @@ def paddle_files() -> Files:
         ("table", [*parts, (text(table), b"K\1")], "damaged table"),
         ("entry", [*parts, (text(table), one(b"N"))], "damaged table"),
         ("part", [parts[0], (text(table), one(entry))], "do not make up"),
+        (
+            "few",
+            [
+                parts[0],
+                (text("b"), array(integers((3,)), data=b"C\x0c" + PAYLOAD[:12])),
+                (text(table), one(entry)),
+            ],
+            "do not make up",
+        ),
         ("matrix", [parts[0], (text("b"), array()), (text(table), one(entry))], "do not make up"),
         (
             "dtypes",

@@ -63,7 +63,7 @@ def torch_values() -> Files:
         ("meta", call("torch._utils", "_rebuild_meta_tensor_no_storage"), "without data"),
         ("dtensor", call("torch.distributed.tensor", "DTensor"), "spread over devices"),
         ("dtype-unknown", call("torch._utils", "_rebuild_tensor_v3", storage(), b"K\0", integers([6]), integers([1]), b"\x89N", symbol("torch", "float8_e8m0fnu")), "float8_e8m0fnu"),
-        ("subclass", call("torch._tensor", "_rebuild_from_type_v2", symbol("torch._utils", "_rebuild_tensor_v2"), symbol("torch", "Size"), b")", b"}"), "nothing was run"),
+        ("subclass", call("torch._tensor", "_rebuild_from_type_v2", symbol("torch._utils", "_rebuild_tensor"), symbol("torch", "Size"), b"(" + storage() + integer(0) + integers((2, 3)) + integers((3, 1)) + b"t", b"}"), "nothing was run"),
         ("subclass-call", call("torch._tensor", "_rebuild_from_type_v2", symbol("collections", "OrderedDict"), symbol("torch", "Tensor"), b")", b"}"), "nothing was run"),
         ("parameter", call("torch._utils", "_rebuild_parameter", text("w"), b"\x88", b"N"), "nothing was run"),
     ):  # fmt: skip

@@ -117,6 +117,32 @@ def test_views(save: Callable[[Any], Path], window: int, monkeypatch: pytest.Mon
     same(save(state), state)
 
 
+def test_elements_in_order_are_not_gathered() -> None:
+    for shape, strides in (
+        ((2, 3), (3, 1)),
+        ((1, 3), (7, 1)),
+        ((), ()),
+        ((3, 0, 2), (5, 2, 1)),
+        ((2, 1, 2), (2, 9, 1)),
+    ):
+        assert strided.is_contiguous(shape, strides)
+    for shape, strides in (((2, 3), (1, 2)), ((2, 3), (4, 1)), ((2,), (0,))):
+        assert not strided.is_contiguous(shape, strides)
+
+
+def test_scattered_elements_are_fetched_a_window_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strided, "WINDOW", 1000)
+    data, sizes = bytes(range(256)) * 400, list[int]()
+
+    def fetch(start: int, stop: int) -> bytes:
+        sizes.append(stop - start)
+        return data[start:stop]
+
+    column = strided.gather(fetch, (100, 2), (256, 1), 4)
+    assert bytes(column) == np.frombuffer(data, "<u4").reshape(100, 256)[:, :2].tobytes()
+    assert max(sizes) <= 1000
+
+
 def test_a_tensor_alone(save: Callable[[Any], Path]) -> None:
     same(save(torch.ones(2, 3)), {"tensor": torch.ones(2, 3)})
 
