@@ -18,14 +18,18 @@ BATCHES = (1, 8)
 def child(*words: object) -> dict[str, float]:
     """One measurement in a process of its own: thread counts and memory of one framework do not touch another."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.models", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"}, check=False
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}:\n{done.stderr}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def models() -> None:
-    print(f"{'architecture':16} {'variant':8} {'batch':>5} {'framework':9} {'images/s':>9} {'GFLOP/s':>8} {'of matmul':>9}")
+    print(
+        f"{'architecture':16} {'variant':8} {'batch':>5} {'framework':9} {'images/s':>9} {'GFLOP/s':>8} {'of matmul':>9}"
+    )
     for architecture in specs.names():
         variant = next(iter(specs.get(architecture).VARIANTS))
         flops = child("flops", architecture, variant, 0)["flops"] if "torch" in ports.available() else 0.0

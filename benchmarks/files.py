@@ -24,7 +24,9 @@ def make(path: Path, dialect: str, variant: str = "L/16") -> None:
     config = VARIANTS[variant]
     views = [place(p, PORTS[dialect], config, port=True) for p in parameters(list(layers(config)))]
     tensors = [Tensor(v.names[()], v.shape, "float32") for v in views if v is not None]
-    noise = bytes(b & 0x3F if k % 4 == 3 else b for k, b in enumerate(os.urandom(1 << 20)))  # exponents far from all ones
+    noise = bytes(
+        b & 0x3F if k % 4 == 3 else b for k, b in enumerate(os.urandom(1 << 20))
+    )  # exponents far from all ones
     with open(path, "w+b", buffering=0) as file:
         writer = writer_for(path)(file, tensors, {})
         for tensor in tensors:
@@ -92,5 +94,3 @@ def start_up() -> None:
         for name, words in rows.items():
             found = [timed(words) for _ in range(9)]
             print(f"{name:34} {1000 * (median(s for s, _ in found) - base):5.0f} ms {max(m for _, m in found):5.0f} MB")
-
-

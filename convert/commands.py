@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from specs import config as configs
-from specs.layer import count
 
+from .configuration import read_config, setting
 from .errors import ConvertError, UsageError
 from .kinds import SUFFIX
 from .planning import Constant, Plan, plan
@@ -20,6 +20,8 @@ from .recognise import all_dialects, dialects, known_dialect, normal
 
 
 def run(arguments: Namespace) -> int:
+    from .inspection import inspect
+
     known = {"inspect": inspect, "diff": diff, "verify": verify, "routes": routes}
     return known.get(arguments.command, convert)(arguments)
 
@@ -61,7 +63,7 @@ def convert(arguments: Namespace) -> int:
 
 
 def _convert_one(file: str, src: str, dst: str, arguments: Namespace) -> dict[str, Any]:
-    settings = dict(map(_setting, arguments.set))
+    settings = dict(map(setting, arguments.set))
     config_file = read_config(arguments.config, src) if arguments.config else {}
     with plan(file, src, dst, settings, config_file, arguments.dtype, arguments.weights) as made:
         out = target(file, made, arguments.out)
@@ -106,8 +108,7 @@ def _tell(made: Plan, result: Mapping[str, Any], dry: bool) -> None:
 
 def _steps(made: Plan) -> Iterator[dict[str, Any]]:
     for tensor, filling in made.steps:
-        constant = isinstance(filling, Constant)
-        sources = [] if constant else [move.source for move in filling]
+        sources = [move.source for move in filling] if isinstance(filling, list) else []
         yield {
             "target": tensor.name,
             "shape": list(tensor.shape),
@@ -151,55 +152,6 @@ def _bytes(text: str | None) -> int | None:
     return int(float(found[1]) * (1024 if found[3] else 1000) ** " kMGT".index(found[2] or " "))
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UsageError(f"--set {text}: write KEY=VALUE")
-    return key, configs.parse(value)
-
-
-def read_config(path: str, dialect: str) -> dict[str, Any]:
-    """Config fields from a JSON or YAML file: our own names, or those of a dialect's own configuration files."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConvertError(f"{path}: cannot be read: {error}") from None
-    values = _parse_config(path, text)
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConvertError(f"{path}: holds no mapping of names to values")
-    if "config" in values and "architecture" in values:  # the .json beside a converted file
-        values = values["config"]
-    for reader in _foreign_configs(dialect):
-        if any(key.isupper() for key in values):
-            try:
-                return dict(reader(values))
-            except ValueError as error:
-                raise ConvertError(f"{path}: {error}") from None
-    return {key: configs._tuples(value) for key, value in values.items()}
-
-
-def _parse_config(path: str, text: str) -> Any:
-    if path.endswith(".json"):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ConvertError(f"{path}: is no JSON: {error}") from None
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConvertError(f"{path}: is no YAML: {error}") from None
-
-
-def _foreign_configs(dialect: str) -> list[Any]:
-    import specs
-
-    readers = [getattr(specs.get(name), "READERS", {}) for name in all_dialects().get(dialect, [])]
-    return [reader[dialect] for reader in readers if dialect in reader]
-
-
 def target(file: str, made: Plan, out: str | None) -> str:
     """Where the result goes: -o, or beside the source with the suffix that the target's users expect."""
     dialect = dialects(made.architecture)[made.dst]
@@ -222,79 +174,20 @@ def _files(given: list[str]) -> Iterator[str]:
             yield path
             continue
         names = sorted(entry.name for entry in os.scandir(path) if entry.is_file() and entry.name.endswith(suffixes))
-        whole = [name for name in names if not re.search(r"-\d{5}-of-\d{5}\.safetensors$", name)]  # shards have an index
+        whole = [
+            name for name in names if not re.search(r"-\d{5}-of-\d{5}\.safetensors$", name)
+        ]  # shards have an index
         inside = [os.path.join(path, name) for name in whole]
         if not inside:
             raise ConvertError(f"{path}: this folder holds no checkpoint ({' '.join(suffixes)})")
         yield from inside
 
 
-def inspect(arguments: Namespace) -> int:
-    about = describe(arguments.file)
-    if arguments.hash:
-        from .manifest import sha256
-
-        about["sha256"] = sha256(arguments.file)
-    if arguments.json:
-        print(json.dumps(about, indent=1))
-        return 0
-    tensors = about.pop("tensors")
-    config, opened = about.pop("config"), about.pop("open")
-    for key, value in about.items():
-        print(f"{key + ':':14}{value if value is not None else 'unknown'}")
-    print(f"{'config:':14}{' '.join(f'{k}={v}' for k, v in config.items())}")
-    if opened:
-        print(f"{'open:':14}{opened}")
-    groups: dict[tuple[str, str], list[str]] = {}
-    for name, tensor in tensors.items():
-        groups.setdefault((normal(name), f"{tensor['dtype']} {tensor['shape']}"), []).append(name)
-    print(f"{'tensors:':14}{len(tensors)}")
-    for (_, what), names in groups.items():
-        print(f"  {names[0]}  {what}" + (f"  x{len(names)}" if len(names) > 1 else ""))
-    return 0
-
-
-def describe(path: str) -> dict[str, Any]:
-    """What a file is, as far as it tells; see `inspect --json`."""
-    from .formats import open_checkpoint
-
-    with open_checkpoint(path) as reader:
-        tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
-        size = sum(t.size for t in reader.tensors.values())
-        about: dict[str, Any] = {"format": reader.format, "dialect": None, "architecture": None, "variant": None}
-    about |= {"config": {}, "open": "", "parameters": size}
-    try:
-        with plan(path) as made:
-            about |= {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
-            about |= {
-                "config": configs.as_dict(made.config),
-                "parameters": count(list(made.match.spec.layers(made.config))),
-            }
-    except ConvertError as error:
-        about |= _partly(path, error)
-    about["dtype"] = ", ".join(sorted({t["dtype"] for t in tensors.values()}))
-    return {**about, "tensors": tensors}
-
-
-def _partly(path: str, error: ConvertError) -> dict[str, Any]:
-    """Of a file that makes no whole plan: what it is, and why not."""
-    from .formats import open_checkpoint
-    from .manifest import read as read_hints
-    from .recognise import recognise, sizes
-
-    with open_checkpoint(path) as reader:
-        try:
-            match = recognise(reader, None, read_hints(reader))
-            config = match.spec.infer(sizes(match)) | dict(dialects(match.architecture)[match.dialect].conventions)
-        except (ConvertError, KeyError, IndexError):
-            return {"open": str(error)}
-    return {"dialect": match.dialect, "architecture": match.architecture, "config": config, "open": str(error)}
-
-
 def diff(arguments: Namespace) -> int:
     from .compare import differences
 
-    found = differences(*arguments.files, rtol=arguments.rtol)
+    a, b = arguments.files
+    found = differences(a, b, arguments.rtol)
     if arguments.json:
         print(json.dumps({"same": not found, "differences": found}, indent=1))
     else:

@@ -20,10 +20,11 @@ from . import report
 from .errors import ConvertError, UsageError
 from .formats import open_checkpoint
 from .formats.base import Reader, Tensor
+from .inference import sizes
 from .kinds import FRAMEWORKS, extra, hub_axes, place
 from .manifest import read as read_hints
 from .notation import Move, View, moves
-from .recognise import Match, dialects, known_dialect, normal, recognise, sizes, spellings
+from .recognise import Match, dialects, known_dialect, normal, recognise, spellings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,7 +134,9 @@ def differing(spec: Any, config: Any, other: Mapping[str, Any]) -> dict[str, tup
     computing = {name for dialect in spec.DIALECTS.values() for name in dialect.conventions}
     material = computing - getattr(spec, "immaterial", lambda _: set())(config)
     own = configs.as_dict(config)
-    return {name: (other[name], own[name]) for name in own if name in material and single(own[name]) != single(other[name])}
+    return {
+        name: (other[name], own[name]) for name in own if name in material and single(own[name]) != single(other[name])
+    }
 
 
 def plan(
@@ -203,11 +206,11 @@ def _configure(
 
 def _refuse_clash(spec: Any, config: Any, asked: dict[str, Any], held: dict[str, Any]) -> None:
     """Raises: UsageError where the user's configuration is of other arrays than the file's."""
-    differing = {k: held[k] for k in asked if k in held and configs._tuples(asked[k]) != configs._tuples(held[k])}
+    differing = {k: held[k] for k in asked if k in held and configs.tuples(asked[k]) != configs.tuples(held[k])}
     if not differing:
         return
     with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
-        if _shapes(spec, replace(config, **{k: configs._tuples(v) for k, v in held.items()})) == _shapes(spec, config):
+        if _shapes(spec, replace(config, **{k: configs.tuples(v) for k, v in held.items()})) == _shapes(spec, config):
             return
     clashes = [f"{k}={asked[k]!r} was asked for, the file holds {k}={value!r}" for k, value in differing.items()]
     raise UsageError("the configuration does not fit the file", clashes)
@@ -243,7 +246,7 @@ def _from_variant(match: Match, told: Mapping[str, Any]) -> dict[str, Any]:
     spec = match.spec
     for variant in spec.VARIANTS.values():
         try:
-            candidate = replace(variant, **{k: configs._tuples(v) for k, v in told.items()})
+            candidate = replace(variant, **{k: configs.tuples(v) for k, v in told.items()})
             same_arrays = replace(variant, classes=candidate.classes, **_input(variant, candidate))
             if _shapes(spec, candidate) == _shapes(spec, same_arrays):
                 return {k: v for k, v in configs.as_dict(variant).items() if k not in told and v is not None}

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import specs
-from specs.layer import KINDS, Dialect, Parameter, Sizes
+from specs.layer import KINDS, Dialect, Parameter
 
 from .errors import ConvertError, UsageError
 from .formats.base import Reader, Tensor
@@ -200,41 +200,3 @@ def spellings(architecture: str, dialect: str) -> frozenset[str]:
     return frozenset(lines(architecture, dialect)) | {
         normal(n) for layer in table.extras for n, _ in extra(layer, table)
     }
-
-
-def sizes(match: Match) -> Sizes:
-    """Sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
-    read = [
-        (line, numbers[0], tensor.shape)
-        for name, tensor in match.tensors.items()
-        for line in lines(match.architecture, match.dialect).get(normal(name), ())
-        if (numbers := line.theirs.match(name)) and len(line.axes[1]) == len(tensor.shape)
-    ]
-    positions: dict[str, set[int]] = {}
-    for _, numbers, _ in read:
-        for word, number in numbers.items():
-            if "[" in word:
-                positions.setdefault(word, set()).add(number)
-    ranks = {word: sorted(found) for word, found in positions.items()}
-    axes: dict[str, dict[str, int]] = {}
-    for line, numbers, shape in read:
-        own = {w: n for w, n in numbers.items() if "[" not in w}
-        own |= {w[w.index("[") + 1 : -1]: ranks[w].index(n) for w, n in numbers.items() if "[" in w}
-        name = line.ours.fill(own)
-        known = axes.setdefault(name, {})
-        for axis in {axis for group in line.axes[0] for axis in group} & own.keys():
-            known[axis] = max(known.get(axis, 0), own[axis] + 1)  # stacked: as many as there are names
-        known.update(_lengths(line, shape, known))
-    return Sizes(axes, {word.partition("[")[0]: found for word, found in ranks.items()})
-
-
-def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> dict[str, int]:
-    """Lengths of one array's axes: those that stand alone, and of compositions that both sides share."""
-    groups = {frozenset(group): length for group, length in zip(line.axes[1], shape, strict=True)}
-    alone = {**known, **{next(iter(g)): length for g, length in groups.items() if len(g) == 1}}
-    for axis, group in zip(line.hub, line.axes[0], strict=True):
-        if frozenset(group) in groups:
-            alone[axis] = groups[frozenset(group)]
-        elif len(group) == 1 and group[0] in alone:
-            alone[axis] = alone[group[0]]
-    return alone

@@ -139,7 +139,9 @@ def metadata(path):
 def test_dry_run_writes_nothing(run, tmp_path):
     code, printed, _ = run("google2timm", GOOGLE, "-o", tmp_path / "x.pth", "--dry-run")
     assert code == 0
-    assert "blocks.0.mlp_tokens.fc1.weight <- MixerBlock_0/token_mixing/Dense_0/kernel  [12, 24]  axes 1 0  x3" in printed
+    assert (
+        "blocks.0.mlp_tokens.fc1.weight <- MixerBlock_0/token_mixing/Dense_0/kernel  [12, 24]  axes 1 0  x3" in printed
+    )
     assert listing(tmp_path) == []
 
 
@@ -262,7 +264,7 @@ def test_what_cannot_be_inferred_is_named(run, tmp_path):
 ])  # fmt: skip
 def test_clear_errors(run, tmp_path, words, code, message):
     words = [str(word).replace("{}", str(tmp_path)) for word in words]
-    if not any("-o" == word for word in words) and words[0].startswith("google2"):
+    if not any(word == "-o" for word in words) and words[0].startswith("google2"):
         words += ["-o", tmp_path / "x.safetensors"]
     told, out, err = run(*words)
     assert (told, out) == (code, "")

@@ -115,7 +115,9 @@ def test_ragged_images_pad_as_google_does(framework):
     needs(framework)
     made = {}
     for padding, tokens in (("SAME", 9), ("VALID", 4)):
-        config = Config(patch=(3, 5), depth=1, width=7, token_hidden=3, channel_hidden=5, image=(8, 14), padding=padding)
+        config = Config(
+            patch=(3, 5), depth=1, width=7, token_hidden=3, channel_hidden=5, image=(8, 14), padding=padding
+        )
         assert config.token_count == tokens
         port = ports.build("mlp_mixer", config, framework, init="random", dtype="float64", classes=2)
         made[padding] = port(np.ones((1, 3, 8, 14)))
@@ -196,8 +198,7 @@ def test_initialised_as_upstream(framework):
 
 
 def test_infer_reads_back_every_tiny_twin():
-    from convert.recognise import Sizes
-    from specs.layer import KINDS, parameters
+    from specs.layer import KINDS, Sizes, parameters
 
     for config in TINY.values():
         held = {p.name: dict(zip(KINDS[p.layer.kind][p.leaf].split(), p.shape, strict=True))

@@ -90,7 +90,9 @@ def test_a_line_that_loses_an_axis_is_refused():
 
 
 AXES = st.permutations("abcd").flatmap(
-    lambda order: st.tuples(st.just(order), st.lists(st.integers(0, 3), max_size=3), st.sets(st.sampled_from("abcd"), max_size=2))
+    lambda order: st.tuples(
+        st.just(order), st.lists(st.integers(0, 3), max_size=3), st.sets(st.sampled_from("abcd"), max_size=2)
+    )
 )
 
 

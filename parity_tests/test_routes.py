@@ -30,7 +30,9 @@ SQUARE = {
 def write_numbers(path, architecture, config, dialect):
     """A checkpoint in which every element of every tensor is another integer: nothing can be confused unseen."""
     table = dialects(architecture)[dialect]
-    views = [place(p, table, config, dialect in FRAMEWORKS) for p in parameters(list(specs.get(architecture).layers(config)))]
+    views = [
+        place(p, table, config, dialect in FRAMEWORKS) for p in parameters(list(specs.get(architecture).layers(config)))
+    ]
     shapes = {name: view.shape for view in views if view is not None for name in view.names.values()}
     integers = {name for name in shapes if name.endswith("num_batches_tracked")}
     tensors = [Tensor(name, shape, "int64" if name in integers else "float32") for name, shape in shapes.items()]
@@ -127,7 +129,9 @@ def test_layout_follows_from_the_kind_never_from_the_shape(tmp_path):
     after = np.frombuffer(out["blocks.1.token_mix.fc1.weight"][2], np.float32).reshape(4, 4)
     assert np.array_equal(after, before.T)
     stem = np.frombuffer(held["params/stem/kernel"][2], np.float32).reshape(2, 2, 4, 4)
-    assert np.array_equal(np.frombuffer(out["stem.weight"][2], np.float32).reshape(4, 4, 2, 2), stem.transpose(3, 2, 0, 1))
+    assert np.array_equal(
+        np.frombuffer(out["stem.weight"][2], np.float32).reshape(4, 4, 2, 2), stem.transpose(3, 2, 0, 1)
+    )
 
 
 def test_ports_dialects_have_no_tables():

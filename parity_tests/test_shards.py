@@ -33,7 +33,9 @@ def test_shards_hold_the_same_tensors(sharded, tmp_path):
     for name in shards:
         arrays = load_file(tmp_path / name)
         assert sum(a.nbytes for a in arrays.values()) <= 8000
-        assert all(index["weight_map"][tensor] == name and np.array_equal(a, whole[tensor]) for tensor, a in arrays.items())
+        assert all(
+            index["weight_map"][tensor] == name and np.array_equal(a, whole[tensor]) for tensor, a in arrays.items()
+        )
 
 
 def test_shards_convert_verify_and_prove(run, sharded, tmp_path):  # noqa: F811

@@ -107,9 +107,9 @@ def initial(
         theirs = place(parameter, PORTS[framework], config, port=True)
         if theirs is not None:
             ours = View(hub_axes(parameter), {(): parameter.name}, (), hub_axes(parameter), parameter.layer.sizes)
-            values = values_of(parameter, seed)
+            values = {parameter.name: values_of(parameter, seed)}
             for name, shape, parts in moves(ours, theirs):
-                yield name, np.ascontiguousarray(apply(parts, shape, lambda _, values=values: values))
+                yield name, np.ascontiguousarray(apply(parts, shape, values.__getitem__))
 
 
 def names() -> list[str]:

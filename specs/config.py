@@ -27,7 +27,7 @@ def build(config: type, values: Mapping[str, Any]) -> Any:
     fields = {f.name: f for f in dataclasses.fields(config)}
     hints = typing.get_type_hints(config)
     problems = [unknown(name, fields) for name in values if name not in fields]
-    kept = {name: _tuples(value) for name, value in values.items() if name in fields}
+    kept = {name: tuples(value) for name, value in values.items() if name in fields}
     problems += [
         f"{name}={value!r} does not fit: {name} is {describe(hints[name])}"
         for name, value in kept.items()
@@ -54,7 +54,7 @@ def parse(text: str) -> Any:
         return tuple(int(side) for side in text.split("x"))
     for candidate in (text, f"[{text}]"):
         try:
-            return _tuples(json.loads(candidate))
+            return tuples(json.loads(candidate))
         except ValueError:
             pass
     return {"True": True, "False": False, "None": None}.get(text, text)
@@ -99,8 +99,9 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
+def tuples(value: Any) -> Any:
+    """Lists within lists as tuples, so that a Config can be hashed."""
+    return tuple(tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def _lists(value: Any) -> Any:

@@ -21,7 +21,7 @@ MOMENTUM = 0.8999999761581421  # of running statistics: 0.9 of the old value, li
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A Mobile-Former. Every width but those of the tokens and the head is multiplied by `alpha`, which is 1 from then on."""
+    """A Mobile-Former. `alpha` multiplies all widths but those of tokens and head, once: it is 1 from then on."""
 
     tokens: int  # how many
     token_width: int
@@ -31,7 +31,7 @@ class Config:
     lite_hidden: int  # channels inside the lite bottleneck, and after it
     lite_out: int
     lite_stride: int  # 1 or 2
-    blocks: tuple[tuple[int, int, int], ...]  # (channels inside the bottleneck, channels after it, stride 1 or 2) of each
+    blocks: tuple[tuple[int, int, int], ...]  # each (channels in its bottleneck, channels after it, stride)
     mlp_hidden: int
     dyrelu_k: int  # linear pieces of DyReLU; 0: no activation in its place
     dyrelu_hidden: int
@@ -51,7 +51,10 @@ class Config:
     drop_path: float = 0.0  # per sample, on bridges and on both branches of Former
 
     def __post_init__(self) -> None:
-        scaled = {name: int(self.alpha * getattr(self, name)) for name in ("stem", "lite_hidden", "lite_out")}
+        if not 0 < self.alpha < 1e6:
+            raise ValueError(f"alpha={self.alpha} is no factor")
+        narrow = ("stem", "lite_hidden", "lite_out")
+        scaled: dict[str, Any] = {name: int(self.alpha * getattr(self, name)) for name in narrow}
         scaled["blocks"] = tuple((int(self.alpha * h), int(self.alpha * o), s) for h, o, s in self.blocks)
         for name, value in {**scaled, "alpha": 1.0}.items():
             object.__setattr__(self, name, value)
@@ -206,12 +209,11 @@ def _heads(path: str, i: int, o: int, c: Config) -> Layer:
 
 
 def infer(sizes: Sizes) -> dict[str, Any]:
-    """What a checkpoint's names and shapes say of its Config: all but strides before the blocks, and DyReLU's constants."""
+    """What a checkpoint's names and shapes say of its Config: not DyReLU's constants, nor strides before the blocks."""
     mobile = [f"blocks.{b}.mobile" for b in range(sizes.count("blocks"))]
-    blocks = tuple(
-        (sizes[f"{path}.expand.kernel", "o"], sizes[f"{path}.project.kernel", "o"], 1 + (f"{path}.down.conv.kernel" in sizes))
-        for path in mobile
-    )
+    strides = (1 + (f"{path}.down.conv.kernel" in sizes) for path in mobile)
+    widths = ([sizes[f"{path}.{layer}.kernel", "o"] for layer in ("expand", "project")] for path in mobile)
+    blocks = tuple((hidden, out, stride) for (hidden, out), stride in zip(widths, strides, strict=True))
     return {
         "tokens": sizes["tokens", "m"],
         "token_width": sizes["tokens", "d"],
@@ -233,7 +235,8 @@ def infer(sizes: Sizes) -> dict[str, Any]:
 
 def _infer_dyrelu(sizes: Sizes, path: str, hidden: int) -> dict[str, Any]:
     if f"{path}.fc1.kernel" not in sizes:
-        return {"dyrelu_k": 0, "dyrelu_hidden": 0, "dyrelu_coefs": (1.0, 0.5), "dyrelu_consts": (1.0, 0.0)}  # last two unused
+        unused = {"dyrelu_coefs": (1.0, 0.5), "dyrelu_consts": (1.0, 0.0)}
+        return {"dyrelu_k": 0, "dyrelu_hidden": 0, **unused}
     return {
         "dyrelu_k": sizes[f"{path}.norm.scale", "c"] // (2 * hidden),
         "dyrelu_hidden": sizes[f"{path}.fc1.kernel", "o"],
@@ -302,11 +305,14 @@ DIALECTS = {
         """, {"stem_stride": 2}, about="BR-IDL/PaddleViT, and the tutorial that it grew out of"),
 }  # fmt: skip
 
-_OLD = "weights of PaddleViT's first Mobile-Former (November 2021), another network: it normalises after the bridges, not before"
+_OLD = (
+    "weights of PaddleViT's first Mobile-Former (November 2021), which is another network: it normalises tokens after "
+    "the bridges, not before, and no Config of this one computes it"
+)
 REFUSED = [({key}, _OLD) for key in ("toformer_norm", "tomobile_norm", "former_bridge_norm", "act.project.1._mean")]
 
 
-# What PaddleViT's YAML files may say under MODEL: (our field, or "" where it takes more than this key, type of the value).
+# What PaddleViT's YAML files may say under MODEL: (our field, "" where this key alone makes none; its type).
 _KEYS: dict[str, tuple[str, Any]] = {
     "TYPE": ("", str), "NAME": ("", str), "RESUME": ("", object), "PRETRAINED": ("", object),
     "NUM_CLASSES": ("classes", int), "DROPOUT": ("dropout", float), "DROPPATH": ("drop_path", float),
@@ -324,10 +330,13 @@ _KEYS: dict[str, tuple[str, Any]] = {
     "MF.CHANNEL_CONV.IN_CHANNEL": ("", int), "MF.CHANNEL_CONV.OUT_CHANNEL": ("last", int),
     "MF.HEAD.IN_CHANNEL": ("", int), "MF.HEAD.HIDDEN_FEATURE": ("head_hidden", int),
     "MF.DYRELU.USE_DYRELU": ("", bool), "MF.DYRELU.REDUCE": ("", float), "MF.DYRELU.DYRELU_K": ("dyrelu_k", int),
-    "MF.DYRELU.COEFS": ("dyrelu_coefs", tuple[float, float]), "MF.DYRELU.CONSTS": ("dyrelu_consts", tuple[float, float]),
+    "MF.DYRELU.COEFS": ("dyrelu_coefs", tuple[float, float]),
+    "MF.DYRELU.CONSTS": ("dyrelu_consts", tuple[float, float]),
 }  # fmt: skip
-_TRAINING = set("DATA TRAIN VAL TEST AMP SAVE TAG SAVE_FREQ REPORT_FREQ VALIDATE_FREQ SEED EVAL THROUGHPUT_MODE LOCAL_RANK "
-                "NGPUS".split())  # sections and keys that say nothing of the network  # fmt: skip
+_TRAINING = (  # sections and keys beside MODEL: they say nothing of the network
+    "DATA", "TRAIN", "VAL", "TEST", "AMP", "SAVE", "TAG", "SAVE_FREQ", "REPORT_FREQ", "VALIDATE_FREQ", "SEED", "EVAL",
+    "THROUGHPUT_MODE", "LOCAL_RANK", "NGPUS",
+)  # fmt: skip
 
 
 def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -340,7 +349,9 @@ def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in _flat(mapping) if key.partition(".")[0] not in _TRAINING}
     bases = given.pop("BASE", None)
     hints = {f"MODEL.{key}": hint for key, (_, hint) in _KEYS.items()}
-    problems = [f"BASE={bases!r}: copy what those files say into this one"] if any(bases or ()) else []
+    problems = (
+        [f"BASE={bases!r}: copy what those files say into this one"] if bases not in (None, "", (), ("",)) else []
+    )
     problems += [configs.unknown(key, [*hints, *_TRAINING]) for key in given if key not in hints]
     problems += [
         f"{key}={value!r} does not fit: it is {configs.describe(hints[key])}"
@@ -360,7 +371,7 @@ def _flat(mapping: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
         if isinstance(value, Mapping):
             yield from _flat(value, f"{path}{key}.")
         else:
-            yield f"{path}{key}", configs._tuples(value)
+            yield f"{path}{key}", configs.tuples(value)
 
 
 def _blocks(v: Mapping[str, Any]) -> list[tuple[int, ...]]:

@@ -15,7 +15,7 @@ from .layer import Dialect, Layer, Sizes, dense, norm
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A RaftMLP. It takes images of any size: its token mixing runs on the grid of `image`, to which others are resized.
+    """A RaftMLP. It takes images of any size: its tokens are mixed on the grid of `image`, to which others are resized.
 
     A checkpoint's shapes hold products alone: sum(k * k) of a level's kernels, and raft times rows or columns of its
     grid. So `patches`, `kernels`, `rafts` and `image` have to be told where no variant tells them.
@@ -38,8 +38,8 @@ class Config:
 
     def __post_init__(self) -> None:
         count = len(self.depths)
-        wrong = [f"{name} has {len(getattr(self, name))} entries, not {count}"
-                 for name in ("widths", "patches", "rafts", "kernels") if len(getattr(self, name)) != count]  # fmt: skip
+        given = {name: len(getattr(self, name)) for name in ("widths", "patches", "rafts", "kernels")}
+        wrong = [f"{name} has {entries} entries, not {count}" for name, entries in given.items() if entries != count]
         if not count or wrong:
             raise ValueError(f"depths has {count} levels, but " + (", ".join(wrong) or "a network has at least one"))
         for level in self.levels:
@@ -114,7 +114,9 @@ class LevelConfig:
             raise ValueError(f"kernels {self.kernels}: the first is the smallest and is the patch, {self.patch}")
         for k in self.kernels:
             if k % self.patch or (k - self.patch) % 2:
-                raise ValueError(f"a kernel of {k} neither covers whole patches of {self.patch} nor stands centred on one")
+                raise ValueError(
+                    f"a kernel of {k} is no whole number of patches of {self.patch}, or not centred on one"
+                )
 
 
 def _variant(*widths: int) -> Config:

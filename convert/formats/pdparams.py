@@ -55,9 +55,7 @@ class PdparamsReader(PickleReader):
             raise Refused("is no pickle, so no paddle checkpoint", "is it the right file?")
         root = Unpickler(cursor, HANDLERS).load()
         if cursor.position != cursor.end:
-            raise Refused(
-                f"has {cursor.end - cursor.position:,} bytes after the end of its pickle", "fetch it again"
-            )
+            raise Refused(f"has {cursor.end - cursor.position:,} bytes after the end of its pickle", "fetch it again")
         return self._places_of(root)
 
     def _places_of(self, root: Any) -> Iterator[tuple[str, Place]]:
@@ -75,18 +73,14 @@ def _join(split: Any, arrays: dict[str, Array]) -> tuple[dict[str, Place], set[s
     """The arrays that the split table puts together again, and the names of their slices. Raises: Refused."""
     whole, used = {}, set[str]()
     for name, entry in split if isinstance(split, Pairs) else [(None, None)]:
-        fields = (
-            {key: value for key, value in entry if isinstance(key, str)} if isinstance(entry, Pairs) else {}
-        )
+        fields = {key: value for key, value in entry if isinstance(key, str)} if isinstance(entry, Pairs) else {}
         match name, fields.get("OriginShape"), fields.get("slices"):
             case str(), tuple() as shape, list() as parts:
                 names = [part for part in parts if isinstance(part, str)]
                 whole[name] = _joined(shape, [arrays.get(part) for part in names])
                 used.update(names)
             case _:
-                raise Refused(
-                    f"has a damaged table of split arrays ({SPLIT_TABLE})", "save it again with protocol 4"
-                )
+                raise Refused(f"has a damaged table of split arrays ({SPLIT_TABLE})", "save it again with protocol 4")
     return whole, used
 
 
@@ -121,9 +115,7 @@ class PdparamsWriter(Writer):
         super().__init__(file, tensors, metadata)
         problems = [f"{shown(t.name)} is {t.dtype}" for t in self.tensors if t.dtype not in CODES]
         problems += [
-            f"{name} is a name paddle keeps for itself"
-            for name in TABLES
-            if name in {t.name for t in tensors}
+            f"{name} is a name paddle keeps for itself" for name in TABLES if name in {t.name for t in tensors}
         ]
         if problems:
             raise ConvertError(
@@ -146,9 +138,7 @@ class PdparamsWriter(Writer):
 
 
 # What paddle.load makes tensors of.
-CODES = {dtype: code for code, dtype in DTYPES.items() if dtype not in ("uint32", "uint64")} | {
-    "bfloat16": "u2"
-}
+CODES = {dtype: code for code, dtype in DTYPES.items() if dtype not in ("uint32", "uint64")} | {"bfloat16": "u2"}
 
 
 def _before(tensor: Tensor) -> bytes:
@@ -159,11 +149,5 @@ def _before(tensor: Tensor) -> bytes:
     state = b"(K\x03" + order + b"NNN" + 2 * b"J\xff\xff\xff\xff" + b"K\x00tb"
     dtype = call("numpy", "dtype", text(CODES[tensor.dtype]), b"\x89", b"\x88") + state
     return (
-        array
-        + b"("
-        + integer(1)
-        + integers(tensor.shape)
-        + dtype
-        + b"\x89\x8e"
-        + tensor.nbytes.to_bytes(8, "little")
+        array + b"(" + integer(1) + integers(tensor.shape) + dtype + b"\x89\x8e" + tensor.nbytes.to_bytes(8, "little")
     )

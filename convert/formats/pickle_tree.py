@@ -51,15 +51,11 @@ def leaves(root: Any, leaf: Callable[[Any], T | None]) -> Iterator[tuple[str, T]
             continue
         if len(path) >= MAX_DEPTH:
             raise Refused(f"nests more than {MAX_DEPTH} containers", "save only the model's state_dict")
-        items = (
-            value if isinstance(value, Pairs) else list(enumerate(value if isinstance(value, NESTED) else ()))
-        )
+        items = value if isinstance(value, Pairs) else list(enumerate(value if isinstance(value, NESTED) else ()))
         inner = [((*path, key), item) for key, item in items if not isinstance(item, PLAIN)]
         budget -= len(items) + 8 * len(inner)  # a container costs about as much time as 8 numbers
         if budget < 0:
-            raise Refused(
-                "holds too many values, or the same ones too often", "save only the model's state_dict"
-            )
+            raise Refused("holds too many values, or the same ones too often", "save only the model's state_dict")
         todo += reversed(inner)
 
 
@@ -100,17 +96,13 @@ class PickleReader(Reader):
         for name, place in self._parse():
             tensor = Tensor(name, place.shape, place.dtype)
             if name in self.tensors:
-                raise Refused(
-                    f"names two tensors {shown(name)}", "save it again: one of the two would be lost"
-                )
+                raise Refused(f"names two tensors {shown(name)}", "save it again: one of the two would be lost")
             if len(self.tensors) >= MAX_TENSORS:
                 raise Refused(f"holds more than {MAX_TENSORS:,} tensors", "split it into several files")
             self.tensors[name], self._places[name] = tensor, place
             used += tensor.nbytes
             if used > MAX_SHARING * self.file.size:
-                raise Refused(
-                    f"would grow to more than {MAX_SHARING} times its size", "do not trust this file"
-                )
+                raise Refused(f"would grow to more than {MAX_SHARING} times its size", "do not trust this file")
         if not self.tensors:
             raise Refused("holds no tensors", "is it the right file?")
 
@@ -129,11 +121,7 @@ class PickleReader(Reader):
             raise ValueError(f"bytes {start} to {stop} of {tensor.nbytes}")
         try:
             if is_contiguous(place.shape, place.strides):
-                return (
-                    place.source.read(self.file, place.offset + start, place.offset + stop)
-                    if start < stop
-                    else b""
-                )
+                return place.source.read(self.file, place.offset + start, place.offset + stop) if start < stop else b""
             return self._gather(name, place)[start:stop]
         except Refused as refused:
             raise self._bad(refused, name) from None

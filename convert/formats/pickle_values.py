@@ -35,15 +35,13 @@ class Dtype:
             case (_, ">", *_):
                 raise Refused(f"holds a big-endian array (>{self.code})", "save it again as little-endian")
             case _:
-                raise Refused(
-                    f"holds an array of a structured dtype (based on {self.code})", "save plain arrays"
-                )
+                raise Refused(f"holds an array of a structured dtype (based on {self.code})", "save plain arrays")
 
 
 class Array:
     """numpy.ndarray: `source` holds its bytes, in C order unless `fortran`."""
 
-    __slots__ = ("shape", "dtype", "fortran", "source")
+    __slots__ = ("dtype", "fortran", "shape", "source")
 
     def __init__(self) -> None:
         self.shape: tuple[int, ...] = ()
@@ -64,9 +62,7 @@ class Array:
         nbytes = math.prod(self.shape) * ITEMSIZE[self.dtype]
         self.source = source_of(data, nbytes)
         if self.source.size != nbytes:
-            problem = (
-                f"holds an array of shape {self.shape} and dtype {self.dtype} with {self.source.size:,} bytes"
-            )
+            problem = f"holds an array of shape {self.shape} and dtype {self.dtype} with {self.source.size:,} bytes"
             raise Refused(f"{problem} instead of {nbytes:,}", MALFORMED)
         return self
 
@@ -123,9 +119,7 @@ def _dtype(args: tuple[Any, ...]) -> Dtype:
         case (str() as code, False | 0, True | 1) if code in DTYPES:
             return Dtype(code)
         case (str() as code, *_):
-            raise Refused(
-                f"holds a numpy array of dtype {shown(code)}, which is no plain number", "save numbers only"
-            )
+            raise Refused(f"holds a numpy array of dtype {shown(code)}, which is no plain number", "save numbers only")
     raise unexpected("numpy.dtype")
 
 

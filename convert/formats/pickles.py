@@ -72,9 +72,7 @@ class Unpickler:
 
     def _result(self) -> Any:
         if len(self.stack) != 1 or self.marks:
-            raise Refused(
-                f"the pickle that ends at byte {self.cursor.position} is malformed", "fetch it again"
-            )
+            raise Refused(f"the pickle that ends at byte {self.cursor.position} is malformed", "fetch it again")
         return self.stack.pop()
 
     # What the opcodes share.
@@ -101,9 +99,7 @@ class Unpickler:
             return
         self.text += size
         if self.text > MAX_TEXT:
-            raise Refused(
-                f"holds more than {MAX_TEXT:,} bytes of short texts", "save only the model's tensors"
-            )
+            raise Refused(f"holds more than {MAX_TEXT:,} bytes of short texts", "save only the model's tensors")
         self.stack.append(self.cursor.take(size).decode(encoding))
 
     def push_bytes(self, size: int) -> None:
@@ -205,9 +201,7 @@ def _stack_global(u: Unpickler) -> None:
 def _frame(u: Unpickler) -> None:
     size = u.number(8)
     if size > u.cursor.end - u.cursor.position:
-        raise Refused(
-            f"ends at byte {u.cursor.end}, in the middle of a pickle frame: truncated", "fetch it again"
-        )
+        raise Refused(f"ends at byte {u.cursor.end}, in the middle of a pickle frame: truncated", "fetch it again")
 
 
 def _protocol(u: Unpickler) -> None:

@@ -52,7 +52,9 @@ class ShardedReader(Reader):
             file.close()
         where = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(where, dict) or not where or not all(isinstance(v, str) for v in where.values()):
-            raise FormatError(self.path, "has no weight_map of tensor names to shards", "give an index of safetensors shards")
+            raise FormatError(
+                self.path, "has no weight_map of tensor names to shards", "give an index of safetensors shards"
+            )
         return index
 
     def _unique(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,7 +86,9 @@ class ShardedReader(Reader):
         if os.path.basename(name) != name or name in ("", ".", ".."):
             raise FormatError(self.path, f"names the shard {shown(name)}: not a plain file name", REMEDY)
         if os.path.dirname(os.path.realpath(path)) != os.path.realpath(folder):
-            raise FormatError(self.path, f"the shard {shown(name)} is a link out of its folder", "copy the file itself there")
+            raise FormatError(
+                self.path, f"the shard {shown(name)} is a link out of its folder", "copy the file itself there"
+            )
         return path
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:

@@ -36,7 +36,7 @@ class Checked(Stored):
     `in_order` is False where the file's tensors are only parts of these bytes.
     """
 
-    __slots__ = ("crc", "in_order", "_position", "_running", "_verified")
+    __slots__ = ("_position", "_running", "_verified", "crc", "in_order")
 
     def __init__(self, offset: int, size: int, crc: int):
         super().__init__(offset, size)
@@ -73,7 +73,7 @@ class Latin1:
     Sequential reads decode each character once; going back starts over.
     """
 
-    __slots__ = ("offset", "length", "size", "_done", "_at")
+    __slots__ = ("_at", "_done", "length", "offset", "size")
 
     def __init__(self, offset: int, length: int, size: int = 0):
         self.offset, self.length = offset, length  # the encoded text
@@ -88,26 +88,20 @@ class Latin1:
             first, data = self._done, self._decode(file, stop - self._done)
             out += data[max(start - first, 0) :]
         if stop == self.size and self._at != self.length:
-            raise Refused(
-                f"the text at byte {self.offset} holds more than the {self.size:,} bytes of its array"
-            )
+            raise Refused(f"the text at byte {self.offset} holds more than the {self.size:,} bytes of its array")
         return bytes(out)
 
     def _decode(self, file: File, most: int) -> bytes:
         """The next characters: at least one, at most `most`."""
         encoded = file.read(min(PIECE, most, self.length - self._at), self.offset + self._at)
-        if (
-            encoded and encoded[-1] >= 0xC0
-        ):  # the first half of a character: leave it, or fetch its other half
+        if encoded and encoded[-1] >= 0xC0:  # the first half of a character: leave it, or fetch its other half
             encoded = encoded[:-1] or file.read(min(2, self.length - self._at), self.offset + self._at)
         try:
             data = encoded.decode("utf-8").encode("latin-1")
         except UnicodeError:
             raise Refused(f"the text at byte {self.offset} is not bytes stored as Latin-1 text") from None
         if not data:
-            raise Refused(
-                f"the text at byte {self.offset} holds fewer than the {self.size:,} bytes of its array"
-            )
+            raise Refused(f"the text at byte {self.offset} holds fewer than the {self.size:,} bytes of its array")
         self._done += len(data)
         self._at += len(encoded)
         return data
@@ -186,9 +180,7 @@ class Cursor:
 
     def _refill(self, size: int) -> bytes:
         if size > self.end - self.position:
-            raise Refused(
-                f"ends at byte {self.end}, in the middle of its directory: truncated", "fetch it again"
-            )
+            raise Refused(f"ends at byte {self.end}, in the middle of its directory: truncated", "fetch it again")
         wanted = min(max(size, self.WINDOW), self.end - self.position)
         self._window, self._base = self.file.read(wanted, self.position), self.position
         return self._window[:size]

@@ -36,9 +36,7 @@ ALIASES = {
     "int": "int32",
     "long": "int64",
 }
-DTYPES = {f"torch.{name}": name for name in ITEMSIZE} | {
-    f"torch.{name}": dtype for name, dtype in ALIASES.items()
-}
+DTYPES = {f"torch.{name}": name for name in ITEMSIZE} | {f"torch.{name}": dtype for name, dtype in ALIASES.items()}
 
 _PLAIN = "save plain, dense tensors: state_dict() of the model before quantization or compilation"
 UNSUPPORTED = {
@@ -128,9 +126,7 @@ def _no_flags(flags: list[Any]) -> None:
             return
         case [Pairs() as pairs] if not any(value for _, value in pairs):
             return
-    raise Refused(
-        "holds a lazily conjugated or negated tensor", "save it after .resolve_conj().resolve_neg()"
-    )
+    raise Refused("holds a lazily conjugated or negated tensor", "save it after .resolve_conj().resolve_neg()")
 
 
 def _rebuild(args: tuple[Any, ...]) -> View:
@@ -154,9 +150,7 @@ def _rebuild_v3(args: tuple[Any, ...]) -> View:
             _no_flags(flags)
             return view(storage, offset, shape, strides, DTYPES[name])
         case (_, _, _, _, _, _, Symbol(name=name), *_):
-            raise Refused(
-                f"holds a tensor of dtype {name}, which cannot be converted", "save it as another dtype"
-            )
+            raise Refused(f"holds a tensor of dtype {name}, which cannot be converted", "save it as another dtype")
     raise unexpected("a tensor's constructor")
 
 
@@ -169,9 +163,7 @@ def _parameter(args: tuple[Any, ...]) -> View:
 
 def _from_type(args: tuple[Any, ...]) -> View:
     match args:
-        case (Symbol(name=function), Symbol(name=kind), tuple() as inner, _) if (
-            function in REBUILD and kind in TYPES
-        ):
+        case (Symbol(name=function), Symbol(name=kind), tuple() as inner, _) if function in REBUILD and kind in TYPES:
             return REBUILD[function](inner)
     raise unexpected("a tensor subclass")
 
@@ -194,20 +186,12 @@ HANDLERS: Handlers = {
     **HARMLESS,
     **NUMPY,
     **REBUILD,
-    **dict.fromkeys(
-        ["torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"], _parameter
-    ),
-    **dict.fromkeys(
-        ["torch._tensor._rebuild_from_type_v2", "torch.tensor._rebuild_from_type_v2"], _from_type
-    ),
+    **dict.fromkeys(["torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"], _parameter),
+    **dict.fromkeys(["torch._tensor._rebuild_from_type_v2", "torch.tensor._rebuild_from_type_v2"], _from_type),
     **dict.fromkeys(TYPES, None),
     **dict.fromkeys(STORAGE_DTYPES, None),
     **dict.fromkeys(DTYPES, None),
-    **dict.fromkeys(
-        [f"torch.{kind}" for kind in ("float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")], None
-    ),
-    **dict.fromkeys(
-        ["torch.device", "torch.torch_version.TorchVersion", "torch.serialization._get_layout"], ignored
-    ),
+    **dict.fromkeys([f"torch.{kind}" for kind in ("float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")], None),
+    **dict.fromkeys(["torch.device", "torch.torch_version.TorchVersion", "torch.serialization._get_layout"], ignored),
     "torch.Size": _size,
 }

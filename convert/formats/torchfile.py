@@ -123,9 +123,7 @@ class TorchReader(PickleReader):
 
 def _prefix(directory: ZipDirectory) -> str:
     """The folder all members lie in, with its slash. Raises: Refused where this is no checkpoint."""
-    prefixes = [
-        name[: -len("data.pkl")] for name in directory.members if name.rpartition("/")[2] == "data.pkl"
-    ]
+    prefixes = [name[: -len("data.pkl")] for name in directory.members if name.rpartition("/")[2] == "data.pkl"]
     if len(prefixes) != 1:
         raise Refused("is a zip without exactly one data.pkl: not a torch checkpoint", "is it an .npz?")
     if f"{prefixes[0]}constants.pkl" in directory.members:

@@ -199,9 +199,7 @@ def arrays() -> Files:
     yield "array-version", pdparams(one(array(version=2))), "unknown layout"
     yield (
         "array-unfilled",
-        pdparams(
-            one(call("numpy.core.multiarray", "_reconstruct", symbol("numpy", "ndarray"), b")", b"C\1b"))
-        ),
+        pdparams(one(call("numpy.core.multiarray", "_reconstruct", symbol("numpy", "ndarray"), b")", b"C\1b"))),
         "without contents",
     )
     whole = "whole numbers"
@@ -232,9 +230,7 @@ def arrays() -> Files:
         )
     data = call("_codecs", "encode", b"X" + struct.pack("<I", 6000) + b"a" * 5999 + b"\xc3", text("latin1"))
     yield "array-long-text-cut", pdparams(one(array(integers((1500,)), data=data)), 2), "not bytes"
-    buffer = call(
-        "numpy.core.numeric", "_frombuffer", b"C\x18" + PAYLOAD, dtype(), integers((2, 4)), text("C")
-    )
+    buffer = call("numpy.core.numeric", "_frombuffer", b"C\x18" + PAYLOAD, dtype(), integers((2, 4)), text("C"))
     yield "array-buffer-short", pdparams(one(buffer), 5), "instead of"
 
 

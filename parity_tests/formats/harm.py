@@ -42,9 +42,7 @@ def zeros(size: int) -> Iterator[bytes | memoryview]:
     yield b"last"
 
 
-def write_large(
-    path: Path, writer: Callable[[IO[bytes], list[Tensor], dict[str, str]], Writer]
-) -> list[Tensor]:
+def write_large(path: Path, writer: Callable[[IO[bytes], list[Tensor], dict[str, str]], Writer]) -> list[Tensor]:
     """A tensor of over 4 GiB, and one beyond it."""
     items = [Tensor("large", (2**30 + 5,), "float32"), Tensor("after", (3,), "int32")]
     with Sparse(path, "w") as file:

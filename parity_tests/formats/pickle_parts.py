@@ -87,9 +87,7 @@ def dtype(code: str = "f4", order: str = "<", extra: bytes = b"NNN") -> bytes:
 def array(
     shape: bytes = integers((2, 3)), kind: bytes = b"", data: bytes = b"C\x18" + PAYLOAD, version: int = 1
 ) -> bytes:
-    empty = call(
-        "numpy.core.multiarray", "_reconstruct", symbol("numpy", "ndarray"), integers([0]), b"C\x01b"
-    )
+    empty = call("numpy.core.multiarray", "_reconstruct", symbol("numpy", "ndarray"), integers([0]), b"C\x01b")
     return empty + b"(" + integer(version) + shape + (kind or dtype()) + b"\x89" + data + b"tb"
 
 

@@ -72,9 +72,7 @@ def test_state_dict(paddle: Any, tmp_path: Path, protocol: int) -> None:
         for name, shape in {**samples.SHAPES, "large": (50, 400)}.items()
     }
     path = tmp_path / "w.pdparams"
-    paddle.save(
-        {name: paddle.to_tensor(value) for name, value in arrays.items()}, str(path), protocol=protocol
-    )
+    paddle.save({name: paddle.to_tensor(value) for name, value in arrays.items()}, str(path), protocol=protocol)
     same(path, arrays)
 
 
@@ -93,9 +91,7 @@ def test_nested_and_optimizer(paddle: Any, tmp_path: Path, protocol: int) -> Non
     layer(paddle.ones([1, 3])).sum().backward()
     optimizer.step()
     path = tmp_path / "w.pdopt"
-    paddle.save(
-        {"model": layer.state_dict(), "opt": optimizer.state_dict(), "epoch": 1}, str(path), protocol=protocol
-    )
+    paddle.save({"model": layer.state_dict(), "opt": optimizer.state_dict(), "epoch": 1}, str(path), protocol=protocol)
     expected = {f"model/{name}": value.numpy() for name, value in layer.state_dict().items()}
     for name, value in optimizer.state_dict().items():
         if name != "LR_Scheduler":
@@ -197,9 +193,7 @@ def test_pickle_loads_without_warnings_and_bytes_are_deterministic(tmp_path: Pat
     data = samples.write(tmp_path / "one.pdparams", PdparamsWriter, items).read_bytes()
     assert samples.write(tmp_path / "two.pdparams", PdparamsWriter, items, piece=1000).read_bytes() == data
     code = "import pickle, sys; print(len(pickle.load(sys.stdin.buffer)))"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], input=data, capture_output=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], input=data, capture_output=True, check=True)
     assert (int(done.stdout), done.stderr) == (len(items), b"")
 
 
@@ -212,9 +206,7 @@ def test_dtypes_paddle_cannot_load(tmp_path: Path, dtype: str) -> None:
         PdparamsWriter(file, [Tensor("w", (), dtype)], {})
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"), [(SPLIT_TABLE, "keeps for itself"), ("\ud800", "not valid Unicode")]
-)
+@pytest.mark.parametrize(("name", "reason"), [(SPLIT_TABLE, "keeps for itself"), ("\ud800", "not valid Unicode")])
 def test_names_that_cannot_be_written(tmp_path: Path, name: str, reason: str) -> None:
     with (tmp_path / "w").open("wb", buffering=0) as file, pytest.raises(ConvertError, match=reason):
         PdparamsWriter(file, [Tensor(name, (), "float32")], {})
@@ -234,9 +226,7 @@ def test_over_four_gigabytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_opening_reads_no_payload(tmp_path: Path, protocol: int) -> None:
-    path = dump(
-        tmp_path / "w.pdparams", {f"w{i}": np.zeros(5_000_000, np.float32) for i in range(3)}, protocol
-    )
+    path = dump(tmp_path / "w.pdparams", {f"w{i}": np.zeros(5_000_000, np.float32) for i in range(3)}, protocol)
     tracemalloc.start()
     try:
         with PdparamsReader(path) as reader:
@@ -257,9 +247,7 @@ assert PdparamsReader(sys.argv[1]).read("w") == bytes(12)
 print([name for name in ("numpy", "paddle", "pickle", "pickletools") if name in sys.modules])
 """
     root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code, path], cwd=root, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
@@ -280,8 +268,7 @@ def test_sniffing() -> None:
 
 
 GOOD = {
-    protocol: pickle.dumps({"a": np.arange(6), "b": [np.ones((2, 2), order="F")]}, protocol)
-    for protocol in PROTOCOLS
+    protocol: pickle.dumps({"a": np.arange(6), "b": [np.ones((2, 2), order="F")]}, protocol) for protocol in PROTOCOLS
 }
 
 

@@ -25,7 +25,9 @@ READERS: dict[str, type[PdparamsReader] | type[TorchReader]] = {
     ".pt": TorchReader,
     ".pth": TorchReader,
 }
-SECONDS = 8.0  # of processor time for one bad file: the largest bombs take 1.4 s on an idle machine, 4 s on a crowded one
+SECONDS = (
+    8.0  # of processor time for one bad file: the largest bombs take 1.4 s on an idle machine, 4 s on a crowded one
+)
 MEMORY = 768 << 20  # bytes of address space for all of them, numpy included
 
 

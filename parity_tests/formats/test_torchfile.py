@@ -64,10 +64,7 @@ def same(path: Path, expected: dict[str, Any]) -> None:
             assert (found.shape, f"torch.{found.dtype}") == (tuple(value.shape), str(value.dtype))
             data = bits(value)
             assert bytes(reader.read(name)) == data
-            assert (
-                b"".join(reader.read(name, at, min(at + 5, len(data))) for at in range(0, len(data), 5))
-                == data
-            )
+            assert b"".join(reader.read(name, at, min(at + 5, len(data))) for at in range(0, len(data), 5)) == data
 
 
 # -------------------------------------------------------------------------------------- files written by torch.save
@@ -154,14 +151,10 @@ def test_numpy_arrays(save: Callable[[Any], Path]) -> None:
         "0": np.array(7),
     }
     with TorchReader(save(arrays)) as reader:
-        assert {name: bytes(reader.read(name)) for name in arrays} == {
-            k: v.tobytes() for k, v in arrays.items()
-        }
+        assert {name: bytes(reader.read(name)) for name in arrays} == {k: v.tobytes() for k, v in arrays.items()}
 
 
-@pytest.mark.filterwarnings(
-    "ignore:torch.quantize_per_tensor:UserWarning"
-)  # deprecated, but such files exist
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")  # deprecated, but such files exist
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
@@ -173,9 +166,7 @@ def test_numpy_arrays(save: Callable[[Any], Path]) -> None:
         (lambda: np.array(["a"]), "no plain number"),
     ],
 )
-def test_what_other_formats_cannot_hold(
-    save: Callable[[Any], Path], value: Callable[[], Any], reason: str
-) -> None:
+def test_what_other_formats_cannot_hold(save: Callable[[Any], Path], value: Callable[[], Any], reason: str) -> None:
     with pytest.raises(FormatError, match=reason):
         TorchReader(save({"w": value()}))
 
@@ -266,9 +257,7 @@ assert TorchReader(sys.argv[1]).read("w") == bytes(12)
 print([name for name in ("numpy", "torch", "zipfile", "pickle", "pickletools") if name in sys.modules])
 """
     root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code, path], cwd=root, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
@@ -382,9 +371,7 @@ def test_fuzz(kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathF
     """Any damage gives FormatError, or a file that reads; the pickle in a zip is damaged under a valid CRC32."""
     bad = damaged(data, GOOD[kind])
     path = tmp_path_factory.getbasetemp() / f"fuzz-{kind}.pt"
-    path.write_bytes(
-        parts.zipped({**parts.torch_members(VALUE), "a/data.pkl": bad}) if kind == "pickle" else bad
-    )
+    path.write_bytes(parts.zipped({**parts.torch_members(VALUE), "a/data.pkl": bad}) if kind == "pickle" else bad)
     try:
         read_all(path)
     except FormatError as error:

@@ -100,7 +100,11 @@ class Port(common.Port):
         """mean(logits ** 2) in training mode, (logits, changed collections)."""
         with jax.default_matmul_precision("highest"):
             logits, changed = self.model.module.apply(
-                {"params": params, **rest}, images, mutable=list(rest), rngs={"dropout": jax.random.key(0)}, **self.training
+                {"params": params, **rest},
+                images,
+                mutable=list(rest),
+                rngs={"dropout": jax.random.key(0)},
+                **self.training,
             )
         return jnp.mean(jnp.square(logits)), (logits, changed)
 

@@ -36,7 +36,7 @@ class Port(common.Port):
         return model.eval().requires_grad_(True)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(np.require(array, requirements="CW"))
+        tensor = torch.from_numpy(np.require(array, requirements=("C", "W")))
         dtype = getattr(torch, self.dtype) if tensor.is_floating_point() else tensor.dtype
         return tensor.to("cuda" if self.device == "gpu" else "cpu", dtype)
 

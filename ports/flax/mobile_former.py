@@ -199,7 +199,7 @@ class Head(nn.Module):
 
 
 class MobileFormer(nn.Module):
-    """images (b h w c) -> probabilities (b classes), or logits in training and with softmax=False; features with 0 classes."""
+    """images (b h w c) -> (b classes): probabilities, or logits in training and with softmax=False."""
 
     config: Config
 

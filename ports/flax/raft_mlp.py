@@ -9,6 +9,8 @@ from specs.raft_mlp import Config, LevelConfig
 
 from .layers import DropPath, LinearOverRows, gelu, resize
 
+RAFTS = {"vertical": "b (g h) (w o)", "horizontal": "b (g w) (h o)"}  # what is mixed, and what rides along
+
 
 class MultiScalePatchEmbedding(nn.Module):
     """Embeds each patch from windows of several sizes around it, by one dense layer over all their pixels.
@@ -33,19 +35,17 @@ class MultiScalePatchEmbedding(nn.Module):
 
 
 class TokenMixing(nn.Module):
-    """Mixes the tokens of each column (vertical) or row (horizontal), g groups of channels at a time: a raft of them."""
+    """Mixes the tokens of each column (vertical) or row (horizontal) over a raft of g groups of channels at a time."""
 
     direction: str
     length: int
     level: LevelConfig
     config: Config
 
-    RAFTS = {"vertical": "b (g h) (w o)", "horizontal": "b (g w) (h o)"}
-
     @nn.compact
     def __call__(self, x, train=False):  # (b h w c) -> (b h w c)
         c, level = self.config, self.level
-        rafts, groups = self.RAFTS[self.direction], {"g": level.raft, "o": level.width // level.raft}
+        rafts, groups = RAFTS[self.direction], {"g": level.raft, "o": level.width // level.raft}
         drop = nn.Dropout(c.dropout, deterministic=not train)
         drop_path = DropPath(c.drop_path, deterministic=not train)
         y = rearrange(LayerNorm(c, name="norm")(x), f"b h w (g o) -> {rafts}", **groups)

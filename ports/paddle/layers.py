@@ -86,9 +86,7 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:  # (b h w c) -> (b size[
     b, h, w, c = x.shape
     if (h, w) == tuple(size):
         return x
-    rows, columns = (
-        paddle.to_tensor(bicubic_matrix(*sides), x.dtype) for sides in zip(size, (h, w), strict=True)
-    )
+    rows, columns = (paddle.to_tensor(bicubic_matrix(*sides), x.dtype) for sides in zip(size, (h, w), strict=True))
     x = paddle.matmul(rows, paddle.matmul(columns, x).reshape([b, h, -1]))
     return x.reshape([b, *size, c])
 
@@ -96,7 +94,8 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:  # (b h w c) -> (b size[
 def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """scale * x + shift by image and channel, (b c h w), (b c), (b c) -> (b c h w), in one pass over x.
 
-    It is BatchNorm's kernel with the statistics of a norm that changes nothing; a product and a sum take three times as long.
+    It is BatchNorm's kernel with the statistics of a norm that changes nothing; a product and a sum take three times
+    as long.
     """
     one, zero = paddle.ones([scale.size], x.dtype), paddle.zeros([scale.size], x.dtype)
     rows = x.reshape([1, scale.size, *x.shape[2:]])

@@ -8,6 +8,8 @@ from specs.raft_mlp import Config, LevelConfig
 
 from .layers import DropPath, LinearOverRows, rearrange_rows, resize
 
+RAFTS = {"vertical": "b (g h) (w o)", "horizontal": "b (g w) (h o)"}  # what is mixed, and what rides along
+
 
 class MultiScalePatchEmbedding(nn.Linear):
     """Embeds each patch from windows of several sizes around it, by one dense layer over all their pixels.
@@ -31,13 +33,11 @@ class MultiScalePatchEmbedding(nn.Linear):
 
 
 class TokenMixing(nn.Layer):
-    """Mixes the tokens of each column (vertical) or row (horizontal), g groups of channels at a time: a raft of them."""
-
-    RAFTS = {"vertical": "b (g h) (w o)", "horizontal": "b (g w) (h o)"}
+    """Mixes the tokens of each column (vertical) or row (horizontal) over a raft of g groups of channels at a time."""
 
     def __init__(self, direction: str, length: int, level: LevelConfig, c: Config):
         super().__init__()
-        self.rafts, self.groups = self.RAFTS[direction], {"g": level.raft, "o": level.width // level.raft}
+        self.rafts, self.groups = RAFTS[direction], {"g": level.raft, "o": level.width // level.raft}
         self.norm = nn.LayerNorm(level.width, epsilon=c.norm_eps)
         self.fc1 = LinearOverRows(level.raft * length, c.token_expansion * level.raft * length)
         self.act = nn.GELU()

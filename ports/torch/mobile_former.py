@@ -214,7 +214,7 @@ class Head(nn.Module):
 
 
 class MobileFormer(nn.Module):
-    """images (b c h w) -> probabilities (b classes), or logits in training and with softmax=False; features with 0 classes."""
+    """images (b c h w) -> (b classes): probabilities, or logits in training and with softmax=False."""
 
     def __init__(self, c: Config):
         super().__init__()

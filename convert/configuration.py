@@ -1,0 +1,60 @@
+"""Config fields from the command line and from files."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from specs import config as configs
+
+from .errors import ConvertError, UsageError
+from .recognise import all_dialects
+
+
+def setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set {text}: write KEY=VALUE")
+    return key, configs.parse(value)
+
+
+def read_config(path: str, dialect: str) -> dict[str, Any]:
+    """Config fields from a JSON or YAML file: our own names, or those of a dialect's own configuration files."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConvertError(f"{path}: cannot be read: {error}") from None
+    values = _parse_config(path, text)
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConvertError(f"{path}: holds no mapping of names to values")
+    if "config" in values and "architecture" in values:  # the .json beside a converted file
+        values = values["config"]
+    for reader in _foreign_configs(dialect):
+        if any(key.isupper() for key in values):
+            try:
+                return dict(reader(values))
+            except ValueError as error:
+                raise ConvertError(f"{path}: {error}") from None
+    return {key: configs.tuples(value) for key, value in values.items()}
+
+
+def _parse_config(path: str, text: str) -> Any:
+    if path.endswith(".json"):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConvertError(f"{path}: is no JSON: {error}") from None
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConvertError(f"{path}: is no YAML: {error}") from None
+
+
+def _foreign_configs(dialect: str) -> list[Any]:
+    import specs
+
+    readers = [getattr(specs.get(name), "READERS", {}) for name in all_dialects().get(dialect, [])]
+    return [reader[dialect] for reader in readers if dialect in reader]
