@@ -27,9 +27,7 @@ def child(*words: object) -> dict[str, float]:
 
 
 def models() -> None:
-    print(
-        f"{'architecture':16} {'variant':8} {'batch':>5} {'framework':9} {'images/s':>9} {'GFLOP/s':>8} {'of matmul':>9}"
-    )
+    print(f"{'architecture':16} {'variant':8} {'batch':>5} {'framework':9} {'images/s':>9} {'GFLOP/s':>8} {'share':>6}")
     for architecture in specs.names():
         variant = next(iter(specs.get(architecture).VARIANTS))
         flops = child("flops", architecture, variant, 0)["flops"] if "torch" in ports.available() else 0.0
@@ -38,7 +36,7 @@ def models() -> None:
                 found = child(framework, architecture, variant, batch)
                 share = flops * found["images"] / found["matmul"]
                 print(f"{architecture:16} {variant:8} {batch:5} {framework:9} {found['images']:9.2f} "
-                      f"{flops * found['images'] / 1e9:8.1f} {share:9.2f}", flush=True)  # fmt: skip
+                      f"{flops * found['images'] / 1e9:8.1f} {share:6.2f}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

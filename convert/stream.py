@@ -178,7 +178,7 @@ def _ranges(plan: Plan, source: Tensor) -> Iterator[bytes | bytearray | memoryvi
 
 
 def _sliced(array: np.ndarray) -> Iterator[memoryview]:
-    flat = memoryview(array.reshape(-1).view("u1"))
+    flat = array.reshape(-1).view("u1").data
     for start in range(0, len(flat), PIECE):
         yield flat[start : start + PIECE]
 

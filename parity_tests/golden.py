@@ -1,4 +1,4 @@
-"""Golden cases: checkpoints of the original implementations with inputs, logits and intermediates that their code gave."""
+"""Golden cases: checkpoints of the original implementations, with what their code made of some images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ FOLDER = Path(__file__).parent / "goldens"
 OPEN: dict[str, dict[str, object]] = {
     "locuslab_convmixer_gelu": {"act": "gelu"},
     "paddlevit_convmixer_gelu": {"act": "gelu"},
-    "raft_native": {"image": 64, "patches": (4, 2, 2, 2), "rafts": (2, 2, 4, 3), "kernels": ((4, 8), (2, 4), (2, 4), (2,))},
+    "raft_native": {
+        "image": 64,
+        "patches": (4, 2, 2, 2),
+        "rafts": (2, 2, 4, 3),
+        "kernels": ((4, 8), (2, 4), (2, 4), (2,)),
+    },
     "raft_interp": {"image": 32, "patches": (4, 2, 2), "rafts": (4, 2, 5), "kernels": ((4, 8, 16), (2, 4), (2,))},
     "raft_mixer_sc": {"channels": 4, "image": 48, "patches": (4, 2, 2), "rafts": (1, 4, 2)},
     "mobileformer_a_base": {"lite_stride": 2, "dyrelu_coefs": (1.0, 0.5), "dyrelu_consts": (1.0, 0.0)},
@@ -54,7 +59,7 @@ class Case:
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything recorded: "input_nchw", "eval/logits.f64", "eval/inter/...", "train/grad/...", "train/stats/..."."""
+        """Recorded: "input_nchw", "eval/logits.f64", "eval/inter/...", "train/grad/...", "train/stats/..."."""
         with open_checkpoint(self.folder / "io.safetensors") as reader:
             return {
                 name: np.frombuffer(bytes(reader.read(name)), tensor.dtype).reshape(tensor.shape)

@@ -177,7 +177,7 @@ def test_headless_and_other_class_counts(run, tmp_path):
 def test_dtypes(run, tmp_path, dtype):
     out = tmp_path / "x.safetensors"
     assert run("google2torch", GOOGLE, "-o", out, "--dtype", dtype)[0] == 0
-    assert set(t["dtype"] for t in json.loads(run("inspect", out, "--json")[1])["tensors"].values()) == {dtype}
+    assert {t["dtype"] for t in json.loads(run("inspect", out, "--json")[1])["tensors"].values()} == {dtype}
     unit = {"float64": 0, "bfloat16": 2.0**-8, "float16": 2.0**-11}[dtype]  # half a unit in the last place
     code, printed, _ = run("diff", GOOGLE, out, "--rtol", unit)
     assert code == 0, printed
@@ -371,8 +371,9 @@ def test_no_framework_is_imported_that_the_task_does_not_need(code, loaded, tmp_
 
 def test_help_imports_next_to_nothing():
     """40 ms of start-up are argparse and little else: what would cost more is not there."""
-    done = python("-c", "import sys\nfrom convert.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-                  "print([m for m in ('numpy', 'dataclasses', 'json', 'zipfile', 'specs') if m in sys.modules])")  # fmt: skip
+    heavy = ("numpy", "dataclasses", "json", "zipfile", "specs")
+    code = "import sys\nfrom convert.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    done = python("-c", f"{code}print([m for m in {heavy} if m in sys.modules])")
     assert done.stdout.splitlines()[-1] == "[]"
     assert "google2torch" in done.stdout
     assert python("-m", "convert", "--help").returncode == 0

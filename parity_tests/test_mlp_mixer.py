@@ -26,7 +26,7 @@ norm: b t c                         norm: b t c
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_intermediate(case, framework):
-    """The token MLP's second bias has no effect on logits at all: only intermediates tell whether it is in its place."""
+    """The token MLP's second bias has no effect on logits at all: only intermediates tell where it is."""
     needs(framework)
     port = ports.load(case.files[0], framework, dtype="float64", **case.settings)
     taps, recorded = port.taps(case.images), case.intermediates(TAPS)

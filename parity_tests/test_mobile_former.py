@@ -1,4 +1,4 @@
-"""What is particular to Mobile-Former: intermediates, statistics, DyReLU, dropout, softmax, PaddleViT's YAML, its old files."""
+"""What is particular to Mobile-Former: intermediates, statistics, DyReLU, dropout, PaddleViT's YAML and old files."""
 
 import copy
 import dataclasses
@@ -78,8 +78,8 @@ def test_every_intermediate(case, framework):
 
 @pairs(SMALL)
 def test_a_step_of_training(case, framework):
-    """Loss, every gradient and every running statistic of the original's own code."""
-    port = load(case, framework)
+    """Loss, gradients and running statistics of the original's own code, whose softmax is for evaluation only."""
+    port = load(case, framework, softmax=True)
     found = port.gradients(case.images)
     assert found.loss == pytest.approx(float(case.arrays["train/loss.f64"][0]), rel=1e-10)
     assert relative_error(case.arrays["train/logits.f64"], found.logits) <= 1e-10
@@ -116,17 +116,7 @@ def _unbiased(after, before, output):
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_softmax_in_evaluation_only(framework):
-    port = tiny("mobile_former", "groups, stride 1, one channel", framework)
-    x = images(port)
-    logits = port.taps(x)["head.fc2"]  # they stay within reach
-    odds = np.exp(logits)
-    assert relative_error(odds / odds.sum(1, keepdims=True), port(x)) <= 1e-12
-    assert np.abs(port.gradients(x).logits.sum(1) - 1).min() > 1e-3
-
-
-@pytest.mark.parametrize("framework", ["torch", "paddle"])
-def test_probabilities_are_those_recorded(framework):
+def test_probabilities_in_evaluation(framework):
     port = load(SMALL, framework, softmax=True)
     assert relative_error(SMALL.arrays["eval/output.f64"], port(SMALL.images)) <= 1e-10
 
@@ -161,19 +151,42 @@ def test_without_dynamic_relu_there_is_no_activation(framework):
 RATES = {"attention_dropout": 0.11, "dropout": 0.22, "mlp_dropout": 0.33, "drop_path": 0.44}
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+BRIDGE, FORMER = ("attention_dropout", "dropout", "drop_path"), ("attention_dropout", "attention_dropout", "drop_path")
+PLACES = [*BRIDGE, *FORMER, "mlp_dropout", "mlp_dropout", "drop_path", *BRIDGE, *BRIDGE, "dropout"]  # of one block
+DROPPING = dataclasses.replace(TINY["plain"], blocks=((11, 6, 2),), **RATES)
+
+
+@pytest.mark.parametrize("framework", ["torch", "paddle"])
 def test_every_dropout_has_its_place(framework):
     needs(framework)
-    a, d, m, p = RATES.values()
-    port = ports.build("mobile_former", TINY["plain"], framework, 1, "random", "float64", blocks=((11, 6, 2),), **RATES)
+    port = ports.build("mobile_former", DROPPING, framework, 1, "random", "float64")
     x = images(port, n=3)
     drops = port.drops(x, seed=0)
-    bridge, former = [a, d, p], [a, a, p, m, m, p]  # attention's rate again on Former's output; none in DyReLU
-    assert [drop.rate for drop in drops] == bridge + former + bridge + bridge + [d]
-    assert all(drop.scale < 1e-12 for drop in drops)
-    assert [drop.kept.size for drop in drops if drop.rate == p] == [3] * 5  # whole samples
-    plain = ports.build("mobile_former", port.config, framework, 1, "random", "float64", **dict.fromkeys(RATES, 0.0))
+    assert [drop.rate for drop in drops] == [RATES[place] for place in PLACES]
+    assert all(drop.scale < 1e-6 for drop in drops)  # paddle keeps rates in float32
+    assert [drop.kept.size for drop in drops if drop.rate == RATES["drop_path"]] == [3] * 5  # whole samples
+    plain = ports.build("mobile_former", DROPPING, framework, 1, "random", "float64", **dict.fromkeys(RATES, 0.0))
     assert np.array_equal(port(x), plain(x))
+
+
+def test_every_dropout_of_flax_has_its_place():
+    """Shapes alone are computed: running it operation by operation takes twenty seconds."""
+    needs("flax")
+    import flax.linen as nn
+    import jax
+
+    rates = []
+
+    def note(call, args, kwargs, context):
+        if isinstance(context.module, nn.Dropout) and not context.module.deterministic:
+            rates.append((context.module.rate, len(context.module.broadcast_dims) > 0))
+        return call(*args, **kwargs)
+
+    module, x = ports.network("mobile_former", "flax")(DROPPING), np.zeros((1, 29, 37, 3))
+    with nn.intercept_methods(note):
+        keys = dict.fromkeys(("params", "dropout"), jax.random.key(0))
+        jax.eval_shape(lambda x: module.init(keys, x, train=True), x)
+    assert rates == [(RATES[place], place == "drop_path") for place in PLACES]
 
 
 def test_no_dropout_of_a_configuration_is_left_unused():
@@ -202,15 +215,15 @@ def test_the_articles_mnist_setting():
 
 
 def test_alpha_scales_all_but_tokens_and_head_once():
-    base, wide = VARIANTS["26m"], dataclasses.replace(VARIANTS["26m"], alpha=1.5)
-    assert (wide.stem, wide.lite_hidden, wide.lite_out, wide.blocks[0]) == (12, 36, 18, (54, 18, 1))
+    base, wide = VARIANTS["26m"], dataclasses.replace(VARIANTS["26m"], alpha=2.0)
+    assert (wide.stem, wide.lite_hidden, wide.lite_out, wide.blocks[0]) == (16, 48, 24, (72, 24, 1))
     assert (wide.last, wide.head_hidden, wide.token_width) == (base.last, base.head_hidden, base.token_width)
     assert dataclasses.replace(wide, classes=10).blocks == wide.blocks
 
 
 FAULTS = {
     "two heads swapped": lambda m: _put(m.blocks[1].to_former.query.weight, lambda w: w.flip(0)),
-    "a square query transposed": lambda m: _put(m.blocks[1].to_former.query.weight, lambda w: w.transpose(1, 2)),
+    "a square query transposed": lambda m: _put(m.blocks[2].to_former.query.weight, lambda w: w.transpose(1, 2)),
     "key and value swapped": lambda m: _swap(m.blocks[0].to_mobile.key, m.blocks[0].to_mobile.value),
     "a depthwise kernel transposed": lambda m: _put(m.blocks[0].mobile.depthwise.weight, lambda w: w.transpose(2, 3)),
     "qkv as heads of q, k, v": lambda m: _put(
@@ -372,8 +385,8 @@ def test_what_a_yaml_key_means(key, value, told):
 
 
 def test_the_hidden_width_is_rounded_as_upstream_rounds():
-    """int(1 / 4.4 * 264), which is not int(264 / 4.4)."""
-    assert from_yaml({"MODEL": {"MF": {"TOKENS": [3, 264], "DYRELU": {"REDUCE": 4.4}}}})["dyrelu_hidden"] == 59
+    """int(1 / 4.4 * 264), which is not int(264 / 4.4) = 59."""
+    assert from_yaml({"MODEL": {"MF": {"TOKENS": [3, 264], "DYRELU": {"REDUCE": 4.4}}}})["dyrelu_hidden"] == 60
 
 
 @pytest.mark.parametrize(

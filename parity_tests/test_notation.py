@@ -1,5 +1,7 @@
 """The notation reads the same in both directions, by construction and by these tests."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -98,7 +100,7 @@ AXES = st.permutations("abcd").flatmap(
 
 def grouped(order, cuts):
     edges = sorted({0, *cuts, len(order)})
-    return tuple(tuple(order[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+    return tuple(tuple(order[a:b]) for a, b in itertools.pairwise(edges))
 
 
 @given(AXES, AXES, st.lists(st.integers(1, 4), min_size=4, max_size=4))

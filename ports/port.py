@@ -175,6 +175,10 @@ class Port(ABC):
         """Every layer with its arrays."""
         return list(self.spec.layers(self.config))
 
+    def shared(self, name: str) -> str | None:
+        """The name that all frameworks have for a layer or array of `layers`; None for what is not to be compared."""
+        return name
+
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """Every array of the model, named and laid out as in this framework's checkpoint."""

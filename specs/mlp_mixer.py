@@ -69,7 +69,7 @@ VARIANTS = {  # arXiv:2105.01601, table 1
 
 TINY = {  # small twins; primes, so that no two axes can be confused
     **{name: Config(patch=2, depth=1 + c.depth // 16, width=c.width // 64 + 3, token_hidden=5 + c.depth // 8,
-                    channel_hidden=13, image=(c.patch // 4, 10), classes=11) for name, c in VARIANTS.items()},
+                    channel_hidden=13, image=(pair(c.patch)[0] // 4, 10), classes=11) for name, c in VARIANTS.items()},
     "tanh, ragged": Config(patch=(3, 5), depth=2, width=7, token_hidden=5, channel_hidden=11, image=(11, 13),
                            classes=3, gelu="tanh", padding="SAME"),
     "headless": Config(patch=(4, 2), depth=1, width=7, token_hidden=3, channel_hidden=5, tokens=(2, 3), classes=0,

@@ -31,7 +31,7 @@ def sniff(head: bytes, path: str) -> bool:
 
 
 def _evaluate(args: tuple[Any, ...]) -> Array:
-    """paddle writes a static graph's tensor as eval("data", {"data": array}): just that is recognised, nothing is run."""
+    """paddle writes a static graph's tensor as eval("data", {"data": array}): only that is matched, nothing run."""
     match args:
         case ("data", [("data", Array() as array)]):
             return array

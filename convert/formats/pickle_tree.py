@@ -38,7 +38,7 @@ class Place:
 
 
 def leaves(root: Any, leaf: Callable[[Any], T | None]) -> Iterator[tuple[str, T]]:
-    """("/"-joined name, leaf) of everything in nested dicts and lists that `leaf` does not answer None to, in file order.
+    """("/"-joined name, leaf) of all in nested dicts and lists that `leaf` does not answer None to, in file order.
 
     Raises: Refused beyond the limits: depth, and the number of values met, which shared containers multiply.
     """

@@ -1,6 +1,6 @@
 """Sharded safetensors: `model.safetensors.index.json` maps each tensor to one of many files in its folder.
 
-Shards are named by base name and must lie, links followed, inside the index's own folder: an index cannot point elsewhere.
+Shards are named by base name and must lie, links followed, inside the index's own folder: it cannot point elsewhere.
 """
 
 from __future__ import annotations

@@ -128,7 +128,8 @@ def test_split_arrays(paddle: Any, tmp_path: Path, protocol: int) -> None:
 def test_plain_pickles_of_numpy(tmp_path: Path, protocol: int) -> None:
     shared = random_array("int64", 3)
     value = collections.OrderedDict(
-        c=random_array("float64", 2, 3), f=np.asfortranarray(random_array("int16", 30, 40)), scalar=np.array(3, np.uint64),
+        c=random_array("float64", 2, 3),
+        f=np.asfortranarray(random_array("int16", 30, 40)), scalar=np.array(3, np.uint64),
         pair=("name", shared), tuple=(shared, [shared]), step=np.float32(3), empty=np.zeros((0, 3), np.uint32),
     )  # fmt: skip
     path = dump(tmp_path / "w.pd", value, protocol)

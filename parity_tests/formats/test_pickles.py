@@ -97,7 +97,7 @@ def test_the_corpus_would_run() -> None:
 
     import io
 
-    with pytest.raises(LookupError, match="os.system"):
+    with pytest.raises(LookupError, match=r"os\.system"):
         Watched(io.BytesIO(ran[0].data)).load()
 
 

@@ -109,7 +109,8 @@ def test_views(save: Callable[[Any], Path], window: int, monkeypatch: pytest.Mon
         "whole": whole, "again": whole, "transposed": whole.mT, "permuted": whole.permute(2, 0, 1), "row": whole[2],
         "column": whole[:, 3], "steps": whole[1::2, ::3, 4], "number": whole[5, 7, 4], "empty": whole[6:],
         "diagonal": whole[0].diagonal(), "flat": whole.view(-1), "half": whole.permute(1, 2, 0).to(torch.float16),
-        "channels": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last), "complex": torch.randn(3, 4, dtype=torch.complex128).T,
+        "channels": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        "complex": torch.randn(3, 4, dtype=torch.complex128).T,
     }  # fmt: skip
     same(save(state), state)
 

@@ -177,6 +177,12 @@ def dotted(path: tuple[str, ...]) -> str:
     return ".".join(re.sub(r"_(?=\d+(_\d+)*$)", ".", part) for part in path)
 
 
+def floating(variables: Any) -> str:
+    """The dtype of the first floating-point array."""
+    kinds = [a.dtype.name for a in jax.tree.leaves(variables) if jnp.issubdtype(a.dtype, jnp.floating)]
+    return str(kinds[0]) if kinds else "float32"
+
+
 def _arrays(values: Any) -> list[jax.Array]:
     values = values if isinstance(values, tuple | list) else (values,)
     return [value for value in values if isinstance(value, jax.Array)]

@@ -45,8 +45,8 @@ class LinearOverRows(nn.Module):
 
     @nn.compact
     def __call__(self, x):  # (b i n) -> (b o n)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         return jnp.einsum("io,bin->bon", kernel, x) + bias[:, None]
 
 

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
+from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from specs.raft_mlp import Config, LevelConfig
@@ -24,8 +25,9 @@ class MultiScalePatchEmbedding(nn.Module):
     @nn.compact
     def __call__(self, x):  # (b h w c) -> (b h/s w/s o)
         level = self.level
-        weight = self.param("kernel", nn.initializers.lecun_normal(), (level.features, level.width))
-        bias = self.param("bias", nn.initializers.zeros, (level.width,))
+        weight = self.param("kernel", nn.initializers.lecun_normal(), (level.features, level.width), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (level.width,), jnp.float32)
+        x, weight, bias = promote_dtype(x, weight, bias)
         kernel = sum(
             jnp.pad(rearrange(weight[features], "(c h w) o -> h w c o", h=k, w=k), [[margin] * 2] * 2 + [[0, 0]] * 2)
             for features, k, margin in level.windows
