@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from specs.config import as_dict
 
+from .configure import differing
+from .errors import UsageError
 from .formats.base import Tensor
-from .planning import HUB, Constant, Plan, differing, plan
+from .planning import HUB, Constant, Plan, plan
 from .stream import chunks
 
 
@@ -17,7 +20,8 @@ def differences(a: str, b: str, rtol: float = 0.0) -> list[dict[str, Any]]:
     Kinds: architecture, config, missing (only in A), unexpected (only in B), shape, dtype (values that only one dtype
     can hold alike are compared as float64), value (error: largest difference relative to A's largest element).
     """
-    with plan(a, dst=HUB) as left, plan(b, dst=HUB) as right:
+    with contextlib.ExitStack() as stack:
+        left, right = (stack.enter_context(made) for made in _plans(a, b))
         if left.architecture != right.architecture:
             return [_entry("", "architecture", None, f"{left.architecture} and {right.architecture}")]
         found = _configs(left, right)
@@ -28,6 +32,19 @@ def differences(a: str, b: str, rtol: float = 0.0) -> list[dict[str, Any]]:
             if name in theirs and not _counts(name):
                 found += _tensors(left, ours[name], right, theirs[name], rtol)
         return found
+
+
+def _plans(a: str, b: str) -> tuple[Plan, Plan]:
+    """Both files' plans; what the names and shapes of one leave open is taken from the other."""
+    try:
+        left = plan(a, dst=HUB)
+    except UsageError:
+        right = plan(b, dst=HUB)
+        return plan(a, dst=HUB, config_file=as_dict(right.config)), right
+    try:
+        return left, plan(b, dst=HUB)
+    except UsageError:
+        return left, plan(b, dst=HUB, config_file=as_dict(left.config))
 
 
 def _counts(name: str) -> bool:

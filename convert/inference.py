@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from specs.layer import Sizes
+from specs.layer import BUFFERS, Sizes
 
 from .notation import atoms
 from .recognise import Line, Match, lines, normal
@@ -50,3 +50,14 @@ def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> di
         elif len(group) == 1 and group[0] in alone:
             alone[axis] = alone[group[0]]
     return alone
+
+
+def trained(match: Match) -> int:
+    """Trained parameters in a file, counted by name: running statistics and what has no known name aside."""
+    known = {
+        name: line.ours.text.rpartition(".")[2]
+        for name in match.tensors
+        for line in lines(match.architecture, match.dialect).get(normal(name), ())
+        if line.theirs.match(name)
+    }
+    return sum(match.tensors[name].size for name, leaf in known.items() if leaf not in BUFFERS)

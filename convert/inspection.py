@@ -7,11 +7,10 @@ from argparse import Namespace
 from typing import Any
 
 from specs import config as configs
-from specs.layer import count
 
 from .errors import ConvertError
 from .formats import open_checkpoint
-from .inference import sizes
+from .inference import sizes, trained
 from .manifest import read as read_hints
 from .manifest import sha256
 from .planning import plan
@@ -52,10 +51,7 @@ def describe(path: str) -> dict[str, Any]:
     try:
         with plan(path) as made:
             about |= {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
-            about |= {
-                "config": configs.as_dict(made.config),
-                "parameters": count(list(made.match.spec.layers(made.config))),
-            }
+            about |= {"config": configs.as_dict(made.config), "parameters": made.parameters}
     except ConvertError as error:
         about |= _partly(path, error)
     about["dtype"] = ", ".join(sorted({str(t["dtype"]) for t in tensors.values()}))
@@ -70,4 +66,5 @@ def _partly(path: str, error: ConvertError) -> dict[str, Any]:
             config = match.spec.infer(sizes(match)) | dict(dialects(match.architecture)[match.dialect].conventions)
         except (ConvertError, KeyError, IndexError):
             return {"open": str(error)}
-    return {"dialect": match.dialect, "architecture": match.architecture, "config": config, "open": str(error)}
+        about = {"dialect": match.dialect, "architecture": match.architecture, "config": config, "open": str(error)}
+        return {**about, "parameters": trained(match)}

@@ -6,25 +6,23 @@ plan.write("mixer.safetensors")
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import specs
 from specs import config as configs
 from specs.layer import Parameter, count, parameters
 
 from . import report
+from .configure import configure, differing, questionable, variant_of
 from .errors import ConvertError, UsageError
 from .formats import open_checkpoint
 from .formats.base import Reader, Tensor
-from .inference import sizes
 from .kinds import FRAMEWORKS, extra, hub_axes, place
 from .manifest import read as read_hints
 from .notation import Move, View, moves
-from .recognise import Match, dialects, known_dialect, normal, recognise, spellings
+from .recognise import Match, dialects, known_dialect, recognise
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +52,7 @@ class Plan:
     steps: list[Step]
     sources: dict[str, Tensor]
     carried: dict[str, str]  # arrays that only the source's framework keeps: our name -> tensor in the file
-    assumed: dict[str, Any]  # Config fields that nothing determined
+    origins: dict[str, str]  # where each Config field comes from; see configure
     carried_before: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -80,9 +78,14 @@ class Plan:
             others = sorted({name.split("/")[0] for name in self.match.aside if "/" in name})
             besides = f"; set aside: {', '.join(others)}" if others else ""
             found.append(f"took the weights under {self.match.prefix!r}{besides}")
-        if self.assumed:
-            fields = ", ".join(f"{name}={value}" for name, value in self.assumed.items())
-            found.append(f"the file does not say, so assumed: {fields}")
+        for origin, what in (
+            ("variant", f"as in the official {self.variant}"),
+            ("default", "the file does not say, assumed"),
+        ):
+            if fields := [
+                f"{k}={getattr(self.config, k)}" for k in questionable(self.match.spec, self.origins, origin)
+            ]:
+                found.append(f"{what}: {', '.join(fields)}")
         for name, (theirs, ours) in self.conflicts().items():
             found.append(
                 f"{self.dst}'s own code computes {name}={theirs}; these weights mean {name}={ours}: "
@@ -121,24 +124,6 @@ class Plan:
         self.close()
 
 
-def differing(spec: Any, config: Any, other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """{field: (other, own)} of the Config fields that dialects fix and that change what this network computes.
-
-    Numbers that round to the same float32 are the same: paddle stores them so.
-    """
-    import struct
-
-    def single(value: Any) -> Any:
-        return struct.pack("<f", value) if isinstance(value, float) else value
-
-    computing = {name for dialect in spec.DIALECTS.values() for name in dialect.conventions}
-    material = computing - getattr(spec, "immaterial", lambda _: set())(config)
-    own = configs.as_dict(config)
-    return {
-        name: (other[name], own[name]) for name in own if name in material and single(own[name]) != single(other[name])
-    }
-
-
 def plan(
     path: str | os.PathLike[str],
     src: str | None = None,
@@ -172,108 +157,13 @@ def plan(
         if dst != HUB and dst not in dialects(match.architecture):
             having = ", ".join(dialects(match.architecture))
             raise UsageError(f"{reader.path}: {match.architecture} has no dialect {dst!r}: one of {having}")
-        config, assumed = _configure(match, hints, dict(config_file or {}), dict(settings or {}))
-        made = Plan(reader, match, dst, config, [], {}, {}, assumed, hints.get("carried", {}))
+        config, origins = configure(match, hints, dict(config_file or {}), dict(settings or {}))
+        made = Plan(reader, match, dst, config, [], {}, {}, origins, hints.get("carried", {}))
         _lay_out(made, dtype)
         return made
     except BaseException:
         reader.close()
         raise
-
-
-def _configure(
-    match: Match, hints: Mapping[str, Any], from_file: dict[str, Any], settings: dict[str, Any]
-) -> tuple[Any, dict[str, Any]]:
-    """(Config, fields that were assumed): shapes first, then the user, metadata, conventions, the matching variant."""
-    spec = match.spec
-    ours = hints.get("config", {}) if hints.get("architecture") == match.architecture else {}
-    conventions = dict(dialects(match.architecture)[match.dialect].conventions)
-    try:
-        held = spec.infer(sizes(match))
-    except (KeyError, IndexError) as error:
-        held = _only_told(match, error, {**ours, **from_file, **settings})
-    asked = {**from_file, **settings}
-    told = {**conventions, **held, **ours, **asked}
-    told = {**_from_variant(match, told), **told}
-    try:
-        config = configs.build(spec.Config, told)
-    except ValueError as error:
-        raise UsageError(f"{match.architecture}: {error}", _how_to_set(str(error))) from None
-    _refuse_clash(spec, config, asked, held)
-    sure = set(told) | _immaterial(spec)
-    return config, {k: v for k, v in configs.as_dict(config).items() if k not in sure and v not in (None, 0, 0.0)}
-
-
-def _refuse_clash(spec: Any, config: Any, asked: dict[str, Any], held: dict[str, Any]) -> None:
-    """Raises: UsageError where the user's configuration is of other arrays than the file's."""
-    differing = {k: held[k] for k in asked if k in held and configs.tuples(asked[k]) != configs.tuples(held[k])}
-    if not differing:
-        return
-    with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
-        if _shapes(spec, replace(config, **{k: configs.tuples(v) for k, v in held.items()})) == _shapes(spec, config):
-            return
-    clashes = [f"{k}={asked[k]!r} was asked for, the file holds {k}={value!r}" for k, value in differing.items()]
-    raise UsageError("the configuration does not fit the file", clashes)
-
-
-def _immaterial(spec: Any) -> set[str]:
-    """Config fields that no dialect fixes: they shape training, or follow from the arrays."""
-    fixed = {name for dialect in spec.DIALECTS.values() for name in dialect.conventions}
-    return {f for f in spec.Config.__dataclass_fields__ if f not in fixed}
-
-
-def _only_told(match: Match, error: Exception, told: dict[str, Any]) -> dict[str, Any]:
-    """Where an array that `infer` needs is missing: what the user or metadata told, if that is a whole Config."""
-    try:
-        configs.build(match.spec.Config, told)
-        return {}
-    except ValueError:
-        name = error.args[0] if error.args else error
-        problem = f"missing {name} (in our terms), from which the configuration would follow"
-        spelt = spellings(match.architecture, match.dialect)
-        unknown = [n for n in match.tensors if normal(n) not in spelt]
-        raise ConvertError(
-            f"no complete {match.dialect} checkpoint of {match.architecture}", [problem, *report.unexpected(unknown)]
-        ) from None
-
-
-def _how_to_set(error: str) -> list[str]:
-    return ["set it with --set NAME=VALUE or in a --config FILE"] if "is open" in error else []
-
-
-def _from_variant(match: Match, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of the official variant that has these very arrays: what only its name would tell."""
-    spec = match.spec
-    for variant in spec.VARIANTS.values():
-        try:
-            candidate = replace(variant, **{k: configs.tuples(v) for k, v in told.items()})
-            same_arrays = replace(variant, classes=candidate.classes, **_input(variant, candidate))
-            if _shapes(spec, candidate) == _shapes(spec, same_arrays):
-                return {k: v for k, v in configs.as_dict(variant).items() if k not in told and v is not None}
-        except (ValueError, TypeError):
-            continue
-    return {}
-
-
-def _input(variant: Any, candidate: Any) -> dict[str, Any]:
-    """Input channels may differ within a variant, as classes may."""
-    return {"channels": candidate.channels} if hasattr(variant, "channels") else {}
-
-
-def _shapes(spec: Any, config: Any) -> dict[str, tuple[int, ...]]:
-    return {p.name: p.shape for p in parameters(list(spec.layers(config)))}
-
-
-def variant_of(architecture: str, config: Any) -> str | None:
-    """The name of the official variant with these arrays, classes and input channels aside."""
-    spec = specs.get(architecture)
-    own = None
-    for name, variant in spec.VARIANTS.items():
-        other = replace(variant, classes=config.classes, **_input(variant, config))
-        own = own or _shapes(spec, config)
-        if _shapes(spec, other) == own:
-            return str(name)
-    return None
 
 
 def _lay_out(made: Plan, dtype: str | None) -> None:

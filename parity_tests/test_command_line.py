@@ -91,6 +91,19 @@ def test_an_official_variant_is_recognised(run, tmp_path):
     about = json.loads(run("inspect", small, "--json")[1])
     assert about["variant"] == "S/32"
     assert about["config"]["classes"] == 10
+    _, _, err = run("torch2flax", small, "--dry-run")
+    assert "as in the official S/32: gelu=erf" in err  # what only the variant tells is told
+
+
+def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
+    case = Case("locuslab_convmixer_gelu")
+    bare, out = case.folder / "weights.pth", tmp_path / "x.safetensors"
+    code, _, err = run("official2torch", bare, "-o", out)
+    assert code == 2
+    assert "act is open: set it (gelu or relu)" in err
+    assert run("official2torch", bare, "-o", out, "--set", "act=gelu")[0] == 0
+    assert run("diff", bare, out)[0] == run("diff", out, bare)[0] == 0
+    assert run("diff", bare, case.folder / "checkpoint.pth.tar")[0] == 2  # open on both sides
 
 
 def write_shapes(path, config):

@@ -32,7 +32,7 @@ def images(spec, config, n=2):
     return np.random.default_rng(5).standard_normal((n, *spec.input_shape(config)))
 
 
-@pytest.mark.parametrize("pair", itertools.combinations(FRAMEWORKS, 2), ids="-".join)
+@pytest.mark.parametrize("pair", list(itertools.combinations(FRAMEWORKS, 2)), ids="-".join)
 @pytest.mark.parametrize("twin", TWINS, ids=IDS)
 def test_taps_agree(twin, pair):
     left, right = (tiny(*twin, framework) for framework in pair)

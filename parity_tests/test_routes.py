@@ -91,7 +91,7 @@ def twins(spec, architecture):
 
 
 @pytest.mark.parametrize("architecture", specs.names())
-@pytest.mark.parametrize("way", itertools.permutations(FRAMEWORKS, 3), ids="-".join)
+@pytest.mark.parametrize("way", list(itertools.permutations(FRAMEWORKS, 3)), ids="-".join)
 def test_triangles_commute(architecture, way, tmp_path):
     spec = specs.get(architecture)
     for k, config in enumerate(twins(spec, architecture)):

@@ -1,0 +1,129 @@
+"""The configuration of a checkpoint: what its shapes tell, its record, its dialect, its variant, and the user."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, replace
+from typing import Any
+
+import specs
+from specs import config as configs
+from specs.layer import parameters
+
+from . import report
+from .errors import ConvertError, UsageError
+from .inference import sizes
+from .recognise import Match, dialects, normal, spellings
+
+
+def configure(
+    match: Match, record: Mapping[str, Any], from_file: dict[str, Any], settings: dict[str, Any]
+) -> tuple[Any, dict[str, str]]:
+    """A file's Config, and where each field comes from: user, record, shapes, dialect, variant or default.
+
+    Raises: UsageError that names every field left open; ConvertError where arrays that would tell are missing.
+    """
+    spec, asked = match.spec, {**from_file, **settings}
+    ours = record.get("config", {}) if record.get("architecture") == match.architecture else {}
+    try:
+        held = spec.infer(sizes(match))
+    except (KeyError, IndexError) as error:
+        held = _only_told(match, error, {**ours, **asked})
+    conventions = dict(dialects(match.architecture)[match.dialect].conventions)
+    sources = {"dialect": conventions, "shapes": held, "record": ours, "user": asked}  # each above those before it
+    told = {name: value for source in sources.values() for name, value in source.items()}
+    sources = {"variant": _from_variant(spec, told), **sources}
+    try:
+        config = configs.build(spec.Config, {**sources["variant"], **told})
+    except ValueError as error:
+        remedy = ["set it with --set NAME=VALUE or in a --config FILE"] if "is open" in str(error) else []
+        raise UsageError(f"{match.architecture}: {error}", remedy) from None
+    _refuse_clash(spec, config, asked, held)
+    return config, {name: origin for origin, source in sources.items() for name in source}
+
+
+def questionable(spec: Any, origins: Mapping[str, str], origin: str) -> list[str]:
+    """Fields of that origin that change what is computed and that arrays do not show."""
+    open_fields = {f.name for f in fields(spec.Config) if f.default is MISSING}
+    return [f.name for f in fields(spec.Config) if f.name in open_fields | computing(spec)
+            and origins.get(f.name, "default") == origin]  # fmt: skip
+
+
+def computing(spec: Any) -> set[str]:
+    """Config fields that some dialect fixes: what its code computes, beyond what its files hold."""
+    return {name for dialect in spec.DIALECTS.values() for name in dialect.conventions}
+
+
+def differing(spec: Any, config: Any, other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """{field: (other, own)} of the Config fields that dialects fix and that change what this network computes.
+
+    Numbers that round to the same float32 are the same: paddle stores them so.
+    """
+
+    def single(value: Any) -> Any:
+        return struct.pack("<f", value) if isinstance(value, float) else value
+
+    material = computing(spec) - getattr(spec, "immaterial", lambda _: set())(config)
+    own = configs.as_dict(config)
+    return {
+        name: (other[name], own[name]) for name in own if name in material and single(own[name]) != single(other[name])
+    }
+
+
+def _refuse_clash(spec: Any, config: Any, asked: dict[str, Any], held: dict[str, Any]) -> None:
+    """Raises: UsageError where the user's configuration is of other arrays than the file's."""
+    other = {k: held[k] for k in asked if k in held and configs.tuples(asked[k]) != configs.tuples(held[k])}
+    if not other:
+        return
+    with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
+        if shapes(spec, replace(config, **{k: configs.tuples(v) for k, v in held.items()})) == shapes(spec, config):
+            return
+    clashes = [f"{k}={asked[k]!r} was asked for, the file holds {k}={value!r}" for k, value in other.items()]
+    raise UsageError("the configuration does not fit the file", clashes)
+
+
+def _only_told(match: Match, error: Exception, told: dict[str, Any]) -> dict[str, Any]:
+    """Where an array that `infer` needs is missing: nothing, if user and record told a whole Config."""
+    try:
+        configs.build(match.spec.Config, told)
+        return {}
+    except ValueError:
+        name = error.args[0] if error.args else error
+        spelt = spellings(match.architecture, match.dialect)
+        unknown = [n for n in match.tensors if normal(n) not in spelt]
+        problem = f"missing {name} (in our terms), from which the configuration would follow"
+        what = f"no complete {match.dialect} checkpoint of {match.architecture}"
+        raise ConvertError(what, [problem, *report.unexpected(unknown)]) from None
+
+
+def _from_variant(spec: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of the official variant that has these very arrays: what only its name would tell."""
+    for variant in spec.VARIANTS.values():
+        with contextlib.suppress(ValueError, TypeError):
+            candidate = replace(variant, **{k: configs.tuples(v) for k, v in told.items()})
+            if shapes(spec, candidate) == shapes(spec, _adapted(variant, candidate)):
+                return {k: v for k, v in configs.as_dict(variant).items() if k not in told and v is not None}
+    return {}
+
+
+def _adapted(variant: Any, config: Any) -> Any:
+    """A variant with another's classes and input channels, which may differ within a variant."""
+    return replace(variant, classes=config.classes, channels=config.channels)
+
+
+def shapes(spec: Any, config: Any) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of every array of a network."""
+    return {p.name: p.shape for p in parameters(list(spec.layers(config)))}
+
+
+def variant_of(architecture: str, config: Any) -> str | None:
+    """The name of the official variant with these arrays, classes and input channels aside."""
+    spec = specs.get(architecture)
+    own = shapes(spec, config)
+    for name, variant in spec.VARIANTS.items():
+        with contextlib.suppress(ValueError):
+            if shapes(spec, _adapted(variant, config)) == own:
+                return str(name)
+    return None
