@@ -46,4 +46,5 @@ if __name__ == "__main__":
     if "files" in wanted:
         suffixes = list(files.SUFFIXES)
         files.start_up()
+        files.curve()
         files.main([(a, b) for a in suffixes for b in suffixes if a != b], runs=3)

@@ -8,20 +8,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from convert.formats import writer_for
 from convert.formats.base import Tensor
 from convert.kinds import PORTS, place
 from specs.layer import parameters
-from specs.mlp_mixer import VARIANTS, layers
+from specs.mlp_mixer import VARIANTS, Config, layers
 
+LARGE = VARIANTS["L/16"]
+DEPTHS = (3, 24, 90, 240)  # 0.1, 0.8, 3 and 8 GB
 SUFFIXES = {"msgpack": "flax", "safetensors": "torch", "npz": "flax", "pt": "torch", "pdparams": "paddle"}
 
 
-def make(path: Path, dialect: str, variant: str = "L/16") -> None:
-    """A checkpoint of the given variant with pseudo-random bytes that are finite floats."""
-    config = VARIANTS[variant]
+# Bytecode is kept, as of any installed package, in a place of its own.
+BYTECODE = tempfile.TemporaryDirectory()
+ENVIRONMENT = {**os.environ, "PYTHONPYCACHEPREFIX": BYTECODE.name, "PYTHONDONTWRITEBYTECODE": ""}
+
+
+def make(path: Path, dialect: str, config: Config) -> None:
+    """A checkpoint of the given size with pseudo-random bytes that are finite floats."""
     views = [place(p, PORTS[dialect], config, port=True) for p in parameters(list(layers(config)))]
     tensors = [Tensor(v.names[()], v.shape, "float32") for v in views if v is not None]
     noise = bytes(
@@ -40,7 +47,9 @@ def timed(words: list[str]) -> tuple[float, float]:
     probe = "import os,sys,resource,subprocess; subprocess.run(sys.argv[1:],check=True,stdout=subprocess.DEVNULL);" \
             "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss/1024)"  # fmt: skip
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-S", "-c", probe, *words], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", probe, *words], check=True, capture_output=True, text=True, env=ENVIRONMENT
+    )
     return time.perf_counter() - start, float(done.stdout)
 
 
@@ -64,18 +73,36 @@ def compare(source: Path, target: Path, route: str, runs: int) -> dict[str, floa
     return {"cp": min(copying), "convert": min(converting), "ratio": min(converting) / min(copying), "peak": peak}
 
 
-def main(pairs: list[tuple[str, str]], runs: int = 5, variant: str = "L/16") -> None:
-    print(f"{'Mixer-' + variant:34} {'cp':>7} {'convert':>8} {'ratio':>6} {'peak MB':>8}")
+HEADS = f"{'cp':>7} {'convert':>8} {'ratio':>6} {'peak MB':>8}"
+
+
+def told(found: dict[str, float]) -> str:
+    return f"{found['cp']:7.2f} {found['convert']:8.2f} {found['ratio']:6.2f} {found['peak']:8.0f}"
+
+
+def main(pairs: list[tuple[str, str]], runs: int = 5) -> None:
+    """Every pair of formats."""
+    print(f"{'Mixer-L/16':34} {HEADS}")
     with tempfile.TemporaryDirectory() as folder:
         for suffix, group in itertools.groupby(pairs, lambda pair: pair[0]):
             source = Path(folder) / f"source.{suffix}"
-            make(source, SUFFIXES[suffix], variant)
+            make(source, SUFFIXES[suffix], LARGE)
             for _, other in group:
                 route = f"{SUFFIXES[suffix]}2{SUFFIXES[other]}"
                 found = compare(source, Path(folder) / f"target.{other}", route, runs)
-                told = f"{found['cp']:7.2f} {found['convert']:8.2f} {found['ratio']:6.2f} {found['peak']:8.0f}"
-                print(f"{suffix + ' -> ' + other:34} {told}", flush=True)
+                print(f"{suffix + ' -> ' + other:34} {told(found)}", flush=True)
             source.unlink()
+
+
+def curve(depths: tuple[int, ...] = DEPTHS, runs: int = 3) -> None:
+    """Time and memory by size: the same layers, more of them."""
+    print(f"{'msgpack -> safetensors, by size':34} {HEADS}")
+    for depth in depths:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "source.msgpack"
+            make(source, "flax", replace(LARGE, depth=depth))
+            found = compare(source, Path(folder) / "target.safetensors", "flax2torch", runs)
+            print(f"{source.stat().st_size / 1e6:10,.1f} MB {'':20} {told(found)}", flush=True)
 
 
 def start_up() -> None:
@@ -84,7 +111,7 @@ def start_up() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "mixer.msgpack"
-        make(source, "flax", "S/16")
+        make(source, "flax", LARGE)
         rows = {
             "python -c pass": [sys.executable, "-c", "pass"],
             "convert --help": [sys.executable, "-m", "convert", "--help"],

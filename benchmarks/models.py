@@ -73,7 +73,7 @@ def flops(architecture: str, variant: str) -> float:
     spec = specs.get(architecture)
     config = spec.VARIANTS[variant]
     with torch.device("meta"):
-        model = ports.network(architecture, "torch")(config).eval()
+        model = ports.network(architecture, "torch")(config).eval().requires_grad_(False)
         images = torch.empty(1, *spec.input_shape(config))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(images)

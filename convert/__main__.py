@@ -12,8 +12,8 @@ USAGE = """python -m convert SRC2DST CKPT... [-o OUT] [options]
        python -m convert routes [--json]"""
 
 EXAMPLES = """examples:
-  python -m convert google2torch Mixer-B_16.npz               -> Mixer-B_16.safetensors
-  python -m convert torch2flax mixer.safetensors --prove      -> mixer.msgpack, both run in float64 and compared
+  python -m convert google2torch B_16.npz                -> B_16.safetensors
+  python -m convert torch2flax B_16.safetensors --prove  -> B_16.msgpack, both run in float64 and compared
   python -m convert timm2paddle weights.pth -o out.pdparams --dry-run
 
 The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth .pdparams.

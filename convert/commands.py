@@ -155,25 +155,33 @@ def _bytes(text: str | None) -> int | None:
 def target(file: str, made: Plan, out: str | None) -> str:
     """Where the result goes: -o, or beside the source with the suffix that the target's users expect."""
     dialect = dialects(made.architecture)[made.dst]
-    stem = os.path.basename(file)
+    stem = os.path.basename(os.path.abspath(file))
     for suffix in (".tar", ".pth", os.path.splitext(stem)[1]):
         stem = stem.removesuffix(suffix)
     name = stem + (dialect.suffix or SUFFIX[dialect.framework])
     if out is None:
-        return os.path.join(os.path.dirname(file), name)
-    return os.path.join(out, name) if os.path.isdir(out) else out
+        return os.path.join(os.path.dirname(file.rstrip(os.sep)), name)
+    return os.path.join(out, name) if os.path.isdir(out) and not _is_folder_target(out) else out
+
+
+def _is_folder_target(out: str) -> bool:
+    """Whether an existing folder is itself what -o names: its suffix is that of a folder format."""
+    from .formats import FOLDERS
+
+    return out.rstrip(os.sep).lower().endswith(tuple(suffix for entry in FOLDERS for suffix in entry.suffixes))
 
 
 def _files(given: list[str]) -> Iterator[str]:
-    """Files as they are; of folders, every file that has a checkpoint's suffix."""
-    from .formats import FORMATS
+    """Files as they are, and folders that are one checkpoint; of others, every checkpoint inside."""
+    from .formats import FORMATS, folder_format
 
     suffixes = tuple(suffix for entry in FORMATS for suffix in entry.suffixes)
     for path in given:
-        if not os.path.isdir(path):
+        if not os.path.isdir(path) or folder_format(path):
             yield path
             continue
-        names = sorted(entry.name for entry in os.scandir(path) if entry.is_file() and entry.name.endswith(suffixes))
+        found = [e for e in os.scandir(path) if (e.is_file() and e.name.endswith(suffixes)) or folder_format(e.path)]
+        names = sorted(entry.name for entry in found if not entry.name.endswith(".part"))
         whole = [
             name for name in names if not re.search(r"-\d{5}-of-\d{5}\.safetensors$", name)
         ]  # shards have an index
@@ -201,7 +209,7 @@ def diff(arguments: Namespace) -> int:
 
 
 def verify(arguments: Namespace) -> int:
-    from .manifest import check
+    from .verification import check
 
     problems = check(arguments.file)
     if arguments.json:

@@ -10,8 +10,8 @@ from specs.config import as_dict
 from .configure import differing
 from .errors import UsageError
 from .formats.base import Tensor
+from .payload import chunks
 from .planning import HUB, Constant, Plan, plan
-from .stream import chunks
 
 
 def differences(a: str, b: str, rtol: float = 0.0) -> list[dict[str, Any]]:

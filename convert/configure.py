@@ -6,6 +6,7 @@ import contextlib
 import struct
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
+from functools import cache
 from typing import Any
 
 import specs
@@ -113,7 +114,8 @@ def _adapted(variant: Any, config: Any) -> Any:
     return replace(variant, classes=config.classes, channels=config.channels)
 
 
-def shapes(spec: Any, config: Any) -> dict[str, tuple[int, ...]]:
+@cache
+def shapes(spec: Any, config: Any) -> Mapping[str, tuple[int, ...]]:
     """{name: shape} of every array of a network."""
     return {p.name: p.shape for p in parameters(list(spec.layers(config)))}
 

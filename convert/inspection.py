@@ -10,9 +10,9 @@ from specs import config as configs
 
 from .errors import ConvertError
 from .formats import open_checkpoint
+from .formats.base import Reader
 from .inference import sizes, trained
 from .manifest import read as read_hints
-from .manifest import sha256
 from .planning import plan
 from .recognise import dialects, normal, recognise
 
@@ -21,6 +21,8 @@ def inspect(arguments: Namespace) -> int:
     """Print what a file is."""
     about = describe(arguments.file)
     if arguments.hash:
+        from .hashing import sha256
+
         about["sha256"] = sha256(arguments.file)
     if arguments.json:
         print(json.dumps(about, indent=1))
@@ -43,28 +45,30 @@ def inspect(arguments: Namespace) -> int:
 
 def describe(path: str) -> dict[str, Any]:
     """What a file is, as far as it tells; see `inspect --json`."""
-    with open_checkpoint(path) as reader:
-        tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
-        size = sum(t.size for t in reader.tensors.values())
-        about: dict[str, Any] = {"format": reader.format, "dialect": None, "architecture": None, "variant": None}
-    about |= {"config": {}, "open": "", "parameters": size}
     try:
         with plan(path) as made:
-            about |= {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
-            about |= {"config": configs.as_dict(made.config), "parameters": made.parameters}
+            known: dict[str, Any] = {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
+            known |= {"config": configs.as_dict(made.config), "parameters": made.parameters}
+            return _whole(made.reader, known)
     except ConvertError as error:
-        about |= _partly(path, error)
-    about["dtype"] = ", ".join(sorted({str(t["dtype"]) for t in tensors.values()}))
-    return {**about, "tensors": tensors}
+        with open_checkpoint(path) as reader:
+            return _whole(reader, _partly(reader, error))
 
 
-def _partly(path: str, error: ConvertError) -> dict[str, Any]:
+def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a file in the order it is told, with what every file tells."""
+    tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
+    about: dict[str, Any] = {"format": reader.format, "dialect": None, "architecture": None, "variant": None}
+    about |= {"config": {}, "open": "", "parameters": sum(t.size for t in reader.tensors.values())} | known
+    return {**about, "dtype": ", ".join(sorted({t.dtype for t in reader.tensors.values()})), "tensors": tensors}
+
+
+def _partly(reader: Reader, error: ConvertError) -> dict[str, Any]:
     """Of a file that makes no whole plan: what it is, and why not."""
-    with open_checkpoint(path) as reader:
-        try:
-            match = recognise(reader, None, read_hints(reader))
-            config = match.spec.infer(sizes(match)) | dict(dialects(match.architecture)[match.dialect].conventions)
-        except (ConvertError, KeyError, IndexError):
-            return {"open": str(error)}
-        about = {"dialect": match.dialect, "architecture": match.architecture, "config": config, "open": str(error)}
-        return {**about, "parameters": trained(match)}
+    try:
+        match = recognise(reader, None, read_hints(reader))
+        config = match.spec.infer(sizes(match)) | dict(dialects(match.architecture)[match.dialect].conventions)
+    except (ConvertError, KeyError, IndexError):
+        return {"open": str(error)}
+    about = {"dialect": match.dialect, "architecture": match.architecture, "config": config, "open": str(error)}
+    return {**about, "parameters": trained(match)}

@@ -101,11 +101,15 @@ def template(parameter: Parameter, dialect: Dialect, port: bool) -> tuple[Rule, 
     return Rule(Path(own), Path(name), (hub_axes(parameter), leaf[1])), numbers
 
 
-def _numbered(path: str, first: int = 0) -> tuple[str, str, dict[str, int]]:
+NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
+
+
+@cache
+def _numbered(path: str, first: int = 0) -> tuple[str, str, Mapping[str, int]]:
     """A path with its numbers replaced by holes, twice (theirs and ours), and the numbers."""
-    numbers = {f"n{first + k}": int(m[1]) for k, m in enumerate(re.finditer(r"\.(\d+)(?=\.|$)", path))}
+    numbers = {f"n{first + k}": int(m[1]) for k, m in enumerate(NUMBER.finditer(path))}
     names = iter(numbers)
-    text = re.sub(r"\.(\d+)(?=\.|$)", lambda _: ".{" + next(names) + "}", path)
+    text = NUMBER.sub(lambda _: ".{" + next(names) + "}", path)
     return text, text, numbers
 
 

@@ -18,7 +18,8 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from itertools import zip_longest
 from typing import Any
 
 Axes = tuple[tuple[str, ...], ...]  # each dimension as the axes composed in it; () is a dimension of length 1
@@ -47,18 +48,22 @@ class Path:
     """A name with holes: "blocks.{i}.fn.{b+2}" fills numbers in, and reads them back out of a name."""
 
     HOLE = re.compile(r"\{(\w+)(?:\[(\w+)\]|\+(\d+))?\}")
+    DIGITS = re.compile(r"\d{1,18}")
 
     def __init__(self, text: str):
         self.text = text
-        self.literals: list[str] = []
-        self.holes: list[tuple[str, str | None, int]] = []  # (word, index into it, shift)
-        end = 0
-        for hole in self.HOLE.finditer(text):
-            self.literals.append(text[end : hole.start()])
-            self.holes.append((hole[1], hole[2], int(hole[3] or 0)))
-            end = hole.end()
-        self.literals.append(text[end:])
-        self.pattern = r"(\d+)".join(re.escape(literal) for literal in self.literals)
+
+    @cached_property
+    def holes(self) -> list[tuple[str, str | None, int]]:
+        """(word, index into it, shift) of each."""
+        return [(hole[1], hole[2], int(hole[3] or 0)) for hole in self.HOLE.finditer(self.text)]
+
+    @cached_property
+    def literals(self) -> list[str]:
+        """What stands before, between and after the holes."""
+        ends = [0, *(hole.end() for hole in self.HOLE.finditer(self.text))]
+        starts = [*(hole.start() for hole in self.HOLE.finditer(self.text)), len(self.text)]
+        return [self.text[end:start] for end, start in zip(ends, starts, strict=True)]
 
     def fill(self, numbers: Mapping[str, int], config: Any = None) -> str:
         """The name, with `numbers` in its holes; words they lack are looked up in `config`."""
@@ -81,15 +86,23 @@ class Path:
 
         With whole=False the path may be the head of a name, up to a separator.
         """
-        found = re.match(self.pattern + (r"$" if whole else r"(?=$|[./])"), name)
-        if not found:
+        if not name.startswith(self.literals[0]):  # most names, at once
             return None
         numbers: dict[str, int] = {}
-        for (word, index, shift), digits in zip(self.holes, found.groups(), strict=True):
-            key, value = (f"{word}[{index}]" if index else word), int(digits) - shift
-            if value < 0 or numbers.setdefault(key, value) != value or str(int(digits)) != digits:
+        at = 0
+        for literal, hole in zip_longest(self.literals, self.holes):
+            digits = self.DIGITS.match(name, at + len(literal)) if hole else None
+            if not name.startswith(literal, at) or (hole and not digits):
                 return None
-        return numbers, name[found.end() :]
+            at += len(literal)
+            if hole and digits:
+                word, index, shift = hole
+                key, value = (f"{word}[{index}]" if index else word), int(digits[0]) - shift
+                if value < 0 or numbers.setdefault(key, value) != value or str(int(digits[0])) != digits[0]:
+                    return None
+                at = digits.end()
+        fits = at == len(name) or (not whole and name[at] in "./")
+        return (numbers, name[at:]) if fits else None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A conversion, proven complete from names and shapes before any payload is read.
 
 plan = convert.plan("weights.npz", src="google", dst="torch")
-plan.write("mixer.safetensors")
+plan.write("out.safetensors")
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Plan:
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """(name, numpy array) of every target tensor, one at a time; bfloat16 and float8 widened to float32."""
-        from .stream import arrays
+        from .payload import arrays
 
         return arrays(self)
 

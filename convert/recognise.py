@@ -17,7 +17,7 @@ from .kinds import FRAMEWORKS, PORTS, extra, template
 from .notation import Axes, Path
 
 # Where training scripts nest a model's weights, best guess first. The part taken is always reported.
-WRAPPERS = ("", "params", "state_dict", "model", "0", "0/params", "params/params", "target", "opt/target",
+WRAPPERS = ("", "params", "state_dict", "model", "0", "0/params", "params/params", "app/model", "target", "opt/target",
             "optimizer/target", "model_state_dict", "net", "module", "state", "state_dict_ema", "model_ema", "ema",
             "ema_params")  # fmt: skip
 PREFIXES = ("", "module.", "_orig_mod.", "model.", "module.model.")  # what wrapping a torch module adds to names
@@ -95,7 +95,8 @@ def recognise(reader: Reader, dialect: str | None, hints: Mapping[str, Any], wei
     return best_first[0]  # the first nesting in the order of WRAPPERS
 
 
-_USUAL = {"msgpack": "flax", "npz": "flax", "torch": "torch", "safetensors": "torch", "pdparams": "paddle"}
+_USUAL = {"msgpack": "flax", "npz": "flax", "orbax": "flax", "torch": "torch", "dcp": "torch", "safetensors": "torch",
+          "pdparams": "paddle"}  # fmt: skip
 
 
 def _framework(match: Match) -> str:
@@ -153,7 +154,10 @@ def _nothing_fits(reader: Reader, dialect: str | None, weights: str | None) -> s
 
 def normal(name: str) -> str:
     """Numbers aside: "blocks.3.norm1.weight" -> "blocks.#.norm#.weight"."""
-    return re.sub(r"\d+", "#", name)
+    return DIGITS.sub("#", name)
+
+
+DIGITS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)

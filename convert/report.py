@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 LINES = 40  # of one kind; more are counted
 
@@ -45,7 +44,14 @@ def unexpected(names: list[str]) -> list[str]:
     return _capped([f"unexpected {name}" for name in fold(names)], "unexpected")
 
 
+def damage(lines: Iterable[str]) -> list[str]:
+    """Of many tensors the same."""
+    return _capped(fold(lines), "like these")
+
+
 def _nearest(name: str, among: list[str]) -> str:
+    from difflib import get_close_matches
+
     near = get_close_matches(name, among[:200], n=1, cutoff=0.5)
     return f" (nearest unused: {near[0]})" if near else ""
 

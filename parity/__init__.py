@@ -1,1 +1,26 @@
-"""Runs ports in any framework, dtype and device, and compares them tap by tap."""
+"""Runs models in any framework, dtype and device, compares them tap by tap, and names the first that differs.
+
+    report = parity.compare({"torch": a, "flax": b}, images, check="layers")
+    report.passed, report.first_divergence, report.to_html()
+
+Importing this imports no framework.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .comparison import compare
+    from .report import Report, Result
+
+__all__ = ["Report", "Result", "compare"]
+_HOMES = {"compare": "comparison", "Report": "report", "Result": "report"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

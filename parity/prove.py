@@ -12,16 +12,10 @@ from convert.planning import Plan
 from convert.recognise import dialects
 from specs.config import as_dict
 
-TOLERANCE = (
-    1e-10  # float64 rounding over some hundred layers stays two decades below; any real fault lies decades above
-)
+from .numbers import relative_error
+from .tolerance import FLOAT64
 
-
-def relative_error(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest difference over the largest element of `a`; infinite for other shapes, NaNs or nothing to compare."""
-    if a.shape != b.shape or a.size == 0 or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return float("inf")
-    return float(np.max(np.abs(a - b)) / (np.max(np.abs(a)) or 1.0))
+TOLERANCE = FLOAT64["layers"]
 
 
 def prove(plan: Plan, written: str, weights: str | None = None) -> dict[str, Any]:

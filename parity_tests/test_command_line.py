@@ -200,18 +200,18 @@ def test_bfloat16_rounds_as_torch_does():
     needs("torch")
     import torch
 
-    from convert.stream import _to_bfloat16
+    from convert.casting import to_bfloat16
 
     rng = np.random.default_rng(0)
     values = rng.integers(0, 2**32, 100_000, dtype=np.uint32).view(np.float32)
     values = np.concatenate([values, np.float32([0, -0.0, np.inf, -np.inf, np.nan, 1.00390625, 1.01171875])])
     theirs = torch.from_numpy(values).to(torch.bfloat16).view(torch.uint16).numpy()
-    ours = _to_bfloat16(values)
+    ours = to_bfloat16(values)
     nan = np.isnan(values)
     assert np.array_equal(ours[~nan], theirs[~nan])
     assert ((ours[nan] & 0x7FFF) > 0x7F80).all()
     double = np.float64(1 + 2**-8) + np.array([-(2.0**-40), 0, 2.0**-40])  # a tie and its neighbours below float32
-    assert _to_bfloat16(double).tolist() == [0x3F80, 0x3F80, 0x3F81]
+    assert to_bfloat16(double).tolist() == [0x3F80, 0x3F80, 0x3F81]
 
 
 def test_values_too_large_for_a_dtype_are_refused(run, tmp_path):

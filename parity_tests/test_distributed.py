@@ -1,9 +1,7 @@
-"""Orbax and torch DCP folders: as the official tools write them, read; as we write them, restored by the official tools."""
+"""Orbax and torch DCP folders: what the official tools write is read here, what is written here they restore."""
 
 import json
 import os
-import pickle
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,11 +12,12 @@ import pytest
 
 import convert
 import ports
-from convert.errors import ConvertError, FormatError, UsageError
+import specs
+from convert.errors import ConvertError, UsageError
 from convert.formats import open_checkpoint, writer_for
 from convert.formats.base import Tensor
 
-from .conftest import needs
+from .conftest import needs, tiny
 from .golden import Case
 from .test_command_line import GOOGLE, listing, run  # noqa: F401  (run is a fixture)
 from .test_routes import contents
@@ -141,8 +140,8 @@ def test_the_same_contents_from_run_to_run(suffix, tmp_path):
 
 def stored(folder):
     """{name: bytes} of the folder's files; of an OCDBT database its keys, because its files are named at random."""
-    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "manifest.ocdbt"}
-    if (folder / "manifest.ocdbt").exists():
+    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    if found.pop("manifest.ocdbt", None):
         import tensorstore as ts
 
         store = ts.KvStore.open({"driver": "ocdbt", "base": f"file://{folder}/"}).result()
@@ -157,7 +156,7 @@ def test_orbax_refuses_what_it_cannot_hold(tmp_path):
             write(tmp_path / f"{number}.orbax", [Tensor(name, (2,), "float32") for name in names])
     with pytest.raises(ConvertError, match="Orbax cannot hold"):
         write(tmp_path / "empty.orbax", [Tensor("a", (0, 3), "float32")])
-    with pytest.raises(UsageError, match="only .safetensors"):
+    with pytest.raises(UsageError, match=r"only \.safetensors"):
         translate(GOOGLE, tmp_path / "m.orbax", "flax", shard_size=100)
 
 
@@ -178,7 +177,7 @@ def test_orbax_folders_are_read(layout, tmp_path):
     needs_module("orbax.checkpoint", "dev")
     import orbax.checkpoint as ocp
 
-    folder, tree = tmp_path / "x", {**TREE, "brain": np.ones(5, "bfloat16") if False else TREE["zeros"][0]}
+    folder, tree = tmp_path / "x", TREE
     if layout == "standard":
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder, tree)
@@ -194,7 +193,7 @@ def test_orbax_folders_are_read(layout, tmp_path):
         found = {t.name: np.frombuffer(reader.read(t.name), t.dtype).reshape(t.shape) for t in reader.tensors.values()}
     expected = {
         "params/a/kernel": TREE["params"]["a"]["kernel"], "params/list/0": np.zeros(2), "params/list/1": np.ones(3),
-        "zeros": TREE["zeros"], "brain": TREE["zeros"][0], "step": np.array(7),
+        "zeros": TREE["zeros"], "step": np.array(7),
     }  # fmt: skip
     assert found.keys() == expected.keys()
     for name, array in expected.items():
@@ -235,8 +234,9 @@ def test_dcp_folders_are_read(tmp_path):
     import torch.distributed.checkpoint as dcp
 
     whole = torch.arange(12.0).reshape(3, 4)
-    state = {"model": {"w.x": whole, "turned": whole.t(), "cut": torch.arange(100)[10:20], "b": whole.bfloat16()},
-             "optimizer": [torch.ones(2), "text"], "step": 3, "empty": torch.zeros(0, 3), "scalar": torch.tensor(5)}  # fmt: skip
+    model = {"w.x": whole, "turned": whole.t(), "cut": torch.arange(100)[10:20], "b": whole.bfloat16()}
+    rest = {"step": 3, "empty": torch.zeros(0, 3), "scalar": torch.tensor(5)}
+    state = {"model": model, "optimizer": [torch.ones(2), "text"], **rest}
     dcp.save(state, checkpoint_id=tmp_path / "x", no_dist=True)
     found = contents(tmp_path / "x")
     assert {name: value[:2] for name, value in found.items()} == {
@@ -248,6 +248,40 @@ def test_dcp_folders_are_read(tmp_path):
     assert found["model/cut"][2] == np.arange(10, 20).tobytes()
 
 
+@pytest.mark.parametrize("nesting", ["", "model", "app/model"])
+def test_a_model_that_torch_saved_is_recognised(nesting, tmp_path):
+    """It has no record, and the paddle port's arrays have the same names."""
+    needs("torch")
+    import torch.distributed.checkpoint as dcp
+
+    state = dict(tiny("mlp_mixer", "B/16", "torch").model.state_dict())
+    for key in reversed(nesting.split("/") if nesting else []):
+        state = {key: state}
+    dcp.save(state, checkpoint_id=tmp_path / "x", no_dist=True)
+    assert_same_model(tmp_path / "x", "torch")
+
+
+def test_a_model_that_orbax_saved_is_recognised(tmp_path):
+    needs("flax")
+    needs_module("orbax.checkpoint", "dev")
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "x", tiny("mlp_mixer", "B/16", "flax").model.variables)
+    assert_same_model(tmp_path / "x", "flax")
+
+
+def assert_same_model(folder, dialect):
+    """The folder holds the tiny twin, in whose own framework's layout its arrays are drawn alike for all."""
+    expected = dict(ports.initial("mlp_mixer", specs.get("mlp_mixer").TINY["B/16"], "paddle", seed=1, init="random"))
+    with convert.plan(folder, dst="paddle") as plan:
+        assert (plan.src, plan.architecture) == (dialect, "mlp_mixer")
+        found = dict(plan.arrays())
+    assert found.keys() == expected.keys()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
 SHARDED = """
     import sys, torch, torch.distributed as dist, torch.distributed.checkpoint as dcp
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
@@ -255,10 +289,10 @@ SHARDED = """
     dist.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
     mesh, grid = init_device_mesh("cpu", (2,)), init_device_mesh("cpu", (1, 2))
     full = torch.arange(35.0).reshape(5, 7)
-    state = {"rows": distribute_tensor(full, mesh, [Shard(0)]), "columns": distribute_tensor(full, mesh, [Shard(1)]),
-             "both": distribute_tensor(full, grid, [Shard(1), Shard(0)]), "one": distribute_tensor(full[:1], mesh, [Shard(0)]),
-             "copied": distribute_tensor(full, mesh, [Replicate()])}
-    dcp.save(state, checkpoint_id=folder)
+    placed = {"rows": (full, mesh, [Shard(0)]), "columns": (full, mesh, [Shard(1)]),
+              "both": (full, grid, [Shard(1), Shard(0)]), "copied": (full, mesh, [Replicate()]),
+              "one": (full[:1], mesh, [Shard(0)])}
+    dcp.save({name: distribute_tensor(*how) for name, how in placed.items()}, checkpoint_id=folder)
     dist.destroy_process_group()
 """
 
@@ -286,18 +320,23 @@ MESH = """
     plain, folder, images, out = sys.argv[1:]
     port = ports.load(plain, framework="flax", dtype="float64")
     assert jax.device_count() == 8
-    mesh = Mesh(np.array(jax.devices()), ("d",))
+    mesh, sizes = Mesh(np.array(jax.devices()).reshape(4, 2), ("four", "two")), {"four": 4, "two": 2}
     def sharded(x):
-        axis = next((a for a, n in enumerate(x.shape) if n % 8 == 0), None)
-        spec = PartitionSpec(*["d" if a == axis else None for a in range(x.ndim)])
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec))
+        axes, free = [], dict(sizes)
+        for n in x.shape:
+            axes.append(next((name for name in free if n % free[name] == 0), None))
+            free.pop(axes[-1], None)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, PartitionSpec(*axes)))
     with ocp.StandardCheckpointer() as checkpointer:
-        variables = checkpointer.restore(folder, jax.tree.map(sharded, port.variables))
-    split = [x for x in jax.tree.leaves(variables) if not x.sharding.is_fully_replicated]
-    assert len(split) > 5 and all(len(x.sharding.device_set) == 8 for x in split)
-    x = jax.numpy.asarray(np.load(images).transpose(0, 2, 3, 1))
+        variables = checkpointer.restore(folder, jax.tree.map(sharded, port.model.variables))
+    leaves = jax.tree.leaves(variables)
+    assert all(len(x.sharding.device_set) == 8 for x in leaves)
+    parts = [x.size // x.addressable_shards[0].data.size for x in leaves]
+    assert parts.count(8) > 5 and parts.count(4) > 5, parts  # matrices lie on all devices, an eighth on each
+    batch = NamedSharding(mesh, PartitionSpec(("four", "two")))  # an image a device, as engines split a batch
+    x = jax.device_put(np.load(images).transpose(0, 2, 3, 1), batch)
     with jax.default_matmul_precision("highest"):
-        logits = jax.jit(port.model.apply)(variables, x)
+        logits = jax.jit(port.model.module.apply)(variables, x)
     np.save(out, logits)
 """
 
@@ -309,10 +348,12 @@ def test_orbax_restores_into_a_sharded_mesh(tmp_path):
     with convert.plan(GOOGLE, dst="flax", dtype="float64") as plan:
         plan.write(plain)
     translate(plain, tmp_path / "m.orbax", "flax")
-    np.save(tmp_path / "images.npy", case.images.astype("f8"))
+    np.save(tmp_path / "images.npy", np.resize(case.images, (8, *case.images.shape[1:])).astype("f8"))
     script(MESH, plain, tmp_path / "m.orbax", tmp_path / "images.npy", tmp_path / "out.npy",
            XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")  # fmt: skip
-    assert_same_logits(np.load(tmp_path / "out.npy"), ports.load(plain, framework="flax", dtype="float64"), case)
+    logits = np.load(tmp_path / "out.npy")
+    assert logits.shape[0] == 8
+    assert_same_logits(logits[: len(case.images)], ports.load(plain, framework="flax", dtype="float64"), case)
 
 
 FSDP = """

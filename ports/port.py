@@ -64,7 +64,7 @@ class Optimizer:
     """
 
     name: str
-    rate: float = 2**-7
+    rate: float = 2**-10
     momentum: float = 0.875
     beta1: float = 0.875
     beta2: float = 0.984375
@@ -226,7 +226,7 @@ def kept(into: np.ndarray, out: np.ndarray, rate: float, whole: Sequence[int] = 
     Args:
       whole: axes along which units extend.
     """
-    into, out = np.float64(into), np.float64(out)
+    into, out = np.asarray(into, np.float64), np.asarray(out, np.float64)
     seen = np.where(into == 0, np.nan, out != 0)  # a zero tells nothing of its mask
     units = seen if not whole else np.nanmean(seen, axis=tuple(whole))
     scaled = into / (1 - rate)

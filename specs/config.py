@@ -8,7 +8,6 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 Size = int | tuple[int, int]  # one number for a square, (height, width) otherwise
@@ -44,6 +43,8 @@ def build(config: type, values: Mapping[str, Any]) -> Any:
 
 
 def unknown(name: str, known: typing.Iterable[str]) -> str:
+    from difflib import get_close_matches
+
     near = get_close_matches(name, list(known), n=1, cutoff=0.4)
     return f"unknown name {name!r}" + (f", did you mean {near[0]!r}?" if near else "")
 

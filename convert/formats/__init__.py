@@ -29,6 +29,7 @@ class Format:
     reader: str
     writer: str
     head: re.Pattern[bytes]  # what its files can begin with; `sniff` decides
+    markers: tuple[str, ...] = ()  # of a folder: files inside, any of which says that it has this format
 
     def load(self, attribute: str) -> type:
         """The class of this name, importing the module."""
@@ -43,6 +44,7 @@ def _format(name: str, suffixes: str, module: str, head: bytes) -> Format:
 
 
 _PICKLE = rb"\x80[\x01-\x05]"
+_NEVER = re.compile(rb"(?!)")
 FORMATS = (
     _format("safetensors", ".safetensors", "safetensors", rb".{8}\{"),
     _format("npz", ".npz", "npz", rb"PK[\x03\x05][\x04\x06]"),
@@ -50,6 +52,11 @@ FORMATS = (
     _format("pdparams", ".pdparams .pd .pdopt", "pdparams", _PICKLE),
     _format("msgpack", ".msgpack .flax", "msgpack", rb"\x80\Z|[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]"),
     _format("sharded", ".index.json", "sharded", rb"\s*\{"),  # read here, written by convert.stream
+)
+
+FOLDERS = (  # each as a whole is one checkpoint; their writers are FolderWriters
+    Format("orbax", (".orbax",), "orbax", "OrbaxReader", "OrbaxWriter", _NEVER, ("_METADATA", "default/_METADATA")),
+    Format("dcp", (".dcp",), "dcp", "DcpReader", "DcpWriter", _NEVER, (".metadata",)),
 )
 
 HEAD = 512  # bytes looked at: a tar archive says what it is at byte 257
@@ -75,11 +82,14 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, wh
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
-    """Open a checkpoint of any format.
+    """Open a checkpoint of any format, a file or a folder.
 
     Raises: FormatError, saying what the file is, where it is missing, no checkpoint, damaged or unsafe.
     """
     name = os.fspath(path)
+    if folder := folder_format(name):
+        whole: Reader = folder.load(folder.reader)(name)
+        return whole
     head = _head(name)
     for pattern, problem, remedy in FOREIGN:
         if re.match(pattern, head, re.IGNORECASE):
@@ -91,13 +101,21 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
     raise _unknown(name, head)
 
 
+def folder_format(path: str | os.PathLike[str]) -> Format | None:
+    """The format of a folder that as a whole is one checkpoint; None for other folders and for files."""
+    for entry in FOLDERS:
+        if any(os.path.isfile(os.path.join(path, marker)) for marker in entry.markers):
+            return entry
+    return None
+
+
 def writer_for(path: str | os.PathLike[str]) -> type[Writer]:
     """The writer of the format that the suffix names. Raises: UsageError where there is none."""
-    suffix = os.path.splitext(os.fspath(path))[1].lower()
-    for entry in FORMATS:
+    suffix = os.path.splitext(os.fspath(path).rstrip(os.sep))[1].lower()
+    for entry in (*FORMATS, *FOLDERS):
         if suffix in entry.suffixes:
             return entry.load(entry.writer)
-    known = " ".join(suffix for entry in FORMATS for suffix in entry.suffixes)
+    known = " ".join(suffix for entry in (*FORMATS, *FOLDERS) for suffix in entry.suffixes)
     raise UsageError(f"{os.fspath(path)}: no format has the suffix {suffix!a}: use one of {known}")
 
 

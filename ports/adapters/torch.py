@@ -143,13 +143,14 @@ class Port(common.Port):
                 found.append(common.kept(_numpy(x), _numpy(out), p))
             return out
 
-        F.dropout = dropout
+        functional: Any = F
+        functional.dropout = dropout
         try:
             with self._training(), torch.no_grad(), torch.random.fork_rng():
                 torch.manual_seed(seed)
                 self.model(self._tensor(self._checked(images)))
         finally:
-            F.dropout = original
+            functional.dropout = original
         return found
 
     def state(self) -> dict[str, np.ndarray]:

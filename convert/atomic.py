@@ -1,0 +1,124 @@
+"""Files that appear whole or not at all: written beside their name, locked meanwhile, synced, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from typing import IO
+
+from .errors import ConvertError, UsageError
+from .formats.base import write_all
+
+
+def check(source: str, out: str, force: bool) -> None:
+    """Raises: ConvertError before anything is read where the target cannot be."""
+    folder = os.path.dirname(os.path.abspath(out))
+    if not os.path.isdir(folder):
+        raise ConvertError(f"{out}: there is no folder {folder}: create it first")
+    if os.path.exists(out) and os.path.samefile(source, out):
+        raise UsageError(f"{out}: is the source itself: give another -o")
+    if os.path.lexists(out) and not force:
+        raise ConvertError(f"{out}: exists: --force replaces it")
+    if not os.access(folder, os.W_OK):
+        raise ConvertError(f"{folder}: is not writable: give -o a place elsewhere")
+
+
+def check_room(out: str, size: int) -> None:
+    """Raises: ConvertError where the disk has less than `size` bytes left."""
+    folder = os.path.dirname(os.path.abspath(out))
+    disk = os.statvfs(folder)
+    if (left := disk.f_bavail * disk.f_frsize) < size:
+        raise ConvertError(
+            f"{out}: needs {size / 1e6:,.1f} MB, and {folder} has {left / 1e6:,.1f} MB left: make room there"
+        )
+
+
+@contextlib.contextmanager
+def claimed(out: str) -> Iterator[tuple[IO[bytes], str]]:
+    """A temporary file beside the target that only this process writes; gone at the end, however it ends.
+
+    A file that a killed run left behind is taken over: what is locked is alive, what is not is stale.
+    """
+    folder, name = os.path.split(os.path.abspath(out))
+    temporary = os.path.join(folder, f".{name}.part")
+    try:
+        file = _lock(temporary)
+    except OSError as error:
+        raise ConvertError(f"{out}: cannot be written: {error.strerror}") from None
+    if file is None:
+        raise ConvertError(f"{out}: another conversion is writing it: wait for that one")
+    try:
+        yield file, temporary
+    except OSError as error:
+        raise ConvertError(f"{out}: cannot be written: {error.strerror}; nothing was left behind") from None
+    finally:
+        if _is(temporary, file):
+            os.unlink(temporary)
+        file.close()
+
+
+def _lock(path: str) -> IO[bytes] | None:
+    """The file at `path`, empty and locked; None if another process holds it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        file = os.fdopen(descriptor, "r+b", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        if _is(path, file):
+            if os.fstat(descriptor).st_nlink == 1:
+                file.truncate(0)
+                return file
+            os.unlink(path)  # killed while it gave the file its name: these bytes are a finished target's
+        file.close()  # else its owner gave it its name between our opening and our locking
+
+
+def _is(path: str, file: IO[bytes]) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def publish(temporary: str, out: str, force: bool) -> None:
+    """Give a finished file its name: at once, and without force only if nothing has that name."""
+    if force:
+        os.replace(temporary, out)
+    else:
+        try:
+            os.link(temporary, out)
+        except FileExistsError:
+            raise ConvertError(f"{out}: appeared meanwhile: --force replaces it") from None
+        except OSError:  # a file system without hard links
+            os.replace(temporary, out)
+    sync_folder(out)
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in the folder of `path` last."""
+    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def accompanied(path: str, content: bytes) -> Iterator[None]:
+    """Write the file at `path` around a block that publishes what it describes.
+
+    At no moment does it lie beside anything else: an old one goes before the block, this one gets its name after it.
+    """
+    with claimed(path) as (file, temporary):
+        write_all(file, content)
+        os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        yield
+        os.replace(temporary, path)
+        sync_folder(path)

@@ -1,0 +1,83 @@
+"""Work beside the main thread. Hashing, reading and writing release the interpreter's lock, so two cores are used."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+BEHIND = 2  # calls a Line may be behind: what they hold stays in memory
+
+
+class Task(Generic[T]):
+    """A call in a thread of its own. As a context manager it ends with its block, however that ends.
+
+    Args:
+      call: is given an Event that is set once nobody waits for the result any more.
+    """
+
+    def __init__(self, call: Callable[[threading.Event], T]):
+        self._stop = threading.Event()
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
+        self._thread.start()
+
+    def _run(self, call: Callable[[threading.Event], T]) -> None:
+        try:
+            self._results.append(call(self._stop))
+        except BaseException as error:  # not handled here: raised again where the result is asked for
+            self._error = error
+
+    def result(self) -> T:
+        """What the call returned, once it has. Raises: what the call raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+    def __enter__(self) -> Task[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class Line:
+    """Calls made in order in a thread of their own, at most BEHIND of them waiting; a context manager."""
+
+    def __init__(self) -> None:
+        self._calls: queue.Queue[Callable[[], Any] | None] = queue.Queue(BEHIND)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        for call in iter(self._calls.get, None):
+            try:
+                if self._error is None:
+                    call()
+            except BaseException as error:  # not handled here: raised again by `wait`
+                self._error = error
+            del call  # with what it holds, before the next one comes
+            self._calls.task_done()
+
+    def do(self, call: Callable[[], Any]) -> None:
+        """Call it later; waits while too many others do."""
+        self._calls.put(call)
+
+    def wait(self) -> None:
+        """Until every call was made. Raises: what the first failing one raised; those after it were not made."""
+        self._calls.join()
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._calls.put(None)
+        self._thread.join()

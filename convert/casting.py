@@ -1,0 +1,54 @@
+"""Changes of floating-point dtype, a piece of payload at a time, bit by bit as the frameworks round."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConvertError
+from .formats.base import Tensor
+from .planning import FLOATS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def cast(piece: Any, held: str, tensor: Tensor) -> bytes:
+    """A piece of payload in another floating-point dtype, rounded to nearest even.
+
+    Raises: ConvertError where a finite value has no finite counterpart.
+    """
+    import numpy as np
+
+    if held not in FLOATS:
+        raise ConvertError(f"{tensor.name} is {held}: only floating-point tensors change dtype")
+    with np.errstate(over="ignore"):
+        wide = from_bfloat16(piece) if held == "bfloat16" else np.frombuffer(piece, held)
+        bits = to_bfloat16(wide) if tensor.dtype == "bfloat16" else wide.astype(tensor.dtype)
+        back = from_bfloat16(bits) if tensor.dtype == "bfloat16" else bits
+        lost = np.isfinite(wide) & ~np.isfinite(back)
+    if lost.any():
+        raise ConvertError(
+            f"{tensor.name} holds {wide[lost][0]:.6g}, too large for {tensor.dtype}: keep the source's dtype"
+        )
+    return bits.tobytes()
+
+
+def from_bfloat16(bits: Any) -> np.ndarray:
+    """float32 of bfloat16's bits, exactly."""
+    import numpy as np
+
+    return (np.frombuffer(bits, np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+def to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """Upper halves of float32, rounded to nearest even; NaNs stay NaNs. Doubles first go to float32, rounded to odd."""
+    import numpy as np
+
+    single = values.astype(np.float32)
+    bits = single.view(np.uint32)
+    if values.dtype == np.float64:  # a sticky last bit keeps the second rounding from seeing a false tie
+        inexact = (single != values) & np.isfinite(single)
+        toward_zero = np.where(np.abs(single) > np.abs(values), bits - 1, bits)
+        bits = np.where(inexact, toward_zero | 1, bits)
+    rounded = (bits + (0x7FFF + ((bits >> 16) & 1)).astype(np.uint32)) >> 16
+    return np.where(np.isnan(values), (bits >> 16) | 0x40, rounded).astype(np.uint16)

@@ -1,0 +1,144 @@
+"""Hashes and counts of payloads and files, taken by other threads while the main one reads and writes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .background import Line, Task
+from .errors import ConvertError
+from .formats.base import Reader, Tensor
+from .formats.folder import files
+
+PIECE = 1 << 17  # bytes a read
+BATCH = 8  # pieces hashed at once by another thread
+SAMPLES, SAMPLE = 16, 4096  # of a file that has its record beside it: how many, and their bytes
+
+
+def identity(path: str) -> dict[str, Any]:
+    """What ties a record beside a file to this very file: its size, and a hash of samples all over it."""
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256()
+        for k in range(SAMPLES):
+            digest.update(os.pread(file.fileno(), SAMPLE, max(size - SAMPLE, 0) * k // (SAMPLES - 1)))
+    return {"bytes": size, "samples": digest.hexdigest()}
+
+
+class Source:
+    """A source while it is converted: hashed in a thread of its own, and not to change meanwhile."""
+
+    def __init__(self, path: str):
+        self.path, self.before = path, _state(path)
+        self._task = Task(lambda stop: sha256(path, stop))
+
+    def sha256(self) -> str:
+        """Raises: ConvertError where the source is no longer what it was."""
+        try:
+            found = self._task.result()
+            unchanged = _state(self.path) == self.before
+        except OSError as error:
+            raise ConvertError(f"{self.path}: cannot be read any more: {error.strerror}") from None
+        if not unchanged:
+            raise ConvertError(f"{self.path}: changed while it was read: convert it again once it is complete")
+        return found
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._task.__exit__(*reason)
+
+
+def _state(path: str) -> list[tuple[int, int]]:
+    """Size and time of change of a file, or of all in a folder."""
+    stats = map(os.stat, files(path) if os.path.isdir(path) else [path])
+    return [(found.st_size, found.st_mtime_ns) for found in stats]
+
+
+class Digest:
+    """Collects a tensor's line of the record while its payload passes by.
+
+    Args:
+      line: where to hash; None for here and now.
+    """
+
+    def __init__(self, tensor: Tensor, line: Line | None = None):
+        self.tensor, self.hash, self.not_finite = tensor, hashlib.sha256(), 0
+        self._line = line if tensor.nbytes > BATCH * PIECE else None  # handing over costs more than hashing a little
+
+    def of(self, pieces: Iterable[Any]) -> Iterator[Any]:
+        """The pieces as they are; once the last was taken, `line` is known."""
+        batch = []
+        for piece in pieces:
+            yield piece
+            batch.append(piece)
+            if len(batch) == BATCH:
+                self._hand_over(batch)
+                batch = []
+        self._hand_over(batch)
+        if self._line is not None:
+            self._line.wait()
+
+    def _hand_over(self, batch: list[Any]) -> None:
+        if self._line is None:
+            self._take(batch)
+        else:
+            self._line.do(lambda: self._take(batch))
+
+    def _take(self, batch: list[Any]) -> None:
+        for piece in batch:
+            self.hash.update(piece)
+            self.not_finite += count_not_finite(piece, self.tensor.dtype)
+
+    def line(self) -> dict[str, Any]:
+        """Shape, dtype, sha256 of the payload, and how many NaNs and infinities it holds, if any."""
+        odd = {"not_finite": self.not_finite} if self.not_finite else {}
+        return {"shape": list(self.tensor.shape), "dtype": self.tensor.dtype, "sha256": self.hash.hexdigest(), **odd}
+
+
+EXPONENT = {
+    "float64": (8, 0x7FF << 52),
+    "float32": (4, 0xFF << 23),
+    "bfloat16": (2, 0xFF << 7),
+    "float16": (2, 31 << 10),
+}
+
+
+def count_not_finite(piece: Any, dtype: str) -> int:
+    """NaNs and infinities in a piece of payload: elements whose exponent is all ones."""
+    if dtype not in EXPONENT:
+        return 0
+    import numpy as np
+
+    if dtype in ("float32", "float64"):  # several times as fast
+        values = np.frombuffer(piece, dtype)
+        return values.size - int(np.count_nonzero(np.isfinite(values)))
+    size, mask = EXPONENT[dtype]
+    bits = np.frombuffer(piece, f"u{size}")
+    return int(np.count_nonzero((bits & bits.dtype.type(mask)) == mask))
+
+
+def sha256(path: str, stop: threading.Event | None = None) -> str:
+    """Of a whole file; of a folder, of its files' names and hashes. Ends early, with nothing of use, on `stop`."""
+    digest = hashlib.sha256()
+    if os.path.isdir(path):
+        for name in files(path):
+            digest.update(f"{sha256(name, stop)} {os.path.relpath(name, path)}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+    buffer = memoryview(bytearray(BATCH * PIECE))
+    with open(path, "rb", buffering=0) as file:
+        while (size := file.readinto(buffer)) and not (stop and stop.is_set()):
+            digest.update(buffer[:size])
+    return digest.hexdigest()
+
+
+def digest(reader: Reader, tensor: Tensor) -> str:
+    """sha256 of one tensor's payload, as it is on disk."""
+    found = hashlib.sha256()
+    for start in range(0, tensor.nbytes, PIECE):
+        found.update(reader.read(tensor.name, start, min(start + PIECE, tensor.nbytes)))
+    return found.hexdigest()

@@ -1,0 +1,69 @@
+"""`python -m parity`: the command line, thin; everything heavier is imported where it is used."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+EXAMPLES = """examples:
+  python -m parity mlp_mixer                                  its tiny twins, random weights, all frameworks
+  python -m parity convmixer:1024/20 --check layers           an official variant at full size
+  python -m parity mixer.safetensors --report parity.html     a checkpoint
+  python -m parity dynamixer --dtype float32 bfloat16 --frameworks flax torch
+
+exit codes: 0 all that could run agrees, 1 something differs or nothing could be compared, 2 wrong usage"""
+FRAMEWORKS = ("flax", "torch", "paddle")
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+CHECKS = ("forward", "layers", "single-step", "gradients", "train")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m parity",
+        description="Run the same model in several frameworks and compare: outputs, every layer, gradients, training.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("targets", nargs="+", metavar="ARCH[:VARIANT]|CKPT", help="architecture or checkpoint")
+    made.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=list(FRAMEWORKS), help="which to compare")
+    made.add_argument("--dtype", nargs="+", choices=DTYPES, default=["float64"], help="what to compute in")
+    made.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu also compares GPU with CPU")
+    made.add_argument(
+        "--check", nargs="+", choices=CHECKS, default=["forward", "layers", "gradients", "train"],
+        help="single-step: each layer on the reference's input; default: all others",
+    )  # fmt: skip
+    made.add_argument("--report", metavar="FILE", help="write one self-contained HTML page")
+    made.add_argument("--json", action="store_true", help="print the rows as JSON")
+    made.add_argument("--isolate", action="store_true", help="each framework in a process of its own (always on gpu)")
+    made.add_argument("--batch", type=int, default=2, metavar="N", help="images (default 2)")
+    made.add_argument("--steps", type=int, default=10, metavar="N", help="of training (default 10)")
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="of images and random weights (default 0)")
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    made = parser()
+    arguments = made.parse_args(argv)
+    for name in ("frameworks", "dtype", "check"):
+        setattr(arguments, name, list(dict.fromkeys(getattr(arguments, name))))
+    if len(arguments.frameworks) < 2 and arguments.device == "cpu":
+        made.error("--frameworks: a comparison needs two of them")
+    if min(arguments.batch, arguments.steps) < 1:
+        made.error("--batch and --steps are 1 or more")
+    arguments.isolate |= arguments.device == "gpu"
+    from convert.errors import ConvertError
+
+    from . import suite
+
+    try:
+        return suite.finish(suite.run(arguments), arguments)
+    except ConvertError as error:
+        print(f"parity: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        print("parity: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""parity.compare: two or three models on the same input."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from convert.errors import UsageError
+from ports.port import Port
+
+from .judge import Subject, judge
+from .record import CHECKS, Recording, record
+from .report import Report
+
+
+def compare(
+    models: Mapping[str, Any],
+    images: np.ndarray,
+    check: str = "forward",
+    *,
+    names: Mapping[str, Mapping[str, str]] | None = None,
+    feature_maps: Collection[str] | None = None,
+    steps: int = 10,
+) -> Report:
+    """Compare models, the first of which is the reference.
+
+        report = parity.compare({"torch": a, "flax": b}, images, check="layers")
+
+    Args:
+      models: ports, torch modules, (linen module, variables), bound linen modules or paddle layers, by a label each.
+      images: (n, c, h, w) for all of them, or any array that their models take; linen gets four axes as NHWC.
+      check: forward, layers, single-step, gradients or train.
+      names: for models that are no ports, {label: {path of a module: name of its tap}}; what is left out is not
+        compared. By default, every module that holds parameters is a tap under its own path.
+      feature_maps: taps (of models that are no ports) whose four-dimensional arrays are images; default: all of them.
+      steps: of training.
+    Raises: UsageError for fewer than two models, an unknown check or an object that is no model.
+    """
+    if len(models) < 2:
+        raise UsageError(
+            f"a comparison needs two models, not {len(models)}: compare({{'torch': a, 'flax': b}}, images)"
+        )
+    if check not in CHECKS:
+        raise UsageError(f"no check {check!r}: one of {', '.join(CHECKS)}")
+    given = names or {}
+    ports = {label: _port(model, given.get(label), feature_maps) for label, model in models.items()}
+    recordings: list[Recording] = []
+    for label, port in ports.items():
+        reference = recordings[0] if recordings and check == "single-step" else None
+        recordings.append(record(port, np.asarray(images), check, label, reference, steps))
+    return Report(judge(_subject(ports, check), recordings), {label: _about(port) for label, port in ports.items()})
+
+
+def _port(model: Any, names: Mapping[str, str] | None, feature_maps: Collection[str] | None) -> Port:
+    if isinstance(model, Port):
+        return model
+    from .own import wrap
+
+    return wrap(model, names, feature_maps)
+
+
+def _subject(ports: Mapping[str, Port], check: str) -> Subject:
+    first = next(iter(ports.values()))
+    kinds = {p.dtype for p in ports.values()}
+    if len(kinds) > 1:
+        told = ", ".join(f"{label} {p.dtype}" for label, p in ports.items())
+        raise UsageError(f"the models compute in different dtypes ({told}): bring them to one")
+    return Subject(first.architecture, variant(first), check, first.dtype, first.device)
+
+
+def variant(port: Port) -> str:
+    """The official variant or tiny twin that a port is, or "own"."""
+    spec = getattr(port, "spec", None)
+    if spec is None:
+        return "own"
+    known = {**spec.VARIANTS, **{f"tiny {name}": c for name, c in spec.TINY.items()}}
+    return next((name for name, config in known.items() if config == port.config), "own")
+
+
+def _about(port: Port) -> str:
+    from .versions import version
+
+    return f"{port.framework} {version(port.framework)}, {port.dtype}, {port.device}"

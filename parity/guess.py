@@ -1,0 +1,135 @@
+"""What a divergence looks like. A guess is made only if recomputing the tap under it gives what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from ports.port import Tap
+
+from .hypotheses import ACTIVATIONS, HYPOTHESES, orders
+from .numbers import double, relative_error
+from .record import Recording
+
+# How close a recomputation must come to what was recorded: far above the rounding of one layer, far below the
+# difference between any two hypotheses that matters (erf and tanh GELU are 1e-4 apart, epsilons 1e-6 and more).
+CLOSE = {"float64": 1e-11, "float32": 3e-6, "float16": 3e-3, "bfloat16": 2e-2}
+BEFORE = 4  # taps to look back for what an activation was applied to
+
+
+def guess(name: str, check: str, a: Recording, b: Recording) -> str:
+    """What `b` does differently from `a` at an array that diverges, with the evidence; "" where nothing known fits."""
+    if check not in ("layers", "single-step"):
+        return _ratio(name, a, b)
+    base = name.split(" <- ")[0].split(":")[0]
+    sides = [side for side in (_side(base, a), _side(base, b)) if side]
+    if len(sides) < 2:
+        return ""
+    (left, before_left), (right, before_right) = sides
+    close = CLOSE[a.dtype]
+    if relative_error(left.inputs[0], right.inputs[0]) > 10 * close:  # what may have gathered on the way here
+        return (
+            _activation(left, right, before_left, before_right, a, b)
+            or _order(left.inputs[0], right.inputs[0], "its input", close)
+            or _between(left, before_left)
+        )
+    return (
+        _layer(left, right, a, b)
+        or _order(left.outputs[0], right.outputs[0], "its output", close)
+        or _residual(left, right, close)
+        or _ratio(name, a, b)
+    )
+
+
+def _side(name: str, r: Recording) -> tuple[Tap, list[Tap]] | None:
+    """(the tap, those before it, latest first)."""
+    for k, tap in enumerate(r.taps):
+        if tap.name == name and tap.inputs and tap.outputs:
+            return tap, r.taps[:k][::-1]
+    return None
+
+
+def _layer(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
+    """Each side's output, recomputed from its own input and the reference's weights."""
+    path = left.name.partition("#")[0]
+    kind = a.kinds.get(path, "")
+    weights = {leaf[len(path) + 1 :]: double(w) for leaf, w in a.weights.items() if leaf.rpartition(".")[0] == path}
+    if kind not in HYPOTHESES or not weights:
+        return ""
+    found = []
+    for tap in (left, right):
+        tried = HYPOTHESES[kind](double(tap.inputs[0]), weights)
+        found.append(_best(tried, tap.outputs[0], CLOSE[a.dtype]))
+    return _tell(found, a, b) if found[0] and found[1] and found[0][0] != found[1][0] else ""
+
+
+def _best(tried: Iterable[tuple[str, np.ndarray]], target: np.ndarray, close: float) -> tuple[str, float] | None:
+    """(name, error) of the hypothesis that comes closest to what was recorded, if it comes close."""
+    errors = [(relative_error(target, out), name) for name, out in tried if out.shape == target.shape]
+    error, name = min(errors, default=(np.inf, ""))
+    return (name, error) if error <= close else None
+
+
+def _tell(found: list[tuple[str, float] | None], a: Recording, b: Recording) -> str:
+    (left, error), (right, other) = (f for f in found if f)
+    return f"{right} in {b.label}, for {left} in {a.label} (recomputed so, to {other:.0e} and {error:.0e})"
+
+
+def _activation(
+    left: Tap, right: Tap, before_left: list[Tap], before_right: list[Tap], a: Recording, b: Recording
+) -> str:
+    """The tap's input as an activation of an earlier tap's output, and its output from that."""
+    for earlier, other in zip(before_left[:BEFORE], before_right[:BEFORE], strict=False):
+        if not earlier.outputs or earlier.name != other.name:
+            continue
+        found = [
+            _best(_activated(was.outputs[0], tap.inputs[0].shape), tap.inputs[0], CLOSE[a.dtype])
+            for was, tap in ((earlier, left), (other, right))
+        ]
+        if found[0] and found[1] and found[0][0] != found[1][0]:
+            return f"{_tell(found, a, b)} after {earlier.name}"
+    return ""
+
+
+def _activated(x: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
+    if x.size == np.prod(shape) and sorted(x.shape) == sorted(shape):
+        for name, function in ACTIVATIONS.items():
+            out = function(double(x))
+            yield name, out.reshape(shape) if x.shape == shape else out.swapaxes(-1, -2).reshape(shape)
+
+
+def _order(left: np.ndarray, right: np.ndarray, what: str, close: float) -> str:
+    """The same numbers in another order, and in which."""
+    if left.shape != right.shape or relative_error(np.sort(left, None), np.sort(right, None)) > close:
+        return ""
+    which = _best(orders(double(left)), right, close)
+    order = which[0] if which else "in an order that is no single flip or transposition"
+    return f"flatten order: {what} holds the same {left.size} values {order}"
+
+
+def _residual(left: Tap, right: Tap, close: float) -> str:
+    x, gap = left.inputs[0], left.outputs[0].astype(np.float64) - right.outputs[0]
+    if x.shape != gap.shape:
+        return ""
+    for sign, told in ((1, "a residual that is not added"), (-1, "a residual that is added once more")):
+        if relative_error(double(x), sign * gap) <= close * 10:
+            return f"{told} (the outputs differ by exactly the input)"
+    return ""
+
+
+def _between(left: Tap, before: list[Tap]) -> str:
+    after = f"after {before[0].name}" if before else "before the first tap"
+    return f"a cause {after} and ahead of {left.name}, whose input differs already"
+
+
+def _ratio(name: str, a: Recording, b: Recording) -> str:
+    """One array as a multiple of the other."""
+    left, right = double(a.arrays[name]), double(b.arrays[name])
+    if left.shape != right.shape or not left.size or not np.isfinite(right).all():
+        return ""
+    index = np.unravel_index(np.argmax(np.abs(left)), left.shape)
+    factor = float(right[index] / left[index]) if left[index] else 0.0
+    if not factor or abs(factor - 1) < 1e-2 or relative_error(left * factor, right) > 1e3 * CLOSE[a.dtype]:
+        return "" if right.any() or not left.any() else f"{b.label} holds nothing but zeros"
+    return f"{b.label} holds {factor:.6g} times what {a.label} holds, everywhere"

@@ -1,0 +1,167 @@
+"""What layers are known to compute where implementations differ, in numpy: each way of a kind of layer, by its name.
+
+A hypothesis maps a layer's input and its arrays (the reference's, in the shared layout) to its output, or to None
+where it does not apply.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+Weights = Mapping[str, np.ndarray]
+Hypotheses = Iterator[tuple[str, np.ndarray]]
+
+EPSILONS = {1e-3: "1e-3", 1e-5: "1e-5", float(np.float32(1e-5)): "float32(1e-5)", 1e-6: "1e-6",
+            float(np.float32(1e-6)): "float32(1e-6)", 1e-8: "1e-8", 1e-12: "1e-12", 0.0: "0"}  # fmt: skip
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "no activation": lambda x: x,
+    "GELU by the error function": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
+    "GELU by tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "GELU by a sigmoid": lambda x: x / (1 + np.exp(-1.702 * x)),
+    "ReLU": lambda x: np.maximum(x, 0),
+    "SiLU": lambda x: x / (1 + np.exp(-x)),
+    "hard swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+}
+
+
+def dense(x: np.ndarray, w: Weights) -> Hypotheses:
+    """Over the last axis, or over the rows of a matrix."""
+    kernel, bias = w["kernel"], w.get("bias", np.zeros(1))
+    if x.shape[-1] == len(kernel):
+        yield from _dense(x, kernel, bias, lambda y: y)
+    if x.ndim == 3 and x.shape[1] == len(kernel):
+        yield from _dense(x.swapaxes(1, 2), kernel, bias, lambda y: y.swapaxes(1, 2))
+
+
+def _dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, turn: Callable[[np.ndarray], np.ndarray]) -> Hypotheses:
+    yield "its kernel as (in, out), with bias", turn(x @ kernel + bias)
+    if kernel.shape[0] == kernel.shape[1]:
+        yield "a transposed kernel", turn(x @ kernel.T + bias)
+    yield "no bias", turn(x @ kernel)
+    yield "reversed input features", turn(x[..., ::-1] @ kernel + bias)
+    yield "reversed output features", turn((x @ kernel + bias)[..., ::-1])
+
+
+def norm(x: np.ndarray, w: Weights) -> Hypotheses:
+    scale, bias = w["scale"], w["bias"]
+    if x.shape[-1] != len(scale):
+        return
+    centred = x - x.mean(-1, keepdims=True)
+    for (epsilon, name), ddof in itertools.product(EPSILONS.items(), (0, 1)):
+        normed = centred / np.sqrt(x.var(-1, ddof=ddof, keepdims=True) + epsilon)
+        variance = "an unbiased variance" if ddof else "a biased variance"
+        yield f"epsilon {name} and {variance}", normed * scale + bias
+        yield f"epsilon {name} and {variance}, without its bias", normed * scale
+    yield "no normalisation", x
+
+
+def batch_norm(x: np.ndarray, w: Weights) -> Hypotheses:
+    if x.ndim < 2 or x.shape[1] != len(w["scale"]):
+        return
+    wide = (slice(None), *[None] * (x.ndim - 2))
+    n = x.size // x.shape[1]
+    axes = (0, *range(2, x.ndim))
+    statistics = {
+        "": (w["mean"], w["var"]),
+        ", its running variance unbiased": (w["mean"], w["var"] * n / max(n - 1, 1)),
+        ", its statistics never copied (0 and 1)": (np.zeros_like(w["mean"]), np.ones_like(w["var"])),
+        ", this batch's statistics": (x.mean(axes), x.var(axes)),
+        ", mean and variance swapped": (w["var"], np.abs(w["mean"])),
+    }
+    for (epsilon, name), (of, (mean, var)) in itertools.product(EPSILONS.items(), statistics.items()):
+        normed = (x - mean[wide]) / np.sqrt(var[wide] + epsilon)
+        yield f"epsilon {name}{of}", normed * w["scale"][wide] + w["bias"][wide]
+
+
+def conv(x: np.ndarray, w: Weights) -> Hypotheses:
+    kernel, bias = w["kernel"], w.get("bias")
+    if x.ndim != 4 or x.shape[1] % kernel.shape[1]:
+        return
+    shift = 0.0 if bias is None else bias[:, None, None]
+    kernels = {"": kernel, ", its kernel flipped": kernel[:, :, ::-1, ::-1]}
+    if kernel.shape[2] == kernel.shape[3]:
+        kernels[", its kernel's height and width swapped"] = kernel.swapaxes(2, 3)
+    if kernel.shape[0] == kernel.shape[1]:
+        kernels[", its kernel's inputs and outputs swapped"] = kernel.swapaxes(0, 1)
+    for stride, (pads, padding) in itertools.product(_strides(kernel), _paddings(kernel, x)):
+        for of, array in kernels.items():
+            out = convolve(x, array, stride, pads)
+            if out is not None:
+                yield f"stride {stride[0]}x{stride[1]}, {padding}{of}", out + shift
+                if bias is not None:
+                    yield f"stride {stride[0]}x{stride[1]}, {padding}{of}, no bias", out
+
+
+def _strides(kernel: np.ndarray) -> list[tuple[int, int]]:
+    h, w = kernel.shape[2:]
+    return list(dict.fromkeys([(1, 1), (h, w), (2, 2), (2, 1), (1, 2), (4, 4)]))
+
+
+def _paddings(kernel: np.ndarray, x: np.ndarray) -> list[tuple[tuple[int, int, int, int], str]]:
+    """((top, bottom, left, right), name)."""
+    (h, w), (sh, sw) = kernel.shape[2:], kernel.shape[2:]
+    half = (h // 2, h // 2, w // 2, w // 2)
+    same = ((h - 1) // 2, h // 2, (w - 1) // 2, w // 2)
+    low = (h // 2, (h - 1) // 2, w // 2, (w - 1) // 2)
+    short = [(-(-n // s)) * s - n for n, s in zip(x.shape[2:], (sh, sw), strict=True)]
+    tiled = (short[0] // 2, short[0] - short[0] // 2, short[1] // 2, short[1] - short[1] // 2)
+    found = {(0, 0, 0, 0): "no padding", same: "SAME padding", half: "padding of half the kernel",
+             low: "SAME padding, its odd pixel on the low side", tiled: "SAME padding of patches"}  # fmt: skip
+    return list(found.items())
+
+
+def convolve(
+    x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int], pads: tuple[int, int, int, int]
+) -> np.ndarray | None:
+    """A grouped convolution, x (n c h w), kernel (o i h w); None where the kernel does not fit."""
+    x = np.pad(x, ((0, 0), (0, 0), pads[:2], pads[2:]))
+    o, i, h, w = kernel.shape
+    if x.shape[2] < h or x.shape[3] < w:
+        return None
+    windows = np.lib.stride_tricks.sliding_window_view(x, (h, w), (2, 3))[:, :, :: stride[0], :: stride[1]]
+    groups = x.shape[1] // i
+    split = windows.reshape(len(x), groups, i, *windows.shape[2:])
+    out = np.einsum("ngiyxhw,goihw->ngoyx", split, kernel.reshape(groups, o // groups, i, h, w))
+    return out.reshape(len(x), o, *out.shape[3:])
+
+
+def heads(x: np.ndarray, w: Weights) -> Hypotheses:
+    kernel, bias = w["kernel"], w["bias"]
+    h, i, o = kernel.shape
+    if x.ndim != 3 or x.shape[2] != h * i:
+        return
+    split = x.reshape(*x.shape[:2], h, i).swapaxes(1, 2)
+    yield "a head's own part of the features", split @ kernel + bias[:, None]
+    yield "no bias", split @ kernel
+    if i == o:
+        yield "transposed kernels", split @ kernel.swapaxes(1, 2) + bias[:, None]
+    strided = x.reshape(*x.shape[:2], i, h).transpose(0, 3, 1, 2)
+    yield "features dealt out to the heads in turn", strided @ kernel + bias[:, None]
+
+
+HYPOTHESES: dict[str, Callable[[np.ndarray, Weights], Hypotheses]] = {
+    "dense": dense, "norm": norm, "batch_norm": batch_norm, "conv": conv, "heads": heads,
+}  # fmt: skip
+
+
+def orders(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Ways in which the same numbers come in another order, in the same shape."""
+    for axis in range(1, x.ndim):
+        yield f"reversed along axis {axis}", np.flip(x, axis)
+    for order in itertools.permutations(range(1, x.ndim)):
+        if list(order) != sorted(order):
+            moved = x.transpose(0, *order).reshape(x.shape)
+            yield f"flattened in the order of axes {(0, *order)}", moved
+    if x.ndim > 1:
+        for factor in range(2, x.shape[-1]):
+            if x.shape[-1] % factor == 0:
+                split = x.reshape(*x.shape[:-1], factor, -1).swapaxes(-1, -2).reshape(x.shape)
+                other = x.shape[-1] // factor
+                yield f"its last axis read as ({other} {factor}) for ({factor} {other})", split

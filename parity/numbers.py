@@ -1,0 +1,67 @@
+"""The one comparison of two arrays: the worst element, where it is and what stands there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The element of two arrays that differs most.
+
+    Args:
+      error: |left - right| over the scale; infinite where there is nothing to compare.
+      index: where, None if no element can be named.
+      left, right: the values there.
+      cause: why the error is infinite.
+    """
+
+    error: float
+    index: tuple[int, ...] | None = None
+    left: float = math.nan
+    right: float = math.nan
+    cause: str = ""
+
+    def __str__(self) -> str:
+        if self.cause:
+            return self.cause
+        return f"{self.error:.1e} at {list(self.index or ())}: {self.left!r} and {self.right!r}"
+
+
+def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
+    """The element of `a` and `b` that differs most, relative to `scale`: by default the largest element of `a`.
+
+    Other shapes, NaNs, infinities and empty arrays are infinitely wrong: never a pass by accident.
+    """
+    a, b = double(a), double(b)
+    if a.shape != b.shape:
+        return Worst(math.inf, cause=f"shapes differ: {list(a.shape)} and {list(b.shape)}")
+    if a.size == 0:
+        return Worst(math.inf, cause="nothing to compare: the arrays are empty")
+    sick = ~(np.isfinite(a) & np.isfinite(b))
+    if sick.any():
+        index = _at(sick, int(np.argmax(sick)))
+        cause = f"not finite at {list(index)}: {a[index]} and {b[index]}"
+        return Worst(math.inf, index, float(a[index]), float(b[index]), cause)
+    difference = np.abs(a - b)
+    index = _at(difference, int(np.argmax(difference)))
+    scale = float(np.max(np.abs(a))) if scale is None else scale
+    return Worst(float(difference[index]) / (scale or 1.0), index, float(a[index]), float(b[index]))
+
+
+def relative_error(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest difference over the largest element of `a`; infinite for other shapes, NaNs or nothing to compare."""
+    return worst(a, b).error
+
+
+def double(array: Any) -> np.ndarray:
+    """In float64."""
+    return np.asarray(array, np.float64)
+
+
+def _at(array: np.ndarray, flat: int) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(flat, array.shape))

@@ -1,0 +1,208 @@
+"""What one model does, as plain arrays: everything that a comparison needs, with no framework left in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ports.port import OUTPUT, Optimizer, Port, Tap, outputs
+
+from .hub import to_hub
+
+CHECKS = ("forward", "layers", "single-step", "gradients", "train")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SEEDS = 64  # of dropout: each call's masks are looked at together
+WEIGHTS = 64 << 20  # bytes of weights that a recording may carry along for its guesses
+
+
+@dataclass
+class Recording:
+    """One model under one check.
+
+    Args:
+      arrays: what is compared, in the order in which a fault would show first.
+      taps: inputs and outputs of each call, for single steps and guesses.
+      weights: the model's arrays in the shared names and layout, for guesses.
+      kinds: kind of layer at each path.
+      truth: the same recorded in float64, where this is in a lower dtype.
+      cause: why there is nothing, where there is nothing.
+      unable: whether that is the framework's limit, and not a failure.
+      masks: instead of arrays, where dropout is random: (rate, units, kept, worst deviation of scale) of each call.
+    """
+
+    label: str
+    framework: str
+    dtype: str
+    device: str
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    taps: list[Tap] = field(default_factory=list)
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    truth: Recording | None = None
+    cause: str = ""
+    unable: bool = False
+    masks: list[list[float]] | None = None
+
+
+def record(
+    port: Port,
+    images: np.ndarray,
+    check: str,
+    label: str = "",
+    feed: Recording | None = None,
+    steps: int = 10,
+) -> Recording:
+    """Run a check on a port, and on its float64 twin where its dtype is lower.
+
+    Args:
+      images: (n, c, h, w).
+      feed: for single-step, the reference whose inputs each layer gets.
+      steps: of training, each on other images.
+    """
+    made = Recording(label or port.framework, port.framework, port.dtype, port.device)
+    settled, random = _settled(port, images, check)
+    _RECORDERS[check](made, settled, images, feed, steps, random)
+    if port.dtype != "float64" and not random:
+        truth = settled.with_dtype("float64")
+        feed = feed.truth if feed is not None and feed.truth is not None else feed
+        made.truth = record(truth, images, check, label, feed, steps)
+    return made
+
+
+def _settled(port: Port, images: np.ndarray, check: str) -> tuple[Port, bool]:
+    """(the port, whether its training is random); for gradients, the port without its drop rates."""
+    if check not in ("gradients", "train") or not drop_rates(port):
+        return port, False
+    if check == "train":
+        return port, True
+    config = dataclasses.replace(port.config, **dict.fromkeys(drop_rates(port), 0.0))
+    return type(port)(port.architecture, config, port.state().items(), port.dtype, port.device), False
+
+
+def drop_rates(port: Port) -> list[str]:
+    """Config fields that make training random."""
+    fields = vars(port.config) if port.config is not None else {}
+    return [name for name, value in fields.items() if "drop" in name and isinstance(value, float) and value > 0]
+
+
+def _forward(made: Recording, port: Port, images: np.ndarray, *_: Any) -> None:
+    made.arrays = {OUTPUT: port(images)}
+
+
+def _layers(made: Recording, port: Port, images: np.ndarray, *_: Any) -> None:
+    made.taps = port.trace(images)
+    made.arrays = dict(outputs(made.taps))
+    _furnish(made, port)
+
+
+def _single_step(made: Recording, port: Port, images: np.ndarray, feed: Recording | None, *_: Any) -> None:
+    """Each layer gets what the reference's got (the reference, its own); what it was about to get is compared too."""
+    made.taps = port.trace(images, {tap.name: tap.inputs for tap in feed.taps if tap.name != OUTPUT} if feed else None)
+    for tap in made.taps:
+        made.arrays.update({f"{tap.name} <- {k}": array for k, array in enumerate(tap.inputs)})
+        made.arrays.update(outputs([tap]))
+    _furnish(made, port)
+
+
+def _furnish(made: Recording, port: Port) -> None:
+    """What guesses are made from."""
+    state = port.state()
+    if sum(array.nbytes for array in state.values()) <= WEIGHTS:
+        made.weights = _shared(port, state)
+    made.kinds = {port.shared(layer.path) or "": layer.kind for layer in port.layers()}
+
+
+def _shared(port: Port, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays under the names and in the layout that all frameworks share."""
+    named = to_hub(port.layers(), port.framework, arrays)
+    return {name: array for own, array in named.items() if (name := port.shared(own)) is not None}
+
+
+def _gradients(made: Recording, port: Port, images: np.ndarray, *_: Any) -> None:
+    """In the order of the backward pass: a wrong gradient spoils only what comes after it here."""
+    found = port.gradients(images)
+    named = _shared(port, found.parameters)
+    made.arrays = {"loss": np.asarray(found.loss), OUTPUT: found.logits}
+    made.arrays.update({name: named[name] for name in reversed(named)})
+    made.arrays["images"] = found.images
+
+
+def _train(made: Recording, port: Port, images: np.ndarray, feed: Any, steps: int, random: bool) -> None:
+    if random:
+        made.masks = _masks(port, images)
+        return
+    for name in OPTIMIZERS:
+        found = port.train(batches(images, steps), Optimizer(name=name))
+        named = _shared(port, {**found.parameters, **found.statistics})
+        made.arrays[f"{name}: losses"] = np.asarray(found.losses)
+        made.arrays.update({f"{name}: {key}": array for key, array in named.items()})
+
+
+def _masks(port: Port, images: np.ndarray) -> list[list[float]]:
+    """(rate, units, kept, worst deviation of scale) of every call of dropout, over all seeds."""
+    runs = [port.drops(images, seed) for seed in range(SEEDS)]
+    calls = zip(*runs, strict=True)
+    return [
+        [call[0].rate, sum(d.kept.size for d in call), sum(int(d.kept.sum()) for d in call), max(d.scale for d in call)]
+        for call in calls
+    ]
+
+
+def batches(images: np.ndarray, steps: int) -> Sequence[np.ndarray]:
+    """As many batches as steps, each the images turned over differently: the same for all frameworks."""
+    rng = np.random.default_rng(1)
+    return [images + 0.5 * rng.standard_normal(images.shape) for _ in range(steps)]
+
+
+_RECORDERS: Mapping[str, Callable[..., None]] = {
+    "forward": _forward, "layers": _layers, "single-step": _single_step, "gradients": _gradients, "train": _train,
+}  # fmt: skip
+
+
+def save(made: Recording, path: str) -> None:
+    """Write a recording as .npz: arrays and one JSON text, no pickles."""
+    arrays: dict[str, np.ndarray] = {}
+    about = json.dumps(_pack(made, arrays))
+    with open(path, "wb") as file:
+        np.savez(file, allow_pickle=False, about=np.array(about), **arrays)
+
+
+def load(path: str) -> Recording:
+    """Read what `save` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        return _unpack(json.loads(str(file["about"])), file)
+
+
+def _pack(made: Recording, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    def keep(array: np.ndarray) -> str:
+        key = f"a{len(arrays)}"
+        arrays[key] = array
+        return key
+
+    plain = {name: getattr(made, name) for name in _PLAIN}
+    taps = [[tap.name, [keep(a) for a in tap.inputs], [keep(a) for a in tap.outputs]] for tap in made.taps]
+    return {
+        **plain,
+        "arrays": {name: keep(array) for name, array in made.arrays.items()},
+        "weights": {name: keep(array) for name, array in made.weights.items()},
+        "taps": taps,
+        "truth": _pack(made.truth, arrays) if made.truth else None,
+    }
+
+
+_PLAIN = ("label", "framework", "dtype", "device", "kinds", "cause", "unable", "masks")
+
+
+def _unpack(about: dict[str, Any], file: Mapping[str, np.ndarray]) -> Recording:
+    return Recording(
+        **{name: about[name] for name in _PLAIN},
+        arrays={name: file[key] for name, key in about["arrays"].items()},
+        weights={name: file[key] for name, key in about["weights"].items()},
+        taps=[Tap(name, tuple(file[k] for k in i), tuple(file[k] for k in o)) for name, i, o in about["taps"]],
+        truth=_unpack(about["truth"], file) if about["truth"] else None,
+    )

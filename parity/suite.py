@@ -1,0 +1,136 @@
+"""Runs a whole comparison: every target, dtype and check over all pairs of frameworks, on one device."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+
+from convert.errors import ConvertError
+
+from .attempt import Job, Recordings, attempt, isolated
+from .judge import Subject, judge
+from .record import Recording
+from .report import Report
+from .targets import Target, sha256, targets
+from .versions import version
+
+
+def run(arguments: Namespace) -> Report:
+    """The report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
+    chosen = [t for text in arguments.targets for t in targets(text, arguments.seed)]
+    _prepare(chosen, arguments)
+    progress = Progress(len(chosen) * len(arguments.dtype) * len(arguments.frameworks))
+    report = Report(about=_about(chosen, arguments))
+    for target in chosen:
+        for dtype in arguments.dtype:
+            report += _compare(target, dtype, arguments, progress)
+    progress.done()
+    return report
+
+
+def _prepare(chosen: list[Target], arguments: Namespace) -> None:
+    """Settings that frameworks read when they are imported, unless the user has set them."""
+    if arguments.device == "cpu":
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        if all(target.small for target in chosen):  # whose time is the compiler's: it may stop trying so hard
+            flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+            os.environ.setdefault("XLA_FLAGS", flags)
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # for every library: no TF32 behind a framework's back
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves GPU memory to the other frameworks
+
+
+def _compare(target: Target, dtype: str, arguments: Namespace, progress: Progress) -> Report:
+    runner = isolated if arguments.isolate else attempt
+    made: list[Recordings] = []
+    twins: list[list[Recordings]] = []
+    for framework in arguments.frameworks:
+        progress.show(f"{target.architecture}:{target.variant} {dtype} {framework}")
+        found = _record(runner, target, framework, dtype, arguments.device, arguments, made)
+        made.append(found)
+        if arguments.device == "gpu":
+            twins.append([_on_cpu(runner, target, framework, dtype, arguments, found), found])
+    report = Report()
+    for check in arguments.check:
+        subject = Subject(target.architecture, target.variant, check, dtype, arguments.device)
+        for group in [made, *twins]:
+            report += Report(judge(subject, [found[check] for found in group]))
+    return report
+
+
+def _record(
+    runner: Callable[..., Recordings], target: Target, framework: str, dtype: str, device: str,
+    arguments: Namespace, made: list[Recordings], label: str = "",
+) -> Recordings:  # fmt: skip
+    """One framework's recordings; the first framework that ran is the reference of single steps."""
+    reference = next((r for r in made if not any(found.cause for found in r.values())), {})
+    feeds = {check: reference[check] for check in arguments.check if check == "single-step" and check in reference}
+    job = Job(target, framework, dtype, device, tuple(arguments.check), arguments.batch, arguments.steps)
+    return runner(job, feeds, label)
+
+
+def _on_cpu(
+    runner: Callable[..., Recordings], target: Target, framework: str, dtype: str, arguments: Namespace, gpu: Recordings
+) -> Recordings:
+    """The same framework on the CPU; not run where the GPU had nothing to show."""
+    if all(found.cause for found in gpu.values()):
+        label = f"{framework}@cpu"
+        return {c: Recording(label, framework, dtype, "cpu", cause=f.cause, unable=f.unable) for c, f in gpu.items()}
+    return _record(runner, target, framework, dtype, "cpu", arguments, [], f"{framework}@cpu")
+
+
+def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
+    """What was run on what."""
+    found = {framework: version(framework) for framework in arguments.frameworks}
+    found["device"] = f"{arguments.device}: {_processor()}" if arguments.device == "cpu" else "gpu"
+    found["python"] = platform.python_version()
+    for path in dict.fromkeys(t.path for t in chosen if t.path):
+        found[path] = f"sha256 {sha256(path)}"
+    return found
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
+
+
+class Progress:
+    """A line that a terminal shows while work goes on; nothing where output is piped."""
+
+    def __init__(self, total: int):
+        self.total, self.count = total, 0
+        self.shown = sys.stderr.isatty()
+
+    def show(self, what: str) -> None:
+        self.count += 1
+        if self.shown:
+            print(f"\r\x1b[K{self.count}/{self.total} {what}", end="", file=sys.stderr, flush=True)
+
+    def done(self) -> None:
+        if self.shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def finish(report: Report, arguments: Namespace) -> int:
+    """Print and write a report; the exit code."""
+    import json
+
+    print(json.dumps(report.rows(), indent=1) if arguments.json else report)
+    if arguments.report:
+        try:
+            with open(arguments.report, "w", encoding="utf-8") as file:
+                file.write(report.to_html())
+        except OSError as error:
+            raise ConvertError(f"{arguments.report}: {error.strerror}") from error
+    for cause in dict.fromkeys(r.cause for r in report if r.passed is None):
+        print(f"parity: skipped: {cause}", file=sys.stderr)
+    if not any(r.error is not None and math.isfinite(r.error) for r in report):
+        print("parity: nothing was compared", file=sys.stderr)
+    return 0 if report.passed else 1

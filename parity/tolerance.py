@@ -1,0 +1,51 @@
+"""What counts as equal, and why."""
+
+from __future__ import annotations
+
+# float64, relative to the largest element: rounding over some hundred layers stays two decades below, any real fault
+# lies decades above (the smallest known, paddle's epsilon rounded to float32, shows at 1e-12 to 1e-10 where variances
+# are tiny). Ten steps of training feed rounding back into the weights: one decade more.
+FLOAT64 = {"forward": 1e-10, "layers": 1e-10, "gradients": 1e-10, "train": 1e-9}
+
+# A gradient that is zero in exact arithmetic (a bias that a following norm subtracts, say) comes out as the rounding of
+# the terms that cancel, whose size is that of other gradients. So each gradient's error is taken relative to its own
+# largest element, but to no less than this share of the largest of all gradients.
+GRADIENT_FLOOR = 1e-3
+# Below float64 small gradients drown sooner in the rounding of larger terms that cancel in them; faults that are as
+# small as that show in float64.
+LOW_GRADIENT_FLOOR = 2.0**-4
+
+# Half a unit in the last place of 1: what writing a number down costs.
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+
+# Below float64, a framework's error against the float64 truth may be this many times the least that any framework of
+# the comparison shows there. Orders of summation, fused operations and float32 accumulation inside half-precision
+# kernels spread the noise of equally good implementations by up to 4 for layers and, where sums cancel, by up to 13
+# for gradients over the tiny variants here. What it must catch lies far beyond: TF32 is 2^13 times float32's
+# rounding, the fast variance 10^4 times.
+NOISE_FACTOR = 24.0
+# A noise below a few roundoffs is luck (a small array may round exactly), and nothing to measure others by. For the
+# same reason an array's noise counts for no less than the median array's of the check.
+NOISE_FLOOR = 4.0
+# In training, rounding is fed back, and Adam divides a gradient by its own size: where a gradient is noise, so is the
+# step. There the luck is larger, and so is the floor, in roundoffs.
+# (In half precision the steps themselves are mostly rounded away, and little is fed back.)
+TRAINING_FLOOR = {"float32": 1024.0, "float16": 16.0, "bfloat16": 4.0}
+
+# A tolerance beyond this would pass anything: even the best framework keeps nothing of such an array, which is said
+# instead of passing it. (In half precision: steps of Adam whose second moment underflows, long chains of tiny widths.)
+DROWNED = 1.0
+
+# Dropout masks: the largest of some hundred standard scores reaches 5 once in ten thousand runs of a right sampler.
+SCORES = 5.0
+
+
+def below(noise: float, typical: float, dtype: str, check: str) -> float:
+    """The tolerance in a dtype below float64.
+
+    Args:
+      noise: the least that any framework's array differs from its float64 truth.
+      typical: the same of the median array.
+    """
+    floor = (TRAINING_FLOOR[dtype] if check == "train" else NOISE_FLOOR) * ROUNDOFF[dtype]
+    return NOISE_FACTOR * max(noise, typical, floor)

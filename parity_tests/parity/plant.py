@@ -1,0 +1,145 @@
+"""Ways to plant a fault in one port, and nothing but the fault."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ports.port import Port
+
+Plant = Callable[[Port, pytest.MonkeyPatch], Port]
+
+
+def arrays(**changes: Callable[[np.ndarray], np.ndarray]) -> Plant:
+    """Change arrays of the checkpoint: names with dots as "__", the change as a function."""
+    named = {name.replace("__", "."): change for name, change in changes.items()}
+
+    def plant(port: Port, patch: pytest.MonkeyPatch) -> Port:
+        state = port.state()
+        for name, change in named.items():
+            own = _linen(name) if port.framework == "flax" and "/" not in name else name
+            state[own] = np.ascontiguousarray(change(state[own])).astype(state[own].dtype)
+        return rebuilt(port, state.items())
+
+    return plant
+
+
+def swapped(one: str, other: str) -> Plant:
+    """Two arrays of one shape, exchanged."""
+
+    def plant(port: Port, patch: pytest.MonkeyPatch) -> Port:
+        state = port.state()
+        state[one], state[other] = state[other], state[one]
+        return rebuilt(port, state.items())
+
+    return plant
+
+
+def config(**changes: Any) -> Plant:
+    """The same arrays in a network of another Config."""
+
+    def plant(port: Port, patch: pytest.MonkeyPatch) -> Port:
+        other = dataclasses.replace(port.config, **changes)
+        return type(port)(port.architecture, other, port.state().items(), port.dtype, port.device)
+
+    return plant
+
+
+def around(path: str, faulty: Callable[..., Any]) -> Plant:
+    """Replace the calls of one module by faulty(call, *arguments)."""
+
+    def plant(port: Port, patch: pytest.MonkeyPatch) -> Port:
+        if port.framework == "flax":
+            port.model = port.model._replace(module=_Intercepted(port.model.module, path, faulty))
+            return port
+        module = child(port, path)
+        call = module.forward
+        module.forward = lambda *args: faulty(call, *args)
+        return port
+
+    return plant
+
+
+def attribute(path: str, **values: Any) -> Plant:
+    """Set attributes of one module of torch or paddle."""
+
+    def plant(port: Port, patch: pytest.MonkeyPatch) -> Port:
+        for name, value in values.items():
+            assert hasattr(child(port, path), name), f"{path} has no {name}: the fault would be planted nowhere"
+            setattr(child(port, path), name, value)
+        return port
+
+    return plant
+
+
+def patched(target: str, name: str, make: Callable[[Any], Any]) -> Plant:
+    """Replace what a module or class of the code holds by make(it), before the port is built."""
+
+    def plant(port: Port, patch: pytest.MonkeyPatch) -> Port:
+        holder = _find(target)
+        old = holder[name] if isinstance(holder, dict) else getattr(holder, name)
+        (patch.setitem if isinstance(holder, dict) else patch.setattr)(holder, name, make(old))
+        return rebuilt(port, port.state().items())
+
+    return plant
+
+
+def gradient(name: str, change: Callable[[Any], Any]) -> Plant:
+    """Change one parameter's gradient on its way out, in torch or paddle."""
+
+    def plant(port: Port, patch: pytest.MonkeyPatch) -> Port:
+        dict(port.model.named_parameters())[name].register_hook(change)
+        return port
+
+    return plant
+
+
+def _linen(name: str) -> str:
+    return "params/" + re.sub(r"\.(?=\d)", "_", name).replace(".", "/")
+
+
+def rebuilt(port: Port, tensors: Any) -> Port:
+    return type(port)(port.architecture, port.config, tensors, port.dtype, port.device)
+
+
+def child(port: Port, path: str) -> Any:
+    """A module of a torch or paddle port."""
+    if port.framework == "torch":
+        return port.model.get_submodule(path)
+    return dict(port.model.named_sublayers())[path]
+
+
+def _find(target: str) -> Any:
+    """ "ports.torch.mlp_mixer:Block" -> the class."""
+    import importlib
+
+    module, _, names = target.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in filter(None, names.split(".")):
+        found = getattr(found, name)
+    return found
+
+
+class _Intercepted:
+    """A linen module whose submodule at a path computes something else."""
+
+    def __init__(self, module: Any, path: str, faulty: Callable[..., Any]):
+        self.module, self.path, self.faulty = module, path, faulty
+
+    def apply(self, variables: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        import flax.linen as nn
+
+        from ports.adapters.flax import dotted
+
+        def intercept(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
+            if context.method_name == "__call__" and dotted(context.module.path) == self.path:
+                return self.faulty(lambda *given: call(*given, **keywords), *arguments)
+            return call(*arguments, **keywords)
+
+        with nn.intercept_methods(intercept):
+            return self.module.apply(variables, *args, **kwargs)

@@ -1,0 +1,171 @@
+"""`python -m parity`: rows, exit codes, causes, and nothing on a pipe that belongs on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import ports
+from parity.attempt import Job, attempt, isolated
+from parity.judge import Subject, judge
+from parity.targets import Target, targets
+
+KEYS = {
+    "architecture", "variant", "check", "dtype", "device", "pair", "error", "tolerance", "passed", "first_divergence",
+}  # fmt: skip
+TWIN = "mlp_mixer:tiny headless"
+PAIR = ("--frameworks", "torch", "paddle")
+
+
+def parity(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", "-m", "parity", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, **env})
+
+
+def need(*frameworks: str) -> None:
+    missing = [f for f in frameworks if f not in ports.available()]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed")
+
+
+def test_rows_have_the_keys_that_tools_rely_on() -> None:
+    need("torch", "paddle")
+    done = parity(TWIN, *PAIR, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert [row["check"] for row in rows] == ["forward", "layers", "gradients", "train"]
+    for row in rows:
+        assert row.keys() == KEYS
+        assert (row["architecture"], row["variant"], row["pair"]) == ("mlp_mixer", "tiny headless", "torch-paddle")
+        assert row["passed"] is True
+        assert 0 <= row["error"] <= row["tolerance"] <= 1e-9
+        assert row["first_divergence"] is None
+    assert "\r" not in done.stderr  # no progress on a pipe
+
+
+def test_what_a_framework_cannot_do_is_said_and_skipped() -> None:
+    need("torch", "paddle")
+    done = parity(TWIN, *PAIR, "--json", "--check", "forward", "--dtype", "float32", "float16")
+    single, half = json.loads(done.stdout)
+    assert single["passed"] is True
+    assert half["passed"] is None
+    assert "float16 is beyond it on this device" in half["first_divergence"]
+    assert done.returncode == 0
+
+
+def test_a_missing_gpu_is_said_and_proves_nothing() -> None:
+    need("torch", "flax")
+    done = parity(
+        TWIN, "--frameworks", "flax", "torch", "--check", "forward", "--device", "gpu", CUDA_VISIBLE_DEVICES=""
+    )
+    assert done.returncode == 1
+    assert "jax finds no gpu here" in done.stderr
+    assert "torch finds no GPU here" in done.stderr
+    assert "nothing was compared" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> None:
+    need("torch", "paddle")
+    golden = os.path.join(os.path.dirname(__file__), "..", "goldens", "timm_mixer", "model.safetensors")
+    page = f"{tmp_path}/out.html"
+    done = parity(golden, *PAIR, "--check", "layers", "--report", page)
+    assert done.returncode == 0, done.stderr
+    with open(page, encoding="utf-8") as file:
+        html = file.read()
+    from parity.targets import sha256
+
+    assert sha256(golden) in html
+    assert "mlp_mixer" in html
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("mlp_mixr",), 2, "did you mean 'mlp_mixer'"),
+        (("mlp_mixer:S/17",), 2, "did you mean 'S/16'"),
+        (("no/such/file.npz",), 2, "neither an architecture"),
+        (("mlp_mixer", "--frameworks", "torch"), 2, "needs two"),
+        (("mlp_mixer", "--check", "speed"), 2, "invalid choice"),
+        (("mlp_mixer", "--steps", "0"), 2, "1 or more"),
+        ((), 2, "required"),
+        ((TWIN, *PAIR, "--check", "forward", "--report", "/no/such/folder/x.html"), 1, "No such file"),
+    ],
+)
+def test_wrong_usage_is_told_without_a_traceback(arguments: tuple[str, ...], code: int, message: str) -> None:
+    need("torch", "paddle")
+    done = parity(*arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_imports_no_framework_and_answers_at_once() -> None:
+    code = "import sys, parity, parity.__main__ as m; m.parser().format_help(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"numpy", "torch", "jax", "flax", "paddle", "ports", "convert.planning"} & set(loaded)
+    started = time.perf_counter()
+    assert parity("--help").returncode == 0
+    assert time.perf_counter() - started < 2  # Python's own start on a busy machine, and no more
+
+
+def test_a_process_of_its_own_gives_the_same_numbers() -> None:
+    need("torch")
+    (target,) = targets(TWIN)
+    job = Job(target, "torch", "float64", "cpu", ("layers", "gradients"))
+    here, there = attempt(job, {}), isolated(job, {})
+    for check in job.checks:
+        assert list(here[check].arrays) == list(there[check].arrays)
+        for name, array in here[check].arrays.items():
+            np.testing.assert_array_equal(array, there[check].arrays[name])
+
+
+def test_a_crash_leaves_a_cause_and_takes_nothing_along(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A framework that kills its process (here: a paddle that aborts when imported) costs its own pairs alone."""
+    need("torch", "flax")
+    os.mkdir(f"{tmp_path}/paddle")
+    with open(f"{tmp_path}/paddle/__init__.py", "w", encoding="utf-8") as file:
+        file.write("import os\nos.abort()\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    done = parity(TWIN, "--isolate", "--json", "--check", "forward")
+    rows = {row["pair"]: row for row in json.loads(done.stdout)}
+    assert rows["flax-torch"]["passed"] is True
+    assert rows["torch-paddle"]["passed"] is False
+    assert "SIGABRT" in rows["torch-paddle"]["first_divergence"]
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+
+
+def test_drop_rates_turn_training_into_a_test_of_the_masks() -> None:
+    need("torch", "flax", "paddle")
+    import dataclasses
+
+    import specs
+    from parity.record import record
+
+    spec = specs.get("mlp_mixer")
+    config = dataclasses.replace(spec.TINY["headless"], dropout=0.25, drop_path=0.5)
+    images = np.random.default_rng(0).standard_normal((16, *spec.input_shape(config)))
+    made = []
+    for framework in ("torch", "flax", "paddle"):
+        port = ports.build("mlp_mixer", config, framework, init="random", dtype="float64")
+        made.append(record(port, images, "train"))
+    results = judge(Subject("mlp_mixer", "headless", "train", "float64", "cpu"), made)
+    assert all(r.passed for r in results), [(r.cause, r.curve) for r in results]
+    assert {row[0] for recording in made for row in recording.masks or []} == {0.25, 0.5}
+    assert {int(row[1]) for row in made[0].masks or [] if row[0] == 0.5} == {64 * 16}  # whole samples
+    made[1].masks = [[rate, units, kept * 0.97, off] for rate, units, kept, off in made[1].masks or []]
+    assert judge(Subject("", "", "train", "float64", "cpu"), made)[0].passed is False
+
+
+def test_an_architecture_alone_means_all_its_twins() -> None:
+    assert len(list(targets("mlp_mixer"))) > 3
+    assert all(t.small for t in targets("mlp_mixer"))
+    assert list(targets("mlp_mixer:S/16")) == [Target("mlp_mixer", "S/16")]
+    assert list(targets("mlp_mixer:tiny S/16")) == [Target("mlp_mixer", "tiny S/16")]

@@ -1,0 +1,155 @@
+"""The verdict itself: nothing passes by accident, and the worst element is named."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from parity import tolerance
+from parity.judge import Subject, judge
+from parity.numbers import relative_error, worst
+from parity.record import Recording, load, save
+from parity.report import Report, Result
+from ports.port import Tap
+
+SUBJECT = Subject("a", "v", "layers", "float64", "cpu")
+
+
+def recording(label: str, dtype: str = "float64", **arrays: object) -> Recording:
+    return Recording(label, "torch", dtype, "cpu", {name: np.asarray(a) for name, a in arrays.items()})
+
+
+def verdict(a: Recording, b: Recording, subject: Subject = SUBJECT) -> Result:
+    (result,) = judge(subject, [a, b])
+    return result
+
+
+def test_the_worst_element_is_named_with_both_values() -> None:
+    a = np.arange(12.0).reshape(3, 4)
+    b = a.copy()
+    b[1, 2] += 0.5
+    b[2, 0] += 0.25
+    found = worst(a, b)
+    assert (found.error, found.index, found.left, found.right) == (0.5 / 11, (1, 2), 6.0, 6.5)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "cause"),
+    [
+        (np.ones(3), np.ones(4), "shapes differ"),
+        (np.ones((1, 3)), np.ones(3), "shapes differ"),
+        (np.array([1.0, np.nan]), np.array([1.0, np.nan]), "not finite at [1]"),
+        (np.array([np.inf]), np.array([np.inf]), "not finite"),
+        (np.empty((0, 3)), np.empty((0, 3)), "empty"),
+    ],
+)
+def test_what_cannot_be_compared_is_infinitely_wrong(a: np.ndarray, b: np.ndarray, cause: str) -> None:
+    assert math.isinf(relative_error(a, b))
+    assert cause in worst(a, b).cause
+
+
+def test_all_zeros_compare_absolutely() -> None:
+    assert relative_error(np.zeros(3), np.zeros(3)) == 0.0
+    assert relative_error(np.zeros(3), np.full(3, 1e-3)) == 1e-3
+
+
+def test_the_first_divergent_tap_is_named_with_the_one_before() -> None:
+    a = recording("one", x=[1.0], y=[2.0], z=[4.0])
+    b = recording("two", x=[1.0 + 1e-12], y=[2.0 + 1e-6], z=[5.0])
+    result = verdict(a, b)
+    first = result.first_divergence
+    assert first == "y"
+    assert first is not None
+    assert first.previous is not None
+    assert first.previous[0] == "x"
+    assert first.error == pytest.approx(5e-7)
+    assert "[0]: 2.0 and 2.000001" in first.sentence()
+    assert result.error == pytest.approx(0.25)  # the worst of all, and not the first
+
+
+def test_a_missing_tap_fails_and_is_named() -> None:
+    result = verdict(recording("one", x=[1.0], y=[1.0]), recording("two", x=[1.0]))
+    assert result.passed is False
+    assert result.first_divergence == "y"
+    assert "only one has 'y'" in result.cause
+
+
+def test_an_empty_comparison_fails() -> None:
+    assert verdict(recording("one"), recording("two")).passed is False
+    assert not Report([]).passed
+
+
+def test_nothing_run_is_neither_passed_nor_failed_but_makes_no_proof() -> None:
+    unable = Recording("two", "paddle", "float16", "cpu", cause="no kernel", unable=True)
+    result = verdict(recording("one", x=[1.0]), unable)
+    assert result.passed is None
+    assert not Report([result]).passed
+    assert result.as_dict()["first_divergence"] == "two: no kernel"
+
+
+def test_a_crash_fails() -> None:
+    crashed = Recording("two", "paddle", "float64", "cpu", cause="its process died (SIGSEGV)")
+    assert verdict(recording("one", x=[1.0]), crashed).passed is False
+
+
+def test_a_gradient_that_cancels_is_measured_by_the_others() -> None:
+    """Rounding of a gradient that is zero in exact arithmetic passes; the same share of an own gradient does not."""
+    subject = Subject("a", "v", "gradients", "float64", "cpu")
+    a = recording("one", loss=1.0, output=[1.0], big=[1.0], none=[1e-17])
+    assert verdict(a, recording("two", loss=1.0, output=[1.0], big=[1.0], none=[-1e-17]), subject).passed
+    result = verdict(a, recording("two", loss=1.0, output=[1.0], big=[1.0], none=[1e-12]), subject)
+    assert result.first_divergence == "none"
+
+
+def low(label: str, value: float, truth: float = 1.0) -> Recording:
+    made = recording(label, "float32", x=[value])
+    made.truth = recording(label, x=[truth])
+    return made
+
+
+def test_below_float64_the_least_noise_of_any_framework_is_the_measure() -> None:
+    subject = Subject("a", "v", "layers", "float32", "cpu")
+    good, fair, bad = low("one", 1 + 3e-7), low("two", 1 + 1e-6), low("three", 1 + 1e-4)
+    results = {r.pair: r for r in judge(subject, [good, fair, bad])}
+    assert results["one-two"].passed
+    assert results["one-three"].passed is False
+    assert results["one-two"].tolerance == pytest.approx(tolerance.NOISE_FACTOR * 3e-7, rel=1e-3)
+    assert results["one-two"].noise["two"] == pytest.approx((1e-6,), rel=1e-3)
+
+
+def test_a_wrong_truth_is_no_excuse() -> None:
+    """A port that is off in float64 too has no noise of its own, and is caught by the reference's truth."""
+    subject = Subject("a", "v", "layers", "float32", "cpu")
+    assert verdict(low("one", 1.0), low("two", 1.01, truth=1.01), subject).passed is False
+
+
+def test_what_every_framework_drowns_in_rounding_is_not_judged() -> None:
+    subject = Subject("a", "v", "train", "float16", "cpu")
+    result = verdict(low("one", 2.0), low("two", 0.1), subject)
+    assert result.passed is None
+    assert "drowns" in result.cause
+
+
+def test_masks_answer_to_their_rate() -> None:
+    def masks(label: str, kept: int, rate: float = 0.25, off: float = 0.0) -> Recording:
+        return Recording(label, "torch", "float64", "cpu", masks=[[rate, 10_000, kept, off]])
+
+    subject = Subject("a", "v", "train", "float64", "cpu")
+    assert verdict(masks("one", 7_500), masks("two", 7_430), subject).passed
+    assert verdict(masks("one", 7_500), masks("two", 7_000), subject).passed is False
+    assert verdict(masks("one", 7_500), masks("two", 7_500, off=0.3), subject).passed is False
+    assert verdict(masks("one", 7_500), masks("two", 5_000, rate=0.5), subject).passed is False
+
+
+def test_a_recording_survives_its_file(tmp_path: object) -> None:
+    made = recording("one", x=[1.0, 2.0], y=3.0)
+    made.taps, made.kinds = [Tap("t", (np.ones(2),), (np.zeros(3), np.ones(1)))], {"t": "dense"}
+    made.truth = recording("one", x=[1.5])
+    save(made, f"{tmp_path}/r.npz")
+    back = load(f"{tmp_path}/r.npz")
+    assert back.truth is not None
+    assert back.truth.arrays["x"] == [1.5]
+    assert list(back.arrays) == ["x", "y"]
+    assert (back.kinds, back.taps[0].name, [o.shape for o in back.taps[0].outputs]) == (made.kinds, "t", [(3,), (1,)])

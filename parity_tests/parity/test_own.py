@@ -1,0 +1,157 @@
+"""Models of no known architecture: a user's torch module, linen module and paddle layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from convert.errors import UsageError
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+paddle = pytest.importorskip("paddle", reason="paddle is not installed")
+nn = pytest.importorskip("flax.linen", reason="flax is not installed")
+
+RNG = np.random.default_rng(0)
+KERNEL, BIAS = RNG.standard_normal((5, 3, 3, 3)), RNG.standard_normal(5)
+SCALE, SHIFT, HEAD = RNG.uniform(0.5, 1.5, 5), RNG.standard_normal(5), RNG.standard_normal((5, 4))
+IMAGES = RNG.standard_normal((2, 3, 7, 6))
+
+
+class Torch(torch.nn.Module):
+    def __init__(self, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 5, 3)
+        self.norm = torch.nn.LayerNorm(5, eps=eps)
+        self.act = torch.nn.GELU()
+        self.head = torch.nn.Linear(5, 4, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.act(self.norm(self.conv(x).flatten(2).mT)).mean(1))
+
+
+class Paddle(paddle.nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = paddle.nn.Conv2D(3, 5, 3)
+        self.norm = paddle.nn.LayerNorm(5, epsilon=1e-6)
+        self.act = paddle.nn.GELU()
+        self.head = paddle.nn.Linear(5, 4, bias_attr=False)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.act(self.norm(self.conv(x).flatten(2).transpose([0, 2, 1]))).mean(1))
+
+
+class Linen(nn.Module):
+    approximate: bool = False
+
+    @nn.compact
+    def __call__(self, x: Any, deterministic: bool = True) -> Any:
+        x = nn.Conv(5, (3, 3), padding="VALID", name="stem")(x)
+        x = nn.LayerNorm(use_fast_variance=False, name="norm")(x.reshape(len(x), -1, 5))
+        return nn.Dense(4, use_bias=False, name="head")(nn.gelu(x, approximate=self.approximate).mean(1))
+
+
+NAMES = {"linen": {"stem": "conv", "norm": "norm", "head": "head"}}
+
+
+def torch_model(**kwargs: Any) -> Any:
+    made = Torch(**kwargs).double()
+    state = {"conv.weight": KERNEL, "conv.bias": BIAS, "norm.weight": SCALE, "norm.bias": SHIFT, "head.weight": HEAD.T}
+    made.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.items()})
+    return made
+
+
+def paddle_model() -> Any:
+    made = Paddle()
+    made.to(dtype="float64")
+    state = {"conv.weight": KERNEL, "conv.bias": BIAS, "norm.weight": SCALE, "norm.bias": SHIFT, "head.weight": HEAD}
+    for name, tensor in made.state_dict().items():
+        tensor.set_value(state[name])
+    return made
+
+
+def linen_model(**kwargs: Any) -> Any:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    params = {
+        "stem": {"kernel": KERNEL.transpose(2, 3, 1, 0), "bias": BIAS},
+        "norm": {"scale": SCALE, "bias": SHIFT},
+        "head": {"kernel": HEAD},
+    }
+    return Linen(**kwargs), {"params": jax.tree.map(jax.numpy.asarray, params)}
+
+
+@pytest.mark.parametrize("check", ["forward", "layers", "single-step", "gradients", "train"])
+def test_models_of_three_frameworks_agree(check: str) -> None:
+    models = {"torch": torch_model(), "paddle": paddle_model(), "linen": linen_model()}
+    report = parity.compare(models, IMAGES, check, names=NAMES, steps=2)
+    assert report.passed, str(report)
+    assert [r.pair for r in report] == ["torch-paddle", "torch-linen", "paddle-linen"]
+    if check == "layers":
+        assert [name for name, _, _ in report.results[1].curve] == ["conv", "norm", "head", "output"]
+    if check == "gradients":
+        named = ["loss", "output", "head.kernel", "norm.bias", "norm.scale", "conv.bias", "conv.kernel", "images"]
+        assert [name for name, _, _ in report.results[1].curve] == named
+
+
+def test_the_cause_in_a_users_model_is_named() -> None:
+    models = {"torch": torch_model(), "linen": linen_model(approximate=True)}
+    first = parity.compare(models, IMAGES, "layers", names=NAMES).first_divergence
+    assert first == "head"
+    assert first is not None
+    assert first.previous is not None
+    assert first.previous[0] == "norm"
+
+
+def test_an_epsilon_in_a_users_model_is_guessed() -> None:
+    first = parity.compare({"mine": torch_model(eps=1e-5), "theirs": torch_model()}, IMAGES, "layers").first_divergence
+    assert first == "norm"
+    assert first is not None
+    assert "epsilon 1e-6 and a biased variance in theirs, for epsilon 1e-5" in first.guess
+
+
+def test_a_bound_linen_module_is_a_model() -> None:
+    module, variables = linen_model()
+    assert parity.compare({"a": module.bind(variables), "b": torch_model()}, IMAGES).passed
+
+
+def test_taps_of_one_side_alone_fail_loudly() -> None:
+    report = parity.compare({"torch": torch_model(), "linen": linen_model()}, IMAGES, "layers")
+    assert not report.passed
+    assert "only torch has 'conv'" in report.results[0].cause
+
+
+def test_lower_precision_is_judged_by_its_noise() -> None:
+    models = {"torch": torch_model().float(), "paddle": paddle_model()}
+    models["paddle"].to(dtype="float32")
+    report = parity.compare(models, IMAGES, "layers")
+    assert report.passed, str(report)
+    (result,) = report
+    assert result.dtype == "float32"
+    assert max(result.noise["torch"]) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ({"torch": 1, "b": 2}, "int is no model"),
+        ({}, "needs two models"),
+    ],
+)
+def test_what_is_no_model_is_refused(models: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parity.compare(models, IMAGES)
+
+
+def test_unknown_names_and_checks_are_refused() -> None:
+    pair = {"a": torch_model(), "b": torch_model()}
+    with pytest.raises(UsageError, match="no module 'stem'"):
+        parity.compare(pair, IMAGES, "layers", names={"a": {"stem": "conv"}})
+    with pytest.raises(UsageError, match="no check 'layer'"):
+        parity.compare(pair, IMAGES, "layer")
+    with pytest.raises(UsageError, match="different dtypes"):
+        parity.compare({"a": torch_model(), "b": torch_model().float()}, IMAGES)

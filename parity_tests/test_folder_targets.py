@@ -1,0 +1,136 @@
+"""Folders as targets: they appear whole, replace only checkpoints, and leave nothing behind."""
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import convert
+from convert import folders
+from convert.errors import ConvertError
+
+from .test_command_line import GOOGLE, ROOT, listing, run  # noqa: F401  (run is a fixture)
+from .test_distributed import needs_module, suffix, translate  # noqa: F401  (suffix is a fixture)
+
+
+def test_an_existing_target_is_kept_unless_forced(run, suffix, tmp_path, monkeypatch):  # noqa: F811
+    out = tmp_path / f"m{suffix}"
+    translate(GOOGLE, out, "torch")
+    (out / "old").touch()
+    code, _, err = run("google2torch", GOOGLE, "-o", out)
+    assert code == 1
+    assert "--force replaces it" in err
+    assert (out / "old").exists()
+    for flag in (folders.EXCHANGE, 1 << 20):  # a file system that knows no exchange answers as to an unknown flag
+        monkeypatch.setattr(folders, "EXCHANGE", flag)
+        assert run("google2torch", GOOGLE, "-o", f"{out}/", "--force")[0] == 0
+        assert not (out / "old").exists()
+        assert listing(tmp_path) == [out.name]
+        (out / "old").touch()
+    assert run("verify", out)[0] == 0
+
+
+def test_force_replaces_checkpoints_only(run, suffix, tmp_path):  # noqa: F811
+    out = tmp_path / f"m{suffix}"
+    out.mkdir()
+    (out / "thesis.tex").write_text("precious")
+    code, _, err = run("google2torch", GOOGLE, "-o", out, "--force")
+    assert code == 1
+    assert "is no checkpoint folder" in err
+    assert listing(out) == ["thesis.tex"]
+
+
+def test_a_target_is_not_its_source(run, suffix, tmp_path):  # noqa: F811
+    there = translate(GOOGLE, tmp_path / f"m{suffix}", "flax")
+    inner = shutil.copy(GOOGLE, there / "inner.npz")
+    before = listing(there)
+    (tmp_path / f"link{suffix}").symlink_to(there)
+    link, deeper = tmp_path / f"link{suffix}", there / f"x{suffix}"
+    for source, out in [(there, there), (there, link), (inner, there), (there, deeper)]:
+        code, _, err = run("flax2torch" if source == there else "google2torch", source, "-o", out, "--force")
+        assert code == 2
+        assert "source" in err
+        assert listing(there) == before
+
+
+def failing(monkeypatch, error):
+    """The next record that is hashed fails; nothing is finished then."""
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("convert.hashing.Digest.line", fail)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
+def test_nothing_is_left_of_a_failure(suffix, tmp_path, monkeypatch, error):  # noqa: F811
+    old = translate(GOOGLE, tmp_path / f"old{suffix}", "torch")
+    before = {path.name: path.read_bytes() for path in old.iterdir() if path.is_file()}
+    failing(monkeypatch, error)
+    for out, force in [(old, True), (tmp_path / f"new{suffix}", False)]:
+        with pytest.raises((ConvertError, KeyboardInterrupt)):
+            translate(GOOGLE, out, "torch", force=force)
+        assert listing(tmp_path) == [old.name]
+    assert {path.name: path.read_bytes() for path in old.iterdir() if path.is_file()} == before
+
+
+def test_one_of_two_conversions_wins(run, suffix, tmp_path):  # noqa: F811
+    out, part = tmp_path / f"m{suffix}", tmp_path / f".m{suffix}.part"
+    part.mkdir()
+    (part / "half").touch()
+    lock = os.open(part, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH)  # the weakest lock keeps an exclusive one out
+    code, _, err = run("google2torch", GOOGLE, "-o", out)
+    assert code == 1
+    assert "another conversion is writing it" in err
+    assert listing(part) == ["half"]
+    os.close(lock)  # its owner was killed: what it left is taken over
+    assert run("google2torch", GOOGLE, "-o", out)[0] == 0
+    assert listing(tmp_path) == [out.name]
+    assert "half" not in listing(out)
+
+
+KILLED = """
+    import os, signal, sys, convert, convert.folders as folders
+    where, source, out = sys.argv[1:]
+    original = getattr(folders, where)
+    def kill(*arguments):
+        if where == "_remove":
+            original(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(folders, where, kill)
+    with convert.plan(source, dst="torch") as plan:
+        plan.write(out, force=True)
+"""
+
+
+@pytest.mark.parametrize("where", ["publish", "_swap", "_remove"])
+def test_killed_while_publishing(where, tmp_path):
+    needs_module("tensorstore", "orbax")
+    out = translate(GOOGLE, tmp_path / "m.orbax", "flax")
+    words = [sys.executable, "-c", textwrap.dedent(KILLED), where, str(GOOGLE), str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with convert.plan(out) as plan:  # the old one or the new one, whole
+        assert plan.src == ("torch" if where == "_remove" else "flax")
+    translate(GOOGLE, out, "torch", force=True)
+    assert listing(tmp_path) == [out.name]
+
+
+def test_folders_of_checkpoints_convert_in_one_call(run, suffix, tmp_path):  # noqa: F811
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    translate(GOOGLE, tmp_path / "in" / f"a{suffix}", "torch")
+    translate(GOOGLE, tmp_path / "in" / "b.safetensors", "torch")
+    (tmp_path / "in" / "notes").mkdir()
+    code, printed, _ = run("torch2flax", tmp_path / "in", "-o", tmp_path / "out")
+    assert code == 0
+    assert "2 of 2 converted" in printed
+    assert {"a.msgpack", "b.msgpack"} <= set(listing(tmp_path / "out"))
