@@ -16,7 +16,7 @@ EXAMPLES = """examples:
   python -m convert torch2flax B_16.safetensors --prove  -> B_16.msgpack, both run in float64 and compared
   python -m convert timm2paddle weights.pth -o out.pdparams --dry-run
 
-The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth .pdparams.
+The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth .pdparams, or the folders .orbax and .dcp.
 Exit status: 0 done, 1 differs or refused, 2 wrong usage."""
 
 

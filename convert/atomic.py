@@ -12,6 +12,9 @@ from .errors import ConvertError, UsageError
 from .formats.base import write_all
 
 
+Claim = tuple[IO[bytes], str]  # a temporary file, open and locked, and its path
+
+
 def check(source: str, out: str, force: bool) -> None:
     """Raises: ConvertError before anything is read where the target cannot be."""
     folder = os.path.dirname(os.path.abspath(out))
@@ -36,7 +39,7 @@ def check_room(out: str, size: int) -> None:
 
 
 @contextlib.contextmanager
-def claimed(out: str) -> Iterator[tuple[IO[bytes], str]]:
+def claimed(out: str) -> Iterator[Claim]:
     """A temporary file beside the target that only this process writes; gone at the end, however it ends.
 
     A file that a killed run left behind is taken over: what is locked is alive, what is not is stale.
@@ -50,6 +53,7 @@ def claimed(out: str) -> Iterator[tuple[IO[bytes], str]]:
     if file is None:
         raise ConvertError(f"{out}: another conversion is writing it: wait for that one")
     try:
+        file.truncate(0)
         yield file, temporary
     except OSError as error:
         raise ConvertError(f"{out}: cannot be written: {error.strerror}; nothing was left behind") from None
@@ -60,7 +64,7 @@ def claimed(out: str) -> Iterator[tuple[IO[bytes], str]]:
 
 
 def _lock(path: str) -> IO[bytes] | None:
-    """The file at `path`, empty and locked; None if another process holds it."""
+    """The file at `path`, locked; None if another process holds it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         file = os.fdopen(descriptor, "r+b", buffering=0)
@@ -71,7 +75,6 @@ def _lock(path: str) -> IO[bytes] | None:
             return None
         if _is(path, file):
             if os.fstat(descriptor).st_nlink == 1:
-                file.truncate(0)
                 return file
             os.unlink(path)  # killed while it gave the file its name: these bytes are a finished target's
         file.close()  # else its owner gave it its name between our opening and our locking
@@ -109,16 +112,22 @@ def sync_folder(path: str) -> None:
 
 
 @contextlib.contextmanager
-def accompanied(path: str, content: bytes) -> Iterator[None]:
-    """Write the file at `path` around a block that publishes what it describes.
+def accompanied(path: str, claim: Claim, content: bytes) -> Iterator[None]:
+    """Write the claimed file around a block that publishes what it describes.
 
     At no moment does it lie beside anything else: an old one goes before the block, this one gets its name after it.
     """
-    with claimed(path) as (file, temporary):
-        write_all(file, content)
-        os.fsync(file.fileno())
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        yield
-        os.replace(temporary, path)
-        sync_folder(path)
+    file, temporary = claim
+    write_all(file, content)
+    os.fsync(file.fileno())
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    yield
+    os.replace(temporary, path)
+    sync_folder(path)
+
+
+def remove(path: str) -> None:
+    """Away with a file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from . import atomic, folders, hashing, manifest
+from .atomic import Claim
 from .background import Line, Task
 from .errors import ConvertError, UsageError
 from .formats import writer_for
@@ -22,7 +24,6 @@ from .progress import Progress
 from .verification import differences
 
 Prove = Callable[[str], Any]
-Claim = tuple[IO[bytes], str]  # a temporary file, open, and its path
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def _write_whole(job: Job) -> dict[str, Any]:
             atomic.publish(claim[1], job.out, job.force)
             return about
         beside = json.dumps({**about, **hashing.identity(claim[1])}, indent=1) + "\n"
-        with atomic.accompanied(job.out + ".json", beside.encode()):
+        name = job.out + ".json"
+        with atomic.claimed(name) as its, atomic.accompanied(name, its, beside.encode()):
             atomic.publish(claim[1], job.out, job.force)
     return about
 
@@ -145,24 +147,35 @@ def _write_shards(job: Job) -> dict[str, Any]:
     about = manifest.describe(job.plan)
     about["tensors"] = {}
     with contextlib.ExitStack() as stack:
+        index = stack.enter_context(atomic.claimed(job.index))
         claims = [stack.enter_context(atomic.claimed(name)) for name in job.names]
         for steps, claim in zip(job.shards, claims, strict=True):
             about["tensors"] |= _write_file(job, steps, claim, None)
         about["source"]["sha256"] = job.source.sha256()
         if job.prove is not None:
             _prove_shards(job, job.prove, about, [temporary for _, temporary in claims])
-        with atomic.accompanied(job.index, _index(job, about, job.names)):
+        with atomic.accompanied(job.index, index, _index(job, about, job.names)):
             for name, (_, temporary) in zip(job.names, claims, strict=True):
                 atomic.publish(temporary, name, job.force)
+    for name in _outdated(job):
+        os.unlink(name)
     return about
+
+
+def _outdated(job: Job) -> list[str]:
+    """Shards of what `--force` replaced, where there were more or fewer of them."""
+    folder, stem = os.path.split(os.path.abspath(job.out).removesuffix(".safetensors"))
+    shard, new = re.compile(re.escape(stem) + r"-\d{5}-of-\d{5}\.safetensors"), set(map(os.path.basename, job.names))
+    old = [name for name in os.listdir(folder) if job.force and shard.fullmatch(name) and name not in new]
+    return [os.path.join(folder, name) for name in old]
 
 
 def _prove_shards(job: Job, prove: Prove, about: dict[str, Any], temporaries: list[str]) -> None:
     """Prove shards that have no names yet, through an index that is gone again."""
     unnamed = job.out + ".unproven.index.json"
     with contextlib.ExitStack() as stack:
-        stack.callback(lambda: os.path.exists(unnamed) and os.unlink(unnamed))
-        with atomic.accompanied(unnamed, _index(job, about, temporaries)):
+        stack.callback(atomic.remove, unnamed)
+        with atomic.claimed(unnamed) as claim, atomic.accompanied(unnamed, claim, _index(job, about, temporaries)):
             pass
         prove(unnamed)
 

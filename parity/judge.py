@@ -110,8 +110,16 @@ def _limits(check: str, a: Recording, noise: Mapping[str, Mapping[str, float]]) 
     if a.truth is None:
         return dict.fromkeys(a.arrays, limits.FLOAT64[check.replace("single-step", "layers")])
     least = {name: min(errors[name] for errors in noise.values()) for name in a.arrays}
-    typical = float(np.median(list(least.values())))
-    return {name: limits.below(own, typical, a.dtype, check) for name, own in least.items()}
+    groups: dict[str, list[float]] = {}
+    for name, error in least.items():
+        groups.setdefault(_group(check, name), []).append(error)
+    typical = {group: limits.typical(errors, a.dtype, check) for group, errors in groups.items()}
+    return {name: limits.below(own, typical[_group(check, name)], a.dtype, check) for name, own in least.items()}
+
+
+def _group(check: str, name: str) -> str:
+    """What shares one level of noise: an optimizer's run, or a whole check."""
+    return name.partition(":")[0] if check == "train" else ""
 
 
 def _scales(check: str, a: Recording) -> Mapping[str, float]:

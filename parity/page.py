@@ -24,8 +24,8 @@ body { margin: 0 auto; padding: 1.5rem clamp(.8rem, 3vw, 2.5rem); max-width: 90r
 h1 { margin: 0; font-size: 1.5rem; } h2 { margin: 2rem 0 .6rem; font-size: 1.1rem; }
 .verdict { font-weight: 600; } .ok { color: var(--good); } .off { color: var(--bad); } .skipped { color: var(--none); }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; width: 100%; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
+table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; width: 100%; }
+th, td { padding: .3rem .45rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
 thead th { background: var(--card); font-weight: 600; } tbody th { font-weight: 500; position: sticky; left: 0;
   background: var(--paper); } tbody tr:last-child > * { border-bottom: 0; }
 td.cell { text-align: center; } td.good { background: var(--good-bg); } td.fair { background: var(--fair-bg); }
@@ -48,7 +48,11 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; } .soft { co
 """
 
 # Cells by how many decades the error stays below its tolerance.
-GRADES = ((3.0, "good", "3 decades or more below"), (1.0, "fair", "1 to 3 below"), (0.0, "tight", "within, by less"))
+GRADES = (
+    (3.0, "good", "3 decades or more below tolerance"),
+    (1.0, "fair", "1 to 3 decades below"),
+    (0.0, "tight", "within tolerance, by less"),
+)
 
 
 def page(report: Report) -> str:
@@ -96,7 +100,7 @@ def _matrix(results: list[Result]) -> str:
         for (architecture, variant, dtype, device), cells in rows.items()
     )  # fmt: skip
     head = f"<thead><tr><th rowspan=2>model</th><th rowspan=2>in</th>{spans}</tr><tr>{pairs}</tr></thead>"
-    key = "".join(f'<span class="{name}-key">{text} tolerance</span>' for _, name, text in GRADES)
+    key = "".join(f'<span class="{name}-key">{text}</span>' for _, name, text in GRADES)
     key += '<span class="bad-key">beyond tolerance</span><span class="none-key">not run</span>'
     return f"<h2>Matrix</h2><div class=wide><table>{head}<tbody>{body}</tbody></table></div><div class=key>{key}</div>"
 

@@ -8,8 +8,8 @@ from html import escape
 
 from .report import Result
 
-WIDTH, HEIGHT = 960, 300
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 14, 70
+WIDTH, HEIGHT = 960, 330
+LEFT, RIGHT, TOP, BOTTOM = 90, 16, 14, 100
 FLOOR = 1e-18  # an error of zero is drawn here
 
 
@@ -74,10 +74,14 @@ def _ticks(scale: Scale, names: Sequence[str]) -> str:
     y = HEIGHT - BOTTOM + 12
     return "".join(
         f'<text x="{scale.x(k):.1f}" y="{y}" font-size="9" fill="var(--soft)" text-anchor="end" '
-        f'transform="rotate(-38 {scale.x(k):.1f} {y})">{escape(name[-22:])}</text>'
+        f'transform="rotate(-38 {scale.x(k):.1f} {y})">{escape(_short(name))}</text>'
         for k, name in enumerate(names)
         if k % every == 0
     )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 30 else "..." + name[-27:]
 
 
 def _line(scale: Scale, values: Iterable[float], style: str) -> str:

@@ -51,7 +51,11 @@ def script(code, *arguments, processes=1, **environment):
         subprocess.Popen(words, cwd=ROOT, env={**environment, "RANK": str(rank)}, stdout=-1, stderr=-1, text=True)
         for rank in range(processes)
     ]
-    printed = [process.communicate(timeout=100) for process in started]
+    try:
+        printed = [process.communicate(timeout=100) for process in started]
+    finally:
+        for process in started:
+            process.kill()  # one that waits for another that failed
     for process, (_, err) in zip(started, printed, strict=True):
         assert process.returncode == 0, err
     return printed[0][0]
@@ -283,9 +287,9 @@ def assert_same_model(folder, dialect):
 
 
 SHARDED = """
-    import sys, torch, torch.distributed as dist, torch.distributed.checkpoint as dcp
+    import os, sys, torch, torch.distributed as dist, torch.distributed.checkpoint as dcp
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
-    folder, store, rank = sys.argv[1], sys.argv[2], int(__import__("os").environ["RANK"])
+    folder, store, rank = sys.argv[1], sys.argv[2], int(os.environ["RANK"])
     dist.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
     mesh, grid = init_device_mesh("cpu", (2,)), init_device_mesh("cpu", (1, 2))
     full = torch.arange(35.0).reshape(5, 7)
@@ -293,7 +297,8 @@ SHARDED = """
               "both": (full, grid, [Shard(1), Shard(0)]), "copied": (full, mesh, [Replicate()]),
               "one": (full[:1], mesh, [Shard(0)])}
     dcp.save({name: distribute_tensor(*how) for name, how in placed.items()}, checkpoint_id=folder)
-    dist.destroy_process_group()
+    dist.barrier()
+    os._exit(0)  # threads of gloo's abort an ordinary exit now and then
 """
 
 
@@ -380,7 +385,8 @@ FSDP = """
         logits = model(torch.from_numpy(np.load(images)))
     if rank == 0:
         np.save(out, logits.numpy())
-    dist.destroy_process_group()
+    dist.barrier()
+    os._exit(0)  # threads of gloo's abort an ordinary exit now and then
 """
 
 

@@ -22,8 +22,8 @@ ROUTES = [
 SQUARE = {
     "mlp_mixer": dict(patch=2, depth=2, width=4, token_hidden=4, channel_hidden=4, image=4, channels=4, classes=4),
     "convmixer": dict(patch=4, kernel=4, depth=2, width=4, act="gelu", channels=4, classes=4),
-    "dynamixer": dict(depths=(2,), widths=(4,), hidden=(4,), segments=(2,), reduced=(2,), transitions=(), grid=2, patch=2,
-                      channels=4, classes=4),
+    "dynamixer": dict(depths=(2,), widths=(4,), hidden=(4,), segments=(2,), reduced=(2,), transitions=(), grid=2,
+                      patch=2, channels=4, classes=4),
 }  # fmt: skip
 
 

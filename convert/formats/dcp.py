@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
@@ -198,9 +197,7 @@ class Store:
         dtype = getattr(self.torch, tensor.dtype)
         flat = self.torch.frombuffer(payload, dtype=dtype) if payload else self.torch.empty(0, dtype=dtype)
         self.planner.tensor = flat.reshape(tensor.shape)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # torch's own use of it
-            self.results.append(self.writer.write_data(self.plans[number], self.planner).wait())
+        self.results.append(self.writer.write_data(self.plans[number], self.planner).wait())
         self.planner.tensor = None
 
     def finish(self) -> None:

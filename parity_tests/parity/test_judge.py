@@ -115,7 +115,7 @@ def test_below_float64_the_least_noise_of_any_framework_is_the_measure() -> None
     results = {r.pair: r for r in judge(subject, [good, fair, bad])}
     assert results["one-two"].passed
     assert results["one-three"].passed is False
-    assert results["one-two"].tolerance == pytest.approx(tolerance.NOISE_FACTOR * 3e-7, rel=1e-3)
+    assert results["one-two"].tolerance == pytest.approx(tolerance.NOISE_FACTOR["float32"] * 3e-7, rel=1e-3)
     assert results["one-two"].noise["two"] == pytest.approx((1e-6,), rel=1e-3)
 
 

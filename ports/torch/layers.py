@@ -11,7 +11,7 @@ def gelu(kind: str) -> nn.GELU:
 
 
 class Conv2d(nn.Conv2d):
-    """Convolution with padding "VALID", or "SAME" as XLA means it: also with a stride, the odd pixel on the high side."""
+    """Convolution with padding "VALID", or "SAME" as XLA means it: with any stride, the odd pixel on the high side."""
 
     def __init__(self, i: int, o: int, kernel: tuple[int, int], stride: tuple[int, int], padding: str, groups: int = 1):
         super().__init__(i, o, kernel, stride, groups=groups)
