@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"convert: {error}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
-        print("convert: interrupted; nothing was left behind", file=sys.stderr)
+        print("convert: interrupted; no partial file was left behind", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away

@@ -11,7 +11,6 @@ from typing import IO
 from .errors import ConvertError, UsageError
 from .formats.base import write_all
 
-
 Claim = tuple[IO[bytes], str]  # a temporary file, open and locked, and its path
 
 

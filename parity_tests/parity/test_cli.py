@@ -46,7 +46,17 @@ def test_rows_have_the_keys_that_tools_rely_on() -> None:
         assert row["passed"] is True
         assert 0 <= row["error"] <= row["tolerance"] <= 1e-9
         assert row["first_divergence"] is None
-    assert "\r" not in done.stderr  # no progress on a pipe
+    assert "tiny headless" not in done.stderr  # no progress on a pipe
+
+
+def test_progress_is_shown_on_a_terminal() -> None:
+    need("torch", "paddle")
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-W", "ignore", "-m", "parity", TWIN, *PAIR, "--check", "forward"]
+    subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, timeout=300, check=True)
+    os.close(theirs)
+    assert b"1/2 mlp_mixer:tiny headless float64 torch" in os.read(ours, 4096)
+    os.close(ours)
 
 
 def test_what_a_framework_cannot_do_is_said_and_skipped() -> None:

@@ -1,0 +1,272 @@
+"""Faults while writing: whatever happens, the old output or the new one is there, whole, and running again succeeds."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert.__main__ import main
+from convert.formats import open_checkpoint
+from convert.manifest import read
+from convert.verification import check
+
+from .injection import Before, content, forked
+from .test_command_line import GOOGLE, ROOT, listing, run  # noqa: F401  (run is a fixture)
+
+MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None  # a disk would spend minutes in fsync
+
+# suffix, route, further arguments, what carries the final name
+TARGETS = {
+    "inside": ("m.safetensors", "google2torch", [], "m.safetensors"),
+    "beside": ("m.msgpack", "google2flax", [], "m.msgpack"),
+    "zip": ("m.pt", "google2torch", [], "m.pt"),
+    "shards": ("m.safetensors", "google2torch", ["--shard-size", "5kB"], "m.safetensors.index.json"),
+}
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    """Words of a conversion of a Mixer with a single block: (folder, target, further words)."""
+    source = tmp_path_factory.mktemp("source") / "s.npz"
+    np.savez(
+        source, **{name: array for name, array in np.load(GOOGLE).items() if not re.match("MixerBlock_[12]", name)}
+    )
+
+    def words(folder, target, *more):
+        name, route, own, _ = TARGETS[target]
+        return [route, str(source), "-o", str(folder / name), *own, *more]
+
+    return words
+
+
+@pytest.mark.parametrize("before", ["over an old one", "alone"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_killed_at_every_change_on_disk(target, before, arguments):
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+        folder = Path(name)
+        old = [] if before == "alone" else arguments(folder, target, "--dtype", "float64")
+        new = arguments(folder, target, *(["--force"] if old else []))
+        words = [folder, folder / TARGETS[target][3], json.dumps(old), json.dumps(new)]
+        command = [sys.executable, "-m", "parity_tests.injection", *map(str, words)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout.splitlines()[-1])
+    assert found["problems"] == []
+    assert (found["last"], found["changed"]) == (0, True)
+    assert found["points"] > 20  # one for each tensor at least
+
+
+def fail(error):
+    def action():
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
+def test_disk_full_and_control_c_at_every_write(run, target, error, tmp_path, arguments):  # noqa: F811
+    assert run(*arguments(tmp_path, target, "--dtype", "float64"))[0] == 0
+    old = content(tmp_path)
+    code = 0
+    for number in range(10_000):
+        with Before(number, fail(error)) as before:
+            code, out, err = run(*arguments(tmp_path, target, "--force"))
+        if before.count <= number or content(tmp_path) != old:
+            break
+        assert (code, out) == (130 if isinstance(error, KeyboardInterrupt) else 1, "")
+        assert "No space left on device" in err or "interrupted" in err
+        assert err.count("convert: ") == 1
+        assert listing(tmp_path) == sorted(old)  # no temporary either
+    assert number > 20  # all before the first file gets its name
+    assert run(*arguments(tmp_path, target, "--force"))[0] == 0
+    assert listing(tmp_path) == sorted(content(tmp_path))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("limit", [0, 1000, 8000])
+def test_a_limit_on_the_size_of_files(target, limit, tmp_path, arguments):
+    """`ulimit -f`: writes are cut short, then refused."""
+    code = f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
+    code += "from convert.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    words = arguments(tmp_path, target) if target != "shards" else arguments(tmp_path, "inside")
+    done = subprocess.run([sys.executable, "-B", "-c", code, *words], cwd=ROOT, capture_output=True, text=True,
+                          timeout=60, check=False)  # fmt: skip
+    assert done.returncode == 1
+    assert "m." in done.stderr and "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert listing(tmp_path) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 24 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(folder)]
+    if os.geteuid() or not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_small_disk(run, small_disk, monkeypatch, arguments):  # noqa: F811
+    code, _, err = run(*arguments(small_disk, "inside", "--dtype", "float64"))
+    assert code == 1
+    assert "m.safetensors: needs" in err  # told before anything is written
+    monkeypatch.setattr("convert.atomic.check_room", lambda *_: None)
+    code, _, err = run(*arguments(small_disk, "inside", "--dtype", "float64"))
+    assert code == 1
+    assert "No space left on device" in err
+    assert listing(small_disk) == []
+    assert run(*arguments(small_disk, "inside"))[0] == 0
+    assert listing(small_disk) == ["m.safetensors"]
+
+
+def test_a_folder_that_may_not_be_written(tmp_path):
+    """Told before anything is read; root may write anywhere, so somebody else tries."""
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    folder.chmod(0o555)
+    copy = shutil.copy(GOOGLE, tmp_path / "s.npz")
+    assert main(["google2torch", copy, "-o", str(tmp_path / "warm.safetensors")]) == 0  # imports what is needed below
+
+    def attempt():
+        os.dup2(said.fileno(), 2)
+        sys.stderr = said
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        code = main(["google2torch", copy, "-o", str(folder / "x.safetensors")])
+        said.flush()
+        return code
+
+    tmp_path.chmod(0o755), tmp_path.parent.chmod(0o755), tmp_path.parent.parent.chmod(0o755)
+    with tempfile.TemporaryFile("w+") as said:
+        code = forked(attempt)
+        said.seek(0)
+        assert "is not writable" in said.read()
+    assert code == 1
+    assert listing(folder) == []
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "in" / "s.npz"
+    path.parent.mkdir()
+    shutil.copy(GOOGLE, path)
+    return path
+
+
+@pytest.mark.parametrize("moment", [0, 10, 40])
+def test_a_source_truncated_meanwhile(run, source, tmp_path, moment):  # noqa: F811
+    out = tmp_path / "x.safetensors"
+    assert run("google2torch", GOOGLE, "-o", out, "--dtype", "float64")[0] == 0
+    old = out.read_bytes()
+    with Before(moment, lambda: os.truncate(source, 5000)):
+        code, _, err = run("google2torch", source, "-o", out, "--force")
+    assert code == 1
+    assert "s.npz" in err
+    assert "truncated" in err or "changed while it was read" in err
+    assert out.read_bytes() == old
+    assert listing(tmp_path) == ["in", "x.safetensors"]
+
+
+def test_a_source_replaced_in_place_meanwhile(run, source, tmp_path):  # noqa: F811
+    def rewrite():
+        data = source.read_bytes()
+        with source.open("r+b") as file:
+            file.write(data)
+        os.utime(source, ns=(1, 1))
+
+    with Before(10, rewrite):
+        code, _, err = run("google2torch", source, "-o", tmp_path / "x.safetensors")
+    assert code == 1
+    assert "s.npz: changed while it was read" in err
+    assert listing(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_one_of_two_conversions_wins_whole_and_the_other_says_so(run, target, tmp_path, arguments):  # noqa: F811
+    answers = []
+
+    def other():
+        answers.append(forked(lambda: main(arguments(tmp_path, target, "--dtype", "float64"))))
+        answers.extend(run(*arguments(tmp_path, target, "--force")))
+
+    with Before(15, other):
+        code, _, _ = run(*arguments(tmp_path, target))
+    assert code == 0
+    assert answers[:2] == [1, 1]
+    assert "another conversion is writing it" in answers[3]
+    assert check(str(tmp_path / TARGETS[target][3])) == []
+    assert not [name for name in listing(tmp_path) if name.startswith(".")]
+
+
+def test_many_conversions_at_once(tmp_path, arguments):
+    """Whichever wins, what carries the name is whole; the losers exit with 1."""
+    dtypes = ("float64", "float32", "float16", "bfloat16")
+    words = [sys.executable, "-m", "convert", *arguments(tmp_path, "beside", "--force", "--dtype")]
+    started = [subprocess.Popen([*words, dtype], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+               for dtype in dtypes]  # fmt: skip
+    ends = [(process.communicate(timeout=60)[1], process.returncode) for process in started]
+    assert any(code == 0 for _, code in ends)
+    assert all(code == 0 or "another conversion" in err for err, code in ends), ends
+    assert listing(tmp_path) == ["m.msgpack", "m.msgpack.json"]
+    assert check(str(tmp_path / "m.msgpack")) == []
+
+
+def test_a_kill_between_two_names_of_one_file_harms_no_later_run(run, tmp_path, arguments):  # noqa: F811
+    """Killed after link(2): the temporary is the target under a second name, and must not be truncated."""
+    out = tmp_path / "m.safetensors"
+    assert run(*arguments(tmp_path, "inside"))[0] == 0
+    os.link(out, tmp_path / ".m.safetensors.part")
+    old = out.read_bytes()
+    with Before(3, fail(OSError(errno.EIO, "Input/output error"))):
+        code, _, err = run(*arguments(tmp_path, "inside", "--force"))
+    assert code == 1
+    assert "Input/output error" in err
+    assert out.read_bytes() == old
+    assert listing(tmp_path) == ["m.safetensors"]
+
+
+def test_damage_between_writing_and_reading_back(run, tmp_path, arguments):  # noqa: F811
+    """A file that does not read back as it was meant does not get the name."""
+    part = tmp_path / ".m.msgpack.part"
+
+    def damage():
+        with part.open("r+b") as file:
+            file.seek(300)
+            byte = file.read(1)
+            file.seek(300)
+            file.write(bytes([byte[0] ^ 1]))
+
+    with Before(25, damage):  # long after what lies at byte 300
+        code, _, err = run(*arguments(tmp_path, "beside"))
+    assert code == 1
+    assert "reads back otherwise than it was written" in err
+    assert listing(tmp_path) == []
+
+
+def test_a_record_is_taken_for_its_own_file_only(run, tmp_path, arguments):  # noqa: F811
+    """Another file of the same size beside the same .json: its record is not believed."""
+    out = tmp_path / "m.msgpack"
+    assert run(*arguments(tmp_path, "beside"))[0] == 0
+    with open_checkpoint(out) as reader:
+        assert read(reader)["config"]["gelu"] == "tanh"
+    source = arguments(tmp_path, "beside")[1]
+    np.savez(tmp_path / "other.npz", **{name: np.flip(array) for name, array in np.load(source).items()})
+    assert run("google2flax", tmp_path / "other.npz", "-o", tmp_path / "other.msgpack")[0] == 0
+    assert (tmp_path / "other.msgpack").stat().st_size == out.stat().st_size
+    shutil.copy(tmp_path / "other.msgpack", out)
+    with open_checkpoint(out) as reader:
+        assert read(reader) == {}
+    code, _, err = run("verify", out)
+    assert code == 1
+    assert "has no record" in err
