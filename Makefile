@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEVICE ?= cpu
+FUZZ ?= 60
 
 .PHONY: demo parity lint bench fuzz clean
 
@@ -26,6 +27,10 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -W ignore -m benchmarks
+
+fuzz: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m parity_tests.fuzz $(FUZZ)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

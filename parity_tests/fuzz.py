@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -89,10 +90,16 @@ def main(words: list[str]) -> int:
     seconds, names = int(words[0]) if words else SECONDS, words[1:] or list(SUFFIXES)
     failed = []
     for name in names:
-        print(f"{name}: {seconds} s", flush=True)
-        if subprocess.run([sys.executable, "-m", "parity_tests.fuzz", "--one", name, str(seconds)]).returncode:
+        command = [sys.executable, "-m", "parity_tests.fuzz", "--one", name, str(seconds)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        stats = dict(re.findall(r"stat::(\w+):\s+(\d+)", done.stderr))
+        if done.returncode:
+            print(done.stdout, done.stderr, sep="\n")
             failed.append(name)
-    print(f"failed: {', '.join(failed)}" if failed else f"{', '.join(names)}: nothing found")
+        else:
+            tried, peak = int(stats["number_of_executed_units"]), stats["peak_rss_mb"]
+            print(f"{name}: nothing found in {tried:,} files, {seconds} s, {peak} MB", flush=True)
+    print(f"failed: {', '.join(failed)}" if failed else "no reader failed")
     return 1 if failed else 0
 
 

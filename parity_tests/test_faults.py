@@ -135,7 +135,7 @@ def test_a_folder_that_may_not_be_written(tmp_path):
     """Told before anything is read; root may write anywhere, so somebody else tries."""
     folder = Path(tempfile.mkdtemp(dir=tmp_path))
     folder.chmod(0o555)
-    copy = shutil.copy(GOOGLE, tmp_path / "s.npz")
+    copy = str(shutil.copy(GOOGLE, tmp_path / "s.npz"))
     assert main(["google2torch", copy, "-o", str(tmp_path / "warm.safetensors")]) == 0  # imports what is needed below
 
     def attempt():
