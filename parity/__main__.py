@@ -6,10 +6,10 @@ import argparse
 import sys
 
 EXAMPLES = """examples:
-  python -m parity mlp_mixer                                  its tiny twins, random weights, all frameworks
-  python -m parity convmixer:1024/20 --check layers           an official variant at full size
-  python -m parity mixer.safetensors --report parity.html     a checkpoint
-  python -m parity dynamixer --dtype float32 bfloat16 --frameworks flax torch
+  python -m parity ARCH                                    its tiny twins, random weights, all frameworks
+  python -m parity ARCH:VARIANT --check layers             an official variant at full size
+  python -m parity model.safetensors --report parity.html  a checkpoint
+  python -m parity ARCH --dtype float32 bfloat16 --frameworks flax torch
 
 exit codes: 0 all that could run agrees, 1 something differs or nothing could be compared, 2 wrong usage"""
 FRAMEWORKS = ("flax", "torch", "paddle")

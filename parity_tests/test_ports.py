@@ -46,7 +46,7 @@ def test_taps_agree(twin, pair):
     assert relative_error(left(x), right(x)) <= 1e-10
 
 
-@pytest.mark.parametrize("pair", [("flax", "torch"), ("torch", "paddle")], ids="-".join)
+@pytest.mark.parametrize("pair", list(itertools.combinations(FRAMEWORKS, 2)), ids="-".join)
 def test_full_size(pair):
     """One network at its real size, with real depths and widths."""
     made = []
