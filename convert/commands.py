@@ -13,7 +13,7 @@ from typing import Any
 from specs import config as configs
 
 from .configuration import read_config, setting
-from .errors import ConvertError, UsageError
+from .errors import ConvertError, UsageError, printable
 from .kinds import SUFFIX
 from .planning import Constant, Plan, plan
 from .recognise import all_dialects, dialects, known_dialect, normal
@@ -73,17 +73,27 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace) -> dict[st
             "parameters": made.parameters, "notes": made.notes(),
         }  # fmt: skip
         for note in made.notes():
-            print(f"note: {note}", file=sys.stderr)
+            print(printable(f"note: {note}"), file=sys.stderr)
         if arguments.dry_run:
             result["plan"] = list(_steps(made))
         else:
             proofs: list[dict[str, Any]] = []
             prove = (lambda written: proofs.append(_prove(made, written, arguments))) if arguments.prove else None
-            made.write(out, arguments.force, prove, _bytes(arguments.shard_size))
-            result["proof"] = proofs[0] if proofs else None
+            written = made.write(out, arguments.force, prove, _bytes(arguments.shard_size))
+            result |= {"proof": proofs[0] if proofs else None, "not_finite": _not_finite(written)}
         if not arguments.json:
             _tell(made, result, arguments.dry_run)
     return result
+
+
+def _not_finite(about: Mapping[str, Any]) -> dict[str, int]:
+    """{name: how many} of the target's tensors that hold NaNs or infinities, which is told and not changed."""
+    found = {name: line["not_finite"] for name, line in about["tensors"].items() if "not_finite" in line}
+    if found:
+        first = next(iter(found))
+        print(printable(f"note: {sum(found.values()):,} NaNs or infinities in {len(found)} tensors, the first "
+                        f"{first}: kept as they are"), file=sys.stderr)  # fmt: skip
+    return found
 
 
 def _prove(made: Plan, written: str, arguments: Namespace) -> dict[str, Any]:
@@ -215,7 +225,8 @@ def verify(arguments: Namespace) -> int:
     if arguments.json:
         print(json.dumps({"intact": not problems, "problems": problems}, indent=1))
     else:
-        print("\n".join([f"{arguments.file}: {'damaged' if problems else 'intact'}", *(f"  - {p}" for p in problems)]))
+        lines = [f"{arguments.file}: {'damaged' if problems else 'intact'}", *(f"  - {p}" for p in problems)]
+        print("\n".join(map(printable, lines)))
     return 1 if problems else 0
 
 

@@ -3,6 +3,11 @@
 from collections.abc import Iterable
 
 
+def printable(text: str) -> str:
+    """On one line, without codes that a terminal obeys: names come out of strangers' files."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class ConvertError(Exception):
     """Bad input. The message names file, place and remedy; `code` is the exit status (1 refused, 2 wrong usage)."""
 
@@ -10,7 +15,7 @@ class ConvertError(Exception):
 
     def __init__(self, message: str, problems: Iterable[str] = ()):
         self.problems = list(problems)
-        super().__init__("\n".join([message, *(f"  - {problem}" for problem in self.problems)]))
+        super().__init__("\n".join(map(printable, [message, *(f"  - {problem}" for problem in self.problems)])))
 
 
 class FormatError(ConvertError):

@@ -8,7 +8,7 @@ from typing import Any
 
 from specs import config as configs
 
-from .errors import ConvertError
+from .errors import ConvertError, FormatError, printable
 from .formats import open_checkpoint
 from .formats.base import Reader
 from .inference import sizes, trained
@@ -30,8 +30,8 @@ def inspect(arguments: Namespace) -> int:
     tensors = about.pop("tensors")
     config, opened = about.pop("config"), about.pop("open")
     for key, value in about.items():
-        print(f"{key + ':':14}{value if value is not None else 'unknown'}")
-    print(f"{'config:':14}{' '.join(f'{k}={v}' for k, v in config.items())}")
+        print(printable(f"{key + ':':14}{value if value is not None else 'unknown'}"))
+    print(printable(f"{'config:':14}{' '.join(f'{k}={v}' for k, v in config.items())}"))
     if opened:
         print(f"{'open:':14}{opened}")
     groups: dict[tuple[str, str], list[str]] = {}
@@ -39,7 +39,7 @@ def inspect(arguments: Namespace) -> int:
         groups.setdefault((normal(name), f"{tensor['dtype']} {tensor['shape']}"), []).append(name)
     print(f"{'tensors:':14}{len(tensors)}")
     for (_, what), names in groups.items():
-        print(f"  {names[0]}  {what}" + (f"  x{len(names)}" if len(names) > 1 else ""))
+        print(printable(f"  {names[0]}  {what}") + (f"  x{len(names)}" if len(names) > 1 else ""))
     return 0
 
 
@@ -50,6 +50,8 @@ def describe(path: str) -> dict[str, Any]:
             known: dict[str, Any] = {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
             known |= {"config": configs.as_dict(made.config), "parameters": made.parameters}
             return _whole(made.reader, known)
+    except FormatError:
+        raise  # opening it again would fail again, and may take a second each time
     except ConvertError as error:
         with open_checkpoint(path) as reader:
             return _whole(reader, _partly(reader, error))

@@ -1,0 +1,198 @@
+"""Dangerous files through the command line: one error that names the file, no traceback, nothing run, nothing left."""
+
+import json
+import os
+import shutil
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from convert.formats import open_checkpoint, writer_for
+from convert.formats.base import Tensor
+
+from .formats import corpus_pickles, corpus_plain
+from .formats.samples import python
+from .golden import Case
+from .test_command_line import GOOGLE, TIMM, listing, run  # noqa: F401  (run is a fixture)
+
+SECONDS = 2.0  # of processor time for one file and one command; measured at most 1.0
+MEGABYTES = 200  # measured 85
+
+# The directory of these says nothing wrong; `inspect` reads no payloads.
+ONLY_WHEN_READ = {
+    "npz-zip-crc", "npz-zip-payload-flip", "npz-deflate-bit-flip", "array-long-text-greek", "zip-payload-flipped",
+    "array-long-text-three-byte", "array-long-text-long", "array-long-text-cut", "paddle-cut-1",
+}  # fmt: skip
+
+
+def every_bad_file():
+    """(name, suffix, content) of all corpora."""
+    yield from corpus_plain.bad_files()
+    yield from ((bad.name, bad.suffix, bad.data) for bad in corpus_pickles.bad_files())
+
+
+def test_every_bad_file_gives_one_error_and_leaves_nothing(run, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    accepted, count = set(), 0
+    for name, suffix, data in every_bad_file():
+        path = tmp_path / f"bad{suffix}"
+        path.write_bytes(data)
+        for words in (["inspect", path], ["torch2flax", path, "-o", tmp_path / "out.msgpack"]):
+            start = time.process_time()
+            code, out, err = run(*words)
+            if time.process_time() - start > SECONDS:  # once more, in case the machine was at fault
+                start = time.process_time()
+                run(*words)
+                assert time.process_time() - start < SECONDS, name
+            count += 1
+            if code == 0 and words[0] == "inspect":
+                accepted.add(name)
+                continue
+            assert (code, out) == (1, ""), f"{name}: {words[0]}: {code} {out}"
+            assert err.startswith(f"convert: {path}: "), f"{name}: {err}"
+            assert err.count("\n") == 1 and err[:-1].isprintable(), f"{name}: {err}"
+        path.unlink()
+        assert listing(tmp_path) == [], name  # no canary either
+    assert count > 1200
+    assert accepted == ONLY_WHEN_READ
+
+
+INSPECT_ALL = """
+import contextlib, io, os, sys
+from convert.__main__ import main
+for name in os.listdir(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        main(["inspect", os.path.join(sys.argv[1], name)])
+"""
+
+
+def test_bad_files_take_little_memory(tmp_path):
+    for number, (_, suffix, data) in enumerate(every_bad_file()):
+        (tmp_path / f"{number}{suffix}").write_bytes(data)
+    assert int(python(INSPECT_ALL, tmp_path).split()[0]) < MEGABYTES
+
+
+def flipped(source, path):
+    """A copy with one bit of a payload flipped."""
+    data = bytearray(source.read_bytes())
+    with open_checkpoint(source) as reader:
+        largest = max(reader.tensors.values(), key=lambda tensor: tensor.nbytes)
+        at = bytes(data).index(bytes(reader.read(largest.name)))
+    data[at + 5] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(("source", "route"), [(GOOGLE, "google2torch"), (TIMM, "timm2torch")], ids=["npz", "pth"])
+def test_a_flipped_bit_is_found_while_converting(run, tmp_path, source, route):  # noqa: F811
+    path = flipped(source, tmp_path / f"bad{source.suffix}")
+    code, out, err = run(route, path, "-o", tmp_path / "x.safetensors")
+    assert (code, out) == (1, "")
+    assert path.name in err and "CRC" in err
+    assert listing(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/passwd", "..", "link.safetensors"])
+def test_an_index_cannot_lead_elsewhere(run, tmp_path, shard):  # noqa: F811
+    folder = tmp_path / "in"
+    folder.mkdir()
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
+    (folder / "link.safetensors").symlink_to(tmp_path / "x.safetensors")
+    index = folder / "m.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(load_file(tmp_path / "x.safetensors"), shard)}))
+    for words in (["inspect", index], ["torch2flax", index, "-o", folder / "out.msgpack"]):
+        code, out, err = run(*words)
+        assert (code, out) == (1, "")
+        assert f"{index}: " in err and err.count("\n") == 1
+    assert listing(folder) == ["link.safetensors", index.name]
+
+
+def test_nans_and_infinities_are_counted_told_and_kept(run, tmp_path):  # noqa: F811
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "a.safetensors")[0] == 0
+    arrays = load_file(tmp_path / "a.safetensors")
+    odd = np.array([0x7FC12345, 0xFF800001, 0x7F800000], np.uint32).view(np.float32)  # NaNs of two kinds, infinity
+    arrays["head.weight"][0, :3] = odd
+    save_file(arrays, tmp_path / "a.safetensors")
+    code, printed, err = run("torch2flax", tmp_path / "a.safetensors", "-o", tmp_path / "b.msgpack", "--json")
+    assert code == 0
+    assert json.loads(printed)["not_finite"] == {"params/head/kernel": 3}
+    assert "3 NaNs or infinities in 1 tensors, the first params/head/kernel" in err
+    assert json.loads((tmp_path / "b.msgpack.json").read_text())["tensors"]["params/head/kernel"]["not_finite"] == 3
+    assert run("flax2torch", tmp_path / "b.msgpack", "-o", tmp_path / "c.safetensors")[0] == 0
+    kept = load_file(tmp_path / "c.safetensors")["head.weight"][0, :3]
+    assert kept.view(np.uint32).tolist() == odd.view(np.uint32).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn", "float8_e5m2"])
+def test_narrow_dtypes_travel_as_bits(run, tmp_path, dtype):  # noqa: F811
+    """There and back through permuted layouts, every bit pattern, NaNs included."""
+    source = tmp_path / "a.safetensors"
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "wide.safetensors")[0] == 0
+    with open_checkpoint(tmp_path / "wide.safetensors") as reader:
+        tensors = [Tensor(t.name, t.shape, dtype) for t in reader.tensors.values()]
+    payloads = {t.name: np.random.default_rng(t.nbytes).bytes(t.nbytes) for t in tensors}
+    with open(source, "wb", buffering=0) as file:
+        writer = writer_for(source)(file, tensors, {})
+        for tensor in tensors:
+            writer.write(tensor, [payloads[tensor.name]])
+        writer.finish()
+    assert run("torch2flax", source, "-o", tmp_path / "b.msgpack")[0] == 0
+    assert run("flax2torch", tmp_path / "b.msgpack", "-o", tmp_path / "c.safetensors")[0] == 0
+    with open_checkpoint(tmp_path / "c.safetensors") as reader:
+        assert {name: bytes(reader.read(name)) for name in reader.tensors} == payloads
+        assert {tensor.dtype for tensor in reader.tensors.values()} == {dtype}
+
+
+def test_an_output_that_is_a_link(run, tmp_path):  # noqa: F811
+    """Without --force it is kept; with it the link is replaced, and what it led to is not touched."""
+    out, precious = tmp_path / "x.safetensors", tmp_path / "precious"
+    precious.write_text("precious")
+    out.symlink_to(precious)
+    code, _, err = run("google2torch", GOOGLE, "-o", out)
+    assert code == 1 and "--force" in err
+    assert out.is_symlink()
+    assert run("google2torch", GOOGLE, "-o", out, "--force")[0] == 0
+    assert not out.is_symlink()
+    assert precious.read_text() == "precious"
+    (tmp_path / "y.safetensors").symlink_to(tmp_path / "nowhere")
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "y.safetensors")[0] == 1  # nor is a dangling one followed
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_temporary_that_is_a_link_is_not_followed(run, tmp_path):  # noqa: F811
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / ".x.safetensors.part").symlink_to(precious)
+    code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")
+    assert code == 1
+    assert "x.safetensors: cannot be written" in err
+    assert precious.read_text() == "precious"
+
+
+def test_a_wrong_suffix_does_not_mislead(run, tmp_path):  # noqa: F811
+    shutil.copy(GOOGLE, tmp_path / "a.pt")
+    assert json.loads(run("inspect", tmp_path / "a.pt", "--json")[1])["format"] == "npz"
+    shutil.copy(Case("passl_mixer").folder / "weights.pdparams", tmp_path / "b.safetensors")
+    code, printed, _ = run("passl2torch", tmp_path / "b.safetensors", "-o", tmp_path / "c.safetensors")
+    assert code == 0 and "passl, pdparams" in printed
+
+
+def test_names_with_terminal_codes_are_shown_as_text(run, tmp_path):  # noqa: F811
+    evil = "\x1b[2J\x1b]0;owned\x07\u202e"
+    arrays = dict(np.load(GOOGLE))
+    np.savez(tmp_path / "a.npz", **arrays, **{evil: np.zeros(3, np.float32)})
+    for words in (["inspect", tmp_path / "a.npz"], ["google2torch", tmp_path / "a.npz", "-o", tmp_path / "x.pt"]):
+        _, out, err = run(*words)
+        assert "owned" in out + err
+        assert all(character.isprintable() or character == "\n" for character in out + err)
+    assert listing(tmp_path) == ["a.npz"]
+
+
+def test_a_named_pipe_does_not_hang(run, tmp_path):  # noqa: F811
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    for words in (["inspect", tmp_path / "pipe.safetensors"], ["torch2flax", tmp_path / "pipe.safetensors"]):
+        code, _, err = run(*words)
+        assert code == 1
+        assert "is a pipe" in err
