@@ -52,6 +52,7 @@ def forked(call: Callable[[], int]) -> int:
     """The exit code of a call in a process of its own; -9 where that was killed."""
     child = os.fork()
     if child == 0:
+        signal.alarm(60)  # a fork of a process with threads may hang: it ends rather than wait
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         os.dup2(2, 1)
         os._exit(call())
