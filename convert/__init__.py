@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .planning import Plan, plan
 
 __all__ = ["Plan", "plan"]
+__version__ = "0.1.0"  # asking the installation for it would take longer than reading a checkpoint's directory
 
 
 def __getattr__(name: str) -> Any:

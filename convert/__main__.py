@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import gc
+import os
 import sys
 
 USAGE = """python -m convert SRC2DST CKPT... [-o OUT] [options]
@@ -80,5 +82,12 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
+def program() -> int:
+    """`main` in a process of its own, which is set up to move bytes and not to calculate."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's others would spin, and nothing here multiplies
+    gc.set_threshold(100_000)  # directories are many small objects and no garbage
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

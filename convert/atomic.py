@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from typing import IO
 
 from .errors import ConvertError, UsageError
 from .formats.base import write_all
+
+KEEP_SIZE = 1  # of fallocate(2)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # it fails for want of room; else, for not being supported
 
 Claim = tuple[IO[bytes], str]  # a temporary file, open and locked, and its path
 
@@ -35,6 +39,21 @@ def check_room(out: str, size: int) -> None:
         raise ConvertError(
             f"{out}: needs {size / 1e6:,.1f} MB, and {folder} has {left / 1e6:,.1f} MB left: make room there"
         )
+
+
+def reserve(file: IO[bytes], size: int) -> None:
+    """Set disk space aside for a file, which keeps its size: a full disk is told at once, and writing gets faster.
+
+    Raises: OSError where there is no room; a file system that cannot set space aside is asked for none.
+    """
+    import ctypes
+
+    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)  # Linux; posix_fallocate may write it all
+    if fallocate is None or not size:
+        return
+    fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    if fallocate(file.fileno(), KEEP_SIZE, 0, size) and (code := ctypes.get_errno()) in FULL:
+        raise OSError(code, os.strerror(code))
 
 
 @contextlib.contextmanager

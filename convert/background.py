@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
-BEHIND = 2  # calls a Line may be behind: what they hold stays in memory
 
 
 class Task(Generic[T]):
@@ -43,41 +41,4 @@ class Task(Generic[T]):
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
-
-
-class Line:
-    """Calls made in order in a thread of their own, at most BEHIND of them waiting; a context manager."""
-
-    def __init__(self) -> None:
-        self._calls: queue.Queue[Callable[[], Any] | None] = queue.Queue(BEHIND)
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        for call in iter(self._calls.get, None):
-            try:
-                if self._error is None:
-                    call()
-            except BaseException as error:  # not handled here: raised again by `wait`
-                self._error = error
-            del call  # with what it holds, before the next one comes
-            self._calls.task_done()
-
-    def do(self, call: Callable[[], Any]) -> None:
-        """Call it later; waits while too many others do."""
-        self._calls.put(call)
-
-    def wait(self) -> None:
-        """Until every call was made. Raises: what the first failing one raised; those after it were not made."""
-        self._calls.join()
-        if self._error is not None:
-            raise self._error
-
-    def __enter__(self) -> Line:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._calls.put(None)
         self._thread.join()

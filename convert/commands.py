@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -63,9 +64,13 @@ def convert(arguments: Namespace) -> int:
 
 
 def _convert_one(file: str, src: str, dst: str, arguments: Namespace) -> dict[str, Any]:
+    from .hashing import Source
+
     settings = dict(map(setting, arguments.set))
     config_file = read_config(arguments.config, src) if arguments.config else {}
-    with plan(file, src, dst, settings, config_file, arguments.dtype, arguments.weights) as made:
+    with contextlib.ExitStack() as stack:
+        source = None if arguments.dry_run else stack.enter_context(Source(file))  # hashed while it is planned
+        made = stack.enter_context(plan(file, src, dst, settings, config_file, arguments.dtype, arguments.weights))
         out = target(file, made, arguments.out)
         result: dict[str, Any] = {
             "source": file, "out": out, "architecture": made.architecture, "variant": made.variant, "src": src,
@@ -79,7 +84,8 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace) -> dict[st
         else:
             proofs: list[dict[str, Any]] = []
             prove = (lambda written: proofs.append(_prove(made, written, arguments))) if arguments.prove else None
-            written = made.write(out, arguments.force, prove, _bytes(arguments.shard_size))
+            size = _bytes(arguments.shard_size)
+            written = made.write(out, arguments.force, prove=prove, shard_size=size, source=source)
             result |= {"proof": proofs[0] if proofs else None, "not_finite": _not_finite(written)}
         if not arguments.json:
             _tell(made, result, arguments.dry_run)

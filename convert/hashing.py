@@ -1,4 +1,8 @@
-"""Hashes and counts of payloads and files, taken by other threads while the main one reads and writes."""
+"""Hashes and counts: XXH3 of every payload, which finds damage at the speed of memory, and SHA-256 of the source.
+
+A record lies in or beside the file it describes, so who can change the one can change the other, and no hash of a
+payload would show it; against that, publish the file's own SHA-256 (`inspect --hash`).
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,16 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .background import Line, Task
+import xxhash
+
+from .background import Task
 from .errors import ConvertError
-from .formats.base import Reader, Tensor
+from .formats.base import File, Reader, Tensor
 from .formats.folder import files
 
 PIECE = 1 << 17  # bytes a read
-BATCH = 8  # pieces hashed at once by another thread
+BATCH = 1 << 20  # bytes of the source a read
+HASH, NO_HASH = "xxh3_128", "0" * 32  # what a record calls a payload's hash, and what stands there until it is known
 SAMPLES, SAMPLE = 16, 4096  # of a file that has its record beside it: how many, and their bytes
 
 
@@ -32,7 +39,7 @@ class Source:
     """A source while it is converted: hashed in a thread of its own, and not to change meanwhile."""
 
     def __init__(self, path: str):
-        self.path, self.before = path, _state(path)
+        self.path, self.before = path, _state(path) if os.path.exists(path) else None
         self._task = Task(lambda stop: sha256(path, stop))
 
     def sha256(self) -> str:
@@ -60,44 +67,22 @@ def _state(path: str) -> list[tuple[int, int]]:
 
 
 class Digest:
-    """Collects a tensor's line of the record while its payload passes by.
+    """Collects a tensor's line of the record while its payload passes by."""
 
-    Args:
-      line: where to hash; None for here and now.
-    """
-
-    def __init__(self, tensor: Tensor, line: Line | None = None):
-        self.tensor, self.hash, self.not_finite = tensor, hashlib.sha256(), 0
-        self._line = line if tensor.nbytes > BATCH * PIECE else None  # handing over costs more than hashing a little
+    def __init__(self, tensor: Tensor):
+        self.tensor, self.hash, self.not_finite = tensor, xxhash.xxh3_128(), 0
 
     def of(self, pieces: Iterable[Any]) -> Iterator[Any]:
-        """The pieces as they are; once the last was taken, `line` is known."""
-        batch = []
+        """The pieces as they are; `line` is known once the last was taken."""
         for piece in pieces:
-            yield piece
-            batch.append(piece)
-            if len(batch) == BATCH:
-                self._hand_over(batch)
-                batch = []
-        self._hand_over(batch)
-        if self._line is not None:
-            self._line.wait()
-
-    def _hand_over(self, batch: list[Any]) -> None:
-        if self._line is None:
-            self._take(batch)
-        else:
-            self._line.do(lambda: self._take(batch))
-
-    def _take(self, batch: list[Any]) -> None:
-        for piece in batch:
             self.hash.update(piece)
             self.not_finite += count_not_finite(piece, self.tensor.dtype)
+            yield piece
 
     def line(self) -> dict[str, Any]:
-        """Shape, dtype, sha256 of the payload, and how many NaNs and infinities it holds, if any."""
+        """Shape, dtype, hash of the payload, and how many NaNs and infinities it holds, if any."""
         odd = {"not_finite": self.not_finite} if self.not_finite else {}
-        return {"shape": list(self.tensor.shape), "dtype": self.tensor.dtype, "sha256": self.hash.hexdigest(), **odd}
+        return {"shape": list(self.tensor.shape), "dtype": self.tensor.dtype, HASH: self.hash.hexdigest(), **odd}
 
 
 EXPONENT = {
@@ -129,16 +114,20 @@ def sha256(path: str, stop: threading.Event | None = None) -> str:
         for name in files(path):
             digest.update(f"{sha256(name, stop)} {os.path.relpath(name, path)}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
-    buffer = memoryview(bytearray(BATCH * PIECE))
-    with open(path, "rb", buffering=0) as file:
-        while (size := file.readinto(buffer)) and not (stop and stop.is_set()):
+    buffer = memoryview(bytearray(BATCH))
+    file, at = File(path), 0
+    try:
+        while (size := os.preadv(file.fd, [buffer], at)) and not (stop and stop.is_set()):
             digest.update(buffer[:size])
+            at += size
+    finally:
+        file.close()
     return digest.hexdigest()
 
 
 def digest(reader: Reader, tensor: Tensor) -> str:
-    """sha256 of one tensor's payload, as it is on disk."""
-    found = hashlib.sha256()
+    """Hash of one tensor's payload, as it is on disk."""
+    found = xxhash.xxh3_128()
     for start in range(0, tensor.nbytes, PIECE):
         found.update(reader.read(tensor.name, start, min(start + PIECE, tensor.nbytes)))
     return found.hexdigest()

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from specs.config import as_dict
 
+from . import __version__
 from .formats.base import Reader, Tensor
 
 if TYPE_CHECKING:
     from .planning import Plan
 
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
-NO_HASH = "0" * 64  # until it is known
+NO_SHA256 = "0" * 64  # until it is known
 MAX_RECORD = 1 << 26  # bytes of a .json beside a checkpoint
 
 
@@ -29,12 +30,12 @@ def describe(plan: Plan) -> dict[str, Any]:
         "parameters": plan.parameters,
         "source": {
             "file": os.path.basename(os.path.abspath(plan.reader.path)),
-            "sha256": NO_HASH,  # see hashing.Source
+            "sha256": NO_SHA256,  # see hashing.Source
             "dialect": plan.src,
             "format": plan.reader.format,
         },
         "carried": {name: int.from_bytes(data, "little", signed=True) for name, data in counts.items()},
-        "tool": f"triptych-ports {version()}",
+        "tool": f"triptych-ports {__version__}",
     }
 
 
@@ -66,16 +67,7 @@ def _parsed(text: str) -> dict[str, Any]:
 
 def blank(about: dict[str, Any], tensors: list[Tensor]) -> dict[str, Any]:
     """The record as long as it will be, before any payload is known."""
-    lines = {t.name: {"shape": list(t.shape), "dtype": t.dtype, "sha256": NO_HASH} for t in tensors}
+    from .hashing import HASH, NO_HASH
+
+    lines = {t.name: {"shape": list(t.shape), "dtype": t.dtype, HASH: NO_HASH} for t in tensors}
     return {**about, "tensors": lines}
-
-
-def version() -> str:
-    """The installed version, or what stands for it in a checkout that is not installed."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        return installed("triptych-ports")
-    except PackageNotFoundError:
-        return "(a checkout)"

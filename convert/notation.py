@@ -133,6 +133,8 @@ class View:
 
     def refine(self, finer: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int]) -> View:
         """The same view, with axes split as `finer` says."""
+        if not finer:
+            return self
 
         def split(axes: Axes) -> Axes:
             return tuple(tuple(a for axis in group for a in finer.get(axis, (axis,))) for group in axes)
@@ -182,7 +184,8 @@ def align(left: View, right: View) -> tuple[View, View]:
     to_right: dict[str, tuple[str, ...]] = {}
     for one, other in zip(left.hub, right.hub, strict=True):
         if len(one) == len(other) <= 1:
-            to_right.update(zip(other, [one], strict=True))  # the same axis under two names
+            if one != other:
+                to_right[other[0]] = one  # the same axis under two names
         elif len(other) == 1:
             to_right[other[0]] = one
         elif len(one) == 1:

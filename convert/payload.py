@@ -1,9 +1,15 @@
-"""The payload of a plan's target tensors: read by ranges, permuted in strips, in memory for one tensor."""
+"""The payload of a plan's target tensors: copied by ranges, or permuted a strip at a time, in memory for one tensor.
+
+A tensor that is permuted is held in its source's layout, and leaves strip by strip: while one is written and another
+hashed, the next is being made.
+"""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .formats.base import ITEMSIZE, Tensor
 from .notation import Move
@@ -12,9 +18,36 @@ from .planning import Constant, Plan, Step
 if TYPE_CHECKING:
     import numpy as np
 
-PIECE = 1 << 17  # bytes a write: larger ones are slower on common virtual disks
-STRIP = 64  # rows of a source read and permuted at once
-LINE = 64  # bytes that keep the rows of a strip off the powers of two, which share few places in a cache
+PIECE = 1 << 17  # bytes copied at once: what is written in larger ones is slower on common virtual disks
+STRIP = 1 << 20  # bytes permuted at once, and BLOCK elements of its rows: what stays in a core's cache meanwhile
+BLOCK = 256
+LINE = 128  # bytes between rows
+
+
+class Scratch:
+    """Memory for one tensor, used again for the next: fresh pages are cleared by the system first, all of them."""
+
+    def __init__(self) -> None:
+        self._memory: np.ndarray | None = None
+
+    def rows(self, bits: np.dtype[Any], wanted: list[tuple[int, int]]) -> list[np.ndarray]:
+        """Arrays of these numbers of rows and columns, side by side; those of the last call are overwritten.
+
+        Long rows lie LINE bytes apart, off the powers of two, which share few places in a cache.
+        """
+        import numpy as np
+
+        padding = LINE // bits.itemsize
+        widths = [columns + (padding if columns > 8 * padding else 0) for _, columns in wanted]
+        edges = list(itertools.accumulate((n * w for (n, _), w in zip(wanted, widths, strict=True)), initial=0))
+        if self._memory is None or self._memory.nbytes < edges[-1] * bits.itemsize:
+            self._memory = None  # the old one goes before the new one comes
+            self._memory = np.empty(edges[-1] * bits.itemsize, "u1")
+        whole = self._memory[: edges[-1] * bits.itemsize].view(bits)
+        return [
+            whole[start : start + n * width].reshape(n, width)[:, :columns]
+            for start, (n, columns), width in zip(edges, wanted, widths, strict=False)
+        ]
 
 
 def arrays(plan: Plan) -> Iterator[tuple[str, np.ndarray]]:
@@ -27,15 +60,15 @@ def arrays(plan: Plan) -> Iterator[tuple[str, np.ndarray]]:
         yield tensor.name, np.frombuffer(data, wide.dtype).reshape(tensor.shape)
 
 
-def chunks(plan: Plan, step: Step) -> Iterator[bytes | bytearray | memoryview]:
-    """The payload of a target tensor, in pieces."""
+def chunks(plan: Plan, step: Step, scratch: Scratch | None = None) -> Iterator[bytes | bytearray | memoryview]:
+    """The payload of a target tensor, in pieces that stay as they are."""
     tensor, filling = step
     if isinstance(filling, Constant):
         yield filling.value.to_bytes(8, "little", signed=True) if filling.value else bytes(tensor.nbytes)
         return
     source = plan.sources[filling[0].source]
     held = "bfloat16" if source.dtype == "uint16" else source.dtype
-    pieces = _ranges(plan, source) if filling[0].copies else _sliced(_permuted(plan, tensor, filling))
+    pieces = _ranges(plan, source) if filling[0].copies else _permuted(plan, filling, scratch or Scratch())
     if held == tensor.dtype:
         yield from pieces
         return
@@ -49,53 +82,70 @@ def _ranges(plan: Plan, source: Tensor) -> Iterator[bytes | bytearray | memoryvi
         yield plan.reader.read(source.name, start, min(start + PIECE, source.nbytes))
 
 
-def _sliced(array: np.ndarray) -> Iterator[bytes | bytearray | memoryview]:
-    flat = array.reshape(-1).view("u1").data
-    for start in range(0, len(flat), PIECE):
-        yield flat[start : start + PIECE]
-
-
-def _permuted(plan: Plan, tensor: Tensor, parts: list[Move]) -> np.ndarray:
-    """A target tensor's bits, filled from strips of its sources: memory for one tensor and one strip."""
+def _permuted(plan: Plan, parts: list[Move], scratch: Scratch) -> Iterator[memoryview]:
+    """A target tensor's bits, strip by strip."""
     import numpy as np
 
-    bits = f"V{size}" if (size := ITEMSIZE[plan.sources[parts[0].source].dtype]) > 8 else f"u{size}"
-    out = np.empty(tensor.shape, bits)
-    for move in parts:
-        source = plan.sources[move.source]
-        if source.size:
-            _fill(out.reshape(move.target_atoms)[move.place], move, source, plan, bits)
-    return out
+    size = ITEMSIZE[plan.sources[parts[0].source].dtype]
+    bits = np.dtype(f"V{size}" if size > 8 else f"u{size}")
+    moves = [move for move in parts if plan.sources[move.source].size]
+    room = scratch.rows(bits, [_rows(move) for move in moves])
+    held = [(move, _held(move, plan, rows)) for move, rows in zip(moves, room, strict=True)]
+    for where in _strips(parts[0].target_atoms, size) if held else ():
+        strip = np.empty([at.stop - at.start for at in where], bits)
+        for move, array in held:
+            _fill(strip, where, move, array)
+        yield strip.reshape(-1).view("u1").data
 
 
-def _fill(target: np.ndarray, move: Move, source: Tensor, plan: Plan, bits: str) -> None:
-    """One source into its place, a strip of its leading axis at a time."""
+def _rows(move: Move) -> tuple[int, int]:
+    """What a move needs of its source, as rows and columns: where it takes one of the leading axis, that one."""
+    lead, *rest = (1 if isinstance(move.select[0], int) else move.source_atoms[0], *move.source_atoms[1:])
+    return (lead * math.prod(rest[:-1]), rest[-1]) if rest else (1, lead)
+
+
+def _held(move: Move, plan: Plan, rows: np.ndarray) -> np.ndarray:
+    """What a move takes of its source, read into `rows`, with its axes in the target's order."""
     import numpy as np
 
-    lead, *rest = move.source_atoms or (1,)
-    row = source.nbytes // lead
-    chosen = move.select[0] if move.select else slice(None)
-    view = target.transpose(np.argsort(move.order))  # in the source's own order
-    first, last = (chosen, chosen + 1) if isinstance(chosen, int) else (0, lead)
-    for start in range(first, last, STRIP):
-        stop = min(start + STRIP, last)
-        data = plan.reader.read(source.name, start * row, stop * row)
-        strip = np.frombuffer(data, bits).reshape(stop - start, *rest)[(slice(None), *move.select[1:])]
-        if isinstance(chosen, int):
-            view[...] = strip[0]
-        elif strip.ndim == 2:
-            view[start:stop] = _padded(strip)
-        elif move.select:
-            view[start:stop] = strip
+    lead, *rest = move.source_atoms
+    first, others = move.select[0], move.select[1:]
+    at = first * (plan.sources[move.source].nbytes // lead) if isinstance(first, int) else 0
+    step = max(1, STRIP // (rows.shape[1] * rows.itemsize))
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        data = plan.reader.read(move.source, at, at + some.nbytes)
+        some[...] = np.frombuffer(data, rows.dtype).reshape(some.shape)
+        at += some.nbytes
+    array = rows.reshape(-1, *rest)
+    return array[(0 if isinstance(first, int) else slice(None), *others)].transpose(move.order)
+
+
+def _strips(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:
+    """Boxes of an array of about STRIP bytes that follow each other in C order."""
+    inner, axis = itemsize, len(shape)
+    while axis and inner * shape[axis - 1] <= STRIP:
+        axis -= 1
+        inner *= shape[axis]
+    steps = [1] * (axis - 1) + [max(1, STRIP // inner)] * (axis > 0) + [max(1, length) for length in shape[axis:]]
+    edges = [[slice(k, min(k + step, n)) for k in range(0, n, step)] for n, step in zip(shape, steps, strict=True)]
+    return itertools.product(*edges)
+
+
+def _fill(strip: np.ndarray, where: tuple[slice, ...], move: Move, array: np.ndarray) -> None:
+    """Into the strip that is this box of the target, what one move gives to it, if anything."""
+    import numpy as np
+
+    into: list[Any] = []
+    taken: list[Any] = []
+    for place, box in zip(move.place, where, strict=True):
+        if isinstance(place, slice):
+            into.append(place)
+            taken.append(box)
+        elif box.start <= place < box.stop:
+            into.append(place - box.start)
         else:
-            view[...] = strip.reshape(view.shape)
-
-
-def _padded(strip: np.ndarray) -> np.ndarray:
-    """A copy whose rows are a cache line apart: transposing it is several times as fast."""
-    import numpy as np
-
-    rows, columns = strip.shape
-    copy = np.empty((rows, columns + LINE // strip.itemsize), strip.dtype)[:, :columns]
-    copy[...] = strip
-    return copy
+            return
+    target, source = np.atleast_1d(strip[(*into, ...)]), np.atleast_1d(array[(*taken, ...)])
+    for start in range(0, target.shape[-1], BLOCK):
+        target[..., start : start + BLOCK] = source[..., start : start + BLOCK]

@@ -106,13 +106,11 @@ class Plan:
 
         return arrays(self)
 
-    def write(
-        self, out: str | os.PathLike[str], force: bool = False, prove: Any = None, shard_size: int | None = None
-    ) -> dict[str, Any]:
-        """Write the target file atomically; returns the record that travels with it. See stream.write."""
+    def write(self, out: str | os.PathLike[str], force: bool = False, **options: Any) -> dict[str, Any]:
+        """Write the target file atomically; returns the record that travels with it. For options see stream.write."""
         from .stream import write
 
-        return write(self, os.fspath(out), force, prove, shard_size)
+        return write(self, os.fspath(out), force, **options)
 
     def close(self) -> None:
         self.reader.close()

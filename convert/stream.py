@@ -6,19 +6,19 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from . import atomic, folders, hashing, manifest
 from .atomic import Claim
-from .background import Line, Task
+from .background import Task
 from .errors import ConvertError, UsageError
 from .formats import writer_for
-from .formats.base import Tensor, Writer
+from .formats.base import Writer
 from .formats.folder import FolderWriter
 from .formats.sharded import shard_name
-from .payload import chunks
+from .payload import Scratch, chunks
 from .planning import Plan, Step
 from .progress import Progress
 from .verification import differences
@@ -34,7 +34,6 @@ class Job:
       shards: the plan's steps by file.
       names: the files' final names.
       source: hashes the source meanwhile.
-      line: where payloads are hashed, beside being read and written.
     """
 
     plan: Plan
@@ -45,8 +44,8 @@ class Job:
     shards: list[list[Step]]
     names: list[str]
     source: hashing.Source
-    line: Line
     progress: Progress
+    scratch: Scratch
 
     @property
     def index(self) -> str:
@@ -55,7 +54,12 @@ class Job:
 
 
 def write(
-    plan: Plan, out: str, force: bool = False, prove: Prove | None = None, shard_size: int | None = None
+    plan: Plan,
+    out: str,
+    force: bool = False,
+    prove: Prove | None = None,
+    shard_size: int | None = None,
+    source: hashing.Source | None = None,
 ) -> dict[str, Any]:
     """Write a plan's target file; it appears whole, verified and under its name, or not at all.
 
@@ -64,6 +68,7 @@ def write(
       force: replace an existing file.
       prove: called with the path of the finished file before it gets its name; raises to refuse it.
       shard_size: bytes of payload a file; more become several files and an index (safetensors only).
+      source: the source being hashed, where that began before it was planned.
     Returns: the record that travels with the file.
     """
     writer_type, shards = writer_for(out), split(plan.steps, shard_size)
@@ -72,8 +77,8 @@ def write(
     with contextlib.ExitStack() as stack:
         progress = Progress(sum(tensor.nbytes for tensor, _ in plan.steps), os.path.basename(out))
         stack.callback(progress.close)
-        source, line = stack.enter_context(hashing.Source(plan.reader.path)), stack.enter_context(Line())
-        job = Job(plan, out, force, prove, writer_type, shards, names, source, line, progress)
+        source = source or stack.enter_context(hashing.Source(plan.reader.path))
+        job = Job(plan, out, force, prove, writer_type, shards, names, source, progress, Scratch())
         if issubclass(writer_type, FolderWriter):
             return _write_folder(job)
         return _write_whole(job) if len(shards) == 1 else _write_shards(job)
@@ -195,9 +200,11 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, about: dict[str, Any]
     """
     file, path = claim
     tensors = [tensor for tensor, _ in steps]
+    if not issubclass(job.writer_type, FolderWriter):
+        atomic.reserve(file, sum(tensor.nbytes for tensor in tensors))
     reserved = manifest.blank(about, tensors) if about is not None else None
     writer = job.writer_type(file, tensors, _kept(job.writer_type, reserved, reserve=True))
-    lines = {tensor.name: line for tensor, line in _payloads(job, steps, writer)}
+    lines = _payloads(job, steps, writer)
     if about is not None and job.writer_type.keeps_metadata:
         about["source"]["sha256"] = job.source.sha256()
         writer.annotate(_kept(job.writer_type, {**about, "tensors": lines}))
@@ -210,12 +217,12 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, about: dict[str, Any]
     return lines
 
 
-def _payloads(job: Job, steps: list[Step], writer: Writer) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-    """Write each tensor; its line of the record."""
-    for step in steps:
-        digest = hashing.Digest(step[0], job.line)
-        writer.write(step[0], job.progress.of(digest.of(chunks(job.plan, step))))
-        yield step[0], digest.line()
+def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str, Any]]:
+    """Write each tensor; their lines of the record."""
+    digests = [hashing.Digest(tensor) for tensor, _ in steps]
+    for step, digest in zip(steps, digests, strict=True):
+        writer.write(step[0], job.progress.of(digest.of(chunks(job.plan, step, job.scratch))))
+    return {digest.tensor.name: digest.line() for digest in digests}
 
 
 def _kept(writer_type: type[Writer], about: dict[str, Any] | None, reserve: bool = False) -> dict[str, str]:

@@ -14,7 +14,7 @@ from .background import Task
 from .errors import ConvertError
 from .formats import open_checkpoint
 from .formats.base import Reader, Tensor
-from .hashing import digest
+from .hashing import HASH, digest
 
 SPELT = {"bfloat16": "uint16"}  # by paddle, whose files do not tell the two apart
 
@@ -56,5 +56,5 @@ def _bad(reader: Reader, lines: dict[str, Any], todo: deque[Tensor]) -> Iterator
                 yield f"{tensor.name} has shape {list(tensor.shape)}, recorded was {line.get('shape')}"
             elif SPELT.get(tensor.dtype, tensor.dtype) != SPELT.get(line.get("dtype"), line.get("dtype")):
                 yield f"{tensor.name} has dtype {tensor.dtype}, recorded was {line.get('dtype')}"
-            elif digest(reader, tensor) != line.get("sha256"):
+            elif digest(reader, tensor) != line.get(HASH):
                 yield f"{tensor.name} has other values than were written"

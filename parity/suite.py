@@ -10,12 +10,13 @@ from argparse import Namespace
 from collections.abc import Callable
 
 from convert.errors import ConvertError
+from convert.hashing import sha256
 
 from .attempt import Job, Recordings, attempt, isolated
 from .judge import Subject, judge
 from .record import Recording
 from .report import Report
-from .targets import Target, sha256, targets
+from .targets import Target, targets
 from .versions import version
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,14 +82,3 @@ def _checkpoint(path: str, seed: int) -> Target:
 
     with plan(path) as made:
         return Target(made.architecture, made.variant or os.path.basename(path), path, seed)
-
-
-def sha256(path: str) -> str:
-    """A file's hash; of a folder, its files' in the order of their names."""
-    digest = hashlib.sha256()
-    files = [path] if os.path.isfile(path) else sorted(os.path.join(d, f) for d, _, fs in os.walk(path) for f in fs)
-    for name in files:
-        with open(name, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from convert.__main__ import main
+from convert.atomic import reserve
 from convert.formats import open_checkpoint
 from convert.manifest import read
 from convert.verification import check
@@ -136,6 +137,15 @@ def test_a_small_disk(run, small_disk, monkeypatch, arguments):  # noqa: F811
     assert listing(small_disk) == []
     assert run(*arguments(small_disk, "inside"))[0] == 0
     assert listing(small_disk) == ["m.safetensors"]
+
+
+def test_space_is_set_aside_without_a_change_of_size(tmp_path):
+    with open(tmp_path / "x", "w+b", buffering=0) as file:
+        reserve(file, 1 << 20)
+        assert os.fstat(file.fileno()).st_size == 0
+        assert os.fstat(file.fileno()).st_blocks * 512 >= 1 << 20
+    with open("/dev/null", "wb", buffering=0) as unsupported:
+        reserve(unsupported, 1 << 20)
 
 
 def test_a_folder_that_may_not_be_written(tmp_path):
