@@ -52,6 +52,7 @@ class Path:
 
     def __init__(self, text: str):
         self.text = text
+        self.prefix = text.partition("{")[0]
 
     @cached_property
     def holes(self) -> list[tuple[str, str | None, int]]:
@@ -86,7 +87,7 @@ class Path:
 
         With whole=False the path may be the head of a name, up to a separator.
         """
-        if not name.startswith(self.literals[0]):  # most names, at once
+        if not name.startswith(self.prefix):  # most names, at once
             return None
         numbers: dict[str, int] = {}
         at = 0

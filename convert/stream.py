@@ -219,10 +219,12 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, about: dict[str, Any]
 
 def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str, Any]]:
     """Write each tensor; their lines of the record."""
-    digests = [hashing.Digest(tensor) for tensor, _ in steps]
-    for step, digest in zip(steps, digests, strict=True):
+    lines = {}
+    for step in steps:
+        digest = hashing.Digest(step[0])
         writer.write(step[0], job.progress.of(digest.of(chunks(job.plan, step, job.scratch))))
-    return {digest.tensor.name: digest.line() for digest in digests}
+        lines[step[0].name] = digest.line()
+    return lines
 
 
 def _kept(writer_type: type[Writer], about: dict[str, Any] | None, reserve: bool = False) -> dict[str, str]:

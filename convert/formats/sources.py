@@ -160,6 +160,15 @@ class Cursor:
         self.position += size
         return data
 
+    def byte(self) -> int:
+        """The next byte. Raises: Refused at the end."""
+        at = self.position - self._base
+        if at >= len(self._window):
+            self._refill(1)
+            at = 0
+        self.position += 1
+        return self._window[at]
+
     def skip(self, size: int) -> int:
         """Steps over `size` bytes, unread; returns where they begin."""
         start = self.position

@@ -1,8 +1,11 @@
-"""Files that are hard on readers: damaged at random, or too large for 32 bits."""
+"""Files that are hard on readers: damaged at random, or too large for 32 bits; and a watch on how long they hold up."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -10,6 +13,30 @@ from typing import IO, Any
 from hypothesis import strategies as st
 
 from convert.formats.base import Tensor, Writer
+
+SECONDS = 2.0  # of processor time for one bad file: the largest bombs take 1.4
+MILLION = 0.1  # seconds in which the machine where that was measured counts to a million
+
+
+@functools.cache
+def pace() -> float:
+    """How many times slower this machine is, and at least 1: a file that hangs is told from a machine that is slow."""
+    return max(1.0, min(_million() for _ in range(3)) / MILLION)
+
+
+def _million() -> float:
+    start, count = time.process_time(), 0
+    for number in range(1_000_000):
+        count += number & 3
+    return time.process_time() - start
+
+
+@contextlib.contextmanager
+def soon(name: str) -> Iterator[None]:
+    """What happens inside must not hang."""
+    start = time.process_time()  # a busy machine is not our fault
+    yield
+    assert time.process_time() - start < SECONDS * pace(), name
 
 
 def damaged(data: st.DataObject, good: bytes) -> bytes:
