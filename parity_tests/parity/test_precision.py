@@ -71,3 +71,19 @@ def test_single_steps_isolate_each_culprit(monkeypatch: pytest.MonkeyPatch) -> N
     assert result.first_divergence == "blocks.0.norm1"
     (gathered,) = parity.compare(pair, IMAGES, "layers")
     assert sum(error > limit for _, error, limit in gathered.curve) > len(off)
+
+
+def test_training_in_bfloat16_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the noise that both show there: every array of every optimizer; and a fault is caught."""
+    for framework in ("torch", "flax"):
+        if framework not in ports.available():
+            pytest.skip(f"{framework} is not installed")
+    torch, flax = (ports.build("mlp_mixer", TWIN, f, init="random", dtype="bfloat16") for f in ("torch", "flax"))
+    (result,) = parity.compare({"torch": torch, "flax": flax}, IMAGES, "train")
+    assert result.passed, str(result)
+    assert not result.cause  # nothing drowned
+    assert {name.partition(":")[0] for name, _, _ in result.curve} == {"sgd", "adam", "adamw"}
+    assert all(limit < 1 for _, _, limit in result.curve)
+    mutant = around("head", lambda call, x: 2 * call(x))(torch, monkeypatch)
+    (result,) = parity.compare({"flax": flax, "torch": mutant}, IMAGES, "train")
+    assert result.first_divergence == "sgd: losses"
