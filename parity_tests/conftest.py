@@ -20,6 +20,17 @@ def pytest_report_header() -> list[str]:
     return [f"not installed, their tests are skipped: {', '.join(missing)}"] if missing else []
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of planted faults and what detected them."""
+    reports = [report for found in ("passed", "failed") for report in terminalreporter.stats.get(found, [])]
+    rows = [value for report in reports for key, value in report.user_properties if key == "planted fault"]
+    if rows:
+        terminalreporter.section("planted faults")
+        terminalreporter.write_line(f"{'planted fault':70} {'detected by':34} first divergence")
+        for row in rows:
+            terminalreporter.write_line(row)
+
+
 def needs(framework: str) -> None:
     """Skip, with the cause, a test of a framework that is not installed."""
     if framework not in ports.available():

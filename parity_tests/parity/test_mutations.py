@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -23,16 +23,6 @@ FAULTS = list(every())
 NEEDED = 40
 CHECKS = {"flax": ("layers",), "torch": ("layers", "gradients", "train"), "paddle": ("layers", "gradients", "train")}
 STEPS = 3  # of training
-TABLE: list[str] = []
-
-
-@pytest.fixture(scope="module", autouse=True)
-def table(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Print faults and what detected them, once all are done."""
-    yield
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print("\n\n" + "\n".join([f"{'planted fault':70} {'detected by':34} first divergence", *TABLE]))
 
 
 def port_of(architecture: str, twin: str, framework: str) -> Port:
@@ -59,7 +49,9 @@ def verdict(a: Recording, b: Recording, check: str) -> Result:
 
 
 @pytest.mark.parametrize(("architecture", "fault"), FAULTS, ids=[f"{a}-{f.framework}-{f.what}" for a, f in FAULTS])
-def test_every_planted_fault_is_named(architecture: str, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_planted_fault_is_named(
+    architecture: str, fault: Fault, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
     other = "paddle" if fault.framework == "torch" else "torch"
     for framework in (fault.framework, other):
         if framework not in ports.available():
@@ -75,9 +67,8 @@ def test_every_planted_fault_is_named(architecture: str, fault: Fault, monkeypat
     by = [name for name, r in found.items() if r.passed is False]
     if any(name == "output" and not error <= limit for name, error, limit in found.get("layers", result).curve):
         by.insert(0, "forward")
-    TABLE.append(
-        f"{architecture + ' ' + fault.framework + ': ' + fault.what:70} {' '.join(by):34} {result.first_divergence}"
-    )
+    what = f"{architecture} {fault.framework}: {fault.what}"
+    record_property("planted fault", f"{what:70} {' '.join(by):34} {result.first_divergence}")
     assert result.passed is False, f"{fault.what} went unnoticed"
     assert result.first_divergence == fault.first
     assert fault.guess in result.first_divergence.guess, result.first_divergence.sentence()
