@@ -30,7 +30,7 @@ MAX_INTEGER = 255  # bytes in one integer
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """While many values are made and none is garbage, collecting would walk the whole process time and again."""
     enabled = gc.isenabled()
     gc.disable()
@@ -67,7 +67,7 @@ class Unpickler:
 
     def load(self) -> Any:
         """The pickled value, inert. Raises: Refused."""
-        with _uncollected():
+        with uncollected():
             return self._run()
 
     def _run(self) -> Any:

@@ -1,8 +1,9 @@
-"""torch checkpoints (.pt, .pth, .bin): the zip format of torch >= 1.6 and the legacy one, read without torch.
+"""torch checkpoints (.pt, .pth, .bin): the zip format of torch >= 1.6 and the two before it, read without torch.
 
 Zip: `X/data.pkl` describes tensors as views of storages, whose bytes are the members `X/data/<key>`.
 Legacy: five pickles (magic number, version, system, the object, storage keys), then each storage as a count of elements
 (int64) and its bytes. Source: torch/serialization.py, `_save` and `_legacy_save`.
+Tar, of torch 0.1: torch_tar.py.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ def sniff(head: bytes, path: str) -> bool:
     """Whether `path`, which begins with `head` (512 bytes or more), is a torch checkpoint of any age."""
     if head.startswith(b"PK\3\4"):
         return _is_torch_zip(path)
-    return MAGIC_BYTES in head[:64] or head[257:262] == b"ustar"
+    return MAGIC_BYTES in head[:64] or (_is_tar(head) and _is_torch_tar(path))
+
+
+def _is_tar(head: bytes) -> bool:
+    return head[257:262] == b"ustar"
 
 
 def _is_torch_zip(path: str) -> bool:
@@ -43,6 +48,18 @@ def _is_torch_zip(path: str) -> bool:
     try:
         return any(name.rpartition("/")[2] == "data.pkl" for name in ZipDirectory(file).members)
     except FormatError:  # damaged: the reader its suffix promises explains it best
+        return path.lower().endswith(SUFFIXES)
+    finally:
+        file.close()
+
+
+def _is_torch_tar(path: str) -> bool:
+    from convert.formats.torch_tar import is_torch_tar  # that few files need
+
+    file = File(path)
+    try:
+        return is_torch_tar(file)
+    except (Refused, FormatError):  # as above
         return path.lower().endswith(SUFFIXES)
     finally:
         file.close()
@@ -62,8 +79,8 @@ class TorchReader(PickleReader):
             return self._parse_zip()
         if MAGIC_BYTES in head[:64]:
             return self._parse_legacy()
-        if head[257:262] == b"ustar":
-            raise Refused("is a tar checkpoint of torch 0.1", f"load it with an old torch and {SAVE_AGAIN}")
+        if _is_tar(head):
+            return self._parse_tar()
         raise Refused("is neither a torch zip nor a legacy torch file", "is it the right file?")
 
     def _parse_zip(self) -> Iterator[tuple[str, Place]]:
@@ -119,6 +136,14 @@ class TorchReader(PickleReader):
             if isinstance(leaf, View) and leaf.storage.key not in payloads:
                 raise Refused(f"lacks the data of tensor {shown(name)}", "it is incomplete: fetch it again")
             yield name, _place(leaf, payloads)
+
+    def _parse_tar(self) -> Iterator[tuple[str, Place]]:
+        from convert.formats.torch_tar import leaf, read_tar  # that few files need
+
+        root, payloads = read_tar(self.file)
+        found: Iterator[tuple[str, Leaf]] = leaves(root, leaf)
+        for name, value in found:
+            yield name, _place(value, payloads)
 
 
 def _prefix(directory: ZipDirectory) -> str:
