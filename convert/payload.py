@@ -110,11 +110,12 @@ def _held(move: Move, plan: Plan, rows: np.ndarray) -> np.ndarray:
 
     lead, *rest = move.source_atoms
     first, others = move.select[0], move.select[1:]
-    at = first * (plan.sources[move.source].nbytes // lead) if isinstance(first, int) else 0
+    source = plan.sources[move.source]
+    at = first * (source.nbytes // lead) if isinstance(first, int) else 0
     step = max(1, STRIP // (rows.shape[1] * rows.itemsize))
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
-        data = plan.reader.read(move.source, at, at + some.nbytes)
+        data = plan.reader.read(source.name, at, at + some.nbytes)
         some[...] = np.frombuffer(data, rows.dtype).reshape(some.shape)
         at += some.nbytes
     array = rows.reshape(-1, *rest)

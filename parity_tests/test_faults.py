@@ -148,12 +148,21 @@ def test_space_is_set_aside_without_a_change_of_size(tmp_path):
         reserve(unsupported, 1 << 20)
 
 
-def test_a_folder_that_may_not_be_written(tmp_path):
+@pytest.fixture
+def open_to_all():
+    """A folder that other users may look into; pytest's own are private."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_folder_that_may_not_be_written(open_to_all):
     """Told before anything is read; root may write anywhere, so somebody else tries."""
-    folder = Path(tempfile.mkdtemp(dir=tmp_path))
-    folder.chmod(0o555)
-    copy = str(shutil.copy(GOOGLE, tmp_path / "s.npz"))
-    assert main(["google2torch", copy, "-o", str(tmp_path / "warm.safetensors")]) == 0  # imports what is needed below
+    folder = open_to_all / "locked"
+    folder.mkdir(0o555)
+    copy = str(shutil.copy(GOOGLE, open_to_all / "s.npz"))
+    warm = str(open_to_all / "warm.safetensors")  # imports what is needed below
+    assert main(["google2torch", copy, "-o", warm]) == 0
 
     def attempt():
         os.dup2(said.fileno(), 2)
@@ -164,7 +173,6 @@ def test_a_folder_that_may_not_be_written(tmp_path):
         said.flush()
         return code
 
-    tmp_path.chmod(0o755), tmp_path.parent.chmod(0o755), tmp_path.parent.parent.chmod(0o755)
     with tempfile.TemporaryFile("w+") as said:
         code = forked(attempt)
         said.seek(0)

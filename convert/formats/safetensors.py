@@ -73,6 +73,8 @@ class SafetensorsReader(Reader):
 
     def _open(self) -> None:
         header = _Header(self.path, self._header_text())
+        if header.text.count('"data_offsets"') > MAX_TENSORS:  # at once; within a name its quotes would be escaped
+            raise header.bad(f"it names more than {MAX_TENSORS} tensors", "split it into shards")
         for name, entry in header.entries(self.metadata):
             self._add(header, name, entry)
         self._check_tiling()
@@ -105,8 +107,6 @@ class SafetensorsReader(Reader):
             raise header.bad(f"{shown(name)} takes {need} bytes, its data_offsets are {str(span)[:80]}")
         if not tensor.addressable:
             raise header.bad(f"{shown(name)} has the shape {str(shape)[:80]}, over 2^63 bytes but for its zeros")
-        if len(self.tensors) == MAX_TENSORS:
-            raise header.bad(f"it names more than {MAX_TENSORS} tensors", "split it into shards")
         self.tensors[name], self._offsets[name] = tensor, span[0]
 
     def _check_tiling(self) -> None:

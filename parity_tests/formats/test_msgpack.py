@@ -135,7 +135,8 @@ def test_we_read_what_flax_writes(tmp_path, flax, np, monkeypatch):
 def test_lists_of_a_raw_tree_and_jax_arrays(tmp_path, flax, np):
     jnp = pytest.importorskip("jax.numpy", reason="jax is not installed: pip install .[flax]")
     path = tmp_path / "a.msgpack"
-    path.write_bytes(flax.msgpack_serialize({"w": [jnp.ones((2, 3), "bfloat16"), [jnp.arange(3)]], "0": {}}))
+    content = {"w": [jnp.ones((2, 3), "bfloat16"), [jnp.arange(3, dtype="int32")]], "0": {}}
+    path.write_bytes(flax.msgpack_serialize(content))
     with MsgpackReader(path) as reader:
         assert [(t.name, t.shape, t.dtype) for t in reader.tensors.values()] == [
             ("w/0", (2, 3), "bfloat16"),
