@@ -6,20 +6,21 @@ SLOWEST seconds and MEMORY megabytes. A file that does not is written to the cur
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SECONDS = 60  # for each format
 SLOWEST, MEMORY, LONGEST = 5, 600, 16384  # seconds and megabytes of one file (instrumented code is slow); its bytes
 SUFFIXES = {
     "safetensors": ".safetensors", "msgpack": ".msgpack", "npz": ".npz", "torch": ".pt", "pdparams": ".pdparams",
-    "sharded": ".safetensors.index.json", "dcp": ".dcp",
+    "sharded": ".safetensors.index.json", "dcp": ".dcp", "ocdbt": ".orbax",
 }  # fmt: skip
 GOOGLE = "parity_tests/goldens/flax_mixer/weights.npz"
 
@@ -39,6 +40,11 @@ def seeds(name: str, folder: Path) -> Iterator[bytes]:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         yield (folder / "x.dcp" / ".metadata").read_bytes()
         return
+    if name == "ocdbt":  # the body of a root, of a tree of one node or more
+        from parity_tests.formats import test_ocdbt
+
+        yield from test_ocdbt.bodies()
+        return
     yield from (data for kind, data in test_fuzz_plain.ORIGINALS.items() if kind.startswith(name))
     yield samples.written(folder / "seed", suffix[1:]).read_bytes()
     if name == "torch":
@@ -57,17 +63,24 @@ def fuzz(name: str, seconds: int) -> None:
         from convert import formats
         from convert.errors import ConvertError
 
-        for entry in (*formats.FORMATS, next(entry for entry in formats.FOLDERS if entry.name == "dcp")):
+        for entry in (*formats.FORMATS, *formats.FOLDERS):
             entry.load(entry.reader)
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     path, corpus = folder / f"x{SUFFIXES[name]}", folder / "corpus"
-    changed = path / ".metadata" if name == "dcp" else path
+    put: Callable[[bytes], object] = (path / ".metadata" if name == "dcp" else path).write_bytes
     corpus.mkdir()
     for number, data in enumerate(seeds(name, folder)):
         (corpus / str(number)).write_bytes(data)
 
+    if name == "ocdbt":
+        from parity_tests.formats import test_ocdbt
+
+        path.mkdir()
+        test_ocdbt.listed(path, ["a"], use_ocdbt=True)
+        put = functools.partial(test_ocdbt.made_of, path)
+
     def one(data: bytes) -> None:
-        changed.write_bytes(data)
+        put(data)
         try:
             with formats.open_checkpoint(path) as reader:
                 for tensor in reader.tensors.values():

@@ -1,39 +1,37 @@
 """Orbax checkpoints: `_METADATA` lists a tree, whose leaves are Zarr arrays: in one OCDBT database, or a folder each.
 
-Arrays are read and written through tensorstore, a band of rows at a time; neither jax nor orbax is imported.
-Source: orbax/checkpoint/_src/metadata/tree.py (`_METADATA`); the Zarr 2 specification (keys and chunks).
+Read and written without jax, orbax and tensorstore; what Orbax does only when told to, like Zarr 3, the last one reads.
+Source: orbax/checkpoint/_src/metadata/tree.py (`_METADATA`).
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any
+from itertools import chain
+from typing import IO, TYPE_CHECKING, Any
 
-from convert.errors import ConvertError, FormatError, UsageError
-from convert.formats.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Tensor, shown
-from convert.formats.folder import FolderReader, FolderWriter
+from convert.errors import ConvertError, FormatError
+from convert.formats import zstd
+from convert.formats.base import MAX_DEPTH, MAX_NAME, MAX_TENSORS, PIECE, File, Tensor, shown
+from convert.formats.folder import FREE, MAX_GROWTH, FolderReader, FolderWriter
 from convert.formats.npy import DESCR
+from convert.formats.ocdbt import MANIFEST, Database
+from convert.formats.store import REMEDY, Store, length
+from convert.formats.zarr import HEADER, MAX_HEADER, ZarrArray, parse
+
+if TYPE_CHECKING:
+    from convert.formats.ocdbt_writer import Stored
+    from convert.formats.orbax_foreign import ForeignArray
 
 METADATA, STEP = "_METADATA", "default"  # a CheckpointManager keeps the tree of a step in its folder "default"
-MAX_METADATA = 64 << 20  # bytes
+MAX_METADATA = 12 << 20  # bytes: some 30,000 arrays, two seconds
+MAX_CHUNKS = 300_000  # of all arrays
 CHUNK = 32 << 20  # bytes of a chunk, at least one row: what restoring onto one device of many reads at least
-BATCH = 16 << 20  # bytes of a transaction: held in memory until it is committed
 ARRAYS = ("np.ndarray", "jax.Array", "scalar")  # leaves that are tensors; others are None, text and empty containers
-REMEDY = "copy the whole folder again"
-UNREADABLE = (ValueError, OSError, IndexError, NotImplementedError, RuntimeError)  # what tensorstore raises
-
-
-def tensorstore() -> Any:
-    """Raises: UsageError that names the extra to install."""
-    if not importlib.util.find_spec("tensorstore"):
-        raise UsageError("Orbax checkpoints need tensorstore: pip install 'triptych-ports[orbax]'")
-    import tensorstore
-
-    return tensorstore
 
 
 class OrbaxReader(FolderReader):
@@ -47,13 +45,18 @@ class OrbaxReader(FolderReader):
         if ".orbax-checkpoint-tmp" in os.path.basename(os.path.abspath(self.path)):
             raise FormatError(self.path, "was never finished", "take an earlier step")
         about = self._metadata()
-        self.ocdbt = bool(about.get("use_ocdbt", os.path.isfile(os.path.join(self.root, "manifest.ocdbt"))))
+        self.ocdbt = bool(about.get("use_ocdbt", os.path.isfile(os.path.join(self.root, MANIFEST))))
         self.zarr = "zarr3" if about.get("use_zarr3") else "zarr"
         self.zeros = not about.get("store_array_data_equal_to_fill_value")  # may chunks of zeros be left out?
-        self._arrays = self._open(dict(self._leaves(about["tree_metadata"])))
-        for name, array in self._arrays.items():
-            self._add(name, array)
-        self.check_growth(sum(tensor.nbytes for tensor in self.tensors.values()), "tensors")
+        self._most, self._chunks = MAX_GROWTH * self.size + FREE, 0
+        self._arrays: dict[str, ZarrArray | ForeignArray] = {}
+        kept = dict(self._leaves(about.pop("tree_metadata")))  # gone before the next large thing comes
+        self._store = (Database if self.ocdbt else Store)(self.root)
+        try:
+            self._open(kept)
+        except BaseException:
+            self.close()
+            raise
 
     def _metadata(self) -> dict[str, Any]:
         file = File(os.path.join(self.root, METADATA))
@@ -91,107 +94,116 @@ class OrbaxReader(FolderReader):
             raise FormatError(self.path, f"keeps {shown(name)} outside itself", "do not trust it")
         return name, kept
 
-    def _open(self, kept: dict[str, str]) -> dict[str, Any]:
-        """{name: tensorstore array}. Raises: FormatError where one is missing."""
-        ts, context = tensorstore(), tensorstore().Context()
-        opening = {name: ts.open(self._spec(where), read=True, context=context) for name, where in kept.items()}
-        return {name: self._result(name, future) for name, future in opening.items()}
+    def _open(self, kept: dict[str, str]) -> None:
+        foreign = {name: where for name, where in kept.items() if not self._open_zarr(name, where)}
+        if foreign:
+            from convert.formats import orbax_foreign
 
-    def _spec(self, where: str) -> dict[str, Any]:
-        base = {"driver": "file", "path": os.path.join(os.path.abspath(self.root), "")}
-        database = {"driver": "ocdbt", "base": base, "path": f"{where}/"}
-        store = database if self.ocdbt else {**base, "path": f"{base['path']}{where}/"}
-        return {"driver": self.zarr, "kvstore": store, "fill_missing_data_reads": self.zeros}
+            for name, array in orbax_foreign.opened(self.path, self.root, self.ocdbt, self.zarr, self.zeros, foreign):
+                self._add(name, array)
+        self.tensors = {name: self.tensors[name] for name in kept}
+        self.check_growth(sum(tensor.nbytes for tensor in self.tensors.values()), "tensors")
 
-    def _result(self, name: str, future: Any) -> Any:
+    def _open_zarr(self, name: str, where: str) -> bool:
+        """Whether the array is one that is read without tensorstore."""
+        if self.zarr != "zarr":
+            return False
         try:
-            return future.result()
-        except UNREADABLE as error:
-            problem = f"the array {shown(name)} cannot be read: {shown(str(error))[1:-1]}"
-            raise FormatError(self.path, problem, REMEDY) from None
+            value = self._store.find(f"{where}/{HEADER}")
+            if value is None or length(value) > MAX_HEADER:
+                raise ValueError("it has no header" if value is None else "its header is too long")
+            header = parse(name, self._store.read(value, 0, length(value)))
+            if header is None:
+                return False
+            if header.compressed:
+                zstd.load()
+            array = ZarrArray(self._store, where, header, self.zeros)
+            self._add(name, array)
+            array.check()
+        except ValueError as error:
+            raise self._unreadable(name, error) from None
+        return True
 
-    def _add(self, name: str, array: Any) -> None:
-        dtype, shape = array.dtype.name, tuple(array.shape)
-        if dtype not in ITEMSIZE:
-            raise FormatError(self.path, f"the array {shown(name)} has dtype {dtype}", "save numbers only")
-        tensor = Tensor(name, shape, dtype)
+    def _add(self, name: str, array: ZarrArray | ForeignArray) -> None:
+        tensor, rows = array.tensor, array.rows
         self.check_growth(tensor.nbytes, f"an array {shown(name)}")
-        for chunk in (array.chunk_layout.read_chunk.shape, array.chunk_layout.write_chunk.shape):
-            self.check_growth(Tensor(name, tuple(chunk or ()), dtype).nbytes, f"a chunk of {shown(name)}")
-        row = tensor.nbytes // shape[0] if shape and shape[0] else tensor.nbytes
-        rows = (array.chunk_layout.read_chunk.shape or (1,))[0]
-        self.add(tensor, [*range(0, tensor.nbytes, rows * row or 1), tensor.nbytes])
+        self.check_growth(array.chunk.nbytes, f"a chunk of {shown(name)}")
+        self._chunks += math.prod(array.grid)
+        if self._chunks > MAX_CHUNKS:
+            raise FormatError(self.path, f"has over {MAX_CHUNKS:,} chunks", "save it in fewer or larger ones")
+        band = rows * (tensor.nbytes // tensor.shape[0]) if tensor.size and tensor.shape else tensor.nbytes
+        self.add(tensor, [*range(0, tensor.nbytes, band or 1), tensor.nbytes])
+        self._arrays[name] = array
 
-    def read_band(self, name: str, band: int, start: int, stop: int) -> memoryview:
-        return self.keep(name, band)[start:stop]
+    def _unreadable(self, name: str, error: ValueError) -> FormatError:
+        return FormatError(self.path, f"the array {shown(name)} cannot be read: {shown(str(error))[1:-1]}", REMEDY)
+
+    def check_growth(self, claimed: int, what: str) -> None:
+        if claimed > self._most:  # the folder was listed once
+            super().check_growth(claimed, what)
+
+    def read_band(self, name: str, band: int, start: int, stop: int) -> bytes | memoryview:
+        array = self._arrays[name]
+        if not array.direct:
+            return self.keep(name, band)[start:stop]
+        try:
+            return array.read(band, start, stop)
+        except ValueError as error:
+            raise self._unreadable(name, error) from None
 
     def make_band(self, name: str, band: int) -> memoryview:
-        import numpy as np
-
-        array, tensor = self._arrays[name], self.tensors[name]
-        if tensor.shape:
-            row = tensor.nbytes // tensor.shape[0]
-            array = array[self.edges[name][band] // row : self.edges[name][band + 1] // row]
-        found = np.ascontiguousarray(self._result(name, array.read()))
-        return found.reshape(-1).view(np.uint8).data
+        try:
+            return self._arrays[name].band(band)
+        except ValueError as error:
+            raise self._unreadable(name, error) from None
 
     def close(self) -> None:
         super().close()
+        self._store.close()
         self._arrays = {}
 
 
 class OrbaxWriter(FolderWriter):
     """What StandardCheckpointer restores: a tree of numpy arrays in one OCDBT database, uncompressed, in bands of rows.
 
-    Keys and values are the same from run to run; the database names its files at random.
+    The same input gives the same files, byte by byte.
     Raises: ConvertError for tensors without elements, which Orbax cannot hold, and names that it would confuse.
     """
 
     def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
+        from convert.formats.ocdbt_writer import DatabaseWriter
+
         super().__init__(file, tensors, metadata)
-        self._ts = tensorstore()
+        if not self.tensors:
+            raise ConvertError("Orbax cannot hold a checkpoint without tensors")
         kept = Counter(tensor.name.replace("/", ".") for tensor in self.tensors)
         for tensor in self.tensors:
             twice = kept[tensor.name.replace("/", ".")] > 1
             if not tensor.size or "" in tensor.name.split("/") or twice:
                 raise ConvertError(f"{shown(tensor.name)} {list(tensor.shape)}: Orbax cannot hold this name or shape")
-        base = {"driver": "file", "path": os.path.join(self.folder, "")}
-        context = self._ts.Context({"file_io_sync": False})  # the caller syncs once
-        self._store = self._ts.KvStore.open({"driver": "ocdbt", "base": base}, context=context).result()
-        self._begin()
-
-    def _begin(self) -> None:
-        self._transaction, self._pending = self._ts.Transaction(), 0
-        self._batch = self._store.with_transaction(self._transaction)
-
-    def _put(self, key: str, value: bytes) -> None:
-        self._batch.write(key, value).result()
-        self._pending += len(value)
-        if self._pending > BATCH:
-            self._transaction.commit_sync()
-            self._begin()
+        self._database, self._starts = DatabaseWriter(self.folder), dict[str, int]()
 
     def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
-        where, size, number = tensor.name.replace("/", "."), chunk_bytes(tensor), 0
-        rest = ".0" * (len(tensor.shape) - 1)
-        self._put(f"{where}/.zarray", zarray(tensor))
-        chunk = bytearray()
-        for piece in self.pieces(tensor, chunks):
-            chunk += piece
-            while len(chunk) >= size:
-                self._put(f"{where}/{number}{rest}", bytes(memoryview(chunk)[:size]))
-                del chunk[:size]
-                number += 1
-        if chunk:  # the last one is as large as the others
-            self._put(f"{where}/{number}{rest}", bytes(chunk.ljust(size, b"\0")))
+        missing = -tensor.nbytes % chunk_bytes(tensor)  # the last chunk is as large as the others
+        zeros = (bytes(min(PIECE, missing - at)) for at in range(0, missing, PIECE))
+        self._starts[tensor.name] = self._database.append(chain(self.pieces(tensor, chunks), zeros))
 
     def close_store(self) -> None:
-        self._transaction.commit_sync()
+        self._database.finish(sorted(self._values()))
         tree = {str(tuple(tensor.name.split("/"))): leaf(tensor) for tensor in self.tensors}
         about = {"use_ocdbt": True, "use_zarr3": False, "store_array_data_equal_to_fill_value": True}
         self._write(METADATA, {"tree_metadata": tree, **about, "custom_metadata": None})
         handler = "orbax.checkpoint._src.handlers.standard_checkpoint_handler.StandardCheckpointHandler"
         self._write("_CHECKPOINT_METADATA", {"item_handlers": handler, "metrics": {}, "performance_metrics": {}})
+
+    def _values(self) -> Iterator[tuple[bytes, Stored]]:
+        """Keys, and headers or where a chunk lies."""
+        for tensor in self.tensors:
+            where, size, start = tensor.name.replace("/", "."), chunk_bytes(tensor), self._starts[tensor.name]
+            rest = ".0" * (len(tensor.shape) - 1)
+            yield f"{where}/{HEADER}".encode(), zarray(tensor)
+            for number in range(math.ceil(tensor.nbytes / size)):
+                yield f"{where}/{number}{rest}".encode(), (start + number * size, size)
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         with open(os.path.join(self.folder, name), "x", encoding="utf-8") as file:
