@@ -15,7 +15,7 @@ from typing import Any
 import xxhash
 
 from .background import Task
-from .errors import ConvertError
+from .errors import ConvertError, FormatError
 from .formats.base import File, Reader, Tensor
 from .formats.folder import files
 
@@ -47,8 +47,8 @@ class Source:
         try:
             found = self._task.result()
             unchanged = _state(self.path) == self.before
-        except OSError as error:
-            raise ConvertError(f"{self.path}: cannot be read any more: {error.strerror}") from None
+        except (OSError, FormatError) as error:
+            raise ConvertError(f"{self.path}: cannot be read any more: {error}") from None
         if not unchanged:
             raise ConvertError(f"{self.path}: changed while it was read: convert it again once it is complete")
         return found

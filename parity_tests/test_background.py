@@ -48,5 +48,5 @@ def test_a_source_is_hashed_and_may_not_change(tmp_path):
             source.sha256()
     with Source(str(path)) as source:
         path.unlink()
-        with pytest.raises(ConvertError, match=r"s: (cannot be read any more|changed)"):
+        with pytest.raises(ConvertError, match="s: cannot be read any more"):
             source.sha256()

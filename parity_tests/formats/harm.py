@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from hypothesis import strategies as st
 
-from convert.formats.base import Tensor, Writer
+from convert.formats.base import PIECE, Tensor, Writer
 
 SECONDS = 2.0  # of processor time for one bad file: the largest bombs take 1.4
 MILLION = 0.1  # seconds in which the machine where that was measured counts to a million
@@ -54,7 +54,7 @@ class Sparse(io.FileIO):
 
     def write(self, data: Any) -> int:
         view = memoryview(data)
-        if view.nbytes >= 1 << 20 and not any(view[:16]):
+        if view.nbytes >= PIECE and not any(view[:16]):
             self.seek(view.nbytes, io.SEEK_CUR)
             return view.nbytes
         return super().write(data) or 0

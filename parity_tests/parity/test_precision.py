@@ -10,6 +10,8 @@ import pytest
 import parity
 import ports
 import specs
+from parity.judge import Subject, judge
+from parity.record import record
 from ports.port import Port
 
 from .plant import around, arrays, rebuilt
@@ -79,11 +81,13 @@ def test_training_in_bfloat16_is_judged(monkeypatch: pytest.MonkeyPatch) -> None
         if framework not in ports.available():
             pytest.skip(f"{framework} is not installed")
     torch, flax = (ports.build("mlp_mixer", TWIN, f, init="random", dtype="bfloat16") for f in ("torch", "flax"))
-    (result,) = parity.compare({"torch": torch, "flax": flax}, IMAGES, "train")
+    sound, other = record(flax, IMAGES, "train"), record(torch, IMAGES, "train")
+    faulty = record(around("head", lambda call, x: 2 * call(x))(torch, monkeypatch), IMAGES, "train")
+    subject = Subject("mlp_mixer", "S/16", "train", "bfloat16", "cpu")
+    (result,) = judge(subject, [sound, other])
     assert result.passed, str(result)
     assert not result.cause  # nothing drowned
     assert {name.partition(":")[0] for name, _, _ in result.curve} == {"sgd", "adam", "adamw"}
     assert all(limit < 1 for _, _, limit in result.curve)
-    mutant = around("head", lambda call, x: 2 * call(x))(torch, monkeypatch)
-    (result,) = parity.compare({"flax": flax, "torch": mutant}, IMAGES, "train")
+    (result,) = judge(subject, [sound, faulty])
     assert result.first_divergence == "sgd: losses"
