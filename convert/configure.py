@@ -6,12 +6,12 @@ import contextlib
 import struct
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
-from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 import specs
 from specs import config as configs
-from specs.layer import parameters
+from specs.layer import Layer
 
 from . import report
 from .errors import ConvertError, UsageError
@@ -79,7 +79,7 @@ def _refuse_clash(spec: Any, config: Any, asked: dict[str, Any], held: dict[str,
     if not other:
         return
     with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
-        if shapes(spec, replace(config, **{k: configs.tuples(v) for k, v in held.items()})) == shapes(spec, config):
+        if alike(spec, replace(config, **{k: configs.tuples(v) for k, v in held.items()}), config):
             return
     clashes = [f"{k}={asked[k]!r} was asked for, the file holds {k}={value!r}" for k, value in other.items()]
     raise UsageError("the configuration does not fit the file", clashes)
@@ -104,7 +104,7 @@ def _from_variant(spec: Any, told: Mapping[str, Any]) -> dict[str, Any]:
     for variant in spec.VARIANTS.values():
         with contextlib.suppress(ValueError, TypeError):
             candidate = replace(variant, **{k: configs.tuples(v) for k, v in told.items()})
-            if shapes(spec, candidate) == shapes(spec, _adapted(variant, candidate)):
+            if alike(spec, candidate, _adapted(variant, candidate)):
                 return {k: v for k, v in configs.as_dict(variant).items() if k not in told and v is not None}
     return {}
 
@@ -114,18 +114,21 @@ def _adapted(variant: Any, config: Any) -> Any:
     return replace(variant, classes=config.classes, channels=config.channels)
 
 
-@cache
-def shapes(spec: Any, config: Any) -> Mapping[str, tuple[int, ...]]:
-    """{name: shape} of every array of a network."""
-    return {p.name: p.shape for p in parameters(list(spec.layers(config)))}
+def alike(spec: Any, one: Any, other: Any) -> bool:
+    """Whether two Configs make the same arrays; those of different networks mostly differ in the first layer."""
+
+    def arrays(layer: Layer | None) -> list[tuple[str, tuple[int, ...]]]:
+        return [(p.name, p.shape) for p in layer.parameters()] if layer else []
+
+    pairs = zip_longest(spec.layers(one), spec.layers(other))
+    return one == other or all(arrays(a) == arrays(b) for a, b in pairs)
 
 
 def variant_of(architecture: str, config: Any) -> str | None:
     """The name of the official variant with these arrays, classes and input channels aside."""
     spec = specs.get(architecture)
-    own = shapes(spec, config)
     for name, variant in spec.VARIANTS.items():
         with contextlib.suppress(ValueError):
-            if shapes(spec, _adapted(variant, config)) == own:
+            if alike(spec, config, _adapted(variant, config)):
                 return str(name)
     return None
