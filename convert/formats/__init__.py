@@ -10,8 +10,11 @@ file needs is imported.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -81,6 +84,19 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, wh
 )
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """While many values are made and none is garbage, collecting would walk the whole process time and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
 def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
     """Open a checkpoint of any format, a file or a folder.
 

@@ -13,7 +13,7 @@ from convert.errors import FormatError
 from convert.formats.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Reader, Tensor, shown
 from convert.formats.inert import Pairs
 from convert.formats.pickle_values import MALFORMED, Array
-from convert.formats.pickles import MAX_OPCODES, uncollected
+from convert.formats.pickles import MAX_OPCODES
 from convert.formats.sources import Refused, Source
 from convert.formats.strided import gather, is_contiguous
 
@@ -86,8 +86,7 @@ class PickleReader(Reader):
             memoryview(b""),
         )  # the last tensor that did not lie in order
         try:
-            with uncollected():
-                self._open()
+            self._open()
         except (Refused, FormatError) as error:
             self.close()
             raise (self._bad(error) if isinstance(error, Refused) else error) from None

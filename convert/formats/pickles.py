@@ -9,10 +9,8 @@ Source: CPython Lib/pickletools.py (opcodes); Lib/pickle.py (what picklers emit)
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from convert.formats.base import MAX_NAME
@@ -20,25 +18,12 @@ from convert.formats.inert import RENAMED, Handlers, Pairs, Symbol, refusal
 from convert.formats.sources import Cursor, Latin1, Refused, Stored
 
 MAX_OPCODES = 3_000_000  # a second; torch and paddle write about 30 a tensor
-ROUND = 1000  # opcodes between two looks at the stack: each puts at most one value down
 MAX_STACK = 100_000  # live values: picklers put at most 2,000 down at a time
 MAX_MARKS = 1_000  # open brackets
 MAX_MEMO = 2_000_000  # remembered values; a pickler counts them from 0
 MAX_TEXT = 64 * 1024 * 1024  # bytes of text kept in memory, in total
 MAX_INLINE = 255  # bytes strings up to here are kept in memory
 MAX_INTEGER = 255  # bytes in one integer
-
-
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """While many values are made and none is garbage, collecting would walk the whole process time and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class Unpickler:
@@ -67,31 +52,22 @@ class Unpickler:
 
     def load(self) -> Any:
         """The pickled value, inert. Raises: Refused."""
-        with uncollected():
-            return self._run()
-
-    def _run(self) -> Any:
-        for _ in range(0, MAX_OPCODES, ROUND):
-            for _ in range(ROUND):
-                code = self.cursor.byte()
-                if code == STOP:
-                    return self._result()
-                operation = OPERATIONS[code]
-                if operation is None:
-                    raise Refused(
-                        f"byte {self.cursor.position - 1} ({code:#04x}) is no pickle opcode that a checkpoint needs: "
-                        "damaged or no checkpoint"
-                    )
-                try:
-                    operation(self)
-                except (IndexError, UnicodeError):  # an empty stack, text that is no UTF-8: from damage only
-                    raise self._malformed() from None
+        for _ in range(MAX_OPCODES):
+            at = self.cursor.position
+            code = self.cursor.byte()
+            if code == STOP:
+                return self._result()
+            operation = OPERATIONS[code]
+            if operation is None:
+                problem = f"byte {at} ({code:#04x}) is no pickle opcode that a checkpoint needs"
+                raise Refused(f"{problem}: damaged or no checkpoint")
+            try:
+                operation(self)
+            except (IndexError, UnicodeError):  # too few values, values of another kind, text that is no UTF-8
+                raise Refused(f"the pickle is malformed at byte {at}", "fetch it again") from None
             if len(self.stack) > MAX_STACK or len(self.marks) > MAX_MARKS:
-                raise Refused(f"the pickle nests too much at byte {self.cursor.position}: no checkpoint needs that")
+                raise Refused(f"the pickle nests too much at byte {at}: no checkpoint needs that")
         raise Refused(f"holds more than {MAX_OPCODES:,} pickle opcodes", "save only the model's tensors")
-
-    def _malformed(self) -> Refused:
-        return Refused(f"the pickle is malformed at byte {self.cursor.position}", "fetch it again")
 
     def _result(self) -> Any:
         if len(self.stack) != 1 or self.marks:
@@ -112,7 +88,7 @@ class Unpickler:
     def top(self, kind: type[Any]) -> Any:
         value = self.stack[-1]
         if not isinstance(value, kind):
-            raise self._malformed()
+            raise IndexError
         return value
 
     def push_text(self, size: int, encoding: str = "utf-8") -> None:
@@ -131,7 +107,7 @@ class Unpickler:
 
     def push_symbol(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise self._malformed()
+            raise IndexError
         full = f"{module}.{name}"
         for old, new in RENAMED:
             if full.startswith(old):

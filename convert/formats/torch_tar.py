@@ -17,7 +17,7 @@ from typing import Any
 from convert.formats.base import ITEMSIZE, MAX_TENSORS, File, shown
 from convert.formats.inert import Handlers, Pairs, Symbol
 from convert.formats.pickle_values import MALFORMED, MAX_DIMENSIONS, Array, unexpected
-from convert.formats.pickles import Unpickler, uncollected
+from convert.formats.pickles import Unpickler
 from convert.formats.sources import Cursor, Refused, Stored
 from convert.formats.tar import FILES, Entry, entries
 from convert.formats.torch_values import HANDLERS, STORAGE_DTYPES, UNSUPPORTED, Storage, View, view
@@ -82,9 +82,8 @@ def read_tar(file: File) -> tuple[Any, Payloads]:
     budget = iter(range(BUDGET))  # for all pickles together
     system, pickle, tensors, storages = (_Member(file, members[name], budget) for name in MEMBERS)
     _check_system(system)
-    with uncollected():  # between the many small pickles, too
-        objects, payloads = _storages(storages)
-        _tensors(tensors, objects, payloads)
+    objects, payloads = _storages(storages)
+    _tensors(tensors, objects, payloads)
 
     def persistent(identity: Any) -> Storage | View:
         key = int(identity) if isinstance(identity, str) and re.fullmatch("[0-9]{1,20}", identity) else None
