@@ -120,8 +120,9 @@ def alike(spec: Any, one: Any, other: Any) -> bool:
     def arrays(layer: Layer | None) -> list[tuple[str, tuple[int, ...]]]:
         return [(p.name, p.shape) for p in layer.parameters()] if layer else []
 
-    pairs = zip_longest(spec.layers(one), spec.layers(other))
-    return one == other or all(arrays(a) == arrays(b) for a, b in pairs)
+    if one == other:
+        return True
+    return all(arrays(a) == arrays(b) for a, b in zip_longest(spec.layers(one), spec.layers(other)))
 
 
 def variant_of(architecture: str, config: Any) -> str | None:

@@ -19,7 +19,6 @@ from .errors import ConvertError, FormatError
 from .formats.base import File, Reader, Tensor
 from .formats.folder import files
 
-PIECE = 1 << 17  # bytes a read
 BATCH = 1 << 20  # bytes of the source a read
 HASH, NO_HASH = "xxh3_128", "0" * 32  # what a record calls a payload's hash, and what stands there until it is known
 SAMPLES, SAMPLE = 16, 4096  # of a file that has its record beside it: how many, and their bytes
@@ -125,9 +124,9 @@ def sha256(path: str, stop: threading.Event | None = None) -> str:
     return digest.hexdigest()
 
 
-def digest(reader: Reader, tensor: Tensor) -> str:
+def digest(reader: Reader, name: str) -> str:
     """Hash of one tensor's payload, as it is on disk."""
     found = xxhash.xxh3_128()
-    for start in range(0, tensor.nbytes, PIECE):
-        found.update(reader.read(tensor.name, start, min(start + PIECE, tensor.nbytes)))
+    for piece in reader.pieces(name):
+        found.update(piece)
     return found.hexdigest()

@@ -1,7 +1,6 @@
 """The payload of a plan's target tensors: copied by ranges, or permuted a strip at a time, in memory for one tensor.
 
-A tensor that is permuted is held in its source's layout, and leaves strip by strip: while one is written and another
-hashed, the next is being made.
+A tensor that is permuted is held in its source's layout, as a whole, and leaves it strip by strip.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from .planning import Constant, Plan, Step
 if TYPE_CHECKING:
     import numpy as np
 
-PIECE = 1 << 17  # bytes copied at once: what is written in larger ones is slower on common virtual disks
 STRIP = 1 << 20  # bytes permuted at once, and BLOCK elements of its rows: what stays in a core's cache meanwhile
 BLOCK = 256
 LINE = 128  # bytes between rows
@@ -68,18 +66,14 @@ def chunks(plan: Plan, step: Step, scratch: Scratch | None = None) -> Iterator[b
         return
     source = plan.sources[filling[0].source]
     held = "bfloat16" if source.dtype == "uint16" else source.dtype
-    pieces = _ranges(plan, source) if filling[0].copies else _permuted(plan, filling, scratch or Scratch())
+    copied = filling[0].copies
+    pieces = plan.reader.pieces(source.name) if copied else _permuted(plan, filling, scratch or Scratch())
     if held == tensor.dtype:
         yield from pieces
         return
     from .casting import cast
 
     yield from (cast(piece, held, tensor) for piece in pieces)
-
-
-def _ranges(plan: Plan, source: Tensor) -> Iterator[bytes | bytearray | memoryview]:
-    for start in range(0, source.nbytes, PIECE):
-        yield plan.reader.read(source.name, start, min(start + PIECE, source.nbytes))
 
 
 def _permuted(plan: Plan, parts: list[Move], scratch: Scratch) -> Iterator[memoryview]:

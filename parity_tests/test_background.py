@@ -7,8 +7,8 @@ import xxhash
 
 from convert.background import Task
 from convert.errors import ConvertError
-from convert.formats.base import Tensor
-from convert.hashing import PIECE, Digest, Source
+from convert.formats.base import PIECE, Tensor
+from convert.hashing import Digest, Source
 
 
 def fail():

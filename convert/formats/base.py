@@ -28,7 +28,7 @@ ITEMSIZE = {
 
 MAX_TENSORS = 100_000  # names in one file, a second and 90 MB to list: more is an attack or needs shards
 MAX_DEPTH = 64  # nesting of containers
-PIECE = 1 << 17  # bytes a write
+PIECE = 1 << 17  # bytes moved at once: larger writes are several times slower on common virtual disks
 MAX_NAME = 4096  # characters in one tensor's name
 
 
@@ -70,6 +70,12 @@ class Reader(ABC):
 
         Raises: FormatError where the file is shorter than it said when opened (truncated meanwhile).
         """
+
+    def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
+        """One tensor's payload from its first byte to its last."""
+        size = self.tensors[name].nbytes
+        for start in range(0, size, PIECE):
+            yield self.read(name, start, min(start + PIECE, size))
 
     @abstractmethod
     def close(self) -> None: ...
@@ -149,10 +155,7 @@ def pread(fd: int, size: int, offset: int) -> bytes:
 
 
 def write_all(file: IO[bytes], data: bytes | bytearray | memoryview) -> None:
-    """Like file.write, but all of it: an unbuffered file may take less than it is given.
-
-    Writes of a megabyte are several times slower than these on common virtual disks.
-    """
+    """Like file.write, but all of it: an unbuffered file may take less than it is given."""
     view = memoryview(data).cast("B")
     while view.nbytes:
         view = view[file.write(view[:PIECE]) :]

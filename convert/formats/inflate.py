@@ -5,10 +5,8 @@ from __future__ import annotations
 import zlib
 
 from convert.errors import FormatError
-from convert.formats.base import File, shown
+from convert.formats.base import PIECE, File, shown
 from convert.formats.zip_directory import DAMAGED, Member
-
-PIECE = 1 << 17  # bytes read or expanded at a time
 
 
 class Inflated:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from zlib_ng import zlib_ng as zlib  # whose CRC takes a quarter of the time
 
-from convert.formats.base import File
-
-PIECE = 128 * 1024  # bytes moved at a time
+from convert.formats.base import PIECE, File
 
 
 class Refused(Exception):

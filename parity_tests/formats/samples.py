@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from convert.formats import open_checkpoint, writer_for
+import pytest
+
+from convert.formats import base, open_checkpoint, writer_for
 from convert.formats.base import ITEMSIZE, Reader, Tensor, Writer
 
 SHAPES = {
@@ -85,6 +87,18 @@ def read_all(path: Path, opener: Callable[[Path], Reader] = open_checkpoint) -> 
         for tensor in reader.tensors.values():
             assert len(reader.read(tensor.name)) == tensor.nbytes
         return len(reader.tensors)
+
+
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of all reads of files from now on, in their order."""
+    read, sizes = base.pread, list[int]()
+
+    def counting(fd: int, size: int, offset: int) -> bytes:
+        sizes.append(size)
+        return read(fd, size, offset)
+
+    monkeypatch.setattr(base, "pread", counting)
+    return sizes
 
 
 # VmHWM begins anew with the program; ru_maxrss would still hold that of the process it was forked from.

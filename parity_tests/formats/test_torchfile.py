@@ -235,13 +235,7 @@ def test_ranges_are_checked(tmp_path: Path) -> None:
 def test_opening_reads_no_payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "w.pt"
     torch.save({f"w{i}": torch.zeros(1000, 1000) for i in range(3)}, path)
-    read, sizes = base.pread, list[int]()
-
-    def counting(fd: int, size: int, offset: int) -> bytes:
-        sizes.append(size)
-        return read(fd, size, offset)
-
-    monkeypatch.setattr(base, "pread", counting)
+    sizes = samples.reads(monkeypatch)
     with TorchReader(path) as reader:
         assert sum(sizes) < 100_000
         reader.read("w0", 0, 10)
