@@ -57,6 +57,9 @@ def _add_route_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB (.safetensors)")
     made.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     made.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")
+    made.add_argument(
+        "--no-verify", dest="verify", action="store_false", help="neither hash nor read back what was written"
+    )
     made.add_argument("--force", action="store_true", help="replace an existing target")
 
 

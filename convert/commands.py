@@ -69,7 +69,8 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace) -> dict[st
     settings = dict(map(setting, arguments.set))
     config_file = read_config(arguments.config, src) if arguments.config else {}
     with contextlib.ExitStack() as stack:
-        source = None if arguments.dry_run else stack.enter_context(Source(file))  # hashed while it is planned
+        # The source is hashed while it is planned.
+        source = None if arguments.dry_run else stack.enter_context(Source(file, arguments.verify))
         made = stack.enter_context(plan(file, src, dst, settings, config_file, arguments.dtype, arguments.weights))
         out = target(file, made, arguments.out)
         result: dict[str, Any] = {
@@ -85,7 +86,8 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace) -> dict[st
             proofs: list[dict[str, Any]] = []
             prove = (lambda written: proofs.append(_prove(made, written, arguments))) if arguments.prove else None
             size = _bytes(arguments.shard_size)
-            written = made.write(out, arguments.force, prove=prove, shard_size=size, source=source)
+            options = {"prove": prove, "shard_size": size, "verify": arguments.verify, "source": source}
+            written = made.write(out, arguments.force, **options)
             result |= {"proof": proofs[0] if proofs else None, "not_finite": _not_finite(written)}
         if not arguments.json:
             _tell(made, result, arguments.dry_run)

@@ -20,7 +20,8 @@ from .formats.base import File, Reader, Tensor
 from .formats.folder import files
 
 BATCH = 1 << 20  # bytes of the source a read
-HASH, NO_HASH = "xxh3_128", "0" * 32  # what a record calls a payload's hash, and what stands there until it is known
+HASH = "xxh3_128"  # what a record calls a payload's hash
+NO_HASH, NO_SHA256 = "0" * 32, "0" * 64  # what stands there until they are known
 SAMPLES, SAMPLE = 16, 4096  # of a file that has its record beside it: how many, and their bytes
 
 
@@ -35,14 +36,14 @@ def identity(path: str) -> dict[str, Any]:
 
 
 class Source:
-    """A source while it is converted: hashed in a thread of its own, and not to change meanwhile."""
+    """A source while it is converted: not to change meanwhile, and hashed in a thread of its own if it is `hashed`."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, hashed: bool = True):
         self.path, self.before = path, _state(path) if os.path.exists(path) else None
-        self._task = Task(lambda stop: sha256(path, stop))
+        self._task = Task(lambda stop: sha256(path, stop) if hashed else None)
 
-    def sha256(self) -> str:
-        """Raises: ConvertError where the source is no longer what it was."""
+    def sha256(self) -> str | None:
+        """None where it is not hashed. Raises: ConvertError where the source is no longer what it was."""
         try:
             found = self._task.result()
             unchanged = _state(self.path) == self.before
@@ -68,20 +69,26 @@ def _state(path: str) -> list[tuple[int, int]]:
 class Digest:
     """Collects a tensor's line of the record while its payload passes by."""
 
-    def __init__(self, tensor: Tensor):
-        self.tensor, self.hash, self.not_finite = tensor, xxhash.xxh3_128(), 0
+    def __init__(self, tensor: Tensor, hashed: bool = True):
+        self.tensor, self.hash, self.not_finite = tensor, xxhash.xxh3_128() if hashed else None, 0
 
     def of(self, pieces: Iterable[Any]) -> Iterator[Any]:
         """The pieces as they are; `line` is known once the last was taken."""
         for piece in pieces:
-            self.hash.update(piece)
+            if self.hash:
+                self.hash.update(piece)
             self.not_finite += count_not_finite(piece, self.tensor.dtype)
             yield piece
 
     def line(self) -> dict[str, Any]:
         """Shape, dtype, hash of the payload, and how many NaNs and infinities it holds, if any."""
         odd = {"not_finite": self.not_finite} if self.not_finite else {}
-        return {"shape": list(self.tensor.shape), "dtype": self.tensor.dtype, HASH: self.hash.hexdigest(), **odd}
+        return described(self.tensor, self.hash.hexdigest() if self.hash else None) | odd
+
+
+def described(tensor: Tensor, found: str | None) -> dict[str, Any]:
+    """A tensor's line of the record, with this hash if any."""
+    return {"shape": list(tensor.shape), "dtype": tensor.dtype} | ({HASH: found} if found else {})
 
 
 EXPONENT = {

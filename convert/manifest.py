@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .planning import Plan
 
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
-NO_SHA256 = "0" * 64  # until it is known
 MAX_RECORD = 1 << 26  # bytes of a .json beside a checkpoint
 
 
@@ -30,7 +29,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "parameters": plan.parameters,
         "source": {
             "file": os.path.basename(os.path.abspath(plan.reader.path)),
-            "sha256": NO_SHA256,  # see hashing.Source
+            "sha256": None,  # see hashing.Source
             "dialect": plan.src,
             "format": plan.reader.format,
         },
@@ -65,9 +64,9 @@ def _parsed(text: str) -> dict[str, Any]:
     return found if fits else {}
 
 
-def blank(about: dict[str, Any], tensors: list[Tensor]) -> dict[str, Any]:
+def blank(about: dict[str, Any], tensors: list[Tensor], hashed: bool) -> dict[str, Any]:
     """The record as long as it will be, before any payload is known."""
-    from .hashing import HASH, NO_HASH
+    from .hashing import NO_HASH, NO_SHA256, described
 
-    lines = {t.name: {"shape": list(t.shape), "dtype": t.dtype, HASH: NO_HASH} for t in tensors}
-    return {**about, "tensors": lines}
+    lines = {tensor.name: described(tensor, NO_HASH if hashed else None) for tensor in tensors}
+    return {**about, "source": {**about["source"], "sha256": NO_SHA256 if hashed else None}, "tensors": lines}

@@ -33,7 +33,8 @@ class Job:
     Args:
       shards: the plan's steps by file.
       names: the files' final names.
-      source: hashes the source meanwhile.
+      source: watched, and hashed meanwhile.
+      verify: read back what was written.
     """
 
     plan: Plan
@@ -44,6 +45,7 @@ class Job:
     shards: list[list[Step]]
     names: list[str]
     source: hashing.Source
+    verify: bool
     progress: Progress
     scratch: Scratch
 
@@ -59,6 +61,7 @@ def write(
     force: bool = False,
     prove: Prove | None = None,
     shard_size: int | None = None,
+    verify: bool = True,
     source: hashing.Source | None = None,
 ) -> dict[str, Any]:
     """Write a plan's target file; it appears whole, verified and under its name, or not at all.
@@ -68,6 +71,7 @@ def write(
       force: replace an existing file.
       prove: called with the path of the finished file before it gets its name; raises to refuse it.
       shard_size: bytes of payload a file; more become several files and an index (safetensors only).
+      verify: hash the source and every tensor, and compare what the disk holds; else the record has no hashes.
       source: the source being hashed, where that began before it was planned.
     Returns: the record that travels with the file.
     """
@@ -77,8 +81,8 @@ def write(
     with contextlib.ExitStack() as stack:
         progress = Progress(sum(tensor.nbytes for tensor, _ in plan.steps), os.path.basename(out))
         stack.callback(progress.close)
-        source = source or stack.enter_context(hashing.Source(plan.reader.path))
-        job = Job(plan, out, force, prove, writer_type, shards, names, source, progress, Scratch())
+        source = source or stack.enter_context(hashing.Source(plan.reader.path, verify))
+        job = Job(plan, out, force, prove, writer_type, shards, names, source, verify, progress, Scratch())
         if issubclass(writer_type, FolderWriter):
             return _write_folder(job)
         return _write_whole(job) if len(shards) == 1 else _write_shards(job)
@@ -202,7 +206,7 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, about: dict[str, Any]
     tensors = [tensor for tensor, _ in steps]
     if not issubclass(job.writer_type, FolderWriter):
         atomic.reserve(file, sum(tensor.nbytes for tensor in tensors))
-    reserved = manifest.blank(about, tensors) if about is not None else None
+    reserved = manifest.blank(about, tensors, job.verify) if about is not None else None
     writer = job.writer_type(file, tensors, _kept(job.writer_type, reserved, reserve=True))
     lines = _payloads(job, steps, writer)
     if about is not None and job.writer_type.keeps_metadata:
@@ -211,7 +215,7 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, about: dict[str, Any]
     writer.finish()
     file.flush()
     with Task(lambda _: os.fsync(file.fileno())) as synced:
-        if problems := differences(path, lines):
+        if job.verify and (problems := differences(path, lines)):
             raise ConvertError(f"{path}: reads back otherwise than it was written: the disk is at fault", problems)
         synced.result()
     return lines
@@ -221,7 +225,7 @@ def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str
     """Write each tensor; their lines of the record."""
     lines = {}
     for step in steps:
-        digest = hashing.Digest(step[0])
+        digest = hashing.Digest(step[0], job.verify)
         writer.write(step[0], job.progress.of(digest.of(chunks(job.plan, step, job.scratch))))
         lines[step[0].name] = digest.line()
     return lines

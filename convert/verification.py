@@ -22,12 +22,14 @@ SPELT = {"bfloat16": "uint16"}  # by paddle, whose files do not tell the two apa
 def check(path: str) -> list[str]:
     """What in a file is not as its record says; [] for an intact file.
 
-    Raises: ConvertError where the file has no record.
+    Raises: ConvertError where the file has no record, or one without hashes.
     """
     with open_checkpoint(path) as reader:
         lines = manifest.read(reader).get("tensors")
     if not lines or not all(isinstance(line, dict) for line in lines.values()):
         raise ConvertError(f"{path}: has no record of its tensors: only files written by this converter have one")
+    if not any(HASH in line for line in lines.values()):
+        raise ConvertError(f"{path}: was written with --no-verify: its record holds no hashes to check it by")
     return differences(path, lines)
 
 

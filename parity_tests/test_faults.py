@@ -203,7 +203,8 @@ def test_a_source_truncated_meanwhile(run, source, tmp_path, moment):  # noqa: F
     assert listing(tmp_path) == ["in", "x.safetensors"]
 
 
-def test_a_source_replaced_in_place_meanwhile(run, source, tmp_path):  # noqa: F811
+@pytest.mark.parametrize("more", [[], ["--no-verify"]], ids=["hashed", "unhashed"])
+def test_a_source_replaced_in_place_meanwhile(run, source, tmp_path, more):  # noqa: F811
     def rewrite():
         data = source.read_bytes()
         with source.open("r+b") as file:
@@ -211,7 +212,7 @@ def test_a_source_replaced_in_place_meanwhile(run, source, tmp_path):  # noqa: F
         os.utime(source, ns=(1, 1))
 
     with Before(10, rewrite):
-        code, _, err = run("google2torch", source, "-o", tmp_path / "x.safetensors")
+        code, _, err = run("google2torch", source, "-o", tmp_path / "x.safetensors", *more)
     assert code == 1
     assert "s.npz: changed while it was read" in err
     assert listing(tmp_path) == ["in"]
@@ -285,6 +286,27 @@ def test_damage_between_writing_and_reading_back(run, tmp_path, arguments):  # n
     assert code == 1
     assert "reads back otherwise than it was written" in err
     assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize("target", ["inside", "beside", "shards"])
+def test_without_verification_nothing_is_hashed_or_read_back(run, target, tmp_path, arguments, monkeypatch):  # noqa: F811
+    name = TARGETS[target][3]
+    assert run(*arguments(tmp_path, target))[0] == 0
+    with open_checkpoint(tmp_path / name) as reader:
+        hashed, values = read(reader), {name: bytes(reader.read(name)) for name in reader.tensors}
+    for call in ("differences", "hashing.sha256", "hashing.xxhash.xxh3_128"):
+        monkeypatch.setattr(f"convert.stream.{call}", None)
+    assert run(*arguments(tmp_path, target, "--no-verify", "--force"))[0] == 0
+    with open_checkpoint(tmp_path / name) as reader:
+        bare = read(reader)
+        assert {name: bytes(reader.read(name)) for name in reader.tensors} == values
+    assert bare["source"].pop("sha256") is None
+    assert len(hashed["source"].pop("sha256")) == 64
+    assert all(len(line.pop("xxh3_128")) == 32 for line in hashed["tensors"].values())
+    assert bare == hashed
+    code, _, err = run("verify", tmp_path / name)
+    assert code == 1
+    assert f"{name}: was written with --no-verify" in err
 
 
 def test_a_record_is_taken_for_its_own_file_only(run, tmp_path, arguments):  # noqa: F811
