@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from .progress import Progress
 from .verification import differences
 
 Prove = Callable[[str], Any]
+PAUSE = 0.02  # seconds between two syncs while a file is written
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,9 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, about: dict[str, Any]
         atomic.reserve(file, sum(tensor.nbytes for tensor in tensors))
     reserved = manifest.blank(about, tensors, job.verify) if about is not None else None
     writer = job.writer_type(file, tensors, _kept(job.writer_type, reserved, reserve=True))
-    lines = _payloads(job, steps, writer)
+    with Task(lambda stop: _sync(file.fileno(), stop)) as syncing:
+        lines = _payloads(job, steps, writer)
+    syncing.result()
     if about is not None and job.writer_type.keeps_metadata:
         about["source"]["sha256"] = job.source.sha256()
         writer.annotate(_kept(job.writer_type, {**about, "tensors": lines}))
@@ -219,6 +223,12 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, about: dict[str, Any]
             raise ConvertError(f"{path}: reads back otherwise than it was written: the disk is at fault", problems)
         synced.result()
     return lines
+
+
+def _sync(descriptor: int, stop: threading.Event) -> None:
+    """Send to the disk what is written, while more is being written: little is left for the sync at the end."""
+    while not stop.wait(PAUSE):
+        os.fsync(descriptor)
 
 
 def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str, Any]]:

@@ -288,6 +288,24 @@ def test_damage_between_writing_and_reading_back(run, tmp_path, arguments):  # n
     assert listing(tmp_path) == []
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_disk_that_fails_once(run, target, tmp_path, arguments, monkeypatch):  # noqa: F811
+    """The system tells an error of the disk to one sync and to no later one."""
+    sync, errors = os.fsync, [OSError(errno.EIO, "Input/output error")]
+
+    def failing(descriptor):
+        if errors:
+            raise errors.pop()
+        sync(descriptor)
+
+    monkeypatch.setattr("convert.stream.PAUSE", 0)
+    monkeypatch.setattr(os, "fsync", failing)
+    code, _, err = run(*arguments(tmp_path, target))
+    assert (code, errors) == (1, [])
+    assert "cannot be written: Input/output error" in err
+    assert listing(tmp_path) == []
+
+
 @pytest.mark.parametrize("target", ["inside", "beside", "shards"])
 def test_without_verification_nothing_is_hashed_or_read_back(run, target, tmp_path, arguments, monkeypatch):  # noqa: F811
     name = TARGETS[target][3]

@@ -28,7 +28,7 @@ ITEMSIZE = {
 
 MAX_TENSORS = 100_000  # names in one file, a second and 90 MB to list: more is an attack or needs shards
 MAX_DEPTH = 64  # nesting of containers
-PIECE = 1 << 17  # bytes moved at once: larger writes are several times slower on common virtual disks
+PIECE = 1 << 18  # bytes moved at once: larger writes are several times slower on common virtual disks
 MAX_NAME = 4096  # characters in one tensor's name
 
 
