@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -79,14 +79,20 @@ def recognise(reader: Reader, dialect: str | None, hints: Mapping[str, Any], wei
     Raises: ConvertError where nothing fits, or two readings fit alike.
     """
     refuse_known_misfits(reader)
-    readings = list(_readings(reader, dialect, weights))
+    hinted, usual = (hints.get("architecture"), hints.get("dialect")), _USUAL.get(reader.format)
+    candidates = _candidates(dialect)
+    likely = [c for c in candidates if c == hinted or _framework(*c) == usual]
+    parts = list(_parts(reader, weights))
+    readings = list(_readings(parts, likely))
+    if all(reading.score < 1 for reading in readings):  # else none of the others would be preferred
+        readings += _readings(parts, [c for c in candidates if c not in likely])
     best = max((reading.score for reading in readings), default=0.0)
     if best < 0.5:
         raise ConvertError(_nothing_fits(reader, dialect, weights))
     best_first = [r for r in readings if r.score == best]
     for fits in (
-        lambda r: (r.architecture, r.dialect) == (hints.get("architecture"), hints.get("dialect")),
-        lambda r: _framework(r) == _USUAL.get(reader.format),
+        lambda r: (r.architecture, r.dialect) == hinted,
+        lambda r: _framework(r.architecture, r.dialect) == usual,
     ):
         best_first = [r for r in best_first if fits(r)] or best_first
     if len({(r.architecture, r.dialect) for r in best_first}) > 1:
@@ -99,22 +105,36 @@ _USUAL = {"msgpack": "flax", "npz": "flax", "orbax": "flax", "torch": "torch", "
           "pdparams": "paddle"}  # fmt: skip
 
 
-def _framework(match: Match) -> str:
-    return dialects(match.architecture)[match.dialect].framework
+def _framework(architecture: str, dialect: str) -> str:
+    return dialects(architecture)[dialect].framework
 
 
-def _readings(reader: Reader, dialect: str | None, weights: str | None) -> Iterable[Match]:
+@dataclass(frozen=True)
+class Part:
+    """Of a file, what may be a model: the tensors under a prefix, and all others."""
+
+    prefix: str
+    tensors: Mapping[str, Tensor]
+    aside: tuple[str, ...]
+    names: frozenset[str]  # numbers aside
+
+
+def _parts(reader: Reader, weights: str | None) -> Iterator[Part]:
     for part in [weights] if weights is not None else WRAPPERS:
         inner = {name[len(part) + 1 :]: t for name, t in reader.tensors.items() if name.startswith(f"{part}/")}
         for prefix, tensors in _unprefixed(inner if part else dict(reader.tensors)):
             kept = {name: t for name, t in tensors.items() if name.split("/")[0] not in TRAINING}
             held = {t.name for t in kept.values()}
             aside = tuple(name for name in reader.tensors if name not in held)
-            shapes = {normal(name) for name in kept}
-            for architecture, name in _candidates(dialect) if shapes else ():
-                score = len(shapes & spellings(architecture, name)) / len(shapes)
-                if score:
-                    yield Match(architecture, name, "/".join(filter(None, [part, prefix])), kept, aside, score)
+            if kept:
+                yield Part("/".join(filter(None, [part, prefix])), kept, aside, frozenset(map(normal, kept)))
+
+
+def _readings(parts: list[Part], candidates: list[tuple[str, str]]) -> Iterator[Match]:
+    for part in parts:
+        for architecture, name in candidates:
+            if score := len(part.names & spellings(architecture, name)) / len(part.names):
+                yield Match(architecture, name, part.prefix, part.tensors, part.aside, score)
 
 
 def _unprefixed(tensors: Mapping[str, Tensor]) -> Iterable[tuple[str, dict[str, Tensor]]]:
@@ -123,11 +143,9 @@ def _unprefixed(tensors: Mapping[str, Tensor]) -> Iterable[tuple[str, dict[str, 
             yield prefix, {name[len(prefix) :]: tensor for name, tensor in tensors.items()}
 
 
-def _candidates(dialect: str | None) -> Iterable[tuple[str, str]]:
-    for architecture in specs.names():
-        for name in dialects(architecture):
-            if dialect in (None, name):
-                yield architecture, name
+def _candidates(dialect: str | None) -> list[tuple[str, str]]:
+    """(architecture, dialect) that a file may be of."""
+    return [(a, name) for a in specs.names() for name in dialects(a) if dialect in (None, name)]
 
 
 def refuse_known_misfits(reader: Reader) -> None:
@@ -143,9 +161,9 @@ def _nothing_fits(reader: Reader, dialect: str | None, weights: str | None) -> s
     if weights is not None:
         tops = sorted({name.split("/")[0] for name in reader.tensors if "/" in name})
         return f"{reader.path}: nothing known lies under {weights!r} (it holds {', '.join(tops) or 'no nesting'})"
-    others = [r for r in _readings(reader, None, None) if r.score >= 0.5] if dialect else []
-    if others:
-        best = max(others, key=lambda r: r.score)
+    others = list(_readings(list(_parts(reader, None)), _candidates(None))) if dialect else []
+    best = max(others, key=lambda r: r.score, default=None)
+    if best and best.score >= 0.5:
         found = f"{best.dialect} ({best.architecture}): {best.dialect}2..."
         return f"{reader.path}: holds no {dialect} names, but those of {found}"
     what = f"no {dialect} checkpoint" if dialect else "no architecture known here (python -m ports lists them)"
