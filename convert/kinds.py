@@ -113,9 +113,12 @@ def _numbered(path: str, first: int = 0) -> tuple[str, str, Mapping[str, int]]:
     return text, text, numbers
 
 
+LISTED = re.compile(r"\.(\{|\d)")
+
+
 def _flax_port(path: str, parameter: Parameter) -> str:
     """linen's spelling: lists of modules join name and number, and each collection is a tree of its own."""
-    joined = re.sub(r"\.(\{|\d)", r"_\1", path).replace(".", "/")
+    joined = LISTED.sub(r"_\1", path).replace(".", "/")
     return ("params/" if parameter.trained else "batch_stats/") + joined
 
 

@@ -11,6 +11,7 @@ from convert.formats import msgpack
 from convert.formats.base import MAX_DEPTH, Tensor
 from convert.formats.msgpack import MsgpackReader, MsgpackWriter
 from parity_tests.formats.corpus_plain import array, chunked, string, tree
+from parity_tests.formats.harm import Sparse, zeros
 from parity_tests.formats.samples import check, payload, tensors, write
 
 ITEMS = tensors()
@@ -222,3 +223,19 @@ def test_arrays_beyond_a_gigabyte_are_split_where_flax_splits_them():
     writer = MsgpackWriter(io.BytesIO(), [Tensor("a", (size,), "float32"), Tensor("b", (2**28,), "float32")], {})
     assert [part[2] for part in writer._parts["a"]] == [2**30, 20]
     assert [part[2] for part in writer._parts["b"]] == [2**30]
+
+
+def test_an_array_beyond_a_gigabyte_has_the_bytes_of_flax(tmp_path, flax):
+    item, path = Tensor("a/w", (2, 2**29 + 3), "uint8"), tmp_path / "large.msgpack"
+    with Sparse(path, "w") as file:
+        writer = MsgpackWriter(file, [item], {})
+        writer.write(item, zeros(item.nbytes))
+        writer.finish()
+    data = path.read_bytes()
+    array = flax.msgpack_restore(data)["a"]["w"]
+    assert (array.shape, str(array.dtype), array.sum()) == (item.shape, item.dtype, sum(b"last"))
+    assert array[-1, -4:].tobytes() == b"last"
+    assert flax.to_bytes({"a": {"w": array}}) == data
+    with MsgpackReader(path) as reader:
+        assert reader.tensors == {"a/w": item}
+        assert reader.read("a/w", 2**30 - 2) == b"\0\0\0\0last"  # out of both chunks
