@@ -88,7 +88,7 @@ def recognise(reader: Reader, dialect: str | None, hints: Mapping[str, Any], wei
         readings += _readings(parts, [c for c in candidates if c not in likely])
     best = max((reading.score for reading in readings), default=0.0)
     if best < 0.5:
-        raise ConvertError(_nothing_fits(reader, dialect, weights))
+        raise ConvertError(_nothing_fits(reader, parts, dialect, weights))
     best_first = [r for r in readings if r.score == best]
     for fits in (
         lambda r: (r.architecture, r.dialect) == hinted,
@@ -156,12 +156,12 @@ def refuse_known_misfits(reader: Reader) -> None:
                 raise ConvertError(f"{reader.path}: {reason}")
 
 
-def _nothing_fits(reader: Reader, dialect: str | None, weights: str | None) -> str:
+def _nothing_fits(reader: Reader, parts: list[Part], dialect: str | None, weights: str | None) -> str:
     names = list(reader.tensors)[:3]
     if weights is not None:
         tops = sorted({name.split("/")[0] for name in reader.tensors if "/" in name})
         return f"{reader.path}: nothing known lies under {weights!r} (it holds {', '.join(tops) or 'no nesting'})"
-    others = list(_readings(list(_parts(reader, None)), _candidates(None))) if dialect else []
+    others = list(_readings(parts, _candidates(None))) if dialect else []
     best = max(others, key=lambda r: r.score, default=None)
     if best and best.score >= 0.5:
         found = f"{best.dialect} ({best.architecture}): {best.dialect}2..."

@@ -15,11 +15,10 @@ from typing import Any
 from convert.formats.base import ITEMSIZE, Tensor
 from convert.formats.npy import DESCR, MAX_DIMS
 from convert.formats.store import Store, Value, length
-from convert.formats.zstd import expanded
+from convert.formats.zstd import PIECE, expanded
 
 HEADER = ".zarray"
 MAX_HEADER = 1 << 16  # bytes
-PIECE = 1 << 20  # compressed bytes read at a time
 DTYPES = {descr: dtype for dtype, descr in DESCR.items()}
 DTYPES |= {dtype: dtype for dtype in ITEMSIZE if dtype not in DESCR}  # bfloat16 and float8
 ZEROS = (None, 0, 0.0, False)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from convert.formats.extras import ZSTD, orbax_needs
 
-PIECE = 1 << 20  # bytes expanded at a time
+PIECE = 1 << 20  # bytes read or expanded at a time
 
 
 def load() -> None:
