@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEVICE ?= cpu
+# Processes of tests: one per core here, none beside the first where they would share an accelerator.
+WORKERS ?= $(if $(filter cpu,$(DEVICE)),2,0)
 FUZZ ?= 60
 
 .PHONY: demo parity lint bench fuzz clean
@@ -18,7 +20,7 @@ demo: $(READY)
 	@$(BIN)/python -W ignore -m parity.demo parity_tests/goldens/flax_mixer
 
 parity: $(READY)
-	PARITY_DEVICE=$(DEVICE) $(BIN)/python -m pytest -q $(PYTEST)
+	PARITY_DEVICE=$(DEVICE) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(PYTEST)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -12,7 +12,8 @@ import specs
 
 # Compile quickly rather than well: tests run each tiny network once. Set before jax is imported.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))  # paddle's default is one
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # processes of tests that share the cores
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))  # paddle's default is one
 
 
 def pytest_report_header() -> list[str]:
