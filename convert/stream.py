@@ -7,7 +7,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,6 @@ from .background import Task
 from .errors import ConvertError, UsageError
 from .formats import writer_for
 from .formats.base import Writer
-from .formats.folder import FolderWriter
 from .formats.sharded import shard_name
 from .payload import Scratch, chunks
 from .planning import Plan, Step
@@ -85,7 +84,7 @@ def write(
         stack.callback(progress.close)
         source = source or stack.enter_context(hashing.Source(plan.reader.path, verify))
         job = Job(plan, out, force, prove, writer_type, shards, names, source, verify, progress, Scratch())
-        if issubclass(writer_type, FolderWriter):
+        if not writer_type.one_file:
             return _write_folder(job)
         return _write_whole(job) if len(shards) == 1 else _write_shards(job)
 
@@ -106,17 +105,16 @@ def split(steps: list[Step], shard_size: int | None) -> list[list[Step]]:
 
 def _check(plan: Plan, out: str, force: bool, writer_type: type[Writer], names: list[str]) -> None:
     """Raises: ConvertError where the target cannot be, before anything is read."""
-    folder = issubclass(writer_type, FolderWriter)
     sharded = len(names) > 1
-    if sharded and (folder or not writer_type.keeps_metadata):
+    if sharded and not (writer_type.one_file and writer_type.keeps_metadata):
         raise UsageError(f"{out}: only .safetensors is written in shards")
     for name in [*names, *([out + ".index.json"] if sharded else [])]:
         atomic.check(plan.reader.path, name, force)
-        if folder:
+        if not writer_type.one_file:
             folders.check(plan.reader.path, name, force)
         elif os.path.isdir(name):
             raise ConvertError(f"{name}: is a folder: give a file name")
-    if not folder:  # a folder's chunks may be compressed
+    if writer_type.one_file:  # a folder's chunks may be compressed
         atomic.check_room(out, sum(tensor.nbytes for tensor, _ in plan.steps))
 
 
@@ -206,13 +204,12 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, about: dict[str, Any]
     """
     file, path = claim
     tensors = [tensor for tensor, _ in steps]
-    if not issubclass(job.writer_type, FolderWriter):
+    if job.writer_type.one_file:
         atomic.reserve(file, sum(tensor.nbytes for tensor in tensors))
     reserved = manifest.blank(about, tensors, job.verify) if about is not None else None
     writer = job.writer_type(file, tensors, _kept(job.writer_type, reserved, reserve=True))
-    with Task(lambda stop: _sync(file.fileno(), stop)) as syncing:
+    with _synced_meanwhile(file.fileno()) if job.writer_type.one_file else contextlib.nullcontext():
         lines = _payloads(job, steps, writer)
-    syncing.result()
     if about is not None and job.writer_type.keeps_metadata:
         about["source"]["sha256"] = job.source.sha256()
         writer.annotate(_kept(job.writer_type, {**about, "tensors": lines}))
@@ -225,10 +222,20 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, about: dict[str, Any]
     return lines
 
 
-def _sync(descriptor: int, stop: threading.Event) -> None:
-    """Send to the disk what is written, while more is being written: little is left for the sync at the end."""
-    while not stop.wait(PAUSE):
-        os.fsync(descriptor)
+@contextlib.contextmanager
+def _synced_meanwhile(descriptor: int) -> Iterator[None]:
+    """What is written goes to the disk while more is written: little is left for the sync at the end.
+
+    Raises: OSError of the disk, which tells it once.
+    """
+
+    def sync(stop: threading.Event) -> None:
+        while not stop.wait(PAUSE):
+            os.fsync(descriptor)
+
+    with Task(sync) as syncing:
+        yield
+    syncing.result()
 
 
 def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str, Any]]:

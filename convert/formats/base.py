@@ -97,6 +97,7 @@ class Writer(ABC):
     """
 
     keeps_metadata = False
+    one_file = True  # else a folder, with `file` in it
 
     def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
         self.file, self.tensors, self.metadata = file, list(tensors), metadata

@@ -28,6 +28,7 @@ class FolderWriter(Writer):
     """Writes a folder: `file` is the record inside it, and the folder is where that lies."""
 
     keeps_metadata = True
+    one_file = False
 
     def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
         super().__init__(file, tensors, metadata)
