@@ -14,8 +14,11 @@ class ConvertError(Exception):
     code = 1
 
     def __init__(self, message: str, problems: Iterable[str] = ()):
-        self.problems = list(problems)
-        super().__init__("\n".join(map(printable, [message, *(f"  - {problem}" for problem in self.problems)])))
+        self.message, self.problems = message, list(problems)
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, [self.message, *(f"  - {problem}" for problem in self.problems)]))
 
 
 class FormatError(ConvertError):

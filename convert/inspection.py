@@ -15,6 +15,7 @@ from .inference import sizes, trained
 from .manifest import read as read_hints
 from .planning import plan
 from .recognise import dialects, normal, recognise
+from .report import fold
 
 
 def inspect(arguments: Namespace) -> int:
@@ -39,7 +40,8 @@ def inspect(arguments: Namespace) -> int:
         groups.setdefault((normal(name), f"{tensor['dtype']} {tensor['shape']}"), []).append(name)
     print(f"{'tensors:':14}{len(tensors)}")
     for (_, what), names in groups.items():
-        print(printable(f"  {names[0]}  {what}") + (f"  x{len(names)}" if len(names) > 1 else ""))
+        for name in fold(names):
+            print(printable(f"  {name}  {what}"))
     return 0
 
 
@@ -68,7 +70,7 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
 def _partly(reader: Reader, error: ConvertError) -> dict[str, Any]:
     """Of a file that makes no whole plan: what it is, and why not."""
     try:
-        match = recognise(reader, None, read_hints(reader))
+        match = next(recognise(reader, None, read_hints(reader)))[0]
         config = match.spec.infer(sizes(match)) | dict(dialects(match.architecture)[match.dialect].conventions)
     except (ConvertError, KeyError, IndexError):
         return {"open": str(error)}

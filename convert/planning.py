@@ -6,8 +6,9 @@ plan.write("out.safetensors")
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -151,17 +152,50 @@ def plan(
     reader = open_checkpoint(path)
     try:
         hints = read_hints(reader)
-        match = recognise(reader, src, hints, weights)
-        if dst != HUB and dst not in dialects(match.architecture):
-            having = ", ".join(dialects(match.architecture))
-            raise UsageError(f"{reader.path}: {match.architecture} has no dialect {dst!r}: one of {having}")
-        config, origins = configure(match, hints, dict(config_file or {}), dict(settings or {}))
-        made = Plan(reader, match, dst, config, [], {}, {}, origins, hints.get("carried", {}))
-        _lay_out(made, dtype)
-        return made
+
+        def attempt(match: Match) -> Plan:
+            if dst != HUB and dst not in dialects(match.architecture):
+                having = ", ".join(dialects(match.architecture))
+                raise UsageError(f"{reader.path}: {match.architecture} has no dialect {dst!r}: one of {having}")
+            config, origins = configure(match, hints, dict(config_file or {}), dict(settings or {}))
+            made = Plan(reader, match, dst, config, [], {}, {}, origins, hints.get("carried", {}))
+            _lay_out(made, dtype)
+            return made
+
+        groups = recognise(reader, src, hints, weights)
+        try:
+            return _that_fits(groups, attempt)
+        except ConvertError as error:
+            if src is not None:
+                with contextlib.suppress(ConvertError):
+                    other = _that_fits(recognise(reader, None, hints, weights), attempt).src
+                    error.problems.append(f"every array fits as {other}: {other}2...")
+            raise
     except BaseException:
         reader.close()
         raise
+
+
+def _that_fits(groups: Iterable[list[Match]], attempt: Callable[[Match], Plan]) -> Plan:
+    """The plan of the one reading that fits, of the first group in which any does.
+
+    Raises: ConvertError, that of the first reading, where none fits; UsageError where several do.
+    """
+    errors: list[ConvertError] = []
+    for group in groups:
+        fitting = []
+        for match in group:
+            try:
+                fitting.append(attempt(match))
+            except ConvertError as error:
+                errors.append(error)
+        if len(fitting) > 1:
+            names = ", ".join(sorted({made.src for made in fitting}))
+            problem = f"reads alike as {names}: say which it is, as in {fitting[0].src}2torch"
+            raise UsageError(f"{fitting[0].reader.path}: {problem}")
+        if fitting:
+            return fitting[0]
+    raise errors[0]
 
 
 def _lay_out(made: Plan, dtype: str | None) -> None:
@@ -211,7 +245,7 @@ class Problems:
     def __init__(self, match: Match):
         self.match, self.used = match, set[str]()
         self.missing: list[str] = []
-        self.misfits: list[str] = []
+        self.misfits: list[tuple[str, str]] = []
 
     def check(self, source: View) -> bool:
         """Whether the file holds what one array needs, in its shape."""
@@ -220,14 +254,14 @@ class Problems:
         self.missing += [name for name, tensor in held.items() if tensor is None]
         for name, tensor in held.items():
             if tensor is not None and tensor.shape != source.shape:
-                self.misfits.append(f"{name} has shape {list(tensor.shape)}, expected {list(source.shape)}")
+                self.misfits.append((name, f"has shape {list(tensor.shape)}, expected {list(source.shape)}"))
             elif tensor is not None and not tensor.dtype.startswith(("float", "bfloat", "uint16", "int64", "int32")):
-                self.misfits.append(f"{name} has dtype {tensor.dtype}: weights are floating-point")
+                self.misfits.append((name, f"has dtype {tensor.dtype}: weights are floating-point"))
         return all(tensor is not None and tensor.shape == source.shape for tensor in held.values())
 
     def raise_if_any(self, path: str) -> None:
         unused = [name for name in self.match.tensors if name not in self.used]
-        found = [*report.missing(self.missing, unused), *report.shapes(self.misfits), *report.unexpected(unused)]
+        found = [*report.missing(self.missing, unused), *report.misfits(self.misfits), *report.unexpected(unused)]
         if found:
             m = self.match
             raise ConvertError(f"{path}: does not hold the {m.dialect} arrays of this {m.architecture}", found)

@@ -12,7 +12,7 @@ import specs
 from specs.layer import KINDS, Dialect, Parameter
 
 from .errors import ConvertError, UsageError
-from .formats.base import Reader, Tensor
+from .formats.base import Reader, Tensor, shown
 from .kinds import FRAMEWORKS, PORTS, extra, template
 from .notation import Axes, Path
 
@@ -69,36 +69,53 @@ def known_dialect(name: str) -> str:
     return name
 
 
-def recognise(reader: Reader, dialect: str | None, hints: Mapping[str, Any], weights: str | None = None) -> Match:
-    """The best reading of a file.
+def recognise(
+    reader: Reader, dialect: str | None, hints: Mapping[str, Any], weights: str | None = None
+) -> Iterator[list[Match]]:
+    """The best readings of a file by its names, in groups: what its record says, or else its format's usual framework
+    and after that the others. Frameworks may name arrays alike: shapes tell then, so the caller has to try.
 
     Args:
       dialect: restrict to it; None tries all.
       hints: "architecture" and "dialect" out of our own metadata.
       weights: the nesting that holds the model, e.g. "state_dict_ema", where the user says so.
-    Raises: ConvertError where nothing fits, or two readings fit alike.
+    Raises: ConvertError where nothing fits, or where the record says that it is another dialect.
     """
     refuse_known_misfits(reader)
+    if dialect is not None and hints.get("dialect", dialect) != dialect:
+        problem = f"its record says that it holds {shown(str(hints['dialect']))} arrays, not {dialect} ones"
+        raise ConvertError(f"{reader.path}: {problem}: name that dialect, or remove the record if it is wrong")
     hinted, usual = (hints.get("architecture"), hints.get("dialect")), _USUAL.get(reader.format)
     candidates = _candidates(dialect)
     likely = [c for c in candidates if c == hinted or _framework(*c) == usual]
+    others = [c for c in candidates if c not in likely]
     parts = list(_parts(reader, weights))
     readings = list(_readings(parts, likely))
-    if all(reading.score < 1 for reading in readings):  # else none of the others would be preferred
-        readings += _readings(parts, [c for c in candidates if c not in likely])
     best = max((reading.score for reading in readings), default=0.0)
+    if best < 1:  # else none of the others would be preferred: they wait until these turn out not to fit
+        readings += _readings(parts, others)
+        best = max((reading.score for reading in readings), default=0.0)
+        others = []
     if best < 0.5:
         raise ConvertError(_nothing_fits(reader, parts, dialect, weights))
-    best_first = [r for r in readings if r.score == best]
-    for fits in (
-        lambda r: (r.architecture, r.dialect) == hinted,
-        lambda r: _framework(r.architecture, r.dialect) == usual,
-    ):
-        best_first = [r for r in best_first if fits(r)] or best_first
-    if len({(r.architecture, r.dialect) for r in best_first}) > 1:
-        names = ", ".join(sorted({r.dialect for r in best_first}))
-        raise UsageError(f"{reader.path}: reads alike as {names}: say which it is, as in {best_first[0].dialect}2torch")
-    return best_first[0]  # the first nesting in the order of WRAPPERS
+    alike = _alike(readings, best)
+    if hinted in alike:
+        yield [alike[hinted]]
+        return
+    first = {which: reading for which, reading in alike.items() if _framework(*which) == usual}
+    rest = {which: reading for which, reading in alike.items() if which not in first}
+    yield list((first or rest).values())
+    if first:
+        yield list((rest or _alike(_readings(parts, others), best)).values())
+
+
+def _alike(readings: Iterable[Match], score: float) -> dict[tuple[str, str], Match]:
+    """One reading of each architecture and dialect with that score: the first nesting in the order of WRAPPERS."""
+    found: dict[tuple[str, str], Match] = {}
+    for reading in readings:
+        if reading.score == score:
+            found.setdefault((reading.architecture, reading.dialect), reading)
+    return found
 
 
 _USUAL = {"msgpack": "flax", "npz": "flax", "orbax": "flax", "torch": "torch", "dcp": "torch", "safetensors": "torch",

@@ -60,5 +60,9 @@ def _capped(lines: list[str], what: str) -> list[str]:
     return lines if len(lines) <= LINES else [*lines[:LINES], f"and {len(lines) - LINES} more {what}"]
 
 
-def shapes(lines: list[str]) -> list[str]:
-    return _capped(lines, "of the wrong shape")
+def misfits(found: Iterable[tuple[str, str]]) -> list[str]:
+    """ "X has shape ..., expected ..." for each folded name: pairs of a name and what is wrong with it."""
+    names: dict[str, list[str]] = {}
+    for name, problem in found:
+        names.setdefault(problem, []).append(name)
+    return _capped([f"{name} {problem}" for problem, like in names.items() for name in fold(like)], "that do not fit")

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import specs
 from convert.__main__ import main
 
 from .conftest import needs
 from .golden import Case
+from .test_routes import SQUARE, write_numbers
 
 ROOT = Path(__file__).parent.parent
 GOOGLE = Case("flax_mixer").folder / "weights.npz"
@@ -248,6 +250,52 @@ def test_all_problems_at_once_with_the_nearest_names(run, tmp_path):
     assert "missing MixerBlock_{0..2}/channel_mixing/Dense_1/bias" in err
     assert "head/bias has shape [3], expected [7]" in err
     assert listing(tmp_path) == ["spoiled.npz"]
+
+
+def test_misfits_of_like_blocks_are_one_line(run, tmp_path):
+    def change(arrays):
+        for block in range(3):
+            name = f"MixerBlock_{block}/channel_mixing/Dense_0/bias"
+            arrays[name] = arrays[name][:5]
+
+    code, _, err = run("google2torch", spoiled(tmp_path, change), "-o", tmp_path / "x.safetensors")
+    assert code == 1
+    assert err.count("has shape") == 1
+    assert "MixerBlock_{0..2}/channel_mixing/Dense_0/bias has shape [5], expected [" in err
+
+
+@pytest.fixture
+def alike(run, tmp_path):
+    """A paddle checkpoint in a file that others use for torch, whose names are the same, without its record."""
+    run("google2paddle", GOOGLE, "-o", tmp_path / "recorded.safetensors")
+    save_file(load_file(tmp_path / "recorded.safetensors"), tmp_path / "bare.safetensors")
+    return tmp_path / "bare.safetensors"
+
+
+def test_shapes_tell_frameworks_apart_whose_names_are_alike(run, alike, tmp_path):
+    _, printed, _ = run("inspect", alike, "--json")
+    about = json.loads(printed)
+    assert (about["dialect"], about["open"]) == ("paddle", "")
+    code, _, err = run("torch2flax", alike, "-o", tmp_path / "x.msgpack")
+    assert code == 1
+    assert "head.weight has shape [20, 7]" in err
+    assert "every array fits as paddle: paddle2..." in err
+
+
+def test_a_record_is_not_overruled(run, alike, tmp_path):
+    """Square arrays would be transposed wrongly, unseen."""
+    code, _, err = run("torch2flax", tmp_path / "recorded.safetensors", "-o", tmp_path / "x.msgpack")
+    assert code == 1
+    assert "its record says that it holds 'paddle' arrays, not torch ones" in err
+    assert not (tmp_path / "x.msgpack").exists()
+
+
+def test_what_reads_alike_is_asked_for(run, tmp_path):
+    """Square arrays in a file of neither framework: names and shapes fit torch and paddle alike."""
+    write_numbers(tmp_path / "square.npz", "mlp_mixer", specs.get("mlp_mixer").Config(**SQUARE["mlp_mixer"]), "torch")
+    _, printed, _ = run("inspect", tmp_path / "square.npz")
+    assert "reads alike as paddle, torch: say which it is, as in " in printed
+    assert run("paddle2torch", tmp_path / "square.npz", "-o", tmp_path / "x.safetensors")[0] == 0
 
 
 def test_what_cannot_be_inferred_is_named(run, tmp_path):
