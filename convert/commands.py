@@ -15,6 +15,7 @@ from specs import config as configs
 
 from .configuration import read_config, setting
 from .errors import ConvertError, UsageError, printable
+from .formats import FOLDERS, FORMATS, folder_format, suffixes
 from .kinds import SUFFIX
 from .planning import Constant, Plan, plan
 from .recognise import all_dialects, dialects, known_dialect, normal
@@ -46,10 +47,12 @@ def convert(arguments: Namespace) -> int:
     files = list(_files(arguments.files))
     if len(files) > 1 and arguments.out and not os.path.isdir(arguments.out):
         raise UsageError(f"-o {arguments.out}: {len(files)} sources need a folder that exists")
-    results, failures = [], 0
+    results: list[dict[str, Any]] = []
+    failures = 0
     for file in files:
+        made_of = {result["out"]: result["source"] for result in results if "out" in result}
         try:
-            results.append(_convert_one(file, src, dst, arguments))
+            results.append(_convert_one(file, src, dst, arguments, made_of))
         except ConvertError as error:
             if len(files) == 1:
                 raise
@@ -63,7 +66,8 @@ def convert(arguments: Namespace) -> int:
     return 1 if failures else 0
 
 
-def _convert_one(file: str, src: str, dst: str, arguments: Namespace) -> dict[str, Any]:
+def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: Mapping[str, str]) -> dict[str, Any]:
+    """Convert a file; `made_of` says which source each target of this call was made of so far."""
     from .hashing import Source
 
     settings = dict(map(setting, arguments.set))
@@ -73,6 +77,8 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace) -> dict[st
         source = None if arguments.dry_run else stack.enter_context(Source(file, arguments.verify))
         made = stack.enter_context(plan(file, src, dst, settings, config_file, arguments.dtype, arguments.weights))
         out = target(file, made, arguments.out)
+        if out in made_of:
+            raise ConvertError(f"{file}: {out} was made of {made_of[out]} a moment ago: convert it to another place")
         result: dict[str, Any] = {
             "source": file, "out": out, "architecture": made.architecture, "variant": made.variant, "src": src,
             "dst": dst, "config": configs.as_dict(made.config), "tensors": len(made.steps),
@@ -173,40 +179,41 @@ def _bytes(text: str | None) -> int | None:
 def target(file: str, made: Plan, out: str | None) -> str:
     """Where the result goes: -o, or beside the source with the suffix that the target's users expect."""
     dialect = dialects(made.architecture)[made.dst]
-    stem = os.path.basename(os.path.abspath(file))
-    for suffix in (".tar", ".pth", os.path.splitext(stem)[1]):
-        stem = stem.removesuffix(suffix)
-    name = stem + (dialect.suffix or SUFFIX[dialect.framework])
+    stem = os.path.basename(os.path.abspath(file)).removesuffix(".tar").removesuffix(".index.json")
+    root, suffix = os.path.splitext(stem)
+    name = (root if suffix in suffixes() else stem) + (dialect.suffix or SUFFIX[dialect.framework])
     if out is None:
         return os.path.join(os.path.dirname(file.rstrip(os.sep)), name)
-    return os.path.join(out, name) if os.path.isdir(out) and not _is_folder_target(out) else out
-
-
-def _is_folder_target(out: str) -> bool:
-    """Whether an existing folder is itself what -o names: its suffix is that of a folder format."""
-    from .formats import FOLDERS
-
-    return out.rstrip(os.sep).lower().endswith(tuple(suffix for entry in FOLDERS for suffix in entry.suffixes))
+    folder = os.path.isdir(out) and not out.rstrip(os.sep).lower().endswith(suffixes(FOLDERS))
+    return os.path.join(out, name) if folder else out
 
 
 def _files(given: list[str]) -> Iterator[str]:
-    """Files as they are, and folders that are one checkpoint; of others, every checkpoint inside."""
-    from .formats import FORMATS, folder_format
-
-    suffixes = tuple(suffix for entry in FORMATS for suffix in entry.suffixes)
+    """The sources that are meant: files, folders, and patterns that no shell has expanded."""
     for path in given:
-        if not os.path.isdir(path) or folder_format(path):
-            yield path
+        if os.path.lexists(path) or not re.search(r"[*?[]", path):
+            yield from _inside(path)
             continue
-        found = [e for e in os.scandir(path) if (e.is_file() and e.name.endswith(suffixes)) or folder_format(e.path)]
-        names = sorted(entry.name for entry in found if not entry.name.endswith(".part"))
-        whole = [
-            name for name in names if not re.search(r"-\d{5}-of-\d{5}\.safetensors$", name)
-        ]  # shards have an index
-        inside = [os.path.join(path, name) for name in whole]
-        if not inside:
-            raise ConvertError(f"{path}: this folder holds no checkpoint ({' '.join(suffixes)})")
-        yield from inside
+        from glob import glob
+
+        matches = sorted(glob(path, recursive=True))
+        if not matches:
+            raise ConvertError(f"{path}: no file has such a name: check the pattern")
+        for match in matches:
+            yield from _inside(match)
+
+
+def _inside(path: str) -> list[str]:
+    """A file, or a folder that is one checkpoint, as it is; of any other folder, every checkpoint inside."""
+    if not os.path.isdir(path) or folder_format(path):
+        return [path]
+    known = suffixes(FORMATS)
+    visible = [entry for entry in os.scandir(path) if not entry.name.startswith(".")]
+    found = [e.name for e in visible if (e.is_file() and e.name.endswith(known)) or folder_format(e.path)]
+    whole = [name for name in found if not re.search(r"-\d{5}-of-\d{5}\.safetensors$", name)]  # shards have an index
+    if not whole:
+        raise ConvertError(f"{path}: this folder holds no checkpoint ({' '.join(known)})")
+    return [os.path.join(path, name) for name in sorted(whole)]
 
 
 def diff(arguments: Namespace) -> int:

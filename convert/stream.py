@@ -206,8 +206,8 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, about: dict[str, Any]
     tensors = [tensor for tensor, _ in steps]
     if job.writer_type.one_file:
         atomic.reserve(file, sum(tensor.nbytes for tensor in tensors))
-    reserved = manifest.blank(about, tensors, job.verify) if about is not None else None
-    writer = job.writer_type(file, tensors, _kept(job.writer_type, reserved, reserve=True))
+    blank = _kept(job.writer_type, about and manifest.blank(about, tensors, job.verify), reserve=True)
+    writer = job.writer_type(file, tensors, blank)
     with _synced_meanwhile(file.fileno()) if job.writer_type.one_file else contextlib.nullcontext():
         lines = _payloads(job, steps, writer)
     if about is not None and job.writer_type.keeps_metadata:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import specs
 from convert.__main__ import main
+from convert.commands import target
 
 from .conftest import needs
 from .golden import Case
@@ -371,6 +373,41 @@ def test_several_sources_and_folders(run, tmp_path):
     assert "2 of 3 converted" in printed
     assert "broken.npz" in err
     assert listing(tmp_path / "out") == ["a.safetensors", "b.safetensors"]
+
+
+def test_sources_by_a_pattern(run, tmp_path):
+    """As a program or a quoting user gives them: no shell has expanded them."""
+    for name in ("a.npz", "b.npz", "c[1].npz"):
+        shutil.copy(GOOGLE, tmp_path / name)
+    (tmp_path / "out").mkdir()
+    code, printed, _ = run("google2torch", tmp_path / "[ab].n*", "-o", tmp_path / "out")
+    assert code == 0
+    assert "2 of 2 converted" in printed
+    assert run("google2torch", tmp_path / "c[1].npz", "-o", tmp_path / "out")[0] == 0  # a file of that very name
+    assert listing(tmp_path / "out") == ["a.safetensors", "b.safetensors", "c[1].safetensors"]
+    code, _, err = run("google2torch", tmp_path / "*.msgpack", "-o", tmp_path / "out")
+    assert code == 1
+    assert "no file has such a name" in err
+
+
+def test_two_sources_of_one_call_do_not_share_a_target(run, tmp_path):
+    (tmp_path / "more").mkdir(), (tmp_path / "out").mkdir()
+    for name in ("a.npz", "more/a.npz"):
+        shutil.copy(GOOGLE, tmp_path / name)
+    sources = tmp_path / "a.npz", tmp_path / "more" / "a.npz"
+    code, printed, err = run("google2torch", *sources, "-o", tmp_path / "out", "--force")
+    assert code == 1
+    assert "1 of 2 converted" in printed
+    assert f"was made of {sources[0]} a moment ago" in err
+
+
+@pytest.mark.parametrize(("source", "expected"), [
+    ("m.npz", "m"), ("m.pth.tar", "m"), ("m.tar", "m"), ("m.safetensors.index.json", "m"), ("m.v1.2", "m.v1.2"),
+    ("m.orbax/", "m"), ("epoch_1", "epoch_1"),
+])  # fmt: skip
+def test_a_target_is_named_after_its_source(source, expected):
+    made = SimpleNamespace(architecture="mlp_mixer", dst="flax")
+    assert target(f"somewhere/{source}", made, None) == f"somewhere/{expected}.msgpack"
 
 
 def test_config_files(run, tmp_path):

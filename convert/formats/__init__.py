@@ -62,6 +62,12 @@ FOLDERS = (  # each as a whole is one checkpoint; their writers are FolderWriter
     Format("dcp", (".dcp",), "dcp", "DcpReader", "DcpWriter", _NEVER, (".metadata",)),
 )
 
+
+def suffixes(table: tuple[Format, ...] = (*FORMATS, *FOLDERS)) -> tuple[str, ...]:
+    """Every suffix that names one of these formats."""
+    return tuple(suffix for entry in table for suffix in entry.suffixes)
+
+
 HEAD = 512  # bytes looked at: a tar archive says what it is at byte 257
 
 _COMPRESSED = "unpack it first, then convert what was inside"
@@ -131,8 +137,7 @@ def writer_for(path: str | os.PathLike[str]) -> type[Writer]:
     for entry in (*FORMATS, *FOLDERS):
         if suffix in entry.suffixes:
             return entry.load(entry.writer)
-    known = " ".join(suffix for entry in (*FORMATS, *FOLDERS) for suffix in entry.suffixes)
-    raise UsageError(f"{os.fspath(path)}: no format has the suffix {suffix!a}: use one of {known}")
+    raise UsageError(f"{os.fspath(path)}: no format has the suffix {suffix!a}: use one of {' '.join(suffixes())}")
 
 
 def _head(path: str) -> bytes:
