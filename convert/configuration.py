@@ -10,6 +10,8 @@ from specs import config as configs
 from .errors import ConvertError, UsageError
 from .recognise import all_dialects
 
+MAX_NODES = 100_000  # values in a configuration file
+
 
 def setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
@@ -28,6 +30,8 @@ def read_config(path: str, dialect: str) -> dict[str, Any]:
     values = _parse_config(path, text)
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConvertError(f"{path}: holds no mapping of names to values")
+    if _is_large(values):
+        raise ConvertError(f"{path}: holds over {MAX_NODES:,} values: give the model's configuration alone")
     if "config" in values and "architecture" in values:  # the .json beside a converted file
         values = values["config"]
     for reader in _foreign_configs(dialect):
@@ -37,6 +41,17 @@ def read_config(path: str, dialect: str) -> dict[str, Any]:
             except ValueError as error:
                 raise ConvertError(f"{path}: {error}") from None
     return {key: configs.tuples(value) for key, value in values.items()}
+
+
+def _is_large(value: Any) -> bool:
+    """Whether it holds over MAX_NODES values: YAML's references can make billions of a few, or a ring."""
+    stack = [value]
+    for _ in range(MAX_NODES):
+        if not stack:
+            return False
+        inner = stack.pop()
+        stack += inner.values() if isinstance(inner, dict) else inner if isinstance(inner, list) else ()
+    return True
 
 
 def _parse_config(path: str, text: str) -> Any:

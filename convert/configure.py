@@ -20,28 +20,35 @@ from .recognise import Match, dialects, normal, spellings
 
 
 def configure(
-    match: Match, record: Mapping[str, Any], from_file: dict[str, Any], settings: dict[str, Any]
+    path: str, match: Match, record: Mapping[str, Any], from_file: dict[str, Any], settings: dict[str, Any]
 ) -> tuple[Any, dict[str, str]]:
     """A file's Config, and where each field comes from: user, record, shapes, dialect, variant or default.
 
-    Raises: UsageError that names every field left open; ConvertError where arrays that would tell are missing.
+    Raises: UsageError that names every field left open or set to what cannot be; ConvertError where arrays that would
+    tell are missing, or where the record is of other arrays.
     """
     spec, asked = match.spec, {**from_file, **settings}
     ours = record.get("config", {}) if record.get("architecture") == match.architecture else {}
     try:
         held = spec.infer(sizes(match))
     except (KeyError, IndexError) as error:
-        held = _only_told(match, error, {**ours, **asked})
+        held = _only_told(path, match, error, {**ours, **asked})
     conventions = dict(dialects(match.architecture)[match.dialect].conventions)
     sources = {"dialect": conventions, "shapes": held, "record": ours, "user": asked}  # each above those before it
     told = {name: value for source in sources.values() for name, value in source.items()}
-    sources = {"variant": _from_variant(spec, told), **sources}
     try:
+        if problems := configs.misfits(spec.Config, told):
+            raise ValueError("; ".join(problems))
+        sources = {"variant": _from_variant(spec, told), **sources}
         config = configs.build(spec.Config, {**sources["variant"], **told})
     except ValueError as error:
         remedy = ["set it with --set NAME=VALUE or in a --config FILE"] if "is open" in str(error) else []
-        raise UsageError(f"{match.architecture}: {error}", remedy) from None
-    _refuse_clash(spec, config, asked, held)
+        remedy += ["part of it is its record's, which can be removed"] if ours.keys() - asked.keys() else []
+        raise UsageError(f"{path}: {match.architecture}: {error}", remedy) from None
+    if clashes := _clashes(spec, config, asked, held, "was asked for"):
+        raise UsageError(f"{path}: the configuration that was asked for does not fit the file", clashes)
+    if clashes := _clashes(spec, config, {k: v for k, v in ours.items() if k not in asked}, held, "is recorded"):
+        raise ConvertError(f"{path}: its record is of other arrays: remove the record", clashes)
     return config, {name: origin for origin, source in sources.items() for name in source}
 
 
@@ -73,19 +80,18 @@ def differing(spec: Any, config: Any, other: Mapping[str, Any]) -> dict[str, tup
     }
 
 
-def _refuse_clash(spec: Any, config: Any, asked: dict[str, Any], held: dict[str, Any]) -> None:
-    """Raises: UsageError where the user's configuration is of other arrays than the file's."""
-    other = {k: held[k] for k in asked if k in held and configs.tuples(asked[k]) != configs.tuples(held[k])}
+def _clashes(spec: Any, config: Any, told: dict[str, Any], held: dict[str, Any], how: str) -> list[str]:
+    """Where a Config that was told in some way is of other arrays than the file's."""
+    other = {k: held[k] for k in told if k in held and configs.tuples(told[k]) != configs.tuples(held[k])}
     if not other:
-        return
+        return []
     with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
         if alike(spec, replace(config, **{k: configs.tuples(v) for k, v in held.items()}), config):
-            return
-    clashes = [f"{k}={asked[k]!r} was asked for, the file holds {k}={value!r}" for k, value in other.items()]
-    raise UsageError("the configuration does not fit the file", clashes)
+            return []
+    return [f"{k}={told[k]!r} {how}, the file holds {k}={value!r}" for k, value in other.items()]
 
 
-def _only_told(match: Match, error: Exception, told: dict[str, Any]) -> dict[str, Any]:
+def _only_told(path: str, match: Match, error: Exception, told: dict[str, Any]) -> dict[str, Any]:
     """Where an array that `infer` needs is missing: nothing, if user and record told a whole Config."""
     try:
         configs.build(match.spec.Config, told)
@@ -95,7 +101,7 @@ def _only_told(match: Match, error: Exception, told: dict[str, Any]) -> dict[str
         spelt = spellings(match.architecture, match.dialect)
         unknown = [n for n in match.tensors if normal(n) not in spelt]
         problem = f"missing {name} (in our terms), from which the configuration would follow"
-        what = f"no complete {match.dialect} checkpoint of {match.architecture}"
+        what = f"{path}: no complete {match.dialect} checkpoint of {match.architecture}"
         raise ConvertError(what, [problem, *report.unexpected(unknown)]) from None
 
 

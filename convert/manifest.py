@@ -58,10 +58,13 @@ def _parsed(text: str) -> dict[str, Any]:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    fits = isinstance(found, dict) and all(
-        isinstance(found.get(key, {}), dict) for key in ("config", "carried", "tensors")
-    )
-    return found if fits else {}
+    kinds = {"architecture": str, "dialect": str, "config": dict, "carried": dict, "tensors": dict}
+    fits = isinstance(found, dict) and all(isinstance(found.get(key, kind()), kind) for key, kind in kinds.items())
+    return found if fits and all(map(_is_line, found.get("tensors", {}).values())) else {}
+
+
+def _is_line(line: Any) -> bool:
+    return isinstance(line, dict) and isinstance(line.get("shape"), list) and isinstance(line.get("dtype"), str)
 
 
 def blank(about: dict[str, Any], tensors: list[Tensor], hashed: bool) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def plan(
             if dst != HUB and dst not in dialects(match.architecture):
                 having = ", ".join(dialects(match.architecture))
                 raise UsageError(f"{reader.path}: {match.architecture} has no dialect {dst!r}: one of {having}")
-            config, origins = configure(match, hints, dict(config_file or {}), dict(settings or {}))
+            config, origins = configure(reader.path, match, hints, dict(config_file or {}), dict(settings or {}))
             made = Plan(reader, match, dst, config, [], {}, {}, origins, hints.get("carried", {}))
             _lay_out(made, dtype)
             return made
@@ -215,7 +215,8 @@ def _lay_out(made: Plan, dtype: str | None) -> None:
             made.carried[parameter.name] = source.names[()]
         elif target is not None:
             value = made.carried_before.get(parameter.name, 0)
-            made.steps.append((Tensor(target.names[()], (), "int64"), Constant(value if isinstance(value, int) else 0)))
+            counted = isinstance(value, int) and 0 <= value < 2**63
+            made.steps.append((Tensor(target.names[()], (), "int64"), Constant(value if counted else 0)))
     for layer in tables[match.dialect].extras:
         problems.used.update(name for name, _ in extra(layer, tables[match.dialect]))
     problems.raise_if_any(made.reader.path)

@@ -12,10 +12,34 @@ from typing import Any
 
 Size = int | tuple[int, int]  # one number for a square, (height, width) otherwise
 
+MAX_BLOCKS = 10_000  # of a network: more is a mistake, or an attack
+MAX_INT, MAX_FLOAT = 2**31 - 1, 3e38  # of any number in a Config: what every framework can hold
+
 
 def pair(size: Size) -> tuple[int, int]:
     """(height, width)."""
     return (size, size) if isinstance(size, int) else size
+
+
+def check_numbers(config: Any, blocks: int, *names: str) -> None:
+    """What holds for every architecture's Config.
+
+    Args:
+      blocks: how many the network has.
+      names: fields that hold nothing below 1.
+    Raises: ValueError for no blocks or too many, sizes below 1, negative classes or epsilons, rates outside [0, 1).
+    """
+    if not 1 <= blocks <= MAX_BLOCKS:
+        raise ValueError(f"a network has at least 1 block and at most {MAX_BLOCKS:,}, not {blocks:,}")
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and min(value if isinstance(value, tuple) else (value,), default=0) < 1:
+            raise ValueError(f"{name}={value}: at least 1")
+    for name, value in vars(config).items():
+        if name in ("classes", "norm_eps") and value < 0:
+            raise ValueError(f"{name}={value}: at least 0")
+        if name.endswith(("dropout", "drop_path")) and not 0 <= value < 1:
+            raise ValueError(f"{name}={value}: from 0 to below 1")
 
 
 def build(config: type, values: Mapping[str, Any]) -> Any:
@@ -23,23 +47,32 @@ def build(config: type, values: Mapping[str, Any]) -> Any:
 
     Raises: ValueError that lists every unknown name (with the nearest), missing name and misfit value at once.
     """
-    fields = {f.name: f for f in dataclasses.fields(config)}
     hints = typing.get_type_hints(config)
-    problems = [unknown(name, fields) for name in values if name not in fields]
-    kept = {name: tuples(value) for name, value in values.items() if name in fields}
+    problems = misfits(config, values)
     problems += [
-        f"{name}={value!r} does not fit: {name} is {describe(hints[name])}"
-        for name, value in kept.items()
-        if not _fits(value, hints[name])
-    ]
-    problems += [
-        f"{name} is open: set it ({describe(hints[name])})"
-        for name, f in fields.items()
-        if name not in kept and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        f"{f.name} is open: set it ({describe(hints[f.name])})"
+        for f in dataclasses.fields(config)
+        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     ]
     if problems:
         raise ValueError("; ".join(problems))
-    return config(**kept)
+    return config(**{name: tuples(value) for name, value in values.items()})
+
+
+def misfits(config: type, values: Mapping[str, Any]) -> list[str]:
+    """Which of these values no Config has: unknown names, wrong types, numbers beyond all bounds."""
+    hints = typing.get_type_hints(config)
+    names = [f.name for f in dataclasses.fields(config)]
+    return [unknown(name, names) for name in values if name not in names] + [
+        f"{name}={_short(value)} does not fit: {name} is {describe(hints[name])}"
+        for name, value in values.items()
+        if name in names and not _fits(tuples(value), hints[name])
+    ]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def unknown(name: str, known: typing.Iterable[str]) -> str:
@@ -94,9 +127,9 @@ def _fits(value: Any, hint: Any) -> bool:
         each = [args[0]] * len(value) if args[1:] == (...,) else list(args)
         return len(value) == len(each) and all(map(_fits, value, each))
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and -MAX_FLOAT <= value <= MAX_FLOAT
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and -MAX_INT <= value <= MAX_INT
     return isinstance(value, hint)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .config import Size, pair
+from .config import Size, check_numbers, pair
 from .layer import Dialect, Layer, Sizes, batch_norm, conv, dense
 
 
@@ -28,6 +28,9 @@ class Config:
     norm_eps: float = 1e-5
     norm_momentum: float = 0.9  # share of the running statistics that a step of training keeps
     dropout: float = 0.0  # before the head
+
+    def __post_init__(self) -> None:
+        check_numbers(self, self.depth, "patch", "kernel", "width", "image", "channels")
 
 
 VARIANTS = {  # arXiv:2201.09792, table 1, and the official releases

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Any
 
-from .config import Size, pair
+from .config import Size, check_numbers, pair
 from .layer import Dialect, Layer, Sizes, conv, dense, norm
 
 
@@ -39,8 +39,7 @@ class Config:
                  for name, n in lengths.items() if len(getattr(self, name)) != n]  # fmt: skip
         if wrong:
             raise ValueError(f"depths has {stages} stages, but {', '.join(wrong)}")
-        if min(self.depths, default=0) < 1:
-            raise ValueError(f"depths={self.depths}: a network has at least 1 stage, and a stage at least 1 block")
+        check_numbers(self, sum(self.depths), "depths", "grid", "patch", "channels")
         for stage in self.stages:
             stage.check()
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .config import Size, pair
+from .config import Size, check_numbers, pair
 from .layer import Dialect, Layer, Sizes, conv, dense, norm
 
 
@@ -34,6 +34,11 @@ class Config:
     drop_path: float = 0.0  # per sample, on both branches of every block
 
     def __post_init__(self) -> None:
+        check_numbers(
+            self, self.depth, "patch", "width", "token_hidden", "channel_hidden", "image", "tokens", "channels"
+        )
+        if self.token_count < 1:
+            raise ValueError(f"image={self.image} is smaller than one patch of {self.patch}")
         if self.image is not None and self.tokens is not None and self.grid[0] * self.grid[1] != self.token_count:
             raise ValueError(f"image={self.image} makes {self.grid[0] * self.grid[1]} tokens, not tokens={self.tokens}")
 

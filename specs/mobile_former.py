@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from . import config as configs
-from .config import Size, pair
+from .config import Size, check_numbers, pair
 from .layer import Dialect, Layer, Sizes, batch_norm, conv, dense, norm
 
 EPS = 9.999999747378752e-06  # of every norm: 1e-5, as Paddle keeps it (in float32)
@@ -58,8 +58,12 @@ class Config:
         scaled["blocks"] = tuple((int(self.alpha * h), int(self.alpha * o), s) for h, o, s in self.blocks)
         for name, value in {**scaled, "alpha": 1.0}.items():
             object.__setattr__(self, name, value)
-        if not self.blocks or min(self.heads, self.groups, *self._attended, *self._grouped) < 1:
-            raise ValueError("there is at least one block; heads, groups and widths (times alpha) are at least 1")
+        check_numbers(self, len(self.blocks), "tokens", "heads", "groups", "mlp_hidden", "head_hidden", "stem_stride",
+                     "image", "channels")  # fmt: skip
+        if min(*self._attended, *self._grouped) < 1:
+            raise ValueError("widths (times alpha) are at least 1")
+        if self.dyrelu_k < 0 or self.dyrelu_hidden < min(self.dyrelu_k, 1):
+            raise ValueError(f"dyrelu_k={self.dyrelu_k}, dyrelu_hidden={self.dyrelu_hidden}: at least 1, or no DyReLU")
         problems = [f"heads={self.heads} does not divide {w}" for w in self._attended if w % self.heads]
         problems += [f"groups={self.groups} does not divide {w}" for w in self._grouped if w % self.groups]
         if {self.lite_stride, *(stride for *_, stride in self.blocks)} - {1, 2}:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .config import Size, pair
+from .config import Size, check_numbers, pair
 from .layer import Dialect, Layer, Sizes, dense, norm
 
 
@@ -42,6 +42,7 @@ class Config:
         wrong = [f"{name} has {entries} entries, not {count}" for name, entries in given.items() if entries != count]
         if not count or wrong:
             raise ValueError(f"depths has {count} levels, but " + (", ".join(wrong) or "a network has at least one"))
+        check_numbers(self, sum(self.depths), "depths", "patches", "channels", "token_expansion", "channel_expansion")
         for level in self.levels:
             level.check()
 
@@ -51,7 +52,7 @@ class Config:
         found, channels, (rows, columns) = [], self.channels, pair(self.image)
         each = zip(self.depths, self.widths, self.patches, self.rafts, self.kernels, strict=True)
         for depth, width, patch, raft, kernels in each:
-            rows, columns = -(-rows // max(patch, 1)), -(-columns // max(patch, 1))
+            rows, columns = -(-rows // patch), -(-columns // patch)
             found.append(LevelConfig(channels=channels, width=width, depth=depth, patch=patch, raft=raft,
                                      kernels=kernels, grid=(rows, columns)))  # fmt: skip
             channels = width

@@ -1,0 +1,137 @@
+"""Configurations that lie: in the record of a stranger's file, in a configuration file, on the command line."""
+
+import json
+import random
+import resource
+import subprocess
+import sys
+
+import pytest
+
+import specs
+from convert.__main__ import main
+from convert.formats import open_checkpoint, writer_for
+from specs import config as configs
+
+from .test_command_line import ROOT
+from .test_routes import translate, write_numbers
+
+WEIRD = [None, True, 0, -1, 1, 2, 10**9, 10**30, -(10**30), 2**63, 1e308, float("nan"), float("inf"), "", "x",
+         "\x1b[31m", "paddle", "raft_mlp", "relu", [], [1], [10**9], [[1]], [[[]]], [None], ["a"], {}, {"a": 1},
+         "1" * 5000, list(range(1, 9))]  # fmt: skip
+COMMANDS = ("inspect {}", "torch2flax {} -o {}.msgpack --force", "verify {}", "diff {} {}")
+
+
+def recorded(folder, architecture, dialect="torch"):
+    """A small checkpoint with its record: (path, record)."""
+    config = next(iter(specs.get(architecture).TINY.values()))
+    write_numbers(folder / "start.safetensors", architecture, config, "flax")
+    path = translate(folder / "start.safetensors", folder / "x.safetensors", "flax", dialect, config)
+    with open_checkpoint(path) as reader:
+        return path, json.loads(reader.metadata["triptych"])
+
+
+def rewrite(path, target, record):
+    """The same tensors with another record."""
+    with open_checkpoint(path) as reader, open(target, "w+b", buffering=0) as file:
+        tensors = list(reader.tensors.values())
+        writer = writer_for(target)(file, tensors, {"format": "pt", "triptych": json.dumps(record)})
+        for tensor in tensors:
+            writer.write(tensor, [reader.read(tensor.name)])
+        writer.finish()
+
+
+def places(value, path=()):
+    """Where every value in a record stands, but for most lines of its many tensors."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in list(inner)[: 3 if path == ("tensors",) else None]:
+        yield from places(one, (*path, key))
+
+
+@pytest.mark.parametrize("architecture", specs.names())
+def test_any_value_anywhere_in_a_record(architecture, tmp_path, capsys):
+    """Each is answered, by an error or by a result: nothing else is raised."""
+    path, record = recorded(tmp_path, architecture)
+    rng = random.Random(0)
+    where = [place for place in places(record) if place]
+    for place in rng.sample(where, 40):
+        spoiled = json.loads(json.dumps(record))
+        node = spoiled
+        for key in place[:-1]:
+            node = node[key]
+        node[place[-1]] = rng.choice(WEIRD)
+        rewrite(path, tmp_path / "y.safetensors", spoiled)
+        for words in COMMANDS:
+            assert main(words.format(*[tmp_path / "y.safetensors"] * 2).split()) in (0, 1, 2), (place, words)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("architecture", ["mlp_mixer", "convmixer", "dynamixer", "raft_mlp"])
+def test_a_record_of_a_billion_blocks(architecture, tmp_path):
+    """In a process of its own, which may take a gigabyte and ten seconds."""
+    path, record = recorded(tmp_path, architecture)
+    config = record["config"]
+    config.update({"depth": 10**9} if "depth" in config else {"depths": [10**9, *config["depths"][1:]]})
+    rewrite(path, tmp_path / "y.safetensors", record)
+    done = subprocess.run(
+        [sys.executable, "-m", "convert", "torch2flax", str(tmp_path / "y.safetensors")],
+        cwd=ROOT, capture_output=True, text=True, timeout=10,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "at least 1 block and at most 10,000, not 1,000,000,00" in done.stderr
+    assert "which can be removed" in done.stderr
+
+
+def test_a_width_that_is_no_number(tmp_path, capsys):
+    path, record = recorded(tmp_path, "mobile_former")
+    record["config"]["lite_out"] = float("inf")
+    rewrite(path, tmp_path / "y.safetensors", record)
+    assert main(["torch2flax", str(tmp_path / "y.safetensors")]) == 2
+    assert "lite_out=inf does not fit: lite_out is int" in capsys.readouterr().err
+
+
+def test_counts_that_no_array_holds_are_not_believed(tmp_path):
+    """Of batches, which only torch's files hold and records carry along."""
+    path, record = recorded(tmp_path, "convmixer", "paddle")
+    record["carried"] = {"norm.count": 2**70, "blocks.0.norm1.count": -1, "blocks.0.norm2.count": 5}
+    rewrite(path, tmp_path / "y.safetensors", record)
+    assert main(["paddle2torch", str(tmp_path / "y.safetensors"), "-o", str(tmp_path / "z.safetensors")]) == 0
+    with open_checkpoint(tmp_path / "z.safetensors") as reader:
+        names = ("norm.num_batches_tracked", "blocks.0.norm1.num_batches_tracked", "blocks.0.norm2.num_batches_tracked")
+        assert [int.from_bytes(reader.read(name), "little") for name in names] == [0, 0, 5]
+
+
+def test_a_record_of_other_arrays_is_told(tmp_path, capsys):
+    path, record = recorded(tmp_path, "mlp_mixer")
+    record["config"]["classes"] += 1
+    rewrite(path, tmp_path / "y.safetensors", record)
+    assert main(["torch2flax", str(tmp_path / "y.safetensors")]) == 1
+    err = capsys.readouterr().err
+    assert "y.safetensors: its record is of other arrays: remove the record" in err
+    assert f"classes={record['config']['classes']} is recorded, the file holds classes=" in err
+
+
+@pytest.mark.parametrize("architecture", specs.names())
+def test_no_config_holds_numbers_that_cannot_be(architecture):
+    spec = specs.get(architecture)
+    fields = configs.as_dict(next(iter(spec.TINY.values())))
+    for name, value in fields.items():
+        first = value[0] if isinstance(value, list) else value
+        if isinstance(first, str | bool | None):
+            continue
+        for wrong in (float("nan"), float("inf")) if isinstance(first, float) else (-1, 2**31):
+            spoiled = {**fields, name: [wrong, *value[1:]] if isinstance(value, list) else wrong}
+            with pytest.raises(ValueError, match=name if wrong != -1 else "."):
+                configs.build(spec.Config, spoiled)
+                pytest.fail(f"{name}={spoiled[name]} was taken")
+
+
+@pytest.mark.parametrize("text", ["a: &a [{}]\nb: &b [{}]\nc: &c [{}]\nd: [{}]", "a: &a\n  b: *a\n"])
+def test_a_configuration_file_of_billions_or_of_a_ring(text, tmp_path, capsys):
+    """YAML's references can make either of a few bytes."""
+    path, _ = recorded(tmp_path, "mlp_mixer")
+    (tmp_path / "c.yaml").write_text(text.format(*(", ".join([name] * 100) for name in ("x", "*a", "*b", "*c"))))
+    assert main(["torch2flax", str(path), "--config", str(tmp_path / "c.yaml")]) == 1
+    assert "c.yaml: holds over 100,000 values" in capsys.readouterr().err
