@@ -401,6 +401,7 @@ def test_the_hidden_width_is_rounded_as_upstream_rounds():
         ("MODEL.MF.BLOCK.STRIEDS", [1, 2], "as long as there are blocks"),
         ("MODEL.MF.BLOCK.KERNELS", [5] * 8, "BLOCK.KERNELS"),
         ("MODEL.MF.DYRELU.REDUCE", 0, "is no factor"),
+        ("MODEL.MF.DYRELU.REDUCE", 5e-324, "is no factor"),
         ("MODEL.TYPE", "ViT", "it is 'MobileFormer'"),
         ("BASE", ["other.yaml"], "copy what those files say"),
     ],

@@ -66,7 +66,7 @@ def misfits(config: type, values: Mapping[str, Any]) -> list[str]:
     return [unknown(name, names) for name in values if name not in names] + [
         f"{name}={_short(value)} does not fit: {name} is {describe(hints[name])}"
         for name, value in values.items()
-        if name in names and not _fits(tuples(value), hints[name])
+        if name in names and not fits(tuples(value), hints[name])
     ]
 
 
@@ -115,17 +115,18 @@ def describe(hint: Any) -> str:
     )
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value (tuples, not lists) has the type that a Config field asks for, within bounds."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return value in args
     if isinstance(hint, types.UnionType):
-        return any(_fits(value, part) for part in args)
+        return any(fits(value, part) for part in args)
     if origin is tuple:
         if not isinstance(value, tuple):
             return False
         each = [args[0]] * len(value) if args[1:] == (...,) else list(args)
-        return len(value) == len(each) and all(map(_fits, value, each))
+        return len(value) == len(each) and all(map(fits, value, each))
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and -MAX_FLOAT <= value <= MAX_FLOAT
     if hint is int:

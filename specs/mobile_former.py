@@ -361,7 +361,7 @@ def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
     problems += [
         f"{key}={value!r} does not fit: it is {configs.describe(hints[key])}"
         for key, value in given.items()
-        if key in hints and not configs._fits(value, hints[key])
+        if key in hints and not configs.fits(value, hints[key])
     ]
     stated = {key.removeprefix("MODEL."): value for key, value in given.items()}
     problems = problems or list(_contradictions(stated))
@@ -405,7 +405,7 @@ def _contradictions(v: Mapping[str, Any]) -> Iterator[str]:
         if value is not None and v.get(key, value) != value:
             yield f"MODEL.{key}={v[key]!r}: by this network, or by the rest of the file, it is {value!r}"
     for key in ("MF.ALPHA", "MF.MLP_RATIO", "MF.DYRELU.REDUCE"):
-        if not 0 < v.get(key, 1) < 1e6:
+        if not 1e-6 < v.get(key, 1) < 1e6:
             yield f"MODEL.{key}={v[key]!r} is no factor"
 
 
