@@ -18,7 +18,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from itertools import zip_longest
 from typing import Any
 
@@ -52,19 +52,16 @@ class Path:
 
     def __init__(self, text: str):
         self.text = text
-        self.prefix = text.partition("{")[0]
+        self.literals, self.holes = self._parsed(text)
+        self.prefix = self.literals[0]
 
-    @cached_property
-    def holes(self) -> list[tuple[str, str | None, int]]:
-        """(word, index into it, shift) of each."""
-        return [(hole[1], hole[2], int(hole[3] or 0)) for hole in self.HOLE.finditer(self.text)]
-
-    @cached_property
-    def literals(self) -> list[str]:
-        """What stands before, between and after the holes."""
-        ends = [0, *(hole.end() for hole in self.HOLE.finditer(self.text))]
-        starts = [*(hole.start() for hole in self.HOLE.finditer(self.text)), len(self.text)]
-        return [self.text[end:start] for end, start in zip(ends, starts, strict=True)]
+    @classmethod
+    @cache
+    def _parsed(cls, text: str) -> tuple[list[str], list[tuple[str, str | None, int]]]:
+        """What stands before, between and after the holes; (word, index into it, shift) of each hole."""
+        found = list(cls.HOLE.finditer(text))
+        edges = zip([0, *(hole.end() for hole in found)], [*(hole.start() for hole in found), len(text)], strict=True)
+        return [text[start:end] for start, end in edges], [(hole[1], hole[2], int(hole[3] or 0)) for hole in found]
 
     def fill(self, numbers: Mapping[str, int], config: Any = None) -> str:
         """The name, with `numbers` in its holes; words they lack are looked up in `config`."""
