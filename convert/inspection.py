@@ -8,12 +8,12 @@ from typing import Any
 
 from specs import config as configs
 
-from .errors import ConvertError, FormatError, printable
+from .errors import ConvertError, printable
 from .formats import open_checkpoint
 from .formats.base import Reader
 from .inference import sizes, trained
 from .manifest import read as read_hints
-from .planning import plan
+from .planning import plan_read
 from .recognise import dialects, normal, recognise
 from .report import fold
 
@@ -47,16 +47,14 @@ def inspect(arguments: Namespace) -> int:
 
 def describe(path: str) -> dict[str, Any]:
     """What a file is, as far as it tells; see `inspect --json`."""
-    try:
-        with plan(path) as made:
-            known: dict[str, Any] = {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
-            known |= {"config": configs.as_dict(made.config), "parameters": made.parameters}
-            return _whole(made.reader, known)
-    except FormatError:
-        raise  # opening it again would fail again, and may take a second each time
-    except ConvertError as error:
-        with open_checkpoint(path) as reader:
+    with open_checkpoint(path) as reader:
+        try:
+            made = plan_read(reader)
+        except ConvertError as error:
             return _whole(reader, _partly(reader, error))
+        known: dict[str, Any] = {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
+        known |= {"config": configs.as_dict(made.config), "parameters": made.parameters}
+        return _whole(reader, known)
 
 
 def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:

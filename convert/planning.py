@@ -151,28 +151,41 @@ def plan(
             known_dialect(name)
     reader = open_checkpoint(path)
     try:
-        hints = read_hints(reader)
-
-        def attempt(match: Match) -> Plan:
-            if dst != HUB and dst not in dialects(match.architecture):
-                having = ", ".join(dialects(match.architecture))
-                raise UsageError(f"{reader.path}: {match.architecture} has no dialect {dst!r}: one of {having}")
-            config, origins = configure(reader.path, match, hints, dict(config_file or {}), dict(settings or {}))
-            made = Plan(reader, match, dst, config, [], {}, {}, origins, hints.get("carried", {}))
-            _lay_out(made, dtype)
-            return made
-
-        groups = recognise(reader, src, hints, weights)
-        try:
-            return _that_fits(groups, attempt)
-        except ConvertError as error:
-            if src is not None:
-                with contextlib.suppress(ConvertError):
-                    other = _that_fits(recognise(reader, None, hints, weights), attempt).src
-                    error.problems.append(f"every array fits as {other}: {other}2...")
-            raise
+        return plan_read(reader, src, dst, dict(settings or {}), dict(config_file or {}), dtype, weights)
     except BaseException:
         reader.close()
+        raise
+
+
+def plan_read(
+    reader: Reader,
+    src: str | None = None,
+    dst: str = HUB,
+    settings: dict[str, Any] | None = None,
+    config_file: dict[str, Any] | None = None,
+    dtype: str | None = None,
+    weights: str | None = None,
+) -> Plan:
+    """Like `plan`, of a file that is open, and stays so where it raises."""
+    hints = read_hints(reader)
+
+    def attempt(match: Match) -> Plan:
+        if dst != HUB and dst not in dialects(match.architecture):
+            having = ", ".join(dialects(match.architecture))
+            raise UsageError(f"{reader.path}: {match.architecture} has no dialect {dst!r}: one of {having}")
+        config, origins = configure(reader.path, match, hints, config_file or {}, settings or {})
+        made = Plan(reader, match, dst, config, [], {}, {}, origins, hints.get("carried", {}))
+        _lay_out(made, dtype)
+        return made
+
+    groups = recognise(reader, src, hints, weights)
+    try:
+        return _that_fits(groups, attempt)
+    except ConvertError as error:
+        if src is not None:
+            with contextlib.suppress(ConvertError):
+                other = _that_fits(recognise(reader, None, hints, weights), attempt).src
+                error.problems.append(f"every array fits as {other}: {other}2...")
         raise
 
 

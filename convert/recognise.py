@@ -21,6 +21,7 @@ WRAPPERS = ("", "params", "state_dict", "model", "0", "0/params", "params/params
             "optimizer/target", "model_state_dict", "net", "module", "state", "state_dict_ema", "model_ema", "ema",
             "ema_params")  # fmt: skip
 PREFIXES = ("", "module.", "_orig_mod.", "model.", "module.model.")  # what wrapping a torch module adds to names
+MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
 TRAINING = {"opt_state", "opt", "optimizer", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra"}
 
 
@@ -90,6 +91,9 @@ def recognise(
     likely = [c for c in candidates if c == hinted or _framework(*c) == usual]
     others = [c for c in candidates if c not in likely]
     parts = list(_parts(reader, weights))
+    if not parts and len(reader.tensors) > MAX_ARRAYS:
+        problem = f"holds {len(reader.tensors):,} arrays: no model known here has over {MAX_ARRAYS:,}"
+        raise ConvertError(f"{reader.path}: {problem}")
     readings = list(_readings(parts, likely))
     best = max((reading.score for reading in readings), default=0.0)
     if best < 1:  # else none of the others would be preferred: they wait until these turn out not to fit
@@ -139,7 +143,8 @@ class Part:
 def _parts(reader: Reader, weights: str | None) -> Iterator[Part]:
     for part in [weights] if weights is not None else WRAPPERS:
         inner = {name[len(part) + 1 :]: t for name, t in reader.tensors.items() if name.startswith(f"{part}/")}
-        for prefix, tensors in _unprefixed(inner if part else dict(reader.tensors)):
+        whole = inner if part else dict(reader.tensors)
+        for prefix, tensors in _unprefixed(whole) if len(whole) <= MAX_ARRAYS else ():
             kept = {name: t for name, t in tensors.items() if name.split("/")[0] not in TRAINING}
             held = {t.name for t in kept.values()}
             aside = tuple(name for name in reader.tensors if name not in held)

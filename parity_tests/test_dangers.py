@@ -69,6 +69,31 @@ def test_bad_files_take_little_memory(tmp_path):
     assert int(python(INSPECT_ALL, tmp_path).split()[0]) < MEGABYTES
 
 
+@pytest.mark.parametrize(("count", "names", "message"), [
+    (45_000, "layer.{0}.x{0}", "holds 45,000 arrays: no model known here has over 10,000"),
+    (45_000, "state_dict/module.blocks.{0}.norm1.weight", "holds 45,000 arrays"),
+    (9_900, "blocks.{0}.norm1.weight", "missing stem.kernel"),
+    (9_900, "params/Block_{0}/{0}/x", "; its first names are params/Block_0/0/x"),
+], ids=["unknown", "nested", "half known", "strange"])  # fmt: skip
+def test_very_many_names_are_answered_soon_and_in_little_memory(count, names, message, run, tmp_path):  # noqa: F811
+    """Of files that are as they should be, but for what they hold."""
+    path = tmp_path / "many.safetensors"
+    tensors = [Tensor(names.format(k * 7919 % count), (k % 5 + 1,), "float32") for k in range(count)]
+    with open(path, "w+b", buffering=0) as file:
+        writer = writer_for(path)(file, tensors, {})
+        for tensor in tensors:
+            writer.write(tensor, [bytes(tensor.nbytes)])
+        writer.finish()
+    with soon(path.name):
+        code, _, err = run("torch2flax", path)
+    assert code == 1
+    assert message in err
+    with soon(path.name):
+        code, out, _ = run("inspect", path)
+    assert (code, message in out) == (0, True)
+    assert int(python(INSPECT_ALL, tmp_path).split()[0]) < MEGABYTES
+
+
 def flipped(source, path):
     """A copy with one bit of a payload flipped."""
     data = bytearray(source.read_bytes())

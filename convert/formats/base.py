@@ -26,7 +26,7 @@ ITEMSIZE = {
     "complex64": 8, "complex128": 16,
 }  # fmt: skip
 
-MAX_TENSORS = 100_000  # names in one file, a second and 90 MB to list: more is an attack or needs shards
+MAX_TENSORS = 50_000  # names in one file, a second and 50 MB to list: more is an attack or needs shards
 MAX_DEPTH = 64  # nesting of containers
 PIECE = 1 << 18  # bytes moved at once: larger writes are several times slower on common virtual disks
 MAX_NAME = 4096  # characters in one tensor's name

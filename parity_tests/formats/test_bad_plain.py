@@ -17,7 +17,7 @@ REASONS = {
     "safetensors-truncated-64": "claims 57 bytes", "safetensors-trailing": "describes 89",
     "safetensors-header-too-long": "exceeds", "safetensors-overlap": "holes and overlaps",
     "safetensors-hole": "holes and overlaps", "safetensors-header-duplicate": "appears twice",
-    "safetensors-header-escaped-duplicate": "appears twice", "safetensors-too-many-names": "more than 100000",
+    "safetensors-header-escaped-duplicate": "appears twice", "safetensors-too-many-names": "more than 50000",
     "safetensors-zero-of-huge": "2^63", "safetensors-header-surrogate": "lone surrogate",
     "safetensors-header-long-name": "longer than 4096", "safetensors-shape-many": "at most 64",
     "safetensors-header-twice-dtype": "whole numbers",
