@@ -22,11 +22,22 @@ The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth .pdparam
 Exit status: 0 done, 1 differs or refused, 2 wrong usage."""
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal, asked without shutil, whose import takes longer than all else here."""
+
+    def __init__(self, prog: str):
+        try:
+            columns = os.get_terminal_size().columns
+        except OSError:  # no terminal
+            columns = 120
+        super().__init__(prog, width=columns - 2)
+
+
 def parser(command: str) -> argparse.ArgumentParser:
     """The arguments of one command; any word with a 2 in it is a route."""
     made = argparse.ArgumentParser(
         prog="python -m convert", usage=USAGE, description="Translate checkpoints between frameworks and dialects.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EXAMPLES, formatter_class=Formatter,
     )  # fmt: skip
     made.add_argument(
         "command", metavar="SRC2DST", help="a route, as in google2torch; or inspect, diff, verify, routes"

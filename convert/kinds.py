@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from specs.layer import KINDS, Dialect, Layer, Parameter
 
@@ -51,8 +50,7 @@ LEAVES = _read_table()
 PORTS = {framework: Dialect(framework, about=f"ports/{framework}") for framework in FRAMEWORKS}
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """One line of a dialect's table. `axes` are (ours, theirs), or None where the line renames layers."""
 
     ours: Path

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 Axes = tuple[tuple[str, ...], ...]  # each dimension as the axes composed in it; () is a dimension of length 1
 
@@ -151,8 +151,7 @@ def view(hub: Axes, path: Path, axes: Axes, sizes: Mapping[str, int], numbers: M
     return View(hub, names, stacked, axes, sizes)
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """Elements of one source tensor into their place in one target tensor, as numpy does it:
 
     target.reshape(target_atoms)[place] = source.reshape(source_atoms)[select].transpose(order)

@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specs import config as configs
 from specs.layer import Parameter, count, parameters
@@ -32,8 +32,7 @@ HUB = "hub"  # the spec's own names and layout, as a target: what `diff` compare
 FLOATS = ("float64", "float32", "bfloat16", "float16")
 
 
-@dataclass(frozen=True)
-class Constant:
+class Constant(NamedTuple):
     """A target array that the source does not hold and that no arithmetic depends on."""
 
     value: int
@@ -263,15 +262,16 @@ class Problems:
 
     def check(self, source: View) -> bool:
         """Whether the file holds what one array needs, in its shape."""
+        shape = source.shape
         self.used.update(source.names.values())
         held = {name: self.match.tensors.get(name) for name in source.names.values()}
         self.missing += [name for name, tensor in held.items() if tensor is None]
         for name, tensor in held.items():
-            if tensor is not None and tensor.shape != source.shape:
-                self.misfits.append((name, f"has shape {list(tensor.shape)}, expected {list(source.shape)}"))
+            if tensor is not None and tensor.shape != shape:
+                self.misfits.append((name, f"has shape {list(tensor.shape)}, expected {list(shape)}"))
             elif tensor is not None and not tensor.dtype.startswith(("float", "bfloat", "uint16", "int64", "int32")):
                 self.misfits.append((name, f"has dtype {tensor.dtype}: weights are floating-point"))
-        return all(tensor is not None and tensor.shape == source.shape for tensor in held.values())
+        return all(tensor is not None and tensor.shape == shape for tensor in held.values())
 
     def raise_if_any(self, path: str) -> None:
         unused = [name for name in self.match.tensors if name not in self.used]

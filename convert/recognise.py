@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import specs
 from specs.layer import KINDS, Dialect, Parameter
@@ -25,8 +24,7 @@ MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
 TRAINING = {"opt_state", "opt", "optimizer", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra"}
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """A reading of a file: under `prefix` lies a model of `architecture`, named as in `dialect`.
 
     Args:
@@ -130,8 +128,7 @@ def _framework(architecture: str, dialect: str) -> str:
     return dialects(architecture)[dialect].framework
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Of a file, what may be a model: the tensors under a prefix, and all others."""
 
     prefix: str
@@ -200,8 +197,7 @@ def normal(name: str) -> str:
 DIGITS = re.compile(r"\d+")
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One kind of array in a dialect, for any numbers: what `template` says, stripped of an example's numbers."""
 
     ours: Path

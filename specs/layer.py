@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 # Arrays of each kind of layer with their axes, in the hub's own layout. Sizes of the axes come from the layer.
 KINDS: dict[str, dict[str, str]] = {
@@ -24,8 +24,7 @@ KINDS: dict[str, dict[str, str]] = {
 BUFFERS = {"mean", "var", "count"}  # running statistics: saved, but not trained
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """One layer of a network.
 
     Args:
@@ -48,8 +47,7 @@ class Layer:
                 yield Parameter(self, leaf, tuple(self.sizes[axis] for axis in axes.split()))
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One array of a layer, trained or not, in the hub's layout."""
 
     layer: Layer

@@ -15,15 +15,14 @@ import gc
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import import_module
+from typing import NamedTuple
 
 from convert.errors import FormatError, UsageError
 from convert.formats.base import File, Reader, Writer
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(NamedTuple):
     """A file format: the module holds `sniff(head, path)`, and `reader` and `writer` by these names."""
 
     name: str

@@ -14,8 +14,7 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import IO
+from typing import IO, NamedTuple
 
 from convert.errors import ConvertError, FormatError
 
@@ -32,8 +31,7 @@ PIECE = 1 << 18  # bytes moved at once: larger writes are several times slower o
 MAX_NAME = 4096  # characters in one tensor's name
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One array in a file: its name, shape and dtype (a key of ITEMSIZE)."""
 
     name: str

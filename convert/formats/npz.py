@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import IO
+from typing import IO, NamedTuple
 
 from zlib_ng import zlib_ng as zlib  # whose CRC takes a quarter of the time
 
@@ -61,8 +60,7 @@ def sniff(head: bytes, path: str) -> bool:
     return any(name.endswith(".npy") for name in names) and not any(name.endswith("data.pkl") for name in names)
 
 
-@dataclass(frozen=True, slots=True)
-class _Array:
+class _Array(NamedTuple):
     """A .npy member: where its payload is and how it is stored."""
 
     member: Member

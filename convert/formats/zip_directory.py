@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from convert.errors import FormatError
 from convert.formats.base import MAX_NAME, File, shown
@@ -29,8 +29,7 @@ LOCATOR64 = struct.Struct("<4sLQL")
 FULL = 0xFFFFFFFF  # a 32-bit field whose value stands in the zip64 extra field
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One file in the zip, as the central directory describes it."""
 
     name: str
