@@ -20,7 +20,7 @@ MAX_RECORD = 1 << 26  # bytes of a .json beside a checkpoint
 
 def describe(plan: Plan) -> dict[str, Any]:
     """The record, but for what is known only once the tensors are written."""
-    counts = {name: plan.reader.read(plan.sources[held].name) for name, held in plan.carried.items()}
+    counts = {name: plan.sources[held] for name, held in plan.carried.items()}
     return {
         "architecture": plan.architecture,
         "variant": plan.variant,
@@ -33,7 +33,11 @@ def describe(plan: Plan) -> dict[str, Any]:
             "dialect": plan.src,
             "format": plan.reader.format,
         },
-        "carried": {name: int.from_bytes(data, "little", signed=True) for name, data in counts.items()},
+        "carried": {
+            name: int.from_bytes(plan.reader.read(held.name), "little", signed=True)
+            for name, held in counts.items()
+            if held.dtype in ("int64", "int32")
+        },
         "tool": f"triptych-ports {__version__}",
     }
 

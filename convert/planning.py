@@ -217,7 +217,7 @@ def _lay_out(made: Plan, dtype: str | None) -> None:
     for parameter in parameters(list(match.spec.layers(made.config))):
         source = place(parameter, tables[match.dialect], made.config, match.dialect in FRAMEWORKS)
         target = _target(parameter, made)
-        if source is not None and not problems.check(source):
+        if source is not None and not problems.check(source, counts=parameter.leaf == "count"):
             continue
         if source is not None and target is not None:
             for name, shape, parts in moves(source, target):
@@ -257,21 +257,29 @@ class Problems:
 
     def __init__(self, match: Match):
         self.match, self.used = match, set[str]()
+        bits = ("uint16",) if dialects(match.architecture)[match.dialect].framework == "paddle" else ()  # of bfloat16
+        self.weights = ("float", "bfloat", *bits)  # how their dtypes begin
         self.missing: list[str] = []
         self.misfits: list[tuple[str, str]] = []
 
-    def check(self, source: View) -> bool:
-        """Whether the file holds what one array needs, in its shape."""
-        shape = source.shape
+    def check(self, source: View, counts: bool) -> bool:
+        """Whether the file holds what one array needs, in its shape; only counts may be integers."""
         self.used.update(source.names.values())
         held = {name: self.match.tensors.get(name) for name in source.names.values()}
+        found = [tensor for tensor in held.values() if tensor is not None]
+        problems = len(self.missing) + len(self.misfits)
         self.missing += [name for name, tensor in held.items() if tensor is None]
+        shape, dtype = source.shape, found[0].dtype if found else ""
         for name, tensor in held.items():
-            if tensor is not None and tensor.shape != shape:
+            if tensor is None:
+                continue
+            if tensor.shape != shape:
                 self.misfits.append((name, f"has shape {list(tensor.shape)}, expected {list(shape)}"))
-            elif tensor is not None and not tensor.dtype.startswith(("float", "bfloat", "uint16", "int64", "int32")):
+            elif not counts and not tensor.dtype.startswith(self.weights):
                 self.misfits.append((name, f"has dtype {tensor.dtype}: weights are floating-point"))
-        return all(tensor is not None and tensor.shape == shape for tensor in held.values())
+            elif tensor.dtype != dtype:
+                self.misfits.append((name, f"has dtype {tensor.dtype}, and {dtype} is what it is joined with"))
+        return len(self.missing) + len(self.misfits) == problems
 
     def raise_if_any(self, path: str) -> None:
         unused = [name for name in self.match.tensors if name not in self.used]

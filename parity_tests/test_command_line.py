@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 import specs
 from convert.__main__ import main
 from convert.commands import target
+from specs.config import as_dict
 
 from .conftest import needs
 from .golden import Case
@@ -264,6 +265,38 @@ def test_misfits_of_like_blocks_are_one_line(run, tmp_path):
     assert code == 1
     assert err.count("has shape") == 1
     assert "MixerBlock_{0..2}/channel_mixing/Dense_0/bias has shape [5], expected [" in err
+
+
+@pytest.mark.parametrize(("name", "dtype", "message"), [
+    ("blocks.0.toformer_bridge.heads_q_proj.1.weight", "float64", "has dtype float64, and float32 is"),
+    ("blocks.0.toformer_bridge.heads_q_proj.1.weight", "float16", "has dtype float16, and float32 is"),
+    ("stem.conv.weight", "int32", "has dtype int32: weights are floating-point"),
+])  # fmt: skip
+def test_weights_that_are_no_numbers_of_one_kind(name, dtype, message, run, tmp_path):
+    """Joined as they are, or taken for numbers that they are not, they would be other weights without a word."""
+    config = next(iter(specs.get("mobile_former").TINY.values()))
+    write_numbers(tmp_path / "a.safetensors", "mobile_former", config, "paddlevit")
+    arrays = load_file(tmp_path / "a.safetensors")
+    save_file({**arrays, name: arrays[name].astype(dtype)}, tmp_path / "b.safetensors")
+    (tmp_path / "c.json").write_text(json.dumps(as_dict(config)))
+    words = "-o", tmp_path / "x.safetensors", "--config", tmp_path / "c.json"
+    assert run("paddlevit2torch", tmp_path / "a.safetensors", *words)[0] == 0
+    code, _, err = run("paddlevit2torch", tmp_path / "b.safetensors", *words, "--force")
+    assert code == 1
+    assert f"{name} {message}" in err
+
+
+def test_counts_that_were_cast_with_the_rest(run, tmp_path):
+    """To bfloat16, as scripts do: they stay what they are, and no record holds a number that they do not."""
+    config = next(iter(specs.get("convmixer").TINY.values()))
+    write_numbers(tmp_path / "a.safetensors", "convmixer", config, "torch")
+    arrays = {n: a.astype("float16") for n, a in load_file(tmp_path / "a.safetensors").items()}
+    save_file(arrays, tmp_path / "b.safetensors")
+    words = "--set", f"act={config.act}", "-o"
+    assert run("torch2torch", tmp_path / "b.safetensors", *words, tmp_path / "c.safetensors")[0] == 0
+    assert load_file(tmp_path / "c.safetensors")["norm.num_batches_tracked"].dtype == "float16"
+    assert run("torch2flax", tmp_path / "b.safetensors", *words, tmp_path / "d.msgpack")[0] == 0
+    assert json.loads((tmp_path / "d.msgpack.json").read_text())["carried"] == {}
 
 
 @pytest.fixture
