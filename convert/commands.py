@@ -181,7 +181,7 @@ def target(file: str, made: Plan, out: str | None) -> str:
     dialect = dialects(made.architecture)[made.dst]
     stem = os.path.basename(os.path.abspath(file)).removesuffix(".tar").removesuffix(".index.json")
     root, suffix = os.path.splitext(stem)
-    name = (root if suffix in suffixes() else stem) + (dialect.suffix or SUFFIX[dialect.framework])
+    name = (root if suffix.lower() in suffixes() else stem) + (dialect.suffix or SUFFIX[dialect.framework])
     if out is None:
         return os.path.join(os.path.dirname(file.rstrip(os.sep)), name)
     folder = os.path.isdir(out) and not out.rstrip(os.sep).lower().endswith(suffixes(FOLDERS))

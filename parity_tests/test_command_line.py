@@ -436,7 +436,7 @@ def test_two_sources_of_one_call_do_not_share_a_target(run, tmp_path):
 
 @pytest.mark.parametrize(("source", "expected"), [
     ("m.npz", "m"), ("m.pth.tar", "m"), ("m.tar", "m"), ("m.safetensors.index.json", "m"), ("m.v1.2", "m.v1.2"),
-    ("m.orbax/", "m"), ("epoch_1", "epoch_1"),
+    ("m.orbax/", "m"), ("epoch_1", "epoch_1"), ("M.NPZ", "M"),
 ])  # fmt: skip
 def test_a_target_is_named_after_its_source(source, expected):
     made = SimpleNamespace(architecture="mlp_mixer", dst="flax")
