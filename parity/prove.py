@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 import ports
 from convert.errors import ConvertError
 from convert.planning import Plan
 from convert.recognise import dialects
 from specs.config import as_dict
 
-from .numbers import relative_error
+from .numbers import draw, relative_error
 from .tolerance import FLOAT64
 
 TOLERANCE = FLOAT64["layers"]
@@ -28,7 +26,7 @@ def prove(plan: Plan, written: str, weights: str | None = None) -> dict[str, Any
     source, target = tables[plan.src].framework, tables[plan.dst].framework
     before = ports.load(plan.reader.path, source, "float64", src=plan.src, weights=weights, **settings)
     after = ports.load(written, target, "float64", src=plan.dst, **settings)
-    images = np.random.default_rng(0).standard_normal((2, *plan.match.spec.input_shape(plan.config)))
+    images = draw(2, plan.match.spec.input_shape(plan.config))
     left, right = before.taps(images), after.taps(images)
     left["output"], right["output"] = before(images), after(images)
     if left.keys() != right.keys():

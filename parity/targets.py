@@ -49,10 +49,9 @@ class Target:
 
     def images(self, config: object, batch: int) -> np.ndarray:
         """Standard normal images (n, c, h, w) of the size that the network was made for."""
-        import numpy as np
+        from .numbers import draw
 
-        shape = specs.get(self.architecture).input_shape(config)
-        return np.random.default_rng(self.seed).standard_normal((batch, *shape))
+        return draw(batch, specs.get(self.architecture).input_shape(config), self.seed)
 
 
 def targets(text: str, seed: int = 0) -> Iterator[Target]:

@@ -11,8 +11,10 @@ import pytest
 import specs
 from convert.__main__ import main
 from convert.formats import open_checkpoint, writer_for
+from parity.__main__ import main as parity
 from specs import config as configs
 
+from .conftest import needs
 from .test_command_line import ROOT
 from .test_routes import translate, write_numbers
 
@@ -90,6 +92,19 @@ def test_a_width_that_is_no_number(tmp_path, capsys):
     rewrite(path, tmp_path / "y.safetensors", record)
     assert main(["torch2flax", str(tmp_path / "y.safetensors")]) == 2
     assert "lite_out=inf does not fit: lite_out is int" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("side", [20_000, 2**31 - 1])
+def test_images_that_no_memory_holds(side, tmp_path, capsys):
+    """Networks that take any size are proven on images of the size that their record names."""
+    needs("torch"), needs("flax")
+    path, record = recorded(tmp_path, "convmixer")
+    record["config"]["image"] = side
+    rewrite(path, tmp_path / "y.safetensors", record)
+    assert main(["torch2flax", str(tmp_path / "y.safetensors"), "-o", str(tmp_path / "z.msgpack"), "--prove"]) == 2
+    assert parity([str(tmp_path / "y.safetensors")]) == 2
+    assert capsys.readouterr().err.count(f"images of 2 x 3 x {side} x {side} numbers take over 256 MB") == 2
+    assert not (tmp_path / "z.msgpack").exists()
 
 
 def test_counts_that_no_array_holds_are_not_believed(tmp_path):
