@@ -170,7 +170,7 @@ def _bytes(text: str | None) -> int | None:
     """ "5GB" -> 5_000_000_000."""
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", text)
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([kMGT]?)(i?)B?", text)
     if not found or not float(found[1]):
         raise UsageError(f"--shard-size {text}: write a size as in 5GB or 500MiB")
     return int(float(found[1]) * (1024 if found[3] else 1000) ** " kMGT".index(found[2] or " "))

@@ -25,7 +25,7 @@ def read_config(path: str, dialect: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConvertError(f"{path}: cannot be read: {error}") from None
     values = _parse_config(path, text)
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):

@@ -57,9 +57,10 @@ def test_a_large_shard_size_makes_one_file(run, tmp_path):  # noqa: F811
     code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "m.npz", "--shard-size", "1kB")
     assert code == 2
     assert "only .safetensors" in err
-    code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "n.safetensors", "--shard-size", "big")
-    assert code == 2
-    assert "5GB" in err
+    for size in ("big", "0", "-1", "9" * 400):
+        code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "n.safetensors", f"--shard-size={size}")
+        assert code == 2
+        assert "5GB" in err
 
 
 def test_an_existing_shard_is_kept(tmp_path):
