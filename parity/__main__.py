@@ -32,6 +32,11 @@ def parser() -> argparse.ArgumentParser:
         "--check", nargs="+", choices=CHECKS, default=["forward", "layers", "gradients", "train"],
         help="single-step: each layer on the reference's input; default: all others",
     )  # fmt: skip
+    made.add_argument("--src", metavar="DIALECT", help="of checkpoints, where their names do not tell")
+    made.add_argument("--config", metavar="FILE", help="Config fields, JSON or YAML")
+    made.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="one Config field; may be repeated"
+    )
     made.add_argument("--report", metavar="FILE", help="write one self-contained HTML page")
     made.add_argument("--json", action="store_true", help="print the rows as JSON")
     made.add_argument("--isolate", action="store_true", help="each framework in a process of its own (always on gpu)")

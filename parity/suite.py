@@ -9,6 +9,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 
+from convert.configuration import read_config, setting
 from convert.errors import ConvertError
 from convert.hashing import sha256
 
@@ -22,7 +23,11 @@ from .versions import version
 
 def run(arguments: Namespace) -> Report:
     """The report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
-    chosen = [t for text in arguments.targets for t in targets(text, arguments.seed)]
+    settings = read_config(arguments.config, arguments.src or "") if arguments.config else {}
+    settings |= map(setting, arguments.set)
+    chosen = [t for text in arguments.targets for t in targets(text, arguments.seed, arguments.src, settings)]
+    if arguments.report and not os.path.isdir(folder := os.path.dirname(os.path.abspath(arguments.report))):
+        raise ConvertError(f"{arguments.report}: there is no folder {folder}: create it first")
     _prepare(chosen, arguments)
     progress = Progress(len(chosen) * len(arguments.dtype) * len(arguments.frameworks))
     report = Report(about=_about(chosen, arguments))

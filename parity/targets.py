@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import specs
 from convert.errors import UsageError
+from specs import config as configs
 from specs.config import unknown
 
 if TYPE_CHECKING:
@@ -26,12 +27,16 @@ class Target:
     Args:
       variant: an official variant, "tiny NAME" for its small twin, or for a checkpoint what it was recognised as.
       path: the checkpoint; None for random weights, the same in every framework.
+      src: the checkpoint's dialect, where it does not tell by itself.
+      settings: Config fields that the user sets.
     """
 
     architecture: str
     variant: str
     path: str | None = None
     seed: int = 0
+    src: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def small(self) -> bool:
@@ -42,10 +47,17 @@ class Target:
         import ports
 
         if self.path is not None:
-            return ports.load(self.path, framework, dtype, device)
+            return ports.load(self.path, framework, dtype, device, src=self.src, **self.settings)
+        return ports.build(self.architecture, self.config(), framework, self.seed, "random", dtype, device)
+
+    def config(self) -> Any:
+        """The Config of random weights. Raises: UsageError for settings that it cannot have."""
         spec = specs.get(self.architecture)
-        config = spec.TINY[self.variant.removeprefix(TINY)] if self.small else spec.VARIANTS[self.variant]
-        return ports.build(self.architecture, config, framework, self.seed, "random", dtype, device)
+        made = spec.TINY[self.variant.removeprefix(TINY)] if self.small else spec.VARIANTS[self.variant]
+        try:
+            return configs.build(spec.Config, {**configs.as_dict(made), **self.settings}) if self.settings else made
+        except ValueError as error:
+            raise UsageError(f"{self.architecture}:{self.variant}: {error}") from None
 
     def images(self, config: object, batch: int) -> np.ndarray:
         """Standard normal images (n, c, h, w) of the size that the network was made for."""
@@ -54,14 +66,16 @@ class Target:
         return draw(batch, specs.get(self.architecture).input_shape(config), self.seed)
 
 
-def targets(text: str, seed: int = 0) -> Iterator[Target]:
+def targets(
+    text: str, seed: int = 0, src: str | None = None, settings: Mapping[str, Any] | None = None
+) -> Iterator[Target]:
     """What an argument names: ARCH (its tiny twins), ARCH:VARIANT, ARCH:tiny NAME or a file.
 
-    Raises: UsageError with the nearest name.
+    Raises: UsageError with the nearest name, or for settings that do not fit.
     """
     architecture, _, variant = text.partition(":")
     if os.path.exists(text):
-        yield _checkpoint(text, seed)
+        yield _checkpoint(text, seed, src, settings or {})
     elif architecture in specs.names():
         spec = specs.get(architecture)
         twins = [TINY + name for name in spec.TINY]
@@ -69,15 +83,18 @@ def targets(text: str, seed: int = 0) -> Iterator[Target]:
         if variant and variant != TINY.strip() and variant not in known:
             raise UsageError(f"{architecture}: {unknown(variant, known)} (variants: {', '.join(known)})")
         chosen = [variant] if variant in known else twins
-        yield from (Target(architecture, name, seed=seed) for name in chosen)
+        made = [Target(architecture, name, seed=seed, settings=settings or {}) for name in chosen]
+        for target in made:
+            target.config()  # told before the first one runs
+        yield from made
     else:
         raise UsageError(
             f"{unknown(text, specs.names())}: neither an architecture ({', '.join(specs.names())}) nor a file"
         )
 
 
-def _checkpoint(path: str, seed: int) -> Target:
+def _checkpoint(path: str, seed: int, src: str | None, settings: Mapping[str, Any]) -> Target:
     from convert.planning import plan
 
-    with plan(path) as made:
-        return Target(made.architecture, made.variant or os.path.basename(path), path, seed)
+    with plan(path, src, settings=settings) as made:
+        return Target(made.architecture, made.variant or os.path.basename(path), path, seed, src, settings)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ import ports
 from parity.attempt import Job, attempt, isolated
 from parity.judge import Subject, judge
 from parity.targets import Target, targets
+
+from ..golden import Case
 
 KEYS = {
     "architecture", "variant", "check", "dtype", "device", "pair", "error", "tolerance", "passed", "first_divergence",
@@ -169,6 +172,36 @@ def test_drop_rates_turn_training_into_a_test_of_the_masks() -> None:
     assert {int(row[1]) for row in made[0].masks or [] if row[0] == 0.5} == {64 * 16}  # whole samples
     made[1].masks = [[rate, units, kept * 0.97, off] for rate, units, kept, off in made[1].masks or []]
     assert judge(Subject("", "", "train", "float64", "cpu"), made)[0].passed is False
+
+
+def test_what_a_checkpoint_leaves_open_is_set() -> None:
+    need("torch", "paddle")
+    path = str(Case("raft_native").folder / "weights.pth")
+    left = parity(path, *PAIR, "--check", "forward")
+    assert (left.returncode, "patches is open: set it" in left.stderr) == (2, True)
+    told = "patches=4,2,2,2", "rafts=2,2,4,3", "image=64", "kernels=[[4,8],[2,4],[2,4],[2]]"
+    words = [word for setting in told for word in ("--set", setting)]
+    done = parity(path, *PAIR, "--check", "forward", "--src", "official", "--isolate", *words)
+    assert done.returncode == 0, done.stderr
+    assert "torch-paddle" in done.stdout
+
+
+def test_a_twin_is_changed_by_what_is_set(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text('{"kernel": 3, "classes": 9}')
+    need("torch", "paddle")
+    words = "convmixer:tiny even", "--check", "forward", "--json"
+    done = parity(*words, *PAIR, "--config", str(tmp_path / "c.json"), "--set", "classes=7", "--isolate")
+    assert [row["passed"] for row in json.loads(done.stdout)] == [True]
+    (target,) = targets(words[0], settings={"kernel": 3, "classes": 7})
+    assert target.port("torch", "float64", "cpu")(target.images(target.config(), 1)).shape == (1, 7)
+    done = parity(*words, "--set", "clases=7")
+    assert (done.returncode, "did you mean 'classes'" in done.stderr) == (2, True)
+
+
+def test_a_report_that_cannot_be_is_told_first() -> None:
+    done = parity("mlp_mixer", "--report", "/nowhere/x.html")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "/nowhere/x.html: there is no folder /nowhere: create it first" in done.stderr
 
 
 def test_an_architecture_alone_means_all_its_twins() -> None:
