@@ -19,10 +19,10 @@ def cast(piece: Any, held: str, tensor: Tensor) -> bytes:
     """
     import numpy as np
 
-    if held not in FLOATS:
+    if held not in (*FLOATS, *NARROW):
         raise ConvertError(f"{tensor.name} is {held}: only floating-point tensors change dtype")
     with np.errstate(over="ignore"):
-        wide = from_bfloat16(piece) if held == "bfloat16" else np.frombuffer(piece, held)
+        wide = NARROW[held](piece) if held in NARROW else np.frombuffer(piece, held)
         bits = to_bfloat16(wide) if tensor.dtype == "bfloat16" else wide.astype(tensor.dtype)
         back = from_bfloat16(bits) if tensor.dtype == "bfloat16" else bits
         lost = np.isfinite(wide) & ~np.isfinite(back)
@@ -38,6 +38,29 @@ def from_bfloat16(bits: Any) -> np.ndarray:
     import numpy as np
 
     return (np.frombuffer(bits, np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+def from_float8_e4m3fn(bits: Any) -> np.ndarray:
+    """float32 of sign, 4 bits of exponent (bias 7), 3 of mantissa, exactly: no infinities, NaN where all are ones."""
+    import numpy as np
+
+    code = np.arange(256, dtype=np.int64)
+    exponent, mantissa = code >> 3 & 15, code & 7
+    size = np.ldexp(np.where(exponent, 8 + mantissa, mantissa), np.maximum(exponent, 1) - 10)
+    table = np.where(code & 127 == 127, np.nan, np.where(code < 128, size, -size)).astype(np.float32)
+    values: np.ndarray = table[np.frombuffer(bits, np.uint8)]
+    return values
+
+
+def from_float8_e5m2(bits: Any) -> np.ndarray:
+    """float32 of the upper halves of float16, exactly."""
+    import numpy as np
+
+    return (np.frombuffer(bits, np.uint8).astype(np.uint16) << 8).view(np.float16).astype(np.float32)
+
+
+# Dtypes that numpy lacks, as float32.
+NARROW = {"bfloat16": from_bfloat16, "float8_e4m3fn": from_float8_e4m3fn, "float8_e5m2": from_float8_e5m2}
 
 
 def to_bfloat16(values: np.ndarray) -> np.ndarray:

@@ -96,6 +96,8 @@ EXPONENT = {
     "float32": (4, 0xFF << 23),
     "bfloat16": (2, 0xFF << 7),
     "float16": (2, 31 << 10),
+    "float8_e5m2": (1, 31 << 2),
+    "float8_e4m3fn": (1, 0x7F),  # mantissa as well: without infinities, the others are numbers
 }
 
 

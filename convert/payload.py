@@ -49,11 +49,13 @@ class Scratch:
 
 
 def arrays(plan: Plan) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, array) of every target tensor; bfloat16 widened to float32, exactly."""
+    """(name, array) of every target tensor; bfloat16 and float8 widened to float32, exactly."""
     import numpy as np
 
+    from .casting import NARROW
+
     for tensor, filling in plan.steps:
-        wide = Tensor(tensor.name, tensor.shape, "float32" if tensor.dtype == "bfloat16" else tensor.dtype)
+        wide = Tensor(tensor.name, tensor.shape, "float32" if tensor.dtype in NARROW else tensor.dtype)
         data = bytearray(b"".join(chunks(plan, (wide, filling))))
         yield tensor.name, np.frombuffer(data, wide.dtype).reshape(tensor.shape)
 

@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import ports
 import specs
 from convert.__main__ import main
 from convert.commands import target
+from convert.formats import open_checkpoint, writer_for
+from convert.formats.base import Tensor
+from convert.hashing import count_not_finite
 from specs.config import as_dict
 
 from .conftest import needs
@@ -199,6 +203,41 @@ def test_dtypes(run, tmp_path, dtype):
     unit = {"float64": 0, "bfloat16": 2.0**-8, "float16": 2.0**-11}[dtype]  # half a unit in the last place
     code, printed, _ = run("diff", GOOGLE, out, "--rtol", unit)
     assert code == 0, printed
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_float8_is_what_torch_says_it_is(dtype):
+    needs("torch")
+    import torch
+
+    from convert.casting import NARROW
+
+    every = torch.arange(256, dtype=torch.uint8)
+    ours = NARROW[dtype](every.numpy().tobytes())
+    theirs = every.view(getattr(torch, dtype)).float().numpy()
+    assert np.array_equal(ours, theirs, equal_nan=True)
+    assert count_not_finite(every.numpy().tobytes(), dtype) == np.sum(~np.isfinite(theirs)) > 0
+
+
+def test_float8_weights_travel_as_bits_and_are_proven_as_numbers(run, tmp_path):
+    needs("torch"), needs("flax")
+    config = next(iter(specs.get("mlp_mixer").TINY.values()))
+    write_numbers(tmp_path / "a.safetensors", "mlp_mixer", config, "torch")
+    with open_checkpoint(tmp_path / "a.safetensors") as reader:
+        tensors = [Tensor(t.name, t.shape, "float8_e4m3fn") for t in reader.tensors.values()]
+    rng = np.random.default_rng(0)
+    with open(tmp_path / "b.safetensors", "w+b", buffering=0) as file:
+        writer = writer_for("b.safetensors")(file, tensors, {})
+        for tensor in tensors:
+            writer.write(tensor, [rng.integers(0, 60, tensor.nbytes, np.uint8).tobytes()])
+        writer.finish()
+    code, printed, _ = run("torch2flax", tmp_path / "b.safetensors", "-o", tmp_path / "c.safetensors", "--prove")
+    assert (code, "proven" in printed) == (0, True)
+    wide = tmp_path / "d.safetensors"
+    assert run("torch2torch", tmp_path / "b.safetensors", "-o", wide, "--dtype", "float32")[0] == 0
+    assert run("diff", tmp_path / "c.safetensors", wide)[:2] == (0, "the same model\n")
+    assert load_file(wide)["norm.bias"].dtype == "float32"
+    assert ports.load(str(tmp_path / "b.safetensors"), framework="torch").dtype == "float32"
 
 
 def test_bfloat16_rounds_as_torch_does():

@@ -54,12 +54,12 @@ def load(
       config: Config fields to set, for what the file leaves open.
     Raises: ConvertError for a file that does not fit; UsageError for a framework that is not installed.
     """
-    from convert.planning import plan
+    from convert.planning import FLOATS, plan
 
     adapter = _adapter(framework)
     with plan(path, src=src, dst=framework, settings=config, weights=weights) as loaded:
         held = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
-        dtype = dtype or (held.pop() if len(held) == 1 else "float32")
+        dtype = dtype or (held.pop() if len(held) == 1 and held <= set(FLOATS) else "float32")
         return adapter(loaded.architecture, loaded.config, loaded.arrays(), dtype, device)
 
 
