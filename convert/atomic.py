@@ -20,15 +20,21 @@ Claim = tuple[IO[bytes], str]  # a temporary file, open and locked, and its path
 
 def check(source: str, out: str, force: bool) -> None:
     """Raises: ConvertError before anything is read where the target cannot be."""
-    folder = os.path.dirname(os.path.abspath(out))
-    if not os.path.isdir(folder):
-        raise ConvertError(f"{out}: there is no folder {folder}: create it first")
+    folder = folder_of(out)
     if os.path.exists(out) and os.path.samefile(source, out):
         raise UsageError(f"{out}: is the source itself: give another -o")
     if os.path.lexists(out) and not force:
         raise ConvertError(f"{out}: exists: --force replaces it")
     if not os.access(folder, os.W_OK):
         raise ConvertError(f"{folder}: is not writable: give -o a place elsewhere")
+
+
+def folder_of(out: str) -> str:
+    """The folder that a target lies in. Raises: ConvertError where there is none."""
+    folder = os.path.dirname(os.path.abspath(out))
+    if not os.path.isdir(folder):
+        raise ConvertError(f"{out}: there is no folder {folder}: create it first")
+    return folder
 
 
 def check_room(out: str, size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConvertError
@@ -44,12 +45,19 @@ def from_float8_e4m3fn(bits: Any) -> np.ndarray:
     """float32 of sign, 4 bits of exponent (bias 7), 3 of mantissa, exactly: no infinities, NaN where all are ones."""
     import numpy as np
 
+    values: np.ndarray = _float8_e4m3fn()[np.frombuffer(bits, np.uint8)]
+    return values
+
+
+@cache
+def _float8_e4m3fn() -> np.ndarray:
+    """float32 of each of the 256 codes."""
+    import numpy as np
+
     code = np.arange(256, dtype=np.int64)
     exponent, mantissa = code >> 3 & 15, code & 7
     size = np.ldexp(np.where(exponent, 8 + mantissa, mantissa), np.maximum(exponent, 1) - 10)
-    table = np.where(code & 127 == 127, np.nan, np.where(code < 128, size, -size)).astype(np.float32)
-    values: np.ndarray = table[np.frombuffer(bits, np.uint8)]
-    return values
+    return np.where(code & 127 == 127, np.nan, np.where(code < 128, size, -size)).astype(np.float32)
 
 
 def from_float8_e5m2(bits: Any) -> np.ndarray:

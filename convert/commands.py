@@ -13,7 +13,7 @@ from typing import Any
 
 from specs import config as configs
 
-from .configuration import read_config, setting
+from .configuration import told
 from .errors import ConvertError, UsageError, printable
 from .formats import FOLDERS, FORMATS, folder_format, suffixes
 from .kinds import SUFFIX
@@ -70,12 +70,11 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: M
     """Convert a file; `made_of` says which source each target of this call was made of so far."""
     from .hashing import Source
 
-    settings = dict(map(setting, arguments.set))
-    config_file = read_config(arguments.config, src) if arguments.config else {}
+    settings = told(arguments, src)
     with contextlib.ExitStack() as stack:
         # The source is hashed while it is planned.
         source = None if arguments.dry_run else stack.enter_context(Source(file, arguments.verify))
-        made = stack.enter_context(plan(file, src, dst, settings, config_file, arguments.dtype, arguments.weights))
+        made = stack.enter_context(plan(file, src, dst, settings, dtype=arguments.dtype, weights=arguments.weights))
         out = target(file, made, arguments.out)
         if out in made_of:
             raise ConvertError(f"{file}: {out} was made of {made_of[out]} a moment ago: convert it to another place")

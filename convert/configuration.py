@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from typing import Any
 
 from specs import config as configs
@@ -18,6 +19,12 @@ def setting(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise UsageError(f"--set {text}: write KEY=VALUE")
     return key, configs.parse(value)
+
+
+def told(arguments: Namespace, dialect: str) -> dict[str, Any]:
+    """Config fields of --set, above those of --config. Raises: ConvertError."""
+    settings = dict(map(setting, arguments.set))
+    return (read_config(arguments.config, dialect) if arguments.config else {}) | settings
 
 
 def read_config(path: str, dialect: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .recognise import Match, dialects, normal, spellings
 
 
 def configure(
-    path: str, match: Match, record: Mapping[str, Any], from_file: dict[str, Any], settings: dict[str, Any]
+    path: str, match: Match, record: Mapping[str, Any], from_file: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> tuple[Any, dict[str, str]]:
     """A file's Config, and where each field comes from: user, record, shapes, dialect, variant or default.
 

@@ -150,7 +150,7 @@ def plan(
             known_dialect(name)
     reader = open_checkpoint(path)
     try:
-        return plan_read(reader, src, dst, dict(settings or {}), dict(config_file or {}), dtype, weights)
+        return plan_read(reader, src, dst, settings, config_file, dtype, weights)
     except BaseException:
         reader.close()
         raise
@@ -160,8 +160,8 @@ def plan_read(
     reader: Reader,
     src: str | None = None,
     dst: str = HUB,
-    settings: dict[str, Any] | None = None,
-    config_file: dict[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    config_file: Mapping[str, Any] | None = None,
     dtype: str | None = None,
     weights: str | None = None,
 ) -> Plan:

@@ -9,7 +9,8 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 
-from convert.configuration import read_config, setting
+from convert.atomic import folder_of
+from convert.configuration import told
 from convert.errors import ConvertError
 from convert.hashing import sha256
 
@@ -23,11 +24,10 @@ from .versions import version
 
 def run(arguments: Namespace) -> Report:
     """The report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
-    settings = read_config(arguments.config, arguments.src or "") if arguments.config else {}
-    settings |= map(setting, arguments.set)
+    settings = told(arguments, arguments.src or "")
     chosen = [t for text in arguments.targets for t in targets(text, arguments.seed, arguments.src, settings)]
-    if arguments.report and not os.path.isdir(folder := os.path.dirname(os.path.abspath(arguments.report))):
-        raise ConvertError(f"{arguments.report}: there is no folder {folder}: create it first")
+    if arguments.report:
+        folder_of(arguments.report)  # told before hours of work
     _prepare(chosen, arguments)
     progress = Progress(len(chosen) * len(arguments.dtype) * len(arguments.frameworks))
     report = Report(about=_about(chosen, arguments))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import specs
 from convert.errors import UsageError
 from specs import config as configs
-from specs.config import unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +80,7 @@ def targets(
         twins = [TINY + name for name in spec.TINY]
         known = [*spec.VARIANTS, *twins]
         if variant and variant != TINY.strip() and variant not in known:
-            raise UsageError(f"{architecture}: {unknown(variant, known)} (variants: {', '.join(known)})")
+            raise UsageError(f"{architecture}: {configs.unknown(variant, known)} (variants: {', '.join(known)})")
         chosen = [variant] if variant in known else twins
         made = [Target(architecture, name, seed=seed, settings=settings or {}) for name in chosen]
         for target in made:
@@ -89,7 +88,7 @@ def targets(
         yield from made
     else:
         raise UsageError(
-            f"{unknown(text, specs.names())}: neither an architecture ({', '.join(specs.names())}) nor a file"
+            f"{configs.unknown(text, specs.names())}: neither an architecture ({', '.join(specs.names())}) nor a file"
         )
 
 

@@ -16,12 +16,13 @@ import ports
 import specs
 from convert.__main__ import main
 from convert.commands import target
-from convert.formats import open_checkpoint, writer_for
+from convert.formats import open_checkpoint
 from convert.formats.base import Tensor
 from convert.hashing import count_not_finite
 from specs.config import as_dict
 
 from .conftest import needs
+from .formats.samples import store
 from .golden import Case
 from .test_routes import SQUARE, write_numbers
 
@@ -226,11 +227,7 @@ def test_float8_weights_travel_as_bits_and_are_proven_as_numbers(run, tmp_path):
     with open_checkpoint(tmp_path / "a.safetensors") as reader:
         tensors = [Tensor(t.name, t.shape, "float8_e4m3fn") for t in reader.tensors.values()]
     rng = np.random.default_rng(0)
-    with open(tmp_path / "b.safetensors", "w+b", buffering=0) as file:
-        writer = writer_for("b.safetensors")(file, tensors, {})
-        for tensor in tensors:
-            writer.write(tensor, [rng.integers(0, 60, tensor.nbytes, np.uint8).tobytes()])
-        writer.finish()
+    store(tmp_path / "b.safetensors", [(t, [rng.integers(0, 60, t.nbytes, np.uint8).tobytes()]) for t in tensors])
     code, printed, _ = run("torch2flax", tmp_path / "b.safetensors", "-o", tmp_path / "c.safetensors", "--prove")
     assert (code, "proven" in printed) == (0, True)
     wide = tmp_path / "d.safetensors"

@@ -13,7 +13,7 @@ from convert.formats.base import Tensor
 
 from .formats import corpus_pickles, corpus_plain
 from .formats.harm import soon
-from .formats.samples import python
+from .formats.samples import python, store
 from .golden import Case
 from .test_command_line import GOOGLE, TIMM, listing, run  # noqa: F401  (run is a fixture)
 
@@ -79,11 +79,7 @@ def test_very_many_names_are_answered_soon_and_in_little_memory(count, names, me
     """Of files that are as they should be, but for what they hold."""
     path = tmp_path / "many.safetensors"
     tensors = [Tensor(names.format(k * 7919 % count), (k % 5 + 1,), "float32") for k in range(count)]
-    with open(path, "w+b", buffering=0) as file:
-        writer = writer_for(path)(file, tensors, {})
-        for tensor in tensors:
-            writer.write(tensor, [bytes(tensor.nbytes)])
-        writer.finish()
+    store(path, [(tensor, [bytes(tensor.nbytes)]) for tensor in tensors])
     with soon(path.name):
         code, _, err = run("torch2flax", path)
     assert code == 1

@@ -258,7 +258,7 @@ def test_infer_tells_everything_but_conventions(name, numbered):
         ({"transitions": (True, False, False)}, "transitions has 3 entries, not 2"),
         ({"segments": (4, 5, 5)}, "6 channels do not split into 4 segments"),
         ({"grid": (1, 7)}, "nothing is left of the grid"),
-        ({"depths": (2, 0, 1)}, "at least 1"),
+        ({"depths": (2, 0, 1)}, r"depths=\(2, 0, 1\): at least 1"),
     ],
 )
 def test_configurations_that_cannot_be(wrong, says):

@@ -10,11 +10,12 @@ import pytest
 
 import specs
 from convert.__main__ import main
-from convert.formats import open_checkpoint, writer_for
+from convert.formats import open_checkpoint
 from parity.__main__ import main as parity
 from specs import config as configs
 
 from .conftest import needs
+from .formats.samples import store
 from .test_command_line import ROOT
 from .test_routes import translate, write_numbers
 
@@ -35,12 +36,9 @@ def recorded(folder, architecture, dialect="torch"):
 
 def rewrite(path, target, record):
     """The same tensors with another record."""
-    with open_checkpoint(path) as reader, open(target, "w+b", buffering=0) as file:
-        tensors = list(reader.tensors.values())
-        writer = writer_for(target)(file, tensors, {"format": "pt", "triptych": json.dumps(record)})
-        for tensor in tensors:
-            writer.write(tensor, [reader.read(tensor.name)])
-        writer.finish()
+    with open_checkpoint(path) as reader:
+        contents = [(tensor, [reader.read(tensor.name)]) for tensor in reader.tensors.values()]
+        store(target, contents, metadata={"format": "pt", "triptych": json.dumps(record)})
 
 
 def places(value, path=()):

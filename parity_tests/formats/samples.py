@@ -6,7 +6,7 @@ import math
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -53,11 +53,24 @@ def write(
     piece: int = 7,
 ) -> Path:
     """Write the tensors with their payloads in pieces of `piece` bytes."""
+
+    def pieces(data: bytes) -> Iterator[memoryview]:
+        return (memoryview(data)[at : at + piece] for at in range(0, len(data), piece))
+
+    return store(path, [(tensor, pieces(payload(tensor))) for tensor in items], writer, metadata)
+
+
+def store(
+    path: Path,
+    contents: Sequence[tuple[Tensor, Iterable[bytes | bytearray | memoryview]]],
+    writer: type[Writer] | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """Write tensors with these payloads, in the format that the suffix names unless a writer is given."""
     with path.open("wb", buffering=0) as file:
-        out = writer(file, items, metadata or {})
-        for tensor in items:
-            data = payload(tensor)
-            out.write(tensor, (memoryview(data)[at : at + piece] for at in range(0, len(data), piece)))
+        out = (writer or writer_for(path))(file, [tensor for tensor, _ in contents], metadata or {})
+        for tensor, chunks in contents:
+            out.write(tensor, chunks)
         out.finish()
     return path
 
