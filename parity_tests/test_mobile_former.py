@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import ports
-from convert.commands import read_config
+from convert.configuration import read_config
 from convert.errors import ConvertError, UsageError
 from convert.notation import apply
 from convert.planning import plan
