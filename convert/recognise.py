@@ -72,7 +72,8 @@ def recognise(
     reader: Reader, dialect: str | None, hints: Mapping[str, Any], weights: str | None = None
 ) -> Iterator[list[Match]]:
     """The best readings of a file by its names, in groups: what its record says, or else its format's usual framework
-    and after that the others. Frameworks may name arrays alike: shapes tell then, so the caller has to try.
+    and after that the others. Frameworks may name arrays alike: shapes tell then, so the caller has to try. Where no
+    shape can, all are one group.
 
     Args:
       dialect: restrict to it; None tries all.
@@ -94,7 +95,7 @@ def recognise(
         raise ConvertError(f"{reader.path}: {problem}")
     readings = list(_readings(parts, likely))
     best = max((reading.score for reading in readings), default=0.0)
-    if best < 1:  # else none of the others would be preferred: they wait until these turn out not to fit
+    if best < 1 or _square(reader):  # else none of the others would be preferred: they wait until these turn out not to fit
         readings += _readings(parts, others)
         best = max((reading.score for reading in readings), default=0.0)
         others = []
@@ -104,11 +105,16 @@ def recognise(
     if hinted in alike:
         yield [alike[hinted]]
         return
-    first = {which: reading for which, reading in alike.items() if _framework(*which) == usual}
+    first = {which: r for which, r in alike.items() if _framework(*which) == usual and not _square(reader)}
     rest = {which: reading for which, reading in alike.items() if which not in first}
     yield list((first or rest).values())
     if first:
         yield list((rest or _alike(_readings(parts, others), best)).values())
+
+
+def _square(reader: Reader) -> bool:
+    """Whether transposing its matrices would change no shape of a file."""
+    return all(len(set(tensor.shape)) == 1 for tensor in reader.tensors.values() if len(tensor.shape) == 2)
 
 
 def _alike(readings: Iterable[Match], score: float) -> dict[tuple[str, str], Match]:

@@ -361,12 +361,14 @@ def test_a_record_is_not_overruled(run, alike, tmp_path):
     assert not (tmp_path / "x.msgpack").exists()
 
 
-def test_what_reads_alike_is_asked_for(run, tmp_path):
-    """Square arrays in a file of neither framework: names and shapes fit torch and paddle alike."""
-    write_numbers(tmp_path / "square.npz", "mlp_mixer", specs.get("mlp_mixer").Config(**SQUARE["mlp_mixer"]), "torch")
-    _, printed, _ = run("inspect", tmp_path / "square.npz")
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "pt", "pdparams"])
+def test_what_reads_alike_is_asked_for(suffix, run, tmp_path):
+    """Square arrays without a record fit torch and paddle alike, and no format is a framework's own for certain."""
+    square = tmp_path / f"square.{suffix}"
+    write_numbers(square, "mlp_mixer", specs.get("mlp_mixer").Config(**SQUARE["mlp_mixer"]), "torch")
+    _, printed, _ = run("inspect", square)
     assert "reads alike as paddle, torch: say which it is, as in " in printed
-    assert run("paddle2torch", tmp_path / "square.npz", "-o", tmp_path / "x.safetensors")[0] == 0
+    assert run("paddle2torch", square, "-o", tmp_path / "x.safetensors")[0] == 0
 
 
 def test_what_cannot_be_inferred_is_named(run, tmp_path):
