@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specs import config as configs
 from specs.layer import Parameter, count, parameters
 
 from . import report
-from .configure import configure, differing, questionable, variant_of
+from .configure import alike, configure, differing, questionable, variant_of
 from .errors import ConvertError, UsageError
 from .formats import open_checkpoint
 from .formats.base import Reader, Tensor
@@ -231,12 +231,25 @@ def _lay_out(made: Plan, dtype: str | None) -> None:
             made.steps.append((Tensor(target.names[()], (), "int64"), Constant(value if counted else 0)))
     for layer in tables[match.dialect].extras:
         problems.used.update(name for name, _ in extra(layer, tables[match.dialect]))
-    problems.raise_if_any(made.reader.path)
+    if found := [*problems.told(), *(_assumed(made) if problems.misfits else [])]:
+        what = f"{made.reader.path}: does not hold the {match.dialect} arrays of this {made.architecture}"
+        raise ConvertError(what, found)
     if made.dst != HUB:
         for layer in tables[made.dst].extras:
             for name, shape in extra(layer, tables[made.dst]):
                 made.steps.append((Tensor(name, shape, made.steps[0][0].dtype), Constant(0)))
     made.sources = dict(match.tensors)
+
+
+def _assumed(made: Plan) -> list[str]:
+    """ "assumed: channels=3": what the file does not tell and nobody has told, where shapes depend on it."""
+    found = []
+    for name, value in configs.as_dict(made.config).items():
+        if type(value) is int and made.origins.get(name, "default") == "default":
+            with contextlib.suppress(ValueError):
+                if not alike(made.match.spec, made.config, replace(made.config, **{name: value + 1})):
+                    found.append(f"assumed: {name}={value}: --set {name}=... if it is another")
+    return found
 
 
 def _target(parameter: Parameter, made: Plan) -> View | None:
@@ -281,9 +294,7 @@ class Problems:
                 self.misfits.append((name, f"has dtype {tensor.dtype}, and {dtype} is what it is joined with"))
         return len(self.missing) + len(self.misfits) == problems
 
-    def raise_if_any(self, path: str) -> None:
+    def told(self) -> list[str]:
+        """A line for each kind of problem."""
         unused = [name for name in self.match.tensors if name not in self.used]
-        found = [*report.missing(self.missing, unused), *report.misfits(self.misfits), *report.unexpected(unused)]
-        if found:
-            m = self.match
-            raise ConvertError(f"{path}: does not hold the {m.dialect} arrays of this {m.architecture}", found)
+        return [*report.missing(self.missing, unused), *report.misfits(self.misfits), *report.unexpected(unused)]

@@ -95,7 +95,8 @@ def recognise(
         raise ConvertError(f"{reader.path}: {problem}")
     readings = list(_readings(parts, likely))
     best = max((reading.score for reading in readings), default=0.0)
-    if best < 1 or _square(reader):  # else none of the others would be preferred: they wait until these turn out not to fit
+    square = _square(reader)
+    if best < 1 or square:  # else none of the others would be preferred: they wait until these turn out not to fit
         readings += _readings(parts, others)
         best = max((reading.score for reading in readings), default=0.0)
         others = []
@@ -105,7 +106,7 @@ def recognise(
     if hinted in alike:
         yield [alike[hinted]]
         return
-    first = {which: r for which, r in alike.items() if _framework(*which) == usual and not _square(reader)}
+    first = {which: r for which, r in alike.items() if _framework(*which) == usual and not square}
     rest = {which: reading for which, reading in alike.items() if which not in first}
     yield list((first or rest).values())
     if first:

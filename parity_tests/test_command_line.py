@@ -303,6 +303,26 @@ def test_misfits_of_like_blocks_are_one_line(run, tmp_path):
     assert "MixerBlock_{0..2}/channel_mixing/Dense_0/bias has shape [5], expected [" in err
 
 
+def test_sizes_that_were_assumed_are_told_where_shapes_do_not_fit(run, tmp_path):
+    """Of one channel: a RaftMLP's shapes hold products alone. Its image changes no array of a ConvMixer."""
+    config = replace(specs.get("raft_mlp").TINY["M"], channels=1)
+    write_numbers(tmp_path / "raft.pt", "raft_mlp", config, "official")
+    told = {k: v for k, v in as_dict(config).items() if k in ("patches", "rafts", "kernels", "image")}
+    words = [word for k, v in told.items() for word in ("--set", f"{k}={json.dumps(v)}")]
+    code, _, err = run("official2torch", tmp_path / "raft.pt", "-o", tmp_path / "x.safetensors", *words)
+    assert code == 1
+    assert "  - assumed: channels=3: --set channels=... if it is another" in err
+    words += ["--set", "channels=1"]
+    assert run("official2torch", tmp_path / "raft.pt", "-o", tmp_path / "x.safetensors", *words)[0] == 0
+    write_numbers(tmp_path / "a.safetensors", "convmixer", specs.get("convmixer").TINY["headless"], "torch")
+    arrays = load_file(tmp_path / "a.safetensors")
+    save_file({**arrays, "norm.bias": arrays["norm.bias"][:-1]}, tmp_path / "b.safetensors")
+    code, _, err = run("torch2flax", tmp_path / "b.safetensors", "-o", tmp_path / "x.msgpack", "--set", "act=gelu")
+    assert code == 1
+    assert "norm.bias has shape" in err
+    assert "assumed:" not in err
+
+
 @pytest.mark.parametrize(("name", "dtype", "message"), [
     ("blocks.0.toformer_bridge.heads_q_proj.1.weight", "float64", "has dtype float64, and float32 is"),
     ("blocks.0.toformer_bridge.heads_q_proj.1.weight", "float16", "has dtype float16, and float32 is"),
