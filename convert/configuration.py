@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from typing import Any
 
 from specs import config as configs
 
 from .errors import ConvertError, UsageError
+from .formats import bounded_json
 from .recognise import all_dialects
 
 MAX_NODES = 100_000  # values in a configuration file
+MAX_JSON, MAX_YAML = 32 << 20, 256 << 10  # characters: a record may be long, and YAML takes seconds
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -31,9 +32,11 @@ def read_config(path: str, dialect: str) -> dict[str, Any]:
     """Config fields from a JSON or YAML file: our own names, or those of a dialect's own configuration files."""
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read()
+            text = file.read(MAX_JSON + 1)
     except (OSError, ValueError) as error:
         raise ConvertError(f"{path}: cannot be read: {error}") from None
+    if len(text) > (MAX_JSON if path.endswith(".json") else MAX_YAML):
+        raise ConvertError(f"{path}: is too long: give the model's configuration alone")
     values = _parse_config(path, text)
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConvertError(f"{path}: holds no mapping of names to values")
@@ -64,9 +67,9 @@ def _is_large(value: Any) -> bool:
 def _parse_config(path: str, text: str) -> Any:
     if path.endswith(".json"):
         try:
-            return json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ConvertError(f"{path}: is no JSON: {error}") from None
+            return bounded_json.loads(text)
+        except ValueError as error:
+            raise ConvertError(f"{path}: cannot be read as JSON: {error}") from None
     import yaml
 
     try:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
 from specs.config import as_dict
 
 from . import __version__
-from .formats.base import Reader, Tensor
+from .formats import bounded_json
+from .formats.base import MAX_RECORD, Reader, Tensor
 
 if TYPE_CHECKING:
     from .planning import Plan
 
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
-MAX_RECORD = 1 << 26  # bytes of a .json beside a checkpoint
 
 
 def describe(plan: Plan) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def describe(plan: Plan) -> dict[str, Any]:
 def read(reader: Reader) -> dict[str, Any]:
     """A file's record, inside it or in the .json beside it; {} where there is none or it is not this file's."""
     if text := reader.metadata.get(KEY, ""):
-        return _parsed(text)
+        return _parsed(text) if len(text) <= MAX_RECORD else {}
     beside = reader.path + ".json"
     if os.path.isdir(reader.path) or not os.path.isfile(beside) or os.path.getsize(beside) > MAX_RECORD:
         return {}
@@ -59,8 +58,8 @@ def read(reader: Reader) -> dict[str, Any]:
 
 def _parsed(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = bounded_json.loads(text)
+    except ValueError:
         return {}
     kinds = {"architecture": str, "dialect": str, "config": dict, "carried": dict, "tensors": dict}
     fits = isinstance(found, dict) and all(isinstance(found.get(key, kind()), kind) for key, kind in kinds.items())

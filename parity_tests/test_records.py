@@ -15,7 +15,7 @@ from parity.__main__ import main as parity
 from specs import config as configs
 
 from .conftest import needs
-from .formats.samples import store
+from .formats.samples import PEAK, store
 from .test_command_line import ROOT
 from .test_routes import translate, write_numbers
 
@@ -148,3 +148,57 @@ def test_a_configuration_file_of_billions_or_of_a_ring(text, tmp_path, capsys):
     (tmp_path / "c.yaml").write_text(text.format(*(", ".join([name] * 100) for name in ("x", "*a", "*b", "*c"))))
     assert main(["torch2flax", str(path), "--config", str(tmp_path / "c.yaml")]) == 1
     assert "c.yaml: holds over 100,000 values" in capsys.readouterr().err
+
+
+SMALL = '{"":0},'  # seven characters, two hundred bytes of objects
+RUN = """
+import contextlib, sys
+from convert.__main__ import main
+with contextlib.redirect_stdout(sys.stderr):
+    code = main(sys.argv[1:])
+print(code)
+"""
+
+
+def explosive(kind, folder):
+    """A command on JSON that would take gigabytes: many small objects, or a long text of wide characters."""
+    many, wide = '{"x": [' + SMALL * 2_000_000 + "0]}", json.dumps({"x": "a" * 15_000_000 + "😀"}, ensure_ascii=False)
+    path, _ = recorded(folder, "mlp_mixer")
+    words = ["torch2flax", str(path), "-o", str(folder / "z.msgpack")]
+    if kind in ("record of many values", "long record"):
+        with open_checkpoint(path) as reader:
+            contents = [(tensor, [reader.read(tensor.name)]) for tensor in reader.tensors.values()]
+        text = many[: len(many) * 2 // 3] if kind == "record of many values" else wide
+        store(folder / "x.safetensors", contents, metadata={"triptych": text})
+    elif kind == "record beside":
+        assert main([*words[:3], str(folder / "y.msgpack")]) == 0
+        (folder / "y.msgpack.json").write_text(many)
+        words = ["flax2torch", str(folder / "y.msgpack"), "-o", str(folder / "z.safetensors")]
+    elif kind == "configuration":
+        (folder / "config.json").write_text(many)
+        words += ["--config", str(folder / "config.json")]
+    elif kind == "index":
+        (folder / "x.safetensors.index.json").write_text(many)
+        words[1] = str(folder / "x.safetensors.index.json")
+    elif kind == "orbax":
+        (folder / "o").mkdir()
+        (folder / "o" / "_METADATA").write_text(many[: 12 << 20])
+        words = ["flax2torch", str(folder / "o")]
+    return words
+
+
+@pytest.mark.parametrize(("kind", "code"), [
+    ("record of many values", 0), ("long record", 0), ("record beside", 0), ("configuration", 1), ("index", 1),
+    ("orbax", 1),
+])  # fmt: skip
+def test_json_that_explodes(kind, code, tmp_path):
+    """Records that nobody wrote are taken for none; what a command needs is refused in one line."""
+    words = explosive(kind, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN + PEAK, *words], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    )
+    found, megabytes, *_ = done.stdout.split()
+    assert int(found) == code, done.stderr
+    assert code == 0 or done.stderr.startswith("convert: ")
+    assert "Traceback" not in done.stderr
+    assert int(megabytes) < 200

@@ -95,7 +95,7 @@ DAMAGE = {
     "does not list": lambda i, t: change(i, weight_map=dict([first(i)])),
     "where the index has it": lambda i, t: change(i, weight_map={"nothing": first(i)[1]}),
     "no weight_map": lambda i, t: change(i, weight_map=[1]),
-    "is no JSON": lambda i, t: i.write_text('{"weight_map": '),
+    "cannot be read as JSON": lambda i, t: i.write_text('{"weight_map": '),
     "twice": lambda i, t: i.write_text('{"weight_map": {}, "weight_map": {}}'),
 }
 

@@ -29,6 +29,7 @@ MAX_TENSORS = 50_000  # names in one file, a second and 50 MB to list: more is a
 MAX_DEPTH = 64  # nesting of containers
 PIECE = 1 << 18  # bytes moved at once: larger writes are several times slower on common virtual disks
 MAX_NAME = 4096  # characters in one tensor's name
+MAX_RECORD = 8 << 20  # bytes of a record of ours; 10,000 tensors take 3 MB
 
 
 class Tensor(NamedTuple):

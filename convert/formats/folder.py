@@ -14,11 +14,10 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from convert.errors import FormatError
-from convert.formats.base import Reader, Tensor, Writer, shown, write_all
+from convert.formats.base import MAX_RECORD, Reader, Tensor, Writer, shown, write_all
 
 KEY = "triptych"  # of the record in a Reader's metadata, as in safetensors
 RECORD = "triptych.json"  # where the record lies in the folder; the official loaders take no notice of it
-MAX_RECORD = 64 << 20  # bytes
 MAX_FILES = 1_000_000
 MAX_GROWTH = 64  # times that tensors may outgrow their folder: compressed zeros grow, bombs grow more
 FREE = 64 << 20  # bytes that may come out of nothing: a small checkpoint of zeros is no bomb

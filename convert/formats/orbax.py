@@ -15,7 +15,7 @@ from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 from convert.errors import ConvertError, FormatError
-from convert.formats import zstd
+from convert.formats import bounded_json, zstd
 from convert.formats.base import MAX_DEPTH, MAX_NAME, MAX_TENSORS, PIECE, File, Tensor, shown
 from convert.formats.folder import FREE, MAX_GROWTH, FolderReader, FolderWriter
 from convert.formats.npy import DESCR
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 METADATA, STEP = "_METADATA", "default"  # a CheckpointManager keeps the tree of a step in its folder "default"
 MAX_METADATA = 12 << 20  # bytes: some 30,000 arrays, two seconds
+MAX_VALUES = 1_000_000  # in them
 MAX_CHUNKS = 300_000  # of all arrays
 CHUNK = 32 << 20  # bytes of a chunk, at least one row: what restoring onto one device of many reads at least
 ARRAYS = ("np.ndarray", "jax.Array", "scalar")  # leaves that are tensors; others are None, text and empty containers
@@ -63,9 +64,9 @@ class OrbaxReader(FolderReader):
         try:
             if file.size > MAX_METADATA:
                 raise FormatError(file.path, f"is {file.size:,} bytes long, over {MAX_METADATA:,}", REMEDY)
-            about = json.loads(file.read(file.size, 0))
-        except (ValueError, RecursionError) as error:
-            raise FormatError(file.path, f"is no JSON: {error}", REMEDY) from None
+            about = bounded_json.loads(file.read(file.size, 0), MAX_VALUES)
+        except ValueError as error:
+            raise FormatError(file.path, f"cannot be read as JSON: {error}", REMEDY) from None
         finally:
             file.close()
         if not isinstance(about, dict) or not isinstance(about.get("tree_metadata"), dict):

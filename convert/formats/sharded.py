@@ -5,17 +5,17 @@ Shards are named by base name and must lie, links followed, inside the index's o
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from convert.errors import FormatError
+from convert.formats import bounded_json
 from convert.formats.base import MAX_TENSORS, File, Reader, shown
 from convert.formats.safetensors import SafetensorsReader
 
-MAX_INDEX = 64 << 20  # bytes of an index
+MAX_INDEX = 16 << 20  # bytes of an index; 50,000 tensors take 5 MB
 MAX_SHARDS = 10_000
 REMEDY = "it is damaged or was put together by hand: download it again"
 
@@ -45,9 +45,9 @@ class ShardedReader(Reader):
         try:
             if file.size > MAX_INDEX:
                 raise FormatError(self.path, f"is an index of {file.size} bytes, over {MAX_INDEX}", REMEDY)
-            index = json.loads(file.read(file.size, 0), object_pairs_hook=self._unique)
-        except (ValueError, RecursionError) as error:
-            raise FormatError(self.path, f"is no JSON: {error}", REMEDY) from None
+            index = bounded_json.loads(file.read(file.size, 0), pairs=self._unique)
+        except ValueError as error:
+            raise FormatError(self.path, f"cannot be read as JSON: {error}", REMEDY) from None
         finally:
             file.close()
         where = index.get("weight_map") if isinstance(index, dict) else None

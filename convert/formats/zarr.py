@@ -5,13 +5,13 @@ Source: the Zarr 2 specification, "Arrays"; tensorstore's names of dtypes that i
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from convert.formats import bounded_json
 from convert.formats.base import ITEMSIZE, Tensor
 from convert.formats.npy import DESCR, MAX_DIMS
 from convert.formats.store import Store, Value, length
@@ -36,10 +36,7 @@ class Header:
 
 def parse(name: str, data: bytes) -> Header | None:
     """None for what is read elsewhere: other dtypes, orders, filters and compressors. Raises: ValueError."""
-    try:
-        about = json.loads(data)
-    except RecursionError:
-        raise ValueError("its header is no JSON") from None
+    about = bounded_json.loads(data)
     if not isinstance(about, dict) or about.get("zarr_format") != 2:
         raise ValueError("its header is not that of a Zarr 2 array")
     shape, chunks = _sizes(about, "shape", 0), _sizes(about, "chunks", 1)

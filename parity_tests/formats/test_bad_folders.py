@@ -195,7 +195,7 @@ def deep(folder):
 
 
 ORBAX = {
-    "is no JSON": deep,
+    "cannot be read as JSON": deep,
     "lists no tree": rewrite("_METADATA", "tree_metadata", "leaf_metadata"),
     "in an unknown way": rewrite("_METADATA", "value_metadata", "other"),
     "outside itself": rewrite("_METADATA", '"kernel", "key_type"', '"../../y", "key_type"'),

@@ -549,7 +549,7 @@ HOSTILE = {
     "'a' cannot be read: its chunk 0 is 3 bytes long": leaf_of({**GOOD, "a/0": b"xyz"}),
     "'a' cannot be read: it has no chunk 0": leaf_of({"a/.zarray": GOOD["a/.zarray"]}),
     "'a' cannot be read: it has no header": leaf_of({"a/0": b"xy"}),
-    "'a' cannot be read: its header is no JSON": leaf_of({**GOOD, "a/.zarray": b"[" * 60_000}),
+    "'a' cannot be read: it is nested too deeply": leaf_of({**GOOD, "a/.zarray": b"[" * 60_000}),
     "'a' cannot be read: its header is too long": leaf_of({**GOOD, "a/.zarray": b"[" * 70_000}),
     "'a' cannot be read: its header gives no chunks": chunk(b"", chunks=[0]),
     "'a' cannot be read: its header gives no shape": chunk(b"", shape=[-2]),
