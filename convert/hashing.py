@@ -16,8 +16,8 @@ import xxhash
 
 from .background import Task
 from .errors import ConvertError, FormatError
+from .formats import files_of
 from .formats.base import File, Reader, Tensor
-from .formats.folder import files
 
 BATCH = 1 << 20  # bytes of the source a read
 HASH = "xxh3_128"  # what a record calls a payload's hash
@@ -61,9 +61,8 @@ class Source:
 
 
 def _state(path: str) -> list[tuple[int, int]]:
-    """Size and time of change of a file, or of all in a folder."""
-    stats = map(os.stat, files(path) if os.path.isdir(path) else [path])
-    return [(found.st_size, found.st_mtime_ns) for found in stats]
+    """Size and time of change of every file of a checkpoint."""
+    return [(found.st_size, found.st_mtime_ns) for found in map(os.stat, files_of(path))]
 
 
 class Digest:
@@ -116,12 +115,19 @@ def count_not_finite(piece: Any, dtype: str) -> int:
 
 
 def sha256(path: str, stop: threading.Event | None = None) -> str:
-    """Of a whole file; of a folder, of its files' names and hashes. Ends early, with nothing of use, on `stop`."""
+    """Of a checkpoint: of its one file, else of its files' hashes and names, a line each as sha256sum prints them with
+    one space. Ends early, with nothing of use, on `stop`. Raises: FormatError, OSError.
+    """
+    names = files_of(path)
+    if names == [path]:
+        return _file_sha256(path, stop)
+    folder = path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
+    lines = (f"{_file_sha256(name, stop)} {os.path.relpath(name, folder)}\n" for name in names)
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _file_sha256(path: str, stop: threading.Event | None) -> str:
     digest = hashlib.sha256()
-    if os.path.isdir(path):
-        for name in files(path):
-            digest.update(f"{sha256(name, stop)} {os.path.relpath(name, path)}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()
     buffer = memoryview(bytearray(BATCH))
     file, at = File(path), 0
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -12,15 +13,16 @@ from typing import Any
 from . import manifest, report
 from .background import Task
 from .errors import ConvertError
-from .formats import open_checkpoint
-from .formats.base import Reader, Tensor
+from .formats import files_of, open_checkpoint
+from .formats.base import File, Reader, Tensor
 from .hashing import HASH, digest
 
 SPELT = {"bfloat16": "uint16"}  # by paddle, whose files do not tell the two apart
 
 
 def check(path: str) -> list[str]:
-    """What in a file is not as its record says; [] for an intact file.
+    """What in a file is not as its record says; [] for an intact file. It is read from the disk itself, where the
+    system lets go of what it keeps in memory.
 
     Raises: ConvertError where the file has no record, or one without hashes.
     """
@@ -30,7 +32,19 @@ def check(path: str) -> list[str]:
         raise ConvertError(f"{path}: has no record of its tensors: only files written by this converter have one")
     if not any(HASH in line for line in lines.values()):
         raise ConvertError(f"{path}: was written with --no-verify: its record holds no hashes to check it by")
+    if hasattr(os, "posix_fadvise"):
+        for name in files_of(path):
+            _let_go(name)
     return differences(path, lines)
+
+
+def _let_go(path: str) -> None:
+    """Tell the system that it need not keep a file's pages, those aside that are not on the disk yet."""
+    file = File(path)
+    try:
+        os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        file.close()
 
 
 def differences(path: str, lines: dict[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """Sharded safetensors: written as the official tools lay them out, read back with every reference checked."""
 
+import hashlib
 import json
 import os
 
@@ -8,8 +9,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import convert
-from convert.errors import FormatError, UsageError
+from convert.errors import ConvertError, FormatError, UsageError
 from convert.formats import open_checkpoint
+from convert.hashing import Source
 
 from .golden import Case
 from .test_command_line import GOOGLE, listing, run  # noqa: F401  (run is a fixture)
@@ -51,6 +53,30 @@ def test_shards_convert_verify_and_prove(run, sharded, tmp_path):  # noqa: F811
     assert not [name for name in listing(tmp_path) if "unproven" in name or name.endswith(".part")]
 
 
+def test_a_sharded_source_is_hashed_and_watched_whole(run, sharded, tmp_path):  # noqa: F811
+    shards = sorted(tmp_path.glob("m-*"))
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.name}\n" for path in (sharded, *shards)]
+    assert run("torch2flax", sharded, "-o", tmp_path / "x.msgpack")[0] == 0
+    record = json.loads((tmp_path / "x.msgpack.json").read_text())
+    assert record["source"]["sha256"] == hashlib.sha256("".join(lines).encode()).hexdigest()
+    with Source(str(sharded)) as source:
+        os.utime(shards[-1], ns=(1, 1))
+        with pytest.raises(ConvertError, match="changed while it was read"):
+            source.sha256()
+
+
+def test_verify_has_every_shard_read_from_the_disk(run, sharded, tmp_path, monkeypatch):  # noqa: F811
+    let_go = []
+
+    def advise(fd, start, length, advice):
+        assert (start, length, advice) == (0, 0, os.POSIX_FADV_DONTNEED)
+        let_go.append(os.readlink(f"/proc/self/fd/{fd}"))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    assert run("verify", sharded)[0] == 0
+    assert sorted(let_go) == sorted(str(path) for path in (sharded, *tmp_path.glob("m-*")))
+
+
 def test_a_large_shard_size_makes_one_file(run, tmp_path):  # noqa: F811
     assert run("google2torch", GOOGLE, "-o", tmp_path / "m.safetensors", "--shard-size", "5GB")[0] == 0
     assert listing(tmp_path) == ["m.safetensors"]
@@ -65,7 +91,7 @@ def test_a_large_shard_size_makes_one_file(run, tmp_path):  # noqa: F811
 
 def test_an_existing_shard_is_kept(tmp_path):
     (tmp_path / "m.safetensors.index.json").write_text("precious")
-    with convert.plan(GOOGLE, dst="torch") as plan, pytest.raises(convert.errors.ConvertError, match="exists"):
+    with convert.plan(GOOGLE, dst="torch") as plan, pytest.raises(ConvertError, match="exists"):
         plan.write(tmp_path / "m.safetensors", shard_size=8000)
     assert listing(tmp_path) == ["m.safetensors.index.json"]
 

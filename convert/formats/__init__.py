@@ -130,6 +130,15 @@ def folder_format(path: str | os.PathLike[str]) -> Format | None:
     return None
 
 
+def files_of(path: str) -> list[str]:
+    """Every file of a checkpoint: all in a folder, an index and its shards, or the file itself. Raises: FormatError."""
+    if os.path.isdir(path):
+        return list(import_module(f"{__name__}.folder").files(path))
+    if path.endswith(".index.json") and (sharded := import_module(f"{__name__}.sharded")).sniff(_head(path), path):
+        return [path, *sharded.Index(path).shards.values()]
+    return [path]
+
+
 def writer_for(path: str | os.PathLike[str]) -> type[Writer]:
     """The writer of the format that the suffix names. Raises: UsageError where there is none."""
     suffix = os.path.splitext(os.fspath(path).rstrip(os.sep))[1].lower()
