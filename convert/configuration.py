@@ -12,7 +12,7 @@ from .formats import bounded_json
 from .recognise import all_dialects
 
 MAX_NODES = 100_000  # values in a configuration file
-MAX_JSON, MAX_YAML = 32 << 20, 256 << 10  # characters: a record may be long, and YAML takes seconds
+MAX_JSON, MAX_YAML = 8 << 20, 64 << 10  # characters: a record may be long, and YAML takes seconds
 
 
 def setting(text: str) -> tuple[str, Any]:

@@ -150,6 +150,14 @@ def test_a_configuration_file_of_billions_or_of_a_ring(text, tmp_path, capsys):
     assert "c.yaml: holds over 100,000 values" in capsys.readouterr().err
 
 
+def test_a_long_configuration_file(tmp_path, capsys):
+    """YAML takes a second for 60 KB."""
+    path, _ = recorded(tmp_path, "mlp_mixer")
+    (tmp_path / "c.yaml").write_text("gelu: erf\n" + "# comment\n" * 7000)
+    assert main(["torch2flax", str(path), "--config", str(tmp_path / "c.yaml")]) == 1
+    assert "c.yaml: is too long" in capsys.readouterr().err
+
+
 SMALL = '{"":0},'  # seven characters, two hundred bytes of objects
 RUN = """
 import contextlib, sys
