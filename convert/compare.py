@@ -7,7 +7,7 @@ from typing import Any
 
 from specs.config import as_dict
 
-from .configure import differing
+from .configure import differing, unshown
 from .errors import UsageError
 from .formats.base import Tensor
 from .payload import chunks
@@ -58,7 +58,7 @@ def _entry(tensor: str, kind: str, error: float | None = None, detail: str = "")
 
 def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     """Config fields that change what is computed and that shapes do not show."""
-    found = differing(left.match.spec, left.config, as_dict(right.config))
+    found = differing(left.match.spec, left.config, as_dict(right.config), unshown(left.match))
     return [_entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in found.items()]
 
 

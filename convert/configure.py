@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, replace
 from itertools import zip_longest
 from typing import Any
@@ -54,29 +53,43 @@ def configure(
 
 def questionable(spec: Any, origins: Mapping[str, str], origin: str) -> list[str]:
     """Fields of that origin that change what is computed and that arrays do not show."""
-    open_fields = {f.name for f in fields(spec.Config) if f.default is MISSING}
-    return [f.name for f in fields(spec.Config) if f.name in open_fields | computing(spec)
-            and origins.get(f.name, "default") == origin]  # fmt: skip
+    names = computing(spec) | _open(spec)
+    return [f.name for f in fields(spec.Config) if f.name in names and origins.get(f.name, "default") == origin]
 
 
 def computing(spec: Any) -> set[str]:
-    """Config fields that some dialect fixes: what its code computes, beyond what its files hold."""
-    return {name for dialect in spec.DIALECTS.values() for name in dialect.conventions}
+    """Config fields that change what is computed and that no array shows: fixed by dialects, or left open."""
+    fixed = {name for dialect in spec.DIALECTS.values() for name in dialect.conventions}
+    return fixed | getattr(spec, "UNSHOWN", set())
 
 
-def differing(spec: Any, config: Any, other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """{field: (other, own)} of the Config fields that dialects fix and that change what this network computes.
+def unshown(match: Match) -> set[str]:
+    """Config fields that change what is computed and that this file's arrays do not show."""
+    return computing(match.spec) | (_open(match.spec) - match.spec.infer(sizes(match)).keys())
+
+
+def _open(spec: Any) -> set[str]:
+    """Config fields without a default."""
+    return {f.name for f in fields(spec.Config) if f.default is MISSING}
+
+
+def differing(spec: Any, config: Any, other: Mapping[str, Any], names: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    """{field: (other, own)} of those of these fields that differ and change what this network computes.
 
     Numbers that round to the same float32 are the same: paddle stores them so.
     """
 
-    def single(value: Any) -> Any:
-        return struct.pack("<f", value) if isinstance(value, float) else value
+    def rounded(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(rounded, value))
+        return configs.single(value) if isinstance(value, float) else value
 
-    material = computing(spec) - getattr(spec, "immaterial", lambda _: set())(config)
+    material = set(names) - getattr(spec, "immaterial", lambda _: set())(config)
     own = configs.as_dict(config)
     return {
-        name: (other[name], own[name]) for name in own if name in material and single(own[name]) != single(other[name])
+        name: (other[name], own[name])
+        for name in own
+        if name in material and rounded(own[name]) != rounded(other[name])
     }
 
 

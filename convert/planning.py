@@ -98,7 +98,7 @@ class Plan:
         if self.dst == HUB:
             return {}
         fixed = dialects(self.architecture)[self.dst].conventions
-        return differing(self.match.spec, self.config, {**configs.as_dict(self.config), **fixed})
+        return differing(self.match.spec, self.config, fixed, fixed)
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """(name, numpy array) of every target tensor, one at a time; bfloat16 and float8 widened to float32."""

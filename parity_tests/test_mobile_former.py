@@ -124,11 +124,14 @@ def test_probabilities_in_evaluation(framework):
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("name", ["plain", "k=3, other coefficients"])
 def test_dynamic_relu_is_the_largest_piece(framework, name):
-    """Of k pieces, the constant consts[0] belongs to the first slope alone; one hyper function serves both calls."""
+    """Of k pieces, the constant consts[0] belongs to the first slope alone; one hyper function serves both calls.
+
+    Upstream keeps coefficients and constants in float32.
+    """
     port = tiny("mobile_former", name, framework)
     c, taps = port.config, port.taps(images(port))
     assert [tap for tap in taps if tap.startswith("blocks.0.mobile.hyper")][-1] == "blocks.0.mobile.hyper"
-    k, (slope, offset), (first, other) = c.dyrelu_k, c.dyrelu_coefs, c.dyrelu_consts
+    k, (slope, offset), (first, other) = c.dyrelu_k, *np.float64(np.float32([c.dyrelu_coefs, c.dyrelu_consts]))
     theta = taps["blocks.0.mobile.hyper.norm"].reshape(2, c.blocks[0][0], 2 * k)  # channel by channel
     a = theta[..., :k] * slope + np.array([first] + [other] * (k - 1))
     b = theta[..., k:] * offset + other

@@ -84,6 +84,34 @@ def test_a_record_of_a_billion_blocks(architecture, tmp_path):
     assert "which can be removed" in done.stderr
 
 
+@pytest.mark.parametrize(("architecture", "name", "value"), [
+    ("mlp_mixer", "gelu", "tanh"), ("mlp_mixer", "norm_eps", 1e-3), ("convmixer", "act", "relu"),
+    ("dynamixer", "norm_eps", 1e-3), ("raft_mlp", "image", [43, 28]), ("mobile_former", "lite_stride", 1),
+    ("mobile_former", "stem_stride", 1), ("mobile_former", "dyrelu_coefs", [1.0, 0.25]),
+    ("mobile_former", "dyrelu_consts", [0.0, 1.0]), ("mobile_former", "softmax", True),
+])  # fmt: skip
+def test_models_that_only_their_records_tell_apart(architecture, name, value, tmp_path, capsys):
+    path, record = recorded(tmp_path, architecture)
+    assert record["config"][name] != value
+    record["config"][name] = value
+    rewrite(path, tmp_path / "y.safetensors", record)
+    assert main(["diff", str(path), str(path)]) == 0
+    assert main(["diff", str(path), str(tmp_path / "y.safetensors")]) == 1
+    assert f"{name}: config" in capsys.readouterr().out
+
+
+def test_what_does_not_matter_is_no_difference(tmp_path):
+    """DyReLU's constants, where there is none."""
+    config = specs.get("mobile_former").TINY["without DyReLU, alpha"]
+    write_numbers(tmp_path / "start.safetensors", "mobile_former", config, "flax")
+    path = translate(tmp_path / "start.safetensors", tmp_path / "x.safetensors", "flax", "torch", config)
+    with open_checkpoint(path) as reader:
+        record = json.loads(reader.metadata["triptych"])
+    record["config"]["dyrelu_consts"] = [0.5, 0.5]
+    rewrite(path, tmp_path / "y.safetensors", record)
+    assert main(["diff", str(path), str(tmp_path / "y.safetensors")]) == 0
+
+
 def test_a_width_that_is_no_number(tmp_path, capsys):
     path, record = recorded(tmp_path, "mobile_former")
     record["config"]["lite_out"] = float("inf")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import struct
 import types
 import typing
 from collections.abc import Mapping
@@ -19,6 +20,12 @@ MAX_INT, MAX_FLOAT = 2**31 - 1, 3e38  # of any number in a Config: what every fr
 def pair(size: Size) -> tuple[int, int]:
     """(height, width)."""
     return (size, size) if isinstance(size, int) else size
+
+
+def single(value: float) -> float:
+    """A number as float32 holds it."""
+    rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    return rounded
 
 
 def check_numbers(config: Any, blocks: int, *names: str) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from . import config as configs
-from .config import Size, check_numbers, pair
+from .config import Size, check_numbers, pair, single
 from .layer import Dialect, Layer, Sizes, batch_norm, conv, dense, norm
 
 EPS = 9.999999747378752e-06  # of every norm: 1e-5, as Paddle keeps it (in float32)
@@ -80,6 +80,11 @@ class Config:
     def out(self) -> int:
         """Channels after the last block."""
         return self.blocks[-1][1]
+
+    @property
+    def dyrelu(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """DyReLU's coefficients and constants as upstream computes with them, in any dtype: rounded to float32."""
+        return tuple(map(single, self.dyrelu_coefs)), tuple(map(single, self.dyrelu_consts))
 
     @property
     def _attended(self) -> tuple[int, ...]:
@@ -259,6 +264,12 @@ def check_images(c: Config, height: int, width: int) -> None:
         raise ValueError(f"images of {height}x{width} are empty")
 
 
+def immaterial(c: Config) -> set[str]:
+    """Fields that change nothing for this Config: DyReLU's, where there is none."""
+    return set() if c.dyrelu_k else {"dyrelu_coefs", "dyrelu_consts"}
+
+
+UNSHOWN = {"stem_stride"}  # changes what is computed; no array shows it, and upstream's code leaves it open
 NETWORK = "MobileFormer"
 FEATURE_MAPS = (  # modules, beside convolutions, that take or return an image (n c h w)
     "stem", "lite", "blocks.#", "blocks.#.to_former", "blocks.#.mobile", "blocks.#.mobile.down", "blocks.#.mobile.act",
@@ -307,7 +318,7 @@ DIALECTS = {
         to_former.query.bias: h o              end_toformer_bridge.heads_q_proj.{h}.bias: o
         last.conv                              channel_conv.0.conv
         last.norm                              channel_conv.1
-        """, {"stem_stride": 2}, about="BR-IDL/PaddleViT, and the tutorial that it grew out of"),
+        """, {"softmax": True}, about="BR-IDL/PaddleViT, and the tutorial that it grew out of"),
 }  # fmt: skip
 
 _OLD = (

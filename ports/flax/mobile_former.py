@@ -109,7 +109,7 @@ class Hyper(nn.Module):
     @nn.compact
     def __call__(self, t):  # (b d) -> (b c 2k)
         c, k = self.config, self.config.dyrelu_k
-        (slope, offset), (first, other) = c.dyrelu_coefs, c.dyrelu_consts
+        (slope, offset), (first, other) = c.dyrelu
         y = nn.gelu(nn.Dense(c.dyrelu_hidden, name="fc1")(t), approximate=False)
         theta = LayerNorm(name="norm")(nn.Dense(2 * k * self.channels, name="fc2")(y)).reshape(len(t), -1, 2 * k)
         coefs, consts = [slope] * k + [offset] * k, [first] + [other] * (2 * k - 1)

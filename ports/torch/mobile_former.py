@@ -117,7 +117,7 @@ class Hyper(nn.Module):
 
     def __init__(self, channels: int, c: Config):
         super().__init__()
-        self.coefs, self.consts, self.k = c.dyrelu_coefs, c.dyrelu_consts, c.dyrelu_k
+        (self.coefs, self.consts), self.k = c.dyrelu, c.dyrelu_k
         self.fc1 = nn.Linear(c.token_width, c.dyrelu_hidden)
         self.act = nn.GELU()
         self.fc2 = nn.Linear(c.dyrelu_hidden, 2 * c.dyrelu_k * channels)
