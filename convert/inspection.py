@@ -29,12 +29,14 @@ def inspect(arguments: Namespace) -> int:
         print(json.dumps(about, indent=1))
         return 0
     tensors = about.pop("tensors")
-    config, opened = about.pop("config"), about.pop("open")
+    config, opened, notes = about.pop("config"), about.pop("open"), about.pop("notes")
     for key, value in about.items():
         print(printable(f"{key + ':':14}{value if value is not None else 'unknown'}"))
     print(printable(f"{'config:':14}{' '.join(f'{k}={v}' for k, v in config.items())}"))
     if opened:
         print(f"{'open:':14}{opened}")
+    for note in notes:
+        print(printable(f"{'note:':14}{note}"))
     groups: dict[tuple[str, str], list[str]] = {}
     for name, tensor in tensors.items():
         groups.setdefault((normal(name), f"{tensor['dtype']} {tensor['shape']}"), []).append(name)
@@ -53,7 +55,7 @@ def describe(path: str) -> dict[str, Any]:
         except ConvertError as error:
             return _whole(reader, _partly(reader, error))
         known: dict[str, Any] = {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
-        known |= {"config": configs.as_dict(made.config), "parameters": made.parameters}
+        known |= {"config": configs.as_dict(made.config), "parameters": made.parameters, "notes": made.notes()}
         return _whole(reader, known)
 
 
@@ -61,7 +63,7 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     """What is known of a file in the order it is told, with what every file tells."""
     tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
     about: dict[str, Any] = {"format": reader.format, "dialect": None, "architecture": None, "variant": None}
-    about |= {"config": {}, "open": "", "parameters": sum(t.size for t in reader.tensors.values())} | known
+    about |= {"config": {}, "open": "", "notes": [], "parameters": sum(t.size for t in reader.tensors.values())} | known
     return {**about, "dtype": ", ".join(sorted({t.dtype for t in reader.tensors.values()})), "tensors": tensors}
 
 

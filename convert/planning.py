@@ -78,19 +78,23 @@ class Plan:
             others = sorted({name.split("/")[0] for name in self.match.aside if "/" in name})
             besides = f"; set aside: {', '.join(others)}" if others else ""
             found.append(f"took the weights under {self.match.prefix!r}{besides}")
-        for origin, what in (
-            ("variant", f"as in the official {self.variant}"),
-            ("default", "the file does not say, assumed"),
-        ):
-            if fields := [
-                f"{k}={getattr(self.config, k)}" for k in questionable(self.match.spec, self.origins, origin)
-            ]:
-                found.append(f"{what}: {', '.join(fields)}")
+        found += self.assumed()
         for name, (theirs, ours) in self.conflicts().items():
             found.append(
                 f"{self.dst}'s own code computes {name}={theirs}; these weights mean {name}={ours}: "
                 "its outputs will differ"
             )
+        return found
+
+    def assumed(self) -> list[str]:
+        """What changes the outputs and is neither in the file nor told: taken from an official variant, or usual."""
+        found = []
+        for origin, what in (
+            ("variant", f"as in the official {self.variant}"),
+            ("default", "the file does not say, assumed"),
+        ):
+            if names := questionable(self.match.spec, self.origins, origin):
+                found.append(f"{what}: {', '.join(f'{name}={getattr(self.config, name)}' for name in names)}")
         return found
 
     def conflicts(self) -> dict[str, tuple[Any, Any]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import specs
-from convert.errors import UsageError
+from convert.errors import UsageError, printable
 from specs import config as configs
 
 if TYPE_CHECKING:
@@ -93,7 +94,11 @@ def targets(
 
 
 def _checkpoint(path: str, seed: int, src: str | None, settings: Mapping[str, Any]) -> Target:
+    """With its whole Config, whatever is assumed of it told once."""
     from convert.planning import plan
 
     with plan(path, src, settings=settings) as made:
-        return Target(made.architecture, made.variant or os.path.basename(path), path, seed, src, settings)
+        for note in made.assumed():
+            print(printable(f"note: {note}"), file=sys.stderr)
+        name, settings = made.variant or os.path.basename(path), configs.as_dict(made.config)
+        return Target(made.architecture, name, path, seed, src, settings)

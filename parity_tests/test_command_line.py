@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,8 @@ from convert.commands import target
 from convert.formats import open_checkpoint
 from convert.formats.base import Tensor
 from convert.hashing import count_not_finite
-from specs.config import as_dict
+from parity.targets import targets
+from specs.config import as_dict, parse
 
 from .conftest import needs
 from .formats.samples import store
@@ -91,6 +93,52 @@ def test_inspect(run):
     assert code == 0
     assert "passl" in printed
     assert "sha256" in printed
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ("3", 3), ("1,.5", (1, 0.5)), ("1,0.5", (1, 0.5)), ("(1.0, 0.5)", (1.0, 0.5)), ("[1, 0.5]", (1, 0.5)), ("3,", (3,)),
+    ("224x196", (224, 196)), ("[2,4],[2]", ((2, 4), (2,))), ("((20, 24, 2),)", ((20, 24, 2),)), ("true", True),
+    ("False", False), ("None", None), ("null", None), ("gelu", "gelu"), ("__import__('os')", "__import__('os')"),
+    ("(" * 1000, "(" * 1000), ("9" * 5000, "9" * 5000),
+])  # fmt: skip
+def test_settings_are_read_as_they_are_told(text, value):
+    """As notes and inspect print them, as JSON, and as messages ask for them."""
+    assert parse(text) == value
+
+
+def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
+    """And following it works; what is assumed beside it is told, wherever the file is used."""
+    config = specs.get("mobile_former").TINY["plain"]
+    write_numbers(tmp_path / "m.pdparams", "mobile_former", config, "paddlevit")
+    words = ["paddlevit2torch", tmp_path / "m.pdparams", "-o", tmp_path / "x.safetensors"]
+    code, _, err = run(*words)
+    assert code == 2
+    for asked in ("lite_stride is open: set it (int)", "dyrelu_coefs is open: set it (float,float)"):
+        assert asked in err
+    words += ["--set", "lite_stride=2", "--set", "dyrelu_coefs=1,.5", "--set", "dyrelu_consts=(1.0, 0.0)"]
+    code, _, err = run(*words)
+    assert (code, err) == (0, "note: the file does not say, assumed: stem_stride=2\n")
+    written = tmp_path / "x.safetensors"
+    assert run("torch2paddlevit", written, "-o", tmp_path / "y.pdparams")[2] == ""
+    _, _, err = run("torch2paddlevit", written, "-o", tmp_path / "z.pdparams", "--set", "softmax=false")
+    assert "paddlevit's own code computes softmax=True; these weights mean softmax=False" in err
+
+
+def test_what_is_assumed_is_told_wherever_a_file_is_used(run, tmp_path, capsys):
+    needs("torch")
+    spec, path = specs.get("mlp_mixer"), tmp_path / "bare.safetensors"
+    write_numbers(path, "mlp_mixer", next(iter(spec.TINY.values())), "torch")
+    told = "the file does not say, assumed: gelu=erf, norm_eps=1e-06, padding=VALID"
+    _, printed, _ = run("inspect", path)
+    assert f"note:         {told}\n" in printed
+    assert json.loads(run("inspect", path, "--json")[1])["notes"] == [told]
+    with pytest.warns(UserWarning, match=told):
+        ports.load(path, "torch")
+    (target,) = targets(str(path))
+    assert capsys.readouterr().err == f"note: {told}\n"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        target.port("torch", "float32", "cpu")  # told once
 
 
 def test_an_official_variant_is_recognised(run, tmp_path):

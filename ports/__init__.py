@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +53,15 @@ def load(
       src: dialect of the file, where it does not tell by itself.
       weights: which part of a training checkpoint, e.g. "state_dict_ema".
       config: Config fields to set, for what the file leaves open.
+    Warns of what changes the outputs and was assumed, because neither the file nor `config` tells it.
     Raises: ConvertError for a file that does not fit; UsageError for a framework that is not installed.
     """
     from convert.planning import FLOATS, plan
 
     adapter = _adapter(framework)
     with plan(path, src=src, dst=framework, settings=config, weights=weights) as loaded:
+        for note in loaded.assumed():
+            warnings.warn(f"{path}: {note}", stacklevel=2)
         held = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
         dtype = dtype or (held.pop() if len(held) == 1 and held <= set(FLOATS) else "float32")
         return adapter(loaded.architecture, loaded.config, loaded.arrays(), dtype, device)

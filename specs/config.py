@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import re
@@ -90,7 +91,7 @@ def unknown(name: str, known: typing.Iterable[str]) -> str:
 
 
 def parse(text: str) -> Any:
-    """The value of `--set name=text`: JSON, HxW, a comma list, or the text itself."""
+    """The value of `--set name=text`: JSON or Python's way of writing it, HxW, a comma list, or the text itself."""
     if re.fullmatch(r"\d+x\d+", text):
         return tuple(int(side) for side in text.split("x"))
     for candidate in (text, f"[{text}]"):
@@ -98,7 +99,10 @@ def parse(text: str) -> Any:
             return tuples(json.loads(candidate))
         except ValueError:
             pass
-    return {"True": True, "False": False, "None": None}.get(text, text)
+    try:
+        return tuples(ast.literal_eval(text))
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
 
 
 def as_dict(config: Any) -> dict[str, Any]:
@@ -107,19 +111,19 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 
 def describe(hint: Any) -> str:
+    """What a field holds, as `--set` takes it: "gelu or relu", "int or int,int", "[int,int,int],..."."""
+    args = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Literal:
-        return " or ".join(str(choice) for choice in typing.get_args(hint))
+        return " or ".join(str(choice) for choice in args)
     if isinstance(hint, types.UnionType):
-        return " or ".join(describe(part) for part in typing.get_args(hint))
-    if dataclasses.is_dataclass(hint):
-        return "a mapping of " + ", ".join(f.name for f in dataclasses.fields(hint))
-    return (
-        "none"
-        if hint is type(None)
-        else getattr(hint, "__name__", str(hint))
-        if not typing.get_args(hint)
-        else str(hint)
-    )
+        return " or ".join(map(describe, args))
+    if typing.get_origin(hint) is tuple:
+        return ",".join("..." if part is ... else _item(part) for part in args)
+    return "none" if hint is type(None) else str(getattr(hint, "__name__", hint))
+
+
+def _item(hint: Any) -> str:
+    return f"[{describe(hint)}]" if typing.get_origin(hint) is tuple else describe(hint)
 
 
 def fits(value: Any, hint: Any) -> bool:
