@@ -220,6 +220,8 @@ def _lay_out(made: Plan, dtype: str | None) -> None:
     problems = Problems(match)
     for parameter in parameters(list(match.spec.layers(made.config))):
         source = place(parameter, tables[match.dialect], made.config, match.dialect in FRAMEWORKS)
+        if source is not None and parameter.leaf == "count" and source.names[()] not in match.tensors:
+            source = None  # as of plain dicts and torch before 0.4.1, which torch's own strict load takes
         target = _target(parameter, made)
         if source is not None and not problems.check(source, counts=parameter.leaf == "count"):
             continue

@@ -127,8 +127,7 @@ def _scales(check: str, a: Recording) -> Mapping[str, float]:
     source = (a.truth or a).arrays
     if check == "gradients":
         size = {name: _largest(array) for name, array in source.items() if name not in ("loss", "output")}
-        share = limits.LOW_GRADIENT_FLOOR if a.truth else limits.GRADIENT_FLOOR
-        floor = share * max(size.values(), default=0.0)
+        floor = limits.GRADIENT_FLOOR * max(size.values(), default=0.0)
         return {name: max(value, floor) for name, value in size.items()}
     return {}
 

@@ -9,11 +9,10 @@ FLOAT64 = {"forward": 1e-10, "layers": 1e-10, "gradients": 1e-10, "train": 1e-9}
 
 # A gradient that is zero in exact arithmetic (a bias that a following norm subtracts, say) comes out as the rounding of
 # the terms that cancel, whose size is that of other gradients. So each gradient's error is taken relative to its own
-# largest element, but to no less than this share of the largest of all gradients.
-GRADIENT_FLOOR = 1e-3
-# Below float64 small gradients drown sooner in the rounding of larger terms that cancel in them; faults that are as
-# small as that show in float64.
-LOW_GRADIENT_FLOOR = 2.0**-4
+# largest element, but to no less than this share of the largest of all gradients. (Over grids of 112 x 112 patches,
+# whose terms nearly cancel, equally good float64 sums differed by 1e-12 of the largest.) In float64 a fault of a
+# millionth shows in gradients down to 1e-5 of the largest.
+GRADIENT_FLOOR = 2.0**-4
 
 # Half a unit in the last place of 1: what writing a number down costs.
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}

@@ -390,6 +390,34 @@ def test_weights_that_are_no_numbers_of_one_kind(name, dtype, message, run, tmp_
     assert f"{name} {message}" in err
 
 
+def test_counts_that_are_not_there(run, tmp_path):
+    """As torch's own strict load takes them; in their place stand zeros."""
+    config = specs.get("convmixer").TINY["even"]
+    write_numbers(tmp_path / "a.safetensors", "convmixer", config, "official")
+    arrays = {n: a for n, a in load_file(tmp_path / "a.safetensors").items() if "num_batches" not in n}
+    save_file(arrays, tmp_path / "b.safetensors")
+    words = "--set", f"act={config.act}"
+    assert run("official2torch", tmp_path / "b.safetensors", "-o", tmp_path / "c.safetensors", *words)[0] == 0
+    written = load_file(tmp_path / "c.safetensors")
+    assert sum(name.endswith("num_batches_tracked") and a == 0 for name, a in written.items()) == 2 * config.depth + 1
+    assert run("official2paddle", tmp_path / "b.safetensors", "-o", tmp_path / "d.pdparams", *words)[0] == 0
+    assert run("diff", tmp_path / "c.safetensors", tmp_path / "d.pdparams")[0] == 0
+
+
+def test_timm_names_in_paddles_layout(run, tmp_path):
+    """PASSL's backbone saved alone: its format tells, and where none does, its shapes; a wrong source is told."""
+    spec = specs.get("mlp_mixer")
+    for suffix in ("pdparams", "safetensors"):
+        path = tmp_path / f"a.{suffix}"
+        write_numbers(path, "mlp_mixer", next(iter(spec.TINY.values())), "passl_backbone")
+        assert json.loads(run("inspect", path, "--json")[1])["dialect"] == "passl_backbone"
+        code, _, err = run("timm2torch", path, "-o", tmp_path / "x.safetensors")
+        assert code == 1
+        assert "every array fits as passl_backbone: passl_backbone2..." in err
+    write_numbers(tmp_path / "square.pdparams", "mlp_mixer", spec.Config(**SQUARE["mlp_mixer"]), "passl_backbone")
+    assert "reads alike as passl_backbone, timm: say which" in run("inspect", tmp_path / "square.pdparams")[1]
+
+
 def test_counts_that_were_cast_with_the_rest(run, tmp_path):
     """To bfloat16, as scripts do: they stay what they are, and no record holds a number that they do not."""
     config = next(iter(specs.get("convmixer").TINY.values()))

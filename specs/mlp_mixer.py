@@ -180,6 +180,8 @@ DIALECTS = {
     "timm": Dialect("torch", _TIMM.replace("{p}", ""), _ERF, about="huggingface/pytorch-image-models"),
     "passl": Dialect("paddle", _TIMM.replace("{p}", "backbone.") + "head  head.fc_cls", _ERF,
                      about="PaddlePaddle/PASSL"),
+    "passl_backbone": Dialect("paddle", _TIMM.replace("{p}", ""), _ERF,
+                              about="PASSL's backbone saved alone, and tutorials: timm's names, Paddle's layout"),
     "paddlevit": Dialect("paddle", _TIMM.replace("{p}", "").replace("stem.proj", "patch_embed.patch_embed")
                          .replace("  blocks.", "  mixer_layers."), _ERF, about="BR-IDL/PaddleViT"),
     "seed": Dialect("torch", """

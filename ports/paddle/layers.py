@@ -43,7 +43,7 @@ class BatchNorm2D(nn.BatchNorm2D):
             self._mean.set_value(old * self._mean + (1 - old) * mean.detach())
             self._variance.set_value(old * self._variance + (1 - old) * var.detach())
         scale = self.weight * paddle.rsqrt(var + self._epsilon)
-        return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return (x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
 
 
 class HeadLinear(nn.Layer):
