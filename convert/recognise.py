@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -19,9 +20,11 @@ from .notation import Axes, Path
 WRAPPERS = ("", "params", "state_dict", "model", "0", "0/params", "params/params", "app/model", "target", "opt/target",
             "optimizer/target", "model_state_dict", "net", "module", "state", "state_dict_ema", "model_ema", "ema",
             "ema_params")  # fmt: skip
-PREFIXES = ("", "module.", "_orig_mod.", "model.", "module.model.")  # what wrapping a torch module adds to names
+PREFIXES = ("module", "_orig_mod", "model", "net", "network", "_layers")  # what wrapping a model puts before its names
+DEPTH, LEAST, MOST = 3, 8, 100  # other nestings looked into: how deep, with how many tensors, how many of them
 MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
-TRAINING = {"opt_state", "opt", "optimizer", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra"}
+TRAINING = {"opt_state", "opt", "optimizer", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra",
+            "n_averaged"}  # fmt: skip
 
 
 class Match(NamedTuple):
@@ -39,6 +42,10 @@ class Match(NamedTuple):
     tensors: Mapping[str, Tensor]
     aside: tuple[str, ...]
     score: float
+
+    @property
+    def which(self) -> tuple[str, str]:
+        return self.architecture, self.dialect
 
     @property
     def spec(self) -> Any:
@@ -81,18 +88,40 @@ def recognise(
       weights: the nesting that holds the model, e.g. "state_dict_ema", where the user says so.
     Raises: ConvertError where nothing fits, or where the record says that it is another dialect.
     """
-    refuse_known_misfits(reader)
     if dialect is not None and hints.get("dialect", dialect) != dialect:
         problem = f"its record says that it holds {shown(str(hints['dialect']))} arrays, not {dialect} ones"
         raise ConvertError(f"{reader.path}: {problem}: name that dialect, or remove the record if it is wrong")
-    hinted, usual = (hints.get("architecture"), hints.get("dialect")), _USUAL.get(reader.format)
-    candidates = _candidates(dialect)
-    likely = [c for c in candidates if c == hinted or _framework(*c) == usual]
-    others = [c for c in candidates if c not in likely]
-    parts = list(_parts(reader, weights))
+    parts = list(_parts(reader, _nestings(reader, weights)))
+    tried: set[tuple[str, str]] = set()
+    guess = hints.get("architecture", specs.likely(reader.tensors))
+    if guess in specs.names():  # most files need no other spec: none is imported
+        best, groups = _ranked(reader, parts, _candidates([guess], dialect), hints)
+        for group in groups if best == 1 else ():
+            tried.update(match.which for match in group)
+            yield group
+    refuse_known_misfits(reader)
+    candidates = _candidates(specs.names(), dialect)
+    best, groups = _ranked(reader, parts, candidates, hints)
+    if best < 1:
+        scores = {n: _ranked(reader, list(_parts(reader, [n])), candidates, hints)[0] for n in _deeper(reader, weights)}
+        if (deepest := max(scores.values(), default=0.0)) > best:
+            best, groups = _ranked(reader, list(_parts(reader, [_only(reader, scores, deepest)])), candidates, hints)
     if not parts and len(reader.tensors) > MAX_ARRAYS:
         problem = f"holds {len(reader.tensors):,} arrays: no model known here has over {MAX_ARRAYS:,}"
         raise ConvertError(f"{reader.path}: {problem}")
+    if best < 0.5:
+        raise ConvertError(_nothing_fits(reader, parts, dialect, weights))
+    for group in groups:
+        yield [match for match in group if match.which not in tried]
+
+
+def _ranked(
+    reader: Reader, parts: list[Part], candidates: list[tuple[str, str]], hints: Mapping[str, Any]
+) -> tuple[float, Iterator[list[Match]]]:
+    """The best score of these candidates, and the readings that have it, in groups."""
+    hinted, usual = (hints.get("architecture"), hints.get("dialect")), _USUAL.get(reader.format)
+    likely = [c for c in candidates if c == hinted or _framework(*c) == usual]
+    others = [c for c in candidates if c not in likely]
     readings = list(_readings(parts, likely))
     best = max((reading.score for reading in readings), default=0.0)
     square = _square(reader)
@@ -100,17 +129,19 @@ def recognise(
         readings += _readings(parts, others)
         best = max((reading.score for reading in readings), default=0.0)
         others = []
-    if best < 0.5:
-        raise ConvertError(_nothing_fits(reader, parts, dialect, weights))
-    alike = _alike(readings, best)
-    if hinted in alike:
-        yield [alike[hinted]]
-        return
-    first = {which: r for which, r in alike.items() if _framework(*which) == usual and not square}
-    rest = {which: reading for which, reading in alike.items() if which not in first}
-    yield list((first or rest).values())
-    if first:
-        yield list((rest or _alike(_readings(parts, others), best)).values())
+
+    def groups() -> Iterator[list[Match]]:
+        alike = _alike(readings, best)
+        if hinted in alike:
+            yield [alike[hinted]]
+            return
+        first = {which: r for which, r in alike.items() if _framework(*which) == usual and not square}
+        rest = {which: reading for which, reading in alike.items() if which not in first}
+        yield list((first or rest).values())
+        if first:
+            yield list((rest or _alike(_readings(parts, others), best)).values())
+
+    return best, groups()
 
 
 def _square(reader: Reader) -> bool:
@@ -123,7 +154,7 @@ def _alike(readings: Iterable[Match], score: float) -> dict[tuple[str, str], Mat
     found: dict[tuple[str, str], Match] = {}
     for reading in readings:
         if reading.score == score:
-            found.setdefault((reading.architecture, reading.dialect), reading)
+            found.setdefault(reading.which, reading)
     return found
 
 
@@ -144,16 +175,59 @@ class Part(NamedTuple):
     names: frozenset[str]  # numbers aside
 
 
-def _parts(reader: Reader, weights: str | None) -> Iterator[Part]:
-    for part in [weights] if weights is not None else WRAPPERS:
-        inner = {name[len(part) + 1 :]: t for name, t in reader.tensors.items() if name.startswith(f"{part}/")}
-        whole = inner if part else dict(reader.tensors)
-        for prefix, tensors in _unprefixed(whole) if len(whole) <= MAX_ARRAYS else ():
-            kept = {name: t for name, t in tensors.items() if name.split("/")[0] not in TRAINING}
-            held = {t.name for t in kept.values()}
+def _nestings(reader: Reader, weights: str | None) -> list[str]:
+    """Where in a file a model is looked for, best guess first."""
+    if weights is not None:
+        return [weights]
+    held = _containers(reader)
+    return [nesting for nesting in WRAPPERS if nesting in held]
+
+
+def _deeper(reader: Reader, weights: str | None) -> list[str]:
+    """Every other place where a model may lie."""
+    known = _nestings(reader, weights)
+    deeper = [c for c, size in _containers(reader).items() if c not in known and size >= LEAST]
+    return [c for c in deeper if weights is None or c.startswith(f"{weights}/")][:MOST]
+
+
+def _only(reader: Reader, scores: Mapping[str, float], best: float) -> str:
+    """The one nesting with that score. Raises: UsageError where there are several: nothing tells which is meant."""
+    first, *others = (nesting for nesting, score in scores.items() if score == best)
+    if others:
+        names = ", ".join(shown(nesting) for nesting in (first, *others))
+        raise UsageError(f"{reader.path}: holds a model under each of {names}: say which, as in --weights {first}")
+    return first
+
+
+def _containers(reader: Reader) -> Counter[str]:
+    """{"", "opt", "opt/target", ...: tensors within}, to a depth of DEPTH."""
+    found: Counter[str] = Counter()
+    for name in reader.tensors:
+        keys = name.split("/", DEPTH)[:-1]
+        found.update("/".join(keys[:depth]) for depth in range(len(keys) + 1))
+    return found
+
+
+def _parts(reader: Reader, nestings: list[str]) -> Iterator[Part]:
+    for nesting in nestings:
+        inner = {name[len(nesting) + 1 :]: t for name, t in reader.tensors.items() if name.startswith(f"{nesting}/")}
+        whole = inner if nesting else dict(reader.tensors)
+        kept = {name: t for name, t in whole.items() if name.split("/")[0] not in TRAINING}
+        for prefix, tensors in _unprefixed(kept) if 0 < len(kept) <= MAX_ARRAYS else ():
+            held = {t.name for t in tensors.values()}
             aside = tuple(name for name in reader.tensors if name not in held)
-            if kept:
-                yield Part("/".join(filter(None, [part, prefix])), kept, aside, frozenset(map(normal, kept)))
+            yield Part("/".join(filter(None, [nesting, prefix])), tensors, aside, frozenset(map(normal, tensors)))
+
+
+def _unprefixed(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+    """(prefix, the same without it): none, and as long as all names begin with one, what wrapping a model adds."""
+    prefix = ""
+    while True:
+        yield prefix, tensors
+        start = next(iter(tensors)).partition(".")[0] + "."
+        if start[:-1] not in PREFIXES or not all(name.startswith(start) for name in tensors):
+            return
+        prefix, tensors = prefix + start, {name[len(start) :]: tensor for name, tensor in tensors.items()}
 
 
 def _readings(parts: list[Part], candidates: list[tuple[str, str]]) -> Iterator[Match]:
@@ -163,15 +237,9 @@ def _readings(parts: list[Part], candidates: list[tuple[str, str]]) -> Iterator[
                 yield Match(architecture, name, part.prefix, part.tensors, part.aside, score)
 
 
-def _unprefixed(tensors: Mapping[str, Tensor]) -> Iterable[tuple[str, dict[str, Tensor]]]:
-    for prefix in PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            yield prefix, {name[len(prefix) :]: tensor for name, tensor in tensors.items()}
-
-
-def _candidates(dialect: str | None) -> list[tuple[str, str]]:
+def _candidates(architectures: list[str], dialect: str | None) -> list[tuple[str, str]]:
     """(architecture, dialect) that a file may be of."""
-    return [(a, name) for a in specs.names() for name in dialects(a) if dialect in (None, name)]
+    return [(a, name) for a in architectures for name in dialects(a) if dialect in (None, name)]
 
 
 def refuse_known_misfits(reader: Reader) -> None:
@@ -187,7 +255,7 @@ def _nothing_fits(reader: Reader, parts: list[Part], dialect: str | None, weight
     if weights is not None:
         tops = sorted({name.split("/")[0] for name in reader.tensors if "/" in name})
         return f"{reader.path}: nothing known lies under {weights!r} (it holds {', '.join(tops) or 'no nesting'})"
-    others = list(_readings(parts, _candidates(None))) if dialect else []
+    others = list(_readings(parts, _candidates(specs.names(), None))) if dialect else []
     best = max(others, key=lambda r: r.score, default=None)
     if best and best.score >= 0.5:
         found = f"{best.dialect} ({best.architecture}): {best.dialect}2..."

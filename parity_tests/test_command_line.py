@@ -20,6 +20,7 @@ from convert.commands import target
 from convert.formats import open_checkpoint
 from convert.formats.base import Tensor
 from convert.hashing import count_not_finite
+from convert.recognise import dialects, spellings
 from parity.targets import targets
 from specs.config import as_dict, parse
 
@@ -588,6 +589,49 @@ def test_config_files(run, tmp_path):
     assert "did you mean 'depth'" in err
 
 
+def nested(path, places, prefix=""):
+    """A torch file with the golden's names, all zeros, at each of these places."""
+    import torch
+
+    weights = {f"{prefix}{name}": torch.zeros(shape) for name, shape in shapes_of(TIMM).items()}
+    tree = {"epoch": 3, "n_averaged": torch.tensor(1)}
+    for place in places:
+        *outer, last = ["top", *place.split("/")] if place else ["top"]
+        node = {"top": tree}
+        for key in outer:
+            node = node.setdefault(key, {})
+        node.update({last: dict(weights)}) if place else node["top"].update(weights)
+    torch.save(tree, path)
+
+
+@pytest.mark.parametrize("place", ["", "weights", "model_state", "student", "state/params", "a/b/c"])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "module._orig_mod.", "_orig_mod.module.", "net.", "module.model.net."]
+)
+def test_a_model_is_found_wherever_it_lies(place, prefix, run, tmp_path):
+    needs("torch")
+    nested(tmp_path / "a.pth", [place], prefix)
+    code, _, err = run("timm2torch", tmp_path / "a.pth", "-o", tmp_path / "x.safetensors")
+    assert code == 0, err
+    told = "/".join(filter(None, [place, prefix]))
+    assert (f"took the weights under {told!r}" in err) == bool(told)
+
+
+def test_of_two_models_in_strange_places_none_is_guessed(run, tmp_path):
+    needs("torch")
+    nested(tmp_path / "a.pth", ["student", "teacher", "more/params"])
+    words = "timm2torch", tmp_path / "a.pth", "-o", tmp_path / "x.safetensors"
+    code, _, err = run(*words)
+    assert code == 2
+    assert "a model under each of 'student', 'teacher', 'more/params': say which, as in --weights student" in err
+    assert "a model under each of" in run("inspect", tmp_path / "a.pth")[1]
+    for place, found in (("teacher", "teacher"), ("more", "more/params")):
+        code, _, err = run(*words, "--weights", place, "--force")
+        assert code == 0, err
+        assert f"took the weights under {found!r}" in err
+    assert "nothing known lies under 'pupil' (it holds more, student, teacher)" in run(*words, "--weights", "pupil")[2]
+
+
 def test_training_checkpoints(run, tmp_path):
     needs("torch")
     import torch
@@ -632,6 +676,22 @@ def test_no_framework_is_imported_that_the_task_does_not_need(code, loaded, tmp_
     done = python("-c", code + LOADED)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(loaded)
+
+
+@pytest.mark.parametrize(("architecture", "dialect"), [(a, d) for a in specs.names() for d in dialects(a)])
+def test_an_architecture_is_told_at_a_glance(architecture, dialect):
+    """So that no other's spec is imported; nothing else depends on it."""
+    assert specs.likely(name.replace("#", "3") for name in spellings(architecture, dialect)) == architecture
+
+
+def test_only_one_spec_is_imported_and_which_does_not_matter(monkeypatch, run):
+    told = "import sys; print([m for m in sys.modules if m in {'specs.' + n for n in __import__('specs').names()}])"
+    code = f"from convert.__main__ import main; main(['inspect', r'{GOOGLE}', '--json']); {told}"
+    *printed, loaded = python("-c", code).stdout.splitlines()
+    assert loaded == "['specs.mlp_mixer']"
+    for guess in ("raft_mlp", None):
+        monkeypatch.setattr("specs.likely", lambda _, guess=guess: guess)
+        assert run("inspect", GOOGLE, "--json")[1].splitlines() == printed
 
 
 def test_help_imports_next_to_nothing():

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+from collections.abc import Iterable
 from functools import cache
+from itertools import islice
 from typing import Any
 
 _RECORDS = {"layer", "config", "init", "resize"}  # what specs are written in; every other module is an architecture
+
+
+# A glance at a checkpoint's names: which architecture to try before all others, whose specs then need not be imported.
+_SIGNS = {
+    "mlp_mixer": r"(?i)token_?mix|mlp_tokens",
+    "dynamixer": r"reweight",
+    "mobile_former": r"to_?former",
+    "raft_mlp": r"levels[._]\d",
+    "convmixer": r"(?i)depth_?wise|\d\.fn\.\d",
+}
+_GLANCE = 500  # names
 
 
 @cache
@@ -18,6 +32,12 @@ def _names() -> tuple[str, ...]:
 def names() -> list[str]:
     """Every architecture."""
     return list(_names())
+
+
+def likely(names: Iterable[str]) -> str | None:
+    """The architecture that these names of arrays seem to be of, in whatever dialect; None where they are strange."""
+    some = list(islice(names, _GLANCE))
+    return next((name for name, sign in _SIGNS.items() if any(map(re.compile(sign).search, some))), None)
 
 
 def get(name: str) -> Any:
