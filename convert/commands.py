@@ -32,8 +32,8 @@ def route(text: str) -> tuple[str, str]:
     """ "google2torch" -> ("google", "torch"). Raises: UsageError with the nearest route."""
     halves = [(text[:k], text[k + 1 :]) for k, letter in enumerate(text) if letter == "2"]
     for src, dst in halves:
-        if src in all_dialects() and dst in all_dialects():
-            return src, dst
+        with contextlib.suppress(UsageError):
+            return known_dialect(src), known_dialect(dst)
     if not halves:
         commands = ["inspect", "diff", "verify", "routes", *(f"{name}2torch" for name in all_dialects())]
         raise UsageError(f"{configs.unknown(text, commands)}: neither a command nor a route (python -m convert routes)")

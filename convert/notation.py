@@ -17,7 +17,6 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -103,8 +102,7 @@ class Path:
         return (numbers, name[at:]) if fits else None
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """How one side holds one array.
 
     Args:
@@ -120,10 +118,6 @@ class View:
     stacked: tuple[str, ...]
     axes: Axes
     sizes: Mapping[str, int]
-
-    def __post_init__(self) -> None:
-        if sorted(atoms(self.hub)) != sorted([*atoms(self.axes), *self.stacked]):
-            raise ValueError(f"{self.hub} and {self.axes} with {self.stacked} name different axes")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -141,9 +135,14 @@ class View:
 
 
 def view(hub: Axes, path: Path, axes: Axes, sizes: Mapping[str, int], numbers: Mapping[str, int], config: Any) -> View:
-    """The view that a line gives: its path filled, axes that stand in the path stacked."""
-    inner = set(atoms(axes))
-    stacked = tuple(axis for axis in atoms(hub) if axis not in inner and any(axis == h[0] for h in path.holes))
+    """The view that a line gives: its path filled, axes that stand in the path stacked.
+
+    Raises: ValueError where the two sides name different axes.
+    """
+    outer, inner = atoms(hub), atoms(axes)
+    stacked = tuple(axis for axis in outer if axis not in inner and any(axis == h[0] for h in path.holes))
+    if sorted(outer) != sorted([*inner, *stacked]):
+        raise ValueError(f"{hub} and {axes} with {stacked} name different axes")
     names = {
         index: path.fill({**numbers, **dict(zip(stacked, index, strict=True))}, config)
         for index in itertools.product(*(range(sizes[axis]) for axis in stacked))

@@ -70,7 +70,7 @@ def known_dialect(name: str) -> str:
     """The name. Raises: UsageError with the nearest one."""
     from specs.config import unknown
 
-    if name not in all_dialects():
+    if name not in PORTS and name not in all_dialects():
         raise UsageError(f"{unknown(name, all_dialects())} (dialects: {', '.join(all_dialects())})")
     return name
 

@@ -88,7 +88,7 @@ def test_a_whole_axis_meets_its_factors():
 
 def test_a_line_that_loses_an_axis_is_refused():
     with pytest.raises(ValueError, match="different axes"):
-        View(parse_axes("i o"), {(): "x"}, (), parse_axes("i"), {"i": 2, "o": 3})
+        view(parse_axes("i o"), Path("x"), parse_axes("i"), {"i": 2, "o": 3}, {}, None)
 
 
 AXES = st.permutations("abcd").flatmap(

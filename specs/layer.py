@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 # Arrays of each kind of layer with their axes, in the hub's own layout. Sizes of the axes come from the layer.
@@ -87,8 +87,7 @@ def batch_norm(path: str, c: int) -> Layer:
     return Layer(path, "batch_norm", {"c": c})
 
 
-@dataclass(frozen=True)
-class Dialect:
+class Dialect(NamedTuple):
     """How one code base names and lays out an architecture's arrays, and what its code computes.
 
     Args:
@@ -103,7 +102,7 @@ class Dialect:
 
     framework: str
     table: str = ""
-    conventions: Mapping[str, Any] = field(default_factory=dict)
+    conventions: Mapping[str, Any] = MappingProxyType({})
     extras: tuple[Layer, ...] = ()
     suffix: str = ""
     about: str = ""
