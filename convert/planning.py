@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specs import config as configs
@@ -63,7 +64,7 @@ class Plan:
     def src(self) -> str:
         return self.match.dialect
 
-    @property
+    @cached_property
     def variant(self) -> str | None:
         return variant_of(self.architecture, self.config)
 

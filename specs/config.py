@@ -10,6 +10,7 @@ import struct
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 Size = int | tuple[int, int]  # one number for a square, (height, width) otherwise
@@ -55,7 +56,7 @@ def build(config: type, values: Mapping[str, Any]) -> Any:
 
     Raises: ValueError that lists every unknown name (with the nearest), missing name and misfit value at once.
     """
-    hints = typing.get_type_hints(config)
+    hints = _hints(config)
     problems = misfits(config, values)
     problems += [
         f"{f.name} is open: set it ({describe(hints[f.name])})"
@@ -69,13 +70,16 @@ def build(config: type, values: Mapping[str, Any]) -> Any:
 
 def misfits(config: type, values: Mapping[str, Any]) -> list[str]:
     """Which of these values no Config has: unknown names, wrong types, numbers beyond all bounds."""
-    hints = typing.get_type_hints(config)
+    hints = _hints(config)
     names = [f.name for f in dataclasses.fields(config)]
     return [unknown(name, names) for name in values if name not in names] + [
         f"{name}={_short(value)} does not fit: {name} is {describe(hints[name])}"
         for name, value in values.items()
         if name in names and not fits(tuples(value), hints[name])
     ]
+
+
+_hints = cache(typing.get_type_hints)  # of a Config: {field: type}
 
 
 def _short(value: Any) -> str:
