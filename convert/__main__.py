@@ -9,7 +9,7 @@ import sys
 
 USAGE = """python -m convert SRC2DST CKPT... [-o OUT] [options]
        python -m convert inspect CKPT [--json] [--hash]
-       python -m convert diff A B [--json]
+       python -m convert diff A B [--set KEY=VALUE] [--json]
        python -m convert verify FILE [--json]
        python -m convert routes [--json]"""
 
@@ -46,6 +46,7 @@ def parser(command: str) -> argparse.ArgumentParser:
         made.add_argument("file", metavar="CKPT")
     elif command == "diff":
         made.add_argument("files", nargs=2, metavar="CKPT")
+        _add_settings(made)
     elif command != "routes":
         _add_route_arguments(made)
     if command == "inspect":
@@ -56,13 +57,17 @@ def parser(command: str) -> argparse.ArgumentParser:
     return made
 
 
-def _add_route_arguments(made: argparse.ArgumentParser) -> None:
-    made.add_argument("files", nargs="+", metavar="CKPT", help="checkpoints, or folders of them")
-    made.add_argument("-o", "--out", help="target file; a folder for several sources (default: beside the source)")
+def _add_settings(made: argparse.ArgumentParser) -> None:
     made.add_argument("--config", metavar="FILE", help="Config fields, JSON or YAML")
     made.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="one Config field; may be repeated"
     )
+
+
+def _add_route_arguments(made: argparse.ArgumentParser) -> None:
+    made.add_argument("files", nargs="+", metavar="CKPT", help="checkpoints, or folders of them")
+    made.add_argument("-o", "--out", help="target file; a folder for several sources (default: beside the source)")
+    _add_settings(made)
     made.add_argument("--dtype", help="float64, float32, bfloat16 or float16 (default: as the source)")
     made.add_argument("--weights", metavar="PART", help="which part of a training checkpoint, e.g. state_dict_ema")
     made.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB (.safetensors)")

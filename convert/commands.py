@@ -219,7 +219,7 @@ def diff(arguments: Namespace) -> int:
     from .compare import differences
 
     a, b = arguments.files
-    found = differences(a, b, arguments.rtol)
+    found = differences(a, b, arguments.rtol, told(arguments))
     if arguments.json:
         print(json.dumps({"same": not found, "differences": found}, indent=1))
     else:

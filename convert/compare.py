@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from specs.config import as_dict
@@ -14,14 +15,17 @@ from .payload import chunks
 from .planning import HUB, Constant, Plan, plan
 
 
-def differences(a: str, b: str, rtol: float = 0.0) -> list[dict[str, Any]]:
+def differences(a: str, b: str, rtol: float = 0.0, settings: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """What keeps two files from being the same model, in our terms: [{"tensor", "kind", "error", "detail"}].
 
     Kinds: architecture, config, missing (only in A), unexpected (only in B), shape, dtype (values that only one dtype
     can hold alike are compared as float64), value (error: largest difference relative to A's largest element).
+
+    Args:
+      settings: Config fields for a file that leaves any open, unless the other file tells them.
     """
     with contextlib.ExitStack() as stack:
-        left, right = (stack.enter_context(made) for made in _plans(a, b))
+        left, right = (stack.enter_context(made) for made in _plans(a, b, settings or {}))
         if left.architecture != right.architecture:
             return [_entry("", "architecture", None, f"{left.architecture} and {right.architecture}")]
         found = _configs(left, right)
@@ -34,17 +38,23 @@ def differences(a: str, b: str, rtol: float = 0.0) -> list[dict[str, Any]]:
         return found
 
 
-def _plans(a: str, b: str) -> tuple[Plan, Plan]:
-    """Both files' plans; what the names and shapes of one leave open is taken from the other."""
-    try:
+def _plans(a: str, b: str, settings: Mapping[str, Any]) -> tuple[Plan, Plan]:
+    """Both files' plans; what the names and shapes of one leave open is told, or taken from the other."""
+    with contextlib.suppress(UsageError):
         left = plan(a, dst=HUB)
-    except UsageError:
+        return left, _completed(b, left, settings)
+    with contextlib.suppress(UsageError):
         right = plan(b, dst=HUB)
-        return plan(a, dst=HUB, config_file=as_dict(right.config)), right
+        return _completed(a, right, settings), right
+    return plan(a, dst=HUB, settings=settings), plan(b, dst=HUB, settings=settings)
+
+
+def _completed(path: str, other: Plan, settings: Mapping[str, Any]) -> Plan:
     try:
-        return left, plan(b, dst=HUB)
+        return plan(path, dst=HUB)
     except UsageError:
-        return left, plan(b, dst=HUB, config_file=as_dict(left.config))
+        known = as_dict(other.config)
+        return plan(path, dst=HUB, settings={name: known[name] for name in unshown(other.match)} | dict(settings))
 
 
 def _counts(name: str) -> bool:

@@ -22,7 +22,7 @@ def setting(text: str) -> tuple[str, Any]:
     return key, configs.parse(value)
 
 
-def told(arguments: Namespace, dialect: str) -> dict[str, Any]:
+def told(arguments: Namespace, dialect: str = "") -> dict[str, Any]:
     """Config fields of --set, above those of --config. Raises: ConvertError."""
     settings = dict(map(setting, arguments.set))
     return (read_config(arguments.config, dialect) if arguments.config else {}) | settings

@@ -162,7 +162,13 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
     assert "act is open: set it (gelu or relu)" in err
     assert run("official2torch", bare, "-o", out, "--set", "act=gelu")[0] == 0
     assert run("diff", bare, out)[0] == run("diff", out, bare)[0] == 0
-    assert run("diff", bare, case.folder / "checkpoint.pth.tar")[0] == 2  # open on both sides
+    other = case.folder / "checkpoint.pth.tar"
+    assert "act is open" in run("diff", bare, other)[2]  # on both sides
+    assert run("diff", bare, other, "--set", "act=gelu")[:2] == (0, "the same model\n")
+    assert run("diff", bare, bare, "--set", "depth=1")[0] == 2
+    smaller = tmp_path / "smaller.safetensors"
+    write_numbers(smaller, "convmixer", specs.get("convmixer").TINY["even"], "official")
+    assert run("diff", out, smaller)[0] == run("diff", smaller, out)[0] == 1  # sizes are each file's own
 
 
 def write_shapes(path, config):
