@@ -70,7 +70,7 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: M
     """Convert a file; `made_of` says which source each target of this call was made of so far."""
     from .hashing import Source
 
-    settings = told(arguments, src)
+    settings = told(arguments)
     with contextlib.ExitStack() as stack:
         # The source is hashed while it is planned.
         source = None if arguments.dry_run else stack.enter_context(Source(file, arguments.verify))

@@ -9,7 +9,6 @@ from specs import config as configs
 
 from .errors import ConvertError, UsageError
 from .formats import bounded_json
-from .recognise import all_dialects
 
 MAX_NODES = 100_000  # values in a configuration file
 MAX_JSON, MAX_YAML = 8 << 20, 64 << 10  # characters: a record may be long, and YAML takes seconds
@@ -22,14 +21,14 @@ def setting(text: str) -> tuple[str, Any]:
     return key, configs.parse(value)
 
 
-def told(arguments: Namespace, dialect: str = "") -> dict[str, Any]:
+def told(arguments: Namespace) -> dict[str, Any]:
     """Config fields of --set, above those of --config. Raises: ConvertError."""
     settings = dict(map(setting, arguments.set))
-    return (read_config(arguments.config, dialect) if arguments.config else {}) | settings
+    return (read_config(arguments.config) if arguments.config else {}) | settings
 
 
-def read_config(path: str, dialect: str) -> dict[str, Any]:
-    """Config fields from a JSON or YAML file: our own names, or those of a dialect's own configuration files."""
+def read_config(path: str) -> dict[str, Any]:
+    """What a JSON or YAML file says: Config fields, or what a dialect's own users write (see configure)."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(MAX_JSON + 1)
@@ -44,12 +43,6 @@ def read_config(path: str, dialect: str) -> dict[str, Any]:
         raise ConvertError(f"{path}: holds over {MAX_NODES:,} values: give the model's configuration alone")
     if "config" in values and "architecture" in values:  # the .json beside a converted file
         values = values["config"]
-    for reader in _foreign_configs(dialect):
-        if any(key.isupper() for key in values):
-            try:
-                return dict(reader(values))
-            except ValueError as error:
-                raise ConvertError(f"{path}: {error}") from None
     return {key: configs.tuples(value) for key, value in values.items()}
 
 
@@ -76,10 +69,3 @@ def _parse_config(path: str, text: str) -> Any:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise ConvertError(f"{path}: is no YAML: {error}") from None
-
-
-def _foreign_configs(dialect: str) -> list[Any]:
-    import specs
-
-    readers = [getattr(specs.get(name), "READERS", {}) for name in all_dialects().get(dialect, [])]
-    return [reader[dialect] for reader in readers if dialect in reader]

@@ -26,7 +26,7 @@ def configure(
     Raises: UsageError that names every field left open or set to what cannot be; ConvertError where arrays that would
     tell are missing, or where the record is of other arrays.
     """
-    spec, asked = match.spec, {**from_file, **settings}
+    spec, asked = match.spec, _in_our_terms(path, match, {**from_file, **settings})
     ours = record.get("config", {}) if record.get("architecture") == match.architecture else {}
     try:
         held = spec.infer(sizes(match))
@@ -49,6 +49,22 @@ def configure(
     if clashes := _clashes(spec, config, {k: v for k, v in ours.items() if k not in asked}, held, "is recorded"):
         raise ConvertError(f"{path}: its record is of other arrays: remove the record", clashes)
     return config, {name: origin for origin, source in sources.items() for name in source}
+
+
+def _in_our_terms(path: str, match: Match, asked: dict[str, Any]) -> dict[str, Any]:
+    """Config fields, also where a dialect's own configuration file tells them, whose sections are in capitals."""
+    foreign = {name: value for name, value in asked.items() if name.isupper()}
+    if not foreign:
+        return asked
+    reader = getattr(match.spec, "READERS", {}).get(match.dialect)
+    if reader is None:
+        problem = f"no configuration files of {match.dialect} are known for {match.architecture}"
+        names = ", ".join(field.name for field in fields(match.spec.Config))
+        raise UsageError(f"{path}: {problem}: give Config fields ({names})")
+    try:
+        return {**reader(foreign), **{name: value for name, value in asked.items() if name not in foreign}}
+    except ValueError as error:
+        raise UsageError(f"{path}: {match.architecture}, its configuration file: {error}") from None
 
 
 def questionable(spec: Any, origins: Mapping[str, str], origin: str) -> list[str]:

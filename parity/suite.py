@@ -24,7 +24,7 @@ from .versions import version
 
 def run(arguments: Namespace) -> Report:
     """The report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
-    settings = told(arguments, arguments.src or "")
+    settings = told(arguments)
     chosen = [t for text in arguments.targets for t in targets(text, arguments.seed, arguments.src, settings)]
     if arguments.report:
         folder_of(arguments.report)  # told before hours of work

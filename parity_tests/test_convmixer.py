@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 import ports
+from convert.__main__ import main
 from convert.errors import UsageError
 from convert.kinds import place
 from convert.planning import plan
 from parity.prove import relative_error
-from specs.convmixer import DIALECTS, TINY, VARIANTS, infer, layers
+from specs.convmixer import DIALECTS, TINY, VARIANTS, Config, infer, layers
 from specs.layer import KINDS, Sizes, parameters
 
 from .conftest import needs, tiny
 from .golden import Case
+from .test_routes import write_numbers
 
 FRAMEWORKS = ("flax", "torch", "paddle")
 CASES = [
@@ -270,6 +272,38 @@ def test_sixteen_bit_products_are_summed_in_thirty_two():
 
     ones = jnp.ones((1, 40, 40, 1), jnp.bfloat16)
     assert float(depthwise_conv(ones, ones[0, :, :, None], (1, 1), "VALID")[0, 0, 0, 0]) == 1600  # 256 in bfloat16
+
+
+YAML = """
+DATA: {IMAGE_SIZE: 224, CROP_PCT: 0.96}
+MODEL:
+    TYPE: convmixer
+    NAME: convmixer_768_32
+    CNN: {DIM: 4, DEPTH: 2, KERNEL_SIZE: 9, PATCH_SIZE: 7, ACTIVATION: 'ReLU'}
+TRAIN: {BASE_LR: 0.01}
+"""
+
+
+def test_a_yaml_file_of_paddlevit_tells_the_activation(tmp_path, capsys):
+    """And one of another network, or of a dialect that has none, is told."""
+    config = Config(patch=7, kernel=9, depth=2, width=4, act="relu", classes=5)
+    write_numbers(tmp_path / "m.pdparams", "convmixer", config, "paddlevit")
+    (tmp_path / "c.yaml").write_text(YAML)
+    words = ["paddlevit2torch", str(tmp_path / "m.pdparams"), "-o", str(tmp_path / "x.safetensors")]
+    assert main([*words, "--config", str(tmp_path / "c.yaml")]) == 0
+    with plan(tmp_path / "x.safetensors") as made:
+        assert made.config == dataclasses.replace(config, **convmixer_norms("paddlevit"))
+    (tmp_path / "d.yaml").write_text(YAML.replace("CNN.", "MF.").replace("ACTIVATION: 'ReLU'", "ACTIVATION: 'SiLU'"))
+    assert main([*words, "--force", "--config", str(tmp_path / "d.yaml")]) == 2
+    assert "MODEL.CNN.ACTIVATION='SiLU' does not fit: it is GELU or ReLU" in capsys.readouterr().err
+    write_numbers(tmp_path / "t.pth", "convmixer", config, "timm")
+    assert main(["timm2torch", str(tmp_path / "t.pth"), "--config", str(tmp_path / "c.yaml")]) == 2
+    assert "no configuration files of timm are known for convmixer: give Config fields" in capsys.readouterr().err
+
+
+def convmixer_norms(dialect):
+    """What its code fixes of every norm."""
+    return {name: DIALECTS[dialect].conventions[name] for name in ("norm_eps", "norm_momentum")}
 
 
 def test_paddles_batch_norm_keeps_its_gradients_in_float64():

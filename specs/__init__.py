@@ -10,7 +10,8 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
-_RECORDS = {"layer", "config", "init", "resize"}  # what specs are written in; every other module is an architecture
+# What specs are written in; every other module is an architecture.
+_RECORDS = {"layer", "config", "init", "resize", "paddlevit"}
 
 
 # A glance at a checkpoint's names: which architecture to try before all others, whose specs then need not be imported.

@@ -5,12 +5,13 @@ Sources: arXiv:2201.09792; locuslab/convmixer; timm `convmixer.py`; PaddleViT; l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from .config import Size, check_numbers, pair
 from .layer import Dialect, Layer, Sizes, batch_norm, conv, dense
+from .paddlevit import stated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,3 +132,20 @@ DIALECTS = {
         """, {"act": "gelu", **_NORM}, about="labml.ai's annotated ConvMixer"),
     "paddlevit": Dialect("paddle", _OFFICIAL, _PADDLE_NORM, about="BR-IDL/PaddleViT"),
 }  # fmt: skip
+
+# What PaddleViT's YAML files may say under MODEL: (our field, its type).
+_KEYS: dict[str, tuple[str, Any]] = {
+    "NUM_CLASSES": ("classes", int), "CNN.DIM": ("width", int), "CNN.DEPTH": ("depth", int),
+    "CNN.KERNEL_SIZE": ("kernel", int), "CNN.PATCH_SIZE": ("patch", int),
+    "CNN.ACTIVATION": ("act", Literal["GELU", "ReLU"]),
+}  # fmt: skip
+
+
+def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Config fields that a YAML file of PaddleViT states. Raises: ValueError, see paddlevit.stated."""
+    found = stated(mapping, {key: hint for key, (_, hint) in _KEYS.items()})
+    fields = {_KEYS[key][0]: value for key, value in found.items() if key in _KEYS}
+    return fields | ({"act": fields["act"].lower()} if "act" in fields else {})
+
+
+READERS = {"paddlevit": from_yaml}  # configuration files of a dialect's own users

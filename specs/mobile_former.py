@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from . import config as configs
 from .config import Size, check_numbers, pair, single
 from .layer import Dialect, Layer, Sizes, batch_norm, conv, dense, norm
+from .paddlevit import stated
 
 EPS = 9.999999747378752e-06  # of every norm: 1e-5, as Paddle keeps it (in float32)
 MOMENTUM = 0.8999999761581421  # of running statistics: 0.9 of the old value, likewise
@@ -330,7 +330,6 @@ REFUSED = [({key}, _OLD) for key in ("toformer_norm", "tomobile_norm", "former_b
 
 # What PaddleViT's YAML files may say under MODEL: (our field, "" where this key alone makes none; its type).
 _KEYS: dict[str, tuple[str, Any]] = {
-    "TYPE": ("", str), "NAME": ("", str), "RESUME": ("", object), "PRETRAINED": ("", object),
     "NUM_CLASSES": ("classes", int), "DROPOUT": ("dropout", float), "DROPPATH": ("drop_path", float),
     "ATTENTION_DROPOUT": ("attention_dropout", float), "MLP_DROPOUT": ("mlp_dropout", float),
     "MF.IN_CHANNELS": ("channels", int), "MF.TOKENS": ("", tuple[int, int]), "MF.NUM_HEAD": ("heads", int),
@@ -349,10 +348,6 @@ _KEYS: dict[str, tuple[str, Any]] = {
     "MF.DYRELU.COEFS": ("dyrelu_coefs", tuple[float, float]),
     "MF.DYRELU.CONSTS": ("dyrelu_consts", tuple[float, float]),
 }  # fmt: skip
-_TRAINING = (  # sections and keys beside MODEL: they say nothing of the network
-    "DATA", "TRAIN", "VAL", "TEST", "AMP", "SAVE", "TAG", "SAVE_FREQ", "REPORT_FREQ", "VALIDATE_FREQ", "SEED", "EVAL",
-    "THROUGHPUT_MODE", "LOCAL_RANK", "NGPUS",
-)  # fmt: skip
 
 
 def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -362,32 +357,10 @@ def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
       mapping: the file as parsed, e.g. {"MODEL": {"NUM_CLASSES": 10, "MF": {"TOKENS": [3, 128], ...}}}.
     Raises: ValueError that lists every unknown key (with the nearest), and every value that does not fit.
     """
-    given = {key: value for key, value in _flat(mapping) if key.partition(".")[0] not in _TRAINING}
-    bases = given.pop("BASE", None)
-    hints = {f"MODEL.{key}": hint for key, (_, hint) in _KEYS.items()}
-    problems = (
-        [f"BASE={bases!r}: copy what those files say into this one"] if bases not in (None, "", (), ("",)) else []
-    )
-    problems += [configs.unknown(key, [*hints, *_TRAINING]) for key in given if key not in hints]
-    problems += [
-        f"{key}={value!r} does not fit: it is {configs.describe(hints[key])}"
-        for key, value in given.items()
-        if key in hints and not configs.fits(value, hints[key])
-    ]
-    stated = {key.removeprefix("MODEL."): value for key, value in given.items()}
-    problems = problems or list(_contradictions(stated))
-    if problems:
+    found = stated(mapping, {key: hint for key, (_, hint) in _KEYS.items()})
+    if problems := list(_contradictions(found)):
         raise ValueError("; ".join(problems))
-    return {_KEYS[key][0]: value for key, value in stated.items() if _KEYS[key][0]} | _combined(stated)
-
-
-def _flat(mapping: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """("MODEL.MF.TOKENS", (3, 128)) and so on."""
-    for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", configs.tuples(value)
+    return {_KEYS[key][0]: value for key, value in found.items() if key in _KEYS and _KEYS[key][0]} | _combined(found)
 
 
 def _blocks(v: Mapping[str, Any]) -> list[tuple[int, ...]]:

@@ -1,0 +1,48 @@
+"""Configuration files of BR-IDL/PaddleViT: YAML whose section MODEL describes a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from . import config as configs
+
+COMMON = {"TYPE": str, "NAME": str, "RESUME": object, "PRETRAINED": object, "NUM_CLASSES": int}  # of every network
+_TRAINING = (  # sections and keys beside MODEL: they say nothing of the network
+    "DATA", "TRAIN", "VAL", "TEST", "AUG", "AMP", "SAVE", "TAG", "SAVE_FREQ", "REPORT_FREQ", "VALIDATE_FREQ", "SEED",
+    "EVAL", "THROUGHPUT_MODE", "LOCAL_RANK", "NGPUS",
+)  # fmt: skip
+
+
+def stated(mapping: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says under MODEL: {"MF.TOKENS": (3, 128), ...}.
+
+    Args:
+      mapping: the file as parsed, e.g. {"MODEL": {"NUM_CLASSES": 10, "MF": {"TOKENS": [3, 128], ...}}}.
+      keys: the type of every key that the network has, beside COMMON.
+    Raises: ValueError that lists every unknown key (with the nearest), and every value that does not fit.
+    """
+    given = {key: value for key, value in _flat(mapping) if key.partition(".")[0] not in _TRAINING}
+    bases = given.pop("BASE", None)
+    hints = {f"MODEL.{key}": hint for key, hint in {**COMMON, **keys}.items()}
+    problems = (
+        [f"BASE={bases!r}: copy what those files say into this one"] if bases not in (None, "", (), ("",)) else []
+    )
+    problems += [configs.unknown(key, [*hints, *_TRAINING]) for key in given if key not in hints]
+    problems += [
+        f"{key}={value!r} does not fit: it is {configs.describe(hints[key])}"
+        for key, value in given.items()
+        if key in hints and not configs.fits(value, hints[key])
+    ]
+    if problems:
+        raise ValueError("; ".join(problems))
+    return {key.removeprefix("MODEL."): value for key, value in given.items()}
+
+
+def _flat(mapping: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """("MODEL.MF.TOKENS", (3, 128)) and so on."""
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", configs.tuples(value)
