@@ -14,7 +14,7 @@ from specs.layer import Layer
 
 from . import report
 from .errors import ConvertError, UsageError
-from .inference import sizes
+from .inference import in_their_terms, sizes
 from .recognise import Match, dialects, normal, spellings
 
 
@@ -129,7 +129,8 @@ def _only_told(path: str, match: Match, error: Exception, told: dict[str, Any]) 
         name = error.args[0] if error.args else error
         spelt = spellings(match.architecture, match.dialect)
         unknown = [n for n in match.tensors if normal(n) not in spelt]
-        problem = f"missing {name} (in our terms), from which the configuration would follow"
+        theirs = in_their_terms(match, str(name)) or f"{name} (in our terms)"
+        problem = f"missing {theirs}, from which the configuration would follow"
         what = f"{path}: no complete {match.dialect} checkpoint of {match.architecture}"
         raise ConvertError(what, [problem, *report.unexpected(unknown)]) from None
 

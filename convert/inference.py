@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from itertools import chain
 
 from specs.layer import BUFFERS, Sizes
 
@@ -50,6 +52,15 @@ def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> di
         elif len(group) == 1 and group[0] in alone:
             alone[axis] = alone[group[0]]
     return alone
+
+
+def in_their_terms(match: Match, name: str) -> str | None:
+    """One of our names as a file's dialect has it; None where that depends on the Config."""
+    for line in chain.from_iterable(lines(match.architecture, match.dialect).values()):
+        if found := line.ours.match(name):
+            with suppress(AttributeError):  # the Config's, which is not known
+                return line.theirs.fill(found[0])
+    return None
 
 
 def trained(match: Match) -> int:

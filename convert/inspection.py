@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from argparse import Namespace
 from typing import Any
@@ -71,8 +72,10 @@ def _partly(reader: Reader, error: ConvertError) -> dict[str, Any]:
     """Of a file that makes no whole plan: what it is, and why not."""
     try:
         match = next(recognise(reader, None, read_hints(reader)))[0]
-        config = match.spec.infer(sizes(match)) | dict(dialects(match.architecture)[match.dialect].conventions)
-    except (ConvertError, KeyError, IndexError):
+    except (ConvertError, IndexError):
         return {"open": str(error)}
+    config = dict(dialects(match.architecture)[match.dialect].conventions)
+    with contextlib.suppress(KeyError, IndexError):  # of arrays that are missing
+        config = match.spec.infer(sizes(match)) | config
     about = {"dialect": match.dialect, "architecture": match.architecture, "config": config, "open": str(error)}
     return {**about, "parameters": trained(match)}

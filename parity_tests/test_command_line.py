@@ -478,7 +478,27 @@ def test_what_cannot_be_inferred_is_named(run, tmp_path):
     source = spoiled(tmp_path, lambda arrays: arrays.pop("stem/kernel"))
     code, _, err = run("google2torch", source)
     assert code == 1
-    assert "missing stem.kernel" in err
+    assert "missing stem/kernel, from which the configuration would follow" in err
+    about = json.loads(run("inspect", source, "--json")[1])
+    assert (about["dialect"], about["architecture"]) == ("google", "mlp_mixer")
+    assert "missing stem/kernel" in about["open"]
+
+
+def test_everything_that_is_missing_is_told_at_once(run, tmp_path):
+    """Also where it is of the block that the configuration is read off: another stands in for it."""
+    gone = ["MixerBlock_0/token_mixing/Dense_0/kernel", "MixerBlock_0/LayerNorm_0/scale", "head/bias"]
+
+    def change(arrays):
+        for name in gone:
+            arrays.pop(name)
+        arrays["MixerBlock_2/LayerNorm_1/bias"] = np.zeros(13, np.float32)
+        arrays["head/more"] = np.zeros(13, np.float32)
+
+    code, _, err = run("google2torch", spoiled(tmp_path, change))
+    assert code == 1
+    assert all(f"missing {name}" in err for name in gone)
+    assert "MixerBlock_2/LayerNorm_1/bias has shape [13], expected [20]" in err
+    assert "unexpected head/more" in err
 
 
 @pytest.mark.parametrize(("words", "code", "message"), [

@@ -121,8 +121,10 @@ def count(layers: list[Layer]) -> int:
 class Sizes:
     """Sizes of a checkpoint's arrays in the hub's terms, for `infer`: sizes["stem.kernel", "o"], sizes.count("blocks").
 
-    An array that is not there raises KeyError with its name, which the caller reports as missing. `positions` holds the
-    numbers found for each list that a dialect's names index: {"stage_at": [0, 2, 3]} for "network.{stage_at[s]}".
+    For an array that is not there stands the same one of another block: that it is missing is told where all arrays are
+    looked for. Where there is none, KeyError is raised with its name, which the caller reports as missing. `positions`
+    holds the numbers found for each list that a dialect's names index: {"stage_at": [0, 2, 3]} for
+    "network.{stage_at[s]}".
     """
 
     def __init__(self, axes: Mapping[str, Mapping[str, int]], positions: Mapping[str, list[int]] | None = None):
@@ -137,9 +139,18 @@ class Sizes:
 
     def __getitem__(self, key: tuple[str, str]) -> int:
         name, axis = key
-        if name not in self._axes:
+        held = self._axes.get(name) or next(self._alike(name), None)
+        if held is None:
             raise KeyError(name)
-        return self._axes[name][axis]
+        return held[axis]
+
+    def _alike(self, name: str) -> Iterator[Mapping[str, int]]:
+        """Of arrays whose names differ in the last number alone."""
+        parts = re.split(r"\.(\d+)(?=\.)", name)
+        if len(parts) > 1:
+            *before, _, after = map(re.escape, parts)
+            pattern = re.compile(r"\.".join(before) + r"\.\d+" + after)
+            yield from (axes for other, axes in self._axes.items() if pattern.fullmatch(other))
 
     def count(self, prefix: str) -> int:
         """How many children with consecutive numbers from 0 stand under a path."""
