@@ -17,7 +17,7 @@ from specs import config as configs
 from specs.layer import Parameter, count, parameters
 
 from . import report
-from .configure import alike, configure, differing, questionable, variant_of
+from .configure import configure, differing, questionable, variant_of
 from .errors import ConvertError, UsageError
 from .formats import open_checkpoint
 from .formats.base import Reader, Tensor
@@ -218,13 +218,14 @@ def _that_fits(groups: Iterable[list[Match]], attempt: Callable[[Match], Plan]) 
 def _lay_out(made: Plan, dtype: str | None) -> None:
     """Fill in the steps. Raises: ConvertError that lists every tensor that does not fit."""
     tables, match = dialects(made.architecture), made.match
-    problems = Problems(match)
+    problems, unfit = Problems(match), set[str]()
     for parameter in parameters(list(match.spec.layers(made.config))):
         source = place(parameter, tables[match.dialect], made.config, match.dialect in FRAMEWORKS)
         if source is not None and parameter.leaf == "count" and source.names[()] not in match.tensors:
             source = None  # as of plain dicts and torch before 0.4.1, which torch's own strict load takes
         target = _target(parameter, made)
         if source is not None and not problems.check(source, counts=parameter.leaf == "count"):
+            unfit.add(parameter.name)
             continue
         if source is not None and target is not None:
             for name, shape, parts in moves(source, target):
@@ -238,7 +239,7 @@ def _lay_out(made: Plan, dtype: str | None) -> None:
             made.steps.append((Tensor(target.names[()], (), "int64"), Constant(value if counted else 0)))
     for layer in tables[match.dialect].extras:
         problems.used.update(name for name, _ in extra(layer, tables[match.dialect]))
-    if found := [*problems.told(), *(_assumed(made) if problems.misfits else [])]:
+    if found := [*problems.told(), *(_assumed(made, unfit) if problems.misfits else [])]:
         what = f"{made.reader.path}: does not hold the {match.dialect} arrays of this {made.architecture}"
         raise ConvertError(what, found)
     if made.dst != HUB:
@@ -248,13 +249,17 @@ def _lay_out(made: Plan, dtype: str | None) -> None:
     made.sources = dict(match.tensors)
 
 
-def _assumed(made: Plan) -> list[str]:
-    """ "assumed: channels=3": what the file does not tell and nobody has told, where shapes depend on it."""
-    found = []
+def _assumed(made: Plan, unfit: set[str]) -> list[str]:
+    """ "assumed: channels=3": what neither the file nor the user told, where shapes that do not fit depend on it."""
+
+    def shapes(config: Any) -> dict[str, tuple[int, ...]]:
+        return {p.name: p.shape for p in parameters(list(made.match.spec.layers(config))) if p.name in unfit}
+
+    found, expected = [], shapes(made.config)
     for name, value in configs.as_dict(made.config).items():
         if type(value) is int and made.origins.get(name, "default") == "default":
             with contextlib.suppress(ValueError):
-                if not alike(made.match.spec, made.config, replace(made.config, **{name: value + 1})):
+                if shapes(replace(made.config, **{name: value + 1})) != expected:
                     found.append(f"assumed: {name}={value}: --set {name}=... if it is another")
     return found
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import ports
 from convert.errors import ConvertError
 from convert.planning import Plan
@@ -36,10 +38,10 @@ def prove(plan: Plan, written: str, weights: str | None = None) -> dict[str, Any
     exact = all(plan.sources[f[0].source].dtype in (t.dtype, "uint16") for t, f in plan.steps if isinstance(f, list))
     if exact and not errors[worst] <= TOLERANCE:
         first = next(name for name, error in errors.items() if not error <= TOLERANCE)
-        raise ConvertError(
-            f"{plan.reader.path}: not proven: {first} differs by {errors[first]:.1e} between {source} and {target}; "
-            "nothing was written"
-        )
+        problem = f"{first} differs by {errors[first]:.1e} between {source} and {target}"
+        if not np.isfinite(left[first]).all():
+            problem = f"{first} comes out as NaN or infinity, of which nothing can be proven: convert without --prove"
+        raise ConvertError(f"{plan.reader.path}: not proven: {problem}; nothing was written")
     return {
         "source": source,
         "target": target,

@@ -239,6 +239,15 @@ def test_prove(run, tmp_path):
     assert proof["taps"] > 25
 
 
+def test_nothing_is_proven_of_nans(run, tmp_path):
+    needs("flax"), needs("torch")
+    source = spoiled(tmp_path, lambda arrays: arrays["head/kernel"].__setitem__((0, 0), np.nan))
+    code, _, err = run("google2torch", source, "-o", tmp_path / "x.safetensors", "--prove")
+    assert code == 1
+    assert "not proven: head comes out as NaN or infinity, of which nothing can be proven: convert without" in err
+    assert not (tmp_path / "x.safetensors").exists()
+
+
 def test_headless_and_other_class_counts(run, tmp_path):
     run("google2torch", GOOGLE, "-o", tmp_path / "full.safetensors")
     arrays = {n: a for n, a in load_file(tmp_path / "full.safetensors").items() if not n.startswith("head")}
@@ -358,6 +367,9 @@ def test_misfits_of_like_blocks_are_one_line(run, tmp_path):
     assert "MixerBlock_{0..2}/channel_mixing/Dense_0/bias has shape [5], expected [" in err
 
 
+CHANNEL = ["--set", "channels=1"]
+
+
 def test_sizes_that_were_assumed_are_told_where_shapes_do_not_fit(run, tmp_path):
     """Of one channel: a RaftMLP's shapes hold products alone. Its image changes no array of a ConvMixer."""
     config = replace(specs.get("raft_mlp").TINY["M"], channels=1)
@@ -367,7 +379,11 @@ def test_sizes_that_were_assumed_are_told_where_shapes_do_not_fit(run, tmp_path)
     code, _, err = run("official2torch", tmp_path / "raft.pt", "-o", tmp_path / "x.safetensors", *words)
     assert code == 1
     assert "  - assumed: channels=3: --set channels=... if it is another" in err
-    words += ["--set", "channels=1"]
+    wrong = [word if word != f"image={json.dumps(told['image'])}" else "image=64" for word in words]
+    code, _, err = run("official2torch", tmp_path / "raft.pt", "-o", tmp_path / "x.safetensors", *wrong, *CHANNEL)
+    assert code == 1
+    assert "assumed:" not in err  # all of it depends on the image
+    words += CHANNEL
     assert run("official2torch", tmp_path / "raft.pt", "-o", tmp_path / "x.safetensors", *words)[0] == 0
     write_numbers(tmp_path / "a.safetensors", "convmixer", specs.get("convmixer").TINY["headless"], "torch")
     arrays = load_file(tmp_path / "a.safetensors")
