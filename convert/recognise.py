@@ -17,14 +17,17 @@ from .kinds import FRAMEWORKS, PORTS, extra, template
 from .notation import Axes, Path
 
 # Where training scripts nest a model's weights, best guess first. The part taken is always reported.
-WRAPPERS = ("", "params", "state_dict", "model", "0", "0/params", "params/params", "app/model", "target", "opt/target",
-            "optimizer/target", "model_state_dict", "net", "module", "state", "state_dict_ema", "model_ema", "ema",
-            "ema_params")  # fmt: skip
+WRAPPERS = (
+    "", "params", "state_dict", "model", "0", "0/params", "params/params", "app/model", "target", "opt/target",
+    "optimizer/target", "target/params", "opt/target/params", "optimizer/target/params", "model_state_dict", "net",
+    "module", "state", "state_dict_ema", "model_ema", "ema", "ema_params",
+)  # fmt: skip
 PREFIXES = ("module", "_orig_mod", "model", "net", "network", "_layers")  # what wrapping a model puts before its names
 DEPTH, LEAST, MOST = 3, 8, 100  # other nestings looked into: how deep, with how many tensors, how many of them
 MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
-TRAINING = {"opt_state", "opt", "optimizer", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra",
-            "n_averaged"}  # fmt: skip
+TRAINING = {
+    "opt_state", "opt", "optimizer", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra", "n_averaged",
+}  # fmt: skip
 
 
 class Match(NamedTuple):
@@ -102,7 +105,7 @@ def recognise(
     refuse_known_misfits(reader)
     candidates = _candidates(specs.names(), dialect)
     best, groups = _ranked(reader, parts, candidates, hints)
-    if best < 1:
+    if best < 0.5:
         scores = {n: _ranked(reader, list(_parts(reader, [n])), candidates, hints)[0] for n in _deeper(reader, weights)}
         if (deepest := max(scores.values(), default=0.0)) > best:
             best, groups = _ranked(reader, list(_parts(reader, [_only(reader, scores, deepest)])), candidates, hints)
@@ -184,9 +187,9 @@ def _nestings(reader: Reader, weights: str | None) -> list[str]:
 
 
 def _deeper(reader: Reader, weights: str | None) -> list[str]:
-    """Every other place where a model may lie."""
-    known = _nestings(reader, weights)
-    deeper = [c for c, size in _containers(reader).items() if c not in known and size >= LEAST]
+    """Every other place where a model may lie, but for what an optimizer keeps of each array, under the same names."""
+    known, held = _nestings(reader, weights), _containers(reader)
+    deeper = [c for c, size in held.items() if c not in known and size >= LEAST and not TRAINING & set(c.split("/"))]
     return [c for c in deeper if weights is None or c.startswith(f"{weights}/")][:MOST]
 
 

@@ -659,6 +659,24 @@ def test_a_model_is_found_wherever_it_lies(place, prefix, run, tmp_path):
     assert (f"took the weights under {told!r}" in err) == bool(told)
 
 
+def test_what_an_optimizer_keeps_is_no_model(run, tmp_path):
+    """Momentum has the model's names; and a model with a stray array is told so, not passed over for another."""
+    needs("torch")
+    nested(tmp_path / "a.pth", ["opt_state/trace"])
+    code, _, err = run("timm2torch", tmp_path / "a.pth", "-o", tmp_path / "x.safetensors")
+    assert code == 1
+    assert "no timm checkpoint" in err
+    import torch
+
+    nested(tmp_path / "b.pth", ["state_dict", "student"])
+    tree = torch.load(tmp_path / "b.pth")
+    tree["state_dict"]["stray.weight"] = torch.zeros(3)
+    torch.save(tree, tmp_path / "b.pth")
+    code, _, err = run("timm2torch", tmp_path / "b.pth", "-o", tmp_path / "x.safetensors")
+    assert code == 1
+    assert "unexpected stray.weight" in err
+
+
 def test_of_two_models_in_strange_places_none_is_guessed(run, tmp_path):
     needs("torch")
     nested(tmp_path / "a.pth", ["student", "teacher", "more/params"])
