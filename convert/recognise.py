@@ -26,7 +26,8 @@ PREFIXES = ("module", "_orig_mod", "model", "net", "network", "_layers")  # what
 DEPTH, LEAST, MOST = 3, 8, 100  # other nestings looked into: how deep, with how many tensors, how many of them
 MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
 TRAINING = {
-    "opt_state", "opt", "optimizer", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra", "n_averaged",
+    "opt_state", "opt", "optimizer", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra",
+    "n_averaged",
 }  # fmt: skip
 
 
