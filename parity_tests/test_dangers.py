@@ -72,7 +72,7 @@ def test_bad_files_take_little_memory(tmp_path):
 @pytest.mark.parametrize(("count", "names", "message"), [
     (45_000, "layer.{0}.x{0}", "holds 45,000 arrays: no model known here has over 10,000"),
     (45_000, "state_dict/module.blocks.{0}.norm1.weight", "holds 45,000 arrays"),
-    (9_900, "blocks.{0}.norm1.weight", "missing stem.kernel"),
+    (9_900, "blocks.{0}.norm1.weight", "missing stem.weight"),
     (9_900, "params/Block_{0}/{0}/x", "; its first names are params/Block_0/0/x"),
 ], ids=["unknown", "nested", "half known", "strange"])  # fmt: skip
 def test_very_many_names_are_answered_soon_and_in_little_memory(count, names, message, run, tmp_path):  # noqa: F811
