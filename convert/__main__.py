@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
 import sys
 
 USAGE = """python -m convert SRC2DST CKPT... [-o OUT] [options]
@@ -105,6 +106,7 @@ def program() -> int:
     """`main` in a process of its own, which is set up to move bytes and not to calculate."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's others would spin, and nothing here multiplies
     gc.set_threshold(100_000)  # directories are many small objects and no garbage
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # like Ctrl-C: nothing is left behind
     return main()
 
 

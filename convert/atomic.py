@@ -6,7 +6,9 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 from .errors import ConvertError, UsageError
@@ -18,11 +20,15 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # it fails for want of room; e
 Claim = tuple[IO[bytes], str]  # a temporary file, open and locked, and its path
 
 
-def check(source: str, out: str, force: bool) -> None:
-    """Raises: ConvertError before anything is read where the target cannot be."""
+def check(sources: Iterable[str], out: str, force: bool) -> None:
+    """Raises: ConvertError before anything is read where the target cannot be.
+
+    Args:
+      sources: all files that are read.
+    """
     folder = folder_of(out)
-    if os.path.exists(out) and os.path.samefile(source, out):
-        raise UsageError(f"{out}: is the source itself: give another -o")
+    if os.path.exists(out) and any(os.path.samefile(source, out) for source in sources):
+        raise UsageError(f"{out}: is the source itself, or a part of it: give another -o")
     if os.path.lexists(out) and not force:
         raise ConvertError(f"{out}: exists: --force replaces it")
     if not os.access(folder, os.W_OK):
@@ -110,6 +116,24 @@ def _is(path: str, file: IO[bytes]) -> bool:
         return os.path.samestat(os.lstat(path), os.fstat(file.fileno()))
     except FileNotFoundError:
         return False
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """While names are given: Ctrl-C and a request to end wait until all of them are."""
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
+        yield
+        return
+    caught: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: caught.append(number)) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+        for missed in caught:
+            signal.raise_signal(missed)
 
 
 def publish(temporary: str, out: str, force: bool) -> None:

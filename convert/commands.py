@@ -76,8 +76,9 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: M
         source = None if arguments.dry_run else stack.enter_context(Source(file, arguments.verify))
         made = stack.enter_context(plan(file, src, dst, settings, dtype=arguments.dtype, weights=arguments.weights))
         out = target(file, made, arguments.out)
-        if out in made_of:
-            raise ConvertError(f"{file}: {out} was made of {made_of[out]} a moment ago: convert it to another place")
+        for name in (out, f"{out}.index.json"):
+            if name in made_of:
+                raise ConvertError(f"{file}: {out} was made of {made_of[name]} a moment ago: convert it elsewhere")
         result: dict[str, Any] = {
             "source": file, "out": out, "architecture": made.architecture, "variant": made.variant, "src": src,
             "dst": dst, "config": configs.as_dict(made.config), "tensors": len(made.steps),
@@ -94,6 +95,7 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: M
             options = {"prove": prove, "shard_size": size, "verify": arguments.verify, "source": source}
             written = made.write(out, arguments.force, **options)
             result |= {"proof": proofs[0] if proofs else None, "not_finite": _not_finite(written)}
+            result["out"] = out if os.path.lexists(out) else f"{out}.index.json"
         if not arguments.json:
             _tell(made, result, arguments.dry_run)
     return result
@@ -123,9 +125,11 @@ def _tell(made: Plan, result: Mapping[str, Any], dry: bool) -> None:
             print(line)
         print(f"{len(made.steps)} tensors; nothing was written")
     if proof := result.get("proof"):
+        verdict = "proven" if proof["exact"] else "measured, not proven, as the dtype changed"
+        tolerance = f", tolerance {proof['tolerance']:.0e}" if proof["exact"] else ""
         print(
-            f"proven: {proof['source']} and {proof['target']} in float64 differ by at most {proof['error']:.1e} "
-            f"(at {proof['worst']}, {proof['taps']} taps compared, tolerance {proof['tolerance']:.0e})"
+            f"{verdict}: {proof['source']} and {proof['target']} in float64 differ by at most {proof['error']:.1e} "
+            f"(at {proof['worst']}, {proof['taps']} taps compared{tolerance})"
         )
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from . import atomic, folders, hashing, manifest
 from .atomic import Claim
 from .background import Task
 from .errors import ConvertError, UsageError
-from .formats import writer_for
+from .formats import files_of, writer_for
 from .formats.base import Writer
 from .formats.sharded import shard_name
 from .payload import Scratch, chunks
@@ -108,14 +108,19 @@ def _check(plan: Plan, out: str, force: bool, writer_type: type[Writer], names: 
     sharded = len(names) > 1
     if sharded and not (writer_type.one_file and writer_type.keeps_metadata):
         raise UsageError(f"{out}: only .safetensors is written in shards")
-    for name in [*names, *([out + ".index.json"] if sharded else [])]:
-        atomic.check(plan.reader.path, name, force)
-        if not writer_type.one_file:
-            folders.check(plan.reader.path, name, force)
-        elif os.path.isdir(name):
+    sources = files_of(plan.reader.path)
+    if not writer_type.one_file:
+        atomic.check([], out, force)
+        folders.check(plan.reader.path, out, force)
+        return
+    beside = [out + ".index.json", out] if writer_type.keeps_metadata else [out + ".json"]
+    for name in dict.fromkeys([*names, *beside]):
+        atomic.check(sources, name, force)
+        if os.path.isdir(name):
             raise ConvertError(f"{name}: is a folder: give a file name")
-    if writer_type.one_file:  # a folder's chunks may be compressed
-        atomic.check_room(out, sum(tensor.nbytes for tensor, _ in plan.steps))
+    for name in _outdated(out, names) if force else ():
+        atomic.check(sources, name, force)
+    atomic.check_room(out, sum(tensor.nbytes for tensor, _ in plan.steps))  # a folder's chunks may be compressed
 
 
 def _write_folder(job: Job) -> dict[str, Any]:
@@ -131,13 +136,21 @@ def _write_whole(job: Job) -> dict[str, Any]:
     with atomic.claimed(job.out) as claim:
         about = _write_recorded(job, claim)
         if job.writer_type.keeps_metadata:
-            atomic.publish(claim[1], job.out, job.force)
+            outdated = _outdated(job.out, job.names)
+            with atomic.undisturbed():
+                atomic.publish(claim[1], job.out, job.force)
+                _remove(reversed(outdated) if job.force else ())  # the index before its shards
             return about
         beside = json.dumps({**about, **hashing.identity(claim[1])}, indent=1) + "\n"
         name = job.out + ".json"
-        with atomic.claimed(name) as its, atomic.accompanied(name, its, beside.encode()):
+        with atomic.claimed(name) as its, atomic.undisturbed(), atomic.accompanied(name, its, beside.encode()):
             atomic.publish(claim[1], job.out, job.force)
     return about
+
+
+def _remove(names: Iterable[str]) -> None:
+    for name in names:
+        atomic.remove(name)
 
 
 def _write_recorded(job: Job, claim: Claim) -> dict[str, Any]:
@@ -163,20 +176,29 @@ def _write_shards(job: Job) -> dict[str, Any]:
         about["source"]["sha256"] = job.source.sha256()
         if job.prove is not None:
             _prove_shards(job, job.prove, about, [temporary for _, temporary in claims])
-        with atomic.accompanied(job.index, index, _index(job, about, job.names)):
-            for name, (_, temporary) in zip(job.names, claims, strict=True):
-                atomic.publish(temporary, name, job.force)
-    for name in _outdated(job):
-        os.unlink(name)
+        outdated = _outdated(job.out, job.names)
+        with atomic.undisturbed():
+            with atomic.accompanied(job.index, index, _index(job, about, job.names)):
+                for name, (_, temporary) in zip(job.names, claims, strict=True):
+                    atomic.publish(temporary, name, job.force)
+            _remove(outdated if job.force else ())
     return about
 
 
-def _outdated(job: Job) -> list[str]:
-    """Shards of what `--force` replaced, where there were more or fewer of them."""
-    folder, stem = os.path.split(os.path.abspath(job.out).removesuffix(".safetensors"))
-    shard, new = re.compile(re.escape(stem) + r"-\d{5}-of-\d{5}\.safetensors"), set(map(os.path.basename, job.names))
-    old = [name for name in os.listdir(folder) if job.force and shard.fullmatch(name) and name not in new]
-    return [os.path.join(folder, name) for name in old]
+def _outdated(out: str, names: list[str]) -> list[str]:
+    """Files of what `--force` replaces that have no place in what comes: shards that no other index lists, and the
+    index where one file comes, or the one file where shards do. (A killed run may have left shards alone.)"""
+    index = out + ".index.json"
+    folder, stem = os.path.split(os.path.abspath(out).removesuffix(".safetensors"))
+    shard = re.compile(re.escape(stem) + r"-\d{5}-of-\d{5}\.safetensors")
+    kept = set(map(os.path.abspath, names))
+    for name in os.listdir(folder):
+        if name.endswith(".index.json") and name != os.path.basename(index):
+            with contextlib.suppress(ConvertError):  # one that is damaged lists nothing
+                kept.update(files_of(os.path.join(folder, name)))
+    old = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if shard.fullmatch(name)]
+    old += [os.path.abspath(name) for name in (index, out) if os.path.lexists(name)]
+    return [name for name in old if name not in kept and (name != os.path.abspath(index) or len(names) == 1)]
 
 
 def _prove_shards(job: Job, prove: Prove, about: dict[str, Any], temporaries: list[str]) -> None:

@@ -19,13 +19,18 @@ TOLERANCE = FLOAT64["layers"]
 
 
 def prove(plan: Plan, written: str, weights: str | None = None) -> dict[str, Any]:
-    """Run a plan's source and the file written from it; {"error", "worst", "taps", ...}.
+    """Run a plan's source and the file written from it, in our ports; {"error", "worst", "taps", ...}.
+
+    Where both are of one framework the second runs in another, if one is installed: it would be the same arrays in the
+    same code.
 
     Raises: ConvertError if any tap differs by more than TOLERANCE (where no dtype was given up).
     """
     tables = dialects(plan.architecture)
     settings = as_dict(plan.config)
     source, target = tables[plan.src].framework, tables[plan.dst].framework
+    if source == target:
+        target = next((name for name in ports.available() if name != source), target)
     before = ports.load(plan.reader.path, source, "float64", src=plan.src, weights=weights, **settings)
     after = ports.load(written, target, "float64", src=plan.dst, **settings)
     images = draw(2, plan.match.spec.input_shape(plan.config))
@@ -45,6 +50,7 @@ def prove(plan: Plan, written: str, weights: str | None = None) -> dict[str, Any
     return {
         "source": source,
         "target": target,
+        "exact": exact,
         "error": errors[worst],
         "worst": worst,
         "taps": len(errors),

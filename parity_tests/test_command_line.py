@@ -214,6 +214,16 @@ def metadata(path):
         return reader.metadata
 
 
+def test_a_file_of_the_users_own_is_kept(run, tmp_path):
+    """Where a record would lie, also the configuration that was read."""
+    own = tmp_path / "m.msgpack.json"
+    own.write_text('{"gelu": "tanh"}')
+    code, _, err = run("google2flax", GOOGLE, "-o", tmp_path / "m.msgpack", "--config", own)
+    assert code == 1
+    assert "m.msgpack.json: exists: --force replaces it" in err
+    assert (own.read_text(), listing(tmp_path)) == ('{"gelu": "tanh"}', ["m.msgpack.json"])
+
+
 def test_dry_run_writes_nothing(run, tmp_path):
     code, printed, _ = run("google2timm", GOOGLE, "-o", tmp_path / "x.pth", "--dry-run")
     assert code == 0
@@ -237,6 +247,17 @@ def test_prove(run, tmp_path):
     assert code == 0
     assert proof["error"] <= 1e-12  # measured 1e-15
     assert proof["taps"] > 25
+
+
+def test_what_is_proven(run, tmp_path):
+    """Between two frameworks, and nothing where the dtype was given up."""
+    needs("flax"), needs("torch")
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
+    _, printed, _ = run("torch2timm", tmp_path / "x.safetensors", "-o", tmp_path / "y.pth", "--prove")
+    assert "proven: torch and flax in float64 differ by at most" in printed
+    code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "z.pt", "--prove", "--dtype", "float16")
+    assert code == 0
+    assert "measured, not proven, as the dtype changed: flax and torch in float64 differ by at most" in printed
 
 
 def test_nothing_is_proven_of_nans(run, tmp_path):

@@ -1,10 +1,12 @@
 """Faults while writing: whatever happens, the old output or the new one is there, whole, and running again succeeds."""
 
+import contextlib
 import errno
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convert import atomic
 from convert.__main__ import main
 from convert.atomic import reserve
 from convert.formats import open_checkpoint
@@ -216,6 +219,42 @@ def test_a_source_replaced_in_place_meanwhile(run, source, tmp_path, more):  # n
     assert code == 1
     assert "s.npz: changed while it was read" in err
     assert listing(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "asked to end"])
+def test_a_signal_while_names_are_given_waits_for_them(number, run, tmp_path, monkeypatch):  # noqa: F811
+    """Half the shards under their names would be no checkpoint, and would stand in the way of the next one."""
+    publish, given = atomic.publish, []
+
+    def publish_and_signal(*words):
+        publish(*words)
+        given.append(words)
+        if len(given) == 2:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(atomic, "publish", publish_and_signal)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with contextlib.suppress(SystemExit):
+            assert run("google2torch", GOOGLE, "-o", tmp_path / "m.safetensors", "--shard-size", "9kB")[0] == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(given) > 3
+    assert run("verify", tmp_path / "m.safetensors.index.json")[0] == 0
+    assert not [name for name in listing(tmp_path) if name.endswith(".part")]
+
+
+def test_asked_to_end_nothing_is_left_behind(tmp_path):
+    """By SIGTERM, as of a scheduler, while the file is written."""
+    code = (
+        "import os, signal, convert.payload as p; from convert.__main__ import program; import sys; chunks = p.chunks\n"
+    )
+    code += "def ending(*words):\n    os.kill(os.getpid(), signal.SIGTERM); yield from chunks(*words)\n"
+    code += "import convert.stream as s; s.chunks = ending; sys.exit(program())"
+    words = ["google2torch", str(GOOGLE), "-o", str(tmp_path / "x.safetensors")]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+    assert listing(tmp_path) == []
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -137,3 +137,42 @@ def test_only_safetensors_shards(tmp_path):
     with convert.plan(Case("timm_mixer").files[0], dst="paddle") as plan, pytest.raises(UsageError, match="only"):
         plan.write(tmp_path / "x.pdparams", shard_size=100)
     assert listing(tmp_path) == []
+
+
+def rename_index(folder, old, new):
+    os.rename(folder / f"{old}.safetensors.index.json", folder / f"{new}.safetensors.index.json")
+
+
+@pytest.mark.parametrize("more", [[], ["--shard-size", "9kB"]], ids=["one shard's name", "its shards' names"])
+def test_no_part_of_a_source_is_overwritten(more, run, sharded, tmp_path):  # noqa: F811
+    """Also where its index has another name than its shards."""
+    rename_index(tmp_path, "m", "other")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    source, shard = tmp_path / "other.safetensors.index.json", sorted(tmp_path.glob("m-*"))[0]
+    out = tmp_path / "m.safetensors" if more else shard
+    code, _, err = run("torch2torch", source, "-o", out, "--force", *more)
+    if more:  # nothing of it has those names
+        assert code == 0
+        assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    else:
+        assert code == 2
+        assert "is the source itself, or a part of it" in err
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert run("inspect", source)[0] == 0
+
+
+def test_one_name_means_one_model(run, sharded, tmp_path):  # noqa: F811
+    """A file and an index of shards beside it would be two."""
+    whole = tmp_path / "m.safetensors"
+    code, _, err = run("google2torch", GOOGLE, "-o", whole)
+    assert code == 1
+    assert "m.safetensors.index.json: exists: --force replaces it" in err
+    assert run("google2torch", GOOGLE, "-o", whole, "--force")[0] == 0
+    assert listing(tmp_path) == ["m.safetensors"]
+    code, _, err = run("google2torch", GOOGLE, "-o", whole, "--shard-size", "9kB")
+    assert code == 1
+    assert "m.safetensors: exists: --force replaces it" in err
+    code, printed, _ = run("google2torch", GOOGLE, "-o", whole, "--shard-size", "9kB", "--force", "--json")
+    assert code == 0
+    assert "m.safetensors" not in listing(tmp_path)
+    assert run("verify", json.loads(printed)["out"])[0] == 0
