@@ -6,6 +6,7 @@ payload would show it; against that, publish the file's own SHA-256 (`inspect --
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -39,7 +40,9 @@ class Source:
     """A source while it is converted: not to change meanwhile, and hashed in a thread of its own if it is `hashed`."""
 
     def __init__(self, path: str, hashed: bool = True):
-        self.path, self.before = path, _state(path) if os.path.exists(path) else None
+        self.path, self.before = path, None
+        with contextlib.suppress(OSError):  # of a file that is not there, which opening it tells
+            self.before = _state(path)
         self._task = Task(lambda stop: sha256(path, stop) if hashed else None)
 
     def sha256(self) -> str | None:

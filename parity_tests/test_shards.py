@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import convert
 from convert.errors import ConvertError, FormatError, UsageError
@@ -113,12 +113,21 @@ def outside(index, tmp_path):
     (tmp_path / name).symlink_to(tmp_path / "elsewhere" / name)
 
 
+def twice(index, tmp_path):
+    """A tensor in a second shard too, with other values: which is it?"""
+    name = first(index)[0]
+    other = sorted(tmp_path.glob("m-*"))[-1]
+    arrays = load_file(other)
+    save_file({**arrays, name: np.zeros(3, np.float32)}, other)
+
+
 DAMAGE = {
     "not a plain file name": lambda i, t: change(i, weight_map={"a": "../x.safetensors"}),
     "shard '/etc/passwd'": lambda i, t: change(i, weight_map={"a": "/etc/passwd"}),
     "link out of its folder": outside,
     "no such file": lambda i, t: (t / first(i)[1]).unlink(),
     "does not list": lambda i, t: change(i, weight_map=dict([first(i)])),
+    "does not list there": lambda i, t: twice(i, t),
     "where the index has it": lambda i, t: change(i, weight_map={"nothing": first(i)[1]}),
     "no weight_map": lambda i, t: change(i, weight_map=[1]),
     "cannot be read as JSON": lambda i, t: i.write_text('{"weight_map": '),
@@ -131,6 +140,14 @@ def test_bad_indices_are_refused(sharded, tmp_path, message):
     DAMAGE[message](sharded, tmp_path)
     with pytest.raises(FormatError, match=message):
         open_checkpoint(sharded)
+
+
+def test_a_shard_that_is_not_there_is_told(run, sharded, tmp_path):  # noqa: F811
+    """As after a download that broke off."""
+    sorted(tmp_path.glob("m-*"))[1].unlink()
+    code, _, err = run("torch2flax", sharded, "-o", tmp_path / "x.msgpack")
+    assert code == 1
+    assert "m-00002-of-0000" in err and "there is no such file" in err
 
 
 def test_only_safetensors_shards(tmp_path):

@@ -99,8 +99,10 @@ class ShardedReader(Reader):
             if name not in self.shards[shard].tensors:
                 raise FormatError(self.path, f"{shown(name)} is not in {shown(shard)}, where the index has it", REMEDY)
             self.tensors[name] = self.shards[shard].tensors[name]
-        if extra := sorted({name for shard in self.shards.values() for name in shard.tensors} - index.where.keys()):
-            raise FormatError(self.path, f"a shard holds {shown(extra[0])}, which the index does not list", REMEDY)
+        for shard, reader in self.shards.items():
+            if extra := sorted(name for name in reader.tensors if index.where.get(name) != shard):
+                problem = f"{shown(shard)} holds {shown(extra[0])}, which the index does not list there"
+                raise FormatError(self.path, problem, REMEDY)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         return self.shards[self._where[name]].read(name, start, stop)
