@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import io
 import os
+import resource
 import signal
 import sys
 
@@ -21,6 +24,9 @@ EXAMPLES = """examples:
 
 The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth .pdparams, or the folders .orbax and .dcp.
 Exit status: 0 done, 1 differs or refused, 2 wrong usage."""
+
+
+VALUED = ("-o", "--out", "--config", "--set", "--dtype", "--weights", "--shard-size", "--rtol")  # take a value
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -82,30 +88,54 @@ def _add_route_arguments(made: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    words = [word for word in argv if not word.startswith("-")]
-    command = words[0] if words else ""
-    arguments = parser(command).parse_args(argv)
-    from .errors import ConvertError
-
     try:
+        from .errors import ConvertError
+
+        arguments = parser(_command(argv)).parse_args(argv)
         from . import commands
 
-        return commands.run(arguments)
+        code = commands.run(arguments)
+        sys.stdout.flush()
+        return code
     except ConvertError as error:
         print(f"convert: {error}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
         print("convert: interrupted; no partial file was left behind", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away
-        return 1
+    except BrokenPipeError:  # the reader of our output went away
+        return _unwritten()
+    except OSError as error:
+        print(f"convert: {error}", file=sys.stderr)
+        return _unwritten()
+
+
+def _command(argv: list[str]) -> str:
+    """The first word that is neither an option nor an option's value."""
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("-"):
+            return word
+        if any(option.startswith(word) for option in VALUED):  # options may be shortened
+            next(words, None)
+    return ""
+
+
+def _unwritten() -> int:
+    """Nothing more goes to where the output cannot be written, also not when the process ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def program() -> int:
     """`main` in a process of its own, which is set up to move bytes and not to calculate."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's others would spin, and nothing here multiplies
     gc.set_threshold(100_000)  # directories are many small objects and no garbage
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # shards are open at once
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that it cannot spell
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # like Ctrl-C: nothing is left behind
     return main()
 

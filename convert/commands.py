@@ -119,7 +119,8 @@ def _prove(made: Plan, written: str, arguments: Namespace) -> dict[str, Any]:
 
 def _tell(made: Plan, result: Mapping[str, Any], dry: bool) -> None:
     what = f"{made.architecture} {made.variant or '(no official variant)'}, {made.parameters:,} parameters"
-    print(f"{made.reader.path} ({made.src}, {made.reader.format}) -> {result['out']} ({made.dst}): {what}")
+    line = f"{made.reader.path} ({made.src}, {made.reader.format}) -> {result['out']} ({made.dst}): {what}"
+    print(printable(line))
     if dry:
         for line in _folded_steps(made):
             print(line)
@@ -202,7 +203,8 @@ def _files(given: list[str]) -> Iterator[str]:
         matches = sorted(glob(path, recursive=True))
         if not matches:
             raise ConvertError(f"{path}: no file has such a name: check the pattern")
-        for match in matches:
+        indexed = any(match.endswith(".index.json") for match in matches)
+        for match in _without_shards(matches) if indexed else matches:
             yield from _inside(match)
 
 
@@ -211,18 +213,31 @@ def _inside(path: str) -> list[str]:
     if not os.path.isdir(path) or folder_format(path):
         return [path]
     known = suffixes(FORMATS)
-    visible = [entry for entry in os.scandir(path) if not entry.name.startswith(".")]
-    found = [e.name for e in visible if (e.is_file() and e.name.endswith(known)) or folder_format(e.path)]
-    whole = [name for name in found if not re.search(r"-\d{5}-of-\d{5}\.safetensors$", name)]  # shards have an index
-    if not whole:
+    try:
+        visible = [entry for entry in os.scandir(path) if not entry.name.startswith(".")]
+    except OSError as error:
+        raise ConvertError(f"{path}: cannot be read: {error.strerror}") from None
+    found = [
+        e.path
+        for e in visible
+        if (e.is_file() and e.name.lower().removesuffix(".tar").endswith(known)) or folder_format(e.path)
+    ]
+    if not (whole := _without_shards(found)):
         raise ConvertError(f"{path}: this folder holds no checkpoint ({' '.join(known)})")
-    return [os.path.join(path, name) for name in sorted(whole)]
+    return sorted(whole)
+
+
+def _without_shards(paths: list[str]) -> list[str]:
+    """Shards are read through their index."""
+    return [path for path in paths if not re.search(r"-\d{5}-of-\d{5}\.safetensors$", path)]
 
 
 def diff(arguments: Namespace) -> int:
     from .compare import differences
 
     a, b = arguments.files
+    if not 0 <= arguments.rtol < float("inf"):
+        raise UsageError(f"--rtol {arguments.rtol}: a number from 0 on, as in 1e-6")
     found = differences(a, b, arguments.rtol, told(arguments))
     if arguments.json:
         print(json.dumps({"same": not found, "differences": found}, indent=1))

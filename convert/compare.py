@@ -19,13 +19,14 @@ def differences(a: str, b: str, rtol: float = 0.0, settings: Mapping[str, Any] |
     """What keeps two files from being the same model, in our terms: [{"tensor", "kind", "error", "detail"}].
 
     Kinds: architecture, config, missing (only in A), unexpected (only in B), shape, dtype (values that only one dtype
-    can hold alike are compared as float64), value (error: largest difference relative to A's largest element).
+    can hold alike are compared as float64), value (error: largest difference relative to A's largest finite element;
+    None where a number stands against NaN or an infinity).
 
     Args:
-      settings: Config fields for a file that leaves any open, unless the other file tells them.
+      settings: Config fields for a file that leaves any open; else the other file's are taken.
     """
     with contextlib.ExitStack() as stack:
-        left, right = (stack.enter_context(made) for made in _plans(a, b, settings or {}))
+        left, right = _plans(stack, a, b, settings or {})
         if left.architecture != right.architecture:
             return [_entry("", "architecture", None, f"{left.architecture} and {right.architecture}")]
         found = _configs(left, right)
@@ -38,15 +39,16 @@ def differences(a: str, b: str, rtol: float = 0.0, settings: Mapping[str, Any] |
         return found
 
 
-def _plans(a: str, b: str, settings: Mapping[str, Any]) -> tuple[Plan, Plan]:
+def _plans(stack: contextlib.ExitStack, a: str, b: str, settings: Mapping[str, Any]) -> tuple[Plan, Plan]:
     """Both files' plans; what the names and shapes of one leave open is told, or taken from the other."""
     with contextlib.suppress(UsageError):
-        left = plan(a, dst=HUB)
-        return left, _completed(b, left, settings)
+        left = stack.enter_context(plan(a, dst=HUB))
+        return left, stack.enter_context(_completed(b, left, settings))
     with contextlib.suppress(UsageError):
-        right = plan(b, dst=HUB)
-        return _completed(a, right, settings), right
-    return plan(a, dst=HUB, settings=settings), plan(b, dst=HUB, settings=settings)
+        right = stack.enter_context(plan(b, dst=HUB))
+        return stack.enter_context(_completed(a, right, settings)), right
+    left = stack.enter_context(plan(a, dst=HUB, settings=settings))
+    return left, stack.enter_context(plan(b, dst=HUB, settings=settings))
 
 
 def _completed(path: str, other: Plan, settings: Mapping[str, Any]) -> Plan:
@@ -82,12 +84,15 @@ def _tensors(left: Plan, ours: Any, right: Plan, theirs: Any, rtol: float) -> li
     if a.size == 0 or np.array_equal(a, b, equal_nan=True):
         return []
     with np.errstate(invalid="ignore"):
-        gap = np.abs(a - b)
-    scale = float(np.max(np.abs(a), initial=0.0)) or 1.0
-    error = float(np.max(gap)) / scale
-    at = tuple(int(k) for k in np.unravel_index(int(np.nanargmax(gap)) if not np.isnan(gap).all() else 0, a.shape))
+        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    gap[np.isnan(gap)] = np.inf  # a number and none
+    scale = float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a))) or 1.0
+    at = tuple(int(k) for k in np.unravel_index(int(np.argmax(gap)), a.shape))
+    error = float(gap[at]) / scale
     if error <= rtol:
         return []
+    if not np.isfinite(error):
+        return [_entry(tensor.name, "value", None, f"at {list(at)}: {a[at]:.9g} and {b[at]:.9g}")]
     dtypes = "" if tensor.dtype == other.dtype else f", {tensor.dtype} and {other.dtype}"
     return [_entry(tensor.name, "value", error, f"at {list(at)}: {a[at]:.9g} and {b[at]:.9g}{dtypes}")]
 
@@ -96,5 +101,5 @@ def _wide(side: Plan, tensor: Tensor, filling: Any) -> Any:
     import numpy as np
 
     assert not isinstance(filling, Constant)
-    wide = Tensor(tensor.name, tensor.shape, "float64" if tensor.dtype != "int64" else "int64")
+    wide = Tensor(tensor.name, tensor.shape, "float64")
     return np.frombuffer(b"".join(chunks(side, (wide, filling))), wide.dtype).reshape(tensor.shape)

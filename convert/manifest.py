@@ -9,7 +9,7 @@ from specs.config import as_dict
 
 from . import __version__
 from .formats import bounded_json
-from .formats.base import MAX_RECORD, Reader, Tensor
+from .formats.base import MAX_RECORD, File, Reader, Tensor
 
 if TYPE_CHECKING:
     from .planning import Plan
@@ -50,8 +50,11 @@ def read(reader: Reader) -> dict[str, Any]:
         return {}
     from .hashing import identity
 
-    with open(beside, encoding="utf-8", errors="replace") as file:
-        found = _parsed(file.read())
+    file = File(beside)
+    try:
+        found = _parsed(file.read(file.size, 0).decode(errors="replace"))
+    finally:
+        file.close()
     same = found and all(found.get(key) == value for key, value in identity(reader.path).items())
     return found if same else {}
 

@@ -115,6 +115,8 @@ class Plan:
         """Write the target file atomically; returns the record that travels with it. For options see stream.write."""
         from .stream import write
 
+        if self.dst == HUB:
+            raise UsageError(f"{self.reader.path}: this plan has no target: make it with dst=..., as in dst='torch'")
         return write(self, os.fspath(out), force, **options)
 
     def close(self) -> None:

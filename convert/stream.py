@@ -189,8 +189,9 @@ def _outdated(out: str, names: list[str]) -> list[str]:
     """Files of what `--force` replaces that have no place in what comes: shards that no other index lists, and the
     index where one file comes, or the one file where shards do. (A killed run may have left shards alone.)"""
     index = out + ".index.json"
-    folder, stem = os.path.split(os.path.abspath(out).removesuffix(".safetensors"))
-    shard = re.compile(re.escape(stem) + r"-\d{5}-of-\d{5}\.safetensors")
+    folder, name = os.path.split(os.path.abspath(out))
+    stem, suffix = map(re.escape, os.path.splitext(name))
+    shard = re.compile(rf"{stem}-\d{{5}}-of-\d{{5}}{suffix}")
     kept = set(map(os.path.abspath, names))
     for name in os.listdir(folder):
         if name.endswith(".index.json") and name != os.path.basename(index):

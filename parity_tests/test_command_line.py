@@ -1,6 +1,7 @@
 """The command line: what it prints, how it fails, what it leaves behind and what it imports."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import convert
 import ports
 import specs
 from convert.__main__ import main
 from convert.commands import target
+from convert.errors import UsageError
 from convert.formats import open_checkpoint
 from convert.formats.base import Tensor
 from convert.hashing import count_not_finite
@@ -289,6 +292,50 @@ def test_dtypes(run, tmp_path, dtype):
     unit = {"float64": 0, "bfloat16": 2.0**-8, "float16": 2.0**-11}[dtype]  # half a unit in the last place
     code, printed, _ = run("diff", GOOGLE, out, "--rtol", unit)
     assert code == 0, printed
+
+
+def test_nans_and_infinities_that_both_hold_are_the_same(run, tmp_path):
+    """And a number against one of them differs by no number: JSON has none for it."""
+    arrays = dict(np.load(GOOGLE))
+    arrays["head/bias"][:3] = np.nan, np.inf, 1.0
+    np.savez(tmp_path / "a.npz", **arrays)
+    arrays["head/bias"][2] += 1e-6
+    np.savez(tmp_path / "b.npz", **arrays)
+    arrays["head/bias"][0] = 2.0
+    np.savez(tmp_path / "c.npz", **arrays)
+    a, b, c = (tmp_path / f"{name}.npz" for name in "abc")
+    assert run("diff", a, a)[0] == run("diff", a, b, "--rtol", "1e-5")[0] == 0
+    (entry,) = json.loads(run("diff", a, b, "--json")[1])["differences"]
+    assert entry["error"] == pytest.approx(1e-6, rel=0.1)  # of 1, the largest number there
+    printed = run("diff", a, c, "--json")[1]
+    assert "Infinity" not in printed and "NaN" not in printed
+    (entry,) = json.loads(printed)["differences"]
+    assert (entry["error"], entry["detail"]) == (None, "at [0]: nan and 2")
+    assert [run("diff", a, a, "--rtol", rtol)[0] for rtol in ("-1", "nan", "inf")] == [2, 2, 2]
+
+
+def test_a_plan_without_a_target_is_not_written(tmp_path):
+    with convert.plan(GOOGLE) as plan, pytest.raises(UsageError, match="make it with dst="):
+        plan.write(tmp_path / "x.safetensors")
+
+
+def test_folders_and_patterns_take_each_checkpoint_once(run, tmp_path):
+    """Whatever the case of its suffix, torch's old .pth.tar too; shards through their index."""
+    (tmp_path / "in").mkdir()
+    shutil.copy(GOOGLE, tmp_path / "in" / "UPPER.NPZ")
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "in" / "s.SAFETENSORS", "--shard-size", "9kB")[0] == 0
+    assert "s-00001-of-00004.SAFETENSORS" in listing(tmp_path / "in")
+    shutil.rmtree(tmp_path / "in"), (tmp_path / "in").mkdir()
+    shutil.copy(GOOGLE, tmp_path / "in" / "UPPER.NPZ")
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "in" / "s.safetensors", "--shard-size", "9kB")[0] == 0
+    for number, source in enumerate((tmp_path / "in", tmp_path / "in" / "*")):
+        out = tmp_path / f"out{number}"
+        out.mkdir()
+        printed = run("torch2flax", source, "-o", out)[1]
+        assert "1 of 2 converted" in printed  # the other is Google's
+    (tmp_path / "tar").mkdir()
+    shutil.copy(Case("locuslab_convmixer_gelu").folder / "checkpoint.pth.tar", tmp_path / "tar")
+    assert run("official2torch", tmp_path / "tar", "-o", tmp_path / "x.pt", "--set", "act=gelu")[0] == 0
 
 
 @pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
@@ -773,6 +820,36 @@ def test_only_one_spec_is_imported_and_which_does_not_matter(monkeypatch, run):
     for guess in ("raft_mlp", None):
         monkeypatch.setattr("specs.likely", lambda _, guess=guess: guess)
         assert run("inspect", GOOGLE, "--json")[1].splitlines() == printed
+
+
+@pytest.mark.parametrize("words", [
+    ["--set", "gelu=tanh", "diff", GOOGLE, GOOGLE], ["--rtol", "1e-3", "diff", GOOGLE, GOOGLE],
+    ["--json", "inspect", GOOGLE],
+    ["--conf", "nothing.json", "google2torch", GOOGLE, "--dry-run"],
+])  # fmt: skip
+def test_options_may_come_first(words, run):
+    assert run(*words)[0] == (1 if "--conf" in words else 0)  # there is no such configuration
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("output", ["/dev/full", "a closed pipe"])
+def test_output_that_cannot_be_written(output, unbuffered):
+    """A full disk is told, a reader that went away is not; neither is a traceback."""
+    where = f"> {output}" if output == "/dev/full" else "| true"
+    command = f"(sleep .3; {sys.executable} -m convert inspect {GOOGLE}; echo $? >&2) {where}"
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, env=env, check=False)
+    told = "convert: [Errno 28] No space left on device\n" if output == "/dev/full" else ""
+    assert done.stderr == f"{told}1\n"
+
+
+def test_names_that_the_output_cannot_spell(tmp_path):
+    shutil.copy(GOOGLE, tmp_path / "mod\u00e8le.npz")
+    words = ["google2torch", str(tmp_path / "mod\u00e8le.npz"), "-o", str(tmp_path / "x.safetensors")]
+    command, env = [sys.executable, "-m", "convert", *words], {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "mod\\xe8le.npz" in done.stdout
 
 
 def test_help_imports_next_to_nothing():

@@ -6,6 +6,7 @@ Source: torch/distributed/checkpoint/metadata.py and filesystem.py.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 from collections.abc import Iterable, Sequence
@@ -197,7 +198,10 @@ class Store:
         dtype = getattr(self.torch, tensor.dtype)
         flat = self.torch.frombuffer(payload, dtype=dtype) if payload else self.torch.empty(0, dtype=dtype)
         self.planner.tensor = flat.reshape(tensor.shape)
-        self.results.append(self.writer.write_data(self.plans[number], self.planner).wait())
+        try:
+            self.results.append(self.writer.write_data(self.plans[number], self.planner).wait())
+        except RuntimeError as error:  # torch's own, which hides the system's: a full disk, mostly
+            raise OSError(errno.EIO, f"torch could not write {shown(tensor.name)}: is the disk full?") from error
         self.planner.tensor = None
 
     def finish(self) -> None:

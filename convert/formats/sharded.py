@@ -6,7 +6,6 @@ Shards are named by base name and must lie, links followed, inside the index's o
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 from convert.errors import FormatError
@@ -114,4 +113,5 @@ class ShardedReader(Reader):
 
 def shard_name(out: str, number: int, count: int) -> str:
     """model.safetensors -> model-00001-of-00003.safetensors"""
-    return re.sub(r"\.safetensors$", f"-{number:05}-of-{count:05}.safetensors", out)
+    stem, suffix = os.path.splitext(out)
+    return f"{stem}-{number:05}-of-{count:05}{suffix}"
