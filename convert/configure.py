@@ -19,14 +19,14 @@ from .recognise import Match, dialects, normal, spellings
 
 
 def configure(
-    path: str, match: Match, record: Mapping[str, Any], from_file: Mapping[str, Any], settings: Mapping[str, Any]
+    path: str, match: Match, record: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> tuple[Any, dict[str, str]]:
     """A file's Config, and where each field comes from: user, record, shapes, dialect, variant or default.
 
     Raises: UsageError that names every field left open or set to what cannot be; ConvertError where arrays that would
     tell are missing, or where the record is of other arrays.
     """
-    spec, asked = match.spec, _in_our_terms(path, match, {**from_file, **settings})
+    spec, asked = match.spec, _in_our_terms(path, match, dict(settings))
     ours = record.get("config", {}) if record.get("architecture") == match.architecture else {}
     try:
         held = spec.infer(sizes(match))

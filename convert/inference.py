@@ -29,7 +29,7 @@ def sizes(match: Match) -> Sizes:
         for axis in set(atoms(line.axes[0])) & own.keys():
             known[axis] = max(known.get(axis, 0), own[axis] + 1)  # stacked: as many as there are names
         known.update(_lengths(line, shape, known))
-    return Sizes(axes, {word.partition("[")[0]: found for word, found in ranks.items()})
+    return Sizes(axes)
 
 
 def _ranks(readings: Iterable[Mapping[str, int]]) -> dict[str, list[int]]:

@@ -134,7 +134,6 @@ def plan(
     src: str | None = None,
     dst: str = HUB,
     settings: Mapping[str, Any] | None = None,
-    config_file: Mapping[str, Any] | None = None,
     dtype: str | None = None,
     weights: str | None = None,
 ) -> Plan:
@@ -145,7 +144,6 @@ def plan(
       src: its dialect; None recognises it.
       dst: target dialect.
       settings: Config fields set by the user, above everything the file says.
-      config_file: Config fields of a file, above what is assumed.
       dtype: dtype of the target's floating-point tensors; None keeps the source's.
       weights: which nesting of a training checkpoint to take, e.g. "state_dict_ema".
     Raises: ConvertError that lists every missing, unexpected and mis-shaped tensor; UsageError for open Config fields.
@@ -157,7 +155,7 @@ def plan(
             known_dialect(name)
     reader = open_checkpoint(path)
     try:
-        return plan_read(reader, src, dst, settings, config_file, dtype, weights)
+        return plan_read(reader, src, dst, settings, dtype, weights)
     except BaseException:
         reader.close()
         raise
@@ -168,7 +166,6 @@ def plan_read(
     src: str | None = None,
     dst: str = HUB,
     settings: Mapping[str, Any] | None = None,
-    config_file: Mapping[str, Any] | None = None,
     dtype: str | None = None,
     weights: str | None = None,
 ) -> Plan:
@@ -179,7 +176,7 @@ def plan_read(
         if dst != HUB and dst not in dialects(match.architecture):
             having = ", ".join(dialects(match.architecture))
             raise UsageError(f"{reader.path}: {match.architecture} has no dialect {dst!r}: one of {having}")
-        config, origins = configure(reader.path, match, hints, config_file or {}, settings or {})
+        config, origins = configure(reader.path, match, hints, settings or {})
         made = Plan(reader, match, dst, config, [], {}, {}, origins, hints.get("carried", {}))
         _lay_out(made, dtype)
         return made

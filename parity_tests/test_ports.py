@@ -7,6 +7,7 @@ import pytest
 
 import ports
 import specs
+from convert.errors import UsageError
 from parity.prove import relative_error
 from specs.layer import count, parameters
 
@@ -164,3 +165,35 @@ def test_other_dtypes(framework, dtype):
     unit = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype]
     assert low.dtype == (np.float32 if dtype == "bfloat16" else np.dtype(dtype))
     assert 0 < relative_error(exact(x), low.astype(np.float64)) <= 8 * unit
+
+
+@pytest.mark.parametrize(("words", "settings", "message"), [
+    (("mlp_mixr", "B/16", "torch"), {}, "did you mean 'mlp_mixer'"),
+    (("mlp_mixer", "B/1", "torch"), {}, "no variant 'B/1': one of S/32"),
+    (("mlp_mixer", specs.get("convmixer").VARIANTS["768/32"], "torch"), {}, "nor a Config of mlp_mixer"),
+    (("mlp_mixer", "B/16", "torch"), {"clases": 3}, "did you mean 'classes'"),
+    (("mlp_mixer", "B/16", "torch"), {"classes": "x"}, "classes='x' does not fit: classes is int"),
+    (("mlp_mixer", "B/16", "torch"), {"init": "zeros"}, "init='zeros': one of upstream, random"),
+])  # fmt: skip
+def test_what_cannot_be_built_is_told(words, settings, message):
+    with pytest.raises(UsageError, match=message):
+        ports.build(*words, **settings)
+
+
+def test_architectures_and_variants_are_listed():
+    assert {name: ports.variants(name)[0] for name in ports.names()} == {
+        "convmixer": "1536/20", "dynamixer": "S", "mlp_mixer": "S/32", "mobile_former": "26m", "raft_mlp": "S",
+    }  # fmt: skip
+
+
+def test_a_bare_torch_module_holds_numbers():
+    """Made without `build`: nothing of what memory held before."""
+    needs("torch")
+    import torch
+
+    config = next(iter(specs.get("mobile_former").TINY.values()))
+    memory = [torch.full((size,), torch.nan) for size in range(1, 2000)]  # to be handed out again
+    del memory
+    model = ports.network("mobile_former", "torch")(config)
+    assert all(bool(array.isfinite().all()) for array in model.state_dict().values())
+    assert all(float(array.std()) > 0 for name, array in model.named_parameters() if name.endswith("query.weight"))

@@ -56,7 +56,7 @@ def translate(source, target, src, dst, config):
     from specs.config import as_dict
 
     settings = {k: v for k, v in as_dict(config).items() if v is not None}
-    with convert.plan(source, src, dst, config_file=settings) as plan:
+    with convert.plan(source, src, dst, settings=settings) as plan:
         plan.write(target)
     return target
 

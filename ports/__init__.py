@@ -8,7 +8,6 @@ Importing this imports no framework; `load` and `build` import the one they are 
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import importlib.util
 import warnings
@@ -18,18 +17,19 @@ from typing import TYPE_CHECKING, Any
 import specs
 from convert.errors import UsageError
 from convert.kinds import FRAMEWORKS
+from specs import config as configs
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .port import Port
 
-MODULES = {"flax": "flax", "torch": "torch", "paddle": "paddle"}  # what each framework is imported as
+INITS = ("upstream", "random")
 
 
 def available() -> list[str]:
     """Frameworks installed here."""
-    return [name for name in FRAMEWORKS if importlib.util.find_spec(MODULES[name])]
+    return [name for name in FRAMEWORKS if importlib.util.find_spec(name)]
 
 
 def load(
@@ -84,12 +84,20 @@ def build(
       variant: its variant's name, or a Config.
       init: "upstream", or "random" for tests: no array zero or one, so that no fault hides behind it.
       config: Config fields to change, e.g. classes=10.
+    Raises: UsageError for what is not there or does not fit, with the nearest name.
     """
-    spec = specs.get(architecture)
-    if isinstance(variant, str) and variant not in spec.VARIANTS:
-        raise UsageError(f"{architecture} has no variant {variant!r}: one of {', '.join(spec.VARIANTS)}")
-    base = spec.VARIANTS[variant] if isinstance(variant, str) else variant
-    chosen = dataclasses.replace(base, **config)
+    try:
+        spec = specs.get(architecture)
+        if isinstance(variant, str) and variant not in spec.VARIANTS:
+            raise ValueError(f"{architecture} has no variant {variant!r}: one of {', '.join(spec.VARIANTS)}")
+        base = spec.VARIANTS[variant] if isinstance(variant, str) else variant
+        if not isinstance(base, spec.Config):
+            raise ValueError(f"{variant!r} is neither a variant's name nor a Config of {architecture}")
+        chosen = configs.build(spec.Config, {**configs.as_dict(base), **config})
+        if init not in INITS:
+            raise ValueError(f"init={init!r}: one of {', '.join(INITS)}")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     return _adapter(framework)(
         architecture, chosen, initial(architecture, chosen, framework, seed, init), dtype, device
     )
@@ -119,6 +127,11 @@ def initial(
 def names() -> list[str]:
     """Every architecture."""
     return specs.names()
+
+
+def variants(architecture: str) -> list[str]:
+    """Every official variant of an architecture. Raises: ValueError with the nearest name."""
+    return list(specs.get(architecture).VARIANTS)
 
 
 def network(architecture: str, framework: str) -> Any:

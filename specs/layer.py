@@ -122,14 +122,11 @@ class Sizes:
     """Sizes of a checkpoint's arrays in the hub's terms, for `infer`: sizes["stem.kernel", "o"], sizes.count("blocks").
 
     For an array that is not there stands the same one of another block: that it is missing is told where all arrays are
-    looked for. Where there is none, KeyError is raised with its name, which the caller reports as missing. `positions`
-    holds the numbers found for each list that a dialect's names index: {"stage_at": [0, 2, 3]} for
-    "network.{stage_at[s]}".
+    looked for. Where there is none, KeyError is raised with its name, which the caller reports as missing.
     """
 
-    def __init__(self, axes: Mapping[str, Mapping[str, int]], positions: Mapping[str, list[int]] | None = None):
+    def __init__(self, axes: Mapping[str, Mapping[str, int]]):
         self._axes = axes
-        self.positions = positions or {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._axes)

@@ -146,8 +146,9 @@ class Mobile(nn.Layer):
 
     def __init__(self, channels: int, hidden: int, out: int, stride: int, c: Config):
         super().__init__()
-        down = ConvNormAct(nn.Conv2D(channels, channels, 3, 2, padding=1, groups=channels), nn.ReLU())
-        self.down = down if stride == 2 else None
+        self.down = None
+        if stride == 2:
+            self.down = ConvNormAct(nn.Conv2D(channels, channels, 3, 2, padding=1, groups=channels), nn.ReLU())
         self.hyper = Hyper(hidden, c) if c.dyrelu_k else None
         self.expand = PointwiseConv2D(channels, hidden, groups=c.groups)
         self.norm1 = BatchNorm(hidden)
@@ -158,8 +159,8 @@ class Mobile(nn.Layer):
         self.norm3 = BatchNorm(out)
 
     def forward(self, f: Tensor, t: Tensor) -> Tensor:  # (b i h w), (b m d) -> (b o h' w')
-        f = self.down(f) if self.down else f
-        theta = self.hyper(t[:, 0]) if self.hyper else None
+        f = self.down(f) if self.down is not None else f
+        theta = self.hyper(t[:, 0]) if self.hyper is not None else None
         f = self.act(self.norm1(self.expand(f)), theta)
         f = self.act(self.norm2(self.depthwise(f)), theta)
         return self.norm3(self.project(f))

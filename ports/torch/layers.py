@@ -46,8 +46,8 @@ class HeadLinear(nn.Module):
 
     def __init__(self, heads: int, i: int, o: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(heads, i // heads, o // heads))
-        self.bias = nn.Parameter(torch.empty(heads, o // heads))
+        self.weight = nn.Parameter(torch.randn(heads, i // heads, o // heads) * (2 * heads / i) ** 0.5)  # Kaiming's
+        self.bias = nn.Parameter(torch.zeros(heads, o // heads))
 
     def forward(self, x: Tensor) -> Tensor:  # (b m (heads i)) -> (b heads m o)
         x = x.unflatten(2, (len(self.weight), -1)).transpose(1, 2)
