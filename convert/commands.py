@@ -19,6 +19,7 @@ from .formats import FOLDERS, FORMATS, folder_format, suffixes
 from .kinds import SUFFIX
 from .planning import Constant, Plan, plan
 from .recognise import all_dialects, dialects, known_dialect, normal
+from .report import fold
 
 
 def run(arguments: Namespace) -> int:
@@ -34,6 +35,8 @@ def route(text: str) -> tuple[str, str]:
     for src, dst in halves:
         with contextlib.suppress(UsageError):
             return known_dialect(src), known_dialect(dst)
+    if os.path.lexists(text):
+        raise UsageError(f"{text}: the command comes first, as in google2torch {text} or inspect {text}")
     if not halves:
         commands = ["inspect", "diff", "verify", "routes", *(f"{name}2torch" for name in all_dialects())]
         raise UsageError(f"{configs.unknown(text, commands)}: neither a command nor a route (python -m convert routes)")
@@ -44,7 +47,7 @@ def route(text: str) -> tuple[str, str]:
 
 def convert(arguments: Namespace) -> int:
     src, dst = route(arguments.command)
-    files = list(_files(arguments.files))
+    files = list(dict.fromkeys(_files(arguments.files)))
     if len(files) > 1 and arguments.out and not os.path.isdir(arguments.out):
         raise UsageError(f"-o {arguments.out}: {len(files)} sources need a folder that exists")
     results: list[dict[str, Any]] = []
@@ -105,9 +108,12 @@ def _not_finite(about: Mapping[str, Any]) -> dict[str, int]:
     """{name: how many} of the target's tensors that hold NaNs or infinities, which is told and not changed."""
     found = {name: line["not_finite"] for name, line in about["tensors"].items() if "not_finite" in line}
     if found:
-        first = next(iter(found))
-        print(printable(f"note: {sum(found.values()):,} NaNs or infinities in {len(found)} tensors, the first "
-                        f"{first}: kept as they are"), file=sys.stderr)  # fmt: skip
+        first, *others = fold(found)
+        where = first + (f" and {len(others)} more" if others else "")
+        print(
+            printable(f"note: NaNs or infinities ({sum(found.values()):,}) in {where}: kept as they are"),
+            file=sys.stderr,
+        )
     return found
 
 
@@ -174,10 +180,10 @@ def _bytes(text: str | None) -> int | None:
     """ "5GB" -> 5_000_000_000."""
     if text is None:
         return None
-    found = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([kMGT]?)(i?)B?", text)
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(I?)B?", text.upper())
     if not found or not float(found[1]):
         raise UsageError(f"--shard-size {text}: write a size as in 5GB or 500MiB")
-    return int(float(found[1]) * (1024 if found[3] else 1000) ** " kMGT".index(found[2] or " "))
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2] or " "))
 
 
 def target(file: str, made: Plan, out: str | None) -> str:
@@ -188,7 +194,10 @@ def target(file: str, made: Plan, out: str | None) -> str:
     name = (root if suffix.lower() in suffixes() else stem) + (dialect.suffix or SUFFIX[dialect.framework])
     if out is None:
         return os.path.join(os.path.dirname(file.rstrip(os.sep)), name)
-    folder = os.path.isdir(out) and not out.rstrip(os.sep).lower().endswith(suffixes(FOLDERS))
+    checkpoint = out.rstrip(os.sep).lower().endswith(suffixes(FOLDERS))
+    if out.endswith(os.sep) and not checkpoint and not os.path.isdir(out):
+        raise ConvertError(f"-o {out}: there is no such folder: create it first")
+    folder = os.path.isdir(out) and not checkpoint
     return os.path.join(out, name) if folder else out
 
 

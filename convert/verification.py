@@ -29,7 +29,11 @@ def check(path: str) -> list[str]:
     with open_checkpoint(path) as reader:
         lines = manifest.read(reader).get("tensors")
     if not lines:
-        raise ConvertError(f"{path}: has no record of its tensors: only files written by this converter have one")
+        beside = os.path.basename(path) + ".json"
+        raise ConvertError(
+            f"{path}: has no record of its tensors: it was not written by this converter, or {beside}, which belongs "
+            "beside some formats, was not copied along"
+        )
     if not any(HASH in line for line in lines.values()):
         raise ConvertError(f"{path}: was written with --no-verify: its record holds no hashes to check it by")
     if hasattr(os, "posix_fadvise"):

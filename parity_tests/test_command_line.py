@@ -602,6 +602,9 @@ def test_everything_that_is_missing_is_told_at_once(run, tmp_path):
     (["google2torch"], 2, "required: CKPT"),
     (["inspect", "{}"], 1, "is a folder"),
     (["verify", GOOGLE], 1, "has no record"),
+    ([GOOGLE, "google2torch"], 2, "the command comes first, as in google2torch "),
+    (["google2torch", GOOGLE, "-o", "nowhere/"], 1, "-o nowhere/: there is no such folder"),
+    (["google2torch", GOOGLE, "-o", "nowhere/x.pt"], 1, "nowhere: create it first"),
 ])  # fmt: skip
 def test_clear_errors(run, tmp_path, words, code, message):
     words = [str(word).replace("{}", str(tmp_path)) for word in words]
