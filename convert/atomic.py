@@ -131,7 +131,7 @@ def undisturbed() -> Iterator[None]:
         yield
     finally:
         for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not made in Python
         for missed in caught:
             signal.raise_signal(missed)
 
