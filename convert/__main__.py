@@ -23,7 +23,7 @@ EXAMPLES = """examples:
   python -m convert timm2paddle weights.pth -o out.pdparams --dry-run
 
 The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth .pdparams, or the folders .orbax and .dcp.
-Exit status: 0 done, 1 differs or refused, 2 wrong usage."""
+Exit status: 0 done, 1 differs or refused, 2 wrong usage, 130 interrupted."""
 
 
 VALUED = ("-o", "--out", "--config", "--set", "--dtype", "--weights", "--shard-size", "--rtol")  # take a value

@@ -76,6 +76,7 @@ def write(
       source: the source being hashed, where that began before it was planned.
     Returns: the record that travels with the file.
     """
+    out = os.path.normpath(out)
     atomic.folder_of(out)  # told before its suffix
     writer_type, shards = writer_for(out), split(plan.steps, shard_size)
     names = [out] if len(shards) == 1 else [shard_name(out, k + 1, len(shards)) for k in range(len(shards))]
