@@ -78,7 +78,7 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: M
         # The source is hashed while it is planned.
         source = None if arguments.dry_run else stack.enter_context(Source(file, arguments.verify))
         made = stack.enter_context(plan(file, src, dst, settings, dtype=arguments.dtype, weights=arguments.weights))
-        out = target(file, made, arguments.out)
+        out = os.path.normpath(target(file, made, arguments.out))
         for name in (out, f"{out}.index.json"):
             if name in made_of:
                 raise ConvertError(f"{file}: {out} was made of {made_of[name]} a moment ago: convert it elsewhere")

@@ -227,6 +227,12 @@ def test_a_file_of_the_users_own_is_kept(run, tmp_path):
     assert (own.read_text(), listing(tmp_path)) == ('{"gelu": "tanh"}', ["m.msgpack.json"])
 
 
+def test_a_target_is_named_plainly(run, tmp_path):
+    code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "nowhere" / ".." / "x.pt", "--json")
+    assert (code, json.loads(printed)["out"]) == (0, str(tmp_path / "x.pt"))
+    assert listing(tmp_path) == ["x.pt", "x.pt.json"]
+
+
 def test_dry_run_writes_nothing(run, tmp_path):
     code, printed, _ = run("google2timm", GOOGLE, "-o", tmp_path / "x.pth", "--dry-run")
     assert code == 0
