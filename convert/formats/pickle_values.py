@@ -69,8 +69,8 @@ class Array:
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
     """A shape, strides or the like: a few whole numbers, none negative. Raises: Refused."""
-    numbers = isinstance(shape, tuple) and all(type(n) is int and 0 <= n < 2**63 for n in shape)
-    if not numbers or len(shape) > MAX_DIMENSIONS:
+    few = isinstance(shape, tuple) and len(shape) <= MAX_DIMENSIONS
+    if not few or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
         raise Refused("holds an array whose shape is not a tuple of a few whole numbers", MALFORMED)
     return tuple(shape)
 
