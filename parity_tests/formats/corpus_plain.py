@@ -335,6 +335,11 @@ def npz() -> Files:
         CENTRAL.pack(b"PK\1\2", *[0] * 9, 5, *[0] * 6) + b"%05d" % index for index in range(MAX_MEMBERS + 1)
     )
     yield "too-many-members", good[:directory] + records + END.pack(b"PK\5\6", 0, 0, 1, 1, len(records), directory, 0)
+    many = (npy(shape="(0,)", data=b"") for _ in range(MAX_TENSORS + 1))
+    yield "too-many-arrays", zipped(*((f"{index}.npy", content) for index, content in enumerate(many)))
+    long = npy_raw(f"{{'descr': '<f4', 'fortran_order': False, 'shape': (0,), {' ' * 9000}}}".encode(), b"")
+    headers = ((f"{index}.npy", long) for index in range(2000))
+    yield "long-headers", zipped(*headers, method=zipfile.ZIP_DEFLATED)
     yield (
         "directory-too-long",
         zipped(("a.npy", npy()), ("b.npy", npy()))[:-22]
