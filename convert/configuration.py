@@ -43,7 +43,10 @@ def read_config(path: str) -> dict[str, Any]:
         raise ConvertError(f"{path}: holds over {MAX_NODES:,} values: give the model's configuration alone")
     if "config" in values and "architecture" in values:  # the .json beside a converted file
         values = values["config"]
-    return {key: configs.tuples(value) for key, value in values.items()}
+    try:
+        return {key: configs.tuples(value) for key, value in values.items()}
+    except RecursionError:
+        raise ConvertError(f"{path}: is nested too deeply") from None
 
 
 def _is_large(value: Any) -> bool:
@@ -63,9 +66,9 @@ def _parse_config(path: str, text: str) -> Any:
             return bounded_json.loads(text)
         except ValueError as error:
             raise ConvertError(f"{path}: cannot be read as JSON: {error}") from None
-    import yaml
+    from .formats import bounded_yaml  # that few commands need
 
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+        return bounded_yaml.loads(text)
+    except ValueError as error:
         raise ConvertError(f"{path}: is no YAML: {error}") from None

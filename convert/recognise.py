@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import specs
@@ -23,8 +24,10 @@ WRAPPERS = (
     "module", "state", "state_dict_ema", "model_ema", "ema", "ema_params",
 )  # fmt: skip
 PREFIXES = ("module", "_orig_mod", "model", "net", "network", "_layers")  # what wrapping a model puts before its names
+WRAPPED = 4  # times that it does, at most
 DEPTH, LEAST, MOST = 3, 8, 100  # other nestings looked into: how deep, with how many tensors, how many of them
 MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
+LONGEST = 512  # characters in a name of a model
 TRAINING = {
     "opt_state", "opt", "optimizer", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra",
     "n_averaged",
@@ -95,7 +98,8 @@ def recognise(
     if dialect is not None and hints.get("dialect", dialect) != dialect:
         problem = f"its record says that it holds {shown(str(hints['dialect']))} arrays, not {dialect} ones"
         raise ConvertError(f"{reader.path}: {problem}: name that dialect, or remove the record if it is wrong")
-    parts = list(_parts(reader, _nestings(reader, weights)))
+    held = _containers(reader)
+    parts = list(_parts(reader, _nestings(held, weights)))
     tried: set[tuple[str, str]] = set()
     guess = hints.get("architecture", specs.likely(reader.tensors))
     if guess in specs.names():  # most files need no other spec: none is imported
@@ -107,7 +111,10 @@ def recognise(
     candidates = _candidates(specs.names(), dialect)
     best, groups = _ranked(reader, parts, candidates, hints)
     if best < 0.5:
-        scores = {n: _ranked(reader, list(_parts(reader, [n])), candidates, hints)[0] for n in _deeper(reader, weights)}
+        scores: dict[str, float] = {}
+        for part in _parts(reader, _deeper(held, weights)):
+            best_here = max((score for *_, score in _scores(part, candidates)), default=0.0)
+            scores[part.nesting] = max(scores.get(part.nesting, 0.0), best_here)
         if (deepest := max(scores.values(), default=0.0)) > best:
             best, groups = _ranked(reader, list(_parts(reader, [_only(reader, scores, deepest)])), candidates, hints)
     if not parts and len(reader.tensors) > MAX_ARRAYS:
@@ -170,26 +177,37 @@ def _framework(architecture: str, dialect: str) -> str:
     return dialects(architecture)[dialect].framework
 
 
-class Part(NamedTuple):
-    """Of a file, what may be a model: the tensors under a prefix, and all others."""
+@dataclass(eq=False)
+class Part:
+    """Of a file, what may be a model: the tensors under a prefix, which begins with where it is nested."""
 
+    nesting: str
     prefix: str
     tensors: Mapping[str, Tensor]
-    aside: tuple[str, ...]
-    names: frozenset[str]  # numbers aside
+    file: Mapping[str, Tensor]
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Numbers aside, but for those of names that no model has."""
+        return frozenset(normal(name) if len(name) <= LONGEST else name for name in self.tensors)
+
+    @cached_property
+    def aside(self) -> tuple[str, ...]:
+        """All other tensors of the file."""
+        held = {tensor.name for tensor in self.tensors.values()}
+        return tuple(name for name in self.file if name not in held)
 
 
-def _nestings(reader: Reader, weights: str | None) -> list[str]:
+def _nestings(held: Counter[str], weights: str | None) -> list[str]:
     """Where in a file a model is looked for, best guess first."""
     if weights is not None:
         return [weights]
-    held = _containers(reader)
     return [nesting for nesting in WRAPPERS if nesting in held]
 
 
-def _deeper(reader: Reader, weights: str | None) -> list[str]:
+def _deeper(held: Counter[str], weights: str | None) -> list[str]:
     """Every other place where a model may lie, but for what an optimizer keeps of each array, under the same names."""
-    known, held = _nestings(reader, weights), _containers(reader)
+    known = _nestings(held, weights)
     deeper = [c for c, size in held.items() if c not in known and size >= LEAST and not TRAINING & set(c.split("/"))]
     return [c for c in deeper if weights is None or c.startswith(f"{weights}/")][:MOST]
 
@@ -213,31 +231,50 @@ def _containers(reader: Reader) -> Counter[str]:
 
 
 def _parts(reader: Reader, nestings: list[str]) -> Iterator[Part]:
-    for nesting in nestings:
-        inner = {name[len(nesting) + 1 :]: t for name, t in reader.tensors.items() if name.startswith(f"{nesting}/")}
-        whole = inner if nesting else dict(reader.tensors)
-        kept = {name: t for name, t in whole.items() if name.split("/")[0] not in TRAINING}
+    for nesting, whole in _nested(reader, nestings).items():
+        kept = {name: t for name, t in whole.items() if name.partition("/")[0] not in TRAINING}
         for prefix, tensors in _unprefixed(kept) if 0 < len(kept) <= MAX_ARRAYS else ():
-            held = {t.name for t in tensors.values()}
-            aside = tuple(name for name in reader.tensors if name not in held)
-            yield Part("/".join(filter(None, [nesting, prefix])), tensors, aside, frozenset(map(normal, tensors)))
+            yield Part(nesting, "/".join(filter(None, [nesting, prefix])), tensors, reader.tensors)
+
+
+def _nested(reader: Reader, nestings: list[str]) -> dict[str, dict[str, Tensor]]:
+    """{nesting: {name within: tensor}}, of one look at each name."""
+    found: dict[str, dict[str, Tensor]] = {nesting: {} for nesting in nestings}
+    if "" in found:
+        found[""] = dict(reader.tensors)
+    deepest = max((nesting.count("/") + 1 for nesting in nestings if nesting), default=0)
+    for name, tensor in reader.tensors.items():
+        at = -1
+        for _ in range(deepest):
+            if (at := name.find("/", at + 1)) < 0:
+                break
+            if at and (inner := found.get(name[:at])) is not None:
+                inner[name[at + 1 :]] = tensor
+    return found
 
 
 def _unprefixed(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
     """(prefix, the same without it): none, and as long as all names begin with one, what wrapping a model adds."""
     prefix = ""
-    while True:
-        yield prefix, tensors
+    yield prefix, tensors
+    for _ in range(WRAPPED):
         start = next(iter(tensors)).partition(".")[0] + "."
         if start[:-1] not in PREFIXES or not all(name.startswith(start) for name in tensors):
             return
         prefix, tensors = prefix + start, {name[len(start) :]: tensor for name, tensor in tensors.items()}
+        yield prefix, tensors
+
+
+def _scores(part: Part, candidates: list[tuple[str, str]]) -> Iterator[tuple[str, str, float]]:
+    """(architecture, dialect, share of the names that fit)."""
+    for architecture, name in candidates:
+        yield architecture, name, len(part.names & spellings(architecture, name)) / len(part.names)
 
 
 def _readings(parts: list[Part], candidates: list[tuple[str, str]]) -> Iterator[Match]:
     for part in parts:
-        for architecture, name in candidates:
-            if score := len(part.names & spellings(architecture, name)) / len(part.names):
+        for architecture, name, score in _scores(part, candidates):
+            if score:
                 yield Match(architecture, name, part.prefix, part.tensors, part.aside, score)
 
 

@@ -6,32 +6,29 @@ import re
 from collections.abc import Iterable
 
 LINES = 40  # of one kind; more are counted
+FOLDED = 6  # numbers of a name, those that come first
+_NUMBER = re.compile(r"(\d+)")
 
 
 def fold(names: Iterable[str]) -> list[str]:
     """blocks.0.norm.bias, blocks.1.norm.bias, blocks.2.norm.bias -> blocks.{0..2}.norm.bias"""
-    names = list(dict.fromkeys(names))
-    for position in range(max((len(re.findall(r"\d+", name)) for name in names), default=0)):
+    split = [tuple(_NUMBER.split(name, FOLDED)) for name in dict.fromkeys(names)]  # text and numbers in turn
+    for at in range(1, max(map(len, split), default=0), 2):
         groups: dict[tuple[str, ...], list[int]] = {}
-        for name in names:
-            parts = re.split(r"(\d+)", name)
-            at = 2 * position + 1
-            number = [int(parts[at])] if at < len(parts) and len(parts[at]) < 9 else []
-            key = (*parts[:at], "#", *parts[at + 1 :]) if number else (name,)
-            groups.setdefault(key, []).extend(number)
-        names = [_folded(key, numbers) for key, numbers in groups.items()]
-    return names
+        for parts in split:
+            if at < len(parts) and len(parts[at]) < 9:
+                groups.setdefault((*parts[:at], "#", *parts[at + 1 :]), []).append(int(parts[at]))
+            else:
+                groups[parts] = []
+        split = [(*key[:at], _span(found), *key[at + 1 :]) if found else key for key, found in groups.items()]
+    return list(map("".join, split))
 
 
-def _folded(key: tuple[str, ...], numbers: list[int]) -> str:
-    if not numbers:
-        return key[0]
-    at = key.index("#")
+def _span(numbers: list[int]) -> str:
     first, last = min(numbers), max(numbers)
     consecutive = len(set(numbers)) == last - first + 1
     span = f"{first}..{last}" if consecutive else ",".join(map(str, sorted(set(numbers))))
-    shown = str(first) if first == last else "{" + span + "}"
-    return "".join((*key[:at], shown, *key[at + 1 :]))
+    return str(first) if first == last else "{" + span + "}"
 
 
 def missing(names: list[str], unused: list[str]) -> list[str]:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from convert.errors import ConvertError
 from convert.formats import open_checkpoint, writer_for
 from convert.formats.base import Tensor
+from convert.recognise import recognise
 
 from .formats import corpus_pickles, corpus_plain
 from .formats.harm import soon
@@ -74,7 +76,9 @@ def test_bad_files_take_little_memory(tmp_path):
     (45_000, "state_dict/module.blocks.{0}.norm1.weight", "holds 45,000 arrays"),
     (9_900, "blocks.{0}.norm1.weight", "missing stem.weight"),
     (9_900, "params/Block_{0}/{0}/x", "; its first names are params/Block_0/0/x"),
-], ids=["unknown", "nested", "half known", "strange"])  # fmt: skip
+    (2_000, "0.1.2.3." * 475 + "{0}", "; its first names are 0.1.2.3."),
+    (1_500, "net." * 900 + "x{0}", "; its first names are net.net."),
+], ids=["unknown", "nested", "half known", "strange", "numbers", "prefixes"])  # fmt: skip
 def test_very_many_names_are_answered_soon_and_in_little_memory(count, names, message, run, tmp_path):  # noqa: F811
     """Of files that are as they should be, but for what they hold."""
     path = tmp_path / "many.safetensors"
@@ -88,6 +92,18 @@ def test_very_many_names_are_answered_soon_and_in_little_memory(count, names, me
         code, out, _ = run("inspect", path)
     assert (code, message in out) == (0, True)
     assert int(python(INSPECT_ALL, tmp_path).split()[0]) < MEGABYTES
+
+
+def test_very_many_containers_are_looked_into_soon(run, tmp_path):  # noqa: F811
+    """None of which holds a model, as far as names tell."""
+    tensors = [Tensor(f"c{k % 100}/d/{k}", (0,), "float32") for k in range(45_000)]
+    path = store(tmp_path / "many.safetensors", [(tensor, []) for tensor in tensors])
+    with (
+        open_checkpoint(path) as reader,
+        soon(path.name, 1.5),
+        pytest.raises(ConvertError, match="holds 45,000 arrays"),
+    ):
+        list(recognise(reader, None, {}))
 
 
 def flipped(source, path):

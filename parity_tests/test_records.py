@@ -10,11 +10,13 @@ import pytest
 
 import specs
 from convert.__main__ import main
+from convert.configuration import read_config
 from convert.formats import open_checkpoint
 from parity.__main__ import main as parity
 from specs import config as configs
 
 from .conftest import needs
+from .formats.harm import soon
 from .formats.samples import PEAK, store
 from .test_command_line import ROOT
 from .test_routes import translate, write_numbers
@@ -176,6 +178,46 @@ def test_a_configuration_file_of_billions_or_of_a_ring(text, tmp_path, capsys):
     (tmp_path / "c.yaml").write_text(text.format(*(", ".join([name] * 100) for name in ("x", "*a", "*b", "*c"))))
     assert main(["torch2flax", str(path), "--config", str(tmp_path / "c.yaml")]) == 1
     assert "c.yaml: holds over 100,000 values" in capsys.readouterr().err
+
+
+MERGES = "\n".join(
+    ["a0: &a0 {x: 1, y: 2}", *(f"a{k}: &a{k}\n  <<: [{', '.join([f'*a{k - 1}'] * 10)}]" for k in range(1, 9))]
+)
+WIDE = f"a: &a {{{', '.join(f'k{k}: 1' for k in range(3000))}}}\nb: {{<<: [{', '.join(['*a'] * 7000)}]}}"
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    (MERGES, "merges over 100,000 values"), (WIDE, "merges over 100,000 values"),
+    ("a: 2001-13-45", "month"), ("a: !!int foo", "invalid"), ("a: !!float x", "convert"), ("a: " + "9" * 5000, "limit"),
+    ("a: 0x" + "f" * 5000, "1024 bits"), ("a: !!timestamp x", "type"), ("a: !!bool x", "type"), ("a: !!int ''", "type"),
+    ("a: " + "[" * 5000, "too deeply"), ("a: [", "expected"),
+], ids=lambda text: text[:12])  # fmt: skip
+def test_yaml_that_explodes_or_is_none(text, message, tmp_path, capsys):
+    """Each is one line, soon."""
+    path, _ = recorded(tmp_path, "mlp_mixer")
+    (tmp_path / "c.yaml").write_text(text)
+    with soon(message):
+        assert main(["torch2flax", str(path), "--config", str(tmp_path / "c.yaml")]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"convert: {tmp_path / 'c.yaml'}: is no YAML: ")
+    assert message in err and err.count("\n") == 1 and "\\n" not in err
+
+
+def test_yaml_that_merges_as_people_do(tmp_path):
+    (tmp_path / "c.yaml").write_text("base: &base {x: 1, y: 2}\nmore:\n  <<: *base\n  y: 3\n")
+    assert read_config(str(tmp_path / "c.yaml"))["more"] == {"x": 1, "y": 3}
+
+
+def test_a_configuration_file_of_lists_within_lists(tmp_path, capsys):
+    path, _ = recorded(tmp_path, "mlp_mixer")
+    (tmp_path / "c.json").write_text(json.dumps({"depth": json.loads("[" * 700 + "]" * 700)}))
+    assert main(["torch2flax", str(path), "--config", str(tmp_path / "c.json")]) == 1
+    assert "c.json: is nested too deeply" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{[1]:2}", "9" * 5000 + "x1", "[" * 50_000, "{" * 50_000], ids=lambda text: text[:7])
+def test_a_setting_that_is_no_value_is_a_text(text):
+    assert configs.parse(text) == text
 
 
 def test_a_long_configuration_file(tmp_path, capsys):

@@ -96,16 +96,16 @@ def unknown(name: str, known: typing.Iterable[str]) -> str:
 
 def parse(text: str) -> Any:
     """The value of `--set name=text`: JSON or Python's way of writing it, HxW, a comma list, or the text itself."""
-    if re.fullmatch(r"\d+x\d+", text):
+    if re.fullmatch(r"[0-9]{1,20}x[0-9]{1,20}", text):
         return tuple(int(side) for side in text.split("x"))
     for candidate in (text, f"[{text}]"):
         try:
             return tuples(json.loads(candidate))
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
     try:
         return tuples(ast.literal_eval(text))
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return text
 
 

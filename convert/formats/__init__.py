@@ -50,7 +50,7 @@ _NEVER = re.compile(rb"(?!)")
 FORMATS = (
     _format("safetensors", ".safetensors", "safetensors", rb".{8}\{"),
     _format("npz", ".npz", "npz", rb"PK[\x03\x05][\x04\x06]"),
-    _format("torch", ".pt .pth .ckpt .bin", "torchfile", rb"PK\x03\x04|\x80\x02\x8a\x0a|.{257}ustar"),
+    _format("torch", ".pt .pth .ckpt .bin", "torchfile", rb"PK\x03\x04|\x80[\x02-\x05](\x95.{8})?\x8a\x0a|.{257}ustar"),
     _format("pdparams", ".pdparams .pd .pdopt", "pdparams", _PICKLE),
     _format("msgpack", ".msgpack .flax", "msgpack", rb"\x80\Z|[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]"),
     _format("sharded", ".index.json", "sharded", rb"\s*\{"),  # read here, written by convert.stream
@@ -112,7 +112,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
         whole: Reader = folder.load(folder.reader)(name)
         return whole
     head = _head(name)
-    for pattern, problem, remedy in FOREIGN:
+    for pattern, problem, remedy in () if _has_header(name, head) else FOREIGN:
         if re.match(pattern, head, re.IGNORECASE):
             raise FormatError(name, problem, remedy)
     for entry in FORMATS:
@@ -156,6 +156,12 @@ def _head(path: str) -> bytes:
         return file.read(min(HEAD, file.size), 0)
     finally:
         file.close()
+
+
+def _has_header(path: str, head: bytes) -> bool:
+    """Whether it begins as safetensors does, with the length of a header: that may have the bytes of any mark."""
+    length = int.from_bytes(head[:8], "little")
+    return FORMATS[0].head.match(head) is not None and length <= os.path.getsize(path) - 8
 
 
 def _unknown(path: str, head: bytes) -> FormatError:

@@ -16,7 +16,8 @@ from convert.formats.sources import Cursor, Refused
 from convert.formats.torch_values import DTYPES
 from convert.formats.torch_values import HANDLERS as TORCH
 
-MAX_CHUNKS = 1_000_000
+MAX_CHUNKS = 200_000  # of all tensors together, a second; each takes 20 opcodes or more
+MAX_FIELDS = 64  # of one of torch's records, which have up to 4
 MALFORMED = "copy it again, or save it again with torch"
 
 
@@ -32,6 +33,8 @@ class Record(Pairs):
     def build(self, state: Any) -> None:
         if isinstance(state, Pairs):
             self.extend(state)
+            if len(self) > MAX_FIELDS:
+                raise Refused(f"describes one thing by over {MAX_FIELDS} attributes", MALFORMED)
         elif isinstance(state, tuple):
             self.state = state
 
@@ -84,11 +87,16 @@ def parse(file: File) -> Iterator[tuple[Tensor, list[Chunk]]]:
         raise Refused("is no metadata of a torch distributed checkpoint", "is it the right folder?")
     stored = dict(map(_stored, _pairs(root.get("storage_data"))))
     paths = {key: path for key, path in _pairs(root.get("planner_data") or Pairs()) if isinstance(key, str)}
+    left = MAX_CHUNKS
     for key, entry in _pairs(root.get("state_dict_metadata")):
         if not isinstance(key, str) or not isinstance(entry, Record):
             raise Refused("lists its tensors in an unknown way", MALFORMED)
         if entry.kind == "TensorStorageMetadata":
-            yield _tensor(key, entry, paths.get(key)), list(_chunks(key, entry, stored))
+            chunks = entry.get("chunks")
+            left -= len(chunks) if isinstance(chunks, list) else 0
+            if left < 0:
+                raise Refused(f"lists over {MAX_CHUNKS:,} parts of tensors", MALFORMED)
+            yield _tensor(key, entry, paths.get(key)), list(_chunks(key, chunks, stored))
 
 
 def _pairs(value: Any) -> Pairs:
@@ -128,8 +136,7 @@ def _tensor(key: str, entry: Record, path: Any) -> Tensor:
     return tensor
 
 
-def _chunks(key: str, entry: Record, stored: dict[Where, tuple[str, int, int]]) -> Iterator[Chunk]:
-    chunks = entry.get("chunks")
+def _chunks(key: str, chunks: Any, stored: dict[Where, tuple[str, int, int]]) -> Iterator[Chunk]:
     for chunk in chunks if isinstance(chunks, list) else ():
         if not isinstance(chunk, Record):
             raise Refused(f"describes the parts of {shown(key)} in an unknown way", MALFORMED)

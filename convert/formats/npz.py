@@ -20,6 +20,7 @@ from zlib_ng import zlib_ng as zlib  # whose CRC takes a quarter of the time
 from convert.errors import ConvertError, FormatError
 from convert.formats.base import (
     MAX_NAME,
+    MAX_TENSORS,
     File,
     Reader,
     Tensor,
@@ -41,6 +42,7 @@ from convert.formats.zip_directory import DEFLATED, STORED, Member, ZipDirectory
 from convert.formats.zip_writer import ZipWriter
 
 MAX_EXPANSION, FREE_EXPANSION = 100, 64 << 20  # times the file's size, or bytes
+MAX_HEADERS = 16 << 20  # bytes in front of all payloads; numpy writes 128 each
 
 
 def sniff(head: bytes, path: str) -> bool:
@@ -65,7 +67,8 @@ class _Array(NamedTuple):
 
     member: Member
     offset: int  # of the member's content in the file
-    header: bytes  # of the .npy file, before its payload
+    header: int  # bytes before its payload
+    header_sum: int  # their CRC
     fortran: bool
 
 
@@ -79,6 +82,7 @@ class NpzReader(Reader):
         self.path = self.file.path
         self.tensors, self.metadata = {}, {}
         self._arrays: dict[str, _Array] = {}
+        self._headers = 0  # bytes
         self._sum = ("", 0, 0)  # the payload being read from its beginning: name, bytes so far, their CRC
         self._inflated: Inflated | None = None
         self._turned = ("", b"")  # the last Fortran-ordered payload, in C order
@@ -90,6 +94,8 @@ class NpzReader(Reader):
 
     def _open(self) -> None:
         directory = ZipDirectory(self.file)
+        if sum(name.endswith(".npy") for name in directory.members) > MAX_TENSORS:
+            raise self._bad(f"holds more than {MAX_TENSORS} arrays", "split it into several files")
         budget = max(MAX_EXPANSION * self.file.size, FREE_EXPANSION)
         if (total := sum(member.size for member in directory.members.values())) > budget:
             raise self._bad(f"expands from {self.file.size} to {total} bytes", "a zip bomb: do not trust it")
@@ -109,12 +115,17 @@ class NpzReader(Reader):
             tensor, fortran = parse_header(name.removesuffix(".npy"), header)
         except NpyError as error:
             raise self._bad(f"{shown(name)} {error.args[0]}", error.args[1]) from None
+        self._headers += len(header)
+        if self._headers > MAX_HEADERS:
+            raise self._bad(f"has over {MAX_HEADERS} bytes of .npy headers", "write it with np.savez")
         if len(header) + tensor.nbytes != member.size:
             size = member.size - len(header)
             problem = f"{shown(name)} of {tensor.dtype} {str(tensor.shape)[:80]} has {size} bytes"
             raise self._bad(problem, DAMAGED)
         self.tensors[tensor.name] = tensor
-        self._arrays[tensor.name] = _Array(member, offset, header, fortran and len(tensor.shape) > 1)
+        self._arrays[tensor.name] = _Array(
+            member, offset, len(header), zlib.crc32(header), fortran and len(tensor.shape) > 1
+        )
 
     def _header(self, directory: ZipDirectory, member: Member) -> tuple[int, bytes]:
         """(content's offset, the .npy header in front of the payload)."""
@@ -148,7 +159,7 @@ class NpzReader(Reader):
     def _stored_bytes(self, name: str, start: int, stop: int) -> bytes:
         """Bytes [start, stop) of the payload as the file has it, the CRC checked once the last is read."""
         array = self._arrays[name]
-        begin, size = len(array.header) + start, stop - start
+        begin, size = array.header + start, stop - start
         if array.member.method == STORED:
             data = self.file.read(size, array.offset + begin)
         else:
@@ -162,7 +173,7 @@ class NpzReader(Reader):
     def _check_sum(self, name: str, start: int, data: bytes) -> None:
         array = self._arrays[name]
         if start == 0:
-            self._sum = (name, 0, zlib.crc32(array.header))
+            self._sum = (name, 0, array.header_sum)
         if self._sum[:2] != (name, start):
             return  # read out of order: nothing to compare with
         self._sum = (name, start + len(data), zlib.crc32(data, self._sum[2]))

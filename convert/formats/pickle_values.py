@@ -21,7 +21,10 @@ DTYPES = {
 
 
 class Dtype:
-    """numpy.dtype: `name` is set once its state says that it is little-endian and plain."""
+    """numpy.dtype: `name` is set once its state says that it is little-endian and plain.
+
+    Of any code: numpy's scalars, which are skipped, may have those that no array here has.
+    """
 
     __slots__ = ("code", "name")
 
@@ -29,6 +32,8 @@ class Dtype:
         self.code, self.name = code, ""
 
     def build(self, state: Any) -> None:
+        if self.code not in DTYPES:
+            return
         match state:
             case (3 | 4, "<" | "|", None, None, None, int(), int(), int(), *_):
                 self.name = DTYPES[self.code]
@@ -56,6 +61,9 @@ class Array:
                 raise Refused("holds a numpy array in an unknown layout", MALFORMED)
 
     def fill(self, shape: tuple[Any, ...], dtype: Dtype, fortran: bool, data: Any) -> Array:
+        if dtype.code not in DTYPES:
+            problem = f"holds a numpy array of dtype {shown(dtype.code)}, which is no plain number"
+            raise Refused(problem, "save numbers only")
         if not dtype.name:
             raise Refused("holds a numpy array whose dtype is incomplete", MALFORMED)
         self.shape, self.dtype, self.fortran = checked_shape(shape), dtype.name, fortran
@@ -69,8 +77,8 @@ class Array:
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
     """A shape, strides or the like: a few whole numbers, none negative. Raises: Refused."""
-    numbers = isinstance(shape, tuple) and all(type(n) is int and 0 <= n < 2**63 for n in shape)
-    if not numbers or len(shape) > MAX_DIMENSIONS:
+    few = isinstance(shape, tuple) and len(shape) <= MAX_DIMENSIONS
+    if not few or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
         raise Refused("holds an array whose shape is not a tuple of a few whole numbers", MALFORMED)
     return tuple(shape)
 
@@ -116,10 +124,8 @@ def _from_buffer(args: tuple[Any, ...]) -> Array:
 
 def _dtype(args: tuple[Any, ...]) -> Dtype:
     match args:
-        case (str() as code, False | 0, True | 1) if code in DTYPES:
+        case (str() as code, False | 0, True | 1):
             return Dtype(code)
-        case (str() as code, *_):
-            raise Refused(f"holds a numpy array of dtype {shown(code)}, which is no plain number", "save numbers only")
     raise unexpected("numpy.dtype")
 
 

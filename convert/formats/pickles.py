@@ -18,6 +18,7 @@ from convert.formats.inert import RENAMED, Handlers, Pairs, Symbol, refusal
 from convert.formats.sources import Cursor, Latin1, Refused, Stored
 
 MAX_OPCODES = 3_000_000  # a second; torch and paddle write about 30 a tensor
+MAX_COPIES = 3_000_000  # values in what is handed to names and objects, which may copy them: some 20 a tensor
 MAX_STACK = 100_000  # live values: picklers put at most 2,000 down at a time
 MAX_MARKS = 1_000  # open brackets
 MAX_MEMO = 2_000_000  # remembered values; a pickler counts them from 0
@@ -48,7 +49,7 @@ class Unpickler:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
-        self.text = 0
+        self.text = self.copies = 0
 
     def load(self) -> Any:
         """The pickled value, inert. Raises: Refused."""
@@ -179,13 +180,28 @@ class Unpickler:
         handler = self.handlers[symbol.name]
         if handler is None:
             raise refusal(symbol.name, self.unsupported)
+        self._count_copies(arguments)
         self.stack.append(handler(arguments))
 
     def build(self) -> None:
         state, value = self.stack.pop(), self.stack[-1]
         if not hasattr(value, "build"):
             raise IndexError
+        self._count_copies((state,))
         value.build(state)
+
+    def _count_copies(self, arguments: tuple[Any, ...]) -> None:
+        """A value in the memo takes an opcode to hand over, however large it is: its size counts each time."""
+        self.copies += len(arguments)
+        if self.copies <= MAX_COPIES:
+            self.copies += sum(_size(argument) for argument in arguments)
+        if self.copies > MAX_COPIES:
+            raise Refused(f"copies more than {MAX_COPIES:,} of its values", "do not trust this file")
+
+
+def _size(value: Any) -> int:
+    """What a copy of it costs, in values."""
+    return len(value) // (16 if isinstance(value, str) else 1) if isinstance(value, (list, tuple, str)) else 0
 
 
 def _line(u: Unpickler) -> str:

@@ -43,8 +43,9 @@ METADATA = "__metadata__"
 DAMAGED = "it is damaged or no safetensors file: save or download it again"
 
 _SPACE = re.compile(r"[ \t\n\r]*+")
-_FIELD = r'\s*+"(?:dtype|shape|data_offsets)"\s*+:\s*+(?:"\w{1,16}"|\[[\d,\s]{0,2048}+\])\s*+'
-_ENTRY = re.compile(rf"\{{{_FIELD},{_FIELD},{_FIELD}\}}", re.ASCII)
+_VALUE = r'"[^"\\]{0,256}+"|\[[\d,\s]{0,2048}+\]|[\w.+-]{1,32}+'
+_FIELD = rf'\s*+"\w{{1,32}}+"\s*+:\s*+(?:{_VALUE})\s*+'
+_ENTRY = re.compile(rf"\{{{_FIELD}(?:,{_FIELD}){{2,8}}+\}}", re.ASCII)
 _STRING = json.JSONDecoder().raw_decode  # only ever called where a string begins
 
 
@@ -96,12 +97,12 @@ class SafetensorsReader(Reader):
 
     def _add(self, header: _Header, name: str, entry: dict[str, object]) -> None:
         dtype, shape, span = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-        if dtype not in DTYPES:
+        if not isinstance(dtype, str) or dtype not in DTYPES:
             known = "it must be one of " + " ".join(DTYPES)
             raise header.bad(f"{shown(name)} has dtype {shown(str(dtype))}", known)
         if not isinstance(shape, list) or len(shape) > MAX_DIMS:
             raise header.bad(f"{shown(name)} has no shape of at most {MAX_DIMS} dimensions")
-        tensor = Tensor(name, tuple(shape), DTYPES[str(dtype)])
+        tensor = Tensor(name, tuple(shape), DTYPES[dtype])
         if not isinstance(span, list) or len(span) != 2 or span[1] - span[0] != tensor.nbytes:
             need = tensor.nbytes if tensor.nbytes < 2**64 else "more than 2^64"
             raise header.bad(f"{shown(name)} takes {need} bytes, its data_offsets are {str(span)[:80]}")
@@ -144,7 +145,9 @@ class _Header:
             raise self.bad("it does not begin with {")
         for name in self._keys():
             if name == METADATA:
-                self._skip_space()
+                if self._next() == "n":
+                    self._take("null")
+                    continue
                 for key in self._keys():
                     metadata[key] = self._string()
             else:
@@ -179,9 +182,10 @@ class _Header:
         return self.text[self.at : self.at + 1]
 
     def _take(self, token: str) -> None:
-        if self._next() != token:
+        self._skip_space()
+        if not self.text.startswith(token, self.at):
             raise self.bad(f"{token} is missing")
-        self.at += 1
+        self.at += len(token)
 
     def _string(self) -> str:
         if self._next() != '"':
@@ -199,11 +203,12 @@ class _Header:
         self._skip_space()
         found = _ENTRY.match(self.text, self.at)
         try:
-            entry = json.loads(found.group()) if found else {}
+            fields = json.loads(found.group(), object_pairs_hook=list) if found else []
         except ValueError:
-            entry = {}
-        if not found or len(entry) != 3:
-            raise self.bad(f"{shown(name)} needs dtype, shape and data_offsets of whole numbers >= 0, and nothing else")
+            fields = []
+        entry = dict(fields)  # of which those that are unknown are ignored, as the official reader does
+        if not found or len(entry) != len(fields) or not entry.keys() >= {"dtype", "shape", "data_offsets"}:
+            raise self.bad(f"{shown(name)} needs dtype, shape and data_offsets of whole numbers >= 0, once each")
         self.at = found.end()
         return entry
 

@@ -25,6 +25,7 @@ from convert.formats.torch_values import HANDLERS, STORAGE_DTYPES, UNSUPPORTED, 
 MEMBERS = ("sys_info", "pickle", "tensors", "storages")
 PROTOCOL = 1000
 BUDGET = 1_500_000  # opcodes in all pickles, a second at most; torch needs some 150 a tensor, with those below
+PER_OPCODE = 8  # copied values that take as long as an opcode
 PER_PICKLE = 40  # opcodes that take as long as what each of the many small pickles takes beside its own
 
 TENSOR_DTYPES = {name.removesuffix("Storage") + "Tensor": dtype for name, dtype in STORAGE_DTYPES.items()}
@@ -135,8 +136,10 @@ class _Member(Cursor):
 
     def load(self, persistent: Any = None, last: bool = False) -> Any:
         """The next pickle; the last one ends where the member does."""
-        next(islice(self.budget, PER_PICKLE, PER_PICKLE), None)  # takes that many away
-        value = Unpickler(self, TAR_HANDLERS, UNSUPPORTED, persistent).load()
+        unpickler = Unpickler(self, TAR_HANDLERS, UNSUPPORTED, persistent)
+        value = unpickler.load()
+        cost = PER_PICKLE + unpickler.copies // PER_OPCODE
+        next(islice(self.budget, cost, cost), None)  # takes that many away
         if last:
             self.finish()
         return value

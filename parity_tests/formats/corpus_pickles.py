@@ -168,6 +168,18 @@ def bombs() -> Files:
     yield "bomb-marks", pdparams(b"(" * 200_000), "nests too much"
     yield "bomb-opcodes", pdparams(b"](" + b"NN\x86" * 2000 + b"e" + b"Na" * 1_600_000), "more than 3,000,000"
     yield "bomb-memo", pdparams(b"]" + b"r" + struct.pack("<I", 3_000_000)), "memo index"
+    copies = "copies more than 3,000,000"
+    own = call("argparse", "Namespace") + b"q\0}" + text("a") + b"K\1sb"
+    yield "bomb-doubled-object", pdparams(own + b"h\0b" * 26), copies
+    many = b"](]q\0(" + b"N" * 90_000 + b"e"
+    for name in ("list", "tuple", "frozenset"):
+        copy = symbol("builtins", name) + b"h\0\x85R"
+        yield f"bomb-copied-{name}", pdparams(many + copy * 1000 + b"e"), copies
+    copy = symbol("collections", "OrderedDict") + b"h\0\x85R"
+    pairs = b"](]q\0(" + b"NN\x86" * 20_000 + b"e" + copy * 1000 + b"e"
+    yield "bomb-copied-pairs", pdparams(pairs), copies
+    copy = symbol("_codecs", "encode") + b"h\0" + text("latin1") + b"\x86R"
+    yield "bomb-copied-text", pdparams(b"](" + text("x" * 4000) + b"q\0" + copy * 20_000 + b"e"), copies
     few = array(integers((1,)), data=b"C\4abcd") + b"q\1"
     names = b"".join(text(f"{i:06}") + b"h\1s" for i in range(MAX_TENSORS + 1))
     yield "bomb-names", pdparams(b"}" + text("a") + few + b"s" + names), f"more than {MAX_TENSORS:,} tensors"

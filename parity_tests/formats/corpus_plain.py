@@ -81,7 +81,12 @@ def safetensors() -> Files:
         "surrogate": f'{{"\\ud800":{entry()}}}', "newline-in-name": f'{{"a\nb":{entry()}}}',
         "long-name": f'{{"{"n" * 5000}":{entry()}}}',
         "missing-dtype": '{"a":{"shape":[6],"data_offsets":[0,24]}}',
-        "extra-key": f'{{"a":{entry()[:-1]},"x":[]}}}}',
+        "nested-extra-key": f'{{"a":{entry()[:-1]},"x":{{}}}}}}',
+        "many-extra-keys": f'{{"a":{entry()[:-1]},{",".join(f""" "{k}":1""" for k in range(9))}}}}}',
+        "duplicate-extra-key": f'{{"a":{entry()[:-1]},"x":1,"x":1}}}}',
+        "duplicate-dtype": f'{{"a":{entry()[:-1]},"dtype":"F32"}}}}',
+        "dtype-list": '{"a":{"dtype":[6],"shape":[6],"data_offsets":[0,24]}}',
+        "metadata-word": f'{{"__metadata__":nil,"a":{entry()}}}',
         "twice-dtype": '{"a":{"dtype":"F32","dtype":"F32","shape":[6]}}',
         "three-offsets": f'{{"a":{entry(offsets="[0,1,24]")}}}',
         "metadata-number": f'{{"__metadata__":{{"a":1}},"a":{entry()}}}',
@@ -335,6 +340,11 @@ def npz() -> Files:
         CENTRAL.pack(b"PK\1\2", *[0] * 9, 5, *[0] * 6) + b"%05d" % index for index in range(MAX_MEMBERS + 1)
     )
     yield "too-many-members", good[:directory] + records + END.pack(b"PK\5\6", 0, 0, 1, 1, len(records), directory, 0)
+    many = (npy(shape="(0,)", data=b"") for _ in range(MAX_TENSORS + 1))
+    yield "too-many-arrays", zipped(*((f"{index}.npy", content) for index, content in enumerate(many)))
+    long = npy_raw(f"{{'descr': '<f4', 'fortran_order': False, 'shape': (0,), {' ' * 9000}}}".encode(), b"")
+    headers = ((f"{index}.npy", long) for index in range(2000))
+    yield "long-headers", zipped(*headers, method=zipfile.ZIP_DEFLATED)
     yield (
         "directory-too-long",
         zipped(("a.npy", npy()), ("b.npy", npy()))[:-22]

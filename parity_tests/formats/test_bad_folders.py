@@ -8,11 +8,14 @@ import pytest
 
 from convert.errors import FormatError, UsageError
 from convert.formats import open_checkpoint
+from convert.formats.pickle_opcodes import dictionary, integers, symbol, text
 from convert.verification import check
 
 from ..conftest import needs
 from ..test_command_line import GOOGLE, listing, run  # noqa: F401  (run is a fixture)
 from ..test_distributed import needs_module, script, suffix, translate  # noqa: F401  (suffix is a fixture)
+from .harm import soon
+from .pickle_parts import pdparams
 
 
 @pytest.fixture
@@ -125,6 +128,40 @@ DCP = {
 def test_bad_metadata_is_refused(dcp_folder, message):
     edited(dcp_folder, DCP[message])
     refused(dcp_folder, message)
+
+
+METADATA = "torch.distributed.checkpoint.metadata"
+
+
+def record(kind, *fields, module=METADATA):
+    """A pickled object of torch's with these attributes."""
+    return symbol(module, kind) + b")R" + dictionary((text(name), value) for name, value in fields) + b"b"
+
+
+def many_attributes():
+    """20,000 times the same two objects, one of which has 20,000 attributes before the ones that count."""
+    index = record("MetadataIndex", *[("x", b"N")] * 20_000, ("fqn", text("t"))) + b"q\1"
+    info = record("_StorageInfo", module="torch.distributed.checkpoint.filesystem") + b"q\2"
+    return ("x", index), ("y", info), ("storage_data", b"}(" + b"h\1h\2" * 20_000 + b"u")
+
+
+def shared_parts():
+    """20,000 tensors that share 20,000 parts, each without an element."""
+    none = record("ChunkStorageMetadata", ("offsets", integers([0])), ("sizes", integers([0])))
+    properties = symbol(METADATA, "TensorProperties") + b")R(" + symbol("torch", "float32") + b"tb"
+    tensor = record("TensorStorageMetadata", ("properties", properties), ("size", integers([0])),
+                    ("chunks", b"](" + none + b"q\0" + b"h\0" * 20_000 + b"e"))  # fmt: skip
+    tensors = b"}(" + text("t") + tensor + b"q\1" + b"".join(text(f"t{k}") + b"h\1" for k in range(20_000)) + b"u"
+    return ("storage_data", b"}"), ("state_dict_metadata", tensors)
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    (many_attributes, "by over 64 attributes"), (shared_parts, "over 200,000 parts"),
+], ids=["attributes", "parts"])  # fmt: skip
+def test_metadata_that_takes_hours_is_refused_soon(fields, message, tmp_path):
+    (tmp_path / ".metadata").write_bytes(pdparams(record("Metadata", *fields()), 2))
+    with soon(message):
+        refused(tmp_path, message)
 
 
 def test_a_rank_without_elements_is_no_damage(dcp_folder):

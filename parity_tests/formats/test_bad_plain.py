@@ -45,6 +45,7 @@ REASONS = {
     "npz-zip-end-comment": "after its zip directory", "npz-trailing": "after its zip directory",
     "npz-bomb": "bomb", "npz-bomb-lying-size": "more than its size", "npz-overlapping": "overlaps",
     "npz-deflate-more": "more than its size", "npz-deflate-less": "expands to 94",
+    "npz-too-many-arrays": "more than 50000 arrays", "npz-long-headers": "bytes of .npy headers",
     "npz-too-many-members": "more than 80000", "npz-directory-too-long": "over 8388608",
     "npz-zero-of-huge": "2^63", "npz-zip-both-sizes-huge": "reach beyond",
     "npz-zip-end-disk": "several disks", "npz-zip-disk": "cut at byte", "foreign-empty.npz": "empty",

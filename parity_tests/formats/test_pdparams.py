@@ -130,7 +130,8 @@ def test_plain_pickles_of_numpy(tmp_path: Path, protocol: int) -> None:
     value = collections.OrderedDict(
         c=random_array("float64", 2, 3),
         f=np.asfortranarray(random_array("int16", 30, 40)), scalar=np.array(3, np.uint64),
-        pair=("name", shared), tuple=(shared, [shared]), step=np.float32(3), empty=np.zeros((0, 3), np.uint32),
+        pair=("name", shared), tuple=(shared, [shared]), step=np.float32(3), note=np.str_("ü"),
+        raw=np.bytes_(b"x"), day=np.datetime64("2020-01-01"), long=np.longdouble(1), empty=np.zeros((0, 3), np.uint32),
     )  # fmt: skip
     path = dump(tmp_path / "w.pd", value, protocol)
     same(

@@ -49,6 +49,20 @@ def test_official_torch_library_reads_what_we_write(tmp_path):
         assert array.reshape(-1).view(torch.uint8).numpy().tobytes() == payload(tensor)
 
 
+@pytest.mark.parametrize("header", [
+    '{"__metadata__":null,"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+    '{"a":{"x":1.5e3,"dtype":"F32","note":"two, three","shape":[2],"list":[1],"data_offsets":[0,8],"none":null}}',
+], ids=["no metadata", "fields"])  # fmt: skip
+def test_what_the_official_reader_ignores_is_ignored(tmp_path, header):
+    library = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + struct.pack("<2f", 3, 4))
+    assert library.load_file(path)["a"].tolist() == [3, 4]
+    with SafetensorsReader(path) as reader:
+        assert (list(reader.tensors), reader.metadata) == (["a"], {})
+        assert reader.read("a") == struct.pack("<2f", 3, 4)
+
+
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_we_read_what_the_official_library_writes(tmp_path, library):
     np = pytest.importorskip("numpy", reason="numpy is not installed")

@@ -35,6 +35,18 @@ def test_a_brace_at_the_ninth_byte_does_not_make_msgpack_safetensors(tmp_path):
         assert (reader.format, len(reader.tensors)) == ("msgpack", 3)
 
 
+@pytest.mark.parametrize("length", [0x8B1F, 0xFFD8FF], ids=["gzip", "jpeg"])
+def test_the_length_of_a_header_may_look_like_another_file(tmp_path, length):
+    header = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(length)
+    path = tmp_path / "model"
+    path.write_bytes(length.to_bytes(8, "little") + header + b"x")
+    with open_checkpoint(path) as reader:
+        assert (reader.format, reader.read("a")) == ("safetensors", b"x")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(FormatError, match=r"compressed|picture"):
+        open_checkpoint(path)
+
+
 FRAMEWORKS = {"jax", "jaxlib", "flax", "torch", "paddle", "numpy", "msgpack", "ml_dtypes", "tensorstore"}
 READ = """
 import sys

@@ -322,6 +322,13 @@ def test_over_four_gigabytes(tmp_path: Path) -> None:
         assert reader.read("after") == b"behind the 4"
 
 
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_legacy_files_of_every_protocol(protocol: int, tmp_path: Path) -> None:
+    value = {"a": tensor("a", "float32", 2, 3), "b": tensor("b", "int64", 3)}
+    torch.save(value, tmp_path / "a.pt", _use_new_zipfile_serialization=False, pickle_protocol=protocol)
+    same(tmp_path / "a.pt", value)
+
+
 # -------------------------------------------------------------------------------------------------- sniffing, fuzzing
 
 
