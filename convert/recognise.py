@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, NamedTuple
 
@@ -177,14 +176,11 @@ def _framework(architecture: str, dialect: str) -> str:
     return dialects(architecture)[dialect].framework
 
 
-@dataclass(eq=False)
 class Part:
     """Of a file, what may be a model: the tensors under a prefix, which begins with where it is nested."""
 
-    nesting: str
-    prefix: str
-    tensors: Mapping[str, Tensor]
-    file: Mapping[str, Tensor]
+    def __init__(self, nesting: str, prefix: str, tensors: Mapping[str, Tensor], file: Mapping[str, Tensor]):
+        self.nesting, self.prefix, self.tensors, self.file = nesting, prefix, tensors, file
 
     @cached_property
     def names(self) -> frozenset[str]:
