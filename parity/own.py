@@ -146,7 +146,6 @@ class _Torch(_Own):
         first = next((p for p in model.parameters() if p.is_floating_point()), None)
         self.model, self.dtype = model, str(first.dtype).removeprefix("torch.") if first is not None else "float32"
         self.device = "gpu" if first is not None and first.is_cuda else "cpu"
-        self.model.eval()
 
     def _modules(self) -> dict[str, tuple[str, list[str]]]:
         return {
@@ -166,7 +165,6 @@ class _Paddle(_Own):
         first = next((p for p in model.parameters() if p.is_floating_point()), None)
         self.model, self.dtype = model, str(first.dtype).removeprefix("paddle.") if first is not None else "float32"
         self.device = "gpu" if first is not None and first.place.is_gpu_place() else "cpu"
-        self.model.eval()
         self._settle()  # type: ignore[attr-defined]  # the adapter's, which stands beside this in the made class
 
     def _modules(self) -> dict[str, tuple[str, list[str]]]:

@@ -39,7 +39,7 @@ def test_a_padding_has_its_plainest_name(p: int) -> None:
 
 
 def test_a_patch_embedding_costs_no_more_than_a_few_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the hypotheses, only those of the right shape are computed: of 36 strides and paddings, four."""
+    """Of the hypotheses, only those of the right shape are computed: of 48, six pairs of stride and padding."""
     images, kernel = RNG.standard_normal((1, 3, 32, 32)), RNG.standard_normal((3, 3, 16, 16))
     output = hypotheses.convolve(images, kernel, (16, 16), (0, 0, 0, 0)) + BIAS[:, None, None]
     calls, original = [], hypotheses.convolve
@@ -52,7 +52,7 @@ def test_a_patch_embedding_costs_no_more_than_a_few_convolutions(monkeypatch: py
     left = recording("a", output, images, kernel)
     right = recording("b", output - BIAS[:, None, None], images, kernel)
     assert "no padding, no bias in b" in guess("stem", "layers", left, right)
-    assert len(calls) == 2 * 4 * 4  # both sides, padding 0 to 3, four ways to read the kernel
+    assert len(calls) == 2 * 6 * 4  # both sides, padding 0 to 3 and SAME twice, four ways to read the kernel
     calls.clear()
     monkeypatch.setattr(hypotheses, "WORK", 3 * output.size * 3 * 16 * 16)
     guess("stem", "layers", left, right)
