@@ -51,7 +51,7 @@ class Port(common.Port):
         return paddle.to_tensor(np.ascontiguousarray(array), place=self.place).astype(self.dtype)
 
     def _forward(self, images: np.ndarray) -> np.ndarray:
-        with paddle.no_grad(), self._mode(False):
+        with paddle.no_grad():
             return _numpy(self.model(self._tensor(images)))
 
     def _trace(self, images: np.ndarray, feed: Mapping[str, Sequence[np.ndarray]]) -> list[common.Tap]:
@@ -141,6 +141,11 @@ class Port(common.Port):
             for name, tensor in self.model.state_dict().items():
                 tensor.set_value(before[name])
 
+    @contextmanager
+    def undropped(self) -> Iterator[common.Port]:
+        with _dropout(lambda x, *_, **__: x):
+            yield self
+
     def drops(self, images: np.ndarray, seed: int) -> list[common.Drop]:
         found: list[common.Drop] = []
         original = F.dropout
@@ -152,17 +157,23 @@ class Port(common.Port):
                 found.append(common.kept(_numpy(x), _numpy(out), p, [k for k in range(x.ndim) if k not in axes]))
             return out
 
-        F.dropout = dropout
-        try:
-            with self._training(), paddle.no_grad():
-                paddle.seed(seed)
-                self.model(self._tensor(self._checked(images)))
-        finally:
-            F.dropout = original
+        with _dropout(dropout), self._training(), paddle.no_grad():
+            paddle.seed(seed)
+            self.model(self._tensor(self._checked(images)))
         return found
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: _numpy(tensor) for name, tensor in self.model.state_dict().items()}
+
+
+@contextmanager
+def _dropout(other: Any) -> Iterator[None]:
+    """Another function in the place of the one that all dropout comes down to."""
+    original, F.dropout = F.dropout, other
+    try:
+        yield
+    finally:
+        F.dropout = original
 
 
 @contextmanager

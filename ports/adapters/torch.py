@@ -42,7 +42,7 @@ class Port(common.Port):
         return tensor.to("cuda" if self.device == "gpu" else "cpu", dtype)
 
     def _forward(self, images: np.ndarray) -> np.ndarray:
-        with torch.no_grad(), self._mode(False):  # a tensor of inference mode that forward caches could never train
+        with torch.no_grad():  # a tensor of inference mode that forward caches could never train
             return _numpy(self.model(self._tensor(images)))
 
     def _trace(self, images: np.ndarray, feed: Mapping[str, Sequence[np.ndarray]]) -> list[common.Tap]:
@@ -155,6 +155,11 @@ class Port(common.Port):
             for registered in hooks:
                 registered.remove()
 
+    @contextmanager
+    def undropped(self) -> Iterator[common.Port]:
+        with _dropout(lambda x, p=0.5, training=True, inplace=False: x):
+            yield self
+
     def drops(self, images: np.ndarray, seed: int) -> list[common.Drop]:
         found: list[common.Drop] = []
         original = F.dropout
@@ -165,18 +170,24 @@ class Port(common.Port):
                 found.append(common.kept(_numpy(x), _numpy(out), p))
             return out
 
-        functional: Any = F
-        functional.dropout = dropout
-        try:
-            with self._training(), torch.no_grad():
-                torch.manual_seed(seed)
-                self.model(self._tensor(self._checked(images)))
-        finally:
-            functional.dropout = original
+        with _dropout(dropout), self._training(), torch.no_grad():
+            torch.manual_seed(seed)
+            self.model(self._tensor(self._checked(images)))
         return found
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: _numpy(tensor) for name, tensor in self.model.state_dict().items()}
+
+
+@contextmanager
+def _dropout(other: Any) -> Iterator[None]:
+    """Another function in the place of the one that all dropout comes down to."""
+    functional: Any = F
+    original, functional.dropout = F.dropout, other
+    try:
+        yield
+    finally:
+        functional.dropout = original
 
 
 def _tracks(module: torch.nn.Module) -> bool:
