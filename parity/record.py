@@ -64,12 +64,17 @@ def record(
       feed: for single-step, the reference whose inputs each layer gets.
       steps: of training, each on other images.
     """
-    random = bool(port.drop_rates()) and check in ("gradients", "train")
+    random = bool(drop_rates(port)) and check in ("gradients", "train")
     with port.undropped() if random else nullcontext(port) as settled:
         made = _record(settled, images, check, label, feed, steps)
     if random and check == "train":
         made.masks = _masks(port, images)
     return made
+
+
+def drop_rates(port: Port) -> list[str]:
+    """Config fields that make training random."""
+    return port.drop_rates()
 
 
 def _record(port: Port, images: np.ndarray, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
