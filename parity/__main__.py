@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 EXAMPLES = """examples:
@@ -55,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         made.error("--frameworks: a comparison needs two of them")
     if min(arguments.batch, arguments.steps) < 1:
         made.error("--batch and --steps are 1 or more")
+    if arguments.seed < 0:
+        made.exit(2, f"parity: --seed is 0 or more, not {arguments.seed}\n")
     arguments.isolate |= arguments.device == "gpu"
     from convert.errors import ConvertError
 
@@ -68,6 +71,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("parity: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output went away
+        return 1
 
 
 if __name__ == "__main__":

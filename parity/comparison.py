@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,8 @@ def compare(
         compared. By default, every module that holds parameters is a tap under its own path.
       feature_maps: taps (of models that are no ports) whose four-dimensional arrays are images; default: all of them.
       steps: of training.
+
+    Nothing of the models, the images or the frameworks' settings and random numbers is other afterwards.
     Raises: UsageError for fewer than two models, an unknown check or an object that is no model.
     """
     if len(models) < 2:
@@ -45,12 +49,26 @@ def compare(
     if check not in CHECKS:
         raise UsageError(f"no check {check!r}: one of {', '.join(CHECKS)}")
     given = names or {}
-    ports = {label: _port(model, given.get(label), feature_maps) for label, model in models.items()}
-    recordings: list[Recording] = []
-    for label, port in ports.items():
-        reference = recordings[0] if recordings and check == "single-step" else None
-        recordings.append(record(port, np.asarray(images), check, label, reference, steps))
-    return Report(judge(_subject(ports, check), recordings), {label: _about(port) for label, port in ports.items()})
+    with _precision_kept():
+        ports = {label: _port(model, given.get(label), feature_maps) for label, model in models.items()}
+        subject = _subject(ports, check)
+        recordings: list[Recording] = []
+        for label, port in ports.items():
+            reference = recordings[0] if recordings and check == "single-step" else None
+            recordings.append(record(port, np.asarray(images), check, label, reference, steps))
+    return Report(judge(subject, recordings), {label: _about(port) for label, port in ports.items()})
+
+
+@contextmanager
+def _precision_kept() -> Iterator[None]:
+    """The float64 twin of a float32 linen model turns jax's float64 on: off again where it was off."""
+    jax = sys.modules.get("jax")
+    before = jax.config.jax_enable_x64 if jax else None
+    try:
+        yield
+    finally:
+        if jax:
+            jax.config.update("jax_enable_x64", before)
 
 
 def _port(model: Any, names: Mapping[str, str] | None, feature_maps: Collection[str] | None) -> Port:

@@ -59,7 +59,7 @@ def _layer(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
         return ""
     found = []
     for tap in (left, right):
-        tried = HYPOTHESES[kind](double(tap.inputs[0]), weights)
+        tried = HYPOTHESES[kind](double(tap.inputs[0]), weights, tap.outputs[0].shape)
         found.append(_best(tried, tap.outputs[0], CLOSE[a.dtype]))
     return _tell(found, a, b) if found[0] and found[1] and found[0][0] != found[1][0] else ""
 
@@ -109,9 +109,10 @@ def _order(left: np.ndarray, right: np.ndarray, what: str, close: float) -> str:
 
 
 def _residual(left: Tap, right: Tap, close: float) -> str:
-    x, gap = left.inputs[0], left.outputs[0].astype(np.float64) - right.outputs[0]
-    if x.shape != gap.shape:
+    x = left.inputs[0]
+    if not x.shape == left.outputs[0].shape == right.outputs[0].shape:
         return ""
+    gap = double(left.outputs[0]) - double(right.outputs[0])
     for sign, told in ((1, "a residual that is not added"), (-1, "a residual that is added once more")):
         if relative_error(double(x), sign * gap) <= close * 10:
             return f"{told} (the outputs differ by exactly the input)"
@@ -124,12 +125,13 @@ def _between(left: Tap, before: list[Tap]) -> str:
 
 
 def _ratio(name: str, a: Recording, b: Recording) -> str:
-    """One array as a multiple of the other."""
+    """One array as a multiple of the other; a single number is always one, which tells nothing."""
     left, right = double(a.arrays[name]), double(b.arrays[name])
     if left.shape != right.shape or not left.size or not np.isfinite(right).all():
         return ""
     index = np.unravel_index(np.argmax(np.abs(left)), left.shape)
     factor = float(right[index] / left[index]) if left[index] else 0.0
-    if not factor or abs(factor - 1) < 1e-2 or relative_error(left * factor, right) > 1e3 * CLOSE[a.dtype]:
+    told = np.count_nonzero(left) > 1 and factor and abs(factor - 1) >= 1e-2
+    if not told or relative_error(left * factor, right) > 1e3 * CLOSE[a.dtype]:
         return "" if right.any() or not left.any() else f"{b.label} holds nothing but zeros"
     return f"{b.label} holds {factor:.6g} times what {a.label} holds, everywhere"

@@ -1,7 +1,7 @@
 """What layers are known to compute where implementations differ, in numpy: each way of a kind of layer, by its name.
 
-A hypothesis maps a layer's input and its arrays (the reference's, in the shared layout) to its output, or to None
-where it does not apply.
+Hypotheses map a layer's input, its arrays (the reference's, in the shared layout) and the shape of its recorded output
+to outputs; those of another shape may be left out, and are where they cost much.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import numpy as np
 
 Weights = Mapping[str, np.ndarray]
 Hypotheses = Iterator[tuple[str, np.ndarray]]
+Shape = tuple[int, ...]
+
+WORK = 1 << 31  # multiplications that all hypotheses about one output may take: seconds, where a guess is worth no more
 
 EPSILONS = {1e-3: "1e-3", 1e-5: "1e-5", float(np.float32(1e-5)): "float32(1e-5)", 1e-6: "1e-6",
             float(np.float32(1e-6)): "float32(1e-6)", 1e-8: "1e-8", 1e-12: "1e-12", 0.0: "0"}  # fmt: skip
@@ -31,7 +34,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def dense(x: np.ndarray, w: Weights) -> Hypotheses:
+def dense(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
     """Over the last axis, or over the rows of a matrix."""
     kernel, bias = w["kernel"], w.get("bias", np.zeros(1))
     if x.shape[-1] == len(kernel):
@@ -49,7 +52,7 @@ def _dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, turn: Callable[[
     yield "reversed output features", turn((x @ kernel + bias)[..., ::-1])
 
 
-def norm(x: np.ndarray, w: Weights) -> Hypotheses:
+def norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
     scale, bias = w["scale"], w["bias"]
     if x.shape[-1] != len(scale):
         return
@@ -62,7 +65,7 @@ def norm(x: np.ndarray, w: Weights) -> Hypotheses:
     yield "no normalisation", x
 
 
-def batch_norm(x: np.ndarray, w: Weights) -> Hypotheses:
+def batch_norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
     if x.ndim < 2 or x.shape[1] != len(w["scale"]):
         return
     wide = (slice(None), *[None] * (x.ndim - 2))
@@ -80,9 +83,9 @@ def batch_norm(x: np.ndarray, w: Weights) -> Hypotheses:
         yield f"epsilon {name}{of}", normed * w["scale"][wide] + w["bias"][wide]
 
 
-def conv(x: np.ndarray, w: Weights) -> Hypotheses:
+def conv(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
     kernel, bias = w["kernel"], w.get("bias")
-    if x.ndim != 4 or x.shape[1] % kernel.shape[1]:
+    if x.ndim != 4 or x.shape[1] % kernel.shape[1] or not math.prod(shape):
         return
     shift = 0.0 if bias is None else bias[:, None, None]
     kernels = {"": kernel, ", its kernel flipped": kernel[:, :, ::-1, ::-1]}
@@ -90,13 +93,18 @@ def conv(x: np.ndarray, w: Weights) -> Hypotheses:
         kernels[", its kernel's height and width swapped"] = kernel.swapaxes(2, 3)
     if kernel.shape[0] == kernel.shape[1]:
         kernels[", its kernel's inputs and outputs swapped"] = kernel.swapaxes(0, 1)
+    cost, left = math.prod(shape) * math.prod(kernel.shape[1:]), WORK
     for stride, (pads, padding) in itertools.product(_strides(kernel), _paddings(kernel, x)):
+        if _convolved(x, kernel, stride, pads) != shape:
+            continue
         for of, array in kernels.items():
+            left -= cost
+            if left < 0:
+                return
             out = convolve(x, array, stride, pads)
-            if out is not None:
-                yield f"stride {stride[0]}x{stride[1]}, {padding}{of}", out + shift
-                if bias is not None:
-                    yield f"stride {stride[0]}x{stride[1]}, {padding}{of}, no bias", out
+            yield f"stride {stride[0]}x{stride[1]}, {padding}{of}", out + shift
+            if bias is not None:
+                yield f"stride {stride[0]}x{stride[1]}, {padding}{of}, no bias", out
 
 
 def _strides(kernel: np.ndarray) -> list[tuple[int, int]]:
@@ -104,35 +112,48 @@ def _strides(kernel: np.ndarray) -> list[tuple[int, int]]:
     return list(dict.fromkeys([(1, 1), (h, w), (2, 2), (2, 1), (1, 2), (4, 4)]))
 
 
-def _paddings(kernel: np.ndarray, x: np.ndarray) -> list[tuple[tuple[int, int, int, int], str]]:
-    """((top, bottom, left, right), name)."""
-    (h, w), (sh, sw) = kernel.shape[2:], kernel.shape[2:]
+Pads = tuple[int, int, int, int]  # top, bottom, left, right
+
+
+def _paddings(kernel: np.ndarray, x: np.ndarray) -> list[tuple[Pads, str]]:
+    """(pads, name), each pads once and by its plainest name."""
+    h, w = kernel.shape[2:]
     half = (h // 2, h // 2, w // 2, w // 2)
     same = ((h - 1) // 2, h // 2, (w - 1) // 2, w // 2)
     low = (h // 2, (h - 1) // 2, w // 2, (w - 1) // 2)
-    short = [(-(-n // s)) * s - n for n, s in zip(x.shape[2:], (sh, sw), strict=True)]
+    short = [(-(-n // s)) * s - n for n, s in zip(x.shape[2:], (h, w), strict=True)]
     tiled = (short[0] // 2, short[0] - short[0] // 2, short[1] // 2, short[1] - short[1] // 2)
-    found = {(0, 0, 0, 0): "no padding", same: "SAME padding", half: "padding of half the kernel",
-             low: "SAME padding, its odd pixel on the low side", tiled: "SAME padding of patches"}  # fmt: skip
+    found: dict[Pads, str] = {(0, 0, 0, 0): "no padding"}
+    found.update({(p, p, p, p): f"padding {p}" for p in range(1, min(max(h, w), 4))})
+    for pads, name in (
+        (half, "padding of half the kernel"), (same, "SAME padding"),
+        (low, "SAME padding, its odd pixel on the low side"), (tiled, "SAME padding of patches"),
+    ):  # fmt: skip
+        found.setdefault(pads, name)
     return list(found.items())
 
 
-def convolve(
-    x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int], pads: tuple[int, int, int, int]
-) -> np.ndarray | None:
-    """A grouped convolution, x (n c h w), kernel (o i h w); None where the kernel does not fit."""
+def _convolved(x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int], pads: Pads) -> Shape:
+    """The shape of `convolve`; with a side below 1 where the kernel does not fit."""
+    y = (x.shape[2] + sum(pads[:2]) - kernel.shape[2]) // stride[0] + 1
+    return len(x), len(kernel), y, (x.shape[3] + sum(pads[2:]) - kernel.shape[3]) // stride[1] + 1
+
+
+def convolve(x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int], pads: Pads) -> np.ndarray:
+    """A grouped convolution, x (n c h w), kernel (o i h w), which fits; takes little more memory than its result."""
+    shape = _convolved(x, kernel, stride, pads)
     x = np.pad(x, ((0, 0), (0, 0), pads[:2], pads[2:]))
     o, i, h, w = kernel.shape
-    if x.shape[2] < h or x.shape[3] < w:
-        return None
-    windows = np.lib.stride_tricks.sliding_window_view(x, (h, w), (2, 3))[:, :, :: stride[0], :: stride[1]]
     groups = x.shape[1] // i
-    split = windows.reshape(len(x), groups, i, *windows.shape[2:])
-    out = np.einsum("ngiyxhw,goihw->ngoyx", split, kernel.reshape(groups, o // groups, i, h, w))
-    return out.reshape(len(x), o, *out.shape[3:])
+    split = kernel.reshape(groups, o // groups, i, h, w)
+    out = np.zeros((len(x), groups, o // groups, shape[2] * shape[3]))
+    for v, u in itertools.product(range(h), range(w)):
+        seen = x[:, :, v :: stride[0], u :: stride[1]][:, :, : shape[2], : shape[3]]
+        out += split[..., v, u] @ seen.reshape(len(x), groups, i, -1)
+    return out.reshape(shape)
 
 
-def heads(x: np.ndarray, w: Weights) -> Hypotheses:
+def heads(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
     kernel, bias = w["kernel"], w["bias"]
     h, i, o = kernel.shape
     if x.ndim != 3 or x.shape[2] != h * i:
@@ -146,7 +167,7 @@ def heads(x: np.ndarray, w: Weights) -> Hypotheses:
     yield "features dealt out to the heads in turn", strided @ kernel + bias[:, None]
 
 
-HYPOTHESES: dict[str, Callable[[np.ndarray, Weights], Hypotheses]] = {
+HYPOTHESES: dict[str, Callable[[np.ndarray, Weights, Shape], Hypotheses]] = {
     "dense": dense, "norm": norm, "batch_norm": batch_norm, "conv": conv, "heads": heads,
 }  # fmt: skip
 

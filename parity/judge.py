@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,6 +15,7 @@ from .numbers import Worst, worst
 from .record import Recording
 from .report import Divergence, Result
 
+STATISTICS = ("mean", "var", "running_mean", "running_var", "_mean", "_variance", "num_batches_tracked")
 Row = Callable[..., Result]  # a Result of one pair, for what is left to say: error, tolerance, passed ...
 
 
@@ -44,8 +45,20 @@ def _pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording])
         failed = any(not r.unable for r in missing)
         cause = "; ".join(f"{r.label}: {r.cause}" for r in missing)
         return row(math.inf if failed else None, None, False if failed else None, None, cause)
-    if a.masks is not None or b.masks is not None:
-        return _judge_masks(row, a, b)
+    arrays = _judge_arrays(row, s, a, b, everyone)
+    if a.masks is None and b.masks is None:
+        return arrays
+    return _both(_judge_masks(row, a, b), arrays)
+
+
+def _both(masks: Result, arrays: Result) -> Result:
+    """One result of training with dropout: the masks by themselves, and the steps without drop rates."""
+    if not masks.passed or arrays.passed is None:
+        return replace(masks, cause=masks.cause or arrays.cause)
+    return replace(arrays, curve=arrays.curve + masks.curve)
+
+
+def _judge_arrays(row: Row, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
     if a.arrays.keys() != b.arrays.keys() or not a.arrays:
         return _incomparable(row, a, b)
     return _compare(row, s, a, b, [r for r in everyone if not r.cause])
@@ -129,7 +142,20 @@ def _scales(check: str, a: Recording) -> Mapping[str, float]:
         size = {name: _largest(array) for name, array in source.items() if name not in ("loss", "output")}
         floor = limits.GRADIENT_FLOOR * max(size.values(), default=0.0)
         return {name: max(value, floor) for name, value in size.items()}
+    if check == "train" and a.truth is None:  # in lower dtypes, noise itself is the measure
+        size = {name: _largest(array) for name, array in source.items() if not name.endswith(": losses")}
+        floors = {run: limits.TRAINED_FLOOR * _largest_of(size, run) for run in {_group(check, name) for name in size}}
+        return {name: max(value, floors[_group(check, name)]) for name, value in size.items()}
     return {}
+
+
+def _largest_of(size: Mapping[str, float], run: str) -> float:
+    """The largest parameter of an optimizer's run: a running variance may be of any size."""
+    return max((v for name, v in size.items() if _group("train", name) == run and not _is_statistic(name)), default=0.0)
+
+
+def _is_statistic(name: str) -> bool:
+    return name.rpartition(".")[2] in STATISTICS
 
 
 def _largest(array: np.ndarray) -> float:
@@ -149,15 +175,17 @@ def _divergence(
 
 
 def _judge_masks(row: Row, a: Recording, b: Recording) -> Result:
-    """Standard scores of how many units were kept, against each call's own rate; calls must match one by one."""
+    """Standard scores of how many units were kept, against each call's own rate; calls must match one by one.
+
+    Scores are of the units whose inputs tell, which need not be the same ones, nor as many, on both sides.
+    """
     left, right = a.masks or [], b.masks or []
     if not left or [(m[0], m[1]) for m in left] != [(m[0], m[1]) for m in right]:
         told = {r.label: [(m[0], int(m[1])) for m in r.masks or []] for r in (a, b)}
         return row(math.inf, limits.SCORES, False, None, f"calls of dropout (rate, units) differ: {told}")
     curve = []
-    for k, (rate, units, *_), *sides in zip(itertools.count(), left, left, right):
-        spread = math.sqrt(units * rate * (1 - rate)) or 1.0
-        scores = [abs(kept - units * (1 - rate)) / spread if off < 1e-2 else math.inf for _, _, kept, off in sides]
+    for k, (rate, *_), *sides in zip(itertools.count(), left, left, right):
+        scores = [_score(*side) for side in sides]
         curve.append((f"dropout {k} (rate {rate:g})", max(scores), limits.SCORES))
     error = max(score for _, score, _ in curve)
     off = [
@@ -165,3 +193,8 @@ def _judge_masks(row: Row, a: Recording, b: Recording) -> Result:
     ]
     first = Divergence.at(*off[0], limits.SCORES) if off else None
     return row(error, limits.SCORES, not off, first, "", tuple(curve))
+
+
+def _score(rate: float, units: float, seen: float, kept: float, off: float) -> float:
+    spread = math.sqrt(seen * rate * (1 - rate)) or 1.0
+    return abs(kept - seen * (1 - rate)) / spread if off < 1e-2 else math.inf

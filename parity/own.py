@@ -141,12 +141,19 @@ def _layer(path: str, kind: str, state: Mapping[str, np.ndarray], framework: str
     return None
 
 
-class _Torch(_Own):
+class _Moded(_Own):
+    """A model with a mode of its own, which may be either."""
+
+    def _forward(self, images: np.ndarray) -> np.ndarray:
+        with self._mode(False):  # type: ignore[attr-defined]  # the adapter's, which stands beside this in the made class
+            return super()._forward(images)  # type: ignore[safe-super]  # the adapter's, as above
+
+
+class _Torch(_Moded):
     def _adopt(self, model: Any) -> None:
         first = next((p for p in model.parameters() if p.is_floating_point()), None)
         self.model, self.dtype = model, str(first.dtype).removeprefix("torch.") if first is not None else "float32"
         self.device = "gpu" if first is not None and first.is_cuda else "cpu"
-        self.model.eval()
 
     def _modules(self) -> dict[str, tuple[str, list[str]]]:
         return {
@@ -161,13 +168,12 @@ class _Torch(_Own):
         return copy.deepcopy(self.model).to(getattr(torch, dtype))
 
 
-class _Paddle(_Own):
+class _Paddle(_Moded):
     def _adopt(self, model: Any) -> None:
         first = next((p for p in model.parameters() if p.is_floating_point()), None)
         self.model, self.dtype = model, str(first.dtype).removeprefix("paddle.") if first is not None else "float32"
         self.device = "gpu" if first is not None and first.place.is_gpu_place() else "cpu"
-        self.model.eval()
-        self._settle()  # type: ignore[attr-defined]  # the adapter's, which stands beside this in the made class
+        self._settle()  # type: ignore[attr-defined]  # the adapter's, as above
 
     def _modules(self) -> dict[str, tuple[str, list[str]]]:
         named = self.model.named_sublayers(include_self=True)

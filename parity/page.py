@@ -85,19 +85,24 @@ def _counts(report: Report) -> str:
 
 
 def _matrix(results: list[Result]) -> str:
-    """Architectures down, checks of pairs across."""
+    """Architectures down, checks of pairs across; a result whose cell is taken by one of its name starts a row."""
     columns = list(dict.fromkeys((r.check, r.pair) for r in results))
     columns.sort(key=lambda c: [x.check for x in results].index(c[0]))
-    rows: dict[tuple[str, str, str, str], dict[tuple[str, str], Result]] = {}
+    rows: dict[tuple[str, str, str, str], list[dict[tuple[str, str], Result]]] = {}
     for r in results:
-        rows.setdefault((r.architecture, r.variant, r.dtype, r.device), {})[r.check, r.pair] = r
+        alike = rows.setdefault((r.architecture, r.variant, r.dtype, r.device), [])
+        row = next((cells for cells in alike if (r.check, r.pair) not in cells), None)
+        if row is None:
+            alike.append(row := {})
+        row[r.check, r.pair] = r
     checks = list(dict.fromkeys(check for check, _ in columns))
     spans = "".join(f"<th colspan={sum(c == check for c, _ in columns)}>{escape(check)}</th>" for check in checks)
     pairs = "".join(f"<th>{escape(pair)}</th>" for _, pair in columns)
     body = "".join(
         f"<tr><th>{escape(architecture)} {escape(variant)}</th><td>{escape(dtype)} {escape(device)}</td>"
         + "".join(_cell(cells.get(column)) for column in columns) + "</tr>"
-        for (architecture, variant, dtype, device), cells in rows.items()
+        for (architecture, variant, dtype, device), alike in rows.items()
+        for cells in alike
     )  # fmt: skip
     head = f"<thead><tr><th rowspan=2>model</th><th rowspan=2>in</th>{spans}</tr><tr>{pairs}</tr></thead>"
     key = "".join(f'<span class="{name}-key">{text}</span>' for _, name, text in GRADES)

@@ -19,30 +19,44 @@ def chart(results: Sequence[Result], title: str) -> str:
     Args:
       results: of one architecture and check.
     """
-    names = [name for name, _, _ in max(results, key=lambda r: len(r.curve)).curve]
-    low, high = _range(results)
-    scale = Scale(len(names), low, high)
-    parts = [_grid(scale), _ticks(scale, names)]
+    scale = Scale(_names(results), *_range(results))
+    parts = [_grid(scale), _ticks(scale)]
     for n, result in enumerate(results):
         colour = f"var(--s{n % 6})"
         parts.append(_band(scale, result, colour))
         parts.append(
-            _line(scale, (limit for _, _, limit in result.curve), f'{colour}" stroke-dasharray="4 4" opacity=".6')
+            _line(
+                scale,
+                ((name, limit) for name, _, limit in result.curve),
+                f'{colour}" stroke-dasharray="4 4" opacity=".6',
+            )
         )
-        parts.append(_line(scale, (error for _, error, _ in result.curve), f'{colour}" stroke-width="1.8'))
+        parts.append(_line(scale, ((name, error) for name, error, _ in result.curve), f'{colour}" stroke-width="1.8'))
         parts.append(_first(scale, result))
     body = "".join(parts)
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{body}</svg>{_legend(results)}'
 
 
+def _names(results: Iterable[Result]) -> list[str]:
+    """Every array of any result in one order: what one dtype drowns, another may show."""
+    names: list[str] = []
+    for result in results:
+        at = 0
+        for name, _, _ in result.curve:
+            if name not in names:
+                names.insert(at, name)
+            at = names.index(name) + 1
+    return names
+
+
 class Scale:
-    """Where a value stands in the picture."""
+    """Where a value of a named array stands in the picture."""
 
-    def __init__(self, count: int, low: int, high: int):
-        self.count, self.low, self.high = count, low, high
+    def __init__(self, names: Sequence[str], low: int, high: int):
+        self.places, self.low, self.high = {name: k for k, name in enumerate(names)}, low, high
 
-    def x(self, k: int) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (k / max(self.count - 1, 1))
+    def x(self, name: str) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (self.places[name] / max(len(self.places) - 1, 1))
 
     def y(self, value: float) -> float:
         decade = math.log10(min(max(value, FLOOR), 10.0**self.high))
@@ -68,14 +82,14 @@ def _decade(d: int, y: float) -> str:
     return f'{line}<text {at} font-size="11" fill="var(--soft)">1e{d}</text>'
 
 
-def _ticks(scale: Scale, names: Sequence[str]) -> str:
+def _ticks(scale: Scale) -> str:
     """Names below, as many as fit."""
-    every = max(math.ceil(len(names) / 26), 1)
+    every = max(math.ceil(len(scale.places) / 26), 1)
     y = HEIGHT - BOTTOM + 12
     return "".join(
-        f'<text x="{scale.x(k):.1f}" y="{y}" font-size="9" fill="var(--soft)" text-anchor="end" '
-        f'transform="rotate(-38 {scale.x(k):.1f} {y})">{escape(_short(name))}</text>'
-        for k, name in enumerate(names)
+        f'<text x="{scale.x(name):.1f}" y="{y}" font-size="9" fill="var(--soft)" text-anchor="end" '
+        f'transform="rotate(-38 {scale.x(name):.1f} {y})">{escape(_short(name))}</text>'
+        for name, k in scale.places.items()
         if k % every == 0
     )
 
@@ -84,8 +98,8 @@ def _short(name: str) -> str:
     return name if len(name) <= 30 else "..." + name[-27:]
 
 
-def _line(scale: Scale, values: Iterable[float], style: str) -> str:
-    points = " ".join(f"{scale.x(k):.1f},{scale.y(_drawn(scale, v)):.1f}" for k, v in enumerate(values))
+def _line(scale: Scale, values: Iterable[tuple[str, float]], style: str) -> str:
+    points = " ".join(f"{scale.x(name):.1f},{scale.y(_drawn(scale, v)):.1f}" for name, v in values)
     return f'<polyline points="{points}" fill="none" stroke="{style}"/>'
 
 
@@ -94,15 +108,16 @@ def _band(scale: Scale, result: Result, colour: str) -> str:
     columns = list(zip(*result.noise.values(), strict=True)) if result.noise else []
     if not columns:
         return ""
-    over = [f"{scale.x(k):.1f},{scale.y(_drawn(scale, max(c))):.1f}" for k, c in enumerate(columns)]
-    under = [f"{scale.x(k):.1f},{scale.y(_drawn(scale, min(c))):.1f}" for k, c in enumerate(columns)]
+    places = [scale.x(name) for name, _, _ in result.curve]
+    over = [f"{x:.1f},{scale.y(_drawn(scale, max(c))):.1f}" for x, c in zip(places, columns, strict=True)]
+    under = [f"{x:.1f},{scale.y(_drawn(scale, min(c))):.1f}" for x, c in zip(places, columns, strict=True)]
     return f'<polygon points="{" ".join(over + under[::-1])}" fill="{colour}" opacity=".14"/>'
 
 
 def _first(scale: Scale, result: Result) -> str:
-    for k, (name, error, _) in enumerate(result.curve):
+    for name, error, _ in result.curve:
         if name == result.first_divergence:
-            x, y = scale.x(k), scale.y(_drawn(scale, error))
+            x, y = scale.x(name), scale.y(_drawn(scale, error))
             return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="var(--bad)"><title>{escape(name)}</title></circle>'
     return ""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,7 @@ class Recording:
       truth: the same recorded in float64, where this is in a lower dtype.
       cause: why there is nothing, where there is nothing.
       unable: whether that is the framework's limit, and not a failure.
-      masks: instead of arrays, where dropout is random: (rate, units, kept, worst deviation of scale) of each call.
+      masks: beside the arrays of training, which then has no drop rates: what `_masks` tells of each call of dropout.
     """
 
     label: str
@@ -64,30 +64,27 @@ def record(
       feed: for single-step, the reference whose inputs each layer gets.
       steps: of training, each on other images.
     """
-    made = Recording(label or port.framework, port.framework, port.dtype, port.device)
-    settled, random = _settled(port, images, check)
-    _RECORDERS[check](made, settled, images, feed, steps, random)
-    if port.dtype != "float64" and not random:
-        truth = settled.with_dtype("float64")
-        feed = feed.truth if feed is not None and feed.truth is not None else feed
-        made.truth = record(truth, images, check, label, feed, steps)
+    random = bool(drop_rates(port)) and check in ("gradients", "train")
+    with port.undropped() if random else nullcontext(port) as settled:
+        made = _record(settled, images, check, label, feed, steps)
+    if random and check == "train":
+        made.masks = _masks(port, images)
     return made
-
-
-def _settled(port: Port, images: np.ndarray, check: str) -> tuple[Port, bool]:
-    """(the port, whether its training is random); for gradients, the port without its drop rates."""
-    if check not in ("gradients", "train") or not drop_rates(port):
-        return port, False
-    if check == "train":
-        return port, True
-    config = dataclasses.replace(port.config, **dict.fromkeys(drop_rates(port), 0.0))
-    return type(port)(port.architecture, config, port.state().items(), port.dtype, port.device), False
 
 
 def drop_rates(port: Port) -> list[str]:
     """Config fields that make training random."""
-    fields = vars(port.config) if port.config is not None else {}
-    return [name for name, value in fields.items() if "drop" in name and isinstance(value, float) and value > 0]
+    return port.drop_rates()
+
+
+def _record(port: Port, images: np.ndarray, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
+    """Without random drops."""
+    made = Recording(label or port.framework, port.framework, port.dtype, port.device)
+    _RECORDERS[check](made, port, images, feed, steps)
+    if port.dtype != "float64":
+        feed = feed.truth if feed is not None and feed.truth is not None else feed
+        made.truth = _record(port.with_dtype("float64"), images, check, label, feed, steps)
+    return made
 
 
 def _forward(made: Recording, port: Port, images: np.ndarray, *_: Any) -> None:
@@ -132,10 +129,7 @@ def _gradients(made: Recording, port: Port, images: np.ndarray, *_: Any) -> None
     made.arrays["images"] = found.images
 
 
-def _train(made: Recording, port: Port, images: np.ndarray, feed: Any, steps: int, random: bool) -> None:
-    if random:
-        made.masks = _masks(port, images)
-        return
+def _train(made: Recording, port: Port, images: np.ndarray, feed: Any, steps: int) -> None:
     for name in OPTIMIZERS:
         found = port.train(batches(images, steps), Optimizer(name=name))
         named = _shared(port, {**found.parameters, **found.statistics})
@@ -144,11 +138,19 @@ def _train(made: Recording, port: Port, images: np.ndarray, feed: Any, steps: in
 
 
 def _masks(port: Port, images: np.ndarray) -> list[list[float]]:
-    """(rate, units, kept, worst deviation of scale) of every call of dropout, over all seeds."""
+    """(rate, units, those of them whose input is not 0, kept of those, worst deviation of scale) of every call of
+    dropout, over all seeds. Which inputs are 0 depends on the masks before, and so differs between frameworks.
+    """
     runs = [port.drops(images, seed) for seed in range(SEEDS)]
     calls = zip(*runs, strict=True)
     return [
-        [call[0].rate, sum(d.kept.size for d in call), sum(int(d.kept.sum()) for d in call), max(d.scale for d in call)]
+        [
+            call[0].rate,
+            sum(d.units for d in call),
+            sum(d.kept.size for d in call),
+            sum(int(d.kept.sum()) for d in call),
+            max(d.scale for d in call),
+        ]
         for call in calls
     ]
 

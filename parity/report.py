@@ -65,9 +65,13 @@ class Result:
     noise: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The row of `--json`. Where nothing ran, first_divergence says why; an infinite error is null."""
+        """The row of `--json`. Where something differs or nothing ran, first_divergence says what or why.
+
+        An infinite error is null.
+        """
         error = self.error if self.error is not None and math.isfinite(self.error) else None
-        first = str(self.first_divergence) if self.first_divergence is not None else (self.cause or None)
+        told = str(self.first_divergence) if self.first_divergence is not None else (self.cause or None)
+        first = None if self.passed else told
         return {
             "architecture": self.architecture, "variant": self.variant, "check": self.check, "dtype": self.dtype,
             "device": self.device, "pair": self.pair, "error": error, "tolerance": self.tolerance,

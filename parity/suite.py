@@ -28,6 +28,8 @@ def run(arguments: Namespace) -> Report:
     chosen = [t for text in arguments.targets for t in targets(text, arguments.seed, arguments.src, settings)]
     if arguments.report:
         folder_of(arguments.report)  # told before hours of work
+        if os.path.isdir(arguments.report):
+            raise ConvertError(f"{arguments.report}: Is a directory: name a file in it")
     _prepare(chosen, arguments)
     progress = Progress(len(chosen) * len(arguments.dtype) * len(arguments.frameworks))
     report = Report(about=_about(chosen, arguments))
@@ -125,16 +127,16 @@ class Progress:
 
 
 def finish(report: Report, arguments: Namespace) -> int:
-    """Print and write a report; the exit code."""
+    """Write and print a report; the exit code."""
     import json
 
-    print(json.dumps(report.rows(), indent=1) if arguments.json else report)
-    if arguments.report:
+    if arguments.report:  # first, since whoever reads what is printed may go away
         try:
             with open(arguments.report, "w", encoding="utf-8") as file:
                 file.write(report.to_html())
         except OSError as error:
             raise ConvertError(f"{arguments.report}: {error.strerror}") from error
+    print(json.dumps(report.rows(), indent=1) if arguments.json else report, flush=True)
     for cause in dict.fromkeys(r.cause for r in report if r.passed is None):
         print(f"parity: skipped: {cause}", file=sys.stderr)
     if not any(r.error is not None and math.isfinite(r.error) for r in report):

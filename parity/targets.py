@@ -25,7 +25,8 @@ class Target:
     """One model with one set of weights.
 
     Args:
-      variant: an official variant, "tiny NAME" for its small twin, or for a checkpoint what it was recognised as.
+      variant: an official variant, "tiny NAME" for its small twin, or for a checkpoint its file's name and the variant
+        that it was recognised as, if it was.
       path: the checkpoint; None for random weights, the same in every framework.
       src: the checkpoint's dialect, where it does not tell by itself.
       settings: Config fields that the user sets.
@@ -40,7 +41,7 @@ class Target:
 
     @property
     def small(self) -> bool:
-        return self.variant.startswith(TINY)
+        return self.path is None and self.variant.startswith(TINY)
 
     def port(self, framework: str, dtype: str, device: str) -> Port:
         """The model in a framework. Raises: ConvertError, Unavailable."""
@@ -100,5 +101,5 @@ def _checkpoint(path: str, seed: int, src: str | None, settings: Mapping[str, An
     with plan(path, src, settings=settings) as made:
         for note in made.assumed():
             print(printable(f"note: {note}"), file=sys.stderr)
-        name, settings = made.variant or os.path.basename(path), configs.as_dict(made.config)
-        return Target(made.architecture, name, path, seed, src, settings)
+        file, settings = printable(os.path.basename(os.path.abspath(path))), configs.as_dict(made.config)
+        return Target(made.architecture, f"{file} {made.variant or ''}".strip(), path, seed, src, settings)

@@ -14,6 +14,12 @@ FLOAT64 = {"forward": 1e-10, "layers": 1e-10, "gradients": 1e-10, "train": 1e-9}
 # millionth shows in gradients down to 1e-5 of the largest.
 GRADIENT_FLOOR = 2.0**-4
 
+# Where a gradient is zero in exact arithmetic (a bias ahead of a norm), training moves an array that began at zero by
+# rounding alone: 1e-20 a step of SGD, and up to 2e-12 of the largest parameter in ten of Adam, which divides by
+# epsilon. So a trained array's error too is relative to no less than this share of the largest parameter. What an
+# optimizer does wrong moves parameters by a share of its rate, 2^-10: decades above what this lets pass.
+TRAINED_FLOOR = 2.0**-4
+
 # Half a unit in the last place of 1: what writing a number down costs.
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 
 import specs
 from specs.layer import count
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ports", description="Architectures, variants, parameter counts.")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     arguments = parser.parse_args()
@@ -18,12 +20,14 @@ def main() -> None:
         for name in specs.names()
         for variant, config in specs.get(name).VARIANTS.items()
     ]
-    if arguments.json:
-        print(json.dumps(table, indent=1))
-        return
-    for row in table:
-        print(f"{row['architecture']:14} {row['variant']:10} {row['parameters']:>13,}")
+    lines = [f"{row['architecture']:14} {row['variant']:10} {row['parameters']:>13,}" for row in table]
+    try:
+        print(json.dumps(table, indent=1) if arguments.json else "\n".join(lines), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output went away
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

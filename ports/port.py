@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -55,7 +57,9 @@ class Optimizer:
     """Hyperparameters, meaning the same in torch.optim, optax and paddle.optimizer.
 
     The defaults are sums of few powers of two: every float format holds them exactly, so that a framework that keeps
-    them in float32 (paddle) computes with the same numbers in float64 as one that does not.
+    them in float32 (paddle) computes with the same numbers in float64 as one that does not. Epsilon is so large that
+    Adam does not make steps of rounding: a gradient that is zero in exact arithmetic moves its weight by rate / epsilon
+    of its rounding, and by rate * decay / epsilon of the weight itself, which has to stay below 1.
 
     Args:
       name: "sgd" (velocity = momentum * velocity + gradient), "adam", or "adamw" (decay decoupled from the moments).
@@ -68,7 +72,7 @@ class Optimizer:
     momentum: float = 0.875
     beta1: float = 0.875
     beta2: float = 0.984375
-    epsilon: float = 2**-20
+    epsilon: float = 2**-12
     decay: float = 2**-5
 
 
@@ -92,13 +96,15 @@ class Drop(NamedTuple):
 
     Args:
       rate: share of units that are dropped.
-      kept: whether each unit was kept, flat, in the framework's own order.
+      kept: whether each unit whose input tells was kept, flat, in the framework's own order: a zero tells nothing.
       scale: largest deviation of a kept element from input / (1 - rate), relative to the largest input.
+      units: all of them, whatever their inputs.
     """
 
     rate: float
     kept: np.ndarray
     scale: float
+    units: int
 
 
 class Port(ABC):
@@ -167,6 +173,17 @@ class Port(ABC):
     def drops(self, images: np.ndarray, seed: int) -> list[Drop]:
         """Every call of dropout with a rate above 0 in one training-mode pass, in execution order."""
 
+    def drop_rates(self) -> list[str]:
+        """Config fields that make training random."""
+        fields = vars(self.config) if self.config is not None else {}
+        return [name for name, value in fields.items() if "drop" in name and isinstance(value, float) and value > 0]
+
+    @contextmanager
+    def undropped(self) -> Iterator[Port]:
+        """The same port without its drop rates, to use inside a with statement."""
+        config = dataclasses.replace(self.config, **dict.fromkeys(self.drop_rates(), 0.0))
+        yield type(self)(self.architecture, config, self.state().items(), self.dtype, self.device)
+
     def with_dtype(self, dtype: str) -> Port:
         """The same weights, computed in another dtype."""
         return type(self)(self.architecture, self.config, self.state().items(), dtype, self.device)
@@ -232,7 +249,7 @@ def kept(into: np.ndarray, out: np.ndarray, rate: float, whole: Sequence[int] = 
     scaled = into / (1 - rate)
     stray = np.where(np.isin(units, [0.0, 1.0]) | np.isnan(units), 0.0, np.inf).max(initial=0.0)  # a unit torn apart
     off = np.abs(np.where(out != 0, out - scaled, 0.0)).max(initial=0.0) / (np.abs(into).max(initial=0.0) or 1.0)
-    return Drop(rate, units[~np.isnan(units)].astype(bool).ravel(), float(max(off, stray)))
+    return Drop(rate, units[~np.isnan(units)].astype(bool).ravel(), float(max(off, stray)), units.size)
 
 
 class Trace:

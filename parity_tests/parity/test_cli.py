@@ -106,6 +106,7 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
         (("mlp_mixer", "--frameworks", "torch"), 2, "needs two"),
         (("mlp_mixer", "--check", "speed"), 2, "invalid choice"),
         (("mlp_mixer", "--steps", "0"), 2, "1 or more"),
+        (("mlp_mixer", "--seed", "-1"), 2, "parity: --seed is 0 or more, not -1"),
         ((), 2, "required"),
         ((TWIN, *PAIR, "--check", "forward", "--report", "."), 1, "Is a directory"),
     ],
@@ -152,12 +153,12 @@ def test_a_crash_leaves_a_cause_and_takes_nothing_along(tmp_path: object, monkey
     assert done.returncode == 1
 
 
-def test_drop_rates_turn_training_into_a_test_of_the_masks() -> None:
+def test_drop_rates_add_a_test_of_the_masks_to_training() -> None:
     need("torch", "flax", "paddle")
     import dataclasses
 
     import specs
-    from parity.record import record
+    from parity.record import OPTIMIZERS, record
 
     spec = specs.get("mlp_mixer")
     config = dataclasses.replace(spec.TINY["headless"], dropout=0.25, drop_path=0.5)
@@ -170,7 +171,8 @@ def test_drop_rates_turn_training_into_a_test_of_the_masks() -> None:
     assert all(r.passed for r in results), [(r.cause, r.curve) for r in results]
     assert {row[0] for recording in made for row in recording.masks or []} == {0.25, 0.5}
     assert {int(row[1]) for row in made[0].masks or [] if row[0] == 0.5} == {64 * 16}  # whole samples
-    made[1].masks = [[rate, units, kept * 0.97, off] for rate, units, kept, off in made[1].masks or []]
+    assert [name for name, *_ in results[0].curve if "losses" in name] == [f"{o}: losses" for o in OPTIMIZERS]
+    made[1].masks = [[*row[:3], kept * 0.97, off] for *row, kept, off in made[1].masks or []]
     assert judge(Subject("", "", "train", "float64", "cpu"), made)[0].passed is False
 
 
@@ -202,6 +204,28 @@ def test_a_report_that_cannot_be_is_told_first() -> None:
     done = parity("mlp_mixer", "--report", "/nowhere/x.html")
     assert (done.returncode, done.stdout) == (1, "")
     assert "/nowhere/x.html: there is no folder /nowhere: create it first" in done.stderr
+    done = parity("mlp_mixer", "--report", ".")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "parity: .: Is a directory: name a file in it\n"
+
+
+@pytest.mark.parametrize("arguments", [("ports",), ("ports", "--json"), ("parity", TWIN, *PAIR, "--check", "forward")])
+def test_a_reader_that_goes_away_is_no_traceback(arguments: tuple[str, ...]) -> None:
+    need("torch", "paddle")
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-W", "ignore", "-m", *arguments]
+    done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_checkpoints_of_one_variant_have_rows_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convert.planning.variant_of", lambda *_: "S/16")
+    golden = Path(__file__).parent.parent / "goldens" / "timm_mixer" / "model.safetensors"
+    (tmp_path / "other.safetensors").write_bytes(golden.read_bytes())
+    names = [t.variant for path in (golden, tmp_path / "other.safetensors") for t in targets(str(path))]
+    assert names == ["model.safetensors S/16", "other.safetensors S/16"]
 
 
 def test_an_architecture_alone_means_all_its_twins() -> None:

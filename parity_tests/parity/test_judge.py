@@ -133,14 +133,33 @@ def test_what_every_framework_drowns_in_rounding_is_not_judged() -> None:
 
 
 def test_masks_answer_to_their_rate() -> None:
-    def masks(label: str, kept: int, rate: float = 0.25, off: float = 0.0) -> Recording:
-        return Recording(label, "torch", "float64", "cpu", masks=[[rate, 10_000, kept, off]])
+    def masks(label: str, kept: int, rate: float = 0.25, off: float = 0.0, seen: int = 10_000) -> Recording:
+        made = recording(label, **{"sgd: losses": 1.0})
+        made.masks = [[rate, 20_000, seen, kept, off]]
+        return made
 
     subject = Subject("a", "v", "train", "float64", "cpu")
     assert verdict(masks("one", 7_500), masks("two", 7_430), subject).passed
+    assert verdict(masks("one", 7_500), masks("two", 7_430 - 750, seen=9_000), subject).passed  # more zeros went in
     assert verdict(masks("one", 7_500), masks("two", 7_000), subject).passed is False
     assert verdict(masks("one", 7_500), masks("two", 7_500, off=0.3), subject).passed is False
     assert verdict(masks("one", 7_500), masks("two", 5_000, rate=0.5), subject).passed is False
+    slipped = masks("two", 7_500)
+    slipped.arrays["sgd: losses"] = np.asarray(1.1)
+    assert verdict(masks("one", 7_500), slipped, subject).first_divergence == "sgd: losses"
+
+
+def test_what_training_moves_by_rounding_alone_is_measured_by_the_largest_parameter() -> None:
+    """A bias of zeros ahead of a norm: Adam's steps on rounding pass, an own error of that size does not."""
+    subject = Subject("a", "v", "train", "float64", "cpu")
+
+    def trained(label: str, bias: float, var: float = 100.0) -> Recording:
+        arrays = {"losses": 50.0, "kernel": [0.5], "bias": [bias], "norm.var": [var]}
+        return recording(label, **{f"adam: {name}": array for name, array in arrays.items()})
+
+    assert verdict(trained("one", 1e-14), trained("two", -1e-14), subject).passed
+    # 1e-10 is beyond 1e-9 of a sixteenth of the kernel's 0.5, and within that of the variance or the loss
+    assert verdict(trained("one", 1e-14), trained("two", 1e-10), subject).first_divergence == "adam: bias"
 
 
 def test_a_recording_survives_its_file(tmp_path: object) -> None:

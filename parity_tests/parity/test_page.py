@@ -101,6 +101,32 @@ def test_an_infinite_error_and_an_odd_name_are_drawn() -> None:
     assert "inf" not in re.findall(r'points="[^"]*"', page)[0]
 
 
+def row(curve: tuple[str, ...], dtype: str = "float64", variant: str = "v", cause: str = "") -> Result:
+    points = tuple((name, 1e-12, 1e-10) for name in curve)
+    return Result("x", variant, "layers", dtype, "cpu", "a-b", 1e-12, 1e-10, True, None, cause, points)
+
+
+def test_what_is_drowned_leaves_the_others_at_their_names() -> None:
+    low = row(("a", "c", "d"), "bfloat16", cause="bfloat16 drowns 'b' in the rounding of every framework: not judged")
+    for results in ([row(("a", "b", "c")), low], [low, row(("a", "b", "c"))]):
+        page = Report(results).to_html()
+        ticks = {name: float(x) for x, name in re.findall(r'<text x="([\d.]+)" y="242"[^>]*>(\w)<', page)}
+        assert sorted(ticks, key=ticks.__getitem__) == ["a", "b", "c", "d"]
+        lines = [
+            [float(point.split(",")[0]) for point in points.split()] for points in re.findall(r'points="([^"]*)"', page)
+        ]
+        assert sorted(lines) == sorted([[ticks[n] for n in names] for names in ("abc", "abc", "acd", "acd")])
+
+
+def test_a_row_that_passed_has_no_first_divergence() -> None:
+    assert row(("a",), cause="bfloat16 drowns 'b'").as_dict()["first_divergence"] is None
+
+
+def test_results_of_one_name_are_all_in_the_matrix() -> None:
+    page = Report([row(("a",)), row(("a",)), row(("a",), variant="w")]).to_html()
+    assert page.count('<td class="cell') == 3
+
+
 @pytest.fixture(scope="module")
 def chromium() -> str:
     if CHROMIUM is None:

@@ -30,7 +30,8 @@ class Port(common.Port):
         if self.device == "gpu" and not paddle.is_compiled_with_cuda():
             raise common.Unavailable("this paddle is built without GPU support: use device='cpu'")
         self._settle()
-        model = network(self.architecture, "paddle")(self.config)
+        with _undrawn():
+            model = network(self.architecture, "paddle")(self.config)
         model.to(dtype=self.dtype)
         held = model.state_dict()
         for name, array in tensors:
@@ -109,23 +110,41 @@ class Port(common.Port):
                 loss.backward()
                 stepper.step()
                 losses.append(float(loss))
-            stepper.clear_grad()
             parameters = {name: _numpy(parameter) for name, parameter in named.items()}
             statistics = {name: array for name, array in self.state().items() if name not in named}
         return common.Training(losses, parameters, statistics)
 
     @contextmanager
-    def _training(self) -> Iterator[None]:
-        """Training mode, left without a trace: weights, statistics, mode."""
-        before = {name: tensor.clone().detach() for name, tensor in self.model.state_dict().items()}
-        mode = self.model.training
-        self.model.train()
+    def _mode(self, training: bool) -> Iterator[None]:
+        """Training mode or not; afterwards each layer is in its own mode again."""
+        before = [(layer, layer.training) for layer in self.model.sublayers(include_self=True)]
+        (self.model.train if training else self.model.eval)()
         try:
             yield
         finally:
-            (self.model.train if mode else self.model.eval)()
+            for layer, mode in before:
+                layer.training = mode
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Training mode, left without a trace: weights, statistics, gradients, modes, random numbers."""
+        before = {name: tensor.clone().detach() for name, tensor in self.model.state_dict().items()}
+        grads = [(p, None if p.grad is None else p.grad.clone()) for p in self.model.parameters()]
+        try:
+            with self._mode(True), _undrawn():
+                yield
+        finally:
+            for parameter, grad in grads:
+                parameter.clear_gradient(False)
+                if grad is not None:
+                    parameter.grad = grad
             for name, tensor in self.model.state_dict().items():
                 tensor.set_value(before[name])
+
+    @contextmanager
+    def undropped(self) -> Iterator[common.Port]:
+        with _dropout(lambda x, *_, **__: x):
+            yield self
 
     def drops(self, images: np.ndarray, seed: int) -> list[common.Drop]:
         found: list[common.Drop] = []
@@ -138,17 +157,33 @@ class Port(common.Port):
                 found.append(common.kept(_numpy(x), _numpy(out), p, [k for k in range(x.ndim) if k not in axes]))
             return out
 
-        F.dropout = dropout
-        try:
-            with self._training(), paddle.no_grad():
-                paddle.seed(seed)
-                self.model(self._tensor(self._checked(images)))
-        finally:
-            F.dropout = original
+        with _dropout(dropout), self._training(), paddle.no_grad():
+            paddle.seed(seed)
+            self.model(self._tensor(self._checked(images)))
         return found
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: _numpy(tensor) for name, tensor in self.model.state_dict().items()}
+
+
+@contextmanager
+def _dropout(other: Any) -> Iterator[None]:
+    """Another function in the place of the one that all dropout comes down to."""
+    original, F.dropout = F.dropout, other
+    try:
+        yield
+    finally:
+        F.dropout = original
+
+
+@contextmanager
+def _undrawn() -> Iterator[None]:
+    """Afterwards paddle draws the random numbers that it would have drawn before."""
+    before = paddle.get_rng_state()
+    try:
+        yield
+    finally:
+        paddle.set_rng_state(before)
 
 
 def _arrays(values: Any) -> tuple[np.ndarray, ...]:

@@ -36,12 +36,13 @@ class Port(common.Port):
         return model.eval().requires_grad_(True)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(np.require(array, requirements=("C", "W")))
+        """A copy: a model may work in place on what it is given."""
+        tensor = torch.from_numpy(np.array(array, order="C"))
         dtype = getattr(torch, self.dtype) if tensor.is_floating_point() else tensor.dtype
         return tensor.to("cuda" if self.device == "gpu" else "cpu", dtype)
 
     def _forward(self, images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
+        with torch.no_grad():  # a tensor of inference mode that forward caches could never train
             return _numpy(self.model(self._tensor(images)))
 
     def _trace(self, images: np.ndarray, feed: Mapping[str, Sequence[np.ndarray]]) -> list[common.Tap]:
@@ -74,7 +75,7 @@ class Port(common.Port):
 
     def gradients(self, images: np.ndarray) -> common.Gradients:
         x = self._tensor(self._checked(images)).requires_grad_()
-        named = dict(self.model.named_parameters())
+        named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         with self._training():
             logits = self.model(x)
             loss = logits.square().mean()
@@ -84,8 +85,8 @@ class Port(common.Port):
         return common.Gradients(loss.item(), _numpy(logits), found, _numpy(dx), statistics)
 
     def train(self, batches: Sequence[np.ndarray], optimizer: common.Optimizer) -> common.Training:
-        losses, before = [], {name: _numpy(buffer) for name, buffer in self.model.named_buffers()}
-        with self._training(), self._counted() as counts:
+        losses = []
+        with self._training(), self._biased() as variances:
             stepper = OPTIMIZERS[optimizer.name](self.model.parameters(), optimizer)
             for images in batches:
                 loss = self.model(self._tensor(self._checked(images))).square().mean()
@@ -95,43 +96,69 @@ class Port(common.Port):
                 losses.append(loss.item())
             parameters = {name: _numpy(parameter) for name, parameter in self.model.named_parameters()}
             statistics = {name: _numpy(buffer) for name, buffer in self.model.named_buffers()}
-        for path, (n, momentum) in counts.items():
-            name = f"{path}.running_var"
-            old = (1 - momentum) ** len(batches) * before[name]
-            statistics[name] = old + (statistics[name] - old) * ((n - 1) / n)  # linear in each step's variance
+        for name, variance in variances.items():
+            statistics[name] = _numpy(variance).astype(statistics[name].dtype)
         return common.Training(losses, parameters, statistics)
 
     @contextmanager
-    def _training(self) -> Iterator[None]:
-        """Training mode, left without a trace: weights, statistics, gradients, mode."""
-        before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        mode = self.model.training
-        self.model.train()
+    def _mode(self, training: bool) -> Iterator[None]:
+        """Training mode or not; afterwards each module is in its own mode again."""
+        before = {module: module.training for module in self.model.modules()}
+        self.model.train(training)
         try:
             yield
         finally:
-            self.model.train(mode)
-            self.model.zero_grad()
+            for module, mode in before.items():
+                module.training = mode
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Training mode, left without a trace: weights, statistics, gradients, modes, random numbers."""
+        before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        grads = {parameter: parameter.grad for parameter in self.model.parameters()}
+        devices = [torch.cuda.current_device()] if self.device == "gpu" else []
+        try:
+            with self._mode(True), torch.random.fork_rng(devices):
+                for parameter in grads:
+                    parameter.grad = None
+                yield
+        finally:
+            for parameter, grad in grads.items():
+                parameter.grad = grad
             self.model.load_state_dict(before, strict=True)
 
     @contextmanager
-    def _counted(self) -> Iterator[dict[str, tuple[int, float]]]:
-        """(values that each BatchNorm normalises over, its momentum), filled in by forward passes."""
-        counts: dict[str, tuple[int, float]] = {}
+    def _biased(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Running variances of each BatchNorm as they would be without torch's n / (n - 1), call by call."""
+        found: dict[str, torch.Tensor] = {}
+        last: dict[str, torch.Tensor] = {}  # torch's own
 
-        def hook(path: str) -> Any:
-            def count(module: Any, args: Any) -> None:
-                counts[path] = args[0].numel() // args[0].shape[1], module.momentum
+        def hook(name: str) -> Any:
+            def follow(module: Any, args: Any, out: torch.Tensor) -> None:
+                if not module.training:
+                    return
+                n = out.numel() // out.shape[1]
+                share = 1 / module.num_batches_tracked.item() if module.momentum is None else module.momentum
+                new = module.running_var.to(torch.float64, copy=True)
+                change = new - (1 - share) * last[name]
+                found[name], last[name] = (1 - share) * found[name] + change * ((n - 1) / n), new
 
-            return count
+            return follow
 
-        norms = [(path, m) for path, m in self.model.named_modules() if isinstance(m, _BatchNorm)]
-        hooks = [m.register_forward_pre_hook(hook(path)) for path, m in norms if m.track_running_stats]
+        norms = {f"{path}.running_var".lstrip("."): m for path, m in self.model.named_modules() if _tracks(m)}
+        for name, module in norms.items():
+            found[name] = last[name] = module.running_var.to(torch.float64, copy=True)
+        hooks = [module.register_forward_hook(hook(name)) for name, module in norms.items()]
         try:
-            yield counts
+            yield found
         finally:
             for registered in hooks:
                 registered.remove()
+
+    @contextmanager
+    def undropped(self) -> Iterator[common.Port]:
+        with _dropout(lambda x, p=0.5, training=True, inplace=False: x):
+            yield self
 
     def drops(self, images: np.ndarray, seed: int) -> list[common.Drop]:
         found: list[common.Drop] = []
@@ -143,18 +170,28 @@ class Port(common.Port):
                 found.append(common.kept(_numpy(x), _numpy(out), p))
             return out
 
-        functional: Any = F
-        functional.dropout = dropout
-        try:
-            with self._training(), torch.no_grad(), torch.random.fork_rng():
-                torch.manual_seed(seed)
-                self.model(self._tensor(self._checked(images)))
-        finally:
-            functional.dropout = original
+        with _dropout(dropout), self._training(), torch.no_grad():
+            torch.manual_seed(seed)
+            self.model(self._tensor(self._checked(images)))
         return found
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: _numpy(tensor) for name, tensor in self.model.state_dict().items()}
+
+
+@contextmanager
+def _dropout(other: Any) -> Iterator[None]:
+    """Another function in the place of the one that all dropout comes down to."""
+    functional: Any = F
+    original, functional.dropout = F.dropout, other
+    try:
+        yield
+    finally:
+        functional.dropout = original
+
+
+def _tracks(module: torch.nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and module.running_var is not None
 
 
 def _arrays(values: Any) -> tuple[np.ndarray, ...]:

@@ -1,0 +1,80 @@
+"""Guesses: never a crash, never hours of work, and the plainest words for what is found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from parity import hypotheses
+from parity.guess import guess
+from parity.record import Recording
+from ports.port import Tap
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.standard_normal((2, 3, 7, 6))
+KERNEL, BIAS = RNG.standard_normal((3, 3, 3, 3)), RNG.standard_normal(3)
+
+
+def recording(label: str, output: np.ndarray, images: np.ndarray = IMAGES, kernel: np.ndarray = KERNEL) -> Recording:
+    """Of one convolution "stem"."""
+    made = Recording(label, "torch", "float64", "cpu", {"stem": output}, [Tap("stem", (images,), (output,))])
+    made.weights, made.kinds = {"stem.kernel": kernel, "stem.bias": BIAS[: len(kernel)]}, {"stem": "conv"}
+    return made
+
+
+def padded(p: int) -> np.ndarray:
+    return hypotheses.convolve(IMAGES, KERNEL, (1, 1), (p, p, p, p)) + BIAS[:, None, None]
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 9, 8), (2, 3, 3, 2), (2, 5)])
+def test_an_output_of_an_odd_shape_is_no_crash(shape: tuple[int, ...]) -> None:
+    assert guess("stem", "layers", recording("a", padded(0)), recording("b", RNG.standard_normal(shape))) == ""
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_a_padding_has_its_plainest_name(p: int) -> None:
+    """The padding of a 3x3 kernel by 1 is also SAME, and SAME with its odd pixel anywhere: nothing is odd."""
+    told = guess("stem", "layers", recording("a", padded(0)), recording("b", padded(p)))
+    assert f"stride 1x1, padding {p} in b, for stride 1x1, no padding in a" in told
+
+
+def test_a_patch_embedding_costs_no_more_than_a_few_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the hypotheses, only those of the right shape are computed: of 48, six pairs of stride and padding."""
+    images, kernel = RNG.standard_normal((1, 3, 32, 32)), RNG.standard_normal((3, 3, 16, 16))
+    output = hypotheses.convolve(images, kernel, (16, 16), (0, 0, 0, 0)) + BIAS[:, None, None]
+    calls, original = [], hypotheses.convolve
+
+    def counted(*args: object) -> np.ndarray:
+        calls.append(args)
+        return original(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hypotheses, "convolve", counted)
+    left = recording("a", output, images, kernel)
+    right = recording("b", output - BIAS[:, None, None], images, kernel)
+    assert "no padding, no bias in b" in guess("stem", "layers", left, right)
+    assert len(calls) == 2 * 6 * 4  # both sides, padding 0 to 3 and SAME twice, four ways to read the kernel
+    calls.clear()
+    monkeypatch.setattr(hypotheses, "WORK", 3 * output.size * 3 * 16 * 16)
+    guess("stem", "layers", left, right)
+    assert len(calls) == 2 * 3  # what is allowed, a side
+
+
+def test_a_convolution_is_what_torch_computes() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    x, kernel = RNG.standard_normal((2, 4, 9, 8)), RNG.standard_normal((6, 2, 3, 2))
+    theirs = torch.nn.functional.conv2d(torch.from_numpy(x), torch.from_numpy(kernel), None, (2, 1), (1, 2), groups=2)
+    ours = hypotheses.convolve(x, kernel, (2, 1), (1, 1, 2, 2))
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-13)  # sums of 12 terms of about 1
+
+
+def test_one_number_is_no_multiple_of_another() -> None:
+    a, b = (
+        Recording(
+            label, "torch", "float64", "cpu", {"loss": np.asarray(x), "w": x * np.arange(3.0), "one": np.eye(2)[:1]}
+        )
+        for label, x in (("a", 1.0), ("b", 0.7))
+    )
+    b.arrays["one"] = 0.7 * b.arrays["one"]
+    assert guess("loss", "gradients", a, b) == ""
+    assert guess("one", "gradients", a, b) == ""
+    assert "b holds 0.7 times" in guess("w", "gradients", a, b)

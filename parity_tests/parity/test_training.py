@@ -1,0 +1,49 @@
+"""Training of sound pairs agrees and of unsound ones does not, with dropout and from upstream's initialisation."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+import ports
+import specs
+from ports.port import kept
+
+pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("paddle", reason="paddle is not installed")
+
+SPEC = specs.get("mobile_former")
+PLAIN = SPEC.TINY["plain"]
+IMAGES = np.random.default_rng(0).standard_normal((2, *SPEC.input_shape(PLAIN)))
+
+
+def pair(init: str, **rates: float) -> dict[str, Any]:
+    config = dataclasses.replace(PLAIN, **rates)
+    return {f: ports.build("mobile_former", config, f, init=init, dtype="float64") for f in ("torch", "paddle")}
+
+
+def test_dropout_behind_zeros_is_no_false_alarm_and_hides_no_momentum() -> None:
+    """The last dropout of Mobile-Former follows an activation that is 0 where earlier masks make it so."""
+    made = pair("random", dropout=0.2)
+    report = parity.compare(made, IMAGES, "train", steps=2)
+    assert report.passed, str(report)
+    made["torch"].model.stem.norm.momentum = 0.9
+    assert parity.compare(made, IMAGES, "train", steps=2).first_divergence == "sgd: stem.norm.mean"
+
+
+def test_biases_of_zeros_ahead_of_norms_are_no_false_alarm() -> None:
+    """Upstream's initialisation: what trains them is the rounding of gradients that cancel, up to 1e-14 in size."""
+    report = parity.compare(pair("upstream"), IMAGES, "train", steps=2)
+    assert report.passed, str(report)
+
+
+def test_units_are_counted_whatever_they_hold() -> None:
+    into = np.array([[0.0, 1.0], [0.0, 0.0], [2.0, 3.0]])
+    drop = kept(into, into * [[0.0], [2.0], [2.0]], 0.5)
+    assert (drop.units, drop.kept.tolist()) == (6, [False, True, True])
+    whole = kept(into[[0, 2]], into[[0, 2]] * [[0.0], [2.0]], 0.5, [1])
+    assert (whole.units, whole.kept.tolist()) == (2, [False, True])
