@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 def printable(text: str) -> str:
     """On one line, without codes that a terminal obeys: names come out of strangers' files."""
+    if text.isprintable():  # most are, at once
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

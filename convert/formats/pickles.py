@@ -18,7 +18,7 @@ from convert.formats.inert import RENAMED, Handlers, Pairs, Symbol, refusal
 from convert.formats.sources import Cursor, Latin1, Refused, Stored
 
 MAX_OPCODES = 3_000_000  # a second; torch and paddle write about 30 a tensor
-MAX_COPIES = 1_500_000  # values in what is handed to names and objects, which may copy them: some 20 a tensor
+MAX_COPIES = 3_000_000  # values in what is handed to names and objects, which may copy them: some 20 a tensor
 MAX_STACK = 100_000  # live values: picklers put at most 2,000 down at a time
 MAX_MARKS = 1_000  # open brackets
 MAX_MEMO = 2_000_000  # remembered values; a pickler counts them from 0
