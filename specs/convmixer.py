@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from . import paddlevit
 from .config import Size, check_numbers, pair
 from .layer import Dialect, Layer, Sizes, batch_norm, conv, dense
-from .paddlevit import stated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ DIALECTS = {
 }  # fmt: skip
 
 # What PaddleViT's YAML files may say under MODEL: (our field, its type).
-_KEYS: dict[str, tuple[str, Any]] = {
+_KEYS: paddlevit.Keys = {
     "NUM_CLASSES": ("classes", int), "CNN.DIM": ("width", int), "CNN.DEPTH": ("depth", int),
     "CNN.KERNEL_SIZE": ("kernel", int), "CNN.PATCH_SIZE": ("patch", int),
     "CNN.ACTIVATION": ("act", Literal["GELU", "ReLU"]),
@@ -143,9 +143,8 @@ _KEYS: dict[str, tuple[str, Any]] = {
 
 def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Config fields that a YAML file of PaddleViT states. Raises: ValueError, see paddlevit.stated."""
-    found = stated(mapping, {key: hint for key, (_, hint) in _KEYS.items()})
-    fields = {_KEYS[key][0]: value for key, value in found.items() if key in _KEYS}
-    return fields | ({"act": fields["act"].lower()} if "act" in fields else {})
+    found = paddlevit.fields(paddlevit.stated(mapping, _KEYS), _KEYS)
+    return found | ({"act": found["act"].lower()} if "act" in found else {})
 
 
 READERS = {"paddlevit": from_yaml}  # configuration files of a dialect's own users

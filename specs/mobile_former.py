@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from . import paddlevit
 from .config import Size, check_numbers, pair, single
 from .layer import Dialect, Layer, Sizes, batch_norm, conv, dense, norm
-from .paddlevit import stated
 
 EPS = 9.999999747378752e-06  # of every norm: 1e-5, as Paddle keeps it (in float32)
 MOMENTUM = 0.8999999761581421  # of running statistics: 0.9 of the old value, likewise
@@ -329,7 +329,7 @@ REFUSED = [({key}, _OLD) for key in ("toformer_norm", "tomobile_norm", "former_b
 
 
 # What PaddleViT's YAML files may say under MODEL: (our field, "" where this key alone makes none; its type).
-_KEYS: dict[str, tuple[str, Any]] = {
+_KEYS: paddlevit.Keys = {
     "NUM_CLASSES": ("classes", int), "DROPOUT": ("dropout", float), "DROPPATH": ("drop_path", float),
     "ATTENTION_DROPOUT": ("attention_dropout", float), "MLP_DROPOUT": ("mlp_dropout", float),
     "MF.IN_CHANNELS": ("channels", int), "MF.TOKENS": ("", tuple[int, int]), "MF.NUM_HEAD": ("heads", int),
@@ -357,10 +357,10 @@ def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
       mapping: the file as parsed, e.g. {"MODEL": {"NUM_CLASSES": 10, "MF": {"TOKENS": [3, 128], ...}}}.
     Raises: ValueError that lists every unknown key (with the nearest), and every value that does not fit.
     """
-    found = stated(mapping, {key: hint for key, (_, hint) in _KEYS.items()})
+    found = paddlevit.stated(mapping, _KEYS)
     if problems := list(_contradictions(found)):
         raise ValueError("; ".join(problems))
-    return {_KEYS[key][0]: value for key, value in found.items() if key in _KEYS and _KEYS[key][0]} | _combined(found)
+    return paddlevit.fields(found, _KEYS) | _combined(found)
 
 
 def _blocks(v: Mapping[str, Any]) -> list[tuple[int, ...]]:

@@ -7,24 +7,27 @@ from typing import Any
 
 from . import config as configs
 
-COMMON = {"TYPE": str, "NAME": str, "RESUME": object, "PRETRAINED": object, "NUM_CLASSES": int}  # of every network
+COMMON = {"TYPE": str, "NAME": str, "RESUME": object, "PRETRAINED": object}  # of every network
 _TRAINING = (  # sections and keys beside MODEL: they say nothing of the network
     "DATA", "TRAIN", "VAL", "TEST", "AUG", "AMP", "SAVE", "TAG", "SAVE_FREQ", "REPORT_FREQ", "VALIDATE_FREQ", "SEED",
     "EVAL", "THROUGHPUT_MODE", "LOCAL_RANK", "NGPUS",
 )  # fmt: skip
 
 
-def stated(mapping: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+Keys = Mapping[str, tuple[str, Any]]  # {key under MODEL: (Config field, "" where this key alone makes none; its type)}
+
+
+def stated(mapping: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
     """What a file says under MODEL: {"MF.TOKENS": (3, 128), ...}.
 
     Args:
       mapping: the file as parsed, e.g. {"MODEL": {"NUM_CLASSES": 10, "MF": {"TOKENS": [3, 128], ...}}}.
-      keys: the type of every key that the network has, beside COMMON.
+      keys: all that the network has, beside COMMON.
     Raises: ValueError that lists every unknown key (with the nearest), and every value that does not fit.
     """
     given = {key: value for key, value in _flat(mapping) if key.partition(".")[0] not in _TRAINING}
     bases = given.pop("BASE", None)
-    hints = {f"MODEL.{key}": hint for key, hint in {**COMMON, **keys}.items()}
+    hints = {f"MODEL.{key}": hint for key, hint in (*COMMON.items(), *((key, hint) for key, (_, hint) in keys.items()))}
     problems = (
         [f"BASE={bases!r}: copy what those files say into this one"] if bases not in (None, "", (), ("",)) else []
     )
@@ -37,6 +40,11 @@ def stated(mapping: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any
     if problems:
         raise ValueError("; ".join(problems))
     return {key.removeprefix("MODEL."): value for key, value in given.items()}
+
+
+def fields(found: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
+    """Of what `stated` found, the Config fields that one key makes."""
+    return {keys[key][0]: value for key, value in found.items() if key in keys and keys[key][0]}
 
 
 def _flat(mapping: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
