@@ -7,7 +7,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,10 +138,9 @@ def _write_whole(job: Job) -> dict[str, Any]:
     with atomic.claimed(job.out) as claim:
         about = _write_recorded(job, claim)
         if job.writer_type.keeps_metadata:
-            outdated = _outdated(job.out, job.names)
             with atomic.undisturbed():
                 atomic.publish(claim[1], job.out, job.force)
-                _remove(reversed(outdated) if job.force else ())  # the index before its shards
+                _remove_outdated(job)
             return about
         beside = json.dumps({**about, **hashing.identity(claim[1])}, indent=1) + "\n"
         name = job.out + ".json"
@@ -150,8 +149,9 @@ def _write_whole(job: Job) -> dict[str, Any]:
     return about
 
 
-def _remove(names: Iterable[str]) -> None:
-    for name in names:
+def _remove_outdated(job: Job) -> None:
+    """An index before its shards."""
+    for name in reversed(_outdated(job.out, job.names)) if job.force else ():
         atomic.remove(name)
 
 
@@ -178,12 +178,11 @@ def _write_shards(job: Job) -> dict[str, Any]:
         about["source"]["sha256"] = job.source.sha256()
         if job.prove is not None:
             _prove_shards(job, job.prove, about, [temporary for _, temporary in claims])
-        outdated = _outdated(job.out, job.names)
         with atomic.undisturbed():
             with atomic.accompanied(job.index, index, _index(job, about, job.names)):
                 for name, (_, temporary) in zip(job.names, claims, strict=True):
                     atomic.publish(temporary, name, job.force)
-            _remove(outdated if job.force else ())
+            _remove_outdated(job)
     return about
 
 
