@@ -9,7 +9,7 @@ from specs.config import as_dict
 
 from . import __version__
 from .formats import bounded_json
-from .formats.base import MAX_RECORD, File, Reader, Tensor
+from .formats.base import MAX_RECORD, Reader, Tensor, record_at
 
 if TYPE_CHECKING:
     from .planning import Plan
@@ -46,15 +46,11 @@ def read(reader: Reader) -> dict[str, Any]:
     if text := reader.metadata.get(KEY, ""):
         return _parsed(text) if len(text) <= MAX_RECORD else {}
     beside = reader.path + ".json"
-    if os.path.isdir(reader.path) or not os.path.isfile(beside) or os.path.getsize(beside) > MAX_RECORD:
+    if os.path.isdir(reader.path) or not (text := record_at(beside)):
         return {}
     from .hashing import identity
 
-    file = File(beside)
-    try:
-        found = _parsed(file.read(file.size, 0).decode(errors="replace"))
-    finally:
-        file.close()
+    found = _parsed(text)
     same = found and all(found.get(key) == value for key, value in identity(reader.path).items())
     return found if same else {}
 

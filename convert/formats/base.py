@@ -166,6 +166,17 @@ def shown(name: str) -> str:
     return ascii(name if len(name) <= 80 else name[:77] + "...")
 
 
+def record_at(path: str) -> str:
+    """The text of a record of ours; "" where there is none, or what is too long for one. Raises: FormatError."""
+    if not os.path.isfile(path) or os.path.getsize(path) > MAX_RECORD:
+        return ""
+    file = File(path)
+    try:
+        return file.read(file.size, 0).decode(errors="replace")
+    finally:
+        file.close()
+
+
 class File:
     """An input file, read by position. Regular files only: a pipe or a device could hang or have effects.
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from convert.errors import FormatError
-from convert.formats.base import MAX_RECORD, Reader, Tensor, Writer, shown, write_all
+from convert.formats.base import Reader, Tensor, Writer, record_at, shown, write_all
 
 KEY = "triptych"  # of the record in a Reader's metadata, as in safetensors
 RECORD = "triptych.json"  # where the record lies in the folder; the official loaders take no notice of it
@@ -55,11 +55,8 @@ class FolderReader(Reader):
         self._kept: tuple[str, int, memoryview] = ("", -1, memoryview(b""))
 
     def _record(self) -> dict[str, str]:
-        path = os.path.join(self.path, RECORD)
-        if not os.path.isfile(path) or os.path.getsize(path) > MAX_RECORD:
-            return {}
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return {KEY: file.read()}
+        text = record_at(os.path.join(self.path, RECORD))
+        return {KEY: text} if text else {}
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | memoryview:
         nbytes, edges = self.tensors[name].nbytes, self.edges[name]
