@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import io
 import os
@@ -89,7 +88,7 @@ def _add_route_arguments(made: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
-        from .errors import ConvertError
+        from .errors import ConvertError, unwritten
 
         arguments = parser(_command(argv)).parse_args(argv)
         from . import commands
@@ -104,10 +103,10 @@ def main(argv: list[str] | None = None) -> int:
         print("convert: interrupted; no partial file was left behind", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output went away
-        return _unwritten()
+        return unwritten()
     except OSError as error:
         print(f"convert: {error}", file=sys.stderr)
-        return _unwritten()
+        return unwritten()
 
 
 def _command(argv: list[str]) -> str:
@@ -119,13 +118,6 @@ def _command(argv: list[str]) -> str:
         if any(option.startswith(word) for option in VALUED):  # options may be shortened
             next(words, None)
     return ""
-
-
-def _unwritten() -> int:
-    """Nothing more goes to where the output cannot be written, also not when the process ends."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
 
 
 def program() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 EXAMPLES = """examples:
@@ -59,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.seed < 0:
         made.exit(2, f"parity: --seed is 0 or more, not {arguments.seed}\n")
     arguments.isolate |= arguments.device == "gpu"
-    from convert.errors import ConvertError
+    from convert.errors import ConvertError, unwritten
 
     from . import suite
 
@@ -72,8 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         print("parity: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output went away
-        return 1
+        return unwritten()  # the reader of our output went away
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 
 import specs
+from convert.errors import unwritten
 from specs.layer import count
 
 
@@ -24,8 +24,7 @@ def main() -> int:
     try:
         print(json.dumps(table, indent=1) if arguments.json else "\n".join(lines), flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output went away
-        return 1
+        return unwritten()  # the reader of our output went away
     return 0
 
 
