@@ -232,11 +232,13 @@ def test_a_signal_while_names_are_given_waits_for_them(number, run, tmp_path, mo
             signal.raise_signal(number)
 
     monkeypatch.setattr(atomic, "publish", publish_and_signal)
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code, _, _ = run("google2torch", GOOGLE, "-o", tmp_path / "m.safetensors", "--shard-size", "9kB")
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, ctrl_c)
     assert (code, len(given) > 3) == (128 + number, True)
     assert run("verify", tmp_path / "m.safetensors.index.json")[0] == 0
     assert not [name for name in listing(tmp_path) if name.endswith(".part")]
