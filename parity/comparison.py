@@ -25,6 +25,7 @@ def compare(
     names: Mapping[str, Mapping[str, str]] | None = None,
     feature_maps: Collection[str] | None = None,
     steps: int = 10,
+    dtype: str | None = None,
 ) -> Report:
     """Compare models, the first of which is the reference.
 
@@ -38,6 +39,8 @@ def compare(
         compared. By default, every module that holds parameters is a tap under its own path.
       feature_maps: taps (of models that are no ports) whose four-dimensional arrays are images; default: all of them.
       steps: of training.
+      dtype: what to compute in: cast copies of the models run in it. By default the models' own dtype; `layers` then
+        compares float64 copies first, and the models' own dtype in rows of its own.
 
     Nothing of the models, the images or the frameworks' settings and random numbers is other afterwards.
     Raises: UsageError for fewer than two models, an unknown check or an object that is no model.
