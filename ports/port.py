@@ -115,6 +115,7 @@ class Port(ABC):
     """
 
     framework: str
+    assumed: tuple[str, ...] = ()  # Config fields that change the outputs and that nobody knows of these weights
 
     def __init__(
         self, architecture: str, config: Any, tensors: Iterable[tuple[str, np.ndarray]], dtype: str, device: str
