@@ -49,7 +49,9 @@ def configure(path: str, match: Match, record: Record, settings: Settings) -> Co
     """
     spec, asked = match.spec, _in_our_terms(path, match, dict(settings.values))
     if settings.architecture not in ("", match.architecture):
-        raise UsageError(f"{path}: holds a {match.architecture}, --config is of a {settings.architecture}")
+        raise UsageError(
+            f"{path}: holds a {match.architecture}, the configuration given is of a {settings.architecture}"
+        )
     known = record.content.get("architecture") == match.architecture
     ours: dict[str, Any] = record.content.get("config", {}) if known else {}
     try:

@@ -205,7 +205,7 @@ def test_yaml_that_explodes_or_is_none(text, message, tmp_path, capsys):
 
 def test_yaml_that_merges_as_people_do(tmp_path):
     (tmp_path / "c.yaml").write_text("base: &base {x: 1, y: 2}\nmore:\n  <<: *base\n  y: 3\n")
-    assert read_config(str(tmp_path / "c.yaml"))["more"] == {"x": 1, "y": 3}
+    assert read_config(str(tmp_path / "c.yaml")).values["more"] == {"x": 1, "y": 3}
 
 
 def test_a_configuration_file_of_lists_within_lists(tmp_path, capsys):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,15 @@ def build(
     return _adapter(framework)(
         architecture, chosen, initial(architecture, chosen, framework, seed, init), dtype, device
     )
+
+
+def save(
+    model: Any, path: str | os.PathLike[str], config: Any = None, architecture: str | None = None, **options: Any
+) -> dict[str, Any]:
+    """Write a port, torch module, linen module with variables or paddle layer with its record; see saving.save."""
+    from .saving import save
+
+    return save(model, path, config, architecture, **options)
 
 
 def initial(
