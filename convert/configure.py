@@ -28,6 +28,7 @@ class Configuration(NamedTuple):
     Args:
       origins: field -> user, record, shapes, dialect, variant, assumed or default.
       assumed: fields that change the outputs and that nobody knows: a record marks them so, or they are a default.
+      marked: those of them that a record marks so.
       unstated: fields of which nobody may assume the value without being asked to; see unstated.open_error.
       remarks: what the user should know of how records and settings go together.
       held: fields that the file's arrays show.
@@ -36,6 +37,7 @@ class Configuration(NamedTuple):
     config: Any
     origins: Mapping[str, str]
     assumed: tuple[str, ...]
+    marked: tuple[str, ...]
     unstated: tuple[str, ...]
     remarks: tuple[str, ...]
     held: Mapping[str, Any]
@@ -74,8 +76,8 @@ def configure(path: str, match: Match, record: Record, settings: Settings) -> Co
     values = {**sources["variant"], **told}
     if lacking := [f.name for f in fields(spec.Config) if f.name in required(spec) and f.name not in values]:
         default = {f.name for f in fields(spec.Config) if f.name in computing(spec) and f.name not in values}
-        names = [f.name for f in fields(spec.Config) if f.name in {*lacking, *_asked_for(match, default)}]
-        raise open_error(path, match.architecture, spec, names, {}, held)
+        names = _in_order(spec, {*lacking, *_asked_for(match, default)})
+        raise open_error(path, match.architecture, spec, names, {}, held, remarks)
     try:
         config = configs.build(spec.Config, values)
     except ValueError as error:
@@ -92,11 +94,21 @@ def configure(path: str, match: Match, record: Record, settings: Settings) -> Co
     marked = ((record.assumed & ours.keys()) - asked.keys()) | (settings.assumed & asked.keys())
     refused = _asked_for(match, doubtful)
     assumed = {*marked, *doubtful} - set(refused)
-    order = [f.name for f in fields(spec.Config)]
     return Configuration(
-        config, {**origins, **dict.fromkeys(assumed, "assumed")}, tuple(filter(assumed.__contains__, order)),
-        tuple(filter(set(refused).__contains__, order)), tuple(remarks), held,
-    )  # fmt: skip
+        config=config,
+        origins={**origins, **dict.fromkeys(assumed, "assumed")},
+        assumed=_in_order(spec, assumed),
+        marked=_in_order(spec, marked),
+        unstated=_in_order(spec, refused),
+        remarks=tuple(remarks),
+        held=held,
+    )
+
+
+def _in_order(spec: Any, names: Iterable[str]) -> tuple[str, ...]:
+    """Fields in the order of the Config."""
+    chosen = set(names)
+    return tuple(f.name for f in fields(spec.Config) if f.name in chosen)
 
 
 def _asked_for(match: Match, names: Iterable[str]) -> list[str]:

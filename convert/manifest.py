@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from specs.config import as_dict
@@ -85,12 +85,22 @@ def describe(plan: Plan) -> dict[str, Any]:
 def read(reader: Reader) -> Record:
     """A checkpoint's record: the one inside it, else the one in the .json beside it."""
     if text := reader.metadata.get(KEY, ""):
-        return _described(reader, text, "its record", "")
-    beside = reader.path + ".json"
-    if not reader.on_disk or os.path.isdir(reader.path) or not os.path.isfile(beside):
+        content = _parsed(text)
+        return Record("its record", content, _damage(text, content), _other_arrays(reader, content))
+    if not reader.on_disk or os.path.isdir(reader.path):
         return Record()
-    text = record_at(beside)
-    return _described(reader, text, beside, _other_bytes(reader.path, _parsed(text)))
+    found = beside(reader.path)
+    return found if found.change or not found.content else replace(found, change=_other_arrays(reader, found.content))
+
+
+def beside(path: str) -> Record:
+    """The record in the .json beside a file, as far as it can be checked without opening the file."""
+    place = path + ".json"
+    if not os.path.isfile(place):
+        return Record()
+    text = record_at(place)
+    content = _parsed(text)
+    return Record(place, content, _damage(text, content), _other_bytes(path, content) if content else "")
 
 
 def at(path: str) -> Record:
@@ -103,14 +113,6 @@ def at(path: str) -> Record:
 
     with open_checkpoint(path) as reader:
         return read(reader)
-
-
-def _described(reader: Reader, text: str, place: str, change: str) -> Record:
-    content = _parsed(text)
-    if not content:
-        return Record(place, damage=_damage(text, content))
-    change = change or _other_arrays(reader, content.get("tensors", {}))
-    return Record(place, content, _damage(text, content), change)
 
 
 def _other_bytes(path: str, content: dict[str, Any]) -> str:
@@ -127,8 +129,9 @@ def _number(value: Any) -> str:
     return f"{value:,}" if type(value) is int else "others"
 
 
-def _other_arrays(reader: Reader, lines: dict[str, Any]) -> str:
+def _other_arrays(reader: Reader, content: dict[str, Any]) -> str:
     """How a file's arrays differ from a record's list, by names, shapes and dtypes; "" if they do not."""
+    lines: dict[str, Any] = content.get("tensors", {})
     if not lines:
         return ""
     if lines.keys() != reader.tensors.keys():

@@ -107,8 +107,11 @@ class Plan:
         found = list(self.configuration.remarks)
         if names := questionable(self.match.spec, self.config, self.origins, "variant"):
             found.append(f"as in the official {self.variant}: {self._stated(names)}")
-        if self.assumed:
-            found.append(f"assumed, not known: {self._stated(self.assumed)}: the outputs depend on it")
+        marked = self.configuration.marked
+        if names := [name for name in self.assumed if name not in marked]:
+            found.append(f"the file does not say, assumed: {self._stated(names)}")
+        if marked:
+            found.append(f"assumed when the record was written, not known: {self._stated(marked)}")
         return found
 
     def _stated(self, names: Iterable[str]) -> str:
@@ -250,8 +253,8 @@ def _decided(made: Plan, assume: bool) -> Plan:
     names = made.configuration.unstated
     if names and not assume:
         defaults = {name: getattr(made.config, name) for name in names}
-        held = made.configuration.held
-        raise open_error(made.reader.path, made.architecture, made.match.spec, names, defaults, held)
+        held, remarks = made.configuration.held, made.configuration.remarks
+        raise open_error(made.reader.path, made.architecture, made.match.spec, names, defaults, held, remarks)
     return replace(made, accepted=names)
 
 

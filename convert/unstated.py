@@ -55,13 +55,20 @@ def same(one: Any, other: Any) -> bool:
 
 
 def open_error(
-    path: str, architecture: str, spec: Any, names: Iterable[str], defaults: Mapping[str, Any], held: Mapping[str, Any]
+    path: str,
+    architecture: str,
+    spec: Any,
+    names: Iterable[str],
+    defaults: Mapping[str, Any],
+    held: Mapping[str, Any],
+    remarks: Iterable[str],
 ) -> OpenFields:
     """The error for fields that nobody states, with every remedy.
 
     Args:
       defaults: what --assume would take, of those that have a default.
       held: Config fields that the file's arrays show.
+      remarks: why a record that is there does not help.
     """
     names = list(names)
     hints = configs.types_of(spec.Config)
@@ -74,7 +81,7 @@ def open_error(
         chosen = ", ".join(f"{name}={defaults[name]}" for name in names)
         problems.append(f"or accept, as a guess that the record marks as one, {chosen}: --assume")
     what = f"{path}: {architecture}: {stated}: neither the file nor a record says so, and the outputs depend on it"
-    return OpenFields(what, names, problems)
+    return OpenFields(what, names, [*remarks, *problems])
 
 
 def records_near(path: str, architecture: str, spec: Any, held: Mapping[str, Any]) -> list[str]:
