@@ -64,9 +64,16 @@ def parser(command: str) -> argparse.ArgumentParser:
 
 
 def _add_settings(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--config", metavar="FILE", help="Config fields, JSON or YAML")
+    made.add_argument(
+        "--config",
+        metavar="FILE",
+        help="Config fields: JSON, YAML, a checkpoint with a record, or the .json beside one",
+    )
     made.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="one Config field; may be repeated"
+    )
+    made.add_argument(
+        "--assume", action="store_true", help="accept defaults for what changes the outputs and nobody states"
     )
 
 

@@ -77,7 +77,7 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: M
     with contextlib.ExitStack() as stack:
         # The source is hashed while it is planned.
         source = None if arguments.dry_run else stack.enter_context(Source(file, arguments.verify))
-        made = stack.enter_context(plan(file, src, dst, settings, dtype=arguments.dtype, weights=arguments.weights))
+        made = stack.enter_context(plan(file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume))
         out = os.path.normpath(target(file, made, arguments.out))
         for name in (out, f"{out}.index.json"):
             if name in made_of:
@@ -85,7 +85,7 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: M
         result: dict[str, Any] = {
             "source": file, "out": out, "architecture": made.architecture, "variant": made.variant, "src": src,
             "dst": dst, "config": configs.as_dict(made.config), "tensors": len(made.steps),
-            "parameters": made.parameters, "notes": made.notes(),
+            "parameters": made.parameters, "assumed": list(made.assumed), "notes": made.notes(),
         }  # fmt: skip
         for note in made.notes():
             print(printable(f"note: {note}"), file=sys.stderr)
@@ -247,7 +247,7 @@ def diff(arguments: Namespace) -> int:
     a, b = arguments.files
     if not 0 <= arguments.rtol < float("inf"):
         raise UsageError(f"--rtol {arguments.rtol}: a number from 0 on, as in 1e-6")
-    found = differences(a, b, arguments.rtol, told(arguments))
+    found = differences(a, b, arguments.rtol, told(arguments), arguments.assume)
     if arguments.json:
         print(json.dumps({"same": not found, "differences": found}, indent=1))
     else:
@@ -267,7 +267,7 @@ def verify(arguments: Namespace) -> int:
     if arguments.json:
         print(json.dumps({"intact": not problems, "problems": problems}, indent=1))
     else:
-        lines = [f"{arguments.file}: {'damaged' if problems else 'intact'}", *(f"  - {p}" for p in problems)]
+        lines = [f"{arguments.file}: {'damaged or changed' if problems else 'intact'}", *(f"  - {p}" for p in problems)]
         print("\n".join(map(printable, lines)))
     return 1 if problems else 0
 

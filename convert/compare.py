@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from specs import config as configs
 from specs.config import as_dict
 
+from .configuration import Settings
 from .configure import differing, unshown
 from .errors import UsageError
 from .formats.base import Tensor
@@ -15,7 +18,9 @@ from .payload import chunks
 from .planning import HUB, Constant, Plan, plan
 
 
-def differences(a: str, b: str, rtol: float = 0.0, settings: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+def differences(
+    a: str, b: str, rtol: float = 0.0, settings: Mapping[str, Any] | Settings | None = None, assume: bool = False
+) -> list[dict[str, Any]]:
     """What keeps two files from being the same model, in our terms: [{"tensor", "kind", "error", "detail"}].
 
     Kinds: architecture, config, missing (only in A), unexpected (only in B), shape, dtype (values that only one dtype
@@ -24,9 +29,14 @@ def differences(a: str, b: str, rtol: float = 0.0, settings: Mapping[str, Any] |
 
     Args:
       settings: Config fields for a file that leaves any open; else the other file's are taken.
+      assume: accept defaults where both files leave them open.
+    Raises: UsageError for settings that the architecture does not have.
     """
+    stated = Settings.of(settings)
     with contextlib.ExitStack() as stack:
-        left, right = _plans(stack, a, b, settings or {})
+        left, right = _plans(stack, a, b, stated, assume)
+        if problems := configs.misfits(left.match.spec.Config, {k: v for k, v in stated.values.items() if k.islower()}):
+            raise UsageError(f"{a}: {left.architecture}: {'; '.join(problems)}")
         if left.architecture != right.architecture:
             return [_entry("", "architecture", None, f"{left.architecture} and {right.architecture}")]
         found = _configs(left, right)
@@ -39,7 +49,7 @@ def differences(a: str, b: str, rtol: float = 0.0, settings: Mapping[str, Any] |
         return found
 
 
-def _plans(stack: contextlib.ExitStack, a: str, b: str, settings: Mapping[str, Any]) -> tuple[Plan, Plan]:
+def _plans(stack: contextlib.ExitStack, a: str, b: str, settings: Settings, assume: bool) -> tuple[Plan, Plan]:
     """Both files' plans; what the names and shapes of one leave open is told, or taken from the other."""
     with contextlib.suppress(UsageError):
         left = stack.enter_context(plan(a, dst=HUB))
@@ -47,16 +57,17 @@ def _plans(stack: contextlib.ExitStack, a: str, b: str, settings: Mapping[str, A
     with contextlib.suppress(UsageError):
         right = stack.enter_context(plan(b, dst=HUB))
         return stack.enter_context(_completed(a, right, settings)), right
-    left = stack.enter_context(plan(a, dst=HUB, settings=settings))
-    return left, stack.enter_context(plan(b, dst=HUB, settings=settings))
+    left = stack.enter_context(plan(a, dst=HUB, settings=settings, assume=assume))
+    return left, stack.enter_context(plan(b, dst=HUB, settings=settings, assume=assume))
 
 
-def _completed(path: str, other: Plan, settings: Mapping[str, Any]) -> Plan:
+def _completed(path: str, other: Plan, settings: Settings) -> Plan:
     try:
         return plan(path, dst=HUB)
     except UsageError:
         known = as_dict(other.config)
-        return plan(path, dst=HUB, settings={name: known[name] for name in unshown(other.match)} | dict(settings))
+        values = {name: known[name] for name in unshown(other.match)} | dict(settings.values)
+        return plan(path, dst=HUB, settings=replace(settings, values=values))
 
 
 def _counts(name: str) -> bool:

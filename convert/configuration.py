@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from typing import Any
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from specs import config as configs
 
+from . import manifest
 from .errors import ConvertError, UsageError
-from .formats import bounded_json
+from .formats import FORMATS, bounded_json, folder_format, suffixes
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 MAX_NODES = 100_000  # values in a configuration file
 MAX_JSON, MAX_YAML = 8 << 20, 64 << 10  # characters: a record may be long, and YAML takes seconds
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user states of a model.
+
+    Args:
+      values: Config fields, or what a dialect's own users write (see configure).
+      assumed: names of values that come from a record which marks them as assumed.
+      architecture: of that record; "" where the values come from no record.
+      notes: what the user should know of that record.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    assumed: frozenset[str] = frozenset()
+    architecture: str = ""
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any] | Settings | None) -> Settings:
+        return values if isinstance(values, Settings) else cls(dict(values or {}))
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -21,14 +48,48 @@ def setting(text: str) -> tuple[str, Any]:
     return key, configs.parse(value)
 
 
-def told(arguments: Namespace) -> dict[str, Any]:
-    """Config fields of --set, above those of --config. Raises: ConvertError."""
-    settings = dict(map(setting, arguments.set))
-    return (read_config(arguments.config) if arguments.config else {}) | settings
+def told(arguments: Namespace) -> Settings:
+    """What --set states, above what --config does. Raises: ConvertError."""
+    found: dict[str, Any] = {}
+    for name, value in map(setting, arguments.set):
+        if found.setdefault(name, value) != value:
+            raise UsageError(f"--set {name}: given twice, as {found[name]} and as {value}")
+    base = read_config(arguments.config) if arguments.config else Settings()
+    both = [name for name, value in found.items() if base.values.get(name, value) != value]
+    notes = [f"--set {name}={found[name]} is used in place of {name}={base.values[name]} of --config" for name in both]
+    return Settings({**base.values, **found}, base.assumed - found.keys(), base.architecture, (*base.notes, *notes))
 
 
-def read_config(path: str) -> dict[str, Any]:
-    """What a JSON or YAML file says: Config fields, or what a dialect's own users write (see configure)."""
+def read_config(path: str) -> Settings:
+    """The configuration in a JSON or YAML file, in the record of a checkpoint, or in the .json beside one."""
+    name = path.rstrip(os.sep).lower()
+    if folder_format(path) or (name.endswith(suffixes(FORMATS)) and os.path.lexists(path)):
+        return _recorded(path, manifest.at(path))
+    values = _mapping(path)
+    if "config" in values and "architecture" in values:
+        return _recorded(path, manifest.at(path))
+    try:
+        return Settings({key: configs.tuples(value) for key, value in values.items()})
+    except RecursionError:
+        raise ConvertError(f"{path}: is nested too deeply") from None
+
+
+def _recorded(path: str, record: manifest.Record) -> Settings:
+    """The configuration of a record. Raises: ConvertError where there is none."""
+    if not record.content:
+        why = f"{record.place} {record.damage}" if record.place else "it bears no record of this converter"
+        raise ConvertError(f"--config {path}: {why}: give a file that this converter wrote, or JSON or YAML")
+    content = record.content
+    try:
+        values = {key: configs.tuples(value) for key, value in content.get("config", {}).items()}
+    except RecursionError:
+        raise ConvertError(f"{path}: is nested too deeply") from None
+    assumed, notes = record.assumed & values.keys(), tuple(f"--config: {note}" for note in record.notes())
+    return Settings(values, assumed, content.get("architecture", ""), notes)
+
+
+def _mapping(path: str) -> dict[str, Any]:
+    """The mapping in a JSON or YAML file. Raises: ConvertError."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(MAX_JSON + 1)
@@ -41,12 +102,7 @@ def read_config(path: str) -> dict[str, Any]:
         raise ConvertError(f"{path}: holds no mapping of names to values")
     if _is_large(values):
         raise ConvertError(f"{path}: holds over {MAX_NODES:,} values: give the model's configuration alone")
-    if "config" in values and "architecture" in values:  # the .json beside a converted file
-        values = values["config"]
-    try:
-        return {key: configs.tuples(value) for key, value in values.items()}
-    except RecursionError:
-        raise ConvertError(f"{path}: is nested too deeply") from None
+    return values
 
 
 def _is_large(value: Any) -> bool:

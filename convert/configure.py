@@ -3,52 +3,146 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields, replace
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import specs
 from specs import config as configs
 from specs.layer import Layer
 
 from . import report
+from .configuration import Settings
 from .errors import ConvertError, UsageError
 from .inference import in_their_terms, sizes
+from .kinds import PORTS
+from .manifest import Record
 from .recognise import Match, dialects, normal, spellings
+from .unstated import computing, misfit, open_error, questionable, required, same, unsettled
 
 
-def configure(
-    path: str, match: Match, record: Mapping[str, Any], settings: Mapping[str, Any]
-) -> tuple[Any, dict[str, str]]:
-    """A file's Config, and where each field comes from: user, record, shapes, dialect, variant or default.
+class Configuration(NamedTuple):
+    """A file's Config and how it came about.
+
+    Args:
+      origins: field -> user, record, shapes, dialect, variant, assumed or default.
+      assumed: fields that change the outputs and that nobody knows: a record marks them so, or they are a default.
+      marked: those of them that a record marks so.
+      unstated: fields of which nobody may assume the value without being asked to; see unstated.open_error.
+      remarks: what the user should know of how records and settings go together.
+      held: fields that the file's arrays show.
+    """
+
+    config: Any
+    origins: Mapping[str, str]
+    assumed: tuple[str, ...]
+    marked: tuple[str, ...]
+    unstated: tuple[str, ...]
+    remarks: tuple[str, ...]
+    held: Mapping[str, Any]
+
+
+def configure(path: str, match: Match, record: Record, settings: Settings) -> Configuration:
+    """Derive a file's Config from its arrays, its dialect, its record and the user.
 
     Raises: UsageError that names every field left open or set to what cannot be; ConvertError where arrays that would
     tell are missing, or where the record is of other arrays.
     """
-    spec, asked = match.spec, _in_our_terms(path, match, dict(settings))
-    ours = record.get("config", {}) if record.get("architecture") == match.architecture else {}
+    spec, asked = match.spec, _in_our_terms(path, match, dict(settings.values))
+    if settings.architecture not in ("", match.architecture):
+        raise UsageError(
+            f"{path}: holds a {match.architecture}, the configuration given is of a {settings.architecture}"
+        )
+    known = record.content.get("architecture") == match.architecture
+    ours: dict[str, Any] = record.content.get("config", {}) if known else {}
     try:
         held = spec.infer(sizes(match))
     except (KeyError, IndexError) as error:
         held = _only_told(path, match, error, {**ours, **asked})
+    strange = bool(record.content) and not known
+    remarks = [
+        *settings.notes,
+        *([f"{record.place} is of another architecture: it is ignored"] if strange else record.notes()),
+    ]
+    if record.change and ours:
+        ours, remarks = _of_changed(spec, record, held, remarks)
     conventions = dict(dialects(match.architecture)[match.dialect].conventions)
     sources = {"dialect": conventions, "shapes": held, "record": ours, "user": asked}  # each above those before it
     told = {name: value for source in sources.values() for name, value in source.items()}
+    if problems := configs.misfits(spec.Config, told):
+        raise _impossible(path, match, "; ".join(problems), ours.keys() - asked.keys())
+    sources = {"variant": _from_variant(spec, told), **sources}
+    values = {**sources["variant"], **told}
+    if lacking := [f.name for f in fields(spec.Config) if f.name in required(spec) and f.name not in values]:
+        default = {f.name for f in fields(spec.Config) if f.name in computing(spec) and f.name not in values}
+        names = _in_order(spec, {*lacking, *_asked_for(match, default)})
+        raise open_error(path, match.architecture, spec, names, {}, held, remarks)
     try:
-        if problems := configs.misfits(spec.Config, told):
-            raise ValueError("; ".join(problems))
-        sources = {"variant": _from_variant(spec, told), **sources}
-        config = configs.build(spec.Config, {**sources["variant"], **told})
+        config = configs.build(spec.Config, values)
     except ValueError as error:
-        remedy = ["set it with --set NAME=VALUE or in a --config FILE"] if "is open" in str(error) else []
-        remedy += ["part of it is its record's, which can be removed"] if ours.keys() - asked.keys() else []
-        raise UsageError(f"{path}: {match.architecture}: {error}", remedy) from None
-    if clashes := _clashes(spec, config, asked, held, "was asked for"):
-        raise UsageError(f"{path}: the configuration that was asked for does not fit the file", clashes)
-    if clashes := _clashes(spec, config, {k: v for k, v in ours.items() if k not in asked}, held, "is recorded"):
-        raise ConvertError(f"{path}: its record is of other arrays: remove the record", clashes)
-    return config, {name: origin for origin, source in sources.items() for name in source}
+        raise _impossible(path, match, str(error), ours.keys() - asked.keys()) from None
+    if problems := clashes(spec, config, asked, held, "was asked for"):
+        raise UsageError(f"{path}: the configuration that was asked for does not fit the file", problems)
+    if problems := clashes(spec, config, {k: v for k, v in ours.items() if k not in asked}, held, "is recorded"):
+        raise ConvertError(f"{path}: its record is of other arrays: remove the record", problems)
+    remarks += _contradictions(asked, ours, record.assumed, match.dialect, conventions)
+    origins = {name: origin for origin, source in sources.items() for name in source}
+    variant = variant_of(match.architecture, config)
+    doubtful = questionable(spec, config, origins, "default")
+    doubtful += unsettled(spec, variant, config, questionable(spec, config, origins, "variant"))
+    marked = ((record.assumed & ours.keys()) - asked.keys()) | (settings.assumed & asked.keys())
+    refused = _asked_for(match, doubtful)
+    assumed = {*marked, *doubtful} - set(refused)
+    return Configuration(
+        config=config,
+        origins={**origins, **dict.fromkeys(assumed, "assumed")},
+        assumed=_in_order(spec, assumed),
+        marked=_in_order(spec, marked),
+        unstated=_in_order(spec, refused),
+        remarks=tuple(remarks),
+        held=held,
+    )
+
+
+def _in_order(spec: Any, names: Iterable[str]) -> tuple[str, ...]:
+    """Fields in the order of the Config."""
+    chosen = set(names)
+    return tuple(f.name for f in fields(spec.Config) if f.name in chosen)
+
+
+def _asked_for(match: Match, names: Iterable[str]) -> list[str]:
+    """Fields that are not assumed unless the user says so: those of the ports' own dialects, which any may have."""
+    return list(names) if match.dialect in PORTS else []
+
+
+def _impossible(path: str, match: Match, problem: str, recorded: Collection[str]) -> UsageError:
+    remedy = ["part of it is its record's, which can be removed"] if recorded else []
+    return UsageError(f"{path}: {match.architecture}: {problem}", remedy)
+
+
+def _of_changed(
+    spec: Any, record: Record, held: Mapping[str, Any], remarks: list[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """What the record of other bytes states of this file, whose classes may be others, and the remarks on it."""
+    recorded = record.content["config"]
+    if problem := misfit(spec, recorded, held):
+        return {}, [f"{record.place} is of another model ({problem}): it is not used"]
+    return {k: v for k, v in recorded.items() if k not in ("classes", "channels") or k not in held}, remarks
+
+
+def _contradictions(
+    asked: Mapping[str, Any], ours: Mapping[str, Any], assumed: Collection[str], dialect: str, fixed: Mapping[str, Any]
+) -> list[str]:
+    """A line for every field in which the user contradicts the record, or the dialect's own code."""
+    found = []
+    for name, value in asked.items():
+        if name in ours and not same(ours[name], value):
+            recorded = f"{name}={ours[name]}, which its record {'only assumes' if name in assumed else 'states'}"
+            found.append(f"{name}={value} was asked for and is used in place of {recorded}")
+        elif name in fixed and name not in ours and not same(fixed[name], value):
+            found.append(f"{name}={value} was asked for, though {dialect}'s own code computes {name}={fixed[name]}")
+    return found
 
 
 def _in_our_terms(path: str, match: Match, asked: dict[str, Any]) -> dict[str, Any]:
@@ -67,50 +161,20 @@ def _in_our_terms(path: str, match: Match, asked: dict[str, Any]) -> dict[str, A
         raise UsageError(f"{path}: {match.architecture}, its configuration file: {error}") from None
 
 
-def questionable(spec: Any, origins: Mapping[str, str], origin: str) -> list[str]:
-    """Fields of that origin that change what is computed and that arrays do not show."""
-    names = computing(spec) | _open(spec)
-    return [f.name for f in fields(spec.Config) if f.name in names and origins.get(f.name, "default") == origin]
-
-
-def computing(spec: Any) -> set[str]:
-    """Config fields that change what is computed and that no array shows: fixed by dialects, or left open."""
-    fixed = {name for dialect in spec.DIALECTS.values() for name in dialect.conventions}
-    return fixed | getattr(spec, "UNSHOWN", set())
-
-
 def unshown(match: Match) -> set[str]:
     """Config fields that change what is computed and that this file's arrays do not show."""
-    return computing(match.spec) | (_open(match.spec) - match.spec.infer(sizes(match)).keys())
-
-
-def _open(spec: Any) -> set[str]:
-    """Config fields without a default."""
-    return {f.name for f in fields(spec.Config) if f.default is MISSING}
+    return computing(match.spec) | (required(match.spec) - match.spec.infer(sizes(match)).keys())
 
 
 def differing(spec: Any, config: Any, other: Mapping[str, Any], names: Iterable[str]) -> dict[str, tuple[Any, Any]]:
-    """{field: (other, own)} of those of these fields that differ and change what this network computes.
-
-    Numbers that round to the same float32 are the same: paddle stores them so.
-    """
-
-    def rounded(value: Any) -> Any:
-        if isinstance(value, list):
-            return list(map(rounded, value))
-        return configs.single(value) if isinstance(value, float) else value
-
+    """{field: (other, own)} of those of these fields that differ and change what this network computes."""
     material = set(names) - getattr(spec, "immaterial", lambda _: set())(config)
     own = configs.as_dict(config)
-    return {
-        name: (other[name], own[name])
-        for name in own
-        if name in material and rounded(own[name]) != rounded(other[name])
-    }
+    return {name: (other[name], own[name]) for name in own if name in material and not same(own[name], other[name])}
 
 
-def _clashes(spec: Any, config: Any, told: dict[str, Any], held: dict[str, Any], how: str) -> list[str]:
-    """Where a Config that was told in some way is of other arrays than the file's."""
+def clashes(spec: Any, config: Any, told: Mapping[str, Any], held: Mapping[str, Any], how: str) -> list[str]:
+    """List the fields in which a Config that was stated in some way is of other arrays than the file's."""
     other = {k: held[k] for k in told if k in held and configs.tuples(told[k]) != configs.tuples(held[k])}
     if not other:
         return []
@@ -169,3 +233,16 @@ def variant_of(architecture: str, config: Any) -> str | None:
             if alike(spec, config, _adapted(variant, config)):
                 return str(name)
     return None
+
+
+def restrictions(architecture: str, config: Any, dialect: str) -> dict[str, tuple[Any, Any]]:
+    """{field: (what a dialect's own code hard-codes, what this Config has)} where the code cannot hold this model."""
+    spec, found = specs.get(architecture), {}
+    for name, value in dialects(architecture)[dialect].requires.items():
+        fits = same(getattr(config, name), value)
+        if not fits and name not in computing(spec):
+            with contextlib.suppress(ValueError):  # a size may be stated in another way, as tokens are by an image
+                fits = alike(spec, config, replace(config, **{name: value}))
+        if not fits:
+            found[name] = (value, getattr(config, name))
+    return found

@@ -44,3 +44,15 @@ class UsageError(ConvertError):
     """The command or call is wrong: an unknown route, an option that does not fit."""
 
     code = 2
+
+
+class OpenFields(UsageError):
+    """Config fields that change the outputs and that neither the file, nor its record, nor the user states.
+
+    Args:
+      fields: their names.
+    """
+
+    def __init__(self, message: str, fields: Iterable[str], problems: Iterable[str] = ()):
+        super().__init__(message, problems)
+        self.fields = tuple(fields)

@@ -17,10 +17,14 @@ EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 HERE = -100  # AT_FDCWD
 
 
-def check(source: str, out: str, force: bool) -> None:
-    """Raises: ConvertError where a folder target would destroy its source, or something that is no checkpoint."""
-    ours, theirs = (os.path.realpath(path) for path in (out, source))
-    if os.path.commonpath([ours, theirs]) in (ours, theirs):
+def check(source: str | None, out: str, force: bool) -> None:
+    """Raises: ConvertError where a folder target would destroy its source, or something that is no checkpoint.
+
+    Args:
+      source: the path that is read; None where the arrays come from memory.
+    """
+    ours, theirs = os.path.realpath(out), source and os.path.realpath(source)
+    if theirs and os.path.commonpath([ours, theirs]) in (ours, theirs):
         raise UsageError(f"{out}: is, holds or lies in the source: give another -o")
     if force and os.path.lexists(out) and folder_format(out) is None:
         raise ConvertError(f"{out}: is no checkpoint folder, so --force does not replace it: move it away")

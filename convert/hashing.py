@@ -37,16 +37,22 @@ def identity(path: str) -> dict[str, Any]:
 
 
 class Source:
-    """A source while it is converted: not to change meanwhile, and hashed in a thread of its own if it is `hashed`."""
+    """A source while it is converted: not to change meanwhile, and hashed in a thread of its own if it is `hashed`.
 
-    def __init__(self, path: str, hashed: bool = True):
+    Args:
+      path: None for arrays in memory, which are neither watched nor hashed.
+    """
+
+    def __init__(self, path: str | None, hashed: bool = True):
         self.path, self.before = path, None
         with contextlib.suppress(OSError):  # of a file that is not there, which opening it tells
-            self.before = _state(path)
-        self._task = Task(lambda stop: sha256(path, stop) if hashed else None)
+            self.before = _state(path) if path is not None else None
+        self._task = Task(lambda stop: sha256(path, stop) if hashed and path is not None else None)
 
     def sha256(self) -> str | None:
         """None where it is not hashed. Raises: ConvertError where the source is no longer what it was."""
+        if self.path is None:
+            return None
         try:
             found = self._task.result()
             unchanged = _state(self.path) == self.before

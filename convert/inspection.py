@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 from argparse import Namespace
+from dataclasses import replace
 from typing import Any
 
 from specs import config as configs
 
-from .errors import ConvertError, printable
+from .errors import ConvertError, OpenFields, printable
 from .formats import open_checkpoint
 from .formats.base import Reader
 from .inference import sizes, trained
-from .manifest import read as read_hints
+from .manifest import read as read_record
 from .planning import plan_read
 from .recognise import dialects, normal, recognise
 from .report import fold
@@ -31,6 +32,7 @@ def inspect(arguments: Namespace) -> int:
         return 0
     tensors = about.pop("tensors")
     config, opened, notes = about.pop("config"), about.pop("open"), about.pop("notes")
+    about.pop("assumed")  # a note says so
     for key, value in about.items():
         print(printable(f"{key + ':':14}{value if value is not None else 'unknown'}"))
     print(printable(f"{'config:':14}{' '.join(f'{k}={v}' for k, v in config.items())}"))
@@ -51,27 +53,41 @@ def inspect(arguments: Namespace) -> int:
 def describe(path: str) -> dict[str, Any]:
     """What a file is, as far as it tells; see `inspect --json`."""
     with open_checkpoint(path) as reader:
+        opened = ""
         try:
             made = plan_read(reader)
+        except OpenFields as error:
+            try:
+                made, opened = replace(plan_read(reader, assume=True), accepted=()), str(error)
+            except ConvertError:
+                return _whole(reader, _partly(reader, error))
         except ConvertError as error:
             return _whole(reader, _partly(reader, error))
+        config = configs.as_dict(made.config)
+        stated = {name: value for name, value in config.items() if name not in made.configuration.unstated}
         known: dict[str, Any] = {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
-        known |= {"config": configs.as_dict(made.config), "parameters": made.parameters, "notes": made.notes()}
-        return _whole(reader, known)
+        known |= {"config": stated, "open": opened, "assumed": list(made.assumed)}
+        return _whole(reader, known | {"parameters": made.parameters, "notes": made.notes()})
 
 
 def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     """What is known of a file in the order it is told, with what every file tells."""
     tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
     about: dict[str, Any] = {"format": reader.format, "dialect": None, "architecture": None, "variant": None}
-    about |= {"config": {}, "open": "", "notes": [], "parameters": sum(t.size for t in reader.tensors.values())} | known
+    about |= {
+        "config": {},
+        "open": "",
+        "assumed": [],
+        "notes": [],
+        "parameters": sum(t.size for t in reader.tensors.values()),
+    } | known
     return {**about, "dtype": ", ".join(sorted({t.dtype for t in reader.tensors.values()})), "tensors": tensors}
 
 
 def _partly(reader: Reader, error: ConvertError) -> dict[str, Any]:
     """Of a file that makes no whole plan: what it is, and why not."""
     try:
-        match = next(recognise(reader, None, read_hints(reader)))[0]
+        match = next(recognise(reader, None, read_record(reader).hints))[0]
     except (ConvertError, IndexError):
         return {"open": str(error)}
     config = dict(dialects(match.architecture)[match.dialect].conventions)

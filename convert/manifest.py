@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from specs.config import as_dict
@@ -15,6 +17,44 @@ if TYPE_CHECKING:
     from .planning import Plan
 
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
+SEAL = "record_xxh3_128"  # of the record's other entries, as its last entry
+SPELT = {"bfloat16": "uint16"}  # by paddle, whose files do not tell the two apart
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a checkpoint's record says, and how far it can be trusted.
+
+    Args:
+      place: where it lies: "its record", or the path of a .json; "" where there is none.
+      content: the record; {} where there is none, or none that can be parsed.
+      damage: why its text is not what this converter wrote; "" if it is.
+      change: how the checkpoint differs from the one that the record describes; "" if it does not.
+    """
+
+    place: str = ""
+    content: dict[str, Any] = field(default_factory=dict)
+    damage: str = ""
+    change: str = ""
+
+    @property
+    def hints(self) -> dict[str, Any]:
+        """What recognition may rely on: a record of other bytes says nothing of this file's names and counters."""
+        kept = ("architecture",) if self.change else ("architecture", "dialect", "carried")
+        return {key: self.content[key] for key in kept if key in self.content}
+
+    @property
+    def assumed(self) -> frozenset[str]:
+        """Config fields that the record marks as assumed, not known."""
+        return frozenset(name for name in self.content.get("assumed", ()) if isinstance(name, str))
+
+    def notes(self) -> list[str]:
+        """What the user should know of the record: that it is damaged, or of other bytes."""
+        if self.place and not self.content:
+            return [f"{self.place} {self.damage}: it is ignored"]
+        damage = f"{self.place} {self.damage}: its configuration is used, and may be wrong"
+        change = f"{self.place} no longer fits the file, {self.change}: only its configuration is used"
+        return [note for note, problem in ((damage, self.damage), (change, self.change)) if problem]
 
 
 def describe(plan: Plan) -> dict[str, Any]:
@@ -25,9 +65,10 @@ def describe(plan: Plan) -> dict[str, Any]:
         "variant": plan.variant,
         "dialect": plan.dst,
         "config": as_dict(plan.config),
+        "assumed": list(plan.assumed),
         "parameters": plan.parameters,
         "source": {
-            "file": os.path.basename(os.path.abspath(plan.reader.path)),
+            "file": os.path.basename(os.path.abspath(plan.reader.path)) if plan.reader.on_disk else None,
             "sha256": None,  # see hashing.Source
             "dialect": plan.src,
             "format": plan.reader.format,
@@ -41,27 +82,101 @@ def describe(plan: Plan) -> dict[str, Any]:
     }
 
 
-def read(reader: Reader) -> dict[str, Any]:
-    """A file's record, inside it or in the .json beside it; {} where there is none or it is not this file's."""
+def read(reader: Reader) -> Record:
+    """A checkpoint's record: the one inside it, else the one in the .json beside it."""
     if text := reader.metadata.get(KEY, ""):
-        return _parsed(text) if len(text) <= MAX_RECORD else {}
-    beside = reader.path + ".json"
-    if os.path.isdir(reader.path) or not (text := record_at(beside)):
-        return {}
+        content = _parsed(text)
+        return Record("its record", content, _damage(text, content), _other_arrays(reader, content))
+    if not reader.on_disk or os.path.isdir(reader.path):
+        return Record()
+    found = beside(reader.path)
+    return found if found.change or not found.content else replace(found, change=_other_arrays(reader, found.content))
+
+
+def beside(path: str) -> Record:
+    """The record in the .json beside a file, as far as it can be checked without opening the file."""
+    place = path + ".json"
+    if not os.path.isfile(place):
+        return Record()
+    text = record_at(place)
+    content = _parsed(text)
+    return Record(place, content, _damage(text, content), _other_bytes(path, content) if content else "")
+
+
+def at(path: str) -> Record:
+    """Read the record in a .json file alone, or of a checkpoint. Raises: FormatError for one that cannot be read."""
+    if path.endswith(".json") and not path.endswith(".index.json"):
+        text = record_at(path)
+        content = _parsed(text)
+        return Record(path, content, _damage(text, content))
+    from .formats import open_checkpoint
+
+    with open_checkpoint(path) as reader:
+        return read(reader)
+
+
+def _other_bytes(path: str, content: dict[str, Any]) -> str:
+    """How a file differs from the one that the record beside it was written for; "" if it does not."""
     from .hashing import identity
 
-    found = _parsed(text)
-    same = found and all(found.get(key) == value for key, value in identity(reader.path).items())
-    return found if same else {}
+    found = identity(path)
+    if content.get("bytes") != found["bytes"]:
+        return f"which has {found['bytes']:,} bytes where {_number(content.get('bytes'))} were written"
+    return "whose bytes are not those that were written" if content.get("samples") != found["samples"] else ""
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if type(value) is int else "others"
+
+
+def _other_arrays(reader: Reader, content: dict[str, Any]) -> str:
+    """How a file's arrays differ from a record's list, by names, shapes and dtypes; "" if they do not."""
+    lines: dict[str, Any] = content.get("tensors", {})
+    if not lines:
+        return ""
+    if lines.keys() != reader.tensors.keys():
+        return "which holds other arrays than were written"
+
+    def differs(tensor: Tensor, line: dict[str, Any]) -> bool:
+        dtypes = (SPELT.get(dtype, dtype) for dtype in (tensor.dtype, line["dtype"]))
+        return list(tensor.shape) != line["shape"] or len(set(dtypes)) > 1
+
+    other = next((name for name, tensor in reader.tensors.items() if differs(tensor, lines[name])), None)
+    return "" if other is None else f"whose {other} has another shape or dtype than was written"
+
+
+def _damage(text: str, content: dict[str, Any]) -> str:
+    """Why a record's text is not what this converter wrote; "" if it is."""
+    if not content:
+        return "cannot be read as a record of this converter"
+    if SEAL not in content:
+        return "bears no hash of itself: it was changed, or written by an older version"
+    written = dumps(content, 1 if "\n" in text.rstrip() else None) == text.rstrip(" \n")
+    return "" if written and sealed(content)[SEAL] == content[SEAL] else "is not as it was written"
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """A record with the hash of its other entries, which comes last."""
+    import xxhash
+
+    body = {key: value for key, value in content.items() if key != SEAL}
+    return {**body, SEAL: xxhash.xxh3_128(json.dumps(body).encode()).hexdigest()}
+
+
+def dumps(content: dict[str, Any], indent: int | None = None) -> str:
+    """A record's text."""
+    return json.dumps(content, indent=indent)
 
 
 def _parsed(text: str) -> dict[str, Any]:
     try:
-        found = bounded_json.loads(text)
+        found = bounded_json.loads(text) if len(text) <= MAX_RECORD else None
     except ValueError:
         return {}
-    kinds = {"architecture": str, "dialect": str, "config": dict, "carried": dict, "tensors": dict}
-    fits = isinstance(found, dict) and all(isinstance(found.get(key, kind()), kind) for key, kind in kinds.items())
+    kinds = {"architecture": str, "dialect": str, "config": dict, "carried": dict, "tensors": dict, "assumed": list}
+    if not isinstance(found, dict) or not {"architecture", "config"} <= found.keys():
+        return {}
+    fits = all(isinstance(found.get(key, kind()), kind) for key, kind in kinds.items())
     return found if fits and all(map(_is_line, found.get("tensors", {}).values())) else {}
 
 

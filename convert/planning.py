@@ -17,14 +17,16 @@ from specs import config as configs
 from specs.layer import Parameter, count, parameters
 
 from . import report
-from .configure import configure, differing, questionable, variant_of
-from .errors import ConvertError, UsageError
+from .configuration import Settings
+from .configure import Configuration, configure, differing, restrictions, variant_of
+from .errors import ConvertError, OpenFields, UsageError
 from .formats import open_checkpoint
 from .formats.base import Reader, Tensor
 from .kinds import FRAMEWORKS, extra, hub_axes, place
-from .manifest import read as read_hints
+from .manifest import read as read_record
 from .notation import Move, View, moves
 from .recognise import Match, dialects, known_dialect, recognise
+from .unstated import open_error, questionable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +41,7 @@ class Constant(NamedTuple):
     value: int
 
 
+UNUSED = Constant(0)  # of arrays that a dialect's files hold and the network never uses
 Step = tuple[Tensor, list[Move] | Constant]  # a target tensor and what fills it
 
 
@@ -49,12 +52,13 @@ class Plan:
     reader: Reader
     match: Match
     dst: str
-    config: Any
     steps: list[Step]
     sources: dict[str, Tensor]
     carried: dict[str, str]  # arrays that only the source's framework keeps: our name -> tensor in the file
-    origins: dict[str, str]  # where each Config field comes from; see configure
+    configuration: Configuration
     carried_before: Mapping[str, int] = field(default_factory=dict)
+    extras: dict[str, tuple[int, ...]] = field(default_factory=dict)  # that the source's dialect may hold beside
+    accepted: tuple[str, ...] = ()  # fields that nobody states and whose default the caller accepted
 
     @property
     def architecture(self) -> str:
@@ -72,6 +76,21 @@ class Plan:
     def parameters(self) -> int:
         return count(list(self.match.spec.layers(self.config)))
 
+    @property
+    def config(self) -> Any:
+        return self.configuration.config
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where each Config field comes from: user, record, shapes, dialect, variant, assumed or default."""
+        return {**self.configuration.origins, **dict.fromkeys(self.accepted, "assumed")}
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """Config fields that change the outputs and are assumed, not known: now, or since a record was written."""
+        names = {*self.configuration.assumed, *self.accepted}
+        return tuple(name for name in configs.as_dict(self.config) if name in names)
+
     def notes(self) -> list[str]:
         """What the user should know and need not act on."""
         found = []
@@ -79,23 +98,46 @@ class Plan:
             others = sorted({name.split("/")[0] for name in self.match.aside if "/" in name})
             besides = f"; set aside: {', '.join(others)}" if others else ""
             found.append(f"took the weights under {self.match.prefix!r}{besides}")
-        found += self.assumed()
-        for name, (theirs, ours) in self.conflicts().items():
-            found.append(
-                f"{self.dst}'s own code computes {name}={theirs}; these weights mean {name}={ours}: "
-                "its outputs will differ"
-            )
+        found += self.doubts()
+        found += [self._conflict(name, *values) for name, values in self.conflicts().items()]
+        return [*found, *self._extras()]
+
+    def doubts(self) -> list[str]:
+        """What is doubtful about the configuration: its record, contradictions, and what is assumed."""
+        found = list(self.configuration.remarks)
+        if names := questionable(self.match.spec, self.config, self.origins, "variant"):
+            found.append(f"as in the official {self.variant}: {self._stated(names)}")
+        marked = self.configuration.marked
+        if names := [name for name in self.assumed if name not in marked]:
+            found.append(f"the file does not say, assumed: {self._stated(names)}")
+        if marked:
+            found.append(f"assumed when the record was written, not known: {self._stated(marked)}")
         return found
 
-    def assumed(self) -> list[str]:
-        """What changes the outputs and is neither in the file nor told: taken from an official variant, or usual."""
+    def _stated(self, names: Iterable[str]) -> str:
+        return ", ".join(f"{name}={getattr(self.config, name)}" for name in names)
+
+    def _conflict(self, name: str, theirs: Any, ours: Any) -> str:
+        """A field that the target's own code computes otherwise than these weights mean, or are assumed to mean."""
+        meant = f"these weights mean {name}={ours}: its outputs will differ"
+        if name in self.assumed:
+            meant = f"{name}={ours} is assumed of these weights: if it is right, its outputs will differ"
+        elif self.origins.get(name) == "variant":
+            meant = f"the official {self.variant} means {name}={ours}: its outputs will differ"
+        return f"{self.dst}'s own code computes {name}={theirs}; {meant}"
+
+    def _extras(self) -> list[str]:
+        """What becomes of arrays that files of the source's or target's dialect hold and the network never uses."""
+        copied = {move.source for _, filling in self.steps if isinstance(filling, list) for move in filling}
+        dropped = [name for name in self.extras if name not in copied and name in self.sources]
+        zeros = [tensor.name for tensor, filling in self.steps if filling is UNUSED]
         found = []
-        for origin, what in (
-            ("variant", f"as in the official {self.variant}"),
-            ("default", "the file does not say, assumed"),
-        ):
-            if names := questionable(self.match.spec, self.origins, origin):
-                found.append(f"{what}: {', '.join(f'{name}={getattr(self.config, name)}' for name in names)}")
+        if dropped and self.dst != HUB:
+            found.append(f"left out, as the network never uses it: {', '.join(report.fold(dropped))}")
+        if zeros:
+            found.append(
+                f"zeros, as the network never uses it and the source lacks it: {', '.join(report.fold(zeros))}"
+            )
         return found
 
     def conflicts(self) -> dict[str, tuple[Any, Any]]:
@@ -133,9 +175,10 @@ def plan(
     path: str | os.PathLike[str],
     src: str | None = None,
     dst: str = HUB,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | Settings | None = None,
     dtype: str | None = None,
     weights: str | None = None,
+    assume: bool = False,
 ) -> Plan:
     """Plan a conversion.
 
@@ -146,7 +189,9 @@ def plan(
       settings: Config fields set by the user, above everything the file says.
       dtype: dtype of the target's floating-point tensors; None keeps the source's.
       weights: which nesting of a training checkpoint to take, e.g. "state_dict_ema".
-    Raises: ConvertError that lists every missing, unexpected and mis-shaped tensor; UsageError for open Config fields.
+      assume: accept defaults for what changes the outputs and nobody states; `Plan.assumed` and the record name them.
+    Raises: ConvertError that lists every missing, unexpected and mis-shaped tensor; OpenFields for Config fields that
+    change the outputs and that neither the file, nor its record, nor `settings` states.
     """
     if dtype is not None and dtype not in FLOATS:
         raise UsageError(f"no dtype {dtype!r}: one of {', '.join(FLOATS)}")
@@ -155,7 +200,7 @@ def plan(
             known_dialect(name)
     reader = open_checkpoint(path)
     try:
-        return plan_read(reader, src, dst, settings, dtype, weights)
+        return plan_read(reader, src, dst, settings, dtype, weights, assume)
     except BaseException:
         reader.close()
         raise
@@ -165,31 +210,52 @@ def plan_read(
     reader: Reader,
     src: str | None = None,
     dst: str = HUB,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | Settings | None = None,
     dtype: str | None = None,
     weights: str | None = None,
+    assume: bool = False,
 ) -> Plan:
     """Like `plan`, of a file that is open, and stays so where it raises."""
-    hints = read_hints(reader)
+    record, stated = read_record(reader), Settings.of(settings)
+    hints = record.hints
 
     def attempt(match: Match) -> Plan:
         if dst != HUB and dst not in dialects(match.architecture):
             having = ", ".join(dialects(match.architecture))
             raise UsageError(f"{reader.path}: {match.architecture} has no dialect {dst!r}: one of {having}")
-        config, origins = configure(reader.path, match, hints, settings or {})
-        made = Plan(reader, match, dst, config, [], {}, {}, origins, hints.get("carried", {}))
+        configuration = configure(reader.path, match, record, stated)
+        if dst != HUB and (unfit := restrictions(match.architecture, configuration.config, dst)):
+            problems = [
+                f"{name} is {theirs} in {dst}'s code, and {own} in this model" for name, (theirs, own) in unfit.items()
+            ]
+            raise ConvertError(
+                f"{reader.path}: {dst}'s own code cannot hold this model: choose another dialect", problems
+            )
+        made = Plan(reader, match, dst, [], {}, {}, configuration, hints.get("carried", {}))
         _lay_out(made, dtype)
         return made
 
     groups = recognise(reader, src, hints, weights)
     try:
-        return _that_fits(groups, attempt)
+        return _decided(_that_fits(groups, attempt), assume)
+    except OpenFields:
+        raise
     except ConvertError as error:
         if src is not None:
             with contextlib.suppress(ConvertError):
                 other = _that_fits(recognise(reader, None, hints, weights), attempt).src
                 error.problems.append(f"every array fits as {other}: {other}2...")
         raise
+
+
+def _decided(made: Plan, assume: bool) -> Plan:
+    """The plan, if every field that changes its outputs is stated, or its default accepted. Raises: OpenFields."""
+    names = made.configuration.unstated
+    if names and not assume:
+        defaults = {name: getattr(made.config, name) for name in names}
+        held, remarks = made.configuration.held, made.configuration.remarks
+        raise open_error(made.reader.path, made.architecture, made.match.spec, names, defaults, held, remarks)
+    return replace(made, accepted=names)
 
 
 def _that_fits(groups: Iterable[list[Match]], attempt: Callable[[Match], Plan]) -> Plan:
@@ -236,16 +302,27 @@ def _lay_out(made: Plan, dtype: str | None) -> None:
             value = made.carried_before.get(parameter.name, 0)
             counted = isinstance(value, int) and 0 <= value < 2**63
             made.steps.append((Tensor(target.names[()], (), "int64"), Constant(value if counted else 0)))
-    for layer in tables[match.dialect].extras:
-        problems.used.update(name for name, _ in extra(layer, tables[match.dialect]))
+    made.extras.update(pair for layer in tables[match.dialect].extras for pair in extra(layer, tables[match.dialect]))
+    problems.used.update(made.extras)
     if found := [*problems.told(), *(_assumed(made, unfit) if problems.misfits else [])]:
         what = f"{made.reader.path}: does not hold the {match.dialect} arrays of this {made.architecture}"
         raise ConvertError(what, found)
     if made.dst != HUB:
         for layer in tables[made.dst].extras:
             for name, shape in extra(layer, tables[made.dst]):
-                made.steps.append((Tensor(name, shape, made.steps[0][0].dtype), Constant(0)))
+                made.steps.append(_extra(made, name, shape, dtype))
     made.sources = dict(match.tensors)
+
+
+def _extra(made: Plan, name: str, shape: tuple[int, ...], dtype: str | None) -> Step:
+    """An array that the target's files hold and the network never uses: the source's own, if it holds one."""
+    held = made.match.tensors.get(name) if made.src == made.dst else None
+    if held is None or held.shape != shape:
+        return Tensor(name, shape, made.steps[0][0].dtype), UNUSED
+    axes = tuple((f"a{k}",) for k in range(len(shape)))
+    view = View(axes, {(): name}, (), axes, {axis: size for (axis,), size in zip(axes, shape, strict=True)})
+    ((_, _, parts),) = moves(view, view)
+    return Tensor(name, shape, _dtype(held, None, dtype)), parts
 
 
 def _assumed(made: Plan, unfit: set[str]) -> list[str]:
@@ -270,10 +347,10 @@ def _target(parameter: Parameter, made: Plan) -> View | None:
     return place(parameter, dialects(made.architecture)[made.dst], made.config, made.dst in FRAMEWORKS)
 
 
-def _dtype(held: Tensor, parameter: Parameter, wanted: str | None) -> str:
+def _dtype(held: Tensor, parameter: Parameter | None, wanted: str | None) -> str:
     """A target's dtype. Paddle stores bfloat16 as uint16 and does not say so; only counts are integers."""
     own = "bfloat16" if held.dtype == "uint16" else held.dtype
-    return own if wanted is None or parameter.leaf == "count" else wanted
+    return own if wanted is None or (parameter and parameter.leaf == "count") else wanted
 
 
 class Problems:

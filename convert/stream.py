@@ -84,7 +84,9 @@ def write(
     with contextlib.ExitStack() as stack:
         progress = Progress(sum(tensor.nbytes for tensor, _ in plan.steps), os.path.basename(out))
         stack.callback(progress.close)
-        source = source or stack.enter_context(hashing.Source(plan.reader.path, verify))
+        source = source or stack.enter_context(
+            hashing.Source(plan.reader.path if plan.reader.on_disk else None, verify)
+        )
         job = Job(plan, out, force, prove, writer_type, shards, names, source, verify, progress, Scratch())
         if not writer_type.one_file:
             return _write_folder(job)
@@ -110,10 +112,10 @@ def _check(plan: Plan, out: str, force: bool, writer_type: type[Writer], names: 
     sharded = len(names) > 1
     if sharded and not (writer_type.one_file and writer_type.keeps_metadata):
         raise UsageError(f"{out}: only .safetensors is written in shards")
-    sources = files_of(plan.reader.path)
+    sources = files_of(plan.reader.path) if plan.reader.on_disk else []
     if not writer_type.one_file:
         atomic.check([], out, force)
-        folders.check(plan.reader.path, out, force)
+        folders.check(plan.reader.path if plan.reader.on_disk else None, out, force)
         return
     beside = [out + ".index.json", out] if writer_type.keeps_metadata else [out + ".json"]
     for name in dict.fromkeys([*names, *beside]):
@@ -142,7 +144,7 @@ def _write_whole(job: Job) -> dict[str, Any]:
                 atomic.publish(claim[1], job.out, job.force)
                 _remove_outdated(job)
             return about
-        beside = json.dumps({**about, **hashing.identity(claim[1])}, indent=1) + "\n"
+        beside = manifest.dumps(manifest.sealed({**about, **hashing.identity(claim[1])}), indent=1) + "\n"
         name = job.out + ".json"
         with atomic.claimed(name) as its, atomic.undisturbed(), atomic.accompanied(name, its, beside.encode()):
             atomic.publish(claim[1], job.out, job.force)
@@ -217,7 +219,10 @@ def _index(job: Job, about: dict[str, Any], files: list[str]) -> bytes:
     """The index of a sharded checkpoint whose shards are these files."""
     where = {t.name: os.path.basename(f) for f, steps in zip(files, job.shards, strict=True) for t, _ in steps}
     size = sum(t.nbytes for steps in job.shards for t, _ in steps)
-    content = {"metadata": {"total_size": size, manifest.KEY: json.dumps(about)}, "weight_map": where}
+    content = {
+        "metadata": {"total_size": size, manifest.KEY: manifest.dumps(manifest.sealed(about))},
+        "weight_map": where,
+    }
     return (json.dumps(content, indent=1) + "\n").encode()
 
 
@@ -279,4 +284,4 @@ def _kept(writer_type: type[Writer], about: dict[str, Any] | None, reserve: bool
     if about is None:
         return {"format": "pt"}
     room = " " * (32 * len(about["tensors"])) if reserve else ""
-    return {"format": "pt", manifest.KEY: json.dumps(about) + room}
+    return {"format": "pt", manifest.KEY: manifest.dumps(manifest.sealed(about)) + room}

@@ -12,34 +12,43 @@ from typing import Any
 
 from . import manifest, report
 from .background import Task
-from .errors import ConvertError
+from .errors import ConvertError, FormatError
 from .formats import files_of, open_checkpoint
 from .formats.base import File, Reader, Tensor
 from .hashing import HASH, digest
-
-SPELT = {"bfloat16": "uint16"}  # by paddle, whose files do not tell the two apart
+from .manifest import SPELT
 
 
 def check(path: str) -> list[str]:
-    """What in a file is not as its record says; [] for an intact file. It is read from the disk itself, where the
-    system lets go of what it keeps in memory.
+    """What in a file, or in its record, is not as it was written; [] for an intact file. It is read from the disk
+    itself, where the system lets go of what it keeps in memory.
 
     Raises: ConvertError where the file has no record, or one without hashes.
     """
-    with open_checkpoint(path) as reader:
-        lines = manifest.read(reader).get("tensors")
-    if not lines:
+    try:
+        with open_checkpoint(path) as reader:
+            record = manifest.read(reader)
+    except FormatError as error:
+        if not os.path.isfile(path) or not (record := manifest.beside(path)).content:
+            raise
+        return [str(error), f"{record.place} lies beside it" + (f": it {record.damage}" if record.damage else "")]
+    if not record.place:
         beside = os.path.basename(path) + ".json"
         raise ConvertError(
             f"{path}: has no record of its tensors: it was not written by this converter, or {beside}, which belongs "
             "beside some formats, was not copied along"
         )
+    lines = record.content.get("tensors")
+    if not lines:
+        raise ConvertError(f"{path}: {record.place} {record.damage or 'lists no tensors'}: it is damaged, or not ours")
     if not any(HASH in line for line in lines.values()):
         raise ConvertError(f"{path}: was written with --no-verify: its record holds no hashes to check it by")
     if hasattr(os, "posix_fadvise"):
         for name in files_of(path):
             _let_go(name)
-    return differences(path, lines)
+    damage = [f"{record.place} {record.damage}"] if record.damage else []
+    change = [f"{record.place} no longer fits the file, {record.change}"] if record.change else []
+    return [*damage, *change, *differences(path, lines)]
 
 
 def _let_go(path: str) -> None:
@@ -76,5 +85,13 @@ def _bad(reader: Reader, lines: dict[str, Any], todo: deque[Tensor]) -> Iterator
                 yield f"{tensor.name} has shape {list(tensor.shape)}, recorded was {line.get('shape')}"
             elif SPELT.get(tensor.dtype, tensor.dtype) != SPELT.get(line.get("dtype"), line.get("dtype")):
                 yield f"{tensor.name} has dtype {tensor.dtype}, recorded was {line.get('dtype')}"
-            elif digest(reader, tensor.name) != line.get(HASH):
+            elif _hash(reader, tensor.name) != line.get(HASH):
                 yield f"{tensor.name} has other values than were written"
+
+
+def _hash(reader: Reader, name: str) -> str:
+    """The hash of an array's values; "" where they cannot be read, as of a damaged compressed array."""
+    try:
+        return digest(reader, name)
+    except FormatError:
+        return ""

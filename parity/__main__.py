@@ -33,9 +33,16 @@ def parser() -> argparse.ArgumentParser:
         help="single-step: each layer on the reference's input; default: all others",
     )  # fmt: skip
     made.add_argument("--src", metavar="DIALECT", help="of checkpoints, where their names do not tell")
-    made.add_argument("--config", metavar="FILE", help="Config fields, JSON or YAML")
+    made.add_argument(
+        "--config",
+        metavar="FILE",
+        help="Config fields: JSON, YAML, a checkpoint with a record, or the .json beside one",
+    )
     made.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="one Config field; may be repeated"
+    )
+    made.add_argument(
+        "--assume", action="store_true", help="accept defaults for what changes the outputs and nobody states"
     )
     made.add_argument("--report", metavar="FILE", help="write one self-contained HTML page")
     made.add_argument("--json", action="store_true", help="print the rows as JSON")

@@ -25,7 +25,11 @@ from .versions import version
 def run(arguments: Namespace) -> Report:
     """The report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
     settings = told(arguments)
-    chosen = [t for text in arguments.targets for t in targets(text, arguments.seed, arguments.src, settings)]
+    chosen = [
+        t
+        for text in arguments.targets
+        for t in targets(text, arguments.seed, arguments.src, settings, arguments.assume)
+    ]
     if arguments.report:
         folder_of(arguments.report)  # told before hours of work
         if os.path.isdir(arguments.report):
@@ -95,8 +99,12 @@ def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
     found = {framework: version(framework) for framework in arguments.frameworks}
     found["device"] = f"{arguments.device}: {_processor()}" if arguments.device == "cpu" else "gpu"
     found["python"] = platform.python_version()
-    for path in dict.fromkeys(t.path for t in chosen if t.path):
-        found[path] = f"sha256 {sha256(path)}"
+    for target in chosen:
+        if target.path:
+            assumed = ", ".join(f"{name}={target.settings[name]}" for name in target.assumed)
+            found[target.path] = f"sha256 {sha256(target.path)}" + (
+                f"; assumed, not known: {assumed}" if assumed else ""
+            )
     return found
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import specs
+from convert.configuration import Settings
 from convert.errors import UsageError, printable
 from specs import config as configs
 
@@ -29,7 +31,8 @@ class Target:
         that it was recognised as, if it was.
       path: the checkpoint; None for random weights, the same in every framework.
       src: the checkpoint's dialect, where it does not tell by itself.
-      settings: Config fields that the user sets.
+      settings: Config fields that the user sets; of a checkpoint, all.
+      assumed: those of them that nobody knows.
     """
 
     architecture: str
@@ -38,6 +41,7 @@ class Target:
     seed: int = 0
     src: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
 
     @property
     def small(self) -> bool:
@@ -48,7 +52,8 @@ class Target:
         import ports
 
         if self.path is not None:
-            return ports.load(self.path, framework, dtype, device, src=self.src, **self.settings)
+            with warnings.catch_warnings(action="ignore"):  # `targets` has printed what is doubtful
+                return ports.load(self.path, framework, dtype, device, src=self.src, **self.settings)
         return ports.build(self.architecture, self.config(), framework, self.seed, "random", dtype, device)
 
     def config(self) -> Any:
@@ -68,15 +73,20 @@ class Target:
 
 
 def targets(
-    text: str, seed: int = 0, src: str | None = None, settings: Mapping[str, Any] | None = None
+    text: str,
+    seed: int = 0,
+    src: str | None = None,
+    settings: Mapping[str, Any] | Settings | None = None,
+    assume: bool = False,
 ) -> Iterator[Target]:
     """What an argument names: ARCH (its tiny twins), ARCH:VARIANT, ARCH:tiny NAME or a file.
 
     Raises: UsageError with the nearest name, or for settings that do not fit.
     """
     architecture, _, variant = text.partition(":")
+    stated = Settings.of(settings)
     if os.path.exists(text):
-        yield _checkpoint(text, seed, src, settings or {})
+        yield _checkpoint(text, seed, src, stated, assume)
     elif architecture in specs.names():
         spec = specs.get(architecture)
         twins = [TINY + name for name in spec.TINY]
@@ -84,7 +94,7 @@ def targets(
         if variant and variant != TINY.strip() and variant not in known:
             raise UsageError(f"{architecture}: {configs.unknown(variant, known)} (variants: {', '.join(known)})")
         chosen = [variant] if variant in known else twins
-        made = [Target(architecture, name, seed=seed, settings=settings or {}) for name in chosen]
+        made = [Target(architecture, name, seed=seed, settings=stated.values) for name in chosen]
         for target in made:
             target.config()  # told before the first one runs
         yield from made
@@ -94,12 +104,13 @@ def targets(
         )
 
 
-def _checkpoint(path: str, seed: int, src: str | None, settings: Mapping[str, Any]) -> Target:
-    """With its whole Config, whatever is assumed of it told once."""
+def _checkpoint(path: str, seed: int, src: str | None, settings: Settings, assume: bool) -> Target:
+    """With its whole Config; what is doubtful of it is printed once."""
     from convert.planning import plan
 
-    with plan(path, src, settings=settings) as made:
-        for note in made.assumed():
+    with plan(path, src, settings=settings, assume=assume) as made:
+        for note in made.doubts():
             print(printable(f"note: {note}"), file=sys.stderr)
-        file, settings = printable(os.path.basename(os.path.abspath(path))), configs.as_dict(made.config)
-        return Target(made.architecture, f"{file} {made.variant or ''}".strip(), path, seed, src, settings)
+        file, values = printable(os.path.basename(os.path.abspath(path))), configs.as_dict(made.config)
+        name = f"{file} {made.variant or ''}".strip()
+        return Target(made.architecture, name, path, seed, src, values, made.assumed)

@@ -123,7 +123,8 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     code, _, err = run(*words)
     assert (code, err) == (0, "note: the file does not say, assumed: stem_stride=2\n")
     written = tmp_path / "x.safetensors"
-    assert run("torch2paddlevit", written, "-o", tmp_path / "y.pdparams")[2] == ""
+    marked = "note: assumed when the record was written, not known: stem_stride=2\n"
+    assert run("torch2paddlevit", written, "-o", tmp_path / "y.pdparams")[2] == marked
     _, _, err = run("torch2paddlevit", written, "-o", tmp_path / "z.pdparams", "--set", "softmax=false")
     assert "paddlevit's own code computes softmax=True; these weights mean softmax=False" in err
 
@@ -132,13 +133,13 @@ def test_what_is_assumed_is_told_wherever_a_file_is_used(run, tmp_path, capsys):
     needs("torch")
     spec, path = specs.get("mlp_mixer"), tmp_path / "bare.safetensors"
     write_numbers(path, "mlp_mixer", next(iter(spec.TINY.values())), "torch")
-    told = "the file does not say, assumed: gelu=erf, norm_eps=1e-06, padding=VALID"
-    _, printed, _ = run("inspect", path)
-    assert f"note:         {told}\n" in printed
-    assert json.loads(run("inspect", path, "--json")[1])["notes"] == [told]
+    told = "the file does not say, assumed: gelu=erf, norm_eps=1e-06"
+    about = json.loads(run("inspect", path, "--json")[1])
+    assert not {"gelu", "norm_eps"} & about["config"].keys()
+    assert "gelu is open: set it (erf or tanh); norm_eps is open: set it (float)" in about["open"]
     with pytest.warns(UserWarning, match=told):
-        ports.load(path, "torch")
-    (target,) = targets(str(path))
+        ports.load(path, "torch", assume=True)
+    (target,) = targets(str(path), assume=True)
     assert capsys.readouterr().err == f"note: {told}\n"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -153,8 +154,10 @@ def test_an_official_variant_is_recognised(run, tmp_path):
     about = json.loads(run("inspect", small, "--json")[1])
     assert about["variant"] == "S/32"
     assert about["config"]["classes"] == 10
-    _, _, err = run("torch2flax", small, "--dry-run")
-    assert "as in the official S/32: gelu=erf" in err  # what only the variant tells is told
+    code, _, err = run("torch2flax", small, "--dry-run")  # files of S/32 exist with either GELU, and one epsilon
+    assert (code, "gelu is open" in err, "norm_eps is open" in err) == (2, True, False)
+    _, _, err = run("torch2flax", small, "--dry-run", "--set", "gelu=erf")
+    assert "as in the official S/32: norm_eps=1e-06" in err  # what only the variant tells is told
 
 
 def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
@@ -282,12 +285,17 @@ def test_headless_and_other_class_counts(run, tmp_path):
     run("google2torch", GOOGLE, "-o", tmp_path / "full.safetensors")
     arrays = {n: a for n, a in load_file(tmp_path / "full.safetensors").items() if not n.startswith("head")}
     save_file(arrays, tmp_path / "headless.safetensors")
-    code, printed, _ = run("torch2flax", tmp_path / "headless.safetensors", "--json")
+    code, printed, _ = run("torch2flax", tmp_path / "headless.safetensors", "--json", "--assume")
     assert code == 0
     assert json.loads(printed)["config"]["classes"] == 0
     arrays["head.weight"], arrays["head.bias"] = np.zeros((3, 20), np.float32), np.zeros(3, np.float32)
     save_file(arrays, tmp_path / "three.safetensors")
-    assert json.loads(run("torch2flax", tmp_path / "three.safetensors", "--json")[1])["config"]["classes"] == 3
+    assert (
+        json.loads(run("torch2flax", tmp_path / "three.safetensors", "--json", "--assume", "--force")[1])["config"][
+            "classes"
+        ]
+        == 3
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
@@ -366,13 +374,14 @@ def test_float8_weights_travel_as_bits_and_are_proven_as_numbers(run, tmp_path):
         tensors = [Tensor(t.name, t.shape, "float8_e4m3fn") for t in reader.tensors.values()]
     rng = np.random.default_rng(0)
     store(tmp_path / "b.safetensors", [(t, [rng.integers(0, 60, t.nbytes, np.uint8).tobytes()]) for t in tensors])
-    code, printed, _ = run("torch2flax", tmp_path / "b.safetensors", "-o", tmp_path / "c.safetensors", "--prove")
+    words = "-o", tmp_path / "c.safetensors", "--prove", "--assume"
+    code, printed, _ = run("torch2flax", tmp_path / "b.safetensors", *words)
     assert (code, "proven" in printed) == (0, True)
     wide = tmp_path / "d.safetensors"
-    assert run("torch2torch", tmp_path / "b.safetensors", "-o", wide, "--dtype", "float32")[0] == 0
+    assert run("torch2torch", tmp_path / "b.safetensors", "-o", wide, "--dtype", "float32", "--assume")[0] == 0
     assert run("diff", tmp_path / "c.safetensors", wide)[:2] == (0, "the same model\n")
     assert load_file(wide)["norm.bias"].dtype == "float32"
-    assert ports.load(str(tmp_path / "b.safetensors"), framework="torch").dtype == "float32"
+    assert ports.load(str(tmp_path / "b.safetensors"), framework="torch", assume=True).dtype == "float32"
 
 
 def test_bfloat16_rounds_as_torch_does():
@@ -398,7 +407,7 @@ def test_values_too_large_for_a_dtype_are_refused(run, tmp_path):
     arrays = load_file(tmp_path / "x.safetensors")
     arrays["norm.bias"][0] = 1e30
     save_file(arrays, tmp_path / "x.safetensors")
-    code, _, err = run("torch2flax", tmp_path / "x.safetensors", "--dtype", "float16")
+    code, _, err = run("torch2flax", tmp_path / "x.safetensors", "--dtype", "float16", "--assume")
     assert code == 1
     assert "norm" in err
     assert "1e+30" in err
@@ -521,7 +530,7 @@ def test_counts_that_were_cast_with_the_rest(run, tmp_path):
     write_numbers(tmp_path / "a.safetensors", "convmixer", config, "torch")
     arrays = {n: a.astype("float16") for n, a in load_file(tmp_path / "a.safetensors").items()}
     save_file(arrays, tmp_path / "b.safetensors")
-    words = "--set", f"act={config.act}", "-o"
+    words = "--set", f"act={config.act}", "--assume", "-o"
     assert run("torch2torch", tmp_path / "b.safetensors", *words, tmp_path / "c.safetensors")[0] == 0
     assert load_file(tmp_path / "c.safetensors")["norm.num_batches_tracked"].dtype == "float16"
     assert run("torch2flax", tmp_path / "b.safetensors", *words, tmp_path / "d.msgpack")[0] == 0
@@ -539,7 +548,7 @@ def alike(run, tmp_path):
 def test_shapes_tell_frameworks_apart_whose_names_are_alike(run, alike, tmp_path):
     _, printed, _ = run("inspect", alike, "--json")
     about = json.loads(printed)
-    assert (about["dialect"], about["open"]) == ("paddle", "")
+    assert (about["dialect"], "gelu is open" in about["open"]) == ("paddle", True)
     code, _, err = run("torch2flax", alike, "-o", tmp_path / "x.msgpack")
     assert code == 1
     assert "head.weight has shape [20, 7]" in err
@@ -561,7 +570,7 @@ def test_what_reads_alike_is_asked_for(suffix, run, tmp_path):
     write_numbers(square, "mlp_mixer", specs.get("mlp_mixer").Config(**SQUARE["mlp_mixer"]), "torch")
     _, printed, _ = run("inspect", square)
     assert "reads alike as paddle, torch: say which it is, as in " in printed
-    assert run("paddle2torch", square, "-o", tmp_path / "x.safetensors")[0] == 0
+    assert run("paddle2torch", square, "-o", tmp_path / "x.safetensors", "--assume")[0] == 0
 
 
 def test_what_cannot_be_inferred_is_named(run, tmp_path):

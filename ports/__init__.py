@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ def load(
     *,
     src: str | None = None,
     weights: str | None = None,
+    assume: bool = False,
     **config: Any,
 ) -> Port:
     """A checkpoint of any dialect and format as a running port.
@@ -52,19 +54,23 @@ def load(
       device: "cpu" or "gpu".
       src: dialect of the file, where it does not tell by itself.
       weights: which part of a training checkpoint, e.g. "state_dict_ema".
+      assume: accept defaults for what changes the outputs and neither the file nor `config` states.
       config: Config fields to set, for what the file leaves open.
-    Warns of what changes the outputs and was assumed, because neither the file nor `config` tells it.
-    Raises: ConvertError for a file that does not fit; UsageError for a framework that is not installed.
+    Warns of what is assumed of the file, now or when it was written, and where `config` contradicts its record.
+    Raises: ConvertError for a file that does not fit; UsageError for a framework that is not installed, and OpenFields,
+    one of them, for what changes the outputs and nobody states.
     """
     from convert.planning import FLOATS, plan
 
     adapter = _adapter(framework)
-    with plan(path, src=src, dst=framework, settings=config, weights=weights) as loaded:
-        for note in loaded.assumed():
+    with plan(path, src=src, dst=framework, settings=config, weights=weights, assume=assume) as loaded:
+        for note in loaded.doubts():
             warnings.warn(f"{path}: {note}", stacklevel=2)
         held = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
         dtype = dtype or (held.pop() if len(held) == 1 and held <= set(FLOATS) else "float32")
-        return adapter(loaded.architecture, loaded.config, loaded.arrays(), dtype, device)
+        port: Port = adapter(loaded.architecture, loaded.config, loaded.arrays(), dtype, device)
+        port.assumed = loaded.assumed
+        return port
 
 
 def build(
@@ -101,6 +107,15 @@ def build(
     return _adapter(framework)(
         architecture, chosen, initial(architecture, chosen, framework, seed, init), dtype, device
     )
+
+
+def save(
+    model: Any, path: str | os.PathLike[str], config: Any = None, architecture: str | None = None, **options: Any
+) -> dict[str, Any]:
+    """Write a port, torch module, linen module with variables or paddle layer with its record; see saving.save."""
+    from .saving import save
+
+    return save(model, path, config, architecture, **options)
 
 
 def initial(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -115,6 +116,7 @@ class Port(ABC):
     """
 
     framework: str
+    assumed: tuple[str, ...] = ()  # Config fields that change the outputs and that nobody knows of these weights
 
     def __init__(
         self, architecture: str, config: Any, tensors: Iterable[tuple[str, np.ndarray]], dtype: str, device: str
@@ -187,6 +189,15 @@ class Port(ABC):
     def with_dtype(self, dtype: str) -> Port:
         """The same weights, computed in another dtype."""
         return type(self)(self.architecture, self.config, self.state().items(), dtype, self.device)
+
+    def save(self, path: str | os.PathLike[str], force: bool = False) -> dict[str, Any]:
+        """Write the model as it is now, with its configuration in the record; the suffix picks the format.
+
+        Returns: the record. Raises: ConvertError where the target cannot be written, or exists and `force` is not set.
+        """
+        from .saving import save
+
+        return save(self, path, force=force)
 
     def layers(self) -> list[Layer]:
         """Every layer with its arrays."""

@@ -56,7 +56,7 @@ def build(config: type, values: Mapping[str, Any]) -> Any:
 
     Raises: ValueError that lists every unknown name (with the nearest), missing name and misfit value at once.
     """
-    hints = _hints(config)
+    hints = types_of(config)
     problems = misfits(config, values)
     problems += [
         f"{f.name} is open: set it ({describe(hints[f.name])})"
@@ -70,7 +70,7 @@ def build(config: type, values: Mapping[str, Any]) -> Any:
 
 def misfits(config: type, values: Mapping[str, Any]) -> list[str]:
     """Which of these values no Config has: unknown names, wrong types, numbers beyond all bounds."""
-    hints = _hints(config)
+    hints = types_of(config)
     names = [f.name for f in dataclasses.fields(config)]
     return [unknown(name, names) for name in values if name not in names] + [
         f"{name}={_short(value)} does not fit: {name} is {describe(hints[name])}"
@@ -79,7 +79,7 @@ def misfits(config: type, values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-_hints = cache(typing.get_type_hints)  # of a Config: {field: type}
+types_of = cache(typing.get_type_hints)  # of a Config: {field: type}
 
 
 def _short(value: Any) -> str:

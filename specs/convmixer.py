@@ -129,7 +129,7 @@ DIALECTS = {
         blocks.{i}.pointwise  conv_mixer_layers.{i}.point_wise_conv
         blocks.{i}.norm2      conv_mixer_layers.{i}.norm2
         head                  classification.linear
-        """, {"act": "gelu", **_NORM}, about="labml.ai's annotated ConvMixer"),
+        """, {"act": "gelu", **_NORM}, variants=(), about="labml.ai's annotated ConvMixer"),
     "paddlevit": Dialect("paddle", _OFFICIAL, _PADDLE_NORM, about="BR-IDL/PaddleViT"),
 }  # fmt: skip
 

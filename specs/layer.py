@@ -95,7 +95,9 @@ class Dialect(NamedTuple):
       table: lines "ours   theirs", two or more spaces between. Without axes a line renames a layer (or all below it);
         with axes it places one array. What no line names keeps our name.
       conventions: Config fields that its files do not hold but its code fixes.
-      extras: layers that its files hold and the network never uses: skipped in reading, zeros in writing.
+      requires: Config fields whose values its code hard-codes: a model with other values cannot be written in it.
+      variants: official variants of which files exist in it; None stands for all of them.
+      extras: layers that its files hold and the network never uses: written as zeros, unless the source holds them.
       suffix: the file format that its users expect, where it is not their framework's usual one.
       about: one line for `routes`.
     """
@@ -103,6 +105,8 @@ class Dialect(NamedTuple):
     framework: str
     table: str = ""
     conventions: Mapping[str, Any] = MappingProxyType({})
+    requires: Mapping[str, Any] = MappingProxyType({})
+    variants: tuple[str, ...] | None = None
     extras: tuple[Layer, ...] = ()
     suffix: str = ""
     about: str = ""

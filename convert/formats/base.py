@@ -62,6 +62,7 @@ class Reader(ABC):
     path: str
     tensors: dict[str, Tensor]  # in file order
     metadata: dict[str, str]  # what the format itself stores beside tensors (safetensors only); else empty
+    on_disk = True  # else the arrays of a model in memory, and `path` only names it in messages
 
     @abstractmethod
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:

@@ -1,0 +1,124 @@
+"""Writes a model in memory as a checkpoint with its record: names and layout of its own framework, any format."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import specs
+from convert.configuration import Settings, read_config
+from convert.errors import ConvertError, UsageError
+from convert.formats.memory import MemoryReader
+from convert.planning import plan_read
+from specs.config import as_dict, unknown
+
+from .port import Port
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Arrays = dict[str, tuple[str, "np.ndarray"]]  # name -> (dtype, array or its bits)
+
+
+def save(
+    model: Any,
+    path: str | os.PathLike[str],
+    config: Any = None,
+    architecture: str | None = None,
+    *,
+    assume: bool = False,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Write a model's arrays and configuration as a checkpoint, through the converter: whole, verified, or not at all.
+
+        ports.save(torch_module, "tuned.safetensors", config="mixer.safetensors")
+
+    Args:
+      model: a port, a torch module, (linen module, variables), a bound linen module or a paddle layer.
+      path: target; its suffix picks the format. Names and layout are those of the model's framework.
+      config: Config, {field: value}, or the path of a configuration file or of a checkpoint with a record; a port has
+        its own. What the arrays show need not be stated.
+      architecture: its name, where the names of the arrays leave it open.
+      assume: accept defaults for what changes the outputs and `config` does not state; the record marks them.
+      force: replace an existing target.
+    Returns: the record that travels with the checkpoint.
+    Raises: UsageError for what is no model or does not fit, and OpenFields, one of them, for what nobody states;
+    ConvertError where the target cannot be written.
+    """
+    settings = _settings(model, config)
+    if architecture is not None:
+        if architecture not in specs.names():
+            raise UsageError(f"architecture: {unknown(architecture, specs.names())}")
+        if settings.architecture not in ("", architecture):
+            raise UsageError(f"architecture={architecture!r}: the configuration is of a {settings.architecture}")
+        settings = dataclasses.replace(settings, architecture=architecture)
+    framework, arrays = arrays_of(model.model if isinstance(model, Port) else model)
+    with plan_read(
+        MemoryReader(f"the {framework} model", arrays), framework, framework, settings, assume=assume
+    ) as plan:
+        return plan.write(path, force)
+
+
+def _settings(model: Any, config: Any) -> Settings:
+    """What is known of a model. The number of classes is left to its arrays: a tuned model may have another head."""
+    if isinstance(model, Port):
+        if config is not None:
+            raise UsageError("config: a port has its own configuration")
+        values = {name: value for name, value in as_dict(model.config).items() if name != "classes"}
+        return Settings(values, frozenset(model.assumed), model.architecture)
+    if config is None or isinstance(config, Mapping):
+        return Settings.of(config)
+    if isinstance(config, str | os.PathLike):
+        return read_config(os.fspath(config))
+    for name in specs.names():
+        if isinstance(config, specs.get(name).Config):
+            return Settings(as_dict(config), architecture=name)
+    raise UsageError(f"config: {type(config).__name__} is neither a Config, nor a mapping, nor a path")
+
+
+def arrays_of(model: Any) -> tuple[str, Arrays]:
+    """(framework, arrays) of a model, by what is imported: a model's own framework always is.
+
+    Raises: UsageError for what is no model.
+    """
+    torch, paddle, linen = (sys.modules.get(name) for name in ("torch", "paddle", "flax.linen"))
+    if torch and isinstance(model, torch.nn.Module):
+        return "torch", _torch(model)
+    if paddle and isinstance(model, paddle.nn.Layer):
+        return "paddle", {name: _paddle(tensor) for name, tensor in model.state_dict().items()}
+    if linen and isinstance(model, linen.Module) and model.scope is not None:
+        return "flax", _flax(model.unbind()[1])
+    if linen and isinstance(model, tuple) and len(model) == 2 and isinstance(model[0], linen.Module):
+        return "flax", _flax(model[1])
+    what = "give a port, a torch module, (linen module, variables), a bound linen module or a paddle layer"
+    raise UsageError(f"{type(model).__name__} is no model: {what}")
+
+
+def _torch(model: Any) -> Arrays:
+    import torch
+
+    found: Arrays = {}
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, torch.Tensor):
+            raise ConvertError(f"the torch model: {name} is a {type(tensor).__name__}, no tensor")
+        plain, dtype = tensor.detach().cpu().contiguous(), str(tensor.dtype).removeprefix("torch.")
+        bits = {"bfloat16": torch.int16}.get(dtype) or (torch.uint8 if dtype.startswith("float8") else plain.dtype)
+        found[name] = dtype, plain.view(bits).numpy()
+    return found
+
+
+def _paddle(tensor: Any) -> tuple[str, Any]:
+    return str(tensor.dtype).removeprefix("paddle."), tensor.detach().numpy()  # bfloat16 comes as bits
+
+
+def _flax(variables: Mapping[str, Any]) -> Arrays:
+    import numpy as np
+    from flax.traverse_util import flatten_dict
+
+    collections = variables if "params" in variables else {"params": variables}
+    arrays = {name: np.asarray(array) for name, array in flatten_dict(dict(collections), sep="/").items()}
+    lacking = {"bfloat16": "u2", "float8_e4m3fn": "u1", "float8_e5m2": "u1"}  # dtypes that numpy does not have
+    return {name: (a.dtype.name, a.view(lacking.get(a.dtype.name, a.dtype))) for name, a in arrays.items()}
