@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 EXAMPLES = """examples:
   python -m parity ARCH                                    its tiny twins, random weights, all frameworks
@@ -17,6 +18,21 @@ DTYPES = ("float64", "float32", "bfloat16", "float16")
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 
 
+def _one_of(known: tuple[str, ...]) -> Callable[[str], str]:
+    """Make a type for argparse that accepts the known names and suggests the nearest for any other."""
+
+    def check(name: str) -> str:
+        if name in known:
+            return name
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        raise argparse.ArgumentTypeError(f"invalid choice: {name!r}{hint} (choose from {', '.join(known)})")
+
+    return check
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m parity",
@@ -25,12 +41,18 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("targets", nargs="+", metavar="ARCH[:VARIANT]|CKPT", help="architecture or checkpoint")
-    made.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=list(FRAMEWORKS), help="which to compare")
-    made.add_argument("--dtype", nargs="+", choices=DTYPES, default=["float64"], help="what to compute in")
+    made.add_argument(
+        "--frameworks", nargs="+", type=_one_of(FRAMEWORKS), metavar="NAME", default=list(FRAMEWORKS),
+        help=f"which to compare: {', '.join(FRAMEWORKS)}",
+    )  # fmt: skip
+    made.add_argument(
+        "--dtype", nargs="+", type=_one_of(DTYPES), metavar="DTYPE", default=["float64"],
+        help=f"what to compute in: {', '.join(DTYPES)}",
+    )  # fmt: skip
     made.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu also compares GPU with CPU")
     made.add_argument(
-        "--check", nargs="+", choices=CHECKS, default=["forward", "layers", "gradients", "train"],
-        help="single-step: each layer on the reference's input; default: all others",
+        "--check", nargs="+", type=_one_of(CHECKS), metavar="CHECK", default=[c for c in CHECKS if c != "single-step"],
+        help=f"{', '.join(CHECKS)}; single-step: each layer on the reference's input; default: all others",
     )  # fmt: skip
     made.add_argument("--src", metavar="DIALECT", help="of checkpoints, where their names do not tell")
     made.add_argument(

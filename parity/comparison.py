@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from convert.errors import UsageError
-from ports.port import Port
+from ports.port import OUTPUT, Port
 
 from .judge import Subject, judge
 from .record import CHECKS, Recording, record
 from .report import Report
+from .usage import require_count, require_feature_maps, require_known, require_models, require_names
 
 
 def compare(
@@ -43,22 +44,26 @@ def compare(
         compares float64 copies first, and the models' own dtype in rows of its own.
 
     Nothing of the models, the images or the frameworks' settings and random numbers is other afterwards.
-    Raises: UsageError for fewer than two models, an unknown check or an object that is no model.
+    Raises: UsageError for fewer than two models, an empty batch, an object that is no model, and a name (of a check,
+      a label, a module, a tap) that matches nothing.
     """
-    if len(models) < 2:
-        raise UsageError(
-            f"a comparison needs two models, not {len(models)}: compare({{'torch': a, 'flax': b}}, images)"
-        )
-    if check not in CHECKS:
-        raise UsageError(f"no check {check!r}: one of {', '.join(CHECKS)}")
-    given = names or {}
+    require_models(models)
+    require_known("check", check, CHECKS)
+    require_count("steps", steps)
+    images = _nonempty(images)
+    own = [label for label, model in models.items() if not isinstance(model, Port)]
+    require_names(names or {}, own, [label for label in models if label not in own], OUTPUT)
     with _precision_kept():
-        ports = {label: _port(model, given.get(label), feature_maps) for label, model in models.items()}
+        ports: dict[str, Any] = {
+            label: _port(label, model, (names or {}).get(label), feature_maps) for label, model in models.items()
+        }
+        if feature_maps is not None:
+            require_feature_maps(feature_maps, {tap for label in own for tap in ports[label].tap_names()})
         subject = _subject(ports, check)
         recordings: list[Recording] = []
         for label, port in ports.items():
             reference = recordings[0] if recordings and check == "single-step" else None
-            recordings.append(record(port, np.asarray(images), check, label, reference, steps))
+            recordings.append(record(port, images, check, label, reference, steps))
     return Report(judge(subject, recordings), {label: _about(port) for label, port in ports.items()})
 
 
@@ -74,12 +79,28 @@ def _precision_kept() -> Iterator[None]:
             jax.config.update("jax_enable_x64", before)
 
 
-def _port(model: Any, names: Mapping[str, str] | None, feature_maps: Collection[str] | None) -> Port:
+def _nonempty(images: Any) -> np.ndarray:
+    """Convert the images to an array. Raises: UsageError for an empty batch and for what is no array of numbers."""
+    try:
+        images = np.asarray(images)
+    except (ValueError, TypeError, RuntimeError) as error:  # several shapes; a tensor that numpy cannot read
+        raise UsageError(f"images must be one array of numbers: {error}") from error
+    if images.dtype.kind not in "fiub":
+        raise UsageError(f"images must be an array of numbers, not of {images.dtype}")
+    if not images.size:
+        raise UsageError(f"images of shape {images.shape} are empty: nothing would be compared")
+    return images
+
+
+def _port(label: str, model: Any, names: Mapping[str, str] | None, feature_maps: Collection[str] | None) -> Port:
     if isinstance(model, Port):
         return model
     from .own import wrap
 
-    return wrap(model, names, feature_maps)
+    try:
+        return wrap(model, names, feature_maps)
+    except UsageError as error:
+        raise UsageError(f"{label}: {error.message}") from None
 
 
 def _subject(ports: Mapping[str, Port], check: str) -> Subject:

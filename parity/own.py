@@ -14,6 +14,8 @@ from convert.errors import UsageError
 from ports.port import OUTPUT, Port
 from specs.layer import Layer, batch_norm, conv, dense, norm
 
+from .usage import require_known
+
 # Kind of layer by the name of its class, in all three frameworks.
 KINDS = (
     (r"Linear|Dense", "dense"), (r"Conv\w*", "conv"), (r"LayerNorm", "norm"), (r"(Sync)?BatchNorm\w*", "batch_norm"),
@@ -65,11 +67,9 @@ class _Own(Port):
         self.spec = None
         self._adopt(model)
         self._classes = self._modules()
-        self._chosen = dict(names) if names is not None else {path: path for path in self._default()}
-        unknown = [path for path in self._chosen if path not in self._classes]
-        if unknown and self._classes:
-            known = ", ".join(filter(None, self._classes))
-            raise UsageError(f"the {self.framework} model has no module {unknown[0]!r}: it has {known}")
+        self._chosen = dict(names) if names is not None else {path: _tap(path) for path in self._default()}
+        for path in self._chosen:
+            require_known("module", path, filter(None, self._classes))
 
     def _adopt(self, model: Any) -> None:
         raise NotImplementedError
@@ -80,6 +80,10 @@ class _Own(Port):
 
     def _default(self) -> list[str]:
         return [path for path, (kind, held) in self._classes.items() if path and held and not re.search(LISTS, kind)]
+
+    def tap_names(self) -> list[str]:
+        """Names of its taps, without the output of the whole model."""
+        return list(self._chosen.values())
 
     def with_dtype(self, dtype: str) -> Port:
         return type(self)(self._cast(dtype), self.names, self.feature_maps)
@@ -120,6 +124,11 @@ class _Own(Port):
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(images)
+
+
+def _tap(path: str) -> str:
+    """Name a module's tap by its path; a module called "output" must not take the whole model's place."""
+    return f"{path} (module)" if path == OUTPUT else path
 
 
 def _layer(path: str, kind: str, state: Mapping[str, np.ndarray], framework: str) -> Layer | None:

@@ -136,22 +136,40 @@ def test_lower_precision_is_judged_by_its_noise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("models", "message"),
+    ("options", "message"),
     [
-        ({"torch": 1, "b": 2}, "int is no model"),
-        ({}, "needs two models"),
+        ({"names": {"a": {"stem": "conv"}}}, "a: no module 'stem'"),
+        ({"names": {"a": {"cnv": "conv"}}}, "a: no module 'cnv', did you mean 'conv'"),
+        ({"names": {"c": {"conv": "conv"}}}, "no model 'c'"),
+        ({"names": {"port": {"stem": "stem"}}}, "names for 'port', which is a port"),
+        ({"names": {"a": {}}}, "names for 'a' are empty"),
+        ({"names": {"a": ["conv"]}}, "names for 'a' must map paths"),
+        ({"names": ["conv"]}, "names must map labels"),
+        ({"names": {"a": {"conv": "x", "norm": "y", "head": "x"}}}, "modules 'conv', 'head' are all called 'x'"),
+        ({"names": {"a": {"conv": "output"}}}, "'output' is the name of the whole model's output"),
+        ({"feature_maps": ["cnv"]}, "no tap 'cnv', did you mean 'conv'"),
+        ({"feature_maps": "conv"}, "must be a collection"),
+        ({"check": "layer"}, "no check 'layer', did you mean 'layers'"),
+        ({"check": "train", "steps": 0}, "steps must be a whole number from 1 on, not 0"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"images": IMAGES[:0]}, r"images of shape \(0, 3, 7, 6\) are empty"),
+        ({"images": [[1.0], [1.0, 2.0]]}, "images must be one array of numbers"),
+        ({"images": "photo.png"}, "images must be an array of numbers"),
+        ({"models": {"a": 1, "b": 2}}, "a: int is no model"),
+        ({"models": {}}, "needs two models"),
+        ({"models": [1, 2]}, "must map labels to models"),
     ],
 )
-def test_what_is_no_model_is_refused(models: dict[str, Any], message: str) -> None:
+def test_what_matches_nothing_is_refused(options: dict[str, Any], message: str) -> None:
+    import ports
+    import specs
+
+    port = ports.build("mlp_mixer", specs.get("mlp_mixer").TINY["S/16"], "torch", dtype="float64")
+    given = {"models": {"a": torch_model(), "b": torch_model(), "port": port}, "images": IMAGES, **options}
     with pytest.raises(UsageError, match=message):
-        parity.compare(models, IMAGES)
+        parity.compare(given.pop("models"), given.pop("images"), **given)
 
 
-def test_unknown_names_and_checks_are_refused() -> None:
-    pair = {"a": torch_model(), "b": torch_model()}
-    with pytest.raises(UsageError, match="no module 'stem'"):
-        parity.compare(pair, IMAGES, "layers", names={"a": {"stem": "conv"}})
-    with pytest.raises(UsageError, match="no check 'layer'"):
-        parity.compare(pair, IMAGES, "layer")
+def test_models_in_different_dtypes_are_refused() -> None:
     with pytest.raises(UsageError, match="different dtypes"):
         parity.compare({"a": torch_model(), "b": torch_model().float()}, IMAGES)

@@ -1,0 +1,80 @@
+"""Checks of what a user passes to `parity.compare`: a name must match something, or the nearest one is suggested."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from convert.errors import UsageError
+
+
+def require_known(kind: str, name: Any, known: Iterable[str]) -> None:
+    """Raise UsageError that suggests the nearest name, unless `known` contains `name`."""
+    known = list(known)
+    if name in known:
+        return
+    near = get_close_matches(str(name), known, n=1, cutoff=0.4)
+    hint = f", did you mean {near[0]!r}?" if near else f": one of {', '.join(known)}" if known else ": there is none"
+    raise UsageError(f"no {kind} {name!r}{hint}")
+
+
+def require_count(name: str, value: Any) -> None:
+    """Raise UsageError unless `value` is a whole number from 1 on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{name} must be a whole number from 1 on, not {value!r}")
+
+
+def require_models(models: Any) -> None:
+    """Raise UsageError unless `models` maps at least two labels to models."""
+    if not isinstance(models, Mapping):
+        raise UsageError(
+            f"models must map labels to models, not be a {type(models).__name__}: {{'torch': a, 'flax': b}}"
+        )
+    if len(models) < 2:
+        raise UsageError(
+            f"a comparison needs two models, not {len(models)}: compare({{'torch': a, 'flax': b}}, images)"
+        )
+
+
+def require_names(names: Any, own: Collection[str], ports: Collection[str], reserved: str) -> None:
+    """Check `names` of `parity.compare`.
+
+    Args:
+      own: labels of models that are no ports.
+      ports: labels of ports, whose taps have names already.
+      reserved: the name of the network's own tap.
+    Raises: UsageError for an unknown label, a port, an empty map, and two modules under one name.
+    """
+    if not isinstance(names, Mapping):
+        raise UsageError(f"names must map labels to {{path of a module: name of its tap}}, not be {names!r}")
+    for label, mapping in names.items():
+        require_known("model", label, [*own, *ports])
+        if label in ports:
+            raise UsageError(f"names for {label!r}, which is a port: its taps have the names of its architecture")
+        if not isinstance(mapping, Mapping) or not all(isinstance(n, str) for pair in mapping.items() for n in pair):
+            raise UsageError(f"names for {label!r} must map paths of modules to names of taps, not be {mapping!r}")
+        if not mapping:
+            raise UsageError(
+                f"names for {label!r} are empty, which compares none of its modules: leave {label!r} out of names to "
+                "compare every module under its own path"
+            )
+        _require_distinct(label, mapping, reserved)
+
+
+def _require_distinct(label: str, mapping: Mapping[str, str], reserved: str) -> None:
+    if reserved in mapping.values():
+        raise UsageError(f"names for {label!r}: {reserved!r} is the name of the whole model's output: choose another")
+    name, times = Counter(mapping.values()).most_common(1)[0]
+    if times > 1:
+        paths = [path for path, other in mapping.items() if other == name]
+        raise UsageError(f"names for {label!r}: modules {', '.join(map(repr, paths))} are all called {name!r}")
+
+
+def require_feature_maps(feature_maps: Any, taps: Collection[str]) -> None:
+    """Raise UsageError unless every name of `feature_maps` is a tap of a model that is no port."""
+    if isinstance(feature_maps, str) or not isinstance(feature_maps, Collection):
+        raise UsageError(f"feature_maps must be a collection of names of taps, not {feature_maps!r}")
+    for name in feature_maps:
+        require_known("tap", name, taps)
