@@ -11,8 +11,8 @@ import signal
 import sys
 
 USAGE = """python -m convert SRC2DST CKPT... [-o OUT] [options]
-       python -m convert inspect CKPT [--json] [--hash]
-       python -m convert diff A B [--set KEY=VALUE] [--json]
+       python -m convert inspect CKPT [--weights PART] [--json] [--hash]
+       python -m convert diff A B [--weights PART [--weights PART_OF_B]] [--set KEY=VALUE] [--json]
        python -m convert verify FILE [--json]
        python -m convert routes [--json]"""
 
@@ -57,7 +57,12 @@ def parser(command: str) -> argparse.ArgumentParser:
         _add_route_arguments(made)
     if command == "inspect":
         made.add_argument("--hash", action="store_true", help="also the file's sha256, which reads all of it")
+        _add_weights(made)
     if command == "diff":
+        made.add_argument(
+            "--weights", metavar="PART", action="append", default=[],
+            help="which part of both files, or given twice, of A and of B; / is a file's root",
+        )  # fmt: skip
         made.add_argument("--rtol", type=float, default=0.0, help="relative difference to tolerate (default: none)")
     made.add_argument("--json", action="store_true", help="machine-readable output")
     return made
@@ -77,12 +82,18 @@ def _add_settings(made: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_weights(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--weights", metavar="PART", help="which part of a training checkpoint, e.g. state_dict_ema; / is its root"
+    )
+
+
 def _add_route_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("files", nargs="+", metavar="CKPT", help="checkpoints, or folders of them")
     made.add_argument("-o", "--out", help="target file; a folder for several sources (default: beside the source)")
     _add_settings(made)
     made.add_argument("--dtype", help="float64, float32, bfloat16 or float16 (default: as the source)")
-    made.add_argument("--weights", metavar="PART", help="which part of a training checkpoint, e.g. state_dict_ema")
+    _add_weights(made)
     made.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB (.safetensors)")
     made.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     made.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")

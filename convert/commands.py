@@ -13,12 +13,14 @@ from typing import Any
 
 from specs import config as configs
 
+from .aside import as_json, summary
 from .configuration import told
 from .errors import ConvertError, UsageError, printable
 from .formats import FOLDERS, FORMATS, folder_format, suffixes
 from .kinds import SUFFIX
+from .parts import normal
 from .planning import Constant, Plan, plan
-from .recognise import all_dialects, dialects, known_dialect, normal
+from .recognise import all_dialects, dialects, known_dialect
 from .report import fold
 
 
@@ -85,7 +87,8 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: M
         result: dict[str, Any] = {
             "source": file, "out": out, "architecture": made.architecture, "variant": made.variant, "src": src,
             "dst": dst, "config": configs.as_dict(made.config), "tensors": len(made.steps),
-            "parameters": made.parameters, "assumed": list(made.assumed), "notes": made.notes(),
+            "parameters": made.parameters, "part": made.match.prefix or "/", "aside": as_json(made.aside),
+            "assumed": list(made.assumed), "notes": made.notes(),
         }  # fmt: skip
         for note in made.notes():
             print(printable(f"note: {note}"), file=sys.stderr)
@@ -93,7 +96,7 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: M
             result["plan"] = list(_steps(made))
         else:
             proofs: list[dict[str, Any]] = []
-            prove = (lambda written: proofs.append(_prove(made, written, arguments))) if arguments.prove else None
+            prove = (lambda written: proofs.append(_prove(made, written))) if arguments.prove else None
             size = _bytes(arguments.shard_size)
             options = {"prove": prove, "shard_size": size, "verify": arguments.verify, "source": source}
             written = made.write(out, arguments.force, **options)
@@ -117,10 +120,10 @@ def _not_finite(about: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def _prove(made: Plan, written: str, arguments: Namespace) -> dict[str, Any]:
+def _prove(made: Plan, written: str) -> dict[str, Any]:
     from parity.prove import prove  # the one place that looks up to the floors above
 
-    return prove(made, written, arguments.weights)
+    return prove(made, written)
 
 
 def _tell(made: Plan, result: Mapping[str, Any], dry: bool) -> None:
@@ -138,6 +141,8 @@ def _tell(made: Plan, result: Mapping[str, Any], dry: bool) -> None:
             f"{verdict}: {proof['source']} and {proof['target']} in float64 differ by at most {proof['error']:.1e} "
             f"(at {proof['worst']}, {proof['taps']} taps compared{tolerance})"
         )
+        if made.aside:
+            print(printable(f"not covered by this proof, as set aside: {summary(made.aside)}"))
 
 
 def _steps(made: Plan) -> Iterator[dict[str, Any]]:
@@ -247,9 +252,12 @@ def diff(arguments: Namespace) -> int:
     a, b = arguments.files
     if not 0 <= arguments.rtol < float("inf"):
         raise UsageError(f"--rtol {arguments.rtol}: a number from 0 on, as in 1e-6")
-    found = differences(a, b, arguments.rtol, told(arguments), arguments.assume)
+    notes: list[str] = []
+    found = differences(a, b, arguments.rtol, told(arguments), arguments.assume, _sides(arguments.weights), notes)
+    for note in notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
     if arguments.json:
-        print(json.dumps({"same": not found, "differences": found}, indent=1))
+        print(json.dumps({"same": not found, "differences": found, "notes": notes}, indent=1))
     else:
         for entry in found:
             error = "" if entry["error"] is None else f" by {entry['error']:.2e}"
@@ -258,6 +266,14 @@ def diff(arguments: Namespace) -> int:
             )
         print("different" if found else "the same model")
     return 1 if found else 0
+
+
+def _sides(weights: list[str]) -> tuple[str | None, str | None]:
+    """The part to take of each file: one --weights is for both, two are for A and B."""
+    if len(weights) > 2:
+        raise UsageError(f"--weights was given {len(weights)} times: once for both files, or twice for A and B")
+    first, second = (*weights, *weights)[:2] if weights else (None, None)
+    return first, second
 
 
 def verify(arguments: Namespace) -> int:

@@ -19,7 +19,13 @@ from .planning import HUB, Constant, Plan, plan
 
 
 def differences(
-    a: str, b: str, rtol: float = 0.0, settings: Mapping[str, Any] | Settings | None = None, assume: bool = False
+    a: str,
+    b: str,
+    rtol: float = 0.0,
+    settings: Mapping[str, Any] | Settings | None = None,
+    assume: bool = False,
+    weights: tuple[str | None, str | None] = (None, None),
+    notes: list[str] | None = None,
 ) -> list[dict[str, Any]]:
     """What keeps two files from being the same model, in our terms: [{"tensor", "kind", "error", "detail"}].
 
@@ -30,11 +36,15 @@ def differences(
     Args:
       settings: Config fields for a file that leaves any open; else the other file's are taken.
       assume: accept defaults where both files leave them open.
+      weights: which part of A and of B to take; None finds it.
+      notes: extended by what part of each file was taken and what was set aside.
     Raises: UsageError for settings that the architecture does not have.
     """
     stated = Settings.of(settings)
     with contextlib.ExitStack() as stack:
-        left, right = _plans(stack, a, b, stated, assume)
+        left, right = _plans(stack, (a, weights[0]), (b, weights[1]), stated, assume)
+        if notes is not None:
+            notes += [f"{s.reader.path}: {note}" for s in (left, right) for note in (*s.part(), *s.left_out())]
         if problems := configs.misfits(left.match.spec.Config, {k: v for k, v in stated.values.items() if k.islower()}):
             raise UsageError(f"{a}: {left.architecture}: {'; '.join(problems)}")
         if left.architecture != right.architecture:
@@ -49,25 +59,32 @@ def differences(
         return found
 
 
-def _plans(stack: contextlib.ExitStack, a: str, b: str, settings: Settings, assume: bool) -> tuple[Plan, Plan]:
+Side = tuple[str, str | None]  # a file and the part of it to take
+
+
+def _plans(stack: contextlib.ExitStack, a: Side, b: Side, settings: Settings, assume: bool) -> tuple[Plan, Plan]:
     """Both files' plans; what the names and shapes of one leave open is told, or taken from the other."""
     with contextlib.suppress(UsageError):
-        left = stack.enter_context(plan(a, dst=HUB))
+        left = stack.enter_context(_plan(a))
         return left, stack.enter_context(_completed(b, left, settings))
     with contextlib.suppress(UsageError):
-        right = stack.enter_context(plan(b, dst=HUB))
+        right = stack.enter_context(_plan(b))
         return stack.enter_context(_completed(a, right, settings)), right
-    left = stack.enter_context(plan(a, dst=HUB, settings=settings, assume=assume))
-    return left, stack.enter_context(plan(b, dst=HUB, settings=settings, assume=assume))
+    left = stack.enter_context(_plan(a, settings, assume))
+    return left, stack.enter_context(_plan(b, settings, assume))
 
 
-def _completed(path: str, other: Plan, settings: Settings) -> Plan:
+def _plan(side: Side, settings: Settings | None = None, assume: bool = False) -> Plan:
+    return plan(side[0], dst=HUB, settings=settings, weights=side[1], assume=assume)
+
+
+def _completed(side: Side, other: Plan, settings: Settings) -> Plan:
     try:
-        return plan(path, dst=HUB)
+        return _plan(side)
     except UsageError:
         known = as_dict(other.config)
         values = {name: known[name] for name in unshown(other.match)} | dict(settings.values)
-        return plan(path, dst=HUB, settings=replace(settings, values=values))
+        return _plan(side, replace(settings, values=values))
 
 
 def _counts(name: str) -> bool:

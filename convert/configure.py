@@ -18,7 +18,8 @@ from .errors import ConvertError, UsageError
 from .inference import in_their_terms, sizes
 from .kinds import PORTS
 from .manifest import Record
-from .recognise import Match, dialects, normal, spellings
+from .parts import normal
+from .recognise import Match, dialects, spellings
 from .unstated import computing, misfit, open_error, questionable, required, same, unsettled
 
 
@@ -195,6 +196,8 @@ def _only_told(path: str, match: Match, error: Exception, told: dict[str, Any]) 
         unknown = [n for n in match.tensors if normal(n) not in spelt]
         theirs = in_their_terms(match, str(name)) or f"{name} (in our terms)"
         problem = f"missing {theirs}, from which the configuration would follow"
+        if theirs in match.tensors:
+            problem = f"{theirs} has shape {list(match.tensors[theirs].shape)}, from which no configuration follows"
         what = f"{path}: no complete {match.dialect} checkpoint of {match.architecture}"
         raise ConvertError(what, [problem, *report.unexpected(unknown)]) from None
 

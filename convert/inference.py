@@ -9,7 +9,8 @@ from itertools import chain
 from specs.layer import BUFFERS, Sizes
 
 from .notation import atoms
-from .recognise import Line, Match, lines, normal
+from .parts import normal
+from .recognise import Line, Match, lines
 
 
 def sizes(match: Match) -> Sizes:

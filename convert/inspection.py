@@ -1,97 +1,160 @@
-"""`inspect`: what a checkpoint is, as far as it tells."""
+"""`inspect`: what a checkpoint is, as far as its arrays show."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from specs import config as configs
 
-from .errors import ConvertError, OpenFields, printable
+from .aside import as_json
+from .configure import unshown
+from .errors import ConvertError, OpenFields, UsageError, printable
 from .formats import open_checkpoint
 from .formats.base import Reader
 from .inference import sizes, trained
 from .manifest import read as read_record
-from .planning import plan_read
-from .recognise import dialects, normal, recognise
+from .parts import Ambiguous, normal
+from .planning import Plan, plan_read
+from .recognise import Match, dialects, nearest, recognise
 from .report import fold
+
+REASONS = 5  # printed of why the nearest architecture does not fit
 
 
 def inspect(arguments: Namespace) -> int:
-    """Print what a file is."""
-    about = describe(arguments.file)
+    """Print what a file is. Exit status 0 where it could be read, also where its architecture is unknown."""
+    about = describe(arguments.file, arguments.weights)
     if arguments.hash:
         from .hashing import sha256
 
         about["sha256"] = sha256(arguments.file)
-    if arguments.json:
-        print(json.dumps(about, indent=1))
-        return 0
-    tensors = about.pop("tensors")
-    config, opened, notes = about.pop("config"), about.pop("open"), about.pop("notes")
-    about.pop("assumed")  # a note says so
-    for key, value in about.items():
-        print(printable(f"{key + ':':14}{value if value is not None else 'unknown'}"))
-    print(printable(f"{'config:':14}{' '.join(f'{k}={v}' for k, v in config.items())}"))
-    if opened:
-        print(f"{'open:':14}{opened}")
-    for note in notes:
-        print(printable(f"{'note:':14}{note}"))
-    groups: dict[tuple[str, str], list[str]] = {}
-    for name, tensor in tensors.items():
-        groups.setdefault((normal(name), f"{tensor['dtype']} {tensor['shape']}"), []).append(name)
-    print(f"{'tensors:':14}{len(tensors)}")
-    for (_, what), names in groups.items():
-        for name in fold(names):
-            print(printable(f"  {name}  {what}"))
+    print(json.dumps(about, indent=1) if arguments.json else "\n".join(map(printable, _lines(about))))
     return 0
 
 
-def describe(path: str) -> dict[str, Any]:
-    """What a file is, as far as it tells; see `inspect --json`."""
+def _lines(about: dict[str, Any]) -> Iterator[str]:
+    """The description as text: names with numbers folded."""
+    for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
+        if key in about:
+            yield f"{key + ':':14}{about[key] if about[key] is not None else 'unknown'}"
+    if near := about["nearest"]:
+        yield f"{'':14}a {about['format']} file of an unknown architecture"
+        yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), which does not fit:"
+        yield from (f"  - {reason}" for reason in near["reasons"][:REASONS])
+        if more := len(near["reasons"][REASONS:]):
+            yield f"  - and {more} more reasons"
+    yield f"{'config:':14}{' '.join(f'{k}={v}' for k, v in about['config'].items())}"
+    if about["open"]:
+        yield from f"{'open:':14}{about['open']}".split("\n")
+    yield from (f"{'note:':14}{note}" for note in about["notes"])
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, tensor in about["tensors"].items():
+        groups.setdefault((normal(name), f"{tensor['dtype']} {tensor['shape']}"), []).append(name)
+    yield f"{'tensors:':14}{len(about['tensors'])}"
+    yield from (f"  {name}  {what}" for (_, what), names in groups.items() for name in fold(names))
+    if about["aside"]:
+        yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
+    for entry in about["aside"]:
+        yield f"  {entry['name']}  {entry['detail'] or entry['arrays']}  ({entry['reason']})"
+
+
+def describe(path: str, weights: str | None = None) -> dict[str, Any]:
+    """What a file is; see `inspect --json`. Raises: ConvertError where it cannot be read."""
     with open_checkpoint(path) as reader:
-        opened = ""
-        try:
-            made = plan_read(reader)
-        except OpenFields as error:
-            try:
-                made, opened = replace(plan_read(reader, assume=True), accepted=()), str(error)
-            except ConvertError:
-                return _whole(reader, _partly(reader, error))
-        except ConvertError as error:
-            return _whole(reader, _partly(reader, error))
-        config = configs.as_dict(made.config)
-        stated = {name: value for name, value in config.items() if name not in made.configuration.unstated}
-        known: dict[str, Any] = {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
-        known |= {"config": stated, "open": opened, "assumed": list(made.assumed)}
-        return _whole(reader, known | {"parameters": made.parameters, "notes": made.notes()})
+        return _whole(reader, _known(reader, weights))
+
+
+def _known(reader: Reader, weights: str | None) -> dict[str, Any]:
+    """What can be said of a file: its model, if every array fits one, or why none fits."""
+    try:
+        return _fitting(plan_read(reader, weights=weights))
+    except Ambiguous as error:
+        return {"open": str(error)}
+    except OpenFields as error:
+        with contextlib.suppress(ConvertError):
+            made = replace(plan_read(reader, weights=weights, assume=True), accepted=())
+            return {**_fitting(made), "open": str(error)}
+        return _open(reader, error, weights)
+    except UsageError as error:
+        return _open(reader, error, weights)
+    except ConvertError as error:
+        return _unknown(reader, error, weights)
 
 
 def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
-    """What is known of a file in the order it is told, with what every file tells."""
+    """Everything about a file in the order of printing, with what every file shows."""
     tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
     about: dict[str, Any] = {"format": reader.format, "dialect": None, "architecture": None, "variant": None}
-    about |= {
-        "config": {},
-        "open": "",
-        "assumed": [],
-        "notes": [],
-        "parameters": sum(t.size for t in reader.tensors.values()),
-    } | known
+    about |= {"part": None, "nearest": None, "config": {}, "open": "", "assumed": [], "notes": [], "aside": []}
+    about |= {"parameters": sum(t.size for t in reader.tensors.values())} | known
     return {**about, "dtype": ", ".join(sorted({t.dtype for t in reader.tensors.values()})), "tensors": tensors}
 
 
-def _partly(reader: Reader, error: ConvertError) -> dict[str, Any]:
-    """Of a file that makes no whole plan: what it is, and why not."""
-    try:
-        match = next(recognise(reader, None, read_record(reader).hints))[0]
-    except (ConvertError, IndexError):
-        return {"open": str(error)}
+def _fitting(made: Plan) -> dict[str, Any]:
+    """What is known of a file whose arrays fit completely."""
+    unstated = made.configuration.unstated
+    config = {name: value for name, value in configs.as_dict(made.config).items() if name not in unstated}
+    about: dict[str, Any] = {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
+    about |= {"part": made.match.prefix or "/", "config": config, "assumed": list(made.assumed)}
+    notes = [*made.part(), *made.doubts()]
+    return about | {"parameters": made.parameters, "notes": notes, "aside": as_json(made.aside)}
+
+
+def _open(reader: Reader, error: UsageError, weights: str | None) -> dict[str, Any]:
+    """Describe a file of which the user has to say more: Config fields, or its dialect.
+
+    Its architecture is stated only if some Config of that architecture makes every array fit.
+    """
+    fitting: list[tuple[Match, Plan]] = []
+    with contextlib.suppress(ConvertError):
+        for group in recognise(reader, None, read_record(reader).hints, weights):
+            fitting = [(match, plan) for match in group if (plan := _completed(reader, match))]
+            if fitting:
+                break
+    if len({match.architecture for match, _ in fitting}) != 1:
+        return {**_unknown(reader, error, weights), "open": str(error)}
+    match, plan = fitting[0]
+    about: dict[str, Any] = {"architecture": match.architecture, "part": match.prefix or "/", "open": str(error)}
+    about |= {"dialect": match.dialect if len(fitting) == 1 else None, "config": _inferred(match)}
+    return about | {"parameters": trained(match), "notes": plan.part(), "aside": as_json(plan.aside)}
+
+
+def _completed(reader: Reader, match: Match) -> Plan | None:
+    """A plan of the file with whatever it leaves open taken from an official variant or a tiny twin, if one fits."""
+    with contextlib.suppress(KeyError, IndexError):  # of arrays that are missing
+        names = unshown(match)
+        examples = [*match.spec.VARIANTS.values(), *match.spec.TINY.values()]
+        choices = [{}, *({n: getattr(example, n) for n in sorted(names)} for example in examples)]
+        for choice in choices:
+            with contextlib.suppress(ConvertError):
+                return plan_read(reader, match.dialect, settings=choice, weights=match.prefix or "/", assume=True)
+    return None
+
+
+def _inferred(match: Match) -> dict[str, Any]:
+    """Config fields that the arrays or the dialect determine."""
     config = dict(dialects(match.architecture)[match.dialect].conventions)
     with contextlib.suppress(KeyError, IndexError):  # of arrays that are missing
         config = match.spec.infer(sizes(match)) | config
-    about = {"dialect": match.dialect, "architecture": match.architecture, "config": config, "open": str(error)}
-    return {**about, "parameters": trained(match)}
+    return config
+
+
+def _unknown(reader: Reader, error: ConvertError, weights: str | None) -> dict[str, Any]:
+    """Of a file that fits no architecture: which comes nearest, and why it does not fit."""
+    reasons = [error.message.removeprefix(f"{reader.path}: "), *error.problems]
+    try:
+        match = next(iter(next(recognise(reader, None, read_record(reader).hints, weights), [])), None)
+    except ConvertError:
+        match = nearest(reader, weights)
+        if match:
+            share = f"it knows {round(match.score * len(match.tensors))} of {len(match.tensors)} names"
+            reasons = [f"{share}{f' under {match.prefix!r}' if match.prefix else ''}"]
+    if match is None:
+        return {"notes": [reasons[0]]}
+    near = {"architecture": match.architecture, "dialect": match.dialect, "part": match.prefix or "/"}
+    return {"nearest": {**near, "reasons": reasons}}

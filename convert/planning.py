@@ -17,6 +17,7 @@ from specs import config as configs
 from specs.layer import Parameter, count, parameters
 
 from . import report
+from .aside import Aside, set_aside, summary
 from .configuration import Settings
 from .configure import Configuration, configure, differing, restrictions, variant_of
 from .errors import ConvertError, OpenFields, UsageError
@@ -25,7 +26,8 @@ from .formats.base import Reader, Tensor
 from .kinds import FRAMEWORKS, extra, hub_axes, place
 from .manifest import read as read_record
 from .notation import Move, View, moves
-from .recognise import Match, dialects, known_dialect, recognise
+from .recognise import USUAL, Match, dialects, known_dialect, recognise
+from .replicas import refuse_replicas
 from .unstated import open_error, questionable
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Plan:
     carried_before: Mapping[str, int] = field(default_factory=dict)
     extras: dict[str, tuple[int, ...]] = field(default_factory=dict)  # that the source's dialect may hold beside
     accepted: tuple[str, ...] = ()  # fields that nobody states and whose default the caller accepted
+    recorded: bool = False  # whether the file has a record that names its dialect
 
     @property
     def architecture(self) -> str:
@@ -93,14 +96,30 @@ class Plan:
 
     def notes(self) -> list[str]:
         """What the user should know and need not act on."""
-        found = []
-        if self.match.prefix:
-            others = sorted({name.split("/")[0] for name in self.match.aside if "/" in name})
-            besides = f"; set aside: {', '.join(others)}" if others else ""
-            found.append(f"took the weights under {self.match.prefix!r}{besides}")
-        found += self.doubts()
+        found = [*self.part(), *self.left_out(), *self.doubts()]
         found += [self._conflict(name, *values) for name, values in self.conflicts().items()]
-        return [*found, *self._extras()]
+        return [*found, *self._zeros()]
+
+    def part(self) -> list[str]:
+        """Report which part of the file was taken, and a layout that is not of the format's usual framework."""
+        notes = [f"took the weights under {self.match.prefix!r}"] if self.match.prefix else []
+        framework = dialects(self.architecture)[self.src].framework
+        usual = USUAL.get(self.reader.format, framework)
+        if framework != usual and not self.recorded:
+            what = f"this {self.reader.format} file's arrays fit {self.src}, a dialect of {framework}"
+            notes.append(f"{what}: their shapes decide that, where names are alike")
+        return notes
+
+    def left_out(self) -> list[str]:
+        """Report the arrays of the file that are set aside."""
+        return [f"set aside: {summary(self.aside)}"] if self.aside else []
+
+    @cached_property
+    def aside(self) -> list[Aside]:
+        """Arrays of the file that are in no step: what the conversion leaves out."""
+        moved = (move.source for _, filling in self.steps if isinstance(filling, list) for move in filling)
+        used = {self.sources[name].name for name in (*moved, *self.carried.values())}
+        return set_aside(self.reader.tensors, used, self.match)
 
     def doubts(self) -> list[str]:
         """What is doubtful about the configuration: its record, contradictions, and what is assumed."""
@@ -126,19 +145,11 @@ class Plan:
             meant = f"the official {self.variant} means {name}={ours}: its outputs will differ"
         return f"{self.dst}'s own code computes {name}={theirs}; {meant}"
 
-    def _extras(self) -> list[str]:
-        """What becomes of arrays that files of the source's or target's dialect hold and the network never uses."""
-        copied = {move.source for _, filling in self.steps if isinstance(filling, list) for move in filling}
-        dropped = [name for name in self.extras if name not in copied and name in self.sources]
-        zeros = [tensor.name for tensor, filling in self.steps if filling is UNUSED]
-        found = []
-        if dropped and self.dst != HUB:
-            found.append(f"left out, as the network never uses it: {', '.join(report.fold(dropped))}")
-        if zeros:
-            found.append(
-                f"zeros, as the network never uses it and the source lacks it: {', '.join(report.fold(zeros))}"
-            )
-        return found
+    def _zeros(self) -> list[str]:
+        """Report arrays of zeros that the target's files hold and the network never uses."""
+        zeros = report.fold(tensor.name for tensor, filling in self.steps if filling is UNUSED)
+        why = "zeros, as the network never uses it and the source lacks it"
+        return [f"{why}: {', '.join(zeros)}"] if zeros else []
 
     def conflicts(self) -> dict[str, tuple[Any, Any]]:
         """{field: (what the target's own code computes, what these weights mean)} where the two differ."""
@@ -188,7 +199,7 @@ def plan(
       dst: target dialect.
       settings: Config fields set by the user, above everything the file says.
       dtype: dtype of the target's floating-point tensors; None keeps the source's.
-      weights: which nesting of a training checkpoint to take, e.g. "state_dict_ema".
+      weights: which part of a training checkpoint to take, e.g. "state_dict_ema"; "/" is the root of the file.
       assume: accept defaults for what changes the outputs and nobody states; `Plan.assumed` and the record name them.
     Raises: ConvertError that lists every missing, unexpected and mis-shaped tensor; OpenFields for Config fields that
     change the outputs and that neither the file, nor its record, nor `settings` states.
@@ -231,16 +242,19 @@ def plan_read(
             raise ConvertError(
                 f"{reader.path}: {dst}'s own code cannot hold this model: choose another dialect", problems
             )
-        made = Plan(reader, match, dst, [], {}, {}, configuration, hints.get("carried", {}))
+        made = Plan(
+            reader, match, dst, [], {}, {}, configuration, hints.get("carried", {}), recorded="dialect" in hints
+        )
         _lay_out(made, dtype)
         return made
 
-    groups = recognise(reader, src, hints, weights)
     try:
-        return _decided(_that_fits(groups, attempt), assume)
+        return _decided(_that_fits(recognise(reader, src, hints, weights), attempt), assume)
     except OpenFields:
         raise
     except ConvertError as error:
+        if not isinstance(error, UsageError):
+            refuse_replicas(reader.path, recognise(reader, src, hints, weights), attempt)
         if src is not None:
             with contextlib.suppress(ConvertError):
                 other = _that_fits(recognise(reader, None, hints, weights), attempt).src

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, cached_property
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import specs
@@ -15,22 +15,7 @@ from .errors import ConvertError, UsageError
 from .formats.base import Reader, Tensor, shown
 from .kinds import FRAMEWORKS, PORTS, extra, template
 from .notation import Axes, Path
-
-# Where training scripts nest a model's weights, best guess first. The part taken is always reported.
-WRAPPERS = (
-    "", "params", "state_dict", "model", "0", "0/params", "params/params", "app/model", "target", "opt/target",
-    "optimizer/target", "target/params", "opt/target/params", "optimizer/target/params", "model_state_dict", "net",
-    "module", "state", "state_dict_ema", "model_ema", "ema", "ema_params",
-)  # fmt: skip
-PREFIXES = ("module", "_orig_mod", "model", "net", "network", "_layers")  # what wrapping a model puts before its names
-WRAPPED = 4  # times that it does, at most
-DEPTH, LEAST, MOST = 3, 8, 100  # other nestings looked into: how deep, with how many tensors, how many of them
-MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
-LONGEST = 512  # characters in a name of a model
-TRAINING = {
-    "opt_state", "opt", "optimizer", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra",
-    "n_averaged",
-}  # fmt: skip
+from .parts import MAX_ARRAYS, Ambiguous, Names, choose, label, normal
 
 
 class Match(NamedTuple):
@@ -38,7 +23,7 @@ class Match(NamedTuple):
 
     Args:
       tensors: inner name -> tensor in the file.
-      aside: tensors of the training state beside the model.
+      others: other parts of the file that hold a model with the same names, e.g. a moving average of the weights.
       score: share of the names that fit.
     """
 
@@ -46,7 +31,7 @@ class Match(NamedTuple):
     dialect: str
     prefix: str
     tensors: Mapping[str, Tensor]
-    aside: tuple[str, ...]
+    others: tuple[str, ...]
     score: float
 
     @property
@@ -84,74 +69,76 @@ def known_dialect(name: str) -> str:
 def recognise(
     reader: Reader, dialect: str | None, hints: Mapping[str, Any], weights: str | None = None
 ) -> Iterator[list[Match]]:
-    """The best readings of a file by its names, in groups: what its record says, or else its format's usual framework
-    and after that the others. Frameworks may name arrays alike: shapes tell then, so the caller has to try. Where no
-    shape can, all are one group.
+    """Yield the best readings of a file by its names, in groups that the caller tries in turn.
+
+    First those of the dialect in its record, or else of the framework whose format it is, then the others: frameworks
+    may name arrays alike, and then only shapes decide. Where no shape can, all are one group.
 
     Args:
       dialect: restrict to it; None tries all.
       hints: "architecture" and "dialect" out of our own metadata.
-      weights: the nesting that holds the model, e.g. "state_dict_ema", where the user says so.
-    Raises: ConvertError where nothing fits, or where the record says that it is another dialect.
+      weights: the part that holds the model, e.g. "state_dict_ema"; "/" is the root of the file.
+    Raises: ConvertError where nothing fits, or where the record says that it is another dialect; Ambiguous where
+      several parts of the file fit.
     """
     if dialect is not None and hints.get("dialect", dialect) != dialect:
         problem = f"its record says that it holds {shown(str(hints['dialect']))} arrays, not {dialect} ones"
         raise ConvertError(f"{reader.path}: {problem}: name that dialect, or remove the record if it is wrong")
-    held = _containers(reader)
-    parts = list(_parts(reader, _nestings(held, weights)))
+    names = Names(reader.tensors, weights)
     tried: set[tuple[str, str]] = set()
-    guess = hints.get("architecture", specs.likely(reader.tensors))
-    if guess in specs.names():  # most files need no other spec: none is imported
-        best, groups = _ranked(reader, parts, _candidates([guess], dialect), hints)
-        for group in groups if best == 1 else ():
-            tried.update(match.which for match in group)
-            yield group
+    for candidates in _likely(reader, dialect, hints):  # most files need no other spec: none is imported
+        matches = _matches(reader, names, candidates)
+        if matches and matches[0].score == 1:
+            yield from _groups(reader, matches, hints, tried)
     refuse_known_misfits(reader)
-    candidates = _candidates(specs.names(), dialect)
-    best, groups = _ranked(reader, parts, candidates, hints)
-    if best < 0.5:
-        scores: dict[str, float] = {}
-        for part in _parts(reader, _deeper(held, weights)):
-            best_here = max((score for *_, score in _scores(part, candidates)), default=0.0)
-            scores[part.nesting] = max(scores.get(part.nesting, 0.0), best_here)
-        if (deepest := max(scores.values(), default=0.0)) > best:
-            best, groups = _ranked(reader, list(_parts(reader, [_only(reader, scores, deepest)])), candidates, hints)
-    if not parts and len(reader.tensors) > MAX_ARRAYS:
-        problem = f"holds {len(reader.tensors):,} arrays: no model known here has over {MAX_ARRAYS:,}"
-        raise ConvertError(f"{reader.path}: {problem}")
-    if best < 0.5:
-        raise ConvertError(_nothing_fits(reader, parts, dialect, weights))
-    for group in groups:
-        yield [match for match in group if match.which not in tried]
+    matches = _matches(reader, names, _candidates(specs.names(), dialect))
+    if not matches:
+        raise ConvertError(_nothing_fits(reader, names, dialect, weights))
+    yield from _groups(reader, matches, hints, tried)
 
 
-def _ranked(
-    reader: Reader, parts: list[Part], candidates: list[tuple[str, str]], hints: Mapping[str, Any]
-) -> tuple[float, Iterator[list[Match]]]:
-    """The best score of these candidates, and the readings that have it, in groups."""
-    hinted, usual = (hints.get("architecture"), hints.get("dialect")), _USUAL.get(reader.format)
-    likely = [c for c in candidates if c == hinted or _framework(*c) == usual]
-    others = [c for c in candidates if c not in likely]
-    readings = list(_readings(parts, likely))
-    best = max((reading.score for reading in readings), default=0.0)
-    square = _square(reader)
-    if best < 1 or square:  # else none of the others would be preferred: they wait until these turn out not to fit
-        readings += _readings(parts, others)
-        best = max((reading.score for reading in readings), default=0.0)
-        others = []
+def _likely(reader: Reader, dialect: str | None, hints: Mapping[str, Any]) -> Iterator[list[tuple[str, str]]]:
+    """Yield the dialects to try before all others, in growing lists."""
+    guess = hints.get("architecture", specs.likely(reader.tensors))
+    if guess not in specs.names():
+        return
+    every = _candidates([guess], dialect)
+    if not _square(reader):
+        hinted = guess, hints.get("dialect")
+        yield [c for c in every if c == hinted or _framework(*c) == USUAL.get(reader.format)]
+    yield every
 
-    def groups() -> Iterator[list[Match]]:
-        alike = _alike(readings, best)
-        if hinted in alike:
-            yield [alike[hinted]]
-            return
-        first = {which: r for which, r in alike.items() if _framework(*which) == usual and not square}
-        rest = {which: reading for which, reading in alike.items() if which not in first}
-        yield list((first or rest).values())
-        if first:
-            yield list((rest or _alike(_readings(parts, others), best)).values())
 
-    return best, groups()
+def _matches(reader: Reader, names: Names, candidates: list[tuple[str, str]]) -> list[Match]:
+    """The strongest readings among these dialects. Raises: Ambiguous."""
+    chosen, others = choose(reader.path, names.readings({which: spellings(*which) for which in candidates}))
+    return [Match(*r.which, label(r.place), r.tensors, others, r.score) for r in chosen]
+
+
+def _groups(
+    reader: Reader, matches: list[Match], hints: Mapping[str, Any], tried: set[tuple[str, str]]
+) -> Iterator[list[Match]]:
+    """Yield matches that were not tried before: what the record says, or the format's usual framework first."""
+    untried: dict[tuple[str, str], Match] = {}
+    for match in matches:
+        if match.which not in tried:
+            untried.setdefault(match.which, match)
+    tried.update(untried)
+    if (hinted := (hints.get("architecture"), hints.get("dialect"))) in untried:
+        yield [untried[hinted]]
+        return
+    square, usual = _square(reader), USUAL.get(reader.format)
+    first = [match for which, match in untried.items() if _framework(*which) == usual and not square]
+    rest = [match for match in untried.values() if match not in first]
+    yield from filter(None, (first, rest))
+
+
+def nearest(reader: Reader, weights: str | None = None) -> Match | None:
+    """The reading that knows most of a file's names, however few; None where none knows any."""
+    names = Names(reader.tensors, weights)
+    readings = names.readings({which: spellings(*which) for which in _candidates(specs.names(), None)})
+    best = max(readings, key=lambda reading: reading.strength, default=None)
+    return best and Match(*best.which, label(best.place), best.tensors, (), best.score)
 
 
 def _square(reader: Reader) -> bool:
@@ -159,119 +146,13 @@ def _square(reader: Reader) -> bool:
     return all(len(set(tensor.shape)) == 1 for tensor in reader.tensors.values() if len(tensor.shape) == 2)
 
 
-def _alike(readings: Iterable[Match], score: float) -> dict[tuple[str, str], Match]:
-    """One reading of each architecture and dialect with that score: the first nesting in the order of WRAPPERS."""
-    found: dict[tuple[str, str], Match] = {}
-    for reading in readings:
-        if reading.score == score:
-            found.setdefault(reading.which, reading)
-    return found
-
-
-_USUAL = {"msgpack": "flax", "npz": "flax", "orbax": "flax", "torch": "torch", "dcp": "torch", "safetensors": "torch",
-          "pdparams": "paddle"}  # fmt: skip
+# The framework whose users write a format.
+USUAL = {"msgpack": "flax", "npz": "flax", "orbax": "flax", "torch": "torch", "dcp": "torch", "safetensors": "torch",
+         "pdparams": "paddle"}  # fmt: skip
 
 
 def _framework(architecture: str, dialect: str) -> str:
     return dialects(architecture)[dialect].framework
-
-
-class Part:
-    """Of a file, what may be a model: the tensors under a prefix, which begins with where it is nested."""
-
-    def __init__(self, nesting: str, prefix: str, tensors: Mapping[str, Tensor], file: Mapping[str, Tensor]):
-        self.nesting, self.prefix, self.tensors, self.file = nesting, prefix, tensors, file
-
-    @cached_property
-    def names(self) -> frozenset[str]:
-        """Numbers aside, but for those of names that no model has."""
-        return frozenset(normal(name) if len(name) <= LONGEST else name for name in self.tensors)
-
-    @cached_property
-    def aside(self) -> tuple[str, ...]:
-        """All other tensors of the file."""
-        held = {tensor.name for tensor in self.tensors.values()}
-        return tuple(name for name in self.file if name not in held)
-
-
-def _nestings(held: Counter[str], weights: str | None) -> list[str]:
-    """Where in a file a model is looked for, best guess first."""
-    if weights is not None:
-        return [weights]
-    return [nesting for nesting in WRAPPERS if nesting in held]
-
-
-def _deeper(held: Counter[str], weights: str | None) -> list[str]:
-    """Every other place where a model may lie, but for what an optimizer keeps of each array, under the same names."""
-    known = _nestings(held, weights)
-    deeper = [c for c, size in held.items() if c not in known and size >= LEAST and not TRAINING & set(c.split("/"))]
-    return [c for c in deeper if weights is None or c.startswith(f"{weights}/")][:MOST]
-
-
-def _only(reader: Reader, scores: Mapping[str, float], best: float) -> str:
-    """The one nesting with that score. Raises: UsageError where there are several: nothing tells which is meant."""
-    first, *others = (nesting for nesting, score in scores.items() if score == best)
-    if others:
-        names = ", ".join(shown(nesting) for nesting in (first, *others))
-        raise UsageError(f"{reader.path}: holds a model under each of {names}: say which, as in --weights {first}")
-    return first
-
-
-def _containers(reader: Reader) -> Counter[str]:
-    """{"", "opt", "opt/target", ...: tensors within}, to a depth of DEPTH."""
-    found: Counter[str] = Counter()
-    for name in reader.tensors:
-        keys = name.split("/", DEPTH)[:-1]
-        found.update("/".join(keys[:depth]) for depth in range(len(keys) + 1))
-    return found
-
-
-def _parts(reader: Reader, nestings: list[str]) -> Iterator[Part]:
-    for nesting, whole in _nested(reader, nestings).items():
-        kept = {name: t for name, t in whole.items() if name.partition("/")[0] not in TRAINING}
-        for prefix, tensors in _unprefixed(kept) if 0 < len(kept) <= MAX_ARRAYS else ():
-            yield Part(nesting, "/".join(filter(None, [nesting, prefix])), tensors, reader.tensors)
-
-
-def _nested(reader: Reader, nestings: list[str]) -> dict[str, dict[str, Tensor]]:
-    """{nesting: {name within: tensor}}, of one look at each name."""
-    found: dict[str, dict[str, Tensor]] = {nesting: {} for nesting in nestings}
-    if "" in found:
-        found[""] = dict(reader.tensors)
-    deepest = max((nesting.count("/") + 1 for nesting in nestings if nesting), default=0)
-    for name, tensor in reader.tensors.items():
-        at = -1
-        for _ in range(deepest):
-            if (at := name.find("/", at + 1)) < 0:
-                break
-            if at and (inner := found.get(name[:at])) is not None:
-                inner[name[at + 1 :]] = tensor
-    return found
-
-
-def _unprefixed(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-    """(prefix, the same without it): none, and as long as all names begin with one, what wrapping a model adds."""
-    prefix = ""
-    yield prefix, tensors
-    for _ in range(WRAPPED):
-        start = next(iter(tensors)).partition(".")[0] + "."
-        if start[:-1] not in PREFIXES or not all(name.startswith(start) for name in tensors):
-            return
-        prefix, tensors = prefix + start, {name[len(start) :]: tensor for name, tensor in tensors.items()}
-        yield prefix, tensors
-
-
-def _scores(part: Part, candidates: list[tuple[str, str]]) -> Iterator[tuple[str, str, float]]:
-    """(architecture, dialect, share of the names that fit)."""
-    for architecture, name in candidates:
-        yield architecture, name, len(part.names & spellings(architecture, name)) / len(part.names)
-
-
-def _readings(parts: list[Part], candidates: list[tuple[str, str]]) -> Iterator[Match]:
-    for part in parts:
-        for architecture, name, score in _scores(part, candidates):
-            if score:
-                yield Match(architecture, name, part.prefix, part.tensors, part.aside, score)
 
 
 def _candidates(architectures: list[str], dialect: str | None) -> list[tuple[str, str]]:
@@ -287,26 +168,21 @@ def refuse_known_misfits(reader: Reader) -> None:
                 raise ConvertError(f"{reader.path}: {reason}")
 
 
-def _nothing_fits(reader: Reader, parts: list[Part], dialect: str | None, weights: str | None) -> str:
-    names = list(reader.tensors)[:3]
-    if weights is not None:
+def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: str | None) -> str:
+    if weights is not None and not names.forms:
         tops = sorted({name.split("/")[0] for name in reader.tensors if "/" in name})
         return f"{reader.path}: nothing known lies under {weights!r} (it holds {', '.join(tops) or 'no nesting'})"
-    others = list(_readings(parts, _candidates(specs.names(), None))) if dialect else []
-    best = max(others, key=lambda r: r.score, default=None)
-    if best and best.score >= 0.5:
-        found = f"{best.dialect} ({best.architecture}): {best.dialect}2..."
-        return f"{reader.path}: holds no {dialect} names, but those of {found}"
-    what = f"no {dialect} checkpoint" if dialect else "no architecture known here (python -m ports lists them)"
-    return f"{reader.path}: {what}; its first names are {', '.join(names) or 'none at all'}"
-
-
-def normal(name: str) -> str:
-    """Numbers aside: "blocks.3.norm1.weight" -> "blocks.#.norm#.weight"."""
-    return DIGITS.sub("#", name)
-
-
-DIGITS = re.compile(r"\d+")
+    if len(names.below(names.root)) > MAX_ARRAYS:
+        count = f"holds {len(reader.tensors):,} arrays"
+        return f"{reader.path}: {count}: no model known here has over {MAX_ARRAYS:,}"
+    with contextlib.suppress(Ambiguous):
+        if dialect and (others := _matches(reader, names, _candidates(specs.names(), None))):
+            best = f"{others[0].dialect} ({others[0].architecture}): {others[0].dialect}2..."
+            return f"{reader.path}: holds no {dialect} names, but those of {best}"
+    what = f"not the names of dialect {dialect}" if dialect else "those of no architecture known here"
+    first = ", ".join(list(reader.tensors)[:3])
+    remedy = "" if dialect else " (python -m ports lists them)"
+    return f"{reader.path}: a {reader.format} file, but its names are {what}{remedy}; its first names are {first}"
 
 
 class Line(NamedTuple):

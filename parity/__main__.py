@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"{', '.join(CHECKS)}; single-step: each layer on the reference's input; default: all others",
     )  # fmt: skip
     made.add_argument("--src", metavar="DIALECT", help="of checkpoints, where their names do not tell")
+    made.add_argument("--weights", metavar="PART", help="which part of checkpoints, e.g. state_dict_ema; / is the root")
     made.add_argument(
         "--config",
         metavar="FILE",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import ports
+from convert.aside import as_json
 from convert.errors import ConvertError
 from convert.planning import Plan
 from convert.recognise import dialects
@@ -19,8 +20,10 @@ from .tolerance import FLOAT64
 TOLERANCE = FLOAT64["layers"]
 
 
-def prove(plan: Plan, written: str, weights: str | None = None) -> dict[str, Any]:
+def prove(plan: Plan, written: str) -> dict[str, Any]:
     """Run a plan's source and the file written from it, in our ports; {"error", "worst", "taps", ...}.
+
+    "not_covered" lists the arrays of the source that are in neither model.
 
     Where both are of one framework the second runs in another, if one is installed: it would be the same arrays in the
     same code.
@@ -32,8 +35,9 @@ def prove(plan: Plan, written: str, weights: str | None = None) -> dict[str, Any
     source, target = tables[plan.src].framework, tables[plan.dst].framework
     if source == target:
         target = next((name for name in ports.available() if name != source), target)
+    part = plan.match.prefix or "/"
     with warnings.catch_warnings(action="ignore"):  # the plan's notes say what is doubtful
-        before = ports.load(plan.reader.path, source, "float64", src=plan.src, weights=weights, **settings)
+        before = ports.load(plan.reader.path, source, "float64", src=plan.src, weights=part, **settings)
         after = ports.load(written, target, "float64", src=plan.dst, **settings)
     images = draw(2, plan.match.spec.input_shape(plan.config))
     left, right = before.taps(images), after.taps(images)
@@ -57,4 +61,5 @@ def prove(plan: Plan, written: str, weights: str | None = None) -> dict[str, Any
         "worst": worst,
         "taps": len(errors),
         "tolerance": TOLERANCE,
+        "not_covered": as_json(plan.aside),
     }

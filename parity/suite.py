@@ -25,11 +25,8 @@ from .versions import version
 def run(arguments: Namespace) -> Report:
     """The report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
     settings = told(arguments)
-    chosen = [
-        t
-        for text in arguments.targets
-        for t in targets(text, arguments.seed, arguments.src, settings, arguments.assume)
-    ]
+    about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights)
+    chosen = [target for text in arguments.targets for target in targets(text, *about)]
     if arguments.report:
         folder_of(arguments.report)  # told before hours of work
         if os.path.isdir(arguments.report):

@@ -33,6 +33,7 @@ class Target:
       src: the checkpoint's dialect, where it does not tell by itself.
       settings: Config fields that the user sets; of a checkpoint, all.
       assumed: those of them that nobody knows.
+      weights: the part of the checkpoint that holds the model; None finds it.
     """
 
     architecture: str
@@ -42,6 +43,7 @@ class Target:
     src: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
+    weights: str | None = None
 
     @property
     def small(self) -> bool:
@@ -52,8 +54,10 @@ class Target:
         import ports
 
         if self.path is not None:
-            with warnings.catch_warnings(action="ignore"):  # `targets` has printed what is doubtful
-                return ports.load(self.path, framework, dtype, device, src=self.src, **self.settings)
+            with warnings.catch_warnings(action="ignore"):  # `targets` has printed these notes
+                return ports.load(
+                    self.path, framework, dtype, device, src=self.src, weights=self.weights, **self.settings
+                )
         return ports.build(self.architecture, self.config(), framework, self.seed, "random", dtype, device)
 
     def config(self) -> Any:
@@ -78,6 +82,7 @@ def targets(
     src: str | None = None,
     settings: Mapping[str, Any] | Settings | None = None,
     assume: bool = False,
+    weights: str | None = None,
 ) -> Iterator[Target]:
     """What an argument names: ARCH (its tiny twins), ARCH:VARIANT, ARCH:tiny NAME or a file.
 
@@ -86,7 +91,7 @@ def targets(
     architecture, _, variant = text.partition(":")
     stated = Settings.of(settings)
     if os.path.exists(text):
-        yield _checkpoint(text, seed, src, stated, assume)
+        yield _checkpoint(text, seed, src, stated, assume, weights)
     elif architecture in specs.names():
         spec = specs.get(architecture)
         twins = [TINY + name for name in spec.TINY]
@@ -104,13 +109,14 @@ def targets(
         )
 
 
-def _checkpoint(path: str, seed: int, src: str | None, settings: Settings, assume: bool) -> Target:
-    """With its whole Config; what is doubtful of it is printed once."""
+def _checkpoint(path: str, seed: int, src: str | None, settings: Settings, assume: bool, weights: str | None) -> Target:
+    """A checkpoint with its whole Config; print once which part is taken, what is set aside and what is doubtful."""
     from convert.planning import plan
 
-    with plan(path, src, settings=settings, assume=assume) as made:
-        for note in made.doubts():
+    with plan(path, src, settings=settings, weights=weights, assume=assume) as made:
+        for note in (*made.part(), *made.left_out(), *made.doubts()):
             print(printable(f"note: {note}"), file=sys.stderr)
         file, values = printable(os.path.basename(os.path.abspath(path))), configs.as_dict(made.config)
-        name = f"{file} {made.variant or ''}".strip()
-        return Target(made.architecture, name, path, seed, src, values, made.assumed)
+        part = made.match.prefix
+        name = " ".join(filter(None, (file, part and f"[{printable(part)}]", made.variant)))
+        return Target(made.architecture, name, path, seed, src, values, made.assumed, part or "/")

@@ -53,10 +53,11 @@ def load(
         float64 in flax switches JAX's x64 mode on, for the whole process.
       device: "cpu" or "gpu".
       src: dialect of the file, where it does not tell by itself.
-      weights: which part of a training checkpoint, e.g. "state_dict_ema".
+      weights: which part of a training checkpoint, e.g. "state_dict_ema"; "/" is the root of the file.
       assume: accept defaults for what changes the outputs and neither the file nor `config` states.
       config: Config fields to set, for what the file leaves open.
-    Warns of what is assumed of the file, now or when it was written, and where `config` contradicts its record.
+    Warns of the part that was taken, unless it is the root, of arrays that were set aside, of what is assumed of the
+    file, now or when it was written, and where `config` contradicts its record.
     Raises: ConvertError for a file that does not fit; UsageError for a framework that is not installed, and OpenFields,
     one of them, for what changes the outputs and nobody states.
     """
@@ -64,7 +65,7 @@ def load(
 
     adapter = _adapter(framework)
     with plan(path, src=src, dst=framework, settings=config, weights=weights, assume=assume) as loaded:
-        for note in loaded.doubts():
+        for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts()):
             warnings.warn(f"{path}: {note}", stacklevel=2)
         held = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
         dtype = dtype or (held.pop() if len(held) == 1 and held <= set(FLOATS) else "float32")

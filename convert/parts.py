@@ -1,0 +1,231 @@
+"""Where in a file a model lies: the prefixes of its names under which a dialect knows what follows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+from .errors import UsageError
+from .formats.base import Tensor, shown
+
+# Where training scripts nest the weights that they train, best guess first.
+LIVE = (
+    "", "params", "state_dict", "model", "0", "0/params", "params/params", "app/model", "opt/target",
+    "optimizer/target", "target/params", "opt/target/params", "optimizer/target/params", "model_state_dict", "net",
+    "module",
+)  # fmt: skip
+# Words in the name of a copy of the weights: never taken while others are there.
+COPIES = {"ema", "averaged", "average", "avg", "swa", "shadow", "polyak", "old", "previous", "prev", "backup"}
+# Containers of training state; what an optimizer stores for each array has the array's own name.
+TRAINING = {
+    "opt_state", "opt_states", "opt", "optimizer", "optimizers", "optimizer_state", "optimizer_states",
+    "optimizer_state_dict", "optim", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra",
+    "n_averaged", "train_state", "mu", "nu", "exp_avg", "exp_avg_sq", "momentum", "trace",
+}  # fmt: skip
+DEPTH, LEAST, MOST = 8, 8, 100  # places looked at: segments deep, arrays with known names, number of places
+MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
+LONGEST = 512  # characters in a name of a model
+
+DIGITS = re.compile(r"\d+")
+SEPARATOR = re.compile(r"[/.]")
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+Which = tuple[str, str]  # (architecture, dialect)
+
+
+def normal(name: str) -> str:
+    """Replace numbers: "blocks.3.norm1.weight" -> "blocks.#.norm#.weight"."""
+    return DIGITS.sub("#", name)
+
+
+def label(place: str) -> str:
+    """A place as messages and --weights write it: "params/" -> "params", "state_dict/module." stays."""
+    return place.removesuffix("/")
+
+
+class Reading(NamedTuple):
+    """One dialect's reading of one place in a file.
+
+    Args:
+      tensors: names below the place -> tensors; a copy of the model and training state are left out.
+      known: the names in the file, of those tensors, that the dialect knows.
+    """
+
+    which: Which
+    place: str
+    tensors: Mapping[str, Tensor]
+    known: frozenset[str]
+
+    @property
+    def score(self) -> float:
+        """Share of the arrays whose names the dialect knows."""
+        return len(self.known) / len(self.tensors)
+
+    @property
+    def strength(self) -> tuple[int, float]:
+        return len(self.known), self.score
+
+
+def cuts(name: str) -> Iterator[int]:
+    """Positions at which the name of a model's array may begin: 0 and after each of the first separators."""
+    yield 0
+    for count, found in enumerate(SEPARATOR.finditer(name), 1):
+        if count > DEPTH:
+            return
+        yield found.end()
+
+
+class Names:
+    """The names in a file, grouped by their form, so that each form is looked up once.
+
+    Args:
+      tensors: of the file.
+      weights: the place that the user chose: only what lies under it counts.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], weights: str | None = None):
+        self.file, self.root = tensors, _chosen(tensors, weights)
+        self.forms: dict[str, list[str]] = {}
+        for name in tensors:
+            if len(name) <= LONGEST and name.startswith(self.root):
+                self.forms.setdefault(normal(name), []).append(name)
+
+    def readings(self, spelled: Mapping[Which, frozenset[str]]) -> list[Reading]:
+        """Every reading that knows a name. `spelled` has the forms of all names of each dialect."""
+        known = frozenset().union(*spelled.values())
+        sections = {place: Section(self.below(place), place) for place in self.places(known)}
+        return [
+            reading
+            for which, names in spelled.items()
+            for reading in _without_copies(which, {place: s.known(names) for place, s in sections.items()}, sections)
+        ]
+
+    def places(self, known: frozenset[str]) -> list[str]:
+        """The usual places, and those under which many names are known."""
+        hits: Counter[str] = Counter()
+        for form, names in self.forms.items():
+            for depth, cut in enumerate(cuts(form)):
+                if form[cut:] in known:
+                    hits.update(_prefix(name, depth) for name in names)
+        usual = [place for place in self._usual if place.startswith(self.root)]
+        voted = [place for place, count in hits.most_common(MOST) if count >= LEAST and not _is_training(place)]
+        voted = [place for place in voted if place.startswith(self.root)]
+        return list(dict.fromkeys([self.root, *usual, *voted]))
+
+    @cached_property
+    def _usual(self) -> list[str]:
+        tops = {name[: at + 1] for name in self.file if (at := name.find("/")) > 0}
+        return [f"{nest}/" for nest in LIVE if nest and nest.partition("/")[0] + "/" in tops]
+
+    def below(self, place: str) -> dict[str, Tensor]:
+        """{name below a place: tensor}, training state left out."""
+        return {
+            rest: tensor
+            for name, tensor in self.file.items()
+            if name.startswith(place) and (rest := name[len(place) :]).partition("/")[0] not in TRAINING
+        }
+
+
+class Section:
+    """What lies under one place: names by their form."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], place: str):
+        self.tensors = tensors if len(tensors) <= MAX_ARRAYS else {}
+        self.forms: dict[str, list[str]] = {}
+        for name in self.tensors:
+            self.forms.setdefault(normal(name) if len(name) <= LONGEST else name, []).append(place + name)
+
+    def known(self, spelled: frozenset[str]) -> list[str]:
+        """Names in the file of the arrays that a dialect knows."""
+        return [name for form, names in self.forms.items() if form in spelled for name in names]
+
+
+def _chosen(tensors: Mapping[str, Tensor], weights: str | None) -> str:
+    """The prefix of names that `weights` means: "ema", "ema/" and "state_dict/module." are ways to write one."""
+    if not weights or weights == "/":
+        return ""
+    spellings = [weights] if weights[-1] in "/." else [f"{weights}/", f"{weights}."]
+    return next((s for s in spellings if any(name.startswith(s) for name in tensors)), spellings[0])
+
+
+def _prefix(name: str, depth: int) -> str:
+    """The first `depth` segments of a name, with their separators."""
+    if not depth:
+        return ""
+    for count, found in enumerate(SEPARATOR.finditer(name), 1):
+        if count == depth:
+            return name[: found.end()]
+    raise AssertionError(name)
+
+
+def _without_copies(which: Which, known: Mapping[str, list[str]], sections: Mapping[str, Section]) -> Iterator[Reading]:
+    """A dialect's readings. What lies in a container beside a model and is a copy of it is no part of it."""
+    for place, names in known.items():
+        if not names:
+            continue
+        tensors, own = sections[place].tensors, frozenset(names)
+        if len(own) < len(tensors):
+            enough = max(LEAST, len(own) / 2)
+            inner = {_container(place, p) for p, n in known.items() if p != place and len(n) >= enough}
+            copies = tuple(c for c in inner if c and not any(name.startswith(place + c) for name in own))
+            tensors = {name: t for name, t in tensors.items() if not (copies and name.startswith(copies))}
+        yield Reading(which, place, tensors, own)
+
+
+def _container(outer: str, inner: str) -> str:
+    """The outermost container of a place, below another place; "" where it lies elsewhere."""
+    if not inner.startswith(outer):
+        return ""
+    rest = inner[len(outer) :]
+    return rest[: rest.index("/") + 1] if "/" in rest else rest
+
+
+def rank(place: str) -> tuple[bool, int, bool]:
+    """Sorts places: the weights that are trained before copies of them, usual places first, outer ones first."""
+    nest = place.rpartition("/")[0]
+    live = max((n for n in LIVE if n == nest or (n and nest.startswith(f"{n}/"))), key=len, default=None)
+    beyond = place[len(live) :].strip("/") if live is not None else place
+    is_copy = any(word.lower() in COPIES for word in WORD.findall(place))
+    return is_copy, LIVE.index(live) if live is not None else len(LIVE), bool(beyond)
+
+
+def _is_training(place: str) -> bool:
+    """Whether a place lies in training state, other than the usual places there."""
+    nest = max((f"{n}/" for n in LIVE if n and place.startswith(f"{n}/")), key=len, default="")
+    return not TRAINING.isdisjoint(place[len(nest) :].split("/"))
+
+
+class Ambiguous(UsageError):
+    """Several parts of a file hold a model and nothing tells which is meant."""
+
+    def __init__(self, path: str, places: list[str]):
+        self.places = [label(place) for place in places]
+        names = ", ".join(map(shown, self.places))
+        super().__init__(f"{path}: holds a model under each of {names}: say which, as in --weights {self.places[0]}")
+
+
+def choose(path: str, readings: Iterable[Reading]) -> tuple[list[Reading], tuple[str, ...]]:
+    """The strongest readings of the part that ranks first, and the other places with a model.
+
+    Readings of the same arrays compete by how many they know; different arrays by where they lie.
+
+    Raises: Ambiguous where different arrays rank alike.
+    """
+    clusters: list[list[Reading]] = []
+    for reading in sorted(readings, key=lambda r: (*(-s for s in r.strength), rank(r.place))):
+        home = next((c for c in clusters if not c[0].known.isdisjoint(reading.known)), None)
+        if home is None:
+            clusters.append([reading])
+        elif reading.strength == home[0].strength:
+            home.append(reading)
+    clusters = [c for c in clusters if c[0].score >= 0.5 and 2 * len(c[0].known) >= len(clusters[0][0].known)]
+    if not clusters:
+        return [], ()
+    ranks = [rank(cluster[0].place) for cluster in clusters]
+    if ranks.count(min(ranks)) > 1:
+        raise Ambiguous(path, [c[0].place for c, r in zip(clusters, ranks, strict=True) if r == min(ranks)])
+    first = clusters[ranks.index(min(ranks))]
+    return first, tuple(label(cluster[0].place) for cluster in clusters if cluster is not first)
