@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 HUB = "hub"  # the spec's own names and layout, as a target: what `diff` compares in
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.\w+$")  # of a file's name
 FLOATS = ("float64", "float32", "bfloat16", "float16")
 
 
@@ -255,6 +257,8 @@ def plan_read(
     except ConvertError as error:
         if not isinstance(error, UsageError):
             refuse_replicas(reader.path, recognise(reader, src, hints, weights), attempt)
+            if SHARD.search(reader.path):
+                error.problems.append("its name says that it is one of several shards: give their .index.json")
         if src is not None:
             with contextlib.suppress(ConvertError):
                 other = _that_fits(recognise(reader, None, hints, weights), attempt).src

@@ -179,7 +179,7 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
         if dialect and (others := _matches(reader, names, _candidates(specs.names(), None))):
             best = f"{others[0].dialect} ({others[0].architecture}): {others[0].dialect}2..."
             return f"{reader.path}: holds no {dialect} names, but those of {best}"
-    what = f"not the names of dialect {dialect}" if dialect else "those of no architecture known here"
+    what = f"not those of dialect {dialect}" if dialect else "those of no architecture known here"
     first = ", ".join(list(reader.tensors)[:3])
     remedy = "" if dialect else " (python -m ports lists them)"
     return f"{reader.path}: a {reader.format} file, but its names are {what}{remedy}; its first names are {first}"

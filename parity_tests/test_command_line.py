@@ -196,7 +196,8 @@ def write_shapes(path, config):
 def test_diff_tells_the_tensor_and_the_error(run, tmp_path):
     for name in "ab":
         assert run("google2torch", GOOGLE, "-o", tmp_path / f"{name}.safetensors")[0] == 0
-    assert json.loads(run("diff", GOOGLE, tmp_path / "a.safetensors", "--json")[1]) == {"same": True, "differences": []}
+    told = json.loads(run("diff", GOOGLE, tmp_path / "a.safetensors", "--json")[1])
+    assert told == {"same": True, "differences": [], "notes": []}
     arrays = load_file(tmp_path / "b.safetensors")
     arrays["norm.bias"][3] += 0.5
     save_file(arrays, tmp_path / "b.safetensors", metadata=metadata(tmp_path / "a.safetensors"))
@@ -579,8 +580,9 @@ def test_what_cannot_be_inferred_is_named(run, tmp_path):
     assert code == 1
     assert "missing stem/kernel, from which the configuration would follow" in err
     about = json.loads(run("inspect", source, "--json")[1])
-    assert (about["dialect"], about["architecture"]) == ("google", "mlp_mixer")
-    assert "missing stem/kernel" in about["open"]
+    assert (about["dialect"], about["architecture"]) == (None, None)
+    assert (about["nearest"]["dialect"], about["nearest"]["architecture"]) == ("google", "mlp_mixer")
+    assert any("missing stem/kernel" in reason for reason in about["nearest"]["reasons"])
 
 
 def test_everything_that_is_missing_is_told_at_once(run, tmp_path):
@@ -751,7 +753,7 @@ def test_what_an_optimizer_keeps_is_no_model(run, tmp_path):
     nested(tmp_path / "a.pth", ["opt_state/trace"])
     code, _, err = run("timm2torch", tmp_path / "a.pth", "-o", tmp_path / "x.safetensors")
     assert code == 1
-    assert "no timm checkpoint" in err
+    assert "a torch file, but its names are not those of dialect timm" in err
     import torch
 
     nested(tmp_path / "b.pth", ["state_dict", "student"])

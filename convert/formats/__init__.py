@@ -177,7 +177,7 @@ def _unknown(path: str, head: bytes) -> FormatError:
     claims = [entry.name for entry in FORMATS if suffix in entry.suffixes]
     problem = f"is no {claims[0]} file in spite of its name" if claims else "is of no known format"
     known = ", ".join(entry.name for entry in FORMATS)
-    return FormatError(path, f"{problem}: it begins with {head[:8]!r}", f"known formats: {known}; or download it again")
+    return FormatError(path, f"{problem}: it begins with {head[:8]!r}", f"known formats: {known}")
 
 
 def _unknown_zip(path: str) -> FormatError:

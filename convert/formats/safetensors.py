@@ -120,7 +120,11 @@ class SafetensorsReader(Reader):
             end += self.tensors[name].nbytes
         if self._data + end != self.file.size:
             problem = f"has {self.file.size} bytes, its header describes {self._data + end}"
-            raise FormatError(self.path, problem, "it is truncated or has trailing bytes: download it again")
+            cut = self._data + end > self.file.size
+            remedy = (
+                "it is truncated: copy or download it again" if cut else "bytes follow its last tensor: save it again"
+            )
+            raise FormatError(self.path, problem, remedy)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         stop = self.tensors[name].nbytes if stop is None else stop

@@ -1,4 +1,6 @@
-"""Sharded safetensors: `model.safetensors.index.json` maps each tensor to one of many files in its folder.
+"""Sharded checkpoints: `model.safetensors.index.json` maps each tensor to one of many files in its folder.
+
+The shards may have any format that is one file: `pytorch_model.bin.index.json` lists torch files.
 
 Shards are named by base name and must lie, links followed, inside the index's own folder: it cannot point elsewhere.
 """
@@ -12,16 +14,16 @@ from convert.errors import FormatError
 from convert.formats import bounded_json
 from convert.formats.base import MAX_TENSORS, File, Reader, shown
 from convert.formats.folder import KEY
-from convert.formats.safetensors import SafetensorsReader
 
 MAX_INDEX = 16 << 20  # bytes of an index; 50,000 tensors take 5 MB
 MAX_SHARDS = 10_000
-REMEDY = "it is damaged or was put together by hand: download it again"
+SUFFIX = ".index.json"
+REMEDY = "take the index and all of its shards from one place, as one program wrote them"
 
 
 def sniff(head: bytes, path: str) -> bool:
     """An index is JSON by its name: nothing in its first bytes tells it from any other JSON."""
-    return path.endswith(".index.json") and head.lstrip()[:1] == b"{"
+    return path.endswith(SUFFIX) and head.lstrip()[:1] == b"{"
 
 
 class Index:
@@ -36,7 +38,7 @@ class Index:
         where = content.get("weight_map") if isinstance(content, dict) else None
         if not isinstance(where, dict) or not where or not all(isinstance(v, str) for v in where.values()):
             problem = "has no weight_map of tensor names to shards"
-            raise FormatError(path, problem, "give an index of safetensors shards")
+            raise FormatError(path, problem, "give the index of a sharded checkpoint")
         names = sorted(set(where.values()))
         if len(names) > MAX_SHARDS or len(where) > MAX_TENSORS:
             raise FormatError(path, f"lists {len(names)} shards and {len(where)} tensors, too many", REMEDY)
@@ -78,11 +80,9 @@ class Index:
 class ShardedReader(Reader):
     """All shards of an index, opened and checked against it: each tensor where the index says, none beside."""
 
-    format = "safetensors"
-
     def __init__(self, path: str | os.PathLike[str]):
         self.path, self.tensors = os.fspath(path), {}
-        self.shards: dict[str, SafetensorsReader] = {}
+        self.shards: dict[str, Reader] = {}
         index = Index(self.path)
         self.metadata, self._where = index.metadata, index.where
         try:
@@ -93,7 +93,7 @@ class ShardedReader(Reader):
 
     def _open(self, index: Index) -> None:
         for name, path in index.shards.items():
-            self.shards[name] = SafetensorsReader(path)
+            self.shards[name] = self._shard(name, path)
         for name, shard in index.where.items():
             if name not in self.shards[shard].tensors:
                 raise FormatError(self.path, f"{shown(name)} is not in {shown(shard)}, where the index has it", REMEDY)
@@ -103,7 +103,21 @@ class ShardedReader(Reader):
                 problem = f"{shown(shard)} holds {shown(extra[0])}, which the index does not list there"
                 raise FormatError(self.path, problem, REMEDY)
 
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+    def _shard(self, name: str, path: str) -> Reader:
+        """Open a shard, whose format must be that of the others."""
+        from convert.formats import open_checkpoint
+
+        if name.endswith(SUFFIX) or os.path.isdir(path):
+            raise FormatError(self.path, f"names the shard {shown(name)}: an index or a folder", REMEDY)
+        shard = open_checkpoint(path)
+        self.format = shard.format if not self.shards else self.format
+        if shard.format != self.format:
+            shard.close()
+            problem = f"the shard {shown(name)} is a {shard.format} file, others are {self.format} files"
+            raise FormatError(self.path, problem, REMEDY)
+        return shard
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.shards[self._where[name]].read(name, start, stop)
 
     def close(self) -> None:
