@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .formats.base import Tensor
-from .parts import TRAINING, cuts, normal
+from .parts import LEAST, TRAINING, cuts, label, normal, unwrapped
 from .recognise import Match, spellings
 from .report import fold
 
@@ -44,13 +45,24 @@ class Aside(NamedTuple):
 def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], match: Match) -> list[Aside]:
     """Every array of a file that is not in `used`, folded."""
     names = set(used)
+    left = [name for name in tensors if name not in names]
+    copies = _copies(left, spellings(*match.which), max(LEAST, len(names) / 2)) if left else []
     groups: dict[tuple[str, str, str], list[Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name not in names:
-            container, reason = _explain(name, match)
-            key = (container, "", reason) if container else (normal(name), _detail(tensor), reason)
-            groups.setdefault(key, []).append(tensor)
+    for name in left:
+        tensor = tensors[name]
+        container, reason = _explain(name, match, copies)
+        key = (container, "", reason) if container else (normal(name), _detail(tensor), reason)
+        groups.setdefault(key, []).append(tensor)
     return [entry for (name, detail, reason), group in groups.items() for entry in _fold(name, detail, reason, group)]
+
+
+def _copies(names: Iterable[str], spelled: frozenset[str], enough: float) -> list[str]:
+    """The places under which many of these names are those of the model."""
+    hits: Counter[str] = Counter()
+    for name in names:
+        if TRAINING.isdisjoint(name.split("/")):
+            hits.update({name[:cut] for cut in cuts(name) if normal(unwrapped(name[cut:])) in spelled})
+    return [place for place, count in hits.items() if count >= enough]
 
 
 def _fold(name: str, detail: str, reason: str, group: list[Tensor]) -> Iterator[Aside]:
@@ -66,23 +78,20 @@ def _detail(tensor: Tensor) -> str:
     return f"{tensor.dtype} {list(tensor.shape)}"
 
 
-def _explain(name: str, match: Match) -> tuple[str, str]:
+def _explain(name: str, match: Match, copies: list[str]) -> tuple[str, str]:
     """(the container that is named in its place or "", the reason)."""
-    if inside(name, match.prefix):
-        rest = name[len(match.prefix) :].lstrip("/")
-        if normal(rest) in spellings(*match.which):
-            return "", UNUSED
-    for other in match.others:
-        if inside(name, other):
-            return other if other.endswith(".") else f"{other}/", COPY.format(shlex.quote(other or "/"))
+    spelled = spellings(*match.which)
+    if inside(name, match.prefix) and normal(unwrapped(name[len(match.prefix) :].lstrip("/"))) in spelled:
+        return "", UNUSED
+    for place in copies:
+        if name.startswith(place):
+            return place, COPY.format(shlex.quote(label(place)))
     segments = name.split("/")
     for depth, segment in enumerate(segments):
         if segment in TRAINING:
             nested = depth + 1 < len(segments)
             return ("/".join(segments[: depth + 1]) + "/" if nested else ""), STATE
-    spelled = spellings(*match.which)
-    form = normal(name)
-    return "", PART if any(form[cut:] in spelled for cut in cuts(form)) else OTHER
+    return "", PART if any(normal(unwrapped(name[cut:])) in spelled for cut in cuts(name)) else OTHER
 
 
 def inside(name: str, part: str) -> bool:

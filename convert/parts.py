@@ -33,12 +33,20 @@ DIGITS = re.compile(r"\d+")
 SEPARATOR = re.compile(r"[/.]")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
+# What torch.compile, activation checkpointing and FSDP put between the names of a module and of its parts.
+WRAPPERS = re.compile(r"(?<=[/.])(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
+
 Which = tuple[str, str]  # (architecture, dialect)
 
 
 def normal(name: str) -> str:
     """Replace numbers: "blocks.3.norm1.weight" -> "blocks.#.norm#.weight"."""
     return DIGITS.sub("#", name)
+
+
+def unwrapped(name: str) -> str:
+    """Remove the wrappers within a name: "blocks.0._orig_mod.norm" -> "blocks.0.norm"."""
+    return WRAPPERS.sub("", name) if "._" in name else name
 
 
 def label(place: str) -> str:
@@ -108,7 +116,7 @@ class Names:
         hits: Counter[str] = Counter()
         for form, names in self.forms.items():
             for depth, cut in enumerate(cuts(form)):
-                if form[cut:] in known:
+                if unwrapped(form[cut:]) in known:
                     hits.update(_prefix(name, depth) for name in names)
         usual = [place for place in self._usual if place.startswith(self.root)]
         voted = [place for place, count in hits.most_common(MOST) if count >= LEAST and not _is_training(place)]
@@ -123,7 +131,7 @@ class Names:
     def below(self, place: str) -> dict[str, Tensor]:
         """{name below a place: tensor}, training state left out."""
         return {
-            rest: tensor
+            unwrapped(rest): tensor
             for name, tensor in self.file.items()
             if name.startswith(place) and (rest := name[len(place) :]).partition("/")[0] not in TRAINING
         }
@@ -136,7 +144,7 @@ class Section:
         self.tensors = tensors if len(tensors) <= MAX_ARRAYS else {}
         self.forms: dict[str, list[str]] = {}
         for name in self.tensors:
-            self.forms.setdefault(normal(name) if len(name) <= LONGEST else name, []).append(place + name)
+            self.forms.setdefault(normal(name) if len(name) <= LONGEST else name, []).append(tensors[name].name)
 
     def known(self, spelled: frozenset[str]) -> list[str]:
         """Names in the file of the arrays that a dialect knows."""
@@ -171,7 +179,8 @@ def _without_copies(which: Which, known: Mapping[str, list[str]], sections: Mapp
             enough = max(LEAST, len(own) / 2)
             inner = {_container(place, p) for p, n in known.items() if p != place and len(n) >= enough}
             copies = tuple(c for c in inner if c and not any(name.startswith(place + c) for name in own))
-            tensors = {name: t for name, t in tensors.items() if not (copies and name.startswith(copies))}
+            if copies:
+                tensors = {name: t for name, t in tensors.items() if not name.startswith(copies)}
         yield Reading(which, place, tensors, own)
 
 
@@ -207,25 +216,25 @@ class Ambiguous(UsageError):
         super().__init__(f"{path}: holds a model under each of {names}: say which, as in --weights {self.places[0]}")
 
 
-def choose(path: str, readings: Iterable[Reading]) -> tuple[list[Reading], tuple[str, ...]]:
-    """The strongest readings of the part that ranks first, and the other places with a model.
+def choose(path: str, readings: Iterable[Reading]) -> list[Reading]:
+    """The strongest readings of the part that ranks first.
 
     Readings of the same arrays compete by how many they know; different arrays by where they lie.
 
     Raises: Ambiguous where different arrays rank alike.
     """
     clusters: list[list[Reading]] = []
-    for reading in sorted(readings, key=lambda r: (*(-s for s in r.strength), rank(r.place))):
+    listed = sorted(readings, key=lambda r: (*(-s for s in r.strength), rank(r.place)))
+    for reading in (r for r in listed if 2 * len(r.known) >= len(listed[0].known)):
         home = next((c for c in clusters if not c[0].known.isdisjoint(reading.known)), None)
         if home is None:
             clusters.append([reading])
         elif reading.strength == home[0].strength:
             home.append(reading)
-    clusters = [c for c in clusters if c[0].score >= 0.5 and 2 * len(c[0].known) >= len(clusters[0][0].known)]
+    clusters = [cluster for cluster in clusters if cluster[0].score >= 0.5]
     if not clusters:
-        return [], ()
+        return []
     ranks = [rank(cluster[0].place) for cluster in clusters]
     if ranks.count(min(ranks)) > 1:
         raise Ambiguous(path, [c[0].place for c, r in zip(clusters, ranks, strict=True) if r == min(ranks)])
-    first = clusters[ranks.index(min(ranks))]
-    return first, tuple(label(cluster[0].place) for cluster in clusters if cluster is not first)
+    return clusters[ranks.index(min(ranks))]

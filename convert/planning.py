@@ -27,6 +27,7 @@ from .formats.base import Reader, Tensor
 from .kinds import FRAMEWORKS, extra, hub_axes, place
 from .manifest import read as read_record
 from .notation import Move, View, moves
+from .parts import WRAPPERS
 from .recognise import USUAL, Match, dialects, known_dialect, recognise
 from .replicas import refuse_replicas
 from .unstated import open_error, questionable
@@ -105,6 +106,9 @@ class Plan:
     def part(self) -> list[str]:
         """Report which part of the file was taken, and a layout that is not of the format's usual framework."""
         notes = [f"took the weights under {self.match.prefix!r}"] if self.match.prefix else []
+        names = (tensor.name[len(self.match.prefix) :].lstrip("/") for tensor in self.match.tensors.values())
+        if wrappers := sorted({wrapper for name in names for wrapper in WRAPPERS.findall(name)}):
+            notes.append(f"read without the wrappers in its names: {' '.join(wrappers)}")
         framework = dialects(self.architecture)[self.src].framework
         usual = USUAL.get(self.reader.format, framework)
         if framework != usual and not self.recorded:

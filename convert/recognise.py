@@ -23,7 +23,6 @@ class Match(NamedTuple):
 
     Args:
       tensors: inner name -> tensor in the file.
-      others: other parts of the file that hold a model with the same names, e.g. a moving average of the weights.
       score: share of the names that fit.
     """
 
@@ -31,7 +30,6 @@ class Match(NamedTuple):
     dialect: str
     prefix: str
     tensors: Mapping[str, Tensor]
-    others: tuple[str, ...]
     score: float
 
     @property
@@ -111,8 +109,8 @@ def _likely(reader: Reader, dialect: str | None, hints: Mapping[str, Any]) -> It
 
 def _matches(reader: Reader, names: Names, candidates: list[tuple[str, str]]) -> list[Match]:
     """The strongest readings among these dialects. Raises: Ambiguous."""
-    chosen, others = choose(reader.path, names.readings({which: spellings(*which) for which in candidates}))
-    return [Match(*r.which, label(r.place), r.tensors, others, r.score) for r in chosen]
+    chosen = choose(reader.path, names.readings({which: spellings(*which) for which in candidates}))
+    return [Match(*r.which, label(r.place), r.tensors, r.score) for r in chosen]
 
 
 def _groups(
@@ -138,7 +136,7 @@ def nearest(reader: Reader, weights: str | None = None) -> Match | None:
     names = Names(reader.tensors, weights)
     readings = names.readings({which: spellings(*which) for which in _candidates(specs.names(), None)})
     best = max(readings, key=lambda reading: reading.strength, default=None)
-    return best and Match(*best.which, label(best.place), best.tensors, (), best.score)
+    return best and Match(*best.which, label(best.place), best.tensors, best.score)
 
 
 def _square(reader: Reader) -> bool:

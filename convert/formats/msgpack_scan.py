@@ -19,7 +19,7 @@ MAX_ITEMS = 1_000_000  # keys and values of one file: a second's work
 MAX_NAMES = 16 << 20  # characters of all keys and names together
 MAX_DIMS = 64
 WINDOW = 4096  # bytes read ahead
-DAMAGED = "it is damaged or not written by flax: save or download it again"
+DAMAGED = "flax does not write it so: is it the right file, and all of it?"
 
 # First byte -> (kind, bytes of the number that follows, that number where it is in the byte itself). The
 # number is the value of an int or bool, the length of others; "signed" becomes "int". 0xC1 has no meaning.

@@ -19,7 +19,7 @@ DTYPES = {descr: dtype for dtype, descr in DESCR.items()} | {"<V2": "bfloat16", 
 
 MAX_HEADER = 10_000  # characters; numpy's own limit
 MAX_DIMS = 64
-DAMAGED = "it is damaged: save or download it again"
+DAMAGED = "numpy does not write it so: is it the right file, and all of it?"
 
 _FIELD = r"\s*+'(?:descr|fortran_order|shape)'\s*+:\s*+(?:'[^'\\]{0,32}'|True|False|\([\d\sL,]*+\))\s*+"
 _HEADER = re.compile(rf"\{{{_FIELD},{_FIELD},{_FIELD},?\s*+\}}\s*+", re.ASCII)

@@ -40,7 +40,7 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 MAX_HEADER = 16 << 20  # bytes; the official limit is 100 MB, which takes seconds and gigabytes to parse
 MAX_DIMS = 64
 METADATA = "__metadata__"
-DAMAGED = "it is damaged or no safetensors file: save or download it again"
+DAMAGED = "no safetensors library writes it so: is it the right file, and all of it?"
 
 _SPACE = re.compile(r"[ \t\n\r]*+")
 _VALUE = r'"[^"\\]{0,256}+"|\[[\d,\s]{0,2048}+\]|[\w.+-]{1,32}+'

@@ -1,0 +1,324 @@
+"""Which part of a file is the model: live weights before copies, every array used or named, nothing claimed unchecked."""
+
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import convert
+import ports
+import specs
+from convert.errors import ConvertError
+from convert.formats import open_checkpoint
+from convert.formats.base import Tensor
+from convert.parts import Ambiguous, rank, unwrapped
+from parity.__main__ import main as parity
+from parity.targets import targets
+
+from .conftest import needs
+from .formats.samples import store
+from .golden import Case
+from .test_command_line import GOOGLE, TIMM, run  # noqa: F401
+from .test_routes import contents, write_numbers
+
+HEAD = ("head.weight", "head.bias")
+
+
+def arrays(path):
+    return {name: np.frombuffer(data, dtype).reshape(shape) for name, (shape, dtype, data) in contents(path).items()}
+
+
+def weights():
+    return arrays(TIMM)
+
+
+def plus(model, value):
+    return {name: array + array.dtype.type(value) for name, array in model.items()}
+
+
+def under(prefix, model):
+    return {f"{prefix}{name}": array for name, array in model.items()}
+
+
+def save(path, flat):
+    """Arrays by their full names, in which "/" is nesting, in a format that can nest."""
+    tensors = [(Tensor(n, a.shape, str(a.dtype)), [np.ascontiguousarray(a).tobytes()]) for n, a in flat.items()]
+    return store(path, tensors)
+
+
+@pytest.fixture
+def model():
+    """Weights as timm names them. Stored in .safetensors, where a "/" in a name is what a nested dict becomes."""
+    return weights()
+
+
+CASES = {  # what lies in the file beside the weights and the place that has to win; e is a copy of w, plus 1
+    "root, ema": (lambda w, e: {**w, **under("ema/", e)}, ""),
+    "ema, root": (lambda w, e: {**under("ema/", e), **w}, ""),
+    "root, model_ema": (lambda w, e: {**w, **under("model_ema/", e)}, ""),
+    "root, state": (lambda w, e: {**w, **under("state/", e)}, ""),
+    "root, target": (lambda w, e: {**w, **under("target/", e)}, ""),
+    "root, dotted ema": (lambda w, e: {**w, **under("ema.", e)}, ""),
+    "backbone, ema": (lambda w, e: {**under("backbone/", w), **under("ema/", e)}, "backbone"),
+    "ema, backbone": (lambda w, e: {**under("ema/", e), **under("backbone/", w)}, "backbone"),
+    "wrapped, ema": (lambda w, e: {**under("net.", w), **under("ema_model.", e)}, "net."),
+    "usual, strange": (lambda w, e: {**under("student/", e), **under("state_dict/", w)}, "state_dict"),
+    "two usual": (lambda w, e: {**under("model/", e), **under("state_dict/", w)}, "state_dict"),
+    "ema with more": (
+        lambda w, e: {**w, **under("ema/module/", e), "ema/decay": np.float32([0.9])}, ""),
+    "ema alone": (lambda w, e: under("ema/module.", w), "ema/module."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_live_weights_come_before_copies(case, model, tmp_path):
+    build, place = CASES[case]
+    path = save(tmp_path / "x.safetensors", build(model, plus(model, 1)))
+    with convert.plan(path, src="timm", dst="timm") as plan:
+        assert plan.match.prefix == place
+        for name, array in plan.arrays():
+            np.testing.assert_array_equal(array, model[name])
+        noted = " ".join(plan.notes())
+        beside = {name for name in arrays(path) if not any(name == t.name for t in plan.sources.values())}
+        assert sum(entry.arrays for entry in plan.aside) == len(beside)
+    assert (f"took the weights under {place!r}" in noted) == bool(place)
+    assert ("--weights" in noted) == (case != "ema alone")
+
+
+@pytest.mark.parametrize("dialect", ["flax", "torch"])
+def test_a_copy_of_a_tree_with_statistics(dialect, tmp_path):
+    """Several trees make the model, and the copy has all of them."""
+    config = specs.get("convmixer").TINY["even"]
+    write_numbers(tmp_path / "w.msgpack", "convmixer", config, dialect)
+    whole = arrays(tmp_path / "w.msgpack")
+    path = save(tmp_path / "x.msgpack", {**under("ema/", plus(whole, 1)), **whole})
+    with convert.plan(path, src=dialect, dst=dialect, settings={"act": "relu"}) as plan:
+        assert plan.match.prefix == ""
+        assert [(entry.name, entry.arrays) for entry in plan.aside] == [("ema/", len(whole))]
+        for name, array in plan.arrays():
+            np.testing.assert_array_equal(array, whole[name])
+    with convert.plan(path, src=dialect, dst=dialect, settings={"act": "relu"}, weights="ema") as plan:
+        for name, array in plan.arrays():
+            np.testing.assert_array_equal(array, whole[name] + whole[name].dtype.type(1))
+
+
+@pytest.mark.parametrize("names", [("backbone/", "target/"), ("student.", "teacher."), ("a/x.", "a/y.")])
+def test_several_candidates_are_named_and_none_is_taken(names, model, run, tmp_path):  # noqa: F811
+    flat = {**under(names[0], model), **under(names[1], plus(model, 1))}
+    path = save(tmp_path / "x.safetensors", flat)
+    shown = [name.removesuffix("/") for name in names]
+    with pytest.raises(Ambiguous, match="holds a model under each of") as refused:
+        convert.plan(path)
+    assert refused.value.places == shown
+    code, printed, _ = run("inspect", path)
+    assert code == 0 and all(repr(name) in printed for name in shown)
+    assert "architecture: unknown" in printed
+    for choice, value in zip(shown, (0, 1), strict=True):
+        for weights in (choice, choice.rstrip(".")):
+            with convert.plan(path, src="timm", dst="timm", weights=weights) as plan:
+                assert plan.match.prefix == choice
+                np.testing.assert_array_equal(dict(plan.arrays())["norm.bias"], model["norm.bias"] + value)
+
+
+def test_a_stray_array_in_the_live_weights_refuses_the_file(model, tmp_path):
+    """It does not make a copy win."""
+    path = save(tmp_path / "x.safetensors", {**model, "stray": np.zeros(3, "f4"), **under("ema/", plus(model, 1))})
+    with pytest.raises(ConvertError) as refused:
+        convert.plan(path, src="timm")
+    assert "unexpected stray" in str(refused.value)
+
+
+def test_every_array_is_used_or_named(model, run, tmp_path):  # noqa: F811
+    headless = {name: array for name, array in model.items() if name not in HEAD}
+    beside = {"head.weight": model["head.weight"], "prototypes": np.ones((3, 4), "f4"),
+              **under("extra/", {"a": np.zeros(2, "f4"), "b.c": np.zeros(3, "f4")}),
+              **under("opt/0/mu/", model)}  # fmt: skip
+    path = save(tmp_path / "x.safetensors", {**under("state_dict/", headless), **beside})
+    code, _, err = run("timm2torch", path, "-o", tmp_path / "y.safetensors")
+    assert code == 0
+    for told in ("head.weight float32 [7, 25] (named like a part of this model)", "prototypes float32 [3, 4] (no part",
+                 "extra/ 2 arrays of 5 elements (training state)", f"opt/ {len(model)} arrays of"):  # fmt: skip
+        assert told in err
+    code, printed, _ = run("inspect", path)
+    assert f"set aside:    {len(beside)} of these" in printed
+    about = json.loads(run("inspect", path, "--json")[1])
+    assert [entry["name"] for entry in about["aside"]] == ["head.weight", "prototypes", "extra/", "opt/"]
+    assert about["part"] == "state_dict"
+    same = {**model, **under("extra/", model), **under("opt/", {"x": np.zeros(2, "f4")})}
+    with convert.plan(save(tmp_path / "root.safetensors", same), src="timm") as plan:  # beside a model at the root
+        assert [(entry.name, entry.arrays) for entry in plan.aside] == [("extra/", len(model)), ("opt/", 1)]
+
+
+def test_a_proof_says_what_it_does_not_cover(model, run, tmp_path):  # noqa: F811
+    needs("torch"), needs("flax")
+    headless = {name: array for name, array in model.items() if name not in HEAD}
+    path = save(tmp_path / "x.safetensors", {**under("state_dict/", headless), "head.weight": model["head.weight"]})
+    words = ["timm2torch", path, "-o", tmp_path / "y.safetensors", "--prove", "--force"]
+    code, printed, err = run(*words)
+    assert code == 0, err
+    assert "proven: " in printed
+    assert "not covered by this proof, as set aside: head.weight float32 [7, 25] (named like a part" in printed
+    proof = json.loads(run(*words, "--json")[1])["proof"]
+    assert [entry["name"] for entry in proof["not_covered"]] == ["head.weight"]
+    assert "not covered" not in run("timm2torch", TIMM, "-o", tmp_path / "z.safetensors", "--prove")[1]
+
+
+def test_a_proof_runs_the_part_that_was_converted(model, run, tmp_path):  # noqa: F811
+    needs("torch"), needs("flax")
+    path = save(tmp_path / "x.safetensors", {**under("model.", model), **under("ema/", plus(model, 1))})
+    words = ["timm2torch", path, "-o", tmp_path / "y.safetensors", "--prove", "--force"]
+    for choice in ([], ["--weights", "ema"]):
+        code, printed, err = run(*words, *choice)
+        assert (code, "proven: " in printed) == (0, True), err
+
+
+def test_every_command_reports_the_part_and_takes_a_choice(model, run, tmp_path, capsys):  # noqa: F811
+    needs("torch"), needs("paddle")
+    path = save(tmp_path / "x.safetensors", {**under("model/", model), **under("ema/", plus(model, 1))})
+    live, copy = "took the weights under 'model'", "took the weights under 'ema'"
+    assert live in run("timm2torch", path, "-o", tmp_path / "y.safetensors")[2]
+    assert "part:         model\n" in run("inspect", path)[1]
+    assert "part:         ema\n" in run("inspect", path, "--weights", "ema")[1]
+    for choice, same, told in (([], 0, [live]), (["ema"], 0, [copy]), (["model", "ema"], 1, [live, copy])):
+        words = [word for part in choice for word in ("--weights", part)]
+        code, _, err = run("diff", path, path, *words)
+        assert code == same and all(note in err for note in told)
+        assert json.loads(run("diff", path, path, *words, "--json")[1])["notes"]
+    assert run("diff", path, path, *["--weights", "ema"] * 3)[0] == 2
+    for choice, told, value in ((None, live, 0), ("ema", copy, 1)):
+        with pytest.warns(UserWarning, match=told):
+            port = ports.load(str(path), "torch", weights=choice)
+        np.testing.assert_array_equal(port.state()["norm.bias"], model["norm.bias"] + value)
+        (target,) = targets(str(path), weights=choice)
+        assert told in capsys.readouterr().err
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            np.testing.assert_array_equal(
+                target.port("torch", "float32", "cpu").state()["norm.bias"], model["norm.bias"] + value
+            )
+    assert parity([str(path), "--weights", "ema", "--check", "forward", "--frameworks", "torch", "paddle"]) == 0
+    assert copy in capsys.readouterr().err
+
+
+def test_the_root_can_be_chosen(model, tmp_path):
+    path = save(tmp_path / "x.safetensors", {**model, **under("ema/", plus(model, 1))})
+    with convert.plan(path, weights="/") as plan:
+        assert plan.match.prefix == ""
+
+
+def test_an_architecture_is_stated_only_if_every_array_fits(run, tmp_path):  # noqa: F811
+    """Four arrays of an nn.Sequential have names that an official ConvMixer has as well."""
+    sizes = {"0.weight": (4, 3), "0.bias": (4,), "2.weight": (5, 4), "2.bias": (5,)}
+    path = save(tmp_path / "x.safetensors", {name: np.zeros(shape, "f4") for name, shape in sizes.items()})
+    code, printed, _ = run("inspect", path)
+    assert code == 0
+    assert "a safetensors file of an unknown architecture" in printed
+    assert "architecture: unknown" in printed
+    assert "nearest:      convmixer (official), which does not fit" in printed
+    assert "missing 0.weight" not in printed  # which is there
+    about = json.loads(run("inspect", path, "--json")[1])
+    assert (about["architecture"], about["dialect"]) == (None, None)
+    assert about["nearest"]["reasons"]
+    strange = save(tmp_path / "y.safetensors", {"wte": np.zeros((3, 4), "f4"), "norm.weight": np.zeros(4, "f4")})
+    assert "it knows 1 of 2 names" in run("inspect", strange)[1]
+
+
+def test_an_architecture_whose_activation_is_open_is_stated(run, tmp_path):  # noqa: F811
+    config = specs.get("convmixer").TINY["even"]
+    write_numbers(tmp_path / "x.safetensors", "convmixer", config, "official")
+    about = json.loads(run("inspect", tmp_path / "x.safetensors", "--json")[1])
+    assert (about["architecture"], about["dialect"]) == ("convmixer", "official")
+    assert "act is open" in about["open"] and "act" not in about["config"]
+    spoiled = {n: a for n, a in arrays(tmp_path / "x.safetensors").items() if n != "2.bias"}
+    about = json.loads(run("inspect", save(tmp_path / "y.safetensors", spoiled), "--json")[1])
+    assert (about["architecture"], about["nearest"]["architecture"]) == (None, "convmixer")
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "encoder.", "model.backbone."])
+def test_a_prefix_does_not_make_a_torch_file_a_paddle_one(prefix, model, run, tmp_path):  # noqa: F811
+    path = save(tmp_path / "x.safetensors", under(f"state_dict/{prefix}", model))
+    about = json.loads(run("inspect", path, "--json")[1])
+    assert (about["dialect"], about["part"]) == ("timm", f"state_dict/{prefix}")
+
+
+def test_another_frameworks_dialect_is_reported(run, tmp_path):  # noqa: F811
+    spec = specs.get("mlp_mixer")
+    write_numbers(tmp_path / "x.safetensors", "mlp_mixer", next(iter(spec.TINY.values())), "passl")
+    assert (
+        "this safetensors file's arrays fit passl, a dialect of paddle" in run("inspect", tmp_path / "x.safetensors")[1]
+    )
+    assert run("passl2paddle", tmp_path / "x.safetensors", "-o", tmp_path / "y.safetensors")[0] == 0
+    assert "a dialect of" not in run("inspect", tmp_path / "y.safetensors")[1]  # which its record names
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_replicas_of_pmap_are_described(devices, run, tmp_path):  # noqa: F811
+    flat = {name: np.repeat(array[None], devices, 0) for name, array in arrays(GOOGLE).items()}
+    path = save(tmp_path / "x.npz", under("params/", flat))
+    told = f"every array has a leading axis of {devices}, as pmap adds"
+    code, _, err = run("google2torch", path)
+    assert code == 1 and told in err and "missing" not in err
+    code, printed, _ = run("inspect", path)
+    assert code == 0 and told in printed and "architecture: unknown" in printed
+
+
+def test_names_with_wrappers_of_single_blocks(model, run, tmp_path):  # noqa: F811
+    for wrapper in ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module."):
+        inner = {name.replace("norm1.", f"norm1.{wrapper}"): array for name, array in model.items()}
+        path = save(tmp_path / "x.safetensors", inner)
+        code, _, err = run("timm2torch", path, "-o", tmp_path / "y.safetensors", "--force")
+        assert code == 0 and f"read without the wrappers in its names: {wrapper}" in err
+        assert load_file(tmp_path / "y.safetensors")["blocks.0.norm1.weight"].tolist() == list(
+            model["blocks.0.norm1.weight"]
+        )
+    assert unwrapped("a._orig_mod.b") == "a.b" and unwrapped("_orig_mod.b") == "_orig_mod.b"
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".msgpack", ".pdparams"])
+def test_shards_of_any_format(suffix, model, run, tmp_path):  # noqa: F811
+    """As transformers writes pytorch_model.bin and flax_model.msgpack."""
+    names = list(model)
+    files = [f"m-0000{k}-of-00002{suffix}" for k in (1, 2)]
+    for k, file in enumerate(files):
+        save(tmp_path / file, {name: model[name] for name in names[k::2]})
+    where = {name: files[k % 2] for k, name in enumerate(names)}
+    index = tmp_path / f"m{suffix}.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    words = "timm2torch", index, "-o", tmp_path / "y.safetensors"
+    code, _, err = run(*words)
+    assert code == 0, err
+    assert load_file(tmp_path / "y.safetensors")["norm.bias"].tolist() == model["norm.bias"].tolist()
+    code, _, err = run("timm2torch", tmp_path / files[0])
+    assert code == 1 and "one of several shards: give their .index.json" in err
+    assert "damaged" not in err and "truncated" not in err
+    shutil.copy(GOOGLE, tmp_path / files[1])
+    code, _, err = run(*words, "--force")
+    assert code == 1 and "is a npz file, others are" in err
+    index.write_text(json.dumps({"weight_map": {"a": index.name}}))
+    assert "an index or a folder" in run("inspect", index)[2]
+
+
+def test_causes_that_were_not_checked_are_not_named(run, tmp_path):  # noqa: F811
+    (tmp_path / "x.bin").write_bytes(bytes(range(200, 256)) * 20)
+    code, _, err = run("inspect", tmp_path / "x.bin")
+    assert code == 1 and "download" not in err
+    shutil.copy(Case("timm_mixer").folder / "model.safetensors", tmp_path / "y.safetensors")
+    whole = (tmp_path / "y.safetensors").read_bytes()
+    (tmp_path / "y.safetensors").write_bytes(whole + b"1")
+    assert "bytes follow its last tensor" in run("inspect", tmp_path / "y.safetensors")[2]
+    (tmp_path / "y.safetensors").write_bytes(whole[:-1])
+    assert "it is truncated" in run("inspect", tmp_path / "y.safetensors")[2]
+    code, _, err = run("torch2flax", TIMM)
+    assert code == 1 and "no torch checkpoint" not in err
+
+
+def test_places_are_ranked():
+    order = ["", "params/", "state_dict/", "state_dict/module.", "anything/", "ema/", "state_dict/ema."]
+    assert sorted(order, key=rank)[:5] == order[:5]
+    assert all(rank(place)[0] for place in ("modelEMA/", "ema_params/", "a/averaged_model.", "swa/"))
+    assert not any(rank(place)[0] for place in ("", "schema/", "model/", "teacher."))
+    with open_checkpoint(TIMM) as reader:
+        assert "norm.bias" in reader.tensors
