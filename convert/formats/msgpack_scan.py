@@ -66,7 +66,7 @@ class Tokens:
         """Raises: FormatError where the file ends within the next `size` bytes."""
         if size > self.file.size - self.at:
             problem = f"{size} bytes are needed, the file ends after {self.file.size - self.at}"
-            raise self.bad(problem, "it is truncated or damaged: save or download it again")
+            raise self.bad(problem, "the file is cut short, or flax did not write it")
 
     def skip(self, size: int) -> None:
         self.room(size)
