@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .formats.base import Tensor
-from .parts import LEAST, TRAINING, cuts, label, normal, unwrapped
+from .parts import LEAST, LONGEST, TRAINING, cuts, label, normal, unwrapped
 from .recognise import Match, spellings
 from .report import fold
 
@@ -61,8 +60,15 @@ def _copies(names: Iterable[str], spelled: frozenset[str], enough: float) -> lis
     hits: Counter[str] = Counter()
     for name in names:
         if TRAINING.isdisjoint(name.split("/")):
-            hits.update({name[:cut] for cut in cuts(name) if normal(unwrapped(name[cut:])) in spelled})
+            hits.update(_places(name, spelled))
     return [place for place, count in hits.items() if count >= enough]
+
+
+def _places(name: str, spelled: frozenset[str]) -> set[str]:
+    """The places under which a name is one that a dialect knows."""
+    if len(name) > LONGEST:
+        return set()
+    return {name[:cut] for cut in cuts(name) if normal(unwrapped(name[cut:])) in spelled}
 
 
 def _fold(name: str, detail: str, reason: str, group: list[Tensor]) -> Iterator[Aside]:
@@ -85,13 +91,15 @@ def _explain(name: str, match: Match, copies: list[str]) -> tuple[str, str]:
         return "", UNUSED
     for place in copies:
         if name.startswith(place):
+            import shlex  # that few files need
+
             return place, COPY.format(shlex.quote(label(place)))
     segments = name.split("/")
     for depth, segment in enumerate(segments):
         if segment in TRAINING:
             nested = depth + 1 < len(segments)
             return ("/".join(segments[: depth + 1]) + "/" if nested else ""), STATE
-    return "", PART if any(normal(unwrapped(name[cut:])) in spelled for cut in cuts(name)) else OTHER
+    return "", PART if _places(name, spelled) else OTHER
 
 
 def inside(name: str, part: str) -> bool:

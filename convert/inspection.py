@@ -48,7 +48,8 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
         yield from (f"  - {reason}" for reason in near["reasons"][:REASONS])
         if more := len(near["reasons"][REASONS:]):
             yield f"  - and {more} more reasons"
-    yield f"{'config:':14}{' '.join(f'{k}={v}' for k, v in about['config'].items())}"
+    if about["config"]:
+        yield f"{'config:':14}{' '.join(f'{k}={v}' for k, v in about['config'].items())}"
     if about["open"]:
         yield from f"{'open:':14}{about['open']}".split("\n")
     yield from (f"{'note:':14}{note}" for note in about["notes"])
