@@ -18,7 +18,7 @@ from .formats import open_checkpoint
 from .formats.base import Reader
 from .inference import sizes, trained
 from .manifest import read as read_record
-from .parts import Ambiguous, normal
+from .parts import Ambiguous, Names, normal
 from .planning import Plan, plan_read
 from .recognise import Match, dialects, nearest, recognise
 from .report import fold
@@ -84,6 +84,8 @@ def _known(reader: Reader, weights: str | None) -> dict[str, Any]:
     except UsageError as error:
         return _open(reader, error, weights)
     except ConvertError as error:
+        if weights is not None and not Names(reader.tensors, weights).forms:
+            raise  # nothing lies there
         return _unknown(reader, error, weights)
 
 

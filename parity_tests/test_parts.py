@@ -182,6 +182,7 @@ def test_every_command_reports_the_part_and_takes_a_choice(model, run, tmp_path,
     assert live in run("timm2torch", path, "-o", tmp_path / "y.safetensors")[2]
     assert "part:         model\n" in run("inspect", path)[1]
     assert "part:         ema\n" in run("inspect", path, "--weights", "ema")[1]
+    assert run("inspect", path, "--weights", "nowhere")[0] == 1
     for choice, same, told in (([], 0, [live]), (["ema"], 0, [copy]), (["model", "ema"], 1, [live, copy])):
         words = [word for part in choice for word in ("--weights", part)]
         code, _, err = run("diff", path, path, *words)

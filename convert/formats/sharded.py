@@ -80,6 +80,8 @@ class Index:
 class ShardedReader(Reader):
     """All shards of an index, opened and checked against it: each tensor where the index says, none beside."""
 
+    format = "safetensors"  # or that of the shards
+
     def __init__(self, path: str | os.PathLike[str]):
         self.path, self.tensors = os.fspath(path), {}
         self.shards: dict[str, Reader] = {}
