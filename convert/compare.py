@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from specs import config as configs
 from specs.config import as_dict
 
 from .configuration import Settings
-from .configure import differing, unshown
+from .configure import check_names, differing, unshown
 from .errors import UsageError
 from .formats.base import Tensor
 from .payload import chunks
@@ -35,8 +34,7 @@ def differences(
     stated = Settings.of(settings)
     with contextlib.ExitStack() as stack:
         left, right = _plans(stack, a, b, stated, assume)
-        if problems := configs.misfits(left.match.spec.Config, {k: v for k, v in stated.values.items() if k.islower()}):
-            raise UsageError(f"{a}: {left.architecture}: {'; '.join(problems)}")
+        check_names([(a, left.match), (b, right.match)], stated)
         if left.architecture != right.architecture:
             return [_entry("", "architecture", None, f"{left.architecture} and {right.architecture}")]
         found = _configs(left, right)

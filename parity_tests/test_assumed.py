@@ -91,6 +91,7 @@ def test_parity_and_ports_report_what_is_assumed(run, bare, tmp_path, capsys):  
         ports.load(bare, "torch")
     with pytest.warns(UserWarning, match=MARKED):
         port = ports.load(tmp_path / "a.msgpack", "torch")
+    assert port.with_dtype("float64").save(tmp_path / "d.pt")["assumed"] == ["gelu", "norm_eps"]
     assert port.save(tmp_path / "b.pt")["assumed"] == ["gelu", "norm_eps"]
     assert MARKED in run("torch2flax", tmp_path / "b.pt", "-o", tmp_path / "c.msgpack")[2]
 
@@ -114,6 +115,15 @@ def test_a_variant_says_only_what_all_its_files_say():
     assert all(doubtful(MIXER, name) == ["gelu"] for name in MIXER.VARIANTS if name != "S/16")
     others = [specs.get(name) for name in specs.names() if name != "mlp_mixer"]
     assert not any(doubtful(spec, name) for spec in others for name in spec.VARIANTS)
+
+
+def test_what_dialects_declare_exists():
+    """A misspelt field or variant would restrict nothing."""
+    for spec in map(specs.get, specs.names()):
+        names = as_dict(next(iter(spec.TINY.values()))).keys()
+        for dialect in spec.DIALECTS.values():
+            assert dialect.requires.keys() | dialect.conventions.keys() <= names
+            assert set(dialect.variants or ()) <= spec.VARIANTS.keys()
 
 
 def source_of_config(kind, run, recorded, tmp_path):  # noqa: F811
@@ -283,6 +293,8 @@ def test_unknown_settings_are_refused_with_the_nearest_name(run, recorded, tmp_p
         for words in commands:
             code, _, err = run(*words, *given)
             assert (code, told in err) == (2, True), (words, given)
+    for name in ("Gelu", "GELU"):
+        assert run("diff", recorded, recorded, "--set", f"{name}=erf")[0] == 2
         for target in (recorded, "mlp_mixer", "mlp_mixer:S/16"):
             assert parity([str(word) for word in (target, *given)]) == 2
             assert told in capsys.readouterr().err

@@ -147,7 +147,9 @@ def test_nans_and_infinities_are_counted_told_and_kept(run, tmp_path):  # noqa: 
     odd = np.array([0x7FC12345, 0xFF800001, 0x7F800000], np.uint32).view(np.float32)  # NaNs of two kinds, infinity
     arrays["head.weight"][0, :3] = odd
     save_file(arrays, tmp_path / "a.safetensors")
-    code, printed, err = run("torch2flax", tmp_path / "a.safetensors", "-o", tmp_path / "b.msgpack", "--json", "--assume")
+    code, printed, err = run(
+        "torch2flax", tmp_path / "a.safetensors", "-o", tmp_path / "b.msgpack", "--json", "--assume"
+    )
     assert code == 0
     assert json.loads(printed)["not_finite"] == {"params/head/kernel": 3}
     assert "NaNs or infinities (3) in params/head/kernel: kept as they are" in err
