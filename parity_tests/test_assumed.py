@@ -254,7 +254,7 @@ def test_verify_sees_every_flipped_bit_of_a_record(kind, run, recorded, tmp_path
     whole = holder.read_bytes()
     start = whole.index(b"architecture")
     exponent = whole.index(b"1e-06", start)
-    stop = whole.index(b"record_xxh3_128") + 40
+    stop = whole.index(b"record_sha256") + 40
     assert run("verify", path)[0] == 0
     bits = [(exponent + 1, 5), *((at, at % 7) for at in range(start, stop, (stop - start) // 40))]
     for at_byte, bit in bits:  # the first makes 1E-06 of 1e-06
