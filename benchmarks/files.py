@@ -62,7 +62,7 @@ def compare(source: Path, target: Path, route: str, runs: int) -> dict[str, floa
     """Best conversion over best cp, interleaved, with hashes and read-back and without; peak memory."""
     base, peak = overhead(), 0.0
     copy = target.with_name("copy")
-    command = [sys.executable, "-m", "convert", route, str(source), "-o", str(target)]
+    command = [sys.executable, "-m", "convert", route, str(source), "-o", str(target), "--assume"]
     jobs = {"cp": ["cp", str(source), str(copy)], "convert": command, "bare": [*command, "--no-verify"]}
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(runs):

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from specs import config as configs
 from specs.config import as_dict
 
 from .configuration import Settings
-from .configure import differing, unshown
+from .configure import check_names, differing, unshown
 from .errors import UsageError
 from .formats.base import Tensor
 from .payload import chunks
@@ -45,8 +44,7 @@ def differences(
         left, right = _plans(stack, (a, weights[0]), (b, weights[1]), stated, assume)
         if notes is not None:
             notes += [f"{s.reader.path}: {note}" for s in (left, right) for note in (*s.part(), *s.left_out())]
-        if problems := configs.misfits(left.match.spec.Config, {k: v for k, v in stated.values.items() if k.islower()}):
-            raise UsageError(f"{a}: {left.architecture}: {'; '.join(problems)}")
+        check_names([(a, left.match), (b, right.match)], stated)
         if left.architecture != right.architecture:
             return [_entry("", "architecture", None, f"{left.architecture} and {right.architecture}")]
         found = _configs(left, right)

@@ -146,6 +146,19 @@ def _contradictions(
     return found
 
 
+def check_names(sides: Iterable[tuple[str, Match]], settings: Settings) -> None:
+    """Check settings that files may not need. Raises: UsageError where none of these (path, reading) can take them."""
+    errors = []
+    for path, match in sides:
+        try:
+            if not (problems := configs.misfits(match.spec.Config, _in_our_terms(path, match, dict(settings.values)))):
+                return
+            errors.append(UsageError(f"{path}: {match.architecture}: {'; '.join(problems)}"))
+        except UsageError as error:
+            errors.append(error)
+    raise errors[0]
+
+
 def _in_our_terms(path: str, match: Match, asked: dict[str, Any]) -> dict[str, Any]:
     """Config fields, also where a dialect's own configuration file tells them, whose sections are in capitals."""
     foreign = {name: value for name, value in asked.items() if name.isupper()}

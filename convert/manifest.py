@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .planning import Plan
 
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
-SEAL = "record_xxh3_128"  # of the record's other entries, as its last entry
+SEAL = "record_sha256"  # of the record's other entries, as its last entry
 SPELT = {"bfloat16": "uint16"}  # by paddle, whose files do not tell the two apart
 
 
@@ -157,10 +157,10 @@ def _damage(text: str, content: dict[str, Any]) -> str:
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
     """A record with the hash of its other entries, which comes last."""
-    import xxhash
+    import hashlib
 
     body = {key: value for key, value in content.items() if key != SEAL}
-    return {**body, SEAL: xxhash.xxh3_128(json.dumps(body).encode()).hexdigest()}
+    return {**body, SEAL: hashlib.sha256(json.dumps(body).encode()).hexdigest()}
 
 
 def dumps(content: dict[str, Any], indent: int | None = None) -> str:

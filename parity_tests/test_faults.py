@@ -18,7 +18,7 @@ from convert import atomic
 from convert.__main__ import main
 from convert.atomic import reserve
 from convert.formats import open_checkpoint
-from convert.manifest import read
+from convert.manifest import SEAL, read
 from convert.verification import check
 
 from .injection import Before, content, forked
@@ -350,16 +350,17 @@ def test_without_verification_nothing_is_hashed_or_read_back(run, target, tmp_pa
     name = TARGETS[target][3]
     assert run(*arguments(tmp_path, target))[0] == 0
     with open_checkpoint(tmp_path / name) as reader:
-        hashed, values = read(reader), {name: bytes(reader.read(name)) for name in reader.tensors}
+        hashed, values = read(reader).content, {name: bytes(reader.read(name)) for name in reader.tensors}
     for call in ("differences", "hashing.sha256", "hashing.xxhash.xxh3_128"):
         monkeypatch.setattr(f"convert.stream.{call}", None)
     assert run(*arguments(tmp_path, target, "--no-verify", "--force"))[0] == 0
     with open_checkpoint(tmp_path / name) as reader:
-        bare = read(reader)
+        bare = read(reader).content
         assert {name: bytes(reader.read(name)) for name in reader.tensors} == values
     assert bare["source"].pop("sha256") is None
     assert len(hashed["source"].pop("sha256")) == 64
     assert all(len(line.pop("xxh3_128")) == 32 for line in hashed["tensors"].values())
+    assert bare.pop(SEAL) != hashed.pop(SEAL)
     assert bare == hashed
     code, _, err = run("verify", tmp_path / name)
     assert code == 1
@@ -367,18 +368,20 @@ def test_without_verification_nothing_is_hashed_or_read_back(run, target, tmp_pa
 
 
 def test_a_record_is_taken_for_its_own_file_only(run, tmp_path, arguments):  # noqa: F811
-    """Another file of the same size beside the same .json: its record is not believed."""
+    """Another file of the same size beside the same .json: only its configuration is used, with a note."""
     out = tmp_path / "m.msgpack"
     assert run(*arguments(tmp_path, "beside"))[0] == 0
     with open_checkpoint(out) as reader:
-        assert read(reader)["config"]["gelu"] == "tanh"
+        assert read(reader).content["config"]["gelu"] == "tanh"
     source = arguments(tmp_path, "beside")[1]
     np.savez(tmp_path / "other.npz", **{name: np.flip(array) for name, array in np.load(source).items()})
     assert run("google2flax", tmp_path / "other.npz", "-o", tmp_path / "other.msgpack")[0] == 0
     assert (tmp_path / "other.msgpack").stat().st_size == out.stat().st_size
     shutil.copy(tmp_path / "other.msgpack", out)
     with open_checkpoint(out) as reader:
-        assert read(reader) == {}
-    code, _, err = run("verify", out)
-    assert code == 1
-    assert "has no record" in err
+        assert read(reader).change == "whose bytes are not those that were written"
+        assert read(reader).hints == {"architecture": "mlp_mixer"}
+    code, printed, _ = run("verify", out)
+    assert (code, "m.msgpack.json no longer fits the file" in printed) == (1, True)
+    _, _, err = run("flax2torch", out, "--dry-run")
+    assert "only its configuration is used" in err

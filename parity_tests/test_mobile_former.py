@@ -370,7 +370,7 @@ def changed(key, value):
 
 def test_a_yaml_file_of_paddlevit_is_a_variant(tmp_path):
     (tmp_path / "26m.yaml").write_text(YAML)
-    told = from_yaml(read_config(str(tmp_path / "26m.yaml")))
+    told = from_yaml(read_config(str(tmp_path / "26m.yaml")).values)
     assert dataclasses.replace(VARIANTS["52m"], **told) == dataclasses.replace(VARIANTS["26m"], classes=10)
 
 

@@ -183,12 +183,17 @@ class Port(ABC):
     @contextmanager
     def undropped(self) -> Iterator[Port]:
         """The same port without its drop rates, to use inside a with statement."""
-        config = dataclasses.replace(self.config, **dict.fromkeys(self.drop_rates(), 0.0))
-        yield type(self)(self.architecture, config, self.state().items(), self.dtype, self.device)
+        yield self._twin(dataclasses.replace(self.config, **dict.fromkeys(self.drop_rates(), 0.0)), self.dtype)
 
     def with_dtype(self, dtype: str) -> Port:
         """The same weights, computed in another dtype."""
-        return type(self)(self.architecture, self.config, self.state().items(), dtype, self.device)
+        return self._twin(self.config, dtype)
+
+    def _twin(self, config: Any, dtype: str) -> Port:
+        """A port of the same weights, of which no more is known."""
+        twin = type(self)(self.architecture, config, self.state().items(), dtype, self.device)
+        twin.assumed = self.assumed
+        return twin
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> dict[str, Any]:
         """Write the model as it is now, with its configuration in the record; the suffix picks the format.

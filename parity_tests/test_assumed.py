@@ -1,0 +1,417 @@
+"""Nothing assumed is passed off as known: what nobody states is refused or marked, and stays marked."""
+
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import convert
+import ports
+import specs
+from convert.configure import restrictions
+from convert.errors import OpenFields, UsageError
+from convert.formats import open_checkpoint
+from convert.kinds import PORTS
+from convert.manifest import at
+from convert.unstated import computing, questionable, unsettled
+from parity.__main__ import main as parity
+from specs.config import as_dict
+
+from .conftest import needs
+from .test_command_line import GOOGLE, listing, run  # noqa: F401
+from .test_routes import translate, write_numbers
+
+MIXER = specs.get("mlp_mixer")
+TWIN = MIXER.TINY["B/16"]
+BESIDE = [".npz", ".pt", ".msgpack", ".pdparams"]  # formats with the record in a .json beside the file
+MARKED = "assumed when the record was written, not known: gelu=erf, norm_eps=1e-06"
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A torch state dict of a Mixer, without a record."""
+    write_numbers(tmp_path / "bare.safetensors", "mlp_mixer", TWIN, "torch")
+    return tmp_path / "bare.safetensors"
+
+
+@pytest.fixture
+def recorded(run, tmp_path):  # noqa: F811
+    """Google's Mixer as a torch checkpoint with its record."""
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "mixer.safetensors")[0] == 0
+    return tmp_path / "mixer.safetensors"
+
+
+@pytest.mark.parametrize("dialect", PORTS)
+@pytest.mark.parametrize("architecture", specs.names())
+def test_bare_arrays_of_a_port_are_refused(architecture, dialect, tmp_path):
+    """Every field that changes the outputs, that no array shows and that nobody states is named."""
+    spec = specs.get(architecture)
+    config = next(iter(spec.TINY.values()))
+    write_numbers(tmp_path / "x.safetensors", architecture, config, dialect)
+    with pytest.raises(OpenFields) as caught, convert.plan(tmp_path / "x.safetensors", dialect):
+        pass
+    immaterial = getattr(spec, "immaterial", lambda _: set())(config)
+    assert computing(spec) - immaterial <= set(caught.value.fields) | {"padding"}
+    assert all(f"{name} is open: set it" in str(caught.value) for name in caught.value.fields)
+    stated = {name: as_dict(config)[name] for name in caught.value.fields}
+    with convert.plan(tmp_path / "x.safetensors", dialect, settings=stated) as plan:
+        assert plan.assumed == ()
+
+
+def test_what_is_assumed_stays_marked_through_every_command(run, bare, tmp_path, capsys):  # noqa: F811
+    names = ["a.npz", "b.safetensors", "c.msgpack", "d.pt"]
+    routes = ["torch2google", "google2torch", "torch2flax", "flax2torch"]
+    code, _, err = run(routes[0], bare, "-o", tmp_path / names[0], "--assume")
+    assert (code, "the file does not say, assumed: gelu=erf, norm_eps=1e-06" in err) == (0, True)
+    assert "gelu=erf is assumed of these weights" in err and "weights mean" not in err
+    for route, source, name in zip(routes[1:], names, names[1:], strict=False):
+        code, printed, err = run(route, tmp_path / source, "-o", tmp_path / name, "--json")
+        assert (code, json.loads(printed)["assumed"], MARKED in err) == (0, ["gelu", "norm_eps"], True)
+    for name in names:
+        about = json.loads(run("inspect", tmp_path / name, "--json")[1])
+        assert about["assumed"] == ["gelu", "norm_eps"] and MARKED in about["notes"]
+        assert MARKED in run("inspect", tmp_path / name)[1]
+    code, _, err = run("torch2google", tmp_path / "d.pt", "-o", tmp_path / "e.npz", "--set", "gelu=tanh")
+    assert "gelu=tanh was asked for and is used in place of gelu=erf, which its record only assumes" in err
+    assert at(str(tmp_path / "e.npz.json")).content["assumed"] == ["norm_eps"]
+
+
+def test_parity_and_ports_report_what_is_assumed(run, bare, tmp_path, capsys):  # noqa: F811
+    needs("torch"), needs("flax")
+    assert parity([str(bare), "--check", "forward", "--frameworks", "torch", "flax"]) == 2
+    assert "gelu is open" in capsys.readouterr().err
+    run("torch2flax", bare, "-o", tmp_path / "a.msgpack", "--assume")
+    for words in ([str(bare), "--assume"], [str(tmp_path / "a.msgpack")]):
+        assert parity([*words, "--check", "forward", "--frameworks", "torch", "flax"]) == 0
+        assert "assumed" in capsys.readouterr().err
+    with pytest.raises(OpenFields):
+        ports.load(bare, "torch")
+    with pytest.warns(UserWarning, match=MARKED):
+        port = ports.load(tmp_path / "a.msgpack", "torch")
+    assert port.with_dtype("float64").save(tmp_path / "d.pt")["assumed"] == ["gelu", "norm_eps"]
+    assert port.save(tmp_path / "b.pt")["assumed"] == ["gelu", "norm_eps"]
+    assert MARKED in run("torch2flax", tmp_path / "b.pt", "-o", tmp_path / "c.msgpack")[2]
+
+
+def test_a_guess_in_a_configuration_is_a_guess(run, bare, tmp_path):  # noqa: F811
+    run("torch2google", bare, "-o", tmp_path / "a.npz", "--assume")
+    _, _, err = run("torch2flax", bare, "-o", tmp_path / "b.msgpack", "--config", tmp_path / "a.npz")
+    assert MARKED in err
+    assert at(str(tmp_path / "b.msgpack.json")).content["assumed"] == ["gelu", "norm_eps"]
+
+
+def test_a_variant_says_only_what_all_its_files_say():
+    """Google's and timm's files of a Mixer differ in GELU; a tutorial's S/16 has another epsilon as well."""
+
+    def doubtful(spec, name):
+        config = spec.VARIANTS[name]
+        asked = questionable(spec, config, dict.fromkeys(as_dict(config), "variant"), "variant")
+        return unsettled(spec, name, config, asked)
+
+    assert doubtful(MIXER, "S/16") == ["gelu", "norm_eps"]
+    assert all(doubtful(MIXER, name) == ["gelu"] for name in MIXER.VARIANTS if name != "S/16")
+    others = [specs.get(name) for name in specs.names() if name != "mlp_mixer"]
+    assert not any(doubtful(spec, name) for spec in others for name in spec.VARIANTS)
+
+
+def test_what_dialects_declare_exists():
+    """A misspelt field or variant would restrict nothing."""
+    for spec in map(specs.get, specs.names()):
+        names = as_dict(next(iter(spec.TINY.values()))).keys()
+        for dialect in spec.DIALECTS.values():
+            assert dialect.requires.keys() | dialect.conventions.keys() <= names
+            assert set(dialect.variants or ()) <= spec.VARIANTS.keys()
+
+
+def source_of_config(kind, run, recorded, tmp_path):  # noqa: F811
+    """A path for --config that has the record of `recorded`."""
+    if kind == "checkpoint":
+        return recorded
+    if kind == "shards":
+        run("torch2torch", recorded, "-o", tmp_path / "s.safetensors", "--shard-size", "10KB")
+        return tmp_path / "s.safetensors.index.json"
+    out = tmp_path / {"beside": "b.npz", ".json": "b.npz", "folder": "f.orbax"}[kind]
+    run("torch2flax", recorded, "-o", out)
+    return f"{out}.json" if kind == ".json" else out
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "beside", ".json", "shards", "folder"])
+def test_a_record_is_a_configuration(kind, run, recorded, tmp_path):  # noqa: F811
+    config = source_of_config(kind, run, recorded, tmp_path)
+    save_file(load_file(recorded), tmp_path / "bare.safetensors")
+    code, _, err = run("torch2google", tmp_path / "bare.safetensors", "-o", tmp_path / "x.npz", "--config", config)
+    assert (code, err) == (0, "")
+    assert at(str(tmp_path / "x.npz.json")).content["config"]["gelu"] == "tanh"
+
+
+def test_a_configuration_without_a_record_or_of_another_architecture(run, bare, tmp_path):  # noqa: F811
+    code, _, err = run("torch2google", bare, "--config", bare)
+    assert (code, "bears no record" in err) == (1, True)
+    other = specs.get("convmixer").TINY["even"]
+    write_numbers(tmp_path / "c.safetensors", "convmixer", other, "torch")
+    translate(tmp_path / "c.safetensors", tmp_path / "d.safetensors", "torch", "torch", other)
+    code, _, err = run("torch2google", bare, "--config", tmp_path / "d.safetensors")
+    assert (code, "holds a mlp_mixer, the configuration given is of a convmixer" in err) == (2, True)
+
+
+def test_errors_suggest_records_that_fit_and_guesses_last(run, bare, recorded, tmp_path):  # noqa: F811
+    """`mixer.safetensors`, of another size, is none."""
+    run("torch2google", bare, "-o", tmp_path / "a.npz", "--assume")
+    run("torch2google", bare, "-o", tmp_path / "b.npz", "--set", "gelu=tanh", "--set", "norm_eps=1e-6")
+    _, _, err = run("torch2google", bare, "-o", tmp_path / "c.npz")
+    assert f"--config {tmp_path / 'b.npz.json'} or --config {tmp_path / 'a.npz.json'}" in err
+    assert "mixer.safetensors" not in err
+
+
+def save_again(path, change=lambda arrays: None):
+    """Overwrite a checkpoint by its framework's usual writer, with other values."""
+    with open_checkpoint(path) as reader:
+        arrays = {
+            t.name: np.frombuffer(bytes(reader.read(t.name)), t.dtype).reshape(t.shape) + np.float32(0.5)
+            for t in reader.tensors.values()
+        }
+    change(arrays)
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    elif path.suffix == ".pt":
+        torch = pytest.importorskip("torch")
+        torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, path)
+    elif path.suffix == ".msgpack":
+        flax = pytest.importorskip("flax.traverse_util")
+        serialization = pytest.importorskip("flax.serialization")
+        path.write_bytes(serialization.msgpack_serialize(flax.unflatten_dict(arrays, sep="/")))
+    else:
+        import pickle
+
+        path.write_bytes(pickle.dumps(arrays, protocol=2))
+
+
+ROUTES = {".npz": "google", ".pt": "torch", ".msgpack": "flax", ".pdparams": "paddle"}
+
+
+@pytest.mark.parametrize("suffix", BESIDE)
+def test_a_record_of_other_bytes_is_used_for_its_configuration(suffix, run, tmp_path):  # noqa: F811
+    path, dialect = tmp_path / f"x{suffix}", ROUTES[suffix]
+    run(f"google2{dialect}", GOOGLE, "-o", path)
+    save_again(path)
+    code, _, err = run(f"{dialect}2torch", path, "-o", tmp_path / "y.safetensors")
+    assert code == 0, err
+    assert f"{path}.json no longer fits the file, " in err and "only its configuration is used" in err
+    assert json.loads(run("inspect", tmp_path / "y.safetensors", "--json")[1])["config"]["gelu"] == "tanh"
+    code, printed, _ = run("verify", path)
+    assert (code, "damaged or changed" in printed, "not copied along" in printed) == (1, True, False)
+    assert f"{path}.json no longer fits the file" in printed
+
+
+def test_a_new_head_keeps_the_conventions_and_another_model_does_not(run, tmp_path):  # noqa: F811
+    path = tmp_path / "x.pt"
+    run("google2torch", GOOGLE, "-o", path)
+
+    def change(arrays):
+        arrays["head.weight"], arrays["head.bias"] = np.zeros((3, 20), np.float32), np.zeros(3, np.float32)
+
+    save_again(path, change)
+    code, printed, err = run("torch2google", path, "-o", tmp_path / "y.npz", "--json")
+    assert (code, "only its configuration is used" in err) == (0, True)
+    assert [json.loads(printed)["config"][name] for name in ("gelu", "classes")] == ["tanh", 3]
+    write_numbers(path, "mlp_mixer", TWIN, "torch")
+    code, _, err = run("torch2google", path, "-o", tmp_path / "z.npz")
+    assert (code, f"{path}.json is of another model" in err, "gelu is open" in err) == (2, True, True)
+
+
+@pytest.mark.parametrize("suffix", BESIDE)
+def test_verify_says_that_a_file_with_its_record_is_damaged(suffix, run, tmp_path):  # noqa: F811
+    path, dialect = tmp_path / f"x{suffix}", ROUTES[suffix]
+    run(f"google2{dialect}", GOOGLE, "-o", path)
+    whole = path.read_bytes()
+    for spoiled in (whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :],
+                    whole[:-100]):  # fmt: skip
+        path.write_bytes(spoiled)
+        code, printed, err = run("verify", path)
+        assert (code, "damaged or changed" in printed, "not copied along" in printed + err) == (1, True, False)
+    path.write_bytes(whole)
+    assert run("verify", path)[0] == 0
+    record = (tmp_path / f"x{suffix}.json").read_text()
+    (tmp_path / f"x{suffix}.json").write_text(record[:300])
+    code, _, err = run("verify", path)
+    assert (code, "cannot be read as a record" in err, "not copied along" in err) == (1, True, False)
+    assert (
+        "cannot be read as a record" in run(f"{dialect}2torch", path, "-o", tmp_path / "y.safetensors", "--assume")[2]
+    )
+
+
+@pytest.mark.parametrize("kind", ["beside", "inside", "shards", "folder"])
+def test_verify_sees_every_flipped_bit_of_a_record(kind, run, recorded, tmp_path):  # noqa: F811
+    """Of a sample of bits, all over the record: also where JSON would read the same value."""
+    target = {"beside": "x.pt", "inside": "x.safetensors", "shards": "x.safetensors", "folder": "x.orbax"}[kind]
+    words = ["--shard-size", "10KB"] if kind == "shards" else []
+    assert run("torch2torch", recorded, "-o", tmp_path / target, *words)[0] == 0
+    path = tmp_path / (f"{target}.index.json" if kind == "shards" else target)
+    holder = {"beside": tmp_path / "x.pt.json", "folder": path / "triptych.json"}.get(kind, path)
+    whole = holder.read_bytes()
+    start = whole.index(b"architecture")
+    exponent = whole.index(b"1e-06", start)
+    stop = whole.index(b"record_sha256") + 40
+    assert run("verify", path)[0] == 0
+    bits = [(exponent + 1, 5), *((at, at % 7) for at in range(start, stop, (stop - start) // 40))]
+    for at_byte, bit in bits:  # the first makes 1E-06 of 1e-06
+        spoiled = bytearray(whole)
+        spoiled[at_byte] ^= 1 << bit
+        holder.write_bytes(spoiled)
+        assert run("verify", path)[0] == 1, (at_byte, whole[at_byte - 10 : at_byte + 10])
+    holder.write_bytes(whole.replace(b"1e-06", b"1e-16", 1))
+    assert run("verify", path)[0] == 1
+    assert "is not as it was written" in run("torch2flax", path, "-o", tmp_path / "y.msgpack")[2]
+
+
+def test_settings_that_contradict_are_noted(run, recorded, tmp_path):  # noqa: F811
+    _, _, err = run("torch2flax", recorded, "--dry-run", "--set", "gelu=erf")
+    assert "gelu=erf was asked for and is used in place of gelu=tanh, which its record states" in err
+    _, _, err = run("google2flax", GOOGLE, "--dry-run", "--set", "gelu=erf")
+    assert "gelu=erf was asked for, though google's own code computes gelu=tanh" in err
+    assert run("google2flax", GOOGLE, "--dry-run", "--set", "gelu=tanh")[2] == ""
+    _, _, err = run("google2flax", GOOGLE, "--dry-run", "--config", recorded, "--set", "gelu=erf")
+    assert "--set gelu=erf is used in place of gelu=tanh of --config" in err
+    code, _, err = run("google2flax", GOOGLE, "--set", "gelu=erf", "--set", "gelu=tanh")
+    assert (code, "--set gelu: given twice" in err) == (2, True)
+    needs("torch")
+    with pytest.warns(UserWarning, match="which its record states"):
+        ports.load(recorded, "torch", gelu="erf")
+
+
+def test_unknown_settings_are_refused_with_the_nearest_name(run, recorded, tmp_path, capsys):  # noqa: F811
+    """Wherever settings are taken."""
+    needs("torch"), needs("flax")
+    (tmp_path / "c.json").write_text('{"glu": "erf"}')
+    (tmp_path / "c.yaml").write_text("glu: erf\n")
+    told = "unknown name 'glu', did you mean 'gelu'?"
+    commands = (["torch2flax", recorded], ["diff", recorded, recorded], ["diff", recorded, GOOGLE])
+    for given in (["--set", "glu=erf"], ["--config", tmp_path / "c.json"], ["--config", tmp_path / "c.yaml"]):
+        for words in commands:
+            code, _, err = run(*words, *given)
+            assert (code, told in err) == (2, True), (words, given)
+    for name in ("Gelu", "GELU"):
+        assert run("diff", recorded, recorded, "--set", f"{name}=erf")[0] == 2
+        for target in (recorded, "mlp_mixer", "mlp_mixer:S/16"):
+            assert parity([str(word) for word in (target, *given)]) == 2
+            assert told in capsys.readouterr().err
+    port = ports.build("mlp_mixer", TWIN, "torch")
+    for call in (
+        lambda: convert.plan(recorded, settings={"glu": "erf"}),
+        lambda: ports.load(recorded, "torch", glu="erf"),
+        lambda: ports.build("mlp_mixer", "S/16", "torch", glu="erf"),
+        lambda: ports.save(port.model, tmp_path / "x.pt", config={"glu": "erf"}),
+    ):
+        with pytest.raises(UsageError, match="did you mean 'gelu'"):
+            call()
+
+
+@pytest.fixture
+def seed(tmp_path):
+    """A file of the one dialect whose code hard-codes sizes, with values in the block that it never calls."""
+    config = MIXER.Config(patch=2, depth=1, width=512, token_hidden=3, channel_hidden=5, tokens=196, classes=2)
+    write_numbers(tmp_path / "plain.safetensors", "mlp_mixer", config, "seed")
+    with convert.plan(tmp_path / "plain.safetensors", "seed", "seed") as plan:
+        plan.write(tmp_path / "zeros.safetensors")
+    arrays = load_file(tmp_path / "zeros.safetensors")
+    arrays |= {name: a + 1 for name, a in arrays.items() if name.startswith("mixer_block_1.")}
+    save_file(arrays, tmp_path / "seed.safetensors")
+    return tmp_path / "seed.safetensors"
+
+
+def test_arrays_that_a_network_never_uses(seed, run, tmp_path):  # noqa: F811
+    """The same dialect keeps them; another leaves them out; coming back writes zeros. Each is reported."""
+    code, _, err = run("seed2seed", seed, "-o", tmp_path / "a.safetensors", "--dtype", "float64")
+    assert (code, "mixer_block_1" in err) == (0, False)
+    held, kept = load_file(seed), load_file(tmp_path / "a.safetensors")
+    assert held.keys() == kept.keys()
+    assert all(np.array_equal(held[name], kept[name]) for name in held)
+    assert kept["mixer_block_1.norm1.weight"].dtype == np.float64
+    _, _, err = run("seed2torch", seed, "-o", tmp_path / "b.safetensors")
+    assert "left out, as the network never uses it: mixer_block_1." in err
+    _, _, err = run("torch2seed", tmp_path / "b.safetensors", "-o", tmp_path / "c.safetensors")
+    assert "zeros, as the network never uses it and the source lacks it: mixer_block_1." in err
+
+
+def test_a_model_that_a_dialects_code_cannot_hold(run, recorded, tmp_path):  # noqa: F811
+    code, _, err = run("torch2seed", recorded, "-o", tmp_path / "x.pth")
+    assert (code, "seed's own code cannot hold this model" in err) == (1, True)
+    assert "width is 512 in seed's code, and 20 in this model" in err
+    assert "tokens is 196 in seed's code, and 24 in this model" in err
+    assert listing(tmp_path) == ["mixer.safetensors"]
+    assert restrictions("mlp_mixer", MIXER.VARIANTS["S/16"], "seed") == {}  # whose tokens its image states
+    assert restrictions("mlp_mixer", MIXER.VARIANTS["S/32"], "seed").keys() == {"tokens"}
+    assert restrictions("mlp_mixer", MIXER.VARIANTS["B/16"], "seed").keys() == {"width"}
+
+
+FORMATS = [".safetensors", ".npz", ".pt", ".msgpack", ".pdparams", ".orbax", ".dcp"]
+
+
+@pytest.mark.parametrize("framework", PORTS)
+def test_a_saved_port_keeps_its_configuration(framework, run, tmp_path):  # noqa: F811
+    needs(framework)
+    port = ports.build("mlp_mixer", MIXER.TINY["tanh, ragged"], framework, seed=1, init="random", dtype="float64")
+    images = np.random.default_rng(0).standard_normal((2, *MIXER.input_shape(port.config)))
+    for suffix in FORMATS:
+        path = tmp_path / f"x{suffix}"
+        record = port.save(path)
+        assert (record["config"], record["assumed"]) == (as_dict(port.config), [])
+        assert run("verify", path)[0] == 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = ports.load(path, framework, dtype="float64")
+        assert again.config == port.config
+        assert np.array_equal(again(images), port(images))
+
+
+@pytest.mark.parametrize("framework", PORTS)
+def test_a_bare_module_is_saved_with_a_configuration(framework, recorded, tmp_path):
+    needs(framework)
+    port = ports.load(recorded, framework, dtype="bfloat16")
+    with pytest.raises(OpenFields, match="gelu is open"):
+        ports.save(port.model, tmp_path / "x.msgpack")
+    for config in (recorded, str(recorded), port.config, {"gelu": "tanh", "norm_eps": 1e-6}):
+        ports.save(port.model, tmp_path / "x.msgpack", config=config, architecture="mlp_mixer", force=True)
+        with open_checkpoint(tmp_path / "x.msgpack") as reader, open_checkpoint(recorded) as before:
+            assert {tensor.size for tensor in reader.tensors.values()} == {t.size for t in before.tensors.values()}
+    saved = ports.save(port.model, tmp_path / "y.safetensors", assume=True)
+    assert saved["assumed"] == ["gelu", "norm_eps"]
+    with open_checkpoint(tmp_path / "y.safetensors") as reader:
+        assert {tensor.dtype for tensor in reader.tensors.values()} == {"bfloat16"}
+    for wrong, message in (
+        ({"architecture": "mlp_mixr"}, "did you mean 'mlp_mixer'"),
+        ({"architecture": "convmixer", "config": port.config}, "the configuration is of a mlp_mixer"),
+        ({"config": 3}, "neither a Config"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            ports.save(port.model, tmp_path / "z.pt", **wrong)
+    assert not (tmp_path / "z.pt").exists()
+
+
+def test_saving_is_whole_or_not_at_all(recorded, tmp_path):
+    needs("torch")
+    port = ports.load(recorded, "torch")
+    shutil.copy(recorded, tmp_path / "there.safetensors")
+    before = (tmp_path / "there.safetensors").read_bytes()
+    with pytest.raises(convert.errors.ConvertError, match="exists: --force replaces it"):
+        port.save(tmp_path / "there.safetensors")
+    assert (tmp_path / "there.safetensors").read_bytes() == before
+    with pytest.raises(UsageError, match="no format has the suffix"):
+        port.save(tmp_path / "x.h5")
+    with pytest.raises(UsageError, match="is no model"):
+        ports.save({"a": 1}, tmp_path / "x.pt")
+    assert listing(tmp_path) == ["mixer.safetensors", "there.safetensors"]
+    port.save(tmp_path / "there.safetensors", force=True)
+    assert at(str(tmp_path / "there.safetensors")).content["source"]["format"] == "memory"
+
+
+def test_a_port_with_another_head_is_saved_as_it_is(recorded, tmp_path):
+    needs("torch")
+    import torch
+
+    port = ports.load(recorded, "torch")
+    port.model.head = torch.nn.Linear(20, 3)
+    assert port.save(tmp_path / "x.pt")["config"]["classes"] == 3
