@@ -10,6 +10,8 @@ import resource
 import signal
 import sys
 
+from .program import Arguments, guarded
+
 USAGE = """python -m convert SRC2DST CKPT... [-o OUT] [options]
        python -m convert inspect CKPT [--json] [--hash]
        python -m convert diff A B [--set KEY=VALUE] [--json]
@@ -22,6 +24,8 @@ EXAMPLES = """examples:
   python -m convert timm2paddle weights.pth -o out.pdparams --dry-run
 
 The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth .pdparams, or the folders .orbax and .dcp.
+--json prints strict JSON: a number that is not finite is null. Where it prints an error, that is one line on
+standard error, and nothing is printed on standard output.
 Exit status: 0 done, 1 differs or refused, 2 wrong usage, 130 interrupted."""
 
 
@@ -41,7 +45,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 def parser(command: str) -> argparse.ArgumentParser:
     """The arguments of one command; any word with a 2 in it is a route."""
-    made = argparse.ArgumentParser(
+    made = Arguments(
         prog="python -m convert", usage=USAGE, description="Translate checkpoints between frameworks and dialects.",
         epilog=EXAMPLES, formatter_class=Formatter,
     )  # fmt: skip
@@ -94,26 +98,14 @@ def _add_route_arguments(made: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    try:
-        from .errors import ConvertError, unwritten
+    return guarded("convert", lambda: _run(argv), argv, "interrupted; no partial file was left behind")
 
-        arguments = parser(_command(argv)).parse_args(argv)
-        from . import commands
 
-        code = commands.run(arguments)
-        sys.stdout.flush()
-        return code
-    except ConvertError as error:
-        print(f"convert: {error}", file=sys.stderr)
-        return error.code
-    except KeyboardInterrupt:
-        print("convert: interrupted; no partial file was left behind", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output went away
-        return unwritten()
-    except OSError as error:
-        print(f"convert: {error}", file=sys.stderr)
-        return unwritten()
+def _run(argv: list[str]) -> int:
+    arguments = parser(_command(argv)).parse_args(argv)
+    from . import commands
+
+    return commands.run(arguments)
 
 
 def _command(argv: list[str]) -> str:

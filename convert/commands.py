@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ from .errors import ConvertError, UsageError, printable
 from .formats import FOLDERS, FORMATS, folder_format, suffixes
 from .kinds import SUFFIX
 from .planning import Constant, Plan, plan
+from .program import dumps
 from .recognise import all_dialects, dialects, known_dialect, normal
 from .report import fold
 
@@ -63,7 +63,7 @@ def convert(arguments: Namespace) -> int:
             results.append({"source": file, "error": str(error)})
             print(f"convert: {error}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps(results if len(files) > 1 else results[0], indent=1))
+        print(dumps(results if len(files) > 1 else results[0]))
     elif len(files) > 1:
         print(f"{len(files) - failures} of {len(files)} converted")
     return 1 if failures else 0
@@ -249,7 +249,7 @@ def diff(arguments: Namespace) -> int:
         raise UsageError(f"--rtol {arguments.rtol}: a number from 0 on, as in 1e-6")
     found = differences(a, b, arguments.rtol, told(arguments), arguments.assume)
     if arguments.json:
-        print(json.dumps({"same": not found, "differences": found}, indent=1))
+        print(dumps({"same": not found, "differences": found}))
     else:
         for entry in found:
             error = "" if entry["error"] is None else f" by {entry['error']:.2e}"
@@ -265,7 +265,7 @@ def verify(arguments: Namespace) -> int:
 
     problems = check(arguments.file)
     if arguments.json:
-        print(json.dumps({"intact": not problems, "problems": problems}, indent=1))
+        print(dumps({"intact": not problems, "problems": problems}))
     else:
         lines = [f"{arguments.file}: {'damaged or changed' if problems else 'intact'}", *(f"  - {p}" for p in problems)]
         print("\n".join(map(printable, lines)))
@@ -283,7 +283,7 @@ def routes(arguments: Namespace) -> int:
         if src != dst
     ]
     if arguments.json:
-        print(json.dumps(table, indent=1))
+        print(dumps(table))
         return 0
     for name in specs.names():
         print(f"{name}: any of these into any other, e.g. {table[0]['route']}")

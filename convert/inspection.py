@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from argparse import Namespace
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from .formats.base import Reader
 from .inference import sizes, trained
 from .manifest import read as read_record
 from .planning import plan_read
+from .program import dumps
 from .recognise import dialects, normal, recognise
 from .report import fold
 
@@ -28,7 +28,7 @@ def inspect(arguments: Namespace) -> int:
 
         about["sha256"] = sha256(arguments.file)
     if arguments.json:
-        print(json.dumps(about, indent=1))
+        print(dumps(about))
         return 0
     tensors = about.pop("tensors")
     config, opened, notes = about.pop("config"), about.pop("open"), about.pop("notes")
