@@ -95,8 +95,12 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: M
             proofs: list[dict[str, Any]] = []
             prove = (lambda written: proofs.append(_prove(made, written, arguments))) if arguments.prove else None
             size = _bytes(arguments.shard_size)
+            removed: list[str] = []
             options = {"prove": prove, "shard_size": size, "verify": arguments.verify, "source": source}
-            written = made.write(out, arguments.force, **options)
+            written = made.write(out, arguments.force, removed=removed.append, **options)
+            if removed:
+                result["removed"] = removed
+                print(printable(f"note: removed {', '.join(removed)}"), file=sys.stderr)
             result |= {"proof": proofs[0] if proofs else None, "not_finite": _not_finite(written)}
             result["out"] = out if os.path.lexists(out) else f"{out}.index.json"
         if not arguments.json:

@@ -16,6 +16,7 @@ from .formats.base import MAX_RECORD, Reader, Tensor, record_at
 if TYPE_CHECKING:
     from .planning import Plan
 
+TOOL = "triptych-ports"  # what wrote a record
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
 SEAL = "record_xxh3_128"  # of the record's other entries, as its last entry
 SPELT = {"bfloat16": "uint16"}  # by paddle, whose files do not tell the two apart
@@ -78,7 +79,7 @@ def describe(plan: Plan) -> dict[str, Any]:
             for name, held in counts.items()
             if held.dtype in ("int64", "int32")
         },
-        "tool": f"triptych-ports {__version__}",
+        "tool": f"{TOOL} {__version__}",
     }
 
 
@@ -166,6 +167,14 @@ def sealed(content: dict[str, Any]) -> dict[str, Any]:
 def dumps(content: dict[str, Any], indent: int | None = None) -> str:
     """A record's text."""
     return json.dumps(content, indent=indent)
+
+
+def is_record(path: str) -> bool:
+    """Whether a file is a record of ours, of whatever checkpoint."""
+    if os.path.islink(path) or not os.path.isfile(path):
+        return False
+    found = _parsed(record_at(path))
+    return str(found.get("tool", "")).startswith(TOOL) and "tensors" in found
 
 
 def _parsed(text: str) -> dict[str, Any]:

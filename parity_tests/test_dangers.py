@@ -196,7 +196,7 @@ def test_an_output_that_is_a_link(run, tmp_path):  # noqa: F811
 def test_a_temporary_that_is_a_link_is_not_followed(run, tmp_path):  # noqa: F811
     precious = tmp_path / "precious"
     precious.write_text("precious")
-    (tmp_path / ".x.safetensors.part").symlink_to(precious)
+    (tmp_path / ".x.safetensors.triptych.part").symlink_to(precious)
     code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")
     assert code == 1
     assert "x.safetensors: cannot be written" in err

@@ -16,6 +16,7 @@ from convert.formats.safetensors import SafetensorsReader
 
 MAX_INDEX = 16 << 20  # bytes of an index; 50,000 tensors take 5 MB
 MAX_SHARDS = 10_000
+PART = "triptych_part"  # in the metadata of a shard of ours: the name of the index that it was written for
 REMEDY = "it is damaged or was put together by hand: download it again"
 
 
