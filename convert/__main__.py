@@ -24,6 +24,9 @@ EXAMPLES = """examples:
   python -m convert timm2paddle weights.pth -o out.pdparams --dry-run
 
 The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth .pdparams, or the folders .orbax and .dcp.
+diff exits with 0 for "the same model". Where the arrays are the same and a file leaves open what changes the outputs
+(an activation), it exits with 1 for "the same arrays; equal only if act agrees": --set act=... states it for the files
+that do not, --assume accepts it.
 --json prints strict JSON: a number that is not finite is null. Where it prints an error, that is one line on
 standard error, and nothing is printed on standard output.
 Exit status: 0 done, 1 differs or refused, 2 wrong usage, 130 interrupted."""

@@ -246,22 +246,27 @@ def _without_shards(paths: list[str]) -> list[str]:
 
 
 def diff(arguments: Namespace) -> int:
-    from .compare import differences
+    """Compare two files; 0 only if they are shown to be the same model, or what is not shown is accepted."""
+    from .compare import compare
 
     a, b = arguments.files
     if not 0 <= arguments.rtol < float("inf"):
         raise UsageError(f"--rtol {arguments.rtol}: a number from 0 on, as in 1e-6")
-    found = differences(a, b, arguments.rtol, told(arguments), arguments.assume)
+    found = compare(a, b, arguments.rtol, told(arguments), arguments.assume)
     if arguments.json:
-        print(dumps({"same": not found, "differences": found}))
+        about = {"same": found.same, "verdict": found.verdict}
+        print(dumps({**about, "assumed": found.assumed, "differences": found.differences}))
     else:
-        for entry in found:
+        for entry in found.differences:
             error = "" if entry["error"] is None else f" by {entry['error']:.2e}"
-            print(
-                f"{entry['tensor']}: {entry['kind']}{error}" + (f" ({entry['detail']})" if entry.get("detail") else "")
-            )
-        print("different" if found else "the same model")
-    return 1 if found else 0
+            detail = f" ({entry['detail']})" if entry.get("detail") else ""
+            print(printable(f"{entry['tensor']}: {entry['kind']}{error}{detail}"))
+        for entry in found.assumed:
+            value = f"{entry['field']}={entry['value']}"
+            print(printable(f"assumed: {value} of {entry['file']}, which does not state it: from {entry['from']}"))
+        print(found.verdict)
+    accepted = found.same or (found.same is None and arguments.assume)
+    return 0 if accepted else 1
 
 
 def verify(arguments: Namespace) -> int:

@@ -161,20 +161,47 @@ def test_an_official_variant_is_recognised(run, tmp_path):
 
 
 def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
+    """And names it: a wrong --set act of the conversion is not confirmed by the file that does not state it."""
     case = Case("locuslab_convmixer_gelu")
     bare, out = case.folder / "weights.pth", tmp_path / "x.safetensors"
     code, _, err = run("official2torch", bare, "-o", out)
     assert code == 2
     assert "act is open: set it (gelu or relu)" in err
-    assert run("official2torch", bare, "-o", out, "--set", "act=gelu")[0] == 0
-    assert run("diff", bare, out)[0] == run("diff", out, bare)[0] == 0
+    assert run("official2torch", bare, "-o", out, "--set", "act=relu")[0] == 0  # which is wrong
+    for words in ((bare, out), (out, bare)):
+        code, printed, _ = run("diff", *words)
+        assert code == 1
+        assert printed == (
+            f"assumed: act=relu of {bare}, which does not state it: from {out}\n"
+            "the same arrays; equal only if act agrees\n"
+        )
+        code, printed, _ = run("diff", *words, "--json")
+        assumed = [{"field": "act", "value": "relu", "file": str(bare), "from": str(out)}]
+        verdict = "the same arrays; equal only if act agrees"
+        assert (code, json.loads(printed)) == (
+            1, {"same": None, "verdict": verdict, "assumed": assumed, "differences": []}
+        )  # fmt: skip
+    assert run("diff", bare, out, "--assume")[:1] == (0,)
+    code, printed, _ = run("diff", bare, out, "--set", "act=gelu")
+    assert code == 1
+    assert "act: config (gelu and relu)" in printed and printed.endswith("different\n")
+    code, printed, _ = run("diff", bare, out, "--set", "act=relu")
+    assert (code, printed.splitlines()[-1]) == (0, "the same model")
+    assert "assumed: act=relu" in printed and "from --set" in printed
     other = case.folder / "checkpoint.pth.tar"
     assert "act is open" in run("diff", bare, other)[2]  # on both sides
-    assert run("diff", bare, other, "--set", "act=gelu")[:2] == (0, "the same model\n")
+    code, printed, _ = run("diff", bare, other, "--set", "act=gelu")
+    assert (code, printed.splitlines()[-1]) == (0, "the same model")
     assert run("diff", bare, bare, "--set", "depth=1")[0] == 2
     smaller = tmp_path / "smaller.safetensors"
     write_numbers(smaller, "convmixer", specs.get("convmixer").TINY["even"], "official")
     assert run("diff", out, smaller)[0] == run("diff", smaller, out)[0] == 1  # sizes are each file's own
+
+
+def test_diff_refuses_a_setting_that_both_files_contradict(run):
+    code, printed, err = run("diff", GOOGLE, GOOGLE, "--set", "gelu=erf")
+    assert (code, printed) == (2, "")
+    assert "gelu='erf' was asked for, and the file says gelu='tanh'" in err
 
 
 def write_shapes(path, config):
@@ -196,7 +223,8 @@ def write_shapes(path, config):
 def test_diff_tells_the_tensor_and_the_error(run, tmp_path):
     for name in "ab":
         assert run("google2torch", GOOGLE, "-o", tmp_path / f"{name}.safetensors")[0] == 0
-    assert json.loads(run("diff", GOOGLE, tmp_path / "a.safetensors", "--json")[1]) == {"same": True, "differences": []}
+    told = json.loads(run("diff", GOOGLE, tmp_path / "a.safetensors", "--json")[1])
+    assert told == {"same": True, "verdict": "the same model", "assumed": [], "differences": []}
     arrays = load_file(tmp_path / "b.safetensors")
     arrays["norm.bias"][3] += 0.5
     save_file(arrays, tmp_path / "b.safetensors", metadata=metadata(tmp_path / "a.safetensors"))
