@@ -89,6 +89,9 @@ def _add_route_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("-o", "--out", help="target file; a folder for several sources (default: beside the source)")
     _add_settings(made)
     made.add_argument("--dtype", help="float64, float32, bfloat16 or float16 (default: as the source)")
+    made.add_argument(
+        "--lossy", action="store_true", help="accept values that --dtype makes infinite, and many that it makes zero"
+    )
     made.add_argument("--weights", metavar="PART", help="which part of a training checkpoint, e.g. state_dict_ema")
     made.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB (.safetensors)")
     made.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")

@@ -58,6 +58,8 @@ class Plan:
     configuration: Configuration
     carried_before: Mapping[str, int] = field(default_factory=dict)
     extras: dict[str, tuple[int, ...]] = field(default_factory=dict)  # that the source's dialect may hold beside
+    passed_on: list[str] = field(default_factory=list)  # of carried_before: what source and target both do not store
+    lossy_before: tuple[Mapping[str, Any], ...] = ()  # what the source's record says that earlier conversions lost
     accepted: tuple[str, ...] = ()  # fields that nobody states and whose default the caller accepted
 
     @property
@@ -100,7 +102,14 @@ class Plan:
             found.append(f"took the weights under {self.match.prefix!r}{besides}")
         found += self.doubts()
         found += [self._conflict(name, *values) for name, values in self.conflicts().items()]
-        return [*found, *self._extras()]
+        return [*found, *self._extras(), *self.counts()[1]]
+
+    def counts(self) -> tuple[dict[str, int], list[str]]:
+        """Batch counters that the target does not store, for its record; and what is doubtful about any."""
+        from .counters import carried
+
+        found, remarks = carried(self.reader, {name: self.sources[held] for name, held in self.carried.items()})
+        return {**{name: self.carried_before[name] for name in self.passed_on}, **found}, remarks
 
     def doubts(self) -> list[str]:
         """What is doubtful about the configuration: its record, contradictions, and what is assumed."""
@@ -231,7 +240,8 @@ def plan_read(
             raise ConvertError(
                 f"{reader.path}: {dst}'s own code cannot hold this model: choose another dialect", problems
             )
-        made = Plan(reader, match, dst, [], {}, {}, configuration, hints.get("carried", {}))
+        lossy = () if record.change else tuple(record.lossy)
+        made = Plan(reader, match, dst, [], {}, {}, configuration, hints.get("carried", {}), lossy_before=lossy)
         _lay_out(made, dtype)
         return made
 
@@ -241,6 +251,10 @@ def plan_read(
     except OpenFields:
         raise
     except ConvertError as error:
+        from .formats.sharded import remedy
+
+        if hint := remedy(reader.path):
+            error.problems.append(hint)
         if src is not None:
             with contextlib.suppress(ConvertError):
                 other = _that_fits(recognise(reader, None, hints, weights), attempt).src
@@ -302,6 +316,8 @@ def _lay_out(made: Plan, dtype: str | None) -> None:
             value = made.carried_before.get(parameter.name, 0)
             counted = isinstance(value, int) and 0 <= value < 2**63
             made.steps.append((Tensor(target.names[()], (), "int64"), Constant(value if counted else 0)))
+        elif isinstance(made.carried_before.get(parameter.name), int):
+            made.passed_on.append(parameter.name)
     made.extras.update(pair for layer in tables[match.dialect].extras for pair in extra(layer, tables[match.dialect]))
     problems.used.update(made.extras)
     if found := [*problems.told(), *(_assumed(made, unfit) if problems.misfits else [])]:

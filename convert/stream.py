@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import atomic, folders, hashing, manifest, replacing
+from . import atomic, folders, hashing, manifest, replacing, report
 from .atomic import Claim
 from .background import Task
+from .casting import Tally
 from .errors import ConvertError, UsageError
 from .formats import files_of, writer_for
 from .formats.base import Writer
@@ -24,6 +25,7 @@ from .replacing import Removed, index_of
 from .verification import differences
 
 Prove = Callable[[str], Any]
+ROOM, LINE_ROOM = 256, 112  # bytes of a record and of a tensor's line for counts: values not finite, and lost ones
 PAUSE = 0.02  # seconds between two syncs while a file is written
 
 
@@ -38,6 +40,7 @@ class Job:
       verify: read back what was written.
       outdated: files to remove once the target has its name.
       removed: is called with each file that was removed.
+      lossy: accept whatever a change of dtype loses.
     """
 
     plan: Plan
@@ -53,6 +56,7 @@ class Job:
     scratch: Scratch
     outdated: list[str]
     removed: Removed
+    lossy: bool
 
     @property
     def index(self) -> str:
@@ -69,6 +73,7 @@ def write(
     verify: bool = True,
     source: hashing.Source | None = None,
     removed: Removed = replacing.warn,
+    lossy: bool = False,
 ) -> dict[str, Any]:
     """Write a plan's target file; it appears whole, verified and under its name, or not at all.
 
@@ -80,6 +85,7 @@ def write(
       verify: hash the source and every tensor, and compare what the disk holds; else the record has no hashes.
       source: the source being hashed, where that began before it was planned.
       removed: called with each file beside the target that was removed: of what `force` replaces, or of a killed run.
+      lossy: accept values that become infinite, and more of them that become zero than casting.ZEROED.
     Returns: the record that travels with the file.
     """
     out = os.path.normpath(out)
@@ -94,8 +100,9 @@ def write(
             hashing.Source(plan.reader.path if plan.reader.on_disk else None, verify)
         )
         job = Job(
-            plan, out, force, prove, writer_type, shards, names, source, verify, progress, Scratch(), outdated, removed
-        )
+            plan, out, force, prove, writer_type, shards, names, source, verify, progress, Scratch(), outdated,
+            removed, lossy,
+        )  # fmt: skip
         if not writer_type.one_file:
             return _write_folder(job)
         return _write_whole(job) if len(shards) == 1 else _write_shards(job)
@@ -180,7 +187,7 @@ def _remove_outdated(job: Job) -> None:
 def _write_recorded(job: Job, claim: Claim) -> dict[str, Any]:
     """The only file or folder of a target, verified and proven; its record."""
     about = manifest.describe(job.plan)
-    about["tensors"] = _write_file(job, job.plan.steps, claim, about)
+    about = manifest.finished(about, _write_file(job, job.plan.steps, claim, about))
     about["source"]["sha256"] = job.source.sha256()
     if job.prove is not None:
         job.prove(claim[1])
@@ -190,13 +197,13 @@ def _write_recorded(job: Job, claim: Claim) -> dict[str, Any]:
 def _write_shards(job: Job) -> dict[str, Any]:
     """Several files and the index that holds their record. An old index goes first and the new one comes last: at no
     moment does an index lead to a mixture of two checkpoints."""
-    about = manifest.describe(job.plan)
-    about["tensors"] = {}
+    about, lines = manifest.describe(job.plan), dict[str, Any]()
     with contextlib.ExitStack() as stack:
         index = stack.enter_context(atomic.claimed(job.index, job.removed))
         claims = [stack.enter_context(atomic.claimed(name, job.removed)) for name in job.names]
         for steps, claim in zip(job.shards, claims, strict=True):
-            about["tensors"] |= _write_file(job, steps, claim, None)
+            lines |= _write_file(job, steps, claim, None)
+        about = manifest.finished(about, lines)
         about["source"]["sha256"] = job.source.sha256()
         if job.prove is not None:
             _prove_shards(job, job.prove, about, [temporary for _, temporary in claims])
@@ -245,7 +252,7 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, about: dict[str, Any]
         lines = _payloads(job, steps, writer)
     if about is not None and job.writer_type.keeps_metadata:
         about["source"]["sha256"] = job.source.sha256()
-        writer.annotate(_kept(job, {**about, "tensors": lines}))
+        writer.annotate(_kept(job, manifest.finished(about, lines)))
     writer.finish()
     file.flush()
     with Task(lambda _: os.fsync(file.fileno())) as synced:
@@ -272,12 +279,22 @@ def _synced_meanwhile(descriptor: int) -> Iterator[None]:
 
 
 def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str, Any]]:
-    """Write each tensor; their lines of the record."""
+    """Write each tensor; their lines of the record.
+
+    Raises: ConvertError that lists every tensor that loses too much by a change of dtype, where that is not accepted.
+    """
     lines = {}
+    refused: list[tuple[str, str]] = []
     for step in steps:
-        digest = hashing.Digest(step[0], job.verify)
-        writer.write(step[0], job.progress.of(digest.of(chunks(job.plan, step, job.scratch))))
-        lines[step[0].name] = digest.line()
+        tensor, tally = step[0], Tally()
+        digest = hashing.Digest(tensor, job.verify)
+        writer.write(tensor, job.progress.of(digest.of(chunks(job.plan, step, job.scratch, tally))))
+        lines[tensor.name] = digest.line() | ({"lossy": lost} if (lost := tally.lost()) else {})
+        if problem := tally.problem(tensor.dtype):
+            refused.append((tensor.name, problem))
+    if refused and not job.lossy:
+        what = f"{job.plan.reader.path}: values would be lost: keep the source's dtype, or accept it with --lossy"
+        raise ConvertError(what, report.misfits(refused))
     return lines
 
 
@@ -288,5 +305,5 @@ def _kept(job: Job, about: dict[str, Any] | None, reserve: bool = False) -> dict
         return {}
     if about is None:
         return {"format": "pt", PART: os.path.basename(job.index)}
-    room = " " * (32 * len(about["tensors"])) if reserve else ""
+    room = " " * (ROOM + LINE_ROOM * len(about["tensors"])) if reserve else ""
     return {"format": "pt", manifest.KEY: manifest.dumps(manifest.sealed(about)) + room}
