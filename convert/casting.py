@@ -88,7 +88,7 @@ def cast(piece: Any, held: str, tensor: Tensor, tally: Tally) -> bytes:
 
     if held not in (*FLOATS, *NARROW):
         raise ConvertError(f"{tensor.name} is {held}: only floating-point tensors change dtype")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         wide = NARROW[held](piece) if held in NARROW else np.frombuffer(piece, held)
         bits = to_bfloat16(wide) if tensor.dtype == "bfloat16" else wide.astype(tensor.dtype)
     if not is_exact(held, tensor.dtype):
@@ -102,7 +102,7 @@ def tally(array: np.ndarray, dtype: str) -> Tally:
 
     found = Tally()
     if array.dtype.kind == "f" and not is_exact(array.dtype.name, dtype):
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             after = from_bfloat16(to_bfloat16(array)) if dtype == "bfloat16" else array.astype(dtype)
         found.add(array, after)
     return found
