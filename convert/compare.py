@@ -119,7 +119,7 @@ def _sides(
 
 def _material(made: Plan, names: tuple[str, ...]) -> list[str]:
     """Those of these fields that change what this network computes."""
-    immaterial = getattr(made.match.spec, "immaterial", lambda _: set())(made.config)
+    immaterial: set[str] = getattr(made.match.spec, "immaterial", lambda _: set())(made.config)
     return [name for name in names if name not in immaterial]
 
 

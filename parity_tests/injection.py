@@ -80,7 +80,8 @@ def problems(folder: Path, out: Path, old: dict[str, bytes], new: dict[str, byte
     if out.exists():
         try:
             with open_checkpoint(out) as reader:
-                recorded = bool(read(reader))
+                record = read(reader)
+            recorded = bool(record.content) and not record.change
             found += check(str(out)) if recorded else []
         except ConvertError as error:
             found.append(str(error))
