@@ -147,7 +147,8 @@ def test_nans_and_infinities_are_counted_told_and_kept(run, tmp_path):  # noqa: 
     odd = np.array([0x7FC12345, 0xFF800001, 0x7F800000], np.uint32).view(np.float32)  # NaNs of two kinds, infinity
     arrays["head.weight"][0, :3] = odd
     save_file(arrays, tmp_path / "a.safetensors")
-    code, printed, err = run("torch2flax", tmp_path / "a.safetensors", "-o", tmp_path / "b.msgpack", "--json")
+    words = "torch2flax", tmp_path / "a.safetensors", "-o", tmp_path / "b.msgpack", "--assume"
+    code, printed, err = run(*words, "--json")
     assert code == 0
     assert json.loads(printed)["not_finite"] == {"params/head/kernel": 3}
     assert "NaNs or infinities (3) in params/head/kernel: kept as they are" in err
@@ -170,7 +171,7 @@ def test_narrow_dtypes_travel_as_bits(run, tmp_path, dtype):  # noqa: F811
         for tensor in tensors:
             writer.write(tensor, [payloads[tensor.name]])
         writer.finish()
-    assert run("torch2flax", source, "-o", tmp_path / "b.msgpack")[0] == 0
+    assert run("torch2flax", source, "-o", tmp_path / "b.msgpack", "--assume")[0] == 0
     assert run("flax2torch", tmp_path / "b.msgpack", "-o", tmp_path / "c.safetensors")[0] == 0
     with open_checkpoint(tmp_path / "c.safetensors") as reader:
         assert {name: bytes(reader.read(name)) for name in reader.tensors} == payloads
