@@ -10,6 +10,8 @@ import resource
 import signal
 import sys
 
+from .program import Arguments, guarded
+
 USAGE = """python -m convert SRC2DST CKPT... [-o OUT] [options]
        python -m convert inspect CKPT [--weights PART] [--json] [--hash]
        python -m convert diff A B [--weights PART [--weights PART_OF_B]] [--set KEY=VALUE] [--json]
@@ -22,6 +24,11 @@ EXAMPLES = """examples:
   python -m convert timm2paddle weights.pth -o out.pdparams --dry-run
 
 The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth .pdparams, or the folders .orbax and .dcp.
+diff exits with 0 for "the same model". Where the arrays are the same and a file leaves open what changes the outputs
+(an activation), it exits with 1 for "the same arrays; equal only if act agrees": --set act=... states it for the files
+that do not, --assume accepts it.
+--json prints strict JSON: a number that is not finite is null. Where it prints an error, that is one line on
+standard error, and nothing is printed on standard output.
 Exit status: 0 done, 1 differs or refused, 2 wrong usage, 130 interrupted."""
 
 
@@ -41,7 +48,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 def parser(command: str) -> argparse.ArgumentParser:
     """The arguments of one command; any word with a 2 in it is a route."""
-    made = argparse.ArgumentParser(
+    made = Arguments(
         prog="python -m convert", usage=USAGE, description="Translate checkpoints between frameworks and dialects.",
         epilog=EXAMPLES, formatter_class=Formatter,
     )  # fmt: skip
@@ -93,6 +100,9 @@ def _add_route_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("-o", "--out", help="target file; a folder for several sources (default: beside the source)")
     _add_settings(made)
     made.add_argument("--dtype", help="float64, float32, bfloat16 or float16 (default: as the source)")
+    made.add_argument(
+        "--lossy", action="store_true", help="accept values that --dtype makes infinite, and many that it makes zero"
+    )
     _add_weights(made)
     made.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB (.safetensors)")
     made.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
@@ -105,26 +115,14 @@ def _add_route_arguments(made: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    try:
-        from .errors import ConvertError, unwritten
+    return guarded("convert", lambda: _run(argv), argv, "interrupted; no partial file was left behind")
 
-        arguments = parser(_command(argv)).parse_args(argv)
-        from . import commands
 
-        code = commands.run(arguments)
-        sys.stdout.flush()
-        return code
-    except ConvertError as error:
-        print(f"convert: {error}", file=sys.stderr)
-        return error.code
-    except KeyboardInterrupt:
-        print("convert: interrupted; no partial file was left behind", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output went away
-        return unwritten()
-    except OSError as error:
-        print(f"convert: {error}", file=sys.stderr)
-        return unwritten()
+def _run(argv: list[str]) -> int:
+    arguments = parser(_command(argv)).parse_args(argv)
+    from . import commands
+
+    return commands.run(arguments)
 
 
 def _command(argv: list[str]) -> str:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
 from .errors import ConvertError, UsageError
@@ -68,14 +68,22 @@ def reserve(file: IO[bytes], size: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
+def temporary_of(out: str) -> str:
+    """The path of a target while it is written: a name that is ours alone, so that what has it may be swept."""
+    folder, name = os.path.split(os.path.abspath(out))
+    return os.path.join(folder, f".{name}.triptych.part")
+
+
 @contextlib.contextmanager
-def claimed(out: str) -> Iterator[Claim]:
+def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterator[Claim]:
     """A temporary file beside the target that only this process writes; gone at the end, however it ends.
 
     A file that a killed run left behind is taken over: what is locked is alive, what is not is stale.
+
+    Args:
+      removed: is called with the path of a stale file that is taken over.
     """
-    folder, name = os.path.split(os.path.abspath(out))
-    temporary = os.path.join(folder, f".{name}.part")
+    temporary = temporary_of(out)
     try:
         file = _lock(temporary)
     except OSError as error:
@@ -83,6 +91,8 @@ def claimed(out: str) -> Iterator[Claim]:
     if file is None:
         raise ConvertError(f"{out}: another conversion is writing it: wait for that one")
     try:
+        if os.fstat(file.fileno()).st_size:
+            removed(temporary)
         file.truncate(0)
         yield file, temporary
     except OSError as error:
@@ -146,6 +156,8 @@ def publish(temporary: str, out: str, force: bool) -> None:
         except FileExistsError:
             raise ConvertError(f"{out}: appeared meanwhile: --force replaces it") from None
         except OSError:  # a file system without hard links
+            if os.path.lexists(out):
+                raise ConvertError(f"{out}: appeared meanwhile: --force replaces it") from None
             os.replace(temporary, out)
     sync_folder(out)
 
@@ -176,6 +188,6 @@ def accompanied(path: str, claim: Claim, content: bytes) -> Iterator[None]:
 
 
 def remove(path: str) -> None:
-    """Away with a file, if it is there."""
+    """Delete a file if it exists."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)

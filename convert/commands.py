@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import sys
@@ -16,12 +15,14 @@ from specs import config as configs
 from .aside import as_json, summary
 from .configuration import told
 from .errors import ConvertError, UsageError, printable
-from .formats import FOLDERS, FORMATS, folder_format, suffixes
+from .formats import FOLDERS, suffixes
 from .kinds import SUFFIX
 from .parts import normal
 from .planning import Constant, Plan, plan
+from .program import dumps
 from .recognise import all_dialects, dialects, known_dialect
 from .report import fold
+from .walk import sources
 
 
 def run(arguments: Namespace) -> int:
@@ -49,29 +50,55 @@ def route(text: str) -> tuple[str, str]:
 
 def convert(arguments: Namespace) -> int:
     src, dst = route(arguments.command)
-    files = list(dict.fromkeys(_files(arguments.files)))
+    found = sources(arguments.files)
+    files = found.files
+    notes = Notes(later=arguments.json)
+    for line in found.lines():
+        notes.add(line)
     if len(files) > 1 and arguments.out and not os.path.isdir(arguments.out):
         raise UsageError(f"-o {arguments.out}: {len(files)} sources need a folder that exists")
     results: list[dict[str, Any]] = []
-    failures = 0
+    failures, one = 0, len(files) == 1
     for file in files:
         made_of = {result["out"]: result["source"] for result in results if "out" in result}
         try:
-            results.append(_convert_one(file, src, dst, arguments, made_of))
+            results.append(_convert_one(file, src, dst, arguments, made_of, notes))
         except ConvertError as error:
-            if len(files) == 1:
+            if one:
                 raise
             failures += 1
             results.append({"source": file, "error": str(error)})
-            print(f"convert: {error}", file=sys.stderr)
+            print(f"convert: {error.line() if arguments.json else error}", file=sys.stderr)
+    results += [{"source": path, "passed_over": reason} for path, reason in found.passed_over.items()]
+    notes.flush()
     if arguments.json:
-        print(json.dumps(results if len(files) > 1 else results[0], indent=1))
-    elif len(files) > 1:
+        print(dumps(results if len(results) > 1 else results[0]))
+    elif not one:
         print(f"{len(files) - failures} of {len(files)} converted")
     return 1 if failures else 0
 
 
-def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: Mapping[str, str]) -> dict[str, Any]:
+class Notes:
+    """Prints what a user should know on standard error: at once, or with --json at the end, so that an error is one
+    line there."""
+
+    def __init__(self, later: bool):
+        self.later, self.waiting = later, list[str]()
+
+    def add(self, text: str) -> None:
+        self.waiting.append(printable(f"note: {text}"))
+        if not self.later:
+            self.flush()
+
+    def flush(self) -> None:
+        for line in self.waiting:
+            print(line, file=sys.stderr)
+        self.waiting.clear()
+
+
+def _convert_one(
+    file: str, src: str, dst: str, arguments: Namespace, made_of: Mapping[str, str], notes: Notes
+) -> dict[str, Any]:
     """Convert a file; `made_of` says which source each target of this call was made of so far."""
     from .hashing import Source
 
@@ -91,33 +118,55 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: M
             "assumed": list(made.assumed), "notes": made.notes(),
         }  # fmt: skip
         for note in made.notes():
-            print(printable(f"note: {note}"), file=sys.stderr)
+            notes.add(note)
         if arguments.dry_run:
             result["plan"] = list(_steps(made))
         else:
             proofs: list[dict[str, Any]] = []
             prove = (lambda written: proofs.append(_prove(made, written))) if arguments.prove else None
             size = _bytes(arguments.shard_size)
+            removed: list[str] = []
             options = {"prove": prove, "shard_size": size, "verify": arguments.verify, "source": source}
-            written = made.write(out, arguments.force, **options)
-            result |= {"proof": proofs[0] if proofs else None, "not_finite": _not_finite(written)}
+            written = made.write(out, arguments.force, removed=removed.append, lossy=arguments.lossy, **options)
+            if removed:
+                result["removed"] = removed
+                notes.add(f"removed {', '.join(removed)}")
+            result |= {"proof": proofs[0] if proofs else None, "not_finite": _not_finite(written, notes)}
+            if lossy := _lossy(written, notes):
+                result["lossy"] = lossy
             result["out"] = out if os.path.lexists(out) else f"{out}.index.json"
         if not arguments.json:
             _tell(made, result, arguments.dry_run)
     return result
 
 
-def _not_finite(about: Mapping[str, Any]) -> dict[str, int]:
-    """{name: how many} of the target's tensors that hold NaNs or infinities, which is told and not changed."""
-    found = {name: line["not_finite"] for name, line in about["tensors"].items() if "not_finite" in line}
+def _not_finite(about: Mapping[str, Any], notes: Notes) -> dict[str, int]:
+    """Count and report NaNs and infinities of the target's tensors: {name: how many}, those aside that a cast made."""
+    counts = {
+        name: line.get("not_finite", 0) - line.get("lossy", {}).get("infinities", 0)
+        for name, line in about["tensors"].items()
+    }
+    found = {name: count for name, count in counts.items() if count}
     if found:
-        first, *others = fold(found)
-        where = first + (f" and {len(others)} more" if others else "")
-        print(
-            printable(f"note: NaNs or infinities ({sum(found.values()):,}) in {where}: kept as they are"),
-            file=sys.stderr,
-        )
+        notes.add(f"NaNs or infinities ({sum(found.values()):,}) in {_where(found)}: kept as they are")
     return found
+
+
+def _lossy(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, int]]:
+    """Count and report values that the target's dtype cannot hold: {name: {"zeros": ..., "infinities": ...}}."""
+    found = {name: line["lossy"] for name, line in about["tensors"].items() if "lossy" in line}
+    for kind, became in (("zeros", "zero"), ("infinities", "infinite")):
+        counts = {name: lost[kind] for name, lost in found.items() if kind in lost}
+        if counts:
+            dtypes = ", ".join(sorted({about["tensors"][name]["dtype"] for name in counts}))
+            notes.add(f"{sum(counts.values()):,} values became {became} in {dtypes}: {_where(counts)}")
+    return found
+
+
+def _where(counts: Mapping[str, int]) -> str:
+    """ "norm.bias", or "blocks.{0..3}.norm.bias and 2 more"."""
+    first, *others = fold(counts)
+    return first + (f" and {len(others)} more" if others else "")
 
 
 def _prove(made: Plan, written: str) -> dict[str, Any]:
@@ -135,7 +184,8 @@ def _tell(made: Plan, result: Mapping[str, Any], dry: bool) -> None:
             print(line)
         print(f"{len(made.steps)} tensors; nothing was written")
     if proof := result.get("proof"):
-        verdict = "proven" if proof["exact"] else "measured, not proven, as the dtype changed"
+        lost = ", and values were lost" if result.get("lossy") else ""
+        verdict = "proven" if proof["exact"] else f"measured, not proven, as the dtype changed{lost}"
         tolerance = f", tolerance {proof['tolerance']:.0e}" if proof["exact"] else ""
         print(
             f"{verdict}: {proof['source']} and {proof['target']} in float64 differ by at most {proof['error']:.1e} "
@@ -206,66 +256,31 @@ def target(file: str, made: Plan, out: str | None) -> str:
     return os.path.join(out, name) if folder else out
 
 
-def _files(given: list[str]) -> Iterator[str]:
-    """The sources that are meant: files, folders, and patterns that no shell has expanded."""
-    for path in given:
-        if os.path.lexists(path) or not re.search(r"[*?[]", path):
-            yield from _inside(path)
-            continue
-        from glob import glob
-
-        matches = sorted(glob(path, recursive=True))
-        if not matches:
-            raise ConvertError(f"{path}: no file has such a name: check the pattern")
-        indexed = any(match.endswith(".index.json") for match in matches)
-        for match in _without_shards(matches) if indexed else matches:
-            yield from _inside(match)
-
-
-def _inside(path: str) -> list[str]:
-    """A file, or a folder that is one checkpoint, as it is; of any other folder, every checkpoint inside."""
-    if not os.path.isdir(path) or folder_format(path):
-        return [path]
-    known = suffixes(FORMATS)
-    try:
-        visible = [entry for entry in os.scandir(path) if not entry.name.startswith(".")]
-    except OSError as error:
-        raise ConvertError(f"{path}: cannot be read: {error.strerror}") from None
-    found = [
-        e.path
-        for e in visible
-        if (e.is_file() and e.name.lower().removesuffix(".tar").endswith(known)) or folder_format(e.path)
-    ]
-    if not (whole := _without_shards(found)):
-        raise ConvertError(f"{path}: this folder holds no checkpoint ({' '.join(known)})")
-    return sorted(whole)
-
-
-def _without_shards(paths: list[str]) -> list[str]:
-    """Shards are read through their index."""
-    return [path for path in paths if not re.search(r"-\d{5}-of-\d{5}\.safetensors$", path)]
-
-
 def diff(arguments: Namespace) -> int:
-    from .compare import differences
+    """Compare two files; 0 only if they are shown to be the same model, or what is not shown is accepted."""
+    from .compare import compare
 
     a, b = arguments.files
     if not 0 <= arguments.rtol < float("inf"):
         raise UsageError(f"--rtol {arguments.rtol}: a number from 0 on, as in 1e-6")
     notes: list[str] = []
-    found = differences(a, b, arguments.rtol, told(arguments), arguments.assume, _sides(arguments.weights), notes)
+    found = compare(a, b, arguments.rtol, told(arguments), arguments.assume, _sides(arguments.weights), notes)
     for note in notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     if arguments.json:
-        print(json.dumps({"same": not found, "differences": found, "notes": notes}, indent=1))
+        about = {"same": found.same, "verdict": found.verdict}
+        print(dumps({**about, "assumed": found.assumed, "differences": found.differences, "notes": notes}))
     else:
-        for entry in found:
+        for entry in found.differences:
             error = "" if entry["error"] is None else f" by {entry['error']:.2e}"
-            print(
-                f"{entry['tensor']}: {entry['kind']}{error}" + (f" ({entry['detail']})" if entry.get("detail") else "")
-            )
-        print("different" if found else "the same model")
-    return 1 if found else 0
+            detail = f" ({entry['detail']})" if entry.get("detail") else ""
+            print(printable(f"{entry['tensor']}: {entry['kind']}{error}{detail}"))
+        for entry in found.assumed:
+            value = f"{entry['field']}={entry['value']}"
+            print(printable(f"assumed: {value} of {entry['file']}, which does not state it: from {entry['from']}"))
+        print(found.verdict)
+    accepted = found.same or (found.same is None and arguments.assume)
+    return 0 if accepted else 1
 
 
 def _sides(weights: list[str]) -> tuple[str | None, str | None]:
@@ -281,7 +296,7 @@ def verify(arguments: Namespace) -> int:
 
     problems = check(arguments.file)
     if arguments.json:
-        print(json.dumps({"intact": not problems, "problems": problems}, indent=1))
+        print(dumps({"intact": not problems, "problems": problems}))
     else:
         lines = [f"{arguments.file}: {'damaged or changed' if problems else 'intact'}", *(f"  - {p}" for p in problems)]
         print("\n".join(map(printable, lines)))
@@ -299,7 +314,7 @@ def routes(arguments: Namespace) -> int:
         if src != dst
     ]
     if arguments.json:
-        print(json.dumps(table, indent=1))
+        print(dumps(table))
         return 0
     for name in specs.names():
         print(f"{name}: any of these into any other, e.g. {table[0]['route']}")

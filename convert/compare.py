@@ -4,20 +4,61 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from specs.config import as_dict
 
 from .configuration import Settings
 from .configure import check_names, differing, unshown
-from .errors import UsageError
+from .errors import OpenFields, UsageError
 from .formats.base import Tensor
 from .payload import chunks
 from .planning import HUB, Constant, Plan, plan
+from .unstated import same
 
 
-def differences(
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison of two files found.
+
+    Args:
+      differences: what keeps the two from being the same model, in our terms: {"tensor", "kind", "error", "detail"}.
+        Kinds: architecture, config, missing (only in A), unexpected (only in B), shape, dtype (values that only one
+        dtype can hold alike are compared as float64), value (error: largest difference relative to A's largest finite
+        element; None where a number stands against NaN or an infinity).
+      assumed: values of fields that change the outputs and that a file does not state: {"field", "value", "file",
+        "from"}, where "from" is the other file, "its record" where that marks it as assumed, "the default", or "--set"
+        for what the user states.
+    """
+
+    differences: list[dict[str, Any]]
+    assumed: list[dict[str, Any]]
+
+    @property
+    def conditions(self) -> list[str]:
+        """Fields that nobody states of both files: whether they agree is not known."""
+        return list(dict.fromkeys(entry["field"] for entry in self.assumed if entry["from"] != STATED))
+
+    @property
+    def same(self) -> bool | None:
+        """None where the arrays are the same, and more is not known."""
+        return False if self.differences else None if self.conditions else True
+
+    @property
+    def verdict(self) -> str:
+        if self.differences:
+            return "different"
+        names = self.conditions
+        listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+        agree = f"{listed} agree{'s' if len(names) == 1 else ''}"
+        return f"the same arrays; equal only if {agree}" if names else "the same model"
+
+
+STATED = "--set"
+
+
+def compare(
     a: str,
     b: str,
     rtol: float = 0.0,
@@ -25,28 +66,26 @@ def differences(
     assume: bool = False,
     weights: tuple[str | None, str | None] = (None, None),
     notes: list[str] | None = None,
-) -> list[dict[str, Any]]:
-    """What keeps two files from being the same model, in our terms: [{"tensor", "kind", "error", "detail"}].
-
-    Kinds: architecture, config, missing (only in A), unexpected (only in B), shape, dtype (values that only one dtype
-    can hold alike are compared as float64), value (error: largest difference relative to A's largest finite element;
-    None where a number stands against NaN or an infinity).
+) -> Comparison:
+    """Compare two files in the hub's layout.
 
     Args:
-      settings: Config fields for a file that leaves any open; else the other file's are taken.
+      settings: Config fields, for a file that leaves any open; else the other file's are taken, and named as assumed.
       assume: accept defaults where both files leave them open.
       weights: which part of A and of B to take; None finds it.
       notes: extended by what part of each file was taken and what was set aside.
-    Raises: UsageError for settings that the architecture does not have.
+    Raises: UsageError for settings that the architecture does not have, or that contradict what both files state.
     """
     stated = Settings.of(settings)
     with contextlib.ExitStack() as stack:
-        left, right = _plans(stack, (a, weights[0]), (b, weights[1]), stated, assume)
+        left, right, assumed = _sides(stack, (a, weights[0]), (b, weights[1]), stated, assume)
         if notes is not None:
             notes += [f"{s.reader.path}: {note}" for s in (left, right) for note in (*s.part(), *s.left_out())]
         check_names([(a, left.match), (b, right.match)], stated)
         if left.architecture != right.architecture:
-            return [_entry("", "architecture", None, f"{left.architecture} and {right.architecture}")]
+            kinds = f"{left.architecture} and {right.architecture}"
+            return Comparison([_entry("", "architecture", None, kinds)], [])
+        _check_stated(left, right, stated, {entry["field"] for entry in assumed})
         found = _configs(left, right)
         ours, theirs = ({t.name: (t, filling) for t, filling in side.steps} for side in (left, right))
         found += [_entry(name, "missing") for name in ours if name not in theirs and not _counts(name)]
@@ -54,35 +93,73 @@ def differences(
         for name in ours:
             if name in theirs and not _counts(name):
                 found += _tensors(left, ours[name], right, theirs[name], rtol)
-        return found
+        return Comparison(found, assumed)
 
 
 Side = tuple[str, str | None]  # a file and the part of it to take
 
 
-def _plans(stack: contextlib.ExitStack, a: Side, b: Side, settings: Settings, assume: bool) -> tuple[Plan, Plan]:
-    """Both files' plans; what the names and shapes of one leave open is told, or taken from the other."""
-    with contextlib.suppress(UsageError):
-        left = stack.enter_context(_plan(a))
-        return left, stack.enter_context(_completed(b, left, settings))
-    with contextlib.suppress(UsageError):
-        right = stack.enter_context(_plan(b))
-        return stack.enter_context(_completed(a, right, settings)), right
-    left = stack.enter_context(_plan(a, settings, assume))
-    return left, stack.enter_context(_plan(b, settings, assume))
+def _sides(
+    stack: contextlib.ExitStack, a: Side, b: Side, settings: Settings, assume: bool
+) -> tuple[Plan, Plan, list[dict[str, Any]]]:
+    """Both files' plans, and what is assumed of either: what a file leaves open is the user's to state, or else taken
+    from the other file, if that knows it."""
+    (left, open_left), (right, open_right) = (_as_it_is(stack, side) for side in (a, b))
+    sides = [(a, left, open_left, b, right, open_right), (b, right, open_right, a, left, open_left)]
+    plans: list[Plan] = []
+    assumed: list[dict[str, Any]] = []
+    for side, own, opened, (other_path, _), other, other_opened in sides:
+        known = {k: v for k, v in as_dict(other.config).items() if k not in other_opened} if other else {}
+        borrowed = {name: known[name] for name in opened if name in known}
+        given = {k: v for k, v in settings.values.items() if k in opened or own is None or not k.islower()}
+        made = own
+        if made is None or (opened and (borrowed or given)):
+            chosen = replace(settings, values={**borrowed, **given})
+            made = stack.enter_context(_plan(side, chosen, assume))
+        plans.append(made)
+        marked = own.configuration.marked if own else ()
+        sources = {name: "its record" if name in marked else "the default" for name in opened}
+        sources |= dict.fromkeys(borrowed, other_path)
+        sources |= dict.fromkeys(given.keys() - settings.assumed, STATED)
+        assumed += [_assumption(made, side[0], name, sources[name]) for name in _material(made, opened)]
+    if plans[0].match.which == plans[1].match.which:  # what reads the one file reads the other, whatever neither states
+        silent = {name for name in open_left if name in open_right}
+        assumed = [entry for entry in assumed if entry["field"] not in silent or entry["from"] != "the default"]
+    return plans[0], plans[1], assumed
+
+
+def _material(made: Plan, names: tuple[str, ...]) -> list[str]:
+    """Those of these fields that change what this network computes."""
+    immaterial: set[str] = getattr(made.match.spec, "immaterial", lambda _: set())(made.config)
+    return [name for name in names if name not in immaterial]
+
+
+def _assumption(made: Plan, path: str, name: str, source: str) -> dict[str, Any]:
+    return {"field": name, "value": as_dict(made.config)[name], "file": path, "from": source}
+
+
+def _as_it_is(stack: contextlib.ExitStack, side: Side) -> tuple[Plan | None, tuple[str, ...]]:
+    """The plan of a file alone, None where it leaves open what nobody may assume; and every field that it leaves open,
+    or that its record marks as assumed."""
+    try:
+        made = stack.enter_context(_plan(side))
+    except OpenFields as error:
+        return None, error.fields
+    return made, made.assumed
 
 
 def _plan(side: Side, settings: Settings | None = None, assume: bool = False) -> Plan:
     return plan(side[0], dst=HUB, settings=settings, weights=side[1], assume=assume)
 
 
-def _completed(side: Side, other: Plan, settings: Settings) -> Plan:
-    try:
-        return _plan(side)
-    except UsageError:
-        known = as_dict(other.config)
-        values = {name: known[name] for name in unshown(other.match)} | dict(settings.values)
-        return _plan(side, replace(settings, values=values))
+def _check_stated(left: Plan, right: Plan, settings: Settings, opened: set[str]) -> None:
+    """Raises: UsageError for a setting that neither file leaves open and that is not what both say."""
+    for side in (left, right):
+        own = as_dict(side.config)
+        for name, value in settings.values.items():
+            if name in own and name not in opened and not same(own[name], value):
+                what = f"{name}={value!r} was asked for, and the file says {name}={own[name]!r}"
+                raise UsageError(f"{side.reader.path}: {what}")
 
 
 def _counts(name: str) -> bool:
@@ -111,7 +188,7 @@ def _tensors(left: Plan, ours: Any, right: Plan, theirs: Any, rtol: float) -> li
         return []
     with np.errstate(invalid="ignore"):
         gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
-    gap[np.isnan(gap)] = np.inf  # a number and none
+    gap[np.isnan(gap)] = np.inf  # NaN on one side only
     scale = float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a))) or 1.0
     at = tuple(int(k) for k in np.unravel_index(int(np.argmax(gap)), a.shape))
     error = float(gap[at]) / scale

@@ -1,8 +1,5 @@
 """The errors a person who typed a command can act on: no traceback, an exit code, every problem at once."""
 
-import contextlib
-import os
-import sys
 from collections.abc import Iterable
 
 
@@ -11,13 +8,6 @@ def printable(text: str) -> str:
     if text.isprintable():  # most are, at once
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def unwritten() -> int:
-    """The exit status where the output cannot be written: nothing more goes there, also not when the process ends."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
 
 
 class ConvertError(Exception):
@@ -31,6 +21,10 @@ class ConvertError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(map(printable, [self.message, *(f"  - {problem}" for problem in self.problems)]))
+
+    def line(self) -> str:
+        """The message and its problems on one line."""
+        return ": ".join(map(printable, filter(None, [self.message, "; ".join(self.problems)])))
 
 
 class FormatError(ConvertError):

@@ -4,42 +4,67 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import fnmatch
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
+from .atomic import temporary_of
 from .errors import ConvertError, UsageError
-from .formats import folder_format
+from .formats.base import Writer
 from .formats.folder import RECORD
+from .manifest import is_record
+from .report import fold
 
+NAMED = 5  # files that an error names
 EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 HERE = -100  # AT_FDCWD
 
 
-def check(source: str | None, out: str, force: bool) -> None:
-    """Raises: ConvertError where a folder target would destroy its source, or something that is no checkpoint.
+def check(source: str | None, out: str, force: bool, writer: type[Writer]) -> None:
+    """Check that a folder target destroys neither its source nor what is not its own.
 
     Args:
       source: the path that is read; None where the arrays come from memory.
+    Raises: UsageError, ConvertError that names what --force does not replace: a folder without our record, or a file
+    in it that its format's writer does not write.
     """
     ours, theirs = os.path.realpath(out), source and os.path.realpath(source)
     if theirs and os.path.commonpath([ours, theirs]) in (ours, theirs):
         raise UsageError(f"{out}: is, holds or lies in the source: give another -o")
-    if force and os.path.lexists(out) and folder_format(out) is None:
-        raise ConvertError(f"{out}: is no checkpoint folder, so --force does not replace it: move it away")
+    if not force or not os.path.lexists(out):
+        return
+    if os.path.islink(out) or not os.path.isdir(out):
+        raise ConvertError(f"{out}: is no folder, so --force does not replace it by one: move it away")
+    strangers = [name for name in _inside(out) if not any(fnmatch.fnmatchcase(name, own) for own in writer.own)]
+    if not is_record(os.path.join(out, RECORD)) or strangers:
+        what = f"holds {', '.join(fold(strangers)[:NAMED])}, " if strangers else ""
+        what += "is no checkpoint folder that this converter wrote"
+        raise ConvertError(f"{out}: {what}, so --force does not replace it: move it away")
+
+
+def _inside(folder: str) -> list[str]:
+    """Every file and link in a folder and its folders, relative to it."""
+    return sorted(
+        os.path.relpath(os.path.join(inner, name), folder)
+        for inner, folders, names in os.walk(folder)
+        for name in (*names, *(f for f in folders if os.path.islink(os.path.join(inner, f))))
+    )
 
 
 @contextlib.contextmanager
-def claimed(out: str) -> Iterator[tuple[IO[bytes], str]]:
+def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterator[tuple[IO[bytes], str]]:
     """A temporary folder beside the target that only this process writes, and the record in it; gone at the end.
 
     What a killed run left behind is taken over: what is locked is alive, what is not is stale.
+
+    Args:
+      removed: is called with the path of a stale folder whose contents are removed.
     """
-    parent, name = os.path.split(os.path.abspath(out))
-    temporary = os.path.join(parent, f".{name}.part")
+    temporary = temporary_of(out)
     try:
-        lock = _lock(temporary)
+        lock = _lock(temporary, removed)
     except OSError as error:
         raise ConvertError(f"{out}: cannot be written: {error.strerror}") from None
     if lock is None:
@@ -55,7 +80,7 @@ def claimed(out: str) -> Iterator[tuple[IO[bytes], str]]:
         os.close(lock)
 
 
-def _lock(path: str) -> int | None:
+def _lock(path: str, removed: Callable[[str], None]) -> int | None:
     """The folder at `path`, empty and locked; None if another process holds it."""
     while True:
         with contextlib.suppress(FileExistsError):
@@ -70,7 +95,9 @@ def _lock(path: str) -> int | None:
             os.close(lock)
             return None
         if _is(path, lock):
-            for entry in list(os.scandir(path)):
+            if stale := list(os.scandir(path)):
+                removed(path)
+            for entry in stale:
                 _remove(entry.path)
             return lock
         os.close(lock)  # its owner gave it its name between our opening and our locking

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +19,7 @@ from .inference import sizes, trained
 from .manifest import read as read_record
 from .parts import Ambiguous, Names, normal
 from .planning import Plan, plan_read
+from .program import dumps
 from .recognise import Match, dialects, nearest, recognise
 from .report import fold
 
@@ -33,7 +33,7 @@ def inspect(arguments: Namespace) -> int:
         from .hashing import sha256
 
         about["sha256"] = sha256(arguments.file)
-    print(json.dumps(about, indent=1) if arguments.json else "\n".join(map(printable, _lines(about))))
+    print(dumps(about) if arguments.json else "\n".join(map(printable, _lines(about))))
     return 0
 
 

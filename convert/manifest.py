@@ -16,6 +16,7 @@ from .formats.base import MAX_RECORD, Reader, Tensor, record_at
 if TYPE_CHECKING:
     from .planning import Plan
 
+TOOL = "triptych-ports"  # what wrote a record
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
 SEAL = "record_sha256"  # of the record's other entries, as its last entry
 SPELT = {"bfloat16": "uint16"}  # by paddle, whose files do not tell the two apart
@@ -48,8 +49,29 @@ class Record:
         """Config fields that the record marks as assumed, not known."""
         return frozenset(name for name in self.content.get("assumed", ()) if isinstance(name, str))
 
+    @property
+    def lossy(self) -> list[dict[str, Any]]:
+        """What earlier conversions lost by changes of dtype."""
+        entries = self.content.get("lossy", [])
+        known = {"dtype": str, "tensors": int, "zeros": int, "infinities": int}
+        return [
+            {key: entry[key] for key in known}
+            for entry in (entries if isinstance(entries, list) else [])
+            if isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in known.items())
+        ]
+
     def notes(self) -> list[str]:
-        """What the user should know of the record: that it is damaged, or of other bytes."""
+        """What the user should know of the record: that it is damaged, or of other bytes; and what it says was lost."""
+        return [
+            *self._doubts(),
+            *(
+                f"{self.place} says that a conversion to {lost['dtype']} lost values in {lost['tensors']} tensors: "
+                f"{lost['zeros']:,} became zero, {lost['infinities']:,} infinite"
+                for lost in self.lossy
+            ),
+        ]
+
+    def _doubts(self) -> list[str]:
         if self.place and not self.content:
             return [f"{self.place} {self.damage}: it is ignored"]
         damage = f"{self.place} {self.damage}: its configuration is used, and may be wrong"
@@ -59,13 +81,13 @@ class Record:
 
 def describe(plan: Plan) -> dict[str, Any]:
     """The record, but for what is known only once the tensors are written."""
-    counts = {name: plan.sources[held] for name, held in plan.carried.items()}
     return {
         "architecture": plan.architecture,
         "variant": plan.variant,
         "dialect": plan.dst,
         "config": as_dict(plan.config),
         "assumed": list(plan.assumed),
+        **({"lossy": list(plan.lossy_before)} if plan.lossy_before else {}),
         "parameters": plan.parameters,
         "source": {
             "file": os.path.basename(os.path.abspath(plan.reader.path)) if plan.reader.on_disk else None,
@@ -73,13 +95,20 @@ def describe(plan: Plan) -> dict[str, Any]:
             "dialect": plan.src,
             "format": plan.reader.format,
         },
-        "carried": {
-            name: int.from_bytes(plan.reader.read(held.name), "little", signed=True)
-            for name, held in counts.items()
-            if held.dtype in ("int64", "int32")
-        },
-        "tool": f"triptych-ports {__version__}",
+        "carried": plan.counts()[0],
+        "tool": f"{TOOL} {__version__}",
     }
+
+
+def finished(about: dict[str, Any], lines: dict[str, Any]) -> dict[str, Any]:
+    """The record with the line of every tensor, and in "lossy" what this and earlier conversions lost."""
+    lossy = {name: line for name, line in lines.items() if "lossy" in line}
+    earlier = about.get("lossy", [])
+    if lossy:
+        counts = {kind: sum(line["lossy"].get(kind, 0) for line in lossy.values()) for kind in ("zeros", "infinities")}
+        dtypes = sorted({line["dtype"] for line in lossy.values()})
+        earlier = [*earlier, {"dtype": ", ".join(dtypes), "tensors": len(lossy), **counts}]
+    return {**about, **({"lossy": earlier} if earlier else {}), "tensors": lines}
 
 
 def read(reader: Reader) -> Record:
@@ -166,6 +195,14 @@ def sealed(content: dict[str, Any]) -> dict[str, Any]:
 def dumps(content: dict[str, Any], indent: int | None = None) -> str:
     """A record's text."""
     return json.dumps(content, indent=indent)
+
+
+def is_record(path: str) -> bool:
+    """Whether a file is a record of ours, of whatever checkpoint."""
+    if os.path.islink(path) or not os.path.isfile(path):
+        return False
+    found = _parsed(record_at(path))
+    return str(found.get("tool", "")).startswith(TOOL) and "tensors" in found
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -10,12 +10,15 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from .errors import ConvertError
 from .formats.base import ITEMSIZE, Tensor
 from .notation import Move
 from .planning import Constant, Plan, Step
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .casting import Tally
 
 STRIP = 1 << 20  # bytes permuted at once, and BLOCK elements of its rows: what stays in a core's cache meanwhile
 BLOCK = 256
@@ -60,22 +63,37 @@ def arrays(plan: Plan) -> Iterator[tuple[str, np.ndarray]]:
         yield tensor.name, np.frombuffer(data, wide.dtype).reshape(tensor.shape)
 
 
-def chunks(plan: Plan, step: Step, scratch: Scratch | None = None) -> Iterator[bytes | bytearray | memoryview]:
-    """The payload of a target tensor, in pieces that stay as they are."""
+def chunks(
+    plan: Plan, step: Step, scratch: Scratch | None = None, tally: Tally | None = None
+) -> Iterator[bytes | bytearray | memoryview]:
+    """The payload of a target tensor, in pieces that stay as they are.
+
+    Args:
+      tally: counts what is lost where the dtype changes, for the caller to judge.
+    Raises: ConvertError, without a tally, once so much was lost that only --lossy accepts it.
+    """
     tensor, filling = step
     if isinstance(filling, Constant):
         yield filling.value.to_bytes(8, "little", signed=True) if filling.value else bytes(tensor.nbytes)
         return
-    source = plan.sources[filling[0].source]
-    held = "bfloat16" if source.dtype == "uint16" else source.dtype
+    held = held_dtype(plan.sources[filling[0].source])
     copied = filling[0].copies
+    source = plan.sources[filling[0].source]
     pieces = plan.reader.pieces(source.name) if copied else _permuted(plan, filling, scratch or Scratch())
     if held == tensor.dtype:
         yield from pieces
         return
-    from .casting import cast
+    from .casting import Tally, cast
 
-    yield from (cast(piece, held, tensor) for piece in pieces)
+    counted = Tally() if tally is None else tally
+    yield from (cast(piece, held, tensor, counted) for piece in pieces)
+    if tally is None and (problem := counted.problem(tensor.dtype)):
+        raise ConvertError(f"{plan.reader.path}: {tensor.name} {problem}: keep the source's dtype")
+
+
+def held_dtype(source: Tensor) -> str:
+    """The dtype of a source's values: paddle spells bfloat16 as uint16."""
+    return "bfloat16" if source.dtype == "uint16" else source.dtype
 
 
 def _permuted(plan: Plan, parts: list[Move], scratch: Scratch) -> Iterator[memoryview]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 HUB = "hub"  # the spec's own names and layout, as a target: what `diff` compares in
-SHARD = re.compile(r"-\d{5}-of-\d{5}\.\w+$")  # of a file's name
 FLOATS = ("float64", "float32", "bfloat16", "float16")
 
 
@@ -63,6 +61,8 @@ class Plan:
     configuration: Configuration
     carried_before: Mapping[str, int] = field(default_factory=dict)
     extras: dict[str, tuple[int, ...]] = field(default_factory=dict)  # that the source's dialect may hold beside
+    passed_on: list[str] = field(default_factory=list)  # of carried_before: what source and target both do not store
+    lossy_before: tuple[Mapping[str, Any], ...] = ()  # what the source's record says that earlier conversions lost
     accepted: tuple[str, ...] = ()  # fields that nobody states and whose default the caller accepted
     recorded: bool = False  # whether the file has a record that names its dialect
 
@@ -101,7 +101,7 @@ class Plan:
         """What the user should know and need not act on."""
         found = [*self.part(), *self.left_out(), *self.doubts()]
         found += [self._conflict(name, *values) for name, values in self.conflicts().items()]
-        return [*found, *self._zeros()]
+        return [*found, *self._zeros(), *self.counts()[1]]
 
     def part(self) -> list[str]:
         """Report which part of the file was taken, and a layout that is not of the format's usual framework."""
@@ -126,6 +126,13 @@ class Plan:
         moved = (move.source for _, filling in self.steps if isinstance(filling, list) for move in filling)
         used = {self.sources[name].name for name in (*moved, *self.carried.values())}
         return set_aside(self.reader.tensors, used, self.match)
+
+    def counts(self) -> tuple[dict[str, int], list[str]]:
+        """Batch counters that the target does not store, for its record; and what is doubtful about any."""
+        from .counters import carried
+
+        found, remarks = carried(self.reader, {name: self.sources[held] for name, held in self.carried.items()})
+        return {**{name: self.carried_before[name] for name in self.passed_on}, **found}, remarks
 
     def doubts(self) -> list[str]:
         """What is doubtful about the configuration: its record, contradictions, and what is assumed."""
@@ -248,9 +255,11 @@ def plan_read(
             raise ConvertError(
                 f"{reader.path}: {dst}'s own code cannot hold this model: choose another dialect", problems
             )
+        lossy = () if record.change else tuple(record.lossy)
         made = Plan(
-            reader, match, dst, [], {}, {}, configuration, hints.get("carried", {}), recorded="dialect" in hints
-        )
+            reader, match, dst, [], {}, {}, configuration, hints.get("carried", {}), lossy_before=lossy,
+            recorded="dialect" in hints,
+        )  # fmt: skip
         _lay_out(made, dtype)
         return made
 
@@ -261,8 +270,10 @@ def plan_read(
     except ConvertError as error:
         if not isinstance(error, UsageError):
             refuse_replicas(reader.path, recognise(reader, src, hints, weights), attempt)
-            if SHARD.search(reader.path):
-                error.problems.append("its name says that it is one of several shards: give their .index.json")
+            from .formats.sharded import remedy
+
+            if hint := remedy(reader.path):
+                error.problems.append(hint)
         if src is not None:
             with contextlib.suppress(ConvertError):
                 other = _that_fits(recognise(reader, None, hints, weights), attempt).src
@@ -324,6 +335,8 @@ def _lay_out(made: Plan, dtype: str | None) -> None:
             value = made.carried_before.get(parameter.name, 0)
             counted = isinstance(value, int) and 0 <= value < 2**63
             made.steps.append((Tensor(target.names[()], (), "int64"), Constant(value if counted else 0)))
+        elif isinstance(made.carried_before.get(parameter.name), int):
+            made.passed_on.append(parameter.name)
     made.extras.update(pair for layer in tables[match.dialect].extras for pair in extra(layer, tables[match.dialect]))
     problems.used.update(made.extras)
     if found := [*problems.told(), *(_assumed(made, unfit) if problems.misfits else [])]:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import atomic, folders, hashing, manifest
+from . import atomic, folders, hashing, manifest, replacing, report
 from .atomic import Claim
 from .background import Task
+from .casting import Tally
 from .errors import ConvertError, UsageError
 from .formats import files_of, writer_for
 from .formats.base import Writer
-from .formats.sharded import shard_name
+from .formats.sharded import PART, shard_name
 from .payload import Scratch, chunks
 from .planning import Plan, Step
 from .progress import Progress
+from .replacing import Removed, index_of
 from .verification import differences
 
 Prove = Callable[[str], Any]
+ROOM, LINE_ROOM = 256, 112  # bytes of a record and of a tensor's line for counts: values not finite, and lost ones
 PAUSE = 0.02  # seconds between two syncs while a file is written
 
 
@@ -36,6 +38,9 @@ class Job:
       names: the files' final names.
       source: watched, and hashed meanwhile.
       verify: read back what was written.
+      outdated: files to remove once the target has its name.
+      removed: is called with each file that was removed.
+      lossy: accept whatever a change of dtype loses.
     """
 
     plan: Plan
@@ -49,11 +54,14 @@ class Job:
     verify: bool
     progress: Progress
     scratch: Scratch
+    outdated: list[str]
+    removed: Removed
+    lossy: bool
 
     @property
     def index(self) -> str:
         """Of a sharded checkpoint."""
-        return self.out + ".index.json"
+        return index_of(self.out)
 
 
 def write(
@@ -64,6 +72,8 @@ def write(
     shard_size: int | None = None,
     verify: bool = True,
     source: hashing.Source | None = None,
+    removed: Removed = replacing.warn,
+    lossy: bool = False,
 ) -> dict[str, Any]:
     """Write a plan's target file; it appears whole, verified and under its name, or not at all.
 
@@ -74,20 +84,25 @@ def write(
       shard_size: bytes of payload a file; more become several files and an index (safetensors only).
       verify: hash the source and every tensor, and compare what the disk holds; else the record has no hashes.
       source: the source being hashed, where that began before it was planned.
+      removed: called with each file beside the target that was removed: of what `force` replaces, or of a killed run.
+      lossy: accept values that become infinite, and more of them that become zero than casting.ZEROED.
     Returns: the record that travels with the file.
     """
     out = os.path.normpath(out)
     atomic.folder_of(out)  # told before its suffix
     writer_type, shards = writer_for(out), split(plan.steps, shard_size)
     names = [out] if len(shards) == 1 else [shard_name(out, k + 1, len(shards)) for k in range(len(shards))]
-    _check(plan, out, force, writer_type, names)
+    outdated = _check(plan, out, force, writer_type, names)
     with contextlib.ExitStack() as stack:
         progress = Progress(sum(tensor.nbytes for tensor, _ in plan.steps), os.path.basename(out))
         stack.callback(progress.close)
         source = source or stack.enter_context(
             hashing.Source(plan.reader.path if plan.reader.on_disk else None, verify)
         )
-        job = Job(plan, out, force, prove, writer_type, shards, names, source, verify, progress, Scratch())
+        job = Job(
+            plan, out, force, prove, writer_type, shards, names, source, verify, progress, Scratch(), outdated,
+            removed, lossy,
+        )  # fmt: skip
         if not writer_type.one_file:
             return _write_folder(job)
         return _write_whole(job) if len(shards) == 1 else _write_shards(job)
@@ -107,29 +122,36 @@ def split(steps: list[Step], shard_size: int | None) -> list[list[Step]]:
     return groups
 
 
-def _check(plan: Plan, out: str, force: bool, writer_type: type[Writer], names: list[str]) -> None:
-    """Raises: ConvertError where the target cannot be, before anything is read."""
-    sharded = len(names) > 1
-    if sharded and not (writer_type.one_file and writer_type.keeps_metadata):
+def _check(plan: Plan, out: str, force: bool, writer_type: type[Writer], names: list[str]) -> list[str]:
+    """Check that the target may be written; return the files that it makes outdated.
+
+    Raises: ConvertError before anything is read.
+    """
+    sharded, inside = len(names) > 1, writer_type.keeps_metadata
+    if sharded and not (writer_type.one_file and inside):
         raise UsageError(f"{out}: only .safetensors is written in shards")
     sources = files_of(plan.reader.path) if plan.reader.on_disk else []
     if not writer_type.one_file:
         atomic.check([], out, force)
-        folders.check(plan.reader.path if plan.reader.on_disk else None, out, force)
-        return
-    beside = [out + ".index.json", out] if writer_type.keeps_metadata else [out + ".json"]
-    for name in dict.fromkeys([*names, *beside]):
+        folders.check(plan.reader.path if plan.reader.on_disk else None, out, force, writer_type)
+        return []
+    for name in dict.fromkeys([*names, *([index_of(out), out] if inside else [out + ".json"])]):
         atomic.check(sources, name, force)
         if os.path.isdir(name):
             raise ConvertError(f"{name}: is a folder: give a file name")
-    for name in _outdated(out, names) if force else ():
+    outdated: list[str] = []
+    if force:
+        replacing.check(out, names, record_beside=not inside)
+        outdated = replacing.outdated(out, names) if inside else []
+    for name in outdated:
         atomic.check(sources, name, force)
     atomic.check_room(out, sum(tensor.nbytes for tensor, _ in plan.steps))  # a folder's chunks may be compressed
+    return outdated
 
 
 def _write_folder(job: Job) -> dict[str, Any]:
     """A checkpoint that is a folder; the record lies in it."""
-    with folders.claimed(job.out) as claim:
+    with folders.claimed(job.out, job.removed) as claim:
         about = _write_recorded(job, claim)
         folders.publish(claim[1], job.out, job.force)
     return about
@@ -137,7 +159,7 @@ def _write_folder(job: Job) -> dict[str, Any]:
 
 def _write_whole(job: Job) -> dict[str, Any]:
     """One file; the record lies in it, or beside it."""
-    with atomic.claimed(job.out) as claim:
+    with atomic.claimed(job.out, job.removed) as claim:
         about = _write_recorded(job, claim)
         if job.writer_type.keeps_metadata:
             with atomic.undisturbed():
@@ -146,21 +168,26 @@ def _write_whole(job: Job) -> dict[str, Any]:
             return about
         beside = manifest.dumps(manifest.sealed({**about, **hashing.identity(claim[1])}), indent=1) + "\n"
         name = job.out + ".json"
-        with atomic.claimed(name) as its, atomic.undisturbed(), atomic.accompanied(name, its, beside.encode()):
+        with (
+            atomic.claimed(name, job.removed) as its,
+            atomic.undisturbed(),
+            atomic.accompanied(name, its, beside.encode()),
+        ):
             atomic.publish(claim[1], job.out, job.force)
     return about
 
 
 def _remove_outdated(job: Job) -> None:
-    """An index before its shards."""
-    for name in reversed(_outdated(job.out, job.names)) if job.force else ():
+    """Remove what is left of the checkpoint that was replaced, its index before its shards."""
+    for name in reversed(job.outdated):
         atomic.remove(name)
+        job.removed(name)
 
 
 def _write_recorded(job: Job, claim: Claim) -> dict[str, Any]:
     """The only file or folder of a target, verified and proven; its record."""
     about = manifest.describe(job.plan)
-    about["tensors"] = _write_file(job, job.plan.steps, claim, about)
+    about = manifest.finished(about, _write_file(job, job.plan.steps, claim, about))
     about["source"]["sha256"] = job.source.sha256()
     if job.prove is not None:
         job.prove(claim[1])
@@ -170,13 +197,13 @@ def _write_recorded(job: Job, claim: Claim) -> dict[str, Any]:
 def _write_shards(job: Job) -> dict[str, Any]:
     """Several files and the index that holds their record. An old index goes first and the new one comes last: at no
     moment does an index lead to a mixture of two checkpoints."""
-    about = manifest.describe(job.plan)
-    about["tensors"] = {}
+    about, lines = manifest.describe(job.plan), dict[str, Any]()
     with contextlib.ExitStack() as stack:
-        index = stack.enter_context(atomic.claimed(job.index))
-        claims = [stack.enter_context(atomic.claimed(name)) for name in job.names]
+        index = stack.enter_context(atomic.claimed(job.index, job.removed))
+        claims = [stack.enter_context(atomic.claimed(name, job.removed)) for name in job.names]
         for steps, claim in zip(job.shards, claims, strict=True):
-            about["tensors"] |= _write_file(job, steps, claim, None)
+            lines |= _write_file(job, steps, claim, None)
+        about = manifest.finished(about, lines)
         about["source"]["sha256"] = job.source.sha256()
         if job.prove is not None:
             _prove_shards(job, job.prove, about, [temporary for _, temporary in claims])
@@ -188,26 +215,10 @@ def _write_shards(job: Job) -> dict[str, Any]:
     return about
 
 
-def _outdated(out: str, names: list[str]) -> list[str]:
-    """Files of what `--force` replaces that have no place in what comes: shards that no other index lists, and the
-    index where one file comes, or the one file where shards do. (A killed run may have left shards alone.)"""
-    index = out + ".index.json"
-    folder, name = os.path.split(os.path.abspath(out))
-    stem, suffix = map(re.escape, os.path.splitext(name))
-    shard = re.compile(rf"{stem}-\d{{5}}-of-\d{{5}}{suffix}")
-    kept = set(map(os.path.abspath, names))
-    for name in os.listdir(folder):
-        if name.endswith(".index.json") and name != os.path.basename(index):
-            with contextlib.suppress(ConvertError):  # one that is damaged lists nothing
-                kept.update(files_of(os.path.join(folder, name)))
-    old = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if shard.fullmatch(name)]
-    old += [os.path.abspath(name) for name in (index, out) if os.path.lexists(name)]
-    return [name for name in old if name not in kept and (name != os.path.abspath(index) or len(names) == 1)]
-
-
 def _prove_shards(job: Job, prove: Prove, about: dict[str, Any], temporaries: list[str]) -> None:
     """Prove shards that have no names yet, through an index that is gone again."""
-    unnamed = job.out + ".unproven.index.json"
+    folder, name = os.path.split(os.path.abspath(job.out))
+    unnamed = os.path.join(folder, f".{name}.triptych.unproven.index.json")
     with contextlib.ExitStack() as stack:
         stack.callback(atomic.remove, unnamed)
         with atomic.claimed(unnamed) as claim, atomic.accompanied(unnamed, claim, _index(job, about, temporaries)):
@@ -235,13 +246,13 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, about: dict[str, Any]
     tensors = [tensor for tensor, _ in steps]
     if job.writer_type.one_file:
         atomic.reserve(file, sum(tensor.nbytes for tensor in tensors))
-    blank = _kept(job.writer_type, about and manifest.blank(about, tensors, job.verify), reserve=True)
+    blank = _kept(job, about and manifest.blank(about, tensors, job.verify), reserve=True)
     writer = job.writer_type(file, tensors, blank)
     with _synced_meanwhile(file.fileno()) if job.writer_type.one_file else contextlib.nullcontext():
         lines = _payloads(job, steps, writer)
     if about is not None and job.writer_type.keeps_metadata:
         about["source"]["sha256"] = job.source.sha256()
-        writer.annotate(_kept(job.writer_type, {**about, "tensors": lines}))
+        writer.annotate(_kept(job, manifest.finished(about, lines)))
     writer.finish()
     file.flush()
     with Task(lambda _: os.fsync(file.fileno())) as synced:
@@ -268,20 +279,31 @@ def _synced_meanwhile(descriptor: int) -> Iterator[None]:
 
 
 def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str, Any]]:
-    """Write each tensor; their lines of the record."""
+    """Write each tensor; their lines of the record.
+
+    Raises: ConvertError that lists every tensor that loses too much by a change of dtype, where that is not accepted.
+    """
     lines = {}
+    refused: list[tuple[str, str]] = []
     for step in steps:
-        digest = hashing.Digest(step[0], job.verify)
-        writer.write(step[0], job.progress.of(digest.of(chunks(job.plan, step, job.scratch))))
-        lines[step[0].name] = digest.line()
+        tensor, tally = step[0], Tally()
+        digest = hashing.Digest(tensor, job.verify)
+        writer.write(tensor, job.progress.of(digest.of(chunks(job.plan, step, job.scratch, tally))))
+        lines[tensor.name] = digest.line() | ({"lossy": lost} if (lost := tally.lost()) else {})
+        if problem := tally.problem(tensor.dtype):
+            refused.append((tensor.name, problem))
+    if refused and not job.lossy:
+        what = f"{job.plan.reader.path}: values would be lost: keep the source's dtype, or accept it with --lossy"
+        raise ConvertError(what, report.misfits(refused))
     return lines
 
 
-def _kept(writer_type: type[Writer], about: dict[str, Any] | None, reserve: bool = False) -> dict[str, str]:
-    """The record as safetensors metadata ("format" is what transformers asks for), with room for counts to come."""
-    if not writer_type.keeps_metadata:
+def _kept(job: Job, about: dict[str, Any] | None, reserve: bool = False) -> dict[str, str]:
+    """The record as safetensors metadata ("format" is what transformers asks for), with room for counts to come; of a
+    shard, whose record is in the index, the index's name."""
+    if not job.writer_type.keeps_metadata:
         return {}
     if about is None:
-        return {"format": "pt"}
-    room = " " * (32 * len(about["tensors"])) if reserve else ""
+        return {"format": "pt", PART: os.path.basename(job.index)}
+    room = " " * (ROOM + LINE_ROOM * len(about["tensors"])) if reserve else ""
     return {"format": "pt", manifest.KEY: manifest.dumps(manifest.sealed(about)) + room}

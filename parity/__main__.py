@@ -6,12 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from convert.program import Arguments, guarded
+
 EXAMPLES = """examples:
   python -m parity ARCH                                    its tiny twins, random weights, all frameworks
   python -m parity ARCH:VARIANT --check layers             an official variant at full size
   python -m parity model.safetensors --report parity.html  a checkpoint
   python -m parity ARCH --dtype float32 bfloat16 --frameworks flax torch
 
+--json prints strict JSON: a number that is not finite is null.
 exit codes: 0 all that could run agrees, 1 something differs or nothing could be compared, 2 wrong usage"""
 FRAMEWORKS = ("flax", "torch", "paddle")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -34,7 +37,7 @@ def _one_of(known: tuple[str, ...]) -> Callable[[str], str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+    made = Arguments(
         prog="python -m parity",
         description="Run the same model in several frameworks and compare: outputs, every layer, gradients, training.",
         epilog=EXAMPLES,
@@ -77,6 +80,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    return guarded("parity", lambda: _run(argv), argv)
+
+
+def _run(argv: list[str]) -> int:
     made = parser()
     arguments = made.parse_args(argv)
     for name in ("frameworks", "dtype", "check"):
@@ -86,22 +94,11 @@ def main(argv: list[str] | None = None) -> int:
     if min(arguments.batch, arguments.steps) < 1:
         made.error("--batch and --steps are 1 or more")
     if arguments.seed < 0:
-        made.exit(2, f"parity: --seed is 0 or more, not {arguments.seed}\n")
+        made.error(f"--seed is 0 or more, not {arguments.seed}")
     arguments.isolate |= arguments.device == "gpu"
-    from convert.errors import ConvertError, unwritten
-
     from . import suite
 
-    try:
-        return suite.finish(suite.run(arguments), arguments)
-    except ConvertError as error:
-        print(f"parity: {error}", file=sys.stderr)
-        return error.code
-    except KeyboardInterrupt:
-        print("parity: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return unwritten()  # the reader of our output went away
+    return suite.finish(suite.run(arguments), arguments)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import numpy as np
 
 import ports
 from convert.aside import as_json
+from convert.casting import is_exact
 from convert.errors import ConvertError
+from convert.payload import held_dtype
 from convert.planning import Plan
 from convert.recognise import dialects
 from specs.config import as_dict
@@ -46,7 +48,11 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
         raise ConvertError(f"{written}: the two sides ran different layers: {sorted(left.keys() ^ right.keys())}")
     errors = {name: relative_error(left[name], right[name]) for name in left}
     worst = max(errors, key=lambda name: errors[name])
-    exact = all(plan.sources[f[0].source].dtype in (t.dtype, "uint16") for t, f in plan.steps if isinstance(f, list))
+    exact = all(
+        is_exact(held_dtype(plan.sources[filling[0].source]), tensor.dtype)
+        for tensor, filling in plan.steps
+        if isinstance(filling, list)
+    )
     if exact and not errors[worst] <= TOLERANCE:
         first = next(name for name, error in errors.items() if not error <= TOLERANCE)
         problem = f"{first} differs by {errors[first]:.1e} between {source} and {target}"

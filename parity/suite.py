@@ -13,6 +13,7 @@ from convert.atomic import folder_of
 from convert.configuration import told
 from convert.errors import ConvertError
 from convert.hashing import sha256
+from convert.program import dumps
 
 from .attempt import Job, Recordings, attempt, isolated
 from .judge import Subject, judge
@@ -133,15 +134,13 @@ class Progress:
 
 def finish(report: Report, arguments: Namespace) -> int:
     """Write and print a report; the exit code."""
-    import json
-
     if arguments.report:  # first, since whoever reads what is printed may go away
         try:
             with open(arguments.report, "w", encoding="utf-8") as file:
                 file.write(report.to_html())
         except OSError as error:
             raise ConvertError(f"{arguments.report}: {error.strerror}") from error
-    print(json.dumps(report.rows(), indent=1) if arguments.json else report, flush=True)
+    print(dumps(report.rows()) if arguments.json else report, flush=True)
     for cause in dict.fromkeys(r.cause for r in report if r.passed is None):
         print(f"parity: skipped: {cause}", file=sys.stderr)
     if not any(r.error is not None and math.isfinite(r.error) for r in report):

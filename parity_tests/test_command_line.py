@@ -23,6 +23,7 @@ from convert.errors import UsageError
 from convert.formats import open_checkpoint
 from convert.formats.base import Tensor
 from convert.hashing import count_not_finite
+from convert.program import dumps
 from convert.recognise import dialects, spellings
 from parity.targets import targets
 from specs.config import as_dict, parse
@@ -161,20 +162,47 @@ def test_an_official_variant_is_recognised(run, tmp_path):
 
 
 def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
+    """And names it: a wrong --set act of the conversion is not confirmed by the file that does not state it."""
     case = Case("locuslab_convmixer_gelu")
     bare, out = case.folder / "weights.pth", tmp_path / "x.safetensors"
     code, _, err = run("official2torch", bare, "-o", out)
     assert code == 2
     assert "act is open: set it (gelu or relu)" in err
-    assert run("official2torch", bare, "-o", out, "--set", "act=gelu")[0] == 0
-    assert run("diff", bare, out)[0] == run("diff", out, bare)[0] == 0
+    assert run("official2torch", bare, "-o", out, "--set", "act=relu")[0] == 0  # which is wrong
+    for words in ((bare, out), (out, bare)):
+        code, printed, _ = run("diff", *words)
+        assert code == 1
+        assert printed == (
+            f"assumed: act=relu of {bare}, which does not state it: from {out}\n"
+            "the same arrays; equal only if act agrees\n"
+        )
+        code, printed, _ = run("diff", *words, "--json")
+        assumed = [{"field": "act", "value": "relu", "file": str(bare), "from": str(out)}]
+        verdict = "the same arrays; equal only if act agrees"
+        assert (code, json.loads(printed)) == (
+            1, {"same": None, "verdict": verdict, "assumed": assumed, "differences": []}
+        )  # fmt: skip
+    assert run("diff", bare, out, "--assume")[:1] == (0,)
+    code, printed, _ = run("diff", bare, out, "--set", "act=gelu")
+    assert code == 1
+    assert "act: config (gelu and relu)" in printed and printed.endswith("different\n")
+    code, printed, _ = run("diff", bare, out, "--set", "act=relu")
+    assert (code, printed.splitlines()[-1]) == (0, "the same model")
+    assert "assumed: act=relu" in printed and "from --set" in printed
     other = case.folder / "checkpoint.pth.tar"
     assert "act is open" in run("diff", bare, other)[2]  # on both sides
-    assert run("diff", bare, other, "--set", "act=gelu")[:2] == (0, "the same model\n")
+    code, printed, _ = run("diff", bare, other, "--set", "act=gelu")
+    assert (code, printed.splitlines()[-1]) == (0, "the same model")
     assert run("diff", bare, bare, "--set", "depth=1")[0] == 2
     smaller = tmp_path / "smaller.safetensors"
     write_numbers(smaller, "convmixer", specs.get("convmixer").TINY["even"], "official")
     assert run("diff", out, smaller)[0] == run("diff", smaller, out)[0] == 1  # sizes are each file's own
+
+
+def test_diff_refuses_a_setting_that_both_files_contradict(run):
+    code, printed, err = run("diff", GOOGLE, GOOGLE, "--set", "gelu=erf")
+    assert (code, printed) == (2, "")
+    assert "gelu='erf' was asked for, and the file says gelu='tanh'" in err
 
 
 def write_shapes(path, config):
@@ -197,7 +225,7 @@ def test_diff_tells_the_tensor_and_the_error(run, tmp_path):
     for name in "ab":
         assert run("google2torch", GOOGLE, "-o", tmp_path / f"{name}.safetensors")[0] == 0
     told = json.loads(run("diff", GOOGLE, tmp_path / "a.safetensors", "--json")[1])
-    assert told == {"same": True, "differences": [], "notes": []}
+    assert told == {"same": True, "verdict": "the same model", "assumed": [], "differences": [], "notes": []}
     arrays = load_file(tmp_path / "b.safetensors")
     arrays["norm.bias"][3] += 0.5
     save_file(arrays, tmp_path / "b.safetensors", metadata=metadata(tmp_path / "a.safetensors"))
@@ -380,7 +408,8 @@ def test_float8_weights_travel_as_bits_and_are_proven_as_numbers(run, tmp_path):
     assert (code, "proven" in printed) == (0, True)
     wide = tmp_path / "d.safetensors"
     assert run("torch2torch", tmp_path / "b.safetensors", "-o", wide, "--dtype", "float32", "--assume")[0] == 0
-    assert run("diff", tmp_path / "c.safetensors", wide)[:2] == (0, "the same model\n")
+    code, printed, _ = run("diff", tmp_path / "c.safetensors", wide, "--assume")
+    assert (code, printed.splitlines()[-1].partition(";")[0]) == (0, "the same arrays")
     assert load_file(wide)["norm.bias"].dtype == "float32"
     assert ports.load(str(tmp_path / "b.safetensors"), framework="torch", assume=True).dtype == "float32"
 
@@ -407,12 +436,83 @@ def test_values_too_large_for_a_dtype_are_refused(run, tmp_path):
     run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")
     arrays = load_file(tmp_path / "x.safetensors")
     arrays["norm.bias"][0] = 1e30
-    save_file(arrays, tmp_path / "x.safetensors")
-    code, _, err = run("torch2flax", tmp_path / "x.safetensors", "--dtype", "float16", "--assume")
+    save_file(arrays, tmp_path / "x.safetensors", metadata=metadata(tmp_path / "x.safetensors"))
+    words = "torch2flax", tmp_path / "x.safetensors", "-o", tmp_path / "y.msgpack", "--dtype", "float16"
+    code, _, err = run(*words)
     assert code == 1
-    assert "norm" in err
-    assert "1e+30" in err
+    assert "params/norm/bias holds 1e+30, too large for float16 (1 of 20 values)" in err
     assert listing(tmp_path) == ["x.safetensors"]
+    code, printed, err = run(*words, "--lossy", "--json")
+    about = json.loads(printed)
+    assert (code, about["lossy"], about["not_finite"]) == (0, {"params/norm/bias": {"infinities": 1}}, {})
+    assert "note: 1 values became infinite in float16: params/norm/bias" in err
+
+
+SMALL = {"float16": 1e-9, "float32": 1e-50, "bfloat16": 1e-50}  # zero in each
+
+
+@pytest.mark.parametrize("dtype", SMALL)
+@pytest.mark.parametrize("suffix", ["safetensors", "npz", "pt"])
+def test_values_lost_to_zero_are_counted_and_refused_where_they_are_many(dtype, suffix, run, tmp_path):
+    """From 1 in 20 of a tensor on; fewer are accepted and reported, more with --lossy; the record says so for good."""
+    if (suffix, dtype) == ("npz", "bfloat16"):
+        suffix = "msgpack"  # numpy has no bfloat16
+    arrays = {name: array.astype(np.float64) for name, array in np.load(GOOGLE).items()}
+    arrays["stem/kernel"][0, 0, 0, 0] = SMALL[dtype]
+    np.savez(tmp_path / "few.npz", **arrays)
+    arrays["stem/kernel"][:] = SMALL[dtype]
+    np.savez(tmp_path / "all.npz", **arrays)
+    out = tmp_path / f"x.{suffix}"
+    code, printed, err = run("google2torch", tmp_path / "few.npz", "-o", out, "--dtype", dtype, "--json")
+    assert (code, json.loads(printed)["lossy"]) == (0, {"stem.weight": {"zeros": 1}})
+    assert f"note: 1 values became zero in {dtype}: stem.weight\n" in err
+    words = "google2torch", tmp_path / "all.npz", "-o", out, "--dtype", dtype, "--force"
+    code, printed, err = run(*words)
+    total = arrays["stem/kernel"].size
+    assert (code, printed) == (1, "")
+    assert f"stem.weight loses {total:,} of its {total:,} values that are not zero: they are zero in {dtype}" in err
+    assert "keep the source's dtype, or accept it with --lossy" in err
+    code, printed, _ = run(*words, "--lossy", "--json")
+    assert (code, json.loads(printed)["lossy"]) == (0, {"stem.weight": {"zeros": total}})
+    lost = f"a conversion to {dtype} lost values in 1 tensors: {total:,} became zero, 0 infinite"
+    assert lost in run("torch2flax", out, "-o", tmp_path / "y.msgpack")[2]
+    assert lost in run("flax2torch", tmp_path / "y.msgpack", "-o", tmp_path / "z.pt")[2]  # also of what came from it
+    assert lost in run("inspect", tmp_path / "z.pt")[1]
+
+
+def test_nothing_is_proven_of_values_that_were_lost(run, tmp_path):
+    """Paddle spells bfloat16 as uint16: to float16 is a change of dtype all the same."""
+    needs("paddle"), needs("flax")
+    from convert.casting import to_bfloat16
+
+    write_numbers(tmp_path / "a.safetensors", "mlp_mixer", next(iter(specs.get("mlp_mixer").TINY.values())), "paddle")
+    arrays = {n: to_bfloat16(a * np.float32(1e-12)) for n, a in load_file(tmp_path / "a.safetensors").items()}
+    save_file(arrays, tmp_path / "b.safetensors")
+    words = "paddle2torch", tmp_path / "b.safetensors", "-o", tmp_path / "c.pt", "--assume", "--prove"
+    code, printed, err = run(*words, "--dtype", "float16")
+    assert (code, printed) == (1, "")
+    assert "values that are not zero: they are zero in float16" in err
+    code, printed, _ = run(*words, "--dtype", "float16", "--lossy")
+    assert code == 0
+    assert "\nmeasured, not proven, as the dtype changed, and values were lost: paddle and torch" in printed
+    code, printed, _ = run(*words, "--dtype", "float32", "--force")  # which holds every bfloat16
+    assert (code, "\nproven: paddle and torch" in printed) == (0, True)
+
+
+def test_a_wider_dtype_loses_nothing():
+    """Every value of each narrow dtype is one of the wider dtypes, subnormal ones and infinities too."""
+    from convert.casting import NARROW, WIDER, from_bfloat16, is_exact, to_bfloat16
+
+    every = {name: widen(np.arange(2**16 if name == "bfloat16" else 256, dtype="u2" if name == "bfloat16" else "u1"))
+             for name, widen in NARROW.items()}  # fmt: skip
+    every["float16"] = np.arange(2**16, dtype="u2").view("f2")
+    for held, values in every.items():
+        for dtype in ("float16", "bfloat16", "float32", "float64"):
+            with np.errstate(over="ignore", invalid="ignore"):
+                cast = from_bfloat16(to_bfloat16(values)) if dtype == "bfloat16" else values.astype(dtype)
+                same = np.array_equal(cast.astype("f8"), values.astype("f8"), equal_nan=True)
+            assert same == is_exact(held, dtype)
+    assert is_exact("float32", "float64") and not is_exact("float64", "float32") and "float64" not in WIDER
 
 
 def spoiled(tmp_path, change):
@@ -535,7 +635,56 @@ def test_counts_that_were_cast_with_the_rest(run, tmp_path):
     assert run("torch2torch", tmp_path / "b.safetensors", *words, tmp_path / "c.safetensors")[0] == 0
     assert load_file(tmp_path / "c.safetensors")["norm.num_batches_tracked"].dtype == "float16"
     assert run("torch2flax", tmp_path / "b.safetensors", *words, tmp_path / "d.msgpack")[0] == 0
-    assert json.loads((tmp_path / "d.msgpack.json").read_text())["carried"] == {}
+    carried = json.loads((tmp_path / "d.msgpack.json").read_text())["carried"]
+    assert carried == {
+        name.replace("num_batches_tracked", "count"): int(array)
+        for name, array in arrays.items()
+        if name.endswith("num_batches_tracked")
+    }
+
+
+@pytest.mark.parametrize(("value", "dtype", "carried", "remark"), [
+    (1234, "float16", 1234, ""), (7, "uint8", 7, ""), (2**24 - 1, "float32", 2**24 - 1, ""),
+    (4096, "float16", 4096, "is float16, which rounds so large a count: 4,096 is carried"),
+    (2.5, "float32", None, "is 2.5 in float32: no count, so it is left out"),
+    (np.inf, "float16", None, "is inf in float16: no count"), (-3, "int64", None, "is -3 in int64: no count"),
+])  # fmt: skip
+def test_counters_of_any_dtype_are_carried(value, dtype, carried, remark, run, tmp_path):
+    """As after `{k: v.half() for k, v in state_dict.items()}`, and through formats that keep none."""
+    config = specs.get("convmixer").TINY["even"]
+    write_numbers(tmp_path / "a.safetensors", "convmixer", config, "torch")
+    name = "norm.num_batches_tracked"
+    arrays = {**load_file(tmp_path / "a.safetensors"), name: np.array(value, dtype)}
+    save_file(arrays, tmp_path / "b.safetensors")
+    code, _, err = run("torch2flax", tmp_path / "b.safetensors", "--set", f"act={config.act}", "--assume")
+    assert code == 0
+    assert (f"note: {name} {remark}" in err) == bool(remark)
+    assert json.loads((tmp_path / "b.msgpack.json").read_text())["carried"].get("norm.count") == carried
+    assert run("flax2paddle", tmp_path / "b.msgpack")[0] == run("paddle2torch", tmp_path / "b.pdparams", "-o",
+                                                                tmp_path / "c.safetensors")[0] == 0  # fmt: skip
+    assert load_file(tmp_path / "c.safetensors")[name] == (carried or 0)
+
+
+def test_mixed_dtypes_compute_in_the_widest(run, tmp_path):
+    needs("torch")
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "a.safetensors")[0] == 0
+    arrays = load_file(tmp_path / "a.safetensors")
+    arrays["norm.bias"] = arrays["norm.bias"].astype(np.float64)
+    save_file(arrays, tmp_path / "a.safetensors")
+    with pytest.warns(UserWarning, match="holds arrays of float32, float64: computed in float64"):
+        assert ports.load(str(tmp_path / "a.safetensors"), "torch", gelu="tanh", norm_eps=1e-6, assume=True).dtype == (
+            "float64"
+        )
+    assert [ports.widest(set(held)) for held in (
+        ["float16"], ["bfloat16", "float16"], ["float8_e5m2"], ["float8_e5m2", "bfloat16"], ["bfloat16"]
+    )] == ["float16", "float32", "float32", "float32", "bfloat16"]  # fmt: skip
+
+
+def test_a_port_says_what_its_dtype_loses(run, tmp_path):
+    needs("torch")
+    source = spoiled(tmp_path, lambda arrays: arrays["stem/kernel"].fill(1e-9))
+    with pytest.warns(UserWarning, match=r"stem.weight has .* values that are not zero, of which .* become zero in fl"):
+        ports.load(str(source), "torch", dtype="float16")
 
 
 @pytest.fixture
@@ -671,6 +820,46 @@ def test_several_sources_and_folders(run, tmp_path):
     assert "2 of 3 converted" in printed
     assert "broken.npz" in err
     assert listing(tmp_path / "out") == ["a.safetensors", "b.safetensors"]
+
+
+def test_what_a_folder_holds_beside_checkpoints_is_named(run, tmp_path):
+    (tmp_path / "in" / "sub").mkdir(parents=True), (tmp_path / "out").mkdir()
+    for name in ("a.npz", "b.npz", ".hidden.npz", "c.bin5"):
+        shutil.copy(GOOGLE, tmp_path / "in" / name)
+    (tmp_path / "in" / "broken.npz").symlink_to("nowhere")
+    code, printed, err = run("google2torch", tmp_path / "in", "-o", tmp_path / "out")
+    assert (code, "2 of 2 converted" in printed) == (0, True)
+    for name, reason in (
+        (".hidden.npz", "hidden"), ("broken.npz", "a broken link"), ("c.bin5", "no suffix of a checkpoint"),
+        ("sub", "a folder that is no checkpoint"),
+    ):  # fmt: skip
+        assert f"note: passed over, {reason}: {tmp_path / 'in' / name}\n" in err
+    results = json.loads(run("google2torch", tmp_path / "in", "-o", tmp_path / "out", "--force", "--json")[1])
+    assert [entry["passed_over"] for entry in results if "passed_over" in entry] == [
+        "hidden", "a broken link", "no suffix of a checkpoint", "a folder that is no checkpoint"
+    ]  # fmt: skip
+    assert run("google2flax", tmp_path / "in", "-o", tmp_path / "in")[0] == 0
+    assert "a.msgpack.json" not in run("flax2torch", tmp_path / "in", "-o", tmp_path / "out", "--force")[2]
+
+
+@pytest.mark.parametrize("pattern", ["in", "in/*", "in/*.safetensors"])
+def test_shards_without_their_index_are_not_skipped(pattern, run, tmp_path):
+    """As after a download that broke off: each is refused by name, and what to get."""
+    (tmp_path / "in").mkdir(), (tmp_path / "out").mkdir()
+    for name in ("m", "n"):
+        out = tmp_path / "in" / f"{name}.safetensors"
+        assert run("google2torch", GOOGLE, "-o", out, *(["--shard-size", "9kB"] if name == "m" else []))[0] == 0
+    if pattern != "in/*.safetensors":
+        code, printed, _ = run("torch2flax", tmp_path / pattern, "-o", tmp_path / "out")
+        assert (code, "2 of 2 converted" in printed) == (0, True)
+    shards = sorted((tmp_path / "in").glob("m-*"))
+    (tmp_path / "in" / "m.safetensors.index.json").unlink()
+    code, printed, err = run("torch2flax", tmp_path / pattern, "-o", tmp_path / "out", "--force")
+    assert (code, f"1 of {1 + len(shards)} converted" in printed) == (1, True)
+    for number, path in enumerate(shards):
+        assert str(path) in err
+        assert f"it is shard {number + 1} of {len(shards)}, which are read through m.safetensors.index.json" in err
+    assert "which is not beside it: download it too" in err
 
 
 def test_sources_by_a_pattern(run, tmp_path):
@@ -851,16 +1040,52 @@ def test_options_may_come_first(words, run):
     assert run(*words)[0] == (1 if "--conf" in words else 0)  # there is no such configuration
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("output", ["/dev/full", "a closed pipe"])
-def test_output_that_cannot_be_written(output, unbuffered):
+@pytest.mark.parametrize("words", [
+    f"convert inspect {GOOGLE}", "convert routes --json", "convert --help", f"convert diff {GOOGLE} {GOOGLE}",
+    "ports", "ports --json", "ports --help", "parity --help",
+    "parity mlp_mixer:tiny\\ headless --frameworks torch paddle --check forward",
+])  # fmt: skip
+@pytest.mark.parametrize("output", ["/dev/full", "a closed pipe", "nothing"])
+def test_output_that_cannot_be_written(output, words):
     """A full disk is told, a reader that went away is not; neither is a traceback."""
-    where = f"> {output}" if output == "/dev/full" else "| true"
-    command = f"(sleep .3; {sys.executable} -m convert inspect {GOOGLE}; echo $? >&2) {where}"
-    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, env=env, check=False)
-    told = "convert: [Errno 28] No space left on device\n" if output == "/dev/full" else ""
-    assert done.stderr == f"{told}1\n"
+    if words.startswith("parity mlp"):
+        needs("torch"), needs("paddle")
+    where = {"/dev/full": "> /dev/full", "a closed pipe": "| true", "nothing": ">&-"}[output]
+    command = f"(sleep .3; {sys.executable} -W ignore -m {words}; echo $? >&2) {where}"
+    for unbuffered in ("", "1") if "tiny" not in words else ("",):
+        env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, env=env, check=False)
+        told = f"{words.split()[0]}: [Errno 28] No space left on device\n" if output == "/dev/full" else ""
+        assert done.stderr == f"{told}{0 if output == 'nothing' else 1}\n"
+
+
+@pytest.mark.parametrize("words", [
+    ["google2torch", "nowhere.npz"], ["inspect", "nowhere.npz"], ["diff", GOOGLE, "nowhere.npz"], ["inspect"],
+    ["diff", GOOGLE], ["verify", GOOGLE], ["google2torch", GOOGLE, "--set", "gelu=relu"], ["gogle2torch", GOOGLE],
+    ["timm2torch", GOOGLE], ["torch2flax", Case("locuslab_convmixer_gelu").files[0]],
+])  # fmt: skip
+def test_an_error_is_one_line_where_json_is_asked_for(words, run, tmp_path):
+    code, printed, err = run(*words, "--json", *(["-o", tmp_path / "x.pt"] if "2" in words[0] else []))
+    assert code in (1, 2)
+    assert (printed, err.count("\n")) == ("", 1)
+    assert err.startswith("convert: ")
+
+
+def test_json_is_strict(run, tmp_path, monkeypatch):
+    """A number that is not finite is null: JSON has no word for it."""
+    needs("flax"), needs("torch")
+
+    def refuse(text):
+        raise AssertionError(text)
+
+    source = spoiled(tmp_path, lambda arrays: arrays["head/kernel"].__setitem__((0, 0), np.nan))
+    words = "google2torch", source, "-o", tmp_path / "x.safetensors", "--prove", "--dtype", "float16", "--json"
+    code, printed, _ = run(*words)
+    about = json.loads(printed, parse_constant=refuse)
+    assert (code, about["proof"]["error"], about["proof"]["exact"]) == (0, None, False)
+    assert json.loads(dumps({"a": [np.inf, (-np.inf, {"b": np.nan})], "c": 1.5}), parse_constant=refuse) == (
+        {"a": [None, [None, {"b": None}]], "c": 1.5}
+    )
 
 
 def test_names_that_the_output_cannot_spell(tmp_path):

@@ -147,9 +147,8 @@ def test_nans_and_infinities_are_counted_told_and_kept(run, tmp_path):  # noqa: 
     odd = np.array([0x7FC12345, 0xFF800001, 0x7F800000], np.uint32).view(np.float32)  # NaNs of two kinds, infinity
     arrays["head.weight"][0, :3] = odd
     save_file(arrays, tmp_path / "a.safetensors")
-    code, printed, err = run(
-        "torch2flax", tmp_path / "a.safetensors", "-o", tmp_path / "b.msgpack", "--json", "--assume"
-    )
+    words = "torch2flax", tmp_path / "a.safetensors", "-o", tmp_path / "b.msgpack", "--assume"
+    code, printed, err = run(*words, "--json")
     assert code == 0
     assert json.loads(printed)["not_finite"] == {"params/head/kernel": 3}
     assert "NaNs or infinities (3) in params/head/kernel: kept as they are" in err
@@ -198,7 +197,7 @@ def test_an_output_that_is_a_link(run, tmp_path):  # noqa: F811
 def test_a_temporary_that_is_a_link_is_not_followed(run, tmp_path):  # noqa: F811
     precious = tmp_path / "precious"
     precious.write_text("precious")
-    (tmp_path / ".x.safetensors.part").symlink_to(precious)
+    (tmp_path / ".x.safetensors.triptych.part").symlink_to(precious)
     code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")
     assert code == 1
     assert "x.safetensors: cannot be written" in err

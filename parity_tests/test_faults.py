@@ -292,7 +292,7 @@ def test_a_kill_between_two_names_of_one_file_harms_no_later_run(run, tmp_path, 
     """Killed after link(2): the temporary is the target under a second name, and must not be truncated."""
     out = tmp_path / "m.safetensors"
     assert run(*arguments(tmp_path, "inside"))[0] == 0
-    os.link(out, tmp_path / ".m.safetensors.part")
+    os.link(out, tmp_path / ".m.safetensors.triptych.part")
     old = out.read_bytes()
     with Before(3, fail(OSError(errno.EIO, "Input/output error"))):
         code, _, err = run(*arguments(tmp_path, "inside", "--force"))
@@ -303,7 +303,7 @@ def test_a_kill_between_two_names_of_one_file_harms_no_later_run(run, tmp_path, 
 
 
 def test_what_a_killed_run_left_is_swept(run, tmp_path, arguments):  # noqa: F811
-    (tmp_path / ".m.safetensors.part").write_bytes(bytes(1_000_000))
+    (tmp_path / ".m.safetensors.triptych.part").write_bytes(bytes(1_000_000))
     assert run(*arguments(tmp_path, "inside"))[0] == 0
     assert listing(tmp_path) == ["m.safetensors"]
     assert run("verify", tmp_path / "m.safetensors")[0] == 0
@@ -311,7 +311,7 @@ def test_what_a_killed_run_left_is_swept(run, tmp_path, arguments):  # noqa: F81
 
 def test_damage_between_writing_and_reading_back(run, tmp_path, arguments):  # noqa: F811
     """A file that does not read back as it was meant does not get the name."""
-    part = tmp_path / ".m.msgpack.part"
+    part = tmp_path / ".m.msgpack.triptych.part"
 
     def damage():
         with part.open("r+b") as file:

@@ -22,28 +22,51 @@ from .test_distributed import needs_module, suffix, translate  # noqa: F401  (su
 def test_an_existing_target_is_kept_unless_forced(run, suffix, tmp_path, monkeypatch):  # noqa: F811
     out = tmp_path / f"m{suffix}"
     translate(GOOGLE, out, "torch")
-    (out / "old").touch()
     code, _, err = run("google2torch", GOOGLE, "-o", out)
     assert code == 1
     assert "--force replaces it" in err
-    assert (out / "old").exists()
     for flag in (folders.EXCHANGE, 1 << 20):  # a file system that knows no exchange answers as to an unknown flag
         monkeypatch.setattr(folders, "EXCHANGE", flag)
+        before = (out / "triptych.json").stat().st_ino
         assert run("google2torch", GOOGLE, "-o", f"{out}/", "--force")[0] == 0
-        assert not (out / "old").exists()
+        assert (out / "triptych.json").stat().st_ino != before
         assert listing(tmp_path) == [out.name]
-        (out / "old").touch()
     assert run("verify", out)[0] == 0
 
 
-def test_force_replaces_checkpoints_only(run, suffix, tmp_path):  # noqa: F811
+def test_force_replaces_our_own_folders_only(run, suffix, tmp_path):  # noqa: F811
+    """Not a folder of something else, nor a checkpoint that others wrote, nor one that holds a file of the user's."""
     out = tmp_path / f"m{suffix}"
     out.mkdir()
     (out / "thesis.tex").write_text("precious")
     code, _, err = run("google2torch", GOOGLE, "-o", out, "--force")
     assert code == 1
-    assert "is no checkpoint folder" in err
+    assert f"{out}: holds thesis.tex, is no checkpoint folder that this converter wrote" in err
     assert listing(out) == ["thesis.tex"]
+    shutil.rmtree(out)
+    translate(GOOGLE, out, "torch")
+    (out / "logs").mkdir()
+    (out / "logs" / "events").write_text("precious")
+    code, _, err = run("google2torch", GOOGLE, "-o", out, "--force")
+    assert (code, (out / "logs" / "events").exists()) == (1, True)
+    assert "holds logs/events" in err
+    shutil.rmtree(out / "logs")
+    (out / "triptych.json").unlink()  # as in one that the framework wrote
+    before = listing(out)
+    code, _, err = run("google2torch", GOOGLE, "-o", out, "--force")
+    assert (code, listing(out)) == (1, before)
+    assert "so --force does not replace it: move it away" in err
+
+
+def test_a_temporary_of_another_program_is_kept(run, suffix, tmp_path):  # noqa: F811
+    """Only what has our own name is swept, and that is named."""
+    other, ours = tmp_path / f".m{suffix}.part", tmp_path / f".m{suffix}.triptych.part"
+    for folder in (other, ours):
+        folder.mkdir()
+        (folder / "half").write_text("half")
+    _, _, err = run("google2torch", GOOGLE, "-o", tmp_path / f"m{suffix}")
+    assert f"note: removed {ours}\n" in err
+    assert listing(tmp_path) == [other.name, f"m{suffix}"]
 
 
 def test_a_target_is_not_its_source(run, suffix, tmp_path):  # noqa: F811
@@ -81,7 +104,7 @@ def test_nothing_is_left_of_a_failure(suffix, tmp_path, monkeypatch, error):  # 
 
 
 def test_one_of_two_conversions_wins(run, suffix, tmp_path):  # noqa: F811
-    out, part = tmp_path / f"m{suffix}", tmp_path / f".m{suffix}.part"
+    out, part = tmp_path / f"m{suffix}", tmp_path / f".m{suffix}.triptych.part"
     part.mkdir()
     (part / "half").touch()
     lock = os.open(part, os.O_RDONLY)

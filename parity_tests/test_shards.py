@@ -178,6 +178,49 @@ def test_no_part_of_a_source_is_overwritten(more, run, sharded, tmp_path):  # no
     assert run("inspect", source)[0] == 0
 
 
+def test_force_removes_only_shards_of_the_target(run, tmp_path):  # noqa: F811
+    """Not a downloaded model whose index is missing, which has the same names; what is removed is named."""
+    out, index = tmp_path / "m.safetensors", tmp_path / "m.safetensors.index.json"
+    foreign = [tmp_path / f"m-0000{k}-of-00002.safetensors" for k in (1, 2)]
+    for path in foreign:
+        save_file({"precious": np.ones(3, np.float32)}, path)
+    words = "google2torch", GOOGLE, "-o", out, "--force"
+    assert run(*words)[0] == 0
+    assert run(*words, "--shard-size", "9kB")[0] == 0
+    assert all(list(load_file(path)) == ["precious"] for path in foreign)
+    ours = sorted({str(tmp_path / name) for name in json.loads(index.read_text())["weight_map"].values()})
+    code, printed, err = run(*words, "--json")
+    assert code == 0
+    assert sorted(json.loads(printed)["removed"]) == sorted([*ours, str(index)])
+    assert err == f"note: removed {index}, {', '.join(reversed(ours))}\n"
+    assert listing(tmp_path) == sorted([out.name, *(path.name for path in foreign)])
+    with convert.plan(GOOGLE, dst="torch") as plan:
+        size = sum(tensor.nbytes for tensor, _ in plan.steps) * 2 // 3  # two shards, as the foreign ones are
+    code, _, err = run(*words, "--shard-size", f"{size}B")
+    assert code == 1
+    assert f"{foreign[0]}: exists, and {index} does not list it, so --force does not replace it" in err
+    assert all(list(load_file(path)) == ["precious"] for path in foreign)
+
+
+def test_shards_that_a_killed_run_left_without_an_index_are_swept(run, sharded, tmp_path):  # noqa: F811
+    sharded.unlink()
+    left = sorted(str(path) for path in tmp_path.glob("m-*"))
+    code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "m.safetensors", "--force")
+    assert (code, err) == (0, f"note: removed {', '.join(reversed(left))}\n")
+    assert listing(tmp_path) == ["m.safetensors"]
+
+
+@pytest.mark.parametrize(("name", "route"), [("m.safetensors.index.json", "torch"), ("m.msgpack.json", "flax")])
+@pytest.mark.parametrize("content", ['{"learning_rate": 0.1}', "not JSON", ""])
+def test_force_keeps_a_file_of_the_users_own_beside_the_target(name, route, content, run, tmp_path):  # noqa: F811
+    (tmp_path / name).write_text(content)
+    out = tmp_path / name.removesuffix(".index.json").removesuffix(".json")
+    code, _, err = run(f"google2{route}", GOOGLE, "-o", out, "--force")
+    assert code == 1
+    assert f"{tmp_path / name}: is no " in err and "move it away" in err
+    assert (listing(tmp_path), (tmp_path / name).read_text()) == ([name], content)
+
+
 def test_one_name_means_one_model(run, sharded, tmp_path):  # noqa: F811
     """A file and an index of shards beside it would be two."""
     whole = tmp_path / "m.safetensors"

@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import specs
@@ -49,7 +49,8 @@ def load(
     Args:
       path: checkpoint file.
       framework: flax, torch or paddle.
-      dtype: what to compute in ("float64", "float32", "bfloat16", "float16"); by default, what the file holds.
+      dtype: what to compute in ("float64", "float32", "bfloat16", "float16"); by default the widest that the file
+        holds, float32 of float8.
         float64 in flax switches JAX's x64 mode on, for the whole process.
       device: "cpu" or "gpu".
       src: dialect of the file, where it does not tell by itself.
@@ -57,21 +58,54 @@ def load(
       assume: accept defaults for what changes the outputs and neither the file nor `config` states.
       config: Config fields to set, for what the file leaves open.
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of what is assumed of the
-    file, now or when it was written, and where `config` contradicts its record.
+    file, now or when it was written, where `config` contradicts its record, of arrays of several dtypes in one file,
+    and of values that become zero or infinite in `dtype`.
     Raises: ConvertError for a file that does not fit; UsageError for a framework that is not installed, and OpenFields,
     one of them, for what changes the outputs and nobody states.
     """
-    from convert.planning import FLOATS, plan
+    from convert.planning import plan
+    from convert.report import misfits
 
     adapter = _adapter(framework)
     with plan(path, src=src, dst=framework, settings=config, weights=weights, assume=assume) as loaded:
         for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts()):
             warnings.warn(f"{path}: {note}", stacklevel=2)
         held = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
-        dtype = dtype or (held.pop() if len(held) == 1 and held <= set(FLOATS) else "float32")
-        port: Port = adapter(loaded.architecture, loaded.config, loaded.arrays(), dtype, device)
+        if dtype is None:
+            dtype = widest(held)
+            if len(held) > 1:
+                mixed = ", ".join(sorted(held))
+                warnings.warn(f"{path}: holds arrays of {mixed}: computed in {dtype}", stacklevel=2)
+        lost: list[tuple[str, str]] = []
+        port: Port = adapter(loaded.architecture, loaded.config, _counted(loaded.arrays(), dtype, lost), dtype, device)
+        for what in misfits(lost):
+            warnings.warn(f"{path}: {what} in {dtype}", stacklevel=2)
         port.assumed = loaded.assumed
         return port
+
+
+def widest(dtypes: set[str]) -> str:
+    """The narrowest dtype to compute in that holds every value of these floating-point dtypes."""
+    from convert.casting import is_exact
+    from convert.planning import FLOATS
+
+    known = FLOATS if dtypes <= set(FLOATS) else ("float64", "float32")  # no framework computes in float8
+    return next(wide for wide in reversed(known) if all(is_exact(dtype, wide) for dtype in dtypes))
+
+
+def _counted(
+    arrays: Iterable[tuple[str, np.ndarray]], dtype: str, lost: list[tuple[str, str]]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the arrays as they are; collect in `lost` which of them lose how many values in this dtype."""
+    from convert.casting import tally
+
+    for name, array in arrays:
+        yield name, array
+        found = tally(array, dtype)
+        if found.zeros or found.infinities:
+            kinds = ((found.zeros, "zero"), (found.infinities, "infinite"))
+            counts = " and ".join(f"{count:,} become {kind}" for count, kind in kinds if count)
+            lost.append((name, f"has {found.values:,} values that are not zero, of which {counts}"))
 
 
 def build(

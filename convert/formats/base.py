@@ -98,6 +98,7 @@ class Writer(ABC):
 
     keeps_metadata = False
     one_file = True  # else a folder, with `file` in it
+    own: tuple[str, ...] = ()  # of a folder: patterns of the paths in it that the writer writes
 
     def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
         self.file, self.tensors, self.metadata = file, list(tensors), metadata

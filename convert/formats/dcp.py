@@ -15,7 +15,7 @@ from typing import IO, Any
 from convert.errors import FormatError, UsageError
 from convert.formats.base import ITEMSIZE, MAX_TENSORS, File, Tensor, shown
 from convert.formats.dcp_metadata import Chunk, bands, parse
-from convert.formats.folder import FolderReader, FolderWriter
+from convert.formats.folder import RECORD, FolderReader, FolderWriter
 from convert.formats.pickle_tree import ROOT
 from convert.formats.sources import Refused
 from convert.formats.torchfile import TorchReader
@@ -145,6 +145,8 @@ class DcpReader(FolderReader):
 
 class DcpWriter(FolderWriter):
     """What torch.distributed.checkpoint.load restores: a flat state_dict, written by torch, a file a tensor."""
+
+    own = (RECORD, METADATA, "*.distcp")
 
     def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
         super().__init__(file, tensors, metadata)

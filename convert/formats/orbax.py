@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from convert.errors import ConvertError, FormatError
 from convert.formats import bounded_json, zstd
 from convert.formats.base import MAX_DEPTH, MAX_NAME, MAX_TENSORS, PIECE, File, Tensor, shown
-from convert.formats.folder import FREE, MAX_GROWTH, FolderReader, FolderWriter
+from convert.formats.folder import FREE, MAX_GROWTH, RECORD, FolderReader, FolderWriter
 from convert.formats.npy import DESCR
 from convert.formats.ocdbt import MANIFEST, Database
 from convert.formats.store import REMEDY, Store, length
@@ -170,6 +170,8 @@ class OrbaxWriter(FolderWriter):
     The same input gives the same files, byte by byte.
     Raises: ConvertError for tensors without elements, which Orbax cannot hold, and names that it would confuse.
     """
+
+    own = (RECORD, METADATA, "_CHECKPOINT_METADATA", "manifest.ocdbt", "d/*")
 
     def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
         from convert.formats.ocdbt_writer import DatabaseWriter

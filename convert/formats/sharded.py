@@ -8,6 +8,7 @@ Shards are named by base name and must lie, links followed, inside the index's o
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from convert.errors import FormatError
@@ -19,6 +20,7 @@ MAX_INDEX = 16 << 20  # bytes of an index; 50,000 tensors take 5 MB
 MAX_SHARDS = 10_000
 SUFFIX = ".index.json"
 REMEDY = "take the index and all of its shards from one place, as one program wrote them"
+PART = "triptych_part"  # in the metadata of a shard of ours: the name of the index that it was written for
 
 
 def sniff(head: bytes, path: str) -> bool:
@@ -131,3 +133,14 @@ def shard_name(out: str, number: int, count: int) -> str:
     """model.safetensors -> model-00001-of-00003.safetensors"""
     stem, suffix = os.path.splitext(out)
     return f"{stem}-{number:05}-of-{count:05}{suffix}"
+
+
+def remedy(path: str) -> str:
+    """What to do about a file that is named as one of several shards and holds no whole model; "" for any other."""
+    found = re.fullmatch(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)", os.path.basename(path))
+    if not found or int(found[3]) < 2:
+        return ""
+    index = f"{found[1]}{found[4]}.index.json"
+    there = os.path.exists(os.path.join(os.path.dirname(path), index))
+    what = ": give that" if there else ", which is not beside it: download it too"
+    return f"it is shard {int(found[2])} of {int(found[3])}, which are read through {index}{what}"

@@ -1,0 +1,100 @@
+"""What --force replaces: the target, and of what lies beside it only what belonged to the target before."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from . import manifest
+from .errors import ConvertError
+from .formats import open_checkpoint
+from .formats.sharded import PART, Index
+
+Removed = Callable[[str], None]  # is called with the path of each file that was removed
+
+
+def warn(path: str) -> None:
+    """Warn of a file that was removed; the command line prints it."""
+    warnings.warn(f"removed {path}", stacklevel=2)
+
+
+def index_of(out: str) -> str:
+    """The index of a target that is written in shards."""
+    return out + ".index.json"
+
+
+def check(out: str, names: list[str], record_beside: bool) -> None:
+    """Check that what --force would replace is the target's own.
+
+    Args:
+      out: target.
+      names: files to write: the target, or its shards.
+      record_beside: the target's record is a file of its own, OUT.json.
+    Raises: ConvertError that names a file that is not: somebody else's shard, index or .json.
+    """
+    index = index_of(out)
+    if os.path.lexists(index) and not record_beside and _shards(index) is None:
+        raise ConvertError(f"{index}: is no index of shards, so --force does not remove it: move it away")
+    if record_beside and os.path.lexists(out + ".json") and not manifest.is_record(out + ".json"):
+        raise ConvertError(f"{out}.json: is no record of a conversion, so --force does not replace it: move it away")
+    shards = [os.path.abspath(name) for name in names if name != out and os.path.lexists(name)]
+    elsewhere, own = _listed_elsewhere(out), set(_own_shards(out)) if shards else set()
+    for name in shards:
+        if name in elsewhere:
+            raise ConvertError(f"{name}: is a shard of {elsewhere[name]}, so --force does not replace it: move it away")
+        if name not in own:
+            raise ConvertError(
+                f"{name}: exists, and {index} does not list it, so --force does not replace it: move it away"
+            )
+
+
+def outdated(out: str, names: list[str]) -> list[str]:
+    """Files of the checkpoint that is replaced which have no place in what comes: the shards that its index lists, or
+    that name this index as theirs (a killed run may have left them alone), unless another index lists them; and the
+    index where one file comes, or the one file where shards do. An index stands last.
+    """
+    index, elsewhere = index_of(out), _listed_elsewhere(out)
+    kept = {*map(os.path.abspath, names), *elsewhere}
+    old = [*_own_shards(out), *(os.path.abspath(name) for name in (out, index) if os.path.lexists(name))]
+    return [name for name in dict.fromkeys(old) if name not in kept and (len(names) == 1 or not _same(name, index))]
+
+
+def _same(name: str, other: str) -> bool:
+    return name == os.path.abspath(other)
+
+
+def _own_shards(out: str) -> Iterator[str]:
+    """Shards of a target that exist: its index lists them, or they name that index in their metadata."""
+    index = index_of(out)
+    yield from (path for path in _shards(index) or () if os.path.lexists(path))
+    folder, name = os.path.split(os.path.abspath(out))
+    stem, suffix = map(re.escape, os.path.splitext(name))
+    for entry in sorted(os.listdir(folder)):
+        path = os.path.join(folder, entry)
+        if re.fullmatch(rf"{stem}-\d{{5}}-of-\d{{5}}{suffix}", entry) and _part_of(path) == os.path.basename(index):
+            yield path
+
+
+def _part_of(path: str) -> str | None:
+    """The name of the index that a shard was written for, if it says."""
+    with suppress(ConvertError), open_checkpoint(path) as reader:
+        return reader.metadata.get(PART)
+    return None
+
+
+def _listed_elsewhere(out: str) -> dict[str, str]:
+    """{shard: index} of every other index in the target's folder."""
+    folder = os.path.dirname(os.path.abspath(out))
+    indices = [name for name in sorted(os.listdir(folder)) if name.endswith(".index.json")]
+    others = [name for name in indices if name != os.path.basename(index_of(out))]
+    return {shard: name for name in others for shard in _shards(os.path.join(folder, name)) or ()}
+
+
+def _shards(index: str) -> list[str] | None:
+    """Every shard that an index lists; None where it is no index."""
+    with suppress(ConvertError):
+        return [os.path.abspath(path) for path in Index(index).shards.values()]
+    return None

@@ -1,0 +1,103 @@
+"""The sources that a command line means: files, folders of checkpoints, and patterns that no shell has expanded."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from . import report
+from .errors import ConvertError
+from .formats import FORMATS, files_of, folder_format, suffixes
+
+INDEX = ".index.json"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is converted, and what of the folders given is not.
+
+    Args:
+      passed_over: path -> why: {"in/README.md": "no suffix of a checkpoint"}.
+    """
+
+    files: list[str]
+    passed_over: dict[str, str]
+
+    def lines(self) -> list[str]:
+        """What is passed over, for people: a line a reason, names folded."""
+        reasons: dict[str, list[str]] = {}
+        for path, reason in self.passed_over.items():
+            reasons.setdefault(reason, []).append(path)
+        return [f"passed over, {reason}: {', '.join(report.fold(paths))}" for reason, paths in reasons.items()]
+
+
+def sources(given: Iterable[str]) -> Sources:
+    """Find the checkpoints that are meant. Shards are read through an index that is found beside them; a shard without
+    one is a source of its own, and refused unless it is a whole model.
+
+    Raises: ConvertError where a pattern matches nothing, or a folder holds no checkpoint.
+    """
+    found: list[str] = []
+    passed_over: dict[str, str] = {}
+    for path in given:
+        for match in [path] if os.path.lexists(path) or not re.search(r"[*?[]", path) else _matches(path):
+            inside, others = _inside(match)
+            found += inside
+            passed_over |= others
+    found = list(dict.fromkeys(found))
+    read = _read_through(found)
+    return Sources([path for path in found if path not in read], passed_over)
+
+
+def _matches(pattern: str) -> list[str]:
+    from glob import glob
+
+    if not (matches := sorted(glob(pattern, recursive=True))):
+        raise ConvertError(f"{pattern}: no file has such a name: check the pattern")
+    return matches
+
+
+def _inside(path: str) -> tuple[list[str], dict[str, str]]:
+    """A file, or a folder that is one checkpoint, as it is; of any other folder every checkpoint inside, and why each
+    of its other entries is none. The .json beside a checkpoint is its record and not listed."""
+    if not os.path.isdir(path) or folder_format(path):
+        return [path], {}
+    try:
+        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ConvertError(f"{path}: cannot be read: {error.strerror}") from None
+    reasons = {entry.path: _reason(entry) for entry in entries}
+    found = [name for name, reason in reasons.items() if not reason]
+    if not found:
+        raise ConvertError(f"{path}: this folder holds no checkpoint ({' '.join(suffixes(FORMATS))})")
+    records = {f"{name}.json" for name in found}
+    return found, {name: reason for name, reason in reasons.items() if reason and name not in records}
+
+
+def _reason(entry: os.DirEntry[str]) -> str:
+    """Why an entry of a folder is no source; "" if it is one."""
+    if entry.name.startswith("."):
+        return "hidden"
+    if folder_format(entry.path):
+        return ""
+    if entry.is_dir():
+        return "a folder that is no checkpoint"
+    if not entry.name.lower().removesuffix(".tar").endswith(suffixes(FORMATS)):
+        return "no suffix of a checkpoint"
+    if not entry.is_file():
+        return "a broken link" if entry.is_symlink() else "no regular file"
+    return ""
+
+
+def _read_through(paths: list[str]) -> set[str]:
+    """Those of these files that are shards of an index among them."""
+    by_name = {os.path.abspath(path): path for path in paths}
+    read: set[str] = set()
+    for index in paths:
+        with suppress(ConvertError):  # one that is damaged lists nothing, and is refused where it is read
+            shards = files_of(index)[1:] if index.endswith(INDEX) else []
+            read.update(by_name[path] for path in map(os.path.abspath, shards) if path in by_name)
+    return read
