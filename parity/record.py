@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ports.port import OUTPUT, Optimizer, Port, Tap, outputs
+from ports.port import Port
+from ports.runners.base import OUTPUT, Inputs, Optimizer, Tap, outputs
 
 from .hub import to_hub
+from .own import Own
 
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -50,8 +52,8 @@ class Recording:
 
 
 def record(
-    port: Port,
-    images: np.ndarray,
+    port: Port | Own,
+    images: Any,
     check: str,
     label: str = "",
     feed: Recording | None = None,
@@ -64,7 +66,7 @@ def record(
       feed: for single-step, the reference whose inputs each layer gets.
       steps: of training, each on other images.
     """
-    random = bool(drop_rates(port)) and check in ("gradients", "train")
+    random = check in ("gradients", "train") and bool(port.drop_rates())
     with port.undropped() if random else nullcontext(port) as settled:
         made = _record(settled, images, check, label, feed, steps)
     if random and check == "train":
@@ -72,12 +74,7 @@ def record(
     return made
 
 
-def drop_rates(port: Port) -> list[str]:
-    """Config fields that make training random."""
-    return port.drop_rates()
-
-
-def _record(port: Port, images: np.ndarray, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
+def _record(port: Port | Own, images: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
     """Without random drops."""
     made = Recording(label or port.framework, port.framework, port.dtype, port.device)
     _RECORDERS[check](made, port, images, feed, steps)
@@ -87,17 +84,17 @@ def _record(port: Port, images: np.ndarray, check: str, label: str, feed: Record
     return made
 
 
-def _forward(made: Recording, port: Port, images: np.ndarray, *_: Any) -> None:
-    made.arrays = {OUTPUT: port(images)}
+def _forward(made: Recording, port: Port | Own, images: Any, *_: Any) -> None:
+    made.arrays = port.outputs(images)
 
 
-def _layers(made: Recording, port: Port, images: np.ndarray, *_: Any) -> None:
+def _layers(made: Recording, port: Port | Own, images: Any, *_: Any) -> None:
     made.taps = port.trace(images)
     made.arrays = dict(outputs(made.taps))
     _furnish(made, port)
 
 
-def _single_step(made: Recording, port: Port, images: np.ndarray, feed: Recording | None, *_: Any) -> None:
+def _single_step(made: Recording, port: Port | Own, images: Any, feed: Recording | None, *_: Any) -> None:
     """Each layer gets what the reference's got (the reference, its own); what it was about to get is compared too."""
     made.taps = port.trace(images, {tap.name: tap.inputs for tap in feed.taps if tap.name != OUTPUT} if feed else None)
     for tap in made.taps:
@@ -106,7 +103,7 @@ def _single_step(made: Recording, port: Port, images: np.ndarray, feed: Recordin
     _furnish(made, port)
 
 
-def _furnish(made: Recording, port: Port) -> None:
+def _furnish(made: Recording, port: Port | Own) -> None:
     """What guesses are made from."""
     state = port.state()
     if sum(array.nbytes for array in state.values()) <= WEIGHTS:
@@ -114,22 +111,22 @@ def _furnish(made: Recording, port: Port) -> None:
     made.kinds = {port.shared(layer.path) or "": layer.kind for layer in port.layers()}
 
 
-def _shared(port: Port, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _shared(port: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays under the names and in the layout that all frameworks share."""
     named = to_hub(port.layers(), port.framework, arrays)
     return {name: array for own, array in named.items() if (name := port.shared(own)) is not None}
 
 
-def _gradients(made: Recording, port: Port, images: np.ndarray, *_: Any) -> None:
+def _gradients(made: Recording, port: Port | Own, images: Any, *_: Any) -> None:
     """In the order of the backward pass: a wrong gradient spoils only what comes after it here."""
     found = port.gradients(images)
     named = _shared(port, found.parameters)
-    made.arrays = {"loss": np.asarray(found.loss), OUTPUT: found.logits}
+    made.arrays = {"loss": np.asarray(found.loss), **found.outputs}
     made.arrays.update({name: named[name] for name in reversed(named)})
-    made.arrays["images"] = found.images
+    made.arrays.update(found.inputs)
 
 
-def _train(made: Recording, port: Port, images: np.ndarray, feed: Any, steps: int) -> None:
+def _train(made: Recording, port: Port | Own, images: Any, feed: Any, steps: int) -> None:
     for name in OPTIMIZERS:
         found = port.train(batches(images, steps), Optimizer(name=name))
         named = _shared(port, {**found.parameters, **found.statistics})
@@ -137,7 +134,7 @@ def _train(made: Recording, port: Port, images: np.ndarray, feed: Any, steps: in
         made.arrays.update({f"{name}: {key}": array for key, array in named.items()})
 
 
-def _masks(port: Port, images: np.ndarray) -> list[list[float]]:
+def _masks(port: Port | Own, images: Any) -> list[list[float]]:
     """(rate, units, those of them whose input is not 0, kept of those, worst deviation of scale) of every call of
     dropout, over all seeds. Which inputs are 0 depends on the masks before, and so differs between frameworks.
     """
@@ -155,10 +152,15 @@ def _masks(port: Port, images: np.ndarray) -> list[list[float]]:
     ]
 
 
-def batches(images: np.ndarray, steps: int) -> Sequence[np.ndarray]:
-    """As many batches as steps, each the images turned over differently: the same for all frameworks."""
+def batches(images: Any, steps: int) -> Sequence[Inputs]:
+    """As many batches as steps, each with other noise on what is no integer: the same for all frameworks."""
     rng = np.random.default_rng(1)
-    return [images + 0.5 * rng.standard_normal(images.shape) for _ in range(steps)]
+
+    def noisy(array: np.ndarray) -> np.ndarray:
+        floating = np.issubdtype(array.dtype, np.floating)
+        return array + 0.5 * rng.standard_normal(array.shape) if floating else array
+
+    return [Inputs.of(images).map(noisy) for _ in range(steps)]
 
 
 _RECORDERS: Mapping[str, Callable[..., None]] = {
@@ -187,7 +189,7 @@ def _pack(made: Recording, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         return key
 
     plain = {name: getattr(made, name) for name in _PLAIN}
-    taps = [[tap.name, [keep(a) for a in tap.inputs], [keep(a) for a in tap.outputs]] for tap in made.taps]
+    taps = [[t.name, [keep(a) for a in t.inputs], [keep(a) for a in t.outputs], list(t.keys)] for t in made.taps]
     return {
         **plain,
         "arrays": {name: keep(array) for name, array in made.arrays.items()},
@@ -205,6 +207,9 @@ def _unpack(about: dict[str, Any], file: Mapping[str, np.ndarray]) -> Recording:
         **{name: about[name] for name in _PLAIN},
         arrays={name: file[key] for name, key in about["arrays"].items()},
         weights={name: file[key] for name, key in about["weights"].items()},
-        taps=[Tap(name, tuple(file[k] for k in i), tuple(file[k] for k in o)) for name, i, o in about["taps"]],
+        taps=[
+            Tap(name, tuple(file[k] for k in i), tuple(file[k] for k in o), tuple(keys))
+            for name, i, o, keys in about["taps"]
+        ],
         truth=_unpack(about["truth"], file) if about["truth"] else None,
     )

@@ -62,13 +62,15 @@ def load(
     """
     from convert.planning import FLOATS, plan
 
-    adapter = _adapter(framework)
+    require(framework)
+    from .port import Port
+
     with plan(path, src=src, dst=framework, settings=config, weights=weights, assume=assume) as loaded:
         for note in loaded.doubts():
             warnings.warn(f"{path}: {note}", stacklevel=2)
         held = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
         dtype = dtype or (held.pop() if len(held) == 1 and held <= set(FLOATS) else "float32")
-        port: Port = adapter(loaded.architecture, loaded.config, loaded.arrays(), dtype, device)
+        port = Port(framework, loaded.architecture, loaded.config, loaded.arrays(), dtype, device)
         port.assumed = loaded.assumed
         return port
 
@@ -104,9 +106,10 @@ def build(
             raise ValueError(f"init={init!r}: one of {', '.join(INITS)}")
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return _adapter(framework)(
-        architecture, chosen, initial(architecture, chosen, framework, seed, init), dtype, device
-    )
+    require(framework)
+    from .port import Port
+
+    return Port(framework, architecture, chosen, initial(architecture, chosen, framework, seed, init), dtype, device)
 
 
 def save(
@@ -162,8 +165,3 @@ def require(framework: str) -> None:
         raise UsageError(f"no framework {framework!r}: one of {', '.join(FRAMEWORKS)}")
     if framework not in available():
         raise UsageError(f"{framework} is not installed: pip install 'triptych-ports[{framework}]'")
-
-
-def _adapter(framework: str) -> Any:
-    require(framework)
-    return importlib.import_module(f"{__name__}.adapters.{framework}").Port
