@@ -139,4 +139,6 @@ def variant(port: Port | Own) -> str:
 def _about(port: Port | Own) -> str:
     from .versions import version
 
-    return f"{port.framework} {version(port.framework)}, {port.dtype}, {port.device}"
+    others = {array.dtype.name for array in port.state().values() if array.dtype.kind == "f"} - {port.dtype}
+    mixed = f", arrays in {', '.join(sorted(others))} as well" if others and port.dtype != "bfloat16" else ""
+    return f"{port.framework} {version(port.framework)}, {port.dtype}{mixed}, {port.device}"

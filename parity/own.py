@@ -139,7 +139,7 @@ class Own:
 
     def drop_rates(self) -> list[str]:
         """What makes training random: calls of dropout, by their rates."""
-        return [f"dropout {drop.rate:g}" for drop in self.drops(self.inputs, 0)]
+        return [f"dropout {rate:g}" for rate in self.runner.drop_rates(self.inputs)]
 
     @contextmanager
     def undropped(self) -> Iterator[Own]:

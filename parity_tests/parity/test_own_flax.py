@@ -74,7 +74,7 @@ def torch_model(**options: Any) -> Any:
 
 def nnx_model(**options: Any) -> Any:
     model = Nnx(nnx.Rngs(0), **options)
-    nnx.update(model, jax.tree.map(lambda a: a.astype("float64"), nnx.state(model, nnx.BatchStat)))
+    nnx.update(model, jax.tree.map(lambda a: a.astype("float64"), nnx.state(model, nnx.Not(nnx.RngState))))
     for module, (kernel, bias) in zip((model.fc, *model.blocks), ARRAYS.values(), strict=True):
         module.kernel.set_value(jax.numpy.asarray(kernel))
         module.bias.set_value(jax.numpy.asarray(bias))
@@ -105,6 +105,14 @@ def test_nnx_modules_are_compared_like_any_other(check: str) -> None:
         assert names == ["fc", "blocks.0", "blocks.1", "norm", "output"]
     if check == "gradients":
         assert names[2:6] == ["norm.bias", "norm.scale", "blocks.1.bias", "blocks.1.kernel"]
+
+
+def test_arrays_of_another_dtype_are_reported() -> None:
+    model = nnx_model()
+    model.norm.mean.set_value(model.norm.mean.get_value().astype("float32"))
+    about = parity.compare({"torch": torch_model(), "nnx": model}, X).about
+    assert "float64, arrays in float32 as well" in about["nnx"]
+    assert "as well" not in about["torch"]
 
 
 def test_an_nnx_model_is_left_alone() -> None:
@@ -258,3 +266,24 @@ def test_boxed_and_frozen_variables_are_read() -> None:
     variables = boxed.init(jax.random.key(0), X)
     models = {"a": (boxed, freeze(variables)), "b": (boxed, nn.meta.unbox(variables))}
     assert parity.compare(models, X, "layers").passed
+
+
+class Remat(nn.Module):
+    drop: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: Any, train: bool = False) -> Any:
+        x = nn.remat(nn.Dense)(4, name="inner")(x)
+        x = nn.remat(nn.Dropout)(self.drop, deterministic=not train, name="drop")(x)
+        return nn.Dense(4, name="outer")(x)
+
+
+def test_modules_inside_a_transformation_are_no_taps() -> None:
+    models = {"a": filled(Remat(0.5)), "b": filled(Remat(0.5))}
+    with pytest.raises(UsageError, match=r"a module inside nn\.scan, nn\.remat"):
+        parity.compare(models, X, "layers")
+    names = {label: {"outer": "outer"} for label in models}
+    assert parity.compare(models, X, "layers", names=names).passed
+    assert parity.compare(models, X, "gradients").passed  # dropout is set aside inside of it as well
+    with pytest.raises(UsageError, match="masks of dropout inside"):
+        parity.compare(models, X, "train", steps=1)

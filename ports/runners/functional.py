@@ -132,7 +132,13 @@ class Runner(base.Runner):
             name: [self.inward(array, taps.is_map(name.partition("#")[0])) for array in arrays]
             for name, arrays in (feed or {}).items()
         }
-        pairs = function(*self.split(), self._arrays(inputs), fed)
+        try:
+            pairs = function(*self.split(), self._arrays(inputs), fed)
+        except jax.errors.UnexpectedTracerError as error:
+            raise UsageError(
+                "a module inside nn.scan, nn.remat, nn.vmap or another transformation cannot be a tap: give names of "
+                "modules outside of it (names={label: {path: tap}})"
+            ) from error
         found = []
         for (name, keys), pair in zip(names, pairs, strict=True):
             is_map = taps.is_map(name.partition("#")[0])
@@ -191,17 +197,35 @@ class Runner(base.Runner):
             losses.append(float(loss))
         return base.Training(losses, self.flat(params, {}), self.flat({}, rest))
 
-    def drops(self, inputs: base.Inputs, seed: int) -> list[base.Drop]:
-        found: list[base.Drop] = []
+    @contextmanager
+    def _dropping(self, seen: Callable[[Any, Any, Any], None]) -> Iterator[None]:
+        """Call seen(module, input, output) at each call of dropout that drops something."""
 
         def record(call: Any, module: Any, path: str, args: Any, kwargs: Any) -> Any:
             out = call(*args, **kwargs)
             if self.is_dropout(module) and module.rate and args and out is not args[0]:
-                found.append(base.kept(_numpy(args[0]), _numpy(out), module.rate, module.broadcast_dims))
+                seen(module, args[0], out)
             return out
 
-        with self.intercepted(record):  # not compiled: masks are looked at as they come
+        with self.intercepted(record):
+            yield
+
+    def drops(self, inputs: base.Inputs, seed: int) -> list[base.Drop]:
+        found: list[base.Drop] = []
+
+        def seen(module: Any, into: Any, out: Any) -> None:
+            if isinstance(out, jax.core.Tracer):
+                raise UsageError("masks of dropout inside nn.scan, nn.remat or another transformation cannot be judged")
+            found.append(base.kept(_numpy(into), _numpy(out), module.rate, module.broadcast_dims))
+
+        with self._dropping(seen):  # not compiled: masks are looked at as they come
             self.run(*self.split(), inputs.map(self.inward), True, seed)
+        return found
+
+    def drop_rates(self, inputs: base.Inputs) -> list[float]:
+        found: list[float] = []
+        with self._dropping(lambda module, into, out: found.append(module.rate)):
+            self._shapes(inputs, True)
         return found
 
     @contextmanager
@@ -220,13 +244,18 @@ class Runner(base.Runner):
             found[path] = module, trees.Call(signed(module), args, kwargs)
             return call(*args, **kwargs)
 
+        with self.intercepted(record):
+            self._shapes(inputs, training)
+        return found
+
+    def _shapes(self, inputs: base.Inputs, training: bool) -> None:
+        """Run the model on shapes alone."""
+
         def run(params: Any, rest: Any, arrays: list[Any]) -> int:
             self.run(params, rest, inputs.filled(arrays, base.is_numpy), training)
             return 0
 
-        with self.intercepted(record):
-            jax.eval_shape(run, *self.split(), self._arrays(inputs))
-        return found
+        jax.eval_shape(run, *self.split(), self._arrays(inputs))
 
     def modules(self, inputs: base.Inputs) -> dict[str, base.Module]:
         """Paths from the arrays and from a run, classes from the run."""
