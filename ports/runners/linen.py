@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from convert.errors import UsageError
 
-from . import base, functional
+from . import base, functional, modes
 
 
 class Linen(NamedTuple):
@@ -45,7 +45,7 @@ class Runner(functional.Runner):
                 "pass (module, {'params': params}), with all other collections beside it"
             )
         found = attributes(module)
-        functional.require_switches(module, found, training)
+        modes.require_switches(module, found, training)
         dtype, device = functional.floating(variables), functional.device_of(variables)
         return cls(Linen(module, variables), dtype, device, training)
 
@@ -63,9 +63,9 @@ class Runner(functional.Runner):
         return variables.get("params", {}), {name: tree for name, tree in variables.items() if name != "params"}
 
     def run(self, params: Any, rest: Any, inputs: base.Inputs, training: bool, seed: Any = 0) -> tuple[Any, Any]:
-        values = functional.switched(self.training, training)
+        values = modes.switched(self.training, training)
         module = with_attributes(self.model.module, values, {})
-        given = functional.arguments(module, values)
+        given = modes.arguments(module, values)
         kwargs = {**inputs.kwargs, **given} if training else {**given, **inputs.kwargs}
         variables = {"params": params, **rest}
         with _moded(training):

@@ -12,7 +12,7 @@ from flax import nnx
 
 from convert.errors import UsageError
 
-from . import base, functional
+from . import base, functional, modes
 
 ModuleHandler = Callable[..., Any]
 
@@ -24,7 +24,7 @@ class Runner(functional.Runner):
     def own(cls, model: nnx.Module, training: Mapping[str, Any] | None = None) -> Runner:
         """Run a user's module; the module itself is never changed."""
         known = {name for _, module in nnx.iter_modules(model) for name in vars(module) if not name.startswith("_")}
-        functional.require_switches(model, known, training)
+        modes.require_switches(model, known, training)
         params = nnx.state(model, nnx.Param)
         return cls(model, functional.floating(params), functional.device_of(params), training)
 
@@ -41,10 +41,10 @@ class Runner(functional.Runner):
     def run(self, params: Any, rest: Any, inputs: base.Inputs, training: bool, seed: Any = 0) -> tuple[Any, Any]:
         graph, *_ = nnx.split(self.model, nnx.Param, ...)
         model = nnx.merge(graph, params, rest, copy=True)
-        values = functional.switched(self.training, training)
+        values = modes.switched(self.training, training)
         set_attributes(model, values)
         nnx.reseed(model, default=seed, dropout=seed)
-        given = functional.arguments(model, values)
+        given = modes.arguments(model, values)
         out = model(*inputs.args, **({**inputs.kwargs, **given} if training else {**given, **inputs.kwargs}))
         return out, nnx.state(model, nnx.Not(nnx.Param))
 
@@ -132,7 +132,7 @@ def moded(training: bool) -> Any:
 
     def handler(call: Any, module: Any, path: str, args: Any, kwargs: Any) -> Any:
         if not path:
-            set_attributes(module, functional.switched(None, training))
+            set_attributes(module, modes.switched(None, training))
         return call(*args, **kwargs)
 
     return calls(handler)
