@@ -116,6 +116,11 @@ class Port(ABC):
 
     framework: str
 
+    @cached_property
+    def notes(self) -> list[str]:
+        """What runs so far computed otherwise than the framework does, and why: a sentence each."""
+        return []
+
     def __init__(
         self, architecture: str, config: Any, tensors: Iterable[tuple[str, np.ndarray]], dtype: str, device: str
     ):
@@ -197,6 +202,10 @@ class Port(ABC):
         return name
 
     @abstractmethod
+    def jittered(self, share: float, seed: int) -> Port:
+        """Return a copy each of whose parameters is multiplied by 1 + share or 1 - share, at random."""
+
+    @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """Every array of the model, named and laid out as in this framework's checkpoint."""
 
@@ -228,6 +237,12 @@ class Port(ABC):
 def pattern(path: str) -> str:
     """ "blocks.3.norm1" -> "blocks.#.norm1"."""
     return re.sub(r"(?<=\.)\d+(?=\.|$)", "#", path)
+
+
+def factors(arrays: Iterable[Any], share: float, seed: int) -> list[np.ndarray]:
+    """Return, for each array, an array of its shape whose elements are 1 + share or 1 - share, at random."""
+    rng = np.random.default_rng(seed)
+    return [1 + share * rng.choice((-1.0, 1.0), tuple(array.shape)) for array in arrays]
 
 
 def outputs(taps: Iterable[Tap]) -> Iterator[tuple[str, np.ndarray]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
@@ -153,6 +154,19 @@ class Port(common.Port):
 
     def state(self) -> dict[str, np.ndarray]:
         return _flat(self.model.variables)
+
+    def jittered(self, share: float, seed: int) -> common.Port:
+        """A copy that shares what is compiled: other variables are other arguments of the same functions."""
+        leaves, tree = jax.tree.flatten(self.model.variables["params"])
+        factors = common.factors(leaves, share, seed)
+        moved = [
+            a * f.astype(a.dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
+            for a, f in zip(leaves, factors, strict=True)
+        ]
+        port = copy.copy(self)
+        params = jax.tree.unflatten(tree, moved)
+        port.model = self.model._replace(variables={**self.model.variables, "params": params})
+        return port
 
 
 @cache

@@ -14,6 +14,7 @@ from convert.errors import ConvertError
 
 from .. import network
 from .. import port as common
+from .paddle_norms import exact
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda p, o: paddle.optimizer.Momentum(o.rate, o.momentum, p, weight_decay=o.decay),
@@ -116,11 +117,12 @@ class Port(common.Port):
 
     @contextmanager
     def _mode(self, training: bool) -> Iterator[None]:
-        """Training mode or not; afterwards each layer is in its own mode again."""
+        """Training mode or not, with norms that do not round; afterwards each layer is in its own mode again."""
         before = [(layer, layer.training) for layer in self.model.sublayers(include_self=True)]
         (self.model.train if training else self.model.eval)()
         try:
-            yield
+            with exact(self.dtype, self.notes):
+                yield
         finally:
             for layer, mode in before:
                 layer.training = mode
@@ -164,6 +166,12 @@ class Port(common.Port):
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: _numpy(tensor) for name, tensor in self.model.state_dict().items()}
+
+    def jittered(self, share: float, seed: int) -> common.Port:
+        port = self.with_dtype(self.dtype)
+        for parameter, factor in zip(p := port.model.parameters(), common.factors(p, share, seed), strict=True):
+            parameter.set_value(parameter * self._tensor(factor))
+        return port
 
 
 @contextmanager

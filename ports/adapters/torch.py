@@ -178,6 +178,14 @@ class Port(common.Port):
     def state(self) -> dict[str, np.ndarray]:
         return {name: _numpy(tensor) for name, tensor in self.model.state_dict().items()}
 
+    def jittered(self, share: float, seed: int) -> common.Port:
+        port = self.with_dtype(self.dtype)
+        parameters = [p for p in port.model.parameters() if p.is_floating_point()]
+        with torch.no_grad():
+            for parameter, factor in zip(parameters, common.factors(parameters, share, seed), strict=True):
+                parameter.mul_(torch.from_numpy(factor).to(parameter))
+        return port
+
 
 @contextmanager
 def _dropout(other: Any) -> Iterator[None]:
