@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from convert.errors import UsageError
-from ports.port import Port
+from ports.port import DTYPES, Port
 
 from .judge import Subject, judge
 from .record import CHECKS, Recording, record
@@ -51,15 +52,23 @@ def compare(
         )
     if check not in CHECKS:
         raise UsageError(f"no check {check!r}: one of {', '.join(CHECKS)}")
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"no dtype {dtype!r}: one of {', '.join(DTYPES)}")
     given = names or {}
     with _precision_kept():
         ports = {label: _port(model, given.get(label), feature_maps) for label, model in models.items()}
+        if dtype is not None:
+            ports = {label: port if port.dtype == dtype else port.with_dtype(dtype) for label, port in ports.items()}
         subject = _subject(ports, check)
         recordings: list[Recording] = []
         for label, port in ports.items():
             reference = recordings[0] if recordings and check == "single-step" else None
             recordings.append(record(port, np.asarray(images), check, label, reference, steps))
-    return Report(judge(subject, recordings), {label: _about(port) for label, port in ports.items()})
+    results = judge(subject, recordings)
+    twins = [recording.truth for recording in recordings if recording.truth is not None]
+    if check == "layers" and dtype is None and len(twins) == len(ports):
+        results = judge(replace(subject, dtype="float64"), twins) + results
+    return Report(results, {label: _about(port) for label, port in ports.items()})
 
 
 @contextmanager
@@ -87,7 +96,7 @@ def _subject(ports: Mapping[str, Port], check: str) -> Subject:
     kinds = {p.dtype for p in ports.values()}
     if len(kinds) > 1:
         told = ", ".join(f"{label} {p.dtype}" for label, p in ports.items())
-        raise UsageError(f"the models compute in different dtypes ({told}): bring them to one")
+        raise UsageError(f"the models compute in different dtypes ({told}): bring them to one, or pass dtype='float64'")
     return Subject(first.architecture, variant(first), check, first.dtype, first.device)
 
 

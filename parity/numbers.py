@@ -90,7 +90,7 @@ def feature_axis(check: str, name: str, array: np.ndarray) -> int | None:
     parameters and their gradients are.
     """
     if check == "train":
-        return 0 if name.endswith(": losses") else None
+        return 0 if array.ndim and name.endswith(": losses") else None
     if array.ndim < 2 or (check == "gradients" and name != "output"):
         return None
     return 1 if array.ndim >= 4 else array.ndim - 1

@@ -18,8 +18,8 @@ from .numbers import by_feature, double, feature_axis
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SEEDS = 64  # of dropout: each call's masks are looked at together
-# Shares by which weights are moved to measure how a run amplifies rounding: eight roundoffs, as much as rounding gathers
-# over some layers. In float32 once each way: what crosses the kink of a ReLU one way stays put the other.
+# Shares by which weights are moved to measure how a run amplifies rounding: eight roundoffs, as much as rounding
+# gathers over some layers. In float32 once each way: what crosses the kink of a ReLU one way stays put the other.
 JITTER = {"float64": (2.0**-50,), "float32": (2.0**-21, -(2.0**-21))}
 ACTIVATIONS = ("forward", "layers", "single-step")  # checks of activations: cheap, so that truths are jittered too
 WEIGHTS = 64 << 20  # bytes of weights that a recording may carry along for its guesses
@@ -118,7 +118,9 @@ def _spread(
         try:
             _RECORDERS[check](moved, port.jittered(share, seed=0), images, feed, steps)
         except Exception as error:  # whatever a model raises when it is copied; the comparison itself does not need it
-            made.notes.append(f"{made.label}: how it amplifies rounding was not measured: {type(error).__name__}: {error}")
+            made.notes.append(
+                f"{made.label}: how it amplifies rounding was not measured: {type(error).__name__}: {error}"
+            )
             return {}
         for name, array in made.arrays.items():
             if name in moved.arrays and moved.arrays[name].shape == array.shape:
