@@ -44,7 +44,9 @@ def test_flax_fast_variance_is_caught_in_float32(monkeypatch: pytest.MonkeyPatch
     import ports.flax.mlp_mixer as code
 
     monkeypatch.setattr(code, "LayerNorm", lambda c, name: nn.LayerNorm(epsilon=c.norm_eps, name=name))
-    report = parity.compare({**models, "flax": rebuilt(sound, sound.state().items())}, IMAGES, "layers", dtype="float32")
+    report = parity.compare(
+        {**models, "flax": rebuilt(sound, sound.state().items())}, IMAGES, "layers", dtype="float32"
+    )
     assert [(r.pair, r.passed) for r in report] == [
         ("torch-paddle", True),
         ("torch-flax", False),
