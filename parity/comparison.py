@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from convert.errors import UsageError
-from ports.port import Port
+from ports.port import DTYPES, Port
 from ports.runners.base import OUTPUT, Inputs, is_numpy
 
 from .judge import Subject, judge
@@ -54,6 +55,8 @@ def compare(
     require_models(models)
     require_known("check", check, CHECKS)
     require_count("steps", steps)
+    if dtype is not None:
+        require_known("dtype", dtype, DTYPES)
     inputs = _inputs(images)
     if training is not None and not isinstance(training, Mapping):
         raise UsageError(f"training must map names to values, such as {{'inference': False}}, not be {training!r}")
@@ -68,12 +71,18 @@ def compare(
             require_feature_maps(
                 feature_maps, {tap for port in ports.values() if isinstance(port, Own) for tap in port.tap_names()}
             )
+        if dtype is not None:
+            ports = {label: port if port.dtype == dtype else port.with_dtype(dtype) for label, port in ports.items()}
         subject = _subject(ports, check)
         recordings: list[Recording] = []
         for label, port in ports.items():
             reference = recordings[0] if recordings and check == "single-step" else None
             recordings.append(record(port, inputs, check, label, reference, steps))
-    return Report(judge(subject, recordings), {label: _about(port) for label, port in ports.items()})
+    results = judge(subject, recordings)
+    twins = [recording.truth for recording in recordings if recording.truth is not None]
+    if check == "layers" and dtype is None and len(twins) == len(ports):
+        results = judge(replace(subject, dtype="float64"), twins) + results
+    return Report(results, {label: _about(port) for label, port in ports.items()})
 
 
 @contextmanager
@@ -123,7 +132,7 @@ def _subject(ports: Mapping[str, Port | Own], check: str) -> Subject:
     kinds = {p.dtype for p in ports.values()}
     if len(kinds) > 1:
         told = ", ".join(f"{label} {p.dtype}" for label, p in ports.items())
-        raise UsageError(f"the models compute in different dtypes ({told}): bring them to one")
+        raise UsageError(f"the models compute in different dtypes ({told}): bring them to one, or pass dtype='float64'")
     return Subject(first.architecture, variant(first), check, first.dtype, first.device)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import re
 import sys
@@ -146,6 +147,17 @@ class Own:
         """The same model, whose dropout passes its input on, to use inside a with statement."""
         with self.runner.undropped():
             yield self
+
+    def jittered(self, share: float, seed: int) -> Own:
+        """Return a copy each of whose parameters is multiplied by 1 + share or 1 - share, at random."""
+        other = copy.copy(self)
+        other.runner = self.runner.jittered(share, seed)
+        return other
+
+    @property
+    def notes(self) -> list[str]:
+        """What runs so far computed otherwise than the framework does, and why: a sentence each."""
+        return self.runner.notes
 
     def with_dtype(self, dtype: str) -> Own:
         """The same weights, computed in another dtype."""

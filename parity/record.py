@@ -14,11 +14,16 @@ from ports.port import Port
 from ports.runners.base import OUTPUT, Inputs, Optimizer, Tap, outputs
 
 from .hub import to_hub
+from .numbers import by_feature, double, feature_axis
 from .own import Own
 
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SEEDS = 64  # of dropout: each call's masks are looked at together
+# Shares by which weights are moved to measure how a run amplifies rounding: eight roundoffs, as much as rounding
+# gathers over some layers. In float32 once each way: what crosses the kink of a ReLU one way stays put the other.
+JITTER = {"float64": (2.0**-50,), "float32": (2.0**-21, -(2.0**-21))}
+ACTIVATIONS = ("forward", "layers", "single-step")  # checks of activations: cheap, so that truths are jittered too
 WEIGHTS = 64 << 20  # bytes of weights that a recording may carry along for its guesses
 
 
@@ -35,6 +40,8 @@ class Recording:
       cause: why there is nothing, where there is nothing.
       unable: whether that is the framework's limit, and not a failure.
       masks: beside the arrays of training, which then has no drop rates: what `_masks` tells of each call of dropout.
+      spread: how far each array moves, feature by feature, when every weight moves by JITTER; empty if not measured.
+      notes: what was computed otherwise than the framework does, or not measured, and why.
     """
 
     label: str
@@ -49,6 +56,8 @@ class Recording:
     cause: str = ""
     unable: bool = False
     masks: list[list[float]] | None = None
+    spread: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def record(
@@ -76,12 +85,46 @@ def record(
 
 def _record(port: Port | Own, images: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
     """Without random drops."""
-    made = Recording(label or port.framework, port.framework, port.dtype, port.device)
-    _RECORDERS[check](made, port, images, feed, steps)
+    made = _run(port, images, check, label, feed, steps)
+    made.spread = _spread(made, port, images, check, feed, steps)
     if port.dtype != "float64":
         feed = feed.truth if feed is not None and feed.truth is not None else feed
-        made.truth = _record(port.with_dtype("float64"), images, check, label, feed, steps)
+        twin = port.with_dtype("float64")
+        made.truth = _run(twin, images, check, label, feed, steps)
+        if check in ACTIVATIONS:
+            made.truth.spread = _spread(made.truth, twin, images, check, feed, steps)
     return made
+
+
+def _run(port: Port | Own, images: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
+    made = Recording(label or port.framework, port.framework, port.dtype, port.device)
+    _RECORDERS[check](made, port, images, feed, steps)
+    made.notes += port.notes
+    if port.dtype == "float64" and OUTPUT in made.arrays and made.arrays[OUTPUT].dtype in (np.float32, np.float16):
+        made.unable, made.cause = True, f"computes in {made.arrays[OUTPUT].dtype}, although its weights are float64"
+    return made
+
+
+def _spread(
+    made: Recording, port: Port | Own, images: Any, check: str, feed: Recording | None, steps: int
+) -> dict[str, np.ndarray]:
+    """How far the arrays of `made` move when the weights do; {} and a note where the model cannot be copied."""
+    spread: dict[str, np.ndarray] = {}
+    for share in JITTER.get(port.dtype, ()):
+        moved = Recording(made.label, made.framework, made.dtype, made.device)
+        try:
+            _RECORDERS[check](moved, port.jittered(share, seed=0), images, feed, steps)
+        except Exception as error:  # whatever a model raises when it is copied; the comparison itself does not need it
+            made.notes.append(
+                f"{made.label}: how it amplifies rounding was not measured: {type(error).__name__}: {error}"
+            )
+            return {}
+        for name, array in made.arrays.items():
+            if name in moved.arrays and moved.arrays[name].shape == array.shape:
+                gap = np.nan_to_num(np.abs(double(array) - double(moved.arrays[name])), nan=0.0, posinf=0.0)
+                found = by_feature(gap, feature_axis(check, name, array))
+                spread[name] = np.maximum(spread.get(name, 0.0), found)
+    return spread
 
 
 def _forward(made: Recording, port: Port | Own, images: Any, *_: Any) -> None:
@@ -194,12 +237,13 @@ def _pack(made: Recording, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         **plain,
         "arrays": {name: keep(array) for name, array in made.arrays.items()},
         "weights": {name: keep(array) for name, array in made.weights.items()},
+        "spread": {name: keep(array) for name, array in made.spread.items()},
         "taps": taps,
         "truth": _pack(made.truth, arrays) if made.truth else None,
     }
 
 
-_PLAIN = ("label", "framework", "dtype", "device", "kinds", "cause", "unable", "masks")
+_PLAIN = ("label", "framework", "dtype", "device", "kinds", "cause", "unable", "masks", "notes")
 
 
 def _unpack(about: dict[str, Any], file: Mapping[str, np.ndarray]) -> Recording:
@@ -207,6 +251,7 @@ def _unpack(about: dict[str, Any], file: Mapping[str, np.ndarray]) -> Recording:
         **{name: about[name] for name in _PLAIN},
         arrays={name: file[key] for name, key in about["arrays"].items()},
         weights={name: file[key] for name, key in about["weights"].items()},
+        spread={name: file[key] for name, key in about["spread"].items()},
         taps=[
             Tap(name, tuple(file[k] for k in i), tuple(file[k] for k in o), tuple(keys))
             for name, i, o, keys in about["taps"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import os
@@ -65,6 +66,11 @@ class Port:
     def device(self) -> str:
         return self.runner.device
 
+    @property
+    def notes(self) -> list[str]:
+        """What runs so far computed otherwise than the framework does, and why: a sentence each."""
+        return self.runner.notes
+
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Inference. images: (n, c, h, w) -> logits (n, classes); bfloat16 results come back as float32."""
         return self.outputs(images)[OUTPUT]
@@ -115,6 +121,12 @@ class Port:
     def undropped(self) -> Iterator[Port]:
         """The same port without its drop rates, to use inside a with statement."""
         yield self.rebuilt(config=dataclasses.replace(self.config, **dict.fromkeys(self.drop_rates(), 0.0)))
+
+    def jittered(self, share: float, seed: int) -> Port:
+        """Return a copy each of whose parameters is multiplied by 1 + share or 1 - share, at random."""
+        other = copy.copy(self)
+        other.runner = self.runner.jittered(share, seed)
+        return other
 
     def with_dtype(self, dtype: str) -> Port:
         """The same weights, computed in another dtype."""

@@ -130,7 +130,8 @@ def test_lower_precision_is_judged_by_its_noise() -> None:
     models["paddle"].to(dtype="float32")
     report = parity.compare(models, IMAGES, "layers")
     assert report.passed, str(report)
-    (result,) = report
+    double, result = report
+    assert (double.dtype, double.noise) == ("float64", {})
     assert result.dtype == "float32"
     assert max(result.noise["torch"]) < 1e-6
 

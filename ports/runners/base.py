@@ -204,6 +204,12 @@ def kept(into: np.ndarray, out: np.ndarray, rate: float, whole: Sequence[int] = 
     return Drop(rate, units[~np.isnan(units)].astype(bool).ravel(), float(max(off, stray)), units.size)
 
 
+def factors(arrays: Iterable[Any], share: float, seed: int) -> list[np.ndarray]:
+    """Return, for each array, an array of its shape whose elements are 1 + share or 1 - share, at random."""
+    rng = np.random.default_rng(seed)
+    return [1 + share * rng.choice((-1.0, 1.0), tuple(array.shape)) for array in arrays]
+
+
 @dataclass(frozen=True)
 class Taps:
     """Which modules a trace records, and the layout of what goes in and out of them.
@@ -310,6 +316,7 @@ class Runner(ABC):
 
     def __init__(self, model: Any, dtype: str, device: str = "cpu", training: Mapping[str, Any] | None = None):
         self.model, self.dtype, self.device, self.training = model, dtype, device, training
+        self.notes: list[str] = []  # what runs so far computed otherwise than the framework does, and why
         self.settle()
 
     def settle(self) -> None:  # noqa: B027  # most frameworks' devices need nothing
@@ -364,6 +371,10 @@ class Runner(ABC):
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """Every array of the model, named and laid out as in this framework's checkpoint."""
+
+    @abstractmethod
+    def jittered(self, share: float, seed: int) -> Runner:
+        """Copy the model with each parameter multiplied by 1 + share or 1 - share, at random."""
 
     @abstractmethod
     def cast(self, dtype: str) -> Runner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -295,6 +296,22 @@ class Runner(base.Runner):
         before = {name: array for name, array in self.state().items() if name.startswith("batch_stats/")}
         after = self.gradients(inputs).statistics
         return not before or any((after[name] != array).any() for name, array in before.items())
+
+    def jittered(self, share: float, seed: int) -> Runner:
+        """A copy that shares what is compiled: other parameters are other arguments of the same functions."""
+        params, rest = self.split()
+        leaves, tree = jax.tree.flatten(params)
+        moved = [
+            a * f.astype(a.dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
+            for a, f in zip(leaves, base.factors(leaves, share, seed), strict=True)
+        ]
+        other = copy.copy(self)
+        other.model = self.joined(jax.tree.unflatten(tree, moved), rest)
+        return other
+
+    @abstractmethod
+    def joined(self, params: Any, rest: Any) -> Any:
+        """Build a model of both parts of `split`, the opposite of it."""
 
     def state(self) -> dict[str, np.ndarray]:
         return self.flat(*self.split())

@@ -62,6 +62,9 @@ class Runner(functional.Runner):
         variables = self.model.variables
         return variables.get("params", {}), {name: tree for name, tree in variables.items() if name != "params"}
 
+    def joined(self, params: Any, rest: Any) -> Linen:
+        return Linen(self.model.module, {"params": params, **rest})
+
     def run(self, params: Any, rest: Any, inputs: base.Inputs, training: bool, seed: Any = 0) -> tuple[Any, Any]:
         values = modes.switched(self.training, training)
         module = with_attributes(self.model.module, values, {})

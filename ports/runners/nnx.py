@@ -38,9 +38,11 @@ class Runner(functional.Runner):
         _, params, rest = nnx.split(self.model, nnx.Param, ...)
         return params, rest
 
+    def joined(self, params: Any, rest: Any) -> nnx.Module:
+        return nnx.merge(nnx.graphdef(self.model), params, rest, copy=True)
+
     def run(self, params: Any, rest: Any, inputs: base.Inputs, training: bool, seed: Any = 0) -> tuple[Any, Any]:
-        graph, *_ = nnx.split(self.model, nnx.Param, ...)
-        model = nnx.merge(graph, params, rest, copy=True)
+        model = self.joined(params, rest)
         values = modes.switched(self.training, training)
         set_attributes(model, values)
         nnx.reseed(model, default=seed, dropout=seed)
@@ -66,8 +68,7 @@ class Runner(functional.Runner):
         return functional.distinct(found)
 
     def cast(self, dtype: str) -> Runner:
-        graph, params, rest = nnx.split(self.model, nnx.Param, ...)
-        model = nnx.merge(graph, *(functional.cast(tree, dtype) for tree in (params, rest)), copy=True)
+        model = self.joined(*(functional.cast(tree, dtype) for tree in self.split()))
         other = type(self)(model, dtype, self.device, self.training)
         other.without_drops = self.without_drops
         return other

@@ -14,6 +14,7 @@ import paddle.nn.functional as F
 from convert.errors import ConvertError
 
 from . import base, trees
+from .paddle_norms import exact
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda p, o: paddle.optimizer.Momentum(o.rate, o.momentum, p, weight_decay=o.decay),
@@ -141,11 +142,12 @@ class Runner(base.Runner):
 
     @contextmanager
     def _mode(self, training: bool) -> Iterator[None]:
-        """Training mode or not; afterwards each layer is in its own mode again."""
+        """Training mode or not, with norms that do not round; afterwards each layer is in its own mode again."""
         before = [(layer, layer.training) for layer in self.model.sublayers(include_self=True)]
         (self.model.train if training else self.model.eval)()
         try:
-            yield
+            with exact(self.dtype, self.notes):
+                yield
         finally:
             for layer, mode in before:
                 layer.training = mode
@@ -190,6 +192,13 @@ class Runner(base.Runner):
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: _numpy(tensor) for name, tensor in self.model.state_dict().items()}
+
+    def jittered(self, share: float, seed: int) -> Runner:
+        runner = self.cast(self.dtype)
+        parameters = runner.model.parameters()
+        for parameter, factor in zip(parameters, base.factors(parameters, share, seed), strict=True):
+            parameter.set_value(parameter * runner.tensor(factor))
+        return runner
 
 
 @contextmanager

@@ -202,6 +202,14 @@ class Runner(base.Runner):
     def state(self) -> dict[str, np.ndarray]:
         return {name: _numpy(tensor) for name, tensor in self.model.state_dict().items()}
 
+    def jittered(self, share: float, seed: int) -> Runner:
+        runner = self.cast(self.dtype)
+        parameters = [p for p in runner.model.parameters() if p.is_floating_point()]
+        with torch.no_grad():
+            for parameter, factor in zip(parameters, base.factors(parameters, share, seed), strict=True):
+                parameter.mul_(torch.from_numpy(factor).to(parameter))
+        return runner
+
 
 @contextmanager
 def _dropout(other: Any) -> Iterator[None]:
