@@ -11,16 +11,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ports.runners.base import Inputs
+
     from .comparison import compare
     from .report import Report, Result
 
-__all__ = ["Report", "Result", "compare"]
-_HOMES = {"compare": "comparison", "Report": "report", "Result": "report"}
+__all__ = ["Inputs", "Report", "Result", "compare"]
+_HOMES = {
+    "Inputs": "ports.runners.base",
+    "Report": "parity.report",
+    "Result": "parity.report",
+    "compare": "parity.comparison",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         import importlib
 
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

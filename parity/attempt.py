@@ -45,7 +45,7 @@ def attempt(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Record
       feeds: the reference's recordings by check, for single steps.
     """
     import ports
-    from ports.port import Unavailable
+    from ports.runners.base import Unavailable
 
     label = label or job.framework
     empty = Recording(label, job.framework, job.dtype, job.device)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from convert.errors import UsageError
-from ports.port import OUTPUT, Port
+from ports.port import DTYPES, Port
+from ports.runners.base import OUTPUT, Inputs, is_numpy
 
 from .judge import Subject, judge
+from .own import Own, wrap
 from .record import CHECKS, Recording, record
 from .report import Report
 from .usage import require_count, require_feature_maps, require_known, require_models, require_names
@@ -20,13 +21,14 @@ from .usage import require_count, require_feature_maps, require_known, require_m
 
 def compare(
     models: Mapping[str, Any],
-    images: np.ndarray,
+    images: Any,
     check: str = "forward",
     *,
     names: Mapping[str, Mapping[str, str]] | None = None,
     feature_maps: Collection[str] | None = None,
     steps: int = 10,
     dtype: str | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> Report:
     """Compare models, the first of which is the reference.
 
@@ -34,7 +36,8 @@ def compare(
 
     Args:
       models: ports, torch modules, (linen module, variables), bound linen modules or paddle layers, by a label each.
-      images: (n, c, h, w) for all of them, or any array that their models take; linen gets four axes as NHWC.
+      images: (n, c, h, w) for all of them, or whatever their models take: an array, a tuple of positional or a dict of
+        named arguments, or `parity.Inputs(ids, mask=mask)`. Flax models get arrays with four axes as NHWC.
       check: forward, layers, single-step, gradients or train.
       names: for models that are no ports, {label: {path of a module: name of its tap}}; what is left out is not
         compared. By default, every module that holds parameters is a tap under its own path.
@@ -42,6 +45,8 @@ def compare(
       steps: of training.
       dtype: what to compute in: cast copies of the models run in it. By default the models' own dtype; `layers` then
         compares float64 copies first, and the models' own dtype in rows of its own.
+      training: what puts flax models (that are no ports) into training mode, as arguments of their call or attributes
+        of their modules: {"inference": False}. By default those of the usual names; {} compares the models as they run.
 
     Nothing of the models, the images or the frameworks' settings and random numbers is other afterwards.
     Raises: UsageError for fewer than two models, an empty batch, an object that is no model, and a name (of a check,
@@ -50,21 +55,34 @@ def compare(
     require_models(models)
     require_known("check", check, CHECKS)
     require_count("steps", steps)
-    images = _nonempty(images)
+    if dtype is not None:
+        require_known("dtype", dtype, DTYPES)
+    inputs = _inputs(images)
+    if training is not None and not isinstance(training, Mapping):
+        raise UsageError(f"training must map names to values, such as {{'inference': False}}, not be {training!r}")
     own = [label for label, model in models.items() if not isinstance(model, Port)]
     require_names(names or {}, own, [label for label in models if label not in own], OUTPUT)
     with _precision_kept():
-        ports: dict[str, Any] = {
-            label: _port(label, model, (names or {}).get(label), feature_maps) for label, model in models.items()
+        ports = {
+            label: _port(label, model, inputs, (names or {}).get(label), feature_maps, training)
+            for label, model in models.items()
         }
         if feature_maps is not None:
-            require_feature_maps(feature_maps, {tap for label in own for tap in ports[label].tap_names()})
+            require_feature_maps(
+                feature_maps, {tap for port in ports.values() if isinstance(port, Own) for tap in port.tap_names()}
+            )
+        if dtype is not None:
+            ports = {label: port if port.dtype == dtype else port.with_dtype(dtype) for label, port in ports.items()}
         subject = _subject(ports, check)
         recordings: list[Recording] = []
         for label, port in ports.items():
             reference = recordings[0] if recordings and check == "single-step" else None
-            recordings.append(record(port, images, check, label, reference, steps))
-    return Report(judge(subject, recordings), {label: _about(port) for label, port in ports.items()})
+            recordings.append(record(port, inputs, check, label, reference, steps))
+    results = judge(subject, recordings)
+    twins = [recording.truth for recording in recordings if recording.truth is not None]
+    if check == "layers" and dtype is None and len(twins) == len(ports):
+        results = judge(replace(subject, dtype="float64"), twins) + results
+    return Report(results, {label: _about(port) for label, port in ports.items()})
 
 
 @contextmanager
@@ -79,49 +97,57 @@ def _precision_kept() -> Iterator[None]:
             jax.config.update("jax_enable_x64", before)
 
 
-def _nonempty(images: Any) -> np.ndarray:
-    """Convert the images to an array. Raises: UsageError for an empty batch and for what is no array of numbers."""
-    try:
-        images = np.asarray(images)
-    except (ValueError, TypeError, RuntimeError) as error:  # several shapes; a tensor that numpy cannot read
-        raise UsageError(f"images must be one array of numbers: {error}") from error
-    if images.dtype.kind not in "fiub":
-        raise UsageError(f"images must be an array of numbers, not of {images.dtype}")
-    if not images.size:
-        raise UsageError(f"images of shape {images.shape} are empty: nothing would be compared")
-    return images
+def _inputs(images: Any) -> Inputs:
+    """Convert the inputs to arrays. Raises: UsageError for an empty batch and for what is no array of numbers."""
+    given = Inputs.of(images).arrays()
+    named = given.named(is_numpy)
+    if not named:
+        raise UsageError("the inputs hold no array: there is nothing to run the models on")
+    for name, array in named.items():
+        if array.dtype.kind not in "fiub":
+            raise UsageError(f"{name} must be an array of numbers, not of {array.dtype}")
+        if not array.size:
+            raise UsageError(f"{name} of shape {array.shape} are empty: nothing would be compared")
+    return given
 
 
-def _port(label: str, model: Any, names: Mapping[str, str] | None, feature_maps: Collection[str] | None) -> Port:
+def _port(
+    label: str,
+    model: Any,
+    inputs: Inputs,
+    names: Mapping[str, str] | None,
+    feature_maps: Collection[str] | None,
+    training: Mapping[str, Any] | None,
+) -> Port | Own:
     if isinstance(model, Port):
         return model
-    from .own import wrap
-
     try:
-        return wrap(model, names, feature_maps)
+        return wrap(model, inputs, names, feature_maps, training)
     except UsageError as error:
         raise UsageError(f"{label}: {error.message}") from None
 
 
-def _subject(ports: Mapping[str, Port], check: str) -> Subject:
+def _subject(ports: Mapping[str, Port | Own], check: str) -> Subject:
     first = next(iter(ports.values()))
     kinds = {p.dtype for p in ports.values()}
     if len(kinds) > 1:
         told = ", ".join(f"{label} {p.dtype}" for label, p in ports.items())
-        raise UsageError(f"the models compute in different dtypes ({told}): bring them to one")
+        raise UsageError(f"the models compute in different dtypes ({told}): bring them to one, or pass dtype='float64'")
     return Subject(first.architecture, variant(first), check, first.dtype, first.device)
 
 
-def variant(port: Port) -> str:
+def variant(port: Port | Own) -> str:
     """The official variant or tiny twin that a port is, or "own"."""
-    spec = getattr(port, "spec", None)
-    if spec is None:
+    if isinstance(port, Own):
         return "own"
+    spec = port.spec
     known = {**spec.VARIANTS, **{f"tiny {name}": c for name, c in spec.TINY.items()}}
     return next((name for name, config in known.items() if config == port.config), "own")
 
 
-def _about(port: Port) -> str:
+def _about(port: Port | Own) -> str:
     from .versions import version
 
-    return f"{port.framework} {version(port.framework)}, {port.dtype}, {port.device}"
+    others = {array.dtype.name for array in port.state().values() if array.dtype.kind == "f"} - {port.dtype}
+    mixed = f", arrays in {', '.join(sorted(others))} as well" if others and port.dtype != "bfloat16" else ""
+    return f"{port.framework} {version(port.framework)}, {port.dtype}{mixed}, {port.device}"

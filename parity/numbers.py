@@ -33,6 +33,7 @@ class Worst:
       index: where, None if no element can be named.
       left, right: the values there.
       cause: why the error is infinite.
+      remark: what the error is relative to, or of which run it is, where that is not the array as a whole.
     """
 
     error: float
@@ -40,11 +41,13 @@ class Worst:
     left: float = math.nan
     right: float = math.nan
     cause: str = ""
+    remark: str = ""
 
     def __str__(self) -> str:
         if self.cause:
             return self.cause
-        return f"{self.error:.1e} at {list(self.index or ())}: {self.left!r} and {self.right!r}"
+        remark = f" ({self.remark})" if self.remark else ""
+        return f"{self.error:.1e} at {list(self.index or ())}: {self.left!r} and {self.right!r}{remark}"
 
 
 def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
@@ -71,6 +74,26 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:
     """Largest difference over the largest element of `a`; infinite for other shapes, NaNs or nothing to compare."""
     return worst(a, b).error
+
+
+def by_feature(array: np.ndarray, axis: int | None) -> np.ndarray:
+    """Return the largest element of each slice along `axis`, or of the whole array where axis is None; (features,)."""
+    if axis is None:
+        return np.reshape(array.max(initial=0.0), 1)
+    return np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1).max(1, initial=0.0)
+
+
+def feature_axis(check: str, name: str, array: np.ndarray) -> int | None:
+    """Return the axis whose slices are judged by their own scale: features of activations, steps of losses.
+
+    Activations of four and more axes are (n, c, ...), all others (..., features). None: judged as a whole, as
+    parameters and their gradients are.
+    """
+    if check == "train":
+        return 0 if array.ndim and name.endswith(": losses") else None
+    if array.ndim < 2 or (check == "gradients" and name != "output"):
+        return None
+    return 1 if array.ndim >= 4 else array.ndim - 1
 
 
 def double(array: Any) -> np.ndarray:

@@ -1,129 +1,184 @@
-"""A user's own torch module, linen module with variables or paddle layer, behind the call that ports have."""
+"""A user's own model (torch module, paddle layer, linen or nnx module) behind the call that ports have."""
 
 from __future__ import annotations
 
-import inspect
+import copy
+import importlib
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from convert.errors import UsageError
-from ports.port import OUTPUT, Port
+from ports.runners.base import OUTPUT, Drop, Gradients, Inputs, Module, Optimizer, Runner, Tap, Taps, Training
 from specs.layer import Layer, batch_norm, conv, dense, norm
 
 from .usage import require_known
 
-# Kind of layer by the name of its class, in all three frameworks.
+# Kind of layer by the name of its class, in all frameworks.
 KINDS = (
     (r"Linear|Dense", "dense"), (r"Conv\w*", "conv"), (r"LayerNorm", "norm"), (r"(Sync)?BatchNorm\w*", "batch_norm"),
 )  # fmt: skip
-LISTS = r"(Sequential|ModuleList|LayerList)$"  # hold modules in a row; one framework's list is another's loop
+LISTS = r"(Sequential|ModuleList|LayerList|List)$"  # hold modules in a row; one framework's list is another's loop
 
 
-def wrap(model: Any, names: Mapping[str, str] | None = None, feature_maps: Collection[str] | None = None) -> Port:
-    """A port around a model of no known architecture.
+def wrap(
+    model: Any,
+    inputs: Any,
+    names: Mapping[str, str] | None = None,
+    feature_maps: Collection[str] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> Own:
+    """Put a model of no known architecture behind the call that ports have.
 
     Args:
+      inputs: what it is going to be called with: a model whose modules exist while they run, is run to list them.
       names: paths of its modules -> names of taps; without it, every module that holds parameters is a tap by its path.
       feature_maps: taps whose four-dimensional arrays are images; None: all of them.
+      training: the arguments or attributes that put a flax model into training mode; None: those with known names.
     Raises: UsageError for what is no model, and for names of modules that it does not have.
     """
-    framework, model = _recognise(model)
-    import importlib
-
-    base = importlib.import_module(f"ports.adapters.{framework}").Port
-    kind = type(f"Own{base.__name__}", (_HOMES[framework], base), {})
-    port: Port = kind(model, names, feature_maps)
-    return port
+    home, model = recognise(model)
+    runner: Runner = importlib.import_module(f"ports.runners.{home}").Runner.own(model, training)
+    return Own(runner, Inputs.of(inputs), names, feature_maps)
 
 
-def _recognise(model: Any) -> tuple[str, Any]:
-    """(framework, model), by what is imported: a model's own framework always is."""
-    torch, paddle, linen = (sys.modules.get(name) for name in ("torch", "paddle", "flax.linen"))
+def recognise(model: Any) -> tuple[str, Any]:
+    """Return (module in ports.runners, model), by what is imported: a model's own framework always is."""
+    names = "torch", "paddle", "flax.linen", "flax.nnx"
+    torch, paddle, linen, nnx = (sys.modules.get(name) for name in names)
     if torch and isinstance(model, torch.nn.Module):
         return "torch", model
     if paddle and isinstance(model, paddle.nn.Layer):
         return "paddle", model
-    if linen and isinstance(model, linen.Module) and model.scope is not None:
-        module, variables = model.unbind()
-        return "flax", (module, variables)
+    if nnx and isinstance(model, nnx.Module):
+        return "nnx", model
+    if linen and isinstance(model, linen.Module):
+        if model.scope is None:
+            raise UsageError("a linen module has no variables by itself: pass (module, variables)")
+        return "linen", model.unbind()
     if linen and isinstance(model, tuple) and len(model) == 2 and isinstance(model[0], linen.Module):
-        return "flax", model
+        return "linen", model
+    what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
     raise UsageError(
-        f"{type(model).__name__} is no model: give a port, a torch module, (linen module, variables), a bound linen "
+        f"{what} is no model: pass a port, a torch module, (linen module, variables), a bound linen module, an nnx "
         "module or a paddle layer"
     )
 
 
-class _Own(Port):
-    """What takes the place of a spec: modules, looked at."""
+class Own:
+    """A user's model: a Runner, and names for its modules in place of a spec."""
 
-    def __init__(self, model: Any, names: Mapping[str, str] | None, feature_maps: Collection[str] | None):
-        self.architecture, self.config, self.device = "own", None, "cpu"
-        self.given, self.names, self.feature_maps = model, names, feature_maps
-        self.spec = None
-        self._adopt(model)
-        self._classes = self._modules()
-        self._chosen = dict(names) if names is not None else {path: _tap(path) for path in self._default()}
-        for path in self._chosen:
-            require_known("module", path, filter(None, self._classes))
+    architecture, config, spec = "own", None, None
 
-    def _adopt(self, model: Any) -> None:
-        raise NotImplementedError
+    def __init__(
+        self,
+        runner: Runner,
+        inputs: Inputs,
+        names: Mapping[str, str] | None,
+        feature_maps: Collection[str] | None,
+    ):
+        self.runner, self.inputs, self.names, self.feature_maps = runner, inputs, names, feature_maps
+        self.modules = runner.modules(inputs)
+        self.chosen = dict(names) if names is not None else {path: _tap(path) for path in self._default()}
+        for path in self.chosen:
+            require_known("module", path, filter(None, self.modules))
+        self._taps = Taps({**self.chosen, "": OUTPUT}.get, self._is_map)
 
-    def _modules(self) -> dict[str, tuple[str, list[str]]]:
-        """{path: (name of class, names of the parameters below it)}."""
-        raise NotImplementedError
+    @property
+    def framework(self) -> str:
+        return self.runner.framework
 
-    def _default(self) -> list[str]:
-        return [path for path, (kind, held) in self._classes.items() if path and held and not re.search(LISTS, kind)]
+    @property
+    def dtype(self) -> str:
+        return self.runner.dtype
+
+    @property
+    def device(self) -> str:
+        return self.runner.device
 
     def tap_names(self) -> list[str]:
         """Names of its taps, without the output of the whole model."""
-        return list(self._chosen.values())
+        return list(self.chosen.values())
 
-    def with_dtype(self, dtype: str) -> Port:
-        return type(self)(self._cast(dtype), self.names, self.feature_maps)
+    def _default(self) -> list[str]:
+        return [path for path, m in self.modules.items() if path and m.trained and not re.search(LISTS, m.kind)]
 
-    def _cast(self, dtype: str) -> Any:
-        raise NotImplementedError
+    def _is_map(self, name: str) -> bool:
+        return name == OUTPUT or self.feature_maps is None or name in self.feature_maps
 
-    def _is_tap(self, path: str) -> bool:
-        return path == "" or path in self._chosen
+    def outputs(self, inputs: Any) -> dict[str, np.ndarray]:
+        """Inference: "output", and "output:KEY" for each further one."""
+        return self.runner(Inputs.of(inputs))
 
-    def _is_map(self, path: str) -> bool:
-        name = self._chosen.get(path, path)
-        return path in ("", OUTPUT) or self.feature_maps is None or name in self.feature_maps
+    def trace(self, inputs: Any, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
+        """Every call of a tap, under its name. Raises: UsageError for a tap that the run never reaches."""
+        found = self.runner.trace(Inputs.of(inputs), self._taps, feed)
+        reached = {tap.name.partition("#")[0] for tap in found}
+        for path, name in self.chosen.items() if self.names is not None else ():
+            if name not in reached:
+                raise UsageError(f"names: module {path!r} is not called in this run, so that {name!r} has no output")
+        return found
 
-    def trace(self, images: np.ndarray, feed: Any = None) -> Any:
-        """As a port's, under the names of the taps."""
-        own = {shared: path for path, shared in self._chosen.items()}
+    def gradients(self, inputs: Any) -> Gradients:
+        """Loss mean(output ** 2) in training mode, its gradients, and the running statistics after it."""
+        self.runner.require_training(Inputs.of(inputs))
+        return self.runner.gradients(Inputs.of(inputs))
 
-        def renamed(name: str, table: Mapping[str, str]) -> str:
-            path, mark, call = name.partition("#")
-            return table.get(path, path) + mark + call
+    def train(self, batches: Sequence[Any], optimizer: Optimizer) -> Training:
+        """A step a batch on loss mean(output ** 2); the model itself stays as it is."""
+        given = [Inputs.of(batch) for batch in batches]
+        self.runner.require_training(given[0])
+        return self.runner.train(given, optimizer)
 
-        given = {renamed(name, own): arrays for name, arrays in (feed or {}).items()}
-        return [tap._replace(name=renamed(tap.name, self._chosen)) for tap in super().trace(images, given)]
+    def drops(self, inputs: Any, seed: int) -> list[Drop]:
+        """Every call of dropout with a rate above 0 in one training-mode pass, in execution order."""
+        return self.runner.drops(Inputs.of(inputs), seed)
+
+    def drop_rates(self) -> list[str]:
+        """What makes training random: calls of dropout, by their rates."""
+        return [f"dropout {rate:g}" for rate in self.runner.drop_rates(self.inputs)]
+
+    @contextmanager
+    def undropped(self) -> Iterator[Own]:
+        """The same model, whose dropout passes its input on, to use inside a with statement."""
+        with self.runner.undropped():
+            yield self
+
+    def jittered(self, share: float, seed: int) -> Own:
+        """Return a copy each of whose parameters is multiplied by 1 + share or 1 - share, at random."""
+        other = copy.copy(self)
+        other.runner = self.runner.jittered(share, seed)
+        return other
+
+    @property
+    def notes(self) -> list[str]:
+        """What runs so far computed otherwise than the framework does, and why: a sentence each."""
+        return self.runner.notes
+
+    def with_dtype(self, dtype: str) -> Own:
+        """The same weights, computed in another dtype."""
+        return Own(self.runner.cast(dtype), self.inputs, self.names, self.feature_maps)
 
     def shared(self, name: str) -> str | None:
         """By the tap that stands nearest above; what no given name covers is not compared."""
-        for path in sorted(self._chosen, key=len, reverse=True):
+        for path in sorted(self.chosen, key=len, reverse=True):
             if name == path or name.startswith(f"{path}."):
-                return self._chosen[path] + name[len(path) :]
+                return self.chosen[path] + name[len(path) :]
         return name if self.names is None else None
 
     def layers(self) -> list[Layer]:
-        """The layers whose kind is known by their class, under the names of their taps."""
+        """The layers whose kind is known by their class."""
         state = self.state()
-        found = [_layer(path, kind, state, self.framework) for path, (kind, _) in self._classes.items()]
+        found = [_layer(path, module, state, self.framework) for path, module in self.modules.items()]
         return [layer for layer in found if layer is not None]
 
-    def _checked(self, images: np.ndarray) -> np.ndarray:
-        return np.asarray(images)
+    def state(self) -> dict[str, np.ndarray]:
+        """Every array of the model, named and laid out as in its framework's checkpoint."""
+        return self.runner.state()
 
 
 def _tap(path: str) -> str:
@@ -131,13 +186,13 @@ def _tap(path: str) -> str:
     return f"{path} (module)" if path == OUTPUT else path
 
 
-def _layer(path: str, kind: str, state: Mapping[str, np.ndarray], framework: str) -> Layer | None:
-    """A module as a record of the converter, whose tables then translate its arrays."""
-    hub = next((hub for pattern, hub in KINDS if re.fullmatch(pattern, kind)), None)
-    prefix = "params/" + re.sub(r"\.(?=\d)", "_", path).replace(".", "/") + "/" if framework == "flax" else f"{path}."
-    weight = state.get(prefix + {"flax": "kernel"}.get(framework, "weight"))
-    scale = state.get(prefix + {"flax": "scale"}.get(framework, "weight"))
-    bias = prefix + "bias" in state
+def _layer(path: str, module: Module, state: Mapping[str, np.ndarray], framework: str) -> Layer | None:
+    """Describe a module as a record of the converter, whose tables then translate its arrays."""
+    hub = next((hub for pattern, hub in KINDS if re.fullmatch(pattern, module.kind)), None)
+    arrays = {leaf: state[name] for leaf, name in module.leaves.items() if name in state}
+    weight = arrays.get("kernel" if framework == "flax" else "weight")
+    scale = arrays.get("scale" if framework == "flax" else "weight")
+    bias = "bias" in arrays
     if hub == "dense" and weight is not None and weight.ndim == 2:
         o, i = weight.shape if framework == "torch" else weight.shape[::-1]
         return dense(path, i, o, bias=bias)
@@ -148,110 +203,3 @@ def _layer(path: str, kind: str, state: Mapping[str, np.ndarray], framework: str
     if hub in ("norm", "batch_norm") and scale is not None and scale.ndim == 1 and bias:
         return norm(path, len(scale)) if hub == "norm" else batch_norm(path, len(scale))
     return None
-
-
-class _Moded(_Own):
-    """A model with a mode of its own, which may be either."""
-
-    def _forward(self, images: np.ndarray) -> np.ndarray:
-        with self._mode(False):  # type: ignore[attr-defined]  # the adapter's, which stands beside this in the made class
-            return super()._forward(images)  # type: ignore[safe-super]  # the adapter's, as above
-
-
-class _Torch(_Moded):
-    def _adopt(self, model: Any) -> None:
-        first = next((p for p in model.parameters() if p.is_floating_point()), None)
-        self.model, self.dtype = model, str(first.dtype).removeprefix("torch.") if first is not None else "float32"
-        self.device = "gpu" if first is not None and first.is_cuda else "cpu"
-
-    def _modules(self) -> dict[str, tuple[str, list[str]]]:
-        return {
-            path: (type(m).__name__, [n for n, _ in m.named_parameters()]) for path, m in self.model.named_modules()
-        }
-
-    def _cast(self, dtype: str) -> Any:
-        import copy
-
-        import torch
-
-        return copy.deepcopy(self.model).to(getattr(torch, dtype))
-
-
-class _Paddle(_Moded):
-    def _adopt(self, model: Any) -> None:
-        first = next((p for p in model.parameters() if p.is_floating_point()), None)
-        self.model, self.dtype = model, str(first.dtype).removeprefix("paddle.") if first is not None else "float32"
-        self.device = "gpu" if first is not None and first.place.is_gpu_place() else "cpu"
-        self._settle()  # type: ignore[attr-defined]  # the adapter's, as above
-
-    def _modules(self) -> dict[str, tuple[str, list[str]]]:
-        named = self.model.named_sublayers(include_self=True)
-        return {path: (type(m).__name__, [n for n, _ in m.named_parameters()]) for path, m in named}
-
-    def _cast(self, dtype: str) -> Any:
-        import copy
-
-        made = copy.deepcopy(self.model)
-        made.to(dtype=dtype)
-        return made
-
-
-class _Flax(_Own):
-    def _adopt(self, model: Any) -> None:
-        from ports.adapters.flax import Linen, floating
-
-        self.model = Linen(*model)
-        self.dtype = floating(self.model.variables)
-        self.training = _training(self.model.module)
-        self._settle()  # type: ignore[attr-defined]  # the adapter's, as above
-
-    def _modules(self) -> dict[str, tuple[str, list[str]]]:
-        """Linen's modules exist while they run: paths from the variables, classes from the module that made them."""
-        from ports.adapters.flax import dotted
-
-        held: dict[str, tuple[str, list[str]]] = {"": (type(self.model.module).__name__, [])}
-        kinds = self._kinds()
-        for name in self.state():
-            collection, *parts = name.split("/")
-            for depth in range(1, len(parts)):
-                path = dotted(tuple(parts[:depth]))
-                entry = held.setdefault(path, (kinds.get(path, ""), []))
-                if collection == "params":
-                    entry[1].append(name)
-        return held
-
-    def _kinds(self) -> Mapping[str, str]:
-        """Class names by path: told by the leaves, since linen says them only while it runs."""
-        found: dict[str, str] = {}
-        from ports.adapters.flax import dotted
-
-        names = self.state()
-        for name, array in names.items():
-            *path, leaf = name.split("/")[1:]
-            if leaf == "kernel":
-                found[dotted(tuple(path))] = "Conv" if array.ndim == 4 else "Dense"
-            elif leaf == "scale":
-                statistics = "/".join(["batch_stats", *path, "mean"])
-                found[dotted(tuple(path))] = "BatchNorm" if statistics in names else "LayerNorm"
-        return found
-
-    def _cast(self, dtype: str) -> Any:
-        import jax
-        import jax.numpy as jnp
-
-        if dtype == "float64":
-            jax.config.update("jax_enable_x64", True)
-
-        def cast(array: Any) -> Any:
-            return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
-
-        return self.model.module, jax.tree.map(cast, self.model.variables)
-
-
-def _training(module: Any) -> dict[str, bool]:
-    """What puts a linen module into training mode, by the names in use."""
-    known = {"train": True, "training": True, "is_training": True, "deterministic": False}
-    return {name: known[name] for name in inspect.signature(type(module).__call__).parameters if name in known}
-
-
-_HOMES: dict[str, Any] = {"torch": _Torch, "paddle": _Paddle, "flax": _Flax}

@@ -20,6 +20,23 @@ GRADIENT_FLOOR = 2.0**-4
 # optimizer does wrong moves parameters by a share of its rate, 2^-10: decades above what this lets pass.
 TRAINED_FLOOR = 2.0**-4
 
+# A feature (a logit, a channel) is judged by its own largest element too, so that a large neighbour hides nothing. What
+# stands beside large numbers shares their rounding: differences below 64 roundoffs of the largest of all are let pass.
+FEATURE_FLOOR = 2.0**-47
+
+# A run may differ by this many times what it moves by when its weights move by eight roundoffs (`record.JITTER`), the
+# least over frameworks. Deep networks whose BatchNorm sees few values amplify rounding by many decades in ten steps of
+# training; every other run stays within the limits above, which are the least that is asked for.
+SPREAD_FACTOR = {"float64": 16.0, "float32": 4.0}
+
+# A model may compute parts in float32 whatever its weights are (a float32 softmax or norm): then float64 twins differ
+# by what float32 rounds there. So below float64, twins may differ by this many times float32's measured noise, whose
+# spread over equally good implementations is up to 4. An epsilon of 1e-5 for 1e-6 is 20 times that noise.
+TWIN_FACTOR = 4.0
+
+# Below float64, a pass that uses up more than this share of its tolerance is reported: equal models stay below 13 / 24.
+CLOSE_CALL = 0.6
+
 # Half a unit in the last place of 1: what writing a number down costs.
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 

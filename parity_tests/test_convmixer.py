@@ -134,7 +134,7 @@ def test_a_block_leaves_its_input_alone(framework):
     """`x += residual` would write into the caller's tensor."""
     port = tiny("convmixer", "768/32", framework)
     x = np.random.default_rng(0).standard_normal((2, 7, 7, 5))
-    given = port._tensor(x)
+    given = port.runner.tensor(x)
     port.model.blocks[0](given)
     assert np.array_equal(given.numpy(), x)
 

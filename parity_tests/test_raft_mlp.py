@@ -110,7 +110,7 @@ def test_resize_in_every_framework(sizes, framework):
     port = tiny("raft_mlp", "L", framework)
     source, target = sizes
     x = np.random.default_rng(0).standard_normal((2, *source, 3))
-    given = port._images(x.transpose(0, 3, 1, 2)) if framework == "flax" else port._tensor(x)
+    given = port.runner.inward(x.transpose(0, 3, 1, 2)) if framework == "flax" else port.runner.tensor(x)
     found = importlib.import_module(f"ports.{framework}.layers").resize(given, target)
     rows, columns = (bicubic_matrix(*sides) for sides in zip(target, source, strict=True))
     assert relative_error(np.einsum("Hh,bhwc,Ww->bHWc", rows, x, columns), np.asarray(found)) <= 1e-13

@@ -66,7 +66,9 @@ def load(
     from convert.planning import plan
     from convert.report import misfits
 
-    adapter = _adapter(framework)
+    require(framework)
+    from .port import Port
+
     with plan(path, src=src, dst=framework, settings=config, weights=weights, assume=assume) as loaded:
         for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts()):
             warnings.warn(f"{path}: {note}", stacklevel=2)
@@ -77,7 +79,9 @@ def load(
                 mixed = ", ".join(sorted(held))
                 warnings.warn(f"{path}: holds arrays of {mixed}: computed in {dtype}", stacklevel=2)
         lost: list[tuple[str, str]] = []
-        port: Port = adapter(loaded.architecture, loaded.config, _counted(loaded.arrays(), dtype, lost), dtype, device)
+        port = Port(
+            framework, loaded.architecture, loaded.config, _counted(loaded.arrays(), dtype, lost), dtype, device
+        )
         for what in misfits(lost):
             warnings.warn(f"{path}: {what} in {dtype}", stacklevel=2)
         port.assumed = loaded.assumed
@@ -139,9 +143,10 @@ def build(
             raise ValueError(f"init={init!r}: one of {', '.join(INITS)}")
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return _adapter(framework)(
-        architecture, chosen, initial(architecture, chosen, framework, seed, init), dtype, device
-    )
+    require(framework)
+    from .port import Port
+
+    return Port(framework, architecture, chosen, initial(architecture, chosen, framework, seed, init), dtype, device)
 
 
 def save(
@@ -197,8 +202,3 @@ def require(framework: str) -> None:
         raise UsageError(f"no framework {framework!r}: one of {', '.join(FRAMEWORKS)}")
     if framework not in available():
         raise UsageError(f"{framework} is not installed: pip install 'triptych-ports[{framework}]'")
-
-
-def _adapter(framework: str) -> Any:
-    require(framework)
-    return importlib.import_module(f"{__name__}.adapters.{framework}").Port

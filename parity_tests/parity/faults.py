@@ -124,7 +124,7 @@ def _optimizer(**values: Any) -> Callable[[Any], Any]:
 
 def _coupled(old: Any) -> Any:
     """AdamW whose decay goes through the moments."""
-    from ports.adapters.torch import OPTIMIZERS
+    from ports.runners.torch import OPTIMIZERS
 
     return OPTIMIZERS["adam"]
 
@@ -158,6 +158,15 @@ def _shifted(call: Any, x: Any) -> Any:
     import jax.numpy as jnp
 
     return call(jnp.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1])
+
+
+def _batch_statistics(call: Any, x: Any) -> Any:
+    """A BatchNorm of paddle in training mode."""
+    call.__self__.training = True
+    try:
+        return call(x)
+    finally:
+        call.__self__.training = False
 
 
 def _low_side(call: Any, x: Any) -> Any:
@@ -215,19 +224,19 @@ FAULTS: dict[str, list[Fault]] = {
         Fault("one layer's gradient doubled", "S/16", "paddle", around("blocks.0.token_mix.fc2", _doubled),
               "blocks.0.token_mix.fc2.kernel", "2 times", "gradients"),
         Fault("pooling's gradient in float32", "S/16", "paddle", around("head", _rounded_pool), "norm.bias", "", "gradients"),
-        Fault("another momentum", "S/16", "paddle", patched("ports.adapters.paddle:OPTIMIZERS", "sgd", _optimizer(momentum=0.75)),
+        Fault("another momentum", "S/16", "paddle", patched("ports.runners.paddle:OPTIMIZERS", "sgd", _optimizer(momentum=0.75)),
               "sgd: losses", "", "train"),
-        Fault("Adam's epsilon ten times", "S/16", "torch", patched("ports.adapters.torch:OPTIMIZERS", "adam",
+        Fault("Adam's epsilon ten times", "S/16", "torch", patched("ports.runners.torch:OPTIMIZERS", "adam",
               _optimizer(epsilon=2**-8)), "adam: losses", "", "train"),
-        Fault("another beta2", "S/16", "paddle", patched("ports.adapters.paddle:OPTIMIZERS", "adamw", _optimizer(beta2=0.96875)),
+        Fault("another beta2", "S/16", "paddle", patched("ports.runners.paddle:OPTIMIZERS", "adamw", _optimizer(beta2=0.96875)),
               "adamw: losses", "", "train"),
-        Fault("coupled decay in AdamW", "S/16", "torch", patched("ports.adapters.torch:OPTIMIZERS", "adamw", _coupled),
+        Fault("coupled decay in AdamW", "S/16", "torch", patched("ports.runners.torch:OPTIMIZERS", "adamw", _coupled),
               "adamw: losses", "", "train"),
     ],
     "convmixer": [
         Fault("BatchNorm statistics uncopied", "even", "torch", arrays(norm__running_mean=_nothing, norm__running_var=np.ones_like),
               "norm", "never copied"),
-        Fault("BatchNorm in training mode", "even", "paddle", lambda port, patch: (port.model.norm.train(), port)[1], "norm",
+        Fault("BatchNorm in training mode", "even", "paddle", around("norm", _batch_statistics), "norm",
               "batch's statistics"),
         Fault("BatchNorm mean and variance swapped", "even", "torch", swapped("norm.running_mean", "norm.running_var"), "norm"),
         Fault("odd pixel of SAME on the low side", "even", "torch", around("blocks.0.depthwise", _low_side), "blocks.0.depthwise",
@@ -241,7 +250,7 @@ FAULTS: dict[str, list[Fault]] = {
         Fault("BatchNorm epsilon 1e-3", "even", "paddle", attribute("blocks.1.norm2", _epsilon=1e-3), "blocks.1.norm2", "epsilon 1e-3"),
         Fault("ReLU for GELU", "1536/20", "torch", patched("ports.torch.convmixer:ACT", "gelu", _torch("ReLU")), "norm", "ReLU"),
         Fault("depthwise bias dropped", "even", "flax", arrays(blocks__0__depthwise__bias=_nothing), "blocks.0.depthwise", "no bias"),
-        Fault("unbiased running variance", "even", "torch", patched("ports.adapters.torch:Port", "_biased", _unrelated),
+        Fault("unbiased running variance", "even", "torch", patched("ports.runners.torch:Runner", "_biased", _unrelated),
               "sgd: norm.var", "", "train"),
         Fault("BatchNorm momentum 0.01", "even", "torch", attribute("norm", momentum=0.01), "sgd: norm.mean", "", "train"),
         Fault("BatchNorm momentum 0.99", "even", "paddle", attribute("blocks.0.norm1", _momentum=0.99), "sgd: blocks.0.norm1.mean",

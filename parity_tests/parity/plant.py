@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def config(**changes: Any) -> Plant:
 
     def plant(port: Port, patch: pytest.MonkeyPatch) -> Port:
         other = dataclasses.replace(port.config, **changes)
-        return type(port)(port.architecture, other, port.state().items(), port.dtype, port.device)
+        return port.rebuilt(config=other)
 
     return plant
 
@@ -55,7 +55,7 @@ def around(path: str, faulty: Callable[..., Any]) -> Plant:
 
     def plant(port: Port, patch: pytest.MonkeyPatch) -> Port:
         if port.framework == "flax":
-            port.model = port.model._replace(module=_Intercepted(port.model.module, path, faulty))
+            _intercept(port.runner, path, faulty)
             return port
         module = child(port, path)
         call = module.forward
@@ -104,7 +104,7 @@ def _linen(name: str) -> str:
 
 
 def rebuilt(port: Port, tensors: Any) -> Port:
-    return type(port)(port.architecture, port.config, tensors, port.dtype, port.device)
+    return port.rebuilt(tensors=tensors)
 
 
 def child(port: Port, path: str) -> Any:
@@ -125,21 +125,21 @@ def _find(target: str) -> Any:
     return found
 
 
-class _Intercepted:
-    """A linen module whose submodule at a path computes something else."""
+def _intercept(runner: Any, path: str, faulty: Callable[..., Any]) -> None:
+    """Let the submodule at a path of a linen module compute something else, under everything that records."""
+    import flax.linen as nn
 
-    def __init__(self, module: Any, path: str, faulty: Callable[..., Any]):
-        self.module, self.path, self.faulty = module, path, faulty
+    from ports.runners.functional import dotted
 
-    def apply(self, variables: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        import flax.linen as nn
+    run = runner.run
 
-        from ports.adapters.flax import dotted
+    def intercept(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
+        if context.method_name == "__call__" and dotted(context.module.path) == path:
+            return faulty(lambda *given: call(*given, **keywords), *arguments)
+        return call(*arguments, **keywords)
 
-        def intercept(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
-            if context.method_name == "__call__" and dotted(context.module.path) == self.path:
-                return self.faulty(lambda *given: call(*given, **keywords), *arguments)
-            return call(*arguments, **keywords)
-
+    def intercepted(*args: Any, **kwargs: Any) -> Any:
         with nn.intercept_methods(intercept):
-            return self.module.apply(variables, *args, **kwargs)
+            return run(*args, **kwargs)
+
+    runner.run = intercepted

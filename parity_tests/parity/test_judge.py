@@ -12,7 +12,7 @@ from parity.judge import Subject, judge
 from parity.numbers import relative_error, worst
 from parity.record import Recording, load, save
 from parity.report import Report, Result
-from ports.port import Tap
+from ports.runners.base import Tap
 
 SUBJECT = Subject("a", "v", "layers", "float64", "cpu")
 

@@ -130,7 +130,8 @@ def test_lower_precision_is_judged_by_its_noise() -> None:
     models["paddle"].to(dtype="float32")
     report = parity.compare(models, IMAGES, "layers")
     assert report.passed, str(report)
-    (result,) = report
+    double, result = report
+    assert (double.dtype, double.noise) == ("float64", {})
     assert result.dtype == "float32"
     assert max(result.noise["torch"]) < 1e-6
 
@@ -153,7 +154,7 @@ def test_lower_precision_is_judged_by_its_noise() -> None:
         ({"check": "train", "steps": 0}, "steps must be a whole number from 1 on, not 0"),
         ({"steps": 2.5}, "steps must be a whole number"),
         ({"images": IMAGES[:0]}, r"images of shape \(0, 3, 7, 6\) are empty"),
-        ({"images": [[1.0], [1.0, 2.0]]}, "images must be one array of numbers"),
+        ({"images": [[1.0], [1.0, 2.0]]}, "inputs must be arrays of numbers"),
         ({"images": "photo.png"}, "images must be an array of numbers"),
         ({"models": {"a": 1, "b": 2}}, "a: int is no model"),
         ({"models": {}}, "needs two models"),

@@ -44,7 +44,9 @@ def test_flax_fast_variance_is_caught_in_float32(monkeypatch: pytest.MonkeyPatch
     import ports.flax.mlp_mixer as code
 
     monkeypatch.setattr(code, "LayerNorm", lambda c, name: nn.LayerNorm(epsilon=c.norm_eps, name=name))
-    report = parity.compare({**models, "flax": rebuilt(sound, sound.state().items())}, IMAGES, "layers")
+    report = parity.compare(
+        {**models, "flax": rebuilt(sound, sound.state().items())}, IMAGES, "layers", dtype="float32"
+    )
     assert [(r.pair, r.passed) for r in report] == [
         ("torch-paddle", True),
         ("torch-flax", False),
@@ -71,7 +73,7 @@ def test_single_steps_isolate_each_culprit(monkeypatch: pytest.MonkeyPatch) -> N
     off = [name for name, error, limit in result.curve if error > limit]
     assert off == ["blocks.0.norm1", "blocks.0.token_mix <- 0", "head", "output"]
     assert result.first_divergence == "blocks.0.norm1"
-    (gathered,) = parity.compare(pair, IMAGES, "layers")
+    (gathered,) = parity.compare(pair, IMAGES, "layers", dtype="float32")
     assert sum(error > limit for _, error, limit in gathered.curve) > len(off)
 
 

@@ -11,7 +11,7 @@ import parity
 import ports
 import specs
 from parity.own import wrap
-from ports.port import Optimizer
+from ports.runners.base import Optimizer
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -136,7 +136,7 @@ def test_running_variances_are_biased_call_by_call(momentum: float | None) -> No
     model = Torch(momentum).double()
     model.drop.p = 0.0
     batches, variance, calls = [IMAGES, 2 * IMAGES], np.ones(3), 0
-    made = wrap(model).train(batches, Optimizer(name="sgd", rate=0.0, decay=0.0))
+    made = wrap(model, IMAGES).train(batches, Optimizer(name="sgd", rate=0.0, decay=0.0))
     for x in batches:
         normed = (x - x.mean((0, 2, 3), keepdims=True)) / np.sqrt(x.var((0, 2, 3), keepdims=True) + 1e-5)
         for seen in (x, 2 * normed + 1):

@@ -11,7 +11,7 @@ import pytest
 import parity
 import ports
 import specs
-from ports.port import kept
+from ports.runners.base import kept
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("paddle", reason="paddle is not installed")

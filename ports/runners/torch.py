@@ -1,7 +1,8 @@
-"""PyTorch behind the common call."""
+"""PyTorch modules behind the common call."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .. import network
-from .. import port as common
+from . import base, trees
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda p, o: torch.optim.SGD(p, o.rate, momentum=o.momentum, weight_decay=o.decay),
@@ -21,75 +21,98 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
-class Port(common.Port):
+class Runner(base.Runner):
     framework = "torch"
     model: torch.nn.Module
 
-    def _create(self, tensors: Iterable[tuple[str, np.ndarray]]) -> torch.nn.Module:
+    @classmethod
+    def own(cls, model: torch.nn.Module, training: Mapping[str, Any] | None = None) -> Runner:
+        """Run a user's module as it is, in its own dtype and on its own device."""
+        first = next((p for p in model.parameters() if p.is_floating_point()), None)
+        dtype = "float32" if first is None else str(first.dtype).removeprefix("torch.")
+        return cls(model, dtype, "gpu" if first is not None and first.is_cuda else "cpu", training)
+
+    @classmethod
+    def build(
+        cls, network: Any, config: Any, tensors: Iterable[tuple[str, np.ndarray]], dtype: str, device: str
+    ) -> Runner:
+        with torch.device("meta"):  # the checkpoint fills everything: nothing is allocated or drawn twice
+            runner = cls(network(config), dtype, device)
+        filled = {name: runner.tensor(array) for name, array in tensors}
+        runner.model.load_state_dict(filled, strict=True, assign=True)
+        runner.model.eval().requires_grad_(True)
+        return runner
+
+    def settle(self) -> None:
         if self.device == "gpu":
             if not torch.cuda.is_available():
-                raise common.Unavailable("torch finds no GPU here: use device='cpu'")
+                raise base.Unavailable("torch finds no GPU here: use device='cpu'")
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        with torch.device("meta"):  # the checkpoint fills everything: nothing is allocated or drawn twice
-            model = network(self.architecture, "torch")(self.config)
-        model.load_state_dict({name: self._tensor(array) for name, array in tensors}, strict=True, assign=True)
-        return model.eval().requires_grad_(True)
 
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        """A copy: a model may work in place on what it is given."""
+    def cast(self, dtype: str) -> Runner:
+        return type(self)(copy.deepcopy(self.model).to(getattr(torch, dtype)), dtype, self.device, self.training)
+
+    def tensor(self, array: np.ndarray) -> torch.Tensor:
+        """Copy an array: a model may work in place on what it is given."""
         tensor = torch.from_numpy(np.array(array, order="C"))
         dtype = getattr(torch, self.dtype) if tensor.is_floating_point() else tensor.dtype
         return tensor.to("cuda" if self.device == "gpu" else "cpu", dtype)
 
-    def _forward(self, images: np.ndarray) -> np.ndarray:
-        with torch.no_grad():  # a tensor of inference mode that forward caches could never train
-            return _numpy(self.model(self._tensor(images)))
+    def __call__(self, inputs: base.Inputs) -> dict[str, np.ndarray]:
+        given = inputs.map(self.tensor)
+        with self._mode(False), torch.no_grad():  # a tensor of inference mode that forward caches could never train
+            return base.named_outputs(self.model(*given.args, **given.kwargs), _is_array, _numpy)
 
-    def _trace(self, images: np.ndarray, feed: Mapping[str, Sequence[np.ndarray]]) -> list[common.Tap]:
-        trace = common.Trace(feed)
+    def trace(
+        self, inputs: base.Inputs, taps: base.Taps, feed: Mapping[str, Sequence[np.ndarray]] | None = None
+    ) -> list[base.Tap]:
+        fed = {name: [self.tensor(array) for array in arrays] for name, arrays in (feed or {}).items()}
+        trace = base.Trace(fed, _is_array, _numpy)
 
-        def enter(path: str) -> Any:
-            def hook(module: torch.nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-                given = trace.enter(path, _arrays(args))
-                return None if given is None else self._replaced(args, given)
-
-            return hook
+        def enter(tap: str) -> Any:
+            return lambda module, args, kwargs: trace.enter(tap, trees.Call(module.forward, args, kwargs))
 
         def leave(module: torch.nn.Module, into: Any, out: Any) -> None:
-            trace.leave(_arrays(out))
+            trace.leave(out)
 
         hooks = []
         for path, module in self.model.named_modules():
-            if self._is_tap(path):
-                hooks += [module.register_forward_pre_hook(enter(path)), module.register_forward_hook(leave)]
+            if (tap := taps.name(path)) is not None:
+                hooks.append(module.register_forward_pre_hook(enter(tap), with_kwargs=True))
+                hooks.append(module.register_forward_hook(leave))
         try:
-            self._forward(images)
+            self(inputs)
         finally:
             for registered in hooks:
                 registered.remove()
-        return [common.Tap(*found) for found in trace.found]
+        return trace.taps
 
-    def _replaced(self, args: tuple[Any, ...], given: Sequence[np.ndarray]) -> tuple[Any, ...]:
-        left = iter(given)
-        return tuple(self._tensor(next(left)) if isinstance(a, torch.Tensor) else a for a in args)
+    def modules(self, inputs: base.Inputs) -> dict[str, base.Module]:
+        found = {}
+        for path, module in self.model.named_modules():
+            own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+            leaves = {leaf: f"{path}.{leaf}".lstrip(".") for leaf, _ in own}
+            found[path] = base.Module(type(module).__name__, leaves, any(True for _ in module.parameters()))
+        return found
 
-    def gradients(self, images: np.ndarray) -> common.Gradients:
-        x = self._tensor(self._checked(images)).requires_grad_()
+    def gradients(self, inputs: base.Inputs) -> base.Gradients:
+        given = inputs.map(self.tensor)
+        free = {name: x.requires_grad_() for name, x in given.named(_is_array).items() if x.is_floating_point()}
         named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         with self._training():
-            logits = self.model(x)
-            loss = logits.square().mean()
-            *grads, dx = torch.autograd.grad(loss, [*named.values(), x], materialize_grads=True)
+            found = base.visible(base.OUTPUT, self.model(*given.args, **given.kwargs), _is_array)
+            loss = _loss(found)
+            grads = iter(torch.autograd.grad(loss, [*named.values(), *free.values()], materialize_grads=True))
+            parameters, into = ({name: _numpy(next(grads)) for name in names} for names in (named, free))
             statistics = {name: _numpy(buffer) for name, buffer in self.model.named_buffers()}
-        found = dict(zip(named, map(_numpy, grads), strict=True))
-        return common.Gradients(loss.item(), _numpy(logits), found, _numpy(dx), statistics)
+        return base.Gradients(loss.item(), base.named(found, _numpy), parameters, into, statistics)
 
-    def train(self, batches: Sequence[np.ndarray], optimizer: common.Optimizer) -> common.Training:
+    def train(self, batches: Sequence[base.Inputs], optimizer: base.Optimizer) -> base.Training:
         losses = []
         with self._training(), self._biased() as variances:
             stepper = OPTIMIZERS[optimizer.name](self.model.parameters(), optimizer)
-            for images in batches:
-                loss = self.model(self._tensor(self._checked(images))).square().mean()
+            for given in (batch.map(self.tensor) for batch in batches):
+                loss = _loss(base.visible(base.OUTPUT, self.model(*given.args, **given.kwargs), _is_array))
                 stepper.zero_grad()
                 loss.backward()
                 stepper.step()
@@ -98,7 +121,7 @@ class Port(common.Port):
             statistics = {name: _numpy(buffer) for name, buffer in self.model.named_buffers()}
         for name, variance in variances.items():
             statistics[name] = _numpy(variance).astype(statistics[name].dtype)
-        return common.Training(losses, parameters, statistics)
+        return base.Training(losses, parameters, statistics)
 
     @contextmanager
     def _mode(self, training: bool) -> Iterator[None]:
@@ -156,27 +179,36 @@ class Port(common.Port):
                 registered.remove()
 
     @contextmanager
-    def undropped(self) -> Iterator[common.Port]:
+    def undropped(self) -> Iterator[None]:
         with _dropout(lambda x, p=0.5, training=True, inplace=False: x):
-            yield self
+            yield
 
-    def drops(self, images: np.ndarray, seed: int) -> list[common.Drop]:
-        found: list[common.Drop] = []
+    def drops(self, inputs: base.Inputs, seed: int) -> list[base.Drop]:
+        found: list[base.Drop] = []
         original = F.dropout
 
         def dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
             out = original(x, p, training)
             if training and p:
-                found.append(common.kept(_numpy(x), _numpy(out), p))
+                found.append(base.kept(_numpy(x), _numpy(out), p))
             return out
 
+        given = inputs.map(self.tensor)
         with _dropout(dropout), self._training(), torch.no_grad():
             torch.manual_seed(seed)
-            self.model(self._tensor(self._checked(images)))
+            self.model(*given.args, **given.kwargs)
         return found
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: _numpy(tensor) for name, tensor in self.model.state_dict().items()}
+
+    def jittered(self, share: float, seed: int) -> Runner:
+        runner = self.cast(self.dtype)
+        parameters = [p for p in runner.model.parameters() if p.is_floating_point()]
+        with torch.no_grad():
+            for parameter, factor in zip(parameters, base.factors(parameters, share, seed), strict=True):
+                parameter.mul_(torch.from_numpy(factor).to(parameter))
+        return runner
 
 
 @contextmanager
@@ -194,9 +226,12 @@ def _tracks(module: torch.nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and module.running_var is not None
 
 
-def _arrays(values: Any) -> tuple[np.ndarray, ...]:
-    values = values if isinstance(values, tuple | list) else (values,)
-    return tuple(_numpy(value) for value in values if isinstance(value, torch.Tensor))
+def _is_array(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _loss(outputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    return base.sum_of([out.square().mean() for out in outputs.values() if out.is_floating_point()])
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -1,0 +1,94 @@
+"""Whether two recordings of float64 runs agree, array by array, and feature by feature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import tolerance as limits
+from .numbers import Worst, by_feature, double, feature_axis, worst
+from .record import Recording
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One array: its worst element, the tolerance, and whether rounding leaves anything to judge."""
+
+    worst: Worst
+    limit: float
+    judged: bool = True
+
+    @property
+    def ratio(self) -> float:
+        """Error over tolerance: above 1 the array differs."""
+        return self.worst.error / self.limit if self.limit else math.inf
+
+    @property
+    def off(self) -> bool:
+        return not self.worst.error <= self.limit
+
+
+def agree(check: str, name: str, a: Recording, b: Recording, scale: float | None, allowed: np.ndarray) -> Verdict:
+    """Compare one array as a whole and, where it has features, each of them by its own scale.
+
+    Args:
+      scale: what errors of the whole array are relative to; None: its largest element.
+      allowed: absolute difference of each feature that rounding explains in these very runs, (features,) or (1,).
+    """
+    left, right = double(a.arrays[name]), double(b.arrays[name])
+    base = limits.FLOAT64[check.replace("single-step", "layers")]
+    whole = worst(left, right, scale)
+    size = scale or float(np.max(np.abs(left), initial=0.0)) or 1.0
+    limit = max(base, float(allowed.max(initial=0.0)) / size)
+    verdict = Verdict(whole, limit, limit <= limits.DROWNED)
+    axis = feature_axis(check, name, left)
+    if axis is None or math.isinf(whole.error):
+        return verdict
+    own, gap = by_feature(np.abs(left), axis), by_feature(np.abs(left - right), axis)
+    bound = np.maximum(np.maximum(base * own, allowed), limits.FEATURE_FLOOR * size)
+    judged = bool((bound <= limits.DROWNED * own).any())
+    k = int(np.argmax(gap / bound))
+    if verdict.judged and gap[k] / bound[k] <= verdict.ratio:
+        return verdict
+    unit = float(own[k]) or size
+    part = worst(np.take(left, k, axis), np.take(right, k, axis), unit)
+    index = list(part.index or ())
+    index.insert(axis, k)
+    what = f"relative to the largest of {'step' if check == 'train' else 'feature'} {k} alone"
+    return Verdict(replace(part, index=tuple(index), remark=what), float(bound[k]) / unit, judged)
+
+
+def spread(name: str, recordings: Sequence[Recording]) -> np.ndarray:
+    """The least that any framework's array moves when weights are jittered, feature by feature; 0 if not measured."""
+    found = [r.spread[name] for r in recordings if name in r.spread]
+    if not found or len({array.shape for array in found}) > 1:
+        return np.zeros(1)
+    return np.asarray(np.min(found, axis=0))
+
+
+def rounding(check: str, name: str, recordings: Sequence[Recording]) -> np.ndarray:
+    """The least that any framework's array is off its float64 twin, feature by feature."""
+    found = []
+    for r in recordings:
+        if r.truth and name in r.arrays and r.arrays[name].shape == r.truth.arrays[name].shape:
+            gap = np.nan_to_num(np.abs(double(r.arrays[name]) - double(r.truth.arrays[name])), nan=0.0, posinf=0.0)
+            found.append(by_feature(gap, feature_axis(check, name, gap)))
+    if not found or len({array.shape for array in found}) > 1:
+        return np.zeros(1)
+    return np.asarray(np.min(found, axis=0))
+
+
+def typical(names: Mapping[str, str], sizes: Mapping[str, float], recordings: Sequence[Recording]) -> dict[str, float]:
+    """The median of `spread` relative to each array's size, by group.
+
+    Args:
+      names: group of each array.
+      sizes: what each array's errors are relative to.
+    """
+    groups: dict[str, list[float]] = {}
+    for name, group in names.items():
+        groups.setdefault(group, []).append(float(spread(name, recordings).max()) / (sizes[name] or 1.0))
+    return {group: sorted(values)[len(values) // 2] for group, values in groups.items()}

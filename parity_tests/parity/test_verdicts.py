@@ -1,0 +1,179 @@
+"""Verdicts on pairs that are nearly equal, equal but ill-conditioned, and equal but split differently."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from convert.errors import UsageError
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((4, 16))
+
+
+class Mlp(torch.nn.Module):
+    def __init__(self, approximate: str = "none", eps: float = 1e-6) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm = torch.nn.LayerNorm(16, eps=eps)
+        self.fc1, self.fc2 = torch.nn.Linear(16, 32), torch.nn.Linear(32, 8)
+        self.act = torch.nn.GELU(approximate)
+
+    def forward(self, x: Any) -> Any:
+        return self.fc2(self.act(self.fc1(self.norm(x))))
+
+
+class Attention(torch.nn.Module):
+    """Self-attention, its query, key and value fused or split."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        qkv, self.fused = torch.nn.Linear(16, 48), fused
+        if fused:
+            self.qkv = qkv
+        else:
+            for k, name in enumerate("qkv"):
+                part = torch.nn.Linear(16, 16)
+                part.load_state_dict({n: t[16 * k : 16 * k + 16] for n, t in qkv.state_dict().items()})
+                self.add_module(name, part)
+        torch.manual_seed(1)
+        self.proj = torch.nn.Linear(16, 16)
+
+    def forward(self, x: Any) -> Any:
+        q, k, v = self.qkv(x).chunk(3, -1) if self.fused else (self.q(x), self.k(x), self.v(x))
+        return self.proj(torch.softmax(q @ k.mT / 4, -1) @ v)
+
+
+@pytest.mark.parametrize("check", ["forward", "layers", "gradients", "train"])
+def test_an_epsilon_is_caught_in_float32_models(check: str) -> None:
+    pair = {"a": Mlp(eps=1e-6), "b": Mlp(eps=1e-5)}
+    assert parity.compare({"a": Mlp(), "b": Mlp()}, X, check, steps=3).passed
+    report = parity.compare(pair, X, check, steps=3)
+    assert not report.passed
+    if check == "layers":
+        assert [r.dtype for r in report] == ["float64", "float32"]
+        assert report.first_divergence == "norm"
+        assert "epsilon 1e-5" in report.results[0].first_divergence.guess
+
+
+def test_models_run_as_copies_in_the_dtype_that_is_asked_for() -> None:
+    model = Mlp()
+    (result,) = parity.compare({"a": model, "b": Mlp(eps=1e-5)}, X, "layers", dtype="float64")
+    assert (result.dtype, result.passed) == ("float64", False)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    (result,) = parity.compare({"a": model, "b": Mlp().double()}, X, "layers", dtype="float32")
+    assert (result.dtype, result.passed) == ("float32", True)
+    with pytest.raises(UsageError, match="no dtype 'float8'"):
+        parity.compare({"a": model, "b": model}, X, dtype="float8")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_erf_and_tanh_gelu_differ_in_training(dtype: str) -> None:
+    pair = {"erf": Mlp(), "tanh": Mlp("tanh")}
+    assert parity.compare(pair, X, "train", dtype=dtype).first_divergence == "sgd: losses"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1e9, 1e12])
+def test_a_large_output_hides_no_other(dtype: str, size: float) -> None:
+    def model(shift: float = 0.0) -> Any:
+        torch.manual_seed(0)
+        made = torch.nn.Linear(16, 3)
+        with torch.no_grad():
+            made.weight[0] *= size
+            made.bias[1] += shift
+        return made
+
+    assert parity.compare({"a": model(), "b": model()}, X, dtype=dtype).passed
+    first = parity.compare({"a": model(), "b": model(0.05)}, X, dtype=dtype).first_divergence
+    assert first == "output"
+    assert first.worst.index[1] == 1
+    assert "feature 1" in first.sentence()
+
+
+@pytest.mark.parametrize("check", ["gradients", "train"])
+def test_fused_projections_are_listed_and_the_rest_is_compared(check: str) -> None:
+    tokens = RNG.standard_normal((2, 5, 16))
+    (result,) = parity.compare({"one": Attention(True), "two": Attention(False)}, tokens, check, dtype="float64")
+    assert result.passed, str(result)
+    assert "one's 'qkv." in result.cause
+    assert "two's 'q." in result.cause or "two's 'v." in result.cause
+    assert any("proj.kernel" in name for name, *_ in result.curve)
+    assert np.isfinite([error for _, error, _ in result.curve]).all()
+    other = Attention(False)
+    with torch.no_grad():
+        other.k.weight *= 1.01
+    assert not parity.compare({"one": Attention(True), "two": other}, tokens, check, dtype="float64").passed
+
+
+def deep(framework: str) -> Any:
+    """Twelve convolutions, each with a BatchNorm of momentum 0.9 in paddle's terms."""
+    paddle = pytest.importorskip("paddle", reason="paddle is not installed")
+    rng, depth, width = np.random.default_rng(1), 12, 8
+    nn = torch.nn if framework == "torch" else paddle.nn
+    conv, norm = (nn.Conv2d, nn.BatchNorm2d) if framework == "torch" else (nn.Conv2D, nn.BatchNorm2D)
+    modules: list[Any] = []
+    for k in range(depth):
+        modules += [conv(3 if k == 0 else width, width, 3, padding=1), norm(width), nn.ReLU()]
+    model = nn.Sequential(*modules, nn.Flatten())
+    for name, p in model.named_parameters():
+        if name.endswith(("_mean", "_variance")):  # parameters in paddle, buffers in torch
+            continue
+        kernel = rng.standard_normal(p.shape) / np.sqrt(9 * width)
+        value = (kernel if len(p.shape) == 4 else rng.uniform(0.5, 1.5, p.shape)).astype("float32")
+        if framework == "torch":
+            p.data.copy_(torch.from_numpy(value))
+        else:
+            p.set_value(value)
+    return model
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("check", "size"), [("train", 4), ("train", 1), ("gradients", 1)])
+def test_equal_deep_batch_norms_are_no_false_alarm(dtype: str, check: str, size: int) -> None:
+    """At 1x1 each BatchNorm normalises two values, which amplifies rounding to the size of the arrays."""
+    images = np.random.default_rng(0).standard_normal((2, 3, size, size))
+    models = {"torch": deep("torch"), "paddle": deep("paddle")}
+    (result,) = parity.compare(models, images, check, steps=6, dtype=dtype)
+    assert result.passed is not False, str(result)
+    if size == 4:
+        assert result.passed
+        assert {"sgd: 1.mean", "adam: 4.var"} <= {name for name, *_ in result.curve}
+    if dtype == "float64":
+        assert "paddle's BatchNorm rounds momentum 0.9 to float32" in result.cause
+
+
+def test_another_momentum_is_caught_in_a_deep_batch_norm() -> None:
+    images = np.random.default_rng(0).standard_normal((2, 3, 4, 4))
+    models = {"torch": deep("torch"), "paddle": deep("paddle")}
+    models["torch"][1].momentum = 0.11
+    assert parity.compare(models, images, "train", steps=3).first_divergence == "sgd: 1.mean"
+
+
+def test_a_model_that_computes_in_float32_is_not_judged_in_float64() -> None:
+    class Single(Mlp):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x).float()
+
+    double, single = parity.compare({"a": Mlp(), "b": Single()}, X, "layers")
+    assert (double.passed, single.passed) == (None, True), f"{double}\n{single}"
+    assert "computes in float32, although its weights are float64" in double.cause
+
+
+def test_what_passes_below_float64_by_a_hair_is_reported() -> None:
+    class Coarse(Mlp):
+        """Adds some 80 roundoffs of its largest output, in float32 alone."""
+
+        def forward(self, x: Any) -> Any:
+            out = super().forward(x)
+            return out + (3e-6 if out.dtype == torch.float32 else 0.0)
+
+    (result,) = parity.compare({"a": Mlp(), "b": Coarse()}, X, dtype="float32")
+    assert result.passed
+    assert "passes close to its limit" in result.cause, str(result)

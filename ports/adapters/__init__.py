@@ -1,1 +1,0 @@
-"""Each framework behind the common call; imported only when asked for."""

@@ -1,0 +1,139 @@
+"""flax nnx modules behind the common call."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from convert.errors import UsageError
+
+from . import base, functional, modes
+
+ModuleHandler = Callable[..., Any]
+
+
+class Runner(functional.Runner):
+    model: nnx.Module
+
+    @classmethod
+    def own(cls, model: nnx.Module, training: Mapping[str, Any] | None = None) -> Runner:
+        """Run a user's module; the module itself is never changed."""
+        known = {name for _, module in nnx.iter_modules(model) for name in vars(module) if not name.startswith("_")}
+        modes.require_switches(model, known, training)
+        params = nnx.state(model, nnx.Param)
+        return cls(model, functional.floating(params), functional.device_of(params), training)
+
+    @classmethod
+    def build(
+        cls, network: Any, config: Any, tensors: Iterable[tuple[str, np.ndarray]], dtype: str, device: str
+    ) -> Runner:
+        raise UsageError("ports in flax are linen modules")
+
+    def split(self) -> tuple[Any, Any]:
+        _, params, rest = nnx.split(self.model, nnx.Param, ...)
+        return params, rest
+
+    def joined(self, params: Any, rest: Any) -> nnx.Module:
+        return nnx.merge(nnx.graphdef(self.model), params, rest, copy=True)
+
+    def run(self, params: Any, rest: Any, inputs: base.Inputs, training: bool, seed: Any = 0) -> tuple[Any, Any]:
+        model = self.joined(params, rest)
+        values = modes.switched(self.training, training)
+        set_attributes(model, values)
+        nnx.reseed(model, default=seed, dropout=seed)
+        given = modes.arguments(model, values)
+        out = model(*inputs.args, **({**inputs.kwargs, **given} if training else {**given, **inputs.kwargs}))
+        return out, nnx.state(model, nnx.Not(nnx.Param))
+
+    def intercepted(self, handler: ModuleHandler) -> Any:
+        return calls(handler)
+
+    def is_dropout(self, module: Any) -> bool:
+        return isinstance(module, nnx.Dropout)
+
+    def flat(self, params: Any, rest: Any) -> dict[str, np.ndarray]:
+        """Parameters and running statistics under linen's names; the state of random streams is not compared."""
+        found = []
+        for path, variable in (leaf for tree in (params, rest) if tree for leaf in nnx.to_flat_state(tree)):
+            if not isinstance(variable, nnx.RngState):
+                collection = {nnx.Param: "params", nnx.BatchStat: "batch_stats"}.get(type(variable))
+                collection = collection or ("params" if isinstance(variable, nnx.Param) else type(variable).__name__)
+                name = functional.slashed((collection, *path))
+                found.append((name, functional._numpy(variable.get_value())))
+        return functional.distinct(found)
+
+    def cast(self, dtype: str) -> Runner:
+        model = self.joined(*(functional.cast(tree, dtype) for tree in self.split()))
+        other = type(self)(model, dtype, self.device, self.training)
+        other.without_drops = self.without_drops
+        return other
+
+
+def set_attributes(model: nnx.Module, values: Mapping[str, Any]) -> None:
+    """Set switches on every module that has them."""
+    for _, module in nnx.iter_modules(model):
+        for name, value in values.items():
+            if isinstance(getattr(module, name, None), type(value)):
+                setattr(module, name, value)
+
+
+def _classes(base_class: Any = nnx.Module) -> Iterator[Any]:
+    """Yield every class of modules that defines a call of its own."""
+    for cls in base_class.__subclasses__():
+        if "__call__" in vars(cls):
+            yield cls
+        yield from _classes(cls)
+
+
+@contextmanager
+def calls(handler: ModuleHandler) -> Iterator[None]:
+    """Let handler(call, module, path, args, kwargs) take the place of every call of a module.
+
+    Paths are from the outermost module that is running, whose own path is "".
+    """
+    running: list[Any] = []
+    paths: dict[int, str] = {}
+
+    def wrap(original: Any) -> Any:
+        @functools.wraps(original)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if running and running[-1] is self:  # super().__call__
+                return original(self, *args, **kwargs)
+            if not running:
+                paths.clear()
+                paths.update((id(module), functional.dotted(path)) for path, module in nnx.iter_modules(self))
+            path = paths.get(id(self))
+            if path is None:  # built during the call: it has no place in the model
+                return original(self, *args, **kwargs)
+            running.append(self)
+            try:
+                return handler(functools.partial(original, self), self, path, args, kwargs)
+            finally:
+                running.pop()
+
+        return call
+
+    originals = [(cls, vars(cls)["__call__"]) for cls in dict.fromkeys(_classes())]
+    for cls, original in originals:
+        cls.__call__ = wrap(original)
+    try:
+        yield
+    finally:
+        for cls, original in originals:
+            cls.__call__ = original
+
+
+def moded(training: bool) -> Any:
+    """Put every outermost module that is called into a mode."""
+
+    def handler(call: Any, module: Any, path: str, args: Any, kwargs: Any) -> Any:
+        if not path:
+            set_attributes(module, modes.switched(None, training))
+        return call(*args, **kwargs)
+
+    return calls(handler)

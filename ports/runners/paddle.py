@@ -1,0 +1,234 @@
+"""Paddle layers behind the common call."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+
+from convert.errors import ConvertError
+
+from . import base, trees
+from .paddle_norms import exact
+
+OPTIMIZERS: dict[str, Any] = {
+    "sgd": lambda p, o: paddle.optimizer.Momentum(o.rate, o.momentum, p, weight_decay=o.decay),
+    "adam": lambda p, o: paddle.optimizer.Adam(o.rate, o.beta1, o.beta2, o.epsilon, p, weight_decay=o.decay),
+    "adamw": lambda p, o: paddle.optimizer.AdamW(o.rate, o.beta1, o.beta2, o.epsilon, p, weight_decay=o.decay),
+}
+
+
+class Runner(base.Runner):
+    framework = "paddle"
+    model: paddle.nn.Layer
+
+    @classmethod
+    def own(cls, model: paddle.nn.Layer, training: Mapping[str, Any] | None = None) -> Runner:
+        """Run a user's layer as it is, in its own dtype and on its own device."""
+        first = next((p for p in model.parameters() if p.is_floating_point()), None)
+        dtype = "float32" if first is None else str(first.dtype).removeprefix("paddle.")
+        return cls(model, dtype, "gpu" if first is not None and first.place.is_gpu_place() else "cpu", training)
+
+    @classmethod
+    def build(
+        cls, network: Any, config: Any, tensors: Iterable[tuple[str, np.ndarray]], dtype: str, device: str
+    ) -> Runner:
+        runner = cls(None, dtype, device)
+        with _undrawn():
+            runner.model = network(config)
+        runner.model.to(dtype=dtype)
+        held = runner.model.state_dict()
+        for name, array in tensors:
+            if name not in held or list(array.shape) != list(held[name].shape):
+                raise ConvertError(f"paddle's {network.__name__} has no array {name!r} of shape {array.shape}")
+            held.pop(name).set_value(runner.tensor(array))
+        if held:
+            raise ConvertError(f"arrays without a value: {', '.join(held)}")
+        runner.model.eval()
+        return runner
+
+    def settle(self) -> None:
+        if self.device == "gpu" and not paddle.is_compiled_with_cuda():
+            raise base.Unavailable("this paddle is built without GPU support: use device='cpu'")
+        self.place = paddle.CUDAPlace(0) if self.device == "gpu" else paddle.CPUPlace()
+        paddle.set_device(self.device)
+
+    def cast(self, dtype: str) -> Runner:
+        model = copy.deepcopy(self.model)
+        model.to(dtype=dtype)
+        return type(self)(model, dtype, self.device, self.training)
+
+    def tensor(self, array: np.ndarray) -> paddle.Tensor:
+        tensor = paddle.to_tensor(np.ascontiguousarray(array), place=self.place)
+        return tensor.astype(self.dtype) if np.issubdtype(np.asarray(array).dtype, np.floating) else tensor
+
+    def __call__(self, inputs: base.Inputs) -> dict[str, np.ndarray]:
+        given = inputs.map(self.tensor)
+        with self._mode(False), paddle.no_grad():
+            return base.named_outputs(self.model(*given.args, **given.kwargs), _is_array, _numpy)
+
+    def trace(
+        self, inputs: base.Inputs, taps: base.Taps, feed: Mapping[str, Sequence[np.ndarray]] | None = None
+    ) -> list[base.Tap]:
+        fed = {name: [self.tensor(array) for array in arrays] for name, arrays in (feed or {}).items()}
+        trace = base.Trace(fed, _is_array, _numpy)
+
+        def enter(tap: str) -> Any:
+            return lambda layer, args, kwargs: trace.enter(tap, trees.Call(layer.forward, args, kwargs))
+
+        def leave(layer: paddle.nn.Layer, into: Any, out: Any) -> None:
+            trace.leave(out)
+
+        hooks = []
+        for path, layer in self.model.named_sublayers(include_self=True):
+            if (tap := taps.name(path)) is not None:
+                hooks.append(layer.register_forward_pre_hook(enter(tap), with_kwargs=True))
+                hooks.append(layer.register_forward_post_hook(leave))
+        try:
+            self(inputs)
+        finally:
+            for registered in hooks:
+                registered.remove()
+        return trace.taps
+
+    def modules(self, inputs: base.Inputs) -> dict[str, base.Module]:
+        state, found = self.state(), {}
+        for path, layer in self.model.named_sublayers(include_self=True):
+            prefix = f"{path}." if path else ""
+            own = {name.removeprefix(prefix): name for name in state if name.startswith(prefix)}
+            leaves = {leaf: name for leaf, name in own.items() if "." not in leaf}
+            found[path] = base.Module(type(layer).__name__, leaves, bool(layer.parameters()))
+        return found
+
+    def _trained(self) -> dict[str, paddle.Tensor]:
+        return {name: p for name, p in self.model.named_parameters() if not p.stop_gradient}
+
+    def gradients(self, inputs: base.Inputs) -> base.Gradients:
+        given = inputs.map(self.tensor)
+        free = {name: x for name, x in given.named(_is_array).items() if x.is_floating_point()}
+        for x in free.values():
+            x.stop_gradient = False
+        named = self._trained()
+        with self._training():
+            found = base.visible(base.OUTPUT, self.model(*given.args, **given.kwargs), _is_array)
+            loss = _loss(found)
+            wanted = [*named.values(), *free.values()]
+            grads = paddle.grad(loss, wanted, allow_unused=True)
+            statistics = {name: array for name, array in self.state().items() if name not in named}
+        whole = iter(
+            np.zeros(x.shape, self.dtype) if g is None else _numpy(g) for x, g in zip(wanted, grads, strict=True)
+        )
+        parameters, into = ({name: next(whole) for name in names} for names in (named, free))
+        return base.Gradients(float(loss), base.named(found, _numpy), parameters, into, statistics)
+
+    def train(self, batches: Sequence[base.Inputs], optimizer: base.Optimizer) -> base.Training:
+        losses, named = [], self._trained()
+        with self._training():
+            stepper = OPTIMIZERS[optimizer.name](list(named.values()), optimizer)
+            for given in (batch.map(self.tensor) for batch in batches):
+                loss = _loss(base.visible(base.OUTPUT, self.model(*given.args, **given.kwargs), _is_array))
+                stepper.clear_grad()
+                loss.backward()
+                stepper.step()
+                losses.append(float(loss))
+            parameters = {name: _numpy(parameter) for name, parameter in named.items()}
+            statistics = {name: array for name, array in self.state().items() if name not in named}
+        return base.Training(losses, parameters, statistics)
+
+    @contextmanager
+    def _mode(self, training: bool) -> Iterator[None]:
+        """Training mode or not, with norms that do not round; afterwards each layer is in its own mode again."""
+        before = [(layer, layer.training) for layer in self.model.sublayers(include_self=True)]
+        (self.model.train if training else self.model.eval)()
+        try:
+            with exact(self.dtype, self.notes):
+                yield
+        finally:
+            for layer, mode in before:
+                layer.training = mode
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Training mode, left without a trace: weights, statistics, gradients, modes, random numbers."""
+        before = {name: tensor.clone().detach() for name, tensor in self.model.state_dict().items()}
+        grads = [(p, None if p.grad is None else p.grad.clone()) for p in self.model.parameters()]
+        try:
+            with self._mode(True), _undrawn():
+                yield
+        finally:
+            for parameter, grad in grads:
+                parameter.clear_gradient(False)
+                if grad is not None:
+                    parameter.grad = grad
+            for name, tensor in self.model.state_dict().items():
+                tensor.set_value(before[name])
+
+    @contextmanager
+    def undropped(self) -> Iterator[None]:
+        with _dropout(lambda x, *_, **__: x):
+            yield
+
+    def drops(self, inputs: base.Inputs, seed: int) -> list[base.Drop]:
+        found: list[base.Drop] = []
+        original = F.dropout
+
+        def dropout(x: Any, p: float = 0.5, axis: Any = None, training: bool = True, **more: Any) -> Any:
+            out = original(x, p, axis, training, **more)
+            if training and p:
+                axes = range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
+                found.append(base.kept(_numpy(x), _numpy(out), p, [k for k in range(x.ndim) if k not in axes]))
+            return out
+
+        given = inputs.map(self.tensor)
+        with _dropout(dropout), self._training(), paddle.no_grad():
+            paddle.seed(seed)
+            self.model(*given.args, **given.kwargs)
+        return found
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {name: _numpy(tensor) for name, tensor in self.model.state_dict().items()}
+
+    def jittered(self, share: float, seed: int) -> Runner:
+        runner = self.cast(self.dtype)
+        parameters = runner.model.parameters()
+        for parameter, factor in zip(parameters, base.factors(parameters, share, seed), strict=True):
+            parameter.set_value(parameter * runner.tensor(factor))
+        return runner
+
+
+@contextmanager
+def _dropout(other: Any) -> Iterator[None]:
+    """Another function in the place of the one that all dropout comes down to."""
+    original, F.dropout = F.dropout, other
+    try:
+        yield
+    finally:
+        F.dropout = original
+
+
+@contextmanager
+def _undrawn() -> Iterator[None]:
+    """Afterwards paddle draws the random numbers that it would have drawn before."""
+    before = paddle.get_rng_state()
+    try:
+        yield
+    finally:
+        paddle.set_rng_state(before)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, paddle.Tensor)
+
+
+def _loss(outputs: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
+    return base.sum_of([out.square().mean() for out in outputs.values() if out.is_floating_point()])
+
+
+def _numpy(tensor: paddle.Tensor) -> np.ndarray:
+    tensor = tensor.detach()
+    return (tensor.astype("float32") if tensor.dtype == paddle.bfloat16 else tensor).numpy()
