@@ -46,18 +46,27 @@ def _format(name: str, suffixes: str, module: str, head: bytes) -> Format:
 
 
 _PICKLE = rb"\x80[\x01-\x05]"
+_MSGPACK = re.compile(rb"\x80\Z|[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]", re.DOTALL)
 _NEVER = re.compile(rb"(?!)")
 FORMATS = (
     _format("safetensors", ".safetensors", "safetensors", rb".{8}\{"),
     _format("npz", ".npz", "npz", rb"PK[\x03\x05][\x04\x06]"),
     _format("torch", ".pt .pth .ckpt .bin", "torchfile", rb"PK\x03\x04|\x80[\x02-\x05](\x95.{8})?\x8a\x0a|.{257}ustar"),
     _format("pdparams", ".pdparams .pd .pdopt", "pdparams", _PICKLE),
-    _format("msgpack", ".msgpack .flax", "msgpack", rb"\x80\Z|[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]"),
+    _format("msgpack", ".msgpack .flax", "msgpack", _MSGPACK.pattern),
     _format("sharded", ".index.json", "sharded", rb"\s*\{"),  # read here, written by convert.stream
 )
 
 FOLDERS = (  # each as a whole is one checkpoint; their writers are FolderWriters
-    Format("orbax", (".orbax",), "orbax", "OrbaxReader", "OrbaxWriter", _NEVER, ("_METADATA", "default/_METADATA")),
+    Format(
+        "orbax",
+        (".orbax",),
+        "orbax",
+        "OrbaxReader",
+        "OrbaxWriter",
+        _NEVER,
+        ("_METADATA", "default/_METADATA", "checkpoint", "default/checkpoint"),
+    ),
     Format("dcp", (".dcp",), "dcp", "DcpReader", "DcpWriter", _NEVER, (".metadata",)),
 )
 
@@ -125,9 +134,21 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
 def folder_format(path: str | os.PathLike[str]) -> Format | None:
     """The format of a folder that as a whole is one checkpoint; None for other folders and for files."""
     for entry in FOLDERS:
-        if any(os.path.isfile(os.path.join(path, marker)) for marker in entry.markers):
+        if any(_is_marker(os.path.join(path, marker)) for marker in entry.markers):
             return entry
     return None
+
+
+def _is_marker(path: str) -> bool:
+    """Whether a file says what its folder is. TensorFlow's file `checkpoint` is a text, the one of Orbax msgpack."""
+    if not os.path.isfile(path):
+        return False
+    if os.path.basename(path) != "checkpoint":
+        return True
+    try:
+        return _MSGPACK.match(_head(path)) is not None
+    except FormatError:
+        return False
 
 
 def files_of(path: str) -> list[str]:
