@@ -29,6 +29,7 @@ MAGIC = 0x1950A86A20F9469CFC6C
 MAGIC_BYTES = MAGIC.to_bytes(10, "little")
 LEGACY_PROTOCOL = 1001
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
+MEMBERS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
 SAVE_AGAIN = "save it again with torch.save"
 
 
@@ -94,11 +95,20 @@ class TorchReader(PickleReader):
         if cursor.position != cursor.end:
             raise Refused("has bytes after the pickle in data.pkl", SAVE_AGAIN)
         payloads: dict[str, Stored] = {}
-        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf)
+        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf, self.skipped)
         for name, leaf in found:
             if isinstance(leaf, View) and leaf.storage.key not in payloads:
                 payloads[leaf.storage.key] = self._stored(directory, f"{prefix}data/{leaf.storage.key}")
-            yield name, _place(leaf, payloads)
+            yield name, self._placed(name, leaf, payloads)
+        for member in directory.members:
+            inner = member.removeprefix(prefix)
+            if inner.removeprefix("data/") not in payloads and inner not in MEMBERS and not inner.endswith("/"):
+                self.skipped.add(inner, "a member of the zip that no tensor uses")
+
+    def _placed(self, name: str, leaf: Leaf, payloads: Mapping[str, Stored]) -> Place:
+        if isinstance(leaf, View) and leaf.attributes:
+            self.skipped.add(name, "attributes of a tensor object")
+        return _place(leaf, payloads)
 
     def _check_byte_order(self, directory: ZipDirectory, name: str) -> None:
         if name in directory.members:
@@ -131,17 +141,22 @@ class TorchReader(PickleReader):
 
         root = Unpickler(cursor, HANDLERS, UNSUPPORTED, persistent).load()
         payloads = _legacy_payloads(cursor, itemsizes)
-        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf)
+        unused = set(payloads)
+        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf, self.skipped)
         for name, leaf in found:
             if isinstance(leaf, View) and leaf.storage.key not in payloads:
                 raise Refused(f"lacks the data of tensor {shown(name)}", "it is incomplete: fetch it again")
-            yield name, _place(leaf, payloads)
+            if isinstance(leaf, View):
+                unused.discard(leaf.storage.key)
+            yield name, self._placed(name, leaf, payloads)
+        for key in sorted(unused):
+            self.skipped.add(key, "a storage that no tensor uses")
 
     def _parse_tar(self) -> Iterator[tuple[str, Place]]:
         from convert.formats.torch_tar import leaf, read_tar  # that few files need
 
         root, payloads = read_tar(self.file)
-        found: Iterator[tuple[str, Leaf]] = leaves(root, leaf)
+        found: Iterator[tuple[str, Leaf]] = leaves(root, leaf, self.skipped)
         for name, value in found:
             yield name, _place(value, payloads)
 
