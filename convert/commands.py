@@ -86,8 +86,9 @@ def _convert_one(file: str, src: str, dst: str, arguments: Namespace, made_of: M
             "source": file, "out": out, "architecture": made.architecture, "variant": made.variant, "src": src,
             "dst": dst, "config": configs.as_dict(made.config), "tensors": len(made.steps),
             "parameters": made.parameters, "assumed": list(made.assumed), "notes": made.notes(),
+            "skipped": made.skipped(),
         }  # fmt: skip
-        for note in made.notes():
+        for note in [*made.notes(), *(f"set aside, {line}" for line in made.skipped())]:
             print(printable(f"note: {note}"), file=sys.stderr)
         if arguments.dry_run:
             result["plan"] = list(_steps(made))
@@ -138,6 +139,8 @@ def _tell(made: Plan, result: Mapping[str, Any], dry: bool) -> None:
             f"{verdict}: {proof['source']} and {proof['target']} in float64 differ by at most {proof['error']:.1e} "
             f"(at {proof['worst']}, {proof['taps']} taps compared{tolerance})"
         )
+        for line in made.skipped():
+            print(printable(f"not covered by this proof, as set aside, {line}"))
 
 
 def _steps(made: Plan) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from specs import config as configs
 
+from . import report
 from .errors import ConvertError, OpenFields, printable
 from .formats import open_checkpoint
 from .formats.base import Reader
@@ -32,13 +33,14 @@ def inspect(arguments: Namespace) -> int:
         return 0
     tensors = about.pop("tensors")
     config, opened, notes = about.pop("config"), about.pop("open"), about.pop("notes")
+    skipped = about.pop("skipped")
     about.pop("assumed")  # a note says so
     for key, value in about.items():
         print(printable(f"{key + ':':14}{value if value is not None else 'unknown'}"))
     print(printable(f"{'config:':14}{' '.join(f'{k}={v}' for k, v in config.items())}"))
     if opened:
         print(f"{'open:':14}{opened}")
-    for note in notes:
+    for note in [*notes, *(f"set aside, {line}" for line in skipped)]:
         print(printable(f"{'note:':14}{note}"))
     groups: dict[tuple[str, str], list[str]] = {}
     for name, tensor in tensors.items():
@@ -67,7 +69,7 @@ def describe(path: str) -> dict[str, Any]:
         stated = {name: value for name, value in config.items() if name not in made.configuration.unstated}
         known: dict[str, Any] = {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
         known |= {"config": stated, "open": opened, "assumed": list(made.assumed)}
-        return _whole(reader, known | {"parameters": made.parameters, "notes": made.notes()})
+        return _whole(reader, known | {"parameters": made.parameters, "notes": made.notes(), "skipped": made.skipped()})
 
 
 def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
         "open": "",
         "assumed": [],
         "notes": [],
+        "skipped": report.skipped(reader.skipped),
         "parameters": sum(t.size for t in reader.tensors.values()),
     } | known
     return {**about, "dtype": ", ".join(sorted({t.dtype for t in reader.tensors.values()})), "tensors": tensors}

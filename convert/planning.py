@@ -102,6 +102,11 @@ class Plan:
         found += [self._conflict(name, *values) for name, values in self.conflicts().items()]
         return [*found, *self._extras()]
 
+    def skipped(self) -> list[str]:
+        """What in the file is no array, and so neither converted nor proven."""
+        part = self.match.prefix
+        return report.skipped(self.reader.skipped, part.rpartition("/")[0] if part.endswith(".") else part)
+
     def doubts(self) -> list[str]:
         """What is doubtful about the configuration: its record, contradictions, and what is assumed."""
         found = list(self.configuration.remarks)

@@ -64,7 +64,7 @@ class OrbaxReader(FolderReader):
         self._arrays: dict[str, ZarrArray | ForeignArray] = {}
         self._store = Store(self.root)
         try:
-            if self.ocdbt and any(where is not None for where in self._tree.stored.values()):
+            if self.ocdbt:
                 self._store = Database(self.root)
             self._open()
             self._skip_unlisted()
@@ -104,7 +104,7 @@ class OrbaxReader(FolderReader):
             self._skip_others(self.path, BESIDE_STEP)
         if isinstance(self._store, Database):
             used = {name.partition("/")[0] for name in self._store.used}
-            self._skip_others(self.root, BESIDE | used)
+            self._skip_others(self.root, BESIDE | used | self._hosts(used))
             for where in dict.fromkeys(map(array_of, self._store.keys())):
                 if where in aggregated:
                     self.skipped.add(where, f"an array that {AGGREGATE!r} has as well, which Orbax reads instead")
@@ -113,12 +113,23 @@ class OrbaxReader(FolderReader):
         else:
             self._skip_others(self.root, BESIDE | stored)
 
+    def _hosts(self, used: set[str]) -> set[str]:
+        """Names of the databases of single hosts, which Orbax merges into the main one; record what that lacks."""
+        hosts = {entry.name for entry in os.scandir(self.root) if PROCESS.fullmatch(entry.name)} - used
+        for host in sorted(hosts):
+            try:
+                keys = list(Database(os.path.join(self.root, host)).keys())
+            except FormatError:
+                self.skipped.add(host, "the database of a host, which cannot be read")
+                continue
+            for where in dict.fromkeys(array_of(key) for key in keys if self._store.find(key) is None):
+                self.skipped.add(f"{host}/{where}", "an array of a host that the main database lacks")
+        return hosts
+
     def _skip_others(self, folder: str, known: set[str]) -> None:
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             if entry.name not in known:
-                host = "the arrays of a host, which the database does not refer to"
-                other = "a folder that nothing refers to" if entry.is_dir() else "a file that nothing refers to"
-                self.skipped.add(entry.name, host if PROCESS.fullmatch(entry.name) else other)
+                self.skipped.add(entry.name, f"a {'folder' if entry.is_dir() else 'file'} that nothing refers to")
 
     def _open_zarr(self, name: str, where: str) -> bool:
         """Whether the array is one that is read without tensorstore."""

@@ -97,7 +97,12 @@ def test_nested_state(save: Callable[[Any], Path]) -> None:
     expected = {f"state_dict/{name}": value for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         expected |= {f"optimizer/state/{index}/{name}": value for name, value in state.items()}
-    expected |= {"args/inner/mean": torch.ones(3), "ema": torch.ones(2), "list/0": torch.zeros(1)}
+    expected |= {
+        "args/inner/mean": torch.ones(3),
+        "best": torch.tensor(1.0),
+        "ema": torch.ones(2),
+        "list/0": torch.zeros(1),
+    }
     same(path, expected | {"list/1/0": torch.ones(1), "default/a/0": torch.ones(1)})
 
 
