@@ -23,7 +23,8 @@ from convert.report import skipped
 from parity_tests.conftest import needs
 from parity_tests.formats import samples
 from parity_tests.formats.corpus_plain import PAYLOAD, array, string, tree
-from parity_tests.test_distributed import needs_module
+from parity_tests.test_command_line import GOOGLE, run  # noqa: F401  (run is a fixture)
+from parity_tests.test_distributed import needs_module, translate
 
 NUMBER = "a number without a dtype"
 
@@ -286,10 +287,10 @@ def test_aggregated_arrays_that_are_missing_or_elsewhere(tmp_path: Path) -> None
     (tmp_path / "checkpoint").write_bytes(tree(string("PLACEHOLDER://../../b")))
     with pytest.raises(FormatError, match="has a placeholder"):
         open_checkpoint(tmp_path)
-    (tmp_path / "checkpoint").unlink()
-    (tmp_path / "checkpoint").symlink_to("/etc/hostname")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "checkpoint").symlink_to(tmp_path / "checkpoint")
     with pytest.raises(FormatError, match="has a link 'checkpoint': outside"):
-        open_checkpoint(tmp_path)
+        open_checkpoint(tmp_path / "linked")
 
 
 def test_a_leaf_listed_twice(tmp_path: Path) -> None:
@@ -307,6 +308,27 @@ def test_a_folder_of_tensorflow_is_no_orbax(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n')
     with pytest.raises(FormatError, match="is a folder"):
         open_checkpoint(tmp_path)
+
+
+def test_commands_name_what_was_skipped(run: Any, tmp_path: Path) -> None:  # noqa: F811
+    """The model lies in an aggregated file alone, with a number among its weights."""
+    needs("torch")
+    needs("flax")
+    import flax.serialization
+
+    translate(GOOGLE, tmp_path / "x.msgpack", "flax")
+    weights = flax.serialization.msgpack_restore((tmp_path / "x.msgpack").read_bytes())
+    (tmp_path / "x").mkdir()
+    state = {"epoch": 3, "params": {**weights.get("params", weights), "logit_scale": 3.0}}
+    (tmp_path / "x" / "checkpoint").write_bytes(flax.serialization.msgpack_serialize(state))
+    line = f"set aside, {NUMBER}: params/logit_scale, epoch"
+    code, printed, _ = run("inspect", tmp_path / "x")
+    assert (code, f"set aside, {NUMBER}: epoch, params/logit_scale" in printed) == (0, True)  # gelu is open: no plan
+    code, printed, notes = run("flax2torch", tmp_path / "x", "-o", tmp_path / "y.safetensors", "--assume", "--prove")
+    assert (code, f"note: {line}" in notes, f"not covered by this proof, as {line}" in printed) == (0, True, True)
+    code, printed, _ = run("flax2torch", tmp_path / "x", "--assume", "--dry-run", "--json")
+    assert json.loads(printed)["skipped"] == [f"{NUMBER}: params/logit_scale, epoch"]
+    assert json.loads(printed)["config"]["classes"] == 7
 
 
 def test_names_are_bounded_and_counted() -> None:
