@@ -51,7 +51,7 @@ _NEVER = re.compile(rb"(?!)")
 FORMATS = (
     _format("safetensors", ".safetensors", "safetensors", rb".{8}\{"),
     _format("npz", ".npz", "npz", rb"PK[\x03\x05][\x04\x06]"),
-    _format("torch", ".pt .pth .ckpt .bin", "torchfile", rb"PK\x03\x04|\x80[\x02-\x05](\x95.{8})?\x8a\x0a|.{257}ustar"),
+    _format("torch", ".pt .pth .ckpt .bin", "torchfile", rb"PK\x03\x04|\x80[\x02-\x05](\x95.{8})?\x8a\x0a"),
     _format("pdparams", ".pdparams .pd .pdopt", "pdparams", _PICKLE),
     _format("msgpack", ".msgpack .flax", "msgpack", _MSGPACK.pattern),
     _format("sharded", ".index.json", "sharded", rb"\s*\{"),  # read here, written by convert.stream
@@ -78,6 +78,7 @@ def suffixes(table: tuple[Format, ...] = (*FORMATS, *FOLDERS)) -> tuple[str, ...
 
 HEAD = 512  # bytes looked at: a tar archive says what it is at byte 257
 
+_TORCH_TAR = (b"sys_info", b"pickle", b"tensors", b"storages")  # members; the first names the archive
 _COMPRESSED = "unpack it first, then convert what was inside"
 FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, what that is, what to do
     (rb"version https://git-lfs", "is a git-LFS pointer, not the file it stands for", "run: git lfs pull"),
@@ -190,6 +191,9 @@ def _unknown(path: str, head: bytes) -> FormatError:
     if head.startswith(b"PK"):
         return _unknown_zip(path)
     if head[257:262] == b"ustar":
+        if head[:100].rstrip(b"\0") in _TORCH_TAR:
+            remedy = "if you trust it, open it once with torch.load(file, weights_only=False) and torch.save it again"
+            return FormatError(path, "is a tar file of torch 0.1, which is not read here", remedy)
         return FormatError(path, "is a tar archive", _COMPRESSED)
     if _is_text(head):
         what = "JSON" if head.lstrip()[:1] in b"{[" else "text"

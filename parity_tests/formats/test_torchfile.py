@@ -347,7 +347,17 @@ def test_sniffing(tmp_path: Path) -> None:
     assert is_torch(good, ".npz") and is_torch(parts.legacy(b"}"))
     assert is_torch(good[:-30]) and not is_torch(good[:-30], ".npz")
     assert not is_torch(parts.zipped({"w.npy": b""})) and not is_torch(parts.pdparams(b"}"))
-    assert is_torch(bytes(257) + b"ustar" + bytes(250))
+
+
+def test_a_tar_of_torch_is_refused_by_name(tmp_path: Path) -> None:
+    """torch 0.1 wrote these four members."""
+    for member in ("sys_info", "pickle", "tensors", "storages"):
+        (tmp_path / "a.pt").write_bytes(member.encode().ljust(257, b"\0") + b"ustar\x0000" + bytes(1000))
+        with pytest.raises(FormatError, match=r"a tar file of torch 0\.1.*torch\.save it again"):
+            open_checkpoint(tmp_path / "a.pt")
+    (tmp_path / "a.pt").write_bytes(b"thesis.tex".ljust(257, b"\0") + b"ustar\x0000" + bytes(1000))
+    with pytest.raises(FormatError, match="is a tar archive"):
+        open_checkpoint(tmp_path / "a.pt")
 
 
 VALUE = parts.one(parts.tensor())
