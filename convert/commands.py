@@ -12,7 +12,7 @@ from typing import Any
 
 from specs import config as configs
 
-from .aside import as_json, summary
+from .aside import as_json
 from .configuration import told
 from .errors import ConvertError, UsageError, printable
 from .formats import FOLDERS, suffixes
@@ -115,7 +115,7 @@ def _convert_one(
             "source": file, "out": out, "architecture": made.architecture, "variant": made.variant, "src": src,
             "dst": dst, "config": configs.as_dict(made.config), "tensors": len(made.steps),
             "parameters": made.parameters, "part": made.match.prefix or "/", "aside": as_json(made.aside),
-            "assumed": list(made.assumed), "notes": made.notes(),
+            "skipped": made.skipped(), "assumed": list(made.assumed), "notes": made.notes(),
         }  # fmt: skip
         for note in made.notes():
             notes.add(note)
@@ -191,8 +191,8 @@ def _tell(made: Plan, result: Mapping[str, Any], dry: bool) -> None:
             f"{verdict}: {proof['source']} and {proof['target']} in float64 differ by at most {proof['error']:.1e} "
             f"(at {proof['worst']}, {proof['taps']} taps compared{tolerance})"
         )
-        if made.aside:
-            print(printable(f"not covered by this proof, as set aside: {summary(made.aside)}"))
+        for line in made.left_out():
+            print(printable(f"not covered by this proof: {line}"))
 
 
 def _steps(made: Plan) -> Iterator[dict[str, Any]]:

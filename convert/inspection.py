@@ -10,6 +10,7 @@ from typing import Any
 
 from specs import config as configs
 
+from . import report
 from .aside import as_json
 from .configure import unshown
 from .errors import ConvertError, OpenFields, UsageError, printable
@@ -62,6 +63,7 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
         yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
     for entry in about["aside"]:
         yield f"  {entry['name']}  {entry['detail'] or entry['arrays']}  ({entry['reason']})"
+    yield from (f"{'set aside:':14}{line}" for line in about["skipped"])
 
 
 def describe(path: str, weights: str | None = None) -> dict[str, Any]:
@@ -94,6 +96,7 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
     about: dict[str, Any] = {"format": reader.format, "dialect": None, "architecture": None, "variant": None}
     about |= {"part": None, "nearest": None, "config": {}, "open": "", "assumed": [], "notes": [], "aside": []}
+    about["skipped"] = report.skipped(reader.skipped)
     about |= {"parameters": sum(t.size for t in reader.tensors.values())} | known
     return {**about, "dtype": ", ".join(sorted({t.dtype for t in reader.tensors.values()})), "tensors": tensors}
 
@@ -105,7 +108,12 @@ def _fitting(made: Plan) -> dict[str, Any]:
     about: dict[str, Any] = {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
     about |= {"part": made.match.prefix or "/", "config": config, "assumed": list(made.assumed)}
     notes = [*made.part(), *made.doubts()]
-    return about | {"parameters": made.parameters, "notes": notes, "aside": as_json(made.aside)}
+    return about | {
+        "parameters": made.parameters,
+        "notes": notes,
+        "aside": as_json(made.aside),
+        "skipped": made.skipped(),
+    }
 
 
 def _open(reader: Reader, error: UsageError, weights: str | None) -> dict[str, Any]:

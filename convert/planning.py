@@ -117,8 +117,9 @@ class Plan:
         return notes
 
     def left_out(self) -> list[str]:
-        """Report the arrays of the file that are set aside."""
-        return [f"set aside: {summary(self.aside)}"] if self.aside else []
+        """Report what of the file is set aside: arrays that no step uses, and entries that are no arrays."""
+        arrays = [f"set aside: {summary(self.aside)}"] if self.aside else []
+        return arrays + [f"set aside, {line}" for line in self.skipped()]
 
     @cached_property
     def aside(self) -> list[Aside]:
@@ -133,6 +134,11 @@ class Plan:
 
         found, remarks = carried(self.reader, {name: self.sources[held] for name, held in self.carried.items()})
         return {**{name: self.carried_before[name] for name in self.passed_on}, **found}, remarks
+
+    def skipped(self) -> list[str]:
+        """What in the file is no array, and so neither converted nor proven."""
+        part = self.match.prefix
+        return report.skipped(self.reader.skipped, part.rpartition("/")[0] if part.endswith(".") else part)
 
     def doubts(self) -> list[str]:
         """What is doubtful about the configuration: its record, contradictions, and what is assumed."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
+from .formats.base import Skipped
+
+SHOWN = 6  # folded names in one line about entries that were skipped
 LINES = 40  # of one kind; more are counted
 FOLDED = 6  # numbers of a name, those that come first
 _NUMBER = re.compile(r"(\d+)")
@@ -39,6 +43,34 @@ def missing(names: list[str], unused: list[str]) -> list[str]:
 
 def unexpected(names: list[str]) -> list[str]:
     return _capped([f"unexpected {name}" for name in fold(names)], "unexpected")
+
+
+def skipped(entries: Skipped, part: str = "") -> list[str]:
+    """A line for each reason why entries of a file were skipped, with their folded names.
+
+    Args:
+      entries: what the reader of the file skipped.
+      part: the part of the file in which the model lies; entries in it come first.
+    """
+    lines = []
+    for reason, names in entries.names.items():
+        shown = [*_inside(names, part), *_outside(names, part)]
+        more = len(shown[SHOWN:]) + entries.counts[reason] - len(names)
+        lines.append(f"{reason}: {', '.join(shown[:SHOWN])}{f' and {more:,} more' if more else ''}")
+    return lines
+
+
+def _inside(names: list[str], part: str) -> list[str]:
+    return fold(name for name in names if not part or name.startswith(f"{part}/"))
+
+
+def _outside(names: list[str], part: str) -> list[str]:
+    """Names outside the model, folded; where they are many, the containers in which they lie."""
+    others = fold(name for name in names if part and not name.startswith(f"{part}/"))
+    if len(others) <= SHOWN:
+        return others
+    containers = Counter(name.partition("/")[0] for name in others)
+    return [container if n == 1 else f"{container}/... ({n})" for container, n in containers.items()]
 
 
 def damage(lines: Iterable[str]) -> list[str]:

@@ -68,4 +68,5 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
         "taps": len(errors),
         "tolerance": TOLERANCE,
         "not_covered": as_json(plan.aside),
+        "skipped": plan.skipped(),
     }

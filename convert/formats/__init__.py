@@ -46,18 +46,27 @@ def _format(name: str, suffixes: str, module: str, head: bytes) -> Format:
 
 
 _PICKLE = rb"\x80[\x01-\x05]"
+_MSGPACK = re.compile(rb"\x80\Z|[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]", re.DOTALL)
 _NEVER = re.compile(rb"(?!)")
 FORMATS = (
     _format("safetensors", ".safetensors", "safetensors", rb".{8}\{"),
     _format("npz", ".npz", "npz", rb"PK[\x03\x05][\x04\x06]"),
-    _format("torch", ".pt .pth .ckpt .bin", "torchfile", rb"PK\x03\x04|\x80[\x02-\x05](\x95.{8})?\x8a\x0a|.{257}ustar"),
+    _format("torch", ".pt .pth .ckpt .bin", "torchfile", rb"PK\x03\x04|\x80[\x02-\x05](\x95.{8})?\x8a\x0a"),
     _format("pdparams", ".pdparams .pd .pdopt", "pdparams", _PICKLE),
-    _format("msgpack", ".msgpack .flax", "msgpack", rb"\x80\Z|[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]"),
+    _format("msgpack", ".msgpack .flax", "msgpack", _MSGPACK.pattern),
     _format("sharded", ".index.json", "sharded", rb"\s*\{"),  # read here, written by convert.stream
 )
 
 FOLDERS = (  # each as a whole is one checkpoint; their writers are FolderWriters
-    Format("orbax", (".orbax",), "orbax", "OrbaxReader", "OrbaxWriter", _NEVER, ("_METADATA", "default/_METADATA")),
+    Format(
+        "orbax",
+        (".orbax",),
+        "orbax",
+        "OrbaxReader",
+        "OrbaxWriter",
+        _NEVER,
+        ("_METADATA", "default/_METADATA", "checkpoint", "default/checkpoint"),
+    ),
     Format("dcp", (".dcp",), "dcp", "DcpReader", "DcpWriter", _NEVER, (".metadata",)),
 )
 
@@ -69,6 +78,7 @@ def suffixes(table: tuple[Format, ...] = (*FORMATS, *FOLDERS)) -> tuple[str, ...
 
 HEAD = 512  # bytes looked at: a tar archive says what it is at byte 257
 
+_TORCH_TAR = (b"sys_info", b"pickle", b"tensors", b"storages")  # members; the first names the archive
 _COMPRESSED = "unpack it first, then convert what was inside"
 FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, what that is, what to do
     (rb"version https://git-lfs", "is a git-LFS pointer, not the file it stands for", "run: git lfs pull"),
@@ -125,9 +135,21 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
 def folder_format(path: str | os.PathLike[str]) -> Format | None:
     """The format of a folder that as a whole is one checkpoint; None for other folders and for files."""
     for entry in FOLDERS:
-        if any(os.path.isfile(os.path.join(path, marker)) for marker in entry.markers):
+        if any(_is_marker(os.path.join(path, marker)) for marker in entry.markers):
             return entry
     return None
+
+
+def _is_marker(path: str) -> bool:
+    """Whether a file says what its folder is. TensorFlow's file `checkpoint` is a text, the one of Orbax msgpack."""
+    if not os.path.isfile(path):
+        return False
+    if os.path.basename(path) != "checkpoint":
+        return True
+    try:
+        return _MSGPACK.match(_head(path)) is not None
+    except FormatError:
+        return False
 
 
 def files_of(path: str) -> list[str]:
@@ -169,6 +191,9 @@ def _unknown(path: str, head: bytes) -> FormatError:
     if head.startswith(b"PK"):
         return _unknown_zip(path)
     if head[257:262] == b"ustar":
+        if head[:100].rstrip(b"\0") in _TORCH_TAR:
+            remedy = "if you trust it, open it once with torch.load(file, weights_only=False) and torch.save it again"
+            return FormatError(path, "is a tar file of torch 0.1, which is not read here", remedy)
         return FormatError(path, "is a tar archive", _COMPRESSED)
     if _is_text(head):
         what = "JSON" if head.lstrip()[:1] in b"{[" else "text"

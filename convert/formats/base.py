@@ -13,7 +13,9 @@ import math
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import IO, NamedTuple
 
 from convert.errors import ConvertError, FormatError
@@ -29,6 +31,7 @@ MAX_TENSORS = 50_000  # names in one file, a second and 50 MB to list: more is a
 MAX_DEPTH = 64  # nesting of containers
 PIECE = 1 << 18  # bytes moved at once: larger writes are several times slower on common virtual disks
 MAX_NAME = 4096  # characters in one tensor's name
+MAX_SKIPPED = 1000  # names of entries without tensors that are kept for reports; more are counted
 MAX_RECORD = 8 << 20  # bytes of a record of ours; 10,000 tensors take 3 MB
 
 
@@ -55,6 +58,40 @@ class Tensor(NamedTuple):
         return math.prod(axis or 1 for axis in self.shape) * ITEMSIZE[self.dtype] < 2**63
 
 
+class Skipped:
+    """What a checkpoint contains beside its tensors, by reason, for commands to report.
+
+    No reader drops an entry without recording it here; only None and empty containers have no content to record.
+
+    Attributes:
+      names: reason -> names in file order, at most MAX_SKIPPED of them.
+      counts: reason -> the number of all.
+    """
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = {}
+        self.counts: Counter[str] = Counter()
+
+    def add(self, name: str | Callable[[], str], reason: str) -> None:
+        """Record an entry.
+
+        Args:
+          name: of the entry; a function is called only while names are kept, as a file may have millions of entries.
+          reason: what it is, as in "a number" or "a file that nothing refers to"; one of a few texts.
+        """
+        self.counts[reason] += 1
+        names = self.names.setdefault(reason, [])
+        if len(names) < MAX_SKIPPED:
+            names.append(name if isinstance(name, str) else name())
+
+    def update(self, other: Skipped) -> None:
+        """Record everything that another reader has skipped."""
+        for reason, names in other.names.items():
+            for name in names:
+                self.add(name, reason)
+            self.counts[reason] += other.counts[reason] - len(names)
+
+
 class Reader(ABC):
     """One open checkpoint file. Opening it validates the whole directory; errors are `FormatError`."""
 
@@ -63,6 +100,11 @@ class Reader(ABC):
     tensors: dict[str, Tensor]  # in file order
     metadata: dict[str, str]  # what the format itself stores beside tensors (safetensors only); else empty
     on_disk = True  # else the arrays of a model in memory, and `path` only names it in messages
+
+    @cached_property
+    def skipped(self) -> Skipped:
+        """Every entry of the file that is neither a tensor nor the format's own bookkeeping."""
+        return Skipped()
 
     @abstractmethod
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter
 from typing import Any
 
 MAX_VALUES = 250_000  # a record of 10,000 tensors has some 100,000
 
 
-def loads(
-    text: str | bytes, most: int = MAX_VALUES, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None
-) -> Any:
-    """Like json.loads.
+def loads(text: str | bytes, most: int = MAX_VALUES) -> Any:
+    """Like json.loads, but no key may occur twice in an object: one of its values would be lost.
 
     Args:
       most: values that it may hold, counted by what separates them, also where that stands in a string.
-      pairs: makes each object of its keys and values.
-    Raises: ValueError where it is no JSON, holds more or is nested too deeply.
+    Raises: ValueError where it is no JSON, repeats a key, holds more or is nested too deeply.
     """
     text = text if isinstance(text, str) else text.decode("utf-8-sig")
     if sum(map(text.count, ",[{")) > most:
         raise ValueError(f"it holds over {most:,} values")
     try:
-        return json.loads(text, object_pairs_hook=pairs)
+        return json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"it contains the key {key[:80]!a} twice")
+    return content

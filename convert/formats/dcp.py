@@ -60,9 +60,10 @@ class DcpReader(FolderReader):
         self._item: tuple[Chunk | None, Item | None] = (None, None)
         self._bands: dict[str, list[list[Chunk]]] = {}
         sizes: dict[str, int] = {}
+        files = {METADATA, RECORD}
         file = File(os.path.join(self.path, METADATA))
         try:
-            for tensor, chunks in parse(file):
+            for tensor, chunks in parse(file, self.skipped, files):
                 for chunk in chunks:
                     self._check(tensor, chunk, sizes)
                 self._add(tensor, bands(tensor, chunks))
@@ -72,6 +73,9 @@ class DcpReader(FolderReader):
             file.close()
         if not self.tensors:
             raise FormatError(self.path, "holds no tensors", "is it the right folder?")
+        for name in sorted(os.listdir(self.path)):
+            if name not in files:
+                self.skipped.add(name, "a file that nothing refers to")
 
     def _add(self, tensor: Tensor, found: list[list[Chunk]]) -> None:
         if len(self.tensors) >= MAX_TENSORS:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from convert.formats.base import MAX_DEPTH, File, Tensor, shown
+from convert.formats.base import MAX_DEPTH, File, Skipped, Tensor, shown
 from convert.formats.inert import Handlers, Pairs, Symbol
 from convert.formats.pickle_tree import joined
 from convert.formats.pickle_values import HARMLESS, checked_shape, ignored
@@ -37,6 +37,8 @@ class Record(Pairs):
                 raise Refused(f"describes one thing by over {MAX_FIELDS} attributes", MALFORMED)
         elif isinstance(state, tuple):
             self.state = state
+        else:
+            raise Refused("describes its tensors in an unknown way", MALFORMED)
 
     def get(self, name: str) -> Any:
         return next((value for key, value in self if key == name), None)
@@ -60,8 +62,9 @@ HANDLERS: Handlers = {
     **HARMLESS,
     **RECORDS,
     **{name: handler for name, handler in TORCH.items() if name in DTYPES or name in ("torch.Size", "torch.device")},
-    **dict.fromkeys([f"{_METADATA}_MEM_FORMAT_ENCODING", "torch.serialization._get_layout"], ignored),
-    "pathlib._local.PosixPath": ignored,
+    f"{_METADATA}_MEM_FORMAT_ENCODING": ignored("a memory format"),
+    "torch.serialization._get_layout": ignored("a memory layout"),
+    "pathlib._local.PosixPath": ignored("a path"),
 }
 
 
@@ -80,23 +83,40 @@ class Chunk:
         return math.prod(self.shape)
 
 
-def parse(file: File) -> Iterator[tuple[Tensor, list[Chunk]]]:
-    """Every tensor and its chunks, in the order of the file. Raises: Refused, FormatError."""
+def parse(file: File, skipped: Skipped, files: set[str]) -> Iterator[tuple[Tensor, list[Chunk]]]:
+    """Every tensor and its chunks, in the order of the file.
+
+    Args:
+      file: the metadata.
+      skipped: records the entries that are no tensors.
+      files: is given the name of each file that anything lies in.
+    Raises: Refused, FormatError.
+    """
     root = Unpickler(Cursor(file, 0, file.size), HANDLERS).load()
     if not isinstance(root, Record) or root.kind != "Metadata":
         raise Refused("is no metadata of a torch distributed checkpoint", "is it the right folder?")
     stored = dict(map(_stored, _pairs(root.get("storage_data"))))
+    files.update(name for name, *_ in stored.values())
+    listed = set[str]()
     paths = {key: path for key, path in _pairs(root.get("planner_data") or Pairs()) if isinstance(key, str)}
     left = MAX_CHUNKS
     for key, entry in _pairs(root.get("state_dict_metadata")):
         if not isinstance(key, str) or not isinstance(entry, Record):
             raise Refused("lists its tensors in an unknown way", MALFORMED)
+        listed.add(key)
         if entry.kind == "TensorStorageMetadata":
             chunks = entry.get("chunks")
             left -= len(chunks) if isinstance(chunks, list) else 0
             if left < 0:
                 raise Refused(f"lists over {MAX_CHUNKS:,} parts of tensors", MALFORMED)
             yield _tensor(key, entry, paths.get(key)), list(_chunks(key, chunks, stored))
+        elif entry.kind == "BytesStorageMetadata":
+            skipped.add(key, "a pickled value that is no tensor")
+        else:
+            raise Refused(f"describes {shown(key)} as {entry.kind}, which is no tensor", MALFORMED)
+    for key, _ in stored:
+        if key not in listed:
+            skipped.add(key, "stored data that belongs to no tensor")
 
 
 def _pairs(value: Any) -> Pairs:

@@ -25,13 +25,19 @@ class Symbol:
         self.name = name
 
 
-class Pairs(list[tuple[Any, Any]]):
-    """A dict as its (key, value) pairs, in file order."""
+VERSIONS = "_metadata"  # the attribute of a state_dict in which torch stores the versions of its modules
 
-    __slots__ = ()
+
+class Pairs(list[tuple[Any, Any]]):
+    """A dict as its (key, value) pairs, in file order; `attributes` is set where the dict object itself has some."""
+
+    __slots__ = ("attributes",)
+    attributes: Any
 
     def build(self, state: Any) -> None:
-        """Attributes set on a dict (torch's `_metadata`) are no entries of it."""
+        """Store the attributes of the dict object, which are no entries of it."""
+        if not isinstance(state, Pairs) or any(key != VERSIONS for key, _ in state):
+            self.attributes = state
 
 
 class Attributes(Pairs):
@@ -40,17 +46,22 @@ class Attributes(Pairs):
     __slots__ = ()
 
     def build(self, state: Any) -> None:
-        if isinstance(state, Pairs):
-            self.extend(state)
+        """Add the attributes. Raises: Refused where the pickle stores them in another way."""
+        if not isinstance(state, Pairs):
+            raise Refused("stores the attributes of an object in an unknown way", "save only the state_dict")
+        self.extend(state)
 
 
 class Ignored:
-    """A harmless value that holds no tensors: a date, a path, a device."""
+    """A harmless value without tensors; `what` says which, as in "a date"."""
 
-    __slots__ = ()
+    __slots__ = ("what",)
+
+    def __init__(self, what: str):
+        self.what = what
 
     def build(self, state: Any) -> None:
-        pass
+        """Ignore the content, which is no tensor either."""
 
 
 def refusal(name: str, unsupported: Mapping[str, tuple[str, str]]) -> Refused:

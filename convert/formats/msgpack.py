@@ -3,8 +3,8 @@
 An array is ExtType 1 around [shape, dtype name, bytes], a numpy scalar the same under code 3. Arrays over
 2^30 bytes are maps {"__msgpack_chunked_array__": true, "shape": {"0": ..}, "chunks": {"0": array, ..}}. Keys
 are joined by "/"; lists become "0", "1", ... as `to_bytes` writes them. A key that holds a "/" itself is
-refused: {"a": {"b": x}} and {"a/b": x} would become one name. Numbers, strings, booleans, None and Python's
-complex numbers (code 2) are no tensors and skipped, as are empty maps. flax writes a big-endian array under
+refused: {"a": {"b": x}} and {"a/b": x} would become one name. Numbers, booleans, strings and Python's complex
+numbers (code 2) have no dtype, so they are no tensors and are reported as skipped. flax writes a big-endian array under
 the little-endian name, unswapped: no reader can tell.
 """
 
@@ -43,18 +43,28 @@ def sniff(head: bytes, path: str) -> bool:
 
 
 class MsgpackReader(Reader):
-    """A flax msgpack file; tensors in file order."""
+    """A flax msgpack file; tensors in file order.
+
+    Args:
+      path: the file.
+      alone: record placeholders as skipped; False where the caller reads the arrays that they stand for.
+    Attributes:
+      placeholders: name -> text of each leaf that stands for an array in another file.
+    """
 
     format = "msgpack"
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: str | os.PathLike[str], alone: bool = True):
         self.file = File(path)
         self.path, self.metadata = self.file.path, {}
         try:
-            arrays = Tree(self.file).arrays
+            tree = Tree(self.file, self.skipped)
         except BaseException:
             self.close()
             raise
+        arrays, self.placeholders = tree.arrays, tree.placeholders
+        for name in self.placeholders if alone else ():
+            self.skipped.add(name, "a placeholder of an array that lies outside this file")
         self.tensors = {name: tensor for name, (tensor, _) in arrays.items()}
         self._segments: dict[str, Segments] = {name: segments for name, (_, segments) in arrays.items()}
 

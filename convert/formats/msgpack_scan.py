@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from convert.errors import FormatError
-from convert.formats.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Tensor, shown
+from convert.formats.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Skipped, Tensor, shown
 
 CHUNKED = "__msgpack_chunked_array__"
 NDARRAY, COMPLEX, SCALAR = 1, 2, 3  # flax's extension types
+
+PLACEHOLDERS = (b"PLACEHOLDER://", b"AGGREGATED://", b"//GDAPlaceholder:")  # of Orbax, of its precursor, of flax
 
 MAX_ITEMS = 1_000_000  # keys and values of one file: a second's work
 MAX_NAMES = 16 << 20  # characters of all keys and names together
@@ -98,13 +100,18 @@ class Tokens:
 class Tree(Tokens):
     """The arrays of a flax tree.
 
+    Args:
+      skipped: records every leaf that is no array.
     Attributes:
       arrays: in file order, "/"-joined name -> (tensor, its payload's segments).
+      placeholders: "/"-joined name -> text of each leaf that stands for an array in another file.
     """
 
-    def __init__(self, file: File):
+    def __init__(self, file: File, skipped: Skipped):
         super().__init__(file)
+        self.skipped = skipped
         self.arrays: dict[str, tuple[Tensor, Segments]] = {}
+        self.placeholders: dict[str, str] = {}
         self._items = self._characters = 0
         self._value(None, 0)
         if self.at < file.size:
@@ -122,8 +129,23 @@ class Tree(Tokens):
                 self._value(self._join(path, str(index)), depth + 1)
         elif kind == "ext":
             self._extension(path, number)
-        elif kind in ("str", "bin"):
+        elif kind == "str":
+            self._text(path or "", number)
+        elif kind == "bin":
             self.skip(number)
+            self.skipped.add(path or "", "bytes")
+        elif kind != "nil":
+            self.skipped.add(path or "", "a number without a dtype")
+
+    def _text(self, name: str, size: int) -> None:
+        """A string: a placeholder, or no part of a model."""
+        if size > 4 * MAX_NAME:
+            self.skip(size)
+        elif (text := self.take(size)).startswith(PLACEHOLDERS):
+            self._characters += size
+            self.placeholders[name] = text.decode("utf-8", "replace")
+            return
+        self.skipped.add(name, "a text")
 
     def _map(self, path: str | None, entries: int, depth: int) -> None:
         seen: set[str] = set()
@@ -178,6 +200,7 @@ class Tree(Tokens):
             self._add(path, shape, dtype, (segment,))
         elif code == COMPLEX:
             self.skip(size)
+            self.skipped.add(path or "", "a number without a dtype")
         else:
             raise self.bad(f"{shown(path or '')} is of extension type {code}, which flax does not write")
 

@@ -7,6 +7,7 @@ these lie. All nodes are read when it is opened: their checksums, order and size
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from convert.errors import FormatError
 from convert.formats.base import File, shown
@@ -22,7 +23,10 @@ MAX_HEIGHT = 16  # levels of nodes; a million entries fit one of tensorstore's
 
 
 class Database(Store):
-    """All keys of the newest version. Raises: FormatError, also where there is more than the limits above."""
+    """All keys of the newest version; `used` names the files in which they lie.
+
+    Raises: FormatError, also where there is more than the limits above.
+    """
 
     def __init__(self, folder: str):
         super().__init__(folder)
@@ -33,11 +37,16 @@ class Database(Store):
             if root := self._manifest():
                 self._read(*root, b"")
         finally:
+            self.used = {name for name, _ in self._sizes.values()}
             self._sizes = {}
             self.close()
 
     def find(self, key: str) -> Value | None:
         return self._values.get(key.encode())
+
+    def keys(self) -> Iterator[str]:
+        """Every key, in order."""
+        return (os.fsdecode(key) for key in self._values)
 
     def _manifest(self) -> tuple[Where, int] | None:
         file = File(self.files.path(MANIFEST))

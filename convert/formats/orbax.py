@@ -1,7 +1,6 @@
-"""Orbax checkpoints: `_METADATA` lists a tree, whose leaves are Zarr arrays: in one OCDBT database, or a folder each.
+"""Orbax checkpoints: a tree whose leaves are Zarr arrays, in one OCDBT database or a folder each, or in a msgpack file.
 
 Read and written without jax, orbax and tensorstore; what Orbax does only when told to, like Zarr 3, the last one reads.
-Source: orbax/checkpoint/_src/metadata/tree.py (`_METADATA`).
 """
 
 from __future__ import annotations
@@ -9,17 +8,20 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 from convert.errors import ConvertError, FormatError
-from convert.formats import bounded_json, zstd
-from convert.formats.base import MAX_DEPTH, MAX_NAME, MAX_TENSORS, PIECE, File, Tensor, shown
+from convert.formats import zstd
+from convert.formats.base import PIECE, Tensor, shown
 from convert.formats.folder import FREE, MAX_GROWTH, RECORD, FolderReader, FolderWriter
+from convert.formats.msgpack import MsgpackReader
 from convert.formats.npy import DESCR
 from convert.formats.ocdbt import MANIFEST, Database
+from convert.formats.orbax_tree import AGGREGATE, METADATA, STEP, Tree
 from convert.formats.store import REMEDY, Store, length
 from convert.formats.zarr import HEADER, MAX_HEADER, ZarrArray, parse
 
@@ -27,12 +29,21 @@ if TYPE_CHECKING:
     from convert.formats.ocdbt_writer import Stored
     from convert.formats.orbax_foreign import ForeignArray
 
-METADATA, STEP = "_METADATA", "default"  # a CheckpointManager keeps the tree of a step in its folder "default"
-MAX_METADATA = 12 << 20  # bytes: some 30,000 arrays, two seconds
-MAX_VALUES = 1_000_000  # in them
 MAX_CHUNKS = 300_000  # of all arrays
 CHUNK = 32 << 20  # bytes of a chunk, at least one row: what restoring onto one device of many reads at least
-ARRAYS = ("np.ndarray", "jax.Array", "scalar")  # leaves that are tensors; others are None, text and empty containers
+BESIDE = {
+    METADATA,
+    AGGREGATE,
+    MANIFEST,
+    RECORD,
+    "_CHECKPOINT_METADATA",
+    "_sharding",
+    "array_metadatas",
+    "d",
+    "commit_success.txt",
+}  # files and folders of a tree beside its arrays
+BESIDE_STEP = {STEP, RECORD, "_CHECKPOINT_METADATA", "commit_success.txt"}
+PROCESS = re.compile(r"ocdbt\.process_\d+")  # the database of one host
 
 
 class OrbaxReader(FolderReader):
@@ -42,68 +53,83 @@ class OrbaxReader(FolderReader):
 
     def __init__(self, path: str | os.PathLike[str]):
         super().__init__(path)
-        self.root = os.path.join(self.path, "" if os.path.isfile(os.path.join(self.path, METADATA)) else STEP)
         if ".orbax-checkpoint-tmp" in os.path.basename(os.path.abspath(self.path)):
             raise FormatError(self.path, "was never finished", "take an earlier step")
-        about = self._metadata()
+        self._tree = Tree(self.path, self.skipped)
+        self.root, about = self._tree.root, self._tree.settings
         self.ocdbt = bool(about.get("use_ocdbt", os.path.isfile(os.path.join(self.root, MANIFEST))))
         self.zarr = "zarr3" if about.get("use_zarr3") else "zarr"
         self.zeros = not about.get("store_array_data_equal_to_fill_value")  # may chunks of zeros be left out?
         self._most, self._chunks = MAX_GROWTH * self.size + FREE, 0
         self._arrays: dict[str, ZarrArray | ForeignArray] = {}
-        kept = dict(self._leaves(about.pop("tree_metadata")))  # gone before the next large thing comes
-        self._store = (Database if self.ocdbt else Store)(self.root)
+        self._store = Store(self.root)
         try:
-            self._open(kept)
+            if self.ocdbt:
+                self._store = Database(self.root)
+            self._open()
+            self._skip_unlisted()
         except BaseException:
             self.close()
             raise
 
-    def _metadata(self) -> dict[str, Any]:
-        file = File(os.path.join(self.root, METADATA))
-        try:
-            if file.size > MAX_METADATA:
-                raise FormatError(file.path, f"is {file.size:,} bytes long, over {MAX_METADATA:,}", REMEDY)
-            about = bounded_json.loads(file.read(file.size, 0), MAX_VALUES)
-        except ValueError as error:
-            raise FormatError(file.path, f"cannot be read as JSON: {error}", REMEDY) from None
-        finally:
-            file.close()
-        if not isinstance(about, dict) or not isinstance(about.get("tree_metadata"), dict):
-            raise FormatError(file.path, "lists no tree of arrays", "save it again with a current orbax")
-        if len(about["tree_metadata"]) > MAX_TENSORS:
-            raise FormatError(file.path, f"lists over {MAX_TENSORS:,} arrays", "save only the model's arrays")
-        return about
-
-    def _leaves(self, tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
-        """(name, where the array is kept). Raises: FormatError."""
-        for entry, leaf in tree.items():
-            match leaf:
-                case {"key_metadata": [*keys], "value_metadata": {"value_type": str(kind), **rest}}:
-                    path = [str(key.get("key")) if isinstance(key, dict) else "" for key in keys]
-                    if kind in ARRAYS and not rest.get("skip_deserialize"):
-                        yield self._named(path)
-                case _:
-                    raise FormatError(self.path, f"describes {shown(entry)} in an unknown way", REMEDY)
-
-    def _named(self, path: list[str]) -> tuple[str, str]:
-        """A leaf's name and its array's. Raises: FormatError for what is no name, or leads out of the folder."""
-        name, kept = "/".join(path), ".".join(path)
-        if not path or len(path) > MAX_DEPTH or len(name) > MAX_NAME or not name.isprintable():
-            raise FormatError(self.path, f"names an array {shown(name)}", "rename it")
-        if not self.ocdbt and ("/" in kept or kept in (".", "..")):
-            raise FormatError(self.path, f"keeps {shown(name)} outside itself", "do not trust it")
-        return name, kept
-
-    def _open(self, kept: dict[str, str]) -> None:
-        foreign = {name: where for name, where in kept.items() if not self._open_zarr(name, where)}
+    def _open(self) -> None:
+        stored: dict[str, str] = {}
+        for name, where in self._tree.stored.items():
+            if where is None:
+                tensor = self._aggregate.tensors[name]
+                self.add(tensor, [0, tensor.nbytes])
+            elif not self.ocdbt and ("/" in where or where in (".", "..")):
+                raise FormatError(self.path, f"keeps {shown(name)} outside itself", "do not trust it")
+            else:
+                stored[name] = where
+        foreign = {name: where for name, where in stored.items() if not self._open_zarr(name, where)}
         if foreign:
             from convert.formats import orbax_foreign
 
             for name, array in orbax_foreign.opened(self.path, self.root, self.ocdbt, self.zarr, self.zeros, foreign):
                 self._add(name, array)
-        self.tensors = {name: self.tensors[name] for name in kept}
+        self.tensors = {name: self.tensors[name] for name in self._tree.stored}
         self.check_growth(sum(tensor.nbytes for tensor in self.tensors.values()), "tensors")
+
+    @property
+    def _aggregate(self) -> MsgpackReader:
+        assert self._tree.aggregate is not None  # where the tree has arrays in it
+        return self._tree.aggregate
+
+    def _skip_unlisted(self) -> None:
+        """Record whatever in the folder no array of the tree lies in."""
+        stored = {where for where in self._tree.stored.values() if where is not None}
+        aggregated = {name.replace("/", ".") for name, where in self._tree.stored.items() if where is None}
+        if self.root != os.path.join(self.path, ""):
+            self._skip_others(self.path, BESIDE_STEP)
+        if isinstance(self._store, Database):
+            used = {name.partition("/")[0] for name in self._store.used}
+            self._skip_others(self.root, BESIDE | used | self._hosts(used))
+            for where in dict.fromkeys(map(array_of, self._store.keys())):
+                if where in aggregated:
+                    self.skipped.add(where, f"an array that {AGGREGATE!r} has as well, which Orbax reads instead")
+                elif where not in stored:
+                    self.skipped.add(where, "an array that the tree does not list")
+        else:
+            self._skip_others(self.root, BESIDE | stored)
+
+    def _hosts(self, used: set[str]) -> set[str]:
+        """Names of the databases of single hosts, which Orbax merges into the main one; record what that lacks."""
+        hosts = {entry.name for entry in os.scandir(self.root) if PROCESS.fullmatch(entry.name)} - used
+        for host in sorted(hosts):
+            try:
+                keys = list(Database(os.path.join(self.root, host)).keys())
+            except FormatError:
+                self.skipped.add(host, "the database of a host, which cannot be read")
+                continue
+            for where in dict.fromkeys(array_of(key) for key in keys if self._store.find(key) is None):
+                self.skipped.add(f"{host}/{where}", "an array of a host that the main database lacks")
+        return hosts
+
+    def _skip_others(self, folder: str, known: set[str]) -> None:
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if entry.name not in known:
+                self.skipped.add(entry.name, f"a {'folder' if entry.is_dir() else 'file'} that nothing refers to")
 
     def _open_zarr(self, name: str, where: str) -> bool:
         """Whether the array is one that is read without tensorstore."""
@@ -144,6 +170,8 @@ class OrbaxReader(FolderReader):
             super().check_growth(claimed, what)
 
     def read_band(self, name: str, band: int, start: int, stop: int) -> bytes | memoryview:
+        if self._tree.stored[name] is None:
+            return self._aggregate.read(name, start, stop)
         array = self._arrays[name]
         if not array.direct:
             return self.keep(name, band)[start:stop]
@@ -160,8 +188,16 @@ class OrbaxReader(FolderReader):
 
     def close(self) -> None:
         super().close()
+        self._tree.close()
         self._store.close()
         self._arrays = {}
+
+
+def array_of(key: str) -> str:
+    """The array to which a key of the store belongs: "a.b/.zarray", "a.b/0.0" and Zarr 3's "a.b/c/0/0" -> "a.b"."""
+    if key.endswith((f"/{HEADER}", "/zarr.json")):
+        return key.rpartition("/")[0]
+    return re.sub(r"(/c)?/[\d./]+$", "", key)
 
 
 class OrbaxWriter(FolderWriter):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from convert.errors import ConvertError
-from convert.formats.base import ITEMSIZE, Tensor, Writer, shown, write_all
+from convert.formats.base import ITEMSIZE, Skipped, Tensor, Writer, shown, write_all
 from convert.formats.inert import Handlers, Pairs, looks_like_pickle
 from convert.formats.pickle_opcodes import call, integer, integers, symbol, text
 from convert.formats.pickle_tree import PickleReader, Place, c_strides, leaves, place_of
@@ -61,10 +61,12 @@ class PdparamsReader(PickleReader):
     def _places_of(self, root: Any) -> Iterator[tuple[str, Place]]:
         slices: set[str] = set()
         if isinstance(root, Pairs):
-            split = next((value for key, value in root if key == SPLIT_TABLE), Pairs())
-            whole, slices = _join(split, dict(leaves(root, _leaf)) if split else {})
-            yield from whole.items()
-        for name, array in leaves(root, _leaf):
+            tables = {key: value for key, value in root if key in TABLES}
+            root = Pairs(pair for pair in root if pair[0] != SPLIT_TABLE and not _is_name_table(*pair))
+            if split := tables.get(SPLIT_TABLE):
+                whole, slices = _join(split, dict(leaves(root, _leaf, Skipped())))
+                yield from whole.items()
+        for name, array in leaves(root, _leaf, self.skipped):
             if name not in slices:
                 yield name, place_of(array)
 
@@ -76,7 +78,7 @@ def _join(split: Any, arrays: dict[str, Array]) -> tuple[dict[str, Place], set[s
         fields = {key: value for key, value in entry if isinstance(key, str)} if isinstance(entry, Pairs) else {}
         match name, fields.get("OriginShape"), fields.get("slices"):
             case str(), tuple() as shape, list() as parts:
-                names = [part for part in parts if isinstance(part, str)]
+                names = [str(part) for part in parts]
                 whole[name] = _joined(shape, [arrays.get(part) for part in names])
                 used.update(names)
             case _:
@@ -93,6 +95,11 @@ def _joined(shape: tuple[Any, ...], parts: Sequence[Array | None]) -> Place:
         problem = f"has slices that do not make up the array they belong to ({SPLIT_TABLE})"
         raise Refused(problem, "fetch it again")
     return Place(Joined([array.source for array in arrays]), 0, shape, c_strides(shape), dtypes.pop())
+
+
+def _is_name_table(key: Any, value: Any) -> bool:
+    """Whether an entry is paddle's table of its own names of the parameters: texts, and nothing of the model."""
+    return key == NAME_TABLE and isinstance(value, Pairs) and all(isinstance(name, str) for _, name in value)
 
 
 def _leaf(value: Any) -> Array | None:

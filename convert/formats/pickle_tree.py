@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from convert.errors import FormatError
-from convert.formats.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Reader, Tensor, shown
-from convert.formats.inert import Pairs
-from convert.formats.pickle_values import MALFORMED, Array
+from convert.formats.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Reader, Skipped, Tensor, shown
+from convert.formats.inert import Ignored, Pairs, Symbol
+from convert.formats.pickle_values import BYTES, MALFORMED, NUMBER, Array
 from convert.formats.pickles import MAX_OPCODES
-from convert.formats.sources import Refused, Source
+from convert.formats.sources import Inline, Joined, Latin1, Refused, Source, Stored
 from convert.formats.strided import gather, is_contiguous
 
 MAX_SHARING = 64  # times that a file's bytes may be used by its tensors: tied weights share, bombs share more
 NESTED = (list, tuple)  # Pairs is a list
-PLAIN = (int, float, str, bytes, type(None))  # values that are no tensors and hold none
+NONE = type(None)
+PLAIN = (int, float, str, bytes, NONE)  # values that are no tensors and contain none
 ROOT = "tensor"  # the name of a tensor that is the whole file
 
 
@@ -37,9 +39,13 @@ class Place:
     dtype: str
 
 
-def leaves(root: Any, leaf: Callable[[Any], T | None]) -> Iterator[tuple[str, T]]:
+def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iterator[tuple[str, T]]:
     """("/"-joined name, leaf) of all in nested dicts and lists that `leaf` does not answer None to, in file order.
 
+    Args:
+      root: of the nested dicts and lists.
+      leaf: turns a value into a leaf; returns None for what is none.
+      skipped: records every other value; a list of plain values is one entry.
     Raises: Refused beyond the limits: depth, and the number of values met, which shared containers multiply.
     """
     todo: list[tuple[tuple[Any, ...], Any]] = [((), root)]
@@ -51,12 +57,50 @@ def leaves(root: Any, leaf: Callable[[Any], T | None]) -> Iterator[tuple[str, T]
             continue
         if len(path) >= MAX_DEPTH:
             raise Refused(f"nests more than {MAX_DEPTH} containers", "save only the model's state_dict")
-        items = value if isinstance(value, Pairs) else list(enumerate(value if isinstance(value, NESTED) else ()))
+        if not isinstance(value, NESTED):
+            skipped.add(partial(_spelt, path), reason(value))
+            continue
+        if getattr(value, "attributes", None):
+            skipped.add(partial(_spelt, path), "attributes of a dict object")
+        items = value if isinstance(value, Pairs) else list(enumerate(value))
         inner = [((*path, key), item) for key, item in items if not isinstance(item, PLAIN)]
         budget -= len(items) + 8 * len(inner)  # a container costs about as much time as 8 numbers
         if budget < 0:
             raise Refused("holds too many values, or the same ones too often", "save only the model's state_dict")
+        if len(inner) < len(items):
+            _skip_plain(path, value, items, skipped)
         todo += reversed(inner)
+
+
+def _skip_plain(path: tuple[Any, ...], value: Any, items: Sequence[tuple[Any, Any]], skipped: Skipped) -> None:
+    """Record the plain values of a container: of a dict each, of a list of nothing else the list."""
+    plain = [(key, item) for key, item in items if isinstance(item, PLAIN) and item is not None]
+    if plain and not isinstance(value, Pairs) and len(plain) == len(items):
+        return skipped.add(partial(_spelt, path), "a list of plain values")
+    for key, item in plain:
+        skipped.add(partial(_spelt, (*path, key)), reason(item))
+
+
+def _spelt(path: tuple[Any, ...]) -> str:
+    """The name of an entry that is no tensor: of any keys, and cut where it is too long."""
+    name = "/".join(str(key) if isinstance(key, (str, int, float, NONE)) else type(key).__name__ for key in path)
+    return name[:MAX_NAME].encode("utf-8", "replace").decode() or ROOT
+
+
+def reason(value: Any) -> str:
+    """What a value without elements is, for reports."""
+    match value:
+        case str() | Latin1():
+            return "a text"
+        case int() | float():
+            return NUMBER
+        case bytes() | Stored() | Inline() | Joined():
+            return BYTES
+        case Ignored():
+            return value.what
+        case Symbol():
+            return "a name of Python code"
+    return f"a {type(value).__name__.lower()} without a tensor"
 
 
 def joined(path: tuple[Any, ...]) -> str:

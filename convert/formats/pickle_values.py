@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 from convert.formats.base import ITEMSIZE, shown
-from convert.formats.inert import Attributes, Handlers, Ignored, Pairs, Symbol
+from convert.formats.inert import Attributes, Handler, Handlers, Ignored, Pairs, Symbol
 from convert.formats.sources import Inline, Joined, Latin1, Refused, Source, Stored
 
 MAX_DIMENSIONS = 64  # numpy's own limit
+NUMBER, BYTES = "a number without a dtype", "bytes"  # what entries that are no tensors are reported as
 MALFORMED = "fetch it again, or save it again with the program that wrote it"
 
 # numpy's type codes. Objects (O), texts (S, U), records (V) and dates (M, m) are no tensors.
@@ -23,7 +24,7 @@ DTYPES = {
 class Dtype:
     """numpy.dtype: `name` is set once its state says that it is little-endian and plain.
 
-    Of any code: numpy's scalars, which are skipped, may have those that no array here has.
+    Of any code: numpy's scalars may have codes that no array here has; these scalars are skipped.
     """
 
     __slots__ = ("code", "name")
@@ -164,17 +165,26 @@ def _tuple(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _bytes(args: tuple[Any, ...]) -> bytes | Ignored:
-    return Ignored() if args else b""
+    return Ignored(BYTES) if args else b""
 
 
-def ignored(args: tuple[Any, ...]) -> Ignored:
-    return Ignored()
+def _scalar(args: tuple[Any, ...]) -> Array | Ignored:
+    """A numpy scalar: an array of shape (), as its dtype says exactly what it is."""
+    match args:
+        case (Dtype() as dtype, data):
+            return Array().fill((), dtype, False, data) if dtype.code in DTYPES else Ignored("a text, date or object")
+    raise unexpected("numpy's scalar constructor")
+
+
+def ignored(what: str) -> Handler:
+    """The handler of a type whose values are no tensors."""
+    return lambda args: Ignored(what)
 
 
 NUMPY: Handlers = {
     "numpy.core.multiarray._reconstruct": _reconstruct,
     "numpy.core.numeric._frombuffer": _from_buffer,
-    "numpy.core.multiarray.scalar": ignored,
+    "numpy.core.multiarray.scalar": _scalar,
     "numpy.dtype": _dtype,
     "numpy.ndarray": None,
     "_codecs.encode": _encode,
@@ -188,9 +198,10 @@ HARMLESS: Handlers = {
     "builtins.tuple": _tuple,
     "builtins.dict": _ordered,
     **dict.fromkeys([f"builtins.{name}" for name in ("int", "float", "bool", "str")], None),
-    **dict.fromkeys(["builtins.bytearray", "builtins.complex"], ignored),
-    **dict.fromkeys([f"datetime.{name}" for name in ("date", "datetime", "timedelta", "time")], ignored),
+    "builtins.bytearray": ignored(BYTES),
+    "builtins.complex": ignored(NUMBER),
+    **dict.fromkeys([f"datetime.{name}" for name in ("date", "datetime", "timedelta", "time")], ignored("a date")),
     **dict.fromkeys(
-        [f"pathlib.{flavour}Path" for flavour in ("Posix", "Windows", "PurePosix", "PureWindows")], ignored
+        [f"pathlib.{flavour}Path" for flavour in ("Posix", "Windows", "PurePosix", "PureWindows")], ignored("a path")
     ),
 }

@@ -40,6 +40,8 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 MAX_HEADER = 16 << 20  # bytes; the official limit is 100 MB, which takes seconds and gigabytes to parse
 MAX_DIMS = 64
 METADATA = "__metadata__"
+METADATA_KEYS = ("format", "triptych")  # of it: the framework, and the record of ours
+FIELDS = ("dtype", "shape", "data_offsets")
 DAMAGED = "no safetensors library writes it so: is it the right file, and all of it?"
 
 _SPACE = re.compile(r"[ \t\n\r]*+")
@@ -79,6 +81,9 @@ class SafetensorsReader(Reader):
         for name, entry in header.entries(self.metadata):
             self._add(header, name, entry)
         self._check_tiling()
+        for key in self.metadata:
+            if key not in METADATA_KEYS:
+                self.skipped.add(key, "a text in the metadata")
 
     def _header_text(self) -> str:
         if self.file.size < 8:
@@ -109,6 +114,10 @@ class SafetensorsReader(Reader):
         if not tensor.addressable:
             raise header.bad(f"{shown(name)} has the shape {str(shape)[:80]}, over 2^63 bytes but for its zeros")
         self.tensors[name], self._offsets[name] = tensor, span[0]
+        if len(entry) > len(FIELDS):
+            for field in entry:
+                if field not in FIELDS:
+                    self.skipped.add(f"{name}: {field}", "a field of the header that the format does not define")
 
     def _check_tiling(self) -> None:
         """Payloads follow one another without holes or overlaps and fill the file: nothing hides in it."""
@@ -210,8 +219,8 @@ class _Header:
             fields = json.loads(found.group(), object_pairs_hook=list) if found else []
         except ValueError:
             fields = []
-        entry = dict(fields)  # of which those that are unknown are ignored, as the official reader does
-        if not found or len(entry) != len(fields) or not entry.keys() >= {"dtype", "shape", "data_offsets"}:
+        entry = dict(fields)
+        if not found or len(entry) != len(fields) or not entry.keys() >= set(FIELDS):
             raise self.bad(f"{shown(name)} needs dtype, shape and data_offsets of whole numbers >= 0, once each")
         self.at = found.end()
         return entry

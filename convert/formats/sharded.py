@@ -18,6 +18,8 @@ from convert.formats.folder import KEY
 
 MAX_INDEX = 16 << 20  # bytes of an index; 50,000 tensors take 5 MB
 MAX_SHARDS = 10_000
+KEYS = (KEY, "total_size", "total_parameters")  # of an index's metadata: our record, and what transformers writes
+_NUMBERS = re.compile(r"\d+")
 SUFFIX = ".index.json"
 REMEDY = "take the index and all of its shards from one place, as one program wrote them"
 PART = "triptych_part"  # in the metadata of a shard of ours: the name of the index that it was written for
@@ -49,23 +51,26 @@ class Index:
         about = content.get("metadata", {})
         record = about.get(KEY) if isinstance(about, dict) else None
         self.metadata = {KEY: record} if isinstance(record, str) else {}
+        self.unknown = [key for key in content if key not in ("metadata", "weight_map")]
+        fields = about if isinstance(about, dict) else {"": about}
+        self.unknown += [f"metadata: {key}" for key in fields if key not in KEYS]
+
+    def unlisted(self) -> list[str]:
+        """Files beside the index that are named like its shards, numbers aside, and that it does not list."""
+        patterns = {_NUMBERS.sub("#", name) for name in self.shards}
+        beside = sorted(os.listdir(os.path.dirname(os.path.abspath(self.path))))
+        return [name for name in beside if name not in self.shards and _NUMBERS.sub("#", name) in patterns]
 
     def _content(self) -> Any:
         file = File(self.path)
         try:
             if file.size > MAX_INDEX:
                 raise FormatError(self.path, f"is an index of {file.size} bytes, over {MAX_INDEX}", REMEDY)
-            return bounded_json.loads(file.read(file.size, 0), pairs=self._unique)
+            return bounded_json.loads(file.read(file.size, 0))
         except ValueError as error:
             raise FormatError(self.path, f"cannot be read as JSON: {error}", REMEDY) from None
         finally:
             file.close()
-
-    def _unique(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise FormatError(self.path, "names a tensor or field twice", REMEDY)
-        return found
 
     def _inside(self, name: str) -> str:
         folder = os.path.dirname(os.path.abspath(self.path))
@@ -106,6 +111,11 @@ class ShardedReader(Reader):
             if extra := sorted(name for name in reader.tensors if index.where.get(name) != shard):
                 problem = f"{shown(shard)} holds {shown(extra[0])}, which the index does not list there"
                 raise FormatError(self.path, problem, REMEDY)
+            self.skipped.update(reader.skipped)
+        for name in index.unlisted():
+            self.skipped.add(name, "a shard that the index does not list")
+        for name in index.unknown:
+            self.skipped.add(name, "an entry of the index that is neither a tensor nor a size")
 
     def _shard(self, name: str, path: str) -> Reader:
         """Open a shard, whose format must be that of the others."""

@@ -6,7 +6,7 @@ Source: torch/_utils.py (`_rebuild_*`), torch/storage.py (storage types), torch/
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from convert.formats.base import ITEMSIZE
@@ -83,6 +83,7 @@ class View:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: str
+    attributes: bool = False  # does the file set attributes on the tensor object?
 
 
 def storage_of(identity: Any) -> Storage:
@@ -156,16 +157,19 @@ def _rebuild_v3(args: tuple[Any, ...]) -> View:
 
 
 def _parameter(args: tuple[Any, ...]) -> View:
+    """torch's (data, requires_grad, hooks) and, for a parameter with attributes of its own, their dict."""
     match args:
-        case (View() as data, *_):
-            return data
+        case (View() as data, *rest):
+            return replace(data, attributes=data.attributes or any(rest[2:]))
     raise unexpected("torch's parameter constructor")
 
 
 def _from_type(args: tuple[Any, ...]) -> View:
     match args:
-        case (Symbol(name=function), Symbol(name=kind), tuple() as inner, _) if function in REBUILD and kind in TYPES:
-            return REBUILD[function](inner)
+        case (Symbol(name=function), Symbol(name=kind), tuple() as inner, state) if (
+            function in REBUILD and kind in TYPES
+        ):
+            return replace(REBUILD[function](inner), attributes=bool(state))
     raise unexpected("a tensor subclass")
 
 
@@ -193,6 +197,8 @@ HANDLERS: Handlers = {
     **dict.fromkeys(STORAGE_DTYPES, None),
     **dict.fromkeys(DTYPES, None),
     **dict.fromkeys([f"torch.{kind}" for kind in ("float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")], None),
-    **dict.fromkeys(["torch.device", "torch.torch_version.TorchVersion", "torch.serialization._get_layout"], ignored),
+    "torch.device": ignored("a device"),
+    "torch.torch_version.TorchVersion": ignored("a text"),
+    "torch.serialization._get_layout": ignored("a memory layout"),
     "torch.Size": _size,
 }

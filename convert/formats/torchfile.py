@@ -3,7 +3,6 @@
 Zip: `X/data.pkl` describes tensors as views of storages, whose bytes are the members `X/data/<key>`.
 Legacy: five pickles (magic number, version, system, the object, storage keys), then each storage as a count of elements
 (int64) and its bytes. Source: torch/serialization.py, `_save` and `_legacy_save`.
-Tar, of torch 0.1: torch_tar.py.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ MAGIC = 0x1950A86A20F9469CFC6C
 MAGIC_BYTES = MAGIC.to_bytes(10, "little")
 LEGACY_PROTOCOL = 1001
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
+MEMBERS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
 SAVE_AGAIN = "save it again with torch.save"
 
 
@@ -36,11 +36,7 @@ def sniff(head: bytes, path: str) -> bool:
     """Whether `path`, which begins with `head` (512 bytes or more), is a torch checkpoint of any age."""
     if head.startswith(b"PK\3\4"):
         return _is_torch_zip(path)
-    return MAGIC_BYTES in head[:64] or (_is_tar(head) and _is_torch_tar(path))
-
-
-def _is_tar(head: bytes) -> bool:
-    return head[257:262] == b"ustar"
+    return MAGIC_BYTES in head[:64]
 
 
 def _is_torch_zip(path: str) -> bool:
@@ -48,18 +44,6 @@ def _is_torch_zip(path: str) -> bool:
     try:
         return any(name.rpartition("/")[2] == "data.pkl" for name in ZipDirectory(file).members)
     except FormatError:  # damaged: the reader its suffix promises explains it best
-        return path.lower().endswith(SUFFIXES)
-    finally:
-        file.close()
-
-
-def _is_torch_tar(path: str) -> bool:
-    from convert.formats.torch_tar import is_torch_tar  # that few files need
-
-    file = File(path)
-    try:
-        return is_torch_tar(file)
-    except (Refused, FormatError):  # as above
         return path.lower().endswith(SUFFIXES)
     finally:
         file.close()
@@ -79,8 +63,6 @@ class TorchReader(PickleReader):
             return self._parse_zip()
         if MAGIC_BYTES in head[:64]:
             return self._parse_legacy()
-        if _is_tar(head):
-            return self._parse_tar()
         raise Refused("is neither a torch zip nor a legacy torch file", "is it the right file?")
 
     def _parse_zip(self) -> Iterator[tuple[str, Place]]:
@@ -94,11 +76,20 @@ class TorchReader(PickleReader):
         if cursor.position != cursor.end:
             raise Refused("has bytes after the pickle in data.pkl", SAVE_AGAIN)
         payloads: dict[str, Stored] = {}
-        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf)
+        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf, self.skipped)
         for name, leaf in found:
             if isinstance(leaf, View) and leaf.storage.key not in payloads:
                 payloads[leaf.storage.key] = self._stored(directory, f"{prefix}data/{leaf.storage.key}")
-            yield name, _place(leaf, payloads)
+            yield name, self._placed(name, leaf, payloads)
+        for member in directory.members:
+            inner = member.removeprefix(prefix)
+            if inner.removeprefix("data/") not in payloads and inner not in MEMBERS and not inner.endswith("/"):
+                self.skipped.add(inner, "a member of the zip that no tensor uses")
+
+    def _placed(self, name: str, leaf: Leaf, payloads: Mapping[str, Stored]) -> Place:
+        if isinstance(leaf, View) and leaf.attributes:
+            self.skipped.add(name, "attributes of a tensor object")
+        return _place(leaf, payloads)
 
     def _check_byte_order(self, directory: ZipDirectory, name: str) -> None:
         if name in directory.members:
@@ -131,19 +122,16 @@ class TorchReader(PickleReader):
 
         root = Unpickler(cursor, HANDLERS, UNSUPPORTED, persistent).load()
         payloads = _legacy_payloads(cursor, itemsizes)
-        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf)
+        unused = set(payloads)
+        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf, self.skipped)
         for name, leaf in found:
             if isinstance(leaf, View) and leaf.storage.key not in payloads:
                 raise Refused(f"lacks the data of tensor {shown(name)}", "it is incomplete: fetch it again")
-            yield name, _place(leaf, payloads)
-
-    def _parse_tar(self) -> Iterator[tuple[str, Place]]:
-        from convert.formats.torch_tar import leaf, read_tar  # that few files need
-
-        root, payloads = read_tar(self.file)
-        found: Iterator[tuple[str, Leaf]] = leaves(root, leaf)
-        for name, value in found:
-            yield name, _place(value, payloads)
+            if isinstance(leaf, View):
+                unused.discard(leaf.storage.key)
+            yield name, self._placed(name, leaf, payloads)
+        for key in sorted(unused):
+            self.skipped.add(key, "a storage that no tensor uses")
 
 
 def _prefix(directory: ZipDirectory) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 
 from parity_tests.formats.pickle_parts import (
@@ -167,5 +166,3 @@ def legacies() -> Files:
         legacy(value, system=b"\x80\x02" + call("os", "system", text(COMMAND)) + b"."),
         "nothing was run",
     )
-    tar = io.BytesIO()
-    yield "legacy-tar", tar.getvalue() + b"pickle" + bytes(251) + b"ustar\x0000" + bytes(1000), "torch 0.1"

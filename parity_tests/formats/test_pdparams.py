@@ -138,7 +138,7 @@ def test_plain_pickles_of_numpy(tmp_path: Path, protocol: int) -> None:
         path,
         {
             "c": value["c"], "f": np.ascontiguousarray(value["f"]), "scalar": value["scalar"], "pair": shared,
-            "tuple/0": shared, "tuple/1/0": shared, "empty": value["empty"],
+            "tuple/0": shared, "tuple/1/0": shared, "step": value["step"], "empty": value["empty"],
         },
     )  # fmt: skip
 

@@ -97,7 +97,12 @@ def test_nested_state(save: Callable[[Any], Path]) -> None:
     expected = {f"state_dict/{name}": value for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         expected |= {f"optimizer/state/{index}/{name}": value for name, value in state.items()}
-    expected |= {"args/inner/mean": torch.ones(3), "ema": torch.ones(2), "list/0": torch.zeros(1)}
+    expected |= {
+        "args/inner/mean": torch.ones(3),
+        "best": torch.tensor(1.0),
+        "ema": torch.ones(2),
+        "list/0": torch.zeros(1),
+    }
     same(path, expected | {"list/1/0": torch.ones(1), "default/a/0": torch.ones(1)})
 
 
@@ -342,7 +347,17 @@ def test_sniffing(tmp_path: Path) -> None:
     assert is_torch(good, ".npz") and is_torch(parts.legacy(b"}"))
     assert is_torch(good[:-30]) and not is_torch(good[:-30], ".npz")
     assert not is_torch(parts.zipped({"w.npy": b""})) and not is_torch(parts.pdparams(b"}"))
-    assert is_torch(bytes(257) + b"ustar" + bytes(250))
+
+
+def test_a_tar_of_torch_is_refused_by_name(tmp_path: Path) -> None:
+    """torch 0.1 wrote these four members."""
+    for member in ("sys_info", "pickle", "tensors", "storages"):
+        (tmp_path / "a.pt").write_bytes(member.encode().ljust(257, b"\0") + b"ustar\x0000" + bytes(1000))
+        with pytest.raises(FormatError, match=r"a tar file of torch 0\.1.*torch\.save it again"):
+            open_checkpoint(tmp_path / "a.pt")
+    (tmp_path / "a.pt").write_bytes(b"thesis.tex".ljust(257, b"\0") + b"ustar\x0000" + bytes(1000))
+    with pytest.raises(FormatError, match="is a tar archive"):
+        open_checkpoint(tmp_path / "a.pt")
 
 
 VALUE = parts.one(parts.tensor())
