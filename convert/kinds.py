@@ -116,8 +116,8 @@ def template(parameter: Parameter, dialect: Dialect, port: bool) -> tuple[Rule, 
     if leaf is None:
         return None
     path, ours, numbers = _numbered(parameter.layer.path)
-    if line := applied(parameter, dialect):
-        rule, own, rest = line
+    if found := applied(parameter, dialect):
+        rule, own, rest = found
         if rule.axes:
             return rule, own
         tail, ours_tail, more = _numbered(rest, len(own))
@@ -136,10 +136,10 @@ def applied(parameter: Parameter, dialect: Dialect) -> tuple[Rule, dict[str, int
     """
     for rule in rules(dialect.table):
         if rule.axes and (found := rule.ours.match(parameter.name)):
-            return rule, *found
+            return rule, found[0], found[1]
     for rule in rules(dialect.table):
         if not rule.axes and (found := rule.ours.match(parameter.layer.path, whole=False)):
-            return rule, *found
+            return rule, found[0], found[1]
     return None
 
 

@@ -70,8 +70,8 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
         return
     chosen: dict[Rule, list[Example]] = {line: [] for line in lines}
     for example in examples(architecture):
-        if line := applied(example.parameter, dialect):
-            chosen[line[0]].append(example)
+        if found := applied(example.parameter, dialect):
+            chosen[found[0]].append(example)
     for line in sorted(lines, key=lambda rule: rule.number):
         users = chosen[line] or list(_users(architecture, dialect, line))
         problem = _meaning(line, users, dialect) if users else _without_effect(architecture, line)
@@ -96,7 +96,9 @@ def _without_effect(architecture: str, line: Rule) -> str:
 
     parameters = [example.parameter for example in examples(architecture)]
     arrays = {p.name for p in parameters}
-    paths = {".".join(parts[:n]) for p in parameters for parts in [p.layer.path.split(".")] for n in range(1, len(parts) + 1)}
+    paths = {
+        ".".join(parts[:n]) for p in parameters for parts in [p.layer.path.split(".")] for n in range(1, len(parts) + 1)
+    }
     if line.axes is None and any(line.ours.match(name) for name in arrays):
         example = next(p for p in parameters if line.ours.match(p.name))
         axes = " ".join(atoms(hub_axes(example)))
@@ -149,9 +151,10 @@ def _axes(line: Rule, parameter: Parameter) -> str | None:
     for axis in (*atoms(ours), *atoms(theirs)):
         if axis not in sizes:
             return f"axes: {unknown(axis, sizes)} (axes of {parameter.name}: {', '.join(sizes)})"
-    stacked = [axis for axis in atoms(ours) if axis not in atoms(theirs)]
-    filled = [word for word, _, _ in line.theirs.holes]
-    if lost := [axis for axis in (*stacked, *atoms(theirs)) if axis not in (*filled, *atoms(ours))]:
+    stacked = {word for word, _, _ in line.theirs.holes}
+    lost = [axis for axis in atoms(ours) if axis not in atoms(theirs) and axis not in stacked]
+    lost += [axis for axis in atoms(theirs) if axis not in atoms(ours)]
+    if lost:
         return f"axis {lost[0]!r} stands on one side only"
     if shape_of(ours, sizes) != parameter.shape:
         what = f"{parameter.name}: {' '.join(atoms(hub_axes(parameter)))}"

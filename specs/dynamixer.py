@@ -82,7 +82,9 @@ class Config:
         if width == self.widths[s]:
             return None
         if self.overlap:
-            raise ValueError(f"overlap: stage {s} widens to {width} without a transition, which has no overlapping form")
+            raise ValueError(
+                f"overlap: stage {s} widens to {width} without a transition, which has no overlapping form"
+            )
         return Downsample(width, Window(1, 1, 0))
 
     @property
@@ -234,8 +236,9 @@ def _block(path: str, stage: StageConfig) -> Iterator[Layer]:
 def infer(sizes: Sizes) -> dict[str, Any]:
     """Return the Config fields that names and shapes determine: all but the conventions.
 
-    `overlap` shows in the kernel of a downsample alone. Each stage's matrices tell its grid, and two stages' grids differ exactly where a transition stands between them;
-    so which stage a downsample follows, which files may number otherwise, is not needed.
+    `overlap` shows in the kernel of a downsample alone. The matrices of a stage show its grid, and the grids of two
+    stages differ exactly if a transition stands between them: the numbers of downsamples, which files may count
+    otherwise, are not needed.
     """
     stages = range(sizes.count("stages"))
 

@@ -8,7 +8,7 @@ Sources: arXiv:2108.04384; okojoalg/raft-mlp `libs/models.py`, `libs/modules.py`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .config import Size, check_numbers, pair
@@ -163,7 +163,7 @@ VARIANTS = {  # S, M, L: arXiv:2108.04384, table 1; all: upstream's configs/sett
     "r-1": _one_level(1),  # imagenet-raft-mlp-r-1
     "deep": _one_level(2, depth=36, width=384),  # imagenet-raft-mlp-deep
     "mixer": _one_level(0),  # imagenet-org-mixer
-    "cifar10-mixer": _one_level(0, depth=4, width=256, patch=4),  # cifar10-org-mixer
+    "cifar10-mixer": replace(_one_level(0, depth=4, width=256, patch=4), classes=10),  # cifar10-org-mixer
     "cifar10": Config(depths=(2, 2), widths=(128, 256), patches=(2, 2), rafts=(4, 4), kernels=((2, 4, 8), (2, 4)),
                       image=224, classes=10),  # cifar10-raft-mlp
 }  # fmt: skip
