@@ -117,11 +117,11 @@ def template(parameter: Parameter, dialect: Dialect, port: bool) -> tuple[Rule, 
         return None
     path, ours, numbers = _numbered(parameter.layer.path)
     if found := applied(parameter, dialect):
-        rule, own, rest = found
+        rule, filled, rest = found
         if rule.axes:
-            return rule, own
-        tail, ours_tail, more = _numbered(rest, len(own))
-        path, ours, numbers = rule.theirs.text + tail, rule.ours.text + ours_tail, {**own, **more}
+            return rule, filled
+        tail, ours_tail, more = _numbered(rest, len(filled))
+        path, ours, numbers = rule.theirs.text + tail, rule.ours.text + ours_tail, {**filled, **more}
     theirs = _flax_port(path, parameter) if port and dialect.framework == "flax" else path
     separator = "/" if dialect.framework == "flax" else "."
     name = separator.join(filter(None, [theirs, leaf[0]]))
