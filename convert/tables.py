@@ -61,8 +61,14 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
     if dialect.framework not in FRAMEWORKS:
         yield f"framework: {unknown(dialect.framework, FRAMEWORKS)} (frameworks: {', '.join(FRAMEWORKS)})"
         return
-    fields = [field.name for field in dataclasses.fields(specs.get(architecture).Config)]
-    yield from (f"conventions: {unknown(name, fields)}" for name in dialect.conventions if name not in fields)
+    spec = specs.get(architecture)
+    fields = [field.name for field in dataclasses.fields(spec.Config)]
+    for what, names, known in (
+        ("conventions", dialect.conventions, fields),
+        ("requires", dialect.requires, fields),
+        ("variants", dialect.variants or (), spec.VARIANTS),
+    ):
+        yield from (f"{what}: {unknown(name, known)}" for name in names if name not in known)
     try:
         lines = rules(dialect.table)
     except ValueError as error:

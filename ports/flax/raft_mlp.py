@@ -11,7 +11,7 @@ from specs.raft_mlp import Config, LevelConfig
 from .layers import DropPath, LinearOverRows, gelu, resize
 
 # How each token mixing sees a map: what it mixes, and what rides along.
-RAFTS = {"vertical": "b (g h) (w o)", "horizontal": "b (g w) (h o)", "token_mix": "b (g h w) o"}
+RAFTS = {"vertical": "b (g h) (w o)", "horizontal": "b (g w) (h o)", "token_mix": "b (g h w) (1 o)"}
 
 
 class MultiScalePatchEmbedding(nn.Module):
