@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import specs
 from specs import config as configs
-from specs.layer import Layer
+from specs.layer import KINDS, Layer, Sizes
 
 from . import report
 from .configuration import Settings
@@ -73,7 +73,7 @@ def configure(path: str, match: Match, record: Record, settings: Settings) -> Co
     told = {name: value for source in sources.values() for name, value in source.items()}
     if problems := configs.misfits(spec.Config, told):
         raise _impossible(path, match, "; ".join(problems), ours.keys() - asked.keys())
-    sources = {"variant": _from_variant(spec, told), **sources}
+    sources = {"variant": _from_variant(spec, told, sizes(match)), **sources}
     values = {**sources["variant"], **told}
     if lacking := [f.name for f in fields(spec.Config) if f.name in required(spec) and f.name not in values]:
         default = {f.name for f in fields(spec.Config) if f.name in computing(spec) and f.name not in values}
@@ -215,14 +215,35 @@ def _only_told(path: str, match: Match, error: Exception, told: dict[str, Any]) 
         raise ConvertError(what, [problem, *report.unexpected(unknown)]) from None
 
 
-def _from_variant(spec: Any, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of the official variant that has these very arrays: what only its name would tell."""
+def _from_variant(spec: Any, told: Mapping[str, Any], held: Sizes) -> dict[str, Any]:
+    """Return the fields of the official variant that has the arrays of this file and that nothing else determines.
+
+    Variants may differ in such fields alone. The one whose arrays all have the file's sizes goes before the others.
+    """
+    likely: list[dict[str, Any]] = []
     for variant in spec.VARIANTS.values():
         with contextlib.suppress(ValueError, TypeError):
             candidate = replace(variant, **{k: configs.tuples(v) for k, v in told.items()})
             if alike(spec, candidate, _adapted(variant, candidate)):
-                return {k: v for k, v in configs.as_dict(variant).items() if k not in told and v is not None}
-    return {}
+                missing = {k: v for k, v in configs.as_dict(variant).items() if k not in told and v is not None}
+                if _has_sizes(spec, candidate, held):
+                    return missing
+                likely.append(missing)
+    return likely[0] if likely else {}
+
+
+def _has_sizes(spec: Any, config: Any, held: Sizes) -> bool:
+    """Whether a file has every trained array of a Config, in its sizes."""
+    for layer in spec.layers(config):
+        for parameter in layer.parameters():
+            if parameter.trained and parameter.name not in held:
+                return False
+            axes = KINDS[layer.kind][parameter.leaf].split()
+            for axis, size in zip(axes, parameter.shape, strict=True) if parameter.trained else ():
+                with contextlib.suppress(KeyError):  # an axis whose length names and shapes do not determine
+                    if held[parameter.name, axis] != size:
+                        return False
+    return True
 
 
 def _adapted(variant: Any, config: Any) -> Any:

@@ -51,23 +51,55 @@ PORTS = {framework: Dialect(framework, about=f"ports/{framework}") for framework
 
 
 class Rule(NamedTuple):
-    """One line of a dialect's table. `axes` are (ours, theirs), or None where the line renames layers."""
+    """One line of a dialect's table, or what the framework's own names make of one array.
+
+    Args:
+      axes: (ours, theirs), or None where the line renames layers.
+      number: of the line, from 1.
+      text: the line itself.
+    """
 
     ours: Path
     theirs: Path
     axes: tuple[Axes, Axes] | None
+    number: int = 0
+    text: str = ""
 
 
 @cache
 def rules(table: str) -> tuple[Rule, ...]:
-    """A dialect's table, longest lines first, so that the most specific one applies."""
-    found = []
-    for line in filter(None, map(str.strip, table.splitlines())):
-        ours, theirs = re.split(r"\s{2,}", line)
-        (our_path, our_colon, our_axes), (their_path, _, their_axes) = ours.partition(": "), theirs.partition(": ")
-        axes = (parse_axes(our_axes), parse_axes(their_axes)) if our_colon else None
-        found.append(Rule(Path(our_path), Path(their_path), axes))
+    """Parse a dialect's table; longest lines first, so that the most specific one applies.
+
+    Raises: ValueError that lists every line which cannot be parsed.
+    """
+    found, problems = [], []
+    lines = [line for line in map(str.strip, table.splitlines()) if line]
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(_rule(number, line))
+        except ValueError as error:
+            problems.append(f"line {number}, {line!r}: {error}")
+    if problems:
+        raise ValueError("\n".join(problems))
     return tuple(sorted(found, key=lambda rule: -len(rule.ours.text)))
+
+
+def _rule(number: int, line: str) -> Rule:
+    """Parse "ours   theirs" or "ours: axes   theirs: axes"."""
+    sides = re.split(r"\s{2,}", line)
+    if len(sides) != 2:
+        raise ValueError(f"has {len(sides)} columns, not 2: two or more spaces stand between ours and theirs alone")
+    (ours, our_colon, our_axes), (theirs, their_colon, their_axes) = (side.partition(": ") for side in sides)
+    if bool(our_colon) != bool(their_colon):
+        raise ValueError("has axes on one side only: ': ' and the axes stand on both sides or on neither")
+    for path in (ours, theirs):
+        if strange := re.search(r"\{[^}]*\}?|[\s:}]", Path.HOLE.sub("", path)):
+            what = "hole" if strange[0].startswith("{") else "character"
+            raise ValueError(f"unknown {what} {strange[0]!r} in {path!r}: a hole is {{i}}, {{i+2}} or {{field[i]}}")
+    if indexed := [f"{{{word}[{index}]}}" for word, index, _ in Path(ours).holes if index]:
+        raise ValueError(f"hole {indexed[0]} stands on our side: fields are looked up on theirs alone")
+    axes = (parse_axes(our_axes), parse_axes(their_axes)) if our_colon else None
+    return Rule(Path(ours), Path(theirs), axes, number, line)
 
 
 def hub_axes(parameter: Parameter) -> Axes:
@@ -83,20 +115,32 @@ def template(parameter: Parameter, dialect: Dialect, port: bool) -> tuple[Rule, 
     leaf = LEAVES[dialect.framework][f"{parameter.layer.kind}.{parameter.leaf}"]
     if leaf is None:
         return None
-    for rule in rules(dialect.table):
-        if rule.axes and (found := rule.ours.match(parameter.name)):
-            return rule, found[0]
     path, ours, numbers = _numbered(parameter.layer.path)
-    for rule in rules(dialect.table):
-        if not rule.axes and (found := rule.ours.match(parameter.layer.path, whole=False)):
-            tail, ours_tail, more = _numbered(found[1], len(found[0]))
-            path, ours, numbers = rule.theirs.text + tail, rule.ours.text + ours_tail, {**found[0], **more}
-            break
+    if found := applied(parameter, dialect):
+        rule, filled, rest = found
+        if rule.axes:
+            return rule, filled
+        tail, ours_tail, more = _numbered(rest, len(filled))
+        path, ours, numbers = rule.theirs.text + tail, rule.ours.text + ours_tail, {**filled, **more}
     theirs = _flax_port(path, parameter) if port and dialect.framework == "flax" else path
     separator = "/" if dialect.framework == "flax" else "."
     name = separator.join(filter(None, [theirs, leaf[0]]))
     own = ".".join(filter(None, [ours, parameter.leaf]))
     return Rule(Path(own), Path(name), (hub_axes(parameter), leaf[1])), numbers
+
+
+def applied(parameter: Parameter, dialect: Dialect) -> tuple[Rule, dict[str, int], str] | None:
+    """Return the line that names one array, its numbers and what follows the line's path in the array's name.
+
+    Lines with axes name arrays and go before those that rename layers; None if no line names the array.
+    """
+    for rule in rules(dialect.table):
+        if rule.axes and (found := rule.ours.match(parameter.name)):
+            return rule, found[0], found[1]
+    for rule in rules(dialect.table):
+        if not rule.axes and (found := rule.ours.match(parameter.layer.path, whole=False)):
+            return rule, found[0], found[1]
+    return None
 
 
 NUMBER = re.compile(r"\.(\d+)(?=\.|$)")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 import specs
-from specs.layer import KINDS, Dialect, Parameter
+from specs.layer import KINDS, Dialect
 
 from .errors import ConvertError, UsageError
 from .formats.base import Reader, Tensor, shown
 from .kinds import FRAMEWORKS, PORTS, extra, template
 from .notation import Axes, Path
 from .parts import MAX_ARRAYS, Ambiguous, Names, choose, label, normal
+from .tables import check, examples
 
 
 class Match(NamedTuple):
@@ -42,7 +42,8 @@ class Match(NamedTuple):
 
 
 def dialects(architecture: str) -> dict[str, Dialect]:
-    """Every dialect of an architecture: the ports' own, then the foreign ones."""
+    """Return every dialect of an architecture, the ports' own first. Raises: ConvertError for a table with a fault."""
+    check(architecture)
     return {**PORTS, **specs.get(architecture).DIALECTS}
 
 
@@ -197,26 +198,13 @@ def lines(architecture: str, dialect: str) -> dict[str, list[Line]]:
     """{normal(their name): lines}, learnt from the layers of the tiny twins, which use every option."""
     table = dialects(architecture)[dialect]
     index: dict[str, list[Line]] = {}
-    for parameter in examples(architecture):
+    for parameter, _ in examples(architecture):
         placed = template(parameter, table, dialect in FRAMEWORKS)
         if placed and placed[0].axes:
             rule, hub = placed[0], tuple(KINDS[parameter.layer.kind][parameter.leaf].split())
             line = Line(rule.ours, rule.theirs, placed[0].axes, hub)
             index.setdefault(normal(Path.HOLE.sub("0", rule.theirs.text)), []).append(line)
     return index
-
-
-@cache
-def examples(architecture: str) -> tuple[Parameter, ...]:
-    """One parameter for each name and kind, numbers aside."""
-    spec = specs.get(architecture)
-    layers = {
-        (re.sub(r"(?<=\.)\d+(?=\.|$)", "#", layer.path), layer.kind, layer.bias): layer
-        for config in spec.TINY.values()
-        for layer in spec.layers(config)
-    }
-    found = {(path, kind, p.leaf): p for (path, kind, _), layer in layers.items() for p in layer.parameters()}
-    return tuple(found.values())
 
 
 @cache

@@ -12,10 +12,12 @@ import numpy as np
 from convert.formats import open_checkpoint
 from convert.notation import Path as Signature
 from convert.notation import atoms, parse_axes, shape_of
+from specs.config import tuples
 
 FOLDER = Path(__file__).parent / "goldens"
 
-# What a case's file leaves open and its case.json tells in upstream's words.
+# What a case's file leaves open and its case.json tells in upstream's words. Cases that parity_tests/upstream.py writes
+# have it in our words, as "settings".
 OPEN: dict[str, dict[str, object]] = {
     "locuslab_convmixer_gelu": {"act": "gelu"},
     "paddlevit_convmixer_gelu": {"act": "gelu"},
@@ -41,9 +43,10 @@ class Case:
     """
 
     def __init__(self, name: str, **settings: object):
-        self.name, self.settings = name, {**OPEN.get(name, {}), **settings}
-        self.folder = FOLDER / name
+        self.name, self.folder = name, FOLDER / name
         self.about = json.loads((self.folder / "case.json").read_text())
+        recorded = {key: tuples(value) for key, value in self.about.get("settings", {}).items()}
+        self.settings = {**OPEN.get(name, {}), **recorded, **settings}
 
     def __str__(self) -> str:
         return self.name

@@ -248,7 +248,8 @@ def test_infer_tells_everything_but_conventions(name, numbered):
             held[f"stages.{k // 2}.downsample.{path.rpartition('.')[2]}"] = held.pop(path)
     told = infer(Sizes(held))
     assert dataclasses.replace(config, **told) == config
-    assert {f.name for f in dataclasses.fields(Config)} - set(told) == {"norm_eps", "drop_path"}
+    conventions = {"norm_eps", "drop_path", "skip_lam"}
+    assert {f.name for f in dataclasses.fields(Config)} - set(told) == conventions
 
 
 @pytest.mark.parametrize(

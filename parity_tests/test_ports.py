@@ -18,11 +18,13 @@ TWINS = [(arch, name) for arch in specs.names() for name in specs.get(arch).TINY
 VARIANTS = [(arch, name) for arch in specs.names() for name in specs.get(arch).VARIANTS]
 IDS = "{0[0]}-{0[1]}".format
 
-PUBLISHED = {  # trained parameters with 1000 classes, as the original implementations count them
+PUBLISHED = {  # trained parameters with 1000 classes (10: cifar10), as the original implementations count them
     "mlp_mixer": {"S/32": 19_104_624, "S/16": 18_528_264, "B/32": 60_293_428, "B/16": 59_880_472, "L/32": 206_939_264,
                   "L/16": 208_196_168, "H/14": 432_350_952},
     "convmixer": {"1536/20": 51_625_960, "1024/20": 24_383_464, "768/32": 21_110_248},
-    "raft_mlp": {"S": 9_868_768, "M": 21_413_632, "L": 36_184_672},
+    "raft_mlp": {"S": 9_868_768, "M": 21_413_632, "L": 36_184_672, "hierarchy-m": 19_920_640, "r-4": 58_390_696,
+                 "r-2": 58_162_888, "r-2-cross": 60_522_184, "r-1": 58_105_432, "deep": 43_532_296,
+                 "mixer": 59_918_200, "cifar10-mixer": 159_511_562, "cifar10": 6_032_394},
     "dynamixer": {"S": 26_265_960, "M": 57_128_264, "L": 97_818_088},
     "mobile_former": {"26m": 3_204_324, "52m": 3_490_860, "96m": 4_564_400, "151m": 7_570_582, "214m": 9_357_167,
                       "294m": 11_320_606, "508m": 13_916_561},

@@ -16,10 +16,10 @@ _RECORDS = {"layer", "config", "init", "resize", "paddlevit"}
 
 # A glance at a checkpoint's names: which architecture to try before all others, whose specs then need not be imported.
 _SIGNS = {
-    "mlp_mixer": r"(?i)token_?mix|mlp_tokens",
     "dynamixer": r"reweight",
     "mobile_former": r"to_?former",
-    "raft_mlp": r"levels[._]\d",
+    "raft_mlp": r"levels[._]\d",  # before mlp_mixer: some of its blocks have a token_mix too
+    "mlp_mixer": r"(?i)token_?mix|mlp_tokens",
     "convmixer": r"(?i)depth_?wise|\d\.fn\.\d",
 }
 _GLANCE = 500  # names

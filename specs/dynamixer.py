@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from .config import Size, check_numbers, pair
 from .layer import Dialect, Layer, Sizes, conv, dense, norm
@@ -31,6 +31,9 @@ class Config:
     classes: int = 1000  # 0: pooled features instead of logits
     norm_eps: float = 1e-5
     drop_path: float = 0.0  # of the last block, per sample, on both branches; rises linearly from 0
+    qkv_bias: bool = False  # upstream's name: whether `mix.channels` has a bias
+    skip_lam: float = 1.0  # upstream's name: divides each branch before it is added
+    overlap: bool = False  # patches overlap by half, in the stem and where the grid is halved
 
     def __post_init__(self) -> None:
         stages = len(self.depths)
@@ -40,6 +43,8 @@ class Config:
         if wrong:
             raise ValueError(f"depths has {stages} stages, but {', '.join(wrong)}")
         check_numbers(self, sum(self.depths), "depths", "grid", "patch", "channels")
+        if not self.skip_lam > 0:
+            raise ValueError(f"skip_lam={self.skip_lam}: must be positive")
         for stage in self.stages:
             stage.check()
 
@@ -59,18 +64,37 @@ class Config:
                 grid=(rows, columns),
                 drop_paths=tuple(islice(ramp, depth)),
                 downsample=self._downsample(s),
+                qkv_bias=self.qkv_bias,
+                skip_lam=self.skip_lam,
             )
             found.append(stage)
-            _, stride = stage.downsample or (0, 1)
-            rows, columns = rows // stride, columns // stride
+            if stage.downsample:
+                rows, columns = (stage.downsample.window.count(side) for side in (rows, columns))
         return tuple(found)
 
-    def _downsample(self, s: int) -> tuple[int, int] | None:
-        """(width, stride) of the convolution after stage s, which only widens where no transition stands."""
+    def _downsample(self, s: int) -> Downsample | None:
+        """The convolution after stage s, which only widens if no transition follows the stage."""
         if s + 1 == len(self.depths):
             return None
-        width, stride = self.widths[s + 1], 2 if self.transitions[s] else 1
-        return (width, stride) if stride > 1 or width != self.widths[s] else None
+        width = self.widths[s + 1]
+        if self.transitions[s]:
+            return Downsample(width, Window(3, 2, 1) if self.overlap else Window(2, 2, 0))
+        if width == self.widths[s]:
+            return None
+        if self.overlap:
+            raise ValueError(
+                f"overlap: stage {s} widens to {width} without a transition, which has no overlapping form"
+            )
+        return Downsample(width, Window(1, 1, 0))
+
+    @property
+    def stem(self) -> tuple[Window, Window]:
+        """The stem's convolution along rows and along columns."""
+        rows, columns = pair(self.patch)
+        return self._stem(rows), self._stem(columns)
+
+    def _stem(self, patch: int) -> Window:
+        return Window(patch, (patch + 1) // 2, (patch - 1) // 2) if self.overlap else Window(patch, patch, 0)
 
     @property
     def stage_positions(self) -> tuple[int, ...]:
@@ -84,6 +108,29 @@ class Config:
         return tuple(position + 1 for position in self.stage_positions)
 
 
+class Window(NamedTuple):
+    """A convolution along one side of its input: kernel, stride and zeros added at both ends, in pixels or tokens."""
+
+    kernel: int
+    stride: int
+    padding: int
+
+    def count(self, length: int) -> int:
+        """Return how many outputs an input of this length has."""
+        return (length + 2 * self.padding - self.kernel) // self.stride + 1
+
+    def length(self, count: int) -> int:
+        """Return the usual input length for that many outputs: `count` strides, or more if the kernel needs more."""
+        return max(count * self.stride, (count - 1) * self.stride + self.kernel - 2 * self.padding)
+
+
+class Downsample(NamedTuple):
+    """The convolution between two stages: its output channels, and its window along either side."""
+
+    width: int
+    window: Window
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One stage of a Config.
@@ -91,7 +138,9 @@ class StageConfig:
     Args:
       grid: rows and columns of tokens.
       drop_paths: rate of each block.
-      downsample: (width, stride) of the convolution that follows, kernel as large as its stride; None without one.
+      downsample: the convolution that follows; None without one.
+      qkv_bias: whether `mix.channels` has a bias.
+      skip_lam: divides each branch before it is added.
     """
 
     depth: int
@@ -101,7 +150,9 @@ class StageConfig:
     reduced: int
     grid: tuple[int, int]
     drop_paths: tuple[float, ...]
-    downsample: tuple[int, int] | None
+    downsample: Downsample | None
+    qkv_bias: bool
+    skip_lam: float
 
     def check(self) -> None:
         """Raises: ValueError for a stage that cannot be."""
@@ -140,6 +191,9 @@ TINY = {  # small twins; grids of two primes, so that rows, columns and channels
                 transitions=(False, True), grid=(5, 7), patch=(2, 3), classes=3),
     "two halvings": Config(depths=(1, 1, 1), widths=(6, 6, 4), hidden=(7, 5, 7), segments=(1, 6, 2), reduced=(5, 2, 3),
                            transitions=(True, True), grid=(13, 7), patch=2, classes=5, norm_eps=1e-6),
+    "bias, overlap": Config(depths=(1, 2), widths=(6, 10), hidden=(7, 11), segments=(3, 5), reduced=(2, 3),
+                            transitions=(True,), grid=(7, 5), patch=(3, 4), classes=7, qkv_bias=True, skip_lam=1.5,
+                            overlap=True),
     "wider, headless": Config(depths=(1, 2), widths=(8, 9), hidden=(5, 11), segments=(2, 3), reduced=(3, 2),
                               transitions=(False,), grid=(3, 5), patch=2, channels=1, classes=0),
 }  # fmt: skip
@@ -152,8 +206,8 @@ def layers(c: Config) -> Iterator[Layer]:
         for b in range(stage.depth):
             yield from _block(f"stages.{s}.blocks.{b}", stage)
         if stage.downsample:
-            width, stride = stage.downsample
-            yield conv(f"stages.{s}.downsample", stage.width, width, stride, stride, init="torch")
+            width, window = stage.downsample
+            yield conv(f"stages.{s}.downsample", stage.width, width, window.kernel, window.kernel, init="torch")
     yield norm("norm", c.widths[-1])
     if c.classes:
         yield dense("head", c.widths[-1], c.classes, init="trunc_normal_02")
@@ -170,7 +224,7 @@ def _block(path: str, stage: StageConfig) -> Iterator[Layer]:
         yield linear(f"{name}.compress", width, numbers)
         yield linear(f"{name}.generate", length * stage.reduced, length * length)
         yield linear(f"{name}.out", width, width)
-    yield linear("mix.channels", width, width, bias=False)
+    yield linear("mix.channels", width, width, bias=stage.qkv_bias)
     yield linear("mix.reweight.fc1", width, width // 4)
     yield linear("mix.reweight.fc2", width // 4, 3 * width)
     yield linear("mix.proj", width, width)
@@ -180,10 +234,11 @@ def _block(path: str, stage: StageConfig) -> Iterator[Layer]:
 
 
 def infer(sizes: Sizes) -> dict[str, Any]:
-    """What a checkpoint's names and shapes say of its Config: everything but the conventions.
+    """Return the Config fields that names and shapes determine: all but the conventions.
 
-    Each stage's matrices tell its grid, and two stages' grids differ exactly where a transition stands between them;
-    so the names of downsamples, which files may number otherwise, are not needed.
+    `overlap` shows in the kernel of a downsample alone. The matrices of a stage show its grid, and the grids of two
+    stages differ exactly if a transition stands between them: the numbers of downsamples, which files may count
+    otherwise, are not needed.
     """
     stages = range(sizes.count("stages"))
 
@@ -193,6 +248,7 @@ def infer(sizes: Sizes) -> dict[str, Any]:
     grids = [tuple(math.isqrt(first(s, f"mix.{name}.generate", "o")) for name in ("columns", "rows")) for s in stages]
     reduced = [first(s, "mix.columns.generate", "i") // max(grids[s][0], 1) for s in stages]
     h, w = sizes["stem.kernel", "h"], sizes["stem.kernel", "w"]
+    kernels = {sizes[name, "h"] for s in stages if (name := f"stages.{s}.downsample.kernel") in sizes}
     return {
         "depths": tuple(sizes.count(f"stages.{s}.blocks") for s in stages),
         "widths": tuple(first(s, "mix.proj", "o") for s in stages),
@@ -204,23 +260,27 @@ def infer(sizes: Sizes) -> dict[str, Any]:
         "patch": h if h == w else (h, w),
         "channels": sizes["stem.kernel", "i"],
         "classes": sizes["head.kernel", "o"] if "head.kernel" in sizes else 0,
+        "qkv_bias": "stages.0.blocks.0.mix.channels.bias" in sizes,
+        **({"overlap": 3 in kernels} if kernels else {}),
     }
 
 
 def input_shape(c: Config) -> tuple[int, int, int]:
     """(channels, height, width) of an image that the network takes."""
-    (rows, columns), (ph, pw) = pair(c.grid), pair(c.patch)
-    return c.channels, rows * ph, columns * pw
+    height, width = (window.length(side) for window, side in zip(c.stem, pair(c.grid), strict=True))
+    return c.channels, height, width
 
 
 def check_images(c: Config, height: int, width: int) -> None:
     """Raises: ValueError for images of a size that the network cannot take."""
     (rows, columns), (ph, pw) = pair(c.grid), pair(c.patch)
-    if (height // ph, width // pw) != (rows, columns):
-        made = f"{height // ph}x{width // pw} tokens of {ph}x{pw}"
+    tokens = tuple(window.count(side) for window, side in zip(c.stem, (height, width), strict=True))
+    if tokens != (rows, columns):
+        made = f"{tokens[0]}x{tokens[1]} tokens of {ph}x{pw}"
         raise ValueError(f"images of {height}x{width} make {made}, the network's grid is {rows}x{columns}")
 
 
+UNSHOWN = {"overlap"}  # shown by a downsample, which not every network has
 NETWORK = "DynaMixer"
 FEATURE_MAPS: tuple[str, ...] = ()  # modules, beside convolutions, whose output is an image (n c h w)
 
@@ -233,5 +293,5 @@ DIALECTS = {
         stages.{s}.blocks.{b}.mix.rows       network.{stage_positions[s]}.{b}.attn.mix_w
         stages.{s}.blocks.{b}.mix.channels   network.{stage_positions[s]}.{b}.attn.mlp_c
         stages.{s}.downsample                network.{downsample_positions[s]}.proj
-        """, {"norm_eps": 1e-5}, about="ziyuwwang/DynaMixer, timm training files"),
+        """, {"norm_eps": 1e-5, "skip_lam": 1.0}, about="ziyuwwang/DynaMixer, timm training files"),
 }  # fmt: skip

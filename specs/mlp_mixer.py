@@ -149,6 +149,21 @@ blocks.{i}.channel_mix.fc2  {p}blocks.{i}.mlp_channels.fc2
 norm                        {p}norm
 """
 
+_BIG_VISION = """
+stem                                    embedding
+blocks.{i}.norm1                        Mixer/encoderblock_{i}/LayerNorm_0
+blocks.{i}.token_mix.fc1.kernel: i o    Mixer/encoderblock_{i}/token_mixing_phase_0/kernel1: {1}i o
+blocks.{i}.token_mix.fc1.bias: o        Mixer/encoderblock_{i}/token_mixing_phase_0/bias1: {1}o
+blocks.{i}.token_mix.fc2.kernel: i o    Mixer/encoderblock_{i}/token_mixing_phase_0/kernel2: {1}i o
+blocks.{i}.token_mix.fc2.bias: o        Mixer/encoderblock_{i}/token_mixing_phase_0/bias2: {1}o
+blocks.{i}.norm2                        Mixer/encoderblock_{i}/LayerNorm_1
+blocks.{i}.channel_mix.fc1.kernel: i o  Mixer/encoderblock_{i}/channel_mixing_phase_0/kernel1: {1}i o
+blocks.{i}.channel_mix.fc1.bias: o      Mixer/encoderblock_{i}/channel_mixing_phase_0/bias1: {1}o
+blocks.{i}.channel_mix.fc2.kernel: i o  Mixer/encoderblock_{i}/channel_mixing_phase_0/kernel2: {1}i o
+blocks.{i}.channel_mix.fc2.bias: o      Mixer/encoderblock_{i}/channel_mixing_phase_0/bias2: {1}o
+norm                                    Mixer/encoder_norm
+"""
+
 _GOOGLE = {"gelu": "tanh", "norm_eps": 1e-6, "padding": "SAME"}
 _ERF = {"gelu": "erf", "norm_eps": 1e-6, "padding": "VALID"}
 
@@ -163,20 +178,10 @@ DIALECTS = {
         blocks.{i}.channel_mix.fc2  MixerBlock_{i}/channel_mixing/Dense_1
         norm                        pre_head_layer_norm
         """, _GOOGLE, suffix=".npz", about="google-research/vision_transformer, big_vision"),
-    "big_vision": Dialect("flax", """
-        stem                               embedding
-        blocks.{i}.norm1                   Mixer/encoderblock_{i}/LayerNorm_0
-        blocks.{i}.token_mix.fc1.kernel: i o    Mixer/encoderblock_{i}/token_mixing_phase_0/kernel1: i o
-        blocks.{i}.token_mix.fc1.bias: o        Mixer/encoderblock_{i}/token_mixing_phase_0/bias1: o
-        blocks.{i}.token_mix.fc2.kernel: i o    Mixer/encoderblock_{i}/token_mixing_phase_0/kernel2: i o
-        blocks.{i}.token_mix.fc2.bias: o        Mixer/encoderblock_{i}/token_mixing_phase_0/bias2: o
-        blocks.{i}.norm2                   Mixer/encoderblock_{i}/LayerNorm_1
-        blocks.{i}.channel_mix.fc1.kernel: i o  Mixer/encoderblock_{i}/channel_mixing_phase_0/kernel1: i o
-        blocks.{i}.channel_mix.fc1.bias: o      Mixer/encoderblock_{i}/channel_mixing_phase_0/bias1: o
-        blocks.{i}.channel_mix.fc2.kernel: i o  Mixer/encoderblock_{i}/channel_mixing_phase_0/kernel2: i o
-        blocks.{i}.channel_mix.fc2.bias: o      Mixer/encoderblock_{i}/channel_mixing_phase_0/bias2: o
-        norm                               Mixer/encoder_norm
-        """, _GOOGLE, suffix=".npz", about="google-research/big_vision, its legacy names"),
+    "big_vision": Dialect("flax", _BIG_VISION.replace("{1}", "1 "), _GOOGLE, suffix=".npz",
+                          about="google-research/big_vision, its legacy names"),
+    "big_vision_squeezed": Dialect("flax", _BIG_VISION.replace("{1}", ""), _GOOGLE, suffix=".npz",
+                                   about="the same without the leading axes of 1, which big_vision squeezes"),
     "timm": Dialect("torch", _TIMM.replace("{p}", ""), _ERF, about="huggingface/pytorch-image-models"),
     "passl": Dialect("paddle", _TIMM.replace("{p}", "backbone.") + "head  head.fc_cls", _ERF,
                      about="PaddlePaddle/PASSL"),

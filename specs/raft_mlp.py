@@ -1,12 +1,14 @@
 """RaftMLP: levels that mix columns, then rows, then channels; a raft of channel groups rides along each column and row.
 
+A level without rafts mixes all its tokens at once instead, as MLP-Mixer does (upstream's `original_tm`).
+
 Sources: arXiv:2108.04384; okojoalg/raft-mlp `libs/models.py`, `libs/modules.py`, `configs/settings`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .config import Size, check_numbers, pair
@@ -18,13 +20,13 @@ class Config:
     """A RaftMLP. It takes images of any size: its tokens are mixed on the grid of `image`, to which others are resized.
 
     A checkpoint's shapes hold products alone: sum(k * k) of a level's kernels, and raft times rows or columns of its
-    grid. So `patches`, `kernels`, `rafts` and `image` have to be told where no variant tells them.
+    grid. So `patches`, `kernels`, `rafts` and `image` have to be set unless an official variant determines them.
     """
 
     depths: tuple[int, ...]  # blocks of each level
     widths: tuple[int, ...]  # channels
     patches: tuple[int, ...]  # side of a patch of the level below, or of the image: pixels
-    rafts: tuple[int, ...]  # groups of channels that are mixed along with the tokens
+    rafts: tuple[int, ...]  # groups of channels mixed along with a column's or row's tokens; 0 mixes all tokens at once
     kernels: tuple[tuple[int, ...], ...]  # of the multi-scale embedding, the patch first; () embeds plain patches
     image: Size  # pixels, of the images trained on
     token_expansion: int = 2
@@ -70,6 +72,7 @@ class LevelConfig:
 
     Args:
       channels: of the map that it takes.
+      raft: groups of channels mixed along with the tokens of a column or row; 0 mixes all tokens of the grid at once.
       grid: rows and columns of tokens that its token mixing is made for.
     """
 
@@ -80,6 +83,22 @@ class LevelConfig:
     raft: int
     kernels: tuple[int, ...]
     grid: tuple[int, int]
+
+    @property
+    def mixings(self) -> dict[str, int]:
+        """Tokens that each token mixing of a block mixes, by the name of its module."""
+        rows, columns = self.grid
+        return {"vertical": rows, "horizontal": columns} if self.raft else {"token_mix": rows * columns}
+
+    @property
+    def groups(self) -> int:
+        """Groups of channels that are mixed along with the tokens: 1 without rafts."""
+        return self.raft or 1
+
+    @property
+    def axes(self) -> dict[str, int]:
+        """Sizes by which a map on the native grid is split: h rows, g groups of o channels."""
+        return {"h": self.grid[0], "g": self.groups, "o": self.width // self.groups}
 
     @property
     def features(self) -> int:
@@ -107,9 +126,11 @@ class LevelConfig:
 
     def check(self) -> None:
         """Raises: ValueError for a level that cannot be."""
-        if min(self.depth, self.width, self.patch, self.raft, *self.grid) < 1:
-            raise ValueError("a level has at least 1 block, channel, pixel of a patch, raft and token")
-        if self.width % self.raft:
+        if min(self.depth, self.width, self.patch, *self.grid) < 1:
+            raise ValueError("a level has at least 1 block, channel, pixel of a patch and token")
+        if self.raft < 0:
+            raise ValueError(f"a raft of {self.raft} groups: at least 1, or 0 for no rafts")
+        if self.width % self.groups:
             raise ValueError(f"{self.width} channels do not split into a raft of {self.raft}")
         if self.kernels and not self.patch == self.kernels[0] == min(self.kernels):
             raise ValueError(f"kernels {self.kernels}: the first is the smallest and is the patch, {self.patch}")
@@ -120,22 +141,32 @@ class LevelConfig:
                 )
 
 
-def _variant(*widths: int) -> Config:
+def _variant(*widths: int, kernels: tuple[tuple[int, ...], ...] = ((4, 8), (2, 4), (2, 4), (2,))) -> Config:
+    """A network of four levels, 4, 8, 16 and 32 pixels a token."""
     return Config(
-        depths=(2, 2, 6, 2),
-        widths=widths,
-        patches=(4, 2, 2, 2),
-        rafts=(2, 2, 2, 2),
-        kernels=((4, 8), (2, 4), (2, 4), (2,)),
-        image=224,
+        depths=(2, 2, 6, 2), widths=widths, patches=(4, 2, 2, 2), rafts=(2, 2, 2, 2), kernels=kernels, image=224
     )
 
 
-VARIANTS = {  # arXiv:2108.04384, table 1
-    "S": _variant(64, 128, 256, 512),
-    "M": _variant(96, 192, 384, 768),
-    "L": _variant(128, 192, 512, 1024),
-}
+def _one_level(raft: int, depth: int = 12, width: int = 768, patch: int = 16, kernels: tuple[int, ...] = ()) -> Config:
+    return Config(depths=(depth,), widths=(width,), patches=(patch,), rafts=(raft,), kernels=(kernels,), image=224)
+
+
+VARIANTS = {  # S, M, L: arXiv:2108.04384, table 1; all: upstream's configs/settings, whose images are of 224 pixels
+    "S": _variant(64, 128, 256, 512),  # imagenet-raft-mlp-cross-mlp-emb-s
+    "M": _variant(96, 192, 384, 768),  # imagenet-raft-mlp-cross-mlp-emb-m
+    "L": _variant(128, 192, 512, 1024),  # imagenet-raft-mlp-cross-mlp-emb-l
+    "hierarchy-m": _variant(96, 192, 384, 768, kernels=((), (), (), ())),  # imagenet-raft-mlp-hierarchy-m
+    "r-4": _one_level(4),  # imagenet-raft-mlp, default
+    "r-2": _one_level(2),  # imagenet-raft-mlp-r-2
+    "r-2-cross": _one_level(2, kernels=(16, 32)),  # imagenet-raft-mlp-r-2-cross-mlp-emb
+    "r-1": _one_level(1),  # imagenet-raft-mlp-r-1
+    "deep": _one_level(2, depth=36, width=384),  # imagenet-raft-mlp-deep
+    "mixer": _one_level(0),  # imagenet-org-mixer
+    "cifar10-mixer": replace(_one_level(0, depth=4, width=256, patch=4), classes=10),  # cifar10-org-mixer
+    "cifar10": Config(depths=(2, 2), widths=(128, 256), patches=(2, 2), rafts=(4, 4), kernels=((2, 4, 8), (2, 4)),
+                      image=224, classes=10),  # cifar10-raft-mlp
+}  # fmt: skip
 
 TINY = {  # small twins; grids of unlike rows and columns, and primes, so that no two axes can be confused
     "S": Config(depths=(1, 1, 2, 1), widths=(6, 10, 14, 22), patches=(4, 2, 2, 2), rafts=(2, 2, 2, 2),
@@ -147,8 +178,11 @@ TINY = {  # small twins; grids of unlike rows and columns, and primes, so that n
     "rafts": Config(depths=(1, 1, 1), widths=(15, 14, 5), patches=(3, 2, 1), rafts=(3, 7, 1),
                     kernels=((3, 15, 9), (2, 2, 6), (1, 3)), image=(20, 31), token_expansion=3, channel_expansion=2,
                     classes=3),
-    "mixer, shortcut": Config(depths=(1, 1, 1), widths=(10, 14, 6), patches=(3, 2, 2), rafts=(1, 7, 2),
-                              kernels=((), (), ()), image=(29, 22), shortcut=True, channels=5, classes=7),
+    "plain patches, shortcut": Config(depths=(1, 1, 1), widths=(10, 14, 6), patches=(3, 2, 2), rafts=(1, 7, 2),
+                                      kernels=((), (), ()), image=(29, 22), shortcut=True, channels=5, classes=7),
+    "all tokens": Config(depths=(2,), widths=(10,), patches=(4,), rafts=(0,), kernels=((),), image=(12, 20), classes=7),
+    "all tokens, shortcut": Config(depths=(1, 2), widths=(6, 10), patches=(2, 3), rafts=(0, 0), kernels=((2, 6), ()),
+                                   image=(10, 27), token_expansion=3, channel_expansion=2, shortcut=True, classes=3),
     "shortcut, headless": Config(depths=(1, 1), widths=(6, 10), patches=(2, 3), rafts=(3, 5), kernels=((2, 6), ()),
                                  image=(14, 9), shortcut=True, classes=0),
 }  # fmt: skip
@@ -171,15 +205,15 @@ def layers(c: Config) -> Iterator[Layer]:
 
 
 def _block(path: str, level: LevelConfig, c: Config) -> Iterator[Layer]:
-    groups = {"g": level.raft, "o": level.width // level.raft}
-    for name, length in zip(("vertical", "horizontal"), level.grid, strict=True):
-        tokens = level.raft * length
-        yield norm(f"{path}.{name}.norm", level.width, **groups)
+    for name, length in level.mixings.items():
+        tokens = level.groups * length
+        yield norm(f"{path}.{name}.norm", level.width, g=level.groups, o=level.width // level.groups)
         yield _linear(f"{path}.{name}.fc1", tokens, c.token_expansion * tokens)
         yield _linear(f"{path}.{name}.fc2", c.token_expansion * tokens, tokens)
-    yield norm(f"{path}.channel.norm", level.width)
-    yield _linear(f"{path}.channel.fc1", level.width, c.channel_expansion * level.width)
-    yield _linear(f"{path}.channel.fc2", c.channel_expansion * level.width, level.width)
+    channel = "channel" if level.raft else "channel_mix"
+    yield norm(f"{path}.{channel}.norm", level.width)
+    yield _linear(f"{path}.{channel}.fc1", level.width, c.channel_expansion * level.width)
+    yield _linear(f"{path}.{channel}.fc2", c.channel_expansion * level.width, level.width)
 
 
 def _linear(path: str, i: int, o: int) -> Layer:
@@ -187,13 +221,23 @@ def _linear(path: str, i: int, o: int) -> Layer:
 
 
 def infer(sizes: Sizes) -> dict[str, Any]:
-    """What a checkpoint's names and shapes say of its Config: no patches, rafts, image, nor kernels if multi-scale."""
+    """Return the Config fields that names and shapes determine.
+
+    They determine neither `patches` nor `image`, `kernels` only where no level has any, `rafts` only where there are
+    none. Upstream numbers the modules of a block, so that the names of its dense layers alone do not tell a raft's
+    mixing from that of all tokens: the norms' names do.
+    """
     plain = [f"levels.{n}.patch_embed.kernel" for n in range(sizes.count("levels"))]
     embeds = [name if name in sizes else name.replace("patch", "multi_scale") for name in plain]
-    token, channel = (f"levels.0.blocks.0.{mixing}.fc1.kernel" for mixing in ("vertical", "channel"))
+    rafts = "levels.0.blocks.0.channel_mix.norm.scale" not in sizes
+    token, channel = (
+        f"levels.0.blocks.0.{mixing}.fc1.kernel"
+        for mixing in (("vertical", "channel") if rafts else ("token_mix", "channel_mix"))
+    )
     return {
         "depths": tuple(sizes.count(f"levels.{n}.blocks") for n in range(len(embeds))),
         "widths": tuple(sizes[name, "o"] for name in embeds),
+        **({} if rafts else {"rafts": (0,) * len(plain)}),
         **({"kernels": ((),) * len(plain)} if embeds == plain else {}),
         "token_expansion": sizes[token, "o"] // sizes[token, "i"],
         "channel_expansion": sizes[channel, "o"] // sizes[channel, "i"],
@@ -232,6 +276,12 @@ DIALECTS = {
         levels.{l}.blocks.{b}.channel.norm                      levels.{l}.fn.{b+2}.5.norm
         levels.{l}.blocks.{b}.channel.fc1                       levels.{l}.fn.{b+2}.5.fn.0
         levels.{l}.blocks.{b}.channel.fc2                       levels.{l}.fn.{b+2}.5.fn.3
+        levels.{l}.blocks.{b}.token_mix.norm                    levels.{l}.fn.{b+2}.1.norm.1
+        levels.{l}.blocks.{b}.token_mix.fc1                     levels.{l}.fn.{b+2}.1.fn.0
+        levels.{l}.blocks.{b}.token_mix.fc2                     levels.{l}.fn.{b+2}.1.fn.3
+        levels.{l}.blocks.{b}.channel_mix.norm                  levels.{l}.fn.{b+2}.3.norm
+        levels.{l}.blocks.{b}.channel_mix.fc1                   levels.{l}.fn.{b+2}.3.fn.0
+        levels.{l}.blocks.{b}.channel_mix.fc2                   levels.{l}.fn.{b+2}.3.fn.3
         heads.{n}.norm                                          heads.{n}.1
         heads.{n}.fc                                            heads.{n}.4
         """, {"norm_eps": 1e-5}, about="okojoalg/raft-mlp"),

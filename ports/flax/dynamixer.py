@@ -4,7 +4,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
 
-from specs.config import pair
 from specs.dynamixer import Config, StageConfig
 
 from .layers import DropPath, gelu
@@ -46,7 +45,7 @@ class DynaMixing(nn.Module):
         width, (rows, columns) = self.stage.width, self.stage.grid
         h = DynaMixerOp(self.stage, rows, *COLUMNS, name="columns")(x)  # a column is as long as there are rows
         w = DynaMixerOp(self.stage, columns, *ROWS, name="rows")(x)
-        c = nn.Dense(width, use_bias=False, name="channels")(x)
+        c = nn.Dense(width, use_bias=self.stage.qkv_bias, name="channels")(x)
         weights = Mlp(width // 4, 3 * width, name="reweight")((h + w + c).mean((1, 2)))
         weights = nn.softmax(rearrange(weights, "b (c k) -> k b 1 1 c", k=3), axis=0)
         return nn.Dense(width, name="proj")(weights[0] * h + weights[1] * w + weights[2] * c)
@@ -70,9 +69,9 @@ class Block(nn.Module):
     def __call__(self, x, train=False):  # (b h w c) -> (b h w c)
         drop_path = DropPath(self.drop_path, deterministic=not train)
         y = LayerNorm(self.norm_eps, name="norm1")(x)
-        x = x + drop_path(DynaMixing(self.stage, name="mix")(y))
+        x = x + drop_path(DynaMixing(self.stage, name="mix")(y)) / self.stage.skip_lam
         y = LayerNorm(self.norm_eps, name="norm2")(x)
-        return x + drop_path(Mlp(self.stage.hidden, self.stage.width, name="mlp")(y))
+        return x + drop_path(Mlp(self.stage.hidden, self.stage.width, name="mlp")(y)) / self.stage.skip_lam
 
 
 class Stage(nn.Module):
@@ -87,8 +86,8 @@ class Stage(nn.Module):
             x = Block(self.stage, rate, self.norm_eps, name=f"blocks_{b}")(x, train)
         if self.stage.downsample is None:
             return x
-        width, stride = self.stage.downsample
-        return nn.Conv(width, (stride, stride), stride, padding="VALID", name="downsample")(x)
+        width, (kernel, stride, padding) = self.stage.downsample
+        return nn.Conv(width, (kernel, kernel), stride, padding, name="downsample")(x)
 
 
 class DynaMixer(nn.Module):
@@ -99,7 +98,8 @@ class DynaMixer(nn.Module):
     @nn.compact
     def __call__(self, images, train=False):
         c = self.config
-        x = nn.Conv(c.widths[0], pair(c.patch), pair(c.patch), padding="VALID", name="stem")(images)
+        kernel, stride, padding = zip(*c.stem, strict=True)
+        x = nn.Conv(c.widths[0], kernel, stride, [(side, side) for side in padding], name="stem")(images)
         for s, stage in enumerate(c.stages):
             x = Stage(stage, c.norm_eps, name=f"stages_{s}")(x, train)
         x = LayerNorm(c.norm_eps, name="norm")(x).mean((1, 2))

@@ -10,7 +10,8 @@ from specs.raft_mlp import Config, LevelConfig
 
 from .layers import DropPath, LinearOverRows, gelu, resize
 
-RAFTS = {"vertical": "b (g h) (w o)", "horizontal": "b (g w) (h o)"}  # what is mixed, and what rides along
+# How each token mixing sees a map: what it mixes, and what rides along.
+RAFTS = {"vertical": "b (g h) (w o)", "horizontal": "b (g w) (h o)", "token_mix": "b (g h w) (1 o)"}
 
 
 class MultiScalePatchEmbedding(nn.Module):
@@ -37,23 +38,24 @@ class MultiScalePatchEmbedding(nn.Module):
 
 
 class TokenMixing(nn.Module):
-    """Mixes the tokens of each column (vertical) or row (horizontal) over a raft of g groups of channels at a time."""
+    """Mixes the tokens of each column (vertical) or row (horizontal) over a raft of g groups of channels at a time.
 
-    direction: str
-    length: int
+    Named "token_mix" it mixes all tokens of a map; g is 1.
+    """
+
     level: LevelConfig
     config: Config
 
     @nn.compact
     def __call__(self, x, train=False):  # (b h w c) -> (b h w c)
         c, level = self.config, self.level
-        rafts, groups = RAFTS[self.direction], {"g": level.raft, "o": level.width // level.raft}
+        rafts, axes, length = RAFTS[self.name], level.axes, level.mixings[self.name]
         drop = nn.Dropout(c.dropout, deterministic=not train)
         drop_path = DropPath(c.drop_path, deterministic=not train)
-        y = rearrange(LayerNorm(c, name="norm")(x), f"b h w (g o) -> {rafts}", **groups)
-        y = LinearOverRows(c.token_expansion * level.raft * self.length, name="fc1")(y)
-        y = drop(LinearOverRows(level.raft * self.length, name="fc2")(drop(gelu(y, "erf"))))
-        y = rearrange(y, f"{rafts} -> b h w (g o)", **groups)
+        y = rearrange(LayerNorm(c, name="norm")(x), f"b h w (g o) -> {rafts}", **axes)
+        y = LinearOverRows(c.token_expansion * level.groups * length, name="fc1")(y)
+        y = drop(LinearOverRows(level.groups * length, name="fc2")(drop(gelu(y, "erf"))))
+        y = rearrange(y, f"{rafts} -> b h w (g o)", **axes)
         return x + drop_path(y)
 
 
@@ -80,10 +82,22 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, train=False):  # (b h w c) -> (b h w c)
         c, level = self.config, self.level
-        rows, columns = level.grid
-        y = TokenMixing("vertical", rows, level, c, name="vertical")(resize(x, level.grid), train)
-        y = TokenMixing("horizontal", columns, level, c, name="horizontal")(y, train)
+        y = TokenMixing(level, c, name="vertical")(resize(x, level.grid), train)
+        y = TokenMixing(level, c, name="horizontal")(y, train)
         return ChannelMixing(level, c, name="channel")(resize(y, x.shape[1:3]), train)
+
+
+class MixerBlock(nn.Module):
+    """Mixing of all tokens on the grid that it was made for, to which other maps are resized, then channel mixing."""
+
+    level: LevelConfig
+    config: Config
+
+    @nn.compact
+    def __call__(self, x, train=False):  # (b h w c) -> (b h w c)
+        c, level = self.config, self.level
+        y = TokenMixing(level, c, name="token_mix")(resize(x, level.grid), train)
+        return ChannelMixing(level, c, name="channel_mix")(resize(y, x.shape[1:3]), train)
 
 
 class Level(nn.Module):
@@ -101,8 +115,9 @@ class Level(nn.Module):
         else:
             x = rearrange(x, "b (h p) (w q) c -> b h w (p q c)", p=level.patch, q=level.patch)
             x = nn.Dense(level.width, name="patch_embed")(x)
+        block = Block if level.raft else MixerBlock
         for b in range(level.depth):
-            x = Block(level, self.config, name=f"blocks_{b}")(x, train)
+            x = block(level, self.config, name=f"blocks_{b}")(x, train)
         return x
 
 

@@ -5,7 +5,6 @@ import paddle.nn.functional as F
 from einops import rearrange
 from paddle import Tensor, nn
 
-from specs.config import pair
 from specs.dynamixer import Config, StageConfig
 
 from .layers import DropPath
@@ -44,7 +43,7 @@ class DynaMixing(nn.Layer):
         rows, columns = stage.grid
         self.columns = DynaMixerOp(stage, rows, *COLUMNS)  # a column is as long as there are rows
         self.rows = DynaMixerOp(stage, columns, *ROWS)
-        self.channels = nn.Linear(stage.width, stage.width, bias_attr=False)
+        self.channels = nn.Linear(stage.width, stage.width, bias_attr=None if stage.qkv_bias else False)
         self.reweight = Mlp(stage.width, stage.width // 4, 3 * stage.width)
         self.proj = nn.Linear(stage.width, stage.width)
 
@@ -77,10 +76,11 @@ class Block(nn.Layer):
         self.norm2 = nn.LayerNorm(stage.width, epsilon=norm_eps)
         self.mlp = Mlp(stage.width, stage.hidden, stage.width)
         self.drop_path = DropPath(drop_path)
+        self.skip_lam = stage.skip_lam
 
     def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h w c)
-        x = x + self.drop_path(self.mix(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path(self.mix(self.norm1(x))) / self.skip_lam
+        return x + self.drop_path(self.mlp(self.norm2(x))) / self.skip_lam
 
 
 class Stage(nn.Layer):
@@ -91,8 +91,8 @@ class Stage(nn.Layer):
         self.blocks = nn.Sequential(*(Block(stage, rate, norm_eps) for rate in stage.drop_paths))
         self.downsample = None
         if stage.downsample:
-            width, stride = stage.downsample
-            self.downsample = nn.Conv2D(stage.width, width, stride, stride)
+            width, window = stage.downsample
+            self.downsample = nn.Conv2D(stage.width, width, *window)
 
     def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h' w' c')
         x = self.blocks(x)
@@ -106,7 +106,8 @@ class DynaMixer(nn.Layer):
 
     def __init__(self, c: Config):
         super().__init__()
-        self.stem = nn.Conv2D(c.channels, c.widths[0], pair(c.patch), pair(c.patch))
+        kernel, stride, padding = zip(*c.stem, strict=True)
+        self.stem = nn.Conv2D(c.channels, c.widths[0], kernel, stride, padding)
         self.stages = nn.Sequential(*(Stage(stage, c.norm_eps) for stage in c.stages))
         self.norm = nn.LayerNorm(c.widths[-1], epsilon=c.norm_eps)
         self.head = nn.Linear(c.widths[-1], c.classes) if c.classes else nn.Identity()

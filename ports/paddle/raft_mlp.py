@@ -8,7 +8,8 @@ from specs.raft_mlp import Config, LevelConfig
 
 from .layers import DropPath, LinearOverRows, rearrange_rows, resize
 
-RAFTS = {"vertical": "b (g h) (w o)", "horizontal": "b (g w) (h o)"}  # what is mixed, and what rides along
+# How each token mixing sees a map: what it mixes, and what rides along.
+RAFTS = {"vertical": "b (g h) (w o)", "horizontal": "b (g w) (h o)", "token_mix": "b (g h w) (1 o)"}
 
 
 class MultiScalePatchEmbedding(nn.Linear):
@@ -33,22 +34,25 @@ class MultiScalePatchEmbedding(nn.Linear):
 
 
 class TokenMixing(nn.Layer):
-    """Mixes the tokens of each column (vertical) or row (horizontal) over a raft of g groups of channels at a time."""
+    """Mixes the tokens of each column (vertical) or row (horizontal) over a raft of g groups of channels at a time.
 
-    def __init__(self, direction: str, length: int, level: LevelConfig, c: Config):
+    As "token_mix" it mixes all tokens of a map; g is 1.
+    """
+
+    def __init__(self, name: str, level: LevelConfig, c: Config):
         super().__init__()
-        self.rafts, self.groups = RAFTS[direction], {"g": level.raft, "o": level.width // level.raft}
+        self.rafts, self.axes, length = RAFTS[name], level.axes, level.mixings[name]
         self.norm = nn.LayerNorm(level.width, epsilon=c.norm_eps)
-        self.fc1 = LinearOverRows(level.raft * length, c.token_expansion * level.raft * length)
+        self.fc1 = LinearOverRows(level.groups * length, c.token_expansion * level.groups * length)
         self.act = nn.GELU()
-        self.fc2 = LinearOverRows(c.token_expansion * level.raft * length, level.raft * length)
+        self.fc2 = LinearOverRows(c.token_expansion * level.groups * length, level.groups * length)
         self.drop = nn.Dropout(c.dropout)
         self.drop_path = DropPath(c.drop_path)
 
     def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h w c)
-        y = rearrange_rows(self.norm(x), f"b h w (g o) -> {self.rafts}", **self.groups)
+        y = rearrange_rows(self.norm(x), f"b h w (g o) -> {self.rafts}", **self.axes)
         y = self.drop(self.fc2(self.drop(self.act(self.fc1(y)))))
-        return x + self.drop_path(rearrange_rows(y, f"{self.rafts} -> b h w (g o)", **self.groups))
+        return x + self.drop_path(rearrange_rows(y, f"{self.rafts} -> b h w (g o)", **self.axes))
 
 
 class ChannelMixing(nn.Layer):
@@ -72,14 +76,27 @@ class Block(nn.Layer):
     def __init__(self, level: LevelConfig, c: Config):
         super().__init__()
         self.grid = level.grid
-        rows, columns = level.grid
-        self.vertical = TokenMixing("vertical", rows, level, c)
-        self.horizontal = TokenMixing("horizontal", columns, level, c)
+        self.vertical = TokenMixing("vertical", level, c)
+        self.horizontal = TokenMixing("horizontal", level, c)
         self.channel = ChannelMixing(level, c)
 
     def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h w c)
         y = self.horizontal(self.vertical(resize(x, self.grid)))
         return self.channel(resize(y, x.shape[1:3]))
+
+
+class MixerBlock(nn.Layer):
+    """Mixing of all tokens on the grid that it was made for, to which other maps are resized, then channel mixing."""
+
+    def __init__(self, level: LevelConfig, c: Config):
+        super().__init__()
+        self.grid = level.grid
+        self.token_mix = TokenMixing("token_mix", level, c)
+        self.channel_mix = ChannelMixing(level, c)
+
+    def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h w c)
+        y = self.token_mix(resize(x, self.grid))
+        return self.channel_mix(resize(y, x.shape[1:3]))
 
 
 class Level(nn.Layer):
@@ -92,7 +109,8 @@ class Level(nn.Layer):
             self.multi_scale_embed = MultiScalePatchEmbedding(level)
         else:
             self.patch_embed = nn.Linear(level.features, level.width)
-        self.blocks = nn.Sequential(*(Block(level, c) for _ in range(level.depth)))
+        block = Block if level.raft else MixerBlock
+        self.blocks = nn.Sequential(*(block(level, c) for _ in range(level.depth)))
 
     def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h/p w/p o)
         level = self.level

@@ -4,7 +4,6 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from specs.config import pair
 from specs.dynamixer import Config, StageConfig
 
 from .layers import DropPath
@@ -43,7 +42,7 @@ class DynaMixing(nn.Module):
         rows, columns = stage.grid
         self.columns = DynaMixerOp(stage, rows, *COLUMNS)  # a column is as long as there are rows
         self.rows = DynaMixerOp(stage, columns, *ROWS)
-        self.channels = nn.Linear(stage.width, stage.width, bias=False)
+        self.channels = nn.Linear(stage.width, stage.width, bias=stage.qkv_bias)
         self.reweight = Mlp(stage.width, stage.width // 4, 3 * stage.width)
         self.proj = nn.Linear(stage.width, stage.width)
 
@@ -75,10 +74,11 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(stage.width, eps=norm_eps)
         self.mlp = Mlp(stage.width, stage.hidden, stage.width)
         self.drop_path = DropPath(drop_path)
+        self.skip_lam = stage.skip_lam
 
     def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h w c)
-        x = x + self.drop_path(self.mix(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path(self.mix(self.norm1(x))) / self.skip_lam
+        return x + self.drop_path(self.mlp(self.norm2(x))) / self.skip_lam
 
 
 class Stage(nn.Module):
@@ -89,8 +89,8 @@ class Stage(nn.Module):
         self.blocks = nn.Sequential(*(Block(stage, rate, norm_eps) for rate in stage.drop_paths))
         self.downsample = None
         if stage.downsample:
-            width, stride = stage.downsample
-            self.downsample = nn.Conv2d(stage.width, width, stride, stride)
+            width, window = stage.downsample
+            self.downsample = nn.Conv2d(stage.width, width, *window)
 
     def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h' w' c')
         x = self.blocks(x)
@@ -104,7 +104,8 @@ class DynaMixer(nn.Module):
 
     def __init__(self, c: Config):
         super().__init__()
-        self.stem = nn.Conv2d(c.channels, c.widths[0], pair(c.patch), pair(c.patch))
+        kernel, stride, padding = zip(*c.stem, strict=True)
+        self.stem = nn.Conv2d(c.channels, c.widths[0], kernel, stride, padding)
         self.stages = nn.Sequential(*(Stage(stage, c.norm_eps) for stage in c.stages))
         self.norm = nn.LayerNorm(c.widths[-1], eps=c.norm_eps)
         self.head = nn.Linear(c.widths[-1], c.classes) if c.classes else nn.Identity()

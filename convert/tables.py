@@ -1,0 +1,189 @@
+"""Check a dialect when its table is read: every line parses, and places or renames something.
+
+A line that matches nothing would be ignored: the arrays that it is about would keep our names, in files that nobody
+else reads. The arrays of an architecture are those of its tiny twins, which use every option.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+import specs
+from specs.layer import Dialect, Parameter
+
+from .errors import ConvertError
+from .kinds import FRAMEWORKS, Rule, applied, hub_axes, place, rules
+from .notation import View, align, atoms, shape_of
+
+NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
+
+
+class Example(NamedTuple):
+    """One array of a tiny twin, with the twin's Config."""
+
+    parameter: Parameter
+    config: Any
+
+
+@cache
+def examples(architecture: str) -> tuple[Example, ...]:
+    """Return one array for each name and kind, numbers aside."""
+    found = {}
+    for config in specs.get(architecture).TINY.values():
+        layers = {
+            (NUMBER.sub("#", layer.path), layer.kind, layer.bias): layer
+            for layer in specs.get(architecture).layers(config)
+        }
+        for (path, kind, _), layer in layers.items():
+            found.update({(path, kind, p.leaf): Example(p, config) for p in layer.parameters()})
+    return tuple(found.values())
+
+
+@cache
+def check(architecture: str) -> None:
+    """Check every dialect of an architecture.
+
+    Raises: ConvertError that names the architecture, the dialect and each wrong line, with what is wrong and the
+    nearest name.
+    """
+    for name, dialect in specs.get(architecture).DIALECTS.items():
+        if problems := list(_problems(architecture, dialect)):
+            raise ConvertError(f"{architecture}: dialect {name!r} is not well defined", problems)
+
+
+def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
+    from specs.config import unknown
+
+    if dialect.framework not in FRAMEWORKS:
+        yield f"framework: {unknown(dialect.framework, FRAMEWORKS)} (frameworks: {', '.join(FRAMEWORKS)})"
+        return
+    spec = specs.get(architecture)
+    fields = [field.name for field in dataclasses.fields(spec.Config)]
+    for what, names, known in (
+        ("conventions", dialect.conventions, fields),
+        ("requires", dialect.requires, fields),
+        ("variants", dialect.variants or (), spec.VARIANTS),
+    ):
+        yield from (f"{what}: {unknown(name, known)}" for name in names if name not in known)
+    try:
+        lines = rules(dialect.table)
+    except ValueError as error:
+        yield from str(error).splitlines()
+        return
+    chosen: dict[Rule, list[Example]] = {line: [] for line in lines}
+    for example in examples(architecture):
+        if found := applied(example.parameter, dialect):
+            chosen[found[0]].append(example)
+    for line in sorted(lines, key=lambda rule: rule.number):
+        users = chosen[line] or list(_users(architecture, dialect, line))
+        problem = _meaning(line, users, dialect) if users else _without_effect(architecture, line)
+        if problem:
+            yield f"line {line.number}, {line.text!r}: {problem}"
+
+
+def _users(architecture: str, dialect: Dialect, line: Rule) -> Iterator[Example]:
+    """Yield an array that the line places among all arrays of all twins: the line may name one number alone."""
+    spec = specs.get(architecture)
+    for config in spec.TINY.values():
+        for layer in spec.layers(config):
+            for parameter in layer.parameters():
+                if (found := applied(parameter, dialect)) and found[0] is line:
+                    yield Example(parameter, config)
+                    return
+
+
+def _without_effect(architecture: str, line: Rule) -> str:
+    """Say why a line that parses is never applied."""
+    from difflib import get_close_matches
+
+    parameters = [example.parameter for example in examples(architecture)]
+    arrays = {p.name for p in parameters}
+    paths = {
+        ".".join(parts[:n]) for p in parameters for parts in [p.layer.path.split(".")] for n in range(1, len(parts) + 1)
+    }
+    if line.axes is None and any(line.ours.match(name) for name in arrays):
+        example = next(p for p in parameters if line.ours.match(p.name))
+        axes = " ".join(atoms(hub_axes(example)))
+        return f"names an array without its axes: give them on both sides, as in '{line.ours.text}: {axes}'"
+    if any(line.ours.match(name) for name in (arrays if line.axes else paths)):
+        return "has no effect: lines of more specific names place all that it names"
+    if line.axes and any(line.ours.match(path) for path in paths):
+        return "names a layer, but has axes: name one of its arrays, or leave the axes out"
+    known = {_pattern(name, line): None for name in sorted(arrays if line.axes else paths)}
+    near = get_close_matches(line.ours.text, known, n=1, cutoff=0.4)
+    what = "array" if line.axes else "layer"
+    return f"no {what} is named {line.ours.text!r}" + (f", did you mean {near[0]!r}?" if near else "")
+
+
+def _pattern(name: str, line: Rule) -> str:
+    """Spell a name with the holes of a line in place of its numbers, as far as they go."""
+    holes = iter(line.ours.holes)
+    return NUMBER.sub(lambda number: "{" + next(holes, (number[0],))[0] + "}", name)
+
+
+def _meaning(line: Rule, users: Iterable[Example], dialect: Dialect) -> str | None:
+    """Say what is wrong with the holes or axes of a line that is applied."""
+    ours = [hole[0] for hole in line.ours.holes]
+    used = {name for word, index, _ in line.theirs.holes for name in (word, index)}
+    if lost := [word for word in ours if word not in used]:
+        return f"{{{lost[0]}}} stands on one side only: arrays of all its numbers would share one name"
+    for parameter, config in users:
+        if line.axes and (problem := _axes(line, parameter)):
+            return problem
+        stacked = atoms(line.axes[0]) if line.axes else []
+        for word, index, _ in line.theirs.holes:
+            if problem := _hole(word, index, [*ours, *stacked], config):
+                return problem
+        hub = hub_axes(parameter)
+        try:
+            placed = place(parameter, dialect, config)
+            if placed is not None:
+                align(View(hub, {(): ""}, (), hub, parameter.layer.sizes), placed)
+        except (ValueError, IndexError) as error:
+            return f"{parameter.name}: {error}"
+    return None
+
+
+def _axes(line: Rule, parameter: Parameter) -> str | None:
+    """Say what is wrong with a line's axes for an array that it places."""
+    from specs.config import unknown
+
+    assert line.axes is not None
+    (ours, theirs), sizes = line.axes, parameter.layer.sizes
+    for axis in (*atoms(ours), *atoms(theirs)):
+        if axis not in sizes:
+            return f"axes: {unknown(axis, sizes)} (axes of {parameter.name}: {', '.join(sizes)})"
+    stacked = {word for word, _, _ in line.theirs.holes}
+    lost = [axis for axis in atoms(ours) if axis not in atoms(theirs) and axis not in stacked]
+    lost += [axis for axis in atoms(theirs) if axis not in atoms(ours)]
+    if lost:
+        return f"axis {lost[0]!r} stands on one side only"
+    if shape_of(ours, sizes) != parameter.shape:
+        what = f"{parameter.name}: {' '.join(atoms(hub_axes(parameter)))}"
+        return f"its axes make shape {list(shape_of(ours, sizes))} where {what} has {list(parameter.shape)}"
+    return None
+
+
+def _hole(word: str, index: str | None, known: list[str], config: Any) -> str | None:
+    """Say what is wrong with a hole on the dialect's side.
+
+    Args:
+      known: words that have a number: our side's holes, and axes that a path may stack.
+      config: the twin whose fields and properties the hole may name instead.
+    """
+    from specs.config import unknown
+
+    value = getattr(config, word, None)
+    if index is None and (word in known or (isinstance(value, int) and not isinstance(value, bool))):
+        return None
+    if index in known and isinstance(value, tuple):
+        return None
+    if index is not None and isinstance(value, tuple):
+        return f"hole {{{word}[{index}]}}: {unknown(index, known)}"
+    of_config = [name for name in dir(config) if not name.startswith("_")]
+    hole = f"{{{word}[{index}]}}" if index else f"{{{word}}}"
+    return f"hole {hole}: {unknown(word, of_config if index else [*known, *of_config])}"

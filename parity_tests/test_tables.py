@@ -1,0 +1,95 @@
+"""A line of a dialect's table that does nothing is an error, which names the line and the nearest name."""
+
+import re
+
+import pytest
+
+import specs
+from convert import recognise, tables
+from convert.__main__ import main
+from convert.errors import ConvertError
+from convert.tables import check
+from specs.layer import Dialect, parameters
+
+from .golden import Case
+
+WRONG = {
+    "stem patch": "line 1, 'stem patch': has 1 columns, not 2",
+    "stem  patch  embed": "has 3 columns, not 2",
+    "stem  patch embed": "unknown character ' ' in 'patch embed'",
+    "norm.scale:c  n.scale:c": "unknown character ':'",
+    "blocks.{i}.norn1  b.{i}.n": "no layer is named 'blocks.{i}.norn1', did you mean 'blocks.{i}.norm1'?",
+    "blocks.{i}.token_mix.fc1.kernal: i o  b.{i}.k: i o": "did you mean 'blocks.{i}.token_mix.fc1.kernel'?",
+    "blocks.{i}.token_mix.fc1.kernel  b.{i}.k": "names an array without its axes: give them on both sides, as in "
+    "'blocks.{i}.token_mix.fc1.kernel: i o'",
+    "blocks.{i}.norm1: c  b.{i}.n: c": "names a layer, but has axes",
+    "head.kernel: i o  h.weight": "has axes on one side only",
+    "head.kernel: i o  h: i p": "axes: unknown name 'p'",
+    "head.kernel: i o  h: i": "axis 'o' stands on one side only",
+    "head.kernel: o i  h: i o": "its axes make shape",
+    "head.kernel: i (o  h: i o": "axes 'i (o' are not names",
+    "blocks.{i}.norm1  b.{j}.n": "{i} stands on one side only",
+    "blocks.{i}.norm1  b.{i}.{dept}.n": "hole {dept}: unknown name 'dept', did you mean 'depth'?",
+    "blocks.{i}.norm1  b.{patch[j]}.{i}.n": "hole {patch[j]}: unknown name 'j'",
+    "blocks.{i}.norm1  b.{i-1}.n": "unknown hole '{i-1}'",
+    "blocks.{i}.norm1  b.{i.n": "unknown hole '{i.n'",
+    "blocks.{grid[i]}.norm1  b.{i}.n": "stands on our side",
+    "norm  n\nnorm  m": "line 2, 'norm  m': has no effect",
+}
+
+
+@pytest.fixture
+def dialect(monkeypatch):
+    """Give MLP-Mixer one dialect, for this test."""
+
+    def give(table, **fields):
+        broken = Dialect("torch", table, **fields)
+        monkeypatch.setitem(specs.get("mlp_mixer").DIALECTS, "mine", broken)
+        _forget()
+        return broken
+
+    yield give
+    monkeypatch.undo()
+    _forget()
+
+
+def _forget():
+    for cached in (tables.check, recognise.lines, recognise.spellings):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize("table", WRONG)
+def test_a_line_that_does_nothing_is_refused(table, dialect):
+    dialect(table)
+    with pytest.raises(ConvertError, match=re.escape(WRONG[table])) as error:
+        check("mlp_mixer")
+    assert str(error.value).startswith("mlp_mixer: dialect 'mine' ")
+
+
+def test_every_fault_is_reported_at_once_and_the_command_says_so(dialect, capsys, tmp_path):
+    dialect("norn  n\nhaed  h", conventions={"gelv": "erf"})
+    assert main(["timm2torch", str(Case("timm_mixer").files[0]), "-o", str(tmp_path / "out.safetensors")]) == 1
+    printed = capsys.readouterr().err
+    for part in ("dialect 'mine'", "line 1, 'norn  n'", "line 2, 'haed  h'", "'norm'?", "'head'?", "'gelu'?"):
+        assert part in printed
+    assert "Traceback" not in printed
+
+
+def test_an_unknown_framework_is_refused(dialect):
+    dialect("norm  n")
+    specs.get("mlp_mixer").DIALECTS["mine"] = Dialect("pytorch", "norm  n")
+    with pytest.raises(ConvertError, match=r"framework: unknown name 'pytorch', did you mean 'torch'\?"):
+        check("mlp_mixer")
+
+
+@pytest.mark.parametrize("architecture", specs.names())
+def test_every_table_here_is_well_defined(architecture):
+    check(architecture)
+    for dialect, table in recognise.dialects(architecture).items():
+        for config in specs.get(architecture).TINY.values():
+            placed = [
+                tables.place(parameter, table, config, dialect in recognise.FRAMEWORKS)
+                for parameter in parameters(list(specs.get(architecture).layers(config)))
+            ]
+            names = [name for view in placed if view is not None for name in view.names.values()]
+            assert len(names) == len(set(names)), dialect
