@@ -7,8 +7,8 @@ from contextlib import suppress
 from itertools import chain
 
 from specs.layer import BUFFERS, Sizes
+from specs.notation import atoms
 
-from .notation import atoms
 from .parts import normal
 from .recognise import Line, Match, lines
 

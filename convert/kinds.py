@@ -8,8 +8,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from specs.layer import KINDS, Dialect, Layer, Parameter
-
-from .notation import Axes, Path, View, parse_axes, view
+from specs.notation import Axes, Path, View, parse_axes, view
 
 # hub            flax               torch                 paddle        ("-": this framework does not keep it)
 TABLE = """

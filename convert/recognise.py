@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import specs
 from specs.layer import KINDS, Dialect
+from specs.notation import Axes, Path
 
 from .errors import ConvertError, UsageError
 from .formats.base import Reader, Tensor, shown
 from .kinds import FRAMEWORKS, PORTS, extra, template
-from .notation import Axes, Path
 from .parts import MAX_ARRAYS, Ambiguous, Names, choose, label, normal
 from .tables import check, examples
 

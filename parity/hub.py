@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from convert.kinds import PORTS, hub_axes, place
-from convert.notation import View, apply, moves
+from specs.arrays import apply
 from specs.layer import Layer, parameters
+from specs.notation import View, moves
 
 
 def to_hub(layers: Iterable[Layer], framework: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

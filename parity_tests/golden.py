@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from convert.formats import open_checkpoint
-from convert.notation import Path as Signature
-from convert.notation import atoms, parse_axes, shape_of
 from specs.config import tuples
+from specs.notation import Path as Signature
+from specs.notation import atoms, parse_axes, shape_of
 
 FOLDER = Path(__file__).parent / "goldens"
 

@@ -11,9 +11,9 @@ import yaml
 import ports
 from convert.configuration import read_config
 from convert.errors import ConvertError, UsageError
-from convert.notation import apply
 from convert.planning import plan
 from parity.prove import relative_error
+from specs.arrays import apply
 from specs.init import draw
 from specs.layer import KINDS, Sizes, parameters
 from specs.mobile_former import MOMENTUM, REFUSED, TINY, VARIANTS, from_yaml, infer, layers

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.kinds import LEAVES, TABLE, rules
-from convert.notation import Path, View, align, apply, moves, parse_axes, shape_of, view
+from specs.arrays import apply
 from specs.layer import KINDS
+from specs.notation import Path, View, align, moves, parse_axes, shape_of, view
 
 
 def test_axes():

@@ -12,10 +12,11 @@ from einops import rearrange
 import ports
 from convert.errors import ConvertError, UsageError
 from convert.kinds import place
-from convert.notation import Path, apply
 from convert.planning import plan
 from parity.prove import relative_error
+from specs.arrays import apply
 from specs.layer import KINDS, Sizes, parameters
+from specs.notation import Path
 from specs.raft_mlp import DIALECTS, TINY, VARIANTS, Config, infer, layers
 from specs.resize import bicubic_matrix
 

@@ -165,9 +165,10 @@ def initial(
     import numpy as np
 
     from convert.kinds import PORTS, hub_axes, place
-    from convert.notation import View, apply, moves
+    from specs.arrays import apply
     from specs.init import draw, sample
     from specs.layer import parameters
+    from specs.notation import View, moves
 
     values_of = {"upstream": draw, "random": sample}[init]
     for parameter in parameters(list(specs.get(architecture).layers(config))):

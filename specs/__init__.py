@@ -11,7 +11,10 @@ from itertools import islice
 from typing import Any
 
 # What specs are written in; every other module is an architecture.
-_RECORDS = {"layer", "config", "init", "resize", "paddlevit"}
+_RECORDS = {
+    "layer", "config", "init", "resize", "paddlevit", "notation", "arrays", "signature", "parsing", "table", "matching",
+    "sizes", "layout", "compose",
+}  # fmt: skip
 
 
 # A glance at a checkpoint's names: which architecture to try before all others, whose specs then need not be imported.

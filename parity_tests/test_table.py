@@ -1,0 +1,551 @@
+"""Tables: each feature of the notation against numpy, in both directions; random tables against a loop over elements;
+texts and files that do not fit."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from specs.layout import Misfit
+from specs.notation import Move
+from specs.sizes import SizeError
+from specs.table import Table, TableError
+
+Arrays = dict[str, np.ndarray]
+
+
+def numbers(**shapes: tuple[int, ...]) -> Arrays:
+    """Arrays of these shapes whose elements all differ; in names, __ stands for a dot."""
+    edges = itertools.accumulate((int(np.prod(shape)) for shape in shapes.values()), initial=1)
+    return {
+        name.replace("__", "."): np.arange(start, start + int(np.prod(shape)), dtype="f4").reshape(shape)
+        for start, (name, shape) in zip(edges, shapes.items(), strict=False)
+    }
+
+
+class Case(NamedTuple):
+    """A table's lines, arrays of its left side, and the right side as numpy makes it."""
+
+    lines: str
+    left: Arrays
+    right: Callable[[Arrays], Arrays]
+    sizes: dict[str, int] = {}  # noqa: RUF012
+    orders: dict[str, tuple[int, ...]] = {}  # noqa: RUF012
+
+
+ORDER = (2, 0, 3, 1)
+CASES = {
+    "transpose": Case("a.w: o i <-> a/k: i o", numbers(a__w=(2, 3)), lambda x: {"a/k": x["a.w"].T}),
+    "scalar": Case("a: <-> b:", numbers(a=()), lambda x: {"b": x["a"]}),
+    "numbers": Case(
+        "b.{i}.w: o <-> n{i+2}/k: o", numbers(b__0__w=(2,), b__1__w=(3,)),
+        lambda x: {"n2/k": x["b.0.w"], "n3/k": x["b.1.w"]},
+    ),
+    "computed numbers": Case(
+        "{2*i+1}.w: o <-> conv_{i}: o", {"1.w": np.ones(2), "3.w": np.zeros(2)},
+        lambda x: {"conv_0": x["1.w"], "conv_1": x["3.w"]},
+    ),
+    "a number and an axis of one name": Case(
+        "b.{i}.w: h i o <-> c.{i}.{h}.w: i o", numbers(b__0__w=(2, 3, 4), b__1__w=(2, 3, 4)),
+        lambda x: {f"c.{i}.{h}.w": x[f"b.{i}.w"][h] for i in range(2) for h in range(2)},
+    ),
+    "listed words": Case(
+        "{s=query|key}.w: o <-> {s=q|k}: o", numbers(query__w=(2,), key__w=(3,)),
+        lambda x: {"q": x["query.w"], "k": x["key.w"]},
+    ),
+    "a bare hole repeats the word listed": Case(
+        "{s=q|k}.w: o <-> x/{s}: o", numbers(q__w=(2,), k__w=(3,)), lambda x: {"x/q": x["q.w"], "x/k": x["k.w"]}
+    ),
+    "listed numbers": Case(
+        "a.{i=3..1}: o <-> b.{i=0..2}: o", numbers(a__1=(2,), a__2=(2,), a__3=(2,)),
+        lambda x: {f"b.{k}": x[f"a.{3 - k}"] for k in range(3)},
+    ),
+    "stacked layers": Case(
+        "l.{i}.w: o c <-> scan: i c o", numbers(l__0__w=(2, 3), l__1__w=(2, 3)),
+        lambda x: {"scan": np.stack([x["l.0.w"].T, x["l.1.w"].T])},
+    ),
+    "stacked inside": Case(
+        "l.{i}.w: o c <-> scan: o i c", numbers(l__0__w=(2, 3), l__1__w=(2, 3)),
+        lambda x: {"scan": np.stack([x["l.0.w"], x["l.1.w"]], 1)},
+    ),
+    "fused by named holes": Case(
+        "p.{s=q|k|v}: i h d <-> qkv: (s h d) i", numbers(p__q=(5, 2, 3), p__k=(5, 2, 3), p__v=(5, 2, 3)),
+        lambda x: {"qkv": np.concatenate([x[f"p.{s}"].reshape(5, 6).T for s in "qkv"])},
+    ),
+    "interleaved by head": Case(
+        "p.{s=q|k|v}: i h d <-> qkv: (h s d) i", numbers(p__q=(5, 2, 3), p__k=(5, 2, 3), p__v=(5, 2, 3)),
+        lambda x: {"qkv": np.stack([x[f"p.{s}"] for s in "qkv"], 2).transpose(1, 2, 3, 0).reshape(18, 5)},
+    ),
+    "fused and stacked": Case(
+        "l.{i}.qkv: (s h d) c <-> scan/{s=q|k}: i c h d", numbers(l__0__qkv=(12, 5), l__1__qkv=(12, 5)),
+        lambda x: {
+            f"scan/{s}": np.stack([x[f"l.{i}.qkv"].reshape(2, 2, 3, 5)[k].transpose(2, 0, 1) for i in range(2)])
+            for k, s in enumerate("qk")
+        }, {"h": 2},
+    ),
+    "unequal parts in one line": Case(
+        "qkv: (q+k+v) i <-> q: q i, k: i k, v: v i", numbers(qkv=(9, 2)),
+        lambda x: {"q": x["qkv"][:4], "k": x["qkv"][4:6].T, "v": x["qkv"][6:]}, {"q": 4, "k": 2},
+    ),
+    "unequal parts, a line each": Case(
+        "q: q i <-> qkv: (q+k+v) i\nk: i k <-> qkv: (q+k+v) i\nv: v i <-> qkv: (q+k+v) i",
+        numbers(q=(4, 2), k=(2, 3), v=(1, 2)),
+        lambda x: {"qkv": np.concatenate([x["q"], x["k"].T, x["v"]])},
+    ),
+    "parts within groups": Case(
+        "qkv: (g r+1+1 d) i <-> q: i (g r d), k: i (g d), v: i (g d)", numbers(qkv=(30, 2)),
+        lambda x: {
+            "q": x["qkv"].reshape(2, 5, 3, 2)[:, :3].reshape(18, 2).T,
+            "k": x["qkv"].reshape(2, 5, 3, 2)[:, 3].reshape(6, 2).T,
+            "v": x["qkv"].reshape(2, 5, 3, 2)[:, 4].reshape(6, 2).T,
+        }, {"g": 2, "d": 3, "r": 3},
+    ),
+    "parts on both sides": Case(
+        "qkv: (q+k+v) i <-> q: q i, kv: i (k+v)", numbers(qkv=(9, 2)),
+        lambda x: {"q": x["qkv"][:4], "kv": x["qkv"][4:].T}, {"q": 4, "k": 2},
+    ),
+    "window and constant": Case(
+        "pos: p[2:] d <-> pos/e: p d\npos: x[:2] d = 0 <->", {"pos": np.array([[0, 0], [0, 0], [1, 2], [3, 4]], "f4")},
+        lambda x: {"pos/e": x["pos"][2:]},
+    ),
+    "windows that tile": Case(
+        "a: p[:2] d <-> first: d p\na: q[2:-1] d <-> middle: q d\na: r[-1:] d <-> last: r d", numbers(a=(6, 2)),
+        lambda x: {"first": x["a"][:2].T, "middle": x["a"][2:5], "last": x["a"][5:]},
+    ),
+    "reversal": Case("a: o i -h -w <-> b: h w i o", numbers(a=(2, 3, 4, 5)),
+                     lambda x: {"b": x["a"][:, :, ::-1, ::-1].transpose(2, 3, 1, 0)}),
+    "reversal on both sides": Case("a: -h c <-> b: c -h", numbers(a=(3, 2)), lambda x: {"b": x["a"].T}),
+    "reversal in a composition": Case(
+        "a: (h -d) <-> b: h d", numbers(a=(6,)), lambda x: {"b": x["a"].reshape(2, 3)[:, ::-1]}, {"h": 2}
+    ),
+    "order": Case("a: o[@f] i <-> b: i o", numbers(a=(4, 2)), lambda x: {"b": x["a"][list(ORDER)].T}, {}, {"f": ORDER}),
+    "order of the target": Case(
+        "a: i o <-> b: o[@f] i", numbers(a=(2, 4)),
+        lambda x: {"b": np.stack([x["a"][:, ORDER.index(k)] for k in range(4)])}, {}, {"f": ORDER},
+    ),
+    "order and reversal": Case(
+        "a: o[@f] <-> b: -o", numbers(a=(4,)), lambda x: {"b": x["a"][list(ORDER)][::-1]}, {}, {"f": ORDER}
+    ),
+    "tie": Case("e: v d <-> wte: v d = head: d v", numbers(e=(3, 2)), lambda x: {"wte": x["e"], "head": x["e"].T}),
+    "constant": Case(
+        "a: V d <-> b: d V\n<-> offset: 1 V = 0\n<-> n: = 3 int64", numbers(a=(3, 2)),
+        lambda x: {"b": x["a"].T, "offset": np.zeros((1, 3), "f4"), "n": np.array(3)},
+    ),
+    "constants of each block": Case(
+        "b.{i}.w: o <-> c.{i}.w: o\n<-> c.{i}.n: = 0 int64", numbers(b__0__w=(2,), b__1__w=(2,)),
+        lambda x: {"c.0.w": x["b.0.w"], "c.0.n": np.array(0), "c.1.w": x["b.1.w"], "c.1.n": np.array(0)},
+    ),
+    "axes of length 1": Case("a: 1 n d <-> b: n 1 (1 d) 1", numbers(a=(1, 2, 3)),
+                             lambda x: {"b": x["a"].reshape(2, 1, 3, 1)}),
+    "names with separators": Case(
+        r"a\u0020b\{x\}/c:0: o i <-> d\:: (i o)", {"a b{x}/c:0": np.arange(6.0).reshape(2, 3)},
+        lambda x: {"d:": x["a b{x}/c:0"].T.ravel()},
+    ),
+    "an empty array": Case("a: o i <-> b: i o", numbers(a=(0, 3)), lambda x: {"b": x["a"].T}),
+}  # fmt: skip
+
+
+def same(found: Arrays, wanted: Arrays) -> None:
+    assert set(found) == set(wanted)
+    for name, array in wanted.items():
+        assert found[name].shape == array.shape, name
+        assert np.array_equal(found[name], array), name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_feature_is_what_numpy_does_and_leads_back(name):
+    case = CASES[name]
+    table = Table.parse(f"table 1\n{case.lines}", case.orders)
+    assert Table.parse(table.print(), case.orders) == table
+    assert table.reverse().reverse() == table
+    wanted = case.right(case.left)
+    same(table.apply(case.left, **case.sizes), wanted)
+    same(table.reverse().apply(wanted, like=case.left, **case.sizes), case.left)
+    same(table.apply(case.left, like=wanted, **case.sizes), wanted)
+    layout = table.prove({key: array.shape for key, array in case.left.items()}, sizes=case.sizes)
+    assert layout.shapes == {key: array.shape for key, array in wanted.items()}
+
+
+def test_a_sum_has_one_direction():
+    table = Table.parse("table 1\nb: o <- ih: o + hh: o\n{g=i|f}: o <- x: (g o) + y: (g o)")
+    right = {"ih": np.array([1.0, 2]), "hh": np.array([3.0, 5]), "x": np.arange(4.0), "y": np.full(4, 10.0)}
+    left = table.reverse().apply(right)
+    same(left, {"b": np.array([4.0, 7]), "i": np.array([10.0, 11]), "f": np.array([12.0, 13])})
+    back = table.apply(left)
+    same(back, {"ih": left["b"], "hh": np.zeros(2), "x": np.arange(10.0, 14), "y": np.zeros(4)})
+    same(table.reverse().apply(back), left)
+    assert table.layout({"b": (2,), "i": (2,), "f": (2,)}).zeroed == ("hh", "y")
+
+
+def test_a_drop_is_reported_and_does_not_come_back():
+    table = Table.parse("table 1\na: o <-> b: o\nmask.{i} -> drop\ndrop <- ids")
+    left = {"a": np.ones(2), "mask.0": np.ones(3), "mask.1": np.ones((2, 2))}
+    assert table.layout({name: array.shape for name, array in left.items()}).dropped == ("mask.0", "mask.1")
+    right = table.apply(left)
+    same(right, {"b": np.ones(2)})
+    same(table.reverse().apply({**right, "ids": np.arange(3)}), {"a": np.ones(2)})
+
+
+def test_ties_of_the_source_must_be_equal_and_may_be_left_out():
+    table = Table.parse("table 1\nwte: v d = head: d v <-> e: v d")
+    e = np.arange(6.0).reshape(3, 2)
+    same(table.apply({"wte": e, "head": e.T}), {"e": e})
+    same(table.apply({"head": e.T}), {"e": e})
+    assert table.layout({"head": (2, 3)}).absent == ("wte",)
+    with pytest.raises(TableError, match=r"line 2: wte and head are not equal"):
+        table.apply({"wte": e, "head": e.T + 1})
+    with pytest.raises(Misfit, match="missing wte"):
+        table.apply({})
+
+
+def test_a_declared_constant_is_checked():
+    table = Table.parse("table 1\na: o <-> b: o\nz: o = 0 <->")
+    same(table.apply({"a": np.ones(2), "z": np.zeros(3)}), {"b": np.ones(2)})
+    with pytest.raises(TableError, match="line 3: z holds other values than 0"):
+        table.apply({"a": np.ones(2), "z": np.ones(3)})
+
+
+def test_only_whole_forward_slices_copy():
+    whole = Move("a", (4, 2), (slice(None), slice(None)), (0, 1), (4, 2), (slice(None), slice(None)))
+    assert whole.copies
+    assert whole._replace(select=(slice(0, 4), slice(None))).copies
+    for other in (slice(1, None), slice(None, 3), slice(None, None, -1), slice(3, None, -1), (0, 1, 2, 3), 0):
+        assert not whole._replace(select=(other, slice(None))).copies
+        if not isinstance(other, tuple):
+            assert not whole._replace(place=(other, slice(None))).copies
+    assert not whole._replace(order=(1, 0)).copies
+
+
+# Sizes.
+
+
+def test_open_axes_name_the_remedies():
+    table = Table.parse("table 1\na: (h d) i <-> b: h d i")
+    with pytest.raises(SizeError, match=r"--like FILE.*--set h=(.|\n)*line 2: h and d in \(h d\) of a"):
+        table.layout({"a": (6, 2)})
+    assert table.layout({"a": (6, 2)}, sizes={"h": 2}).shapes == {"b": (2, 3, 2)}
+    assert table.layout({"a": (6, 2)}, like={"b": (3, 2, 2)}).shapes == {"b": (3, 2, 2)}
+    with pytest.raises(SizeError, match="no axis is called 'heads': its axes are d, h, i"):
+        table.layout({"a": (6, 2)}, sizes={"heads": 2})
+    with pytest.raises(Misfit, match="6 is no multiple of 4"):
+        table.layout({"a": (6, 2)}, sizes={"h": 4})
+    with pytest.raises(SizeError, match="the shapes at hand say otherwise: i"):
+        table.layout({"a": (6, 2)}, sizes={"h": 2, "i": 5})
+    with pytest.raises(Misfit, match=r"\(h d\) is 4 x 2, not 6"):
+        table.layout({"a": (6, 2)}, like={"b": (4, 2, 2)})
+    with pytest.raises(Misfit, match=r"c is in the file to be like, and no line makes it"):
+        table.layout({"a": (6, 2)}, like={"b": (3, 2, 2), "c": (1,)})
+    split = Table.parse("table 1\na: (h d) <-> b.{h}: d")
+    assert split.layout({"a": (6,)}, like={"b.0": (2,), "b.1": (2,), "b.2": (2,)}).sizes == {2: {"h": 3, "d": 2}}
+
+
+def test_axes_with_a_capital_have_one_length_in_the_whole_table():
+    table = Table.parse("table 1\na: (H d) <-> b: H d\nc: H <-> e: H")
+    assert table.layout({"a": (6,), "c": (3,)}).shapes == {"b": (3, 2), "e": (3,)}
+    small = Table.parse("table 1\na: (h d) <-> b: h d\nc: h <-> e: h")
+    with pytest.raises(SizeError, match="h and d"):
+        small.layout({"a": (6,), "c": (3,)})
+
+
+def test_sizes_differ_between_blocks_and_not_within_a_stack():
+    lines = Table.parse("table 1\nb.{i}.w: o <-> c.{i}: o")
+    assert lines.layout({"b.0.w": (2,), "b.1.w": (5,)}).shapes == {"c.0": (2,), "c.1": (5,)}
+    stacked = Table.parse("table 1\nb.{i}.w: o <-> c: i o")
+    with pytest.raises(Misfit, match=r"shape \[5\], and o is 2, not 5"):
+        stacked.layout({"b.0.w": (2,), "b.1.w": (5,)})
+
+
+# What does not fit.
+
+MISFITS = {
+    "a hole in the numbers": ("b.{i}.w: o <-> c.{i}: o", {"b.0.w": (2,), "b.2.w": (2,)}, "missing b.1.w"),
+    "a block that another line counts": (
+        "b.{i}.w: o <-> c.{i}: o\nb.{i}.v: o <-> d.{i}: o", {"b.0.w": (2,), "b.1.w": (2,), "b.0.v": (2,)},
+        "missing b.1.v",
+    ),
+    "a line without arrays": ("a: o <-> b: o\nc: o <-> d: o", {"a": (2,)}, "missing c"),
+    "an array without a line": ("a: o <-> b: o", {"a": (2,), "x.3.y": (2,)}, "unexpected x.3.y"),
+    "rank": ("a: o i <-> b: i o", {"a": (2,)}, r"a has shape \[2\], line 2 gives it axes o i"),
+    "a number beyond all": ("b.{i}: o <-> c.{i}: o", {"b.0": (2,), "b.999999999": (2,)}, "numbered far beyond"),
+    "listed and not there": ("{s=q|k}: o <-> x.{s}: o", {"q": (2,)}, "missing k"),
+    "two lines take one array": ("a: o <-> b: o\na: o <-> c: o", {"a": (2,)}, "a is used twice.*line 2 and line 3"),
+    "two lines fill one array": ("a: o <-> b: o\nc: o <-> b: o", {"a": (2,), "c": (2,)}, "b is filled twice"),
+    "windows that leave a gap": ("a: p[2:] <-> b: p", {"a": (5,)}, "a is used only in part, by line 2: 2 of 5"),
+    "windows that overlap": (
+        "a: p[:3] <-> b: p\na: q[2:] <-> c: q", {"a": (5,)}, "a is used twice in places, by line 2 and line 3"
+    ),
+    "a window beyond the end": ("a: p[:7] <-> b: p", {"a": (5,)}, r"5 is too short for the window of p\[:7\]"),
+    "a part that nobody gets": ("a: (q+k+v) <-> q: q, k: k", {"a": (5,)}, "a is used only in part"),
+    "stacks that do not agree": (
+        "a/w: i o <-> l.{i}.w: o\na/b: i o <-> l.{i}.b: o", {"a/w": (3, 2), "a/b": (2, 2)}, "l.2.b would be missing"
+    ),
+    "a repeated number": ("b.{i}.c.{i}: o <-> d.{i}: o", {"b.0.c.1": (2,)}, "unexpected b.0.c.1"),
+    "leading zeros": ("b.{i}: o <-> d.{i}: o", {"b.00": (2,)}, "unexpected b.00"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_arrays_that_do_not_fit_are_refused(name):
+    lines, shapes, message = MISFITS[name]
+    table = Table.parse(f"table 1\n{lines}")
+    with pytest.raises(TableError, match=message):
+        table.layout(shapes, sizes={"q": 2, "k": 2} if "q+k" in lines else None)
+
+
+HOSTILE = {
+    "": "begins with the line: table 1",
+    "a: o <-> b: o": "begins with the line: table 1",
+    "table 2\na: o <-> b: o": "version 2: this program reads version 1",
+    "table 1: a <-> b <-> c": "begins with",
+    "table 1\na: o": "one arrow",
+    "table 1\na: o <-> b: o <-> c: o": "one arrow",
+    "table 1\na: o i <-> b: o": "different axes: i is on its side only",
+    "table 1\na.{i}: o <-> b: o": "i",
+    "table 1\na: o o <-> b: o": "twice",
+    "table 1\na: (o (h d)) <-> b: o h d": "nest",
+    "table 1\na: (o <-> b: o": "parentheses",
+    "table 1\na: q+k <-> b: q": "parentheses",
+    "table 1\na: 2 o <-> b: o": "names",
+    "table 1\na o <-> b: o": "without white space",
+    "table 1\na <-> b": "write its axes",
+    "table 1\na{: o <-> b: o": "{ without }",
+    "table 1\na}: o <-> b: o": "} without {",
+    "table 1\na{}: o <-> b: o": "no hole",
+    "table 1\na{i}{j}: o <-> b.{i}.{j}: o": "nothing parts",
+    "table 1\na{s=q|q}: o <-> b.{s}: o": "distinct",
+    "table 1\na{s=0..999999999}: o <-> b.{s}: o": "over 10,000",
+    "table 1\n{s=a|b}: o <-> {s=a|b|c}: o": "lists",
+    "table 1\n{s=a|b}.{s}: o <-> {s=c|d}: o": "two",
+    "table 1\na\\q: o <-> b: o": "backslash",
+    "table 1\na: o[2:2] <-> b: o": "empty",
+    "table 1\na: (h d)[2:] <-> b: h d": "window stands at a single axis",
+    "table 1\na: o[@nowhere] <-> b: o": "numbers of this order are not given",
+    "table 1\na: o = 0 <-> b: o": "constant stands alone",
+    "table 1\n<-> b: o = zero": "no constant",
+    "table 1\n<-> b: o = 0 string": "no constant",
+    "table 1\n<-> b: o": "write path -> drop",
+    "table 1\na: o -> b: o": "one direction is for",
+    "table 1\na: o <-> b: o + c: o": "one direction",
+    "table 1\na: o <- b: o + c: o = d: o": "one way",
+    "table 1\na: o <-> b: o, ": "missing after",
+    "table 1\na: " + "(a+b) ".replace("a", "a1") + " ".join(f"(x{k}+y{k})" for k in range(12)) + " <-> b: a1": "1,000",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_texts_without_meaning_are_refused(text):
+    with pytest.raises(TableError) as caught:
+        Table.parse(text, name="my.table")
+    assert HOSTILE[text] in str(caught.value)
+    assert "my.table" in str(caught.value)
+
+
+def test_a_table_file_that_cannot_be_read_is_refused(tmp_path):
+    with pytest.raises(TableError, match="no such file"):
+        Table.load(tmp_path / "none")
+    with pytest.raises(TableError, match="is a folder"):
+        Table.load(tmp_path)
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe table")
+    with pytest.raises(TableError, match="no text in UTF-8"):
+        Table.load(tmp_path / "bytes")
+    (tmp_path / "t").write_text("table 1\na: o[@order.txt] <-> b: o\n")
+    with pytest.raises(TableError, match=r"order.txt: there is no such file"):
+        Table.load(tmp_path / "t")
+    for text, message in (("0\n0\n1", "0 stands twice"), ("0\n3", "3 is not between 0 and 1"), ("0 x", "no order")):
+        (tmp_path / "order.txt").write_text(text)
+        with pytest.raises(TableError, match=message):
+            Table.load(tmp_path / "t")
+
+
+def test_a_table_is_saved_with_its_orders_and_comments(tmp_path):
+    text = "table 1: torch <-> flax\n# the head\na: o[@f.txt] <-> b: o  # by ImageNet's order\n# end\n"
+    table = Table.parse(text, {"f.txt": (1, 0)})
+    table.save(tmp_path / "t")
+    assert (tmp_path / "t").read_text() == text
+    loaded = Table.load(tmp_path / "t")
+    assert loaded == table and loaded.orders == {"f.txt": (1, 0)}
+    with pytest.raises(TableError, match="exists with other numbers"):
+        Table.parse(text, {"f.txt": (0, 1)}).save(tmp_path / "u")
+
+
+# Composition.
+
+COMPOSED = {
+    "axes split further": (
+        "b.{i}.w: o i <-> b.{i}/k: i o", "b.{j}/k: i (h d) <-> c/{j}: h d i",
+        numbers(b__0__w=(6, 2), b__1__w=(6, 2)), {"h": 2},
+    ),
+    "stacked on the way": (
+        "l.{i}.w: o c <-> s: i c o", "s: n c o <-> k.{n=0..1}: o c", numbers(l__0__w=(2, 3), l__1__w=(2, 3)), {}
+    ),
+    "fused apart": (
+        "qkv: (q+k+v) i <-> q: q i, k: k i, v: v i", "q: o i <-> c.q: i o\nk: o i <-> c.k: i o\nv: o i <-> c.v: i o",
+        numbers(qkv=(6, 2)), {"q": 3, "k": 2, "o": 3},
+    ),
+    "parts move on as a whole": (
+        "q: q i, k: k i <-> qk: (q+k) i", "qk: o i <-> c: i o", numbers(q=(2, 3), k=(1, 3)), {"q": 2, "k": 1}
+    ),
+    "windows": (
+        "p: p[2:] d <-> q: p d\np: x[:2] d = 0 <->", "q: r s <-> t: s r", {"p": np.diag([0.0, 0, 1, 2])}, {}
+    ),
+    "reversals": ("a: o <-> b: -o", "b: -p <-> c: p", numbers(a=(3,)), {}),
+    "an order and a reversal": ("a: o[@f] <-> b: o", "b: p <-> c: -p", numbers(a=(4,)), {}),
+    "a tie splits": ("e: v d <-> w: v d = h: d v", "w: v d <-> x: v d\nh: d v <-> y: d v", numbers(e=(2, 3)), {}),
+    "a tie meets": ("x: v d <-> w: v d\ny: d v <-> h: d v", "w: v d = h: d v <-> e: v d",
+                    {"x": np.eye(2, 3), "y": np.eye(3, 2)}, {}),
+    "a sum": ("b: o <- i: o + h: o", "i: p <-> x: p\nh: p <-> y: p", numbers(b=(3,)), {}),
+    "named holes": ("p.{s=q|k}: i h d <-> qk: (s h d) i", "qk: (s h d) i <-> r.{s=a|b}: h d i",
+                    numbers(p__q=(2, 3, 4), p__k=(2, 3, 4)), {"h": 3, "d": 4}),
+    "lists written out": ("{s=q|k}: i o <-> z.{s=q|k}: o i", "z.q: o i <-> x: i o\nz.k: o i <-> y: o i",
+                          numbers(q=(2, 3), k=(2, 3)), {}),
+    "constants and drops": (
+        "a: o <-> b: o\n<-> n: = 0\nm -> drop\ndrop <- k", "b: o <-> c: o\nn: <-> nn:\nk: o <-> kk: o\n<-> z: = 1",
+        numbers(a=(2,), m=(2,)), {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+def test_a_composed_table_does_what_two_do_in_turn(name):
+    one, two, left, sizes = COMPOSED[name]
+    first, second = (Table.parse(f"table 1\n{lines}", {"f": ORDER}) for lines in (one, two))
+    if "drops" in name:
+        second = Table.parse(f"table 1\n{two}".replace("k: o <-> kk: o\n", ""))
+        first = Table.parse(f"table 1\n{one}".replace("\ndrop <- k", ""))
+
+    def apply(table, arrays):
+        known = {
+            part.name for line in table.lines for a in (*line.left.arrays, *line.right.arrays) for part in a.parts()
+        }
+        return table.apply(arrays, **{axis: size for axis, size in sizes.items() if axis in known})
+
+    composed = first.compose(second)
+    assert Table.parse(str(composed), composed.orders) == composed
+    wanted = apply(second, apply(first, left))
+    same(apply(composed, left), wanted)
+    back = apply(first.reverse(), apply(second.reverse(), wanted))
+    same(apply(composed.reverse(), wanted), back)
+
+
+NOT_COMPOSED = {
+    "no line": ("a: o <-> b: o", "c: o <-> d: o", "no line of the other table speaks of it"),
+    "divided in two ways": ("a: h d <-> b: (h d)", "b: (g e) <-> c: g e", "name what is alike alike"),
+    "ranks": ("a: h d <-> b: h d", "b: o <-> c: o", "has 2 axes here and 1 there"),
+    "windows": ("a: p <-> b: p[2:]\n<-> b: x[:2] = 0", "b: p[:3] <-> c: p\nb: q[3:] <-> d: q", "do not match"),
+    "two orders": ("a: o[@f] <-> b: -o", "b: o[@f] <-> c: o", "do not combine"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_COMPOSED)
+def test_what_has_no_line_is_not_composed(name):
+    one, two, message = NOT_COMPOSED[name]
+    first, second = (Table.parse(f"table 1\n{lines}", {"f": ORDER}) for lines in (one, two))
+    with pytest.raises(TableError, match=message):
+        first.compose(second)
+
+
+# Random tables against a loop over elements.
+
+AXES = "abcd"
+
+
+class Drawn(NamedTuple):
+    """One side of a random line: which axes stand in its path, the order of the others, where compositions end."""
+
+    path: list[str]
+    order: list[str]
+    cuts: set[int]
+    backwards: set[str]
+
+    def text(self, name: str) -> str:
+        inner = [("-" if axis in self.backwards else "") + axis for axis in self.order]
+        return f"{name}{''.join(f'.{{{axis}}}' for axis in self.path)}: {' '.join(map(_group, self.split(inner)))}"
+
+    def split(self, items: list[Any]) -> list[list[Any]]:
+        edges = sorted({0, *(cut for cut in self.cuts if cut < len(items)), len(items)})
+        return [items[start:stop] for start, stop in itertools.pairwise(edges)]
+
+    def position(self, at: dict[str, int], sizes: dict[str, int]) -> tuple[int, ...]:
+        """Where an element stands, dimension by dimension."""
+        found = []
+        for group in self.split(self.order):
+            index = 0
+            for axis in group:
+                index = index * sizes[axis] + (sizes[axis] - 1 - at[axis] if axis in self.backwards else at[axis])
+            found.append(index)
+        return tuple(found)
+
+    def shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
+        return tuple(int(np.prod([sizes[axis] for axis in group])) for group in self.split(self.order))
+
+
+def _group(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"({' '.join(items)})"
+
+
+@st.composite
+def sides(draw):
+    path = draw(st.lists(st.sampled_from(AXES), unique=True, max_size=2))
+    order = draw(st.permutations([axis for axis in AXES if axis not in path]))
+    return Drawn(path, order, draw(st.sets(st.integers(1, 3))), draw(st.sets(st.sampled_from(AXES))))
+
+
+@given(sides(), sides(), st.lists(st.integers(1, 4), min_size=4, max_size=4))
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_random_lines_are_what_a_loop_over_elements_does(left, right, lengths):
+    sizes = dict(zip(AXES, lengths, strict=True))
+    table = Table.parse(f"table 1\n{left.text('x')} <-> {right.text('y')}")
+    assert Table.parse(str(table)) == table
+    wanted: list[Arrays] = [{}, {}]
+    for number, index in enumerate(itertools.product(*map(range, lengths))):
+        at = dict(zip(AXES, index, strict=True))
+        for name, side, arrays in (("x", left, wanted[0]), ("y", right, wanted[1])):
+            full = name + "".join(f".{at[axis]}" for axis in side.path)
+            arrays.setdefault(full, np.full(side.shape(sizes), -1))[side.position(at, sizes)] = number
+    given = {axis: size for axis, size in sizes.items() if any(axis in side.order for side in (left, right))}
+    same(table.apply(wanted[0], **given), wanted[1])
+    same(table.reverse().apply(wanted[1], like=wanted[0], **given), wanted[0])
+
+
+@given(sides(), sides(), sides(), st.lists(st.integers(1, 3), min_size=4, max_size=4))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_random_tables_compose(left, middle, right, lengths):
+    sizes = dict(zip(AXES, lengths, strict=True))
+    middle = middle._replace(cuts={1, 2, 3}, backwards=set())
+    first = Table.parse(f"table 1\n{left.text('x')} <-> {middle.text('y')}")
+    second = Table.parse(f"table 1\n{middle.text('y')} <-> {right.text('z')}")
+    composed = first.compose(second)
+    arrays: Arrays = {}
+    for number, index in enumerate(itertools.product(*map(range, lengths))):
+        at = dict(zip(AXES, index, strict=True))
+        full = "x" + "".join(f".{at[axis]}" for axis in left.path)
+        arrays.setdefault(full, np.full(left.shape(sizes), -1))[left.position(at, sizes)] = number
+
+    def given_of(*sides: Drawn) -> dict[str, int]:
+        return {axis: size for axis, size in sizes.items() if any(axis in side.order for side in sides)}
+
+    between = first.apply(arrays, **given_of(left, middle))
+    wanted = second.apply(between, **given_of(middle, right))
+    same(composed.apply(arrays, **given_of(left, right)), wanted)
+
+
+@given(st.text(alphabet="table1 :<->=+,(){}[]|@.#\\abio0\n-", max_size=60))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_any_text_is_a_table_or_refused(text):
+    try:
+        table = Table.parse(f"table 1\na: o <-> b: o\n{text}", name="my.table")
+    except TableError as error:
+        assert str(error).startswith("my.table")
+        return
+    assert Table.parse(str(table)) == table
+    assert Table.parse(str(table.reverse())).reverse() == table
+    try:
+        table.layout({"a": (2,)})
+    except TableError as error:
+        assert str(error)

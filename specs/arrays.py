@@ -1,0 +1,85 @@
+"""Run translations on numpy arrays in memory. numpy is imported on the first call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .notation import Fill, Move, Select
+from .table import TableError
+
+if TYPE_CHECKING:
+    from .layout import Entry, Equal, Layout
+
+
+def take(array: Any, select: Iterable[Select]) -> Any:
+    """`array[select]`, where a tuple of indices picks along its own axis alone, as numpy.take does."""
+    entries = list(select)
+    array = array[tuple(slice(None) if isinstance(entry, tuple) else entry for entry in entries)]
+    axis = 0
+    for entry in entries:
+        if isinstance(entry, tuple):
+            array = array.take(entry, axis)
+        axis += not isinstance(entry, int)
+    return array
+
+
+def apply(parts: Iterable[Move | Fill], shape: tuple[int, ...], read: Callable[[str], Any], dtype: Any = None) -> Any:
+    """A target tensor as a numpy array, from `read(source name) -> array`.
+
+    Args:
+      dtype: of the result where no source determines it (all parts are constants).
+    """
+    import numpy as np
+
+    out = None
+    for part in parts:
+        if isinstance(part, Fill):
+            if out is None:
+                out = np.empty(shape, dtype)
+            out.reshape(part.target_atoms)[part.place] = part.value
+            continue
+        array = read(part.source)
+        if part.copies:
+            return array.reshape(shape)
+        if out is None:
+            out = np.empty(shape, array.dtype)
+        moved = take(array.reshape(part.source_atoms), part.select).transpose(part.order)
+        out.reshape(part.target_atoms)[part.place] = moved
+    return out
+
+
+def translate(layout: Layout, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Every right array of a layout, from the left ones.
+
+    Raises: TableError where tied arrays differ or one that is declared constant holds another value.
+    """
+    for check in layout.checks:
+        if not _holds(check, arrays):
+            other = f"and {check.other} are not equal" if check.other else f"holds other values than {check.value}"
+            raise TableError(f"line {check.line.number}: {check.name} {other}, as the table says they are")
+    return {entry.name: _made(entry, arrays) for entry in layout.entries}
+
+
+def _holds(check: Equal, arrays: Mapping[str, Any]) -> bool:
+    import numpy as np
+
+    found = apply(check.parts, check.shape, arrays.__getitem__)
+    other = apply(check.others, check.shape, arrays.__getitem__) if check.others else check.value
+    return bool(np.array_equal(found, np.broadcast_to(other, check.shape), equal_nan=found.dtype.kind in "fc"))
+
+
+def _made(entry: Entry, arrays: Mapping[str, Any]) -> Any:
+    import numpy as np
+
+    like = arrays[entry.like].dtype if entry.like else _dtype(arrays)
+    if isinstance(entry.filling, list):
+        return apply(entry.filling, entry.shape, arrays.__getitem__, np.dtype(entry.dtype or like))
+    terms = [apply(parts, entry.shape, arrays.__getitem__) for parts in entry.filling.terms]
+    total = sum(term.astype("float64") for term in terms)
+    return total.astype(terms[0].dtype)
+
+
+def _dtype(arrays: Mapping[str, Any]) -> Any:
+    """The dtype of constants: that of the first floating-point array."""
+    return next((array.dtype for array in arrays.values() if array.dtype.kind == "f"), "float32")

@@ -1,0 +1,405 @@
+"""Compose Tables: A<->B with B<->C gives A<->C, from the text alone.
+
+The lines of both meet in arrays of B. There each dimension is written twice, which says what the axes of one line are
+in terms of the other: a whole axis is the other's factors, its window, its reversal.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from .signature import Dim, Factor, Hole, Part, Signature
+from .table import Line, Side, Table, TableError
+
+
+class Value(NamedTuple):
+    """What stands for an axis: factors, and the window of a whole dimension that they are."""
+
+    factors: tuple[Factor, ...]
+    window: tuple[int | None, int | None] | None = None
+
+
+Values = dict[str, Value]
+
+
+def compose(one: Table, two: Table) -> Table:
+    """See Table.compose."""
+    if any(line.left.join != "," for line in two.lines) and all(line.right.join == "," for line in one.lines):
+        return _composed(two.reverse(), one.reverse()).reverse()  # what joins arrays of B stands in the first table
+    return _composed(one, two)
+
+
+def _composed(one: Table, two: Table) -> Table:
+    orders = {**one.orders, **two.orders}
+    if any(one.orders[name] != two.orders[name] for name in one.orders.keys() & two.orders.keys()):
+        raise TableError(f"{one.name} and {two.name} give different numbers for one order")
+    first, second = _spelt_out(one, two)
+    work = _Work(first, second)
+    lines = [line for k in range(len(first)) for line in work.through(k)] + work.rest()
+    if work.problems:
+        raise TableError(f"{one.name} and {two.name} cannot be composed", work.problems[:40])
+    name = f"{one.name} * {two.name}"
+    plain = [replace(line, number=0, above=(), comment="") for line in lines]
+    composed = Table(tuple(dict.fromkeys(plain)), (one.sides[0], two.sides[1]), orders, name)
+    for line in composed.lines:
+        try:
+            line.check()
+        except ValueError as error:
+            raise TableError(f"{name}: cannot be composed: {line}: {error}") from None
+    return composed
+
+
+def _spelt_out(one: Table, two: Table) -> tuple[list[Line], list[Line]]:
+    """The lines of both, with lists of values written out where the other table writes the same path otherwise."""
+    first, second = [_separated(line) for line in one.lines], [_separated(line) for line in two.lines]
+    theirs = {_shape(a) for line in second for a in map(line.resolved, line.left.arrays)}
+    first = [each for line in first for each in _expanded(line, line.right, theirs)]
+    ours = {_shape(a) for line in first for a in map(line.resolved, line.right.arrays)}
+    second = [each for line in second for each in _expanded(line, line.left, ours)]
+    left = {_shape(a) for line in second for a in map(line.resolved, line.left.arrays)}
+    return [each for line in first for each in _expanded(line, line.right, left)], second
+
+
+def _shape(array: Signature) -> tuple[object, ...]:
+    """A path without the names of its holes."""
+    return tuple(p._replace(name="") if isinstance(p, Hole) else p for p in array.path)
+
+
+def _expanded(line: Line, side: Side, others: set[tuple[object, ...]]) -> Iterator[Line]:
+    """The line, or one for each listed value where the paths of `side` are not among the other table's."""
+    lists = {hole.name: hole.values for a in map(line.resolved, side.arrays) for hole in a.holes if hole.values}
+    axes = {part.name for array in (*line.left.arrays, *line.right.arrays) for part in array.parts()}
+    if all(_shape(line.resolved(array)) in others for array in side.arrays) or not lists or lists.keys() & axes:
+        yield line
+        return
+    for chosen in itertools.product(*(range(len(values)) for values in lists.values())):
+        at = dict(zip(lists, chosen, strict=True))
+
+        def fixed(array: Signature, at: Mapping[str, int] = at) -> Signature:
+            pieces = (
+                p.fill(at[p.name]) if isinstance(p, Hole) and p.name in at else p for p in line.resolved(array).path
+            )
+            return array._replace(path=_joined(pieces))
+
+        yield _mapped(line, fixed)
+
+
+def _joined(pieces: Iterator[str | Hole]) -> tuple[str | Hole, ...]:
+    """Pieces of a path with neighbouring texts in one."""
+    found: list[str | Hole] = []
+    for piece in pieces:
+        if found and isinstance(piece, str) and isinstance(found[-1], str):
+            found[-1] += piece
+        elif piece:
+            found.append(piece)
+    return tuple(found)
+
+
+def _mapped(line: Line, change: Callable[[Signature], Signature]) -> Line:
+    """The line with each of its arrays changed."""
+    left, right = (side._replace(arrays=tuple(map(change, side.arrays))) for side in (line.left, line.right))
+    return replace(line, left=left, right=right)
+
+
+def _separated(line: Line) -> Line:
+    """The line with a name of its own for each number that shares one with an axis."""
+    taken = _names(line)
+    fresh = {name: _fresh(name, taken) for name in sorted(line.double)}
+
+    def renamed(array: Signature) -> Signature:
+        path = (
+            p._replace(name=fresh.get(p.name, p.name)) if isinstance(p, Hole) else p for p in line.resolved(array).path
+        )
+        return array._replace(path=tuple(path))
+
+    return _mapped(line, renamed)
+
+
+def _names(line: Line) -> set[str]:
+    arrays = (*line.left.arrays, *line.right.arrays)
+    return {hole.name for a in arrays for hole in a.holes} | {part.name for a in arrays for part in a.parts()}
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    """A name like this one that is not taken, and is from now on."""
+    found = next(word for k in itertools.count(1) if (word := f"{name}{k}") not in taken)
+    taken.add(found)
+    return found
+
+
+class _Work:
+    """Two lists of lines, and what was composed of them so far."""
+
+    def __init__(self, first: list[Line], second: list[Line]):
+        self.first, self.second = first, second
+        self.met: set[tuple[int, int]] = set()  # (line of the second table, array of its left side)
+        self.problems: list[str] = []
+
+    def through(self, k: int) -> list[Line]:
+        """What becomes of a line of the first table."""
+        line = self.first[k]
+        if not line.right.arrays:
+            return [line]
+        found: list[list[Line]] = []
+        for array in line.right.arrays:
+            lines, why = self._meetings(line, array)
+            if not lines:
+                self.problems.append(f"line {line.number}: {array}: {why or 'no line of the other table speaks of it'}")
+            found.append(lines)
+        if line.right.join == "," or not all(found):
+            return [each for lines in found for each in lines]
+        return self._joined(line, found)
+
+    def _joined(self, line: Line, found: list[list[Line]]) -> list[Line]:
+        """The lines of tied arrays, or of the terms of a sum, in one line."""
+        real = [[each for each in lines if each.left.arrays and each.right.arrays] for lines in found]
+        if line.right.join == "=" and sum(map(len, real)) == 1:  # the others are dropped on the way
+            return next(lines for lines in real if lines)
+        ends = [each for lines in real for each in lines]
+        whole = all(len(lines) == 1 for lines in real) and all(len(each.right.arrays) == 1 for each in ends)
+        if not whole or len({each.left for each in ends}) > 1 or any(each.kind == "sum" for each in ends):
+            self.problems.append(f"line {line.number}: what its {line.right.join} joins is apart in the other table")
+            return []
+        arrays = dict.fromkeys(each.right.arrays[0] for each in ends)
+        join = line.right.join if len(arrays) > 1 else ","
+        return [Line(ends[0].left, Side(tuple(arrays), join), line.arrow if join == "+" else "<->")]
+
+    def _meetings(self, line: Line, array: Signature) -> tuple[list[Line], str]:
+        """Lines from A to C through one array of B; why there are none, if it is more than names."""
+        found, why, met = [], "", False
+        for k, other in enumerate(self.second):
+            for position, theirs in enumerate(other.left.arrays):
+                if _shape(theirs) != _shape(array):
+                    continue
+                self.met.add((k, position))
+                met = True
+                try:
+                    made = _meet(line, array, other, theirs)
+                except ValueError as error:
+                    why = f"{error} (line {other.number})"
+                    self.problems.append(f"line {line.number}: {array}: {why}")
+                    continue
+                found += [made] if made else []
+        if met and not found and not why:  # dropped, or a constant, on both sides
+            found = [Line(Side(), Side())] if line.kind in ("constant", "drop") else []
+        return [each for each in found if each.left.arrays or each.right.arrays] or found, why
+
+    def rest(self) -> list[Line]:
+        """Lines of the second table that do not begin in B; those that no line reaches are problems."""
+        for k, line in enumerate(self.second):
+            for position, array in enumerate(line.left.arrays):
+                if (k, position) not in self.met:
+                    self.problems.append(
+                        f"line {line.number} of the second: {array}: no line of the first speaks of it"
+                    )
+        return [line for line in self.second if not line.left.arrays]
+
+
+def _meet(line: Line, array: Signature, other: Line, theirs: Signature) -> Line | None:
+    """The line from A to C through one array of B. None where the two speak of different elements of it."""
+    other, theirs = _apart(line, other, theirs)
+    values = _equated(line, array, other, theirs)
+    left = line.left._replace(arrays=tuple(_substituted(a, values) for a in line.left.arrays))
+    right = other.right._replace(arrays=tuple(_substituted(a, values) for a in other.right.arrays))
+    if line.kind == "drop" or other.kind == "drop":
+        if line.kind != "drop" and line.kind != "constant":
+            return Line(left, Side(), "->")
+        return Line(Side(), right, "<-") if other.kind not in ("drop", "constant") else None
+    if other.kind == "constant" or line.kind == "constant":
+        if line.kind == other.kind:
+            return None
+        if other.kind == "constant":
+            return Line(left._replace(join=",", constant=other.left.constant), Side())
+        return Line(Side(), right._replace(join=",", constant=line.right.constant))
+    if line.kind == "sum" and other.kind == "sum":
+        raise ValueError("a sum of a sum has no line")
+    if other.left.join != ",":
+        raise ValueError(f"what {other.left.join} joins there comes apart here: compose the tables the other way round")
+    arrow = (
+        line.arrow if line.kind == "sum" and line.left.join == "+" else other.arrow if other.kind == "sum" else "<->"
+    )
+    made = Line(left, right, arrow)
+    return _shared(made) if left.join == right.join == "," else made
+
+
+def _shared(line: Line) -> Line | None:
+    """The line with only those arrays that have elements in common; None if there are none."""
+    keys = [
+        {line.variables(cell) for array in side.arrays for cell in line.cells(array)}
+        for side in (line.left, line.right)
+    ]
+    both = keys[0] & keys[1]
+    left, right = (
+        tuple(array for array in side.arrays if any(line.variables(cell) in both for cell in line.cells(array)))
+        for side in (line.left, line.right)
+    )
+    return Line(Side(left), Side(right), line.arrow) if left and right else None
+
+
+def _apart(line: Line, other: Line, theirs: Signature) -> tuple[Line, Signature]:
+    """The second line under names that the first does not have: name becomes name'."""
+
+    def primed(array: Signature) -> Signature:
+        path = tuple(p._replace(name=f"{p.name}'") if isinstance(p, Hole) else p for p in array.path)
+        if array.axes is None:
+            return Signature(path, None)
+        dims = (
+            dim._replace(factors=tuple(tuple(p._replace(name=p.name and f"{p.name}'") for p in f) for f in dim.factors))
+            for dim in array.axes
+        )
+        return Signature(path, tuple(dims))
+
+    return _mapped(other, primed), primed(theirs)
+
+
+def _equated(line: Line, array: Signature, other: Line, theirs: Signature) -> Values:
+    """What each axis of either line is, from an array that both write. Raises: ValueError where no axes express it."""
+    values: Values = {}
+    for ours, his in zip(array.holes, theirs.holes, strict=True):
+        values[his.name] = Value(((Part(ours.name),),))
+    if array.axes is not None and theirs.axes is not None:
+        if len(array.axes) != len(theirs.axes):
+            raise ValueError(f"has {len(array.axes)} axes here and {len(theirs.axes)} there")
+        for one, two in zip(array.axes, theirs.axes, strict=True):
+            _equate(one, two, values)
+    taken = _names(line)
+    mine = {name.rstrip("'") for name in _names(other) if name not in values}
+    for name in sorted(mine):  # axes of the second line that stay
+        values[f"{name}'"] = Value(((Part(name if name not in taken else _fresh(name, taken)),),))
+    for name, value in list(values.items()):  # what the first line's axes are, in final names
+        values[name] = Value(tuple(tuple(_final(part, values) for part in f) for f in value.factors), value.window)
+    return values
+
+
+def _final(part: Part, values: Values) -> Part:
+    if not part.name.endswith("'"):
+        return part
+    ((found,),) = values[part.name].factors
+    return part._replace(name=found.name)
+
+
+def _equate(one: Dim, two: Dim, values: Values) -> None:
+    window, other = one.window, two.window
+    if window == other:
+        window = other = None
+    if window is not None and _plain(two.factors) and other is None:
+        values[two.factors[0][0].name] = Value(one.factors, window)
+    elif other is not None and _plain(one.factors) and window is None:
+        values[one.factors[0][0].name] = Value(two.factors, other)
+    elif window is not None or other is not None:
+        raise ValueError(f"the windows of {one} and {_unprimed(two)} do not match")
+    else:
+        _equate_factors(one.factors, two.factors, values, f"{one} and {_unprimed(two)}")
+
+
+def _equate_factors(one: tuple[Factor, ...], two: tuple[Factor, ...], values: Values, what: str) -> None:
+    if len(one) == len(two) == 1 and len(one[0]) == len(two[0]) == 1:
+        return _equate_parts(one[0][0], two[0][0], values)
+    while one and two and _alike(one[0], two[0], values):
+        one, two = one[1:], two[1:]
+    while one and two and _alike(one[-1], two[-1], values):
+        one, two = one[:-1], two[:-1]
+    if _plain(two) and one:
+        values[two[0][0].name] = Value(one)
+    elif _plain(one) and two:
+        values[one[0][0].name] = Value(two)
+    elif one or two:
+        raise ValueError(f"{what} divide one axis in two ways: name what is alike alike")
+    return None
+
+
+def _plain(factors: tuple[Factor, ...]) -> bool:
+    """Whether this is one axis and nothing else."""
+    return len(factors) == 1 and len(factors[0]) == 1 and factors[0][0] == Part(factors[0][0].name) != Part("")
+
+
+def _alike(one: Factor, two: Factor, values: Values) -> bool:
+    """Whether two factors have the same names; if so, they are equated."""
+    if [part.name for part in one] != [part.name.rstrip("'") for part in two]:
+        return False
+    if len(one) > 1 and [p[1:] for p in one] != [p[1:] for p in two]:
+        return False
+    for ours, his in zip(one, two, strict=True):
+        if ours.name:
+            _equate_parts(ours, his, values) if len(one) == 1 else values.update(
+                {his.name: Value(((Part(ours.name),),))}
+            )
+    return True
+
+
+def _equate_parts(one: Part, two: Part, values: Values) -> None:
+    if not one.name or not two.name:
+        raise ValueError("an axis of length 1 meets a longer one")
+    if one[1:] == two[1:]:
+        values[two.name] = Value(((Part(one.name),),))
+    elif two == Part(two.name):
+        values[two.name] = Value(((one,),))
+    elif one == Part(one.name):
+        values[one.name] = Value(((two,),))
+    else:
+        raise ValueError(f"the orders of {one} and {two} do not combine")
+
+
+def _unprimed(dim: Dim) -> str:
+    return str(dim).replace("'", "")
+
+
+def _substituted(array: Signature, values: Values) -> Signature:
+    """An array with other axes in place of its own. Raises: ValueError where the notation has no place for them."""
+    path = tuple(_hole(piece, values) if isinstance(piece, Hole) else piece for piece in array.path)
+    return Signature(path, None if array.axes is None else tuple(_dim(dim, values) for dim in array.axes))
+
+
+def _hole(hole: Hole, values: Values) -> Hole:
+    if hole.name not in values:
+        return hole
+    value = values[hole.name]
+    if not _plain(value.factors) or value.window:
+        raise ValueError(f"the number {{{hole.name}}} becomes {' '.join('+'.join(map(str, f)) for f in value.factors)}")
+    return hole._replace(name=value.factors[0][0].name)
+
+
+def _dim(dim: Dim, values: Values) -> Dim:
+    if _plain(dim.factors) and (value := values.get(dim.factors[0][0].name)) and value.window:
+        if dim.window:
+            raise ValueError(f"a window of the window {dim}")
+        return Dim(value.factors, value.window)
+    return dim._replace(factors=tuple(factor for old in dim.factors for factor in _factor(old, values)))
+
+
+def _factor(factor: Factor, values: Values) -> tuple[Factor, ...]:
+    if len(factor) == 1:
+        (part,) = factor
+        if part.name not in values:
+            return (factor,)
+        value = values[part.name]
+        if value.window:
+            raise ValueError(f"a window of {part.name}, which does not stand alone")
+        single = len(value.factors) == 1 and len(value.factors[0]) == 1
+        if single:
+            return ((_through(part, value.factors[0][0]),),)
+        if part != Part(part.name):
+            raise ValueError(f"{part} is composed of several axes in the other table")
+        return value.factors
+    found: list[Part] = []
+    for part in factor:
+        value = values.get(part.name, Value(((part,),)))
+        if len(value.factors) != 1 or value.window or (len(value.factors[0]) > 1 and part != Part(part.name)):
+            raise ValueError(f"{part.name}, a part of a sum, is composed of several axes in the other table")
+        several = len(value.factors[0]) > 1
+        found += value.factors[0] if several or part.name not in values else [_through(part, value.factors[0][0])]
+    return (tuple(found),)
+
+
+def _through(outer: Part, inner: Part) -> Part:
+    """Where an axis that is itself at another's position stands."""
+    if outer == Part(outer.name):
+        return inner
+    if inner == Part(inner.name):
+        return outer._replace(name=inner.name)
+    if not inner.order:
+        return outer._replace(name=inner.name, backwards=outer.backwards != inner.backwards)
+    raise ValueError(f"the orders of {outer} and {inner} do not combine")

@@ -1,0 +1,206 @@
+"""Names of arrays matched with a Table's paths: which array stands for which indices, and what is missing."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from .signature import Hole, Signature
+from .table import Line, Table, TableError
+
+MAX_TEMPLATES = 200_000  # paths of a table with every listed value written out
+JUMP = 1_000  # missing numbers that are listed one by one
+_DIGITS = re.compile(r"\d+", re.ASCII)
+_COUNT = "(0|[1-9][0-9]{0,8})"
+
+Index = dict[str, int]  # a number for each variable of a path
+Key = tuple[tuple[str, int], ...]  # the same, sorted
+
+
+def normal(name: str) -> str:
+    """A name with its numbers folded: names that differ only in numbers have one normal form."""
+    return _DIGITS.sub("#", name)
+
+
+def key_of(index: Mapping[str, int], names: Iterable[str]) -> Key:
+    return tuple((name, index[name]) for name in sorted(names) if name in index)
+
+
+def fill(line: Line, array: Signature, index: Mapping[str, int]) -> str:
+    """The array's name at these indices."""
+    return "".join(p.fill(index[line.variable(p)]) if isinstance(p, Hole) else p for p in array.path)
+
+
+class Ranges:
+    """How far the numbers in names count: `blocks.{i}` counts alike in all lines in which it stands."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, int, int], int] = {}
+
+    def add(self, line: Line, array: Signature, index: Mapping[str, int]) -> str:
+        """The array's name at these indices, which are counted from now on."""
+        name = ""
+        for piece in array.path:
+            if isinstance(piece, Hole):
+                variable = line.variable(piece)
+                if line.length(variable) is None:
+                    key = (name, piece.scale, piece.shift)
+                    self.counts[key] = max(self.counts.get(key, 0), index[variable] + 1)
+                name += piece.fill(index[variable])
+            else:
+                name += piece
+        return name
+
+    def expected(self, line: Line, array: Signature) -> Iterator[tuple[Index, str]]:
+        """Every name that the path stands for, as far as numbers count."""
+        yield from self._from(line, array.path, {}, "")
+
+    def _from(self, line: Line, path: tuple[str | Hole, ...], index: Index, name: str) -> Iterator[tuple[Index, str]]:
+        for k, piece in enumerate(path):
+            if not isinstance(piece, Hole):
+                name += piece
+                continue
+            variable = line.variable(piece)
+            if variable in index:
+                name += piece.fill(index[variable])
+                continue
+            count = line.length(variable)
+            if count is None:
+                count = self.counts.get((name, piece.scale, piece.shift), 0)
+            for number in range(count):
+                yield from self._from(line, path[k + 1 :], {**index, variable: number}, name + piece.fill(number))
+            return
+        yield index, name
+
+
+@dataclass
+class Template:
+    """A path with its listed holes filled: a pattern for names."""
+
+    line: Line
+    position: int  # of the array among its side's
+    listed: Index
+    pattern: re.Pattern[str]
+    counted: list[tuple[str, int, int]]  # (variable, scale, shift) of each group
+
+    def match(self, name: str) -> Index | None:
+        found = self.pattern.fullmatch(name)
+        if not found:
+            return None
+        index = dict(self.listed)
+        for digits, (variable, scale, shift) in zip(found.groups(), self.counted, strict=True):
+            number, rest = divmod(int(digits) - shift, scale)
+            if rest or number < 0 or index.setdefault(variable, number) != number:
+                return None
+            length = self.line.length(variable)
+            if length is not None and number >= length:
+                return None
+        return index
+
+
+@dataclass
+class Found:
+    """What matching found.
+
+    Args:
+      arrays: by line number and loop indices, for each array of the line {stacked indices: name}.
+      missing, unexpected: names without an array, arrays without a line. problems: (name, what is wrong).
+      absent: tied names that are not there, of which another one is.
+    """
+
+    arrays: dict[int, dict[Key, list[dict[Key, str]]]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+
+    def of(self, line: Line, key: Key) -> list[dict[Key, str]]:
+        return self.arrays.get(line.number, {}).get(key, [])
+
+    def groups(self, line: Line) -> Iterator[tuple[Key, list[dict[Key, str]]]]:
+        yield from sorted(self.arrays.get(line.number, {}).items())
+
+
+class Matcher:
+    """Matches the names of the left side's arrays."""
+
+    def __init__(self, table: Table, names: Iterable[str]):
+        self.table, self.names = table, dict.fromkeys(names)
+        self.templates: dict[str, list[Template]] = {}
+        count = 0
+        for line in table.lines:
+            for position, array in enumerate(map(line.resolved, line.left.arrays)):
+                for template, sample in _templates(line, position, array):
+                    self.templates.setdefault(normal(sample), []).append(template)
+                    if (count := count + 1) > MAX_TEMPLATES:
+                        raise TableError(f"{table.name}: its lists of values stand for over {MAX_TEMPLATES:,} names")
+
+    def match(self) -> Found:
+        found, ranges = Found(), Ranges()
+        matches: dict[int, list[tuple[int, Index, str]]] = {}
+        for name in self.names:
+            hits = [(t, index) for t in self.templates.get(normal(name), ()) if (index := t.match(name)) is not None]
+            for template, index in hits:
+                matches.setdefault(template.line.number, []).append((template.position, index, name))
+                ranges.add(template.line, template.line.resolved(template.line.left.arrays[template.position]), index)
+            if not hits:
+                found.unexpected.append(name)
+        self._check_counts(ranges, found)
+        for line in self.table.lines:
+            if line.left.arrays:
+                self._complete(line, matches.get(line.number, []), ranges, found)
+        return found
+
+    def _check_counts(self, ranges: Ranges, found: Found) -> None:
+        """Numbers that jump: nothing else would say so where no other line counts as far."""
+        for (prefix, scale, shift), count in list(ranges.counts.items()):
+            if count > 2 * len(self.names) + JUMP:
+                last = scale * (count - 1) + shift
+                found.problems.append((f"{prefix}{last}", "is numbered far beyond the number of arrays"))
+                ranges.counts[prefix, scale, shift] = 0
+
+    def _complete(self, line: Line, matches: list[tuple[int, Index, str]], ranges: Ranges, found: Found) -> None:
+        """Group one line's arrays, and note which are missing."""
+        axes = {part.name for a in (*line.left.arrays, *line.right.arrays) for part in a.parts()}
+        groups = found.arrays.setdefault(line.number, {})
+        for position, index, name in matches:
+            loop = key_of(index, index.keys() - axes)
+            group = groups.setdefault(loop, [{} for _ in line.left.arrays])
+            group[position][key_of(index, index.keys() & axes)] = name
+        if line.kind == "drop":
+            return
+        there: dict[Key, int] = {}
+        wanted: dict[Key, list[str]] = {}
+        for array in map(line.resolved, line.left.arrays):
+            expected = list(ranges.expected(line, array))
+            if not expected and not found.problems:
+                found.missing.append(array.label)
+            for index, name in expected:
+                key = key_of(index, index) if line.left.join == "=" else ((name, 0),)
+                there[key] = there.get(key, 0) + (name in self.names)
+                if name not in self.names:
+                    wanted.setdefault(key, []).append(name)
+        for key, names in wanted.items():
+            (found.absent if line.left.join == "=" and there[key] else found.missing).extend(names)
+
+
+def _templates(line: Line, position: int, array: Signature) -> Iterator[tuple[Template, str]]:
+    """A template for each combination of listed values, with a name that it matches."""
+    lists = {line.variable(hole): hole.values for hole in array.holes if hole.values is not None}
+    for chosen in itertools.product(*(range(len(values)) for values in lists.values())):
+        listed = dict(zip(lists, chosen, strict=True))
+        pattern, sample, counted = "", "", []
+        for piece in array.path:
+            if not isinstance(piece, Hole):
+                pattern, sample = pattern + re.escape(piece), sample + piece
+                continue
+            variable = line.variable(piece)
+            if variable in listed:
+                word = piece.fill(listed[variable])
+                pattern, sample = pattern + re.escape(word), sample + word
+            else:
+                pattern, sample = pattern + _COUNT, sample + "0"
+                counted.append((variable, piece.scale, piece.shift))
+        yield Template(line, position, listed, re.compile(pattern), counted), sample

@@ -1,0 +1,205 @@
+"""Tables as text and as files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from .signature import Signature, parse_axes, parse_path
+from .table import MAX_LINE, MAX_ORDER, MAX_ORDER_TEXT, MAX_TEXT, VERSION, Constant, Line, Side, Table, TableError
+
+HEADER = re.compile(r"table\s+(\d{1,9})(?:\s*:\s*(\S+)\s+<->\s+(\S+))?")
+COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")
+NUMBER = re.compile(r"-?(?:\d{1,18}|\d{0,18}\.\d{1,18}|\d{1,18}\.)(?:e[+-]?\d{1,3})?", re.ASCII)
+PATH = re.compile(r"(?:.*[^\\])?(?:\\\\)*:")  # its last colon is not part of the name
+SCALAR = re.compile(PATH.pattern + ",")  # without axes, and with another array after it
+ARROWS = ("<->", "<-", "->")
+DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+DROP = "drop"
+REMEDY = "a table begins with the line: table 1"
+
+
+def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Table:
+    """See Table.parse."""
+    if len(text) > MAX_TEXT:
+        raise TableError(f"{name}: is over {MAX_TEXT >> 20} MB long: no table is")
+    sides, lines, above, problems = None, [], [], []
+    for number, written in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+        content = COMMENT.sub("", written[:MAX_LINE]).strip()
+        comment = written.strip()[len(content) :].strip() if content else ""
+        try:
+            if len(written) > MAX_LINE:
+                raise ValueError(f"is over {MAX_LINE:,} characters long")
+            if not content:
+                above += [written.strip()] if written.strip() else []
+            elif sides is None:
+                sides = header(content)
+            else:
+                line = parse_line(content)
+                line.check()
+                lines.append(
+                    replace(line, number=number, above=tuple(above), comment=comment.removeprefix("#").strip())
+                )
+                above = []
+        except ValueError as error:
+            if sides is None:
+                raise TableError(f"{name}:{number}: {error}") from None
+            problems.append(f"line {number}: {error}")
+    if sides is None:
+        raise TableError(f"{name}: is empty: {REMEDY}")
+    if problems:
+        shown = problems[:20] + ([f"and {len(problems) - 20} more"] if len(problems) > 20 else [])
+        raise TableError(f"{name}: cannot be read as a table", shown)
+    table = Table(tuple(lines), sides, dict(orders), name, tuple(above))
+    for line, order in named_orders(table):
+        if order not in orders:
+            raise TableError(f"{name}:{line.number}: [@{order}]: the numbers of this order are not given")
+        if problem := not_an_order(orders[order]):
+            raise TableError(f"{name}:{line.number}: [@{order}] {problem}")
+    return table
+
+
+def header(text: str) -> tuple[str, str]:
+    """The names of the sides. Raises: ValueError where the text is no header of this version."""
+    found = HEADER.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text[:60]!r}: {REMEDY}")
+    if int(found[1]) != VERSION:
+        raise ValueError(f"is a table of version {int(found[1])}: this program reads version {VERSION}")
+    return (found[2], found[3]) if found[2] else ("left", "right")
+
+
+def parse_line(text: str) -> Line:
+    """ "left arrays <-> right arrays". Raises: ValueError."""
+    words = text.split()
+    at = [k for k, word in enumerate(words) if word in ARROWS]
+    if len(at) != 1:
+        raise ValueError("write path: axes <-> path: axes, with one arrow between white space")
+    sides = [_side(words[: at[0]]), _side(words[at[0] + 1 :])]
+    return Line(sides[0], sides[1], words[at[0]])
+
+
+def _side(words: list[str]) -> Side:
+    if words in ([], [DROP]):
+        return Side()
+    arrays, joins, constant = [], set(), None
+    for join, group in _arrays(words):
+        if join == "=" and not group[0].endswith(":"):
+            constant = _constant(group)
+        elif constant is not None:
+            raise ValueError("nothing follows a constant")
+        else:
+            arrays.append(_array(group))
+            joins |= {join} - {""}
+    if len(joins) > 1:
+        raise ValueError(f"one side joins its arrays in one way, not by {' and '.join(sorted(joins))}")
+    if constant is not None and joins - {","}:
+        raise ValueError("a constant is one array, or several with commas between")
+    return Side(tuple(arrays), next(iter(joins), ","), constant)
+
+
+def _arrays(words: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """The words of each array with what joins it to the one before."""
+    join, group, depth = "", list[str](), 0
+    for word in words:
+        path = not group and join != "="  # a path may hold any sign
+        depth += 0 if path else word.count("(") - word.count(")")
+        if word in ("=", "+") and group and not depth:
+            yield join, group
+            join, group = word, []
+        elif word.endswith(",") and not depth and (not path or SCALAR.fullmatch(word)):
+            yield join, [*group, word[:-1]]
+            join, group = ",", []
+        else:
+            group.append(word)
+    if not group:
+        raise ValueError(f"an array is missing after {join!r}")
+    yield join, group
+
+
+def _array(words: list[str]) -> Signature:
+    path, *axes = words
+    if PATH.fullmatch(path):
+        return Signature(parse_path(path[:-1]), parse_axes(" ".join(axes)))
+    if axes:
+        raise ValueError(f"{path}: write path: axes, the path without white space (\\u0020 stands for a space)")
+    return Signature(parse_path(path), None)
+
+
+def _constant(words: list[str]) -> Constant:
+    number, *dtype = words
+    if not NUMBER.fullmatch(number) or dtype[1:] or not set(dtype) <= set(DTYPES):
+        raise ValueError(f"{' '.join(words)!r} is no constant: write = 0, or with a dtype, = 0 int64")
+    value = float(number) if re.search(r"[.e]", number) else int(number)
+    if abs(value) > 1e300:
+        raise ValueError(f"{number} is too large")
+    return Constant(value, *dtype)
+
+
+def named_orders(table: Table) -> Iterator[tuple[Line, str]]:
+    """Each order that a line names."""
+    for line in table.lines:
+        for array in (*line.left.arrays, *line.right.arrays):
+            yield from ((line, part.order) for part in array.parts() if part.order)
+
+
+def not_an_order(numbers: tuple[int, ...]) -> str:
+    """What keeps numbers from being a permutation of 0 to n-1; "" if nothing does."""
+    if sorted(numbers) == list(range(len(numbers))):
+        return ""
+    seen = set[int]()
+    for number in numbers:
+        if number in seen or not 0 <= number < len(numbers):
+            what = "stands twice" if number in seen else f"is not between 0 and {len(numbers) - 1}"
+            return f"is no order of {len(numbers)} elements: {number} {what}"
+        seen.add(number)
+    return ""
+
+
+def load(path: str) -> Table:
+    """See Table.load."""
+    text = _text(path, MAX_TEXT, "a table")
+    folder = os.path.dirname(path)
+    words = dict.fromkeys(
+        re.findall(r"\[@([^\[\]\s]+)\]", "\n".join(COMMENT.sub("", line) for line in text.split("\n")))
+    )
+    orders = {word: _order(os.path.join(folder, word)) for word in words}
+    return parse(text, orders, path)
+
+
+def _order(path: str) -> tuple[int, ...]:
+    words = _text(path, MAX_ORDER_TEXT, "an order").split()
+    if len(words) > MAX_ORDER or not all(re.fullmatch(r"\d{1,9}", word, re.ASCII) for word in words):
+        raise TableError(f"{path}: is no order: write the numbers from 0 on, one a line")
+    return tuple(map(int, words))
+
+
+def _text(path: str, limit: int, what: str) -> str:
+    try:
+        if not os.path.isfile(path):
+            raise TableError(f"{path}: {'is a folder' if os.path.isdir(path) else 'there is no such file'}")
+        if os.path.getsize(path) > limit:
+            raise TableError(f"{path}: is over {limit >> 20} MB long: is it {what}?")
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
+    except UnicodeDecodeError:
+        raise TableError(f"{path}: is no text in UTF-8: is it {what}?") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, TableError):
+            raise
+        raise TableError(f"{path}: cannot be read: {error}") from None
+
+
+def save(table: Table, path: str) -> None:
+    """See Table.save."""
+    folder = os.path.dirname(path)
+    for name in dict.fromkeys(order for _, order in named_orders(table)):
+        beside = os.path.join(folder, name)
+        if os.path.exists(beside) and _order(beside) != table.orders[name]:
+            raise TableError(f"{beside}: exists with other numbers: save the table into another folder")
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write("".join(f"{number}\n" for number in table.orders[name]))
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(str(table))

@@ -1,0 +1,265 @@
+"""Lengths of axes, solved from names and shapes: each dimension of each array is an equation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from .matching import Index, Key, Ranges
+from .signature import Dim, Factor, Signature
+from .table import Line, Table, TableError
+
+Shape = tuple[int, ...]
+
+
+class SizeError(TableError):
+    """Lengths that stay open, or are given for an axis that is not there."""
+
+
+@dataclass
+class Env:
+    """One line at one value of the numbers that both its sides count.
+
+    Args:
+      key: those numbers.
+      arrays: for each left array {stacked indices: name}; empty for a constant of the right side.
+      sizes: lengths of axes, as far as they are known.
+    """
+
+    line: Line
+    key: Key
+    arrays: list[dict[Key, str]]
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def named(self, array: Signature) -> dict[Key, str]:
+        """The names of one left array of the line."""
+        at = next(k for k, other in enumerate(self.line.left.arrays) if other is array)
+        return self.arrays[at]
+
+    def indices(self, array: Signature) -> list[Index]:
+        """The indices of each array that a path of the right side stands for."""
+        found: list[Index] = [dict(self.key)]
+        for variable in dict.fromkeys(map(self.line.variable, array.holes)):
+            if variable not in found[0]:
+                found = [{**index, variable: k} for index in found for k in range(self.sizes[variable])]
+        return found
+
+    def first(self, array: Signature) -> str:
+        """The name of the first of them, whatever the lengths of axes."""
+        index = {**dict.fromkeys(map(self.line.variable, array.holes), 0), **dict(self.key)}
+        return Ranges().add(self.line, array, index)
+
+
+@dataclass
+class View:
+    """An array of an Env whose dimensions are equations: its shape, where that is known."""
+
+    side: int
+    name: str
+    array: Signature
+    shape: Shape | None
+
+
+class Solver:
+    """Solves the lengths of the axes of many Envs together.
+
+    Lengths pass between lines where they write the same dimension of the same array alike, and everywhere for names
+    that begin with a capital letter.
+    """
+
+    def __init__(
+        self, table: Table, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, given: Mapping[str, int]
+    ):
+        self.table, self.shapes, self.like, self.given = table, shapes, like or {}, given
+        self.misfits: list[tuple[str, str]] = []
+        self._dims: dict[tuple[int, str, int, str], dict[str, int]] = {}
+        self._table_wide: dict[str, int] = {name: size for name, size in given.items() if table.shared(name)}
+        self._taken: set[str] = set()
+        self._views: dict[int, list[View]] = {}
+        known = {p.name for line in table.lines for a in (*line.left.arrays, *line.right.arrays) for p in a.parts()}
+        for name, size in given.items():
+            if name not in known:
+                raise SizeError(
+                    f"{table.name}: no axis is called {name!r}: its axes are {', '.join(sorted(known)[:40])}"
+                )
+            if size < 1:
+                raise SizeError(f"{table.name}: {name}={size}: a length is 1 or more")
+
+    def env(self, line: Line, key: Key, arrays: list[dict[Key, str]]) -> Env:
+        env = Env(line, key, arrays)
+        both = (*line.left.arrays, *line.right.arrays)
+        names = {part.name for array in both for part in array.parts()}
+        variables = {line.variable(hole) for array in both for hole in array.holes}
+        for variable in variables & names:
+            if (length := line.length(variable)) is not None:
+                self._learn(env, variable, length, f"{{{variable}}}", f"lists {length} values")
+        for array, named in zip(line.left.arrays, arrays, strict=False):
+            self.count(env, array, named)
+        self._views[id(env)] = list(self._viewed(env))
+        return env
+
+    def count(self, env: Env, array: Signature, named: dict[Key, str]) -> None:
+        """Learn the lengths of axes that stand in names."""
+        stacked = dict.fromkeys(name for key in named for name, _ in key)
+        for variable in stacked:
+            length = 1 + max(dict(key)[variable] for key in named)
+            self._learn(env, variable, length, array.label, f"counts to {length}")
+        if stacked and len(named) != math.prod(env.sizes[variable] for variable in stacked):
+            self.misfits.append((array.label, f"is not there for all {' and '.join(stacked)} (line {env.line.number})"))
+
+    def _learn(self, env: Env, name: str, size: int, where: str, what: str) -> None:
+        if env.sizes.setdefault(name, size) != size:
+            self.misfits.append((where, f"{what}, and {name} is {env.sizes[name]} (line {env.line.number})"))
+
+    def _viewed(self, env: Env) -> Iterator[View]:
+        for array, named in zip(env.line.left.arrays, env.arrays, strict=False):
+            if array.axes is None or not named:
+                continue
+            shapes: dict[Shape, str] = {}
+            for name in named.values():
+                shapes.setdefault(self.shapes[name], name)
+            for shape, name in shapes.items():
+                if len(shape) != len(array.axes):
+                    problem = f"has shape {list(shape)}, line {env.line.number} gives it {_ranks(array)}"
+                    self.misfits.append((name, problem))
+                else:
+                    yield View(0, name, array, shape)
+        for array in map(env.line.resolved, env.line.right.arrays):
+            name = env.first(array)
+            like = self.like.get(name)
+            if array.axes is not None and like is not None and len(like) != len(array.axes):
+                where = f"has shape {list(like)} in the file to be like"
+                self.misfits.append((name, f"{where}, line {env.line.number} gives it {_ranks(array)}"))
+            elif array.axes is not None:
+                yield View(1, name, array, like)
+
+    def solve(self, envs: Iterable[Env]) -> None:
+        """Fill in the sizes of all Envs, until nothing more follows; contradictions become misfits.
+
+        A length that the user gives is taken where shapes leave an axis of its name open.
+        """
+        waiting = list(envs)
+        self._spread(waiting)
+        for env in waiting:
+            for name, size in self.given.items():
+                parts = (p.name for a in (*env.line.left.arrays, *env.line.right.arrays) for p in a.parts())
+                if name not in env.sizes and name in parts:
+                    env.sizes[name] = size
+                if env.sizes.get(name) == size:
+                    self._taken.add(name)
+        self._spread(waiting)
+
+    def unused(self) -> list[str]:
+        """Lengths given by the user that contradict the shapes wherever an axis has their name."""
+        return [name for name in self.given if name not in self._taken]
+
+    def _spread(self, waiting: list[Env]) -> None:
+        while waiting and not self.misfits:
+            before = self._known(waiting)
+            left = []
+            for env in waiting:
+                known = len(env.sizes)
+                for view in self._views[id(env)]:
+                    self._equations(env, view)
+                names = {name for view in self._views[id(env)] for _, _, names in dims(view.array) for name in names}
+                if len(env.sizes) > known or not names <= env.sizes.keys():
+                    left.append(env)  # else every equation was checked with every length
+            if self._known(waiting) == before:
+                return
+            waiting = left
+
+    def _known(self, envs: list[Env]) -> int:
+        return sum(len(env.sizes) for env in envs) + sum(map(len, self._dims.values())) + len(self._table_wide)
+
+    def _equations(self, env: Env, view: View) -> None:
+        for d, (dim, text, names) in enumerate(dims(view.array)):
+            shared = self._dims.setdefault((view.side, view.name, d, text), {})
+            for name in names:
+                for pool in (shared, self._table_wide) if self.table.shared(name) else (shared,):
+                    if name in pool:
+                        self._learn(env, name, pool[name], view.name, f"has {name}={pool[name]} in other lines")
+                    elif name in env.sizes:
+                        pool[name] = env.sizes[name]
+            try:
+                env.sizes.update(solve(dim, None if view.shape is None else view.shape[d], env.sizes))
+            except ValueError as error:
+                where = f"has shape {list(view.shape)}, and " if view.shape is not None else ""
+                like = " in the file to be like" if view.side else ""
+                self.misfits.append(
+                    (view.name, f"{where.replace(', and', like + ', and')}{error} (line {env.line.number})")
+                )
+
+
+@cache
+def dims(array: Signature) -> list[tuple[Dim, str, list[str]]]:
+    """Each dimension of an array, its text, and its axes."""
+    return [
+        (dim, str(dim), [part.name for factor in dim.factors for part in factor if part.name])
+        for dim in array.axes or ()
+    ]
+
+
+def _ranks(array: Signature) -> str:
+    axes = " ".join(map(str, array.axes or ()))
+    return f"axes {axes}" if axes else "no axes"
+
+
+def solve(dim: Dim, length: int | None, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The size that a dimension of this length still leaves open, if it is one. Raises: ValueError where none fits."""
+    inner = window(dim, length)
+    open_factors = [factor for factor in dim.factors if any(part.name and part.name not in sizes for part in factor)]
+    known = math.prod(total(factor, sizes) for factor in dim.factors if factor not in open_factors)
+    if inner is None or len(open_factors) > 1:
+        return {}
+    if not open_factors:
+        if known != inner:
+            raise ValueError(f"{dim} is {spelt(dim, sizes)}, not {inner}")
+        return {}
+    (factor,) = open_factors
+    names = [part.name for part in factor if part.name and part.name not in sizes]
+    if not known or inner % known:
+        raise ValueError(f"{inner} is no multiple of {known} ({dim})")
+    rest = inner // known - total([part for part in factor if part.name not in names], sizes)
+    if rest < 0:
+        raise ValueError(f"{inner} is too short for {dim}")
+    return {names[0]: rest} if len(names) == 1 else {}
+
+
+def total(factor: Factor | list, sizes: Mapping[str, int]) -> int:
+    """Length of a factor: the sum of its parts."""
+    return sum(sizes[part.name] if part.name else 1 for part in factor)
+
+
+def spelt(dim: Dim, sizes: Mapping[str, int]) -> str:
+    """ "12 x 64" of (h d)."""
+    return " x ".join(str(total(factor, sizes)) for factor in dim.factors) or "1"
+
+
+def window(dim: Dim, length: int | None) -> int | None:
+    """How many positions a dimension's line speaks of. Raises: ValueError where its window does not fit."""
+    if dim.window is None:
+        return length
+    start, stop = dim.window
+    if length is not None:
+        first, last, _ = slice(start, stop).indices(length)
+        if first > last or max(abs(start or 0), abs(stop or 0)) > length:
+            raise ValueError(f"{length} is too short for the window of {dim}")
+        return last - first
+    if (start or 0) >= 0 and stop is not None and stop > 0:
+        return stop - (start or 0)
+    if start is not None and start < 0 and (stop is None or stop < 0):
+        return (stop or 0) - start
+    return None
+
+
+def full(dim: Dim, sizes: Mapping[str, int]) -> int | None:
+    """Length of a whole dimension; None where only a window with fixed ends is known."""
+    inner = math.prod(total(factor, sizes) for factor in dim.factors)
+    if dim.window is None:
+        return inner
+    start, stop = dim.window
+    if (start or 0) >= 0 and (stop is None or stop < 0):
+        return (start or 0) + inner - (stop or 0)
+    return None
