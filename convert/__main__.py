@@ -13,8 +13,9 @@ import sys
 from .program import Arguments, guarded
 
 USAGE = """python -m convert SRC2DST CKPT... [-o OUT] [options]
+       python -m convert --table FILE CKPT... [--reverse] [--like FILE] [--set AXIS=LENGTH] [-o OUT] [options]
        python -m convert inspect CKPT [--weights PART] [--json] [--hash]
-       python -m convert diff A B [--weights PART [--weights PART_OF_B]] [--set KEY=VALUE] [--json]
+       python -m convert diff A B [--weights PART [--weights PART_OF_B]] [--set KEY=VALUE] [--table FILE] [--json]
        python -m convert verify FILE [--json]
        python -m convert routes [--json]"""
 
@@ -22,6 +23,7 @@ EXAMPLES = """examples:
   python -m convert google2torch B_16.npz                -> B_16.safetensors
   python -m convert torch2flax B_16.safetensors --prove  -> B_16.msgpack, both run in float64 and compared
   python -m convert timm2paddle weights.pth -o out.pdparams --dry-run
+  python -m convert --table bert.table bert.safetensors -o bert.msgpack    any model, by a table of its arrays
 
 The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth .pdparams, or the folders .orbax and .dcp.
 diff exits with 0 for "the same model". Where the arrays are the same and a file leaves open what changes the outputs
@@ -32,7 +34,19 @@ standard error, and nothing is printed on standard output.
 Exit status: 0 done, 1 differs or refused, 2 wrong usage, 130 interrupted."""
 
 
-VALUED = ("-o", "--out", "--config", "--set", "--dtype", "--weights", "--shard-size", "--rtol")  # take a value
+COMMANDS = ("inspect", "diff", "verify", "routes")
+VALUED = (
+    "-o",
+    "--out",
+    "--config",
+    "--set",
+    "--dtype",
+    "--weights",
+    "--shard-size",
+    "--rtol",
+    "--table",
+    "--like",
+)  # take a value
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -47,19 +61,27 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def parser(command: str) -> argparse.ArgumentParser:
-    """The arguments of one command; any word with a 2 in it is a route."""
+    """The arguments of one command; any word with a 2 in it is a route, and "--table" is a conversion by a Table."""
     made = Arguments(
         prog="python -m convert", usage=USAGE, description="Translate checkpoints between frameworks and dialects.",
         epilog=EXAMPLES, formatter_class=Formatter,
     )  # fmt: skip
-    made.add_argument(
-        "command", metavar="SRC2DST", help="a route, as in google2torch; or inspect, diff, verify, routes"
-    )
+    if command == TABLE:
+        made.set_defaults(command=TABLE, prove=False, config=None)
+    else:
+        made.add_argument(
+            "command", metavar="SRC2DST", help="a route, as in google2torch; or inspect, diff, verify, routes"
+        )
+        made.set_defaults(table=None)
     if command in ("inspect", "verify"):
         made.add_argument("file", metavar="CKPT")
     elif command == "diff":
         made.add_argument("files", nargs=2, metavar="CKPT")
+        made.add_argument("--table", metavar="FILE", help="compare across a Table (docs/table.md): A is its left side")
+        made.add_argument("--reverse", action="store_true", help="with --table: A is its right side")
         _add_settings(made)
+    elif command == TABLE:
+        _add_table_arguments(made)
     elif command != "routes":
         _add_route_arguments(made)
     if command == "inspect":
@@ -96,9 +118,24 @@ def _add_weights(made: argparse.ArgumentParser) -> None:
 
 
 def _add_route_arguments(made: argparse.ArgumentParser) -> None:
+    _add_settings(made)
+    made.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")
+    _add_conversion_arguments(made)
+
+
+def _add_table_arguments(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--table", metavar="FILE", required=True, help="the arrays' translation (docs/table.md)")
+    made.add_argument("--reverse", action="store_true", help="from the table's right side to its left")
+    made.add_argument("--like", metavar="FILE", help="a checkpoint with the target's names and shapes")
+    made.add_argument(
+        "--set", metavar="AXIS=LENGTH", action="append", default=[], help="length of an axis; may be repeated"
+    )
+    _add_conversion_arguments(made)
+
+
+def _add_conversion_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("files", nargs="+", metavar="CKPT", help="checkpoints, or folders of them")
     made.add_argument("-o", "--out", help="target file; a folder for several sources (default: beside the source)")
-    _add_settings(made)
     made.add_argument("--dtype", help="float64, float32, bfloat16 or float16 (default: as the source)")
     made.add_argument(
         "--lossy", action="store_true", help="accept values that --dtype makes infinite, and many that it makes zero"
@@ -106,7 +143,6 @@ def _add_route_arguments(made: argparse.ArgumentParser) -> None:
     _add_weights(made)
     made.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB (.safetensors)")
     made.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
-    made.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")
     made.add_argument(
         "--no-verify", dest="verify", action="store_false", help="neither hash nor read back what was written"
     )
@@ -125,15 +161,19 @@ def _run(argv: list[str]) -> int:
     return commands.run(arguments)
 
 
+TABLE = "--table"
+
+
 def _command(argv: list[str]) -> str:
-    """The first word that is neither an option nor an option's value."""
+    """The first word that is neither an option nor the value of one; --table where that stands for a command."""
     words = iter(argv)
+    table = any(word.partition("=")[0] == TABLE for word in argv)
     for word in words:
         if not word.startswith("-"):
-            return word
+            return TABLE if table and word not in COMMANDS else word
         if any(option.startswith(word) for option in VALUED):  # options may be shortened
             next(words, None)
-    return ""
+    return TABLE if table else ""
 
 
 def program() -> int:

@@ -108,6 +108,33 @@ def tally(array: np.ndarray, dtype: str) -> Tally:
     return found
 
 
+def decoded(piece: Any, dtype: str) -> np.ndarray:
+    """A piece of payload as an array that numpy computes with; bfloat16 and float8 as float32, exactly."""
+    import numpy as np
+
+    return NARROW[dtype](piece) if dtype in NARROW else np.frombuffer(piece, dtype)
+
+
+def encoded(value: float, tensor: Tensor) -> bytes:
+    """One element of a tensor. Raises: ConvertError where its dtype does not hold the value."""
+    import numpy as np
+
+    wide = np.array([value], np.float64)
+    if tensor.dtype in FLOATS:
+        lost = Tally()
+        bits = cast(wide, "float64", tensor, lost)
+        if problem := lost.problem(tensor.dtype):
+            raise ConvertError(f"{tensor.name}: the constant {value}: {problem}")
+        return bits
+    if not value:
+        return bytes(tensor.nbytes // tensor.size)
+    with np.errstate(invalid="ignore"):
+        element = wide.astype(tensor.dtype) if tensor.dtype not in NARROW else None
+    if element is None or element.astype(np.float64)[0] != value:
+        raise ConvertError(f"{tensor.name} is {tensor.dtype}, which does not hold the constant {value}")
+    return element.tobytes()
+
+
 def from_bfloat16(bits: Any) -> np.ndarray:
     """float32 of bfloat16's bits, exactly."""
     import numpy as np

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from specs import config as configs
+from specs.notation import Move
 
 from .aside import as_json
 from .configuration import told
@@ -18,7 +19,7 @@ from .errors import ConvertError, UsageError, printable
 from .formats import FOLDERS, suffixes
 from .kinds import SUFFIX
 from .parts import normal
-from .planning import Constant, Plan, plan
+from .planning import Constant, Plan, Planned, Sum, plan, sources_of
 from .program import dumps
 from .recognise import all_dialects, dialects, known_dialect
 from .report import fold
@@ -49,7 +50,9 @@ def route(text: str) -> tuple[str, str]:
 
 
 def convert(arguments: Namespace) -> int:
-    src, dst = route(arguments.command)
+    """Convert files by a route, or by a Table."""
+    if arguments.table is None:
+        src, dst = route(arguments.command)
     found = sources(arguments.files)
     files = found.files
     notes = Notes(later=arguments.json)
@@ -62,7 +65,10 @@ def convert(arguments: Namespace) -> int:
     for file in files:
         made_of = {result["out"]: result["source"] for result in results if "out" in result}
         try:
-            results.append(_convert_one(file, src, dst, arguments, made_of, notes))
+            if arguments.table is None:
+                results.append(_convert_one(file, src, dst, arguments, made_of, notes))
+            else:
+                results.append(_by_table(file, arguments, made_of, notes))
         except ConvertError as error:
             if one:
                 raise
@@ -107,10 +113,9 @@ def _convert_one(
         # The source is hashed while it is planned.
         source = None if arguments.dry_run else stack.enter_context(Source(file, arguments.verify))
         made = stack.enter_context(plan(file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume))
-        out = os.path.normpath(target(file, made, arguments.out))
-        for name in (out, f"{out}.index.json"):
-            if name in made_of:
-                raise ConvertError(f"{file}: {out} was made of {made_of[name]} a moment ago: convert it elsewhere")
+        dialect = dialects(made.architecture)[made.dst]
+        out = target(file, dialect.suffix or SUFFIX[dialect.framework], arguments.out)
+        _check_target(file, out, made_of)
         result: dict[str, Any] = {
             "source": file, "out": out, "architecture": made.architecture, "variant": made.variant, "src": src,
             "dst": dst, "config": configs.as_dict(made.config), "tensors": len(made.steps),
@@ -138,6 +143,60 @@ def _convert_one(
         if not arguments.json:
             _tell(made, result, arguments.dry_run)
     return result
+
+
+def _check_target(file: str, out: str, made_of: Mapping[str, str]) -> None:
+    for name in (out, f"{out}.index.json"):
+        if name in made_of:
+            raise ConvertError(f"{file}: {out} was made of {made_of[name]} a moment ago: convert it elsewhere")
+
+
+def _by_table(file: str, arguments: Namespace, made_of: Mapping[str, str], notes: Notes) -> dict[str, Any]:
+    """Convert a file by a Table; `made_of` says which source each target of this call was made of so far."""
+    from . import by_table
+    from .hashing import Source
+
+    table = by_table.load(arguments.table)
+    sizes = dict(map(_length, arguments.set))
+    with contextlib.ExitStack() as stack:
+        source = None if arguments.dry_run else stack.enter_context(Source(file, arguments.verify))
+        made = stack.enter_context(
+            by_table.plan(file, table, arguments.reverse, arguments.like, sizes, arguments.dtype, arguments.weights)
+        )
+        out = target(file, ".safetensors", arguments.out)
+        _check_target(file, out, made_of)
+        for note in made.notes():
+            notes.add(note)
+        about: dict[str, Any] = {"source": file, "out": out, "table": arguments.table, "reversed": arguments.reverse}
+        about |= {"tensors": len(made.steps), "parameters": made.parameters, "notes": made.notes()}
+        if arguments.dry_run:
+            about["plan"] = list(_steps(made))
+        else:
+            size = _bytes(arguments.shard_size)
+            removed: list[str] = []
+            options = {"shard_size": size, "verify": arguments.verify, "lossy": arguments.lossy}
+            written = made.write(out, arguments.force, source, removed=removed.append, **options)
+            if removed:
+                about["removed"] = removed
+                notes.add(f"removed {', '.join(removed)}")
+            about["not_finite"] = _not_finite(written, notes)
+            if lossy := _lossy(written, notes):
+                about["lossy"] = lossy
+            about["out"] = out if os.path.lexists(out) else f"{out}.index.json"
+        if not arguments.json:
+            ends = f"{made.reader.path} ({made.table.sides[0]}) -> {about['out']} ({made.table.sides[1]})"
+            print(printable(f"{ends}: {len(made.steps)} tensors, {made.parameters:,} parameters"))
+            if arguments.dry_run:
+                _print_steps(made)
+    return about
+
+
+def _length(text: str) -> tuple[str, int]:
+    """ "h=12" -> ("h", 12)."""
+    name, _, number = text.partition("=")
+    if not re.fullmatch(r"\d{1,15}", number, re.ASCII):
+        raise UsageError(f"--set {text}: with --table, write an axis and its length, as in h=12")
+    return name, int(number)
 
 
 def _not_finite(about: Mapping[str, Any], notes: Notes) -> dict[str, int]:
@@ -180,9 +239,7 @@ def _tell(made: Plan, result: Mapping[str, Any], dry: bool) -> None:
     line = f"{made.reader.path} ({made.src}, {made.reader.format}) -> {result['out']} ({made.dst}): {what}"
     print(printable(line))
     if dry:
-        for line in _folded_steps(made):
-            print(line)
-        print(f"{len(made.steps)} tensors; nothing was written")
+        _print_steps(made)
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
         verdict = "proven" if proof["exact"] else f"measured, not proven, as the dtype changed{lost}"
@@ -195,9 +252,15 @@ def _tell(made: Plan, result: Mapping[str, Any], dry: bool) -> None:
             print(printable(f"not covered by this proof: {line}"))
 
 
-def _steps(made: Plan) -> Iterator[dict[str, Any]]:
+def _print_steps(made: Planned) -> None:
+    for line in _folded_steps(made):
+        print(printable(line))
+    print(f"{len(made.steps)} tensors; nothing was written")
+
+
+def _steps(made: Planned) -> Iterator[dict[str, Any]]:
     for tensor, filling in made.steps:
-        sources = [move.source for move in filling] if isinstance(filling, list) else []
+        sources = sources_of(filling)
         yield {
             "target": tensor.name,
             "shape": list(tensor.shape),
@@ -210,15 +273,20 @@ def _steps(made: Plan) -> Iterator[dict[str, Any]]:
 def _how(filling: Any) -> str:
     if isinstance(filling, Constant):
         return f"constant {filling.value}"
-    move = filling[0]
+    if isinstance(filling, Sum):
+        return f"sum of {len(filling.terms)}"
+    moves = [part for part in filling if isinstance(part, Move)]
+    move = moves[0]
     if move.copies:
         return "copy"
-    stacked = f"{len(filling)} stacked, " if len(filling) > 1 else ""
-    sliced = "sliced, " if any(isinstance(s, int) for s in move.select) else ""
-    return f"{stacked}{sliced}axes {' '.join(map(str, move.order))}"
+    stacked = f"{len(moves)} joined, " if len(moves) > 1 else ""
+    padded = "constants, " if len(moves) < len(filling) else ""
+    part = any(isinstance(s, int) or (isinstance(s, slice) and s != slice(None)) for s in move.select)
+    reordered = "reordered, " if any(isinstance(s, tuple) for s in move.select) else ""
+    return f"{stacked}{padded}{'sliced, ' if part else ''}{reordered}axes {' '.join(map(str, move.order))}"
 
 
-def _folded_steps(made: Plan) -> Iterator[str]:
+def _folded_steps(made: Planned) -> Iterator[str]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for step in _steps(made):
         groups.setdefault((normal(step["target"]), f"{step['shape']} {step['how']}"), []).append(step)
@@ -241,30 +309,56 @@ def _bytes(text: str | None) -> int | None:
     return int(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2] or " "))
 
 
-def target(file: str, made: Plan, out: str | None) -> str:
+def target(file: str, usual: str, out: str | None) -> str:
     """Where the result goes: -o, or beside the source with the suffix that the target's users expect."""
-    dialect = dialects(made.architecture)[made.dst]
     stem = os.path.basename(os.path.abspath(file)).removesuffix(".tar").removesuffix(".index.json")
     root, suffix = os.path.splitext(stem)
-    name = (root if suffix.lower() in suffixes() else stem) + (dialect.suffix or SUFFIX[dialect.framework])
+    name = (root if suffix.lower() in suffixes() else stem) + usual
     if out is None:
-        return os.path.join(os.path.dirname(file.rstrip(os.sep)), name)
+        return os.path.normpath(os.path.join(os.path.dirname(file.rstrip(os.sep)), name))
     checkpoint = out.rstrip(os.sep).lower().endswith(suffixes(FOLDERS))
     if out.endswith(os.sep) and not checkpoint and not os.path.isdir(out):
         raise ConvertError(f"-o {out}: there is no such folder: create it first")
     folder = os.path.isdir(out) and not checkpoint
-    return os.path.join(out, name) if folder else out
+    return os.path.normpath(os.path.join(out, name) if folder else out)
+
+
+def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] | None:
+    """What `diff` finds by a Table, or in two files of one layout and no known architecture; None if neither holds."""
+    from . import plain
+
+    a, b = arguments.files
+    if arguments.table is not None:
+        found, remarks = plain.across(
+            a, b, arguments.table, arguments.rtol, dict(map(_length, arguments.set)), arguments.reverse
+        )
+        notes += remarks
+        return found
+    if arguments.weights:  # parts are of models
+        return None
+    try:
+        plan(a).close()
+    except UsageError:
+        return None
+    except ConvertError:
+        return plain.by_names(a, b, arguments.rtol)
+    return None
 
 
 def diff(arguments: Namespace) -> int:
     """Compare two files; 0 only if they are shown to be the same model, or what is not shown is accepted."""
-    from .compare import compare
+    from .compare import Comparison, compare
 
     a, b = arguments.files
     if not 0 <= arguments.rtol < float("inf"):
         raise UsageError(f"--rtol {arguments.rtol}: a number from 0 on, as in 1e-6")
     notes: list[str] = []
-    found = compare(a, b, arguments.rtol, told(arguments), arguments.assume, _sides(arguments.weights), notes)
+    arrays = _by_arrays(arguments, notes)
+    if arrays is None:
+        parts = _sides(arguments.weights)
+        found = compare(a, b, arguments.rtol, told(arguments), arguments.assume, parts, notes)
+    else:
+        found = Comparison(arrays, what="the same arrays")
     for note in notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     if arguments.json:

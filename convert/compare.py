@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from specs.config import as_dict
@@ -30,10 +30,12 @@ class Comparison:
       assumed: values of fields that change the outputs and that a file does not state: {"field", "value", "file",
         "from"}, where "from" is the other file, "its record" where that marks it as assumed, "the default", or "--set"
         for what the user states.
+      what: the verdict on two files without differences.
     """
 
     differences: list[dict[str, Any]]
-    assumed: list[dict[str, Any]]
+    assumed: list[dict[str, Any]] = field(default_factory=list)
+    what: str = "the same model"
 
     @property
     def conditions(self) -> list[str]:
@@ -52,7 +54,7 @@ class Comparison:
         names = self.conditions
         listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
         agree = f"{listed} agree{'s' if len(names) == 1 else ''}"
-        return f"the same arrays; equal only if {agree}" if names else "the same model"
+        return f"the same arrays; equal only if {agree}" if names else self.what
 
 
 STATED = "--set"

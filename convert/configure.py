@@ -61,7 +61,7 @@ def configure(path: str, match: Match, record: Record, settings: Settings) -> Co
         held = spec.infer(sizes(match))
     except (KeyError, IndexError) as error:
         held = _only_told(path, match, error, {**ours, **asked})
-    strange = bool(record.content) and not known
+    strange = "architecture" in record.content and not known
     remarks = [
         *settings.notes,
         *([f"{record.place} is of another architecture: it is ignored"] if strange else record.notes()),

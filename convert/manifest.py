@@ -211,7 +211,7 @@ def _parsed(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     kinds = {"architecture": str, "dialect": str, "config": dict, "carried": dict, "tensors": dict, "assumed": list}
-    if not isinstance(found, dict) or not {"architecture", "config"} <= found.keys():
+    if not isinstance(found, dict) or not ({"architecture", "config"} <= found.keys() or "table" in found):
         return {}
     fits = all(isinstance(found.get(key, kind()), kind) for key, kind in kinds.items())
     return found if fits and all(map(_is_line, found.get("tensors", {}).values())) else {}

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from specs.arrays import take
+from specs.notation import Fill, Move, Select
+
 from .errors import ConvertError
-from .formats.base import ITEMSIZE, Tensor
-from .notation import Move
-from .planning import Constant, Plan, Step
+from .formats.base import ITEMSIZE, PIECE, Tensor
+from .planning import Constant, Planned, Promise, Step, Sum
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +53,7 @@ class Scratch:
         ]
 
 
-def arrays(plan: Plan) -> Iterator[tuple[str, np.ndarray]]:
+def arrays(plan: Planned) -> Iterator[tuple[str, np.ndarray]]:
     """(name, array) of every target tensor; bfloat16 and float8 widened to float32, exactly."""
     import numpy as np
 
@@ -64,9 +66,9 @@ def arrays(plan: Plan) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def chunks(
-    plan: Plan, step: Step, scratch: Scratch | None = None, tally: Tally | None = None
+    plan: Planned, step: Step, scratch: Scratch | None = None, tally: Tally | None = None
 ) -> Iterator[bytes | bytearray | memoryview]:
-    """The payload of a target tensor, in pieces that stay as they are.
+    """Yield the payload of a target tensor, in pieces that later calls leave as they are.
 
     Args:
       tally: counts what is lost where the dtype changes, for the caller to judge.
@@ -74,66 +76,137 @@ def chunks(
     """
     tensor, filling = step
     if isinstance(filling, Constant):
-        yield filling.value.to_bytes(8, "little", signed=True) if filling.value else bytes(tensor.nbytes)
+        yield from _constant(filling, tensor)
         return
-    held = held_dtype(plan.sources[filling[0].source])
-    copied = filling[0].copies
-    source = plan.sources[filling[0].source]
+    if isinstance(filling, Sum):
+        yield from _added(plan, filling, tensor, tally)
+        return
+    source = plan.sources[next(part.source for part in filling if isinstance(part, Move))]
+    first = filling[0]
+    copied = isinstance(first, Move) and first.copies
     pieces = plan.reader.pieces(source.name) if copied else _permuted(plan, filling, scratch or Scratch())
-    if held == tensor.dtype:
+    if source.dtype == tensor.dtype:
         yield from pieces
         return
     from .casting import Tally, cast
 
     counted = Tally() if tally is None else tally
-    yield from (cast(piece, held, tensor, counted) for piece in pieces)
+    yield from (cast(piece, source.dtype, tensor, counted) for piece in pieces)
     if tally is None and (problem := counted.problem(tensor.dtype)):
         raise ConvertError(f"{plan.reader.path}: {tensor.name} {problem}: keep the source's dtype")
 
 
-def held_dtype(source: Tensor) -> str:
-    """The dtype of a source's values: paddle spells bfloat16 as uint16."""
-    return "bfloat16" if source.dtype == "uint16" else source.dtype
+def _constant(constant: Constant, tensor: Tensor) -> Iterator[bytes]:
+    """Yield a tensor whose elements all have one value."""
+    if not constant.value:
+        yield from (bytes(min(PIECE, tensor.nbytes - at)) for at in range(0, tensor.nbytes, PIECE))
+        return
+    from .casting import encoded
+
+    element = encoded(constant.value, tensor)
+    most = PIECE // len(element)
+    yield from (element * min(most, tensor.size - at) for at in range(0, tensor.size, most))
 
 
-def _permuted(plan: Plan, parts: list[Move], scratch: Scratch) -> Iterator[memoryview]:
-    """A target tensor's bits, strip by strip."""
+def _added(plan: Planned, total: Sum, tensor: Tensor, tally: Tally | None) -> Iterator[bytes]:
+    """Yield the sum of several tensors, added in float64 and rounded once."""
+    from .casting import Tally, cast, decoded
+
+    counted = Tally() if tally is None else tally
+    terms = [(parts, plan.sources[parts[0].source].dtype) for parts in total.terms if isinstance(parts[0], Move)]
+    strips = [_permuted(plan, parts, Scratch()) for parts, _ in terms]
+    for pieces in zip(*strips, strict=True):
+        wide = sum(decoded(p, dtype).astype("float64") for p, (_, dtype) in zip(pieces, terms, strict=True))
+        yield cast(wide, "float64", tensor, counted)
+    if tally is None and (problem := counted.problem(tensor.dtype)):
+        raise ConvertError(f"{plan.reader.path}: {tensor.name} {problem}: keep the source's dtype")
+
+
+def check(plan: Planned) -> None:
+    """Compare what a plan takes to be equal. Raises: ConvertError where it is not."""
     import numpy as np
 
-    size = ITEMSIZE[plan.sources[parts[0].source].dtype]
+    from .casting import decoded
+
+    for promise in plan.checks:
+        dtype = plan.sources[promise.name].dtype
+        strips = _permuted(plan, promise.parts, Scratch())
+        others: Any = _permuted(plan, promise.others, Scratch()) if promise.others else itertools.repeat(None)
+        for strip, other in zip(strips, others, strict=False):
+            values = decoded(strip, dtype)
+            wanted = promise.value if other is None else decoded(other, dtype)
+            same = (values == wanted) | ((values != values) & (wanted != wanted))
+            if not np.all(same):
+                raise ConvertError(f"{plan.reader.path}: {_broken(promise)}")
+
+
+def _broken(promise: Promise) -> str:
+    if promise.other:
+        return f"{promise.name} and {promise.other} differ, and {promise.where} says that they are equal"
+    return f"{promise.name} holds other values than {promise.value}, which {promise.where} says it holds"
+
+
+def _permuted(plan: Planned, parts: Sequence[Move | Fill], scratch: Scratch) -> Iterator[memoryview]:
+    """Yield a target tensor's bits in its source's dtype, strip by strip."""
+    import numpy as np
+
+    source = plan.sources[next(part.source for part in parts if isinstance(part, Move))]
+    size = ITEMSIZE[source.dtype]
     bits = np.dtype(f"V{size}" if size > 8 else f"u{size}")
-    moves = [move for move in parts if plan.sources[move.source].size]
+    moves = [part for part in parts if isinstance(part, Move) and plan.sources[part.source].size]
     room = scratch.rows(bits, [_rows(move) for move in moves])
-    held = [(move, _held(move, plan, rows)) for move, rows in zip(moves, room, strict=True)]
+    held: list[tuple[Move | Fill, Any]] = [(m, _held(m, plan, rows)) for m, rows in zip(moves, room, strict=True)]
+    held += [(fill, _element(fill, source, bits)) for fill in parts if isinstance(fill, Fill)]
     for where in _strips(parts[0].target_atoms, size) if held else ():
         strip = np.empty([at.stop - at.start for at in where], bits)
-        for move, array in held:
-            _fill(strip, where, move, array)
+        for part, array in held:
+            _fill(strip, where, part, array)
         yield strip.reshape(-1).view("u1").data
 
 
-def _rows(move: Move) -> tuple[int, int]:
-    """What a move needs of its source, as rows and columns: where it takes one of the leading axis, that one."""
-    lead, *rest = (1 if isinstance(move.select[0], int) else move.source_atoms[0], *move.source_atoms[1:])
-    return (lead * math.prod(rest[:-1]), rest[-1]) if rest else (1, lead)
-
-
-def _held(move: Move, plan: Plan, rows: np.ndarray) -> np.ndarray:
-    """What a move takes of its source, read into `rows`, with its axes in the target's order."""
+def _element(fill: Fill, source: Tensor, bits: np.dtype[Any]) -> np.ndarray:
+    """Return the bits of one element of a constant."""
     import numpy as np
 
-    lead, *rest = move.source_atoms
-    first, others = move.select[0], move.select[1:]
+    from .casting import encoded
+
+    return np.frombuffer(encoded(fill.value, source), bits)
+
+
+def _needed(move: Move) -> tuple[int, tuple[int, ...], tuple[Select, ...]]:
+    """Return the contiguous part of its source that a move needs: first element, shape, and what to select from it."""
+    start, shape, select = 0, list(move.source_atoms), list(move.select)
+    while select and isinstance(index := select[0], int):
+        start += index * math.prod(shape[1:])
+        del shape[0], select[0]
+    if select and isinstance(select[0], slice):
+        first, last, step = select[0].indices(shape[0])
+        if step == 1:
+            start, shape[0], select[0] = start + first * math.prod(shape[1:]), last - first, slice(None)
+    return start, tuple(shape), tuple(select)
+
+
+def _rows(move: Move) -> tuple[int, int]:
+    """Return the rows and columns of what a move needs of its source."""
+    _, shape, _ = _needed(move)
+    return (math.prod(shape[:-1]), shape[-1]) if shape else (1, 1)
+
+
+def _held(move: Move, plan: Planned, rows: np.ndarray) -> np.ndarray:
+    """Read what a move needs of its source into `rows`; return what it takes, with its axes in the target's order."""
+    import numpy as np
+
+    first, shape, select = _needed(move)
     source = plan.sources[move.source]
-    at = first * (source.nbytes // lead) if isinstance(first, int) else 0
+    at = first * rows.itemsize
     step = max(1, STRIP // (rows.shape[1] * rows.itemsize))
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
         data = plan.reader.read(source.name, at, at + some.nbytes)
         some[...] = np.frombuffer(data, rows.dtype).reshape(some.shape)
         at += some.nbytes
-    array = rows.reshape(-1, *rest)
-    return array[(0 if isinstance(first, int) else slice(None), *others)].transpose(move.order)
+    array: np.ndarray = take(rows.reshape(shape), select).transpose(move.order)
+    return array
 
 
 def _strips(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:
@@ -147,20 +220,27 @@ def _strips(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]
     return itertools.product(*edges)
 
 
-def _fill(strip: np.ndarray, where: tuple[slice, ...], move: Move, array: np.ndarray) -> None:
-    """Into the strip that is this box of the target, what one move gives to it, if anything."""
+def _fill(strip: np.ndarray, where: tuple[slice, ...], part: Move | Fill, array: np.ndarray) -> None:
+    """Write what a move or a constant gives to one box of the target into the strip that is this box."""
     import numpy as np
 
     into: list[Any] = []
     taken: list[Any] = []
-    for place, box in zip(move.place, where, strict=True):
+    for place, box, size in zip(part.place, where, part.target_atoms, strict=True):
         if isinstance(place, slice):
-            into.append(place)
-            taken.append(box)
+            begin, end, _ = place.indices(size)
+            start, stop = max(begin, box.start), min(end, box.stop)
+            if start >= stop:
+                return
+            into.append(slice(start - box.start, stop - box.start))
+            taken.append(slice(start - begin, stop - begin))
         elif box.start <= place < box.stop:
             into.append(place - box.start)
         else:
             return
+    if isinstance(part, Fill):
+        strip[(*into, ...)] = array[0]
+        return
     target, source = np.atleast_1d(strip[(*into, ...)]), np.atleast_1d(array[(*taken, ...)])
     for start in range(0, target.shape[-1], BLOCK):
         target[..., start : start + BLOCK] = source[..., start : start + BLOCK]

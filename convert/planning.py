@@ -11,10 +11,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from specs import config as configs
 from specs.layer import Parameter, count, parameters
+from specs.notation import Fill, Move, View, moves
 
 from . import report
 from .aside import Aside, set_aside, summary
@@ -25,7 +26,6 @@ from .formats import open_checkpoint
 from .formats.base import Reader, Tensor
 from .kinds import FRAMEWORKS, extra, hub_axes, place
 from .manifest import read as read_record
-from .notation import Move, View, moves
 from .parts import WRAPPERS
 from .recognise import USUAL, Match, dialects, known_dialect, recognise
 from .replicas import refuse_replicas
@@ -39,13 +39,62 @@ FLOATS = ("float64", "float32", "bfloat16", "float16")
 
 
 class Constant(NamedTuple):
-    """A target array that the source does not hold and that no arithmetic depends on."""
+    """A target array that the source does not hold: all its elements have this value."""
 
-    value: int
+    value: float
 
 
 UNUSED = Constant(0)  # of arrays that a dialect's files hold and the network never uses
-Step = tuple[Tensor, list[Move] | Constant]  # a target tensor and what fills it
+
+
+class Sum(NamedTuple):
+    """A target array that is the sum of several: what each of them puts into it."""
+
+    terms: list[list[Move | Fill]]
+
+
+class Promise(NamedTuple):
+    """Values of the source that have to be equal to others, or to a constant, before anything is written.
+
+    Args:
+      where: who says so.
+    """
+
+    name: str
+    parts: list[Move]
+    other: str
+    others: list[Move]
+    value: float
+    where: str
+
+
+Filling = list[Move | Fill] | list[Move] | Constant | Sum
+Step = tuple[Tensor, Filling]  # a target tensor and what fills it
+
+
+def sources_of(filling: Filling) -> list[str]:
+    """Name the source tensors that a target tensor is filled from."""
+    lists = filling.terms if isinstance(filling, Sum) else [filling] if isinstance(filling, list) else []
+    return [part.source for parts in lists for part in parts if isinstance(part, Move)]
+
+
+class Planned(Protocol):
+    """What payloads are computed from: an open source, and what becomes of it."""
+
+    @property
+    def reader(self) -> Reader: ...
+
+    @property
+    def steps(self) -> list[Step]: ...
+
+    @property
+    def sources(self) -> dict[str, Tensor]: ...
+
+    @property
+    def checks(self) -> list[Promise]: ...
+
+    def record(self) -> dict[str, Any]:
+        """The record that travels with the target, but for what is known only once its tensors are written."""
 
 
 @dataclass
@@ -65,6 +114,7 @@ class Plan:
     lossy_before: tuple[Mapping[str, Any], ...] = ()  # what the source's record says that earlier conversions lost
     accepted: tuple[str, ...] = ()  # fields that nobody states and whose default the caller accepted
     recorded: bool = False  # whether the file has a record that names its dialect
+    checks: list[Promise] = field(default_factory=list)
 
     @property
     def architecture(self) -> str:
@@ -190,6 +240,11 @@ class Plan:
         if self.dst == HUB:
             raise UsageError(f"{self.reader.path}: this plan has no target: make it with dst=..., as in dst='torch'")
         return write(self, os.fspath(out), force, **options)
+
+    def record(self) -> dict[str, Any]:
+        from .manifest import describe
+
+        return describe(self)
 
     def close(self) -> None:
         self.reader.close()
@@ -352,7 +407,10 @@ def _lay_out(made: Plan, dtype: str | None) -> None:
         for layer in tables[made.dst].extras:
             for name, shape in extra(layer, tables[made.dst]):
                 made.steps.append(_extra(made, name, shape, dtype))
-    made.sources = dict(match.tensors)
+    made.sources = {
+        name: tensor._replace(dtype="bfloat16") if tensor.dtype == "uint16" else tensor  # as paddle stores it
+        for name, tensor in match.tensors.items()
+    }
 
 
 def _extra(made: Plan, name: str, shape: tuple[int, ...], dtype: str | None) -> Step:

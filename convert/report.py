@@ -38,11 +38,11 @@ def _span(numbers: list[int]) -> str:
 def missing(names: list[str], unused: list[str]) -> list[str]:
     """ "missing X (nearest: Y)" for each folded name."""
     folded_unused = fold(unused)
-    return _capped([f"missing {name}{_nearest(name, folded_unused)}" for name in fold(names)], "missing")
+    return capped([f"missing {name}{_nearest(name, folded_unused)}" for name in fold(names)], "missing")
 
 
 def unexpected(names: list[str]) -> list[str]:
-    return _capped([f"unexpected {name}" for name in fold(names)], "unexpected")
+    return capped([f"unexpected {name}" for name in fold(names)], "unexpected")
 
 
 def skipped(entries: Skipped, part: str = "") -> list[str]:
@@ -75,7 +75,7 @@ def _outside(names: list[str], part: str) -> list[str]:
 
 def damage(lines: Iterable[str]) -> list[str]:
     """Of many tensors the same."""
-    return _capped(fold(lines), "like these")
+    return capped(fold(lines), "like these")
 
 
 def _nearest(name: str, among: list[str]) -> str:
@@ -85,7 +85,8 @@ def _nearest(name: str, among: list[str]) -> str:
     return f" (nearest unused: {near[0]})" if near else ""
 
 
-def _capped(lines: list[str], what: str) -> list[str]:
+def capped(lines: list[str], what: str) -> list[str]:
+    """At most LINES lines, and how many more there are."""
     return lines if len(lines) <= LINES else [*lines[:LINES], f"and {len(lines) - LINES} more {what}"]
 
 
@@ -94,4 +95,4 @@ def misfits(found: Iterable[tuple[str, str]]) -> list[str]:
     names: dict[str, list[str]] = {}
     for name, problem in found:
         names.setdefault(problem, []).append(name)
-    return _capped([f"{name} {problem}" for problem, like in names.items() for name in fold(like)], "that do not fit")
+    return capped([f"{name} {problem}" for problem, like in names.items() for name in fold(like)], "that do not fit")

@@ -18,8 +18,8 @@ from .errors import ConvertError, UsageError
 from .formats import files_of, writer_for
 from .formats.base import Writer
 from .formats.sharded import PART, shard_name
-from .payload import Scratch, chunks
-from .planning import Plan, Step
+from .payload import Scratch, check, chunks
+from .planning import Planned, Step
 from .progress import Progress
 from .replacing import Removed, index_of
 from .verification import differences
@@ -43,7 +43,7 @@ class Job:
       lossy: accept whatever a change of dtype loses.
     """
 
-    plan: Plan
+    plan: Planned
     out: str
     force: bool
     prove: Prove | None
@@ -65,7 +65,7 @@ class Job:
 
 
 def write(
-    plan: Plan,
+    plan: Planned,
     out: str,
     force: bool = False,
     prove: Prove | None = None,
@@ -99,6 +99,7 @@ def write(
         source = source or stack.enter_context(
             hashing.Source(plan.reader.path if plan.reader.on_disk else None, verify)
         )
+        check(plan)
         job = Job(
             plan, out, force, prove, writer_type, shards, names, source, verify, progress, Scratch(), outdated,
             removed, lossy,
@@ -122,7 +123,7 @@ def split(steps: list[Step], shard_size: int | None) -> list[list[Step]]:
     return groups
 
 
-def _check(plan: Plan, out: str, force: bool, writer_type: type[Writer], names: list[str]) -> list[str]:
+def _check(plan: Planned, out: str, force: bool, writer_type: type[Writer], names: list[str]) -> list[str]:
     """Check that the target may be written; return the files that it makes outdated.
 
     Raises: ConvertError before anything is read.
@@ -186,7 +187,7 @@ def _remove_outdated(job: Job) -> None:
 
 def _write_recorded(job: Job, claim: Claim) -> dict[str, Any]:
     """The only file or folder of a target, verified and proven; its record."""
-    about = manifest.describe(job.plan)
+    about = job.plan.record()
     about = manifest.finished(about, _write_file(job, job.plan.steps, claim, about))
     about["source"]["sha256"] = job.source.sha256()
     if job.prove is not None:
@@ -197,7 +198,7 @@ def _write_recorded(job: Job, claim: Claim) -> dict[str, Any]:
 def _write_shards(job: Job) -> dict[str, Any]:
     """Several files and the index that holds their record. An old index goes first and the new one comes last: at no
     moment does an index lead to a mixture of two checkpoints."""
-    about, lines = manifest.describe(job.plan), dict[str, Any]()
+    about, lines = job.plan.record(), dict[str, Any]()
     with contextlib.ExitStack() as stack:
         index = stack.enter_context(atomic.claimed(job.index, job.removed))
         claims = [stack.enter_context(atomic.claimed(name, job.removed)) for name in job.names]

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import specs
 from specs.layer import Dialect, Parameter
+from specs.notation import View, align, atoms, shape_of
 
 from .errors import ConvertError
 from .kinds import FRAMEWORKS, Rule, applied, hub_axes, place, rules
-from .notation import View, align, atoms, shape_of
 
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 

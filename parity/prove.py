@@ -11,8 +11,7 @@ import ports
 from convert.aside import as_json
 from convert.casting import is_exact
 from convert.errors import ConvertError
-from convert.payload import held_dtype
-from convert.planning import Plan
+from convert.planning import Plan, sources_of
 from convert.recognise import dialects
 from specs.config import as_dict
 
@@ -49,9 +48,9 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
     errors = {name: relative_error(left[name], right[name]) for name in left}
     worst = max(errors, key=lambda name: errors[name])
     exact = all(
-        is_exact(held_dtype(plan.sources[filling[0].source]), tensor.dtype)
+        is_exact(plan.sources[name].dtype, tensor.dtype)
         for tensor, filling in plan.steps
-        if isinstance(filling, list)
+        for name in sources_of(filling)
     )
     if exact and not errors[worst] <= TOLERANCE:
         first = next(name for name, error in errors.items() if not error <= TOLERANCE)

@@ -8,7 +8,6 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -893,8 +892,7 @@ def test_two_sources_of_one_call_do_not_share_a_target(run, tmp_path):
     ("m.orbax/", "m"), ("epoch_1", "epoch_1"), ("M.NPZ", "M"),
 ])  # fmt: skip
 def test_a_target_is_named_after_its_source(source, expected):
-    made = SimpleNamespace(architecture="mlp_mixer", dst="flax")
-    assert target(f"somewhere/{source}", made, None) == f"somewhere/{expected}.msgpack"
+    assert target(f"somewhere/{source}", ".msgpack", None) == f"somewhere/{expected}.msgpack"
 
 
 def test_config_files(run, tmp_path):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import ports
-from convert.notation import apply
 from convert.planning import plan
 from parity.prove import relative_error
+from specs.arrays import apply
 from specs.raft_mlp import VARIANTS
 
 from . import upstream

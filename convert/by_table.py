@@ -1,0 +1,262 @@
+"""Conversion by a Table: any model's checkpoint, without an architecture, planned from names and shapes alone.
+
+plan = convert.by_table.plan("bert.safetensors", "bert.table")
+plan.write("bert.msgpack")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from specs.layout import Entry, Equal, Layout, Misfit
+from specs.layout import Sum as Added
+from specs.matching import Matcher
+from specs.notation import Fill
+from specs.sizes import SizeError
+from specs.table import Table, TableError
+
+from . import __version__, manifest, report
+from .errors import ConvertError, UsageError
+from .formats import open_checkpoint
+from .formats.base import Reader, Tensor
+from .planning import FLOATS, Constant, Promise, Step, Sum
+
+if TYPE_CHECKING:
+    from .hashing import Source
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """Everything a conversion by a Table will do. A context manager that closes the source.
+
+    Args:
+      table: as it is read here, from left to right. backwards: whether the file has it the other way round.
+      sources: the arrays of the source by name. prefix: where in the source they lie, "" for its root.
+      aside: arrays of the source outside of `prefix`. remarks: what is wrong with the source's record.
+    """
+
+    reader: Reader
+    table: Table
+    backwards: bool
+    layout: Layout
+    steps: list[Step]
+    sources: dict[str, Tensor]
+    checks: list[Promise]
+    prefix: str
+    aside: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Elements of the target."""
+        return sum(tensor.size for tensor, _ in self.steps)
+
+    def notes(self) -> list[str]:
+        """What the user should know and need not act on."""
+        facts = (
+            (f"took the arrays under {self.prefix!r}; set aside", self.aside),
+            ("dropped, as the table says", self.layout.dropped),
+            ("tied and not in the file", self.layout.absent),
+            ("added into one array, and not to be told apart again", self.layout.sums),
+            ("zeros, as a sum's other term", self.layout.zeroed),
+            ("constants of the table", self.layout.constants),
+        )
+        told = (f"{what}: {', '.join(report.fold(names))}" for what, names in facts if names)
+        return [*self.remarks, *told]
+
+    def record(self) -> dict[str, Any]:
+        """The record, but for what is known only once the tensors are written."""
+        original = self.table.reverse() if self.backwards else self.table
+        return {
+            "table": {
+                "file": os.path.basename(self.table.name),
+                "from": self.table.sides[0],
+                "to": self.table.sides[1],
+                "reversed": self.backwards,
+                "text": str(original),
+            },
+            "notes": self.notes(),
+            "parameters": self.parameters,
+            "source": {
+                "file": os.path.basename(os.path.abspath(self.reader.path)),
+                "sha256": None,  # see hashing.Source
+                "format": self.reader.format,
+            },
+            "tool": f"triptych-ports {__version__}",
+        }
+
+    def write(self, out: str, force: bool = False, source: Source | None = None, **options: Any) -> dict[str, Any]:
+        """Write the target file atomically; returns the record that travels with it. For options see stream.write."""
+        from .stream import write
+
+        return write(self, out, force, source=source, **options)
+
+    def close(self) -> None:
+        self.reader.close()
+
+    def __enter__(self) -> TablePlan:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def load(path: str) -> Table:
+    """Read a Table. Raises: ConvertError."""
+    try:
+        return Table.load(path)
+    except TableError as error:
+        raise ConvertError(error.message, error.problems) from None
+
+
+def plan(
+    path: str,
+    table: str | Table,
+    backwards: bool = False,
+    like: str | None = None,
+    sizes: Mapping[str, int] | None = None,
+    dtype: str | None = None,
+    weights: str | None = None,
+) -> TablePlan:
+    """Plan a conversion by a Table.
+
+    Args:
+      path: source checkpoint, any format. table: its file, or the Table.
+      backwards: read the table from right to left.
+      like: a checkpoint of the other side, whose names and shapes the target has to have.
+      sizes: lengths of axes that shapes leave open.
+      dtype: dtype of the target's floating-point tensors; None keeps the source's.
+      weights: take only the arrays nested there.
+    Raises: ConvertError that lists everything that does not fit; UsageError for open axes.
+    """
+    if dtype is not None and dtype not in FLOATS:
+        raise UsageError(f"no dtype {dtype!r}: one of {', '.join(FLOATS)}")
+    given = load(table) if isinstance(table, str) else table
+    lines = given.reverse() if backwards else given
+    reader = open_checkpoint(path)
+    try:
+        prefix, sources = part(reader, weights)
+        layout = lay_out(lines, path, sources, shapes(like), sizes or {})
+        steps = [_step(entry, sources, dtype, path, lines.name) for entry in layout.entries]
+        checks = [_promise(check, sources, path, lines) for check in layout.checks]
+        aside = tuple(name for name in reader.tensors if not name.startswith(prefix))
+        return TablePlan(
+            reader, lines, backwards, layout, steps, sources, checks, prefix, aside, _remarks(manifest.read(reader))
+        )
+    except BaseException:
+        reader.close()
+        raise
+
+
+def _remarks(record: manifest.Record) -> tuple[str, ...]:
+    """What is wrong with the source's record, which is not used for anything else."""
+    problems = (record.damage, record.change and f"no longer fits the file, {record.change}")
+    return tuple(f"{record.place} {problem}: it is ignored" for problem in problems if problem)
+
+
+def shapes(path: str | None) -> dict[str, tuple[int, ...]] | None:
+    """Names and shapes of a checkpoint."""
+    if path is None:
+        return None
+    with open_checkpoint(path) as reader:
+        return {name: tensor.shape for name, tensor in reader.tensors.items()}
+
+
+def part(reader: Reader, weights: str | None) -> tuple[str, dict[str, Tensor]]:
+    """Where a file's arrays are taken from, and the arrays by the name that they have there."""
+    prefix = f"{weights.rstrip('/')}/" if weights and weights.rstrip("/") else ""  # "/" is the root
+    inside = {name.removeprefix(prefix): t for name, t in reader.tensors.items() if name.startswith(prefix)}
+    if not inside and weights:
+        from specs.config import unknown
+
+        folders = sorted({name.rpartition("/")[0] for name in reader.tensors if "/" in name})
+        raise UsageError(f"{reader.path}: --weights: {unknown(weights, folders)}")
+    bits = reader.format == "pdparams"  # which stores bfloat16 as uint16 and does not say so
+    return prefix, {
+        name: tensor._replace(dtype="bfloat16") if bits and tensor.dtype == "uint16" else tensor
+        for name, tensor in inside.items()
+    }
+
+
+def lay_out(
+    table: Table,
+    path: str,
+    sources: Mapping[str, Tensor],
+    like: Mapping[str, tuple[int, ...]] | None,
+    sizes: Mapping[str, int],
+) -> Layout:
+    """Table.layout, of a file: errors name the file, fold names and offer the nearest ones."""
+    try:
+        return table.layout({name: tensor.shape for name, tensor in sources.items()}, like, sizes)
+    except Misfit as error:
+        missing, unexpected = error.missing, error.unexpected
+        problems = [*report.missing(missing, unexpected), *report.misfits(error.misfits)]
+        problems += _strangers(unexpected, table)
+        if unexpected and len(Matcher(table.reverse(), sources).match().unexpected) < len(unexpected):
+            problems.insert(0, "its arrays are named as on the table's other side: --reverse reads it from there")
+        raise ConvertError(f"{path}: does not fit {table.name}, read from {_direction(table)}", problems) from None
+    except SizeError as error:
+        raise UsageError(f"{path}: {error.message}", error.problems) from None
+    except TableError as error:
+        raise ConvertError(f"{path}: {error.message}", error.problems) from None
+
+
+def _direction(table: Table) -> str:
+    return f"{table.sides[0]} to {table.sides[1]}"
+
+
+def _strangers(unexpected: list[str], table: Table) -> list[str]:
+    """ "X: no line speaks of it (nearest: line 7, ...)" for each folded name."""
+    from difflib import get_close_matches
+
+    labels = {array.label: line.number for line in table.lines for array in line.left.arrays}
+    found = []
+    for name in report.fold(unexpected):
+        near = get_close_matches(name, list(labels)[:500], n=1, cutoff=0.5)
+        found.append(
+            f"{name}: no line speaks of it" + (f" (nearest: line {labels[near[0]]}, {near[0]})" if near else "")
+        )
+    return report.capped(found, "arrays without a line")
+
+
+def _step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None, path: str, table: str) -> Step:
+    """A target tensor and what fills it. Raises: ConvertError where the dtypes of its sources do not agree."""
+    held = {sources[name].dtype: name for name in entry.sources}
+    if len(held) > 1:
+        (one, first), (other, second) = list(held.items())[:2]
+        problem = (
+            f"{first} is {one} and {second} is {other}, and {entry.name} joins them: convert them to one dtype first"
+        )
+        raise ConvertError(f"{path}: {problem}")
+    own = next(iter(held), None) or entry.dtype or (sources[entry.like].dtype if entry.like else _usual(sources))
+    final = dtype if dtype and own in (*FLOATS, "float8_e4m3fn", "float8_e5m2") and not entry.dtype else own
+    tensor = Tensor(entry.name, entry.shape, final)
+    if not tensor.addressable:
+        raise ConvertError(f"{path}: {entry.name} would have shape {list(entry.shape)}, too large for any framework")
+    filling = entry.filling
+    if isinstance(filling, Added):
+        if own not in FLOATS:
+            raise ConvertError(f"{path}: {entry.name} is a sum of {own} tensors: only floating-point ones are added")
+        return tensor, Sum(filling.terms)
+    fills = [part for part in filling if isinstance(part, Fill)]
+    if len(fills) == len(filling):
+        if len(fills) == 1 or len({part.value for part in fills}) == 1:
+            return tensor, Constant(fills[0].value)
+        raise ConvertError(f"{path}: {entry.name} consists of constants alone, of several values: {table}")
+    return tensor, filling
+
+
+def _usual(sources: Mapping[str, Tensor]) -> str:
+    """The dtype of constants: that of the first floating-point array."""
+    return next((tensor.dtype for tensor in sources.values() if tensor.dtype in FLOATS), "float32")
+
+
+def _promise(check: Equal, sources: Mapping[str, Tensor], path: str, table: Table) -> Promise:
+    dtypes = {sources[name].dtype for name in (check.name, check.other) if name}
+    if len(dtypes) > 1:
+        raise ConvertError(f"{path}: {check.name} and {check.other} are tied, and have dtypes {' and '.join(dtypes)}")
+    where = f"{table.name}:{check.line.number}"
+    return Promise(check.name, check.parts, check.other, check.others, check.value, where)

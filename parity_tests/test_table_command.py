@@ -1,0 +1,330 @@
+"""`convert --table`: checkpoints of no known architecture, streamed through files of every format."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from convert import by_table, payload
+from convert.__main__ import main
+from convert.errors import ConvertError
+from convert.formats import open_checkpoint, writer_for
+from convert.formats.base import Tensor
+
+LAYERS, WIDTH, HEADS, WORDS = 3, 12, 3, 11
+
+TABLE = """\
+table 1: torch <-> flax
+# two rows of padding, and a tied head
+emb.weight: w[2:] c = head.weight: w[2:] c <-> params/emb/embedding: w c
+emb.weight: pad[:2] c = 0 <->
+head.weight: pad[:2] c = 0 <->
+layer.{i}.attn.qkv.weight: (s h d) c <-> params/layers/attn/{s=query|key|value}/kernel: i c h d
+layer.{i}.attn.qkv.bias: (s h d) <-> params/layers/attn/{s=query|key|value}/bias: i h d
+layer.{i}.norm.weight: c <-> params/layers/norm/scale: i c
+layer.{i}.mask -> drop
+"""
+
+
+def save(path, arrays):
+    """Write arrays into a file of the suffix's format."""
+    tensors = [Tensor(name, array.shape, str(array.dtype)) for name, array in arrays.items()]
+    with open(path, "w+b", buffering=0) as file:
+        writer = writer_for(path)(file, tensors, {})
+        for tensor in tensors:
+            writer.write(tensor, [arrays[tensor.name].tobytes()])
+        writer.finish()
+    return path
+
+
+def load(path):
+    with open_checkpoint(path) as reader:
+        return {
+            name: np.frombuffer(bytes(reader.read(name)), tensor.dtype).reshape(tensor.shape)
+            for name, tensor in reader.tensors.items()
+        }
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder with a table and a checkpoint of its left side, and what its right side has to be."""
+    random = np.random.default_rng(0)
+    emb = random.normal(size=(WORDS + 2, WIDTH)).astype("f4")
+    emb[:2] = 0
+    left = {"emb.weight": emb, "head.weight": emb}
+    for i in range(LAYERS):
+        left[f"layer.{i}.attn.qkv.weight"] = random.normal(size=(3 * WIDTH, WIDTH)).astype("f4")
+        left[f"layer.{i}.attn.qkv.bias"] = random.normal(size=(3 * WIDTH,)).astype("f4")
+        left[f"layer.{i}.norm.weight"] = random.normal(size=(WIDTH,)).astype("f4")
+        left[f"layer.{i}.mask"] = np.ones((4, 4), "f4")
+    qkv = np.stack([left[f"layer.{i}.attn.qkv.weight"] for i in range(LAYERS)])
+    bias = np.stack([left[f"layer.{i}.attn.qkv.bias"] for i in range(LAYERS)])
+    right = {"params/emb/embedding": emb[2:]}
+    for k, s in enumerate(("query", "key", "value")):
+        right[f"params/layers/attn/{s}/kernel"] = kernel_of(qkv, k)
+        right[f"params/layers/attn/{s}/bias"] = bias.reshape(LAYERS, 3, HEADS, -1)[:, k]
+    right["params/layers/norm/scale"] = np.stack([left[f"layer.{i}.norm.weight"] for i in range(LAYERS)])
+    (tmp_path / "bert.table").write_text(TABLE)
+    save(tmp_path / "left.safetensors", left)
+    return tmp_path, left, right
+
+
+def kernel_of(qkv, k):
+    """One of query, key and value out of all layers' fused kernels: (layer, input, head, feature)."""
+    return qkv.reshape(LAYERS, 3, HEADS, WIDTH // HEADS, WIDTH)[:, k].transpose(0, 3, 1, 2)
+
+
+def run(capsys, *words):
+    code = main(list(map(str, words)))
+    out, error = capsys.readouterr()
+    return code, out, error
+
+
+@pytest.mark.parametrize("suffix", ["msgpack", "npz", "pt", "safetensors", "pdparams"])
+def test_a_checkpoint_goes_there_and_back(files, capsys, suffix):
+    folder, left, right = files
+    table, source, there, back = (
+        folder / name for name in ("bert.table", "left.safetensors", f"x.{suffix}", "back.pt")
+    )
+    code, out, error = run(capsys, "--table", table, source, "-o", there, "--set", "h=3")
+    assert code == 0, error
+    assert "(torch) -> " in out and "8 tensors" in out
+    assert "note: dropped, as the table says: layer.{0..2}.mask" in error
+    found = load(there)
+    assert set(found) == set(right)
+    assert all(np.array_equal(found[name], array) for name, array in right.items())
+    assert run(capsys, "verify", there)[0] == 0
+    code, _, error = run(capsys, "--table", table, there, "-o", back, "--reverse")
+    assert code == 0, error
+    found = load(back)
+    assert set(found) == {name for name in left if "mask" not in name}
+    assert all(np.array_equal(array, left[name]) for name, array in found.items())
+
+
+def test_no_framework_is_imported(files):
+    folder, *_ = files
+    code = (
+        "import sys; from convert.__main__ import main; assert main(sys.argv[1:]) == 0; "
+        "print([m for m in ('torch', 'jax', 'paddle', 'flax') if m in sys.modules])"
+    )
+    words = ["--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.msgpack", "--set", "h=3"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_like_settles_sizes_and_dtype_casts(files, capsys):
+    folder, _, right = files
+    like = save(folder / "like.npz", right)
+    words = ["--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.safetensors"]
+    code, out, error = run(capsys, *words, "--like", like, "--dtype", "float16", "--json")
+    assert code == 0, error
+    assert json.loads(out)["tensors"] == 8
+    found = load(folder / "x.safetensors")
+    assert all(np.array_equal(found[name], array.astype("f2")) for name, array in right.items())
+
+
+def test_the_record_holds_the_table(files, capsys):
+    folder, *_ = files
+    run(capsys, "--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.npz", "--set", "h=3")
+    record = json.loads((folder / "x.npz.json").read_text())
+    assert record["table"]["text"] == TABLE
+    assert (record["table"]["from"], record["table"]["to"], record["table"]["reversed"]) == ("torch", "flax", False)
+    assert record["source"]["file"] == "left.safetensors" and len(record["source"]["sha256"]) == 64
+
+
+def test_a_dry_run_writes_nothing(files, capsys):
+    folder, *_ = files
+    before = sorted(folder.iterdir())
+    words = ["--table", folder / "bert.table", folder / "left.safetensors", "--set", "h=3", "--dry-run"]
+    code, out, _ = run(capsys, *words)
+    assert code == 0 and "8 tensors; nothing was written" in out
+    assert sorted(folder.iterdir()) == before
+
+
+REFUSED = {
+    "open axes": ([], 2, "--set h="),
+    "no such axis": (["--set", "heads=3"], 2, "no axis is called 'heads': its axes are c, d, h, i, pad, s, w"),
+    "no length": (["--set", "h=three"], 2, "write an axis and its length, as in h=12"),
+    "a length that does not divide": (["--set", "h=5"], 1, "36 is no multiple of 15"),
+    "the other direction": (["--set", "h=3", "--reverse"], 1, "--reverse reads it from there"),
+    "no such part": (["--set", "h=3", "--weights", "ema"], 2, "--weights: unknown name 'ema'"),
+    "no such file to be like": (["--like", "nowhere.npz"], 1, "nowhere.npz: there is no such file"),
+    "no dtype": (["--set", "h=3", "--dtype", "int8"], 2, "no dtype 'int8'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_does_not_fit_is_refused(files, capsys, name):
+    folder, *_ = files
+    words, status, message = REFUSED[name]
+    before = sorted(folder.iterdir())
+    code, _, error = run(
+        capsys, "--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.msgpack", *words
+    )
+    assert (code, message in error) == (status, True), error
+    assert sorted(folder.iterdir()) == before
+
+
+CHANGES = {
+    "an array is missing": (lambda x: x.pop("layer.1.norm.weight"), "missing layer.1.norm.weight"),
+    "an array is too many": (
+        lambda x: x.update({f"layer.{i}.norm.bias": np.ones(3, "f4") for i in range(3)}),
+        "layer.{0..2}.norm.bias: no line speaks of it (nearest: line 8, layer.{i}.norm.weight)",
+    ),
+    "a shape": (lambda x: x.update({"layer.1.norm.weight": np.ones(5, "f4")}), "c is 12, not 5"),
+    "ties that differ": (
+        lambda x: x.update({"head.weight": x["emb.weight"] + np.eye(WORDS + 2, WIDTH, -5, dtype="f4")}),
+        "bert.table:3 says that they are equal",
+    ),
+    "padding that is not zero": (
+        lambda x: x.update({"emb.weight": x["emb.weight"] + 1, "head.weight": x["emb.weight"] + 1}),
+        "emb.weight holds other values than 0, which",
+    ),
+    "dtypes that do not agree": (
+        lambda x: x.update({"layer.1.norm.weight": np.ones(WIDTH, "f2")}), "convert them to one dtype first"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_checkpoint_that_does_not_fit_is_refused(files, capsys, name):
+    folder, left, _ = files
+    change, message = CHANGES[name]
+    change(left)
+    source = save(folder / "changed.npz", left)
+    before = sorted(folder.iterdir())
+    words = ["--table", folder / "bert.table", source, "-o", folder / "x.msgpack", "--set", "h=3"]
+    code, _, error = run(capsys, *words)
+    assert (code, message in error) == (1, True), error
+    assert "Traceback" not in error
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_table_that_cannot_be_read_is_one_error(files, capsys):
+    folder, *_ = files
+    (folder / "bad.table").write_text("table 1\na: o i <-> b: o\nc o <-> d\n")
+    code, _, error = run(capsys, "--table", folder / "bad.table", folder / "left.safetensors", "-o", folder / "x.npz")
+    assert code == 1
+    assert (
+        "bad.table: cannot be read as a table" in error and "line 2: a: the two sides" in error and "line 3: " in error
+    )
+
+
+def test_weights_picks_a_part_and_the_rest_is_set_aside(files, capsys):
+    folder, left, right = files
+    nested = {f"state_dict/{name}": array for name, array in left.items()} | {"step": np.array(3)}
+    source = save(folder / "nested.npz", nested)
+    words = ["--table", folder / "bert.table", source, "-o", folder / "x.msgpack", "--set", "h=3"]
+    assert run(capsys, *words)[0] == 1
+    code, _, error = run(capsys, *words, "--weights", "state_dict")
+    assert code == 0 and "took the arrays under 'state_dict/'; set aside: step" in error
+    assert np.array_equal(load(folder / "x.msgpack")["params/emb/embedding"], right["params/emb/embedding"])
+
+
+def test_a_sum_is_added_in_float64_and_rounded_once(tmp_path, capsys):
+    (tmp_path / "t").write_text("table 1\n{g=i|f}.bias: o <- ih: (g o) + hh: (g o)\n")
+    ih, hh = np.array([1, 2**-12, 3, 4], "f2"), np.array([2**-11, 1, 5, -4], "f2")
+    source = save(tmp_path / "right.npz", {"ih": ih, "hh": hh})
+    code, _, error = run(capsys, "--table", tmp_path / "t", source, "-o", tmp_path / "x.safetensors", "--reverse")
+    assert code == 0 and "not to be told apart again: ih, hh" in error
+    found = load(tmp_path / "x.safetensors")
+    assert np.array_equal(np.concatenate([found["i.bias"], found["f.bias"]]), (ih.astype("f8") + hh).astype("f2"))
+    code, _, error = run(capsys, "--table", tmp_path / "t", tmp_path / "x.safetensors", "-o", tmp_path / "y.npz")
+    assert code == 0 and "zeros, as a sum's other term: hh" in error
+    assert not load(tmp_path / "y.npz")["hh"].any()
+
+
+# diff.
+
+
+def test_diff_compares_across_a_table(files, capsys):
+    folder, left, right = files
+    table, a, b = folder / "bert.table", folder / "left.safetensors", save(folder / "right.npz", right)
+    code, out, error = run(capsys, "diff", "--table", table, a, b)
+    assert (code, out) == (0, "the same arrays\n"), error
+    assert "dropped, as the table says" in error
+    kept = save(folder / "kept.npz", {name: array for name, array in left.items() if "mask" not in name})
+    assert run(capsys, "diff", b, kept, "--table", table, "--reverse")[0] == 0
+    changed = {**right, "params/layers/norm/scale": right["params/layers/norm/scale"] * 2}
+    code, out, _ = run(capsys, "diff", "--table", table, a, save(folder / "changed.npz", changed))
+    assert code == 1 and out.startswith("params/layers/norm/scale: value by 1.00e+00")
+    short = {name: array for name, array in right.items() if "norm" not in name}
+    code, _, error = run(capsys, "diff", "--table", table, a, save(folder / "short.npz", short))
+    assert code == 1 and "params/layers/norm/scale" in error
+
+
+def test_diff_of_one_layout_needs_no_architecture(files, capsys):
+    folder, left, _ = files
+    left["step"] = np.array(3)
+    a = save(folder / "a.npz", left)
+    assert run(capsys, "diff", a, save(folder / "b.pt", left))[:2] == (0, "the same arrays\n")
+    changed = {**left, "step": np.array(4), "layer.0.norm.weight": left["layer.0.norm.weight"] + 1}
+    changed.pop("layer.1.norm.weight")
+    code, out, _ = run(capsys, "diff", a, save(folder / "c.npz", changed))
+    assert code == 1
+    assert {line.split(":")[0] for line in out.splitlines()} == {
+        "layer.1.norm.weight", "layer.0.norm.weight", "step", "different"
+    }  # fmt: skip
+
+
+# Payloads: strips that cut through windows, reversals, orders and constants.
+
+LINES = {
+    "windows": "a: p[:3] d <-> x: p d\na: q[3:-2] d <-> y: d q\na: r[-2:] d <-> z: r d",
+    "parts": "a: (p+q+1) d <-> x: d p, y: q d, z: d",
+    "reversal": "a: -p d <-> x: d p",
+    "reversal of the target": "a: p d <-> x: -d p",
+    "order": "a: p[@f] d <-> x: d p",
+    "constants around": "a: p d <-> x: p[3:] d\n<-> x: q[:2] d = 0\n<-> x: q[2:3] d = 1.5",
+}
+
+
+@pytest.mark.parametrize("strip", [8, 64, 1 << 20])
+@pytest.mark.parametrize("name", LINES)
+def test_strips_are_what_apply_does(tmp_path, monkeypatch, name, strip):
+    from specs.table import Table
+
+    monkeypatch.setattr(payload, "STRIP", strip)
+    monkeypatch.setattr(payload, "BLOCK", 3)
+    array = np.arange(70, dtype="f4").reshape(10, 7)
+    table = Table.parse(f"table 1\n{LINES[name]}", {"f": np.random.default_rng(0).permutation(10).tolist()})
+    sizes = {"p": 4} if "+q" in LINES[name] else {}
+    sizes |= {"q": 5} if sizes else {}
+    path = save(tmp_path / "a.npz", {"a": array})
+    with by_table.plan(str(path), table, sizes=sizes) as plan:
+        found = dict(payload.arrays(plan))
+    wanted = table.apply({"a": array}, **sizes)
+    assert set(found) == set(wanted)
+    assert all(np.array_equal(found[key], wanted[key]) for key in wanted)
+    there = save(tmp_path / "b.npz", found)
+    with by_table.plan(str(there), table, backwards=True, sizes=sizes) as plan:
+        back = dict(payload.arrays(plan))
+    assert np.array_equal(back["a"], array)
+
+
+def test_a_window_taken_for_a_whole_tensor_is_noticed(tmp_path, monkeypatch):
+    """What `Move.copies` once took for whole, any slice, would write the wrong bytes of a window of equal size."""
+    from specs.notation import Move
+    from specs.table import Table
+
+    array = np.arange(6, dtype="f4")
+    path = save(tmp_path / "a.npz", {"a": array})
+    table = Table.parse("table 1\na: -p <-> x: p")
+    with by_table.plan(str(path), table) as plan:
+        assert np.array_equal(dict(payload.arrays(plan))["x"], array[::-1])
+        any_slice = property(lambda move: all(isinstance(s, slice) for s in (*move.select, *move.place)))
+        monkeypatch.setattr(Move, "copies", any_slice)
+        assert np.array_equal(dict(payload.arrays(plan))["x"], array)  # so the assertion above sees the fault
+
+
+def test_a_constant_has_to_fit_its_dtype(tmp_path):
+    from specs.table import Table
+
+    path = save(tmp_path / "a.npz", {"a": np.ones(3, "f4")})
+    with by_table.plan(str(path), Table.parse("table 1\na: o <-> b: o\n<-> n: = 0.5 int64")) as plan:
+        with pytest.raises(ConvertError, match=r"n is int64, which does not hold the constant 0.5"):
+            dict(payload.arrays(plan))
