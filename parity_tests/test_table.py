@@ -261,6 +261,13 @@ def test_sizes_differ_between_blocks_and_not_within_a_stack():
         stacked.layout({"b.0.w": (2,), "b.1.w": (5,)})
 
 
+def test_an_axis_is_not_split_into_names_without_end():
+    table = Table.parse("table 1\na: n <-> b.{n}:")
+    assert table.layout({"a": (2,)}).shapes == {"b.0": (), "b.1": ()}
+    with pytest.raises(TableError, match=r"line 2: b.\{n\} would stand for over 100,000 arrays"):
+        table.layout({"a": (10**9,)})
+
+
 # What does not fit.
 
 MISFITS = {

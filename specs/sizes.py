@@ -13,6 +13,8 @@ from .table import Line, Table, TableError
 
 Shape = tuple[int, ...]
 
+MAX_NAMES = 100_000  # arrays that one line makes of one: no file holds more
+
 
 class SizeError(TableError):
     """Lengths that stay open, or are given for an axis that is not there."""
@@ -43,6 +45,12 @@ class Env:
         found: list[Index] = [dict(self.key)]
         for variable in dict.fromkeys(map(self.line.variable, array.holes)):
             if variable not in found[0]:
+                if len(found) * self.sizes[variable] > MAX_NAMES:
+                    raise TableError(
+                        f"line {self.line.number}: {array.label} would stand for over {MAX_NAMES:,} arrays"
+                    )
+                if not self.sizes[variable]:
+                    return []
                 found = [{**index, variable: k} for index in found for k in range(self.sizes[variable])]
         return found
 
