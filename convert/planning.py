@@ -174,7 +174,7 @@ class Plan:
     @cached_property
     def aside(self) -> list[Aside]:
         """Arrays of the file that are in no step: what the conversion leaves out."""
-        moved = (move.source for _, filling in self.steps if isinstance(filling, list) for move in filling)
+        moved = (name for _, filling in self.steps for name in sources_of(filling))
         used = {self.sources[name].name for name in (*moved, *self.carried.values())}
         return set_aside(self.reader.tensors, used, self.match)
 
