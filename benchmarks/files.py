@@ -11,8 +11,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from convert.formats import writer_for
-from convert.formats.base import Tensor
+from convert.files import writer_for
+from convert.files.base import Tensor
 from convert.kinds import PORTS, place
 from specs.layer import parameters
 from specs.mlp_mixer import VARIANTS, Config, layers

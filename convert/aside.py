@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .formats.base import Tensor
+from .files.base import Tensor
 from .parts import LEAST, LONGEST, TRAINING, cuts, label, normal, unwrapped
 from .recognise import Match, spellings
 from .report import fold

@@ -20,12 +20,12 @@ from specs.table import Table, TableError
 
 from . import __version__, manifest, report
 from .errors import ConvertError, UsageError
-from .formats import open_checkpoint
-from .formats.base import Reader, Tensor
+from .files import open_checkpoint
+from .files.base import Reader, Tensor
 from .planning import FLOATS, Constant, Promise, Step, Sum
 
 if TYPE_CHECKING:
-    from .hashing import Source
+    from .files.hashing import Source
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConvertError
-from .formats.base import Tensor
+from .files.base import Tensor
 from .planning import FLOATS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from specs.notation import Move
 from .aside import as_json
 from .configuration import told
 from .errors import ConvertError, UsageError, printable
-from .formats import FOLDERS, suffixes
+from .files import FOLDERS, suffixes
 from .kinds import SUFFIX
 from .parts import normal
 from .planning import Constant, Plan, Planned, Sum, plan, sources_of
@@ -106,7 +106,7 @@ def _convert_one(
     file: str, src: str, dst: str, arguments: Namespace, made_of: Mapping[str, str], notes: Notes
 ) -> dict[str, Any]:
     """Convert a file; `made_of` says which source each target of this call was made of so far."""
-    from .hashing import Source
+    from .files.hashing import Source
 
     settings = told(arguments)
     with contextlib.ExitStack() as stack:
@@ -154,7 +154,7 @@ def _check_target(file: str, out: str, made_of: Mapping[str, str]) -> None:
 def _by_table(file: str, arguments: Namespace, made_of: Mapping[str, str], notes: Notes) -> dict[str, Any]:
     """Convert a file by a Table; `made_of` says which source each target of this call was made of so far."""
     from . import by_table
-    from .hashing import Source
+    from .files.hashing import Source
 
     table = by_table.load(arguments.table)
     sizes = dict(map(_length, arguments.set))

@@ -12,7 +12,7 @@ from specs.config import as_dict
 from .configuration import Settings
 from .configure import check_names, differing, unshown
 from .errors import OpenFields, UsageError
-from .formats.base import Tensor
+from .files.base import Tensor
 from .payload import chunks
 from .planning import HUB, Constant, Plan, plan
 from .unstated import same

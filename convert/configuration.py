@@ -11,7 +11,7 @@ from specs import config as configs
 
 from . import manifest
 from .errors import ConvertError, UsageError
-from .formats import FORMATS, bounded_json, folder_format, suffixes
+from .files import FORMATS, bounded_json, folder_format, suffixes
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -122,7 +122,7 @@ def _parse_config(path: str, text: str) -> Any:
             return bounded_json.loads(text)
         except ValueError as error:
             raise ConvertError(f"{path}: cannot be read as JSON: {error}") from None
-    from .formats import bounded_yaml  # that few commands need
+    from .files import bounded_yaml  # that few commands need
 
     try:
         return bounded_yaml.loads(text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import report
 
 if TYPE_CHECKING:
-    from .formats.base import Reader, Tensor
+    from .files.base import Reader, Tensor
 
 # The first count that each dtype rounds: from there on it does not hold every integer.
 ROUNDED = {

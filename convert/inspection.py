@@ -14,8 +14,8 @@ from . import report
 from .aside import as_json
 from .configure import unshown
 from .errors import ConvertError, OpenFields, UsageError, printable
-from .formats import open_checkpoint
-from .formats.base import Reader
+from .files import open_checkpoint
+from .files.base import Reader
 from .inference import sizes, trained
 from .manifest import read as read_record
 from .parts import Ambiguous, Names, normal
@@ -31,7 +31,7 @@ def inspect(arguments: Namespace) -> int:
     """Print what a file is. Exit status 0 where it could be read, also where its architecture is unknown."""
     about = describe(arguments.file, arguments.weights)
     if arguments.hash:
-        from .hashing import sha256
+        from .files.hashing import sha256
 
         about["sha256"] = sha256(arguments.file)
     print(dumps(about) if arguments.json else "\n".join(map(printable, _lines(about))))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from specs.config import as_dict
 
 from . import __version__
-from .formats import bounded_json
-from .formats.base import MAX_RECORD, Reader, Tensor, record_at
+from .files import bounded_json
+from .files.base import MAX_RECORD, Reader, Tensor, record_at
 
 if TYPE_CHECKING:
     from .planning import Plan
@@ -138,7 +138,7 @@ def at(path: str) -> Record:
         text = record_at(path)
         content = _parsed(text)
         return Record(path, content, _damage(text, content))
-    from .formats import open_checkpoint
+    from .files import open_checkpoint
 
     with open_checkpoint(path) as reader:
         return read(reader)
@@ -146,7 +146,7 @@ def at(path: str) -> Record:
 
 def _other_bytes(path: str, content: dict[str, Any]) -> str:
     """How a file differs from the one that the record beside it was written for; "" if it does not."""
-    from .hashing import identity
+    from .files.hashing import identity
 
     found = identity(path)
     if content.get("bytes") != found["bytes"]:
@@ -223,7 +223,7 @@ def _is_line(line: Any) -> bool:
 
 def blank(about: dict[str, Any], tensors: list[Tensor], hashed: bool) -> dict[str, Any]:
     """The record as long as it will be, before any payload is known."""
-    from .hashing import NO_HASH, NO_SHA256, described
+    from .files.hashing import NO_HASH, NO_SHA256, described
 
     lines = {tensor.name: described(tensor, NO_HASH if hashed else None) for tensor in tensors}
     return {**about, "source": {**about["source"], "sha256": NO_SHA256 if hashed else None}, "tensors": lines}

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from .errors import UsageError
-from .formats.base import Tensor, shown
+from .files.base import Tensor, shown
 
 # Where training scripts nest the weights that they train, best guess first.
 LIVE = (

@@ -14,7 +14,7 @@ from specs.arrays import take
 from specs.notation import Fill, Move, Select
 
 from .errors import ConvertError
-from .formats.base import ITEMSIZE, PIECE, Tensor
+from .files.base import ITEMSIZE, PIECE, Tensor
 from .planning import Constant, Planned, Promise, Step, Sum
 
 if TYPE_CHECKING:

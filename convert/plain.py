@@ -13,8 +13,8 @@ from typing import Any
 from specs.notation import Move
 
 from . import by_table, payload
-from .formats import open_checkpoint
-from .formats.base import Reader, Tensor
+from .files import open_checkpoint
+from .files.base import Reader, Tensor
 from .planning import Planned, Promise, Step
 
 

@@ -22,8 +22,8 @@ from .aside import Aside, set_aside, summary
 from .configuration import Settings
 from .configure import Configuration, configure, differing, restrictions, variant_of
 from .errors import ConvertError, OpenFields, UsageError
-from .formats import open_checkpoint
-from .formats.base import Reader, Tensor
+from .files import open_checkpoint
+from .files.base import Reader, Tensor
 from .kinds import FRAMEWORKS, extra, hub_axes, place
 from .manifest import read as read_record
 from .parts import WRAPPERS
@@ -331,7 +331,7 @@ def plan_read(
     except ConvertError as error:
         if not isinstance(error, UsageError):
             refuse_replicas(reader.path, recognise(reader, src, hints, weights), attempt)
-            from .formats.sharded import remedy
+            from .files.sharded import remedy
 
             if hint := remedy(reader.path):
                 error.problems.append(hint)

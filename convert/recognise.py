@@ -12,7 +12,7 @@ from specs.layer import KINDS, Dialect
 from specs.notation import Axes, Path
 
 from .errors import ConvertError, UsageError
-from .formats.base import Reader, Tensor, shown
+from .files.base import Reader, Tensor, shown
 from .kinds import FRAMEWORKS, PORTS, extra, template
 from .parts import MAX_ARRAYS, Ambiguous, Names, choose, label, normal
 from .tables import check, examples

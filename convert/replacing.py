@@ -10,8 +10,8 @@ from contextlib import suppress
 
 from . import manifest
 from .errors import ConvertError
-from .formats import open_checkpoint
-from .formats.sharded import PART, Index
+from .files import open_checkpoint
+from .files.sharded import PART, Index
 
 Removed = Callable[[str], None]  # is called with the path of each file that was removed
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from .formats.base import Skipped
+from .files.base import Skipped
 
 SHOWN = 6  # folded names in one line about entries that were skipped
 LINES = 40  # of one kind; more are counted

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import atomic, folders, hashing, manifest, replacing, report
-from .atomic import Claim
-from .background import Task
+from . import manifest, replacing, report
 from .casting import Tally
 from .errors import ConvertError, UsageError
-from .formats import files_of, writer_for
-from .formats.base import Writer
-from .formats.sharded import PART, shard_name
+from .files import atomic, atomic_folder, files_of, hashing, writer_for
+from .files.atomic import Claim
+from .files.background import Task
+from .files.base import Writer
+from .files.sharded import PART, shard_name
 from .payload import Scratch, check, chunks
 from .planning import Planned, Step
 from .progress import Progress
@@ -134,7 +134,7 @@ def _check(plan: Planned, out: str, force: bool, writer_type: type[Writer], name
     sources = files_of(plan.reader.path) if plan.reader.on_disk else []
     if not writer_type.one_file:
         atomic.check([], out, force)
-        folders.check(plan.reader.path if plan.reader.on_disk else None, out, force, writer_type)
+        atomic_folder.check(plan.reader.path if plan.reader.on_disk else None, out, force, writer_type)
         return []
     for name in dict.fromkeys([*names, *([index_of(out), out] if inside else [out + ".json"])]):
         atomic.check(sources, name, force)
@@ -152,9 +152,9 @@ def _check(plan: Planned, out: str, force: bool, writer_type: type[Writer], name
 
 def _write_folder(job: Job) -> dict[str, Any]:
     """A checkpoint that is a folder; the record lies in it."""
-    with folders.claimed(job.out, job.removed) as claim:
+    with atomic_folder.claimed(job.out, job.removed) as claim:
         about = _write_recorded(job, claim)
-        folders.publish(claim[1], job.out, job.force)
+        atomic_folder.publish(claim[1], job.out, job.force)
     return about
 
 

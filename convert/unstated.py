@@ -14,7 +14,7 @@ from specs import config as configs
 
 from . import manifest
 from .errors import ConvertError, OpenFields
-from .formats import folder_format
+from .files import folder_format
 
 CANDIDATES = 50  # entries of a folder that are looked into for a record
 SUGGESTED = 3  # records that an error names

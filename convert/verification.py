@@ -11,11 +11,11 @@ from itertools import takewhile
 from typing import Any
 
 from . import manifest, report
-from .background import Task
 from .errors import ConvertError, FormatError
-from .formats import files_of, open_checkpoint
-from .formats.base import File, Reader, Tensor
-from .hashing import HASH, digest
+from .files import files_of, open_checkpoint
+from .files.background import Task
+from .files.base import File, Reader, Tensor
+from .files.hashing import HASH, digest
 from .manifest import SPELT
 
 

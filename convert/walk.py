@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from . import report
 from .errors import ConvertError
-from .formats import FORMATS, files_of, folder_format, suffixes
+from .files import FORMATS, files_of, folder_format, suffixes
 
 INDEX = ".index.json"
 

@@ -11,8 +11,8 @@ import tempfile
 import numpy as np
 
 import ports
-from convert.formats import open_checkpoint
-from convert.formats.base import Reader
+from convert.files import open_checkpoint
+from convert.files.base import Reader
 from convert.planning import plan
 
 from .prove import TOLERANCE, relative_error

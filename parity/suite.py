@@ -9,10 +9,10 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 
-from convert.atomic import folder_of
 from convert.configuration import told
 from convert.errors import ConvertError
-from convert.hashing import sha256
+from convert.files.atomic import folder_of
+from convert.files.hashing import sha256
 from convert.program import dumps
 
 from .attempt import Job, Recordings, attempt, isolated

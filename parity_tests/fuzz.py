@@ -27,7 +27,7 @@ GOOGLE = "parity_tests/goldens/flax_mixer/weights.npz"
 
 def seeds(name: str, folder: Path) -> Iterator[bytes]:
     """Good files with every feature of their reader, then the bad ones that are known."""
-    from parity_tests.formats import corpus_pickles, corpus_plain, pickle_parts, samples, test_fuzz_plain
+    from parity_tests.files import corpus_pickles, corpus_plain, pickle_parts, samples, test_fuzz_plain
 
     suffix = SUFFIXES[name]
     if name == "sharded":
@@ -41,7 +41,7 @@ def seeds(name: str, folder: Path) -> Iterator[bytes]:
         yield (folder / "x.dcp" / ".metadata").read_bytes()
         return
     if name == "ocdbt":  # the body of a root, of a tree of one node or more
-        from parity_tests.formats import test_ocdbt
+        from parity_tests.files import test_ocdbt
 
         yield from test_ocdbt.bodies()
         return
@@ -60,10 +60,10 @@ def fuzz(name: str, seconds: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["convert"]):
-        from convert import formats
+        from convert import files
         from convert.errors import ConvertError
 
-        for entry in (*formats.FORMATS, *formats.FOLDERS):
+        for entry in (*files.FORMATS, *files.FOLDERS):
             entry.load(entry.reader)
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     path, corpus = folder / f"x{SUFFIXES[name]}", folder / "corpus"
@@ -73,7 +73,7 @@ def fuzz(name: str, seconds: int) -> None:
         (corpus / str(number)).write_bytes(data)
 
     if name == "ocdbt":
-        from parity_tests.formats import test_ocdbt
+        from parity_tests.files import test_ocdbt
 
         path.mkdir()
         test_ocdbt.listed(path, ["a"], use_ocdbt=True)
@@ -82,7 +82,7 @@ def fuzz(name: str, seconds: int) -> None:
     def one(data: bytes) -> None:
         put(data)
         try:
-            with formats.open_checkpoint(path) as reader:
+            with files.open_checkpoint(path) as reader:
                 for tensor in reader.tensors.values():
                     assert len(reader.read(tensor.name)) == tensor.nbytes
         except ConvertError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.formats import open_checkpoint
+from convert.files import open_checkpoint
 from specs.config import tuples
 from specs.notation import Path as Signature
 from specs.notation import atoms, parse_axes, shape_of

@@ -17,7 +17,7 @@ from typing import Any
 
 from convert.__main__ import main
 from convert.errors import ConvertError
-from convert.formats import open_checkpoint
+from convert.files import open_checkpoint
 from convert.manifest import read
 from convert.verification import check
 

@@ -13,7 +13,7 @@ import ports
 import specs
 from convert.configure import restrictions
 from convert.errors import OpenFields, UsageError
-from convert.formats import open_checkpoint
+from convert.files import open_checkpoint
 from convert.kinds import PORTS
 from convert.manifest import at
 from convert.unstated import computing, questionable, unsettled

@@ -5,10 +5,10 @@ import hashlib
 import pytest
 import xxhash
 
-from convert.background import Task
 from convert.errors import ConvertError
-from convert.formats.base import PIECE, Tensor
-from convert.hashing import Digest, Source
+from convert.files.background import Task
+from convert.files.base import PIECE, Tensor
+from convert.files.hashing import Digest, Source
 
 
 def fail():

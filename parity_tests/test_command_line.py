@@ -19,16 +19,16 @@ import specs
 from convert.__main__ import main
 from convert.commands import target
 from convert.errors import UsageError
-from convert.formats import open_checkpoint
-from convert.formats.base import Tensor
-from convert.hashing import count_not_finite
+from convert.files import open_checkpoint
+from convert.files.base import Tensor
+from convert.files.hashing import count_not_finite
 from convert.program import dumps
 from convert.recognise import dialects, spellings
 from parity.targets import targets
 from specs.config import as_dict, parse
 
 from .conftest import needs
-from .formats.samples import store
+from .files.samples import store
 from .golden import Case
 from .test_routes import SQUARE, write_numbers
 
@@ -205,8 +205,8 @@ def test_diff_refuses_a_setting_that_both_files_contradict(run):
 
 
 def write_shapes(path, config):
-    from convert.formats import writer_for
-    from convert.formats.base import Tensor
+    from convert.files import writer_for
+    from convert.files.base import Tensor
     from convert.kinds import PORTS, place
     from specs.layer import parameters
     from specs.mlp_mixer import layers
@@ -242,7 +242,7 @@ def test_diff_tells_the_tensor_and_the_error(run, tmp_path):
 
 
 def metadata(path):
-    from convert.formats import open_checkpoint
+    from convert.files import open_checkpoint
 
     with open_checkpoint(path) as reader:
         return reader.metadata
@@ -984,7 +984,7 @@ def test_training_checkpoints(run, tmp_path):
 
 
 def shapes_of(path):
-    from convert.formats import open_checkpoint
+    from convert.files import open_checkpoint
 
     with open_checkpoint(path) as reader:
         return {t.name: t.shape for t in reader.tensors.values()}

@@ -9,13 +9,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from convert.errors import ConvertError
-from convert.formats import open_checkpoint, writer_for
-from convert.formats.base import Tensor
+from convert.files import open_checkpoint, writer_for
+from convert.files.base import Tensor
 from convert.recognise import recognise
 
-from .formats import corpus_pickles, corpus_plain
-from .formats.harm import soon
-from .formats.samples import python, store
+from .files import corpus_pickles, corpus_plain
+from .files.harm import soon
+from .files.samples import python, store
 from .golden import Case
 from .test_command_line import GOOGLE, TIMM, listing, run  # noqa: F401  (run is a fixture)
 

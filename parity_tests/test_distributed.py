@@ -14,8 +14,8 @@ import convert
 import ports
 import specs
 from convert.errors import ConvertError, UsageError
-from convert.formats import open_checkpoint, writer_for
-from convert.formats.base import Tensor
+from convert.files import open_checkpoint, writer_for
+from convert.files.base import Tensor
 
 from .conftest import needs, tiny
 from .golden import Case
@@ -106,8 +106,8 @@ VALUES = [
 
 def test_every_dtype_and_shape(suffix, tmp_path, monkeypatch):
     if suffix == ".orbax":  # several chunks an array, the last one ragged, and three levels of nodes
-        monkeypatch.setattr("convert.formats.orbax.CHUNK", 8)
-        monkeypatch.setattr("convert.formats.ocdbt_writer.MAX_NODE", 400)
+        monkeypatch.setattr("convert.files.folders.orbax.CHUNK", 8)
+        monkeypatch.setattr("convert.files.folders.ocdbt_writer.MAX_NODE", 400)
     folder = tmp_path / f"x{suffix}"
     payloads = write(folder, VALUES)
     with open_checkpoint(folder) as reader:

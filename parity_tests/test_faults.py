@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert import atomic
 from convert.__main__ import main
-from convert.atomic import reserve
-from convert.formats import open_checkpoint
+from convert.files import atomic, open_checkpoint
+from convert.files.atomic import reserve
 from convert.manifest import SEAL, read
 from convert.verification import check
 
@@ -132,7 +131,7 @@ def test_a_small_disk(run, small_disk, monkeypatch, arguments):  # noqa: F811
     code, _, err = run(*arguments(small_disk, "inside", "--dtype", "float64"))
     assert code == 1
     assert "m.safetensors: needs" in err  # told before anything is written
-    monkeypatch.setattr("convert.atomic.check_room", lambda *_: None)
+    monkeypatch.setattr("convert.files.atomic.check_room", lambda *_: None)
     code, _, err = run(*arguments(small_disk, "inside", "--dtype", "float64"))
     assert code == 1
     assert "No space left on device" in err

@@ -12,8 +12,8 @@ import textwrap
 import pytest
 
 import convert
-from convert import folders
 from convert.errors import ConvertError
+from convert.files import atomic_folder as folders
 
 from .test_command_line import GOOGLE, ROOT, listing, run  # noqa: F401  (run is a fixture)
 from .test_distributed import needs_module, suffix, translate  # noqa: F401  (suffix is a fixture)
@@ -88,7 +88,7 @@ def failing(monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("convert.hashing.Digest.line", fail)
+    monkeypatch.setattr("convert.files.hashing.Digest.line", fail)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
@@ -120,7 +120,7 @@ def test_one_of_two_conversions_wins(run, suffix, tmp_path):  # noqa: F811
 
 
 KILLED = """
-    import os, signal, sys, convert, convert.folders as folders
+    import os, signal, sys, convert, convert.files.atomic_folder as folders
     where, source, out = sys.argv[1:]
     original = getattr(folders, where)
     def kill(*arguments):

@@ -12,14 +12,14 @@ import convert
 import ports
 import specs
 from convert.errors import ConvertError
-from convert.formats import open_checkpoint
-from convert.formats.base import Tensor
+from convert.files import open_checkpoint
+from convert.files.base import Tensor
 from convert.parts import Ambiguous, rank, unwrapped
 from parity.__main__ import main as parity
 from parity.targets import targets
 
 from .conftest import needs
-from .formats.samples import store
+from .files.samples import store
 from .golden import Case
 from .test_command_line import GOOGLE, TIMM, run  # noqa: F401
 from .test_routes import contents, write_numbers

@@ -11,13 +11,13 @@ import pytest
 import specs
 from convert.__main__ import main
 from convert.configuration import read_config
-from convert.formats import open_checkpoint
+from convert.files import open_checkpoint
 from parity.__main__ import main as parity
 from specs import config as configs
 
 from .conftest import needs
-from .formats.harm import soon
-from .formats.samples import PEAK, store
+from .files.harm import soon
+from .files.samples import PEAK, store
 from .test_command_line import ROOT
 from .test_routes import translate, write_numbers
 

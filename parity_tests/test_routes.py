@@ -8,8 +8,8 @@ import pytest
 
 import convert
 import specs
-from convert.formats import open_checkpoint, writer_for
-from convert.formats.base import Tensor
+from convert.files import open_checkpoint, writer_for
+from convert.files.base import Tensor
 from convert.kinds import FRAMEWORKS, PORTS, place
 from convert.recognise import dialects
 from ports.port import pattern

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 import convert
 from convert.errors import ConvertError, FormatError, UsageError
-from convert.formats import open_checkpoint
-from convert.hashing import Source
+from convert.files import open_checkpoint
+from convert.files.hashing import Source
 
 from .golden import Case
 from .test_command_line import GOOGLE, listing, run  # noqa: F401  (run is a fixture)

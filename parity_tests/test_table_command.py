@@ -12,8 +12,8 @@ import pytest
 from convert import by_table, payload
 from convert.__main__ import main
 from convert.errors import ConvertError
-from convert.formats import open_checkpoint, writer_for
-from convert.formats.base import Tensor
+from convert.files import open_checkpoint, writer_for
+from convert.files.base import Tensor
 
 LAYERS, WIDTH, HEADS, WORDS = 3, 12, 3, 11
 

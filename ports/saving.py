@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import specs
 from convert.configuration import Settings, read_config
 from convert.errors import ConvertError, UsageError
-from convert.formats.memory import MemoryReader
+from convert.files.memory import MemoryReader
 from convert.planning import plan_read
 from specs.config import as_dict, unknown
 

@@ -91,7 +91,7 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
     assert done.returncode == 0, done.stderr
     with open(page, encoding="utf-8") as file:
         html = file.read()
-    from convert.hashing import sha256
+    from convert.files.hashing import sha256
 
     assert sha256(golden) in html
     assert "mlp_mixer" in html

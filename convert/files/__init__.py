@@ -1,0 +1,228 @@
+"""Checkpoint files: which format a file has is read off its first bytes, never off its name.
+
+    with open_checkpoint("model.npz") as reader:
+        reader.tensors["head/kernel"]       # Tensor(name, shape, dtype)
+        reader.read("head/kernel", 0, 64)   # the first 64 bytes of its payload
+
+Adding a format is a module with `sniff`, a Reader and a Writer, and a row of FORMATS. Only the module that a
+file needs is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from typing import NamedTuple
+
+from convert.errors import FormatError, UsageError
+from convert.files.base import File, Reader, Writer
+
+
+class Format(NamedTuple):
+    """A file format: the module holds `sniff(head, path)`, and `reader` and `writer` by these names."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    module: str
+    reader: str
+    writer: str
+    head: re.Pattern[bytes]  # what its files can begin with; `sniff` decides
+    markers: tuple[str, ...] = ()  # of a folder: files inside, any of which says that it has this format
+
+    def load(self, attribute: str) -> type:
+        """The class of this name, importing the module."""
+        found = getattr(import_module(f"{__name__}.{self.module}"), attribute)
+        assert isinstance(found, type)
+        return found
+
+
+def _format(name: str, suffixes: str, module: str, head: bytes) -> Format:
+    stem = name.capitalize()
+    return Format(name, tuple(suffixes.split()), module, f"{stem}Reader", f"{stem}Writer", re.compile(head, re.DOTALL))
+
+
+_PICKLE = rb"\x80[\x01-\x05]"
+_MSGPACK = re.compile(rb"\x80\Z|[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]", re.DOTALL)
+_NEVER = re.compile(rb"(?!)")
+FORMATS = (
+    _format("safetensors", ".safetensors", "safetensors", rb".{8}\{"),
+    _format("npz", ".npz", "npz", rb"PK[\x03\x05][\x04\x06]"),
+    _format("torch", ".pt .pth .ckpt .bin", "pickled.torch", rb"PK\x03\x04|\x80[\x02-\x05](\x95.{8})?\x8a\x0a"),
+    _format("pdparams", ".pdparams .pd .pdopt", "pickled.paddle", _PICKLE),
+    _format("msgpack", ".msgpack .flax", "msgpack", _MSGPACK.pattern),
+    _format("sharded", ".index.json", "sharded", rb"\s*\{"),  # read here, written by convert.stream
+)
+
+FOLDERS = (  # each as a whole is one checkpoint; their writers are FolderWriters
+    Format(
+        "orbax",
+        (".orbax",),
+        "folders.orbax",
+        "OrbaxReader",
+        "OrbaxWriter",
+        _NEVER,
+        ("_METADATA", "default/_METADATA", "checkpoint", "default/checkpoint"),
+    ),
+    Format("dcp", (".dcp",), "folders.dcp", "DcpReader", "DcpWriter", _NEVER, (".metadata",)),
+)
+
+
+def suffixes(table: tuple[Format, ...] = (*FORMATS, *FOLDERS)) -> tuple[str, ...]:
+    """Every suffix that names one of these formats."""
+    return tuple(suffix for entry in table for suffix in entry.suffixes)
+
+
+HEAD = 512  # bytes looked at: a tar archive says what it is at byte 257
+
+_TORCH_TAR = (b"sys_info", b"pickle", b"tensors", b"storages")  # members; the first names the archive
+_COMPRESSED = "unpack it first, then convert what was inside"
+FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, what that is, what to do
+    (rb"version https://git-lfs", "is a git-LFS pointer, not the file it stands for", "run: git lfs pull"),
+    (
+        rb"\s*<(!doctype|!--|html|head|\?xml)",
+        "is a web page, not a checkpoint",
+        "download the file behind the page's link",
+    ),
+    (rb"\x1f\x8b|BZh\d|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!", "is a compressed archive", _COMPRESSED),
+    (rb"\x89HDF", "is an HDF5 file", "load it with its own framework and save it with np.savez"),
+    (rb"\x93NUMPY", "is one .npy array without a name", "save it with np.savez(file, name=array)"),
+    (rb"GGUF|ggjt", "is a quantised GGML file", "convert the checkpoint it was made from"),
+    (
+        rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF|\x7fELF",
+        "is a picture, document or program",
+        "give a checkpoint file",
+    ),
+)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """While many values are made and none is garbage, collecting would walk the whole process time and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
+def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
+    """Open a checkpoint of any format, a file or a folder.
+
+    Raises: FormatError, saying what the file is, where it is missing, no checkpoint, damaged or unsafe.
+    """
+    name = os.fspath(path)
+    if folder := folder_format(name):
+        whole: Reader = folder.load(folder.reader)(name)
+        return whole
+    head = _head(name)
+    for pattern, problem, remedy in () if _has_header(name, head) else FOREIGN:
+        if re.match(pattern, head, re.IGNORECASE):
+            raise FormatError(name, problem, remedy)
+    for entry in FORMATS:
+        if entry.head.match(head) and import_module(f"{__name__}.{entry.module}").sniff(head, name):
+            reader: Reader = entry.load(entry.reader)(name)
+            return reader
+    raise _unknown(name, head)
+
+
+def folder_format(path: str | os.PathLike[str]) -> Format | None:
+    """The format of a folder that as a whole is one checkpoint; None for other folders and for files."""
+    for entry in FOLDERS:
+        if any(_is_marker(os.path.join(path, marker)) for marker in entry.markers):
+            return entry
+    return None
+
+
+def _is_marker(path: str) -> bool:
+    """Whether a file says what its folder is. TensorFlow's file `checkpoint` is a text, the one of Orbax msgpack."""
+    if not os.path.isfile(path):
+        return False
+    if os.path.basename(path) != "checkpoint":
+        return True
+    try:
+        return _MSGPACK.match(_head(path)) is not None
+    except FormatError:
+        return False
+
+
+def files_of(path: str) -> list[str]:
+    """Every file of a checkpoint: all in a folder, an index and its shards, or the file itself. Raises: FormatError."""
+    if os.path.isdir(path):
+        return list(import_module(f"{__name__}.folders.base").files(path))
+    if path.endswith(".index.json") and (sharded := import_module(f"{__name__}.sharded")).sniff(_head(path), path):
+        return [path, *sharded.Index(path).shards.values()]
+    return [path]
+
+
+def writer_for(path: str | os.PathLike[str]) -> type[Writer]:
+    """The writer of the format that the suffix names. Raises: UsageError where there is none."""
+    suffix = os.path.splitext(os.fspath(path).rstrip(os.sep))[1].lower()
+    for entry in (*FORMATS, *FOLDERS):
+        if suffix in entry.suffixes:
+            return entry.load(entry.writer)
+    raise UsageError(f"{os.fspath(path)}: no format has the suffix {suffix!a}: use one of {' '.join(suffixes())}")
+
+
+def _head(path: str) -> bytes:
+    file = File(path)
+    try:
+        if not file.size:
+            raise FormatError(path, "is empty", "download or save it again")
+        return file.read(min(HEAD, file.size), 0)
+    finally:
+        file.close()
+
+
+def _has_header(path: str, head: bytes) -> bool:
+    """Whether it begins as safetensors does, with the length of a header: that may have the bytes of any mark."""
+    length = int.from_bytes(head[:8], "little")
+    return FORMATS[0].head.match(head) is not None and length <= os.path.getsize(path) - 8
+
+
+def _unknown(path: str, head: bytes) -> FormatError:
+    """Why no format recognises this file."""
+    if head.startswith(b"PK"):
+        return _unknown_zip(path)
+    if head[257:262] == b"ustar":
+        if head[:100].rstrip(b"\0") in _TORCH_TAR:
+            remedy = "if you trust it, open it once with torch.load(file, weights_only=False) and torch.save it again"
+            return FormatError(path, "is a tar file of torch 0.1, which is not read here", remedy)
+        return FormatError(path, "is a tar archive", _COMPRESSED)
+    if _is_text(head):
+        what = "JSON" if head.lstrip()[:1] in b"{[" else "text"
+        return FormatError(path, f"is {what}, not a checkpoint", "give the file that holds the weights")
+    suffix = os.path.splitext(path)[1].lower()
+    claims = [entry.name for entry in FORMATS if suffix in entry.suffixes]
+    problem = f"is no {claims[0]} file in spite of its name" if claims else "is of no known format"
+    known = ", ".join(entry.name for entry in FORMATS)
+    return FormatError(path, f"{problem}: it begins with {head[:8]!r}", f"known formats: {known}")
+
+
+def _unknown_zip(path: str) -> FormatError:
+    from convert.files.zip_directory import ZipDirectory
+
+    file = File(path)
+    try:
+        ZipDirectory(file)
+    except FormatError as error:
+        return error
+    finally:
+        file.close()
+    return FormatError(path, "is a zip that holds no tensors", _COMPRESSED)
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3 or len(head) < HEAD:  # unless the cut went through a character
+            return False
+        text = head[: error.start].decode("utf-8-sig")
+    return all(character.isprintable() or character in "\t\n\r\f" for character in text)

@@ -1,0 +1,193 @@
+"""Files that appear whole or not at all: written beside their name, locked meanwhile, synced, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO
+
+from convert.errors import ConvertError, UsageError
+from convert.files.base import write_all
+
+KEEP_SIZE = 1  # of fallocate(2)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # it fails for want of room; else, for not being supported
+
+Claim = tuple[IO[bytes], str]  # a temporary file, open and locked, and its path
+
+
+def check(sources: Iterable[str], out: str, force: bool) -> None:
+    """Raises: ConvertError before anything is read where the target cannot be.
+
+    Args:
+      sources: all files that are read.
+    """
+    folder = folder_of(out)
+    if os.path.exists(out) and any(os.path.samefile(source, out) for source in sources):
+        raise UsageError(f"{out}: is the source itself, or a part of it: give another -o")
+    if os.path.lexists(out) and not force:
+        raise ConvertError(f"{out}: exists: --force replaces it")
+    if not os.access(folder, os.W_OK):
+        raise ConvertError(f"{folder}: is not writable: give -o a place elsewhere")
+
+
+def folder_of(out: str) -> str:
+    """The folder that a target lies in. Raises: ConvertError where there is none."""
+    folder = os.path.dirname(os.path.abspath(out))
+    if not os.path.isdir(folder):
+        raise ConvertError(f"{out}: there is no folder {folder}: create it first")
+    return folder
+
+
+def check_room(out: str, size: int) -> None:
+    """Raises: ConvertError where the disk has less than `size` bytes left."""
+    folder = os.path.dirname(os.path.abspath(out))
+    disk = os.statvfs(folder)
+    if (left := disk.f_bavail * disk.f_frsize) < size:
+        raise ConvertError(
+            f"{out}: needs {size / 1e6:,.1f} MB, and {folder} has {left / 1e6:,.1f} MB left: make room there"
+        )
+
+
+def reserve(file: IO[bytes], size: int) -> None:
+    """Set disk space aside for a file, which keeps its size: a full disk is told at once, and writing gets faster.
+
+    Raises: OSError where there is no room; a file system that cannot set space aside is asked for none.
+    """
+    import ctypes
+
+    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)  # Linux; posix_fallocate may write it all
+    if fallocate is None or not size:
+        return
+    fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    if fallocate(file.fileno(), KEEP_SIZE, 0, size) and (code := ctypes.get_errno()) in FULL:
+        raise OSError(code, os.strerror(code))
+
+
+def temporary_of(out: str) -> str:
+    """The path of a target while it is written: a name that is ours alone, so that what has it may be swept."""
+    folder, name = os.path.split(os.path.abspath(out))
+    return os.path.join(folder, f".{name}.triptych.part")
+
+
+@contextlib.contextmanager
+def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterator[Claim]:
+    """A temporary file beside the target that only this process writes; gone at the end, however it ends.
+
+    A file that a killed run left behind is taken over: what is locked is alive, what is not is stale.
+
+    Args:
+      removed: is called with the path of a stale file that is taken over.
+    """
+    temporary = temporary_of(out)
+    try:
+        file = _lock(temporary)
+    except OSError as error:
+        raise ConvertError(f"{out}: cannot be written: {error.strerror}") from None
+    if file is None:
+        raise ConvertError(f"{out}: another conversion is writing it: wait for that one")
+    try:
+        if os.fstat(file.fileno()).st_size:
+            removed(temporary)
+        file.truncate(0)
+        yield file, temporary
+    except OSError as error:
+        raise ConvertError(f"{out}: cannot be written: {error.strerror}; nothing was left behind") from None
+    finally:
+        if _is(temporary, file):
+            os.unlink(temporary)
+        file.close()
+
+
+def _lock(path: str) -> IO[bytes] | None:
+    """The file at `path`, locked; None if another process holds it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        file = os.fdopen(descriptor, "r+b", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        if _is(path, file):
+            if os.fstat(descriptor).st_nlink == 1:
+                return file
+            os.unlink(path)  # killed while it gave the file its name: these bytes are a finished target's
+        file.close()  # else its owner gave it its name between our opening and our locking
+
+
+def _is(path: str, file: IO[bytes]) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """While names are given: Ctrl-C and a request to end wait until all of them are."""
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
+        yield
+        return
+    caught: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: caught.append(number)) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not made in Python
+        for missed in caught:
+            signal.raise_signal(missed)
+
+
+def publish(temporary: str, out: str, force: bool) -> None:
+    """Give a finished file its name: at once, and without force only if nothing has that name."""
+    if force:
+        os.replace(temporary, out)
+    else:
+        try:
+            os.link(temporary, out)
+        except FileExistsError:
+            raise ConvertError(f"{out}: appeared meanwhile: --force replaces it") from None
+        except OSError:  # a file system without hard links
+            if os.path.lexists(out):
+                raise ConvertError(f"{out}: appeared meanwhile: --force replaces it") from None
+            os.replace(temporary, out)
+    sync_folder(out)
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in the folder of `path` last."""
+    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def accompanied(path: str, claim: Claim, content: bytes) -> Iterator[None]:
+    """Write the claimed file around a block that publishes what it describes.
+
+    At no moment does it lie beside anything else: an old one goes before the block, this one gets its name after it.
+    """
+    file, temporary = claim
+    write_all(file, content)
+    os.fsync(file.fileno())
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    yield
+    os.replace(temporary, path)
+    sync_folder(path)
+
+
+def remove(path: str) -> None:
+    """Delete a file if it exists."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

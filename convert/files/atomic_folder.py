@@ -1,0 +1,154 @@
+"""Folders as targets: written beside, locked meanwhile, synced whole, and swapped into place at once."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import fnmatch
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from convert.errors import ConvertError, UsageError
+from convert.files.atomic import temporary_of
+from convert.files.base import Writer
+from convert.files.folders.base import RECORD
+from convert.manifest import is_record
+from convert.report import fold
+
+NAMED = 5  # files that an error names
+EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
+HERE = -100  # AT_FDCWD
+
+
+def check(source: str | None, out: str, force: bool, writer: type[Writer]) -> None:
+    """Check that a folder target destroys neither its source nor what is not its own.
+
+    Args:
+      source: the path that is read; None where the arrays come from memory.
+    Raises: UsageError, ConvertError that names what --force does not replace: a folder without our record, or a file
+    in it that its format's writer does not write.
+    """
+    ours, theirs = os.path.realpath(out), source and os.path.realpath(source)
+    if theirs and os.path.commonpath([ours, theirs]) in (ours, theirs):
+        raise UsageError(f"{out}: is, holds or lies in the source: give another -o")
+    if not force or not os.path.lexists(out):
+        return
+    if os.path.islink(out) or not os.path.isdir(out):
+        raise ConvertError(f"{out}: is no folder, so --force does not replace it by one: move it away")
+    strangers = [name for name in _inside(out) if not any(fnmatch.fnmatchcase(name, own) for own in writer.own)]
+    if not is_record(os.path.join(out, RECORD)) or strangers:
+        what = f"holds {', '.join(fold(strangers)[:NAMED])}, " if strangers else ""
+        what += "is no checkpoint folder that this converter wrote"
+        raise ConvertError(f"{out}: {what}, so --force does not replace it: move it away")
+
+
+def _inside(folder: str) -> list[str]:
+    """Every file and link in a folder and its folders, relative to it."""
+    return sorted(
+        os.path.relpath(os.path.join(inner, name), folder)
+        for inner, folders, names in os.walk(folder)
+        for name in (*names, *(f for f in folders if os.path.islink(os.path.join(inner, f))))
+    )
+
+
+@contextlib.contextmanager
+def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterator[tuple[IO[bytes], str]]:
+    """A temporary folder beside the target that only this process writes, and the record in it; gone at the end.
+
+    What a killed run left behind is taken over: what is locked is alive, what is not is stale.
+
+    Args:
+      removed: is called with the path of a stale folder whose contents are removed.
+    """
+    temporary = temporary_of(out)
+    try:
+        lock = _lock(temporary, removed)
+    except OSError as error:
+        raise ConvertError(f"{out}: cannot be written: {error.strerror}") from None
+    if lock is None:
+        raise ConvertError(f"{out}: another conversion is writing it: wait for that one")
+    try:
+        with open(os.path.join(temporary, RECORD), "x+b", buffering=0) as file:
+            yield file, temporary
+    except OSError as error:
+        raise ConvertError(f"{out}: cannot be written: {error.strerror or error}; nothing was left behind") from None
+    finally:
+        if _is(temporary, lock):
+            shutil.rmtree(temporary, ignore_errors=True)
+        os.close(lock)
+
+
+def _lock(path: str, removed: Callable[[str], None]) -> int | None:
+    """The folder at `path`, empty and locked; None if another process holds it."""
+    while True:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # its owner was done between the two calls
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        if _is(path, lock):
+            if stale := list(os.scandir(path)):
+                removed(path)
+            for entry in stale:
+                _remove(entry.path)
+            return lock
+        os.close(lock)  # its owner gave it its name between our opening and our locking
+
+
+def _is(path: str, descriptor: int) -> bool:
+    """Whether the folder that was opened still has this name."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def publish(temporary: str, out: str, force: bool) -> None:
+    """Give a finished folder its name: at once, and without force only if nothing has that name."""
+    for inner, _, names in os.walk(temporary):
+        for path in (inner, *(os.path.join(inner, name) for name in names)):
+            _sync(path)
+    if not os.path.lexists(out):
+        os.rename(temporary, out)
+    elif force:
+        _swap(temporary, out)
+        _remove(temporary)  # what had the name before
+    else:
+        raise ConvertError(f"{out}: appeared meanwhile: --force replaces it")
+    _sync(os.path.dirname(os.path.abspath(out)))
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _swap(temporary: str, out: str) -> None:
+    """Exchange two names in one step, so that a whole folder has the target's name at any moment."""
+    import ctypes
+
+    exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if exchange is not None and exchange(HERE, os.fsencode(temporary), HERE, os.fsencode(out), EXCHANGE) == 0:
+        return
+    aside = temporary.removesuffix(".part") + ".old"  # a file system that cannot: two steps
+    os.rename(out, aside)
+    os.rename(temporary, out)
+    os.rename(aside, temporary)

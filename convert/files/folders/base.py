@@ -1,0 +1,119 @@
+"""Checkpoints that are folders (Orbax, torch DCP): what their readers and writers share.
+
+A tensor is stored in chunks. Those that begin at one row of its first axis make a band: bytes that follow each other in
+C order, read when asked for and, where they do not lie in one piece, kept until the next band is.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from abc import abstractmethod
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from convert.errors import FormatError
+from convert.files.base import Reader, Tensor, Writer, record_at, shown, write_all
+
+KEY = "triptych"  # of the record in a Reader's metadata, as in safetensors
+RECORD = "triptych.json"  # where the record lies in the folder; the official loaders take no notice of it
+MAX_FILES = 1_000_000
+MAX_GROWTH = 64  # times that tensors may outgrow their folder: compressed zeros grow, bombs grow more
+FREE = 64 << 20  # bytes that may come out of nothing: a small checkpoint of zeros is no bomb
+
+
+class FolderWriter(Writer):
+    """Writes a folder: `file` is the record inside it, and the folder is where that lies."""
+
+    keeps_metadata = True
+    one_file = False
+
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
+        super().__init__(file, tensors, metadata)
+        self.folder = os.path.dirname(os.path.abspath(file.name))
+
+    def finish(self) -> None:
+        self.complete()
+        self.close_store()
+        if KEY in self.metadata:
+            write_all(self.file, self.metadata[KEY].encode() + b"\n")
+
+    @abstractmethod
+    def close_store(self) -> None:
+        """Write everything that follows the last payload, but for the record."""
+
+
+class FolderReader(Reader):
+    """One open folder. `edges` holds, for each tensor, where its bands begin and the last one ends, in bytes."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = os.fspath(path)
+        self.tensors: dict[str, Tensor] = {}
+        self.edges: dict[str, Sequence[int]] = {}
+        self.metadata = self._record()
+        self._kept: tuple[str, int, memoryview] = ("", -1, memoryview(b""))
+
+    def _record(self) -> dict[str, str]:
+        text = record_at(os.path.join(self.path, RECORD))
+        return {KEY: text} if text else {}
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | memoryview:
+        nbytes, edges = self.tensors[name].nbytes, self.edges[name]
+        stop = nbytes if stop is None else stop
+        if not 0 <= start <= stop <= nbytes:
+            raise ValueError(f"bytes {start} to {stop} of {nbytes}")
+        parts = []
+        while start < stop:
+            band = bisect_right(edges, start) - 1
+            end = min(stop, edges[band + 1])
+            parts.append(self.read_band(name, band, start - edges[band], end - edges[band]))
+            start = end
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    @abstractmethod
+    def read_band(self, name: str, band: int, start: int, stop: int) -> bytes | memoryview:
+        """Bytes [start, stop) of one band of a tensor. Raises: FormatError."""
+
+    def keep(self, name: str, band: int) -> memoryview:
+        """A whole band, made at the first call: its reader comes back for the next range."""
+        if self._kept[:2] != (name, band):
+            self._kept = ("", -1, memoryview(b""))  # the old one goes before the new one comes
+            self._kept = (name, band, self.make_band(name, band))
+        return self._kept[2]
+
+    @abstractmethod
+    def make_band(self, name: str, band: int) -> memoryview:
+        """All bytes of a band that does not lie in one piece. Raises: FormatError."""
+
+    def add(self, tensor: Tensor, edges: Sequence[int]) -> None:
+        """Raises: FormatError where the name is taken."""
+        if tensor.name in self.tensors:
+            raise FormatError(self.path, f"names two tensors {shown(tensor.name)}", "one of the two would be lost")
+        self.tensors[tensor.name], self.edges[tensor.name] = tensor, edges
+
+    def check_growth(self, claimed: int, what: str) -> None:
+        """Raises: FormatError where so many bytes cannot honestly come out of this folder."""
+        if claimed > MAX_GROWTH * self.size + FREE:
+            problem = f"has {what} of {claimed:,} bytes in a folder of {self.size:,}"
+            raise FormatError(self.path, problem, "it is incomplete, or do not trust it")
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(os.lstat(path).st_size for path in files(self.path))
+
+    def close(self) -> None:
+        self._kept = ("", -1, memoryview(b""))
+
+
+def files(folder: str) -> Iterator[str]:
+    """Every regular file in a folder and its folders, sorted. Raises: FormatError where there are too many."""
+    count = 0
+    for inner, folders, names in os.walk(folder):
+        folders.sort()
+        count += len(names)
+        if count > MAX_FILES:
+            raise FormatError(folder, f"holds over {MAX_FILES:,} files", "is it the right folder?")
+        paths = (os.path.join(inner, name) for name in sorted(names))
+        yield from (path for path in paths if stat.S_ISREG(os.lstat(path).st_mode))

@@ -1,0 +1,214 @@
+"""npz: a zip of .npy members, as `np.savez` and `np.savez_compressed` write it.
+
+Members are plain arrays of a dtype on the allow-list: objects (pickles), strings and records are refused, as
+are big-endian arrays. '<V2' and '|V2' are bfloat16: two opaque bytes are what numpy makes of ml_dtypes'
+bfloat16, and of no other dtype of ours; '<V1' and '<f1' could be any float8 and are refused. A member's size
+must be what its header describes, and the file may expand to 100 times its size (or 64 MiB): more is a bomb.
+A CRC is checked when a payload is read from its beginning to its end. Numpy is imported for arrays in Fortran
+order alone; these are held whole while they are read.
+Source: NEP 1; numpy/lib/_format_impl.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import IO, NamedTuple
+
+from zlib_ng import zlib_ng as zlib  # whose CRC takes a quarter of the time
+
+from convert.errors import ConvertError, FormatError
+from convert.files.base import (
+    MAX_NAME,
+    MAX_TENSORS,
+    File,
+    Reader,
+    Tensor,
+    Writer,
+    shown,
+)
+from convert.files.inflate import Inflated
+from convert.files.npy import (
+    DAMAGED,
+    DESCR,
+    MAX_DIMS,
+    NpyError,
+    header_length,
+    parse_header,
+    to_c_order,
+    write_header,
+)
+from convert.files.zip_directory import DEFLATED, STORED, Member, ZipDirectory
+from convert.files.zip_writer import ZipWriter
+
+MAX_EXPANSION, FREE_EXPANSION = 100, 64 << 20  # times the file's size, or bytes
+MAX_HEADERS = 16 << 20  # bytes in front of all payloads; numpy writes 128 each
+
+
+def sniff(head: bytes, path: str) -> bool:
+    """Is this npz: a zip whose directory lists .npy members and no pickle of torch's?"""
+    if head[:4] not in (b"PK\3\4", b"PK\5\6"):
+        return False
+    try:
+        file = File(path)
+    except FormatError:
+        return False
+    try:
+        names = ZipDirectory(file).members
+    except FormatError:
+        return False
+    finally:
+        file.close()
+    return any(name.endswith(".npy") for name in names) and not any(name.endswith("data.pkl") for name in names)
+
+
+class _Array(NamedTuple):
+    """A .npy member: where its payload is and how it is stored."""
+
+    member: Member
+    offset: int  # of the member's content in the file
+    header: int  # bytes before its payload
+    header_sum: int  # their CRC
+    fortran: bool
+
+
+class NpzReader(Reader):
+    """An npz file; tensors in the order of the zip's directory, named as their members without .npy."""
+
+    format = "npz"
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.file = File(path)
+        self.path = self.file.path
+        self.tensors, self.metadata = {}, {}
+        self._arrays: dict[str, _Array] = {}
+        self._headers = 0  # bytes
+        self._sum = ("", 0, 0)  # the payload being read from its beginning: name, bytes so far, their CRC
+        self._inflated: Inflated | None = None
+        self._turned = ("", b"")  # the last Fortran-ordered payload, in C order
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        directory = ZipDirectory(self.file)
+        if sum(name.endswith(".npy") for name in directory.members) > MAX_TENSORS:
+            raise self._bad(f"holds more than {MAX_TENSORS} arrays", "split it into several files")
+        budget = max(MAX_EXPANSION * self.file.size, FREE_EXPANSION)
+        if (total := sum(member.size for member in directory.members.values())) > budget:
+            raise self._bad(f"expands from {self.file.size} to {total} bytes", "a zip bomb: do not trust it")
+        for name, member in directory.members.items():
+            if not (name.endswith("/") and member.size == 0):
+                self._add(directory, name, member)
+
+    def _add(self, directory: ZipDirectory, name: str, member: Member) -> None:
+        if not name.endswith(".npy"):
+            raise self._bad(f"has a member {shown(name)} that is no .npy", "write it with np.savez")
+        if member.method not in (STORED, DEFLATED):
+            raise self._bad(f"{shown(name)} is compressed by method {member.method}", "write it with np.savez")
+        if member.method == STORED and member.compressed != member.size:
+            raise self._bad(f"{shown(name)} is stored, yet of sizes {member.compressed} and {member.size}", DAMAGED)
+        try:
+            offset, header = self._header(directory, member)
+            tensor, fortran = parse_header(name.removesuffix(".npy"), header)
+        except NpyError as error:
+            raise self._bad(f"{shown(name)} {error.args[0]}", error.args[1]) from None
+        self._headers += len(header)
+        if self._headers > MAX_HEADERS:
+            raise self._bad(f"has over {MAX_HEADERS} bytes of .npy headers", "write it with np.savez")
+        if len(header) + tensor.nbytes != member.size:
+            size = member.size - len(header)
+            problem = f"{shown(name)} of {tensor.dtype} {str(tensor.shape)[:80]} has {size} bytes"
+            raise self._bad(problem, DAMAGED)
+        self.tensors[tensor.name] = tensor
+        self._arrays[tensor.name] = _Array(
+            member, offset, len(header), zlib.crc32(header), fortran and len(tensor.shape) > 1
+        )
+
+    def _header(self, directory: ZipDirectory, member: Member) -> tuple[int, bytes]:
+        """(content's offset, the .npy header in front of the payload)."""
+        need = 256  # enough for nearly all
+        while True:
+            offset, data = directory.local(member, need)
+            if member.method == DEFLATED:
+                data = self._inflate_head(member, offset, need)
+            length = header_length(data)
+            if length <= len(data):
+                return offset, data[:length]
+            if need >= length:
+                raise self._bad(f"{shown(member.name)} ends within its .npy header", DAMAGED)
+            need = length
+
+    def _inflate_head(self, member: Member, offset: int, size: int) -> bytes:
+        return Inflated(self.file, member, offset).read(min(size, member.size))
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        array, stop = self._arrays[name], self.tensors[name].nbytes if stop is None else stop
+        if not array.fortran:
+            return self._stored_bytes(name, start, stop)
+        if self._turned[0] != name:
+            self._turned = (name, b"")  # frees the last one first
+            self._turned = (
+                name,
+                to_c_order(self._stored_bytes(name, 0, self.tensors[name].nbytes), self.tensors[name]),
+            )
+        return self._turned[1][start:stop]
+
+    def _stored_bytes(self, name: str, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of the payload as the file has it, the CRC checked once the last is read."""
+        array = self._arrays[name]
+        begin, size = array.header + start, stop - start
+        if array.member.method == STORED:
+            data = self.file.read(size, array.offset + begin)
+        else:
+            if not self._inflated or self._inflated.member != array.member or self._inflated.at > begin:
+                self._inflated = Inflated(self.file, array.member, array.offset)
+            self._inflated.skip(begin - self._inflated.at)
+            data = self._inflated.read(size)
+        self._check_sum(name, start, data)
+        return data
+
+    def _check_sum(self, name: str, start: int, data: bytes) -> None:
+        array = self._arrays[name]
+        if start == 0:
+            self._sum = (name, 0, array.header_sum)
+        if self._sum[:2] != (name, start):
+            return  # read out of order: nothing to compare with
+        self._sum = (name, start + len(data), zlib.crc32(data, self._sum[2]))
+        if self._sum[1] == self.tensors[name].nbytes and self._sum[2] != array.member.crc:
+            problem = f"{shown(name)} has CRC {self._sum[2]:08x}, the zip says {array.member.crc:08x}"
+            raise self._bad(problem, "a bit flipped: download it again")
+
+    def _bad(self, problem: str, remedy: str) -> FormatError:
+        return FormatError(self.path, problem, remedy)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class NpzWriter(Writer):
+    """What `np.savez` writes, dated 1980-01-01: stored members in the order announced."""
+
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
+        super().__init__(file, tensors, metadata)
+        for tensor in self.tensors:
+            if tensor.dtype not in DESCR:
+                problem = f"npz cannot hold {tensor.dtype} ({shown(tensor.name)}), which numpy lacks"
+                raise ConvertError(f"{problem}: convert to .safetensors or .msgpack, or give --dtype float32")
+            if len(tensor.name) > MAX_NAME - 4 or "\0" in tensor.name or len(tensor.shape) > MAX_DIMS:
+                raise ConvertError(f"{shown(tensor.name)}: npz cannot hold this name or shape")
+        self._zip = ZipWriter(file, [tensor.name + ".npy" for tensor in self.tensors])
+
+    def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
+        header = write_header(tensor)
+        self._zip.begin(tensor.name + ".npy", len(header) + tensor.nbytes)
+        self._zip.add(header)
+        for piece in self.pieces(tensor, chunks):
+            self._zip.add(piece)
+        self._zip.end()
+
+    def finish(self) -> None:
+        self.complete()
+        self._zip.finish()

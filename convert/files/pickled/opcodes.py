@@ -1,0 +1,48 @@
+"""Pieces of pickles, protocol 2, without a memo: what the writers put together.
+
+Source: CPython Lib/pickletools.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from convert.errors import ConvertError
+from convert.files.base import shown
+
+
+def text(value: str) -> bytes:
+    """BINUNICODE. Raises: ConvertError where it is no Unicode."""
+    try:
+        data = value.encode()
+    except UnicodeEncodeError:
+        raise ConvertError(f"{shown(value)} is not valid Unicode: rename it") from None
+    return b"X" + len(data).to_bytes(4, "little") + data
+
+
+def integer(value: int) -> bytes:
+    """BININT1 or LONG1, for 0 <= value < 2**63."""
+    if value < 256:
+        return b"K" + bytes([value])
+    data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+    return b"\x8a" + bytes([len(data)]) + data
+
+
+def integers(values: Iterable[int]) -> bytes:
+    """A tuple of integers."""
+    return b"(" + b"".join(map(integer, values)) + b"t"
+
+
+def symbol(module: str, name: str) -> bytes:
+    """GLOBAL: something Python finds by name."""
+    return b"c" + module.encode() + b"\n" + name.encode() + b"\n"
+
+
+def call(module: str, name: str, *arguments: bytes) -> bytes:
+    """REDUCE: what the named function makes of its arguments."""
+    return symbol(module, name) + b"(" + b"".join(arguments) + b"tR"
+
+
+def dictionary(items: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A dict of pickled keys and values."""
+    return b"}(" + b"".join(key + value for key, value in items) + b"u"

@@ -1,0 +1,160 @@
+"""paddle checkpoints (.pdparams, .pdopt, .pd): one pickle of nested dicts of numpy arrays, read without paddle.
+
+bfloat16 is stored as uint16 and nothing says so: it is reported, and written, as uint16.
+Source: paddle/framework/io.py (`_pickle_save`, `_legacy_save`), io_utils.py (`_unpack_saved_dict`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any
+
+from convert.errors import ConvertError
+from convert.files.base import ITEMSIZE, Skipped, Tensor, Writer, shown, write_all
+from convert.files.pickled.inert import Handlers, Pairs, looks_like_pickle
+from convert.files.pickled.interpreter import Unpickler
+from convert.files.pickled.opcodes import call, integer, integers, symbol, text
+from convert.files.pickled.sources import Cursor, Joined, Refused
+from convert.files.pickled.torch import MAGIC_BYTES
+from convert.files.pickled.tree import PickleReader, Place, c_strides, leaves, place_of
+from convert.files.pickled.values import DTYPES, HARMLESS, NUMPY, Array, checked_shape, unexpected
+
+NAME_TABLE = "StructuredToParameterName@@"  # paddle's own names for parameters: texts, so no tensors
+SPLIT_TABLE = "UnpackBigParamInfor@@"  # protocols 2 and 3: arrays of over 2^30 bytes, cut into flat slices
+TABLES = (NAME_TABLE, SPLIT_TABLE)
+
+
+def sniff(head: bytes, path: str) -> bool:
+    """Whether a file that begins with `head` is a pickle other than a legacy torch file."""
+    return looks_like_pickle(head) and MAGIC_BYTES not in head[:64]
+
+
+def _evaluate(args: tuple[Any, ...]) -> Array:
+    """paddle writes a static graph's tensor as eval("data", {"data": array}): only that is matched, nothing run."""
+    match args:
+        case ("data", [("data", Array() as array)]):
+            return array
+    raise unexpected("eval")
+
+
+HANDLERS: Handlers = {**HARMLESS, **NUMPY, "builtins.eval": _evaluate}
+
+
+class PdparamsReader(PickleReader):
+    """A paddle checkpoint, of pickle protocols 2 to 5; also plain pickles of numpy arrays.
+
+    Raises: FormatError for damage and for anything that is not data.
+    """
+
+    format = "pdparams"
+
+    def _parse(self) -> Iterator[tuple[str, Place]]:
+        cursor = Cursor(self.file, 0, self.file.size)
+        if not looks_like_pickle(self.file.read(min(512, self.file.size), 0)):
+            raise Refused("is no pickle, so no paddle checkpoint", "is it the right file?")
+        root = Unpickler(cursor, HANDLERS).load()
+        if cursor.position != cursor.end:
+            raise Refused(f"has {cursor.end - cursor.position:,} bytes after the end of its pickle", "fetch it again")
+        return self._places_of(root)
+
+    def _places_of(self, root: Any) -> Iterator[tuple[str, Place]]:
+        slices: set[str] = set()
+        if isinstance(root, Pairs):
+            tables = {key: value for key, value in root if key in TABLES}
+            root = Pairs(pair for pair in root if pair[0] != SPLIT_TABLE and not _is_name_table(*pair))
+            if split := tables.get(SPLIT_TABLE):
+                whole, slices = _join(split, dict(leaves(root, _leaf, Skipped())))
+                yield from whole.items()
+        for name, array in leaves(root, _leaf, self.skipped):
+            if name not in slices:
+                yield name, place_of(array)
+
+
+def _join(split: Any, arrays: dict[str, Array]) -> tuple[dict[str, Place], set[str]]:
+    """The arrays that the split table puts together again, and the names of their slices. Raises: Refused."""
+    whole, used = {}, set[str]()
+    for name, entry in split if isinstance(split, Pairs) else [(None, None)]:
+        fields = {key: value for key, value in entry if isinstance(key, str)} if isinstance(entry, Pairs) else {}
+        match name, fields.get("OriginShape"), fields.get("slices"):
+            case str(), tuple() as shape, list() as parts:
+                names = [str(part) for part in parts]
+                whole[name] = _joined(shape, [arrays.get(part) for part in names])
+                used.update(names)
+            case _:
+                raise Refused(f"has a damaged table of split arrays ({SPLIT_TABLE})", "save it again with protocol 4")
+    return whole, used
+
+
+def _joined(shape: tuple[Any, ...], parts: Sequence[Array | None]) -> Place:
+    shape = checked_shape(shape)
+    arrays = [part for part in parts if part is not None and len(part.shape) == 1]
+    dtypes = {array.dtype for array in arrays}
+    elements = sum(math.prod(array.shape) for array in arrays)
+    if math.prod(shape) != elements or len(arrays) != len(parts) or len(dtypes) != 1:
+        problem = f"has slices that do not make up the array they belong to ({SPLIT_TABLE})"
+        raise Refused(problem, "fetch it again")
+    return Place(Joined([array.source for array in arrays]), 0, shape, c_strides(shape), dtypes.pop())
+
+
+def _is_name_table(key: Any, value: Any) -> bool:
+    """Whether an entry is paddle's table of its own names of the parameters: texts, and nothing of the model."""
+    return key == NAME_TABLE and isinstance(value, Pairs) and all(isinstance(name, str) for _, name in value)
+
+
+def _leaf(value: Any) -> Array | None:
+    """An array, or paddle's (name, array)."""
+    match value:
+        case Array():
+            return value
+        case tuple() if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], Array):
+            return value[1]
+    return None
+
+
+class PdparamsWriter(Writer):
+    """A dict of numpy arrays, protocol 4, streamed; paddle.load reads uint16 as bfloat16, its own convention.
+
+    Raises: ConvertError for what paddle.load cannot read: float8, uint32, uint64, and the names of its own tables.
+    """
+
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
+        super().__init__(file, tensors, metadata)
+        problems = [f"{shown(t.name)} is {t.dtype}" for t in self.tensors if t.dtype not in CODES]
+        problems += [
+            f"{name} is a name paddle keeps for itself" for name in TABLES if name in {t.name for t in tensors}
+        ]
+        if problems:
+            raise ConvertError(
+                ".pdparams cannot hold these: convert them with --dtype, or write .safetensors", problems
+            )
+        for tensor in self.tensors:
+            text(tensor.name)  # a name that cannot be written is an error now, not halfway
+        write_all(file, b"\x80\x04}(")
+
+    def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
+        pieces = self.pieces(tensor, chunks)
+        write_all(self.file, text(tensor.name) + _before(tensor))
+        for piece in pieces:
+            write_all(self.file, piece)
+        write_all(self.file, b"tb")
+
+    def finish(self) -> None:
+        self.complete()
+        write_all(self.file, b"u.")
+
+
+# What paddle.load makes tensors of.
+CODES = {dtype: code for code, dtype in DTYPES.items() if dtype not in ("uint32", "uint64")} | {"bfloat16": "u2"}
+
+
+def _before(tensor: Tensor) -> bytes:
+    """Everything of a pickled array up to its bytes. numpy 1 and 2 both know numpy.core.multiarray."""
+    empty = integers([0])
+    array = call("numpy.core.multiarray", "_reconstruct", symbol("numpy", "ndarray"), empty, b"C\x01b")
+    order = text("|" if ITEMSIZE[tensor.dtype] == 1 else "<")
+    state = b"(K\x03" + order + b"NNN" + 2 * b"J\xff\xff\xff\xff" + b"K\x00tb"
+    dtype = call("numpy", "dtype", text(CODES[tensor.dtype]), b"\x89", b"\x88") + state
+    return (
+        array + b"(" + integer(1) + integers(tensor.shape) + dtype + b"\x89\x8e" + tensor.nbytes.to_bytes(8, "little")
+    )

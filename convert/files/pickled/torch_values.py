@@ -1,0 +1,204 @@
+"""What the names in a torch checkpoint's pickle stand for: storages and views of them, all inert.
+
+Source: torch/_utils.py (`_rebuild_*`), torch/storage.py (storage types), torch/serialization.py (persistent ids).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from convert.files.base import ITEMSIZE
+from convert.files.pickled.inert import Handlers, Pairs, Symbol
+from convert.files.pickled.sources import Refused
+from convert.files.pickled.values import HARMLESS, MALFORMED, NUMPY, checked_shape, ignored, unexpected
+from convert.files.strided import span
+
+# Storage types by name; UntypedStorage counts bytes, and the tensor brings its dtype.
+STORAGES = {
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool", "ComplexDoubleStorage": "complex128",
+    "ComplexFloatStorage": "complex64",
+}  # fmt: skip
+STORAGE_DTYPES = {
+    **{f"{module}.{name}": dtype for module in ("torch", "torch.cuda") for name, dtype in STORAGES.items()},
+    **dict.fromkeys(["torch.storage.UntypedStorage", "torch.storage._UntypedStorage"], "uint8"),
+}
+
+# torch's names of dtypes that may be mentioned; those in ITEMSIZE may be read.
+ALIASES = {
+    "half": "float16",
+    "float": "float32",
+    "double": "float64",
+    "short": "int16",
+    "int": "int32",
+    "long": "int64",
+}
+DTYPES = {f"torch.{name}": name for name in ITEMSIZE} | {f"torch.{name}": dtype for name, dtype in ALIASES.items()}
+
+_PLAIN = "save plain, dense tensors: state_dict() of the model before quantization or compilation"
+UNSUPPORTED = {
+    **{
+        f"torch._utils._rebuild_{name}": (what, _PLAIN)
+        for name, what in {
+            "qtensor": "quantized tensors",
+            "sparse_tensor": "sparse tensors",
+            "sparse_csr_tensor": "sparse tensors",
+            "nested_tensor": "nested tensors",
+            "meta_tensor_no_storage": "tensors without data (device 'meta')",
+            "wrapper_subclass": "tensors of a subclass",
+            "device_tensor_from_numpy": "tensors of a device without storages",
+            "device_tensor_from_cpu_tensor": "tensors of a device without storages",
+        }.items()
+    },
+    **{
+        f"torch.Q{name}Storage": ("quantized tensors", _PLAIN)
+        for name in ("Int8", "Int32", "UInt8", "UInt4x2", "UInt2x4")
+    },
+    "torch.distributed.tensor.DTensor": ("tensors spread over devices", "gather them: full_tensor()"),
+    "torch.jit._pickle.restore_type_tag": ("a TorchScript module", "save torch.jit.load(file).state_dict()"),
+}
+MAX_FLAGS = 8  # of one tensor; torch has two
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """`size` elements of `dtype`, from element `offset` of the `whole` ones that the file keeps under `key`."""
+
+    key: str
+    dtype: str
+    offset: int
+    size: int
+    whole: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A tensor: elements of a storage; offset and strides in elements of `dtype`."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+    attributes: bool = False  # does the file set attributes on the tensor object?
+
+
+def storage_of(identity: Any) -> Storage:
+    """The storage a persistent id refers to. Raises: Refused."""
+    match identity:
+        case ("storage", Symbol(name=name), str() as key, _, int() as size, *view) if (
+            name in STORAGE_DTYPES and size >= 0
+        ):
+            dtype = STORAGE_DTYPES[name]
+        case _:
+            raise Refused(
+                "refers to data in an unknown way (its persistent id is no storage)", "do not trust this file"
+            )
+    match view:
+        case [] | [None]:
+            return Storage(key, dtype, 0, size, size)
+        case [(_, int() as offset, int() as part)] if offset >= 0 and 0 <= part <= size - offset:
+            return Storage(key, dtype, offset, part, size)
+    raise Refused("holds a storage that reaches outside another", MALFORMED)
+
+
+def view(storage: Any, offset: Any, shape: Any, strides: Any, dtype: str = "") -> View:
+    """A tensor within its storage. Raises: Refused where it reaches outside or repeats elements."""
+    if not isinstance(storage, Storage) or type(offset) is not int:
+        raise unexpected("a tensor's constructor")
+    shape, strides = checked_shape(shape), checked_shape(strides)
+    dtype = dtype or storage.dtype
+    there = storage.size * ITEMSIZE[storage.dtype] // ITEMSIZE[dtype]
+    if len(shape) != len(strides) or offset < 0 or offset + span(shape, strides) > max(there, offset):
+        problem = f"a tensor of shape {shape}, strides {strides} and offset {offset} outside its storage of {there:,}"
+        raise Refused(f"holds {problem} elements", MALFORMED)
+    if math.prod(shape) > there:
+        problem = f"holds a tensor of shape {shape} on a storage of only {there:,} elements"
+        raise Refused(problem, "if it was expanded on purpose, save it after .contiguous()")
+    return View(storage, offset, shape, strides, dtype)
+
+
+def _no_flags(flags: list[Any]) -> None:
+    """The optional last argument says that bits are to be read conjugated or negated."""
+    match flags:
+        case [] | [None]:
+            return
+        case [Pairs() as pairs] if len(pairs) <= MAX_FLAGS and not any(value for _, value in pairs):
+            return
+    raise Refused("holds a lazily conjugated or negated tensor", "save it after .resolve_conj().resolve_neg()")
+
+
+def _rebuild(args: tuple[Any, ...]) -> View:
+    match args:
+        case (storage, offset, shape, strides):
+            return view(storage, offset, shape, strides)
+    raise unexpected("a tensor's constructor")
+
+
+def _rebuild_v2(args: tuple[Any, ...]) -> View:
+    match args:
+        case (storage, offset, shape, strides, _, _, *flags):
+            _no_flags(flags)
+            return view(storage, offset, shape, strides)
+    raise unexpected("a tensor's constructor")
+
+
+def _rebuild_v3(args: tuple[Any, ...]) -> View:
+    match args:
+        case (storage, offset, shape, strides, _, _, Symbol(name=name), *flags) if name in DTYPES:
+            _no_flags(flags)
+            return view(storage, offset, shape, strides, DTYPES[name])
+        case (_, _, _, _, _, _, Symbol(name=name), *_):
+            raise Refused(f"holds a tensor of dtype {name}, which cannot be converted", "save it as another dtype")
+    raise unexpected("a tensor's constructor")
+
+
+def _parameter(args: tuple[Any, ...]) -> View:
+    """torch's (data, requires_grad, hooks) and, for a parameter with attributes of its own, their dict."""
+    match args:
+        case (View() as data, *rest):
+            return replace(data, attributes=data.attributes or any(rest[2:]))
+    raise unexpected("torch's parameter constructor")
+
+
+def _from_type(args: tuple[Any, ...]) -> View:
+    match args:
+        case (Symbol(name=function), Symbol(name=kind), tuple() as inner, state) if (
+            function in REBUILD and kind in TYPES
+        ):
+            return replace(REBUILD[function](inner), attributes=bool(state))
+    raise unexpected("a tensor subclass")
+
+
+def _size(args: tuple[Any, ...]) -> tuple[int, ...]:
+    match args:
+        case (tuple() as shape,):
+            return checked_shape(shape)
+    raise unexpected("torch.Size")
+
+
+REBUILD = {
+    "torch._utils._rebuild_tensor": _rebuild,
+    "torch._utils._rebuild_tensor_v2": _rebuild_v2,
+    "torch._utils._rebuild_tensor_v3": _rebuild_v3,
+}
+TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
+
+HANDLERS: Handlers = {
+    **HARMLESS,
+    **NUMPY,
+    **REBUILD,
+    **dict.fromkeys(["torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"], _parameter),
+    **dict.fromkeys(["torch._tensor._rebuild_from_type_v2", "torch.tensor._rebuild_from_type_v2"], _from_type),
+    **dict.fromkeys(TYPES, None),
+    **dict.fromkeys(STORAGE_DTYPES, None),
+    **dict.fromkeys(DTYPES, None),
+    **dict.fromkeys([f"torch.{kind}" for kind in ("float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")], None),
+    "torch.device": ignored("a device"),
+    "torch.torch_version.TorchVersion": ignored("a text"),
+    "torch.serialization._get_layout": ignored("a memory layout"),
+    "torch.Size": _size,
+}

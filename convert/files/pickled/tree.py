@@ -1,0 +1,203 @@
+"""From a nested pickle to named tensors, and their bytes: what the torch and the paddle reader share."""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from convert.errors import FormatError
+from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Reader, Skipped, Tensor, shown
+from convert.files.pickled.inert import Ignored, Pairs, Symbol
+from convert.files.pickled.interpreter import MAX_OPCODES
+from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
+from convert.files.pickled.values import BYTES, MALFORMED, NUMBER, Array
+from convert.files.strided import gather, is_contiguous
+
+MAX_SHARING = 64  # times that a file's bytes may be used by its tensors: tied weights share, bombs share more
+NESTED = (list, tuple)  # Pairs is a list
+NONE = type(None)
+PLAIN = (int, float, str, bytes, NONE)  # values that are no tensors and contain none
+ROOT = "tensor"  # the name of a tensor that is the whole file
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor's elements are: from byte `offset` of `source`, `strides` elements apart."""
+
+    source: Source
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+
+
+def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iterator[tuple[str, T]]:
+    """("/"-joined name, leaf) of all in nested dicts and lists that `leaf` does not answer None to, in file order.
+
+    Args:
+      root: of the nested dicts and lists.
+      leaf: turns a value into a leaf; returns None for what is none.
+      skipped: records every other value; a list of plain values is one entry.
+    Raises: Refused beyond the limits: depth, and the number of values met, which shared containers multiply.
+    """
+    todo: list[tuple[tuple[Any, ...], Any]] = [((), root)]
+    budget = MAX_OPCODES
+    while todo:
+        path, value = todo.pop()
+        if (found := leaf(value)) is not None:
+            yield joined(path), found
+            continue
+        if len(path) >= MAX_DEPTH:
+            raise Refused(f"nests more than {MAX_DEPTH} containers", "save only the model's state_dict")
+        if not isinstance(value, NESTED):
+            skipped.add(partial(_spelt, path), reason(value))
+            continue
+        if getattr(value, "attributes", None):
+            skipped.add(partial(_spelt, path), "attributes of a dict object")
+        items = value if isinstance(value, Pairs) else list(enumerate(value))
+        inner = [((*path, key), item) for key, item in items if not isinstance(item, PLAIN)]
+        budget -= len(items) + 8 * len(inner)  # a container costs about as much time as 8 numbers
+        if budget < 0:
+            raise Refused("holds too many values, or the same ones too often", "save only the model's state_dict")
+        if len(inner) < len(items):
+            _skip_plain(path, value, items, skipped)
+        todo += reversed(inner)
+
+
+def _skip_plain(path: tuple[Any, ...], value: Any, items: Sequence[tuple[Any, Any]], skipped: Skipped) -> None:
+    """Record the plain values of a container: of a dict each, of a list of nothing else the list."""
+    plain = [(key, item) for key, item in items if isinstance(item, PLAIN) and item is not None]
+    if plain and not isinstance(value, Pairs) and len(plain) == len(items):
+        return skipped.add(partial(_spelt, path), "a list of plain values")
+    for key, item in plain:
+        skipped.add(partial(_spelt, (*path, key)), reason(item))
+
+
+def _spelt(path: tuple[Any, ...]) -> str:
+    """The name of an entry that is no tensor: of any keys, and cut where it is too long."""
+    name = "/".join(str(key) if isinstance(key, (str, int, float, NONE)) else type(key).__name__ for key in path)
+    return name[:MAX_NAME].encode("utf-8", "replace").decode() or ROOT
+
+
+def reason(value: Any) -> str:
+    """What a value without elements is, for reports."""
+    match value:
+        case str() | Latin1():
+            return "a text"
+        case int() | float():
+            return NUMBER
+        case bytes() | Stored() | Inline() | Joined():
+            return BYTES
+        case Ignored():
+            return value.what
+        case Symbol():
+            return "a name of Python code"
+    return f"a {type(value).__name__.lower()} without a tensor"
+
+
+def joined(path: tuple[Any, ...]) -> str:
+    """A tensor's name. Raises: Refused where it is none."""
+    if not all(isinstance(part, (str, int)) for part in path):
+        raise Refused("names a tensor by something that is neither text nor a number", "name tensors by text")
+    name = "/".join(map(str, path)) if path else ROOT
+    if len(name) > MAX_NAME:
+        raise Refused(f"has a tensor's name of {len(name):,} characters", f"use {MAX_NAME} at most")
+    try:
+        name.encode()
+    except UnicodeError:
+        raise Refused(f"has a tensor's name that is no Unicode text: {shown(name)}", "rename it") from None
+    return name
+
+
+class PickleReader(Reader):
+    """A checkpoint whose directory is a pickle. Raises: FormatError for anything that is not plainly a checkpoint."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.file = File(path)
+        self.path, self.metadata = self.file.path, {}
+        self.tensors: dict[str, Tensor] = {}
+        self._places: dict[str, Place] = {}
+        self._gathered: tuple[str | None, memoryview] = (
+            None,
+            memoryview(b""),
+        )  # the last tensor that did not lie in order
+        try:
+            self._open()
+        except (Refused, FormatError) as error:
+            self.close()
+            raise (self._bad(error) if isinstance(error, Refused) else error) from None
+
+    def _open(self) -> None:
+        used = 0
+        for name, place in self._parse():
+            tensor = Tensor(name, place.shape, place.dtype)
+            if name in self.tensors:
+                raise Refused(f"names two tensors {shown(name)}", "save it again: one of the two would be lost")
+            if len(self.tensors) >= MAX_TENSORS:
+                raise Refused(f"holds more than {MAX_TENSORS:,} tensors", "split it into several files")
+            self.tensors[name], self._places[name] = tensor, place
+            used += tensor.nbytes
+            if used > MAX_SHARING * self.file.size:
+                raise Refused(f"would grow to more than {MAX_SHARING} times its size", "do not trust this file")
+        if not self.tensors:
+            raise Refused("holds no tensors", "is it the right file?")
+
+    @abstractmethod
+    def _parse(self) -> Iterator[tuple[str, Place]]:
+        """Every tensor's name and place. Raises: Refused, FormatError."""
+
+    def _bad(self, refused: Refused, name: str = "") -> FormatError:
+        where = f"tensor {shown(name)}: " if name else ""
+        return FormatError(self.path, where + refused.problem, refused.remedy)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | memoryview:
+        tensor, place = self.tensors[name], self._places[name]
+        stop = tensor.nbytes if stop is None else stop
+        if not 0 <= start <= stop <= tensor.nbytes:
+            raise ValueError(f"bytes {start} to {stop} of {tensor.nbytes}")
+        try:
+            if is_contiguous(place.shape, place.strides):
+                return place.source.read(self.file, place.offset + start, place.offset + stop) if start < stop else b""
+            return self._gather(name, place)[start:stop]
+        except Refused as refused:
+            raise self._bad(refused, name) from None
+
+    def _gather(self, name: str, place: Place) -> memoryview:
+        """All bytes of a tensor that lies scattered; kept, because its reader comes back for the next range."""
+        if self._gathered[0] != name:
+
+            def fetch(start: int, stop: int) -> bytes:
+                return place.source.read(self.file, place.offset + start, place.offset + stop)
+
+            self._gathered = name, gather(fetch, place.shape, place.strides, ITEMSIZE[place.dtype])
+        return self._gathered[1]
+
+    def close(self) -> None:
+        self._gathered = (None, memoryview(b""))
+        self.file.close()
+
+
+def place_of(array: Array) -> Place:
+    """Where a numpy array's elements are. Raises: Refused where the pickle never filled it."""
+    if not array.dtype:
+        raise Refused("holds a numpy array without contents", MALFORMED)
+    strides = fortran_strides(array.shape) if array.fortran else c_strides(array.shape)
+    return Place(array.source, 0, array.shape, strides, array.dtype)
+
+
+def fortran_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Elements between neighbours along each axis where the first axis is the fastest."""
+    return tuple(math.prod(shape[:axis]) for axis in range(len(shape)))
+
+
+def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Elements between neighbours along each axis where the last axis is the fastest."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))

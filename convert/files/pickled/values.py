@@ -1,0 +1,207 @@
+"""What names in a pickle may stand for: containers, numpy arrays and harmless values, all inert."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from convert.files.base import ITEMSIZE, shown
+from convert.files.pickled.inert import Attributes, Handler, Handlers, Ignored, Pairs, Symbol
+from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
+
+MAX_DIMENSIONS = 64  # numpy's own limit
+NUMBER, BYTES = "a number without a dtype", "bytes"  # what entries that are no tensors are reported as
+MALFORMED = "fetch it again, or save it again with the program that wrote it"
+
+# numpy's type codes. Objects (O), texts (S, U), records (V) and dates (M, m) are no tensors.
+DTYPES = {
+    "b1": "bool", "u1": "uint8", "i1": "int8", "u2": "uint16", "i2": "int16", "u4": "uint32", "i4": "int32",
+    "u8": "uint64", "i8": "int64", "f2": "float16", "f4": "float32", "f8": "float64", "c8": "complex64",
+    "c16": "complex128",
+}  # fmt: skip
+
+
+class Dtype:
+    """numpy.dtype: `name` is set once its state says that it is little-endian and plain.
+
+    Of any code: numpy's scalars may have codes that no array here has; these scalars are skipped.
+    """
+
+    __slots__ = ("code", "name")
+
+    def __init__(self, code: str):
+        self.code, self.name = code, ""
+
+    def build(self, state: Any) -> None:
+        if self.code not in DTYPES:
+            return
+        match state:
+            case (3 | 4, "<" | "|", None, None, None, int(), int(), int(), *_):
+                self.name = DTYPES[self.code]
+            case (_, ">", *_):
+                raise Refused(f"holds a big-endian array (>{self.code})", "save it again as little-endian")
+            case _:
+                raise Refused(f"holds an array of a structured dtype (based on {self.code})", "save plain arrays")
+
+
+class Array:
+    """numpy.ndarray: `source` holds its bytes, in C order unless `fortran`."""
+
+    __slots__ = ("dtype", "fortran", "shape", "source")
+
+    def __init__(self) -> None:
+        self.shape: tuple[int, ...] = ()
+        self.dtype, self.fortran = "", False
+        self.source: Source = Inline(b"")
+
+    def build(self, state: Any) -> None:
+        match state:
+            case (1, tuple() as shape, Dtype() as dtype, bool() | 0 | 1 as fortran, data):
+                self.fill(shape, dtype, bool(fortran), data)
+            case _:
+                raise Refused("holds a numpy array in an unknown layout", MALFORMED)
+
+    def fill(self, shape: tuple[Any, ...], dtype: Dtype, fortran: bool, data: Any) -> Array:
+        if dtype.code not in DTYPES:
+            problem = f"holds a numpy array of dtype {shown(dtype.code)}, which is no plain number"
+            raise Refused(problem, "save numbers only")
+        if not dtype.name:
+            raise Refused("holds a numpy array whose dtype is incomplete", MALFORMED)
+        self.shape, self.dtype, self.fortran = checked_shape(shape), dtype.name, fortran
+        nbytes = math.prod(self.shape) * ITEMSIZE[self.dtype]
+        self.source = source_of(data, nbytes)
+        if self.source.size != nbytes:
+            problem = f"holds an array of shape {self.shape} and dtype {self.dtype} with {self.source.size:,} bytes"
+            raise Refused(f"{problem} instead of {nbytes:,}", MALFORMED)
+        return self
+
+
+def checked_shape(shape: Any) -> tuple[int, ...]:
+    """A shape, strides or the like: a few whole numbers, none negative. Raises: Refused."""
+    few = isinstance(shape, tuple) and len(shape) <= MAX_DIMENSIONS
+    if not few or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
+        raise Refused("holds an array whose shape is not a tuple of a few whole numbers", MALFORMED)
+    return tuple(shape)
+
+
+def source_of(data: Any, nbytes: int) -> Source:
+    """Array bytes, however a pickler wrote them. Raises: Refused."""
+    match data:
+        case bytes():
+            return Inline(data)
+        case str():
+            return Inline(latin1(data))
+        case Latin1() if nbytes <= data.length <= 2 * nbytes:
+            return Latin1(data.offset, data.length, nbytes)
+        case Stored() | Inline() | Joined():
+            return data
+    raise Refused(f"holds an array of {nbytes:,} bytes without as many bytes of data", MALFORMED)
+
+
+def latin1(text: str) -> bytes:
+    try:
+        return text.encode("latin-1")
+    except UnicodeError:
+        raise Refused(f"holds text where bytes should be: {shown(text)}", MALFORMED) from None
+
+
+def unexpected(name: str) -> Refused:
+    return Refused(f"uses {name} in a way no checkpoint does; nothing was run", "do not trust this file")
+
+
+def _reconstruct(args: tuple[Any, ...]) -> Array:
+    match args:
+        case (Symbol(name="numpy.ndarray"), tuple(), b"b" | "b"):
+            return Array()
+    raise unexpected("numpy's array constructor")
+
+
+def _from_buffer(args: tuple[Any, ...]) -> Array:
+    match args:
+        case (data, Dtype() as dtype, tuple() as shape, "C" | "F" as order):
+            return Array().fill(shape, dtype, order == "F", data)
+    raise unexpected("numpy's array constructor")
+
+
+def _dtype(args: tuple[Any, ...]) -> Dtype:
+    match args:
+        case (str() as code, False | 0, True | 1):
+            return Dtype(code)
+    raise unexpected("numpy.dtype")
+
+
+def _encode(args: tuple[Any, ...]) -> bytes | Latin1:
+    match args:
+        case (str() as text, "latin1" | "latin-1"):
+            return latin1(text)
+        case (Latin1() as text, "latin1" | "latin-1"):
+            return text
+    raise unexpected("_codecs.encode")
+
+
+def _ordered(args: tuple[Any, ...]) -> Pairs:
+    """A dict type called with nothing, with its default's name, or (Python 2) with a list of [key, value]."""
+    match args:
+        case () | (None | Symbol(),):
+            return Pairs()
+        case (Pairs() as pairs,):
+            return Pairs(pairs)
+        case (list() as pairs,) if all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+            return Pairs((key, value) for key, value in pairs)
+    raise unexpected("a dict type")
+
+
+def _members(args: tuple[Any, ...]) -> list[Any]:
+    match args:
+        case ():
+            return []
+        case (list() | tuple() as values, *_):
+            return list(values)
+    raise unexpected("a container type")
+
+
+def _tuple(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(_members(args))
+
+
+def _bytes(args: tuple[Any, ...]) -> bytes | Ignored:
+    return Ignored(BYTES) if args else b""
+
+
+def _scalar(args: tuple[Any, ...]) -> Array | Ignored:
+    """A numpy scalar: an array of shape (), as its dtype says exactly what it is."""
+    match args:
+        case (Dtype() as dtype, data):
+            return Array().fill((), dtype, False, data) if dtype.code in DTYPES else Ignored("a text, date or object")
+    raise unexpected("numpy's scalar constructor")
+
+
+def ignored(what: str) -> Handler:
+    """The handler of a type whose values are no tensors."""
+    return lambda args: Ignored(what)
+
+
+NUMPY: Handlers = {
+    "numpy.core.multiarray._reconstruct": _reconstruct,
+    "numpy.core.numeric._frombuffer": _from_buffer,
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy.dtype": _dtype,
+    "numpy.ndarray": None,
+    "_codecs.encode": _encode,
+    "builtins.bytes": _bytes,
+}
+
+HARMLESS: Handlers = {
+    **dict.fromkeys(["collections.OrderedDict", "collections.defaultdict", "collections.Counter"], _ordered),
+    **dict.fromkeys(["argparse.Namespace", "types.SimpleNamespace"], lambda args: Attributes()),
+    **dict.fromkeys(["builtins.set", "builtins.frozenset", "builtins.list", "collections.deque"], _members),
+    "builtins.tuple": _tuple,
+    "builtins.dict": _ordered,
+    **dict.fromkeys([f"builtins.{name}" for name in ("int", "float", "bool", "str")], None),
+    "builtins.bytearray": ignored(BYTES),
+    "builtins.complex": ignored(NUMBER),
+    **dict.fromkeys([f"datetime.{name}" for name in ("date", "datetime", "timedelta", "time")], ignored("a date")),
+    **dict.fromkeys(
+        [f"pathlib.{flavour}Path" for flavour in ("Posix", "Windows", "PurePosix", "PureWindows")], ignored("a path")
+    ),
+}

@@ -1,0 +1,287 @@
+"""safetensors: 8 bytes of header length, a JSON header, then payloads that tile the rest of the file.
+
+The header is read by a parser of our own: it holds one entry at a time, so that a hostile header costs no
+more memory than an honest one, and it refuses what JSON libraries let pass (duplicate keys). Limits: a header
+of 16 MiB (over 100,000 tensors), 64 dimensions. Of the format's dtypes, those narrower than a byte and
+F8_E8M0 are refused.
+Source: https://github.com/huggingface/safetensors, "Format".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import IO
+
+from convert.errors import ConvertError, FormatError
+from convert.files.base import (
+    ITEMSIZE,
+    MAX_NAME,
+    MAX_TENSORS,
+    File,
+    Reader,
+    Tensor,
+    Writer,
+    shown,
+    write_all,
+)
+
+DTYPES = {
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32",
+    "I32": "int32", "U64": "uint64", "I64": "int64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+    "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "C64": "complex64",
+}  # fmt: skip
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+MAX_HEADER = 16 << 20  # bytes; the official limit is 100 MB, which takes seconds and gigabytes to parse
+MAX_DIMS = 64
+METADATA = "__metadata__"
+METADATA_KEYS = ("format", "triptych")  # of it: the framework, and the record of ours
+FIELDS = ("dtype", "shape", "data_offsets")
+DAMAGED = "no safetensors library writes it so: is it the right file, and all of it?"
+
+_SPACE = re.compile(r"[ \t\n\r]*+")
+_VALUE = r'"[^"\\]{0,256}+"|\[[\d,\s]{0,2048}+\]|[\w.+-]{1,32}+'
+_FIELD = rf'\s*+"\w{{1,32}}+"\s*+:\s*+(?:{_VALUE})\s*+'
+_ENTRY = re.compile(rf"\{{{_FIELD}(?:,{_FIELD}){{2,8}}+\}}", re.ASCII)
+_STRING = json.JSONDecoder().raw_decode  # only ever called where a string begins
+
+
+def sniff(head: bytes, path: str) -> bool:
+    """Is this safetensors: a { after eight bytes of length, and no text or msgpack that has a { there?"""
+    text = head[:8].isascii() and head[:8].decode().isprintable()
+    plausible = int.from_bytes(head[:8], "little") < 2**40 or path.endswith(".safetensors")
+    return head[8:9] == b"{" and plausible and not text
+
+
+class SafetensorsReader(Reader):
+    """A safetensors file; tensors in the order of its header."""
+
+    format = "safetensors"
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.file = File(path)
+        self.path = self.file.path
+        self.tensors, self.metadata = {}, {}
+        self._offsets: dict[str, int] = {}
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        header = _Header(self.path, self._header_text())
+        if header.text.count('"data_offsets"') > MAX_TENSORS:  # at once; within a name its quotes would be escaped
+            raise header.bad(f"it names more than {MAX_TENSORS} tensors", "split it into shards")
+        for name, entry in header.entries(self.metadata):
+            self._add(header, name, entry)
+        self._check_tiling()
+        for key in self.metadata:
+            if key not in METADATA_KEYS:
+                self.skipped.add(key, "a text in the metadata")
+
+    def _header_text(self) -> str:
+        if self.file.size < 8:
+            raise FormatError(self.path, f"has {self.file.size} bytes, too few for a header length", DAMAGED)
+        (length,) = struct.unpack("<Q", self.file.read(8, 0))
+        if length > self.file.size - 8:
+            problem = f"its header claims {length} bytes, {self.file.size - 8} follow"
+            raise FormatError(self.path, problem, "it is truncated or damaged: download it again")
+        if length > MAX_HEADER:
+            raise FormatError(self.path, f"its header of {length} bytes exceeds {MAX_HEADER}", "split it into shards")
+        self._data = 8 + length
+        try:
+            return self.file.read(length, 8).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise FormatError(self.path, f"its header is not UTF-8 at byte {8 + error.start}", DAMAGED) from None
+
+    def _add(self, header: _Header, name: str, entry: dict[str, object]) -> None:
+        dtype, shape, span = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+        if not isinstance(dtype, str) or dtype not in DTYPES:
+            known = "it must be one of " + " ".join(DTYPES)
+            raise header.bad(f"{shown(name)} has dtype {shown(str(dtype))}", known)
+        if not isinstance(shape, list) or len(shape) > MAX_DIMS:
+            raise header.bad(f"{shown(name)} has no shape of at most {MAX_DIMS} dimensions")
+        tensor = Tensor(name, tuple(shape), DTYPES[dtype])
+        if not isinstance(span, list) or len(span) != 2 or span[1] - span[0] != tensor.nbytes:
+            need = tensor.nbytes if tensor.nbytes < 2**64 else "more than 2^64"
+            raise header.bad(f"{shown(name)} takes {need} bytes, its data_offsets are {str(span)[:80]}")
+        if not tensor.addressable:
+            raise header.bad(f"{shown(name)} has the shape {str(shape)[:80]}, over 2^63 bytes but for its zeros")
+        self.tensors[name], self._offsets[name] = tensor, span[0]
+        if len(entry) > len(FIELDS):
+            for field in entry:
+                if field not in FIELDS:
+                    self.skipped.add(f"{name}: {field}", "a field of the header that the format does not define")
+
+    def _check_tiling(self) -> None:
+        """Payloads follow one another without holes or overlaps and fill the file: nothing hides in it."""
+        end = 0
+        for name in sorted(self._offsets, key=lambda name: (self._offsets[name], self.tensors[name].nbytes)):
+            if self._offsets[name] != end:
+                problem = f"{shown(name)} begins at data byte {self._offsets[name]}, the one before ends at {end}"
+                raise FormatError(self.path, problem, "holes and overlaps are refused: " + DAMAGED)
+            end += self.tensors[name].nbytes
+        if self._data + end != self.file.size:
+            problem = f"has {self.file.size} bytes, its header describes {self._data + end}"
+            cut = self._data + end > self.file.size
+            remedy = (
+                "it is truncated: copy or download it again" if cut else "bytes follow its last tensor: save it again"
+            )
+            raise FormatError(self.path, problem, remedy)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        stop = self.tensors[name].nbytes if stop is None else stop
+        return self.file.read(stop - start, self._data + self._offsets[name] + start)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class _Header:
+    """The JSON header, an entry at a time."""
+
+    def __init__(self, path: str, text: str):
+        self.path, self.text, self.at = path, text, 0
+
+    def bad(self, problem: str, remedy: str = DAMAGED) -> FormatError:
+        return FormatError(self.path, f"header, character {self.at}: {problem}", remedy)
+
+    def entries(self, metadata: dict[str, str]) -> Iterator[tuple[str, dict[str, object]]]:
+        """(name, {"dtype", "shape", "data_offsets"}) of each tensor; __metadata__ goes into `metadata`."""
+        if self.text[:1] != "{":
+            raise self.bad("it does not begin with {")
+        for name in self._keys():
+            if name == METADATA:
+                if self._next() == "n":
+                    self._take("null")
+                    continue
+                for key in self._keys():
+                    metadata[key] = self._string()
+            else:
+                yield name, self._entry(name)
+        self._skip_space()
+        if self.at < len(self.text):
+            raise self.bad("something follows its last }")
+
+    def _keys(self) -> Iterator[str]:
+        """The keys of the object that begins here; the caller reads each value before the next key."""
+        seen: set[str] = set()
+        self._take("{")
+        if self._next() == "}":
+            return self._take("}")
+        while True:
+            key = self._string()
+            if key in seen:
+                raise self.bad(f"{shown(key)} appears twice")
+            seen.add(key)
+            self._take(":")
+            yield key
+            if self._next() == "}":
+                return self._take("}")
+            self._take(",")
+
+    def _skip_space(self) -> None:
+        space = _SPACE.match(self.text, self.at)
+        self.at = space.end() if space else self.at
+
+    def _next(self) -> str:
+        self._skip_space()
+        return self.text[self.at : self.at + 1]
+
+    def _take(self, token: str) -> None:
+        self._skip_space()
+        if not self.text.startswith(token, self.at):
+            raise self.bad(f"{token} is missing")
+        self.at += len(token)
+
+    def _string(self) -> str:
+        if self._next() != '"':
+            raise self.bad("a string is missing")
+        try:
+            text, self.at = _STRING(self.text, self.at)
+            text.encode()
+        except ValueError as error:  # of JSON, or a lone surrogate
+            raise self.bad(f"not a string: {getattr(error, 'msg', 'a lone surrogate')}") from None
+        return text
+
+    def _entry(self, name: str) -> dict[str, object]:
+        if len(name) > MAX_NAME:
+            raise self.bad(f"{shown(name)} is longer than {MAX_NAME} characters")
+        self._skip_space()
+        found = _ENTRY.match(self.text, self.at)
+        try:
+            fields = json.loads(found.group(), object_pairs_hook=list) if found else []
+        except ValueError:
+            fields = []
+        entry = dict(fields)
+        if not found or len(entry) != len(fields) or not entry.keys() >= set(FIELDS):
+            raise self.bad(f"{shown(name)} needs dtype, shape and data_offsets of whole numbers >= 0, once each")
+        self.at = found.end()
+        return entry
+
+
+class SafetensorsWriter(Writer):
+    """Header in the order announced, payloads by falling element size, as the official writer lays them out.
+
+    So each begins at a multiple of its element: readers map them into memory.
+    """
+
+    keeps_metadata = True
+
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
+        super().__init__(file, tensors, metadata)
+        self._offsets = self._layout()
+        header = self._header()
+        self._data = 8 + len(header)
+        write_all(file, struct.pack("<Q", len(header)) + header)
+
+    def _layout(self) -> dict[str, int]:
+        """Where each payload begins, counted from the end of the header."""
+        for tensor in self.tensors:
+            if tensor.dtype not in CODES:
+                problem = f"safetensors cannot hold {tensor.dtype} ({shown(tensor.name)})"
+                raise ConvertError(f"{problem}: convert to .msgpack or .npz instead")
+            if tensor.name == METADATA or len(tensor.name) > MAX_NAME or len(tensor.shape) > MAX_DIMS:
+                raise ConvertError(f"{shown(tensor.name)}: safetensors cannot hold this name or shape")
+        order = sorted(self.tensors, key=lambda tensor: -ITEMSIZE[tensor.dtype])
+        starts = accumulate((tensor.nbytes for tensor in order), initial=0)
+        return {tensor.name: start for tensor, start in zip(order, starts, strict=False)}
+
+    def _header(self) -> bytes:
+        entries: dict[str, object] = {METADATA: dict(sorted(self.metadata.items()))} if self.metadata else {}
+        for tensor in self.tensors:
+            start = self._offsets[tensor.name]
+            span = [start, start + tensor.nbytes]
+            entries[tensor.name] = {"dtype": CODES[tensor.dtype], "shape": tensor.shape, "data_offsets": span}
+        try:
+            text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError:
+            raise ConvertError("a tensor's name or the metadata is not valid Unicode: rename it") from None
+        text += b" " * (-len(text) % 8)
+        if len(text) > MAX_HEADER:
+            raise ConvertError(f"{len(self.tensors)} tensors need a header over {MAX_HEADER} bytes: split into shards")
+        return text
+
+    def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.file.seek(self._data + self._offsets.get(tensor.name, 0))
+        for piece in self.pieces(tensor, chunks):
+            write_all(self.file, piece)
+
+    def annotate(self, metadata: dict[str, str]) -> None:
+        self.metadata = metadata
+        header = self._header()
+        room = self._data - 8
+        if len(header) > room:
+            raise ConvertError(f"the metadata outgrew the {room} bytes reserved for the header")
+        self.file.seek(8)
+        write_all(self.file, header + b" " * (room - len(header)))
+
+    def finish(self) -> None:
+        self.complete()
+        self.file.seek(0, os.SEEK_END)

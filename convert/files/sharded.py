@@ -1,0 +1,156 @@
+"""Sharded checkpoints: `model.safetensors.index.json` maps each tensor to one of many files in its folder.
+
+The shards may have any format that is one file: `pytorch_model.bin.index.json` lists torch files.
+
+Shards are named by base name and must lie, links followed, inside the index's own folder: it cannot point elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from convert.errors import FormatError
+from convert.files import bounded_json
+from convert.files.base import MAX_TENSORS, File, Reader, shown
+from convert.files.folders.base import KEY
+
+MAX_INDEX = 16 << 20  # bytes of an index; 50,000 tensors take 5 MB
+MAX_SHARDS = 10_000
+KEYS = (KEY, "total_size", "total_parameters")  # of an index's metadata: our record, and what transformers writes
+_NUMBERS = re.compile(r"\d+")
+SUFFIX = ".index.json"
+REMEDY = "take the index and all of its shards from one place, as one program wrote them"
+PART = "triptych_part"  # in the metadata of a shard of ours: the name of the index that it was written for
+
+
+def sniff(head: bytes, path: str) -> bool:
+    """An index is JSON by its name: nothing in its first bytes tells it from any other JSON."""
+    return path.endswith(SUFFIX) and head.lstrip()[:1] == b"{"
+
+
+class Index:
+    """What an index says: where each tensor is, where each shard lies, and our record.
+
+    Raises: FormatError where it is damaged or leads out of its folder.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        content = self._content()
+        where = content.get("weight_map") if isinstance(content, dict) else None
+        if not isinstance(where, dict) or not where or not all(isinstance(v, str) for v in where.values()):
+            problem = "has no weight_map of tensor names to shards"
+            raise FormatError(path, problem, "give the index of a sharded checkpoint")
+        names = sorted(set(where.values()))
+        if len(names) > MAX_SHARDS or len(where) > MAX_TENSORS:
+            raise FormatError(path, f"lists {len(names)} shards and {len(where)} tensors, too many", REMEDY)
+        self.where: dict[str, str] = where
+        self.shards = {name: self._inside(name) for name in names}
+        about = content.get("metadata", {})
+        record = about.get(KEY) if isinstance(about, dict) else None
+        self.metadata = {KEY: record} if isinstance(record, str) else {}
+        self.unknown = [key for key in content if key not in ("metadata", "weight_map")]
+        fields = about if isinstance(about, dict) else {"": about}
+        self.unknown += [f"metadata: {key}" for key in fields if key not in KEYS]
+
+    def unlisted(self) -> list[str]:
+        """Files beside the index that are named like its shards, numbers aside, and that it does not list."""
+        patterns = {_NUMBERS.sub("#", name) for name in self.shards}
+        beside = sorted(os.listdir(os.path.dirname(os.path.abspath(self.path))))
+        return [name for name in beside if name not in self.shards and _NUMBERS.sub("#", name) in patterns]
+
+    def _content(self) -> Any:
+        file = File(self.path)
+        try:
+            if file.size > MAX_INDEX:
+                raise FormatError(self.path, f"is an index of {file.size} bytes, over {MAX_INDEX}", REMEDY)
+            return bounded_json.loads(file.read(file.size, 0))
+        except ValueError as error:
+            raise FormatError(self.path, f"cannot be read as JSON: {error}", REMEDY) from None
+        finally:
+            file.close()
+
+    def _inside(self, name: str) -> str:
+        folder = os.path.dirname(os.path.abspath(self.path))
+        path = os.path.join(folder, name)
+        if os.path.basename(name) != name or name in ("", ".", ".."):
+            raise FormatError(self.path, f"names the shard {shown(name)}: not a plain file name", REMEDY)
+        if os.path.dirname(os.path.realpath(path)) != os.path.realpath(folder):
+            raise FormatError(
+                self.path, f"the shard {shown(name)} is a link out of its folder", "copy the file itself there"
+            )
+        return path
+
+
+class ShardedReader(Reader):
+    """All shards of an index, opened and checked against it: each tensor where the index says, none beside."""
+
+    format = "safetensors"  # or that of the shards
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path, self.tensors = os.fspath(path), {}
+        self.shards: dict[str, Reader] = {}
+        index = Index(self.path)
+        self.metadata, self._where = index.metadata, index.where
+        try:
+            self._open(index)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, index: Index) -> None:
+        for name, path in index.shards.items():
+            self.shards[name] = self._shard(name, path)
+        for name, shard in index.where.items():
+            if name not in self.shards[shard].tensors:
+                raise FormatError(self.path, f"{shown(name)} is not in {shown(shard)}, where the index has it", REMEDY)
+            self.tensors[name] = self.shards[shard].tensors[name]
+        for shard, reader in self.shards.items():
+            if extra := sorted(name for name in reader.tensors if index.where.get(name) != shard):
+                problem = f"{shown(shard)} holds {shown(extra[0])}, which the index does not list there"
+                raise FormatError(self.path, problem, REMEDY)
+            self.skipped.update(reader.skipped)
+        for name in index.unlisted():
+            self.skipped.add(name, "a shard that the index does not list")
+        for name in index.unknown:
+            self.skipped.add(name, "an entry of the index that is neither a tensor nor a size")
+
+    def _shard(self, name: str, path: str) -> Reader:
+        """Open a shard, whose format must be that of the others."""
+        from convert.files import open_checkpoint
+
+        if name.endswith(SUFFIX) or os.path.isdir(path):
+            raise FormatError(self.path, f"names the shard {shown(name)}: an index or a folder", REMEDY)
+        shard = open_checkpoint(path)
+        self.format = shard.format if not self.shards else self.format
+        if shard.format != self.format:
+            shard.close()
+            problem = f"the shard {shown(name)} is a {shard.format} file, others are {self.format} files"
+            raise FormatError(self.path, problem, REMEDY)
+        return shard
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
+        return self.shards[self._where[name]].read(name, start, stop)
+
+    def close(self) -> None:
+        for shard in self.shards.values():
+            shard.close()
+
+
+def shard_name(out: str, number: int, count: int) -> str:
+    """model.safetensors -> model-00001-of-00003.safetensors"""
+    stem, suffix = os.path.splitext(out)
+    return f"{stem}-{number:05}-of-{count:05}{suffix}"
+
+
+def remedy(path: str) -> str:
+    """What to do about a file that is named as one of several shards and holds no whole model; "" for any other."""
+    found = re.fullmatch(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)", os.path.basename(path))
+    if not found or int(found[3]) < 2:
+        return ""
+    index = f"{found[1]}{found[4]}.index.json"
+    there = os.path.exists(os.path.join(os.path.dirname(path), index))
+    what = ": give that" if there else ", which is not beside it: download it too"
+    return f"it is shard {int(found[2])} of {int(found[3])}, which are read through {index}{what}"

@@ -1,0 +1,20 @@
+"""Names told in few lines."""
+
+from __future__ import annotations
+
+from convert.report import FOLDED, fold
+from parity_tests.files.harm import soon
+
+
+def test_numbers_are_folded() -> None:
+    assert fold(f"blocks.{k}.norm.bias" for k in (2, 0, 1, 1)) == ["blocks.{0..2}.norm.bias"]
+    assert fold(f"blocks.{k}.w" for k in (0, 2)) == ["blocks.{0,2}.w"]
+    assert fold(f"{k}.fc{n}" for k in range(3) for n in (1, 2)) == ["{0..2}.fc{1..2}"]
+    assert fold(["a.1", "a.2.b", "x", "#.3", "#.4"]) == ["a.1", "a.2.b", "x", "#.{3..4}"]
+    assert fold(["1234567890", "1234567891"]) == ["1234567890", "1234567891"]
+
+
+def test_only_the_first_numbers_of_a_name_are_folded() -> None:
+    assert fold("0." * FOLDED + f"{k}" for k in range(2)) == ["0." * FOLDED + f"{k}" for k in range(2)]
+    with soon("fold"):
+        assert len(fold("0.1.2.3." * 475 + f"{k}" for k in range(2000))) == 2000
