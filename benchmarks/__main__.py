@@ -29,7 +29,7 @@ def child(*words: object) -> dict[str, float]:
 def models() -> None:
     print(f"{'architecture':16} {'variant':8} {'batch':>5} {'framework':9} {'images/s':>9} {'GFLOP/s':>8} {'share':>6}")
     for architecture in specs.names():
-        variant = next(iter(specs.get(architecture).VARIANTS))
+        variant = next(iter(specs.get(architecture).variants))
         flops = child("flops", architecture, variant, 0)["flops"] if "torch" in ports.available() else 0.0
         for batch in BATCHES:
             for framework in ports.available():

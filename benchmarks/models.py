@@ -71,7 +71,7 @@ def flops(architecture: str, variant: str) -> float:
     import specs
 
     spec = specs.get(architecture)
-    config = spec.VARIANTS[variant]
+    config = spec.variants[variant]
     with torch.device("meta"):
         model = ports.network(architecture, "torch")(config).eval().requires_grad_(False)
         images = torch.empty(1, *spec.input_shape(config))

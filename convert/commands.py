@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from specs import config as configs
+from specs.kinds import SUFFIX
 from specs.notation import Move
 
 from .aside import as_json
 from .configuration import told
 from .errors import ConvertError, UsageError, printable
 from .files import FOLDERS, suffixes
-from .kinds import SUFFIX
 from .parts import normal
 from .planning import Constant, Plan, Planned, Sum, plan, sources_of
 from .program import dumps

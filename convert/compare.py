@@ -132,7 +132,7 @@ def _sides(
 
 def _material(made: Plan, names: tuple[str, ...]) -> list[str]:
     """Those of these fields that change what this network computes."""
-    immaterial: set[str] = getattr(made.match.spec, "immaterial", lambda _: set())(made.config)
+    immaterial = made.match.spec.immaterial(made.config)
     return [name for name in names if name not in immaterial]
 
 

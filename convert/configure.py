@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import specs
 from specs import config as configs
-from specs.layer import KINDS, Layer, Sizes
+from specs.layer import Layer, Sizes
+from specs.spec import Spec
 
 from . import report
 from .configuration import Settings
@@ -71,16 +72,16 @@ def configure(path: str, match: Match, record: Record, settings: Settings) -> Co
     conventions = dict(dialects(match.architecture)[match.dialect].conventions)
     sources = {"dialect": conventions, "shapes": held, "record": ours, "user": asked}  # each above those before it
     told = {name: value for source in sources.values() for name, value in source.items()}
-    if problems := configs.misfits(spec.Config, told):
+    if problems := configs.misfits(spec.config, told):
         raise _impossible(path, match, "; ".join(problems), ours.keys() - asked.keys())
     sources = {"variant": _from_variant(spec, told, sizes(match)), **sources}
     values = {**sources["variant"], **told}
-    if lacking := [f.name for f in fields(spec.Config) if f.name in required(spec) and f.name not in values]:
-        default = {f.name for f in fields(spec.Config) if f.name in computing(spec) and f.name not in values}
+    if lacking := [f.name for f in fields(spec.config) if f.name in required(spec) and f.name not in values]:
+        default = {f.name for f in fields(spec.config) if f.name in computing(spec) and f.name not in values}
         names = _in_order(spec, {*lacking, *_asked_for(match, default)})
         raise open_error(path, match.architecture, spec, names, {}, held, remarks)
     try:
-        config = configs.build(spec.Config, values)
+        config = configs.build(spec.config, values)
     except ValueError as error:
         raise _impossible(path, match, str(error), ours.keys() - asked.keys()) from None
     if problems := clashes(spec, config, asked, held, "was asked for"):
@@ -106,10 +107,10 @@ def configure(path: str, match: Match, record: Record, settings: Settings) -> Co
     )
 
 
-def _in_order(spec: Any, names: Iterable[str]) -> tuple[str, ...]:
+def _in_order(spec: Spec, names: Iterable[str]) -> tuple[str, ...]:
     """Fields in the order of the Config."""
     chosen = set(names)
-    return tuple(f.name for f in fields(spec.Config) if f.name in chosen)
+    return tuple(f.name for f in fields(spec.config) if f.name in chosen)
 
 
 def _asked_for(match: Match, names: Iterable[str]) -> list[str]:
@@ -123,7 +124,7 @@ def _impossible(path: str, match: Match, problem: str, recorded: Collection[str]
 
 
 def _of_changed(
-    spec: Any, record: Record, held: Mapping[str, Any], remarks: list[str]
+    spec: Spec, record: Record, held: Mapping[str, Any], remarks: list[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """What the record of other bytes states of this file, whose classes may be others, and the remarks on it."""
     recorded = record.content["config"]
@@ -151,7 +152,7 @@ def check_names(sides: Iterable[tuple[str, Match]], settings: Settings) -> None:
     errors = []
     for path, match in sides:
         try:
-            if not (problems := configs.misfits(match.spec.Config, _in_our_terms(path, match, dict(settings.values)))):
+            if not (problems := configs.misfits(match.spec.config, _in_our_terms(path, match, dict(settings.values)))):
                 return
             errors.append(UsageError(f"{path}: {match.architecture}: {'; '.join(problems)}"))
         except UsageError as error:
@@ -164,10 +165,10 @@ def _in_our_terms(path: str, match: Match, asked: dict[str, Any]) -> dict[str, A
     foreign = {name: value for name, value in asked.items() if name.isupper()}
     if not foreign:
         return asked
-    reader = getattr(match.spec, "READERS", {}).get(match.dialect)
+    reader = match.spec.readers.get(match.dialect)
     if reader is None:
         problem = f"no configuration files of {match.dialect} are known for {match.architecture}"
-        names = ", ".join(field.name for field in fields(match.spec.Config))
+        names = ", ".join(field.name for field in fields(match.spec.config))
         raise UsageError(f"{path}: {problem}: give Config fields ({names})")
     try:
         return {**reader(foreign), **{name: value for name, value in asked.items() if name not in foreign}}
@@ -180,14 +181,14 @@ def unshown(match: Match) -> set[str]:
     return computing(match.spec) | (required(match.spec) - match.spec.infer(sizes(match)).keys())
 
 
-def differing(spec: Any, config: Any, other: Mapping[str, Any], names: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+def differing(spec: Spec, config: Any, other: Mapping[str, Any], names: Iterable[str]) -> dict[str, tuple[Any, Any]]:
     """{field: (other, own)} of those of these fields that differ and change what this network computes."""
-    material = set(names) - getattr(spec, "immaterial", lambda _: set())(config)
+    material = set(names) - spec.immaterial(config)
     own = configs.as_dict(config)
     return {name: (other[name], own[name]) for name in own if name in material and not same(own[name], other[name])}
 
 
-def clashes(spec: Any, config: Any, told: Mapping[str, Any], held: Mapping[str, Any], how: str) -> list[str]:
+def clashes(spec: Spec, config: Any, told: Mapping[str, Any], held: Mapping[str, Any], how: str) -> list[str]:
     """List the fields in which a Config that was stated in some way is of other arrays than the file's."""
     other = {k: held[k] for k in told if k in held and configs.tuples(told[k]) != configs.tuples(held[k])}
     if not other:
@@ -201,7 +202,7 @@ def clashes(spec: Any, config: Any, told: Mapping[str, Any], held: Mapping[str, 
 def _only_told(path: str, match: Match, error: Exception, told: dict[str, Any]) -> dict[str, Any]:
     """Where an array that `infer` needs is missing: nothing, if user and record told a whole Config."""
     try:
-        configs.build(match.spec.Config, told)
+        configs.build(match.spec.config, told)
         return {}
     except ValueError:
         name = error.args[0] if error.args else error
@@ -215,13 +216,13 @@ def _only_told(path: str, match: Match, error: Exception, told: dict[str, Any]) 
         raise ConvertError(what, [problem, *report.unexpected(unknown)]) from None
 
 
-def _from_variant(spec: Any, told: Mapping[str, Any], held: Sizes) -> dict[str, Any]:
+def _from_variant(spec: Spec, told: Mapping[str, Any], held: Sizes) -> dict[str, Any]:
     """Return the fields of the official variant that has the arrays of this file and that nothing else determines.
 
     Variants may differ in such fields alone. The one whose arrays all have the file's sizes goes before the others.
     """
     likely: list[dict[str, Any]] = []
-    for variant in spec.VARIANTS.values():
+    for variant in spec.variants.values():
         with contextlib.suppress(ValueError, TypeError):
             candidate = replace(variant, **{k: configs.tuples(v) for k, v in told.items()})
             if alike(spec, candidate, _adapted(variant, candidate)):
@@ -232,14 +233,13 @@ def _from_variant(spec: Any, told: Mapping[str, Any], held: Sizes) -> dict[str, 
     return likely[0] if likely else {}
 
 
-def _has_sizes(spec: Any, config: Any, held: Sizes) -> bool:
+def _has_sizes(spec: Spec, config: Any, held: Sizes) -> bool:
     """Whether a file has every trained array of a Config, in its sizes."""
     for layer in spec.layers(config):
         for parameter in layer.parameters():
             if parameter.trained and parameter.name not in held:
                 return False
-            axes = KINDS[layer.kind][parameter.leaf].split()
-            for axis, size in zip(axes, parameter.shape, strict=True) if parameter.trained else ():
+            for axis, size in zip(parameter.axes, parameter.shape, strict=True) if parameter.trained else ():
                 with contextlib.suppress(KeyError):  # an axis whose length names and shapes do not determine
                     if held[parameter.name, axis] != size:
                         return False
@@ -251,7 +251,7 @@ def _adapted(variant: Any, config: Any) -> Any:
     return replace(variant, classes=config.classes, channels=config.channels)
 
 
-def alike(spec: Any, one: Any, other: Any) -> bool:
+def alike(spec: Spec, one: Any, other: Any) -> bool:
     """Whether two Configs make the same arrays; those of different networks mostly differ in the first layer."""
 
     def arrays(layer: Layer | None) -> list[tuple[str, tuple[int, ...]]]:
@@ -265,7 +265,7 @@ def alike(spec: Any, one: Any, other: Any) -> bool:
 def variant_of(architecture: str, config: Any) -> str | None:
     """The name of the official variant with these arrays, classes and input channels aside."""
     spec = specs.get(architecture)
-    for name, variant in spec.VARIANTS.items():
+    for name, variant in spec.variants.items():
         with contextlib.suppress(ValueError):
             if alike(spec, config, _adapted(variant, config)):
                 return str(name)

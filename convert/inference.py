@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import chain
 
-from specs.layer import BUFFERS, Sizes
+from specs.kinds import BUFFERS
+from specs.layer import Sizes
 from specs.notation import atoms
 
 from .parts import normal

@@ -139,7 +139,7 @@ def _completed(reader: Reader, match: Match) -> Plan | None:
     """A plan of the file with whatever it leaves open taken from an official variant or a tiny twin, if one fits."""
     with contextlib.suppress(KeyError, IndexError):  # of arrays that are missing
         names = unshown(match)
-        examples = [*match.spec.VARIANTS.values(), *match.spec.TINY.values()]
+        examples = [*match.spec.variants.values(), *match.spec.tiny.values()]
         choices = [{}, *({n: getattr(example, n) for n in sorted(names)} for example in examples)]
         for choice in choices:
             with contextlib.suppress(ConvertError):

@@ -1,4 +1,4 @@
-"""How each framework names and lays out each kind of layer, and how a dialect renames it: tables, read both ways."""
+"""Where a dialect keeps each array: its table applied to the names and layouts of its framework."""
 
 from __future__ import annotations
 
@@ -7,43 +7,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from specs.layer import KINDS, Dialect, Layer, Parameter
+from specs.kinds import ANY, FRAMEWORKS, KINDS, PORTED, Leaf
+from specs.layer import Layer, Parameter
 from specs.notation import Axes, Path, View, parse_axes, view
-
-# hub            flax               torch                 paddle        ("-": this framework does not keep it)
-TABLE = """
-dense.kernel       kernel: i o      weight: o i           weight: i o
-dense.bias         bias: o          bias: o               bias: o
-conv.kernel        kernel: h w i o  weight: o i h w       weight: o i h w
-conv.bias          bias: o          bias: o               bias: o
-heads.kernel       kernel: h i o    weight: h i o         weight: h i o
-heads.bias         bias: h o        bias: h o             bias: h o
-norm.scale         scale: c         weight: c             weight: c
-norm.bias          bias: c          bias: c               bias: c
-batch_norm.scale   scale: c         weight: c             weight: c
-batch_norm.bias    bias: c          bias: c               bias: c
-batch_norm.mean    mean: c          running_mean: c       _mean: c
-batch_norm.var     var: c           running_var: c        _variance: c
-batch_norm.count   -                num_batches_tracked:  -
-tokens.            : m d            : m d                 : m d
-"""
-
-SUFFIX = {"flax": ".msgpack", "torch": ".safetensors", "paddle": ".pdparams"}
-FRAMEWORKS = tuple(SUFFIX)
-
-
-def _read_table() -> dict[str, dict[str, tuple[str, Axes] | None]]:
-    """{framework: {"dense.kernel": (leaf name, axes)}}."""
-    table: dict[str, dict[str, tuple[str, Axes] | None]] = {framework: {} for framework in FRAMEWORKS}
-    for line in TABLE.strip().splitlines():
-        hub, *columns = re.split(r"\s{2,}", line.strip())
-        for framework, cell in zip(FRAMEWORKS, columns, strict=True):
-            leaf, _, axes = cell.partition(":")
-            table[framework][hub] = None if cell == "-" else (leaf, parse_axes(axes))
-    return table
-
-
-LEAVES = _read_table()
+from specs.spec import Dialect
 
 # A port's checkpoint is a dialect without a table: our names, its framework's leaves.
 PORTS = {framework: Dialect(framework, about=f"ports/{framework}") for framework in FRAMEWORKS}
@@ -103,7 +70,7 @@ def _rule(number: int, line: str) -> Rule:
 
 def hub_axes(parameter: Parameter) -> Axes:
     """The dimensions of an array in the hub's layout."""
-    return parse_axes(KINDS[parameter.layer.kind][parameter.leaf])
+    return tuple((axis,) for axis in parameter.axes)
 
 
 def template(parameter: Parameter, dialect: Dialect, port: bool) -> tuple[Rule, Mapping[str, int]] | None:
@@ -111,7 +78,7 @@ def template(parameter: Parameter, dialect: Dialect, port: bool) -> tuple[Rule, 
 
     What no line of the dialect names keeps our name, with the framework's leaf.
     """
-    leaf = LEAVES[dialect.framework][f"{parameter.layer.kind}.{parameter.leaf}"]
+    leaf = KINDS[parameter.layer.kind].leaves[PORTED[dialect.framework]][parameter.leaf]
     if leaf is None:
         return None
     path, ours, numbers = _numbered(parameter.layer.path)
@@ -123,9 +90,14 @@ def template(parameter: Parameter, dialect: Dialect, port: bool) -> tuple[Rule, 
         path, ours, numbers = rule.theirs.text + tail, rule.ours.text + ours_tail, {**filled, **more}
     theirs = _flax_port(path, parameter) if port and dialect.framework == "flax" else path
     separator = "/" if dialect.framework == "flax" else "."
-    name = separator.join(filter(None, [theirs, leaf[0]]))
+    name = separator.join(filter(None, [theirs, leaf.name]))
     own = ".".join(filter(None, [ours, parameter.leaf]))
-    return Rule(Path(own), Path(name), (hub_axes(parameter), leaf[1])), numbers
+    return Rule(Path(own), Path(name), (hub_axes(parameter), _axes(parameter, leaf))), numbers
+
+
+def _axes(parameter: Parameter, leaf: Leaf) -> Axes:
+    """The dimensions of an array as a library stores it."""
+    return hub_axes(parameter) if leaf.axes == ANY else parse_axes(leaf.axes)
 
 
 def applied(parameter: Parameter, dialect: Dialect) -> tuple[Rule, dict[str, int], str] | None:

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from specs import config as configs
+from specs.kinds import FRAMEWORKS
 from specs.layer import Parameter, count, parameters
 from specs.notation import Fill, Move, View, moves
 
@@ -24,7 +25,7 @@ from .configure import Configuration, configure, differing, restrictions, varian
 from .errors import ConvertError, OpenFields, UsageError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
-from .kinds import FRAMEWORKS, extra, hub_axes, place
+from .kinds import extra, hub_axes, place
 from .manifest import read as read_record
 from .parts import WRAPPERS
 from .recognise import USUAL, Match, dialects, known_dialect, recognise

@@ -8,12 +8,13 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import specs
-from specs.layer import KINDS, Dialect
+from specs.kinds import FRAMEWORKS
 from specs.notation import Axes, Path
+from specs.spec import Dialect, Spec
 
 from .errors import ConvertError, UsageError
 from .files.base import Reader, Tensor, shown
-from .kinds import FRAMEWORKS, PORTS, extra, template
+from .kinds import PORTS, extra, template
 from .parts import MAX_ARRAYS, Ambiguous, Names, choose, label, normal
 from .tables import check, examples
 
@@ -37,14 +38,14 @@ class Match(NamedTuple):
         return self.architecture, self.dialect
 
     @property
-    def spec(self) -> Any:
+    def spec(self) -> Spec:
         return specs.get(self.architecture)
 
 
 def dialects(architecture: str) -> dict[str, Dialect]:
     """Return every dialect of an architecture, the ports' own first. Raises: ConvertError for a table with a fault."""
     check(architecture)
-    return {**PORTS, **specs.get(architecture).DIALECTS}
+    return {**PORTS, **specs.get(architecture).dialects}
 
 
 def all_dialects() -> dict[str, list[str]]:
@@ -162,7 +163,7 @@ def _candidates(architectures: list[str], dialect: str | None) -> list[tuple[str
 def refuse_known_misfits(reader: Reader) -> None:
     """Raises: ConvertError for families of files that look like a known one and are not."""
     for architecture in specs.names():
-        for fragments, reason in getattr(specs.get(architecture), "REFUSED", ()):
+        for fragments, reason in specs.get(architecture).refused:
             if all(any(fragment in name for name in reader.tensors) for fragment in fragments):
                 raise ConvertError(f"{reader.path}: {reason}")
 
@@ -201,8 +202,8 @@ def lines(architecture: str, dialect: str) -> dict[str, list[Line]]:
     for parameter, _ in examples(architecture):
         placed = template(parameter, table, dialect in FRAMEWORKS)
         if placed and placed[0].axes:
-            rule, hub = placed[0], tuple(KINDS[parameter.layer.kind][parameter.leaf].split())
-            line = Line(rule.ours, rule.theirs, placed[0].axes, hub)
+            rule = placed[0]
+            line = Line(rule.ours, rule.theirs, placed[0].axes, parameter.axes)
             index.setdefault(normal(Path.HOLE.sub("0", rule.theirs.text)), []).append(line)
     return index
 

@@ -6,18 +6,18 @@ else reads. The arrays of an architecture are those of its tiny twins, which use
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
 import specs
-from specs.layer import Dialect, Parameter
+from specs.layer import Parameter
 from specs.notation import View, align, atoms, shape_of
+from specs.spec import Dialect
 
 from .errors import ConvertError
-from .kinds import FRAMEWORKS, Rule, applied, hub_axes, place, rules
+from .kinds import Rule, applied, hub_axes, place, rules
 
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 
@@ -33,9 +33,9 @@ class Example(NamedTuple):
 def examples(architecture: str) -> tuple[Example, ...]:
     """Return one array for each name and kind, numbers aside."""
     found = {}
-    for config in specs.get(architecture).TINY.values():
+    for config in specs.get(architecture).tiny.values():
         layers = {
-            (NUMBER.sub("#", layer.path), layer.kind, layer.bias): layer
+            (NUMBER.sub("#", layer.path), layer.kind, layer.without): layer
             for layer in specs.get(architecture).layers(config)
         }
         for (path, kind, _), layer in layers.items():
@@ -50,25 +50,13 @@ def check(architecture: str) -> None:
     Raises: ConvertError that names the architecture, the dialect and each wrong line, with what is wrong and the
     nearest name.
     """
-    for name, dialect in specs.get(architecture).DIALECTS.items():
+    for name, dialect in specs.get(architecture).dialects.items():
         if problems := list(_problems(architecture, dialect)):
             raise ConvertError(f"{architecture}: dialect {name!r} is not well defined", problems)
 
 
 def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
-    from specs.config import unknown
-
-    if dialect.framework not in FRAMEWORKS:
-        yield f"framework: {unknown(dialect.framework, FRAMEWORKS)} (frameworks: {', '.join(FRAMEWORKS)})"
-        return
-    spec = specs.get(architecture)
-    fields = [field.name for field in dataclasses.fields(spec.Config)]
-    for what, names, known in (
-        ("conventions", dialect.conventions, fields),
-        ("requires", dialect.requires, fields),
-        ("variants", dialect.variants or (), spec.VARIANTS),
-    ):
-        yield from (f"{what}: {unknown(name, known)}" for name in names if name not in known)
+    """Describe each wrong line; what else a dialect names is checked with its Spec."""
     try:
         lines = rules(dialect.table)
     except ValueError as error:
@@ -88,7 +76,7 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
 def _users(architecture: str, dialect: Dialect, line: Rule) -> Iterator[Example]:
     """Yield an array that the line places among all arrays of all twins: the line may name one number alone."""
     spec = specs.get(architecture)
-    for config in spec.TINY.values():
+    for config in spec.tiny.values():
         for layer in spec.layers(config):
             for parameter in layer.parameters():
                 if (found := applied(parameter, dialect)) and found[0] is line:

@@ -11,6 +11,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from specs import config as configs
+from specs.spec import Spec
 
 from . import manifest
 from .errors import ConvertError, OpenFields
@@ -20,26 +21,26 @@ CANDIDATES = 50  # entries of a folder that are looked into for a record
 SUGGESTED = 3  # records that an error names
 
 
-def computing(spec: Any) -> set[str]:
+def computing(spec: Spec) -> set[str]:
     """Config fields that change what is computed and that no array shows: fixed by dialects, or left open."""
-    fixed = {name for dialect in spec.DIALECTS.values() for name in dialect.conventions}
-    return fixed | getattr(spec, "UNSHOWN", set())
+    fixed = {name for dialect in spec.dialects.values() for name in dialect.conventions}
+    return fixed | spec.unshown
 
 
-def required(spec: Any) -> set[str]:
+def required(spec: Spec) -> set[str]:
     """Config fields without a default."""
-    return {f.name for f in fields(spec.Config) if f.default is MISSING}
+    return {f.name for f in fields(spec.config) if f.default is MISSING}
 
 
-def questionable(spec: Any, config: Any, origins: Mapping[str, str], origin: str) -> list[str]:
+def questionable(spec: Spec, config: Any, origins: Mapping[str, str], origin: str) -> list[str]:
     """Fields of that origin that change what this network computes and that arrays do not show."""
-    names = (computing(spec) | required(spec)) - getattr(spec, "immaterial", lambda _: set())(config)
-    return [f.name for f in fields(spec.Config) if f.name in names and origins.get(f.name, "default") == origin]
+    names = (computing(spec) | required(spec)) - spec.immaterial(config)
+    return [f.name for f in fields(spec.config) if f.name in names and origins.get(f.name, "default") == origin]
 
 
-def unsettled(spec: Any, variant: str | None, config: Any, names: Iterable[str]) -> list[str]:
+def unsettled(spec: Spec, variant: str | None, config: Any, names: Iterable[str]) -> list[str]:
     """Those of these fields in which files of an official variant differ, by the dialect that they come from."""
-    tables = [d.conventions for d in spec.DIALECTS.values() if d.variants is None or variant in d.variants]
+    tables = [d.conventions for d in spec.dialects.values() if d.variants is None or variant in d.variants]
     return [name for name in names if not all(same(t.get(name, v := getattr(config, name)), v) for t in tables)]
 
 
@@ -57,7 +58,7 @@ def same(one: Any, other: Any) -> bool:
 def open_error(
     path: str,
     architecture: str,
-    spec: Any,
+    spec: Spec,
     names: Iterable[str],
     defaults: Mapping[str, Any],
     held: Mapping[str, Any],
@@ -71,7 +72,7 @@ def open_error(
       remarks: why a record that is there does not help.
     """
     names = list(names)
-    hints = configs.types_of(spec.Config)
+    hints = configs.types_of(spec.config)
     stated = "; ".join(f"{name} is open: set it ({configs.describe(hints[name])})" for name in names)
     settings = " ".join(f"--set {name}=..." for name in names)
     problems = [f"set it with --set NAME=VALUE or in a --config FILE: {settings}"]
@@ -84,7 +85,7 @@ def open_error(
     return OpenFields(what, names, [*remarks, *problems])
 
 
-def records_near(path: str, architecture: str, spec: Any, held: Mapping[str, Any]) -> list[str]:
+def records_near(path: str, architecture: str, spec: Spec, held: Mapping[str, Any]) -> list[str]:
     """Checkpoints and .json files in the folder of a file whose record fits its arrays; guesses come last."""
     folder = os.path.dirname(path.rstrip(os.sep))
     try:
@@ -103,13 +104,13 @@ def records_near(path: str, architecture: str, spec: Any, held: Mapping[str, Any
     return sorted(fitting, key=fitting.__getitem__)[:SUGGESTED]
 
 
-def misfit(spec: Any, recorded: Mapping[str, Any], held: Mapping[str, Any]) -> str:
+def misfit(spec: Spec, recorded: Mapping[str, Any], held: Mapping[str, Any]) -> str:
     """How a recorded Config is of other arrays than a file's, classes and input channels aside; "" if it fits."""
     from .configure import clashes
 
     own = {name: value for name, value in recorded.items() if name not in ("classes", "channels")}
     try:
-        config = configs.build(spec.Config, {**held, **own})
+        config = configs.build(spec.config, {**held, **own})
     except ValueError as error:
         return str(error)
     return "; ".join(clashes(spec, config, own, dict(held), "is recorded"))

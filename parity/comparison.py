@@ -141,7 +141,7 @@ def variant(port: Port | Own) -> str:
     if isinstance(port, Own):
         return "own"
     spec = port.spec
-    known = {**spec.VARIANTS, **{f"tiny {name}": c for name, c in spec.TINY.items()}}
+    known = {**spec.variants, **{f"tiny {name}": c for name, c in spec.tiny.items()}}
     return next((name for name, config in known.items() if config == port.config), "own")
 
 

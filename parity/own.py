@@ -199,7 +199,7 @@ def _layer(path: str, module: Module, state: Mapping[str, np.ndarray], framework
     if hub == "conv" and weight is not None and weight.ndim == 4:
         h, w, i, o = weight.shape if framework == "flax" else (*weight.shape[2:], *weight.shape[1::-1])
         made = conv(path, i, o, h, w)
-        return Layer(path, "conv", made.sizes, bias)
+        return Layer(path, "conv", made.sizes, () if bias else ("bias",))
     if hub in ("norm", "batch_norm") and scale is not None and scale.ndim == 1 and bias:
         return norm(path, len(scale)) if hub == "norm" else batch_norm(path, len(scale))
     return None

@@ -63,9 +63,9 @@ class Target:
     def config(self) -> Any:
         """The Config of random weights. Raises: UsageError for settings that it cannot have."""
         spec = specs.get(self.architecture)
-        made = spec.TINY[self.variant.removeprefix(TINY)] if self.small else spec.VARIANTS[self.variant]
+        made = spec.tiny[self.variant.removeprefix(TINY)] if self.small else spec.variants[self.variant]
         try:
-            return configs.build(spec.Config, {**configs.as_dict(made), **self.settings}) if self.settings else made
+            return configs.build(spec.config, {**configs.as_dict(made), **self.settings}) if self.settings else made
         except ValueError as error:
             raise UsageError(f"{self.architecture}:{self.variant}: {error}") from None
 
@@ -94,8 +94,8 @@ def targets(
         yield _checkpoint(text, seed, src, stated, assume, weights)
     elif architecture in specs.names():
         spec = specs.get(architecture)
-        twins = [TINY + name for name in spec.TINY]
-        known = [*spec.VARIANTS, *twins]
+        twins = [TINY + name for name in spec.tiny]
+        known = [*spec.variants, *twins]
         if variant and variant != TINY.strip() and variant not in known:
             raise UsageError(f"{architecture}: {configs.unknown(variant, known)} (variants: {', '.join(known)})")
         chosen = [variant] if variant in known else twins

@@ -42,5 +42,5 @@ def needs(framework: str) -> None:
 def tiny(architecture: str, name: str, framework: str, dtype: str = "float64"):
     """A tiny twin with random weights, the same in every framework."""
     needs(framework)
-    config = specs.get(architecture).TINY[name]
+    config = specs.get(architecture).tiny[name]
     return ports.build(architecture, config, framework, seed=1, init="random", dtype=dtype)

@@ -25,7 +25,7 @@ from .test_command_line import GOOGLE, listing, run  # noqa: F401
 from .test_routes import translate, write_numbers
 
 MIXER = specs.get("mlp_mixer")
-TWIN = MIXER.TINY["B/16"]
+TWIN = MIXER.tiny["B/16"]
 BESIDE = [".npz", ".pt", ".msgpack", ".pdparams"]  # formats with the record in a .json beside the file
 MARKED = "assumed when the record was written, not known: gelu=erf, norm_eps=1e-06"
 
@@ -49,11 +49,11 @@ def recorded(run, tmp_path):  # noqa: F811
 def test_bare_arrays_of_a_port_are_refused(architecture, dialect, tmp_path):
     """Every field that changes the outputs, that no array shows and that nobody states is named."""
     spec = specs.get(architecture)
-    config = next(iter(spec.TINY.values()))
+    config = next(iter(spec.tiny.values()))
     write_numbers(tmp_path / "x.safetensors", architecture, config, dialect)
     with pytest.raises(OpenFields) as caught, convert.plan(tmp_path / "x.safetensors", dialect):
         pass
-    immaterial = getattr(spec, "immaterial", lambda _: set())(config)
+    immaterial = spec.immaterial(config)
     assert computing(spec) - immaterial <= set(caught.value.fields) | {"padding"}
     assert all(f"{name} is open: set it" in str(caught.value) for name in caught.value.fields)
     stated = {name: as_dict(config)[name] for name in caught.value.fields}
@@ -107,23 +107,23 @@ def test_a_variant_says_only_what_all_its_files_say():
     """Google's and timm's files of a Mixer differ in GELU; a tutorial's S/16 has another epsilon as well."""
 
     def doubtful(spec, name):
-        config = spec.VARIANTS[name]
+        config = spec.variants[name]
         asked = questionable(spec, config, dict.fromkeys(as_dict(config), "variant"), "variant")
         return unsettled(spec, name, config, asked)
 
     assert doubtful(MIXER, "S/16") == ["gelu", "norm_eps"]
-    assert all(doubtful(MIXER, name) == ["gelu"] for name in MIXER.VARIANTS if name != "S/16")
+    assert all(doubtful(MIXER, name) == ["gelu"] for name in MIXER.variants if name != "S/16")
     others = [specs.get(name) for name in specs.names() if name != "mlp_mixer"]
-    assert not any(doubtful(spec, name) for spec in others for name in spec.VARIANTS)
+    assert not any(doubtful(spec, name) for spec in others for name in spec.variants)
 
 
 def test_what_dialects_declare_exists():
     """A misspelt field or variant would restrict nothing."""
     for spec in map(specs.get, specs.names()):
-        names = as_dict(next(iter(spec.TINY.values()))).keys()
-        for dialect in spec.DIALECTS.values():
+        names = as_dict(next(iter(spec.tiny.values()))).keys()
+        for dialect in spec.dialects.values():
             assert dialect.requires.keys() | dialect.conventions.keys() <= names
-            assert set(dialect.variants or ()) <= spec.VARIANTS.keys()
+            assert set(dialect.variants or ()) <= spec.variants.keys()
 
 
 def source_of_config(kind, run, recorded, tmp_path):  # noqa: F811
@@ -150,7 +150,7 @@ def test_a_record_is_a_configuration(kind, run, recorded, tmp_path):  # noqa: F8
 def test_a_configuration_without_a_record_or_of_another_architecture(run, bare, tmp_path):  # noqa: F811
     code, _, err = run("torch2google", bare, "--config", bare)
     assert (code, "bears no record" in err) == (1, True)
-    other = specs.get("convmixer").TINY["even"]
+    other = specs.get("convmixer").tiny["even"]
     write_numbers(tmp_path / "c.safetensors", "convmixer", other, "torch")
     translate(tmp_path / "c.safetensors", tmp_path / "d.safetensors", "torch", "torch", other)
     code, _, err = run("torch2google", bare, "--config", tmp_path / "d.safetensors")
@@ -312,7 +312,7 @@ def test_unknown_settings_are_refused_with_the_nearest_name(run, recorded, tmp_p
 @pytest.fixture
 def seed(tmp_path):
     """A file of the one dialect whose code hard-codes sizes, with values in the block that it never calls."""
-    config = MIXER.Config(patch=2, depth=1, width=512, token_hidden=3, channel_hidden=5, tokens=196, classes=2)
+    config = MIXER.config(patch=2, depth=1, width=512, token_hidden=3, channel_hidden=5, tokens=196, classes=2)
     write_numbers(tmp_path / "plain.safetensors", "mlp_mixer", config, "seed")
     with convert.plan(tmp_path / "plain.safetensors", "seed", "seed") as plan:
         plan.write(tmp_path / "zeros.safetensors")
@@ -342,9 +342,9 @@ def test_a_model_that_a_dialects_code_cannot_hold(run, recorded, tmp_path):  # n
     assert "width is 512 in seed's code, and 20 in this model" in err
     assert "tokens is 196 in seed's code, and 24 in this model" in err
     assert listing(tmp_path) == ["mixer.safetensors"]
-    assert restrictions("mlp_mixer", MIXER.VARIANTS["S/16"], "seed") == {}  # whose tokens its image states
-    assert restrictions("mlp_mixer", MIXER.VARIANTS["S/32"], "seed").keys() == {"tokens"}
-    assert restrictions("mlp_mixer", MIXER.VARIANTS["B/16"], "seed").keys() == {"width"}
+    assert restrictions("mlp_mixer", MIXER.variants["S/16"], "seed") == {}  # whose tokens its image states
+    assert restrictions("mlp_mixer", MIXER.variants["S/32"], "seed").keys() == {"tokens"}
+    assert restrictions("mlp_mixer", MIXER.variants["B/16"], "seed").keys() == {"width"}
 
 
 FORMATS = [".safetensors", ".npz", ".pt", ".msgpack", ".pdparams", ".orbax", ".dcp"]
@@ -353,7 +353,7 @@ FORMATS = [".safetensors", ".npz", ".pt", ".msgpack", ".pdparams", ".orbax", ".d
 @pytest.mark.parametrize("framework", PORTS)
 def test_a_saved_port_keeps_its_configuration(framework, run, tmp_path):  # noqa: F811
     needs(framework)
-    port = ports.build("mlp_mixer", MIXER.TINY["tanh, ragged"], framework, seed=1, init="random", dtype="float64")
+    port = ports.build("mlp_mixer", MIXER.tiny["tanh, ragged"], framework, seed=1, init="random", dtype="float64")
     images = np.random.default_rng(0).standard_normal((2, *MIXER.input_shape(port.config)))
     for suffix in FORMATS:
         path = tmp_path / f"x{suffix}"

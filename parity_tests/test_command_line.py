@@ -112,7 +112,7 @@ def test_settings_are_read_as_they_are_told(text, value):
 
 def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     """And following it works; what is assumed beside it is told, wherever the file is used."""
-    config = specs.get("mobile_former").TINY["plain"]
+    config = specs.get("mobile_former").tiny["plain"]
     write_numbers(tmp_path / "m.pdparams", "mobile_former", config, "paddlevit")
     words = ["paddlevit2torch", tmp_path / "m.pdparams", "-o", tmp_path / "x.safetensors"]
     code, _, err = run(*words)
@@ -132,7 +132,7 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
 def test_what_is_assumed_is_told_wherever_a_file_is_used(run, tmp_path, capsys):
     needs("torch")
     spec, path = specs.get("mlp_mixer"), tmp_path / "bare.safetensors"
-    write_numbers(path, "mlp_mixer", next(iter(spec.TINY.values())), "torch")
+    write_numbers(path, "mlp_mixer", next(iter(spec.tiny.values())), "torch")
     told = "the file does not say, assumed: gelu=erf, norm_eps=1e-06"
     about = json.loads(run("inspect", path, "--json")[1])
     assert not {"gelu", "norm_eps"} & about["config"].keys()
@@ -194,7 +194,7 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
     assert (code, printed.splitlines()[-1]) == (0, "the same model")
     assert run("diff", bare, bare, "--set", "depth=1")[0] == 2
     smaller = tmp_path / "smaller.safetensors"
-    write_numbers(smaller, "convmixer", specs.get("convmixer").TINY["even"], "official")
+    write_numbers(smaller, "convmixer", specs.get("convmixer").tiny["even"], "official")
     assert run("diff", out, smaller)[0] == run("diff", smaller, out)[0] == 1  # sizes are each file's own
 
 
@@ -396,7 +396,7 @@ def test_float8_is_what_torch_says_it_is(dtype):
 
 def test_float8_weights_travel_as_bits_and_are_proven_as_numbers(run, tmp_path):
     needs("torch"), needs("flax")
-    config = next(iter(specs.get("mlp_mixer").TINY.values()))
+    config = next(iter(specs.get("mlp_mixer").tiny.values()))
     write_numbers(tmp_path / "a.safetensors", "mlp_mixer", config, "torch")
     with open_checkpoint(tmp_path / "a.safetensors") as reader:
         tensors = [Tensor(t.name, t.shape, "float8_e4m3fn") for t in reader.tensors.values()]
@@ -484,7 +484,7 @@ def test_nothing_is_proven_of_values_that_were_lost(run, tmp_path):
     needs("paddle"), needs("flax")
     from convert.casting import to_bfloat16
 
-    write_numbers(tmp_path / "a.safetensors", "mlp_mixer", next(iter(specs.get("mlp_mixer").TINY.values())), "paddle")
+    write_numbers(tmp_path / "a.safetensors", "mlp_mixer", next(iter(specs.get("mlp_mixer").tiny.values())), "paddle")
     arrays = {n: to_bfloat16(a * np.float32(1e-12)) for n, a in load_file(tmp_path / "a.safetensors").items()}
     save_file(arrays, tmp_path / "b.safetensors")
     words = "paddle2torch", tmp_path / "b.safetensors", "-o", tmp_path / "c.pt", "--assume", "--prove"
@@ -555,7 +555,7 @@ CHANNEL = ["--set", "channels=1"]
 
 def test_sizes_that_were_assumed_are_told_where_shapes_do_not_fit(run, tmp_path):
     """Of one channel: a RaftMLP's shapes hold products alone. Its image changes no array of a ConvMixer."""
-    config = replace(specs.get("raft_mlp").TINY["M"], channels=1)
+    config = replace(specs.get("raft_mlp").tiny["M"], channels=1)
     write_numbers(tmp_path / "raft.pt", "raft_mlp", config, "official")
     told = {k: v for k, v in as_dict(config).items() if k in ("patches", "rafts", "kernels", "image")}
     words = [word for k, v in told.items() for word in ("--set", f"{k}={json.dumps(v)}")]
@@ -568,7 +568,7 @@ def test_sizes_that_were_assumed_are_told_where_shapes_do_not_fit(run, tmp_path)
     assert "assumed:" not in err  # all of it depends on the image
     words += CHANNEL
     assert run("official2torch", tmp_path / "raft.pt", "-o", tmp_path / "x.safetensors", *words)[0] == 0
-    write_numbers(tmp_path / "a.safetensors", "convmixer", specs.get("convmixer").TINY["headless"], "torch")
+    write_numbers(tmp_path / "a.safetensors", "convmixer", specs.get("convmixer").tiny["headless"], "torch")
     arrays = load_file(tmp_path / "a.safetensors")
     save_file({**arrays, "norm.bias": arrays["norm.bias"][:-1]}, tmp_path / "b.safetensors")
     code, _, err = run("torch2flax", tmp_path / "b.safetensors", "-o", tmp_path / "x.msgpack", "--set", "act=gelu")
@@ -584,7 +584,7 @@ def test_sizes_that_were_assumed_are_told_where_shapes_do_not_fit(run, tmp_path)
 ])  # fmt: skip
 def test_weights_that_are_no_numbers_of_one_kind(name, dtype, message, run, tmp_path):
     """Joined as they are, or taken for numbers that they are not, they would be other weights without a word."""
-    config = next(iter(specs.get("mobile_former").TINY.values()))
+    config = next(iter(specs.get("mobile_former").tiny.values()))
     write_numbers(tmp_path / "a.safetensors", "mobile_former", config, "paddlevit")
     arrays = load_file(tmp_path / "a.safetensors")
     save_file({**arrays, name: arrays[name].astype(dtype)}, tmp_path / "b.safetensors")
@@ -598,7 +598,7 @@ def test_weights_that_are_no_numbers_of_one_kind(name, dtype, message, run, tmp_
 
 def test_counts_that_are_not_there(run, tmp_path):
     """As torch's own strict load takes them; in their place stand zeros."""
-    config = specs.get("convmixer").TINY["even"]
+    config = specs.get("convmixer").tiny["even"]
     write_numbers(tmp_path / "a.safetensors", "convmixer", config, "official")
     arrays = {n: a for n, a in load_file(tmp_path / "a.safetensors").items() if "num_batches" not in n}
     save_file(arrays, tmp_path / "b.safetensors")
@@ -615,18 +615,18 @@ def test_timm_names_in_paddles_layout(run, tmp_path):
     spec = specs.get("mlp_mixer")
     for suffix in ("pdparams", "safetensors"):
         path = tmp_path / f"a.{suffix}"
-        write_numbers(path, "mlp_mixer", next(iter(spec.TINY.values())), "passl_backbone")
+        write_numbers(path, "mlp_mixer", next(iter(spec.tiny.values())), "passl_backbone")
         assert json.loads(run("inspect", path, "--json")[1])["dialect"] == "passl_backbone"
         code, _, err = run("timm2torch", path, "-o", tmp_path / "x.safetensors")
         assert code == 1
         assert "every array fits as passl_backbone: passl_backbone2..." in err
-    write_numbers(tmp_path / "square.pdparams", "mlp_mixer", spec.Config(**SQUARE["mlp_mixer"]), "passl_backbone")
+    write_numbers(tmp_path / "square.pdparams", "mlp_mixer", spec.config(**SQUARE["mlp_mixer"]), "passl_backbone")
     assert "reads alike as passl_backbone, timm: say which" in run("inspect", tmp_path / "square.pdparams")[1]
 
 
 def test_counts_that_were_cast_with_the_rest(run, tmp_path):
     """To bfloat16, as scripts do: they stay what they are, and no record holds a number that they do not."""
-    config = next(iter(specs.get("convmixer").TINY.values()))
+    config = next(iter(specs.get("convmixer").tiny.values()))
     write_numbers(tmp_path / "a.safetensors", "convmixer", config, "torch")
     arrays = {n: a.astype("float16") for n, a in load_file(tmp_path / "a.safetensors").items()}
     save_file(arrays, tmp_path / "b.safetensors")
@@ -650,7 +650,7 @@ def test_counts_that_were_cast_with_the_rest(run, tmp_path):
 ])  # fmt: skip
 def test_counters_of_any_dtype_are_carried(value, dtype, carried, remark, run, tmp_path):
     """As after `{k: v.half() for k, v in state_dict.items()}`, and through formats that keep none."""
-    config = specs.get("convmixer").TINY["even"]
+    config = specs.get("convmixer").tiny["even"]
     write_numbers(tmp_path / "a.safetensors", "convmixer", config, "torch")
     name = "norm.num_batches_tracked"
     arrays = {**load_file(tmp_path / "a.safetensors"), name: np.array(value, dtype)}
@@ -716,7 +716,7 @@ def test_a_record_is_not_overruled(run, alike, tmp_path):
 def test_what_reads_alike_is_asked_for(suffix, run, tmp_path):
     """Square arrays without a record fit torch and paddle alike, and no format is a framework's own for certain."""
     square = tmp_path / f"square.{suffix}"
-    write_numbers(square, "mlp_mixer", specs.get("mlp_mixer").Config(**SQUARE["mlp_mixer"]), "torch")
+    write_numbers(square, "mlp_mixer", specs.get("mlp_mixer").config(**SQUARE["mlp_mixer"]), "torch")
     _, printed, _ = run("inspect", square)
     assert "reads alike as paddle, torch: say which it is, as in " in printed
     assert run("paddle2torch", square, "-o", tmp_path / "x.safetensors", "--assume")[0] == 0

@@ -15,7 +15,7 @@ from convert.kinds import place
 from convert.planning import plan
 from parity.prove import relative_error
 from specs.convmixer import DIALECTS, TINY, VARIANTS, Config, infer, layers
-from specs.layer import KINDS, Sizes, parameters
+from specs.layer import Sizes, parameters
 
 from .conftest import needs, tiny
 from .golden import Case
@@ -193,7 +193,7 @@ def _hollow(path, config):
 
 def test_infer_reads_back_every_tiny_twin():
     for config in TINY.values():
-        held = {p.name: dict(zip(KINDS[p.layer.kind][p.leaf].split(), p.shape, strict=True))
+        held = {p.name: dict(zip(p.axes, p.shape, strict=True))
                 for p in parameters(list(layers(config)))}  # fmt: skip
         told = infer(Sizes(held))
         assert dataclasses.replace(config, **told) == config

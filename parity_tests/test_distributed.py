@@ -271,7 +271,7 @@ def test_a_model_that_orbax_saved_is_recognised(tmp_path):
 
 def assert_same_model(folder, dialect):
     """The folder holds the tiny twin, in whose own framework's layout its arrays are drawn alike for all."""
-    expected = dict(ports.initial("mlp_mixer", specs.get("mlp_mixer").TINY["B/16"], "paddle", seed=1, init="random"))
+    expected = dict(ports.initial("mlp_mixer", specs.get("mlp_mixer").tiny["B/16"], "paddle", seed=1, init="random"))
     with convert.plan(folder, dst="paddle", assume=True) as plan:
         assert (plan.src, plan.architecture) == (dialect, "mlp_mixer")
         found = dict(plan.arrays())

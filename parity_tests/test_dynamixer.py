@@ -9,7 +9,7 @@ import ports
 from convert.planning import plan
 from parity.prove import relative_error
 from specs.dynamixer import TINY, VARIANTS, Config, infer, input_shape, layers
-from specs.layer import KINDS, Sizes, parameters
+from specs.layer import Sizes, parameters
 
 from .conftest import needs, tiny
 from .golden import Case
@@ -240,7 +240,7 @@ def test_stages_that_only_widen_have_a_pointwise_downsample():
 def test_infer_tells_everything_but_conventions(name, numbered):
     """Also where a file numbers its downsamples by themselves: which stage each follows is read off the grids."""
     config = {**TINY, **VARIANTS}[name]
-    held = {p.name: dict(zip(KINDS[p.layer.kind][p.leaf].split(), p.shape, strict=True))
+    held = {p.name: dict(zip(p.axes, p.shape, strict=True))
             for p in parameters(list(layers(config)))}  # fmt: skip
     if numbered == "in a row":
         moved = [path for path in held if ".downsample." in path]

@@ -198,10 +198,10 @@ def test_initialised_as_upstream(framework):
 
 
 def test_infer_reads_back_every_tiny_twin():
-    from specs.layer import KINDS, Sizes, parameters
+    from specs.layer import Sizes, parameters
 
     for config in TINY.values():
-        held = {p.name: dict(zip(KINDS[p.layer.kind][p.leaf].split(), p.shape, strict=True))
+        held = {p.name: dict(zip(p.axes, p.shape, strict=True))
                 for p in parameters(list(layers(config)))}  # fmt: skip
         told = infer(Sizes(held))
         again = dataclasses.replace(config, **{**told, "image": None})

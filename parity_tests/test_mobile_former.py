@@ -15,7 +15,7 @@ from convert.planning import plan
 from parity.prove import relative_error
 from specs.arrays import apply
 from specs.init import draw
-from specs.layer import KINDS, Sizes, parameters
+from specs.layer import Sizes, parameters
 from specs.mobile_former import MOMENTUM, REFUSED, TINY, VARIANTS, from_yaml, infer, layers
 
 from .conftest import needs, tiny
@@ -276,7 +276,7 @@ def test_what_no_file_tells_is_asked_for():
 @pytest.mark.parametrize("name", TINY)
 def test_infer_reads_back_every_tiny_twin(name):
     config = TINY[name]
-    held = {p.name: dict(zip(KINDS[p.layer.kind][p.leaf].split(), p.shape, strict=True))
+    held = {p.name: dict(zip(p.axes, p.shape, strict=True))
             for p in parameters(list(layers(config)))}  # fmt: skip
     told = infer(Sizes(held))
     assert dataclasses.replace(config, **told) == config

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert.kinds import LEAVES, TABLE, rules
+from convert.kinds import rules
 from specs.arrays import apply
-from specs.layer import KINDS
 from specs.notation import Path, View, align, moves, parse_axes, shape_of, view
 
 
@@ -126,12 +125,6 @@ def test_any_two_views_translate_there_and_back(left, right, lengths):
     back = run(target, source, there)
     assert all(np.array_equal(held[name], back[name]) for name in held)
     assert np.array_equal(run(target, whole, there)["hub"], numbers)
-
-
-def test_the_table_of_kinds_covers_every_kind_and_nothing_else():
-    wanted = {f"{kind}.{leaf}" for kind, leaves in KINDS.items() for leaf in leaves}
-    assert all(set(columns) == wanted for columns in LEAVES.values())
-    assert len(TABLE.strip().splitlines()) == len(wanted)
 
 
 def test_the_most_specific_line_applies():

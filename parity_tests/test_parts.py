@@ -91,7 +91,7 @@ def test_live_weights_come_before_copies(case, model, tmp_path):
 @pytest.mark.parametrize("dialect", ["flax", "torch"])
 def test_a_copy_of_a_tree_with_statistics(dialect, tmp_path):
     """Several trees make the model, and the copy has all of them."""
-    config = specs.get("convmixer").TINY["even"]
+    config = specs.get("convmixer").tiny["even"]
     write_numbers(tmp_path / "w.msgpack", "convmixer", config, dialect)
     whole = arrays(tmp_path / "w.msgpack")
     path = save(tmp_path / "x.msgpack", {**under("ema/", plus(whole, 1)), **whole})
@@ -229,7 +229,7 @@ def test_an_architecture_is_stated_only_if_every_array_fits(run, tmp_path):  # n
 
 
 def test_an_architecture_whose_activation_is_open_is_stated(run, tmp_path):  # noqa: F811
-    config = specs.get("convmixer").TINY["even"]
+    config = specs.get("convmixer").tiny["even"]
     write_numbers(tmp_path / "x.safetensors", "convmixer", config, "official")
     about = json.loads(run("inspect", tmp_path / "x.safetensors", "--json")[1])
     assert (about["architecture"], about["dialect"]) == ("convmixer", "official")
@@ -248,7 +248,7 @@ def test_a_prefix_does_not_make_a_torch_file_a_paddle_one(prefix, model, run, tm
 
 def test_another_frameworks_dialect_is_reported(run, tmp_path):  # noqa: F811
     spec = specs.get("mlp_mixer")
-    write_numbers(tmp_path / "x.safetensors", "mlp_mixer", next(iter(spec.TINY.values())), "passl")
+    write_numbers(tmp_path / "x.safetensors", "mlp_mixer", next(iter(spec.tiny.values())), "passl")
     _, printed, _ = run("inspect", tmp_path / "x.safetensors")
     assert "this safetensors file's arrays fit passl, a dialect of paddle" in printed
     assert run("passl2paddle", tmp_path / "x.safetensors", "-o", tmp_path / "y.safetensors")[0] == 0

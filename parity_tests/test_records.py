@@ -29,7 +29,7 @@ COMMANDS = ("inspect {}", "torch2flax {} -o {}.msgpack --force", "verify {}", "d
 
 def recorded(folder, architecture, dialect="torch"):
     """A small checkpoint with its record: (path, record)."""
-    config = next(iter(specs.get(architecture).TINY.values()))
+    config = next(iter(specs.get(architecture).tiny.values()))
     write_numbers(folder / "start.safetensors", architecture, config, "flax")
     path = translate(folder / "start.safetensors", folder / "x.safetensors", "flax", dialect, config)
     with open_checkpoint(path) as reader:
@@ -104,7 +104,7 @@ def test_models_that_only_their_records_tell_apart(architecture, name, value, tm
 
 def test_what_does_not_matter_is_no_difference(tmp_path):
     """DyReLU's constants, where there is none."""
-    config = specs.get("mobile_former").TINY["without DyReLU, alpha"]
+    config = specs.get("mobile_former").tiny["without DyReLU, alpha"]
     write_numbers(tmp_path / "start.safetensors", "mobile_former", config, "flax")
     path = translate(tmp_path / "start.safetensors", tmp_path / "x.safetensors", "flax", "torch", config)
     with open_checkpoint(path) as reader:
@@ -159,7 +159,7 @@ def test_a_record_of_other_arrays_is_told(tmp_path, capsys):
 @pytest.mark.parametrize("architecture", specs.names())
 def test_no_config_holds_numbers_that_cannot_be(architecture):
     spec = specs.get(architecture)
-    fields = configs.as_dict(next(iter(spec.TINY.values())))
+    fields = configs.as_dict(next(iter(spec.tiny.values())))
     for name, value in fields.items():
         first = value[0] if isinstance(value, list) else value
         if isinstance(first, str | bool | None):
@@ -167,7 +167,7 @@ def test_no_config_holds_numbers_that_cannot_be(architecture):
         for wrong in (float("nan"), float("inf")) if isinstance(first, float) else (-1, 2**31):
             spoiled = {**fields, name: [wrong, *value[1:]] if isinstance(value, list) else wrong}
             with pytest.raises(ValueError, match=name if wrong != -1 else "."):
-                configs.build(spec.Config, spoiled)
+                configs.build(spec.config, spoiled)
                 pytest.fail(f"{name}={spoiled[name]} was taken")
 
 

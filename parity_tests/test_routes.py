@@ -10,9 +10,10 @@ import convert
 import specs
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
-from convert.kinds import FRAMEWORKS, PORTS, place
+from convert.kinds import PORTS, place
 from convert.recognise import dialects
 from ports.port import pattern
+from specs.kinds import FRAMEWORKS
 from specs.layer import parameters
 
 ROUTES = [
@@ -85,18 +86,18 @@ def convert_extra(layer, architecture, dialect):
 
 def admissible(spec, config, *names):
     """A twin with the sizes that the code of these dialects hard-codes."""
-    required = {k: v for name in names if name in spec.DIALECTS for k, v in spec.DIALECTS[name].requires.items()}
+    required = {k: v for name in names if name in spec.dialects for k, v in spec.dialects[name].requires.items()}
     by_tokens = {"image": None} if "tokens" in required else {}  # an image would state tokens of its own
     return replace(config, **required, **by_tokens)
 
 
 def twins(spec, architecture):
     """Two tiny networks of unlike options, and where there is one, a network all of whose matrices are square."""
-    tiny = list(spec.TINY.values())
+    tiny = list(spec.tiny.values())
     yield tiny[0]
     yield tiny[-1]
     if architecture in SQUARE:
-        yield spec.Config(**SQUARE[architecture])
+        yield spec.config(**SQUARE[architecture])
 
 
 @pytest.mark.parametrize("architecture", specs.names())
@@ -115,7 +116,7 @@ def test_triangles_commute(architecture, way, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".msgpack", ".npz", ".pt", ".pdparams"])
 def test_every_format_both_ways_and_the_same_bytes_twice(suffix, tmp_path):
-    config = specs.get("mlp_mixer").TINY["B/16"]
+    config = specs.get("mlp_mixer").tiny["B/16"]
     start = tmp_path / "start.safetensors"
     write_numbers(start, "mlp_mixer", config, "google")
     paths = []
@@ -129,7 +130,7 @@ def test_every_format_both_ways_and_the_same_bytes_twice(suffix, tmp_path):
 
 def test_layout_follows_from_the_kind_never_from_the_shape(tmp_path):
     """Square matrices: every dense kernel is transposed between flax and torch, every norm is not."""
-    config = specs.get("mlp_mixer").Config(**SQUARE["mlp_mixer"])
+    config = specs.get("mlp_mixer").config(**SQUARE["mlp_mixer"])
     start = tmp_path / "start.safetensors"
     write_numbers(start, "mlp_mixer", config, "flax")
     out = contents(translate(start, tmp_path / "out.safetensors", "flax", "torch", config))
@@ -155,4 +156,4 @@ def test_tiny_twins_use_every_name_that_a_variant_has(architecture):
     def patterns(configs):
         return {(pattern(p.name), p.layer.kind) for config in configs for p in parameters(list(spec.layers(config)))}
 
-    assert patterns(spec.VARIANTS.values()) <= patterns(spec.TINY.values())
+    assert patterns(spec.variants.values()) <= patterns(spec.tiny.values())

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import specs
 from convert.errors import UsageError
-from convert.kinds import FRAMEWORKS
 from specs import config as configs
+from specs.kinds import FRAMEWORKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,12 +133,12 @@ def build(
     """
     try:
         spec = specs.get(architecture)
-        if isinstance(variant, str) and variant not in spec.VARIANTS:
-            raise ValueError(f"{architecture} has no variant {variant!r}: one of {', '.join(spec.VARIANTS)}")
-        base = spec.VARIANTS[variant] if isinstance(variant, str) else variant
-        if not isinstance(base, spec.Config):
+        if isinstance(variant, str) and variant not in spec.variants:
+            raise ValueError(f"{architecture} has no variant {variant!r}: one of {', '.join(spec.variants)}")
+        base = spec.variants[variant] if isinstance(variant, str) else variant
+        if not isinstance(base, spec.config):
             raise ValueError(f"{variant!r} is neither a variant's name nor a Config of {architecture}")
-        chosen = configs.build(spec.Config, {**configs.as_dict(base), **config})
+        chosen = configs.build(spec.config, {**configs.as_dict(base), **config})
         if init not in INITS:
             raise ValueError(f"init={init!r}: one of {', '.join(INITS)}")
     except ValueError as error:
@@ -187,14 +187,14 @@ def names() -> list[str]:
 
 def variants(architecture: str) -> list[str]:
     """Every official variant of an architecture. Raises: ValueError with the nearest name."""
-    return list(specs.get(architecture).VARIANTS)
+    return list(specs.get(architecture).variants)
 
 
 def network(architecture: str, framework: str) -> Any:
     """The network's class in a framework, e.g. ports.torch.mlp_mixer.MlpMixer."""
     require(framework)
     module = importlib.import_module(f"{__name__}.{framework}.{architecture}")
-    return getattr(module, specs.get(architecture).NETWORK)
+    return getattr(module, specs.get(architecture).network)
 
 
 def require(framework: str) -> None:

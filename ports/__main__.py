@@ -21,7 +21,7 @@ def table() -> int:
     rows = [
         {"architecture": name, "variant": variant, "parameters": count(list(specs.get(name).layers(config)))}
         for name in specs.names()
-        for variant, config in specs.get(name).VARIANTS.items()
+        for variant, config in specs.get(name).variants.items()
     ]
     lines = [f"{row['architecture']:14} {row['variant']:10} {row['parameters']:>13,}" for row in rows]
     print(dumps(rows) if arguments.json else "\n".join(lines))

@@ -16,13 +16,13 @@ import numpy as np
 
 import specs
 from convert.errors import ConvertError
+from specs.kinds import PORTED
 from specs.layer import Layer
 
 from . import network
 from .runners.base import OUTPUT, Drop, Gradients, Inputs, Optimizer, Runner, Tap, Taps, Training, outputs
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-RUNNERS = {"flax": "linen", "torch": "torch", "paddle": "paddle"}  # framework of a port: module in ports.runners
 
 
 class Port:
@@ -49,7 +49,7 @@ class Port:
             raise ConvertError(f"device {device!r} is neither cpu nor gpu")
         self.framework, self.architecture, self.config = framework, architecture, config
         self.spec = specs.get(architecture)
-        home = importlib.import_module(f"ports.runners.{RUNNERS[framework]}")
+        home = importlib.import_module(f"ports.runners.{PORTED[framework]}")
         self.runner: Runner = home.Runner.build(network(architecture, framework), config, tensors, dtype, device)
         self._taps = Taps(self._tap, self._is_map)
 
@@ -186,7 +186,7 @@ class Port:
         parents = {path.rsplit(".", depth)[0] for path in paths for depth in range(1, path.count(".") + 1)}
         maps = {pattern(layer.path) for layer in layers if layer.kind in ("conv", "batch_norm")}
         parents -= {parent for parent in parents if any(path.startswith(parent + ".#") for path in paths)}  # lists
-        return paths | parents | set(self.spec.FEATURE_MAPS), maps | set(self.spec.FEATURE_MAPS)
+        return paths | parents | set(self.spec.feature_maps), maps | set(self.spec.feature_maps)
 
 
 def pattern(path: str) -> str:

@@ -74,7 +74,7 @@ def _settings(model: Any, config: Any) -> Settings:
     if isinstance(config, str | os.PathLike):
         return read_config(os.fspath(config))
     for name in specs.names():
-        if isinstance(config, specs.get(name).Config):
+        if isinstance(config, specs.get(name).config):
             return Settings(as_dict(config), architecture=name)
     raise UsageError(f"config: {type(config).__name__} is neither a Config, nor a mapping, nor a path")
 

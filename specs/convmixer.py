@@ -5,13 +5,14 @@ Sources: arXiv:2201.09792; locuslab/convmixer; timm `convmixer.py`; PaddleViT; l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from . import paddlevit
 from .config import Size, check_numbers, pair
-from .layer import Dialect, Layer, Sizes, batch_norm, conv, dense
+from .layer import Layer, Sizes, batch_norm, conv, dense
+from .paddlevit_convmixer import from_yaml
+from .spec import Dialect, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,10 @@ VARIANTS = {  # arXiv:2201.09792, table 1, and the official releases
     "1024/20": Config(patch=14, kernel=9, depth=20, width=1024, act="gelu"),
     "768/32": Config(patch=7, kernel=7, depth=32, width=768, act="relu"),
 }
+
+PUBLISHED = {  # trained parameters as the original implementation counts them
+    "1536/20": 51_625_960, "1024/20": 24_383_464, "768/32": 21_110_248,
+}  # fmt: skip
 
 TINY = {  # small twins; primes, so that no two axes can be confused
     "1536/20": Config(patch=3, kernel=9, depth=2, width=13, act="gelu", image=(15, 21), classes=11),
@@ -92,9 +97,6 @@ def check_images(c: Config, height: int, width: int) -> None:
         raise ValueError(f"images of {height}x{width} are smaller than one patch of {ph}x{pw}")
 
 
-NETWORK = "ConvMixer"
-FEATURE_MAPS = ("blocks.#",)  # modules, beside convolutions, whose output is an image (n c h w)
-
 _OFFICIAL = """
 stem                  0
 norm                  2
@@ -133,18 +135,20 @@ DIALECTS = {
     "paddlevit": Dialect("paddle", _OFFICIAL, _PADDLE_NORM, about="BR-IDL/PaddleViT"),
 }  # fmt: skip
 
-# What PaddleViT's YAML files may say under MODEL: (our field, its type).
-_KEYS: paddlevit.Keys = {
-    "NUM_CLASSES": ("classes", int), "CNN.DIM": ("width", int), "CNN.DEPTH": ("depth", int),
-    "CNN.KERNEL_SIZE": ("kernel", int), "CNN.PATCH_SIZE": ("patch", int),
-    "CNN.ACTIVATION": ("act", Literal["GELU", "ReLU"]),
-}  # fmt: skip
+SIGN = r"(?i)depth_?wise|\d\.fn\.\d"
 
-
-def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Config fields that a YAML file of PaddleViT states. Raises: ValueError, see paddlevit.stated."""
-    found = paddlevit.fields(paddlevit.stated(mapping, _KEYS), _KEYS)
-    return found | ({"act": found["act"].lower()} if "act" in found else {})
-
-
-READERS = {"paddlevit": from_yaml}  # configuration files of a dialect's own users
+SPEC = Spec(
+    config=Config,
+    variants=VARIANTS,
+    tiny=TINY,
+    published=PUBLISHED,
+    layers=layers,
+    infer=infer,
+    input_shape=input_shape,
+    check_images=check_images,
+    network="ConvMixer",
+    feature_maps=("blocks.#",),
+    dialects=DIALECTS,
+    readers={"paddlevit": from_yaml},
+    sign=SIGN,
+)

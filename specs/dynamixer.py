@@ -12,7 +12,8 @@ from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
 from .config import Size, check_numbers, pair
-from .layer import Dialect, Layer, Sizes, conv, dense, norm
+from .layer import Layer, Sizes, conv, dense, norm
+from .spec import Dialect, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +185,10 @@ VARIANTS = {  # arXiv:2201.12083, table 1; trained with drop_path .1 (S, M) and 
     "L": _variant((8, 8, 16, 4), (256, 512, 512, 512), 0, 8),
 }
 
+PUBLISHED = {  # trained parameters as the original implementation counts them
+    "S": 26_265_960, "M": 57_128_264, "L": 97_818_088,
+}  # fmt: skip
+
 TINY = {  # small twins; grids of two primes, so that rows, columns and channels cannot be confused
     "S": Config(depths=(2, 1, 1), widths=(6, 10, 10), hidden=(13, 17, 17), segments=(2, 5, 5), reduced=(2, 2, 2),
                 transitions=(True, False), grid=(7, 11), patch=3, classes=11),
@@ -280,10 +285,6 @@ def check_images(c: Config, height: int, width: int) -> None:
         raise ValueError(f"images of {height}x{width} make {made}, the network's grid is {rows}x{columns}")
 
 
-UNSHOWN = {"overlap"}  # shown by a downsample, which not every network has
-NETWORK = "DynaMixer"
-FEATURE_MAPS: tuple[str, ...] = ()  # modules, beside convolutions, whose output is an image (n c h w)
-
 DIALECTS = {
     "official": Dialect("torch", """
         stem                                 patch_embed.proj
@@ -295,3 +296,20 @@ DIALECTS = {
         stages.{s}.downsample                network.{downsample_positions[s]}.proj
         """, {"norm_eps": 1e-5, "skip_lam": 1.0}, about="ziyuwwang/DynaMixer, timm training files"),
 }  # fmt: skip
+
+SIGN = r"reweight"
+
+SPEC = Spec(
+    config=Config,
+    variants=VARIANTS,
+    tiny=TINY,
+    published=PUBLISHED,
+    layers=layers,
+    infer=infer,
+    input_shape=input_shape,
+    check_images=check_images,
+    network="DynaMixer",
+    unshown=frozenset({"overlap"}),  # shown by a downsample, which not every network has
+    dialects=DIALECTS,
+    sign=SIGN,
+)

@@ -17,7 +17,9 @@ INITS = {
     "xavier_uniform": lambda i, o: ("uniform", math.sqrt(6 / (i + o))),
     "torch": lambda i, o: ("uniform", math.sqrt(1 / i)),  # nn.Linear's and nn.Conv2d's default, kernel and bias
     "trunc_normal_02": lambda i, o: ("truncated_at_2", 0.02),  # std .02, cut at +-2 (not at two deviations)
+    "normal": lambda i, o: ("normal", 1.0),  # nn.Embedding's default in torch
     "zeros": lambda i, o: ("zeros", 0.0),
+    "ones": lambda i, o: ("ones", 1.0),
 }
 
 
@@ -28,7 +30,7 @@ def draw(parameter: Parameter, seed: int) -> np.ndarray:
         return np.zeros((), np.int64)
     if leaf in ("scale", "var"):
         return np.ones(shape, np.float32)
-    if leaf == "mean" or (leaf == "bias" and layer.init != "torch") or layer.kind in ("norm", "batch_norm"):
+    if leaf == "mean" or (leaf == "bias" and (layer.init != "torch" or layer.kind.endswith("norm"))):
         return np.zeros(shape, np.float32)
     rng = np.random.default_rng([seed, zlib.crc32(parameter.name.encode())])
     kind, scale = INITS[layer.init](*fans(parameter))
@@ -49,10 +51,10 @@ def sample(parameter: Parameter, seed: int) -> np.ndarray:
 
 def fans(parameter: Parameter) -> tuple[int, int]:
     """(fan-in, fan-out) of the layer a parameter belongs to; a bias counts its kernel's."""
-    s = parameter.layer.sizes
-    if parameter.layer.kind == "tokens":  # (1, m, d): xavier as paddle reads it
-        return s["m"] * s["d"], s["d"]
-    area = s.get("h", 1) * s.get("w", 1) if parameter.layer.kind == "conv" else 1
+    layer, s = parameter.layer, parameter.layer.sizes
+    if "i" not in s or "o" not in s:  # an array or a table: all of it, and its last axis: xavier as paddle reads it
+        return math.prod(parameter.shape), parameter.shape[-1] if parameter.shape else 1
+    area = math.prod(s.get(axis, 1) for axis in "dhw") if layer.kind.startswith("conv") else 1
     return s["i"] * area, s["o"] * area
 
 
@@ -69,4 +71,5 @@ _DISTRIBUTIONS = {
     "truncated": _truncated,
     "truncated_at_2": lambda rng, shape, s: _truncated(rng, shape, s, 2 / s),
     "zeros": lambda rng, shape, s: np.zeros(shape, np.float32),
+    "ones": lambda rng, shape, s: np.ones(shape, np.float32),
 }

@@ -1,6 +1,6 @@
-"""The records that specs are written in: layers with their arrays, and the dialects that other people's files speak.
+"""Layers and their arrays: what a page lists its network in.
 
-A spec lists its network once, as `layers(config)`. Everything else follows from that list: parameter counts, the
+A page lists its network once, as `layers(config)`. Everything else follows from that list: parameter counts, the
 names and shapes each framework expects, and the proof that a translation is complete.
 """
 
@@ -9,19 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-# Arrays of each kind of layer with their axes, in the hub's own layout. Sizes of the axes come from the layer.
-KINDS: dict[str, dict[str, str]] = {
-    "dense": {"kernel": "i o", "bias": "o"},
-    "conv": {"kernel": "o i h w", "bias": "o"},  # i: inputs per group
-    "heads": {"kernel": "h i o", "bias": "h o"},  # one dense layer a head, stacked
-    "norm": {"scale": "c", "bias": "c"},  # LayerNorm
-    "batch_norm": {"scale": "c", "bias": "c", "mean": "c", "var": "c", "count": ""},
-    "tokens": {"": "m d"},  # a learned array; its name is its path
-}
-BUFFERS = {"mean", "var", "count"}  # running statistics: saved, but not trained
+from .kinds import ANY, BUFFERS, KINDS
 
 
 class Layer(NamedTuple):
@@ -29,22 +19,30 @@ class Layer(NamedTuple):
 
     Args:
       path: where it stands in every port, e.g. "blocks.0.token_mix.fc1".
-      kind: a row of KINDS; it alone decides layout, never a shape.
+      kind: a row of specs.kinds.KINDS; it alone decides layout, never a shape.
       sizes: length of each axis; further names may split an axis for dialects that store it otherwise.
-      bias: False where the layer has none.
-      init: how upstream initialises the kernel: a name in specs.init.
+      without: leaves of the kind that this layer lacks, e.g. ("bias",).
+      init: how upstream initialises the kernel: a name in specs.init.INITS.
     """
 
     path: str
     kind: str
     sizes: Mapping[str, int]
-    bias: bool = True
+    without: tuple[str, ...] = ()
     init: str = "lecun_normal"
 
     def parameters(self) -> Iterator[Parameter]:
-        for leaf, axes in KINDS[self.kind].items():
-            if leaf != "bias" or self.bias:
-                yield Parameter(self, leaf, tuple(self.sizes[axis] for axis in axes.split()))
+        """Yield every array that the layer has."""
+        for leaf in KINDS[self.kind].axes:
+            if leaf not in self.without:
+                axes = axes_of(self, leaf)
+                yield Parameter(self, leaf, tuple(self.sizes[axis] for axis in axes))
+
+
+def axes_of(layer: Layer, leaf: str) -> tuple[str, ...]:
+    """Name the axes of one array of a layer, in the hub's order."""
+    axes = KINDS[layer.kind].axes[leaf]
+    return tuple(layer.sizes) if axes == ANY else tuple(axes.split())
 
 
 class Parameter(NamedTuple):
@@ -53,6 +51,11 @@ class Parameter(NamedTuple):
     layer: Layer
     leaf: str
     shape: tuple[int, ...]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of its dimensions."""
+        return axes_of(self.layer, self.leaf)
 
     @property
     def name(self) -> str:
@@ -67,19 +70,25 @@ class Parameter(NamedTuple):
         return math.prod(self.shape)
 
 
+def _without(bias: bool) -> tuple[str, ...]:
+    return () if bias else ("bias",)
+
+
 def dense(path: str, i: int, o: int, *, bias: bool = True, init: str = "lecun_normal") -> Layer:
     """A linear layer from `i` to `o` features."""
-    return Layer(path, "dense", {"i": i, "o": o}, bias, init)
+    return Layer(path, "dense", {"i": i, "o": o}, _without(bias), init)
 
 
-def conv(path: str, i: int, o: int, h: int, w: int, *, groups: int = 1, init: str = "lecun_normal") -> Layer:
-    """A convolution with bias from `i` to `o` channels, kernel (h, w)."""
-    return Layer(path, "conv", {"i": i // groups, "o": o, "h": h, "w": w}, True, init)
+def conv(
+    path: str, i: int, o: int, h: int, w: int, *, groups: int = 1, bias: bool = True, init: str = "lecun_normal"
+) -> Layer:
+    """A convolution from `i` to `o` channels, kernel (h, w); of kind "conv1d" or "conv3d" use Layer."""
+    return Layer(path, "conv", {"i": i // groups, "o": o, "h": h, "w": w}, _without(bias), init)
 
 
-def norm(path: str, c: int, **splits: int) -> Layer:
+def norm(path: str, c: int, *, bias: bool = True, **splits: int) -> Layer:
     """A LayerNorm over `c` channels; `splits` name factors of c for dialects that order it otherwise."""
-    return Layer(path, "norm", {"c": c, **splits})
+    return Layer(path, "norm", {"c": c, **splits}, _without(bias))
 
 
 def batch_norm(path: str, c: int) -> Layer:
@@ -87,29 +96,14 @@ def batch_norm(path: str, c: int) -> Layer:
     return Layer(path, "batch_norm", {"c": c})
 
 
-class Dialect(NamedTuple):
-    """How one code base names and lays out an architecture's arrays, and what its code computes.
+def embedding(path: str, v: int, d: int, init: str = "normal") -> Layer:
+    """A table of `v` vectors of `d` numbers, looked up by number."""
+    return Layer(path, "embedding", {"v": v, "d": d}, init=init)
 
-    Args:
-      framework: whose names and layouts its layers have: flax, torch or paddle.
-      table: lines "ours   theirs", two or more spaces between. Without axes a line renames a layer (or all below it);
-        with axes it places one array. What no line names keeps our name.
-      conventions: Config fields that its files do not hold but its code fixes.
-      requires: Config fields whose values its code hard-codes: a model with other values cannot be written in it.
-      variants: official variants of which files exist in it; None stands for all of them.
-      extras: layers that its files hold and the network never uses: written as zeros, unless the source holds them.
-      suffix: the file format that its users expect, where it is not their framework's usual one.
-      about: one line for `routes`.
-    """
 
-    framework: str
-    table: str = ""
-    conventions: Mapping[str, Any] = MappingProxyType({})
-    requires: Mapping[str, Any] = MappingProxyType({})
-    variants: tuple[str, ...] | None = None
-    extras: tuple[Layer, ...] = ()
-    suffix: str = ""
-    about: str = ""
+def array(path: str, *, init: str = "normal", **sizes: int) -> Layer:
+    """A learned array that is no library's layer; `sizes` are its axes in order, e.g. array("tokens", m=6, d=192)."""
+    return Layer(path, "array", sizes, init=init)
 
 
 def parameters(layers: list[Layer]) -> list[Parameter]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .config import Size, check_numbers, pair
-from .layer import Dialect, Layer, Sizes, conv, dense, norm
+from .layer import Layer, Sizes, conv, dense, norm
+from .spec import Dialect, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,11 @@ VARIANTS = {  # arXiv:2105.01601, table 1
     "L/16": _variant(16, 24, 1024),
     "H/14": _variant(14, 32, 1280),
 }
+
+PUBLISHED = {  # trained parameters as the original implementation counts them
+    "S/32": 19_104_624, "S/16": 18_528_264, "B/32": 60_293_428, "B/16": 59_880_472, "L/32": 206_939_264,
+    "L/16": 208_196_168, "H/14": 432_350_952,
+}  # fmt: skip
 
 TINY = {  # small twins; primes, so that no two axes can be confused
     **{name: Config(patch=2, depth=1 + c.depth // 16, width=c.width // 64 + 3, token_hidden=5 + c.depth // 8,
@@ -134,9 +140,6 @@ def immaterial(c: Config) -> set[str]:
     (rows, columns), (ph, pw) = c.grid, pair(c.patch)
     return {"padding"} if c.image is None or pair(c.image) == (rows * ph, columns * pw) else set()
 
-
-NETWORK = "MlpMixer"
-FEATURE_MAPS: tuple[str, ...] = ()  # modules, beside convolutions, whose output is an image (n c h w)
 
 _TIMM = """
 stem                        {p}stem.proj
@@ -208,3 +211,20 @@ DIALECTS = {
             dense("mixer_block_1.channel_mixing.dense2", 2048, 512),
         ), about="the PyTorch port of a tutorial, width 512 and 196 tokens hard-coded in its blocks"),
 }  # fmt: skip
+
+SIGN = r"(?i)token_?mix|mlp_tokens"
+
+SPEC = Spec(
+    config=Config,
+    variants=VARIANTS,
+    tiny=TINY,
+    published=PUBLISHED,
+    layers=layers,
+    infer=infer,
+    input_shape=input_shape,
+    check_images=check_images,
+    network="MlpMixer",
+    immaterial=immaterial,
+    dialects=DIALECTS,
+    sign=SIGN,
+)

@@ -6,14 +6,15 @@ network that existing checkpoints hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from . import paddlevit
 from .config import Size, check_numbers, pair, single
-from .layer import Dialect, Layer, Sizes, batch_norm, conv, dense, norm
+from .layer import Layer, Sizes, array, batch_norm, conv, dense, norm
+from .paddlevit_mobile_former import from_yaml
+from .spec import Dialect, Refusal, Spec
 
 EPS = 9.999999747378752e-06  # of every norm: 1e-5, as Paddle keeps it (in float32)
 MOMENTUM = 0.8999999761581421  # of running statistics: 0.9 of the old value, likewise
@@ -133,6 +134,11 @@ _SMALL = Config(
     blocks=((11, 6, 1), (13, 8, 2)), mlp_hidden=17, dyrelu_k=2, dyrelu_hidden=5, dyrelu_coefs=(1.0, 0.5),
     dyrelu_consts=(1.0, 0.0), last=19, head_hidden=23, image=(29, 37), classes=7, softmax=False,
 )  # fmt: skip
+PUBLISHED = {  # trained parameters as the original implementation counts them
+    "26m": 3_204_324, "52m": 3_490_860, "96m": 4_564_400, "151m": 7_570_582, "214m": 9_357_167, "294m": 11_320_606,
+    "508m": 13_916_561,
+}  # fmt: skip
+
 TINY = {  # small twins; sizes as different as heads and groups let them be
     "plain": _SMALL,
     "groups, stride 1, one channel": replace(_SMALL, groups=3, stem=9, lite_hidden=15, lite_out=6, lite_stride=1,
@@ -152,7 +158,7 @@ _dense = partial(dense, init="kaiming_normal")
 
 def layers(c: Config) -> Iterator[Layer]:
     """The network, in the order it runs."""
-    yield Layer("tokens", "tokens", {"m": c.tokens, "d": c.token_width}, init="xavier_uniform")
+    yield array("tokens", m=c.tokens, d=c.token_width, init="xavier_uniform")
     yield _conv("stem.conv", c.channels, c.stem, 3, 3)
     yield batch_norm("stem.norm", c.stem)
     yield from _lite(c)
@@ -258,19 +264,11 @@ def input_shape(c: Config) -> tuple[int, int, int]:
     return c.channels, *pair(c.image)
 
 
-def check_images(c: Config, height: int, width: int) -> None:
-    """Raises: ValueError for images of a size that the network cannot take."""
-    if height < 1 or width < 1:
-        raise ValueError(f"images of {height}x{width} are empty")
-
-
 def immaterial(c: Config) -> set[str]:
     """Fields that change nothing for this Config: DyReLU's, where there is none."""
     return set() if c.dyrelu_k else {"dyrelu_coefs", "dyrelu_consts"}
 
 
-UNSHOWN = {"stem_stride"}  # changes what is computed; no array shows it, and upstream's code leaves it open
-NETWORK = "MobileFormer"
 FEATURE_MAPS = (  # modules, beside convolutions, that take or return an image (n c h w)
     "stem", "lite", "blocks.#", "blocks.#.to_former", "blocks.#.mobile", "blocks.#.mobile.down", "blocks.#.mobile.act",
     "blocks.#.to_mobile", "to_former", "last",
@@ -325,88 +323,27 @@ _OLD = (
     "weights of PaddleViT's first Mobile-Former (November 2021), which is another network: it normalises tokens after "
     "the bridges, not before, and no Config of this one computes it"
 )
-REFUSED = [({key}, _OLD) for key in ("toformer_norm", "tomobile_norm", "former_bridge_norm", "act.project.1._mean")]
+REFUSED = tuple(
+    Refusal(frozenset({key}), _OLD)
+    for key in ("toformer_norm", "tomobile_norm", "former_bridge_norm", "act.project.1._mean")
+)
 
+SIGN = r"to_?former"
 
-# What PaddleViT's YAML files may say under MODEL: (our field, "" where this key alone makes none; its type).
-_KEYS: paddlevit.Keys = {
-    "NUM_CLASSES": ("classes", int), "DROPOUT": ("dropout", float), "DROPPATH": ("drop_path", float),
-    "ATTENTION_DROPOUT": ("attention_dropout", float), "MLP_DROPOUT": ("mlp_dropout", float),
-    "MF.IN_CHANNELS": ("channels", int), "MF.TOKENS": ("", tuple[int, int]), "MF.NUM_HEAD": ("heads", int),
-    "MF.MLP_RATIO": ("", float), "MF.ALPHA": ("", float), "MF.POINTWISECONV_GROUPS": ("groups", int),
-    "MF.QKV_BIAS": ("", bool),  # never reaches a layer: biases are always there
-    "MF.STEM.OUT_CHANNELS": ("stem", int), "MF.STEM.KERNELS": ("", int), "MF.STEM.STRIEDS": ("stem_stride", int),
-    "MF.STEM.PADDINGS": ("", int), "MF.LITE_BNECK.IN_CHANNEL": ("", int),
-    "MF.LITE_BNECK.HIDDEN_CHANNEL": ("lite_hidden", int), "MF.LITE_BNECK.OUT_CHANNEL": ("lite_out", int),
-    "MF.LITE_BNECK.KERNEL": ("", int), "MF.LITE_BNECK.STRIED": ("lite_stride", int), "MF.LITE_BNECK.PADDING": ("", int),
-    "MF.BLOCK.IN_CHANNELS": ("", tuple[int, ...]), "MF.BLOCK.HIDDEN_CHANNELS": ("", tuple[int, ...]),
-    "MF.BLOCK.OUT_CHANNELS": ("", tuple[int, ...]), "MF.BLOCK.KERNELS": ("", tuple[int, ...]),
-    "MF.BLOCK.STRIEDS": ("", tuple[int, ...]), "MF.BLOCK.PADDINGS": ("", tuple[int, ...]),
-    "MF.CHANNEL_CONV.IN_CHANNEL": ("", int), "MF.CHANNEL_CONV.OUT_CHANNEL": ("last", int),
-    "MF.HEAD.IN_CHANNEL": ("", int), "MF.HEAD.HIDDEN_FEATURE": ("head_hidden", int),
-    "MF.DYRELU.USE_DYRELU": ("", bool), "MF.DYRELU.REDUCE": ("", float), "MF.DYRELU.DYRELU_K": ("dyrelu_k", int),
-    "MF.DYRELU.COEFS": ("dyrelu_coefs", tuple[float, float]),
-    "MF.DYRELU.CONSTS": ("dyrelu_consts", tuple[float, float]),
-}  # fmt: skip
-
-
-def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Config fields that a YAML file of PaddleViT states; what it leaves out is left to the checkpoint.
-
-    Args:
-      mapping: the file as parsed, e.g. {"MODEL": {"NUM_CLASSES": 10, "MF": {"TOKENS": [3, 128], ...}}}.
-    Raises: ValueError that lists every unknown key (with the nearest), and every value that does not fit.
-    """
-    found = paddlevit.stated(mapping, _KEYS)
-    if problems := list(_contradictions(found)):
-        raise ValueError("; ".join(problems))
-    return paddlevit.fields(found, _KEYS) | _combined(found)
-
-
-def _blocks(v: Mapping[str, Any]) -> list[tuple[int, ...]]:
-    return [v.get(f"MF.BLOCK.{key}", ()) for key in ("HIDDEN_CHANNELS", "OUT_CHANNELS", "STRIEDS")]
-
-
-def _contradictions(v: Mapping[str, Any]) -> Iterator[str]:
-    """What upstream's code repeats, and what it fixes, stated otherwise."""
-    lengths = {len(numbers) for numbers in _blocks(v)}
-    if len(lengths) > 1:
-        yield "MODEL.MF.BLOCK: HIDDEN_CHANNELS, OUT_CHANNELS and STRIEDS are as long as there are blocks"
-    _, outs, _ = _blocks(v)
-    lite_out = v.get("MF.LITE_BNECK.OUT_CHANNEL")
-    fixed = {
-        "TYPE": NETWORK,
-        **{f"MF.{key}": 3 for key in ("STEM.KERNELS", "LITE_BNECK.KERNEL")},
-        **{f"MF.{key}": 1 for key in ("STEM.PADDINGS", "LITE_BNECK.PADDING")},
-        "MF.BLOCK.KERNELS": (3,) * len(outs) or None,
-        "MF.BLOCK.PADDINGS": (1,) * len(outs) or None,
-        "MF.LITE_BNECK.IN_CHANNEL": v.get("MF.STEM.OUT_CHANNELS"),
-        "MF.BLOCK.IN_CHANNELS": (lite_out, *outs[:-1]) if lite_out and outs else None,
-        "MF.CHANNEL_CONV.IN_CHANNEL": outs[-1] if outs else None,
-        "MF.HEAD.IN_CHANNEL": v.get("MF.CHANNEL_CONV.OUT_CHANNEL"),
-    }
-    for key, value in fixed.items():
-        if value is not None and v.get(key, value) != value:
-            yield f"MODEL.{key}={v[key]!r}: by this network, or by the rest of the file, it is {value!r}"
-    for key in ("MF.ALPHA", "MF.MLP_RATIO", "MF.DYRELU.REDUCE"):
-        if not 1e-6 < v.get(key, 1) < 1e6:
-            yield f"MODEL.{key}={v[key]!r} is no factor"
-
-
-def _combined(v: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields that take several keys."""
-    alpha, (tokens, width) = v.get("MF.ALPHA", 1), v.get("MF.TOKENS", (None, None))
-    widths = {"MF.STEM.OUT_CHANNELS", "MF.LITE_BNECK.HIDDEN_CHANNEL", "MF.LITE_BNECK.OUT_CHANNEL"} & v.keys()
-    fields: dict[str, Any] = {_KEYS[key][0]: int(alpha * v[key]) for key in widths}
-    if all(_blocks(v)):
-        fields["blocks"] = tuple((int(alpha * h), int(alpha * o), s) for h, o, s in zip(*_blocks(v), strict=True))
-    if width:
-        fields |= {"tokens": tokens, "token_width": width}
-        if "MF.MLP_RATIO" in v:
-            fields["mlp_hidden"] = int(v["MF.MLP_RATIO"] * width)
-        if "MF.DYRELU.REDUCE" in v:
-            fields["dyrelu_hidden"] = int(1 / v["MF.DYRELU.REDUCE"] * width)
-    return fields | ({} if v.get("MF.DYRELU.USE_DYRELU", True) else {"dyrelu_k": 0, "dyrelu_hidden": 0})
-
-
-READERS = {"paddlevit": from_yaml}  # configuration files of a dialect's own users
+SPEC = Spec(
+    config=Config,
+    variants=VARIANTS,
+    tiny=TINY,
+    published=PUBLISHED,
+    layers=layers,
+    infer=infer,
+    input_shape=input_shape,
+    network="MobileFormer",
+    feature_maps=FEATURE_MAPS,
+    unshown=frozenset({"stem_stride"}),  # upstream's code leaves it open
+    immaterial=immaterial,
+    dialects=DIALECTS,
+    readers={"paddlevit": from_yaml},
+    refused=REFUSED,
+    sign=SIGN,
+)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .config import Size, check_numbers, pair
-from .layer import Dialect, Layer, Sizes, dense, norm
+from .layer import Layer, Sizes, dense, norm
+from .spec import Dialect, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +169,12 @@ VARIANTS = {  # S, M, L: arXiv:2108.04384, table 1; all: upstream's configs/sett
                       image=224, classes=10),  # cifar10-raft-mlp
 }  # fmt: skip
 
+PUBLISHED = {  # trained parameters as the original implementation counts them
+    "S": 9_868_768, "M": 21_413_632, "L": 36_184_672, "hierarchy-m": 19_920_640, "r-4": 58_390_696,
+    "r-2": 58_162_888, "r-2-cross": 60_522_184, "r-1": 58_105_432, "deep": 43_532_296, "mixer": 59_918_200,
+    "cifar10-mixer": 159_511_562, "cifar10": 6_032_394,
+}  # fmt: skip
+
 TINY = {  # small twins; grids of unlike rows and columns, and primes, so that no two axes can be confused
     "S": Config(depths=(1, 1, 2, 1), widths=(6, 10, 14, 22), patches=(4, 2, 2, 2), rafts=(2, 2, 2, 2),
                 kernels=((4, 8), (2, 4), (2, 4), (2,)), image=(44, 28), classes=11),
@@ -251,15 +258,6 @@ def input_shape(c: Config) -> tuple[int, int, int]:
     return c.channels, *pair(c.image)
 
 
-def check_images(c: Config, height: int, width: int) -> None:
-    """Raises: ValueError for images of a size that the network cannot take: an empty one."""
-    if min(height, width) < 1:
-        raise ValueError(f"images of {height}x{width} are empty")
-
-
-NETWORK = "RaftMlp"
-FEATURE_MAPS: tuple[str, ...] = ()  # modules, beside convolutions, whose output is an image (n c h w)
-
 # Upstream normalises with the channels of a raft interleaved, (o g), where everything else has them group by group.
 DIALECTS = {
     "official": Dialect("torch", """
@@ -286,3 +284,18 @@ DIALECTS = {
         heads.{n}.fc                                            heads.{n}.4
         """, {"norm_eps": 1e-5}, about="okojoalg/raft-mlp"),
 }  # fmt: skip
+
+SIGN = r"levels[._]\d"
+
+SPEC = Spec(
+    config=Config,
+    variants=VARIANTS,
+    tiny=TINY,
+    published=PUBLISHED,
+    layers=layers,
+    infer=infer,
+    input_shape=input_shape,
+    network="RaftMlp",
+    dialects=DIALECTS,
+    sign=SIGN,
+)

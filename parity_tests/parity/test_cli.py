@@ -164,7 +164,7 @@ def test_drop_rates_add_a_test_of_the_masks_to_training() -> None:
     from parity.record import OPTIMIZERS, record
 
     spec = specs.get("mlp_mixer")
-    config = dataclasses.replace(spec.TINY["headless"], dropout=0.25, drop_path=0.5)
+    config = dataclasses.replace(spec.tiny["headless"], dropout=0.25, drop_path=0.5)
     images = np.random.default_rng(0).standard_normal((16, *spec.input_shape(config)))
     made = []
     for framework in ("torch", "flax", "paddle"):

@@ -33,7 +33,7 @@ def test_on_the_gpu(architecture):
 
 @pytest.mark.skipif(DEVICE != "cpu", reason="asks for what happens without a GPU")
 def test_without_a_gpu_the_cause_is_said(capsys):
-    variant = next(iter(specs.get("mlp_mixer").TINY))
+    variant = next(iter(specs.get("mlp_mixer").tiny))
     found = rows(f"mlp_mixer:tiny {variant}", "--device", "gpu", "--check", "forward", "--frameworks", "torch")
     if any(row["passed"] for row in found):
         pytest.skip("there is a GPU here")

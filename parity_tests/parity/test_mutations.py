@@ -26,14 +26,14 @@ STEPS = 3  # of training
 
 
 def port_of(architecture: str, twin: str, framework: str) -> Port:
-    config = specs.get(architecture).TINY[twin]
+    config = specs.get(architecture).tiny[twin]
     return ports.build(architecture, config, framework, init="random", dtype="float64")
 
 
 def images_of(architecture: str, twin: str) -> np.ndarray:
     spec = specs.get(architecture)
     seed = zlib.crc32(twin.encode())
-    return np.random.default_rng(seed).standard_normal((2, *spec.input_shape(spec.TINY[twin])))
+    return np.random.default_rng(seed).standard_normal((2, *spec.input_shape(spec.tiny[twin])))
 
 
 @functools.cache

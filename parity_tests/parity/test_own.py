@@ -165,7 +165,7 @@ def test_what_matches_nothing_is_refused(options: dict[str, Any], message: str) 
     import ports
     import specs
 
-    port = ports.build("mlp_mixer", specs.get("mlp_mixer").TINY["S/16"], "torch", dtype="float64")
+    port = ports.build("mlp_mixer", specs.get("mlp_mixer").tiny["S/16"], "torch", dtype="float64")
     given = {"models": {"a": torch_model(), "b": torch_model(), "port": port}, "images": IMAGES, **options}
     with pytest.raises(UsageError, match=message):
         parity.compare(given.pop("models"), given.pop("images"), **given)

@@ -16,7 +16,7 @@ from ports.port import Port
 
 from .plant import around, arrays, rebuilt
 
-TWIN = specs.get("mlp_mixer").TINY["S/16"]
+TWIN = specs.get("mlp_mixer").tiny["S/16"]
 IMAGES = np.random.default_rng(0).standard_normal((2, *specs.get("mlp_mixer").input_shape(TWIN)))
 OFFSET = 1000.0  # of the stem's bias: tokens whose mean is large beside their spread
 

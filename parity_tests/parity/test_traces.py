@@ -111,7 +111,7 @@ def test_building_a_paddle_port_draws_nothing() -> None:
     paddle.seed(7)
     drawn = paddle.rand([3]).numpy()
     paddle.seed(7)
-    ports.build("convmixer", specs.get("convmixer").TINY["even"], "paddle", init="random")
+    ports.build("convmixer", specs.get("convmixer").tiny["even"], "paddle", init="random")
     np.testing.assert_array_equal(paddle.rand([3]).numpy(), drawn)
 
 

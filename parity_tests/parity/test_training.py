@@ -17,7 +17,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("paddle", reason="paddle is not installed")
 
 SPEC = specs.get("mobile_former")
-PLAIN = SPEC.TINY["plain"]
+PLAIN = SPEC.tiny["plain"]
 IMAGES = np.random.default_rng(0).standard_normal((2, *SPEC.input_shape(PLAIN)))
 
 

@@ -1,0 +1,95 @@
+"""The record that a page ends with: checked as a whole, and the pages here keep its rules."""
+
+import dataclasses
+
+import pytest
+
+import specs
+from specs.layer import Layer
+from specs.spec import FITS, Dialect, Refusal, Spec, SpecError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    width: int = 3
+    channels: int = 3
+    classes: int = 2
+
+
+GOOD = {
+    "config": Config, "layers": lambda c: [Layer("head", "dense", {"i": c.width, "o": c.classes})],
+    "infer": lambda sizes: {}, "variants": {"A": Config()}, "tiny": {"A": Config()},
+    "input_shape": lambda c: (c.channels, 4, 4), "network": "Network",
+}  # fmt: skip
+
+
+def told(**changes):
+    """Return the problems of a Spec with other fields; None removes one."""
+    given = {name: value for name, value in {**GOOD, **changes}.items() if value is not None}
+    with pytest.raises(SpecError) as caught:
+        Spec(**given)
+    return caught.value.problems
+
+
+def test_a_spec_needs_no_more_than_its_required_fields():
+    spec = Spec(**GOOD)
+    spec.check_images(Config(), 1, 1)
+    assert (spec.immaterial(Config()), spec.dialects, spec.unshown) == (set(), {}, frozenset())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.network = "Other"
+
+
+def test_everything_wrong_is_reported_at_once():
+    problems = told(
+        infer=None, network=None, variant={}, layers=3, tiny={}, sign="(", ports={"jax": "x.py"}, published={"B": 1},
+        unshown={"widht"}, readers={"orginal": dict}, variants={"A": 7},
+        dialects={"original": Dialect("pytorch", "", {"clases": 1}, {"x": 1}, ("C",)), "flax": Dialect("flax")},
+    )  # fmt: skip
+    wanted = [
+        "unknown name 'variant', did you mean 'variants'?",
+        "infer is missing: sizes of a checkpoint's arrays",
+        "network is missing: name of its class",
+        "layers is 3, not a function",
+        "tiny is {}, not a mapping of names to Configs, at least one",
+        "sign is '(', not a regular expression",
+        "variants: 'A' is no Config",
+        "ports: unknown name 'jax'",
+        "published: unknown name 'B'",
+        "unshown: unknown name 'widht', did you mean 'width'?",
+        "readers: unknown name 'orginal', did you mean 'original'?",
+        "dialects: 'original': framework: unknown name 'pytorch', did you mean 'torch'?",
+        "dialects: 'original': conventions: unknown name 'clases', did you mean 'classes'?",
+        "dialects: 'original': requires: unknown name 'x'",
+        "dialects: 'original': variants: unknown name 'C'",
+        "dialects: 'flax' is a framework",
+    ]
+    assert [any(line.startswith(want) for line in problems) for want in wanted] == [True] * len(wanted)
+    assert len(problems) == len(wanted)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_every_field_is_checked(name):
+    assert told(**{name: 1.5})[0].startswith(f"{name} is 1.5, not ")
+
+
+def test_fields_that_are_collections_are_checked_inside():
+    assert told(refused=("x",)) == ["refused is ('x',), not a tuple of Refusals"]
+    assert told(dialects={"a": "flax"})[0].startswith("dialects is {'a': 'flax'}, not a mapping")
+    assert told(config=dict)[0].startswith("config is <class 'dict'>, not a dataclass with fields channels and classes")
+    Spec(**GOOD, refused=(Refusal(frozenset({"x"}), "is another"),))
+
+
+@pytest.mark.parametrize("architecture", specs.names())
+def test_the_sign_of_a_page_is_read_without_importing_it(architecture):
+    assert specs._pages()[architecture] == specs.get(architecture).sign != ""
+
+
+@pytest.mark.parametrize("architecture", specs.names())
+def test_every_variant_here_has_a_published_count(architecture):
+    spec = specs.get(architecture)
+    assert spec.published.keys() == spec.variants.keys()
+
+
+def test_helpers_are_no_architectures():
+    assert not {"layer", "spec", "kinds", "config", "paddlevit", "table"} & set(specs.names())
+    assert len(specs.names()) >= 5

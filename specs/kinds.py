@@ -1,0 +1,120 @@
+"""Kinds of layers: the arrays of each, their axes, and how every library names and lays them out. One table.
+
+A kind alone decides layout, never a shape. flax is a family of two libraries, linen and nnx. Every leaf is optional: a
+layer lists those that it lacks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+# framework -> its libraries, the one that ports are written in first
+LIBRARIES = {"flax": ("linen", "nnx"), "torch": ("torch",), "paddle": ("paddle",)}
+FRAMEWORKS = tuple(LIBRARIES)
+PORTED = {framework: libraries[0] for framework, libraries in LIBRARIES.items()}
+SUFFIX = {"flax": ".msgpack", "torch": ".safetensors", "paddle": ".pdparams"}  # of the files that its users expect
+BUFFERS = {"mean", "var", "count"}  # running statistics: saved, but not trained
+
+# A row "kind" has patterns of class names; a row "kind.leaf" the axes in the hub, then "name: axes" in each library.
+#   i, o inputs (per group) and outputs; h, w, d of a kernel; heads: h dense layers, stacked; v words, d numbers each
+#   -  not stored, and nothing is lost      =  as in linen      scalar  no axes      *  the axes that a layer lists
+# flax's transposed convolutions are those with transpose_kernel=True: without it their kernels are reversed in space.
+TABLE = r"""
+kind.leaf                hub        linen                nnx            torch                 paddle
+dense                    -          Dense                Linear         (\w*able)?Linear      Linear
+dense.kernel             i o        kernel: i o          =              weight: o i           weight: i o
+dense.bias               o          bias: o              =              bias: o               bias: o
+conv                     -          Conv                 =              Conv2d\w*             Conv2D\w*
+conv.kernel              o i h w    kernel: h w i o      =              weight: o i h w       weight: o i h w
+conv.bias                o          bias: o              =              bias: o               bias: o
+conv1d                   -          Conv                 =              Conv1d\w*             Conv1D\w*
+conv1d.kernel            o i w      kernel: w i o        =              weight: o i w         weight: o i w
+conv1d.bias              o          bias: o              =              bias: o               bias: o
+conv3d                   -          Conv                 =              Conv3d\w*             Conv3D\w*
+conv3d.kernel            o i d h w  kernel: d h w i o    =              weight: o i d h w     weight: o i d h w
+conv3d.bias              o          bias: o              =              bias: o               bias: o
+conv_transpose           -          ConvTranspose        =              ConvTranspose2d       Conv2DTranspose
+conv_transpose.kernel    i o h w    kernel: h w o i      =              weight: i o h w       weight: i o h w
+conv_transpose.bias      o          bias: o              =              bias: o               bias: o
+conv_transpose1d         -          ConvTranspose        =              ConvTranspose1d       Conv1DTranspose
+conv_transpose1d.kernel  i o w      kernel: w o i        =              weight: i o w         weight: i o w
+conv_transpose1d.bias    o          bias: o              =              bias: o               bias: o
+conv_transpose3d         -          ConvTranspose        =              ConvTranspose3d       Conv3DTranspose
+conv_transpose3d.kernel  i o d h w  kernel: d h w o i    =              weight: i o d h w     weight: i o d h w
+conv_transpose3d.bias    o          bias: o              =              bias: o               bias: o
+heads                    -          -                    -              -                     -
+heads.kernel             h i o      kernel: h i o        =              weight: h i o         weight: h i o
+heads.bias               h o        bias: h o            =              bias: h o             bias: h o
+embedding                -          Embed                =              Embedding             Embedding
+embedding.table          v d        embedding: v d       =              weight: v d           weight: v d
+norm                     -          LayerNorm            =              LayerNorm             LayerNorm
+norm.scale               c          scale: c             =              weight: c             weight: c
+norm.bias                c          bias: c              =              bias: c               bias: c
+rms_norm                 -          RMSNorm              =              \w*RMSNorm            \w*RMSNorm
+rms_norm.scale           c          scale: c             =              weight: c             weight: c
+group_norm               -          GroupNorm            =              GroupNorm             GroupNorm
+group_norm.scale         c          scale: c             =              weight: c             weight: c
+group_norm.bias          c          bias: c              =              bias: c               bias: c
+batch_norm               -          BatchNorm            =              (Sync)?BatchNorm\w*   (Sync)?BatchNorm\w*
+batch_norm.scale         c          scale: c             =              weight: c             weight: c
+batch_norm.bias          c          bias: c              =              bias: c               bias: c
+batch_norm.mean          c          mean: c              =              running_mean: c       _mean: c
+batch_norm.var           c          var: c               =              running_var: c        _variance: c
+batch_norm.count         scalar     -                    -              num_batches_tracked: scalar  -
+array                    -          -                    -              -                     -
+array.                   *          : *                  =              : *                   : *
+"""
+ANY = "*"
+
+
+class Leaf(NamedTuple):
+    """An array of a layer as a library stores it: its name, "" for the layer's own, and its axes, as in "h w i o"."""
+
+    name: str
+    axes: str
+
+
+class Kind(NamedTuple):
+    """One kind of layer.
+
+    Args:
+      axes: {leaf: its axes in the hub}.
+      leaves: {library: {leaf: how it is stored, None if it is not}}.
+      classes: {library: pattern of the names of classes that are layers of this kind, "" for none}.
+    """
+
+    axes: Mapping[str, str]
+    leaves: Mapping[str, Mapping[str, Leaf | None]]
+    classes: Mapping[str, str]
+
+
+def _leaf(cell: str) -> Leaf | None:
+    name, _, axes = cell.partition(":")
+    return None if cell == "-" else Leaf(name, _axes(axes.strip()))
+
+
+def _axes(cell: str) -> str:
+    return "" if cell == "scalar" else cell
+
+
+def _parse(table: str) -> dict[str, Kind]:
+    head, *rows = (re.split(r"\s{2,}", line) for line in table.strip().splitlines())
+    cells = {
+        name: (hub, {lib: columns[0] if cell == "=" else cell for lib, cell in zip(head[2:], columns, strict=True)})
+        for name, hub, *columns in rows
+    }
+    kinds = {}
+    for kind, (_, classes) in cells.items():
+        if "." not in kind:
+            leaves = {name.partition(".")[2]: row for name, row in cells.items() if name.startswith(f"{kind}.")}
+            kinds[kind] = Kind(
+                {leaf: _axes(hub) for leaf, (hub, _) in leaves.items()},
+                {lib: {leaf: _leaf(row[lib]) for leaf, (_, row) in leaves.items()} for lib in head[2:]},
+                {lib: "" if cell == "-" else cell for lib, cell in classes.items()},
+            )
+    return kinds
+
+
+KINDS = _parse(TABLE)

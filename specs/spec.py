@@ -1,0 +1,216 @@
+"""The record that a page ends with, `SPEC = Spec(...)`: its fields are the contract between a page and the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from .config import unknown
+from .kinds import FRAMEWORKS
+from .layer import Layer, Sizes
+
+
+class Dialect(NamedTuple):
+    """How one code base names and lays out an architecture's arrays, and what its code computes.
+
+    Args:
+      framework: whose names and layouts its layers have: flax, torch or paddle.
+      table: lines "ours   theirs", two or more spaces between. Without axes a line renames a layer (or all below it);
+        with axes it places one array. What no line names keeps our name.
+      conventions: Config fields that its files do not hold but its code fixes.
+      requires: Config fields whose values its code hard-codes: a model with other values cannot be written in it.
+      variants: official variants of which files exist in it; None stands for all of them.
+      extras: layers that its files hold and the network never uses: written as zeros, unless the source holds them.
+      suffix: the file format that its users expect, where it is not their framework's usual one.
+      about: one line for `routes`.
+    """
+
+    framework: str
+    table: str = ""
+    conventions: Mapping[str, Any] = MappingProxyType({})
+    requires: Mapping[str, Any] = MappingProxyType({})
+    variants: tuple[str, ...] | None = None
+    extras: tuple[Layer, ...] = ()
+    suffix: str = ""
+    about: str = ""
+
+
+class Refusal(NamedTuple):
+    """A family of files that look like this architecture and are another network.
+
+    Args:
+      fragments: the file is refused if each of them occurs in some name.
+      reason: completes "FILE: ...".
+    """
+
+    fragments: frozenset[str]
+    reason: str
+
+
+class SpecError(ValueError):
+    """A page that is not well defined. `problems` are all that is wrong with it, a line each."""
+
+    def __init__(self, message: str, problems: Iterable[str] = ()):
+        self.message, self.problems = message, list(problems)
+        super().__init__("\n".join([message, *(f"  - {problem}" for problem in self.problems)]))
+
+
+def _any_size(config: Any, height: int, width: int) -> None:
+    """Accept images of every size. Raises: ValueError for empty ones."""
+    if height < 1 or width < 1:
+        raise ValueError(f"images of {height}x{width} are empty")
+
+
+def _nothing(config: Any) -> set[str]:
+    return set()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Spec:
+    """One architecture, free of any framework: `SPEC = Spec(...)` ends its page.
+
+    Args:
+      config: frozen dataclass of its sizes and conventions, with `channels` (of the images) and `classes` among them.
+      layers: config -> every layer with its kind and sizes, in the order in which the network runs.
+      infer: sizes of a checkpoint's arrays -> {Config field: value} that they determine.
+      variants: published Configs by name.
+      tiny: small Configs by name, which together use every option: tests run them, and names are learnt from them.
+      input_shape: config -> (channels, height, width) of an image that the network takes.
+      network: name of its class in every port, which is called with a Config.
+      ports: {framework: module or file of its port}, files relative to the page; {} for ports.FRAMEWORK.PAGE.
+      dialects: how other code bases name and lay out its arrays.
+      published: {variant: trained parameters as the original counts them}.
+      check_images: raises ValueError for (config, height, width) that the network cannot take.
+      feature_maps: modules, beside convolutions, that take or return images (n c h w); "#" stands for a number.
+      unshown: Config fields that change what is computed, no array shows and no dialect fixes.
+      immaterial: config -> the fields that change nothing for it.
+      readers: {dialect: configuration file of its users, parsed -> {Config field: value}}.
+      refused: families of files that look like this architecture and are another network.
+      sign: pattern that only names of its arrays contain, in any dialect; see specs.likely.
+    """
+
+    config: type
+    layers: Callable[[Any], Iterable[Layer]]
+    infer: Callable[[Sizes], dict[str, Any]]
+    variants: Mapping[str, Any]
+    tiny: Mapping[str, Any]
+    input_shape: Callable[[Any], tuple[int, int, int]]
+    network: str
+    ports: Mapping[str, str] = field(default_factory=dict)
+    dialects: Mapping[str, Dialect] = field(default_factory=dict)
+    published: Mapping[str, int] = field(default_factory=dict)
+    check_images: Callable[[Any, int, int], None] = _any_size
+    feature_maps: tuple[str, ...] = ()
+    unshown: frozenset[str] = frozenset()
+    immaterial: Callable[[Any], set[str]] = _nothing
+    readers: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = field(default_factory=dict)
+    refused: tuple[Refusal, ...] = ()
+    sign: str = ""
+
+    def __new__(cls, **fields: Any) -> Spec:
+        """Check the fields as a whole. Raises: SpecError that lists everything missing, unknown or wrong."""
+        if problems := list(_problems(cls, fields)):
+            raise SpecError("this Spec is not well defined", problems)
+        return super().__new__(cls)
+
+
+def _problems(cls: type[Spec], given: Mapping[str, Any]) -> Iterator[str]:
+    """Describe everything that is wrong with the fields that a Spec is made of."""
+    known = {f.name: f for f in fields(cls)}
+    yield from (unknown(name, known) for name in given if name not in known)
+    for name, f in known.items():
+        if name not in given and f.default is MISSING and f.default_factory is MISSING:
+            yield f"{name} is missing: {_meaning(cls, name)}"
+        elif name in given and not FITS[name][0](given[name]):
+            yield f"{name} is {_short(given[name])}, not {FITS[name][1]}"
+    yield from _references(given)
+
+
+def _meaning(cls: type[Spec], name: str) -> str:
+    """Quote what the docstring says of a field."""
+    found = re.search(rf"^ +{name}: (.+)$", cls.__doc__ or "", re.MULTILINE)
+    return found[1] if found else name
+
+
+def _is_config(value: Any) -> bool:
+    return (
+        isinstance(value, type) and is_dataclass(value) and {"channels", "classes"} <= {f.name for f in fields(value)}
+    )
+
+
+def _maps_to(kind: Any) -> Callable[[Any], bool]:
+    def fits(value: Any) -> bool:
+        items = value.items() if isinstance(value, Mapping) else [(None, None)]
+        return all(isinstance(key, str) and isinstance(entry, kind) for key, entry in items)
+
+    return fits
+
+
+def _are(kind: Any) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, tuple | set | frozenset) and all(isinstance(entry, kind) for entry in value)
+
+
+def _is_pattern(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and re.compile(value) is not None
+    except re.error:
+        return False
+
+
+_FUNCTION = callable, "a function"
+FITS: dict[str, tuple[Callable[[Any], bool], str]] = {  # field -> (test of its value, what it must be)
+    "config": (_is_config, "a dataclass with fields channels and classes"),
+    "layers": _FUNCTION,
+    "infer": _FUNCTION,
+    "variants": (_maps_to(object), "a mapping of names to Configs"),
+    "tiny": (lambda value: _maps_to(object)(value) and bool(value), "a mapping of names to Configs, at least one"),
+    "input_shape": _FUNCTION,
+    "network": (lambda value: isinstance(value, str) and value.isidentifier(), "the name of a class"),
+    "ports": (_maps_to(str), "a mapping of frameworks to modules or files"),
+    "dialects": (_maps_to(Dialect), "a mapping of names to Dialects"),
+    "published": (_maps_to(int), "a mapping of variants to numbers"),
+    "check_images": _FUNCTION,
+    "feature_maps": (_are(str), "a tuple of paths of modules"),
+    "unshown": (_are(str), "a set of Config fields"),
+    "immaterial": _FUNCTION,
+    "readers": (_maps_to(Callable), "a mapping of dialects to functions"),
+    "refused": (_are(Refusal), "a tuple of Refusals"),
+    "sign": (_is_pattern, "a regular expression"),
+}
+
+
+def _references(given: Mapping[str, Any]) -> Iterator[str]:
+    """Describe the names that stand for nothing: of Config fields, variants, dialects and frameworks."""
+    fit = {name: value for name, value in given.items() if name in FITS and FITS[name][0](value)}
+    config = fit.get("config")
+    known_fields = [f.name for f in fields(config)] if config else None
+    variants, dialects = fit.get("variants"), fit.get("dialects", {})
+    for what in ("variants", "tiny"):
+        strange = [name for name, made in fit.get(what, {}).items() if config and type(made) is not config]
+        yield from (f"{what}: {name!r} is no Config" for name in strange)
+    named: list[tuple[str, Iterable[str], Iterable[str] | None]] = [
+        ("published", fit.get("published", ()), variants),
+        ("ports", fit.get("ports", ()), FRAMEWORKS),
+        ("readers", fit.get("readers", ()), dialects),
+        ("unshown", fit.get("unshown", ()), known_fields),
+    ]
+    for name, dialect in dialects.items():
+        if name in FRAMEWORKS:
+            yield f"dialects: {name!r} is a framework, whose port is a dialect of that name already"
+        named += [
+            (f"dialects: {name!r}: framework", [dialect.framework], FRAMEWORKS),
+            (f"dialects: {name!r}: conventions", dialect.conventions, known_fields),
+            (f"dialects: {name!r}: requires", dialect.requires, known_fields),
+            (f"dialects: {name!r}: variants", dialect.variants or (), variants),
+        ]
+    for what, names, known in named:
+        if known is not None:  # else what they name is itself wrong, and reported
+            yield from (f"{what}: {unknown(str(name), known)}" for name in names if name not in known)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
