@@ -187,3 +187,16 @@ def test_a_bare_torch_module_holds_numbers():
     assert all(
         float(array.detach().std()) > 0 for name, array in model.named_parameters() if name.endswith("query.weight")
     )
+
+
+def test_a_port_takes_trained_variables_and_saves_them(tmp_path):
+    """Linen's variables are values, not state: training makes new ones, which the port is given."""
+    needs("flax")
+    port = ports.build("mlp_mixer", next(iter(specs.get("mlp_mixer").tiny.values())), framework="flax", seed=0)
+    module, variables = port.model
+    head = variables["params"]["head"]
+    port.model = module, {**variables, "params": {**variables["params"], "head": {**head, "bias": head["bias"] + 1}}}
+    port.save(tmp_path / "trained.safetensors")
+    loaded = ports.load(tmp_path / "trained.safetensors", framework="flax")
+    assert np.array_equal(loaded.state()["params/head/bias"], port.state()["params/head/bias"])
+    assert np.array_equal(loaded.state()["params/head/bias"], np.asarray(head["bias"]) + 1)

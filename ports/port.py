@@ -58,6 +58,11 @@ class Port:
         """The framework's own model: an nn.Module, an nn.Layer, or linen's module and variables."""
         return self.runner.model
 
+    @model.setter
+    def model(self, model: Any) -> None:
+        """Replace the model by one of the same kind, such as linen's module with trained variables."""
+        self.runner.model = type(self.runner.model)(*model) if isinstance(model, tuple) else model
+
     @property
     def dtype(self) -> str:
         return self.runner.dtype
