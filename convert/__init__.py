@@ -1,20 +1,28 @@
-"""Translate checkpoints between frameworks and dialects: `python -m convert`, or `convert.plan(...)` in Python."""
+"""Translate checkpoints between frameworks and dialects: `python -m convert`, or in Python
+
+plan = convert.plan("weights.npz", src="google", dst="torch")
+convert.write(plan, "out.safetensors")
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .planning import Plan, plan
+from .version import __version__
 
-__all__ = ["Plan", "plan"]
-__version__ = "0.1.0"  # asking the installation for it would take longer than reading a checkpoint's directory
+if TYPE_CHECKING:
+    from .execute import write
+    from .planning import plan
+    from .plans import Plan
+
+__all__ = ["Plan", "__version__", "plan", "write"]
+_HOMES = {"Plan": "plans", "plan": "planning", "write": "execute"}
 
 
 def __getattr__(name: str) -> Any:
-    """`plan` and `Plan`, imported when first asked for: the command line starts without them."""
-    if name in __all__:
+    """Import a public name when it is first asked for: the command line starts without numpy and hashing."""
+    if name in _HOMES:
         import importlib
 
-        return getattr(importlib.import_module(f"{__name__}.planning"), name)
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .files.base import Tensor
-from .parts import LEAST, LONGEST, TRAINING, cuts, label, normal, unwrapped
-from .recognise import Match, spellings
+from .parts import LEAST, LONGEST, TRAINING, Reading, cuts, label, normal, unwrapped
+from .recognise import spellings
 from .report import fold
 
 COPY = "a model with the same names: --weights {} takes it"
@@ -41,15 +41,15 @@ class Aside(NamedTuple):
         return f"{self.name} {' '.join(filter(None, (self.detail, size)))} ({self.reason})"
 
 
-def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], match: Match) -> list[Aside]:
+def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Reading) -> list[Aside]:
     """Every array of a file that is not in `used`, folded."""
     names = set(used)
     left = [name for name in tensors if name not in names]
-    copies = _copies(left, spellings(*match.which), max(LEAST, len(names) / 2)) if left else []
+    copies = _copies(left, spellings(*reading.which), max(LEAST, len(names) / 2)) if left else []
     groups: dict[tuple[str, str, str], list[Tensor]] = {}
     for name in left:
         tensor = tensors[name]
-        container, reason = _explain(name, match, copies)
+        container, reason = _explain(name, reading, copies)
         key = (container, "", reason) if container else (normal(name), _detail(tensor), reason)
         groups.setdefault(key, []).append(tensor)
     return [entry for (name, detail, reason), group in groups.items() for entry in _fold(name, detail, reason, group)]
@@ -84,10 +84,10 @@ def _detail(tensor: Tensor) -> str:
     return f"{tensor.dtype} {list(tensor.shape)}"
 
 
-def _explain(name: str, match: Match, copies: list[str]) -> tuple[str, str]:
+def _explain(name: str, reading: Reading, copies: list[str]) -> tuple[str, str]:
     """(the container that is named in its place or "", the reason)."""
-    spelled = spellings(*match.which)
-    if inside(name, match.prefix) and normal(unwrapped(name[len(match.prefix) :].lstrip("/"))) in spelled:
+    spelled = spellings(*reading.which)
+    if inside(name, reading.prefix) and normal(unwrapped(name[len(reading.prefix) :].lstrip("/"))) in spelled:
         return "", UNUSED
     for place in copies:
         if name.startswith(place):

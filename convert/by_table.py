@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from specs.layout import Entry, Equal, Layout, Misfit
 from specs.layout import Sum as Added
@@ -18,14 +18,12 @@ from specs.notation import Fill
 from specs.sizes import SizeError
 from specs.table import Table, TableError
 
-from . import __version__, manifest, report
+from . import record, report
+from .casting import FLOATS
 from .errors import ConvertError, UsageError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
-from .planning import FLOATS, Constant, Promise, Step, Sum
-
-if TYPE_CHECKING:
-    from .files.hashing import Source
+from .steps import Constant, Promise, Step, Sum
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,8 @@ class TablePlan:
         told = (f"{what}: {', '.join(report.fold(names))}" for what, names in facts if names)
         return [*self.remarks, *told]
 
-    def record(self) -> dict[str, Any]:
-        """The record, but for what is known only once the tensors are written."""
+    def facts(self) -> dict[str, Any]:
+        """The facts of the record that are known before any payload is read."""
         original = self.table.reverse() if self.backwards else self.table
         return {
             "table": {
@@ -82,17 +80,17 @@ class TablePlan:
             "parameters": self.parameters,
             "source": {
                 "file": os.path.basename(os.path.abspath(self.reader.path)),
-                "sha256": None,  # see hashing.Source
+                "sha256": None,  # hashed while the plan is executed
                 "format": self.reader.format,
             },
-            "tool": f"triptych-ports {__version__}",
+            "tool": record.TOOL_VERSION,
         }
 
-    def write(self, out: str, force: bool = False, source: Source | None = None, **options: Any) -> dict[str, Any]:
-        """Write the target file atomically; returns the record that travels with it. For options see stream.write."""
-        from .stream import write
+    def write(self, out: str | os.PathLike[str], force: bool = False, **options: Any) -> dict[str, Any]:
+        """Write the target and return the record that travels with it; see `execute` for the options."""
+        from .execute import write
 
-        return write(self, out, force, source=source, **options)
+        return write(self, out, force, **options)
 
     def close(self) -> None:
         self.reader.close()
@@ -144,17 +142,17 @@ def plan(
         checks = [_promise(check, sources, path, lines) for check in layout.checks]
         aside = tuple(name for name in reader.tensors if not name.startswith(prefix))
         return TablePlan(
-            reader, lines, backwards, layout, steps, sources, checks, prefix, aside, _remarks(manifest.read(reader))
+            reader, lines, backwards, layout, steps, sources, checks, prefix, aside, _remarks(record.read(reader))
         )
     except BaseException:
         reader.close()
         raise
 
 
-def _remarks(record: manifest.Record) -> tuple[str, ...]:
+def _remarks(its: record.Record) -> tuple[str, ...]:
     """What is wrong with the source's record, which is not used for anything else."""
-    problems = (record.damage, record.change and f"no longer fits the file, {record.change}")
-    return tuple(f"{record.place} {problem}: it is ignored" for problem in problems if problem)
+    problems = (its.damage, its.change and f"no longer fits the file, {its.change}")
+    return tuple(f"{its.place} {problem}: it is ignored" for problem in problems if problem)
 
 
 def shapes(path: str | None) -> dict[str, tuple[int, ...]] | None:

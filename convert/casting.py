@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConvertError
 from .files.base import Tensor
-from .planning import FLOATS
 
 if TYPE_CHECKING:
     import numpy as np
 
+FLOATS = ("float64", "float32", "bfloat16", "float16")  # dtypes to convert to and to compute in
 
 # Share of a tensor's values that may become zero. A tensor of normally distributed weights loses one in 20 where its
 # standard deviation is 8 steps of the dtype's smallest number: what is left of its typical values are 3 bits, as in

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import sys
@@ -15,14 +16,15 @@ from specs.kinds import SUFFIX
 from specs.notation import Move
 
 from .aside import as_json
-from .configuration import told
 from .errors import ConvertError, UsageError, printable
 from .files import FOLDERS, suffixes
 from .parts import normal
-from .planning import Constant, Plan, Planned, Sum, plan, sources_of
+from .planning import Plan, plan
 from .program import dumps
 from .recognise import all_dialects, dialects, known_dialect
 from .report import fold
+from .settings import stated
+from .steps import Constant, Steps, Sum, sources_of
 from .walk import sources
 
 
@@ -106,9 +108,10 @@ def _convert_one(
     file: str, src: str, dst: str, arguments: Namespace, made_of: Mapping[str, str], notes: Notes
 ) -> dict[str, Any]:
     """Convert a file; `made_of` says which source each target of this call was made of so far."""
+    from .execute import execute
     from .files.hashing import Source
 
-    settings = told(arguments)
+    settings = stated(arguments)
     with contextlib.ExitStack() as stack:
         # The source is hashed while it is planned.
         source = None if arguments.dry_run else stack.enter_context(Source(file, arguments.verify))
@@ -119,7 +122,7 @@ def _convert_one(
         result: dict[str, Any] = {
             "source": file, "out": out, "architecture": made.architecture, "variant": made.variant, "src": src,
             "dst": dst, "config": configs.as_dict(made.config), "tensors": len(made.steps),
-            "parameters": made.parameters, "part": made.match.prefix or "/", "aside": as_json(made.aside),
+            "parameters": made.parameters, "part": made.reading.prefix or "/", "aside": as_json(made.aside),
             "skipped": made.skipped(), "assumed": list(made.assumed), "notes": made.notes(),
         }  # fmt: skip
         for note in made.notes():
@@ -127,17 +130,18 @@ def _convert_one(
         if arguments.dry_run:
             result["plan"] = list(_steps(made))
         else:
-            proofs: list[dict[str, Any]] = []
-            prove = (lambda written: proofs.append(_prove(made, written))) if arguments.prove else None
+            prove = functools.partial(_prove, made) if arguments.prove else None
             size = _bytes(arguments.shard_size)
             removed: list[str] = []
-            options = {"prove": prove, "shard_size": size, "verify": arguments.verify, "source": source}
-            written = made.write(out, arguments.force, removed=removed.append, lossy=arguments.lossy, **options)
+            outcome = execute(
+                made, out, arguments.force, prove=prove, shard_size=size, verify=arguments.verify, source=source,
+                removed=removed.append, lossy=arguments.lossy,
+            )  # fmt: skip
             if removed:
                 result["removed"] = removed
                 notes.add(f"removed {', '.join(removed)}")
-            result |= {"proof": proofs[0] if proofs else None, "not_finite": _not_finite(written, notes)}
-            if lossy := _lossy(written, notes):
+            result |= {"proof": outcome.proof, "not_finite": _not_finite(outcome.record, notes)}
+            if lossy := _lossy(outcome.record, notes):
                 result["lossy"] = lossy
             result["out"] = out if os.path.lexists(out) else f"{out}.index.json"
         if not arguments.json:
@@ -154,6 +158,7 @@ def _check_target(file: str, out: str, made_of: Mapping[str, str]) -> None:
 def _by_table(file: str, arguments: Namespace, made_of: Mapping[str, str], notes: Notes) -> dict[str, Any]:
     """Convert a file by a Table; `made_of` says which source each target of this call was made of so far."""
     from . import by_table
+    from .execute import execute
     from .files.hashing import Source
 
     table = by_table.load(arguments.table)
@@ -174,13 +179,15 @@ def _by_table(file: str, arguments: Namespace, made_of: Mapping[str, str], notes
         else:
             size = _bytes(arguments.shard_size)
             removed: list[str] = []
-            options = {"shard_size": size, "verify": arguments.verify, "lossy": arguments.lossy}
-            written = made.write(out, arguments.force, source, removed=removed.append, **options)
+            record = execute(
+                made, out, arguments.force, shard_size=size, verify=arguments.verify, source=source,
+                removed=removed.append, lossy=arguments.lossy,
+            ).record  # fmt: skip
             if removed:
                 about["removed"] = removed
                 notes.add(f"removed {', '.join(removed)}")
-            about["not_finite"] = _not_finite(written, notes)
-            if lossy := _lossy(written, notes):
+            about["not_finite"] = _not_finite(record, notes)
+            if lossy := _lossy(record, notes):
                 about["lossy"] = lossy
             about["out"] = out if os.path.lexists(out) else f"{out}.index.json"
         if not arguments.json:
@@ -252,13 +259,13 @@ def _tell(made: Plan, result: Mapping[str, Any], dry: bool) -> None:
             print(printable(f"not covered by this proof: {line}"))
 
 
-def _print_steps(made: Planned) -> None:
+def _print_steps(made: Steps) -> None:
     for line in _folded_steps(made):
         print(printable(line))
     print(f"{len(made.steps)} tensors; nothing was written")
 
 
-def _steps(made: Planned) -> Iterator[dict[str, Any]]:
+def _steps(made: Steps) -> Iterator[dict[str, Any]]:
     for tensor, filling in made.steps:
         sources = sources_of(filling)
         yield {
@@ -286,7 +293,7 @@ def _how(filling: Any) -> str:
     return f"{stacked}{padded}{'sliced, ' if part else ''}{reordered}axes {' '.join(map(str, move.order))}"
 
 
-def _folded_steps(made: Planned) -> Iterator[str]:
+def _folded_steps(made: Steps) -> Iterator[str]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for step in _steps(made):
         groups.setdefault((normal(step["target"]), f"{step['shape']} {step['how']}"), []).append(step)
@@ -356,7 +363,7 @@ def diff(arguments: Namespace) -> int:
     arrays = _by_arrays(arguments, notes)
     if arrays is None:
         parts = _sides(arguments.weights)
-        found = compare(a, b, arguments.rtol, told(arguments), arguments.assume, parts, notes)
+        found = compare(a, b, arguments.rtol, stated(arguments), arguments.assume, parts, notes)
     else:
         found = Comparison(arrays, what="the same arrays")
     for note in notes:

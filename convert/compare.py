@@ -9,13 +9,15 @@ from typing import Any
 
 from specs.config import as_dict
 
-from .configuration import Settings
-from .configure import check_names, differing, unshown
+from .configure import check_names, unshown
+from .conventions import differing, same
 from .errors import OpenFields, UsageError
 from .files.base import Tensor
+from .layout import HUB
 from .payload import chunks
-from .planning import HUB, Constant, Plan, plan
-from .unstated import same
+from .planning import Plan, plan
+from .settings import Settings
+from .steps import Constant
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def compare(
         left, right, assumed = _sides(stack, (a, weights[0]), (b, weights[1]), stated, assume)
         if notes is not None:
             notes += [f"{s.reader.path}: {note}" for s in (left, right) for note in (*s.part(), *s.left_out())]
-        check_names([(a, left.match), (b, right.match)], stated)
+        check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
             kinds = f"{left.architecture} and {right.architecture}"
             return Comparison([_entry("", "architecture", None, kinds)], [])
@@ -124,7 +126,7 @@ def _sides(
         sources |= dict.fromkeys(borrowed, other_path)
         sources |= dict.fromkeys(given.keys() - settings.assumed, STATED)
         assumed += [_assumption(made, side[0], name, sources[name]) for name in _material(made, opened)]
-    if plans[0].match.which == plans[1].match.which:  # what reads the one file reads the other, whatever neither states
+    if plans[0].reading.which == plans[1].reading.which:  # one code reads both files
         silent = {name for name in open_left if name in open_right}
         assumed = [entry for entry in assumed if entry["field"] not in silent or entry["from"] != "the default"]
     return plans[0], plans[1], assumed
@@ -132,7 +134,7 @@ def _sides(
 
 def _material(made: Plan, names: tuple[str, ...]) -> list[str]:
     """Those of these fields that change what this network computes."""
-    immaterial = made.match.spec.immaterial(made.config)
+    immaterial = made.reading.spec.immaterial(made.config)
     return [name for name in names if name not in immaterial]
 
 
@@ -175,7 +177,7 @@ def _entry(tensor: str, kind: str, error: float | None = None, detail: str = "")
 
 def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     """Config fields that change what is computed and that shapes do not show."""
-    found = differing(left.match.spec, left.config, as_dict(right.config), unshown(left.match))
+    found = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
     return [_entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in found.items()]
 
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import fields, replace
-from itertools import zip_longest
+from dataclasses import fields
+from itertools import chain
 from typing import Any, NamedTuple
 
-import specs
 from specs import config as configs
-from specs.layer import Layer, Sizes
+from specs.kinds import BUFFERS
+from specs.layer import Sizes
+from specs.notation import atoms
 from specs.spec import Spec
 
 from . import report
-from .configuration import Settings
+from .conventions import computing, questionable, required, same, unsettled
 from .errors import ConvertError, UsageError
-from .inference import in_their_terms, sizes
 from .kinds import PORTS
-from .manifest import Record
-from .parts import normal
-from .recognise import Match, dialects, spellings
-from .unstated import computing, misfit, open_error, questionable, required, same, unsettled
+from .parts import Reading, normal
+from .recognise import Line, dialects, lines, spellings
+from .record import Record
+from .settings import Settings
+from .unstated import open_error
+from .variants import clashes, from_variant, misfit, variant_of
 
 
 class Configuration(NamedTuple):
@@ -45,23 +47,23 @@ class Configuration(NamedTuple):
     held: Mapping[str, Any]
 
 
-def configure(path: str, match: Match, record: Record, settings: Settings) -> Configuration:
+def configure(path: str, reading: Reading, record: Record, settings: Settings) -> Configuration:
     """Derive a file's Config from its arrays, its dialect, its record and the user.
 
     Raises: UsageError that names every field left open or set to what cannot be; ConvertError where arrays that would
     tell are missing, or where the record is of other arrays.
     """
-    spec, asked = match.spec, _in_our_terms(path, match, dict(settings.values))
-    if settings.architecture not in ("", match.architecture):
+    spec, asked = reading.spec, _in_our_terms(path, reading, dict(settings.values))
+    if settings.architecture not in ("", reading.architecture):
         raise UsageError(
-            f"{path}: holds a {match.architecture}, the configuration given is of a {settings.architecture}"
+            f"{path}: holds a {reading.architecture}, the configuration given is of a {settings.architecture}"
         )
-    known = record.content.get("architecture") == match.architecture
+    known = record.content.get("architecture") == reading.architecture
     ours: dict[str, Any] = record.content.get("config", {}) if known else {}
     try:
-        held = spec.infer(sizes(match))
+        held = spec.infer(sizes(reading))
     except (KeyError, IndexError) as error:
-        held = _only_told(path, match, error, {**ours, **asked})
+        held = _only_told(path, reading, error, {**ours, **asked})
     strange = "architecture" in record.content and not known
     remarks = [
         *settings.notes,
@@ -69,32 +71,32 @@ def configure(path: str, match: Match, record: Record, settings: Settings) -> Co
     ]
     if record.change and ours:
         ours, remarks = _of_changed(spec, record, held, remarks)
-    conventions = dict(dialects(match.architecture)[match.dialect].conventions)
+    conventions = dict(dialects(reading.architecture)[reading.dialect].conventions)
     sources = {"dialect": conventions, "shapes": held, "record": ours, "user": asked}  # each above those before it
     told = {name: value for source in sources.values() for name, value in source.items()}
     if problems := configs.misfits(spec.config, told):
-        raise _impossible(path, match, "; ".join(problems), ours.keys() - asked.keys())
-    sources = {"variant": _from_variant(spec, told, sizes(match)), **sources}
+        raise _impossible(path, reading, "; ".join(problems), ours.keys() - asked.keys())
+    sources = {"variant": from_variant(spec, told, sizes(reading)), **sources}
     values = {**sources["variant"], **told}
     if lacking := [f.name for f in fields(spec.config) if f.name in required(spec) and f.name not in values]:
         default = {f.name for f in fields(spec.config) if f.name in computing(spec) and f.name not in values}
-        names = _in_order(spec, {*lacking, *_asked_for(match, default)})
-        raise open_error(path, match.architecture, spec, names, {}, held, remarks)
+        names = _in_order(spec, {*lacking, *_asked_for(reading, default)})
+        raise open_error(path, reading.architecture, spec, names, {}, held, remarks)
     try:
         config = configs.build(spec.config, values)
     except ValueError as error:
-        raise _impossible(path, match, str(error), ours.keys() - asked.keys()) from None
+        raise _impossible(path, reading, str(error), ours.keys() - asked.keys()) from None
     if problems := clashes(spec, config, asked, held, "was asked for"):
         raise UsageError(f"{path}: the configuration that was asked for does not fit the file", problems)
     if problems := clashes(spec, config, {k: v for k, v in ours.items() if k not in asked}, held, "is recorded"):
         raise ConvertError(f"{path}: its record is of other arrays: remove the record", problems)
-    remarks += _contradictions(asked, ours, record.assumed, match.dialect, conventions)
+    remarks += _contradictions(asked, ours, record.assumed, reading.dialect, conventions)
     origins = {name: origin for origin, source in sources.items() for name in source}
-    variant = variant_of(match.architecture, config)
+    variant = variant_of(reading.architecture, config)
     doubtful = questionable(spec, config, origins, "default")
     doubtful += unsettled(spec, variant, config, questionable(spec, config, origins, "variant"))
     marked = ((record.assumed & ours.keys()) - asked.keys()) | (settings.assumed & asked.keys())
-    refused = _asked_for(match, doubtful)
+    refused = _asked_for(reading, doubtful)
     assumed = {*marked, *doubtful} - set(refused)
     return Configuration(
         config=config,
@@ -113,14 +115,14 @@ def _in_order(spec: Spec, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(f.name for f in fields(spec.config) if f.name in chosen)
 
 
-def _asked_for(match: Match, names: Iterable[str]) -> list[str]:
+def _asked_for(reading: Reading, names: Iterable[str]) -> list[str]:
     """Fields that are not assumed unless the user says so: those of the ports' own dialects, which any may have."""
-    return list(names) if match.dialect in PORTS else []
+    return list(names) if reading.dialect in PORTS else []
 
 
-def _impossible(path: str, match: Match, problem: str, recorded: Collection[str]) -> UsageError:
+def _impossible(path: str, reading: Reading, problem: str, recorded: Collection[str]) -> UsageError:
     remedy = ["part of it is its record's, which can be removed"] if recorded else []
-    return UsageError(f"{path}: {match.architecture}: {problem}", remedy)
+    return UsageError(f"{path}: {reading.architecture}: {problem}", remedy)
 
 
 def _of_changed(
@@ -147,139 +149,116 @@ def _contradictions(
     return found
 
 
-def check_names(sides: Iterable[tuple[str, Match]], settings: Settings) -> None:
+def check_names(sides: Iterable[tuple[str, Reading]], settings: Settings) -> None:
     """Check settings that files may not need. Raises: UsageError where none of these (path, reading) can take them."""
     errors = []
-    for path, match in sides:
+    for path, reading in sides:
         try:
-            if not (problems := configs.misfits(match.spec.config, _in_our_terms(path, match, dict(settings.values)))):
+            if not (
+                problems := configs.misfits(reading.spec.config, _in_our_terms(path, reading, dict(settings.values)))
+            ):
                 return
-            errors.append(UsageError(f"{path}: {match.architecture}: {'; '.join(problems)}"))
+            errors.append(UsageError(f"{path}: {reading.architecture}: {'; '.join(problems)}"))
         except UsageError as error:
             errors.append(error)
     raise errors[0]
 
 
-def _in_our_terms(path: str, match: Match, asked: dict[str, Any]) -> dict[str, Any]:
+def _in_our_terms(path: str, reading: Reading, asked: dict[str, Any]) -> dict[str, Any]:
     """Config fields, also where a dialect's own configuration file tells them, whose sections are in capitals."""
     foreign = {name: value for name, value in asked.items() if name.isupper()}
     if not foreign:
         return asked
-    reader = match.spec.readers.get(match.dialect)
+    reader = reading.spec.readers.get(reading.dialect)
     if reader is None:
-        problem = f"no configuration files of {match.dialect} are known for {match.architecture}"
-        names = ", ".join(field.name for field in fields(match.spec.config))
+        problem = f"no configuration files of {reading.dialect} are known for {reading.architecture}"
+        names = ", ".join(field.name for field in fields(reading.spec.config))
         raise UsageError(f"{path}: {problem}: give Config fields ({names})")
     try:
         return {**reader(foreign), **{name: value for name, value in asked.items() if name not in foreign}}
     except ValueError as error:
-        raise UsageError(f"{path}: {match.architecture}, its configuration file: {error}") from None
+        raise UsageError(f"{path}: {reading.architecture}, its configuration file: {error}") from None
 
 
-def unshown(match: Match) -> set[str]:
+def unshown(reading: Reading) -> set[str]:
     """Config fields that change what is computed and that this file's arrays do not show."""
-    return computing(match.spec) | (required(match.spec) - match.spec.infer(sizes(match)).keys())
+    return computing(reading.spec) | (required(reading.spec) - reading.spec.infer(sizes(reading)).keys())
 
 
-def differing(spec: Spec, config: Any, other: Mapping[str, Any], names: Iterable[str]) -> dict[str, tuple[Any, Any]]:
-    """{field: (other, own)} of those of these fields that differ and change what this network computes."""
-    material = set(names) - spec.immaterial(config)
-    own = configs.as_dict(config)
-    return {name: (other[name], own[name]) for name in own if name in material and not same(own[name], other[name])}
-
-
-def clashes(spec: Spec, config: Any, told: Mapping[str, Any], held: Mapping[str, Any], how: str) -> list[str]:
-    """List the fields in which a Config that was stated in some way is of other arrays than the file's."""
-    other = {k: held[k] for k in told if k in held and configs.tuples(told[k]) != configs.tuples(held[k])}
-    if not other:
-        return []
-    with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
-        if alike(spec, replace(config, **{k: configs.tuples(v) for k, v in held.items()}), config):
-            return []
-    return [f"{k}={told[k]!r} {how}, the file holds {k}={value!r}" for k, value in other.items()]
-
-
-def _only_told(path: str, match: Match, error: Exception, told: dict[str, Any]) -> dict[str, Any]:
+def _only_told(path: str, reading: Reading, error: Exception, told: dict[str, Any]) -> dict[str, Any]:
     """Where an array that `infer` needs is missing: nothing, if user and record told a whole Config."""
     try:
-        configs.build(match.spec.config, told)
+        configs.build(reading.spec.config, told)
         return {}
     except ValueError:
         name = error.args[0] if error.args else error
-        spelt = spellings(match.architecture, match.dialect)
-        unknown = [n for n in match.tensors if normal(n) not in spelt]
-        theirs = in_their_terms(match, str(name)) or f"{name} (in our terms)"
+        spelt = spellings(reading.architecture, reading.dialect)
+        unknown = [n for n in reading.tensors if normal(n) not in spelt]
+        theirs = in_their_terms(reading, str(name)) or f"{name} (in our terms)"
         problem = f"missing {theirs}, from which the configuration would follow"
-        if theirs in match.tensors:
-            problem = f"{theirs} has shape {list(match.tensors[theirs].shape)}, from which no configuration follows"
-        what = f"{path}: no complete {match.dialect} checkpoint of {match.architecture}"
+        if theirs in reading.tensors:
+            problem = f"{theirs} has shape {list(reading.tensors[theirs].shape)}, from which no configuration follows"
+        what = f"{path}: no complete {reading.dialect} checkpoint of {reading.architecture}"
         raise ConvertError(what, [problem, *report.unexpected(unknown)]) from None
 
 
-def _from_variant(spec: Spec, told: Mapping[str, Any], held: Sizes) -> dict[str, Any]:
-    """Return the fields of the official variant that has the arrays of this file and that nothing else determines.
-
-    Variants may differ in such fields alone. The one whose arrays all have the file's sizes goes before the others.
-    """
-    likely: list[dict[str, Any]] = []
-    for variant in spec.variants.values():
-        with contextlib.suppress(ValueError, TypeError):
-            candidate = replace(variant, **{k: configs.tuples(v) for k, v in told.items()})
-            if alike(spec, candidate, _adapted(variant, candidate)):
-                missing = {k: v for k, v in configs.as_dict(variant).items() if k not in told and v is not None}
-                if _has_sizes(spec, candidate, held):
-                    return missing
-                likely.append(missing)
-    return likely[0] if likely else {}
-
-
-def _has_sizes(spec: Spec, config: Any, held: Sizes) -> bool:
-    """Whether a file has every trained array of a Config, in its sizes."""
-    for layer in spec.layers(config):
-        for parameter in layer.parameters():
-            if parameter.trained and parameter.name not in held:
-                return False
-            for axis, size in zip(parameter.axes, parameter.shape, strict=True) if parameter.trained else ():
-                with contextlib.suppress(KeyError):  # an axis whose length names and shapes do not determine
-                    if held[parameter.name, axis] != size:
-                        return False
-    return True
+def sizes(reading: Reading) -> Sizes:
+    """Sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
+    read = [
+        (line, found[0], tensor.shape)
+        for name, tensor in reading.tensors.items()
+        for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
+        if (found := line.theirs.match(name)) and len(line.axes[1]) == len(tensor.shape)
+    ]
+    ranks = _ranks(numbers for _, numbers, _ in read)
+    axes: dict[str, dict[str, int]] = {}
+    for line, numbers, shape in read:
+        own = {w: n for w, n in numbers.items() if "[" not in w}
+        own |= {w[w.index("[") + 1 : -1]: ranks[w].index(n) for w, n in numbers.items() if "[" in w}
+        known = axes.setdefault(line.ours.fill(own), {})
+        for axis in set(atoms(line.axes[0])) & own.keys():
+            known[axis] = max(known.get(axis, 0), own[axis] + 1)  # stacked: as many as there are names
+        known.update(_lengths(line, shape, known))
+    return Sizes(axes)
 
 
-def _adapted(variant: Any, config: Any) -> Any:
-    """A variant with another's classes and input channels, which may differ within a variant."""
-    return replace(variant, classes=config.classes, channels=config.channels)
+def _ranks(readings: Iterable[Mapping[str, int]]) -> dict[str, list[int]]:
+    """Of numbers that are positions in a list of the Config ("at[s]"): all that occur, in order."""
+    found: dict[str, set[int]] = {}
+    for numbers in readings:
+        for word, number in numbers.items():
+            if "[" in word:
+                found.setdefault(word, set()).add(number)
+    return {word: sorted(positions) for word, positions in found.items()}
 
 
-def alike(spec: Spec, one: Any, other: Any) -> bool:
-    """Whether two Configs make the same arrays; those of different networks mostly differ in the first layer."""
+def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> dict[str, int]:
+    """Lengths of one array's axes: those that stand alone, and of compositions that both sides share."""
+    groups = {frozenset(group): length for group, length in zip(line.axes[1], shape, strict=True)}
+    alone = {**known, **{next(iter(g)): length for g, length in groups.items() if len(g) == 1}}
+    for axis, group in zip(line.hub, line.axes[0], strict=True):
+        if frozenset(group) in groups:
+            alone[axis] = groups[frozenset(group)]
+        elif len(group) == 1 and group[0] in alone:
+            alone[axis] = alone[group[0]]
+    return alone
 
-    def arrays(layer: Layer | None) -> list[tuple[str, tuple[int, ...]]]:
-        return [(p.name, p.shape) for p in layer.parameters()] if layer else []
 
-    if one == other:
-        return True
-    return all(arrays(a) == arrays(b) for a, b in zip_longest(spec.layers(one), spec.layers(other)))
-
-
-def variant_of(architecture: str, config: Any) -> str | None:
-    """The name of the official variant with these arrays, classes and input channels aside."""
-    spec = specs.get(architecture)
-    for name, variant in spec.variants.items():
-        with contextlib.suppress(ValueError):
-            if alike(spec, config, _adapted(variant, config)):
-                return str(name)
+def in_their_terms(reading: Reading, name: str) -> str | None:
+    """One of our names as a file's dialect has it; None where that depends on the Config."""
+    for line in chain.from_iterable(lines(reading.architecture, reading.dialect).values()):
+        if found := line.ours.match(name):
+            with contextlib.suppress(AttributeError):  # the Config's, which is not known
+                return line.theirs.fill(found[0])
     return None
 
 
-def restrictions(architecture: str, config: Any, dialect: str) -> dict[str, tuple[Any, Any]]:
-    """{field: (what a dialect's own code hard-codes, what this Config has)} where the code cannot hold this model."""
-    spec, found = specs.get(architecture), {}
-    for name, value in dialects(architecture)[dialect].requires.items():
-        fits = same(getattr(config, name), value)
-        if not fits and name not in computing(spec):
-            with contextlib.suppress(ValueError):  # a size may be stated in another way, as tokens are by an image
-                fits = alike(spec, config, replace(config, **{name: value}))
-        if not fits:
-            found[name] = (value, getattr(config, name))
-    return found
+def trained(reading: Reading) -> int:
+    """Trained parameters in a file, counted by name: running statistics and what has no known name aside."""
+    known = {
+        name: line.ours.text.rpartition(".")[2]
+        for name in reading.tensors
+        for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
+        if line.theirs.match(name)
+    }
+    return sum(reading.tensors[name].size for name, leaf in known.items() if leaf not in BUFFERS)

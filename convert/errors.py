@@ -34,6 +34,10 @@ class FormatError(ConvertError):
         super().__init__(f"{path}: {problem}" + (f" ({remedy})" if remedy else ""))
 
 
+class PlanError(ConvertError):
+    """A file from which a target cannot be made; `problems` lists everything that does not fit."""
+
+
 class UsageError(ConvertError):
     """The command or call is wrong: an unknown route, an option that does not fit."""
 

@@ -12,16 +12,15 @@ from specs import config as configs
 
 from . import report
 from .aside import as_json
-from .configure import unshown
+from .configure import sizes, trained, unshown
 from .errors import ConvertError, OpenFields, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
-from .inference import sizes, trained
-from .manifest import read as read_record
-from .parts import Ambiguous, Names, normal
+from .parts import Ambiguous, Names, Reading, normal
 from .planning import Plan, plan_read
 from .program import dumps
-from .recognise import Match, dialects, nearest, recognise
+from .recognise import candidates, dialects, nearest
+from .record import read as read_record
 from .report import fold
 
 REASONS = 5  # printed of why the nearest architecture does not fit
@@ -106,7 +105,7 @@ def _fitting(made: Plan) -> dict[str, Any]:
     unstated = made.configuration.unstated
     config = {name: value for name, value in configs.as_dict(made.config).items() if name not in unstated}
     about: dict[str, Any] = {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
-    about |= {"part": made.match.prefix or "/", "config": config, "assumed": list(made.assumed)}
+    about |= {"part": made.reading.prefix or "/", "config": config, "assumed": list(made.assumed)}
     notes = [*made.part(), *made.doubts()]
     return about | {
         "parameters": made.parameters,
@@ -121,51 +120,52 @@ def _open(reader: Reader, error: UsageError, weights: str | None) -> dict[str, A
 
     Its architecture is stated only if some Config of that architecture makes every array fit.
     """
-    fitting: list[tuple[Match, Plan]] = []
-    with contextlib.suppress(ConvertError):
-        for group in recognise(reader, None, read_record(reader).hints, weights):
-            fitting = [(match, plan) for match in group if (plan := _completed(reader, match))]
-            if fitting:
-                break
-    if len({match.architecture for match, _ in fitting}) != 1:
+    fitting: list[tuple[Reading, Plan]] = []
+    for group in candidates(reader, None, read_record(reader).hints, weights):
+        readings = group if isinstance(group, list) else []
+        fitting = [(reading, plan) for reading in readings if (plan := _completed(reader, reading))]
+        if fitting:
+            break
+    if len({reading.architecture for reading, _ in fitting}) != 1:
         return {**_unknown(reader, error, weights), "open": str(error)}
-    match, plan = fitting[0]
-    about: dict[str, Any] = {"architecture": match.architecture, "part": match.prefix or "/", "open": str(error)}
-    about |= {"dialect": match.dialect if len(fitting) == 1 else None, "config": _inferred(match)}
-    return about | {"parameters": trained(match), "notes": plan.part(), "aside": as_json(plan.aside)}
+    reading, plan = fitting[0]
+    about: dict[str, Any] = {"architecture": reading.architecture, "part": reading.prefix or "/", "open": str(error)}
+    about |= {"dialect": reading.dialect if len(fitting) == 1 else None, "config": _inferred(reading)}
+    return about | {"parameters": trained(reading), "notes": plan.part(), "aside": as_json(plan.aside)}
 
 
-def _completed(reader: Reader, match: Match) -> Plan | None:
+def _completed(reader: Reader, reading: Reading) -> Plan | None:
     """A plan of the file with whatever it leaves open taken from an official variant or a tiny twin, if one fits."""
     with contextlib.suppress(KeyError, IndexError):  # of arrays that are missing
-        names = unshown(match)
-        examples = [*match.spec.variants.values(), *match.spec.tiny.values()]
+        names = unshown(reading)
+        examples = [*reading.spec.variants.values(), *reading.spec.tiny.values()]
         choices = [{}, *({n: getattr(example, n) for n in sorted(names)} for example in examples)]
         for choice in choices:
             with contextlib.suppress(ConvertError):
-                return plan_read(reader, match.dialect, settings=choice, weights=match.prefix or "/", assume=True)
+                return plan_read(reader, reading.dialect, settings=choice, weights=reading.prefix or "/", assume=True)
     return None
 
 
-def _inferred(match: Match) -> dict[str, Any]:
+def _inferred(reading: Reading) -> dict[str, Any]:
     """Config fields that the arrays or the dialect determine."""
-    config = dict(dialects(match.architecture)[match.dialect].conventions)
+    config = dict(dialects(reading.architecture)[reading.dialect].conventions)
     with contextlib.suppress(KeyError, IndexError):  # of arrays that are missing
-        config = match.spec.infer(sizes(match)) | config
+        config = reading.spec.infer(sizes(reading)) | config
     return config
 
 
 def _unknown(reader: Reader, error: ConvertError, weights: str | None) -> dict[str, Any]:
     """Of a file that fits no architecture: which comes nearest, and why it does not fit."""
     reasons = [error.message.removeprefix(f"{reader.path}: "), *error.problems]
-    try:
-        match = next(iter(next(recognise(reader, None, read_record(reader).hints, weights), [])), None)
-    except ConvertError:
-        match = nearest(reader, weights)
-        if match:
-            share = f"it knows {round(match.score * len(match.tensors))} of {len(match.tensors)} names"
-            reasons = [f"{share}{f' under {match.prefix!r}' if match.prefix else ''}"]
-    if match is None:
+    group = next(candidates(reader, None, read_record(reader).hints, weights))
+    if isinstance(group, list):
+        reading: Reading | None = group[0]
+    else:
+        reading = nearest(reader, weights)
+        if reading:
+            share = f"it knows {round(reading.score * len(reading.tensors))} of {len(reading.tensors)} names"
+            reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}"]
+    if reading is None:
         return {"notes": [reasons[0]]}
-    near = {"architecture": match.architecture, "dialect": match.dialect, "part": match.prefix or "/"}
+    near = {"architecture": reading.architecture, "dialect": reading.dialect, "part": reading.prefix or "/"}
     return {"nearest": {**near, "reasons": reasons}}

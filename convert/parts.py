@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+
+import specs
+from specs.spec import Spec
 
 from .errors import UsageError
 from .files.base import Tensor, shown
@@ -54,18 +57,34 @@ def label(place: str) -> str:
     return place.removesuffix("/")
 
 
-class Reading(NamedTuple):
-    """One dialect's reading of one place in a file.
+@dataclass(frozen=True)
+class Reading:
+    """A file read as a checkpoint of an architecture in a dialect, as far as names show.
 
     Args:
+      place: prefix of the names of the model's arrays in the file: "", "state_dict/" or "params/".
       tensors: names below the place -> tensors; a copy of the model and training state are left out.
       known: the names in the file, of those tensors, that the dialect knows.
     """
 
-    which: Which
+    architecture: str
+    dialect: str
     place: str
     tensors: Mapping[str, Tensor]
     known: frozenset[str]
+
+    @property
+    def which(self) -> Which:
+        return self.architecture, self.dialect
+
+    @property
+    def spec(self) -> Spec:
+        return specs.get(self.architecture)
+
+    @property
+    def prefix(self) -> str:
+        """The place as messages and --weights write it."""
+        return label(self.place)
 
     @property
     def score(self) -> float:
@@ -181,7 +200,7 @@ def _without_copies(which: Which, known: Mapping[str, list[str]], sections: Mapp
             copies = tuple(c for c in inner if c and not any(name.startswith(place + c) for name in own))
             if copies:
                 tensors = {name: t for name, t in tensors.items() if not name.startswith(copies)}
-        yield Reading(which, place, tensors, own)
+        yield Reading(*which, place, tensors, own)
 
 
 def _container(outer: str, inner: str) -> str:
@@ -216,12 +235,10 @@ class Ambiguous(UsageError):
         super().__init__(f"{path}: holds a model under each of {names}: say which, as in --weights {self.places[0]}")
 
 
-def choose(path: str, readings: Iterable[Reading]) -> list[Reading]:
-    """The strongest readings of the part that ranks first.
+def strongest(path: str, readings: Iterable[Reading]) -> list[Reading] | Ambiguous:
+    """Return the strongest readings of the part that ranks first; an error where different arrays rank alike.
 
     Readings of the same arrays compete by how many they know; different arrays by where they lie.
-
-    Raises: Ambiguous where different arrays rank alike.
     """
     clusters: list[list[Reading]] = []
     listed = sorted(readings, key=lambda r: (*(-s for s in r.strength), rank(r.place)))
@@ -236,5 +253,5 @@ def choose(path: str, readings: Iterable[Reading]) -> list[Reading]:
         return []
     ranks = [rank(cluster[0].place) for cluster in clusters]
     if ranks.count(min(ranks)) > 1:
-        raise Ambiguous(path, [c[0].place for c, r in zip(clusters, ranks, strict=True) if r == min(ranks)])
+        return Ambiguous(path, [c[0].place for c, r in zip(clusters, ranks, strict=True) if r == min(ranks)])
     return clusters[ranks.index(min(ranks))]

@@ -15,7 +15,7 @@ from specs.notation import Fill, Move, Select
 
 from .errors import ConvertError
 from .files.base import ITEMSIZE, PIECE, Tensor
-from .planning import Constant, Planned, Promise, Step, Sum
+from .steps import Constant, Promise, Step, Steps, Sum
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ class Scratch:
         ]
 
 
-def arrays(plan: Planned) -> Iterator[tuple[str, np.ndarray]]:
+def arrays(plan: Steps) -> Iterator[tuple[str, np.ndarray]]:
     """(name, array) of every target tensor; bfloat16 and float8 widened to float32, exactly."""
     import numpy as np
 
@@ -66,7 +66,7 @@ def arrays(plan: Planned) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def chunks(
-    plan: Planned, step: Step, scratch: Scratch | None = None, tally: Tally | None = None
+    plan: Steps, step: Step, scratch: Scratch | None = None, tally: Tally | None = None
 ) -> Iterator[bytes | bytearray | memoryview]:
     """Yield the payload of a target tensor, in pieces that later calls leave as they are.
 
@@ -108,7 +108,7 @@ def _constant(constant: Constant, tensor: Tensor) -> Iterator[bytes]:
     yield from (element * min(most, tensor.size - at) for at in range(0, tensor.size, most))
 
 
-def _added(plan: Planned, total: Sum, tensor: Tensor, tally: Tally | None) -> Iterator[bytes]:
+def _added(plan: Steps, total: Sum, tensor: Tensor, tally: Tally | None) -> Iterator[bytes]:
     """Yield the sum of several tensors, added in float64 and rounded once."""
     from .casting import Tally, cast, decoded
 
@@ -122,7 +122,7 @@ def _added(plan: Planned, total: Sum, tensor: Tensor, tally: Tally | None) -> It
         raise ConvertError(f"{plan.reader.path}: {tensor.name} {problem}: keep the source's dtype")
 
 
-def check(plan: Planned) -> None:
+def check(plan: Steps) -> None:
     """Compare what a plan takes to be equal. Raises: ConvertError where it is not."""
     import numpy as np
 
@@ -146,7 +146,7 @@ def _broken(promise: Promise) -> str:
     return f"{promise.name} holds other values than {promise.value}, which {promise.where} says it holds"
 
 
-def _permuted(plan: Planned, parts: Sequence[Move | Fill], scratch: Scratch) -> Iterator[memoryview]:
+def _permuted(plan: Steps, parts: Sequence[Move | Fill], scratch: Scratch) -> Iterator[memoryview]:
     """Yield a target tensor's bits in its source's dtype, strip by strip."""
     import numpy as np
 
@@ -192,7 +192,7 @@ def _rows(move: Move) -> tuple[int, int]:
     return (math.prod(shape[:-1]), shape[-1]) if shape else (1, 1)
 
 
-def _held(move: Move, plan: Planned, rows: np.ndarray) -> np.ndarray:
+def _held(move: Move, plan: Steps, rows: np.ndarray) -> np.ndarray:
     """Read what a move needs of its source into `rows`; return what it takes, with its axes in the target's order."""
     import numpy as np
 

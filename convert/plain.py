@@ -15,7 +15,7 @@ from specs.notation import Move
 from . import by_table, payload
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
-from .planning import Planned, Promise, Step
+from .steps import Promise, Step, Steps
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,6 @@ class Arrays:
     sources: dict[str, Tensor]
     steps: list[Step]
     checks: list[Promise]
-
-    def record(self) -> dict[str, Any]:
-        return {}
 
 
 def across(
@@ -79,7 +76,7 @@ def _entry(tensor: str, kind: str, error: float | None = None, detail: str = "")
     return {"tensor": tensor, "kind": kind, "error": error, "detail": detail}
 
 
-def _arrays(left: Planned, ours: Step, right: Planned, theirs: Step, rtol: float) -> list[dict[str, Any]]:
+def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) -> list[dict[str, Any]]:
     """How two arrays differ: in shape, or by the largest difference relative to the first one's largest element."""
     import numpy as np
 
@@ -105,7 +102,7 @@ def _arrays(left: Planned, ours: Step, right: Planned, theirs: Step, rtol: float
     return [_entry(name, "value", error if np.isfinite(error) else None, detail)]
 
 
-def _values(side: Planned, step: Step) -> Any:
+def _values(side: Steps, step: Step) -> Any:
     from .casting import decoded
 
     return decoded(b"".join(payload.chunks(side, step)), step[0].dtype)

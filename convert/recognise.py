@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 import specs
 from specs.kinds import FRAMEWORKS
 from specs.notation import Axes, Path
-from specs.spec import Dialect, Spec
+from specs.spec import Dialect
 
 from .errors import ConvertError, UsageError
-from .files.base import Reader, Tensor, shown
+from .files.base import Reader, shown
 from .kinds import PORTS, extra, template
-from .parts import MAX_ARRAYS, Ambiguous, Names, choose, label, normal
+from .parts import MAX_ARRAYS, Ambiguous, Names, Reading, Which, normal, strongest
 from .tables import check, examples
-
-
-class Match(NamedTuple):
-    """A reading of a file: under `prefix` lies a model of `architecture`, named as in `dialect`.
-
-    Args:
-      tensors: inner name -> tensor in the file.
-      score: share of the names that fit.
-    """
-
-    architecture: str
-    dialect: str
-    prefix: str
-    tensors: Mapping[str, Tensor]
-    score: float
-
-    @property
-    def which(self) -> tuple[str, str]:
-        return self.architecture, self.dialect
-
-    @property
-    def spec(self) -> Spec:
-        return specs.get(self.architecture)
 
 
 def dialects(architecture: str) -> dict[str, Dialect]:
@@ -66,10 +42,13 @@ def known_dialect(name: str) -> str:
     return name
 
 
-def recognise(
+Group = list[Reading] | ConvertError  # readings to try together, or why there are no others: an error stands last
+
+
+def candidates(
     reader: Reader, dialect: str | None, hints: Mapping[str, Any], weights: str | None = None
-) -> Iterator[list[Match]]:
-    """Yield the best readings of a file by its names, in groups that the caller tries in turn.
+) -> Iterator[Group]:
+    """Yield the best readings of a file by its names, in groups to try in turn.
 
     First those of the dialect in its record, or else of the framework whose format it is, then the others: frameworks
     may name arrays alike, and then only shapes decide. Where no shape can, all are one group.
@@ -78,67 +57,76 @@ def recognise(
       dialect: restrict to it; None tries all.
       hints: "architecture" and "dialect" out of our own metadata.
       weights: the part that holds the model, e.g. "state_dict_ema"; "/" is the root of the file.
-    Raises: ConvertError where nothing fits, or where the record says that it is another dialect; Ambiguous where
-      several parts of the file fit.
     """
     if dialect is not None and hints.get("dialect", dialect) != dialect:
-        problem = f"its record says that it holds {shown(str(hints['dialect']))} arrays, not {dialect} ones"
-        raise ConvertError(f"{reader.path}: {problem}: name that dialect, or remove the record if it is wrong")
+        yield _recorded_otherwise(reader, dialect, str(hints["dialect"]))
+        return
     names = Names(reader.tensors, weights)
-    tried: set[tuple[str, str]] = set()
-    for candidates in _likely(reader, dialect, hints):  # most files need no other spec: none is imported
-        matches = _matches(reader, names, candidates)
-        if matches and matches[0].score == 1:
-            yield from _groups(reader, matches, hints, tried)
-    refuse_known_misfits(reader)
-    matches = _matches(reader, names, _candidates(specs.names(), dialect))
-    if not matches:
-        raise ConvertError(_nothing_fits(reader, names, dialect, weights))
-    yield from _groups(reader, matches, hints, tried)
+    tried: set[Which] = set()
+    for some in _likely(reader, dialect, hints):  # most files need no other spec: none is imported
+        readings = _readings(reader, names, some)
+        if isinstance(readings, Ambiguous):
+            yield readings
+            return
+        if readings and readings[0].score == 1:
+            yield from _groups(reader, readings, hints, tried)
+    if misfit := known_misfit(reader):
+        yield misfit
+        return
+    readings = _readings(reader, names, _all(specs.names(), dialect))
+    if isinstance(readings, Ambiguous):
+        yield readings
+    elif readings:
+        yield from _groups(reader, readings, hints, tried)
+    else:
+        yield ConvertError(_nothing_fits(reader, names, dialect, weights))
 
 
-def _likely(reader: Reader, dialect: str | None, hints: Mapping[str, Any]) -> Iterator[list[tuple[str, str]]]:
+def _recorded_otherwise(reader: Reader, dialect: str, recorded: str) -> ConvertError:
+    problem = f"its record says that it holds {shown(recorded)} arrays, not {dialect} ones"
+    return ConvertError(f"{reader.path}: {problem}: name that dialect, or remove the record if it is wrong")
+
+
+def _likely(reader: Reader, dialect: str | None, hints: Mapping[str, Any]) -> Iterator[list[Which]]:
     """Yield the dialects to try before all others, in growing lists."""
     guess = hints.get("architecture", specs.likely(reader.tensors))
     if guess not in specs.names():
         return
-    every = _candidates([guess], dialect)
+    every = _all([guess], dialect)
     if not _square(reader):
         hinted = guess, hints.get("dialect")
         yield [c for c in every if c == hinted or _framework(*c) == USUAL.get(reader.format)]
     yield every
 
 
-def _matches(reader: Reader, names: Names, candidates: list[tuple[str, str]]) -> list[Match]:
-    """The strongest readings among these dialects. Raises: Ambiguous."""
-    chosen = choose(reader.path, names.readings({which: spellings(*which) for which in candidates}))
-    return [Match(*r.which, label(r.place), r.tensors, r.score) for r in chosen]
+def _readings(reader: Reader, names: Names, which: Iterable[Which]) -> list[Reading] | Ambiguous:
+    """Return the strongest readings among these dialects."""
+    return strongest(reader.path, names.readings({one: spellings(*one) for one in which}))
 
 
 def _groups(
-    reader: Reader, matches: list[Match], hints: Mapping[str, Any], tried: set[tuple[str, str]]
-) -> Iterator[list[Match]]:
-    """Yield matches that were not tried before: what the record says, or the format's usual framework first."""
-    untried: dict[tuple[str, str], Match] = {}
-    for match in matches:
-        if match.which not in tried:
-            untried.setdefault(match.which, match)
+    reader: Reader, readings: Iterable[Reading], hints: Mapping[str, Any], tried: set[Which]
+) -> Iterator[list[Reading]]:
+    """Yield readings that were not tried before: what the record says, or the format's usual framework first."""
+    untried: dict[Which, Reading] = {}
+    for reading in readings:
+        if reading.which not in tried:
+            untried.setdefault(reading.which, reading)
     tried.update(untried)
     if (hinted := (hints.get("architecture"), hints.get("dialect"))) in untried:
         yield [untried[hinted]]
         return
     square, usual = _square(reader), USUAL.get(reader.format)
-    first = [match for which, match in untried.items() if _framework(*which) == usual and not square]
-    rest = [match for match in untried.values() if match not in first]
+    first = [reading for which, reading in untried.items() if _framework(*which) == usual and not square]
+    rest = [reading for reading in untried.values() if reading not in first]
     yield from filter(None, (first, rest))
 
 
-def nearest(reader: Reader, weights: str | None = None) -> Match | None:
-    """The reading that knows most of a file's names, however few; None where none knows any."""
+def nearest(reader: Reader, weights: str | None = None) -> Reading | None:
+    """Return the reading that knows most of a file's names, however few; None where none knows any."""
     names = Names(reader.tensors, weights)
-    readings = names.readings({which: spellings(*which) for which in _candidates(specs.names(), None)})
-    best = max(readings, key=lambda reading: reading.strength, default=None)
-    return best and Match(*best.which, label(best.place), best.tensors, best.score)
+    readings = names.readings({which: spellings(*which) for which in _all(specs.names(), None)})
+    return max(readings, key=lambda reading: reading.strength, default=None)
 
 
 def _square(reader: Reader) -> bool:
@@ -155,17 +143,18 @@ def _framework(architecture: str, dialect: str) -> str:
     return dialects(architecture)[dialect].framework
 
 
-def _candidates(architectures: list[str], dialect: str | None) -> list[tuple[str, str]]:
-    """(architecture, dialect) that a file may be of."""
+def _all(architectures: Iterable[str], dialect: str | None) -> list[Which]:
+    """Return every (architecture, dialect) that a file may be of."""
     return [(a, name) for a in architectures for name in dialects(a) if dialect in (None, name)]
 
 
-def refuse_known_misfits(reader: Reader) -> None:
-    """Raises: ConvertError for families of files that look like a known one and are not."""
+def known_misfit(reader: Reader) -> ConvertError | None:
+    """Return why a file is refused whose family looks like a known one and is not; None for any other file."""
     for architecture in specs.names():
         for fragments, reason in specs.get(architecture).refused:
             if all(any(fragment in name for name in reader.tensors) for fragment in fragments):
-                raise ConvertError(f"{reader.path}: {reason}")
+                return ConvertError(f"{reader.path}: {reason}")
+    return None
 
 
 def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: str | None) -> str:
@@ -175,10 +164,10 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     if len(names.below(names.root)) > MAX_ARRAYS:
         count = f"holds {len(reader.tensors):,} arrays"
         return f"{reader.path}: {count}: no model known here has over {MAX_ARRAYS:,}"
-    with contextlib.suppress(Ambiguous):
-        if dialect and (others := _matches(reader, names, _candidates(specs.names(), None))):
-            best = f"{others[0].dialect} ({others[0].architecture}): {others[0].dialect}2..."
-            return f"{reader.path}: holds no {dialect} names, but those of {best}"
+    others = _readings(reader, names, _all(specs.names(), None)) if dialect else []
+    if isinstance(others, list) and others:
+        best = f"{others[0].dialect} ({others[0].architecture}): {others[0].dialect}2..."
+        return f"{reader.path}: holds no {dialect} names, but those of {best}"
     what = f"not those of dialect {dialect}" if dialect else "those of no architecture known here"
     first = ", ".join(list(reader.tensors)[:3])
     remedy = "" if dialect else " (python -m ports lists them)"

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from . import manifest
+from . import record as records
 from .errors import ConvertError
 from .files import open_checkpoint
 from .files.sharded import PART, Index
@@ -38,7 +38,7 @@ def check(out: str, names: list[str], record_beside: bool) -> None:
     index = index_of(out)
     if os.path.lexists(index) and not record_beside and _shards(index) is None:
         raise ConvertError(f"{index}: is no index of shards, so --force does not remove it: move it away")
-    if record_beside and os.path.lexists(out + ".json") and not manifest.is_record(out + ".json"):
+    if record_beside and os.path.lexists(out + ".json") and not records.is_record(out + ".json"):
         raise ConvertError(f"{out}.json: is no record of a conversion, so --force does not replace it: move it away")
     shards = [os.path.abspath(name) for name in names if name != out and os.path.lexists(name)]
     elsewhere, own = _listed_elsewhere(out), set(_own_shards(out)) if shards else set()

@@ -10,13 +10,14 @@ from contextlib import suppress
 from itertools import takewhile
 from typing import Any
 
-from . import manifest, report
+from . import record as records
+from . import report
 from .errors import ConvertError, FormatError
 from .files import files_of, open_checkpoint
 from .files.background import Task
 from .files.base import File, Reader, Tensor
 from .files.hashing import HASH, digest
-from .manifest import SPELT
+from .record import SPELT
 
 
 def check(path: str) -> list[str]:
@@ -27,9 +28,9 @@ def check(path: str) -> list[str]:
     """
     try:
         with open_checkpoint(path) as reader:
-            record = manifest.read(reader)
+            record = records.read(reader)
     except FormatError as error:
-        if not os.path.isfile(path) or not (record := manifest.beside(path)).content:
+        if not os.path.isfile(path) or not (record := records.beside(path)).content:
             raise
         return [str(error), f"{record.place} lies beside it" + (f": it {record.damage}" if record.damage else "")]
     if not record.place:

@@ -11,8 +11,9 @@ import ports
 from convert.aside import as_json
 from convert.casting import is_exact
 from convert.errors import ConvertError
-from convert.planning import Plan, sources_of
+from convert.plans import Plan
 from convert.recognise import dialects
+from convert.steps import sources_of
 from specs.config import as_dict
 
 from .numbers import draw, relative_error
@@ -36,11 +37,11 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
     source, target = tables[plan.src].framework, tables[plan.dst].framework
     if source == target:
         target = next((name for name in ports.available() if name != source), target)
-    part = plan.match.prefix or "/"
+    part = plan.reading.prefix or "/"
     with warnings.catch_warnings(action="ignore"):  # the plan's notes say what is doubtful
         before = ports.load(plan.reader.path, source, "float64", src=plan.src, weights=part, **settings)
         after = ports.load(written, target, "float64", src=plan.dst, **settings)
-    images = draw(2, plan.match.spec.input_shape(plan.config))
+    images = draw(2, plan.reading.spec.input_shape(plan.config))
     left, right = before.taps(images), after.taps(images)
     left["output"], right["output"] = before(images), after(images)
     if left.keys() != right.keys():

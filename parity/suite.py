@@ -9,11 +9,11 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 
-from convert.configuration import told
 from convert.errors import ConvertError
 from convert.files.atomic import folder_of
 from convert.files.hashing import sha256
 from convert.program import dumps
+from convert.settings import stated
 
 from .attempt import Job, Recordings, attempt, isolated
 from .judge import Subject, judge
@@ -25,7 +25,7 @@ from .versions import version
 
 def run(arguments: Namespace) -> Report:
     """The report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
-    settings = told(arguments)
+    settings = stated(arguments)
     about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights)
     chosen = [target for text in arguments.targets for target in targets(text, *about)]
     if arguments.report:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import specs
-from convert.configuration import Settings
 from convert.errors import UsageError, printable
+from convert.settings import Settings
 from specs import config as configs
 
 if TYPE_CHECKING:
@@ -117,6 +117,6 @@ def _checkpoint(path: str, seed: int, src: str | None, settings: Settings, assum
         for note in (*made.part(), *made.left_out(), *made.doubts()):
             print(printable(f"note: {note}"), file=sys.stderr)
         file, values = printable(os.path.basename(os.path.abspath(path))), configs.as_dict(made.config)
-        part = made.match.prefix
+        part = made.reading.prefix
         name = " ".join(filter(None, (file, part and f"[{printable(part)}]", made.variant)))
         return Target(made.architecture, name, path, seed, src, values, made.assumed, part or "/")

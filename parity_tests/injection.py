@@ -18,7 +18,7 @@ from typing import Any
 from convert.__main__ import main
 from convert.errors import ConvertError
 from convert.files import open_checkpoint
-from convert.manifest import read
+from convert.record import read
 from convert.verification import check
 
 CHANGES = (os.fsync, os.link, os.unlink, os.replace, os.rename)

@@ -11,12 +11,12 @@ from safetensors.numpy import load_file, save_file
 import convert
 import ports
 import specs
-from convert.configure import restrictions
+from convert.conventions import computing, questionable, unsettled
 from convert.errors import OpenFields, UsageError
 from convert.files import open_checkpoint
 from convert.kinds import PORTS
-from convert.manifest import at
-from convert.unstated import computing, questionable, unsettled
+from convert.record import at
+from convert.variants import restrictions
 from parity.__main__ import main as parity
 from specs.config import as_dict
 

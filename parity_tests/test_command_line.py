@@ -179,7 +179,7 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
         assumed = [{"field": "act", "value": "relu", "file": str(bare), "from": str(out)}]
         verdict = "the same arrays; equal only if act agrees"
         assert (code, json.loads(printed)) == (
-            1, {"same": None, "verdict": verdict, "assumed": assumed, "differences": []}
+            1, {"same": None, "verdict": verdict, "assumed": assumed, "differences": [], "notes": []}
         )  # fmt: skip
     assert run("diff", bare, out, "--assume")[:1] == (0,)
     code, printed, _ = run("diff", bare, out, "--set", "act=gelu")

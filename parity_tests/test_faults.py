@@ -17,7 +17,7 @@ import pytest
 from convert.__main__ import main
 from convert.files import atomic, open_checkpoint
 from convert.files.atomic import reserve
-from convert.manifest import SEAL, read
+from convert.record import SEAL, read
 from convert.verification import check
 
 from .injection import Before, content, forked
@@ -249,7 +249,7 @@ def test_asked_to_end_nothing_is_left_behind(tmp_path):
         "import os, signal, convert.payload as p; from convert.__main__ import program; import sys; chunks = p.chunks\n"
     )
     code += "def ending(*words):\n    os.kill(os.getpid(), signal.SIGTERM); yield from chunks(*words)\n"
-    code += "import convert.stream as s; s.chunks = ending; sys.exit(program())"
+    code += "import convert.execute as s; s.chunks = ending; sys.exit(program())"
     words = ["google2torch", str(GOOGLE), "-o", str(tmp_path / "x.safetensors")]
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
@@ -336,7 +336,7 @@ def test_a_disk_that_fails_once(run, target, tmp_path, arguments, monkeypatch): 
             raise errors.pop()
         sync(descriptor)
 
-    monkeypatch.setattr("convert.stream.PAUSE", 0)
+    monkeypatch.setattr("convert.execute.PAUSE", 0)
     monkeypatch.setattr(os, "fsync", failing)
     code, _, err = run(*arguments(tmp_path, target))
     assert (code, errors) == (1, [])
@@ -351,7 +351,7 @@ def test_without_verification_nothing_is_hashed_or_read_back(run, target, tmp_pa
     with open_checkpoint(tmp_path / name) as reader:
         hashed, values = read(reader).content, {name: bytes(reader.read(name)) for name in reader.tensors}
     for call in ("differences", "hashing.sha256", "hashing.xxhash.xxh3_128"):
-        monkeypatch.setattr(f"convert.stream.{call}", None)
+        monkeypatch.setattr(f"convert.execute.{call}", None)
     assert run(*arguments(tmp_path, target, "--no-verify", "--force"))[0] == 0
     with open_checkpoint(tmp_path / name) as reader:
         bare = read(reader).content

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 import ports
-from convert.configuration import read_config
 from convert.errors import ConvertError, UsageError
 from convert.planning import plan
+from convert.settings import read_config
 from parity.prove import relative_error
 from specs.arrays import apply
 from specs.init import draw

@@ -78,7 +78,7 @@ def test_live_weights_come_before_copies(case, model, tmp_path):
     build, place = CASES[case]
     path = save(tmp_path / "x.safetensors", build(model, plus(model, 1)))
     with convert.plan(path, src="timm", dst="timm") as plan:
-        assert plan.match.prefix == place
+        assert plan.reading.prefix == place
         for name, array in plan.arrays():
             np.testing.assert_array_equal(array, model[name])
         noted = " ".join(plan.notes())
@@ -96,7 +96,7 @@ def test_a_copy_of_a_tree_with_statistics(dialect, tmp_path):
     whole = arrays(tmp_path / "w.msgpack")
     path = save(tmp_path / "x.msgpack", {**under("ema/", plus(whole, 1)), **whole})
     with convert.plan(path, src=dialect, dst=dialect, settings={"act": "relu"}, assume=True) as plan:
-        assert plan.match.prefix == ""
+        assert plan.reading.prefix == ""
         assert [(entry.name, entry.arrays) for entry in plan.aside] == [("ema/", len(whole))]
         for name, array in plan.arrays():
             np.testing.assert_array_equal(array, whole[name])
@@ -119,7 +119,7 @@ def test_several_candidates_are_named_and_none_is_taken(names, model, run, tmp_p
     for choice, value in zip(shown, (0, 1), strict=True):
         for weights in (choice, choice.rstrip(".")):
             with convert.plan(path, src="timm", dst="timm", weights=weights) as plan:
-                assert plan.match.prefix == choice
+                assert plan.reading.prefix == choice
                 np.testing.assert_array_equal(dict(plan.arrays())["norm.bias"], model["norm.bias"] + value)
 
 
@@ -207,7 +207,7 @@ def test_every_command_reports_the_part_and_takes_a_choice(model, run, tmp_path,
 def test_the_root_can_be_chosen(model, tmp_path):
     path = save(tmp_path / "x.safetensors", {**model, **under("ema/", plus(model, 1))})
     with convert.plan(path, weights="/") as plan:
-        assert plan.match.prefix == ""
+        assert plan.reading.prefix == ""
 
 
 def test_an_architecture_is_stated_only_if_every_array_fits(run, tmp_path):  # noqa: F811

@@ -10,8 +10,8 @@ import pytest
 
 import specs
 from convert.__main__ import main
-from convert.configuration import read_config
 from convert.files import open_checkpoint
+from convert.settings import read_config
 from parity.__main__ import main as parity
 from specs import config as configs
 

@@ -90,8 +90,7 @@ def load(
 
 def widest(dtypes: set[str]) -> str:
     """The narrowest dtype to compute in that holds every value of these floating-point dtypes."""
-    from convert.casting import is_exact
-    from convert.planning import FLOATS
+    from convert.casting import FLOATS, is_exact
 
     known = FLOATS if dtypes <= set(FLOATS) else ("float64", "float32")  # no framework computes in float8
     return next(wide for wide in reversed(known) if all(is_exact(dtype, wide) for dtype in dtypes))

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import specs
-from convert.configuration import Settings, read_config
 from convert.errors import ConvertError, UsageError
 from convert.files.memory import MemoryReader
 from convert.planning import plan_read
+from convert.settings import Settings, read_config
 from specs.config import as_dict, unknown
 
 from .port import Port

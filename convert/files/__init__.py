@@ -54,7 +54,7 @@ FORMATS = (
     _format("torch", ".pt .pth .ckpt .bin", "pickled.torch", rb"PK\x03\x04|\x80[\x02-\x05](\x95.{8})?\x8a\x0a"),
     _format("pdparams", ".pdparams .pd .pdopt", "pickled.paddle", _PICKLE),
     _format("msgpack", ".msgpack .flax", "msgpack", _MSGPACK.pattern),
-    _format("sharded", ".index.json", "sharded", rb"\s*\{"),  # read here, written by convert.stream
+    _format("sharded", ".index.json", "sharded", rb"\s*\{"),  # read here, written by convert.execute
 )
 
 FOLDERS = (  # each as a whole is one checkpoint; their writers are FolderWriters

@@ -14,7 +14,7 @@ from convert.errors import ConvertError, UsageError
 from convert.files.atomic import temporary_of
 from convert.files.base import Writer
 from convert.files.folders.base import RECORD
-from convert.manifest import is_record
+from convert.record import is_record
 from convert.report import fold
 
 NAMED = 5  # files that an error names

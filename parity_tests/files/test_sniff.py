@@ -189,7 +189,7 @@ def test_every_row_of_the_table_loads():
     suffixes = [suffix for entry in FORMATS for suffix in entry.suffixes]
     assert len(suffixes) == len(set(suffixes))
     for entry in FORMATS:
-        sharded = entry.name == "sharded"  # an index: safetensors underneath, and written by convert.stream
+        sharded = entry.name == "sharded"  # an index: safetensors underneath, and written by convert.execute
         assert entry.load(entry.reader).format == ("safetensors" if sharded else entry.name)
         assert sharded or entry.load(entry.writer).keeps_metadata == (entry.name == "safetensors")
 

@@ -225,7 +225,7 @@ def test_a_reader_that_goes_away_is_no_traceback(arguments: tuple[str, ...]) -> 
 
 
 def test_checkpoints_of_one_variant_have_rows_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convert.planning.variant_of", lambda *_: "S/16")
+    monkeypatch.setattr("convert.plans.variant_of", lambda *_: "S/16")
     golden = Path(__file__).parent.parent / "goldens" / "timm_mixer" / "model.safetensors"
     (tmp_path / "other.safetensors").write_bytes(golden.read_bytes())
     names = [t.variant for path in (golden, tmp_path / "other.safetensors") for t in targets(str(path))]

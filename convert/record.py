@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from specs.config import as_dict
-
-from . import __version__
 from .files import bounded_json
 from .files.base import MAX_RECORD, Reader, Tensor, record_at
-
-if TYPE_CHECKING:
-    from .planning import Plan
+from .version import __version__
 
 TOOL = "triptych-ports"  # what wrote a record
+TOOL_VERSION = f"{TOOL} {__version__}"
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
 SEAL = "record_sha256"  # of the record's other entries, as its last entry
 SPELT = {"bfloat16": "uint16"}  # by paddle, whose files do not tell the two apart
@@ -79,36 +76,23 @@ class Record:
         return [note for note, problem in ((damage, self.damage), (change, self.change)) if problem]
 
 
-def describe(plan: Plan) -> dict[str, Any]:
-    """The record, but for what is known only once the tensors are written."""
-    return {
-        "architecture": plan.architecture,
-        "variant": plan.variant,
-        "dialect": plan.dst,
-        "config": as_dict(plan.config),
-        "assumed": list(plan.assumed),
-        **({"lossy": list(plan.lossy_before)} if plan.lossy_before else {}),
-        "parameters": plan.parameters,
-        "source": {
-            "file": os.path.basename(os.path.abspath(plan.reader.path)) if plan.reader.on_disk else None,
-            "sha256": None,  # see hashing.Source
-            "dialect": plan.src,
-            "format": plan.reader.format,
-        },
-        "carried": plan.counts()[0],
-        "tool": f"{TOOL} {__version__}",
-    }
+def complete(facts: dict[str, Any], lines: dict[str, Any], sha256: str | None) -> dict[str, Any]:
+    """Build the record of a conversion.
 
-
-def finished(about: dict[str, Any], lines: dict[str, Any]) -> dict[str, Any]:
-    """The record with the line of every tensor, and in "lossy" what this and earlier conversions lost."""
+    Args:
+      facts: what is known before any payload: what the target is and where it comes from.
+      lines: of each tensor: shape, dtype, hash and what it lost.
+      sha256: of the source; None if it was not hashed.
+    Returns: the record; its "lossy" lists what this and earlier conversions lost.
+    """
     lossy = {name: line for name, line in lines.items() if "lossy" in line}
-    earlier = about.get("lossy", [])
+    earlier = facts.get("lossy", [])
     if lossy:
         counts = {kind: sum(line["lossy"].get(kind, 0) for line in lossy.values()) for kind in ("zeros", "infinities")}
         dtypes = sorted({line["dtype"] for line in lossy.values()})
         earlier = [*earlier, {"dtype": ", ".join(dtypes), "tensors": len(lossy), **counts}]
-    return {**about, **({"lossy": earlier} if earlier else {}), "tensors": lines}
+    source = {**facts["source"], "sha256": sha256}
+    return {**facts, "source": source, **({"lossy": earlier} if earlier else {}), "tensors": lines}
 
 
 def read(reader: Reader) -> Record:
@@ -221,9 +205,9 @@ def _is_line(line: Any) -> bool:
     return isinstance(line, dict) and isinstance(line.get("shape"), list) and isinstance(line.get("dtype"), str)
 
 
-def blank(about: dict[str, Any], tensors: list[Tensor], hashed: bool) -> dict[str, Any]:
-    """The record as long as it will be, before any payload is known."""
+def blank(facts: dict[str, Any], tensors: Iterable[Tensor], hashed: bool) -> dict[str, Any]:
+    """Build the record as long as it will be, before any payload is known."""
     from .files.hashing import NO_HASH, NO_SHA256, described
 
     lines = {tensor.name: described(tensor, NO_HASH if hashed else None) for tensor in tensors}
-    return {**about, "source": {**about["source"], "sha256": NO_SHA256 if hashed else None}, "tensors": lines}
+    return complete(facts, lines, NO_SHA256 if hashed else None)

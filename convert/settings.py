@@ -1,4 +1,4 @@
-"""Config fields from the command line and from files."""
+"""Settings: what the user states of a model, on the command line and in configuration files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from specs import config as configs
 
-from . import manifest
+from . import record as records
 from .errors import ConvertError, UsageError
 from .files import FORMATS, bounded_json, folder_format, suffixes
 
@@ -48,33 +48,33 @@ def setting(text: str) -> tuple[str, Any]:
     return key, configs.parse(value)
 
 
-def told(arguments: Namespace) -> Settings:
-    """What --set states, above what --config does. Raises: ConvertError."""
-    found: dict[str, Any] = {}
+def stated(arguments: Namespace) -> Settings:
+    """Read --set and --config; what --set states goes above the file. Raises: ConvertError."""
+    chosen: dict[str, Any] = {}
     for name, value in map(setting, arguments.set):
-        if found.setdefault(name, value) != value:
-            raise UsageError(f"--set {name}: given twice, as {found[name]} and as {value}")
+        if chosen.setdefault(name, value) != value:
+            raise UsageError(f"--set {name}: given twice, as {chosen[name]} and as {value}")
     base = read_config(arguments.config) if arguments.config else Settings()
-    both = [name for name, value in found.items() if base.values.get(name, value) != value]
-    notes = [f"--set {name}={found[name]} is used in place of {name}={base.values[name]} of --config" for name in both]
-    return Settings({**base.values, **found}, base.assumed - found.keys(), base.architecture, (*base.notes, *notes))
+    both = [name for name, value in chosen.items() if base.values.get(name, value) != value]
+    notes = [f"--set {name}={chosen[name]} is used in place of {name}={base.values[name]} of --config" for name in both]
+    return Settings({**base.values, **chosen}, base.assumed - chosen.keys(), base.architecture, (*base.notes, *notes))
 
 
 def read_config(path: str) -> Settings:
     """The configuration in a JSON or YAML file, in the record of a checkpoint, or in the .json beside one."""
     name = path.rstrip(os.sep).lower()
     if folder_format(path) or (name.endswith(suffixes(FORMATS)) and os.path.lexists(path)):
-        return _recorded(path, manifest.at(path))
+        return _recorded(path, records.at(path))
     values = _mapping(path)
     if "config" in values and "architecture" in values:
-        return _recorded(path, manifest.at(path))
+        return _recorded(path, records.at(path))
     try:
         return Settings({key: configs.tuples(value) for key, value in values.items()})
     except RecursionError:
         raise ConvertError(f"{path}: is nested too deeply") from None
 
 
-def _recorded(path: str, record: manifest.Record) -> Settings:
+def _recorded(path: str, record: records.Record) -> Settings:
     """The configuration of a record. Raises: ConvertError where there is none."""
     if not record.content:
         why = f"{record.place} {record.damage}" if record.place else "it bears no record of this converter"

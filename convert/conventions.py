@@ -1,0 +1,54 @@
+"""Conventions: Config fields that change what a network computes and that no array shows.
+
+A dialect's own code fixes some of them, a record all. A bare state dict of one of the ports states none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from specs import config as configs
+from specs.spec import Spec
+
+
+def computing(spec: Spec) -> set[str]:
+    """Config fields that change what is computed and that no array shows: fixed by dialects, or left open."""
+    fixed = {name for dialect in spec.dialects.values() for name in dialect.conventions}
+    return fixed | spec.unshown
+
+
+def required(spec: Spec) -> set[str]:
+    """Config fields without a default."""
+    return {f.name for f in fields(spec.config) if f.default is MISSING}
+
+
+def questionable(spec: Spec, config: Any, origins: Mapping[str, str], origin: str) -> list[str]:
+    """Fields of that origin that change what this network computes and that arrays do not show."""
+    names = (computing(spec) | required(spec)) - spec.immaterial(config)
+    return [f.name for f in fields(spec.config) if f.name in names and origins.get(f.name, "default") == origin]
+
+
+def unsettled(spec: Spec, variant: str | None, config: Any, names: Iterable[str]) -> list[str]:
+    """Those of these fields in which files of an official variant differ, by the dialect that they come from."""
+    tables = [d.conventions for d in spec.dialects.values() if d.variants is None or variant in d.variants]
+    return [name for name in names if not all(same(t.get(name, v := getattr(config, name)), v) for t in tables)]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values of a field mean the same; numbers that round to the same float32 do: paddle stores them so."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return tuple(map(rounded, value))
+        return configs.single(value) if isinstance(value, float) and abs(value) < configs.MAX_FLOAT else value
+
+    return bool(rounded(one) == rounded(other))
+
+
+def differing(spec: Spec, config: Any, other: Mapping[str, Any], names: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    """{field: (other, own)} of those of these fields that differ and change what this network computes."""
+    material = set(names) - spec.immaterial(config)
+    own = configs.as_dict(config)
+    return {name: (other[name], own[name]) for name in own if name in material and not same(own[name], other[name])}

@@ -1,0 +1,352 @@
+"""Execute a plan: each tensor is read, permuted, hashed and written in turn; then the file is verified and renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import record, replacing, report
+from .casting import Tally
+from .errors import ConvertError, UsageError
+from .files import atomic, atomic_folder, files_of, hashing, writer_for
+from .files.atomic import Claim
+from .files.background import Task
+from .files.base import Writer
+from .files.sharded import PART, shard_name
+from .payload import Scratch, check, chunks
+from .progress import Progress
+from .replacing import Removed, index_of
+from .steps import Step, Writable
+from .verification import differences
+
+Prove = Callable[[str], Any]
+ROOM, LINE_ROOM = 256, 112  # bytes of a record and of a tensor's line for counts: values not finite, and lost ones
+PAUSE = 0.02  # seconds between two syncs while a file is written
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What executing a plan leaves.
+
+    Args:
+      record: travels with the target.
+      proof: what `prove` returned; None without one.
+    """
+
+    record: dict[str, Any]
+    proof: Any
+
+
+@dataclass(frozen=True)
+class Target:
+    """The files of a target.
+
+    Args:
+      writer: of its format.
+      shards: the plan's steps by file.
+      names: the files' final names.
+      outdated: files to remove once the target has its name.
+    """
+
+    out: str
+    writer: type[Writer]
+    shards: list[list[Step]]
+    names: list[str]
+    outdated: list[str]
+
+    @property
+    def index(self) -> str:
+        """Of a sharded checkpoint."""
+        return index_of(self.out)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller of `execute` chooses; see there."""
+
+    force: bool
+    prove: Prove | None
+    verify: bool
+    removed: Removed
+    lossy: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """A plan while it is executed.
+
+    Args:
+      source: watched, and hashed meanwhile.
+    """
+
+    plan: Writable
+    target: Target
+    options: Options
+    source: hashing.Source
+    progress: Progress
+    scratch: Scratch
+
+
+def write(plan: Writable, out: str | os.PathLike[str], force: bool = False, **options: Any) -> dict[str, Any]:
+    """Write a plan's target; return the record that travels with it. For the options see `execute`."""
+    return execute(plan, out, force, **options).record
+
+
+def execute(
+    plan: Writable,
+    out: str | os.PathLike[str],
+    force: bool = False,
+    prove: Prove | None = None,
+    shard_size: int | None = None,
+    verify: bool = True,
+    source: hashing.Source | None = None,
+    removed: Removed = replacing.warn,
+    lossy: bool = False,
+) -> Outcome:
+    """Write a plan's target file; it appears whole, verified and under its name, or not at all.
+
+    Args:
+      out: target, a file or a folder; its suffix picks the format.
+      force: replace an existing file.
+      prove: called with the path of the finished file before it gets its name; raises to refuse it.
+      shard_size: bytes of payload a file; more become several files and an index (safetensors only).
+      verify: hash the source and every tensor, and compare what the disk holds; else the record has no hashes.
+      source: the source being hashed, where that began before it was planned.
+      removed: called with each file beside the target that was removed: of what `force` replaces, or of a killed run.
+      lossy: accept values that become infinite, and more of them that become zero than casting.ZEROED.
+    """
+    target = _target(plan, os.path.normpath(os.fspath(out)), force, shard_size)
+    with contextlib.ExitStack() as stack:
+        progress = Progress(_bytes(plan.steps), os.path.basename(target.out))
+        stack.callback(progress.close)
+        source = source or stack.enter_context(hashing.Source(_path(plan), verify))
+        check(plan)
+        job = Job(plan, target, Options(force, prove, verify, removed, lossy), source, progress, Scratch())
+        if not target.writer.one_file:
+            return _write_folder(job)
+        return _write_whole(job) if len(target.shards) == 1 else _write_shards(job)
+
+
+def _bytes(steps: Sequence[Step]) -> int:
+    return sum(tensor.nbytes for tensor, _ in steps)
+
+
+def _path(plan: Writable) -> str | None:
+    """The path of a plan's source; None where that lies in memory."""
+    return plan.reader.path if plan.reader.on_disk else None
+
+
+def _target(plan: Writable, out: str, force: bool, shard_size: int | None) -> Target:
+    """Name the files of a target and check that each may be written. Raises: ConvertError before anything is read."""
+    atomic.folder_of(out)  # an error in the folder's name is reported before one in the suffix
+    writer, shards = writer_for(out), split(plan.steps, shard_size)
+    names = [out] if len(shards) == 1 else [shard_name(out, k + 1, len(shards)) for k in range(len(shards))]
+    return Target(out, writer, shards, names, _check(plan, out, force, writer, names))
+
+
+def split(steps: Sequence[Step], shard_size: int | None) -> list[list[Step]]:
+    """Steps in groups whose payloads fit the size; a tensor larger than it has a group of its own."""
+    groups: list[list[Step]] = [[]]
+    room = shard_size
+    for step in steps:
+        if shard_size is not None and room is not None:
+            if step[0].nbytes > room and groups[-1]:
+                groups.append([])
+                room = shard_size
+            room -= step[0].nbytes
+        groups[-1].append(step)
+    return groups
+
+
+def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: list[str]) -> list[str]:
+    """Check that a target may be written; return the files that it makes outdated.
+
+    Raises: ConvertError before anything is read.
+    """
+    sharded, inside = len(names) > 1, writer.keeps_metadata
+    if sharded and not (writer.one_file and inside):
+        raise UsageError(f"{out}: only .safetensors is written in shards")
+    sources = files_of(plan.reader.path) if plan.reader.on_disk else []
+    if not writer.one_file:
+        atomic.check([], out, force)
+        atomic_folder.check(_path(plan), out, force, writer)
+        return []
+    for name in dict.fromkeys([*names, *([index_of(out), out] if inside else [out + ".json"])]):
+        atomic.check(sources, name, force)
+        if os.path.isdir(name):
+            raise ConvertError(f"{name}: is a folder: give a file name")
+    outdated: list[str] = []
+    if force:
+        replacing.check(out, names, record_beside=not inside)
+        outdated = replacing.outdated(out, names) if inside else []
+    for name in outdated:
+        atomic.check(sources, name, force)
+    atomic.check_room(out, _bytes(plan.steps))  # a folder's chunks may be compressed
+    return outdated
+
+
+def _write_folder(job: Job) -> Outcome:
+    """Write a checkpoint that is a folder; the record lies in it."""
+    out = job.target.out
+    with atomic_folder.claimed(out, job.options.removed) as claim:
+        outcome = _write_recorded(job, claim)
+        atomic_folder.publish(claim[1], out, job.options.force)
+    return outcome
+
+
+def _write_whole(job: Job) -> Outcome:
+    """Write one file; the record lies in it, or beside it."""
+    out, force, removed = job.target.out, job.options.force, job.options.removed
+    with atomic.claimed(out, removed) as claim:
+        outcome = _write_recorded(job, claim)
+        if job.target.writer.keeps_metadata:
+            with atomic.undisturbed():
+                atomic.publish(claim[1], out, force)
+                _remove_outdated(job)
+            return outcome
+        beside = record.dumps(record.sealed({**outcome.record, **hashing.identity(claim[1])}), indent=1) + "\n"
+        name = out + ".json"
+        with (
+            atomic.claimed(name, removed) as its,
+            atomic.undisturbed(),
+            atomic.accompanied(name, its, beside.encode()),
+        ):
+            atomic.publish(claim[1], out, force)
+    return outcome
+
+
+def _remove_outdated(job: Job) -> None:
+    """Remove what is left of the checkpoint that was replaced, its index before its shards."""
+    for name in reversed(job.target.outdated):
+        atomic.remove(name)
+        job.options.removed(name)
+
+
+def _write_recorded(job: Job, claim: Claim) -> Outcome:
+    """Write the only file or folder of a target; verify and prove it."""
+    facts = job.plan.facts()
+    lines = _write_file(job, job.target.shards[0], claim, facts)
+    whole = record.complete(facts, lines, job.source.sha256())
+    return Outcome(whole, job.options.prove(claim[1]) if job.options.prove else None)
+
+
+def _write_shards(job: Job) -> Outcome:
+    """Write several files and the index that holds their record.
+
+    An old index goes first and the new one comes last: at no moment does an index lead to a mixture of two checkpoints.
+    """
+    target, options = job.target, job.options
+    facts, lines = job.plan.facts(), dict[str, Any]()
+    with contextlib.ExitStack() as stack:
+        index = stack.enter_context(atomic.claimed(target.index, options.removed))
+        claims = [stack.enter_context(atomic.claimed(name, options.removed)) for name in target.names]
+        for steps, claim in zip(target.shards, claims, strict=True):
+            lines |= _write_file(job, steps, claim, None)
+        whole = record.complete(facts, lines, job.source.sha256())
+        proof = None
+        if options.prove is not None:
+            proof = _prove_shards(target, options.prove, whole, [temporary for _, temporary in claims])
+        with atomic.undisturbed():
+            with atomic.accompanied(target.index, index, _index(target, whole, target.names)):
+                for name, (_, temporary) in zip(target.names, claims, strict=True):
+                    atomic.publish(temporary, name, options.force)
+            _remove_outdated(job)
+    return Outcome(whole, proof)
+
+
+def _prove_shards(target: Target, prove: Prove, whole: dict[str, Any], temporaries: list[str]) -> Any:
+    """Prove shards that have no names yet, through an index that is removed again."""
+    folder, name = os.path.split(os.path.abspath(target.out))
+    unnamed = os.path.join(folder, f".{name}.triptych.unproven.index.json")
+    with contextlib.ExitStack() as stack:
+        stack.callback(atomic.remove, unnamed)
+        with atomic.claimed(unnamed) as claim, atomic.accompanied(unnamed, claim, _index(target, whole, temporaries)):
+            pass
+        return prove(unnamed)
+
+
+def _index(target: Target, whole: dict[str, Any], files: list[str]) -> bytes:
+    """The index of a sharded checkpoint whose shards are these files."""
+    where = {t.name: os.path.basename(f) for f, steps in zip(files, target.shards, strict=True) for t, _ in steps}
+    size = sum(map(_bytes, target.shards))
+    content = {
+        "metadata": {"total_size": size, record.KEY: record.dumps(record.sealed(whole))},
+        "weight_map": where,
+    }
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any] | None) -> dict[str, Any]:
+    """Write some of a plan's tensors into one file, sync and verify it; return their lines of the record.
+
+    The record goes into the file's own metadata where it has such, unless `facts` is None: then an index holds it.
+    """
+    (file, path), writer_type, verify = claim, job.target.writer, job.options.verify
+    tensors = [tensor for tensor, _ in steps]
+    if writer_type.one_file:
+        atomic.reserve(file, _bytes(steps))
+    blank = _metadata(job.target, facts and record.blank(facts, tensors, verify), reserve=True)
+    writer = writer_type(file, tensors, blank)
+    with _synced_meanwhile(file.fileno()) if writer_type.one_file else contextlib.nullcontext():
+        lines = _payloads(job, steps, writer)
+    if facts is not None and writer_type.keeps_metadata:
+        writer.annotate(_metadata(job.target, record.complete(facts, lines, job.source.sha256())))
+    writer.finish()
+    file.flush()
+    with Task(lambda _: os.fsync(file.fileno())) as synced:
+        if verify and (problems := differences(path, lines)):
+            raise ConvertError(f"{path}: reads back otherwise than it was written: the disk is at fault", problems)
+        synced.result()
+    return lines
+
+
+@contextlib.contextmanager
+def _synced_meanwhile(descriptor: int) -> Iterator[None]:
+    """Send to the disk what is written while more is written: little is left for the sync at the end.
+
+    Raises: OSError of the disk, which reports it once.
+    """
+
+    def sync(stop: threading.Event) -> None:
+        while not stop.wait(PAUSE):
+            os.fsync(descriptor)
+
+    with Task(sync) as syncing:
+        yield
+    syncing.result()
+
+
+def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str, Any]]:
+    """Write each tensor; return their lines of the record.
+
+    Raises: ConvertError that lists every tensor that loses too much by a change of dtype, where that is not accepted.
+    """
+    lines = {}
+    refused: list[tuple[str, str]] = []
+    for step in steps:
+        tensor, tally = step[0], Tally()
+        digest = hashing.Digest(tensor, job.options.verify)
+        writer.write(tensor, job.progress.of(digest.of(chunks(job.plan, step, job.scratch, tally))))
+        lines[tensor.name] = digest.line() | ({"lossy": lost} if (lost := tally.lost()) else {})
+        if problem := tally.problem(tensor.dtype):
+            refused.append((tensor.name, problem))
+    if refused and not job.options.lossy:
+        what = f"{job.plan.reader.path}: values would be lost: keep the source's dtype, or accept it with --lossy"
+        raise ConvertError(what, report.misfits(refused))
+    return lines
+
+
+def _metadata(target: Target, whole: dict[str, Any] | None, reserve: bool = False) -> dict[str, str]:
+    """The record as safetensors metadata ("format" is what transformers asks for), with room for counts to come; of a
+    shard, whose record is in the index, the index's name."""
+    if not target.writer.keeps_metadata:
+        return {}
+    if whole is None:
+        return {"format": "pt", PART: os.path.basename(target.index)}
+    room = " " * (ROOM + LINE_ROOM * len(whole["tensors"])) if reserve else ""
+    return {"format": "pt", record.KEY: record.dumps(record.sealed(whole)) + room}

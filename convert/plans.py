@@ -1,0 +1,213 @@
+"""Plan: everything a conversion will do, and what a user should know of it. Immutable; planning.py builds it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from specs import config as configs
+from specs.layer import count
+
+from . import report
+from .aside import Aside, set_aside, summary
+from .configure import Configuration
+from .conventions import differing, questionable
+from .errors import UsageError
+from .files.base import Reader, Tensor
+from .layout import HUB, Layout
+from .parts import WRAPPERS, Reading
+from .recognise import USUAL, dialects
+from .record import TOOL_VERSION, Record
+from .steps import UNUSED, Promise, Step, sources_of
+from .variants import variant_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a conversion will do; `plan` builds it. A context manager that closes the source file.
+
+    Args:
+      reader: the open source.
+      record: of the source.
+      reading: what the source is.
+      dst: dialect of the target.
+      accepted: Config fields that nobody states and whose default the caller accepted.
+    """
+
+    reader: Reader
+    record: Record
+    reading: Reading
+    configuration: Configuration
+    dst: str
+    layout: Layout
+    accepted: tuple[str, ...] = ()
+    checks: tuple[Promise, ...] = ()  # nothing is taken to be equal: a dialect has no ties
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return self.layout.steps
+
+    @property
+    def sources(self) -> Mapping[str, Tensor]:
+        return self.layout.sources
+
+    @property
+    def architecture(self) -> str:
+        return self.reading.architecture
+
+    @property
+    def src(self) -> str:
+        return self.reading.dialect
+
+    @cached_property
+    def variant(self) -> str | None:
+        return variant_of(self.architecture, self.config)
+
+    @property
+    def parameters(self) -> int:
+        return count(list(self.reading.spec.layers(self.config)))
+
+    @property
+    def config(self) -> Any:
+        return self.configuration.config
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where each Config field comes from: user, record, shapes, dialect, variant, assumed or default."""
+        return {**self.configuration.origins, **dict.fromkeys(self.accepted, "assumed")}
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """Config fields that change the outputs and are assumed, not known: now, or since a record was written."""
+        names = {*self.configuration.assumed, *self.accepted}
+        return tuple(name for name in configs.as_dict(self.config) if name in names)
+
+    def notes(self) -> list[str]:
+        """What the user should know and need not act on."""
+        lines = [*self.part(), *self.left_out(), *self.doubts()]
+        lines += [self._conflict(name, *values) for name, values in self.conflicts().items()]
+        return [*lines, *self._zeros(), *self.counts()[1]]
+
+    def part(self) -> list[str]:
+        """Report which part of the file was taken, and a layout that is not of the format's usual framework."""
+        notes = [f"took the weights under {self.reading.prefix!r}"] if self.reading.prefix else []
+        names = (tensor.name[len(self.reading.prefix) :].lstrip("/") for tensor in self.reading.tensors.values())
+        if wrappers := sorted({wrapper for name in names for wrapper in WRAPPERS.findall(name)}):
+            notes.append(f"read without the wrappers in its names: {' '.join(wrappers)}")
+        framework = dialects(self.architecture)[self.src].framework
+        usual = USUAL.get(self.reader.format, framework)
+        if framework != usual and "dialect" not in self.record.hints:
+            what = f"this {self.reader.format} file's arrays fit {self.src}, a dialect of {framework}"
+            notes.append(f"{what}: their shapes decide that, where names are alike")
+        return notes
+
+    def left_out(self) -> list[str]:
+        """Report what of the file is set aside: arrays that no step uses, and entries that are no arrays."""
+        arrays = [f"set aside: {summary(self.aside)}"] if self.aside else []
+        return arrays + [f"set aside, {line}" for line in self.skipped()]
+
+    @cached_property
+    def aside(self) -> list[Aside]:
+        """Arrays of the file that are in no step: what the conversion leaves out."""
+        moved = (name for _, filling in self.steps for name in sources_of(filling))
+        used = {self.sources[name].name for name in (*moved, *self.layout.carried.values())}
+        return set_aside(self.reader.tensors, used, self.reading)
+
+    def counts(self) -> tuple[dict[str, int], list[str]]:
+        """Batch counters that the target does not store, for its record; and what is doubtful about any."""
+        from .counters import carried
+
+        own, remarks = carried(self.reader, {name: self.sources[held] for name, held in self.layout.carried.items()})
+        recorded = self.record.hints.get("carried", {})
+        return {**{name: recorded[name] for name in self.layout.passed_on}, **own}, remarks
+
+    def skipped(self) -> list[str]:
+        """What in the file is no array, and so neither converted nor proven."""
+        part = self.reading.prefix
+        return report.skipped(self.reader.skipped, part.rpartition("/")[0] if part.endswith(".") else part)
+
+    def doubts(self) -> list[str]:
+        """What is doubtful about the configuration: its record, contradictions, and what is assumed."""
+        lines = list(self.configuration.remarks)
+        if names := questionable(self.reading.spec, self.config, self.origins, "variant"):
+            lines.append(f"as in the official {self.variant}: {self._stated(names)}")
+        marked = self.configuration.marked
+        if names := [name for name in self.assumed if name not in marked]:
+            lines.append(f"the file does not say, assumed: {self._stated(names)}")
+        if marked:
+            lines.append(f"assumed when the record was written, not known: {self._stated(marked)}")
+        return lines
+
+    def _stated(self, names: Iterable[str]) -> str:
+        return ", ".join(f"{name}={getattr(self.config, name)}" for name in names)
+
+    def _conflict(self, name: str, theirs: Any, ours: Any) -> str:
+        """A field that the target's own code computes otherwise than these weights mean, or are assumed to mean."""
+        meant = f"these weights mean {name}={ours}: its outputs will differ"
+        if name in self.assumed:
+            meant = f"{name}={ours} is assumed of these weights: if it is right, its outputs will differ"
+        elif self.origins.get(name) == "variant":
+            meant = f"the official {self.variant} means {name}={ours}: its outputs will differ"
+        return f"{self.dst}'s own code computes {name}={theirs}; {meant}"
+
+    def _zeros(self) -> list[str]:
+        """Report arrays of zeros that the target's files hold and the network never uses."""
+        zeros = report.fold(tensor.name for tensor, filling in self.steps if filling is UNUSED)
+        why = "zeros, as the network never uses it and the source lacks it"
+        return [f"{why}: {', '.join(zeros)}"] if zeros else []
+
+    def conflicts(self) -> dict[str, tuple[Any, Any]]:
+        """{field: (what the target's own code computes, what these weights mean)} where the two differ."""
+        if self.dst == HUB:
+            return {}
+        fixed = dialects(self.architecture)[self.dst].conventions
+        return differing(self.reading.spec, self.config, fixed, fixed)
+
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(name, numpy array) of every target tensor, one at a time; bfloat16 and float8 widened to float32."""
+        from .payload import arrays
+
+        return arrays(self)
+
+    def write(self, out: str | os.PathLike[str], force: bool = False, **options: Any) -> dict[str, Any]:
+        """Write the target and return the record that travels with it; see `execute` for the options."""
+        from .execute import write
+
+        if self.dst == HUB:
+            raise UsageError(f"{self.reader.path}: this plan has no target: make it with dst=..., as in dst='torch'")
+        return write(self, out, force, **options)
+
+    def facts(self) -> dict[str, Any]:
+        """The facts of the record that are known before any payload is read."""
+        return {
+            "architecture": self.architecture,
+            "variant": self.variant,
+            "dialect": self.dst,
+            "config": configs.as_dict(self.config),
+            "assumed": list(self.assumed),
+            **({"lossy": lossy} if (lossy := [] if self.record.change else self.record.lossy) else {}),
+            "parameters": self.parameters,
+            "source": {
+                "file": os.path.basename(os.path.abspath(self.reader.path)) if self.reader.on_disk else None,
+                "sha256": None,  # hashed while the plan is executed
+                "dialect": self.src,
+                "format": self.reader.format,
+            },
+            "carried": self.counts()[0],
+            "tool": TOOL_VERSION,
+        }
+
+    def close(self) -> None:
+        self.reader.close()
+
+    def __enter__(self) -> Plan:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,107 @@
+"""Which Configs make the same arrays: official variants, what a dialect's own code can hold, and records that fit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any
+
+import specs
+from specs import config as configs
+from specs.layer import Layer, Sizes
+from specs.spec import Spec
+
+from .conventions import computing, same
+from .recognise import dialects
+
+
+def variant_of(architecture: str, config: Any) -> str | None:
+    """The name of the official variant with these arrays, classes and input channels aside."""
+    spec = specs.get(architecture)
+    for name, variant in spec.variants.items():
+        with contextlib.suppress(ValueError):
+            if alike(spec, config, _adapted(variant, config)):
+                return str(name)
+    return None
+
+
+def from_variant(spec: Spec, told: Mapping[str, Any], held: Sizes) -> dict[str, Any]:
+    """Return the fields of the official variant that has the arrays of this file and that nothing else determines.
+
+    Variants may differ in such fields alone. The one whose arrays all have the file's sizes goes before the others.
+    """
+    likely: list[dict[str, Any]] = []
+    for variant in spec.variants.values():
+        with contextlib.suppress(ValueError, TypeError):
+            candidate = replace(variant, **{k: configs.tuples(v) for k, v in told.items()})
+            if alike(spec, candidate, _adapted(variant, candidate)):
+                missing = {k: v for k, v in configs.as_dict(variant).items() if k not in told and v is not None}
+                if _has_sizes(spec, candidate, held):
+                    return missing
+                likely.append(missing)
+    return likely[0] if likely else {}
+
+
+def _has_sizes(spec: Spec, config: Any, held: Sizes) -> bool:
+    """Whether a file has every trained array of a Config, in its sizes."""
+    for layer in spec.layers(config):
+        for parameter in layer.parameters():
+            if parameter.trained and parameter.name not in held:
+                return False
+            for axis, size in zip(parameter.axes, parameter.shape, strict=True) if parameter.trained else ():
+                with contextlib.suppress(KeyError):  # an axis whose length names and shapes do not determine
+                    if held[parameter.name, axis] != size:
+                        return False
+    return True
+
+
+def _adapted(variant: Any, config: Any) -> Any:
+    """A variant with another's classes and input channels, which may differ within a variant."""
+    return replace(variant, classes=config.classes, channels=config.channels)
+
+
+def alike(spec: Spec, one: Any, other: Any) -> bool:
+    """Whether two Configs make the same arrays; those of different networks mostly differ in the first layer."""
+
+    def arrays(layer: Layer | None) -> list[tuple[str, tuple[int, ...]]]:
+        return [(p.name, p.shape) for p in layer.parameters()] if layer else []
+
+    if one == other:
+        return True
+    return all(arrays(a) == arrays(b) for a, b in zip_longest(spec.layers(one), spec.layers(other)))
+
+
+def restrictions(architecture: str, config: Any, dialect: str) -> dict[str, tuple[Any, Any]]:
+    """{field: (what a dialect's own code hard-codes, what this Config has)} where the code cannot hold this model."""
+    spec, found = specs.get(architecture), {}
+    for name, value in dialects(architecture)[dialect].requires.items():
+        fits = same(getattr(config, name), value)
+        if not fits and name not in computing(spec):
+            with contextlib.suppress(ValueError):  # a size may be stated in another way, as tokens are by an image
+                fits = alike(spec, config, replace(config, **{name: value}))
+        if not fits:
+            found[name] = (value, getattr(config, name))
+    return found
+
+
+def clashes(spec: Spec, config: Any, told: Mapping[str, Any], held: Mapping[str, Any], how: str) -> list[str]:
+    """List the fields in which a Config that was stated in some way is of other arrays than the file's."""
+    other = {k: held[k] for k in told if k in held and configs.tuples(told[k]) != configs.tuples(held[k])}
+    if not other:
+        return []
+    with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
+        if alike(spec, replace(config, **{k: configs.tuples(v) for k, v in held.items()}), config):
+            return []
+    return [f"{k}={told[k]!r} {how}, the file holds {k}={value!r}" for k, value in other.items()]
+
+
+def misfit(spec: Spec, recorded: Mapping[str, Any], held: Mapping[str, Any]) -> str:
+    """How a recorded Config is of other arrays than a file's, classes and input channels aside; "" if it fits."""
+    own = {name: value for name, value in recorded.items() if name not in ("classes", "channels")}
+    try:
+        config = configs.build(spec.config, {**held, **own})
+    except ValueError as error:
+        return str(error)
+    return "; ".join(clashes(spec, config, own, dict(held), "is recorded"))

@@ -1,0 +1,119 @@
+"""Check the structure of the repository: who imports whom, and that the engine names no architecture."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = ("specs", "convert", "ports", "parity")  # each may import itself and what stands before it
+# The command line may import any floor, and no other file may import it: `__main__` modules, and what they run.
+ROOF = ("convert.commands",)
+
+
+def module_of(path: Path) -> str:
+    """Return the dotted name of a file; a package's __init__ has the package's own name."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_of(path): path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))}
+
+
+def is_roof(module: str) -> bool:
+    return module in ROOF or module.endswith(".__main__")
+
+
+def imports(module: str, path: Path, known: Mapping[str, object] = FILES) -> Iterator[str]:
+    """Yield each known module that a file imports anywhere in it: also inside functions and for type checking."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: len(package.split(".")) + 1 - node.level]) if node.level else ""
+            source = ".".join(filter(None, (base, node.module)))
+            inner = [f"{source}.{alias.name}" for alias in node.names]
+            yield from (name for name in inner if name in known)
+            if source in known and not all(name in known for name in inner):
+                yield source
+
+
+def graph() -> dict[str, set[str]]:
+    """Return {module: modules that it imports}."""
+    return {module: set(imports(module, path)) - {module} for module, path in FILES.items()}
+
+
+def circles(arrows: Mapping[str, set[str]]) -> list[list[str]]:
+    """Return every group of modules that reach each other, by Tarjan's algorithm."""
+    order: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    groups: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        order[module] = low[module] = len(order)
+        stack.append(module)
+        for other in sorted(arrows[module]):
+            if other not in order:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], order[other])
+        if low[module] == order[module]:
+            group = stack[stack.index(module) :]
+            del stack[stack.index(module) :]
+            if len(group) > 1:
+                groups.append(sorted(group))
+
+    for module in sorted(arrows):
+        if module not in order:
+            visit(module)
+    return groups
+
+
+def upward(arrows: Mapping[str, set[str]]) -> list[str]:
+    """List imports of a higher floor, and of the roof by what is no roof."""
+    floor = {module: FLOORS.index(module.partition(".")[0]) for module in arrows}
+    return [
+        f"{module} imports {other}"
+        for module, others in arrows.items()
+        for other in sorted(others)
+        if not is_roof(module) and (floor[other] > floor[module] or is_roof(other))
+    ]
+
+
+def test_there_is_no_circle_among_files():
+    assert circles(graph()) == []
+
+
+def test_no_file_imports_a_higher_floor():
+    assert upward(graph()) == []
+
+
+def test_circles_and_upward_imports_are_seen():
+    """The two checks above are able to fail."""
+    arrows = {"specs.a": {"convert.b"}, "convert.b": {"convert.c"}, "convert.c": {"convert.b", "convert.commands"}}
+    arrows |= {"convert.commands": {"parity.d"}, "parity.d": set()}
+    assert circles(arrows) == [["convert.b", "convert.c"]]
+    assert upward(arrows) == ["specs.a imports convert.b", "convert.c imports convert.commands"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import specs.config", ["specs.config"]),
+        ("from . import report", ["convert.report"]),
+        ("from .report import fold", ["convert.report"]),
+        ("from specs import config as configs", ["specs.config"]),
+        ("def f():\n    from parity.prove import prove", ["parity.prove"]),
+        ("if TYPE_CHECKING:\n    from . import __version__", ["convert"]),
+        ("import os, numpy", []),
+    ],
+)
+def test_every_way_to_import_is_seen(tmp_path, text, expected):
+    (tmp_path / "some.py").write_text(text)
+    assert list(imports("convert.some", tmp_path / "some.py")) == expected
