@@ -256,7 +256,7 @@ def _tell(made: Plan, result: Mapping[str, Any], dry: bool) -> None:
             f"(at {proof['worst']}, {proof['taps']} taps compared{tolerance})"
         )
         for line in made.left_out():
-            print(printable(f"not covered by this proof: {line}"))
+            print(printable(f"not covered by this proof, as {line}"))
 
 
 def _print_steps(made: Steps) -> None:

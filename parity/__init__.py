@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from ports.runners.base import Inputs
 
     from .comparison import compare
-    from .report import Report, Result
+    from .report import Report
+    from .result import Result
 
 __all__ = ["Inputs", "Report", "Result", "compare"]
 _HOMES = {
     "Inputs": "ports.runners.base",
     "Report": "parity.report",
-    "Result": "parity.report",
+    "Result": "parity.result",
     "compare": "parity.comparison",
 }
 

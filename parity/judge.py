@@ -15,7 +15,7 @@ from . import tolerance as limits
 from .agreement import Verdict
 from .numbers import Worst, worst
 from .record import Recording
-from .report import Divergence, Result
+from .result import Divergence, Result
 
 STATISTICS = ("mean", "var", "running_mean", "running_var", "_mean", "_variance", "num_batches_tracked")
 Row = Callable[..., Result]  # a Result of one pair, for what is left to say: error, tolerance, passed ...

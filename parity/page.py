@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 
 from .plot import chart
-from .report import Report, Result
+from .result import Result
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1f23; --soft: #667080; --paper: #fff; --line: #d8dce2; --card: #f6f7f9;
@@ -55,29 +55,32 @@ GRADES = (
 )
 
 
-def page(report: Report) -> str:
-    """The page: no network, no script, inline style and SVG, light and dark, wide and narrow."""
-    state, word = (
-        ("ok", "everything that could be compared agrees") if report.passed else ("off", "not proven the same")
-    )
+def page(results: list[Result], about: Mapping[str, str], passed: bool) -> str:
+    """The page: no network, no script, inline style and SVG, light and dark, wide and narrow.
+
+    Args:
+      about: what was run, by label.
+      passed: whether something was compared and nothing of it differs.
+    """
+    state, word = ("ok", "everything that could be compared agrees") if passed else ("off", "not proven the same")
     return "".join(
         [
             "<!doctype html>\n<html lang=en>\n<head><meta charset=utf-8>",
             '<meta name=viewport content="width=device-width, initial-scale=1">',
             f"<title>Parity: {escape(word)}</title><style>{STYLE}</style></head>\n<body>",
             f'<h1>Parity</h1><p class="verdict {state}">{escape(word)}</p>',
-            _counts(report),
-            _matrix(report.results),
-            _found(report.results),
-            _curves(report.results),
-            _about(report),
+            _counts(results),
+            _matrix(results),
+            _found(results),
+            _curves(results),
+            _about(about),
             "</body></html>\n",
         ]
     )
 
 
-def _counts(report: Report) -> str:
-    states = [r.state for r in report]
+def _counts(results: Iterable[Result]) -> str:
+    states = [r.state for r in results]
     told = ", ".join(f"{states.count(s)} {s}" for s in ("ok", "OFF", "skipped") if s in states)
     return (
         f"<p class=soft>{len(states)} comparisons: {told or 'none'}. Errors are of the worst element, never a mean.</p>"
@@ -156,6 +159,6 @@ def _curves(results: Iterable[Result]) -> str:
     return "<h2>Errors, array by array</h2>" + ("".join(parts) or "<p class=soft>no layer was looked at</p>")
 
 
-def _about(report: Report) -> str:
-    rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in report.about.items())
+def _about(about: Mapping[str, str]) -> str:
+    rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in about.items())
     return f"<h2>What was run</h2><dl>{rows}</dl>"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from .report import Result
+from .result import Result
 
 WIDTH, HEIGHT = 960, 330
 LEFT, RIGHT, TOP, BOTTOM = 90, 16, 14, 100
@@ -24,14 +24,10 @@ def chart(results: Sequence[Result], title: str) -> str:
     for n, result in enumerate(results):
         colour = f"var(--s{n % 6})"
         parts.append(_band(scale, result, colour))
-        parts.append(
-            _line(
-                scale,
-                ((name, limit) for name, _, limit in result.curve),
-                f'{colour}" stroke-dasharray="4 4" opacity=".6',
-            )
-        )
-        parts.append(_line(scale, ((name, error) for name, error, _ in result.curve), f'{colour}" stroke-width="1.8'))
+        limits = ((name, limit) for name, _, limit in result.curve)
+        parts.append(_line(scale, limits, colour, 'stroke-dasharray="4 4" opacity=".6"'))
+        errors = ((name, error) for name, error, _ in result.curve)
+        parts.append(_line(scale, errors, colour, 'stroke-width="1.8"'))
         parts.append(_first(scale, result))
     body = "".join(parts)
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{body}</svg>{_legend(results)}'
@@ -98,9 +94,10 @@ def _short(name: str) -> str:
     return name if len(name) <= 30 else "..." + name[-27:]
 
 
-def _line(scale: Scale, values: Iterable[tuple[str, float]], style: str) -> str:
+def _line(scale: Scale, values: Iterable[tuple[str, float]], colour: str, attributes: str) -> str:
+    """A polyline through named values; `attributes` are its further SVG attributes."""
     points = " ".join(f"{scale.x(name):.1f},{scale.y(_drawn(scale, v)):.1f}" for name, v in values)
-    return f'<polyline points="{points}" fill="none" stroke="{style}"/>'
+    return f'<polyline points="{points}" fill="none" stroke="{colour}" {attributes}/>'
 
 
 def _band(scale: Scale, result: Result, colour: str) -> str:

@@ -11,7 +11,8 @@ from parity import tolerance
 from parity.judge import Subject, judge
 from parity.numbers import relative_error, worst
 from parity.record import Recording, load, save
-from parity.report import Report, Result
+from parity.report import Report
+from parity.result import Result
 from ports.runners.base import Tap
 
 SUBJECT = Subject("a", "v", "layers", "float64", "cpu")

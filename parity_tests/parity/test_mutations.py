@@ -14,7 +14,7 @@ import ports
 import specs
 from parity.judge import Subject, judge
 from parity.record import Recording, record
-from parity.report import Result
+from parity.result import Result
 from ports.port import Port
 
 from .faults import Fault, every

@@ -15,7 +15,8 @@ import pytest
 from parity.judge import Subject, judge
 from parity.numbers import Worst
 from parity.record import Recording
-from parity.report import Divergence, Report, Result
+from parity.report import Report
+from parity.result import Divergence, Result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1"]
