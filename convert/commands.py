@@ -332,11 +332,11 @@ def target(file: str, usual: str, out: str | None) -> str:
 
 def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] | None:
     """What `diff` finds by a Table, or in two files of one layout and no known architecture; None if neither holds."""
-    from . import plain
+    from .diff import across, by_names
 
     a, b = arguments.files
     if arguments.table is not None:
-        found, remarks = plain.across(
+        found, remarks = across(
             a, b, arguments.table, arguments.rtol, dict(map(_length, arguments.set)), arguments.reverse
         )
         notes += remarks
@@ -348,13 +348,13 @@ def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] |
     except UsageError:
         return None
     except ConvertError:
-        return plain.by_names(a, b, arguments.rtol)
+        return by_names(a, b, arguments.rtol)
     return None
 
 
 def diff(arguments: Namespace) -> int:
     """Compare two files; 0 only if they are shown to be the same model, or what is not shown is accepted."""
-    from .compare import Comparison, compare
+    from .diff import Comparison, compare
 
     a, b = arguments.files
     if not 0 <= arguments.rtol < float("inf"):

@@ -1,23 +1,29 @@
-"""Are two checkpoints the same model? Compared in the hub's layout, whatever their dialects and formats."""
+"""Are two checkpoints the same? As models, in the hub's layout, whatever their dialects and formats; or array by array.
+
+Array by array, by a Table or by names alone, nothing is known of a model: equal arrays compute the same only in code
+that means the same by them.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from specs.config import as_dict
+from specs.notation import Move
 
+from . import by_table, payload
 from .configure import check_names, unshown
 from .conventions import differing, same
 from .errors import OpenFields, UsageError
-from .files.base import Tensor
+from .files import open_checkpoint
+from .files.base import Reader, Tensor
 from .layout import HUB
-from .payload import chunks
 from .planning import Plan, plan
 from .settings import Settings
-from .steps import Constant
+from .steps import Promise, Step, Steps
 
 
 @dataclass(frozen=True)
@@ -90,14 +96,7 @@ def compare(
             kinds = f"{left.architecture} and {right.architecture}"
             return Comparison([_entry("", "architecture", None, kinds)], [])
         _check_stated(left, right, stated, {entry["field"] for entry in assumed})
-        found = _configs(left, right)
-        ours, theirs = ({t.name: (t, filling) for t, filling in side.steps} for side in (left, right))
-        found += [_entry(name, "missing") for name in ours if name not in theirs and not _counts(name)]
-        found += [_entry(name, "unexpected") for name in theirs if name not in ours and not _counts(name)]
-        for name in ours:
-            if name in theirs and not _counts(name):
-                found += _tensors(left, ours[name], right, theirs[name], rtol)
-        return Comparison(found, assumed)
+        return Comparison([*_configs(left, right), *_differences(left, right, rtol, skip=_counts)], assumed)
 
 
 Side = tuple[str, str | None]  # a file and the part of it to take
@@ -166,47 +165,108 @@ def _check_stated(left: Plan, right: Plan, settings: Settings, opened: set[str])
                 raise UsageError(f"{side.reader.path}: {what}")
 
 
-def _counts(name: str) -> bool:
-    """Batch counters exist in one framework only, and nothing is computed from them."""
-    return name.endswith(".count")
-
-
-def _entry(tensor: str, kind: str, error: float | None = None, detail: str = "") -> dict[str, Any]:
-    return {"tensor": tensor, "kind": kind, "error": error, "detail": detail}
-
-
 def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     """Config fields that change what is computed and that shapes do not show."""
     found = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
     return [_entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in found.items()]
 
 
-def _tensors(left: Plan, ours: Any, right: Plan, theirs: Any, rtol: float) -> list[dict[str, Any]]:
+def _counts(name: str) -> bool:
+    """Batch counters exist in one framework only, and nothing is computed from them."""
+    return name.endswith(".count")
+
+
+def across(
+    a: str, b: str, table: str, rtol: float, sizes: Mapping[str, int], backwards: bool = False
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What keeps B from being what a Table makes of A, and what the Table leaves out.
+
+    Raises: ConvertError where either file does not fit the Table.
+    """
+    with contextlib.ExitStack() as stack:
+        left = stack.enter_context(by_table.plan(a, table, backwards, b, sizes))
+        payload.check(left)
+        right = as_it_is(stack.enter_context(open_checkpoint(b)))
+        unread = left.layout.unread
+        return _differences(left, right, rtol, skip=unread.__contains__), left.notes()
+
+
+def by_names(a: str, b: str, rtol: float) -> list[dict[str, Any]] | None:
+    """What keeps two files of one layout from holding the same arrays; None where most names are not in both."""
+    with open_checkpoint(a) as one, open_checkpoint(b) as two:
+        both = one.tensors.keys() & two.tensors.keys()
+        if 2 * len(both) <= max(len(one.tensors), len(two.tensors)):
+            return None
+        return _differences(as_it_is(one), as_it_is(two), rtol)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A checkpoint as it is: each array under its own name."""
+
+    reader: Reader
+    sources: dict[str, Tensor]
+    steps: list[Step]
+    checks: list[Promise]
+
+
+def as_it_is(reader: Reader) -> Arrays:
+    """A checkpoint's arrays as steps that copy them."""
+    _, sources = by_table.part(reader, None)
+    steps: list[Step] = []
+    for name, tensor in sources.items():
+        whole = (slice(None),) * len(tensor.shape)
+        steps.append((tensor, [Move(name, tensor.shape, whole, tuple(range(len(whole))), tensor.shape, whole)]))
+    return Arrays(reader, sources, steps, [])
+
+
+def _differences(
+    left: Steps, right: Steps, rtol: float, skip: Callable[[str], bool] = lambda _: False
+) -> list[dict[str, Any]]:
+    """What differs between two sides' target arrays, those aside whose names `skip` takes."""
+    ours, theirs = (
+        {tensor.name: (tensor, filling) for tensor, filling in side.steps if not skip(tensor.name)}
+        for side in (left, right)
+    )
+    entries = [_entry(name, "missing") for name in ours if name not in theirs]
+    entries += [_entry(name, "unexpected") for name in theirs if name not in ours]
+    for name in ours:
+        if name in theirs:
+            entries += _arrays(left, ours[name], right, theirs[name], rtol)
+    return entries
+
+
+def _entry(tensor: str, kind: str, error: float | None = None, detail: str = "") -> dict[str, Any]:
+    return {"tensor": tensor, "kind": kind, "error": error, "detail": detail}
+
+
+def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) -> list[dict[str, Any]]:
+    """How two arrays differ: in shape, or by the largest difference relative to the first one's largest element."""
     import numpy as np
 
-    (tensor, _), (other, _) = ours, theirs
-    if tensor.shape != other.shape:
-        return [_entry(tensor.name, "shape", None, f"{list(tensor.shape)} and {list(other.shape)}")]
-    a, b = (_wide(side, *step) for side, step in ((left, ours), (right, theirs)))
-    if a.size == 0 or np.array_equal(a, b, equal_nan=True):
+    name, shape, other = ours[0].name, ours[0].shape, theirs[0].shape
+    if shape != other:
+        return [_entry(name, "shape", None, f"{list(shape)} and {list(other)}")]
+    a, b = _values(left, ours), _values(right, theirs)
+    if np.array_equal(a, b, equal_nan=a.dtype.kind in "fc" and b.dtype.kind in "fc"):
         return []
+    wide = "complex128" if "c" in a.dtype.kind + b.dtype.kind else "float64"
+    a, b = a.astype(wide), b.astype(wide)
     with np.errstate(invalid="ignore"):
         gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
-    gap[np.isnan(gap)] = np.inf  # NaN on one side only
+    gap[np.isnan(gap)] = np.inf  # a number against NaN
+    at = int(np.argmax(gap))
     scale = float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a))) or 1.0
-    at = tuple(int(k) for k in np.unravel_index(int(np.argmax(gap)), a.shape))
     error = float(gap[at]) / scale
-    if error <= rtol:
+    if error <= rtol and rtol:
         return []
-    if not np.isfinite(error):
-        return [_entry(tensor.name, "value", None, f"at {list(at)}: {a[at]:.9g} and {b[at]:.9g}")]
-    dtypes = "" if tensor.dtype == other.dtype else f", {tensor.dtype} and {other.dtype}"
-    return [_entry(tensor.name, "value", error, f"at {list(at)}: {a[at]:.9g} and {b[at]:.9g}{dtypes}")]
+    index = [int(k) for k in np.unravel_index(at, shape)]
+    dtypes = "" if ours[0].dtype == theirs[0].dtype else f", {ours[0].dtype} and {theirs[0].dtype}"
+    detail = f"at {index}: {a[at]:.9g} and {b[at]:.9g}{dtypes}"
+    return [_entry(name, "value", error if np.isfinite(error) else None, detail)]
 
 
-def _wide(side: Plan, tensor: Tensor, filling: Any) -> Any:
-    import numpy as np
+def _values(side: Steps, step: Step) -> Any:
+    from .casting import decoded
 
-    assert not isinstance(filling, Constant)
-    wide = Tensor(tensor.name, tensor.shape, "float64")
-    return np.frombuffer(b"".join(chunks(side, (wide, filling))), wide.dtype).reshape(tensor.shape)
+    return decoded(b"".join(payload.chunks(side, step)), step[0].dtype)
