@@ -44,3 +44,21 @@ def tiny(architecture: str, name: str, framework: str, dtype: str = "float64"):
     needs(framework)
     config = specs.get(architecture).tiny[name]
     return ports.build(architecture, config, framework, seed=1, init="random", dtype=dtype)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command; (exit code, stdout, stderr)."""
+
+    from convert.__main__ import main
+
+    def call(*words):
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as stop:  # argparse's way out
+            code = stop.code
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return code, printed.out, printed.err
+
+    return call

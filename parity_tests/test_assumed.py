@@ -20,8 +20,8 @@ from convert.variants import restrictions
 from parity.__main__ import main as parity
 from specs.config import as_dict
 
+from .commands import GOOGLE, listing
 from .conftest import needs
-from .test_command_line import GOOGLE, listing, run  # noqa: F401
 from .test_routes import translate, write_numbers
 
 MIXER = specs.get("mlp_mixer")
@@ -38,7 +38,7 @@ def bare(tmp_path):
 
 
 @pytest.fixture
-def recorded(run, tmp_path):  # noqa: F811
+def recorded(run, tmp_path):
     """Google's Mixer as a torch checkpoint with its record."""
     assert run("google2torch", GOOGLE, "-o", tmp_path / "mixer.safetensors")[0] == 0
     return tmp_path / "mixer.safetensors"
@@ -61,7 +61,7 @@ def test_bare_arrays_of_a_port_are_refused(architecture, dialect, tmp_path):
         assert plan.assumed == ()
 
 
-def test_what_is_assumed_stays_marked_through_every_command(run, bare, tmp_path, capsys):  # noqa: F811
+def test_what_is_assumed_stays_marked_through_every_command(run, bare, tmp_path, capsys):
     names = ["a.npz", "b.safetensors", "c.msgpack", "d.pt"]
     routes = ["torch2google", "google2torch", "torch2flax", "flax2torch"]
     code, _, err = run(routes[0], bare, "-o", tmp_path / names[0], "--assume")
@@ -79,7 +79,7 @@ def test_what_is_assumed_stays_marked_through_every_command(run, bare, tmp_path,
     assert at(str(tmp_path / "e.npz.json")).content["assumed"] == ["norm_eps"]
 
 
-def test_parity_and_ports_report_what_is_assumed(run, bare, tmp_path, capsys):  # noqa: F811
+def test_parity_and_ports_report_what_is_assumed(run, bare, tmp_path, capsys):
     needs("torch"), needs("flax")
     assert parity([str(bare), "--check", "forward", "--frameworks", "torch", "flax"]) == 2
     assert "gelu is open" in capsys.readouterr().err
@@ -96,7 +96,7 @@ def test_parity_and_ports_report_what_is_assumed(run, bare, tmp_path, capsys):  
     assert MARKED in run("torch2flax", tmp_path / "b.pt", "-o", tmp_path / "c.msgpack")[2]
 
 
-def test_a_guess_in_a_configuration_is_a_guess(run, bare, tmp_path):  # noqa: F811
+def test_a_guess_in_a_configuration_is_a_guess(run, bare, tmp_path):
     run("torch2google", bare, "-o", tmp_path / "a.npz", "--assume")
     _, _, err = run("torch2flax", bare, "-o", tmp_path / "b.msgpack", "--config", tmp_path / "a.npz")
     assert MARKED in err
@@ -126,7 +126,7 @@ def test_what_dialects_declare_exists():
             assert set(dialect.variants or ()) <= spec.variants.keys()
 
 
-def source_of_config(kind, run, recorded, tmp_path):  # noqa: F811
+def source_of_config(kind, run, recorded, tmp_path):
     """A path for --config that has the record of `recorded`."""
     if kind == "checkpoint":
         return recorded
@@ -139,7 +139,7 @@ def source_of_config(kind, run, recorded, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "beside", ".json", "shards", "folder"])
-def test_a_record_is_a_configuration(kind, run, recorded, tmp_path):  # noqa: F811
+def test_a_record_is_a_configuration(kind, run, recorded, tmp_path):
     config = source_of_config(kind, run, recorded, tmp_path)
     save_file(load_file(recorded), tmp_path / "bare.safetensors")
     code, _, err = run("torch2google", tmp_path / "bare.safetensors", "-o", tmp_path / "x.npz", "--config", config)
@@ -147,7 +147,7 @@ def test_a_record_is_a_configuration(kind, run, recorded, tmp_path):  # noqa: F8
     assert at(str(tmp_path / "x.npz.json")).content["config"]["gelu"] == "tanh"
 
 
-def test_a_configuration_without_a_record_or_of_another_architecture(run, bare, tmp_path):  # noqa: F811
+def test_a_configuration_without_a_record_or_of_another_architecture(run, bare, tmp_path):
     code, _, err = run("torch2google", bare, "--config", bare)
     assert (code, "bears no record" in err) == (1, True)
     other = specs.get("convmixer").tiny["even"]
@@ -157,7 +157,7 @@ def test_a_configuration_without_a_record_or_of_another_architecture(run, bare, 
     assert (code, "holds a mlp_mixer, the configuration given is of a convmixer" in err) == (2, True)
 
 
-def test_errors_suggest_records_that_fit_and_guesses_last(run, bare, recorded, tmp_path):  # noqa: F811
+def test_errors_suggest_records_that_fit_and_guesses_last(run, bare, recorded, tmp_path):
     """`mixer.safetensors`, of another size, is none."""
     run("torch2google", bare, "-o", tmp_path / "a.npz", "--assume")
     run("torch2google", bare, "-o", tmp_path / "b.npz", "--set", "gelu=tanh", "--set", "norm_eps=1e-6")
@@ -193,7 +193,7 @@ ROUTES = {".npz": "google", ".pt": "torch", ".msgpack": "flax", ".pdparams": "pa
 
 
 @pytest.mark.parametrize("suffix", BESIDE)
-def test_a_record_of_other_bytes_is_used_for_its_configuration(suffix, run, tmp_path):  # noqa: F811
+def test_a_record_of_other_bytes_is_used_for_its_configuration(suffix, run, tmp_path):
     path, dialect = tmp_path / f"x{suffix}", ROUTES[suffix]
     run(f"google2{dialect}", GOOGLE, "-o", path)
     save_again(path)
@@ -206,7 +206,7 @@ def test_a_record_of_other_bytes_is_used_for_its_configuration(suffix, run, tmp_
     assert f"{path}.json no longer fits the file" in printed
 
 
-def test_a_new_head_keeps_the_conventions_and_another_model_does_not(run, tmp_path):  # noqa: F811
+def test_a_new_head_keeps_the_conventions_and_another_model_does_not(run, tmp_path):
     path = tmp_path / "x.pt"
     run("google2torch", GOOGLE, "-o", path)
 
@@ -223,7 +223,7 @@ def test_a_new_head_keeps_the_conventions_and_another_model_does_not(run, tmp_pa
 
 
 @pytest.mark.parametrize("suffix", BESIDE)
-def test_verify_says_that_a_file_with_its_record_is_damaged(suffix, run, tmp_path):  # noqa: F811
+def test_verify_says_that_a_file_with_its_record_is_damaged(suffix, run, tmp_path):
     path, dialect = tmp_path / f"x{suffix}", ROUTES[suffix]
     run(f"google2{dialect}", GOOGLE, "-o", path)
     whole = path.read_bytes()
@@ -244,7 +244,7 @@ def test_verify_says_that_a_file_with_its_record_is_damaged(suffix, run, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["beside", "inside", "shards", "folder"])
-def test_verify_sees_every_flipped_bit_of_a_record(kind, run, recorded, tmp_path):  # noqa: F811
+def test_verify_sees_every_flipped_bit_of_a_record(kind, run, recorded, tmp_path):
     """Of a sample of bits, all over the record: also where JSON would read the same value."""
     target = {"beside": "x.pt", "inside": "x.safetensors", "shards": "x.safetensors", "folder": "x.orbax"}[kind]
     words = ["--shard-size", "10KB"] if kind == "shards" else []
@@ -267,7 +267,7 @@ def test_verify_sees_every_flipped_bit_of_a_record(kind, run, recorded, tmp_path
     assert "is not as it was written" in run("torch2flax", path, "-o", tmp_path / "y.msgpack")[2]
 
 
-def test_settings_that_contradict_are_noted(run, recorded, tmp_path):  # noqa: F811
+def test_settings_that_contradict_are_noted(run, recorded, tmp_path):
     _, _, err = run("torch2flax", recorded, "--dry-run", "--set", "gelu=erf")
     assert "gelu=erf was asked for and is used in place of gelu=tanh, which its record states" in err
     _, _, err = run("google2flax", GOOGLE, "--dry-run", "--set", "gelu=erf")
@@ -282,7 +282,7 @@ def test_settings_that_contradict_are_noted(run, recorded, tmp_path):  # noqa: F
         ports.load(recorded, "torch", gelu="erf")
 
 
-def test_unknown_settings_are_refused_with_the_nearest_name(run, recorded, tmp_path, capsys):  # noqa: F811
+def test_unknown_settings_are_refused_with_the_nearest_name(run, recorded, tmp_path, capsys):
     """Wherever settings are taken."""
     needs("torch"), needs("flax")
     (tmp_path / "c.json").write_text('{"glu": "erf"}')
@@ -322,7 +322,7 @@ def seed(tmp_path):
     return tmp_path / "seed.safetensors"
 
 
-def test_arrays_that_a_network_never_uses(seed, run, tmp_path):  # noqa: F811
+def test_arrays_that_a_network_never_uses(seed, run, tmp_path):
     """The same dialect keeps them; another leaves them out; coming back writes zeros. Each is reported."""
     code, _, err = run("seed2seed", seed, "-o", tmp_path / "a.safetensors", "--dtype", "float64")
     assert (code, "mixer_block_1" in err) == (0, False)
@@ -336,7 +336,7 @@ def test_arrays_that_a_network_never_uses(seed, run, tmp_path):  # noqa: F811
     assert "zeros, as the network never uses it and the source lacks it: mixer_block_1." in err
 
 
-def test_a_model_that_a_dialects_code_cannot_hold(run, recorded, tmp_path):  # noqa: F811
+def test_a_model_that_a_dialects_code_cannot_hold(run, recorded, tmp_path):
     code, _, err = run("torch2seed", recorded, "-o", tmp_path / "x.pth")
     assert (code, "seed's own code cannot hold this model" in err) == (1, True)
     assert "width is 512 in seed's code, and 20 in this model" in err
@@ -351,7 +351,7 @@ FORMATS = [".safetensors", ".npz", ".pt", ".msgpack", ".pdparams", ".orbax", ".d
 
 
 @pytest.mark.parametrize("framework", PORTS)
-def test_a_saved_port_keeps_its_configuration(framework, run, tmp_path):  # noqa: F811
+def test_a_saved_port_keeps_its_configuration(framework, run, tmp_path):
     needs(framework)
     port = ports.build("mlp_mixer", MIXER.tiny["tanh, ragged"], framework, seed=1, init="random", dtype="float64")
     images = np.random.default_rng(0).standard_normal((2, *MIXER.input_shape(port.config)))

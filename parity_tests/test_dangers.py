@@ -12,11 +12,11 @@ from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 from convert.recognise import candidates
 
+from .commands import GOOGLE, TIMM, listing
 from .files import corpus_pickles, corpus_plain
 from .files.harm import soon
 from .files.samples import python, store
 from .golden import Case
-from .test_command_line import GOOGLE, TIMM, listing, run  # noqa: F401  (run is a fixture)
 
 MEGABYTES = 200  # measured 85
 
@@ -33,7 +33,7 @@ def every_bad_file():
     yield from ((bad.name, bad.suffix, bad.data) for bad in corpus_pickles.bad_files())
 
 
-def test_every_bad_file_gives_one_error_and_leaves_nothing(run, tmp_path, monkeypatch):  # noqa: F811
+def test_every_bad_file_gives_one_error_and_leaves_nothing(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     accepted, count = set(), 0
     for name, suffix, data in every_bad_file():
@@ -78,7 +78,7 @@ def test_bad_files_take_little_memory(tmp_path):
     (2_000, "0.1.2.3." * 475 + "{0}", "; its first names are 0.1.2.3."),
     (1_500, "net." * 900 + "x{0}", "; its first names are net.net."),
 ], ids=["unknown", "nested", "half known", "strange", "numbers", "prefixes"])  # fmt: skip
-def test_very_many_names_are_answered_soon_and_in_little_memory(count, names, message, run, tmp_path):  # noqa: F811
+def test_very_many_names_are_answered_soon_and_in_little_memory(count, names, message, run, tmp_path):
     """Of files that are as they should be, but for what they hold."""
     path = tmp_path / "many.safetensors"
     tensors = [Tensor(names.format(k * 7919 % count), (k % 5 + 1,), "float32") for k in range(count)]
@@ -93,7 +93,7 @@ def test_very_many_names_are_answered_soon_and_in_little_memory(count, names, me
     assert int(python(INSPECT_ALL, tmp_path).split()[0]) < MEGABYTES
 
 
-def test_very_many_containers_are_looked_into_soon(run, tmp_path):  # noqa: F811
+def test_very_many_containers_are_looked_into_soon(run, tmp_path):
     """None of which holds a model, as far as names tell."""
     tensors = [Tensor(f"c{k % 100}/d/{k}", (0,), "float32") for k in range(45_000)]
     path = store(tmp_path / "many.safetensors", [(tensor, []) for tensor in tensors])
@@ -114,7 +114,7 @@ def flipped(source, path):
 
 
 @pytest.mark.parametrize(("source", "route"), [(GOOGLE, "google2torch"), (TIMM, "timm2torch")], ids=["npz", "pth"])
-def test_a_flipped_bit_is_found_while_converting(run, tmp_path, source, route):  # noqa: F811
+def test_a_flipped_bit_is_found_while_converting(run, tmp_path, source, route):
     path = flipped(source, tmp_path / f"bad{source.suffix}")
     code, out, err = run(route, path, "-o", tmp_path / "x.safetensors")
     assert (code, out) == (1, "")
@@ -123,7 +123,7 @@ def test_a_flipped_bit_is_found_while_converting(run, tmp_path, source, route): 
 
 
 @pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/passwd", "..", "link.safetensors"])
-def test_an_index_cannot_lead_elsewhere(run, tmp_path, shard):  # noqa: F811
+def test_an_index_cannot_lead_elsewhere(run, tmp_path, shard):
     folder = tmp_path / "in"
     folder.mkdir()
     assert run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
@@ -137,7 +137,7 @@ def test_an_index_cannot_lead_elsewhere(run, tmp_path, shard):  # noqa: F811
     assert listing(folder) == ["link.safetensors", index.name]
 
 
-def test_nans_and_infinities_are_counted_told_and_kept(run, tmp_path):  # noqa: F811
+def test_nans_and_infinities_are_counted_told_and_kept(run, tmp_path):
     assert run("google2torch", GOOGLE, "-o", tmp_path / "a.safetensors")[0] == 0
     arrays = load_file(tmp_path / "a.safetensors")
     odd = np.array([0x7FC12345, 0xFF800001, 0x7F800000], np.uint32).view(np.float32)  # NaNs of two kinds, infinity
@@ -155,7 +155,7 @@ def test_nans_and_infinities_are_counted_told_and_kept(run, tmp_path):  # noqa: 
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn", "float8_e5m2"])
-def test_narrow_dtypes_travel_as_bits(run, tmp_path, dtype):  # noqa: F811
+def test_narrow_dtypes_travel_as_bits(run, tmp_path, dtype):
     """There and back through permuted layouts, every bit pattern, NaNs included."""
     source = tmp_path / "a.safetensors"
     assert run("google2torch", GOOGLE, "-o", tmp_path / "wide.safetensors")[0] == 0
@@ -174,7 +174,7 @@ def test_narrow_dtypes_travel_as_bits(run, tmp_path, dtype):  # noqa: F811
         assert {tensor.dtype for tensor in reader.tensors.values()} == {dtype}
 
 
-def test_an_output_that_is_a_link(run, tmp_path):  # noqa: F811
+def test_an_output_that_is_a_link(run, tmp_path):
     """Without --force it is kept; with it the link is replaced, and what it led to is not touched."""
     out, precious = tmp_path / "x.safetensors", tmp_path / "precious"
     precious.write_text("precious")
@@ -190,7 +190,7 @@ def test_an_output_that_is_a_link(run, tmp_path):  # noqa: F811
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_temporary_that_is_a_link_is_not_followed(run, tmp_path):  # noqa: F811
+def test_a_temporary_that_is_a_link_is_not_followed(run, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("precious")
     (tmp_path / ".x.safetensors.triptych.part").symlink_to(precious)
@@ -200,7 +200,7 @@ def test_a_temporary_that_is_a_link_is_not_followed(run, tmp_path):  # noqa: F81
     assert precious.read_text() == "precious"
 
 
-def test_a_wrong_suffix_does_not_mislead(run, tmp_path):  # noqa: F811
+def test_a_wrong_suffix_does_not_mislead(run, tmp_path):
     shutil.copy(GOOGLE, tmp_path / "a.pt")
     assert json.loads(run("inspect", tmp_path / "a.pt", "--json")[1])["format"] == "npz"
     shutil.copy(Case("passl_mixer").folder / "weights.pdparams", tmp_path / "b.safetensors")
@@ -208,7 +208,7 @@ def test_a_wrong_suffix_does_not_mislead(run, tmp_path):  # noqa: F811
     assert code == 0 and "passl, pdparams" in printed
 
 
-def test_names_with_terminal_codes_are_shown_as_text(run, tmp_path):  # noqa: F811
+def test_names_with_terminal_codes_are_shown_as_text(run, tmp_path):
     evil = "\x1b[2J\x1b]0;owned\x07\u202e"
     arrays = dict(np.load(GOOGLE))
     np.savez(tmp_path / "a.npz", **arrays, **{evil: np.zeros(3, np.float32)})
@@ -219,7 +219,7 @@ def test_names_with_terminal_codes_are_shown_as_text(run, tmp_path):  # noqa: F8
     assert listing(tmp_path) == ["a.npz"]
 
 
-def test_a_named_pipe_does_not_hang(run, tmp_path):  # noqa: F811
+def test_a_named_pipe_does_not_hang(run, tmp_path):
     os.mkfifo(tmp_path / "pipe.safetensors")
     for words in (["inspect", tmp_path / "pipe.safetensors"], ["torch2flax", tmp_path / "pipe.safetensors"]):
         code, _, err = run(*words)

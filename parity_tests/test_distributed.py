@@ -17,9 +17,9 @@ from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 
+from .commands import GOOGLE
 from .conftest import needs, tiny
 from .golden import Case
-from .test_command_line import GOOGLE, listing, run  # noqa: F401  (run is a fixture)
 from .test_routes import contents
 
 ROOT = Path(__file__).parent.parent
@@ -78,7 +78,7 @@ def test_ports_go_there_and_back_bit_exactly(route, through, dtype, tmp_path):
     assert contents(there) == contents(back) == contents(tmp_path / "start.safetensors")
 
 
-def test_across_formats_and_frameworks(run, suffix, tmp_path):  # noqa: F811
+def test_across_formats_and_frameworks(run, suffix, tmp_path):
     there = tmp_path / f"m{suffix}"
     assert run("google2torch" if suffix == ".dcp" else "google2flax", GOOGLE, "-o", there)[0] == 0
     code, printed, _ = run("flax2torch" if suffix == ".orbax" else "torch2flax", f"{there}/", "--json")  # beside it

@@ -20,8 +20,8 @@ from convert.files.atomic import reserve
 from convert.record import SEAL, read
 from convert.verification import check
 
+from .commands import GOOGLE, ROOT, listing
 from .injection import Before, content, forked
-from .test_command_line import GOOGLE, ROOT, listing, run  # noqa: F401  (run is a fixture)
 
 MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None  # a disk would spend minutes in fsync
 
@@ -82,7 +82,7 @@ def fail(error):
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
-def test_disk_full_and_control_c_at_every_write(run, target, error, tmp_path, arguments):  # noqa: F811
+def test_disk_full_and_control_c_at_every_write(run, target, error, tmp_path, arguments):
     assert run(*arguments(tmp_path, target, "--dtype", "float64"))[0] == 0
     old = content(tmp_path)
     code = 0
@@ -127,7 +127,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_small_disk(run, small_disk, monkeypatch, arguments):  # noqa: F811
+def test_a_small_disk(run, small_disk, monkeypatch, arguments):
     code, _, err = run(*arguments(small_disk, "inside", "--dtype", "float64"))
     assert code == 1
     assert "m.safetensors: needs" in err  # told before anything is written
@@ -191,7 +191,7 @@ def source(tmp_path):
 
 
 @pytest.mark.parametrize("moment", [0, 10, 40])
-def test_a_source_truncated_meanwhile(run, source, tmp_path, moment):  # noqa: F811
+def test_a_source_truncated_meanwhile(run, source, tmp_path, moment):
     out = tmp_path / "x.safetensors"
     assert run("google2torch", GOOGLE, "-o", out, "--dtype", "float64")[0] == 0
     old = out.read_bytes()
@@ -205,7 +205,7 @@ def test_a_source_truncated_meanwhile(run, source, tmp_path, moment):  # noqa: F
 
 
 @pytest.mark.parametrize("more", [[], ["--no-verify"]], ids=["hashed", "unhashed"])
-def test_a_source_replaced_in_place_meanwhile(run, source, tmp_path, more):  # noqa: F811
+def test_a_source_replaced_in_place_meanwhile(run, source, tmp_path, more):
     def rewrite():
         data = source.read_bytes()
         with source.open("r+b") as file:
@@ -220,7 +220,7 @@ def test_a_source_replaced_in_place_meanwhile(run, source, tmp_path, more):  # n
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "asked to end"])
-def test_a_signal_while_names_are_given_waits_for_them(number, run, tmp_path, monkeypatch):  # noqa: F811
+def test_a_signal_while_names_are_given_waits_for_them(number, run, tmp_path, monkeypatch):
     """Half the shards under their names would be no checkpoint, and would stand in the way of the next one."""
     publish, given = atomic.publish, []
 
@@ -257,7 +257,7 @@ def test_asked_to_end_nothing_is_left_behind(tmp_path):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_one_of_two_conversions_wins_whole_and_the_other_says_so(run, target, tmp_path, arguments):  # noqa: F811
+def test_one_of_two_conversions_wins_whole_and_the_other_says_so(run, target, tmp_path, arguments):
     answers = []
 
     def other():
@@ -287,7 +287,7 @@ def test_many_conversions_at_once(tmp_path, arguments):
     assert check(str(tmp_path / "m.msgpack")) == []
 
 
-def test_a_kill_between_two_names_of_one_file_harms_no_later_run(run, tmp_path, arguments):  # noqa: F811
+def test_a_kill_between_two_names_of_one_file_harms_no_later_run(run, tmp_path, arguments):
     """Killed after link(2): the temporary is the target under a second name, and must not be truncated."""
     out = tmp_path / "m.safetensors"
     assert run(*arguments(tmp_path, "inside"))[0] == 0
@@ -301,14 +301,14 @@ def test_a_kill_between_two_names_of_one_file_harms_no_later_run(run, tmp_path, 
     assert listing(tmp_path) == ["m.safetensors"]
 
 
-def test_what_a_killed_run_left_is_swept(run, tmp_path, arguments):  # noqa: F811
+def test_what_a_killed_run_left_is_swept(run, tmp_path, arguments):
     (tmp_path / ".m.safetensors.triptych.part").write_bytes(bytes(1_000_000))
     assert run(*arguments(tmp_path, "inside"))[0] == 0
     assert listing(tmp_path) == ["m.safetensors"]
     assert run("verify", tmp_path / "m.safetensors")[0] == 0
 
 
-def test_damage_between_writing_and_reading_back(run, tmp_path, arguments):  # noqa: F811
+def test_damage_between_writing_and_reading_back(run, tmp_path, arguments):
     """A file that does not read back as it was meant does not get the name."""
     part = tmp_path / ".m.msgpack.triptych.part"
 
@@ -327,7 +327,7 @@ def test_damage_between_writing_and_reading_back(run, tmp_path, arguments):  # n
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_disk_that_fails_once(run, target, tmp_path, arguments, monkeypatch):  # noqa: F811
+def test_a_disk_that_fails_once(run, target, tmp_path, arguments, monkeypatch):
     """The system tells an error of the disk to one sync and to no later one."""
     sync, errors = os.fsync, [OSError(errno.EIO, "Input/output error")]
 
@@ -345,7 +345,7 @@ def test_a_disk_that_fails_once(run, target, tmp_path, arguments, monkeypatch): 
 
 
 @pytest.mark.parametrize("target", ["inside", "beside", "shards"])
-def test_without_verification_nothing_is_hashed_or_read_back(run, target, tmp_path, arguments, monkeypatch):  # noqa: F811
+def test_without_verification_nothing_is_hashed_or_read_back(run, target, tmp_path, arguments, monkeypatch):
     name = TARGETS[target][3]
     assert run(*arguments(tmp_path, target))[0] == 0
     with open_checkpoint(tmp_path / name) as reader:
@@ -366,7 +366,7 @@ def test_without_verification_nothing_is_hashed_or_read_back(run, target, tmp_pa
     assert f"{name}: was written with --no-verify" in err
 
 
-def test_a_record_is_taken_for_its_own_file_only(run, tmp_path, arguments):  # noqa: F811
+def test_a_record_is_taken_for_its_own_file_only(run, tmp_path, arguments):
     """Another file of the same size beside the same .json: only its configuration is used, with a note."""
     out = tmp_path / "m.msgpack"
     assert run(*arguments(tmp_path, "beside"))[0] == 0

@@ -15,7 +15,7 @@ import convert
 from convert.errors import ConvertError
 from convert.files import atomic_folder as folders
 
-from .test_command_line import GOOGLE, ROOT, listing, run  # noqa: F401  (run is a fixture)
+from .commands import GOOGLE, ROOT, listing
 from .test_distributed import needs_module, suffix, translate  # noqa: F401  (suffix is a fixture)
 
 

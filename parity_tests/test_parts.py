@@ -18,10 +18,10 @@ from convert.parts import Ambiguous, rank, unwrapped
 from parity.__main__ import main as parity
 from parity.targets import targets
 
+from .commands import GOOGLE, TIMM
 from .conftest import needs
 from .files.samples import store
 from .golden import Case
-from .test_command_line import GOOGLE, TIMM, run  # noqa: F401
 from .test_routes import contents, write_numbers
 
 HEAD = ("head.weight", "head.bias")
@@ -106,7 +106,7 @@ def test_a_copy_of_a_tree_with_statistics(dialect, tmp_path):
 
 
 @pytest.mark.parametrize("names", [("backbone/", "target/"), ("student.", "teacher."), ("a/x.", "a/y.")])
-def test_several_candidates_are_named_and_none_is_taken(names, model, run, tmp_path):  # noqa: F811
+def test_several_candidates_are_named_and_none_is_taken(names, model, run, tmp_path):
     flat = {**under(names[0], model), **under(names[1], plus(model, 1))}
     path = save(tmp_path / "x.safetensors", flat)
     shown = [name.removesuffix("/") for name in names]
@@ -131,7 +131,7 @@ def test_a_stray_array_in_the_live_weights_refuses_the_file(model, tmp_path):
     assert "unexpected stray" in str(refused.value)
 
 
-def test_every_array_is_used_or_named(model, run, tmp_path):  # noqa: F811
+def test_every_array_is_used_or_named(model, run, tmp_path):
     headless = {name: array for name, array in model.items() if name not in HEAD}
     beside = {"head.weight": model["head.weight"], "prototypes": np.ones((3, 4), "f4"),
               **under("extra/", {"a": np.zeros(2, "f4"), "b.c": np.zeros(3, "f4")}),
@@ -152,7 +152,7 @@ def test_every_array_is_used_or_named(model, run, tmp_path):  # noqa: F811
         assert [(entry.name, entry.arrays) for entry in plan.aside] == [("extra/", len(model)), ("opt/", 1)]
 
 
-def test_a_proof_says_what_it_does_not_cover(model, run, tmp_path):  # noqa: F811
+def test_a_proof_says_what_it_does_not_cover(model, run, tmp_path):
     needs("torch"), needs("flax")
     headless = {name: array for name, array in model.items() if name not in HEAD}
     path = save(tmp_path / "x.safetensors", {**under("state_dict/", headless), "head.weight": model["head.weight"]})
@@ -166,7 +166,7 @@ def test_a_proof_says_what_it_does_not_cover(model, run, tmp_path):  # noqa: F81
     assert "not covered" not in run("timm2torch", TIMM, "-o", tmp_path / "z.safetensors", "--prove")[1]
 
 
-def test_a_proof_runs_the_part_that_was_converted(model, run, tmp_path):  # noqa: F811
+def test_a_proof_runs_the_part_that_was_converted(model, run, tmp_path):
     needs("torch"), needs("flax")
     path = save(tmp_path / "x.safetensors", {**under("model.", model), **under("ema/", plus(model, 1))})
     words = ["timm2torch", path, "-o", tmp_path / "y.safetensors", "--prove", "--force"]
@@ -175,7 +175,7 @@ def test_a_proof_runs_the_part_that_was_converted(model, run, tmp_path):  # noqa
         assert (code, "proven: " in printed) == (0, True), err
 
 
-def test_every_command_reports_the_part_and_takes_a_choice(model, run, tmp_path, capsys):  # noqa: F811
+def test_every_command_reports_the_part_and_takes_a_choice(model, run, tmp_path, capsys):
     needs("torch"), needs("paddle")
     path = save(tmp_path / "x.safetensors", {**under("model/", model), **under("ema/", plus(model, 1))})
     live, copy = "took the weights under 'model'", "took the weights under 'ema'"
@@ -210,7 +210,7 @@ def test_the_root_can_be_chosen(model, tmp_path):
         assert plan.reading.prefix == ""
 
 
-def test_an_architecture_is_stated_only_if_every_array_fits(run, tmp_path):  # noqa: F811
+def test_an_architecture_is_stated_only_if_every_array_fits(run, tmp_path):
     """Four arrays of an nn.Sequential have names that an official ConvMixer has as well."""
     sizes = {"0.weight": (4, 3), "0.bias": (4,), "2.weight": (5, 4), "2.bias": (5,)}
     path = save(tmp_path / "x.safetensors", {name: np.zeros(shape, "f4") for name, shape in sizes.items()})
@@ -228,7 +228,7 @@ def test_an_architecture_is_stated_only_if_every_array_fits(run, tmp_path):  # n
     assert "it knows 1 of 3 names" in run("inspect", strange)[1]
 
 
-def test_an_architecture_whose_activation_is_open_is_stated(run, tmp_path):  # noqa: F811
+def test_an_architecture_whose_activation_is_open_is_stated(run, tmp_path):
     config = specs.get("convmixer").tiny["even"]
     write_numbers(tmp_path / "x.safetensors", "convmixer", config, "official")
     about = json.loads(run("inspect", tmp_path / "x.safetensors", "--json")[1])
@@ -240,13 +240,13 @@ def test_an_architecture_whose_activation_is_open_is_stated(run, tmp_path):  # n
 
 
 @pytest.mark.parametrize("prefix", ["backbone.", "encoder.", "model.backbone."])
-def test_a_prefix_does_not_make_a_torch_file_a_paddle_one(prefix, model, run, tmp_path):  # noqa: F811
+def test_a_prefix_does_not_make_a_torch_file_a_paddle_one(prefix, model, run, tmp_path):
     path = save(tmp_path / "x.safetensors", under(f"state_dict/{prefix}", model))
     about = json.loads(run("inspect", path, "--json")[1])
     assert (about["dialect"], about["part"]) == ("timm", f"state_dict/{prefix}")
 
 
-def test_another_frameworks_dialect_is_reported(run, tmp_path):  # noqa: F811
+def test_another_frameworks_dialect_is_reported(run, tmp_path):
     spec = specs.get("mlp_mixer")
     write_numbers(tmp_path / "x.safetensors", "mlp_mixer", next(iter(spec.tiny.values())), "passl")
     _, printed, _ = run("inspect", tmp_path / "x.safetensors")
@@ -256,7 +256,7 @@ def test_another_frameworks_dialect_is_reported(run, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_replicas_of_pmap_are_described(devices, run, tmp_path):  # noqa: F811
+def test_replicas_of_pmap_are_described(devices, run, tmp_path):
     flat = {name: np.repeat(array[None], devices, 0) for name, array in arrays(GOOGLE).items()}
     path = save(tmp_path / "x.npz", under("params/", flat))
     told = f"every array has a leading axis of {devices}, as pmap adds"
@@ -266,7 +266,7 @@ def test_replicas_of_pmap_are_described(devices, run, tmp_path):  # noqa: F811
     assert code == 0 and told in printed and "architecture: unknown" in printed
 
 
-def test_names_with_wrappers_of_single_blocks(model, run, tmp_path):  # noqa: F811
+def test_names_with_wrappers_of_single_blocks(model, run, tmp_path):
     for wrapper in ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module."):
         inner = {name.replace("norm1.", f"norm1.{wrapper}"): array for name, array in model.items()}
         path = save(tmp_path / "x.safetensors", inner)
@@ -279,7 +279,7 @@ def test_names_with_wrappers_of_single_blocks(model, run, tmp_path):  # noqa: F8
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".msgpack", ".pdparams"])
-def test_shards_of_any_format(suffix, model, run, tmp_path):  # noqa: F811
+def test_shards_of_any_format(suffix, model, run, tmp_path):
     """As transformers writes pytorch_model.bin and flax_model.msgpack."""
     names = list(model)
     files = [f"m-0000{k}-of-00002{suffix}" for k in (1, 2)]
@@ -302,7 +302,7 @@ def test_shards_of_any_format(suffix, model, run, tmp_path):  # noqa: F811
     assert "an index or a folder" in run("inspect", index)[2]
 
 
-def test_causes_that_were_not_checked_are_not_named(run, tmp_path):  # noqa: F811
+def test_causes_that_were_not_checked_are_not_named(run, tmp_path):
     (tmp_path / "x.bin").write_bytes(bytes(range(200, 256)) * 20)
     code, _, err = run("inspect", tmp_path / "x.bin")
     assert code == 1 and "download" not in err

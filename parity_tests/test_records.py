@@ -15,10 +15,10 @@ from convert.settings import read_config
 from parity.__main__ import main as parity
 from specs import config as configs
 
+from .commands import ROOT
 from .conftest import needs
 from .files.harm import soon
 from .files.samples import PEAK, store
-from .test_command_line import ROOT
 from .test_routes import translate, write_numbers
 
 WEIRD = [None, True, 0, -1, 1, 2, 10**9, 10**30, -(10**30), 2**63, 1e308, float("nan"), float("inf"), "", "x",

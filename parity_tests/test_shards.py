@@ -13,8 +13,8 @@ from convert.errors import ConvertError, FormatError, UsageError
 from convert.files import open_checkpoint
 from convert.files.hashing import Source
 
+from .commands import GOOGLE, listing
 from .golden import Case
-from .test_command_line import GOOGLE, listing, run  # noqa: F401  (run is a fixture)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_shards_hold_the_same_tensors(sharded, tmp_path):
         )
 
 
-def test_shards_convert_verify_and_prove(run, sharded, tmp_path):  # noqa: F811
+def test_shards_convert_verify_and_prove(run, sharded, tmp_path):
     code, printed, _ = run("torch2google", sharded, "-o", tmp_path / "back.npz", "--json")
     assert code == 0
     assert json.loads(printed)["config"]["gelu"] == "tanh"  # the record travels in the index
@@ -53,7 +53,7 @@ def test_shards_convert_verify_and_prove(run, sharded, tmp_path):  # noqa: F811
     assert not [name for name in listing(tmp_path) if "unproven" in name or name.endswith(".part")]
 
 
-def test_a_sharded_source_is_hashed_and_watched_whole(run, sharded, tmp_path):  # noqa: F811
+def test_a_sharded_source_is_hashed_and_watched_whole(run, sharded, tmp_path):
     shards = sorted(tmp_path.glob("m-*"))
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.name}\n" for path in (sharded, *shards)]
     assert run("torch2flax", sharded, "-o", tmp_path / "x.msgpack")[0] == 0
@@ -65,7 +65,7 @@ def test_a_sharded_source_is_hashed_and_watched_whole(run, sharded, tmp_path):  
             source.sha256()
 
 
-def test_verify_has_every_shard_read_from_the_disk(run, sharded, tmp_path, monkeypatch):  # noqa: F811
+def test_verify_has_every_shard_read_from_the_disk(run, sharded, tmp_path, monkeypatch):
     let_go = []
 
     def advise(fd, start, length, advice):
@@ -77,7 +77,7 @@ def test_verify_has_every_shard_read_from_the_disk(run, sharded, tmp_path, monke
     assert sorted(let_go) == sorted(str(path) for path in (sharded, *tmp_path.glob("m-*")))
 
 
-def test_a_large_shard_size_makes_one_file(run, tmp_path):  # noqa: F811
+def test_a_large_shard_size_makes_one_file(run, tmp_path):
     assert run("google2torch", GOOGLE, "-o", tmp_path / "m.safetensors", "--shard-size", "5GB")[0] == 0
     assert listing(tmp_path) == ["m.safetensors"]
     code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "m.npz", "--shard-size", "1kB")
@@ -142,7 +142,7 @@ def test_bad_indices_are_refused(sharded, tmp_path, message):
         open_checkpoint(sharded)
 
 
-def test_a_shard_that_is_not_there_is_told(run, sharded, tmp_path):  # noqa: F811
+def test_a_shard_that_is_not_there_is_told(run, sharded, tmp_path):
     """As after a download that broke off."""
     sorted(tmp_path.glob("m-*"))[1].unlink()
     code, _, err = run("torch2flax", sharded, "-o", tmp_path / "x.msgpack")
@@ -161,7 +161,7 @@ def rename_index(folder, old, new):
 
 
 @pytest.mark.parametrize("more", [[], ["--shard-size", "9kB"]], ids=["one shard's name", "its shards' names"])
-def test_no_part_of_a_source_is_overwritten(more, run, sharded, tmp_path):  # noqa: F811
+def test_no_part_of_a_source_is_overwritten(more, run, sharded, tmp_path):
     """Also where its index has another name than its shards."""
     rename_index(tmp_path, "m", "other")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -178,7 +178,7 @@ def test_no_part_of_a_source_is_overwritten(more, run, sharded, tmp_path):  # no
     assert run("inspect", source)[0] == 0
 
 
-def test_force_removes_only_shards_of_the_target(run, tmp_path):  # noqa: F811
+def test_force_removes_only_shards_of_the_target(run, tmp_path):
     """Not a downloaded model whose index is missing, which has the same names; what is removed is named."""
     out, index = tmp_path / "m.safetensors", tmp_path / "m.safetensors.index.json"
     foreign = [tmp_path / f"m-0000{k}-of-00002.safetensors" for k in (1, 2)]
@@ -202,7 +202,7 @@ def test_force_removes_only_shards_of_the_target(run, tmp_path):  # noqa: F811
     assert all(list(load_file(path)) == ["precious"] for path in foreign)
 
 
-def test_shards_that_a_killed_run_left_without_an_index_are_swept(run, sharded, tmp_path):  # noqa: F811
+def test_shards_that_a_killed_run_left_without_an_index_are_swept(run, sharded, tmp_path):
     sharded.unlink()
     left = sorted(str(path) for path in tmp_path.glob("m-*"))
     code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "m.safetensors", "--force")
@@ -212,7 +212,7 @@ def test_shards_that_a_killed_run_left_without_an_index_are_swept(run, sharded, 
 
 @pytest.mark.parametrize(("name", "route"), [("m.safetensors.index.json", "torch"), ("m.msgpack.json", "flax")])
 @pytest.mark.parametrize("content", ['{"learning_rate": 0.1}', "not JSON", ""])
-def test_force_keeps_a_file_of_the_users_own_beside_the_target(name, route, content, run, tmp_path):  # noqa: F811
+def test_force_keeps_a_file_of_the_users_own_beside_the_target(name, route, content, run, tmp_path):
     (tmp_path / name).write_text(content)
     out = tmp_path / name.removesuffix(".index.json").removesuffix(".json")
     code, _, err = run(f"google2{route}", GOOGLE, "-o", out, "--force")
@@ -221,7 +221,7 @@ def test_force_keeps_a_file_of_the_users_own_beside_the_target(name, route, cont
     assert (listing(tmp_path), (tmp_path / name).read_text()) == ([name], content)
 
 
-def test_one_name_means_one_model(run, sharded, tmp_path):  # noqa: F811
+def test_one_name_means_one_model(run, sharded, tmp_path):
     """A file and an index of shards beside it would be two."""
     whole = tmp_path / "m.safetensors"
     code, _, err = run("google2torch", GOOGLE, "-o", whole)

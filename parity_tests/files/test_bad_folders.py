@@ -11,8 +11,8 @@ from convert.files import open_checkpoint
 from convert.files.pickled.opcodes import dictionary, integers, symbol, text
 from convert.verification import check
 
+from ..commands import GOOGLE, listing
 from ..conftest import needs
-from ..test_command_line import GOOGLE, listing, run  # noqa: F401  (run is a fixture)
 from ..test_distributed import needs_module, script, suffix, translate  # noqa: F401  (suffix is a fixture)
 from .harm import soon
 from .pickle_parts import pdparams
@@ -39,7 +39,7 @@ class Evil:
         return os.system, (f"touch {self.canary}",)
 
 
-def test_a_hostile_metadata_is_not_run(dcp_folder, run, tmp_path):  # noqa: F811
+def test_a_hostile_metadata_is_not_run(dcp_folder, run, tmp_path):
     canary = tmp_path / "canary"
     bomb = pickle.dumps(Evil(canary))
     metadata = (dcp_folder / ".metadata").read_bytes()

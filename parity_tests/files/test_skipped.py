@@ -20,10 +20,10 @@ from convert.files.base import MAX_SKIPPED, Skipped
 from convert.files.npz import NpzWriter
 from convert.files.safetensors import SafetensorsWriter
 from convert.report import skipped
+from parity_tests.commands import GOOGLE
 from parity_tests.conftest import needs
 from parity_tests.files import samples
 from parity_tests.files.corpus_plain import PAYLOAD, array, string, tree
-from parity_tests.test_command_line import GOOGLE, run  # noqa: F401  (run is a fixture)
 from parity_tests.test_distributed import needs_module, translate
 
 NUMBER = "a number without a dtype"
@@ -310,7 +310,7 @@ def test_a_folder_of_tensorflow_is_no_orbax(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
 
 
-def test_commands_name_what_was_skipped(run: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_commands_name_what_was_skipped(run: Any, tmp_path: Path) -> None:
     """The model lies in an aggregated file alone, with a number among its weights."""
     needs("torch")
     needs("flax")

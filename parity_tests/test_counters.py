@@ -1,0 +1,65 @@
+"""Batch counters: carried from and to the frameworks that store none."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import specs
+
+from .test_routes import write_numbers
+
+
+def test_counts_that_are_not_there(run, tmp_path):
+    """As torch's own strict load takes them; in their place stand zeros."""
+    config = specs.get("convmixer").tiny["even"]
+    write_numbers(tmp_path / "a.safetensors", "convmixer", config, "official")
+    arrays = {n: a for n, a in load_file(tmp_path / "a.safetensors").items() if "num_batches" not in n}
+    save_file(arrays, tmp_path / "b.safetensors")
+    words = "--set", f"act={config.act}"
+    assert run("official2torch", tmp_path / "b.safetensors", "-o", tmp_path / "c.safetensors", *words)[0] == 0
+    written = load_file(tmp_path / "c.safetensors")
+    assert sum(name.endswith("num_batches_tracked") and a == 0 for name, a in written.items()) == 2 * config.depth + 1
+    assert run("official2paddle", tmp_path / "b.safetensors", "-o", tmp_path / "d.pdparams", *words)[0] == 0
+    assert run("diff", tmp_path / "c.safetensors", tmp_path / "d.pdparams")[0] == 0
+
+
+def test_counts_that_were_cast_with_the_rest(run, tmp_path):
+    """To bfloat16, as scripts do: they stay what they are, and no record holds a number that they do not."""
+    config = next(iter(specs.get("convmixer").tiny.values()))
+    write_numbers(tmp_path / "a.safetensors", "convmixer", config, "torch")
+    arrays = {n: a.astype("float16") for n, a in load_file(tmp_path / "a.safetensors").items()}
+    save_file(arrays, tmp_path / "b.safetensors")
+    words = "--set", f"act={config.act}", "--assume", "-o"
+    assert run("torch2torch", tmp_path / "b.safetensors", *words, tmp_path / "c.safetensors")[0] == 0
+    assert load_file(tmp_path / "c.safetensors")["norm.num_batches_tracked"].dtype == "float16"
+    assert run("torch2flax", tmp_path / "b.safetensors", *words, tmp_path / "d.msgpack")[0] == 0
+    carried = json.loads((tmp_path / "d.msgpack.json").read_text())["carried"]
+    assert carried == {
+        name.replace("num_batches_tracked", "count"): int(array)
+        for name, array in arrays.items()
+        if name.endswith("num_batches_tracked")
+    }
+
+
+@pytest.mark.parametrize(("value", "dtype", "carried", "remark"), [
+    (1234, "float16", 1234, ""), (7, "uint8", 7, ""), (2**24 - 1, "float32", 2**24 - 1, ""),
+    (4096, "float16", 4096, "is float16, which rounds so large a count: 4,096 is carried"),
+    (2.5, "float32", None, "is 2.5 in float32: no count, so it is left out"),
+    (np.inf, "float16", None, "is inf in float16: no count"), (-3, "int64", None, "is -3 in int64: no count"),
+])  # fmt: skip
+def test_counters_of_any_dtype_are_carried(value, dtype, carried, remark, run, tmp_path):
+    """As after `{k: v.half() for k, v in state_dict.items()}`, and through formats that keep none."""
+    config = specs.get("convmixer").tiny["even"]
+    write_numbers(tmp_path / "a.safetensors", "convmixer", config, "torch")
+    name = "norm.num_batches_tracked"
+    arrays = {**load_file(tmp_path / "a.safetensors"), name: np.array(value, dtype)}
+    save_file(arrays, tmp_path / "b.safetensors")
+    code, _, err = run("torch2flax", tmp_path / "b.safetensors", "--set", f"act={config.act}", "--assume")
+    assert code == 0
+    assert (f"note: {name} {remark}" in err) == bool(remark)
+    assert json.loads((tmp_path / "b.msgpack.json").read_text())["carried"].get("norm.count") == carried
+    assert run("flax2paddle", tmp_path / "b.msgpack")[0] == run("paddle2torch", tmp_path / "b.pdparams", "-o",
+                                                                tmp_path / "c.safetensors")[0] == 0  # fmt: skip
+    assert load_file(tmp_path / "c.safetensors")[name] == (carried or 0)

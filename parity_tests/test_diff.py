@@ -1,0 +1,98 @@
+"""diff: whether two files are shown to be the same model, and how they differ."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import specs
+
+from .commands import GOOGLE, TIMM, metadata
+from .golden import Case
+from .test_routes import write_numbers
+
+
+def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
+    """And names it: a wrong --set act of the conversion is not confirmed by the file that does not state it."""
+    case = Case("locuslab_convmixer_gelu")
+    bare, out = case.folder / "weights.pth", tmp_path / "x.safetensors"
+    code, _, err = run("official2torch", bare, "-o", out)
+    assert code == 2
+    assert "act is open: set it (gelu or relu)" in err
+    assert run("official2torch", bare, "-o", out, "--set", "act=relu")[0] == 0  # which is wrong
+    for words in ((bare, out), (out, bare)):
+        code, printed, _ = run("diff", *words)
+        assert code == 1
+        assert printed == (
+            f"assumed: act=relu of {bare}, which does not state it: from {out}\n"
+            "the same arrays; equal only if act agrees\n"
+        )
+        code, printed, _ = run("diff", *words, "--json")
+        assumed = [{"field": "act", "value": "relu", "file": str(bare), "from": str(out)}]
+        verdict = "the same arrays; equal only if act agrees"
+        assert (code, json.loads(printed)) == (
+            1, {"same": None, "verdict": verdict, "assumed": assumed, "differences": [], "notes": []}
+        )  # fmt: skip
+    assert run("diff", bare, out, "--assume")[:1] == (0,)
+    code, printed, _ = run("diff", bare, out, "--set", "act=gelu")
+    assert code == 1
+    assert "act: config (gelu and relu)" in printed and printed.endswith("different\n")
+    code, printed, _ = run("diff", bare, out, "--set", "act=relu")
+    assert (code, printed.splitlines()[-1]) == (0, "the same model")
+    assert "assumed: act=relu" in printed and "from --set" in printed
+    other = case.folder / "checkpoint.pth.tar"
+    assert "act is open" in run("diff", bare, other)[2]  # on both sides
+    code, printed, _ = run("diff", bare, other, "--set", "act=gelu")
+    assert (code, printed.splitlines()[-1]) == (0, "the same model")
+    assert run("diff", bare, bare, "--set", "depth=1")[0] == 2
+    smaller = tmp_path / "smaller.safetensors"
+    write_numbers(smaller, "convmixer", specs.get("convmixer").tiny["even"], "official")
+    assert run("diff", out, smaller)[0] == run("diff", smaller, out)[0] == 1  # sizes are each file's own
+
+
+def test_diff_refuses_a_setting_that_both_files_contradict(run):
+    code, printed, err = run("diff", GOOGLE, GOOGLE, "--set", "gelu=erf")
+    assert (code, printed) == (2, "")
+    assert "gelu='erf' was asked for, and the file says gelu='tanh'" in err
+
+
+def test_diff_tells_the_tensor_and_the_error(run, tmp_path):
+    for name in "ab":
+        assert run("google2torch", GOOGLE, "-o", tmp_path / f"{name}.safetensors")[0] == 0
+    told = json.loads(run("diff", GOOGLE, tmp_path / "a.safetensors", "--json")[1])
+    assert told == {"same": True, "verdict": "the same model", "assumed": [], "differences": [], "notes": []}
+    arrays = load_file(tmp_path / "b.safetensors")
+    arrays["norm.bias"][3] += 0.5
+    save_file(arrays, tmp_path / "b.safetensors", metadata=metadata(tmp_path / "a.safetensors"))
+    code, printed, _ = run("diff", GOOGLE, tmp_path / "b.safetensors", "--json")
+    told = json.loads(printed)
+    assert code == 1
+    assert not told["same"]
+    [difference] = told["differences"]
+    assert (difference["tensor"], difference["kind"]) == ("norm.bias", "value")
+    assert difference["error"] == pytest.approx(0.5 / np.abs(load_file(tmp_path / "a.safetensors")["norm.bias"]).max())
+    assert run("verify", tmp_path / "b.safetensors")[0] == 1
+    code, printed, _ = run("diff", GOOGLE, TIMM)
+    assert code == 1
+    assert "gelu: config (tanh and erf)" in printed
+
+
+def test_nans_and_infinities_that_both_hold_are_the_same(run, tmp_path):
+    """And a number against one of them differs by no number: JSON has none for it."""
+    arrays = dict(np.load(GOOGLE))
+    arrays["head/bias"][:3] = np.nan, np.inf, 1.0
+    np.savez(tmp_path / "a.npz", **arrays)
+    arrays["head/bias"][2] += 1e-6
+    np.savez(tmp_path / "b.npz", **arrays)
+    arrays["head/bias"][0] = 2.0
+    np.savez(tmp_path / "c.npz", **arrays)
+    a, b, c = (tmp_path / f"{name}.npz" for name in "abc")
+    assert run("diff", a, a)[0] == run("diff", a, b, "--rtol", "1e-5")[0] == 0
+    (entry,) = json.loads(run("diff", a, b, "--json")[1])["differences"]
+    assert entry["error"] == pytest.approx(1e-6, rel=0.1)  # of 1, the largest number there
+    printed = run("diff", a, c, "--json")[1]
+    assert "Infinity" not in printed and "NaN" not in printed
+    (entry,) = json.loads(printed)["differences"]
+    assert (entry["error"], entry["detail"]) == (None, "at [0]: nan and 2")
+    assert [run("diff", a, a, "--rtol", rtol)[0] for rtol in ("-1", "nan", "inf")] == [2, 2, 2]

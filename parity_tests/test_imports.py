@@ -1,0 +1,53 @@
+"""What a command imports: no framework and no page of an architecture that it does not need."""
+
+import pytest
+
+import specs
+from convert.recognise import dialects, spellings
+
+from .commands import GOOGLE, TIMM, python
+from .golden import Case
+
+LOADED = "import sys; print([m for m in ('jax', 'flax', 'torch', 'paddle', 'numpy') if m in sys.modules])"
+
+
+@pytest.mark.parametrize(("code", "loaded"), [
+    ("import specs; [specs.get(n) for n in specs.names()]; ", []),
+    ("import ports; ", []),
+    ("from convert.__main__ import main; main(['inspect', r'{google}', '--json']); ", []),
+    ("from convert.__main__ import main; main(['routes']); ", []),
+    ("from convert.__main__ import main; main(['google2flax', r'{google}', '-o', r'{out}/x.msgpack']); ", ["numpy"]),
+    ("from convert.__main__ import main; main(['timm2torch', r'{timm}', '-o', r'{out}/x.pt']); ", ["numpy"]),
+    ("from convert.__main__ import main; main(['passl2paddle', r'{passl}', '-o', r'{out}/x.pdparams']); ", ["numpy"]),
+])  # fmt: skip
+def test_no_framework_is_imported_that_the_task_does_not_need(code, loaded, tmp_path):
+    code = code.format(google=GOOGLE, timm=TIMM, passl=Case("passl_mixer").folder / "weights.pdparams", out=tmp_path)
+    done = python("-c", code + LOADED)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(loaded)
+
+
+@pytest.mark.parametrize(("architecture", "dialect"), [(a, d) for a in specs.names() for d in dialects(a)])
+def test_an_architecture_is_told_at_a_glance(architecture, dialect):
+    """So that no other's spec is imported; nothing else depends on it."""
+    assert specs.likely(name.replace("#", "3") for name in spellings(architecture, dialect)) == architecture
+
+
+def test_only_one_spec_is_imported_and_which_does_not_matter(monkeypatch, run):
+    told = "import sys; print([m for m in sys.modules if m in {'specs.' + n for n in __import__('specs').names()}])"
+    code = f"from convert.__main__ import main; main(['inspect', r'{GOOGLE}', '--json']); {told}"
+    *printed, loaded = python("-c", code).stdout.splitlines()
+    assert loaded == "['specs.mlp_mixer']"
+    for guess in ("raft_mlp", None):
+        monkeypatch.setattr("specs.likely", lambda _, guess=guess: guess)
+        assert run("inspect", GOOGLE, "--json")[1].splitlines() == printed
+
+
+def test_help_imports_next_to_nothing():
+    """40 ms of start-up are argparse and little else: what would cost more is not there."""
+    heavy = ("numpy", "dataclasses", "json", "zipfile", "specs")
+    code = "import sys\nfrom convert.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    done = python("-c", f"{code}print([m for m in {heavy} if m in sys.modules])")
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "google2torch" in done.stdout
+    assert python("-m", "convert", "--help").returncode == 0

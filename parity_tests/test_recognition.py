@@ -1,0 +1,298 @@
+"""What a file is recognised as, and every reason why it is not."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import specs
+from convert.files import open_checkpoint
+from convert.files.base import Tensor
+from specs.config import as_dict
+
+from .commands import GOOGLE, TIMM, listing, spoiled
+from .conftest import needs
+from .test_routes import SQUARE, write_numbers
+
+
+def test_an_official_variant_is_recognised(run, tmp_path):
+    from specs.mlp_mixer import VARIANTS
+
+    small = tmp_path / "s32.safetensors"
+    write_shapes(small, replace(VARIANTS["S/32"], classes=10))
+    about = json.loads(run("inspect", small, "--json")[1])
+    assert about["variant"] == "S/32"
+    assert about["config"]["classes"] == 10
+    code, _, err = run("torch2flax", small, "--dry-run")  # files of S/32 exist with either GELU, and one epsilon
+    assert (code, "gelu is open" in err, "norm_eps is open" in err) == (2, True, False)
+    _, _, err = run("torch2flax", small, "--dry-run", "--set", "gelu=erf")
+    assert "as in the official S/32: norm_eps=1e-06" in err  # what only the variant tells is told
+
+
+def write_shapes(path, config):
+    from convert.files import writer_for
+    from convert.kinds import PORTS, place
+    from specs.layer import parameters
+    from specs.mlp_mixer import layers
+
+    views = [place(p, PORTS["torch"], config, port=True) for p in parameters(list(layers(config)))]
+    tensors = [Tensor(v.names[()], v.shape, "float16") for v in views if v is not None]
+    with open(path, "w+b", buffering=0) as file:
+        writer = writer_for(path)(file, tensors, {})
+        for tensor in tensors:
+            writer.write(tensor, [bytes(tensor.nbytes)])
+        writer.finish()
+
+
+def test_headless_and_other_class_counts(run, tmp_path):
+    run("google2torch", GOOGLE, "-o", tmp_path / "full.safetensors")
+    arrays = {n: a for n, a in load_file(tmp_path / "full.safetensors").items() if not n.startswith("head")}
+    save_file(arrays, tmp_path / "headless.safetensors")
+    code, printed, _ = run("torch2flax", tmp_path / "headless.safetensors", "--json", "--assume")
+    assert code == 0
+    assert json.loads(printed)["config"]["classes"] == 0
+    arrays["head.weight"], arrays["head.bias"] = np.zeros((3, 20), np.float32), np.zeros(3, np.float32)
+    save_file(arrays, tmp_path / "three.safetensors")
+    assert (
+        json.loads(run("torch2flax", tmp_path / "three.safetensors", "--json", "--assume", "--force")[1])["config"][
+            "classes"
+        ]
+        == 3
+    )
+
+
+def test_all_problems_at_once_with_the_nearest_names(run, tmp_path):
+    def change(arrays):
+        arrays["MixerBlock_1/LayerNorm_0/skale"] = arrays.pop("MixerBlock_1/LayerNorm_0/scale")
+        arrays["head/bias"] = arrays["head/bias"][:3]
+        for block in range(3):
+            del arrays[f"MixerBlock_{block}/channel_mixing/Dense_1/bias"]
+
+    code, _, err = run("google2torch", spoiled(tmp_path, change), "-o", tmp_path / "x.safetensors")
+    assert code == 1
+    assert "missing MixerBlock_1/LayerNorm_0/scale (nearest unused: MixerBlock_1/LayerNorm_0/skale)" in err
+    assert "unexpected MixerBlock_1/LayerNorm_0/skale" in err
+    assert "missing MixerBlock_{0..2}/channel_mixing/Dense_1/bias" in err
+    assert "head/bias has shape [3], expected [7]" in err
+    assert listing(tmp_path) == ["spoiled.npz"]
+
+
+def test_misfits_of_like_blocks_are_one_line(run, tmp_path):
+    def change(arrays):
+        for block in range(3):
+            name = f"MixerBlock_{block}/channel_mixing/Dense_0/bias"
+            arrays[name] = arrays[name][:5]
+
+    code, _, err = run("google2torch", spoiled(tmp_path, change), "-o", tmp_path / "x.safetensors")
+    assert code == 1
+    assert err.count("has shape") == 1
+    assert "MixerBlock_{0..2}/channel_mixing/Dense_0/bias has shape [5], expected [" in err
+
+
+CHANNEL = ["--set", "channels=1"]
+
+
+def test_sizes_that_were_assumed_are_told_where_shapes_do_not_fit(run, tmp_path):
+    """Of one channel: a RaftMLP's shapes hold products alone. Its image changes no array of a ConvMixer."""
+    config = replace(specs.get("raft_mlp").tiny["M"], channels=1)
+    write_numbers(tmp_path / "raft.pt", "raft_mlp", config, "official")
+    told = {k: v for k, v in as_dict(config).items() if k in ("patches", "rafts", "kernels", "image")}
+    words = [word for k, v in told.items() for word in ("--set", f"{k}={json.dumps(v)}")]
+    code, _, err = run("official2torch", tmp_path / "raft.pt", "-o", tmp_path / "x.safetensors", *words)
+    assert code == 1
+    assert "  - assumed: channels=3: --set channels=... if it is another" in err
+    wrong = [word if word != f"image={json.dumps(told['image'])}" else "image=64" for word in words]
+    code, _, err = run("official2torch", tmp_path / "raft.pt", "-o", tmp_path / "x.safetensors", *wrong, *CHANNEL)
+    assert code == 1
+    assert "assumed:" not in err  # all of it depends on the image
+    words += CHANNEL
+    assert run("official2torch", tmp_path / "raft.pt", "-o", tmp_path / "x.safetensors", *words)[0] == 0
+    write_numbers(tmp_path / "a.safetensors", "convmixer", specs.get("convmixer").tiny["headless"], "torch")
+    arrays = load_file(tmp_path / "a.safetensors")
+    save_file({**arrays, "norm.bias": arrays["norm.bias"][:-1]}, tmp_path / "b.safetensors")
+    code, _, err = run("torch2flax", tmp_path / "b.safetensors", "-o", tmp_path / "x.msgpack", "--set", "act=gelu")
+    assert code == 1
+    assert "norm.bias has shape" in err
+    assert "assumed:" not in err
+
+
+@pytest.mark.parametrize(("name", "dtype", "message"), [
+    ("blocks.0.toformer_bridge.heads_q_proj.1.weight", "float64", "has dtype float64, and float32 is"),
+    ("blocks.0.toformer_bridge.heads_q_proj.1.weight", "float16", "has dtype float16, and float32 is"),
+    ("stem.conv.weight", "int32", "has dtype int32: weights are floating-point"),
+])  # fmt: skip
+def test_weights_that_are_no_numbers_of_one_kind(name, dtype, message, run, tmp_path):
+    """Joined as they are, or taken for numbers that they are not, they would be other weights without a word."""
+    config = next(iter(specs.get("mobile_former").tiny.values()))
+    write_numbers(tmp_path / "a.safetensors", "mobile_former", config, "paddlevit")
+    arrays = load_file(tmp_path / "a.safetensors")
+    save_file({**arrays, name: arrays[name].astype(dtype)}, tmp_path / "b.safetensors")
+    (tmp_path / "c.json").write_text(json.dumps(as_dict(config)))
+    words = "-o", tmp_path / "x.safetensors", "--config", tmp_path / "c.json"
+    assert run("paddlevit2torch", tmp_path / "a.safetensors", *words)[0] == 0
+    code, _, err = run("paddlevit2torch", tmp_path / "b.safetensors", *words, "--force")
+    assert code == 1
+    assert f"{name} {message}" in err
+
+
+def test_timm_names_in_paddles_layout(run, tmp_path):
+    """PASSL's backbone saved alone: its format tells, and where none does, its shapes; a wrong source is told."""
+    spec = specs.get("mlp_mixer")
+    for suffix in ("pdparams", "safetensors"):
+        path = tmp_path / f"a.{suffix}"
+        write_numbers(path, "mlp_mixer", next(iter(spec.tiny.values())), "passl_backbone")
+        assert json.loads(run("inspect", path, "--json")[1])["dialect"] == "passl_backbone"
+        code, _, err = run("timm2torch", path, "-o", tmp_path / "x.safetensors")
+        assert code == 1
+        assert "every array fits as passl_backbone: passl_backbone2..." in err
+    write_numbers(tmp_path / "square.pdparams", "mlp_mixer", spec.config(**SQUARE["mlp_mixer"]), "passl_backbone")
+    assert "reads alike as passl_backbone, timm: say which" in run("inspect", tmp_path / "square.pdparams")[1]
+
+
+@pytest.fixture
+def alike(run, tmp_path):
+    """A paddle checkpoint in a file that others use for torch, whose names are the same, without its record."""
+    run("google2paddle", GOOGLE, "-o", tmp_path / "recorded.safetensors")
+    save_file(load_file(tmp_path / "recorded.safetensors"), tmp_path / "bare.safetensors")
+    return tmp_path / "bare.safetensors"
+
+
+def test_shapes_tell_frameworks_apart_whose_names_are_alike(run, alike, tmp_path):
+    _, printed, _ = run("inspect", alike, "--json")
+    about = json.loads(printed)
+    assert (about["dialect"], "gelu is open" in about["open"]) == ("paddle", True)
+    code, _, err = run("torch2flax", alike, "-o", tmp_path / "x.msgpack")
+    assert code == 1
+    assert "head.weight has shape [20, 7]" in err
+    assert "every array fits as paddle: paddle2..." in err
+
+
+def test_a_record_is_not_overruled(run, alike, tmp_path):
+    """Square arrays would be transposed wrongly, unseen."""
+    code, _, err = run("torch2flax", tmp_path / "recorded.safetensors", "-o", tmp_path / "x.msgpack")
+    assert code == 1
+    assert "its record says that it holds 'paddle' arrays, not torch ones" in err
+    assert not (tmp_path / "x.msgpack").exists()
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "pt", "pdparams"])
+def test_what_reads_alike_is_asked_for(suffix, run, tmp_path):
+    """Square arrays without a record fit torch and paddle alike, and no format is a framework's own for certain."""
+    square = tmp_path / f"square.{suffix}"
+    write_numbers(square, "mlp_mixer", specs.get("mlp_mixer").config(**SQUARE["mlp_mixer"]), "torch")
+    _, printed, _ = run("inspect", square)
+    assert "reads alike as paddle, torch: say which it is, as in " in printed
+    assert run("paddle2torch", square, "-o", tmp_path / "x.safetensors", "--assume")[0] == 0
+
+
+def test_what_cannot_be_inferred_is_named(run, tmp_path):
+    source = spoiled(tmp_path, lambda arrays: arrays.pop("stem/kernel"))
+    code, _, err = run("google2torch", source)
+    assert code == 1
+    assert "missing stem/kernel, from which the configuration would follow" in err
+    about = json.loads(run("inspect", source, "--json")[1])
+    assert (about["dialect"], about["architecture"]) == (None, None)
+    assert (about["nearest"]["dialect"], about["nearest"]["architecture"]) == ("google", "mlp_mixer")
+    assert any("missing stem/kernel" in reason for reason in about["nearest"]["reasons"])
+
+
+def test_everything_that_is_missing_is_told_at_once(run, tmp_path):
+    """Also where it is of the block that the configuration is read off: another stands in for it."""
+    gone = ["MixerBlock_0/token_mixing/Dense_0/kernel", "MixerBlock_0/LayerNorm_0/scale", "head/bias"]
+
+    def change(arrays):
+        for name in gone:
+            arrays.pop(name)
+        arrays["MixerBlock_2/LayerNorm_1/bias"] = np.zeros(13, np.float32)
+        arrays["head/more"] = np.zeros(13, np.float32)
+
+    code, _, err = run("google2torch", spoiled(tmp_path, change))
+    assert code == 1
+    assert all(f"missing {name}" in err for name in gone)
+    assert "MixerBlock_2/LayerNorm_1/bias has shape [13], expected [20]" in err
+    assert "unexpected head/more" in err
+
+
+def nested(path, places, prefix=""):
+    """A torch file with the golden's names, all zeros, at each of these places."""
+    import torch
+
+    weights = {f"{prefix}{name}": torch.zeros(shape) for name, shape in shapes_of(TIMM).items()}
+    tree = {"epoch": 3, "n_averaged": torch.tensor(1)}
+    for place in places:
+        *outer, last = ["top", *place.split("/")] if place else ["top"]
+        node = {"top": tree}
+        for key in outer:
+            node = node.setdefault(key, {})
+        node.update({last: dict(weights)}) if place else node["top"].update(weights)
+    torch.save(tree, path)
+
+
+@pytest.mark.parametrize("place", ["", "weights", "model_state", "student", "state/params", "a/b/c"])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "module._orig_mod.", "_orig_mod.module.", "net.", "module.model.net."]
+)
+def test_a_model_is_found_wherever_it_lies(place, prefix, run, tmp_path):
+    needs("torch")
+    nested(tmp_path / "a.pth", [place], prefix)
+    code, _, err = run("timm2torch", tmp_path / "a.pth", "-o", tmp_path / "x.safetensors")
+    assert code == 0, err
+    told = "/".join(filter(None, [place, prefix]))
+    assert (f"took the weights under {told!r}" in err) == bool(told)
+
+
+def test_what_an_optimizer_keeps_is_no_model(run, tmp_path):
+    """Momentum has the model's names; and a model with a stray array is told so, not passed over for another."""
+    needs("torch")
+    nested(tmp_path / "a.pth", ["opt_state/trace"])
+    code, _, err = run("timm2torch", tmp_path / "a.pth", "-o", tmp_path / "x.safetensors")
+    assert code == 1
+    assert "a torch file, but its names are not those of dialect timm" in err
+    import torch
+
+    nested(tmp_path / "b.pth", ["state_dict", "student"])
+    tree = torch.load(tmp_path / "b.pth")
+    tree["state_dict"]["stray.weight"] = torch.zeros(3)
+    torch.save(tree, tmp_path / "b.pth")
+    code, _, err = run("timm2torch", tmp_path / "b.pth", "-o", tmp_path / "x.safetensors")
+    assert code == 1
+    assert "unexpected stray.weight" in err
+
+
+def test_of_two_models_in_strange_places_none_is_guessed(run, tmp_path):
+    needs("torch")
+    nested(tmp_path / "a.pth", ["student", "teacher", "more/params"])
+    words = "timm2torch", tmp_path / "a.pth", "-o", tmp_path / "x.safetensors"
+    code, _, err = run(*words)
+    assert code == 2
+    assert "a model under each of 'student', 'teacher', 'more/params': say which, as in --weights student" in err
+    assert "a model under each of" in run("inspect", tmp_path / "a.pth")[1]
+    for place, found in (("teacher", "teacher"), ("more", "more/params")):
+        code, _, err = run(*words, "--weights", place, "--force")
+        assert code == 0, err
+        assert f"took the weights under {found!r}" in err
+    assert "nothing known lies under 'pupil' (it holds more, student, teacher)" in run(*words, "--weights", "pupil")[2]
+
+
+def test_training_checkpoints(run, tmp_path):
+    needs("torch")
+    import torch
+
+    weights = {f"module.{name}": torch.zeros(shape) for name, shape in shapes_of(TIMM).items()}
+    ema = {name: torch.ones(shape) for name, shape in shapes_of(TIMM).items()}
+    torch.save({"epoch": 3, "state_dict": weights, "state_dict_ema": ema}, tmp_path / "train.pth")
+    code, _, err = run("timm2torch", tmp_path / "train.pth", "-o", tmp_path / "a.safetensors")
+    assert code == 0
+    assert "took the weights under 'state_dict/module.'" in err
+    assert "state_dict_ema" in err
+    assert not load_file(tmp_path / "a.safetensors")["norm.weight"].any()
+    run("timm2torch", tmp_path / "train.pth", "-o", tmp_path / "b.safetensors", "--weights", "state_dict_ema")
+    assert load_file(tmp_path / "b.safetensors")["norm.weight"].all()
+
+
+def shapes_of(path):
+
+    with open_checkpoint(path) as reader:
+        return {t.name: t.shape for t in reader.tensors.values()}

@@ -1,0 +1,132 @@
+"""Which files a command line means, and what the targets made of them are called."""
+
+import json
+import shutil
+
+import pytest
+
+from convert.commands import target
+
+from .commands import GOOGLE, listing
+from .golden import Case
+
+
+def test_the_default_target_is_what_its_users_load(run, tmp_path):
+    source = shutil.copy(GOOGLE, tmp_path / "Mixer.npz")
+    for route, name in (("google2torch", "Mixer.safetensors"), ("google2flax", "Mixer.msgpack"),
+                        ("google2paddle", "Mixer.pdparams")):  # fmt: skip
+        assert run(route, source)[0] == 0
+        assert name in listing(tmp_path)
+    assert run("torch2google", tmp_path / "Mixer.safetensors", "-o", tmp_path / "again.npz")[0] == 0
+    assert run("diff", source, tmp_path / "again.npz")[0] == 0
+
+
+def test_a_target_is_named_plainly(run, tmp_path):
+    code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "nowhere" / ".." / "x.pt", "--json")
+    assert (code, json.loads(printed)["out"]) == (0, str(tmp_path / "x.pt"))
+    assert listing(tmp_path) == ["x.pt", "x.pt.json"]
+
+
+def test_folders_and_patterns_take_each_checkpoint_once(run, tmp_path):
+    """Whatever the case of its suffix, torch's old .pth.tar too; shards through their index."""
+    (tmp_path / "in").mkdir()
+    shutil.copy(GOOGLE, tmp_path / "in" / "UPPER.NPZ")
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "in" / "s.SAFETENSORS", "--shard-size", "9kB")[0] == 0
+    assert "s-00001-of-00004.SAFETENSORS" in listing(tmp_path / "in")
+    shutil.rmtree(tmp_path / "in"), (tmp_path / "in").mkdir()
+    shutil.copy(GOOGLE, tmp_path / "in" / "UPPER.NPZ")
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "in" / "s.safetensors", "--shard-size", "9kB")[0] == 0
+    for number, source in enumerate((tmp_path / "in", tmp_path / "in" / "*")):
+        out = tmp_path / f"out{number}"
+        out.mkdir()
+        printed = run("torch2flax", source, "-o", out)[1]
+        assert "1 of 2 converted" in printed  # the other is Google's
+    (tmp_path / "tar").mkdir()
+    shutil.copy(Case("locuslab_convmixer_gelu").folder / "checkpoint.pth.tar", tmp_path / "tar")
+    assert run("official2torch", tmp_path / "tar", "-o", tmp_path / "x.pt", "--set", "act=gelu")[0] == 0
+
+
+def test_several_sources_and_folders(run, tmp_path):
+    (tmp_path / "in").mkdir(), (tmp_path / "out").mkdir()
+    for name in ("a.npz", "b.npz"):
+        shutil.copy(GOOGLE, tmp_path / "in" / name)
+    (tmp_path / "in" / "broken.npz").write_bytes(b"PK\x03\x04")
+    code, printed, err = run("google2torch", tmp_path / "in", "-o", tmp_path / "out")
+    assert code == 1
+    assert "2 of 3 converted" in printed
+    assert "broken.npz" in err
+    assert listing(tmp_path / "out") == ["a.safetensors", "b.safetensors"]
+
+
+def test_what_a_folder_holds_beside_checkpoints_is_named(run, tmp_path):
+    (tmp_path / "in" / "sub").mkdir(parents=True), (tmp_path / "out").mkdir()
+    for name in ("a.npz", "b.npz", ".hidden.npz", "c.bin5"):
+        shutil.copy(GOOGLE, tmp_path / "in" / name)
+    (tmp_path / "in" / "broken.npz").symlink_to("nowhere")
+    code, printed, err = run("google2torch", tmp_path / "in", "-o", tmp_path / "out")
+    assert (code, "2 of 2 converted" in printed) == (0, True)
+    for name, reason in (
+        (".hidden.npz", "hidden"), ("broken.npz", "a broken link"), ("c.bin5", "no suffix of a checkpoint"),
+        ("sub", "a folder that is no checkpoint"),
+    ):  # fmt: skip
+        assert f"note: passed over, {reason}: {tmp_path / 'in' / name}\n" in err
+    results = json.loads(run("google2torch", tmp_path / "in", "-o", tmp_path / "out", "--force", "--json")[1])
+    assert [entry["passed_over"] for entry in results if "passed_over" in entry] == [
+        "hidden", "a broken link", "no suffix of a checkpoint", "a folder that is no checkpoint"
+    ]  # fmt: skip
+    assert run("google2flax", tmp_path / "in", "-o", tmp_path / "in")[0] == 0
+    assert "a.msgpack.json" not in run("flax2torch", tmp_path / "in", "-o", tmp_path / "out", "--force")[2]
+
+
+@pytest.mark.parametrize("pattern", ["in", "in/*", "in/*.safetensors"])
+def test_shards_without_their_index_are_not_skipped(pattern, run, tmp_path):
+    """As after a download that broke off: each is refused by name, and what to get."""
+    (tmp_path / "in").mkdir(), (tmp_path / "out").mkdir()
+    for name in ("m", "n"):
+        out = tmp_path / "in" / f"{name}.safetensors"
+        assert run("google2torch", GOOGLE, "-o", out, *(["--shard-size", "9kB"] if name == "m" else []))[0] == 0
+    if pattern != "in/*.safetensors":
+        code, printed, _ = run("torch2flax", tmp_path / pattern, "-o", tmp_path / "out")
+        assert (code, "2 of 2 converted" in printed) == (0, True)
+    shards = sorted((tmp_path / "in").glob("m-*"))
+    (tmp_path / "in" / "m.safetensors.index.json").unlink()
+    code, printed, err = run("torch2flax", tmp_path / pattern, "-o", tmp_path / "out", "--force")
+    assert (code, f"1 of {1 + len(shards)} converted" in printed) == (1, True)
+    for number, path in enumerate(shards):
+        assert str(path) in err
+        assert f"it is shard {number + 1} of {len(shards)}, which are read through m.safetensors.index.json" in err
+    assert "which is not beside it: download it too" in err
+
+
+def test_sources_by_a_pattern(run, tmp_path):
+    """As a program or a quoting user gives them: no shell has expanded them."""
+    for name in ("a.npz", "b.npz", "c[1].npz"):
+        shutil.copy(GOOGLE, tmp_path / name)
+    (tmp_path / "out").mkdir()
+    code, printed, _ = run("google2torch", tmp_path / "[ab].n*", "-o", tmp_path / "out")
+    assert code == 0
+    assert "2 of 2 converted" in printed
+    assert run("google2torch", tmp_path / "c[1].npz", "-o", tmp_path / "out")[0] == 0  # a file of that very name
+    assert listing(tmp_path / "out") == ["a.safetensors", "b.safetensors", "c[1].safetensors"]
+    code, _, err = run("google2torch", tmp_path / "*.msgpack", "-o", tmp_path / "out")
+    assert code == 1
+    assert "no file has such a name" in err
+
+
+def test_two_sources_of_one_call_do_not_share_a_target(run, tmp_path):
+    (tmp_path / "more").mkdir(), (tmp_path / "out").mkdir()
+    for name in ("a.npz", "more/a.npz"):
+        shutil.copy(GOOGLE, tmp_path / name)
+    sources = tmp_path / "a.npz", tmp_path / "more" / "a.npz"
+    code, printed, err = run("google2torch", *sources, "-o", tmp_path / "out", "--force")
+    assert code == 1
+    assert "1 of 2 converted" in printed
+    assert f"was made of {sources[0]} a moment ago" in err
+
+
+@pytest.mark.parametrize(("source", "expected"), [
+    ("m.npz", "m"), ("m.pth.tar", "m"), ("m.tar", "m"), ("m.safetensors.index.json", "m"), ("m.v1.2", "m.v1.2"),
+    ("m.orbax/", "m"), ("epoch_1", "epoch_1"), ("M.NPZ", "M"),
+])  # fmt: skip
+def test_a_target_is_named_after_its_source(source, expected):
+    assert target(f"somewhere/{source}", ".msgpack", None) == f"somewhere/{expected}.msgpack"
