@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -302,6 +302,25 @@ def sum_of(terms: Sequence[Any]) -> Any:
     if not terms:
         raise UsageError("the model has no floating-point output, so that there is no loss to differentiate")
     return sum(terms[1:], start=terms[0])
+
+
+@contextmanager
+def attributes_kept(modules: Iterable[Any], is_array: trees.IsArray) -> Iterator[list[Any]]:
+    """Afterwards each module has the attributes and buffers again that it has now, whatever its calls assign.
+
+    Yields: the tensors among them, whose values the framework has to keep.
+    """
+    before = [(vars(module), dict(vars(module)), dict(vars(module).get("_buffers", {}))) for module in modules]
+    try:
+        yield [value for _, own, buffers in before for value in [*own.values(), *buffers.values()] if is_array(value)]
+    finally:
+        for attributes, own, buffers in before:
+            for name in attributes.keys() - own.keys():
+                del attributes[name]
+            attributes.update(own)
+            if "_buffers" in own:
+                own["_buffers"].clear()
+                own["_buffers"].update(buffers)
 
 
 class Runner(ABC):
