@@ -16,7 +16,7 @@ X = np.random.default_rng(0).standard_normal((4, 6))
 
 
 def counting(framework: str) -> Any:
-    """A model that counts its calls in buffers, saved and not, in a number and in a tensor, and draws random numbers."""
+    """A model that counts its calls in buffers, saved and not, in attributes, and draws random numbers."""
     module = pytest.importorskip(framework, reason=f"{framework} is not installed")
     nn = module.nn
 
