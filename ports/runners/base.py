@@ -297,6 +297,14 @@ def named_outputs(out: Any, is_array: trees.IsArray, convert: Callable[[Any], np
     return named(visible(OUTPUT, out, is_array), convert)
 
 
+def differ(runs: Sequence[Mapping[str, np.ndarray]]) -> bool:
+    """Tell whether two runs returned anything else."""
+    first, second = runs
+    return first.keys() != second.keys() or any(
+        not np.array_equal(first[name], second[name], equal_nan=first[name].dtype.kind == "f") for name in first
+    )
+
+
 def sum_of(terms: Sequence[Any]) -> Any:
     """Add up the loss. Raises: UsageError if the model has no floating-point output."""
     if not terms:
@@ -383,6 +391,10 @@ class Runner(ABC):
     @abstractmethod
     def undropped(self) -> AbstractContextManager[Any]:
         """Let dropout pass its input on, inside a with statement."""
+
+    @abstractmethod
+    def is_random(self, inputs: Inputs, training: bool) -> bool:
+        """Tell whether the outputs depend on random numbers."""
 
     def require_training(self, inputs: Inputs) -> None:  # noqa: B027  # torch and paddle have one switch for all
         """Raise UsageError if the model does not go into training mode."""

@@ -69,8 +69,20 @@ class Runner(base.Runner):
 
     def __call__(self, inputs: base.Inputs) -> dict[str, np.ndarray]:
         given = inputs.map(self.tensor)
-        with self._mode(False), paddle.no_grad():
+        with self._mode(False):
+            return self._outputs(given)
+
+    def _outputs(self, given: base.Inputs) -> dict[str, np.ndarray]:
+        with paddle.no_grad():
             return base.named_outputs(self.model(*given.args, **given.kwargs), _is_array, _numpy)
+
+    def is_random(self, inputs: base.Inputs, training: bool) -> bool:
+        runs = []
+        for seed in (1, 2):
+            with self._mode(training):
+                paddle.seed(seed)
+                runs.append(self._outputs(inputs.map(self.tensor)))
+        return base.differ(runs)
 
     def trace(
         self, inputs: base.Inputs, taps: base.Taps, feed: Mapping[str, Sequence[np.ndarray]] | None = None

@@ -60,8 +60,20 @@ class Runner(base.Runner):
 
     def __call__(self, inputs: base.Inputs) -> dict[str, np.ndarray]:
         given = inputs.map(self.tensor)
-        with self._mode(False), torch.no_grad():  # a tensor of inference mode that forward caches could never train
-            return base.named_outputs(self.model(*given.args, **given.kwargs), _is_array, _numpy)
+        with self._mode(False):
+            return self._outputs(given)
+
+    @torch.no_grad()  # a tensor of inference mode that forward caches could never train
+    def _outputs(self, given: base.Inputs) -> dict[str, np.ndarray]:
+        return base.named_outputs(self.model(*given.args, **given.kwargs), _is_array, _numpy)
+
+    def is_random(self, inputs: base.Inputs, training: bool) -> bool:
+        runs = []
+        for seed in (1, 2):
+            with self._mode(training):
+                torch.manual_seed(seed)
+                runs.append(self._outputs(inputs.map(self.tensor)))
+        return base.differ(runs)
 
     def trace(
         self, inputs: base.Inputs, taps: base.Taps, feed: Mapping[str, Sequence[np.ndarray]] | None = None
