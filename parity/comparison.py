@@ -15,7 +15,7 @@ from ports.runners.base import OUTPUT, Inputs, is_numpy
 from .judge import Subject, judge
 from .own import Own, wrap
 from .record import CHECKS, Recording, record
-from .report import Report
+from .report import Report, Result
 from .usage import require_count, require_feature_maps, require_known, require_models, require_names
 
 
@@ -78,11 +78,27 @@ def compare(
         for label, port in ports.items():
             reference = recordings[0] if recordings and check == "single-step" else None
             recordings.append(record(port, inputs, check, label, reference, steps))
+        results = _results(subject, recordings, dtype is None)
+        if any(result.passed is False for result in results) and _draws(ports, inputs, check, recordings):
+            results = _results(subject, recordings, dtype is None)
+    return Report(results, {label: _about(port) for label, port in ports.items()})
+
+
+def _results(subject: Subject, recordings: list[Recording], first_float64: bool) -> list[Result]:
     results = judge(subject, recordings)
     twins = [recording.truth for recording in recordings if recording.truth is not None]
-    if check == "layers" and dtype is None and len(twins) == len(ports):
+    if subject.check == "layers" and first_float64 and len(twins) == len(recordings):
         results = judge(replace(subject, dtype="float64"), twins) + results
-    return Report(results, {label: _about(port) for label, port in ports.items()})
+    return results
+
+
+def _draws(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, recordings: list[Recording]) -> bool:
+    """Mark the recordings of models whose outputs depend on random numbers. Returns: whether there are any."""
+    for port, made in zip(ports.values(), recordings, strict=True):
+        made.random = isinstance(port, Own) and port.is_random(inputs, check in ("gradients", "train"))
+        if made.truth is not None:
+            made.truth.random = made.random
+    return any(made.random for made in recordings)
 
 
 @contextmanager

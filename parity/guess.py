@@ -15,7 +15,11 @@ from .record import Recording
 # How close a recomputation must come to what was recorded: far above the rounding of one layer, far below the
 # difference between any two hypotheses that matters (erf and tanh GELU are 1e-4 apart, epsilons 1e-6 and more).
 CLOSE = {"float64": 1e-11, "float32": 3e-6, "float16": 3e-3, "bfloat16": 2e-2}
+OUT_OF_PLACE = 1e-2  # what another order moves numbers by at least, of the largest: rounding stays decades below
+ALIKE = 1.5  # hypotheses whose errors lie within this factor explain a recording equally well
 BEFORE = 4  # taps to look back for what an activation was applied to
+
+Found = tuple[tuple[str, ...], float] | None
 
 
 def guess(name: str, check: str, a: Recording, b: Recording) -> str:
@@ -60,20 +64,33 @@ def _layer(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
     found = []
     for tap in (left, right):
         tried = HYPOTHESES[kind](double(tap.inputs[0]), weights, tap.outputs[0].shape)
+        finer = "float32(" if a.dtype != "float64" else None  # no lower dtype tells an epsilon from its rounding
+        tried = (pair for pair in tried if finer is None or finer not in pair[0])
         found.append(_best(tried, tap.outputs[0], CLOSE[a.dtype]))
-    return _tell(found, a, b) if found[0] and found[1] and found[0][0] != found[1][0] else ""
+    return _tell(found, a, b)
 
 
-def _best(tried: Iterable[tuple[str, np.ndarray]], target: np.ndarray, close: float) -> tuple[str, float] | None:
-    """(name, error) of the hypothesis that comes closest to what was recorded, if it comes close."""
-    errors = [(relative_error(target, out), name) for name, out in tried if out.shape == target.shape]
-    error, name = min(errors, default=(np.inf, ""))
-    return (name, error) if error <= close else None
+def _best(tried: Iterable[tuple[str, np.ndarray]], target: np.ndarray, close: float) -> Found:
+    """(names, error) of the hypotheses that come closest to what was recorded, if they come close.
+
+    Of those with the very same error, which compute the same here, the first stands for all.
+    """
+    errors: dict[float, str] = {}
+    for name, out in tried:
+        if out.shape == target.shape:
+            errors.setdefault(relative_error(target, out), name)
+    least = min(errors, default=np.inf)
+    return (tuple(name for error, name in errors.items() if error <= ALIKE * least), least) if least <= close else None
 
 
-def _tell(found: list[tuple[str, float] | None], a: Recording, b: Recording) -> str:
-    (left, error), (right, other) = (f for f in found if f)
-    return f"{right} in {b.label}, for {left} in {a.label} (recomputed so, to {other:.0e} and {error:.0e})"
+def _tell(found: list[Found], a: Recording, b: Recording) -> str:
+    """One sentence, if both sides are explained, and by nothing that explains both."""
+    told = [f for f in found if f]
+    if len(told) < 2 or set(told[0][0]) & set(told[1][0]):
+        return ""
+    (left, error), (right, other) = told
+    names = f"{' or '.join(right)} in {b.label}, for {' or '.join(left)} in {a.label}"
+    return f"{names} (recomputed so, to {other:.0e} and {error:.0e})"
 
 
 def _activation(
@@ -87,8 +104,8 @@ def _activation(
             _best(_activated(was.outputs[0], tap.inputs[0].shape), tap.inputs[0], CLOSE[a.dtype])
             for was, tap in ((earlier, left), (other, right))
         ]
-        if found[0] and found[1] and found[0][0] != found[1][0]:
-            return f"{_tell(found, a, b)} after {earlier.name}"
+        if told := _tell(found, a, b):
+            return f"{told} after {earlier.name}"
     return ""
 
 
@@ -100,11 +117,13 @@ def _activated(x: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[str, np.
 
 
 def _order(left: np.ndarray, right: np.ndarray, what: str, close: float) -> str:
-    """The same numbers in another order, and in which."""
-    if left.shape != right.shape or relative_error(np.sort(left, None), np.sort(right, None)) > close:
+    """The same numbers in another order, and in which. Numbers that stand almost in place tell no order."""
+    if left.shape != right.shape or relative_error(left, right) < OUT_OF_PLACE:
+        return ""
+    if relative_error(np.sort(left, None), np.sort(right, None)) > close:
         return ""
     which = _best(orders(double(left)), right, close)
-    order = which[0] if which else "in an order that is no single flip or transposition"
+    order = which[0][0] if which else "in an order that is no single flip or transposition"
     return f"flatten order: {what} holds the same {left.size} values {order}"
 
 

@@ -55,7 +55,7 @@ def _pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording])
 
 def _both(masks: Result, arrays: Result) -> Result:
     """One result of training with dropout: the masks by themselves, and the steps without drop rates."""
-    if not masks.passed or arrays.passed is None:
+    if not masks.passed:
         return replace(masks, cause=masks.cause or arrays.cause)
     return replace(arrays, curve=arrays.curve + masks.curve)
 
@@ -117,6 +117,8 @@ def _compare(
         return row(None, None, None, cause=_join(_drowned(s, f"all {len(drowned)} arrays"), apart))
     found = {name: verdicts[name] for name in names if verdicts[name].judged}
     off = [name for name, verdict in found.items() if verdict.off]
+    if off and (a.random or b.random):
+        return row(None, None, None, cause=_join(_random(s.check, a, b), apart))
     worst_of_all = max(found.values(), key=lambda verdict: verdict.ratio)
     told = [_drowned(s, _some(drowned)) + ": not judged" if drowned else "", apart]
     told += [] if off else [_close(s, found)]
@@ -130,6 +132,12 @@ def _compare(
         tuple((name, v.worst.error, v.limit) for name, v in found.items()),
         {label: tuple(errors[name] for name in found) for label, errors in noise.items()},
     )
+
+
+def _random(check: str, a: Recording, b: Recording) -> str:
+    names = " and ".join(r.label for r in (a, b) if r.random)
+    mode = "in training, beside dropout" if check in ("gradients", "train") else "in evaluation mode"
+    return f"the outputs of {names} depend on random numbers {mode}: what differs may be chance"
 
 
 def _join(*sentences: str) -> str:

@@ -142,6 +142,11 @@ class Own:
         """What makes training random: calls of dropout, by their rates."""
         return [f"dropout {rate:g}" for rate in self.runner.drop_rates(self.inputs)]
 
+    def is_random(self, inputs: Any, training: bool) -> bool:
+        """Tell whether the outputs depend on random numbers, in training other than those of dropout."""
+        with self.undropped():
+            return self.runner.is_random(Inputs.of(inputs), training)
+
     @contextmanager
     def undropped(self) -> Iterator[Own]:
         """The same model, whose dropout passes its input on, to use inside a with statement."""

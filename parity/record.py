@@ -41,6 +41,7 @@ class Recording:
       unable: whether that is the framework's limit, and not a failure.
       masks: beside the arrays of training, which then has no drop rates: what `_masks` tells of each call of dropout.
       spread: how far each array moves, feature by feature, when every weight moves by JITTER; empty if not measured.
+      random: whether its outputs are known to depend on random numbers, other than those of dropout.
       notes: what was computed otherwise than the framework does, or not measured, and why.
     """
 
@@ -57,6 +58,7 @@ class Recording:
     unable: bool = False
     masks: list[list[float]] | None = None
     spread: dict[str, np.ndarray] = field(default_factory=dict)
+    random: bool = False
     notes: list[str] = field(default_factory=list)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import importlib
 import os
 import re
@@ -43,8 +42,7 @@ class Port:
         dtype: str,
         device: str,
     ):
-        if dtype not in DTYPES:
-            raise ConvertError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
+        _require_dtype(dtype)
         if device not in ("cpu", "gpu"):
             raise ConvertError(f"device {device!r} is neither cpu nor gpu")
         self.framework, self.architecture, self.config = framework, architecture, config
@@ -124,8 +122,9 @@ class Port:
 
     @contextmanager
     def undropped(self) -> Iterator[Port]:
-        """The same port without its drop rates, to use inside a with statement."""
-        yield self.rebuilt(config=dataclasses.replace(self.config, **dict.fromkeys(self.drop_rates(), 0.0)))
+        """The same port, whose dropout passes its input on, to use inside a with statement."""
+        with self.runner.undropped():
+            yield self
 
     def jittered(self, share: float, seed: int) -> Port:
         """Return a copy each of whose parameters is multiplied by 1 + share or 1 - share, at random."""
@@ -134,8 +133,11 @@ class Port:
         return other
 
     def with_dtype(self, dtype: str) -> Port:
-        """The same weights, computed in another dtype."""
-        return self.rebuilt(dtype=dtype)
+        """Return a copy of the model as it is now, its user's changes included, that computes in another dtype."""
+        _require_dtype(dtype)
+        other = copy.copy(self)
+        other.runner = self.runner.cast(dtype)
+        return other
 
     def rebuilt(self, **changes: Any) -> Port:
         """The same port with another config, dtype, device or other tensors."""
@@ -192,6 +194,11 @@ class Port:
         maps = {pattern(layer.path) for layer in layers if layer.kind in ("conv", "batch_norm")}
         parents -= {parent for parent in parents if any(path.startswith(parent + ".#") for path in paths)}  # lists
         return paths | parents | set(self.spec.feature_maps), maps | set(self.spec.feature_maps)
+
+
+def _require_dtype(dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise ConvertError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
 
 
 def pattern(path: str) -> str:

@@ -78,3 +78,37 @@ def test_one_number_is_no_multiple_of_another() -> None:
     assert guess("loss", "gradients", a, b) == ""
     assert guess("one", "gradients", a, b) == ""
     assert "b holds 0.7 times" in guess("w", "gradients", a, b)
+
+
+def normed(epsilon: float, dtype: str = "float64", scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """(input, output) of a LayerNorm."""
+    x = (scale * np.random.default_rng(1).standard_normal((4, 16))).astype(dtype)
+    centred = x - x.mean(-1, keepdims=True, dtype="float64")
+    return x, (centred / np.sqrt(x.var(-1, keepdims=True, dtype="float64") + epsilon)).astype(dtype)
+
+
+def layer_norm(label: str, x: np.ndarray, out: np.ndarray) -> Recording:
+    made = Recording(label, "torch", str(x.dtype), "cpu", {"norm": out}, [Tap("norm", (x,), (out,))])
+    made.weights, made.kinds = {"norm.scale": np.ones(16), "norm.bias": np.zeros(16)}, {"norm": "norm"}
+    return made
+
+
+def test_rounding_is_no_other_order() -> None:
+    """A norm computed in float32 rounds its output: its sorted values agree, and so do they in place."""
+    x, out = normed(1e-5)
+    rough = out.astype(np.float32).astype(np.float64)
+    left, right = layer_norm("a", x, out), layer_norm("b", x, rough)
+    left.dtype = right.dtype = "float32"
+    assert guess("norm", "layers", left, right) == ""
+    swapped = layer_norm("b", x, out[::-1])
+    assert guess("norm", "layers", left, swapped).startswith("flatten order: its output holds the same 64 values")
+
+
+def test_an_epsilon_that_the_dtype_cannot_tell_is_not_told() -> None:
+    """In float32 an epsilon of 1e-5 is its own rounding, and 1e-8, 1e-12 and 0 are one."""
+    left, right = (layer_norm(label, *normed(eps, "float32")) for label, eps in (("a", 1e-5), ("b", 1e-12)))
+    told = guess("norm", "layers", left, right)
+    assert "for epsilon 1e-5 and a biased variance in a" in told
+    assert all(f"epsilon {name} and a biased variance" in told for name in ("1e-8", "1e-12", "0"))
+    assert "float32(" not in told
+    assert guess("norm", "layers", left, layer_norm("b", *normed(float(np.float32(1e-5)), "float32"))) == ""

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import parity
+import ports
+import specs
 from convert.errors import UsageError
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -177,3 +179,16 @@ def test_what_passes_below_float64_by_a_hair_is_reported() -> None:
     (result,) = parity.compare({"a": Mlp(), "b": Coarse()}, X, dtype="float32")
     assert result.passed
     assert "passes close to its limit" in result.cause, str(result)
+
+
+@pytest.mark.parametrize("framework", ["torch", "paddle"])
+def test_a_port_is_compared_as_its_user_changed_it(framework: str) -> None:
+    """The float64 copy of a float32 port is a copy of its model, not one built anew from its Config."""
+    pytest.importorskip(framework, reason=f"{framework} is not installed")
+    config = specs.get("mlp_mixer").tiny["S/16"]
+    made = [ports.build("mlp_mixer", config, framework, init="random") for _ in range(2)]
+    changed = made[1].model.blocks[0].norm1
+    setattr(changed, "eps" if framework == "torch" else "_epsilon", 1e-5)
+    images = np.random.default_rng(0).standard_normal((2, *made[0].spec.input_shape(made[0].config)))
+    report = parity.compare({"a": made[0], "b": made[1]}, images, "layers")
+    assert [(r.dtype, r.first_divergence) for r in report] == [(d, "blocks.0.norm1") for d in ("float64", "float32")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -297,11 +297,38 @@ def named_outputs(out: Any, is_array: trees.IsArray, convert: Callable[[Any], np
     return named(visible(OUTPUT, out, is_array), convert)
 
 
+def differ(runs: Sequence[Mapping[str, np.ndarray]]) -> bool:
+    """Tell whether two runs returned anything else."""
+    first, second = runs
+    return first.keys() != second.keys() or any(
+        not np.array_equal(first[name], second[name], equal_nan=first[name].dtype.kind == "f") for name in first
+    )
+
+
 def sum_of(terms: Sequence[Any]) -> Any:
     """Add up the loss. Raises: UsageError if the model has no floating-point output."""
     if not terms:
         raise UsageError("the model has no floating-point output, so that there is no loss to differentiate")
     return sum(terms[1:], start=terms[0])
+
+
+@contextmanager
+def attributes_kept(modules: Iterable[Any], is_array: trees.IsArray) -> Iterator[list[Any]]:
+    """Afterwards each module has the attributes and buffers again that it has now, whatever its calls assign.
+
+    Yields: the tensors among them, whose values the framework has to keep.
+    """
+    before = [(vars(module), dict(vars(module)), dict(vars(module).get("_buffers", {}))) for module in modules]
+    try:
+        yield [value for _, own, buffers in before for value in [*own.values(), *buffers.values()] if is_array(value)]
+    finally:
+        for attributes, own, buffers in before:
+            for name in attributes.keys() - own.keys():
+                del attributes[name]
+            attributes.update(own)
+            if "_buffers" in own:
+                own["_buffers"].clear()
+                own["_buffers"].update(buffers)
 
 
 class Runner(ABC):
@@ -364,6 +391,10 @@ class Runner(ABC):
     @abstractmethod
     def undropped(self) -> AbstractContextManager[Any]:
         """Let dropout pass its input on, inside a with statement."""
+
+    @abstractmethod
+    def is_random(self, inputs: Inputs, training: bool) -> bool:
+        """Tell whether the outputs depend on random numbers."""
 
     def require_training(self, inputs: Inputs) -> None:  # noqa: B027  # torch and paddle have one switch for all
         """Raise UsageError if the model does not go into training mode."""

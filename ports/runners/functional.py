@@ -19,6 +19,8 @@ from convert.errors import UsageError
 from . import base, trees
 from .modes import evaluating, signed
 
+DRAWS = ("random_bits", "random_gamma", "threefry2x32", "rng_bit_generator", "rng_uniform")  # primitives of jax
+
 
 class Runner(base.Runner):
     """Images are NHWC inside and NCHW outside."""
@@ -237,6 +239,17 @@ class Runner(base.Runner):
             yield
         finally:
             self.without_drops = False
+
+    def is_random(self, inputs: base.Inputs, training: bool) -> bool:
+        """Tell whether the traced model draws random bits."""
+
+        def run(params: Any, rest: Any, arrays: list[Any]) -> int:
+            with self._as_configured():
+                self.run(params, rest, inputs.filled(arrays, base.is_numpy), training)
+            return 0
+
+        traced = str(jax.make_jaxpr(run)(*self.split(), self._arrays(inputs)))
+        return any(primitive in traced for primitive in DRAWS)
 
     def _visited(self, inputs: base.Inputs, training: bool) -> dict[str, tuple[Any, trees.Call]]:
         """Run the model on shapes alone. Returns: {path: (module, its last call)}."""

@@ -69,8 +69,20 @@ class Runner(base.Runner):
 
     def __call__(self, inputs: base.Inputs) -> dict[str, np.ndarray]:
         given = inputs.map(self.tensor)
-        with self._mode(False), paddle.no_grad():
+        with self._mode(False):
+            return self._outputs(given)
+
+    def _outputs(self, given: base.Inputs) -> dict[str, np.ndarray]:
+        with paddle.no_grad():
             return base.named_outputs(self.model(*given.args, **given.kwargs), _is_array, _numpy)
+
+    def is_random(self, inputs: base.Inputs, training: bool) -> bool:
+        runs = []
+        for seed in (1, 2):
+            with self._mode(training):
+                paddle.seed(seed)
+                runs.append(self._outputs(inputs.map(self.tensor)))
+        return base.differ(runs)
 
     def trace(
         self, inputs: base.Inputs, taps: base.Taps, feed: Mapping[str, Sequence[np.ndarray]] | None = None
@@ -142,31 +154,35 @@ class Runner(base.Runner):
 
     @contextmanager
     def _mode(self, training: bool) -> Iterator[None]:
-        """Training mode or not, with norms that do not round; afterwards each layer is in its own mode again."""
-        before = [(layer, layer.training) for layer in self.model.sublayers(include_self=True)]
-        (self.model.train if training else self.model.eval)()
-        try:
-            with exact(self.dtype, self.notes):
-                yield
-        finally:
-            for layer, mode in before:
-                layer.training = mode
+        """Training mode or not, with norms that do not round; afterwards modes, buffers, attributes and random numbers
+        are as before.
+        """
+        layers = self.model.sublayers(include_self=True)
+        with base.attributes_kept(layers, _is_array) as tensors, _undrawn():
+            values = [tensor.detach().clone() for tensor in tensors]
+            (self.model.train if training else self.model.eval)()
+            try:
+                with exact(self.dtype, self.notes):
+                    yield
+            finally:
+                for tensor, value in zip(tensors, values, strict=True):
+                    tensor.set_value(value)
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        """Training mode, left without a trace: weights, statistics, gradients, modes, random numbers."""
-        before = {name: tensor.clone().detach() for name, tensor in self.model.state_dict().items()}
+        """Training mode, left without a trace: weights and gradients too."""
+        before = [(parameter, parameter.detach().clone()) for parameter in self.model.parameters()]
         grads = [(p, None if p.grad is None else p.grad.clone()) for p in self.model.parameters()]
         try:
-            with self._mode(True), _undrawn():
+            with self._mode(True):
                 yield
         finally:
             for parameter, grad in grads:
                 parameter.clear_gradient(False)
                 if grad is not None:
                     parameter.grad = grad
-            for name, tensor in self.model.state_dict().items():
-                tensor.set_value(before[name])
+            for parameter, value in before:
+                parameter.set_value(value)
 
     @contextmanager
     def undropped(self) -> Iterator[None]:

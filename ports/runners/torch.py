@@ -60,8 +60,20 @@ class Runner(base.Runner):
 
     def __call__(self, inputs: base.Inputs) -> dict[str, np.ndarray]:
         given = inputs.map(self.tensor)
-        with self._mode(False), torch.no_grad():  # a tensor of inference mode that forward caches could never train
-            return base.named_outputs(self.model(*given.args, **given.kwargs), _is_array, _numpy)
+        with self._mode(False):
+            return self._outputs(given)
+
+    @torch.no_grad()  # a tensor of inference mode that forward caches could never train
+    def _outputs(self, given: base.Inputs) -> dict[str, np.ndarray]:
+        return base.named_outputs(self.model(*given.args, **given.kwargs), _is_array, _numpy)
+
+    def is_random(self, inputs: base.Inputs, training: bool) -> bool:
+        runs = []
+        for seed in (1, 2):
+            with self._mode(training):
+                torch.manual_seed(seed)
+                runs.append(self._outputs(inputs.map(self.tensor)))
+        return base.differ(runs)
 
     def trace(
         self, inputs: base.Inputs, taps: base.Taps, feed: Mapping[str, Sequence[np.ndarray]] | None = None
@@ -125,30 +137,34 @@ class Runner(base.Runner):
 
     @contextmanager
     def _mode(self, training: bool) -> Iterator[None]:
-        """Training mode or not; afterwards each module is in its own mode again."""
-        before = {module: module.training for module in self.model.modules()}
-        self.model.train(training)
-        try:
-            yield
-        finally:
-            for module, mode in before.items():
-                module.training = mode
+        """Training mode or not; afterwards modes, buffers, attributes and random numbers are as before."""
+        modules = list(self.model.modules())
+        modes = [module.training for module in modules]
+        devices = [torch.cuda.current_device()] if self.device == "gpu" else []
+        with base.attributes_kept(modules, _is_array) as tensors, torch.random.fork_rng(devices):
+            values = [tensor.detach().clone() for tensor in tensors]
+            self.model.train(training)
+            try:
+                yield
+            finally:
+                for module, mode in zip(modules, modes, strict=True):
+                    module.training = mode
+                _restore(tensors, values)
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        """Training mode, left without a trace: weights, statistics, gradients, modes, random numbers."""
-        before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        """Training mode, left without a trace: weights and gradients too."""
         grads = {parameter: parameter.grad for parameter in self.model.parameters()}
-        devices = [torch.cuda.current_device()] if self.device == "gpu" else []
+        before = [parameter.detach().clone() for parameter in grads]
         try:
-            with self._mode(True), torch.random.fork_rng(devices):
+            with self._mode(True):
                 for parameter in grads:
                     parameter.grad = None
                 yield
         finally:
             for parameter, grad in grads.items():
                 parameter.grad = grad
-            self.model.load_state_dict(before, strict=True)
+            _restore(grads, before)
 
     @contextmanager
     def _biased(self) -> Iterator[dict[str, torch.Tensor]]:
@@ -209,6 +225,14 @@ class Runner(base.Runner):
             for parameter, factor in zip(parameters, base.factors(parameters, share, seed), strict=True):
                 parameter.mul_(torch.from_numpy(factor).to(parameter))
         return runner
+
+
+@torch.no_grad()
+def _restore(tensors: Iterable[torch.Tensor], values: Iterable[torch.Tensor]) -> None:
+    """Write values back where they are others: writing a tensor spoils the graphs that it is part of."""
+    for tensor, value in zip(tensors, values, strict=True):
+        if tensor.layout != torch.strided or not torch.equal(tensor, value):
+            tensor.copy_(value)
 
 
 @contextmanager

@@ -1,0 +1,79 @@
+"""Models that draw random numbers otherwise than through dropout: what differs by chance is no divergence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+X = np.random.default_rng(0).standard_normal((4, 6))
+
+
+class Torch(torch.nn.Module):
+    """A dense layer, and a stochastic depth that calls no dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = torch.nn.Linear(6, 6, dtype=torch.float64)
+
+    def forward(self, x: Any) -> Any:
+        y = self.dense(x)
+        return y * torch.bernoulli(torch.full((len(y), 1), 0.5, dtype=y.dtype)) if self.training else y
+
+
+def paddle_twin(model: Any) -> Any:
+    paddle = pytest.importorskip("paddle", reason="paddle is not installed")
+
+    class Paddle(paddle.nn.Layer):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = paddle.nn.Linear(6, 6)
+
+        def forward(self, x: Any) -> Any:
+            y = self.dense(x)
+            return y * paddle.bernoulli(paddle.full((len(y), 1), 0.5, dtype=y.dtype)) if self.training else y
+
+    made = Paddle().to(dtype="float64")
+    made.dense.weight.set_value(model.dense.weight.detach().numpy().T)
+    made.dense.bias.set_value(model.dense.bias.detach().numpy())
+    return made
+
+
+def flax_twin(model: Any) -> Any:
+    nn = pytest.importorskip("flax.linen", reason="flax is not installed")
+    import jax
+
+    class Linen(nn.Module):  # type: ignore[misc]
+        @nn.compact
+        def __call__(self, x: Any, train: bool = False) -> Any:
+            y = nn.Dense(6, name="dense", param_dtype="float64")(x)
+            return y * jax.random.bernoulli(self.make_rng("dropout"), 0.5, (len(y), 1)) if train else y
+
+    kernel, bias = model.dense.weight.detach().numpy().T, model.dense.bias.detach().numpy()
+    with jax.enable_x64(True):
+        return Linen(), {"params": {"dense": {"kernel": jax.numpy.asarray(kernel), "bias": jax.numpy.asarray(bias)}}}
+
+
+@pytest.mark.parametrize("twin", [paddle_twin, flax_twin])
+def test_chance_is_no_divergence(twin: Any) -> None:
+    model = Torch()
+    pair = {"a": model, "b": twin(model)}
+    (row,) = parity.compare(pair, X, "gradients")
+    assert (row.passed, row.first_divergence) == (None, None)
+    assert row.cause.startswith("the outputs of a and b depend on random numbers in training, beside dropout")
+    assert parity.compare(pair, X, "layers").passed
+    with torch.no_grad():
+        model.dense.bias[0] += 1e-6
+    assert parity.compare(pair, X, "layers").first_divergence == "dense"
+
+
+def test_dropout_is_not_judged_by_its_masks_alone() -> None:
+    """Masks that fit do not stand for steps that were not judged."""
+    made = torch.nn.Sequential(torch.nn.Dropout(0.5), Torch())
+    other = torch.nn.Sequential(torch.nn.Dropout(0.5), Torch())
+    (row,) = parity.compare({"a": made, "b": other}, np.ones((64, 6)), "train", steps=1)
+    assert row.passed is None
