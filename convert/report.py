@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .files.base import Skipped
 
@@ -96,3 +97,19 @@ def misfits(found: Iterable[tuple[str, str]]) -> list[str]:
     for name, problem in found:
         names.setdefault(problem, []).append(name)
     return capped([f"{name} {problem}" for problem, like in names.items() for name in fold(like)], "that do not fit")
+
+
+def not_finite(tensors: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, int], str]:
+    """NaNs and infinities of a record's tensors, those aside that a cast made: ({name: how many}, a note or "")."""
+    counts = {
+        name: line.get("not_finite", 0) - line.get("lossy", {}).get("infinities", 0) for name, line in tensors.items()
+    }
+    found = {name: count for name, count in counts.items() if count}
+    note = f"NaNs or infinities ({sum(found.values()):,}) in {where(found)}: kept as they are" if found else ""
+    return found, note
+
+
+def where(counts: Iterable[str]) -> str:
+    """ "norm.bias", or "blocks.{0..3}.norm.bias and 2 more"."""
+    first, *others = fold(counts)
+    return first + (f" and {len(others)} more" if others else "")
