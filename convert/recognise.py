@@ -177,8 +177,8 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
         return f"{reader.path}: {count}: no model known here has over {MAX_ARRAYS:,}"
     with contextlib.suppress(Ambiguous):
         if dialect and (others := _matches(reader, names, _candidates(specs.names(), None))):
-            best, count = others[0], len(others[0].tensors)
-            known = f"{round(best.score * count)} of {count} are known in {best.dialect} ({best.architecture})"
+            best, size = others[0], len(others[0].tensors)
+            known = f"{round(best.score * size)} of {size} are known in {best.dialect} ({best.architecture})"
             return f"{reader.path}: its names are not those of dialect {dialect}: {known}"
     what = f"not those of dialect {dialect}" if dialect else "those of no architecture known here"
     first = ", ".join([name for name in reader.tensors if name.startswith(names.root)][:3])
