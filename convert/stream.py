@@ -131,11 +131,14 @@ def _check(plan: Planned, out: str, force: bool, writer_type: type[Writer], name
     sharded, inside = len(names) > 1, writer_type.keeps_metadata
     if sharded and not (writer_type.one_file and inside):
         raise UsageError(f"{out}: only .safetensors is written in shards")
-    sources = files_of(plan.reader.path) if plan.reader.on_disk else []
+    source = plan.reader.path if plan.reader.on_disk else None
+    sources = files_of(source) if source else []
     if not writer_type.one_file:
         atomic.check([], out, force)
-        atomic_folder.check(plan.reader.path if plan.reader.on_disk else None, out, force, writer_type)
+        atomic_folder.check(source, out, force, writer_type)
         return []
+    if source and os.path.isdir(source):
+        atomic_folder.check_apart(source, out)
     for name in dict.fromkeys([*names, *([index_of(out), out] if inside else [out + ".json"])]):
         atomic.check(sources, name, force)
         if os.path.isdir(name):
