@@ -22,7 +22,7 @@ from .parts import normal
 from .planning import Plan, plan
 from .program import dumps
 from .recognise import all_dialects, dialects, known_dialect
-from .report import fold
+from .report import not_finite, where
 from .settings import stated
 from .steps import Constant, Steps, Sum, sources_of
 from .walk import sources
@@ -207,14 +207,10 @@ def _length(text: str) -> tuple[str, int]:
 
 
 def _not_finite(about: Mapping[str, Any], notes: Notes) -> dict[str, int]:
-    """Count and report NaNs and infinities of the target's tensors: {name: how many}, those aside that a cast made."""
-    counts = {
-        name: line.get("not_finite", 0) - line.get("lossy", {}).get("infinities", 0)
-        for name, line in about["tensors"].items()
-    }
-    found = {name: count for name, count in counts.items() if count}
-    if found:
-        notes.add(f"NaNs or infinities ({sum(found.values()):,}) in {_where(found)}: kept as they are")
+    """Report NaNs and infinities of the target's tensors: {name: how many}, those aside that a cast made."""
+    found, note = not_finite(about["tensors"])
+    if note:
+        notes.add(note)
     return found
 
 
@@ -225,14 +221,8 @@ def _lossy(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, int]]:
         counts = {name: lost[kind] for name, lost in found.items() if kind in lost}
         if counts:
             dtypes = ", ".join(sorted({about["tensors"][name]["dtype"] for name in counts}))
-            notes.add(f"{sum(counts.values()):,} values became {became} in {dtypes}: {_where(counts)}")
+            notes.add(f"{sum(counts.values()):,} values became {became} in {dtypes}: {where(counts)}")
     return found
-
-
-def _where(counts: Mapping[str, int]) -> str:
-    """ "norm.bias", or "blocks.{0..3}.norm.bias and 2 more"."""
-    first, *others = fold(counts)
-    return first + (f" and {len(others)} more" if others else "")
 
 
 def _prove(made: Plan, written: str) -> dict[str, Any]:

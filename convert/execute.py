@@ -176,6 +176,8 @@ def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: l
         atomic.check([], out, force)
         atomic_folder.check(_path(plan), out, force, writer)
         return []
+    if (source := _path(plan)) and os.path.isdir(source):
+        atomic_folder.check_apart(source, out)
     for name in dict.fromkeys([*names, *([index_of(out), out] if inside else [out + ".json"])]):
         atomic.check(sources, name, force)
         if os.path.isdir(name):

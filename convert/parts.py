@@ -148,12 +148,17 @@ class Names:
         return [f"{nest}/" for nest in LIVE if nest and nest.partition("/")[0] + "/" in tops]
 
     def below(self, place: str) -> dict[str, Tensor]:
-        """{name below a place: tensor}, training state left out."""
-        return {
-            unwrapped(rest): tensor
+        """{name below a place, without wrappers: tensor}, training state left out.
+
+        Names that differ in their wrappers alone keep them, so that no array takes the place of another.
+        """
+        inner = {
+            rest: tensor
             for name, tensor in self.file.items()
             if name.startswith(place) and (rest := name[len(place) :]).partition("/")[0] not in TRAINING
         }
+        times = Counter(map(unwrapped, inner))
+        return {plain if times[plain := unwrapped(rest)] == 1 else rest: tensor for rest, tensor in inner.items()}
 
 
 class Section:

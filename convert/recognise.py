@@ -166,10 +166,11 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
         return f"{reader.path}: {count}: no model known here has over {MAX_ARRAYS:,}"
     others = _readings(reader, names, _all(specs.names(), None)) if dialect else []
     if isinstance(others, list) and others:
-        best = f"{others[0].dialect} ({others[0].architecture}): {others[0].dialect}2..."
-        return f"{reader.path}: holds no {dialect} names, but those of {best}"
+        best, size = others[0], len(others[0].tensors)
+        known = f"{round(best.score * size)} of {size} are known in {best.dialect} ({best.architecture})"
+        return f"{reader.path}: its names are not those of dialect {dialect}: {known}"
     what = f"not those of dialect {dialect}" if dialect else "those of no architecture known here"
-    first = ", ".join(list(reader.tensors)[:3])
+    first = ", ".join([name for name in reader.tensors if name.startswith(names.root)][:3])
     remedy = "" if dialect else " (python -m ports lists them)"
     return f"{reader.path}: a {reader.format} file, but its names are {what}{remedy}; its first names are {first}"
 

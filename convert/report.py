@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .files.base import Skipped
 
 SHOWN = 6  # folded names in one line about entries that were skipped
 LINES = 40  # of one kind; more are counted
 FOLDED = 6  # numbers of a name, those that come first
-_NUMBER = re.compile(r"(\d+)")
+_NUMBER = re.compile(r"([0-9]+)")
 
 
 def fold(names: Iterable[str]) -> list[str]:
     """blocks.0.norm.bias, blocks.1.norm.bias, blocks.2.norm.bias -> blocks.{0..2}.norm.bias"""
     split = [tuple(_NUMBER.split(name, FOLDED)) for name in dict.fromkeys(names)]  # text and numbers in turn
     for at in range(1, max(map(len, split), default=0), 2):
-        groups: dict[tuple[str, ...], list[int]] = {}
+        groups: dict[tuple[str, ...], list[str]] = {}
         for parts in split:
             if at < len(parts) and len(parts[at]) < 9:
-                groups.setdefault((*parts[:at], "#", *parts[at + 1 :]), []).append(int(parts[at]))
+                groups.setdefault((*parts[:at], "#", *parts[at + 1 :]), []).append(parts[at])
             else:
                 groups[parts] = []
         split = [(*key[:at], _span(found), *key[at + 1 :]) if found else key for key, found in groups.items()]
     return list(map("".join, split))
 
 
-def _span(numbers: list[int]) -> str:
-    first, last = min(numbers), max(numbers)
-    consecutive = len(set(numbers)) == last - first + 1
-    span = f"{first}..{last}" if consecutive else ",".join(map(str, sorted(set(numbers))))
-    return str(first) if first == last else "{" + span + "}"
+def _span(numbers: list[str]) -> str:
+    """Numbers as names spell them, zeros before them included: "3", "{0..3}", "{00..11}" or "{1,01,4}"."""
+    spelled = sorted(set(numbers), key=lambda number: (int(number), number))
+    first, last = spelled[0], spelled[-1]
+    consecutive = list(map(int, spelled)) == list(range(int(first), int(last) + 1))
+    span = f"{first}..{last}" if consecutive else ",".join(spelled)
+    return first if len(spelled) == 1 else "{" + span + "}"
 
 
 def missing(names: list[str], unused: list[str]) -> list[str]:
@@ -96,3 +99,19 @@ def misfits(found: Iterable[tuple[str, str]]) -> list[str]:
     for name, problem in found:
         names.setdefault(problem, []).append(name)
     return capped([f"{name} {problem}" for problem, like in names.items() for name in fold(like)], "that do not fit")
+
+
+def not_finite(tensors: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, int], str]:
+    """NaNs and infinities of a record's tensors, those aside that a cast made: ({name: how many}, a note or "")."""
+    counts = {
+        name: line.get("not_finite", 0) - line.get("lossy", {}).get("infinities", 0) for name, line in tensors.items()
+    }
+    found = {name: count for name, count in counts.items() if count}
+    note = f"NaNs or infinities ({sum(found.values()):,}) in {where(found)}: kept as they are" if found else ""
+    return found, note
+
+
+def where(counts: Iterable[str]) -> str:
+    """ "norm.bias", or "blocks.{0..3}.norm.bias and 2 more"."""
+    first, *others = fold(counts)
+    return first + (f" and {len(others)} more" if others else "")

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from . import report
 from .errors import ConvertError
-from .files import FORMATS, files_of, folder_format, suffixes
+from .files import FORMATS, files_of, folder_format, lacking, suffixes
 
 INDEX = ".index.json"
+NO_CHECKPOINT = "a folder that is no checkpoint"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def _inside(path: str) -> tuple[list[str], dict[str, str]]:
         entries = sorted(os.scandir(path), key=lambda entry: entry.name)
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read: {error.strerror}") from None
+    if what := lacking(path):
+        raise ConvertError(f"{path}: {what} (copy the whole folder again)")
     reasons = {entry.path: _reason(entry) for entry in entries}
     found = [name for name, reason in reasons.items() if not reason]
     if not found:
@@ -84,7 +87,7 @@ def _reason(entry: os.DirEntry[str]) -> str:
     if folder_format(entry.path):
         return ""
     if entry.is_dir():
-        return "a folder that is no checkpoint"
+        return f"a folder that is no checkpoint: it {what}" if (what := lacking(entry.path)) else NO_CHECKPOINT
     if not entry.name.lower().removesuffix(".tar").endswith(suffixes(FORMATS)):
         return "no suffix of a checkpoint"
     if not entry.is_file():

@@ -415,3 +415,21 @@ def test_a_port_with_another_head_is_saved_as_it_is(recorded, tmp_path):
     port = ports.load(recorded, "torch")
     port.model.head = torch.nn.Linear(20, 3)
     assert port.save(tmp_path / "x.pt")["config"]["classes"] == 3
+
+
+def test_what_a_model_has_beside_its_layers_is_named_when_it_is_saved(recorded, tmp_path):
+    needs("torch")
+    needs("flax")
+    import torch
+
+    port = ports.load(recorded, "torch")
+    port.model.register_buffer("extra", torch.ones(3))
+    port.model.head.bias.data[1] = float("nan")
+    with pytest.warns(UserWarning) as warned:
+        port.save(tmp_path / "x.pt")
+    said = [str(warning.message) for warning in warned]
+    assert any(r"set aside: extra float32 [3]" in line for line in said)
+    assert any("NaNs or infinities (1) in head.bias" in line for line in said)
+    module, variables = ports.load(recorded, "flax").model
+    with pytest.warns(UserWarning, match="set aside: opt_state/"):
+        ports.save((module, {**variables, "opt_state": variables["params"]}), tmp_path / "x.msgpack", config=recorded)

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import convert
 from convert.errors import ConvertError
@@ -41,7 +43,9 @@ def test_force_replaces_our_own_folders_only(run, suffix, tmp_path):  # noqa: F8
     (out / "thesis.tex").write_text("precious")
     code, _, err = run("google2torch", GOOGLE, "-o", out, "--force")
     assert code == 1
-    assert f"{out}: holds thesis.tex, is no checkpoint folder that this converter wrote" in err
+    assert (
+        "thesis.tex, which this converter does not write, and is no checkpoint folder that this converter wrote" in err
+    )
     assert listing(out) == ["thesis.tex"]
     shutil.rmtree(out)
     translate(GOOGLE, out, "torch")
@@ -49,7 +53,7 @@ def test_force_replaces_our_own_folders_only(run, suffix, tmp_path):  # noqa: F8
     (out / "logs" / "events").write_text("precious")
     code, _, err = run("google2torch", GOOGLE, "-o", out, "--force")
     assert (code, (out / "logs" / "events").exists()) == (1, True)
-    assert "holds logs/events" in err
+    assert "holds logs/events, which this converter does not write, so --force" in err
     shutil.rmtree(out / "logs")
     (out / "triptych.json").unlink()  # as in one that the framework wrote
     before = listing(out)
@@ -157,3 +161,26 @@ def test_folders_of_checkpoints_convert_in_one_call(run, suffix, tmp_path):  # n
     assert code == 0
     assert "2 of 2 converted" in printed
     assert {"a.msgpack", "b.msgpack"} <= set(listing(tmp_path / "out"))
+
+
+def test_a_folder_is_no_place_for_a_target_made_of_it(run, suffix, tmp_path):  # noqa: F811
+    source = tmp_path / f"m{suffix}"
+    translate(GOOGLE, source, "torch")
+    before = listing(source)
+    code, _, err = run("torch2flax", source, "-o", source / "x.msgpack")
+    assert (code, listing(source)) == (2, before)
+    assert "lies in the source: give another -o" in err
+
+
+def test_a_folder_without_the_list_of_its_arrays(run, suffix, tmp_path):  # noqa: F811
+    """It is named for what it lacks, alone, inside another folder and by inspect."""
+    marker = {".orbax": "_METADATA", ".dcp": ".metadata"}[suffix]
+    source = tmp_path / "in" / f"m{suffix}"
+    source.parent.mkdir()
+    translate(GOOGLE, source, "torch")
+    (source / marker).unlink()
+    for words in (["torch2flax", source], ["inspect", source]):
+        code, _, err = run(*words)
+        assert code == 1 and f"lacks {marker} (copy the whole folder again)" in err
+    save_file({"w": np.ones(3, "f4")}, tmp_path / "in" / "x.safetensors")
+    assert f"lacks {marker}" in run("torch2flax", tmp_path / "in")[2]

@@ -275,6 +275,9 @@ def test_names_with_wrappers_of_single_blocks(model, run, tmp_path):
         assert load_file(tmp_path / "y.safetensors")["blocks.0.norm1.weight"].tolist() == list(
             model["blocks.0.norm1.weight"]
         )
+    both = model | {name.replace("norm1.", "norm1._orig_mod."): array + 1 for name, array in model.items()}
+    code, _, err = run("timm2torch", save(tmp_path / "both.safetensors", both), "-o", tmp_path / "z.safetensors")
+    assert code == 1 and "unexpected blocks.{0..2}.norm1._orig_mod.weight" in err
     assert unwrapped("a._orig_mod.b") == "a.b" and unwrapped("_orig_mod.b") == "_orig_mod.b"
 
 

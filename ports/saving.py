@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import specs
 from convert.errors import ConvertError, UsageError
 from convert.files.memory import MemoryReader
 from convert.planning import plan_read
+from convert.report import not_finite
 from convert.settings import Settings, read_config
 from specs.config import as_dict, unknown
 
@@ -45,6 +47,7 @@ def save(
       assume: accept defaults for what changes the outputs and `config` does not state; the record marks them.
       force: replace an existing target.
     Returns: the record that travels with the checkpoint.
+    Warns of the model's arrays that are set aside, of what is assumed, and of NaNs and infinities.
     Raises: UsageError for what is no model or does not fit, and OpenFields, one of them, for what nobody states;
     ConvertError where the target cannot be written.
     """
@@ -59,7 +62,10 @@ def save(
     with plan_read(
         MemoryReader(f"the {framework} model", arrays), framework, framework, settings, assume=assume
     ) as plan:
-        return plan.write(path, force)
+        record = plan.write(path, force)
+        for note in filter(None, (*plan.notes(), not_finite(record["tensors"])[1])):
+            warnings.warn(f"{os.fspath(path)}: {note}", stacklevel=3)  # of who called ports.save or port.save
+        return record
 
 
 def _settings(model: Any, config: Any) -> Settings:

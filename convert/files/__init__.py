@@ -11,6 +11,7 @@ file needs is imported.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import gc
 import os
 import re
@@ -32,6 +33,7 @@ class Format(NamedTuple):
     writer: str
     head: re.Pattern[bytes]  # what its files can begin with; `sniff` decides
     markers: tuple[str, ...] = ()  # of a folder: files inside, any of which says that it has this format
+    parts: tuple[str, ...] = ()  # of a folder: files inside that no other has, and that are unreadable without a marker
 
     def load(self, attribute: str) -> type:
         """The class of this name, importing the module."""
@@ -66,8 +68,9 @@ FOLDERS = (  # each as a whole is one checkpoint; their writers are FolderWriter
         "OrbaxWriter",
         _NEVER,
         ("_METADATA", "default/_METADATA", "checkpoint", "default/checkpoint"),
+        ("manifest.ocdbt", "_CHECKPOINT_METADATA"),
     ),
-    Format("dcp", (".dcp",), "folders.dcp", "DcpReader", "DcpWriter", _NEVER, (".metadata",)),
+    Format("dcp", (".dcp",), "folders.dcp", "DcpReader", "DcpWriter", _NEVER, (".metadata",), ("*.distcp",)),
 )
 
 
@@ -121,6 +124,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
     if folder := folder_format(name):
         whole: Reader = folder.load(folder.reader)(name)
         return whole
+    if what := lacking(name):
+        raise FormatError(name, what, "copy the whole folder again")
     head = _head(name)
     for pattern, problem, remedy in () if _has_header(name, head) else FOREIGN:
         if re.match(pattern, head, re.IGNORECASE):
@@ -138,6 +143,18 @@ def folder_format(path: str | os.PathLike[str]) -> Format | None:
         if any(_is_marker(os.path.join(path, marker)) for marker in entry.markers):
             return entry
     return None
+
+
+def lacking(path: str | os.PathLike[str]) -> str:
+    """Say what a folder lacks that holds parts of a checkpoint and is none; "" for other folders and for files."""
+    try:
+        names = os.listdir(path) if os.path.isdir(path) else []
+    except OSError:  # which reading it will report
+        return ""
+    for entry in FOLDERS:
+        if parts := sorted(name for part in entry.parts for name in fnmatch.filter(names, part)):
+            return f"holds {parts[0]}, a part of {entry.name} checkpoints, and lacks {entry.markers[0]}"
+    return ""
 
 
 def _is_marker(path: str) -> bool:
@@ -167,7 +184,8 @@ def writer_for(path: str | os.PathLike[str]) -> type[Writer]:
     for entry in (*FORMATS, *FOLDERS):
         if suffix in entry.suffixes:
             return entry.load(entry.writer)
-    raise UsageError(f"{os.fspath(path)}: no format has the suffix {suffix!a}: use one of {' '.join(suffixes())}")
+    written = suffixes(tuple(entry for entry in (*FORMATS, *FOLDERS) if entry.name != "sharded"))
+    raise UsageError(f"{os.fspath(path)}: no format has the suffix {suffix!a}: use one of {' '.join(written)}")
 
 
 def _head(path: str) -> bytes:

@@ -30,18 +30,24 @@ def check(source: str | None, out: str, force: bool, writer: type[Writer]) -> No
     Raises: UsageError, ConvertError that names what --force does not replace: a folder without our record, or a file
     in it that its format's writer does not write.
     """
-    ours, theirs = os.path.realpath(out), source and os.path.realpath(source)
-    if theirs and os.path.commonpath([ours, theirs]) in (ours, theirs):
-        raise UsageError(f"{out}: is, holds or lies in the source: give another -o")
+    check_apart(source, out)
     if not force or not os.path.lexists(out):
         return
     if os.path.islink(out) or not os.path.isdir(out):
         raise ConvertError(f"{out}: is no folder, so --force does not replace it by one: move it away")
     strangers = [name for name in _inside(out) if not any(fnmatch.fnmatchcase(name, own) for own in writer.own)]
-    if not is_record(os.path.join(out, RECORD)) or strangers:
-        what = f"holds {', '.join(fold(strangers)[:NAMED])}, " if strangers else ""
-        what += "is no checkpoint folder that this converter wrote"
-        raise ConvertError(f"{out}: {what}, so --force does not replace it: move it away")
+    what = [f"holds {', '.join(fold(strangers)[:NAMED])}, which this converter does not write"] if strangers else []
+    if not is_record(os.path.join(out, RECORD)):
+        what.append("is no checkpoint folder that this converter wrote")
+    if what:
+        raise ConvertError(f"{out}: {', and '.join(what)}, so --force does not replace it: move it away")
+
+
+def check_apart(source: str | None, out: str) -> None:
+    """Raises: UsageError where a target and a source that is a folder, or is to become one, lie in each other."""
+    ours, theirs = os.path.realpath(out), source and os.path.realpath(source)
+    if theirs and os.path.commonpath([ours, theirs]) in (ours, theirs):
+        raise UsageError(f"{out}: is, holds or lies in the source: give another -o")
 
 
 def _inside(folder: str) -> list[str]:

@@ -12,6 +12,8 @@ def test_numbers_are_folded() -> None:
     assert fold(f"{k}.fc{n}" for k in range(3) for n in (1, 2)) == ["{0..2}.fc{1..2}"]
     assert fold(["a.1", "a.2.b", "x", "#.3", "#.4"]) == ["a.1", "a.2.b", "x", "#.{3..4}"]
     assert fold(["1234567890", "1234567891"]) == ["1234567890", "1234567891"]
+    assert fold(["a.01", "b.00", "b.01", "b.02"]) == ["a.01", "b.{00..02}"]  # as the file spells them
+    assert fold(["a.1", "a.01", "a.2", "a.\u0661"]) == ["a.{01,1,2}", "a.\u0661"]
 
 
 def test_only_the_first_numbers_of_a_name_are_folded() -> None:

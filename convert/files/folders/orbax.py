@@ -38,6 +38,7 @@ BESIDE = {
     RECORD,
     "_CHECKPOINT_METADATA",
     "_sharding",
+    "_strings.json",  # whose entries the tree lists
     "array_metadatas",
     "d",
     "commit_success.txt",
