@@ -93,7 +93,7 @@ def recognise(
     refuse_known_misfits(reader)
     matches = _matches(reader, names, _candidates(specs.names(), dialect))
     if not matches:
-        raise ConvertError(_nothing_fits(reader, names, dialect, weights))
+        raise ConvertError(_nothing_fits(reader, names, dialect, weights) + _unknown_page(hints))
     yield from _groups(reader, matches, hints, tried)
 
 
@@ -166,6 +166,14 @@ def refuse_known_misfits(reader: Reader) -> None:
         for fragments, reason in specs.get(architecture).refused:
             if all(any(fragment in name for name in reader.tensors) for fragment in fragments):
                 raise ConvertError(f"{reader.path}: {reason}")
+
+
+def _unknown_page(hints: Mapping[str, Any]) -> str:
+    """Name the remedy for a record of an architecture that is not here: only the user may have its page loaded."""
+    recorded = hints.get("architecture")
+    if recorded is None or recorded in specs.names():
+        return ""
+    return f"; its record names the architecture {shown(str(recorded))}: name that one's page with --spec PAGE"
 
 
 def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: str | None) -> str:

@@ -13,6 +13,7 @@ from convert.configuration import told
 from convert.errors import ConvertError
 from convert.files.atomic import folder_of
 from convert.files.hashing import sha256
+from convert.pages import use
 from convert.program import dumps
 
 from .attempt import Job, Recordings, attempt, isolated
@@ -25,6 +26,7 @@ from .versions import version
 
 def run(arguments: Namespace) -> Report:
     """The report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
+    use(arguments.spec)
     settings = told(arguments)
     about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights)
     chosen = [target for text in arguments.targets for target in targets(text, *about)]
