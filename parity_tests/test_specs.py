@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 import specs
+from specs.checks import faults
 from specs.layer import Layer
 from specs.spec import FITS, Dialect, Refusal, Spec, SpecError
 
@@ -80,11 +81,16 @@ def test_fields_that_are_collections_are_checked_inside():
 
 
 @pytest.mark.parametrize("architecture", specs.names())
+def test_a_pages_functions_fit_its_twins(architecture):
+    assert faults(specs.get(architecture)) == []
+
+
+@pytest.mark.parametrize("architecture", specs._pages())
 def test_the_sign_of_a_page_is_read_without_importing_it(architecture):
     assert specs._pages()[architecture] == specs.get(architecture).sign != ""
 
 
-@pytest.mark.parametrize("architecture", specs.names())
+@pytest.mark.parametrize("architecture", specs._pages())
 def test_every_variant_here_has_a_published_count(architecture):
     spec = specs.get(architecture)
     assert spec.published.keys() == spec.variants.keys()
