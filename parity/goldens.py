@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from specs.config import tuples
 from .numbers import relative_error
 
 IO, ABOUT = "io.safetensors", "case.json"
+IMAGES, LOGITS = "input_nchw", "eval/logits.f64"  # arrays in IO
 
 
 def write(
@@ -46,7 +47,7 @@ def write(
       arrays: anything else that it recorded.
     """
     folder = os.fspath(folder)
-    held = {"input_nchw": images, "eval/logits.f64": logits, **arrays}
+    held = {IMAGES: images, LOGITS: logits, **arrays}
     held = {name: np.ascontiguousarray(array) for name, array in held.items()}
     tensors = {name: Tensor(name, array.shape, array.dtype.name) for name, array in held.items()}
     path = os.path.join(folder, IO)
@@ -65,26 +66,40 @@ def write(
         text.write(json.dumps(about, indent=1) + "\n")
 
 
-def errors(folder: str | os.PathLike[str]) -> dict[str, float]:
-    """Run a case's checkpoint in every framework that is installed, in float64.
+class Golden(NamedTuple):
+    """A case as read: `weights` is the path of its checkpoint, for the rest see `write`."""
 
-    Returns: {framework: largest difference of the logits, of the largest logit}.
-    """
+    weights: str
+    settings: Mapping[str, Any]
+    images: np.ndarray
+    logits: np.ndarray
+    about: Mapping[str, Any]
+
+
+def read(folder: str | os.PathLike[str]) -> Golden:
+    """Read a case; of several checkpoints of one model take the last by name."""
     folder = os.fspath(folder)
     with open(os.path.join(folder, ABOUT), encoding="utf-8") as text:
         about = json.load(text)
     with open_checkpoint(os.path.join(folder, IO)) as reader:
         images, logits = (
-            np.frombuffer(bytes(reader.read(name)), tensor.dtype).reshape(tensor.shape)
-            for name in ("input_nchw", "eval/logits.f64")
-            for tensor in [reader.tensors[name]]
+            np.frombuffer(bytes(reader.read(name)), reader.tensors[name].dtype).reshape(reader.tensors[name].shape)
+            for name in (IMAGES, LOGITS)
         )
-    weights = next(os.path.join(folder, name) for name in sorted(about["files"]) if name != IO)
-    settings = {name: tuples(value) for name, value in about["settings"].items()}
-    found = {}
+    weights = max(name for name in about["files"] if name != IO)
+    settings = {name: tuples(value) for name, value in about.get("settings", {}).items()}
+    return Golden(os.path.join(folder, weights), settings, images, logits, about)
+
+
+def errors(folder: str | os.PathLike[str]) -> dict[str, float]:
+    """Run a case's checkpoint in every framework that is installed, in float64.
+
+    Returns: {framework: largest difference of the logits, relative to the largest logit}.
+    """
+    case, found = read(folder), {}
     for framework in ports.available():
-        port = ports.load(weights, framework, dtype="float64", **settings)
-        found[framework] = relative_error(logits, port(images))
+        port = ports.load(case.weights, framework, dtype="float64", **case.settings)
+        found[framework] = relative_error(case.logits, port(case.images))
     return found
 
 
