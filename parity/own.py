@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import math
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,8 +15,9 @@ import numpy as np
 
 from convert.errors import UsageError
 from ports.runners.base import OUTPUT, Drop, Gradients, Inputs, Module, Optimizer, Runner, Tap, Taps, Training
-from specs.kinds import KINDS, Leaf
+from specs.kinds import GATES, KINDS, Leaf
 from specs.layer import Layer
+from specs.notation import parse_axes
 
 from .usage import require_known
 
@@ -190,9 +192,9 @@ def _layer(path: str, module: Module, state: Mapping[str, np.ndarray], library: 
     """
     shapes = {leaf: state[name].shape for leaf, name in module.leaves.items() if name in state}
     for kind, about in KINDS.items():
-        if shapes and re.fullmatch(about.classes[library], module.kind):
+        if shapes and about.classes[library] and re.fullmatch(about.classes[library], module.kind):
             stored = {leaf: place for leaf, place in about.leaves[library].items() if place is not None}
-            sizes = _sizes(stored.values(), shapes)
+            sizes = _sizes(kind, stored.values(), shapes)
             if sizes is not None:
                 return Layer(
                     path, kind, sizes, tuple(leaf for leaf, place in stored.items() if place.name not in shapes)
@@ -200,14 +202,16 @@ def _layer(path: str, module: Module, state: Mapping[str, np.ndarray], library: 
     return None
 
 
-def _sizes(stored: Collection[Leaf], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int] | None:
+def _sizes(kind: str, stored: Collection[Leaf], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int] | None:
     """Read the lengths of a layer's axes off the shapes of its arrays; None if these are not such a layer's arrays."""
-    axes = {leaf.name: leaf.axes.split() for leaf in stored}
-    sizes: dict[str, int] = {}
+    axes = {leaf.name: parse_axes(leaf.axes) for leaf in stored}
+    sizes = {"g": GATES[kind]} if kind in GATES else {}
     for name, shape in shapes.items():
-        if len(axes.get(name, ())) != len(shape) or name not in axes:
+        if name not in axes or len(axes[name]) != len(shape):
             return None
-        for axis, length in zip(axes[name], shape, strict=True):
-            if sizes.setdefault(axis, length) != length:
+        for group, length in zip(axes[name], shape, strict=True):
+            *factors, last = group
+            known = math.prod(sizes[axis] for axis in factors)
+            if length % known or sizes.setdefault(last, length // known) != length // known:
                 return None
     return sizes

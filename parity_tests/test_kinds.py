@@ -11,6 +11,7 @@ from convert.kinds import PORTS, hub_axes, place
 from parity.hypotheses import HYPOTHESES
 from parity.own import wrap
 from specs.arrays import apply
+from specs.init import draw, sample
 from specs.kinds import FRAMEWORKS, IMAGES, KINDS, LIBRARIES
 from specs.layer import Layer, array, parameters
 from specs.notation import View, atoms, moves, parse_axes
@@ -80,6 +81,9 @@ MODULES = {  # kind -> (a module of each library, what its Layer has left out)
                   {"v": 5, "d": 3}, (), None),
     "norm": ("LayerNorm(use_bias=False)", "LayerNorm(4, use_bias=False, rngs=R)", "LayerNorm(4, bias=False)",
              "LayerNorm(4, bias_attr=False)", {"c": 4}, ("bias",), (1, 4)),
+    "lstm_cell": (None, None, "LSTMCell(2, 5)", "LSTMCell(2, 5)", {"g": 4, "h": 5, "i": 2, "k": 5}, (), (1, 2)),
+    "gru_cell": (None, None, "GRUCell(2, 5, bias=False)", "GRUCell(2, 5)", {"g": 3, "h": 5, "i": 2, "k": 5},
+                 {"torch": ("input_bias", "hidden_bias")}, (1, 2)),
     "rms_norm": ("RMSNorm()", "RMSNorm(4, rngs=R)", "RMSNorm(4)", None, {"c": 4}, (), (1, 4)),
     "group_norm": ("GroupNorm(2)", "GroupNorm(4, 2, rngs=R)", "GroupNorm(2, 4)", "GroupNorm(2, 4)",
                    {"c": 4}, (), (1, 4, 3, 3)),
@@ -97,7 +101,8 @@ def test_a_librarys_own_layer_is_of_its_kind(library, kind):
     needs("flax" if library in LIBRARIES["flax"] else library)
     inputs = np.zeros(shape, np.float32) if shape else np.zeros((1, 2), np.int32)
     (layer,) = wrap(_module(library, text, inputs), (inputs,)).layers()
-    assert (layer.path, layer.kind, dict(layer.sizes), layer.without) == ("a", kind, sizes, without)
+    left_out = without.get(library, ()) if isinstance(without, dict) else without
+    assert (layer.path, layer.kind, dict(layer.sizes), layer.without) == ("a", kind, sizes, left_out)
 
 
 def _module(library, text, inputs):
@@ -131,3 +136,13 @@ def _module(library, text, inputs):
             return self.a(last(x))
 
     return Wrapped()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_can_be_drawn(kind):
+    """Initial values in each way, as the spec's arrays are: of their shape, finite, and not all alike but by intent."""
+    for parameter in parameters([sized(kind)]):
+        for values in (draw(parameter, 0), sample(parameter, 0)):
+            assert values.shape == parameter.shape
+            assert np.isfinite(values).all()
+        assert sample(parameter, 0).size == 1 or sample(parameter, 0).std() > 0

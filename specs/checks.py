@@ -9,7 +9,7 @@ from typing import Any
 
 from . import config as configs
 from .init import INITS
-from .kinds import ANY, KINDS
+from .kinds import ANY, GATES, KINDS
 from .layer import Layer, Sizes, count, parameters
 from .spec import Spec
 
@@ -80,6 +80,8 @@ def _of_layer(layer: Any) -> Iterator[str]:
         for axis, size in layer.sizes.items()
         if type(size) is not int or size < 1
     )
+    if layer.sizes.get("g", 0) != GATES.get(layer.kind, layer.sizes.get("g", 0)):
+        yield f"{where}: size of g is {layer.sizes['g']}, a {layer.kind} has {GATES[layer.kind]} gates"
     yield from (f"{where}: without: {configs.unknown(leaf, leaves)}" for leaf in layer.without if leaf not in leaves)
     if layer.init not in INITS:
         yield f"{where}: init: {configs.unknown(layer.init, INITS)}"

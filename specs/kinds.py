@@ -21,7 +21,8 @@ BUFFERS = {"mean", "var", "count"}  # running statistics: saved, but not trained
 #   i, o inputs (per group) and outputs; h, w, d of a kernel; heads: h dense layers, stacked; v words, d numbers each
 #   -  not stored, and nothing is lost      =  as in linen      scalar  no axes      *  the axes that a layer lists
 # flax's transposed convolutions are those with transpose_kernel=True, which no class shows: without it their kernels
-# are reversed in space.
+# are reversed in space. Gates of a cell are i f g o, or r z n; flax's own cells hold each gate apart and sums of the
+# biases, so a port's cell there is a module of its own, as for heads, and a Table translates theirs.
 TABLE = r"""
 kind.leaf                hub        linen                nnx            torch                 paddle
 dense                    -          Dense                Linear         (\w*able)?Linear      Linear
@@ -64,10 +65,21 @@ batch_norm.bias          c          bias: c              =              bias: c 
 batch_norm.mean          c          mean: c              =              running_mean: c       _mean: c
 batch_norm.var           c          var: c               =              running_var: c        _variance: c
 batch_norm.count         scalar     -                    -              num_batches_tracked: scalar  -
+lstm_cell                -          -                    -              LSTMCell              LSTMCell
+lstm_cell.input_kernel   g h i      input_kernel: i (g h)   =           weight_ih: (g h) i    weight_ih: (g h) i
+lstm_cell.hidden_kernel  g h k      hidden_kernel: k (g h)  =           weight_hh: (g h) k    weight_hh: (g h) k
+lstm_cell.input_bias     g h        input_bias: (g h)    =              bias_ih: (g h)        bias_ih: (g h)
+lstm_cell.hidden_bias    g h        hidden_bias: (g h)   =              bias_hh: (g h)        bias_hh: (g h)
+gru_cell                 -          -                    -              GRUCell               GRUCell
+gru_cell.input_kernel    g h i      input_kernel: i (g h)   =           weight_ih: (g h) i    weight_ih: (g h) i
+gru_cell.hidden_kernel   g h k      hidden_kernel: k (g h)  =           weight_hh: (g h) k    weight_hh: (g h) k
+gru_cell.input_bias      g h        input_bias: (g h)    =              bias_ih: (g h)        bias_ih: (g h)
+gru_cell.hidden_bias     g h        hidden_bias: (g h)   =              bias_hh: (g h)        bias_hh: (g h)
 array                    -          -                    -              -                     -
 array.                   *          : *                  =              : *                   : *
 """
 ANY = "*"
+GATES = {"lstm_cell": 4, "gru_cell": 3}  # length of the axis g
 
 
 class Leaf(NamedTuple):
