@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   python -m convert --table bert.table bert.safetensors -o bert.msgpack    any model, by a table of its arrays
 
 The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth .pdparams, or the folders .orbax and .dcp.
+--spec my.py adds an architecture of yours to every command (docs/own-architecture.md).
 diff exits with 0 for "the same model". Where the arrays are the same and a file leaves open what changes the outputs
 (an activation), it exits with 1 for "the same arrays; equal only if act agrees": --set act=... states it for the files
 that do not, --assume accepts it.
@@ -46,6 +47,7 @@ VALUED = (
     "--rtol",
     "--table",
     "--like",
+    "--spec",
 )  # take a value
 
 
@@ -93,6 +95,10 @@ def parser(command: str) -> argparse.ArgumentParser:
             help="which part of both files, or given twice, of A and of B; / is a file's root",
         )  # fmt: skip
         made.add_argument("--rtol", type=float, default=0.0, help="relative difference to tolerate (default: none)")
+    made.add_argument(
+        "--spec", metavar="PAGE", action="append", default=[],
+        help="an architecture of yours: its .py file, or an installed entry point; runs its code (may be repeated)",
+    )  # fmt: skip
     made.add_argument("--json", action="store_true", help="machine-readable output")
     return made
 

@@ -31,6 +31,10 @@ from .walk import sources
 def run(arguments: Namespace) -> int:
     from .inspection import inspect
 
+    if arguments.spec:
+        from .pages import use
+
+        use(arguments.spec)
     known = {"inspect": inspect, "diff": diff, "verify": verify, "routes": routes}
     return known.get(arguments.command, convert)(arguments)
 

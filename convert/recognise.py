@@ -79,7 +79,7 @@ def candidates(
     elif readings:
         yield from _groups(reader, readings, hints, tried)
     else:
-        yield ConvertError(_nothing_fits(reader, names, dialect, weights))
+        yield ConvertError(_nothing_fits(reader, names, dialect, weights) + _unknown_page(hints))
 
 
 def _recorded_otherwise(reader: Reader, dialect: str, recorded: str) -> ConvertError:
@@ -155,6 +155,14 @@ def known_misfit(reader: Reader) -> ConvertError | None:
             if all(any(fragment in name for name in reader.tensors) for fragment in fragments):
                 return ConvertError(f"{reader.path}: {reason}")
     return None
+
+
+def _unknown_page(hints: Mapping[str, Any]) -> str:
+    """Name the remedy for a record of an architecture that is not here: only the user may have its page loaded."""
+    recorded = hints.get("architecture")
+    if recorded is None or recorded in specs.names():
+        return ""
+    return f"; its record names the architecture {shown(str(recorded))}: name that one's page with --spec PAGE"
 
 
 def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: str | None) -> str:

@@ -11,6 +11,7 @@ from convert.program import Arguments, guarded
 EXAMPLES = """examples:
   python -m parity ARCH                                    its tiny twins, random weights, all frameworks
   python -m parity ARCH:VARIANT --check layers             an official variant at full size
+  python -m parity my --spec my.py                         an architecture of yours (docs/own-architecture.md)
   python -m parity model.safetensors --report parity.html  a checkpoint
   python -m parity ARCH --dtype float32 bfloat16 --frameworks flax torch
 
@@ -56,6 +57,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--check", nargs="+", type=_one_of(CHECKS), metavar="CHECK", default=[c for c in CHECKS if c != "single-step"],
         help=f"{', '.join(CHECKS)}; single-step: each layer on the reference's input; default: all others",
+    )  # fmt: skip
+    made.add_argument(
+        "--spec", metavar="PAGE", action="append", default=[],
+        help="an architecture of yours: its .py file, or an installed entry point; runs its code (may be repeated)",
     )  # fmt: skip
     made.add_argument("--src", metavar="DIALECT", help="of checkpoints, where their names do not tell")
     made.add_argument("--weights", metavar="PART", help="which part of checkpoints, e.g. state_dict_ema; / is the root")

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import specs
 from convert.errors import ConvertError
 
 from .record import Recording, load, record, save
@@ -96,7 +97,8 @@ def isolated(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
     with tempfile.TemporaryDirectory() as folder:
         for check, feed in feeds.items():
             save(feed, os.path.join(folder, f"feed-{check}.npz"))
-        order = json.dumps({**asdict(job), "label": label or job.framework, "folder": folder})
+        about = {"label": label or job.framework, "folder": folder, "specs": specs.added()}
+        order = json.dumps({**asdict(job), **about})
         try:
             done = subprocess.run(
                 [sys.executable, "-W", "ignore", "-m", "parity.attempt"],
@@ -126,6 +128,8 @@ def main() -> None:
     """A process of its own: an order on stdin, a recording a check in its folder, each written once it is made."""
     order = json.loads(sys.stdin.read())
     folder, label = order.pop("folder"), order.pop("label")
+    for source in order.pop("specs"):  # pages that the user named
+        specs.add(source)
     job = Job(**{**order, "target": Target(**order["target"]), "checks": tuple(order["checks"])})
     feeds = {c: load(p) for c in job.checks if os.path.exists(p := os.path.join(folder, f"feed-{c}.npz"))}
     for check in job.checks:

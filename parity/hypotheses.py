@@ -53,8 +53,8 @@ def _dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, turn: Callable[[
 
 
 def norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
-    scale, bias = w["scale"], w["bias"]
-    if x.shape[-1] != len(scale):
+    scale, bias = w.get("scale", np.ones(1)), w.get("bias", np.zeros(1))
+    if x.shape[-1] != max(len(scale), len(bias)):
         return
     centred = x - x.mean(-1, keepdims=True)
     for (epsilon, name), ddof in itertools.product(EPSILONS.items(), (0, 1)):
@@ -65,9 +65,23 @@ def norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
     yield "no normalisation", x
 
 
-def batch_norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
-    if x.ndim < 2 or x.shape[1] != len(w["scale"]):
+def rms_norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
+    if x.shape[-1] != len(w["scale"]):
         return
+    square = (x * x).mean(-1, keepdims=True)
+    for epsilon, name in EPSILONS.items():
+        normed = x / np.sqrt(square + epsilon)
+        yield f"epsilon {name}", normed * w["scale"]
+        yield f"epsilon {name}, its scale as what is added to 1", normed * (1 + w["scale"])
+        centred = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + epsilon)
+        yield f"epsilon {name}, its input centred", centred * w["scale"]
+    yield "no normalisation", x
+
+
+def batch_norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
+    if x.ndim < 2 or "mean" not in w or "var" not in w or x.shape[1] != len(w["mean"]):
+        return
+    scale, bias = w.get("scale", np.ones_like(w["mean"])), w.get("bias", np.zeros_like(w["mean"]))
     wide = (slice(None), *[None] * (x.ndim - 2))
     n = x.size // x.shape[1]
     axes = (0, *range(2, x.ndim))
@@ -80,7 +94,7 @@ def batch_norm(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
     }
     for (epsilon, name), (of, (mean, var)) in itertools.product(EPSILONS.items(), statistics.items()):
         normed = (x - mean[wide]) / np.sqrt(var[wide] + epsilon)
-        yield f"epsilon {name}{of}", normed * w["scale"][wide] + w["bias"][wide]
+        yield f"epsilon {name}{of}", normed * scale[wide] + bias[wide]
 
 
 def conv(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
@@ -154,7 +168,8 @@ def convolve(x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int], pads: P
 
 
 def heads(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
-    kernel, bias = w["kernel"], w["bias"]
+    kernel = w["kernel"]
+    bias = w.get("bias", np.zeros_like(kernel[:, 0]))
     h, i, o = kernel.shape
     if x.ndim != 3 or x.shape[2] != h * i:
         return
@@ -168,7 +183,7 @@ def heads(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
 
 
 HYPOTHESES: dict[str, Callable[[np.ndarray, Weights, Shape], Hypotheses]] = {
-    "dense": dense, "norm": norm, "batch_norm": batch_norm, "conv": conv, "heads": heads,
+    "dense": dense, "norm": norm, "rms_norm": rms_norm, "batch_norm": batch_norm, "conv": conv, "heads": heads,
 }  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from functools import partial
 
 import numpy as np
 
+from specs.kinds import STATISTICS
+
 from . import agreement
 from . import tolerance as limits
 from .agreement import Verdict
@@ -17,7 +19,6 @@ from .numbers import Worst, worst
 from .record import Recording
 from .result import Divergence, Result
 
-STATISTICS = ("mean", "var", "running_mean", "running_var", "_mean", "_variance", "num_batches_tracked")
 Row = Callable[..., Result]  # a Result of one pair, for what is left to say: error, tolerance, passed ...
 
 

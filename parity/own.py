@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import math
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,14 +15,12 @@ import numpy as np
 
 from convert.errors import UsageError
 from ports.runners.base import OUTPUT, Drop, Gradients, Inputs, Module, Optimizer, Runner, Tap, Taps, Training
-from specs.layer import Layer, batch_norm, conv, dense, norm
+from specs.kinds import GATES, KINDS, Leaf
+from specs.layer import Layer
+from specs.notation import parse_axes
 
 from .usage import require_known
 
-# Kind of layer by the name of its class, in all frameworks.
-KINDS = (
-    (r"Linear|Dense", "dense"), (r"Conv\w*", "conv"), (r"LayerNorm", "norm"), (r"(Sync)?BatchNorm\w*", "batch_norm"),
-)  # fmt: skip
 LISTS = r"(Sequential|ModuleList|LayerList|List)$"  # hold modules in a row; one framework's list is another's loop
 
 
@@ -178,7 +177,7 @@ class Own:
     def layers(self) -> list[Layer]:
         """The layers whose kind is known by their class."""
         state = self.state()
-        found = [_layer(path, module, state, self.framework) for path, module in self.modules.items()]
+        found = [_layer(path, module, state, self.runner.library) for path, module in self.modules.items()]
         return [layer for layer in found if layer is not None]
 
     def state(self) -> dict[str, np.ndarray]:
@@ -191,20 +190,33 @@ def _tap(path: str) -> str:
     return f"{path} (module)" if path == OUTPUT else path
 
 
-def _layer(path: str, module: Module, state: Mapping[str, np.ndarray], framework: str) -> Layer | None:
-    """Describe a module as a record of the converter, whose tables then translate its arrays."""
-    hub = next((hub for pattern, hub in KINDS if re.fullmatch(pattern, module.kind)), None)
-    arrays = {leaf: state[name] for leaf, name in module.leaves.items() if name in state}
-    weight = arrays.get("kernel" if framework == "flax" else "weight")
-    scale = arrays.get("scale" if framework == "flax" else "weight")
-    bias = "bias" in arrays
-    if hub == "dense" and weight is not None and weight.ndim == 2:
-        o, i = weight.shape if framework == "torch" else weight.shape[::-1]
-        return dense(path, i, o, bias=bias)
-    if hub == "conv" and weight is not None and weight.ndim == 4:
-        h, w, i, o = weight.shape if framework == "flax" else (*weight.shape[2:], *weight.shape[1::-1])
-        made = conv(path, i, o, h, w)
-        return Layer(path, "conv", made.sizes, () if bias else ("bias",))
-    if hub in ("norm", "batch_norm") and scale is not None and scale.ndim == 1 and bias:
-        return norm(path, len(scale)) if hub == "norm" else batch_norm(path, len(scale))
+def _layer(path: str, module: Module, state: Mapping[str, np.ndarray], library: str) -> Layer | None:
+    """Describe a module as a layer of the kind that its class and its arrays show; None if they show none.
+
+    A library may have one class for several kinds (linen's Conv), which differ in the number of axes.
+    """
+    shapes = {leaf: state[name].shape for leaf, name in module.leaves.items() if name in state}
+    for kind, about in KINDS.items():
+        if shapes and about.classes[library] and re.fullmatch(about.classes[library], module.kind):
+            stored = {leaf: place for leaf, place in about.leaves[library].items() if place is not None}
+            sizes = _sizes(kind, stored.values(), shapes)
+            if sizes is not None:
+                return Layer(
+                    path, kind, sizes, tuple(leaf for leaf, place in stored.items() if place.name not in shapes)
+                )
     return None
+
+
+def _sizes(kind: str, stored: Collection[Leaf], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int] | None:
+    """Read the lengths of a layer's axes off the shapes of its arrays; None if these are not such a layer's arrays."""
+    axes = {leaf.name: parse_axes(leaf.axes) for leaf in stored}
+    sizes = {"g": GATES[kind]} if kind in GATES else {}
+    for name, shape in shapes.items():
+        if name not in axes or len(axes[name]) != len(shape):
+            return None
+        for group, length in zip(axes[name], shape, strict=True):
+            *factors, last = group
+            known = math.prod(sizes[axis] for axis in factors)
+            if length % known or sizes.setdefault(last, length // known) != length // known:
+                return None
+    return sizes

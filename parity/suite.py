@@ -12,6 +12,7 @@ from collections.abc import Callable
 from convert.errors import ConvertError
 from convert.files.atomic import folder_of
 from convert.files.hashing import sha256
+from convert.pages import use
 from convert.program import dumps
 from convert.settings import stated
 
@@ -25,6 +26,7 @@ from .versions import version
 
 def run(arguments: Namespace) -> Report:
     """The report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
+    use(arguments.spec)
     settings = stated(arguments)
     about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights)
     chosen = [target for text in arguments.targets for target in targets(text, *about)]

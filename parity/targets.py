@@ -13,6 +13,7 @@ import specs
 from convert.errors import UsageError, printable
 from convert.settings import Settings
 from specs import config as configs
+from specs.spec import SpecError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,6 +90,13 @@ def targets(
     Raises: UsageError with the nearest name, or for settings that do not fit.
     """
     architecture, _, variant = text.partition(":")
+    if not os.path.exists(text) and architecture.isidentifier():
+        try:
+            specs.resolve(architecture)  # may be an entry point
+        except SpecError as error:
+            raise UsageError(str(error)) from None
+        except ValueError:  # an unknown name, reported below
+            pass
     stated = Settings.of(settings)
     if os.path.exists(text):
         yield _checkpoint(text, seed, src, stated, assume, weights)

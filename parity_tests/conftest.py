@@ -16,6 +16,17 @@ WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # processes of 
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))  # paddle's default is one
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    what = "run the generic tests on a page from outside as well; select it by its name: -k NAME"
+    parser.addoption("--spec", metavar="PAGE", action="append", default=[], help=what)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Add pages before any test is collected."""
+    for source in config.getoption("--spec"):
+        specs.add(source)
+
+
 def pytest_report_header() -> list[str]:
     missing = [name for name in ("flax", "torch", "paddle") if name not in ports.available()]
     return [f"not installed, their tests are skipped: {', '.join(missing)}"] if missing else []

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+import specs
 from convert.files import open_checkpoint
 from specs.config import tuples
 from specs.notation import Path as Signature
 from specs.notation import atoms, parse_axes, shape_of
 
 FOLDER = Path(__file__).parent / "goldens"
+_BESIDE = [Path(home) / "goldens" for name in specs.names() if (home := specs.folder(name))]  # pages from outside
+FOLDERS = {case.name: case for home in [FOLDER, *_BESIDE] if home.is_dir() for case in home.iterdir()}
 
 # What a case's file leaves open and its case.json tells in upstream's words. Cases that parity_tests/upstream.py writes
 # have it in our words, as "settings".
@@ -43,7 +46,7 @@ class Case:
     """
 
     def __init__(self, name: str, **settings: object):
-        self.name, self.folder = name, FOLDER / name
+        self.name, self.folder = name, FOLDERS[name]
         self.about = json.loads((self.folder / "case.json").read_text())
         recorded = {key: tuples(value) for key, value in self.about.get("settings", {}).items()}
         self.settings = {**OPEN.get(name, {}), **recorded, **settings}
@@ -104,4 +107,4 @@ def rearranged(array: np.ndarray, left: str, right: str) -> np.ndarray:
     return array.transpose(order).reshape(shape_of(wanted, sizes))
 
 
-CASES = sorted(path.name for path in FOLDER.iterdir())
+CASES = sorted(FOLDERS)

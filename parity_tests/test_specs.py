@@ -1,12 +1,17 @@
 """The record that a page ends with: checked as a whole, and the pages here keep its rules."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
 import specs
+from specs.checks import faults
 from specs.layer import Layer
 from specs.spec import FITS, Dialect, Refusal, Spec, SpecError
+
+ROOT = Path(__file__).parent.parent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,11 +85,16 @@ def test_fields_that_are_collections_are_checked_inside():
 
 
 @pytest.mark.parametrize("architecture", specs.names())
+def test_a_pages_functions_fit_its_twins(architecture):
+    assert faults(specs.get(architecture)) == []
+
+
+@pytest.mark.parametrize("architecture", specs._pages())
 def test_the_sign_of_a_page_is_read_without_importing_it(architecture):
     assert specs._pages()[architecture] == specs.get(architecture).sign != ""
 
 
-@pytest.mark.parametrize("architecture", specs.names())
+@pytest.mark.parametrize("architecture", specs._pages())
 def test_every_variant_here_has_a_published_count(architecture):
     spec = specs.get(architecture)
     assert spec.published.keys() == spec.variants.keys()
@@ -93,3 +103,12 @@ def test_every_variant_here_has_a_published_count(architecture):
 def test_helpers_are_no_architectures():
     assert not {"layer", "spec", "kinds", "config", "paddlevit", "table"} & set(specs.names())
     assert len(specs.names()) >= 5
+
+
+@pytest.mark.parametrize("floor", ["convert", "parity"])
+def test_no_file_of_the_engine_names_an_architecture(floor):
+    words = [word for name in specs._pages() for word in (name, specs.get(name).network)]
+    named = re.compile(rf"\b({'|'.join(words)})\b")
+    found = {str(path): named.findall(path.read_text()) for path in (ROOT / floor).rglob("*.py")}
+    assert {path: names for path, names in found.items() if names} == {}
+    assert len(found) > 10

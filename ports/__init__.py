@@ -19,6 +19,8 @@ import specs
 from convert.errors import UsageError
 from specs import config as configs
 from specs.kinds import FRAMEWORKS
+from specs.outside import import_file
+from specs.spec import SpecError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,6 +133,7 @@ def build(
     Raises: UsageError for what is not there or does not fit, with the nearest name.
     """
     try:
+        architecture = specs.resolve(architecture)
         spec = specs.get(architecture)
         if isinstance(variant, str) and variant not in spec.variants:
             raise ValueError(f"{architecture} has no variant {variant!r}: one of {', '.join(spec.variants)}")
@@ -186,14 +189,32 @@ def names() -> list[str]:
 
 def variants(architecture: str) -> list[str]:
     """Every official variant of an architecture. Raises: ValueError with the nearest name."""
-    return list(specs.get(architecture).variants)
+    return list(specs.get(specs.resolve(architecture)).variants)
 
 
 def network(architecture: str, framework: str) -> Any:
-    """The network's class in a framework, e.g. ports.torch.mlp_mixer.MlpMixer."""
+    """The network's class in a framework, e.g. ports.torch.mlp_mixer.MlpMixer.
+
+    Raises: UsageError for a framework that is not installed or has no port of this architecture.
+    """
     require(framework)
-    module = importlib.import_module(f"{__name__}.{framework}.{architecture}")
-    return getattr(module, specs.get(architecture).network)
+    architecture = specs.resolve(architecture)
+    spec, folder = specs.get(architecture), specs.folder(architecture)
+    place = spec.ports.get(framework, "" if spec.ports or folder else f"{__name__}.{framework}.{architecture}")
+    if not place:
+        raise UsageError(f"{architecture} has no port in {framework}: its page lists {', '.join(spec.ports) or 'none'}")
+    module = _module(os.path.join(folder or os.path.dirname(specs.__file__), place) if place.endswith(".py") else place)
+    if not hasattr(module, spec.network):
+        raise UsageError(f"{place}: has no class {spec.network!r}, the `network` of {architecture}")
+    return getattr(module, spec.network)
+
+
+def _module(place: str) -> Any:
+    """Import the module of a port: a file, or a module's dotted name. Raises: UsageError for a file that fails."""
+    try:
+        return import_file(place) if place.endswith(".py") else importlib.import_module(place)
+    except SpecError as error:
+        raise UsageError(str(error)) from None
 
 
 def require(framework: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 import specs
 from convert.errors import ConvertError
-from specs.kinds import PORTED
+from specs.kinds import IMAGES, PORTED
 from specs.layer import Layer
 
 from . import network
@@ -191,7 +191,7 @@ class Port:
         layers = list(self.spec.layers(self.config))
         paths = {pattern(layer.path) for layer in layers}
         parents = {path.rsplit(".", depth)[0] for path in paths for depth in range(1, path.count(".") + 1)}
-        maps = {pattern(layer.path) for layer in layers if layer.kind in ("conv", "batch_norm")}
+        maps = {pattern(layer.path) for layer in layers if layer.kind in IMAGES}
         parents -= {parent for parent in parents if any(path.startswith(parent + ".#") for path in paths)}  # lists
         return paths | parents | set(self.spec.feature_maps), maps | set(self.spec.feature_maps)
 

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .outside import Page
     from .spec import Spec
 
 GLANCE = 500  # names of arrays that `likely` looks at
@@ -37,28 +38,76 @@ def _pages() -> dict[str, str]:
     return found
 
 
+_added: dict[str, Page] = {}  # pages from outside that the user named, by architecture
+
+
 def names() -> list[str]:
-    """Every architecture."""
-    return list(_pages())
+    """Every architecture: of the pages here, and of those that were added."""
+    return [*_pages(), *_added]
 
 
 def likely(names: Iterable[str]) -> str | None:
     """Guess the architecture of these names of arrays: the one whose sign most of them bear; None if none does.
 
-    Recognition tries it first, so that most files need no other page; nothing else depends on the guess.
+    Recognition tries it first, so that most files need no other page; nothing else depends on the guess. Pages that the
+    user added go before those here.
     """
     some = list(islice(names, GLANCE))
-    signs = {name: re.compile(sign) for name, sign in _pages().items() if sign}
-    hits = Counter({name: sum(map(bool, map(sign.search, some))) for name, sign in signs.items()})
-    (name, most), *_ = hits.most_common(1) or [("", 0)]
-    return name if most else None
+    for signs in ({name: page.spec.sign for name, page in _added.items()}, _pages()):
+        patterns = {name: re.compile(sign) for name, sign in signs.items() if sign}
+        hits = Counter({name: sum(map(bool, map(sign.search, some))) for name, sign in patterns.items()})
+        (name, most), *_ = hits.most_common(1) or [("", 0)]
+        if most:
+            return name
+    return None
 
 
 def get(name: str) -> Spec:
-    """Return the Spec of an architecture. Raises: ValueError with the nearest name."""
-    if name not in names():
+    """Return the Spec of an architecture in `names()`. Raises: ValueError with the nearest name."""
+    if name in _added:
+        return _added[name].spec
+    if name not in _pages():
         from .config import unknown
 
         raise ValueError(f"{unknown(name, names())} (architectures: {', '.join(names())})")
     spec: Spec = importlib.import_module(f"{__name__}.{name}").SPEC
     return spec
+
+
+def add(source: str) -> str:
+    """Load a page from outside, as the user names it: a .py file, or an entry point of the group "triptych.specs".
+
+    Returns: the name of its architecture. Raises: SpecError, a ValueError, that lists everything wrong with the page.
+    """
+    from .outside import load
+    from .spec import SpecError
+
+    page = load(source)
+    if page.name in _pages() or _added.get(page.name, page).source != page.source:
+        raise SpecError(f"{source}: there is another architecture {page.name!r} already: rename the file")
+    _added[page.name] = page
+    return page.name
+
+
+def added() -> list[str]:
+    """Sources of the pages that were added, for another process to add."""
+    return [page.source for page in _added.values()]
+
+
+def folder(name: str) -> str | None:
+    """The folder of a page that was added; None for the pages here."""
+    return _added[name].folder if name in _added else None
+
+
+def resolve(name: str) -> str:
+    """Return the architecture that the user names: one in `names()`, a page's .py file, or an entry point.
+
+    Raises: ValueError with the nearest name; SpecError, one of them, for a page with a fault.
+    """
+    if name not in names():
+        from .outside import entry_point
+
+        if name.endswith(".py") or entry_point(name):
+            return add(name)
+        get(name)  # raises
+    return name

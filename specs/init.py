@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .kinds import GATES
 from .layer import Parameter
 
 # How an array's values are drawn: (distribution, standard deviation or bound) from fan-in and fan-out.
@@ -44,7 +45,7 @@ def sample(parameter: Parameter, seed: int) -> np.ndarray:
         return np.asarray(1 + rng.integers(1000))
     if parameter.leaf in ("scale", "var"):
         return rng.uniform(0.6, 1.6, parameter.shape).astype(np.float32)
-    if parameter.leaf == "kernel":
+    if parameter.leaf.endswith("kernel"):
         return (rng.standard_normal(parameter.shape) * (1.3 / math.sqrt(fans(parameter)[0]))).astype(np.float32)
     return (rng.standard_normal(parameter.shape) * 0.3).astype(np.float32)
 
@@ -52,6 +53,8 @@ def sample(parameter: Parameter, seed: int) -> np.ndarray:
 def fans(parameter: Parameter) -> tuple[int, int]:
     """(fan-in, fan-out) of the layer a parameter belongs to; a bias counts its kernel's."""
     layer, s = parameter.layer, parameter.layer.sizes
+    if layer.kind in GATES:
+        return s["h"], s["h"]
     if "i" not in s or "o" not in s:  # an array or a table: all of it, and its last axis: xavier as paddle reads it
         return math.prod(parameter.shape), parameter.shape[-1] if parameter.shape else 1
     area = math.prod(s.get(axis, 1) for axis in "dhw") if layer.kind.startswith("conv") else 1

@@ -20,7 +20,9 @@ BUFFERS = {"mean", "var", "count"}  # running statistics: saved, but not trained
 # A row "kind" has patterns of class names; a row "kind.leaf" the axes in the hub, then "name: axes" in each library.
 #   i, o inputs (per group) and outputs; h, w, d of a kernel; heads: h dense layers, stacked; v words, d numbers each
 #   -  not stored, and nothing is lost      =  as in linen      scalar  no axes      *  the axes that a layer lists
-# flax's transposed convolutions are those with transpose_kernel=True: without it their kernels are reversed in space.
+# flax's transposed convolutions are those with transpose_kernel=True, which no class shows: without it their kernels
+# are reversed in space. Gates of a cell are i f g o, or r z n; flax's own cells hold each gate apart and sums of the
+# biases, so a port's cell there is a module of its own, as for heads, and a Table translates theirs.
 TABLE = r"""
 kind.leaf                hub        linen                nnx            torch                 paddle
 dense                    -          Dense                Linear         (\w*able)?Linear      Linear
@@ -35,13 +37,13 @@ conv1d.bias              o          bias: o              =              bias: o 
 conv3d                   -          Conv                 =              Conv3d\w*             Conv3D\w*
 conv3d.kernel            o i d h w  kernel: d h w i o    =              weight: o i d h w     weight: o i d h w
 conv3d.bias              o          bias: o              =              bias: o               bias: o
-conv_transpose           -          ConvTranspose        =              ConvTranspose2d       Conv2DTranspose
+conv_transpose           -          -                    -              ConvTranspose2d       Conv2DTranspose
 conv_transpose.kernel    i o h w    kernel: h w o i      =              weight: i o h w       weight: i o h w
 conv_transpose.bias      o          bias: o              =              bias: o               bias: o
-conv_transpose1d         -          ConvTranspose        =              ConvTranspose1d       Conv1DTranspose
+conv_transpose1d         -          -                    -              ConvTranspose1d       Conv1DTranspose
 conv_transpose1d.kernel  i o w      kernel: w o i        =              weight: i o w         weight: i o w
 conv_transpose1d.bias    o          bias: o              =              bias: o               bias: o
-conv_transpose3d         -          ConvTranspose        =              ConvTranspose3d       Conv3DTranspose
+conv_transpose3d         -          -                    -              ConvTranspose3d       Conv3DTranspose
 conv_transpose3d.kernel  i o d h w  kernel: d h w o i    =              weight: i o d h w     weight: i o d h w
 conv_transpose3d.bias    o          bias: o              =              bias: o               bias: o
 heads                    -          -                    -              -                     -
@@ -63,10 +65,21 @@ batch_norm.bias          c          bias: c              =              bias: c 
 batch_norm.mean          c          mean: c              =              running_mean: c       _mean: c
 batch_norm.var           c          var: c               =              running_var: c        _variance: c
 batch_norm.count         scalar     -                    -              num_batches_tracked: scalar  -
+lstm_cell                -          -                    -              LSTMCell              LSTMCell
+lstm_cell.input_kernel   g h i      input_kernel: i (g h)   =           weight_ih: (g h) i    weight_ih: (g h) i
+lstm_cell.hidden_kernel  g h k      hidden_kernel: k (g h)  =           weight_hh: (g h) k    weight_hh: (g h) k
+lstm_cell.input_bias     g h        input_bias: (g h)    =              bias_ih: (g h)        bias_ih: (g h)
+lstm_cell.hidden_bias    g h        hidden_bias: (g h)   =              bias_hh: (g h)        bias_hh: (g h)
+gru_cell                 -          -                    -              GRUCell               GRUCell
+gru_cell.input_kernel    g h i      input_kernel: i (g h)   =           weight_ih: (g h) i    weight_ih: (g h) i
+gru_cell.hidden_kernel   g h k      hidden_kernel: k (g h)  =           weight_hh: (g h) k    weight_hh: (g h) k
+gru_cell.input_bias      g h        input_bias: (g h)    =              bias_ih: (g h)        bias_ih: (g h)
+gru_cell.hidden_bias     g h        hidden_bias: (g h)   =              bias_hh: (g h)        bias_hh: (g h)
 array                    -          -                    -              -                     -
 array.                   *          : *                  =              : *                   : *
 """
 ANY = "*"
+GATES = {"lstm_cell": 4, "gru_cell": 3}  # length of the axis g
 
 
 class Leaf(NamedTuple):
@@ -118,3 +131,12 @@ def _parse(table: str) -> dict[str, Kind]:
 
 
 KINDS = _parse(TABLE)
+
+STATISTICS = BUFFERS | {  # names of running statistics, in the hub and in every library
+    stored.name
+    for kind in KINDS.values()
+    for leaves in kind.leaves.values()
+    for leaf, stored in leaves.items()
+    if leaf in BUFFERS and stored is not None
+}
+IMAGES = {"conv", "conv_transpose", "batch_norm", "group_norm"}  # kinds whose layers take and return images (n c h w)

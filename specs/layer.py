@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from .kinds import ANY, BUFFERS, KINDS
+from .kinds import ANY, BUFFERS, GATES, KINDS
 
 
 class Layer(NamedTuple):
@@ -99,6 +99,21 @@ def batch_norm(path: str, c: int) -> Layer:
 def embedding(path: str, v: int, d: int, init: str = "normal") -> Layer:
     """A table of `v` vectors of `d` numbers, looked up by number."""
     return Layer(path, "embedding", {"v": v, "d": d}, init=init)
+
+
+def lstm_cell(path: str, i: int, h: int, *, bias: bool = True) -> Layer:
+    """An LSTM cell of `i` inputs and `h` hidden numbers; its gates are i, f, g, o."""
+    return _cell(path, "lstm_cell", i, h, bias)
+
+
+def gru_cell(path: str, i: int, h: int, *, bias: bool = True) -> Layer:
+    """A GRU cell of `i` inputs and `h` hidden numbers; its gates are r, z, n."""
+    return _cell(path, "gru_cell", i, h, bias)
+
+
+def _cell(path: str, kind: str, i: int, h: int, bias: bool) -> Layer:
+    without = () if bias else ("input_bias", "hidden_bias")
+    return Layer(path, kind, {"g": GATES[kind], "h": h, "i": i, "k": h}, without, init="torch")
 
 
 def array(path: str, *, init: str = "normal", **sizes: int) -> Layer:

@@ -340,6 +340,7 @@ class Runner(ABC):
     """
 
     framework: ClassVar[str]
+    library: ClassVar[str]  # of that framework: a column of specs.kinds.TABLE
 
     def __init__(self, model: Any, dtype: str, device: str = "cpu", training: Mapping[str, Any] | None = None):
         self.model, self.dtype, self.device, self.training = model, dtype, device, training

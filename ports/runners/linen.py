@@ -27,6 +27,7 @@ class Linen(NamedTuple):
 
 
 class Runner(functional.Runner):
+    library = "linen"
     model: Linen
 
     @classmethod

@@ -18,6 +18,7 @@ ModuleHandler = Callable[..., Any]
 
 
 class Runner(functional.Runner):
+    library = "nnx"
     model: nnx.Module
 
     @classmethod

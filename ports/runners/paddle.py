@@ -24,7 +24,7 @@ OPTIMIZERS: dict[str, Any] = {
 
 
 class Runner(base.Runner):
-    framework = "paddle"
+    framework = library = "paddle"
     model: paddle.nn.Layer
 
     @classmethod

@@ -22,7 +22,7 @@ OPTIMIZERS: dict[str, Any] = {
 
 
 class Runner(base.Runner):
-    framework = "torch"
+    framework = library = "torch"
     model: torch.nn.Module
 
     @classmethod

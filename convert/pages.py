@@ -1,0 +1,26 @@
+"""Pages of architectures that the user names with --spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import specs
+from specs.spec import SpecError
+
+from .errors import UsageError
+from .tables import check
+
+
+def use(sources: Iterable[str]) -> None:
+    """Load pages and check their dialects.
+
+    Args:
+      sources: .py files, or names of entry points of the group "triptych.specs".
+    Raises: UsageError that lists everything wrong with a page; ConvertError for lines of a dialect's table.
+    """
+    for source in sources:
+        try:
+            architecture = specs.add(source)
+        except SpecError as error:
+            raise UsageError(f"--spec {source}: {error.message}", error.problems) from None
+        check(architecture)

@@ -1,0 +1,108 @@
+"""Golden cases: a checkpoint of an original implementation, and what that code makes of some images.
+
+A case is a folder with the checkpoint in its own format (weights.*), io.safetensors, which has the arrays "input_nchw"
+and "eval/logits.f64", and case.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import ports
+from convert.files import open_checkpoint, writer_for
+from convert.files.base import Tensor
+from specs.config import tuples
+
+from .numbers import relative_error
+
+IO, ABOUT = "io.safetensors", "case.json"
+IMAGES, LOGITS = "input_nchw", "eval/logits.f64"  # arrays in IO
+
+
+def write(
+    folder: str | os.PathLike[str],
+    *,
+    architecture: str,
+    images: np.ndarray,
+    logits: np.ndarray,
+    settings: Mapping[str, Any],
+    param_count: int,
+    upstream: Mapping[str, str],
+    **arrays: np.ndarray,
+) -> None:
+    """Write io.safetensors and case.json beside the checkpoints that lie in a folder.
+
+    Args:
+      images: (n, c, h, w), float64.
+      logits: what the original computes of them in inference, in float64.
+      settings: Config fields that the checkpoint leaves open.
+      param_count: the original's own count of its trained parameters.
+      upstream: whose code ran: {"repo": ..., "commit": ...}.
+      arrays: anything else that it recorded.
+    """
+    folder = os.fspath(folder)
+    held = {IMAGES: images, LOGITS: logits, **arrays}
+    held = {name: np.ascontiguousarray(array) for name, array in held.items()}
+    tensors = {name: Tensor(name, array.shape, array.dtype.name) for name, array in held.items()}
+    path = os.path.join(folder, IO)
+    with open(path, "w+b", buffering=0) as file:
+        writer = writer_for(path)(file, list(tensors.values()), {})
+        for name, tensor in tensors.items():
+            writer.write(tensor, [held[name].tobytes()])
+        writer.finish()
+    names = sorted(name for name in os.listdir(folder) if name != ABOUT)
+    about = {
+        "case": os.path.basename(folder), "architecture": architecture, "upstream": dict(upstream),
+        "settings": dict(settings), "input_layout": "NCHW", "param_count": param_count,
+        "files": {name: _sha256(os.path.join(folder, name)) for name in names},
+    }  # fmt: skip
+    with open(os.path.join(folder, ABOUT), "w", encoding="utf-8") as text:
+        text.write(json.dumps(about, indent=1) + "\n")
+
+
+class Golden(NamedTuple):
+    """A case as read: `weights` is the path of its checkpoint, for the rest see `write`."""
+
+    weights: str
+    settings: Mapping[str, Any]
+    images: np.ndarray
+    logits: np.ndarray
+    about: Mapping[str, Any]
+
+
+def read(folder: str | os.PathLike[str]) -> Golden:
+    """Read a case; of several checkpoints of one model take the last by name."""
+    folder = os.fspath(folder)
+    with open(os.path.join(folder, ABOUT), encoding="utf-8") as text:
+        about = json.load(text)
+    with open_checkpoint(os.path.join(folder, IO)) as reader:
+        images, logits = (
+            np.frombuffer(bytes(reader.read(name)), reader.tensors[name].dtype).reshape(reader.tensors[name].shape)
+            for name in (IMAGES, LOGITS)
+        )
+    weights = max(name for name in about["files"] if name != IO)
+    settings = {name: tuples(value) for name, value in about.get("settings", {}).items()}
+    return Golden(os.path.join(folder, weights), settings, images, logits, about)
+
+
+def errors(folder: str | os.PathLike[str]) -> dict[str, float]:
+    """Run a case's checkpoint in every framework that is installed, in float64.
+
+    Returns: {framework: largest difference of the logits, relative to the largest logit}.
+    """
+    case, found = read(folder), {}
+    for framework in ports.available():
+        port = ports.load(case.weights, framework, dtype="float64", **case.settings)
+        found[framework] = relative_error(case.logits, port(case.images))
+    return found
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()

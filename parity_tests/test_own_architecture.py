@@ -1,0 +1,221 @@
+"""An architecture from outside: its files alone, named by the user, and loaded for no other reason."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import ports
+import specs
+from convert.__main__ import main as convert
+from convert.errors import UsageError
+from ports.__main__ import main as ports_main
+
+from .conftest import needs
+
+ROOT = Path(__file__).parent.parent
+GENERIC = ["test_specs.py", "test_tables.py", "test_ports.py", "test_routes.py", "test_goldens.py"]
+
+
+@pytest.fixture
+def new(tmp_path, monkeypatch, capsys):
+    """Write a new architecture; what is added in a test is forgotten after it."""
+    monkeypatch.setattr(specs, "_added", {})
+
+    def write(name):
+        assert ports_main(["new", name, "--out", str(tmp_path)]) == 0
+        capsys.readouterr()
+        return tmp_path / f"{name}.py"
+
+    return write
+
+
+def run(*words, cwd=ROOT, **env):
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+    return subprocess.run([sys.executable, "-W", "ignore", *map(str, words)], cwd=cwd, env=env, capture_output=True,
+                          text=True, timeout=300, check=False)  # fmt: skip
+
+
+def test_a_new_architecture_is_its_files_and_nothing_else(new):
+    """They run as they are, and the generic tests find them."""
+    for framework in ("flax", "torch", "paddle"):
+        needs(framework)
+    page = new("seventh")
+    assert sorted(p.name for p in page.parent.iterdir()) == [
+        "seventh.py", "seventh_flax.py", "seventh_golden.py", "seventh_paddle.py", "seventh_torch.py",
+    ]  # fmt: skip
+    done = run(page.parent / "seventh_golden.py", cwd=page.parent)
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["flax", "torch", "paddle"]
+    files = [ROOT / "parity_tests" / name for name in GENERIC]
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--spec", page, "-k", "seventh", *files)
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout and "skipped" not in done.stdout
+
+
+def weights(page, path, dialect="original", **record):
+    """Write a checkpoint of a page's first twin."""
+    from convert.recognise import dialects
+    from convert.tables import place
+    from specs.layer import parameters
+
+    name = specs.add(str(page))
+    spec = specs.get(name)
+    config = next(iter(spec.tiny.values()))
+    views = [place(p, dialects(name)[dialect], config) for p in parameters(list(spec.layers(config)))]
+    shapes = {tensor: view.shape for view in views for tensor in view.names.values()}
+    arrays = {k: np.random.default_rng(0).standard_normal(shape).astype("f4") for k, shape in shapes.items()}
+    save_file(arrays, path, {"triptych": json.dumps(record)} if record else None)
+    return str(path)
+
+
+def test_every_command_takes_a_page(new, tmp_path, capsys, monkeypatch):
+    page = new("eighth")
+    source = weights(page, tmp_path / "a.safetensors")
+    named = ["--spec", str(page)]
+    monkeypatch.setattr(specs, "_added", {})
+    assert convert(["inspect", source, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["architecture"] is None
+    assert convert([*named, "inspect", source, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["architecture"] == "eighth"
+    out = str(tmp_path / "b.msgpack")
+    assert convert(["original2flax", source, "-o", out, *named]) == 0
+    assert convert(["diff", source, out, *named]) == 0
+    capsys.readouterr()
+    assert convert(["routes", "--json", *named]) == 0
+    assert {"route": "original2flax", "architecture": "eighth"} in json.loads(capsys.readouterr().out)
+    assert ports_main(["--json", *named]) == 0
+    assert any(row["architecture"] == "eighth" for row in json.loads(capsys.readouterr().out))
+
+
+def test_parity_takes_a_page_also_in_processes_of_their_own(new):
+    needs("torch"), needs("paddle")
+    page = new("ninth")
+    words = ["ninth:tiny S", "--spec", page, "--frameworks", "torch", "paddle", "--check", "forward", "--isolate"]
+    done = run("-m", "parity", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [row["passed"] for row in json.loads(done.stdout)] == [True]
+
+
+@pytest.fixture
+def installed(new):
+    """Install a package whose entry point is a page, which leaves a trace where it is loaded."""
+    page = new("tenth")
+    page.write_text(page.read_text() + "\nopen(__file__ + '.loaded', 'w').close()\n")
+    about = page.parent / "tenth-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: tenth\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[triptych.specs]\ntenth = tenth:SPEC\n")
+    return page
+
+
+def test_no_checkpoint_loads_a_page(installed, tmp_path):
+    """Though its record names the architecture, and a package that offers it is installed."""
+    needs("torch")
+    source = weights(installed, tmp_path / "a.safetensors", architecture="tenth", config={})
+    trace = Path(f"{installed}.loaded")
+    trace.unlink()
+    path = f"{ROOT}:{installed.parent}"
+    for words in (["inspect", source], ["diff", source, source], ["original2torch", source], ["verify", source]):
+        done = run("-m", "convert", *words, PYTHONPATH=path)
+        assert "Traceback" not in done.stderr
+        assert not trace.exists(), words
+    assert run("-m", "parity", source, PYTHONPATH=path).returncode != 0
+    assert not trace.exists()
+    done = run("-m", "convert", "torch2flax", source, PYTHONPATH=path)
+    assert "its record names the architecture 'tenth': name that one's page with --spec PAGE" in done.stderr
+    done = run("-m", "convert", "inspect", source, "--spec", "tenth", PYTHONPATH=path)
+    assert "architecture: tenth" in done.stdout
+    assert trace.exists()
+
+
+def test_an_entry_point_is_a_name_like_any_other(installed):
+    needs("torch")
+    code = "import ports; port = ports.build('tenth', 'S', 'torch', depth=1, classes=2); print(port.architecture)"
+    done = run("-c", code, PYTHONPATH=f"{ROOT}:{installed.parent}")
+    assert done.stdout == "tenth\n", done.stderr
+
+
+BROKEN = {
+    "x = 1": "is no page: it has to end with SPEC = Spec(...)",
+    "x = (": "line 1: SyntaxError: '(' was never closed",
+    "\nimport nowhere": "line 2: ModuleNotFoundError: No module named 'nowhere'",
+    "from specs.spec import Spec\nSPEC = Spec(layer=1)": "this Spec is not well defined",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN)
+@pytest.mark.parametrize("command", [["inspect", "x.pt"], ["routes"]], ids=" ".join)
+def test_a_page_with_a_fault_is_one_error(text, command, tmp_path, capsys):
+    page = tmp_path / "broken.py"
+    page.write_text(text)
+    assert convert([*command, "--spec", str(page)]) == 2
+    err = capsys.readouterr().err
+    assert str(page) in err and BROKEN[text] in err and "Traceback" not in err
+
+
+FAULTS = {
+    'yield dense("head", c.width, c.classes)': 'yield dense("stem", c.width, c.classes)',
+    '"hidden": sizes["blocks.0.fc1.kernel", "o"]': '"hidden": sizes["blocks.0.fc1.kernel", "i"]',
+    "return c.channels, c.image, c.image": "return 9, c.image, c.image",
+}
+
+
+def test_faults_of_a_pages_functions_are_reported_at_once(new):
+    page = new("eleventh")
+    text = page.read_text()
+    for good, bad in FAULTS.items():
+        assert good in text
+        text = text.replace(good, bad)
+    page.write_text(text.replace("tiny=TINY,", 'tiny=TINY,\n    published={"S": 1},'))
+    with pytest.raises(ValueError, match="not well defined") as caught:
+        specs.add(str(page))
+    for part in (
+        "tiny 'S': layers: 'stem' is the path of 2 layers",
+        "tiny 'S': infer: ",
+        "variants 'S': input_shape: has 9 channels, the Config 3",
+        "published: variant 'S' has 2,",
+    ):
+        assert part in str(caught.value)
+
+
+def test_names_that_cannot_be(new, tmp_path):
+    (tmp_path / "mlp_mixer.py").write_text(new("twelfth").read_text())
+    for name, message in (
+        ("mlp_mixer.py", "there is another architecture 'mlp_mixer' already"), ("no-name.py", "is no name of an"),
+        ("nothing.py", "there is no such file"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            specs.add(str(tmp_path / name))
+    with pytest.raises(ValueError, match=r"neither a .py file nor an entry point of 'triptych.specs'"):
+        specs.add("nothing")
+
+
+@pytest.mark.parametrize(("good", "bad", "message"), [
+    ('"torch": "thirteenth_torch.py", ', "", "has no port in torch: its page lists flax, paddle"),
+    ("thirteenth_torch.py", "nowhere.py", "nowhere.py: there is no such file"),
+    ("thirteenth_torch.py", "thirteenth.py", "has no class 'Thirteenth'"),
+])  # fmt: skip
+def test_ports_that_are_not_there(good, bad, message, new, tmp_path):
+    needs("torch")
+    page = new("thirteenth")
+    page.write_text(page.read_text().replace(good, bad))
+    with pytest.raises(UsageError, match=message):
+        ports.build(str(page), "S", "torch")
+
+
+def test_what_cannot_be_written_is_refused(new, tmp_path, capsys):
+    new("fourteenth")
+    for words, code, message in (
+        (["fourteenth"], 1, "exists already: choose another name"), (["no-name"], 2, "is no name of an architecture"),
+        (["mlp_mixer"], 2, "there is an architecture 'mlp_mixer' already"),
+        (["other", "--out", str(tmp_path / "no")], 1, "there is no such folder"),
+    ):  # fmt: skip
+        assert ports_main(["new", "--out", str(tmp_path), *words]) == code
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("other*"))

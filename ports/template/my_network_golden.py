@@ -1,0 +1,65 @@
+"""Write a golden case of MyNetwork: a checkpoint of the original code, and what that code makes of some images.
+
+python my_network_golden.py        writes goldens/my_network_small beside this file, then runs the ports on it
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import specs
+from parity import goldens
+
+HERE = Path(__file__).resolve().parent
+
+
+class Original(nn.Module):
+    """The network as its authors wrote it, with their names: replace it by an import of their code."""
+
+    def __init__(self, width: int, hidden: int, depth: int, patch: int, classes: int):
+        super().__init__()
+        self.embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, patch, patch)})
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width, 1e-6), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+            for _ in range(depth)
+        )
+        self.classifier = nn.Linear(width, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.embed["proj"](images).flatten(2).transpose(1, 2)
+        for layer in self.layers:
+            x = x + layer(x)
+        return self.classifier(x.mean(1))
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    model = Original(width=10, hidden=7, depth=2, patch=4, classes=3).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # no zeros and ones: a fault could hide behind them
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    case = HERE / "goldens" / "my_network_small"
+    case.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), case / "weights.pth")
+    images = torch.randn(2, 3, 12, 12).double()
+    with torch.no_grad():
+        logits = model.double()(images)
+    goldens.write(
+        case,
+        architecture="my_network",
+        images=images.numpy(),
+        logits=logits.numpy(),
+        settings={"image": 12},  # Config fields that the checkpoint leaves open
+        param_count=sum(p.numel() for p in model.parameters()),
+        upstream={"repo": "owner/name", "commit": "the commit that was run"},
+    )
+    specs.add(str(HERE / "my_network.py"))
+    for framework, error in goldens.errors(case).items():
+        print(f"{framework}: logits differ by {error:.1e} of the original's, of the largest")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""MyNetwork in PaddlePaddle. Images are [b, c, h, w], tokens [b, t, c]."""
+
+from typing import Any
+
+from paddle import Tensor, nn
+
+ACTIVATIONS = {"gelu": nn.functional.gelu, "relu": nn.functional.relu}
+
+
+class Block(nn.Layer):
+    def __init__(self, c: Any):
+        super().__init__()
+        self.norm = nn.LayerNorm(c.width, epsilon=c.norm_eps)
+        self.fc1 = nn.Linear(c.width, c.hidden)
+        self.fc2 = nn.Linear(c.hidden, c.width)
+        self.act = ACTIVATIONS[c.act]
+
+    def forward(self, x: Tensor) -> Tensor:  # (b t c) -> (b t c)
+        return x + self.fc2(self.act(self.fc1(self.norm(x))))
+
+
+class MyNetwork(nn.Layer):
+    """images (b c h w) -> logits (b classes), or pooled features (b width) with 0 classes."""
+
+    def __init__(self, c: Any):
+        super().__init__()
+        self.stem = nn.Conv2D(c.channels, c.width, c.patch, c.patch)
+        self.blocks = nn.Sequential(*(Block(c) for _ in range(c.depth)))
+        self.head = nn.Linear(c.width, c.classes) if c.classes else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images).flatten(2).mT  # (b c h w) -> (b (h w) c)
+        return self.head(self.blocks(x).mean(1))

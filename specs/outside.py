@@ -1,0 +1,119 @@
+"""Load pages from outside this package: a Python file, or an entry point of an installed package.
+
+A page is code. It is loaded only when the user names it, never because a checkpoint does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import zlib
+from types import ModuleType
+from typing import NamedTuple
+
+from .config import unknown
+from .spec import Spec, SpecError
+
+GROUP = "triptych.specs"  # of entry points: NAME = "package.module", which ends with SPEC = Spec(...)
+
+
+class Page(NamedTuple):
+    """A page that the user named.
+
+    Args:
+      name: of the architecture: the file's, or the entry point's.
+      source: as the user named it, with an absolute path.
+      folder: where the page's file is; files of ports are relative to it.
+    """
+
+    name: str
+    source: str
+    folder: str
+    spec: Spec
+
+
+def load(source: str) -> Page:
+    """Load a page. Raises: SpecError that lists everything wrong with it."""
+    if source.endswith(".py") or os.sep in source:
+        path = os.path.abspath(source)
+        name = os.path.basename(path).removesuffix(".py")
+        if not name.isidentifier():
+            raise SpecError(f"{source}: {name!r} is no name of an architecture: use letters, digits and _")
+        return _page(name, path, import_file(path))
+    if entry_point(source) is None:
+        raise SpecError(f"{unknown(source, _entry_points())}: neither a .py file nor an entry point of {GROUP!r}")
+    return _installed(source)
+
+
+def import_file(path: str) -> ModuleType:
+    """Import a Python file that is in no package, once. Raises: SpecError that names the file and the line."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) == path and module.__name__ != "__main__":
+            return module
+    if not os.path.isfile(path):
+        raise SpecError(f"{path}: there is no such file")
+    name = f"_triptych_{zlib.crc32(path.encode()):08x}_{os.path.basename(path).removesuffix('.py')}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look up the module of their annotations
+    folder = os.path.dirname(path)
+    if folder not in sys.path:
+        sys.path.append(folder)  # last, so that its files can be imported and none shadows another module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        raise _failed(path, error) if isinstance(error, Exception) else error from None
+    return module
+
+
+def _failed(path: str, error: Exception) -> SpecError:
+    """Describe an exception that a page raised: what, and in which line of the page."""
+    if isinstance(error, SpecError):
+        return SpecError(f"{path}: {error.message}", error.problems)
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    step = error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename == path:
+            line = step.tb_lineno
+        step = step.tb_next
+    where = f"{path}, line {line}" if line else path
+    return SpecError(f"{where}: {type(error).__name__}: {getattr(error, 'msg', None) or error}")
+
+
+def _page(name: str, source: str, module: ModuleType) -> Page:
+    from .checks import faults
+
+    spec = getattr(module, "SPEC", None)
+    path = os.path.abspath(module.__file__ or source)
+    if not isinstance(spec, Spec):
+        raise SpecError(f"{path}: is no page: it has to end with SPEC = Spec(...)")
+    if problems := faults(spec):
+        raise SpecError(f"{path}: its Spec is not well defined", problems)
+    return Page(name, source, os.path.dirname(path), spec)
+
+
+def _entry_points() -> list[str]:
+    from importlib.metadata import entry_points
+
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def entry_point(name: str) -> str | None:
+    """The module that installed packages offer under a name; nothing is imported."""
+    from importlib.metadata import entry_points
+
+    return next((point.module for point in entry_points(group=GROUP, name=name)), None)
+
+
+def _installed(name: str) -> Page:
+    module = entry_point(name)
+    assert module is not None
+    try:
+        return _page(name, name, importlib.import_module(module))
+    except SpecError as error:
+        raise SpecError(f"entry point {name!r}: {error.message}", error.problems) from None
+    except Exception as error:
+        raise _failed(f"entry point {name!r} ({module})", error) from None
