@@ -88,8 +88,8 @@ def write(
       lossy: accept values that become infinite, and more of them that become zero than casting.ZEROED.
     Returns: the record that travels with the file.
     """
-    out = os.path.normpath(out)
     atomic.folder_of(out)  # told before its suffix
+    out = os.path.normpath(out)
     writer_type, shards = writer_for(out), split(plan.steps, shard_size)
     names = [out] if len(shards) == 1 else [shard_name(out, k + 1, len(shards)) for k in range(len(shards))]
     outdated = _check(plan, out, force, writer_type, names)
