@@ -69,6 +69,7 @@ class OrbaxReader(FolderReader):
         self._process: Process | None = None
         self._arrays: dict[str, Array] = {}
         self._chunks = 0
+        self._band = ("", -1)  # the one that the process has read last
         try:
             self._place: Local | Remote = Local(self.path) if self.on_disk else Remote(self.path, self._started())
             self._closing.callback(self._place.close)
@@ -221,22 +222,24 @@ class OrbaxReader(FolderReader):
     def read_band(self, name: str, band: int, start: int, stop: int) -> bytes | memoryview:
         if name not in self._arrays:
             return self._aggregate.read(name, start, stop)
-        array, edges = self._arrays[name], self.edges[name]
-        first, room = band * array.rows, edges[band + 1] - edges[band]
-        try:
-            data: bytes = self._started().call(
-                "band", array=array.number, first=first, last=self._last(name, first), start=start, stop=stop, room=room
-            )
-        except ValueError as error:
-            raise self._unreadable(name, str(error)) from None
+        process = self._started()
+        if self._band != (name, band):
+            self._band = ("", -1)
+            try:
+                process.call("band", room=self.edges[name][band + 1] - self.edges[name][band], **self._rows(name, band))
+            except ValueError as error:
+                raise self._unreadable(name, str(error)) from None
+            self._band = (name, band)
+        data = process.payload(start, stop)
         if len(data) != stop - start:
-            raise self._unreadable(name, f"{len(data):,} bytes came for {stop - start:,}")
+            raise self._unreadable(name, f"its rows have {start + len(data):,} bytes, not {stop:,} or more")
         return data
 
-    def _last(self, name: str, first: int) -> int:
-        """The row after the band that begins at `first`."""
-        shape = self.tensors[name].shape
-        return min(first + self._arrays[name].rows, shape[0]) if shape else 0
+    def _rows(self, name: str, band: int) -> dict[str, int]:
+        """Which rows of which array are a band."""
+        array, shape = self._arrays[name], self.tensors[name].shape
+        first = band * array.rows
+        return {"array": array.number, "first": first, "last": min(first + array.rows, shape[0]) if shape else 0}
 
     def close(self) -> None:
         self._closing.close()

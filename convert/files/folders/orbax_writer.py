@@ -18,7 +18,7 @@ from convert.files.npy import DESCR
 
 MANIFEST, HEADER = "manifest.ocdbt", ".zarray"
 CHUNK = 32 << 20  # bytes of a chunk, at least one row: what restoring onto one device of many reads at least
-BATCH = 64 << 20  # bytes written by one commit
+BATCH = 32 << 20  # bytes written by one commit
 
 
 class OrbaxWriter(FolderWriter):
@@ -40,12 +40,14 @@ class OrbaxWriter(FolderWriter):
             twice = arrays[tensor.name.replace("/", ".")] > 1
             if not tensor.size or "" in tensor.name.split("/") or twice:
                 raise ConvertError(f"{shown(tensor.name)} {list(tensor.shape)}: Orbax cannot hold this name or shape")
-        self._database = Database(self.folder)
+        self._database, self._block = Database(self.folder), bytearray()
 
     def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
         where, rest = tensor.name.replace("/", "."), ".0" * (len(tensor.shape) - 1)
         self._database.put(f"{where}/{HEADER}", zarray(tensor))
-        for number, chunk in enumerate(_blocks(self.pieces(tensor, chunks), chunk_bytes(tensor))):
+        if len(self._block) != (size := chunk_bytes(tensor)):
+            self._block = bytearray(size)
+        for number, chunk in enumerate(_blocks(self.pieces(tensor, chunks), self._block)):
             self._database.put(f"{where}/{number}{rest}", chunk)
 
     def close_store(self) -> None:
@@ -70,11 +72,11 @@ class Database:
         self._new_transaction, self._bytes = tensorstore.Transaction, 0
         base = {"driver": "file", "path": os.path.join(folder, "")}
         context = tensorstore.Context({"file_io_sync": False})  # the caller syncs once
-        self._store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}, context=context).result()
+        self._store: Any = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}, context=context).result()
         self._transaction = self._new_transaction()
 
-    def put(self, key: str, value: bytes) -> None:
-        """Add a key."""
+    def put(self, key: str, value: bytes | bytearray) -> None:
+        """Add a key; the value is copied."""
         self._store.with_transaction(self._transaction).write(key, value).result()
         self._bytes += len(value)
         if self._bytes >= BATCH:
@@ -90,19 +92,20 @@ class Database:
         self._transaction, self._bytes = self._new_transaction(), 0
 
 
-def _blocks(pieces: Iterable[memoryview], size: int) -> Iterator[bytes]:
-    """The pieces as blocks of `size` bytes; the last one is filled up with zeros."""
-    block, at = bytearray(size), 0
+def _blocks(pieces: Iterable[memoryview], block: bytearray) -> Iterator[bytearray]:
+    """Fill `block` again and again; the last time, zeros follow what is left."""
+    at, size = 0, len(block)
     for piece in pieces:
         while piece:
             part = piece[: size - at]
             block[at : at + len(part)] = part
             at, piece = at + len(part), piece[len(part) :]
             if at == size:
-                yield bytes(block)
+                yield block
                 at = 0
     if at:
-        yield bytes(block[:at]).ljust(size, b"\0")
+        block[at:] = bytes(size - at)
+        yield block
 
 
 def leaf(tensor: Tensor) -> dict[str, Any]:

@@ -8,6 +8,7 @@ and processor time are limited. A request is a line of JSON on stdin; the answer
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import sys
@@ -30,18 +31,18 @@ class Arrays:
 
     Args:
       base: a folder's path or a URL, with a slash at its end.
+      shared: descriptor of the file in which the parent reads payloads.
     """
 
-    def __init__(self, base: str):
-        self.base = base
+    def __init__(self, base: str, shared: int):
+        self.base, self.shared = base, shared
         settings = {
             "cache_pool": {"total_bytes_limit": NODES},
             "data_copy_concurrency": {"limit": 2},  # each thread costs memory
             "file_io_concurrency": {"limit": 4},
         }
         self.context = ts.Context(settings)
-        self.band_read: tuple[int, int] = (-1, -1)
-        self.band_bytes = memoryview(b"")
+        self.opened: list[Any] = []
 
     def _place(self, inner: str) -> Any:
         """The key-value store below `inner`, which ends with a slash or is empty."""
@@ -111,7 +112,6 @@ class Arrays:
 
     def open(self, arrays: list[str]) -> list[dict[str, Any]]:
         """Open arrays, which `band` counts in this order. Returns: shape, dtype and chunk shapes, or the error."""
-        self.opened: list[Any] = getattr(self, "opened", [])
         futures = [ts.open(self._array_at(where), read=True, context=self.context) for where in arrays]
         described: list[dict[str, Any]] = []
         for future in futures:
@@ -134,35 +134,29 @@ class Arrays:
             place = self._place(f"{self.root}{where}/")
         return {"driver": self.driver, "kvstore": place, "fill_missing_data_reads": self.zeros}
 
-    def band(self, array: int, first: int, last: int, start: int, stop: int) -> memoryview:
-        """Bytes [start, stop) of the rows [first, last) of an array; these stay until others are read."""
-        if self.band_read != (array, first):
-            self.band_read, self.band_bytes = (-1, -1), memoryview(b"")
-            rows = self.opened[array]
-            rows = rows[first:last] if rows.rank else rows
-            read = np.ascontiguousarray(rows.read().result())
-            self.band_bytes = read.reshape(-1).view(np.uint8).data
-            self.band_read = array, first
-        return self.band_bytes[start:stop]
+    def band(self, array: int, first: int, last: int) -> int:
+        """Write the rows [first, last) of an array to the shared file. Returns: their bytes."""
+        rows = self.opened[array]
+        rows = rows[first:last] if rows.rank else rows
+        data = np.ascontiguousarray(rows.read().result()).reshape(-1).view(np.uint8).data
+        os.ftruncate(self.shared, data.nbytes)
+        at = 0
+        while at < data.nbytes:
+            at += os.pwrite(self.shared, data[at:], at)
+        return at
 
 
 def main() -> None:
     out, base_memory = sys.stdout.buffer, memory()
-    arrays = Arrays(sys.argv[1])
-    answer: dict[str, Any]
+    arrays = Arrays(sys.argv[1], int(sys.argv[2]))
     for line in sys.stdin.buffer:
         request = json.loads(line)
         limit(base_memory + MEMORY + request.pop("room"), SECONDS + request.pop("seconds"))
         try:
-            result = getattr(arrays, request.pop("call"))(**request)
+            answer = {"result": getattr(arrays, request.pop("call"))(**request)}
         except Exception as error:  # tensorstore's errors are of many types
-            answer, payload = {"error": str(error) or type(error).__name__}, b""
-        else:
-            is_payload = isinstance(result, (bytes, memoryview))
-            payload = result if is_payload else b""
-            answer = {"result": None if is_payload else result, "bytes": len(payload)}
+            answer = {"error": str(error) or type(error).__name__}
         out.write(json.dumps(answer).encode() + b"\n")
-        out.write(payload)
         out.flush()
 
 

@@ -13,11 +13,11 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-from typing import Any
+import tempfile
+from typing import IO, Any
 
 from convert.errors import FormatError, UsageError
-from convert.files.base import MAX_NAME
+from convert.files.base import MAX_NAME, pread
 
 SPEED = 16 << 20  # bytes per second of processor time that reading takes at least; blosc and zstd reach 300 MB/s
 CHILD = os.path.join(os.path.dirname(__file__), "tensorstore_child.py")
@@ -35,12 +35,13 @@ class Process:
 
     def __init__(self, path: str, base: str):
         require()
-        self.path, self._lock = path, threading.Lock()
+        self.path, self._shared = path, _memory_file()
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-W", "ignore", CHILD, base],
+            [sys.executable, "-P", "-W", "ignore", CHILD, base, str(self._shared.fileno())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            pass_fds=[self._shared.fileno()],
             process_group=0,  # Ctrl-C reaches us alone
         )
 
@@ -54,24 +55,22 @@ class Process:
         request = {"call": what, "room": 4 * room, "seconds": room // SPEED, **arguments}
         stdin, stdout = self._child.stdin, self._child.stdout
         assert stdin is not None and stdout is not None
-        with self._lock:
-            try:
-                stdin.write(json.dumps(request).encode() + b"\n")
-                stdin.flush()
-            except BrokenPipeError:
-                raise self._ended() from None
-            line = stdout.readline(MAX_LINE)
-            if not line.endswith(b"\n"):
-                raise self._ended()
-            answer = json.loads(line)
-            if "error" in answer:
-                raise ValueError(reason(answer["error"]))
-            if not (size := answer["bytes"]):
-                return answer["result"] if answer["result"] is not None else b""
-            data = stdout.read(size)
-            if len(data) < size:
-                raise self._ended()
-            return data
+        try:
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
+        line = stdout.readline(MAX_LINE)
+        if not line.endswith(b"\n"):
+            raise self._ended()
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ValueError(reason(answer["error"]))
+        return answer["result"]
+
+    def payload(self, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of what the last call of "band" has read; fewer at the end."""
+        return pread(self._shared.fileno(), stop - start, start)
 
     def _ended(self) -> FormatError:
         self._child.kill()
@@ -86,9 +85,16 @@ class Process:
     def close(self) -> None:
         self._child.kill()
         self._child.wait()
-        for pipe in (self._child.stdin, self._child.stdout):
-            if pipe is not None:
-                pipe.close()
+        for file in (self._child.stdin, self._child.stdout, self._shared):
+            if file is not None:
+                file.close()
+
+
+def _memory_file() -> IO[bytes]:
+    """A file without a name: in memory where the system can."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("triptych"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
 
 
 def require() -> None:
