@@ -18,6 +18,7 @@ from specs.notation import Move
 from .aside import as_json
 from .errors import ConvertError, UsageError, printable
 from .files import FOLDERS, suffixes
+from .files.base import URL
 from .parts import normal
 from .planning import Plan, plan
 from .program import dumps
@@ -311,7 +312,14 @@ def _bytes(text: str | None) -> int | None:
 
 
 def target(file: str, usual: str, out: str | None) -> str:
-    """Where the result goes: -o, or beside the source with the suffix that the target's users expect."""
+    """Name the result: -o, or beside the source with the suffix that the target's users expect.
+
+    Raises: UsageError where that is at a URL.
+    """
+    if out is None and URL.match(file):
+        raise UsageError(f"{file}: nothing is written beside a URL: give -o")
+    if out is not None and URL.match(out):
+        return out  # refused where it is written
     stem = os.path.basename(os.path.abspath(file)).removesuffix(".tar").removesuffix(".index.json")
     root, suffix = os.path.splitext(stem)
     name = (root if suffix.lower() in suffixes() else stem) + usual

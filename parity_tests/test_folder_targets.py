@@ -139,7 +139,7 @@ KILLED = """
 
 @pytest.mark.parametrize("where", ["publish", "_swap", "_remove"])
 def test_killed_while_publishing(where, tmp_path):
-    needs_module("google_crc32c", "orbax")
+    needs_module("tensorstore", "orbax")
     out = translate(GOOGLE, tmp_path / "m.orbax", "flax")
     words = [sys.executable, "-c", textwrap.dedent(KILLED), where, str(GOOGLE), str(out)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -20,7 +20,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from convert.errors import FormatError, UsageError
-from convert.files.base import File, Reader, Writer
+from convert.files.base import URL, File, Reader, Writer
 
 
 class Format(NamedTuple):
@@ -116,11 +116,14 @@ def _uncollected() -> Iterator[None]:
 
 @_uncollected()
 def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
-    """Open a checkpoint of any format, a file or a folder.
+    """Open a checkpoint of any format, a file or a folder, or an Orbax folder at a URL.
 
     Raises: FormatError, saying what the file is, where it is missing, no checkpoint, damaged or unsafe.
     """
     name = os.fspath(path)
+    if URL.match(name):
+        remote: Reader = FOLDERS[0].load(FOLDERS[0].reader)(name)
+        return remote
     if folder := folder_format(name):
         whole: Reader = folder.load(folder.reader)(name)
         return whole

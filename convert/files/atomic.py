@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
 from convert.errors import ConvertError, UsageError
-from convert.files.base import write_all
+from convert.files.base import URL, write_all
 
 KEEP_SIZE = 1  # of fallocate(2)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # it fails for want of room; else, for not being supported
@@ -36,7 +36,9 @@ def check(sources: Iterable[str], out: str, force: bool) -> None:
 
 
 def folder_of(out: str) -> str:
-    """The folder that a target lies in. Raises: ConvertError where there is none."""
+    """The folder that a target lies in. Raises: ConvertError where there is none; UsageError for a URL."""
+    if URL.match(out):
+        raise UsageError(f"{out}: a URL can be read, not written: give -o a folder of this machine, and copy it there")
     folder = os.path.dirname(os.path.abspath(out))
     if not os.path.isdir(folder):
         raise ConvertError(f"{out}: there is no folder {folder}: create it first")

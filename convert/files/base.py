@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -27,6 +28,7 @@ ITEMSIZE = {
     "complex64": 8, "complex128": 16,
 }  # fmt: skip
 
+URL = re.compile(r"[a-z][a-z0-9+.-]*://")  # of an Orbax folder, as tensorstore reads them: gs://, s3://, file://
 MAX_TENSORS = 50_000  # names in one file, a second and 50 MB to list: more is an attack or needs shards
 MAX_DEPTH = 64  # nesting of containers
 PIECE = 1 << 18  # bytes moved at once: larger writes are several times slower on common virtual disks

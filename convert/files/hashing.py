@@ -18,7 +18,7 @@ import xxhash
 from convert.errors import ConvertError, FormatError
 from convert.files import files_of
 from convert.files.background import Task
-from convert.files.base import File, Reader, Tensor
+from convert.files.base import URL, File, Reader, Tensor
 
 BATCH = 1 << 20  # bytes of the source a read
 HASH = "xxh3_128"  # what a record calls a payload's hash
@@ -40,10 +40,11 @@ class Source:
     """A source while it is converted: not to change meanwhile, and hashed in a thread of its own if it is `hashed`.
 
     Args:
-      path: None for arrays in memory, which are neither watched nor hashed.
+      path: None for arrays in memory; they and what lies at a URL are neither watched nor hashed.
     """
 
     def __init__(self, path: str | None, hashed: bool = True):
+        path = None if path is not None and URL.match(path) else path
         self.path, self.before = path, None
         with contextlib.suppress(OSError):  # of a file that is not there, which opening it tells
             self.before = _state(path) if path is not None else None

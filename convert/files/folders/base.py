@@ -1,7 +1,7 @@
 """Checkpoints that are folders (Orbax, torch DCP): what their readers and writers share.
 
 A tensor is stored in chunks. Those that begin at one row of its first axis make a band: bytes that follow each other in
-C order, read when asked for and, where they do not lie in one piece, kept until the next band is.
+C order.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from convert.files.base import Reader, Tensor, Writer, record_at, shown, write_a
 KEY = "triptych"  # of the record in a Reader's metadata, as in safetensors
 RECORD = "triptych.json"  # where the record lies in the folder; the official loaders take no notice of it
 MAX_FILES = 1_000_000
-MAX_GROWTH = 64  # times that tensors may outgrow their folder: compressed zeros grow, bombs grow more
-FREE = 64 << 20  # bytes that may come out of nothing: a small checkpoint of zeros is no bomb
 
 
 class FolderWriter(Writer):
@@ -52,7 +50,6 @@ class FolderReader(Reader):
         self.tensors: dict[str, Tensor] = {}
         self.edges: dict[str, Sequence[int]] = {}
         self.metadata = self._record()
-        self._kept: tuple[str, int, memoryview] = ("", -1, memoryview(b""))
 
     def _record(self) -> dict[str, str]:
         text = record_at(os.path.join(self.path, RECORD))
@@ -75,36 +72,11 @@ class FolderReader(Reader):
     def read_band(self, name: str, band: int, start: int, stop: int) -> bytes | memoryview:
         """Bytes [start, stop) of one band of a tensor. Raises: FormatError."""
 
-    def keep(self, name: str, band: int) -> memoryview:
-        """A whole band, made at the first call: its reader comes back for the next range."""
-        if self._kept[:2] != (name, band):
-            self._kept = ("", -1, memoryview(b""))  # the old one goes before the new one comes
-            self._kept = (name, band, self.make_band(name, band))
-        return self._kept[2]
-
-    @abstractmethod
-    def make_band(self, name: str, band: int) -> memoryview:
-        """All bytes of a band that does not lie in one piece. Raises: FormatError."""
-
     def add(self, tensor: Tensor, edges: Sequence[int]) -> None:
         """Raises: FormatError where the name is taken."""
         if tensor.name in self.tensors:
             raise FormatError(self.path, f"names two tensors {shown(tensor.name)}", "one of the two would be lost")
         self.tensors[tensor.name], self.edges[tensor.name] = tensor, edges
-
-    def check_growth(self, claimed: int, what: str) -> None:
-        """Raises: FormatError where so many bytes cannot honestly come out of this folder."""
-        if claimed > MAX_GROWTH * self.size + FREE:
-            problem = f"has {what} of {claimed:,} bytes in a folder of {self.size:,}"
-            raise FormatError(self.path, problem, "it is incomplete, or do not trust it")
-
-    @property
-    def size(self) -> int:
-        """Bytes of all its files."""
-        return sum(os.lstat(path).st_size for path in files(self.path))
-
-    def close(self) -> None:
-        self._kept = ("", -1, memoryview(b""))
 
 
 def files(folder: str) -> Iterator[str]:

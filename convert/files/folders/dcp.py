@@ -59,6 +59,7 @@ class DcpReader(FolderReader):
         self._file: File | None = None
         self._item: tuple[Chunk | None, Item | None] = (None, None)
         self._bands: dict[str, list[list[Chunk]]] = {}
+        self._band: tuple[str, int, memoryview] = ("", -1, memoryview(b""))  # the last one that was put together
         sizes: dict[str, int] = {}
         files = {METADATA, RECORD}
         file = File(os.path.join(self.path, METADATA))
@@ -105,9 +106,13 @@ class DcpReader(FolderReader):
         chunks = self._bands[name][band]
         if len(chunks) == 1:
             return self._opened(name, chunks[0]).read(ROOT, start, stop)
-        return self.keep(name, band)[start:stop]
+        if self._band[:2] != (name, band):
+            self._band = ("", -1, memoryview(b""))  # free the old one before the new one takes memory
+            self._band = (name, band, self._join(name, band))
+        return self._band[2][start:stop]
 
-    def make_band(self, name: str, band: int) -> memoryview:
+    def _join(self, name: str, band: int) -> memoryview:
+        """Put all chunks of a band together."""
         import numpy as np
 
         tensor, chunks = self.tensors[name], self._bands[name][band]
@@ -143,7 +148,7 @@ class DcpReader(FolderReader):
         self._file, self._item = None, (None, None)
 
     def close(self) -> None:
-        super().close()
+        self._band = ("", -1, memoryview(b""))
         self._close_file()
 
 

@@ -8,13 +8,12 @@ Source: orbax/checkpoint/_src/metadata/tree.py (`_METADATA`); orbax/checkpoint/u
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from convert.errors import FormatError
 from convert.files import bounded_json
 from convert.files.base import MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Skipped, shown
-from convert.files.folders.store import REMEDY, Files
+from convert.files.folders.places import REMEDY, Local, Remote
 from convert.files.msgpack import MsgpackReader
 
 METADATA, AGGREGATE, STEP = "_METADATA", "checkpoint", "default"  # a CheckpointManager's step has its tree in "default"
@@ -32,16 +31,15 @@ class Tree:
     """The leaves of a checkpoint that are arrays.
 
     Attributes:
-      root: the folder in which the tree lies.
+      root: where the tree lies in the checkpoint: "" or "default/".
       settings: what `_METADATA` says beside the leaves.
       stored: name -> where its array is stored; None: in the file `checkpoint`, which is `aggregate`.
       metadata: is there a `_METADATA`?
     """
 
-    def __init__(self, path: str, skipped: Skipped):
-        self.path, self.skipped = path, skipped
-        inner = any(os.path.isfile(os.path.join(path, name)) for name in (METADATA, AGGREGATE))
-        self.root = os.path.join(path, "" if inner else STEP)
+    def __init__(self, place: Local | Remote, skipped: Skipped):
+        self.path, self.place, self.skipped = place.path, place, skipped
+        self.root = "" if place.has(METADATA) or place.has(AGGREGATE) else f"{STEP}/"
         self.stored: dict[str, str | None] = {}
         self.aggregate = self._aggregate()
         self.settings: dict[str, Any] = {}
@@ -52,14 +50,13 @@ class Tree:
             raise
 
     def _aggregate(self) -> MsgpackReader | None:
-        path = Files(self.root).path(AGGREGATE)
-        return MsgpackReader(path, alone=False) if os.path.lexists(path) else None
+        name = self.root + AGGREGATE
+        return MsgpackReader(self.place.file(name), alone=False) if self.place.has(name) else None
 
     def _list(self) -> None:
-        path = os.path.join(self.root, METADATA)
-        self.metadata = os.path.lexists(path)
+        self.metadata = self.place.has(self.root + METADATA)
         if self.metadata:
-            self.settings = self._read(path)
+            self.settings = self._read(self.place.file(self.root + METADATA))
             leaves = self.settings.pop("tree_metadata")
             for entry, leaf in leaves.items():
                 self._add_listed(entry, leaf)

@@ -1,0 +1,132 @@
+"""Writes Orbax checkpoints through tensorstore: what orbax's StandardCheckpointer restores."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any
+
+from convert.errors import ConvertError
+from convert.files.base import Tensor, shown
+from convert.files.folders.base import RECORD, FolderWriter
+from convert.files.folders.orbax_tree import METADATA
+from convert.files.folders.tensorstore_process import reason, require
+from convert.files.npy import DESCR
+
+MANIFEST, HEADER = "manifest.ocdbt", ".zarray"
+CHUNK = 32 << 20  # bytes of a chunk, at least one row: what restoring onto one device of many reads at least
+BATCH = 32 << 20  # bytes written by one commit
+
+
+class OrbaxWriter(FolderWriter):
+    """Write what StandardCheckpointer restores: numpy arrays in one OCDBT database, uncompressed, in bands of rows.
+
+    Raises: UsageError where tensorstore is missing; ConvertError for tensors without elements, which Orbax cannot hold,
+    and names that it would confuse.
+    """
+
+    own = (RECORD, METADATA, "_CHECKPOINT_METADATA", MANIFEST, "d/*")
+
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
+        require()
+        super().__init__(file, tensors, metadata)
+        if not self.tensors:
+            raise ConvertError("Orbax cannot hold a checkpoint without tensors")
+        arrays = Counter(tensor.name.replace("/", ".") for tensor in self.tensors)
+        for tensor in self.tensors:
+            twice = arrays[tensor.name.replace("/", ".")] > 1
+            if not tensor.size or "" in tensor.name.split("/") or twice:
+                raise ConvertError(f"{shown(tensor.name)} {list(tensor.shape)}: Orbax cannot hold this name or shape")
+        self._database, self._block = Database(self.folder), bytearray()
+
+    def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
+        where, rest = tensor.name.replace("/", "."), ".0" * (len(tensor.shape) - 1)
+        self._database.put(f"{where}/{HEADER}", zarray(tensor))
+        if len(self._block) != (size := chunk_bytes(tensor)):
+            self._block = bytearray(size)
+        for number, chunk in enumerate(_blocks(self.pieces(tensor, chunks), self._block)):
+            self._database.put(f"{where}/{number}{rest}", chunk)
+
+    def close_store(self) -> None:
+        self._database.commit()
+        tree = {str(tuple(tensor.name.split("/"))): leaf(tensor) for tensor in self.tensors}
+        about = {"use_ocdbt": True, "use_zarr3": False, "store_array_data_equal_to_fill_value": True}
+        self._write(METADATA, {"tree_metadata": tree, **about, "custom_metadata": None})
+        handler = "orbax.checkpoint._src.handlers.standard_checkpoint_handler.StandardCheckpointHandler"
+        self._write("_CHECKPOINT_METADATA", {"item_handlers": handler, "metrics": {}, "performance_metrics": {}})
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        with open(os.path.join(self.folder, name), "x", encoding="utf-8") as file:
+            json.dump(content, file)
+
+
+class Database:
+    """A new OCDBT database, written through tensorstore, BATCH bytes a commit. Raises: OSError where it cannot be."""
+
+    def __init__(self, folder: str):
+        import tensorstore
+
+        self._new_transaction, self._bytes = tensorstore.Transaction, 0
+        base = {"driver": "file", "path": os.path.join(folder, "")}
+        context = tensorstore.Context({"file_io_sync": False})  # the caller syncs once
+        self._store: Any = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}, context=context).result()
+        self._transaction = self._new_transaction()
+
+    def put(self, key: str, value: bytes | bytearray) -> None:
+        """Add a key; the value is copied."""
+        self._store.with_transaction(self._transaction).write(key, value).result()
+        self._bytes += len(value)
+        if self._bytes >= BATCH:
+            self.commit()
+
+    def commit(self) -> None:
+        """Write what was added."""
+        try:
+            self._transaction.commit_sync()
+        except ValueError as error:  # tensorstore's own: a full disk, mostly
+            full = os.strerror(errno.ENOSPC) in str(error)
+            raise OSError(errno.ENOSPC if full else errno.EIO, reason(str(error))) from None
+        self._transaction, self._bytes = self._new_transaction(), 0
+
+
+def _blocks(pieces: Iterable[memoryview], block: bytearray) -> Iterator[bytearray]:
+    """Fill `block` again and again; the last time, zeros follow what is left."""
+    at, size = 0, len(block)
+    for piece in pieces:
+        while piece:
+            part = piece[: size - at]
+            block[at : at + len(part)] = part
+            at, piece = at + len(part), piece[len(part) :]
+            if at == size:
+                yield block
+                at = 0
+    if at:
+        block[at:] = bytes(size - at)
+        yield block
+
+
+def leaf(tensor: Tensor) -> dict[str, Any]:
+    """A tensor's entry in `_METADATA`: all containers are dicts."""
+    keys = [{"key": key, "key_type": 2} for key in tensor.name.split("/")]
+    return {"key_metadata": keys, "value_metadata": {"value_type": "np.ndarray", "skip_deserialize": False}}
+
+
+def chunk_shape(tensor: Tensor) -> list[int]:
+    """As many rows as fit CHUNK bytes, at least one."""
+    if not tensor.shape:
+        return []
+    return [min(tensor.shape[0], max(1, CHUNK * tensor.shape[0] // tensor.nbytes)), *tensor.shape[1:]]
+
+
+def chunk_bytes(tensor: Tensor) -> int:
+    return Tensor(tensor.name, tuple(chunk_shape(tensor)), tensor.dtype).nbytes
+
+
+def zarray(tensor: Tensor) -> bytes:
+    """The header of a Zarr 2 array; bfloat16 and float8 as tensorstore names them."""
+    about = {"chunks": chunk_shape(tensor), "compressor": None, "dimension_separator": ".", "fill_value": None}
+    about |= {"dtype": DESCR.get(tensor.dtype, tensor.dtype), "filters": None, "order": "C"}
+    return json.dumps({**about, "shape": list(tensor.shape), "zarr_format": 2}, sort_keys=True).encode()

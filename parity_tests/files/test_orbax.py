@@ -1,0 +1,337 @@
+"""Orbax folders: what tensorstore writes is read alike, in any range, and hostile ones give one error soon.
+
+The folders that tensorstore would not write are put together by hand in `corpus_orbax`.
+"""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert.errors import ConvertError, FormatError
+from convert.files import open_checkpoint, writer_for
+from convert.files.base import Tensor
+from convert.files.folders import tensorstore_process
+
+from ..test_command_line import GOOGLE, listing, run  # noqa: F401  (run is a fixture)
+from ..test_distributed import needs_module, script, translate, write
+from . import corpus_orbax
+from .corpus_orbax import (
+    ABOUT,
+    DATA,
+    GOOD,
+    HOSTILE,
+    chunk,
+    interior,
+    leaf,
+    leaf_of,
+    listed,
+    made,
+    packed,
+    paths,
+    table,
+    tower,
+    varints,
+    zstd,
+)
+from .harm import soon
+
+ts = pytest.importorskip("tensorstore", reason="it is not installed: pip install '.[orbax]'")
+PEAK = 768  # megabytes of a child: its limit is 512 beside what its imports take
+
+
+def tensors(folder):
+    """{name: (shape, dtype, payload)}, within the time that a bad file may take."""
+    with soon(str(folder)), open_checkpoint(folder) as reader:
+        return {t.name: (t.shape, t.dtype, bytes(reader.read(t.name))) for t in reader.tensors.values()}
+
+
+def refused(folder, match=None):
+    with pytest.raises(FormatError, match=match) as caught:
+        tensors(folder)
+    assert str(folder) in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+# Good ones
+
+ZARR = {
+    "plain": {"compressor": None},
+    "zstd": {"compressor": {"id": "zstd", "level": 3}},
+    "slashes": {"compressor": None, "dimension_separator": "/"},
+    "blosc": {"compressor": {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1}},
+    "gzip": {"compressor": {"id": "gzip", "level": 5}},
+    "order": {"compressor": None, "order": "F"},
+    "big-endian": {"compressor": None, "dtype": ">f4"},
+    "filled": {"compressor": None, "fill_value": 3.0},
+}
+
+
+@pytest.mark.parametrize("database", [True, False], ids=["ocdbt", "folder"])
+@pytest.mark.parametrize("kind", ZARR)
+def test_every_grid_of_chunks(kind, database, tmp_path):
+    """Cut along any axes, ragged at the end, or larger than the array; read as tensorstore reads them."""
+    expected = {}
+    shapes = [((5, 7), grid) for grid in product((2, 5, 9), (3, 7, 8))]
+    shapes += [((3, 4, 5), (2, 4, 3)), ((3, 4, 5), (2, 4, 5))]
+    shapes += [((), ()), ((6,), (4,))] if kind != "order" else []  # both orders are one
+    for number, (shape, chunks) in enumerate(shapes):
+        base = f"file://{tmp_path}/"
+        store = {"driver": "ocdbt", "base": base, "path": f"a{number}/"} if database else f"{base}a{number}/"
+        about = {"dtype": "<f4", "shape": shape, "chunks": chunks, **ZARR[kind]}
+        array = ts.open({"driver": "zarr", "kvstore": store, "metadata": about}, create=True).result()
+        expected[f"a{number}"] = np.random.default_rng(number).standard_normal(shape, np.float32)
+        array.with_transaction(None)[...] = expected[f"a{number}"]
+    listed(tmp_path, expected, use_ocdbt=database)
+    with open_checkpoint(tmp_path) as reader:
+        for name, array in expected.items():
+            assert bytes(reader.read(name)) == array.tobytes()
+            for start in range(0, array.nbytes, 12):
+                assert bytes(reader.read(name, start, array.nbytes)) == array.tobytes()[start:]
+
+
+def array(folder, about, chunks):
+    folder.mkdir(exist_ok=True)
+    about = {"zarr_format": 2, "order": "C", "filters": None, "dimension_separator": ".", **about}
+    (folder / ".zarray").write_text(json.dumps(about))
+    for name, data in chunks.items():
+        (folder / name).write_bytes(data)
+
+
+def test_chunks_of_zeros_may_be_left_out_where_the_folder_says_so(tmp_path):
+    about = {"shape": [4, 6], "chunks": [2, 3], "dtype": "<f4", "compressor": None, "fill_value": None}
+    array(tmp_path / "a", about, {})
+    listed(tmp_path, ["a"], use_ocdbt=False, store_array_data_equal_to_fill_value=False)
+    with open_checkpoint(tmp_path) as reader:
+        assert bytes(reader.read("a")) == bytes(96)
+    listed(tmp_path, ["a"], use_ocdbt=False)
+    refused(tmp_path, "it has 0 of its 4 chunks")
+
+
+def test_a_missing_chunk_is_found_when_opened_and_when_read(tmp_path):
+    payloads = write(tmp_path / "x.orbax", [Tensor("a", (3,), "float32")])
+    store = ts.KvStore.open({"driver": "ocdbt", "base": f"file://{tmp_path}/x.orbax/"}).result()
+    with open_checkpoint(tmp_path / "x.orbax") as reader:
+        assert bytes(reader.read("a")) == payloads["a"]
+    reader = open_checkpoint(tmp_path / "x.orbax")
+    store.delete_range(ts.KvStore.KeyRange("a/0", "a/1")).result()
+    store.write("a/9", b"counts as a chunk").result()
+    with pytest.raises(FormatError, match="missing"), reader, open_checkpoint(tmp_path / "x.orbax") as reader:
+        reader.read("a")
+    store.delete_range(ts.KvStore.KeyRange("a/9", "a/:")).result()
+    with pytest.raises(FormatError, match="has 0 of its 1 chunks"):
+        open_checkpoint(tmp_path / "x.orbax")
+
+
+IMPORTED = """
+    import sys
+    from convert.files import open_checkpoint
+    with open_checkpoint(sys.argv[1]) as reader:
+        for name in reader.tensors:
+            reader.read(name)
+        print(sorted(name for name in ("numpy", "jax", "orbax", "tensorstore") if name in sys.modules))
+"""
+
+
+def test_reading_imports_not_even_numpy_in_this_process(tmp_path):
+    write(tmp_path / "x.orbax", [Tensor("a", (3,), "float32")])
+    assert script(IMPORTED, tmp_path / "x.orbax").strip() == "[]"
+
+
+def test_chunks_are_bands_of_rows_filled_up_with_zeros(tmp_path, monkeypatch):
+    monkeypatch.setattr("convert.files.folders.orbax_writer.CHUNK", 8)
+    monkeypatch.setattr("convert.files.folders.orbax_writer.BATCH", 8)
+    payloads = write(tmp_path / "x.orbax", [Tensor("a", (3,), "float32"), Tensor("b/c", (2, 3), "float16")])
+    store = ts.KvStore.open({"driver": "ocdbt", "base": f"file://{tmp_path}/x.orbax/"}).result()
+    assert store.read("a/0").result().value == payloads["a"][:8]
+    assert store.read("a/1").result().value == payloads["a"][8:] + bytes(4)
+    assert store.read("b.c/1.0").result().value == payloads["b/c"][6:]
+
+
+def test_a_checkpoint_without_tensors_is_not_written(tmp_path):
+    with open(tmp_path / "triptych.json", "w+b", buffering=0) as file, pytest.raises(ConvertError, match="without"):
+        writer_for("x.orbax")(file, [], {})
+
+
+def test_a_write_that_fails_is_an_error_of_the_system(tmp_path):
+    """tensorstore raises ValueError; callers report and clean up after OSError."""
+    (tmp_path / "x.orbax").mkdir()
+    with open(tmp_path / "x.orbax" / "triptych.json", "w+b", buffering=0) as file:
+        tensor = Tensor("a", (3,), "float32")
+        writer = writer_for("x.orbax")(file, [tensor], {})
+        (tmp_path / "x.orbax" / "d").write_text("a file where the folder of the values should be")
+        writer.write(tensor, [bytes(12)])
+        with pytest.raises(OSError, match="Not a directory"):
+            writer.finish()
+
+
+# URLs
+
+
+def test_a_url_is_read_as_the_folder_is(run, tmp_path):  # noqa: F811
+    """file:// here; gs:// and s3:// go the same way through tensorstore."""
+    folder = translate(GOOGLE, tmp_path / "m.orbax", "flax")
+    url = f"file://{folder}"
+    for source in (folder, url):
+        code, printed, _ = run("flax2google", source, "-o", tmp_path / "back.npz", "--force", "--json")
+        assert code == 0
+        assert json.loads(printed)["config"]["gelu"] == "tanh"  # the record travels
+        assert run("diff", GOOGLE, tmp_path / "back.npz")[0] == 0
+    assert run("inspect", url)[0] == run("diff", url, folder)[0] == 0
+    code, _, err = run("flax2google", url)
+    assert code == 2 and "-o" in err
+    for target in (f"{url}2", "gs://bucket/x.orbax"):
+        code, _, err = run("google2flax", GOOGLE, "-o", target)
+        assert code == 2 and "URL" in err
+    assert listing(tmp_path) == ["back.npz", "back.npz.json", "m.orbax"]
+
+
+def test_aggregated_arrays_at_a_url(tmp_path):
+    from .corpus_plain import PAYLOAD, tree
+    from .corpus_plain import array as packed_array
+
+    (tmp_path / "checkpoint").write_bytes(tree(packed_array()))
+    assert tensors(f"file://{tmp_path}")["a"][2] == PAYLOAD
+
+
+@pytest.mark.parametrize(
+    ("url", "message"), [("file:///none/x", "nothing at this URL"), ("odd://x", "cannot be listed")]
+)
+def test_a_url_without_a_checkpoint(url, message):
+    refused(url, message)
+
+
+# Damaged ones
+
+
+@pytest.fixture
+def official(tmp_path):
+    """What Orbax writes: two databases, nodes and chunks compressed."""
+    needs_module("orbax.checkpoint", "dev")
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "x", {"a": np.arange(400, dtype=np.float64), "b": np.ones((2, 3), np.float32)})
+    return tmp_path / "x"
+
+
+def test_damaged_bytes_give_an_error_or_other_values(official):
+    """Here and there in manifest and data: one error of ours, or arrays of the same names and sizes."""
+    expected, outcomes = tensors(official), {"refused": 0, "read": 0}
+    for path in [official / "manifest.ocdbt", *sorted((official / "d").iterdir())]:
+        good = path.read_bytes()
+        for at in range(3, len(good), len(good) // 4 + 1):
+            for damaged in (good[:at], good[:at] + bytes([good[at] ^ 1 << at % 8]) + good[at + 1 :]):
+                path.write_bytes(damaged)
+                try:
+                    found = tensors(official)
+                except FormatError as error:
+                    assert str(official) in str(error)
+                    outcomes["refused"] += 1
+                else:
+                    assert {name: value[:2] for name, value in found.items()} == {
+                        name: value[:2] for name, value in expected.items()
+                    }
+                    outcomes["read"] += 1
+        path.write_bytes(good)
+    assert tensors(official) == expected
+    assert outcomes["refused"] > 8, outcomes
+
+
+# Hostile ones
+
+
+def hostile(folder, change):
+    listed(folder, ["a"], use_ocdbt=True)
+    change(folder)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_databases_are_refused(name, tmp_path):
+    change, message = HOSTILE[name]
+    (tmp_path / "x").mkdir()
+    hostile(tmp_path / "x", change)
+    refused(tmp_path / "x", message)
+
+
+def test_what_is_put_together_by_hand_is_good_but_for_the_fault(tmp_path):
+    good = [leaf_of(), tower(16), chunk(zstd(b"xy")), leaf_of(files=paths("../not used"))]
+    for number, change in enumerate(good):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        hostile(folder, change)
+        assert tensors(folder)["a"][:2] == ((2,), "uint8")
+
+
+def test_an_array_without_elements_takes_no_time(tmp_path):
+    """However many chunks its other axes would have."""
+    hostile(tmp_path, chunk(b"", shape=[1 << 62, 0], chunks=[1, 1]))
+    assert tensors(tmp_path) == {"a": ((1 << 62, 0), "uint8", b"")}
+
+
+def test_paths_in_a_node_begin_with_its_own(tmp_path):
+    """As in what Orbax merges: a root of ours, a node of process 0, and a value that this one names."""
+    below = packed(corpus_orbax.NODE_MAGIC, leaf({**GOOD, "a/0": (0, 3, 2)}, files=paths("d/values")))
+    (tmp_path / "p0" / "d").mkdir(parents=True)
+    (tmp_path / "p0" / "d" / "nodes").write_bytes(below)
+    (tmp_path / "p0" / "d" / "values").write_bytes(b"123xy")
+    root, files = interior(1, [(b"a", 0, len(below))]), varints([1, 10, 3]) + b"p0/d/nodes"
+    made(tmp_path, packed(corpus_orbax.NODE_MAGIC, root[:1] + files + root[1 + len(table(DATA)) :]), height=1)
+    listed(tmp_path, ["a"], use_ocdbt=True)
+    assert tensors(tmp_path)["a"][2] == b"xy"
+
+
+def test_links_out_of_a_folder_are_refused(tmp_path):
+    (tmp_path / "x").mkdir()
+    array(tmp_path / "elsewhere", ABOUT, {"0": b"xy"})
+    listed(tmp_path / "x", ["a"], use_ocdbt=False)
+    (tmp_path / "x" / "a").symlink_to(tmp_path / "elsewhere")
+    refused(tmp_path / "x", "has a link 'a': outside the folder")
+
+
+@pytest.mark.parametrize("fault", ["abort", "memory", "time"])
+def test_a_process_that_ends_is_one_error(fault, tmp_path, monkeypatch):
+    """Whatever hostile bytes make of tensorstore: the child's end is told, and ours goes on."""
+    code = {
+        "abort": "import os; os.abort()",
+        "memory": "held = [bytes(1 << 20) for _ in range(1 << 20)]",
+        "time": "while True: pass",
+    }[fault]
+    text = Path(tensorstore_process.CHILD).read_text(encoding="utf-8").replace("SECONDS = 20", "SECONDS = 0")
+    keys = "        self.keys = "
+    assert keys in text
+    (tmp_path / "child.py").write_text(text.replace(keys, f"        {code}\n{keys}"))
+    monkeypatch.setattr(tensorstore_process, "CHILD", str(tmp_path / "child.py"))
+    write(tmp_path / "x.orbax", [Tensor("a", (3,), "float32")])
+    message = {"abort": "SIGABRT", "memory": "MemoryError", "time": "SIGXCPU"}[fault]
+    refused(tmp_path / "x.orbax", message)
+
+
+MEMORY = """
+    import re, resource, sys
+    from convert.errors import FormatError
+    from convert.files import open_checkpoint
+    for folder in sys.argv[1:]:
+        try:
+            with open_checkpoint(folder) as reader:
+                for name in reader.tensors:
+                    reader.read(name)
+        except FormatError:
+            pass
+    print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) >> 10)
+    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)
+"""
+
+
+def test_no_database_takes_much_memory(tmp_path):
+    folders = []
+    bad = ("bombed", "bombed_manifest", "bombed_chunk", "long_keys", "long_paths", "large_tree")
+    for change in (getattr(corpus_orbax, name) for name in bad):
+        folders.append(tmp_path / change.__name__)
+        folders[-1].mkdir()
+        hostile(folders[-1], change)
+    ours, children = map(int, script(MEMORY, *folders).split())
+    assert ours < 200
+    assert children < PEAK
