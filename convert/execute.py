@@ -120,7 +120,7 @@ def execute(
       removed: called with each file beside the target that was removed: of what `force` replaces, or of a killed run.
       lossy: accept values that become infinite, and more of them that become zero than casting.ZEROED.
     """
-    target = _target(plan, os.path.normpath(os.fspath(out)), force, shard_size)
+    target = _target(plan, os.fspath(out), force, shard_size)
     with contextlib.ExitStack() as stack:
         progress = Progress(_bytes(plan.steps), os.path.basename(target.out))
         stack.callback(progress.close)
@@ -144,6 +144,7 @@ def _path(plan: Writable) -> str | None:
 def _target(plan: Writable, out: str, force: bool, shard_size: int | None) -> Target:
     """Name the files of a target and check that each may be written. Raises: ConvertError before anything is read."""
     atomic.folder_of(out)  # an error in the folder's name is reported before one in the suffix
+    out = os.path.normpath(out)  # after the check: it would change a URL
     writer, shards = writer_for(out), split(plan.steps, shard_size)
     names = [out] if len(shards) == 1 else [shard_name(out, k + 1, len(shards)) for k in range(len(shards))]
     return Target(out, writer, shards, names, _check(plan, out, force, writer, names))
