@@ -58,8 +58,8 @@ TRAINING_FLOOR = {"float32": 1024.0, "float16": 16.0, "bfloat16": 4.0}
 
 # What a small array's noise counts for in half-precision training is the largest of its run, see `typical`; the other
 # framework's largest was at most 1.96 times that over all architectures here, and one array's up to 194 times its own.
-# Where runs drown, up to 3.9 and 395 times (Mobile-Former's, whose losses after ten steps are off by a third in
-# bfloat16 and by half in float16): those are not judged.
+# Where runs drown, up to 3.9 and 395 times (of the deepest one here, whose losses after ten steps are off by a third
+# in bfloat16 and by half in float16): those are not judged.
 LOTTERY_FACTOR = 4.0
 
 # A tolerance beyond this would pass anything: even the best framework keeps nothing of such an array, which is said

@@ -309,7 +309,7 @@ def test_ports_table():
 
 
 def test_a_missing_framework_is_named_with_its_extra(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("ports.available", lambda: [])
+    monkeypatch.setattr("ports.frameworks.available", lambda: [])
     code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--prove")
     assert code == 2
     assert "pip install 'triptych-ports[flax]'" in err

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+import specs
+from specs.kinds import FRAMEWORKS
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("specs", "convert", "ports", "parity")  # each may import itself and what stands before it
@@ -100,6 +104,27 @@ def test_circles_and_upward_imports_are_seen():
     arrows |= {"convert.commands": {"parity.d"}, "parity.d": set()}
     assert circles(arrows) == [["convert.b", "convert.c"]]
     assert upward(arrows) == ["specs.a imports convert.b", "convert.c imports convert.commands"]
+
+
+def engine() -> Iterator[Path]:
+    """Yield every file but the pages, what belongs to one page (specs/..._PAGE.py), and the ports' networks."""
+    for path in FILES.values():
+        network = path.parent.parent.name == "ports" and path.parent.name in FRAMEWORKS
+        if not network and not any(path.stem.endswith(name) for name in specs.names()):
+            yield path
+
+
+def test_the_engine_names_no_architecture():
+    """In whatever spelling: an architecture is its page and its ports, and nothing else."""
+    spelling = re.compile("|".join(name.replace("_", "[ _-]?") for name in specs.names()), re.IGNORECASE)
+    assert spelling.search("class MlpMixer")
+    named = {
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in engine()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if spelling.search(line)
+    }
+    assert named == set()
 
 
 @pytest.mark.parametrize(

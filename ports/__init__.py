@@ -8,8 +8,6 @@ Importing this imports no framework; `load` and `build` import the one they are 
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -18,21 +16,16 @@ from typing import TYPE_CHECKING, Any
 import specs
 from convert.errors import UsageError
 from specs import config as configs
-from specs.kinds import FRAMEWORKS
-from specs.outside import import_file
-from specs.spec import SpecError
+
+from .frameworks import available, network, require
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .port import Port
 
+__all__ = ["available", "build", "load", "names", "network", "require", "save", "variants"]
 INITS = ("upstream", "random")
-
-
-def available() -> list[str]:
-    """Frameworks installed here."""
-    return [name for name in FRAMEWORKS if importlib.util.find_spec(name)]
 
 
 def load(
@@ -155,8 +148,13 @@ def save(
     model: Any, path: str | os.PathLike[str], config: Any = None, architecture: str | None = None, **options: Any
 ) -> dict[str, Any]:
     """Write a port, torch module, linen module with variables or paddle layer with its record; see saving.save."""
+    from .port import Port
     from .saving import save
 
+    if isinstance(model, Port):
+        if config is not None:
+            raise UsageError("config: a port has its own configuration")
+        model, config = model.model, model.settings()
     return save(model, path, config, architecture, **options)
 
 
@@ -190,36 +188,3 @@ def names() -> list[str]:
 def variants(architecture: str) -> list[str]:
     """Every official variant of an architecture. Raises: ValueError with the nearest name."""
     return list(specs.get(specs.resolve(architecture)).variants)
-
-
-def network(architecture: str, framework: str) -> Any:
-    """The network's class in a framework, e.g. ports.torch.mlp_mixer.MlpMixer.
-
-    Raises: UsageError for a framework that is not installed or has no port of this architecture.
-    """
-    require(framework)
-    architecture = specs.resolve(architecture)
-    spec, folder = specs.get(architecture), specs.folder(architecture)
-    place = spec.ports.get(framework, "" if spec.ports or folder else f"{__name__}.{framework}.{architecture}")
-    if not place:
-        raise UsageError(f"{architecture} has no port in {framework}: its page lists {', '.join(spec.ports) or 'none'}")
-    module = _module(os.path.join(folder or os.path.dirname(specs.__file__), place) if place.endswith(".py") else place)
-    if not hasattr(module, spec.network):
-        raise UsageError(f"{place}: has no class {spec.network!r}, the `network` of {architecture}")
-    return getattr(module, spec.network)
-
-
-def _module(place: str) -> Any:
-    """Import the module of a port: a file, or a module's dotted name. Raises: UsageError for a file that fails."""
-    try:
-        return import_file(place) if place.endswith(".py") else importlib.import_module(place)
-    except SpecError as error:
-        raise UsageError(str(error)) from None
-
-
-def require(framework: str) -> None:
-    """Raises: UsageError that names the extra to install, if the framework is missing."""
-    if framework not in FRAMEWORKS:
-        raise UsageError(f"no framework {framework!r}: one of {', '.join(FRAMEWORKS)}")
-    if framework not in available():
-        raise UsageError(f"{framework} is not installed: pip install 'triptych-ports[{framework}]'")

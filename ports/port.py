@@ -9,17 +9,21 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import specs
 from convert.errors import ConvertError
+from specs.config import as_dict
 from specs.kinds import IMAGES, PORTED
 from specs.layer import Layer
 
-from . import network
+from .frameworks import network
 from .runners.base import OUTPUT, Drop, Gradients, Inputs, Optimizer, Runner, Tap, Taps, Training, outputs
+
+if TYPE_CHECKING:
+    from convert.settings import Settings
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -155,7 +159,14 @@ class Port:
         """
         from .saving import save
 
-        return save(self, path, force=force)
+        return save(self.model, path, self.settings(), force=force)
+
+    def settings(self) -> Settings:
+        """What is known of the model. The number of classes is left to its arrays: it may have another head by now."""
+        from convert.settings import Settings
+
+        values = {name: value for name, value in as_dict(self.config).items() if name != "classes"}
+        return Settings(values, frozenset(self.assumed), self.architecture)
 
     def layers(self) -> list[Layer]:
         """Every layer with its arrays."""

@@ -17,8 +17,6 @@ from convert.report import not_finite
 from convert.settings import Settings, read_config
 from specs.config import as_dict, unknown
 
-from .port import Port
-
 if TYPE_CHECKING:
     import numpy as np
 
@@ -39,10 +37,10 @@ def save(
         ports.save(torch_module, "tuned.safetensors", config="mixer.safetensors")
 
     Args:
-      model: a port, a torch module, (linen module, variables), a bound linen module or a paddle layer.
+      model: a torch module, (linen module, variables), a bound linen module or a paddle layer.
       path: target; its suffix picks the format. Names and layout are those of the model's framework.
-      config: Config, {field: value}, or the path of a configuration file or of a checkpoint with a record; a port has
-        its own. What the arrays show need not be stated.
+      config: Config, Settings, {field: value}, or the path of a configuration file or of a checkpoint with a record.
+        What the arrays show need not be stated.
       architecture: its name, where the names of the arrays leave it open.
       assume: accept defaults for what changes the outputs and `config` does not state; the record marks them.
       force: replace an existing target.
@@ -51,14 +49,14 @@ def save(
     Raises: UsageError for what is no model or does not fit, and OpenFields, one of them, for what nobody states;
     ConvertError where the target cannot be written.
     """
-    settings = _settings(model, config)
+    settings = _settings(config)
     if architecture is not None:
         if architecture not in specs.names():
             raise UsageError(f"architecture: {unknown(architecture, specs.names())}")
         if settings.architecture not in ("", architecture):
             raise UsageError(f"architecture={architecture!r}: the configuration is of a {settings.architecture}")
         settings = dataclasses.replace(settings, architecture=architecture)
-    framework, arrays = arrays_of(model.model if isinstance(model, Port) else model)
+    framework, arrays = arrays_of(model)
     with plan_read(
         MemoryReader(f"the {framework} model", arrays), framework, framework, settings, assume=assume
     ) as plan:
@@ -68,14 +66,9 @@ def save(
         return record
 
 
-def _settings(model: Any, config: Any) -> Settings:
-    """What is known of a model. The number of classes is left to its arrays: a tuned model may have another head."""
-    if isinstance(model, Port):
-        if config is not None:
-            raise UsageError("config: a port has its own configuration")
-        values = {name: value for name, value in as_dict(model.config).items() if name != "classes"}
-        return Settings(values, frozenset(model.assumed), model.architecture)
-    if config is None or isinstance(config, Mapping):
+def _settings(config: Any) -> Settings:
+    """What is known of a model."""
+    if config is None or isinstance(config, Mapping | Settings):
         return Settings.of(config)
     if isinstance(config, str | os.PathLike):
         return read_config(os.fspath(config))

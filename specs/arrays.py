@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .lines import TableError
 from .notation import Fill, Move, Select
-from .table import TableError
 
 if TYPE_CHECKING:
     from .layout import Entry, Equal, Layout

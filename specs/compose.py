@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from .lines import Line, Lines, Side, TableError
 from .signature import Dim, Factor, Hole, Part, Signature
-from .table import Line, Side, Table, TableError
 
 
 class Value(NamedTuple):
@@ -25,14 +25,14 @@ class Value(NamedTuple):
 Values = dict[str, Value]
 
 
-def compose(one: Table, two: Table) -> Table:
+def compose(one: Lines, two: Lines) -> Lines:
     """See Table.compose."""
     if any(line.left.join != "," for line in two.lines) and all(line.right.join == "," for line in one.lines):
         return _composed(two.reverse(), one.reverse()).reverse()  # what joins arrays of B stands in the first table
     return _composed(one, two)
 
 
-def _composed(one: Table, two: Table) -> Table:
+def _composed(one: Lines, two: Lines) -> Lines:
     orders = {**one.orders, **two.orders}
     if any(one.orders[name] != two.orders[name] for name in one.orders.keys() & two.orders.keys()):
         raise TableError(f"{one.name} and {two.name} give different numbers for one order")
@@ -43,7 +43,7 @@ def _composed(one: Table, two: Table) -> Table:
         raise TableError(f"{one.name} and {two.name} cannot be composed", work.problems[:40])
     name = f"{one.name} * {two.name}"
     plain = [replace(line, number=0, above=(), comment="") for line in lines]
-    composed = Table(tuple(dict.fromkeys(plain)), (one.sides[0], two.sides[1]), orders, name)
+    composed = Lines(tuple(dict.fromkeys(plain)), (one.sides[0], two.sides[1]), orders, name)
     for line in composed.lines:
         try:
             line.check()
@@ -52,7 +52,7 @@ def _composed(one: Table, two: Table) -> Table:
     return composed
 
 
-def _spelt_out(one: Table, two: Table) -> tuple[list[Line], list[Line]]:
+def _spelt_out(one: Lines, two: Lines) -> tuple[list[Line], list[Line]]:
     """The lines of both, with lists of values written out where the other table writes the same path otherwise."""
     first, second = [_separated(line) for line in one.lines], [_separated(line) for line in two.lines]
     theirs = {_shape(a) for line in second for a in map(line.resolved, line.left.arrays)}

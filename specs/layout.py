@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from .lines import Cell, Line, Lines, TableError
 from .matching import Found, Matcher, Ranges, fill
 from .notation import Fill, Move
 from .signature import Part, Signature
 from .sizes import Env, SizeError, Solver, full, total
-from .table import Cell, Line, Table, TableError
 
 Shape = tuple[int, ...]
 Parts = list[Move | Fill]
@@ -128,7 +128,7 @@ Box = tuple[Shape, tuple[tuple[int, int], ...]]  # atoms, and the range of each
 
 
 def lay_out(
-    table: Table, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, sizes: Mapping[str, int]
+    table: Lines, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, sizes: Mapping[str, int]
 ) -> Layout:
     """See Table.layout."""
     return _Work(table, shapes, like, sizes).run()
@@ -138,7 +138,7 @@ class _Work:
     """The making of one Layout."""
 
     def __init__(
-        self, table: Table, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, sizes: Mapping[str, int]
+        self, table: Lines, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, sizes: Mapping[str, int]
     ):
         self.table, self.shapes, self.like = table, shapes, like
         self.solver = Solver(table, shapes, like, sizes)
@@ -570,7 +570,7 @@ def _overlap(boxes: list[tuple[tuple[int, int], ...]], axis: int) -> bool:
 
 
 def prove(
-    table: Table, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, sizes: Mapping[str, int]
+    table: Lines, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, sizes: Mapping[str, int]
 ) -> Layout:
     """See Table.prove."""
     there = lay_out(table, shapes, like, sizes)

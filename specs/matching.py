@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from .lines import Line, Lines, TableError
 from .signature import Hole, Signature
-from .table import Line, Table, TableError
 
 MAX_TEMPLATES = 200_000  # paths of a table with every listed value written out
 JUMP = 1_000  # missing numbers that are listed one by one
@@ -126,7 +126,7 @@ class Found:
 class Matcher:
     """Matches the names of the left side's arrays."""
 
-    def __init__(self, table: Table, names: Iterable[str]):
+    def __init__(self, table: Lines, names: Iterable[str]):
         self.table, self.names = table, dict.fromkeys(names)
         self.templates: dict[str, list[Template]] = {}
         count = 0

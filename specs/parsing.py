@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from .lines import MAX_LINE, MAX_ORDER, MAX_ORDER_TEXT, MAX_TEXT, VERSION, Constant, Line, Lines, Side, TableError
 from .signature import Signature, parse_axes, parse_path
-from .table import MAX_LINE, MAX_ORDER, MAX_ORDER_TEXT, MAX_TEXT, VERSION, Constant, Line, Side, Table, TableError
 
 HEADER = re.compile(r"table\s+(\d{1,9})(?:\s*:\s*(\S+)\s+<->\s+(\S+))?")
 COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")
@@ -21,7 +21,7 @@ DROP = "drop"
 REMEDY = "a table begins with the line: table 1"
 
 
-def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Table:
+def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Lines:
     """See Table.parse."""
     if len(text) > MAX_TEXT:
         raise TableError(f"{name}: is over {MAX_TEXT >> 20} MB long: no table is")
@@ -52,7 +52,7 @@ def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Table:
     if problems:
         shown = problems[:20] + ([f"and {len(problems) - 20} more"] if len(problems) > 20 else [])
         raise TableError(f"{name}: cannot be read as a table", shown)
-    table = Table(tuple(lines), sides, dict(orders), name, tuple(above))
+    table = Lines(tuple(lines), sides, dict(orders), name, tuple(above))
     for line, order in named_orders(table):
         if order not in orders:
             raise TableError(f"{name}:{line.number}: [@{order}]: the numbers of this order are not given")
@@ -138,7 +138,7 @@ def _constant(words: list[str]) -> Constant:
     return Constant(value, *dtype)
 
 
-def named_orders(table: Table) -> Iterator[tuple[Line, str]]:
+def named_orders(table: Lines) -> Iterator[tuple[Line, str]]:
     """Each order that a line names."""
     for line in table.lines:
         for array in (*line.left.arrays, *line.right.arrays):
@@ -158,7 +158,7 @@ def not_an_order(numbers: tuple[int, ...]) -> str:
     return ""
 
 
-def load(path: str) -> Table:
+def load(path: str) -> Lines:
     """See Table.load."""
     text = _text(path, MAX_TEXT, "a table")
     folder = os.path.dirname(path)
@@ -192,7 +192,7 @@ def _text(path: str, limit: int, what: str) -> str:
         raise TableError(f"{path}: cannot be read: {error}") from None
 
 
-def save(table: Table, path: str) -> None:
+def save(table: Lines, path: str) -> None:
     """See Table.save."""
     folder = os.path.dirname(path)
     for name in dict.fromkeys(order for _, order in named_orders(table)):

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
+from .lines import Line, Lines, TableError
 from .matching import Index, Key, Ranges
 from .signature import Dim, Factor, Signature
-from .table import Line, Table, TableError
 
 Shape = tuple[int, ...]
 
@@ -78,7 +78,7 @@ class Solver:
     """
 
     def __init__(
-        self, table: Table, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, given: Mapping[str, int]
+        self, table: Lines, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, given: Mapping[str, int]
     ):
         self.table, self.shapes, self.like, self.given = table, shapes, like or {}, given
         self.misfits: list[tuple[str, str]] = []

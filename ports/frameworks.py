@@ -1,0 +1,52 @@
+"""Which frameworks are installed, and the class of a network in one of them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from typing import Any
+
+import specs
+from convert.errors import UsageError
+from specs.kinds import FRAMEWORKS
+from specs.outside import import_file
+from specs.spec import SpecError
+
+
+def available() -> list[str]:
+    """Frameworks installed here."""
+    return [name for name in FRAMEWORKS if importlib.util.find_spec(name)]
+
+
+def network(architecture: str, framework: str) -> Any:
+    """The network's class in a framework.
+
+    Raises: UsageError for a framework that is not installed or has no port of this architecture.
+    """
+    require(framework)
+    architecture = specs.resolve(architecture)
+    spec, folder = specs.get(architecture), specs.folder(architecture)
+    place = spec.ports.get(framework, "" if spec.ports or folder else f"ports.{framework}.{architecture}")
+    if not place:
+        raise UsageError(f"{architecture} has no port in {framework}: its page lists {', '.join(spec.ports) or 'none'}")
+    module = _module(os.path.join(folder or os.path.dirname(specs.__file__), place) if place.endswith(".py") else place)
+    if not hasattr(module, spec.network):
+        raise UsageError(f"{place}: has no class {spec.network!r}, the `network` of {architecture}")
+    return getattr(module, spec.network)
+
+
+def _module(place: str) -> Any:
+    """Import the module of a port: a file, or a module's dotted name. Raises: UsageError for a file that fails."""
+    try:
+        return import_file(place) if place.endswith(".py") else importlib.import_module(place)
+    except SpecError as error:
+        raise UsageError(str(error)) from None
+
+
+def require(framework: str) -> None:
+    """Raises: UsageError that names the extra to install, if the framework is missing."""
+    if framework not in FRAMEWORKS:
+        raise UsageError(f"no framework {framework!r}: one of {', '.join(FRAMEWORKS)}")
+    if framework not in available():
+        raise UsageError(f"{framework} is not installed: pip install 'triptych-ports[{framework}]'")

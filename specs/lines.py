@@ -1,0 +1,302 @@
+"""The records that a Table consists of: its lines, their sides and cells. What is done with them stands in table.py."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple, Self
+
+from .signature import Hole, Part, Signature
+
+VERSION = 1
+MAX_TEXT = 8 << 20  # bytes of a table
+MAX_LINE = 100_000  # characters
+MAX_CELLS = 1_000  # combinations of summands in one array
+MAX_ORDER = 10_000_000  # numbers in a file of an order
+MAX_ORDER_TEXT = 100 << 20  # bytes of one
+
+
+class TableError(ValueError):
+    """A table that cannot be read, or does not fit the arrays at hand. `problems` are all of them, a line each."""
+
+    def __init__(self, message: str, problems: Iterable[str] = ()):
+        self.message, self.problems = message, list(problems)
+        super().__init__("\n".join([message, *(f"  - {problem}" for problem in self.problems)]))
+
+
+class Constant(NamedTuple):
+    """The value of all elements of an array, and its dtype ("": that of the other arrays)."""
+
+    value: float
+    dtype: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.value!r} {self.dtype}".rstrip()
+
+
+class Side(NamedTuple):
+    """The arrays of one side of a line.
+
+    Args:
+      join: how they relate: "," each has its part, "=" all are equal (ties), "+" only their sum counts.
+      constant: the value of arrays that the other side does not have.
+    """
+
+    arrays: tuple[Signature, ...] = ()
+    join: str = ","
+    constant: Constant | None = None
+
+    @property
+    def alternatives(self) -> tuple[tuple[Signature, ...], ...]:
+        """Sets of arrays of which each corresponds to the other side: all together, or each tied array or summand."""
+        return (self.arrays,) if self.join == "," else tuple((array,) for array in self.arrays)
+
+    def __str__(self) -> str:
+        text = {",": ", ", "=": " = ", "+": " + "}[self.join].join(map(str, self.arrays))
+        return text if self.constant is None else f"{text} = {self.constant}"
+
+
+Choice = tuple[tuple[int, ...], ...]  # which part of each factor of each dimension
+
+
+class Cell(NamedTuple):
+    """A part of an array: one summand of every sum in its axes."""
+
+    array: Signature
+    choice: Choice
+
+    def parts(self) -> Iterator[tuple[int, int, Part]]:
+        """(dimension, factor, part) of each factor."""
+        for d, dim in enumerate(self.array.axes or ()):
+            for f, factor in enumerate(dim.factors):
+                yield d, f, factor[self.choice[d][f]]
+
+
+Pairs = list[tuple[Cell, Cell]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: arrays of the left side and the same elements on the right.
+
+    Args:
+      arrow: "<->"; "->" or "<-" where one side's arrays are dropped, or only their sum counts.
+      number: the line in the file, counted from 1.
+      above, comment: comment lines before it, and the one at its end.
+    """
+
+    left: Side
+    right: Side
+    arrow: str = "<->"
+    number: int = field(default=0, compare=False)
+    above: tuple[str, ...] = field(default=(), compare=False)
+    comment: str = field(default="", compare=False)
+
+    @property
+    def kind(self) -> str:
+        """ "move", "constant", "drop" or "sum"."""
+        if self.left.constant or self.right.constant:
+            return "constant"
+        if not (self.left.arrays and self.right.arrays):
+            return "drop"
+        return "move" if self.arrow == "<->" else "sum"
+
+    def reverse(self) -> Line:
+        arrow = {"<->": "<->", "->": "<-", "<-": "->"}[self.arrow]
+        return replace(self, left=self.right, right=self.left, arrow=arrow)
+
+    @cached_property
+    def double(self) -> frozenset[str]:
+        """Names that one array has both in its path and in its axes: there the number and the axis are two things."""
+        arrays = (*self.left.arrays, *self.right.arrays)
+        return frozenset(
+            hole.name for a in arrays for hole in a.holes if hole.name in {part.name for part in a.parts()}
+        )
+
+    def variable(self, hole: Hole) -> str:
+        """What a hole counts, as opposed to an axis of the same name."""
+        return f"{{{hole.name}}}" if hole.name in self.double else hole.name
+
+    @cached_property
+    def listed(self) -> dict[str, tuple[str, ...]]:
+        """The words that a hole of the line lists, by variable; for bare holes of the same name as well."""
+        found: dict[str, set[tuple[str, ...]]] = {}
+        for array in (*self.left.arrays, *self.right.arrays):
+            for hole in array.holes:
+                if hole.values is not None:
+                    found.setdefault(self.variable(hole), set()).add(hole.values)
+        return {name: next(iter(values)) for name, values in found.items() if len(values) == 1} | {
+            name: () for name, values in found.items() if len(values) > 1
+        }
+
+    def length(self, variable: str) -> int | None:
+        """How many values a listed hole has; None for one that counts."""
+        for array in (*self.left.arrays, *self.right.arrays):
+            for hole in array.holes:
+                if hole.values is not None and self.variable(hole) == variable:
+                    return len(hole.values)
+        return None
+
+    def resolved(self, array: Signature) -> Signature:
+        """The array with each bare hole replaced by the list that another hole of its name gives."""
+
+        def listed(piece: str | Hole) -> str | Hole:
+            if not isinstance(piece, Hole) or piece.values is not None or (piece.scale, piece.shift) != (1, 0):
+                return piece
+            return Hole(piece.name, values=self.listed.get(self.variable(piece)))
+
+        return array._replace(path=tuple(map(listed, array.path)))
+
+    def cells(self, array: Signature) -> list[Cell]:
+        choices = [[range(len(factor)) for factor in dim.factors] for dim in array.axes or ()]
+        if math.prod(len(options) for dim in choices for options in dim) > MAX_CELLS:
+            raise ValueError(f"{array} has over {MAX_CELLS:,} combinations of summands")
+        per_dim = (list(itertools.product(*dim)) for dim in choices)
+        return [Cell(array, choice) for choice in itertools.product(*per_dim)]
+
+    def variables(self, cell: Cell) -> frozenset[str]:
+        """What tells the elements of a cell apart: numbers in the name, and axes."""
+        axes = {part.name for _, _, part in cell.parts() if part.name}
+        return frozenset(axes | {self.variable(hole) for hole in cell.array.holes})
+
+    @cached_property
+    def pairs(self) -> list[list[Pairs]]:
+        """Cells that correspond, for every alternative of the left side and every one of the right.
+
+        Two cells correspond where they have the same variables; several with the same ones in the order written.
+        Raises: ValueError where an array has no partner.
+        """
+        return [[self._matched(a, b) for b in self.right.alternatives] for a in self.left.alternatives]
+
+    def _matched(self, left: tuple[Signature, ...], right: tuple[Signature, ...]) -> Pairs:
+        waiting: dict[frozenset[str], list[Cell]] = {}
+        for array in right:
+            for cell in self.cells(array):
+                waiting.setdefault(self.variables(cell), []).append(cell)
+        found = []
+        for array in left:
+            for cell in self.cells(array):
+                if waiting.get(key := self.variables(cell)):
+                    found.append((cell, waiting[key].pop(0)))
+        taken = [{id(pair[side].array) for pair in found} for side in (0, 1)]
+        for arrays, used, others in ((left, taken[0], right), (right, taken[1], left)):
+            for array in arrays:
+                if id(array) not in used:
+                    raise ValueError(self._unmatched(array, others))
+        return found
+
+    def _unmatched(self, array: Signature, others: tuple[Signature, ...]) -> str:
+        ours = set().union(*map(self.variables, self.cells(array)))
+        theirs = set().union(*(self.variables(cell) for other in others for cell in self.cells(other)))
+        alone = sorted(ours - theirs)
+        missing = sorted(theirs - ours) if len(others) == 1 else []
+        what = "; ".join(
+            f"{' '.join(names)} {'is' if len(names) == 1 else 'are'} {where}"
+            for names, where in ((alone, "on its side only"), (missing, "on the other side only"))
+            if names
+        )
+        return f"{array.label}: the two sides name different axes: {what or 'no combination of summands is on both'}"
+
+    def check(self) -> None:
+        """Raises: ValueError for a line without meaning."""
+        arrays = (*self.left.arrays, *self.right.arrays)
+        for array in arrays:
+            names = [part.name for part in array.parts()]
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{array}: {repeated[0]} stands in it twice")
+            if any(dim.window and len(dim.factors) > 1 for dim in array.axes or ()):
+                raise ValueError(f"{array}: a window stands at a single axis or sum, not at a composition")
+            if array.axes is None and self.kind != "drop":
+                raise ValueError(f"{array.label}: write its axes, as in {array.label}: o i")
+        self._check_arrow()
+        axes = {part.name for array in arrays for part in array.parts()}
+        for hole in (hole for array in arrays for hole in array.holes):
+            if hole.values is not None and len(hole.values) != self.length(self.variable(hole)):
+                raise ValueError(f"{{{hole.name}}} lists {len(hole.values)} values here and others elsewhere")
+            if (
+                hole.values is None
+                and self.listed.get(self.variable(hole)) == ()
+                and (hole.scale, hole.shift) == (1, 0)
+            ):
+                raise ValueError(f"{{{hole.name}}}: the line lists two sets of values for it: write the one meant here")
+        counted = [{self.variable(hole) for hole in array.holes} - axes for array in arrays]
+        if self.kind != "drop" and any(found != counted[0] for found in counted):
+            one, other = counted[0], next(found for found in counted if found != counted[0])
+            raise ValueError(f"not every array of the line has {' and '.join(sorted(one ^ other))}")
+        if self.kind in ("move", "sum"):
+            for row in self.pairs:
+                if not all(row):
+                    raise ValueError("nothing on the left corresponds to anything on the right")
+
+    def _check_arrow(self) -> None:
+        if self.kind == "constant":
+            if self.arrow != "<->" or (self.left.arrays and self.right.arrays):
+                raise ValueError("a constant stands alone on its side: <-> path: axes = 0")
+        elif self.kind == "drop":
+            kept, arrow = (self.left, "->") if self.left.arrays else (self.right, "<-")
+            if self.arrow != arrow or not kept.arrays or kept.join != ",":
+                raise ValueError("write path -> drop, or drop <- path")
+        elif self.arrow == "<->":
+            if "+" in (self.left.join, self.right.join):
+                raise ValueError("a sum has one direction: write total: o <- first: o + second: o")
+        else:
+            total, terms = (self.left, self.right) if self.arrow == "<-" else (self.right, self.left)
+            if terms.join != "+" or len(total.arrays) != 1:
+                raise ValueError(
+                    "an arrow in one direction is for sums, total: o <- first: o + second: o, and for drop"
+                )
+            if len(set(map(len, self.pairs[0]))) > 1 or any(len(a.parts_of_sums()) for a in total.arrays):
+                raise ValueError("the total of a sum is one whole array")
+
+    def __str__(self) -> str:
+        sides = (str(self.left), str(self.right))
+        if self.kind == "drop":
+            sides = (sides[0] or "drop", sides[1] or "drop")
+        text = f"{sides[0]} {self.arrow} {sides[1]}".strip()
+        return f"{text}  # {self.comment}" if self.comment else text
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What a Table says: lines between two sides, readable in both directions.
+
+    Args:
+      sides: what the sides are called.
+      orders: the permutations that lines name, by file name.
+      name: the file it was read from, for messages.
+      below: comment lines after the last line.
+    """
+
+    lines: tuple[Line, ...]
+    sides: tuple[str, str] = ("left", "right")
+    orders: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    name: str = field(default="table", compare=False)
+    below: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        """Number lines by their place where they come from no file."""
+        numbers = [line.number for line in self.lines]
+        if any(later <= former for former, later in itertools.pairwise([0, *numbers])):
+            lines = tuple(replace(line, number=k) for k, line in enumerate(self.lines, 1))
+            object.__setattr__(self, "lines", lines)
+
+    def __str__(self) -> str:
+        named = "" if self.sides == ("left", "right") else f": {self.sides[0]} <-> {self.sides[1]}"
+        lines = [f"table {VERSION}{named}"]
+        for line in self.lines:
+            lines += [*line.above, str(line)]
+        return "\n".join([*lines, *self.below]) + "\n"
+
+    def reverse(self) -> Self:
+        """The same lines read from right to left."""
+        return replace(self, lines=tuple(line.reverse() for line in self.lines), sides=self.sides[::-1])
+
+    def shared(self, variable: str) -> bool:
+        """Whether an axis has one length in the whole table: names that begin with a capital letter do."""
+        return variable[:1].isupper()
+
+    def where(self, line: Line) -> str:
+        return f"{self.name}:{line.number}"
