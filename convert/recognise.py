@@ -65,10 +65,7 @@ def candidates(
     tried: set[Which] = set()
     for some in _likely(reader, dialect, hints):  # most files need no other spec: none is imported
         readings = _readings(reader, names, some)
-        if isinstance(readings, Ambiguous):
-            yield readings
-            return
-        if readings and readings[0].score == 1:
+        if isinstance(readings, list) and readings and readings[0].score == 1:
             yield from _groups(reader, readings, hints, tried)
     if misfit := known_misfit(reader):
         yield misfit

@@ -24,7 +24,12 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-FILES = {module_of(path): path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))}
+FILES = {
+    module_of(path): path
+    for floor in FLOORS
+    for path in sorted((ROOT / floor).rglob("*.py"))
+    if path.parent != ROOT / "ports" / "template"  # what `python -m ports new` copies: it becomes a user's own
+}
 
 
 def is_roof(module: str) -> bool:

@@ -169,6 +169,17 @@ def test_shapes_tell_frameworks_apart_whose_names_are_alike(run, alike, tmp_path
     assert "every array fits as paddle: paddle2..." in err
 
 
+@pytest.mark.parametrize("guess", ["convmixer", None])
+def test_a_wrong_guess_changes_nothing(guess, run, tmp_path, monkeypatch):
+    """The glance at names says only what to try first."""
+    config = specs.get("raft_mlp").tiny["M"]
+    write_numbers(tmp_path / "raft.pt", "raft_mlp", config, "official")
+    right = run("inspect", tmp_path / "raft.pt", "--json")
+    monkeypatch.setattr("specs.likely", lambda _: guess)
+    assert run("inspect", tmp_path / "raft.pt", "--json") == right
+    assert json.loads(right[1])["architecture"] == "raft_mlp"
+
+
 def test_a_record_is_not_overruled(run, alike, tmp_path):
     """Square arrays would be transposed wrongly, unseen."""
     code, _, err = run("torch2flax", tmp_path / "recorded.safetensors", "-o", tmp_path / "x.msgpack")
