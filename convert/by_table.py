@@ -7,6 +7,7 @@ plan.write("bert.msgpack")
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -100,6 +101,14 @@ class TablePlan:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def length(text: str) -> tuple[str, int]:
+    """Parse the length of an axis: "h=12" -> ("h", 12)."""
+    name, _, number = text.partition("=")
+    if not re.fullmatch(r"\d{1,15}", number, re.ASCII):
+        raise UsageError(f"--set {text}: with --table, write an axis and its length, as in h=12")
+    return name, int(number)
 
 
 def load(path: str) -> Table:

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from convert.commands import target
+from convert.conversion import target
 
 from .commands import GOOGLE, listing
 from .golden import Case

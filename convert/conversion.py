@@ -1,0 +1,283 @@
+"""The command that converts, by a route as in google2torch or by a Table. Part of the roof: it may import any floor."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from specs import config as configs
+from specs.kinds import SUFFIX
+
+from .aside import as_json
+from .dry_run import described, folded
+from .errors import ConvertError, UsageError, printable
+from .execute import execute
+from .files import FOLDERS, suffixes
+from .files.base import URL
+from .files.hashing import Source
+from .planning import plan
+from .plans import Plan
+from .program import dumps
+from .recognise import all_dialects, dialects, known_dialect
+from .report import not_finite, where
+from .settings import stated
+from .walk import sources
+
+if TYPE_CHECKING:
+    from .by_table import TablePlan
+
+Convert = Callable[[str, Mapping[str, str]], dict[str, Any]]  # (source, {target made so far: its source}) -> result
+
+
+def convert(arguments: Namespace) -> int:
+    """Convert files by a route, or by a Table."""
+    notes = Notes(later=arguments.json)
+    one = _by_route(arguments, notes) if arguments.table is None else _by_table(arguments, notes)
+    given = sources(arguments.files)
+    files = given.files
+    for line in given.lines():
+        notes.add(line)
+    if len(files) > 1 and arguments.out and not os.path.isdir(arguments.out):
+        raise UsageError(f"-o {arguments.out}: {len(files)} sources need a folder that exists")
+    results: list[dict[str, Any]] = []
+    failures = 0
+    for file in files:
+        try:
+            results.append(one(file, {result["out"]: result["source"] for result in results if "out" in result}))
+        except ConvertError as error:
+            if len(files) == 1:
+                raise
+            failures += 1
+            results.append({"source": file, "error": str(error)})
+            print(f"convert: {error.line() if arguments.json else error}", file=sys.stderr)
+    results += [{"source": path, "passed_over": reason} for path, reason in given.passed_over.items()]
+    notes.flush()
+    if arguments.json:
+        print(dumps(results if len(results) > 1 else results[0]))
+    elif len(files) > 1:
+        print(f"{len(files) - failures} of {len(files)} converted")
+    return 1 if failures else 0
+
+
+def route(text: str) -> tuple[str, str]:
+    """ "google2torch" -> ("google", "torch"). Raises: UsageError with the nearest route."""
+    halves = [(text[:k], text[k + 1 :]) for k, letter in enumerate(text) if letter == "2"]
+    for src, dst in halves:
+        with contextlib.suppress(UsageError):
+            return known_dialect(src), known_dialect(dst)
+    if os.path.lexists(text):
+        raise UsageError(f"{text}: the command comes first, as in google2torch {text} or inspect {text}")
+    if not halves:
+        commands = ["inspect", "diff", "verify", "routes", *(f"{name}2torch" for name in all_dialects())]
+        raise UsageError(f"{configs.unknown(text, commands)}: neither a command nor a route (python -m convert routes)")
+    for name in halves[0]:
+        known_dialect(name)
+    raise UsageError(f"no route {text!r} (python -m convert routes)")
+
+
+class Notes:
+    """Prints what a user should know on standard error.
+
+    At once, or with --json at the end, so that an error is one line there.
+    """
+
+    def __init__(self, later: bool):
+        self.later, self.waiting = later, list[str]()
+
+    def add(self, text: str) -> None:
+        self.waiting.append(printable(f"note: {text}"))
+        if not self.later:
+            self.flush()
+
+    def flush(self) -> None:
+        for line in self.waiting:
+            print(line, file=sys.stderr)
+        self.waiting.clear()
+
+
+def _by_route(arguments: Namespace, notes: Notes) -> Convert:
+    """Return the conversion of one file by a route. Raises: UsageError for what is no route."""
+    src, dst = route(arguments.command)
+    settings = stated(arguments)
+
+    def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
+        with contextlib.ExitStack() as stack:
+            source = _hashed(file, arguments, stack)
+            made = plan(file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume)
+            stack.enter_context(made)
+            dialect = dialects(made.architecture)[made.dst]
+            out = target(file, dialect.suffix or SUFFIX[dialect.framework], arguments.out, earlier)
+            result: dict[str, Any] = {
+                "source": file, "out": out, "architecture": made.architecture, "variant": made.variant, "src": src,
+                "dst": dst, "config": configs.as_dict(made.config), "tensors": len(made.steps),
+                "parameters": made.parameters, "part": made.reading.prefix or "/", "aside": as_json(made.aside),
+                "skipped": made.skipped(), "assumed": list(made.assumed), "notes": made.notes(),
+            }  # fmt: skip
+            result |= _carry_out(made, out, arguments, source, notes)
+            if not arguments.json:
+                _print(made, result)
+        return result
+
+    return one
+
+
+def _by_table(arguments: Namespace, notes: Notes) -> Convert:
+    """Return the conversion of one file by a Table. Raises: ConvertError for a Table that cannot be read."""
+    from . import by_table
+
+    table, sizes = by_table.load(arguments.table), dict(map(by_table.length, arguments.set))
+
+    def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
+        with contextlib.ExitStack() as stack:
+            source = _hashed(file, arguments, stack)
+            made = by_table.plan(
+                file, table, arguments.reverse, arguments.like, sizes, arguments.dtype, arguments.weights
+            )
+            stack.enter_context(made)
+            out = target(file, ".safetensors", arguments.out, earlier)
+            result = {
+                "source": file, "out": out, "table": arguments.table, "reversed": arguments.reverse,
+                "tensors": len(made.steps), "parameters": made.parameters, "notes": made.notes(),
+            }  # fmt: skip
+            result |= _carry_out(made, out, arguments, source, notes)
+            if not arguments.json:
+                _print_by_table(made, result)
+        return result
+
+    return one
+
+
+def _hashed(file: str, arguments: Namespace, stack: contextlib.ExitStack) -> Source | None:
+    """Begin to hash a source, which goes on while it is planned; not if nothing will be written."""
+    return None if arguments.dry_run else stack.enter_context(Source(file, arguments.verify))
+
+
+def _carry_out(
+    made: Plan | TablePlan, out: str, arguments: Namespace, source: Source | None, notes: Notes
+) -> dict[str, Any]:
+    """Execute a plan, or describe its steps on --dry-run; return what there is to print of it."""
+    for note in made.notes():
+        notes.add(note)
+    if arguments.dry_run:
+        return {"plan": list(described(made))}
+    prove = functools.partial(_prove, made) if arguments.prove and isinstance(made, Plan) else None
+    removed: list[str] = []
+    outcome = execute(
+        made, out, arguments.force, prove=prove, shard_size=_bytes(arguments.shard_size), verify=arguments.verify,
+        source=source, removed=removed.append, lossy=arguments.lossy,
+    )  # fmt: skip
+    if removed:
+        notes.add(f"removed {', '.join(removed)}")
+    result: dict[str, Any] = {"removed": removed} if removed else {}
+    result |= {"proof": outcome.proof} if isinstance(made, Plan) else {}
+    result["not_finite"] = _not_finite(outcome.record, notes)
+    if lossy := _lossy(outcome.record, notes):
+        result["lossy"] = lossy
+    return {**result, "out": out if os.path.lexists(out) else f"{out}.index.json"}
+
+
+def _not_finite(about: Mapping[str, Any], notes: Notes) -> dict[str, int]:
+    """Report NaNs and infinities of the target's tensors: {name: how many}, those aside that a cast made."""
+    found, note = not_finite(about["tensors"])
+    if note:
+        notes.add(note)
+    return found
+
+
+def _lossy(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, int]]:
+    """Count and report values that the target's dtype cannot hold: {name: {"zeros": ..., "infinities": ...}}."""
+    found = {name: line["lossy"] for name, line in about["tensors"].items() if "lossy" in line}
+    for kind, became in (("zeros", "zero"), ("infinities", "infinite")):
+        counts = {name: lost[kind] for name, lost in found.items() if kind in lost}
+        if counts:
+            dtypes = ", ".join(sorted({about["tensors"][name]["dtype"] for name in counts}))
+            notes.add(f"{sum(counts.values()):,} values became {became} in {dtypes}: {where(counts)}")
+    return found
+
+
+def _prove(made: Plan, written: str) -> dict[str, Any]:
+    from parity.prove import prove  # the one place that needs a floor above
+
+    return prove(made, written)
+
+
+def _print(made: Plan, result: Mapping[str, Any]) -> None:
+    what = f"{made.architecture} {made.variant or '(no official variant)'}, {made.parameters:,} parameters"
+    line = f"{made.reader.path} ({made.src}, {made.reader.format}) -> {result['out']} ({made.dst}): {what}"
+    print(printable(line))
+    _print_steps(made, result)
+    if proof := result.get("proof"):
+        lost = ", and values were lost" if result.get("lossy") else ""
+        verdict = "proven" if proof["exact"] else f"measured, not proven, as the dtype changed{lost}"
+        tolerance = f", tolerance {proof['tolerance']:.0e}" if proof["exact"] else ""
+        print(
+            f"{verdict}: {proof['source']} and {proof['target']} in float64 differ by at most {proof['error']:.1e} "
+            f"(at {proof['worst']}, {proof['taps']} taps compared{tolerance})"
+        )
+        for line in made.left_out():
+            print(printable(f"not covered by this proof, as {line}"))
+
+
+def _print_by_table(made: TablePlan, result: Mapping[str, Any]) -> None:
+    ends = f"{made.reader.path} ({made.table.sides[0]}) -> {result['out']} ({made.table.sides[1]})"
+    print(printable(f"{ends}: {len(made.steps)} tensors, {made.parameters:,} parameters"))
+    _print_steps(made, result)
+
+
+def _print_steps(made: Plan | TablePlan, result: Mapping[str, Any]) -> None:
+    """Print the steps of a plan that was not executed."""
+    if "plan" in result:
+        for line in folded(made):
+            print(printable(line))
+        print(f"{len(made.steps)} tensors; nothing was written")
+
+
+def _bytes(text: str | None) -> int | None:
+    """ "5GB" -> 5_000_000_000."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(I?)B?", text.upper())
+    if not found or not float(found[1]):
+        raise UsageError(f"--shard-size {text}: write a size as in 5GB or 500MiB")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2] or " "))
+
+
+def _named(file: str, usual: str, out: str | None) -> str:
+    """Name the result: -o, or beside the source with the suffix that the target's users expect.
+
+    Raises: UsageError where that is at a URL.
+    """
+    if out is None and URL.match(file):
+        raise UsageError(f"{file}: nothing is written beside a URL: give -o")
+    if out is not None and URL.match(out):
+        return out  # refused where it is written
+    stem = os.path.basename(os.path.abspath(file)).removesuffix(".tar").removesuffix(".index.json")
+    root, suffix = os.path.splitext(stem)
+    name = (root if suffix.lower() in suffixes() else stem) + usual
+    if out is None:
+        return os.path.normpath(os.path.join(os.path.dirname(file.rstrip(os.sep)), name))
+    checkpoint = out.rstrip(os.sep).lower().endswith(suffixes(FOLDERS))
+    if out.endswith(os.sep) and not checkpoint and not os.path.isdir(out):
+        raise ConvertError(f"-o {out}: there is no such folder: create it first")
+    folder = os.path.isdir(out) and not checkpoint
+    return os.path.normpath(os.path.join(out, name) if folder else out)
+
+
+def target(file: str, usual: str, out: str | None, earlier: Mapping[str, str] | None = None) -> str:
+    """Name the result of one file.
+
+    Args:
+      usual: the suffix that the target's users expect. out: -o.
+      earlier: {target: source} of this call so far. Raises: ConvertError where one of those has the same name.
+    """
+    name = _named(file, usual, out)
+    for taken in (name, f"{name}.index.json"):
+        if earlier and taken in earlier:
+            raise ConvertError(f"{file}: {name} was made of {earlier[taken]} a moment ago: convert it elsewhere")
+    return name

@@ -1,0 +1,54 @@
+"""Describe the steps of a plan: for programs one by one, for people with alike ones folded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from specs.notation import Move
+
+from .parts import normal
+from .steps import Constant, Filling, Steps, Sum, sources_of
+
+
+def described(plan: Steps) -> Iterator[dict[str, Any]]:
+    """Yield a target tensor with its sources, and how they fill it."""
+    for tensor, filling in plan.steps:
+        sources = sources_of(filling)
+        yield {
+            "target": tensor.name,
+            "shape": list(tensor.shape),
+            "dtype": tensor.dtype,
+            "sources": sources,
+            "how": _how(filling),
+        }
+
+
+def _how(filling: Filling) -> str:
+    if isinstance(filling, Constant):
+        return f"constant {filling.value}"
+    if isinstance(filling, Sum):
+        return f"sum of {len(filling.terms)}"
+    moves = [part for part in filling if isinstance(part, Move)]
+    move = moves[0]
+    if move.copies:
+        return "copy"
+    stacked = f"{len(moves)} joined, " if len(moves) > 1 else ""
+    padded = "constants, " if len(moves) < len(filling) else ""
+    part = any(isinstance(s, int) or (isinstance(s, slice) and s != slice(None)) for s in move.select)
+    reordered = "reordered, " if any(isinstance(s, tuple) for s in move.select) else ""
+    return f"{stacked}{padded}{'sliced, ' if part else ''}{reordered}axes {' '.join(map(str, move.order))}"
+
+
+def folded(plan: Steps) -> Iterator[str]:
+    """Yield a line for each group of tensors whose names differ in numbers alone and that are filled alike."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for step in described(plan):
+        groups.setdefault((normal(step["target"]), f"{step['shape']} {step['how']}"), []).append(step)
+    for (_, how), steps in groups.items():
+        first = steps[0]
+        times = f"  x{len(steps)}" if len(steps) > 1 else ""
+        source = first["sources"][0] if first["sources"] else "-"
+        more = f" (+{len(first['sources']) - 1})" if len(first["sources"]) > 1 else ""
+        print_shape = how.replace("] ", "]  ", 1)
+        yield f"  {first['target']} <- {source}{more}  {print_shape}{times}"
