@@ -64,95 +64,97 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 def parser(command: str) -> argparse.ArgumentParser:
     """The arguments of one command; any word with a 2 in it is a route, and "--table" is a conversion by a Table."""
-    made = Arguments(
+    parser = Arguments(
         prog="python -m convert", usage=USAGE, description="Translate checkpoints between frameworks and dialects.",
         epilog=EXAMPLES, formatter_class=Formatter,
     )  # fmt: skip
     if command == TABLE:
-        made.set_defaults(command=TABLE, prove=False, config=None)
+        parser.set_defaults(command=TABLE, prove=False, config=None)
     else:
-        made.add_argument(
+        parser.add_argument(
             "command", metavar="SRC2DST", help="a route, as in google2torch; or inspect, diff, verify, routes"
         )
-        made.set_defaults(table=None)
+        parser.set_defaults(table=None)
     if command in ("inspect", "verify"):
-        made.add_argument("file", metavar="CKPT")
+        parser.add_argument("file", metavar="CKPT")
     elif command == "diff":
-        made.add_argument("files", nargs=2, metavar="CKPT")
-        made.add_argument("--table", metavar="FILE", help="compare across a Table (docs/table.md): A is its left side")
-        made.add_argument("--reverse", action="store_true", help="with --table: A is its right side")
-        _add_settings(made)
+        parser.add_argument("files", nargs=2, metavar="CKPT")
+        parser.add_argument(
+            "--table", metavar="FILE", help="compare across a Table (docs/table.md): A is its left side"
+        )
+        parser.add_argument("--reverse", action="store_true", help="with --table: A is its right side")
+        _add_settings(parser)
     elif command == TABLE:
-        _add_table_arguments(made)
+        _add_table_arguments(parser)
     elif command != "routes":
-        _add_route_arguments(made)
+        _add_route_arguments(parser)
     if command == "inspect":
-        made.add_argument("--hash", action="store_true", help="also the file's sha256, which reads all of it")
-        _add_weights(made)
+        parser.add_argument("--hash", action="store_true", help="also the file's sha256, which reads all of it")
+        _add_weights(parser)
     if command == "diff":
-        made.add_argument(
+        parser.add_argument(
             "--weights", metavar="PART", action="append", default=[],
             help="which part of both files, or given twice, of A and of B; / is a file's root",
         )  # fmt: skip
-        made.add_argument("--rtol", type=float, default=0.0, help="relative difference to tolerate (default: none)")
-    made.add_argument(
+        parser.add_argument("--rtol", type=float, default=0.0, help="relative difference to tolerate (default: none)")
+    parser.add_argument(
         "--spec", metavar="PAGE", action="append", default=[],
         help="an architecture of yours: its .py file, or an installed entry point; runs its code (may be repeated)",
     )  # fmt: skip
-    made.add_argument("--json", action="store_true", help="machine-readable output")
-    return made
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    return parser
 
 
-def _add_settings(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--config",
         metavar="FILE",
         help="Config fields: JSON, YAML, a checkpoint with a record, or the .json beside one",
     )
-    made.add_argument(
+    parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="one Config field; may be repeated"
     )
-    made.add_argument(
+    parser.add_argument(
         "--assume", action="store_true", help="accept defaults for what changes the outputs and nobody states"
     )
 
 
-def _add_weights(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--weights", metavar="PART", help="which part of a training checkpoint, e.g. state_dict_ema; / is its root"
     )
 
 
-def _add_route_arguments(made: argparse.ArgumentParser) -> None:
-    _add_settings(made)
-    made.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")
-    _add_conversion_arguments(made)
+def _add_route_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
+    parser.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")
+    _add_conversion_arguments(parser)
 
 
-def _add_table_arguments(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--table", metavar="FILE", required=True, help="the arrays' translation (docs/table.md)")
-    made.add_argument("--reverse", action="store_true", help="from the table's right side to its left")
-    made.add_argument("--like", metavar="FILE", help="a checkpoint with the target's names and shapes")
-    made.add_argument(
+def _add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--table", metavar="FILE", required=True, help="the arrays' translation (docs/table.md)")
+    parser.add_argument("--reverse", action="store_true", help="from the table's right side to its left")
+    parser.add_argument("--like", metavar="FILE", help="a checkpoint with the target's names and shapes")
+    parser.add_argument(
         "--set", metavar="AXIS=LENGTH", action="append", default=[], help="length of an axis; may be repeated"
     )
-    _add_conversion_arguments(made)
+    _add_conversion_arguments(parser)
 
 
-def _add_conversion_arguments(made: argparse.ArgumentParser) -> None:
-    made.add_argument("files", nargs="+", metavar="CKPT", help="checkpoints, or folders of them")
-    made.add_argument("-o", "--out", help="target file; a folder for several sources (default: beside the source)")
-    made.add_argument("--dtype", help="float64, float32, bfloat16 or float16 (default: as the source)")
-    made.add_argument(
+def _add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="CKPT", help="checkpoints, or folders of them")
+    parser.add_argument("-o", "--out", help="target file; a folder for several sources (default: beside the source)")
+    parser.add_argument("--dtype", help="float64, float32, bfloat16 or float16 (default: as the source)")
+    parser.add_argument(
         "--lossy", action="store_true", help="accept values that --dtype makes infinite, and many that it makes zero"
     )
-    _add_weights(made)
-    made.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB (.safetensors)")
-    made.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
-    made.add_argument(
+    _add_weights(parser)
+    parser.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB (.safetensors)")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="neither hash nor read back what was written"
     )
-    made.add_argument("--force", action="store_true", help="replace an existing target")
+    parser.add_argument("--force", action="store_true", help="replace an existing target")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -63,8 +63,8 @@ class TablePlan:
             ("zeros, as a sum's other term", self.layout.zeroed),
             ("constants of the table", self.layout.constants),
         )
-        told = (f"{what}: {', '.join(report.fold(names))}" for what, names in facts if names)
-        return [*self.remarks, *told]
+        lines = (f"{what}: {', '.join(report.fold(names))}" for what, names in facts if names)
+        return [*self.remarks, *lines]
 
     def facts(self) -> dict[str, Any]:
         """The facts of the record that are known before any payload is read."""
@@ -220,25 +220,25 @@ def _strangers(unexpected: list[str], table: Table) -> list[str]:
     from difflib import get_close_matches
 
     labels = {array.label: line.number for line in table.lines for array in line.left.arrays}
-    found = []
+    lines = []
     for name in report.fold(unexpected):
         near = get_close_matches(name, list(labels)[:500], n=1, cutoff=0.5)
-        found.append(
+        lines.append(
             f"{name}: no line speaks of it" + (f" (nearest: line {labels[near[0]]}, {near[0]})" if near else "")
         )
-    return report.capped(found, "arrays without a line")
+    return report.capped(lines, "arrays without a line")
 
 
 def _step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None, path: str, table: str) -> Step:
     """A target tensor and what fills it. Raises: ConvertError where the dtypes of its sources do not agree."""
-    held = {sources[name].dtype: name for name in entry.sources}
-    if len(held) > 1:
-        (one, first), (other, second) = list(held.items())[:2]
+    dtypes = {sources[name].dtype: name for name in entry.sources}
+    if len(dtypes) > 1:
+        (one, first), (other, second) = list(dtypes.items())[:2]
         problem = (
             f"{first} is {one} and {second} is {other}, and {entry.name} joins them: convert them to one dtype first"
         )
         raise ConvertError(f"{path}: {problem}")
-    own = next(iter(held), None) or entry.dtype or (sources[entry.like].dtype if entry.like else _usual(sources))
+    own = next(iter(dtypes), None) or entry.dtype or (sources[entry.like].dtype if entry.like else _usual(sources))
     final = dtype if dtype and own in (*FLOATS, "float8_e4m3fn", "float8_e5m2") and not entry.dtype else own
     tensor = Tensor(entry.name, entry.shape, final)
     if not tensor.addressable:

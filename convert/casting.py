@@ -65,9 +65,9 @@ class Tally:
         return ""
 
 
-def is_exact(held: str, dtype: str) -> bool:
-    """Whether every value of the one dtype is a value of the other."""
-    return held == dtype or dtype in WIDER.get(held, ())
+def is_exact(source: str, target: str) -> bool:
+    """Whether the target dtype has every value of the source dtype."""
+    return source == target or target in WIDER.get(source, ())
 
 
 WIDER = {
@@ -79,19 +79,19 @@ WIDER = {
 }
 
 
-def cast(piece: Any, held: str, tensor: Tensor, tally: Tally) -> bytes:
+def cast(piece: Any, own: str, tensor: Tensor, tally: Tally) -> bytes:
     """Cast a piece of payload to another floating-point dtype, rounded to nearest even; count in `tally` what is lost.
 
     Raises: ConvertError where the source is not floating-point.
     """
     import numpy as np
 
-    if held not in (*FLOATS, *NARROW):
-        raise ConvertError(f"{tensor.name} is {held}: only floating-point tensors change dtype")
+    if own not in (*FLOATS, *NARROW):
+        raise ConvertError(f"{tensor.name} is {own}: only floating-point tensors change dtype")
     with np.errstate(over="ignore", invalid="ignore"):
-        wide = NARROW[held](piece) if held in NARROW else np.frombuffer(piece, held)
+        wide = NARROW[own](piece) if own in NARROW else np.frombuffer(piece, own)
         bits = to_bfloat16(wide) if tensor.dtype == "bfloat16" else wide.astype(tensor.dtype)
-    if not is_exact(held, tensor.dtype):
+    if not is_exact(own, tensor.dtype):
         tally.add(wide, from_bfloat16(bits) if tensor.dtype == "bfloat16" else bits)
     return bits.tobytes()
 
@@ -100,12 +100,12 @@ def tally(array: np.ndarray, dtype: str) -> Tally:
     """What an array's values lose in a dtype."""
     import numpy as np
 
-    found = Tally()
+    lost = Tally()
     if array.dtype.kind == "f" and not is_exact(array.dtype.name, dtype):
         with np.errstate(over="ignore", invalid="ignore"):
             after = from_bfloat16(to_bfloat16(array)) if dtype == "bfloat16" else array.astype(dtype)
-        found.add(array, after)
-    return found
+        lost.add(array, after)
+    return lost
 
 
 def decoded(piece: Any, dtype: str) -> np.ndarray:

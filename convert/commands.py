@@ -40,11 +40,11 @@ def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] |
 
     a, b = arguments.files
     if arguments.table is not None:
-        found, remarks = across(
+        entries, remarks = across(
             a, b, arguments.table, arguments.rtol, dict(map(length, arguments.set)), arguments.reverse
         )
         notes += remarks
-        return found
+        return entries
     if arguments.weights:  # parts are of models
         return None
     try:
@@ -67,24 +67,24 @@ def diff(arguments: Namespace) -> int:
     arrays = _by_arrays(arguments, notes)
     if arrays is None:
         parts = _sides(arguments.weights)
-        found = compare(a, b, arguments.rtol, stated(arguments), arguments.assume, parts, notes)
+        comparison = compare(a, b, arguments.rtol, stated(arguments), arguments.assume, parts, notes)
     else:
-        found = Comparison(arrays, what="the same arrays")
+        comparison = Comparison(arrays, what="the same arrays")
     for note in notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     if arguments.json:
-        about = {"same": found.same, "verdict": found.verdict}
-        print(dumps({**about, "assumed": found.assumed, "differences": found.differences, "notes": notes}))
+        about = {"same": comparison.same, "verdict": comparison.verdict}
+        print(dumps({**about, "assumed": comparison.assumed, "differences": comparison.differences, "notes": notes}))
     else:
-        for entry in found.differences:
+        for entry in comparison.differences:
             error = "" if entry["error"] is None else f" by {entry['error']:.2e}"
             detail = f" ({entry['detail']})" if entry.get("detail") else ""
             print(printable(f"{entry['tensor']}: {entry['kind']}{error}{detail}"))
-        for entry in found.assumed:
+        for entry in comparison.assumed:
             value = f"{entry['field']}={entry['value']}"
             print(printable(f"assumed: {value} of {entry['file']}, which does not state it: from {entry['from']}"))
-        print(found.verdict)
-    accepted = found.same or (found.same is None and arguments.assume)
+        print(comparison.verdict)
+    accepted = comparison.same or (comparison.same is None and arguments.assume)
     return 0 if accepted else 1
 
 

@@ -35,7 +35,7 @@ class Configuration(NamedTuple):
       marked: those of them that a record marks so.
       unstated: fields of which nobody may assume the value without being asked to; see unstated.open_error.
       remarks: what the user should know of how records and settings go together.
-      held: fields that the file's arrays show.
+      shown: fields that the file's arrays show.
     """
 
     config: Any
@@ -44,7 +44,7 @@ class Configuration(NamedTuple):
     marked: tuple[str, ...]
     unstated: tuple[str, ...]
     remarks: tuple[str, ...]
-    held: Mapping[str, Any]
+    shown: Mapping[str, Any]
 
 
 def configure(path: str, reading: Reading, record: Record, settings: Settings) -> Configuration:
@@ -61,34 +61,34 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
     known = record.content.get("architecture") == reading.architecture
     ours: dict[str, Any] = record.content.get("config", {}) if known else {}
     try:
-        held = spec.infer(sizes(reading))
+        shown = spec.infer(sizes(reading))
     except (KeyError, IndexError) as error:
-        held = _only_told(path, reading, error, {**ours, **asked})
+        shown = _whole_config(path, reading, error, {**ours, **asked})
     strange = "architecture" in record.content and not known
     remarks = [
         *settings.notes,
         *([f"{record.place} is of another architecture: it is ignored"] if strange else record.notes()),
     ]
     if record.change and ours:
-        ours, remarks = _of_changed(spec, record, held, remarks)
+        ours, remarks = _of_changed(spec, record, shown, remarks)
     conventions = dict(dialects(reading.architecture)[reading.dialect].conventions)
-    sources = {"dialect": conventions, "shapes": held, "record": ours, "user": asked}  # each above those before it
-    told = {name: value for source in sources.values() for name, value in source.items()}
-    if problems := configs.misfits(spec.config, told):
+    sources = {"dialect": conventions, "shapes": shown, "record": ours, "user": asked}  # each above those before it
+    stated = {name: value for source in sources.values() for name, value in source.items()}
+    if problems := configs.misfits(spec.config, stated):
         raise _impossible(path, reading, "; ".join(problems), ours.keys() - asked.keys())
-    sources = {"variant": from_variant(spec, told, sizes(reading)), **sources}
-    values = {**sources["variant"], **told}
+    sources = {"variant": from_variant(spec, stated, sizes(reading)), **sources}
+    values = {**sources["variant"], **stated}
     if lacking := [f.name for f in fields(spec.config) if f.name in required(spec) and f.name not in values]:
         default = {f.name for f in fields(spec.config) if f.name in computing(spec) and f.name not in values}
         names = _in_order(spec, {*lacking, *_asked_for(reading, default)})
-        raise open_error(path, reading.architecture, spec, names, {}, held, remarks)
+        raise open_error(path, reading.architecture, spec, names, {}, shown, remarks)
     try:
         config = configs.build(spec.config, values)
     except ValueError as error:
         raise _impossible(path, reading, str(error), ours.keys() - asked.keys()) from None
-    if problems := clashes(spec, config, asked, held, "was asked for"):
+    if problems := clashes(spec, config, asked, shown, "was asked for"):
         raise UsageError(f"{path}: the configuration that was asked for does not fit the file", problems)
-    if problems := clashes(spec, config, {k: v for k, v in ours.items() if k not in asked}, held, "is recorded"):
+    if problems := clashes(spec, config, {k: v for k, v in ours.items() if k not in asked}, shown, "is recorded"):
         raise ConvertError(f"{path}: its record is of other arrays: remove the record", problems)
     remarks += _contradictions(asked, ours, record.assumed, reading.dialect, conventions)
     origins = {name: origin for origin, source in sources.items() for name in source}
@@ -105,7 +105,7 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
         marked=_in_order(spec, marked),
         unstated=_in_order(spec, refused),
         remarks=tuple(remarks),
-        held=held,
+        shown=shown,
     )
 
 
@@ -126,27 +126,27 @@ def _impossible(path: str, reading: Reading, problem: str, recorded: Collection[
 
 
 def _of_changed(
-    spec: Spec, record: Record, held: Mapping[str, Any], remarks: list[str]
+    spec: Spec, record: Record, shown: Mapping[str, Any], remarks: list[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """What the record of other bytes states of this file, whose classes may be others, and the remarks on it."""
     recorded = record.content["config"]
-    if problem := misfit(spec, recorded, held):
+    if problem := misfit(spec, recorded, shown):
         return {}, [f"{record.place} is of another model ({problem}): it is not used"]
-    return {k: v for k, v in recorded.items() if k not in ("classes", "channels") or k not in held}, remarks
+    return {k: v for k, v in recorded.items() if k not in ("classes", "channels") or k not in shown}, remarks
 
 
 def _contradictions(
     asked: Mapping[str, Any], ours: Mapping[str, Any], assumed: Collection[str], dialect: str, fixed: Mapping[str, Any]
 ) -> list[str]:
     """A line for every field in which the user contradicts the record, or the dialect's own code."""
-    found = []
+    lines = []
     for name, value in asked.items():
         if name in ours and not same(ours[name], value):
             recorded = f"{name}={ours[name]}, which its record {'only assumes' if name in assumed else 'states'}"
-            found.append(f"{name}={value} was asked for and is used in place of {recorded}")
+            lines.append(f"{name}={value} was asked for and is used in place of {recorded}")
         elif name in fixed and name not in ours and not same(fixed[name], value):
-            found.append(f"{name}={value} was asked for, though {dialect}'s own code computes {name}={fixed[name]}")
-    return found
+            lines.append(f"{name}={value} was asked for, though {dialect}'s own code computes {name}={fixed[name]}")
+    return lines
 
 
 def check_names(sides: Iterable[tuple[str, Reading]], settings: Settings) -> None:
@@ -185,10 +185,13 @@ def unshown(reading: Reading) -> set[str]:
     return computing(reading.spec) | (required(reading.spec) - reading.spec.infer(sizes(reading)).keys())
 
 
-def _only_told(path: str, reading: Reading, error: Exception, told: dict[str, Any]) -> dict[str, Any]:
-    """Where an array that `infer` needs is missing: nothing, if user and record told a whole Config."""
+def _whole_config(path: str, reading: Reading, error: Exception, stated: dict[str, Any]) -> dict[str, Any]:
+    """Return {} if user and record state a whole Config, where an array that `infer` needs is missing.
+
+    Raises: ConvertError that names the array.
+    """
     try:
-        configs.build(reading.spec.config, told)
+        configs.build(reading.spec.config, stated)
         return {}
     except ValueError:
         name = error.args[0] if error.args else error
@@ -205,10 +208,10 @@ def _only_told(path: str, reading: Reading, error: Exception, told: dict[str, An
 def sizes(reading: Reading) -> Sizes:
     """Sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
     read = [
-        (line, found[0], tensor.shape)
+        (line, match[0], tensor.shape)
         for name, tensor in reading.tensors.items()
         for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
-        if (found := line.theirs.match(name)) and len(line.axes[1]) == len(tensor.shape)
+        if (match := line.theirs.match(name)) and len(line.axes[1]) == len(tensor.shape)
     ]
     ranks = _ranks(numbers for _, numbers, _ in read)
     axes: dict[str, dict[str, int]] = {}
@@ -224,12 +227,12 @@ def sizes(reading: Reading) -> Sizes:
 
 def _ranks(readings: Iterable[Mapping[str, int]]) -> dict[str, list[int]]:
     """Of numbers that are positions in a list of the Config ("at[s]"): all that occur, in order."""
-    found: dict[str, set[int]] = {}
+    numbers_of: dict[str, set[int]] = {}
     for numbers in readings:
         for word, number in numbers.items():
             if "[" in word:
-                found.setdefault(word, set()).add(number)
-    return {word: sorted(positions) for word, positions in found.items()}
+                numbers_of.setdefault(word, set()).add(number)
+    return {word: sorted(positions) for word, positions in numbers_of.items()}
 
 
 def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> dict[str, int]:
@@ -247,9 +250,9 @@ def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> di
 def in_their_terms(reading: Reading, name: str) -> str | None:
     """One of our names as a file's dialect has it; None where that depends on the Config."""
     for line in chain.from_iterable(lines(reading.architecture, reading.dialect).values()):
-        if found := line.ours.match(name):
+        if match := line.ours.match(name):
             with contextlib.suppress(AttributeError):  # the Config's, which is not known
-                return line.theirs.fill(found[0])
+                return line.theirs.fill(match[0])
     return None
 
 

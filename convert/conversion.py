@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from specs import config as configs
 from specs.kinds import SUFFIX
 
+from . import planning
 from .aside import as_json
 from .dry_run import described, folded
 from .errors import ConvertError, UsageError, printable
@@ -21,7 +22,6 @@ from .execute import execute
 from .files import FOLDERS, suffixes
 from .files.base import URL
 from .files.hashing import Source
-from .planning import plan
 from .plans import Plan
 from .program import dumps
 from .recognise import all_dialects, dialects, known_dialect
@@ -109,19 +109,19 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
     def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
             source = _hashed(file, arguments, stack)
-            made = plan(file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume)
-            stack.enter_context(made)
-            dialect = dialects(made.architecture)[made.dst]
+            plan = planning.plan(file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume)
+            stack.enter_context(plan)
+            dialect = dialects(plan.architecture)[plan.dst]
             out = target(file, dialect.suffix or SUFFIX[dialect.framework], arguments.out, earlier)
             result: dict[str, Any] = {
-                "source": file, "out": out, "architecture": made.architecture, "variant": made.variant, "src": src,
-                "dst": dst, "config": configs.as_dict(made.config), "tensors": len(made.steps),
-                "parameters": made.parameters, "part": made.reading.prefix or "/", "aside": as_json(made.aside),
-                "skipped": made.skipped(), "assumed": list(made.assumed), "notes": made.notes(),
+                "source": file, "out": out, "architecture": plan.architecture, "variant": plan.variant, "src": src,
+                "dst": dst, "config": configs.as_dict(plan.config), "tensors": len(plan.steps),
+                "parameters": plan.parameters, "part": plan.reading.prefix or "/", "aside": as_json(plan.aside),
+                "skipped": plan.skipped(), "assumed": list(plan.assumed), "notes": plan.notes(),
             }  # fmt: skip
-            result |= _carry_out(made, out, arguments, source, notes)
+            result |= _carry_out(plan, out, arguments, source, notes)
             if not arguments.json:
-                _print(made, result)
+                _print(plan, result)
         return result
 
     return one
@@ -136,18 +136,18 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
     def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
             source = _hashed(file, arguments, stack)
-            made = by_table.plan(
+            plan = by_table.plan(
                 file, table, arguments.reverse, arguments.like, sizes, arguments.dtype, arguments.weights
             )
-            stack.enter_context(made)
+            stack.enter_context(plan)
             out = target(file, ".safetensors", arguments.out, earlier)
             result = {
                 "source": file, "out": out, "table": arguments.table, "reversed": arguments.reverse,
-                "tensors": len(made.steps), "parameters": made.parameters, "notes": made.notes(),
+                "tensors": len(plan.steps), "parameters": plan.parameters, "notes": plan.notes(),
             }  # fmt: skip
-            result |= _carry_out(made, out, arguments, source, notes)
+            result |= _carry_out(plan, out, arguments, source, notes)
             if not arguments.json:
-                _print_by_table(made, result)
+                _print_by_table(plan, result)
         return result
 
     return one
@@ -159,23 +159,23 @@ def _hashed(file: str, arguments: Namespace, stack: contextlib.ExitStack) -> Sou
 
 
 def _carry_out(
-    made: Plan | TablePlan, out: str, arguments: Namespace, source: Source | None, notes: Notes
+    plan: Plan | TablePlan, out: str, arguments: Namespace, source: Source | None, notes: Notes
 ) -> dict[str, Any]:
     """Execute a plan, or describe its steps on --dry-run; return what there is to print of it."""
-    for note in made.notes():
+    for note in plan.notes():
         notes.add(note)
     if arguments.dry_run:
-        return {"plan": list(described(made))}
-    prove = functools.partial(_prove, made) if arguments.prove and isinstance(made, Plan) else None
+        return {"plan": list(described(plan))}
+    prove = functools.partial(_prove, plan) if arguments.prove and isinstance(plan, Plan) else None
     removed: list[str] = []
     outcome = execute(
-        made, out, arguments.force, prove=prove, shard_size=_bytes(arguments.shard_size), verify=arguments.verify,
+        plan, out, arguments.force, prove=prove, shard_size=_bytes(arguments.shard_size), verify=arguments.verify,
         source=source, removed=removed.append, lossy=arguments.lossy,
     )  # fmt: skip
     if removed:
         notes.add(f"removed {', '.join(removed)}")
     result: dict[str, Any] = {"removed": removed} if removed else {}
-    result |= {"proof": outcome.proof} if isinstance(made, Plan) else {}
+    result |= {"proof": outcome.proof} if isinstance(plan, Plan) else {}
     result["not_finite"] = _not_finite(outcome.record, notes)
     if lossy := _lossy(outcome.record, notes):
         result["lossy"] = lossy
@@ -201,17 +201,17 @@ def _lossy(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, int]]:
     return found
 
 
-def _prove(made: Plan, written: str) -> dict[str, Any]:
+def _prove(plan: Plan, written: str) -> dict[str, Any]:
     from parity.prove import prove  # the one place that needs a floor above
 
-    return prove(made, written)
+    return prove(plan, written)
 
 
-def _print(made: Plan, result: Mapping[str, Any]) -> None:
-    what = f"{made.architecture} {made.variant or '(no official variant)'}, {made.parameters:,} parameters"
-    line = f"{made.reader.path} ({made.src}, {made.reader.format}) -> {result['out']} ({made.dst}): {what}"
+def _print(plan: Plan, result: Mapping[str, Any]) -> None:
+    what = f"{plan.architecture} {plan.variant or '(no official variant)'}, {plan.parameters:,} parameters"
+    line = f"{plan.reader.path} ({plan.src}, {plan.reader.format}) -> {result['out']} ({plan.dst}): {what}"
     print(printable(line))
-    _print_steps(made, result)
+    _print_steps(plan, result)
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
         verdict = "proven" if proof["exact"] else f"measured, not proven, as the dtype changed{lost}"
@@ -220,22 +220,22 @@ def _print(made: Plan, result: Mapping[str, Any]) -> None:
             f"{verdict}: {proof['source']} and {proof['target']} in float64 differ by at most {proof['error']:.1e} "
             f"(at {proof['worst']}, {proof['taps']} taps compared{tolerance})"
         )
-        for line in made.left_out():
+        for line in plan.left_out():
             print(printable(f"not covered by this proof, as {line}"))
 
 
-def _print_by_table(made: TablePlan, result: Mapping[str, Any]) -> None:
-    ends = f"{made.reader.path} ({made.table.sides[0]}) -> {result['out']} ({made.table.sides[1]})"
-    print(printable(f"{ends}: {len(made.steps)} tensors, {made.parameters:,} parameters"))
-    _print_steps(made, result)
+def _print_by_table(plan: TablePlan, result: Mapping[str, Any]) -> None:
+    ends = f"{plan.reader.path} ({plan.table.sides[0]}) -> {result['out']} ({plan.table.sides[1]})"
+    print(printable(f"{ends}: {len(plan.steps)} tensors, {plan.parameters:,} parameters"))
+    _print_steps(plan, result)
 
 
-def _print_steps(made: Plan | TablePlan, result: Mapping[str, Any]) -> None:
+def _print_steps(plan: Plan | TablePlan, result: Mapping[str, Any]) -> None:
     """Print the steps of a plan that was not executed."""
     if "plan" in result:
-        for line in folded(made):
+        for line in folded(plan):
             print(printable(line))
-        print(f"{len(made.steps)} tensors; nothing was written")
+        print(f"{len(plan.steps)} tensors; nothing was written")
 
 
 def _bytes(text: str | None) -> int | None:

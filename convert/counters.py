@@ -53,6 +53,6 @@ def read(reader: Reader, tensor: Tensor) -> Counter:
 
 def carried(reader: Reader, tensors: Mapping[str, Tensor]) -> tuple[dict[str, int], list[str]]:
     """Counters by our name, those that are none left out; and a remark for each kind of what is doubtful."""
-    found = {name: read(reader, tensor) for name, tensor in tensors.items()}
-    doubtful = [(tensors[name].name, counter.remark) for name, counter in found.items() if counter.remark]
-    return {n: c.value for n, c in found.items() if c.value is not None}, report.misfits(doubtful)
+    counters = {name: read(reader, tensor) for name, tensor in tensors.items()}
+    doubtful = [(tensors[name].name, counter.remark) for name, counter in counters.items() if counter.remark]
+    return {n: c.value for n, c in counters.items() if c.value is not None}, report.misfits(doubtful)

@@ -14,14 +14,14 @@ from typing import Any
 from specs.config import as_dict
 from specs.notation import Move
 
-from . import by_table, payload
+from . import by_table, payload, planning
 from .configure import check_names, unshown
 from .conventions import differing, same
 from .errors import OpenFields, UsageError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .layout import HUB
-from .planning import Plan, plan
+from .plans import Plan
 from .settings import Settings
 from .steps import Promise, Step, Steps
 
@@ -115,44 +115,44 @@ def _sides(
         known = {k: v for k, v in as_dict(other.config).items() if k not in other_opened} if other else {}
         borrowed = {name: known[name] for name in opened if name in known}
         given = {k: v for k, v in settings.values.items() if k in opened or own is None or not k.islower()}
-        made = own
-        if made is None or (opened and (borrowed or given)):
+        plan = own
+        if plan is None or (opened and (borrowed or given)):
             chosen = replace(settings, values={**borrowed, **given})
-            made = stack.enter_context(_plan(side, chosen, assume))
-        plans.append(made)
+            plan = stack.enter_context(_plan(side, chosen, assume))
+        plans.append(plan)
         marked = own.configuration.marked if own else ()
         sources = {name: "its record" if name in marked else "the default" for name in opened}
         sources |= dict.fromkeys(borrowed, other_path)
         sources |= dict.fromkeys(given.keys() - settings.assumed, STATED)
-        assumed += [_assumption(made, side[0], name, sources[name]) for name in _material(made, opened)]
+        assumed += [_assumption(plan, side[0], name, sources[name]) for name in _material(plan, opened)]
     if plans[0].reading.which == plans[1].reading.which:  # one code reads both files
         silent = {name for name in open_left if name in open_right}
         assumed = [entry for entry in assumed if entry["field"] not in silent or entry["from"] != "the default"]
     return plans[0], plans[1], assumed
 
 
-def _material(made: Plan, names: tuple[str, ...]) -> list[str]:
+def _material(plan: Plan, names: tuple[str, ...]) -> list[str]:
     """Those of these fields that change what this network computes."""
-    immaterial = made.reading.spec.immaterial(made.config)
+    immaterial = plan.reading.spec.immaterial(plan.config)
     return [name for name in names if name not in immaterial]
 
 
-def _assumption(made: Plan, path: str, name: str, source: str) -> dict[str, Any]:
-    return {"field": name, "value": as_dict(made.config)[name], "file": path, "from": source}
+def _assumption(plan: Plan, path: str, name: str, source: str) -> dict[str, Any]:
+    return {"field": name, "value": as_dict(plan.config)[name], "file": path, "from": source}
 
 
 def _as_it_is(stack: contextlib.ExitStack, side: Side) -> tuple[Plan | None, tuple[str, ...]]:
     """The plan of a file alone, None where it leaves open what nobody may assume; and every field that it leaves open,
     or that its record marks as assumed."""
     try:
-        made = stack.enter_context(_plan(side))
+        plan = stack.enter_context(_plan(side))
     except OpenFields as error:
         return None, error.fields
-    return made, made.assumed
+    return plan, plan.assumed
 
 
 def _plan(side: Side, settings: Settings | None = None, assume: bool = False) -> Plan:
-    return plan(side[0], dst=HUB, settings=settings, weights=side[1], assume=assume)
+    return planning.plan(side[0], dst=HUB, settings=settings, weights=side[1], assume=assume)
 
 
 def _check_stated(left: Plan, right: Plan, settings: Settings, opened: set[str]) -> None:
@@ -167,8 +167,8 @@ def _check_stated(left: Plan, right: Plan, settings: Settings, opened: set[str])
 
 def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     """Config fields that change what is computed and that shapes do not show."""
-    found = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
-    return [_entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in found.items()]
+    fields = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
+    return [_entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in fields.items()]
 
 
 def _counts(name: str) -> bool:

@@ -79,8 +79,8 @@ def _known(reader: Reader, weights: str | None) -> dict[str, Any]:
         return {"open": str(error)}
     except OpenFields as error:
         with contextlib.suppress(ConvertError):
-            made = replace(plan_read(reader, weights=weights, assume=True), accepted=())
-            return {**_fitting(made), "open": str(error)}
+            plan = replace(plan_read(reader, weights=weights, assume=True), accepted=())
+            return {**_fitting(plan), "open": str(error)}
         return _open(reader, error, weights)
     except UsageError as error:
         return _open(reader, error, weights)
@@ -100,18 +100,18 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     return {**about, "dtype": ", ".join(sorted({t.dtype for t in reader.tensors.values()})), "tensors": tensors}
 
 
-def _fitting(made: Plan) -> dict[str, Any]:
+def _fitting(plan: Plan) -> dict[str, Any]:
     """What is known of a file whose arrays fit completely."""
-    unstated = made.configuration.unstated
-    config = {name: value for name, value in configs.as_dict(made.config).items() if name not in unstated}
-    about: dict[str, Any] = {"dialect": made.src, "architecture": made.architecture, "variant": made.variant}
-    about |= {"part": made.reading.prefix or "/", "config": config, "assumed": list(made.assumed)}
-    notes = [*made.part(), *made.doubts()]
+    unstated = plan.configuration.unstated
+    config = {name: value for name, value in configs.as_dict(plan.config).items() if name not in unstated}
+    about: dict[str, Any] = {"dialect": plan.src, "architecture": plan.architecture, "variant": plan.variant}
+    about |= {"part": plan.reading.prefix or "/", "config": config, "assumed": list(plan.assumed)}
+    notes = [*plan.part(), *plan.doubts()]
     return about | {
-        "parameters": made.parameters,
+        "parameters": plan.parameters,
         "notes": notes,
-        "aside": as_json(made.aside),
-        "skipped": made.skipped(),
+        "aside": as_json(plan.aside),
+        "skipped": plan.skipped(),
     }
 
 

@@ -38,16 +38,16 @@ def rules(table: str) -> tuple[Rule, ...]:
 
     Raises: ValueError that lists every line which cannot be parsed.
     """
-    found, problems = [], []
+    parsed, problems = [], []
     lines = [line for line in map(str.strip, table.splitlines()) if line]
     for number, line in enumerate(lines, 1):
         try:
-            found.append(_rule(number, line))
+            parsed.append(_rule(number, line))
         except ValueError as error:
             problems.append(f"line {number}, {line!r}: {error}")
     if problems:
         raise ValueError("\n".join(problems))
-    return tuple(sorted(found, key=lambda rule: -len(rule.ours.text)))
+    return tuple(sorted(parsed, key=lambda rule: -len(rule.ours.text)))
 
 
 def _rule(number: int, line: str) -> Rule:
@@ -82,8 +82,8 @@ def template(parameter: Parameter, dialect: Dialect, port: bool) -> tuple[Rule, 
     if leaf is None:
         return None
     path, ours, numbers = _numbered(parameter.layer.path)
-    if found := applied(parameter, dialect):
-        rule, filled, rest = found
+    if placed := applied(parameter, dialect):
+        rule, filled, rest = placed
         if rule.axes:
             return rule, filled
         tail, ours_tail, more = _numbered(rest, len(filled))
@@ -106,11 +106,11 @@ def applied(parameter: Parameter, dialect: Dialect) -> tuple[Rule, dict[str, int
     Lines with axes name arrays and go before those that rename layers; None if no line names the array.
     """
     for rule in rules(dialect.table):
-        if rule.axes and (found := rule.ours.match(parameter.name)):
-            return rule, found[0], found[1]
+        if rule.axes and (match := rule.ours.match(parameter.name)):
+            return rule, match[0], match[1]
     for rule in rules(dialect.table):
-        if not rule.axes and (found := rule.ours.match(parameter.layer.path, whole=False)):
-            return rule, found[0], found[1]
+        if not rule.axes and (match := rule.ours.match(parameter.layer.path, whole=False)):
+            return rule, match[0], match[1]
     return None
 
 
@@ -137,10 +137,10 @@ def _flax_port(path: str, parameter: Parameter) -> str:
 
 def place(parameter: Parameter, dialect: Dialect, config: Any, port: bool = False) -> View | None:
     """How a dialect holds one array; None where its framework keeps no such thing."""
-    found = template(parameter, dialect, port)
-    if found is None:
+    placed = template(parameter, dialect, port)
+    if placed is None:
         return None
-    rule, numbers = found
+    rule, numbers = placed
     assert rule.axes is not None
     return view(rule.axes[0], rule.theirs, rule.axes[1], parameter.layer.sizes, numbers, config)
 

@@ -64,8 +64,8 @@ def lay_out(
             unfit.add(parameter.name)
         elif source is not None and target is not None:
             for name, shape, parts in moves(source, target):
-                held = reading.tensors[parts[0].source]
-                steps.append((Tensor(name, shape, _dtype(held, parameter, dtype)), parts))
+                first = reading.tensors[parts[0].source]
+                steps.append((Tensor(name, shape, _dtype(first, parameter, dtype)), parts))
         elif source is not None:
             carried[parameter.name] = source.names[()]
         elif target is not None:
@@ -107,13 +107,13 @@ def _counter(value: Any) -> Constant:
 
 def _extra(reading: Reading, dst: str, name: str, shape: tuple[int, ...], dtype: str | None, usual: str) -> Step:
     """An array that the target's files hold and the network never uses: the source's own, if it holds one."""
-    held = reading.tensors.get(name) if reading.dialect == dst else None
-    if held is None or held.shape != shape:
+    own = reading.tensors.get(name) if reading.dialect == dst else None
+    if own is None or own.shape != shape:
         return Tensor(name, shape, usual), UNUSED
     axes = tuple((f"a{k}",) for k in range(len(shape)))
     view = View(axes, {(): name}, (), axes, {axis: size for (axis,), size in zip(axes, shape, strict=True)})
     ((_, _, parts),) = moves(view, view)
-    return Tensor(name, shape, _dtype(held, None, dtype)), parts
+    return Tensor(name, shape, _dtype(own, None, dtype)), parts
 
 
 def _assumed(reading: Reading, configuration: Configuration, unfit: set[str]) -> Iterator[str]:
@@ -135,9 +135,9 @@ def _stored(tensor: Tensor) -> str:
     return "bfloat16" if tensor.dtype == "uint16" else tensor.dtype
 
 
-def _dtype(held: Tensor, parameter: Parameter | None, wanted: str | None) -> str:
+def _dtype(own: Tensor, parameter: Parameter | None, wanted: str | None) -> str:
     """Return a target's dtype; only counts are integers."""
-    return _stored(held) if wanted is None or (parameter and parameter.leaf == "count") else wanted
+    return _stored(own) if wanted is None or (parameter and parameter.leaf == "count") else wanted
 
 
 class Problems:
@@ -153,12 +153,12 @@ class Problems:
     def check(self, source: View, counts: bool) -> bool:
         """Whether the file holds what one array needs, in its shape; only counts may be integers."""
         self.used.update(source.names.values())
-        held = {name: self.reading.tensors.get(name) for name in source.names.values()}
-        present = [tensor for tensor in held.values() if tensor is not None]
+        needed = {name: self.reading.tensors.get(name) for name in source.names.values()}
+        present = [tensor for tensor in needed.values() if tensor is not None]
         problems = len(self.missing) + len(self.misfits)
-        self.missing += [name for name, tensor in held.items() if tensor is None]
+        self.missing += [name for name, tensor in needed.items() if tensor is None]
         shape, dtype = source.shape, present[0].dtype if present else ""
-        for name, tensor in held.items():
+        for name, tensor in needed.items():
             if tensor is None:
                 continue
             if tensor.shape != shape:

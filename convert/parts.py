@@ -99,10 +99,10 @@ class Reading:
 def cuts(name: str) -> Iterator[int]:
     """Positions at which the name of a model's array may begin: 0 and after each of the first separators."""
     yield 0
-    for count, found in enumerate(SEPARATOR.finditer(name), 1):
+    for count, separator in enumerate(SEPARATOR.finditer(name), 1):
         if count > DEPTH:
             return
-        yield found.end()
+        yield separator.end()
 
 
 class Names:
@@ -187,9 +187,9 @@ def _prefix(name: str, depth: int) -> str:
     """The first `depth` segments of a name, with their separators."""
     if not depth:
         return ""
-    for count, found in enumerate(SEPARATOR.finditer(name), 1):
+    for count, separator in enumerate(SEPARATOR.finditer(name), 1):
         if count == depth:
-            return name[: found.end()]
+            return name[: separator.end()]
     raise AssertionError(name)
 
 

@@ -155,11 +155,11 @@ def _permuted(plan: Steps, parts: Sequence[Move | Fill], scratch: Scratch) -> It
     bits = np.dtype(f"V{size}" if size > 8 else f"u{size}")
     moves = [part for part in parts if isinstance(part, Move) and plan.sources[part.source].size]
     room = scratch.rows(bits, [_rows(move) for move in moves])
-    held: list[tuple[Move | Fill, Any]] = [(m, _held(m, plan, rows)) for m, rows in zip(moves, room, strict=True)]
-    held += [(fill, _element(fill, source, bits)) for fill in parts if isinstance(fill, Fill)]
-    for where in _strips(parts[0].target_atoms, size) if held else ():
+    filled: list[tuple[Move | Fill, Any]] = [(m, _read(m, plan, rows)) for m, rows in zip(moves, room, strict=True)]
+    filled += [(fill, _element(fill, source, bits)) for fill in parts if isinstance(fill, Fill)]
+    for where in _strips(parts[0].target_atoms, size) if filled else ():
         strip = np.empty([at.stop - at.start for at in where], bits)
-        for part, array in held:
+        for part, array in filled:
             _fill(strip, where, part, array)
         yield strip.reshape(-1).view("u1").data
 
@@ -192,7 +192,7 @@ def _rows(move: Move) -> tuple[int, int]:
     return (math.prod(shape[:-1]), shape[-1]) if shape else (1, 1)
 
 
-def _held(move: Move, plan: Steps, rows: np.ndarray) -> np.ndarray:
+def _read(move: Move, plan: Steps, rows: np.ndarray) -> np.ndarray:
     """Read what a move needs of its source into `rows`; return what it takes, with its axes in the target's order."""
     import numpy as np
 

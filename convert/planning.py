@@ -173,8 +173,8 @@ def _decided(plan: Plan, assume: bool) -> Plan:
     names = plan.configuration.unstated
     if names and not assume:
         defaults = {name: getattr(plan.config, name) for name in names}
-        held, remarks = plan.configuration.held, plan.configuration.remarks
-        raise open_error(plan.reader.path, plan.architecture, plan.reading.spec, names, defaults, held, remarks)
+        shown, remarks = plan.configuration.shown, plan.configuration.remarks
+        raise open_error(plan.reader.path, plan.architecture, plan.reading.spec, names, defaults, shown, remarks)
     return replace(plan, accepted=names)
 
 

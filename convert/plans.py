@@ -123,7 +123,8 @@ class Plan:
         """Batch counters that the target does not store, for its record; and what is doubtful about any."""
         from .counters import carried
 
-        own, remarks = carried(self.reader, {name: self.sources[held] for name, held in self.layout.carried.items()})
+        counters = {name: self.sources[theirs] for name, theirs in self.layout.carried.items()}
+        own, remarks = carried(self.reader, counters)
         recorded = self.record.hints.get("carried", {})
         return {**{name: recorded[name] for name in self.layout.passed_on}, **own}, remarks
 

@@ -26,11 +26,11 @@ def dialects(architecture: str) -> dict[str, Dialect]:
 
 def all_dialects() -> dict[str, list[str]]:
     """{dialect: architectures that have it}."""
-    found: dict[str, list[str]] = {}
+    having: dict[str, list[str]] = {}
     for architecture in specs.names():
         for name in dialects(architecture):
-            found.setdefault(name, []).append(architecture)
-    return found
+            having.setdefault(name, []).append(architecture)
+    return having
 
 
 def known_dialect(name: str) -> str:

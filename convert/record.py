@@ -102,8 +102,10 @@ def read(reader: Reader) -> Record:
         return Record("its record", content, _damage(text, content), _other_arrays(reader, content))
     if not reader.on_disk or os.path.isdir(reader.path):
         return Record()
-    found = beside(reader.path)
-    return found if found.change or not found.content else replace(found, change=_other_arrays(reader, found.content))
+    record = beside(reader.path)
+    if record.change or not record.content:
+        return record
+    return replace(record, change=_other_arrays(reader, record.content))
 
 
 def beside(path: str) -> Record:
@@ -132,10 +134,10 @@ def _other_bytes(path: str, content: dict[str, Any]) -> str:
     """How a file differs from the one that the record beside it was written for; "" if it does not."""
     from .files.hashing import identity
 
-    found = identity(path)
-    if content.get("bytes") != found["bytes"]:
-        return f"which has {found['bytes']:,} bytes where {_number(content.get('bytes'))} were written"
-    return "whose bytes are not those that were written" if content.get("samples") != found["samples"] else ""
+    own = identity(path)
+    if content.get("bytes") != own["bytes"]:
+        return f"which has {own['bytes']:,} bytes where {_number(content.get('bytes'))} were written"
+    return "whose bytes are not those that were written" if content.get("samples") != own["samples"] else ""
 
 
 def _number(value: Any) -> str:
@@ -185,20 +187,20 @@ def is_record(path: str) -> bool:
     """Whether a file is a record of ours, of whatever checkpoint."""
     if os.path.islink(path) or not os.path.isfile(path):
         return False
-    found = _parsed(record_at(path))
-    return str(found.get("tool", "")).startswith(TOOL) and "tensors" in found
+    content = _parsed(record_at(path))
+    return str(content.get("tool", "")).startswith(TOOL) and "tensors" in content
 
 
 def _parsed(text: str) -> dict[str, Any]:
     try:
-        found = bounded_json.loads(text) if len(text) <= MAX_RECORD else None
+        content = bounded_json.loads(text) if len(text) <= MAX_RECORD else None
     except ValueError:
         return {}
     kinds = {"architecture": str, "dialect": str, "config": dict, "carried": dict, "tensors": dict, "assumed": list}
-    if not isinstance(found, dict) or not ({"architecture", "config"} <= found.keys() or "table" in found):
+    if not isinstance(content, dict) or not ({"architecture", "config"} <= content.keys() or "table" in content):
         return {}
-    fits = all(isinstance(found.get(key, kind()), kind) for key, kind in kinds.items())
-    return found if fits and all(map(_is_line, found.get("tensors", {}).values())) else {}
+    fits = all(isinstance(content.get(key, kind()), kind) for key, kind in kinds.items())
+    return content if fits and all(map(_is_line, content.get("tensors", {}).values())) else {}
 
 
 def _is_line(line: Any) -> bool:

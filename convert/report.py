@@ -93,10 +93,10 @@ def capped(lines: list[str], what: str) -> list[str]:
     return lines if len(lines) <= LINES else [*lines[:LINES], f"and {len(lines) - LINES} more {what}"]
 
 
-def misfits(found: Iterable[tuple[str, str]]) -> list[str]:
+def misfits(pairs: Iterable[tuple[str, str]]) -> list[str]:
     """ "X has shape ..., expected ..." for each folded name: pairs of a name and what is wrong with it."""
     names: dict[str, list[str]] = {}
-    for name, problem in found:
+    for name, problem in pairs:
         names.setdefault(problem, []).append(name)
     return capped([f"{name} {problem}" for problem, like in names.items() for name in fold(like)], "that do not fit")
 
@@ -106,9 +106,9 @@ def not_finite(tensors: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, int]
     counts = {
         name: line.get("not_finite", 0) - line.get("lossy", {}).get("infinities", 0) for name, line in tensors.items()
     }
-    found = {name: count for name, count in counts.items() if count}
-    note = f"NaNs or infinities ({sum(found.values()):,}) in {where(found)}: kept as they are" if found else ""
-    return found, note
+    odd = {name: count for name, count in counts.items() if count}
+    note = f"NaNs or infinities ({sum(odd.values()):,}) in {where(odd)}: kept as they are" if odd else ""
+    return odd, note
 
 
 def where(counts: Iterable[str]) -> str:

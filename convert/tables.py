@@ -32,15 +32,15 @@ class Example(NamedTuple):
 @cache
 def examples(architecture: str) -> tuple[Example, ...]:
     """Return one array for each name and kind, numbers aside."""
-    found = {}
+    arrays = {}
     for config in specs.get(architecture).tiny.values():
         layers = {
             (NUMBER.sub("#", layer.path), layer.kind, layer.without): layer
             for layer in specs.get(architecture).layers(config)
         }
         for (path, kind, _), layer in layers.items():
-            found.update({(path, kind, p.leaf): Example(p, config) for p in layer.parameters()})
-    return tuple(found.values())
+            arrays.update({(path, kind, p.leaf): Example(p, config) for p in layer.parameters()})
+    return tuple(arrays.values())
 
 
 @cache
@@ -64,8 +64,8 @@ def _problems(architecture: str, dialect: Dialect) -> Iterator[str]:
         return
     chosen: dict[Rule, list[Example]] = {line: [] for line in lines}
     for example in examples(architecture):
-        if found := applied(example.parameter, dialect):
-            chosen[found[0]].append(example)
+        if used := applied(example.parameter, dialect):
+            chosen[used[0]].append(example)
     for line in sorted(lines, key=lambda rule: rule.number):
         users = chosen[line] or list(_users(architecture, dialect, line))
         problem = _meaning(line, users, dialect) if users else _without_effect(architecture, line)
@@ -79,7 +79,7 @@ def _users(architecture: str, dialect: Dialect, line: Rule) -> Iterator[Example]
     for config in spec.tiny.values():
         for layer in spec.layers(config):
             for parameter in layer.parameters():
-                if (found := applied(parameter, dialect)) and found[0] is line:
+                if (used := applied(parameter, dialect)) and used[0] is line:
                     yield Example(parameter, config)
                     return
 

@@ -24,14 +24,14 @@ def open_error(
     spec: Spec,
     names: Iterable[str],
     defaults: Mapping[str, Any],
-    held: Mapping[str, Any],
+    shown: Mapping[str, Any],
     remarks: Iterable[str],
 ) -> OpenFields:
     """The error for fields that nobody states, with every remedy.
 
     Args:
       defaults: what --assume would take, of those that have a default.
-      held: Config fields that the file's arrays show.
+      shown: Config fields that the file's arrays show.
       remarks: why a record that is there does not help.
     """
     names = list(names)
@@ -39,7 +39,7 @@ def open_error(
     stated = "; ".join(f"{name} is open: set it ({configs.describe(hints[name])})" for name in names)
     settings = " ".join(f"--set {name}=..." for name in names)
     problems = [f"set it with --set NAME=VALUE or in a --config FILE: {settings}"]
-    if near := records_near(path, architecture, spec, held):
+    if near := records_near(path, architecture, spec, shown):
         problems.append(f"or take it from the record of a checkpoint: {' or '.join(f'--config {p}' for p in near)}")
     if defaults.keys() >= set(names):
         chosen = ", ".join(f"{name}={defaults[name]}" for name in names)
@@ -48,7 +48,7 @@ def open_error(
     return OpenFields(what, names, [*remarks, *problems])
 
 
-def records_near(path: str, architecture: str, spec: Spec, held: Mapping[str, Any]) -> list[str]:
+def records_near(path: str, architecture: str, spec: Spec, shown: Mapping[str, Any]) -> list[str]:
     """Checkpoints and .json files in the folder of a file whose record fits its arrays; guesses come last."""
     folder = os.path.dirname(path.rstrip(os.sep))
     try:
@@ -62,6 +62,6 @@ def records_near(path: str, architecture: str, spec: Spec, held: Mapping[str, An
             record = records.at(name) if name != path else records.Record()
         except ConvertError:
             continue
-        if record.content.get("architecture") == architecture and not misfit(spec, record.content["config"], held):
+        if record.content.get("architecture") == architecture and not misfit(spec, record.content["config"], shown):
             fitting[name] = bool(record.assumed or record.damage)
     return sorted(fitting, key=fitting.__getitem__)[:SUGGESTED]

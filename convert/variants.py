@@ -27,7 +27,7 @@ def variant_of(architecture: str, config: Any) -> str | None:
     return None
 
 
-def from_variant(spec: Spec, told: Mapping[str, Any], held: Sizes) -> dict[str, Any]:
+def from_variant(spec: Spec, stated: Mapping[str, Any], shown: Sizes) -> dict[str, Any]:
     """Return the fields of the official variant that has the arrays of this file and that nothing else determines.
 
     Variants may differ in such fields alone. The one whose arrays all have the file's sizes goes before the others.
@@ -35,24 +35,24 @@ def from_variant(spec: Spec, told: Mapping[str, Any], held: Sizes) -> dict[str, 
     likely: list[dict[str, Any]] = []
     for variant in spec.variants.values():
         with contextlib.suppress(ValueError, TypeError):
-            candidate = replace(variant, **{k: configs.tuples(v) for k, v in told.items()})
+            candidate = replace(variant, **{k: configs.tuples(v) for k, v in stated.items()})
             if alike(spec, candidate, _adapted(variant, candidate)):
-                missing = {k: v for k, v in configs.as_dict(variant).items() if k not in told and v is not None}
-                if _has_sizes(spec, candidate, held):
+                missing = {k: v for k, v in configs.as_dict(variant).items() if k not in stated and v is not None}
+                if _has_sizes(spec, candidate, shown):
                     return missing
                 likely.append(missing)
     return likely[0] if likely else {}
 
 
-def _has_sizes(spec: Spec, config: Any, held: Sizes) -> bool:
+def _has_sizes(spec: Spec, config: Any, shown: Sizes) -> bool:
     """Whether a file has every trained array of a Config, in its sizes."""
     for layer in spec.layers(config):
         for parameter in layer.parameters():
-            if parameter.trained and parameter.name not in held:
+            if parameter.trained and parameter.name not in shown:
                 return False
             for axis, size in zip(parameter.axes, parameter.shape, strict=True) if parameter.trained else ():
                 with contextlib.suppress(KeyError):  # an axis whose length names and shapes do not determine
-                    if held[parameter.name, axis] != size:
+                    if shown[parameter.name, axis] != size:
                         return False
     return True
 
@@ -75,33 +75,33 @@ def alike(spec: Spec, one: Any, other: Any) -> bool:
 
 def restrictions(architecture: str, config: Any, dialect: str) -> dict[str, tuple[Any, Any]]:
     """{field: (what a dialect's own code hard-codes, what this Config has)} where the code cannot hold this model."""
-    spec, found = specs.get(architecture), {}
+    spec, unfit = specs.get(architecture), {}
     for name, value in dialects(architecture)[dialect].requires.items():
         fits = same(getattr(config, name), value)
         if not fits and name not in computing(spec):
             with contextlib.suppress(ValueError):  # a size may be stated in another way, as tokens are by an image
                 fits = alike(spec, config, replace(config, **{name: value}))
         if not fits:
-            found[name] = (value, getattr(config, name))
-    return found
+            unfit[name] = (value, getattr(config, name))
+    return unfit
 
 
-def clashes(spec: Spec, config: Any, told: Mapping[str, Any], held: Mapping[str, Any], how: str) -> list[str]:
+def clashes(spec: Spec, config: Any, stated: Mapping[str, Any], shown: Mapping[str, Any], how: str) -> list[str]:
     """List the fields in which a Config that was stated in some way is of other arrays than the file's."""
-    other = {k: held[k] for k in told if k in held and configs.tuples(told[k]) != configs.tuples(held[k])}
+    other = {k: shown[k] for k in stated if k in shown and configs.tuples(stated[k]) != configs.tuples(shown[k])}
     if not other:
         return []
     with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
-        if alike(spec, replace(config, **{k: configs.tuples(v) for k, v in held.items()}), config):
+        if alike(spec, replace(config, **{k: configs.tuples(v) for k, v in shown.items()}), config):
             return []
-    return [f"{k}={told[k]!r} {how}, the file holds {k}={value!r}" for k, value in other.items()]
+    return [f"{k}={stated[k]!r} {how}, the file holds {k}={value!r}" for k, value in other.items()]
 
 
-def misfit(spec: Spec, recorded: Mapping[str, Any], held: Mapping[str, Any]) -> str:
+def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
     """How a recorded Config is of other arrays than a file's, classes and input channels aside; "" if it fits."""
     own = {name: value for name, value in recorded.items() if name not in ("classes", "channels")}
     try:
-        config = configs.build(spec.config, {**held, **own})
+        config = configs.build(spec.config, {**shown, **own})
     except ValueError as error:
         return str(error)
-    return "; ".join(clashes(spec, config, own, dict(held), "is recorded"))
+    return "; ".join(clashes(spec, config, own, dict(shown), "is recorded"))

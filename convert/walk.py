@@ -36,21 +36,21 @@ class Sources:
 
 
 def sources(given: Iterable[str]) -> Sources:
-    """Find the checkpoints that are meant. Shards are read through an index that is found beside them; a shard without
+    """Find the checkpoints that are meant. Shards are read through an index that lies beside them; a shard without
     one is a source of its own, and refused unless it is a whole model.
 
     Raises: ConvertError where a pattern matches nothing, or a folder holds no checkpoint.
     """
-    found: list[str] = []
+    files: list[str] = []
     passed_over: dict[str, str] = {}
     for path in given:
         for match in [path] if os.path.lexists(path) or not re.search(r"[*?[]", path) else _matches(path):
             inside, others = _inside(match)
-            found += inside
+            files += inside
             passed_over |= others
-    found = list(dict.fromkeys(found))
-    read = _read_through(found)
-    return Sources([path for path in found if path not in read], passed_over)
+    files = list(dict.fromkeys(files))
+    read = _read_through(files)
+    return Sources([path for path in files if path not in read], passed_over)
 
 
 def _matches(pattern: str) -> list[str]:
@@ -73,11 +73,11 @@ def _inside(path: str) -> tuple[list[str], dict[str, str]]:
     if what := lacking(path):
         raise ConvertError(f"{path}: {what} (copy the whole folder again)")
     reasons = {entry.path: _reason(entry) for entry in entries}
-    found = [name for name, reason in reasons.items() if not reason]
-    if not found:
+    checkpoints = [name for name, reason in reasons.items() if not reason]
+    if not checkpoints:
         raise ConvertError(f"{path}: this folder holds no checkpoint ({' '.join(suffixes(FORMATS))})")
-    records = {f"{name}.json" for name in found}
-    return found, {name: reason for name, reason in reasons.items() if reason and name not in records}
+    records = {f"{name}.json" for name in checkpoints}
+    return checkpoints, {name: reason for name, reason in reasons.items() if reason and name not in records}
 
 
 def _reason(entry: os.DirEntry[str]) -> str:

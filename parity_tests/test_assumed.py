@@ -58,7 +58,7 @@ def test_bare_arrays_of_a_port_are_refused(architecture, dialect, tmp_path):
     stated = {name: as_dict(config)[name] for name in caught.value.fields}
     with convert.plan(tmp_path / "x.safetensors", dialect, settings=stated) as plan:
         assert plan.assumed == ()
-        shown = plan.configuration.held.keys()  # by the arrays of this twin: other networks may lack them
+        shown = plan.configuration.shown.keys()  # by the arrays of this twin: other networks may lack them
     assert computing(spec) - immaterial - shown <= set(caught.value.fields) | {"padding"}
 
 
