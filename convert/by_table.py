@@ -41,9 +41,9 @@ class TablePlan:
     table: Table
     backwards: bool
     layout: Layout
-    steps: list[Step]
+    steps: tuple[Step, ...]
     sources: dict[str, Tensor]
-    checks: list[Promise]
+    checks: tuple[Promise, ...]
     prefix: str
     aside: tuple[str, ...]
     remarks: tuple[str, ...] = ()
@@ -147,8 +147,8 @@ def plan(
     try:
         prefix, sources = part(reader, weights)
         layout = lay_out(lines, path, sources, shapes(like), sizes or {})
-        steps = [_step(entry, sources, dtype, path, lines.name) for entry in layout.entries]
-        checks = [_promise(check, sources, path, lines) for check in layout.checks]
+        steps = tuple(_step(entry, sources, dtype, path, lines.name) for entry in layout.entries)
+        checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
         aside = tuple(name for name in reader.tensors if not name.startswith(prefix))
         return TablePlan(
             reader, lines, backwards, layout, steps, sources, checks, prefix, aside, _remarks(record.read(reader))

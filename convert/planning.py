@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .casting import FLOATS
 from .configure import configure
@@ -29,9 +29,6 @@ from .replicas import replicated, without_replicas
 from .settings import Settings
 from .unstated import open_error
 from .variants import restrictions
-
-if TYPE_CHECKING:
-    pass
 
 
 def plan(
@@ -186,10 +183,10 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
         return error
     remedies: list[str] = []
     if not isinstance(error, UsageError):
-        one = ((rejected.reading, without_replicas(rejected.reading)) for rejected in choice.rejected)
-        for reading, single in one:
+        for rejected in choice.rejected:
+            single = without_replicas(rejected.reading)
             if single is not None and _fits(attempt(request, single)):
-                return replicated(reader.path, reading)
+                return replicated(reader.path, rejected.reading)
         from .files.sharded import remedy
 
         remedies += filter(None, [remedy(reader.path)])
