@@ -1,0 +1,70 @@
+"""Plans: complete and immutable, or refused with every problem and with why each reading of the file does not fit."""
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+import convert
+from convert.errors import ConvertError, PlanError
+from convert.files import open_checkpoint
+from convert.planning import Request, choose
+from convert.recognise import candidates
+from convert.record import Record
+from convert.settings import Settings
+
+from .commands import GOOGLE, spoiled
+
+
+def test_a_plan_is_immutable():
+    with convert.plan(GOOGLE, dst="torch") as plan:
+        for name in ("steps", "dst", "layout", "accepted"):
+            with pytest.raises(FrozenInstanceError):
+                setattr(plan, name, ())
+        assert isinstance(plan.steps, tuple)
+        with pytest.raises(FrozenInstanceError):
+            plan.layout.steps = ()
+
+
+def test_a_plan_is_written_by_a_function(tmp_path):
+    """`plan.write` is a short way to call it."""
+    with convert.plan(GOOGLE, dst="torch") as plan:
+        record = convert.write(plan, tmp_path / "a.safetensors")
+        assert plan.write(tmp_path / "b.safetensors") == record
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert record["tensors"].keys() == {tensor.name for tensor, _ in plan.steps}
+
+
+def change(arrays):
+    del arrays["pre_head_layer_norm/scale"]
+    arrays["pre_head_layer_norm/bias"] = arrays["pre_head_layer_norm/bias"][:2]
+    arrays["stranger"] = arrays["stem/bias"]
+
+
+def test_a_refusal_lists_every_problem(tmp_path):
+    path = spoiled(tmp_path, change)
+    with pytest.raises(PlanError) as caught:
+        convert.plan(path, src="google", dst="torch")
+    text = "\n".join(caught.value.problems)
+    for part in ("missing pre_head_layer_norm/scale", "pre_head_layer_norm/bias has shape [2]", "unexpected stranger"):
+        assert part in text
+
+
+def test_every_reading_that_was_tried_says_why_it_does_not_fit(tmp_path):
+    with open_checkpoint(spoiled(tmp_path, change)) as reader:
+        request = Request(reader, Record(), Settings(), "torch", None)
+        groups = list(candidates(reader, None, {}))
+        choice = choose(request, groups)
+    tried = [reading.which for group in groups if isinstance(group, list) for reading in group]
+    assert choice.plan is None
+    assert ("mlp_mixer", "google") in tried
+    assert [rejected.reading.which for rejected in choice.rejected] == tried
+    assert all(isinstance(rejected.error, ConvertError) for rejected in choice.rejected)
+
+
+def test_what_fits_is_chosen_and_the_rest_of_its_group_rejected():
+    with open_checkpoint(GOOGLE) as reader:
+        request = Request(reader, Record(), Settings(), "torch", None)
+        choice = choose(request, candidates(reader, None, {}))
+    assert choice.plan is not None
+    assert (choice.plan.src, choice.problem) == ("google", None)
+    assert choice.plan.reading.which not in [rejected.reading.which for rejected in choice.rejected]
