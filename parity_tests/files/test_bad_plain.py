@@ -48,7 +48,7 @@ REASONS = {
     "npz-too-many-arrays": "more than 50000 arrays", "npz-long-headers": "bytes of .npy headers",
     "npz-too-many-members": "more than 80000", "npz-directory-too-long": "over 8388608",
     "npz-zero-of-huge": "2^63", "npz-zip-both-sizes-huge": "reach beyond",
-    "npz-zip-end-disk": "several disks", "npz-zip-disk": "cut at byte", "foreign-empty.npz": "empty",
+    "npz-zip-end-disk": "several disks", "npz-zip-disk": "another disk", "foreign-empty.npz": "empty",
     "foreign-html.pt": "web page", "foreign-lfs.safetensors": "git lfs pull", "foreign-json.msgpack": "JSON",
     "foreign-text.ckpt": "is text", "foreign-noise.npz": "no npz file", "foreign-gzip.ckpt": "compressed",
     "foreign-tar.ckpt": "tar", "foreign-zip-text.ckpt": "holds no tensors", "foreign-hdf5.ckpt": "HDF5",
