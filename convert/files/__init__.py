@@ -227,7 +227,7 @@ def _unknown(path: str, head: bytes) -> FormatError:
 
 
 def _unknown_zip(path: str) -> FormatError:
-    from convert.files.zip_directory import ZipDirectory
+    from convert.files.zips import ZipDirectory
 
     file = File(path)
     try:

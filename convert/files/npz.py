@@ -27,7 +27,6 @@ from convert.files.base import (
     Writer,
     shown,
 )
-from convert.files.inflate import Inflated
 from convert.files.npy import (
     DAMAGED,
     DESCR,
@@ -38,8 +37,7 @@ from convert.files.npy import (
     to_c_order,
     write_header,
 )
-from convert.files.zip_directory import DEFLATED, STORED, Member, ZipDirectory
-from convert.files.zip_writer import ZipWriter
+from convert.files.zips import DEFLATED, STORED, Inflated, Member, ZipDirectory, ZipWriter
 
 MAX_EXPANSION, FREE_EXPANSION = 100, 64 << 20  # times the file's size, or bytes
 MAX_HEADERS = 16 << 20  # bytes in front of all payloads; numpy writes 128 each

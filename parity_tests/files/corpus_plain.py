@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 
 from convert.files.base import MAX_TENSORS
-from convert.files.zip_directory import CENTRAL, END, MAX_MEMBERS
+from convert.files.zips import CENTRAL, END, MAX_MEMBERS
 
 PAYLOAD = bytes(range(24))
 Files = Iterator[tuple[str, bytes]]

@@ -12,7 +12,7 @@ import zlib
 import pytest
 
 from convert.errors import ConvertError, FormatError
-from convert.files import zip_directory, zip_writer
+from convert.files import zips
 from convert.files.base import Tensor
 from convert.files.npy import DESCR, write_header
 from convert.files.npz import NpzReader, NpzWriter
@@ -131,7 +131,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 def test_beyond_the_32_bit_fields(tmp_path, np, monkeypatch):
     """With the limit lowered in the writer, the zip64 records are really written and really read."""
-    monkeypatch.setattr(zip_writer, "FULL", 300)
+    monkeypatch.setattr(zips, "FULL", 300)
     items = [Tensor(f"a{index}", (index * 20,), "float32") for index in range(8)]
     path = write(tmp_path / "a.npz", NpzWriter, items)
     assert b"PK\6\6" in path.read_bytes()
@@ -148,14 +148,14 @@ def test_beyond_the_32_bit_fields(tmp_path, np, monkeypatch):
 @pytest.mark.parametrize("limit", [2**32 - 1, 300], ids=["32 bits", "64 bits"])
 def test_local_headers_say_what_the_directory_says(tmp_path, monkeypatch, limit):
     """np.load and zipfile go by the directory; tools that stream or repair a zip go by these."""
-    monkeypatch.setattr(zip_writer, "FULL", limit)
+    monkeypatch.setattr(zips, "FULL", limit)
     items = [Tensor(f"a{index}", (index * 20,), "float32") for index in range(8)]
     path = write(tmp_path / "a.npz", NpzWriter, items)
     raw = path.read_bytes()
     at = 0
     for tensor in items:
         content = write_header(tensor) + payload(tensor)
-        signature, version, *_, crc, compressed, size, name, extra = zip_directory.LOCAL.unpack_from(raw, at)
+        signature, version, *_, crc, compressed, size, name, extra = zips.LOCAL.unpack_from(raw, at)
         field = raw[at + 30 + name : at + 30 + name + extra]
         wide = struct.pack("<2H2Q", 1, 16, len(content), len(content)) if len(content) >= limit else b""
         assert (signature, version, crc) == (b"PK\3\4", 45 if wide else 20, zlib.crc32(content))
@@ -180,7 +180,7 @@ def test_a_sparse_member_beyond_four_gigabytes(tmp_path, np):
     with Holes(tmp_path / "a.npz", "w") as file:
         writer = NpzWriter(file, [large, small], {})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(zip_writer.zlib, "crc32", lambda data, value=0: 0)  # 5 GiB of CRC take seconds
+            patch.setattr(zips.zlib, "crc32", lambda data, value=0: 0)  # 5 GiB of CRC take seconds
             writer.write(large, [zeros] * 5)
         writer.write(small, [payload(small)])
         writer.finish()
@@ -211,7 +211,7 @@ def test_a_directory_that_would_not_be_read_is_not_written(monkeypatch):
     NpzWriter(io.BytesIO(), items, {})
     for limit, value in {"MAX_DIRECTORY": 1000, "MAX_MEMBERS": 19}.items():
         with monkeypatch.context() as patch:
-            patch.setattr(zip_writer, limit, value)
+            patch.setattr(zips, limit, value)
             with pytest.raises(ConvertError, match="split into shards"):
                 NpzWriter(io.BytesIO(), items, {})
 
@@ -248,5 +248,5 @@ def test_numpy_is_imported_for_fortran_order_alone(tmp_path, monkeypatch):
 
 
 def test_the_largest_directory_has_a_limit_that_is_stated():
-    assert f"{zip_directory.MAX_DIRECTORY >> 20} MiB" in (zip_directory.__doc__ or "")
+    assert f"{zips.MAX_DIRECTORY >> 20} MiB" in (zips.__doc__ or "")
     assert len(NAMES) == len(set(NAMES))

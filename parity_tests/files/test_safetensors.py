@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from convert.errors import ConvertError, FormatError
-from convert.files.base import ITEMSIZE, Tensor
+from convert.files.base import ITEMSIZE, MAX_TENSORS, Tensor
 from convert.files.safetensors import DTYPES, MAX_HEADER, SafetensorsReader, SafetensorsWriter
 from parity_tests.files.samples import check, payload, tensors, write
 
@@ -142,3 +142,19 @@ def test_a_file_truncated_after_opening_is_an_error_of_that_file(tmp_path):
         assert len(reader.read("a", 0, 100)) == 100
         with pytest.raises(FormatError, match="10 bytes too early"):
             reader.read("a")
+
+
+def test_a_header_of_a_million_names_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
+    header = ("{" + ",".join(f'"{number}":0' for number in range(1_000_000)) + "}").encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    monkeypatch.setattr(json, "loads", None)
+    with pytest.raises(FormatError, match="over 750,000 values"):
+        SafetensorsReader(tmp_path / "a.safetensors")
+
+
+def test_the_most_tensors_of_four_dimensions_are_read(tmp_path):
+    entry = '"%d":{"dtype":"U8","shape":[1,1,1,0],"data_offsets":[0,0]}'
+    header = ("{" + ",".join(entry % number for number in range(MAX_TENSORS)) + "}").encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with SafetensorsReader(tmp_path / "a.safetensors") as reader:
+        assert len(reader.tensors) == MAX_TENSORS

@@ -20,7 +20,7 @@ from convert.files.pickled.torch_values import HANDLERS, UNSUPPORTED, Storage, V
 from convert.files.pickled.torch_writer import TorchWriter
 from convert.files.pickled.tree import PickleReader, Place, leaves, place_of
 from convert.files.pickled.values import Array
-from convert.files.zip_directory import STORED, ZipDirectory
+from convert.files.zips import STORED, ZipDirectory
 
 __all__ = ["TorchReader", "TorchWriter", "sniff"]
 
