@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import itertools
 import math
 import re
 import sys
@@ -191,13 +192,14 @@ def _tap(path: str) -> str:
 
 
 def _layer(path: str, module: Module, state: Mapping[str, np.ndarray], library: str) -> Layer | None:
-    """Describe a module as a layer of the kind that its class and its arrays show; None if they show none.
+    """Describe a module as a layer of the kind that its class, or one that it is derived from, and its arrays show.
 
-    A library may have one class for several kinds (linen's Conv), which differ in the number of axes.
+    None if they show none. A library may have one class for several kinds (linen's Conv), which differ in the number
+    of axes.
     """
     shapes = {leaf: state[name].shape for leaf, name in module.leaves.items() if name in state}
-    for kind, about in KINDS.items():
-        if shapes and about.classes[library] and re.fullmatch(about.classes[library], module.kind):
+    for name, (kind, about) in itertools.product(module.classes, KINDS.items()):
+        if shapes and about.classes[library] and re.fullmatch(about.classes[library], name):
             stored = {leaf: place for leaf, place in about.leaves[library].items() if place is not None}
             sizes = _sizes(kind, stored.values(), shapes)
             if sizes is not None:

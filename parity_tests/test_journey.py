@@ -50,7 +50,7 @@ def outputs(variables):
     """What the tuned model computes, in the framework that tuned it."""
     port = variables["port"]
     if "variables" in variables:
-        port.model = port.model._replace(variables=variables["variables"])
+        port.runner.model = port.model._replace(variables=variables["variables"])
     return port(CASE.images)
 
 

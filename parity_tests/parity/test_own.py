@@ -174,3 +174,19 @@ def test_what_matches_nothing_is_refused(options: dict[str, Any], message: str) 
 def test_models_in_different_dtypes_are_refused() -> None:
     with pytest.raises(UsageError, match="different dtypes"):
         parity.compare({"a": torch_model(), "b": torch_model().float()}, IMAGES)
+
+
+class Renamed(torch.nn.LayerNorm):
+    """A norm under a name of its own."""
+
+
+@pytest.mark.parametrize("check", ["gradients", "train"])
+def test_arrays_of_a_derived_layer_are_compared_as_those_of_its_base(check: str) -> None:
+    models = {name: torch.nn.Sequential(torch.nn.Linear(4, 4), norm(4)) for name, norm in NORMS.items()}
+    models["b"].load_state_dict(models["a"].state_dict())
+    (row,) = parity.compare(models, np.random.default_rng(0).standard_normal((3, 4)), check, steps=1)
+    assert (row.passed, row.cause) == (True, "")
+    assert any(name.endswith("1.scale") for name, *_ in row.curve)
+
+
+NORMS = {"a": torch.nn.LayerNorm, "b": Renamed}

@@ -228,14 +228,25 @@ class Module:
     """One module of a model.
 
     Args:
-      kind: name of its class; "" if nothing says it (a module of variables that the run never called).
+      classes: names of its class and of those that it is derived from, nearest first; () if nothing says them (a
+        module of variables that the run never called).
       leaves: {name of an array that it holds itself: name of that array in the state}.
       trained: whether it or a module below it holds parameters.
     """
 
-    kind: str
+    classes: tuple[str, ...] = ()
     leaves: Mapping[str, str] = field(default_factory=dict)
     trained: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Name of its class, or ""."""
+        return next(iter(self.classes), "")
+
+
+def classes(module: Any) -> tuple[str, ...]:
+    """Names of a module's class and of those that it is derived from, nearest first."""
+    return tuple(cls.__name__ for cls in type(module).__mro__)
 
 
 class Trace:

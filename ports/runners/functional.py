@@ -274,7 +274,7 @@ class Runner(base.Runner):
 
     def modules(self, inputs: base.Inputs) -> dict[str, base.Module]:
         """Paths from the arrays and from a run, classes from the run."""
-        kinds = {path: type(module).__name__ for path, (module, _) in self._visited(inputs, False).items()}
+        kinds = {path: base.classes(module) for path, (module, _) in self._visited(inputs, False).items()}
         leaves: dict[str, dict[str, str]] = {path: {} for path in ["", *kinds]}
         trained = set()
         for name in self.state():
@@ -284,7 +284,7 @@ class Runner(base.Runner):
                 leaves.setdefault(path, {})
             leaves[paths[-1]][leaf] = name
             trained.update(paths if collection == "params" else [])
-        return {path: base.Module(kinds.get(path, ""), own, path in trained) for path, own in leaves.items()}
+        return {path: base.Module(kinds.get(path, ()), own, path in trained) for path, own in leaves.items()}
 
     def require_training(self, inputs: base.Inputs) -> None:
         """Raise UsageError if a module computes in training as in evaluation, unless the user says what to switch."""

@@ -114,7 +114,7 @@ class Runner(base.Runner):
             prefix = f"{path}." if path else ""
             own = {name.removeprefix(prefix): name for name in state if name.startswith(prefix)}
             leaves = {leaf: name for leaf, name in own.items() if "." not in leaf}
-            found[path] = base.Module(type(layer).__name__, leaves, bool(layer.parameters()))
+            found[path] = base.Module(base.classes(layer), leaves, bool(layer.parameters()))
         return found
 
     def _trained(self) -> dict[str, paddle.Tensor]:

@@ -104,7 +104,8 @@ class Runner(base.Runner):
         for path, module in self.model.named_modules():
             own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
             leaves = {leaf: f"{path}.{leaf}".lstrip(".") for leaf, _ in own}
-            found[path] = base.Module(type(module).__name__, leaves, any(True for _ in module.parameters()))
+            trained = any(True for _ in module.parameters())
+            found[path] = base.Module(base.classes(module), leaves, trained)
         return found
 
     def gradients(self, inputs: base.Inputs) -> base.Gradients:
