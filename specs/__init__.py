@@ -47,7 +47,7 @@ def names() -> list[str]:
 
 
 def likely(names: Iterable[str]) -> str | None:
-    """Guess the architecture of these names of arrays: the one whose sign most of them bear; None if none does.
+    """Guess the architecture of these names of arrays: the one whose sign most of them bear; None if there is none.
 
     Recognition tries it first, so that most files need no other page; nothing else depends on the guess. Pages that the
     user added go before those here.
@@ -56,8 +56,8 @@ def likely(names: Iterable[str]) -> str | None:
     for signs in ({name: page.spec.sign for name, page in _added.items()}, _pages()):
         patterns = {name: re.compile(sign) for name, sign in signs.items() if sign}
         hits = Counter({name: sum(map(bool, map(sign.search, some))) for name, sign in patterns.items()})
-        (name, most), *_ = hits.most_common(1) or [("", 0)]
-        if most:
+        (name, most), (_, next_most) = [*hits.most_common(2), ("", 0), ("", 0)][:2]
+        if most > next_most:
             return name
     return None
 
