@@ -1,4 +1,4 @@
-"""docs/own-architecture.md: its page is well defined and leaves no member out; test_own_architecture.py runs the rest."""
+"""docs/own-architecture.md: its page is well defined and leaves no member out; test_own_architecture.py runs commands."""
 
 import re
 import sys
