@@ -1,4 +1,4 @@
-"""docs/own-architecture.md: its page is well defined and leaves no member out; test_own_architecture.py runs commands."""
+"""docs/own-architecture.md: its page is well defined, and it leaves no member out."""
 
 import re
 import sys
