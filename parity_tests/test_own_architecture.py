@@ -164,6 +164,18 @@ def test_a_page_with_a_fault_is_one_error(text, command, tmp_path, capsys):
     assert str(page) in err and BROKEN[text] in err and "Traceback" not in err
 
 
+def test_a_page_may_import_its_neighbours_and_shadows_nothing(new, monkeypatch):
+    page = new("fifteenth")
+    (page.parent / "neighbour.py").write_text("DEPTH = 1\n")
+    (page.parent / "torch").mkdir()  # no framework, though a folder has its name
+    (page.parent / "json.py").write_text("raise AssertionError\n")
+    page.write_text(page.read_text().replace("import math", "") + "import json\nimport neighbour\n")
+    before = list(sys.path)
+    assert specs.add(str(page)) == "fifteenth"
+    assert sys.path == before
+    monkeypatch.delitem(sys.modules, "neighbour")
+
+
 FAULTS = {
     'yield dense("head", c.width, c.classes)': 'yield dense("stem", c.width, c.classes)',
     '"hidden": sizes["blocks.0.fc1.kernel", "o"]': '"hidden": sizes["blocks.0.fc1.kernel", "i"]',

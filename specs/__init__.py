@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .spec import Spec
 
 GLANCE = 500  # names of arrays that `likely` looks at
-_SPEC = re.compile(r"^SPEC\b", re.MULTILINE)
-_SIGN = re.compile(r'^SIGN = r"(.*)"$', re.MULTILINE)
 
 
 @cache
@@ -30,11 +28,11 @@ def _pages() -> dict[str, str]:
     found = {}
     for entry in sorted(os.listdir(__path__[0])):
         if entry.endswith(".py"):
-            with open(os.path.join(__path__[0], entry), encoding="utf-8") as file:
+            with open(os.path.join(__path__[0], entry), "rb") as file:
                 text = file.read()
-            if _SPEC.search(text):
-                sign = _SIGN.search(text)
-                found[entry.removesuffix(".py")] = sign[1] if sign else ""
+            if b"\nSPEC = " in text:
+                _, _, rest = text.partition(b'\nSIGN = r"')
+                found[entry.removesuffix(".py")] = rest.partition(b'"\n')[0].decode()
     return found
 
 

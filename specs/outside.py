@@ -49,7 +49,7 @@ def load(source: str) -> Page:
 def import_file(path: str) -> ModuleType:
     """Import a Python file that is in no package, once. Raises: SpecError that names the file and the line."""
     for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) == path and module.__name__ != "__main__":
+        if getattr(module, "__dict__", {}).get("__file__") == path and module.__name__ != "__main__":
             return module
     if not os.path.isfile(path):
         raise SpecError(f"{path}: there is no such file")
@@ -58,14 +58,16 @@ def import_file(path: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look up the module of their annotations
-    folder = os.path.dirname(path)
-    if folder not in sys.path:
-        sys.path.append(folder)  # last, so that its files can be imported and none shadows another module
+    sys.path.append(os.path.dirname(path))  # for imports of its neighbours; last, so that none shadows another module
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        raise _failed(path, error) if isinstance(error, Exception) else error from None
+        if not isinstance(error, Exception):
+            raise
+        raise _failed(path, error) from None
+    finally:
+        sys.path.remove(os.path.dirname(path))
     return module
 
 
