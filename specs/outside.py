@@ -58,7 +58,10 @@ def import_file(path: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look up the module of their annotations
-    sys.path.append(os.path.dirname(path))  # for imports of its neighbours; last, so that none shadows another module
+    folder = os.path.dirname(path)
+    is_new = folder not in sys.path
+    if is_new:
+        sys.path.append(folder)  # for imports of its neighbours; last, so that none shadows another module
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
@@ -67,7 +70,8 @@ def import_file(path: str) -> ModuleType:
             raise
         raise _failed(path, error) from None
     finally:
-        sys.path.remove(os.path.dirname(path))
+        if is_new:
+            sys.path.remove(folder)
     return module
 
 
