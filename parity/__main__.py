@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from convert.program import Arguments, guarded
+from specs.kinds import FRAMEWORKS
 
 EXAMPLES = """examples:
   python -m parity ARCH                                    its tiny twins, random weights, all frameworks
@@ -17,7 +18,6 @@ EXAMPLES = """examples:
 
 --json prints strict JSON: a number that is not finite is null.
 exit codes: 0 all that could run agrees, 1 something differs or nothing could be compared, 2 wrong usage"""
-FRAMEWORKS = ("flax", "torch", "paddle")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 

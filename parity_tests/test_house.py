@@ -24,12 +24,9 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-FILES = {
-    module_of(path): path
-    for floor in FLOORS
-    for path in sorted((ROOT / floor).rglob("*.py"))
-    if path.parent != ROOT / "ports" / "template"  # what `python -m ports new` copies: it becomes a user's own
-}
+# What `python -m ports new` copies for users is theirs, and may import every floor.
+PATHS = [path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py")) if "template" not in path.parts]
+FILES = {module_of(path): path for path in PATHS}
 
 
 def is_roof(module: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,19 +42,23 @@ def run(*words, cwd=ROOT, **env):
                           text=True, timeout=300, check=False)  # fmt: skip
 
 
-def test_a_new_architecture_is_its_files_and_nothing_else(new):
-    """They run as they are, and the generic tests find them."""
+def test_a_new_architecture_is_its_files_and_nothing_else(tmp_path):
+    """The commands of docs/own-architecture.md write it and run as they stand, and the generic tests find it."""
     for framework in ("flax", "torch", "paddle"):
         needs(framework)
-    page = new("seventh")
-    assert sorted(p.name for p in page.parent.iterdir()) == [
-        "seventh.py", "seventh_flax.py", "seventh_golden.py", "seventh_paddle.py", "seventh_torch.py",
-    ]  # fmt: skip
-    done = run(page.parent / "seventh_golden.py", cwd=page.parent)
-    assert done.returncode == 0, done.stderr
-    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["flax", "torch", "paddle"]
+    (commands,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "own-architecture.md").read_text(), re.DOTALL)
+    for line in commands.strip().splitlines():
+        program, *words = line.split()
+        done = run(*words, cwd=tmp_path)
+        assert (program, done.returncode) == ("python", 0), (line, done.stdout, done.stderr)
+        if "new" in words:
+            names = [f"my_network{part}.py" for part in ("", "_flax", "_golden", "_paddle", "_torch")]
+            assert sorted(path.name for path in tmp_path.iterdir()) == names
+        elif "my_network_golden.py" in words:
+            assert [told.partition(":")[0] for told in done.stdout.splitlines()] == ["flax", "torch", "paddle"]
     files = [ROOT / "parity_tests" / name for name in GENERIC]
-    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--spec", page, "-k", "seventh", *files)
+    page = tmp_path / "my_network.py"
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--spec", page, "-k", "my_network", *files)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout and "skipped" not in done.stdout
 
@@ -157,6 +162,18 @@ def test_a_page_with_a_fault_is_one_error(text, command, tmp_path, capsys):
     assert convert([*command, "--spec", str(page)]) == 2
     err = capsys.readouterr().err
     assert str(page) in err and BROKEN[text] in err and "Traceback" not in err
+
+
+def test_a_page_may_import_its_neighbours_and_shadows_nothing(new, monkeypatch):
+    page = new("fifteenth")
+    (page.parent / "neighbour.py").write_text("DEPTH = 1\n")
+    (page.parent / "torch").mkdir()  # no framework, though a folder has its name
+    (page.parent / "json.py").write_text("raise AssertionError\n")
+    page.write_text(page.read_text() + "import json\nimport neighbour\n")
+    before = list(sys.path)
+    assert specs.add(str(page)) == "fifteenth"
+    assert sys.path == before
+    monkeypatch.delitem(sys.modules, "neighbour")
 
 
 FAULTS = {

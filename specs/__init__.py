@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .spec import Spec
 
 GLANCE = 500  # names of arrays that `likely` looks at
-_SPEC = re.compile(r"^SPEC\b", re.MULTILINE)
-_SIGN = re.compile(r'^SIGN = r"(.*)"$', re.MULTILINE)
 
 
 @cache
@@ -30,11 +28,11 @@ def _pages() -> dict[str, str]:
     found = {}
     for entry in sorted(os.listdir(__path__[0])):
         if entry.endswith(".py"):
-            with open(os.path.join(__path__[0], entry), encoding="utf-8") as file:
+            with open(os.path.join(__path__[0], entry), "rb") as file:
                 text = file.read()
-            if _SPEC.search(text):
-                sign = _SIGN.search(text)
-                found[entry.removesuffix(".py")] = sign[1] if sign else ""
+            if b"\nSPEC = " in text:
+                _, _, rest = text.partition(b'\nSIGN = r"')
+                found[entry.removesuffix(".py")] = rest.partition(b'"\n')[0].decode()
     return found
 
 
@@ -47,7 +45,7 @@ def names() -> list[str]:
 
 
 def likely(names: Iterable[str]) -> str | None:
-    """Guess the architecture of these names of arrays: the one whose sign most of them bear; None if none does.
+    """Guess the architecture of these names of arrays: the one whose sign most of them bear; None if there is none.
 
     Recognition tries it first, so that most files need no other page; nothing else depends on the guess. Pages that the
     user added go before those here.
@@ -56,8 +54,8 @@ def likely(names: Iterable[str]) -> str | None:
     for signs in ({name: page.spec.sign for name, page in _added.items()}, _pages()):
         patterns = {name: re.compile(sign) for name, sign in signs.items() if sign}
         hits = Counter({name: sum(map(bool, map(sign.search, some))) for name, sign in patterns.items()})
-        (name, most), *_ = hits.most_common(1) or [("", 0)]
-        if most:
+        (name, most), (_, next_most) = [*hits.most_common(2), ("", 0), ("", 0)][:2]
+        if most > next_most:
             return name
     return None
 

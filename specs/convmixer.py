@@ -135,7 +135,7 @@ DIALECTS = {
     "paddlevit": Dialect("paddle", _OFFICIAL, _PADDLE_NORM, about="BR-IDL/PaddleViT"),
 }  # fmt: skip
 
-SIGN = r"(?i)depth_?wise|\d\.fn\.\d"
+SIGN = r"(?i)depth_?wise|(?<!fn\.)\b\d+\.\d\.fn\.\d"
 
 SPEC = Spec(
     config=Config,

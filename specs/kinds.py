@@ -113,21 +113,21 @@ def _axes(cell: str) -> str:
 
 
 def _parse(table: str) -> dict[str, Kind]:
-    head, *rows = (re.split(r"\s{2,}", line) for line in table.strip().splitlines())
-    cells = {
-        name: (hub, {lib: columns[0] if cell == "=" else cell for lib, cell in zip(head[2:], columns, strict=True)})
-        for name, hub, *columns in rows
-    }
-    kinds = {}
-    for kind, (_, classes) in cells.items():
-        if "." not in kind:
-            leaves = {name.partition(".")[2]: row for name, row in cells.items() if name.startswith(f"{kind}.")}
-            kinds[kind] = Kind(
-                {leaf: _axes(hub) for leaf, (hub, _) in leaves.items()},
-                {lib: {leaf: _leaf(row[lib]) for leaf, (_, row) in leaves.items()} for lib in head[2:]},
-                {lib: "" if cell == "-" else cell for lib, cell in classes.items()},
-            )
-    return kinds
+    head, *rows = (re.split(" {2,}", line) for line in table.strip().splitlines())
+    axes: dict[str, dict[str, str]] = {}
+    leaves: dict[str, dict[str, dict[str, Leaf | None]]] = {}
+    classes: dict[str, dict[str, str]] = {}
+    for name, hub, *columns in rows:
+        cells = {library: columns[0] if cell == "=" else cell for library, cell in zip(head[2:], columns, strict=True)}
+        kind, dot, leaf = name.partition(".")
+        if not dot:
+            classes[kind] = {library: "" if cell == "-" else cell for library, cell in cells.items()}
+            axes[kind], leaves[kind] = {}, {library: {} for library in cells}
+        else:
+            axes[kind][leaf] = _axes(hub)
+            for library, cell in cells.items():
+                leaves[kind][library][leaf] = _leaf(cell)
+    return {kind: Kind(axes[kind], leaves[kind], classes[kind]) for kind in classes}
 
 
 KINDS = _parse(TABLE)

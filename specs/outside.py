@@ -49,7 +49,7 @@ def load(source: str) -> Page:
 def import_file(path: str) -> ModuleType:
     """Import a Python file that is in no package, once. Raises: SpecError that names the file and the line."""
     for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) == path and module.__name__ != "__main__":
+        if getattr(module, "__dict__", {}).get("__file__") == path and module.__name__ != "__main__":
             return module
     if not os.path.isfile(path):
         raise SpecError(f"{path}: there is no such file")
@@ -59,13 +59,19 @@ def import_file(path: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look up the module of their annotations
     folder = os.path.dirname(path)
-    if folder not in sys.path:
-        sys.path.append(folder)  # last, so that its files can be imported and none shadows another module
+    is_new = folder not in sys.path
+    if is_new:
+        sys.path.append(folder)  # for imports of its neighbours; last, so that none shadows another module
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        raise _failed(path, error) if isinstance(error, Exception) else error from None
+        if not isinstance(error, Exception):
+            raise
+        raise _failed(path, error) from None
+    finally:
+        if is_new:
+            sys.path.remove(folder)
     return module
 
 

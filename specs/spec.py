@@ -68,7 +68,7 @@ def _nothing(config: Any) -> set[str]:
     return set()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Spec:
     """One architecture, free of any framework: `SPEC = Spec(...)` ends its page.
 
