@@ -65,7 +65,8 @@ class TablePlan:
             ("constants of the table", self.layout.constants),
         )
         told = (f"{what}: {', '.join(report.fold(names))}" for what, names in facts if names)
-        return [*self.remarks, *told]
+        skipped = report.skipped(self.reader.skipped, self.prefix.rstrip("/"))
+        return [*self.remarks, *told, *(f"set aside, {line}" for line in skipped)]
 
     def record(self) -> dict[str, Any]:
         """The record, but for what is known only once the tensors are written."""

@@ -331,7 +331,11 @@ def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] |
     except UsageError:
         return None
     except ConvertError:
-        return plain.by_names(a, b, arguments.rtol)
+        if (compared := plain.by_names(a, b, arguments.rtol)) is None:
+            return None
+        found, remarks = compared
+        notes += remarks
+        return found
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from specs.notation import Move
 
-from . import by_table, payload
+from . import by_table, payload, report
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .planning import Planned, Promise, Step
@@ -42,16 +42,23 @@ def across(
         left = stack.enter_context(by_table.plan(a, table, backwards, b, sizes))
         payload.check(left)
         right = as_it_is(stack.enter_context(open_checkpoint(b)))
-        return _differences(left, right, rtol), left.notes()
+        return _differences(left, right, rtol), [*left.notes(), *_skipped(right.reader)]
 
 
-def by_names(a: str, b: str, rtol: float) -> list[dict[str, Any]] | None:
-    """What keeps two files of one layout from holding the same arrays; None where most names are not in both."""
+def by_names(a: str, b: str, rtol: float) -> tuple[list[dict[str, Any]], list[str]] | None:
+    """What keeps two files of one layout from holding the same arrays, and what in them is no array, so not compared.
+
+    None where most names are not in both.
+    """
     with open_checkpoint(a) as one, open_checkpoint(b) as two:
         both = one.tensors.keys() & two.tensors.keys()
         if 2 * len(both) <= max(len(one.tensors), len(two.tensors)):
             return None
-        return _differences(as_it_is(one), as_it_is(two), rtol)
+        return _differences(as_it_is(one), as_it_is(two), rtol), [*_skipped(one), *_skipped(two)]
+
+
+def _skipped(reader: Reader) -> list[str]:
+    return [f"{reader.path}: set aside, {line}" for line in report.skipped(reader.skipped)]
 
 
 def as_it_is(reader: Reader) -> Arrays:
