@@ -365,7 +365,8 @@ def diff(arguments: Namespace) -> int:
             print(printable(f"{entry['tensor']}: {entry['kind']}{error}{detail}"))
         for entry in found.assumed:
             value = f"{entry['field']}={entry['value']}"
-            print(printable(f"assumed: {value} of {entry['file']}, which does not state it: from {entry['from']}"))
+            why = f"whose record assumes {entry['recorded']}" if "recorded" in entry else "which does not state it"
+            print(printable(f"assumed: {value} of {entry['file']}, {why}: from {entry['from']}"))
         print(found.verdict)
     accepted = found.same or (found.same is None and arguments.assume)
     return 0 if accepted else 1

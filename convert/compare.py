@@ -28,8 +28,8 @@ class Comparison:
         dtype can hold alike are compared as float64), value (error: largest difference relative to A's largest finite
         element; None where a number stands against NaN or an infinity).
       assumed: values of fields that change the outputs and that a file does not state: {"field", "value", "file",
-        "from"}, where "from" is the other file, "its record" where that marks it as assumed, "the default", or "--set"
-        for what the user states.
+        "from"}, and "recorded" where its record assumes another value. "from" is the other file, "its record" where
+        that marks it as assumed, "the default", or "--set" for what the user states.
       what: the verdict on two files without differences.
     """
 
@@ -123,7 +123,8 @@ def _sides(
         sources = {name: "its record" if name in marked else "the default" for name in opened}
         sources |= dict.fromkeys(borrowed, other_path)
         sources |= dict.fromkeys(given.keys() - settings.assumed, STATED)
-        assumed += [_assumption(made, side[0], name, sources[name]) for name in _material(made, opened)]
+        recorded = {name: as_dict(own.config)[name] for name in marked} if own else {}
+        assumed += [_assumption(made, side[0], name, sources[name], recorded) for name in _material(made, opened)]
     if plans[0].match.which == plans[1].match.which:  # what reads the one file reads the other, whatever neither states
         silent = {name for name in open_left if name in open_right}
         assumed = [entry for entry in assumed if entry["field"] not in silent or entry["from"] != "the default"]
@@ -136,8 +137,10 @@ def _material(made: Plan, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if name not in immaterial]
 
 
-def _assumption(made: Plan, path: str, name: str, source: str) -> dict[str, Any]:
-    return {"field": name, "value": as_dict(made.config)[name], "file": path, "from": source}
+def _assumption(made: Plan, path: str, name: str, source: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    value = as_dict(made.config)[name]
+    other = {"recorded": recorded[name]} if name in recorded and not same(recorded[name], value) else {}
+    return {"field": name, "value": value, "file": path, "from": source, **other}
 
 
 def _as_it_is(stack: contextlib.ExitStack, side: Side) -> tuple[Plan | None, tuple[str, ...]]:
