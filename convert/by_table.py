@@ -64,7 +64,8 @@ class TablePlan:
             ("constants of the table", self.layout.constants),
         )
         lines = (f"{what}: {', '.join(report.fold(names))}" for what, names in facts if names)
-        return [*self.remarks, *lines]
+        skipped = report.skipped(self.reader.skipped, self.prefix.rstrip("/"))
+        return [*self.remarks, *lines, *(f"set aside, {line}" for line in skipped)]
 
     def facts(self) -> dict[str, Any]:
         """The facts of the record that are known before any payload is read."""

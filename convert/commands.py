@@ -52,7 +52,11 @@ def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] |
     except UsageError:
         return None
     except ConvertError:
-        return by_names(a, b, arguments.rtol)
+        if (compared := by_names(a, b, arguments.rtol)) is None:
+            return None
+        entries, remarks = compared
+        notes += remarks
+        return entries
     return None
 
 
@@ -82,7 +86,8 @@ def diff(arguments: Namespace) -> int:
             print(printable(f"{entry['tensor']}: {entry['kind']}{error}{detail}"))
         for entry in comparison.assumed:
             value = f"{entry['field']}={entry['value']}"
-            print(printable(f"assumed: {value} of {entry['file']}, which does not state it: from {entry['from']}"))
+            why = f"whose record assumes {entry['recorded']}" if "recorded" in entry else "which does not state it"
+            print(printable(f"assumed: {value} of {entry['file']}, {why}: from {entry['from']}"))
         print(comparison.verdict)
     accepted = comparison.same or (comparison.same is None and arguments.assume)
     return 0 if accepted else 1

@@ -14,7 +14,7 @@ from typing import Any
 from specs.config import as_dict
 from specs.notation import Move
 
-from . import by_table, payload, planning
+from . import by_table, payload, planning, report
 from .configure import check_names, unshown
 from .conventions import differing, same
 from .errors import OpenFields, UsageError
@@ -36,8 +36,8 @@ class Comparison:
         dtype can hold alike are compared as float64), value (error: largest difference relative to A's largest finite
         element; None where a number stands against NaN or an infinity).
       assumed: values of fields that change the outputs and that a file does not state: {"field", "value", "file",
-        "from"}, where "from" is the other file, "its record" where that marks it as assumed, "the default", or "--set"
-        for what the user states.
+        "from"}, and "recorded" where its record assumes another value. "from" is the other file, "its record" where
+        that marks it as assumed, "the default", or "--set" for what the user states.
       what: the verdict on two files without differences.
     """
 
@@ -124,7 +124,8 @@ def _sides(
         sources = {name: "its record" if name in marked else "the default" for name in opened}
         sources |= dict.fromkeys(borrowed, other_path)
         sources |= dict.fromkeys(given.keys() - settings.assumed, STATED)
-        assumed += [_assumption(plan, side[0], name, sources[name]) for name in _material(plan, opened)]
+        recorded = {name: as_dict(own.config)[name] for name in marked} if own else {}
+        assumed += [_assumption(plan, side[0], name, sources[name], recorded) for name in _material(plan, opened)]
     if plans[0].reading.which == plans[1].reading.which:  # one code reads both files
         silent = {name for name in open_left if name in open_right}
         assumed = [entry for entry in assumed if entry["field"] not in silent or entry["from"] != "the default"]
@@ -137,8 +138,10 @@ def _material(plan: Plan, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if name not in immaterial]
 
 
-def _assumption(plan: Plan, path: str, name: str, source: str) -> dict[str, Any]:
-    return {"field": name, "value": as_dict(plan.config)[name], "file": path, "from": source}
+def _assumption(plan: Plan, path: str, name: str, source: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    value = as_dict(plan.config)[name]
+    other = {"recorded": recorded[name]} if name in recorded and not same(recorded[name], value) else {}
+    return {"field": name, "value": value, "file": path, "from": source, **other}
 
 
 def _as_it_is(stack: contextlib.ExitStack, side: Side) -> tuple[Plan | None, tuple[str, ...]]:
@@ -188,16 +191,24 @@ def across(
         payload.check(left)
         right = as_it_is(stack.enter_context(open_checkpoint(b)))
         unread = left.layout.unread
-        return _differences(left, right, rtol, skip=unread.__contains__), left.notes()
+        notes = [*left.notes(), *_skipped(right.reader)]
+        return _differences(left, right, rtol, skip=unread.__contains__), notes
 
 
-def by_names(a: str, b: str, rtol: float) -> list[dict[str, Any]] | None:
-    """What keeps two files of one layout from holding the same arrays; None where most names are not in both."""
+def by_names(a: str, b: str, rtol: float) -> tuple[list[dict[str, Any]], list[str]] | None:
+    """What keeps two files of one layout from holding the same arrays, and what in them is no array, so not compared.
+
+    None where most names are not in both.
+    """
     with open_checkpoint(a) as one, open_checkpoint(b) as two:
         both = one.tensors.keys() & two.tensors.keys()
         if 2 * len(both) <= max(len(one.tensors), len(two.tensors)):
             return None
-        return _differences(as_it_is(one), as_it_is(two), rtol)
+        return _differences(as_it_is(one), as_it_is(two), rtol), [*_skipped(one), *_skipped(two)]
+
+
+def _skipped(reader: Reader) -> list[str]:
+    return [f"{reader.path}: set aside, {line}" for line in report.skipped(reader.skipped)]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from heapq import nsmallest
 from typing import Any
 
+from .errors import FormatError
 from .files import bounded_json
 from .files.base import MAX_RECORD, Reader, Tensor, record_at
 from .version import __version__
@@ -16,6 +18,7 @@ TOOL = "triptych-ports"  # what wrote a record
 TOOL_VERSION = f"{TOOL} {__version__}"
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
 SEAL = "record_sha256"  # of the record's other entries, as its last entry
+SAMPLES, SAMPLED = 32, 1 << 20  # arrays whose values are checked whenever a record is read, and bytes of each at most
 SPELT = {"bfloat16": "uint16"}  # by paddle, whose files do not tell the two apart
 
 
@@ -99,7 +102,8 @@ def read(reader: Reader) -> Record:
     """A checkpoint's record: the one inside it, else the one in the .json beside it."""
     if text := reader.metadata.get(KEY, ""):
         content = _parsed(text)
-        return Record("its record", content, _damage(text, content), _other_arrays(reader, content))
+        change = _other_arrays(reader, content) or _other_values(reader, content)
+        return Record("its record", content, _damage(text, content), change)
     if not reader.on_disk or os.path.isdir(reader.path):
         return Record()
     record = beside(reader.path)
@@ -158,6 +162,25 @@ def _other_arrays(reader: Reader, content: dict[str, Any]) -> str:
 
     other = next((name for name, tensor in reader.tensors.items() if differs(tensor, lines[name])), None)
     return "" if other is None else f"whose {other} has another shape or dtype than was written"
+
+
+def _other_values(reader: Reader, content: dict[str, Any]) -> str:
+    """How a few small arrays of a file differ from the values that its record has hashes of; "" if they do not.
+
+    Training changes every array, and programs pass metadata on: a stale record shows here. One bit elsewhere does not.
+    """
+    from .files.hashing import HASH, digest
+
+    hashes = {name: line[HASH] for name, line in content.get("tensors", {}).items() if HASH in line}
+    small = (tensor for tensor in reader.tensors.values() if tensor.name in hashes and tensor.nbytes <= SAMPLED)
+    for tensor in nsmallest(SAMPLES, small, key=lambda tensor: tensor.nbytes):
+        try:
+            same = digest(reader, tensor.name) == hashes[tensor.name]
+        except FormatError:  # a damaged payload, which reading it will report
+            same = False
+        if not same:
+            return f"whose {tensor.name} has other values than were written"
+    return ""
 
 
 def _damage(text: str, content: dict[str, Any]) -> str:

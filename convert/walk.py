@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from . import report
 from .errors import ConvertError
 from .files import FORMATS, files_of, folder_format, lacking, suffixes
 
 INDEX = ".index.json"
+DEPTH, SEARCHED = 3, 1000  # levels, and folders, in which a checkpoint is looked for where a folder itself has none
 NO_CHECKPOINT = "a folder that is no checkpoint"
 
 
@@ -75,9 +77,24 @@ def _inside(path: str) -> tuple[list[str], dict[str, str]]:
     reasons = {entry.path: _reason(entry) for entry in entries}
     checkpoints = [name for name, reason in reasons.items() if not reason]
     if not checkpoints:
+        if deeper := _deeper(path):
+            raise ConvertError(f"{path}: this folder holds no checkpoint itself, but {deeper} does: give that")
         raise ConvertError(f"{path}: this folder holds no checkpoint ({' '.join(suffixes(FORMATS))})")
     records = {f"{name}.json" for name in checkpoints}
     return checkpoints, {name: reason for name, reason in reasons.items() if reason and name not in records}
+
+
+def _deeper(path: str) -> str | None:
+    """The first of the folders in a folder, as of the steps of a training run, that holds a checkpoint."""
+    for folder, folders, _ in islice(os.walk(path), SEARCHED):
+        folders.sort(key=lambda name: (len(name), name))
+        if os.path.relpath(folder, path).count(os.sep) + 1 >= DEPTH:
+            folders.clear()
+        with suppress(OSError):
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+                if not _reason(entry):
+                    return folder
+    return None
 
 
 def _reason(entry: os.DirEntry[str]) -> str:

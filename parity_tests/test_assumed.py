@@ -434,3 +434,16 @@ def test_what_a_model_has_beside_its_layers_is_named_when_it_is_saved(recorded, 
     module, variables = ports.load(recorded, "flax").model
     with pytest.warns(UserWarning, match="set aside: opt_state/"):
         ports.save((module, {**variables, "opt_state": variables["params"]}), tmp_path / "x.msgpack", config=recorded)
+
+
+def test_diff_names_a_value_that_the_record_assumes_otherwise(recorded, run, tmp_path):
+    needs("torch")
+    import torch
+
+    torch.save(ports.load(recorded, "torch").model.state_dict(), tmp_path / "bare.pt")
+    assert run("torch2flax", tmp_path / "bare.pt", "-o", tmp_path / "x.msgpack", "--assume")[0] == 0
+    code, printed, _ = run("diff", tmp_path / "x.msgpack", recorded)
+    line = f"assumed: gelu=tanh of {tmp_path / 'x.msgpack'}, whose record assumes erf: from {recorded}"
+    assert code == 1 and line in printed
+    (entry, _) = json.loads(run("diff", tmp_path / "x.msgpack", recorded, "--json")[1])["assumed"]
+    assert (entry["value"], entry["recorded"]) == ("tanh", "erf")

@@ -280,3 +280,25 @@ def test_json_that_explodes(kind, code, tmp_path):
     assert code == 0 or done.stderr.startswith("convert: ")
     assert "Traceback" not in done.stderr
     assert int(megabytes) < 200
+
+
+@pytest.mark.parametrize("target", ["x.safetensors", "x.safetensors.index.json"])
+def test_a_record_inside_a_file_of_other_values(target, tmp_path, capsys):
+    """As of weights that were tuned and saved with the metadata that they were loaded with: the record is noted as
+    another's, and its configuration is used, by every command."""
+    path, record = recorded(tmp_path, "mlp_mixer")
+    with open_checkpoint(path) as reader:
+        contents = [(tensor, [reader.read(tensor.name)]) for tensor in reader.tensors.values()]
+    contents = [(t, [bytes(parts[0][:-4]) + b"\0\0\x80?"]) for t, parts in contents]
+    if target.endswith(".json"):
+        store(tmp_path / "x-00001-of-00001.safetensors", contents)
+        where = {tensor.name: "x-00001-of-00001.safetensors" for tensor, _ in contents}
+        about = {"metadata": {"triptych": json.dumps(record)}, "weight_map": where}
+        (tmp_path / target).write_text(json.dumps(about))
+    else:
+        store(tmp_path / target, contents, metadata={"triptych": json.dumps(record)})
+    note = "its record no longer fits the file, whose "
+    for words in (["inspect"], ["torch2flax", "-o", str(tmp_path / "y.npz"), "--force"], ["verify"]):
+        code = main([words[0], str(tmp_path / target), *words[1:]])
+        out, err = capsys.readouterr()
+        assert code == (words == ["verify"]) and note in out + err, words

@@ -3,7 +3,9 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from convert.conversion import target
 
@@ -96,6 +98,15 @@ def test_shards_without_their_index_are_not_skipped(pattern, run, tmp_path):
         assert str(path) in err
         assert f"it is shard {number + 1} of {len(shards)}, which are read through m.safetensors.index.json" in err
     assert "which is not beside it: download it too" in err
+
+
+def test_a_shard_that_its_index_does_not_list(run, tmp_path):
+    """It is not sent to the index, which does not read it."""
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "m.safetensors", "--shard-size", "9kB")[0] == 0
+    stray = tmp_path / "m-00009-of-00009.safetensors"
+    save_file({"head2.weight": np.ones(3, "f4")}, stray)
+    code, _, err = run("torch2flax", stray)
+    assert code == 1 and "m.safetensors.index.json, which does not list it: take the index and all" in err
 
 
 def test_sources_by_a_pattern(run, tmp_path):

@@ -328,3 +328,19 @@ def test_a_constant_has_to_fit_its_dtype(tmp_path):
     with by_table.plan(str(path), Table.parse("table 1\na: o <-> b: o\n<-> n: = 0.5 int64")) as plan:
         with pytest.raises(ConvertError, match=r"n is int64, which does not hold the constant 0.5"):
             dict(payload.arrays(plan))
+
+
+def test_what_is_no_array_is_named(tmp_path, capsys):
+    """A number among the arrays is in no target: converting, by a Table, and comparing, in any way, say so."""
+    import msgpack
+
+    arrays = {"w": np.arange(6, dtype="f4").reshape(2, 3), "b": np.ones(3, "f4")}
+    save(tmp_path / "a.msgpack", arrays)
+    tree = {name: msgpack.ExtType(1, msgpack.packb((a.shape, "float32", a.tobytes()))) for name, a in arrays.items()}
+    (tmp_path / "b.msgpack").write_bytes(msgpack.packb({**tree, "temperature": 2.5}))
+    (tmp_path / "t.table").write_text("table 1\nw: i o <-> x: o i\nb: o <-> y: o\n")
+    a, b, out, table = (str(tmp_path / name) for name in ("a.msgpack", "b.msgpack", "c.npz", "t.table"))
+    said = "set aside, a number without a dtype: temperature"
+    for words in (["--table", table, b, "-o", out], ["diff", a, b], ["diff", b, a], ["diff", b, out, "--table", table]):
+        assert main(words) == 0
+        assert said in capsys.readouterr().err, words

@@ -68,7 +68,7 @@ FOLDERS = (  # each as a whole is one checkpoint; their writers are FolderWriter
         "OrbaxWriter",
         _NEVER,
         ("_METADATA", "default/_METADATA", "checkpoint", "default/checkpoint"),
-        ("manifest.ocdbt", "_CHECKPOINT_METADATA"),
+        ("manifest.ocdbt",),
     ),
     Format("dcp", (".dcp",), "folders.dcp", "DcpReader", "DcpWriter", _NEVER, (".metadata",), ("*.distcp",)),
 )

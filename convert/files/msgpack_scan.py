@@ -181,7 +181,7 @@ class Tree(Tokens):
         except UnicodeDecodeError:
             raise self.bad("a key is not UTF-8") from None
         if "/" in key:
-            remedy = "nest the tree first: flax.traverse_util.unflatten_dict(tree, sep='/')"
+            remedy = "nest the tree first, by flax.traverse_util: unflatten_dict(flatten_dict(tree, sep='/'), sep='/')"
             raise self.bad(f"the key {shown(key)} contains a /", remedy)
         self._characters += size
         return key

@@ -7,6 +7,7 @@ Shards are named by base name and must lie, links followed, inside the index's o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from typing import Any
@@ -151,6 +152,9 @@ def remedy(path: str) -> str:
     if not found or int(found[3]) < 2:
         return ""
     index = f"{found[1]}{found[4]}.index.json"
-    there = os.path.exists(os.path.join(os.path.dirname(path), index))
-    what = ": give that" if there else ", which is not beside it: download it too"
+    beside = os.path.join(os.path.dirname(path), index)
+    what = ": give that" if os.path.exists(beside) else ", which is not beside it: download it too"
+    with contextlib.suppress(FormatError):  # of a damaged index, which giving it will report
+        if os.path.exists(beside) and os.path.basename(path) not in Index(beside).shards:
+            what = f", which does not list it: {REMEDY}"
     return f"it is shard {int(found[2])} of {int(found[3])}, which are read through {index}{what}"

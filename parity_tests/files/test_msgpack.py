@@ -239,3 +239,17 @@ def test_flax_restores_an_array_beyond_a_gigabyte(tmp_path, flax):
     with MsgpackReader(path) as reader:
         assert reader.tensors == {"a/w": item}
         assert reader.read("a/w", 2**30 - 2) == b"\0\0\0\0last"  # out of both chunks
+
+
+def test_the_remedy_for_keys_with_a_slash_works(tmp_path, flax, np):
+    """It is followed as it is written, on a tree whose upper level is nested already."""
+    from flax.traverse_util import flatten_dict, unflatten_dict
+
+    tree = {"params": {"head/kernel": np.ones((2, 3), "f4"), "head/bias": np.ones(3, "f4")}}
+    (tmp_path / "x.msgpack").write_bytes(flax.msgpack_serialize(tree))
+    with pytest.raises(FormatError) as caught:
+        MsgpackReader(tmp_path / "x.msgpack")
+    names = {"unflatten_dict": unflatten_dict, "flatten_dict": flatten_dict, "tree": tree}
+    nested = eval(str(caught.value).partition("traverse_util: ")[2].removesuffix(")"), names)
+    (tmp_path / "y.msgpack").write_bytes(flax.msgpack_serialize(nested))
+    assert set(MsgpackReader(tmp_path / "y.msgpack").tensors) == {"params/head/kernel", "params/head/bias"}
