@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .files.base import Tensor
-from .parts import LEAST, LONGEST, TRAINING, Reading, cuts, label, normal, unwrapped
+from .parts import LEAST, LONGEST, TRAINING, Reading, copies_without_collection, cuts, label, normal, unwrapped
 from .recognise import spellings
 from .report import fold
 
 COPY = "a model with the same names: --weights {} takes it"
+BARE = "a copy of arrays of this model, without the name of their collection"
 STATE = "training state"
 PART = "named like a part of this model"
 UNUSED = "in this dialect's files, and no part of the model"
@@ -46,10 +47,13 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
     names = set(used)
     left = [name for name in tensors if name not in names]
     copies = _copies(left, spellings(*reading.which), max(LEAST, len(names) / 2)) if left else []
+    bare = tuple(copies_without_collection(names, left))
     groups: dict[tuple[str, str, str], list[Tensor]] = {}
     for name in left:
         tensor = tensors[name]
         container, reason = _explain(name, reading, copies)
+        if not container and name.startswith(bare):
+            container, reason = name[: name.index("/") + 1], BARE
         key = (container, "", reason) if container else (normal(name), _detail(tensor), reason)
         groups.setdefault(key, []).append(tensor)
     return [entry for (name, detail, reason), group in groups.items() for entry in _fold(name, detail, reason, group)]

@@ -202,10 +202,18 @@ def _without_copies(which: Which, known: Mapping[str, list[str]], sections: Mapp
         if len(own) < len(tensors):
             enough = max(LEAST, len(own) / 2)
             inner = {_container(place, p) for p, n in known.items() if p != place and len(n) >= enough}
+            inner.update(copies_without_collection(own, tensors))
             copies = tuple(c for c in inner if c and not any(name.startswith(place + c) for name in own))
             if copies:
                 tensors = {name: t for name, t in tensors.items() if not name.startswith(copies)}
         yield Reading(*which, place, tensors, own)
+
+
+def copies_without_collection(own: Iterable[str], others: Iterable[str]) -> set[str]:
+    """Containers that copy the arrays of a linen collection: "ema/blocks_0/kernel" beside "params/blocks_0/kernel"."""
+    bare = {normal(name.partition("/")[2]) for name in own} - {""}
+    hits = Counter(name.partition("/")[0] for name in others if normal(name.partition("/")[2]) in bare)
+    return {f"{top}/" for top, count in hits.items() if count >= max(LEAST, len(bare) / 2)}
 
 
 def _container(outer: str, inner: str) -> str:

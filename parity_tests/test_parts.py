@@ -105,6 +105,22 @@ def test_a_copy_of_a_tree_with_statistics(dialect, tmp_path):
             np.testing.assert_array_equal(array, whole[name] + whole[name].dtype.type(1))
 
 
+@pytest.mark.parametrize("container", ["ema", "ema_params"])
+def test_a_copy_of_the_parameters_without_the_name_of_their_collection(container, tmp_path):
+    config = specs.get("convmixer").tiny["even"]
+    write_numbers(tmp_path / "w.msgpack", "convmixer", config, "flax")
+    whole = arrays(tmp_path / "w.msgpack")
+    copy = {
+        name.replace("params", container, 1): array + 1 for name, array in whole.items() if "batch_stats" not in name
+    }
+    path = save(tmp_path / "x.msgpack", {**whole, **copy})
+    with convert.plan(path, src="flax", dst="flax", settings={"act": "relu"}, assume=True) as plan:
+        assert [(entry.name, entry.arrays) for entry in plan.aside] == [(f"{container}/", len(copy))]
+        assert "a copy of arrays of this model" in plan.aside[0].reason
+        for name, array in plan.arrays():
+            np.testing.assert_array_equal(array, whole[name])
+
+
 @pytest.mark.parametrize("names", [("backbone/", "target/"), ("student.", "teacher."), ("a/x.", "a/y.")])
 def test_several_candidates_are_named_and_none_is_taken(names, model, run, tmp_path):
     flat = {**under(names[0], model), **under(names[1], plus(model, 1))}
