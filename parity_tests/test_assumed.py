@@ -447,3 +447,17 @@ def test_diff_names_a_value_that_the_record_assumes_otherwise(recorded, run, tmp
     assert code == 1 and line in printed
     (entry, _) = json.loads(run("diff", tmp_path / "x.msgpack", recorded, "--json")[1])["assumed"]
     assert (entry["value"], entry["recorded"]) == ("tanh", "erf")
+
+
+@pytest.mark.parametrize("framework", ["torch", "paddle"])
+def test_a_port_whose_modules_were_changed_is_not_recorded_as_it_was(framework, tmp_path):
+    """Its configuration says another epsilon than it computes with; another head, dtype or mode is no such change."""
+    needs(framework)
+    port = ports.build("mlp_mixer", next(iter(specs.get("mlp_mixer").tiny.values())), framework=framework, seed=0)
+    port.model.train()
+    port.with_dtype("float64").save(tmp_path / "same.safetensors")
+    norm = port.model.blocks[0].norm1
+    setattr(norm, "eps" if framework == "torch" else "_epsilon", 0.5)
+    with pytest.raises(UsageError, match=r"no longer those of its configuration: \(norm1\).*0\.5"):
+        port.save(tmp_path / "changed.safetensors")
+    assert not (tmp_path / "changed.safetensors").exists()

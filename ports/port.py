@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import specs
-from convert.errors import ConvertError
+from convert.errors import ConvertError, UsageError
 from specs.config import as_dict
 from specs.kinds import IMAGES, PORTED
 from specs.layer import Layer
@@ -54,6 +54,7 @@ class Port:
         home = importlib.import_module(f"ports.runners.{PORTED[framework]}")
         self.runner: Runner = home.Runner.build(network(architecture, framework), config, tensors, dtype, device)
         self._taps = Taps(self._tap, self._is_map)
+        self._built = self._modules()
 
     @property
     def model(self) -> Any:
@@ -155,11 +156,22 @@ class Port:
     def save(self, path: str | os.PathLike[str], force: bool = False) -> dict[str, Any]:
         """Write the model as it is now, with its configuration in the record; the suffix picks the format.
 
-        Returns: the record. Raises: ConvertError where the target cannot be written, or exists and `force` is not set.
+        Returns: the record.
+        Raises: ConvertError where the target cannot be written, or exists and `force` is not set; UsageError where a
+          module was replaced or changed, as far as its repr shows: the record would state another network.
         """
         from .saving import save
 
+        changed = [line.strip() for line in self._modules() if line not in self._built]
+        if changed:
+            what = f"{os.fspath(path)}: the model's modules are no longer those of its configuration: {changed[0]}"
+            raise UsageError(f"{what}: state what it is, as in ports.save(port.model, path, config=...)")
         return save(self.model, path, self.settings(), force=force)
+
+    def _modules(self) -> list[str]:
+        """The lines of the model's repr, without what may change: its dtype and the number of classes."""
+        model = self.model[0] if isinstance(self.model, tuple) else self.model
+        return re.sub(r"out_features=\d+|dtype=[\w.]+", "", repr(model)).splitlines()
 
     def settings(self) -> Settings:
         """What is known of the model. The number of classes is left to its arrays: it may have another head by now."""
