@@ -81,6 +81,19 @@ def rounding(check: str, name: str, recordings: Sequence[Recording]) -> np.ndarr
     return np.asarray(np.min(found, axis=0))
 
 
+def float32_parts(check: str, name: str, a: Recording, everyone: Sequence[Recording]) -> np.ndarray:
+    """What float64 twins may differ by, feature by feature, where one of them computes parts in float32.
+
+    An array that such a part returns has no noise against its own twin: a roundoff of each feature is the least.
+    """
+    assert a.truth is not None
+    single = limits.ROUNDOFF["float32"]
+    array = np.abs(double(a.truth.arrays[name]))
+    noise = rounding(check, name, everyone) * (single / limits.ROUNDOFF[a.dtype])
+    least = single * by_feature(np.nan_to_num(array, nan=0.0, posinf=0.0), feature_axis(check, name, array))
+    return np.asarray(limits.TWIN_FACTOR * np.maximum(noise, least))
+
+
 def typical(names: Mapping[str, str], sizes: Mapping[str, float], recordings: Sequence[Recording]) -> dict[str, float]:
     """The median of `spread` relative to each array's size, by group.
 

@@ -167,9 +167,8 @@ def _verdicts(
     if a.truth is None or b.truth is None:
         return _agreements(check, a, b, everyone, names, lambda name: np.zeros(1))
     twins = [r.truth for r in everyone if r.truth]
-    share = limits.TWIN_FACTOR * limits.ROUNDOFF["float32"] / limits.ROUNDOFF[a.dtype]
     exact = _agreements(
-        check, a.truth, b.truth, twins, names, lambda name: share * agreement.rounding(check, name, everyone)
+        check, a.truth, b.truth, twins, names, lambda name: agreement.float32_parts(check, name, a, everyone)
     )
     scales = _scales(check, a)
     limit = _limits(check, a, everyone, noise, names, scales)

@@ -66,7 +66,7 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """The row of `--json`. Where something differs or nothing ran, first_divergence says what or why.
 
-        An infinite error is null.
+        An infinite error is null. note: what was not compared, was computed otherwise, or passes by a hair.
         """
         error = self.error if self.error is not None and math.isfinite(self.error) else None
         told = str(self.first_divergence) if self.first_divergence is not None else (self.cause or None)
@@ -74,7 +74,7 @@ class Result:
         return {
             "architecture": self.architecture, "variant": self.variant, "check": self.check, "dtype": self.dtype,
             "device": self.device, "pair": self.pair, "error": error, "tolerance": self.tolerance,
-            "passed": self.passed, "first_divergence": first,
+            "passed": self.passed, "first_divergence": first, "note": self.cause or None,
         }  # fmt: skip
 
     @property

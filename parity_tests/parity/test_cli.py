@@ -20,6 +20,7 @@ from ..golden import Case
 
 KEYS = {
     "architecture", "variant", "check", "dtype", "device", "pair", "error", "tolerance", "passed", "first_divergence",
+    "note",
 }  # fmt: skip
 TWIN = "mlp_mixer:tiny headless"
 PAIR = ("--frameworks", "torch", "paddle")

@@ -173,3 +173,10 @@ def test_a_recording_survives_its_file(tmp_path: object) -> None:
     assert back.truth.arrays["x"] == [1.5]
     assert list(back.arrays) == ["x", "y"]
     assert (back.kinds, back.taps[0].name, [o.shape for o in back.taps[0].outputs]) == (made.kinds, "t", [(3,), (1,)])
+
+
+def test_json_has_what_was_not_compared() -> None:
+    row = Result(
+        "m", "own", "gradients", "float64", "cpu", "a-b", 0.0, 1e-10, True, None, "not compared: a's 'fc.bias'"
+    )
+    assert (row.as_dict()["first_divergence"], row.as_dict()["note"]) == (None, "not compared: a's 'fc.bias'")

@@ -192,3 +192,28 @@ def test_a_port_is_compared_as_its_user_changed_it(framework: str) -> None:
     images = np.random.default_rng(0).standard_normal((2, *made[0].spec.input_shape(made[0].config)))
     report = parity.compare({"a": made[0], "b": made[1]}, images, "layers")
     assert [(r.dtype, r.first_divergence) for r in report] == [(d, "blocks.0.norm1") for d in ("float64", "float32")]
+
+
+class Float32Norm(torch.nn.LayerNorm):
+    """A norm that computes in float32, as language models have it."""
+
+    def forward(self, x: Any) -> Any:
+        given = x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps
+        return torch.nn.functional.layer_norm(*given).to(x.dtype)
+
+
+@pytest.mark.parametrize("check", ["forward", "layers", "single-step", "gradients", "train"])
+def test_a_norm_in_float32_is_no_false_alarm_in_float32(check: str) -> None:
+    """In float32 both models compute the very same; one norm's float64 copy rounds to float32."""
+
+    def model(norm: Any, eps: float = 1e-5) -> Any:
+        torch.manual_seed(0)
+        made = torch.nn.Sequential(torch.nn.Linear(16, 16), norm(16, eps), torch.nn.Linear(16, 4), norm(4, eps))
+        for k in (1, 3):
+            torch.nn.init.normal_(made[k].weight)
+        return made
+
+    exact = model(torch.nn.LayerNorm)
+    report = parity.compare({"a": exact, "b": model(Float32Norm)}, X, check, steps=2, dtype="float32")
+    assert report.passed, str(report)
+    assert not parity.compare({"a": exact, "b": model(Float32Norm, 1e-6)}, X, check, steps=2, dtype="float32").passed
