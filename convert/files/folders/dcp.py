@@ -1,7 +1,7 @@
 """torch distributed checkpoints (DCP): `.metadata`, a pickle, says which part of which tensor lies where in `*.distcp`.
 
-Replaces torch.distributed.checkpoint, which needs torch, runs what `.metadata` contains by unpickling it, and loads into
-tensors that exist already. Here the pickle is interpreted, never run; each chunk is a torch file of its own at a
+Replaces torch.distributed.checkpoint, which needs torch, runs what `.metadata` contains by unpickling it, and loads
+into tensors that exist already. Here the pickle is interpreted, never run; each chunk is a torch file of its own at a
 range of bytes. Written through torch (`dcp_writer`).
 Source: torch/distributed/checkpoint/metadata.py and filesystem.py.
 """

@@ -4,8 +4,8 @@ It calls nothing a file names. A name must be in the table the format hands over
 which turns arguments into values of values.py, or None where the name may only be mentioned (dtypes, classes).
 Payloads stay in the file as `Stored` and `Latin1`. Dicts are lists of pairs, so no value is ever hashed or compared.
 
-Replaces pickle, which runs what a file names, and torch's weights-only unpickler, which needs torch, reads every payload
-into memory and does not know paddle's files.
+Replaces pickle, which runs what a file names, and torch's weights-only unpickler, which needs torch, reads payloads
+into memory as a whole, and does not know paddle's files.
 Source: CPython Lib/pickletools.py (opcodes); Lib/pickle.py (what picklers emit).
 """
 
