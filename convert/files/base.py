@@ -27,6 +27,13 @@ ITEMSIZE = {
     "int64": 8, "float8_e4m3fn": 1, "float8_e5m2": 1, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8,
     "complex64": 8, "complex128": 16,
 }  # fmt: skip
+# How numpy describes those that it knows; little-endian.
+DESCR = {
+    "bool": "|b1", "uint8": "|u1", "int8": "|i1", "uint16": "<u2", "int16": "<i2", "uint32": "<u4",
+    "int32": "<i4", "uint64": "<u8", "int64": "<i8", "float16": "<f2", "float32": "<f4", "float64": "<f8",
+    "complex64": "<c8", "complex128": "<c16",
+}  # fmt: skip
+MAX_DIMS = 64  # axes of an array: numpy's own limit
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://")  # of an Orbax folder, as tensorstore reads them: gs://, s3://, file://
 MAX_TENSORS = 50_000  # names in one file, a second and 50 MB to list: more is an attack or needs shards

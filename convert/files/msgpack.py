@@ -1,5 +1,6 @@
 """flax msgpack: nested maps whose leaves are arrays (`flax.serialization.to_bytes`, `msgpack_serialize`).
 
+Replaces the library msgpack, which cannot list names without reading every array into memory, nor write one in pieces.
 An array is ExtType 1 around [shape, dtype name, bytes], a numpy scalar the same under code 3. Arrays over
 2^30 bytes are maps {"__msgpack_chunked_array__": true, "shape": {"0": ..}, "chunks": {"0": array, ..}}. Keys
 are joined by "/"; lists become "0", "1", ... as `to_bytes` writes them. A key that holds a "/" itself is

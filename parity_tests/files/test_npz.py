@@ -13,9 +13,8 @@ import pytest
 
 from convert.errors import ConvertError, FormatError
 from convert.files import zips
-from convert.files.base import Tensor
-from convert.files.npy import DESCR, write_header
-from convert.files.npz import NpzReader, NpzWriter
+from convert.files.base import DESCR, Tensor
+from convert.files.npz import NpzReader, NpzWriter, write_header
 from parity_tests.files.corpus_plain import npy, patched, zipped
 from parity_tests.files.samples import NAMES, check, payload, tensors, write
 

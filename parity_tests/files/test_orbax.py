@@ -15,7 +15,7 @@ from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 from convert.files.folders import tensorstore_process
 
-from ..test_command_line import GOOGLE, listing, run  # noqa: F401  (run is a fixture)
+from ..commands import GOOGLE, listing
 from ..test_distributed import needs_module, script, translate, write
 from . import corpus_orbax
 from .corpus_orbax import (
@@ -170,7 +170,7 @@ def test_a_write_that_fails_is_an_error_of_the_system(tmp_path):
 # URLs
 
 
-def test_a_url_is_read_as_the_folder_is(run, tmp_path):  # noqa: F811
+def test_a_url_is_read_as_the_folder_is(run, tmp_path):
     """file:// here; gs:// and s3:// go the same way through tensorstore."""
     folder = translate(GOOGLE, tmp_path / "m.orbax", "flax")
     url = f"file://{folder}"

@@ -13,9 +13,9 @@ import pytest
 
 from convert.errors import FormatError
 from convert.files.base import Reader
-from convert.files.pickled.inert import looks_like_pickle
 from convert.files.pickled.paddle import PdparamsReader
 from convert.files.pickled.torch import TorchReader
+from convert.files.pickled.values import looks_like_pickle
 from parity_tests.files.corpus_pickles import BadFile, bad_files
 from parity_tests.files.harm import soon
 from parity_tests.files.pickle_parts import CANARY

@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 
 from convert.errors import FormatError
 from convert.files import bounded_json
-from convert.files.base import ITEMSIZE, URL, Tensor, record_at, shown
+from convert.files.base import ITEMSIZE, MAX_DIMS, URL, Tensor, record_at, shown
 from convert.files.folders.base import KEY, RECORD, FolderReader
 from convert.files.folders.orbax_tree import AGGREGATE, METADATA, STEP, Tree
 from convert.files.folders.orbax_writer import MANIFEST, OrbaxWriter
 from convert.files.folders.places import REMEDY, Local, Remote
 from convert.files.folders.tensorstore_process import Process, reason
 from convert.files.msgpack import MsgpackReader
-from convert.files.npy import MAX_DIMS
 
 MAX_GROWTH = 64  # times that tensors may outgrow their folder: compressed zeros grow, bombs grow more
 FREE = 64 << 20  # bytes that may come out of nothing: a small checkpoint of zeros is no bomb

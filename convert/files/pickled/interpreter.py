@@ -1,9 +1,11 @@
 """Reads pickles without running them: an interpreter of the opcodes that checkpoint writers emit.
 
 It calls nothing a file names. A name must be in the table the format hands over; the table's value is our own function,
-which turns arguments into values of inert.py, or None where the name may only be mentioned (dtypes, classes).
+which turns arguments into values of values.py, or None where the name may only be mentioned (dtypes, classes).
 Payloads stay in the file as `Stored` and `Latin1`. Dicts are lists of pairs, so no value is ever hashed or compared.
 
+Replaces pickle, which runs what a file names, and torch's weights-only unpickler, which needs torch, reads payloads
+into memory as a whole, and does not know paddle's files.
 Source: CPython Lib/pickletools.py (opcodes); Lib/pickle.py (what picklers emit).
 """
 
@@ -14,8 +16,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from convert.files.base import MAX_NAME
-from convert.files.pickled.inert import RENAMED, Handlers, Pairs, Symbol, refusal
 from convert.files.pickled.sources import Cursor, Latin1, Refused, Stored
+from convert.files.pickled.values import RENAMED, Handlers, Pairs, Symbol, refusal
 
 MAX_OPCODES = 3_000_000  # a second; torch and paddle write about 30 a tensor
 MAX_COPIES = 3_000_000  # values in what is handed to names and objects, which may copy them: some 20 a tensor

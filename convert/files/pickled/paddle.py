@@ -1,5 +1,6 @@
 """paddle checkpoints (.pdparams, .pdopt, .pd): one pickle of nested dicts of numpy arrays, read without paddle.
 
+Replaces paddle.load, which unpickles and so runs what the file contains, and needs paddle and all arrays in memory.
 bfloat16 is stored as uint16 and nothing says so: it is reported, and written, as uint16.
 Source: paddle/framework/io.py (`_pickle_save`, `_legacy_save`), io_utils.py (`_unpack_saved_dict`).
 """
@@ -12,13 +13,22 @@ from typing import IO, Any
 
 from convert.errors import ConvertError
 from convert.files.base import ITEMSIZE, Skipped, Tensor, Writer, shown, write_all
-from convert.files.pickled.inert import Handlers, Pairs, looks_like_pickle
 from convert.files.pickled.interpreter import Unpickler
 from convert.files.pickled.opcodes import call, integer, integers, symbol, text
 from convert.files.pickled.sources import Cursor, Joined, Refused
 from convert.files.pickled.torch import MAGIC_BYTES
 from convert.files.pickled.tree import PickleReader, Place, c_strides, leaves, place_of
-from convert.files.pickled.values import DTYPES, HARMLESS, NUMPY, Array, checked_shape, unexpected
+from convert.files.pickled.values import (
+    DTYPES,
+    HARMLESS,
+    NUMPY,
+    Array,
+    Handlers,
+    Pairs,
+    checked_shape,
+    looks_like_pickle,
+    unexpected,
+)
 
 NAME_TABLE = "StructuredToParameterName@@"  # paddle's own names for parameters: texts, so no tensors
 SPLIT_TABLE = "UnpackBigParamInfor@@"  # protocols 2 and 3: arrays of over 2^30 bytes, cut into flat slices

@@ -1,5 +1,6 @@
 """torch checkpoints (.pt, .pth, .bin): the zip format of torch >= 1.6 and the two before it, read without torch.
 
+Replaces torch.load, which needs torch, and without weights_only=True runs what the file contains.
 Zip: `X/data.pkl` describes tensors as views of storages, whose bytes are the members `X/data/<key>`.
 Legacy: five pickles (magic number, version, system, the object, storage keys), then each storage as a count of elements
 (int64) and its bytes. Source: torch/serialization.py, `_save` and `_legacy_save`.
@@ -13,13 +14,12 @@ from typing import Any
 
 from convert.errors import FormatError
 from convert.files.base import ITEMSIZE, File, shown
-from convert.files.pickled.inert import Pairs
 from convert.files.pickled.interpreter import Unpickler
 from convert.files.pickled.sources import Checked, Cursor, Refused, Stored
 from convert.files.pickled.torch_values import HANDLERS, UNSUPPORTED, Storage, View, storage_of
 from convert.files.pickled.torch_writer import TorchWriter
 from convert.files.pickled.tree import PickleReader, Place, leaves, place_of
-from convert.files.pickled.values import Array
+from convert.files.pickled.values import Array, Pairs
 from convert.files.zips import STORED, ZipDirectory
 
 __all__ = ["TorchReader", "TorchWriter", "sniff"]

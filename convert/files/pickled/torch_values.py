@@ -10,9 +10,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from convert.files.base import ITEMSIZE
-from convert.files.pickled.inert import Handlers, Pairs, Symbol
 from convert.files.pickled.sources import Refused
-from convert.files.pickled.values import HARMLESS, MALFORMED, NUMPY, checked_shape, ignored, unexpected
+from convert.files.pickled.values import (
+    HARMLESS,
+    MALFORMED,
+    NUMPY,
+    Handlers,
+    Pairs,
+    Symbol,
+    checked_shape,
+    ignored,
+    unexpected,
+)
 from convert.files.strided import span
 
 # Storage types by name; UntypedStorage counts bytes, and the tensor brings its dtype.
