@@ -27,16 +27,18 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
 
     "not_covered" lists the arrays of the source that are in neither model.
 
-    Where both are of one framework the second runs in another, if one is installed: it would be the same arrays in the
-    same code.
+    Each runs in its own framework, if there is a port; the second in another than the first, if there are two, as it
+    would otherwise be the same arrays in the same code.
 
-    Raises: ConvertError if any tap differs by more than TOLERANCE (where no dtype was given up).
+    Raises: UsageError if no framework here has a port; ConvertError if any tap differs by more than TOLERANCE (where no
+      dtype was given up).
     """
     tables = dialects(plan.architecture)
     settings = as_dict(plan.config)
-    source, target = tables[plan.src].framework, tables[plan.dst].framework
-    if source == target:
-        target = next((name for name in ports.available() if name != source), target)
+    able = ports.ported(plan.architecture)
+    ported = [tables[name].framework for name in (plan.src, plan.dst) if tables[name].framework in able]
+    source = next(iter([*ported[:1], *able]), tables[plan.src].framework)
+    target = next((name for name in [*ported[1:], *able] if name != source), source)
     part = plan.reading.prefix or "/"
     with warnings.catch_warnings(action="ignore"):  # the plan's notes say what is doubtful
         before = ports.load(plan.reader.path, source, "float64", src=plan.src, weights=part, **settings)

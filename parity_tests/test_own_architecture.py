@@ -236,3 +236,19 @@ def test_what_cannot_be_written_is_refused(new, tmp_path, capsys):
         assert ports_main(["new", "--out", str(tmp_path), *words]) == code
         assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("other*"))
+
+
+def test_a_page_without_all_ports_is_compared_and_proven_with_those_that_it_has(new, tmp_path):
+    """Also where the file's own framework has none; the others are skipped by name."""
+    needs("torch"), needs("paddle")
+    page = new("sixteenth")
+    page.write_text(page.read_text().replace('"flax": "sixteenth_flax.py", ', ""))
+    source = weights(page, tmp_path / "a.safetensors")
+    out = tmp_path / "b.msgpack"
+    words = ["original2flax", source, "-o", out, "--prove", "--set", "image=6", "--spec", page]
+    done = run("-m", "convert", *words)
+    assert done.returncode == 0, done.stderr
+    assert "proven: torch and paddle in float64 differ by at most" in done.stdout
+    done = run("-m", "parity", "sixteenth:tiny S", "--spec", page, "--check", "forward")
+    assert done.returncode == 0, done.stderr
+    assert "parity: skipped: flax: sixteenth has no port in flax: its page lists torch, paddle" in done.stderr

@@ -17,14 +17,14 @@ import specs
 from convert.errors import UsageError
 from specs import config as configs
 
-from .frameworks import available, network, require
+from .frameworks import available, network, ported, require
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .port import Port
 
-__all__ = ["available", "build", "load", "names", "network", "require", "save", "variants"]
+__all__ = ["available", "build", "load", "names", "network", "ported", "require", "save", "variants"]
 INITS = ("upstream", "random")
 
 

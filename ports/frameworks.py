@@ -26,14 +26,25 @@ def network(architecture: str, framework: str) -> Any:
     """
     require(framework)
     architecture = specs.resolve(architecture)
-    spec, folder = specs.get(architecture), specs.folder(architecture)
-    place = spec.ports.get(framework, "" if spec.ports or folder else f"ports.{framework}.{architecture}")
+    spec, place = specs.get(architecture), _place(architecture, framework)
     if not place:
         raise UsageError(f"{architecture} has no port in {framework}: its page lists {', '.join(spec.ports) or 'none'}")
-    module = _module(os.path.join(folder or os.path.dirname(specs.__file__), place) if place.endswith(".py") else place)
+    module = _module(place)
     if not hasattr(module, spec.network):
         raise UsageError(f"{place}: has no class {spec.network!r}, the `network` of {architecture}")
     return getattr(module, spec.network)
+
+
+def ported(architecture: str) -> list[str]:
+    """Frameworks installed here that have a port of an architecture."""
+    return [framework for framework in available() if _place(architecture, framework)]
+
+
+def _place(architecture: str, framework: str) -> str:
+    """The file, or the dotted name of the module, that holds a port; "" if there is none."""
+    spec, folder = specs.get(architecture), specs.folder(architecture)
+    place = spec.ports.get(framework, "" if spec.ports or folder else f"ports.{framework}.{architecture}")
+    return os.path.join(folder or os.path.dirname(specs.__file__), place) if place.endswith(".py") else place
 
 
 def _module(place: str) -> Any:
@@ -42,6 +53,10 @@ def _module(place: str) -> Any:
         return import_file(place) if place.endswith(".py") else importlib.import_module(place)
     except SpecError as error:
         raise UsageError(str(error)) from None
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{place}.".startswith(f"{error.name}."):
+            raise  # something that the port itself imports
+        raise UsageError(f"{place}: there is no such module") from None
 
 
 def require(framework: str) -> None:
