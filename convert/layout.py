@@ -79,8 +79,19 @@ def lay_out(
     if dst != HUB:
         for layer in tables[dst].extras:
             steps += [_extra(reading, dst, *one, dtype, steps[0][0].dtype) for one in extra(layer, tables[dst])]
-    sources = {name: tensor._replace(dtype=_stored(tensor)) for name, tensor in reading.tensors.items()}
+    counts = _counts(reading, config)
+    sources = {
+        name: tensor if name in counts else tensor._replace(dtype=_stored(tensor))
+        for name, tensor in reading.tensors.items()
+    }
     return Layout(tuple(steps), sources, carried, tuple(passed_on))
+
+
+def _counts(reading: Reading, config: Any) -> set[str]:
+    """Return the names of the file's batch counters."""
+    every = parameters(list(reading.spec.layers(config)))
+    places = [_source(parameter, reading, config) for parameter in every if parameter.leaf == "count"]
+    return {name for source in places if source is not None for name in source.names.values()}
 
 
 def _source(parameter: Parameter, reading: Reading, config: Any) -> View | None:
@@ -131,13 +142,15 @@ def _assumed(reading: Reading, configuration: Configuration, unfit: set[str]) ->
 
 
 def _stored(tensor: Tensor) -> str:
-    """Return a tensor's dtype: paddle stores bfloat16 as uint16 and does not say so."""
+    """Return the dtype of weights: paddle stores bfloat16 as uint16 and does not say so."""
     return "bfloat16" if tensor.dtype == "uint16" else tensor.dtype
 
 
 def _dtype(own: Tensor, parameter: Parameter | None, wanted: str | None) -> str:
-    """Return a target's dtype; only counts are integers."""
-    return _stored(own) if wanted is None or (parameter and parameter.leaf == "count") else wanted
+    """Return a target's dtype; batch counters keep their own."""
+    if parameter and parameter.leaf == "count":
+        return own.dtype
+    return _stored(own) if wanted is None else wanted
 
 
 class Problems:

@@ -43,8 +43,19 @@ def test_counts_that_were_cast_with_the_rest(run, tmp_path):
     }
 
 
+def test_a_counter_of_uint16_is_no_bfloat16(run, tmp_path):
+    """As weights of Paddle would be."""
+    write_numbers(tmp_path / "a.safetensors", "convmixer", specs.get("convmixer").tiny["even"], "torch")
+    name = "norm.num_batches_tracked"
+    save_file({**load_file(tmp_path / "a.safetensors"), name: np.array(300, "u2")}, tmp_path / "b.safetensors")
+    words = "--set", "act=gelu", "--assume", "-o", tmp_path / "c.safetensors"
+    assert run("torch2torch", tmp_path / "b.safetensors", *words)[0] == 0
+    written = load_file(tmp_path / "c.safetensors")[name]
+    assert (written.dtype, int(written)) == (np.uint16, 300)
+
+
 @pytest.mark.parametrize(("value", "dtype", "carried", "remark"), [
-    (1234, "float16", 1234, ""), (7, "uint8", 7, ""), (2**24 - 1, "float32", 2**24 - 1, ""),
+    (1234, "float16", 1234, ""), (7, "uint8", 7, ""), (300, "uint16", 300, ""), (2**24 - 1, "float32", 2**24 - 1, ""),
     (4096, "float16", 4096, "is float16, which rounds so large a count: 4,096 is carried"),
     (2.5, "float32", None, "is 2.5 in float32: no count, so it is left out"),
     (np.inf, "float16", None, "is inf in float16: no count"), (-3, "int64", None, "is -3 in int64: no count"),

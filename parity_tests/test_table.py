@@ -556,3 +556,11 @@ def test_any_text_is_a_table_or_refused(text):
         table.layout({"a": (2,)})
     except TableError as error:
         assert str(error)
+
+
+def test_bfloat16_is_of_floating_point():
+    """To numpy it is a structure: constants take it as their dtype, and tied NaNs are equal."""
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed: numpy has no bfloat16")
+    one = np.array([1.0, np.nan], ml_dtypes.bfloat16)
+    made = Table.parse("table 1\na: n = b: n <-> c: n\n<-> zeros: n = 0\n").apply({"a": one, "b": one}, n=2)
+    assert {array.dtype for array in made.values()} == {one.dtype}

@@ -66,7 +66,7 @@ def _holds(check: Equal, arrays: Mapping[str, Any]) -> bool:
 
     found = apply(check.parts, check.shape, arrays.__getitem__)
     other = apply(check.others, check.shape, arrays.__getitem__) if check.others else check.value
-    return bool(np.array_equal(found, np.broadcast_to(other, check.shape), equal_nan=found.dtype.kind in "fc"))
+    return bool(np.array_equal(found, np.broadcast_to(other, check.shape), equal_nan=_has_nan(found.dtype)))
 
 
 def _made(entry: Entry, arrays: Mapping[str, Any]) -> Any:
@@ -82,4 +82,9 @@ def _made(entry: Entry, arrays: Mapping[str, Any]) -> Any:
 
 def _dtype(arrays: Mapping[str, Any]) -> Any:
     """The dtype of constants: that of the first floating-point array."""
-    return next((array.dtype for array in arrays.values() if array.dtype.kind == "f"), "float32")
+    return next((array.dtype for array in arrays.values() if _has_nan(array.dtype)), "float32")
+
+
+def _has_nan(dtype: Any) -> bool:
+    """Whether a dtype is of floating-point numbers; to numpy, bfloat16 and float8 are structures."""
+    return dtype.kind in "fc" or dtype.name.startswith(("bfloat", "float"))
