@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,13 +116,32 @@ def derive(left: Any, right: Any, inputs: Any, right_inputs: Any = None, seconds
         raise UsageError("the right model runs with no axis order of the input", *problems[:1])
     found, b, other = best
     rights = Elements(b.parameters, known=False)
-    table, missing = fold(lefts, rights, found.map, (a.framework, b.framework), _extra(a, b), _shapes(a, b))
+    table, missing = fold(
+        lefts, rights, found.map, (a.framework, b.framework), (a.ties, b.ties), _extra(a, b), _shapes(a, b)
+    )
     proof = prove(a, b, (tape, other), table, found.map, lefts, rights)
-    proven = proof.holds and not missing
+    proven = proof.holds and not missing and not found.failure
+    table = _commented(table, a, b, proof, proven)
     return Derivation(
         table, proven, proof.error, _divergences(found, proof), proof.unobservable, missing, found.failure,
         time.monotonic() - start,
     )  # fmt: skip
+
+
+def _commented(table: DerivedTable, a: Side, b: Side, proof: Proof, proven: bool) -> DerivedTable:
+    """The table with what supports it above its first line."""
+    if not table.lines:
+        return table
+    if proven:
+        gradients = "" if proof.gradient is None else f", gradients to {proof.gradient:.0e}"
+        words = f"# derived and proven: outputs agree to {proof.exact:.0e}{gradients}, in float64 on two other draws"
+    else:
+        words = f"# derived, not proven: outputs differ by {proof.error:.0e}"
+    comments = [words]
+    if table.sizes:
+        sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
+        comments.append(f"# lengths in the models that it was derived from: {sizes}")
+    return replace(table, lines=(replace(table.lines[0], above=tuple(comments)), *table.lines[1:]))
 
 
 def _call(inputs: Any) -> Call:

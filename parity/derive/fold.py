@@ -17,7 +17,13 @@ from .axes import Atom, Axes, relate
 from .tape import Array
 from .walk import Elements
 
-SPARE = "hdgersuvmnpqxyz"  # names for pieces of axes
+PIECES = "hdgeruvmnpqxyz"  # names for pieces of composed axes
+PARTS = "abcdefgjk"  # names for the parts of a sum
+LETTERS = {
+    "torch": ("", "c", "oi", "oiw", "oihw", "oithw"),
+    "paddle": ("", "c", "io", "oiw", "oihw", "oithw"),
+    "": ("", "c", "io", "wio", "hwio", "thwio"),
+}  # names for the axes of arrays as the frameworks order them, by rank; "" for JAX
 NUMBER = re.compile(r"(?<![A-Za-z0-9])\d+(?![A-Za-z0-9])")
 
 
@@ -28,7 +34,6 @@ class Row:
     left: tuple[tuple[str, str], ...]
     right: tuple[tuple[str, str], ...]
     joins: tuple[str, str] = (", ", ", ")
-    tail: str = ""
 
     def reverse(self) -> Row:
         return replace(self, left=self.right, right=self.left, joins=self.joins[::-1])
@@ -47,55 +52,109 @@ class DerivedTable(Table):
 
     known: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
     like: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
+    sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def layout(self, shapes: Any, like: Any = None, sizes: Any = None) -> Any:
         if like is None and not sizes and all(shapes.get(name) == shape for name, shape in self.known.items()):
-            like = self.like
+            like, sizes = self.like, self.sizes
         return super().layout(shapes, like, sizes)
 
 
+class Names:
+    """Names for pieces of axes: compositions of the same lengths have the same ones, others have others."""
+
+    def __init__(self, sides: tuple[str, str], ranks: set[int]):
+        self.sides = sides
+        self.lengths: dict[str, int] = {}
+        self._known: dict[tuple[int, ...], list[str]] = {}
+        self._spare = [letter for letter in PIECES if letter != "h" or not ranks & {4, 5}]
+
+    def letters(self, side: int, rank: int) -> str:
+        table = LETTERS.get(self.sides[side], LETTERS[""])
+        return table[rank] if rank < len(table) else PIECES
+
+    def pieces(self, atoms: Sequence[Atom]) -> list[str]:
+        key = tuple(atom.length for atom in atoms)
+        if key not in self._known:
+            names = [self._spare.pop(0) if self._spare else f"a{len(self.lengths)}_{k}" for k in range(len(key))]
+            self._known[key] = names
+            self.lengths.update(zip(names, key, strict=True))
+        return self._known[key]
+
+
 def fold(
-    lefts: Elements, rights: Elements, found: Array, sides: tuple[str, str], extra: Sequence[str], others: Any
+    lefts: Elements,
+    rights: Elements,
+    found: Array,
+    sides: tuple[str, str],
+    ties: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
+    extra: Sequence[str] = (),
+    others: tuple[Mapping[str, tuple[int, ...]], Mapping[str, tuple[int, ...]]] = ({}, {}),
 ) -> tuple[DerivedTable, list[str]]:
     """(table, right parameters that no line describes).
 
     Args:
       found: the left element of each right one, 0 where there is none.
-      extra: lines for arrays that are no parameters.
-      others: (left, right) shapes of those arrays.
+      ties: on each side, names of arrays -> the parameter that they share.
+      extra: lines for arrays that are no parameters; others: the shapes of those, on each side.
     """
-    rows, missing = [], []
+    names = Names(sides, {len(shape) for shape in (*lefts.shapes.values(), *rights.shapes.values())})
+    rows: list[tuple[int, Row]] = []
+    used: set[str] = set()
+    missing: list[str] = []
     for left_names, right_names in _components(lefts, rights, found):
-        row = _row(lefts, rights, found, left_names, right_names, sides) if left_names else None
+        row = _row(lefts, rights, found, left_names, right_names, names) if left_names else None
         if row is None:
             missing += right_names
         else:
-            rows.append(row)
-    used = set(lefts.owners(found))
-    drops = [f"{escaped(name)} -> drop" for name in lefts.names if name not in used]
+            first = min(lefts.names.index(name) for name in left_names)
+            rows.append((first, _with_ties(row, ties)))
+            used.update(left_names)
+    plain = [row for _, row in sorted(rows, key=lambda item: item[0])]
+    unused = [name for name in (*lefts.names, *ties[0]) if ties[0].get(name, name) not in used]
+    drops = [f"{escaped(name)} -> drop" for name in unused]
     shapes = {name: rights.shapes[name] for name in rights.names if name not in missing}
-    for attempt in (_folded(rows), rows):
+    shapes |= {name: shapes[first] for name, first in ties[1].items() if first in shapes}
+    known = {**lefts.shapes, **{name: lefts.shapes[first] for name, first in ties[0].items()}, **others[0]}
+    for attempt in (_folded(plain), plain):
         text = "\n".join([f"table 1: {sides[0]} <-> {sides[1]}", *map(str, attempt), *drops, *extra]) + "\n"
         table = Table.parse(text)
-        derived = DerivedTable(
-            table.lines, table.sides, known={**lefts.shapes, **others[0]}, like={**shapes, **others[1]}
-        )
-        if _says(derived, lefts, rights, found, shapes, others[0]):
+        arrays = (array for line in table.lines for array in (*line.left.arrays, *line.right.arrays))
+        written = {part.name for array in arrays for part in array.parts()}
+        sizes = {name: length for name, length in names.lengths.items() if name in written}
+        derived = DerivedTable(table.lines, table.sides, known=known, like={**shapes, **others[1]}, sizes=sizes)
+        if _says(derived, lefts, rights, found, known, ties[0]):
             return derived, missing
-    raise AssertionError("the lines do not say what was found: this is a fault of fold")
+    raise AssertionError("the lines do not say what was found: this is a fault of fold\n" + text)
 
 
-def _says(table: Table, lefts: Elements, rights: Elements, found: Array, shapes: Any, others: Any) -> bool:
+def _with_ties(row: Row, ties: tuple[Mapping[str, str], Mapping[str, str]]) -> Row:
+    """The row with the names that share its array on a side that has one array."""
+    for side in (0, 1):
+        arrays = (row.left, row.right)[side]
+        shared = [escaped(name) for name, first in ties[side].items() if escaped(first) == arrays[0][0]]
+        if shared and (len(arrays) == 1 or row.joins[side] == " = "):
+            more = (*arrays, *((name, arrays[0][1]) for name in shared))
+            joins = (" = ", row.joins[1]) if side == 0 else (row.joins[0], " = ")
+            row = replace(row, joins=joins, **{("left", "right")[side]: more})
+    return row
+
+
+def _says(
+    table: Table, lefts: Elements, rights: Elements, found: Array, known: Mapping[str, Any], ties: Mapping[str, str]
+) -> bool:
     """Whether the table moves element numbers as the map does."""
-    arrays = {name: lefts.numbers(name) for name in lefts.names}
-    arrays |= {name: np.zeros(shape) for name, shape in others.items()}
+    arrays = {name: np.zeros(shape) for name, shape in known.items()}
+    arrays |= {name: lefts.numbers(ties.get(name, name)) for name in (*lefts.names, *ties)}
     try:
         moved = table.apply(arrays)
     except TableError:
-        if os.environ.get("DERIVE_DEBUG"):
-            raise
         return False
-    return all(np.array_equal(moved[name], found[rights.numbers(name).astype(np.int64)]) for name in shapes)
+    return all(
+        np.array_equal(array, found[rights.numbers(name).astype(np.int64)])
+        for name, array in moved.items()
+        if name in rights.shapes
+    )
 
 
 def _components(lefts: Elements, rights: Elements, found: Array) -> Iterator[tuple[list[str], list[str]]]:
@@ -126,131 +185,153 @@ def _components(lefts: Elements, rights: Elements, found: Array) -> Iterator[tup
 
 
 def _row(
-    lefts: Elements, rights: Elements, found: Array, left_names: list[str], right_names: list[str], sides: Any
+    lefts: Elements, rights: Elements, found: Array, left_names: list[str], right_names: list[str], names: Names
 ) -> Row | None:
     if len(right_names) == 1:
         name = right_names[0]
-        numbers = found[rights.numbers(name).astype(np.int64)]
-        return _many_to_one(lefts, left_names, name, numbers, sides[0])
-    if len(left_names) == 1:
-        copies = [found[rights.numbers(name).astype(np.int64)] for name in right_names]
-        if all(sorted(copy.ravel()) == sorted(copies[0].ravel()) for copy in copies):
-            return _tied(lefts, left_names, right_names, copies, sides[0])
-        back = np.zeros(len(lefts.values), np.int64)
-        back[found[found > 0]] = np.flatnonzero(found)
-        numbers = back[lefts.numbers(left_names[0]).astype(np.int64)]
-        row = _many_to_one(rights, right_names, left_names[0], numbers, sides[1])
-        return row and row.reverse()
-    return None
-
-
-def _tied(lefts: Elements, left_names: list[str], right_names: list[str], copies: list[Array], side: str) -> Row | None:
-    rows = [
-        _many_to_one(lefts, left_names, name, copy, side) for name, copy in zip(right_names, copies, strict=True)
-    ]
-    if any(row is None or row.left != rows[0].left for row in rows if rows[0]):  # type: ignore[union-attr]
+        return _many_to_one(lefts, left_names, name, found[rights.numbers(name).astype(np.int64)], names, 0)
+    if len(left_names) > 1:
         return None
-    return Row(rows[0].left, tuple(row.right[0] for row in rows if row), (", ", " = "))  # type: ignore[union-attr]
+    copies = [found[rights.numbers(name).astype(np.int64)] for name in right_names]
+    if all(np.array_equal(np.unique(copy), np.unique(copies[0])) for copy in copies):
+        return _tied(lefts, left_names, right_names, copies, names)
+    back = np.zeros(len(lefts.values), np.int64)
+    back[found[found > 0]] = np.flatnonzero(found)
+    numbers = back[lefts.numbers(left_names[0]).astype(np.int64)]
+    row = _many_to_one(rights, right_names, left_names[0], numbers, names, 1)
+    return row and row.reverse()
 
 
-def _many_to_one(sources: Elements, names: list[str], target: str, numbers: Array, side: str) -> Row | None:
-    """A line for one array that is made of one or several others. `numbers` are those of the sources' elements."""
+def _tied(
+    lefts: Elements, left_names: list[str], right_names: list[str], copies: list[Array], names: Names
+) -> Row | None:
+    rows = [
+        _many_to_one(lefts, left_names, name, copy, names, 0) for name, copy in zip(right_names, copies, strict=True)
+    ]
+    whole = [row for row in rows if row is not None and rows[0] is not None and row.left == rows[0].left]
+    if len(whole) < len(rows):
+        return None
+    return Row(whole[0].left, tuple(row.right[0] for row in whole), (", ", " = "))
+
+
+def _many_to_one(
+    sources: Elements, source_names: list[str], target: str, numbers: Array, names: Names, side: int
+) -> Row | None:
+    """A line for one array that is made of one or several others.
+
+    Args:
+      numbers: of the sources' elements, in the shape of the target.
+      side: the side of the sources.
+    """
     if (numbers == 0).any():
         return None
-    names = sorted(names, key=lambda name: int(np.flatnonzero(np.isin(numbers, sources.numbers(name)))[0]))
-    shapes = {sources.shapes[name] for name in names}
-    if len(names) == 1:
-        start = int(sources.numbers(names[0]).reshape(-1)[0])
-        axes = relate(numbers - start, sources.shapes[names[0]])
-        return axes and _written([escaped(names[0])], target, axes, side, None)
-    if len(shapes) == 1:
-        shape = next(iter(shapes))
-        size = int(np.prod(shape, dtype=int))
-        stacked = np.full(numbers.shape, -1)
-        for k, name in enumerate(names):
-            first = int(sources.numbers(name).reshape(-1)[0])
-            inside = (numbers >= first) & (numbers < first + size)
-            stacked[inside] = numbers[inside] - first + k * size
-        axes = relate(stacked, (len(names), *shape))
-        hole = _hole(names)
-        if axes and hole and not any(axes.windows) and len(axes.source[0]) == 1:
-            return _written([hole], target, axes, side, axes.source[0][0])
-    return _joined(sources, names, target, numbers, side)
-
-
-def _hole(names: list[str]) -> str | None:
-    """Names that differ in one place, as a path with a hole there."""
-    prefix = os.path.commonprefix(names)
-    suffix = os.path.commonprefix([name[len(prefix) :][::-1] for name in names])[::-1]
-    prefix = re.sub(r"[A-Za-z0-9]+$", "", prefix)
-    suffix = re.sub(r"^[A-Za-z0-9]+", "", suffix)
-    words = tuple(name[len(prefix) : len(name) - len(suffix)] for name in names)
-    if not all(words) or len(set(words)) < len(words):
-        return None
-    hole = Hole("l") if words == tuple(map(str, range(len(words)))) else Hole("s", values=words)
-    return f"{escaped(prefix)}{hole}{escaped(suffix)}"
-
-
-def _names(axes: Axes, side: str, stacked: Atom | None, hole: str) -> None:
-    """Name the pieces: o and i of a matrix, h and w of an image, and spare letters for compositions."""
-    skip = 1 if stacked else 0
-    rank = len(axes.source) - skip
-    plain = {0: "", 1: "c", 2: "oi", 3: "oiw", 4: "oihw", 5: "oithw"}.get(rank, SPARE)
-    if side not in ("torch",) and rank >= 2 and rank < 6:
-        plain = {"paddle": "io" if rank == 2 else plain}.get(side, plain[2:] + "io")
-    if stacked:
-        stacked.name = "l" if "{l}" in hole else "s"
-    taken = {stacked.name} if stacked else set()
-    simple = {plain[k] for k in range(rank) if len(axes.source[k + skip]) == 1}
-    spare = (letter for letter in SPARE if letter not in simple | taken)
-    for k, atoms in enumerate(axes.source[skip:]):
-        for atom in atoms:
-            atom.name = plain[k] if len(atoms) == 1 else next(spare)
-
-
-def _written(paths: list[str], target: str, axes: Axes, side: str, stacked: Atom | None) -> Row:
-    _names(axes, side, stacked, paths[0])
+    source_names = sorted(source_names, key=lambda name: int(np.isin(numbers, sources.numbers(name)).argmax()))
+    shapes = {sources.shapes[name] for name in source_names}
+    grid = _grid(source_names)
+    if grid is None or len(shapes) > 1:
+        return _joined(sources, source_names, target, numbers, names, side)
+    path, cells, counts = grid
+    shape = next(iter(shapes))
+    size = int(np.prod(shape, dtype=int))
+    stacked = np.full(numbers.shape, -1)
+    for name in source_names:
+        first = int(sources.numbers(name).reshape(-1)[0])
+        inside = (numbers >= first) & (numbers < first + size)
+        stacked[inside] = numbers[inside] - first + cells[name] * size
+    axes = relate(stacked, (*counts.values(), *shape))
+    if axes is None or any(axes.windows[: len(counts)]) or any(len(atoms) != 1 for atoms in axes.source[: len(counts)]):
+        return _joined(sources, source_names, target, numbers, names, side) if counts else None
+    for name, (atom,) in zip(counts, axes.source[: len(counts)], strict=True):
+        atom.name = name
+    _name(axes, len(counts), names, side)
     source = [
         _composed(atoms, signs=True) + (f"[{window[0]}:{window[1]}]" if window else "")
-        for atoms, window in zip(axes.source, axes.windows, strict=True)
-    ][1 if stacked else 0 :]
-    return Row(
-        tuple((path, " ".join(source)) for path in paths),
-        ((escaped(target), " ".join(_composed(atoms) for atoms in axes.target)),),
-    )
+        for atoms, window in zip(axes.source[len(counts) :], axes.windows[len(counts) :], strict=True)
+    ]
+    return Row(((path, " ".join(source)),), ((escaped(target), " ".join(map(_composed, axes.target))),))
 
 
-def _composed(atoms: list[Atom], signs: bool = False) -> str:
+def _grid(names: Sequence[str]) -> tuple[str, dict[str, int], dict[str, int]] | None:
+    """Names as one path with holes: (path, place of each name in the grid of the holes, lengths of the holes).
+
+    Numbers count in {l}; words are listed in {s=...} in the order of `names`.
+    """
+    split = [re.split(r"([./_])", name) for name in names]
+    if len({len(words) for words in split}) > 1:
+        split = [list(_around(name, names)) for name in names]
+    varying = [p for p, words in enumerate(zip(*split, strict=True)) if len(set(words)) > 1]
+    spare, pieces, counts, cells = iter("sruv"), list(map(escaped, split[0])), dict[str, int](), dict.fromkeys(names, 0)
+    for p in varying:
+        words = list(dict.fromkeys(part[p] for part in split))
+        numbers = sorted(map(int, words)) if all(re.fullmatch(r"0|[1-9]\d*", word) for word in words) else []
+        counting = bool(numbers) and numbers == list(range(numbers[0], numbers[0] + len(numbers))) and "l" not in counts
+        if not all(words):
+            return None
+        if counting:
+            words = list(map(str, numbers))
+        hole = Hole("l", 1, numbers[0]) if counting else Hole(next(spare), values=tuple(words))
+        for name, part in zip(names, split, strict=True):
+            cells[name] = cells[name] * len(words) + words.index(part[p])
+        pieces[p], counts[hole.name] = str(hole), len(words)
+    if sorted(cells.values()) != list(range(len(names))) or np.prod(list(counts.values()), dtype=int) != len(names):
+        return None
+    return "".join(pieces), cells, counts
+
+
+def _around(name: str, names: Sequence[str]) -> tuple[str, str, str]:
+    """What all names begin with, the rest of this one, and what all end with."""
+    prefix = re.sub(r"[A-Za-z0-9]+$", "", os.path.commonprefix(list(names)))
+    suffix = os.path.commonprefix([other[len(prefix) :][::-1] for other in names])[::-1]
+    suffix = re.sub(r"^[A-Za-z0-9]+", "", suffix)
+    return prefix, name[len(prefix) : len(name) - len(suffix)], suffix
+
+
+def _name(axes: Axes, stacked: int, names: Names, side: int) -> None:
+    """Name the pieces by the side that composes them: plain axes by their place, compositions by their lengths."""
+    own = axes.source[stacked:]
+    reference, of = (own, side) if len(own) <= len(axes.target) else (axes.target, 1 - side)
+    letters = names.letters(of, len(reference))
+    for letter, atoms in zip(letters, reference, strict=False):
+        unnamed = [atom for atom in atoms if not atom.name]
+        if len(atoms) == 1 and unnamed:
+            unnamed[0].name = letter
+        elif unnamed:
+            for atom, name in zip(unnamed, names.pieces(unnamed), strict=True):
+                atom.name = name
+    for atoms in axes.source:
+        for atom in atoms:
+            atom.name = atom.name or names.pieces([atom])[0]
+
+
+def _composed(atoms: Sequence[Atom], signs: bool = False) -> str:
     texts = ["-" * (atom.backwards and signs) + atom.name for atom in atoms]
     return texts[0] if len(texts) == 1 else f"({' '.join(texts)})" if texts else "1"
 
 
-def _joined(sources: Elements, names: list[str], target: str, numbers: Array, side: str) -> Row | None:
+def _joined(
+    sources: Elements, source_names: list[str], target: str, numbers: Array, names: Names, side: int
+) -> Row | None:
     """Arrays that follow each other along one axis of the target: `a: o i, b: p i <-> target: (o+p) i`."""
     for axis in range(numbers.ndim):
         owner = np.searchsorted(sources.starts, np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1), "right")
-        if not (owner == owner[:, :1]).all() or np.count_nonzero(np.diff(owner[:, 0])) != len(names) - 1:
+        if not (owner == owner[:, :1]).all() or np.count_nonzero(np.diff(owner[:, 0])) != len(source_names) - 1:
             continue
         edges = np.flatnonzero(np.diff(owner[:, 0])) + 1
-        left, right = [], None
-        for k, (name, part) in enumerate(zip(names, np.split(numbers, edges, axis), strict=True)):
-            start = int(sources.numbers(name).reshape(-1)[0])
-            axes = relate(part - start, sources.shapes[name])
-            if axes is None or any(axes.windows) or len(axes.target[axis]) != 1:
+        arrays, target_axes = list[tuple[str, str]](), list[list[str]]()
+        for k, (name, part) in enumerate(zip(source_names, np.split(numbers, edges, axis), strict=True)):
+            axes = relate(part - int(sources.numbers(name).reshape(-1)[0]), sources.shapes[name])
+            if axes is None or any(axes.windows) or len(axes.target[axis]) != 1 or k >= len(PARTS):
                 return None
-            _names(axes, side, None, "")
-            axes.target[axis][0].name = "abcdefgjk"[k]
-            left.append((escaped(name), " ".join(_composed(atoms, signs=True) for atoms in axes.source)))
-            texts = [_composed(atoms) for atoms in axes.target]
-            if right is None:
-                right = [[text] for text in texts]
-            elif any(text != old[0] for d, (text, old) in enumerate(zip(texts, right, strict=True)) if d != axis):
-                return None
-            else:
-                right[axis].append(texts[axis])
-        if right:
-            text = " ".join(t[0] if d != axis else f"({'+'.join(t)})" for d, t in enumerate(right))
-            return Row(tuple(left), ((escaped(target), text),))
+            _name(axes, 0, names, side)
+            axes.target[axis][0].name = PARTS[k]
+            arrays.append((escaped(name), " ".join(_composed(atoms, signs=True) for atoms in axes.source)))
+            target_axes.append(list(map(_composed, axes.target)))
+        rest = {tuple(text for d, text in enumerate(texts) if d != axis) for texts in target_axes}
+        if len(rest) > 1 or set(PARTS) & set(next(iter(rest))):
+            return None
+        total = f"({'+'.join(texts[axis] for texts in target_axes)})"
+        text = " ".join(total if d == axis else t for d, t in enumerate(target_axes[0]))
+        return Row(tuple(arrays), ((escaped(target), text),))
     return None
 
 
@@ -275,7 +356,7 @@ def _template(row: Row) -> Any:
     def blank(side: Any) -> Any:
         return tuple((_replaced(path, lambda _: "#"), axes) for path, axes in side)
 
-    return blank(row.left), blank(row.right), row.joins, row.tail
+    return blank(row.left), blank(row.right), row.joins
 
 
 def _replaced(path: str, by: Any) -> str:

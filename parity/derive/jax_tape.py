@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -13,12 +14,24 @@ from jax.extend import core
 from .call import Call, flatten, rebuild
 from .tape import Tape
 
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # models run once or twice
 LOW = ("float32", "bfloat16", "float16")
 CALLS = frozenset(
-    "pjit jit closed_call core_call remat remat2 checkpoint custom_jvp_call custom_vjp_call custom_vjp_call_jaxpr "
-    "custom_lin".split()
+    [
+        "pjit",
+        "jit",
+        "closed_call",
+        "core_call",
+        "remat",
+        "remat2",
+        "checkpoint",
+        "custom_jvp_call",
+        "custom_vjp_call",
+        "custom_vjp_call_jaxpr",
+        "custom_lin",
+    ]
 )
-SAME = frozenset("copy copy_p stop_gradient optimization_barrier reduce_precision sharding_constraint".split())
+SAME = frozenset(["copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision", "sharding_constraint"])
 NUMPY: dict[str, Callable[..., Any]] = {
     "exp": np.exp, "log": np.log, "tanh": np.tanh, "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "neg": np.negative,
     "max": np.maximum, "min": np.minimum, "abs": np.abs, "sign": np.sign, "square": np.square, "floor": np.floor,
@@ -50,22 +63,30 @@ class JaxSide:
         result = self.call.output(self.function({**self.others, **parameters}, args, kwargs))
         return [leaf for _, leaf in flatten(result) if hasattr(leaf, "dtype")]
 
+    @cached_property
+    def _compiled(self) -> Callable[..., Any]:
+        return jax.jit(self._outputs, compiler_options=QUICK)
+
+    @cached_property
+    def _gradient(self) -> Callable[..., Any]:
+        def total(parameters: Any, inputs: Any, weights: Any) -> Any:
+            outputs = self._outputs(parameters, inputs)
+            return sum((out * weight).sum() for out, weight in zip(outputs, weights, strict=True))
+
+        return jax.jit(jax.grad(total), compiler_options=QUICK)
+
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The outputs as the user's own code computes them."""
         with jax.enable_x64(True):
-            return [np.asarray(leaf) for leaf in jax.jit(self._outputs)(_device(parameters), _device(inputs))]
+            return [np.asarray(leaf) for leaf in self._compiled(_device(parameters), _device(inputs))]
 
     def gradients(
         self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], weights: list[np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Gradients of the outputs' sum, weighted by `weights`."""
         with jax.enable_x64(True):
-
-            def total(arrays: Any) -> Any:
-                outputs = self._outputs(arrays, _device(inputs))
-                return sum((out * weight).sum() for out, weight in zip(outputs, weights, strict=True))
-
-            return {name: np.asarray(grad) for name, grad in jax.jit(jax.grad(total))(_device(parameters)).items()}
+            grads = self._gradient(_device(parameters), _device(inputs), weights)
+            return {name: np.asarray(grad) for name, grad in grads.items()}
 
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
         """The tape of one run, with casts to lower precision made void."""
@@ -185,7 +206,9 @@ class _Reader:
         if not eqn.primitive.multiple_results:
             return [self.tape.record("other", inputs, run, site)]
         every = self.tape.record("other", inputs, run, site)
-        return [self.tape.record("other", [every], lambda values, k=k: values[k], site) for k in range(len(eqn.outvars))]
+        return [
+            self.tape.record("other", [every], lambda values, k=k: values[k], site) for k in range(len(eqn.outvars))
+        ]
 
     def _scan(self, params: Any, inputs: list[int], site: str) -> list[int]:
         length, fixed, carried = params["length"], params["num_consts"], params["num_carry"]

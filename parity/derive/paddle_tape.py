@@ -16,20 +16,76 @@ from .call import Call, flatten
 from .tape import Tape
 
 LAYOUT = frozenset(
-    "reshape transpose squeeze unsqueeze concat stack split split_with_num slice strided_slice expand tile flip roll "
-    "gather gather_nd embedding index_select assign flatten unbind unstack repeat_interleave take_along_axis unfold "
-    "nearest_interp expand_as view_shape view_slice tril triu trans_layout share_data index_sample pixel_shuffle "
-    "_getitem_dygraph _getitem_from_offset clone detach contiguous T mT".split()
+    [
+        "reshape",
+        "transpose",
+        "squeeze",
+        "unsqueeze",
+        "concat",
+        "stack",
+        "split",
+        "split_with_num",
+        "slice",
+        "strided_slice",
+        "expand",
+        "tile",
+        "flip",
+        "roll",
+        "gather",
+        "gather_nd",
+        "embedding",
+        "index_select",
+        "assign",
+        "flatten",
+        "unbind",
+        "unstack",
+        "repeat_interleave",
+        "take_along_axis",
+        "unfold",
+        "nearest_interp",
+        "expand_as",
+        "view_shape",
+        "view_slice",
+        "tril",
+        "triu",
+        "trans_layout",
+        "share_data",
+        "index_sample",
+        "pixel_shuffle",
+        "_getitem_dygraph",
+        "_getitem_from_offset",
+        "clone",
+        "detach",
+        "contiguous",
+        "T",
+        "mT",
+    ]
 )  # what they do to floats, they do to element numbers
 OPERATORS = {
     "__add__": "add", "__radd__": "add", "__sub__": "subtract", "__rsub__": "reversed_subtract", "__mul__": "multiply",
     "__rmul__": "multiply", "__truediv__": "divide", "__div__": "divide", "__rtruediv__": "reversed_divide",
     "__rdiv__": "reversed_divide", "__matmul__": "matmul",
 }  # fmt: skip
-METHODS = (
-    "__pow__ __rpow__ __floordiv__ __mod__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ _getitem_dygraph "
-    "_getitem_from_offset _setitem_dygraph clone detach contiguous copy_ _inplace_assign"
-).split()
+METHODS = [
+    "__pow__",
+    "__rpow__",
+    "__floordiv__",
+    "__mod__",
+    "__eq__",
+    "__ne__",
+    "__lt__",
+    "__le__",
+    "__gt__",
+    "__ge__",
+    "_getitem_dygraph",
+    "_getitem_from_offset",
+    "_setitem_dygraph",
+    "clone",
+    "detach",
+    "contiguous",
+    "copy_",
+    "_inplace_assign",
+]
 LOW = ("float32", "float16", "bfloat16")
 FUNCTIONAL = frozenset(["batch_norm_", "full_", "fused_batch_norm_act_"])  # not in place, though named so
 
@@ -301,7 +357,11 @@ class _Recorder:
             return None
         stride, dilation, groups = list(p["strides"]), list(p["dilations"]), p["groups"]
         padding = list(p["paddings"])
-        pairs = list(zip(padding[::2], padding[1::2], strict=True)) if len(padding) == 2 * rank else [(v, v) for v in padding]
+        pairs = (
+            list(zip(padding[::2], padding[1::2], strict=True))
+            if len(padding) == 2 * rank
+            else [(v, v) for v in padding]
+        )
         if not transposed:
             return self.tape.convolve(*inputs[:2], stride, pairs, dilation, groups, (), self.path[-1])
         taps = args[1].shape[2:]
@@ -350,7 +410,7 @@ def _lifted(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 def _is_layout(name: str, args: Any, kwargs: Any, results: Sequence[Any]) -> bool:
     first = next(leaf for _, leaf in flatten(list(args)) if isinstance(leaf, paddle.Tensor))
-    if not all("float" in str(t.dtype) for t in results) or "int" in str(first.dtype) and name != "embedding":
+    if not all("float" in str(t.dtype) for t in results) or ("int" in str(first.dtype) and name != "embedding"):
         return False
     if name in ("pad", "pad3d"):
         numbers = [a for a in args[2:] if isinstance(a, (int, float))]

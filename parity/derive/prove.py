@@ -97,7 +97,12 @@ def difference(a: list[Array], b: list[Array]) -> float:
 
 
 def _gradient_error(
-    left: Mapping[str, Array], right: Mapping[str, Array], found: Array, lefts: Elements, rights: Elements, largest: float
+    left: Mapping[str, Array],
+    right: Mapping[str, Array],
+    found: Array,
+    lefts: Elements,
+    rights: Elements,
+    largest: float,
 ) -> float:
     """The largest difference of a left gradient and the sum of those of the right elements that it became."""
     total = np.zeros(len(lefts.values))

@@ -45,7 +45,7 @@ def groups(program: Program, at: int, flipped: bool) -> list[Group]:
     count = shape[axis]
     labels = np.arange(1.0, count + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
     readers = _follow(program, node.output, np.broadcast_to(labels, shape))
-    paths: dict[int, tuple[int, ...]] = {column: () for column in range(count)}
+    paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
     for k, (_, reached) in enumerate(readers):
         for column in np.unique(reached).astype(np.int64):
             if column:
@@ -96,7 +96,9 @@ def _moved(program: Program, node: object, slot: int, labels: Array) -> Array:
 def _places(role: str, labels: Array, columns: Array) -> Array:
     """Ranks (columns, axes) of the mean place of each column, along the axes of a product or in the flat array."""
     if role.startswith("product"):
-        axes = [np.arange(n).reshape([-1 if d == a else 1 for d in range(labels.ndim)]) for a, n in enumerate(labels.shape)]
+        axes = [
+            np.arange(n).reshape([-1 if d == a else 1 for d in range(labels.ndim)]) for a, n in enumerate(labels.shape)
+        ]
     else:
         axes = [np.arange(labels.size).reshape(labels.shape)]
     flat = labels.astype(np.int64).ravel()

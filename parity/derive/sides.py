@@ -88,7 +88,9 @@ def draw(of: Side, seed: int) -> dict[str, Array]:
     return drawn
 
 
-def fresh(left: Mapping[str, Array], right: Mapping[str, Array], seed: int) -> tuple[dict[str, Array], dict[str, Array]]:
+def fresh(
+    left: Mapping[str, Array], right: Mapping[str, Array], seed: int
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """Other inputs for both sides: new numbers of the same spread, and the same tokens in another order.
 
     An input that no axis order relates to one of the other side keeps its values.
@@ -128,4 +130,3 @@ def layouts(array: Array) -> Iterator[Array]:
         if order not in seen:
             seen.add(order)
             yield np.ascontiguousarray(array.transpose(order))
-

@@ -16,11 +16,55 @@ from .call import Call, flatten
 from .tape import Tape
 
 LAYOUT = frozenset(
-    "t transpose permute view _unsafe_view reshape expand unsqueeze squeeze slice select detach alias split "
-    "split_with_sizes unsafe_split unsafe_chunk chunk unbind clone contiguous cat stack flip roll repeat index "
-    "index_select gather embedding unfold narrow diagonal _reshape_alias lift_fresh im2col upsample_nearest1d "
-    "upsample_nearest2d reflection_pad1d reflection_pad2d replication_pad2d pixel_shuffle lift movedim "
-    "expand_copy tril triu".split()
+    [
+        "t",
+        "transpose",
+        "permute",
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "expand",
+        "unsqueeze",
+        "squeeze",
+        "slice",
+        "select",
+        "detach",
+        "alias",
+        "split",
+        "split_with_sizes",
+        "unsafe_split",
+        "unsafe_chunk",
+        "chunk",
+        "unbind",
+        "clone",
+        "contiguous",
+        "cat",
+        "stack",
+        "flip",
+        "roll",
+        "repeat",
+        "index",
+        "index_select",
+        "gather",
+        "embedding",
+        "unfold",
+        "narrow",
+        "diagonal",
+        "_reshape_alias",
+        "lift_fresh",
+        "im2col",
+        "upsample_nearest1d",
+        "upsample_nearest2d",
+        "reflection_pad1d",
+        "reflection_pad2d",
+        "replication_pad2d",
+        "pixel_shuffle",
+        "lift",
+        "movedim",
+        "expand_copy",
+        "tril",
+        "triu",
+    ]
 )  # what they do to floats, they do to element numbers
 LOW = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -142,6 +186,11 @@ class _Recorder(TorchDispatchMode):
         self.owners: dict[int, torch.Tensor] = {}  # storage -> the first tensor in it
         self.alive: list[Any] = []  # identities must not be used again
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled under this mode: importing the compiler would take seconds."""
+        return False
+
     def adopt(self, tensor: torch.Tensor, value: int) -> int:
         self.alive.append(tensor)
         self.owners.setdefault(_storage(tensor), tensor)
@@ -239,9 +288,7 @@ class _Recorder(TorchDispatchMode):
         if not any(isinstance(a, torch.Tensor) and a.is_floating_point() for a in args[:2]):
             return None
         numbers = iter(inputs)
-        return [
-            next(numbers) if isinstance(a, torch.Tensor) else self.tape.constant(np.float64(a)) for a in args[:2]
-        ]
+        return [next(numbers) if isinstance(a, torch.Tensor) else self.tape.constant(np.float64(a)) for a in args[:2]]
 
     def _scaled(self, pair: list[int], kwargs: Any) -> list[int]:
         if kwargs.get("alpha", 1) != 1:
@@ -337,9 +384,7 @@ def _results(out: Any) -> list[torch.Tensor]:
     return [leaf for _, leaf in flatten(out) if isinstance(leaf, torch.Tensor)]
 
 
-def _runner(
-    func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool = False
-) -> Callable[..., np.ndarray]:
+def _runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool = False) -> Callable[..., np.ndarray]:
     """Call `func` again with other tensors in place of those it had."""
     template = _template((list(args), kwargs))
 
