@@ -7,7 +7,21 @@ A tape of each side's primitive operations is recorded (tape), parameters are ma
 (match), the map of their elements is written as lines (fold), and both models are run on other weights (prove).
 """
 
+import sys
+from types import ModuleType
+from typing import Any
+
 from .call import Call
 from .derivation import Derivation, Divergence, derive
 
 __all__ = ["Call", "Derivation", "Divergence", "derive"]
+
+
+class _Callable(ModuleType):
+    """This package under the name of its function: `parity.derive(...)` works whichever of the two was imported."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Derivation:
+        return derive(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -77,7 +77,7 @@ def distance(a: Array, b: Array, one_way: bool = False) -> float:
 
 
 def matched(a: Array, b: Array) -> Array | None:
-    """For each row of a another row of b, the nearest; equal ones in the order written. None if there is no such choice.
+    """For each row of a another row of b, the nearest; equal ones in the order written; None if there is none.
 
     Rows that are alike on both sides keep their place if that is possible.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,8 +16,7 @@ from .axes import Atom, Axes, relate
 from .tape import Array
 from .walk import Elements
 
-PIECES = "hdgeruvmnpqxyz"  # names for pieces of composed axes
-PARTS = "abcdefgjk"  # names for the parts of a sum
+PIECES = "hdgerabfjkmnpqxyz"  # names for pieces of composed axes
 LETTERS = {
     "torch": ("", "c", "oi", "oiw", "oihw", "oithw"),
     "paddle": ("", "c", "io", "oiw", "oihw", "oithw"),
@@ -256,34 +254,45 @@ def _grid(names: Sequence[str]) -> tuple[str, dict[str, int], dict[str, int]] | 
 
     Numbers count in {l}; words are listed in {s=...} in the order of `names`.
     """
-    split = [re.split(r"([./_])", name) for name in names]
-    if len({len(words) for words in split}) > 1:
-        split = [list(_around(name, names)) for name in names]
-    varying = [p for p, words in enumerate(zip(*split, strict=True)) if len(set(words)) > 1]
+    splits = [[re.split(f"({marks})", name) for name in names] for marks in ("[./_]", "[./]")]
+    for split in (*splits, [_around(name, names) for name in names]):
+        if len({len(words) for words in split}) == 1 and (found := _cells(names, split)):
+            return found
+    return None
+
+
+def _cells(names: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[str, dict[str, int], dict[str, int]] | None:
+    """The same for names that are split into words; None where not every combination of words is a name."""
     spare, pieces, counts, cells = iter("sruv"), list(map(escaped, split[0])), dict[str, int](), dict.fromkeys(names, 0)
-    for p in varying:
-        words = list(dict.fromkeys(part[p] for part in split))
+    for p, words in enumerate(list(dict.fromkeys(column)) for column in zip(*split, strict=True)):
+        if len(words) == 1:
+            continue
+        if not all(words) or len(counts) == 4:
+            return None
         numbers = sorted(map(int, words)) if all(re.fullmatch(r"0|[1-9]\d*", word) for word in words) else []
         counting = bool(numbers) and numbers == list(range(numbers[0], numbers[0] + len(numbers))) and "l" not in counts
-        if not all(words):
-            return None
         if counting:
             words = list(map(str, numbers))
         hole = Hole("l", 1, numbers[0]) if counting else Hole(next(spare), values=tuple(words))
         for name, part in zip(names, split, strict=True):
             cells[name] = cells[name] * len(words) + words.index(part[p])
         pieces[p], counts[hole.name] = str(hole), len(words)
-    if sorted(cells.values()) != list(range(len(names))) or np.prod(list(counts.values()), dtype=int) != len(names):
+    if len(names) != np.prod([*counts.values(), 1]) or sorted(cells.values()) != list(range(len(names))):
         return None
     return "".join(pieces), cells, counts
 
 
 def _around(name: str, names: Sequence[str]) -> tuple[str, str, str]:
     """What all names begin with, the rest of this one, and what all end with."""
-    prefix = re.sub(r"[A-Za-z0-9]+$", "", os.path.commonprefix(list(names)))
-    suffix = os.path.commonprefix([other[len(prefix) :][::-1] for other in names])[::-1]
-    suffix = re.sub(r"^[A-Za-z0-9]+", "", suffix)
+    prefix = re.sub(r"[A-Za-z0-9]+$", "", _shared(names))
+    suffix = re.sub(r"^[A-Za-z0-9]+", "", _shared([other[len(prefix) :][::-1] for other in names])[::-1])
     return prefix, name[len(prefix) : len(name) - len(suffix)], suffix
+
+
+def _shared(texts: Sequence[str]) -> str:
+    """The characters with which all texts begin."""
+    count = next((k for k, c in enumerate(zip(*texts, strict=False)) if len(set(c)) > 1), min(map(len, texts)))
+    return texts[0][:count]
 
 
 def _name(axes: Axes, stacked: int, names: Names, side: int) -> None:
@@ -317,17 +326,19 @@ def _joined(
         if not (owner == owner[:, :1]).all() or np.count_nonzero(np.diff(owner[:, 0])) != len(source_names) - 1:
             continue
         edges = np.flatnonzero(np.diff(owner[:, 0])) + 1
+        lengths = np.diff([0, *edges, numbers.shape[axis]])
+        parts = names.pieces([Atom(int(length), axis, 1) for length in lengths])
         arrays, target_axes = list[tuple[str, str]](), list[list[str]]()
         for k, (name, part) in enumerate(zip(source_names, np.split(numbers, edges, axis), strict=True)):
             axes = relate(part - int(sources.numbers(name).reshape(-1)[0]), sources.shapes[name])
-            if axes is None or any(axes.windows) or len(axes.target[axis]) != 1 or k >= len(PARTS):
+            if axes is None or any(axes.windows) or len(axes.target[axis]) != 1:
                 return None
+            axes.target[axis][0].name = parts[k]
             _name(axes, 0, names, side)
-            axes.target[axis][0].name = PARTS[k]
             arrays.append((escaped(name), " ".join(_composed(atoms, signs=True) for atoms in axes.source)))
             target_axes.append(list(map(_composed, axes.target)))
         rest = {tuple(text for d, text in enumerate(texts) if d != axis) for texts in target_axes}
-        if len(rest) > 1 or set(PARTS) & set(next(iter(rest))):
+        if len(rest) > 1:
             return None
         total = f"({'+'.join(texts[axis] for texts in target_axes)})"
         text = " ".join(total if d == axis else t for d, t in enumerate(target_axes[0]))

@@ -31,7 +31,16 @@ CALLS = frozenset(
         "custom_lin",
     ]
 )
-SAME = frozenset(["copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision", "sharding_constraint"])
+SAME = frozenset(
+    [
+        "copy",
+        "copy_p",
+        "stop_gradient",
+        "optimization_barrier",
+        "reduce_precision",
+        "sharding_constraint",
+    ]
+)
 NUMPY: dict[str, Callable[..., Any]] = {
     "exp": np.exp, "log": np.log, "tanh": np.tanh, "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "neg": np.negative,
     "max": np.maximum, "min": np.minimum, "abs": np.abs, "sign": np.sign, "square": np.square, "floor": np.floor,

@@ -87,7 +87,13 @@ METHODS = [
     "_inplace_assign",
 ]
 LOW = ("float32", "float16", "bfloat16")
-FUNCTIONAL = frozenset(["batch_norm_", "full_", "fused_batch_norm_act_"])  # not in place, though named so
+FUNCTIONAL = frozenset(
+    [
+        "batch_norm_",
+        "full_",
+        "fused_batch_norm_act_",
+    ]
+)  # not in place, though named so
 
 
 class PaddleSide:
@@ -312,7 +318,7 @@ class _Recorder:
         return self.tape.divide(*self._pair(args, inputs)[::-1], self.path[-1])
 
     def _scale(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
-        x, scale, bias, after = args[:4]
+        _, scale, bias, after = args[:4]
         if isinstance(scale, paddle.Tensor) or not after:
             return None
         factor = self.tape.constant(np.float64(scale))
@@ -482,7 +488,9 @@ def _layer_norm(x: Any, scale: Any, bias: Any, epsilon: float, begin: int) -> An
     return _affine(_centred(x, list(range(begin, len(x.shape))), epsilon), scale, bias)
 
 
-def _batch_norm(x: Any, mean: Any, var: Any, scale: Any, bias: Any, test: bool, momentum: float, epsilon: float, form: str, *rest: Any) -> Any:  # fmt: skip
+def _batch_norm(
+    x: Any, mean: Any, var: Any, scale: Any, bias: Any, test: bool, momentum: float, epsilon: float, form: str, *_: Any
+) -> Any:
     shape = [1] * (len(x.shape) - 1) + [-1] if form[-1] == "C" else [1, -1] + [1] * (len(x.shape) - 2)
     scale, bias, mean = (v if v is None else ops.reshape(v, shape) for v in (scale, bias, mean))
     y = (x - mean) * ops.reshape(ops.rsqrt(var + epsilon), shape)

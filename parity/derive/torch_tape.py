@@ -240,7 +240,7 @@ class _Recorder(TorchDispatchMode):
                 return COMPOSED[name](*args, **kwargs)
             if name not in LAYOUT and (out := func.decompose(*args, **kwargs)) is not NotImplemented:
                 return out
-        places, tensors = _tensors(args, kwargs)
+        tensors = _tensors(args, kwargs)
         if func._schema.is_mutable:
             return self._mutate(func, name, args, kwargs, tensors)
         inputs = [self.value(tensor) for tensor in tensors]
@@ -367,7 +367,7 @@ def _lifted(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_layout(name: str, args: Any, kwargs: Any, out: Any) -> bool:
-    floating = [t for t in _tensors(args, kwargs)[1] if t.is_floating_point()]
+    floating = [t for t in _tensors(args, kwargs) if t.is_floating_point()]
     if not floating or not all(t.is_floating_point() for t in _results(out)):
         return False
     if name == "constant_pad_nd":
@@ -375,9 +375,8 @@ def _is_layout(name: str, args: Any, kwargs: Any, out: Any) -> bool:
     return name in LAYOUT or name == "_to_copy"
 
 
-def _tensors(args: Any, kwargs: Any) -> tuple[list[Any], list[torch.Tensor]]:
-    leaves = [leaf for _, leaf in flatten((list(args), kwargs))]
-    return leaves, [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+def _tensors(args: Any, kwargs: Any) -> list[torch.Tensor]:
+    return _results((list(args), kwargs))
 
 
 def _results(out: Any) -> list[torch.Tensor]:

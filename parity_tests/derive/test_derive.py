@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -21,16 +22,23 @@ from .pairs import PAIRS, Pair
 FRAMEWORKS = {"linen": "flax", "nnx": "flax"}
 
 
+@functools.cache
 def pair(name: str) -> Pair:
     for framework in name.split("_"):
         needs(FRAMEWORKS.get(framework, framework))
     return PAIRS[name]()
 
 
+@functools.cache
+def derived(name: str) -> parity.Derivation:
+    left, right, inputs, *_ = pair(name)
+    return parity.derive(left, right, inputs)
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_pair_gives_the_table_that_a_person_would_write(name: str):
-    left, right, inputs, lines, sizes = pair(name)
-    found = parity.derive(left, right, inputs)
+    left, _, inputs, lines, sizes = pair(name)
+    found = derived(name)
     assert found.proven and found.error < 1e-9 and not found.missing and not found.failure
     arrays = _arrays(left, inputs)
     derived = found.table.apply(arrays)
@@ -43,8 +51,8 @@ def test_a_pair_gives_the_table_that_a_person_would_write(name: str):
 
 @pytest.mark.parametrize("name", ["torch_torch", "torch_linen"])
 def test_the_saved_table_converts_both_ways(name: str, tmp_path: Path):
-    left, right, inputs, *_ = pair(name)
-    found = parity.derive(left, right, inputs)
+    left, _, inputs, *_ = pair(name)
+    found = derived(name)
     found.table.save(tmp_path / "my.table")
     table = Table.load(tmp_path / "my.table")
     arrays = _arrays(left, inputs)
@@ -69,7 +77,10 @@ def test_the_command_line_derives_a_table_that_converts_a_file(tmp_path: Path):
     done = _convert("derive", f"{tmp_path}/two.py:left", f"{tmp_path}/two.py:right", "-o", str(table), "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["proven"] is True
-    done = _convert("--table", str(table), str(tmp_path / "left.pt"), "--set", "a=8", "--set", "b=4",
+    sizes = [
+        word for name, length in derived("torch_torch").table.sizes.items() for word in ("--set", f"{name}={length}")
+    ]
+    done = _convert("--table", str(table), str(tmp_path / "left.pt"), *sizes,
                     "-o", str(tmp_path / "right.npz"))  # fmt: skip
     assert done.returncode == 0, done.stderr
     converted = np.load(tmp_path / "right.npz")
