@@ -121,7 +121,7 @@ def _orders(a: Array, b: Array) -> Iterator[tuple[int, ...]]:
 
 
 def layouts(array: Array) -> Iterator[Array]:
-    """The array in every order of its axes but the first, then of all: the written one, channels last, channels first."""
+    """The array in every order of its axes: the written one first, then channels last and channels first."""
     axes = tuple(range(array.ndim))
     likely = [axes, (0, *axes[2:], 1), (0, axes[-1], *axes[1:-1])] if array.ndim > 2 else [axes]
     every = [*likely, *itertools.permutations(axes)]

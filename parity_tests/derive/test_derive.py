@@ -41,11 +41,11 @@ def test_a_pair_gives_the_table_that_a_person_would_write(name: str):
     found = derived(name)
     assert found.proven and found.error < 1e-9 and not found.missing and not found.failure
     arrays = _arrays(left, inputs)
-    derived = found.table.apply(arrays)
-    written = Table.parse(f"table 1\n{lines}").apply(arrays, like=derived, **sizes)
-    assert written.keys() == derived.keys()
+    translated = found.table.apply(arrays)
+    written = Table.parse(f"table 1\n{lines}").apply(arrays, like=translated, **sizes)
+    assert written.keys() == translated.keys()
     for array in written:
-        assert np.array_equal(written[array], derived[array]), array
+        assert np.array_equal(written[array], translated[array]), array
     assert len(found.table.lines) <= len(lines.strip().splitlines()) + 3  # blocks are folded
 
 
