@@ -13,10 +13,11 @@ from convert.errors import UsageError
 from specs.signature import escaped
 
 from .call import Call
+from .complete import complete
 from .fold import DerivedTable, fold
 from .match import EXACT, Match, match
 from .prove import OUTPUT, Proof, prove
-from .sides import Side, draw, layouts, side
+from .sides import Side, draw, fresh, layouts, side
 from .walk import Elements, Program
 
 SEED = 7
@@ -49,6 +50,7 @@ class Derivation:
       missing: right parameters for which nothing was found.
       failure: why the matching stopped, "" if it did not.
       seconds: what it took.
+      inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them.
     """
 
     table: DerivedTable
@@ -59,6 +61,7 @@ class Derivation:
     missing: list[str]
     failure: str
     seconds: float
+    inferred: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, for JSON."""
@@ -68,6 +71,7 @@ class Derivation:
             "error": self.error if np.isfinite(self.error) else None,
             "divergences": [divergence._asdict() for divergence in self.divergences],
             "unobservable": self.unobservable,
+            "inferred": self.inferred,
             "missing": self.missing,
             "failure": self.failure,
             "seconds": self.seconds,
@@ -98,7 +102,7 @@ def derive(left: Any, right: Any, inputs: Any, right_inputs: Any = None, seconds
     problems = []
     for call in _calls(a.call, right_inputs):
         b = side(right, call)
-        others = call.arrays()
+        others = fresh(given, call.arrays(), None)[1]
         try:
             other = b.record(b.parameters, others)
             target = Program(other, b.parameters, list(others.values()))
@@ -116,19 +120,20 @@ def derive(left: Any, right: Any, inputs: Any, right_inputs: Any = None, seconds
         raise UsageError("the right model runs with no axis order of the input", *problems[:1])
     found, b, other = best
     rights = Elements(b.parameters, known=False)
+    mapped, inferred = complete(found.map, lefts, rights)
     table, missing = fold(
-        lefts, rights, found.map, (a.framework, b.framework), (a.ties, b.ties), _extra(a, b), _shapes(a, b)
+        lefts, rights, mapped, (a.framework, b.framework), (a.ties, b.ties), _extra(a, b), _shapes(a, b)
     )
-    proof = prove(a, b, (tape, other), table, found.map, lefts, rights)
+    proof = prove(a, b, (tape, other), table, mapped, lefts, rights)
     proven = proof.holds and not missing and not found.failure
-    table = _commented(table, a, b, proof, proven)
+    table = _commented(table, proof, proven, inferred)
     return Derivation(
         table, proven, proof.error, _divergences(found, proof), proof.unobservable, missing, found.failure,
-        time.monotonic() - start,
+        time.monotonic() - start, inferred,
     )  # fmt: skip
 
 
-def _commented(table: DerivedTable, a: Side, b: Side, proof: Proof, proven: bool) -> DerivedTable:
+def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[str]) -> DerivedTable:
     """The table with what supports it above its first line."""
     if not table.lines:
         return table
@@ -141,6 +146,7 @@ def _commented(table: DerivedTable, a: Side, b: Side, proof: Proof, proven: bool
     if table.sizes:
         sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
         comments.append(f"# lengths in the models that it was derived from: {sizes}")
+    comments += [f"# inferred, since no value shows all of it: {name}" for name in inferred]
     return replace(table, lines=(replace(table.lines[0], above=tuple(comments)), *table.lines[1:]))
 
 

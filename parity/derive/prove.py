@@ -71,7 +71,7 @@ def prove(
             seen[name] |= name not in grads or bool(np.abs(grads[name]).max(initial=0) > UNSEEN * largest)
         if gradient is not None:
             gradient = max(gradient, _gradient_error(grads, others, found, lefts, rights, largest))
-    used = set(lefts.owners(found))
+    used = set(lefts.owners(found)) if gradient is not None else set()
     return Proof(error, exact, gradient, [name for name in lefts.names if not seen[name] and name in used])
 
 

@@ -45,7 +45,8 @@ def side(model: Any, call: Call) -> Side:
 
     Raises: UsageError for anything else.
     """
-    torch, paddle, nnx, linen = (sys.modules.get(name) for name in ("torch", "paddle", "flax.nnx", "flax.linen"))
+    frameworks = ("torch", "paddle", "flax.nnx", "flax.linen")
+    torch, paddle, nnx, linen = (sys.modules.get(name) for name in frameworks)
     if torch and isinstance(model, torch.nn.Module):
         from .torch_tape import TorchSide
 
@@ -89,33 +90,38 @@ def draw(of: Side, seed: int) -> dict[str, Array]:
 
 
 def fresh(
-    left: Mapping[str, Array], right: Mapping[str, Array], seed: int
+    left: Mapping[str, Array], right: Mapping[str, Array], seed: int | None
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Other inputs for both sides: new numbers of the same spread, and the same tokens in another order.
 
     An input that no axis order relates to one of the other side keeps its values.
+
+    Args:
+      seed: None keeps the left values, and gives the right side the same ones, free of its rounding.
     """
     rng = np.random.default_rng(seed)
     new_left, new_right = dict(left), dict(right)
     for name, array in left.items():
         related = [(other, order) for other, b in right.items() for order in _orders(array, b)]
-        if not related or array.dtype.kind == "b" or len(np.unique(array)) <= 2:
+        if not related:
             continue
-        if array.dtype.kind == "f":
+        if seed is not None and array.dtype.kind == "f":
             new_left[name] = array.mean() + array.std() * rng.standard_normal(array.shape)
-        else:
+        elif seed is not None and array.dtype.kind in "iu" and len(np.unique(array)) > 2:
             new_left[name] = rng.permutation(array.ravel()).reshape(array.shape)
         for other, order in reversed(related):
-            new_right[other] = new_left[name].transpose(order).reshape(right[other].shape)
+            moved = new_left[name].transpose(order).reshape(right[other].shape)
+            new_right[other] = moved.astype(right[other].dtype)
     return new_left, new_right
 
 
 def _orders(a: Array, b: Array) -> Iterator[tuple[int, ...]]:
-    """Axis orders in which a has b's elements."""
-    if a.size != b.size or a.ndim > 6:
+    """Axis orders in which a has b's elements, up to rounding to float32."""
+    if a.size != b.size or a.ndim > 6 or (a.dtype.kind == "f") != (b.dtype.kind == "f"):
         return
+    slack = 1e-6 * np.abs(a).max(initial=0) if a.dtype.kind == "f" else 0
     for order in itertools.permutations(range(a.ndim)):
-        if np.array_equal(a.transpose(order).ravel(), b.ravel()):
+        if (np.abs(a.transpose(order).ravel().astype(float) - b.ravel().astype(float)) <= slack).all():
             yield order
             return
 

@@ -506,7 +506,7 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "addmm": _addmm,
     "addmv": _addmm,
     "baddbmm": _addmm,
-    "rsub": lambda a, b, alpha=1: b - (a if alpha == 1 else a * alpha),
+    "rsub": lambda a, b, alpha=1: (-a if alpha == 1 else a * -alpha) + b,
     "addcmul": lambda x, a, b, *, value=1: x + (a * b if value == 1 else a * b * value),
     "addcdiv": lambda x, a, b, *, value=1: x + (a / b if value == 1 else a / b * value),
     "lerp": lambda a, b, weight: a + (b - a) * weight,
