@@ -64,15 +64,15 @@ def relate(numbers: Array, shape: Sequence[int]) -> Axes | None:
         return None
     source, windows = [], []
     for axis, length in enumerate(shape):
-        atoms = sorted((a for row in target for a in row if a.axis == axis), key=lambda a: -a.inner)
+        own = sorted((a for row in target for a in row if a.axis == axis), key=lambda a: -a.inner)
         start = origin // math.prod(shape[axis + 1 :]) % length
-        covered = math.prod(a.length for a in atoms)
-        expected = sum((a.length - 1) * a.inner for a in atoms if a.backwards)
-        tiled = all(a.inner == math.prod(b.length for b in atoms[k + 1 :]) for k, a in enumerate(atoms))
+        covered = math.prod(a.length for a in own)
+        expected = sum((a.length - 1) * a.inner for a in own if a.backwards)
+        tiled = all(a.inner == math.prod(b.length for b in own[k + 1 :]) for k, a in enumerate(own))
         window = None if covered == length else (start, start + covered)
-        if not tiled or (window is None and start != expected) or (window and (len(atoms) > 1 or expected)):
+        if not tiled or (window is None and start != expected) or (window and (len(own) > 1 or expected)):
             return None
-        source.append(atoms)
+        source.append(own)
         windows.append(window)
     return Axes(source, target, windows)
 

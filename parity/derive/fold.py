@@ -254,8 +254,8 @@ def _grid(names: Sequence[str]) -> tuple[str, dict[str, int], dict[str, int]] | 
 
     Numbers count in {l}; words are listed in {s=...} in the order of `names`.
     """
-    splits = [[re.split(f"({marks})", name) for name in names] for marks in ("[./_]", "[./]")]
-    for split in (*splits, [_around(name, names) for name in names]):
+    splits: list[list[list[str]]] = [[re.split(f"({marks})", name) for name in names] for marks in ("[./_]", "[./]")]
+    for split in [*splits, [list(_around(name, names)) for name in names]]:
         if len({len(words) for words in split}) == 1 and (found := _cells(names, split)):
             return found
     return None

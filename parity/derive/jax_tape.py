@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -225,7 +226,7 @@ class _Reader:
         constants = [self.tape.constant(_array(c)) for c in closed.consts]
         carry, rows = inputs[fixed : fixed + carried], []
         for t in reversed(steps) if params["reverse"] else steps:
-            xs = [self.tape.layout(value, lambda a, t=t: a[t], site) for value in inputs[fixed + carried :]]
+            xs = [self.tape.layout(value, itemgetter(t), site) for value in inputs[fixed + carried :]]
             results = self.read(closed.jaxpr, constants, [*inputs[:fixed], *carry, *xs], f"{site}[{t}]")
             carry = results[:carried]
             rows.append(results[carried:])
@@ -245,24 +246,24 @@ class _Reader:
     def _add(self, eqn: Any, inputs: list[int], site: str) -> int:
         if not self._floating(eqn):
             return self.tape.record("other", inputs, np.add, site)
-        return self.tape.add(*inputs, site)
+        return self.tape.add(inputs[0], inputs[1], site)
 
     _add_any = _add
 
     def _sub(self, eqn: Any, inputs: list[int], site: str) -> int:
         if not self._floating(eqn):
             return self.tape.record("other", inputs, np.subtract, site)
-        return self.tape.subtract(*inputs, site)
+        return self.tape.subtract(inputs[0], inputs[1], site)
 
     def _mul(self, eqn: Any, inputs: list[int], site: str) -> int:
         if not self._floating(eqn):
             return self.tape.record("other", inputs, np.multiply, site)
-        return self.tape.multiply(*inputs, site)
+        return self.tape.multiply(inputs[0], inputs[1], site)
 
     def _div(self, eqn: Any, inputs: list[int], site: str) -> int:
         if not self._floating(eqn):
             return self.tape.record("other", inputs, _bound(eqn), site)
-        return self.tape.divide(*inputs, site)
+        return self.tape.divide(inputs[0], inputs[1], site)
 
     def _convert_element_type(self, eqn: Any, inputs: list[int], site: str) -> int:
         source, target = eqn.invars[0].aval.dtype, np.dtype(eqn.params["new_dtype"])

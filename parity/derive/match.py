@@ -247,7 +247,7 @@ class _Attempt:
     def _elementwise(self, use: Use) -> None:
         numbers, found = _statistics(use, self.program)
         numbers = numbers.astype(np.int64)
-        options = []
+        options: list[tuple[Any, float, Seen, Any]] = []
         for seen in self._of_kind(use.kind):
             if len(seen.statistics) >= len(found):
                 part = len(seen.statistics) > len(found)

@@ -299,23 +299,26 @@ class _Recorder:
             for a in args[:2]
         ]
 
+    def _join(self, operation: Callable[[int, int, str], int], pair: list[int]) -> int:
+        return operation(pair[0], pair[1], self.path[-1])
+
     def _add(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
-        return self.tape.add(*self._pair(args, inputs), self.path[-1])
+        return self._join(self.tape.add, self._pair(args, inputs))
 
     def _subtract(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
-        return self.tape.subtract(*self._pair(args, inputs), self.path[-1])
+        return self._join(self.tape.subtract, self._pair(args, inputs))
 
     def _reversed_subtract(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
-        return self.tape.subtract(*self._pair(args, inputs)[::-1], self.path[-1])
+        return self._join(self.tape.subtract, self._pair(args, inputs)[::-1])
 
     def _multiply(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
-        return self.tape.multiply(*self._pair(args, inputs), self.path[-1])
+        return self._join(self.tape.multiply, self._pair(args, inputs))
 
     def _divide(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
-        return self.tape.divide(*self._pair(args, inputs), self.path[-1])
+        return self._join(self.tape.divide, self._pair(args, inputs))
 
     def _reversed_divide(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
-        return self.tape.divide(*self._pair(args, inputs)[::-1], self.path[-1])
+        return self._join(self.tape.divide, self._pair(args, inputs)[::-1])
 
     def _scale(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
         _, scale, bias, after = args[:4]
@@ -369,7 +372,7 @@ class _Recorder:
             else [(v, v) for v in padding]
         )
         if not transposed:
-            return self.tape.convolve(*inputs[:2], stride, pairs, dilation, groups, (), self.path[-1])
+            return self.tape.convolve(inputs[0], inputs[1], stride, pairs, dilation, groups, (), self.path[-1])
         taps = args[1].shape[2:]
         extra = list(p["output_padding"]) or [0] * rank
 

@@ -69,7 +69,8 @@ def side(model: Any, call: Call) -> Side:
         if callable(model[0]):
             return function_side(*model, call)
     raise UsageError(
-        f"{type(model).__name__} is no model: give a torch module, a paddle layer, an nnx module, a bound linen module, "
+        f"{type(model).__name__} is no model: give a torch module, a paddle layer, an nnx module, a bound linen module,"
+        " "
         "(linen module, variables) or (function of parameters and inputs, parameters)"
     )
 

@@ -126,7 +126,7 @@ class Tape:
 
 def _spread(x: Array, spread: Sequence[int]) -> Array:
     space = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], spread, strict=True)]
-    out = np.zeros((*x.shape[:2], *space), x.dtype)
+    out: Array = np.zeros((*x.shape[:2], *space), x.dtype)
     out[(..., *(slice(None, None, s) for s in spread))] = x
     return out
 

@@ -296,24 +296,27 @@ class _Recorder(TorchDispatchMode):
             pair = [pair[0], self.tape.multiply(pair[1], alpha, self.path[-1])]
         return pair
 
+    def _join(self, operation: Callable[[int, int, str], int], pair: list[int]) -> int:
+        return operation(pair[0], pair[1], self.path[-1])
+
     def _add(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
         pair = self._pair(args, inputs)
-        return pair and self.tape.add(*self._scaled(pair, kwargs), self.path[-1])
+        return self._join(self.tape.add, self._scaled(pair, kwargs)) if pair else None
 
     def _sub(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
         pair = self._pair(args, inputs)
-        return pair and self.tape.subtract(*self._scaled(pair, kwargs), self.path[-1])
+        return self._join(self.tape.subtract, self._scaled(pair, kwargs)) if pair else None
 
     def _mul(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
         pair = self._pair(args, inputs)
-        return pair and self.tape.multiply(*pair, self.path[-1])
+        return self._join(self.tape.multiply, pair) if pair else None
 
     def _div(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
         pair = None if kwargs.get("rounding_mode") else self._pair(args, inputs)
-        return pair and self.tape.divide(*pair, self.path[-1])
+        return self._join(self.tape.divide, pair) if pair else None
 
     def _bmm(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
-        return self.tape.product(*inputs, self.path[-1])
+        return self._join(self.tape.product, inputs)
 
     def _mm(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
         tape, site = self.tape, self.path[-1]

@@ -6,7 +6,6 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,12 +50,17 @@ class Symbol:
       leaves: the symbols from which it is computed.
     """
 
-    ids: Array | None
+    ids: Array  # or None
     value: Callable[[], Array]
     plain: bool = True
     join: str = ""
     parts: tuple[Symbol, ...] = ()
     leaves: tuple[Symbol, ...] = ()
+
+    def moved(self, run: Callable[[Array], Array]) -> Symbol:
+        """The symbol after an operation that moves elements."""
+        value = self.value
+        return replace(self, ids=run(self.ids), value=lambda: run(value()))
 
     def split(self, join: str) -> tuple[Symbol, ...]:
         return self.parts if self.join == join else (self,)
@@ -195,9 +199,7 @@ class _Walk:
         shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(s.ids) for _, s in pending.parts))
         parts = []
         for at, symbol in pending.parts:
-            ids, value = np.broadcast_to(symbol.ids, shape), symbol.value
-            moved = replace(symbol, ids=node.run(ids), value=lambda v=value: node.run(np.broadcast_to(v(), shape)))
-            parts.append((at, moved))
+            parts.append((at, symbol.moved(lambda array: node.run(np.broadcast_to(array, shape)))))
         return Pending(pending.join, node.run(np.broadcast_to(pending.x, shape)), tuple(parts))
 
     def _settled(self, pending: Pending) -> Array:
@@ -226,9 +228,9 @@ class _Walk:
     def _moved(self, node: Node, operands: list[Any]) -> Symbol:
         """A layout of symbols, and of constants beside them."""
 
-        def numbers(number: int, v: Any, symbol: Symbol | None = None) -> Array:
+        def numbers(number: int, v: Any) -> Array:
             if isinstance(v, Symbol):
-                return (symbol or v).ids
+                return v.ids
             return v if number in self.program.indices else np.zeros(np.shape(v))
 
         symbols = [v for v in operands if isinstance(v, Symbol)]
@@ -237,15 +239,11 @@ class _Walk:
             ids = node.run(*(numbers(n, v) for n, v in zip(node.inputs, operands, strict=True)))
         parts: tuple[Symbol, ...] = ()
         if len(symbols) == 1 and symbols[0].parts:
-            rest = [(n, v) for n, v in zip(node.inputs, operands, strict=True)]
-            parts = tuple(
-                replace(
-                    part,
-                    ids=node.run(*(numbers(n, v, part) for n, v in rest)),
-                    value=lambda part=part: node.run(*(part.value() if isinstance(v, Symbol) else v for _, v in rest)),
-                )
-                for part in symbols[0].parts
-            )
+
+            def run(array: Array) -> Array:
+                return node.run(*(array if isinstance(v, Symbol) else v for v in operands))
+
+            parts = tuple(part.moved(run) for part in symbols[0].parts)
         plain = all(s.plain for s in symbols)
         leaves = () if plain and ids is not None else tuple(r for s in symbols for r in s.roots())
         return Symbol(ids, lambda: node.run(*map(_value, operands)), plain, symbols[0].join, parts, leaves)
@@ -259,8 +257,7 @@ class _Walk:
         def spread(symbol: Symbol) -> Symbol:
             if symbol.ids is None or np.shape(symbol.ids) == shape:
                 return symbol
-            value, ids = symbol.value, symbol.ids
-            return replace(symbol, ids=np.broadcast_to(ids, shape), value=lambda: np.broadcast_to(value(), shape))
+            return symbol.moved(lambda array: np.broadcast_to(array, shape))
 
         def value() -> Array:
             return node.run(*map(_value, operands))
@@ -339,6 +336,3 @@ class Similarity:
 def _words(name: str) -> list[str]:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=\d)", "_", name)
     return [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]
-
-
-__all__ = ["Elements", "Program", "Similarity", "Symbol", "Use", "cached_property", "walk"]
