@@ -138,7 +138,9 @@ def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[s
     if not table.lines:
         return table
     if proven:
-        gradients = "" if proof.gradient is None else f", gradients to {proof.gradient:.0e}"
+        gradients = (
+            f", no gradients ({proof.remark})" if proof.gradient is None else f", gradients to {proof.gradient:.0e}"
+        )
         words = f"# derived and proven: outputs agree to {proof.exact:.0e}{gradients}, in float64 on two other draws"
     else:
         words = f"# derived, not proven: outputs differ by {proof.error:.0e}"

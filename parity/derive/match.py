@@ -213,8 +213,6 @@ class _Attempt:
 
     def _product(self, use: Use) -> None:
         found = _statistics(use, self.program)[1]
-        if not found[:, 3].any():
-            return  # a zero operand tells nothing: a later use will
         batches, k = use.ids.shape[:2]
         gaps = {}
         for seen in self._of_kind("product"):

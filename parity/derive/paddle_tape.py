@@ -520,8 +520,49 @@ def _linear(x: Any, weight: Any, bias: Any = None, transposed: bool = False) -> 
     return y if bias is None else y + bias
 
 
+def _rnn(
+    x: Any, states: Any, weights: Any, length: Any, seed: Any, p: float, both: bool, inner: int, hidden: int,
+    layers: int, mode: str, *_: Any,
+) -> Any:  # fmt: skip
+    """A recurrent network (time, batch, input), step by step."""
+    if length is not None:
+        raise NotImplementedError("sequences of unequal lengths")
+    cell = {"LSTM": _lstm_cell, "GRU": _gru_cell}[mode]
+    directions, half = 2 if both else 1, len(weights) // 2
+    finals: list[Any] = []
+    for layer in range(layers):
+        ways = []
+        for way in range(directions):
+            k = layer * directions + way
+            matrices, biases = weights[2 * k : 2 * k + 2], weights[half + 2 * k : half + 2 * k + 2]
+            read = ops.matmul(x, matrices[0], False, True) + biases[0]
+            state = [s[k] for s in states]
+            outs: list[Any] = [None] * x.shape[0]
+            for t in range(x.shape[0]) if way == 0 else reversed(range(x.shape[0])):
+                state = cell([read[t], ops.matmul(state[0], matrices[1], False, True) + biases[1]], state)
+                outs[t] = state[0]
+            ways.append(ops.stack(outs, 0))
+            finals.append(state)
+        x = ways[0] if directions == 1 else ops.concat(ways, 2)
+    return x, seed, [ops.stack(list(part), 0) for part in zip(*finals, strict=True)]
+
+
+def _lstm_cell(gates: Any, state: Any) -> Any:
+    i, f, g, o = ops.split_with_num(gates[0] + gates[1], 4, 1)
+    c = ops.sigmoid(f) * state[1] + ops.sigmoid(i) * ops.tanh(g)
+    return [ops.sigmoid(o) * ops.tanh(c), c]
+
+
+def _gru_cell(gates: Any, state: Any) -> Any:
+    (xr, xz, xn), (hr, hz, hn) = (ops.split_with_num(gate, 3, 1) for gate in gates)
+    z = ops.sigmoid(xz + hz)
+    n = ops.tanh(xn + ops.sigmoid(xr + hr) * hn)
+    return [(state[0] - n) * z + n]
+
+
 COMPOSED: dict[str, Callable[..., Any]] = {
     "dropout": lambda x, seed, p, test, mode, *rest: x if mode == "upscale_in_train" else x * (1 - p),
+    "rnn": _rnn,
     "layer_norm": _layer_norm,
     "batch_norm": _batch_norm,
     "batch_norm_": _batch_norm,

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .tape import Array
+from .tape import Array, Node
 from .walk import Program
 
+PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
 MAX_STEPS = 200  # operations that are followed from one product
 
 
@@ -78,19 +79,31 @@ def _follow(program: Program, start: int, labels: Array) -> list[tuple[str, Arra
             elif node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
                 waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output])))
             else:
-                kind = f"product {slot}" if node.kind == "product" and not node.window else node.kind
-                found.append((kind, labels))
+                found.append((_role(node, slot), labels))
     return found
 
 
-def _moved(program: Program, node: object, slot: int, labels: Array) -> Array:
+def _role(node: Node, slot: int) -> str:
+    """What tells operations apart in any framework: the operand's side, or a function's values."""
+    if node.kind == "product" and not node.window:
+        return f"product {slot}"
+    if node.kind != "other" or len(node.inputs) > 1:
+        return node.kind
+    try:
+        values = np.round(np.ravel(node.run(PROBE)), 2)
+    except Exception:  # a function that does not take such an array
+        return node.kind
+    return f"other {values.tolist()}"
+
+
+def _moved(program: Program, node: Node, slot: int, labels: Array) -> Array:
     operands = []
-    for k, number in enumerate(node.inputs):  # type: ignore[attr-defined]
+    for k, number in enumerate(node.inputs):
         if k == slot:
             operands.append(labels)
         else:
             operands.append(program.indices.get(number, np.zeros(program.shapes[number])))
-    return node.run(*operands)  # type: ignore[attr-defined]
+    return node.run(*operands)
 
 
 def _places(role: str, labels: Array, columns: Array) -> Array:

@@ -299,6 +299,8 @@ class _Walk:
         if symbol.ids is None or (flipped and node.window):
             return node.run(self._forced(at, x), self._forced(at, w))
         met = w.swapaxes(1, 2) if flipped else x
+        if not met.any():  # as initial states are: no evidence
+            return np.zeros(self.program.shapes[node.output])
         ids = symbol.ids
         if node.window:
             groups = node.window.groups
