@@ -183,6 +183,7 @@ class _Recorder(TorchDispatchMode):
         self.tape, self.path = tape, [""]
         self.values: dict[int, tuple[int, int]] = {}  # tensor -> (value, epoch of its storage then)
         self.storages: dict[int, tuple[int, int]] = {}  # storage that was written to -> (value, epoch)
+        self.writes: dict[int, list[np.ndarray]] = {}  # storage -> the places of each write, by epoch
         self.owners: dict[int, torch.Tensor] = {}  # storage -> the first tensor in it
         self.alive: list[Any] = []  # identities must not be used again
 
@@ -203,9 +204,11 @@ class _Recorder(TorchDispatchMode):
             return self.adopt(tensor, self.tape.constant(_numpy(tensor)))
         value, epoch = self.values[id(tensor)]
         flat, now = self.storages.get(_storage(tensor), (0, 0))
-        if now == epoch:
+        places = _places(tensor) if now != epoch else None
+        if places is None or not any(
+            np.isin(places, there).any() for there in self.writes[_storage(tensor)][epoch:now]
+        ):
             return value
-        places = _places(tensor)
         return self.adopt(tensor, self.tape.layout(flat, lambda a: a[places], self.path[-1]))
 
     def _open(self, tensor: torch.Tensor) -> None:
@@ -221,7 +224,9 @@ class _Recorder(TorchDispatchMode):
     def _write(self, tensor: torch.Tensor, value: int) -> None:
         """Give a tensor a new value, for all that share its storage."""
         flat, epoch = self.storages[_storage(tensor)]
-        self.storages[_storage(tensor)] = (self._put(flat, value, _places(tensor)), epoch + 1)
+        places = _places(tensor)
+        self.storages[_storage(tensor)] = (self._put(flat, value, places), epoch + 1)
+        self.writes.setdefault(_storage(tensor), []).append(places)
         self.adopt(tensor, value)
 
     def _put(self, flat: int, value: int, places: np.ndarray) -> int:

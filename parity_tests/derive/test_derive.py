@@ -89,6 +89,41 @@ def test_the_command_line_derives_a_table_that_converts_a_file(tmp_path: Path):
     assert np.array_equal(converted["b_up.bias"], state["gate_up.bias"][8:].numpy())
 
 
+def test_recurrent_gates_states_and_both_biases_are_told_apart():
+    needs("torch")
+    needs("paddle")
+    import paddle
+    import torch
+
+    inputs = parity.Call(np.random.default_rng(0).standard_normal((3, 2, 4)), output=lambda result: result[0])
+    found = parity.derive(torch.nn.GRU(4, 5), paddle.nn.GRU(4, 5, time_major=True), inputs, inputs)
+    assert found.proven and not found.missing
+    arrays = {name: np.random.default_rng(1).standard_normal(shape) for name, shape in found.table.known.items()}
+    translated = found.table.apply(arrays)
+    for name, array in arrays.items():
+        assert np.array_equal(translated[name], array) and np.array_equal(translated[f"0.cell.{name[:-3]}"], array)
+
+
+def test_rows_that_no_token_reads_continue_the_pattern_and_are_marked():
+    needs("torch")
+    import torch
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.positions = torch.nn.Embedding(20, 6), torch.nn.Embedding(9, 6)
+            self.head = torch.nn.Linear(6, 6)
+
+        def forward(self, tokens):
+            return self.head(torch.tanh(self.words(tokens) + self.positions(torch.arange(2, 2 + tokens.shape[1]))))
+
+    found = parity.derive(Model(), Model(), (np.array([[3, 7, 3, 12], [1, 7, 7, 5]]),))
+    assert found.proven and found.inferred == ["words.weight", "positions.weight"]
+    assert "inferred" in found.table.print()
+    arrays = {name: np.random.default_rng(1).standard_normal(shape) for name, shape in found.table.known.items()}
+    assert all(np.array_equal(array, arrays[name]) for name, array in found.table.apply(arrays).items())
+
+
 @pytest.mark.parametrize("text", ["nothing.py", "nothing.py:build"])
 def test_a_side_that_is_not_there_is_wrong_usage(text: str):
     done = _convert("derive", text, text)
