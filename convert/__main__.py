@@ -17,6 +17,7 @@ USAGE = """python -m convert SRC2DST CKPT... [-o OUT] [options]
        python -m convert inspect CKPT [--weights PART] [--json] [--hash]
        python -m convert diff A B [--weights PART [--weights PART_OF_B]] [--set KEY=VALUE] [--table FILE] [--json]
        python -m convert verify FILE [--json]
+       python -m convert derive LEFT.py:FUNCTION RIGHT.py:FUNCTION [-o OUT.table] [--json]
        python -m convert routes [--json]"""
 
 EXAMPLES = """examples:
@@ -35,7 +36,7 @@ standard error, and nothing is printed on standard output.
 Exit status: 0 done, 1 differs or refused, 2 wrong usage, 130 interrupted."""
 
 
-COMMANDS = ("inspect", "diff", "verify", "routes")
+COMMANDS = ("inspect", "diff", "verify", "derive", "routes")
 VALUED = (
     "-o",
     "--out",
@@ -72,7 +73,7 @@ def parser(command: str) -> argparse.ArgumentParser:
         parser.set_defaults(command=TABLE, prove=False, config=None)
     else:
         parser.add_argument(
-            "command", metavar="SRC2DST", help="a route, as in google2torch; or inspect, diff, verify, routes"
+            "command", metavar="SRC2DST", help="a route, as in google2torch; or inspect, diff, verify, derive, routes"
         )
         parser.set_defaults(table=None)
     if command in ("inspect", "verify"):
@@ -84,6 +85,10 @@ def parser(command: str) -> argparse.ArgumentParser:
         )
         parser.add_argument("--reverse", action="store_true", help="with --table: A is its right side")
         _add_settings(parser)
+    elif command == "derive":
+        parser.add_argument("left", metavar="LEFT", help="file.py:function that returns (model, inputs); it is run")
+        parser.add_argument("right", metavar="RIGHT", help="the same for the other model; inputs may be left out")
+        parser.add_argument("-o", "--out", help="where to save the table (default: print it)")
     elif command == TABLE:
         _add_table_arguments(parser)
     elif command != "routes":

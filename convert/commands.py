@@ -133,4 +133,11 @@ def routes(arguments: Namespace) -> int:
     return 0
 
 
-COMMANDS = {"inspect": inspect, "diff": diff, "verify": verify, "routes": routes}
+def derive(arguments: Namespace) -> int:
+    """Find the Table between two models."""
+    from parity.derive.command import run as derive_table
+
+    return derive_table(arguments.left, arguments.right, arguments.out, arguments.json)
+
+
+COMMANDS = {"inspect": inspect, "diff": diff, "verify": verify, "derive": derive, "routes": routes}

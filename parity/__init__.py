@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from ports.runners.base import Inputs
 
     from .comparison import compare
+    from .derive import Call, Derivation, derive
     from .report import Report
     from .result import Result
 
-__all__ = ["Inputs", "Report", "Result", "compare"]
+__all__ = ["Call", "Derivation", "Inputs", "Report", "Result", "compare", "derive"]
 _HOMES = {
+    "Call": "parity.derive",
+    "Derivation": "parity.derive",
+    "derive": "parity.derive",
     "Inputs": "ports.runners.base",
     "Report": "parity.report",
     "Result": "parity.result",

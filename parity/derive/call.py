@@ -1,0 +1,73 @@
+"""How a model is called: its inputs, the method, and which part of the result counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+def _same(out: Any) -> Any:
+    return out
+
+
+@dataclass(frozen=True, init=False)
+class Call:
+    """Positional and keyword arguments of a model, as trees of numpy arrays and Python values.
+
+    Args:
+      method: the method to call instead of the model itself.
+      output: picks what is compared from the result.
+    """
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    method: str = "__call__"
+    output: Callable[[Any], Any] = _same
+
+    def __init__(
+        self, *args: Any, method: str = "__call__", output: Callable[[Any], Any] = _same, **kwargs: Any
+    ) -> None:
+        for name, value in (("args", args), ("kwargs", kwargs), ("method", method), ("output", output)):
+            object.__setattr__(self, name, value)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays among the arguments by path; floats as float64."""
+        found = {}
+        for path, leaf in flatten((list(self.args), dict(self.kwargs))):
+            if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
+                array = np.asarray(leaf.detach() if hasattr(leaf, "detach") else leaf)
+                found[path] = array.astype(np.float64) if array.dtype.kind == "f" else array
+        return found
+
+    def bind(self, arrays: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments with these arrays in place of their own."""
+        args, kwargs = rebuild((list(self.args), dict(self.kwargs)), arrays)
+        return args, kwargs
+
+
+def flatten(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each leaf of nested lists, tuples, mappings and records with its path."""
+    if isinstance(tree, Mapping):
+        items = list(tree.items())
+    elif isinstance(tree, (list, tuple)):
+        items = list(enumerate(tree))
+    else:
+        yield path, tree
+        return
+    for key, item in items:
+        yield from flatten(item, f"{path}/{key}" if path else str(key))
+
+
+def rebuild(tree: Any, leaves: Mapping[str, Any], path: str = "") -> Any:
+    """The tree with the leaves of these paths replaced."""
+    if isinstance(tree, Mapping):
+        return {key: rebuild(item, leaves, f"{path}/{key}" if path else str(key)) for key, item in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        items = [rebuild(item, leaves, f"{path}/{key}" if path else str(key)) for key, item in enumerate(tree)]
+        if hasattr(tree, "_fields"):
+            return type(tree)(*items)
+        return items if isinstance(tree, list) else tuple(items)
+    return leaves.get(path, tree)

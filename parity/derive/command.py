@@ -1,0 +1,75 @@
+"""`python -m convert derive LEFT RIGHT`: two files of code in, a Table out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from typing import Any
+
+from convert.errors import ConvertError, UsageError
+
+from .call import Call
+from .derivation import Derivation, derive
+
+
+def run(left: str, right: str, out: str | None, as_json: bool) -> int:
+    """Derive, print and save. Returns: 0 if the table is proven, 1 if not.
+
+    Args:
+      left, right: file.py:function, which returns (model, inputs); the right one may return the model alone.
+      out: where the table is written, complete or not.
+    Raises: UsageError for files and functions that do not fit.
+    """
+    a, inputs = _build(left)
+    b, right_inputs = _build(right)
+    if inputs is None:
+        raise UsageError(f"{left}: returns a model without inputs: return (model, inputs)")
+    found = derive(a, b, inputs, right_inputs)
+    if out:
+        found.table.save(out)
+    print(json.dumps(found.to_dict()) if as_json else _summary(found, out))
+    return 0 if found.proven else 1
+
+
+def _build(text: str) -> tuple[Any, Any]:
+    """(model, inputs) from file.py:function; None for inputs that it does not give."""
+    path, _, name = text.rpartition(":")
+    if not path or not name.isidentifier():
+        raise UsageError(f"{text}: write file.py:function, where the function returns (model, inputs)")
+    if not os.path.isfile(path):
+        raise UsageError(f"{path}: there is no such file")
+    spec = importlib.util.spec_from_file_location(os.path.splitext(os.path.basename(path))[0], path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path}: is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    try:
+        spec.loader.exec_module(module)
+        result = getattr(module, name)()
+    except Exception as error:  # the user's code may raise anything
+        raise ConvertError(f"{text}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    linen = sys.modules.get("flax.linen")
+    if not isinstance(result, tuple) or len(result) != 2 or (linen and isinstance(result[0], linen.Module)):
+        return result, None
+    model, inputs = result
+    return model, inputs if isinstance(inputs, (tuple, Call)) else (inputs,)
+
+
+def _summary(found: Derivation, out: str | None) -> str:
+    lines = [found.table.print().rstrip()] if out is None else [f"{out}: {len(found.table.lines)} lines"]
+    if found.proven:
+        lines.append(f"proven: outputs differ by {found.error:.1e}, relative to the largest")
+    else:
+        lines.append(f"not proven: outputs differ by {found.error:.1e}, relative to the largest")
+    lines += [f"missing: {name}" for name in found.missing]
+    if found.failure:
+        lines.append(f"stopped: {found.failure}")
+    for place in found.divergences:
+        where = f"{place.left or 'the top'} <-> {place.right or 'the top'}"
+        lines.append(f"parts at {where}: {place.size:.1e}{f' ({place.cause})' if place.cause else ''}")
+    lines += [f"unobservable: {name}" for name in found.unobservable]
+    return "\n".join([*lines, f"{found.seconds:.1f} s"])

@@ -1,0 +1,74 @@
+"""Continue the map of elements where no value was seen: rows that no token reads, parameters that nothing uses."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .tape import Array
+from .walk import Elements, Similarity
+
+ALIKE = 0.5  # similarity of names from which a parameter that nothing reads is mapped by its name
+
+
+def complete(found: Array, lefts: Elements, rights: Elements) -> tuple[Array, list[str]]:
+    """(map, right parameters of which all or some elements were inferred).
+
+    Rows continue the pattern of those that were read. A parameter of which nothing was seen goes to the one left
+    parameter of its size and of a similar name that is free, if there is just one.
+    """
+    found, inferred = found.copy(), []
+    for name in rights.names:
+        numbers = rights.numbers(name).astype(np.int64)
+        part = found[numbers]
+        if not part.size or (part > 0).all() or not (part > 0).any():
+            continue
+        filled = _continued(part, lefts)
+        if filled is not None:
+            free = np.isin(filled[part == 0], found, invert=True)
+            if free.all():
+                found[numbers] = filled
+                inferred.append(name)
+    return _by_name(found, lefts, rights, inferred)
+
+
+def _continued(part: Array, lefts: Elements) -> Array | None:
+    """The slices of one axis that are unknown, by the steps between those that are known."""
+    for axis in range(part.ndim):
+        rows = np.moveaxis(part, axis, 0)
+        flat = rows.reshape(len(rows), -1)
+        known = np.flatnonzero((flat > 0).all(1))
+        if not len(known) or (flat > 0).any(1).sum() != len(known):
+            continue
+        owner = lefts.owners(flat[known])
+        if len(owner) != 1:
+            continue
+        step = _step(flat, known, lefts.shapes[owner[0]], len(rows))
+        if step is None:
+            continue
+        every = flat[known[0]] + (np.arange(len(rows)) - known[0])[:, None] * step
+        whole = lefts.numbers(owner[0])
+        if (every[known] == flat[known]).all() and every.min() >= whole.min() and every.max() <= whole.max():
+            return np.moveaxis(every.reshape(rows.shape), 0, axis)
+    return None
+
+
+def _step(flat: Array, known: Array, shape: tuple[int, ...], count: int) -> int | None:
+    """How far the elements of one slice are from those of the next."""
+    if len(known) > 1:
+        gap, rest = divmod(int(flat[known[1], 0] - flat[known[0], 0]), int(known[1] - known[0]))
+        return None if rest else gap
+    return int(np.prod(shape[1:], dtype=int)) if shape and shape[0] == count else None
+
+
+def _by_name(found: Array, lefts: Elements, rights: Elements, inferred: list[str]) -> tuple[Array, list[str]]:
+    alike = Similarity()
+    unseen = [name for name in rights.names if not (found[rights.numbers(name).astype(np.int64)] > 0).any()]
+    used = set(lefts.owners(found))
+    free = [name for name in lefts.names if name not in used]
+    for name in unseen:
+        near = [other for other in free if lefts.shapes[other] == rights.shapes[name] and alike(other, name) > ALIKE]
+        rivals = [other for other in unseen if rights.shapes[other] == rights.shapes[name]]
+        if len(near) == 1 and len(rivals) == 1:
+            found[rights.numbers(name).astype(np.int64)] = lefts.numbers(near[0])
+            inferred.append(name)
+    return found, inferred

@@ -1,0 +1,134 @@
+"""Prove a Table by running both models on weights and inputs that were not used to find it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from specs.table import Table
+
+from .sides import Side, draw, fresh
+from .tape import Array
+from .walk import Elements, Program
+
+OUTPUT = 1e-9  # relative error of outputs that rounding of float64 explains: a thousand operations in a row
+GRADIENT = 1e-7  # that of gradients, which lose more digits
+ROUNDED = 1e-4  # that of gradients where a model computes partly in float32: these run as the models are written
+UNSEEN = 1e-12  # gradients below this part of the largest are zero: nothing observable depends on the parameter
+DRAWS = 2
+
+
+class Proof(NamedTuple):
+    """What running both models told.
+
+    Args:
+      error: relative error of the outputs as the models compute them; exact: with casts to lower precision made void.
+      gradient: relative error of the gradients; None where one side has none.
+      unobservable: left parameters on which no output depends.
+      remark: why there are no gradients.
+    """
+
+    error: float
+    exact: float
+    gradient: float | None
+    unobservable: list[str]
+    remark: str = ""
+
+    @property
+    def holds(self) -> bool:
+        limit = GRADIENT if self.error <= OUTPUT else ROUNDED
+        return self.exact <= OUTPUT and (self.gradient is None or self.gradient <= limit)
+
+
+def prove(
+    left: Side, right: Side, tapes: tuple[object, object], table: Table, found: Array, lefts: Elements, rights: Elements
+) -> Proof:
+    """Run both sides on two draws of weights and inputs, the right ones translated by the table."""
+    error = exact = 0.0
+    gradient: float | None = 0.0
+    remark = ""
+    seen = dict.fromkeys(lefts.names, False)
+    for k in range(DRAWS):
+        weights = draw(left, 1000 + k)
+        inputs = fresh(left.call.arrays(), right.call.arrays(), 2000 + k)
+        translated = translate(table, left, right, weights)
+        a, b = left.run(weights, inputs[0]), right.run(translated, inputs[1])
+        here = difference(a, b)
+        error = max(error, here)
+        if here > OUTPUT:  # do casts to float32 explain it?
+            programs = (
+                Program(tape, w, list(i.values()))  # type: ignore[arg-type]
+                for tape, w, i in zip(tapes, (weights, translated), inputs, strict=True)
+            )
+            here = difference(*(program.outputs for program in programs))
+        exact = max(exact, here)
+        rng = np.random.default_rng(3000 + k)
+        cotangents = [rng.standard_normal(np.shape(out)) for out in a]
+        if [np.shape(out) for out in a] != [np.shape(out) for out in b] or exact > OUTPUT:
+            gradient = None
+            continue
+        try:
+            grads = left.gradients(weights, inputs[0], cotangents)
+            others = right.gradients(translated, inputs[1], cotangents)
+        except Exception as problem:  # an operation that has none in evaluation mode, as paddle's recurrent ones
+            gradient, remark = None, f"{type(problem).__name__}: {str(problem).strip().splitlines()[0]}"
+            continue
+        largest = max((np.abs(g).max(initial=0) for g in grads.values()), default=0.0)
+        for name in lefts.names:
+            seen[name] |= name not in grads or bool(np.abs(grads[name]).max(initial=0) > UNSEEN * largest)
+        if gradient is not None:
+            gradient = max(gradient, _gradient_error(grads, others, found, lefts, rights, largest))
+    used = set(lefts.owners(found)) if gradient is not None else set()
+    return Proof(error, exact, gradient, [name for name in lefts.names if not seen[name] and name in used], remark)
+
+
+def translate(table: Table, left: Side, right: Side, weights: Mapping[str, Array]) -> dict[str, Array]:
+    """The right side's parameters; those that the table does not have keep their values."""
+    arrays = dict(weights)
+    arrays |= {name: weights[first] for name, first in left.ties.items() if first in weights}
+    moved = table.apply({**arrays, **left.others})
+    return {name: moved.get(name, array) for name, array in right.parameters.items()}
+
+
+def difference(a: list[Array], b: list[Array]) -> float:
+    """The largest relative difference of two lists of outputs."""
+    if len(a) != len(b):
+        return float("inf")
+    worst = 0.0
+    for x, y in zip(a, b, strict=True):
+        if np.shape(x) != np.shape(y) or not (np.isfinite(x).all() and np.isfinite(y).all()):
+            return float("inf")
+        if x.dtype.kind == "f":
+            worst = max(worst, float(np.abs(x - y).max(initial=0) / max(np.abs(x).max(initial=0), 1e-300)))
+    return worst
+
+
+def _gradient_error(
+    left: Mapping[str, Array],
+    right: Mapping[str, Array],
+    found: Array,
+    lefts: Elements,
+    rights: Elements,
+    largest: float,
+) -> float:
+    """The largest difference of a left gradient and the sum of those of the right elements that it became."""
+    total = np.zeros(len(lefts.values))
+    whole = np.ones(len(lefts.values), bool)
+    for name in rights.names:
+        elements = found[rights.numbers(name).astype(np.int64)].ravel()
+        if name in right:
+            np.add.at(total, elements, right[name].ravel())
+        else:
+            whole[elements] = False
+    worst = 0.0
+    used = np.zeros(len(lefts.values), bool)
+    used[found[found > 0]] = True
+    for name, grad in left.items():
+        numbers = lefts.numbers(name).astype(np.int64)
+        comparable = used[numbers] & whole[numbers]
+        gap = np.abs(total[numbers] - grad)[comparable].max(initial=0)
+        scale = max(np.abs(grad).max(initial=0), 1e-3 * largest)
+        worst = max(worst, float(gap / scale)) if scale else worst
+    return worst

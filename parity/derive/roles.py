@@ -1,0 +1,126 @@
+"""Roles: what the columns of a product's result are for, found by following them to the first arithmetic.
+
+Columns that go different ways (query, key and value of one fused projection; gates of one recurrent kernel) are
+different groups. In a group, columns are ordered by where they come to lie in the operation that reads them, so that
+heads in front or behind, split or flattened, are told apart without a guess from shapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .tape import Array, Node
+from .walk import Program
+
+PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
+MAX_STEPS = 200  # operations that are followed from one product
+
+
+@dataclass(frozen=True)
+class Group:
+    """Columns that are read by the same operations.
+
+    Args:
+      role: the kind of the first of those, and which operand they are.
+      columns: in the order of their places there.
+      places: the coordinates of each, as ranks; axes along which all are alike are left out.
+    """
+
+    role: str
+    columns: Array
+    places: Array
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The number of different coordinates along each axis."""
+        return tuple(int(axis.max()) + 1 for axis in self.places.T) if len(self.columns) else ()
+
+
+def groups(program: Program, at: int, flipped: bool) -> list[Group]:
+    """The groups of columns of the product at this place of the tape; those of several batches stay together."""
+    node = program.tape.nodes[at]
+    shape = program.shapes[node.output]
+    axis = 1 if node.window or flipped else 2
+    count = shape[axis]
+    labels = np.arange(1.0, count + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
+    readers = _follow(program, node.output, np.broadcast_to(labels, shape))
+    paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
+    for k, (_, reached) in enumerate(readers):
+        for column in np.unique(reached).astype(np.int64):
+            if column:
+                paths[column - 1] += (k,)
+    found = []
+    for path in dict.fromkeys(paths.values()):
+        columns = np.array([column for column in range(count) if paths[column] == path])
+        if not path:
+            found.append(Group("unread", columns, np.arange(len(columns))[:, None]))
+            continue
+        role, reached = readers[path[0]]
+        places = _places(role, reached, columns)
+        order = np.lexsort(places.T[::-1]) if places.size else np.arange(len(columns))
+        found.append(Group(role, columns[order], places[order]))
+    return found
+
+
+def _follow(program: Program, start: int, labels: Array) -> list[tuple[str, Array]]:
+    """(role, labels there) of each operation that reads the labelled value, through layout, biases and scales."""
+    tape, found, waiting, steps = program.tape, [], [(start, labels)], 0
+    while waiting and steps < MAX_STEPS:
+        value, labels = waiting.pop(0)
+        steps += 1
+        if value in tape.outputs:
+            found.append(("output", labels))
+        for at, slot in program.consumers.get(value, []):
+            node = tape.nodes[at]
+            if node.kind == "layout" and not (isinstance(labels, np.ndarray) and labels.size == 0):
+                waiting.append((node.output, _moved(program, node, slot, labels)))
+            elif node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
+                waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output])))
+            else:
+                found.append((_role(node, slot), labels))
+    return found
+
+
+def _role(node: Node, slot: int) -> str:
+    """What tells operations apart in any framework: the operand's side, or a function's values."""
+    if node.kind == "product" and not node.window:
+        return f"product {slot}"
+    if node.kind != "other" or len(node.inputs) > 1:
+        return node.kind
+    try:
+        values = np.round(np.ravel(node.run(PROBE)), 2)
+    except Exception:  # a function that does not take such an array
+        return node.kind
+    return f"other {values.tolist()}"
+
+
+def _moved(program: Program, node: Node, slot: int, labels: Array) -> Array:
+    operands = []
+    for k, number in enumerate(node.inputs):
+        if k == slot:
+            operands.append(labels)
+        else:
+            operands.append(program.indices.get(number, np.zeros(program.shapes[number])))
+    return node.run(*operands)
+
+
+def _places(role: str, labels: Array, columns: Array) -> Array:
+    """Ranks (columns, axes) of the mean place of each column, along the axes of a product or in the flat array."""
+    if role.startswith("product"):
+        axes = [
+            np.arange(n).reshape([-1 if d == a else 1 for d in range(labels.ndim)]) for a, n in enumerate(labels.shape)
+        ]
+    else:
+        axes = [np.arange(labels.size).reshape(labels.shape)]
+    flat = labels.astype(np.int64).ravel()
+    top = int(flat.max()) + 1
+    count = np.maximum(np.bincount(flat, minlength=top), 1)
+    ranks = []
+    for axis in axes:
+        mean = np.bincount(flat, np.broadcast_to(axis, labels.shape).ravel(), top) / count
+        rank = np.unique(np.round(mean[columns + 1], 6), return_inverse=True)[1]
+        if rank.any():
+            ranks.append(rank)
+    return np.stack(ranks, 1) if ranks else np.zeros((len(columns), 0), np.int64)

@@ -1,0 +1,139 @@
+"""Sides: a model of any framework behind one interface, and the values that are tried on it."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from convert.errors import UsageError
+
+from .call import Call
+from .tape import Array, Tape
+
+
+class Side(Protocol):
+    """A model and how it is called.
+
+    Args:
+      framework: torch, linen, nnx, jax or paddle.
+      output_axis: the axis of a matrix that usually is the output.
+      parameters: arrays of floats by name, in float64; others: the rest of a checkpoint; ties: {name: name it shares}.
+    """
+
+    framework: str
+    output_axis: int
+    call: Call
+    parameters: dict[str, Array]
+    others: dict[str, Array]
+    ties: dict[str, str]
+
+    def run(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]: ...
+
+    def gradients(
+        self, parameters: Mapping[str, Array], inputs: Mapping[str, Array], weights: list[Array]
+    ) -> dict[str, Array]: ...
+
+    def record(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> Tape: ...
+
+
+def side(model: Any, call: Call) -> Side:
+    """The side of a torch module, paddle layer, nnx module, (linen module, variables) or (function, parameters).
+
+    Raises: UsageError for anything else.
+    """
+    frameworks = ("torch", "paddle", "flax.nnx", "flax.linen")
+    torch, paddle, nnx, linen = (sys.modules.get(name) for name in frameworks)
+    if torch and isinstance(model, torch.nn.Module):
+        from .torch_tape import TorchSide
+
+        return TorchSide(model, call)
+    if paddle and isinstance(model, paddle.nn.Layer):
+        from .paddle_tape import PaddleSide
+
+        return PaddleSide(model, call)
+    if nnx and isinstance(model, nnx.Module):
+        from .jax_tape import nnx_side
+
+        return nnx_side(model, call)
+    if linen and isinstance(model, linen.Module) and model.scope is not None:
+        model = model.unbind()
+    if isinstance(model, tuple) and len(model) == 2:
+        from .jax_tape import function_side, linen_side
+
+        if linen and isinstance(model[0], linen.Module):
+            return linen_side(*model, call)
+        if callable(model[0]):
+            return function_side(*model, call)
+    raise UsageError(
+        f"{type(model).__name__} is no model: give a torch module, a paddle layer, an nnx module, a bound linen module,"
+        " "
+        "(linen module, variables) or (function of parameters and inputs, parameters)"
+    )
+
+
+def draw(of: Side, seed: int) -> dict[str, Array]:
+    """Random values for every parameter: of one sign where the model has them so (scales, variances)."""
+    rng = np.random.default_rng(seed)
+    drawn = {}
+    for name, array in of.parameters.items():
+        if array.size and (array > 0).all() and array.ndim < 2:
+            drawn[name] = rng.uniform(0.5, 1.5, array.shape)
+        elif array.ndim >= 2:
+            fan = max(1, array.size // array.shape[of.output_axis])
+            drawn[name] = rng.standard_normal(array.shape) / np.sqrt(min(fan, 4096))
+        else:
+            drawn[name] = 0.3 * rng.standard_normal(array.shape)
+    return drawn
+
+
+def fresh(
+    left: Mapping[str, Array], right: Mapping[str, Array], seed: int | None
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Other inputs for both sides: new numbers of the same spread, and the same tokens in another order.
+
+    An input that no axis order relates to one of the other side keeps its values.
+
+    Args:
+      seed: None keeps the left values, and gives the right side the same ones, free of its rounding.
+    """
+    rng = np.random.default_rng(seed)
+    new_left, new_right = dict(left), dict(right)
+    for name, array in left.items():
+        related = [(other, order) for other, b in right.items() for order in _orders(array, b)]
+        if not related:
+            continue
+        if seed is not None and array.dtype.kind == "f":
+            new_left[name] = array.mean() + array.std() * rng.standard_normal(array.shape)
+        elif seed is not None and array.dtype.kind in "iu" and len(np.unique(array)) > 2:
+            new_left[name] = rng.permutation(array.ravel()).reshape(array.shape)
+        for other, order in reversed(related):
+            moved = new_left[name].transpose(order).reshape(right[other].shape)
+            new_right[other] = moved.astype(right[other].dtype)
+    return new_left, new_right
+
+
+def _orders(a: Array, b: Array) -> Iterator[tuple[int, ...]]:
+    """Axis orders in which a has b's elements, up to rounding to float32."""
+    if a.size != b.size or a.ndim > 6 or (a.dtype.kind == "f") != (b.dtype.kind == "f"):
+        return
+    slack = 1e-6 * np.abs(a).max(initial=0) if a.dtype.kind == "f" else 0
+    for order in itertools.permutations(range(a.ndim)):
+        if (np.abs(a.transpose(order).ravel().astype(float) - b.ravel().astype(float)) <= slack).all():
+            yield order
+            return
+
+
+def layouts(array: Array) -> Iterator[Array]:
+    """The array in every order of its axes: the written one first, then channels last and channels first."""
+    axes = tuple(range(array.ndim))
+    likely = [axes, (0, *axes[2:], 1), (0, axes[-1], *axes[1:-1])] if array.ndim > 2 else [axes]
+    every = [*likely, *itertools.permutations(axes)]
+    seen = set[tuple[int, ...]]()
+    for order in every:
+        if order not in seen:
+            seen.add(order)
+            yield np.ascontiguousarray(array.transpose(order))

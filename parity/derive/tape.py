@@ -1,0 +1,165 @@
+"""A tape: the primitive operations of one run of a model, as functions of numpy arrays, alike for every framework.
+
+Values have numbers. Each operation (Node) makes one value from others; its kind says what can be known about it:
+
+    layout    moves elements: reshape, transpose, slice, concatenate, pad with zeros, index. Its `run` also works on an
+              array of element numbers, which tells where each element goes.
+    product   x[b, rows, k] @ w[b, k, o], or a convolution, whose x are patches. Tracers bring matrix products and
+              einsums into this form by layout operations before and after.
+    add, mul  of two broadcast arrays. Tracers write x - y as x + (-y), and x / y as x * (1 / y).
+    other     everything else: needs all its operands' values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = Any  # numpy.ndarray; a tuple for the value of an operation with several results
+
+
+class Window(NamedTuple):
+    """How a convolution of x (n, c, *space), already padded, with w (o, c / groups, *taps) moves."""
+
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+class Node(NamedTuple):
+    """One operation.
+
+    Args:
+      inputs, output: numbers of values.
+      site: the path of the module that called it.
+      window: of a convolution; None for other kinds.
+    """
+
+    kind: str
+    inputs: tuple[int, ...]
+    output: int
+    run: Callable[..., Array]
+    site: str
+    window: Window | None
+
+
+@dataclass
+class Tape:
+    """The operations of one run, in order.
+
+    Args:
+      parameters: numbers of the parameters' values, by name.
+      inputs: numbers of the inputs' values, in order.
+      constants: arrays that depend on neither, by number.
+      outputs: numbers of the results.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    parameters: dict[str, int] = field(default_factory=dict)
+    inputs: list[int] = field(default_factory=list)
+    constants: dict[int, Array] = field(default_factory=dict)
+    outputs: list[int] = field(default_factory=list)
+    size: int = 0
+
+    def number(self) -> int:
+        """A number for a new value."""
+        self.size += 1
+        return self.size - 1
+
+    def constant(self, array: Array) -> int:
+        number = self.number()
+        self.constants[number] = array
+        return number
+
+    def record(
+        self, kind: str, inputs: Sequence[int], run: Callable[..., Array], site: str = "", window: Window | None = None
+    ) -> int:
+        """Append an operation and return its value's number."""
+        output = self.number()
+        self.nodes.append(Node(kind, tuple(inputs), output, run, site, window))
+        return output
+
+    def layout(self, value: int, run: Callable[[Array], Array], site: str = "") -> int:
+        return self.record("layout", [value], run, site)
+
+    def product(self, x: int, w: int, site: str = "") -> int:
+        """x[b, rows, k] @ w[b, k, o]."""
+        return self.record("product", [x, w], np.matmul, site)
+
+    def add(self, x: int, y: int, site: str = "") -> int:
+        return self.record("add", [x, y], np.add, site)
+
+    def subtract(self, x: int, y: int, site: str = "") -> int:
+        return self.add(x, self.record("other", [y], np.negative, site), site)
+
+    def multiply(self, x: int, y: int, site: str = "") -> int:
+        return self.record("mul", [x, y], np.multiply, site)
+
+    def divide(self, x: int, y: int, site: str = "") -> int:
+        return self.multiply(x, self.record("other", [y], np.reciprocal, site), site)
+
+    def convolve(
+        self,
+        x: int,
+        w: int,
+        stride: Sequence[int],
+        padding: Sequence[tuple[int, int]],
+        dilation: Sequence[int],
+        groups: int,
+        spread: Sequence[int] = (),
+        site: str = "",
+    ) -> int:
+        """Convolve x (n, c, *space) with w (o, c / groups, *taps).
+
+        Args:
+          spread: distance of the elements of x after zeros were put between them (transposed convolutions).
+        """
+        spread = tuple(spread) or (1,) * len(tuple(stride))
+        if any(p != (0, 0) for p in padding) or any(s != 1 for s in spread):
+            x = self.layout(x, lambda a: _pad(_spread(a, spread), padding), site)
+        window = Window(tuple(stride), tuple(dilation), groups)
+        return self.record("product", [x, w], lambda a, b: _convolve(a, b, window), site, window)
+
+
+def _spread(x: Array, spread: Sequence[int]) -> Array:
+    space = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], spread, strict=True)]
+    out: Array = np.zeros((*x.shape[:2], *space), x.dtype)
+    out[(..., *(slice(None, None, s) for s in spread))] = x
+    return out
+
+
+def _pad(x: Array, padding: Sequence[tuple[int, int]]) -> Array:
+    """Pad the last dimensions with zeros; negative padding crops."""
+    x = np.pad(x, [(0, 0), (0, 0), *((max(a, 0), max(b, 0)) for a, b in padding)])
+    crop = (slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape[2:], padding, strict=True))
+    return x[(..., *crop)]
+
+
+def patches(x: Array, taps: Sequence[int], window: Window) -> Array:
+    """A view (groups, c / groups, *taps, n, *positions) of what a convolution of these taps reads from x."""
+    extent = tuple((t - 1) * d + 1 for t, d in zip(taps, window.dilation, strict=True))
+    space = tuple(range(2, x.ndim))
+    view = np.lib.stride_tricks.sliding_window_view(x, extent, axis=space)
+    steps = [slice(None, None, s) for s in (*window.stride, *window.dilation)]
+    view = view[(slice(None), slice(None), *steps)]
+    n, c, *rest = view.shape
+    view = view.reshape(n, window.groups, c // window.groups, *rest)
+    rank = len(space)
+    return view.transpose(1, 2, *range(3 + rank, 3 + 2 * rank), 0, *range(3, 3 + rank))
+
+
+def _convolve(x: Array, w: Array, window: Window) -> Array:
+    """Sum over taps, so that no patches are copied."""
+    n, o, groups = x.shape[0], w.shape[0], window.groups
+    taps = w.shape[2:]
+    view = patches(x, taps, window)
+    space = view.shape[3 + len(taps) :]
+    out: Array = 0.0
+    for tap in np.ndindex(*taps):
+        part = view[(slice(None), slice(None), *tap)].reshape(groups, -1, n * int(np.prod(space)))
+        factor = w[(slice(None), slice(None), *tap)].reshape(groups, o // groups, -1)
+        out = out + (factor * part if w.shape[1] == 1 else factor @ part)
+    return np.moveaxis(out.reshape(o, n, *space), 1, 0)

@@ -1,0 +1,141 @@
+"""Two models in, a proven Table out: five pairs of frameworks, and the way to a converted file."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from parity.derive.sides import draw, side
+from specs.table import Table
+
+from ..conftest import needs
+from .pairs import PAIRS, Pair
+
+FRAMEWORKS = {"linen": "flax", "nnx": "flax"}
+
+
+@functools.cache
+def pair(name: str) -> Pair:
+    for framework in name.split("_"):
+        needs(FRAMEWORKS.get(framework, framework))
+    return PAIRS[name]()
+
+
+@functools.cache
+def derived(name: str) -> parity.Derivation:
+    left, right, inputs, *_ = pair(name)
+    return parity.derive(left, right, inputs)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_gives_the_table_that_a_person_would_write(name: str):
+    left, _, inputs, lines, sizes = pair(name)
+    found = derived(name)
+    assert found.proven and found.error < 1e-9 and not found.missing and not found.failure
+    arrays = _arrays(left, inputs)
+    translated = found.table.apply(arrays)
+    written = Table.parse(f"table 1\n{lines}").apply(arrays, like=translated, **sizes)
+    assert written.keys() == translated.keys()
+    for array in written:
+        assert np.array_equal(written[array], translated[array]), array
+    assert len(found.table.lines) <= len(lines.strip().splitlines()) + 3  # blocks are folded
+
+
+@pytest.mark.parametrize("name", ["torch_torch", "torch_linen"])
+def test_the_saved_table_converts_both_ways(name: str, tmp_path: Path):
+    left, _, inputs, *_ = pair(name)
+    found = derived(name)
+    found.table.save(tmp_path / "my.table")
+    table = Table.load(tmp_path / "my.table")
+    arrays = _arrays(left, inputs)
+    translated = found.table.apply(arrays)
+    assert str(table) == str(found.table)
+    back = table.reverse().apply(translated, like=arrays)
+    assert all(np.array_equal(back[name], array) for name, array in arrays.items())
+
+
+def test_the_command_line_derives_a_table_that_converts_a_file(tmp_path: Path):
+    needs("torch")
+    import torch
+
+    left = pair("torch_torch").left
+    torch.save(left.state_dict(), tmp_path / "left.pt")
+    (tmp_path / "two.py").write_text(
+        "from parity_tests.derive.pairs import torch_torch\n"
+        "def left(): return torch_torch().left, torch_torch().inputs\n"
+        "def right(): return torch_torch().right\n"
+    )
+    table = tmp_path / "my.table"
+    done = _convert("derive", f"{tmp_path}/two.py:left", f"{tmp_path}/two.py:right", "-o", str(table), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["proven"] is True
+    sizes = [
+        word for name, length in derived("torch_torch").table.sizes.items() for word in ("--set", f"{name}={length}")
+    ]
+    done = _convert("--table", str(table), str(tmp_path / "left.pt"), *sizes,
+                    "-o", str(tmp_path / "right.npz"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    converted = np.load(tmp_path / "right.npz")
+    state = left.state_dict()
+    assert np.array_equal(converted["d_key.weight"], state["qkv.weight"][8:12].numpy())
+    assert np.array_equal(converted["b_up.bias"], state["gate_up.bias"][8:].numpy())
+
+
+def test_recurrent_gates_states_and_both_biases_are_told_apart():
+    needs("torch")
+    needs("paddle")
+    import paddle
+    import torch
+
+    inputs = parity.Call(np.random.default_rng(0).standard_normal((3, 2, 4)), output=lambda result: result[0])
+    found = parity.derive(torch.nn.GRU(4, 5), paddle.nn.GRU(4, 5, time_major=True), inputs, inputs)
+    assert found.proven and not found.missing
+    arrays = {name: np.random.default_rng(1).standard_normal(shape) for name, shape in found.table.known.items()}
+    translated = found.table.apply(arrays)
+    for name, array in arrays.items():
+        assert np.array_equal(translated[name], array) and np.array_equal(translated[f"0.cell.{name[:-3]}"], array)
+
+
+def test_rows_that_no_token_reads_continue_the_pattern_and_are_marked():
+    needs("torch")
+    import torch
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.positions = torch.nn.Embedding(20, 6), torch.nn.Embedding(9, 6)
+            self.head = torch.nn.Linear(6, 6)
+
+        def forward(self, tokens):
+            return self.head(torch.tanh(self.words(tokens) + self.positions(torch.arange(2, 2 + tokens.shape[1]))))
+
+    found = parity.derive(Model(), Model(), (np.array([[3, 7, 3, 12], [1, 7, 7, 5]]),))
+    assert found.proven and found.inferred == ["words.weight", "positions.weight"]
+    assert "inferred" in found.table.print()
+    arrays = {name: np.random.default_rng(1).standard_normal(shape) for name, shape in found.table.known.items()}
+    assert all(np.array_equal(array, arrays[name]) for name, array in found.table.apply(arrays).items())
+
+
+@pytest.mark.parametrize("text", ["nothing.py", "nothing.py:build"])
+def test_a_side_that_is_not_there_is_wrong_usage(text: str):
+    done = _convert("derive", text, text)
+    assert done.returncode == 2 and "nothing.py" in done.stderr and "Traceback" not in done.stderr
+
+
+def _arrays(model: Any, inputs: Any) -> dict[str, np.ndarray]:
+    of = side(model, parity.Call(*inputs))
+    drawn = draw(of, 5)
+    return {**drawn, **{name: drawn[first] for name, first in of.ties.items()}, **of.others}
+
+
+def _convert(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "convert", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
