@@ -200,7 +200,7 @@ class _Walk:
         return node.run(*(self._forced(at, v) for v in operands))
 
     def _stays(self, node: Node, operands: list[Any]) -> bool:
-        """Whether the result still is a symbol: rows that tokens read become activations in all but sums and scalings."""
+        """Whether the result is a symbol still: rows that tokens read are activations after other operations."""
         symbols = [n for n, v in zip(node.inputs, operands, strict=True) if isinstance(v, Symbol)]
         read = self.program.active.intersection(symbols)
         return not read or node.kind == "add" or (node.kind == "mul" and len(symbols) == 1)
