@@ -3,6 +3,11 @@
     report = parity.compare({"torch": a, "flax": b}, images, check="layers")
     report.passed, report.first_divergence, report.to_html()
 
+Derives the translation of one model's checkpoints into another's, and proves it.
+
+    d = parity.derive(torch_module, nnx_module, (images,))
+    d.table.save("my.table"); d.proven, d.error, d.missing
+
 Importing this imports no framework.
 """
 

@@ -8,6 +8,7 @@ from .tape import Array, Window, patches
 
 STATISTICS = 5
 BLOCK = 1 << 22  # distances computed at once: bounds memory
+NEIGHBOURS = 64  # rows that are compared with each where all would be too many
 
 
 def _sums(x: Array, axes: tuple[int, ...]) -> Array:
@@ -48,14 +49,20 @@ def of_elements(x: Array, ids: Array) -> tuple[Array, Array]:
 
 
 def nearest(a: Array, b: Array) -> tuple[Array, Array]:
-    """(index into b, distance) of the nearest row of b for each row of a."""
+    """(index into b, distance) of the nearest row of b for each row of a.
+
+    Of many rows, only those of the most similar root mean square are compared.
+    """
     index, distance = np.empty(len(a), np.int64), np.empty(len(a))
-    step = max(1, BLOCK // max(len(b), 1))
+    order = np.argsort(b[:, 3], kind="stable")
+    width = len(b) if len(a) * len(b) <= BLOCK else min(NEIGHBOURS, len(b))
+    first = np.clip(np.searchsorted(b[order, 3], a[:, 3]) - width // 2, 0, len(b) - width)
+    step = max(1, BLOCK // (width * STATISTICS))
     for at in range(0, len(a), step):
-        gaps = np.zeros((len(a[at : at + step]), len(b)))
-        for s in range(a.shape[1]):
-            np.maximum(gaps, np.abs(a[at : at + step, s, None] - b[None, :, s]), out=gaps)
-        index[at : at + step] = gaps.argmin(1)
+        there = order[first[at : at + step, None] + np.arange(width)]
+        gaps = np.abs(a[at : at + step, None] - b[there]).max(2)
+        best = gaps.argmin(1)
+        index[at : at + step] = there[np.arange(len(best)), best]
         distance[at : at + step] = gaps.min(1)
     return index, distance
 

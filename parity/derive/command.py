@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import sys
 from typing import Any
 
 from convert.errors import ConvertError, UsageError
+from convert.program import dumps
 
 from .call import Call
 from .derivation import Derivation, derive
@@ -29,7 +29,7 @@ def run(left: str, right: str, out: str | None, as_json: bool) -> int:
     found = derive(a, b, inputs, right_inputs)
     if out:
         found.table.save(out)
-    print(json.dumps(found.to_dict()) if as_json else _summary(found, out))
+    print(dumps(found.to_dict()) if as_json else _summary(found, out))
     return 0 if found.proven else 1
 
 

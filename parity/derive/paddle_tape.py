@@ -57,6 +57,7 @@ LAYOUT = frozenset(
         "clone",
         "detach",
         "contiguous",
+        "_tensor_use_gpudnn",
         "T",
         "mT",
     ]
@@ -85,6 +86,7 @@ METHODS = [
     "contiguous",
     "copy_",
     "_inplace_assign",
+    "_tensor_use_gpudnn",
 ]
 LOW = ("float32", "float16", "bfloat16")
 FUNCTIONAL = frozenset(
@@ -359,8 +361,8 @@ class _Recorder:
         p = dict(zip(names.split(), args, strict=False))
         rest = args[len(p) :]
         p |= dict(zip(["padding_algorithm", "a", "b", "data_format"], rest, strict=False))
-        first, second = ("groups", "dilations") if transposed else ("dilations", "groups")
-        p[first], p[second] = p.pop("a"), p.pop("b")
+        pair = (p.pop("a"), p.pop("b"))  # dilations and groups stand in either order
+        p["groups"], p["dilations"] = pair if isinstance(pair[0], int) else pair[::-1]
         rank = len(args[0].shape) - 2
         if p["padding_algorithm"] != "EXPLICIT" or p.get("data_format", "NCHW") not in ("NCHW", "AnyLayout", "NCDHW"):
             return None

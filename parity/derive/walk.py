@@ -60,7 +60,7 @@ class Symbol:
     def moved(self, run: Callable[[Array], Array]) -> Symbol:
         """The symbol after an operation that moves elements."""
         value = self.value
-        return replace(self, ids=run(self.ids), value=lambda: run(value()))
+        return replace(self, ids=None if self.ids is None else run(self.ids), value=lambda: run(value()))
 
     def split(self, join: str) -> tuple[Symbol, ...]:
         return self.parts if self.join == join else (self,)
@@ -189,11 +189,21 @@ class _Walk:
             return self._moved(node, operands)
         if node.kind == "product":
             return self._product(at, node, operands)
-        if not known:
+        if not known and self._stays(node, operands):
             return self._combined(at, node, operands)
+        if node.kind == "mul" and not known:
+            operands = [self._forced(at, v) if n in active else v for n, v in zip(node.inputs, operands, strict=True)]
+            if not any(isinstance(v, Symbol) for v in operands):
+                return node.run(*operands)
         if node.kind in ("add", "mul"):
             return self._joined(at, node, operands)
         return node.run(*(self._forced(at, v) for v in operands))
+
+    def _stays(self, node: Node, operands: list[Any]) -> bool:
+        """Whether the result is a symbol still: rows that tokens read are activations after other operations."""
+        symbols = [n for n, v in zip(node.inputs, operands, strict=True) if isinstance(v, Symbol)]
+        read = self.program.active.intersection(symbols)
+        return not read or node.kind == "add" or (node.kind == "mul" and len(symbols) == 1)
 
     def _moved_pending(self, node: Node, pending: Pending) -> Pending:
         shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(s.ids) for _, s in pending.parts))

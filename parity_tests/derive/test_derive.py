@@ -104,6 +104,45 @@ def test_recurrent_gates_states_and_both_biases_are_told_apart():
         assert np.array_equal(translated[name], array) and np.array_equal(translated[f"0.cell.{name[:-3]}"], array)
 
 
+def test_depthwise_convolutions_and_pooling_of_paddle():
+    needs("torch")
+    needs("paddle")
+    import paddle
+    import torch
+
+    a, b = torch.nn, paddle.nn
+    left = a.Sequential(
+        a.Conv2d(4, 4, 3, padding=1, groups=4), a.BatchNorm2d(4),
+        a.ReLU6(), a.AdaptiveAvgPool2d(1), a.Flatten(), a.Linear(4, 6)
+    )  # fmt: skip
+    right = b.Sequential(
+        b.Conv2D(4, 4, 3, padding=1, groups=4), b.BatchNorm2D(4),
+        b.ReLU6(), b.AdaptiveAvgPool2D(1), b.Flatten(), b.Linear(4, 6)
+    )  # fmt: skip
+    found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((2, 4, 6, 5)),))
+    assert found.proven and not found.missing
+    assert "5.weight: o i <-> 5.weight: i o" in found.table.print()
+
+
+def test_a_norm_right_after_rows_that_tokens_read():
+    needs("torch")
+    import torch
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.norm = torch.nn.Embedding(20, 8), torch.nn.RMSNorm(8)
+            self.first, self.second = torch.nn.Linear(8, 8, bias=False), torch.nn.Linear(8, 8, bias=False)
+
+        def forward(self, tokens):
+            x = self.words(tokens)
+            y = self.norm(x)
+            return x + torch.sigmoid(self.first(y)) * self.second(y)
+
+    found = parity.derive(Model(), Model(), (np.array([[3, 7, 3, 12], [1, 7, 7, 5]]),))
+    assert found.proven and "norm.weight" not in found.inferred
+
+
 def test_rows_that_no_token_reads_continue_the_pattern_and_are_marked():
     needs("torch")
     import torch
