@@ -1,4 +1,4 @@
-"""What each command does and prints. Part of the roof: it may import any floor; conversion.py has the longest one."""
+"""Implement the commands but for converting (conversion.py). Part of the command line: it may import any floor."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Configuration(NamedTuple):
     Args:
       origins: field -> user, record, shapes, dialect, variant, assumed or default.
       assumed: fields that change the outputs and that nobody knows: a record marks them so, or they are a default.
-      marked: those of them that a record marks so.
+      marked: the assumed fields that a record marks as assumed.
       unstated: fields of which nobody may assume the value without being asked to; see unstated.open_error.
       remarks: what the user should know of how records and settings go together.
       shown: fields that the file's arrays show.
@@ -116,7 +116,7 @@ def _in_order(spec: Spec, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _asked_for(reading: Reading, names: Iterable[str]) -> list[str]:
-    """Fields that are not assumed unless the user says so: those of the ports' own dialects, which any may have."""
+    """Return the fields that the user must state: all of them for the ports' own dialects, none for others."""
     return list(names) if reading.dialect in PORTS else []
 
 
@@ -226,7 +226,7 @@ def sizes(reading: Reading) -> Sizes:
 
 
 def _ranks(readings: Iterable[Mapping[str, int]]) -> dict[str, list[int]]:
-    """Of numbers that are positions in a list of the Config ("at[s]"): all that occur, in order."""
+    """Return, for each hole that indexes a list of the Config ("at[s]"), the sorted numbers in the names."""
     numbers_of: dict[str, set[int]] = {}
     for numbers in readings:
         for word, number in numbers.items():

@@ -31,7 +31,7 @@ def questionable(spec: Spec, config: Any, origins: Mapping[str, str], origin: st
 
 
 def unsettled(spec: Spec, variant: str | None, config: Any, names: Iterable[str]) -> list[str]:
-    """Those of these fields in which files of an official variant differ, by the dialect that they come from."""
+    """Return the fields whose value differs between the dialects in which files of a variant exist."""
     tables = [d.conventions for d in spec.dialects.values() if d.variants is None or variant in d.variants]
     return [name for name in names if not all(same(t.get(name, v := getattr(config, name)), v) for t in tables)]
 
@@ -48,7 +48,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def differing(spec: Spec, config: Any, other: Mapping[str, Any], names: Iterable[str]) -> dict[str, tuple[Any, Any]]:
-    """{field: (other, own)} of those of these fields that differ and change what this network computes."""
+    """Return {field: (other, own)} for the named fields that differ and change what this network computes."""
     material = set(names) - spec.immaterial(config)
     own = configs.as_dict(config)
     return {name: (other[name], own[name]) for name in own if name in material and not same(own[name], other[name])}

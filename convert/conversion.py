@@ -1,4 +1,4 @@
-"""The command that converts, by a route as in google2torch or by a Table. Part of the roof: it may import any floor."""
+"""Implement `python -m convert SRC2DST` and `--table`. Part of the command line: it may import any floor."""
 
 from __future__ import annotations
 

@@ -145,8 +145,8 @@ def _assumption(plan: Plan, path: str, name: str, source: str, recorded: Mapping
 
 
 def _as_it_is(stack: contextlib.ExitStack, side: Side) -> tuple[Plan | None, tuple[str, ...]]:
-    """The plan of a file alone, None where it leaves open what nobody may assume; and every field that it leaves open,
-    or that its record marks as assumed."""
+    """Plan one file without the other. Return the plan, None if it leaves open a field that nobody may assume, and
+    every field that is open or that its record marks as assumed."""
     try:
         plan = stack.enter_context(_plan(side))
     except OpenFields as error:

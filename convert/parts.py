@@ -234,7 +234,7 @@ def rank(place: str) -> tuple[bool, int, bool]:
 
 
 def _is_training(place: str) -> bool:
-    """Whether a place lies in training state, other than the usual places there."""
+    """Whether a place is inside a container of TRAINING, without counting a prefix that LIVE lists."""
     nest = max((f"{n}/" for n in LIVE if n and place.startswith(f"{n}/")), key=len, default="")
     return not TRAINING.isdisjoint(place[len(nest) :].split("/"))
 

@@ -1,4 +1,4 @@
-"""What every command line here does around its work: print, report errors in a line, return an exit status."""
+"""Run a command: print strict JSON, report errors in one line, return the exit status."""
 
 from __future__ import annotations
 

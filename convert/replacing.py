@@ -52,9 +52,10 @@ def check(out: str, names: list[str], record_beside: bool) -> None:
 
 
 def outdated(out: str, names: list[str]) -> list[str]:
-    """Files of the checkpoint that is replaced which have no place in what comes: the shards that its index lists, or
-    that name this index as theirs (a killed run may have left them alone), unless another index lists them; and the
-    index where one file comes, or the one file where shards do. An index stands last.
+    """List the files of the old checkpoint that the new one does not overwrite; an index comes last.
+
+    These are the shards that its index lists, or that name this index as theirs (a killed run may have left them
+    alone), unless another index lists them; and the index where one file comes, or the one file where shards do.
     """
     index, elsewhere = index_of(out), _listed_elsewhere(out)
     kept = {*map(os.path.abspath, names), *elsewhere}

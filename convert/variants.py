@@ -1,4 +1,4 @@
-"""Which Configs make the same arrays: official variants, what a dialect's own code can hold, and records that fit."""
+"""Find the official variant of a checkpoint, what a dialect's own code cannot hold, and records that fit."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _damaged(path: str, lines: dict[str, Any], todo: deque[Tensor], stop: thread
 
 
 def _bad(reader: Reader, lines: dict[str, Any], todo: deque[Tensor]) -> Iterator[str]:
-    """Takes tensors from `todo`, which another thread may do as well, and tells those that are not as recorded."""
+    """Check tensors from the shared queue `todo`; yield a line for each that differs from the record."""
     with suppress(IndexError):  # nothing left to do
         while tensor := todo.popleft():
             line = lines[tensor.name]

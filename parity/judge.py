@@ -193,7 +193,7 @@ def _agreements(
 
 
 def _below_float64(name: str, a: Recording, b: Recording, scale: float | None, limit: float, exact: Verdict) -> Verdict:
-    """Both sides answer to the reference's float64 twin, and the twins to each other."""
+    """Compare both sides with the reference's float64 copy, and the float64 copies with each other."""
     assert a.truth is not None
     if exact.off and exact.judged:
         about = f"{exact.worst.remark}, " if exact.worst.remark else ""

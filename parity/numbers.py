@@ -1,4 +1,4 @@
-"""The one comparison of two arrays: the worst element, where it is and what stands there."""
+"""Find the worst element of two arrays: where it is and what stands there; draw test images."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def _layers(made: Recording, port: Port | Own, images: Any, *_: Any) -> None:
 
 
 def _single_step(made: Recording, port: Port | Own, images: Any, feed: Recording | None, *_: Any) -> None:
-    """Each layer gets what the reference's got (the reference, its own); what it was about to get is compared too."""
+    """Run each layer on the reference's recorded input, and record the input that it would have had as well."""
     made.taps = port.trace(images, {tap.name: tap.inputs for tap in feed.taps if tap.name != OUTPUT} if feed else None)
     for tap in made.taps:
         made.arrays.update({f"{tap.name} <- {k}": array for k, array in enumerate(tap.inputs)})
@@ -180,7 +180,7 @@ def _train(made: Recording, port: Port | Own, images: Any, feed: Any, steps: int
 
 
 def _masks(port: Port | Own, images: Any) -> list[list[float]]:
-    """(rate, units, those of them whose input is not 0, kept of those, worst deviation of scale) of every call of
+    """Return [rate, units, units with nonzero input, kept among these, worst deviation of scale] for every call of
     dropout, over all seeds. Which inputs are 0 depends on the masks before, and so differs between frameworks.
     """
     runs = [port.drops(images, seed) for seed in range(SEEDS)]

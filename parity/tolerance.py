@@ -1,4 +1,4 @@
-"""What counts as equal, and why."""
+"""Define the tolerances of every check and dtype, each with its reason."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ Values = dict[str, Value]
 
 
 def compose(one: Lines, two: Lines) -> Lines:
-    """See Table.compose."""
+    """Compose two Tables; arguments and errors as in Table.compose."""
     if any(line.left.join != "," for line in two.lines) and all(line.right.join == "," for line in one.lines):
         return _composed(two.reverse(), one.reverse()).reverse()  # what joins arrays of B stands in the first table
     return _composed(one, two)
@@ -168,7 +168,7 @@ class _Work:
         return [Line(ends[0].left, Side(tuple(arrays), join), line.arrow if join == "+" else "<->")]
 
     def _meetings(self, line: Line, array: Signature) -> tuple[list[Line], str]:
-        """Lines from A to C through one array of B; why there are none, if it is more than names."""
+        """Return the lines from A to C through one array of B, and why there are none ("" if only the names differ)."""
         found, why, met = [], "", False
         for k, other in enumerate(self.second):
             for position, theirs in enumerate(other.left.arrays):

@@ -1,4 +1,4 @@
-"""Configurations from the outside: names checked, values checked, the nearest name offered."""
+"""Parse, check and describe values of Configs; offer the nearest name for an unknown one."""
 
 from __future__ import annotations
 

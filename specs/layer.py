@@ -134,8 +134,8 @@ def count(layers: list[Layer]) -> int:
 class Sizes:
     """Sizes of a checkpoint's arrays in the hub's terms, for `infer`: sizes["stem.kernel", "o"], sizes.count("blocks").
 
-    For an array that is not there stands the same one of another block: that it is missing is told where all arrays are
-    looked for. Where there is none, KeyError is raised with its name, which the caller reports as missing.
+    If an array is missing, the same array of another block stands in for it: what is missing is reported where all
+    arrays are matched. If no block has it, KeyError is raised with its name, which the caller reports as missing.
     """
 
     def __init__(self, axes: Mapping[str, Mapping[str, int]]):

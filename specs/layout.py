@@ -1,4 +1,4 @@
-"""Where each element goes: a Table's lines matched with the names and shapes of the arrays at hand.
+"""Translate a Table plus names and shapes into moves, and prove that they cover every element once.
 
 The left side is read, the right side written. Names are matched with paths (matching.py), lengths of axes are solved
 from shapes (sizes.py), every array is divided among the lines, and the division is checked to be complete on both
@@ -130,7 +130,7 @@ Box = tuple[Shape, tuple[tuple[int, int], ...]]  # atoms, and the range of each
 def lay_out(
     table: Lines, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, sizes: Mapping[str, int]
 ) -> Layout:
-    """See Table.layout."""
+    """Lay out a Table; arguments and errors as in Table.layout."""
     return _Work(table, shapes, like, sizes).run()
 
 
@@ -242,7 +242,7 @@ class _Work:
         return ranges, names
 
     def _check_ranges(self, ranges: Ranges, names: list[tuple[Line, Signature, str]]) -> None:
-        """Blocks of the right side that some lines count and others lack: the left side had no more of them."""
+        """Report right arrays that the block count of other lines requires and that no line makes."""
         lines: dict[int, tuple[Line, set[str]]] = {}
         for line, _, name in names:
             lines.setdefault(line.number, (line, set()))[1].add(name)
@@ -535,7 +535,7 @@ def _selection(left: Place, right: Place) -> slice | tuple[int, ...]:
 
 
 def _divided(boxes: list[tuple[Line, Box | None]], size: int) -> str:
-    """What keeps boxes from dividing an array of this size: each element in one of them. "" if they do."""
+    """Return why the boxes do not cover an array of this size exactly once; "" if they do."""
     lines = " and ".join(dict.fromkeys(f"line {line.number}" for line, _ in boxes))
     whole = [box for _, box in boxes if box is None]
     if whole and len(boxes) > 1:
@@ -572,7 +572,7 @@ def _overlap(boxes: list[tuple[tuple[int, int], ...]], axis: int) -> bool:
 def prove(
     table: Lines, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, sizes: Mapping[str, int]
 ) -> Layout:
-    """See Table.prove."""
+    """Prove a Table from names and shapes; arguments and errors as in Table.prove."""
     there = lay_out(table, shapes, like, sizes)
     left = {name: shape for name, shape in shapes.items() if name not in there.dropped}
     work = _Work(table.reverse(), there.shapes, left, sizes)

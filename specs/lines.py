@@ -110,14 +110,14 @@ class Line:
 
     @cached_property
     def double(self) -> frozenset[str]:
-        """Names that one array has both in its path and in its axes: there the number and the axis are two things."""
+        """Return the names that an array uses both as a hole and as an axis: these are separate variables."""
         arrays = (*self.left.arrays, *self.right.arrays)
         return frozenset(
             hole.name for a in arrays for hole in a.holes if hole.name in {part.name for part in a.parts()}
         )
 
     def variable(self, hole: Hole) -> str:
-        """What a hole counts, as opposed to an axis of the same name."""
+        """Return the variable of a hole: `{name}` if an axis has this name too, else `name`."""
         return f"{{{hole.name}}}" if hole.name in self.double else hole.name
 
     @cached_property

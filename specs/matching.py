@@ -34,7 +34,7 @@ def fill(line: Line, array: Signature, index: Mapping[str, int]) -> str:
 
 
 class Ranges:
-    """How far the numbers in names count: `blocks.{i}` counts alike in all lines in which it stands."""
+    """Record the block count at each prefix of a path: lines with the same prefix share it."""
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, int, int], int] = {}

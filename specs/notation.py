@@ -1,4 +1,4 @@
-"""One notation for every translation: "path: axes" on both sides, readable from either.
+"""Parse the lines of dialects, "path: axes" on both sides, and compute moves between two layouts of one array.
 
     conv.kernel: o i h w                         weight: o i h w
     blocks.{i}.to_former.query.kernel: h i o     blocks.{i}.toformer_bridge.heads_q_proj.{h}.weight: i o

@@ -1,4 +1,4 @@
-"""Tables as text and as files."""
+"""Parse, load and save Tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REMEDY = "a table begins with the line: table 1"
 
 
 def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Lines:
-    """See Table.parse."""
+    """Parse a Table; arguments and errors as in Table.parse."""
     if len(text) > MAX_TEXT:
         raise TableError(f"{name}: is over {MAX_TEXT >> 20} MB long: no table is")
     sides, lines, above, problems = None, [], [], []
@@ -159,7 +159,7 @@ def not_an_order(numbers: tuple[int, ...]) -> str:
 
 
 def load(path: str) -> Lines:
-    """See Table.load."""
+    """Load a Table; arguments and errors as in Table.load."""
     text = _text(path, MAX_TEXT, "a table")
     folder = os.path.dirname(path)
     words = dict.fromkeys(
@@ -193,7 +193,7 @@ def _text(path: str, limit: int, what: str) -> str:
 
 
 def save(table: Lines, path: str) -> None:
-    """See Table.save."""
+    """Save a Table; arguments and errors as in Table.save."""
     folder = os.path.dirname(path)
     for name in dict.fromkeys(order for _, order in named_orders(table)):
         beside = os.path.join(folder, name)

@@ -215,7 +215,7 @@ def _ranks(array: Signature) -> str:
 
 
 def solve(dim: Dim, length: int | None, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The size that a dimension of this length still leaves open, if it is one. Raises: ValueError where none fits."""
+    """Solve a dimension for its only unknown axis; {} if there are several or none. Raises: ValueError if none fits."""
     inner = window(dim, length)
     open_factors = [factor for factor in dim.factors if any(part.name and part.name not in sizes for part in factor)]
     known = math.prod(total(factor, sizes) for factor in dim.factors if factor not in open_factors)

@@ -177,7 +177,7 @@ def sync_folder(path: str) -> None:
 def accompanied(path: str, claim: Claim, content: bytes) -> Iterator[None]:
     """Write the claimed file around a block that publishes what it describes.
 
-    At no moment does it lie beside anything else: an old one goes before the block, this one gets its name after it.
+    An old one is deleted before the block and this one is renamed after it, so that it never describes another file.
     """
     file, temporary = claim
     write_all(file, content)

@@ -1,4 +1,4 @@
-"""Tensors whose elements do not lie in order: transposed, sliced, in Fortran order. Strides count elements."""
+"""Read tensors whose elements are not in C order: transposed, sliced, Fortran. Strides count elements."""
 
 from __future__ import annotations
 

@@ -325,7 +325,7 @@ def sum_of(terms: Sequence[Any]) -> Any:
 
 @contextmanager
 def attributes_kept(modules: Iterable[Any], is_array: trees.IsArray) -> Iterator[list[Any]]:
-    """Afterwards each module has the attributes and buffers again that it has now, whatever its calls assign.
+    """Restore every module's attributes and buffers when the block ends, whatever its calls assign.
 
     Yields: the tensors among them, whose values the framework has to keep.
     """

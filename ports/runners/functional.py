@@ -311,7 +311,7 @@ class Runner(base.Runner):
         return not before or any((after[name] != array).any() for name, array in before.items())
 
     def jittered(self, share: float, seed: int) -> Runner:
-        """A copy that shares what is compiled: other parameters are other arguments of the same functions."""
+        """Copy the model with each parameter moved; reuse the compiled functions, whose arguments parameters are."""
         params, rest = self.split()
         leaves, tree = jax.tree.flatten(params)
         moved = [

@@ -193,7 +193,7 @@ class Unpickler:
         value.build(state)
 
     def _count_copies(self, arguments: tuple[Any, ...]) -> None:
-        """A value in the memo takes an opcode to hand over, however large it is: its size counts each time."""
+        """Count the size of each argument: one opcode can pass on a large value of the memo again and again."""
         self.copies += len(arguments)
         if self.copies <= MAX_COPIES:
             self.copies += sum(_size(argument) for argument in arguments)
