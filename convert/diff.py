@@ -15,6 +15,7 @@ from specs.config import as_dict
 from specs.notation import Move
 
 from . import by_table, payload, planning, report
+from .aside import PART
 from .configure import check_names, unshown
 from .conventions import differing, same
 from .errors import OpenFields, UsageError
@@ -24,6 +25,8 @@ from .layout import HUB
 from .plans import Plan
 from .settings import Settings
 from .steps import Promise, Step, Steps
+
+SAME = "the same model"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Comparison:
 
     differences: list[dict[str, Any]]
     assumed: list[dict[str, Any]] = field(default_factory=list)
-    what: str = "the same model"
+    what: str = SAME
 
     @property
     def conditions(self) -> list[str]:
@@ -66,6 +69,8 @@ class Comparison:
 
 
 STATED = "--set"
+SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
+           "variant": "the official variant of these shapes has"}  # fmt: skip
 
 
 def compare(
@@ -96,7 +101,9 @@ def compare(
             kinds = f"{left.architecture} and {right.architecture}"
             return Comparison([_entry("", "architecture", None, kinds)], [])
         _check_stated(left, right, stated, {entry["field"] for entry in assumed})
-        return Comparison([*_configs(left, right), *_differences(left, right, rtol, skip=_counts)], assumed)
+        entries = [*_configs(left, right), *_differences(left, right, rtol, skip=_counts)]
+        beside = any(entry.reason == PART for side in (left, right) for entry in side.aside)
+        return Comparison(entries, assumed, f"{SAME}, but for what is set aside" if beside else SAME)
 
 
 Side = tuple[str, str | None]  # a file and the part of it to take
@@ -164,7 +171,8 @@ def _check_stated(left: Plan, right: Plan, settings: Settings, opened: set[str])
         own = as_dict(side.config)
         for name, value in settings.values.items():
             if name in own and name not in opened and not same(own[name], value):
-                what = f"{name}={value!r} was asked for, and the file says {name}={own[name]!r}"
+                source = SOURCES.get(side.origins.get(name, "default"), "its Config has by default")
+                what = f"{name}={value!r} was asked for, and {source} {name}={own[name]!r}"
                 raise UsageError(f"{side.reader.path}: {what}")
 
 

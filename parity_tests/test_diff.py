@@ -54,7 +54,19 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
 def test_diff_refuses_a_setting_that_both_files_contradict(run):
     code, printed, err = run("diff", GOOGLE, GOOGLE, "--set", "gelu=erf")
     assert (code, printed) == (2, "")
-    assert "gelu='erf' was asked for, and the file says gelu='tanh'" in err
+    assert "gelu='erf' was asked for, and its dialect computes gelu='tanh'" in err
+
+
+def test_diff_says_the_same_model_but_for_a_head_set_aside(run, tmp_path):
+    """A head beside a headless model is not compared, and the verdict says so."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    arrays = torch.load(TIMM, weights_only=True)
+    body = {name: array for name, array in arrays.items() if not name.startswith("head.")}
+    torch.save(body, tmp_path / "a.pt")
+    torch.save({"state_dict": body, "head.weight": arrays["head.weight"]}, tmp_path / "b.pt")
+    code, printed, err = run("diff", tmp_path / "a.pt", tmp_path / "b.pt")
+    assert (code, printed.splitlines()[-1]) == (0, "the same model, but for what is set aside")
+    assert "head.weight" in err
 
 
 def test_diff_tells_the_tensor_and_the_error(run, tmp_path):
