@@ -239,7 +239,7 @@ def linen_nnx() -> Pair:
             return self.final(x)
 
     module, x = Left(), images(2, 5, 6)
-    variables = module.init(jax.random.key(0), jnp.asarray(x, jnp.float32))
+    variables = module.init(jax.random.key(0), jnp.asarray(x))  # float64 where x64 is on
     return Pair((module, variables), Right(nnx.Rngs(0)), (x,), """
         params/blocks/RMSNorm_0/scale: l c <-> layers/{l}/norm/scale: c
         params/blocks/gate_up: l s i o <-> layers/{l}/{s=gate|up}/kernel: i o

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -58,8 +59,12 @@ def around(path: str, faulty: Callable[..., Any]) -> Plant:
             _intercept(port.runner, path, faulty)
             return port
         module = child(port, path)
-        call = module.forward
-        module.forward = lambda *args: faulty(call, *args)
+        kind = type(module)
+
+        def forward(self: Any, *args: Any) -> Any:
+            return faulty(types.MethodType(kind.forward, self), *args)
+
+        module.__class__ = type(kind.__name__, (kind,), {"forward": forward})  # so that copies are faulty too
         return port
 
     return plant

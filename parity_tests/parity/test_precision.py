@@ -57,7 +57,7 @@ def test_flax_fast_variance_is_caught_in_float32(monkeypatch: pytest.MonkeyPatch
 
 def test_tf32_is_caught_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     def truncated(call: Any, x: Any) -> Any:
-        return call(x.half().float())  # ten bits of mantissa, as TF32 keeps
+        return call(x.half().to(x.dtype))  # ten bits of mantissa, as TF32 keeps
 
     mutant = around("blocks.0.channel_mix.fc1", truncated)(port("torch", monkeypatch, 0), monkeypatch)
     report = parity.compare({"paddle": port("paddle", monkeypatch, 0), "torch": mutant}, IMAGES, "layers")
