@@ -13,7 +13,7 @@ import paddle.nn.functional as F
 
 from convert.errors import ConvertError
 
-from . import base, trees
+from . import base, hooked
 from .paddle_norms import exact
 
 OPTIMIZERS: dict[str, Any] = {
@@ -23,9 +23,19 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
-class Runner(base.Runner):
+def _is_array(value: Any) -> bool:
+    return isinstance(value, paddle.Tensor)
+
+
+def _numpy(tensor: paddle.Tensor) -> np.ndarray:
+    tensor = tensor.detach()
+    return (tensor.astype("float32") if tensor.dtype == paddle.bfloat16 else tensor).numpy()
+
+
+class Runner(hooked.Runner):
     framework = library = "paddle"
     model: paddle.nn.Layer
+    is_array, numpy = staticmethod(_is_array), staticmethod(_numpy)
 
     @classmethod
     def own(cls, model: paddle.nn.Layer, training: Mapping[str, Any] | None = None) -> Runner:
@@ -67,46 +77,20 @@ class Runner(base.Runner):
         tensor = paddle.to_tensor(np.ascontiguousarray(array), place=self.place)
         return tensor.astype(self.dtype) if np.issubdtype(np.asarray(array).dtype, np.floating) else tensor
 
-    def __call__(self, inputs: base.Inputs) -> dict[str, np.ndarray]:
-        given = inputs.map(self.tensor)
-        with self._mode(False):
-            return self._outputs(given)
-
     def _outputs(self, given: base.Inputs) -> dict[str, np.ndarray]:
         with paddle.no_grad():
             return base.named_outputs(self.model(*given.args, **given.kwargs), _is_array, _numpy)
 
-    def is_random(self, inputs: base.Inputs, training: bool) -> bool:
-        runs = []
-        for seed in (1, 2):
-            with self._mode(training):
-                paddle.seed(seed)
-                runs.append(self._outputs(inputs.map(self.tensor)))
-        return base.differ(runs)
+    def _named_modules(self) -> Iterable[tuple[str, paddle.nn.Layer]]:
+        return self.model.named_sublayers(include_self=True)
 
-    def trace(
-        self, inputs: base.Inputs, taps: base.Taps, feed: Mapping[str, Sequence[np.ndarray]] | None = None
-    ) -> list[base.Tap]:
-        fed = {name: [self.tensor(array) for array in arrays] for name, arrays in (feed or {}).items()}
-        trace = base.Trace(fed, _is_array, _numpy)
+    @staticmethod
+    def _after(module: paddle.nn.Layer, hook: Any) -> Any:
+        return module.register_forward_post_hook(hook)
 
-        def enter(tap: str) -> Any:
-            return lambda layer, args, kwargs: trace.enter(tap, trees.Call(layer.forward, args, kwargs))
-
-        def leave(layer: paddle.nn.Layer, into: Any, out: Any) -> None:
-            trace.leave(out)
-
-        hooks = []
-        for path, layer in self.model.named_sublayers(include_self=True):
-            if (tap := taps.name(path)) is not None:
-                hooks.append(layer.register_forward_pre_hook(enter(tap), with_kwargs=True))
-                hooks.append(layer.register_forward_post_hook(leave))
-        try:
-            self(inputs)
-        finally:
-            for registered in hooks:
-                registered.remove()
-        return trace.taps
+    @staticmethod
+    def _seed(seed: int) -> None:
+        paddle.seed(seed)
 
     def modules(self, inputs: base.Inputs) -> dict[str, base.Module]:
         state, found = self.state(), {}
@@ -237,14 +221,5 @@ def _undrawn() -> Iterator[None]:
         paddle.set_rng_state(before)
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, paddle.Tensor)
-
-
 def _loss(outputs: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
     return base.sum_of([out.square().mean() for out in outputs.values() if out.is_floating_point()])
-
-
-def _numpy(tensor: paddle.Tensor) -> np.ndarray:
-    tensor = tensor.detach()
-    return (tensor.astype("float32") if tensor.dtype == paddle.bfloat16 else tensor).numpy()

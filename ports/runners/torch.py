@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from . import base, trees
+from . import base, hooked
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda p, o: torch.optim.SGD(p, o.rate, momentum=o.momentum, weight_decay=o.decay),
@@ -21,9 +21,19 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
-class Runner(base.Runner):
+def _is_array(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.detach().float() if tensor.dtype == torch.bfloat16 else tensor.detach()
+    return tensor.cpu().numpy().copy()
+
+
+class Runner(hooked.Runner):
     framework = library = "torch"
     model: torch.nn.Module
+    is_array, numpy = staticmethod(_is_array), staticmethod(_numpy)
 
     @classmethod
     def own(cls, model: torch.nn.Module, training: Mapping[str, Any] | None = None) -> Runner:
@@ -58,46 +68,20 @@ class Runner(base.Runner):
         dtype = getattr(torch, self.dtype) if tensor.is_floating_point() else tensor.dtype
         return tensor.to("cuda" if self.device == "gpu" else "cpu", dtype)
 
-    def __call__(self, inputs: base.Inputs) -> dict[str, np.ndarray]:
-        given = inputs.map(self.tensor)
-        with self._mode(False):
-            return self._outputs(given)
-
     @torch.no_grad()  # a tensor of inference mode that forward caches could never train
     def _outputs(self, given: base.Inputs) -> dict[str, np.ndarray]:
         return base.named_outputs(self.model(*given.args, **given.kwargs), _is_array, _numpy)
 
-    def is_random(self, inputs: base.Inputs, training: bool) -> bool:
-        runs = []
-        for seed in (1, 2):
-            with self._mode(training):
-                torch.manual_seed(seed)
-                runs.append(self._outputs(inputs.map(self.tensor)))
-        return base.differ(runs)
+    def _named_modules(self) -> Iterable[tuple[str, torch.nn.Module]]:
+        return self.model.named_modules()
 
-    def trace(
-        self, inputs: base.Inputs, taps: base.Taps, feed: Mapping[str, Sequence[np.ndarray]] | None = None
-    ) -> list[base.Tap]:
-        fed = {name: [self.tensor(array) for array in arrays] for name, arrays in (feed or {}).items()}
-        trace = base.Trace(fed, _is_array, _numpy)
+    @staticmethod
+    def _after(module: torch.nn.Module, hook: Any) -> Any:
+        return module.register_forward_hook(hook)
 
-        def enter(tap: str) -> Any:
-            return lambda module, args, kwargs: trace.enter(tap, trees.Call(module.forward, args, kwargs))
-
-        def leave(module: torch.nn.Module, into: Any, out: Any) -> None:
-            trace.leave(out)
-
-        hooks = []
-        for path, module in self.model.named_modules():
-            if (tap := taps.name(path)) is not None:
-                hooks.append(module.register_forward_pre_hook(enter(tap), with_kwargs=True))
-                hooks.append(module.register_forward_hook(leave))
-        try:
-            self(inputs)
-        finally:
-            for registered in hooks:
-                registered.remove()
-        return trace.taps
+    @staticmethod
+    def _seed(seed: int) -> None:
+        torch.manual_seed(seed)
 
     def modules(self, inputs: base.Inputs) -> dict[str, base.Module]:
         found = {}
@@ -251,14 +235,5 @@ def _tracks(module: torch.nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and module.running_var is not None
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
-
-
 def _loss(outputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return base.sum_of([out.square().mean() for out in outputs.values() if out.is_floating_point()])
-
-
-def _numpy(tensor: torch.Tensor) -> np.ndarray:
-    tensor = tensor.detach().float() if tensor.dtype == torch.bfloat16 else tensor.detach()
-    return tensor.cpu().numpy().copy()
