@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import itertools
 import math
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from convert.errors import UsageError
+from ports.model import Model
 from ports.runners.base import OUTPUT, Drop, Gradients, Inputs, Module, Optimizer, Runner, Tap, Taps, Training
 from specs.kinds import GATES, KINDS, Leaf
 from specs.layer import Layer
@@ -69,7 +68,7 @@ def recognise(model: Any) -> tuple[str, Any]:
     )
 
 
-class Own:
+class Own(Model):
     """A user's model: a Runner, and names for its modules in place of a spec."""
 
     architecture, config, spec = "own", None, None
@@ -91,14 +90,6 @@ class Own:
     @property
     def framework(self) -> str:
         return self.runner.framework
-
-    @property
-    def dtype(self) -> str:
-        return self.runner.dtype
-
-    @property
-    def device(self) -> str:
-        return self.runner.device
 
     def tap_names(self) -> list[str]:
         """Names of its taps, without the output of the whole model."""
@@ -147,23 +138,6 @@ class Own:
         with self.undropped():
             return self.runner.is_random(Inputs.of(inputs), training)
 
-    @contextmanager
-    def undropped(self) -> Iterator[Own]:
-        """The same model, whose dropout passes its input on, to use inside a with statement."""
-        with self.runner.undropped():
-            yield self
-
-    def jittered(self, share: float, seed: int) -> Own:
-        """Return a copy each of whose parameters is multiplied by 1 + share or 1 - share, at random."""
-        other = copy.copy(self)
-        other.runner = self.runner.jittered(share, seed)
-        return other
-
-    @property
-    def notes(self) -> list[str]:
-        """What runs so far computed otherwise than the framework does, and why: a sentence each."""
-        return self.runner.notes
-
     def with_dtype(self, dtype: str) -> Own:
         """The same weights, computed in another dtype."""
         return Own(self.runner.cast(dtype), self.inputs, self.names, self.feature_maps)
@@ -180,10 +154,6 @@ class Own:
         state = self.state()
         found = [_layer(path, module, state, self.runner.library) for path, module in self.modules.items()]
         return [layer for layer in found if layer is not None]
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Every array of the model, named and laid out as in its framework's checkpoint."""
-        return self.runner.state()
 
 
 def _tap(path: str) -> str:

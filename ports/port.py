@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +18,8 @@ from specs.kinds import IMAGES, PORTED
 from specs.layer import Layer
 
 from .frameworks import network
-from .runners.base import OUTPUT, Drop, Gradients, Inputs, Optimizer, Runner, Tap, Taps, Training, outputs
+from .model import Model
+from .runners.base import OUTPUT, Drop, Gradients, Inputs, Optimizer, Tap, Taps, Training, outputs
 
 if TYPE_CHECKING:
     from convert.settings import Settings
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
-class Port:
+class Port(Model):
     """One architecture in one framework, with weights, in one dtype, on one device.
 
     Args:
@@ -52,7 +51,7 @@ class Port:
         self.framework, self.architecture, self.config = framework, architecture, config
         self.spec = specs.get(architecture)
         home = importlib.import_module(f"ports.runners.{PORTED[framework]}")
-        self.runner: Runner = home.Runner.build(network(architecture, framework), config, tensors, dtype, device)
+        self.runner = home.Runner.build(network(architecture, framework), config, tensors, dtype, device)
         self._taps = Taps(self._tap, self._is_map)
         self._built = self._modules()
 
@@ -65,19 +64,6 @@ class Port:
     def model(self, model: Any) -> None:
         """Replace the model by one of the same kind, such as linen's module with trained variables."""
         self.runner.model = type(self.runner.model)(*model) if isinstance(model, tuple) else model
-
-    @property
-    def dtype(self) -> str:
-        return self.runner.dtype
-
-    @property
-    def device(self) -> str:
-        return self.runner.device
-
-    @property
-    def notes(self) -> list[str]:
-        """What runs so far computed otherwise than the framework does, and why: a sentence each."""
-        return self.runner.notes
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Inference. images: (n, c, h, w) -> logits (n, classes); bfloat16 results come back as float32."""
@@ -125,24 +111,10 @@ class Port:
         fields = vars(self.config)
         return [name for name, value in fields.items() if "drop" in name and isinstance(value, float) and value > 0]
 
-    @contextmanager
-    def undropped(self) -> Iterator[Port]:
-        """The same port, whose dropout passes its input on, to use inside a with statement."""
-        with self.runner.undropped():
-            yield self
-
-    def jittered(self, share: float, seed: int) -> Port:
-        """Return a copy each of whose parameters is multiplied by 1 + share or 1 - share, at random."""
-        other = copy.copy(self)
-        other.runner = self.runner.jittered(share, seed)
-        return other
-
     def with_dtype(self, dtype: str) -> Port:
         """Return a copy of the model as it is now, its user's changes included, that computes in another dtype."""
         _require_dtype(dtype)
-        other = copy.copy(self)
-        other.runner = self.runner.cast(dtype)
-        return other
+        return self._with(self.runner.cast(dtype))
 
     def rebuilt(self, **changes: Any) -> Port:
         """The same port with another config, dtype, device or other tensors."""
@@ -187,10 +159,6 @@ class Port:
     def shared(self, name: str) -> str | None:
         """The name that all frameworks have for a layer or array of `layers`; None for what is not to be compared."""
         return name
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Every array of the model, named and laid out as in this framework's checkpoint."""
-        return self.runner.state()
 
     def _checked(self, images: np.ndarray | Inputs) -> Inputs:
         if isinstance(images, Inputs):

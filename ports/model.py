@@ -1,0 +1,51 @@
+"""What a port and a user's own model have in common: a Runner, and names for the taps of its modules."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import numpy as np
+
+from .runners.base import Runner
+
+
+class Model:
+    """A model behind its framework's Runner."""
+
+    runner: Runner
+
+    @property
+    def dtype(self) -> str:
+        return self.runner.dtype
+
+    @property
+    def device(self) -> str:
+        return self.runner.device
+
+    @property
+    def notes(self) -> list[str]:
+        """What runs so far computed otherwise than the framework does, and why: a sentence each."""
+        return self.runner.notes
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Every array of the model, named and laid out as in this framework's checkpoint."""
+        return self.runner.state()
+
+    @contextmanager
+    def undropped(self) -> Iterator[Self]:
+        """Yield the same model, whose dropout passes its input on."""
+        with self.runner.undropped():
+            yield self
+
+    def jittered(self, share: float, seed: int) -> Self:
+        """Return a copy each of whose parameters is multiplied by 1 + share or 1 - share, at random."""
+        return self._with(self.runner.jittered(share, seed))
+
+    def _with(self, runner: Runner) -> Self:
+        """Return a copy behind another Runner."""
+        other = copy.copy(self)
+        other.runner = runner
+        return other
