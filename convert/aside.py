@@ -60,7 +60,7 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
 
 
 def _copies(names: Iterable[str], spelled: frozenset[str], enough: float) -> list[str]:
-    """The places under which many of these names are those of the model."""
+    """Find the places under which many of these names are names of the model."""
     hits: Counter[str] = Counter()
     for name in names:
         if TRAINING.isdisjoint(name.split("/")):

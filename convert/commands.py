@@ -34,7 +34,7 @@ def inspect(arguments: Namespace) -> int:
 
 
 def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] | None:
-    """What `diff` finds by a Table, or in two files of one layout and no known architecture; None if neither holds."""
+    """Compare two files by a Table, or as they are if no architecture is known; None if neither applies."""
     from .by_table import length
     from .diff import across, by_names
 

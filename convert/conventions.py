@@ -14,7 +14,7 @@ from specs.spec import Spec
 
 
 def computing(spec: Spec) -> set[str]:
-    """Config fields that change what is computed and that no array shows: fixed by dialects, or left open."""
+    """Return the Config fields that change the outputs and that no array shows: fixed by dialects or left open."""
     fixed = {name for dialect in spec.dialects.values() for name in dialect.conventions}
     return fixed | spec.unshown
 

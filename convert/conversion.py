@@ -183,7 +183,7 @@ def _carry_out(
 
 
 def _not_finite(about: Mapping[str, Any], notes: Notes) -> dict[str, int]:
-    """Report NaNs and infinities of the target's tensors: {name: how many}, those aside that a cast made."""
+    """Report NaNs and infinities of the target's tensors, {name: how many}, without those that a cast produced."""
     found, note = not_finite(about["tensors"])
     if note:
         notes.add(note)

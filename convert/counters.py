@@ -52,7 +52,7 @@ def read(reader: Reader, tensor: Tensor) -> Counter:
 
 
 def carried(reader: Reader, tensors: Mapping[str, Tensor]) -> tuple[dict[str, int], list[str]]:
-    """Counters by our name, those that are none left out; and a remark for each kind of what is doubtful."""
+    """Return the counters by our name, without values that are no counts, and a remark for each kind of doubt."""
     counters = {name: read(reader, tensor) for name, tensor in tensors.items()}
     doubtful = [(tensors[name].name, counter.remark) for name, counter in counters.items() if counter.remark]
     return {n: c.value for n, c in counters.items() if c.value is not None}, report.misfits(doubtful)

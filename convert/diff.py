@@ -177,7 +177,7 @@ def _check_stated(left: Plan, right: Plan, settings: Settings, opened: set[str])
 
 
 def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
-    """Config fields that change what is computed and that shapes do not show."""
+    """Compare the Config fields that change the outputs and that shapes do not show."""
     fields = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
     return [_entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in fields.items()]
 

@@ -310,7 +310,7 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any]
 
 @contextlib.contextmanager
 def _synced_meanwhile(descriptor: int) -> Iterator[None]:
-    """Send to the disk what is written while more is written: little is left for the sync at the end.
+    """Sync to the disk while more is written, so that little is left for the sync at the end.
 
     Raises: OSError of the disk, which reports it once.
     """

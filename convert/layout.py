@@ -117,7 +117,7 @@ def _counter(value: Any) -> Constant:
 
 
 def _extra(reading: Reading, dst: str, name: str, shape: tuple[int, ...], dtype: str | None, usual: str) -> Step:
-    """An array that the target's files hold and the network never uses: the source's own, if it holds one."""
+    """Return the step for an array that the network never uses: a copy of the source's, or zeros if it has none."""
     own = reading.tensors.get(name) if reading.dialect == dst else None
     if own is None or own.shape != shape:
         return Tensor(name, shape, usual), UNUSED
@@ -164,7 +164,7 @@ class Problems:
         self.misfits: list[tuple[str, str]] = []
 
     def check(self, source: View, counts: bool) -> bool:
-        """Whether the file holds what one array needs, in its shape; only counts may be integers."""
+        """Check that the file has the tensors of one array in its shape; only counts may be integers."""
         self.used.update(source.names.values())
         needed = {name: self.reading.tensors.get(name) for name in source.names.values()}
         present = [tensor for tensor in needed.values() if tensor is not None]

@@ -240,7 +240,7 @@ def _is_training(place: str) -> bool:
 
 
 class Ambiguous(UsageError):
-    """Several parts of a file hold a model and nothing tells which is meant."""
+    """Several parts of a file contain a model and nothing shows which is meant."""
 
     def __init__(self, path: str, places: list[str]):
         self.places = [label(place) for place in places]

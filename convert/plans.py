@@ -120,7 +120,7 @@ class Plan:
         return set_aside(self.reader.tensors, used, self.reading)
 
     def counts(self) -> tuple[dict[str, int], list[str]]:
-        """Batch counters that the target does not store, for its record; and what is doubtful about any."""
+        """Return the batch counters that the target does not store, for its record, and remarks on doubtful ones."""
         from .counters import carried
 
         counters = {name: self.sources[theirs] for name, theirs in self.layout.carried.items()}
@@ -134,7 +134,7 @@ class Plan:
         return report.skipped(self.reader.skipped, part.rpartition("/")[0] if part.endswith(".") else part)
 
     def doubts(self) -> list[str]:
-        """What is doubtful about the configuration: its record, contradictions, and what is assumed."""
+        """List doubts about the configuration: its record, contradictions, and what is assumed."""
         lines = list(self.configuration.remarks)
         if names := questionable(self.reading.spec, self.config, self.origins, "variant"):
             lines.append(f"as in the official {self.variant}: {self._stated(names)}")

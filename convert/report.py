@@ -102,7 +102,7 @@ def misfits(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def not_finite(tensors: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, int], str]:
-    """NaNs and infinities of a record's tensors, those aside that a cast made: ({name: how many}, a note or "")."""
+    """Count NaNs and infinities of a record's tensors that no cast produced: ({name: how many}, a note or "")."""
     counts = {
         name: line.get("not_finite", 0) - line.get("lossy", {}).get("infinities", 0) for name, line in tensors.items()
     }

@@ -85,7 +85,7 @@ def _inside(path: str) -> tuple[list[str], dict[str, str]]:
 
 
 def _deeper(path: str) -> str | None:
-    """The first of the folders in a folder, as of the steps of a training run, that holds a checkpoint."""
+    """Find the first folder below a folder, as of the steps of a training run, that contains a checkpoint."""
     for folder, folders, _ in islice(os.walk(path), SEARCHED):
         folders.sort(key=lambda name: (len(name), name))
         if os.path.relpath(folder, path).count(os.sep) + 1 >= DEPTH:

@@ -110,7 +110,7 @@ def _run(port: Port | Own, images: Any, check: str, label: str, feed: Recording 
 def _spread(
     made: Recording, port: Port | Own, images: Any, check: str, feed: Recording | None, steps: int
 ) -> dict[str, np.ndarray]:
-    """How far the arrays of `made` move when the weights do; {} and a note where the model cannot be copied."""
+    """Measure how far the arrays of `made` move with the weights; {} and a note where the model cannot be copied."""
     spread: dict[str, np.ndarray] = {}
     for share in JITTER.get(port.dtype, ()):
         moved = Recording(made.label, made.framework, made.dtype, made.device)

@@ -147,7 +147,7 @@ def shard_name(out: str, number: int, count: int) -> str:
 
 
 def remedy(path: str) -> str:
-    """What to do about a file that is named as one of several shards and holds no whole model; "" for any other."""
+    """Return the remedy for a file that is named as one of several shards; "" for any other."""
     found = re.fullmatch(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)", os.path.basename(path))
     if not found or int(found[3]) < 2:
         return ""

@@ -43,7 +43,7 @@ class Axes:
 
 
 def relate(numbers: Array, shape: Sequence[int]) -> Axes | None:
-    """How the target's axes are made of the source's; None where no composition of axes says it.
+    """Express the target's axes by the source's; None where no composition of axes does.
 
     Args:
       numbers: for each element of the target, the place in the flat source, from 0.

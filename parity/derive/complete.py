@@ -53,7 +53,7 @@ def _continued(part: Array, lefts: Elements) -> Array | None:
 
 
 def _step(flat: Array, known: Array, shape: tuple[int, ...], count: int) -> int | None:
-    """How far the elements of one slice are from those of the next."""
+    """Return by how much element numbers grow from one slice to the next; None if unevenly."""
     if len(known) > 1:
         gap, rest = divmod(int(flat[known[1], 0] - flat[known[0], 0]), int(known[1] - known[0]))
         return None if rest else gap

@@ -215,7 +215,7 @@ def _tied(
 def _many_to_one(
     sources: Elements, source_names: list[str], target: str, numbers: Array, names: Names, side: int
 ) -> Row | None:
-    """A line for one array that is made of one or several others.
+    """Write the line for one array that consists of one or several others.
 
     Args:
       numbers: of the sources' elements, in the shape of the target.

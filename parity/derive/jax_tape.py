@@ -99,7 +99,7 @@ class JaxSide:
             return {name: np.asarray(grad) for name, grad in grads.items()}
 
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
-        """The tape of one run, with casts to lower precision made void."""
+        """Record the tape of one run, with casts to lower precision voided."""
         with jax.enable_x64(True):
             closed = jax.make_jaxpr(self._outputs)(_device(parameters), _device(inputs))
         tape = Tape()

@@ -156,7 +156,7 @@ class PaddleSide:
         }
 
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
-        """The tape of one run, with casts to lower precision made void."""
+        """Record the tape of one run, with casts to lower precision voided."""
         self._load(parameters)
         recorder = _Recorder(Tape())
         tape, state = recorder.tape, self.model.state_dict()

@@ -21,7 +21,7 @@ DRAWS = 2
 
 
 class Proof(NamedTuple):
-    """What running both models told.
+    """The errors of running both models.
 
     Args:
       error: relative error of the outputs as the models compute them; exact: with casts to lower precision made void.
@@ -113,7 +113,7 @@ def _gradient_error(
     rights: Elements,
     largest: float,
 ) -> float:
-    """The largest difference of a left gradient and the sum of those of the right elements that it became."""
+    """Return the largest difference of a left gradient from the sum of the gradients of the elements it became."""
     total = np.zeros(len(lefts.values))
     whole = np.ones(len(lefts.values), bool)
     for name in rights.names:

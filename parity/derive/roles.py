@@ -39,7 +39,7 @@ class Group:
 
 
 def groups(program: Program, at: int, flipped: bool) -> list[Group]:
-    """The groups of columns of the product at this place of the tape; those of several batches stay together."""
+    """Group the columns of the product at this place of the tape; columns of several batches stay together."""
     node = program.tape.nodes[at]
     shape = program.shapes[node.output]
     axis = 1 if node.window or flipped else 2
@@ -84,7 +84,7 @@ def _follow(program: Program, start: int, labels: Array) -> list[tuple[str, Arra
 
 
 def _role(node: Node, slot: int) -> str:
-    """What tells operations apart in any framework: the operand's side, or a function's values."""
+    """Return what distinguishes operations in any framework: the operand's side, or a function's values."""
     if node.kind == "product" and not node.window:
         return f"product {slot}"
     if node.kind != "other" or len(node.inputs) > 1:

@@ -125,7 +125,7 @@ class TorchSide:
         }
 
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
-        """The tape of one run, with casts to lower precision made void."""
+        """Record the tape of one run, with casts to lower precision voided."""
         self._load(parameters)
         tape = Tape()
         mode = _Recorder(tape)
@@ -412,7 +412,7 @@ class _Slot:
 
 
 def _template(tree: Any) -> Any:
-    """The tree with slots for tensors, so that no tensor is kept alive or changed later."""
+    """Replace tensors of the tree by slots, so that none is referenced or changed later."""
     if isinstance(tree, torch.Tensor):
         return _Slot()
     if isinstance(tree, (list, tuple)):

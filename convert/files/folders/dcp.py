@@ -223,7 +223,7 @@ class Window(File):
 
 
 class Item(TorchReader):
-    """The one tensor that a range of a file holds."""
+    """Return the one tensor in a range of a file."""
 
     def __init__(self, window: Window):
         self.file, self.path, self.metadata = window, window.path, {}

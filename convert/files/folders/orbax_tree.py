@@ -129,7 +129,7 @@ class Tree:
         self.stored[name] = where
 
     def _checked(self, path: list[str]) -> str:
-        """A leaf's name. Raises: FormatError for what is no name."""
+        """Return a leaf's name. Raises: FormatError for a key that is no name."""
         name = "/".join(path)
         if not path or len(path) > MAX_DEPTH or len(name) > MAX_NAME or not name.isprintable():
             raise FormatError(self.path, f"names an array {shown(name)}", "rename it")

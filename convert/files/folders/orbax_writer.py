@@ -92,7 +92,7 @@ class Database:
 
 
 def _blocks(pieces: Iterable[memoryview], block: bytearray) -> Iterator[bytearray]:
-    """Fill `block` again and again; the last time, zeros follow what is left."""
+    """Fill `block` repeatedly; the last time, pad the rest with zeros."""
     at, size = 0, len(block)
     for piece in pieces:
         while piece:
