@@ -12,8 +12,7 @@ import specs
 
 # Compile quickly rather than well: tests run each tiny network once. Set before jax is imported.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # processes of tests that share the cores
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))  # paddle's default is one
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads cost more than they save, and paddle warns of two
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
