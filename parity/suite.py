@@ -15,6 +15,7 @@ from convert.files.hashing import sha256
 from convert.pages import use
 from convert.program import dumps
 from convert.settings import stated
+from ports.frameworks import quick_xla_flags
 
 from .attempt import Job, Recordings, attempt, isolated
 from .judge import Subject, judge
@@ -48,9 +49,8 @@ def _prepare(chosen: list[Target], arguments: Namespace) -> None:
     """Settings that frameworks read when they are imported, unless the user has set them."""
     if arguments.device == "cpu":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
-        if all(target.small for target in chosen):  # whose time is the compiler's: it may stop trying so hard
-            flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-            os.environ.setdefault("XLA_FLAGS", flags)
+        if all(target.small for target in chosen):
+            os.environ.setdefault("XLA_FLAGS", quick_xla_flags())
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # for every library: no TF32 behind a framework's back
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves GPU memory to the other frameworks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -65,3 +66,14 @@ def require(framework: str) -> None:
         raise UsageError(f"no framework {framework!r}: one of {', '.join(FRAMEWORKS)}")
     if framework not in available():
         raise UsageError(f"{framework} is not installed: pip install 'triptych-ports[{framework}]'")
+
+
+def quick_xla_flags() -> str:
+    """Return XLA_FLAGS that compile quickly, for tiny networks that run once. Set them before jax is imported."""
+    from importlib import metadata
+
+    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        if metadata.version("jaxlib").startswith("0.10."):  # XLA ends the process on a flag that it does not know
+            flags += " --xla_cpu_use_fusion_emitters=false"  # a third of the time to compile
+    return flags
