@@ -25,7 +25,7 @@ from .steps import Step, Writable
 from .verification import differences
 
 Prove = Callable[[str], Any]
-ROOM, LINE_ROOM = 256, 112  # bytes of a record and of a tensor's line for counts: values not finite, and lost ones
+ROOM, LINE_ROOM = 256, 160  # bytes of a record and of a tensor's line for counts: values not finite, and lost ones
 PAUSE = 0.02  # seconds between two syncs while a file is written
 
 
@@ -118,7 +118,7 @@ def execute(
       verify: hash the source and every tensor, and compare what the disk holds; else the record has no hashes.
       source: the source being hashed, where that began before it was planned.
       removed: called with each file beside the target that was removed: of what `force` replaces, or of a killed run.
-      lossy: accept values that become infinite, and more of them that become zero than casting.ZEROED.
+      lossy: accept values that become infinite, and more that become zero or crude than casting.SHARE.
     """
     target = _target(plan, os.fspath(out), force, shard_size)
     with contextlib.ExitStack() as stack:

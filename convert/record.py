@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from typing import Any
 
+from .casting import LOSSES
 from .errors import FormatError
 from .files import bounded_json
 from .files.base import MAX_RECORD, Reader, Tensor, record_at
@@ -53,11 +54,12 @@ class Record:
     def lossy(self) -> list[dict[str, Any]]:
         """What earlier conversions lost by changes of dtype."""
         entries = self.content.get("lossy", [])
-        known = {"dtype": str, "tensors": int, "zeros": int, "infinities": int}
+        known = {"dtype": str, "tensors": int, **dict.fromkeys(LOSSES, int)}
+        whole = ({**dict.fromkeys(LOSSES, 0), **e} for e in entries if isinstance(e, dict)) if isinstance(entries, list) else ()
         return [
             {key: entry[key] for key in known}
-            for entry in (entries if isinstance(entries, list) else [])
-            if isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in known.items())
+            for entry in whole
+            if all(isinstance(entry.get(key), kind) for key, kind in known.items())
         ]
 
     def notes(self) -> list[str]:
@@ -66,7 +68,7 @@ class Record:
             *self._doubts(),
             *(
                 f"{self.place} says that a conversion to {lost['dtype']} lost values in {lost['tensors']} tensors: "
-                f"{lost['zeros']:,} became zero, {lost['infinities']:,} infinite"
+                + ", ".join(f"{lost[kind]:,} {became}" for kind, became in LOSSES.items())
                 for lost in self.lossy
             ),
         ]
@@ -91,7 +93,7 @@ def complete(facts: dict[str, Any], lines: dict[str, Any], sha256: str | None) -
     lossy = {name: line for name, line in lines.items() if "lossy" in line}
     earlier = facts.get("lossy", [])
     if lossy:
-        counts = {kind: sum(line["lossy"].get(kind, 0) for line in lossy.values()) for kind in ("zeros", "infinities")}
+        counts = {kind: sum(line["lossy"].get(kind, 0) for line in lossy.values()) for kind in LOSSES}
         dtypes = sorted({line["dtype"] for line in lossy.values()})
         earlier = [*earlier, {"dtype": ", ".join(dtypes), "tensors": len(lossy), **counts}]
     source = {**facts["source"], "sha256": sha256}

@@ -54,7 +54,7 @@ def load(
       config: Config fields to set, for what the file leaves open.
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of what is assumed of the
     file, now or when it was written, where `config` contradicts its record, of arrays of several dtypes in one file,
-    and of values that become zero or infinite in `dtype`.
+    and of values that become zero, infinite or imprecise in `dtype`.
     Raises: ConvertError for a file that does not fit; UsageError for a framework that is not installed, and OpenFields,
     one of them, for what changes the outputs and nobody states.
     """
@@ -95,14 +95,13 @@ def _counted(
     arrays: Iterable[tuple[str, np.ndarray]], dtype: str, lost: list[tuple[str, str]]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the arrays as they are; collect in `lost` which of them lose how many values in this dtype."""
-    from convert.casting import tally
+    from convert.casting import LOSSES, tally
 
     for name, array in arrays:
         yield name, array
         found = tally(array, dtype)
-        if found.zeros or found.infinities:
-            kinds = ((found.zeros, "zero"), (found.infinities, "infinite"))
-            counts = " and ".join(f"{count:,} become {kind}" for count, kind in kinds if count)
+        if losses := found.lost():
+            counts = " and ".join(f"{count:,} {LOSSES[kind]}" for kind, count in losses.items())
             lost.append((name, f"has {found.values:,} values that are not zero, of which {counts}"))
 
 
