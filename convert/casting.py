@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 FLOATS = ("float64", "float32", "bfloat16", "float16")  # dtypes to convert to and to compute in
 
-SIGNIFICANT = {"float64": 53, "float32": 24, "bfloat16": 8, "float16": 11}  # bits of a normal number, with the hidden one
+SIGNIFICANT = {"float64": 53, "float32": 24, "bfloat16": 8, "float16": 11}  # bits of a normal number
 SMALLEST = {"float64": 2.0**-1022, "float32": 2.0**-126, "bfloat16": 2.0**-126, "float16": 2.0**-14}  # normal numbers
 
 # Below its smallest normal number a dtype has fewer bits the smaller a value is, and in the end none. A value is crude
-# where it is off by more than one part in 16: then it is worse than in float8 (e4m3), the coarsest dtype that weights
-# are stored in. A tensor of normally distributed weights has one crude value in 20 where its standard deviation is about
+# where it is off by over one part in 16: then it is worse than in float8 (e4m3), the coarsest dtype that weights are
+# stored in. A tensor of normally distributed weights has one crude value in 20 where its standard deviation is about
 # 60 steps of the dtype's smallest number: beyond that, it does not fit the dtype as a whole, while a few strays (a dead
 # channel, a bias that is almost zero) harm nothing. An infinity spoils every output: not even one is accepted.
 CRUDE = 1 / 16  # of the value itself

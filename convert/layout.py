@@ -33,16 +33,18 @@ class Layout:
       sources: the file's tensors by the names that steps use.
       carried: arrays that only the source's framework keeps: our name -> name among the sources.
       passed_on: counters of the source's record that neither source nor target stores.
+      counters: names among the sources of every batch counter.
     """
 
     steps: tuple[Step, ...]
     sources: Mapping[str, Tensor]
     carried: Mapping[str, str]
     passed_on: tuple[str, ...]
+    counters: tuple[str, ...] = ()
 
 
 def lay_out(
-    path: str, reading: Reading, configuration: Configuration, dst: str, counters: Mapping[str, Any], dtype: str | None
+    path: str, reading: Reading, configuration: Configuration, dst: str, counters: Mapping[str, int], dtype: str | None
 ) -> Layout:
     """Lay out the target `dst` of a file.
 
@@ -70,7 +72,7 @@ def lay_out(
             carried[parameter.name] = source.names[()]
         elif target is not None:
             steps.append((Tensor(target.names[()], (), "int64"), _counter(counter)))
-        elif isinstance(counter, int):
+        elif counter is not None:
             passed_on.append(parameter.name)
     own = tables[reading.dialect]
     problems.used.update(name for layer in own.extras for name, _ in extra(layer, own))
@@ -84,7 +86,7 @@ def lay_out(
         name: tensor if name in counts else tensor._replace(dtype=_stored(tensor))
         for name, tensor in reading.tensors.items()
     }
-    return Layout(tuple(steps), sources, carried, tuple(passed_on))
+    return Layout(tuple(steps), sources, carried, tuple(passed_on), tuple(sorted(counts)))
 
 
 def _counts(reading: Reading, config: Any) -> set[str]:
@@ -111,9 +113,9 @@ def _target(parameter: Parameter, architecture: str, dst: str, config: Any) -> V
     return place(parameter, dialects(architecture)[dst], config, dst in FRAMEWORKS)
 
 
-def _counter(value: Any) -> Constant:
-    """Return the counter of a record, 0 where that is none."""
-    return Constant(value if isinstance(value, int) and 0 <= value < 2**63 else 0)
+def _counter(value: int | None) -> Constant:
+    """Return the counter of a record, 0 where that has none."""
+    return Constant(value or 0)
 
 
 def _extra(reading: Reading, dst: str, name: str, shape: tuple[int, ...], dtype: str | None, usual: str) -> Step:

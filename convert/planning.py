@@ -161,7 +161,7 @@ def _plan(request: Request, reading: Reading) -> Plan:
     if unfit:
         problems = [f"{n} is {theirs} in {dst}'s code, and {own} in this model" for n, (theirs, own) in unfit.items()]
         raise PlanError(f"{path}: {dst}'s own code cannot hold this model: choose another dialect", problems)
-    layout = lay_out(path, reading, configuration, dst, record.hints.get("carried", {}), dtype)
+    layout = lay_out(path, reading, configuration, dst, record.carried, dtype)
     return Plan(reader, record, reading, configuration, dst, layout)
 
 

@@ -120,13 +120,13 @@ class Plan:
         return set_aside(self.reader.tensors, used, self.reading)
 
     def counts(self) -> tuple[dict[str, int], list[str]]:
-        """Return the batch counters that the target does not store, for its record, and remarks on doubtful ones."""
+        """Return the batch counters that the target does not store, for its record; and remarks on doubtful ones."""
         from .counters import carried
 
         counters = {name: self.sources[theirs] for name, theirs in self.layout.carried.items()}
-        own, remarks = carried(self.reader, counters)
-        recorded = self.record.hints.get("carried", {})
-        return {**{name: recorded[name] for name in self.layout.passed_on}, **own}, remarks
+        copied = [self.sources[name] for name in self.layout.counters if name not in self.layout.carried.values()]
+        own, remarks = carried(self.reader, counters, copied)
+        return {**{name: self.record.carried[name] for name in self.layout.passed_on}, **own}, remarks
 
     def skipped(self) -> list[str]:
         """What in the file is no array, and so neither converted nor proven."""

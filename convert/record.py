@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from typing import Any
 
+from . import report
 from .casting import LOSSES
+from .counters import is_count
 from .errors import FormatError
 from .files import bounded_json
 from .files.base import MAX_RECORD, Reader, Tensor, record_at
@@ -42,8 +44,14 @@ class Record:
     @property
     def hints(self) -> dict[str, Any]:
         """What recognition may rely on: a record of other bytes says nothing of this file's names and counters."""
-        kept = ("architecture",) if self.change else ("architecture", "dialect", "carried")
+        kept = ("architecture",) if self.change else ("architecture", "dialect")
         return {key: self.content[key] for key in kept if key in self.content}
+
+    @property
+    def carried(self) -> dict[str, int]:
+        """Batch counters of this file that no array of it stores; {} if the record is of other bytes."""
+        counters = {} if self.change else self.content.get("carried", {})
+        return {name: int(count) for name, count in counters.items() if is_count(count)}
 
     @property
     def assumed(self) -> frozenset[str]:
@@ -55,7 +63,8 @@ class Record:
         """What earlier conversions lost by changes of dtype."""
         entries = self.content.get("lossy", [])
         known = {"dtype": str, "tensors": int, **dict.fromkeys(LOSSES, int)}
-        whole = ({**dict.fromkeys(LOSSES, 0), **e} for e in entries if isinstance(e, dict)) if isinstance(entries, list) else ()
+        listed = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+        whole = [{**dict.fromkeys(LOSSES, 0), **entry} for entry in listed]  # older ones lack a kind
         return [
             {key: entry[key] for key in known}
             for entry in whole
@@ -71,7 +80,15 @@ class Record:
                 + ", ".join(f"{lost[kind]:,} {became}" for kind, became in LOSSES.items())
                 for lost in self.lossy
             ),
+            *self._no_counts(),
         ]
+
+    def _no_counts(self) -> list[str]:
+        """Report batch counters of the record that are no counts."""
+        counters = {} if self.change else self.content.get("carried", {})
+        odd = [(name, f"is {str(count)[:40]}, no count: left out") for name, count in counters.items()
+               if not is_count(count)]  # fmt: skip
+        return [f"{self.place}: the batch counter {line}" for line in report.misfits(odd)]
 
     def _doubts(self) -> list[str]:
         if self.place and not self.content:

@@ -65,7 +65,7 @@ def load(
     from .port import Port
 
     with plan(path, src=src, dst=framework, settings=config, weights=weights, assume=assume) as loaded:
-        for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts()):
+        for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.counts()[1]):
             warnings.warn(f"{path}: {note}", stacklevel=2)
         held = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
         if dtype is None:
