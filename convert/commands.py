@@ -48,7 +48,7 @@ def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] |
     if arguments.weights:  # parts are of models
         return None
     try:
-        plan(a).close()
+        plan(a, sampled=True).close()
     except UsageError:
         return None
     except ConvertError:

@@ -110,7 +110,9 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
     def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
             source = _hashed(file, arguments, stack)
-            plan = planning.plan(file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume)
+            plan = planning.plan(
+                file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume, not arguments.verify
+            )
             stack.enter_context(plan)
             dialect = dialects(plan.architecture)[plan.dst]
             out = target(file, dialect.suffix or SUFFIX[dialect.framework], arguments.out, earlier)

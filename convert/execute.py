@@ -232,10 +232,16 @@ def _remove_outdated(job: Job) -> None:
 
 def _write_recorded(job: Job, claim: Claim) -> Outcome:
     """Write the only file or folder of a target; verify and prove it."""
-    facts = job.plan.facts()
+    facts = _facts(job)
     lines = _write_file(job, job.target.shards[0], claim, facts)
     whole = record.complete(facts, lines, job.source.sha256())
     return Outcome(whole, job.options.prove(claim[1]) if job.options.prove else None)
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    """The facts of the record that need no payload: the plan's, and the target's other metadata."""
+    other = _metadata(job.target, None) if job.target.writer.one_file else {}
+    return {**job.plan.facts(), **({"metadata": other} if other else {})}
 
 
 def _write_shards(job: Job) -> Outcome:
@@ -244,7 +250,7 @@ def _write_shards(job: Job) -> Outcome:
     An old index goes first and the new one comes last: at no moment does an index lead to a mixture of two checkpoints.
     """
     target, options = job.target, job.options
-    facts, lines = job.plan.facts(), dict[str, Any]()
+    facts, lines = _facts(job), dict[str, Any]()
     with contextlib.ExitStack() as stack:
         index = stack.enter_context(atomic.claimed(target.index, options.removed))
         claims = [stack.enter_context(atomic.claimed(name, options.removed)) for name in target.names]
@@ -345,11 +351,16 @@ def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str
 
 
 def _metadata(target: Target, whole: dict[str, Any] | None, reserve: bool = False) -> dict[str, str]:
-    """The record as safetensors metadata ("format" is what transformers asks for), with room for counts to come; of a
-    shard, whose record is in the index, the index's name."""
+    """Build a file's safetensors metadata: "format", which transformers asks for, and of a shard the index's name.
+
+    Args:
+      whole: the record to add; None for a shard, whose record is in the index.
+      reserve: leave room in the record for counts to come.
+    """
     if not target.writer.keeps_metadata:
         return {}
+    part = {PART: os.path.basename(target.index)} if len(target.shards) > 1 else {}
     if whole is None:
-        return {"format": "pt", PART: os.path.basename(target.index)}
+        return {"format": "pt", **part}
     room = " " * (ROOM + LINE_ROOM * len(whole["tensors"])) if reserve else ""
     return {"format": "pt", record.KEY: record.dumps(record.sealed(whole)) + room}

@@ -39,6 +39,7 @@ def plan(
     dtype: str | None = None,
     weights: str | None = None,
     assume: bool = False,
+    sampled: bool = False,
 ) -> Plan:
     """Plan a conversion.
 
@@ -50,6 +51,7 @@ def plan(
       dtype: dtype of the target's floating-point tensors; None keeps the source's.
       weights: which part of a training checkpoint to take, e.g. "state_dict_ema"; "/" is the root of the file.
       assume: accept defaults for what changes the outputs and nobody states; `Plan.assumed` and the record name them.
+      sampled: compare the file with its record by a sample of the values, which a note reports, and not by all.
     Raises: PlanError that lists every missing, unexpected and mis-shaped tensor; OpenFields for Config fields that
     change the outputs and that neither the file, nor its record, nor `settings` states.
     """
@@ -60,7 +62,12 @@ def plan(
             known_dialect(name)
     reader = open_checkpoint(path)
     try:
-        return plan_read(reader, src, dst, settings, dtype, weights, assume)
+        record = read_record(reader)
+        if record.sample and not sampled:
+            from .verification import with_every_value  # hashes, which few commands need
+
+            record = with_every_value(reader, record)
+        return plan_read(reader, src, dst, settings, dtype, weights, assume, record)
     except BaseException:
         reader.close()
         raise
@@ -74,9 +81,14 @@ def plan_read(
     dtype: str | None = None,
     weights: str | None = None,
     assume: bool = False,
+    record: Record | None = None,
 ) -> Plan:
-    """Like `plan`, of a file that is open, and stays so where it raises."""
-    request = Request(reader, read_record(reader), Settings.of(settings), dst, dtype)
+    """Like `plan`, of a file that is open, and stays so where it raises.
+
+    Args:
+      record: of the file; None reads it, and compares it with a sample of the file's values.
+    """
+    request = Request(reader, record or read_record(reader), Settings.of(settings), dst, dtype)
     choice = choose(request, candidates(reader, src, request.record.hints, weights))
     if choice.plan is None:
         raise _refusal(request, choice, src, weights)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from heapq import nsmallest
+from itertools import accumulate
 from typing import Any
 
 from . import report
@@ -21,7 +22,7 @@ TOOL = "triptych-ports"  # what wrote a record
 TOOL_VERSION = f"{TOOL} {__version__}"
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
 SEAL = "record_sha256"  # of the record's other entries, as its last entry
-SAMPLES, SAMPLED = 32, 1 << 20  # arrays whose values are checked whenever a record is read, and bytes of each at most
+SAMPLED = 16 << 20  # bytes of arrays whose values are checked whenever a record is read, small arrays first: 5 ms
 SPELT = {"bfloat16": "uint16"}  # by paddle, whose files do not tell the two apart
 
 
@@ -33,13 +34,15 @@ class Record:
       place: where it lies: "its record", or the path of a .json; "" where there is none.
       content: the record; {} where there is none, or none that can be parsed.
       damage: why its text is not what this converter wrote; "" if it is.
-      change: how the checkpoint differs from the one that the record describes; "" if it does not.
+      change: how the checkpoint differs from the one that the record describes; "" if it does not, so far as checked.
+      sample: how many of its arrays were compared with their hashes ("30 of 50"); "" if all, or if the record has none.
     """
 
     place: str = ""
     content: dict[str, Any] = field(default_factory=dict)
     damage: str = ""
     change: str = ""
+    sample: str = ""
 
     @property
     def hints(self) -> dict[str, Any]:
@@ -95,7 +98,9 @@ class Record:
             return [f"{self.place} {self.damage}: it is ignored"]
         damage = f"{self.place} {self.damage}: its configuration is used, and may be wrong"
         change = f"{self.place} no longer fits the file, {self.change}: only its configuration is used"
-        return [note for note, problem in ((damage, self.damage), (change, self.change)) if problem]
+        sample = f"{self.place} was checked against {self.sample} arrays of the file (verify checks all)"
+        doubts = ((damage, self.damage), (change, self.change), (sample, self.sample and not self.change))
+        return [note for note, problem in doubts if problem]
 
 
 def complete(facts: dict[str, Any], lines: dict[str, Any], sha256: str | None) -> dict[str, Any]:
@@ -121,14 +126,19 @@ def read(reader: Reader) -> Record:
     """A checkpoint's record: the one inside it, else the one in the .json beside it."""
     if text := reader.metadata.get(KEY, ""):
         content = _parsed(text)
-        change = _other_arrays(reader, content) or _other_values(reader, content)
-        return Record("its record", content, _damage(text, content), change)
+        return _compared(reader, Record("its record", content, _damage(text, content)))
     if not reader.on_disk or os.path.isdir(reader.path):
         return Record()
     record = beside(reader.path)
-    if record.change or not record.content:
-        return record
-    return replace(record, change=_other_arrays(reader, record.content))
+    return record if record.change or not record.content else _compared(reader, record)
+
+
+def _compared(reader: Reader, record: Record) -> Record:
+    """Compare a file with its record: names, shapes and dtypes of all arrays, and the values of a sample."""
+    if change := _other_arrays(reader, record.content):
+        return replace(record, change=change)
+    change, sample = _other_values(reader, record.content)
+    return replace(record, change=change, sample=sample)
 
 
 def beside(path: str) -> Record:
@@ -183,23 +193,28 @@ def _other_arrays(reader: Reader, content: dict[str, Any]) -> str:
     return "" if other is None else f"whose {other} has another shape or dtype than was written"
 
 
-def _other_values(reader: Reader, content: dict[str, Any]) -> str:
-    """How a few small arrays of a file differ from the values that its record has hashes of; "" if they do not.
+def _other_values(reader: Reader, content: dict[str, Any]) -> tuple[str, str]:
+    """Compare small arrays of a file, up to SAMPLED bytes, with the hashes in its record.
 
-    Training changes every array, and programs pass metadata on: a stale record shows here. One bit elsewhere does not.
+    Training changes every array, and programs pass metadata on: a stale record shows here. A change of one large array
+    does not: see verification.with_every_value.
+
+    Returns: how the values differ, "" if they do not; and how many arrays were compared, "" if all.
     """
     from .files.hashing import HASH, digest
 
     hashes = {name: line[HASH] for name, line in content.get("tensors", {}).items() if HASH in line}
-    small = (tensor for tensor in reader.tensors.values() if tensor.name in hashes and tensor.nbytes <= SAMPLED)
-    for tensor in nsmallest(SAMPLES, small, key=lambda tensor: tensor.nbytes):
+    hashed = sorted((t for t in reader.tensors.values() if t.name in hashes), key=lambda tensor: tensor.nbytes)
+    sizes = list(accumulate(tensor.nbytes for tensor in hashed))
+    sample = hashed[: bisect_right(sizes, SAMPLED)]
+    for tensor in sample:
         try:
             same = digest(reader, tensor.name) == hashes[tensor.name]
         except FormatError:  # a damaged payload, which reading it will report
             same = False
         if not same:
-            return f"whose {tensor.name} has other values than were written"
-    return ""
+            return f"whose {tensor.name} has other values than were written", ""
+    return "", f"{len(sample)} of {len(hashed)}" if len(sample) < len(hashed) else ""
 
 
 def _damage(text: str, content: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from specs import config as configs
@@ -84,7 +84,8 @@ def _recorded(path: str, record: records.Record) -> Settings:
         values = {key: configs.tuples(value) for key, value in content.get("config", {}).items()}
     except RecursionError:
         raise ConvertError(f"{path}: is nested too deeply") from None
-    assumed, notes = record.assumed & values.keys(), tuple(f"--config: {note}" for note in record.notes())
+    doubts = replace(record, sample="").notes()  # of its arrays none is used
+    assumed, notes = record.assumed & values.keys(), tuple(f"--config: {note}" for note in doubts)
     return Settings(values, assumed, content.get("architecture", ""), notes)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
@@ -17,6 +19,7 @@ from .files import files_of, open_checkpoint
 from .files.background import Task
 from .files.base import File, Reader, Tensor
 from .files.hashing import HASH, digest
+from .files.sharded import ShardedReader
 from .record import SPELT
 
 
@@ -29,6 +32,7 @@ def check(path: str) -> list[str]:
     try:
         with open_checkpoint(path) as reader:
             record = records.read(reader)
+            metadata = _metadata(reader, record.content)
     except FormatError as error:
         if not os.path.isfile(path) or not (record := records.beside(path)).content:
             raise
@@ -49,7 +53,26 @@ def check(path: str) -> list[str]:
             _let_go(name)
     damage = [f"{record.place} {record.damage}"] if record.damage else []
     change = [f"{record.place} no longer fits the file, {record.change}"] if record.change else []
-    return [*damage, *change, *differences(path, lines)]
+    return [*damage, *change, *metadata, *differences(path, lines)]
+
+
+def _metadata(reader: Reader, content: Mapping[str, Any]) -> list[str]:
+    """What in a file's metadata, or in that of its shards, is not as the record says; its record aside."""
+    if "metadata" not in content:  # the format keeps none, or the record is of an older version
+        return []
+    parts: Mapping[str, Reader] = {"": reader}
+    sizes: list[str] = []
+    if isinstance(reader, ShardedReader):
+        parts, size = reader.shards, sum(tensor.nbytes for tensor in reader.tensors.values())
+        wrong = f"its total_size is {reader.total_size!r}, its tensors have {size} bytes"
+        sizes = [wrong] if reader.total_size != size else []
+    own = {name: {k: v for k, v in part.metadata.items() if k != records.KEY} for name, part in parts.items()}
+    written = json.dumps(content["metadata"])
+    return sizes + [
+        f"{f'{name}: its ' if name else ''}metadata are {json.dumps(metadata)}, written were {written}"
+        for name, metadata in own.items()
+        if metadata != content["metadata"]
+    ]
 
 
 def _let_go(path: str) -> None:
@@ -59,6 +82,17 @@ def _let_go(path: str) -> None:
         os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         file.close()
+
+
+def with_every_value(reader: Reader, record: records.Record) -> records.Record:
+    """Check a record that fits a file so far against all values of the file; `record.read` checks a sample.
+
+    A record whose file was changed says nothing of the file's arrays, whichever of them it was.
+    """
+    if not record.sample or record.change:  # all values were checked, or no hashes exist to check them by
+        return record
+    problems = differences(reader.path, record.content["tensors"])
+    return replace(record, sample="", change=f"whose {problems[0]}" if problems else "")
 
 
 def differences(path: str, lines: dict[str, Any]) -> list[str]:
