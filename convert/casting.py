@@ -51,6 +51,7 @@ class Tally:
         """Count a piece; `after` holds the same values once they were cast to the dtype."""
         import numpy as np
 
+        before, after = before.reshape(-1), after.reshape(-1)
         finite = int(np.count_nonzero(np.isfinite(before)))
         odd = before.size - finite
         nonzero = int(np.count_nonzero(before)) - odd  # NaNs and infinities count as not zero

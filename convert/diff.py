@@ -23,7 +23,7 @@ from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .layout import HUB
 from .plans import Plan
-from .settings import Settings
+from .settings import Settings, Stated
 from .steps import Promise, Step, Steps
 
 SAME = "the same model"
@@ -77,7 +77,7 @@ def compare(
     a: str,
     b: str,
     rtol: float = 0.0,
-    settings: Mapping[str, Any] | Settings | None = None,
+    settings: Stated = None,
     assume: bool = False,
     weights: tuple[str | None, str | None] = (None, None),
     notes: list[str] | None = None,

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import record, replacing, report
 from .casting import Tally
-from .errors import ConvertError, UsageError
+from .errors import ConvertError, UsageError, option
 from .files import atomic, atomic_folder, files_of, hashing, writer_for
 from .files.atomic import Claim
 from .files.background import Task
@@ -345,7 +345,7 @@ def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str
         if problem := tally.problem(tensor.dtype):
             refused.append((tensor.name, problem))
     if refused and not job.options.lossy:
-        what = f"{job.plan.reader.path}: values would be lost: keep the source's dtype, or accept it with --lossy"
+        what = f"{job.plan.reader.path}: values would be lost: keep the source's dtype, or accept it: {option('lossy')}"
         raise ConvertError(what, report.misfits(refused))
     return lines
 

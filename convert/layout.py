@@ -14,7 +14,7 @@ from specs.notation import View, moves
 
 from . import report
 from .configure import Configuration
-from .errors import PlanError
+from .errors import PlanError, option
 from .files.base import Tensor
 from .kinds import extra, hub_axes, place
 from .parts import Reading
@@ -140,7 +140,7 @@ def _assumed(reading: Reading, configuration: Configuration, unfit: set[str]) ->
         if type(value) is int and configuration.origins.get(name, "default") == "default":
             with contextlib.suppress(ValueError):
                 if shapes(replace(config, **{name: value + 1})) != expected:
-                    yield f"assumed: {name}={value}: --set {name}=... if it is another"
+                    yield f"assumed: {name}={value}: {option('set', f'{name}=...')} if it is another"
 
 
 def _stored(tensor: Tensor) -> str:

@@ -11,7 +11,7 @@ from functools import cached_property
 import specs
 from specs.spec import Spec
 
-from .errors import UsageError
+from .errors import UsageError, option
 from .files.base import Tensor, shown
 
 # Where training scripts nest the weights that they train, best guess first.
@@ -245,7 +245,8 @@ class Ambiguous(UsageError):
     def __init__(self, path: str, places: list[str]):
         self.places = [label(place) for place in places]
         names = ", ".join(map(shown, self.places))
-        super().__init__(f"{path}: holds a model under each of {names}: say which, as in --weights {self.places[0]}")
+        which = option("weights", self.places[0])
+        super().__init__(f"{path}: holds a model under each of {names}: say which, as in {which}")
 
 
 def strongest(path: str, readings: Iterable[Reading]) -> list[Reading] | Ambiguous:

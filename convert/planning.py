@@ -10,13 +10,13 @@ This file is not called plan.py: `convert.plan` is the function.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .casting import FLOATS
 from .configure import configure
-from .errors import ConvertError, OpenFields, PlanError, UsageError
+from .errors import ConvertError, OpenFields, PlanError, UsageError, command_or_call
 from .files import open_checkpoint
 from .files.base import Reader
 from .layout import HUB, lay_out
@@ -26,7 +26,7 @@ from .recognise import Group, candidates, dialects, known_dialect
 from .record import Record
 from .record import read as read_record
 from .replicas import replicated, without_replicas
-from .settings import Settings
+from .settings import Settings, Stated
 from .unstated import open_error
 from .variants import restrictions
 
@@ -35,7 +35,7 @@ def plan(
     path: str | os.PathLike[str],
     src: str | None = None,
     dst: str = HUB,
-    settings: Mapping[str, Any] | Settings | None = None,
+    settings: Stated = None,
     dtype: str | None = None,
     weights: str | None = None,
     assume: bool = False,
@@ -77,7 +77,7 @@ def plan_read(
     reader: Reader,
     src: str | None = None,
     dst: str = HUB,
-    settings: Mapping[str, Any] | Settings | None = None,
+    settings: Stated = None,
     dtype: str | None = None,
     weights: str | None = None,
     assume: bool = False,
@@ -149,7 +149,8 @@ def choose(request: Request, groups: Iterable[Group]) -> Choice:
 
 def _alike(fitting: list[Plan]) -> UsageError:
     names = ", ".join(sorted({plan.src for plan in fitting}))
-    problem = f"reads alike as {names}: say which it is, as in {fitting[0].src}2torch"
+    which = command_or_call(f"{fitting[0].src}2torch", f"src={fitting[0].src!r}")
+    problem = f"reads alike as {names}: say which it is, as in {which}"
     return UsageError(f"{fitting[0].reader.path}: {problem}")
 
 
@@ -204,7 +205,9 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
         remedies += filter(None, [remedy(reader.path)])
     if src is not None:
         other = choose(request, candidates(reader, None, hints, weights)).plan
-        remedies += [f"every array fits as {other.src}: {other.src}2..."] if other else []
+        if other:
+            which = command_or_call(f"{other.src}2...", f"src={other.src!r}")
+            remedies.append(f"every array fits as {other.src}: {which}")
     error.problems += remedies
     return error
 

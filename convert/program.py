@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .errors import ConvertError
+from .errors import ConvertError, command
 
 INTERRUPTED = 130
 
@@ -36,7 +36,7 @@ def guarded(name: str, work: Callable[[], int], argv: list[str], interrupted: st
     """
     output = sys.stdout and _Output(sys.stdout)  # None if closed by the shell: >&-
     try:
-        with contextlib.redirect_stdout(output):
+        with contextlib.redirect_stdout(output), command():
             code = _reported(name, work, argv, interrupted)
             if output is not None:
                 output.flush()

@@ -11,7 +11,7 @@ from specs.kinds import FRAMEWORKS
 from specs.notation import Axes, Path
 from specs.spec import Dialect
 
-from .errors import ConvertError, UsageError
+from .errors import ConvertError, UsageError, option
 from .files.base import Reader, shown
 from .kinds import PORTS, extra, template
 from .parts import MAX_ARRAYS, Ambiguous, Names, Reading, Which, normal, strongest
@@ -159,7 +159,7 @@ def _unknown_page(hints: Mapping[str, Any]) -> str:
     recorded = hints.get("architecture")
     if recorded is None or recorded in specs.names():
         return ""
-    return f"; its record names the architecture {shown(str(recorded))}: name that one's page with --spec PAGE"
+    return f"; its record names the architecture {shown(str(recorded))}: name that one's page: {option('spec', 'PAGE')}"
 
 
 def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: str | None) -> str:

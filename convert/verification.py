@@ -14,7 +14,7 @@ from typing import Any
 
 from . import record as records
 from . import report
-from .errors import ConvertError, FormatError
+from .errors import ConvertError, FormatError, option
 from .files import files_of, open_checkpoint
 from .files.background import Task
 from .files.base import File, Reader, Tensor
@@ -47,7 +47,7 @@ def check(path: str) -> list[str]:
     if not lines:
         raise ConvertError(f"{path}: {record.place} {record.damage or 'lists no tensors'}: it is damaged, or not ours")
     if not any(HASH in line for line in lines.values()):
-        raise ConvertError(f"{path}: was written with --no-verify: its record holds no hashes to check it by")
+        raise ConvertError(f"{path}: was written with {option('no-verify')}: its record holds no hashes to check it by")
     if hasattr(os, "posix_fadvise"):
         for name in files_of(path):
             _let_go(name)

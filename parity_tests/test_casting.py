@@ -222,6 +222,7 @@ def test_a_usual_tensor_in_float16_is_not_refused():
     usual, small = (tally(rng.normal(0, scale, 10_000).astype("f4"), "float16") for scale in (0.02, 1e-6))
     assert 0 < usual.imprecise < 50 and usual.crude < 10 and not usual.problem("float16")
     assert "is too small" in small.problem("float16")
+    assert tally(rng.normal(0, 1, (3, 4)).astype("f4"), "bfloat16").lost() == {}
 
 
 def test_a_port_says_which_values_lose_precision(tmp_path):

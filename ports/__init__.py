@@ -22,6 +22,8 @@ from .frameworks import available, network, ported, require
 if TYPE_CHECKING:
     import numpy as np
 
+    from convert.settings import Stated
+
     from .port import Port
 
 __all__ = ["available", "build", "load", "names", "network", "ported", "require", "save", "variants"]
@@ -37,6 +39,7 @@ def load(
     src: str | None = None,
     weights: str | None = None,
     assume: bool = False,
+    settings: Stated = None,
     **config: Any,
 ) -> Port:
     """A checkpoint of any dialect and format as a running port.
@@ -50,8 +53,10 @@ def load(
       device: "cpu" or "gpu".
       src: dialect of the file, where it does not tell by itself.
       weights: which part of a training checkpoint, e.g. "state_dict_ema"; "/" is the root of the file.
-      assume: accept defaults for what changes the outputs and neither the file nor `config` states.
-      config: Config fields to set, for what the file leaves open.
+      assume: accept defaults for what changes the outputs and neither the file nor the caller states.
+      settings: what the file leaves open: Config fields by name, or the path of a configuration file or of a checkpoint
+        that has a record.
+      config: the same, Config fields alone; they go above `settings`.
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of what is assumed of the
     file, now or when it was written, where `config` contradicts its record, of arrays of several dtypes in one file,
     and of values that become zero, infinite or imprecise in `dtype`.
@@ -60,11 +65,13 @@ def load(
     """
     from convert.planning import plan
     from convert.report import misfits
+    from convert.settings import Settings
 
     require(framework)
     from .port import Port
 
-    with plan(path, src=src, dst=framework, settings=config, weights=weights, assume=assume) as loaded:
+    stated = Settings.of(settings).above(config)
+    with plan(path, src=src, dst=framework, settings=stated, weights=weights, assume=assume) as loaded:
         for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.counts()[1]):
             warnings.warn(f"{path}: {note}", stacklevel=2)
         held = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
