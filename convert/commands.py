@@ -9,6 +9,7 @@ from typing import Any
 from specs.kinds import SUFFIX
 
 from .errors import ConvertError, UsageError, printable
+from .kinds import PORTS
 from .planning import plan
 from .program import dumps
 from .recognise import dialects
@@ -126,10 +127,13 @@ def routes(arguments: Namespace) -> int:
     if arguments.json:
         print(dumps(table))
         return 0
+    from ports.frameworks import place
+
     for name in specs.names():
         print(f"{name}: any of these into any other, e.g. {table[0]['route']}")
         for dialect, entry in dialects(name).items():
-            print(f"  {dialect:12} {entry.framework:7} {entry.suffix or SUFFIX[entry.framework]:13} {entry.about}")
+            about = (place(name, dialect) or "no port") if dialect in PORTS else entry.about
+            print(f"  {dialect:12} {entry.framework:7} {entry.suffix or SUFFIX[entry.framework]:13} {about}")
     return 0
 
 

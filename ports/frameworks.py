@@ -27,25 +27,25 @@ def network(architecture: str, framework: str) -> Any:
     """
     require(framework)
     architecture = specs.resolve(architecture)
-    spec, place = specs.get(architecture), _place(architecture, framework)
-    if not place:
+    spec, home = specs.get(architecture), place(architecture, framework)
+    if not home:
         raise UsageError(f"{architecture} has no port in {framework}: its page lists {', '.join(spec.ports) or 'none'}")
-    module = _module(place)
+    module = _module(home)
     if not hasattr(module, spec.network):
-        raise UsageError(f"{place}: has no class {spec.network!r}, the `network` of {architecture}")
+        raise UsageError(f"{home}: has no class {spec.network!r}, the `network` of {architecture}")
     return getattr(module, spec.network)
 
 
 def ported(architecture: str) -> list[str]:
     """Frameworks installed here that have a port of an architecture."""
-    return [framework for framework in available() if _place(architecture, framework)]
+    return [framework for framework in available() if place(architecture, framework)]
 
 
-def _place(architecture: str, framework: str) -> str:
+def place(architecture: str, framework: str) -> str:
     """The file, or the dotted name of the module, that holds a port; "" if there is none."""
     spec, folder = specs.get(architecture), specs.folder(architecture)
-    place = spec.ports.get(framework, "" if spec.ports or folder else f"ports.{framework}.{architecture}")
-    return os.path.join(folder or os.path.dirname(specs.__file__), place) if place.endswith(".py") else place
+    home = spec.ports.get(framework, "" if spec.ports or folder else f"ports.{framework}.{architecture}")
+    return os.path.join(folder or os.path.dirname(specs.__file__), home) if home.endswith(".py") else home
 
 
 def _module(place: str) -> Any:
