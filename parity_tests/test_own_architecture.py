@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 import ports
 import specs
 from convert.__main__ import main as convert
-from convert.errors import UsageError
+from convert.errors import ConvertError, UsageError
 from ports.__main__ import main as ports_main
 
 from .conftest import needs
@@ -296,3 +296,29 @@ def test_an_error_of_a_page_names_it_once(new, capsys):
     assert convert(["routes", "--spec", str(page)]) == 2
     err = capsys.readouterr().err
     assert err.count(str(page)) == 1 and "network is 3, not the name of a class" in err
+
+
+HEADS = {
+    "flax": ('nn.Dense(c.classes, name="head")(x) if c.classes else x', "x[:, : c.classes]"),
+    "torch": ("nn.Linear(c.width, c.classes) if c.classes else nn.Identity()", "nn.Identity()"),
+    "paddle": ("nn.Linear(c.width, c.classes) if c.classes else nn.Identity()", "nn.Identity()"),
+}
+
+
+@pytest.mark.parametrize("framework", HEADS)
+def test_a_port_that_does_not_use_all_arrays_is_refused(framework, new, tmp_path):
+    """linen itself ignores what no module asks for."""
+    needs(framework)
+    page = new(f"ignoring_{framework}")
+    port = page.with_name(f"{page.stem}_{framework}.py")
+    text = port.read_text()
+    assert HEADS[framework][0] in text
+    file = weights(page, tmp_path / "a.safetensors")
+    assert ports.load(file, framework).framework == framework
+    other = new(f"headless_{framework}")
+    changed = other.with_name(f"{other.stem}_{framework}.py")
+    changed.write_text(text.replace(*HEADS[framework]).replace("Ignoring", "Headless"))
+    specs._added.clear()
+    specs.add(str(other))
+    with pytest.raises(ConvertError, match=r"(?s)(does not use all of its arrays|does not fit|has no array).*head"):
+        ports.load(file, framework)

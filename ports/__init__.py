@@ -60,7 +60,8 @@ def load(
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of what is assumed of the
     file, now or when it was written, where `config` contradicts its record, of arrays of several dtypes in one file,
     and of values that become zero, infinite or imprecise in `dtype`.
-    Raises: ConvertError for a file that does not fit; UsageError for a framework that is not installed, and OpenFields,
+    Raises: ConvertError for a file that does not fit, or whose arrays the port does not all use; UsageError for a
+    framework that is not installed, and OpenFields,
     one of them, for what changes the outputs and nobody states.
     """
     from convert.planning import plan
@@ -86,6 +87,7 @@ def load(
         )
         for what in misfits(lost):
             warnings.warn(f"{path}: {what} in {dtype}", stacklevel=2)
+        port.check_arrays()
         port.assumed = loaded.assumed
         return port
 

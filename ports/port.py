@@ -13,6 +13,7 @@ import numpy as np
 
 import specs
 from convert.errors import ConvertError, UsageError
+from convert.report import fold
 from specs.config import as_dict
 from specs.kinds import IMAGES, PORTED
 from specs.layer import Layer
@@ -144,6 +145,13 @@ class Port(Model):
         """The lines of the model's repr, without what may change: its dtype and the number of classes."""
         model = self.model[0] if isinstance(self.model, tuple) else self.model
         return re.sub(r"out_features=\d+|dtype=[\w.]+", "", repr(model)).splitlines()
+
+    def check_arrays(self) -> None:
+        """Check that the network uses each of its arrays. Raises: ConvertError that lists those it ignores."""
+        channels, height, width = self.spec.input_shape(self.config)
+        if unused := self.runner.unused((1, height, width, channels)):
+            what = f"the port of {self.architecture} in {self.framework} does not use all of its arrays"
+            raise ConvertError(what, [f"unexpected {name}" for name in fold(unused)])
 
     def settings(self) -> Settings:
         """What is known of the model. The number of classes is left to its arrays: it may have another head by now."""

@@ -44,7 +44,7 @@ def check_numbers(config: Any, blocks: int, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and min(value if isinstance(value, tuple) else (value,), default=0) < 1:
             raise ValueError(f"{name}={value}: at least 1")
-    for name, hint in types_of(type(config)).items():
+    for name, hint in types_of(typing.cast(typing.Hashable, type(config))).items():
         value, kind = getattr(config, name), float if "float" in str(hint) else int
         for pattern, of, fits, bounds in BOUNDS:
             if kind is of and pattern.search(name) and not all(map(fits, _numbers(value))):

@@ -415,6 +415,13 @@ class Runner(ABC):
     def state(self) -> dict[str, np.ndarray]:
         """Every array of the model, named and laid out as in this framework's checkpoint."""
 
+    def unused(self, images: tuple[int, ...]) -> list[str]:
+        """List the arrays that the model holds and, called with images of this shape (n, h, w, c), does not have.
+
+        [] where the framework itself refuses such arrays.
+        """
+        return []
+
     @abstractmethod
     def jittered(self, share: float, seed: int) -> Runner:
         """Copy the model with each parameter multiplied by 1 + share or 1 - share, at random."""

@@ -59,6 +59,15 @@ class Runner(functional.Runner):
         runner.model = Linen(network(config), unflatten_dict(filled))
         return runner
 
+    def unused(self, images: tuple[int, ...]) -> list[str]:
+        """List the arrays that the module, called with images of this shape (n, h, w, c), does not have.
+
+        linen ignores them, where torch and paddle refuse them.
+        """
+        rngs = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+        own = jax.eval_shape(self.model.module.init, rngs, jax.ShapeDtypeStruct(images, jax.numpy.float32))
+        return sorted("/".join(path) for path in flatten_dict(self.model.variables).keys() - flatten_dict(own).keys())
+
     def split(self) -> tuple[Any, Any]:
         variables = self.model.variables
         return variables.get("params", {}), {name: tree for name, tree in variables.items() if name != "params"}

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from convert.errors import ConvertError
+
 from . import base, hooked
 
 OPTIMIZERS: dict[str, Any] = {
@@ -49,7 +51,11 @@ class Runner(hooked.Runner):
         with torch.device("meta"):  # the checkpoint fills everything: nothing is allocated or drawn twice
             runner = cls(network(config), dtype, device)
         filled = {name: runner.tensor(array) for name, array in tensors}
-        runner.model.load_state_dict(filled, strict=True, assign=True)
+        try:
+            runner.model.load_state_dict(filled, strict=True, assign=True)
+        except RuntimeError as error:  # lists every array that the network lacks or does not take
+            first, *problems = str(error).splitlines()
+            raise ConvertError(f"torch's {network.__name__} does not fit: {first}", map(str.strip, problems)) from None
         runner.model.eval().requires_grad_(True)
         return runner
 
