@@ -175,7 +175,7 @@ def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: l
     sources = files_of(plan.reader.path) if plan.reader.on_disk else []
     if not writer.one_file:
         atomic.check([], out, force)
-        atomic_folder.check(_path(plan), out, force, writer)
+        atomic_folder.check(_path(plan), out, force, writer, record.is_record)
         return []
     if (source := _path(plan)) and os.path.isdir(source):
         atomic_folder.check_apart(source, out)

@@ -15,7 +15,7 @@ from specs.notation import View, moves
 from . import report
 from .configure import Configuration
 from .errors import PlanError, option
-from .files.base import Tensor
+from .files.base import PADDLE_BFLOAT16, Tensor, meant
 from .kinds import extra, hub_axes, place
 from .parts import Reading
 from .recognise import dialects
@@ -144,8 +144,8 @@ def _assumed(reading: Reading, configuration: Configuration, unfit: set[str]) ->
 
 
 def _stored(tensor: Tensor) -> str:
-    """Return the dtype of weights: paddle stores bfloat16 as uint16 and does not say so."""
-    return "bfloat16" if tensor.dtype == "uint16" else tensor.dtype
+    """Return the dtype of weights."""
+    return meant(tensor.dtype)
 
 
 def _dtype(own: Tensor, parameter: Parameter | None, wanted: str | None) -> str:
@@ -160,7 +160,7 @@ class Problems:
 
     def __init__(self, reading: Reading):
         self.reading, self.used = reading, set[str]()
-        bits = ("uint16",) if dialects(reading.architecture)[reading.dialect].framework == "paddle" else ()
+        bits = (PADDLE_BFLOAT16,) if dialects(reading.architecture)[reading.dialect].framework == "paddle" else ()
         self.weights = ("float", "bfloat", *bits)  # how the dtypes of weights begin
         self.missing: list[str] = []
         self.misfits: list[tuple[str, str]] = []

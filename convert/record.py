@@ -15,7 +15,7 @@ from .casting import LOSSES
 from .counters import is_count
 from .errors import FormatError
 from .files import bounded_json
-from .files.base import MAX_RECORD, Reader, Tensor, record_at
+from .files.base import MAX_RECORD, Reader, Tensor, meant, record_at
 from .version import __version__
 
 TOOL = "triptych-ports"  # what wrote a record
@@ -23,7 +23,6 @@ TOOL_VERSION = f"{TOOL} {__version__}"
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
 SEAL = "record_sha256"  # of the record's other entries, as its last entry
 SAMPLED = 16 << 20  # bytes of arrays whose values are checked whenever a record is read, small arrays first: 5 ms
-SPELT = {"bfloat16": "uint16"}  # by paddle, whose files do not tell the two apart
 
 
 @dataclass(frozen=True)
@@ -186,8 +185,7 @@ def _other_arrays(reader: Reader, content: dict[str, Any]) -> str:
         return "which holds other arrays than were written"
 
     def differs(tensor: Tensor, line: dict[str, Any]) -> bool:
-        dtypes = (SPELT.get(dtype, dtype) for dtype in (tensor.dtype, line["dtype"]))
-        return list(tensor.shape) != line["shape"] or len(set(dtypes)) > 1
+        return list(tensor.shape) != line["shape"] or meant(tensor.dtype) != meant(line["dtype"])
 
     other = next((name for name, tensor in reader.tensors.items() if differs(tensor, lines[name])), None)
     return "" if other is None else f"whose {other} has another shape or dtype than was written"

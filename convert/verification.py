@@ -17,10 +17,9 @@ from . import report
 from .errors import ConvertError, FormatError, option
 from .files import files_of, open_checkpoint
 from .files.background import Task
-from .files.base import File, Reader, Tensor
+from .files.base import File, Reader, Tensor, meant
 from .files.hashing import HASH, digest
 from .files.sharded import ShardedReader
-from .record import SPELT
 
 
 def check(path: str) -> list[str]:
@@ -118,7 +117,7 @@ def _bad(reader: Reader, lines: dict[str, Any], todo: deque[Tensor]) -> Iterator
             line = lines[tensor.name]
             if list(tensor.shape) != line.get("shape"):
                 yield f"{tensor.name} has shape {list(tensor.shape)}, recorded was {line.get('shape')}"
-            elif SPELT.get(tensor.dtype, tensor.dtype) != SPELT.get(line.get("dtype"), line.get("dtype")):
+            elif meant(tensor.dtype) != meant(line.get("dtype", "")):
                 yield f"{tensor.name} has dtype {tensor.dtype}, recorded was {line.get('dtype')}"
             elif _hash(reader, tensor.name) != line.get(HASH):
                 yield f"{tensor.name} has other values than were written"

@@ -14,19 +14,18 @@ from convert.errors import ConvertError, UsageError, option
 from convert.files.atomic import temporary_of
 from convert.files.base import Writer
 from convert.files.folders.base import RECORD
-from convert.record import is_record
-from convert.report import fold
 
 NAMED = 5  # files that an error names
 EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 HERE = -100  # AT_FDCWD
 
 
-def check(source: str | None, out: str, force: bool, writer: type[Writer]) -> None:
+def check(source: str | None, out: str, force: bool, writer: type[Writer], is_record: Callable[[str], bool]) -> None:
     """Check that a folder target destroys neither its source nor what is not its own.
 
     Args:
       source: the path that is read; None where the arrays come from memory.
+      is_record: whether a file is a record of ours.
     Raises: UsageError, ConvertError that names what --force does not replace: a folder without our record, or a file
     in it that its format's writer does not write.
     """
@@ -36,7 +35,8 @@ def check(source: str | None, out: str, force: bool, writer: type[Writer]) -> No
     if os.path.islink(out) or not os.path.isdir(out):
         raise ConvertError(f"{out}: is no folder, so {option('force')} does not replace it by one: move it away")
     strangers = [name for name in _inside(out) if not any(fnmatch.fnmatchcase(name, own) for own in writer.own)]
-    what = [f"holds {', '.join(fold(strangers)[:NAMED])}, which this converter does not write"] if strangers else []
+    named = ", ".join(strangers[:NAMED]) + (f" and {len(strangers) - NAMED} more" if strangers[NAMED:] else "")
+    what = [f"holds {named}, which this converter does not write"] if strangers else []
     if not is_record(os.path.join(out, RECORD)):
         what.append("is no checkpoint folder that this converter wrote")
     if what:
