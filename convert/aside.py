@@ -92,14 +92,14 @@ def _detail(tensor: Tensor) -> str:
 def _explain(name: str, reading: Reading, copies: list[str]) -> tuple[str, str]:
     """(the container that is named in its place or "", the reason)."""
     spelled = spellings(*reading.which)
-    if inside(name, reading.prefix) and normal(unwrapped(name[len(reading.prefix) :].lstrip("/"))) in spelled:
-        return "", UNUSED
     for place in copies:
-        if name.startswith(place):
+        if place and place != reading.place and name.startswith(place):
             import shlex  # that few files need
 
             part = command_or_call(shlex.quote(label(place)), label(place))
             return place, COPY.format(option("weights", part))
+    if inside(name, reading.prefix) and normal(unwrapped(name[len(reading.prefix) :].lstrip("/"))) in spelled:
+        return "", UNUSED
     segments = name.split("/")
     for depth, segment in enumerate(segments):
         if segment in TRAINING:

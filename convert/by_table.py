@@ -184,8 +184,7 @@ def part(reader: Reader, weights: str | None) -> tuple[str, dict[str, Tensor]]:
         raise UsageError(f"{reader.path}: --weights: {unknown(weights, folders)}")
     bits = reader.format == "pdparams"
     return prefix, {
-        name: tensor._replace(dtype=meant(tensor.dtype)) if bits else tensor
-        for name, tensor in inside.items()
+        name: tensor._replace(dtype=meant(tensor.dtype)) if bits else tensor for name, tensor in inside.items()
     }
 
 

@@ -74,7 +74,7 @@ def diff(arguments: Namespace) -> int:
         parts = _sides(arguments.weights)
         comparison = compare(a, b, arguments.rtol, stated(arguments), arguments.assume, parts, notes)
     else:
-        comparison = Comparison(arrays, what="the same arrays")
+        comparison = Comparison(arrays, what="the same arrays", rtol=arguments.rtol)
     for note in notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     if arguments.json:

@@ -42,11 +42,13 @@ class Comparison:
         "from"}, and "recorded" where its record assumes another value. "from" is the other file, "its record" where
         that marks it as assumed, "the default", or "--set" for what the user states.
       what: the verdict on two files without differences.
+      rtol: values that differ by no more than this share were passed over.
     """
 
     differences: list[dict[str, Any]]
     assumed: list[dict[str, Any]] = field(default_factory=list)
     what: str = SAME
+    rtol: float = 0.0
 
     @property
     def conditions(self) -> list[str]:
@@ -65,7 +67,8 @@ class Comparison:
         names = self.conditions
         listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
         agree = f"{listed} agree{'s' if len(names) == 1 else ''}"
-        return f"the same arrays; equal only if {agree}" if names else self.what
+        passed_over = f", within a relative difference of {self.rtol:g}" if self.rtol else ""
+        return f"the same arrays{passed_over}; equal only if {agree}" if names else f"{self.what}{passed_over}"
 
 
 STATED = "--set"
@@ -103,7 +106,7 @@ def compare(
         _check_stated(left, right, stated, {entry["field"] for entry in assumed})
         entries = [*_configs(left, right), *_differences(left, right, rtol, skip=_counts)]
         beside = any(entry.reason == PART for side in (left, right) for entry in side.aside)
-        return Comparison(entries, assumed, f"{SAME}, but for what is set aside" if beside else SAME)
+        return Comparison(entries, assumed, f"{SAME}, but for what is set aside" if beside else SAME, rtol)
 
 
 Side = tuple[str, str | None]  # a file and the part of it to take

@@ -34,7 +34,7 @@ class Record:
       content: the record; {} where there is none, or none that can be parsed.
       damage: why its text is not what this converter wrote; "" if it is.
       change: how the checkpoint differs from the one that the record describes; "" if it does not, so far as checked.
-      sample: how many of its arrays were compared with their hashes ("30 of 50"); "" if all, or if the record has none.
+      sample: how few of its arrays' values were compared with their hashes; "" if all were.
     """
 
     place: str = ""
@@ -97,7 +97,7 @@ class Record:
             return [f"{self.place} {self.damage}: it is ignored"]
         damage = f"{self.place} {self.damage}: its configuration is used, and may be wrong"
         change = f"{self.place} no longer fits the file, {self.change}: only its configuration is used"
-        sample = f"{self.place} was checked against {self.sample} arrays of the file (verify checks all)"
+        sample = f"{self.place} {self.sample}"
         doubts = ((damage, self.damage), (change, self.change), (sample, self.sample and not self.change))
         return [note for note, problem in doubts if problem]
 
@@ -197,7 +197,7 @@ def _other_values(reader: Reader, content: dict[str, Any]) -> tuple[str, str]:
     Training changes every array, and programs pass metadata on: a stale record shows here. A change of one large array
     does not: see verification.with_every_value.
 
-    Returns: how the values differ, "" if they do not; and how many arrays were compared, "" if all.
+    Returns: how the values differ, "" if they do not; and how few were compared, "" if all.
     """
     from .files.hashing import HASH, digest
 
@@ -212,7 +212,10 @@ def _other_values(reader: Reader, content: dict[str, Any]) -> tuple[str, str]:
             same = False
         if not same:
             return f"whose {tensor.name} has other values than were written", ""
-    return "", f"{len(sample)} of {len(hashed)}" if len(sample) < len(hashed) else ""
+    if hashed:
+        few = f"was checked against {len(sample)} of {len(hashed)} arrays of the file (verify checks all)"
+        return "", few if len(sample) < len(hashed) else ""
+    return "", "has no hashes to check the file's values by: it may be of others" if content.get("tensors") else ""
 
 
 def _damage(text: str, content: dict[str, Any]) -> str:

@@ -88,9 +88,10 @@ def with_every_value(reader: Reader, record: records.Record) -> records.Record:
 
     A record whose file was changed says nothing of the file's arrays, whichever of them it was.
     """
-    if not record.sample or record.change:  # all values were checked, or no hashes exist to check them by
+    lines = record.content.get("tensors", {})
+    if not record.sample or record.change or not any(HASH in line for line in lines.values()):
         return record
-    problems = differences(reader.path, record.content["tensors"])
+    problems = differences(reader.path, lines)
     return replace(record, sample="", change=f"whose {problems[0]}" if problems else "")
 
 

@@ -355,3 +355,13 @@ def test_names_with_wrappers_of_some_parts_of_the_root(wrapper, wrapped, model, 
     plain = save(tmp_path / "plain.safetensors", model)
     assert run("timm2torch", plain, "-o", tmp_path / "z.safetensors")[0] == 0
     assert run("diff", tmp_path / "y.safetensors", tmp_path / "z.safetensors")[0] == 0
+
+
+def test_a_wrapped_copy_of_the_whole_model_is_named_as_one(model, run, tmp_path):
+    both = {**model, **{f"_orig_mod.{name}": array + 1 for name, array in model.items()}}
+    path = save(tmp_path / "both.safetensors", both)
+    code, _, err = run("timm2torch", path, "-o", tmp_path / "y.safetensors")
+    assert code == 0 and "(a model with the same names: --weights _orig_mod. takes it)" in err
+    assert run("timm2torch", path, "-o", tmp_path / "z.safetensors", "--weights", "_orig_mod.")[0] == 0
+    one, other = (load_file(tmp_path / f"{name}.safetensors")["norm.bias"] for name in "yz")
+    np.testing.assert_array_equal(one + 1, other)

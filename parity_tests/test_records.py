@@ -367,3 +367,14 @@ def test_a_flipped_bit_of_the_metadata_is_seen(shards, tmp_path, capsys):
         assert "metadata" in (said := capsys.readouterr().out) or "total_size" in said
         file.write_bytes(data)
     assert main(["verify", str(target)]) == 0
+
+
+def test_a_record_without_hashes_says_so(tmp_path, capsys):
+    """Written with --no-verify: whether the values are those that it is about, nobody knows."""
+    path, _ = recorded(tmp_path, "mlp_mixer")
+    out = str(tmp_path / "y.safetensors")
+    assert main(["torch2torch", str(path), "-o", out, "--no-verify"]) == 0
+    for words in (["torch2flax", out], ["inspect", out]):
+        capsys.readouterr()
+        assert main(words) == 0
+        assert "its record has no hashes to check the file's values by" in "".join(capsys.readouterr())

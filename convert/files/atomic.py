@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
-from convert.errors import ConvertError, UsageError, option
+from convert.errors import ConvertError, UsageError, command_or_call, option
 from convert.files.base import URL, write_all
 
 KEEP_SIZE = 1  # of fallocate(2)
@@ -28,7 +28,8 @@ def check(sources: Iterable[str], out: str, force: bool) -> None:
     """
     folder = folder_of(out)
     if os.path.exists(out) and any(os.path.samefile(source, out) for source in sources):
-        raise UsageError(f"{out}: is the source itself, or a part of it: give another target")
+        elsewhere = command_or_call("give another -o", "give another path")
+        raise UsageError(f"{out}: is the source itself, or a part of it: {elsewhere}")
     if os.path.lexists(out) and not force:
         raise ConvertError(f"{out}: exists: {option('force')} replaces it")
     if not os.access(folder, os.W_OK):

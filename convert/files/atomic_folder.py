@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from convert.errors import ConvertError, UsageError, option
+from convert.errors import ConvertError, UsageError, command_or_call, option
 from convert.files.atomic import temporary_of
 from convert.files.base import Writer
 from convert.files.folders.base import RECORD
@@ -47,7 +47,8 @@ def check_apart(source: str | None, out: str) -> None:
     """Raises: UsageError where a target and a source that is a folder, or is to become one, lie in each other."""
     ours, theirs = os.path.realpath(out), source and os.path.realpath(source)
     if theirs and os.path.commonpath([ours, theirs]) in (ours, theirs):
-        raise UsageError(f"{out}: is, holds or lies in the source: give another target")
+        elsewhere = command_or_call("give another -o", "give another path")
+        raise UsageError(f"{out}: is, holds or lies in the source: {elsewhere}")
 
 
 def _inside(folder: str) -> list[str]:
