@@ -91,14 +91,16 @@ def compare(
       settings: Config fields, for a file that leaves any open; else the other file's are taken, and named as assumed.
       assume: accept defaults where both files leave them open.
       weights: which part of A and of B to take; None finds it.
-      notes: extended by what part of each file was taken and what was set aside.
+      notes: extended by what part of each file was taken, what was set aside, and doubts about its record.
     Raises: UsageError for settings that the architecture does not have, or that contradict what both files state.
     """
     stated = Settings.of(settings)
     with contextlib.ExitStack() as stack:
         left, right, assumed = _sides(stack, (a, weights[0]), (b, weights[1]), stated, assume)
         if notes is not None:
-            notes += [f"{s.reader.path}: {note}" for s in (left, right) for note in (*s.part(), *s.left_out())]
+            for side in (left, right):
+                own = (*side.part(), *side.left_out(), *side.configuration.remarks)
+                notes += [f"{side.reader.path}: {note}" for note in own]
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
             kinds = f"{left.architecture} and {right.architecture}"

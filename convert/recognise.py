@@ -1,4 +1,7 @@
-"""What a checkpoint is, read off its names: which part holds the model, which architecture, in whose dialect."""
+"""What a checkpoint is, read off its names: which part holds the model, which architecture, in whose dialect.
+
+planning.choose tries these readings on shapes as well, and keeps why it rejects each of the others.
+"""
 
 from __future__ import annotations
 

@@ -378,3 +378,17 @@ def test_a_record_without_hashes_says_so(tmp_path, capsys):
         capsys.readouterr()
         assert main(words) == 0
         assert "its record has no hashes to check the file's values by" in "".join(capsys.readouterr())
+
+
+def test_what_a_damaged_record_states_is_not_passed_on_as_known(tmp_path, capsys):
+    """Its configuration is used with a note; the target's record marks it, and diff says so as well."""
+    path, record = recorded(tmp_path, "mlp_mixer")
+    record["config"]["gelu"] = "tanh" if record["config"]["gelu"] == "erf" else "erf"
+    rewrite(path, tmp_path / "y.safetensors", record)
+    assert main(["torch2flax", str(tmp_path / "y.safetensors"), "-o", str(tmp_path / "z.msgpack")]) == 0
+    assert set(json.loads((tmp_path / "z.msgpack.json").read_text())["assumed"]) == {"gelu", "norm_eps"}
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "z.msgpack")]) == 0
+    assert f"not known: gelu={record['config']['gelu']}" in capsys.readouterr().out
+    assert main(["diff", str(path), str(tmp_path / "y.safetensors")]) == 1
+    assert "y.safetensors: its record is not as it was written: its configuration is used" in capsys.readouterr().err
