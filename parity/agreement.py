@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import tolerance as limits
-from .numbers import Worst, by_feature, double, feature_axis, worst
+from .numbers import Worst, by_feature, double, feature_axis, without_shared_infinities, worst
 from .record import Recording
 
 
@@ -38,14 +38,14 @@ def agree(check: str, name: str, a: Recording, b: Recording, scale: float | None
       scale: what errors of the whole array are relative to; None: its largest element.
       allowed: absolute difference of each feature that rounding explains in these very runs, (features,) or (1,).
     """
-    left, right = double(a.arrays[name]), double(b.arrays[name])
+    left, right = without_shared_infinities(a.arrays[name], b.arrays[name])
     base = limits.FLOAT64[check.replace("single-step", "layers")]
-    whole = worst(left, right, scale)
+    whole = worst(left, right, scale).between(a.label, b.label)
     size = scale or float(np.max(np.abs(left), initial=0.0)) or 1.0
     limit = max(base, float(allowed.max(initial=0.0)) / size)
     verdict = Verdict(whole, limit, limit <= limits.DROWNED)
     axis = feature_axis(check, name, left)
-    if axis is None or math.isinf(whole.error):
+    if axis is None or whole.cause:
         return verdict
     own, gap = by_feature(np.abs(left), axis), by_feature(np.abs(left - right), axis)
     bound = np.maximum(np.maximum(base * own, allowed), limits.FEATURE_FLOOR * size)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from ports.runners.base import Tap
+from ports.runners.records import Tap
 
 from .hypotheses import ACTIVATIONS, HYPOTHESES, orders
 from .numbers import double, relative_error

@@ -35,6 +35,8 @@ class Divergence(str):
         """Everything in one line."""
         before = f"; before it {self.previous[0]} differs by {self.previous[1]:.1e}" if self.previous else ""
         guess = f"; looks like {self.guess}" if self.guess else ""
+        if self.worst.cause:
+            return f"{self}: {self.worst.cause}{before}{guess}"
         return f"{self} differs: {self.worst}, tolerance {self.tolerance:.0e}{before}{guess}"
 
 

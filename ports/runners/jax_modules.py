@@ -1,0 +1,82 @@
+"""List the modules of a JAX model by running it on shapes alone, and check that they go into training mode."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from convert.errors import UsageError
+
+from . import trees
+from .inputs import Inputs
+from .jax_trees import dotted
+from .modes import evaluating, signed
+from .records import Module, classes
+
+if TYPE_CHECKING:
+    from .functional import Runner
+
+
+def modules(runner: Runner, inputs: Inputs) -> dict[str, Module]:
+    """List every module by its path: paths come from the arrays and from a run, classes from the run."""
+    kinds = {path: classes(module) for path, (module, _) in visited(runner, inputs, False).items()}
+    leaves: dict[str, dict[str, str]] = {path: {} for path in ["", *kinds]}
+    trained = set()
+    for name in runner.state():
+        collection, *parts, leaf = name.split("/")
+        paths = [dotted(parts[:depth]) for depth in range(len(parts) + 1)]
+        for path in paths:
+            leaves.setdefault(path, {})
+        leaves[paths[-1]][leaf] = name
+        trained.update(paths if collection == "params" else [])
+    return {path: Module(kinds.get(path, ()), own, path in trained) for path, own in leaves.items()}
+
+
+def visited(runner: Runner, inputs: Inputs, training: bool) -> dict[str, tuple[Any, trees.Call]]:
+    """Return {path: (module, its last call)}."""
+    calls: dict[str, tuple[Any, trees.Call]] = {}
+
+    def record(call: Any, module: Any, path: str, args: Any, kwargs: Any) -> Any:
+        calls[path] = module, trees.Call(signed(module), args, kwargs)
+        return call(*args, **kwargs)
+
+    with runner.intercepted(record):
+        run_on_shapes(runner, inputs, training)
+    return calls
+
+
+def run_on_shapes(runner: Runner, inputs: Inputs, training: bool) -> None:
+    """Run a model without computing anything."""
+
+    def run(params: Any, rest: Any, arrays: list[Any]) -> int:
+        runner.run(params, rest, runner.with_arrays(inputs, arrays), training)
+        return 0
+
+    jax.eval_shape(run, *runner.split(), runner.arrays(inputs))
+
+
+def require_training(runner: Runner, inputs: Inputs) -> None:
+    """Raise UsageError if a module computes in training as in evaluation, unless the user says what to switch."""
+    if runner.training is not None:
+        return
+    stuck = [
+        f"{path or 'the model itself'} ({type(module).__name__}, {name}={value})"
+        for path, (module, call) in visited(runner, inputs, True).items()
+        for name, value in evaluating(module, call)
+    ]
+    if not stuck and not _learns_statistics(runner, inputs):
+        stuck = ["its running statistics (batch_stats), which a step does not change"]
+    if stuck:
+        more = f" and {len(stuck) - 3} more" if len(stuck) > 3 else ""
+        raise UsageError(
+            f"the model does not go into training mode: {', '.join(stuck[:3])}{more}. Name the argument or "
+            "attribute that switches it, and its value in training: training={'inference': False}; training={} "
+            "compares the model as it runs"
+        )
+
+
+def _learns_statistics(runner: Runner, inputs: Inputs) -> bool:
+    before = {name: array for name, array in runner.state().items() if name.startswith("batch_stats/")}
+    after = runner.gradients(inputs).statistics
+    return not before or any((after[name] != array).any() for name, array in before.items())
