@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import tolerance as limits
-from .numbers import Worst, by_feature, double, feature_axis, without_shared_infinities, worst
+from .numbers import Worst, by_feature, double, feature_axis, movement, without_shared_infinities, worst
 from .record import Recording
 
 
@@ -74,7 +74,7 @@ def rounding(check: str, name: str, recordings: Sequence[Recording]) -> np.ndarr
     found = []
     for r in recordings:
         if r.truth and name in r.arrays and r.arrays[name].shape == r.truth.arrays[name].shape:
-            gap = np.nan_to_num(np.abs(double(r.arrays[name]) - double(r.truth.arrays[name])), nan=0.0, posinf=0.0)
+            gap = movement(r.arrays[name], r.truth.arrays[name])
             found.append(by_feature(gap, feature_axis(check, name, gap)))
     if not found or len({array.shape for array in found}) > 1:
         return np.zeros(1)

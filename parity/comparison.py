@@ -16,7 +16,15 @@ from .judge import Subject, judge
 from .own import Own, wrap
 from .record import ACTIVATIONS, CHECKS, Recording, record
 from .report import Report, Result
-from .usage import require_count, require_feature_maps, require_known, require_models, require_names, require_training
+from .usage import (
+    require_count,
+    require_feature_maps,
+    require_known,
+    require_mapping,
+    require_models,
+    require_names,
+    require_training,
+)
 
 
 def compare(
@@ -57,6 +65,7 @@ def compare(
     require_count("steps", steps)
     if dtype is not None:
         require_known("dtype", dtype, DTYPES)
+    require_mapping(training)
     inputs = _inputs(images)
     own = [label for label, model in models.items() if not isinstance(model, Port)]
     require_names(names or {}, own, [label for label in models if label not in own], OUTPUT)

@@ -95,6 +95,13 @@ def without_shared_infinities(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.where(shared, 0.0, a), np.where(shared, 0.0, b)
 
 
+def movement(a: Any, b: Any) -> np.ndarray:
+    """Return |a - b| in float64, 0 where that is no finite number."""
+    a, b = without_shared_infinities(a, b)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nan_to_num(np.abs(a - b), nan=0.0, posinf=0.0))
+
+
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:
     """Largest difference over the largest element of `a`; infinite for other shapes, NaNs or nothing to compare."""
     return worst(a, b).error

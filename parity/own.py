@@ -145,7 +145,8 @@ class Own(Model):
         return [f"ran in {ours} mode; in {theirs} mode were {', '.join(map(repr, other[:4]))}{many}"]
 
     def _depends_on_mode(self, path: str) -> bool:
-        return any(re.search(MODAL, name) for name in self.modules[path].classes)
+        is_leaf = path and not any(other.startswith(f"{path}.") for other in self.modules)
+        return bool(is_leaf) and any(re.search(MODAL, name) for name in self.modules[path].classes)
 
     def gradients(self, inputs: Any) -> Gradients:
         """Loss mean(output ** 2) in training mode, its gradients, and the running statistics after it."""

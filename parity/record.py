@@ -15,7 +15,7 @@ from ports.runners.inputs import OUTPUT, Inputs
 from ports.runners.records import Optimizer, Tap, outputs
 
 from .hub import to_hub
-from .numbers import by_feature, double, feature_axis
+from .numbers import by_feature, double, feature_axis, movement
 from .own import OWN, Own
 
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
@@ -132,8 +132,8 @@ def _spread(
             return {}
         for name, array in recording.arrays.items():
             if name in moved.arrays and moved.arrays[name].shape == array.shape:
-                gap = np.nan_to_num(np.abs(double(array) - double(moved.arrays[name])), nan=0.0, posinf=0.0)
-                largest = by_feature(gap, feature_axis(check, name, array))
+                moves = movement(array, moved.arrays[name])
+                largest = by_feature(moves, feature_axis(check, name, moves))
                 spread[name] = np.maximum(spread.get(name, 0.0), largest)
     return spread
 

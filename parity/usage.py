@@ -42,17 +42,21 @@ def require_arguments(function: Callable[..., Any], own: Mapping[str, Any], inpu
         raise UsageError(f"the model takes {signature}, which does not fit the inputs: {error}") from None
 
 
-def require_training(training: Any, switches: Mapping[str, Collection[str]]) -> None:
+def require_mapping(training: Any) -> None:
+    """Raise UsageError for a `training` of `parity.compare` that is no mapping."""
+    if training is not None and not isinstance(training, Mapping):
+        raise UsageError(f"training must map names to values, such as {{'inference': False}}, not be {training!r}")
+
+
+def require_training(training: Mapping[str, Any] | None, switches: Mapping[str, Collection[str]]) -> None:
     """Check `training` of `parity.compare`.
 
     Args:
       switches: by the label of each flax model that is no port, what it can set.
-    Raises: UsageError for what is no mapping, for a name that no flax model has, and where there is no such model.
+    Raises: UsageError for a name that no flax model has, and where there is no such model.
     """
     if training is None:
         return
-    if not isinstance(training, Mapping):
-        raise UsageError(f"training must map names to values, such as {{'inference': False}}, not be {training!r}")
     if not switches:
         raise UsageError("training is for flax models that are no ports, and there is none: leave it out")
     for name in training:

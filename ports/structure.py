@@ -36,7 +36,7 @@ def _leaves(path: str, name: str, value: Any, convert: Convert, above: tuple[int
     if name in FREE or "dtype" in name or id(value) in above:
         return
     value, above = convert(value), (*above, id(value))
-    if isinstance(value, PLAIN | np.ndarray | type):
+    if isinstance(value, (*PLAIN, np.ndarray, type)):
         yield path, value
     elif isinstance(value, MethodType):
         yield path, value.__func__  # a copied model has methods of its own
@@ -82,7 +82,7 @@ def _same(old: Any, new: Any) -> bool:
     if isinstance(old, np.ndarray) and isinstance(new, np.ndarray):
         same = old.dtype == new.dtype  # a copy in another dtype is rounded
         return old.shape == new.shape and bool(np.allclose(old, new, 0 if same else 2**-7, 0, equal_nan=True))
-    if isinstance(old, PLAIN | list):
+    if isinstance(old, (*PLAIN, list)):
         return type(old) is type(new) and bool(old == new or (old != old and new != new))
     return old is new
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 
@@ -12,10 +13,21 @@ from . import trees
 from .inputs import Inputs
 from .jax_trees import dotted
 from .modes import evaluating, signed
-from .records import Module, classes
+from .records import Gradients, Module, classes
 
-if TYPE_CHECKING:
-    from .functional import Runner
+
+class Runner(Protocol):
+    """What is needed of a functional.Runner."""
+
+    training: Mapping[str, Any] | None
+
+    def intercepted(self, handler: Callable[..., Any]) -> Any: ...
+    def split(self) -> tuple[Any, Any]: ...
+    def run(self, params: Any, rest: Any, inputs: Inputs, training: bool, seed: Any = 0) -> tuple[Any, Any]: ...
+    def arrays(self, inputs: Inputs) -> list[jax.Array]: ...
+    def with_arrays(self, inputs: Inputs, arrays: Sequence[Any]) -> Inputs: ...
+    def state(self) -> dict[str, Any]: ...
+    def gradients(self, inputs: Inputs) -> Gradients: ...
 
 
 def modules(runner: Runner, inputs: Inputs) -> dict[str, Module]:

@@ -11,8 +11,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from convert.errors import ConvertError
-
+from ..frameworks import PortError
 from . import base, hooked
 from .inputs import OUTPUT, Inputs
 from .paddle_norms import exact
@@ -56,13 +55,18 @@ class Runner(hooked.Runner):
         with _undrawn():
             runner.model = network(config)
         runner.model.to(dtype=dtype)
-        unfilled = runner.model.state_dict()
+        unfilled, misfits = runner.model.state_dict(), []
         for name, array in tensors:
-            if name not in unfilled or list(array.shape) != list(unfilled[name].shape):
-                raise ConvertError(f"paddle's {network.__name__} has no array {name!r} of shape {array.shape}")
-            unfilled.pop(name).set_value(runner.tensor(array))
-        if unfilled:
-            raise ConvertError(f"arrays without a value: {', '.join(unfilled)}")
+            if name not in unfilled:
+                misfits.append(f"its layers have no {name}")
+            elif list(array.shape) != list(unfilled[name].shape):
+                misfits.append(f"{name} is {array.shape} by the page and {tuple(unfilled[name].shape)} in the layer")
+            else:
+                unfilled[name].set_value(runner.tensor(array))
+            unfilled.pop(name, None)
+        if misfits or unfilled:
+            misfits += [f"its layers need {name}" for name in unfilled]
+            raise PortError(f"paddle's {network.__name__} does not fit the page: {', '.join(misfits)}")
         runner.model.eval()
         return runner
 
