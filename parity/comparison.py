@@ -45,7 +45,8 @@ def compare(
     Args:
       models: ports, torch modules, (linen module, variables), bound linen modules or paddle layers, by a label each.
       images: (n, c, h, w) for all of them, or whatever their models take: an array, a tuple of positional or a dict of
-        named arguments, or `parity.Inputs(ids, mask=mask)`. Flax models get arrays with four axes as NHWC.
+        named arguments, or `parity.Inputs(ids, mask=mask)`. Flax models get arrays with four axes, but for masks of
+        bools, as NHWC.
       check: forward, layers, single-step, gradients or train.
       names: for models that are no ports, {label: {path of a module: name of its tap}}; what is left out is not
         compared. By default, every module that holds parameters is a tap under its own path.

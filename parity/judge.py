@@ -79,9 +79,12 @@ class Pairing:
     alone: str = ""
 
 
-def _required(name: str) -> bool:
+def _required(check: str, name: str) -> bool:
     """Tell whether both sides must have an array, in one shape: losses, what the model returns, its inputs."""
-    return name in ("loss", "output", "images") or name.startswith(("output:", "images:")) or name.endswith(": losses")
+    if check == "train":
+        return name.endswith(": losses")
+    whole = ("output",) if check in ACTIVATIONS else ("output", "loss", "images")
+    return name.partition(":")[0] in whole
 
 
 def _correspond(check: str, a: Recording, b: Recording) -> Pairing:
@@ -92,11 +95,13 @@ def _correspond(check: str, a: Recording, b: Recording) -> Pairing:
     whose taps are the same by contract, have different ones.
     """
     both = [n for n in a.arrays if n in b.arrays]
-    same = [n for n in both if _required(n) or np.shape(a.arrays[n]) == np.shape(b.arrays[n])]
+    same = [n for n in both if _required(check, n) or np.shape(a.arrays[n]) == np.shape(b.arrays[n])]
     alone = {r.label: [n for n in r.arrays if n not in same] for r in (a, b)}
-    strict = check in ACTIVATIONS and (a.architecture == b.architecture != OWN or not any(map(_required, same)))
+    strict = check in ACTIVATIONS and (
+        a.architecture == b.architecture != OWN or not any(_required(check, n) for n in same)
+    )
     unpaired = [n for n in [*a.arrays, *b.arrays] if n not in both]
-    if any(strict or _required(n) for n in unpaired):
+    if any(strict or _required(check, n) for n in unpaired):
         return Pairing([])
     if strict:
         return Pairing(both)
@@ -143,21 +148,42 @@ def _compare(
     nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
     remarks = [_drowned(s, some(drowned)) + ": not judged" if drowned else "", pairing.alone]
     remarks += [_origins(a, b)] if any(not np.isfinite(_values(judged[name].worst)).all() for name in off) else []
-    remarks += [] if off else [_close(s, judged)]
+    remarks += [] if off else [_close(s, judged), _amplified(s, judged)]
     remarks += [_infinite(a, b, names), *notes]
-    passed: bool | None = not off
-    if passed and pairing.alone and s.check != "forward" and s.check in ACTIVATIONS and all(map(_required, names)):
-        passed = None
-        remarks.insert(0, "the outputs agree, and no layer was compared: give the layers common names (names=)")
+    empty = "" if off else _proves_nothing(s.check, a, b, pairing)
+    passed = None if empty else not off
     return row(
         nearest.worst.error,
         nearest.limit,
         passed,
         _divergence(off, judged, pairing.shapes, s, a, b) if off else None,
-        _join(*remarks),
+        _join(empty, *remarks),
         tuple((name, v.worst.error, v.limit) for name, v in judged.items()),
         {label: tuple(errors[name] for name in judged) for label, errors in noise.items()},
     )
+
+
+def _proves_nothing(check: str, a: Recording, b: Recording, pairing: Pairing) -> str:
+    """Say why an agreement shows nothing of the models, "" if it does."""
+    whole = [name for name in pairing.names if _required(check, name) and not name.startswith("images")]
+    others = len(whole) < len(pairing.names)
+    if check in ("layers", "single-step"):
+        alone = pairing.alone and not others
+        return "the outputs agree, and no layer was compared: give the layers common names (names=)" if alone else ""
+    if any(np.any(r.arrays[name]) for r in (a, b) for name in whole):
+        return ""
+    return (
+        f"{some(whole)} are zero in both, whatever their other layers compute: nothing is proven (are heads untrained?)"
+    )
+
+
+def _amplified(s: Subject, judged: Mapping[str, Verdict]) -> str:
+    """Return a sentence where a float64 run was judged at a tolerance far above the usual, as rounding is amplified."""
+    wide = [name for name, verdict in judged.items() if verdict.limit > limits.WIDE]
+    if s.dtype != "float64" or not wide:
+        return ""
+    largest = max(judged[name].limit for name in wide)
+    return f"these runs amplify rounding: {some(wide)} judged at tolerances of up to {largest:.0e} alone"
 
 
 def _notes(a: Recording, b: Recording) -> list[str]:

@@ -173,8 +173,13 @@ class Own(Model):
             return self.runner.is_random(Inputs.of(inputs), training)
 
     def with_dtype(self, dtype: str) -> Own:
-        """The same weights, computed in another dtype."""
-        return Own(self.runner.cast(dtype), self.inputs, self.names, self.feature_maps)
+        """Copy the model into another dtype. Raises: UsageError for a model that cannot be copied."""
+        try:
+            runner = self.runner.cast(dtype)
+        except Exception as error:  # whatever copying a user's attributes raises
+            what = f"copying the {self.runner.library} model into {dtype} fails: {type(error).__name__}: {error}"
+            raise UsageError(f"{what}: pass it in {dtype}, or let its attributes be copied (copy.deepcopy)") from error
+        return Own(runner, self.inputs, self.names, self.feature_maps)
 
     def shared(self, name: str) -> str | None:
         """By the tap that stands nearest above; what no given name covers is not compared."""

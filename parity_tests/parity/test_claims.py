@@ -225,3 +225,68 @@ def test_complex_outputs_are_compared_in_both_parts() -> None:
 
     assert parity.compare({"a": Complex(1.0), "b": Complex(1.0)}, X, dtype="float64").passed
     assert not parity.compare({"a": Complex(1.0), "b": Complex(2.0)}, X, dtype="float64").passed
+
+
+def test_outputs_of_zeros_prove_nothing() -> None:
+    """A head that was never trained hides whatever comes before it."""
+
+    def model(seed: int) -> Any:
+        torch.manual_seed(seed)
+        made = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Linear(6, 3))
+        torch.nn.init.zeros_(made[1].weight)
+        torch.nn.init.zeros_(made[1].bias)
+        return made
+
+    for check in ("forward", "gradients", "train"):
+        report = parity.compare({"a": model(0), "b": model(1)}, X, check, dtype="float64", steps=1)
+        assert report.results[0].passed is not True, check
+    assert "zero in both" in parity.compare({"a": model(0), "b": model(0)}, X, dtype="float64").results[0].cause
+    assert parity.compare({"a": model(0), "b": model(0)}, X, "layers", dtype="float64").passed
+
+
+def test_a_wide_tolerance_of_an_ill_conditioned_run_is_reported() -> None:
+    class Chaotic(Net):
+        def forward(self, x: Any) -> Any:
+            return torch.sin(1e9 * super().forward(x))
+
+    (result,) = parity.compare({"a": Chaotic(), "b": Chaotic()}, X, dtype="float64")
+    assert result.passed
+    assert "these runs amplify rounding: 'output' judged at tolerances of up to" in result.cause
+
+
+def test_a_model_that_cannot_be_copied_is_one_error() -> None:
+    class Uncopied(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cached = self.stem.weight * 2
+
+    with pytest.raises(UsageError, match="copying the torch model into float64 fails: RuntimeError"):
+        parity.compare({"a": Uncopied(), "b": Uncopied()}, X)
+
+
+def test_modules_named_as_arrays_of_other_checks_are_taps() -> None:
+    class Loss(Net):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+
+    report = parity.compare({"a": Loss("images"), "b": Loss("loss")}, X, "layers", dtype="float64")
+    assert report.passed, str(report)
+    assert "a's 'images'; b's 'loss'" in report.results[0].cause
+
+
+def test_a_mask_of_bools_with_four_axes_is_no_image() -> None:
+    nn = pytest.importorskip("flax.linen", reason="flax is not installed")
+    import jax
+
+    class Jax(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any, mask: Any) -> Any:
+            return jax.numpy.where(mask, x[:, None, None], 0.0).sum((1, 2))
+
+    class Torch(torch.nn.Module):
+        def forward(self, x: Any, mask: Any) -> Any:
+            return torch.where(mask, x[:, None, None], 0.0).sum((1, 2))
+
+    mask = np.random.default_rng(1).random((4, 2, 5, 6)) < 0.5
+    models = {"torch": Torch(), "jax": (Jax(), {})}
+    assert parity.compare(models, parity.Inputs(X.astype("float32"), mask=mask)).passed

@@ -17,7 +17,7 @@ from convert.errors import UsageError
 
 from . import base, jax_modules, trees
 from .inputs import OUTPUT, Inputs, is_numpy
-from .jax_trees import is_array, outward, to_numpy
+from .jax_trees import is_array, is_image, outward, to_numpy
 from .modes import arguments, signed, switched
 from .records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training, describe_drop
 from .tracing import Trace, name_outputs, visible
@@ -69,7 +69,7 @@ class Runner(base.Runner):
         return jax.device_put(array.astype(dtype), self.place)
 
     def inward(self, array: np.ndarray, is_map: bool = True) -> jax.Array:
-        return self.tensor(array.transpose(0, 2, 3, 1) if is_map and array.ndim == 4 else array)
+        return self.tensor(array.transpose(0, 2, 3, 1) if is_map and is_image(array) else array)
 
     def _compile(self, what: str, inputs: Inputs, make: Callable[[list[Any]], Any], *key: Any) -> tuple[Any, list[Any]]:
         """Compile a function once for each structure of inputs; its second part lists names, known once it has run."""

@@ -20,7 +20,7 @@ class Inputs:
 
         Inputs(ids, mask=mask)
 
-    Arrays with four axes are images (n, c, h, w) in every framework. Integers stay integers.
+    Arrays with four axes, but for masks of bools, are images (n, c, h, w) in every framework. Integers stay integers.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
