@@ -63,22 +63,22 @@ def agree(check: str, name: str, a: Recording, b: Recording, scale: float | None
 
 def spread(name: str, recordings: Sequence[Recording]) -> np.ndarray:
     """The least that any framework's array moves when weights are jittered, feature by feature; 0 if not measured."""
-    found = [r.spread[name] for r in recordings if name in r.spread]
-    if not found or len({array.shape for array in found}) > 1:
+    measured = [r.spread[name] for r in recordings if name in r.spread]
+    if not measured or len({array.shape for array in measured}) > 1:
         return np.zeros(1)
-    return np.asarray(np.min(found, axis=0))
+    return np.asarray(np.min(measured, axis=0))
 
 
 def rounding(check: str, name: str, recordings: Sequence[Recording]) -> np.ndarray:
     """The least that any framework's array is off its float64 twin, feature by feature."""
-    found = []
+    measured = []
     for r in recordings:
         if r.truth and name in r.arrays and r.arrays[name].shape == r.truth.arrays[name].shape:
             gap = movement(r.arrays[name], r.truth.arrays[name])
-            found.append(by_feature(gap, feature_axis(check, name, gap)))
-    if not found or len({array.shape for array in found}) > 1:
+            measured.append(by_feature(gap, feature_axis(check, name, gap)))
+    if not measured or len({array.shape for array in measured}) > 1:
         return np.zeros(1)
-    return np.asarray(np.min(found, axis=0))
+    return np.asarray(np.min(measured, axis=0))
 
 
 def float32_parts(check: str, name: str, a: Recording, everyone: Sequence[Recording]) -> np.ndarray:

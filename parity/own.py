@@ -182,7 +182,7 @@ class Own(Model):
         return Own(runner, self.inputs, self.names, self.feature_maps)
 
     def shared(self, name: str) -> str | None:
-        """By the tap that stands nearest above; what no given name covers is not compared."""
+        """Name by the nearest tap above; what `names` does not cover is not compared."""
         for path in sorted(self.chosen, key=len, reverse=True):
             if name == path or name.startswith(f"{path}."):
                 return self.chosen[path] + name[len(path) :]

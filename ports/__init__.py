@@ -67,11 +67,11 @@ def load(
     with plan(path, src=src, dst=framework, settings=config, weights=weights, assume=assume) as loaded:
         for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts()):
             warnings.warn(f"{path}: {note}", stacklevel=2)
-        held = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
+        dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
         if dtype is None:
-            dtype = widest(held)
-            if len(held) > 1:
-                mixed = ", ".join(sorted(held))
+            dtype = widest(dtypes)
+            if len(dtypes) > 1:
+                mixed = ", ".join(sorted(dtypes))
                 warnings.warn(f"{path}: holds arrays of {mixed}: computed in {dtype}", stacklevel=2)
         lost: list[tuple[str, str]] = []
         port = Port(
@@ -99,11 +99,11 @@ def _counted(
 
     for name, array in arrays:
         yield name, array
-        found = tally(array, dtype)
-        if found.zeros or found.infinities:
-            kinds = ((found.zeros, "zero"), (found.infinities, "infinite"))
+        losses = tally(array, dtype)
+        if losses.zeros or losses.infinities:
+            kinds = ((losses.zeros, "zero"), (losses.infinities, "infinite"))
             counts = " and ".join(f"{count:,} become {kind}" for count, kind in kinds if count)
-            lost.append((name, f"has {found.values:,} values that are not zero, of which {counts}"))
+            lost.append((name, f"has {losses.values:,} values that are not zero, of which {counts}"))
 
 
 def build(

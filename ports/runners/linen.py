@@ -187,27 +187,27 @@ def attributes(module: nn.Module) -> set[str]:
     return {*own, *(name for value in own.values() for child in submodules(value) for name in attributes(child))}
 
 
-def with_attributes(value: Any, values: Mapping[str, Any], made: dict[int, Any]) -> Any:
+def with_attributes(value: Any, values: Mapping[str, Any], clones: dict[int, Any]) -> Any:
     """Clone a module with other values of its switches, also in the modules that it is built from.
 
     Args:
-      made: clones by the id of their originals: a module that stands in two places stays one.
+      clones: clones by the id of their originals: a module that stands in two places stays one.
     """
     if isinstance(value, nn.Module):
-        if id(value) not in made:
+        if id(value) not in clones:
             changes = {}
             for name, old in fields(value).items():
                 new = values[name] if name in values and isinstance(old, type(values[name])) else old
-                new = with_attributes(new, values, made)
+                new = with_attributes(new, values, clones)
                 if new is not old:
                     changes[name] = new
-            made[id(value)] = value.clone(**changes) if changes else value
-        return made[id(value)]
+            clones[id(value)] = value.clone(**changes) if changes else value
+        return clones[id(value)]
     if isinstance(value, tuple | list):
-        children = [with_attributes(child, values, made) for child in value]
+        children = [with_attributes(child, values, clones) for child in value]
         if all(new is old for new, old in zip(children, value, strict=True)):
             return value
         return type(value)(*children) if hasattr(value, "_fields") else type(value)(children)
     if isinstance(value, Mapping) and any(True for _ in submodules(value)):
-        return {key: with_attributes(child, values, made) for key, child in value.items()}
+        return {key: with_attributes(child, values, clones) for key, child in value.items()}
     return value
