@@ -6,7 +6,6 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import jax
@@ -17,9 +16,9 @@ from convert.errors import UsageError
 
 from . import base, jax_modules, trees
 from .inputs import OUTPUT, Inputs, is_numpy
-from .jax_trees import is_array, is_image, outward, to_numpy
+from .jax_trees import is_array, is_image, outward
 from .modes import arguments, signed, switched
-from .records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training, describe_drop
+from .records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
 from .tracing import Trace, name_outputs, visible
 
 DRAWS = ("random_bits", "random_gamma", "threefry2x32", "rng_bit_generator", "rng_uniform")  # primitives of jax
@@ -203,11 +202,13 @@ class Runner(base.Runner):
         )
 
     def train(self, batches: Sequence[Inputs], optimizer: Optimizer) -> Training:
-        import optax
+        import optax  # imported only to train
+
+        from .jax_optimizers import OPTIMIZERS
 
         params, rest = self.split()
         losses = []
-        update = optimizers()[optimizer.name](optimizer)
+        update = OPTIMIZERS[optimizer.name](optimizer)
         memory = update.init(params)
         for inputs in batches:  # one compiled gradient for all steps, all optimizers and `gradients`
             (loss, (_, rest)), (grads, _), _ = self._step(params, rest, inputs)
@@ -216,36 +217,11 @@ class Runner(base.Runner):
             losses.append(float(loss))
         return Training(losses, self.flat(params, {}), self.flat({}, rest))
 
-    @contextmanager
-    def _dropping(self, seen: Callable[[Any, Any, Any], None]) -> Iterator[None]:
-        """Call seen(module, input, output) at each call of dropout that drops something."""
-
-        def record(call: Any, module: Any, path: str, args: Any, kwargs: Any) -> Any:
-            out = call(*args, **kwargs)
-            if self.is_dropout(module) and module.rate and args and out is not args[0]:
-                seen(module, args[0], out)
-            return out
-
-        with self.intercepted(record):
-            yield
-
     def drops(self, inputs: Inputs, seed: int) -> list[Drop]:
-        calls: list[Drop] = []
-
-        def seen(module: Any, into: Any, out: Any) -> None:
-            if isinstance(out, jax.core.Tracer):
-                raise UsageError("masks of dropout inside nn.scan, nn.remat or another transformation cannot be judged")
-            calls.append(describe_drop(to_numpy(into), to_numpy(out), module.rate, module.broadcast_dims))
-
-        with self._dropping(seen):  # not compiled: masks are looked at as they come
-            self.run(*self.split(), inputs.map(self.inward), True, seed)
-        return calls
+        return jax_modules.drops(self, inputs, seed)
 
     def drop_rates(self, inputs: Inputs) -> list[float]:
-        rates: list[float] = []
-        with self._dropping(lambda module, into, out: rates.append(module.rate)):
-            jax_modules.run_on_shapes(self, inputs, True)
-        return rates
+        return jax_modules.drop_rates(self, inputs)
 
     @contextmanager
     def undropped(self) -> Iterator[None]:
@@ -290,20 +266,3 @@ class Runner(base.Runner):
 
     def state(self) -> dict[str, np.ndarray]:
         return self.flat(*self.split())
-
-
-@cache
-def optimizers() -> dict[str, Any]:
-    """optax's optimizers from an Optimizer; optax is imported only to train."""
-    import optax
-
-    def sgd(o: Optimizer) -> Any:
-        return optax.chain(optax.add_decayed_weights(o.decay), optax.sgd(o.rate, o.momentum))
-
-    def adam(o: Optimizer) -> Any:
-        return optax.chain(optax.add_decayed_weights(o.decay), optax.adam(o.rate, o.beta1, o.beta2, o.epsilon))
-
-    def adamw(o: Optimizer) -> Any:
-        return optax.adamw(o.rate, o.beta1, o.beta2, o.epsilon, weight_decay=o.decay)
-
-    return {"sgd": sgd, "adam": adam, "adamw": adamw}

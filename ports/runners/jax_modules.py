@@ -1,8 +1,9 @@
-"""List the modules of a JAX model by running it on shapes alone, and check that they go into training mode."""
+"""List the modules of a JAX model, check that they go into training mode, and record its calls of dropout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import jax
@@ -11,9 +12,9 @@ from convert.errors import UsageError
 
 from . import trees
 from .inputs import Inputs
-from .jax_trees import dotted
+from .jax_trees import dotted, to_numpy
 from .modes import evaluating, signed
-from .records import Gradients, Module, classes
+from .records import Drop, Gradients, Module, classes, describe_drop
 
 
 class Runner(Protocol):
@@ -21,6 +22,7 @@ class Runner(Protocol):
 
     training: Mapping[str, Any] | None
 
+    def is_dropout(self, module: Any) -> bool: ...
     def intercepted(self, handler: Callable[..., Any]) -> Any: ...
     def split(self) -> tuple[Any, Any]: ...
     def run(self, params: Any, rest: Any, inputs: Inputs, training: bool, seed: Any = 0) -> tuple[Any, Any]: ...
@@ -92,3 +94,39 @@ def _learns_statistics(runner: Runner, inputs: Inputs) -> bool:
     before = {name: array for name, array in runner.state().items() if name.startswith("batch_stats/")}
     after = runner.gradients(inputs).statistics
     return not before or any((after[name] != array).any() for name, array in before.items())
+
+
+@contextmanager
+def _dropping(runner: Runner, record: Callable[[Any, Any, Any], None]) -> Iterator[None]:
+    """Call record(module, input, output) at each call of dropout that drops something."""
+
+    def handler(call: Any, module: Any, path: str, args: Any, kwargs: Any) -> Any:
+        out = call(*args, **kwargs)
+        if runner.is_dropout(module) and module.rate and args and out is not args[0]:
+            record(module, args[0], out)
+        return out
+
+    with runner.intercepted(handler):
+        yield
+
+
+def drops(runner: Runner, inputs: Inputs, seed: int) -> list[Drop]:
+    """Record every call of dropout. Raises: UsageError for one inside a transformation."""
+    calls: list[Drop] = []
+
+    def record(module: Any, into: Any, out: Any) -> None:
+        if isinstance(out, jax.core.Tracer):
+            raise UsageError("masks of dropout inside nn.scan, nn.remat or another transformation cannot be judged")
+        calls.append(describe_drop(to_numpy(into), to_numpy(out), module.rate, module.broadcast_dims))
+
+    with _dropping(runner, record):  # not compiled, so that masks have values
+        runner.run(*runner.split(), runner.with_arrays(inputs, runner.arrays(inputs)), True, seed)
+    return calls
+
+
+def drop_rates(runner: Runner, inputs: Inputs) -> list[float]:
+    """List the rate of every call of dropout, from a run on shapes alone."""
+    rates: list[float] = []
+    with _dropping(runner, lambda module, into, out: rates.append(module.rate)):
+        run_on_shapes(runner, inputs, True)
+    return rates
