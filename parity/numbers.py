@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,16 @@ class Worst:
     cause: str = ""
     remark: str = ""
 
+    def between(self, left: str, right: str) -> Worst:
+        """Name the two sides in the cause, where that is a value that is not finite."""
+        if self.index is None or not self.cause:
+            return self
+        place, values = list(self.index), [_word(value) for value in (self.left, self.right)]
+        cause = f"{values[0]} at {place} in {left}, {values[1]} in {right}"
+        if values[0] == values[1]:
+            cause = f"{values[0]} at {place} in {left} and in {right}, so that nothing is proven of it"
+        return replace(self, cause=cause)
+
     def __str__(self) -> str:
         if self.cause:
             return self.cause
@@ -71,6 +81,27 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
     return Worst(float(difference[index]) / (scale or 1.0), index, float(a[index]), float(b[index]))
 
 
+def without_shared_infinities(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return both in float64, with 0 wherever both have the same infinity, as masks have, if a finite element is left.
+
+    Arrays of other shapes are returned as they are.
+    """
+    a, b = double(a), double(b)
+    if a.shape != b.shape:
+        return a, b
+    shared = np.isinf(a) & (a == b)
+    if not shared.any() or shared.all():
+        return a, b
+    return np.where(shared, 0.0, a), np.where(shared, 0.0, b)
+
+
+def movement(a: Any, b: Any) -> np.ndarray:
+    """Return |a - b| in float64, 0 where that is no finite number."""
+    a, b = without_shared_infinities(a, b)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nan_to_num(np.abs(a - b), nan=0.0, posinf=0.0))
+
+
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:
     """Largest difference over the largest element of `a`; infinite for other shapes, NaNs or nothing to compare."""
     return worst(a, b).error
@@ -97,8 +128,15 @@ def feature_axis(check: str, name: str, array: np.ndarray) -> int | None:
 
 
 def double(array: Any) -> np.ndarray:
-    """In float64."""
+    """Convert to float64; complex numbers get a last axis with their real and imaginary parts."""
+    array = np.asarray(array)
+    if array.dtype.kind == "c":
+        array = np.stack([array.real, array.imag], -1)
     return np.asarray(array, np.float64)
+
+
+def _word(value: float) -> str:
+    return "NaN" if math.isnan(value) else repr(value) if math.isfinite(value) else f"{'-' * (value < 0)}infinity"
 
 
 def _at(array: np.ndarray, flat: int) -> tuple[int, ...]:

@@ -26,15 +26,17 @@ class Divergence(str):
     def at(
         cls, name: str, worst: Worst, tolerance: float, previous: tuple[str, float] | None = None, guess: str = ""
     ) -> Divergence:
-        made = cls(name)
-        made.error, made.tolerance, made.worst = worst.error, tolerance, worst
-        made.previous, made.guess = previous, guess
-        return made
+        divergence = cls(name)
+        divergence.error, divergence.tolerance, divergence.worst = worst.error, tolerance, worst
+        divergence.previous, divergence.guess = previous, guess
+        return divergence
 
     def sentence(self) -> str:
         """Everything in one line."""
         before = f"; before it {self.previous[0]} differs by {self.previous[1]:.1e}" if self.previous else ""
         guess = f"; looks like {self.guess}" if self.guess else ""
+        if self.worst.cause:
+            return f"{self}: {self.worst.cause}{before}{guess}"
         return f"{self} differs: {self.worst}, tolerance {self.tolerance:.0e}{before}{guess}"
 
 
@@ -69,8 +71,8 @@ class Result:
         An infinite error is null. note: what was not compared, was computed otherwise, or passes by a hair.
         """
         error = self.error if self.error is not None and math.isfinite(self.error) else None
-        told = str(self.first_divergence) if self.first_divergence is not None else (self.cause or None)
-        first = None if self.passed else told
+        what = str(self.first_divergence) if self.first_divergence is not None else (self.cause or None)
+        first = None if self.passed else what
         return {
             "architecture": self.architecture, "variant": self.variant, "check": self.check, "dtype": self.dtype,
             "device": self.device, "pair": self.pair, "error": error, "tolerance": self.tolerance,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import sys
@@ -32,7 +31,7 @@ def run(arguments: Namespace) -> Report:
     about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights)
     chosen = [target for text in arguments.targets for target in targets(text, *about)]
     if arguments.report:
-        folder_of(arguments.report)  # told before hours of work
+        folder_of(arguments.report)  # refused before hours of work
         if os.path.isdir(arguments.report):
             raise ConvertError(f"{arguments.report}: Is a directory: name a file in it")
     _prepare(chosen, arguments)
@@ -57,28 +56,28 @@ def _prepare(chosen: list[Target], arguments: Namespace) -> None:
 
 def _compare(target: Target, dtype: str, arguments: Namespace, progress: Progress) -> Report:
     runner = isolated if arguments.isolate else attempt
-    made: list[Recordings] = []
+    recorded: list[Recordings] = []
     twins: list[list[Recordings]] = []
     for framework in arguments.frameworks:
         progress.show(f"{target.architecture}:{target.variant} {dtype} {framework}")
-        found = _record(runner, target, framework, dtype, arguments.device, arguments, made)
-        made.append(found)
+        recordings = _record(runner, target, framework, dtype, arguments.device, arguments, recorded)
+        recorded.append(recordings)
         if arguments.device == "gpu":
-            twins.append([_on_cpu(runner, target, framework, dtype, arguments, found), found])
+            twins.append([_on_cpu(runner, target, framework, dtype, arguments, recordings), recordings])
     report = Report()
     for check in arguments.check:
         subject = Subject(target.architecture, target.variant, check, dtype, arguments.device)
-        for group in [made, *twins]:
-            report += Report(judge(subject, [found[check] for found in group]))
+        for group in [recorded, *twins]:
+            report += Report(judge(subject, [recordings[check] for recordings in group]))
     return report
 
 
 def _record(
     runner: Callable[..., Recordings], target: Target, framework: str, dtype: str, device: str,
-    arguments: Namespace, made: list[Recordings], label: str = "",
+    arguments: Namespace, recorded: list[Recordings], label: str = "",
 ) -> Recordings:  # fmt: skip
     """One framework's recordings; the first framework that ran is the reference of single steps."""
-    reference = next((r for r in made if not any(found.cause for found in r.values())), {})
+    reference = next((r for r in recorded if not any(one.cause for one in r.values())), {})
     feeds = {check: reference[check] for check in arguments.check if check == "single-step" and check in reference}
     job = Job(target, framework, dtype, device, tuple(arguments.check), arguments.batch, arguments.steps)
     return runner(job, feeds, label)
@@ -88,7 +87,7 @@ def _on_cpu(
     runner: Callable[..., Recordings], target: Target, framework: str, dtype: str, arguments: Namespace, gpu: Recordings
 ) -> Recordings:
     """The same framework on the CPU; not run where the GPU had nothing to show."""
-    if all(found.cause for found in gpu.values()):
+    if all(one.cause for one in gpu.values()):
         label = f"{framework}@cpu"
         return {c: Recording(label, framework, dtype, "cpu", cause=f.cause, unable=f.unable) for c, f in gpu.items()}
     return _record(runner, target, framework, dtype, "cpu", arguments, [], f"{framework}@cpu")
@@ -96,16 +95,16 @@ def _on_cpu(
 
 def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
     """What was run on what."""
-    found = {framework: version(framework) for framework in arguments.frameworks}
-    found["device"] = f"{arguments.device}: {_processor()}" if arguments.device == "cpu" else "gpu"
-    found["python"] = platform.python_version()
+    about = {framework: version(framework) for framework in arguments.frameworks}
+    about["device"] = f"{arguments.device}: {_processor()}" if arguments.device == "cpu" else "gpu"
+    about["python"] = platform.python_version()
     for target in chosen:
         if target.path:
             assumed = ", ".join(f"{name}={target.settings[name]}" for name in target.assumed)
-            found[target.path] = f"sha256 {sha256(target.path)}" + (
+            about[target.path] = f"sha256 {sha256(target.path)}" + (
                 f"; assumed, not known: {assumed}" if assumed else ""
             )
-    return found
+    return about
 
 
 def _processor() -> str:
@@ -145,6 +144,6 @@ def finish(report: Report, arguments: Namespace) -> int:
     print(dumps(report.rows()) if arguments.json else report, flush=True)
     for cause in dict.fromkeys(r.cause for r in report if r.passed is None):
         print(f"parity: skipped: {cause}", file=sys.stderr)
-    if not any(r.error is not None and math.isfinite(r.error) for r in report):
+    if not any(r.curve for r in report):
         print("parity: nothing was compared", file=sys.stderr)
     return 0 if report.passed else 1

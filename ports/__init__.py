@@ -75,11 +75,11 @@ def load(
     with plan(path, src=src, dst=framework, settings=stated, weights=weights, assume=assume) as loaded:
         for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.counts()[1]):
             warnings.warn(f"{path}: {note}", stacklevel=2)
-        held = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
+        dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
         if dtype is None:
-            dtype = widest(held)
-            if len(held) > 1:
-                mixed = ", ".join(sorted(held))
+            dtype = widest(dtypes)
+            if len(dtypes) > 1:
+                mixed = ", ".join(sorted(dtypes))
                 warnings.warn(f"{path}: holds arrays of {mixed}: computed in {dtype}", stacklevel=2)
         lost: list[tuple[str, str]] = []
         port = Port(
@@ -108,10 +108,10 @@ def _counted(
 
     for name, array in arrays:
         yield name, array
-        found = tally(array, dtype)
-        if losses := found.lost():
-            counts = " and ".join(f"{count:,} {LOSSES[kind]}" for kind, count in losses.items())
-            lost.append((name, f"has {found.values:,} values that are not zero, of which {counts}"))
+        losses = tally(array, dtype)
+        if lossy := losses.lost():
+            counts = " and ".join(f"{count:,} {LOSSES[kind]}" for kind, count in lossy.items())
+            lost.append((name, f"has {losses.values:,} values that are not zero, of which {counts}"))
 
 
 def build(

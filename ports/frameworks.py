@@ -10,20 +10,26 @@ from typing import Any
 
 import specs
 from convert.errors import UsageError
+from specs.config import unknown
 from specs.kinds import FRAMEWORKS
 from specs.outside import import_file
 from specs.spec import SpecError
 
 
+class PortError(UsageError):
+    """A port that a page declares and that is missing, fails to import, or does not fit the page."""
+
+
 def available() -> list[str]:
-    """Frameworks installed here."""
+    """Return the frameworks installed here."""
     return [name for name in FRAMEWORKS if importlib.util.find_spec(name)]
 
 
 def network(architecture: str, framework: str) -> Any:
-    """The network's class in a framework.
+    """Return the network's class in a framework.
 
-    Raises: UsageError for a framework that is not installed or has no port of this architecture.
+    Raises: UsageError for a framework that is not installed or has no port of this architecture; PortError, one of
+      them, for a port that does not import.
     """
     require(framework)
     architecture = specs.resolve(architecture)
@@ -32,13 +38,18 @@ def network(architecture: str, framework: str) -> Any:
         raise UsageError(f"{architecture} has no port in {framework}: its page lists {', '.join(spec.ports) or 'none'}")
     module = _module(home)
     if not hasattr(module, spec.network):
-        raise UsageError(f"{home}: has no class {spec.network!r}, the `network` of {architecture}")
+        raise PortError(f"{home}: has no class {spec.network!r}, the `network` of {architecture}")
     return getattr(module, spec.network)
 
 
 def ported(architecture: str) -> list[str]:
-    """Frameworks installed here that have a port of an architecture."""
-    return [framework for framework in available() if place(architecture, framework)]
+    """Return the frameworks installed here in which an architecture has a port."""
+    return [framework for framework in available() if declared(architecture, framework)]
+
+
+def declared(architecture: str, framework: str) -> bool:
+    """Tell whether an architecture's page declares a port in a framework."""
+    return bool(place(architecture, framework))
 
 
 def place(architecture: str, framework: str) -> str:
@@ -49,21 +60,21 @@ def place(architecture: str, framework: str) -> str:
 
 
 def _module(place: str) -> Any:
-    """Import the module of a port: a file, or a module's dotted name. Raises: UsageError for a file that fails."""
+    """Import the module of a port: a file, or a module's dotted name. Raises: PortError for whatever goes wrong."""
     try:
         return import_file(place) if place.endswith(".py") else importlib.import_module(place)
     except SpecError as error:
-        raise UsageError(str(error)) from None
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{place}.".startswith(f"{error.name}."):
-            raise  # something that the port itself imports
-        raise UsageError(f"{place}: there is no such module") from None
+        raise PortError(str(error)) from None
+    except Exception as error:  # a port is code: anything may be wrong with it
+        if isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(f"{error.name}."):
+            raise PortError(f"{place}: there is no such module") from None
+        raise PortError(f"{place}: importing it fails: {type(error).__name__}: {error}") from error
 
 
 def require(framework: str) -> None:
-    """Raises: UsageError that names the extra to install, if the framework is missing."""
+    """Raise UsageError that names the extra to install, if a framework is missing, or the nearest name."""
     if framework not in FRAMEWORKS:
-        raise UsageError(f"no framework {framework!r}: one of {', '.join(FRAMEWORKS)}")
+        raise UsageError(f"framework: {unknown(framework, FRAMEWORKS)}: one of {', '.join(FRAMEWORKS)}")
     if framework not in available():
         raise UsageError(f"{framework} is not installed: pip install 'triptych-ports[{framework}]'")
 
