@@ -32,8 +32,9 @@ class Subject:
     dtype: str
     device: str
 
-    def row(self, pair: str) -> Row:
-        return partial(Result, self.architecture, self.variant, self.check, self.dtype, self.device, pair)
+    def row(self, *sides: str) -> Row:
+        about = (self.architecture, self.variant, self.check, self.dtype, self.device)
+        return partial(Result, *about, "-".join(sides), sides=sides)
 
 
 def judge(subject: Subject, recordings: Sequence[Recording]) -> list[Result]:
@@ -42,12 +43,13 @@ def judge(subject: Subject, recordings: Sequence[Recording]) -> list[Result]:
 
 
 def _pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
-    row = s.row(f"{a.label}-{b.label}")
+    row = s.row(a.label, b.label)
     missing = [r for r in (a, b) if r.cause]
     if missing:
         failed = any(not r.unable for r in missing)
         cause = "; ".join(f"{r.label}: {r.cause}" for r in missing)
-        return row(math.inf if failed else None, None, False if failed else None, None, cause)
+        why = tuple((r.label, r.cause) for r in missing)
+        return row(math.inf if failed else None, None, False if failed else None, None, cause, missing=why)
     arrays = _judge_arrays(row, s, a, b, everyone)
     if a.masks is None and b.masks is None:
         return arrays
@@ -199,7 +201,8 @@ def _below_float64(name: str, a: Recording, b: Recording, scale: float | None, l
         about = f"{exact.worst.remark}, " if exact.worst.remark else ""
         return replace(exact, worst=replace(exact.worst, remark=f"{about}between the float64 copies of both models"))
     truth = a.truth.arrays[name]
-    error = max((worst(truth, r.arrays[name], scale) for r in (a, b)), key=lambda w: w.error)
+    errors = [replace(worst(truth, r.arrays[name], scale), sides=(f"{a.label} in float64", r.label)) for r in (a, b)]
+    error = max(errors, key=lambda w: w.error)
     return Verdict(error, limit, limit <= limits.DROWNED)
 
 

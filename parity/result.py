@@ -1,4 +1,4 @@
-"""The result of one check of one pair, and where it first differs: a row for people and for programs."""
+"""Store the result of one check of one pair, and where it first differs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .numbers import Worst
+from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64, FLOAT64
 
 
 class Divergence(str):
@@ -46,6 +47,8 @@ class Result:
       error: of the array that comes closest to its tolerance, or exceeds it most; None if nothing ran.
       passed: None where the check could not be run at all, for `cause`.
       curve: (name, error, tolerance) of every array that was compared, in order.
+      sides: the labels of both models.
+      missing: (label, why) of each side that did not run, or failed.
       noise: each framework's own error against its float64 truth, array by array, in a dtype below float64.
     """
 
@@ -62,6 +65,8 @@ class Result:
     cause: str = ""
     curve: tuple[tuple[str, float, float], ...] = ()
     noise: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    sides: tuple[str, ...] = ()
+    missing: tuple[tuple[str, str], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The row of `--json`. Where something differs or nothing ran, first_divergence says what or why.
@@ -78,14 +83,18 @@ class Result:
         }  # fmt: skip
 
     @property
-    def state(self) -> str:
-        """ "ok", "OFF" or "skipped"."""
-        return {True: "ok", False: "OFF", None: "skipped"}[self.passed]
+    def ratio(self) -> float:
+        """Error over tolerance: above 1 the pair differs, infinite where a side failed to run, 0 where none ran."""
+        if self.error is None:
+            return 0.0
+        return self.error / self.tolerance if self.tolerance else math.inf
 
-    def line(self) -> str:
-        """A line of a terminal."""
-        error = "-" if self.error is None else f"{self.error:.1e}"
-        tolerance = "-" if self.tolerance is None else f"{self.tolerance:.0e}"
-        name = f"{self.architecture}:{self.variant}"
-        head = f"{name:30} {self.check:11} {self.dtype:8} {self.device:3} {self.pair:20} {error:>8} {tolerance:>6}"
-        return f"{head}  {self.state}"
+    @property
+    def grade(self) -> str:
+        """"agrees", "close" (agrees, but somebody should look), "differs", "failed" (to run) or "not run"."""
+        if self.passed is None:
+            return "not run"
+        if not self.passed:
+            return "failed" if self.missing else "differs"
+        exact = self.dtype == "float64" and (self.tolerance or 0.0) <= FLOAT64[self.check.replace("single-step", "layers")]
+        return "close" if self.ratio > (CLOSE_CALL_FLOAT64 if exact else CLOSE_CALL) else "agrees"

@@ -1,0 +1,192 @@
+"""Summarise results for people: the verdict in a sentence, counts, and what differs first in each model."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .result import Divergence, Result
+
+# Whose first divergence says most of the cause: an array inside the network does, a loss after ten steps does not.
+TELLING = ("single-step", "layers", "forward", "gradients", "train")
+Facts = list[tuple[str, str]]  # (label, text)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What differs first in one model.
+
+    Args:
+      result: the result that says most about the cause.
+      pairs: the pairs that differ there alike.
+      others: the model's further results that differ in these pairs.
+      equal: the pairs that agree in the same check.
+    """
+
+    result: Result
+    pairs: tuple[str, ...]
+    others: tuple[Result, ...]
+    equal: tuple[str, ...]
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 comparison", "2 comparisons"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def model(result: Result) -> str:
+    """Name the model of a result: "mlp_mixer:S/16", or "own model" for a user's."""
+    if result.architecture == result.variant == "own":
+        return "own model"
+    return f"{result.architecture}:{result.variant}"
+
+
+def short(value: float | None) -> str:
+    """An error in two digits: "1.9e-14", "0", "infinite"."""
+    if value is None:
+        return "-"
+    return "0" if value == 0 else f"{value:.1e}" if math.isfinite(value) else "infinite"
+
+
+def limit(value: float | None) -> str:
+    """A tolerance in one digit."""
+    return "-" if value is None else f"{value:.0e}"
+
+
+def grades(results: Iterable[Result]) -> Counter[str]:
+    """How many results have which grade."""
+    return Counter(r.grade for r in results)
+
+
+def verdict(results: Sequence[Result]) -> str:
+    """Say in one sentence whether the models agree."""
+    found = grades(results)
+    compared = found["agrees"] + found["close"] + found["differs"]
+    skipped = f" {count(found['not run'], 'comparison')} did not run." if found["not run"] else ""
+    if found["differs"]:
+        (first, *_) = findings(results)
+        head = f"{found['differs']:,} of {count(compared, 'comparison')} {'differs' if compared == 1 else 'differ'}"
+        at = f", first at {first.result.first_divergence}" if first.result.first_divergence is not None else ""
+        return f"Not the same: {head}{at} ({subject(first.result)}, {' and '.join(first.pairs)})."
+    if found["failed"]:
+        agree = f"; the other {compared:,} agree" if compared else ""
+        return f"Not proven: {count(found['failed'], 'comparison')} failed to run{agree}.{skipped}"
+    if not compared:
+        return "Nothing was compared."
+    every = "all " if compared > 1 else ""
+    return f"{_sides(results)} agree in {every}{count(compared, 'comparison')}.{skipped}"
+
+
+def _sides(results: Iterable[Result]) -> str:
+    names = list(dict.fromkeys(side for r in results if r.passed for side in r.sides))
+    return f"{', '.join(names[:-1])} and {names[-1]}" if 1 < len(names) < 7 else "All models"
+
+
+def subject(result: Result, device: bool = False) -> str:
+    """Name what a result compares: model, check and dtype."""
+    return f"{model(result)}, {result.check}, {result.dtype}" + (f" on {result.device}" if device else "")
+
+
+def totals(results: Sequence[Result]) -> str:
+    """Count what was compared: "252 compared, 252 agree, largest error 1.9e-14 of 1e-10".
+
+    The largest error is the one that comes closest to its limit, or exceeds it most.
+    """
+    found = grades(results)
+    agree = found["agrees"] + found["close"]
+    parts = [f"{agree + found['differs']:,} compared", f"{agree:,} {'agrees' if agree == 1 else 'agree'}"]
+    parts += [f"{found['differs']:,} {'differs' if found['differs'] == 1 else 'differ'}"] if found["differs"] else []
+    parts += [f"{found['failed']:,} failed to run"] if found["failed"] else []
+    parts += [f"{found['not run']:,} not run"] if found["not run"] else []
+    compared = [r for r in results if r.grade in ("agrees", "close", "differs")]
+    if compared:
+        largest = max(compared, key=lambda r: r.ratio)
+        parts.append(f"largest error {short(largest.error)} of {limit(largest.tolerance)}")
+    return ", ".join(parts)
+
+
+def findings(results: Sequence[Result]) -> list[Finding]:
+    """What differs first, model by model: one for each array at which pairs of a model part first."""
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for r in results:
+        if r.grade == "differs":
+            groups.setdefault((r.architecture, r.variant, r.device, r.pair), []).append(r)
+    merged: dict[tuple[str, ...], list[list[Result]]] = {}
+    for key, group in groups.items():
+        group.sort(key=lambda r: (TELLING.index(r.check), r.dtype != "float64"))
+        first = group[0]
+        merged.setdefault((*key[:3], first.check, first.dtype, str(first.first_divergence)), []).append(group)
+    return [_finding(alike, results) for alike in merged.values()]
+
+
+def _finding(alike: Sequence[Sequence[Result]], results: Iterable[Result]) -> Finding:
+    first = alike[0][0]
+    key = _key(first)
+    equal = [r.pair for r in results if r.passed and _key(r) == key]
+    others = {(r.check, r.dtype): r for group in alike for r in group[1:]}
+    pairs = dict.fromkeys(group[0].pair for group in alike)
+    return Finding(first, tuple(pairs), tuple(others.values()), tuple(dict.fromkeys(equal)))
+
+
+def _key(r: Result) -> tuple[str, ...]:
+    return r.architecture, r.variant, r.check, r.dtype, r.device
+
+
+def facts(finding: Finding) -> Facts:
+    """The facts of a divergence, each with its label."""
+    result, first = finding.result, finding.result.first_divergence
+    if first is None:
+        return [("cause", result.cause)]
+    what = "layer" if result.check in ("layers", "single-step") else "array"
+    rows = [(what, str(first)), *_values(first, result)]
+    if math.isfinite(first.error) and not first.worst.cause:
+        about = f", {first.worst.remark}" if first.worst.remark else ""
+        rows += [("error", short(first.error) + about), ("limit", limit(first.tolerance))]
+    before = f"{first.previous[0]}, error {short(first.previous[1])}" if first.previous else "none: it is the first"
+    rows.append((f"{what} before", before))
+    if first.guess:
+        rows.append(("looks like", first.guess))
+    if finding.equal:
+        rows.append(("agrees", ", ".join(finding.equal)))
+    if finding.others:
+        rows.append(("also differs", ", ".join(f"{r.check} in {r.dtype}" for r in finding.others)))
+    return rows
+
+
+def _values(first: Divergence, result: Result) -> Facts:
+    """Both values of the worst element, in at least 3 digits and as many as tell them apart."""
+    worst = first.worst
+    if worst.cause:
+        return [("cause", worst.cause)]
+    left, right = _apart(worst.left, worst.right)
+    names = worst.sides or result.sides or ("left", "right")
+    where = f"at [{','.join(map(str, worst.index))}]" if worst.index else ""
+    return [("values", " ".join(filter(None, (f"{left} in {names[0]}, {right} in {names[1]}", where))))]
+
+
+def _apart(left: float, right: float) -> tuple[str, str]:
+    for digits in range(3, 18):
+        texts = f"{left:.{digits}g}", f"{right:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
+def causes(results: Iterable[Result], grade: str) -> list[tuple[str, int]]:
+    """(why results have the grade "failed" or "not run", how many do), each cause once."""
+    found: Counter[str] = Counter()
+    for r in results:
+        if r.grade == grade:
+            found.update([_why(side, why) for side, why in r.missing] or [r.cause])
+    return list(found.items())
+
+
+def _why(side: str, why: str) -> str:
+    return why if why.startswith(side.partition("@")[0]) else f"{side}: {why}"
+
+
+def notes(results: Iterable[Result]) -> list[tuple[str, int]]:
+    """(remark on results that ran, how many have it), each remark once."""
+    return list(Counter(r.cause for r in results if r.cause and r.passed is not None and not r.missing).items())

@@ -1,0 +1,183 @@
+"""Print a report on a terminal: the verdict first, a table for each architecture and dtype, the summary last."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TextIO
+
+from . import summary
+from .result import Result
+
+WIDTH = 80  # columns
+MODEL = 24  # characters of a model's name that stand in a row; a longer one gets a line of its own
+FINDINGS = 6  # divergences that are printed in full
+NOTES = 8  # remarks that are printed
+CODES = {"good": "32;1", "bad": "31;1", "look": "33", "head": "1", "soft": "2"}  # of ANSI terminals
+MARKS = {"differs": (" X", "bad"), "close": (" !", "look"), "failed": ("", "bad")}
+LEGEND = {
+    "differs": "X: beyond its limit",
+    "close": "!: close to its limit",
+    "failed": "failed: a side failed to run",
+    "not run": "-: not run",
+}
+
+Row = dict[str, Result]  # by pair
+Paint = Callable[[str, str], str]  # (text, key of CODES) -> text
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that shows colour, and NO_COLOR does not forbid it (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def text(results: Sequence[Result], colour: bool = False, report: str = "") -> str:
+    """All results in at most WIDTH columns, but for names that are longer.
+
+    Args:
+      report: the HTML page that was written.
+    """
+    paint = _painted if colour else _plain
+    passed = any(r.passed for r in results) and not any(r.passed is False for r in results)
+    blocks = [_wrapped(summary.verdict(results), paint, "good" if passed else "bad")]
+    blocks += [_table(group, paint) for group in _groups(results)]
+    blocks += [legend] if (legend := _legend(results, paint)) else []
+    blocks += _findings(results, paint, report)
+    blocks += [block for block in (_causes(results, paint), _notes(results, paint)) if block]
+    written = f"; report: {report}" if report else ""
+    return "\n\n".join([*blocks, _wrapped(summary.totals(results) + written, paint, "head")])
+
+
+def _plain(text: str, _: str) -> str:
+    return text
+
+
+def _painted(text: str, kind: str) -> str:
+    return f"\x1b[{CODES[kind]}m{text}\x1b[0m" if kind in CODES and text else text
+
+
+def _wrapped(text: str, paint: Paint, kind: str = "", first: str = "", rest: str = "") -> str:
+    """Break a text between words only: no number or name is broken."""
+    lines = textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(paint(line, kind) for line in lines)
+
+
+def _groups(results: Iterable[Result]) -> list[list[Result]]:
+    """The results of one architecture, dtype and device, where any of them ran."""
+    groups: dict[tuple[str, str, str], list[Result]] = {}
+    for r in results:
+        groups.setdefault((r.architecture, r.dtype, r.device), []).append(r)
+    return [group for group in groups.values() if any(r.passed is not None for r in group)]
+
+
+def _table(group: Sequence[Result], paint: Paint) -> str:
+    """A heading and a table; pairs that do not fit beside each other stand in a table each."""
+    first = group[0]
+    name = "own models" if first.architecture == "own" else first.architecture
+    lines = [paint(f"{name}, {first.dtype} on {first.device}", "head")]
+    rows = _rows(group)
+    pairs = list(dict.fromkeys(r.pair for r in group if r.passed is not None))
+    named = max((len(v) for v, _, _ in rows if v != "own" and len(v) <= MODEL), default=0)
+    head = max(len("model"), named) if any(v != "own" for v, _, _ in rows) else 0
+    for shown in _chunks(pairs, WIDTH - head - 25):
+        lines += _lines(rows, shown, head, paint)
+    return "\n".join(lines)
+
+
+def _chunks(pairs: Sequence[str], room: int) -> Iterator[list[str]]:
+    """Pairs in groups whose columns fit in `room`."""
+    chunk: list[str] = []
+    for pair in pairs:
+        if chunk and sum(_column(p) + 2 for p in [*chunk, pair]) > room:
+            yield chunk
+            chunk = []
+        chunk.append(pair)
+    yield chunk
+
+
+def _column(pair: str) -> int:
+    return max(len(pair), 13)
+
+
+def _rows(group: Iterable[Result]) -> list[tuple[str, str, Row]]:
+    """(variant, check, results by pair); a result whose place is taken by one of the same name starts a row."""
+    rows: list[tuple[str, str, Row]] = []
+    for r in group:
+        row = next((c for variant, check, c in rows if (variant, check) == (r.variant, r.check) and r.pair not in c), None)
+        if row is None:
+            rows.append((r.variant, r.check, row := {}))
+        row[r.pair] = r
+    return rows
+
+
+def _lines(rows: Iterable[tuple[str, str, Row]], pairs: Sequence[str], head: int, paint: Paint) -> Iterator[str]:
+    model = f"  {'model':{head}}" if head else ""
+    columns = "".join(f"  {pair:>{_column(pair)}}" for pair in pairs)
+    yield paint(f"{model}  {'check':11}  {'limit':>6}{columns}", "soft")
+    before = ""
+    for variant, check, row in rows:
+        name = "" if variant == before else variant
+        before = variant
+        if name and len(name) > MODEL:
+            yield f"  {name}"
+            name = ""
+        usual = _usual(row.values())
+        cells = "".join(_cell(row.get(pair), usual, _column(pair), paint) for pair in pairs)
+        model = f"  {name:{head}}" if head else ""
+        yield f"{model}  {check:11}  {usual:>6}{cells}".rstrip()
+
+
+def _usual(results: Iterable[Result]) -> str:
+    """The limit that most results of a row have."""
+    limits = Counter(summary.limit(r.tolerance) for r in results if r.tolerance is not None)
+    return limits.most_common(1)[0][0] if limits else "-"
+
+
+def _cell(result: Result | None, usual: str, width: int, paint: Paint) -> str:
+    if result is None or result.passed is None:
+        return f"  {'-':>{width}}"
+    mark, kind = MARKS.get(result.grade, ("", ""))
+    own = summary.limit(result.tolerance)
+    text = summary.short(result.error) + (f"/{own}" if own != usual else "") + mark
+    text = "failed" if result.grade == "failed" else text
+    return "  " + " " * (width - len(text)) + paint(text, kind)
+
+
+def _legend(results: Sequence[Result], paint: Paint) -> str:
+    shown = [r for group in _groups(results) for r in group]
+    marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
+    rows = [row for group in _groups(results) for _, _, row in _rows(group)]
+    odd = any(summary.limit(r.tolerance) != _usual(row.values()) for row in rows for r in row.values() if r.tolerance)
+    marks += ["error/limit: has a limit of its own"] if odd else []
+    return _wrapped("; ".join(marks), paint, "soft") if marks else ""
+
+
+def _findings(results: Sequence[Result], paint: Paint, report: str) -> Iterator[str]:
+    found = summary.findings(results)
+    for finding in found[:FINDINGS]:
+        lines = [_wrapped(f"{summary.subject(finding.result)}: {', '.join(finding.pairs)}", paint, "bad")]
+        lines += [_wrapped(value, paint, "", f"  {label:12}  ", " " * 16) for label, value in summary.facts(finding)]
+        yield "\n".join(lines)
+    if len(found) > FINDINGS:
+        where = report or "a page (--report FILE)"
+        yield f"{len(found) - FINDINGS} more divergences, each marked X above: see {where}."
+
+
+def _causes(results: Sequence[Result], paint: Paint) -> str:
+    lines = []
+    for grade, kind in (("failed", "bad"), ("not run", "look")):
+        for why, times in summary.causes(results, grade):
+            lines.append(_wrapped(f"{grade} ({times:,}): {why}", paint, kind, "", "  "))
+    return "\n".join(lines)
+
+
+def _notes(results: Sequence[Result], paint: Paint) -> str:
+    found = summary.notes(results)
+    lines = [_wrapped(f"note ({times:,}): {note}", paint, "soft", "", "  ") for note, times in found[:NOTES]]
+    if len(found) > NOTES:
+        lines.append(paint(f"{len(found) - NOTES} more notes: see --report or --json", "soft"))
+    return "\n".join(lines)
