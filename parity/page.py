@@ -92,9 +92,9 @@ def _divergences(results: Sequence[Result], models: Iterable[Model]) -> Markup:
     home = {id(r): model.anchor(r.check) for model in models for r in model}
     cards = []
     for finding in found:
-        name, _, rest = summary.subject(finding.result).partition(", ")
-        head = tag("h3", name, tag("span", f", {rest}: {', '.join(finding.pairs)} "),
-                   tag("a", "plot", href=f"#{home[id(finding.result)]}"))  # fmt: skip
+        r = finding.result
+        about = f", {r.check}, {r.dtype}: {', '.join(finding.pairs)} "
+        head = tag("h3", summary.model(r), tag("span", about), tag("a", "plot", href=f"#{home[id(r)]}"))
         rows = summary.facts(finding)
         cards.append(tag("article", head, _facts(rows, rows[0][0]), class_="card"))
     word = "First divergence" + "s" * (len(cards) > 1)
@@ -127,7 +127,7 @@ def _matrix(architecture: str, models: Sequence[Model]) -> Markup:
     ]  # fmt: skip
     pairs = list(dict.fromkeys(r.pair for model in models for r in model if r.passed is not None))
     of = f"the largest error of {', '.join(pairs)}" if len(pairs) > 1 else f"the error of {''.join(pairs) or 'no pair'}"
-    title = "Own models" if architecture == "own" else architecture
+    title = "Own model" if architecture == "own" else architecture
     table = tag("table", tag("thead", tag("tr", *heads), tag("tr", *dtypes)), tag("tbody", *rows), class_="matrix")
     return tag("section", tag("h2", title), tag("p", f"Each number is {of}, and leads to its plot.", class_="soft"),
                tag("div", table, class_="scroll"))  # fmt: skip
@@ -145,7 +145,7 @@ def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
     kind = grade if grade in ("close", "differs", "failed") else "none" if grade == "not run" else ""
     attributes["class_"] = " ".join(filter(None, ("begin" if begins else "", kind))) or None  # type: ignore[assignment]
     if not results:
-        return tag("td", "–", **attributes)
+        return tag("td", "-", **attributes)
     worst = max(results, key=lambda r: r.ratio)
     text = {"not run": "not run", "failed": "failed"}.get(grade, summary.short(worst.error))
     parts = [tag("a", text, href=f"#{model.anchor(column[0])}")]
@@ -163,14 +163,19 @@ def _tooltip(r: Result) -> str:
 def _legend(models: Iterable[Model]) -> Markup:
     found = summary.grades(r for model in models for r in model)
     keys = [tag("span", tag("b", "1e-15"), " agrees")]
-    keys += [tag("span", tag("b", "1e-11", class_="close"), " agrees, but close to its limit: look at it")] * bool(found["close"])
-    keys += [tag("span", tag("b", "1e-5", class_="differs"), " beyond its limit, with the pairs")] * bool(found["differs"])
+    keys += [tag("span", tag("b", "1e-11", class_="close"), " agrees, but close to its limit: look at it")] * bool(
+        found["close"]
+    )
+    keys += [tag("span", tag("b", "1e-5", class_="differs"), " beyond its limit, with the pairs")] * bool(
+        found["differs"]
+    )
     return tag("p", *keys, class_="legend soft") if len(keys) > 1 else Markup()
 
 
 def _details(models: Sequence[Model]) -> Markup:
     """Every plot and every pair's numbers, folded by model."""
     parts = []
+    first = next((model for model in models if any(r.passed is False for r in model)), None)
     for model in models:
         found = summary.grades(model)
         wrong = found["differs"] + found["failed"]
@@ -179,8 +184,12 @@ def _details(models: Sequence[Model]) -> Markup:
         head = tag("summary", tag("b", name), " ", tag("span", summary.totals(list(model)), class_=f"soft {state}"))
         checks = dict.fromkeys(check for check, _, _ in model.cells)
         body = tag("div", *(_check(model, check) for check in checks))
-        parts.append(tag("details", head, body, **({"open": ""} if wrong or len(models) == 1 else {})))
-    about = "Arrays in execution order; the limit is the lowest of the pairs'. Grey: what each framework's own rounding adds."
+        is_open = model is first or len(models) == 1
+        parts.append(tag("details", head, body, open="" if is_open else None))
+    about = (
+        "Arrays in execution order; of several limits the lowest is drawn. The grey band is each framework's own "
+        "rounding: its error against its own float64 run."
+    )
     return tag("section", tag("h2", "Errors, array by array"), tag("p", about, class_="soft"), *parts)
 
 
@@ -189,7 +198,9 @@ def _check(model: Model, check: str) -> Markup:
     plain = len({device for _, _, device in cells}) == 1
     panels = [_panel(f"{dtype}" if plain else f"{dtype} on {device}", results)
               for (_, dtype, device), results in cells.items()]  # fmt: skip
-    return tag("section", tag("h4", check), tag("div", *panels, class_="panels"), class_="check", id=model.anchor(check))
+    return tag(
+        "section", tag("h4", check), tag("div", *panels, class_="panels"), class_="check", id=model.anchor(check)
+    )
 
 
 def _panel(title: str, results: Sequence[Result]) -> Markup:
@@ -197,8 +208,8 @@ def _panel(title: str, results: Sequence[Result]) -> Markup:
     drawn = [r for r in results if len(r.curve) > 1]
     plot = [tag("div", chart(drawn, f"Errors in {title}"), class_="plot")] if drawn else []
     rows = [_pair(r, swatch(drawn.index(r)) if r in drawn else Markup()) for r in results]
-    heads = [tag("th", "pair", scope="col"), tag("th", "error", scope="col", class_="number"),
-             tag("th", "limit", scope="col", class_="number"), tag("th", "closest to its limit", scope="col")]  # fmt: skip
+    columns = {"pair": None, "error": "number", "limit": "number", "closest to its limit": None}
+    heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="pairs")
     return tag("figure", tag("figcaption", title), *plot, table)
 
@@ -232,7 +243,9 @@ def _modules(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
         text = f"{summary.short(found[1])} of {summary.limit(found[2])}" if found else ""
         kind = "differs" if worst.get(name, 0.0) > 1 else None
         rows.append(tag("tr", *cells, tag("td", text, class_="number"), class_=kind))
-    heads = [tag("th", label, scope="col") for label in trees] + [tag("th", "largest error", scope="col", class_="number")]
+    heads = [tag("th", label, scope="col") for label in trees] + [
+        tag("th", "largest error", scope="col", class_="number")
+    ]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
     about = "Modules of one name stand in a row; only these are compared."
     return tag("section", tag("h2", "Modules"), tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
@@ -240,7 +253,7 @@ def _modules(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
 
 def _module(name: str, kind: str | None) -> Markup:
     if kind is None:
-        return tag("td", "–", class_="absent")
+        return tag("td", "-", class_="absent")
     return tag("td", tag("code", name), " ", tag("span", kind, class_="class"))
 
 

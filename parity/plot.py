@@ -15,7 +15,7 @@ CHARACTER = 6.4  # width of a character of a label
 LABEL = 22  # characters of an array's name below the axis
 LABELS = 14  # names below the axis
 MARKERS = 24  # of a line
-DECADES = 8  # that are drawn: smaller errors stand on a line below them
+DECADES = 14  # that are drawn: smaller errors stand on a line below them
 REACH = 3  # decades above the errors within which the limit is drawn; beyond, a sentence states it
 STYLES = 6  # of lines: colours in page.css, dashes and markers here; a seventh line begins again
 DASHES = (None, "8 4", "2 3", "10 3 2 3", "5 2", "1 4")
@@ -193,9 +193,8 @@ def _limit(scale: Scale, results: Iterable[Result]) -> Markup:
         text = f"limit {' to '.join(ends)}: {above or 'less than 1'} decade{'s' * (above != 1)} above this plot"
         return tag("text", text, x=WIDTH - RIGHT, y=TOP - 9, text_anchor="end", class_="limit-text")
     points = [(scale.x(name), scale.y(drawn[name])) for name in scale.places if name in drawn]
-    x, y = points[-1]
-    if len(points) == 1:
-        points = [(scale.left, y), (WIDTH - RIGHT, y)]
+    y = points[-1][1]
+    points = [(scale.left, points[0][1]), *points, (WIDTH - RIGHT, y)]
     label = tag("text", "limit", x=_n(WIDTH - RIGHT), y=_n(y - 5), text_anchor="end", class_="limit-text")
     return join(tag("polyline", points=_points(points), class_="limit"), label)
 

@@ -1,4 +1,4 @@
-"""All results of a run with what was run: printed, as rows for `--json`, or as one page."""
+"""Collect all results of a run with what was run: printed, as rows for `--json`, or as one page."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ class Report:
     """All results of a run, with what was run.
 
     Args:
-      about: label of each side -> framework, version, dtype, device, checkpoint and its sha256.
+      about: what was run, by label: date, command, versions, each side's dtype and device, each checkpoint's sha256.
+      modules: of each model of no known architecture: (name of a module's tap or its path, its class), in order.
     """
 
     results: list[Result] = field(default_factory=list)
     about: dict[str, str] = field(default_factory=dict)
+    modules: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Result]:
         return iter(self.results)
@@ -27,7 +29,7 @@ class Report:
         return len(self.results)
 
     def __add__(self, other: Report) -> Report:
-        return Report(self.results + other.results, {**self.about, **other.about})
+        return Report(self.results + other.results, {**self.about, **other.about}, {**self.modules, **other.modules})
 
     @property
     def passed(self) -> bool:
@@ -47,14 +49,9 @@ class Report:
         """One self-contained page."""
         from .page import page
 
-        return page(self.results, self.about, self.passed)
+        return page(self.results, self.about, self.passed, self.modules)
 
     def __str__(self) -> str:
-        lines = []
-        for result in self.results:
-            lines.append(result.line())
-            if result.cause:
-                lines.append(f"  {result.cause}")
-            if result.first_divergence is not None:
-                lines.append(f"  {result.first_divergence.sentence()}")
-        return "\n".join(lines)
+        from .terminal import text
+
+        return text(self.results)

@@ -91,10 +91,12 @@ class Result:
 
     @property
     def grade(self) -> str:
-        """"agrees", "close" (agrees, but somebody should look), "differs", "failed" (to run) or "not run"."""
+        """ "agrees", "close" (agrees, but somebody should look), "differs", "failed" (to run) or "not run"."""
         if self.passed is None:
             return "not run"
         if not self.passed:
             return "failed" if self.missing else "differs"
-        exact = self.dtype == "float64" and (self.tolerance or 0.0) <= FLOAT64[self.check.replace("single-step", "layers")]
+        exact = (
+            self.dtype == "float64" and (self.tolerance or 0.0) <= FLOAT64[self.check.replace("single-step", "layers")]
+        )
         return "close" if self.ratio > (CLOSE_CALL_FLOAT64 if exact else CLOSE_CALL) else "agrees"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -17,12 +16,13 @@ from convert.program import dumps
 from convert.settings import stated
 from ports.frameworks import quick_xla_flags
 
+from . import summary, terminal
 from .attempt import Job, Recordings, attempt, isolated
 from .judge import Subject, judge
+from .provenance import surroundings, version
 from .record import Recording
 from .report import Report
 from .targets import Target, targets
-from .versions import version
 
 
 def run(arguments: Namespace) -> Report:
@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> Report:
     about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights)
     chosen = [target for text in arguments.targets for target in targets(text, *about)]
     if arguments.report:
-        folder_of(arguments.report)  # told before hours of work
+        folder_of(arguments.report)  # raises before hours of work
         if os.path.isdir(arguments.report):
             raise ConvertError(f"{arguments.report}: Is a directory: name a file in it")
     _prepare(chosen, arguments)
@@ -95,26 +95,20 @@ def _on_cpu(
 
 
 def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
-    """What was run on what."""
-    found = {framework: version(framework) for framework in arguments.frameworks}
-    found["device"] = f"{arguments.device}: {_processor()}" if arguments.device == "cpu" else "gpu"
-    found["python"] = platform.python_version()
+    """What was run on what, by label."""
+    about = {"command": arguments.command, "seed": f"{arguments.seed}, of images and random weights"}
+    about["batch"] = summary.count(arguments.batch, "image")
+    if "train" in arguments.check:
+        about["training"] = summary.count(arguments.steps, "step")
+    about |= surroundings(arguments.device)
+    about |= {framework: version(framework) for framework in arguments.frameworks}
     for target in chosen:
         if target.path:
             assumed = ", ".join(f"{name}={target.settings[name]}" for name in target.assumed)
-            found[target.path] = f"sha256 {sha256(target.path)}" + (
+            about[target.path] = f"sha256 {sha256(target.path)}" + (
                 f"; assumed, not known: {assumed}" if assumed else ""
             )
-    return found
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
+    return about
 
 
 class Progress:
@@ -135,16 +129,20 @@ class Progress:
 
 
 def finish(report: Report, arguments: Namespace) -> int:
-    """Write and print a report; the exit code."""
+    """Write and print a report; return the exit status."""
     if arguments.report:  # first, since whoever reads what is printed may go away
         try:
             with open(arguments.report, "w", encoding="utf-8") as file:
                 file.write(report.to_html())
         except OSError as error:
             raise ConvertError(f"{arguments.report}: {error.strerror}") from error
-    print(dumps(report.rows()) if arguments.json else report, flush=True)
-    for cause in dict.fromkeys(r.cause for r in report if r.passed is None):
-        print(f"parity: skipped: {cause}", file=sys.stderr)
+    if not arguments.json:
+        colour = terminal.wants_colour(sys.stdout)
+        print(terminal.text(report.results, colour, arguments.report or ""), flush=True)
+        return 0 if report.passed else 1
+    print(dumps(report.rows()), flush=True)
+    for cause, times in summary.causes(report, "not run"):
+        print(f"parity: not run ({times:,}): {cause}", file=sys.stderr)
     if not any(r.error is not None and math.isfinite(r.error) for r in report):
         print("parity: nothing was compared", file=sys.stderr)
     return 0 if report.passed else 1

@@ -44,15 +44,21 @@ def model(result: Result) -> str:
 
 
 def short(value: float | None) -> str:
-    """An error in two digits: "1.9e-14", "0", "infinite"."""
-    if value is None:
-        return "-"
-    return "0" if value == 0 else f"{value:.1e}" if math.isfinite(value) else "infinite"
+    """An error in two digits: "1.9e-14", "0.18", "60", "0", "infinite"."""
+    if value is None or value == 0 or not math.isfinite(value):
+        return "-" if value is None else "0" if value == 0 else "infinite"
+    return f"{value:.2g}" if 0.01 <= value < 99.5 else _exponent(f"{value:.1e}")
 
 
 def limit(value: float | None) -> str:
     """A tolerance in one digit."""
-    return "-" if value is None else f"{value:.0e}"
+    return "-" if value is None else _exponent(f"{value:.0e}")
+
+
+def _exponent(text: str) -> str:
+    """ "2e-06" -> "2e-6", "1e+02" -> "1e2"."""
+    digits, _, exponent = text.partition("e")
+    return f"{digits}e{int(exponent)}"
 
 
 def grades(results: Iterable[Result]) -> Counter[str]:
@@ -67,9 +73,9 @@ def verdict(results: Sequence[Result]) -> str:
     skipped = f" {count(found['not run'], 'comparison')} did not run." if found["not run"] else ""
     if found["differs"]:
         (first, *_) = findings(results)
-        head = f"{found['differs']:,} of {count(compared, 'comparison')} {'differs' if compared == 1 else 'differ'}"
         at = f", first at {first.result.first_divergence}" if first.result.first_divergence is not None else ""
-        return f"Not the same: {head}{at} ({subject(first.result)}, {' and '.join(first.pairs)})."
+        share = f"{found['differs']:,} of {count(compared, 'comparison')}"
+        return f"{_culprit(results)} in {share}{at} ({subject(first.result)})."
     if found["failed"]:
         agree = f"; the other {compared:,} agree" if compared else ""
         return f"Not proven: {count(found['failed'], 'comparison')} failed to run{agree}.{skipped}"
@@ -79,14 +85,30 @@ def verdict(results: Sequence[Result]) -> str:
     return f"{_sides(results)} agree in {every}{count(compared, 'comparison')}.{skipped}"
 
 
+def _culprit(results: Iterable[Result]) -> str:
+    """ "torch differs from flax and paddle" where one model is on a side of every difference."""
+    off = [r for r in results if r.grade == "differs"]
+    common = set.intersection(*(set(r.sides) for r in off))
+    others = list(dict.fromkeys(side for r in off for side in r.sides if side not in common))
+    if len(common) == 1 and len(others) > 1:
+        return f"{common.pop()} differs from {_and(others)}"
+    sides = list(dict.fromkeys(side for r in off for side in r.sides))
+    return f"{_and(sides)} differ" if len(sides) == 2 else "The models differ"
+
+
 def _sides(results: Iterable[Result]) -> str:
     names = list(dict.fromkeys(side for r in results if r.passed for side in r.sides))
-    return f"{', '.join(names[:-1])} and {names[-1]}" if 1 < len(names) < 7 else "All models"
+    return _and(names) if 1 < len(names) < 7 else "All models"
 
 
-def subject(result: Result, device: bool = False) -> str:
+def _and(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def subject(result: Result) -> str:
     """Name what a result compares: model, check and dtype."""
-    return f"{model(result)}, {result.check}, {result.dtype}" + (f" on {result.device}" if device else "")
+    return f"{model(result)}, {result.check}, {result.dtype}"
 
 
 def totals(results: Sequence[Result]) -> str:
@@ -151,8 +173,19 @@ def facts(finding: Finding) -> Facts:
     if finding.equal:
         rows.append(("agrees", ", ".join(finding.equal)))
     if finding.others:
-        rows.append(("also differs", ", ".join(f"{r.check} in {r.dtype}" for r in finding.others)))
+        rows.append(("also differs", _checks(finding.others)))
     return rows
+
+
+def _checks(results: Iterable[Result]) -> str:
+    """ "layers in float32; forward, gradients and train in float64 and float32"."""
+    dtypes: dict[str, dict[str, None]] = {}
+    for r in results:
+        dtypes.setdefault(r.check, {})[r.dtype] = None
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for check, found in dtypes.items():
+        alike.setdefault(tuple(found), []).append(check)
+    return "; ".join(f"{_and(checks)} in {_and(found)}" for found, checks in alike.items())
 
 
 def _values(first: Divergence, result: Result) -> Facts:

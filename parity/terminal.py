@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
 from . import summary
@@ -15,8 +16,9 @@ WIDTH = 80  # columns
 MODEL = 24  # characters of a model's name that stand in a row; a longer one gets a line of its own
 FINDINGS = 6  # divergences that are printed in full
 NOTES = 8  # remarks that are printed
-CODES = {"good": "32;1", "bad": "31;1", "look": "33", "head": "1", "soft": "2"}  # of ANSI terminals
-MARKS = {"differs": (" X", "bad"), "close": (" !", "look"), "failed": ("", "bad")}
+# Codes of ANSI terminals, by a result's grade or the kind of a line.
+CODES = {"good": "32;1", "differs": "31;1", "failed": "31;1", "close": "33", "not run": "33", "head": "1", "soft": "2"}
+MARKS = {"differs": " X", "close": " !"}
 LEGEND = {
     "differs": "X: beyond its limit",
     "close": "!: close to its limit",
@@ -41,13 +43,15 @@ def text(results: Sequence[Result], colour: bool = False, report: str = "") -> s
     """
     paint = _painted if colour else _plain
     passed = any(r.passed for r in results) and not any(r.passed is False for r in results)
-    blocks = [_wrapped(summary.verdict(results), paint, "good" if passed else "bad")]
+    blocks = [_wrapped(summary.verdict(results), paint, "good" if passed else "differs")]
     blocks += [_table(group, paint) for group in _groups(results)]
     blocks += [legend] if (legend := _legend(results, paint)) else []
     blocks += _findings(results, paint, report)
     blocks += [block for block in (_causes(results, paint), _notes(results, paint)) if block]
-    written = f"; report: {report}" if report else ""
-    return "\n\n".join([*blocks, _wrapped(summary.totals(results) + written, paint, "head")])
+    last = summary.totals(results) + ("; " if report else "")
+    if report:
+        last += ("" if len(last) + len(f"report: {report}") <= WIDTH else "\n") + f"report: {report}"
+    return "\n\n".join([*blocks, "\n".join(_wrapped(line, paint, "head") for line in last.split("\n"))])
 
 
 def _plain(text: str, _: str) -> str:
@@ -81,77 +85,100 @@ def _table(group: Sequence[Result], paint: Paint) -> str:
     lines = [paint(f"{name}, {first.dtype} on {first.device}", "head")]
     rows = _rows(group)
     pairs = list(dict.fromkeys(r.pair for r in group if r.passed is not None))
-    named = max((len(v) for v, _, _ in rows if v != "own" and len(v) <= MODEL), default=0)
-    head = max(len("model"), named) if any(v != "own" for v, _, _ in rows) else 0
-    for shown in _chunks(pairs, WIDTH - head - 25):
-        lines += _lines(rows, shown, head, paint)
+    widths = {pair: max(len(pair), *(len(_words(row.get(pair), _usual(row))) for _, _, row in rows)) for pair in pairs}
+    layout = Layout(
+        max((len(v) for v, _, _ in rows if v != "own" and len(v) <= MODEL), default=0),
+        max(len("check"), *(len(check) for _, check, _ in rows)),
+        max(len("limit"), *(len(_usual(row)) for _, _, row in rows)),
+    )
+    for shown in _chunks(widths, WIDTH - layout.width):
+        lines += _lines(rows, {pair: widths[pair] for pair in shown}, layout, paint)
     return "\n".join(lines)
 
 
-def _chunks(pairs: Sequence[str], room: int) -> Iterator[list[str]]:
+@dataclass(frozen=True)
+class Layout:
+    """Widths of the columns that every table of a group begins with; a model of width 0 has none."""
+
+    model: int
+    check: int
+    limit: int
+
+    @property
+    def width(self) -> int:
+        return len(self.row("", "", ""))
+
+    def row(self, model: str, check: str, limit: str) -> str:
+        head = f"  {model:{self.model}}" if self.model else ""
+        return f"{head}  {check:{self.check}}  {limit:>{self.limit}}"
+
+
+def _chunks(widths: Mapping[str, int], room: int) -> Iterator[list[str]]:
     """Pairs in groups whose columns fit in `room`."""
     chunk: list[str] = []
-    for pair in pairs:
-        if chunk and sum(_column(p) + 2 for p in [*chunk, pair]) > room:
+    for pair in widths:
+        if chunk and sum(widths[p] + 2 for p in [*chunk, pair]) > room:
             yield chunk
             chunk = []
         chunk.append(pair)
     yield chunk
 
 
-def _column(pair: str) -> int:
-    return max(len(pair), 13)
-
-
 def _rows(group: Iterable[Result]) -> list[tuple[str, str, Row]]:
     """(variant, check, results by pair); a result whose place is taken by one of the same name starts a row."""
     rows: list[tuple[str, str, Row]] = []
     for r in group:
-        row = next((c for variant, check, c in rows if (variant, check) == (r.variant, r.check) and r.pair not in c), None)
+        row = next(
+            (c for variant, check, c in rows if (variant, check) == (r.variant, r.check) and r.pair not in c), None
+        )
         if row is None:
             rows.append((r.variant, r.check, row := {}))
         row[r.pair] = r
     return rows
 
 
-def _lines(rows: Iterable[tuple[str, str, Row]], pairs: Sequence[str], head: int, paint: Paint) -> Iterator[str]:
-    model = f"  {'model':{head}}" if head else ""
-    columns = "".join(f"  {pair:>{_column(pair)}}" for pair in pairs)
-    yield paint(f"{model}  {'check':11}  {'limit':>6}{columns}", "soft")
+def _lines(
+    rows: Iterable[tuple[str, str, Row]], pairs: Mapping[str, int], layout: Layout, paint: Paint
+) -> Iterator[str]:
+    columns = "".join(f"  {pair:>{width}}" for pair, width in pairs.items())
+    yield paint(layout.row("model", "check", "limit") + columns, "soft")
     before = ""
     for variant, check, row in rows:
-        name = "" if variant == before else variant
+        name = "" if variant in (before, "own") else variant
         before = variant
-        if name and len(name) > MODEL:
+        if len(name) > MODEL:
             yield f"  {name}"
             name = ""
-        usual = _usual(row.values())
-        cells = "".join(_cell(row.get(pair), usual, _column(pair), paint) for pair in pairs)
-        model = f"  {name:{head}}" if head else ""
-        yield f"{model}  {check:11}  {usual:>6}{cells}".rstrip()
+        cells = "".join(_cell(row.get(pair), _usual(row), width, paint) for pair, width in pairs.items())
+        yield layout.row(name, check, _usual(row)) + cells
 
 
-def _usual(results: Iterable[Result]) -> str:
+def _usual(row: Row) -> str:
     """The limit that most results of a row have."""
-    limits = Counter(summary.limit(r.tolerance) for r in results if r.tolerance is not None)
+    limits = Counter(summary.limit(r.tolerance) for r in row.values() if r.tolerance is not None)
     return limits.most_common(1)[0][0] if limits else "-"
 
 
-def _cell(result: Result | None, usual: str, width: int, paint: Paint) -> str:
+def _words(result: Result | None, usual: str) -> str:
+    """An error, with its limit where that is not the usual one of its row, and a mark."""
     if result is None or result.passed is None:
-        return f"  {'-':>{width}}"
-    mark, kind = MARKS.get(result.grade, ("", ""))
+        return "-"
+    if result.grade == "failed":
+        return "failed"
     own = summary.limit(result.tolerance)
-    text = summary.short(result.error) + (f"/{own}" if own != usual else "") + mark
-    text = "failed" if result.grade == "failed" else text
-    return "  " + " " * (width - len(text)) + paint(text, kind)
+    return summary.short(result.error) + (f"/{own}" if own != usual else "") + MARKS.get(result.grade, "")
+
+
+def _cell(result: Result | None, usual: str, width: int, paint: Paint) -> str:
+    text = _words(result, usual)
+    return "  " + " " * (width - len(text)) + paint(text, result.grade if result else "")
 
 
 def _legend(results: Sequence[Result], paint: Paint) -> str:
     shown = [r for group in _groups(results) for r in group]
     marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
     rows = [row for group in _groups(results) for _, _, row in _rows(group)]
-    odd = any(summary.limit(r.tolerance) != _usual(row.values()) for row in rows for r in row.values() if r.tolerance)
+    odd = any(summary.limit(r.tolerance) != _usual(row) for row in rows for r in row.values() if r.tolerance)
     marks += ["error/limit: has a limit of its own"] if odd else []
     return _wrapped("; ".join(marks), paint, "soft") if marks else ""
 
@@ -159,7 +186,7 @@ def _legend(results: Sequence[Result], paint: Paint) -> str:
 def _findings(results: Sequence[Result], paint: Paint, report: str) -> Iterator[str]:
     found = summary.findings(results)
     for finding in found[:FINDINGS]:
-        lines = [_wrapped(f"{summary.subject(finding.result)}: {', '.join(finding.pairs)}", paint, "bad")]
+        lines = [_wrapped(f"{summary.subject(finding.result)}: {', '.join(finding.pairs)}", paint, "differs")]
         lines += [_wrapped(value, paint, "", f"  {label:12}  ", " " * 16) for label, value in summary.facts(finding)]
         yield "\n".join(lines)
     if len(found) > FINDINGS:
@@ -169,9 +196,9 @@ def _findings(results: Sequence[Result], paint: Paint, report: str) -> Iterator[
 
 def _causes(results: Sequence[Result], paint: Paint) -> str:
     lines = []
-    for grade, kind in (("failed", "bad"), ("not run", "look")):
+    for grade in ("failed", "not run"):
         for why, times in summary.causes(results, grade):
-            lines.append(_wrapped(f"{grade} ({times:,}): {why}", paint, kind, "", "  "))
+            lines.append(_wrapped(f"{grade} ({times:,}): {why}", paint, grade, "", "  "))
     return "\n".join(lines)
 
 

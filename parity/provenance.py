@@ -1,0 +1,54 @@
+"""State what a report's numbers come from: date, command, versions, device."""
+
+from __future__ import annotations
+
+import glob
+import os
+import platform
+import time
+from importlib import metadata
+
+from convert.version import __version__
+
+PACKAGES = {"flax": ("flax", "jax"), "torch": ("torch",), "paddle": ("paddlepaddle", "paddlepaddle-gpu")}
+
+
+def surroundings(device: str = "cpu") -> dict[str, str]:
+    """What every run of this machine shares, by label."""
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "triptych": __version__,
+        "python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+        "device": f"cpu: {processor()}" if device == "cpu" else f"gpu: {graphics()}; cpu: {processor()}",
+    }
+
+
+def version(framework: str) -> str:
+    """The version of a framework, without importing it: "0.12.8 (jax 0.10.2)"."""
+    found = {}
+    for package in PACKAGES[framework]:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    first, *others = found.values() or ["not installed"]
+    return first + "".join(f" (jax {other})" for other in others)
+
+
+def graphics() -> str:
+    """The names of this machine's NVIDIA GPUs, as its driver states them."""
+    names = []
+    for path in sorted(glob.glob("/proc/driver/nvidia/gpus/*/information")):
+        with open(path, encoding="utf-8") as file:
+            names += [line.partition(":")[2].strip() for line in file if line.startswith("Model")]
+    return ", ".join(names) or "of unknown name"
+
+
+def processor() -> str:
+    """The number and name of this machine's processors."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
