@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 ALONE = {"br", "path", "line", "polyline", "polygon"}  # elements without content
+WHOLE = 28  # characters of the longest word that is not broken
 
 
 class Markup(str):
@@ -25,6 +27,12 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
     if name in ALONE:
         return Markup(f"<{' '.join(words)}/>")
     return Markup(f"<{' '.join(words)}>{join(*children)}</{name}>")
+
+
+def prose(text: str) -> Markup:
+    """A text whose numbers and short names with a hyphen ("1e-10", "flax-torch") are not broken across lines."""
+    parts = re.split(r"(\S*\S-\S+)", text)
+    return join(*(tag("span", p, class_="whole") if k % 2 and len(p) <= WHOLE else p for k, p in enumerate(parts)))
 
 
 def join(*parts: str) -> Markup:

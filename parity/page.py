@@ -7,7 +7,7 @@ from importlib import resources
 from string import Template
 
 from . import summary
-from .markup import Markup, join, tag
+from .markup import Markup, join, prose, tag
 from .plot import chart, order, swatch
 from .result import Result
 
@@ -32,8 +32,8 @@ def page(
         style=_asset("page.css"),
         title=join(f"Parity: {verdict}"),
         state="good" if passed else "bad",
-        verdict=join(verdict),
-        totals=join(f"{summary.totals(results)}. An error is that of the worst element, never a mean."),
+        verdict=prose(verdict),
+        totals=prose(f"{summary.totals(results)}. An error is that of the worst element, never a mean."),
         provenance=tag("section", _facts(about.items()), class_="provenance", aria_label="What was run"),
         divergences=_divergences(results, models),
         results=_results(models),
@@ -81,7 +81,7 @@ def _facts(rows: Iterable[tuple[str, str]], key: str = "") -> Markup:
       key: label of the value that stands out.
     """
     return tag("dl", *(
-        join(tag("dt", label), tag("dd", value, class_="key" if label == key else None)) for label, value in rows
+        join(tag("dt", label), tag("dd", prose(value), class_="key" if label == key else None)) for label, value in rows
     ))  # fmt: skip
 
 
@@ -93,8 +93,8 @@ def _divergences(results: Sequence[Result], models: Iterable[Model]) -> Markup:
     cards = []
     for finding in found:
         r = finding.result
-        about = f", {r.check}, {r.dtype}: {', '.join(finding.pairs)} "
-        head = tag("h3", summary.model(r), tag("span", about), tag("a", "plot", href=f"#{home[id(r)]}"))
+        about = tag("span", prose(f", {r.check}, {r.dtype}: {', '.join(finding.pairs)} "))
+        head = tag("h3", summary.model(r), about, tag("a", "plot", href=f"#{home[id(r)]}"))
         rows = summary.facts(finding)
         cards.append(tag("article", head, _facts(rows, rows[0][0]), class_="card"))
     word = "First divergence" + "s" * (len(cards) > 1)
@@ -129,8 +129,8 @@ def _matrix(architecture: str, models: Sequence[Model]) -> Markup:
     of = f"the largest error of {', '.join(pairs)}" if len(pairs) > 1 else f"the error of {''.join(pairs) or 'no pair'}"
     title = "Own model" if architecture == "own" else architecture
     table = tag("table", tag("thead", tag("tr", *heads), tag("tr", *dtypes)), tag("tbody", *rows), class_="matrix")
-    return tag("section", tag("h2", title), tag("p", f"Each number is {of}, and leads to its plot.", class_="soft"),
-               tag("div", table, class_="scroll"))  # fmt: skip
+    about = tag("p", prose(f"Each number is {of}, and leads to its plot."), class_="soft")
+    return tag("section", tag("h2", title), about, tag("div", table, class_="scroll"))
 
 
 def _name(model: Model) -> str:
@@ -181,7 +181,9 @@ def _details(models: Sequence[Model]) -> Markup:
         wrong = found["differs"] + found["failed"]
         state = "bad" if wrong else "look" if found["close"] else "soft"
         name = _name(model) if model.architecture == "own" else f"{model.architecture} {model.variant}"
-        head = tag("summary", tag("b", name), " ", tag("span", summary.totals(list(model)), class_=f"soft {state}"))
+        head = tag(
+            "summary", tag("b", name), " ", tag("span", prose(summary.totals(list(model))), class_=f"soft {state}")
+        )
         checks = dict.fromkeys(check for check, _, _ in model.cells)
         body = tag("div", *(_check(model, check) for check in checks))
         is_open = model is first or len(models) == 1
@@ -228,26 +230,23 @@ def _modules(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
     """The modules of models side by side, those of one name in a row, with the largest error of its output."""
     if not modules:
         return Markup()
-    errors: dict[str, Result] = {}
-    worst: dict[str, float] = {}
+    errors: dict[str, tuple[float, float]] = {}  # of the pair that comes closest to its limit
     for r in results:
         for name, error, limit in r.curve if r.check == "layers" else ():
-            ratio = error / limit if limit else 0.0
-            if name not in errors or ratio > worst[name]:
-                errors[name], worst[name] = r, ratio
+            if name not in errors or error * errors[name][1] > errors[name][0] * limit:
+                errors[name] = error, limit
     trees = {label: dict(tree) for label, tree in modules.items()}
     rows = []
     for name in order(trees.values()):
+        error, limit = errors.get(name, (None, None))
+        text = f"{summary.short(error)} of {summary.limit(limit)}" if name in errors else ""
         cells = [_module(name, tree.get(name)) for tree in trees.values()]
-        found = next((e for e in errors[name].curve if e[0] == name), None) if name in errors else None
-        text = f"{summary.short(found[1])} of {summary.limit(found[2])}" if found else ""
-        kind = "differs" if worst.get(name, 0.0) > 1 else None
-        rows.append(tag("tr", *cells, tag("td", text, class_="number"), class_=kind))
-    heads = [tag("th", label, scope="col") for label in trees] + [
-        tag("th", "largest error", scope="col", class_="number")
-    ]
+        off = error is not None and limit is not None and not error <= limit
+        rows.append(tag("tr", *cells, tag("td", text, class_="number"), class_="differs" if off else None))
+    heads = [tag("th", label, scope="col") for label in trees]
+    heads.append(tag("th", "largest error", scope="col", class_="number"))
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
-    about = "Modules of one name stand in a row; only these are compared."
+    about = "Modules of one name stand in a row. Those with an error were compared."
     return tag("section", tag("h2", "Modules"), tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
 
 
@@ -264,4 +263,4 @@ def _remarks(results: Sequence[Result]) -> Markup:
     rows += [f"{note} ({summary.count(times, 'comparison')})" for note, times in summary.notes(results)]
     if not rows:
         return Markup()
-    return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", row) for row in rows)))
+    return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)))

@@ -13,7 +13,10 @@ from .summary import limit, short
 WIDTH, PLOT, TOP, RIGHT = 640, 190, 22, 14  # user units of the SVG
 CHARACTER = 6.4  # width of a character of a label
 LABEL = 22  # characters of an array's name below the axis
-LABELS = 14  # names below the axis
+LABELS = 14  # arrays that are named below the axis; of more, their blocks are
+SLANTED = 15  # distance of slanted names
+LANE = 16  # height of the lines for errors that are too small, or infinite
+LEFT = 54.0  # margin for the decades
 MARKERS = 24  # of a line
 DECADES = 14  # that are drawn: smaller errors stand on a line below them
 REACH = 3  # decades above the errors within which the limit is drawn; beyond, a sentence states it
@@ -56,9 +59,9 @@ def chart(results: Sequence[Result], title: str) -> Markup:
     """
     names = order((name for name, _, _ in r.curve) for r in results)
     labels = _labels(names)
-    slanted = _crowded(names, labels)
-    reach = max((CHARACTER * len(text) for text in labels.values()), default=0.0)
-    scale = Scale(results, names, max(54.0, 0.82 * reach - 40) if slanted else 54.0)
+    slanted = _crowded(len(names), labels)
+    reach = max(CHARACTER * len(label.text) for label in labels)
+    scale = Scale(results, names, max(LEFT, 0.82 * CHARACTER * len(labels[0].text) - 6) if slanted else LEFT)
     bottom = 14 + (0.57 * reach if slanted else 8)
     parts = [_grid(scale), _ticks(scale, labels, slanted), _band(scale, results), _limit(scale, results)]
     parts += [_line(scale, result, n) for n, result in enumerate(results)]
@@ -79,23 +82,28 @@ class Scale:
         self.limits = _lowest(results)
         top = max(drawn, default=min(self.limits.values(), default=1e-16))
         near = [v for v in self.limits.values() if 0 < v <= top * 10.0**REACH]
-        self.high = math.ceil(math.log10(max([top, *near])) + 1e-9)
+        self.high = math.ceil(math.log10(max([top, *near])) - 1e-9)
         self.low = max(math.floor(math.log10(min(drawn, default=top))), self.high - DECADES)
         self.low = min(self.low, self.high - 1)
         self.zero = any(v < 10.0**self.low for v in errors)  # a line below the lowest decade
         self.endless = any(not math.isfinite(v) for v in errors)  # a line above the highest
-        self.lanes = self.high - self.low + 0.7 * self.zero + 0.7 * self.endless
         self.floor = TOP + PLOT
+        self.bottom, self.top = self.floor - LANE * self.zero, TOP + LANE * self.endless
 
     def x(self, name: str) -> float:
-        return self.left + (WIDTH - self.left - RIGHT) * (self.places[name] + 0.5) / len(self.places)
+        return self.at(self.places[name])
+
+    def at(self, place: float) -> float:
+        return self.left + (WIDTH - self.left - RIGHT) * (place + 0.5) / len(self.places)
 
     def y(self, value: float) -> float:
         if not math.isfinite(value):
             return float(TOP)
         decade = math.log10(value) if value > 0 else -math.inf
-        height = 0.0 if decade < self.low else decade - self.low + 0.7 * self.zero
-        return self.floor - PLOT * min(height, self.lanes) / self.lanes
+        if decade < self.low:
+            return float(self.floor)
+        share = (self.high - decade) / (self.high - self.low)
+        return self.top + (self.bottom - self.top) * max(share, 0.0)
 
 
 def _lowest(results: Iterable[Result]) -> dict[str, float]:
@@ -119,15 +127,29 @@ def _grid(scale: Scale) -> Markup:
     return join(*parts)
 
 
-def _labels(names: Sequence[str]) -> dict[str, str]:
-    """{name: text} of the names that stand below the axis: all, or where a new block begins."""
-    if len(names) <= LABELS:
-        return {name: _short(name) for name in names}
-    starts: dict[str, str] = {}
-    for name in names:
-        starts.setdefault(_block(name), name)
-    every = math.ceil(len(starts) / LABELS)
-    return {name: _short(block) for k, (block, name) in enumerate(starts.items()) if k % every == 0}
+@dataclass(frozen=True)
+class Label:
+    """A name below the axis: of the arrays from the place `first` to `last`."""
+
+    text: str
+    first: int
+    last: int
+
+    @property
+    def middle(self) -> float:
+        return (self.first + self.last) / 2
+
+
+def _labels(names: Sequence[str]) -> list[Label]:
+    """Every name where there are few, else the blocks that they belong to."""
+    labels: list[Label] = []
+    for k, name in enumerate(names):
+        text = _short(name if len(names) <= LABELS else _block(name))
+        if labels and labels[-1].text == text:
+            labels[-1] = Label(text, labels[-1].first, k)
+        else:
+            labels.append(Label(text, k, k))
+    return labels
 
 
 def _block(name: str) -> str:
@@ -143,26 +165,31 @@ def _short(name: str) -> str:
     return name if len(name) <= LABEL else "…" + name[1 - LABEL :]
 
 
-def _crowded(names: Sequence[str], labels: dict[str, str]) -> bool:
+def _crowded(count: int, labels: Sequence[Label]) -> bool:
     """Whether names beside each other would overlap."""
-    step = (WIDTH - 54 - RIGHT) / max(len(names), 1)
+    step = (WIDTH - LEFT - RIGHT) / max(count, 1)
     ends = -math.inf
-    for name, text in labels.items():
-        middle, half = step * (names.index(name) + 0.5), CHARACTER * (len(text) + 1) / 2
+    for label in labels:
+        middle, half = step * (label.middle + 0.5), CHARACTER * (len(label.text) + 1) / 2
         if middle - half < ends:
             return True
         ends = middle + half
     return False
 
 
-def _ticks(scale: Scale, labels: dict[str, str], slanted: bool) -> Markup:
+def _ticks(scale: Scale, labels: Sequence[Label], slanted: bool) -> Markup:
+    """Names below the axis, but for those that would stand on the one before."""
     parts = []
-    y = scale.floor + 14
-    for name, text in labels.items():
-        x = scale.x(name)
-        parts.append(tag("line", x1=_n(x), x2=_n(x), y1=_n(scale.floor), y2=_n(scale.floor + 4), class_="grid"))
+    y, before = scale.floor + 14, -math.inf
+    for label in labels:
+        x = scale.at(label.middle)
+        edge = scale.at(label.first - 0.5)
+        parts.append(tag("line", x1=_n(edge), x2=_n(edge), y1=_n(scale.floor), y2=_n(scale.floor + 4), class_="grid"))
+        if x - before < SLANTED * slanted:
+            continue
+        before = x
         turn = {"text_anchor": "end", "transform": f"rotate(-35 {_n(x)} {y})"} if slanted else {"text_anchor": "middle"}
-        parts.append(tag("text", text, x=_n(x + 4 * slanted), y=y, **turn))
+        parts.append(tag("text", label.text, x=_n(x + 4 * slanted), y=y, **turn))
     return join(*parts)
 
 
@@ -183,20 +210,26 @@ def _band(scale: Scale, results: Iterable[Result]) -> Markup:
 
 def _limit(scale: Scale, results: Iterable[Result]) -> Markup:
     """The lowest limit as a line, or in words where it lies far above the errors."""
-    drawn = {n: v for n, v in scale.limits.items() if v > 0 and v <= 10.0**scale.high}
-    if not drawn:
-        values = sorted(scale.limits.values())
-        if not values:
-            return Markup()
-        above = math.floor(math.log10(values[0]) - scale.high) if values[0] > 0 else 0
-        ends = list(dict.fromkeys([limit(values[0]), limit(values[-1])]))
-        text = f"limit {' to '.join(ends)}: {above or 'less than 1'} decade{'s' * (above != 1)} above this plot"
-        return tag("text", text, x=WIDTH - RIGHT, y=TOP - 9, text_anchor="end", class_="limit-text")
-    points = [(scale.x(name), scale.y(drawn[name])) for name in scale.places if name in drawn]
-    y = points[-1][1]
-    points = [(scale.left, points[0][1]), *points, (WIDTH - RIGHT, y)]
-    label = tag("text", "limit", x=_n(WIDTH - RIGHT), y=_n(y - 5), text_anchor="end", class_="limit-text")
+    seen = [name for name in scale.places if 0 < scale.limits.get(name, math.inf) <= 10.0**scale.high]
+    if not seen:
+        return _beyond(scale)
+    points = [(scale.x(name), scale.y(scale.limits[name])) for name in scale.places if name in scale.limits]
+    points = [(scale.left, points[0][1]), *points, (WIDTH - RIGHT, points[-1][1])]
+    last = seen[-1] == list(scale.places)[-1]
+    x, y = (WIDTH - RIGHT if last else scale.x(seen[-1])), scale.y(scale.limits[seen[-1]])
+    label = tag("text", "limit", x=_n(x), y=_n(y - 5), text_anchor="end" if last else "middle", class_="limit-text")
     return join(tag("polyline", points=_points(points), class_="limit"), label)
+
+
+def _beyond(scale: Scale) -> Markup:
+    """A sentence on limits that lie above the plot."""
+    values = sorted(v for v in scale.limits.values() if v > 0)
+    if not values:
+        return Markup()
+    above = math.floor(math.log10(values[0]) - scale.high) or "less than 1"
+    ends = dict.fromkeys([limit(values[0]), limit(values[-1])])
+    text = f"limit {' to '.join(ends)}: {above} decade{'s' * (above != 1)} above this plot"
+    return tag("text", text, x=WIDTH - RIGHT, y=TOP - 9, text_anchor="end", class_="limit-text")
 
 
 @dataclass(frozen=True)
