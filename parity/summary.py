@@ -74,10 +74,10 @@ def verdict(results: Sequence[Result]) -> str:
     if found["differs"]:
         (first, *_) = findings(results)
         at = f", first at {first.result.first_divergence}" if first.result.first_divergence is not None else ""
-        share = f"{found['differs']:,} of {count(compared, 'comparison')}"
-        return f"{_culprit(results)} in {share}{at} ({subject(first.result)})."
+        share = f" in {found['differs']:,} of {count(compared, 'comparison')}" if compared > 1 else ""
+        return f"{_culprit(results)}{share}{at} ({subject(first.result)})."
     if found["failed"]:
-        agree = f"; the other {compared:,} agree" if compared else ""
+        agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(found['failed'], 'comparison')} failed to run{agree}.{skipped}"
     if not compared:
         return "Nothing was compared."
@@ -200,11 +200,12 @@ def _values(first: Divergence, result: Result) -> Facts:
 
 
 def _apart(left: float, right: float) -> tuple[str, str]:
-    for digits in range(3, 18):
-        texts = f"{left:.{digits}g}", f"{right:.{digits}g}"
-        if texts[0] != texts[1]:
+    """Two values in 3 digits, or in one more than it takes to tell them apart."""
+    for digits in range(3, 17):
+        if f"{left:.{digits}g}" != f"{right:.{digits}g}":
             break
-    return texts
+    digits += digits > 3
+    return f"{left:.{digits}g}", f"{right:.{digits}g}"
 
 
 def causes(results: Iterable[Result], grade: str) -> list[tuple[str, int]]:

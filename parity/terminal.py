@@ -87,13 +87,18 @@ def _table(group: Sequence[Result], paint: Paint) -> str:
     pairs = list(dict.fromkeys(r.pair for r in group if r.passed is not None))
     widths = {pair: max(len(pair), *(len(_words(row.get(pair), _usual(row))) for _, _, row in rows)) for pair in pairs}
     layout = Layout(
-        max((len(v) for v, _, _ in rows if v != "own" and len(v) <= MODEL), default=0),
+        _model_width({variant for variant, _, _ in rows} - {"own"}),
         max(len("check"), *(len(check) for _, check, _ in rows)),
         max(len("limit"), *(len(_usual(row)) for _, _, row in rows)),
     )
     for shown in _chunks(widths, WIDTH - layout.width):
         lines += _lines(rows, {pair: widths[pair] for pair in shown}, layout, paint)
     return "\n".join(lines)
+
+
+def _model_width(variants: Iterable[str]) -> int:
+    """The width of the column of models; names beyond MODEL have lines of their own."""
+    return max((max(len(v) if len(v) <= MODEL else 0, len("model")) for v in variants), default=0)
 
 
 @dataclass(frozen=True)
