@@ -11,7 +11,14 @@ from .markup import Markup, join, prose, tag
 from .plot import chart, order, swatch
 from .result import Result
 
-WORST = ("failed", "differs", "close", "agrees", "not run")  # the grade of several pairs is the first of theirs
+WORST = (
+    "failed",
+    "differs",
+    "close",
+    "agrees",
+    "not judged",
+    "not run",
+)  # the grade of several pairs is the first of theirs
 Column = tuple[str, str, str]  # check, dtype, device
 Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
 
@@ -142,15 +149,17 @@ def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
     results = model.cells.get(column, [])
     grade = min((r.grade for r in results), key=WORST.index, default="not run")
     attributes = {"data_label": label, "title": "\n".join(map(_tooltip, results)) or "not asked for"}
-    kind = grade if grade in ("close", "differs", "failed") else "none" if grade == "not run" else ""
+    kind = grade if grade in ("close", "differs", "failed") else "none" if grade in ("not run", "not judged") else ""
     attributes["class_"] = " ".join(filter(None, ("begin" if begins else "", kind))) or None  # type: ignore[assignment]
     if not results:
         return tag("td", "-", **attributes)
     worst = max(results, key=lambda r: r.ratio)
-    text = {"not run": "not run", "failed": "failed"}.get(grade, summary.short(worst.error))
+    text = grade if grade in summary.UNDECIDED else summary.short(worst.error)
     parts = [tag("a", text, href=f"#{model.anchor(column[0])}")]
     off = [r.pair for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
     parts += [tag("span", pair, class_="who") for pair in off if len(results) > 1]
+    if grade not in summary.UNDECIDED:
+        parts += [tag("span", f"{r.pair}: {r.grade}", class_="who") for r in results if r.passed is None]
     return tag("td", *parts, **attributes)
 
 
@@ -259,7 +268,7 @@ def _module(name: str, kind: str | None) -> Markup:
 def _remarks(results: Sequence[Result]) -> Markup:
     """Why comparisons failed or did not run, and what is noted of those that ran."""
     rows = [f"{grade}: {why} ({summary.count(times, 'comparison')})"
-            for grade in ("failed", "not run") for why, times in summary.causes(results, grade)]  # fmt: skip
+            for grade in summary.UNDECIDED for why, times in summary.causes(results, grade)]  # fmt: skip
     rows += [f"{note} ({summary.count(times, 'comparison')})" for note, times in summary.notes(results)]
     if not rows:
         return Markup()

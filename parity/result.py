@@ -91,9 +91,9 @@ class Result:
 
     @property
     def grade(self) -> str:
-        """ "agrees", "close" (agrees, but somebody should look), "differs", "failed" (to run) or "not run"."""
+        """Name the outcome: agrees, close (agrees, but look at it), differs, failed, not run or not judged."""
         if self.passed is None:
-            return "not run"
+            return "not run" if self.missing else "not judged"
         if not self.passed:
             return "failed" if self.missing else "differs"
         exact = (

@@ -112,7 +112,7 @@ def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
 
 
 class Progress:
-    """A line that a terminal shows while work goes on; nothing where output is piped."""
+    """Show a line on a terminal while work goes on; nothing where output is piped."""
 
     def __init__(self, total: int):
         self.total, self.count = total, 0
@@ -121,7 +121,8 @@ class Progress:
     def show(self, what: str) -> None:
         self.count += 1
         if self.shown:
-            print(f"\r\x1b[K{self.count}/{self.total} {what}", end="", file=sys.stderr, flush=True)
+            line = f"{self.count}/{self.total} {what}"[: terminal.WIDTH - 1]  # a longer line would stay on the screen
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
     def done(self) -> None:
         if self.shown:

@@ -11,6 +11,7 @@ from .result import Divergence, Result
 
 # Whose first divergence says most of the cause: an array inside the network does, a loss after ten steps does not.
 TELLING = ("single-step", "layers", "forward", "gradients", "train")
+UNDECIDED = ("failed", "not run", "not judged")
 Facts = list[tuple[str, str]]  # (label, text)
 
 
@@ -52,7 +53,7 @@ def short(value: float | None) -> str:
 
 def limit(value: float | None) -> str:
     """A tolerance in one digit."""
-    return "-" if value is None else _exponent(f"{value:.0e}")
+    return "-" if value is None else _exponent(f"{value:.0e}") if value else "0"
 
 
 def _exponent(text: str) -> str:
@@ -71,6 +72,7 @@ def verdict(results: Sequence[Result]) -> str:
     found = grades(results)
     compared = found["agrees"] + found["close"] + found["differs"]
     skipped = f" {count(found['not run'], 'comparison')} did not run." if found["not run"] else ""
+    skipped += f" {count(found['not judged'], 'comparison')} could not be judged." if found["not judged"] else ""
     if found["differs"]:
         (first, *_) = findings(results)
         at = f", first at {first.result.first_divergence}" if first.result.first_divergence is not None else ""
@@ -80,7 +82,7 @@ def verdict(results: Sequence[Result]) -> str:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(found['failed'], 'comparison')} failed to run{agree}.{skipped}"
     if not compared:
-        return "Nothing was compared."
+        return f"Nothing was compared.{skipped}"
     every = "all " if compared > 1 else ""
     return f"{_sides(results)} agree in {every}{count(compared, 'comparison')}.{skipped}"
 
@@ -121,7 +123,7 @@ def totals(results: Sequence[Result]) -> str:
     parts = [f"{agree + found['differs']:,} compared", f"{agree:,} {'agrees' if agree == 1 else 'agree'}"]
     parts += [f"{found['differs']:,} {'differs' if found['differs'] == 1 else 'differ'}"] if found["differs"] else []
     parts += [f"{found['failed']:,} failed to run"] if found["failed"] else []
-    parts += [f"{found['not run']:,} not run"] if found["not run"] else []
+    parts += [f"{found[grade]:,} {grade}" for grade in ("not run", "not judged") if found[grade]]
     compared = [r for r in results if r.grade in ("agrees", "close", "differs")]
     if compared:
         largest = max(compared, key=lambda r: r.ratio)
@@ -209,7 +211,7 @@ def _apart(left: float, right: float) -> tuple[str, str]:
 
 
 def causes(results: Iterable[Result], grade: str) -> list[tuple[str, int]]:
-    """(why results have the grade "failed" or "not run", how many do), each cause once."""
+    """(why results have a grade of UNDECIDED, how many do), each cause once."""
     found: Counter[str] = Counter()
     for r in results:
         if r.grade == grade:

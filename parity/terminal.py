@@ -17,13 +17,23 @@ MODEL = 24  # characters of a model's name that stand in a row; a longer one get
 FINDINGS = 6  # divergences that are printed in full
 NOTES = 8  # remarks that are printed
 # Codes of ANSI terminals, by a result's grade or the kind of a line.
-CODES = {"good": "32;1", "differs": "31;1", "failed": "31;1", "close": "33", "not run": "33", "head": "1", "soft": "2"}
+CODES = {
+    "good": "32;1",
+    "differs": "31;1",
+    "failed": "31;1",
+    "close": "33",
+    "not run": "33",
+    "not judged": "33",
+    "head": "1",
+    "soft": "2",
+}
 MARKS = {"differs": " X", "close": " !"}
 LEGEND = {
     "differs": "X: beyond its limit",
     "close": "!: close to its limit",
     "failed": "failed: a side failed to run",
     "not run": "-: not run",
+    "not judged": "?: not judged",
 }
 
 Row = dict[str, Result]  # by pair
@@ -166,10 +176,9 @@ def _usual(row: Row) -> str:
 
 def _words(result: Result | None, usual: str) -> str:
     """An error, with its limit where that is not the usual one of its row, and a mark."""
-    if result is None or result.passed is None:
-        return "-"
-    if result.grade == "failed":
-        return "failed"
+    grade = result.grade if result else "not run"
+    if result is None or grade in summary.UNDECIDED:
+        return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
     own = summary.limit(result.tolerance)
     return summary.short(result.error) + (f"/{own}" if own != usual else "") + MARKS.get(result.grade, "")
 
@@ -201,7 +210,7 @@ def _findings(results: Sequence[Result], paint: Paint, report: str) -> Iterator[
 
 def _causes(results: Sequence[Result], paint: Paint) -> str:
     lines = []
-    for grade in ("failed", "not run"):
+    for grade in summary.UNDECIDED:
         for why, times in summary.causes(results, grade):
             lines.append(_wrapped(f"{grade} ({times:,}): {why}", paint, grade, "", "  "))
     return "\n".join(lines)

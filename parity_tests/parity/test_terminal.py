@@ -107,7 +107,7 @@ def test_a_crash_is_no_agreement() -> None:
 def test_nothing_compared_is_said() -> None:
     unable = Recording("torch", "torch", "float64", "cpu", cause="torch finds no GPU here", unable=True)
     made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), unable])
-    assert terminal.text(made).splitlines()[0] == "Nothing was compared."
+    assert terminal.text(made).splitlines()[0] == "Nothing was compared. 1 comparison did not run."
     assert terminal.text([]).splitlines()[0] == "Nothing was compared."
 
 
@@ -161,3 +161,23 @@ def test_a_report_prints_as_text() -> None:
 )  # fmt: skip
 def test_errors_are_short(value: float | None, text: str) -> None:
     assert summary.short(value) == text
+
+
+def test_what_cannot_be_judged_is_no_agreement() -> None:
+    made = results(variants=("tiny S/16",))[:3]
+    made[1] = replace(made[1], error=None, tolerance=None, passed=None, cause="float16 drowns all 2 arrays")
+    text = terminal.text(made)
+    assert text.startswith("flax, torch and paddle agree in all 2 comparisons. 1 comparison could not be\njudged.")
+    assert text.splitlines()[4].split()[-3:] == ["0", "?", "0"]
+    assert "?: not judged" in text.splitlines()
+    assert "not judged (1): float16 drowns all 2 arrays" in text.splitlines()
+    assert text.endswith("2 compared, 2 agree, 1 not judged, largest error 0 of 1e-10")
+
+
+def test_arrays_of_one_side_alone_are_named() -> None:
+    a, b = recording("flax"), recording("torch")
+    del b.arrays["blocks.0.norm1"]
+    text = terminal.text(judge(Subject("x", "v", "layers", "float64", "cpu"), [a, b]))
+    assert text.startswith("flax and torch differ, first at blocks.0.norm1 (x:v, layers, float64).")
+    assert "infinite X" in text
+    assert "  cause         only flax has 'blocks.0.norm1'" in text.splitlines()
