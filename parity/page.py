@@ -158,8 +158,9 @@ def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
     parts = [tag("a", text, href=f"#{model.anchor(column[0])}")]
     off = [r.pair for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
     parts += [tag("span", pair, class_="who") for pair in off if len(results) > 1]
-    if grade not in summary.UNDECIDED:
-        parts += [tag("span", f"{r.pair}: {r.grade}", class_="who") for r in results if r.passed is None]
+    judged = [r for r in results if r.grade not in summary.UNDECIDED]
+    if 0 < len(judged) < len(results):
+        parts.append(tag("span", f"{len(judged)} of {len(results)} pairs", class_="who"))
     return tag("td", *parts, **attributes)
 
 
@@ -219,7 +220,7 @@ def _panel(title: str, results: Sequence[Result]) -> Markup:
     drawn = [r for r in results if len(r.curve) > 1]
     plot = [tag("div", chart(drawn, f"Errors in {title}"), class_="plot")] if drawn else []
     rows = [_pair(r, swatch(drawn.index(r)) if r in drawn else Markup()) for r in results]
-    columns = {"pair": None, "error": "number", "limit": "number", "closest to its limit": None}
+    columns = {"pair": None, "error": "number", "limit": "number", "worst array": None}
     heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="pairs")
     return tag("figure", tag("figcaption", title), *plot, table)
@@ -227,8 +228,9 @@ def _panel(title: str, results: Sequence[Result]) -> Markup:
 
 def _pair(r: Result, line: Markup) -> Markup:
     head = tag("th", line, r.pair, scope="row")
-    if r.passed is None or r.missing:
-        return tag("tr", head, tag("td", f"{r.grade}: {r.cause}", colspan=3, class_="failed" if r.missing else None))
+    if r.grade in summary.UNDECIDED:
+        kind = "failed" if r.grade == "failed" else "none"
+        return tag("tr", head, tag("td", r.grade, colspan=3, class_=kind, title=r.cause))
     kind = r.grade if r.grade != "agrees" else ""
     worst = max(r.curve, key=lambda point: point[1] / point[2] if point[2] else 0.0, default=("", 0.0, 0.0))[0]
     return tag("tr", head, tag("td", summary.short(r.error), class_=f"number {kind}".strip()),

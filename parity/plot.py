@@ -15,7 +15,7 @@ CHARACTER = 6.4  # width of a character of a label
 LABEL = 22  # characters of an array's name below the axis
 LABELS = 14  # arrays that are named below the axis; of more, their blocks are
 SLANTED = 15  # distance of slanted names
-LANE = 16  # height of the lines for errors that are too small, or infinite
+LANE = 18  # height of the lines for errors that are too small, or infinite
 LEFT = 54.0  # margin for the decades
 MARKERS = 24  # of a line
 DECADES = 14  # that are drawn: smaller errors stand on a line below them
@@ -229,7 +229,7 @@ def _beyond(scale: Scale) -> Markup:
     above = math.floor(math.log10(values[0]) - scale.high) or "less than 1"
     ends = dict.fromkeys([limit(values[0]), limit(values[-1])])
     text = f"limit {' to '.join(ends)}: {above} decade{'s' * (above != 1)} above this plot"
-    return tag("text", text, x=WIDTH - RIGHT, y=TOP - 9, text_anchor="end", class_="limit-text")
+    return tag("text", text, x=_n(scale.left), y=TOP - 9, class_="limit-text")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,9 @@ def short(value: float | None) -> str:
 
 def limit(value: float | None) -> str:
     """A tolerance in one digit."""
-    return "-" if value is None else _exponent(f"{value:.0e}") if value else "0"
+    if value is None or value == 0:
+        return "-" if value is None else "0"
+    return f"{value:.1g}" if 0.01 <= value < 9.5 else _exponent(f"{value:.0e}")
 
 
 def _exponent(text: str) -> str:

@@ -81,11 +81,11 @@ def _wrapped(text: str, paint: Paint, kind: str = "", first: str = "", rest: str
 
 
 def _groups(results: Iterable[Result]) -> list[list[Result]]:
-    """The results of one architecture, dtype and device, where any of them ran."""
+    """The results of each architecture, dtype and device in which any ran."""
     groups: dict[tuple[str, str, str], list[Result]] = {}
     for r in results:
         groups.setdefault((r.architecture, r.dtype, r.device), []).append(r)
-    return [group for group in groups.values() if any(r.passed is not None for r in group)]
+    return [group for group in groups.values() if _ran(group)]
 
 
 def _table(group: Sequence[Result], paint: Paint) -> str:
@@ -94,7 +94,7 @@ def _table(group: Sequence[Result], paint: Paint) -> str:
     name = "own models" if first.architecture == "own" else first.architecture
     lines = [paint(f"{name}, {first.dtype} on {first.device}", "head")]
     rows = _rows(group)
-    pairs = list(dict.fromkeys(r.pair for r in group if r.passed is not None))
+    pairs = _ran(group)
     widths = {pair: max(len(pair), *(len(_words(row.get(pair), _usual(row))) for _, _, row in rows)) for pair in pairs}
     layout = Layout(
         _model_width({variant for variant, _, _ in rows} - {"own"}),
@@ -109,6 +109,11 @@ def _table(group: Sequence[Result], paint: Paint) -> str:
 def _model_width(variants: Iterable[str]) -> int:
     """The width of the column of models; names beyond MODEL have lines of their own."""
     return max((max(len(v) if len(v) <= MODEL else 0, len("model")) for v in variants), default=0)
+
+
+def _ran(group: Iterable[Result]) -> list[str]:
+    """The pairs that ran at all, which have a column."""
+    return list(dict.fromkeys(r.pair for r in group if r.grade != "not run"))
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,7 @@ def _cell(result: Result | None, usual: str, width: int, paint: Paint) -> str:
 
 
 def _legend(results: Sequence[Result], paint: Paint) -> str:
-    shown = [r for group in _groups(results) for r in group]
+    shown = [r for group in _groups(results) for r in group if r.pair in _ran(group)]
     marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
     rows = [row for group in _groups(results) for _, _, row in _rows(group)]
     odd = any(summary.limit(r.tolerance) != _usual(row) for row in rows for r in row.values() if r.tolerance)
