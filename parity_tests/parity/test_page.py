@@ -241,6 +241,42 @@ def test_modules_of_own_models_stand_side_by_side() -> None:
     ]
 
 
+def test_a_report_of_own_models_states_what_was_run_and_their_modules() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    import parity
+
+    class Named(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.fc, self.act = torch.nn.Linear(4, 3).double(), torch.nn.GELU()
+
+        def forward(self, x: object) -> object:
+            return self.act(self.fc(x))
+
+    class Other(Named):
+        def __init__(self) -> None:
+            super().__init__()
+            self.renamed = self.__dict__["_modules"].pop("fc")
+
+        def forward(self, x: object) -> object:
+            return self.act(self.renamed(x))
+
+    names = {"other": {"renamed": "fc"}}
+    made = parity.compare({"one": Named(), "other": Other()}, np.ones((2, 4)), "layers", names=names)
+    assert made.modules == {
+        "one": [("fc", "Linear"), ("act", "GELU")],
+        "other": [("act", "GELU"), ("fc", "Linear")],
+    }
+    assert list(made.about)[:6] == ["check", "inputs", "date", "triptych", "python", "device"]
+    assert made.about["inputs"] == "images [2, 4] float64"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", made.about["date"])
+    text = re.sub("<[^>]*>", " ", made.to_html())
+    assert "images [2, 4] float64" in text
+    assert "one and other agree in 1 comparison." in text
+    assert '<table class="modules">' in made.to_html()
+
+
 def row(curve: tuple[str, ...], dtype: str = "float64", variant: str = "v", cause: str = "") -> Result:
     points = tuple((name, 1e-12, 1e-10) for name in curve)
     about = ("x", variant, "layers", dtype, "cpu", "a-b")
