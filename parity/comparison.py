@@ -165,7 +165,7 @@ def variant(port: Port | Own) -> str:
 
 
 def _about(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, steps: int) -> dict[str, str]:
-    """What was run on what, by label."""
+    """Return what was run on what, by label."""
     about = {"check": check + (f", {count(steps, 'step')}" if check == "train" else "")}
     about["inputs"] = ", ".join(f"{n} {list(a.shape)} {a.dtype}" for n, a in inputs.named(is_numpy).items())
     devices = {port.device for port in ports.values()}
@@ -173,7 +173,7 @@ def _about(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, steps: i
 
 
 def _side(port: Port | Own) -> str:
-    """Framework, version, dtype and device of a model."""
+    """State the framework, version, dtype and device of a model."""
     others = {array.dtype.name for array in port.state().values() if array.dtype.kind == "f"} - {port.dtype}
     mixed = f", arrays in {', '.join(sorted(others))} as well" if others and port.dtype != "bfloat16" else ""
     return f"{port.framework} {version(port.framework)}, {port.dtype}{mixed}, {port.device}"

@@ -10,11 +10,11 @@ WHOLE = 28  # characters of the longest word that is not broken
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """Mark text as HTML, which is not escaped again."""
 
 
 def tag(name: str, *children: str, **attributes: object) -> Markup:
-    """One element.
+    """Build one element.
 
     Args:
       children: what stands in it; plain strings are escaped.
@@ -30,11 +30,11 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
 
 
 def prose(text: str) -> Markup:
-    """A text whose numbers and short names with a hyphen ("1e-10", "flax-torch") are not broken across lines."""
+    """Escape a text, and keep numbers and short names with a hyphen ("1e-10", "flax-torch") on one line."""
     parts = re.split(r"(\S*\S-\S+)", text)
     return join(*(tag("span", p, class_="whole") if k % 2 and len(p) <= WHOLE else p for k, p in enumerate(parts)))
 
 
 def join(*parts: str) -> Markup:
-    """Parts one after the other; plain strings are escaped."""
+    """Join parts; plain strings are escaped."""
     return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))

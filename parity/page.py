@@ -26,7 +26,7 @@ Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name o
 def page(
     results: Sequence[Result], about: Mapping[str, str], passed: bool, modules: Mapping[str, Tree] | None = None
 ) -> str:
-    """The page: no network, no script, inline style and SVG, light and dark, wide and narrow.
+    """Build the page: no network, no script, inline style and SVG, light and dark, wide and narrow.
 
     Args:
       about: what was run, by label.
@@ -55,7 +55,7 @@ def _asset(name: str) -> str:
 
 
 class Model:
-    """One model's results, by check, dtype and device; `key` makes the addresses of its checks."""
+    """Store one model's results by check, dtype and device; `key` begins the addresses of its checks."""
 
     def __init__(self, key: str, architecture: str, variant: str):
         self.key, self.architecture, self.variant = key, architecture, variant
@@ -69,7 +69,7 @@ class Model:
 
 
 def _models(results: Iterable[Result]) -> list[Model]:
-    """Results by model; one whose place is taken by a result of the same name starts another model."""
+    """Group results by model; a second result for the same place starts another model."""
     models: list[Model] = []
     for r in results:
         column = r.check, r.dtype, r.device
@@ -82,7 +82,7 @@ def _models(results: Iterable[Result]) -> list[Model]:
 
 
 def _facts(rows: Iterable[tuple[str, str]], key: str = "") -> Markup:
-    """A list of labels and values.
+    """Build a list of labels and values.
 
     Args:
       key: label of the value that stands out.
@@ -93,12 +93,12 @@ def _facts(rows: Iterable[tuple[str, str]], key: str = "") -> Markup:
 
 
 def _divergences(results: Sequence[Result], models: Iterable[Model]) -> Markup:
-    found = summary.findings(results)
-    if not found:
+    findings = summary.findings(results)
+    if not findings:
         return Markup()
     home = {id(r): model.anchor(r.check) for model in models for r in model}
     cards = []
-    for finding in found:
+    for finding in findings:
         r = finding.result
         about = tag("span", prose(f", {r.check}, {r.dtype}: {', '.join(finding.pairs)} "))
         head = tag("h3", summary.model(r), about, tag("a", "plot", href=f"#{home[id(r)]}"))
@@ -109,7 +109,7 @@ def _divergences(results: Sequence[Result], models: Iterable[Model]) -> Markup:
 
 
 def _results(models: Sequence[Model]) -> Markup:
-    """A table for each architecture: a row a model, its dtypes side by side under each check."""
+    """Build a table for each architecture: a row for each model, its dtypes side by side under each check."""
     groups: dict[str, list[Model]] = {}
     for model in models:
         groups.setdefault(model.architecture, []).append(model)
@@ -145,7 +145,7 @@ def _name(model: Model) -> str:
 
 
 def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
-    """A link to the plot: the error that comes closest to its limit or exceeds it most, and which pairs are off."""
+    """Build a cell: the error closest to its limit, as a link to the plot, and the pairs that differ."""
     results = model.cells.get(column, [])
     grade = min((r.grade for r in results), key=WORST.index, default="not run")
     attributes = {"data_label": label, "title": "\n".join(map(_tooltip, results)) or "not asked for"}
@@ -171,25 +171,25 @@ def _tooltip(r: Result) -> str:
 
 
 def _legend(models: Iterable[Model]) -> Markup:
-    found = summary.grades(r for model in models for r in model)
+    counts = summary.grades(r for model in models for r in model)
     keys = [tag("span", tag("b", "1e-15"), " agrees")]
     keys += [tag("span", tag("b", "1e-11", class_="close"), " agrees, but close to its limit: look at it")] * bool(
-        found["close"]
+        counts["close"]
     )
     keys += [tag("span", tag("b", "1e-5", class_="differs"), " beyond its limit, with the pairs")] * bool(
-        found["differs"]
+        counts["differs"]
     )
     return tag("p", *keys, class_="legend soft") if len(keys) > 1 else Markup()
 
 
 def _details(models: Sequence[Model]) -> Markup:
-    """Every plot and every pair's numbers, folded by model."""
+    """Build every plot and table of pairs, folded by model."""
     parts = []
     first = next((model for model in models if any(r.passed is False for r in model)), None)
     for model in models:
-        found = summary.grades(model)
-        wrong = found["differs"] + found["failed"]
-        state = "bad" if wrong else "look" if found["close"] else "soft"
+        counts = summary.grades(model)
+        wrong = counts["differs"] + counts["failed"]
+        state = "bad" if wrong else "look" if counts["close"] else "soft"
         name = _name(model) if model.architecture == "own" else f"{model.architecture} {model.variant}"
         head = tag(
             "summary", tag("b", name), " ", tag("span", prose(summary.totals(list(model))), class_=f"soft {state}")
@@ -216,7 +216,7 @@ def _check(model: Model, check: str) -> Markup:
 
 
 def _panel(title: str, results: Sequence[Result]) -> Markup:
-    """The plot of one check and dtype, and below it a row a pair, which is its legend too."""
+    """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too."""
     drawn = [r for r in results if len(r.curve) > 1]
     plot = [tag("div", chart(drawn, f"Errors in {title}"), class_="plot")] if drawn else []
     rows = [_pair(r, swatch(drawn.index(r)) if r in drawn else Markup()) for r in results]
@@ -238,7 +238,7 @@ def _pair(r: Result, line: Markup) -> Markup:
 
 
 def _modules(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
-    """The modules of models side by side, those of one name in a row, with the largest error of its output."""
+    """Build a table of the models' modules side by side: those of one name in a row, with the error of their output."""
     if not modules:
         return Markup()
     errors: dict[str, tuple[float, float]] = {}  # of the pair that comes closest to its limit
@@ -249,11 +249,10 @@ def _modules(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
     trees = {label: dict(tree) for label, tree in modules.items()}
     rows = []
     for name in order(trees.values()):
-        error, limit = errors.get(name, (None, None))
+        error, limit = errors.get(name, (0.0, 0.0))
         text = f"{summary.short(error)} of {summary.limit(limit)}" if name in errors else ""
         cells = [_module(name, tree.get(name)) for tree in trees.values()]
-        off = error is not None and limit is not None and not error <= limit
-        rows.append(tag("tr", *cells, tag("td", text, class_="number"), class_="differs" if off else None))
+        rows.append(tag("tr", *cells, tag("td", text, class_="number"), class_=None if error <= limit else "differs"))
     heads = [tag("th", label, scope="col") for label in trees]
     heads.append(tag("th", "largest error", scope="col", class_="number"))
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
@@ -268,7 +267,7 @@ def _module(name: str, kind: str | None) -> Markup:
 
 
 def _remarks(results: Sequence[Result]) -> Markup:
-    """Why comparisons failed or did not run, and what is noted of those that ran."""
+    """List why comparisons failed, did not run or were not judged, and what is noted of those that ran."""
     rows = [f"{grade}: {why} ({summary.count(times, 'comparison')})"
             for grade in summary.UNDECIDED for why, times in summary.causes(results, grade)]  # fmt: skip
     rows += [f"{note} ({summary.count(times, 'comparison')})" for note, times in summary.notes(results)]

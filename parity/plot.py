@@ -45,14 +45,14 @@ def order(lists: Iterable[Iterable[str]]) -> list[str]:
 
 
 def swatch(n: int) -> Markup:
-    """The line and marker of the nth pair, for a legend."""
+    """Draw the line and marker of the nth pair, for a legend."""
     line = tag("line", x1=1, x2=37, y1=7, y2=7, class_="line", stroke_dasharray=DASHES[n % STYLES])
     marker = tag("path", d=SHAPES[n % STYLES], transform="translate(19 7)", class_="marker")
     return tag("svg", line, marker, class_=f"swatch s{n % STYLES}", viewBox="0 0 38 14", aria_hidden="true")
 
 
 def chart(results: Sequence[Result], title: str) -> Markup:
-    """One chart: a line a pair, their lowest limit, the frameworks' own rounding noise as a band.
+    """Draw one chart: a line for each pair, their lowest limit, and the frameworks' own rounding noise as a band.
 
     Args:
       results: of one model, check, dtype and device.
@@ -71,7 +71,7 @@ def chart(results: Sequence[Result], title: str) -> Markup:
 
 
 class Scale:
-    """Where the value of a named array stands in the picture."""
+    """Map an array's name and error to a point of the picture."""
 
     def __init__(self, results: Sequence[Result], names: Sequence[str], left: float):
         self.places = {name: k for k, name in enumerate(names)}
@@ -107,12 +107,12 @@ class Scale:
 
 
 def _lowest(results: Iterable[Result]) -> dict[str, float]:
-    """The lowest limit that any pair has, by array."""
-    found: dict[str, float] = {}
+    """Return the lowest limit that any pair has, by array."""
+    lowest: dict[str, float] = {}
     for result in results:
         for name, _, value in result.curve:
-            found[name] = min(value, found.get(name, math.inf))
-    return found
+            lowest[name] = min(value, lowest.get(name, math.inf))
+    return lowest
 
 
 def _grid(scale: Scale) -> Markup:
@@ -129,7 +129,7 @@ def _grid(scale: Scale) -> Markup:
 
 @dataclass(frozen=True)
 class Label:
-    """A name below the axis: of the arrays from the place `first` to `last`."""
+    """Name the arrays from the place `first` to `last`, below the axis."""
 
     text: str
     first: int
@@ -141,7 +141,7 @@ class Label:
 
 
 def _labels(names: Sequence[str]) -> list[Label]:
-    """Every name where there are few, else the blocks that they belong to."""
+    """Label each array where there are few, else the blocks that they belong to."""
     labels: list[Label] = []
     for k, name in enumerate(names):
         text = _short(name if len(names) <= LABELS else _block(name))
@@ -153,7 +153,7 @@ def _labels(names: Sequence[str]) -> list[Label]:
 
 
 def _block(name: str) -> str:
-    """The block that an array belongs to: "blocks.3" of "blocks.3.norm1", "sgd" of "sgd: losses"."""
+    """Return the block that an array belongs to: "blocks.3" of "blocks.3.norm1", "sgd" of "sgd: losses"."""
     run, _, rest = name.rpartition(": ")
     if run:
         return run
@@ -166,7 +166,7 @@ def _short(name: str) -> str:
 
 
 def _crowded(count: int, labels: Sequence[Label]) -> bool:
-    """Whether names beside each other would overlap."""
+    """Tell whether labels beside each other would overlap."""
     step = (WIDTH - LEFT - RIGHT) / max(count, 1)
     ends = -math.inf
     for label in labels:
@@ -178,7 +178,7 @@ def _crowded(count: int, labels: Sequence[Label]) -> bool:
 
 
 def _ticks(scale: Scale, labels: Sequence[Label], slanted: bool) -> Markup:
-    """Names below the axis, but for those that would stand on the one before."""
+    """Draw labels below the axis; leave out those that would overlap the one before."""
     parts = []
     y, before = scale.floor + 14, -math.inf
     for label in labels:
@@ -194,7 +194,7 @@ def _ticks(scale: Scale, labels: Sequence[Label], slanted: bool) -> Markup:
 
 
 def _band(scale: Scale, results: Iterable[Result]) -> Markup:
-    """From the least to the largest error that any framework shows against its own float64 run."""
+    """Fill the range from the least to the largest error that any framework has against its own float64 run."""
     values: dict[str, list[float]] = {}
     for result in results:
         for errors in result.noise.values():
@@ -209,7 +209,7 @@ def _band(scale: Scale, results: Iterable[Result]) -> Markup:
 
 
 def _limit(scale: Scale, results: Iterable[Result]) -> Markup:
-    """The lowest limit as a line, or in words where it lies far above the errors."""
+    """Draw the lowest limit as a line, or state it in words where it lies far above the errors."""
     seen = [name for name in scale.places if 0 < scale.limits.get(name, math.inf) <= 10.0**scale.high]
     if not seen:
         return _beyond(scale)
@@ -222,7 +222,7 @@ def _limit(scale: Scale, results: Iterable[Result]) -> Markup:
 
 
 def _beyond(scale: Scale) -> Markup:
-    """A sentence on limits that lie above the plot."""
+    """State the limits that lie above the plot."""
     values = sorted(v for v in scale.limits.values() if v > 0)
     if not values:
         return Markup()
@@ -255,13 +255,13 @@ def _line(scale: Scale, result: Result, n: int) -> Markup:
 
 
 def _spaced(points: Sequence[_Point], n: int) -> Iterator[_Point]:
-    """At most MARKERS points, of each line other ones, so that a line below another one shows."""
+    """Choose at most MARKERS points, other ones for each line, so that lines that coincide both show."""
     every = math.ceil(len(points) / MARKERS) or 1
     yield from points[(n % every) :: every]
 
 
 def _first(scale: Scale, results: Iterable[Result]) -> Markup:
-    """A line at the first array that differs, with rings around its errors."""
+    """Draw a line at the first array that differs, and rings around its errors."""
     parts: list[Markup] = []
     for result in results:
         for name, error, _ in result.curve:

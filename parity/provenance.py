@@ -14,7 +14,7 @@ PACKAGES = {"flax": ("flax", "jax"), "torch": ("torch",), "paddle": ("paddlepadd
 
 
 def surroundings(device: str = "cpu") -> dict[str, str]:
-    """What every run of this machine shares, by label."""
+    """Return what every report of this run states, by label."""
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "triptych": __version__,
@@ -24,7 +24,7 @@ def surroundings(device: str = "cpu") -> dict[str, str]:
 
 
 def version(framework: str) -> str:
-    """The version of a framework, without importing it: "0.12.8 (jax 0.10.2)"."""
+    """Return the version of a framework without importing it: "0.12.8 (jax 0.10.2)"."""
     found = {}
     for package in PACKAGES[framework]:
         try:
@@ -36,7 +36,7 @@ def version(framework: str) -> str:
 
 
 def graphics() -> str:
-    """The names of this machine's NVIDIA GPUs, as its driver states them."""
+    """Return the names of this machine's NVIDIA GPUs, as its driver states them."""
     names = []
     for path in sorted(glob.glob("/proc/driver/nvidia/gpus/*/information")):
         with open(path, encoding="utf-8") as file:
@@ -45,7 +45,7 @@ def graphics() -> str:
 
 
 def processor() -> str:
-    """The number and name of this machine's processors."""
+    """Return the number and name of this machine's processors."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]

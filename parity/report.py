@@ -1,4 +1,4 @@
-"""Collect all results of a run with what was run: printed, as rows for `--json`, or as one page."""
+"""Collect all results of a run with what was run: as text, as rows for `--json`, or as one page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .result import Divergence, Result
 
 @dataclass
 class Report:
-    """All results of a run, with what was run.
+    """Store all results of a run, with what was run.
 
     Args:
       about: what was run, by label: date, command, versions, each side's dtype and device, each checkpoint's sha256.
@@ -33,20 +33,20 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether something was compared, and nothing of it differs."""
+        """Tell whether something was compared, and nothing of it differs."""
         return any(r.passed for r in self.results) and not any(r.passed is False for r in self.results)
 
     @property
     def first_divergence(self) -> Divergence | None:
-        """Of the first result that has one: the name of the tap (a str), with error, previous tap and guess."""
+        """Return the first result's that has one: the name of the tap (a str), with error, previous tap and guess."""
         return next((r.first_divergence for r in self.results if r.first_divergence is not None), None)
 
     def rows(self) -> list[dict[str, Any]]:
-        """What `--json` prints."""
+        """Return the rows that `--json` prints."""
         return [result.as_dict() for result in self.results]
 
     def to_html(self) -> str:
-        """One self-contained page."""
+        """Build one self-contained page."""
         from .page import page
 
         return page(self.results, self.about, self.passed, self.modules)

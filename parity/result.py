@@ -11,7 +11,7 @@ from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64, FLOAT64
 
 
 class Divergence(str):
-    """The name of the first tap that differs, with what is known of it.
+    """Name the first tap that differs, with what is known of it.
 
     error, tolerance: of this tap.  worst: its worst element.  previous: (name, error) of the tap before, None if it is
     the first.  guess: what it looks like, with the evidence; "" where nothing known explains it.
@@ -33,7 +33,7 @@ class Divergence(str):
         return made
 
     def sentence(self) -> str:
-        """Everything in one line."""
+        """State everything in one line."""
         before = f"; before it {self.previous[0]} differs by {self.previous[1]:.1e}" if self.previous else ""
         guess = f"; looks like {self.guess}" if self.guess else ""
         return f"{self} differs: {self.worst}, tolerance {self.tolerance:.0e}{before}{guess}"
@@ -41,7 +41,7 @@ class Divergence(str):
 
 @dataclass(frozen=True)
 class Result:
-    """One check of one pair.
+    """Store the outcome of one check of one pair.
 
     Args:
       error: of the array that comes closest to its tolerance, or exceeds it most; None if nothing ran.
@@ -69,7 +69,7 @@ class Result:
     missing: tuple[tuple[str, str], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The row of `--json`. Where something differs or nothing ran, first_divergence says what or why.
+        """Return the row of `--json`. Where something differs or nothing ran, first_divergence says what or why.
 
         An infinite error is null. note: what was not compared, was computed otherwise, or passes by a hair.
         """
@@ -84,7 +84,7 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """Error over tolerance: above 1 the pair differs, infinite where a side failed to run, 0 where none ran."""
+        """Divide error by tolerance: above 1 the pair differs; infinite if a side failed to run, 0 if none ran."""
         if self.error is None:
             return 0.0
         return self.error / self.tolerance if self.tolerance else math.inf

@@ -1,4 +1,4 @@
-"""Runs a whole comparison: every target, dtype and check over all pairs of frameworks, on one device."""
+"""Run a whole comparison: every target, dtype and check over all pairs of frameworks, on one device."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .targets import Target, targets
 
 
 def run(arguments: Namespace) -> Report:
-    """The report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
+    """Build the report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
     use(arguments.spec)
     settings = stated(arguments)
     about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights)
@@ -95,7 +95,7 @@ def _on_cpu(
 
 
 def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
-    """What was run on what, by label."""
+    """Return what was run on what, by label."""
     about = {"command": arguments.command, "seed": f"{arguments.seed}, of images and random weights"}
     about["batch"] = summary.count(arguments.batch, "image")
     if "train" in arguments.check:

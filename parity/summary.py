@@ -17,7 +17,7 @@ Facts = list[tuple[str, str]]  # (label, text)
 
 @dataclass(frozen=True)
 class Finding:
-    """What differs first in one model.
+    """State what differs first in one model.
 
     Args:
       result: the result that says most about the cause.
@@ -33,7 +33,7 @@ class Finding:
 
 
 def count(number: int, noun: str) -> str:
-    """ "1 comparison", "2 comparisons"."""
+    """Write a number with its noun: "1 comparison", "2 comparisons"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
@@ -45,44 +45,44 @@ def model(result: Result) -> str:
 
 
 def short(value: float | None) -> str:
-    """An error in two digits: "1.9e-14", "0.18", "60", "0", "infinite"."""
+    """Write an error in two digits: "1.9e-14", "0.18", "60", "0", "infinite"."""
     if value is None or value == 0 or not math.isfinite(value):
         return "-" if value is None else "0" if value == 0 else "infinite"
     return f"{value:.2g}" if 0.01 <= value < 99.5 else _exponent(f"{value:.1e}")
 
 
 def limit(value: float | None) -> str:
-    """A tolerance in one digit."""
+    """Write a tolerance in one digit."""
     if value is None or value == 0:
         return "-" if value is None else "0"
     return f"{value:.1g}" if 0.01 <= value < 9.5 else _exponent(f"{value:.0e}")
 
 
 def _exponent(text: str) -> str:
-    """ "2e-06" -> "2e-6", "1e+02" -> "1e2"."""
+    """Shorten an exponent: "2e-06" to "2e-6", "1e+02" to "1e2"."""
     digits, _, exponent = text.partition("e")
     return f"{digits}e{int(exponent)}"
 
 
 def grades(results: Iterable[Result]) -> Counter[str]:
-    """How many results have which grade."""
+    """Count results by grade."""
     return Counter(r.grade for r in results)
 
 
 def verdict(results: Sequence[Result]) -> str:
     """Say in one sentence whether the models agree."""
-    found = grades(results)
-    compared = found["agrees"] + found["close"] + found["differs"]
-    skipped = f" {count(found['not run'], 'comparison')} did not run." if found["not run"] else ""
-    skipped += f" {count(found['not judged'], 'comparison')} could not be judged." if found["not judged"] else ""
-    if found["differs"]:
+    counts = grades(results)
+    compared = counts["agrees"] + counts["close"] + counts["differs"]
+    skipped = f" {count(counts['not run'], 'comparison')} did not run." if counts["not run"] else ""
+    skipped += f" {count(counts['not judged'], 'comparison')} could not be judged." if counts["not judged"] else ""
+    if counts["differs"]:
         (first, *_) = findings(results)
         at = f", first at {first.result.first_divergence}" if first.result.first_divergence is not None else ""
-        share = f" in {found['differs']:,} of {count(compared, 'comparison')}" if compared > 1 else ""
+        share = f" in {counts['differs']:,} of {count(compared, 'comparison')}" if compared > 1 else ""
         return f"{_culprit(results)}{share}{at} ({subject(first.result)})."
-    if found["failed"]:
+    if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
-        return f"Not proven: {count(found['failed'], 'comparison')} failed to run{agree}.{skipped}"
+        return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
     if not compared:
         return f"Nothing was compared.{skipped}"
     every = "all " if compared > 1 else ""
@@ -90,7 +90,7 @@ def verdict(results: Sequence[Result]) -> str:
 
 
 def _culprit(results: Iterable[Result]) -> str:
-    """ "torch differs from flax and paddle" where one model is on a side of every difference."""
+    """Name what differs: "torch differs from flax and paddle" where one model is on a side of every difference."""
     off = [r for r in results if r.grade == "differs"]
     common = set.intersection(*(set(r.sides) for r in off))
     others = list(dict.fromkeys(side for r in off for side in r.sides if side not in common))
@@ -106,7 +106,7 @@ def _sides(results: Iterable[Result]) -> str:
 
 
 def _and(names: Sequence[str]) -> str:
-    """ "a, b and c"."""
+    """List names: "a, b and c"."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
@@ -120,12 +120,12 @@ def totals(results: Sequence[Result]) -> str:
 
     The largest error is the one that comes closest to its limit, or exceeds it most.
     """
-    found = grades(results)
-    agree = found["agrees"] + found["close"]
-    parts = [f"{agree + found['differs']:,} compared", f"{agree:,} {'agrees' if agree == 1 else 'agree'}"]
-    parts += [f"{found['differs']:,} {'differs' if found['differs'] == 1 else 'differ'}"] if found["differs"] else []
-    parts += [f"{found['failed']:,} failed to run"] if found["failed"] else []
-    parts += [f"{found[grade]:,} {grade}" for grade in ("not run", "not judged") if found[grade]]
+    counts = grades(results)
+    agree = counts["agrees"] + counts["close"]
+    parts = [f"{agree + counts['differs']:,} compared", f"{agree:,} {'agrees' if agree == 1 else 'agree'}"]
+    parts += [f"{counts['differs']:,} {'differs' if counts['differs'] == 1 else 'differ'}"] if counts["differs"] else []
+    parts += [f"{counts['failed']:,} failed to run"] if counts["failed"] else []
+    parts += [f"{counts[grade]:,} {grade}" for grade in ("not run", "not judged") if counts[grade]]
     compared = [r for r in results if r.grade in ("agrees", "close", "differs")]
     if compared:
         largest = max(compared, key=lambda r: r.ratio)
@@ -134,7 +134,7 @@ def totals(results: Sequence[Result]) -> str:
 
 
 def findings(results: Sequence[Result]) -> list[Finding]:
-    """What differs first, model by model: one for each array at which pairs of a model part first."""
+    """Find what differs first in each model: one finding for each array that is the first to differ in some pair."""
     groups: dict[tuple[str, ...], list[Result]] = {}
     for r in results:
         if r.grade == "differs":
@@ -161,7 +161,7 @@ def _key(r: Result) -> tuple[str, ...]:
 
 
 def facts(finding: Finding) -> Facts:
-    """The facts of a divergence, each with its label."""
+    """List the facts of a divergence, each with its label."""
     result, first = finding.result, finding.result.first_divergence
     if first is None:
         return [("cause", result.cause)]
@@ -182,18 +182,18 @@ def facts(finding: Finding) -> Facts:
 
 
 def _checks(results: Iterable[Result]) -> str:
-    """ "layers in float32; forward, gradients and train in float64 and float32"."""
+    """List checks by dtype: "layers in float32; forward and train in float64 and float32"."""
     dtypes: dict[str, dict[str, None]] = {}
     for r in results:
         dtypes.setdefault(r.check, {})[r.dtype] = None
     alike: dict[tuple[str, ...], list[str]] = {}
-    for check, found in dtypes.items():
-        alike.setdefault(tuple(found), []).append(check)
-    return "; ".join(f"{_and(checks)} in {_and(found)}" for found, checks in alike.items())
+    for check, names in dtypes.items():
+        alike.setdefault(tuple(names), []).append(check)
+    return "; ".join(f"{_and(checks)} in {_and(names)}" for names, checks in alike.items())
 
 
 def _values(first: Divergence, result: Result) -> Facts:
-    """Both values of the worst element, in at least 3 digits and as many as tell them apart."""
+    """State both values of the worst element."""
     worst = first.worst
     if worst.cause:
         return [("cause", worst.cause)]
@@ -204,7 +204,7 @@ def _values(first: Divergence, result: Result) -> Facts:
 
 
 def _apart(left: float, right: float) -> tuple[str, str]:
-    """Two values in 3 digits, or in one more than it takes to tell them apart."""
+    """Write two values in 3 digits, or in one more than it takes to tell them apart."""
     for digits in range(3, 17):
         if f"{left:.{digits}g}" != f"{right:.{digits}g}":
             break
@@ -213,12 +213,12 @@ def _apart(left: float, right: float) -> tuple[str, str]:
 
 
 def causes(results: Iterable[Result], grade: str) -> list[tuple[str, int]]:
-    """(why results have a grade of UNDECIDED, how many do), each cause once."""
-    found: Counter[str] = Counter()
+    """Return (why results have a grade of UNDECIDED, how many do), each cause once."""
+    counts: Counter[str] = Counter()
     for r in results:
         if r.grade == grade:
-            found.update([_why(side, why) for side, why in r.missing] or [r.cause])
-    return list(found.items())
+            counts.update([_why(side, why) for side, why in r.missing] or [r.cause])
+    return list(counts.items())
 
 
 def _why(side: str, why: str) -> str:
@@ -226,5 +226,5 @@ def _why(side: str, why: str) -> str:
 
 
 def notes(results: Iterable[Result]) -> list[tuple[str, int]]:
-    """(remark on results that ran, how many have it), each remark once."""
+    """Return (remark on results that ran, how many have it), each remark once."""
     return list(Counter(r.cause for r in results if r.cause and r.passed is not None and not r.missing).items())

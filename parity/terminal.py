@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from convert.errors import printable
+
 from . import summary
 from .result import Result
 
@@ -41,12 +43,12 @@ Paint = Callable[[str, str], str]  # (text, key of CODES) -> text
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that shows colour, and NO_COLOR does not forbid it (https://no-color.org)."""
+    """Tell whether a stream is a terminal that shows colour, and NO_COLOR (https://no-color.org) is not set."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def text(results: Sequence[Result], colour: bool = False, report: str = "") -> str:
-    """All results in at most WIDTH columns, but for names that are longer.
+    """Write all results in at most WIDTH columns; only names that are longer exceed it.
 
     Args:
       report: the HTML page that was written.
@@ -73,15 +75,20 @@ def _painted(text: str, kind: str) -> str:
 
 
 def _wrapped(text: str, paint: Paint, kind: str = "", first: str = "", rest: str = "") -> str:
-    """Break a text between words only: no number or name is broken."""
+    """Wrap a text between words only: no number or name is broken."""
     lines = textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+        printable(text),
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
     return "\n".join(paint(line, kind) for line in lines)
 
 
 def _groups(results: Iterable[Result]) -> list[list[Result]]:
-    """The results of each architecture, dtype and device in which any ran."""
+    """Group the results by architecture, dtype and device; leave out groups in which none ran."""
     groups: dict[tuple[str, str, str], list[Result]] = {}
     for r in results:
         groups.setdefault((r.architecture, r.dtype, r.device), []).append(r)
@@ -89,7 +96,7 @@ def _groups(results: Iterable[Result]) -> list[list[Result]]:
 
 
 def _table(group: Sequence[Result], paint: Paint) -> str:
-    """A heading and a table; pairs that do not fit beside each other stand in a table each."""
+    """Write a heading and a table; pairs that do not fit side by side get tables of their own."""
     first = group[0]
     name = "own models" if first.architecture == "own" else first.architecture
     lines = [paint(f"{name}, {first.dtype} on {first.device}", "head")]
@@ -107,18 +114,18 @@ def _table(group: Sequence[Result], paint: Paint) -> str:
 
 
 def _model_width(variants: Iterable[str]) -> int:
-    """The width of the column of models; names beyond MODEL have lines of their own."""
+    """Return the width of the column of models; names longer than MODEL have lines of their own."""
     return max((max(len(v) if len(v) <= MODEL else 0, len("model")) for v in variants), default=0)
 
 
 def _ran(group: Iterable[Result]) -> list[str]:
-    """The pairs that ran at all, which have a column."""
+    """Return the pairs that ran at all: each has a column."""
     return list(dict.fromkeys(r.pair for r in group if r.grade != "not run"))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Widths of the columns that every table of a group begins with; a model of width 0 has none."""
+    """Store the widths of the columns that every table of a group begins with; a width of 0 means no column."""
 
     model: int
     check: int
@@ -134,7 +141,7 @@ class Layout:
 
 
 def _chunks(widths: Mapping[str, int], room: int) -> Iterator[list[str]]:
-    """Pairs in groups whose columns fit in `room`."""
+    """Split pairs into groups whose columns fit in `room`."""
     chunk: list[str] = []
     for pair in widths:
         if chunk and sum(widths[p] + 2 for p in [*chunk, pair]) > room:
@@ -145,7 +152,7 @@ def _chunks(widths: Mapping[str, int], room: int) -> Iterator[list[str]]:
 
 
 def _rows(group: Iterable[Result]) -> list[tuple[str, str, Row]]:
-    """(variant, check, results by pair); a result whose place is taken by one of the same name starts a row."""
+    """Return (variant, check, results by pair) of each row; a second result for the same place starts another row."""
     rows: list[tuple[str, str, Row]] = []
     for r in group:
         row = next(
@@ -174,13 +181,13 @@ def _lines(
 
 
 def _usual(row: Row) -> str:
-    """The limit that most results of a row have."""
+    """Return the limit that most results of a row have."""
     limits = Counter(summary.limit(r.tolerance) for r in row.values() if r.tolerance is not None)
     return limits.most_common(1)[0][0] if limits else "-"
 
 
 def _words(result: Result | None, usual: str) -> str:
-    """An error, with its limit where that is not the usual one of its row, and a mark."""
+    """Write an error, its limit if that is not the usual one of its row, and a mark."""
     grade = result.grade if result else "not run"
     if result is None or grade in summary.UNDECIDED:
         return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
@@ -203,14 +210,15 @@ def _legend(results: Sequence[Result], paint: Paint) -> str:
 
 
 def _findings(results: Sequence[Result], paint: Paint, report: str) -> Iterator[str]:
-    found = summary.findings(results)
-    for finding in found[:FINDINGS]:
+    divergences = summary.findings(results)
+    for finding in divergences[:FINDINGS]:
         lines = [_wrapped(f"{summary.subject(finding.result)}: {', '.join(finding.pairs)}", paint, "differs")]
         lines += [_wrapped(value, paint, "", f"  {label:12}  ", " " * 16) for label, value in summary.facts(finding)]
         yield "\n".join(lines)
-    if len(found) > FINDINGS:
+    if len(divergences) > FINDINGS:
         where = report or "a page (--report FILE)"
-        yield f"{len(found) - FINDINGS} more divergences, each marked X above: see {where}."
+        more = summary.count(len(divergences) - FINDINGS, "more divergence")
+        yield f"{more}, marked X above: see {where}."
 
 
 def _causes(results: Sequence[Result], paint: Paint) -> str:
@@ -222,8 +230,8 @@ def _causes(results: Sequence[Result], paint: Paint) -> str:
 
 
 def _notes(results: Sequence[Result], paint: Paint) -> str:
-    found = summary.notes(results)
-    lines = [_wrapped(f"note ({times:,}): {note}", paint, "soft", "", "  ") for note, times in found[:NOTES]]
-    if len(found) > NOTES:
-        lines.append(paint(f"{len(found) - NOTES} more notes: see --report or --json", "soft"))
+    remarks = summary.notes(results)
+    lines = [_wrapped(f"note ({times:,}): {note}", paint, "soft", "", "  ") for note, times in remarks[:NOTES]]
+    if len(remarks) > NOTES:
+        lines.append(paint(f"{len(remarks) - NOTES} more notes: see --report or --json", "soft"))
     return "\n".join(lines)

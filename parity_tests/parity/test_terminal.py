@@ -168,7 +168,7 @@ def test_what_cannot_be_judged_is_no_agreement() -> None:
     made[1] = replace(made[1], error=None, tolerance=None, passed=None, cause="float16 drowns all 2 arrays")
     text = terminal.text(made)
     assert text.startswith("flax, torch and paddle agree in all 2 comparisons. 1 comparison could not be\njudged.")
-    assert text.splitlines()[4].split()[-3:] == ["0", "?", "0"]
+    assert text.splitlines()[5].split()[-3:] == ["0", "?", "0"]
     assert "?: not judged" in text.splitlines()
     assert "not judged (1): float16 drowns all 2 arrays" in text.splitlines()
     assert text.endswith("2 compared, 2 agree, 1 not judged, largest error 0 of 1e-10")
@@ -181,3 +181,9 @@ def test_arrays_of_one_side_alone_are_named() -> None:
     assert text.startswith("flax and torch differ, first at blocks.0.norm1 (x:v, layers, float64).")
     assert "infinite X" in text
     assert "  cause         only flax has 'blocks.0.norm1'" in text.splitlines()
+
+
+def test_a_strangers_text_cannot_steer_the_terminal() -> None:
+    unable = Recording("torch", "torch", "float64", "cpu", cause="no kernel\x1b[2J\rfor it", unable=True)
+    made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), unable])
+    assert "no kernel\\x1b[2J\\rfor it" in terminal.text(made)
