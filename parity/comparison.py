@@ -14,11 +14,12 @@ from ports.runners.base import OUTPUT, Inputs, is_numpy
 
 from .judge import Subject, judge
 from .own import Own, wrap
-from .provenance import surroundings, version
+from .provenance import surroundings
 from .record import CHECKS, Recording, record
 from .report import Report, Result
 from .summary import count
 from .usage import require_count, require_feature_maps, require_known, require_models, require_names
+from .versions import version
 
 
 def compare(

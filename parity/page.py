@@ -252,7 +252,9 @@ def _modules(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
         error, limit = errors.get(name, (0.0, 0.0))
         text = f"{summary.short(error)} of {summary.limit(limit)}" if name in errors else ""
         cells = [_module(name, tree.get(name)) for tree in trees.values()]
-        rows.append(tag("tr", *cells, tag("td", text, class_="number"), class_=None if error <= limit else "differs"))
+        rows.append(
+            tag("tr", *cells, tag("td", prose(text), class_="number"), class_=None if error <= limit else "differs")
+        )
     heads = [tag("th", label, scope="col") for label in trees]
     heads.append(tag("th", "largest error", scope="col", class_="number"))
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")

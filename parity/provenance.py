@@ -6,11 +6,8 @@ import glob
 import os
 import platform
 import time
-from importlib import metadata
 
 from convert.version import __version__
-
-PACKAGES = {"flax": ("flax", "jax"), "torch": ("torch",), "paddle": ("paddlepaddle", "paddlepaddle-gpu")}
 
 
 def surroundings(device: str = "cpu") -> dict[str, str]:
@@ -21,18 +18,6 @@ def surroundings(device: str = "cpu") -> dict[str, str]:
         "python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
         "device": f"cpu: {processor()}" if device == "cpu" else f"gpu: {graphics()}; cpu: {processor()}",
     }
-
-
-def version(framework: str) -> str:
-    """Return the version of a framework without importing it: "0.12.8 (jax 0.10.2)"."""
-    found = {}
-    for package in PACKAGES[framework]:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    first, *others = found.values() or ["not installed"]
-    return first + "".join(f" (jax {other})" for other in others)
 
 
 def graphics() -> str:

@@ -19,10 +19,11 @@ from ports.frameworks import quick_xla_flags
 from . import summary, terminal
 from .attempt import Job, Recordings, attempt, isolated
 from .judge import Subject, judge
-from .provenance import surroundings, version
+from .provenance import surroundings
 from .record import Recording
 from .report import Report
 from .targets import Target, targets
+from .versions import version
 
 
 def run(arguments: Namespace) -> Report:
