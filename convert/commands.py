@@ -82,7 +82,7 @@ def diff(arguments: Namespace) -> int:
         print(dumps({**about, "assumed": comparison.assumed, "differences": comparison.differences, "notes": notes}))
     else:
         for entry in comparison.differences:
-            error = "" if entry["error"] is None else f" by {entry['error']:.2e}"
+            error = "" if entry["error"] is None else f" by {entry['error']:.2e} times A's largest element"
             detail = f" ({entry['detail']})" if entry.get("detail") else ""
             print(printable(f"{entry['tensor']}: {entry['kind']}{error}{detail}"))
         for entry in comparison.assumed:

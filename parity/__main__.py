@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 
@@ -101,6 +102,7 @@ def _run(argv: list[str]) -> int:
     if arguments.seed < 0:
         flags.error(f"--seed is 0 or more, not {arguments.seed}")
     arguments.isolate |= arguments.device == "gpu"
+    arguments.command = shlex.join([*flags.prog.split(), *argv])
     from . import suite
 
     return suite.finish(suite.run(arguments), arguments)

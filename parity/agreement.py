@@ -57,7 +57,7 @@ def agree(check: str, name: str, a: Recording, b: Recording, scale: float | None
     part = worst(np.take(left, k, axis), np.take(right, k, axis), unit)
     index = list(part.index or ())
     index.insert(axis, k)
-    what = f"relative to the largest of {'step' if check == 'train' else 'feature'} {k} alone"
+    what = f"relative to {unit:.3g}, the largest of {'step' if check == 'train' else 'feature'} {k} alone"
     return Verdict(replace(part, index=tuple(index), remark=what), float(bound[k]) / unit, judged)
 
 

@@ -14,8 +14,10 @@ from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 
 from .judge import Subject, judge
 from .own import Own, wrap
+from .provenance import surroundings
 from .record import ACTIVATIONS, CHECKS, Recording, record
 from .report import Report, Result
+from .summary import count
 from .usage import (
     require_count,
     require_feature_maps,
@@ -25,6 +27,7 @@ from .usage import (
     require_names,
     require_training,
 )
+from .versions import version
 
 
 def compare(
@@ -90,7 +93,8 @@ def compare(
         results = _results(subject, recordings, dtype is None)
         if any(result.passed is False for result in results) and _draws(ports, inputs, check, recordings):
             results = _results(subject, recordings, dtype is None)
-    return Report(results, {label: _about(port, check) for label, port in ports.items()})
+    modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
+    return Report(results, _about(ports, inputs, check, steps), modules)
 
 
 def _is_own_flax(port: Port | Own) -> bool:
@@ -176,10 +180,20 @@ def variant(port: Port | Own) -> str:
     return next((name for name, config in known.items() if config == port.config), "own")
 
 
-def _about(port: Port | Own, check: str) -> str:
-    """Describe what a model ran in: framework, dtypes, device and mode."""
-    from .versions import version
+def _about(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, steps: int) -> dict[str, str]:
+    """Return what was run on what, by label."""
+    about = {"check": check + (f", {count(steps, 'step')}" if check == "train" else "")}
+    about["inputs"] = ", ".join(f"{n} {list(a.shape)} {a.dtype}" for n, a in inputs.named(is_numpy).items())
+    devices = {port.device for port in ports.values()}
+    return {
+        **about,
+        **surroundings("gpu" if "gpu" in devices else "cpu"),
+        **{k: _side(p, check) for k, p in ports.items()},
+    }
 
+
+def _side(port: Port | Own, check: str) -> str:
+    """State the framework, version, dtype, device and mode of a model."""
     mode = "evaluation" if check in ACTIVATIONS else "training"
     others = {array.dtype.name for array in port.state().values() if array.dtype.kind == "f"} - {port.dtype}
     mixed = f", arrays in {', '.join(sorted(others))} as well" if others and port.dtype != "bfloat16" else ""

@@ -32,8 +32,9 @@ class Subject:
     dtype: str
     device: str
 
-    def row(self, pair: str) -> Row:
-        return partial(Result, self.architecture, self.variant, self.check, self.dtype, self.device, pair)
+    def row(self, *sides: str) -> Row:
+        about = (self.architecture, self.variant, self.check, self.dtype, self.device)
+        return partial(Result, *about, "-".join(sides), sides=sides)
 
 
 def judge(subject: Subject, recordings: Sequence[Recording]) -> list[Result]:
@@ -42,12 +43,13 @@ def judge(subject: Subject, recordings: Sequence[Recording]) -> list[Result]:
 
 
 def _judge_pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
-    row = s.row(f"{a.label}-{b.label}")
+    row = s.row(a.label, b.label)
     missing = [r for r in (a, b) if r.cause]
     if missing:
         failed = any(not r.unable for r in missing)
         cause = "; ".join(f"{r.label}: {r.cause}" for r in missing)
-        return row(math.inf if failed else None, None, False if failed else None, None, cause)
+        why = tuple((r.label, r.cause) for r in missing)
+        return row(math.inf if failed else None, None, False if failed else None, None, cause, missing=why)
     arrays = _judge_arrays(row, s, a, b, everyone)
     if a.masks is None and b.masks is None:
         return arrays

@@ -33,7 +33,8 @@ class Worst:
       index: where, None if no element can be named.
       left, right: the values there.
       cause: why the error is infinite.
-      remark: what the error is relative to, or of which run it is, where that is not the array as a whole.
+      remark: what the error is relative to, and of which run it is.
+      sides: labels of the runs that `left` and `right` are from, where these are not the models themselves.
     """
 
     error: float
@@ -42,6 +43,7 @@ class Worst:
     right: float = math.nan
     cause: str = ""
     remark: str = ""
+    sides: tuple[str, ...] = ()
 
     def between(self, left: str, right: str) -> Worst:
         """Name the two sides in the cause, where that is a value that is not finite."""
@@ -77,8 +79,10 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
         return Worst(math.inf, index, float(a[index]), float(b[index]), cause)
     difference = np.abs(a - b)
     index = _at(difference, int(np.argmax(difference)))
-    scale = float(np.max(np.abs(a))) if scale is None else scale
-    return Worst(float(difference[index]) / (scale or 1.0), index, float(a[index]), float(b[index]))
+    largest = float(np.max(np.abs(a))) if scale is None else scale
+    remark = f"relative to {largest:.3g}" + (", the largest element" if scale is None else "")
+    error = float(difference[index]) / (largest or 1.0)
+    return Worst(error, index, float(a[index]), float(b[index]), remark=remark if largest else "absolute")
 
 
 def without_shared_infinities(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,8 @@
-"""Runs a whole comparison: every target, dtype and check over all pairs of frameworks, on one device."""
+"""Run a whole comparison: every target, dtype and check over all pairs of frameworks, on one device."""
 
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -16,8 +15,10 @@ from convert.program import dumps
 from convert.settings import stated
 from ports.frameworks import quick_xla_flags
 
+from . import summary, terminal
 from .attempt import Job, Recordings, attempt, isolated
 from .judge import Subject, judge
+from .provenance import surroundings
 from .record import Recording
 from .report import Report
 from .targets import Target, targets
@@ -25,13 +26,13 @@ from .versions import version
 
 
 def run(arguments: Namespace) -> Report:
-    """The report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
+    """Build the report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
     use(arguments.spec)
     settings = stated(arguments)
     about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights)
     chosen = [target for text in arguments.targets for target in targets(text, *about)]
     if arguments.report:
-        folder_of(arguments.report)  # refused before hours of work
+        folder_of(arguments.report)  # raises before hours of work
         if os.path.isdir(arguments.report):
             raise ConvertError(f"{arguments.report}: Is a directory: name a file in it")
     _prepare(chosen, arguments)
@@ -94,10 +95,13 @@ def _on_cpu(
 
 
 def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
-    """What was run on what."""
-    about = {framework: version(framework) for framework in arguments.frameworks}
-    about["device"] = f"{arguments.device}: {_processor()}" if arguments.device == "cpu" else "gpu"
-    about["python"] = platform.python_version()
+    """Return what was run on what, by label."""
+    about = {"command": arguments.command, "seed": f"{arguments.seed}, of images and random weights"}
+    about["batch"] = summary.count(arguments.batch, "image")
+    if "train" in arguments.check:
+        about["training"] = summary.count(arguments.steps, "step")
+    about |= surroundings(arguments.device)
+    about |= {framework: version(framework) for framework in arguments.frameworks}
     for target in chosen:
         if target.path:
             assumed = ", ".join(f"{name}={target.settings[name]}" for name in target.assumed)
@@ -107,17 +111,8 @@ def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
     return about
 
 
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
-
-
 class Progress:
-    """A line that a terminal shows while work goes on; nothing where output is piped."""
+    """Show a line on a terminal while work goes on; nothing where output is piped."""
 
     def __init__(self, total: int):
         self.total, self.count = total, 0
@@ -126,7 +121,8 @@ class Progress:
     def show(self, what: str) -> None:
         self.count += 1
         if self.shown:
-            print(f"\r\x1b[K{self.count}/{self.total} {what}", end="", file=sys.stderr, flush=True)
+            line = f"{self.count}/{self.total} {what}"[: terminal.WIDTH - 1]  # a longer line would stay on the screen
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
     def done(self) -> None:
         if self.shown:
@@ -134,16 +130,20 @@ class Progress:
 
 
 def finish(report: Report, arguments: Namespace) -> int:
-    """Write and print a report; the exit code."""
+    """Write and print a report; return the exit status."""
     if arguments.report:  # first, since whoever reads what is printed may go away
         try:
             with open(arguments.report, "w", encoding="utf-8") as file:
                 file.write(report.to_html())
         except OSError as error:
             raise ConvertError(f"{arguments.report}: {error.strerror}") from error
-    print(dumps(report.rows()) if arguments.json else report, flush=True)
-    for cause in dict.fromkeys(r.cause for r in report if r.passed is None):
-        print(f"parity: skipped: {cause}", file=sys.stderr)
+    if not arguments.json:
+        colour = terminal.wants_colour(sys.stdout)
+        print(terminal.text(report.results, colour, arguments.report or ""), flush=True)
+        return 0 if report.passed else 1
+    print(dumps(report.rows()), flush=True)
+    for cause, times in summary.causes(report, "not run"):
+        print(f"parity: not run ({times:,}): {cause}", file=sys.stderr)
     if not any(r.curve for r in report):
         print("parity: nothing was compared", file=sys.stderr)
     return 0 if report.passed else 1

@@ -76,9 +76,12 @@ def _below_float64(name: str, a: Recording, b: Recording, scale: float | None, l
     if exact.off and exact.judged:
         about = f"{exact.worst.remark}, " if exact.worst.remark else ""
         return replace(exact, worst=replace(exact.worst, remark=f"{about}between the float64 copies of both models"))
-    truth = a.truth.arrays[name]
+    truth, copy = a.truth.arrays[name], f"{a.label} in float64"
     errors = [
-        worst(*without_shared_infinities(truth, r.arrays[name]), scale).between(f"{a.label}'s float64 copy", r.label)
+        replace(
+            worst(*without_shared_infinities(truth, r.arrays[name]), scale).between(copy, r.label),
+            sides=(copy, r.label),
+        )
         for r in (a, b)
     ]
     return Verdict(max(errors, key=lambda error: error.error), limit, limit <= limits.DROWNED)
