@@ -21,7 +21,7 @@ CHECKS = ("forward", "layers", "gradients", "train")
 
 def recording(label: str, slip: float = 0.0) -> Recording:
     arrays = {f"blocks.{k}.norm1": np.arange(1.0, 6.0) * (1 + slip * (k > 0)) for k in range(2)}
-    arrays |= {name: np.arange(1.0, 6.0) * (1 + slip) for name in ("output", "sgd: losses")}  # without, nothing is proven
+    arrays |= {name: np.arange(1.0, 6.0) * (1 + slip) for name in ("output", "sgd: losses")}  # else nothing is proven
     return Recording(label, label, "float64", "cpu", arrays)
 
 
