@@ -17,12 +17,12 @@ from .commands import GOOGLE, spoiled
 
 def test_a_plan_is_immutable():
     with convert.plan(GOOGLE, dst="torch") as plan:
-        for name in ("steps", "dst", "layout", "accepted"):
+        for name in ("steps", "dst", "translation", "accepted"):
             with pytest.raises(FrozenInstanceError):
                 setattr(plan, name, ())
         assert isinstance(plan.steps, tuple)
         with pytest.raises(FrozenInstanceError):
-            plan.layout.steps = ()
+            plan.translation.steps = ()
 
 
 def test_a_plan_is_written_by_a_function(tmp_path):

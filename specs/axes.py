@@ -35,6 +35,11 @@ class Part(NamedTuple):
     order: str = ""
     length: int = 0
 
+    @property
+    def turn(self) -> tuple[bool, str]:
+        """How its elements are ordered: (False, "") runs forward."""
+        return self.backwards, self.order
+
     def __str__(self) -> str:
         length = f"={self.length}" if self.length else ""
         order = f"[@{self.order}]" if self.order else ""

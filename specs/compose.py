@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from .axes import Dim, Factor, Part
+from .axes import Axes, Dim, Factor, Part
 from .lines import Line, Lines, Side, TableError
 from .paths import Hole, joined
 from .signature import Signature
@@ -126,6 +126,10 @@ class _Work:
 
     def __init__(self, first: list[Line], second: list[Line]):
         self.first, self.second = first, second
+        self.places: dict[tuple[object, ...], list[tuple[int, int]]] = {}  # by path, of the second table's left side
+        for k, line in enumerate(second):
+            for position, array in enumerate(line.left.arrays):
+                self.places.setdefault(_shape(array), []).append((k, position))
         self.met: set[tuple[int, int]] = set()  # (line of the second table, array of its left side)
         self.problems: list[str] = []
 
@@ -161,19 +165,17 @@ class _Work:
     def _meetings(self, line: Line, array: Signature) -> tuple[list[Line], str]:
         """Return the lines from A to C through one array of B, and why there are none ("" if only the names differ)."""
         found, why, met = [], "", False
-        for k, other in enumerate(self.second):
-            for position, theirs in enumerate(other.left.arrays):
-                if _shape(theirs) != _shape(array):
-                    continue
-                self.met.add((k, position))
-                met = True
-                try:
-                    made = _meet(line, array, other, theirs)
-                except ValueError as error:
-                    why = f"{error} (line {other.number})"
-                    self.problems.append(f"line {line.number}: {array}: {why}")
-                    continue
-                found += [made] if made else []
+        for k, position in self.places.get(_shape(array), ()):
+            other = self.second[k]
+            self.met.add((k, position))
+            met = True
+            try:
+                made = _meet(line, array, other, other.left.arrays[position])
+            except ValueError as error:
+                why = f"{error} (line {other.number})"
+                self.problems.append(f"line {line.number}: {array}: {why}")
+                continue
+            found += [made] if made else []
         if met and not found and not why:  # dropped, or a constant, on both sides
             found = [Line(Side(), Side())] if line.kind in ("constant", "drop") else []
         return [each for each in found if each.left.arrays or each.right.arrays] or found, why
@@ -187,6 +189,15 @@ class _Work:
                         f"line {line.number} of the second: {array}: no line of the first speaks of it"
                     )
         return [line for line in self.second if not line.left.arrays]
+
+
+def through(source: Signature, hub: Axes, other: Axes, target: Signature) -> Line:
+    """The line from one array to another that are both an array with these axes. Raises: ValueError."""
+    one, two = Signature(("hub",), hub), Signature(("hub",), other)
+    made = _meet(Line(Side((source,)), Side((one,))), one, Line(Side((two,)), Side((target,))), two)
+    if made is None:
+        raise ValueError(f"{source} and {target} have no elements in common")
+    return made
 
 
 def _meet(line: Line, array: Signature, other: Line, theirs: Signature) -> Line | None:
@@ -304,31 +315,30 @@ def _equate_factors(one: tuple[Factor, ...], two: tuple[Factor, ...], values: Va
 
 def _plain(factors: tuple[Factor, ...]) -> bool:
     """Whether this is one axis and nothing else."""
-    return len(factors) == 1 and len(factors[0]) == 1 and factors[0][0] == Part(factors[0][0].name) != Part("")
+    return len(factors) == 1 and len(factors[0]) == 1 and bool(factors[0][0].name) and not any(factors[0][0].turn)
 
 
 def _alike(one: Factor, two: Factor, values: Values) -> bool:
     """Whether two factors have the same names; if so, they are equated."""
     if [part.name for part in one] != [part.name.rstrip("'") for part in two]:
         return False
-    if len(one) > 1 and [p[1:] for p in one] != [p[1:] for p in two]:
+    if len(one) > 1 and [p.turn for p in one] != [p.turn for p in two]:
         return False
     for ours, his in zip(one, two, strict=True):
         if ours.name:
-            _equate_parts(ours, his, values) if len(one) == 1 else values.update(
-                {his.name: Value(((Part(ours.name),),))}
-            )
+            alike = Value(((Part(ours.name, length=ours.length or his.length),),))
+            _equate_parts(ours, his, values) if len(one) == 1 else values.update({his.name: alike})
     return True
 
 
 def _equate_parts(one: Part, two: Part, values: Values) -> None:
     if not one.name or not two.name:
         raise ValueError("an axis of length 1 meets a longer one")
-    if one[1:] == two[1:]:
-        values[two.name] = Value(((Part(one.name),),))
-    elif two == Part(two.name):
+    if one.turn == two.turn:
+        values[two.name] = Value(((Part(one.name, length=one.length or two.length),),))
+    elif not any(two.turn):
         values[two.name] = Value(((one,),))
-    elif one == Part(one.name):
+    elif not any(one.turn):
         values[one.name] = Value(((two,),))
     else:
         raise ValueError(f"the orders of {one} and {two} do not combine")
@@ -372,13 +382,13 @@ def _factor(factor: Factor, values: Values) -> tuple[Factor, ...]:
         single = len(value.factors) == 1 and len(value.factors[0]) == 1
         if single:
             return ((_through(part, value.factors[0][0]),),)
-        if part != Part(part.name):
+        if any(part.turn):
             raise ValueError(f"{part} is composed of several axes in the other table")
         return value.factors
     found: list[Part] = []
     for part in factor:
         value = values.get(part.name, Value(((part,),)))
-        if len(value.factors) != 1 or value.window or (len(value.factors[0]) > 1 and part != Part(part.name)):
+        if len(value.factors) != 1 or value.window or (len(value.factors[0]) > 1 and any(part.turn)):
             raise ValueError(f"{part.name}, a part of a sum, is composed of several axes in the other table")
         several = len(value.factors[0]) > 1
         found += value.factors[0] if several or part.name not in values else [_through(part, value.factors[0][0])]
@@ -387,10 +397,11 @@ def _factor(factor: Factor, values: Values) -> tuple[Factor, ...]:
 
 def _through(outer: Part, inner: Part) -> Part:
     """Where an axis that is itself at another's position stands."""
-    if outer == Part(outer.name):
-        return inner
-    if inner == Part(inner.name):
-        return outer._replace(name=inner.name)
+    length = inner.length or outer.length
+    if not any(outer.turn):
+        return inner._replace(length=length)
+    if not any(inner.turn):
+        return outer._replace(name=inner.name, length=length)
     if not inner.order:
         return outer._replace(name=inner.name, backwards=outer.backwards != inner.backwards)
     raise ValueError(f"the orders of {outer} and {inner} do not combine")

@@ -83,3 +83,9 @@ class Layout:
     @property
     def shapes(self) -> dict[str, Shape]:
         return {entry.name: entry.shape for entry in self.entries}
+
+
+def alike(dtypes: Mapping[str, str]) -> str:
+    """The array whose dtype constants take that state none: the first of floating-point numbers; "" if none is."""
+    kinds = ("float16", "float32", "float64", "bfloat16")
+    return next((name for name, dtype in dtypes.items() if dtype in kinds), "")
