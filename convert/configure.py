@@ -9,7 +9,6 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from specs import config as configs
-from specs.axes import names
 from specs.dialects import PORTS
 from specs.kinds import BUFFERS
 from specs.layer import Sizes
@@ -227,7 +226,7 @@ def sizes(reading: Reading) -> Sizes:
         (line, found[0], tensor.shape)
         for name, tensor in reading.tensors.items()
         for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
-        if (found := match(line.theirs.path, name)) and len(line.theirs.axes or ()) == len(tensor.shape)
+        if (found := match(line.theirs.path, name)) and len(line.axes[1]) == len(tensor.shape)
     ]
     ranks = _ranks(numbers for _, numbers, _ in read)
     axes: dict[str, dict[str, int]] = {}
@@ -235,7 +234,7 @@ def sizes(reading: Reading) -> Sizes:
         own = {w: n for w, n in numbers.items() if "[" not in w}
         own |= {w[w.index("[") + 1 : -1]: ranks[w].index(n) for w, n in numbers.items() if "[" in w}
         known = axes.setdefault(fill(line.ours.path, own), {})
-        for axis in set(names(line.ours.axes or ())) & own.keys():
+        for axis in set(chain.from_iterable(line.axes[0])) & own.keys():
             known[axis] = max(known.get(axis, 0), own[axis] + 1)  # stacked: as many as there are names
         known.update(_lengths(line, shape, known))
     return Sizes(axes)
@@ -253,10 +252,9 @@ def _ranks(readings: Iterable[Mapping[str, int]]) -> dict[str, list[int]]:
 
 def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> dict[str, int]:
     """Lengths of one array's axes: those that stand alone, and of compositions that both sides share."""
-    groups = {frozenset(names((dim,))): length for dim, length in zip(line.theirs.axes or (), shape, strict=True)}
+    groups = {frozenset(group): length for group, length in zip(line.axes[1], shape, strict=True)}
     alone = {**known, **{next(iter(g)): length for g, length in groups.items() if len(g) == 1}}
-    for axis, dim in zip(line.hub, line.ours.axes or (), strict=True):
-        group = names((dim,))
+    for axis, group in zip(line.hub, line.axes[0], strict=True):
         if frozenset(group) in groups:
             alone[axis] = groups[frozenset(group)]
         elif len(group) == 1 and group[0] in alone:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import specs
+from specs.axes import names as axis_names
 from specs.dialects import PORTS, extras, template
 from specs.paths import fill, holes, normal
 from specs.signature import Signature
@@ -189,6 +190,7 @@ class Line(NamedTuple):
     ours: Signature
     theirs: Signature
     hub: tuple[str, ...]  # the kind's own axes
+    axes: tuple[list[list[str]], list[list[str]]]  # names in each dimension, in ours and in theirs
 
 
 @cache
@@ -200,7 +202,8 @@ def lines(architecture: str, dialect: str) -> dict[str, list[Line]]:
         if placed := template(parameter, table):
             (ours, theirs, _, _), _ = placed
             sample = fill(theirs.path, dict.fromkeys((hole.name for hole in holes(theirs.path)), 0))
-            index.setdefault(normal(sample), []).append(Line(ours, theirs, parameter.axes))
+            axes = [[axis_names((dim,)) for dim in side.axes or ()] for side in (ours, theirs)]
+            index.setdefault(normal(sample), []).append(Line(ours, theirs, parameter.axes, (axes[0], axes[1])))
     return index
 
 

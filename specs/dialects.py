@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from .axes import Axes, names, parse_axes, plain, shape_of
-from .kinds import ANY, FRAMEWORKS, KINDS, PORTED
+from .kinds import ANY, BUFFERS, FRAMEWORKS, KINDS, PORTED, Leaf
 from .layer import Layer, Parameter, parameters
 from .lines import Constant, Line, Side
 from .matching import Key
@@ -86,11 +86,6 @@ def _rule(number: int, text: str) -> Rule:
     return Rule(ours, theirs, number, text)
 
 
-def hub_axes(parameter: Parameter) -> Axes:
-    """The dimensions of an array in the hub's layout."""
-    return plain(parameter.axes)
-
-
 def template(parameter: Parameter, dialect: Dialect) -> tuple[Rule, Mapping[str, int]] | None:
     """The line that places one array and the numbers in its path; None where the framework keeps no such thing.
 
@@ -109,16 +104,22 @@ def template(parameter: Parameter, dialect: Dialect) -> tuple[Rule, Mapping[str,
         tail, more = numbered(rest, len(filled))
         ours, theirs, numbers = (*rule.ours.path, *tail), (*rule.theirs.path, *tail), {**filled, **more}
     port = dialect is PORTS[dialect.framework]
-    theirs = _flax_port(theirs, parameter) if port and dialect.framework == "flax" else theirs
-    dot, separator = bool(parameter.leaf) * ".", bool(leaf.name) * ("/" if dialect.framework == "flax" else ".")
-    axes = hub_axes(parameter)
+    return _default(ours, theirs, parameter.axes, parameter.leaf, leaf, dialect.framework, port), numbers
+
+
+@cache
+def _default(
+    ours: Path, theirs: Path, axes: tuple[str, ...], leaf: str, stored: Leaf, framework: str, port: bool
+) -> Rule:
+    """The line that a framework's own names make of one array of a layer, whose path is `ours` here, `theirs` there."""
+    theirs = _flax_port(theirs, leaf) if port and framework == "flax" else theirs
+    dot, separator = bool(leaf) * ".", bool(stored.name) * ("/" if framework == "flax" else ".")
     return Rule(
-        Signature(joined((*ours, dot + parameter.leaf)), axes),
-        Signature(joined((*theirs, separator + leaf.name)), axes if leaf.axes == ANY else _axes(leaf.axes)),
-    ), numbers
-
-
-_axes = cache(parse_axes)
+        Signature(joined((*ours, dot + leaf)), _plain(axes)),
+        Signature(
+            joined((*theirs, separator + stored.name)), _plain(axes) if stored.axes == ANY else parse_axes(stored.axes)
+        ),
+    )
 
 
 def applied(parameter: Parameter, dialect: Dialect) -> tuple[Rule, dict[str, int], str] | None:
@@ -151,9 +152,12 @@ def numbered(path: str, first: int = 0) -> tuple[Path, Mapping[str, int]]:
     return joined(pieces), numbers
 
 
-def _flax_port(path: Path, parameter: Parameter) -> Path:
+_plain = cache(plain)
+
+
+def _flax_port(path: Path, leaf: str) -> Path:
     """linen's spelling: lists of modules join name and number, and each collection is a tree of its own."""
-    pieces: list[str | Hole] = ["params/" if parameter.trained else "batch_stats/"]
+    pieces: list[str | Hole] = ["batch_stats/" if leaf in BUFFERS else "params/"]
     for piece, after in itertools.zip_longest(path, path[1:]):
         if isinstance(piece, str):
             piece = piece[:-1] + "_" if isinstance(after, Hole) and piece.endswith(".") else piece
@@ -178,6 +182,8 @@ class Stored(NamedTuple):
     @property
     def names(self) -> dict[Key, str]:
         """{indices of the stacked axes: name}; {(): name} where one tensor stores it all."""
+        if isinstance(self.theirs.path[0], str) and len(self.theirs.path) == 1:
+            return {(): self.theirs.path[0]}
         stacked = sorted({hole.name for hole in self.theirs.holes})
         return {
             tuple(zip(stacked, index, strict=True)): fill(self.theirs.path, dict(zip(stacked, index, strict=True)))
@@ -200,14 +206,16 @@ def place(parameter: Parameter, dialect: Dialect | None, config: Any = None) -> 
     Raises: AttributeError, IndexError, ValueError for a line that does not fit the Config.
     """
     if dialect is None:
-        axes = hub_axes(parameter)
+        axes = _plain(parameter.axes)
         return Stored(axes, Signature((parameter.name,), axes), parameter.layer.sizes)
     placed = template(parameter, dialect)
     if placed is None:
         return None
     (ours, theirs, _, _), numbers = placed
     sizes, hub, axes = parameter.layer.sizes, ours.axes or (), theirs.axes or ()
-    stacked = {hole.name for hole in holes(theirs.path)}.intersection(names(hub)).difference(names(axes))
+    stacked = {hole.name for hole in holes(theirs.path) if hole.name not in numbers}
+    if stacked:
+        stacked = stacked.intersection(names(hub)).difference(names(axes))
 
     def piece(part: str | Hole) -> str | Hole:
         if isinstance(part, str):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .axes import Part, full, total
 from .coverage import gap
 from .layout import Entry, Equal, Layout, Parts, Sum
 from .lines import Cell, Line, Lines, Misfit
-from .matching import fill
+from .matching import Index, fill
 from .moves import Fill, Move
 from .places import Box, Place, between, box, whole
 from .signature import Signature
@@ -32,6 +32,7 @@ class Filling:
         self.used: dict[str, list[tuple[Line, Box | None]]] = {}  # of left arrays; None: a whole one
         self.made: dict[str, list[tuple[Line, Box | None]]] = {}  # of right arrays
         self.lengths: dict[tuple[str, int], int] = {}  # of right arrays, by name and dimension
+        self.known: dict[tuple[object, ...], tuple[Move, Box, Box]] = {}
         self.checks: list[Equal] = []
         self.dropped: list[str] = []
         self.zeroed: dict[str, None] = {}
@@ -161,25 +162,36 @@ class Filling:
             array = env.line.resolved(right.array)
             for left_key, source in env.named(left.array).items():
                 given = {**dict(env.key), **dict(left_key)}
-                from_places = self._places(env, left, self.shapes[source], source)
-                for index in self._both(env, array, given):
+                for index in env.indices(array, given):
                     name = fill(env.line, array, index)
                     if (shape := self._shape(env, array, name)) is None:
                         continue
-                    to_places = self._places(env, right, shape, name)
-                    move = between(source, from_places, to_places, {**given, **index})
+                    fixed = {v: n for v, n in (given | index).items() if v in env.line.axes}
+                    move, taken, filled = self._between(
+                        env, left, right, (source, name), (self.shapes[source], shape), fixed
+                    )
                     found.setdefault(name, []).append(move)
                     if use:
-                        self.used.setdefault(source, []).append((env.line, box(from_places, index)))
+                        self.used.setdefault(source, []).append((env.line, taken))
                     if make:
-                        self.made.setdefault(name, []).append((env.line, box(to_places, given)))
+                        self.made.setdefault(name, []).append((env.line, filled))
         return found
 
-    def _both(self, env: Env, array: Signature, given: Mapping[str, int]) -> Iterator[dict[str, int]]:
-        """The indices of right arrays that a left array at the given ones has elements for."""
-        for index in env.indices(array):
-            if all(given.get(variable, number) == number for variable, number in index.items()):
-                yield index
+    def _between(
+        self, env: Env, left: Cell, right: Cell, names: tuple[str, str], shapes: tuple[Shape, Shape], fixed: Index
+    ) -> tuple[Move, Box, Box]:
+        """The move from one cell to another, and the ranges that it takes and fills; blocks alike share all but names.
+
+        Args:
+          fixed: the index of each axis that stands in a name.
+        """
+        axes = left.array.axes, left.choice, right.array.axes, right.choice
+        key = (*axes, shapes, tuple(fixed.items()), tuple(env.sizes.items()))
+        if key not in self.known:
+            starts, ends = (self._places(env, c, s, n) for c, s, n in zip((left, right), shapes, names, strict=True))
+            self.known[key] = between(names[0], starts, ends, fixed), box(starts, fixed), box(ends, fixed)
+        move, taken, filled = self.known[key]
+        return move._replace(source=names[0]), taken, filled
 
     def _shape(self, env: Env, array: Signature, name: str) -> Shape | None:
         """The shape of a right array, which all its lines state alike; None, and a misfit, where they do not."""

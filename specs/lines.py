@@ -188,6 +188,8 @@ class Line:
         }
 
     def cells(self, array: Signature) -> list[Cell]:
+        if not array.parts_of_sums():
+            return [Cell(array, tuple([(0,) * len(dim.factors) for dim in array.axes or ()]))]
         choices = [[range(len(factor)) for factor in dim.factors] for dim in array.axes or ()]
         if math.prod(len(options) for dim in choices for options in dim) > MAX_CELLS:
             raise ValueError(f"{array} has over {MAX_CELLS:,} combinations of summands")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 
 from .axes import Dim, solve
 from .lines import Line, Lines, TableError
@@ -43,11 +44,13 @@ class Env:
         at = next(k for k, other in enumerate(self.line.left.arrays) if other is array)
         return self.arrays[at]
 
-    def indices(self, array: Signature) -> list[Index]:
-        """The indices of each array that a path of the right side stands for."""
+    def indices(self, array: Signature, given: Mapping[str, int] = MappingProxyType({})) -> list[Index]:
+        """The indices of each array that a path of the right side stands for, at those that are given."""
         found: list[Index] = [dict(self.key)]
         for variable in dict.fromkeys(map(self.line.variable, array.holes)):
-            if variable not in found[0]:
+            if variable in given:
+                found = [{**index, variable: given[variable]} for index in found]
+            elif variable not in found[0]:
                 if len(found) * self.sizes[variable] > MAX_NAMES:
                     raise TableError(
                         f"line {self.line.number}: {array.label} would stand for over {MAX_NAMES:,} arrays"
