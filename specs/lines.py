@@ -239,61 +239,6 @@ class Line:
         )
         return f"{array.label}: the two sides name different axes: {what or 'no combination of summands is on both'}"
 
-    def check(self) -> None:
-        """Raises: ValueError for a line without meaning."""
-
-        for array in self.arrays:
-            names = [part.name for part in array.parts()]
-            if repeated := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"{array}: {repeated[0]} stands in it twice")
-            if any(dim.window and len(dim.factors) > 1 for dim in array.axes or ()):
-                raise ValueError(f"{array}: a window stands at a single axis or sum, not at a composition")
-            if array.axes is None and self.kind != "drop":
-                raise ValueError(f"{array.label}: write its axes, as in {array.label}: o i")
-        self._check_arrow()
-        for part in (part for array in self.arrays for part in array.parts() if part.length):
-            if part.length != self.lengths[part.name] or self.length(part.name) not in (None, part.length):
-                raise ValueError(f"{part.name} has two lengths")
-        for hole in (hole for array in self.arrays for hole in array.holes):
-            if "[" in hole.name:
-                raise ValueError(f"{hole} reads a list of a Config, which a table does not have")
-            if hole.values is not None and len(hole.values) != self.length(self.variable(hole)):
-                raise ValueError(f"{{{hole.name}}} lists {len(hole.values)} values here and others elsewhere")
-            if (
-                hole.values is None
-                and self.listed.get(self.variable(hole)) == ()
-                and (hole.scale, hole.shift) == (1, 0)
-            ):
-                raise ValueError(f"{{{hole.name}}}: the line lists two sets of values for it: write the one meant here")
-        counted = [{self.variable(hole) for hole in array.holes} - self.axes for array in self.arrays]
-        if self.kind != "drop" and any(found != counted[0] for found in counted):
-            one, other = counted[0], next(found for found in counted if found != counted[0])
-            raise ValueError(f"not every array of the line has {' and '.join(sorted(one ^ other))}")
-        if self.kind in ("move", "sum"):
-            for row in self.pairs:
-                if not all(row):
-                    raise ValueError("nothing on the left corresponds to anything on the right")
-
-    def _check_arrow(self) -> None:
-        if self.kind == "constant":
-            if self.arrow != "<->" or (self.left.arrays and self.right.arrays):
-                raise ValueError("a constant stands alone on its side: <-> path: axes = 0")
-        elif self.kind == "drop":
-            kept, arrow = (self.left, "->") if self.left.arrays else (self.right, "<-")
-            if self.arrow != arrow or not kept.arrays or kept.join != ",":
-                raise ValueError("write path -> drop, or drop <- path")
-        elif self.arrow == "<->":
-            if "+" in (self.left.join, self.right.join):
-                raise ValueError("a sum has one direction: write total: o <- first: o + second: o")
-        else:
-            total, terms = (self.left, self.right) if self.arrow == "<-" else (self.right, self.left)
-            if terms.join != "+" or len(total.arrays) != 1:
-                raise ValueError(
-                    "an arrow in one direction is for sums, total: o <- first: o + second: o, and for drop"
-                )
-            if len(set(map(len, self.pairs[0]))) > 1 or any(len(a.parts_of_sums()) for a in total.arrays):
-                raise ValueError("the total of a sum is one whole array")
-
     def __str__(self) -> str:
         sides = (str(self.left), str(self.right))
         if self.kind == "drop":

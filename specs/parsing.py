@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from .axes import parse_axes
+from .line_checks import check
 from .lines import MAX_LINE, MAX_ORDER, MAX_ORDER_TEXT, MAX_TEXT, VERSION, Constant, Line, Lines, Side, TableError
 from .paths import parse_path
 from .signature import Signature
@@ -40,7 +41,7 @@ def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Lines:
                 sides = header(content)
             else:
                 line = parse_line(content)
-                line.check()
+                check(line)
                 lines.append(
                     replace(line, number=number, above=tuple(above), comment=comment.removeprefix("#").strip())
                 )
