@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
-from .axes import Axes, names, parse_axes, plain, shape_of
+from .axes import Axes, Factor, names, parse_axes, plain, shape_of
 from .kinds import ANY, BUFFERS, FRAMEWORKS, KINDS, PORTED, Leaf
 from .layer import Layer, Parameter, parameters
 from .lines import Constant, Line, Side
@@ -28,10 +28,10 @@ from .sizes import Env
 from .spec import Dialect, Spec
 from .table import Table
 
-# A port's checkpoint is a dialect without a table: our names, its framework's leaves.
 HUB = "hub"  # our own names and layouts, as a dialect
 UNCOUNTED = Constant(0, "int64")  # of batch counters that a source does not store
 UNUSED = Constant(0)  # of arrays that a dialect's files hold and the network never uses
+# A port's checkpoint is a dialect without a table: our names, its framework's leaves.
 PORTS = {framework: Dialect(framework, about=f"ports/{framework}") for framework in FRAMEWORKS}
 
 
@@ -68,13 +68,7 @@ def rules(table: str) -> tuple[Rule, ...]:
 
 def _rule(number: int, text: str) -> Rule:
     line = parse_line(text)
-    if (
-        line.arrow != "<->"
-        or line.left.constant
-        or line.right.constant
-        or len(line.arrays) != 2
-        or not line.left.arrays
-    ):
+    if line.arrow != "<->" or any(len(side.arrays) != 1 or side.constant for side in (line.left, line.right)):
         raise ValueError("a line of a dialect has one name on each side of <->")
     (ours,), (theirs,) = line.left.arrays, line.right.arrays
     if (ours.axes is None) != (theirs.axes is None):
@@ -234,11 +228,14 @@ def _measured(axes: Axes, sizes: Mapping[str, int], every: bool = False) -> Axes
     """The axes, with the lengths of those that are composed, or of every one: no shape alone would tell them."""
     if not every and all(len(dim.factors) < 2 for dim in axes):
         return axes
+
+    def measured(factor: Factor) -> Factor:
+        return tuple(part._replace(length=sizes[part.name]) for part in factor)
+
+    chosen = [every or len(dim.factors) > 1 for dim in axes]
     return tuple(
-        dim._replace(factors=tuple(tuple(p._replace(length=sizes[p.name]) for p in f) for f in dim.factors))
-        if every or len(dim.factors) > 1
-        else dim
-        for dim in axes
+        dim._replace(factors=tuple(map(measured, dim.factors))) if yes else dim
+        for dim, yes in zip(axes, chosen, strict=True)
     )
 
 
