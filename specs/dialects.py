@@ -230,7 +230,7 @@ def _measured(axes: Axes, sizes: Mapping[str, int], every: bool = False) -> Axes
         return axes
 
     def measured(factor: Factor) -> Factor:
-        return tuple(part._replace(length=sizes[part.name]) for part in factor)
+        return tuple(part._replace(length=sizes[part.name]) if part.name else part for part in factor)
 
     chosen = [every or len(dim.factors) > 1 for dim in axes]
     return tuple(
