@@ -85,7 +85,8 @@ def translate(
         raise PlanError(f"{path}: does not hold the {reading.dialect} arrays of this {reading.architecture}", lines)
     spare = {name: one for name, one in unused.items() if name in reading.tensors}
     for one in extras(other):
-        same = spare.get(one.name) if reading.dialect == dst and reading.tensors[one.name].shape == one.shape else None
+        fits = reading.dialect == dst and one.name in spare and reading.tensors[one.name].shape == one.shape
+        same = one if fits else None
         pairs.append((same, one, UNUSED))
     taken = {source.name for source, _, _ in pairs if source is not None}
     pairs += [(one, None, UNUSED) for name, one in spare.items() if name not in taken]
