@@ -13,8 +13,7 @@ from pathlib import Path
 
 from convert.files import writer_for
 from convert.files.base import Tensor
-from convert.kinds import PORTS, place
-from specs.layer import parameters
+from specs.dialects import PORTS, shapes
 from specs.mlp_mixer import VARIANTS, Config, layers
 
 LARGE = VARIANTS["L/16"]
@@ -29,8 +28,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPYCACHEPREFIX": BYTECODE.name, "PYTHONDONTWR
 
 def make(path: Path, dialect: str, config: Config) -> None:
     """A checkpoint of the given size with pseudo-random bytes that are finite floats."""
-    views = [place(p, PORTS[dialect], config, port=True) for p in parameters(list(layers(config)))]
-    tensors = [Tensor(v.names[()], v.shape, "float32") for v in views if v is not None]
+    tensors = [Tensor(name, shape, "float32") for name, shape in shapes(layers(config), PORTS[dialect]).items()]
     noise = bytes(
         b & 0x3F if k % 4 == 3 else b for k, b in enumerate(os.urandom(1 << 20))
     )  # exponents far from all ones

@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from specs.layout import Entry, Equal, Layout, Misfit
-from specs.layout import Sum as Added
+from specs.layout import Entry, Equal, Layout
+from specs.lines import Misfit
 from specs.matching import Matcher
-from specs.notation import Fill
 from specs.sizes import SizeError
 from specs.table import Table, TableError
 
@@ -24,7 +23,7 @@ from .casting import FLOATS
 from .errors import ConvertError, UsageError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor, meant
-from .steps import Constant, Promise, Step, Sum
+from .steps import Promise, Step, step
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def plan(
     try:
         prefix, sources = part(reader, weights)
         layout = lay_out(lines, path, sources, shapes(like), sizes or {})
-        steps = tuple(_step(entry, sources, dtype, path, lines.name) for entry in layout.entries)
+        steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
         aside = tuple(name for name in reader.tensors if not name.startswith(prefix))
         return TablePlan(
@@ -229,36 +228,11 @@ def _strangers(unexpected: list[str], table: Table) -> list[str]:
     return report.capped(lines, "arrays without a line")
 
 
-def _step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None, path: str, table: str) -> Step:
-    """A target tensor and what fills it. Raises: ConvertError where the dtypes of its sources do not agree."""
-    dtypes = {sources[name].dtype: name for name in entry.sources}
-    if len(dtypes) > 1:
-        (one, first), (other, second) = list(dtypes.items())[:2]
-        problem = (
-            f"{first} is {one} and {second} is {other}, and {entry.name} joins them: convert them to one dtype first"
-        )
-        raise ConvertError(f"{path}: {problem}")
-    own = next(iter(dtypes), None) or entry.dtype or (sources[entry.like].dtype if entry.like else _usual(sources))
-    final = dtype if dtype and own in (*FLOATS, "float8_e4m3fn", "float8_e5m2") and not entry.dtype else own
-    tensor = Tensor(entry.name, entry.shape, final)
-    if not tensor.addressable:
-        raise ConvertError(f"{path}: {entry.name} would have shape {list(entry.shape)}, too large for any framework")
-    filling = entry.filling
-    if isinstance(filling, Added):
-        if own not in FLOATS:
-            raise ConvertError(f"{path}: {entry.name} is a sum of {own} tensors: only floating-point ones are added")
-        return tensor, Sum(filling.terms)
-    fills = [part for part in filling if isinstance(part, Fill)]
-    if len(fills) == len(filling):
-        if len(fills) == 1 or len({part.value for part in fills}) == 1:
-            return tensor, Constant(fills[0].value)
-        raise ConvertError(f"{path}: {entry.name} consists of constants alone, of several values: {table}")
-    return tensor, filling
-
-
-def _usual(sources: Mapping[str, Tensor]) -> str:
-    """The dtype of constants: that of the first floating-point array."""
-    return next((tensor.dtype for tensor in sources.values() if tensor.dtype in FLOATS), "float32")
+def _step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None, path: str) -> Step:
+    try:
+        return step(entry, sources, dtype)
+    except ValueError as error:
+        raise ConvertError(f"{path}: {error}") from None
 
 
 def _promise(check: Equal, sources: Mapping[str, Tensor], path: str, table: Table) -> Promise:

@@ -6,10 +6,10 @@ import sys
 from argparse import Namespace
 from typing import Any
 
+from specs.dialects import PORTS
 from specs.kinds import SUFFIX
 
 from .errors import ConvertError, UsageError, printable
-from .kinds import PORTS
 from .planning import plan
 from .program import dumps
 from .recognise import dialects

@@ -9,16 +9,16 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from specs import config as configs
+from specs.dialects import PORTS
 from specs.kinds import BUFFERS
 from specs.layer import Sizes
-from specs.notation import atoms
+from specs.paths import fill, match, normal
 from specs.spec import Spec
 
 from . import report
 from .conventions import computing, questionable, required, same, unsettled
 from .errors import ConvertError, UsageError
-from .kinds import PORTS
-from .parts import Reading, normal
+from .parts import Reading
 from .recognise import Line, dialects, lines, spellings
 from .record import Record
 from .settings import Settings
@@ -223,18 +223,18 @@ def _whole_config(path: str, reading: Reading, error: Exception, stated: dict[st
 def sizes(reading: Reading) -> Sizes:
     """Sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
     read = [
-        (line, match[0], tensor.shape)
+        (line, found[0], tensor.shape)
         for name, tensor in reading.tensors.items()
         for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
-        if (match := line.theirs.match(name)) and len(line.axes[1]) == len(tensor.shape)
+        if (found := match(line.theirs.path, name)) and len(line.axes[1]) == len(tensor.shape)
     ]
     ranks = _ranks(numbers for _, numbers, _ in read)
     axes: dict[str, dict[str, int]] = {}
     for line, numbers, shape in read:
         own = {w: n for w, n in numbers.items() if "[" not in w}
         own |= {w[w.index("[") + 1 : -1]: ranks[w].index(n) for w, n in numbers.items() if "[" in w}
-        known = axes.setdefault(line.ours.fill(own), {})
-        for axis in set(atoms(line.axes[0])) & own.keys():
+        known = axes.setdefault(fill(line.ours.path, own), {})
+        for axis in set(chain.from_iterable(line.axes[0])) & own.keys():
             known[axis] = max(known.get(axis, 0), own[axis] + 1)  # stacked: as many as there are names
         known.update(_lengths(line, shape, known))
     return Sizes(axes)
@@ -265,18 +265,18 @@ def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> di
 def in_their_terms(reading: Reading, name: str) -> str | None:
     """One of our names as a file's dialect has it; None where that depends on the Config."""
     for line in chain.from_iterable(lines(reading.architecture, reading.dialect).values()):
-        if match := line.ours.match(name):
+        if found := match(line.ours.path, name):
             with contextlib.suppress(AttributeError):  # the Config's, which is not known
-                return line.theirs.fill(match[0])
+                return fill(line.theirs.path, found[0])
     return None
 
 
 def trained(reading: Reading) -> int:
     """Trained parameters in a file, counted by name: running statistics and what has no known name aside."""
     known = {
-        name: line.ours.text.rpartition(".")[2]
+        name: line.ours.label.rpartition(".")[2]
         for name in reading.tensors
         for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
-        if line.theirs.match(name)
+        if match(line.theirs.path, name)
     }
     return sum(reading.tensors[name].size for name, leaf in known.items() if leaf not in BUFFERS)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from specs.config import as_dict
-from specs.notation import Move
+from specs.dialects import HUB
+from specs.moves import Move
 
 from . import by_table, payload, planning, report
 from .aside import PART
@@ -21,7 +22,6 @@ from .conventions import differing, same
 from .errors import OpenFields, UsageError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
-from .layout import HUB
 from .plans import Plan
 from .settings import Settings, Stated
 from .steps import Promise, Step, Steps

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import specs
 from specs.spec import SpecError
 
+from .dialect_faults import check
 from .errors import UsageError
-from .tables import check
 
 
 def use(sources: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import specs
+from specs.paths import normal
 from specs.spec import Spec
 
 from .errors import UsageError, option
@@ -32,7 +33,6 @@ DEPTH, LEAST, MOST = 8, 8, 100  # places looked at: segments deep, arrays with k
 MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
 LONGEST = 512  # characters in a name of a model
 
-DIGITS = re.compile(r"\d+")
 SEPARATOR = re.compile(r"[/.]")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
@@ -43,11 +43,6 @@ WRAPPERS = re.compile(
 )
 
 Which = tuple[str, str]  # (architecture, dialect)
-
-
-def normal(name: str) -> str:
-    """Replace numbers: "blocks.3.norm1.weight" -> "blocks.#.norm#.weight"."""
-    return DIGITS.sub("#", name)
 
 
 def unwrapped(name: str) -> str:

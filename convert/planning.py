@@ -3,7 +3,7 @@
     plan = convert.plan("weights.npz", src="google", dst="torch")
     convert.write(plan, "out.safetensors")
 
-The steps, each a function of values: candidates (recognise) -> configure -> lay_out -> choose -> Plan, for `execute`.
+The steps, each a function of values: candidates (recognise) -> configure -> translate -> choose -> Plan, for `execute`.
 This file is not called plan.py: `convert.plan` is the function.
 """
 
@@ -14,12 +14,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
+from specs.dialects import HUB
+
+from .by_dialect import translate
 from .casting import FLOATS
 from .configure import configure
 from .errors import ConvertError, OpenFields, PlanError, UsageError, command_or_call
 from .files import open_checkpoint
 from .files.base import Reader
-from .layout import HUB, lay_out
 from .parts import Reading
 from .plans import Plan
 from .recognise import Group, candidates, dialects, known_dialect
@@ -174,8 +176,8 @@ def _plan(request: Request, reading: Reading) -> Plan:
     if unfit:
         problems = [f"{n} is {theirs} in {dst}'s code, and {own} in this model" for n, (theirs, own) in unfit.items()]
         raise PlanError(f"{path}: {dst}'s own code cannot hold this model: choose another dialect", problems)
-    layout = lay_out(path, reading, configuration, dst, record.carried, dtype)
-    return Plan(reader, record, reading, configuration, dst, layout)
+    translation = translate(path, reading, configuration, dst, record.carried, dtype)
+    return Plan(reader, record, reading, configuration, dst, translation)
 
 
 def _decided(plan: Plan, assume: bool) -> Plan:

@@ -9,23 +9,26 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from specs import config as configs
+from specs.dialects import HUB
 from specs.layer import count
 
 from . import report
 from .aside import Aside, set_aside, summary
+from .by_dialect import Translation
 from .configure import Configuration
 from .conventions import differing, questionable
 from .errors import UsageError
 from .files.base import Reader, Tensor
-from .layout import HUB, Layout
 from .parts import WRAPPERS, Reading
 from .recognise import USUAL, dialects
 from .record import TOOL_VERSION, Record
-from .steps import UNUSED, Promise, Step, sources_of
+from .steps import Promise, Step, sources_of
 from .variants import variant_of
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from specs.table import Table
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,22 @@ class Plan:
     reading: Reading
     configuration: Configuration
     dst: str
-    layout: Layout
+    translation: Translation
     accepted: tuple[str, ...] = ()
     checks: tuple[Promise, ...] = ()  # nothing is taken to be equal: a dialect has no ties
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        return self.layout.steps
+        return self.translation.steps
+
+    @property
+    def table(self) -> Table:
+        """Where each array goes, as a Table from the source's dialect to the target's."""
+        return self.translation.table
 
     @property
     def sources(self) -> Mapping[str, Tensor]:
-        return self.layout.sources
+        return self.translation.sources
 
     @property
     def architecture(self) -> str:
@@ -123,17 +131,18 @@ class Plan:
     def aside(self) -> list[Aside]:
         """Arrays of the file that are in no step: what the conversion leaves out."""
         moved = (name for _, filling in self.steps for name in sources_of(filling))
-        used = {self.sources[name].name for name in (*moved, *self.layout.carried.values())}
+        used = {self.sources[name].name for name in (*moved, *self.translation.carried.values())}
         return set_aside(self.reader.tensors, used, self.reading)
 
     def counts(self) -> tuple[dict[str, int], list[str]]:
         """Return the batch counters that the target does not store, for its record; and remarks on doubtful ones."""
         from .counters import carried
 
-        counters = {name: self.sources[theirs] for name, theirs in self.layout.carried.items()}
-        copied = [self.sources[name] for name in self.layout.counters if name not in self.layout.carried.values()]
+        counters = {name: self.sources[theirs] for name, theirs in self.translation.carried.items()}
+        stored = self.translation.carried.values()
+        copied = [self.sources[name] for name in self.translation.counters if name not in stored]
         own, remarks = carried(self.reader, counters, copied)
-        return {**{name: self.record.carried[name] for name in self.layout.passed_on}, **own}, remarks
+        return {**{name: self.record.carried[name] for name in self.translation.passed_on}, **own}, remarks
 
     def skipped(self) -> list[str]:
         """What in the file is no array, and so neither converted nor proven."""
@@ -166,7 +175,7 @@ class Plan:
 
     def _zeros(self) -> list[str]:
         """Report arrays of zeros that the target's files hold and the network never uses."""
-        zeros = report.fold(tensor.name for tensor, filling in self.steps if filling is UNUSED)
+        zeros = report.fold(self.translation.zeros)
         why = "zeros, as the network never uses it and the source lacks it"
         return [f"{why}: {', '.join(zeros)}"] if zeros else []
 

@@ -10,15 +10,16 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import specs
-from specs.kinds import FRAMEWORKS
-from specs.notation import Axes, Path
+from specs.axes import names as axis_names
+from specs.dialects import PORTS, extras, template
+from specs.paths import fill, holes, normal
+from specs.signature import Signature
 from specs.spec import Dialect
 
+from .dialect_faults import check, examples
 from .errors import ConvertError, UsageError, option
 from .files.base import Reader, shown
-from .kinds import PORTS, extra, template
-from .parts import MAX_ARRAYS, Ambiguous, Names, Reading, Which, normal, strongest
-from .tables import check, examples
+from .parts import MAX_ARRAYS, Ambiguous, Names, Reading, Which, strongest
 
 
 def dialects(architecture: str) -> dict[str, Dialect]:
@@ -186,10 +187,10 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
 class Line(NamedTuple):
     """One kind of array in a dialect, for any numbers: what `template` says, stripped of an example's numbers."""
 
-    ours: Path
-    theirs: Path
-    axes: tuple[Axes, Axes]
+    ours: Signature
+    theirs: Signature
     hub: tuple[str, ...]  # the kind's own axes
+    axes: tuple[list[list[str]], list[list[str]]]  # names in each dimension, in ours and in theirs
 
 
 @cache
@@ -198,18 +199,16 @@ def lines(architecture: str, dialect: str) -> dict[str, list[Line]]:
     table = dialects(architecture)[dialect]
     index: dict[str, list[Line]] = {}
     for parameter, _ in examples(architecture):
-        placed = template(parameter, table, dialect in FRAMEWORKS)
-        if placed and placed[0].axes:
-            rule = placed[0]
-            line = Line(rule.ours, rule.theirs, placed[0].axes, parameter.axes)
-            index.setdefault(normal(Path.HOLE.sub("0", rule.theirs.text)), []).append(line)
+        if placed := template(parameter, table):
+            (ours, theirs, _, _), _ = placed
+            sample = fill(theirs.path, dict.fromkeys((hole.name for hole in holes(theirs.path)), 0))
+            axes = [[axis_names((dim,)) for dim in side.axes or ()] for side in (ours, theirs)]
+            index.setdefault(normal(sample), []).append(Line(ours, theirs, parameter.axes, (axes[0], axes[1])))
     return index
 
 
 @cache
 def spellings(architecture: str, dialect: str) -> frozenset[str]:
     """Every name that a dialect's file may hold, numbers aside."""
-    table = dialects(architecture)[dialect]
-    return frozenset(lines(architecture, dialect)) | {
-        normal(n) for layer in table.extras for n, _ in extra(layer, table)
-    }
+    unused = extras(dialects(architecture)[dialect])
+    return frozenset(lines(architecture, dialect)) | {normal(one.name) for one in unused}

@@ -1,29 +1,24 @@
-"""The steps of a plan: target tensors, each with what it is filled from. Data alone; payload.py computes the bytes."""
+"""The steps of a plan: target tensors, each with what it is filled from. payload.py computes the bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from specs.notation import Fill, Move
+from specs.layout import Entry, Sum, alike
+from specs.moves import Fill, Move
+
+from .casting import FLOATS
+from .files.base import Tensor
 
 if TYPE_CHECKING:
-    from .files.base import Reader, Tensor
+    from .files.base import Reader
 
 
 class Constant(NamedTuple):
     """A target array that the source does not hold: all its elements have this value."""
 
     value: float
-
-
-UNUSED = Constant(0)  # of arrays that a dialect's files hold and the network never uses
-
-
-class Sum(NamedTuple):
-    """A target array that is the sum of several: what each of them puts into it."""
-
-    terms: list[list[Move | Fill]]
 
 
 class Promise(NamedTuple):
@@ -42,13 +37,44 @@ class Promise(NamedTuple):
 
 
 Filling = list[Move | Fill] | list[Move] | Constant | Sum
-Step = tuple["Tensor", Filling]  # a target tensor and what fills it
+Step = tuple[Tensor, Filling]  # a target tensor and what fills it
 
 
 def sources_of(filling: Filling) -> list[str]:
     """Name the source tensors that a target tensor is filled from."""
     lists = filling.terms if isinstance(filling, Sum) else [filling] if isinstance(filling, list) else []
     return [part.source for parts in lists for part in parts if isinstance(part, Move)]
+
+
+def step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None) -> Step:
+    """The step that makes an entry of a layout.
+
+    Args:
+      sources: by name. dtype: of floating-point targets; None keeps the sources'.
+    Raises: ValueError where the dtypes of its sources do not agree, or no framework could hold it.
+    """
+    dtypes = {sources[name].dtype: name for name in entry.sources}
+    if len(dtypes) > 1:
+        (one, first), (other, second) = list(dtypes.items())[:2]
+        problem = f"{first} is {one} and {second} is {other}, and {entry.name} joins them"
+        raise ValueError(f"{problem}: convert them to one dtype first")
+    like = entry.like or alike({name: tensor.dtype for name, tensor in sources.items()} if not dtypes else {})
+    own = next(iter(dtypes), None) or entry.dtype or (sources[like].dtype if like else "float32")
+    final = dtype if dtype and own.startswith(("float", "bfloat")) and not entry.dtype else own
+    tensor = Tensor(entry.name, entry.shape, final)
+    if not tensor.addressable:
+        raise ValueError(f"{entry.name} would have shape {list(entry.shape)}, too large for any framework")
+    filling = entry.filling
+    if isinstance(filling, Sum):
+        if own not in FLOATS:
+            raise ValueError(f"{entry.name} is a sum of {own} tensors: only floating-point ones are added")
+        return tensor, filling
+    if any(isinstance(part, Move) for part in filling):
+        return tensor, filling
+    values = {part.value for part in filling if isinstance(part, Fill)}
+    if len(values) > 1:
+        raise ValueError(f"{entry.name} consists of constants alone, of several values")
+    return tensor, Constant(*values)
 
 
 class Steps(Protocol):

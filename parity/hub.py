@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from convert.kinds import PORTS, hub_axes, place
-from specs.arrays import apply
+from specs.arrays import translate
+from specs.dialects import PORTS, UNUSED, bind, place
+from specs.filling import Filling
 from specs.layer import Layer, parameters
-from specs.notation import View, moves
+from specs.lines import Lines
+from specs.sizes import Env
 
 
 def to_hub(layers: Iterable[Layer], framework: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -17,21 +19,18 @@ def to_hub(layers: Iterable[Layer], framework: str, arrays: Mapping[str, np.ndar
 
     What no layer places keeps its name and layout, so that it cannot vanish from a comparison.
     """
-    shared: dict[str, np.ndarray] = {}
-    used: set[str] = set()
+    envs, used = list[Env](), set[str]()
     for parameter in parameters(list(layers)):
-        theirs = place(parameter, PORTS[framework], None, port=True)
+        theirs = place(parameter, PORTS[framework])
         if theirs is None:
             continue
-        used.update(theirs.names.values())
-        if parameter.leaf == "count" or not set(theirs.names.values()) <= arrays.keys():
-            continue  # only torch counts batches
-        axes = hub_axes(parameter)
-        ours = View(axes, {(): parameter.name}, (), axes, parameter.layer.sizes)
-        for name, shape, parts in moves(theirs, ours):
-            shared[name] = apply(parts, shape, arrays.__getitem__)
-    rest = {name: array for name, array in arrays.items() if name not in used}
-    return {**shared, **{_plain(name): array for name, array in rest.items()}}
+        used.add(theirs.name)
+        if parameter.leaf != "count" and theirs.name in arrays:  # only torch counts batches
+            envs += filter(None, [bind(theirs, place(parameter, None), UNUSED, len(envs) + 1)])
+    shapes = {name: array.shape for name, array in arrays.items()}
+    layout = Filling(Lines(tuple(env.line for env in envs)), envs, shapes).layout()
+    rest = {_plain(name): array for name, array in arrays.items() if name not in used}
+    return {**translate(layout, arrays), **rest}
 
 
 def _plain(name: str) -> str:

@@ -17,9 +17,10 @@ from ports.model import Model
 from ports.runners.base import Runner
 from ports.runners.inputs import OUTPUT, Inputs
 from ports.runners.records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
+from specs.axes import names as names_of
+from specs.axes import parse_axes
 from specs.kinds import GATES, KINDS, Leaf
 from specs.layer import Layer
-from specs.notation import parse_axes
 
 from .usage import require_arguments, require_known
 
@@ -231,8 +232,8 @@ def _sizes(kind: str, stored: Collection[Leaf], shapes: Mapping[str, tuple[int, 
     for name, shape in shapes.items():
         if name not in axes or len(axes[name]) != len(shape):
             return None
-        for group, length in zip(axes[name], shape, strict=True):
-            *factors, last = group
+        for dim, length in zip(axes[name], shape, strict=True):
+            *factors, last = names_of((dim,))
             known = math.prod(sizes[axis] for axis in factors)
             if length % known or sizes.setdefault(last, length // known) != length // known:
                 return None

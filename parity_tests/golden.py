@@ -12,8 +12,8 @@ import numpy as np
 import specs
 from convert.files import open_checkpoint
 from specs.config import tuples
-from specs.notation import Path as Signature
-from specs.notation import atoms, parse_axes, shape_of
+from specs.paths import fill, match, parse_path
+from specs.table import Table
 
 FOLDER = Path(__file__).parent / "goldens"
 _BESIDE = [Path(home) / "goldens" for name in specs.names() if (home := specs.folder(name))]  # pages from outside
@@ -94,17 +94,14 @@ class Case:
         for key, array in self.arrays.items():
             name = key.removeprefix("eval/inter/").removesuffix(".f64")
             for (theirs, their_axes), (ours, our_axes) in signatures:
-                if name != key and (match := Signature(theirs).match(name)):
-                    found[name] = Signature(ours).fill(match[0]), rearranged(array, their_axes, our_axes)
+                if name != key and (known := match(parse_path(theirs), name)):
+                    found[name] = fill(parse_path(ours), known[0]), rearranged(array, their_axes, our_axes)
         return found
 
 
 def rearranged(array: np.ndarray, left: str, right: str) -> np.ndarray:
     """An array in other axes; compositions on the right only, or on the left with one side left to compute."""
-    axes, wanted = parse_axes(left), parse_axes(right)
-    sizes = dict(zip(atoms(axes), array.shape, strict=True))  # the left side lists plain axes
-    order = [atoms(axes).index(axis) for axis in atoms(wanted)]
-    return array.transpose(order).reshape(shape_of(wanted, sizes))
+    return Table.parse(f"table 1\nx: {left} <-> y: {right}").apply({"x": array})["y"]
 
 
 CASES = sorted(FOLDERS)

@@ -14,11 +14,11 @@ import specs
 from convert.conventions import computing, questionable, unsettled
 from convert.errors import OpenFields, UsageError
 from convert.files import open_checkpoint
-from convert.kinds import PORTS
 from convert.record import at
 from convert.variants import restrictions
 from parity.__main__ import main as parity
 from specs.config import as_dict
+from specs.dialects import PORTS
 
 from .commands import GOOGLE, listing
 from .conftest import needs

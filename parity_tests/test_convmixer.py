@@ -11,10 +11,10 @@ import pytest
 import ports
 from convert.__main__ import main
 from convert.errors import UsageError
-from convert.kinds import place
 from convert.planning import plan
 from parity.prove import relative_error
 from specs.convmixer import DIALECTS, TINY, VARIANTS, Config, infer, layers
+from specs.dialects import place
 from specs.layer import Sizes, parameters
 
 from .conftest import needs, tiny
@@ -182,7 +182,7 @@ def _hollow(path, config):
     for parameter in parameters(list(layers(config))):
         held = place(parameter, DIALECTS["official"], config)
         size = 8 * parameter.size if parameter.leaf == "count" else 2 * parameter.size
-        header[held.names[()]] = {"dtype": "I64" if parameter.leaf == "count" else "BF16", "shape": held.shape,
+        header[held.name] = {"dtype": "I64" if parameter.leaf == "count" else "BF16", "shape": held.shape,
                                   "data_offsets": [end, end := end + size]}  # fmt: skip
     text = json.dumps(header).encode()
     with open(path, "wb") as file:

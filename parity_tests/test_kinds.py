@@ -7,14 +7,14 @@ from functools import partial
 import numpy as np
 import pytest
 
-from convert.kinds import PORTS, hub_axes, place
 from parity.hypotheses import HYPOTHESES
 from parity.own import wrap
-from specs.arrays import apply
+from specs.axes import names, parse_axes
+from specs.dialects import PORTS, UNUSED, bind, place
 from specs.init import draw, sample
 from specs.kinds import FRAMEWORKS, IMAGES, KINDS, LIBRARIES
 from specs.layer import Layer, array, parameters
-from specs.notation import View, atoms, moves, parse_axes
+from specs.table import Table
 
 from .conftest import needs
 
@@ -34,28 +34,27 @@ def test_every_library_stores_the_same_elements(kind):
         assert about.leaves[library].keys() == about.axes.keys()
         for leaf, stored in about.leaves[library].items():
             if stored is not None:
-                assert sorted(atoms(parse_axes(stored.axes.replace("*", "")))) == sorted(
+                assert sorted(names(parse_axes(stored.axes.replace("*", "")))) == sorted(
                     about.axes[leaf].replace("*", "").split()
                 )
             else:
                 assert leaf == "count"  # what only torch keeps, and nothing depends on
-        names = [stored.name for stored in about.leaves[library].values() if stored is not None]
-        assert len(names) == len(set(names))
+        stored_names = [stored.name for stored in about.leaves[library].values() if stored is not None]
+        assert len(stored_names) == len(set(stored_names))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_there_and_back(kind, framework):
     for parameter in parameters([sized(kind)]):
-        theirs = place(parameter, PORTS[framework], None, port=True)
+        theirs = place(parameter, PORTS[framework])
         if theirs is None:
             continue
-        axes = hub_axes(parameter)
-        ours = View(axes, {(): "x"}, (), axes, parameter.layer.sizes)
+        table = Table((bind(place(parameter, None), theirs, UNUSED, 1).line,))
         values = np.arange(np.prod(parameter.shape)).reshape(parameter.shape)
-        held = {name: apply(parts, shape, {"x": values}.__getitem__) for name, shape, parts in moves(ours, theirs)}
-        ((_, shape, parts),) = moves(theirs, ours)
-        assert np.array_equal(apply(parts, shape, held.__getitem__), values)
+        there = table.apply({parameter.name: values})
+        assert {name: array.shape for name, array in there.items()} == {theirs.name: theirs.shape}
+        assert np.array_equal(table.reverse().apply(there)[parameter.name], values)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -65,16 +65,15 @@ def test_a_new_architecture_is_its_files_and_nothing_else(tmp_path):
 
 def weights(page, path, dialect="original", **record):
     """Write a checkpoint of a page's first twin."""
+
     from convert.recognise import dialects
-    from convert.tables import place
-    from specs.layer import parameters
+    from specs.dialects import shapes
 
     name = specs.add(str(page))
     spec = specs.get(name)
     config = next(iter(spec.tiny.values()))
-    views = [place(p, dialects(name)[dialect], config) for p in parameters(list(spec.layers(config)))]
-    shapes = {tensor: view.shape for view in views for tensor in view.names.values()}
-    arrays = {k: np.random.default_rng(0).standard_normal(shape).astype("f4") for k, shape in shapes.items()}
+    there = shapes(spec.layers(config), dialects(name)[dialect], config)
+    arrays = {k: np.random.default_rng(0).standard_normal(shape).astype("f4") for k, shape in there.items()}
     save_file(arrays, path, {"triptych": json.dumps(record)} if record else None)
     return str(path)
 

@@ -5,6 +5,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 import convert
+from convert import by_table, payload
 from convert.errors import ConvertError, PlanError
 from convert.files import open_checkpoint
 from convert.planning import Request, choose
@@ -17,12 +18,12 @@ from .commands import GOOGLE, spoiled
 
 def test_a_plan_is_immutable():
     with convert.plan(GOOGLE, dst="torch") as plan:
-        for name in ("steps", "dst", "layout", "accepted"):
+        for name in ("steps", "dst", "translation", "accepted"):
             with pytest.raises(FrozenInstanceError):
                 setattr(plan, name, ())
         assert isinstance(plan.steps, tuple)
         with pytest.raises(FrozenInstanceError):
-            plan.layout.steps = ()
+            plan.translation.steps = ()
 
 
 def test_a_plan_is_written_by_a_function(tmp_path):
@@ -68,3 +69,18 @@ def test_what_fits_is_chosen_and_the_rest_of_its_group_rejected():
     assert choice.plan is not None
     assert (choice.plan.src, choice.problem) == ("google", None)
     assert choice.plan.reading.which not in [rejected.reading.which for rejected in choice.rejected]
+
+
+def test_the_table_of_a_plan_converts_alike(tmp_path):
+    """Saved as text, it makes the same arrays without the architecture, and leads back."""
+    saved = str(tmp_path / "mixer.table")
+    with convert.plan(GOOGLE, dst="torch") as plan:
+        plan.table.save(saved)
+        expected = {name: array.tobytes() for name, array in plan.arrays()}
+        plan.write(tmp_path / "out.safetensors")
+    with by_table.plan(str(GOOGLE), saved) as plan:
+        assert {name: array.tobytes() for name, array in payload.arrays(plan)} == expected
+    with by_table.plan(str(tmp_path / "out.safetensors"), saved, backwards=True) as back:
+        returned = {name: array.tobytes() for name, array in payload.arrays(back)}
+    with open_checkpoint(GOOGLE) as own:
+        assert returned == {name: bytes(own.read(name)) for name in own.tensors}

@@ -9,7 +9,7 @@ import ports
 import specs
 from convert.errors import UsageError
 from parity.prove import relative_error
-from specs.layer import count, parameters
+from specs.layer import count
 
 from .conftest import needs, tiny
 
@@ -109,12 +109,11 @@ def counted(spec, variant):
 
 def expected(twin, framework):
     """Names and shapes that the converter would write for a variant."""
-    from convert.kinds import PORTS, place
+    from specs.dialects import PORTS, shapes
 
     spec = specs.get(twin[0])
     config = spec.variants[twin[1]]
-    views = [place(p, PORTS[framework], config, port=True) for p in parameters(list(spec.layers(config)))]
-    return {name: view.shape for view in views if view is not None for name in view.names.values()}
+    return shapes(spec.layers(config), PORTS[framework])
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

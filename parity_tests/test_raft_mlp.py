@@ -11,12 +11,12 @@ from einops import rearrange
 
 import ports
 from convert.errors import ConvertError, UsageError
-from convert.kinds import place
 from convert.planning import plan
 from parity.prove import relative_error
 from specs.arrays import apply
+from specs.dialects import place
 from specs.layer import Sizes, parameters
-from specs.notation import Path
+from specs.paths import fill, match, parse_path
 from specs.raft_mlp import DIALECTS, TINY, VARIANTS, Config, infer, layers
 from specs.resize import bicubic_matrix
 
@@ -51,8 +51,8 @@ def as_upstream(name, port, taps, into):
     name = depths.get(name, name)  # a level ends by making an image of its tokens
     for table, held in ((TAPS, taps), (INPUTS, into)):
         for theirs, ours, axes in (line.split(maxsplit=2) for line in table.strip().splitlines()):
-            found = Path(theirs).match(name)
-            if found and (tap := Path(ours).fill(found[0])) in held:
+            found = match(parse_path(theirs), name)
+            if found and (tap := fill(parse_path(ours), found[0])) in held:
                 raft = {"g": port.config.rafts[found[0]["l"]]} if "(g o)" in axes else {}
                 return rearrange(held[tap], axes, **raft)
     raise KeyError(name)
@@ -274,7 +274,7 @@ def hollow(path, config):
     header, end = {}, 0
     for parameter in parameters(list(layers(config))):
         held = place(parameter, DIALECTS["official"], config)
-        header[held.names[()]] = {"dtype": "F32", "shape": held.shape, "data_offsets": [end, end + 4 * parameter.size]}
+        header[held.name] = {"dtype": "F32", "shape": held.shape, "data_offsets": [end, end + 4 * parameter.size]}
         end += 4 * parameter.size
     text = json.dumps(header).encode()
     with open(path, "wb") as file:

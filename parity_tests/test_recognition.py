@@ -33,12 +33,10 @@ def test_an_official_variant_is_recognised(run, tmp_path):
 
 def write_shapes(path, config):
     from convert.files import writer_for
-    from convert.kinds import PORTS, place
-    from specs.layer import parameters
+    from specs.dialects import PORTS, shapes
     from specs.mlp_mixer import layers
 
-    views = [place(p, PORTS["torch"], config, port=True) for p in parameters(list(layers(config)))]
-    tensors = [Tensor(v.names[()], v.shape, "float16") for v in views if v is not None]
+    tensors = [Tensor(name, shape, "float16") for name, shape in shapes(layers(config), PORTS["torch"]).items()]
     with open(path, "w+b", buffering=0) as file:
         writer = writer_for(path)(file, tensors, {})
         for tensor in tensors:

@@ -10,9 +10,9 @@ import convert
 import specs
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
-from convert.kinds import PORTS, place
 from convert.recognise import dialects
 from ports.port import pattern
+from specs.dialects import PORTS, extras, shapes
 from specs.kinds import FRAMEWORKS
 from specs.layer import parameters
 
@@ -32,12 +32,9 @@ SQUARE = {
 def write_numbers(path, architecture, config, dialect):
     """A checkpoint in which every element of every tensor is another integer: nothing can be confused unseen."""
     table = dialects(architecture)[dialect]
-    views = [
-        place(p, table, config, dialect in FRAMEWORKS) for p in parameters(list(specs.get(architecture).layers(config)))
-    ]
-    shapes = {name: view.shape for view in views if view is not None for name in view.names.values()}
-    integers = {name for name in shapes if name.endswith("num_batches_tracked")}
-    tensors = [Tensor(name, shape, "int64" if name in integers else "float32") for name, shape in shapes.items()]
+    arrays = shapes(specs.get(architecture).layers(config), table, config)
+    integers = {name for name in arrays if name.endswith("num_batches_tracked")}
+    tensors = [Tensor(name, shape, "int64" if name in integers else "float32") for name, shape in arrays.items()]
     start = 0
     with open(path, "w+b", buffering=0) as file:
         writer = writer_for(path)(file, tensors, {})
@@ -74,14 +71,8 @@ def test_there_and_back(route, tmp_path):
         there = translate(start, tmp_path / f"{k}.there.safetensors", src, dst, config)
         back = translate(there, tmp_path / f"{k}.back.safetensors", dst, src, config)
         held, returned = contents(start), contents(back)
-        lost = {n for layer in dialects(architecture)[src].extras for n, _ in convert_extra(layer, architecture, src)}
+        lost = {one.name for one in extras(dialects(architecture)[src])}
         assert {n: v for n, v in returned.items() if n not in lost} == held
-
-
-def convert_extra(layer, architecture, dialect):
-    from convert.kinds import extra
-
-    return extra(layer, dialects(architecture)[dialect])
 
 
 def admissible(spec, config, *names):

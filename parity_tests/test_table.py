@@ -3,6 +3,7 @@ texts and files that do not fit."""
 
 from __future__ import annotations
 
+import cProfile
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specs.layout import Misfit
-from specs.notation import Move
+from specs.lines import Misfit
+from specs.moves import Move
 from specs.sizes import SizeError
 from specs.table import Table, TableError
 
@@ -564,3 +565,25 @@ def test_bfloat16_is_of_floating_point():
     one = np.array([1.0, np.nan], ml_dtypes.bfloat16)
     made = Table.parse("table 1\na: n = b: n <-> c: n\n<-> zeros: n = 0\n").apply({"a": one, "b": one}, n=2)
     assert {array.dtype for array in made.values()} == {one.dtype}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "blocks.{i}.w: o i <-> b{i}/w: i o\nblocks.{i}.b: o <-> b{i}/b: o",  # lines of many arrays
+        "{each}",  # a line for each array
+        "blocks.{l}.w: o i <-> w.{l}: o i\nblocks.{l}.b: o <-> b: l o",  # stacked on one side
+    ],
+)
+def test_planning_takes_twice_the_work_for_twice_the_arrays(text):
+    """Counted in calls of functions of specs/, not in time."""
+
+    def calls(blocks):
+        each = "\n".join(f"blocks.{k}.w: o i <-> b{k}/w: i o\nblocks.{k}.b: o <-> b{k}/b: o" for k in range(blocks))
+        table = Table.parse("table 1\n" + (each if text == "{each}" else text))
+        shapes = {f"blocks.{k}.w": (3, 2) for k in range(blocks)} | {f"blocks.{k}.b": (3,) for k in range(blocks)}
+        profile = cProfile.Profile()
+        profile.runcall(table.layout, shapes)
+        return sum(one.callcount for one in profile.getstats())
+
+    assert calls(80) < 2.2 * calls(40)

@@ -5,38 +5,41 @@ import re
 import pytest
 
 import specs
-from convert import recognise, tables
+from convert import dialect_faults, recognise
 from convert.__main__ import main
+from convert.dialect_faults import check
 from convert.errors import ConvertError
-from convert.tables import check
-from specs.kinds import FRAMEWORKS
+from specs.dialects import place
 from specs.layer import parameters
 from specs.spec import Dialect
 
 from .golden import Case
 
 WRONG = {
-    "stem patch": "line 1, 'stem patch': has 1 columns, not 2",
-    "stem  patch  embed": "has 3 columns, not 2",
-    "stem  patch embed": "unknown character ' ' in 'patch embed'",
-    "norm.scale:c  n.scale:c": "unknown character ':'",
-    "blocks.{i}.norn1  b.{i}.n": "no layer is named 'blocks.{i}.norn1', did you mean 'blocks.{i}.norm1'?",
-    "blocks.{i}.token_mix.fc1.kernal: i o  b.{i}.k: i o": "did you mean 'blocks.{i}.token_mix.fc1.kernel'?",
-    "blocks.{i}.token_mix.fc1.kernel  b.{i}.k": "names an array without its axes: give them on both sides, as in "
+    "stem patch": "line 1, 'stem patch': write path: axes <-> path: axes",
+    "stem  patch  embed": "one arrow",
+    "stem <-> patch embed": "the path without white space",
+    "stem -> drop": "a line of a dialect has one name on each side of <->",
+    "norm.scale: c <-> a: c, b: c": "a line of a dialect has one name on each side of <->",
+    "blocks.{i}.norm1 <-> b.{i}.{s=x|y}": "hole {s=x|y} lists values",
+    "norm.scale:c <-> n.scale:c": "no layer is named 'norm.scale:c'",
+    "blocks.{i}.norn1 <-> b.{i}.n": "no layer is named 'blocks.{i}.norn1', did you mean 'blocks.{i}.norm1'?",
+    "blocks.{i}.token_mix.fc1.kernal: i o <-> b.{i}.k: i o": "did you mean 'blocks.{i}.token_mix.fc1.kernel'?",
+    "blocks.{i}.token_mix.fc1.kernel <-> b.{i}.k": "names an array without its axes: give them on both sides, as in "
     "'blocks.{i}.token_mix.fc1.kernel: i o'",
-    "blocks.{i}.norm1: c  b.{i}.n: c": "names a layer, but has axes",
-    "head.kernel: i o  h.weight": "has axes on one side only",
-    "head.kernel: i o  h: i p": "axes: unknown name 'p'",
-    "head.kernel: i o  h: i": "axis 'o' stands on one side only",
-    "head.kernel: o i  h: i o": "its axes make shape",
-    "head.kernel: i (o  h: i o": "axes 'i (o' are not names",
-    "blocks.{i}.norm1  b.{j}.n": "{i} stands on one side only",
-    "blocks.{i}.norm1  b.{i}.{dept}.n": "hole {dept}: unknown name 'dept', did you mean 'depth'?",
-    "blocks.{i}.norm1  b.{patch[j]}.{i}.n": "hole {patch[j]}: unknown name 'j'",
-    "blocks.{i}.norm1  b.{i-1}.n": "unknown hole '{i-1}'",
-    "blocks.{i}.norm1  b.{i.n": "unknown hole '{i.n'",
-    "blocks.{grid[i]}.norm1  b.{i}.n": "stands on our side",
-    "norm  n\nnorm  m": "line 2, 'norm  m': has no effect",
+    "blocks.{i}.norm1: c <-> b.{i}.n: c": "names a layer, but has axes",
+    "head.kernel: i o <-> h.weight": "has axes on one side only",
+    "head.kernel: i o <-> h: i p": "axes: unknown name 'p'",
+    "head.kernel: i o <-> h: i": "axis 'o' stands on one side only",
+    "head.kernel: o i <-> h: i o": "its axes make shape",
+    "head.kernel: i (o <-> h: i o": "axes 'i (o': parentheses",
+    "blocks.{i}.norm1 <-> b.{j}.n": "{i} stands on one side only",
+    "blocks.{i}.norm1 <-> b.{i}.{dept}.n": "hole {dept}: unknown name 'dept', did you mean 'depth'?",
+    "blocks.{i}.norm1 <-> b.{patch[j]}.{i}.n": "hole {patch[j]}: unknown name 'j'",
+    "blocks.{i}.norm1 <-> b.{i-1}.n": "{i-1} would be -1",
+    "blocks.{i}.norm1 <-> b.{i.n": "{ without }",
+    "blocks.{grid[i]}.norm1 <-> b.{i}.n": "stands on our side",
+    "norm <-> n\nnorm <-> m": "line 2, 'norm <-> m': has no effect",
 }
 
 
@@ -56,7 +59,7 @@ def dialect(monkeypatch):
 
 
 def _forget():
-    for cached in (tables.check, recognise.lines, recognise.spellings):
+    for cached in (dialect_faults.check, recognise.lines, recognise.spellings):
         cached.cache_clear()
 
 
@@ -69,10 +72,10 @@ def test_a_line_that_does_nothing_is_refused(table, dialect):
 
 
 def test_every_fault_is_reported_at_once_and_the_command_says_so(dialect, capsys, tmp_path):
-    dialect("norn  n\nhaed  h")
+    dialect("norn <-> n\nhaed <-> h")
     assert main(["timm2torch", str(Case("timm_mixer").files[0]), "-o", str(tmp_path / "out.safetensors")]) == 1
     printed = capsys.readouterr().err
-    for part in ("dialect 'mine'", "line 1, 'norn  n'", "line 2, 'haed  h'", "'norm'?", "'head'?"):
+    for part in ("dialect 'mine'", "line 1, 'norn <-> n'", "line 2, 'haed <-> h'", "'norm'?", "'head'?"):
         assert part in printed
     assert "Traceback" not in printed
 
@@ -83,7 +86,7 @@ def test_every_table_here_is_well_defined(architecture):
     for dialect, table in recognise.dialects(architecture).items():
         for config in specs.get(architecture).tiny.values():
             placed = [
-                tables.place(parameter, table, config, dialect in FRAMEWORKS)
+                place(parameter, table, config)
                 for parameter in parameters(list(specs.get(architecture).layers(config)))
             ]
             names = [name for view in placed if view is not None for name in view.names.values()]

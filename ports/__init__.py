@@ -172,20 +172,22 @@ def initial(
     """(name, values) of every array of a freshly initialised model, as the framework names and lays it out."""
     import numpy as np
 
-    from convert.kinds import PORTS, hub_axes, place
     from specs.arrays import apply
+    from specs.dialects import HUB, table
     from specs.init import draw, sample
     from specs.layer import parameters
-    from specs.notation import View, moves
 
     values_of = {"upstream": draw, "random": sample}[init]
-    for parameter in parameters(list(specs.get(architecture).layers(config))):
-        theirs = place(parameter, PORTS[framework], config, port=True)
-        if theirs is not None:
-            ours = View(hub_axes(parameter), {(): parameter.name}, (), hub_axes(parameter), parameter.layer.sizes)
-            values = {parameter.name: values_of(parameter, seed)}
-            for name, shape, parts in moves(ours, theirs):
-                yield name, np.ascontiguousarray(apply(parts, shape, values.__getitem__))
+    spec = specs.get(architecture)
+    ours = {parameter.name: parameter for parameter in parameters(list(spec.layers(config)))}
+    layout = table(spec, HUB, framework, config).layout({name: parameter.shape for name, parameter in ours.items()})
+
+    def values(name: str) -> np.ndarray:
+        return values_of(ours[name], seed)
+
+    for entry in layout.entries:
+        assert isinstance(entry.filling, list)
+        yield entry.name, np.ascontiguousarray(apply(entry.filling, entry.shape, values))
 
 
 def names() -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .layout import alike
 from .lines import TableError
-from .notation import Fill, Move, Select
+from .moves import Fill, Move, Select
 
 if TYPE_CHECKING:
     from .layout import Entry, Equal, Layout
@@ -72,17 +73,13 @@ def _holds(check: Equal, arrays: Mapping[str, Any]) -> bool:
 def _made(entry: Entry, arrays: Mapping[str, Any]) -> Any:
     import numpy as np
 
-    like = arrays[entry.like].dtype if entry.like else _dtype(arrays)
+    like = entry.like or alike({name: array.dtype.name for name, array in arrays.items()})
+    dtype = entry.dtype or (arrays[like].dtype if like else "float32")
     if isinstance(entry.filling, list):
-        return apply(entry.filling, entry.shape, arrays.__getitem__, np.dtype(entry.dtype or like))
+        return apply(entry.filling, entry.shape, arrays.__getitem__, np.dtype(dtype))
     terms = [apply(parts, entry.shape, arrays.__getitem__) for parts in entry.filling.terms]
     total = sum(term.astype("float64") for term in terms)
     return total.astype(terms[0].dtype)
-
-
-def _dtype(arrays: Mapping[str, Any]) -> Any:
-    """The dtype of constants: that of the first floating-point array."""
-    return next((array.dtype for array in arrays.values() if _has_nan(array.dtype)), "float32")
 
 
 def _has_nan(dtype: Any) -> bool:

@@ -9,20 +9,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
+from .axes import Axes
+from .equating import equated, fresh_name, names_of, substituted
+from .line_checks import check
 from .lines import Line, Lines, Side, TableError
-from .signature import Dim, Factor, Hole, Part, Signature
-
-
-class Value(NamedTuple):
-    """What stands for an axis: factors, and the window of a whole dimension that they are."""
-
-    factors: tuple[Factor, ...]
-    window: tuple[int | None, int | None] | None = None
-
-
-Values = dict[str, Value]
+from .paths import Hole, joined
+from .signature import Signature
 
 
 def compose(one: Lines, two: Lines) -> Lines:
@@ -46,7 +39,7 @@ def _composed(one: Lines, two: Lines) -> Lines:
     composed = Lines(tuple(dict.fromkeys(plain)), (one.sides[0], two.sides[1]), orders, name)
     for line in composed.lines:
         try:
-            line.check()
+            check(line)
         except ValueError as error:
             raise TableError(f"{name}: cannot be composed: {line}: {error}") from None
     return composed
@@ -82,20 +75,9 @@ def _expanded(line: Line, side: Side, others: set[tuple[object, ...]]) -> Iterat
             pieces = (
                 p.fill(at[p.name]) if isinstance(p, Hole) and p.name in at else p for p in line.resolved(array).path
             )
-            return array._replace(path=_joined(pieces))
+            return array._replace(path=joined(pieces))
 
         yield _mapped(line, fixed)
-
-
-def _joined(pieces: Iterator[str | Hole]) -> tuple[str | Hole, ...]:
-    """Pieces of a path with neighbouring texts in one."""
-    found: list[str | Hole] = []
-    for piece in pieces:
-        if found and isinstance(piece, str) and isinstance(found[-1], str):
-            found[-1] += piece
-        elif piece:
-            found.append(piece)
-    return tuple(found)
 
 
 def _mapped(line: Line, change: Callable[[Signature], Signature]) -> Line:
@@ -106,8 +88,8 @@ def _mapped(line: Line, change: Callable[[Signature], Signature]) -> Line:
 
 def _separated(line: Line) -> Line:
     """The line with a name of its own for each number that shares one with an axis."""
-    taken = _names(line)
-    fresh = {name: _fresh(name, taken) for name in sorted(line.double)}
+    taken = names_of(line)
+    fresh = {name: fresh_name(name, taken) for name in sorted(line.double)}
 
     def renamed(array: Signature) -> Signature:
         path = (
@@ -118,23 +100,15 @@ def _separated(line: Line) -> Line:
     return _mapped(line, renamed)
 
 
-def _names(line: Line) -> set[str]:
-    arrays = (*line.left.arrays, *line.right.arrays)
-    return {hole.name for a in arrays for hole in a.holes} | {part.name for a in arrays for part in a.parts()}
-
-
-def _fresh(name: str, taken: set[str]) -> str:
-    """A name like this one that is not taken, and is from now on."""
-    found = next(word for k in itertools.count(1) if (word := f"{name}{k}") not in taken)
-    taken.add(found)
-    return found
-
-
 class _Work:
     """Two lists of lines, and what was composed of them so far."""
 
     def __init__(self, first: list[Line], second: list[Line]):
         self.first, self.second = first, second
+        self.places: dict[tuple[object, ...], list[tuple[int, int]]] = {}  # by path, of the second table's left side
+        for k, line in enumerate(second):
+            for position, array in enumerate(line.left.arrays):
+                self.places.setdefault(_shape(array), []).append((k, position))
         self.met: set[tuple[int, int]] = set()  # (line of the second table, array of its left side)
         self.problems: list[str] = []
 
@@ -170,19 +144,17 @@ class _Work:
     def _meetings(self, line: Line, array: Signature) -> tuple[list[Line], str]:
         """Return the lines from A to C through one array of B, and why there are none ("" if only the names differ)."""
         found, why, met = [], "", False
-        for k, other in enumerate(self.second):
-            for position, theirs in enumerate(other.left.arrays):
-                if _shape(theirs) != _shape(array):
-                    continue
-                self.met.add((k, position))
-                met = True
-                try:
-                    made = _meet(line, array, other, theirs)
-                except ValueError as error:
-                    why = f"{error} (line {other.number})"
-                    self.problems.append(f"line {line.number}: {array}: {why}")
-                    continue
-                found += [made] if made else []
+        for k, position in self.places.get(_shape(array), ()):
+            other = self.second[k]
+            self.met.add((k, position))
+            met = True
+            try:
+                made = _meet(line, array, other, other.left.arrays[position])
+            except ValueError as error:
+                why = f"{error} (line {other.number})"
+                self.problems.append(f"line {line.number}: {array}: {why}")
+                continue
+            found += [made] if made else []
         if met and not found and not why:  # dropped, or a constant, on both sides
             found = [Line(Side(), Side())] if line.kind in ("constant", "drop") else []
         return [each for each in found if each.left.arrays or each.right.arrays] or found, why
@@ -198,12 +170,21 @@ class _Work:
         return [line for line in self.second if not line.left.arrays]
 
 
+def through(source: Signature, hub: Axes, other: Axes, target: Signature) -> Line:
+    """The line from one array to another that are both an array with these axes. Raises: ValueError."""
+    one, two = Signature(("hub",), hub), Signature(("hub",), other)
+    made = _meet(Line(Side((source,)), Side((one,))), one, Line(Side((two,)), Side((target,))), two)
+    if made is None:
+        raise ValueError(f"{source} and {target} have no elements in common")
+    return made
+
+
 def _meet(line: Line, array: Signature, other: Line, theirs: Signature) -> Line | None:
     """The line from A to C through one array of B. None where the two speak of different elements of it."""
     other, theirs = _apart(line, other, theirs)
-    values = _equated(line, array, other, theirs)
-    left = line.left._replace(arrays=tuple(_substituted(a, values) for a in line.left.arrays))
-    right = other.right._replace(arrays=tuple(_substituted(a, values) for a in other.right.arrays))
+    values = equated(line, array, other, theirs)
+    left = line.left._replace(arrays=tuple(substituted(a, values) for a in line.left.arrays))
+    right = other.right._replace(arrays=tuple(substituted(a, values) for a in other.right.arrays))
     if line.kind == "drop" or other.kind == "drop":
         if line.kind != "drop" and line.kind != "constant":
             return Line(left, Side(), "->")
@@ -253,153 +234,3 @@ def _apart(line: Line, other: Line, theirs: Signature) -> tuple[Line, Signature]
         return Signature(path, tuple(dims))
 
     return _mapped(other, primed), primed(theirs)
-
-
-def _equated(line: Line, array: Signature, other: Line, theirs: Signature) -> Values:
-    """What each axis of either line is, from an array that both write. Raises: ValueError where no axes express it."""
-    values: Values = {}
-    for ours, his in zip(array.holes, theirs.holes, strict=True):
-        values[his.name] = Value(((Part(ours.name),),))
-    if array.axes is not None and theirs.axes is not None:
-        if len(array.axes) != len(theirs.axes):
-            raise ValueError(f"has {len(array.axes)} axes here and {len(theirs.axes)} there")
-        for one, two in zip(array.axes, theirs.axes, strict=True):
-            _equate(one, two, values)
-    taken = _names(line)
-    mine = {name.rstrip("'") for name in _names(other) if name not in values}
-    for name in sorted(mine):  # axes of the second line that stay
-        values[f"{name}'"] = Value(((Part(name if name not in taken else _fresh(name, taken)),),))
-    for name, value in list(values.items()):  # what the first line's axes are, in final names
-        values[name] = Value(tuple(tuple(_final(part, values) for part in f) for f in value.factors), value.window)
-    return values
-
-
-def _final(part: Part, values: Values) -> Part:
-    if not part.name.endswith("'"):
-        return part
-    ((found,),) = values[part.name].factors
-    return part._replace(name=found.name)
-
-
-def _equate(one: Dim, two: Dim, values: Values) -> None:
-    window, other = one.window, two.window
-    if window == other:
-        window = other = None
-    if window is not None and _plain(two.factors) and other is None:
-        values[two.factors[0][0].name] = Value(one.factors, window)
-    elif other is not None and _plain(one.factors) and window is None:
-        values[one.factors[0][0].name] = Value(two.factors, other)
-    elif window is not None or other is not None:
-        raise ValueError(f"the windows of {one} and {_unprimed(two)} do not match")
-    else:
-        _equate_factors(one.factors, two.factors, values, f"{one} and {_unprimed(two)}")
-
-
-def _equate_factors(one: tuple[Factor, ...], two: tuple[Factor, ...], values: Values, what: str) -> None:
-    if len(one) == len(two) == 1 and len(one[0]) == len(two[0]) == 1:
-        return _equate_parts(one[0][0], two[0][0], values)
-    while one and two and _alike(one[0], two[0], values):
-        one, two = one[1:], two[1:]
-    while one and two and _alike(one[-1], two[-1], values):
-        one, two = one[:-1], two[:-1]
-    if _plain(two) and one:
-        values[two[0][0].name] = Value(one)
-    elif _plain(one) and two:
-        values[one[0][0].name] = Value(two)
-    elif one or two:
-        raise ValueError(f"{what} divide one axis in two ways: name what is alike alike")
-    return None
-
-
-def _plain(factors: tuple[Factor, ...]) -> bool:
-    """Whether this is one axis and nothing else."""
-    return len(factors) == 1 and len(factors[0]) == 1 and factors[0][0] == Part(factors[0][0].name) != Part("")
-
-
-def _alike(one: Factor, two: Factor, values: Values) -> bool:
-    """Whether two factors have the same names; if so, they are equated."""
-    if [part.name for part in one] != [part.name.rstrip("'") for part in two]:
-        return False
-    if len(one) > 1 and [p[1:] for p in one] != [p[1:] for p in two]:
-        return False
-    for ours, his in zip(one, two, strict=True):
-        if ours.name:
-            _equate_parts(ours, his, values) if len(one) == 1 else values.update(
-                {his.name: Value(((Part(ours.name),),))}
-            )
-    return True
-
-
-def _equate_parts(one: Part, two: Part, values: Values) -> None:
-    if not one.name or not two.name:
-        raise ValueError("an axis of length 1 meets a longer one")
-    if one[1:] == two[1:]:
-        values[two.name] = Value(((Part(one.name),),))
-    elif two == Part(two.name):
-        values[two.name] = Value(((one,),))
-    elif one == Part(one.name):
-        values[one.name] = Value(((two,),))
-    else:
-        raise ValueError(f"the orders of {one} and {two} do not combine")
-
-
-def _unprimed(dim: Dim) -> str:
-    return str(dim).replace("'", "")
-
-
-def _substituted(array: Signature, values: Values) -> Signature:
-    """An array with other axes in place of its own. Raises: ValueError where the notation has no place for them."""
-    path = tuple(_hole(piece, values) if isinstance(piece, Hole) else piece for piece in array.path)
-    return Signature(path, None if array.axes is None else tuple(_dim(dim, values) for dim in array.axes))
-
-
-def _hole(hole: Hole, values: Values) -> Hole:
-    if hole.name not in values:
-        return hole
-    value = values[hole.name]
-    if not _plain(value.factors) or value.window:
-        raise ValueError(f"the number {{{hole.name}}} becomes {' '.join('+'.join(map(str, f)) for f in value.factors)}")
-    return hole._replace(name=value.factors[0][0].name)
-
-
-def _dim(dim: Dim, values: Values) -> Dim:
-    if _plain(dim.factors) and (value := values.get(dim.factors[0][0].name)) and value.window:
-        if dim.window:
-            raise ValueError(f"a window of the window {dim}")
-        return Dim(value.factors, value.window)
-    return dim._replace(factors=tuple(factor for old in dim.factors for factor in _factor(old, values)))
-
-
-def _factor(factor: Factor, values: Values) -> tuple[Factor, ...]:
-    if len(factor) == 1:
-        (part,) = factor
-        if part.name not in values:
-            return (factor,)
-        value = values[part.name]
-        if value.window:
-            raise ValueError(f"a window of {part.name}, which does not stand alone")
-        single = len(value.factors) == 1 and len(value.factors[0]) == 1
-        if single:
-            return ((_through(part, value.factors[0][0]),),)
-        if part != Part(part.name):
-            raise ValueError(f"{part} is composed of several axes in the other table")
-        return value.factors
-    found: list[Part] = []
-    for part in factor:
-        value = values.get(part.name, Value(((part,),)))
-        if len(value.factors) != 1 or value.window or (len(value.factors[0]) > 1 and part != Part(part.name)):
-            raise ValueError(f"{part.name}, a part of a sum, is composed of several axes in the other table")
-        several = len(value.factors[0]) > 1
-        found += value.factors[0] if several or part.name not in values else [_through(part, value.factors[0][0])]
-    return (tuple(found),)
-
-
-def _through(outer: Part, inner: Part) -> Part:
-    """Where an axis that is itself at another's position stands."""
-    if outer == Part(outer.name):
-        return inner
-    if inner == Part(inner.name):
-        return outer._replace(name=inner.name)
-    if not inner.order:
-        return outer._replace(name=inner.name, backwards=outer.backwards != inner.backwards)
-    raise ValueError(f"the orders of {outer} and {inner} do not combine")

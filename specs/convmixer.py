@@ -98,13 +98,13 @@ def check_images(c: Config, height: int, width: int) -> None:
 
 
 _OFFICIAL = """
-stem                  0
-norm                  2
-blocks.{i}.depthwise  {i+3}.0.fn.0
-blocks.{i}.norm1      {i+3}.0.fn.2
-blocks.{i}.pointwise  {i+3}.1
-blocks.{i}.norm2      {i+3}.3
-head                  {depth+5}
+stem                 <-> 0
+norm                 <-> 2
+blocks.{i}.depthwise <-> {i+3}.0.fn.0
+blocks.{i}.norm1     <-> {i+3}.0.fn.2
+blocks.{i}.pointwise <-> {i+3}.1
+blocks.{i}.norm2     <-> {i+3}.3
+head                 <-> {depth+5}
 """
 
 _NORM = {"norm_eps": 1e-5, "norm_momentum": 0.9}
@@ -116,21 +116,21 @@ _PADDLE_NORM = {  # paddle's kernels round both to float32, whatever the dtype o
 DIALECTS = {
     "official": Dialect("torch", _OFFICIAL, _NORM, about="locuslab/convmixer"),
     "timm": Dialect("torch", """
-        stem                  stem.0
-        norm                  stem.2
-        blocks.{i}.depthwise  blocks.{i}.0.fn.0
-        blocks.{i}.norm1      blocks.{i}.0.fn.2
-        blocks.{i}.pointwise  blocks.{i}.1
-        blocks.{i}.norm2      blocks.{i}.3
+        stem                 <-> stem.0
+        norm                 <-> stem.2
+        blocks.{i}.depthwise <-> blocks.{i}.0.fn.0
+        blocks.{i}.norm1     <-> blocks.{i}.0.fn.2
+        blocks.{i}.pointwise <-> blocks.{i}.1
+        blocks.{i}.norm2     <-> blocks.{i}.3
         """, _NORM, about="huggingface/pytorch-image-models"),
     "labml": Dialect("torch", """
-        stem                  patch_emb.conv
-        norm                  patch_emb.norm
-        blocks.{i}.depthwise  conv_mixer_layers.{i}.depth_wise_conv
-        blocks.{i}.norm1      conv_mixer_layers.{i}.norm1
-        blocks.{i}.pointwise  conv_mixer_layers.{i}.point_wise_conv
-        blocks.{i}.norm2      conv_mixer_layers.{i}.norm2
-        head                  classification.linear
+        stem                 <-> patch_emb.conv
+        norm                 <-> patch_emb.norm
+        blocks.{i}.depthwise <-> conv_mixer_layers.{i}.depth_wise_conv
+        blocks.{i}.norm1     <-> conv_mixer_layers.{i}.norm1
+        blocks.{i}.pointwise <-> conv_mixer_layers.{i}.point_wise_conv
+        blocks.{i}.norm2     <-> conv_mixer_layers.{i}.norm2
+        head                 <-> classification.linear
         """, {"act": "gelu", **_NORM}, variants=(), about="labml.ai's annotated ConvMixer"),
     "paddlevit": Dialect("paddle", _OFFICIAL, _PADDLE_NORM, about="BR-IDL/PaddleViT"),
 }  # fmt: skip

@@ -287,13 +287,13 @@ def check_images(c: Config, height: int, width: int) -> None:
 
 DIALECTS = {
     "official": Dialect("torch", """
-        stem                                 patch_embed.proj
-        stages.{s}.blocks.{b}                network.{stage_positions[s]}.{b}
-        stages.{s}.blocks.{b}.mix            network.{stage_positions[s]}.{b}.attn
-        stages.{s}.blocks.{b}.mix.columns    network.{stage_positions[s]}.{b}.attn.mix_h
-        stages.{s}.blocks.{b}.mix.rows       network.{stage_positions[s]}.{b}.attn.mix_w
-        stages.{s}.blocks.{b}.mix.channels   network.{stage_positions[s]}.{b}.attn.mlp_c
-        stages.{s}.downsample                network.{downsample_positions[s]}.proj
+        stem                                <-> patch_embed.proj
+        stages.{s}.blocks.{b}               <-> network.{stage_positions[s]}.{b}
+        stages.{s}.blocks.{b}.mix           <-> network.{stage_positions[s]}.{b}.attn
+        stages.{s}.blocks.{b}.mix.columns   <-> network.{stage_positions[s]}.{b}.attn.mix_h
+        stages.{s}.blocks.{b}.mix.rows      <-> network.{stage_positions[s]}.{b}.attn.mix_w
+        stages.{s}.blocks.{b}.mix.channels  <-> network.{stage_positions[s]}.{b}.attn.mlp_c
+        stages.{s}.downsample               <-> network.{downsample_positions[s]}.proj
         """, {"norm_eps": 1e-5, "skip_lam": 1.0}, about="ziyuwwang/DynaMixer, timm training files"),
 }  # fmt: skip
 

@@ -142,29 +142,29 @@ def immaterial(c: Config) -> set[str]:
 
 
 _TIMM = """
-stem                        {p}stem.proj
-blocks.{i}.norm1            {p}blocks.{i}.norm1
-blocks.{i}.token_mix.fc1    {p}blocks.{i}.mlp_tokens.fc1
-blocks.{i}.token_mix.fc2    {p}blocks.{i}.mlp_tokens.fc2
-blocks.{i}.norm2            {p}blocks.{i}.norm2
-blocks.{i}.channel_mix.fc1  {p}blocks.{i}.mlp_channels.fc1
-blocks.{i}.channel_mix.fc2  {p}blocks.{i}.mlp_channels.fc2
-norm                        {p}norm
+stem                       <-> {p}stem.proj
+blocks.{i}.norm1           <-> {p}blocks.{i}.norm1
+blocks.{i}.token_mix.fc1   <-> {p}blocks.{i}.mlp_tokens.fc1
+blocks.{i}.token_mix.fc2   <-> {p}blocks.{i}.mlp_tokens.fc2
+blocks.{i}.norm2           <-> {p}blocks.{i}.norm2
+blocks.{i}.channel_mix.fc1 <-> {p}blocks.{i}.mlp_channels.fc1
+blocks.{i}.channel_mix.fc2 <-> {p}blocks.{i}.mlp_channels.fc2
+norm                       <-> {p}norm
 """
 
 _BIG_VISION = """
-stem                                    embedding
-blocks.{i}.norm1                        Mixer/encoderblock_{i}/LayerNorm_0
-blocks.{i}.token_mix.fc1.kernel: i o    Mixer/encoderblock_{i}/token_mixing_phase_0/kernel1: {1}i o
-blocks.{i}.token_mix.fc1.bias: o        Mixer/encoderblock_{i}/token_mixing_phase_0/bias1: {1}o
-blocks.{i}.token_mix.fc2.kernel: i o    Mixer/encoderblock_{i}/token_mixing_phase_0/kernel2: {1}i o
-blocks.{i}.token_mix.fc2.bias: o        Mixer/encoderblock_{i}/token_mixing_phase_0/bias2: {1}o
-blocks.{i}.norm2                        Mixer/encoderblock_{i}/LayerNorm_1
-blocks.{i}.channel_mix.fc1.kernel: i o  Mixer/encoderblock_{i}/channel_mixing_phase_0/kernel1: {1}i o
-blocks.{i}.channel_mix.fc1.bias: o      Mixer/encoderblock_{i}/channel_mixing_phase_0/bias1: {1}o
-blocks.{i}.channel_mix.fc2.kernel: i o  Mixer/encoderblock_{i}/channel_mixing_phase_0/kernel2: {1}i o
-blocks.{i}.channel_mix.fc2.bias: o      Mixer/encoderblock_{i}/channel_mixing_phase_0/bias2: {1}o
-norm                                    Mixer/encoder_norm
+stem                                   <-> embedding
+blocks.{i}.norm1                       <-> Mixer/encoderblock_{i}/LayerNorm_0
+blocks.{i}.token_mix.fc1.kernel: i o   <-> Mixer/encoderblock_{i}/token_mixing_phase_0/kernel1: {1}i o
+blocks.{i}.token_mix.fc1.bias: o       <-> Mixer/encoderblock_{i}/token_mixing_phase_0/bias1: {1}o
+blocks.{i}.token_mix.fc2.kernel: i o   <-> Mixer/encoderblock_{i}/token_mixing_phase_0/kernel2: {1}i o
+blocks.{i}.token_mix.fc2.bias: o       <-> Mixer/encoderblock_{i}/token_mixing_phase_0/bias2: {1}o
+blocks.{i}.norm2                       <-> Mixer/encoderblock_{i}/LayerNorm_1
+blocks.{i}.channel_mix.fc1.kernel: i o <-> Mixer/encoderblock_{i}/channel_mixing_phase_0/kernel1: {1}i o
+blocks.{i}.channel_mix.fc1.bias: o     <-> Mixer/encoderblock_{i}/channel_mixing_phase_0/bias1: {1}o
+blocks.{i}.channel_mix.fc2.kernel: i o <-> Mixer/encoderblock_{i}/channel_mixing_phase_0/kernel2: {1}i o
+blocks.{i}.channel_mix.fc2.bias: o     <-> Mixer/encoderblock_{i}/channel_mixing_phase_0/bias2: {1}o
+norm                                   <-> Mixer/encoder_norm
 """
 
 _GOOGLE = {"gelu": "tanh", "norm_eps": 1e-6, "padding": "SAME"}
@@ -172,34 +172,34 @@ _ERF = {"gelu": "erf", "norm_eps": 1e-6, "padding": "VALID"}
 
 DIALECTS = {
     "google": Dialect("flax", """
-        stem                        stem
-        blocks.{i}.norm1            MixerBlock_{i}/LayerNorm_0
-        blocks.{i}.token_mix.fc1    MixerBlock_{i}/token_mixing/Dense_0
-        blocks.{i}.token_mix.fc2    MixerBlock_{i}/token_mixing/Dense_1
-        blocks.{i}.norm2            MixerBlock_{i}/LayerNorm_1
-        blocks.{i}.channel_mix.fc1  MixerBlock_{i}/channel_mixing/Dense_0
-        blocks.{i}.channel_mix.fc2  MixerBlock_{i}/channel_mixing/Dense_1
-        norm                        pre_head_layer_norm
+        stem                       <-> stem
+        blocks.{i}.norm1           <-> MixerBlock_{i}/LayerNorm_0
+        blocks.{i}.token_mix.fc1   <-> MixerBlock_{i}/token_mixing/Dense_0
+        blocks.{i}.token_mix.fc2   <-> MixerBlock_{i}/token_mixing/Dense_1
+        blocks.{i}.norm2           <-> MixerBlock_{i}/LayerNorm_1
+        blocks.{i}.channel_mix.fc1 <-> MixerBlock_{i}/channel_mixing/Dense_0
+        blocks.{i}.channel_mix.fc2 <-> MixerBlock_{i}/channel_mixing/Dense_1
+        norm                       <-> pre_head_layer_norm
         """, _GOOGLE, suffix=".npz", about="google-research/vision_transformer, big_vision"),
     "big_vision": Dialect("flax", _BIG_VISION.replace("{1}", "1 "), _GOOGLE, suffix=".npz",
                           about="google-research/big_vision, its legacy names"),
     "big_vision_squeezed": Dialect("flax", _BIG_VISION.replace("{1}", ""), _GOOGLE, suffix=".npz",
                                    about="the same without the leading axes of 1, which big_vision squeezes"),
     "timm": Dialect("torch", _TIMM.replace("{p}", ""), _ERF, about="huggingface/pytorch-image-models"),
-    "passl": Dialect("paddle", _TIMM.replace("{p}", "backbone.") + "head  head.fc_cls", _ERF,
+    "passl": Dialect("paddle", _TIMM.replace("{p}", "backbone.") + "head <-> head.fc_cls", _ERF,
                      about="PaddlePaddle/PASSL"),
     "passl_backbone": Dialect("paddle", _TIMM.replace("{p}", ""), _ERF,
                               about="PASSL's backbone saved alone, and tutorials: timm's names, Paddle's layout"),
     "paddlevit": Dialect("paddle", _TIMM.replace("{p}", "").replace("stem.proj", "patch_embed.patch_embed")
-                         .replace("  blocks.", "  mixer_layers."), _ERF, about="BR-IDL/PaddleViT"),
+                         .replace("> blocks.", "> mixer_layers."), _ERF, about="BR-IDL/PaddleViT"),
     "seed": Dialect("torch", """
-        blocks.{i}.norm1            mixer_blocks.{i}.norm1
-        blocks.{i}.token_mix.fc1    mixer_blocks.{i}.token_Mixing.dense1
-        blocks.{i}.token_mix.fc2    mixer_blocks.{i}.token_Mixing.dense2
-        blocks.{i}.norm2            mixer_blocks.{i}.norm2
-        blocks.{i}.channel_mix.fc1  mixer_blocks.{i}.channel_mixing.dense1
-        blocks.{i}.channel_mix.fc2  mixer_blocks.{i}.channel_mixing.dense2
-        norm                        pre_head_norm
+        blocks.{i}.norm1           <-> mixer_blocks.{i}.norm1
+        blocks.{i}.token_mix.fc1   <-> mixer_blocks.{i}.token_Mixing.dense1
+        blocks.{i}.token_mix.fc2   <-> mixer_blocks.{i}.token_Mixing.dense2
+        blocks.{i}.norm2           <-> mixer_blocks.{i}.norm2
+        blocks.{i}.channel_mix.fc1 <-> mixer_blocks.{i}.channel_mixing.dense1
+        blocks.{i}.channel_mix.fc2 <-> mixer_blocks.{i}.channel_mixing.dense2
+        norm                       <-> pre_head_norm
         """, {"gelu": "erf", "norm_eps": 1e-5, "padding": "VALID"},
         requires={"width": 512, "tokens": 196, "channels": 3}, variants=("S/16",),
         extras=(  # a block that the code builds with its default sizes and never calls

@@ -276,46 +276,46 @@ FEATURE_MAPS = (  # modules, beside convolutions, that take or return an image (
 
 DIALECTS = {
     "paddlevit": Dialect("paddle", """
-        tokens: m d                            tokens: 1 m d
-        stem.norm                              stem.bn
-        lite.expand                            bneck_lite.in_pw.conv
-        lite.norm1                             bneck_lite.in_pw_bn
-        lite.vertical                          bneck_lite.dw.conv.0
-        lite.norm2                             bneck_lite.dw.conv.1
-        lite.horizontal                        bneck_lite.dw.conv.2
-        lite.norm3                             bneck_lite.dw_bn
-        lite.project                           bneck_lite.out_pw.conv
-        lite.norm4                             bneck_lite.out_pw_bn
-        blocks.{b}.to_former                   blocks.{b}.toformer_bridge
-        blocks.{b}.to_former.norm              blocks.{b}.toformer_bridge.input_norm
-        blocks.{b}.to_former.query.kernel: h i o    blocks.{b}.toformer_bridge.heads_q_proj.{h}.weight: i o
-        blocks.{b}.to_former.query.bias: h o        blocks.{b}.toformer_bridge.heads_q_proj.{h}.bias: o
-        blocks.{b}.former.norm1                blocks.{b}.former.attn_ln
-        blocks.{b}.former.attention.qkv        blocks.{b}.former.attn.qkv_proj
-        blocks.{b}.former.attention.output     blocks.{b}.former.attn.output
-        blocks.{b}.former.norm2                blocks.{b}.former.mlp_ln
-        blocks.{b}.mobile.down.conv            blocks.{b}.mobile.downsample_dw.0.conv
-        blocks.{b}.mobile.down.norm            blocks.{b}.mobile.downsample_dw.1
-        blocks.{b}.mobile.hyper.fc1            blocks.{b}.mobile.bneck.act.project.0.fc1
-        blocks.{b}.mobile.hyper.fc2            blocks.{b}.mobile.bneck.act.project.0.fc2
-        blocks.{b}.mobile.hyper.norm           blocks.{b}.mobile.bneck.act.project.1
-        blocks.{b}.mobile.expand               blocks.{b}.mobile.bneck.in_pw.conv
-        blocks.{b}.mobile.norm1                blocks.{b}.mobile.bneck.in_pw_bn
-        blocks.{b}.mobile.depthwise            blocks.{b}.mobile.bneck.dw.conv
-        blocks.{b}.mobile.norm2                blocks.{b}.mobile.bneck.dw_bn
-        blocks.{b}.mobile.project              blocks.{b}.mobile.bneck.out_pw.conv
-        blocks.{b}.mobile.norm3                blocks.{b}.mobile.bneck.out_pw_bn
-        blocks.{b}.to_mobile.norm              blocks.{b}.tomobile_bridge.input_token_norm
-        blocks.{b}.to_mobile.key.kernel: h i o      blocks.{b}.tomobile_bridge.heads_k_proj.{h}.weight: i o
-        blocks.{b}.to_mobile.key.bias: h o          blocks.{b}.tomobile_bridge.heads_k_proj.{h}.bias: o
-        blocks.{b}.to_mobile.value.kernel: h i o    blocks.{b}.tomobile_bridge.heads_v_proj.{h}.weight: i o
-        blocks.{b}.to_mobile.value.bias: h o        blocks.{b}.tomobile_bridge.heads_v_proj.{h}.bias: o
-        to_former                              end_toformer_bridge
-        to_former.norm                         end_toformer_bridge.input_norm
-        to_former.query.kernel: h i o          end_toformer_bridge.heads_q_proj.{h}.weight: i o
-        to_former.query.bias: h o              end_toformer_bridge.heads_q_proj.{h}.bias: o
-        last.conv                              channel_conv.0.conv
-        last.norm                              channel_conv.1
+        tokens: m d                           <-> tokens: 1 m d
+        stem.norm                             <-> stem.bn
+        lite.expand                           <-> bneck_lite.in_pw.conv
+        lite.norm1                            <-> bneck_lite.in_pw_bn
+        lite.vertical                         <-> bneck_lite.dw.conv.0
+        lite.norm2                            <-> bneck_lite.dw.conv.1
+        lite.horizontal                       <-> bneck_lite.dw.conv.2
+        lite.norm3                            <-> bneck_lite.dw_bn
+        lite.project                          <-> bneck_lite.out_pw.conv
+        lite.norm4                            <-> bneck_lite.out_pw_bn
+        blocks.{b}.to_former                  <-> blocks.{b}.toformer_bridge
+        blocks.{b}.to_former.norm             <-> blocks.{b}.toformer_bridge.input_norm
+        blocks.{b}.to_former.query.kernel: h i o   <-> blocks.{b}.toformer_bridge.heads_q_proj.{h}.weight: i o
+        blocks.{b}.to_former.query.bias: h o       <-> blocks.{b}.toformer_bridge.heads_q_proj.{h}.bias: o
+        blocks.{b}.former.norm1               <-> blocks.{b}.former.attn_ln
+        blocks.{b}.former.attention.qkv       <-> blocks.{b}.former.attn.qkv_proj
+        blocks.{b}.former.attention.output    <-> blocks.{b}.former.attn.output
+        blocks.{b}.former.norm2               <-> blocks.{b}.former.mlp_ln
+        blocks.{b}.mobile.down.conv           <-> blocks.{b}.mobile.downsample_dw.0.conv
+        blocks.{b}.mobile.down.norm           <-> blocks.{b}.mobile.downsample_dw.1
+        blocks.{b}.mobile.hyper.fc1           <-> blocks.{b}.mobile.bneck.act.project.0.fc1
+        blocks.{b}.mobile.hyper.fc2           <-> blocks.{b}.mobile.bneck.act.project.0.fc2
+        blocks.{b}.mobile.hyper.norm          <-> blocks.{b}.mobile.bneck.act.project.1
+        blocks.{b}.mobile.expand              <-> blocks.{b}.mobile.bneck.in_pw.conv
+        blocks.{b}.mobile.norm1               <-> blocks.{b}.mobile.bneck.in_pw_bn
+        blocks.{b}.mobile.depthwise           <-> blocks.{b}.mobile.bneck.dw.conv
+        blocks.{b}.mobile.norm2               <-> blocks.{b}.mobile.bneck.dw_bn
+        blocks.{b}.mobile.project             <-> blocks.{b}.mobile.bneck.out_pw.conv
+        blocks.{b}.mobile.norm3               <-> blocks.{b}.mobile.bneck.out_pw_bn
+        blocks.{b}.to_mobile.norm             <-> blocks.{b}.tomobile_bridge.input_token_norm
+        blocks.{b}.to_mobile.key.kernel: h i o     <-> blocks.{b}.tomobile_bridge.heads_k_proj.{h}.weight: i o
+        blocks.{b}.to_mobile.key.bias: h o         <-> blocks.{b}.tomobile_bridge.heads_k_proj.{h}.bias: o
+        blocks.{b}.to_mobile.value.kernel: h i o   <-> blocks.{b}.tomobile_bridge.heads_v_proj.{h}.weight: i o
+        blocks.{b}.to_mobile.value.bias: h o       <-> blocks.{b}.tomobile_bridge.heads_v_proj.{h}.bias: o
+        to_former                             <-> end_toformer_bridge
+        to_former.norm                        <-> end_toformer_bridge.input_norm
+        to_former.query.kernel: h i o         <-> end_toformer_bridge.heads_q_proj.{h}.weight: i o
+        to_former.query.bias: h o             <-> end_toformer_bridge.heads_q_proj.{h}.bias: o
+        last.conv                             <-> channel_conv.0.conv
+        last.norm                             <-> channel_conv.1
         """, {"softmax": True}, about="BR-IDL/PaddleViT, and the tutorial that it grew out of"),
 }  # fmt: skip
 

@@ -7,8 +7,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from .axes import parse_axes
+from .line_checks import check
 from .lines import MAX_LINE, MAX_ORDER, MAX_ORDER_TEXT, MAX_TEXT, VERSION, Constant, Line, Lines, Side, TableError
-from .signature import Signature, parse_axes, parse_path
+from .paths import parse_path
+from .signature import Signature
 
 HEADER = re.compile(r"table\s+(\d{1,9})(?:\s*:\s*(\S+)\s+<->\s+(\S+))?")
 COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")
@@ -38,7 +41,7 @@ def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Lines:
                 sides = header(content)
             else:
                 line = parse_line(content)
-                line.check()
+                check(line)
                 lines.append(
                     replace(line, number=number, above=tuple(above), comment=comment.removeprefix("#").strip())
                 )

@@ -261,27 +261,27 @@ def input_shape(c: Config) -> tuple[int, int, int]:
 # Upstream normalises with the channels of a raft interleaved, (o g), where everything else has them group by group.
 DIALECTS = {
     "official": Dialect("torch", """
-        levels.{l}.multi_scale_embed                            levels.{l}.fn.0.fc
-        levels.{l}.patch_embed                                  levels.{l}.fn.1
-        levels.{l}.blocks.{b}.vertical.norm.scale: (g o)        levels.{l}.fn.{b+2}.1.norm.1.weight: (o g)
-        levels.{l}.blocks.{b}.vertical.norm.bias: (g o)         levels.{l}.fn.{b+2}.1.norm.1.bias: (o g)
-        levels.{l}.blocks.{b}.vertical.fc1                      levels.{l}.fn.{b+2}.1.fn.0
-        levels.{l}.blocks.{b}.vertical.fc2                      levels.{l}.fn.{b+2}.1.fn.3
-        levels.{l}.blocks.{b}.horizontal.norm.scale: (g o)      levels.{l}.fn.{b+2}.3.norm.1.weight: (o g)
-        levels.{l}.blocks.{b}.horizontal.norm.bias: (g o)       levels.{l}.fn.{b+2}.3.norm.1.bias: (o g)
-        levels.{l}.blocks.{b}.horizontal.fc1                    levels.{l}.fn.{b+2}.3.fn.0
-        levels.{l}.blocks.{b}.horizontal.fc2                    levels.{l}.fn.{b+2}.3.fn.3
-        levels.{l}.blocks.{b}.channel.norm                      levels.{l}.fn.{b+2}.5.norm
-        levels.{l}.blocks.{b}.channel.fc1                       levels.{l}.fn.{b+2}.5.fn.0
-        levels.{l}.blocks.{b}.channel.fc2                       levels.{l}.fn.{b+2}.5.fn.3
-        levels.{l}.blocks.{b}.token_mix.norm                    levels.{l}.fn.{b+2}.1.norm.1
-        levels.{l}.blocks.{b}.token_mix.fc1                     levels.{l}.fn.{b+2}.1.fn.0
-        levels.{l}.blocks.{b}.token_mix.fc2                     levels.{l}.fn.{b+2}.1.fn.3
-        levels.{l}.blocks.{b}.channel_mix.norm                  levels.{l}.fn.{b+2}.3.norm
-        levels.{l}.blocks.{b}.channel_mix.fc1                   levels.{l}.fn.{b+2}.3.fn.0
-        levels.{l}.blocks.{b}.channel_mix.fc2                   levels.{l}.fn.{b+2}.3.fn.3
-        heads.{n}.norm                                          heads.{n}.1
-        heads.{n}.fc                                            heads.{n}.4
+        levels.{l}.multi_scale_embed                           <-> levels.{l}.fn.0.fc
+        levels.{l}.patch_embed                                 <-> levels.{l}.fn.1
+        levels.{l}.blocks.{b}.vertical.norm.scale: (g o)       <-> levels.{l}.fn.{b+2}.1.norm.1.weight: (o g)
+        levels.{l}.blocks.{b}.vertical.norm.bias: (g o)        <-> levels.{l}.fn.{b+2}.1.norm.1.bias: (o g)
+        levels.{l}.blocks.{b}.vertical.fc1                     <-> levels.{l}.fn.{b+2}.1.fn.0
+        levels.{l}.blocks.{b}.vertical.fc2                     <-> levels.{l}.fn.{b+2}.1.fn.3
+        levels.{l}.blocks.{b}.horizontal.norm.scale: (g o)     <-> levels.{l}.fn.{b+2}.3.norm.1.weight: (o g)
+        levels.{l}.blocks.{b}.horizontal.norm.bias: (g o)      <-> levels.{l}.fn.{b+2}.3.norm.1.bias: (o g)
+        levels.{l}.blocks.{b}.horizontal.fc1                   <-> levels.{l}.fn.{b+2}.3.fn.0
+        levels.{l}.blocks.{b}.horizontal.fc2                   <-> levels.{l}.fn.{b+2}.3.fn.3
+        levels.{l}.blocks.{b}.channel.norm                     <-> levels.{l}.fn.{b+2}.5.norm
+        levels.{l}.blocks.{b}.channel.fc1                      <-> levels.{l}.fn.{b+2}.5.fn.0
+        levels.{l}.blocks.{b}.channel.fc2                      <-> levels.{l}.fn.{b+2}.5.fn.3
+        levels.{l}.blocks.{b}.token_mix.norm                   <-> levels.{l}.fn.{b+2}.1.norm.1
+        levels.{l}.blocks.{b}.token_mix.fc1                    <-> levels.{l}.fn.{b+2}.1.fn.0
+        levels.{l}.blocks.{b}.token_mix.fc2                    <-> levels.{l}.fn.{b+2}.1.fn.3
+        levels.{l}.blocks.{b}.channel_mix.norm                 <-> levels.{l}.fn.{b+2}.3.norm
+        levels.{l}.blocks.{b}.channel_mix.fc1                  <-> levels.{l}.fn.{b+2}.3.fn.0
+        levels.{l}.blocks.{b}.channel_mix.fc2                  <-> levels.{l}.fn.{b+2}.3.fn.3
+        heads.{n}.norm                                         <-> heads.{n}.1
+        heads.{n}.fc                                           <-> heads.{n}.4
         """, {"norm_eps": 1e-5}, about="okojoalg/raft-mlp"),
 }  # fmt: skip
 

@@ -18,8 +18,8 @@ class Dialect(NamedTuple):
 
     Args:
       framework: whose names and layouts its layers have: flax, torch or paddle.
-      table: lines "ours   theirs", two or more spaces between. Without axes a line renames a layer (or all below it);
-        with axes it places one array. What no line names keeps our name.
+      table: lines "ours <-> theirs", as of a Table; see specs.dialects. Without axes a line renames a layer (or all
+        below it); with axes it places one array. What no line names keeps our name.
       conventions: Config fields that its files do not hold but its code fixes.
       requires: Config fields whose values its code hard-codes: a model with other values cannot be written in it.
       variants: official variants of which files exist in it; None stands for all of them.

@@ -70,11 +70,11 @@ def input_shape(c: Config) -> tuple[int, int, int]:
 
 DIALECTS = {
     "original": Dialect("torch", """
-        stem             embed.proj
-        blocks.{i}.norm  layers.{i}.0
-        blocks.{i}.fc1   layers.{i}.1
-        blocks.{i}.fc2   layers.{i}.3
-        head             classifier
+        stem            <-> embed.proj
+        blocks.{i}.norm <-> layers.{i}.0
+        blocks.{i}.fc1  <-> layers.{i}.1
+        blocks.{i}.fc2  <-> layers.{i}.3
+        head            <-> classifier
         """, {"act": "gelu", "norm_eps": 1e-6}, about="the code that this network comes from"),
 }  # fmt: skip
 

@@ -12,12 +12,14 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import specs
+from specs.axes import names, shape_of
+from specs.config import unknown
+from specs.dialects import UNUSED, Rule, applied, bind, place, rules
 from specs.layer import Parameter
-from specs.notation import View, align, atoms, shape_of
+from specs.paths import match
 from specs.spec import Dialect
 
 from .errors import ConvertError
-from .kinds import Rule, applied, hub_axes, place, rules
 
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 
@@ -93,78 +95,72 @@ def _without_effect(architecture: str, line: Rule) -> str:
     paths = {
         ".".join(parts[:n]) for p in parameters for parts in [p.layer.path.split(".")] for n in range(1, len(parts) + 1)
     }
-    if line.axes is None and any(line.ours.match(name) for name in arrays):
-        example = next(p for p in parameters if line.ours.match(p.name))
-        axes = " ".join(atoms(hub_axes(example)))
-        return f"names an array without its axes: give them on both sides, as in '{line.ours.text}: {axes}'"
-    if any(line.ours.match(name) for name in (arrays if line.axes else paths)):
+    if line.ours.axes is None and any(match(line.ours.path, name) for name in arrays):
+        example = next(p for p in parameters if match(line.ours.path, p.name))
+        axes = " ".join(example.axes)
+        return f"names an array without its axes: give them on both sides, as in '{line.ours.label}: {axes}'"
+    placing = line.ours.axes is not None
+    if any(match(line.ours.path, name) for name in (arrays if placing else paths)):
         return "has no effect: lines of more specific names place all that it names"
-    if line.axes and any(line.ours.match(path) for path in paths):
+    if placing and any(match(line.ours.path, path) for path in paths):
         return "names a layer, but has axes: name one of its arrays, or leave the axes out"
-    known = {_pattern(name, line): None for name in sorted(arrays if line.axes else paths)}
-    near = get_close_matches(line.ours.text, known, n=1, cutoff=0.4)
-    what = "array" if line.axes else "layer"
-    return f"no {what} is named {line.ours.text!r}" + (f", did you mean {near[0]!r}?" if near else "")
+    known = {_pattern(name, line): None for name in sorted(arrays if placing else paths)}
+    near = get_close_matches(line.ours.label, known, n=1, cutoff=0.4)
+    what = "array" if placing else "layer"
+    return f"no {what} is named {line.ours.label!r}" + (f", did you mean {near[0]!r}?" if near else "")
 
 
 def _pattern(name: str, line: Rule) -> str:
     """Spell a name with the holes of a line in place of its numbers, as far as they go."""
-    holes = iter(line.ours.holes)
-    return NUMBER.sub(lambda number: "{" + next(holes, (number[0],))[0] + "}", name)
+    holes = iter([hole.name for hole in line.ours.holes])
+    return NUMBER.sub(lambda number: "{" + next(holes, number[0]) + "}", name)
 
 
 def _meaning(line: Rule, users: Iterable[Example], dialect: Dialect) -> str | None:
     """Say what is wrong with the holes or axes of a line that is applied."""
-    ours = [hole[0] for hole in line.ours.holes]
-    used = {name for word, index, _ in line.theirs.holes for name in (word, index)}
-    if lost := [word for word in ours if word not in used]:
+    ours = [hole.name for hole in line.ours.holes]
+    theirs = [tuple(filter(None, hole.name.removesuffix("]").partition("[")[::2])) for hole in line.theirs.holes]
+    if lost := [word for word in ours if word not in {name for words in theirs for name in words}]:
         return f"{{{lost[0]}}} stands on one side only: arrays of all its numbers would share one name"
     for parameter, config in users:
-        if line.axes and (problem := _axes(line, parameter)):
+        if line.ours.axes is not None and (problem := _axes(line, parameter, {words[0] for words in theirs})):
             return problem
-        stacked = atoms(line.axes[0]) if line.axes else []
-        for word, index, _ in line.theirs.holes:
-            if problem := _hole(word, index, [*ours, *stacked], config):
+        known = [*ours, *names(line.ours.axes or ())]
+        for words in theirs:
+            if problem := _hole(words, known, config):
                 return problem
-        hub = hub_axes(parameter)
         try:
-            placed = place(parameter, dialect, config)
-            if placed is not None:
-                align(View(hub, {(): ""}, (), hub, parameter.layer.sizes), placed)
+            bind(place(parameter, None), place(parameter, dialect, config), UNUSED, 1)
         except (ValueError, IndexError) as error:
             return f"{parameter.name}: {error}"
     return None
 
 
-def _axes(line: Rule, parameter: Parameter) -> str | None:
+def _axes(line: Rule, parameter: Parameter, stacked: set[str]) -> str | None:
     """Say what is wrong with a line's axes for an array that it places."""
-    from specs.config import unknown
-
-    assert line.axes is not None
-    (ours, theirs), sizes = line.axes, parameter.layer.sizes
-    for axis in (*atoms(ours), *atoms(theirs)):
+    ours, theirs, sizes = line.ours.axes or (), line.theirs.axes or (), parameter.layer.sizes
+    mine, others = names(ours), names(theirs)
+    for axis in (*mine, *others):
         if axis not in sizes:
             return f"axes: {unknown(axis, sizes)} (axes of {parameter.name}: {', '.join(sizes)})"
-    stacked = {word for word, _, _ in line.theirs.holes}
-    lost = [axis for axis in atoms(ours) if axis not in atoms(theirs) and axis not in stacked]
-    lost += [axis for axis in atoms(theirs) if axis not in atoms(ours)]
+    lost = [axis for axis in mine if axis not in others and axis not in stacked]
+    lost += [axis for axis in others if axis not in mine]
     if lost:
         return f"axis {lost[0]!r} stands on one side only"
     if shape_of(ours, sizes) != parameter.shape:
-        what = f"{parameter.name}: {' '.join(atoms(hub_axes(parameter)))}"
+        what = f"{parameter.name}: {' '.join(parameter.axes)}"
         return f"its axes make shape {list(shape_of(ours, sizes))} where {what} has {list(parameter.shape)}"
     return None
 
 
-def _hole(word: str, index: str | None, known: list[str], config: Any) -> str | None:
+def _hole(words: tuple[str, ...], known: list[str], config: Any) -> str | None:
     """Say what is wrong with a hole on the dialect's side.
 
     Args:
       known: words that have a number: our side's holes, and axes that a path may stack.
       config: the twin whose fields and properties the hole may name instead.
     """
-    from specs.config import unknown
-
+    word, index = words[0], words[1] if len(words) > 1 else None
     value = getattr(config, word, None)
     if index is None and (word in known or (isinstance(value, int) and not isinstance(value, bool))):
         return None

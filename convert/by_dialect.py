@@ -1,0 +1,150 @@
+"""Convert between dialects of an architecture: the Table between the two for one Config, applied to a file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from specs import config as configs
+from specs.dialects import UNUSED, Stored, bind, extras, place
+from specs.filling import Filling
+from specs.layer import parameters
+from specs.lines import Constant
+from specs.table import Table
+
+from . import report
+from .configure import Configuration
+from .errors import PlanError, option
+from .files.base import PADDLE_BFLOAT16, Tensor, meant
+from .parts import Reading
+from .recognise import dialects
+from .steps import Step, step
+
+
+@dataclass(frozen=True)
+class Translation:
+    """Everything that happens to a file's arrays.
+
+    Args:
+      table: where each of them goes.
+      steps: every target tensor and what fills it.
+      sources: the file's tensors by the names that steps use.
+      carried: arrays that only the source's framework keeps: our name -> name among the sources.
+      passed_on: counters of the source's record that neither source nor target stores.
+      counters: names among the sources of every batch counter.
+      zeros: target tensors that the network never uses, and that the source lacks.
+    """
+
+    table: Table
+    steps: tuple[Step, ...]
+    sources: Mapping[str, Tensor]
+    carried: Mapping[str, str]
+    passed_on: tuple[str, ...]
+    counters: tuple[str, ...]
+    zeros: tuple[str, ...]
+
+
+Pair = tuple[Stored | None, Stored | None, Constant]  # source, target, and what the target stores without a source
+
+
+def translate(
+    path: str, reading: Reading, configuration: Configuration, dst: str, counters: Mapping[str, int], dtype: str | None
+) -> Translation:
+    """Translate a file into the dialect `dst`.
+
+    Args:
+      path: of the file, for messages.
+      counters: batch counters that the file's record carries.
+      dtype: of the target's floating-point tensors; None keeps the source's.
+    Raises: PlanError that lists every tensor that is missing, unexpected or does not fit.
+    """
+    config, tables = configuration.config, dialects(reading.architecture)
+    own, other = tables[reading.dialect], tables.get(dst)  # None: our own names
+    problems, unfit = Problems(reading), set[str]()
+    pairs: list[Pair] = []
+    counts, carried, passed_on = set[str](), dict[str, str](), list[str]()
+    for parameter in parameters(list(reading.spec.layers(config))):
+        source, target = place(parameter, own, config), place(parameter, other, config)
+        counter, counting = counters.get(parameter.name), parameter.leaf == "count"
+        if counting and source is not None and source.name not in reading.tensors:
+            source = None  # as of plain dicts and torch before 0.4.1, which torch's own strict load takes
+        if source is not None and not problems.check(source, counting):
+            unfit.add(parameter.name)
+        if source is not None and counting:
+            counts.add(source.name)
+        if source is not None and target is None:
+            carried[parameter.name] = source.name
+        elif source is target is None and counter is not None:
+            passed_on.append(parameter.name)
+        pairs.append((source, target, Constant(counter or 0, "int64")))
+    unused = {one.name: one for one in extras(own)}
+    problems.used.update(unused)
+    if lines := [*problems.lines(), *(_assumed(reading, configuration, unfit) if problems.misfits else [])]:
+        raise PlanError(f"{path}: does not hold the {reading.dialect} arrays of this {reading.architecture}", lines)
+    spare = {name: one for name, one in unused.items() if name in reading.tensors}
+    for one in extras(other):
+        fits = reading.dialect == dst and one.name in spare and reading.tensors[one.name].shape == one.shape
+        same = one if fits else None
+        pairs.append((same, one, UNUSED))
+    taken = {source.name for source, _, _ in pairs if source is not None}
+    pairs += [(one, None, UNUSED) for name, one in spare.items() if name not in taken]
+    bound = [env for k, pair in enumerate(pairs, 1) if (env := bind(*pair, k)) is not None]
+    table = Table(tuple(env.line for env in bound), (reading.dialect, dst), name=f"{reading.dialect}2{dst}")
+    layout = Filling(table, bound, {name: tensor.shape for name, tensor in reading.tensors.items()}).layout()
+    sources = {name: t if name in counts else t._replace(dtype=meant(t.dtype)) for name, t in reading.tensors.items()}
+    steps = tuple(step(e, sources, None if counts.intersection(e.sources) else dtype) for e in layout.entries)
+    made = {one.name for one in extras(other)}
+    zeros = tuple(name for name in layout.constants if name in made)
+    return Translation(table, steps, sources, carried, tuple(passed_on), tuple(sorted(counts)), zeros)
+
+
+def _assumed(reading: Reading, configuration: Configuration, unfit: set[str]) -> Iterator[str]:
+    """Yield "assumed: channels=3" for each default on which shapes that do not fit depend."""
+
+    def shapes(config: Any) -> dict[str, tuple[int, ...]]:
+        return {p.name: p.shape for p in parameters(list(reading.spec.layers(config))) if p.name in unfit}
+
+    config, expected = configuration.config, shapes(configuration.config)
+    for name, value in configs.as_dict(config).items():
+        if type(value) is int and configuration.origins.get(name, "default") == "default":
+            with contextlib.suppress(ValueError):
+                if shapes(replace(config, **{name: value + 1})) != expected:
+                    yield f"assumed: {name}={value}: {option('set', f'{name}=...')} if it is another"
+
+
+class Problems:
+    """Collects everything that does not fit between a layout and a file."""
+
+    def __init__(self, reading: Reading):
+        self.reading, self.used = reading, set[str]()
+        bits = (PADDLE_BFLOAT16,) if dialects(reading.architecture)[reading.dialect].framework == "paddle" else ()
+        self.weights = ("float", "bfloat", *bits)  # how the dtypes of weights begin
+        self.missing: list[str] = []
+        self.misfits: list[tuple[str, str]] = []
+
+    def check(self, source: Stored, counts: bool) -> bool:
+        """Check that the file has the tensors of one array in its shape; only counts may be integers."""
+        names = source.names.values()
+        self.used.update(names)
+        needed = {name: self.reading.tensors.get(name) for name in names}
+        present = [tensor for tensor in needed.values() if tensor is not None]
+        problems = len(self.missing) + len(self.misfits)
+        self.missing += [name for name, tensor in needed.items() if tensor is None]
+        shape, dtype = source.shape, present[0].dtype if present else ""
+        for name, tensor in needed.items():
+            if tensor is None:
+                continue
+            if tensor.shape != shape:
+                self.misfits.append((name, f"has shape {list(tensor.shape)}, expected {list(shape)}"))
+            elif not counts and not tensor.dtype.startswith(self.weights):
+                self.misfits.append((name, f"has dtype {tensor.dtype}: weights are floating-point"))
+            elif tensor.dtype != dtype:
+                self.misfits.append((name, f"has dtype {tensor.dtype}, and {dtype} is what it is joined with"))
+        return len(self.missing) + len(self.misfits) == problems
+
+    def lines(self) -> list[str]:
+        """Return a line for each kind of problem."""
+        unused = [name for name in self.reading.tensors if name not in self.used]
+        return [*report.missing(self.missing, unused), *report.misfits(self.misfits), *report.unexpected(unused)]

@@ -1,0 +1,296 @@
+"""Dialects: where a code base keeps each array of an architecture, as lines of a Table.
+
+    blocks.{i}.norm1  <->  MixerBlock_{i}/LayerNorm_0                        without axes: renames a layer, or all below
+    blocks.{b}.query.kernel: h i o  <->  blocks.{b}.q_proj.{h}.weight: i o   with axes: places one array
+
+Ours stand on the left. What no line names keeps our name, with the names and layouts of the dialect's framework. A hole
+on the right may also stand for a number of the Config, `{depth+5}`, or for one that it lists, `{position[s]}`: both are
+numbers once the Config is known, and what is left is a Table.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
+
+from .axes import Axes, Factor, names, parse_axes, plain, shape_of
+from .kinds import ANY, BUFFERS, FRAMEWORKS, KINDS, PORTED, Leaf
+from .layer import Layer, Parameter, parameters
+from .lines import Constant, Line, Side
+from .matching import Key
+from .parsing import parse_line
+from .paths import Hole, Path, fill, holes, joined, match
+from .signature import Signature
+from .sizes import Env
+from .spec import Dialect, Spec
+from .table import Table
+
+HUB = "hub"  # our own names and layouts, as a dialect
+UNCOUNTED = Constant(0, "int64")  # of batch counters that a source does not store
+UNUSED = Constant(0)  # of arrays that a dialect's files hold and the network never uses
+# A port's checkpoint is a dialect without a table: our names, its framework's leaves.
+PORTS = {framework: Dialect(framework, about=f"ports/{framework}") for framework in FRAMEWORKS}
+
+
+class Rule(NamedTuple):
+    """One line of a dialect's table, or what the framework's own names make of one array.
+
+    Args:
+      number: of the line, from 1. text: the line itself.
+    """
+
+    ours: Signature
+    theirs: Signature
+    number: int = 0
+    text: str = ""
+
+
+@cache
+def rules(table: str) -> tuple[Rule, ...]:
+    """Parse a dialect's table; longest lines first, so that the most specific one applies.
+
+    Raises: ValueError that lists every line which cannot be parsed.
+    """
+    parsed, problems = [], []
+    lines = [line for line in map(str.strip, table.splitlines()) if line]
+    for number, line in enumerate(lines, 1):
+        try:
+            parsed.append(_rule(number, line))
+        except ValueError as error:
+            problems.append(f"line {number}, {line!r}: {error}")
+    if problems:
+        raise ValueError("\n".join(problems))
+    return tuple(sorted(parsed, key=lambda rule: -len(rule.ours.label)))
+
+
+def _rule(number: int, text: str) -> Rule:
+    line = parse_line(text)
+    if line.arrow != "<->" or any(len(side.arrays) != 1 or side.constant for side in (line.left, line.right)):
+        raise ValueError("a line of a dialect has one name on each side of <->")
+    (ours,), (theirs,) = line.left.arrays, line.right.arrays
+    if (ours.axes is None) != (theirs.axes is None):
+        raise ValueError("has axes on one side only: ': ' and the axes stand on both sides or on neither")
+    if listed := [hole for hole in (*ours.holes, *theirs.holes) if hole.values is not None]:
+        raise ValueError(f"hole {listed[0]} lists values: numbers alone tell the layers of a dialect apart")
+    if indexed := [hole for hole in ours.holes if "[" in hole.name]:
+        raise ValueError(f"hole {indexed[0]} stands on our side: fields are looked up on theirs alone")
+    return Rule(ours, theirs, number, text)
+
+
+def template(parameter: Parameter, dialect: Dialect) -> tuple[Rule, Mapping[str, int]] | None:
+    """The line that places one array and the numbers in its path; None where the framework keeps no such thing.
+
+    What no line of the dialect names keeps our name, with the framework's leaf.
+    """
+    leaf = KINDS[parameter.layer.kind].leaves[PORTED[dialect.framework]][parameter.leaf]
+    if leaf is None:
+        return None
+    numbers: Mapping[str, int]
+    ours, numbers = numbered(parameter.layer.path)
+    theirs = ours
+    if placed := applied(parameter, dialect):
+        rule, filled, rest = placed
+        if rule.ours.axes is not None:
+            return rule, filled
+        tail, more = numbered(rest, len(filled))
+        ours, theirs, numbers = (*rule.ours.path, *tail), (*rule.theirs.path, *tail), {**filled, **more}
+    port = dialect is PORTS[dialect.framework]
+    return _default(ours, theirs, parameter.axes, parameter.leaf, leaf, dialect.framework, port), numbers
+
+
+@cache
+def _default(
+    ours: Path, theirs: Path, axes: tuple[str, ...], leaf: str, stored: Leaf, framework: str, port: bool
+) -> Rule:
+    """The line that a framework's own names make of one array of a layer, whose path is `ours` here, `theirs` there."""
+    theirs = _flax_port(theirs, leaf) if port and framework == "flax" else theirs
+    dot, separator = bool(leaf) * ".", bool(stored.name) * ("/" if framework == "flax" else ".")
+    return Rule(
+        Signature(joined((*ours, dot + leaf)), _plain(axes)),
+        Signature(
+            joined((*theirs, separator + stored.name)), _plain(axes) if stored.axes == ANY else parse_axes(stored.axes)
+        ),
+    )
+
+
+def applied(parameter: Parameter, dialect: Dialect) -> tuple[Rule, dict[str, int], str] | None:
+    """Return the line that names one array, its numbers and what follows the line's path in the array's name.
+
+    Lines with axes name arrays and go before those that rename layers; None if no line names the array.
+    """
+    lines = rules(dialect.table)
+    for rule in lines:
+        if rule.ours.axes is not None and (found := match(rule.ours.path, parameter.name)):
+            return rule, *found
+    for rule in lines:
+        if rule.ours.axes is None and (found := match(rule.ours.path, parameter.layer.path, whole=False)):
+            return rule, *found
+    return None
+
+
+@cache
+def numbered(path: str, first: int = 0) -> tuple[Path, Mapping[str, int]]:
+    """Put holes in place of the numbers in a path; return them with the path."""
+    pieces: list[str | Hole] = []
+    numbers: dict[str, int] = {}
+    for k, word in enumerate(path.split(".")):
+        dot = "." if k else ""
+        if word.isdecimal() and k:
+            numbers[name := f"n{first + len(numbers)}"] = int(word)
+            pieces += [dot, Hole(name)]
+        else:
+            pieces.append(dot + word)
+    return joined(pieces), numbers
+
+
+_plain = cache(plain)
+
+
+def _flax_port(path: Path, leaf: str) -> Path:
+    """linen's spelling: lists of modules join name and number, and each collection is a tree of its own."""
+    pieces: list[str | Hole] = ["batch_stats/" if leaf in BUFFERS else "params/"]
+    for piece, after in itertools.zip_longest(path, path[1:]):
+        if isinstance(piece, str):
+            piece = piece[:-1] + "_" if isinstance(after, Hole) and piece.endswith(".") else piece
+            piece = piece.replace(".", "/")
+        pieces.append(piece)
+    return joined(pieces)
+
+
+class Stored(NamedTuple):
+    """How one side stores one array.
+
+    Args:
+      hub: the array's own dimensions in this side's axes.
+      theirs: its names and dimensions there: an axis that stands in the path is stacked.
+      sizes: length of every axis.
+    """
+
+    hub: Axes
+    theirs: Signature
+    sizes: Mapping[str, int]
+
+    @property
+    def names(self) -> dict[Key, str]:
+        """{indices of the stacked axes: name}; {(): name} where one tensor stores it all."""
+        if isinstance(self.theirs.path[0], str) and len(self.theirs.path) == 1:
+            return {(): self.theirs.path[0]}
+        stacked = sorted({hole.name for hole in self.theirs.holes})
+        return {
+            tuple(zip(stacked, index, strict=True)): fill(self.theirs.path, dict(zip(stacked, index, strict=True)))
+            for index in itertools.product(*(range(self.sizes[axis]) for axis in stacked))
+        }
+
+    @property
+    def name(self) -> str:
+        """The name of the first tensor, or the only one."""
+        return next(iter(self.names.values()))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return shape_of(self.theirs.axes or (), self.sizes)
+
+
+def place(parameter: Parameter, dialect: Dialect | None, config: Any = None) -> Stored | None:
+    """How a dialect (None: we ourselves) stores one array; None where its framework keeps no such thing.
+
+    Raises: AttributeError, IndexError, ValueError for a line that does not fit the Config.
+    """
+    if dialect is None:
+        axes = _plain(parameter.axes)
+        return Stored(axes, Signature((parameter.name,), axes), parameter.layer.sizes)
+    placed = template(parameter, dialect)
+    if placed is None:
+        return None
+    (ours, theirs, _, _), numbers = placed
+    sizes, hub, axes = parameter.layer.sizes, ours.axes or (), theirs.axes or ()
+    stacked = {hole.name for hole in holes(theirs.path) if hole.name not in numbers}
+    if stacked:
+        stacked = stacked.intersection(names(hub)).difference(names(axes))
+
+    def piece(part: str | Hole) -> str | Hole:
+        if isinstance(part, str):
+            return part
+        if part.name in stacked:
+            return Hole(part.name, values=tuple(map(part.fill, range(sizes[part.name]))))
+        number = fill((part,), numbers, config)
+        if number.startswith("-"):
+            raise ValueError(f"{part} would be {number}")
+        return number
+
+    return Stored(_measured(hub, sizes), Signature(joined(map(piece, theirs.path)), _measured(axes, sizes)), sizes)
+
+
+def _measured(axes: Axes, sizes: Mapping[str, int], every: bool = False) -> Axes:
+    """The axes, with the lengths of those that are composed, or of every one: no shape alone would tell them."""
+    if not every and all(len(dim.factors) < 2 for dim in axes):
+        return axes
+
+    def measured(factor: Factor) -> Factor:
+        return tuple(part._replace(length=sizes[part.name]) if part.name else part for part in factor)
+
+    chosen = [every or len(dim.factors) > 1 for dim in axes]
+    return tuple(
+        dim._replace(factors=tuple(map(measured, dim.factors))) if yes else dim
+        for dim, yes in zip(axes, chosen, strict=True)
+    )
+
+
+def extras(dialect: Dialect | None) -> list[Stored]:
+    """The arrays that only a dialect's files hold."""
+    plainly = Dialect(dialect.framework) if dialect else None
+    layers = dialect.extras if dialect else ()
+    every = (place(parameter, plainly) for layer in layers for parameter in layer.parameters())
+    return [one for one in every if one is not None]
+
+
+def shapes(layers: Iterable[Layer], dialect: Dialect, config: Any = None) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all arrays of a network in a dialect's files."""
+    every = [place(parameter, dialect, config) for layer in layers for parameter in layer.parameters()]
+    return {name: one.shape for one in every if one is not None for name in one.names.values()}
+
+
+def bind(source: Stored | None, target: Stored | None, constant: Constant, number: int) -> Env | None:
+    """The line between two ways to store one array, with its names and lengths; None if neither side stores it.
+
+    Args:
+      constant: what the target stores if the source stores nothing.
+    Raises: ValueError where the two split one axis in two ways.
+    """
+    if source is not None and target is not None:
+        return Env(_line(source, target, number), (), [source.names], {**source.sizes})
+    if source is not None:
+        dropped = Side((source.theirs._replace(axes=None),))
+        return Env(Line(dropped, Side(), "->", number), (), [source.names])
+    if target is not None:
+        axes = _measured(target.theirs.axes or (), target.sizes, every=True)
+        made = Side((target.theirs._replace(axes=axes),), constant=constant)
+        return Env(Line(Side(), made, number=number), (), [], {**target.sizes})
+    return None
+
+
+def _line(source: Stored, target: Stored, number: int) -> Line:
+    if source.hub == target.hub:
+        return Line(Side((source.theirs,)), Side((target.theirs,)), number=number)
+    from .compose import through
+
+    return replace(through(source.theirs, source.hub, target.hub, target.theirs), number=number)
+
+
+def table(spec: Spec, source: str, target: str, config: Any) -> Table:
+    """The Table from one dialect of an architecture to another, for one Config; "hub" is our own names and layouts."""
+    dialects = {HUB: None, **PORTS, **spec.dialects}
+    own, other = dialects[source], dialects[target]
+    every: list[tuple[Stored | None, Stored | None, Constant]] = [
+        (place(parameter, own, config), place(parameter, other, config), UNCOUNTED)
+        for parameter in parameters(list(spec.layers(config)))
+    ]
+    if source == target:
+        every += [(one, one, UNUSED) for one in extras(own)]
+    else:
+        every += [(one, None, UNUSED) for one in extras(own)] + [(None, one, UNUSED) for one in extras(other)]
+    bound = (bind(*pair, number) for number, pair in enumerate(every, 1))
+    return Table(tuple(env.line for env in bound if env is not None), (source, target), name=f"{source}2{target}")
