@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .files.base import Tensor
@@ -46,7 +46,7 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
     """Every array of a file that is not in `used`, folded."""
     names = set(used)
     left = [name for name in tensors if name not in names]
-    copies = _copies(left, spellings(*reading.which), max(LEAST, len(names) / 2)) if left else []
+    copies = _copies(left, _spelled(reading), max(LEAST, len(names) / 2)) if left else []
     bare = tuple(copies_without_collection(names, left))
     groups: dict[tuple[str, str, str], list[Tensor]] = {}
     for name in left:
@@ -59,7 +59,15 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
     return [entry for (name, detail, reason), group in groups.items() for entry in _fold(name, detail, reason, group)]
 
 
-def _copies(names: Iterable[str], spelled: frozenset[str], enough: float) -> list[str]:
+def _spelled(reading: Reading) -> Collection[str]:
+    """The forms that the model's names have in its dialect: those of an nnx module only where it is one itself."""
+    forms = spellings(*reading.which)
+    usual = {form for form, own in forms.items() if form == own}
+    own = (normal(unwrapped(name[len(reading.place) :])) for name in reading.known)
+    return usual if all(form in usual for form in own) else forms
+
+
+def _copies(names: Iterable[str], spelled: Collection[str], enough: float) -> list[str]:
     """Find the places under which many of these names are names of the model."""
     hits: Counter[str] = Counter()
     for name in names:
@@ -68,7 +76,7 @@ def _copies(names: Iterable[str], spelled: frozenset[str], enough: float) -> lis
     return [place for place, count in hits.items() if count >= enough]
 
 
-def _places(name: str, spelled: frozenset[str]) -> set[str]:
+def _places(name: str, spelled: Collection[str]) -> set[str]:
     """The places under which a name is one that a dialect knows."""
     if len(name) > LONGEST:
         return set()

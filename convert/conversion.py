@@ -111,6 +111,10 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
             source = _hashed(file, arguments, stack)
             plan = planning.plan(file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume)
             stack.enter_context(plan)
+            if arguments.layout:
+                from .nnx import as_nnx
+
+                plan = as_nnx(plan)
             dialect = dialects(plan.architecture)[plan.dst]
             out = target(file, dialect.suffix or SUFFIX[dialect.framework], arguments.out, earlier)
             result: dict[str, Any] = {

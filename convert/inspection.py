@@ -22,6 +22,7 @@ from .program import dumps
 from .recognise import candidates, dialects, nearest
 from .record import read as read_record
 from .report import fold
+from .spelling import respelled
 
 REASONS = 5  # printed of why the nearest architecture does not fit
 
@@ -85,7 +86,7 @@ def _known(reader: Reader, weights: str | None) -> dict[str, Any]:
     except UsageError as error:
         return _open(reader, error, weights)
     except ConvertError as error:
-        if weights is not None and not Names(reader.tensors, weights).forms:
+        if weights is not None and not Names(respelled(reader).tensors, weights).forms:
             raise  # nothing lies there
         return _unknown(reader, error, weights)
 
@@ -121,7 +122,7 @@ def _open(reader: Reader, error: UsageError, weights: str | None) -> dict[str, A
     Its architecture is stated only if some Config of that architecture makes every array fit.
     """
     fitting: list[tuple[Reading, Plan]] = []
-    for group in candidates(reader, None, read_record(reader).hints, weights):
+    for group in candidates(respelled(reader), None, read_record(reader).hints, weights):
         readings = group if isinstance(group, list) else []
         fitting = [(reading, plan) for reading in readings if (plan := _completed(reader, reading))]
         if fitting:
@@ -157,11 +158,12 @@ def _inferred(reading: Reading) -> dict[str, Any]:
 def _unknown(reader: Reader, error: ConvertError, weights: str | None) -> dict[str, Any]:
     """Of a file that fits no architecture: which comes nearest, and why it does not fit."""
     reasons = [error.message.removeprefix(f"{reader.path}: "), *error.problems]
-    group = next(candidates(reader, None, read_record(reader).hints, weights))
+    usual = respelled(reader)
+    group = next(candidates(usual, None, read_record(reader).hints, weights))
     if isinstance(group, list):
         reading: Reading | None = group[0]
     else:
-        reading = nearest(reader, weights)
+        reading = nearest(usual, weights)
         if reading:
             share = f"it knows {round(reading.score * len(reading.tensors))} of {len(reading.tensors)} names"
             reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -120,14 +120,16 @@ class Names:
             if len(name) <= LONGEST and name.startswith(self.root):
                 self.forms.setdefault(normal(name), []).append(name)
 
-    def readings(self, spelled: Mapping[Which, frozenset[str]]) -> list[Reading]:
-        """Every reading that knows a name. `spelled` has the forms of all names of each dialect."""
+    def readings(self, spelled: Mapping[Which, Mapping[str, str]]) -> list[Reading]:
+        """Every reading that knows a name. `spelled` maps the forms of each dialect's names to their usual ones."""
         known = frozenset().union(*spelled.values())
         sections = {place: Section(self.below(place), place) for place in self.places(known)}
         return [
             reading
             for which, names in spelled.items()
-            for reading in _without_copies(which, {place: s.known(names) for place, s in sections.items()}, sections)
+            for reading in _without_copies(
+                which, {place: s.known(names) for place, s in sections.items()}, sections, names
+            )
         ]
 
     def places(self, known: frozenset[str]) -> list[str]:
@@ -170,7 +172,7 @@ class Section:
         for name in self.tensors:
             self.forms.setdefault(normal(name) if len(name) <= LONGEST else name, []).append(tensors[name].name)
 
-    def known(self, spelled: frozenset[str]) -> list[str]:
+    def known(self, spelled: Collection[str]) -> list[str]:
         """Names in the file of the arrays that a dialect knows."""
         return [name for form, names in self.forms.items() if form in spelled for name in names]
 
@@ -193,7 +195,9 @@ def _prefix(name: str, depth: int) -> str:
     raise AssertionError(name)
 
 
-def _without_copies(which: Which, known: Mapping[str, list[str]], sections: Mapping[str, Section]) -> Iterator[Reading]:
+def _without_copies(
+    which: Which, known: Mapping[str, list[str]], sections: Mapping[str, Section], spelled: Mapping[str, str]
+) -> Iterator[Reading]:
     """A dialect's readings. What lies in a container beside a model and is a copy of it is no part of it."""
     for place, names in known.items():
         if not names:
@@ -206,7 +210,26 @@ def _without_copies(which: Which, known: Mapping[str, list[str]], sections: Mapp
             copies = tuple(c for c in inner if c and not any(name.startswith(place + c) for name in own))
             if copies:
                 tensors = {name: t for name, t in tensors.items() if not name.startswith(copies)}
-        yield Reading(*which, place, tensors, own)
+        yield Reading(*which, place, _as_usual(tensors, spelled), own)
+
+
+def _as_usual(tensors: Mapping[str, Tensor], spelled: Mapping[str, str]) -> Mapping[str, Tensor]:
+    """Arrays by the names that a dialect's table has for them; a name that is taken stays as it is."""
+    names = {name: _usual(name, spelled) for name in tensors}
+    times = Counter(names.values())
+    return {usual if times[usual := names[name]] == 1 else name: tensor for name, tensor in tensors.items()}
+
+
+def _usual(name: str, spelled: Mapping[str, str]) -> str:
+    form = normal(name) if len(name) <= LONGEST else name
+    usual = spelled.get(form, form)
+    if usual == form:
+        return name
+    numbers = DIGITS.findall(name)
+    if usual.count("#") != len(numbers):  # the name itself contains a #
+        return name
+    texts = usual.split("#")
+    return texts[0] + "".join(number + text for number, text in zip(numbers, texts[1:], strict=True))
 
 
 def copies_without_collection(own: Iterable[str], others: Iterable[str]) -> set[str]:

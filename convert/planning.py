@@ -27,6 +27,7 @@ from .record import Record
 from .record import read as read_record
 from .replicas import replicated, without_replicas
 from .settings import Settings
+from .spelling import respelled
 from .unstated import open_error
 from .variants import restrictions
 
@@ -76,8 +77,8 @@ def plan_read(
     assume: bool = False,
 ) -> Plan:
     """Like `plan`, of a file that is open, and stays so where it raises."""
-    request = Request(reader, read_record(reader), Settings.of(settings), dst, dtype)
-    choice = choose(request, candidates(reader, src, request.record.hints, weights))
+    request = Request(respelled(reader), read_record(reader), Settings.of(settings), dst, dtype)
+    choice = choose(request, candidates(request.reader, src, request.record.hints, weights))
     if choice.plan is None:
         raise _refusal(request, choice, src, weights)
     return _decided(choice.plan, assume)

@@ -97,6 +97,7 @@ class Plan:
     def part(self) -> list[str]:
         """Report which part of the file was taken, and a layout that is not of the format's usual framework."""
         notes = [f"took the weights under {self.reading.prefix!r}"] if self.reading.prefix else []
+        notes += self.reader.remarks
         names = (tensor.name[len(self.reading.prefix) :].lstrip("/") for tensor in self.reading.tensors.values())
         if wrappers := sorted({wrapper for name in names for wrapper in WRAPPERS.findall(name)}):
             notes.append(f"read without the wrappers in its names: {' '.join(wrappers)}")
