@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .files.base import Tensor
-from .parts import LEAST, LONGEST, TRAINING, Reading, copies_without_collection, cuts, label, normal, unwrapped
+from .parts import LEAST, LONGEST, TRAINING, Reading, copies_without_collection, cuts, is_known, label, normal
 from .recognise import spellings
 from .report import fold
 
@@ -63,8 +63,8 @@ def _spelled(reading: Reading) -> Collection[str]:
     """The forms that the model's names have in its dialect: those of an nnx module only where it is one itself."""
     forms = spellings(*reading.which)
     usual = {form for form, own in forms.items() if form == own}
-    own = (normal(unwrapped(name[len(reading.place) :])) for name in reading.known)
-    return usual if all(form in usual for form in own) else forms
+    own = (name[len(reading.place) :] for name in reading.known)
+    return usual if all(is_known(name, usual) for name in own) else forms
 
 
 def _copies(names: Iterable[str], spelled: Collection[str], enough: float) -> list[str]:
@@ -80,7 +80,7 @@ def _places(name: str, spelled: Collection[str]) -> set[str]:
     """The places under which a name is one that a dialect knows."""
     if len(name) > LONGEST:
         return set()
-    return {name[:cut] for cut in cuts(name) if normal(unwrapped(name[cut:])) in spelled}
+    return {name[:cut] for cut in cuts(name) if is_known(name[cut:], spelled)}
 
 
 def _fold(name: str, detail: str, reason: str, group: list[Tensor]) -> Iterator[Aside]:
@@ -99,7 +99,7 @@ def _detail(tensor: Tensor) -> str:
 def _explain(name: str, reading: Reading, copies: list[str]) -> tuple[str, str]:
     """(the container that is named in its place or "", the reason)."""
     spelled = spellings(*reading.which)
-    if inside(name, reading.prefix) and normal(unwrapped(name[len(reading.prefix) :].lstrip("/"))) in spelled:
+    if inside(name, reading.prefix) and is_known(name[len(reading.prefix) :].lstrip("/"), spelled):
         return "", UNUSED
     for place in copies:
         if name.startswith(place):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import specs
 from specs.spec import Spec
@@ -36,8 +37,11 @@ DIGITS = re.compile(r"\d+")
 SEPARATOR = re.compile(r"[/.]")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
-# What torch.compile, activation checkpointing and FSDP put between the names of a module and of its parts.
-WRAPPERS = re.compile(r"(?<=[/.])(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
+# What torch.compile, activation checkpointing, FSDP, DataParallel and Lightning's strategies put between the names of a
+# module and of its parts.
+WRAPPERS = re.compile(
+    r"(?<=[/.])(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module|_forward_module|module)\."
+)
 
 Which = tuple[str, str]  # (architecture, dialect)
 
@@ -49,7 +53,13 @@ def normal(name: str) -> str:
 
 def unwrapped(name: str) -> str:
     """Remove the wrappers within a name: "blocks.0._orig_mod.norm" -> "blocks.0.norm"."""
-    return WRAPPERS.sub("", name) if "._" in name else name
+    return WRAPPERS.sub("", name) if "._" in name or ".module." in name else name
+
+
+def is_known(name: str, spelled: Collection[str]) -> bool:
+    """Whether a dialect knows a name, with its wrappers or without them."""
+    form = normal(name)
+    return form in spelled or unwrapped(form) in spelled
 
 
 def label(place: str) -> str:
@@ -123,7 +133,7 @@ class Names:
     def readings(self, spelled: Mapping[Which, Mapping[str, str]]) -> list[Reading]:
         """Every reading that knows a name. `spelled` maps the forms of each dialect's names to their usual ones."""
         known = frozenset().union(*spelled.values())
-        sections = {place: Section(self.below(place), place) for place in self.places(known)}
+        sections = {place: Section(self.below(place, known)) for place in self.places(known)}
         return [
             reading
             for which, names in spelled.items()
@@ -137,7 +147,7 @@ class Names:
         hits: Counter[str] = Counter()
         for form, names in self.forms.items():
             for depth, cut in enumerate(cuts(form)):
-                if unwrapped(form[cut:]) in known:
+                if is_known(form[cut:], known):
                     hits.update(_prefix(name, depth) for name in names)
         usual = [place for place in self._usual if place.startswith(self.root)]
         voted = [place for place, count in hits.most_common(MOST) if count >= LEAST and not _is_training(place)]
@@ -149,24 +159,26 @@ class Names:
         tops = {name[: at + 1] for name in self.file if (at := name.find("/")) > 0}
         return [f"{nest}/" for nest in LIVE if nest and nest.partition("/")[0] + "/" in tops]
 
-    def below(self, place: str) -> dict[str, Tensor]:
+    def below(self, place: str, known: Collection[str] = ()) -> dict[str, Tensor]:
         """{name below a place, without wrappers: tensor}, training state left out.
 
-        Names that differ in their wrappers alone keep them, so that no array takes the place of another.
+        Names that differ in their wrappers alone keep them, so that no array takes the place of another; so do names
+        whose form is in `known`: a dialect may have a module of such a name.
         """
         inner = {
             rest: tensor
             for name, tensor in self.file.items()
             if name.startswith(place) and (rest := name[len(place) :]).partition("/")[0] not in TRAINING
         }
-        times = Counter(map(unwrapped, inner))
-        return {plain if times[plain := unwrapped(rest)] == 1 else rest: tensor for rest, tensor in inner.items()}
+        plain = {rest: rest if normal(rest) in known else unwrapped(rest) for rest in inner}
+        times = Counter(plain.values())
+        return {plain[rest] if times[plain[rest]] == 1 else rest: tensor for rest, tensor in inner.items()}
 
 
 class Section:
     """What lies under one place: names by their form."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], place: str):
+    def __init__(self, tensors: Mapping[str, Tensor]):
         self.tensors = tensors if len(tensors) <= MAX_ARRAYS else {}
         self.forms: dict[str, list[str]] = {}
         for name in self.tensors:
@@ -182,7 +194,20 @@ def _chosen(tensors: Mapping[str, Tensor], weights: str | None) -> str:
     if not weights or weights == "/":
         return ""
     spellings = [weights] if weights[-1] in "/." else [f"{weights}/", f"{weights}."]
-    return next((s for s in spellings if any(name.startswith(s) for name in tensors)), spellings[0])
+    for spelling in spellings:
+        if any(name.startswith(spelling) for name in tensors):
+            return spelling
+        inner = (cut for name in tensors for cut in _ends(name, spelling))
+        if len(places := set(islice(inner, MOST))) == 1:  # the end of a place, where only one ends so
+            return places.pop()
+    return spellings[0]
+
+
+def _ends(name: str, spelling: str) -> Iterator[str]:
+    """The place in a name that ends with `spelling`, after a separator."""
+    for separator in "/.":
+        if (at := name.find(separator + spelling, 0, LONGEST)) >= 0:
+            yield name[: at + 1 + len(spelling)]
 
 
 def _prefix(name: str, depth: int) -> str:

@@ -22,7 +22,7 @@ from .files.base import Reader
 from .layout import HUB, lay_out
 from .parts import Reading
 from .plans import Plan
-from .recognise import Group, candidates, dialects, known_dialect
+from .recognise import USUAL, Group, candidates, dialects, known_dialect
 from .record import Record
 from .record import read as read_record
 from .replicas import replicated, without_replicas
@@ -189,7 +189,11 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
             if single is not None and _fits(attempt(request, single)):
                 return replicated(reader.path, rejected.reading)
         from .files.sharded import remedy
+        from .parametrized import parametrized
 
+        tensors = choice.rejected[0].reading.tensors if choice.rejected else reader.tensors
+        if parts := parametrized((tensor.name for tensor in tensors.values()), USUAL.get(reader.format)):
+            return ConvertError(f"{reader.path}: {parts}")
         remedies += filter(None, [remedy(reader.path)])
     if src is not None:
         other = choose(request, candidates(reader, None, hints, weights)).plan

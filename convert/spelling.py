@@ -1,4 +1,4 @@
-"""Respell the names of a file as its arrays are usually named: joined by "/", without levels that are no part of a name.
+"""Respell a file's names as arrays are usually named: joined by "/", without levels that are no part of a name.
 
 Decided by all names of a file together, before anything is recognised. The reader of such a file says what was done.
 """
