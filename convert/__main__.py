@@ -156,7 +156,7 @@ def _add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
         "--lossy", action="store_true", help="accept values that --dtype makes infinite, and many that it makes zero"
     )
     _add_weights(parser)
-    parser.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB (.safetensors)")
+    parser.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="neither hash nor read back what was written"
