@@ -49,7 +49,7 @@ WAYS = (
     _parts(r"lora_(?:a|b)", "lora_a lora_b", "LoRA, low-rank additions",
            "set each kernel to kernel + lora_a @ lora_b (times alpha / rank, if your module scales it)"),
     _parts(r"lora_(?:down|up)", "lora_down lora_up", "LoRA, low-rank additions",
-           "add alpha / rank * (up @ down) to each weight, as the program that trained it does (fuse_lora in diffusers)"),
+           "add alpha / rank * (up @ down) to each weight, as diffusers' fuse_lora does"),
 )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ class TorchReader(PickleReader):
         pickle = self._stored(directory, f"{prefix}data.pkl")
         pickle.verify(self.file)
         cursor = Cursor(self.file, pickle.offset, pickle.offset + pickle.size)
-        root = Unpickler(cursor, HANDLERS, UNSUPPORTED, storage_of).load()
+        root = Unpickler(cursor, HANDLERS, UNSUPPORTED, storage_of, objects=True).load()
         if cursor.position != cursor.end:
             raise Refused("has bytes after the pickle in data.pkl", SAVE_AGAIN)
         payloads: dict[str, Stored] = {}
@@ -120,7 +120,7 @@ class TorchReader(PickleReader):
             itemsizes.setdefault(storage.key, ITEMSIZE[storage.dtype])
             return storage
 
-        root = Unpickler(cursor, HANDLERS, UNSUPPORTED, persistent).load()
+        root = Unpickler(cursor, HANDLERS, UNSUPPORTED, persistent, objects=True).load()
         payloads = _legacy_payloads(cursor, itemsizes)
         unused = set(payloads)
         found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf, self.skipped)

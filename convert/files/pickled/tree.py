@@ -14,7 +14,7 @@ from convert.errors import FormatError
 from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Reader, Skipped, Tensor, shown
 from convert.files.pickled.interpreter import MAX_OPCODES
 from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
-from convert.files.pickled.values import BYTES, MALFORMED, NUMBER, Array, Ignored, Pairs, Symbol
+from convert.files.pickled.values import BYTES, MALFORMED, NUMBER, Array, Ignored, Object, Pairs, Symbol, refusal
 from convert.files.strided import gather, is_contiguous
 
 MAX_SHARING = 64  # times that a file's bytes may be used by its tensors: tied weights share, bombs share more
@@ -59,6 +59,14 @@ def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iter
         if not isinstance(value, NESTED):
             skipped.add(partial(_spelt, path), reason(value))
             continue
+        if isinstance(value, Object):
+            if value.called and not value:
+                raise refusal(value.name, {})
+            inside, looked = _contains(value, leaf)
+            budget -= looked
+            if not inside:
+                skipped.add(partial(_spelt, path), f"an object of {value.name}")
+                continue
         if getattr(value, "attributes", None):
             skipped.add(partial(_spelt, path), "attributes of a dict object")
         items = value if isinstance(value, Pairs) else list(enumerate(value))
@@ -69,6 +77,26 @@ def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iter
         if len(inner) < len(items):
             _skip_plain(path, value, items, skipped)
         todo += reversed(inner)
+
+
+def _contains(root: Object, leaf: Callable[[Any], T | None]) -> tuple[bool, int]:
+    """(whether a leaf lies in an object, values looked at): its containers may form rings."""
+    todo: list[Any] = [root]
+    seen = {id(root)}
+    looked = 0
+    while todo:
+        value = todo.pop()
+        items = [item for _, item in value] if isinstance(value, Pairs) else value
+        looked += 1 + len(items)
+        if looked > MAX_OPCODES:
+            return True, looked  # over any budget
+        for item in items:
+            if isinstance(item, NESTED) and id(item) not in seen:
+                seen.add(id(item))
+                todo.append(item)
+            if leaf(item) is not None:
+                return True, looked
+    return False, looked
 
 
 def _skip_plain(path: tuple[Any, ...], value: Any, items: Sequence[tuple[Any, Any]], skipped: Skipped) -> None:
