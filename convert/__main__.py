@@ -133,6 +133,9 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 
 def _add_route_arguments(parser: argparse.ArgumentParser) -> None:
     _add_settings(parser)
+    parser.add_argument(
+        "--unreplicate", action="store_true", help="take one of the equal replicas that pmap leaves in every array"
+    )
     parser.add_argument("--layout", choices=["nnx"], help="name a flax target's arrays as nnx does: for nnx.update")
     parser.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")
     _add_conversion_arguments(parser)

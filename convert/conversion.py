@@ -109,7 +109,9 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
     def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
             source = _hashed(file, arguments, stack)
-            plan = planning.plan(file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume)
+            plan = planning.plan(
+                file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume, arguments.unreplicate
+            )
             stack.enter_context(plan)
             if arguments.layout:
                 from .nnx import as_nnx

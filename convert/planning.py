@@ -25,7 +25,7 @@ from .plans import Plan
 from .recognise import USUAL, Group, candidates, dialects, known_dialect
 from .record import Record
 from .record import read as read_record
-from .replicas import replicated, without_replicas
+from .replicas import FirstReplica, replicated, without_replicas
 from .settings import Settings
 from .spelling import respelled
 from .unstated import open_error
@@ -40,6 +40,7 @@ def plan(
     dtype: str | None = None,
     weights: str | None = None,
     assume: bool = False,
+    unreplicate: bool = False,
 ) -> Plan:
     """Plan a conversion.
 
@@ -51,6 +52,7 @@ def plan(
       dtype: dtype of the target's floating-point tensors; None keeps the source's.
       weights: which part of a training checkpoint to take, e.g. "state_dict_ema"; "/" is the root of the file.
       assume: accept defaults for what changes the outputs and nobody states; `Plan.assumed` and the record name them.
+      unreplicate: take the first of the replicas that pmap leaves, after checking that all are equal.
     Raises: PlanError that lists every missing, unexpected and mis-shaped tensor; OpenFields for Config fields that
     change the outputs and that neither the file, nor its record, nor `settings` states.
     """
@@ -61,7 +63,7 @@ def plan(
             known_dialect(name)
     reader = open_checkpoint(path)
     try:
-        return plan_read(reader, src, dst, settings, dtype, weights, assume)
+        return plan_read(reader, src, dst, settings, dtype, weights, assume, unreplicate)
     except BaseException:
         reader.close()
         raise
@@ -75,13 +77,33 @@ def plan_read(
     dtype: str | None = None,
     weights: str | None = None,
     assume: bool = False,
+    unreplicate: bool = False,
 ) -> Plan:
     """Like `plan`, of a file that is open, and stays so where it raises."""
     request = Request(respelled(reader), read_record(reader), Settings.of(settings), dst, dtype)
+    if unreplicate:
+        request = request._replace(reader=_first_replica(request, src, weights))
     choice = choose(request, candidates(request.reader, src, request.record.hints, weights))
     if choice.plan is None:
         raise _refusal(request, choice, src, weights)
     return _decided(choice.plan, assume)
+
+
+def _first_replica(request: Request, src: str | None, weights: str | None) -> Reader:
+    """The file with one replica of each array. Raises: UsageError where there are no replicas, or they differ."""
+    choice = choose(request, candidates(request.reader, src, request.record.hints, weights))
+    if replicas := _replicas(request, choice):
+        return FirstReplica(request.reader, replicas)
+    raise UsageError(f"{request.reader.path}: --unreplicate: its arrays have no common leading axis of replicas")
+
+
+def _replicas(request: Request, choice: Choice) -> Reading | None:
+    """The reading that fits once a leading axis of all its arrays is removed."""
+    for rejected in choice.rejected:
+        single = without_replicas(rejected.reading)
+        if single is not None and _fits(attempt(request, single)):
+            return rejected.reading
+    return None
 
 
 class Request(NamedTuple):
@@ -184,10 +206,8 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
         return error
     remedies: list[str] = []
     if not isinstance(error, UsageError):
-        for rejected in choice.rejected:
-            single = without_replicas(rejected.reading)
-            if single is not None and _fits(attempt(request, single)):
-                return replicated(reader.path, rejected.reading)
+        if replicas := _replicas(request, choice):
+            return replicated(reader.path, replicas)
         from .files.sharded import remedy
         from .parametrized import parametrized
 
