@@ -47,6 +47,7 @@ VALUED = (
     "--shard-size",
     "--rtol",
     "--layout",
+    "--step",
     "--table",
     "--like",
     "--spec",
@@ -126,6 +127,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--step", type=int, metavar="N", help="which step of a training run's folder (default: newest)")
     parser.add_argument(
         "--weights", metavar="PART", help="which part of a training checkpoint, e.g. state_dict_ema; / is its root"
     )

@@ -39,7 +39,7 @@ def convert(arguments: Namespace) -> int:
     """Convert files by a route, or by a Table."""
     notes = Notes(later=arguments.json)
     one = _by_route(arguments, notes) if arguments.table is None else _by_table(arguments, notes)
-    given = sources(arguments.files)
+    given = sources(arguments.files, arguments.step)
     files = given.files
     for line in given.lines():
         notes.add(line)

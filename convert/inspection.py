@@ -16,6 +16,7 @@ from .configure import sizes, trained, unshown
 from .errors import ConvertError, OpenFields, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
+from .files.inside import look
 from .parts import Ambiguous, Names, Reading, normal
 from .planning import Plan, plan_read
 from .program import dumps
@@ -29,11 +30,13 @@ REASONS = 5  # printed of why the nearest architecture does not fit
 
 def inspect(arguments: Namespace) -> int:
     """Print what a file is. Exit status 0 where it could be read, also where its architecture is unknown."""
-    about = describe(arguments.file, arguments.weights)
+    found = look(arguments.file, arguments.step)
+    about = describe(found.path, arguments.weights)
+    about["notes"] = [*found.notes, *about["notes"]]
     if arguments.hash:
         from .files.hashing import sha256
 
-        about["sha256"] = sha256(arguments.file)
+        about["sha256"] = sha256(found.path)
     print(dumps(about) if arguments.json else "\n".join(map(printable, _lines(about))))
     return 0
 

@@ -37,6 +37,7 @@ def load(
     src: str | None = None,
     weights: str | None = None,
     assume: bool = False,
+    unreplicate: bool = False,
     **config: Any,
 ) -> Port:
     """A checkpoint of any dialect and format as a running port.
@@ -51,6 +52,7 @@ def load(
       src: dialect of the file, where it does not tell by itself.
       weights: which part of a training checkpoint, e.g. "state_dict_ema"; "/" is the root of the file.
       assume: accept defaults for what changes the outputs and neither the file nor `config` states.
+      unreplicate: take one of the equal replicas that pmap leaves in every array.
       config: Config fields to set, for what the file leaves open.
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of what is assumed of the
     file, now or when it was written, where `config` contradicts its record, of arrays of several dtypes in one file,
@@ -64,7 +66,7 @@ def load(
     require(framework)
     from .port import Port
 
-    with plan(path, src=src, dst=framework, settings=config, weights=weights, assume=assume) as loaded:
+    with plan(path, src, framework, config, weights=weights, assume=assume, unreplicate=unreplicate) as loaded:
         for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts()):
             warnings.warn(f"{path}: {note}", stacklevel=2)
         held = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
