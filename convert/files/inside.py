@@ -74,7 +74,8 @@ def _with_suffix(path: str) -> Found:
     """The file beside a path that only lacks its suffix, as paddle names files."""
     from convert.files import suffixes
 
-    there = [path + suffix for suffix in suffixes() if os.path.exists(path + suffix) and suffix not in _OPTIMIZER_FILES]
+    known = [suffix for suffix in (*suffixes(), ".pdiparams") if suffix not in _OPTIMIZER_FILES]
+    there = [path + suffix for suffix in known if os.path.exists(path + suffix)]
     if len(there) > 1:
         raise Several(path, f"there is no such file, but there are {_listed(there)}", "name one of them")
     return Found(there[0], (f"{path} names {there[0]}",)) if there else Found(path)
