@@ -15,7 +15,7 @@ class Parts(NamedTuple):
     """One way to store a weight in parts.
 
     Args:
-      pattern: of the names of parts; its first group is the weight without its leaf.
+      pattern: of the level of a name that shows it; what stands before it is the module.
       leaves: of the parts of one weight: all of these are there.
       what: the way. call: what merges the parts in torch. paddle: the same in paddle, "" where it has none.
     """
@@ -28,15 +28,14 @@ class Parts(NamedTuple):
 
 
 def _parts(pattern: str, leaves: str, what: str, call: str, paddle: str = "") -> Parts:
-    return Parts(
-        re.compile(rf"(.*?)[./]?\b({pattern})(?:[./]\w+)*", re.DOTALL), frozenset(leaves.split()), what, call, paddle
-    )
+    return Parts(re.compile(pattern), frozenset(leaves.split()), what, call, paddle)
 
 
+_SEPARATOR = re.compile(r"[./]")
 _EACH = "for each of these modules call"
 _PADDLE = "paddle.nn.utils.remove_{}_norm(layer)"
 WAYS = (
-    _parts(r"parametrizations[./]\w+[./]original\d*", "", "a parametrization (weight or spectral norm)",
+    _parts("parametrizations", "", "a parametrization (weight or spectral norm)",
            f'{_EACH} torch.nn.utils.parametrize.remove_parametrizations(module, "weight")'),
     _parts(r"\w+_[gv]", "weight_g weight_v", "weight normalisation",
            f"{_EACH} torch.nn.utils.remove_weight_norm(module)", f"{_EACH} {_PADDLE.format('weight')}"),
@@ -59,15 +58,16 @@ def parametrized(names: Iterable[str], framework: str | None = None) -> str:
     Args:
       framework: whose call is named, where it has one of its own.
     """
-    listed = [
-        name
-        for name in islice(names, MAX_ARRAYS)
-        if ("_" in name or "parametrizations" in name) and len(name) <= LONGEST
-    ]
+    listed = [_SEPARATOR.split(name) for name in islice(names, MAX_ARRAYS) if len(name) <= LONGEST]
     for way in WAYS:
-        found = [match for name in listed if (match := way.pattern.fullmatch(name))]
-        if found and way.leaves <= {match[2] for match in found}:
-            modules = fold(dict.fromkeys(match[1] or "the model" for match in found))
+        modules_of: dict[str, None] = {}
+        leaves: set[str] = set()
+        for levels in listed:
+            if (at := next((k for k, level in enumerate(levels) if way.pattern.fullmatch(level)), None)) is not None:
+                modules_of[".".join(levels[:at]) or "the model"] = None
+                leaves.add(levels[at])
+        if modules_of and way.leaves <= leaves:
+            modules = fold(modules_of)
             where = ", ".join(modules[:3]) + (f" and {len(modules) - 3} more" if modules[3:] else "")
             call = (way.paddle if framework == "paddle" else "") or way.call
             return (

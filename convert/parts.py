@@ -26,9 +26,10 @@ COPIES = {"ema", "averaged", "average", "avg", "swa", "shadow", "polyak", "old",
 # Containers of training state; what an optimizer stores for each array has the array's own name.
 TRAINING = {
     "opt_state", "opt_states", "opt", "optimizer", "optimizers", "optimizer_state", "optimizer_states",
-    "optimizer_state_dict", "optim", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra",
+    "optimizer_state_dict", "optim", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "rngs", "extra",
     "n_averaged", "train_state", "mu", "nu", "exp_avg", "exp_avg_sq", "momentum", "trace",
 }  # fmt: skip
+RANDOM = "/rngs/"  # where each layer of an nnx module has the state of its random numbers
 DEPTH, LEAST, MOST = 8, 8, 100  # places looked at: segments deep, arrays with known names, number of places
 MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
 LONGEST = 512  # characters in a name of a model
@@ -168,7 +169,9 @@ class Names:
         inner = {
             rest: tensor
             for name, tensor in self.file.items()
-            if name.startswith(place) and (rest := name[len(place) :]).partition("/")[0] not in TRAINING
+            if name.startswith(place)
+            and (rest := name[len(place) :]).partition("/")[0] not in TRAINING
+            and RANDOM not in name
         }
         plain = {rest: rest if normal(rest) in known else unwrapped(rest) for rest in inner}
         times = Counter(plain.values())

@@ -9,12 +9,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import convert
-from convert.errors import ConvertError, FormatError, UsageError
+from convert.errors import ConvertError, FormatError
 from convert.files import open_checkpoint
 from convert.files.hashing import Source
 
-from .commands import GOOGLE, listing
-from .golden import Case
+from .commands import GOOGLE, TIMM, listing
 
 
 @pytest.fixture
