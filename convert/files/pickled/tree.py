@@ -21,6 +21,7 @@ MAX_SHARING = 64  # times that a file's bytes may be used by its tensors: tied w
 NESTED = (list, tuple)  # Pairs is a list
 NONE = type(None)
 PLAIN = (int, float, str, bytes, NONE)  # values that are no tensors and contain none
+TOO_MANY, SAVE_LESS = "holds too many values, or the same ones too often", "save only the model's state_dict"
 ROOT = "tensor"  # the name of a tensor that is the whole file
 
 
@@ -64,6 +65,8 @@ def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iter
                 raise refusal(value.name, {})
             inside, looked = _contains(value, leaf)
             budget -= looked
+            if budget < 0:
+                raise Refused(TOO_MANY, SAVE_LESS)
             if not inside:
                 skipped.add(partial(_spelt, path), f"an object of {value.name}")
                 continue
@@ -73,7 +76,7 @@ def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iter
         inner = [((*path, key), item) for key, item in items if not isinstance(item, PLAIN)]
         budget -= len(items) + 8 * len(inner)  # a container costs about as much time as 8 numbers
         if budget < 0:
-            raise Refused("holds too many values, or the same ones too often", "save only the model's state_dict")
+            raise Refused(TOO_MANY, SAVE_LESS)
         if len(inner) < len(items):
             _skip_plain(path, value, items, skipped)
         todo += reversed(inner)

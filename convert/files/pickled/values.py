@@ -108,7 +108,9 @@ _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 
 def is_foreign(name: str) -> bool:
     """Whether a name can be that of a class in somebody's code: of no part of Python's library, and plainly spelled."""
-    top = name.partition(".")[0]
+    top, _, rest = name.partition(".")
+    if rest.startswith("__") or ".__" in rest:  # a way through an object to what it is made of
+        return False
     return top not in sys.stdlib_module_names and top not in _OLD_LIBRARY and _NAME.fullmatch(name) is not None
 
 
