@@ -83,18 +83,25 @@ def _inside(path: str, step: int | None) -> Sources:
     if found.path == path and os.path.isdir(path) and not folder_format(path):
         return _all_inside(path)
     if os.path.isdir(path) and os.path.dirname(found.path) == os.path.normpath(path) and not folder_format(path):
-        everything = _all_inside(path)
-        others = dict.fromkeys((file for file in everything.files if file != found.path), "another one was taken")
-        return Sources([found.path], everything.passed_over | others)
+        reasons = {name: why or "another one was taken" for name, why in _reasons(path).items()}
+        return Sources(
+            [found.path], {n: why for n, why in reasons.items() if n not in (found.path, f"{found.path}.json")}
+        )
     return Sources([found.path], {}, found.notes)
 
 
-def _all_inside(path: str) -> Sources:
+def _reasons(path: str) -> dict[str, str]:
+    """{entry of a folder: why it is no source, "" for those that are}. Raises: ConvertError where it cannot be read."""
     try:
         entries = sorted(os.scandir(path), key=lambda entry: entry.name)
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read: {error.strerror}") from None
-    reasons = {entry.path: _reason(entry) for entry in entries}
+    return {entry.path: _reason(entry) for entry in entries}
+
+
+def _all_inside(path: str) -> Sources:
+    """Every checkpoint in a folder. Raises: ConvertError where there is none."""
+    reasons = _reasons(path)
     checkpoints = [name for name, reason in reasons.items() if not reason]
     if not checkpoints:
         raise ConvertError(f"{path}: this folder holds no checkpoint ({' '.join(suffixes(FORMATS))})")

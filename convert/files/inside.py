@@ -77,7 +77,8 @@ def _with_suffix(path: str) -> Found:
     known = [suffix for suffix in (*suffixes(), ".pdiparams") if suffix not in _OPTIMIZER_FILES]
     there = [path + suffix for suffix in known if os.path.exists(path + suffix)]
     if len(there) > 1:
-        raise Several(path, f"there is no such file, but there are {_listed(there)}", "name one of them")
+        names = [os.path.basename(name) for name in there]
+        raise Several(path, f"there is no such file, but there are {_listed(names)}", "name one of them")
     return Found(there[0], (f"{path} names {there[0]}",)) if there else Found(path)
 
 
@@ -93,6 +94,8 @@ def _in_folder(path: str, step: int | None) -> Found:
         return Found(path)
     numbered = _number(name) is not None and (step is None or _number(name) == step)
     inner = os.path.join(path, name)
+    if step is not None and not numbered and not os.path.isdir(inner):
+        raise UsageError(f"--step {step}: {path} has no numbered steps")
     further = look(inner, None if numbered else step) if os.path.isdir(inner) else Found(inner)
     others = [e for e in sorted(os.listdir(path)) if e not in (name, f"{name}.json", *BOOKKEEPING) and e[0] != "."]
     aside = f"; set aside: {_listed(others)}" if others else ""

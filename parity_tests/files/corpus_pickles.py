@@ -80,7 +80,11 @@ def attacks() -> Files:
     ):  # fmt: skip
         yield f"{module}.{name}", one(call(module, name, text(COMMAND))), run
     for name, value in lookalikes().items():
-        yield f"lookalike-{name}", dictionary([(text("w"), array()), (text("config"), value)]), f"{run}|list of storages"
+        yield (
+            f"lookalike-{name}",
+            dictionary([(text("w"), array()), (text("config"), value)]),
+            f"{run}|list of storages",
+        )
     stacked = text("os") + text("system") + b"\x93" + text(COMMAND) + b"\x85R"
     yield "stack-global", one(stacked), "refers to os.system"
     yield "as-key", dictionary([(call("os", "system", text(COMMAND)), b"N")]), "refers to os.system"

@@ -19,7 +19,7 @@ from convert.files.pickled.sources import Checked, Cursor, Refused, Stored
 from convert.files.pickled.torch_values import HANDLERS, UNSUPPORTED, Storage, View, storage_of
 from convert.files.pickled.torch_writer import TorchWriter
 from convert.files.pickled.tree import PickleReader, Place, leaves, place_of
-from convert.files.pickled.values import Array, Pairs
+from convert.files.pickled.values import Array, Pairs, Symbol
 from convert.files.zips import STORED, ZipDirectory
 
 __all__ = ["TorchReader", "TorchWriter", "sniff"]
@@ -115,7 +115,10 @@ class TorchReader(PickleReader):
             raise Refused("holds numbers in big-endian order", f"load it with torch and {SAVE_AGAIN}")
         itemsizes: dict[str, int] = {}
 
-        def persistent(identity: Any) -> Storage:
+        def persistent(identity: Any) -> Storage | Symbol:
+            match identity:
+                case ("module", Symbol() as kind, *_):  # the class of a module that was pickled whole, with its source
+                    return kind
             storage = storage_of(identity)
             itemsizes.setdefault(storage.key, ITEMSIZE[storage.dtype])
             return storage
