@@ -133,9 +133,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
         remote: Reader = FOLDERS[0].load(FOLDERS[0].reader)(name)
         return remote
     if (os.path.isdir(name) and not folder_format(name)) or not os.path.lexists(name):
-        from convert.files.inside import look
-
-        found = look(name)
+        found = import_module(f"{__name__}.inside").look(name)
         reader = _open(found.path)
         reader.remarks = found.notes
         return reader
