@@ -46,6 +46,8 @@ VALUED = (
     "--weights",
     "--shard-size",
     "--rtol",
+    "--layout",
+    "--step",
     "--table",
     "--like",
     "--spec",
@@ -125,6 +127,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--step", type=int, metavar="N", help="which step of a training run's folder (default: newest)")
     parser.add_argument(
         "--weights", metavar="PART", help="which part of a training checkpoint, e.g. state_dict_ema; / is its root"
     )
@@ -132,6 +135,10 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 
 def _add_route_arguments(parser: argparse.ArgumentParser) -> None:
     _add_settings(parser)
+    parser.add_argument(
+        "--unreplicate", action="store_true", help="take one of the equal replicas that pmap leaves in every array"
+    )
+    parser.add_argument("--layout", choices=["nnx"], help="name a flax target's arrays as nnx does: for nnx.update")
     parser.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")
     _add_conversion_arguments(parser)
 
@@ -154,7 +161,7 @@ def _add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
         "--lossy", action="store_true", help="accept values that --dtype makes infinite, and many that it makes zero"
     )
     _add_weights(parser)
-    parser.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB (.safetensors)")
+    parser.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="neither hash nor read back what was written"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .errors import command_or_call, option
 from .files.base import Tensor
-from .parts import LEAST, LONGEST, TRAINING, Reading, copies_without_collection, cuts, label, normal, unwrapped
+from .parts import LEAST, LONGEST, TRAINING, Reading, copies_without_collection, cuts, is_known, label, normal
 from .recognise import spellings
 from .report import fold
 
@@ -47,7 +47,7 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
     """Every array of a file that is not in `used`, folded."""
     names = set(used)
     left = [name for name in tensors if name not in names]
-    copies = _copies(left, spellings(*reading.which), max(LEAST, len(names) / 2)) if left else []
+    copies = _copies(left, _spelled(reading), max(LEAST, len(names) / 2)) if left else []
     bare = tuple(copies_without_collection(names, left))
     groups: dict[tuple[str, str, str], list[Tensor]] = {}
     for name in left:
@@ -60,7 +60,15 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
     return [entry for (name, detail, reason), group in groups.items() for entry in _fold(name, detail, reason, group)]
 
 
-def _copies(names: Iterable[str], spelled: frozenset[str], enough: float) -> list[str]:
+def _spelled(reading: Reading) -> Collection[str]:
+    """The forms that the model's names have in its dialect: those of an nnx module only where it is one itself."""
+    forms = spellings(*reading.which)
+    usual = {form for form, own in forms.items() if form == own}
+    own = (name[len(reading.place) :] for name in reading.known)
+    return usual if all(is_known(name, usual) for name in own) else forms
+
+
+def _copies(names: Iterable[str], spelled: Collection[str], enough: float) -> list[str]:
     """Find the places under which many of these names are names of the model."""
     hits: Counter[str] = Counter()
     for name in names:
@@ -69,11 +77,11 @@ def _copies(names: Iterable[str], spelled: frozenset[str], enough: float) -> lis
     return [place for place, count in hits.items() if count >= enough]
 
 
-def _places(name: str, spelled: frozenset[str]) -> set[str]:
+def _places(name: str, spelled: Collection[str]) -> set[str]:
     """The places under which a name is one that a dialect knows."""
     if len(name) > LONGEST:
         return set()
-    return {name[:cut] for cut in cuts(name) if normal(unwrapped(name[cut:])) in spelled}
+    return {name[:cut] for cut in cuts(name) if is_known(name[cut:], spelled)}
 
 
 def _fold(name: str, detail: str, reason: str, group: list[Tensor]) -> Iterator[Aside]:
@@ -98,7 +106,7 @@ def _explain(name: str, reading: Reading, copies: list[str]) -> tuple[str, str]:
 
             part = command_or_call(shlex.quote(label(place)), label(place))
             return place, COPY.format(option("weights", part))
-    if inside(name, reading.prefix) and normal(unwrapped(name[len(reading.prefix) :].lstrip("/"))) in spelled:
+    if inside(name, reading.prefix) and is_known(name[len(reading.prefix) :].lstrip("/"), spelled):
         return "", UNUSED
     segments = name.split("/")
     for depth, segment in enumerate(segments):

@@ -21,7 +21,7 @@ from .errors import ConvertError, UsageError
 from .parts import Reading
 from .recognise import Line, dialects, lines, spellings
 from .record import Record
-from .settings import Settings
+from .settings import Settings, in_our_terms
 from .unstated import open_error
 from .variants import clashes, from_variant, misfit, variant_of
 
@@ -166,16 +166,11 @@ def check_names(sides: Iterable[tuple[str, Reading]], settings: Settings) -> Non
 
 def _in_our_terms(path: str, reading: Reading, asked: dict[str, Any]) -> dict[str, Any]:
     """Config fields, also where a dialect's own configuration file tells them, whose sections are in capitals."""
-    foreign = {name: value for name, value in asked.items() if name.isupper()}
-    if not foreign:
-        return asked
-    reader = reading.spec.readers.get(reading.dialect)
-    if reader is None:
-        problem = f"no configuration files of {reading.dialect} are known for {reading.architecture}"
-        names = ", ".join(field.name for field in fields(reading.spec.config))
-        raise UsageError(f"{path}: {problem}: give Config fields ({names})")
     try:
-        return {**reader(foreign), **{name: value for name, value in asked.items() if name not in foreign}}
+        return in_our_terms(reading.spec, asked, "" if reading.dialect in PORTS else reading.dialect)
+    except LookupError as error:
+        what = str(error.args[0]).replace("are known:", f"are known for {reading.architecture}:")
+        raise UsageError(f"{path}: {what}") from None
     except ValueError as error:
         raise UsageError(f"{path}: {reading.architecture}, its configuration file: {error}") from None
 

@@ -40,7 +40,7 @@ def convert(arguments: Namespace) -> int:
     """Convert files by a route, or by a Table."""
     notes = Notes(later=arguments.json)
     one = _by_route(arguments, notes) if arguments.table is None else _by_table(arguments, notes)
-    given = sources(arguments.files)
+    given = sources(arguments.files, arguments.step)
     files = given.files
     for line in given.lines():
         notes.add(line)
@@ -111,9 +111,21 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
         with contextlib.ExitStack() as stack:
             source = _hashed(file, arguments, stack)
             plan = planning.plan(
-                file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume, not arguments.verify
+                file,
+                src,
+                dst,
+                settings,
+                arguments.dtype,
+                arguments.weights,
+                arguments.assume,
+                not arguments.verify,
+                arguments.unreplicate,
             )
             stack.enter_context(plan)
+            if arguments.layout:
+                from .nnx import as_nnx
+
+                plan = as_nnx(plan)
             dialect = dialects(plan.architecture)[plan.dst]
             out = target(file, dialect.suffix or SUFFIX[dialect.framework], arguments.out, earlier)
             result: dict[str, Any] = {

@@ -18,6 +18,7 @@ from .files.atomic import Claim
 from .files.background import Task
 from .files.base import Writer
 from .files.sharded import PART, shard_name
+from .files.sharded import SUFFIX as INDEX
 from .payload import Scratch, check, chunks
 from .progress import Progress
 from .replacing import Removed, index_of
@@ -51,6 +52,7 @@ class Target:
       shards: the plan's steps by file.
       names: the files' final names.
       outdated: files to remove once the target has its name.
+      sharded: whether an index leads to the files, and holds the record.
     """
 
     out: str
@@ -58,6 +60,7 @@ class Target:
     shards: list[list[Step]]
     names: list[str]
     outdated: list[str]
+    sharded: bool
 
     @property
     def index(self) -> str:
@@ -114,7 +117,8 @@ def execute(
       out: target, a file or a folder; its suffix picks the format.
       force: replace an existing file.
       prove: called with the path of the finished file before it gets its name; raises to refuse it.
-      shard_size: bytes of payload a file; more become several files and an index (safetensors only).
+      shard_size: bytes of payload a file; more become several files and an index. Where `out` names the index, one
+        file has an index as well.
       verify: hash the source and every tensor, and compare what the disk holds; else the record has no hashes.
       source: the source being hashed, where that began before it was planned.
       removed: called with each file beside the target that was removed: of what `force` replaces, or of a killed run.
@@ -129,7 +133,7 @@ def execute(
         job = Job(plan, target, Options(force, prove, verify, removed, lossy), source, progress, Scratch())
         if not target.writer.one_file:
             return _write_folder(job)
-        return _write_whole(job) if len(target.shards) == 1 else _write_shards(job)
+        return _write_shards(job) if target.sharded else _write_whole(job)
 
 
 def _bytes(steps: Sequence[Step]) -> int:
@@ -145,9 +149,14 @@ def _target(plan: Writable, out: str, force: bool, shard_size: int | None) -> Ta
     """Name the files of a target and check that each may be written. Raises: ConvertError before anything is read."""
     atomic.folder_of(out)  # an error in the folder's name is reported before one in the suffix
     out = os.path.normpath(out)  # after the check: it would change a URL
+    indexed = out.endswith(INDEX)
+    if indexed and shard_size is None:
+        raise UsageError(f"{out}: an index leads to shards: give their size, as in --shard-size 5GB")
+    out = out.removesuffix(INDEX)
     writer, shards = writer_for(out), split(plan.steps, shard_size)
-    names = [out] if len(shards) == 1 else [shard_name(out, k + 1, len(shards)) for k in range(len(shards))]
-    return Target(out, writer, shards, names, _check(plan, out, force, writer, names))
+    sharded = indexed or len(shards) > 1
+    names = [shard_name(out, k + 1, len(shards)) for k in range(len(shards))] if sharded else [out]
+    return Target(out, writer, shards, names, _check(plan, out, force, writer, names), sharded)
 
 
 def split(steps: Sequence[Step], shard_size: int | None) -> list[list[Step]]:
@@ -169,9 +178,9 @@ def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: l
 
     Raises: ConvertError before anything is read.
     """
-    sharded, inside = len(names) > 1, writer.keeps_metadata
-    if sharded and not (writer.one_file and inside):
-        raise UsageError(f"{out}: only .safetensors is written in shards")
+    sharded, inside = names != [out], writer.keeps_metadata
+    if sharded and not writer.one_file:
+        raise UsageError(f"{out}: a folder is not written in shards: it has files of its own")
     sources = files_of(plan.reader.path) if plan.reader.on_disk else []
     if not writer.one_file:
         atomic.check([], out, force)
@@ -179,14 +188,14 @@ def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: l
         return []
     if (source := _path(plan)) and os.path.isdir(source):
         atomic_folder.check_apart(source, out)
-    for name in dict.fromkeys([*names, *([index_of(out), out] if inside else [out + ".json"])]):
+    for name in dict.fromkeys([*names, index_of(out), out, *([] if inside or sharded else [out + ".json"])]):
         atomic.check(sources, name, force)
         if os.path.isdir(name):
             raise ConvertError(f"{name}: is a folder: give a file name")
     outdated: list[str] = []
     if force:
-        replacing.check(out, names, record_beside=not inside)
-        outdated = replacing.outdated(out, names) if inside else []
+        replacing.check(out, names, record_beside=not inside and not sharded)
+        outdated = replacing.outdated(out, names)
     for name in outdated:
         atomic.check(sources, name, force)
     atomic.check_room(out, _bytes(plan.steps))  # a folder's chunks may be compressed
@@ -220,6 +229,7 @@ def _write_whole(job: Job) -> Outcome:
             atomic.accompanied(name, its, beside.encode()),
         ):
             atomic.publish(claim[1], out, force)
+            _remove_outdated(job)
     return outcome
 
 

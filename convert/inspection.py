@@ -16,23 +16,27 @@ from .configure import inferred, trained, unshown
 from .errors import ConvertError, OpenFields, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
+from .files.inside import look
 from .parts import Ambiguous, Names, Reading, normal
 from .planning import Plan, plan_read
 from .program import dumps
 from .recognise import candidates, dialects, nearest
 from .record import read as read_record
 from .report import fold
+from .spelling import respelled
 
 REASONS = 5  # printed of why the nearest architecture does not fit
 
 
 def inspect(arguments: Namespace) -> int:
     """Print what a file is. Exit status 0 where it could be read, also where its architecture is unknown."""
-    about = describe(arguments.file, arguments.weights)
+    found = look(arguments.file, arguments.step)
+    about = describe(found.path, arguments.weights)
+    about["notes"] = [*found.notes, *about["notes"]]
     if arguments.hash:
         from .files.hashing import sha256
 
-        about["sha256"] = sha256(arguments.file)
+        about["sha256"] = sha256(found.path)
     print(dumps(about) if arguments.json else "\n".join(map(printable, _lines(about))))
     return 0
 
@@ -85,7 +89,7 @@ def _known(reader: Reader, weights: str | None) -> dict[str, Any]:
     except UsageError as error:
         return _open(reader, error, weights)
     except ConvertError as error:
-        if weights is not None and not Names(reader.tensors, weights).forms:
+        if weights is not None and not Names(respelled(reader).tensors, weights).forms:
             raise  # nothing lies there
         return _unknown(reader, error, weights)
 
@@ -121,7 +125,7 @@ def _open(reader: Reader, error: UsageError, weights: str | None) -> dict[str, A
     Its architecture is stated only if some Config of that architecture makes every array fit.
     """
     fitting: list[tuple[Reading, Plan]] = []
-    for group in candidates(reader, None, read_record(reader).hints, weights):
+    for group in candidates(respelled(reader), None, read_record(reader).hints, weights):
         readings = group if isinstance(group, list) else []
         fitting = [(reading, plan) for reading in readings if (plan := _completed(reader, reading))]
         if fitting:
@@ -157,11 +161,12 @@ def _inferred(reading: Reading) -> dict[str, Any]:
 def _unknown(reader: Reader, error: ConvertError, weights: str | None) -> dict[str, Any]:
     """Of a file that fits no architecture: which comes nearest, and why it does not fit."""
     reasons = [error.message.removeprefix(f"{reader.path}: "), *error.problems]
-    group = next(candidates(reader, None, read_record(reader).hints, weights))
+    usual = respelled(reader)
+    group = next(candidates(usual, None, read_record(reader).hints, weights))
     if isinstance(group, list):
         reading: Reading | None = group[0]
     else:
-        reading = nearest(reader, weights)
+        reading = nearest(usual, weights)
         if reading:
             share = f"it knows {round(reading.score * len(reading.tensors))} of {len(reading.tensors)} names"
             reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import specs
 from specs.paths import normal
@@ -26,9 +27,10 @@ COPIES = {"ema", "averaged", "average", "avg", "swa", "shadow", "polyak", "old",
 # Containers of training state; what an optimizer stores for each array has the array's own name.
 TRAINING = {
     "opt_state", "opt_states", "opt", "optimizer", "optimizers", "optimizer_state", "optimizer_states",
-    "optimizer_state_dict", "optim", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "extra",
+    "optimizer_state_dict", "optim", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "rngs", "extra",
     "n_averaged", "train_state", "mu", "nu", "exp_avg", "exp_avg_sq", "momentum", "trace",
 }  # fmt: skip
+RANDOM = "/rngs/"  # where each layer of an nnx module has the state of its random numbers
 DEPTH, LEAST, MOST = 8, 8, 100  # places looked at: segments deep, arrays with known names, number of places
 MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
 LONGEST = 512  # characters in a name of a model
@@ -52,6 +54,12 @@ def unwrapped(name: str) -> str:
     while (plain := WRAPPERS.sub("", name)) != name:  # what was behind a wrapper may be another
         name = plain
     return name
+
+
+def is_known(name: str, spelled: Collection[str]) -> bool:
+    """Whether a dialect knows a name, with its wrappers or without them."""
+    form = normal(name)
+    return form in spelled or unwrapped(form) in spelled
 
 
 def label(place: str) -> str:
@@ -122,14 +130,16 @@ class Names:
             if len(name) <= LONGEST and name.startswith(self.root):
                 self.forms.setdefault(normal(name), []).append(name)
 
-    def readings(self, spelled: Mapping[Which, frozenset[str]]) -> list[Reading]:
-        """Every reading that knows a name. `spelled` has the forms of all names of each dialect."""
+    def readings(self, spelled: Mapping[Which, Mapping[str, str]]) -> list[Reading]:
+        """Every reading that knows a name. `spelled` maps the forms of each dialect's names to their usual ones."""
         known = frozenset().union(*spelled.values())
-        sections = {place: Section(self.below(place), place) for place in self.places(known)}
+        sections = {place: Section(self.below(place, known)) for place in self.places(known)}
         return [
             reading
             for which, names in spelled.items()
-            for reading in _without_copies(which, {place: s.known(names) for place, s in sections.items()}, sections)
+            for reading in _without_copies(
+                which, {place: s.known(names) for place, s in sections.items()}, sections, names
+            )
         ]
 
     def places(self, known: frozenset[str]) -> list[str]:
@@ -137,7 +147,7 @@ class Names:
         hits: Counter[str] = Counter()
         for form, names in self.forms.items():
             for depth, cut in enumerate(cuts(form)):
-                if unwrapped(form[cut:]) in known:
+                if is_known(form[cut:], known):
                     hits.update(_prefix(name, depth) for name in names)
         usual = [place for place in self._usual if place.startswith(self.root)]
         voted = [place for place, count in hits.most_common(MOST) if count >= LEAST and not _is_training(place)]
@@ -150,18 +160,22 @@ class Names:
         tops = {name[: at + 1] for name in self.file if (at := name.find("/")) > 0}
         return [f"{nest}/" for nest in LIVE if nest and nest.partition("/")[0] + "/" in tops]
 
-    def below(self, place: str) -> dict[str, Tensor]:
+    def below(self, place: str, known: Collection[str] = ()) -> dict[str, Tensor]:
         """{name below a place, without wrappers: tensor}, training state left out.
 
-        Names that differ in their wrappers alone keep them, so that no array takes the place of another.
+        Names that differ in their wrappers alone keep them, so that no array takes the place of another; so do names
+        whose form is in `known`: a dialect may have a module of such a name.
         """
         inner = {
             rest: tensor
             for name, tensor in self.file.items()
-            if name.startswith(place) and (rest := name[len(place) :]).partition("/")[0] not in TRAINING
+            if name.startswith(place)
+            and (rest := name[len(place) :]).partition("/")[0] not in TRAINING
+            and RANDOM not in name
         }
-        times = Counter(map(unwrapped, inner))
-        return {plain if times[plain := unwrapped(rest)] == 1 else rest: tensor for rest, tensor in inner.items()}
+        plain = {rest: rest if normal(rest) in known else unwrapped(rest) for rest in inner}
+        times = Counter(plain.values())
+        return {plain[rest] if times[plain[rest]] == 1 else rest: tensor for rest, tensor in inner.items()}
 
 
 def _wraps(inner: str, place: str, hits: Mapping[str, int]) -> bool:
@@ -173,13 +187,13 @@ def _wraps(inner: str, place: str, hits: Mapping[str, int]) -> bool:
 class Section:
     """What lies under one place: names by their form."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], place: str):
+    def __init__(self, tensors: Mapping[str, Tensor]):
         self.tensors = tensors if len(tensors) <= MAX_ARRAYS else {}
         self.forms: dict[str, list[str]] = {}
         for name in self.tensors:
             self.forms.setdefault(normal(name) if len(name) <= LONGEST else name, []).append(tensors[name].name)
 
-    def known(self, spelled: frozenset[str]) -> list[str]:
+    def known(self, spelled: Collection[str]) -> list[str]:
         """Names in the file of the arrays that a dialect knows."""
         return [name for form, names in self.forms.items() if form in spelled for name in names]
 
@@ -189,7 +203,20 @@ def _chosen(tensors: Mapping[str, Tensor], weights: str | None) -> str:
     if not weights or weights == "/":
         return ""
     spellings = [weights] if weights[-1] in "/." else [f"{weights}/", f"{weights}."]
-    return next((s for s in spellings if any(name.startswith(s) for name in tensors)), spellings[0])
+    for spelling in spellings:
+        if any(name.startswith(spelling) for name in tensors):
+            return spelling
+        inner = (cut for name in tensors for cut in _ends(name, spelling))
+        if len(places := set(islice(inner, MOST))) == 1:  # the end of a place, where only one ends so
+            return places.pop()
+    return spellings[0]
+
+
+def _ends(name: str, spelling: str) -> Iterator[str]:
+    """The place in a name that ends with `spelling`, after a separator."""
+    for separator in "/.":
+        if (at := name.find(separator + spelling, 0, LONGEST)) >= 0:
+            yield name[: at + 1 + len(spelling)]
 
 
 def _prefix(name: str, depth: int) -> str:
@@ -202,7 +229,9 @@ def _prefix(name: str, depth: int) -> str:
     raise AssertionError(name)
 
 
-def _without_copies(which: Which, known: Mapping[str, list[str]], sections: Mapping[str, Section]) -> Iterator[Reading]:
+def _without_copies(
+    which: Which, known: Mapping[str, list[str]], sections: Mapping[str, Section], spelled: Mapping[str, str]
+) -> Iterator[Reading]:
     """A dialect's readings. What lies in a container beside a model and is a copy of it is no part of it."""
     for place, names in known.items():
         if not names:
@@ -215,7 +244,26 @@ def _without_copies(which: Which, known: Mapping[str, list[str]], sections: Mapp
             copies = tuple(c for c in inner if c and not any(name.startswith(place + c) for name in own))
             if copies:
                 tensors = {name: t for name, t in tensors.items() if not name.startswith(copies)}
-        yield Reading(*which, place, tensors, own)
+        yield Reading(*which, place, _as_usual(tensors, spelled), own)
+
+
+def _as_usual(tensors: Mapping[str, Tensor], spelled: Mapping[str, str]) -> Mapping[str, Tensor]:
+    """Arrays by the names that a dialect's table has for them; a name that is taken stays as it is."""
+    names = {name: _usual(name, spelled) for name in tensors}
+    times = Counter(names.values())
+    return {usual if times[usual := names[name]] == 1 else name: tensor for name, tensor in tensors.items()}
+
+
+def _usual(name: str, spelled: Mapping[str, str]) -> str:
+    form = normal(name) if len(name) <= LONGEST else name
+    usual = spelled.get(form, form)
+    if usual == form:
+        return name
+    numbers = re.findall(r"\d+", name)
+    if usual.count("#") != len(numbers):  # the name itself contains a #
+        return name
+    texts = usual.split("#")
+    return texts[0] + "".join(number + text for number, text in zip(numbers, texts[1:], strict=True))
 
 
 def copies_without_collection(own: Iterable[str], others: Iterable[str]) -> set[str]:

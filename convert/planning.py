@@ -24,11 +24,12 @@ from .files import open_checkpoint
 from .files.base import Reader
 from .parts import Reading
 from .plans import Plan
-from .recognise import Group, candidates, dialects, known_dialect
+from .recognise import USUAL, Group, candidates, dialects, known_dialect
 from .record import Record
 from .record import read as read_record
-from .replicas import replicated, without_replicas
+from .replicas import FirstReplica, replicated, without_replicas
 from .settings import Settings, Stated
+from .spelling import respelled
 from .unstated import open_error
 from .variants import restrictions
 
@@ -42,6 +43,7 @@ def plan(
     weights: str | None = None,
     assume: bool = False,
     sampled: bool = False,
+    unreplicate: bool = False,
 ) -> Plan:
     """Plan a conversion.
 
@@ -54,6 +56,7 @@ def plan(
       weights: which part of a training checkpoint to take, e.g. "state_dict_ema"; "/" is the root of the file.
       assume: accept defaults for what changes the outputs and nobody states; `Plan.assumed` and the record name them.
       sampled: compare the file with its record by a sample of the values, which a note reports, and not by all.
+      unreplicate: take the first of the replicas that pmap leaves, after checking that all are equal.
     Raises: PlanError that lists every missing, unexpected and mis-shaped tensor; OpenFields for Config fields that
     change the outputs and that neither the file, nor its record, nor `settings` states.
     """
@@ -69,7 +72,7 @@ def plan(
             from .verification import with_every_value  # hashes, which few commands need
 
             record = with_every_value(reader, record)
-        return plan_read(reader, src, dst, settings, dtype, weights, assume, record)
+        return plan_read(reader, src, dst, settings, dtype, weights, assume, record, unreplicate)
     except BaseException:
         reader.close()
         raise
@@ -84,17 +87,37 @@ def plan_read(
     weights: str | None = None,
     assume: bool = False,
     record: Record | None = None,
+    unreplicate: bool = False,
 ) -> Plan:
     """Like `plan`, of a file that is open, and stays so where it raises.
 
     Args:
       record: of the file; None reads it, and compares it with a sample of the file's values.
     """
-    request = Request(reader, record or read_record(reader), Settings.of(settings), dst, dtype)
-    choice = choose(request, candidates(reader, src, request.record.hints, weights))
+    request = Request(respelled(reader), record or read_record(reader), Settings.of(settings), dst, dtype)
+    if unreplicate:
+        request = request._replace(reader=_first_replica(request, src, weights))
+    choice = choose(request, candidates(request.reader, src, request.record.hints, weights))
     if choice.plan is None:
         raise _refusal(request, choice, src, weights)
     return _decided(choice.plan, assume)
+
+
+def _first_replica(request: Request, src: str | None, weights: str | None) -> Reader:
+    """The file with one replica of each array. Raises: UsageError where there are no replicas, or they differ."""
+    choice = choose(request, candidates(request.reader, src, request.record.hints, weights))
+    if replicas := _replicas(request, choice):
+        return FirstReplica(request.reader, replicas)
+    raise UsageError(f"{request.reader.path}: --unreplicate: its arrays have no common leading axis of replicas")
+
+
+def _replicas(request: Request, choice: Choice) -> Reading | None:
+    """The reading that fits once a leading axis of all its arrays is removed."""
+    for rejected in choice.rejected:
+        single = without_replicas(rejected.reading)
+        if single is not None and _fits(attempt(request, single)):
+            return rejected.reading
+    return None
 
 
 class Request(NamedTuple):
@@ -198,12 +221,14 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
         return error
     remedies: list[str] = []
     if not isinstance(error, UsageError):
-        for rejected in choice.rejected:
-            single = without_replicas(rejected.reading)
-            if single is not None and _fits(attempt(request, single)):
-                return replicated(reader.path, rejected.reading)
+        if replicas := _replicas(request, choice):
+            return replicated(reader.path, replicas)
         from .files.sharded import remedy
+        from .parametrized import parametrized
 
+        tensors = choice.rejected[0].reading.tensors if choice.rejected else reader.tensors
+        if parts := parametrized((tensor.name for tensor in tensors.values()), USUAL.get(reader.format)):
+            return ConvertError(f"{reader.path}: {parts}")
         remedies += filter(None, [remedy(reader.path)])
     if src is not None:
         other = choose(request, candidates(reader, None, hints, weights)).plan

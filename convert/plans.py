@@ -112,8 +112,10 @@ class Plan:
     def part(self) -> list[str]:
         """Report which part of the file was taken, and a layout that is not of the format's usual framework."""
         notes = [f"took the weights under {self.reading.prefix!r}"] if self.reading.prefix else []
-        names = (tensor.name[len(self.reading.prefix) :].lstrip("/") for tensor in self.reading.tensors.values())
-        if wrappers := sorted({wrapper for name in names for wrapper in WRAPPERS.findall(name)}):
+        notes += self.reader.remarks
+        below = len(self.reading.place)
+        changed = (t.name[below:] for name, t in self.reading.tensors.items() if t.name[below:] != name)
+        if wrappers := sorted({wrapper for name in changed for wrapper in WRAPPERS.findall(name)}):
             notes.append(f"read without the wrappers in its names: {' '.join(wrappers)}")
         framework = dialects(self.architecture)[self.src].framework
         usual = USUAL.get(self.reader.format, framework)

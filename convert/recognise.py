@@ -5,6 +5,7 @@ planning.choose tries these readings on shapes as well, and keeps why it rejects
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -184,6 +185,10 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     return f"{reader.path}: a {reader.format} file, but its names are {what}{remedy}; its first names are {first}"
 
 
+COLLECTIONS = ("params", "batch_stats")  # of linen: the tops of a port's names
+LISTED = re.compile(r"_#(/|$)")
+
+
 class Line(NamedTuple):
     """One kind of array in a dialect, for any numbers: what `template` says, stripped of an example's numbers."""
 
@@ -208,7 +213,17 @@ def lines(architecture: str, dialect: str) -> dict[str, list[Line]]:
 
 
 @cache
-def spellings(architecture: str, dialect: str) -> frozenset[str]:
-    """Every name that a dialect's file may hold, numbers aside."""
+def spellings(architecture: str, dialect: str) -> Mapping[str, str]:
+    """Every name that a dialect's file may hold, numbers aside -> the same name as the dialect's table has it."""
     unused = extras(dialects(architecture)[dialect])
-    return frozenset(lines(architecture, dialect)) | {normal(one.name) for one in unused}
+    forms = {*lines(architecture, dialect), *(normal(one.name) for one in unused)}
+    others = {other: form for form in forms for other in _in_nnx(form)}
+    return {**others, **{form: form for form in forms}}
+
+
+def _in_nnx(form: str) -> Iterator[str]:
+    """The names of a linen array in an nnx module: without its collection, lists joined to their numbers or apart."""
+    collection, slash, name = form.partition("/")
+    if slash and collection in COLLECTIONS:
+        yield name
+        yield LISTED.sub(r"/#\1", name)

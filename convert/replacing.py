@@ -57,8 +57,10 @@ def outdated(out: str, names: list[str]) -> list[str]:
     """
     index, elsewhere = index_of(out), _listed_elsewhere(out)
     kept = {*map(os.path.abspath, names), *elsewhere}
-    old = [*_own_shards(out), *(os.path.abspath(name) for name in (out, index) if os.path.lexists(name))]
-    return [name for name in dict.fromkeys(old) if name not in kept and (len(names) == 1 or not _same(name, index))]
+    whole, beside = names == [out], f"{out}.json"
+    beside = beside if not whole and records.is_record(beside) else out
+    old = [*_own_shards(out), *(os.path.abspath(name) for name in (out, beside, index) if os.path.lexists(name))]
+    return [name for name in dict.fromkeys(old) if name not in kept and (whole or not _same(name, index))]
 
 
 def _same(name: str, other: str) -> bool:

@@ -1,25 +1,78 @@
-"""Recognise arrays that are stored once for each device, as pmap leaves them."""
+"""Recognise arrays that are stored once for each device, as pmap leaves them, and read one of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from .errors import ConvertError
+from .files.base import PIECE, Reader, Tensor
 from .parts import Reading
+from .report import fold
+
+NAMED = 5  # arrays that an error names
 
 
 def without_replicas(reading: Reading) -> Reading | None:
     """Remove a leading axis that has the same length on every array; None where there is none."""
     lengths = {tensor.shape[:1] for tensor in reading.tensors.values()}
-    if len(lengths) > 1 or () in lengths:
+    if len(lengths) > 1 or () in lengths or (0,) in lengths:
         return None
     tensors = {name: tensor._replace(shape=tensor.shape[1:]) for name, tensor in reading.tensors.items()}
     return replace(reading, tensors=tensors)
 
 
+def count(reading: Reading) -> int:
+    """The number of replicas, for a reading that has them."""
+    return next(iter(reading.tensors.values())).shape[0]
+
+
 def replicated(path: str, reading: Reading) -> ConvertError:
     """The error for a file whose arrays fit once that axis is removed."""
-    count = next(iter(reading.tensors.values())).shape[0]
-    problem = f"every array has a leading axis of {count}, as pmap adds for {count} devices"
+    problem = f"every array has a leading axis of {count(reading)}, as pmap adds for {count(reading)} devices"
     rest = f"behind it they are those of {reading.architecture} ({reading.dialect})"
-    return ConvertError(f"{path}: {problem}; {rest}: save one replica, e.g. flax.jax_utils.unreplicate(state)")
+    remedy = "--unreplicate takes one of them if all are equal; or save one, e.g. flax.jax_utils.unreplicate(state)"
+    return ConvertError(f"{path}: {problem}; {rest}: {remedy}")
+
+
+class FirstReplica(Reader):
+    """A file with the first replica in place of each array of a reading.
+
+    Raises: ConvertError that names arrays whose replicas are not all equal.
+    """
+
+    def __init__(self, reader: Reader, reading: Reading):
+        self.reader, self.format, self.path = reader, reader.format, reader.path
+        self.metadata, self.on_disk, self.skipped = reader.metadata, reader.on_disk, reader.skipped
+        wholes = {tensor.name: tensor for tensor in reading.tensors.values()}
+        _check_equal(reader, wholes)
+        self.tensors = {
+            name: tensor._replace(shape=tensor.shape[1:]) if name in wholes else tensor
+            for name, tensor in reader.tensors.items()
+        }
+        self.remarks = (*reader.remarks, f"took the first of {count(reading)} replicas, which are equal")
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
+        return self.reader.read(name, start, self.tensors[name].nbytes if stop is None else stop)
+
+    def close(self) -> None:
+        self.reader.close()
+
+
+def _check_equal(reader: Reader, wholes: Mapping[str, Tensor]) -> None:
+    differing = [name for name, tensor in wholes.items() if not all(_pieces_equal(reader, tensor))]
+    if differing:
+        names = fold(differing)
+        some = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if names[NAMED:] else "")
+        remedy = "average what was never synced (batch statistics: jax.lax.pmean) and save one replica"
+        raise ConvertError(f"{reader.path}: the replicas of {some} differ: {remedy}")
+
+
+def _pieces_equal(reader: Reader, tensor: Tensor) -> Iterator[bool]:
+    """Compare every replica with the first, a piece at a time."""
+    size = tensor.nbytes // tensor.shape[0]
+    for start in range(0, size, PIECE):
+        stop = min(start + PIECE, size)
+        first = bytes(reader.read(tensor.name, start, stop))
+        for at in range(size, tensor.nbytes, size):
+            yield first == reader.read(tensor.name, at + start, at + stop)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from specs import config as configs
+from specs import paddlevit
 
 from . import record as records
 from .errors import ConvertError, UsageError, option
@@ -16,7 +17,10 @@ from .files import FORMATS, bounded_json, folder_format, suffixes
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from specs.spec import Spec
+
 MAX_NODES = 100_000  # values in a configuration file
+MAX_BASES = 8  # files that a configuration file builds on, at each level, and levels
 MAX_JSON, MAX_YAML = 8 << 20, 64 << 10  # characters: a record may be long, and YAML takes seconds
 
 
@@ -78,10 +82,63 @@ def read_config(path: str) -> Settings:
     values = _mapping(path)
     if "config" in values and "architecture" in values:
         return _recorded(path, records.at(path))
+    values, notes = _of_model(path, _with_bases(path, values))
     try:
-        return Settings({key: configs.tuples(value) for key, value in values.items()})
+        return Settings({key: configs.tuples(value) for key, value in values.items()}, notes=tuple(notes))
     except RecursionError:
         raise ConvertError(f"{path}: is nested too deeply") from None
+
+
+def in_our_terms(spec: Spec, values: Mapping[str, Any], dialect: str = "") -> dict[str, Any]:
+    """Config fields, also where the configuration file of a dialect's users states them, in sections in capitals.
+
+    Args:
+      dialect: of the file that is read; "" where there is none, and for the ports' own.
+    Raises: ValueError where no such files are known, or one does not fit.
+    """
+    foreign = {name: value for name, value in values.items() if name.isupper()}
+    if not foreign:
+        return dict(values)
+    readers = list(spec.readers.values()) if not dialect else [spec.readers[dialect]] if dialect in spec.readers else []
+    if not readers:
+        names = ", ".join(field.name for field in fields(spec.config))
+        raise LookupError(f"no configuration files of {dialect or 'anybody'} are known: give Config fields ({names})")
+    return {**readers[0](foreign), **{name: value for name, value in values.items() if name not in foreign}}
+
+
+def _with_bases(path: str, values: dict[str, Any], outer: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Merge the files that BASE names into one that builds on them, as PaddleViT does. Raises: ConvertError."""
+    bases = values.pop("BASE", None)
+    names = [bases] if isinstance(bases, str) else bases or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConvertError(f"{path}: BASE={bases!r}: it is a list of names of files")
+    merged: dict[str, Any] = {}
+    for name in filter(None, names):
+        base = os.path.join(os.path.dirname(path), name)
+        chain = (*outer, os.path.realpath(path))
+        if os.path.isabs(name) or os.path.realpath(base) in chain or len(chain) > MAX_BASES or len(names) > MAX_BASES:
+            what = f"BASE names {name!r}: give files beside this one, {MAX_BASES} at most, that do not name each other"
+            raise ConvertError(f"{path}: {what}")
+        merged = _merged(merged, _with_bases(base, _mapping(base), chain))
+    return _merged(merged, values)
+
+
+def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    """One mapping over another, section by section."""
+    both = {
+        key: _merged(lower[key], value) if isinstance(value, dict) and isinstance(lower.get(key), dict) else value
+        for key, value in upper.items()
+    }
+    return {**lower, **both}
+
+
+def _of_model(path: str, values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What a file of sections in capitals says of a model, and a note on the sections that nobody knows."""
+    if not any(name.isupper() for name in values) or "MODEL" not in values:
+        return values, []
+    known = {name: value for name, value in values.items() if not name.isupper() or name in paddlevit.SECTIONS}
+    ignored = [name for name in values if name not in known]
+    return known, [f"--config {path}: ignored, as no part of the model: {', '.join(ignored)}"] if ignored else []
 
 
 def _recorded(path: str, record: records.Record) -> Settings:

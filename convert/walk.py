@@ -7,14 +7,13 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 
 from . import report
 from .errors import ConvertError
 from .files import FORMATS, files_of, folder_format, lacking, suffixes
+from .files.inside import Several, look
 
 INDEX = ".index.json"
-DEPTH, SEARCHED = 3, 1000  # levels, and folders, in which a checkpoint is looked for where a folder itself has none
 NO_CHECKPOINT = "a folder that is no checkpoint"
 
 
@@ -24,35 +23,42 @@ class Sources:
 
     Args:
       passed_over: path -> why: {"in/README.md": "no suffix of a checkpoint"}.
+      notes: which checkpoint of a folder was taken, and what lies beside it.
     """
 
     files: list[str]
     passed_over: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """What is passed over, for people: a line a reason, names folded."""
         reasons: dict[str, list[str]] = {}
         for path, reason in self.passed_over.items():
             reasons.setdefault(reason, []).append(path)
-        return [f"passed over, {reason}: {', '.join(report.fold(paths))}" for reason, paths in reasons.items()]
+        over = [f"passed over, {reason}: {', '.join(report.fold(paths))}" for reason, paths in reasons.items()]
+        return [*self.notes, *over]
 
 
-def sources(given: Iterable[str]) -> Sources:
+def sources(given: Iterable[str], step: int | None = None) -> Sources:
     """Find the checkpoints that are meant. Shards are read through an index that lies beside them; a shard without
     one is a source of its own, and refused unless it is a whole model.
 
+    Args:
+      step: of a training run's folder; None takes the newest.
     Raises: ConvertError where a pattern matches nothing, or a folder holds no checkpoint.
     """
     files: list[str] = []
     passed_over: dict[str, str] = {}
+    notes: list[str] = []
     for path in given:
         for match in [path] if os.path.lexists(path) or not re.search(r"[*?[]", path) else _matches(path):
-            inside, others = _inside(match)
-            files += inside
-            passed_over |= others
+            inside = _inside(match, step)
+            files += inside.files
+            passed_over |= inside.passed_over
+            notes += inside.notes
     files = list(dict.fromkeys(files))
     read = _read_through(files)
-    return Sources([path for path in files if path not in read], passed_over)
+    return Sources([path for path in files if path not in read], passed_over, tuple(notes))
 
 
 def _matches(pattern: str) -> list[str]:
@@ -63,38 +69,45 @@ def _matches(pattern: str) -> list[str]:
     return matches
 
 
-def _inside(path: str) -> tuple[list[str], dict[str, str]]:
-    """A file, or a folder that is one checkpoint, as it is; of any other folder every checkpoint inside, and why each
-    of its other entries is none. The .json beside a checkpoint is its record and not listed."""
-    if not os.path.isdir(path) or folder_format(path):
-        return [path], {}
+def _inside(path: str, step: int | None) -> Sources:
+    """A file, or a folder that is one checkpoint, as it is; of any other folder the checkpoint that is meant, or else
+    every checkpoint inside, and why each of its other entries is none. The .json beside a checkpoint is its record."""
+    if what := lacking(path) if not folder_format(path) else "":
+        raise ConvertError(f"{path}: {what} (copy the whole folder again)")
+    try:
+        found = look(path, step)
+    except Several:
+        if not os.path.isdir(path):
+            raise
+        return _all_inside(path)
+    if found.path == path and os.path.isdir(path) and not folder_format(path):
+        return _all_inside(path)
+    if os.path.isdir(path) and os.path.dirname(found.path) == os.path.normpath(path) and not folder_format(path):
+        reasons = {name: why or "another one was taken" for name, why in _reasons(path).items()}
+        return Sources(
+            [found.path], {n: why for n, why in reasons.items() if n not in (found.path, f"{found.path}.json")}
+        )
+    return Sources([found.path], {}, found.notes)
+
+
+def _reasons(path: str) -> dict[str, str]:
+    """{entry of a folder: why it is no source, "" for those that are}. Raises: ConvertError where it cannot be read."""
     try:
         entries = sorted(os.scandir(path), key=lambda entry: entry.name)
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read: {error.strerror}") from None
-    if what := lacking(path):
-        raise ConvertError(f"{path}: {what} (copy the whole folder again)")
-    reasons = {entry.path: _reason(entry) for entry in entries}
+    return {entry.path: _reason(entry) for entry in entries}
+
+
+def _all_inside(path: str) -> Sources:
+    """Every checkpoint in a folder. Raises: ConvertError where there is none."""
+    reasons = _reasons(path)
     checkpoints = [name for name, reason in reasons.items() if not reason]
     if not checkpoints:
-        if deeper := _deeper(path):
-            raise ConvertError(f"{path}: this folder holds no checkpoint itself, but {deeper} does: give that")
         raise ConvertError(f"{path}: this folder holds no checkpoint ({' '.join(suffixes(FORMATS))})")
     records = {f"{name}.json" for name in checkpoints}
-    return checkpoints, {name: reason for name, reason in reasons.items() if reason and name not in records}
-
-
-def _deeper(path: str) -> str | None:
-    """Find the first folder below a folder, as of the steps of a training run, that contains a checkpoint."""
-    for folder, folders, _ in islice(os.walk(path), SEARCHED):
-        folders.sort(key=lambda name: (len(name), name))
-        if os.path.relpath(folder, path).count(os.sep) + 1 >= DEPTH:
-            folders.clear()
-        with suppress(OSError):
-            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-                if not _reason(entry):
-                    return folder
-    return None
+    others = {name: reason for name, reason in reasons.items() if reason and name not in records}
+    return Sources(checkpoints, others)
 
 
 def _reason(entry: os.DirEntry[str]) -> str:

@@ -13,6 +13,7 @@ from convert.casting import is_exact
 from convert.errors import ConvertError
 from convert.plans import Plan
 from convert.recognise import dialects
+from convert.replicas import FirstReplica
 from convert.steps import sources_of
 from specs.config import as_dict
 
@@ -41,7 +42,10 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
     target = next((name for name in [*ported[1:], *able] if name != source), source)
     part = plan.reading.prefix or "/"
     with warnings.catch_warnings(action="ignore"):  # the plan's notes say what is doubtful
-        before = ports.load(plan.reader.path, source, "float64", src=plan.src, weights=part, **settings)
+        one = isinstance(plan.reader, FirstReplica)
+        before = ports.load(
+            plan.reader.path, source, "float64", src=plan.src, weights=part, unreplicate=one, **settings
+        )
         after = ports.load(written, target, "float64", src=plan.dst, **settings)
     images = draw(2, plan.reading.spec.input_shape(plan.config))
     left, right = before.taps(images), after.taps(images)

@@ -38,7 +38,7 @@ def count(number: int, noun: str) -> str:
 
 
 def model(result: Result) -> str:
-    """Name the model of a result: "mlp_mixer:S/16", or "own model" for a user's."""
+    """Name the model of a result, ARCHITECTURE:VARIANT, or "own model" for a user's."""
     if result.architecture == result.variant == "own":
         return "own model"
     return f"{result.architecture}:{result.variant}"

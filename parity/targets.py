@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import specs
 from convert.errors import UsageError, printable
-from convert.settings import Settings
+from convert.settings import Settings, in_our_terms
 from specs import config as configs
 from specs.spec import SpecError
 
@@ -107,7 +107,13 @@ def targets(
         if variant and variant != TINY.strip() and variant not in known:
             raise UsageError(f"{architecture}: {configs.unknown(variant, known)} (variants: {', '.join(known)})")
         chosen = [variant] if variant in known else twins
-        models = [Target(architecture, name, seed=seed, settings=stated.values) for name in chosen]
+        try:
+            fields = in_our_terms(spec, stated.values)
+        except (LookupError, ValueError) as error:
+            raise UsageError(f"{architecture}: its configuration: {error.args[0]}") from None
+        for note in stated.notes:
+            print(printable(f"note: {note}"), file=sys.stderr)
+        models = [Target(architecture, name, seed=seed, settings=fields) for name in chosen]
         for target in models:
             target.config()  # refused before the first one runs
         yield from models

@@ -186,12 +186,12 @@ def test_a_folder_without_the_list_of_its_arrays(run, suffix, tmp_path):  # noqa
     assert f"lacks {marker}" in run("torch2flax", tmp_path / "in")[2]
 
 
-def test_a_checkpoint_in_a_folder_of_steps_is_named(run, suffix, tmp_path):  # noqa: F811
+def test_a_checkpoint_in_a_folder_of_steps_is_taken(run, suffix, tmp_path):  # noqa: F811
     """A step of CheckpointManager has a file beside its items, and lacks none."""
     step = tmp_path / "run" / "10"
     step.mkdir(parents=True)
     (step / "_CHECKPOINT_METADATA").write_text("{}")
     translate(GOOGLE, step / f"state{suffix}", "torch")
-    code, _, err = run("torch2flax", tmp_path / "run")
-    assert code == 1 and f"holds no checkpoint itself, but {step} does: give that" in err
+    code, out, err = run("torch2flax", tmp_path / "run", "-o", tmp_path / "x.msgpack")
+    assert code == 0 and f"took 10 of {tmp_path / 'run'}" in err and f"{step}/state{suffix}" in out
     assert run("torch2flax", step)[0] == 0

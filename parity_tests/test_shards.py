@@ -9,12 +9,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import convert
-from convert.errors import ConvertError, FormatError, UsageError
+from convert.errors import ConvertError, FormatError
 from convert.files import open_checkpoint
 from convert.files.hashing import Source
 
-from .commands import GOOGLE, listing
-from .golden import Case
+from .commands import GOOGLE, TIMM, listing
 
 
 @pytest.fixture
@@ -80,9 +79,6 @@ def test_verify_has_every_shard_read_from_the_disk(run, sharded, tmp_path, monke
 def test_a_large_shard_size_makes_one_file(run, tmp_path):
     assert run("google2torch", GOOGLE, "-o", tmp_path / "m.safetensors", "--shard-size", "5GB")[0] == 0
     assert listing(tmp_path) == ["m.safetensors"]
-    code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "m.npz", "--shard-size", "1kB")
-    assert code == 2
-    assert "only .safetensors" in err
     for size in ("big", "0", "-1", "9" * 400):
         code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "n.safetensors", f"--shard-size={size}")
         assert code == 2
@@ -150,10 +146,39 @@ def test_a_shard_that_is_not_there_is_told(run, sharded, tmp_path):
     assert "m-00002-of-0000" in err and "there is no such file" in err
 
 
-def test_only_safetensors_shards(tmp_path):
-    with convert.plan(Case("timm_mixer").files[0], dst="paddle") as plan, pytest.raises(UsageError, match="only"):
-        plan.write(tmp_path / "x.pdparams", shard_size=100)
-    assert listing(tmp_path) == []
+SUFFIXES = (".bin", ".msgpack", ".npz", ".pdparams", ".safetensors")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_shards_of_every_format_that_is_one_file(run, suffix, tmp_path):
+    """Written, verified, read, replaced by other shards and by one file, with nothing left of the old ones."""
+    out = tmp_path / f"m{suffix}"
+    index = f"{out}.index.json"
+    assert run("timm2timm", TIMM, "-o", out, "--shard-size", "30kB")[0] == 0
+    shards = [name for name in listing(tmp_path) if "-of-" in name]
+    assert len(shards) > 1 and listing(tmp_path) == sorted([*shards, f"m{suffix}.index.json"])
+    assert run("verify", index)[0] == 0 and run("diff", index, TIMM)[0] == 0
+    assert run("timm2timm", TIMM, "-o", index, "--shard-size", "1GB")[0] == 1  # without --force
+    assert run("timm2timm", TIMM, "-o", index, "--shard-size", "1GB", "--force")[0] == 0
+    assert listing(tmp_path) == [f"m-00001-of-00001{suffix}", f"m{suffix}.index.json"]
+    assert run("timm2timm", TIMM, "-o", out, "--force")[0] == 0
+    beside = [] if suffix == ".safetensors" else [f"m{suffix}.json"]
+    assert listing(tmp_path) == [f"m{suffix}", *beside]
+    assert run("timm2timm", TIMM, "-o", out, "--shard-size", "30kB", "--force")[0] == 0
+    assert listing(tmp_path) == sorted([*shards, f"m{suffix}.index.json"])
+    with open(tmp_path / shards[0], "r+b") as file:  # a bit of the last payload
+        file.seek(-300 if suffix in (".npz", ".bin") else -9, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    assert run("verify", index)[0] == 1
+
+
+def test_an_index_as_target_needs_a_size(run, tmp_path):
+    code, _, err = run("timm2timm", TIMM, "-o", tmp_path / "m.bin.index.json")
+    assert code == 2 and "--shard-size" in err and listing(tmp_path) == []
+    code, _, err = run("google2flax", GOOGLE, "-o", tmp_path / "m.orbax", "--shard-size", "10kB")
+    assert code == 2 and "a folder is not written in shards" in err and listing(tmp_path) == []
 
 
 def rename_index(folder, old, new):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import specs
 from convert.errors import UsageError
 from specs import config as configs
+from specs.spec import Spec
 
 from .frameworks import available, network, ported, require
 
@@ -40,6 +41,7 @@ def load(
     weights: str | None = None,
     assume: bool = False,
     settings: Stated = None,
+    unreplicate: bool = False,
     **config: Any,
 ) -> Port:
     """A checkpoint of any dialect and format as a running port.
@@ -56,6 +58,7 @@ def load(
       assume: accept defaults for what changes the outputs and neither the file nor the caller states.
       settings: what the file leaves open: Config fields by name, or the path of a configuration file or of a checkpoint
         that has a record.
+      unreplicate: take one of the equal replicas that pmap leaves in every array.
       config: the same, Config fields alone; they go above `settings`.
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of what is assumed of the
     file, now or when it was written, where `config` contradicts its record, of arrays of several dtypes in one file,
@@ -72,7 +75,7 @@ def load(
     from .port import Port
 
     stated = Settings.of(settings).above(config)
-    with plan(path, src=src, dst=framework, settings=stated, weights=weights, assume=assume) as loaded:
+    with plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate) as loaded:
         for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.counts()[1]):
             warnings.warn(f"{path}: {note}", stacklevel=2)
         dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
@@ -128,28 +131,52 @@ def build(
 
     Args:
       architecture: as `names()` lists them.
-      variant: its variant's name, or a Config.
+      variant: its variant's name, a Config, or the path of a configuration file.
       init: "upstream", or "random" for tests: no array zero or one, so that no fault hides behind it.
       config: Config fields to change, e.g. classes=10.
     Raises: UsageError for what is not there or does not fit, with the nearest name.
     """
+    from convert.settings import in_our_terms
+
     try:
         architecture = specs.resolve(architecture)
         spec = specs.get(architecture)
+        if isinstance(variant, str) and variant not in spec.variants and os.path.isfile(variant):
+            variant = _configured(spec, architecture, variant)
         if isinstance(variant, str) and variant not in spec.variants:
             raise ValueError(f"{architecture} has no variant {variant!r}: one of {', '.join(spec.variants)}")
         base = spec.variants[variant] if isinstance(variant, str) else variant
         if not isinstance(base, spec.config):
             raise ValueError(f"{variant!r} is neither a variant's name nor a Config of {architecture}")
-        chosen = configs.build(spec.config, {**configs.as_dict(base), **config})
+        chosen = configs.build(spec.config, {**configs.as_dict(base), **in_our_terms(spec, config)})
         if init not in INITS:
             raise ValueError(f"init={init!r}: one of {', '.join(INITS)}")
-    except ValueError as error:
+    except (LookupError, ValueError) as error:
         raise UsageError(str(error)) from None
     require(framework)
     from .port import Port
 
     return Port(framework, architecture, chosen, initial(architecture, chosen, framework, seed, init), dtype, device)
+
+
+def _configured(spec: Spec, architecture: str, path: str) -> Any:
+    """The Config that a configuration file states; what it leaves open is as in the one variant that agrees with it.
+
+    Raises: ValueError, UsageError, LookupError.
+    """
+    from convert.settings import in_our_terms, read_config
+
+    settings = read_config(path)
+    if settings.architecture not in ("", architecture):
+        raise UsageError(f"{path}: is the configuration of a {settings.architecture}")
+    for note in settings.notes:
+        warnings.warn(note, stacklevel=3)
+    values = in_our_terms(spec, settings.values)
+    every = [configs.as_dict(variant) for variant in spec.variants.values()]
+    telling = [name for name in values if len({repr(variant.get(name)) for variant in every}) > 1]
+    agreeing = [variant for variant in every if all(variant[name] == values[name] for name in telling)]
+    base = agreeing[0] if telling and len(agreeing) == 1 else {}
+    return configs.build(spec.config, {**base, **values})
 
 
 def save(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from .config import Size, check_numbers, pair
 from .layer import Layer, Sizes, conv, dense, norm
+from .paddlevit_mlp_mixer import from_yaml
 from .spec import Dialect, Spec
 
 
@@ -226,5 +227,6 @@ SPEC = Spec(
     network="MlpMixer",
     immaterial=immaterial,
     dialects=DIALECTS,
+    readers={"paddlevit": from_yaml},
     sign=SIGN,
 )

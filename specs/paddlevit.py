@@ -8,11 +8,12 @@ from typing import Any
 from . import config as configs
 
 COMMON = {"TYPE": str, "NAME": str, "RESUME": object, "PRETRAINED": object}  # of every network
-_TRAINING = (  # sections and keys beside MODEL: they say nothing of the network
+TRAINING = (  # sections and keys beside MODEL: they say nothing of the network
     "DATA", "TRAIN", "VAL", "TEST", "AUG", "AMP", "SAVE", "TAG", "SAVE_FREQ", "REPORT_FREQ", "VALIDATE_FREQ", "SEED",
     "EVAL", "THROUGHPUT_MODE", "LOCAL_RANK", "NGPUS",
 )  # fmt: skip
 
+SECTIONS = ("MODEL", *TRAINING)  # of a file
 
 Keys = Mapping[str, tuple[str, Any]]  # {key under MODEL: (Config field, "" where this key alone makes none; its type)}
 
@@ -25,13 +26,13 @@ def stated(mapping: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
       keys: all that the network has, beside COMMON.
     Raises: ValueError that lists every unknown key (with the nearest), and every value that does not fit.
     """
-    given = {key: value for key, value in _flat(mapping) if key.partition(".")[0] not in _TRAINING}
-    bases = given.pop("BASE", None)
+    given = {key: value for key, value in _flat(mapping) if key.partition(".")[0] not in TRAINING}
+    bases = given.pop("BASE", None)  # of a file; those that it names were merged by who read it
     hints = {f"MODEL.{key}": hint for key, hint in (*COMMON.items(), *((key, hint) for key, (_, hint) in keys.items()))}
     problems = (
         [f"BASE={bases!r}: copy what those files say into this one"] if bases not in (None, "", (), ("",)) else []
     )
-    problems += [configs.unknown(key, [*hints, *_TRAINING]) for key in given if key not in hints]
+    problems += [configs.unknown(key, [*hints, *TRAINING]) for key in given if key not in hints]
     problems += [
         f"{key}={value!r} does not fit: it is {configs.describe(hints[key])}"
         for key, value in given.items()

@@ -91,6 +91,12 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, wh
         "download the file behind the page's link",
     ),
     (rb"\x1f\x8b|BZh\d|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!", "is a compressed archive", _COMPRESSED),
+    (  # a stream of tensors without names: version 0, no levels, version 0, then each one's type
+        rb"\0{16}[\s\S]\0\0\0\x08",
+        "holds the parameters of a Paddle inference program, without their names in the model",
+        "in the code of the model call paddle.save(model.state_dict(), 'model.pdparams'); without it, "
+        "paddle.save(paddle.jit.load('PATH without .pdiparams').state_dict(), 'model.pdparams') gives a state dict",
+    ),
     (rb"\x89HDF", "is an HDF5 file", "load it with its own framework and save it with np.savez"),
     (rb"\x93NUMPY", "is one .npy array without a name", "save it with np.savez(file, name=array)"),
     (rb"GGUF|ggjt", "is a quantised GGML file", "convert the checkpoint it was made from"),
@@ -118,12 +124,23 @@ def _uncollected() -> Iterator[None]:
 def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
     """Open a checkpoint of any format, a file or a folder, or an Orbax folder at a URL.
 
+    Of a folder of checkpoints, the one that is meant, which the reader's remarks name (`inside`).
+
     Raises: FormatError, saying what the file is, where it is missing, no checkpoint, damaged or unsafe.
     """
     name = os.fspath(path)
     if URL.match(name):
         remote: Reader = FOLDERS[0].load(FOLDERS[0].reader)(name)
         return remote
+    if (os.path.isdir(name) and not folder_format(name)) or not os.path.lexists(name):
+        found = import_module(f"{__name__}.inside").look(name)
+        reader = _open(found.path)
+        reader.remarks = found.notes
+        return reader
+    return _open(name)
+
+
+def _open(name: str) -> Reader:
     if folder := folder_format(name):
         whole: Reader = folder.load(folder.reader)(name)
         return whole
@@ -135,8 +152,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
             raise FormatError(name, problem, remedy)
     for entry in FORMATS:
         if entry.head.match(head) and import_module(f"{__name__}.{entry.module}").sniff(head, name):
-            reader: Reader = entry.load(entry.reader)(name)
-            return reader
+            opened: Reader = entry.load(entry.reader)(name)
+            return opened
     raise _unknown(name, head)
 
 
@@ -160,16 +177,19 @@ def lacking(path: str | os.PathLike[str]) -> str:
     return ""
 
 
-def _is_marker(path: str) -> bool:
-    """Whether a file says what its folder is. TensorFlow's file `checkpoint` is a text, the one of Orbax msgpack."""
-    if not os.path.isfile(path):
-        return False
-    if os.path.basename(path) != "checkpoint":
-        return True
+def is_msgpack(path: str) -> bool:
+    """Whether a file begins as flax msgpack does."""
     try:
         return _MSGPACK.match(_head(path)) is not None
     except FormatError:
         return False
+
+
+def _is_marker(path: str) -> bool:
+    """Whether a file says what its folder is. TensorFlow's file `checkpoint` is a text, the one of Orbax msgpack."""
+    if not os.path.isfile(path):
+        return False
+    return os.path.basename(path) != "checkpoint" or is_msgpack(path)
 
 
 def files_of(path: str) -> list[str]:

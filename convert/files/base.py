@@ -116,6 +116,7 @@ class Reader(ABC):
     tensors: dict[str, Tensor]  # in file order
     metadata: dict[str, str]  # what the format itself stores beside tensors (safetensors only); else empty
     on_disk = True  # else the arrays of a model in memory, and `path` only names it in messages
+    remarks: tuple[str, ...] = ()  # how it is read otherwise than it is stored, for people
 
     @cached_property
     def skipped(self) -> Skipped:

@@ -170,6 +170,8 @@ class Tree(Tokens):
     def _key(self) -> str:
         self._count()
         kind, size = self.token()
+        if kind == "int":  # of a list in a pure dict of nnx
+            return str(size)
         if kind != "str":
             raise self.bad(
                 f"a key is {kind}, not str", "flax.serialization.to_bytes writes str keys: save it with that"

@@ -79,6 +79,12 @@ def attacks() -> Files:
         ("builtins", "eval.__call__"), ("collections", "OrderedDict.__init__.__globals__"), ("operator", "attrgetter"),
     ):  # fmt: skip
         yield f"{module}.{name}", one(call(module, name, text(COMMAND))), run
+    for name, value in lookalikes().items():
+        yield (
+            f"lookalike-{name}",
+            dictionary([(text("w"), array()), (text("config"), value)]),
+            f"{run}|list of storages",
+        )
     stacked = text("os") + text("system") + b"\x93" + text(COMMAND) + b"\x85R"
     yield "stack-global", one(stacked), "refers to os.system"
     yield "as-key", dictionary([(call("os", "system", text(COMMAND)), b"N")]), "refers to os.system"
@@ -107,6 +113,28 @@ def attacks() -> Files:
     }  # fmt: skip
     for name, value in opcodes.items():
         yield f"opcode-{name}", one(value), "no pickle opcode that a checkpoint needs"
+
+
+def lookalikes() -> dict[str, bytes]:
+    """Values beside an array that look like inert objects and, if loaded, are calls."""
+    foreign = symbol("omegaconf.dictconfig", "DictConfig")
+    return {
+        "call": call("omegaconf", "load", text("a")), "call-of-class": call("my.config", "Config", text("a")),
+        "call-two": call("my.config", "Config", integer(1), integer(2)), "call-number": call("my.config", "run", integer(1)),
+        "called-and-empty": call("my.config", "Config"), "called-in-list": b"](" + call("my.config", "Config") + b"e",
+        "object-of-library": symbol("subprocess", "Popen") + b")\x81}b", "object-of-python-2": symbol("commands", "Popen") + b")\x81",
+        "state-that-calls": foreign + b")\x81}" + text("a") + call("os", "system", text(COMMAND)) + b"sb",
+        "state-names-library": foreign + b")\x81}" + text("a") + symbol("os", "system") + b"sb",
+        "base-of-library": call("copyreg", "_reconstructor", symbol("os", "system"), symbol("builtins", "object"), b"N"),
+        "base-unknown": call("copyreg", "_reconstructor", symbol("a.b", "C"), symbol("my", "base"), b"N"),
+        "partial-of-library": call("functools", "partial", symbol("os", "system"), text(COMMAND)),
+        "jax-of-other-call": call("jax._src.array", "_reconstruct_array", symbol("my", "run"), b")", b")", b"}"),
+        "jax-of-no-array": call("jax._src.array", "_reconstruct_array", symbol("numpy.core.multiarray", "_reconstruct"), b")", b")", b"}"),
+        "frozen-of-text": call("flax.core.frozen_dict", "FrozenDict", text("a")),
+        "dotted-name": symbol("my.config", "Config.__init__.__globals__"),
+        "name-with-codes": symbol("my\x1b[2J", "Config") + b")\x81", "name-with-spaces": symbol("my config", "A b") + b")\x81",
+        "dtype-of-class": call("numpy", "dtype", symbol("my", "bfloat16"), b"\x89", b"\x88"),
+    }  # fmt: skip
 
 
 def damage() -> Files:
@@ -168,6 +196,36 @@ def bombs() -> Files:
     yield "bomb-marks", pdparams(b"(" * 200_000), "nests too much"
     yield "bomb-opcodes", pdparams(b"](" + b"NN\x86" * 2000 + b"e" + b"Na" * 1_600_000), "more than 3,000,000"
     yield "bomb-memo", pdparams(b"]" + b"r" + struct.pack("<I", 3_000_000)), "memo index"
+    kind = symbol("my.config", "Node") + b")\x81"
+    yield (
+        "bomb-ring-of-objects-with-arrays",
+        pdparams(kind + b"q\0}" + text("a") + b"h\0s" + text("w") + array() + b"sb"),
+        nest,
+    )
+    yield (
+        "bomb-doubled-objects-with-arrays",
+        pdparams(
+            b"]("
+            + kind
+            + b"q\0}"
+            + text("w")
+            + array()
+            + b"sb"
+            + b"".join(
+                kind + b"q%c}(" % i + text("a") + b"h%c" % (i - 1) + text("b") + b"h%cub" % (i - 1)
+                for i in range(1, 40)
+            )
+            + b"e"
+        ),
+        "names two|too many|grow|more than",
+    )
+    yield (
+        "bomb-many-objects",
+        pdparams(b"](" + (kind + b"}(" + text("a") + b"Nub") * 120_000 + b"e"),
+        "nests too much|no tensors|opcodes",
+    )
+    wider = kind + b"q\0](" + b"N" * 90_000 + b"eb" + b"](" + b"h\0" * 9_000 + b"e\x86"
+    yield "bomb-wide-objects", pdparams(wider), "no tensors|too many values|malformed"
     copies = "copies more than 3,000,000"
     own = call("argparse", "Namespace") + b"q\0}" + text("a") + b"K\1sb"
     yield "bomb-doubled-object", pdparams(own + b"h\0b" * 26), copies

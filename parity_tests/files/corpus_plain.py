@@ -153,12 +153,22 @@ def msgpack() -> Files:
         b"\xdf" + struct.pack(">L", 600_000) + b"".join(b"\xa5%05x\xc0" % i for i in range(600_000)),
     )
     for name, key in {
-        "integer": b"\x01", "nil": b"\xc0", "float": b"\xcb" + bytes(8), "bin": b"\xc4\x01a", "map": b"\x80",
+        "boolean": b"\xc3", "nil": b"\xc0", "float": b"\xcb" + bytes(8), "bin": b"\xc4\x01a", "map": b"\x80",
         "list": b"\x90", "extension": b"\xd4\x01a", "slash": b"\xa3a/b", "not-utf8": b"\xa1\xff",
         "surrogate": b"\xa3\xed\xa0\x80", "never-used": b"\xc1",
     }.items():  # fmt: skip
         yield f"key-{name}", tree(array(), key)
     yield "duplicate-key", b"\x82" + good[1:] + good[1:]
+    yield "duplicate-key-integer", b"\x82" + tree(array(), b"\x01")[1:] + tree(array(), b"\xa11")[1:]
+    yield "duplicate-key-negative", b"\x82" + tree(array(), b"\xff")[1:] + tree(array(), b"\xd0\xff")[1:]
+    yield (
+        "million-integer-keys",
+        b"\xdf"
+        + struct.pack(">L", 600_000)
+        + b"".join(b"\xce" + struct.pack(">L", i) + b"\xc0" for i in range(600_000)),
+    )
+    yield "deep-integer-keys", b"\x81\x01" * 100_000 + b"\xc0"
+    yield "giant-integer-key", tree(array(), b"\xcf" + b"\xff" * 7)
     yield "duplicate-key-other-token", b"\x82" + good[1:] + string("a") + array()
     for name, leaf in {
         "never-used": b"\xc1", "unknown-extension": extension(PAYLOAD, 42), "timestamp": b"\xd6\xff\0\0\0\0",

@@ -17,7 +17,7 @@ from typing import Any
 
 from convert.files.base import MAX_NAME
 from convert.files.pickled.sources import Cursor, Latin1, Refused, Stored
-from convert.files.pickled.values import RENAMED, Handlers, Pairs, Symbol, refusal
+from convert.files.pickled.values import RENAMED, Handlers, Object, Pairs, Symbol, called, is_foreign, refusal
 
 MAX_OPCODES = 3_000_000  # a second; torch and paddle write about 30 a tensor
 MAX_COPIES = 3_000_000  # values in what is handed to names and objects, which may copy them: some 20 a tensor
@@ -37,6 +37,7 @@ class Unpickler:
       handlers: allowed names -> our function from arguments to an inert value; None: allowed as a value only.
       unsupported: names known not to be attacks -> what they stand for and what to do, for the message.
       persistent: our function for a persistent id; without it such ids are refused.
+      objects: read objects of classes that are not known as what the pickle stores of them; else they are refused.
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class Unpickler:
         handlers: Handlers,
         unsupported: Mapping[str, tuple[str, str]] | None = None,
         persistent: Callable[[Any], Any] | None = None,
+        objects: bool = False,
     ):
         self.cursor, self.handlers, self.unsupported = cursor, handlers, unsupported or {}
-        self.persistent = persistent
+        self.persistent, self.objects = persistent, objects
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -115,7 +117,7 @@ class Unpickler:
         for old, new in RENAMED:
             if full.startswith(old):
                 full = new + full[len(old) :]
-        if full not in self.handlers:
+        if full not in self.handlers and (full in self.unsupported or not (self.objects and is_foreign(full))):
             raise refusal(full, self.unsupported)
         self.stack.append(Symbol(full))
 
@@ -156,18 +158,19 @@ class Unpickler:
         self.top(Pairs).append((key, value))
 
     def append(self) -> None:
-        value = self.stack.pop()
-        self._sequence().append(value)
+        self._extend([self.stack.pop()])
 
     def extend(self) -> None:
-        values = self.since_mark()
-        self._sequence().extend(values)
+        self._extend(self.since_mark())
 
-    def _sequence(self) -> list[Any]:
-        values: list[Any] = self.top(list)
-        if isinstance(values, Pairs):
+    def _extend(self, values: list[Any]) -> None:
+        sequence: list[Any] = self.top(list)
+        if isinstance(sequence, Object):  # of a subclass of list
+            sequence.extend(enumerate(values, len(sequence)))
+        elif isinstance(sequence, Pairs):
             raise IndexError
-        return values
+        else:
+            sequence.extend(values)
 
     def persistent_id(self) -> None:
         if self.persistent is None:
@@ -175,15 +178,24 @@ class Unpickler:
         self.stack.append(self.persistent(self.stack.pop()))
 
     def reduce(self) -> None:
-        """REDUCE and NEWOBJ alike: what they mean is the handler's to say, and neither is carried out."""
+        """A call, which is not carried out: what it means is the handler's to say."""
+        self._apply(called)
+
+    def new_object(self) -> None:
+        """An object before its state comes."""
+        self._apply(Object)
+
+    def _apply(self, otherwise: Callable[[str, tuple[Any, ...]], Any]) -> None:
+        """Replace a name and its arguments by what the handler makes of them, or `otherwise` of a foreign name."""
         arguments, symbol = self.stack.pop(), self.stack.pop()
         if not isinstance(symbol, Symbol) or not isinstance(arguments, tuple):
             raise IndexError
-        handler = self.handlers[symbol.name]
-        if handler is None:
-            raise refusal(symbol.name, self.unsupported)
+        name = symbol.name
+        handler = self.handlers.get(name)
+        if handler is None and name in self.handlers:
+            raise refusal(name, self.unsupported)
         self._count_copies(arguments)
-        self.stack.append(handler(arguments))
+        self.stack.append(handler(arguments) if handler else otherwise(name, arguments))
 
     def build(self) -> None:
         state, value = self.stack.pop(), self.stack[-1]
@@ -281,7 +293,7 @@ _TABLE: dict[bytes, Callable[[Unpickler], None]] = {
     b"c": lambda u: u.push_symbol(_line(u), _line(u)),
     b"\x93": _stack_global,
     b"R": Unpickler.reduce,
-    b"\x81": Unpickler.reduce,
+    b"\x81": Unpickler.new_object,
     b"b": Unpickler.build,
     b"Q": Unpickler.persistent_id,
 }

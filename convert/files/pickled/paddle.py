@@ -63,7 +63,7 @@ class PdparamsReader(PickleReader):
         cursor = Cursor(self.file, 0, self.file.size)
         if not looks_like_pickle(self.file.read(min(512, self.file.size), 0)):
             raise Refused("is no pickle, so no paddle checkpoint", "is it the right file?")
-        root = Unpickler(cursor, HANDLERS).load()
+        root = Unpickler(cursor, HANDLERS, objects=True).load()
         if cursor.position != cursor.end:
             raise Refused(f"has {cursor.end - cursor.position:,} bytes after the end of its pickle", "fetch it again")
         return self._places_of(root)

@@ -19,7 +19,7 @@ from convert.files.pickled.sources import Checked, Cursor, Refused, Stored
 from convert.files.pickled.torch_values import HANDLERS, UNSUPPORTED, Storage, View, storage_of
 from convert.files.pickled.torch_writer import TorchWriter
 from convert.files.pickled.tree import PickleReader, Place, leaves, place_of
-from convert.files.pickled.values import Array, Pairs
+from convert.files.pickled.values import Array, Pairs, Symbol
 from convert.files.zips import STORED, ZipDirectory
 
 __all__ = ["TorchReader", "TorchWriter", "sniff"]
@@ -72,7 +72,7 @@ class TorchReader(PickleReader):
         pickle = self._stored(directory, f"{prefix}data.pkl")
         pickle.verify(self.file)
         cursor = Cursor(self.file, pickle.offset, pickle.offset + pickle.size)
-        root = Unpickler(cursor, HANDLERS, UNSUPPORTED, storage_of).load()
+        root = Unpickler(cursor, HANDLERS, UNSUPPORTED, storage_of, objects=True).load()
         if cursor.position != cursor.end:
             raise Refused("has bytes after the pickle in data.pkl", SAVE_AGAIN)
         payloads: dict[str, Stored] = {}
@@ -115,12 +115,15 @@ class TorchReader(PickleReader):
             raise Refused("holds numbers in big-endian order", f"load it with torch and {SAVE_AGAIN}")
         itemsizes: dict[str, int] = {}
 
-        def persistent(identity: Any) -> Storage:
+        def persistent(identity: Any) -> Storage | Symbol:
+            match identity:
+                case ("module", Symbol() as kind, *_):  # the class of a module that was pickled whole, with its source
+                    return kind
             storage = storage_of(identity)
             itemsizes.setdefault(storage.key, ITEMSIZE[storage.dtype])
             return storage
 
-        root = Unpickler(cursor, HANDLERS, UNSUPPORTED, persistent).load()
+        root = Unpickler(cursor, HANDLERS, UNSUPPORTED, persistent, objects=True).load()
         payloads = _legacy_payloads(cursor, itemsizes)
         unused = set(payloads)
         found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf, self.skipped)

@@ -15,11 +15,13 @@ from convert.files.pickled.values import (
     HARMLESS,
     MALFORMED,
     NUMPY,
+    Array,
     Handlers,
     Pairs,
     Symbol,
     checked_shape,
     ignored,
+    is_foreign,
     unexpected,
 )
 from convert.files.strided import span
@@ -58,8 +60,6 @@ UNSUPPORTED = {
             "nested_tensor": "nested tensors",
             "meta_tensor_no_storage": "tensors without data (device 'meta')",
             "wrapper_subclass": "tensors of a subclass",
-            "device_tensor_from_numpy": "tensors of a device without storages",
-            "device_tensor_from_cpu_tensor": "tensors of a device without storages",
         }.items()
     },
     **{
@@ -165,18 +165,41 @@ def _rebuild_v3(args: tuple[Any, ...]) -> View:
     raise unexpected("a tensor's constructor")
 
 
-def _parameter(args: tuple[Any, ...]) -> View:
+def _parameter(args: tuple[Any, ...]) -> View | Array:
     """torch's (data, requires_grad, hooks) and, for a parameter with attributes of its own, their dict."""
     match args:
         case (View() as data, *rest):
             return replace(data, attributes=data.attributes or any(rest[2:]))
+        case (Array() as array, *_):  # of a device without storages
+            return array
     raise unexpected("torch's parameter constructor")
+
+
+def _from_device(args: tuple[Any, ...]) -> View | Array:
+    """A tensor of a TPU, XLA or like device: (its data on the CPU, dtype, device, requires_grad).
+
+    bfloat16 is stored as float32, numpy having no such type, and is read as that.
+    """
+    match args:
+        case (View() | Array() as data, Symbol(name=name), *_) if DTYPES.get(name) == data.dtype or (
+            (DTYPES.get(name), data.dtype) == ("bfloat16", "float32")
+        ):
+            return data
+    raise unexpected("a device's tensor constructor")
+
+
+def _rebuild_npu(args: tuple[Any, ...]) -> View:
+    """A tensor of an NPU: torch's arguments, and the layout that it had there; the file has the usual one."""
+    match args:
+        case (storage, offset, shape, strides, _, _, *_):
+            return view(storage, offset, shape, strides)
+    raise unexpected("a tensor's constructor")
 
 
 def _from_type(args: tuple[Any, ...]) -> View:
     match args:
-        case (Symbol(name=function), Symbol(name=kind), tuple() as inner, state) if (
-            function in REBUILD and kind in TYPES
+        case (Symbol(name=function), Symbol(name=kind), tuple() as inner, state) if function in REBUILD and (
+            kind in TYPES or (is_foreign(kind) and not kind.startswith("torch."))
         ):
             return replace(REBUILD[function](inner), attributes=bool(state))
     raise unexpected("a tensor subclass")
@@ -196,12 +219,15 @@ REBUILD = {
 }
 TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 
+DEVICES = ("xla_tensor", "device_tensor_from_numpy", "device_tensor_from_cpu_tensor")
 HANDLERS: Handlers = {
     **HARMLESS,
     **NUMPY,
     **REBUILD,
     **dict.fromkeys(["torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"], _parameter),
     **dict.fromkeys(["torch._tensor._rebuild_from_type_v2", "torch.tensor._rebuild_from_type_v2"], _from_type),
+    **{f"torch._utils._rebuild_{name}": _from_device for name in DEVICES},
+    **{f"torch_npu.utils.{module}._rebuild_npu_tensor": _rebuild_npu for module in ("storage", "serialization")},
     **dict.fromkeys(TYPES, None),
     **dict.fromkeys(STORAGE_DTYPES, None),
     **dict.fromkeys(DTYPES, None),

@@ -14,13 +14,14 @@ from convert.errors import FormatError
 from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Reader, Skipped, Tensor, shown
 from convert.files.pickled.interpreter import MAX_OPCODES
 from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
-from convert.files.pickled.values import BYTES, MALFORMED, NUMBER, Array, Ignored, Pairs, Symbol
+from convert.files.pickled.values import BYTES, MALFORMED, NUMBER, Array, Ignored, Object, Pairs, Symbol, refusal
 from convert.files.strided import gather, is_contiguous
 
 MAX_SHARING = 64  # times that a file's bytes may be used by its tensors: tied weights share, bombs share more
 NESTED = (list, tuple)  # Pairs is a list
 NONE = type(None)
 PLAIN = (int, float, str, bytes, NONE)  # values that are no tensors and contain none
+TOO_MANY, SAVE_LESS = "holds too many values, or the same ones too often", "save only the model's state_dict"
 ROOT = "tensor"  # the name of a tensor that is the whole file
 
 
@@ -59,16 +60,46 @@ def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iter
         if not isinstance(value, NESTED):
             skipped.add(partial(_spelt, path), reason(value))
             continue
+        if isinstance(value, Object):
+            if value.called and not value:
+                raise refusal(value.name, {})
+            inside, looked = _contains(value, leaf)
+            budget -= looked
+            if budget < 0:
+                raise Refused(TOO_MANY, SAVE_LESS)
+            if not inside:
+                skipped.add(partial(_spelt, path), f"an object of {value.name}")
+                continue
         if getattr(value, "attributes", None):
             skipped.add(partial(_spelt, path), "attributes of a dict object")
         items = value if isinstance(value, Pairs) else list(enumerate(value))
         inner = [((*path, key), item) for key, item in items if not isinstance(item, PLAIN)]
         budget -= len(items) + 8 * len(inner)  # a container costs about as much time as 8 numbers
         if budget < 0:
-            raise Refused("holds too many values, or the same ones too often", "save only the model's state_dict")
+            raise Refused(TOO_MANY, SAVE_LESS)
         if len(inner) < len(items):
             _skip_plain(path, value, items, skipped)
         todo += reversed(inner)
+
+
+def _contains(root: Object, leaf: Callable[[Any], T | None]) -> tuple[bool, int]:
+    """(whether a leaf lies in an object, values looked at): its containers may form rings."""
+    todo: list[Any] = [root]
+    seen = {id(root)}
+    looked = 0
+    while todo:
+        value = todo.pop()
+        items = [item for _, item in value] if isinstance(value, Pairs) else value
+        looked += 1 + len(items)
+        if looked > MAX_OPCODES:
+            return True, looked  # over any budget
+        for item in items:
+            if isinstance(item, NESTED) and id(item) not in seen:
+                seen.add(id(item))
+                todo.append(item)
+            if leaf(item) is not None:
+                return True, looked
+    return False, looked
 
 
 def _skip_plain(path: tuple[Any, ...], value: Any, items: Sequence[tuple[Any, Any]], skipped: Skipped) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,6 +54,30 @@ class Attributes(Pairs):
         self.extend(state)
 
 
+class Object(Pairs):
+    """An object of a class that is not known here, as what its pickle stores: fields, attributes and entries.
+
+    Args:
+      name: of the class.
+      called: the pickle calls the class with nothing, as dict subclasses do, which then get entries.
+    """
+
+    __slots__ = ("called", "name")
+
+    def __init__(self, name: str, fields: tuple[Any, ...] = (), called: bool = False):
+        super().__init__(enumerate(fields))
+        self.name, self.called = name, called
+
+    def build(self, state: Any) -> None:
+        """Add attributes, those in slots too, or whatever else its class stores."""
+        parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)
+        if all(part is None or isinstance(part, Pairs) for part in parts):
+            for part in parts:
+                self.extend(part or ())
+        else:
+            self.append(("state", state))
+
+
 class Ignored:
     """A harmless value without tensors; `what` says which, as in "a date"."""
 
@@ -76,6 +101,30 @@ def refusal(name: str, unsupported: Mapping[str, tuple[str, str]]) -> Refused:
     )
 
 
+# Modules of Python 2's library; a name in today's or that day's library is never that of a user's class.
+_OLD_LIBRARY = {"commands", "popen2", "cPickle", "urllib2", "imp", "os2", "thread", "new", "exceptions", "nt", "posix"}
+_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a name can be that of a class in somebody's code: of no part of Python's library, and plainly spelled."""
+    top, _, rest = name.partition(".")
+    if rest.startswith("__") or ".__" in rest:  # a way through an object to what it is made of
+        return False
+    return top not in sys.stdlib_module_names and top not in _OLD_LIBRARY and _NAME.fullmatch(name) is not None
+
+
+def called(name: str, arguments: tuple[Any, ...]) -> Object:
+    """What a class that is not known becomes where the pickle calls it: with nothing, or a member's number (an enum).
+
+    Raises: Refused for any other call.
+    """
+    number = len(arguments) == 1 and type(arguments[0]) is int and name.rpartition(".")[2][:1].isupper()
+    if arguments and not number:
+        raise refusal(name, {})
+    return Object(name, arguments, called=not arguments)
+
+
 def looks_like_pickle(head: bytes) -> bool:
     """Whether a file that begins with `head` is a pickle of protocol 2 to 5, or plainly one of 0 or 1."""
     return re.match(rb"\x80[\x02-\x05]|[ci][\w.]+\n\w+\n|\([dlt]p?0?\n?|[\]}]q\x00", head) is not None
@@ -93,6 +142,11 @@ DTYPES = {
 }  # fmt: skip
 
 
+# Those of the package ml_dtypes, by their class.
+ML_DTYPES = {f"ml_dtypes.{name}": name for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")}
+PLAIN_DTYPES = DTYPES | ML_DTYPES
+
+
 class Dtype:
     """numpy.dtype: `name` is set once its state says that it is little-endian and plain.
 
@@ -105,11 +159,11 @@ class Dtype:
         self.code, self.name = code, ""
 
     def build(self, state: Any) -> None:
-        if self.code not in DTYPES:
+        if self.code not in PLAIN_DTYPES:
             return
         match state:
             case (3 | 4, "<" | "|", None, None, None, int(), int(), int(), *_):
-                self.name = DTYPES[self.code]
+                self.name = PLAIN_DTYPES[self.code]
             case (_, ">", *_):
                 raise Refused(f"holds a big-endian array (>{self.code})", "save it again as little-endian")
             case _:
@@ -134,7 +188,7 @@ class Array:
                 raise Refused("holds a numpy array in an unknown layout", MALFORMED)
 
     def fill(self, shape: tuple[Any, ...], dtype: Dtype, fortran: bool, data: Any) -> Array:
-        if dtype.code not in DTYPES:
+        if dtype.code not in PLAIN_DTYPES:
             problem = f"holds a numpy array of dtype {shown(dtype.code)}, which is no plain number"
             raise Refused(problem, "save numbers only")
         if not dtype.name:
@@ -188,6 +242,24 @@ def _reconstruct(args: tuple[Any, ...]) -> Array:
     raise unexpected("numpy's array constructor")
 
 
+def _jax_array(args: tuple[Any, ...]) -> Array:
+    """A jax array: numpy's constructor, its arguments and the array's state, in one call."""
+    match args:
+        case (Symbol(name="numpy.core.multiarray._reconstruct"), tuple() as inner, state, *_):
+            array = _reconstruct(inner)
+            array.build(state)
+            return array
+    raise unexpected("jax's array constructor")
+
+
+def _reconstructed(args: tuple[Any, ...]) -> Object:
+    """An object as protocols before 2 write it: (class, its base, the base's value)."""
+    match args:
+        case (Symbol(name=name), Symbol(name=base), value) if is_foreign(name) and base in BASES:
+            return Object(name, () if value is None else (value,))
+    raise unexpected("copyreg._reconstructor")
+
+
 def _from_buffer(args: tuple[Any, ...]) -> Array:
     match args:
         case (data, Dtype() as dtype, tuple() as shape, "C" | "F" as order):
@@ -197,8 +269,10 @@ def _from_buffer(args: tuple[Any, ...]) -> Array:
 
 def _dtype(args: tuple[Any, ...]) -> Dtype:
     match args:
-        case (str() as code, False | 0, True | 1):
+        case (str() as code, False | 0, True | 1) if code not in ML_DTYPES:
             return Dtype(code)
+        case (Symbol(name=name), False | 0, True | 1) if name in ML_DTYPES:
+            return Dtype(name)
     raise unexpected("numpy.dtype")
 
 
@@ -244,7 +318,11 @@ def _scalar(args: tuple[Any, ...]) -> Array | Ignored:
     """A numpy scalar: an array of shape (), as its dtype says exactly what it is."""
     match args:
         case (Dtype() as dtype, data):
-            return Array().fill((), dtype, False, data) if dtype.code in DTYPES else Ignored("a text, date or object")
+            return (
+                Array().fill((), dtype, False, data)
+                if dtype.code in PLAIN_DTYPES
+                else Ignored("a text, date or object")
+            )
     raise unexpected("numpy's scalar constructor")
 
 
@@ -258,11 +336,17 @@ NUMPY: Handlers = {
     "numpy.core.numeric._frombuffer": _from_buffer,
     "numpy.core.multiarray.scalar": _scalar,
     "numpy.dtype": _dtype,
+    **dict.fromkeys(ML_DTYPES, None),
+    **dict.fromkeys(
+        ["jax._src.array._reconstruct_array", "jax._src.device_array.reconstruct_device_array"], _jax_array
+    ),
     "numpy.ndarray": None,
     "_codecs.encode": _encode,
     "builtins.bytes": _bytes,
 }
 
+BASES = [f"builtins.{name}" for name in ("object", "dict", "list", "tuple")]
+_PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 HARMLESS: Handlers = {
     **dict.fromkeys(["collections.OrderedDict", "collections.defaultdict", "collections.Counter"], _ordered),
     **dict.fromkeys(["argparse.Namespace", "types.SimpleNamespace"], lambda args: Attributes()),
@@ -272,8 +356,15 @@ HARMLESS: Handlers = {
     **dict.fromkeys([f"builtins.{name}" for name in ("int", "float", "bool", "str")], None),
     "builtins.bytearray": ignored(BYTES),
     "builtins.complex": ignored(NUMBER),
-    **dict.fromkeys([f"datetime.{name}" for name in ("date", "datetime", "timedelta", "time")], ignored("a date")),
     **dict.fromkeys(
-        [f"pathlib.{flavour}Path" for flavour in ("Posix", "Windows", "PurePosix", "PureWindows")], ignored("a path")
+        [f"datetime.{name}" for name in ("date", "datetime", "timedelta", "time", "timezone")], ignored("a date")
     ),
+    **dict.fromkeys([f"{module}.{n}" for module in ("pathlib", "pathlib._local") for n in _PATHS], ignored("a path")),
+    **dict.fromkeys(["decimal.Decimal", "fractions.Fraction", "builtins.range", "builtins.slice"], ignored(NUMBER)),
+    "uuid.UUID": ignored("an identifier"),
+    "functools.partial": ignored("a function"),
+    **dict.fromkeys([f"typing.{name}" for name in ("Any", "Union", "Optional", "List", "Dict", "Tuple")], None),
+    "builtins.object": None,
+    "copyreg._reconstructor": _reconstructed,
+    **dict.fromkeys(["flax.core.frozen_dict.FrozenDict", "flax.core.FrozenDict"], _ordered),
 }

@@ -1,0 +1,198 @@
+"""Look into a folder, or for a file whose suffix was left out: which checkpoint does the user mean?
+
+One rule for all commands. What stores the state of an optimizer or of a training run is set aside by its name; of what
+is left, the newest step is taken, or the one that the user names; a model in several formats is taken once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from itertools import islice
+from typing import NamedTuple
+
+from convert.errors import FormatError, UsageError
+from convert.files.base import shown
+
+MAX_DEPTH = 4  # folders within each other: a run, its step, an item, and one more
+MAX_ENTRIES = 20_000  # looked at in all folders together: more are not the checkpoints of one run
+NAMED = 8  # entries that a message names
+
+# Entries that store no model: the stem of a file, or the name of a folder.
+TRAINING = re.compile(
+    r"opt|optim|optimizers?|opt_states?|optimizer_states?|(lr_)?schedulers?|(grad_|amp_)?scaler|rng(_states?)?(_\d+)?"
+    r"|random_states?(_\d+)?|training_args|trainer_state|train_state|extra|meta(data)?|iterator|dataset|data_iter|step"
+)
+_OPTIMIZER_FILES = (".pdopt", ".pdstates", ".pdscaler")
+# Names of one model that lies there in several formats, or of the state of a run that goes on, best first.
+PREFERRED = (
+    "model.safetensors", "model.safetensors.index.json", "diffusion_pytorch_model.safetensors", "pytorch_model.bin",
+    "pytorch_model.bin.index.json", "flax_model.msgpack", "flax_model.msgpack.index.json", "model_state.pdparams",
+    "model_state.pdparams.index.json", "last.ckpt", "latest", "latest.pdparams", "best_model", "best_model.pdparams",
+    "state", "default", "params", "model", "ema", "ema_params",
+)  # fmt: skip
+_NUMBERED = re.compile(
+    r"(?:.*[^a-z\d])?(?:checkpoint|ckpt|steps?|epochs?|iter(?:ation)?s?|global_step|weights)[-_=]?\d", re.I
+)
+BOOKKEEPING = {"_CHECKPOINT_METADATA", "commit_success.txt", "descriptor"}
+_UNFINISHED = re.compile(r"\.orbax-checkpoint-tmp|\.tmp$|\.part$|^tmp")
+
+
+class Found(NamedTuple):
+    """What a path means.
+
+    Args:
+      path: of the checkpoint. notes: what was looked into and not taken, for people.
+    """
+
+    path: str
+    notes: tuple[str, ...] = ()
+
+
+class Several(FormatError):
+    """A folder holds several checkpoints and nothing shows which is meant."""
+
+
+def look(path: str, step: int | None = None) -> Found:
+    """Find the checkpoint that a path means: the path itself, unless it is a folder of others or lacks its suffix.
+
+    Args:
+      step: of a training run, whose folder holds several; None takes the newest.
+    Raises: Several; UsageError where there is no such step; FormatError for what cannot be listed.
+    """
+    from convert.files import folder_format
+
+    if os.path.isdir(path) and not folder_format(path):
+        return _in_folder(path, step)
+    if step is not None:
+        raise UsageError(f"--step {step}: {path} is one checkpoint, not a folder of steps")
+    return Found(path) if os.path.lexists(path) else _with_suffix(path)
+
+
+def _with_suffix(path: str) -> Found:
+    """The file beside a path that only lacks its suffix, as paddle names files."""
+    from convert.files import suffixes
+
+    known = [suffix for suffix in (*suffixes(), ".pdiparams") if suffix not in _OPTIMIZER_FILES]
+    there = [path + suffix for suffix in known if os.path.exists(path + suffix)]
+    if len(there) > 1:
+        names = [os.path.basename(name) for name in there]
+        raise Several(path, f"there is no such file, but there are {_listed(names)}", "name one of them")
+    return Found(there[0], (f"{path} names {there[0]}",)) if there else Found(path)
+
+
+def _in_folder(path: str, step: int | None) -> Found:
+    entries = _Walk(path).candidates(path, MAX_DEPTH)
+    models = [name for name in entries if not _is_training(name)]
+    name = _chosen(path, models, step)
+    if name is None:
+        if step is not None:
+            raise UsageError(f"--step {step}: {path} has no numbered steps")
+        if len(models) > 1:
+            raise Several(path, f"is a folder of several checkpoints: {_listed(models)}", "give one of them")
+        return Found(path)
+    numbered = _number(name) is not None and (step is None or _number(name) == step)
+    inner = os.path.join(path, name)
+    if step is not None and not numbered and not os.path.isdir(inner):
+        raise UsageError(f"--step {step}: {path} has no numbered steps")
+    further = look(inner, None if numbered else step) if os.path.isdir(inner) else Found(inner)
+    others = [e for e in sorted(os.listdir(path)) if e not in (name, f"{name}.json", *BOOKKEEPING) and e[0] != "."]
+    aside = f"; set aside: {_listed(others)}" if others else ""
+    return Found(further.path, (f"took {name} of {path}{aside}", *_described(path), *further.notes))
+
+
+def _described(path: str) -> list[str]:
+    """What the config.json of a Hugging Face folder says of the model, for people: timm's has its name and classes."""
+    from convert.files import bounded_json
+    from convert.files.base import record_at
+
+    try:
+        about = bounded_json.loads(record_at(os.path.join(path, "config.json")) or "{}")
+    except (ValueError, FormatError):
+        return []
+    fields = {key: about[key] for key in ("architecture", "num_classes") if isinstance(about, dict) and key in about}
+    facts = [
+        f"{key}={shown(value)[1:-1] if isinstance(value, str) else value}"
+        for key, value in fields.items()
+        if isinstance(value, (str, int))
+    ]
+    return [f"config.json says: {' '.join(facts)}"] if facts else []
+
+
+class _Walk:
+    """Looks at entries of a folder and of its folders, up to MAX_ENTRIES. Raises: FormatError beyond."""
+
+    def __init__(self, root: str):
+        self.root, self.left = root, MAX_ENTRIES
+
+    def candidates(self, path: str, depth: int) -> list[str]:
+        """Entries of a folder that are checkpoints or hold one; shards are found through their index."""
+        names = sorted(entry.name for entry in self._entries(path) if self._is_checkpoint(entry, depth))
+        listed = set(names)
+        return [name for name in names if not _is_shard(name, listed)]
+
+    def _entries(self, path: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(path) as scan:
+                entries = list(islice(scan, self.left + 1))
+        except OSError as error:
+            raise FormatError(path, f"cannot be read: {error.strerror}", "chmod +rx it, or copy it") from None
+        self.left -= len(entries)
+        if self.left < 0:
+            raise FormatError(self.root, f"holds over {MAX_ENTRIES:,} entries", "give the checkpoint itself")
+        return [e for e in entries if not e.name.startswith(".") and not _UNFINISHED.search(e.name)]
+
+    def _is_checkpoint(self, entry: os.DirEntry[str], depth: int) -> bool:
+        from convert.files import FORMATS, folder_format, is_msgpack, suffixes
+
+        if entry.is_dir():
+            if folder_format(entry.path):
+                return True
+            inner = self._entries(entry.path) if depth > 1 and not entry.is_symlink() else []
+            return any(self._is_checkpoint(one, depth - 1) for one in inner)
+        if not entry.is_file():
+            return False
+        if entry.name.lower().removesuffix(".tar").endswith(suffixes(FORMATS)):
+            return True
+        return _NUMBERED.match(entry.name) is not None and "." not in entry.name and is_msgpack(entry.path)
+
+
+def _is_shard(name: str, names: Collection[str]) -> bool:
+    found = re.fullmatch(r"(.+)-\d{5}-of-\d{5}(\.\w+)", name)
+    return found is not None and f"{found[1]}{found[2]}.index.json" in names
+
+
+def _is_training(name: str) -> bool:
+    stem = name.partition(".")[0].lower()
+    return name.endswith(_OPTIMIZER_FILES) or TRAINING.fullmatch(stem) is not None
+
+
+def _chosen(path: str, models: list[str], step: int | None) -> str | None:
+    """The one of several checkpoints that is meant, if that shows."""
+    steps = {name: number for name in models if (number := _number(name)) is not None}
+    if step is not None and steps:
+        if not (found := [name for name, number in steps.items() if number == step]):
+            have = ", ".join(map(str, sorted(set(steps.values()))[-NAMED:]))
+            raise UsageError(f"--step {step}: {path} has the steps {have}")
+        return found[0] if len(found) == 1 else None
+    if len(models) == 1:
+        return models[0]
+    if preferred := [name for name in PREFERRED if name in models]:
+        return preferred[0]
+    if len(steps) == len(models) > 1 and len({re.sub(r"\d+", "#", name) for name in models}) == 1:
+        return max(models, key=lambda name: (steps[name], name))
+    return None
+
+
+def _number(name: str) -> int | None:
+    """The step that an entry is named for: 12 of "12", "checkpoint_12", "checkpoint-12" and "epoch=1-step=12.ckpt"."""
+    stem = re.sub(r"\.[a-z]+$", "", name)
+    if not re.fullmatch(r"\d{1,18}", stem) and not (_NUMBERED.match(stem) and re.fullmatch(r".*\d{1,18}", stem)):
+        return None
+    return int(re.findall(r"\d{1,18}", stem)[-1])
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(shown(name)[1:-1] for name in names[:NAMED]) + more

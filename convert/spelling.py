@@ -1,0 +1,141 @@
+"""Respell a file's names as arrays are usually named: joined by "/", without levels that are no part of a name.
+
+Decided by all names of a file together, before anything is recognised. The reader of such a file says what was done.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from specs.kinds import KINDS, LIBRARIES
+
+from .files.base import Reader, Tensor
+
+BOXES = {"value", "raw_value"}  # what nnx.Variable and linen's boxes call the one array that they contain
+STATES = {"mu", "nu", "exp_avg", "exp_avg_sq", "momentum", "momentum_buffer", "trace", "moment1", "moment2", "velocity"}
+LEAST = 8  # arrays that have to share a last level of another name, before it counts as no part of their names
+LONGEST = 4096  # characters in a name that is respelled
+
+_KEY = r"(?:'[^']*'|\"[^\"]*\"|-?\d+)"
+_TUPLE = re.compile(rf"\({_KEY}(?:, ?{_KEY})*,?\)")  # str(("params", "Dense_0")), a key of flax's flatten_dict
+_PATH = re.compile(rf"(?:\[{_KEY}\]|\.\w+)*\[{_KEY}\](?:\[{_KEY}\]|\.\w+)*")  # jax.tree_util.keystr
+_PART = re.compile(rf"{_KEY}|\w+")
+_ARROW = "->"
+_MODULE = re.compile(r"(?:^|(?<=[/.]))_(?:modules|parameters|buffers)/")  # of a torch module that was pickled whole
+
+
+class Respelled(Reader):
+    """A file under other names for its arrays.
+
+    Args:
+      reader: the file, which this one closes.
+      names: its arrays' names -> their new ones.
+    """
+
+    def __init__(self, reader: Reader, names: Mapping[str, str], remarks: Iterable[str]):
+        self.reader, self.format, self.path = reader, reader.format, reader.path
+        self.metadata, self.on_disk = reader.metadata, reader.on_disk
+        self.remarks = (*reader.remarks, *remarks)
+        self.skipped = reader.skipped
+        self._own = {new: old for old, new in names.items()}
+        self.tensors = {new: tensor._replace(name=new) for new, tensor in self._renamed()}
+
+    def _renamed(self) -> Iterator[tuple[str, Tensor]]:
+        return ((new, self.reader.tensors[old]) for new, old in self._own.items())
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
+        return self.reader.read(self._own[name], start, stop)
+
+    def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
+        return self.reader.pieces(self._own[name])
+
+    def close(self) -> None:
+        self.reader.close()
+
+
+def respelled(reader: Reader) -> Reader:
+    """The file under its arrays' usual names; the file itself where it has them already."""
+    names, remarks = {name: name for name in reader.tensors}, []
+    for step in (_joined, _out_of_modules, _dotted, _unboxed):
+        changed, remark = step(list(names.values()))
+        later = [changed.get(name, name) for name in names.values()]
+        if changed and len(set(later)) == len(later):  # else two arrays would have one name
+            names = dict(zip(names, later, strict=True))
+            remarks.append(remark)
+    return Respelled(reader, names, remarks) if remarks else reader
+
+
+Change = tuple[dict[str, str], str]  # {name: new one}, what to tell the user
+
+
+def _joined(names: list[str]) -> Change:
+    """Names that are printed tuples or tree paths, or joined by arrows: each level becomes one of the name."""
+    changed = {name: new for name in names if len(name) <= LONGEST and (new := _levels(name)) != name}
+    return changed, "read the levels of its names as joined by /"
+
+
+def _levels(name: str) -> str:
+    return "/".join(map(_level, name.split("/"))) if any(mark in name for mark in ("(", "[", _ARROW)) else name
+
+
+def _level(text: str) -> str:
+    if _TUPLE.fullmatch(text) or _PATH.fullmatch(text):
+        return "/".join(part.strip("'\"") for part in _PART.findall(text))
+    return text.replace(_ARROW, "/") if _ARROW in text.strip("->") else text
+
+
+def _out_of_modules(names: list[str]) -> Change:
+    """Arrays of torch modules that were pickled whole: named as in the modules' state_dict."""
+    changed = {name: new for name in names if "_" in name and (new := _state_name(name)) != name}
+    return changed, "read the arrays of pickled modules under the names that their state_dict has"
+
+
+def _state_name(name: str) -> str:
+    first = _MODULE.search(name)
+    if not first:
+        return name
+    before, inner = name[: first.start()], name[first.start() :]
+    return before + _MODULE.sub("", inner).replace("/", ".")
+
+
+def _leaves(*frameworks: str) -> frozenset[str]:
+    """What layers of any kind call their arrays in these frameworks."""
+    libraries = [library for framework in frameworks for library in LIBRARIES[framework]]
+    kinds = (kind.leaves[library] for kind in KINDS.values() for library in libraries)
+    return frozenset(leaf.name for leaves in kinds for leaf in leaves.values() if leaf is not None and leaf.name)
+
+
+def _dotted(names: list[str]) -> Change:
+    """Flax names that are joined by dots, as transformers writes them into safetensors."""
+    ends = {name.rpartition(".")[2] for name in names if "." in name.rpartition("/")[2]}
+    flax, others = _leaves("flax"), _leaves("torch", "paddle")
+    boxed = {name.split(".")[-2] for name in names if name.rpartition(".")[2] in BOXES and name.count(".") > 1}
+    if not (ends | boxed) & (flax - others) or ends & (others - flax):
+        return {}, ""
+    return {name: name.replace(".", "/") for name in names if "." in name}, "read the dots in its names as /"
+
+
+def _unboxed(names: list[str]) -> Change:
+    """Leaves that lie one level deeper, alone: `kernel/value` of an nnx.State or of linen's boxes is `kernel`.
+
+    A last level of any other name is left out only where all arrays of the file, or of its top level, share it.
+    """
+    inside = Counter(name.rpartition("/")[0] for name in names)
+    alone = {name for name in names if "/" in name and inside[name.rpartition("/")[0]] == 1}
+    shared = _shared(names) | BOXES
+    boxed = [name for name in alone if name.rpartition("/")[2] in shared]
+    changed = {name: name.rpartition("/")[0] for name in boxed}
+    ends = sorted({name.rpartition("/")[2] for name in boxed})
+    return changed, f"read without the last level of its names: {', '.join(ends)}"
+
+
+def _shared(names: Iterable[str]) -> set[str]:
+    """Last levels that no array under some top level, or in the whole file, is without."""
+    tops: dict[str, Counter[str]] = {}
+    for name in names:
+        for top in ("", name.partition("/")[0]):
+            tops.setdefault(top, Counter())[name.rpartition("/")[2]] += 1
+    ends = {next(iter(count)) for count in tops.values() if len(count) == 1 and count.total() >= LEAST}
+    return ends - STATES - _leaves("flax", "torch", "paddle")

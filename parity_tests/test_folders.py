@@ -1,0 +1,238 @@
+"""Folders and paths as training programs leave them: one way of looking into them, for all commands."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+import convert
+import ports
+from convert.__main__ import main
+from convert.errors import ConvertError, FormatError, UsageError
+from convert.files import inside, open_checkpoint
+from convert.files.inside import look
+from convert.settings import read_config
+
+from .commands import TIMM
+from .conftest import needs
+from .files.harm import soon
+from .test_parts import arrays, save, under
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Small files of one model, to copy."""
+    folder = tmp_path_factory.mktemp("model")
+    for suffix in ("safetensors", "bin", "pdparams", "msgpack"):
+        assert main(["timm2timm", str(TIMM), "-o", str(folder / f"m.{suffix}")]) == 0
+        (folder / f"m.{suffix}.json").unlink(missing_ok=True)
+    return folder
+
+
+def fill(root, model, paths):
+    for path in paths:
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix in (".safetensors", ".bin", ".pdparams", ".msgpack"):
+            shutil.copy(model / f"m{target.suffix}", target)
+        elif target.suffix in (".ckpt", ".pt", ".pth"):
+            shutil.copy(model / "m.bin", target)
+        elif target.suffix == ".index":
+            target.mkdir()
+        elif "checkpoint" in target.name or target.name.isdigit():
+            shutil.copy(model / "m.msgpack", target)
+        else:
+            target.write_bytes(b"{}")
+
+
+TAKEN = {  # entries of a folder, and the one that is meant
+    "steps": (["1/state.pt", "2/state.pt", "10/state.pt"], "10/state.pt"),
+    "flax": (["checkpoint_2", "checkpoint_12"], "checkpoint_12"),
+    "trainer": (["checkpoint-500/model.safetensors", "checkpoint-500/optimizer.pt", "checkpoint-1000/model.safetensors",
+                 "checkpoint-1000/scheduler.pt"], "checkpoint-1000/model.safetensors"),
+    "hugging face": (["config.json", "model.safetensors", "pytorch_model.bin", "training_args.bin"],
+                     "model.safetensors"),
+    "hugging face, torch": (["config.json", "pytorch_model.bin", "flax_model.msgpack"], "pytorch_model.bin"),
+    "lightning": (["epoch=0-step=5.ckpt", "epoch=1-step=10.ckpt", "last.ckpt"], "last.ckpt"),
+    "lightning, no last": (["checkpoints/epoch=0-step=95.ckpt", "checkpoints/epoch=1-step=190.ckpt"],
+                           "checkpoints/epoch=1-step=190.ckpt"),
+    "paddle": (["best_model/model.pdparams", "best_model/model.pdopt", "epoch_1/model.pdparams"],
+               "best_model/model.pdparams"),
+    "items": (["7/params.pt", "7/opt_state.pt", "7/commit_success.txt"], "7/params.pt"),
+    "unfinished": (["3/state.pt", "4.orbax-checkpoint-tmp-1/state.pt"], "3/state.pt"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_the_checkpoint_that_is_meant(case, model, tmp_path, run):
+    """By every command, which say so and name what else is there."""
+    entries, meant = TAKEN[case]
+    root = tmp_path / "run"
+    fill(root, model, entries)
+    found = look(str(root))
+    assert found.path == str(root / meant)
+    top = meant.partition("/")[0]
+    others = {entry.partition("/")[0] for entry in entries} - {top}
+    assert all(name in found.notes[0] for name in others)
+    with convert.plan(root, dst="timm") as plan:
+        assert plan.reader.path == found.path and found.notes[0] in plan.notes()
+    code, out, _ = run("inspect", root)
+    assert code == 0 and f"took {top} of {root}" in out
+    code, out, _ = run("timm2timm", root, "-o", tmp_path / "x.pt")
+    assert code == 0 and meant in out
+    assert run("diff", root, TIMM)[0] == 0
+
+
+def test_a_step_is_chosen_by_its_number(model, tmp_path, run):
+    fill(tmp_path, model, ["run/1/state.pt", "run/2/state.pt", "run/12/state.pt"])
+    assert look(str(tmp_path / "run"), 2).path.endswith("run/2/state.pt")
+    code, out, _ = run("timm2timm", tmp_path / "run", "-o", tmp_path / "x.pt", "--step", "1")
+    assert code == 0 and "run/1/state.pt" in out
+    code, _, err = run("inspect", tmp_path / "run", "--step", "3")
+    assert code == 2 and "has the steps 1, 2, 12" in err
+    with pytest.raises(UsageError, match="no numbered steps"):
+        look(str(tmp_path / "run" / "1"), 5)
+    with pytest.raises(UsageError, match="is one checkpoint"):
+        look(str(tmp_path / "x.pt"), 5)
+
+
+def test_several_models_are_listed_and_all_converted(model, tmp_path, run):
+    fill(tmp_path, model, ["in/a.pt", "in/b.safetensors"])
+    code, _, err = run("inspect", tmp_path / "in")
+    assert code == 1 and "several checkpoints: a.pt, b.safetensors" in err
+    (tmp_path / "out").mkdir()
+    code, out, _ = run("timm2timm", tmp_path / "in", "-o", tmp_path / "out")
+    assert code == 0 and "2 of 2 converted" in out
+
+
+def test_what_timm_s_config_says_is_reported(model, tmp_path):
+    fill(tmp_path, model, ["run/model.safetensors"])
+    (tmp_path / "run/config.json").write_text(json.dumps({"architecture": "mixer_b16_224", "num_classes": 7}))
+    assert "config.json says: architecture=mixer_b16_224 num_classes=7" in look(str(tmp_path / "run")).notes
+
+
+@pytest.mark.parametrize("suffix", [".pdparams", ".safetensors"])
+def test_a_path_without_its_suffix(suffix, model, tmp_path, run):
+    fill(tmp_path, model, [f"best_model{suffix}"])
+    (tmp_path / "best_model.pdopt").write_bytes(b"")
+    code, out, _ = run("inspect", tmp_path / "best_model")
+    assert code == 0 and f"names {tmp_path}/best_model{suffix}" in out
+    fill(tmp_path, model, ["best_model.msgpack"])
+    code, _, err = run("inspect", tmp_path / "best_model")
+    assert code == 1 and "best_model.msgpack" in err and f"best_model{suffix}" in err
+
+
+def test_parameters_of_an_inference_program_are_explained(tmp_path, run):
+    (tmp_path / "x.pdiparams").write_bytes(bytes(16) + b"\4\0\0\0\x08\5\x10\4" + bytes(16))
+    for path in (tmp_path / "x.pdiparams", tmp_path / "x"):
+        code, _, err = run("inspect", path)
+        assert code == 1 and "inference program" in err and "state_dict(), 'model.pdparams')" in err
+
+
+def _deep(root):
+    (root / "/".join("d" * 60)).mkdir(parents=True)
+
+
+def _wide(root):
+    for i in range(300):
+        (root / f"d{i}").mkdir(parents=True)
+        for k in range(3):
+            (root / f"d{i}" / f"n{k}.txt").touch()
+
+
+def _ring(root):
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "b").symlink_to(root)
+
+
+def _pipes(root):
+    root.mkdir()
+    os.mkfifo(root / "checkpoint_1")
+    os.mkfifo(root / "model.safetensors")
+
+
+def _broken(root):
+    root.mkdir()
+    (root / "model.safetensors").symlink_to(root / "nothing")
+    (root / "checkpoint_3").write_bytes(b"text")
+
+
+@pytest.mark.parametrize("make", [_deep, _wide, _ring, _pipes, _broken])
+def test_hostile_folders_are_refused_soon(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(inside, "MAX_ENTRIES", 500)
+    make(tmp_path / "run")
+    with soon(make.__name__), pytest.raises(ConvertError):
+        open_checkpoint(tmp_path / "run")
+
+
+YAML = "MODEL:\n  TYPE: Mixer\n  NUM_CLASSES: 7\n  MIXER: {PATCH_SIZE: 16, EMBED_DIM: 512, DEPTH: 8}\n"
+
+
+def test_a_yaml_file_of_paddlevit_builds_a_mixer(tmp_path):
+    """With the files that BASE names under it, and a note for a section that nobody knows."""
+    needs("torch")
+    (tmp_path / "base.yaml").write_text("MODEL: {DROPOUT: 0.25, NUM_CLASSES: 3}\nDATA: {IMAGE_SIZE: 224}\n")
+    (tmp_path / "m.yaml").write_text(f"BASE: ['base.yaml']\nWANDB: {{NAME: x}}\n{YAML}")
+    with pytest.warns(UserWarning, match="ignored, as no part of the model: WANDB"):
+        config = ports.build("mlp_mixer", str(tmp_path / "m.yaml"), "torch").config
+    variant = ports.build("mlp_mixer", "S/16", "torch", classes=7, dropout=0.25).config
+    assert config == variant
+
+
+def test_a_yaml_file_configures_parity_without_a_checkpoint(tmp_path, capsys):
+    from parity.targets import targets
+
+    (tmp_path / "m.yaml").write_text("MODEL: {NUM_CLASSES: 4}\nFOO: 1\n")
+    for target in targets("mlp_mixer", settings=read_config(str(tmp_path / "m.yaml"))):
+        assert target.config().classes == 4
+    assert "ignored, as no part of the model: FOO" in capsys.readouterr().err
+
+
+BAD_YAML = {
+    "itself": "BASE: ['m.yaml']\n", "ring": "BASE: ['n.yaml']\n", "absolute": "BASE: ['/etc/passwd']\n",
+    "many": f"BASE: {['n.yaml'] * 20}\n", "missing": "BASE: ['no.yaml']\n", "number": "BASE: 3\n",
+    "unknown key": "MODEL: {MIXER: {WIDTH: 3}}\n", "wrong type": "MODEL: {NUM_CLASSES: many}\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_YAML)
+def test_bad_configuration_files_are_refused(case, tmp_path):
+    (tmp_path / "m.yaml").write_text(BAD_YAML[case])
+    (tmp_path / "n.yaml").write_text("BASE: ['m.yaml']\n")
+    with soon(case), pytest.raises((ConvertError, UsageError)):
+        ports.build("mlp_mixer", str(tmp_path / "m.yaml"), "torch")
+
+
+HOSTILE_INDICES = {
+    "outside": {"a": "../m-00001-of-00002.bin"}, "absolute": {"a": "/etc/passwd"}, "index": {"a": "x.bin.index.json"},
+    "empty name": {"a": ""}, "many shards": {f"a{i}": f"{i}.bin" for i in range(10_001)},
+    "bomb": {"a": "bomb.bin"}, "pickle that runs": {"a": "attack.bin"},
+    "other format": {"a": "m.msgpack", "b": "m.bin"},
+    "not there": {"a": "gone.bin"}, "more than listed": {"norm.weight": "m.bin"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE_INDICES)
+def test_hostile_shards_of_other_formats_are_refused_soon(case, model, tmp_path):
+    from .files.pickle_parts import COMMAND, call, one, pdparams, text
+
+    fill(tmp_path, model, ["m.bin", "m.msgpack"])
+    (tmp_path / "bomb.bin").write_bytes(pdparams(b")" + b"\x85" * 1_000_000))
+    (tmp_path / "attack.bin").write_bytes(pdparams(one(call("os", "system", text(COMMAND)))))
+    index = tmp_path / "x.bin.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": HOSTILE_INDICES[case]}))
+    with soon(case), pytest.raises(FormatError):
+        open_checkpoint(index)
+
+
+def test_a_part_is_extracted_in_its_own_dialect(tmp_path, run):
+    """A training checkpoint becomes a plain one; what is left behind is named."""
+    live = arrays(TIMM)
+    averaged = {name: array + 1 for name, array in live.items()}
+    path = save(tmp_path / "x.safetensors", {**under("state_dict/", live), **under("state_dict_ema/", averaged)})
+    code, _, err = run("timm2timm", path, "--weights", "state_dict_ema", "-o", tmp_path / "y.pt")
+    assert code == 0 and "--weights state_dict takes it" in err
+    with convert.plan(tmp_path / "y.pt", src="timm", dst="timm") as plan:
+        assert plan.reading.prefix == "" and not plan.aside
+        assert all((array == averaged[name]).all() for name, array in plan.arrays())
