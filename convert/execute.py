@@ -170,6 +170,8 @@ def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: l
     Raises: ConvertError before anything is read.
     """
     sharded, inside = len(names) > 1, writer.keeps_metadata
+    if plan.tree is not None and not writer.nests:
+        raise UsageError(f"{out}: this format holds arrays alone, and no state of an optimizer")
     if sharded and not (writer.one_file and inside):
         raise UsageError(f"{out}: only .safetensors is written in shards")
     sources = files_of(plan.reader.path) if plan.reader.on_disk else []
@@ -300,7 +302,8 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any]
     if writer_type.one_file:
         atomic.reserve(file, _bytes(steps))
     blank = _metadata(job.target, facts and record.blank(facts, tensors, verify), reserve=True)
-    writer = writer_type(file, tensors, blank)
+    tree = job.plan.tree
+    writer = writer_type(file, tensors, blank) if tree is None else writer_type(file, tensors, blank, tree)
     with _synced_meanwhile(file.fileno()) if writer_type.one_file else contextlib.nullcontext():
         lines = _payloads(job, steps, writer)
     if facts is not None and writer_type.keeps_metadata:

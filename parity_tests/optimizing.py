@@ -1,0 +1,180 @@
+"""Train the same model in each framework by its own calls, save it with its optimizer, and load both again."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import numpy as np
+
+import ports
+import specs
+from convert.optimizer.kinds import call
+from specs import config as configs
+
+HYPER = {
+    "sgd": {"lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+    "adam": {"lr": 1e-3, "beta1": 0.8, "beta2": 0.95, "eps": 1e-3, "weight_decay": 0.02},
+    "adamw": {"lr": 1e-3, "beta1": 0.8, "beta2": 0.95, "eps": 1e-3, "weight_decay": 0.1},
+}  # an epsilon that would show where it is added, betas that are no defaults
+TINY = {"mlp_mixer": "S/32", "convmixer": "768/32", "raft_mlp": "S", "dynamixer": "S", "mobile_former": "plain"}
+SUFFIX = {"flax": ".msgpack", "torch": ".pt", "paddle": ".pdparams"}
+
+
+def config_of(architecture):
+    return specs.get(architecture).tiny[TINY[architecture]]
+
+
+def save_config(architecture, path):
+    path.write_text(json.dumps(configs.as_dict(config_of(architecture))))
+    return path
+
+
+@functools.cache
+def batches(architecture):
+    """Ten batches: the images that every framework trains on, and what its outputs are drawn to."""
+    port, rng = (
+        ports.build(architecture, config_of(architecture), "torch", seed=1, init="random", dtype="float64"),
+        (np.random.default_rng(0)),
+    )
+    images = rng.standard_normal((10, 2, *_image(config_of(architecture))))
+    targets = rng.standard_normal((10, *port(images[0]).shape))
+    return list(zip(images, targets, strict=True))
+
+
+def _image(config):
+    size = config.image if hasattr(config, "image") else config.image_size
+    return getattr(config, "channels", 3), *((size, size) if isinstance(size, int) else size)
+
+
+class Flax:
+    """flax's TrainState with optax."""
+
+    def __init__(self, architecture, kind, hyper):
+        import optax
+        from flax.training.train_state import TrainState
+
+        class State(TrainState):
+            batch_stats: dict
+
+        self.architecture = architecture
+        module, variables = fresh(architecture, "flax").model
+        tx = eval(call(kind, "optax", hyper), {"optax": optax})
+        stats = {"batch_stats": variables["batch_stats"]} if "batch_stats" in variables else {}
+        self.state = (State if stats else TrainState).create(
+            apply_fn=module.apply, params=variables["params"], tx=tx, **stats
+        )
+
+    def train(self, some):
+        gradient = gradients(self.architecture)
+        stats = {"batch_stats": self.state.batch_stats} if hasattr(self.state, "batch_stats") else {}
+        for images, targets in some:
+            grads = gradient({"params": self.state.params, **stats}, images.transpose(0, 2, 3, 1), targets)
+            self.state = self.state.apply_gradients(grads=grads["params"])
+
+    def save(self, path):
+        from flax import serialization
+
+        path.write_bytes(serialization.to_bytes(self.state))
+
+    def load(self, path):
+        from flax import serialization
+
+        self.state = serialization.from_bytes(self.state, path.read_bytes())
+
+
+@functools.cache
+def gradients(architecture):
+    import jax
+
+    module = fresh(architecture, "flax").model[0]
+
+    def loss(variables, images, targets):
+        return ((module.apply(variables, images) - targets) ** 2).mean()
+
+    return jax.jit(jax.grad(loss))
+
+
+@functools.cache
+def fresh_flax(architecture):
+    return ports.build(architecture, config_of(architecture), "flax", seed=1, init="random", dtype="float64")
+
+
+def fresh(architecture, framework):
+    """A model with random weights, the same in every framework; linen's is never changed."""
+    if framework == "flax":
+        return fresh_flax(architecture)
+    return ports.build(architecture, config_of(architecture), framework, seed=1, init="random", dtype="float64")
+
+
+class Torch:
+    """A torch module with torch.optim."""
+
+    named = False  # whether the optimizer stores names
+
+    def __init__(self, architecture, kind, hyper):
+        import torch
+
+        self.model = fresh(architecture, "torch").model
+        parameters = self.model.named_parameters() if self.named else self.model.parameters()
+        build = call(kind, "torch", hyper).replace("(", "(parameters, ", 1)
+        self.optimizer = eval(build, {"torch": torch, "parameters": parameters})
+
+    def train(self, some):
+        import torch
+
+        for images, targets in some:
+            self.optimizer.zero_grad()
+            ((self.model(torch.from_numpy(images)) - torch.from_numpy(targets)) ** 2).mean().backward()
+            self.optimizer.step()
+
+    def save(self, path):
+        import torch
+
+        torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}, path)
+
+    def load(self, path):
+        import torch
+
+        saved = torch.load(path)
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+
+
+class Paddle:
+    """A paddle layer with paddle.optimizer, whose state has a file of its own."""
+
+    def __init__(self, architecture, kind, hyper):
+        import paddle
+
+        self.model = fresh(architecture, "paddle").model
+        build = call(kind, "paddle", hyper).replace("(", "(parameters=parameters, ", 1)
+        self.optimizer = eval(build, {"paddle": paddle, "parameters": self.model.parameters()})
+
+    def train(self, some):
+        import paddle
+
+        for images, targets in some:
+            ((self.model(paddle.to_tensor(images)) - paddle.to_tensor(targets)) ** 2).mean().backward()
+            self.optimizer.step()
+            self.optimizer.clear_grad()
+
+    def save(self, path):
+        import paddle
+
+        paddle.save(self.model.state_dict(), str(path))
+        paddle.save(self.optimizer.state_dict(), str(path.with_suffix(".pdopt")))
+
+    def load(self, path):
+        import paddle
+
+        saved = paddle.load(str(path))
+        if "optimizer" in saved:
+            self.model.set_state_dict(saved["model"])
+            self.optimizer.set_state_dict(saved["optimizer"])
+        else:
+            self.model.set_state_dict(saved)
+            self.optimizer.set_state_dict(paddle.load(str(path.with_suffix(".pdopt"))))
+
+
+TRAINERS = {"flax": Flax, "torch": Torch, "paddle": Paddle}
