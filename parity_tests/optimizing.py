@@ -12,11 +12,12 @@ import specs
 from convert.optimizer.kinds import call
 from specs import config as configs
 
+# Sums of powers of 2: paddle rounds hyperparameters to float32. No defaults, and an epsilon that shows its place.
 HYPER = {
-    "sgd": {"lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
-    "adam": {"lr": 1e-3, "beta1": 0.8, "beta2": 0.95, "eps": 1e-3, "weight_decay": 0.02},
-    "adamw": {"lr": 1e-3, "beta1": 0.8, "beta2": 0.95, "eps": 1e-3, "weight_decay": 0.1},
-}  # an epsilon that would show where it is added, betas that are no defaults
+    "sgd": {"lr": 0.015625, "momentum": 0.875, "nesterov": True, "weight_decay": 0.0078125},
+    "adam": {"lr": 0.0009765625, "beta1": 0.75, "beta2": 0.9375, "eps": 0.001953125, "weight_decay": 0.015625},
+    "adamw": {"lr": 0.0009765625, "beta1": 0.75, "beta2": 0.9375, "eps": 0.001953125, "weight_decay": 0.125},
+}
 TINY = {"mlp_mixer": "S/32", "convmixer": "768/32", "raft_mlp": "S", "dynamixer": "S", "mobile_former": "plain"}
 SUFFIX = {"flax": ".msgpack", "torch": ".pt", "paddle": ".pdparams"}
 
@@ -33,18 +34,10 @@ def save_config(architecture, path):
 @functools.cache
 def batches(architecture):
     """Ten batches: the images that every framework trains on, and what its outputs are drawn to."""
-    port, rng = (
-        ports.build(architecture, config_of(architecture), "torch", seed=1, init="random", dtype="float64"),
-        (np.random.default_rng(0)),
-    )
-    images = rng.standard_normal((10, 2, *_image(config_of(architecture))))
-    targets = rng.standard_normal((10, *port(images[0]).shape))
-    return list(zip(images, targets, strict=True))
-
-
-def _image(config):
-    size = config.image if hasattr(config, "image") else config.image_size
-    return getattr(config, "channels", 3), *((size, size) if isinstance(size, int) else size)
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((10, 2, *specs.get(architecture).input_shape(config_of(architecture))))
+    outputs = fresh(architecture, "torch")(images[0]).shape
+    return list(zip(images, rng.standard_normal((10, *outputs)), strict=True))
 
 
 class Flax:

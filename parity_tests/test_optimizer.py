@@ -62,8 +62,8 @@ def compare(left, right):
         assert error <= TOLERANCE, f"{name}: {error:.1e}"
 
 
-@pytest.mark.parametrize(("left", "right"), DIRECTIONS, ids="-".join)
-@pytest.mark.parametrize(("architecture", "kind"), CASES, ids="-".join)
+@pytest.mark.parametrize(("left", "right"), DIRECTIONS)
+@pytest.mark.parametrize(("architecture", "kind"), CASES)
 def test_training_goes_on_elsewhere(architecture, kind, left, right, trained, run, tmp_path):
     needs(right)
     five, ten = trained(architecture, kind, left)
