@@ -40,30 +40,43 @@ def batches(architecture):
     return list(zip(images, rng.standard_normal((10, *outputs)), strict=True))
 
 
+@functools.cache
+def with_statistics():
+    """flax's TrainState as its guide extends it."""
+    from flax.training.train_state import TrainState
+
+    class State(TrainState):
+        batch_stats: dict
+
+    return State
+
+
+@functools.cache
+def transformation(kind):
+    """optax's optimizer, one object for all, by which the compiled step is known again."""
+    import optax
+
+    return eval(call(kind, "optax", HYPER[kind]), {"optax": optax})
+
+
 class Flax:
     """flax's TrainState with optax."""
 
-    def __init__(self, architecture, kind, hyper):
-        import optax
+    def __init__(self, architecture, kind):
         from flax.training.train_state import TrainState
 
-        class State(TrainState):
-            batch_stats: dict
-
-        self.architecture = architecture
         module, variables = fresh(architecture, "flax").model
-        tx = eval(call(kind, "optax", hyper), {"optax": optax})
+        tx = transformation(kind)
         stats = {"batch_stats": variables["batch_stats"]} if "batch_stats" in variables else {}
-        self.state = (State if stats else TrainState).create(
+        self.state = (with_statistics() if stats else TrainState).create(
             apply_fn=module.apply, params=variables["params"], tx=tx, **stats
         )
+        self.state = self.state.replace(step=np.zeros((), "int32"))  # as it is after loading: compiled once
+        self.update = update(architecture, kind)
 
     def train(self, some):
-        gradient = gradients(self.architecture)
-        stats = {"batch_stats": self.state.batch_stats} if hasattr(self.state, "batch_stats") else {}
         for images, targets in some:
-            grads = gradient({"params": self.state.params, **stats}, images.transpose(0, 2, 3, 1), targets)
-            self.state = self.state.apply_gradients(grads=grads["params"])
+            self.state = self.update(self.state, images.transpose(0, 2, 3, 1), targets)
 
     def save(self, path):
         from flax import serialization
@@ -77,15 +90,21 @@ class Flax:
 
 
 @functools.cache
-def gradients(architecture):
+def update(architecture, kind):
+    """One step of training, compiled as a whole: operations one by one would be compiled for every shape."""
     import jax
 
     module = fresh(architecture, "flax").model[0]
 
-    def loss(variables, images, targets):
-        return ((module.apply(variables, images) - targets) ** 2).mean()
+    def step(state, images, targets):
+        stats = {"batch_stats": state.batch_stats} if hasattr(state, "batch_stats") else {}
 
-    return jax.jit(jax.grad(loss))
+        def loss(params):
+            return ((module.apply({"params": params, **stats}, images) - targets) ** 2).mean()
+
+        return state.apply_gradients(grads=jax.grad(loss)(state.params))
+
+    return jax.jit(step)
 
 
 @functools.cache
@@ -105,12 +124,12 @@ class Torch:
 
     named = False  # whether the optimizer stores names
 
-    def __init__(self, architecture, kind, hyper):
+    def __init__(self, architecture, kind):
         import torch
 
         self.model = fresh(architecture, "torch").model
         parameters = self.model.named_parameters() if self.named else self.model.parameters()
-        build = call(kind, "torch", hyper).replace("(", "(parameters, ", 1)
+        build = call(kind, "torch", HYPER[kind]).replace("(", "(parameters, ", 1)
         self.optimizer = eval(build, {"torch": torch, "parameters": parameters})
 
     def train(self, some):
@@ -137,11 +156,11 @@ class Torch:
 class Paddle:
     """A paddle layer with paddle.optimizer, whose state has a file of its own."""
 
-    def __init__(self, architecture, kind, hyper):
+    def __init__(self, architecture, kind):
         import paddle
 
         self.model = fresh(architecture, "paddle").model
-        build = call(kind, "paddle", hyper).replace("(", "(parameters=parameters, ", 1)
+        build = call(kind, "paddle", HYPER[kind]).replace("(", "(parameters=parameters, ", 1)
         self.optimizer = eval(build, {"paddle": paddle, "parameters": self.model.parameters()})
 
     def train(self, some):

@@ -36,7 +36,7 @@ def trained(tmp_path_factory):
         key = architecture, kind, framework
         if key not in made:
             folder = tmp_path_factory.mktemp("trained")
-            run = TRAINERS[framework](architecture, kind, HYPER[kind])
+            run = TRAINERS[framework](architecture, kind)
             files = [folder / f"step{n}{SUFFIX[framework]}" for n in (5, 10)]
             for file, some in zip(files, (batches(architecture)[:5], batches(architecture)[5:]), strict=True):
                 run.train(some)
@@ -56,10 +56,11 @@ def weights(path, architecture):
 
 
 def compare(left, right):
-    assert left.keys() == right.keys()
-    for name in left:
-        error = np.abs(left[name] - right[name]).max() / np.abs(left[name]).max()
-        assert error <= TOLERANCE, f"{name}: {error:.1e}"
+    counters = {name for name in {*left, *right} if name.endswith(".count")}  # of batches: torch's alone
+    assert left.keys() - counters == right.keys() - counters
+    for name in left.keys() - counters:
+        error, size = np.abs(left[name] - right[name]).max(), np.abs(left[name]).max()
+        assert error <= TOLERANCE * size, f"{name}: {error:.1e} of {size:.1e}"
 
 
 @pytest.mark.parametrize(("left", "right"), DIRECTIONS)
@@ -67,7 +68,7 @@ def compare(left, right):
 def test_training_goes_on_elsewhere(architecture, kind, left, right, trained, run, tmp_path):
     needs(right)
     five, ten = trained(architecture, kind, left)
-    again = TRAINERS[right](architecture, kind, HYPER[kind])
+    again = TRAINERS[right](architecture, kind)
     like = []
     if right == "paddle":
         import paddle

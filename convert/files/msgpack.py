@@ -86,7 +86,7 @@ class MsgpackReader(Reader):
 class MsgpackWriter(Writer):
     """The bytes of `flax.serialization.to_bytes` for the tree of these names, in order of first mention.
 
-    A tree of nested dicts may have empty ones, which `from_bytes` asks for: optax's states without content.
+    A tree may have empty dicts, which `from_bytes` asks for: optax's states without content; tuples become dicts.
 
     A map's entries stand together whatever the order announced, so payloads are written to their places.
     """
@@ -124,7 +124,7 @@ class MsgpackWriter(Writer):
     def _checked(self, tree: Any) -> Any:
         for tensor in self.tensors:
             _keys(tensor)
-        return tree
+        return _dicts(tree)
 
     def _place(self, node: Node) -> None:
         """Give every payload below `node` its place, with what stands before it."""
@@ -165,6 +165,14 @@ class MsgpackWriter(Writer):
         if self.tensors:
             write_all(self.file, self._pending)  # what follows the last array
         self.file.seek(0, os.SEEK_END)
+
+
+def _dicts(tree: Any) -> Any:
+    """A tree with dicts of "0", "1", ... in place of its tuples."""
+    if isinstance(tree, Tensor):
+        return tree
+    items = tree.items() if isinstance(tree, dict) else ((str(at), child) for at, child in enumerate(tree))
+    return {key: _dicts(child) for key, child in items}
 
 
 def _keys(tensor: Tensor) -> list[str]:

@@ -142,11 +142,10 @@ def _path(chain: Any) -> str:
 
 
 def _with_empty(chain: Any, tree: Any) -> Any:
-    """The state of a chain with its parts that hold nothing, in their order."""
-    return {
-        key: tree[key] if inner == STATE else _with_empty(inner, tree[key]) if inner else {}
-        for key, inner in chain.items()
-    }
+    """The state of a chain, a tuple, with its parts that hold nothing."""
+    return tuple(
+        tree[key] if inner == STATE else _with_empty(inner, tree[key]) if inner else {} for key, inner in chain.items()
+    )
 
 
 def write_torch(state: State, model: Model) -> Written:
