@@ -75,6 +75,9 @@ class Flax:
         self.update = update(architecture, kind)
 
     def train(self, some):
+        import jax
+
+        self.state = jax.tree.map(jax.numpy.asarray, self.state)  # numpy's would be compiled for once more
         for images, targets in some:
             self.state = self.update(self.state, images.transpose(0, 2, 3, 1), targets)
 
