@@ -77,7 +77,7 @@ class Flax:
     def train(self, some):
         import jax
 
-        self.state = jax.tree.map(jax.numpy.asarray, self.state)  # numpy's would be compiled for once more
+        self.state = jax.tree.map(jax.numpy.asarray, self.state)
         for images, targets in some:
             self.state = self.update(self.state, images.transpose(0, 2, 3, 1), targets)
 
@@ -107,7 +107,14 @@ def update(architecture, kind):
 
         return state.apply_gradients(grads=jax.grad(loss)(state.params))
 
-    return jax.jit(step)
+    compiled = []
+
+    def run(*arguments):
+        if not compiled:  # by hand: jit compiles again for arrays that it returned
+            compiled.append(jax.jit(step).lower(*arguments).compile())
+        return compiled[0](*arguments)
+
+    return run
 
 
 @functools.cache
