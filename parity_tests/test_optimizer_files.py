@@ -5,7 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from convert.errors import UsageError
 from convert.files import open_checkpoint
+from convert.files.base import Tensor
+from convert.optimizer import reading
 
 from .conftest import needs
 from .optimizing import HYPER, Torch, batches, save_config
@@ -219,3 +222,86 @@ def test_orbax_there_and_back(trained, run, tmp_path):
         assert all(torch.equal(entry[key], saved["state"][number][key]) for key in entry)
     theirs = {key: value for key, value in original["param_groups"][0].items() if key != "param_names"}
     assert {key: saved["param_groups"][0][key] for key in theirs} == theirs
+
+
+def arrays(path):
+    with open_checkpoint(path) as reader:
+        return {name: bytes(reader.read(name)) for name in reader.tensors}
+
+
+def test_an_optimizer_with_a_file_of_its_own(trained, run, tmp_path):
+    """As trainers save it beside the weights."""
+    import torch
+
+    saved = torch.load(trained[0])
+    torch.save(saved["model"], tmp_path / "weights.pt")
+    torch.save(saved["optimizer"], tmp_path / "optimizer.pt")
+    words = ["-o", tmp_path / "one.msgpack", OPTIMIZER, "--config", trained[1]]
+    assert run("torch2flax", trained[0], *words)[0] == 0
+    words = ["-o", tmp_path / "two.msgpack", OPTIMIZER, "--config", trained[1], "--json"]
+    code, printed, _ = run("torch2flax", tmp_path / "weights.pt", "--optimizer", tmp_path / "optimizer.pt", *words)
+    about = json.loads(printed)["optimizer"]
+    assert code == 0 and about["file"] == "optimizer.pt" and len(about["sha256"]) == 64
+    assert arrays(tmp_path / "one.msgpack") == arrays(tmp_path / "two.msgpack")
+
+
+def test_paddle_needs_its_own_names(trained, run, tmp_path):
+    """paddle would ignore other names, and begin with new moments."""
+    needs("paddle")
+    import paddle
+
+    from .optimizing import Paddle
+
+    model = Paddle("mlp_mixer", "adamw")
+    paddle.save(model.model.state_dict(), str(tmp_path / "new.pdparams"))
+    words = ["torch2paddle", trained[0], OPTIMIZER, "--config", trained[1], "-o"]
+    code, _, err = run(*words, tmp_path / "out.pdparams")
+    assert code == 2 and "--like new.pdparams" in err
+    like = ["--like", tmp_path / "new.pdparams"]
+    assert run(*words, tmp_path / "out.pdparams", *like)[0] == 0
+    assert run(*words, tmp_path / "out.pdopt", *like)[0] == 0
+    both, alone = arrays(tmp_path / "out.pdparams"), arrays(tmp_path / "out.pdopt")
+    assert {name.removeprefix("optimizer/"): data for name, data in both.items() if "model/" not in name} == alone
+    model.optimizer.set_state_dict(paddle.load(str(tmp_path / "out.pdopt")))
+    model.train(batches("mlp_mixer")[3:4])
+    assert model.optimizer.state_dict().keys() == alone.keys()
+    power = next(value for name, value in model.optimizer.state_dict().items() if "beta1_pow" in name)
+    assert power.item() == pytest.approx(HYPER["adamw"]["beta1"] ** 5)
+
+
+class Powers:
+    """A reader of paddle's two powers of betas."""
+
+    path = "m.pdopt"
+
+    def __init__(self, dtype, steps, **betas):
+        self.values = {}
+        for beta, value in betas.items():
+            power = np.array([value], dtype)
+            for _ in range(steps):
+                power = power * np.array(value, dtype)
+            self.values[beta] = power
+        self.slots = {f"{b}_pow_acc": {"w": Tensor(b, (1,), dtype)} for b in betas}
+
+    def read(self, name):
+        return self.values[name].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("steps", [0, 1, 10, 300, 5000])
+def test_steps_that_paddle_counts_by_powers(steps, dtype):
+    """Known exactly while both powers are; later on, only with betas that are stated."""
+    powers = Powers(dtype, steps, beta1=0.9, beta2=0.999)
+    stated = {"beta1": 0.9, "beta2": 0.999} if steps > 600 else {}
+    count, betas = reading._paddle_step(powers, powers.slots, stated)
+    assert (count, betas) == (steps, {"beta1": 0.9, "beta2": 0.999})
+    if stated:
+        with pytest.raises(UsageError, match="state --hyper beta1"):
+            reading._paddle_step(powers, powers.slots, {})
+
+
+def test_betas_that_paddle_does_not_state():
+    powers = Powers("float32", 7, beta1=0.8, beta2=0.999)
+    with pytest.raises(UsageError, match="no whole number of steps with"):
+        reading._paddle_step(powers, powers.slots, {})
+    assert reading._paddle_step(powers, powers.slots, {"beta1": 0.8})[0] == 7
