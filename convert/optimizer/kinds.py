@@ -71,6 +71,11 @@ NESTS: Mapping[str, Any] = {
 }
 
 
+def kinds_of(family: str) -> str:
+    """The optimizers of a family: "adam or adamw"."""
+    return " or ".join(kind for kind, its in KINDS.items() if its == family)
+
+
 def coupled(kind: str, hyper: Mapping[str, Any]) -> bool:
     """Whether weight decay is added to the gradient, and so passes through the moments."""
     return kind != "adamw" and bool(hyper.get("weight_decay"))

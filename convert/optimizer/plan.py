@@ -21,7 +21,7 @@ from specs.layer import parameters
 from specs.notation import Fill, Move
 
 from . import reading, writing
-from .kinds import COLLECTION, FAMILIES, FRAMEWORK, LIBRARY
+from .kinds import COLLECTION, FAMILIES, FRAMEWORK, LIBRARY, kinds_of
 from .state import State
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     model, sources, without = _model(plan, state, request, library, BESIDE if path else "")
     written = writing.write(library, state, model, os.path.splitext(out)[1].lower())
     about = {
-        "kind": state.kind or f"{' or '.join(reading._kinds(state.family))}",
+        "kind": state.kind or kinds_of(state.family),
         "step": state.step,
         "hyperparameters": {name: value for name, value in state.hyper.items() if name not in ("kind", "step")},
         "from": state.library,

@@ -13,7 +13,7 @@ from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 from convert.parts import TRAINING
 
-from .kinds import FAMILIES, MOMENTS, NEEDED
+from .kinds import FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED, kinds_of
 from .state import State
 
 PARAMS = "param_groups/0/params"
@@ -326,9 +326,9 @@ def read_optax(
     steps: set[float] = set()
     hyper: dict[str, Any] = {}
     strangers: list[str] = []
-    for name in sorted(apart(reader), key=list(reader.tensors).index) if reader.tensors else ():
-        tensor = reader.tensors.get(name)
-        if tensor is None:
+    used = apart(reader)
+    for name, tensor in reader.tensors.items():
+        if name not in used:
             continue
         slot, _, tail = name.removeprefix(found.root).partition("/")
         base = name.removesuffix(VALUE)
@@ -348,23 +348,11 @@ def read_optax(
     if hyper.pop("eps_root", 0):
         raise ConvertError(f"{reader.path}: eps_root: neither torch nor paddle adds epsilon within the square root")
     named = {s: _matched(reader, slots[MOMENTS[s].optax], parameters) for s in FAMILIES[family]}
-    known = {name: hyper[names] for name in NEEDED[family] if (names := _optax_name(name)) in hyper}
-    notes = [f"optax's state does not name its optimizer: read as that of {' or '.join(_kinds(family))}"]
+    known = {name: hyper[names] for name in NEEDED[family] if (names := HYPERPARAMETERS[name].optax) in hyper}
+    notes = [f"optax's state does not name its optimizer: read as that of {kinds_of(family)}"]
     known |= {"kind": "sgd"} if family == "sgd" else {}
     step = None if family == "sgd" else _one_step(reader, steps, stated)
-    return State("optax", family, step, {**known, **stated}, named, apart(reader), tuple(notes))
-
-
-def _optax_name(name: str) -> str:
-    from .kinds import HYPERPARAMETERS
-
-    return HYPERPARAMETERS[name].optax
-
-
-def _kinds(family: str) -> list[str]:
-    from .kinds import KINDS
-
-    return [kind for kind, its in KINDS.items() if its == family]
+    return State("optax", family, step, {**known, **stated}, named, used, tuple(notes))
 
 
 def _matched(reader: Reader, arrays: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

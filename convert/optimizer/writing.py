@@ -39,9 +39,6 @@ class Model:
     def trained(self) -> list[str]:
         return list(next(iter(self.moments.values())))
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        return next(tensor.shape for tensor, _ in self.weights if tensor.name == name)
-
 
 @dataclass(frozen=True)
 class Written:
@@ -98,15 +95,10 @@ def write_optax(state: State, model: Model) -> Written:
         )
     if state.step is not None and state.step >= 2**31:
         raise ConvertError(f"{model.path}: {state.step:,} steps: optax counts them in int32")
-    if kind == "adam" and "weight_decay" not in state.hyper and state.library == "torch":
-        raise AssertionError("torch stores its weight decay")
     builder = Builder(model)
     inside = any(tensor.name.startswith("params/") for tensor, _ in model.weights)
     tree: dict[str, Any] = {}
-    if state.step is not None:
-        tree["step"] = builder.number("step", state.step, "int32")
-    else:
-        tree["step"] = builder.number("step", 0, "int32")
+    tree["step"] = builder.number("step", state.step or 0, "int32")
     for step in model.weights:
         name = step[0].name if inside else f"params/{step[0].name}"
         _put(tree, name, builder.weight(step, name))
