@@ -51,6 +51,8 @@ VALUED = (
     "--table",
     "--like",
     "--spec",
+    "--optimizer",
+    "--hyper",
 )  # take a value
 
 
@@ -140,6 +142,9 @@ def _add_route_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--layout", choices=["nnx"], help="name a flax target's arrays as nnx does: for nnx.update")
     parser.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")
+    parser.add_argument(
+        "--like", metavar="FILE", help="with --with-optimizer: a new target model's weights, saved by its framework"
+    )
     _add_conversion_arguments(parser)
 
 
@@ -162,6 +167,13 @@ def _add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_weights(parser)
     parser.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB")
+    parser.add_argument(
+        "--with-optimizer", action="store_true", help="also the state of SGD with momentum, Adam or AdamW"
+    )
+    parser.add_argument("--optimizer", metavar="FILE", help="its own file, where the checkpoint does not contain it")
+    parser.add_argument(
+        "--hyper", metavar="KEY=VALUE", action="append", default=[], help="a hyperparameter of it; may be repeated"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="neither hash nor read back what was written"

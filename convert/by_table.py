@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,7 @@ class TablePlan:
     prefix: str
     aside: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+    accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
 
     @property
     def parameters(self) -> int:
@@ -63,8 +64,13 @@ class TablePlan:
             ("constants of the table", self.layout.constants),
         )
         lines = (f"{what}: {', '.join(report.fold(names))}" for what, names in facts if names)
-        skipped = report.skipped(self.reader.skipped, self.prefix.rstrip("/"))
+        skipped = report.skipped(self.reader.skipped.without(self.accounted), self.prefix.rstrip("/"))
         return [*self.remarks, *lines, *(f"set aside, {line}" for line in skipped)]
+
+    @property
+    def tree(self) -> None:
+        """Weights are nested by their names alone."""
+        return None
 
     def facts(self) -> dict[str, Any]:
         """The facts of the record that are known before any payload is read."""
@@ -127,6 +133,7 @@ def plan(
     sizes: Mapping[str, int] | None = None,
     dtype: str | None = None,
     weights: str | None = None,
+    apart: Callable[[Reader], frozenset[str]] | None = None,
 ) -> TablePlan:
     """Plan a conversion by a Table.
 
@@ -137,6 +144,7 @@ def plan(
       sizes: lengths of axes that shapes leave open.
       dtype: dtype of the target's floating-point tensors; None keeps the source's.
       weights: take only the arrays nested there.
+      apart: names the arrays and entries that something beside this plan converts: the state of an optimizer.
     Raises: ConvertError that lists everything that does not fit; UsageError for open axes.
     """
     if dtype is not None and dtype not in FLOATS:
@@ -146,13 +154,14 @@ def plan(
     reader = open_checkpoint(path)
     try:
         prefix, sources = part(reader, weights)
+        accounted = apart(reader) if apart else frozenset[str]()
+        sources = {name: tensor for name, tensor in sources.items() if tensor.name not in accounted}
         layout = lay_out(lines, path, sources, shapes(like), sizes or {})
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
-        aside = tuple(name for name in reader.tensors if not name.startswith(prefix))
-        return TablePlan(
-            reader, lines, backwards, layout, steps, sources, checks, prefix, aside, _remarks(record.read(reader))
-        )
+        aside = tuple(name for name in reader.tensors if not name.startswith(prefix) and name not in accounted)
+        remarks = _remarks(record.read(reader))
+        return TablePlan(reader, lines, backwards, layout, steps, sources, checks, prefix, aside, remarks, accounted)
     except BaseException:
         reader.close()
         raise

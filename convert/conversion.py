@@ -21,7 +21,7 @@ from .dry_run import described, folded
 from .errors import ConvertError, UsageError, printable
 from .execute import execute
 from .files import FOLDERS, suffixes
-from .files.base import URL
+from .files.base import URL, Reader
 from .files.hashing import Source
 from .plans import Plan
 from .program import dumps
@@ -32,6 +32,7 @@ from .walk import sources
 
 if TYPE_CHECKING:
     from .by_table import TablePlan
+    from .optimizer.plan import OptimizerPlan, Request
 
 Convert = Callable[[str, Mapping[str, str]], dict[str, Any]]  # (source, {target made so far: its source}) -> result
 
@@ -105,7 +106,7 @@ class Notes:
 def _by_route(arguments: Namespace, notes: Notes) -> Convert:
     """Return the conversion of one file by a route. Raises: UsageError for what is no route."""
     src, dst = route(arguments.command)
-    settings = stated(arguments)
+    settings, optimizer = stated(arguments), _request(arguments)
 
     def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
@@ -127,14 +128,21 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
 
                 plan = as_nnx(plan)
             dialect = dialects(plan.architecture)[plan.dst]
-            out = target(file, dialect.suffix or SUFFIX[dialect.framework], arguments.out, earlier)
+            usual = dialect.suffix or SUFFIX[dialect.framework]
+            if optimizer:
+                from .optimizer.kinds import USUAL
+
+                usual = USUAL[dialect.framework]
+            out = target(file, usual, arguments.out, earlier)
             result: dict[str, Any] = {
                 "source": file, "out": out, "architecture": plan.architecture, "variant": plan.variant, "src": src,
                 "dst": dst, "config": configs.as_dict(plan.config), "tensors": len(plan.steps),
                 "parameters": plan.parameters, "part": plan.reading.prefix or "/", "aside": as_json(plan.aside),
                 "skipped": plan.skipped(), "assumed": list(plan.assumed), "notes": plan.notes(),
             }  # fmt: skip
-            result |= _carry_out(plan, out, arguments, source, notes)
+            whole, about = _whole(plan, out, optimizer, stack)
+            result |= {"notes": whole.notes(), **about}
+            result |= _carry_out(plan, whole, out, arguments, source, notes)
             if not arguments.json:
                 _print(plan, result)
         return result
@@ -147,20 +155,24 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
     from . import by_table
 
     table, sizes = by_table.load(arguments.table), dict(map(by_table.length, arguments.set))
+    optimizer = _request(arguments)
 
     def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
             source = _hashed(file, arguments, stack)
             plan = by_table.plan(
-                file, table, arguments.reverse, arguments.like, sizes, arguments.dtype, arguments.weights
-            )
+                file, table, arguments.reverse, arguments.like, sizes, arguments.dtype, arguments.weights,
+                _apart() if optimizer else None,
+            )  # fmt: skip
             stack.enter_context(plan)
             out = target(file, ".safetensors", arguments.out, earlier)
             result = {
                 "source": file, "out": out, "table": arguments.table, "reversed": arguments.reverse,
                 "tensors": len(plan.steps), "parameters": plan.parameters, "notes": plan.notes(),
             }  # fmt: skip
-            result |= _carry_out(plan, out, arguments, source, notes)
+            whole, about = _whole(plan, out, optimizer, stack)
+            result |= {"notes": whole.notes(), **about}
+            result |= _carry_out(plan, whole, out, arguments, source, notes)
             if not arguments.json:
                 _print_by_table(plan, result)
         return result
@@ -168,23 +180,64 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
     return one
 
 
+def _apart() -> Callable[[Reader], frozenset[str]]:
+    from .optimizer.reading import apart
+
+    return apart
+
+
 def _hashed(file: str, arguments: Namespace, stack: contextlib.ExitStack) -> Source | None:
     """Begin to hash a source, which goes on while it is planned; not if nothing will be written."""
     return None if arguments.dry_run else stack.enter_context(Source(file, arguments.verify))
 
 
+def _request(arguments: Namespace) -> Request | None:
+    """What the user asks of the optimizer; None without --with-optimizer."""
+    if not arguments.with_optimizer:
+        given = [name for name in ("optimizer", "hyper") if getattr(arguments, name)]
+        given += ["like"] if arguments.like and arguments.table is None else []
+        if given:
+            raise UsageError(f"--{given[0]} is of the state of an optimizer: add --with-optimizer")
+        return None
+    from .optimizer.plan import Request
+    from .optimizer.state import given as hyperparameters
+
+    return Request(arguments.optimizer, arguments.like, hyperparameters(arguments.hyper), arguments.dtype)
+
+
+def _whole(
+    plan: Plan | TablePlan, out: str, optimizer: Request | None, stack: contextlib.ExitStack
+) -> tuple[Plan | TablePlan | OptimizerPlan, dict[str, Any]]:
+    """Return the plan with the state of the optimizer where that is asked for, and what there is to print of it."""
+    if optimizer is None:
+        return plan, {}
+    from .optimizer.plan import with_optimizer
+
+    whole = with_optimizer(plan, out, optimizer, stack)
+    return whole, {"optimizer": dict(whole.about)}
+
+
 def _carry_out(
-    plan: Plan | TablePlan, out: str, arguments: Namespace, source: Source | None, notes: Notes
+    plan: Plan | TablePlan,
+    whole: Plan | TablePlan | OptimizerPlan,
+    out: str,
+    arguments: Namespace,
+    source: Source | None,
+    notes: Notes,
 ) -> dict[str, Any]:
-    """Execute a plan, or describe its steps on --dry-run; return what there is to print of it."""
-    for note in plan.notes():
+    """Execute a plan, or describe its steps on --dry-run; return what there is to print of it.
+
+    Args:
+      plan: of the weights. whole: the same, or with the state of the optimizer.
+    """
+    for note in whole.notes():
         notes.add(note)
     if arguments.dry_run:
-        return {"plan": list(described(plan))}
+        return {"plan": list(described(whole))}
     prove = functools.partial(_prove, plan) if arguments.prove and isinstance(plan, Plan) else None
     removed: list[str] = []
     outcome = execute(
-        plan, out, arguments.force, prove=prove, shard_size=_bytes(arguments.shard_size), verify=arguments.verify,
+        whole, out, arguments.force, prove=prove, shard_size=_bytes(arguments.shard_size), verify=arguments.verify,
         source=source, removed=removed.append, lossy=arguments.lossy,
     )  # fmt: skip
     if removed:

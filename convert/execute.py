@@ -181,6 +181,8 @@ def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: l
     sharded, inside = names != [out], writer.keeps_metadata
     if sharded and not writer.one_file:
         raise UsageError(f"{out}: a folder is not written in shards: it has files of its own")
+    if plan.tree is not None and not writer.nests:
+        raise UsageError(f"{out}: this format holds arrays alone, and no state of an optimizer")
     sources = files_of(plan.reader.path) if plan.reader.on_disk else []
     if not writer.one_file:
         atomic.check([], out, force)
@@ -310,7 +312,8 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any]
     if writer_type.one_file:
         atomic.reserve(file, _bytes(steps))
     blank = _metadata(job.target, facts and record.blank(facts, tensors, verify), reserve=True)
-    writer = writer_type(file, tensors, blank)
+    tree = job.plan.tree
+    writer = writer_type(file, tensors, blank) if tree is None else writer_type(file, tensors, blank, tree)
     with _synced_meanwhile(file.fileno()) if writer_type.one_file else contextlib.nullcontext():
         lines = _payloads(job, steps, writer)
     if facts is not None and writer_type.keeps_metadata:

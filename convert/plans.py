@@ -51,6 +51,7 @@ class Plan:
     translation: Translation
     accepted: tuple[str, ...] = ()
     checks: tuple[Promise, ...] = ()  # nothing is taken to be equal: a dialect has no ties
+    accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -133,7 +134,7 @@ class Plan:
     def aside(self) -> list[Aside]:
         """Arrays of the file that are in no step: what the conversion leaves out."""
         moved = (name for _, filling in self.steps for name in sources_of(filling))
-        used = {self.sources[name].name for name in (*moved, *self.translation.carried.values())}
+        used = {self.sources[name].name for name in (*moved, *self.translation.carried.values())} | self.accounted
         return set_aside(self.reader.tensors, used, self.reading)
 
     def counts(self) -> tuple[dict[str, int], list[str]]:
@@ -149,7 +150,9 @@ class Plan:
     def skipped(self) -> list[str]:
         """What in the file is no array, and so neither converted nor proven."""
         part = self.reading.prefix
-        return report.skipped(self.reader.skipped, part.rpartition("/")[0] if part.endswith(".") else part)
+        return report.skipped(
+            self.reader.skipped.without(self.accounted), part.rpartition("/")[0] if part.endswith(".") else part
+        )
 
     def doubts(self) -> list[str]:
         """List doubts about the configuration: its record, contradictions, and what is assumed."""
@@ -201,6 +204,11 @@ class Plan:
         if self.dst == HUB:
             raise UsageError(f"{self.reader.path}: this plan has no target: make it with dst=..., as in dst='torch'")
         return write(self, out, force, **options)
+
+    @property
+    def tree(self) -> None:
+        """Weights are nested by their names alone."""
+        return None
 
     def facts(self) -> dict[str, Any]:
         """The facts of the record that are known before any payload is read."""

@@ -99,6 +99,13 @@ class Steps(Protocol):
 
 
 class Writable(Steps, Protocol):
-    """A plan that can be written: steps, and the facts for the record that need no payload."""
+    """A plan that can be written: steps, and the facts for the record that need no payload.
+
+    Attributes:
+      tree: how the target nests its tensors and plain values; None: by their names alone.
+    """
+
+    @property
+    def tree(self) -> Any: ...
 
     def facts(self) -> dict[str, Any]: ...

@@ -15,9 +15,9 @@ import re
 import stat
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import cached_property
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from convert.errors import ConvertError, FormatError
 
@@ -43,6 +43,7 @@ MAX_DEPTH = 64  # nesting of containers
 PIECE = 1 << 18  # bytes moved at once: larger writes are several times slower on common virtual disks
 MAX_NAME = 4096  # characters in one tensor's name
 MAX_SKIPPED = 1000  # names of entries without tensors that are kept for reports; more are counted
+MAX_VALUES = 50_000  # plain values of a file that are kept: as many as tensors
 MAX_RECORD = 8 << 20  # bytes of a record of ours; 10,000 tensors take 3 MB
 
 
@@ -82,23 +83,42 @@ class Skipped:
     Attributes:
       names: reason -> names in file order, at most MAX_SKIPPED of them.
       counts: reason -> the number of all.
+      values: name -> the number, text, or list of such, of the first MAX_VALUES entries that are no more than that.
     """
 
     def __init__(self) -> None:
         self.names: dict[str, list[str]] = {}
         self.counts: Counter[str] = Counter()
+        self.values: dict[str, Any] = {}
 
-    def add(self, name: str | Callable[[], str], reason: str) -> None:
+    def add(self, name: str | Callable[[], str], reason: str, value: Any = None) -> None:
         """Record an entry.
 
         Args:
           name: of the entry; a function is called only while names are kept, as a file may have millions of entries.
           reason: what it is, as in "a number" or "a file that nothing refers to"; one of a few texts.
+          value: of a plain entry; None where it is not to be kept.
         """
         self.counts[reason] += 1
         names = self.names.setdefault(reason, [])
-        if len(names) < MAX_SKIPPED:
-            names.append(name if isinstance(name, str) else name())
+        keeps_name, keeps_value = len(names) < MAX_SKIPPED, value is not None and len(self.values) < MAX_VALUES
+        if not keeps_name and not keeps_value:
+            return
+        text = name if isinstance(name, str) else name()
+        if keeps_name:
+            names.append(text)
+        if keeps_value:
+            self.values[text] = value
+
+    def without(self, used: Set[str]) -> Skipped:
+        """The same without some entries, which something else reports."""
+        rest = Skipped()
+        for reason, names in self.names.items():
+            left = [name for name in names if name not in used]
+            if count := self.counts[reason] - len(names) + len(left):
+                rest.names[reason], rest.counts[reason] = left, count
+        rest.values = {name: value for name, value in self.values.items() if name not in used}
+        return rest
 
     def update(self, other: Skipped) -> None:
         """Record everything that another reader has skipped."""
@@ -106,6 +126,7 @@ class Skipped:
             for name in names:
                 self.add(name, reason)
             self.counts[reason] += other.counts[reason] - len(names)
+        self.values.update(other.values)
 
 
 class Reader(ABC):
@@ -117,6 +138,11 @@ class Reader(ABC):
     metadata: dict[str, str]  # what the format itself stores beside tensors (safetensors only); else empty
     on_disk = True  # else the arrays of a model in memory, and `path` only names it in messages
     remarks: tuple[str, ...] = ()  # how it is read otherwise than it is stored, for people
+
+    @cached_property
+    def parameter_names(self) -> dict[str, str]:
+        """Tensor -> the name that its framework has for the parameter beside the one in this file (paddle has two)."""
+        return {}
 
     @cached_property
     def skipped(self) -> Skipped:
@@ -153,13 +179,17 @@ class Writer(ABC):
       file: binary, unbuffered, seekable, empty; the caller opens, fsyncs and renames or removes it.
       tensors: everything the file will hold, in order. Raises ConvertError where the format cannot hold it.
       metadata: str -> str, kept by formats that can (safetensors); the caller writes a .json beside others.
+      tree: nested dicts, lists and tuples of these tensors and of plain values, for formats that nest such; a tensor's
+        name joins the keys above it by "/". None: the format nests or not as it usually does with names.
     """
 
     keeps_metadata = False
+    nests = False  # whether it takes a tree
     one_file = True  # else a folder, with `file` in it
     own: tuple[str, ...] = ()  # of a folder: patterns of the paths in it that the writer writes
 
-    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str], tree: Any = None):
+        assert tree is None or self.nests
         self.file, self.tensors, self.metadata = file, list(tensors), metadata
         self.written = 0  # tensors written so far
         if len({tensor.name for tensor in self.tensors}) < len(self.tensors):

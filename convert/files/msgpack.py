@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from convert.errors import ConvertError
 from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, File, Reader, Tensor, Writer, shown, write_all
@@ -86,17 +86,21 @@ class MsgpackReader(Reader):
 class MsgpackWriter(Writer):
     """The bytes of `flax.serialization.to_bytes` for the tree of these names, in order of first mention.
 
+    A tree may have empty dicts, which `from_bytes` asks for: optax's states without content; tuples become dicts.
+
     A map's entries stand together whatever the order announced, so payloads are written to their places.
     """
 
-    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
-        super().__init__(file, tensors, metadata)
+    nests = True
+
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str], tree: Any = None):
+        super().__init__(file, tensors, metadata, tree)
         self._parts: dict[
             str, list[tuple[int, bytes, int]]
         ] = {}  # name -> (offset, header, payload bytes) of each part
         self._end, self._pending = 0, b""
         self._items = self._characters = 0
-        self._place(self._tree())
+        self._place(self._tree() if tree is None else self._checked(tree))
         if self._items >= MAX_ITEMS or self._characters > MAX_NAMES:
             raise ConvertError("the names are too many or too long for one file: split it")
         if not self.tensors:
@@ -116,6 +120,11 @@ class MsgpackWriter(Writer):
                 raise ConvertError(f"{shown(tensor.name)} is a tensor and holds others: rename it")
             node[leaf] = tensor
         return tree
+
+    def _checked(self, tree: Any) -> Any:
+        for tensor in self.tensors:
+            _keys(tensor)
+        return _dicts(tree)
 
     def _place(self, node: Node) -> None:
         """Give every payload below `node` its place, with what stands before it."""
@@ -152,7 +161,18 @@ class MsgpackWriter(Writer):
 
     def finish(self) -> None:
         self.complete()
+        self.file.seek(self._end)
+        if self.tensors:
+            write_all(self.file, self._pending)  # what follows the last array
         self.file.seek(0, os.SEEK_END)
+
+
+def _dicts(tree: Any) -> Any:
+    """A tree with dicts of "0", "1", ... in place of its tuples."""
+    if isinstance(tree, Tensor):
+        return tree
+    items = tree.items() if isinstance(tree, dict) else ((str(at), child) for at, child in enumerate(tree))
+    return {key: _dicts(child) for key, child in items}
 
 
 def _keys(tensor: Tensor) -> list[str]:

@@ -6,6 +6,7 @@ Source: https://github.com/msgpack/msgpack/blob/master/spec.md; flax/serializati
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -27,7 +28,7 @@ DAMAGED = "flax does not write it so: is it the right file, and all of it?"
 # number is the value of an int or bool, the length of others; "signed" becomes "int". 0xC1 has no meaning.
 _TOKENS: dict[int, tuple[str, int, int]] = {
     0xC0: ("nil", 0, 0), 0xC2: ("bool", 0, 0), 0xC3: ("bool", 0, 1), 0xC4: ("bin", 1, 0), 0xC5: ("bin", 2, 0),
-    0xC6: ("bin", 4, 0), 0xC7: ("ext", 1, 0), 0xC8: ("ext", 2, 0), 0xC9: ("ext", 4, 0), 0xCA: ("float", 4, 0),
+    0xC6: ("bin", 4, 0), 0xC7: ("ext", 1, 0), 0xC8: ("ext", 2, 0), 0xC9: ("ext", 4, 0), 0xCA: ("single", 4, 0),
     0xCB: ("float", 8, 0), 0xCC: ("int", 1, 0), 0xCD: ("int", 2, 0), 0xCE: ("int", 4, 0), 0xCF: ("int", 8, 0),
     0xD0: ("signed", 1, 0), 0xD1: ("signed", 2, 0), 0xD2: ("signed", 4, 0), 0xD3: ("signed", 8, 0),
     0xD9: ("str", 1, 0), 0xDA: ("str", 2, 0), 0xDB: ("str", 4, 0), 0xDC: ("array", 2, 0),
@@ -97,6 +98,15 @@ class Tokens:
         return value
 
 
+def _number(kind: str, number: int) -> float | int | bool:
+    """Return the value of a number's token; the token of a float has its bits."""
+    if kind in ("float", "single"):
+        layout, size = (">d", 8) if kind == "float" else (">f", 4)
+        value: float = struct.unpack(layout, number.to_bytes(size, "big"))[0]
+        return value
+    return bool(number) if kind == "bool" else number
+
+
 class Tree(Tokens):
     """The arrays of a flax tree.
 
@@ -135,7 +145,7 @@ class Tree(Tokens):
             self.skip(number)
             self.skipped.add(path or "", "bytes")
         elif kind != "nil":
-            self.skipped.add(path or "", "a number without a dtype")
+            self.skipped.add(path or "", "a number without a dtype", _number(kind, number))
 
     def _text(self, name: str, size: int) -> None:
         """A string: a placeholder, or no part of a model."""

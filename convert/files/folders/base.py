@@ -11,7 +11,7 @@ import stat
 from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import IO
+from typing import IO, Any
 
 from convert.errors import FormatError
 from convert.files.base import Reader, Tensor, Writer, record_at, shown, write_all
@@ -27,8 +27,8 @@ class FolderWriter(Writer):
     keeps_metadata = True
     one_file = False
 
-    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
-        super().__init__(file, tensors, metadata)
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str], tree: Any = None):
+        super().__init__(file, tensors, metadata, tree)
         self.folder = os.path.dirname(os.path.abspath(file.name))
 
     def finish(self) -> None:

@@ -28,10 +28,12 @@ class OrbaxWriter(FolderWriter):
     """
 
     own = (RECORD, METADATA, "_CHECKPOINT_METADATA", MANIFEST, "d/*")
+    nests = True
 
-    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str], tree: Any = None):
         require()
-        super().__init__(file, tensors, metadata)
+        super().__init__(file, tensors, metadata, tree)
+        self._entries = dict(_entries(tree, ())) if tree is not None else {str(path(t)): leaf(t) for t in self.tensors}
         if not self.tensors:
             raise ConvertError("Orbax cannot hold a checkpoint without tensors")
         arrays = Counter(tensor.name.replace("/", ".") for tensor in self.tensors)
@@ -51,9 +53,8 @@ class OrbaxWriter(FolderWriter):
 
     def close_store(self) -> None:
         self._database.commit()
-        tree = {str(tuple(tensor.name.split("/"))): leaf(tensor) for tensor in self.tensors}
         about = {"use_ocdbt": True, "use_zarr3": False, "store_array_data_equal_to_fill_value": True}
-        self._write(METADATA, {"tree_metadata": tree, **about, "custom_metadata": None})
+        self._write(METADATA, {"tree_metadata": self._entries, **about, "custom_metadata": None})
         handler = "orbax.checkpoint._src.handlers.standard_checkpoint_handler.StandardCheckpointHandler"
         self._write("_CHECKPOINT_METADATA", {"item_handlers": handler, "metrics": {}, "performance_metrics": {}})
 
@@ -109,8 +110,26 @@ def _blocks(pieces: Iterable[memoryview], block: bytearray) -> Iterator[bytearra
 
 def leaf(tensor: Tensor) -> dict[str, Any]:
     """A tensor's entry in `_METADATA`: all containers are dicts."""
-    keys = [{"key": key, "key_type": 2} for key in tensor.name.split("/")]
-    return {"key_metadata": keys, "value_metadata": {"value_type": "np.ndarray", "skip_deserialize": False}}
+    return _entry(path(tensor), "np.ndarray", skip=False)
+
+
+def path(tensor: Tensor) -> tuple[str, ...]:
+    return tuple(tensor.name.split("/"))
+
+
+def _entry(path: Sequence[str | int], kind: str, skip: bool) -> dict[str, Any]:
+    """An entry of `_METADATA`; integers are places in a tuple."""
+    keys = [{"key": str(key), "key_type": 1 if isinstance(key, int) else 2} for key in path]
+    return {"key_metadata": keys, "value_metadata": {"value_type": kind, "skip_deserialize": skip}}
+
+
+def _entries(tree: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the entries of a tree; its empty dicts, optax's states without content, are listed as None."""
+    if isinstance(tree, Tensor) or not tree:
+        yield str(tuple(map(str, path))), _entry(path, *(("np.ndarray", False) if tree else ("None", True)))
+        return
+    for key, child in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield from _entries(child, (*path, key))
 
 
 def chunk_shape(tensor: Tensor) -> list[int]:

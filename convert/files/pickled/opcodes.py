@@ -5,7 +5,9 @@ Source: CPython Lib/pickletools.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from convert.errors import ConvertError
 from convert.files.base import shown
@@ -46,3 +48,31 @@ def call(module: str, name: str, *arguments: bytes) -> bytes:
 def dictionary(items: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A dict of pickled keys and values."""
     return b"}(" + b"".join(key + value for key, value in items) + b"u"
+
+
+def plain(value: Any) -> bytes:
+    """A plain value: None, a bool, a number or a text."""
+    match value:
+        case None:
+            return b"N"
+        case bool():
+            return b"\x88" if value else b"\x89"
+        case int():
+            return integer(value)
+        case float():
+            return b"G" + struct.pack(">d", value)
+    return text(value)
+
+
+def nested(tree: Any, leaf: Callable[[Any], bytes | None]) -> bytes:
+    """Nested dicts, lists and tuples; `leaf` pickles what is a leaf of the caller's, and returns None for the rest."""
+    if (own := leaf(tree)) is not None:
+        return own
+    match tree:
+        case dict():
+            return dictionary((plain(key), nested(value, leaf)) for key, value in tree.items())
+        case list():
+            return b"](" + b"".join(nested(value, leaf) for value in tree) + b"e"
+        case tuple():
+            return b"(" + b"".join(nested(value, leaf) for value in tree) + b"t"
+    return plain(tree)

@@ -14,7 +14,7 @@ from typing import IO, Any
 from convert.errors import ConvertError, option
 from convert.files.base import ITEMSIZE, Skipped, Tensor, Writer, shown, write_all
 from convert.files.pickled.interpreter import Unpickler
-from convert.files.pickled.opcodes import call, integer, integers, symbol, text
+from convert.files.pickled.opcodes import call, integer, integers, nested, symbol, text
 from convert.files.pickled.sources import Cursor, Joined, Refused
 from convert.files.pickled.torch import MAGIC_BYTES
 from convert.files.pickled.tree import PickleReader, Place, c_strides, leaves, place_of
@@ -72,11 +72,16 @@ class PdparamsReader(PickleReader):
         slices: set[str] = set()
         if isinstance(root, Pairs):
             tables = {key: value for key, value in root if key in TABLES}
+            if _is_name_table(NAME_TABLE, tables.get(NAME_TABLE)):
+                self.parameter_names.update(tables[NAME_TABLE])
             root = Pairs(pair for pair in root if pair[0] != SPLIT_TABLE and not _is_name_table(*pair))
             if split := tables.get(SPLIT_TABLE):
-                whole, slices = _join(split, dict(leaves(root, _leaf, Skipped())))
+                whole, slices = _join(split, {n: array for n, (_, array) in leaves(root, _leaf, Skipped())})
                 yield from whole.items()
-        for name, array in leaves(root, _leaf, self.skipped):
+        arrays: Iterator[tuple[str, tuple[str, Array]]] = leaves(root, _leaf, self.skipped)
+        for name, (own, array) in arrays:
+            if own:
+                self.parameter_names[name] = own
             if name not in slices:
                 yield name, place_of(array)
 
@@ -112,24 +117,27 @@ def _is_name_table(key: Any, value: Any) -> bool:
     return key == NAME_TABLE and isinstance(value, Pairs) and all(isinstance(name, str) for _, name in value)
 
 
-def _leaf(value: Any) -> Array | None:
-    """An array, or paddle's (name, array)."""
+def _leaf(value: Any) -> tuple[str, Array] | None:
+    """paddle's (its own name, array), or an array, whose name is ""."""
     match value:
         case Array():
-            return value
+            return "", value
         case tuple() if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], Array):
-            return value[1]
+            return value
     return None
 
 
 class PdparamsWriter(Writer):
     """A dict of numpy arrays, protocol 4, streamed; paddle.load reads uint16 as bfloat16, its own convention.
 
+    A tree of several dicts is written in its order; paddle.load takes an array in it as (its own name, array).
     Raises: ConvertError for what paddle.load cannot read: float8, uint32, uint64, and the names of its own tables.
     """
 
-    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
-        super().__init__(file, tensors, metadata)
+    nests = True
+
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str], tree: Any = None):
+        super().__init__(file, tensors, metadata, tree)
         problems = [f"{shown(t.name)} is {t.dtype}" for t in self.tensors if t.dtype not in CODES]
         problems += [
             f"{name} is a name paddle keeps for itself" for name in TABLES if name in {t.name for t in tensors}
@@ -140,20 +148,40 @@ class PdparamsWriter(Writer):
             )
         for tensor in self.tensors:
             text(tensor.name)  # a name that cannot be written is an error now, not halfway
-        write_all(file, b"\x80\x04}(")
+        self._texts = _around(self.tensors, tree)
+        write_all(file, b"\x80\x04")
 
     def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
         pieces = self.pieces(tensor, chunks)
-        write_all(self.file, text(tensor.name) + _before(tensor))
+        write_all(self.file, self._texts[self.written] + _before(tensor))
         for piece in pieces:
             write_all(self.file, piece)
         write_all(self.file, b"tb")
 
     def finish(self) -> None:
         self.complete()
-        write_all(self.file, b"u.")
+        write_all(self.file, self._texts[-1] + b".")
 
 
+def _around(tensors: Sequence[Tensor], tree: Any) -> list[bytes]:
+    """What stands before each array in the pickle of a tree, and after the last one."""
+    if tree is None:
+        first, *others = [*(text(tensor.name) for tensor in tensors), b"u"]
+        return [b"}(" + first, *others]
+    order: list[Tensor] = []
+
+    def leaf(node: Any) -> bytes | None:
+        if not isinstance(node, Tensor):
+            return None
+        order.append(node)
+        return MARK
+
+    parts = nested(tree, leaf).split(MARK)
+    assert order == list(tensors), "the tensors of a tree are announced in its order"
+    return parts
+
+
+MARK = b"\xff<array>"  # no text has it: 0xff begins no character
 # What paddle.load makes tensors of.
 CODES = {dtype: code for code, dtype in DTYPES.items() if dtype not in ("uint32", "uint64")} | {"bfloat16": "u2"}
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import IO
+from typing import IO, Any
 
 from convert.files.base import Tensor, Writer
-from convert.files.pickled.opcodes import call, dictionary, integer, integers, symbol, text
+from convert.files.pickled.opcodes import call, dictionary, integer, integers, nested, symbol, text
 from convert.files.pickled.torch_values import STORAGES
 from convert.files.zips import LOCAL, ZipWriter
 
@@ -33,14 +33,17 @@ class AlignedZipWriter(ZipWriter):
 
 
 class TorchWriter(Writer):
-    """A state_dict: one plain dict of tensors, each with a storage of its own.
+    """A state_dict, or a tree of several: plain dicts of tensors, each with a storage of its own.
 
     Raises: ConvertError for names that are no Unicode, or too many.
     """
 
-    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
-        super().__init__(file, tensors, metadata)
-        records = {"data.pkl": state_dict(self.tensors), "byteorder": b"little", "version": b"3\n"}
+    nests = True
+
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str], tree: Any = None):
+        super().__init__(file, tensors, metadata, tree)
+        pickle = state_dict(self.tensors) if tree is None else checkpoint(self.tensors, tree)
+        records = {"data.pkl": pickle, "byteorder": b"little", "version": b"3\n"}
         payloads = [f"data/{number}" for number in range(len(self.tensors))]
         self._zip = AlignedZipWriter(file, [f"{FOLDER}/{name}" for name in (*records, *payloads)])
         for name, data in records.items():
@@ -64,6 +67,14 @@ def state_dict(tensors: Sequence[Tensor]) -> bytes:
     """The pickle of the whole dict, protocol 2, as torch.load's weights-only reader knows it."""
     items = ((text(tensor.name), _tensor(tensor, str(number))) for number, tensor in enumerate(tensors))
     return b"\x80\x02" + dictionary(items) + b"."
+
+
+def checkpoint(tensors: Sequence[Tensor], tree: Any) -> bytes:
+    """The pickle of a tree of these tensors."""
+    keys = {tensor: str(number) for number, tensor in enumerate(tensors)}
+    return (
+        b"\x80\x02" + nested(tree, lambda node: _tensor(node, keys[node]) if isinstance(node, Tensor) else None) + b"."
+    )
 
 
 def _tensor(tensor: Tensor, key: str) -> bytes:

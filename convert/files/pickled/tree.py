@@ -58,7 +58,7 @@ def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iter
         if len(path) >= MAX_DEPTH:
             raise Refused(f"nests more than {MAX_DEPTH} containers", "save only the model's state_dict")
         if not isinstance(value, NESTED):
-            skipped.add(partial(_spelt, path), reason(value))
+            skipped.add(partial(_spelt, path), reason(value), value if isinstance(value, PLAIN) else None)
             continue
         if isinstance(value, Object):
             if value.called and not value:
@@ -106,9 +106,9 @@ def _skip_plain(path: tuple[Any, ...], value: Any, items: Sequence[tuple[Any, An
     """Record the plain values of a container: of a dict each, of a list of nothing else the list."""
     plain = [(key, item) for key, item in items if isinstance(item, PLAIN) and item is not None]
     if plain and not isinstance(value, Pairs) and len(plain) == len(items):
-        return skipped.add(partial(_spelt, path), "a list of plain values")
+        return skipped.add(partial(_spelt, path), "a list of plain values", [item for _, item in plain])
     for key, item in plain:
-        skipped.add(partial(_spelt, (*path, key)), reason(item))
+        skipped.add(partial(_spelt, (*path, key)), reason(item), item)
 
 
 def _spelt(path: tuple[Any, ...]) -> str:

@@ -1,0 +1,100 @@
+"""How optax, torch.optim and paddle.optimizer name and nest the same state. Data, and the calls that build them.
+
+What they have in common was checked by training (parity_tests/test_optimizer.py): all three keep raw moments, correct
+their bias by the number of steps, and add epsilon outside of the square root, after the correction. paddle counts steps
+by powers of its betas: after n steps it stores beta^(n+1). SGD's momentum is equal where torch's dampening is 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Names(NamedTuple):
+    """One thing as each library calls it."""
+
+    optax: str
+    torch: str
+    paddle: str
+
+    def of(self, library: str) -> str:
+        name: str = getattr(self, library)
+        return name
+
+
+MOMENTS = {
+    "first": Names("mu", "exp_avg", "moment1"),
+    "second": Names("nu", "exp_avg_sq", "moment2"),
+    "momentum": Names("trace", "momentum_buffer", "velocity"),
+}
+FAMILIES = {"adam": ("first", "second"), "sgd": ("momentum",)}  # optimizers that keep the same arrays
+KINDS = {"sgd": "sgd", "adam": "adam", "adamw": "adam"}  # optimizer -> its family
+
+HYPERPARAMETERS = {
+    "lr": Names("learning_rate", "lr", "learning_rate"),
+    "beta1": Names("b1", "betas", "beta1"),
+    "beta2": Names("b2", "betas", "beta2"),
+    "eps": Names("eps", "eps", "epsilon"),
+    "momentum": Names("momentum", "momentum", "momentum"),
+    "nesterov": Names("nesterov", "nesterov", "use_nesterov"),
+    "weight_decay": Names("weight_decay", "weight_decay", "weight_decay"),
+}
+NEEDED = {  # of a family: what torch's param_groups hold
+    "adam": ("lr", "beta1", "beta2", "eps", "weight_decay"),
+    "sgd": ("lr", "momentum", "nesterov", "weight_decay"),
+}
+CLASSES = {
+    "sgd": Names("optax.sgd", "torch.optim.SGD", "paddle.optimizer.Momentum"),
+    "adam": Names("optax.adam", "torch.optim.Adam", "paddle.optimizer.Adam"),
+    "adamw": Names("optax.adamw", "torch.optim.AdamW", "paddle.optimizer.AdamW"),
+}
+LIBRARY = {  # suffix of a file -> whose state it can hold
+    **dict.fromkeys((".msgpack", ".flax", ".orbax"), "optax"),
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin"), "torch"),
+    **dict.fromkeys((".pdparams", ".pd", ".pdopt"), "paddle"),
+}
+FRAMEWORK = {"optax": "flax", "torch": "torch", "paddle": "paddle"}
+USUAL = {"flax": ".msgpack", "torch": ".pt", "paddle": ".pdparams"}  # suffix of a target with its optimizer
+
+# Arrays of a module that are no parameters, by the names that torch and paddle give them.
+BUFFER = re.compile(r"(?:^|[./])(?:running_mean|running_var|num_batches_tracked|_mean|_variance)$")
+COLLECTION = re.compile(r"(?:^|/)(?:batch_stats|cache|intermediates)/")  # of linen: what is not trained
+
+# optax's chains, as its own functions nest them: STATE is the one that holds arrays, the others are empty.
+STATE = "state"
+NESTS: Mapping[str, Any] = {
+    "sgd": {"0": STATE, "1": {}},
+    "adam": {"0": STATE, "1": {}},
+    "adamw": {"0": STATE, "1": {}, "2": {}},
+}
+
+
+def kinds_of(family: str) -> str:
+    """The optimizers of a family: "adam or adamw"."""
+    return " or ".join(kind for kind, its in KINDS.items() if its == family)
+
+
+def coupled(kind: str, hyper: Mapping[str, Any]) -> bool:
+    """Whether weight decay is added to the gradient, and so passes through the moments."""
+    return kind != "adamw" and bool(hyper.get("weight_decay"))
+
+
+def nest(kind: str, hyper: Mapping[str, Any]) -> Any:
+    """How `call` nests its state in optax."""
+    return {"0": {}, "1": NESTS[kind]} if coupled(kind, hyper) else NESTS[kind]
+
+
+def call(kind: str, library: str, hyper: Mapping[str, Any]) -> str:
+    """The call that builds an optimizer, with the hyperparameters that are known."""
+    known = {name: hyper[name] for name in NEEDED[KINDS[kind]] if name in hyper}
+    before = ""
+    if library == "optax" and kind != "adamw" and (decay := known.pop("weight_decay", 0)):
+        before = f"optax.add_decayed_weights({decay!r}), "
+    betas = (known.pop("beta1", None), known.pop("beta2", None)) if library == "torch" else None
+    words = [f"{HYPERPARAMETERS[name].of(library)}={value!r}" for name, value in known.items()]
+    if betas is not None and None not in betas:
+        words.append(f"betas={betas!r}")
+    inner = f"{CLASSES[kind].of(library)}({', '.join(words)})"
+    return f"optax.chain({before}{inner})" if before else inner

@@ -1,0 +1,279 @@
+"""Plan a conversion with the state of the optimizer: the plan of the weights, and its moves applied to the moments."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from convert.casting import FLOATS
+from convert.errors import ConvertError, UsageError
+from convert.files import open_checkpoint
+from convert.files.base import Reader, Tensor
+from convert.plans import Plan
+from convert.recognise import dialects
+from convert.steps import Constant, Filling, Promise, Step, Sum, sources_of
+from specs.dialects import place
+from specs.kinds import FRAMEWORKS
+from specs.layer import parameters
+from specs.moves import Fill, Move
+
+from . import reading, writing
+from .kinds import COLLECTION, FAMILIES, FRAMEWORK, LIBRARY, kinds_of
+from .state import State
+
+if TYPE_CHECKING:
+    from convert.by_table import TablePlan
+
+BESIDE = "optimizer file/"  # prefix of the names of arrays that lie in a file of their own
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for.
+
+    Args:
+      file: the optimizer's own file; None where the checkpoint contains it.
+      like: a state_dict of the target model, by its framework: has torch's order, or paddle's own names.
+      stated: hyperparameters. dtype: of the target's floating-point tensors; None keeps the source's.
+    """
+
+    file: str | None
+    like: str | None
+    stated: Mapping[str, Any]
+    dtype: str | None
+
+
+@dataclass(frozen=True)
+class OptimizerPlan:
+    """The plan of a model's weights, and of its optimizer's state in the same file."""
+
+    weights: Plan | TablePlan
+    reader: Reader
+    steps: tuple[Step, ...]
+    sources: Mapping[str, Tensor]
+    tree: Any
+    about: Mapping[str, Any]
+    remarks: tuple[str, ...]
+
+    @property
+    def checks(self) -> Sequence[Promise]:
+        return self.weights.checks
+
+    @property
+    def parameters(self) -> int:
+        return self.weights.parameters
+
+    def notes(self) -> list[str]:
+        return [*self.weights.notes(), *self.remarks]
+
+    def facts(self) -> dict[str, Any]:
+        return {**self.weights.facts(), "optimizer": dict(self.about)}
+
+
+class Joined(Reader):
+    """Two checkpoints as one: the second one's arrays have BESIDE before their names."""
+
+    def __init__(self, first: Reader, second: Reader):
+        self.first, self.second = first, second
+        self.format, self.path, self.metadata, self.on_disk = first.format, first.path, first.metadata, first.on_disk
+        self.tensors = {**first.tensors, **{BESIDE + n: t._replace(name=BESIDE + n) for n, t in second.tensors.items()}}
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
+        if name.startswith(BESIDE):
+            return self.second.read(name.removeprefix(BESIDE), start, stop)
+        return self.first.read(name, start, stop)
+
+    def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
+        if name.startswith(BESIDE):
+            return self.second.pieces(name.removeprefix(BESIDE))
+        return self.first.pieces(name)
+
+    def close(self) -> None:
+        self.second.close()
+
+
+def library_of(out: str) -> str:
+    """The library whose state a target holds. Raises: UsageError for formats that hold arrays alone."""
+    suffix = os.path.splitext(out.rstrip(os.sep))[1].lower()
+    if suffix not in LIBRARY:
+        raise UsageError(f"{out}: --with-optimizer: a state of an optimizer goes into one of {' '.join(LIBRARY)}")
+    return LIBRARY[suffix]
+
+
+def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: contextlib.ExitStack) -> OptimizerPlan:
+    """Add the state of the optimizer to a plan of the weights.
+
+    Args:
+      stack: closes the optimizer's own file.
+    Raises: ConvertError for what no other library can hold; UsageError for what the user has to state.
+    """
+    library, reader = library_of(out), plan.reader
+    _check_target(plan, library, out)
+    path = request.file or _beside(reader)
+    holder = stack.enter_context(open_checkpoint(path)) if path else reader
+    found = reading.find(holder)
+    if found is None:
+        where = path or f"{reader.path}"
+        raise ConvertError(f"{where}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW")
+    trained = _trained(plan)
+    own = {name: reader.parameter_names[t.name] for name, t in trained.items() if t.name in reader.parameter_names}
+    state = reading.read(holder, found, trained, own, request.stated)
+    if path:
+        reader = Joined(reader, holder)
+    model, sources, without = _model(plan, state, request, library, BESIDE if path else "")
+    written = writing.write(library, state, model, os.path.splitext(out)[1].lower())
+    about = {
+        "kind": state.kind or kinds_of(state.family),
+        "step": state.step,
+        "hyperparameters": {name: value for name, value in state.hyper.items() if name not in ("kind", "step")},
+        "from": state.library,
+        "to": library,
+        "moments": sum(map(len, state.moments.values())),
+        "without": without,
+        **({"file": os.path.basename(path), "sha256": _sha256(path)} if path else {}),
+    }
+    counted = f" after {state.step:,} steps" if state.step is not None else ""
+    remarks = [f"the optimizer's state goes along: {about['kind']}{counted}, from {state.library} to {library}"]
+    remarks += [f"took it from {path}"] if path else []
+    remarks += [f"without a state in the source, so with zeros: {', '.join(without)}"] if without else []
+    accounted = frozenset() if path else state.used | reading.apart(holder)
+    return OptimizerPlan(
+        replace(plan, accounted=accounted), reader, written.steps, sources, written.tree, about,
+        (*remarks, *state.notes, *written.notes),
+    )  # fmt: skip
+
+
+def _check_target(plan: Plan | TablePlan, library: str, out: str) -> None:
+    if isinstance(plan, Plan):
+        framework = dialects(plan.architecture)[plan.dst].framework
+        if framework != FRAMEWORK[library]:
+            raise UsageError(f"{out}: {plan.dst} is of {framework}, whose optimizers are not stored in such a file")
+
+
+def _beside(reader: Reader) -> str | None:
+    """paddle's optimizer has a file of its own, beside the model's."""
+    beside = os.path.splitext(reader.path)[0] + ".pdopt"
+    own = reader.format == "pdparams" and reader.on_disk and beside != reader.path
+    return beside if own and os.path.isfile(beside) and reading.find(reader) is None else None
+
+
+def _sha256(path: str) -> str:
+    from convert.files.hashing import sha256
+
+    return sha256(path)
+
+
+def _trained(plan: Plan | TablePlan) -> dict[str, Tensor]:
+    """The arrays of the source that are trained, by the names that steps use, in the order of its file."""
+    known = _known(plan) if isinstance(plan, Plan) else {}
+    return {
+        name: tensor
+        for name, tensor in plan.sources.items()
+        if known.get(name, not writing.is_buffer(name) and not COLLECTION.search(name))
+    }
+
+
+def _known(plan: Plan) -> dict[str, bool]:
+    """Whether each array of the architecture is trained, by its name in the source."""
+    dialect = dialects(plan.architecture)[plan.src]
+    every = [(p, place(p, dialect, plan.config)) for p in parameters(list(plan.reading.spec.layers(plan.config)))]
+    return {name: p.trained for p, stored in every if stored is not None for name in stored.names.values()}
+
+
+def _model(
+    plan: Plan | TablePlan, state: State, request: Request, library: str, prefix: str
+) -> tuple[writing.Model, dict[str, Tensor], list[str]]:
+    """The target's weights with what fills their moments, all sources, and the weights without a state."""
+    trained, path = _trained(plan), plan.reader.path
+    sources = dict(plan.sources)
+    for slot, arrays in state.moments.items():
+        for name, tensor in arrays.items():
+            sources[f"{slot}: {name}"] = tensor._replace(name=prefix + tensor.name)
+    moments: dict[str, dict[str, Filling]] = {slot: {} for slot in FAMILIES[state.family]}
+    dtypes: dict[tuple[str, str], str] = {}
+    without: list[str] = []
+    for tensor, filling in plan.steps:
+        if not _is_trained(tensor, filling, trained, path, isinstance(plan, Plan)):
+            continue
+        for slot in moments:
+            moved, dtype = _moved(tensor, filling, slot, state.moments[slot], sources, path)
+            moments[slot][tensor.name] = moved
+            dtypes[slot, tensor.name] = request.dtype if request.dtype and dtype in FLOATS else dtype
+            if isinstance(moved, Constant) and tensor.name not in without:
+                without.append(tensor.name)
+    names = [tensor.name for tensor, _ in plan.steps]
+    ordered, own = _like(plan, request.like, library, names)
+    moments = {slot: {name: fills[name] for name in ordered if name in fills} for slot, fills in moments.items()}
+    return writing.Model(path, _sorted(plan.steps, ordered), moments, dtypes, own), sources, without
+
+
+def _sorted(steps: Sequence[Step], names: list[str]) -> list[Step]:
+    by_name = {step[0].name: step for step in steps}
+    return [by_name[name] for name in names]
+
+
+def _is_trained(tensor: Tensor, filling: Filling, trained: Mapping[str, Tensor], path: str, by_dialect: bool) -> bool:
+    """Tell whether a target tensor is a parameter; a float constant of a dialect is one that its network never uses.
+
+    Raises: ConvertError where that is not known.
+    """
+    names = sources_of(filling)
+    if names:
+        kinds = {name in trained for name in names}
+        if len(kinds) > 1:
+            raise ConvertError(f"{path}: {tensor.name} joins arrays of which the optimizer trains some and others not")
+        return kinds.pop()
+    if tensor.dtype not in FLOATS or writing.is_buffer(tensor.name) or COLLECTION.search(tensor.name):
+        return False
+    if by_dialect:
+        return True
+    raise ConvertError(f"{path}: {tensor.name} is a constant of the table: whether it is trained is not known")
+
+
+def _moved(
+    tensor: Tensor, filling: Filling, slot: str, arrays: Mapping[str, Tensor], sources: Mapping[str, Tensor], path: str
+) -> tuple[Filling, str]:
+    """The moves of a weight applied to one of its moments, and the moment's dtype."""
+    if isinstance(filling, Sum):
+        raise ConvertError(f"{path}: {tensor.name} is the sum of parameters: it has no moments that follow from theirs")
+    names = sources_of(filling)
+    kept = {name for name in names if name in arrays}
+    if isinstance(filling, Constant) or not kept:
+        return Constant(0), tensor.dtype
+    if kept != set(names):
+        lacking = ", ".join(sorted(set(names) - kept))
+        raise ConvertError(f"{path}: {tensor.name} joins parameters, and the optimizer has no state of {lacking}")
+    found = {sources[f"{slot}: {name}"].dtype for name in names}
+    if len(found) > 1:
+        raise ConvertError(
+            f"{path}: {tensor.name} joins moments of {' and '.join(sorted(found))}: make them alike first"
+        )
+    parts: list[Move | Fill] = [
+        part._replace(source=f"{slot}: {part.source}") if isinstance(part, Move) else part._replace(value=0.0)
+        for part in filling
+    ]
+    return parts, found.pop()
+
+
+def _like(plan: Plan | TablePlan, like: str | None, library: str, names: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The target's names in its framework's order, and paddle's own names of them.
+
+    Raises: UsageError where torch's order is not known; ConvertError where `like` is another model's file.
+    """
+    if like is not None:
+        with open_checkpoint(like) as reader:
+            theirs, own = list(reader.tensors), dict(reader.parameter_names)
+        if sorted(theirs) != sorted(names):
+            other = sorted(set(theirs) ^ set(names))
+            raise ConvertError(f"{like}: --like: holds other arrays than the target: {', '.join(other[:6])}")
+        return theirs, own
+    known = isinstance(plan, Plan) and plan.dst in FRAMEWORKS
+    if library == "torch" and not known:
+        raise UsageError(
+            f"{plan.reader.path}: torch numbers parameters in the order of the model's code, which is not known here: "
+            'save a new model by torch.save(model.state_dict(), "new.pt") and give it: --like new.pt'
+        )
+    return names, {}

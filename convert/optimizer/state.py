@@ -1,0 +1,73 @@
+"""State: what an optimizer keeps, whichever library kept it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from convert.errors import UsageError
+from convert.files.base import Tensor
+
+from .kinds import HYPERPARAMETERS, KINDS
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of an optimizer, by the names of the source's parameters.
+
+    Args:
+      library: that kept it: "optax", "torch" or "paddle".
+      family: "adam" or "sgd".
+      step: updates done so far; None of SGD, of which no library counts them.
+      hyper: hyperparameters that are known, and "kind", one of KINDS.
+      moments: "first", "second" or "momentum" -> parameter -> its array in the file.
+      used: names of the file's arrays and plain entries that this State accounts for.
+      notes: what the user should know of how it was read.
+    """
+
+    library: str
+    family: str
+    step: int | None
+    hyper: Mapping[str, Any]
+    moments: Mapping[str, Mapping[str, Tensor]]
+    used: frozenset[str]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def kind(self) -> str | None:
+        """The optimizer; None where only its family is known."""
+        kind: str | None = self.hyper.get("kind")
+        return kind
+
+
+SETTABLE = (*HYPERPARAMETERS, "kind", "step")
+
+
+def given(texts: list[str]) -> dict[str, Any]:
+    """Parse what the user states of an optimizer: ["lr=1e-3", "kind=adamw"] -> {"lr": 0.001, "kind": "adamw"}."""
+    stated: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in SETTABLE:
+            raise UsageError(f"--hyper {text}: no hyperparameter {name!r}: one of {', '.join(SETTABLE)}")
+        stated[name] = _value(name, value, text)
+    return stated
+
+
+def _value(name: str, value: str, text: str) -> Any:
+    if name == "kind":
+        if value not in KINDS:
+            raise UsageError(f"--hyper {text}: kind is one of {', '.join(KINDS)}")
+        return value
+    if name == "nesterov":
+        if value not in ("true", "false"):
+            raise UsageError(f"--hyper {text}: nesterov is true or false")
+        return value == "true"
+    try:
+        number = int(value) if name == "step" else float(value)
+    except ValueError:
+        number = -1
+    if not 0 <= number < float("inf"):
+        raise UsageError(f"--hyper {text}: {name} is a number from 0 on")
+    return number

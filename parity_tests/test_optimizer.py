@@ -1,0 +1,86 @@
+"""The state of an optimizer moves with the weights: 5 steps in A and 5 in B are 10 steps in A."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from convert import planning
+
+from .conftest import needs
+from .optimizing import HYPER, SUFFIX, TINY, TRAINERS, batches, config_of, save_config
+
+TOLERANCE = 1e-9  # relative, float64: ten steps of training amplify rounding
+DIRECTIONS = list(itertools.permutations(TRAINERS, 2))
+CASES = [("mlp_mixer", kind) for kind in HYPER] + [(a, "adamw") for a in TINY if a != "mlp_mixer"]
+
+
+def stated(kind):
+    """What optax and paddle do not store."""
+    return [
+        word for name, value in {**HYPER[kind], "kind": kind}.items() for word in ("--hyper", f"{name}={spelt(value)}")
+    ]
+
+
+def spelt(value):
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The files of a training after 5 and after 10 steps."""
+    made = {}
+
+    def train(architecture, kind, framework):
+        needs(framework)
+        key = architecture, kind, framework
+        if key not in made:
+            folder = tmp_path_factory.mktemp("trained")
+            run = TRAINERS[framework](architecture, kind)
+            files = [folder / f"step{n}{SUFFIX[framework]}" for n in (5, 10)]
+            for file, some in zip(files, (batches(architecture)[:5], batches(architecture)[5:]), strict=True):
+                run.train(some)
+                run.save(file)
+            made[key] = files
+        return made[key]
+
+    return train
+
+
+def weights(path, architecture):
+    """A file's weights, in the layout that all frameworks share."""
+    from specs import config as configs
+
+    with planning.plan(path, settings=configs.as_dict(config_of(architecture))) as plan:
+        return dict(plan.arrays())
+
+
+def compare(left, right):
+    counters = {name for name in {*left, *right} if name.endswith(".count")}  # of batches: torch's alone
+    assert left.keys() - counters == right.keys() - counters
+    for name in left.keys() - counters:
+        error, size = np.abs(left[name] - right[name]).max(), np.abs(left[name]).max()
+        assert error <= TOLERANCE * size, f"{name}: {error:.1e} of {size:.1e}"
+
+
+@pytest.mark.parametrize(("left", "right"), DIRECTIONS)
+@pytest.mark.parametrize(("architecture", "kind"), CASES)
+def test_training_goes_on_elsewhere(architecture, kind, left, right, trained, run, tmp_path):
+    needs(right)
+    five, ten = trained(architecture, kind, left)
+    again = TRAINERS[right](architecture, kind)
+    like = []
+    if right == "paddle":
+        import paddle
+
+        paddle.save(again.model.state_dict(), str(tmp_path / "new.pdparams"))
+        like = ["--like", tmp_path / "new.pdparams"]
+    out = tmp_path / f"out{SUFFIX[right]}"
+    config = ["--config", save_config(architecture, tmp_path / "config.json")]
+    hyper = stated(kind) if left != "torch" else []
+    code, _, err = run(f"{left}2{right}", five, "-o", out, "--with-optimizer", *config, *like, *hyper)
+    assert code == 0, err
+    again.load(out)
+    again.train(batches(architecture)[5:])
+    again.save(tmp_path / f"end{SUFFIX[right]}")
+    compare(weights(ten, architecture), weights(tmp_path / f"end{SUFFIX[right]}", architecture))

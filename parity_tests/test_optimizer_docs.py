@@ -1,0 +1,46 @@
+"""docs/training.md, run as it stands."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+import ports
+from convert.__main__ import main
+from specs import config as configs
+
+from .conftest import needs
+from .optimizing import config_of
+
+TEXT = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_the_journey_is_as_long_a_training(tmp_path, monkeypatch, capsys):
+    """Five steps in torch and five in flax compute what ten steps in torch do."""
+    needs("torch")
+    needs("flax")
+    monkeypatch.chdir(tmp_path)
+    config, rng = config_of("mlp_mixer"), np.random.default_rng(0)
+    port = ports.build("mlp_mixer", config, "torch", init="random", dtype="float64")
+    shape = (10, 2, *port.spec.input_shape(config))
+    batches = list(zip(rng.standard_normal(shape), rng.integers(0, 5, (10, 2)), strict=True))
+    Path("config.json").write_text(json.dumps(configs.as_dict(config)))
+    there, here = {"config": config, "batches": batches}, {"config": config, "batches": batches}
+    exec(BLOCKS[0], there)
+    (command,) = re.findall(r"^    (python -m convert torch2flax five.pt.*)$", TEXT, re.MULTILINE)
+    assert main(shlex.split(command)[3:]) == 0
+    (note,) = re.findall(r"^    (note: .*)$", TEXT, re.MULTILINE)
+    assert note in capsys.readouterr().err
+    exec(BLOCKS[1], here)
+    exec(BLOCKS[0].replace("batches[:5]", "batches"), there)
+    images = batches[0][0]
+    expected = there["model"](there["torch"].from_numpy(images)).detach().numpy()
+    got = np.asarray(here["module"].apply({"params": here["state"].params}, images.transpose(0, 2, 3, 1)))
+    assert np.abs(got - expected).max() <= 1e-9 * np.abs(expected).max()
+
+
+def test_every_snippet_is_run():
+    assert len(BLOCKS) == 2

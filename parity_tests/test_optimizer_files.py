@@ -1,0 +1,307 @@
+"""Files with the state of an optimizer: formats, what is refused, what has to be stated, models of one's own."""
+
+import json
+
+import numpy as np
+import pytest
+
+from convert.errors import UsageError
+from convert.files import open_checkpoint
+from convert.files.base import Tensor
+from convert.optimizer import reading
+
+from .conftest import needs
+from .optimizing import HYPER, Torch, batches, save_config
+
+OPTIMIZER = "--with-optimizer"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A tiny Mixer after 3 steps of torch's AdamW, and its configuration."""
+    needs("torch")
+    folder = tmp_path_factory.mktemp("mixer")
+    model = Torch("mlp_mixer", "adamw")
+    model.train(batches("mlp_mixer")[:3])
+    model.save(folder / "model.pt")
+    return folder / "model.pt", save_config("mlp_mixer", folder / "config.json")
+
+
+@pytest.fixture
+def changed(trained, tmp_path):
+    """Save the trained checkpoint otherwise; returns the words of a command that converts it."""
+    import torch
+
+    def save(change):
+        saved = torch.load(trained[0])
+        change(saved)
+        torch.save(saved, tmp_path / "model.pt")
+        return ["torch2flax", tmp_path / "model.pt", "-o", tmp_path / "out.msgpack", OPTIMIZER, "--config", trained[1]]
+
+    return save
+
+
+def group(**values):
+    return lambda saved: saved["optimizer"]["param_groups"][0].update(values)
+
+
+def state(change):
+    """A change of every parameter's state."""
+
+    def apply(saved):
+        for entry in saved["optimizer"]["state"].values():
+            change(entry)
+
+    return apply
+
+
+def grouped(**values):
+    """Two groups of parameters."""
+
+    def apply(saved):
+        (first,) = saved["optimizer"]["param_groups"]
+        half = len(first["params"]) // 2
+        second = {**first, "params": first["params"][half:], **values}
+        first["params"] = first["params"][:half]
+        saved["optimizer"]["param_groups"].append(second)
+
+    return apply
+
+
+def swapped(saved):
+    """Number two parameters of unlike shapes the other way round."""
+    states = saved["optimizer"]["state"]
+    states[0], states[1] = states[1], states[0]
+
+
+REFUSED = {
+    "amsgrad": (group(amsgrad=True), "amsgrad"),
+    "maximize": (group(maximize=True), "maximize"),
+    "its maximum": (state(lambda s: s.update(max_exp_avg_sq=s["exp_avg_sq"])), "max_exp_avg_sq"),
+    "RAdam": (lambda saved: saved["optimizer"]["param_groups"][0].pop("amsgrad"), "none of SGD with momentum, Adam"),
+    "RMSprop": (state(lambda s: (s.update(square_avg=s.pop("exp_avg")), s.pop("exp_avg_sq"))), "square_avg"),
+    "other steps": (
+        lambda saved: saved["optimizer"]["state"][0]["step"].add_(1),
+        "counts of steps do not agree (3, 4)",
+    ),
+    "a group of its own": (grouped(lr=0.5), "its 2 groups of parameters differ in lr"),
+    "groups in an order of their own": (grouped(), "pass model.named_parameters()"),
+    "another model's": (swapped, "the optimizer is another model's, or its parameters are in another order"),
+    "fewer parameters": (
+        lambda saved: saved["optimizer"]["param_groups"][0]["params"].pop(),
+        "its optimizer has 31 parameters",
+    ),
+    "no betas": (lambda saved: saved["optimizer"]["param_groups"][0].pop("betas"), "no pair of betas"),
+    "a text for a rate": (group(lr="fast"), "is 'fast': no number"),
+    "no optimizer": (lambda saved: saved.pop("optimizer"), "has no state of an optimizer"),
+    "SGD without momentum": (lambda saved: saved["optimizer"].update(state={}), "it keeps no arrays: leave --with"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_no_other_library_keeps_is_refused(what, changed, run, tmp_path):
+    change, reason = REFUSED[what]
+    code, out, err = run(*changed(change))
+    assert (code, out) == (1, "")
+    assert reason.replace("31", err.partition("has ")[2].partition(" ")[0]) in err
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_dampening_is_refused(changed, run):
+    def sgd(saved):
+        for entry in saved["optimizer"]["state"].values():
+            entry["momentum_buffer"] = entry.pop("exp_avg")
+            del entry["exp_avg_sq"], entry["step"]
+        saved["optimizer"]["param_groups"][0].update(momentum=0.9, dampening=0.5, nesterov=False)
+
+    code, _, err = run(*changed(sgd))
+    assert code == 1 and "dampening=0.5" in err
+
+
+def test_names_that_torch_stores_are_followed(changed, run, tmp_path):
+    """In two groups alike, numbered in an order that is not the model's."""
+
+    def named(saved):
+        names = [name for name in saved["model"] if "num_batches" not in name]
+        (first,) = saved["optimizer"]["param_groups"]
+        order = [*range(1, len(names)), 0]
+        states = saved["optimizer"]["state"]
+        saved["optimizer"]["state"] = {number: states[index] for number, index in enumerate(order)}
+        first["params"], first["param_names"] = [0, 1], [names[index] for index in order[:2]]
+        second = {**first, "params": list(range(2, len(names))), "param_names": [names[index] for index in order[2:]]}
+        saved["optimizer"]["param_groups"].append(second)
+
+    assert run(*changed(lambda saved: None))[0] == 0
+    with open_checkpoint(tmp_path / "out.msgpack") as reader:
+        plain = {name: bytes(reader.read(name)) for name in reader.tensors}
+    assert run(*changed(named), "--force")[0] == 0
+    with open_checkpoint(tmp_path / "out.msgpack") as reader:
+        assert {name: bytes(reader.read(name)) for name in reader.tensors} == plain
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".dcp"])
+def test_formats_without_room_are_refused(suffix, trained, run, tmp_path):
+    out = tmp_path / f"out{suffix}"
+    code, _, err = run("torch2torch", trained[0], "-o", out, OPTIMIZER, "--config", trained[1])
+    assert code == 2 and "a state of an optimizer goes into one of" in err
+    assert not out.exists()
+
+
+def test_options_without_the_optimizer_are_wrong(trained, run):
+    code, _, err = run("torch2flax", trained[0], "--hyper", "lr=1")
+    assert code == 2 and "add --with-optimizer" in err
+
+
+@pytest.mark.parametrize("word", ["speed=1", "lr=fast", "lr=nan", "kind=lion", "nesterov=maybe", "step=1.5"])
+def test_wrong_hyperparameters(word, trained, run):
+    code, _, err = run("torch2flax", trained[0], OPTIMIZER, "--hyper", word)
+    assert code == 2 and err.startswith(f"convert: --hyper {word}: ")
+
+
+def test_what_goes_along_is_reported_and_recorded(trained, run, tmp_path):
+    out = tmp_path / "out.msgpack"
+    code, printed, err = run("torch2flax", trained[0], "-o", out, OPTIMIZER, "--config", trained[1], "--json")
+    about = json.loads(printed)["optimizer"]
+    assert code == 0
+    hyper = HYPER["adamw"]
+    assert about == {
+        "kind": "adamw", "step": 3, "hyperparameters": hyper, "from": "torch", "to": "optax",
+        "moments": about["moments"], "without": [],
+    }  # fmt: skip
+    assert about["moments"] == 2 * len([n for n in open_checkpoint(out).tensors if n.startswith("params/")])
+    assert json.loads(out.with_name("out.msgpack.json").read_text())["optimizer"] == about
+    assert f"optax.adamw(learning_rate={hyper['lr']}, b1={hyper['beta1']}" in err
+    assert run("verify", out)[0] == 0
+
+
+def test_hyperparameters_that_nobody_stores(trained, run, tmp_path):
+    """Back to torch from optax, which stores none: the file states none, and says how it is loaded."""
+    import torch
+
+    there, back = tmp_path / "there.msgpack", tmp_path / "back.pt"
+    assert run("torch2flax", trained[0], "-o", there, OPTIMIZER, "--config", trained[1])[0] == 0
+    code, _, err = run("flax2torch", there, "-o", back, OPTIMIZER)
+    assert code == 0 and "optax's state does not say kind, lr, beta1, beta2, eps, weight_decay" in err
+    saved, original = torch.load(back), torch.load(trained[0])
+    assert saved["optimizer"]["param_groups"][0].keys() == {"params", "param_names"}
+    for number, entry in original["optimizer"]["state"].items():
+        assert all(torch.equal(entry[key], saved["optimizer"]["state"][number][key]) for key in entry)
+    model = Torch("mlp_mixer", "adamw")
+    optimizer = model.optimizer
+    load = err.partition("load it by ")[2].splitlines()[0]
+    exec(load, {"optimizer": optimizer, "saved": saved})
+    assert optimizer.state_dict()["param_groups"][0]["lr"] == HYPER["adamw"]["lr"]
+    assert optimizer.state_dict()["state"][0]["step"] == 3
+
+
+def test_orbax_there_and_back(trained, run, tmp_path):
+    """What flax's TrainState restores from an Orbax folder, and what Orbax saved of it."""
+    needs("flax")
+    import jax
+    import orbax.checkpoint as ocp
+
+    from .optimizing import Flax
+
+    out, again = tmp_path / "out.orbax", tmp_path / "again"
+    code, _, err = run("torch2flax", trained[0], "-o", out, OPTIMIZER, "--config", trained[1])
+    assert code == 0, err
+    fresh = Flax("mlp_mixer", "adamw").state
+    with ocp.StandardCheckpointer() as checkpointer:
+        restored = checkpointer.restore(out, jax.tree.map(np.asarray, fresh))
+        checkpointer.save(again, restored)
+    assert restored.opt_state[0].count == 3 == restored.step
+    back = tmp_path / "back.pt"
+    stated = [word for name, value in HYPER["adamw"].items() for word in ("--hyper", f"{name}={value}")]
+    words = [*stated, "--hyper", "kind=adamw", "--config", trained[1]]
+    code, _, err = run("flax2torch", again, "-o", back, OPTIMIZER, *words)
+    assert code == 0, err
+    import torch
+
+    saved, original = torch.load(back)["optimizer"], torch.load(trained[0])["optimizer"]
+    for number, entry in original["state"].items():
+        assert all(torch.equal(entry[key], saved["state"][number][key]) for key in entry)
+    theirs = {key: value for key, value in original["param_groups"][0].items() if key != "param_names"}
+    assert {key: saved["param_groups"][0][key] for key in theirs} == theirs
+
+
+def arrays(path):
+    with open_checkpoint(path) as reader:
+        return {name: bytes(reader.read(name)) for name in reader.tensors}
+
+
+def test_an_optimizer_with_a_file_of_its_own(trained, run, tmp_path):
+    """As trainers save it beside the weights."""
+    import torch
+
+    saved = torch.load(trained[0])
+    torch.save(saved["model"], tmp_path / "weights.pt")
+    torch.save(saved["optimizer"], tmp_path / "optimizer.pt")
+    words = ["-o", tmp_path / "one.msgpack", OPTIMIZER, "--config", trained[1]]
+    assert run("torch2flax", trained[0], *words)[0] == 0
+    words = ["-o", tmp_path / "two.msgpack", OPTIMIZER, "--config", trained[1], "--json"]
+    code, printed, _ = run("torch2flax", tmp_path / "weights.pt", "--optimizer", tmp_path / "optimizer.pt", *words)
+    about = json.loads(printed)["optimizer"]
+    assert code == 0 and about["file"] == "optimizer.pt" and len(about["sha256"]) == 64
+    assert arrays(tmp_path / "one.msgpack") == arrays(tmp_path / "two.msgpack")
+
+
+def test_paddle_needs_its_own_names(trained, run, tmp_path):
+    """paddle would ignore other names, and begin with new moments."""
+    needs("paddle")
+    import paddle
+
+    from .optimizing import Paddle
+
+    model = Paddle("mlp_mixer", "adamw")
+    paddle.save(model.model.state_dict(), str(tmp_path / "new.pdparams"))
+    words = ["torch2paddle", trained[0], OPTIMIZER, "--config", trained[1], "-o"]
+    code, _, err = run(*words, tmp_path / "out.pdparams")
+    assert code == 2 and "--like new.pdparams" in err
+    like = ["--like", tmp_path / "new.pdparams"]
+    assert run(*words, tmp_path / "out.pdparams", *like)[0] == 0
+    assert run(*words, tmp_path / "out.pdopt", *like)[0] == 0
+    both, alone = arrays(tmp_path / "out.pdparams"), arrays(tmp_path / "out.pdopt")
+    assert {name.removeprefix("optimizer/"): data for name, data in both.items() if "model/" not in name} == alone
+    model.optimizer.set_state_dict(paddle.load(str(tmp_path / "out.pdopt")))
+    model.train(batches("mlp_mixer")[3:4])
+    assert model.optimizer.state_dict().keys() == alone.keys()
+    power = next(value for name, value in model.optimizer.state_dict().items() if "beta1_pow" in name)
+    assert power.item() == pytest.approx(HYPER["adamw"]["beta1"] ** 5)
+
+
+class Powers:
+    """A reader of paddle's two powers of betas."""
+
+    path = "m.pdopt"
+
+    def __init__(self, dtype, steps, **betas):
+        self.values = {}
+        for beta, value in betas.items():
+            power = np.array([value], dtype)
+            for _ in range(steps):
+                power = power * np.array(value, dtype)
+            self.values[beta] = power
+        self.slots = {f"{b}_pow_acc": {"w": Tensor(b, (1,), dtype)} for b in betas}
+
+    def read(self, name):
+        return self.values[name].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("steps", [0, 1, 10, 300, 5000])
+def test_steps_that_paddle_counts_by_powers(steps, dtype):
+    """Known exactly while both powers are; later on, only with betas that are stated."""
+    powers = Powers(dtype, steps, beta1=0.9, beta2=0.999)
+    stated = {"beta1": 0.9, "beta2": 0.999} if steps > 600 else {}
+    count, betas = reading._paddle_step(powers, powers.slots, stated)
+    assert (count, betas) == (steps, {"beta1": 0.9, "beta2": 0.999})
+    if stated:
+        with pytest.raises(UsageError, match="state --hyper beta1"):
+            reading._paddle_step(powers, powers.slots, {})
+
+
+def test_betas_that_paddle_does_not_state():
+    powers = Powers("float32", 7, beta1=0.8, beta2=0.999)
+    with pytest.raises(UsageError, match="no whole number of steps with"):
+        reading._paddle_step(powers, powers.slots, {})
+    assert reading._paddle_step(powers, powers.slots, {"beta1": 0.8})[0] == 7

@@ -1,0 +1,151 @@
+"""The state of an optimizer of one's own model, by a Table; and optimizers that have a file of their own."""
+
+import numpy as np
+import pytest
+
+from .conftest import needs
+
+TABLE = """table 1: nnx <-> torch
+first.kernel: i o  <->  first.weight: o i
+first.bias: o      <->  first.bias: o
+norm.scale: c      <->  norm.weight: c
+norm.bias: c       <->  norm.bias: c
+last.kernel: i o   <->  last.weight: o i
+last.bias: o       <->  last.bias: o
+""".replace("kernel", "kernel")
+HYPER = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.1, "kind": "adamw"}
+STATED = [word for name, value in HYPER.items() for word in ("--hyper", f"{name}={value}")]
+RNG = np.random.default_rng(0)
+BATCHES = [(RNG.standard_normal((4, 3)), RNG.standard_normal((4, 2))) for _ in range(10)]
+
+
+def in_torch():
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = torch.nn.Linear(5, 2)  # defined in another order than it runs
+            self.first = torch.nn.Linear(3, 5)
+            self.norm = torch.nn.LayerNorm(5, eps=1e-6)
+
+        def forward(self, x):
+            return self.last(self.norm(self.first(x)))
+
+    torch.manual_seed(0)
+    model = Net().double()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+
+    def train(batches):
+        for x, y in batches:
+            optimizer.zero_grad()
+            ((model(torch.from_numpy(x)) - torch.from_numpy(y)) ** 2).mean().backward()
+            optimizer.step()
+
+    return model, optimizer, train
+
+
+def in_nnx():
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax import nnx
+
+    jax.config.update("jax_enable_x64", True)
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.first = nnx.Linear(3, 5, rngs=rngs, param_dtype=jnp.float64)
+            self.norm = nnx.LayerNorm(5, rngs=rngs, param_dtype=jnp.float64)
+            self.last = nnx.Linear(5, 2, rngs=rngs, param_dtype=jnp.float64)
+
+        def __call__(self, x):
+            return self.last(self.norm(self.first(x)))
+
+    model = Net(nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, optax.adamw(0.01, weight_decay=0.1), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer, x, y):
+        optimizer.update(model, nnx.grad(lambda model: ((model(x) - y) ** 2).mean())(model))
+
+    def train(batches):
+        for x, y in batches:
+            step(model, optimizer, x, y)
+
+    return model, optimizer, train
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "net.table"
+    path.write_text("\n".join(line.replace(".", "/", 1) if "<->" in line else line for line in TABLE.splitlines()))
+    return path
+
+
+def compare(torch_model, nnx_model):
+    from flax import nnx
+
+    arrays = nnx.to_pure_dict(nnx.state(nnx_model))
+    for name, tensor in torch_model.state_dict().items():
+        layer, leaf = name.split(".")
+        theirs = {"weight": "kernel" if layer != "norm" else "scale"}.get(leaf, leaf)
+        array = np.asarray(arrays[layer][theirs])
+        assert np.allclose(tensor.numpy(), array.T if theirs == "kernel" else array, rtol=1e-9, atol=1e-12), name
+
+
+def test_a_model_of_ones_own_from_torch_to_nnx(table, run, tmp_path):
+    needs("torch")
+    needs("flax")
+    import torch
+    from flax import nnx, serialization
+
+    model, optimizer, train = in_torch()
+    train(BATCHES[:5])
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "net.pt")
+    words = ["--table", table, tmp_path / "net.pt", "--reverse", "-o", tmp_path / "net.msgpack", "--with-optimizer"]
+    code, _, err = run(*words, "--weights", "model")
+    assert code == 0, err
+    again, their_optimizer, go_on = in_nnx()
+    saved = serialization.msgpack_restore((tmp_path / "net.msgpack").read_bytes())
+    state = nnx.state(again)
+    nnx.replace_by_pure_dict(state, saved["params"])
+    nnx.update(again, state)
+    state = nnx.state(their_optimizer)
+    nnx.replace_by_pure_dict(state, nnx.restore_int_paths({key: saved[key] for key in ("step", "opt_state")}))
+    nnx.update(their_optimizer, state)
+    go_on(BATCHES[5:])
+    train(BATCHES[5:])
+    compare(model, again)
+
+
+def test_a_model_of_ones_own_from_nnx_to_torch(table, run, tmp_path):
+    """torch's order of parameters is that of the model's code: a state_dict of it tells."""
+    needs("torch")
+    needs("flax")
+    import torch
+    from flax import nnx, serialization
+
+    model, optimizer, train = in_nnx()
+    train(BATCHES[:5])
+    pure = {"params": nnx.to_pure_dict(nnx.state(model)), "optimizer": nnx.to_pure_dict(nnx.state(optimizer))}
+    (tmp_path / "net.msgpack").write_bytes(serialization.to_bytes(pure_keys(pure)))
+    again, their_optimizer, go_on = in_torch()
+    torch.save(again.state_dict(), tmp_path / "new.pt")
+    words = ["--table", table, tmp_path / "net.msgpack", "-o", tmp_path / "net.pt", "--with-optimizer", *STATED]
+    code, _, err = run(*words, "--weights", "params")
+    assert code == 2 and "--like new.pt" in err
+    code, _, err = run(*words, "--weights", "params", "--like", tmp_path / "new.pt")
+    assert code == 0, err
+    saved = torch.load(tmp_path / "net.pt")
+    assert saved["optimizer"]["param_groups"][0]["param_names"] == [name for name, _ in again.named_parameters()]
+    again.load_state_dict(saved["model"])
+    their_optimizer.load_state_dict(saved["optimizer"])
+    go_on(BATCHES[5:])
+    train(BATCHES[5:])
+    compare(again, model)
+
+
+def pure_keys(tree):
+    """msgpack's keys are texts."""
+    return {str(key): pure_keys(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
