@@ -122,9 +122,9 @@ def derive(left: Any, right: Any, inputs: Any, right_inputs: Any = None, seconds
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights)
     table, missing = fold(
-        lefts, rights, mapped, (a.framework, b.framework), (a.ties, b.ties), _extra(a, b), _shapes(a, b)
+        lefts, rights, mapped, (a.framework, b.framework), (a.ties, b.ties), _extra(a, b), _shapes(a, b), found.plus
     )
-    proof = prove(a, b, (tape, other), table, mapped, lefts, rights)
+    proof = prove(a, b, (tape, other), table, mapped, lefts, rights, found.plus)
     proven = proof.holds and not missing and not found.failure
     table = _commented(table, proof, proven, inferred)
     return Derivation(

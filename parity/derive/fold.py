@@ -88,19 +88,25 @@ def fold(
     ties: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
     extra: Sequence[str] = (),
     others: tuple[Mapping[str, tuple[int, ...]], Mapping[str, tuple[int, ...]]] = ({}, {}),
+    plus: Array | None = None,
 ) -> tuple[DerivedTable, list[str]]:
     """(table, right parameters that no line describes).
 
     Args:
-      found: the left element of each right one, 0 where there is none.
+      found: the left element of each right one, 0 where there is none, -n where zero is added to right element n.
       ties: on each side, names of arrays -> the parameter that they share.
       extra: lines for arrays that are no parameters; others: the shapes of those, on each side.
+      plus: a left element that is added to the first one, or 0.
     """
+    plus = np.zeros_like(found) if plus is None else plus
     names = Names(sides, {len(shape) for shape in (*lefts.shapes.values(), *rights.shapes.values())})
     rows: list[tuple[int, Row]] = []
     used: set[str] = set()
     missing: list[str] = []
+    zeros = _zeros(rights, found)
     for left_names, right_names in _components(lefts, rights, found):
+        if all(name in zeros.values() for name in right_names):
+            continue
         row = _row(lefts, rights, found, left_names, right_names, names) if left_names else None
         if row is None:
             missing += right_names
@@ -108,6 +114,8 @@ def fold(
             first = min(lefts.names.index(name) for name in left_names)
             rows.append((first, _with_ties(row, ties)))
             used.update(left_names)
+    rows, added = _sums(rows, lefts, rights, plus, zeros, names)
+    used.update(added)
     plain = [row for _, row in sorted(rows, key=lambda item: item[0])]
     unused = [name for name in (*lefts.names, *ties[0]) if ties[0].get(name, name) not in used]
     drops = [f"{escaped(name)} -> drop" for name in unused]
@@ -121,9 +129,41 @@ def fold(
         written = {part.name for array in arrays for part in array.parts()}
         sizes = {name: length for name, length in names.lengths.items() if name in written}
         derived = DerivedTable(table.lines, table.sides, known=known, like={**shapes, **others[1]}, sizes=sizes)
-        if _says(derived, lefts, rights, found, known, ties[0]):
+        if _says(derived, lefts, rights, np.maximum(found, 0) + plus, known, ties[0]):
             return derived, missing
     raise AssertionError("the lines do not say what was found: this is a fault of fold\n" + text)
+
+
+def _zeros(rights: Elements, found: Array) -> dict[str, str]:
+    """Right parameters -> others to which they add nothing but zeros."""
+    zeros = {}
+    for name in rights.names:
+        numbers = -found[rights.numbers(name).astype(np.int64)]
+        owner = rights.owners(numbers)
+        if len(owner) == 1 and np.array_equal(numbers, rights.numbers(owner[0])):
+            zeros[owner[0]] = name
+    return zeros
+
+
+def _sums(
+    rows: list[tuple[int, Row]], lefts: Elements, rights: Elements, plus: Array, zeros: Mapping[str, str], names: Names
+) -> tuple[list[tuple[int, Row]], set[str]]:
+    """(rows with the second terms of sums, left parameters of these)."""
+    seconds, used = {}, set[str]()
+    for left_names, right_names in _components(lefts, rights, plus):
+        row = _row(lefts, rights, plus, left_names, right_names, names) if left_names else None
+        if row is not None:
+            seconds[row.right] = row.left
+            used.update(left_names)
+    joined = []
+    for first, row in rows:
+        if row.right in seconds:
+            row = replace(row, left=(*row.left, *seconds[row.right]), joins=(" + ", row.joins[1]))
+        zero = next((name for name in zeros if escaped(name) == row.right[0][0]), None)
+        if zero is not None:
+            row = replace(row, right=(*row.right, (escaped(zeros[zero]), row.right[0][1])), joins=(row.joins[0], " + "))
+        joined.append((first, row))
+    return joined, used
 
 
 def _with_ties(row: Row, ties: tuple[Mapping[str, str], Mapping[str, str]]) -> Row:

@@ -461,7 +461,7 @@ def _template(tree: Any) -> Any:
 
 def _filled(tree: Any, arrays: Iterator[np.ndarray]) -> Any:
     if isinstance(tree, _Slot):
-        return paddle.to_tensor(np.ascontiguousarray(next(arrays)))
+        return paddle.to_tensor(np.asarray(next(arrays), order="C"))
     if isinstance(tree, (list, tuple)):
         return type(tree)(_filled(item, arrays) for item in tree)
     if isinstance(tree, dict):
