@@ -238,7 +238,7 @@ class Attempt:
         numbers, found = uses.statistics(use, self.program)
         numbers = numbers.astype(np.int64)
         terms = self._terms.setdefault(use.join[:2], [])
-        partners = [term.partner for term in terms] if use.kind == "add" else []
+        partners = [term.partner for term in terms]
         pool = [seen for seen in self._of_kind(use.kind) if seen not in partners]
         options = self._vectors(use, [seen for seen in pool if len(seen.numbers) == len(numbers)], found, False)
         if all(option[1] > self.limit for option in options):
@@ -254,7 +254,8 @@ class Attempt:
             gap = columns.distance_within(found, statistics)
             if gap < LIMIT:
                 options.append(((0,), gap, pool[0], (every, statistics)))
-        if terms and not any(self._free(option[2], option[2].numbers) for option in options):
+        near = [option for option in options if option[1] <= self.limit]
+        if use.kind == "add" and terms and not any(self._free(seen, seen.numbers) for _, _, seen, _ in near):
             self._assign_zeros(numbers, found, terms)
             return
         seen, pooled = self._choose(use, options, "")
@@ -263,9 +264,9 @@ class Attempt:
         if index is None:
             raise DeadEnd(f"{' '.join(self.rights.owners(use.ids))}: its elements and those of {seen.name} differ")
         self._assign(numbers, left[index])
-        if use.kind == "add" and not pooled:
+        if not pooled:
             terms.append(Term(seen, numbers, found))
-            if not use.join[2]:
+            if use.kind == "add" and not use.join[2]:
                 self._add_terms(terms)
 
     def _vectors(self, use: Use, pool: list[uses.Seen], found: Array, part: bool) -> list[Option]:

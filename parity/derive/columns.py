@@ -8,14 +8,20 @@ from .tape import Array, Window, patches
 
 STATISTICS = 5
 BLOCK = 1 << 22  # distances computed at once: bounds memory
+HUGE = 5e3  # size from which a value only says that its place is masked: masks differ, and would hide all others
 SAME = 1e-9  # distance of rows, relative to their scale, up to which they are equal
 PROBES = 12  # values of a column that are looked up among those of all columns of the other side
 NEIGHBOURS = 64  # rows that are compared with each where all would be too many
 
 
 def _powers(x: Array) -> tuple[Array, ...]:
-    """x, |x|, sqrt|x|, x**2, x**4."""
-    size, square = np.abs(x), x * x
+    """x, |x|, sqrt|x|, x**2, x**4, without the places that a mask hides."""
+    size = np.abs(x)
+    masked = ~(size < HUGE)
+    if masked.any():
+        x = np.where(masked, 0, x)
+        size = np.abs(x)
+    square = x * x
     return x, size, np.sqrt(size), square, square * square
 
 

@@ -41,7 +41,8 @@ class Row:
             join.join(f"{path}: {axes}".strip() for path, axes in side)
             for side, join in zip((self.left, self.right), self.joins, strict=True)
         ]
-        return " <-> ".join(sides)
+        arrow = " -> " if self.joins[0] == " + " else " <- " if self.joins[1] == " + " else " <-> "
+        return arrow.join(sides)
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class PaddleSide:
     def __init__(self, model: paddle.nn.Layer, call: Call):
         self.call = call
         self.model = copy.deepcopy(model)
-        self.model.to(dtype="float64")
+        self.model._to_impl(dtype="float64", floating_only=True)  # to() would cast tables of indices as well
         self.model.eval()
         self.ties: dict[str, str] = {}
         self.parameters: dict[str, np.ndarray] = {}

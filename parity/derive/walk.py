@@ -33,8 +33,14 @@ class Elements:
 
     def owners(self, numbers: Array) -> list[str]:
         """The parameters that elements belong to, in order."""
-        numbers = np.unique(numbers)
-        found = np.unique(np.searchsorted(self.starts, numbers[numbers > 0], "right") - 1)
+        numbers = np.ravel(numbers)
+        numbers = numbers[numbers > 0]
+        if not numbers.size:
+            return []
+        first, last = np.searchsorted(self.starts, [numbers.min(), numbers.max()], "right") - 1
+        if first == last:
+            return [self.names[first]]
+        found = np.unique(np.searchsorted(self.starts, np.unique(numbers), "right") - 1)
         return [self.names[k] for k in found]
 
 
