@@ -132,6 +132,30 @@ class Tape:
         window = Window(tuple(stride), tuple(dilation), groups)
         return self.record("product", [x, w], lambda a, b: _convolve(a, b, window), site, window)
 
+    def convolve_transposed(
+        self,
+        x: int,
+        w: int,
+        taps: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[tuple[int, int]],
+        extra: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+        site: str = "",
+    ) -> int:
+        """Convolve x, spread by its stride, with w (c, o / groups, *taps), whose taps are reversed."""
+
+        def turned(a: Array) -> Array:
+            c, o = a.shape[:2]
+            a = a.reshape(groups, c // groups, o, *taps).swapaxes(1, 2).reshape(groups * o, c // groups, *taps)
+            return np.flip(a, tuple(range(2, a.ndim)))
+
+        reach = [d * (t - 1) for d, t in zip(dilation, taps, strict=True)]
+        edges = [(r - a, r - b + e) for r, (a, b), e in zip(reach, padding, extra, strict=True)]
+        ones = (1,) * len(reach)
+        return self.convolve(x, self.layout(w, turned, site), ones, edges, dilation, groups, stride, site)
+
 
 def _spread(x: Array, spread: Sequence[int]) -> Array:
     space = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], spread, strict=True)]
