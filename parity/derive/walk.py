@@ -267,7 +267,7 @@ class Walk:
         x = np.broadcast_to(pending.x, shape)
         operation = np.multiply if pending.join == "mul" else np.add
         self._joins += 1
-        for k, (at, symbol, beside) in enumerate(sorted(pending.parts, key=lambda part: part.symbol.plain)):
+        for k, (at, symbol, beside) in enumerate(sorted(pending.parts, key=_order)):
             spread = replace(symbol, ids=np.broadcast_to(symbol.ids, shape))
             join = (self.at, self._joins, len(pending.parts) - k - 1)
             self._meet(Use(pending.join, at, x, spread, join=join, beside=beside))
@@ -382,6 +382,11 @@ class Walk:
                 self._meet(Use("place", at, None, leaf))
         value = symbol.value()
         return node.run(value, w) if flipped else node.run(x, value)
+
+
+def _order(part: Part) -> tuple[bool, float]:
+    """Functions of parameters first, then parameters in their order: alike for all parts of a fused one."""
+    return part.symbol.plain, float(part.symbol.ids.min())
 
 
 def _size(v: Any) -> float:
