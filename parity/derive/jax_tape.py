@@ -24,6 +24,7 @@ class JaxSide:
     Args:
       function: (parameters, args, kwargs) -> result, where parameters is {name: array}.
       parameters: all arrays of the model by name.
+      wide: whether the model's own code can run in float64.
     """
 
     output_axis = -1
@@ -31,6 +32,7 @@ class JaxSide:
     def __init__(self, function: Callable[..., Any], parameters: Mapping[str, Any], call: Call, framework: str = "jax"):
         self.function, self.call, self.framework = function, call, framework
         self.ties: dict[str, str] = {}
+        self.wide = True
         arrays = {name: np.asarray(array) for name, array in parameters.items()}
         self.parameters = {k: a.astype(np.float64) for k, a in arrays.items() if jnp.issubdtype(a.dtype, jnp.floating)}
         self.others = {k: a for k, a in arrays.items() if k not in self.parameters}
@@ -54,21 +56,28 @@ class JaxSide:
 
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The outputs as the user's own code computes them."""
-        with jax.enable_x64(True):
+        with jax.enable_x64(self.wide):
             return [np.asarray(leaf) for leaf in self._compiled(_device(parameters), _device(inputs))]
 
     def gradients(
         self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], weights: list[np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Gradients of the outputs' sum, weighted by `weights`."""
-        with jax.enable_x64(True):
+        with jax.enable_x64(self.wide):
             grads = self._gradient(_device(parameters), _device(inputs), weights)
             return {name: np.asarray(grad) for name, grad in grads.items()}
 
+    def _traced(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Any:
+        with jax.enable_x64(self.wide):
+            return jax.make_jaxpr(self._outputs)(_device(parameters), _device(inputs))
+
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
         """Record the tape of one run, with casts to lower precision voided."""
-        with jax.enable_x64(True):
-            closed = jax.make_jaxpr(self._outputs)(_device(parameters), _device(inputs))
+        try:
+            closed = self._traced(parameters, inputs)
+        except TypeError:  # a loop whose state has a fixed dtype: the tape is computed in float64 all the same
+            self.wide = False
+            closed = self._traced(parameters, inputs)
         tape = Tape()
         numbers = [tape.number() for _ in closed.jaxpr.invars]
         names = sorted(parameters)  # as JAX orders the leaves of a dictionary

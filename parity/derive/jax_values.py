@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from jax.extend import core
 
 LOW = ("float32", "bfloat16", "float16")
+_ERF = np.frompyfunc(math.erf, 1, 1)
 NUMPY: dict[str, Callable[..., Any]] = {
     "exp": np.exp, "log": np.log, "tanh": np.tanh, "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "neg": np.negative,
     "max": np.maximum, "min": np.minimum, "abs": np.abs, "sign": np.sign, "square": np.square, "floor": np.floor,
@@ -18,6 +20,8 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "gt": np.greater, "ge": np.greater_equal,
     "rsqrt": lambda a: 1 / np.sqrt(a), "logistic": lambda a: 1 / (1 + np.exp(-a)), "exp2": np.exp2, "pow": np.power,
     "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert, "is_finite": np.isfinite,
+    "erf": lambda a: np.asarray(_ERF(a), np.float64),
+    "select_n": lambda which, *cases: np.choose(np.asarray(which, int), cases),
     "clamp": lambda low, a, high: np.clip(a, low, high),
 }  # fmt: skip  # what numpy does alike; all else is run by JAX, which compiles it for each shape
 BY_PARAMETERS: dict[str, Callable[[Any], Callable[..., Any]]] = {
@@ -27,6 +31,10 @@ BY_PARAMETERS: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "reduce_prod": lambda p: lambda a: np.prod(a, p["axes"]),
     "reduce_and": lambda p: lambda a: np.all(a, p["axes"]),
     "reduce_or": lambda p: lambda a: np.any(a, p["axes"]),
+    "argmax": lambda p: lambda a: np.argmax(a, p["axes"][0]),
+    "cumsum": lambda p: (
+        lambda a: np.flip(np.flip(a, p["axis"]).cumsum(p["axis"]), p["axis"]) if p["reverse"] else a.cumsum(p["axis"])
+    ),
     "integer_pow": lambda p: lambda a: a ** p["y"] if p["y"] >= 0 else 1 / a ** -p["y"],
 }  # the same for what has parameters
 

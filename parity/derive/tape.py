@@ -86,7 +86,10 @@ class Tape:
     def record(
         self, kind: str, inputs: Sequence[int], run: Callable[..., Array], site: str = "", window: Window | None = None
     ) -> int:
-        """Append an operation and return its value's number."""
+        """Append an operation and return its value's number; one of constants alone is a constant."""
+        if all(number in self.constants for number in inputs):
+            with np.errstate(all="ignore"):
+                return self.constant(run(*(self.constants[number] for number in inputs)))
         output = self.number()
         self.nodes.append(Node(kind, tuple(inputs), output, run, site, window))
         return output
