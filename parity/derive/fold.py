@@ -113,15 +113,19 @@ def fold(
             missing += right_names
         else:
             first = min(lefts.names.index(name) for name in left_names)
-            rows.append((first, _with_ties(row, ties)))
+            rows.append((first, row))
             used.update(left_names)
     rows, added = _sums(rows, lefts, rights, plus, zeros, names)
     used.update(added)
+    summed = {name for _, row in rows if " + " in row.joins for name, _ in row.right}
+    rows = [(first, row if " + " in row.joins else _with_ties(row, ties)) for first, row in rows]
     plain = [row for _, row in sorted(rows, key=lambda item: item[0])]
     unused = [name for name in (*lefts.names, *ties[0]) if ties[0].get(name, name) not in used]
     drops = [f"{escaped(name)} -> drop" for name in unused]
     shapes = {name: rights.shapes[name] for name in rights.names if name not in missing}
-    shapes |= {name: shapes[first] for name, first in ties[1].items() if first in shapes}
+    shapes |= {
+        name: shapes[first] for name, first in ties[1].items() if first in shapes and escaped(first) not in summed
+    }
     known = {**lefts.shapes, **{name: lefts.shapes[first] for name, first in ties[0].items()}, **others[0]}
     for attempt in (_folded(plain), plain):
         text = "\n".join([f"table 1: {sides[0]} <-> {sides[1]}", *map(str, attempt), *drops, *extra]) + "\n"

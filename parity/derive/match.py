@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from .attempt import EXACT, LIMIT, Attempt, DeadEnd, Step
 from .tape import Array
 from .uses import Seen
-from .walk import Elements, Program, Walk
+from .walk import Elements, Program, Use, Walk
 
 __all__ = ["EXACT", "Match", "match"]
 TRIES = 12  # choices that are tried before a difference of values is accepted
@@ -50,7 +50,11 @@ def match(left: Program, right: Program, lefts: Elements, right_arrays: Mapping[
     """
     end = time.monotonic() + seconds
     seen: list[Seen] = []
-    Walk(left, lefts, lambda use: seen.append(Seen(use, left, lefts))).run()
+
+    def see(use: Use) -> None:
+        seen.append(Seen(use, left, lefts))
+
+    Walk(left, lefts, see).run()
     attempt = Attempt(seen, right, lefts, Elements(right_arrays, known=False))
     best, tries = None, 0
     while True:
@@ -62,7 +66,7 @@ def match(left: Program, right: Program, lefts: Elements, right_arrays: Mapping[
         tries += 1
         if tries <= TRIES and attempt.step_back():
             continue
-        if best.gap > LIMIT:
+        if best.gap > LIMIT or 2 * best.gap <= attempt.limit:
             return best
         attempt.limit, tries = 2 * best.gap, 0
         attempt.replay([step.choice for step in best.steps])

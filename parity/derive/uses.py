@@ -54,8 +54,15 @@ def statistics(use: Use, program: Program) -> tuple[Array, Array]:
 
 
 def raw(use: Use) -> Array:
-    """The columns (b k, rows) of a product."""
-    return use.x.swapaxes(1, 2).reshape(-1, use.x.shape[1])
+    """The columns (b k, rows) of a product, or the values (element, row) that each element meets; empty if unequal."""
+    if use.kind == "product":
+        return use.x.swapaxes(1, 2).reshape(-1, use.x.shape[1])
+    ids = np.ravel(use.ids)
+    count = len(np.unique(ids))
+    order = np.argsort(ids, kind="stable")
+    if ids.size % count or (ids[order].reshape(count, -1) != ids[order].reshape(count, -1)[:, :1]).any():
+        return np.zeros((0, 1))
+    return np.ravel(use.x)[order].reshape(count, -1)
 
 
 def groups(use: Use, program: Program) -> list[roles.Group]:

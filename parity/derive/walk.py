@@ -19,10 +19,11 @@ __all__ = ["Elements", "Program", "Similarity", "Use", "Walk"]
 class Walk:
     """A run of a tape; `meet` sees each use of a parameter and has to make its elements' values known.
 
+    It may return other values for a product to go on with, where those of two models part.
     An exception of `meet` leaves the walk before the operation where it occurred; run() then tries that one again.
     """
 
-    def __init__(self, program: Program, elements: Elements, meet: Callable[[Use], None]):
+    def __init__(self, program: Program, elements: Elements, meet: Callable[[Use], Array | None]):
         self.program, self.elements, self._meet = program, elements, meet
         tape = program.tape
         self.at = 0
@@ -219,7 +220,9 @@ class Walk:
             ids = ids.swapaxes(1, 2)
         if not node.window and len(ids) > 1 and (ids == ids[:1]).all():  # one matrix for the whole batch
             met, ids = met.reshape(1, -1, met.shape[2]), ids[:1]
-        self._meet(Use("product", at, met, replace(symbol, ids=ids), flipped))
+        other = self._meet(Use("product", at, met, replace(symbol, ids=ids), flipped))
+        if other is not None and not flipped:
+            x = other.reshape(x.shape)
         for leaf in symbol.leaves:
             if leaf.ids is not None:
                 self._meet(Use("place", at, None, leaf))
