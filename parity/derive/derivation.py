@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convert.errors import UsageError
-from specs.signature import escaped
-
 from .call import Call
 from .complete import complete
-from .fold import DerivedTable, fold
+from .fold import Facts, fold
 from .match import EXACT, Match, match
 from .prove import OUTPUT, Proof, prove
+from .rows import DerivedTable, Row, constant, dropped
 from .sides import Side, draw, fresh, layouts, side
 from .walk import Elements, Program
 
@@ -121,14 +120,13 @@ def derive(left: Any, right: Any, inputs: Any, right_inputs: Any = None, seconds
     found, b, other = best
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights)
-    table, missing = fold(
-        lefts, rights, mapped, (a.framework, b.framework), (a.ties, b.ties), _extra(a, b), _shapes(a, b)
-    )
+    facts = Facts(lefts, rights, mapped, (a.framework, b.framework), (a.ties, b.ties), _shapes(a, b), _extra(a, b))
+    table, missing = fold(facts)
     proof = prove(a, b, (tape, other), table, mapped, lefts, rights)
     proven = proof.holds and not missing and not found.failure
     table = _commented(table, proof, proven, inferred)
     return Derivation(
-        table, proven, proof.error, _divergences(found, proof), proof.unobservable, missing, found.failure,
+        table, proven, proof.error, _divergences(found, proof), proof.unobservable, list(missing), found.failure,
         time.monotonic() - start, inferred,
     )  # fmt: skip
 
@@ -169,26 +167,23 @@ def _calls(call: Call, right_inputs: Any) -> Iterator[Call]:
         yield call
 
 
-def _extra(a: Side, b: Side) -> list[str]:
+def _extra(a: Side, b: Side) -> list[Row]:
     """Lines for arrays that are no parameters."""
-    lines = [f"{escaped(name)} -> drop" for name in a.others]
+    rows = [dropped(name, 0) for name in a.others]
     for name, array in b.others.items():
-        if array.dtype.kind in "iu" and array.size and (array == array.flat[0]).all():
-            axes = " ".join("abcdefgh"[: array.ndim])
-            lines.append(f"<-> {escaped(name)}: {axes} = {array.flat[0]} {array.dtype}".replace(":  =", ": ="))
-        else:
-            lines.append(f"drop <- {escaped(name)}")
-    return lines
+        value = f"{array.flat[0]} {array.dtype}" if _uniform(array) else ""
+        rows.append(constant(name, array.ndim, value) if value else dropped(name, 1))
+    return rows
+
+
+def _uniform(array: Any) -> bool:
+    return bool(array.dtype.kind in "iu" and array.size and (array == array.flat[0]).all())
 
 
 def _shapes(a: Side, b: Side) -> tuple[dict[str, Any], dict[str, Any]]:
     return (
         {name: np.shape(array) for name, array in a.others.items()},
-        {
-            name: np.shape(array)
-            for name, array in b.others.items()
-            if array.dtype.kind in "iu" and array.size and (array == array.flat[0]).all()
-        },
+        {name: np.shape(array) for name, array in b.others.items() if _uniform(array)},
     )
 
 
