@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from .lines import Cell, Constant, Line, Lines, TableError
+from .lines import Cell, Line, Lines, TableError
 from .matching import Found, Matcher, Ranges, fill
 from .notation import Fill, Move
 from .signature import Part, Signature
@@ -172,7 +172,7 @@ class _Work:
         self._raise_misfits()
         self._check_open([env for env in envs if env.line.kind != "drop"])
         ranges, names = self._right_names(envs)
-        made = [env for line in table.lines if _fills(line) for env in self._constants(line, ranges)]
+        made = [env for line in table.lines if line.kind == "constant" for env in self._constants(line, ranges)]
         self.solver.solve(envs + made)
         self._raise_misfits()
         self._check_open(made)
@@ -203,14 +203,7 @@ class _Work:
         sizes: dict[int, dict[str, int]] = {}
         for env in envs:
             sizes.setdefault(env.line.number, {}).update(env.sizes)
-        dropped = [
-            name
-            for env in envs
-            if env.line.kind == "drop"
-            for array, names in zip(env.line.left.arrays, env.arrays, strict=True)
-            for name in names.values()
-            if not _windowed(array)
-        ]
+        dropped = [name for env in envs if env.line.kind == "drop" for names in env.arrays for name in names.values()]
         sums = [name for terms in self.sums.values() for parts in terms for name in Entry("", (), parts).sources]
         return Layout(
             tuple(entries), tuple(self.checks), tuple(dropped), tuple(dict.fromkeys(sums)), tuple(self.zeroed),
@@ -307,15 +300,9 @@ class _Work:
                     self.dtypes_of[name] = parts[0].source
 
     def _drop(self, env: Env) -> None:
-        for array, named in zip(env.line.left.arrays, env.arrays, strict=True):
+        for named in env.arrays:
             for name in named.values():
-                if not _windowed(array):
-                    self.used.setdefault(name, []).append((env.line, None))
-                    continue
-                for cell in env.line.cells(array):
-                    places = self._places(env, cell, self.shapes[name], name)
-                    box = (tuple(place.size for place in places), tuple(place.span for place in places))
-                    self.used.setdefault(name, []).append((env.line, box))
+                self.used.setdefault(name, []).append((env.line, None))
 
     def _constant(self, env: Env) -> None:
         """Left arrays of one value: nothing on the right holds them, so they are checked to hold it."""
@@ -336,7 +323,8 @@ class _Work:
 
     def _make_constant(self, env: Env) -> None:
         """Right arrays of one value."""
-        constant = env.line.right.constant or Constant(0)
+        constant = env.line.right.constant
+        assert constant is not None
         for array in map(env.line.resolved, env.line.right.arrays):
             for index in env.indices(array):
                 name = fill(env.line, array, index)
@@ -348,9 +336,6 @@ class _Work:
                     where = tuple(_whole(p) if p.variable else p.start for p in places)
                     self._fill(env.line, name, [Fill(atoms, where, constant.value)])
                     self.made.setdefault(name, []).append((env.line, (atoms, tuple(p.span for p in places))))
-                    if env.line.kind == "drop":
-                        self.zeroed[name] = None
-                        continue
                     self.constants[name] = None
                     self.dtypes[name] = constant.dtype
 
@@ -487,18 +472,6 @@ class _Work:
         for name in self.like:
             if name not in self.targets and name not in ours:
                 self.misfits.append((name, "is in the file to be like, and no line makes it"))
-
-
-def _windowed(array: Signature) -> bool:
-    """Whether a line speaks of a part of an array only."""
-    return any(dim.window for dim in array.axes or ())
-
-
-def _fills(line: Line) -> bool:
-    """Whether a line makes right arrays of no left ones: constants, and zeros for the dropped part of an array."""
-    return bool(line.right.arrays) and (
-        line.right.constant is not None or (line.kind == "drop" and any(map(_windowed, line.right.arrays)))
-    )
 
 
 def _whole(place: Place) -> slice:
