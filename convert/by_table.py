@@ -15,7 +15,7 @@ from typing import Any
 from specs.layout import Entry, Equal, Layout, Misfit
 from specs.layout import Sum as Added
 from specs.matching import Matcher
-from specs.notation import Fill
+from specs.moves import Fill
 from specs.sizes import SizeError
 from specs.table import Table, TableError
 

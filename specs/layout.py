@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from .axes import Part, full, total
 from .lines import Cell, Line, Lines, TableError
 from .matching import Found, Matcher, Ranges, fill
-from .notation import Fill, Move
-from .signature import Part, Signature
-from .sizes import Env, SizeError, Solver, full, total
+from .moves import Fill, Move
+from .signature import Signature
+from .sizes import Env, SizeError, Solver
 
 Shape = tuple[int, ...]
 Parts = list[Move | Fill]

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, Self
 
-from .signature import Hole, Part, Signature
+from .axes import Part
+from .paths import Hole
+from .signature import Signature
 
 VERSION = 1
 MAX_TEXT = 8 << 20  # bytes of a table
@@ -141,14 +143,20 @@ class Line:
         return None
 
     def resolved(self, array: Signature) -> Signature:
-        """The array with each bare hole replaced by the list that another hole of its name gives."""
+        """One of the line's arrays, each bare hole replaced by the list that another hole of its name gives."""
+        return self._resolved[id(array)]
 
+    @cached_property
+    def _resolved(self) -> dict[int, Signature]:
         def listed(piece: str | Hole) -> str | Hole:
             if not isinstance(piece, Hole) or piece.values is not None or (piece.scale, piece.shift) != (1, 0):
                 return piece
             return Hole(piece.name, values=self.listed.get(self.variable(piece)))
 
-        return array._replace(path=tuple(map(listed, array.path)))
+        arrays = (*self.left.arrays, *self.right.arrays)
+        return {
+            id(array): array._replace(path=tuple(map(listed, array.path))) if array.holes else array for array in arrays
+        }
 
     def cells(self, array: Signature) -> list[Cell]:
         choices = [[range(len(factor)) for factor in dim.factors] for dim in array.axes or ()]

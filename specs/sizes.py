@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
+from .axes import Dim, solve
 from .lines import Line, Lines, TableError
 from .matching import Index, Key, Ranges
-from .signature import Dim, Factor, Signature
+from .signature import Signature
 
 Shape = tuple[int, ...]
 
@@ -212,62 +213,3 @@ def dims(array: Signature) -> list[tuple[Dim, str, list[str]]]:
 def _ranks(array: Signature) -> str:
     axes = " ".join(map(str, array.axes or ()))
     return f"axes {axes}" if axes else "no axes"
-
-
-def solve(dim: Dim, length: int | None, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Solve a dimension for its only unknown axis; {} if there are several or none. Raises: ValueError if none fits."""
-    inner = window(dim, length)
-    open_factors = [factor for factor in dim.factors if any(part.name and part.name not in sizes for part in factor)]
-    known = math.prod(total(factor, sizes) for factor in dim.factors if factor not in open_factors)
-    if inner is None or len(open_factors) > 1:
-        return {}
-    if not open_factors:
-        if known != inner:
-            raise ValueError(f"{dim} is {spelt(dim, sizes)}, not {inner}")
-        return {}
-    (factor,) = open_factors
-    names = [part.name for part in factor if part.name and part.name not in sizes]
-    if not known or inner % known:
-        raise ValueError(f"{inner} is no multiple of {known} ({dim})")
-    rest = inner // known - total([part for part in factor if part.name not in names], sizes)
-    if rest < 0:
-        raise ValueError(f"{inner} is too short for {dim}")
-    return {names[0]: rest} if len(names) == 1 else {}
-
-
-def total(factor: Factor | list, sizes: Mapping[str, int]) -> int:
-    """Length of a factor: the sum of its parts."""
-    return sum(sizes[part.name] if part.name else 1 for part in factor)
-
-
-def spelt(dim: Dim, sizes: Mapping[str, int]) -> str:
-    """ "12 x 64" of (h d)."""
-    return " x ".join(str(total(factor, sizes)) for factor in dim.factors) or "1"
-
-
-def window(dim: Dim, length: int | None) -> int | None:
-    """How many positions a dimension's line speaks of. Raises: ValueError where its window does not fit."""
-    if dim.window is None:
-        return length
-    start, stop = dim.window
-    if length is not None:
-        first, last, _ = slice(start, stop).indices(length)
-        if first > last or max(abs(start or 0), abs(stop or 0)) > length:
-            raise ValueError(f"{length} is too short for the window of {dim}")
-        return last - first
-    if (start or 0) >= 0 and stop is not None and stop > 0:
-        return stop - (start or 0)
-    if start is not None and start < 0 and (stop is None or stop < 0):
-        return (stop or 0) - start
-    return None
-
-
-def full(dim: Dim, sizes: Mapping[str, int]) -> int | None:
-    """Length of a whole dimension; None where only a window with fixed ends is known."""
-    inner = math.prod(total(factor, sizes) for factor in dim.factors)
-    if dim.window is None:
-        return inner
-    start, stop = dim.window
-    if (start or 0) >= 0 and (stop is None or stop < 0):
-        return (start or 0) + inner - (stop or 0)
-    return None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convert.errors import UsageError
-from specs.signature import escaped
+from specs.paths import escaped
 
 from .call import Call
 from .complete import complete

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from specs.signature import Hole, escaped
+from specs.paths import Hole, escaped
 from specs.table import Table, TableError
 
 from .axes import Atom, Axes, relate
