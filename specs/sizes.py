@@ -29,12 +29,14 @@ class Env:
       key: those numbers.
       arrays: for each left array {stacked indices: name}; empty for a constant of the right side.
       sizes: lengths of axes, as far as they are known.
+      settled: whether all of them are known, and were checked with every equation.
     """
 
     line: Line
     key: Key
     arrays: list[dict[Key, str]]
     sizes: dict[str, int] = field(default_factory=dict)
+    settled: bool = False
 
     def named(self, array: Signature) -> dict[Key, str]:
         """The names of one left array of the line."""
@@ -98,12 +100,8 @@ class Solver:
 
     def env(self, line: Line, key: Key, arrays: list[dict[Key, str]]) -> Env:
         env = Env(line, key, arrays)
-        both = (*line.left.arrays, *line.right.arrays)
-        names = {part.name for array in both for part in array.parts()}
-        variables = {line.variable(hole) for array in both for hole in array.holes}
-        for variable in variables & names:
-            if (length := line.length(variable)) is not None:
-                self._learn(env, variable, length, f"{{{variable}}}", f"lists {length} values")
+        for variable, length in line.lengths.items():
+            self._learn(env, variable, length, f"{variable}={length}", "the line says so")
         for array, named in zip(line.left.arrays, arrays, strict=False):
             self.count(env, array, named)
         self._views[id(env)] = list(self._viewed(env))
@@ -151,12 +149,9 @@ class Solver:
         """
         waiting = list(envs)
         self._spread(waiting)
-        for env in waiting:
-            for name, size in self.given.items():
-                parts = (p.name for a in (*env.line.left.arrays, *env.line.right.arrays) for p in a.parts())
-                if name not in env.sizes and name in parts:
-                    env.sizes[name] = size
-                if env.sizes.get(name) == size:
+        for env in waiting if self.given else ():
+            for name in self.given.keys() & env.line.axes:
+                if env.sizes.setdefault(name, self.given[name]) == self.given[name]:
                     self._taken.add(name)
         self._spread(waiting)
 
@@ -164,20 +159,19 @@ class Solver:
         """Lengths given by the user that contradict the shapes wherever an axis has their name."""
         return [name for name in self.given if name not in self._taken]
 
-    def _spread(self, waiting: list[Env]) -> None:
-        while waiting and not self.misfits:
-            before = self._known(waiting)
-            left = []
+    def _spread(self, envs: list[Env]) -> None:
+        """Pass over the Envs until a pass teaches nothing; one is settled once all is known and was checked."""
+        waiting = [env for env in envs if not env.settled]
+        before = -1
+        while waiting and not self.misfits and (known := self._known(waiting)) != before:
+            before = known
             for env in waiting:
-                known = len(env.sizes)
+                count = len(env.sizes)
                 for view in self._views[id(env)]:
                     self._equations(env, view)
-                names = {name for view in self._views[id(env)] for _, _, names in dims(view.array) for name in names}
-                if len(env.sizes) > known or not names <= env.sizes.keys():
-                    left.append(env)  # else every equation was checked with every length
-            if self._known(waiting) == before:
-                return
-            waiting = left
+                env.settled = len(env.sizes) == count and env.line.axes <= env.sizes.keys()
+            before -= sum(len(env.sizes) for env in waiting if env.settled)
+            waiting = [env for env in waiting if not env.settled]
 
     def _known(self, envs: list[Env]) -> int:
         return sum(len(env.sizes) for env in envs) + sum(map(len, self._dims.values())) + len(self._table_wide)
