@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specs.layout import Misfit
+from specs.lines import Misfit
 from specs.moves import Move
 from specs.sizes import SizeError
 from specs.table import Table, TableError

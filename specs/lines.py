@@ -29,6 +29,20 @@ class TableError(ValueError):
         super().__init__("\n".join([message, *(f"  - {problem}" for problem in self.problems)]))
 
 
+class Misfit(TableError):
+    """Arrays that do not fit a table.
+
+    Args:
+      missing: names that lines need and the arrays at hand lack; unexpected: names that no line speaks of.
+      misfits: (name, what is wrong with it).
+    """
+
+    def __init__(self, message: str, missing: list[str], unexpected: list[str], misfits: list[tuple[str, str]]):
+        self.missing, self.unexpected, self.misfits = missing, unexpected, misfits
+        lines = [f"missing {name}" for name in missing] + [f"unexpected {name}" for name in unexpected]
+        super().__init__(message, lines + [f"{name} {problem}" for name, problem in misfits])
+
+
 class Constant(NamedTuple):
     """The value of all elements of an array, and its dtype ("": that of the other arrays)."""
 
