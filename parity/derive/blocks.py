@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from specs.signature import Hole
+from specs.paths import Hole
 
 from .rows import Row
 

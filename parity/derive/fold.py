@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from specs.signature import escaped
+from specs.paths import escaped
 from specs.table import Table, TableError
 
 from .axes import relate

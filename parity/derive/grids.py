@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from specs.signature import Hole, escaped
+from specs.paths import Hole, escaped
 
 
 def grid(names: Sequence[str]) -> tuple[str, dict[str, int], dict[str, int]] | None:

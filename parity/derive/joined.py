@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from specs.signature import escaped
+from specs.paths import escaped
 
 from .axes import Axes, relate
 from .names import SPARE, Names, composed, initials

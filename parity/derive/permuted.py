@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from specs.signature import escaped
+from specs.paths import escaped
 
 from .axes import Axes, relate
 from .names import SPARE, Names, composed

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from specs.signature import escaped
+from specs.paths import escaped
 from specs.table import Table
 
 Arrays = tuple[tuple[str, str | None], ...]
