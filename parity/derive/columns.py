@@ -8,13 +8,21 @@ from .tape import Array, Window, patches
 
 STATISTICS = 5
 BLOCK = 1 << 22  # distances computed at once: bounds memory
+HUGE = 5e3  # size from which a value only says that its place is masked: masks differ, and would hide all others
+SAME = 1e-9  # distance of rows, relative to their scale, up to which they are equal
+PROBES = 12  # values of a column that are looked up among those of all columns of the other side
 NEIGHBOURS = 64  # rows that are compared with each where all would be too many
 
 
-def _sums(x: Array, axes: tuple[int, ...]) -> Array:
-    """Sums of x, |x|, sqrt|x|, x**2, x**4 over axes: statistics first."""
+def _powers(x: Array) -> tuple[Array, ...]:
+    """x, |x|, sqrt|x|, x**2, x**4, without the places that a mask hides."""
     size = np.abs(x)
-    return np.stack([f.sum(axes) for f in (x, size, np.sqrt(size), x * x, (x * x) ** 2)])
+    masked = ~(size < HUGE)
+    if masked.any():
+        x = np.where(masked, 0, x)
+        size = np.abs(x)
+    square = x * x
+    return x, size, np.sqrt(size), square, square * square
 
 
 def _means(sums: Array, count: Array) -> Array:
@@ -26,24 +34,20 @@ def _means(sums: Array, count: Array) -> Array:
 def of_product(x: Array, window: Window | None, taps: tuple[int, ...] = ()) -> Array:
     """Statistics of each column (b, k) of x[b, rows, k], or of the patches of a convolution."""
     if window is None:
-        return _means(_sums(x, (1,)), np.float64(x.shape[1]))
-    view = patches(x, taps, window)
-    rows = tuple(range(2 + len(taps), view.ndim))
-    count = np.prod([view.shape[d] for d in rows])
-    sums = np.empty((STATISTICS, *view.shape[: 2 + len(taps)]))
-    for tap in np.ndindex(*taps):
-        where = (slice(None), slice(None), *tap)
-        part = view[where]
-        sums[(slice(None), *where)] = _sums(part, tuple(range(2, part.ndim)))
-    return _means(sums, count)
+        return _means(np.stack([power.sum(1) for power in _powers(x)]), np.float64(x.shape[1]))
+    sums = []
+    for power in _powers(x):
+        view = patches(power, taps, window)
+        rows = tuple(range(2 + len(taps), view.ndim))
+        sums.append(view.sum(rows))
+    return _means(np.stack(sums), np.prod([view.shape[d] for d in rows]))
 
 
 def of_elements(x: Array, ids: Array) -> tuple[Array, Array]:
     """(element numbers, statistics of the values that each meets)."""
     numbers, inverse = np.unique(ids, return_inverse=True)
     inverse, flat = inverse.ravel(), np.ravel(x)
-    size = np.abs(flat)
-    sums = [np.bincount(inverse, f, len(numbers)) for f in (flat, size, np.sqrt(size), flat * flat, flat**4)]
+    sums = [np.bincount(inverse, power, len(numbers)) for power in _powers(flat)]
     found = _means(np.stack(sums), np.bincount(inverse, minlength=len(numbers)))
     return (numbers[1:], found[1:]) if numbers[0] == 0 else (numbers, found)
 
@@ -72,15 +76,16 @@ def size_of(statistics: Array) -> float:
     return float(np.sqrt((statistics[:, 3] ** 2).mean())) if len(statistics) else 0.0
 
 
-def distance(a: Array, b: Array, one_way: bool = False) -> float:
-    """How far two sets of columns are apart, relative to their scale; one way: whether b contains a."""
+def distance(a: Array, b: Array) -> float:
+    """How far two sets of as many columns are apart, relative to their scale: each statistic, sorted."""
     scale = max(size_of(a), size_of(b))
-    if scale == 0:
-        return 0.0
-    if abs(a[:, 3].max() - b[:, 3].max()) > 0.2 * scale and not one_way:
-        return float("inf")
-    apart = nearest(a, b)[1].mean()
-    return float((apart if one_way else max(apart, nearest(b, a)[1].mean())) / scale)
+    return float(np.abs(np.sort(a, axis=0) - np.sort(b, axis=0)).mean(0).max() / scale) if scale else 0.0
+
+
+def distance_within(a: Array, b: Array) -> float:
+    """How far the columns of a are from those of b that are nearest, relative to their scale."""
+    scale = max(size_of(a), size_of(b))
+    return float(nearest(a, b)[1].mean() / scale) if scale else 0.0
 
 
 def matched(a: Array, b: Array) -> Array | None:
@@ -90,11 +95,13 @@ def matched(a: Array, b: Array) -> Array | None:
     """
     if len(a) > len(b):
         return None
-    index, apart = nearest(a, b)
     scale = max(size_of(a), size_of(b))
+    if len(a) == len(b) and (same := _sorted(a, b, scale)) is not None:
+        return same
+    index, apart = nearest(a, b)
     if len(a) == len(b):
         there = np.abs(a - b).max(1)
-        index = np.where(there <= apart + 1e-9 * scale, np.arange(len(a)), index)
+        index = np.where(there <= apart + SAME * scale, np.arange(len(a)), index)
     taken = np.zeros(len(b), bool)
     repeated = []
     for k in range(len(a)):
@@ -107,6 +114,43 @@ def matched(a: Array, b: Array) -> Array | None:
         best = gaps.min()
         if best > apart[k] + 1e-6 * scale:
             return None
-        index[k] = free[np.flatnonzero(gaps <= best + 1e-9 * scale)[0]]
+        index[k] = free[np.flatnonzero(gaps <= best + SAME * scale)[0]]
         taken[index[k]] = True
     return index
+
+
+def _sorted(a: Array, b: Array, scale: float) -> Array | None:
+    """The row of b that is equal to each row of a, in their places or by size; None if they are not so."""
+    near = SAME * scale
+    if (np.abs(a - b) <= near).all():
+        return np.arange(len(a))
+    order, other = np.argsort(a[:, 3]), np.argsort(b[:, 3])
+    if (np.diff(a[order, 3]) <= 2 * near).any() or (np.abs(a[order] - b[other]) > near).any():
+        return None
+    index = np.empty(len(a), np.int64)
+    index[order] = other
+    return index
+
+
+class Values:
+    """The values of columns (n, rows), sorted, to look up those of other columns that have only some of the rows."""
+
+    def __init__(self, columns: Array):
+        self.columns = columns
+        order = np.argsort(columns, axis=None)
+        self.sorted, self.owners = columns.ravel()[order], order // columns.shape[1]
+
+    def holding(self, columns: Array) -> tuple[Array, float] | None:
+        """(the column that has the values of each of others, their distance); None if two of them have the same."""
+        large = np.argsort(-np.abs(columns), axis=1)[:, :PROBES]  # zeros are no evidence
+        probes = np.take_along_axis(columns, large, 1)
+        after = np.clip(np.searchsorted(self.sorted, probes), 1, len(self.sorted) - 1)
+        near = after - (probes - self.sorted[after - 1] < self.sorted[after] - probes)
+        owners = self.owners[near]
+        votes = (owners[:, :, None] == owners[:, None]).sum(2)
+        best = votes.argmax(1)
+        index = np.take_along_axis(owners, best[:, None], 1)[:, 0]
+        gaps = np.median(np.abs(self.sorted[near] - probes), axis=1)
+        scale = np.sqrt((probes**2).mean()) or 1.0
+        sure = 2 * votes.max(1) > probes.shape[1]
+        return (index, float(gaps.mean() / scale)) if sure.all() and len(set(index)) == len(index) else None

@@ -62,7 +62,7 @@ def _step(flat: Array, known: Array, shape: tuple[int, ...], count: int) -> int 
 
 def _by_name(found: Array, lefts: Elements, rights: Elements, inferred: list[str]) -> tuple[Array, list[str]]:
     alike = Similarity()
-    unseen = [name for name in rights.names if not (found[rights.numbers(name).astype(np.int64)] > 0).any()]
+    unseen = [name for name in rights.names if not found[rights.numbers(name).astype(np.int64)].any()]
     used = set(lefts.owners(found))
     free = [name for name in lefts.names if name not in used]
     for name in unseen:

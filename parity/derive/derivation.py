@@ -120,9 +120,9 @@ def derive(left: Any, right: Any, inputs: Any, right_inputs: Any = None, seconds
     found, b, other = best
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights)
-    facts = Facts(lefts, rights, mapped, (a.framework, b.framework), (a.ties, b.ties), _shapes(a, b), _extra(a, b))
+    facts = Facts(lefts, rights, mapped, found.plus, (a.framework, b.framework), (a.ties, b.ties), _shapes(a, b), _extra(a, b))
     table, missing = fold(facts)
-    proof = prove(a, b, (tape, other), table, mapped, lefts, rights)
+    proof = prove(a, b, (tape, other), table, mapped, lefts, rights, found.plus)
     proven = proof.holds and not missing and not found.failure
     table = _commented(table, proof, proven, inferred)
     return Derivation(

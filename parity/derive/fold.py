@@ -28,7 +28,8 @@ class Facts:
     """What the lines of a Table have to say.
 
     Args:
-      found: the left element of each right one, 0 where there is none.
+      found: the left element of each right one, 0 where there is none, -n where zero is added to right element n.
+      plus: a left element that is added to the first one, or 0.
       sides: the frameworks.
       ties: on each side, names of arrays -> the parameter that they share.
       others: shapes of arrays that are no parameters, on each side.
@@ -38,6 +39,7 @@ class Facts:
     lefts: Elements
     rights: Elements
     found: Array
+    plus: Array
     sides: tuple[str, str]
     ties: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
     others: tuple[Shapes, Shapes] = ({}, {})
@@ -45,7 +47,17 @@ class Facts:
 
     def part(self, name: str) -> Array:
         """The left elements of one right parameter."""
-        return self.found[self.rights.numbers(name).astype(np.int64)]
+        return np.maximum(self.found[self.rights.numbers(name).astype(np.int64)], 0)
+
+    def zeros(self) -> dict[str, str]:
+        """Right parameters -> others to which they add nothing but zeros."""
+        zeros = {}
+        for name in self.rights.names:
+            numbers = -self.found[self.rights.numbers(name).astype(np.int64)]
+            owner = self.rights.owners(numbers)
+            if len(owner) == 1 and np.array_equal(numbers, self.rights.numbers(owner[0])):
+                zeros[name] = owner[0]
+        return zeros
 
     @property
     def known(self) -> dict[str, tuple[int, ...]]:
@@ -72,13 +84,17 @@ def fold(facts: Facts, given: Table | None = None) -> tuple[DerivedTable, dict[s
     names = Names(facts.sides)
     missing: dict[str, str] = {}
     groups: list[Group] = []
+    zeros = facts.zeros()
     for left_names, right_names in _components(facts):
+        if all(name in zeros for name in right_names):
+            continue
         rows = _rows(facts, left_names, right_names, names) if left_names else None
         if rows is None:
             why = f"no line can say how {' and '.join(left_names)} become{'s' * (len(left_names) == 1)} it"
             missing.update(dict.fromkeys(right_names, why if left_names else "no evidence"))
         else:
             groups.append((left_names, right_names, [_with_ties(row, facts.ties) for row in rows]))
+    groups = _sums(facts, groups, zeros, names)
     groups.sort(key=lambda group: min(map(facts.lefts.names.index, group[0])))
     for attempt in (folded, list):
         table = _table(facts, groups, attempt, names, missing)
@@ -113,11 +129,32 @@ def says(table: Table, facts: Facts, only: Sequence[str] | None = None) -> bool:
         moved = table.apply(arrays)
     except TableError:
         return False
+    sums = np.maximum(facts.found, 0) + facts.plus
     return all(
-        np.array_equal(array, facts.part(name))
+        np.array_equal(array, sums[facts.rights.numbers(name).astype(np.int64)])
         for name, array in moved.items()
         if name in facts.rights.shapes and (only is None or name in only)
     )
+
+
+def _sums(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], names: Names) -> list[Group]:
+    """The groups with second terms of sums: left ones that are added, right ones that get zeros."""
+    seconds: dict[str, tuple[list[str], Row]] = {}
+    for left_names, right_names in _components(replace(facts, found=facts.plus)) if facts.plus.any() else ():
+        rows = _rows(replace(facts, found=facts.plus), left_names, right_names, names) if left_names else None
+        if rows and len(rows) == 1:
+            seconds[right_names[0]] = (left_names, rows[0])
+    added = []
+    for left_names, right_names, rows in groups:
+        row = rows[0]
+        if right_names[0] in seconds and row.right == seconds[right_names[0]][1].right:
+            more, second = seconds[right_names[0]]
+            row, left_names = replace(row, left=(*row.left, *second.left), joins=(" + ", row.joins[1])), [*left_names, *more]
+        for zero in (zero for zero, first in zeros.items() if first == right_names[0]):
+            row = replace(row, right=(*row.right, (escaped(zero), row.right[0][1])), joins=(row.joins[0], " + "))
+            right_names = [*right_names, zero]
+        added.append((left_names, right_names, [row, *rows[1:]]))
+    return added
 
 
 def _with_ties(row: Row, ties: tuple[Mapping[str, str], Mapping[str, str]]) -> Row:

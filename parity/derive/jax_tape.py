@@ -47,8 +47,19 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "max": np.maximum, "min": np.minimum, "abs": np.abs, "sign": np.sign, "square": np.square, "floor": np.floor,
     "log1p": np.log1p, "expm1": np.expm1, "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal,
     "gt": np.greater, "ge": np.greater_equal,
-    "rsqrt": lambda a: 1 / np.sqrt(a), "logistic": lambda a: 1 / (1 + np.exp(-a)),
+    "rsqrt": lambda a: 1 / np.sqrt(a), "logistic": lambda a: 1 / (1 + np.exp(-a)), "exp2": np.exp2, "pow": np.power,
+    "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert, "is_finite": np.isfinite,
+    "clamp": lambda low, a, high: np.clip(a, low, high),
 }  # fmt: skip  # what numpy does alike; all else is run by JAX, which compiles it for each shape
+BY_PARAMETERS: dict[str, Callable[[Any], Callable[..., Any]]] = {
+    "reduce_sum": lambda p: lambda a: np.sum(a, p["axes"]),
+    "reduce_max": lambda p: lambda a: np.max(a, p["axes"]),
+    "reduce_min": lambda p: lambda a: np.min(a, p["axes"]),
+    "reduce_prod": lambda p: lambda a: np.prod(a, p["axes"]),
+    "reduce_and": lambda p: lambda a: np.all(a, p["axes"]),
+    "reduce_or": lambda p: lambda a: np.any(a, p["axes"]),
+    "integer_pow": lambda p: lambda a: a ** p["y"] if p["y"] >= 0 else 1 / a ** -p["y"],
+}  # the same for what has parameters
 
 
 class JaxSide:
@@ -212,7 +223,7 @@ class _Reader:
             edges = np.cumsum(params["sizes"])[:-1]
             return [self.tape.layout(inputs[0], _part(edges, params["axis"], k), site) for k in range(len(edges) + 1)]
         if run is None:
-            run = NUMPY.get(name) or _bound(eqn)
+            run = BY_PARAMETERS[name](params) if name in BY_PARAMETERS else NUMPY.get(name) or _bound(eqn)
         if not eqn.primitive.multiple_results:
             return [self.tape.record("other", inputs, run, site)]
         every = self.tape.record("other", inputs, run, site)

@@ -107,7 +107,7 @@ class PaddleSide:
     def __init__(self, model: paddle.nn.Layer, call: Call):
         self.call = call
         self.model = copy.deepcopy(model)
-        self.model.to(dtype="float64")
+        self.model._to_impl(dtype="float64", floating_only=True)  # to() would cast tables of indices as well
         self.model.eval()
         self.ties: dict[str, str] = {}
         self.parameters: dict[str, np.ndarray] = {}
@@ -461,7 +461,7 @@ def _template(tree: Any) -> Any:
 
 def _filled(tree: Any, arrays: Iterator[np.ndarray]) -> Any:
     if isinstance(tree, _Slot):
-        return paddle.to_tensor(np.ascontiguousarray(next(arrays)))
+        return paddle.to_tensor(np.asarray(next(arrays), order="C"))
     if isinstance(tree, (list, tuple)):
         return type(tree)(_filled(item, arrays) for item in tree)
     if isinstance(tree, dict):

@@ -37,10 +37,11 @@ class Row:
             join.join(path if axes is None else f"{path}: {axes}".strip() for path, axes in side)
             for side, join in zip((self.left, self.right), self.joins, strict=True)
         ]
-        if self.arrow != "<->":
+        arrow = "->" if self.joins[0] == " + " else "<-" if self.joins[1] == " + " else self.arrow
+        if arrow != "<->":
             sides = [side or "drop" for side in sides]
         tail = f"= {self.constant}" if self.constant else ""
-        return " ".join(filter(None, (sides[0], self.arrow, sides[1], tail)))
+        return " ".join(filter(None, (sides[0], arrow, sides[1], tail)))
 
 
 def dropped(name: str, side: int) -> Row:

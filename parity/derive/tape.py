@@ -13,7 +13,7 @@ Values have numbers. Each operation (Node) makes one value from others; its kind
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +63,15 @@ class Tape:
     constants: dict[int, Array] = field(default_factory=dict)
     outputs: list[int] = field(default_factory=list)
     size: int = 0
+
+    def live(self) -> Tape:
+        """The same without operations on which no output depends."""
+        wanted, nodes = set(self.outputs), []
+        for node in reversed(self.nodes):
+            if node.output in wanted:
+                wanted.update(node.inputs)
+                nodes.append(node)
+        return replace(self, nodes=nodes[::-1])
 
     def number(self) -> int:
         """A number for a new value."""

@@ -424,7 +424,7 @@ def _template(tree: Any) -> Any:
 
 def _filled(tree: Any, arrays: Iterator[np.ndarray]) -> Any:
     if isinstance(tree, _Slot):
-        array = np.ascontiguousarray(next(arrays))
+        array = np.asarray(next(arrays), order="C")
         return torch.from_numpy(array if array.flags.writeable else array.copy())
     if isinstance(tree, list):
         return [_filled(item, arrays) for item in tree]

@@ -33,8 +33,14 @@ class Elements:
 
     def owners(self, numbers: Array) -> list[str]:
         """The parameters that elements belong to, in order."""
-        numbers = np.unique(numbers)
-        found = np.unique(np.searchsorted(self.starts, numbers[numbers > 0], "right") - 1)
+        numbers = np.ravel(numbers)
+        numbers = numbers[numbers > 0]
+        if not numbers.size:
+            return []
+        first, last = np.searchsorted(self.starts, [numbers.min(), numbers.max()], "right") - 1
+        if first == last:
+            return [self.names[first]]
+        found = np.unique(np.searchsorted(self.starts, np.unique(numbers), "right") - 1)
         return [self.names[k] for k in found]
 
 
@@ -48,6 +54,7 @@ class Symbol:
       plain: whether its values are those elements.
       parts: symbols whose product ("mul") or sum ("add") it is.
       leaves: the symbols from which it is computed.
+      whole: of rows that tokens read: all of them, before other operations took some.
     """
 
     ids: Array  # or None
@@ -56,6 +63,7 @@ class Symbol:
     join: str = ""
     parts: tuple[Symbol, ...] = ()
     leaves: tuple[Symbol, ...] = ()
+    whole: Symbol | None = None
 
     def moved(self, run: Callable[[Array], Array]) -> Symbol:
         """The symbol after an operation that moves elements."""
@@ -69,6 +77,19 @@ class Symbol:
         return self.leaves or (self,)
 
 
+class Part(NamedTuple):
+    """A parameter in a product or sum.
+
+    Args:
+      at: the index of its operation.
+      beside: the size of the values that it was multiplied with or added to there; tells terms of one sum apart.
+    """
+
+    at: int
+    symbol: Symbol
+    beside: float
+
+
 @dataclass(frozen=True)
 class Pending:
     """A product or sum of activations and parameters that nothing but more factors or terms has read yet.
@@ -78,12 +99,12 @@ class Pending:
     Args:
       join: "mul" or "add".
       x: the product or sum of the activations.
-      parts: the parameters, each with the index of its operation.
+      parts: the parameters.
     """
 
     join: str
     x: Array
-    parts: tuple[tuple[int, Symbol], ...]
+    parts: tuple[Part, ...]
 
 
 class Use(NamedTuple):
@@ -95,6 +116,8 @@ class Use(NamedTuple):
       x: the values that it meets; None for "place".
       symbol: the parameter. In a product, x[b, rows, k] and ids[b, k, o].
       flipped: whether the operation is w @ x, so that the columns of its result are its second axis.
+      join: the sum or product whose term or factor it is, as (operation, number), and how many others follow.
+      beside: see Part.
     """
 
     kind: str
@@ -102,6 +125,8 @@ class Use(NamedTuple):
     x: Array
     symbol: Symbol
     flipped: bool = False
+    join: tuple[int, int, int] = (0, 0, 0)
+    beside: float = 0.0
 
     @property
     def ids(self) -> Array:
@@ -116,7 +141,7 @@ class Program:
     """
 
     def __init__(self, tape: Tape, parameters: Mapping[str, Array], inputs: Sequence[Array]):
-        self.tape = tape
+        self.tape = tape = tape.live()
         self.active = set(tape.inputs)
         self.consumers: dict[int, list[tuple[int, int]]] = {}
         self.last: dict[int, int] = {}
@@ -144,35 +169,58 @@ class Program:
 
     def _note(self, number: int, value: Array) -> None:
         self.shapes[number] = np.shape(value)
-        if getattr(value, "dtype", None) is not None and value.dtype.kind in "iub":
+        if getattr(getattr(value, "dtype", None), "kind", "") in tuple("iub"):  # keys of random numbers have no kind
             self.indices[number] = value
 
 
-def walk(program: Program, elements: Elements, meet: Callable[[Use], None]) -> list[Array]:
-    """Run a tape; `meet` sees each use of a parameter and has to make its elements' values known."""
-    return _Walk(program, elements, meet).run()
+class Walk:
+    """A run of a tape; `meet` sees each use of a parameter and has to make its elements' values known.
 
+    An exception of `meet` leaves the walk before the operation where it occurred; run() then tries that one again.
+    """
 
-class _Walk:
     def __init__(self, program: Program, elements: Elements, meet: Callable[[Use], None]):
         self.program, self.elements, self._meet = program, elements, meet
         tape = program.tape
+        self.at = 0
+        self._joins = 0  # sums and products that were settled at this operation
+        self._now: dict[int, Array] = {}  # what operands became at this operation
         self.values: dict[int, Any] = {**tape.constants, **program.inputs}
         for name, number in tape.parameters.items():
             self.values[number] = self._leaf(elements.numbers(name))
+
+    def state(self) -> tuple[int, dict[int, Any]]:
+        """Where the walk is: to be given to restore()."""
+        return self.at, dict(self.values)
+
+    def restore(self, state: tuple[int, dict[int, Any]]) -> None:
+        self.at, values = state
+        self.values = dict(values)
 
     def _leaf(self, ids: Array) -> Symbol:
         return Symbol(ids, lambda: self.elements.values[ids.astype(np.int64)])
 
     def run(self) -> list[Array]:
+        """Go on to the end and return the outputs."""
         tape, last = self.program.tape, self.program.last
         with np.errstate(all="ignore"):
-            for at, node in enumerate(tape.nodes):
-                self.values[node.output] = self._step(at, node, [self.values[number] for number in node.inputs])
+            while self.at < len(tape.nodes):
+                node = tape.nodes[self.at]
+                self._joins, self._now = 0, {}
+                value = self._step(self.at, node, [self.values[number] for number in node.inputs])
+                if isinstance(value, Pending) and self._forks(node.output):
+                    value = self._settled(value)
+                self.values |= {**self._now, node.output: value}
                 for number in node.inputs:
-                    if last[number] == at and number not in tape.outputs:
+                    if last[number] == self.at and number not in tape.outputs:
                         self.values.pop(number, None)
+                self.at += 1
             return [self._forced(-1, self.values[number]) for number in tape.outputs]
+
+    def _forks(self, number: int) -> bool:
+        """Whether several operations read a value, and not all of them take parts of it."""
+        readers = {at for at, _ in self.program.consumers.get(number, ())}
+        return len(readers) > 1 and any(self.program.tape.nodes[at].kind != "layout" for at in readers)
 
     def _step(self, at: int, node: Node, operands: list[Any]) -> Any:
         if any(isinstance(v, Pending) for v in operands):
@@ -180,7 +228,7 @@ class _Walk:
                 return self._moved_pending(node, operands[0])
             for k, v in enumerate(operands):
                 if isinstance(v, Pending) and v.join != node.kind:
-                    operands[k] = self.values[node.inputs[k]] = self._settled(v)
+                    operands[k] = self._now[node.inputs[k]] = self._settled(v)
         if not any(isinstance(v, (Symbol, Pending)) for v in operands):
             return node.run(*operands)
         active = [n for n in node.inputs if n in self.program.active]
@@ -206,22 +254,26 @@ class _Walk:
         return not read or node.kind == "add" or (node.kind == "mul" and len(symbols) == 1)
 
     def _moved_pending(self, node: Node, pending: Pending) -> Pending:
-        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(s.ids) for _, s in pending.parts))
+        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
         parts = []
-        for at, symbol in pending.parts:
-            parts.append((at, symbol.moved(lambda array: node.run(np.broadcast_to(array, shape)))))
+        for part in pending.parts:
+            moved = part.symbol.moved(lambda array: node.run(np.broadcast_to(array, shape)))
+            parts.append(part._replace(symbol=moved))
         return Pending(pending.join, node.run(np.broadcast_to(pending.x, shape)), tuple(parts))
 
     def _settled(self, pending: Pending) -> Array:
         """The value of a product or sum; its parameters meet its activations."""
-        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(s.ids) for _, s in pending.parts))
+        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
         x = np.broadcast_to(pending.x, shape)
-        join = np.multiply if pending.join == "mul" else np.add
-        for at, symbol in sorted(pending.parts, key=lambda part: part[1].plain):
-            self._meet(Use(pending.join, at, x, replace(symbol, ids=np.broadcast_to(symbol.ids, shape))))
+        operation = np.multiply if pending.join == "mul" else np.add
+        self._joins += 1
+        for k, (at, symbol, beside) in enumerate(sorted(pending.parts, key=lambda part: part.symbol.plain)):
+            spread = replace(symbol, ids=np.broadcast_to(symbol.ids, shape))
+            join = (self.at, self._joins, len(pending.parts) - k - 1)
+            self._meet(Use(pending.join, at, x, spread, join=join, beside=beside))
         out = x
-        for _, symbol in pending.parts:
-            out = join(out, symbol.value())
+        for part in pending.parts:
+            out = operation(out, part.symbol.value())
         return out
 
     def _forced(self, at: int, value: Any) -> Array:
@@ -232,7 +284,7 @@ class _Walk:
             return value
         for leaf in value.roots():
             if leaf.ids is not None:
-                self._meet(Use("place", at, None, leaf))
+                self._meet(Use("place", at, None, leaf.whole or leaf))
         return value.value()
 
     def _moved(self, node: Node, operands: list[Any]) -> Symbol:
@@ -256,7 +308,12 @@ class _Walk:
             parts = tuple(part.moved(run) for part in symbols[0].parts)
         plain = all(s.plain for s in symbols)
         leaves = () if plain and ids is not None else tuple(r for s in symbols for r in s.roots())
-        return Symbol(ids, lambda: node.run(*map(_value, operands)), plain, symbols[0].join, parts, leaves)
+        out = Symbol(ids, lambda: node.run(*map(_value, operands)), plain, symbols[0].join, parts, leaves)
+        reads = node.output in self.program.active and not self.program.active.intersection(
+            n for n, v in zip(node.inputs, operands, strict=True) if isinstance(v, Symbol)
+        )
+        whole = out if reads and plain else symbols[0].whole if len(symbols) == 1 else None
+        return replace(out, whole=whole)
 
     def _combined(self, at: int, node: Node, operands: list[Any]) -> Symbol:
         """A function of symbols and constants."""
@@ -284,8 +341,8 @@ class _Walk:
     def _joined(self, at: int, node: Node, operands: list[Any]) -> Any:
         """One more factor or term."""
         found: list[Array] = []
-        parts: tuple[tuple[int, Symbol], ...] = ()
-        for v in operands:
+        parts: tuple[Part, ...] = ()
+        for v, other in zip(operands, operands[::-1], strict=True):
             if isinstance(v, Pending):
                 found.append(v.x)
                 parts += v.parts
@@ -294,7 +351,7 @@ class _Walk:
                 if any(part.ids is None or len(part.roots()) > 1 for part in split):
                     found.append(self._forced(at, v))
                 else:
-                    parts += tuple((at, part) for part in split)
+                    parts += tuple(Part(at, part, _size(other)) for part in split)
             else:
                 found.append(v)
         x = found[0] if len(found) == 1 else node.run(*found)
@@ -325,6 +382,12 @@ class _Walk:
                 self._meet(Use("place", at, None, leaf))
         value = symbol.value()
         return node.run(value, w) if flipped else node.run(x, value)
+
+
+def _size(v: Any) -> float:
+    """The mean size of an activation; 0 for a symbol."""
+    x = v.x if isinstance(v, Pending) else v
+    return 0.0 if isinstance(x, Symbol) else float(np.abs(x).mean())
 
 
 def _value(v: Any) -> Array:
