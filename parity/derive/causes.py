@@ -11,21 +11,20 @@ import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from ..hypotheses import ACTIVATIONS
 from . import columns
+from .numbers import changes
 from .tape import Array, Tape
-from .walk import Elements, Program, Use, walk
+from .walk import Elements, Program, Use, Walk
 
 PARTED = 1e-8  # relative difference of values that rounding does not explain
 CLOSE = 1e-10  # that of values recomputed with the right cause, or that are a thousand times nearer than before
 SPAN = 4  # uses before the first that differs whose operations are searched for the cause
 CAUSES = 8  # differences that are explained one after the other
-NEUTRAL = {"add": 0.0, "mul": 1.0}
 
 
 class Place(NamedTuple):
@@ -43,8 +42,9 @@ class Place(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A side with weights: its tape, what runs it, and each use of a parameter in order."""
+    """A side (0 for the left) with weights: its tape, what runs it, and each use of a parameter in order."""
 
+    side: int
     tape: Tape
     weights: Mapping[str, Array]
     inputs: Sequence[Array]
@@ -64,10 +64,11 @@ class Pair(NamedTuple):
     gap: float
 
 
-def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array]) -> Run:
+def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array], side: int) -> Run:
+    """Run a tape, and list its uses of parameters."""
     program, elements, uses = Program(tape, weights, inputs), Elements(weights, known=True), list[Use]()
-    walk(program, elements, uses.append)
-    return Run(tape, weights, inputs, elements, program, uses)
+    Walk(program, elements, uses.append).run()
+    return Run(side, tape, weights, inputs, elements, program, uses)
 
 
 def explain(left: Run, right: Run, found: Array, seconds: float = 5) -> list[Place]:
@@ -144,97 +145,35 @@ def _cause(
 ) -> tuple[str, tuple[Run, Run] | None]:
     """(cause, both sides with it removed); ("", None) where none is confirmed."""
     limit = max(CLOSE, pairs[at].gap * 1e-3)
-    for sides, text in _with_other_numbers(left, right, pairs, at):
+    for change in changes(left.tape, right.tape):
         if time.monotonic() > stop:
             break
+        try:
+            sides = change.applied(left), change.applied(right)
+        except Exception:  # an operation that refuses the number
+            continue
         gap = next((p.gap for k, p in enumerate(_pairs(*sides, found)) if k == at), math.inf)
         if gap <= limit:
-            return f"{text} (recomputed so, to {gap:.0e})", sides
+            return f"{change.text} (recomputed so, to {gap:.0e})", sides
     pair = pairs[at]
     if pair.left is not None and pair.right is not None and stop > time.monotonic():
-        return _padding(pair, left, right) or _activation(pair, left, right, _span(pairs, at)), None
+        return _padding(pair, left, right) or _activation(pair, right, _span(pairs, at)), None
     return "", None
 
 
-def _span(pairs: Sequence[Pair], at: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The nodes on each side between the uses before and the first that differs."""
-    spans = []
-    for side in ("left", "right"):
-        nodes = [getattr(pair, side).node for pair in pairs[:at] if getattr(pair, side) is not None]
-        last = getattr(pairs[at], side)
-        stop = math.inf if last is None else last.node
-        before = sorted(node for node in nodes if node < stop)[-SPAN:]
-        spans.append((before[0] if len(before) == SPAN else 0, stop))
-    return spans[0], spans[1]  # type: ignore[return-value]
+def _span(pairs: Sequence[Pair], at: int) -> tuple[int, int]:
+    """The nodes on the right between the uses before and the first that differs."""
+    last = pairs[at].right
+    assert last is not None
+    before = sorted(pair.right.node for pair in pairs[:at] if pair.right is not None and pair.right.node < last.node)
+    return before[-SPAN] if len(before) >= SPAN else 0, last.node
 
 
-def _numbers(side: Run, span: tuple[float, float]) -> dict[float, list[tuple[int, str]]]:
-    """The single numbers that operations of the span read: {value: [(constant, kind of operation)]}."""
-    found: dict[float, list[tuple[int, str]]] = {}
-    for k, node in enumerate(side.tape.nodes):
-        for number in node.inputs if span[0] <= k <= span[1] else ():
-            array = side.tape.constants.get(number)
-            if array is not None and np.size(array) and getattr(array, "dtype", np.dtype("O")).kind == "f":
-                value = float(np.ravel(array)[0])
-                if (array == value).all():
-                    found.setdefault(value, []).append((number, node.kind))
-    return found
-
-
-def _with_other_numbers(
-    left: Run, right: Run, pairs: Sequence[Pair], at: int
-) -> Iterator[tuple[tuple[Run, Run], str]]:
-    """Both sides with a number of one replaced by one of the other, or by what has no effect."""
-    spans = _span(pairs, at)
-    ours, theirs = _numbers(left, spans[0]), _numbers(right, spans[1])
-    trials = []
-    for value, places in theirs.items():
-        if value not in ours:
-            others = [*(other for other in ours if other not in theirs), NEUTRAL.get(places[0][1])]
-            trials += [(1, value, places, other) for other in others if other is not None]
-    for value, places in ours.items():
-        neutral = NEUTRAL.get(places[0][1])
-        if value not in theirs and neutral is not None:
-            trials.append((0, value, places, neutral))
-    for side, value, places, other in trials:
-        changed = _replaced((left, right)[side], value, [number for number, _ in places], other)
-        if changed is not None:
-            names = ("the left", "the right")
-            what = _called(places[0][1], value, other)
-            absent = other == NEUTRAL.get(places[0][1])
-            text = f"{what} {value:.6g} on {names[side]}" + (
-                ", which the other side does not have" if absent else f", {other:.6g} on {names[1 - side]}"
-            )
-            yield ((changed, right) if side == 0 else (left, changed)), text
-
-
-def _called(kind: str, value: float, other: float) -> str:
-    if kind == "add" and 0 < value <= 1e-2 and (0 < other <= 1e-2 or other == 0):
-        return "epsilon"
-    return {"mul": "a factor of", "add": "a term of"}.get(kind, "the number")
-
-
-def _replaced(side: Run, value: float, numbers: Sequence[int], other: float) -> Run | None:
-    """The side with this number replaced wherever operations like these have it."""
-    readers = {n.kind for n in side.tape.nodes if set(numbers) & set(n.inputs)}
-    constants = dict(side.tape.constants)
-    for node in side.tape.nodes:
-        for number in node.inputs if node.kind in readers else ():
-            array = side.tape.constants.get(number)
-            if array is not None and np.size(array) and getattr(array, "dtype", np.dtype("O")).kind == "f":
-                if (np.asarray(array) == value).all():
-                    constants[number] = np.full(np.shape(array), other)
-    try:
-        return run(replace(side.tape, constants=constants), side.weights, side.inputs)
-    except Exception:  # an operation that refuses the number
-        return None
-
-
-def _activation(pair: Pair, left: Run, right: Run, spans: Sequence[tuple[float, float]]) -> str:
+def _activation(pair: Pair, right: Run, span: tuple[int, int]) -> str:
     """The activations that give each side's values from one value that the right side computes before."""
     assert pair.left is not None and pair.right is not None
     wanted = [np.sort(x[x != 0]) for x in (np.ravel(pair.left.x), np.ravel(pair.right.x))]
-    for value in _values(right, spans[1]):
+    for value in _values(right, span):
         if value.dtype.kind != "f" or value.size < 2:
             continue
         names = []
@@ -253,13 +192,13 @@ def _same(values: Array, target: Array) -> bool:
     return bool(np.abs(values - target).max(initial=0) <= CLOSE * max(np.abs(target).max(initial=0), 1e-300))
 
 
-def _values(side: Run, span: tuple[float, float]) -> Iterator[Array]:
+def _values(side: Run, span: tuple[int, int]) -> Iterator[Array]:
     """The values of the operations in the span, the latest first."""
     values = {**side.tape.constants, **side.program.inputs}
     values.update({number: side.weights[name] for name, number in side.tape.parameters.items()})
     found = []
     with np.errstate(all="ignore"):
-        for k, node in enumerate(itertools.islice(side.tape.nodes, int(min(span[1], len(side.tape.nodes))))):
+        for k, node in enumerate(itertools.islice(side.tape.nodes, span[1])):
             values[node.output] = node.run(*(values[number] for number in node.inputs))
             if k >= span[0] and isinstance(values[node.output], np.ndarray):
                 found.append(values[node.output])

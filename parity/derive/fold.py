@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from specs.table import Table, TableError
 from .axes import relate
 from .blocks import folded
 from .grids import grid
+from .hints import Hint
 from .joined import joined
 from .names import Names, composed
 from .permuted import permuted
@@ -75,18 +76,20 @@ class Facts:
 Group = tuple[list[str], list[str], list[Row]]  # parameters of both sides, and their lines
 
 
-def fold(facts: Facts, given: Table | None = None) -> tuple[DerivedTable, dict[str, str]]:
+def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[str, str]]:
     """(table, {right parameter that no line describes: why}).
 
     Args:
-      given: lines that are taken as they are.
+      given: lines that are taken as they are, with the arrays that they speak of.
     """
     names = Names(facts.sides)
+    if given is not None:
+        names.orders.update(given.table.orders)
     missing: dict[str, str] = {}
     groups: list[Group] = []
     zeros = facts.zeros()
     for left_names, right_names in _components(facts):
-        if all(name in zeros for name in right_names):
+        if all(name in zeros or (given and name in given.right) for name in right_names):
             continue
         rows = _rows(facts, left_names, right_names, names) if left_names else None
         if rows is None:
@@ -97,7 +100,7 @@ def fold(facts: Facts, given: Table | None = None) -> tuple[DerivedTable, dict[s
     groups = _sums(facts, groups, zeros, names)
     groups.sort(key=lambda group: min(map(facts.lefts.names.index, group[0])))
     for attempt in (folded, list):
-        table = _table(facts, groups, attempt, names, missing)
+        table = _table(facts, groups, attempt, names, missing, given)
         if says(table, facts):
             return table, missing
     for group in list(groups):  # a line that does not say what was found is left out
@@ -105,17 +108,28 @@ def fold(facts: Facts, given: Table | None = None) -> tuple[DerivedTable, dict[s
         if not says(alone, facts, group[1]):
             groups.remove(group)
             missing.update(dict.fromkeys(group[1], f"{'; '.join(map(str, group[2]))} does not describe it"))
-    return _table(facts, groups, list, names, missing), missing
+    return _table(facts, groups, list, names, missing, given), missing
 
 
-def _table(facts: Facts, groups: Sequence[Group], attempt, names: Names, missing: Mapping[str, str]) -> DerivedTable:  # type: ignore[no-untyped-def]
-    used = {name for left_names, _, _ in groups for name in left_names}
+def _table(
+    facts: Facts,
+    groups: Sequence[Group],
+    attempt: Callable[[Sequence[Row]], list[Row]],
+    names: Names,
+    missing: Mapping[str, str],
+    given: Hint | None = None,
+) -> DerivedTable:
+    """The Table of the groups' rows and of those for arrays that only one side has."""
+    used = {name for left_names, _, _ in groups for name in left_names} | set(given.left if given else ())
+    made = {name for _, right_names, _ in groups for name in right_names} | set(given.right if given else ())
     unused = [name for name in (*facts.lefts.names, *facts.ties[0]) if facts.ties[0].get(name, name) not in used]
+    extra = [*(dropped(name, 0) for name in unused if name not in used)]
+    extra += [
+        row for row in facts.extra if not {path for path, _ in (*row.left, *row.right)} & {*map(escaped, used | made)}
+    ]
     rows = [row for _, _, rows in groups for row in rows]
-    extra = [*(dropped(name, 0) for name in unused), *facts.extra]
-    every = [*attempt(rows), *attempt(extra)]
-    made = {name for _, right_names, _ in groups for name in right_names}
     absent = {name: "" for name in facts.rights.names if name not in made} | dict(missing)
+    every = [*(given.table.lines if given else ()), *attempt(rows), *attempt(extra)]
     return table_of(every, facts.sides, names.orders, facts.known, facts.like(absent), names.lengths)
 
 
@@ -149,7 +163,10 @@ def _sums(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], names
         row = rows[0]
         if right_names[0] in seconds and row.right == seconds[right_names[0]][1].right:
             more, second = seconds[right_names[0]]
-            row, left_names = replace(row, left=(*row.left, *second.left), joins=(" + ", row.joins[1])), [*left_names, *more]
+            row, left_names = (
+                replace(row, left=(*row.left, *second.left), joins=(" + ", row.joins[1])),
+                [*left_names, *more],
+            )
         for zero in (zero for zero, first in zeros.items() if first == right_names[0]):
             row = replace(row, right=(*row.right, (escaped(zero), row.right[0][1])), joins=(row.joins[0], " + "))
             right_names = [*right_names, zero]

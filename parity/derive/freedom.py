@@ -10,7 +10,7 @@ import numpy as np
 
 from .sides import Side
 from .tape import Array
-from .walk import Elements, Program, Use, walk
+from .walk import Elements, Program, Use, Walk
 
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
 SAME = 1e-9  # relative difference of outputs that rounding explains
@@ -25,7 +25,7 @@ def freedom(left: Side, program: Program, weights: Mapping[str, Array], inputs: 
     """
     stop, uses = time.monotonic() + seconds, list[Use]()
     elements = Elements(weights, known=True)
-    walk(program, elements, uses.append)
+    Walk(program, elements, uses.append).run()
     before = left.run(weights, inputs)
     found: dict[str, str] = {}
     for template, text, pairs in _candidates(uses, elements):

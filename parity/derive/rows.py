@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from specs.lines import Line
 from specs.paths import escaped
 from specs.table import Table
 
@@ -75,7 +76,7 @@ class DerivedTable(Table):
 
 
 def table_of(
-    rows: Sequence[Row],
+    rows: Sequence[Row | Line],
     sides: tuple[str, str],
     orders: Mapping[str, Sequence[int]],
     known: Mapping[str, tuple[int, ...]],
