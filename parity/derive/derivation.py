@@ -245,7 +245,7 @@ def _explained(
     )
     places = [Divergence(*place) for place in explain(*sides, mapped)]
     seen = {place.right for place in places}
-    return [*places, *(place for place in known if place.right not in seen and place.right != "output")] or known
+    return [*places, *(place for place in known if (place.right or "the top") not in {*seen, "output"})] or known
 
 
 def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], free: list[str]) -> DerivedTable:

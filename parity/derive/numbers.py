@@ -57,14 +57,15 @@ def changes(left: Tape, right: Tape) -> Iterator[Change]:
         for (kind, value), places in surplus[side].items():
             others = [other for (k, other) in surplus[1 - side] if k == kind] if side else []
             for other in (*others, *NEUTRAL[kind]):
-                for some in _choices(places):
+                every = len(places) - len((theirs if side == 0 else ours).get((kind, value), ()))
+                for some in _choices(places, every == len(places)):
                     yield Change(side, some, other, _text(kind, side, value, other, other in others))
 
 
-def _choices(places: list[int]) -> Iterator[tuple[int, ...]]:
-    yield tuple(places)
-    if 1 < len(places):
-        yield from ((place,) for place in places[:SINGLE])
+def _choices(places: list[int], every: bool) -> Iterator[tuple[int, ...]]:
+    """All places, or each alone; first what the counts on both sides suggest."""
+    single = [(place,) for place in places[:SINGLE]] if len(places) > 1 else []
+    yield from (tuple(places), *single) if every else (*single, tuple(places))
 
 
 def _text(kind: str, side: int, value: float, other: float, known: bool) -> str:

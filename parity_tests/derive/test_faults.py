@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,27 +28,27 @@ class Fault(NamedTuple):
 
 RIGHT = {
     "epsilon": 1e-5, "rms epsilon": 1e-6, "batch epsilon": 1e-5, "gelu": "none", "activation": "silu", "scale": 4**-0.5,
-    "plus one": 0.0, "padding": (1, 1, 1, 1), "limit": 6.0, "embedding": 1.0, "residual": 1.0, "offset": 0,
-    "heads": "hd", "width": 8, "fill": -1e9, "flip": False, "tied": False, "order": False, "norm": "pre", "bias": True,
-    "groups": 1, "slope": 0.1,
+    "plus one": 0.0, "padding": (1, 1, 1, 1), "limit": 6.0, "embedding": 1.0, "residual": 1.0,
+    "flip": False,
+    "slope": 0.1,
 }  # fmt: skip  # the options of the right model, as they are right
 
 FAULTS = {
-    "another epsilon of a layer norm": Fault({"epsilon": 1e-6}, "key", "epsilon 1e-06"),
-    "another epsilon of a root-mean-square norm": Fault({"rms epsilon": 1e-5}, "first", "epsilon 1e-05"),
-    "another epsilon of a batch norm": Fault({"batch epsilon": 1e-3}, "words", "epsilon 0.001"),
-    "GELU by tanh": Fault({"gelu": "tanh"}, "second", "GELU by tanh on the right"),
-    "ReLU for SiLU": Fault({"activation": "relu"}, "head", ""),
-    "a missing attention scale": Fault({"scale": 1.0}, "out", "a factor of 0.5 on the left, which the other side"),
+    "another epsilon of a layer norm": Fault(
+        {"epsilon": 1e-6}, "norm", "epsilon 1e-06 on the right, 1e-05 on the left"
+    ),
+    "another epsilon of a root-mean-square norm": Fault({"rms epsilon": 1e-5}, "the top", "epsilon 1e-05 on the right"),
+    "another epsilon of a batch norm": Fault({"batch epsilon": 1e-3}, "bn", "epsilon 0.001 on the right, 1e-05 on"),
+    "GELU by tanh": Fault({"gelu": "tanh"}, "second", "GELU by the error function on the left, GELU by tanh on the"),
+    "ReLU for SiLU": Fault({"activation": "relu"}, "head", "SiLU on the left, ReLU on the right"),
+    "a missing attention scale": Fault({"scale": 1.0}, "out", "a factor of 1 on the right, 0.5 on the left"),
     "another attention scale": Fault({"scale": 0.25}, "out", "a factor of 0.25 on the right, 0.5 on the left"),
-    "a norm whose weight is added to 1": Fault({"plus one": 1.0}, "first", "a term of 1 on the right, which the other"),
-    "padding on one side": Fault({"padding": (0, 2, 0, 2)}, "conv", "padding (1, 1) (1, 1) on the left, (0, 2) (0, 2)"),
-    "a limit of another size": Fault({"limit": 4.0}, "head", ""),
-    "an embedding that is scaled": Fault({"embedding": 8**0.5}, "norm", "a factor of 2.82843 on the right"),
-    "a residual of half weight": Fault({"residual": 0.5}, "rms", "a factor of 0.5 on the right"),
-    "a slope": Fault({"slope": 0.2}, "head", ""),
-    "an image that is mirrored": Fault({"flip": True}, "words", ""),
-    "no residual": Fault({"residual": 0.0}, "rms", "a factor of 0 on the right"),
+    "a norm whose weight is added to 1": Fault({"plus one": 1.0}, "first", "a term of 1 on the right, 0 on the left"),
+    "a limit": Fault({"limit": 1.0}, "head"),
+    "an embedding that is scaled": Fault({"embedding": 8**0.5}, "norm", "a factor of 2.82843 on the right, 1 on the"),
+    "a residual of half weight": Fault({"residual": 0.5}, "out", "a factor of 0.5 on the right, 1 on the left"),
+    "no residual": Fault({"residual": 0.0}, "out", "a factor of 0 on the right, 1 on the left"),
+    "another slope": Fault({"slope": 0.2}, "head"),
 }
 
 
@@ -87,7 +86,7 @@ def build(options: dict[str, Any]) -> Any:
 
 
 def derived(change: dict[str, Any]) -> parity.Derivation:
-    return parity.derive(build(RIGHT), build({**RIGHT, **change}), (images(2, 3, 4, 5),))
+    return parity.derive(build(RIGHT), build({**RIGHT, **change}), (images(2, 3, 4, 5),), seconds=10)
 
 
 def test_without_a_fault_the_models_are_proven_equal():
@@ -103,16 +102,25 @@ def test_a_fault_is_located_and_explained(name: str):
     found = derived(fault.change)
     assert not found.proven and not found.missing, (found.failure, found.missing)
     place = found.divergences[0]
-    assert fault.where in place.right, found.divergences
+    assert place.right == fault.where and place.size > 1e-8, found.divergences
     assert fault.cause in place.cause and bool(fault.cause) == bool(place.cause), found.divergences
+    assert "recomputed so" in place.cause or not place.cause
+
+
+@pytest.mark.parametrize("change", [{"padding": (0, 2, 0, 2)}, {"flip": True}], ids=["padding", "mirrored"])
+def test_where_no_value_agrees_any_more_the_first_use_is_named(change: dict[str, Any]):
+    needs("torch")
+    found = derived(change)
+    assert not found.proven and found.missing
+    assert "conv" in found.failure or "bn" in found.failure, found.failure
 
 
 # Faults after which no translation exists: the first parameter that cannot correspond is named.
 
-Model = Callable[[Any], Any]
 
-
-def _sequence(width: int = 6, swapped: bool = False, norm_first: bool = True, heads: int = 2, tied: bool = False) -> Any:
+def _sequence(
+    width: int = 6, swapped: bool = False, norm_first: bool = True, heads: int = 2, tied: bool = False
+) -> Any:
     import torch
 
     class Net(torch.nn.Module):
@@ -138,9 +146,9 @@ def _sequence(width: int = 6, swapped: bool = False, norm_first: bool = True, he
 
 IMPOSSIBLE = {
     "a layer whose weights cannot fit": ({"width": 7}, ("up.weight", "down.weight")),
-    "norms after instead of before": ({"norm_first": False}, ("qkv.weight", "norm.weight")),
+    "norms after instead of before": ({"norm_first": False}, ("qkv.weight",)),
     "another number of heads": ({"heads": 3}, ("out.weight",)),
-    "one kernel in place of two": ({"tied": True}, ("up.weight",)),
+    "one kernel in place of two": ({"tied": True}, ("down.weight", "down.bias")),
 }
 
 
@@ -148,10 +156,9 @@ IMPOSSIBLE = {
 def test_what_cannot_be_translated_is_named(name: str):
     needs("torch")
     change, names = IMPOSSIBLE[name]
-    found = parity.derive(_sequence(), _sequence(**change), (images(2, 5, 6),))
-    assert not found.proven
-    text = " ".join([found.failure, *found.missing, *(place.right for place in found.divergences)])
-    assert any(name.split(".")[0] in text for name in names), text
+    found = parity.derive(_sequence(), _sequence(**change), (images(2, 5, 6),), seconds=6)
+    assert not found.proven and found.missing
+    assert found.failure.split(":")[0] in names, found.failure
 
 
 def test_norms_that_run_in_the_other_order_are_crossed_in_the_table():
