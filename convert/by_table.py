@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from specs.layout import Entry, Equal, Layout, Misfit
+from specs.layout import Entry, Equal, Layout
 from specs.layout import Sum as Added
+from specs.lines import Misfit
 from specs.matching import Matcher
-from specs.notation import Fill
+from specs.moves import Fill
 from specs.sizes import SizeError
 from specs.table import Table, TableError
 

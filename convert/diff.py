@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from specs.config import as_dict
-from specs.notation import Move
+from specs.moves import Move
 
 from . import by_table, payload, planning, report
 from .aside import PART

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from specs.notation import Move
+from specs.moves import Move
 
 from .parts import normal
 from .steps import Constant, Filling, Steps, Sum, sources_of

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from specs.arrays import take
-from specs.notation import Fill, Move, Select
+from specs.moves import Fill, Move, Select
 
 from .errors import ConvertError
 from .files.base import ITEMSIZE, PIECE, Tensor

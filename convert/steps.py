@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from specs.notation import Fill, Move
+from specs.moves import Fill, Move
 
 if TYPE_CHECKING:
     from .files.base import Reader, Tensor

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specs.layout import Misfit
-from specs.notation import Move
+from specs.lines import Misfit
+from specs.moves import Move
 from specs.sizes import SizeError
 from specs.table import Table, TableError
 

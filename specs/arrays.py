@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .lines import TableError
-from .notation import Fill, Move, Select
+from .moves import Fill, Move, Select
 
 if TYPE_CHECKING:
     from .layout import Entry, Equal, Layout

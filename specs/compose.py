@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from .axes import Dim, Factor, Part
 from .lines import Line, Lines, Side, TableError
-from .signature import Dim, Factor, Hole, Part, Signature
+from .paths import Hole, joined
+from .signature import Signature
 
 
 class Value(NamedTuple):
@@ -82,20 +84,9 @@ def _expanded(line: Line, side: Side, others: set[tuple[object, ...]]) -> Iterat
             pieces = (
                 p.fill(at[p.name]) if isinstance(p, Hole) and p.name in at else p for p in line.resolved(array).path
             )
-            return array._replace(path=_joined(pieces))
+            return array._replace(path=joined(pieces))
 
         yield _mapped(line, fixed)
-
-
-def _joined(pieces: Iterator[str | Hole]) -> tuple[str | Hole, ...]:
-    """Pieces of a path with neighbouring texts in one."""
-    found: list[str | Hole] = []
-    for piece in pieces:
-        if found and isinstance(piece, str) and isinstance(found[-1], str):
-            found[-1] += piece
-        elif piece:
-            found.append(piece)
-    return tuple(found)
 
 
 def _mapped(line: Line, change: Callable[[Signature], Signature]) -> Line:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, Self
 
-from .signature import Hole, Part, Signature
+from .axes import Part
+from .paths import Hole
+from .signature import Signature
 
 VERSION = 1
 MAX_TEXT = 8 << 20  # bytes of a table
@@ -25,6 +27,20 @@ class TableError(ValueError):
     def __init__(self, message: str, problems: Iterable[str] = ()):
         self.message, self.problems = message, list(problems)
         super().__init__("\n".join([message, *(f"  - {problem}" for problem in self.problems)]))
+
+
+class Misfit(TableError):
+    """Arrays that do not fit a table.
+
+    Args:
+      missing: names that lines need and the arrays at hand lack; unexpected: names that no line speaks of.
+      misfits: (name, what is wrong with it).
+    """
+
+    def __init__(self, message: str, missing: list[str], unexpected: list[str], misfits: list[tuple[str, str]]):
+        self.missing, self.unexpected, self.misfits = missing, unexpected, misfits
+        lines = [f"missing {name}" for name in missing] + [f"unexpected {name}" for name in unexpected]
+        super().__init__(message, lines + [f"{name} {problem}" for name, problem in misfits])
 
 
 class Constant(NamedTuple):
@@ -104,6 +120,12 @@ class Line:
             return "drop"
         return "move" if self.arrow == "<->" else "sum"
 
+    @property
+    def fills(self) -> bool:
+        """Whether it makes right arrays of no left ones: constants, and zeros for a part of an array."""
+        windows = self.kind == "drop" and any(array.windowed for array in self.right.arrays)
+        return bool(self.right.arrays) and (self.kind == "constant" or windows)
+
     def reverse(self) -> Line:
         arrow = {"<->": "<->", "->": "<-", "<-": "->"}[self.arrow]
         return replace(self, left=self.right, right=self.left, arrow=arrow)
@@ -111,10 +133,25 @@ class Line:
     @cached_property
     def double(self) -> frozenset[str]:
         """Return the names that an array uses both as a hole and as an axis: these are separate variables."""
-        arrays = (*self.left.arrays, *self.right.arrays)
         return frozenset(
-            hole.name for a in arrays for hole in a.holes if hole.name in {part.name for part in a.parts()}
+            hole.name for a in self.arrays for hole in a.holes if hole.name in {part.name for part in a.parts()}
         )
+
+    @cached_property
+    def arrays(self) -> tuple[Signature, ...]:
+        return (*self.left.arrays, *self.right.arrays)
+
+    @cached_property
+    def axes(self) -> frozenset[str]:
+        """The names of all axes."""
+        return frozenset(part.name for array in self.arrays for part in array.parts())
+
+    @cached_property
+    def lengths(self) -> dict[str, int]:
+        """Lengths of axes that the line itself states: those written down, and those of lists in paths."""
+        listed = {self.variable(hole): len(hole.values) for a in self.arrays for hole in a.holes if hole.values}
+        written = {part.name: part.length for a in self.arrays for part in a.parts() if part.length}
+        return {**{name: length for name, length in listed.items() if name in self.axes}, **written}
 
     def variable(self, hole: Hole) -> str:
         """Return the variable of a hole: `{name}` if an axis has this name too, else `name`."""
@@ -124,7 +161,7 @@ class Line:
     def listed(self) -> dict[str, tuple[str, ...]]:
         """The words that a hole of the line lists, by variable; for bare holes of the same name as well."""
         found: dict[str, set[tuple[str, ...]]] = {}
-        for array in (*self.left.arrays, *self.right.arrays):
+        for array in self.arrays:
             for hole in array.holes:
                 if hole.values is not None:
                     found.setdefault(self.variable(hole), set()).add(hole.values)
@@ -134,21 +171,27 @@ class Line:
 
     def length(self, variable: str) -> int | None:
         """How many values a listed hole has; None for one that counts."""
-        for array in (*self.left.arrays, *self.right.arrays):
+        for array in self.arrays:
             for hole in array.holes:
                 if hole.values is not None and self.variable(hole) == variable:
                     return len(hole.values)
         return None
 
     def resolved(self, array: Signature) -> Signature:
-        """The array with each bare hole replaced by the list that another hole of its name gives."""
+        """One of the line's arrays, each bare hole replaced by the list that another hole of its name gives."""
+        return self._resolved[id(array)]
 
+    @cached_property
+    def _resolved(self) -> dict[int, Signature]:
         def listed(piece: str | Hole) -> str | Hole:
             if not isinstance(piece, Hole) or piece.values is not None or (piece.scale, piece.shift) != (1, 0):
                 return piece
             return Hole(piece.name, values=self.listed.get(self.variable(piece)))
 
-        return array._replace(path=tuple(map(listed, array.path)))
+        return {
+            id(array): array._replace(path=tuple(map(listed, array.path))) if array.holes else array
+            for array in self.arrays
+        }
 
     def cells(self, array: Signature) -> list[Cell]:
         choices = [[range(len(factor)) for factor in dim.factors] for dim in array.axes or ()]
@@ -202,8 +245,8 @@ class Line:
 
     def check(self) -> None:
         """Raises: ValueError for a line without meaning."""
-        arrays = (*self.left.arrays, *self.right.arrays)
-        for array in arrays:
+
+        for array in self.arrays:
             names = [part.name for part in array.parts()]
             if repeated := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{array}: {repeated[0]} stands in it twice")
@@ -212,8 +255,12 @@ class Line:
             if array.axes is None and self.kind != "drop":
                 raise ValueError(f"{array.label}: write its axes, as in {array.label}: o i")
         self._check_arrow()
-        axes = {part.name for array in arrays for part in array.parts()}
-        for hole in (hole for array in arrays for hole in array.holes):
+        for part in (part for array in self.arrays for part in array.parts() if part.length):
+            if part.length != self.lengths[part.name] or self.length(part.name) not in (None, part.length):
+                raise ValueError(f"{part.name} has two lengths")
+        for hole in (hole for array in self.arrays for hole in array.holes):
+            if "[" in hole.name:
+                raise ValueError(f"{hole} reads a list of a Config, which a table does not have")
             if hole.values is not None and len(hole.values) != self.length(self.variable(hole)):
                 raise ValueError(f"{{{hole.name}}} lists {len(hole.values)} values here and others elsewhere")
             if (
@@ -222,7 +269,7 @@ class Line:
                 and (hole.scale, hole.shift) == (1, 0)
             ):
                 raise ValueError(f"{{{hole.name}}}: the line lists two sets of values for it: write the one meant here")
-        counted = [{self.variable(hole) for hole in array.holes} - axes for array in arrays]
+        counted = [{self.variable(hole) for hole in array.holes} - self.axes for array in self.arrays]
         if self.kind != "drop" and any(found != counted[0] for found in counted):
             one, other = counted[0], next(found for found in counted if found != counted[0])
             raise ValueError(f"not every array of the line has {' and '.join(sorted(one ^ other))}")

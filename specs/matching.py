@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .lines import Line, Lines, TableError
-from .signature import Hole, Signature
+from .paths import Hole, Path, joined, match, normal
+from .signature import Signature
 
 MAX_TEMPLATES = 200_000  # paths of a table with every listed value written out
 JUMP = 1_000  # missing numbers that are listed one by one
-_DIGITS = re.compile(r"\d+", re.ASCII)
-_COUNT = "(0|[1-9][0-9]{0,8})"
 
 Index = dict[str, int]  # a number for each variable of a path
 Key = tuple[tuple[str, int], ...]  # the same, sorted
-
-
-def normal(name: str) -> str:
-    """A name with its numbers folded: names that differ only in numbers have one normal form."""
-    return _DIGITS.sub("#", name)
 
 
 def key_of(index: Mapping[str, int], names: Iterable[str]) -> Key:
@@ -77,27 +70,22 @@ class Ranges:
 
 @dataclass
 class Template:
-    """A path with its listed holes filled: a pattern for names."""
+    """A path with its listed holes filled, and variables as the names of the others."""
 
     line: Line
     position: int  # of the array among its side's
     listed: Index
-    pattern: re.Pattern[str]
-    counted: list[tuple[str, int, int]]  # (variable, scale, shift) of each group
+    path: Path
 
     def match(self, name: str) -> Index | None:
-        found = self.pattern.fullmatch(name)
-        if not found:
+        """The index of each variable in a name; None if the path does not fit it."""
+        found = match(self.path, name)
+        if found is None:
             return None
-        index = dict(self.listed)
-        for digits, (variable, scale, shift) in zip(found.groups(), self.counted, strict=True):
-            number, rest = divmod(int(digits) - shift, scale)
-            if rest or number < 0 or index.setdefault(variable, number) != number:
-                return None
-            length = self.line.length(variable)
-            if length is not None and number >= length:
-                return None
-        return index
+        index = {**self.listed, **found[0]}
+        lengths = ((index[variable], self.line.length(variable)) for variable in found[0])
+        listed = any(self.listed.get(variable, number) != number for variable, number in found[0].items())
+        return None if listed or any(length is not None and k >= length for k, length in lengths) else index
 
 
 @dataclass
@@ -128,12 +116,17 @@ class Matcher:
 
     def __init__(self, table: Lines, names: Iterable[str]):
         self.table, self.names = table, dict.fromkeys(names)
-        self.templates: dict[str, list[Template]] = {}
+        self.exact: dict[str, list[Template]] = {}  # by the name of their only array
+        self.counted: dict[str, list[Template]] = {}  # by the normal form of their names
         count = 0
         for line in table.lines:
             for position, array in enumerate(map(line.resolved, line.left.arrays)):
-                for template, sample in _templates(line, position, array):
-                    self.templates.setdefault(normal(sample), []).append(template)
+                for template in _templates(line, position, array):
+                    sample = "".join(piece if isinstance(piece, str) else "0" for piece in template.path)
+                    if len(template.path) > 1 or isinstance(template.path[0], Hole):
+                        self.counted.setdefault(normal(sample), []).append(template)
+                    else:
+                        self.exact.setdefault(sample, []).append(template)
                     if (count := count + 1) > MAX_TEMPLATES:
                         raise TableError(f"{table.name}: its lists of values stand for over {MAX_TEMPLATES:,} names")
 
@@ -141,7 +134,8 @@ class Matcher:
         found, ranges = Found(), Ranges()
         matches: dict[int, list[tuple[int, Index, str]]] = {}
         for name in self.names:
-            hits = [(t, index) for t in self.templates.get(normal(name), ()) if (index := t.match(name)) is not None]
+            templates = [*self.exact.get(name, ()), *self.counted.get(normal(name), ())]
+            hits = [(t, index) for t in templates if (index := t.match(name)) is not None]
             for template, index in hits:
                 matches.setdefault(template.line.number, []).append((template.position, index, name))
                 ranges.add(template.line, template.line.resolved(template.line.left.arrays[template.position]), index)
@@ -186,21 +180,15 @@ class Matcher:
             (found.absent if line.left.join == "=" and there[key] else found.missing).extend(names)
 
 
-def _templates(line: Line, position: int, array: Signature) -> Iterator[tuple[Template, str]]:
-    """A template for each combination of listed values, with a name that it matches."""
+def _templates(line: Line, position: int, array: Signature) -> Iterator[Template]:
+    """A template for each combination of listed values."""
     lists = {line.variable(hole): hole.values for hole in array.holes if hole.values is not None}
     for chosen in itertools.product(*(range(len(values)) for values in lists.values())):
         listed = dict(zip(lists, chosen, strict=True))
-        pattern, sample, counted = "", "", []
-        for piece in array.path:
-            if not isinstance(piece, Hole):
-                pattern, sample = pattern + re.escape(piece), sample + piece
-                continue
-            variable = line.variable(piece)
-            if variable in listed:
-                word = piece.fill(listed[variable])
-                pattern, sample = pattern + re.escape(word), sample + word
-            else:
-                pattern, sample = pattern + _COUNT, sample + "0"
-                counted.append((variable, piece.scale, piece.shift))
-        yield Template(line, position, listed, re.compile(pattern), counted), sample
+
+        def piece(hole: Hole, listed: Index = listed) -> str | Hole:
+            variable = line.variable(hole)
+            return hole.fill(listed[variable]) if variable in listed else hole._replace(name=variable)
+
+        pieces = (piece(p) if isinstance(p, Hole) else p for p in array.path)
+        yield Template(line, position, listed, joined(pieces))

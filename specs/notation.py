@@ -21,6 +21,8 @@ from functools import cache
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
+from .moves import Move
+
 Axes = tuple[tuple[str, ...], ...]  # each dimension as the axes composed in it; () is a dimension of length 1
 
 
@@ -148,53 +150,6 @@ def view(hub: Axes, path: Path, axes: Axes, sizes: Mapping[str, int], numbers: M
         for index in itertools.product(*(range(sizes[axis]) for axis in stacked))
     }
     return View(hub, names, stacked, axes, sizes)
-
-
-Select = int | slice | tuple[int, ...]  # one index, a range (backwards with step -1), or indices one by one
-
-
-class Move(NamedTuple):
-    """Elements of one source tensor into their place in one target tensor, as numpy does it:
-
-    target.reshape(target_atoms)[place] = source.reshape(source_atoms)[select].transpose(order)
-
-    Args:
-      select: an entry for each source atom; a tuple lists indices, as numpy.take does.
-      order: the atoms that `select` leaves (all but single indices), in the target's order.
-      place: an entry for each target atom, an index or a forward range.
-    """
-
-    source: str
-    source_atoms: tuple[int, ...]
-    select: tuple[Select, ...]
-    order: tuple[int, ...]
-    target_atoms: tuple[int, ...]
-    place: tuple[int | slice, ...]
-
-    @property
-    def copies(self) -> bool:
-        """Whether source and target are the same bytes: one whole tensor, nothing permuted but axes of length 1.
-
-        Only whole forward slices count: a window, a reversal or listed indices name other bytes.
-        """
-        sides = ((self.select, self.source_atoms), (self.place, self.target_atoms))
-        whole = all(
-            _is_whole(entry, size) for entries, atoms in sides for entry, size in zip(entries, atoms, strict=True)
-        )
-        long = [axis for axis in self.order if whole and self.source_atoms[axis] != 1]
-        return whole and long == sorted(long)
-
-
-class Fill(NamedTuple):
-    """A constant in a place of a target tensor: target.reshape(target_atoms)[place] = value."""
-
-    target_atoms: tuple[int, ...]
-    place: tuple[int | slice, ...]
-    value: float
-
-
-def _is_whole(entry: Select, size: int) -> bool:
-    return isinstance(entry, slice) and entry.indices(size) == (0, size, 1)
 
 
 def align(left: View, right: View) -> tuple[View, View]:

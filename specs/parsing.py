@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from .axes import parse_axes
 from .lines import MAX_LINE, MAX_ORDER, MAX_ORDER_TEXT, MAX_TEXT, VERSION, Constant, Line, Lines, Side, TableError
-from .signature import Signature, parse_axes, parse_path
+from .paths import parse_path
+from .signature import Signature
 
 HEADER = re.compile(r"table\s+(\d{1,9})(?:\s*:\s*(\S+)\s+<->\s+(\S+))?")
 COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
+from .axes import Dim, solve
 from .lines import Line, Lines, TableError
 from .matching import Index, Key, Ranges
-from .signature import Dim, Factor, Signature
+from .signature import Signature
 
 Shape = tuple[int, ...]
 
@@ -28,12 +29,14 @@ class Env:
       key: those numbers.
       arrays: for each left array {stacked indices: name}; empty for a constant of the right side.
       sizes: lengths of axes, as far as they are known.
+      settled: whether all of them are known, and were checked with every equation.
     """
 
     line: Line
     key: Key
     arrays: list[dict[Key, str]]
     sizes: dict[str, int] = field(default_factory=dict)
+    settled: bool = False
 
     def named(self, array: Signature) -> dict[Key, str]:
         """The names of one left array of the line."""
@@ -97,12 +100,8 @@ class Solver:
 
     def env(self, line: Line, key: Key, arrays: list[dict[Key, str]]) -> Env:
         env = Env(line, key, arrays)
-        both = (*line.left.arrays, *line.right.arrays)
-        names = {part.name for array in both for part in array.parts()}
-        variables = {line.variable(hole) for array in both for hole in array.holes}
-        for variable in variables & names:
-            if (length := line.length(variable)) is not None:
-                self._learn(env, variable, length, f"{{{variable}}}", f"lists {length} values")
+        for variable, length in line.lengths.items():
+            self._learn(env, variable, length, f"{variable}={length}", "the line says so")
         for array, named in zip(line.left.arrays, arrays, strict=False):
             self.count(env, array, named)
         self._views[id(env)] = list(self._viewed(env))
@@ -150,12 +149,9 @@ class Solver:
         """
         waiting = list(envs)
         self._spread(waiting)
-        for env in waiting:
-            for name, size in self.given.items():
-                parts = (p.name for a in (*env.line.left.arrays, *env.line.right.arrays) for p in a.parts())
-                if name not in env.sizes and name in parts:
-                    env.sizes[name] = size
-                if env.sizes.get(name) == size:
+        for env in waiting if self.given else ():
+            for name in self.given.keys() & env.line.axes:
+                if env.sizes.setdefault(name, self.given[name]) == self.given[name]:
                     self._taken.add(name)
         self._spread(waiting)
 
@@ -163,20 +159,19 @@ class Solver:
         """Lengths given by the user that contradict the shapes wherever an axis has their name."""
         return [name for name in self.given if name not in self._taken]
 
-    def _spread(self, waiting: list[Env]) -> None:
-        while waiting and not self.misfits:
-            before = self._known(waiting)
-            left = []
+    def _spread(self, envs: list[Env]) -> None:
+        """Pass over the Envs until a pass teaches nothing; one is settled once all is known and was checked."""
+        waiting = [env for env in envs if not env.settled]
+        before = -1
+        while waiting and not self.misfits and (known := self._known(waiting)) != before:
+            before = known
             for env in waiting:
-                known = len(env.sizes)
+                count = len(env.sizes)
                 for view in self._views[id(env)]:
                     self._equations(env, view)
-                names = {name for view in self._views[id(env)] for _, _, names in dims(view.array) for name in names}
-                if len(env.sizes) > known or not names <= env.sizes.keys():
-                    left.append(env)  # else every equation was checked with every length
-            if self._known(waiting) == before:
-                return
-            waiting = left
+                env.settled = len(env.sizes) == count and env.line.axes <= env.sizes.keys()
+            before -= sum(len(env.sizes) for env in waiting if env.settled)
+            waiting = [env for env in waiting if not env.settled]
 
     def _known(self, envs: list[Env]) -> int:
         return sum(len(env.sizes) for env in envs) + sum(map(len, self._dims.values())) + len(self._table_wide)
@@ -212,62 +207,3 @@ def dims(array: Signature) -> list[tuple[Dim, str, list[str]]]:
 def _ranks(array: Signature) -> str:
     axes = " ".join(map(str, array.axes or ()))
     return f"axes {axes}" if axes else "no axes"
-
-
-def solve(dim: Dim, length: int | None, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Solve a dimension for its only unknown axis; {} if there are several or none. Raises: ValueError if none fits."""
-    inner = window(dim, length)
-    open_factors = [factor for factor in dim.factors if any(part.name and part.name not in sizes for part in factor)]
-    known = math.prod(total(factor, sizes) for factor in dim.factors if factor not in open_factors)
-    if inner is None or len(open_factors) > 1:
-        return {}
-    if not open_factors:
-        if known != inner:
-            raise ValueError(f"{dim} is {spelt(dim, sizes)}, not {inner}")
-        return {}
-    (factor,) = open_factors
-    names = [part.name for part in factor if part.name and part.name not in sizes]
-    if not known or inner % known:
-        raise ValueError(f"{inner} is no multiple of {known} ({dim})")
-    rest = inner // known - total([part for part in factor if part.name not in names], sizes)
-    if rest < 0:
-        raise ValueError(f"{inner} is too short for {dim}")
-    return {names[0]: rest} if len(names) == 1 else {}
-
-
-def total(factor: Factor | list, sizes: Mapping[str, int]) -> int:
-    """Length of a factor: the sum of its parts."""
-    return sum(sizes[part.name] if part.name else 1 for part in factor)
-
-
-def spelt(dim: Dim, sizes: Mapping[str, int]) -> str:
-    """ "12 x 64" of (h d)."""
-    return " x ".join(str(total(factor, sizes)) for factor in dim.factors) or "1"
-
-
-def window(dim: Dim, length: int | None) -> int | None:
-    """How many positions a dimension's line speaks of. Raises: ValueError where its window does not fit."""
-    if dim.window is None:
-        return length
-    start, stop = dim.window
-    if length is not None:
-        first, last, _ = slice(start, stop).indices(length)
-        if first > last or max(abs(start or 0), abs(stop or 0)) > length:
-            raise ValueError(f"{length} is too short for the window of {dim}")
-        return last - first
-    if (start or 0) >= 0 and stop is not None and stop > 0:
-        return stop - (start or 0)
-    if start is not None and start < 0 and (stop is None or stop < 0):
-        return (stop or 0) - start
-    return None
-
-
-def full(dim: Dim, sizes: Mapping[str, int]) -> int | None:
-    """Length of a whole dimension; None where only a window with fixed ends is known."""
-    inner = math.prod(total(factor, sizes) for factor in dim.factors)
-    if dim.window is None:
-        return inner
-    start, stop = dim.window
-    if (start or 0) >= 0 and (stop is None or stop < 0):
-        return (start or 0) + inner - (stop or 0)
-    return None

@@ -81,7 +81,7 @@ class Table(Lines):
           sizes: lengths of axes by name, where neither side's shapes determine them.
         Raises: TableError listing everything that does not fit; SizeError where sizes stay open.
         """
-        from .layout import lay_out
+        from .proof import lay_out
 
         return lay_out(self, shapes, like, sizes or {})
 
@@ -96,7 +96,7 @@ class Table(Lines):
         What is true only up to the table's ties, constants, drops and sums is listed in the result.
         Raises: TableError, SizeError.
         """
-        from .layout import prove
+        from .proof import prove
 
         return prove(self, shapes, like, sizes or {})
 

@@ -96,6 +96,12 @@ class Attempt:
         self._terms: dict[tuple[int, int], list[Term]] = {}  # sum on the right -> its terms that have partners
         self._begun = (-1, 0, 0)  # operation, steps and entries before it
 
+    def take(self, given: Array) -> None:
+        """Take elements as known that the user states."""
+        known = np.flatnonzero(given)
+        self.map[known], self.owned[given[known]] = given[known], True
+        self.rights.values[known] = self.lefts.values[given[known]]
+
     def run(self) -> list[Array]:
         """Go on to the end and return the outputs. Raises: DeadEnd."""
         return self.walk.run()

@@ -126,12 +126,17 @@ def nnx_side(module: Any, call: Call) -> JaxSide:
 def function_side(function: Callable[..., Any], tree: Any, call: Call) -> JaxSide:
     """A function of (parameters, *inputs); names are paths of the tree joined by slashes."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-    names = ["/".join(_key(part) for part in path) for path, _ in leaves]
+    names = [path_name(path) for path, _ in leaves]
 
     def called(parameters: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return function(jax.tree_util.tree_unflatten(structure, [parameters[n] for n in names]), *args, **kwargs)
 
     return JaxSide(called, dict(zip(names, (leaf for _, leaf in leaves), strict=True)), call)
+
+
+def path_name(path: Sequence[Any]) -> str:
+    """The name of a leaf of a tree: its path joined by slashes."""
+    return "/".join(map(_key, path))
 
 
 def _key(part: Any) -> str:

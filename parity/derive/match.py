@@ -41,12 +41,20 @@ class Match:
     outputs: list[Array] | None = None
 
 
-def match(left: Program, right: Program, lefts: Elements, right_arrays: Mapping[str, Array], seconds: float) -> Match:
+def match(
+    left: Program,
+    right: Program,
+    lefts: Elements,
+    right_arrays: Mapping[str, Array],
+    seconds: float,
+    given: Array | None = None,
+) -> Match:
     """Find the left element of each right element.
 
     Args:
       right_arrays: arrays of the right side's shapes.
       seconds: after this time the deepest attempt is returned.
+      given: the left element of each right one where that is known, else 0.
     """
     end = time.monotonic() + seconds
     seen: list[Seen] = []
@@ -56,6 +64,8 @@ def match(left: Program, right: Program, lefts: Elements, right_arrays: Mapping[
 
     Walk(left, lefts, see).run()
     attempt = Attempt(seen, right, lefts, Elements(right_arrays, known=False))
+    if given is not None:
+        attempt.take(given)
     best, tries = None, 0
     while True:
         found = _tried(attempt)

@@ -10,7 +10,7 @@ import pytest
 
 import parity
 from parity.derive.derivation import _call
-from parity.derive.fold import fold
+from parity.derive.fold import Facts, fold
 from parity.derive.prove import Proof, prove
 from parity.derive.sides import Side, draw, side
 from parity.derive.walk import Elements
@@ -47,7 +47,7 @@ def proof(change: Change) -> Proof:
     numbers = {name: lefts.numbers(name) for name in lefts.names}
     change(numbers)
     found = np.concatenate([[0], *(numbers[name].ravel() for name in rights.names)]).astype(np.int64)
-    table, missing = fold(lefts, rights, found, ("torch", "torch"))
+    table, missing = fold(Facts(lefts, rights, found, np.zeros_like(found), ("torch", "torch")))
     assert not missing
     return prove(a, b, _tapes(a, b), table, found, lefts, rights)
 

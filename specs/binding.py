@@ -1,0 +1,108 @@
+"""Bind a Table to arrays: which names stand for which indices of each line, and how long its axes are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from .lines import Line, Lines, Misfit
+from .matching import Matcher, Ranges
+from .signature import Signature
+from .sizes import Env, Shape, SizeError, Solver
+
+
+def bind(
+    table: Lines, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, sizes: Mapping[str, int]
+) -> tuple[list[Env], list[str]]:
+    """Bind a Table; arguments and errors as in Table.layout.
+
+    Returns: its lines at each value of their numbers, with every length; names of tied arrays that are not there.
+    """
+    return _Binding(table, shapes, like, sizes).run()
+
+
+class _Binding:
+    def __init__(
+        self, table: Lines, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, sizes: Mapping[str, int]
+    ):
+        self.table, self.shapes, self.like = table, shapes, like
+        self.solver = Solver(table, shapes, like, sizes)
+        self.misfits: list[tuple[str, str]] = []
+
+    def run(self) -> tuple[list[Env], list[str]]:
+        table = self.table
+        found = Matcher(table, self.shapes).match()
+        if found.problems or found.missing or found.unexpected:
+            raise Misfit(f"{table.name}: does not fit", found.missing, found.unexpected, found.problems)
+        envs = [self.solver.env(line, key, arrays) for line in table.lines for key, arrays in found.groups(line)]
+        if self.like is not None:
+            theirs = Matcher(table.reverse(), self.like).match()
+            for env in envs:
+                for array, named in zip(env.line.right.arrays, theirs.of(env.line, env.key), strict=False):
+                    self.solver.count(env, array, named)
+        self._solve(envs, envs)
+        ranges, names = self._right_names(envs)
+        made = [env for line in table.lines if line.fills for env in self._constants(line, ranges)]
+        self._solve(envs + made, made)
+        if unused := self.solver.unused():
+            raise SizeError(f"{table.name}: the shapes at hand say otherwise: {', '.join(unused)} is not as given")
+        self._check_ranges(ranges, names)
+        self._raise_misfits()
+        return envs + made, found.absent
+
+    def _solve(self, envs: list[Env], new: list[Env]) -> None:
+        self.solver.solve(envs)
+        self._raise_misfits()
+        self._check_open([env for env in new if env.line.kind != "drop"])
+
+    def _raise_misfits(self) -> None:
+        if misfits := list(dict.fromkeys([*self.solver.misfits, *self.misfits])):
+            raise Misfit(f"{self.table.name}: does not fit", [], [], misfits)
+
+    def _check_open(self, envs: list[Env]) -> None:
+        problems: dict[str, None] = {}
+        for env in envs:
+            for array in (*env.line.left.arrays, *env.line.right.arrays):
+                for dim in array.axes or ():
+                    names = [p.name for f in dim.factors for p in f if p.name and p.name not in env.sizes]
+                    if names:
+                        problems[f"line {env.line.number}: {' and '.join(names)} in {dim} of {array.label}"] = None
+        if problems:
+            first = next(iter(problems)).split(": ", 1)[1].split(" ", 1)[0]
+            raise SizeError(
+                f"{self.table.name}: lengths of axes that the names and shapes at hand leave open: give a file of the "
+                f"other side (--like FILE) or lengths (--set {first}=...)", list(problems)[:40],
+            )  # fmt: skip
+
+    def _right_names(self, envs: list[Env]) -> tuple[Ranges, list[tuple[Line, Signature, str]]]:
+        """What the right side's arrays are called, and how far their numbers count."""
+        ranges, names = Ranges(), []
+        for env in envs:
+            if env.line.kind not in ("move", "sum"):
+                continue
+            for array in map(env.line.resolved, env.line.right.arrays):
+                for index in env.indices(array):
+                    names.append((env.line, array, ranges.add(env.line, array, index)))
+        return ranges, names
+
+    def _check_ranges(self, ranges: Ranges, names: list[tuple[Line, Signature, str]]) -> None:
+        """Report right arrays that the block count of other lines requires and that no line makes."""
+        lines: dict[int, tuple[Line, set[str]]] = {}
+        for line, _, name in names:
+            lines.setdefault(line.number, (line, set()))[1].add(name)
+        for line, made in lines.values():
+            for array in map(line.resolved, line.right.arrays):
+                for _, name in ranges.expected(line, array):
+                    if name not in made:
+                        problem = f"would be missing: other lines count on (line {line.number}: {array.label})"
+                        self.misfits.append((name, problem))
+
+    def _constants(self, line: Line, ranges: Ranges) -> Iterator[Env]:
+        """The right arrays of one value, as many as the numbers in other lines' names count."""
+        arrays = [line.resolved(array) for array in line.right.arrays]
+        keys: dict[tuple[tuple[str, int], ...], None] = {}
+        for array in arrays:
+            found = list(ranges.expected(line, array))
+            if not found:
+                self.misfits.append((array.label, f"counts what no other line counts (line {line.number})"))
+            keys.update((tuple(sorted(index.items())), None) for index, _ in found)
+        yield from (self.solver.env(line, key, []) for key in keys)

@@ -1,0 +1,44 @@
+"""Prove that the lines of a Table use, or fill, every element of an array once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from .lines import Line
+from .places import Box
+
+
+def gap(boxes: list[tuple[Line, Box | None]], size: int) -> str:
+    """Return why the boxes do not cover an array of this size exactly once; "" if they do."""
+    lines = " and ".join(dict.fromkeys(f"line {line.number}" for line, _ in boxes))
+    whole = [box for _, box in boxes if box is None]
+    if whole and len(boxes) > 1:
+        return f"is used twice, by {lines}"
+    if whole:
+        return ""
+    parts = [box for _, box in boxes if box is not None]
+    if len({atoms for atoms, _ in parts}) > 1:
+        return f"is divided by {lines} in ways that do not match: write its axes alike"
+    if size and _overlap([spans for _, spans in parts], 0):
+        return f"is used twice in places, by {lines}"
+    used = sum(math.prod(stop - start for start, stop in spans) for _, spans in parts)
+    return "" if used == size else f"is used only in part, by {lines}: {size - used} of {size} elements are left over"
+
+
+def _overlap(boxes: list[tuple[tuple[int, int], ...]], axis: int) -> bool:
+    """Whether any two of these boxes, equal along all axes before this one, share an element."""
+    if len(boxes) < 2:
+        return False
+    if axis == len(boxes[0]):
+        return True
+    groups: dict[tuple[int, int], list[tuple[tuple[int, int], ...]]] = {}
+    for box in boxes:
+        groups.setdefault(box[axis], []).append(box)
+    spans = sorted(groups)
+    if any(later[0] < former[1] for former, later in itertools.pairwise(spans)):  # ranges that differ and meet
+        return any(
+            all(a[0] < b[1] and b[0] < a[1] for a, b in zip(one, other, strict=True))
+            for one, other in itertools.combinations(boxes, 2)
+        )
+    return any(_overlap(group, axis + 1) for group in groups.values())
