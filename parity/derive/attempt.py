@@ -62,10 +62,15 @@ class DeadEnd(Exception):
 
 
 class Point(NamedTuple):
-    """A step at which there was a choice, with the state of everything before its operation."""
+    """A step at which there was a choice, with the state of everything before its operation.
+
+    Args:
+      likely, choices: the numbers of likely and of all choices.
+    """
 
     step: int
     choice: int
+    likely: int
     choices: int
     state: State
 
@@ -81,11 +86,13 @@ class Attempt:
 
     Args:
       limit: distance of columns, relative to their scale, beyond which nothing is a partner.
+      patient: whether unlikely choices are tried too: partners that others have, columns of other roles.
     """
 
     def __init__(self, seen: list[uses.Seen], program: Program, lefts: Elements, rights: Elements):
         self.seen, self.program, self.lefts, self.rights, self.alike = seen, program, lefts, rights, Similarity()
         self.limit = EXACT
+        self.patient = False
         self.map, self.plus = (np.zeros(len(rights.values), np.int64) for _ in range(2))
         self.owned = np.zeros(len(lefts.values), bool)
         self.steps: list[Step] = []
@@ -109,7 +116,7 @@ class Attempt:
     def step_back(self) -> bool:
         """Return to the last choice that has another option; False if there is none."""
         for point in reversed(self._points):
-            if point.choice + 1 < point.choices:
+            if point.choice + 1 < (point.choices if self.patient else point.likely):
                 self._restore(point.state, [*self._taken(point.step), point.choice + 1])
                 return True
         return False
@@ -180,7 +187,8 @@ class Attempt:
         choice = self._choices[at] if at < len(self._choices) else 0
         if len(options) > 1:
             state = State(self.walk.state(), *self._begun[1:])
-            self._points.append(Point(at, choice, len(options), state))
+            likely = sum(option[0][0] == options[0][0][0] for option in options)
+            self._points.append(Point(at, choice, likely, len(options), state))
         _, gap, seen, detail = options[min(choice, len(options) - 1)]
         left_site = seen.program.tape.nodes[seen.use.node].site
         self.steps.append(Step(use.kind, seen.name, name, left_site, site, gap, choice, len(options)))
@@ -215,8 +223,9 @@ class Attempt:
                 for other in seen.groups:
                     ids = seen.use.ids[:, :, other.columns]
                     if len(other.columns) == len(group.columns):
-                        first = (not self._free(seen, ids), gap > EXACT and gap, other.role != group.role)
-                        order = self._order(use, seen, *first[:2], other.grid != group.grid, first[2])
+                        taken, differs = not self._free(seen, ids), other.role != group.role
+                        apart = gap > EXACT and gap
+                        order = self._order(use, seen, 2 * taken + differs, apart, other.grid != group.grid)
                         options.append((order, gap, seen, other))
             seen, other = self._choose(use, options, f" ({group.role})")
             scale = scales.get(seen, 1.0) if seen not in partial else 1.0
@@ -280,7 +289,12 @@ class Attempt:
             options = list({(len(o[2].numbers), o[2].use.join[:2]): o for o in reversed(options)}.values())[::-1]
         if not options:
             options = [
-                (self._order(use, seen, gap), gap, seen, (seen.numbers[index], None))
+                (
+                    self._order(use, seen, not self._free(seen, seen.numbers), gap),
+                    gap,
+                    seen,
+                    (seen.numbers[index], None),
+                )
                 for seen, (index, gap) in self._partial(use, pool).items()
             ]
         pool = [] if options else [seen for seen in pool if self._free(seen, seen.numbers)]
@@ -290,7 +304,7 @@ class Attempt:
             )
             gap = columns.distance_within(found, statistics)
             if gap < LIMIT:
-                options.append(((0,), gap, pool[0], (every, statistics)))
+                options.append(((False,), gap, pool[0], (every, statistics)))
         near = [option for option in options if option[1] <= self.limit]
         if use.kind == "add" and terms and not any(self._free(seen, seen.numbers) for _, _, seen, _ in near):
             self._assign_zeros(numbers, found, terms)

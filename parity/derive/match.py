@@ -76,9 +76,12 @@ def match(
         tries += 1
         if tries <= TRIES and attempt.step_back():
             continue
+        if best.gap > LIMIT and not attempt.patient:
+            attempt.patient, tries = True, 0
+            continue
         if best.gap > LIMIT or 2 * best.gap <= attempt.limit:
             return best
-        attempt.limit, tries = 2 * best.gap, 0
+        attempt.limit, attempt.patient, tries = 2 * best.gap, False, 0
         attempt.replay([step.choice for step in best.steps])
 
 

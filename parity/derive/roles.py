@@ -15,7 +15,7 @@ from .tape import Array, Node
 from .walk import Program
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
-FIRST = 3  # readers that make a role
+FIRST = 3  # kinds of readers that make a role
 MAX_STEPS = 200  # operations that are followed from one product
 
 
@@ -60,7 +60,8 @@ def groups(program: Program, at: int, flipped: bool) -> list[Group]:
             continue
         places = _places(*readers[path[0]], columns)
         order = np.lexsort(places.T[::-1]) if places.size else np.arange(len(columns))
-        role = " ".join(dict.fromkeys(readers[k][0] for k in path[:FIRST]))
+        kinds = list(dict.fromkeys(readers[k][0] for k in path))
+        role = " ".join([kind for kind in kinds if kind != "add"][:FIRST] or kinds)  # an initial state adds nothing
         found.append(Group(role, columns[order], places[order]))
     return found
 
