@@ -54,11 +54,12 @@ class DeadEnd(Exception):
 
     Args:
       gap: the distance of the nearest one.
+      known: the operation, if all its elements have partners already and only the values differ; else -1.
     """
 
-    def __init__(self, message: str, gap: float = np.inf):
+    def __init__(self, message: str, gap: float = np.inf, known: int = -1):
         super().__init__(message)
-        self.gap = gap
+        self.gap, self.known = gap, known
 
 
 class Point(NamedTuple):
@@ -86,6 +87,7 @@ class Attempt:
 
     Args:
       limit: distance of columns, relative to their scale, beyond which nothing is a partner.
+      excused: operations of which all elements are known, and whose values need not be found on the left.
       patient: whether unlikely choices are tried too: partners that others have, columns of other roles.
     """
 
@@ -93,6 +95,7 @@ class Attempt:
         self.seen, self.program, self.lefts, self.rights, self.alike = seen, program, lefts, rights, Similarity()
         self.limit = EXACT
         self.patient = False
+        self.excused = set[int]()
         self.map, self.plus = (np.zeros(len(rights.values), np.int64) for _ in range(2))
         self.owned = np.zeros(len(lefts.values), bool)
         self.steps: list[Step] = []
@@ -151,6 +154,8 @@ class Attempt:
             self._begun = (self.walk.at, len(self.steps), len(self._entries))
         wanted = use.ids[use.ids > 0].astype(np.int64)
         if (self.map[wanted] != 0).all():
+            if use.kind == "product" and self.walk.at not in self.excused:
+                self._verify(use)
             return None
         if use.kind == "product":
             return self._product(use)
@@ -159,6 +164,16 @@ class Attempt:
         else:
             self._elementwise(use)
         return None
+
+    def _verify(self, use: Use) -> None:
+        """Check that a product of known elements meets values that the left has seen: else a choice was wrong."""
+        found = uses.statistics(use, self.program)[1]
+        pool = [seen for seen in self._of_kind("product") if seen.use.ids.shape[:2] == use.ids.shape[:2]]
+        gap = min((columns.distance(found, seen.statistics) for seen in pool), default=np.inf)
+        window = self.program.tape.nodes[use.node].window
+        if gap > self.limit and (window or not self._partial(use, pool)):
+            names = " ".join(self.rights.owners(use.ids))
+            raise DeadEnd(f"{names}: another use of it meets values that no use on the left meets", gap, self.walk.at)
 
     def _assign(self, right: Array, left: Array) -> None:
         """Map right elements that have no partner yet."""

@@ -46,10 +46,13 @@ def of_product(x: Array, window: Window | None, taps: tuple[int, ...] = ()) -> A
 
 def of_elements(x: Array, ids: Array) -> tuple[Array, Array]:
     """(element numbers, statistics of the values that each meets)."""
-    numbers, inverse = np.unique(ids, return_inverse=True)
-    inverse, flat = inverse.ravel(), np.ravel(x)
-    sums = [np.bincount(inverse, power, len(numbers)) for power in _powers(flat)]
-    found = _means(np.stack(sums), np.bincount(inverse, minlength=len(numbers)))
+    spread = tuple(d for d, (n, step) in enumerate(zip(ids.shape, ids.strides, strict=True)) if n > 1 and step == 0)
+    first = ids[tuple(0 if d in spread else slice(None) for d in range(ids.ndim))]
+    numbers, inverse = np.unique(first, return_inverse=True)
+    inverse = inverse.ravel()
+    sums = [np.bincount(inverse, np.ravel(power.sum(spread)), len(numbers)) for power in _powers(x)]
+    count = np.bincount(inverse, minlength=len(numbers)) * np.prod([ids.shape[d] for d in spread])
+    found = _means(np.stack(sums), count)
     return (numbers[1:], found[1:]) if numbers[0] == 0 else (numbers, found)
 
 

@@ -31,6 +31,8 @@ class Match:
       plus: a second left element that is added to the first one, or 0.
       failure: the first use without a partner, "" if all have one.
       gap: the distance of the nearest partner of that use.
+      known: its operation, if it is no use of unknown elements; see DeadEnd.
+      at: how far the walk went.
     """
 
     map: Array
@@ -38,6 +40,8 @@ class Match:
     steps: list[Step] = field(default_factory=list)
     failure: str = ""
     gap: float = 0.0
+    known: int = -1
+    at: int = 0
     outputs: list[Array] | None = None
 
 
@@ -69,12 +73,18 @@ def match(
     best, tries = None, 0
     while True:
         found = _tried(attempt)
-        if best is None or not found.failure or len(found.steps) > len(best.steps):
+        if best is None or not found.failure or found.at > best.at:
             best, tries = found, 0
         if not best.failure or time.monotonic() > end:
             return best
         tries += 1
         if tries <= TRIES and attempt.step_back():
+            continue
+        if best.known >= 0:
+            attempt.excused.add(best.known)
+            tries = 0
+            attempt.replay([step.choice for step in best.steps])
+            best = None
             continue
         if best.gap > LIMIT and not attempt.patient:
             attempt.patient, tries = True, 0
@@ -90,5 +100,6 @@ def _tried(attempt: Attempt) -> Match:
     try:
         outputs = attempt.run()
     except DeadEnd as error:
-        return Match(attempt.map.copy(), attempt.plus.copy(), attempt.steps.copy(), str(error), error.gap)
+        steps, at = attempt.steps.copy(), attempt.walk.at
+        return Match(attempt.map.copy(), attempt.plus.copy(), steps, str(error), error.gap, error.known, at)
     return Match(attempt.map, attempt.plus, attempt.steps, outputs=outputs)
