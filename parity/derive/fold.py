@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from specs.lines import Line
 from specs.paths import escaped
 from specs.table import Table, TableError
 
@@ -132,8 +133,8 @@ def _table(
     ]
     rows = [row for _, _, rows in groups for row in rows]
     absent = {name: "" for name in facts.rights.names if name not in made} | dict(missing)
-    every = [*(given.table.lines if given else ()), *attempt(rows), *attempt(extra)]
-    summed = {path for row in rows if row.arrow != "<->" for path, _ in row.right}  # these lines name no ties
+    every: list[Row | Line] = [*(given.table.lines if given else ()), *attempt(rows), *attempt(extra)]
+    summed = {path for row in rows if " + " in row.joins for path, _ in row.right}  # these lines name no ties
     like = facts.like(absent)
     like = {name: shape for name, shape in like.items() if escaped(facts.ties[1].get(name, "")) not in summed}
     return table_of(every, facts.sides, names.orders, facts.known, like, names.lengths)
@@ -182,15 +183,17 @@ def _sums(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], names
 
 def _with_ties(row: Row, ties: tuple[Mapping[str, str], Mapping[str, str]]) -> Row:
     """The row with the names that share its array on a side that has one array."""
-    if row.arrow != "<->" or row.constant:
+    if row.arrow != "<->" or row.constant or " + " in row.joins:
         return row
     for side in (0, 1):
         arrays = (row.left, row.right)[side]
         shared = [escaped(name) for name, first in ties[side].items() if escaped(first) == arrays[0][0]]
         if shared and (len(arrays) == 1 or row.joins[side] == " = "):
             more = (*arrays, *((name, arrays[0][1]) for name in shared))
-            joins = (" = ", row.joins[1]) if side == 0 else (row.joins[0], " = ")
-            row = replace(row, joins=joins, **{("left", "right")[side]: more})
+            if side == 0:
+                row = replace(row, left=more, joins=(" = ", row.joins[1]))
+            else:
+                row = replace(row, right=more, joins=(row.joins[0], " = "))
     return row
 
 
@@ -267,12 +270,12 @@ def many_to_one(
     row = _stacked(sources, source_names, cells, target, numbers, names, side) if cells else None
     if row is None and len(source_names) > 1:
         one = joined(sources, source_names, target, numbers, names, side)
-        row = one and [one]
+        row = [one] if one else None
     if row is None and len(source_names) == 1:
         name = source_names[0]
         local = numbers - int(sources.numbers(name).reshape(-1)[0])
         one = permuted(name, sources.shapes[name], target, local, names, side)
-        row = one and [one]
+        row = [one] if one else None
     return row
 
 

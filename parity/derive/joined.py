@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -114,5 +115,5 @@ def _alike(related: Sequence[Axes], at: int, wanted: str, names: Names, taken: s
 
 def _rest(axes: Axes, axis: int, names: Names, side: int) -> None:
     """Name the other axes as they are called where nothing is split."""
-    whole = [*axes.target[:axis], sum(axes.target[axis : axis + 3], []), *axes.target[axis + 3 :]]
+    whole = [*axes.target[:axis], [*itertools.chain(*axes.target[axis : axis + 3])], *axes.target[axis + 3 :]]
     names.assign(Axes(axes.source, whole, axes.windows), 0, side)

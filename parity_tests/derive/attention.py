@@ -1,4 +1,4 @@
-"""Pairs of attention: projections fused or split in any order, heads as axes or flat, grouped, relative, shared, tied."""
+"""Pairs of attention: projections fused or split in any order, heads as axes or flat, grouped, relative, tied."""
 
 from __future__ import annotations
 

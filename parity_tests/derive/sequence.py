@@ -1,4 +1,4 @@
-"""Pairs of recurrent, position and token models, in one framework or two; stacked layers; conventions of checkpoints."""
+"""Pairs of recurrent, position and token models, in one framework or two, and of stacked layers."""
 
 from __future__ import annotations
 
