@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +60,14 @@ class DeadEnd(Exception):
     def __init__(self, message: str, gap: float = np.inf, known: int = -1):
         super().__init__(message)
         self.gap, self.known = gap, known
+
+
+def _distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[Option]:
+    """The likeliest of the options that are alike: uses of the same elements, terms of one sum."""
+    best: dict[Hashable, Option] = {}
+    for option in sorted(options, key=lambda option: option[0]):
+        best.setdefault(key(option), option)
+    return list(best.values())
 
 
 class Point(NamedTuple):
@@ -242,6 +250,7 @@ class Attempt:
                         apart = gap > EXACT and gap
                         order = self._order(use, seen, 2 * taken + differs, apart, other.grid != group.grid)
                         options.append((order, gap, seen, other))
+            options = _distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
             seen, other = self._choose(use, options, f" ({group.role})")
             scale = scales.get(seen, 1.0) if seen not in partial else 1.0
             rows = partial[seen][0] if seen in partial else columns.matched(found / scale, seen.statistics, taps)
@@ -300,8 +309,8 @@ class Attempt:
         if all(option[1] > EXACT for option in options):
             options += self._vectors(use, [seen for seen in pool if len(seen.numbers) > len(numbers)], found, True)
         if use.kind == "add":  # terms of one sum that meet the same are alike
-            options.sort(key=lambda option: option[0])
-            options = list({(len(o[2].numbers), o[2].use.join[:2]): o for o in reversed(options)}.values())[::-1]
+            options = _distinct(options, lambda option: (len(option[2].numbers), option[2].use.join[:2]))
+        options = _distinct(options, lambda option: option[2].numbers.tobytes())
         if not options:
             options = [
                 (

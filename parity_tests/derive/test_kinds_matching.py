@@ -69,6 +69,17 @@ def test_a_sum_of_two_biases_and_steps_that_one_side_takes_one_at_a_time():
         assert np.array_equal(moved[f"x{gate}.weight"], np.split(given["lstm.weight_ih_l0"], 4)[k])
 
 
+def test_gates_of_their_own_that_the_other_side_fuses_and_gives_two_biases():
+    right = Net(lambda m, x: m.lstm(x)[0], lstm=torch.nn.LSTM(5, 4, batch_first=True))
+    gates = {f"x{gate}": linear(5, 4, False) for gate in "oigf"} | {f"h{gate}": linear(4, 4) for gate in "oigf"}
+    left = Net(stepped, **gates)
+    found = parity.derive(left, right, (images(3, 4, 5),))
+    assert found.proven, found.failure
+    given = numbers(left, images(3, 4, 5))
+    kernels = [given[f"h{gate}.weight"] for gate in "ifgo"]
+    assert np.array_equal(found.table.apply(given)["lstm.weight_hh_l0"], np.concatenate(kernels))
+
+
 def test_a_second_bias_that_the_left_side_does_not_have_is_zero():
     left = Net(lambda m, x: torch.tanh(m.read(x) + m.turn(torch.tanh(x))), read=linear(), turn=linear(bias=False))
     right = Net(lambda m, x: torch.tanh(m.turn(x) + m.read(torch.tanh(x))), read=linear(), turn=linear())
