@@ -238,6 +238,7 @@ class Attempt:
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
         gaps = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
         taps = len(found) // use.x.shape[1] if self.program.tape.nodes[use.node].window else 1
+        partners: set[str] = set()
         for group in uses.groups(use, self.program):
             if (self.map[use.ids[:, :, group.columns].astype(np.int64)] != 0).all():
                 continue
@@ -248,10 +249,12 @@ class Attempt:
                     if len(other.columns) == len(group.columns):
                         taken, differs = not self._free(seen, ids), other.role != group.role
                         apart = gap > EXACT and gap
-                        order = self._order(use, seen, 2 * taken + differs, apart, other.grid != group.grid)
+                        alone = seen.name not in partners  # groups of one use are likely to have one partner
+                        order = self._order(use, seen, 4 * taken + 2 * alone + differs, apart, other.grid != group.grid)
                         options.append((order, gap, seen, other))
             options = _distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
             seen, other = self._choose(use, options, f" ({group.role})")
+            partners.add(seen.name)
             scale = scales.get(seen, 1.0) if seen not in partial else 1.0
             rows = partial[seen][0] if seen in partial else columns.matched(found / scale, seen.statistics, taps)
             self._align_product(use, seen, group, other, rows)
