@@ -52,7 +52,9 @@ def judge(pair: Any) -> dict[str, Any]:
         here = derived.get(name)
         same = here is not None and np.array_equal(here, np.reshape(wanted, np.shape(here)))
         kinds["missing" if here is None else "right" if same else "wrong"].append(name)
-    equivalent = not kinds["missing"] and _equivalent(pair, of, found.table, draw(of, 5), calls[1])
+    equivalent = not kinds["missing"]
+    if equivalent and kinds["wrong"]:
+        equivalent = _equivalent(pair, of, found.table, draw(of, 5), calls[1])
     return {
         "proven": found.proven, "error": found.error, "seconds": round(seconds, 1), "failure": found.failure,
         "mb": _peak(), "right": len(kinds["right"]), "wrong": kinds["wrong"], "missing": kinds["missing"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,8 @@ from .walk import Elements, Program, Similarity, Use, Walk
 
 LIMIT = 0.05  # distance of columns, relative to their scale, beyond which nothing is a partner
 MARGIN = 30  # how much farther than the nearest another partner may be
+SCALED = 0.04  # what counts as the distance of columns that are alike but for a factor
+SNAP = 0.1  # mean relative difference up to which the values of two models are those of one use
 PARTIAL = 1e-6  # distance of columns of which one side has some rows alone
 ALIKE = 1e-3  # relative difference of the sizes of what two terms of a sum were first added to
 EXACT = 1e-9  # distances below are rounding
@@ -52,18 +54,32 @@ class DeadEnd(Exception):
 
     Args:
       gap: the distance of the nearest one.
+      known: the operation, if all its elements have partners already and only the values differ; else -1.
     """
 
-    def __init__(self, message: str, gap: float = np.inf):
+    def __init__(self, message: str, gap: float = np.inf, known: int = -1):
         super().__init__(message)
-        self.gap = gap
+        self.gap, self.known = gap, known
+
+
+def _distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[Option]:
+    """The likeliest of the options that are alike: uses of the same elements, terms of one sum."""
+    best: dict[Hashable, Option] = {}
+    for option in sorted(options, key=lambda option: option[0]):
+        best.setdefault(key(option), option)
+    return list(best.values())
 
 
 class Point(NamedTuple):
-    """A step at which there was a choice, with the state of everything before its operation."""
+    """A step at which there was a choice, with the state of everything before its operation.
+
+    Args:
+      likely, choices: the numbers of likely and of all choices.
+    """
 
     step: int
     choice: int
+    likely: int
     choices: int
     state: State
 
@@ -79,11 +95,15 @@ class Attempt:
 
     Args:
       limit: distance of columns, relative to their scale, beyond which nothing is a partner.
+      excused: operations of which all elements are known, and whose values need not be found on the left.
+      patient: whether unlikely choices are tried too: partners that others have, columns of other roles.
     """
 
     def __init__(self, seen: list[uses.Seen], program: Program, lefts: Elements, rights: Elements):
         self.seen, self.program, self.lefts, self.rights, self.alike = seen, program, lefts, rights, Similarity()
         self.limit = EXACT
+        self.patient = False
+        self.excused = set[int]()
         self.map, self.plus = (np.zeros(len(rights.values), np.int64) for _ in range(2))
         self.owned = np.zeros(len(lefts.values), bool)
         self.steps: list[Step] = []
@@ -106,9 +126,8 @@ class Attempt:
 
     def step_back(self) -> bool:
         """Return to the last choice that has another option; False if there is none."""
-        while self._points:
-            point = self._points.pop()
-            if point.choice + 1 < point.choices:
+        for point in reversed(self._points):
+            if point.choice + 1 < (point.choices if self.patient else point.likely):
                 self._restore(point.state, [*self._taken(point.step), point.choice + 1])
                 return True
         return False
@@ -137,19 +156,32 @@ class Attempt:
         self._terms = {join: terms for join, terms in self._terms.items() if join[0] < self.walk.at}
         self._begun = (-1, 0, 0)
 
-    def meet(self, use: Use) -> None:
-        """Find the elements of a use, and their values."""
+    def meet(self, use: Use) -> Array | None:
+        """Find the elements of a use, and their values; for a product where values part, return those of the left."""
         if self._begun[0] != self.walk.at:
             self._begun = (self.walk.at, len(self.steps), len(self._entries))
         wanted = use.ids[use.ids > 0].astype(np.int64)
         if (self.map[wanted] != 0).all():
-            return
+            if use.kind == "product" and self.walk.at not in self.excused:
+                self._verify(use)
+            return None
         if use.kind == "product":
-            self._product(use)
-        elif use.kind == "place":
+            return self._product(use)
+        if use.kind == "place":
             self._place(use)
         else:
             self._elementwise(use)
+        return None
+
+    def _verify(self, use: Use) -> None:
+        """Check that a product of known elements meets values that the left has seen: else a choice was wrong."""
+        found = uses.statistics(use, self.program)[1]
+        pool = [seen for seen in self._of_kind("product") if seen.use.ids.shape[:2] == use.ids.shape[:2]]
+        gap = min((columns.distance(found, seen.statistics) for seen in pool), default=np.inf)
+        window = self.program.tape.nodes[use.node].window
+        if gap > self.limit and (window or not self._partial(use, pool)):
+            names = " ".join(self.rights.owners(use.ids))
+            raise DeadEnd(f"{names}: another use of it meets values that no use on the left meets", gap, self.walk.at)
 
     def _assign(self, right: Array, left: Array) -> None:
         """Map right elements that have no partner yet."""
@@ -178,7 +210,8 @@ class Attempt:
         choice = self._choices[at] if at < len(self._choices) else 0
         if len(options) > 1:
             state = State(self.walk.state(), *self._begun[1:])
-            self._points.append(Point(at, choice, len(options), state))
+            likely = sum(option[0][0] == options[0][0][0] for option in options)
+            self._points.append(Point(at, choice, likely, len(options), state))
         _, gap, seen, detail = options[min(choice, len(options) - 1)]
         left_site = seen.program.tape.nodes[seen.use.node].site
         self.steps.append(Step(use.kind, seen.name, name, left_site, site, gap, choice, len(options)))
@@ -192,16 +225,19 @@ class Attempt:
         name = " ".join(self.rights.owners(use.ids))
         return (*first, seen.use.symbol.plain != use.symbol.plain, -self.alike(seen.name, name))
 
-    def _product(self, use: Use) -> None:
+    def _product(self, use: Use) -> Array | None:
         found = uses.statistics(use, self.program)[1]
-        gaps = {}
-        for seen in self._of_kind("product"):
-            if seen.use.ids.shape[:2] == use.ids.shape[:2]:
-                gap = columns.distance(found, seen.statistics)
-                if gap < LIMIT:
-                    gaps[seen] = gap
-        partial = {} if gaps or self.program.tape.nodes[use.node].window else self._partial(use)
-        gaps |= {seen: gap for seen, (_, gap) in partial.items()}
+        pool = [seen for seen in self._of_kind("product") if seen.use.ids.shape[:2] == use.ids.shape[:2]]
+        gaps = {seen: columns.distance(found, seen.statistics) for seen in pool}
+        partial, scales = dict[uses.Seen, tuple[Array, float]](), dict[uses.Seen, float]()
+        if min(gaps.values(), default=np.inf) > LIMIT:
+            partial = {} if self.program.tape.nodes[use.node].window else self._partial(use, pool)
+            scales = {seen: columns.size_of(found) / (columns.size_of(seen.statistics) or 1) for seen in pool}
+            scaled = {seen: columns.distance(found / scales[seen], seen.statistics) for seen in pool if scales[seen]}
+            gaps = {seen: max(gap, SCALED) for seen, gap in scaled.items()}
+            gaps |= {seen: gap for seen, (_, gap) in partial.items()}
+        gaps = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
+        taps = len(found) // use.x.shape[1] if self.program.tape.nodes[use.node].window else 1
         for group in uses.groups(use, self.program):
             if (self.map[use.ids[:, :, group.columns].astype(np.int64)] != 0).all():
                 continue
@@ -210,19 +246,42 @@ class Attempt:
                 for other in seen.groups:
                     ids = seen.use.ids[:, :, other.columns]
                     if len(other.columns) == len(group.columns):
-                        first = (not self._free(seen, ids), gap > EXACT and gap, other.role != group.role)
-                        order = self._order(use, seen, *first[:2], other.grid != group.grid, first[2])
+                        taken, differs = not self._free(seen, ids), other.role != group.role
+                        apart = gap > EXACT and gap
+                        order = self._order(use, seen, 2 * taken + differs, apart, other.grid != group.grid)
                         options.append((order, gap, seen, other))
+            options = _distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
             seen, other = self._choose(use, options, f" ({group.role})")
-            rows = partial[seen][0] if seen in partial else columns.matched(found, seen.statistics)
+            scale = scales.get(seen, 1.0) if seen not in partial else 1.0
+            rows = partial[seen][0] if seen in partial else columns.matched(found / scale, seen.statistics, taps)
             self._align_product(use, seen, group, other, rows)
+        return self._snapped(use, seen, rows) if gaps and gaps[seen] > EXACT else None
 
-    def _partial(self, use: Use) -> dict[uses.Seen, tuple[Array, float]]:
-        """(columns, distance) of the products of which one side takes some rows alone, as one step of time."""
-        found = {}
+    def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None) -> Array | None:
+        """The left values in the order of the right ones, if these are near: rows must stand in the same order."""
+        here, there = use.x, seen.use.x
+        if rows is None or here.shape != there.shape:
+            return None
+        window = self.program.tape.nodes[use.node].window
+        if window:
+            taps = len(rows) // here.shape[1]
+            channels = rows[::taps] // taps
+            moved = there[:, channels]
+        else:
+            flat = there.swapaxes(1, 2).reshape(len(rows), -1)[rows]
+            moved = flat.reshape(here.shape[0], here.shape[2], here.shape[1]).swapaxes(1, 2)
+        scale = (here * moved).mean() / ((moved * moved).mean() or 1)
+        near = np.abs(here - scale * moved).mean() <= SNAP * np.abs(here).mean()
+        return moved if near else None
+
+    def _partial(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:
+        """(columns, distance) of uses of which one side takes some rows alone, as one step of time."""
+        found = dict[uses.Seen, tuple[Array, float]]()
         here = columns.Values(uses.raw(use))
-        for seen in self._of_kind("product"):
-            if seen.use.ids.shape[:2] != use.ids.shape[:2] or seen.program.tape.nodes[seen.use.node].window:
+        if not here.columns.size:
+            return found
+        for seen in pool:
+            if seen.program.tape.nodes[seen.use.node].window or seen.values.columns.shape[0] != here.columns.shape[0]:
                 continue
             fewer = len(here.sorted) < len(seen.values.sorted)
             some, every = (here, seen.values) if fewer else (seen.values, here)
@@ -247,11 +306,21 @@ class Attempt:
         partners = [term.partner for term in terms]
         pool = [seen for seen in self._of_kind(use.kind) if seen not in partners]
         options = self._vectors(use, [seen for seen in pool if len(seen.numbers) == len(numbers)], found, False)
-        if all(option[1] > self.limit for option in options):
+        if all(option[1] > EXACT for option in options):
             options += self._vectors(use, [seen for seen in pool if len(seen.numbers) > len(numbers)], found, True)
         if use.kind == "add":  # terms of one sum that meet the same are alike
-            options.sort(key=lambda option: option[0])
-            options = list({(len(o[2].numbers), o[2].use.join[:2]): o for o in reversed(options)}.values())[::-1]
+            options = _distinct(options, lambda option: (len(option[2].numbers), option[2].use.join[:2]))
+        options = _distinct(options, lambda option: option[2].numbers.tobytes())
+        if not options:
+            options = [
+                (
+                    self._order(use, seen, not self._free(seen, seen.numbers), gap),
+                    gap,
+                    seen,
+                    (seen.numbers[index], None),
+                )
+                for seen, (index, gap) in self._partial(use, pool).items()
+            ]
         pool = [] if options else [seen for seen in pool if self._free(seen, seen.numbers)]
         if pool:  # several on the left, one on the right
             statistics, every = (
@@ -259,14 +328,14 @@ class Attempt:
             )
             gap = columns.distance_within(found, statistics)
             if gap < LIMIT:
-                options.append(((0,), gap, pool[0], (every, statistics)))
+                options.append(((False,), gap, pool[0], (every, statistics)))
         near = [option for option in options if option[1] <= self.limit]
         if use.kind == "add" and terms and not any(self._free(seen, seen.numbers) for _, _, seen, _ in near):
             self._assign_zeros(numbers, found, terms)
             return
         seen, pooled = self._choose(use, options, "")
         left, statistics = pooled or (seen.numbers, seen.statistics)
-        index = columns.matched(found, statistics)
+        index = np.arange(len(numbers)) if statistics is None else columns.matched(found, statistics)
         if index is None:
             raise DeadEnd(f"{' '.join(self.rights.owners(use.ids))}: its elements and those of {seen.name} differ")
         self._assign(numbers, left[index])

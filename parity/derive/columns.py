@@ -10,6 +10,7 @@ STATISTICS = 5
 BLOCK = 1 << 22  # distances computed at once: bounds memory
 HUGE = 5e3  # size from which a value only says that its place is masked: masks differ, and would hide all others
 SAME = 1e-9  # distance of rows, relative to their scale, up to which they are equal
+CLOSE = 3  # how much farther apart than their sorted statistics two sets in one order may be
 PROBES = 12  # values of a column that are looked up among those of all columns of the other side
 NEIGHBOURS = 64  # rows that are compared with each where all would be too many
 
@@ -45,10 +46,13 @@ def of_product(x: Array, window: Window | None, taps: tuple[int, ...] = ()) -> A
 
 def of_elements(x: Array, ids: Array) -> tuple[Array, Array]:
     """(element numbers, statistics of the values that each meets)."""
-    numbers, inverse = np.unique(ids, return_inverse=True)
-    inverse, flat = inverse.ravel(), np.ravel(x)
-    sums = [np.bincount(inverse, power, len(numbers)) for power in _powers(flat)]
-    found = _means(np.stack(sums), np.bincount(inverse, minlength=len(numbers)))
+    spread = tuple(d for d, (n, step) in enumerate(zip(ids.shape, ids.strides, strict=True)) if n > 1 and step == 0)
+    first = ids[tuple(0 if d in spread else slice(None) for d in range(ids.ndim))]
+    numbers, inverse = np.unique(first, return_inverse=True)
+    inverse = inverse.ravel()
+    sums = [np.bincount(inverse, np.ravel(power.sum(spread)), len(numbers)) for power in _powers(x)]
+    count = np.bincount(inverse, minlength=len(numbers)) * np.prod([ids.shape[d] for d in spread])
+    found = _means(np.stack(sums), count)
     return (numbers[1:], found[1:]) if numbers[0] == 0 else (numbers, found)
 
 
@@ -88,16 +92,22 @@ def distance_within(a: Array, b: Array) -> float:
     return float(nearest(a, b)[1].mean() / scale) if scale else 0.0
 
 
-def matched(a: Array, b: Array) -> Array | None:
+def matched(a: Array, b: Array, block: int = 1) -> Array | None:
     """For each row of a another row of b, the nearest; equal ones in the order written; None if there is none.
 
     Rows that are alike on both sides keep their place if that is possible.
+
+    Args:
+      block: the number of rows that belong together and keep their order: the taps of one channel.
     """
     if len(a) > len(b):
         return None
     scale = max(size_of(a), size_of(b))
-    if len(a) == len(b) and (same := _sorted(a, b, scale)) is not None:
-        return same
+    if len(a) == len(b):
+        if (same := _sorted(a, b, scale)) is not None:
+            return same
+        if (same := _in_blocks(a, b, block, scale)) is not None:
+            return same
     index, apart = nearest(a, b)
     if len(a) == len(b):
         there = np.abs(a - b).max(1)
@@ -108,15 +118,31 @@ def matched(a: Array, b: Array) -> Array | None:
         if taken[index[k]]:
             repeated.append(k)
         taken[index[k]] = True
-    for k in repeated:  # columns that are equal to others
+    slack = max(1e-6, CLOSE * apart.mean() / (scale or 1)) * scale
+    for k in repeated:  # columns that are equal to others, or nearly so where models part
         free = np.flatnonzero(~taken)
         gaps = np.abs(b[free] - a[k]).max(1)
         best = gaps.min()
-        if best > apart[k] + 1e-6 * scale:
+        if best > apart[k] + slack:
             return None
         index[k] = free[np.flatnonzero(gaps <= best + SAME * scale)[0]]
         taken[index[k]] = True
     return index
+
+
+def _in_blocks(a: Array, b: Array, block: int, scale: float) -> Array | None:
+    """Rows of b in their places or in the places of their blocks, if hardly any other order can be nearer."""
+    limit = (CLOSE * distance(a, b) + SAME) * scale
+    if np.abs(a - b).max(1).mean() <= limit:
+        return np.arange(len(a))
+    if block == 1:
+        return None
+    means = [side.reshape(-1, block, STATISTICS).mean(1) for side in (a, b)]
+    blocks = matched(*means)
+    if blocks is None:
+        return None
+    index = (blocks[:, None] * block + np.arange(block)).ravel()
+    return index if np.abs(a - b[index]).max(1).mean() <= limit else None
 
 
 def _sorted(a: Array, b: Array, scale: float) -> Array | None:

@@ -97,8 +97,11 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
             why = f"no line can say how {' and '.join(left_names)} become{'s' * (len(left_names) == 1)} it"
             missing.update(dict.fromkeys(right_names, why if left_names else "no evidence"))
         else:
-            groups.append((left_names, right_names, [_with_ties(row, facts.ties) for row in rows]))
-    groups = _sums(facts, groups, zeros, names)
+            groups.append((left_names, right_names, rows))
+    groups = [
+        (left_names, right_names, [_with_ties(row, facts.ties) for row in rows])
+        for left_names, right_names, rows in _sums(facts, groups, zeros, names)
+    ]
     groups.sort(key=lambda group: min(map(facts.lefts.names.index, group[0])))
     for attempt in (folded, list):
         table = _table(facts, groups, attempt, names, missing, given)
@@ -131,7 +134,10 @@ def _table(
     rows = [row for _, _, rows in groups for row in rows]
     absent = {name: "" for name in facts.rights.names if name not in made} | dict(missing)
     every: list[Row | Line] = [*(given.table.lines if given else ()), *attempt(rows), *attempt(extra)]
-    return table_of(every, facts.sides, names.orders, facts.known, facts.like(absent), names.lengths)
+    summed = {path for row in rows if " + " in row.joins for path, _ in row.right}  # these lines name no ties
+    like = facts.like(absent)
+    like = {name: shape for name, shape in like.items() if escaped(facts.ties[1].get(name, "")) not in summed}
+    return table_of(every, facts.sides, names.orders, facts.known, like, names.lengths)
 
 
 def says(table: Table, facts: Facts, only: Sequence[str] | None = None) -> bool:
@@ -177,7 +183,7 @@ def _sums(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], names
 
 def _with_ties(row: Row, ties: tuple[Mapping[str, str], Mapping[str, str]]) -> Row:
     """The row with the names that share its array on a side that has one array."""
-    if row.arrow != "<->" or row.constant:
+    if row.arrow != "<->" or row.constant or " + " in row.joins:
         return row
     for side in (0, 1):
         arrays = (row.left, row.right)[side]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from .attempt import EXACT, LIMIT, Attempt, DeadEnd, Step
 from .tape import Array
 from .uses import Seen
-from .walk import Elements, Program, Walk
+from .walk import Elements, Program, Use, Walk
 
 __all__ = ["EXACT", "Match", "match"]
 TRIES = 12  # choices that are tried before a difference of values is accepted
@@ -31,6 +31,8 @@ class Match:
       plus: a second left element that is added to the first one, or 0.
       failure: the first use without a partner, "" if all have one.
       gap: the distance of the nearest partner of that use.
+      known: its operation, if it is no use of unknown elements; see DeadEnd.
+      at: how far the walk went.
     """
 
     map: Array
@@ -38,6 +40,8 @@ class Match:
     steps: list[Step] = field(default_factory=list)
     failure: str = ""
     gap: float = 0.0
+    known: int = -1
+    at: int = 0
     outputs: list[Array] | None = None
 
 
@@ -58,23 +62,36 @@ def match(
     """
     end = time.monotonic() + seconds
     seen: list[Seen] = []
-    Walk(left, lefts, lambda use: seen.append(Seen(use, left, lefts))).run()
+
+    def see(use: Use) -> None:
+        seen.append(Seen(use, left, lefts))
+
+    Walk(left, lefts, see).run()
     attempt = Attempt(seen, right, lefts, Elements(right_arrays, known=False))
     if given is not None:
         attempt.take(given)
     best, tries = None, 0
     while True:
         found = _tried(attempt)
-        if best is None or not found.failure or len(found.steps) > len(best.steps):
+        if best is None or not found.failure or found.at > best.at:
             best, tries = found, 0
         if not best.failure or time.monotonic() > end:
             return best
         tries += 1
         if tries <= TRIES and attempt.step_back():
             continue
-        if best.gap > LIMIT:
+        if best.known >= 0:
+            attempt.excused.add(best.known)
+            tries = 0
+            attempt.replay([step.choice for step in best.steps])
+            best = None
+            continue
+        if best.gap > LIMIT and not attempt.patient:
+            attempt.patient, tries = True, 0
+            continue
+        if best.gap > LIMIT or 2 * best.gap <= attempt.limit:
             return best
-        attempt.limit, tries = 2 * best.gap, 0
+        attempt.limit, attempt.patient, tries = 2 * best.gap, False, 0
         attempt.replay([step.choice for step in best.steps])
 
 
@@ -83,5 +100,6 @@ def _tried(attempt: Attempt) -> Match:
     try:
         outputs = attempt.run()
     except DeadEnd as error:
-        return Match(attempt.map.copy(), attempt.plus.copy(), attempt.steps.copy(), str(error), error.gap)
+        steps, at = attempt.steps.copy(), attempt.walk.at
+        return Match(attempt.map.copy(), attempt.plus.copy(), steps, str(error), error.gap, error.known, at)
     return Match(attempt.map, attempt.plus, attempt.steps, outputs=outputs)

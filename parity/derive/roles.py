@@ -15,6 +15,7 @@ from .tape import Array, Node
 from .walk import Program
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
+FIRST = 3  # kinds of readers that make a role
 MAX_STEPS = 200  # operations that are followed from one product
 
 
@@ -23,7 +24,7 @@ class Group:
     """Columns that are read by the same operations.
 
     Args:
-      role: the kind of the first of those, and which operand they are.
+      role: the kinds of the first of those, and which operand they are.
       columns: in the order of their places there.
       places: the coordinates of each, as ranks; axes along which all are alike are left out.
     """
@@ -57,9 +58,10 @@ def groups(program: Program, at: int, flipped: bool) -> list[Group]:
         if not path:
             found.append(Group("unread", columns, np.arange(len(columns))[:, None]))
             continue
-        role, reached = readers[path[0]]
-        places = _places(role, reached, columns)
+        places = _places(*readers[path[0]], columns)
         order = np.lexsort(places.T[::-1]) if places.size else np.arange(len(columns))
+        kinds = list(dict.fromkeys(readers[k][0] for k in path))
+        role = " ".join([kind for kind in kinds if kind != "add"][:FIRST] or kinds)  # an initial state adds nothing
         found.append(Group(role, columns[order], places[order]))
     return found
 

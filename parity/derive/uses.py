@@ -7,8 +7,11 @@ from functools import cached_property
 import numpy as np
 
 from . import columns, roles
+from .symbols import Symbol
 from .tape import Array
 from .walk import Elements, Program, Use
+
+LARGE = 1 << 17  # values that a use meets, above which it is known by their statistics alone
 
 
 class Seen:
@@ -17,14 +20,21 @@ class Seen:
     def __init__(self, use: Use, program: Program, elements: Elements):
         self.use, self.program = use, program
         self.name = " ".join(elements.owners(use.ids))
+        if use.kind in ("add", "mul") and use.x.size > LARGE:  # bounds memory: its statistics are all that is needed
+            symbol = Symbol(self.numbers, use.symbol.value, use.symbol.plain)
+            self.use = use._replace(x=np.zeros(0), symbol=symbol)
 
     @cached_property
     def statistics(self) -> Array:
-        return statistics(self.use, self.program)[1]
+        return self._both[1]
 
     @cached_property
     def numbers(self) -> Array:
-        return statistics(self.use, self.program)[0]
+        return self._both[0]
+
+    @cached_property
+    def _both(self) -> tuple[Array, Array]:
+        return statistics(self.use, self.program)
 
     @cached_property
     def groups(self) -> list[roles.Group]:
@@ -54,8 +64,17 @@ def statistics(use: Use, program: Program) -> tuple[Array, Array]:
 
 
 def raw(use: Use) -> Array:
-    """The columns (b k, rows) of a product."""
-    return use.x.swapaxes(1, 2).reshape(-1, use.x.shape[1])
+    """The columns (b k, rows) of a product, or the values (element, row) that each element meets; empty if unequal."""
+    if use.kind == "product":
+        return use.x.swapaxes(1, 2).reshape(-1, use.x.shape[1])
+    if not use.x.size or use.x.size > LARGE:
+        return np.zeros((0, 1))
+    ids = np.ravel(use.ids)
+    count = len(np.unique(ids))
+    order = np.argsort(ids, kind="stable")
+    if ids.size % count or (ids[order].reshape(count, -1) != ids[order].reshape(count, -1)[:, :1]).any():
+        return np.zeros((0, 1))
+    return np.ravel(use.x)[order].reshape(count, -1)
 
 
 def groups(use: Use, program: Program) -> list[roles.Group]:

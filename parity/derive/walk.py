@@ -2,184 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from .tape import Array, Node, Tape
+from .program import Program
+from .similarity import Similarity
+from .symbols import Elements, Part, Pending, Symbol, Use
+from .tape import Array, Node
 
-
-class Elements:
-    """The elements of all parameters of one side, numbered from 1 in the order of `arrays`.
-
-    `values` has the value of each; those of a side that is not yet translated are NaN. Number 0 is no parameter's.
-    """
-
-    def __init__(self, arrays: Mapping[str, Array], known: bool):
-        self.names = list(arrays)
-        self.shapes = {name: np.shape(array) for name, array in arrays.items()}
-        self.starts = np.cumsum([1, *(np.size(array) for array in arrays.values())])
-        flat = [np.ravel(array) for array in arrays.values()]
-        self.values = np.concatenate([np.zeros(1), *flat]) if known else np.full(self.starts[-1], np.nan)
-        self.values[0] = 0
-
-    def numbers(self, name: str) -> Array:
-        k = self.names.index(name)
-        return np.arange(self.starts[k], self.starts[k + 1], dtype=float).reshape(self.shapes[name])
-
-    def owners(self, numbers: Array) -> list[str]:
-        """The parameters that elements belong to, in order."""
-        numbers = np.ravel(numbers)
-        numbers = numbers[numbers > 0]
-        if not numbers.size:
-            return []
-        first, last = np.searchsorted(self.starts, [numbers.min(), numbers.max()], "right") - 1
-        if first == last:
-            return [self.names[first]]
-        found = np.unique(np.searchsorted(self.starts, np.unique(numbers), "right") - 1)
-        return [self.names[k] for k in found]
-
-
-@dataclass(frozen=True)
-class Symbol:
-    """A function of parameters alone that no activation has met.
-
-    Args:
-      ids: the numbers of the elements that it depends on, place by place; None where no such relation exists.
-      value: computes it.
-      plain: whether its values are those elements.
-      parts: symbols whose product ("mul") or sum ("add") it is.
-      leaves: the symbols from which it is computed.
-      whole: of rows that tokens read: all of them, before other operations took some.
-    """
-
-    ids: Array  # or None
-    value: Callable[[], Array]
-    plain: bool = True
-    join: str = ""
-    parts: tuple[Symbol, ...] = ()
-    leaves: tuple[Symbol, ...] = ()
-    whole: Symbol | None = None
-
-    def moved(self, run: Callable[[Array], Array]) -> Symbol:
-        """The symbol after an operation that moves elements."""
-        value = self.value
-        return replace(self, ids=None if self.ids is None else run(self.ids), value=lambda: run(value()))
-
-    def split(self, join: str) -> tuple[Symbol, ...]:
-        return self.parts if self.join == join else (self,)
-
-    def roots(self) -> tuple[Symbol, ...]:
-        return self.leaves or (self,)
-
-
-class Part(NamedTuple):
-    """A parameter in a product or sum.
-
-    Args:
-      at: the index of its operation.
-      beside: the size of the values that it was multiplied with or added to there; tells terms of one sum apart.
-    """
-
-    at: int
-    symbol: Symbol
-    beside: float
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A product or sum of activations and parameters that nothing but more factors or terms has read yet.
-
-    Frameworks multiply and add in different orders: all factors meet the product of all activations.
-
-    Args:
-      join: "mul" or "add".
-      x: the product or sum of the activations.
-      parts: the parameters.
-    """
-
-    join: str
-    x: Array
-    parts: tuple[Part, ...]
-
-
-class Use(NamedTuple):
-    """A place where a parameter meets an activation.
-
-    Args:
-      kind: "product", "add", "mul", or "place" where its value is needed as it is.
-      node: its operation's index on the tape; -1 for an output.
-      x: the values that it meets; None for "place".
-      symbol: the parameter. In a product, x[b, rows, k] and ids[b, k, o].
-      flipped: whether the operation is w @ x, so that the columns of its result are its second axis.
-      join: the sum or product whose term or factor it is, as (operation, number), and how many others follow.
-      beside: see Part.
-    """
-
-    kind: str
-    node: int
-    x: Array
-    symbol: Symbol
-    flipped: bool = False
-    join: tuple[int, int, int] = (0, 0, 0)
-    beside: float = 0.0
-
-    @property
-    def ids(self) -> Array:
-        return self.symbol.ids
-
-
-class Program:
-    """A tape with what one run of it tells: shapes, what depends on the inputs, who reads a value, indices.
-
-    Args:
-      parameters: any values of the parameters.
-    """
-
-    def __init__(self, tape: Tape, parameters: Mapping[str, Array], inputs: Sequence[Array]):
-        self.tape = tape = tape.live()
-        self.active = set(tape.inputs)
-        self.consumers: dict[int, list[tuple[int, int]]] = {}
-        self.last: dict[int, int] = {}
-        self.inputs = dict(zip(tape.inputs, inputs, strict=True))
-        values: dict[int, Array] = {**tape.constants, **self.inputs}
-        values.update({number: parameters[name] for name, number in tape.parameters.items()})
-        for at, node in enumerate(tape.nodes):
-            if self.active.intersection(node.inputs):
-                self.active.add(node.output)
-            for slot, number in enumerate(node.inputs):
-                self.consumers.setdefault(number, []).append((at, slot))
-                self.last[number] = at
-        self.shapes: dict[int, tuple[int, ...]] = {}
-        self.indices: dict[int, Array] = {}
-        for number in values:
-            self._note(number, values[number])
-        with np.errstate(all="ignore"):
-            for at, node in enumerate(tape.nodes):
-                values[node.output] = node.run(*(values[number] for number in node.inputs))
-                self._note(node.output, values[node.output])
-                for number in node.inputs:
-                    if self.last[number] == at and number not in tape.outputs:
-                        values.pop(number, None)
-        self.outputs = [values[number] for number in tape.outputs]
-
-    def _note(self, number: int, value: Array) -> None:
-        self.shapes[number] = np.shape(value)
-        if getattr(getattr(value, "dtype", None), "kind", "") in tuple("iub"):  # keys of random numbers have no kind
-            self.indices[number] = value
+__all__ = ["Elements", "Program", "Similarity", "Use", "Walk"]
 
 
 class Walk:
     """A run of a tape; `meet` sees each use of a parameter and has to make its elements' values known.
 
+    It may return other values for a product to go on with, where those of two models part.
     An exception of `meet` leaves the walk before the operation where it occurred; run() then tries that one again.
     """
 
-    def __init__(self, program: Program, elements: Elements, meet: Callable[[Use], None]):
+    def __init__(self, program: Program, elements: Elements, meet: Callable[[Use], Array | None]):
         self.program, self.elements, self._meet = program, elements, meet
         tape = program.tape
         self.at = 0
@@ -267,7 +111,7 @@ class Walk:
         x = np.broadcast_to(pending.x, shape)
         operation = np.multiply if pending.join == "mul" else np.add
         self._joins += 1
-        for k, (at, symbol, beside) in enumerate(sorted(pending.parts, key=lambda part: part.symbol.plain)):
+        for k, (at, symbol, beside) in enumerate(sorted(pending.parts, key=_order)):
             spread = replace(symbol, ids=np.broadcast_to(symbol.ids, shape))
             join = (self.at, self._joins, len(pending.parts) - k - 1)
             self._meet(Use(pending.join, at, x, spread, join=join, beside=beside))
@@ -376,12 +220,19 @@ class Walk:
             ids = ids.swapaxes(1, 2)
         if not node.window and len(ids) > 1 and (ids == ids[:1]).all():  # one matrix for the whole batch
             met, ids = met.reshape(1, -1, met.shape[2]), ids[:1]
-        self._meet(Use("product", at, met, replace(symbol, ids=ids), flipped))
+        other = self._meet(Use("product", at, met, replace(symbol, ids=ids), flipped))
+        if other is not None and not flipped:
+            x = other.reshape(x.shape)
         for leaf in symbol.leaves:
             if leaf.ids is not None:
                 self._meet(Use("place", at, None, leaf))
         value = symbol.value()
         return node.run(value, w) if flipped else node.run(x, value)
+
+
+def _order(part: Part) -> tuple[bool, float]:
+    """Functions of parameters first, then parameters in their order: alike for all parts of a fused one."""
+    return part.symbol.plain, float(part.symbol.ids.min())
 
 
 def _size(v: Any) -> float:
@@ -392,22 +243,3 @@ def _size(v: Any) -> float:
 
 def _value(v: Any) -> Array:
     return v.value() if isinstance(v, Symbol) else v
-
-
-class Similarity:
-    """How alike two names are, from 0 to 1: only ever decides between partners of equal evidence."""
-
-    def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], float] = {}
-
-    def __call__(self, left: str, right: str) -> float:
-        if (left, right) not in self._seen:
-            words = difflib.SequenceMatcher(None, _words(left), _words(right), autojunk=False).ratio()
-            letters = difflib.SequenceMatcher(None, left.lower(), right.lower(), autojunk=False).ratio()
-            self._seen[left, right] = 0.75 * words + 0.25 * letters
-        return self._seen[left, right]
-
-
-def _words(name: str) -> list[str]:
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=\d)", "_", name)
-    return [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]
