@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from .errors import command_or_call, option
 from .files.base import Tensor
 from .parts import LEAST, LONGEST, TRAINING, Reading, copies_without_collection, cuts, label, normal, unwrapped
 from .recognise import spellings
 from .report import fold
 
-COPY = "a model with the same names: --weights {} takes it"
+COPY = "a model with the same names: {} takes it"
 BARE = "a copy of arrays of this model, without the name of their collection"
 STATE = "training state"
 PART = "named like a part of this model"
@@ -91,13 +92,14 @@ def _detail(tensor: Tensor) -> str:
 def _explain(name: str, reading: Reading, copies: list[str]) -> tuple[str, str]:
     """(the container that is named in its place or "", the reason)."""
     spelled = spellings(*reading.which)
-    if inside(name, reading.prefix) and normal(unwrapped(name[len(reading.prefix) :].lstrip("/"))) in spelled:
-        return "", UNUSED
     for place in copies:
-        if name.startswith(place):
+        if place and place != reading.place and name.startswith(place):
             import shlex  # that few files need
 
-            return place, COPY.format(shlex.quote(label(place)))
+            part = command_or_call(shlex.quote(label(place)), label(place))
+            return place, COPY.format(option("weights", part))
+    if inside(name, reading.prefix) and normal(unwrapped(name[len(reading.prefix) :].lstrip("/"))) in spelled:
+        return "", UNUSED
     segments = name.split("/")
     for depth, segment in enumerate(segments):
         if segment in TRAINING:

@@ -24,7 +24,7 @@ from . import record, report
 from .casting import FLOATS
 from .errors import ConvertError, UsageError
 from .files import open_checkpoint
-from .files.base import Reader, Tensor
+from .files.base import Reader, Tensor, meant
 from .steps import Constant, Promise, Step, Sum
 
 
@@ -183,10 +183,9 @@ def part(reader: Reader, weights: str | None) -> tuple[str, dict[str, Tensor]]:
 
         folders = sorted({name.rpartition("/")[0] for name in reader.tensors if "/" in name})
         raise UsageError(f"{reader.path}: --weights: {unknown(weights, folders)}")
-    bits = reader.format == "pdparams"  # which stores bfloat16 as uint16 and does not say so
+    bits = reader.format == "pdparams"
     return prefix, {
-        name: tensor._replace(dtype="bfloat16") if bits and tensor.dtype == "uint16" else tensor
-        for name, tensor in inside.items()
+        name: tensor._replace(dtype=meant(tensor.dtype)) if bits else tensor for name, tensor in inside.items()
     }
 
 

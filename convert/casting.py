@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 
 FLOATS = ("float64", "float32", "bfloat16", "float16")  # dtypes to convert to and to compute in
 
-# Share of a tensor's values that may become zero. A tensor of normally distributed weights loses one in 20 where its
-# standard deviation is 8 steps of the dtype's smallest number: what is left of its typical values are 3 bits, as in
-# float8. So it does not fit the dtype as a whole, while a few strays below the smallest number (a dead channel, a bias
-# that is almost zero) harm nothing. An infinity spoils every output: not even one is accepted.
-ZEROED = 1 / 20
+SIGNIFICANT = {"float64": 53, "float32": 24, "bfloat16": 8, "float16": 11}  # bits of a normal number
+SMALLEST = {"float64": 2.0**-1022, "float32": 2.0**-126, "bfloat16": 2.0**-126, "float16": 2.0**-14}  # normal numbers
+
+# Below its smallest normal number a dtype has fewer bits the smaller a value is, and in the end none. A value is crude
+# where it is off by over one part in 16: then it is worse than in float8 (e4m3), the coarsest dtype that weights are
+# stored in. A tensor of normally distributed weights has one crude value in 20 where its standard deviation is about
+# 60 steps of the dtype's smallest number: beyond that, it does not fit the dtype as a whole, while a few strays (a dead
+# channel, a bias that is almost zero) harm nothing. An infinity spoils every output: not even one is accepted.
+CRUDE = 1 / 16  # of the value itself
+SHARE = 1 / 20  # of a tensor's values that may become crude; those that become zero are among them
 
 
 @dataclass
@@ -28,41 +33,73 @@ class Tally:
     Args:
       values: all of them.
       zeros, infinities: those that became zero or infinite.
+      imprecise: others that are off by more than the dtype's normal rounding: below its smallest normal number.
+      crude: those of `zeros` and `imprecise` that are off by more than CRUDE.
       largest: the value of largest size that became infinite.
+      example: an imprecise value that is crude, before and after.
     """
 
     values: int = 0
     zeros: int = 0
     infinities: int = 0
+    imprecise: int = 0
+    crude: int = 0
     largest: float = 0.0
+    example: tuple[float, float] = (0.0, 0.0)
 
-    def add(self, before: np.ndarray, after: np.ndarray) -> None:
-        """Count a piece; `after` holds the same values once they were cast."""
+    def add(self, before: np.ndarray, after: np.ndarray, dtype: str) -> None:
+        """Count a piece; `after` holds the same values once they were cast to the dtype."""
         import numpy as np
 
+        before, after = before.reshape(-1), after.reshape(-1)
         finite = int(np.count_nonzero(np.isfinite(before)))
         odd = before.size - finite
         nonzero = int(np.count_nonzero(before)) - odd  # NaNs and infinities count as not zero
         self.values += nonzero
         infinities = finite - int(np.count_nonzero(np.isfinite(after)))
-        self.zeros += nonzero + odd - int(np.count_nonzero(after))
+        zeros = nonzero + odd - int(np.count_nonzero(after))
+        self.zeros, self.crude = self.zeros + zeros, self.crude + zeros
         if infinities:
             self.infinities += infinities
             lost = before[np.isfinite(before) & ~np.isfinite(after)]
             self.largest = max((self.largest, *map(float, (lost.min(), lost.max()))), key=abs)
+        small = (np.abs(before) < SMALLEST[dtype]) & (after != 0)
+        if small.any():
+            self._add_small(before[small].astype(np.float64), after[small].astype(np.float64), dtype)
+
+    def _add_small(self, before: np.ndarray, after: np.ndarray, dtype: str) -> None:
+        """Count values below the smallest normal number that did not become zero."""
+        import numpy as np
+
+        error = np.abs(after - before) / np.abs(before)
+        self.imprecise += int(np.count_nonzero(error > 2.0 ** -SIGNIFICANT[dtype]))
+        crude = np.flatnonzero(error > CRUDE)
+        self.crude += crude.size
+        if crude.size:
+            self.example = float(before[crude[0]]), float(after[crude[0]])
 
     def lost(self) -> dict[str, int]:
-        """{"zeros": ..., "infinities": ...}, of those that are not 0."""
-        counts = {"zeros": self.zeros, "infinities": self.infinities}
+        """{"zeros": ..., "infinities": ..., "imprecise": ...}, of those that are not 0."""
+        counts = {kind: getattr(self, kind) for kind in LOSSES}
         return {kind: count for kind, count in counts.items() if count}
 
     def problem(self, dtype: str) -> str:
         """Why so much was lost that only --lossy accepts it; "" if it was not."""
         if self.infinities:
             return f"holds {self.largest:.6g}, too large for {dtype} ({self.infinities:,} of {self.values:,} values)"
-        if self.zeros > ZEROED * self.values:
+        if self.zeros > SHARE * self.values:
             return f"loses {self.zeros:,} of its {self.values:,} values that are not zero: they are zero in {dtype}"
+        if self.crude > SHARE * self.values:
+            (before, after), least = self.example, SMALLEST[dtype]
+            what = f"{self.crude:,} of its {self.values:,} values that are not zero are off by over 1/16 in {dtype}"
+            return f"is too small: {what}, whose normal numbers begin at {least:.2g}: {before:.3g} becomes {after:.3g}"
         return ""
+
+
+LOSSES = {  # what a cast does to values -> how reports word it
+    "zeros": "became zero", "infinities": "became infinite",
+    "imprecise": "lost precision (below the smallest normal number)",
+}  # fmt: skip
 
 
 def is_exact(source: str, target: str) -> bool:
@@ -92,7 +129,7 @@ def cast(piece: Any, own: str, tensor: Tensor, tally: Tally) -> bytes:
         wide = NARROW[own](piece) if own in NARROW else np.frombuffer(piece, own)
         bits = to_bfloat16(wide) if tensor.dtype == "bfloat16" else wide.astype(tensor.dtype)
     if not is_exact(own, tensor.dtype):
-        tally.add(wide, from_bfloat16(bits) if tensor.dtype == "bfloat16" else bits)
+        tally.add(wide, from_bfloat16(bits) if tensor.dtype == "bfloat16" else bits, tensor.dtype)
     return bits.tobytes()
 
 
@@ -104,7 +141,7 @@ def tally(array: np.ndarray, dtype: str) -> Tally:
     if array.dtype.kind == "f" and not is_exact(array.dtype.name, dtype):
         with np.errstate(over="ignore", invalid="ignore"):
             after = from_bfloat16(to_bfloat16(array)) if dtype == "bfloat16" else array.astype(dtype)
-        lost.add(array, after)
+        lost.add(array, after, dtype)
     return lost
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from specs.kinds import SUFFIX
 
 from .errors import ConvertError, UsageError, printable
+from .kinds import PORTS
 from .planning import plan
 from .program import dumps
 from .recognise import dialects
@@ -48,7 +49,7 @@ def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] |
     if arguments.weights:  # parts are of models
         return None
     try:
-        plan(a).close()
+        plan(a, sampled=True).close()
     except UsageError:
         return None
     except ConvertError:
@@ -73,7 +74,7 @@ def diff(arguments: Namespace) -> int:
         parts = _sides(arguments.weights)
         comparison = compare(a, b, arguments.rtol, stated(arguments), arguments.assume, parts, notes)
     else:
-        comparison = Comparison(arrays, what="the same arrays")
+        comparison = Comparison(arrays, what="the same arrays", rtol=arguments.rtol)
     for note in notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     if arguments.json:
@@ -81,7 +82,7 @@ def diff(arguments: Namespace) -> int:
         print(dumps({**about, "assumed": comparison.assumed, "differences": comparison.differences, "notes": notes}))
     else:
         for entry in comparison.differences:
-            error = "" if entry["error"] is None else f" by {entry['error']:.2e}"
+            error = "" if entry["error"] is None else f" by {entry['error']:.2e} times A's largest element"
             detail = f" ({entry['detail']})" if entry.get("detail") else ""
             print(printable(f"{entry['tensor']}: {entry['kind']}{error}{detail}"))
         for entry in comparison.assumed:
@@ -126,10 +127,13 @@ def routes(arguments: Namespace) -> int:
     if arguments.json:
         print(dumps(table))
         return 0
+    from ports.frameworks import place
+
     for name in specs.names():
         print(f"{name}: any of these into any other, e.g. {table[0]['route']}")
         for dialect, entry in dialects(name).items():
-            print(f"  {dialect:12} {entry.framework:7} {entry.suffix or SUFFIX[entry.framework]:13} {entry.about}")
+            about = (place(name, dialect) or "no port") if dialect in PORTS else entry.about
+            print(f"  {dialect:12} {entry.framework:7} {entry.suffix or SUFFIX[entry.framework]:13} {about}")
     return 0
 
 

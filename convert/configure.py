@@ -61,7 +61,7 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
     known = record.content.get("architecture") == reading.architecture
     ours: dict[str, Any] = record.content.get("config", {}) if known else {}
     try:
-        shown = spec.infer(sizes(reading))
+        shown = inferred(path, reading)
     except (KeyError, IndexError) as error:
         shown = _whole_config(path, reading, error, {**ours, **asked})
     strange = "architecture" in record.content and not known
@@ -182,7 +182,22 @@ def _in_our_terms(path: str, reading: Reading, asked: dict[str, Any]) -> dict[st
 
 def unshown(reading: Reading) -> set[str]:
     """Config fields that change what is computed and that this file's arrays do not show."""
-    return computing(reading.spec) | (required(reading.spec) - reading.spec.infer(sizes(reading)).keys())
+    return computing(reading.spec) | (required(reading.spec) - inferred("", reading).keys())
+
+
+def inferred(path: str, reading: Reading) -> dict[str, Any]:
+    """The Config fields that a file's arrays determine, by the architecture's `infer`.
+
+    Raises: KeyError, IndexError for arrays that are missing; ConvertError for any other fault, which is the page's.
+    """
+    try:
+        return reading.spec.infer(sizes(reading))
+    except (KeyError, IndexError):
+        raise
+    except Exception as error:
+        page = reading.spec.infer.__code__.co_filename if hasattr(reading.spec.infer, "__code__") else "its page"
+        what = f"{page}: `infer` of {reading.architecture} cannot read these arrays"
+        raise ConvertError(f"{path}: {what}: {type(error).__name__}: {error}") from None
 
 
 def _whole_config(path: str, reading: Reading, error: Exception, stated: dict[str, Any]) -> dict[str, Any]:

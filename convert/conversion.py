@@ -16,6 +16,7 @@ from specs.kinds import SUFFIX
 
 from . import planning
 from .aside import as_json
+from .casting import LOSSES
 from .dry_run import described, folded
 from .errors import ConvertError, UsageError, printable
 from .execute import execute
@@ -109,7 +110,9 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
     def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
             source = _hashed(file, arguments, stack)
-            plan = planning.plan(file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume)
+            plan = planning.plan(
+                file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume, not arguments.verify
+            )
             stack.enter_context(plan)
             dialect = dialects(plan.architecture)[plan.dst]
             out = target(file, dialect.suffix or SUFFIX[dialect.framework], arguments.out, earlier)
@@ -191,13 +194,13 @@ def _not_finite(about: Mapping[str, Any], notes: Notes) -> dict[str, int]:
 
 
 def _lossy(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, int]]:
-    """Count and report values that the target's dtype cannot hold: {name: {"zeros": ..., "infinities": ...}}."""
+    """Count and report values that the target's dtype cannot hold: {name: {"zeros": ..., "infinities": ..., ...}}."""
     found = {name: line["lossy"] for name, line in about["tensors"].items() if "lossy" in line}
-    for kind, became in (("zeros", "zero"), ("infinities", "infinite")):
+    for kind, became in LOSSES.items():
         counts = {name: lost[kind] for name, lost in found.items() if kind in lost}
         if counts:
             dtypes = ", ".join(sorted({about["tensors"][name]["dtype"] for name in counts}))
-            notes.add(f"{sum(counts.values()):,} values became {became} in {dtypes}: {where(counts)}")
+            notes.add(f"{sum(counts.values()):,} values {became} in {dtypes}: {where(counts)}")
     return found
 
 

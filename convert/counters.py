@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import report
@@ -22,11 +22,21 @@ class Counter(NamedTuple):
 
     Args:
       value: the count; None where it is none: a fraction, negative, NaN or infinite.
-      remark: what is doubtful about it; "" if nothing is.
+      doubt: what is doubtful about it; "" if nothing is.
     """
 
     value: int | None
-    remark: str = ""
+    doubt: str = ""
+
+    def remark(self, copied: bool) -> str:
+        """What a user should know of it, and what becomes of it; "" if nothing is doubtful."""
+        fate = "copied as it is" if copied else "left out" if self.value is None else f"{self.value:,} is carried"
+        return f"{self.doubt}: {fate}" if self.doubt else ""
+
+
+def is_count(value: object) -> bool:
+    """Whether a number can be a count of batches."""
+    return type(value) in (int, float) and 0 <= value < 2**63 and value == int(value)  # type: ignore[operator,call-overload]
 
 
 def read(reader: Reader, tensor: Tensor) -> Counter:
@@ -43,16 +53,25 @@ def read(reader: Reader, tensor: Tensor) -> Counter:
     elif tensor.dtype.startswith(("int", "uint")):
         number = int.from_bytes(data, "little", signed=tensor.dtype.startswith("int"))
     else:
-        return Counter(None, f"is {tensor.dtype}: no count, so it is left out")
-    if not (math.isfinite(number) and number >= 0 and number == int(number) and number < 2**63):
-        return Counter(None, f"is {number} in {tensor.dtype}: no count, so it is left out")
+        return Counter(None, f"is {tensor.dtype}, no count")
+    if not is_count(number):
+        return Counter(None, f"is {number} in {tensor.dtype}, no count")
     if int(number) >= ROUNDED.get(tensor.dtype, 2**63):
-        return Counter(int(number), f"is {tensor.dtype}, which rounds so large a count: {int(number):,} is carried")
+        return Counter(int(number), f"is {tensor.dtype}, which rounds so large a count")
     return Counter(int(number))
 
 
-def carried(reader: Reader, tensors: Mapping[str, Tensor]) -> tuple[dict[str, int], list[str]]:
-    """Return the counters by our name, without values that are no counts, and a remark for each kind of doubt."""
-    counters = {name: read(reader, tensor) for name, tensor in tensors.items()}
-    doubtful = [(tensors[name].name, counter.remark) for name, counter in counters.items() if counter.remark]
-    return {n: c.value for n, c in counters.items() if c.value is not None}, report.misfits(doubtful)
+def carried(
+    reader: Reader, carried: Mapping[str, Tensor], copied: Iterable[Tensor] = ()
+) -> tuple[dict[str, int], list[str]]:
+    """Return the counters that a record carries, by our name, without values that are no counts; and remarks on doubts.
+
+    Args:
+      carried: our name -> counter that the target does not store.
+      copied: counters that the target stores as they are.
+    """
+    counters = {name: read(reader, tensor) for name, tensor in carried.items()}
+    doubts = [(carried[name].name, counter.remark(copied=False)) for name, counter in counters.items()]
+    doubts += [(tensor.name, read(reader, tensor).remark(copied=True)) for tensor in copied]
+    remarks = report.misfits((name, remark) for name, remark in doubts if remark)
+    return {name: counter.value for name, counter in counters.items() if counter.value is not None}, remarks

@@ -23,7 +23,7 @@ from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .layout import HUB
 from .plans import Plan
-from .settings import Settings
+from .settings import Settings, Stated
 from .steps import Promise, Step, Steps
 
 SAME = "the same model"
@@ -42,11 +42,13 @@ class Comparison:
         "from"}, and "recorded" where its record assumes another value. "from" is the other file, "its record" where
         that marks it as assumed, "the default", or "--set" for what the user states.
       what: the verdict on two files without differences.
+      rtol: values that differ by no more than this share were passed over.
     """
 
     differences: list[dict[str, Any]]
     assumed: list[dict[str, Any]] = field(default_factory=list)
     what: str = SAME
+    rtol: float = 0.0
 
     @property
     def conditions(self) -> list[str]:
@@ -65,7 +67,8 @@ class Comparison:
         names = self.conditions
         listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
         agree = f"{listed} agree{'s' if len(names) == 1 else ''}"
-        return f"the same arrays; equal only if {agree}" if names else self.what
+        passed_over = f", within a relative difference of {self.rtol:g}" if self.rtol else ""
+        return f"the same arrays{passed_over}; equal only if {agree}" if names else f"{self.what}{passed_over}"
 
 
 STATED = "--set"
@@ -77,7 +80,7 @@ def compare(
     a: str,
     b: str,
     rtol: float = 0.0,
-    settings: Mapping[str, Any] | Settings | None = None,
+    settings: Stated = None,
     assume: bool = False,
     weights: tuple[str | None, str | None] = (None, None),
     notes: list[str] | None = None,
@@ -88,14 +91,16 @@ def compare(
       settings: Config fields, for a file that leaves any open; else the other file's are taken, and named as assumed.
       assume: accept defaults where both files leave them open.
       weights: which part of A and of B to take; None finds it.
-      notes: extended by what part of each file was taken and what was set aside.
+      notes: extended by what part of each file was taken, what was set aside, and doubts about its record.
     Raises: UsageError for settings that the architecture does not have, or that contradict what both files state.
     """
     stated = Settings.of(settings)
     with contextlib.ExitStack() as stack:
         left, right, assumed = _sides(stack, (a, weights[0]), (b, weights[1]), stated, assume)
         if notes is not None:
-            notes += [f"{s.reader.path}: {note}" for s in (left, right) for note in (*s.part(), *s.left_out())]
+            for side in (left, right):
+                own = (*side.part(), *side.left_out(), *side.configuration.remarks)
+                notes += [f"{side.reader.path}: {note}" for note in own]
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
             kinds = f"{left.architecture} and {right.architecture}"
@@ -103,7 +108,7 @@ def compare(
         _check_stated(left, right, stated, {entry["field"] for entry in assumed})
         entries = [*_configs(left, right), *_differences(left, right, rtol, skip=_counts)]
         beside = any(entry.reason == PART for side in (left, right) for entry in side.aside)
-        return Comparison(entries, assumed, f"{SAME}, but for what is set aside" if beside else SAME)
+        return Comparison(entries, assumed, f"{SAME}, but for what is set aside" if beside else SAME, rtol)
 
 
 Side = tuple[str, str | None]  # a file and the part of it to take

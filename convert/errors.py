@@ -1,6 +1,37 @@
 """The errors a person who typed a command can act on: no traceback, an exit code, every problem at once."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
+
+# How a remedy is spelled for somebody who calls a function; on the command line it is --NAME VALUE.
+PYTHON = {
+    "assume": "assume=True", "config": "settings={!r}", "dtype": "dtype={!r}", "force": "force=True",
+    "lossy": "lossy=True", "no-verify": "verify=False", "set": "{}", "spec": "specs.add({!r})",
+    "weights": "weights={!r}",
+}  # fmt: skip
+_asked_by_command: list[bool] = []  # not empty while a command runs: one process serves one user
+
+
+@contextlib.contextmanager
+def command() -> Iterator[None]:
+    """Spell remedies as options of the command line."""
+    _asked_by_command.append(True)
+    try:
+        yield
+    finally:
+        _asked_by_command.pop()
+
+
+def option(name: str, value: str = "") -> str:
+    """Spell an option as its user writes it: option("weights", "ema") is --weights ema, or weights='ema' in Python."""
+    if _asked_by_command:
+        return f"--{name} {value}".rstrip()
+    return PYTHON[name].format(value)
+
+
+def command_or_call(command: str, call: str) -> str:
+    """Choose what to tell the user of a command, or of a function."""
+    return command if _asked_by_command else call
 
 
 def printable(text: str) -> str:

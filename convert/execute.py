@@ -12,7 +12,7 @@ from typing import Any
 
 from . import record, replacing, report
 from .casting import Tally
-from .errors import ConvertError, UsageError
+from .errors import ConvertError, UsageError, option
 from .files import atomic, atomic_folder, files_of, hashing, writer_for
 from .files.atomic import Claim
 from .files.background import Task
@@ -25,7 +25,7 @@ from .steps import Step, Writable
 from .verification import differences
 
 Prove = Callable[[str], Any]
-ROOM, LINE_ROOM = 256, 112  # bytes of a record and of a tensor's line for counts: values not finite, and lost ones
+ROOM, LINE_ROOM = 256, 160  # bytes of a record and of a tensor's line for counts: values not finite, and lost ones
 PAUSE = 0.02  # seconds between two syncs while a file is written
 
 
@@ -118,7 +118,7 @@ def execute(
       verify: hash the source and every tensor, and compare what the disk holds; else the record has no hashes.
       source: the source being hashed, where that began before it was planned.
       removed: called with each file beside the target that was removed: of what `force` replaces, or of a killed run.
-      lossy: accept values that become infinite, and more of them that become zero than casting.ZEROED.
+      lossy: accept values that become infinite, and more that become zero or crude than casting.SHARE.
     """
     target = _target(plan, os.fspath(out), force, shard_size)
     with contextlib.ExitStack() as stack:
@@ -175,7 +175,7 @@ def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: l
     sources = files_of(plan.reader.path) if plan.reader.on_disk else []
     if not writer.one_file:
         atomic.check([], out, force)
-        atomic_folder.check(_path(plan), out, force, writer)
+        atomic_folder.check(_path(plan), out, force, writer, record.is_record)
         return []
     if (source := _path(plan)) and os.path.isdir(source):
         atomic_folder.check_apart(source, out)
@@ -232,10 +232,16 @@ def _remove_outdated(job: Job) -> None:
 
 def _write_recorded(job: Job, claim: Claim) -> Outcome:
     """Write the only file or folder of a target; verify and prove it."""
-    facts = job.plan.facts()
+    facts = _facts(job)
     lines = _write_file(job, job.target.shards[0], claim, facts)
     whole = record.complete(facts, lines, job.source.sha256())
     return Outcome(whole, job.options.prove(claim[1]) if job.options.prove else None)
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    """The facts of the record that need no payload: the plan's, and the target's other metadata."""
+    other = _metadata(job.target, None) if job.target.writer.one_file else {}
+    return {**job.plan.facts(), **({"metadata": other} if other else {})}
 
 
 def _write_shards(job: Job) -> Outcome:
@@ -244,7 +250,7 @@ def _write_shards(job: Job) -> Outcome:
     An old index goes first and the new one comes last: at no moment does an index lead to a mixture of two checkpoints.
     """
     target, options = job.target, job.options
-    facts, lines = job.plan.facts(), dict[str, Any]()
+    facts, lines = _facts(job), dict[str, Any]()
     with contextlib.ExitStack() as stack:
         index = stack.enter_context(atomic.claimed(target.index, options.removed))
         claims = [stack.enter_context(atomic.claimed(name, options.removed)) for name in target.names]
@@ -339,17 +345,22 @@ def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str
         if problem := tally.problem(tensor.dtype):
             refused.append((tensor.name, problem))
     if refused and not job.options.lossy:
-        what = f"{job.plan.reader.path}: values would be lost: keep the source's dtype, or accept it with --lossy"
+        what = f"{job.plan.reader.path}: values would be lost: keep the source's dtype, or accept it: {option('lossy')}"
         raise ConvertError(what, report.misfits(refused))
     return lines
 
 
 def _metadata(target: Target, whole: dict[str, Any] | None, reserve: bool = False) -> dict[str, str]:
-    """The record as safetensors metadata ("format" is what transformers asks for), with room for counts to come; of a
-    shard, whose record is in the index, the index's name."""
+    """Build a file's safetensors metadata: "format", which transformers asks for, and of a shard the index's name.
+
+    Args:
+      whole: the record to add; None for a shard, whose record is in the index.
+      reserve: leave room in the record for counts to come.
+    """
     if not target.writer.keeps_metadata:
         return {}
+    part = {PART: os.path.basename(target.index)} if len(target.shards) > 1 else {}
     if whole is None:
-        return {"format": "pt", PART: os.path.basename(target.index)}
+        return {"format": "pt", **part}
     room = " " * (ROOM + LINE_ROOM * len(whole["tensors"])) if reserve else ""
     return {"format": "pt", record.KEY: record.dumps(record.sealed(whole)) + room}

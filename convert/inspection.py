@@ -12,7 +12,7 @@ from specs import config as configs
 
 from . import report
 from .aside import as_json
-from .configure import sizes, trained, unshown
+from .configure import inferred, trained, unshown
 from .errors import ConvertError, OpenFields, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
@@ -136,7 +136,7 @@ def _open(reader: Reader, error: UsageError, weights: str | None) -> dict[str, A
 
 def _completed(reader: Reader, reading: Reading) -> Plan | None:
     """A plan of the file with whatever it leaves open taken from an official variant or a tiny twin, if one fits."""
-    with contextlib.suppress(KeyError, IndexError):  # of arrays that are missing
+    with contextlib.suppress(KeyError, IndexError, ConvertError):  # of arrays that are missing
         names = unshown(reading)
         examples = [*reading.spec.variants.values(), *reading.spec.tiny.values()]
         choices = [{}, *({n: getattr(example, n) for n in sorted(names)} for example in examples)]
@@ -149,8 +149,8 @@ def _completed(reader: Reader, reading: Reading) -> Plan | None:
 def _inferred(reading: Reading) -> dict[str, Any]:
     """Config fields that the arrays or the dialect determine."""
     config = dict(dialects(reading.architecture)[reading.dialect].conventions)
-    with contextlib.suppress(KeyError, IndexError):  # of arrays that are missing
-        config = reading.spec.infer(sizes(reading)) | config
+    with contextlib.suppress(KeyError, IndexError, ConvertError):  # of arrays that are missing
+        config = inferred("", reading) | config
     return config
 
 

@@ -14,8 +14,8 @@ from specs.notation import View, moves
 
 from . import report
 from .configure import Configuration
-from .errors import PlanError
-from .files.base import Tensor
+from .errors import PlanError, option
+from .files.base import PADDLE_BFLOAT16, Tensor, meant
 from .kinds import extra, hub_axes, place
 from .parts import Reading
 from .recognise import dialects
@@ -33,16 +33,18 @@ class Layout:
       sources: the file's tensors by the names that steps use.
       carried: arrays that only the source's framework keeps: our name -> name among the sources.
       passed_on: counters of the source's record that neither source nor target stores.
+      counters: names among the sources of every batch counter.
     """
 
     steps: tuple[Step, ...]
     sources: Mapping[str, Tensor]
     carried: Mapping[str, str]
     passed_on: tuple[str, ...]
+    counters: tuple[str, ...] = ()
 
 
 def lay_out(
-    path: str, reading: Reading, configuration: Configuration, dst: str, counters: Mapping[str, Any], dtype: str | None
+    path: str, reading: Reading, configuration: Configuration, dst: str, counters: Mapping[str, int], dtype: str | None
 ) -> Layout:
     """Lay out the target `dst` of a file.
 
@@ -70,7 +72,7 @@ def lay_out(
             carried[parameter.name] = source.names[()]
         elif target is not None:
             steps.append((Tensor(target.names[()], (), "int64"), _counter(counter)))
-        elif isinstance(counter, int):
+        elif counter is not None:
             passed_on.append(parameter.name)
     own = tables[reading.dialect]
     problems.used.update(name for layer in own.extras for name, _ in extra(layer, own))
@@ -84,7 +86,7 @@ def lay_out(
         name: tensor if name in counts else tensor._replace(dtype=_stored(tensor))
         for name, tensor in reading.tensors.items()
     }
-    return Layout(tuple(steps), sources, carried, tuple(passed_on))
+    return Layout(tuple(steps), sources, carried, tuple(passed_on), tuple(sorted(counts)))
 
 
 def _counts(reading: Reading, config: Any) -> set[str]:
@@ -111,9 +113,9 @@ def _target(parameter: Parameter, architecture: str, dst: str, config: Any) -> V
     return place(parameter, dialects(architecture)[dst], config, dst in FRAMEWORKS)
 
 
-def _counter(value: Any) -> Constant:
-    """Return the counter of a record, 0 where that is none."""
-    return Constant(value if isinstance(value, int) and 0 <= value < 2**63 else 0)
+def _counter(value: int | None) -> Constant:
+    """Return the counter of a record, 0 where that has none."""
+    return Constant(value or 0)
 
 
 def _extra(reading: Reading, dst: str, name: str, shape: tuple[int, ...], dtype: str | None, usual: str) -> Step:
@@ -138,12 +140,12 @@ def _assumed(reading: Reading, configuration: Configuration, unfit: set[str]) ->
         if type(value) is int and configuration.origins.get(name, "default") == "default":
             with contextlib.suppress(ValueError):
                 if shapes(replace(config, **{name: value + 1})) != expected:
-                    yield f"assumed: {name}={value}: --set {name}=... if it is another"
+                    yield f"assumed: {name}={value}: {option('set', f'{name}=...')} if it is another"
 
 
 def _stored(tensor: Tensor) -> str:
-    """Return the dtype of weights: paddle stores bfloat16 as uint16 and does not say so."""
-    return "bfloat16" if tensor.dtype == "uint16" else tensor.dtype
+    """Return the dtype of weights."""
+    return meant(tensor.dtype)
 
 
 def _dtype(own: Tensor, parameter: Parameter | None, wanted: str | None) -> str:
@@ -158,7 +160,7 @@ class Problems:
 
     def __init__(self, reading: Reading):
         self.reading, self.used = reading, set[str]()
-        bits = ("uint16",) if dialects(reading.architecture)[reading.dialect].framework == "paddle" else ()
+        bits = (PADDLE_BFLOAT16,) if dialects(reading.architecture)[reading.dialect].framework == "paddle" else ()
         self.weights = ("float", "bfloat", *bits)  # how the dtypes of weights begin
         self.missing: list[str] = []
         self.misfits: list[tuple[str, str]] = []

@@ -22,5 +22,5 @@ def use(sources: Iterable[str]) -> None:
         try:
             architecture = specs.add(source)
         except SpecError as error:
-            raise UsageError(f"--spec {source}: {error.message}", error.problems) from None
+            raise UsageError(f"--spec: {error.message}", error.problems) from None
         check(architecture)

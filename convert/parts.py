@@ -11,7 +11,7 @@ from functools import cached_property
 import specs
 from specs.spec import Spec
 
-from .errors import UsageError
+from .errors import UsageError, option
 from .files.base import Tensor, shown
 
 # Where training scripts nest the weights that they train, best guess first.
@@ -36,8 +36,11 @@ DIGITS = re.compile(r"\d+")
 SEPARATOR = re.compile(r"[/.]")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
-# What torch.compile, activation checkpointing and FSDP put between the names of a module and of its parts.
-WRAPPERS = re.compile(r"(?<=[/.])(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
+# What torch.compile, activation checkpointing, FSDP, DataParallel and Lightning's strategies put before the names of a
+# module's parts: of the whole module or of one inside, of all its parts or of some.
+WRAPPERS = re.compile(
+    r"(?:^|(?<=[/.]))(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module|_forward_module|module)\."
+)
 
 Which = tuple[str, str]  # (architecture, dialect)
 
@@ -48,8 +51,12 @@ def normal(name: str) -> str:
 
 
 def unwrapped(name: str) -> str:
-    """Remove the wrappers within a name: "blocks.0._orig_mod.norm" -> "blocks.0.norm"."""
-    return WRAPPERS.sub("", name) if "._" in name else name
+    """Remove the wrappers in a name: "_orig_mod.blocks.0._orig_mod.norm" -> "blocks.0.norm"."""
+    if "mod" not in name:  # as most do not
+        return name
+    while (plain := WRAPPERS.sub("", name)) != name:  # what was behind a wrapper may be another
+        name = plain
+    return name
 
 
 def label(place: str) -> str:
@@ -140,7 +147,8 @@ class Names:
         usual = [place for place in self._usual if place.startswith(self.root)]
         voted = [place for place, count in hits.most_common(MOST) if count >= LEAST and not _is_training(place)]
         voted = [place for place in voted if place.startswith(self.root)]
-        return list(dict.fromkeys([self.root, *usual, *voted]))
+        places = list(dict.fromkeys([self.root, *usual, *voted]))
+        return [place for place in places if not any(_wraps(inner, place, hits) for inner in places)]
 
     @cached_property
     def _usual(self) -> list[str]:
@@ -159,6 +167,12 @@ class Names:
         }
         times = Counter(map(unwrapped, inner))
         return {plain if times[plain := unwrapped(rest)] == 1 else rest: tensor for rest, tensor in inner.items()}
+
+
+def _wraps(inner: str, place: str, hits: Mapping[str, int]) -> bool:
+    """Whether a place is another one and wrappers, with as many known names: the whole model is wrapped."""
+    wrapper = inner.removeprefix(place)
+    return bool(wrapper) and inner.startswith(place) and not unwrapped(wrapper) and hits[inner] == hits[place]
 
 
 class Section:
@@ -245,7 +259,8 @@ class Ambiguous(UsageError):
     def __init__(self, path: str, places: list[str]):
         self.places = [label(place) for place in places]
         names = ", ".join(map(shown, self.places))
-        super().__init__(f"{path}: holds a model under each of {names}: say which, as in --weights {self.places[0]}")
+        which = option("weights", self.places[0])
+        super().__init__(f"{path}: holds a model under each of {names}: say which, as in {which}")
 
 
 def strongest(path: str, readings: Iterable[Reading]) -> list[Reading] | Ambiguous:

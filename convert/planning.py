@@ -10,13 +10,13 @@ This file is not called plan.py: `convert.plan` is the function.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .casting import FLOATS
 from .configure import configure
-from .errors import ConvertError, OpenFields, PlanError, UsageError
+from .errors import ConvertError, OpenFields, PlanError, UsageError, command_or_call
 from .files import open_checkpoint
 from .files.base import Reader
 from .layout import HUB, lay_out
@@ -26,7 +26,7 @@ from .recognise import Group, candidates, dialects, known_dialect
 from .record import Record
 from .record import read as read_record
 from .replicas import replicated, without_replicas
-from .settings import Settings
+from .settings import Settings, Stated
 from .unstated import open_error
 from .variants import restrictions
 
@@ -35,10 +35,11 @@ def plan(
     path: str | os.PathLike[str],
     src: str | None = None,
     dst: str = HUB,
-    settings: Mapping[str, Any] | Settings | None = None,
+    settings: Stated = None,
     dtype: str | None = None,
     weights: str | None = None,
     assume: bool = False,
+    sampled: bool = False,
 ) -> Plan:
     """Plan a conversion.
 
@@ -50,6 +51,7 @@ def plan(
       dtype: dtype of the target's floating-point tensors; None keeps the source's.
       weights: which part of a training checkpoint to take, e.g. "state_dict_ema"; "/" is the root of the file.
       assume: accept defaults for what changes the outputs and nobody states; `Plan.assumed` and the record name them.
+      sampled: compare the file with its record by a sample of the values, which a note reports, and not by all.
     Raises: PlanError that lists every missing, unexpected and mis-shaped tensor; OpenFields for Config fields that
     change the outputs and that neither the file, nor its record, nor `settings` states.
     """
@@ -60,7 +62,12 @@ def plan(
             known_dialect(name)
     reader = open_checkpoint(path)
     try:
-        return plan_read(reader, src, dst, settings, dtype, weights, assume)
+        record = read_record(reader)
+        if record.sample and not sampled:
+            from .verification import with_every_value  # hashes, which few commands need
+
+            record = with_every_value(reader, record)
+        return plan_read(reader, src, dst, settings, dtype, weights, assume, record)
     except BaseException:
         reader.close()
         raise
@@ -70,13 +77,18 @@ def plan_read(
     reader: Reader,
     src: str | None = None,
     dst: str = HUB,
-    settings: Mapping[str, Any] | Settings | None = None,
+    settings: Stated = None,
     dtype: str | None = None,
     weights: str | None = None,
     assume: bool = False,
+    record: Record | None = None,
 ) -> Plan:
-    """Like `plan`, of a file that is open, and stays so where it raises."""
-    request = Request(reader, read_record(reader), Settings.of(settings), dst, dtype)
+    """Like `plan`, of a file that is open, and stays so where it raises.
+
+    Args:
+      record: of the file; None reads it, and compares it with a sample of the file's values.
+    """
+    request = Request(reader, record or read_record(reader), Settings.of(settings), dst, dtype)
     choice = choose(request, candidates(reader, src, request.record.hints, weights))
     if choice.plan is None:
         raise _refusal(request, choice, src, weights)
@@ -137,7 +149,8 @@ def choose(request: Request, groups: Iterable[Group]) -> Choice:
 
 def _alike(fitting: list[Plan]) -> UsageError:
     names = ", ".join(sorted({plan.src for plan in fitting}))
-    problem = f"reads alike as {names}: say which it is, as in {fitting[0].src}2torch"
+    which = command_or_call(f"{fitting[0].src}2torch", f"src={fitting[0].src!r}")
+    problem = f"reads alike as {names}: say which it is, as in {which}"
     return UsageError(f"{fitting[0].reader.path}: {problem}")
 
 
@@ -161,7 +174,7 @@ def _plan(request: Request, reading: Reading) -> Plan:
     if unfit:
         problems = [f"{n} is {theirs} in {dst}'s code, and {own} in this model" for n, (theirs, own) in unfit.items()]
         raise PlanError(f"{path}: {dst}'s own code cannot hold this model: choose another dialect", problems)
-    layout = lay_out(path, reading, configuration, dst, record.hints.get("carried", {}), dtype)
+    layout = lay_out(path, reading, configuration, dst, record.carried, dtype)
     return Plan(reader, record, reading, configuration, dst, layout)
 
 
@@ -192,7 +205,9 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
         remedies += filter(None, [remedy(reader.path)])
     if src is not None:
         other = choose(request, candidates(reader, None, hints, weights)).plan
-        remedies += [f"every array fits as {other.src}: {other.src}2..."] if other else []
+        if other:
+            which = command_or_call(f"{other.src}2...", f"src={other.src!r}")
+            remedies.append(f"every array fits as {other.src}: {which}")
     error.problems += remedies
     return error
 

@@ -88,6 +88,13 @@ class Plan:
         names = {*self.configuration.assumed, *self.accepted}
         return tuple(name for name in configs.as_dict(self.config) if name in names)
 
+    def _unsure(self) -> list[str]:
+        """Fields that change the outputs and that only a damaged record states: the target's record marks them."""
+        if not self.record.damage:
+            return []
+        stated = questionable(self.reading.spec, self.config, self.origins, "record")
+        return [name for name in stated if name not in self.configuration.shown]
+
     def notes(self) -> list[str]:
         """What the user should know and need not act on."""
         lines = [*self.part(), *self.left_out(), *self.doubts()]
@@ -120,13 +127,13 @@ class Plan:
         return set_aside(self.reader.tensors, used, self.reading)
 
     def counts(self) -> tuple[dict[str, int], list[str]]:
-        """Return the batch counters that the target does not store, for its record, and remarks on doubtful ones."""
+        """Return the batch counters that the target does not store, for its record; and remarks on doubtful ones."""
         from .counters import carried
 
         counters = {name: self.sources[theirs] for name, theirs in self.layout.carried.items()}
-        own, remarks = carried(self.reader, counters)
-        recorded = self.record.hints.get("carried", {})
-        return {**{name: recorded[name] for name in self.layout.passed_on}, **own}, remarks
+        copied = [self.sources[name] for name in self.layout.counters if name not in self.layout.carried.values()]
+        own, remarks = carried(self.reader, counters, copied)
+        return {**{name: self.record.carried[name] for name in self.layout.passed_on}, **own}, remarks
 
     def skipped(self) -> list[str]:
         """What in the file is no array, and so neither converted nor proven."""
@@ -191,7 +198,7 @@ class Plan:
             "variant": self.variant,
             "dialect": self.dst,
             "config": configs.as_dict(self.config),
-            "assumed": list(self.assumed),
+            "assumed": [*self.assumed, *self._unsure()],
             **({"lossy": lossy} if (lossy := [] if self.record.change else self.record.lossy) else {}),
             "parameters": self.parameters,
             "source": {

@@ -6,10 +6,10 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from .errors import ConvertError
+from .errors import ConvertError, command
 
 INTERRUPTED = 130
 
@@ -34,16 +34,47 @@ def guarded(name: str, work: Callable[[], int], argv: list[str], interrupted: st
       name: of the command, before each error.
       interrupted: what to say on Ctrl-C.
     """
+    output = sys.stdout and _Output(sys.stdout)  # None if closed by the shell: >&-
     try:
-        code = _reported(name, work, argv, interrupted)
-        if sys.stdout is not None:  # closed by the shell: >&-
-            sys.stdout.flush()
+        with contextlib.redirect_stdout(output), command():
+            code = _reported(name, work, argv, interrupted)
+            if output is not None:
+                output.flush()
         return code
     except BrokenPipeError:
         return _silenced()
     except OSError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return _silenced()
+
+
+class _Output:
+    """Standard output, whose errors say so: those of the system name no file."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> Any:
+        with _naming("standard output"):
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _naming("standard output"):
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Name what could not be written. Raises: OSError; BrokenPipeError as it is."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(f"{what}: {error.strerror or error}") from None
 
 
 def _reported(name: str, work: Callable[[], int], argv: list[str], interrupted: str) -> int:

@@ -1,4 +1,7 @@
-"""What a checkpoint is, read off its names: which part holds the model, which architecture, in whose dialect."""
+"""What a checkpoint is, read off its names: which part holds the model, which architecture, in whose dialect.
+
+planning.choose tries these readings on shapes as well, and keeps why it rejects each of the others.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from specs.kinds import FRAMEWORKS
 from specs.notation import Axes, Path
 from specs.spec import Dialect
 
-from .errors import ConvertError, UsageError
+from .errors import ConvertError, UsageError, option
 from .files.base import Reader, shown
 from .kinds import PORTS, extra, template
 from .parts import MAX_ARRAYS, Ambiguous, Names, Reading, Which, normal, strongest
@@ -159,7 +162,7 @@ def _unknown_page(hints: Mapping[str, Any]) -> str:
     recorded = hints.get("architecture")
     if recorded is None or recorded in specs.names():
         return ""
-    return f"; its record names the architecture {shown(str(recorded))}: name that one's page with --spec PAGE"
+    return f"; its record names the architecture {shown(str(recorded))}: name that one's page: {option('spec', 'PAGE')}"
 
 
 def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: str | None) -> str:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from heapq import nsmallest
+from itertools import accumulate
 from typing import Any
 
+from . import report
+from .casting import LOSSES
+from .counters import is_count
 from .errors import FormatError
 from .files import bounded_json
-from .files.base import MAX_RECORD, Reader, Tensor, record_at
+from .files.base import MAX_RECORD, Reader, Tensor, meant, record_at
 from .version import __version__
 
 TOOL = "triptych-ports"  # what wrote a record
 TOOL_VERSION = f"{TOOL} {__version__}"
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
 SEAL = "record_sha256"  # of the record's other entries, as its last entry
-SAMPLES, SAMPLED = 32, 1 << 20  # arrays whose values are checked whenever a record is read, and bytes of each at most
-SPELT = {"bfloat16": "uint16"}  # by paddle, whose files do not tell the two apart
+SAMPLED = 16 << 20  # bytes of arrays whose values are checked whenever a record is read, small arrays first: 5 ms
 
 
 @dataclass(frozen=True)
@@ -30,19 +33,27 @@ class Record:
       place: where it lies: "its record", or the path of a .json; "" where there is none.
       content: the record; {} where there is none, or none that can be parsed.
       damage: why its text is not what this converter wrote; "" if it is.
-      change: how the checkpoint differs from the one that the record describes; "" if it does not.
+      change: how the checkpoint differs from the one that the record describes; "" if it does not, so far as checked.
+      sample: how few of its arrays' values were compared with their hashes; "" if all were.
     """
 
     place: str = ""
     content: dict[str, Any] = field(default_factory=dict)
     damage: str = ""
     change: str = ""
+    sample: str = ""
 
     @property
     def hints(self) -> dict[str, Any]:
         """What recognition may rely on: a record of other bytes says nothing of this file's names and counters."""
-        kept = ("architecture",) if self.change else ("architecture", "dialect", "carried")
+        kept = ("architecture",) if self.change else ("architecture", "dialect")
         return {key: self.content[key] for key in kept if key in self.content}
+
+    @property
+    def carried(self) -> dict[str, int]:
+        """Batch counters of this file that no array of it stores; {} if the record is of other bytes."""
+        counters = {} if self.change else self.content.get("carried", {})
+        return {name: int(count) for name, count in counters.items() if is_count(count)}
 
     @property
     def assumed(self) -> frozenset[str]:
@@ -53,11 +64,13 @@ class Record:
     def lossy(self) -> list[dict[str, Any]]:
         """What earlier conversions lost by changes of dtype."""
         entries = self.content.get("lossy", [])
-        known = {"dtype": str, "tensors": int, "zeros": int, "infinities": int}
+        known = {"dtype": str, "tensors": int, **dict.fromkeys(LOSSES, int)}
+        listed = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+        whole = [{**dict.fromkeys(LOSSES, 0), **entry} for entry in listed]  # older ones lack a kind
         return [
             {key: entry[key] for key in known}
-            for entry in (entries if isinstance(entries, list) else [])
-            if isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in known.items())
+            for entry in whole
+            if all(isinstance(entry.get(key), kind) for key, kind in known.items())
         ]
 
     def notes(self) -> list[str]:
@@ -66,17 +79,27 @@ class Record:
             *self._doubts(),
             *(
                 f"{self.place} says that a conversion to {lost['dtype']} lost values in {lost['tensors']} tensors: "
-                f"{lost['zeros']:,} became zero, {lost['infinities']:,} infinite"
+                + ", ".join(f"{lost[kind]:,} {became}" for kind, became in LOSSES.items())
                 for lost in self.lossy
             ),
+            *self._no_counts(),
         ]
+
+    def _no_counts(self) -> list[str]:
+        """Report batch counters of the record that are no counts."""
+        counters = {} if self.change else self.content.get("carried", {})
+        odd = [(name, f"is {str(count)[:40]}, no count: left out") for name, count in counters.items()
+               if not is_count(count)]  # fmt: skip
+        return [f"{self.place}: the batch counter {line}" for line in report.misfits(odd)]
 
     def _doubts(self) -> list[str]:
         if self.place and not self.content:
             return [f"{self.place} {self.damage}: it is ignored"]
         damage = f"{self.place} {self.damage}: its configuration is used, and may be wrong"
         change = f"{self.place} no longer fits the file, {self.change}: only its configuration is used"
-        return [note for note, problem in ((damage, self.damage), (change, self.change)) if problem]
+        sample = f"{self.place} {self.sample}"
+        doubts = ((damage, self.damage), (change, self.change), (sample, self.sample and not self.change))
+        return [note for note, problem in doubts if problem]
 
 
 def complete(facts: dict[str, Any], lines: dict[str, Any], sha256: str | None) -> dict[str, Any]:
@@ -91,7 +114,7 @@ def complete(facts: dict[str, Any], lines: dict[str, Any], sha256: str | None) -
     lossy = {name: line for name, line in lines.items() if "lossy" in line}
     earlier = facts.get("lossy", [])
     if lossy:
-        counts = {kind: sum(line["lossy"].get(kind, 0) for line in lossy.values()) for kind in ("zeros", "infinities")}
+        counts = {kind: sum(line["lossy"].get(kind, 0) for line in lossy.values()) for kind in LOSSES}
         dtypes = sorted({line["dtype"] for line in lossy.values()})
         earlier = [*earlier, {"dtype": ", ".join(dtypes), "tensors": len(lossy), **counts}]
     source = {**facts["source"], "sha256": sha256}
@@ -102,14 +125,19 @@ def read(reader: Reader) -> Record:
     """A checkpoint's record: the one inside it, else the one in the .json beside it."""
     if text := reader.metadata.get(KEY, ""):
         content = _parsed(text)
-        change = _other_arrays(reader, content) or _other_values(reader, content)
-        return Record("its record", content, _damage(text, content), change)
+        return _compared(reader, Record("its record", content, _damage(text, content)))
     if not reader.on_disk or os.path.isdir(reader.path):
         return Record()
     record = beside(reader.path)
-    if record.change or not record.content:
-        return record
-    return replace(record, change=_other_arrays(reader, record.content))
+    return record if record.change or not record.content else _compared(reader, record)
+
+
+def _compared(reader: Reader, record: Record) -> Record:
+    """Compare a file with its record: names, shapes and dtypes of all arrays, and the values of a sample."""
+    if change := _other_arrays(reader, record.content):
+        return replace(record, change=change)
+    change, sample = _other_values(reader, record.content)
+    return replace(record, change=change, sample=sample)
 
 
 def beside(path: str) -> Record:
@@ -157,30 +185,37 @@ def _other_arrays(reader: Reader, content: dict[str, Any]) -> str:
         return "which holds other arrays than were written"
 
     def differs(tensor: Tensor, line: dict[str, Any]) -> bool:
-        dtypes = (SPELT.get(dtype, dtype) for dtype in (tensor.dtype, line["dtype"]))
-        return list(tensor.shape) != line["shape"] or len(set(dtypes)) > 1
+        return list(tensor.shape) != line["shape"] or meant(tensor.dtype) != meant(line["dtype"])
 
     other = next((name for name, tensor in reader.tensors.items() if differs(tensor, lines[name])), None)
     return "" if other is None else f"whose {other} has another shape or dtype than was written"
 
 
-def _other_values(reader: Reader, content: dict[str, Any]) -> str:
-    """How a few small arrays of a file differ from the values that its record has hashes of; "" if they do not.
+def _other_values(reader: Reader, content: dict[str, Any]) -> tuple[str, str]:
+    """Compare small arrays of a file, up to SAMPLED bytes, with the hashes in its record.
 
-    Training changes every array, and programs pass metadata on: a stale record shows here. One bit elsewhere does not.
+    Training changes every array, and programs pass metadata on: a stale record shows here. A change of one large array
+    does not: see verification.with_every_value.
+
+    Returns: how the values differ, "" if they do not; and how few were compared, "" if all.
     """
     from .files.hashing import HASH, digest
 
     hashes = {name: line[HASH] for name, line in content.get("tensors", {}).items() if HASH in line}
-    small = (tensor for tensor in reader.tensors.values() if tensor.name in hashes and tensor.nbytes <= SAMPLED)
-    for tensor in nsmallest(SAMPLES, small, key=lambda tensor: tensor.nbytes):
+    hashed = sorted((t for t in reader.tensors.values() if t.name in hashes), key=lambda tensor: tensor.nbytes)
+    sizes = list(accumulate(tensor.nbytes for tensor in hashed))
+    sample = hashed[: bisect_right(sizes, SAMPLED)]
+    for tensor in sample:
         try:
             same = digest(reader, tensor.name) == hashes[tensor.name]
         except FormatError:  # a damaged payload, which reading it will report
             same = False
         if not same:
-            return f"whose {tensor.name} has other values than were written"
-    return ""
+            return f"whose {tensor.name} has other values than were written", ""
+    if hashed:
+        few = f"was checked against {len(sample)} of {len(hashed)} arrays of the file (verify checks all)"
+        return "", few if len(sample) < len(hashed) else ""
+    return "", "has no hashes to check the file's values by: it may be of others" if content.get("tensors") else ""
 
 
 def _damage(text: str, content: dict[str, Any]) -> str:

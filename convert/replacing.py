@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from . import record as records
-from .errors import ConvertError
+from .errors import ConvertError, option
 from .files import open_checkpoint
 from .files.sharded import PART, Index
 
@@ -35,20 +35,18 @@ def check(out: str, names: list[str], record_beside: bool) -> None:
       record_beside: the target's record is a file of its own, OUT.json.
     Raises: ConvertError that names a file that is not: somebody else's shard, index or .json.
     """
-    index = index_of(out)
+    index, not_replaced = index_of(out), f"so {option('force')} does not replace it: move it away"
     if os.path.lexists(index) and not record_beside and _shards(index) is None:
-        raise ConvertError(f"{index}: is no index of shards, so --force does not remove it: move it away")
+        raise ConvertError(f"{index}: is no index of shards, so {option('force')} does not remove it: move it away")
     if record_beside and os.path.lexists(out + ".json") and not records.is_record(out + ".json"):
-        raise ConvertError(f"{out}.json: is no record of a conversion, so --force does not replace it: move it away")
+        raise ConvertError(f"{out}.json: is no record of a conversion, {not_replaced}")
     shards = [os.path.abspath(name) for name in names if name != out and os.path.lexists(name)]
     elsewhere, own = _listed_elsewhere(out), set(_own_shards(out)) if shards else set()
     for name in shards:
         if name in elsewhere:
-            raise ConvertError(f"{name}: is a shard of {elsewhere[name]}, so --force does not replace it: move it away")
+            raise ConvertError(f"{name}: is a shard of {elsewhere[name]}, {not_replaced}")
         if name not in own:
-            raise ConvertError(
-                f"{name}: exists, and {index} does not list it, so --force does not replace it: move it away"
-            )
+            raise ConvertError(f"{name}: exists, and {index} does not list it, {not_replaced}")
 
 
 def outdated(out: str, names: list[str]) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from specs import config as configs
 
 from . import record as records
-from .errors import ConvertError, UsageError
+from .errors import ConvertError, UsageError, option
 from .files import FORMATS, bounded_json, folder_format, suffixes
 
 if TYPE_CHECKING:
@@ -37,8 +37,18 @@ class Settings:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, values: Mapping[str, Any] | Settings | None) -> Settings:
+    def of(cls, values: Stated) -> Settings:
+        """Return what was given as Settings; a path is read. Raises: ConvertError."""
+        if isinstance(values, str | os.PathLike):
+            return read_config(os.fspath(values))
         return values if isinstance(values, Settings) else cls(dict(values or {}))
+
+    def above(self, chosen: Mapping[str, Any]) -> Settings:
+        """Put values that were chosen one by one above these, which come from a file."""
+        return replace(self, values={**self.values, **chosen}, assumed=self.assumed - chosen.keys())
+
+
+Stated = Mapping[str, Any] | Settings | str | os.PathLike[str] | None  # what users state, or a file that states it
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -57,7 +67,7 @@ def stated(arguments: Namespace) -> Settings:
     base = read_config(arguments.config) if arguments.config else Settings()
     both = [name for name, value in chosen.items() if base.values.get(name, value) != value]
     notes = [f"--set {name}={chosen[name]} is used in place of {name}={base.values[name]} of --config" for name in both]
-    return Settings({**base.values, **chosen}, base.assumed - chosen.keys(), base.architecture, (*base.notes, *notes))
+    return replace(base.above(chosen), notes=(*base.notes, *notes))
 
 
 def read_config(path: str) -> Settings:
@@ -78,13 +88,14 @@ def _recorded(path: str, record: records.Record) -> Settings:
     """The configuration of a record. Raises: ConvertError where there is none."""
     if not record.content:
         why = f"{record.place} {record.damage}" if record.place else "it bears no record of this converter"
-        raise ConvertError(f"--config {path}: {why}: give a file that this converter wrote, or JSON or YAML")
+        raise ConvertError(f"{option('config', path)}: {why}: give a file that this converter wrote, or JSON or YAML")
     content = record.content
     try:
         values = {key: configs.tuples(value) for key, value in content.get("config", {}).items()}
     except RecursionError:
         raise ConvertError(f"{path}: is nested too deeply") from None
-    assumed, notes = record.assumed & values.keys(), tuple(f"--config: {note}" for note in record.notes())
+    doubts = replace(record, sample="").notes()  # of its arrays none is used
+    assumed, notes = record.assumed & values.keys(), tuple(f"{option('config', path)}: {note}" for note in doubts)
     return Settings(values, assumed, content.get("architecture", ""), notes)
 
 

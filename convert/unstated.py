@@ -10,7 +10,7 @@ from specs import config as configs
 from specs.spec import Spec
 
 from . import record as records
-from .errors import ConvertError, OpenFields
+from .errors import ConvertError, OpenFields, command_or_call, option
 from .files import folder_format
 from .variants import misfit
 
@@ -30,20 +30,27 @@ def open_error(
     """The error for fields that nobody states, with every remedy.
 
     Args:
-      defaults: what --assume would take, of those that have a default.
+      defaults: what `assume` would take, of those that have a default.
       shown: Config fields that the file's arrays show.
       remarks: why a record that is there does not help.
     """
     names = list(names)
     hints = configs.types_of(spec.config)
     stated = "; ".join(f"{name} is open: set it ({configs.describe(hints[name])})" for name in names)
-    settings = " ".join(f"--set {name}=..." for name in names)
-    problems = [f"set it with --set NAME=VALUE or in a --config FILE: {settings}"]
+    command = " ".join(f"--set {name}=..." for name in names)
+    call = ", ".join(f"{name}=..." for name in names)
+    problems = [
+        command_or_call(
+            f"set it with --set NAME=VALUE or in a --config FILE: {command}",
+            f"state {call}: keywords of ports.load, else settings=dict({call}), or config=dict({call}) of ports.save",
+        )
+    ]
     if near := records_near(path, architecture, spec, shown):
-        problems.append(f"or take it from the record of a checkpoint: {' or '.join(f'--config {p}' for p in near)}")
+        files = " or ".join(option("config", name) for name in near)
+        problems.append(f"or take it from the record of a checkpoint: {files}")
     if defaults.keys() >= set(names):
         chosen = ", ".join(f"{name}={defaults[name]}" for name in names)
-        problems.append(f"or accept, as a guess that the record marks as one, {chosen}: --assume")
+        problems.append(f"or accept, as a guess that the record marks as one, {chosen}: {option('assume')}")
     what = f"{path}: {architecture}: {stated}: neither the file nor a record says so, and the outputs depend on it"
     return OpenFields(what, names, [*remarks, *problems])
 

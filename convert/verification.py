@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
 from . import record as records
 from . import report
-from .errors import ConvertError, FormatError
+from .errors import ConvertError, FormatError, option
 from .files import files_of, open_checkpoint
 from .files.background import Task
-from .files.base import File, Reader, Tensor
+from .files.base import File, Reader, Tensor, meant
 from .files.hashing import HASH, digest
-from .record import SPELT
+from .files.sharded import ShardedReader
 
 
 def check(path: str) -> list[str]:
@@ -29,6 +31,7 @@ def check(path: str) -> list[str]:
     try:
         with open_checkpoint(path) as reader:
             record = records.read(reader)
+            metadata = _metadata(reader, record.content)
     except FormatError as error:
         if not os.path.isfile(path) or not (record := records.beside(path)).content:
             raise
@@ -43,13 +46,32 @@ def check(path: str) -> list[str]:
     if not lines:
         raise ConvertError(f"{path}: {record.place} {record.damage or 'lists no tensors'}: it is damaged, or not ours")
     if not any(HASH in line for line in lines.values()):
-        raise ConvertError(f"{path}: was written with --no-verify: its record holds no hashes to check it by")
+        raise ConvertError(f"{path}: was written with {option('no-verify')}: its record holds no hashes to check it by")
     if hasattr(os, "posix_fadvise"):
         for name in files_of(path):
             _let_go(name)
     damage = [f"{record.place} {record.damage}"] if record.damage else []
     change = [f"{record.place} no longer fits the file, {record.change}"] if record.change else []
-    return [*damage, *change, *differences(path, lines)]
+    return [*damage, *change, *metadata, *differences(path, lines)]
+
+
+def _metadata(reader: Reader, content: Mapping[str, Any]) -> list[str]:
+    """What in a file's metadata, or in that of its shards, is not as the record says; its record aside."""
+    if "metadata" not in content:  # the format keeps none, or the record is of an older version
+        return []
+    parts: Mapping[str, Reader] = {"": reader}
+    sizes: list[str] = []
+    if isinstance(reader, ShardedReader):
+        parts, size = reader.shards, sum(tensor.nbytes for tensor in reader.tensors.values())
+        wrong = f"its total_size is {reader.total_size!r}, its tensors have {size} bytes"
+        sizes = [wrong] if reader.total_size != size else []
+    own = {name: {k: v for k, v in part.metadata.items() if k != records.KEY} for name, part in parts.items()}
+    written = json.dumps(content["metadata"])
+    return sizes + [
+        f"{f'{name}: its ' if name else ''}metadata are {json.dumps(metadata)}, written were {written}"
+        for name, metadata in own.items()
+        if metadata != content["metadata"]
+    ]
 
 
 def _let_go(path: str) -> None:
@@ -59,6 +81,18 @@ def _let_go(path: str) -> None:
         os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         file.close()
+
+
+def with_every_value(reader: Reader, record: records.Record) -> records.Record:
+    """Check a record that fits a file so far against all values of the file; `record.read` checks a sample.
+
+    A record whose file was changed says nothing of the file's arrays, whichever of them it was.
+    """
+    lines = record.content.get("tensors", {})
+    if not record.sample or record.change or not any(HASH in line for line in lines.values()):
+        return record
+    problems = differences(reader.path, lines)
+    return replace(record, sample="", change=f"whose {problems[0]}" if problems else "")
 
 
 def differences(path: str, lines: dict[str, Any]) -> list[str]:
@@ -84,7 +118,7 @@ def _bad(reader: Reader, lines: dict[str, Any], todo: deque[Tensor]) -> Iterator
             line = lines[tensor.name]
             if list(tensor.shape) != line.get("shape"):
                 yield f"{tensor.name} has shape {list(tensor.shape)}, recorded was {line.get('shape')}"
-            elif SPELT.get(tensor.dtype, tensor.dtype) != SPELT.get(line.get("dtype"), line.get("dtype")):
+            elif meant(tensor.dtype) != meant(line.get("dtype", "")):
                 yield f"{tensor.name} has dtype {tensor.dtype}, recorded was {line.get('dtype')}"
             elif _hash(reader, tensor.name) != line.get(HASH):
                 yield f"{tensor.name} has other values than were written"

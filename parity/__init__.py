@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ports.runners.base import Inputs
+    from ports.runners.inputs import Inputs
 
     from .comparison import compare
     from .derive import Call, Derivation, derive
@@ -31,7 +31,7 @@ _HOMES = {
     "Derivation": "parity.derive",
     "derive": "parity.derive",
     "transfer": "parity.derive.transfer",
-    "Inputs": "ports.runners.base",
+    "Inputs": "ports.runners.inputs",
     "Report": "parity.report",
     "Result": "parity.result",
     "compare": "parity.comparison",

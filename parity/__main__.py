@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 
@@ -38,50 +39,50 @@ def _one_of(known: tuple[str, ...]) -> Callable[[str], str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = Arguments(
+    flags = Arguments(
         prog="python -m parity",
         description="Run the same model in several frameworks and compare: outputs, every layer, gradients, training.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("targets", nargs="+", metavar="ARCH[:VARIANT]|CKPT", help="architecture or checkpoint")
-    made.add_argument(
+    flags.add_argument("targets", nargs="+", metavar="ARCH[:VARIANT]|CKPT", help="architecture or checkpoint")
+    flags.add_argument(
         "--frameworks", nargs="+", type=_one_of(FRAMEWORKS), metavar="NAME", default=list(FRAMEWORKS),
         help=f"which to compare: {', '.join(FRAMEWORKS)}",
     )  # fmt: skip
-    made.add_argument(
+    flags.add_argument(
         "--dtype", nargs="+", type=_one_of(DTYPES), metavar="DTYPE", default=["float64"],
         help=f"what to compute in: {', '.join(DTYPES)}",
     )  # fmt: skip
-    made.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu also compares GPU with CPU")
-    made.add_argument(
+    flags.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu also compares GPU with CPU")
+    flags.add_argument(
         "--check", nargs="+", type=_one_of(CHECKS), metavar="CHECK", default=[c for c in CHECKS if c != "single-step"],
         help=f"{', '.join(CHECKS)}; single-step: each layer on the reference's input; default: all others",
     )  # fmt: skip
-    made.add_argument(
+    flags.add_argument(
         "--spec", metavar="PAGE", action="append", default=[],
         help="an architecture of yours: its .py file, or an installed entry point; runs its code (may be repeated)",
     )  # fmt: skip
-    made.add_argument("--src", metavar="DIALECT", help="of checkpoints, where their names do not tell")
-    made.add_argument("--weights", metavar="PART", help="which part of checkpoints, e.g. state_dict_ema; / is the root")
-    made.add_argument(
+    flags.add_argument("--src", metavar="DIALECT", help="of checkpoints, where their names do not tell")
+    flags.add_argument("--weights", metavar="PART", help="part of checkpoints, e.g. state_dict_ema; / is the root")
+    flags.add_argument(
         "--config",
         metavar="FILE",
         help="Config fields: JSON, YAML, a checkpoint with a record, or the .json beside one",
     )
-    made.add_argument(
+    flags.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="one Config field; may be repeated"
     )
-    made.add_argument(
+    flags.add_argument(
         "--assume", action="store_true", help="accept defaults for what changes the outputs and nobody states"
     )
-    made.add_argument("--report", metavar="FILE", help="write one self-contained HTML page")
-    made.add_argument("--json", action="store_true", help="print the rows as JSON")
-    made.add_argument("--isolate", action="store_true", help="each framework in a process of its own (always on gpu)")
-    made.add_argument("--batch", type=int, default=2, metavar="N", help="images (default 2)")
-    made.add_argument("--steps", type=int, default=10, metavar="N", help="of training (default 10)")
-    made.add_argument("--seed", type=int, default=0, metavar="N", help="of images and random weights (default 0)")
-    return made
+    flags.add_argument("--report", metavar="FILE", help="write one self-contained HTML page")
+    flags.add_argument("--json", action="store_true", help="print the rows as JSON")
+    flags.add_argument("--isolate", action="store_true", help="each framework in a process of its own (always on gpu)")
+    flags.add_argument("--batch", type=int, default=2, metavar="N", help="images (default 2)")
+    flags.add_argument("--steps", type=int, default=10, metavar="N", help="of training (default 10)")
+    flags.add_argument("--seed", type=int, default=0, metavar="N", help="of images and random weights (default 0)")
+    return flags
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,17 +91,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    made = parser()
-    arguments = made.parse_args(argv)
+    flags = parser()
+    arguments = flags.parse_args(argv)
     for name in ("frameworks", "dtype", "check"):
         setattr(arguments, name, list(dict.fromkeys(getattr(arguments, name))))
     if len(arguments.frameworks) < 2 and arguments.device == "cpu":
-        made.error("--frameworks: a comparison needs two of them")
+        flags.error("--frameworks: a comparison needs two of them")
     if min(arguments.batch, arguments.steps) < 1:
-        made.error("--batch and --steps are 1 or more")
+        flags.error("--batch and --steps are 1 or more")
     if arguments.seed < 0:
-        made.error(f"--seed is 0 or more, not {arguments.seed}")
+        flags.error(f"--seed is 0 or more, not {arguments.seed}")
     arguments.isolate |= arguments.device == "gpu"
+    arguments.command = shlex.join([*flags.prog.split(), *argv])
     from . import suite
 
     return suite.finish(suite.run(arguments), arguments)

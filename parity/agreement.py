@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import tolerance as limits
-from .numbers import Worst, by_feature, double, feature_axis, worst
+from .numbers import Worst, by_feature, double, feature_axis, movement, without_shared_infinities, worst
 from .record import Recording
 
 
@@ -38,14 +38,14 @@ def agree(check: str, name: str, a: Recording, b: Recording, scale: float | None
       scale: what errors of the whole array are relative to; None: its largest element.
       allowed: absolute difference of each feature that rounding explains in these very runs, (features,) or (1,).
     """
-    left, right = double(a.arrays[name]), double(b.arrays[name])
+    left, right = without_shared_infinities(a.arrays[name], b.arrays[name])
     base = limits.FLOAT64[check.replace("single-step", "layers")]
-    whole = worst(left, right, scale)
+    whole = worst(left, right, scale).between(a.label, b.label)
     size = scale or float(np.max(np.abs(left), initial=0.0)) or 1.0
     limit = max(base, float(allowed.max(initial=0.0)) / size)
     verdict = Verdict(whole, limit, limit <= limits.DROWNED)
     axis = feature_axis(check, name, left)
-    if axis is None or math.isinf(whole.error):
+    if axis is None or whole.cause:
         return verdict
     own, gap = by_feature(np.abs(left), axis), by_feature(np.abs(left - right), axis)
     bound = np.maximum(np.maximum(base * own, allowed), limits.FEATURE_FLOOR * size)
@@ -57,28 +57,28 @@ def agree(check: str, name: str, a: Recording, b: Recording, scale: float | None
     part = worst(np.take(left, k, axis), np.take(right, k, axis), unit)
     index = list(part.index or ())
     index.insert(axis, k)
-    what = f"relative to the largest of {'step' if check == 'train' else 'feature'} {k} alone"
+    what = f"relative to {unit:.3g}, the largest of {'step' if check == 'train' else 'feature'} {k} alone"
     return Verdict(replace(part, index=tuple(index), remark=what), float(bound[k]) / unit, judged)
 
 
 def spread(name: str, recordings: Sequence[Recording]) -> np.ndarray:
     """The least that any framework's array moves when weights are jittered, feature by feature; 0 if not measured."""
-    found = [r.spread[name] for r in recordings if name in r.spread]
-    if not found or len({array.shape for array in found}) > 1:
+    measured = [r.spread[name] for r in recordings if name in r.spread]
+    if not measured or len({array.shape for array in measured}) > 1:
         return np.zeros(1)
-    return np.asarray(np.min(found, axis=0))
+    return np.asarray(np.min(measured, axis=0))
 
 
 def rounding(check: str, name: str, recordings: Sequence[Recording]) -> np.ndarray:
     """The least that any framework's array is off its float64 twin, feature by feature."""
-    found = []
+    measured = []
     for r in recordings:
         if r.truth and name in r.arrays and r.arrays[name].shape == r.truth.arrays[name].shape:
-            gap = np.nan_to_num(np.abs(double(r.arrays[name]) - double(r.truth.arrays[name])), nan=0.0, posinf=0.0)
-            found.append(by_feature(gap, feature_axis(check, name, gap)))
-    if not found or len({array.shape for array in found}) > 1:
+            gap = movement(r.arrays[name], r.truth.arrays[name])
+            measured.append(by_feature(gap, feature_axis(check, name, gap)))
+    if not measured or len({array.shape for array in measured}) > 1:
         return np.zeros(1)
-    return np.asarray(np.min(found, axis=0))
+    return np.asarray(np.min(measured, axis=0))
 
 
 def float32_parts(check: str, name: str, a: Recording, everyone: Sequence[Recording]) -> np.ndarray:

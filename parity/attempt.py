@@ -1,4 +1,4 @@
-"""One framework's part of a comparison, here or in a process of its own; whatever goes wrong becomes a cause."""
+"""Run one framework's part of a comparison, here or in a process of its own; whatever goes wrong becomes a cause."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from traceback import walk_tb
 
 import specs
 from convert.errors import ConvertError
+from ports.runners.inputs import Inputs
 
-from .record import Recording, load, record, save
+from .archive import load, save
+from .record import Recording, record
 from .targets import Target
 
 # How frameworks say that they lack a kernel; anything else that is raised is a failure of the port.
 LACKS = r"not implemented|unimplemented|not support|unsupported|not registered|no kernel|isn't implemented|not compiled"
+LINES = 12  # of a message that is quoted whole
 TIMEOUT = 3600  # seconds that a framework's process may take for one model
 
 
@@ -40,60 +44,77 @@ Recordings = dict[str, Recording]  # by check
 
 
 def attempt(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recordings:
-    """Run a job in this process.
+    """Run a job in this process. Whatever a port raises becomes the cause of its recordings.
 
     Args:
       feeds: the reference's recordings by check, for single steps.
+    Raises: ConvertError for a target that fits no framework, such as a checkpoint of another network.
     """
     import ports
+    from ports.frameworks import PortError, declared
     from ports.runners.base import Unavailable
 
-    label = label or job.framework
-    empty = Recording(label, job.framework, job.dtype, job.device)
+    blank = Recording(label or job.framework, job.framework, job.dtype, job.device)
+
+    def without(cause: str, unable: bool) -> Recordings:
+        return {check: _without(blank, cause, unable) for check in job.checks}
+
+    if job.framework not in ports.available():
+        return without(f"not installed: pip install 'triptych-ports[{job.framework}]'", True)
+    if not declared(job.target.architecture, job.framework):
+        return without(f"{job.target.architecture} has no port in {job.framework}", True)
     try:
-        ports.require(job.framework)
         port = job.target.port(job.framework, job.dtype, job.device)
-    except (Unavailable, ports.UsageError) as error:
-        return {check: _without(empty, str(error), True) for check in job.checks}
+        images = job.target.images(port.config, job.batch)
+        if misfits := port.runner.misfits(Inputs(images)):
+            return without(f"its port does not fit the page: {', '.join(misfits)}", False)
+    except Unavailable as error:
+        return without(str(error), True)
+    except PortError as error:
+        return without(error.line(), False)
     except ConvertError:
         raise
-    except failures() as error:
-        return {check: _without(empty, *_told(error, job.dtype)) for check in job.checks}
-    images = job.target.images(port.config, job.batch)
-    found: Recordings = {}
+    except Exception as error:  # a port is code: anything may be wrong with it
+        return without(*_cause(error, job.dtype))
+    recordings: Recordings = {}
     for check in job.checks:
         try:
-            found[check] = record(port, images, check, label, feeds.get(check), job.steps)
-        except failures() as error:
-            found[check] = _without(empty, *_told(error, job.dtype))
-    return found
+            recordings[check] = record(port, images, check, blank.label, feeds.get(check), job.steps)
+        except Exception as error:
+            recordings[check] = _without(blank, *_cause(error, job.dtype))
+    return recordings
 
 
-def failures() -> tuple[type[BaseException], ...]:
-    """What running a model may raise, in the frameworks that are loaded."""
-    known: list[type[BaseException]] = [RuntimeError, TypeError, ValueError, ArithmeticError, LookupError]
-    known += [AttributeError, AssertionError, NotImplementedError, MemoryError, OSError, ImportError]
-    if "paddle" in sys.modules:
-        core = getattr(sys.modules["paddle"].base, "core", None)
-        known.append(getattr(core, "EnforceNotMet", RuntimeError))
-    return tuple(known)
+def _without(blank: Recording, cause: str, unable: bool) -> Recording:
+    return Recording(blank.label, blank.framework, blank.dtype, blank.device, cause=cause, unable=unable)
 
 
-def _without(empty: Recording, cause: str, unable: bool) -> Recording:
-    return Recording(empty.label, empty.framework, empty.dtype, empty.device, cause=cause, unable=unable)
-
-
-def _told(error: BaseException, dtype: str) -> tuple[str, bool]:
-    """(what was raised, in a line; whether it is a kernel that the framework lacks in a half-precision dtype)."""
+def _cause(error: Exception, dtype: str) -> tuple[str, bool]:
+    """Return (what was raised, in a line; whether the framework lacks a kernel in a half-precision dtype)."""
+    if isinstance(error, ConvertError):
+        return error.line(), False
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(LACKS, line, re.IGNORECASE)] or lines[-1:] or [""]
+    message = lines[-1:] if len(lines) > LINES else lines  # of a long report, such as paddle's, the last line
+    telling = [line for line in lines if re.search(LACKS, line, re.IGNORECASE)][:1] or message
     lacks = dtype in ("float16", "bfloat16") and bool(re.search(LACKS, str(error), re.IGNORECASE))
-    cause = f"{type(error).__name__}: {telling[0][:300]}"
+    cause = f"{type(error).__name__}: {' '.join(telling)[:300]}{_place(error)}"
     return (f"{dtype} is beyond it on this device: {cause}" if lacks else cause), lacks
 
 
+def _place(error: Exception) -> str:
+    """Name the line of a port that raised: the last one that is neither ours nor a library's."""
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    engine = tuple(os.path.join(ours, *parts, "") for parts in (("parity",), ("ports", "runners"), ("convert",)))
+    frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+    own = [(path, line) for path, line in frames if os.path.isfile(path) and not path.startswith(engine)]
+    own = [
+        (path, line) for path, line in own if "site-packages" not in path and os.path.dirname(path) != f"{ours}/ports"
+    ]
+    return f" ({own[-1][0]}, line {own[-1][1]})" if own else ""
+
+
 def isolated(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recordings:
-    """Run a job in a process of its own: its crash leaves a cause, and nothing else."""
+    """Run a job in a process of its own, whose crash becomes a cause as well."""
     with tempfile.TemporaryDirectory() as folder:
         for check, feed in feeds.items():
             save(feed, os.path.join(folder, f"feed-{check}.npz"))
@@ -112,20 +133,18 @@ def isolated(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
 
 
 def _crashed(job: Job, label: str, cause: str) -> Recordings:
-    empty = Recording(label or job.framework, job.framework, job.dtype, job.device)
-    return {check: _without(empty, cause, False) for check in job.checks}
+    blank = Recording(label or job.framework, job.framework, job.dtype, job.device)
+    return {check: _without(blank, cause, False) for check in job.checks}
 
 
 def _last_words(done: subprocess.CompletedProcess[str]) -> str:
-    how = f"exit code {done.returncode}"
-    if done.returncode < 0:
-        how = signal.Signals(-done.returncode).name
+    how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     return f"its process died ({how})" + (f": {lines[-1][:300]}" if lines else "")
 
 
 def main() -> None:
-    """A process of its own: an order on stdin, a recording a check in its folder, each written once it is made."""
+    """Read an order from stdin; write the recording of each check into its folder as soon as it has run."""
     order = json.loads(sys.stdin.read())
     folder, label = order.pop("folder"), order.pop("label")
     for source in order.pop("specs"):  # pages that the user named

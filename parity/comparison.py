@@ -10,13 +10,24 @@ from typing import Any
 
 from convert.errors import UsageError
 from ports.port import DTYPES, Port
-from ports.runners.base import OUTPUT, Inputs, is_numpy
+from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 
 from .judge import Subject, judge
 from .own import Own, wrap
-from .record import CHECKS, Recording, record
+from .provenance import surroundings
+from .record import ACTIVATIONS, CHECKS, Recording, record
 from .report import Report, Result
-from .usage import require_count, require_feature_maps, require_known, require_models, require_names
+from .summary import count
+from .usage import (
+    require_count,
+    require_feature_maps,
+    require_known,
+    require_mapping,
+    require_models,
+    require_names,
+    require_training,
+)
+from .versions import version
 
 
 def compare(
@@ -37,7 +48,8 @@ def compare(
     Args:
       models: ports, torch modules, (linen module, variables), bound linen modules or paddle layers, by a label each.
       images: (n, c, h, w) for all of them, or whatever their models take: an array, a tuple of positional or a dict of
-        named arguments, or `parity.Inputs(ids, mask=mask)`. Flax models get arrays with four axes as NHWC.
+        named arguments, or `parity.Inputs(ids, mask=mask)`. Flax models get arrays with four axes, but for masks of
+        bools, as NHWC.
       check: forward, layers, single-step, gradients or train.
       names: for models that are no ports, {label: {path of a module: name of its tap}}; what is left out is not
         compared. By default, every module that holds parameters is a tap under its own path.
@@ -57,9 +69,8 @@ def compare(
     require_count("steps", steps)
     if dtype is not None:
         require_known("dtype", dtype, DTYPES)
+    require_mapping(training)
     inputs = _inputs(images)
-    if training is not None and not isinstance(training, Mapping):
-        raise UsageError(f"training must map names to values, such as {{'inference': False}}, not be {training!r}")
     own = [label for label, model in models.items() if not isinstance(model, Port)]
     require_names(names or {}, own, [label for label in models if label not in own], OUTPUT)
     with _precision_kept():
@@ -67,6 +78,7 @@ def compare(
             label: _port(label, model, inputs, (names or {}).get(label), feature_maps, training)
             for label, model in models.items()
         }
+        require_training(training, {label: p.runner.switches() for label, p in ports.items() if _is_own_flax(p)})
         if feature_maps is not None:
             require_feature_maps(
                 feature_maps, {tap for port in ports.values() if isinstance(port, Own) for tap in port.tap_names()}
@@ -81,7 +93,12 @@ def compare(
         results = _results(subject, recordings, dtype is None)
         if any(result.passed is False for result in results) and _draws(ports, inputs, check, recordings):
             results = _results(subject, recordings, dtype is None)
-    return Report(results, {label: _about(port) for label, port in ports.items()})
+    modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
+    return Report(results, _about(ports, inputs, check, steps), modules)
+
+
+def _is_own_flax(port: Port | Own) -> bool:
+    return isinstance(port, Own) and port.framework == "flax"
 
 
 def _results(subject: Subject, recordings: list[Recording], first_float64: bool) -> list[Result]:
@@ -94,16 +111,16 @@ def _results(subject: Subject, recordings: list[Recording], first_float64: bool)
 
 def _draws(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, recordings: list[Recording]) -> bool:
     """Mark the recordings of models whose outputs depend on random numbers. Returns: whether there are any."""
-    for port, made in zip(ports.values(), recordings, strict=True):
-        made.random = isinstance(port, Own) and port.is_random(inputs, check in ("gradients", "train"))
-        if made.truth is not None:
-            made.truth.random = made.random
-    return any(made.random for made in recordings)
+    for port, recording in zip(ports.values(), recordings, strict=True):
+        recording.random = isinstance(port, Own) and port.is_random(inputs, check not in ACTIVATIONS)
+        if recording.truth is not None:
+            recording.truth.random = recording.random
+    return any(recording.random for recording in recordings)
 
 
 @contextmanager
 def _precision_kept() -> Iterator[None]:
-    """The float64 twin of a float32 linen model turns jax's float64 on: off again where it was off."""
+    """Restore jax's float64 mode, which the float64 twin of a float32 model turns on, when the block ends."""
     jax = sys.modules.get("jax")
     before = jax.config.jax_enable_x64 if jax else None
     try:
@@ -115,8 +132,8 @@ def _precision_kept() -> Iterator[None]:
 
 def _inputs(images: Any) -> Inputs:
     """Convert the inputs to arrays. Raises: UsageError for an empty batch and for what is no array of numbers."""
-    given = Inputs.of(images).arrays()
-    named = given.named(is_numpy)
+    inputs = Inputs.of(images).arrays()
+    named = inputs.named(is_numpy)
     if not named:
         raise UsageError("the inputs hold no array: there is nothing to run the models on")
     for name, array in named.items():
@@ -124,7 +141,7 @@ def _inputs(images: Any) -> Inputs:
             raise UsageError(f"{name} must be an array of numbers, not of {array.dtype}")
         if not array.size:
             raise UsageError(f"{name} of shape {array.shape} are empty: nothing would be compared")
-    return given
+    return inputs
 
 
 def _port(
@@ -147,13 +164,15 @@ def _subject(ports: Mapping[str, Port | Own], check: str) -> Subject:
     first = next(iter(ports.values()))
     kinds = {p.dtype for p in ports.values()}
     if len(kinds) > 1:
-        told = ", ".join(f"{label} {p.dtype}" for label, p in ports.items())
-        raise UsageError(f"the models compute in different dtypes ({told}): bring them to one, or pass dtype='float64'")
+        dtypes = ", ".join(f"{label} {p.dtype}" for label, p in ports.items())
+        raise UsageError(
+            f"the models compute in different dtypes ({dtypes}): bring them to one, or pass dtype='float64'"
+        )
     return Subject(first.architecture, variant(first), check, first.dtype, first.device)
 
 
 def variant(port: Port | Own) -> str:
-    """The official variant or tiny twin that a port is, or "own"."""
+    """Return the name of the official variant or tiny twin that a port is, or "own"."""
     if isinstance(port, Own):
         return "own"
     spec = port.spec
@@ -161,9 +180,21 @@ def variant(port: Port | Own) -> str:
     return next((name for name, config in known.items() if config == port.config), "own")
 
 
-def _about(port: Port | Own) -> str:
-    from .versions import version
+def _about(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, steps: int) -> dict[str, str]:
+    """Return what was run on what, by label."""
+    about = {"check": check + (f", {count(steps, 'step')}" if check == "train" else "")}
+    about["inputs"] = ", ".join(f"{n} {list(a.shape)} {a.dtype}" for n, a in inputs.named(is_numpy).items())
+    devices = {port.device for port in ports.values()}
+    return {
+        **about,
+        **surroundings("gpu" if "gpu" in devices else "cpu"),
+        **{k: _side(p, check) for k, p in ports.items()},
+    }
 
+
+def _side(port: Port | Own, check: str) -> str:
+    """State the framework, version, dtype, device and mode of a model."""
+    mode = "evaluation" if check in ACTIVATIONS else "training"
     others = {array.dtype.name for array in port.state().values() if array.dtype.kind == "f"} - {port.dtype}
     mixed = f", arrays in {', '.join(sorted(others))} as well" if others and port.dtype != "bfloat16" else ""
-    return f"{port.framework} {version(port.framework)}, {port.dtype}{mixed}, {port.device}"
+    return f"{port.framework} {version(port.framework)}, {port.dtype}{mixed}, {port.device}, {mode} mode"

@@ -21,12 +21,12 @@ def main(folder: str) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         for framework in ports.available():
             out = os.path.join(scratch, f"model.{framework}.safetensors")
-            with plan(case.weights, dst=framework, settings=case.settings) as made:
-                made.write(out)
-                print(f"{made.src}2{framework}: {len(made.steps)} tensors, {made.parameters:,} parameters")
+            with plan(case.weights, dst=framework, settings=case.settings) as planned:
+                planned.write(out)
+                print(f"{planned.src}2{framework}: {len(planned.steps)} tensors, {planned.parameters:,} parameters")
             logits[framework] = ports.load(out, framework, dtype="float64")(case.images)
     print(f"\nfloat64 logits of {len(case.images)} images against {case.about['upstream']['repo']}'s own code")
-    rows = [(name, relative_error(case.logits, found)) for name, found in logits.items()]
+    rows = [(name, relative_error(case.logits, ours)) for name, ours in logits.items()]
     rows += [(f"{a} - {b}", relative_error(logits[a], logits[b])) for a, b in itertools.combinations(logits, 2)]
     for name, error in rows:
         print(f"  {name:16} largest relative error {error:.1e}  {'ok' if error <= TOLERANCE else 'OFF'}")

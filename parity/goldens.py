@@ -47,14 +47,14 @@ def write(
       arrays: anything else that it recorded.
     """
     folder = os.fspath(folder)
-    held = {IMAGES: images, LOGITS: logits, **arrays}
-    held = {name: np.ascontiguousarray(array) for name, array in held.items()}
-    tensors = {name: Tensor(name, array.shape, array.dtype.name) for name, array in held.items()}
+    stored = {IMAGES: images, LOGITS: logits, **arrays}
+    stored = {name: np.ascontiguousarray(array) for name, array in stored.items()}
+    tensors = {name: Tensor(name, array.shape, array.dtype.name) for name, array in stored.items()}
     path = os.path.join(folder, IO)
     with open(path, "w+b", buffering=0) as file:
         writer = writer_for(path)(file, list(tensors.values()), {})
         for name, tensor in tensors.items():
-            writer.write(tensor, [held[name].tobytes()])
+            writer.write(tensor, [stored[name].tobytes()])
         writer.finish()
     names = sorted(name for name in os.listdir(folder) if name != ABOUT)
     about = {
@@ -96,11 +96,11 @@ def errors(folder: str | os.PathLike[str]) -> dict[str, float]:
 
     Returns: {framework: largest difference of the logits, relative to the largest logit}.
     """
-    case, found = read(folder), {}
+    case, differences = read(folder), {}
     for framework in ports.available():
         port = ports.load(case.weights, framework, dtype="float64", **case.settings)
-        found[framework] = relative_error(case.logits, port(case.images))
-    return found
+        differences[framework] = relative_error(case.logits, port(case.images))
+    return differences
 
 
 def _sha256(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What a divergence looks like. A guess is made only if recomputing the tap under it gives what was recorded."""
+"""Guess the cause of a divergence: only what, recomputed, gives the outputs that were recorded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from ports.runners.base import Tap
+from ports.runners.records import Tap
 
 from .hypotheses import ACTIVATIONS, HYPOTHESES, orders
 from .numbers import double, relative_error
@@ -19,11 +19,11 @@ OUT_OF_PLACE = 1e-2  # what another order moves numbers by at least, of the larg
 ALIKE = 1.5  # hypotheses whose errors lie within this factor explain a recording equally well
 BEFORE = 4  # taps to look back for what an activation was applied to
 
-Found = tuple[tuple[str, ...], float] | None
+Explanation = tuple[tuple[str, ...], float] | None
 
 
 def guess(name: str, check: str, a: Recording, b: Recording) -> str:
-    """What `b` does differently from `a` at an array that diverges, with the evidence; "" where nothing known fits."""
+    """Say what `b` does differently from `a` at an array that diverges, with the evidence; "" where nothing fits."""
     if check not in ("layers", "single-step"):
         return _ratio(name, a, b)
     base = name.split(" <- ")[0].split(":")[0]
@@ -47,7 +47,7 @@ def guess(name: str, check: str, a: Recording, b: Recording) -> str:
 
 
 def _side(name: str, r: Recording) -> tuple[Tap, list[Tap]] | None:
-    """(the tap, those before it, latest first)."""
+    """Return (the tap, those before it, latest first)."""
     for k, tap in enumerate(r.taps):
         if tap.name == name and tap.inputs and tap.outputs:
             return tap, r.taps[:k][::-1]
@@ -55,23 +55,23 @@ def _side(name: str, r: Recording) -> tuple[Tap, list[Tap]] | None:
 
 
 def _layer(left: Tap, right: Tap, a: Recording, b: Recording) -> str:
-    """Each side's output, recomputed from its own input and the reference's weights."""
+    """Recompute each side's output from its own input and the reference's weights."""
     path = left.name.partition("#")[0]
     kind = a.kinds.get(path, "")
     weights = {leaf[len(path) + 1 :]: double(w) for leaf, w in a.weights.items() if leaf.rpartition(".")[0] == path}
     if kind not in HYPOTHESES or not weights:
         return ""
-    found = []
+    sides = []
     for tap in (left, right):
         tried = HYPOTHESES[kind](double(tap.inputs[0]), weights, tap.outputs[0].shape)
         finer = "float32(" if a.dtype != "float64" else None  # no lower dtype tells an epsilon from its rounding
         tried = (pair for pair in tried if finer is None or finer not in pair[0])
-        found.append(_best(tried, tap.outputs[0], CLOSE[a.dtype]))
-    return _tell(found, a, b)
+        sides.append(_best(tried, tap.outputs[0], CLOSE[a.dtype]))
+    return _explain(sides, a, b)
 
 
-def _best(tried: Iterable[tuple[str, np.ndarray]], target: np.ndarray, close: float) -> Found:
-    """(names, error) of the hypotheses that come closest to what was recorded, if they come close.
+def _best(tried: Iterable[tuple[str, np.ndarray]], target: np.ndarray, close: float) -> Explanation:
+    """Return (names, error) of the hypotheses that come closest to what was recorded, if they come close.
 
     Of those with the very same error, which compute the same here, the first stands for all.
     """
@@ -83,12 +83,12 @@ def _best(tried: Iterable[tuple[str, np.ndarray]], target: np.ndarray, close: fl
     return (tuple(name for error, name in errors.items() if error <= ALIKE * least), least) if least <= close else None
 
 
-def _tell(found: list[Found], a: Recording, b: Recording) -> str:
-    """One sentence, if both sides are explained, and by nothing that explains both."""
-    told = [f for f in found if f]
-    if len(told) < 2 or set(told[0][0]) & set(told[1][0]):
+def _explain(sides: list[Explanation], a: Recording, b: Recording) -> str:
+    """Return a sentence, if both sides are explained, and by nothing that explains both."""
+    explained = [side for side in sides if side]
+    if len(explained) < 2 or set(explained[0][0]) & set(explained[1][0]):
         return ""
-    (left, error), (right, other) = told
+    (left, error), (right, other) = explained
     names = f"{' or '.join(right)} in {b.label}, for {' or '.join(left)} in {a.label}"
     return f"{names} (recomputed so, to {other:.0e} and {error:.0e})"
 
@@ -96,16 +96,16 @@ def _tell(found: list[Found], a: Recording, b: Recording) -> str:
 def _activation(
     left: Tap, right: Tap, before_left: list[Tap], before_right: list[Tap], a: Recording, b: Recording
 ) -> str:
-    """The tap's input as an activation of an earlier tap's output, and its output from that."""
+    """Recompute the tap's input as an activation of an earlier tap's output."""
     for earlier, other in zip(before_left[:BEFORE], before_right[:BEFORE], strict=False):
         if not earlier.outputs or earlier.name != other.name:
             continue
-        found = [
+        sides = [
             _best(_activated(was.outputs[0], tap.inputs[0].shape), tap.inputs[0], CLOSE[a.dtype])
             for was, tap in ((earlier, left), (other, right))
         ]
-        if told := _tell(found, a, b):
-            return f"{told} after {earlier.name}"
+        if sentence := _explain(sides, a, b):
+            return f"{sentence} after {earlier.name}"
     return ""
 
 
@@ -117,7 +117,7 @@ def _activated(x: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[str, np.
 
 
 def _order(left: np.ndarray, right: np.ndarray, what: str, close: float) -> str:
-    """The same numbers in another order, and in which. Numbers that stand almost in place tell no order."""
+    """Name the order in which one side has the other's numbers; numbers that stand almost in place show none."""
     if left.shape != right.shape or relative_error(left, right) < OUT_OF_PLACE:
         return ""
     if relative_error(np.sort(left, None), np.sort(right, None)) > close:
@@ -132,9 +132,9 @@ def _residual(left: Tap, right: Tap, close: float) -> str:
     if not x.shape == left.outputs[0].shape == right.outputs[0].shape:
         return ""
     gap = double(left.outputs[0]) - double(right.outputs[0])
-    for sign, told in ((1, "a residual that is not added"), (-1, "a residual that is added once more")):
+    for sign, what in ((1, "a residual that is not added"), (-1, "a residual that is added once more")):
         if relative_error(double(x), sign * gap) <= close * 10:
-            return f"{told} (the outputs differ by exactly the input)"
+            return f"{what} (the outputs differ by exactly the input)"
     return ""
 
 
@@ -144,13 +144,13 @@ def _between(left: Tap, before: list[Tap]) -> str:
 
 
 def _ratio(name: str, a: Recording, b: Recording) -> str:
-    """One array as a multiple of the other; a single number is always one, which tells nothing."""
+    """Return the factor between two arrays; a single number always has one, which shows nothing."""
     left, right = double(a.arrays[name]), double(b.arrays[name])
     if left.shape != right.shape or not left.size or not np.isfinite(right).all():
         return ""
     index = np.unravel_index(np.argmax(np.abs(left)), left.shape)
     factor = float(right[index] / left[index]) if left[index] else 0.0
-    told = np.count_nonzero(left) > 1 and factor and abs(factor - 1) >= 1e-2
-    if not told or relative_error(left * factor, right) > 1e3 * CLOSE[a.dtype]:
+    is_factor = np.count_nonzero(left) > 1 and factor and abs(factor - 1) >= 1e-2
+    if not is_factor or relative_error(left * factor, right) > 1e3 * CLOSE[a.dtype]:
         return "" if right.any() or not left.any() else f"{b.label} holds nothing but zeros"
     return f"{b.label} holds {factor:.6g} times what {a.label} holds, everywhere"

@@ -17,7 +17,7 @@ def to_hub(layers: Iterable[Layer], framework: str, arrays: Mapping[str, np.ndar
 
     What no layer places keeps its name and layout, so that it cannot vanish from a comparison.
     """
-    found: dict[str, np.ndarray] = {}
+    shared: dict[str, np.ndarray] = {}
     used: set[str] = set()
     for parameter in parameters(list(layers)):
         theirs = place(parameter, PORTS[framework], None, port=True)
@@ -29,9 +29,9 @@ def to_hub(layers: Iterable[Layer], framework: str, arrays: Mapping[str, np.ndar
         axes = hub_axes(parameter)
         ours = View(axes, {(): parameter.name}, (), axes, parameter.layer.sizes)
         for name, shape, parts in moves(theirs, ours):
-            found[name] = apply(parts, shape, arrays.__getitem__)
+            shared[name] = apply(parts, shape, arrays.__getitem__)
     rest = {name: array for name, array in arrays.items() if name not in used}
-    return {**found, **{_plain(name): array for name, array in rest.items()}}
+    return {**shared, **{_plain(name): array for name, array in rest.items()}}
 
 
 def _plain(name: str) -> str:

@@ -137,14 +137,14 @@ def _paddings(kernel: np.ndarray, x: np.ndarray) -> list[tuple[Pads, str]]:
     low = (h // 2, (h - 1) // 2, w // 2, (w - 1) // 2)
     short = [(-(-n // s)) * s - n for n, s in zip(x.shape[2:], (h, w), strict=True)]
     tiled = (short[0] // 2, short[0] - short[0] // 2, short[1] // 2, short[1] - short[1] // 2)
-    found: dict[Pads, str] = {(0, 0, 0, 0): "no padding"}
-    found.update({(p, p, p, p): f"padding {p}" for p in range(1, min(max(h, w), 4))})
+    paddings: dict[Pads, str] = {(0, 0, 0, 0): "no padding"}
+    paddings.update({(p, p, p, p): f"padding {p}" for p in range(1, min(max(h, w), 4))})
     for pads, name in (
         (half, "padding of half the kernel"), (same, "SAME padding"),
         (low, "SAME padding, its odd pixel on the low side"), (tiled, "SAME padding of patches"),
     ):  # fmt: skip
-        found.setdefault(pads, name)
-    return list(found.items())
+        paddings.setdefault(pads, name)
+    return list(paddings.items())
 
 
 def _convolved(x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int], pads: Pads) -> Shape:

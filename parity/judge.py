@@ -1,4 +1,4 @@
-"""The verdict on recordings: which array differs first, by how much, and whether the port or its dtype is to blame."""
+"""Judge recordings pair by pair: which array differs first, by how much, and whether the model or its dtype is why."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from functools import partial
 
 import numpy as np
 
-from specs.kinds import STATISTICS
-
-from . import agreement
 from . import tolerance as limits
 from .agreement import Verdict
+from .masks import judge_masks
 from .numbers import Worst, worst
-from .record import Recording
+from .own import OWN
+from .record import ACTIVATIONS, Recording
 from .result import Divergence, Result
+from .verdicts import noise_of, verdicts_of
 
-Row = Callable[..., Result]  # a Result of one pair, for what is left to say: error, tolerance, passed ...
+Row = Callable[..., Result]  # builds a Result of one pair from what is left to say: error, tolerance, passed ...
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is compared: goes into every row."""
+    """State what is compared, in every row."""
 
     architecture: str
     variant: str
@@ -32,112 +32,189 @@ class Subject:
     dtype: str
     device: str
 
-    def row(self, pair: str) -> Row:
-        return partial(Result, self.architecture, self.variant, self.check, self.dtype, self.device, pair)
+    def row(self, *sides: str) -> Row:
+        about = (self.architecture, self.variant, self.check, self.dtype, self.device)
+        return partial(Result, *about, "-".join(sides), sides=sides)
 
 
 def judge(subject: Subject, recordings: Sequence[Recording]) -> list[Result]:
-    """A result for every pair; the first of a pair is the reference."""
-    return [_pair(subject, a, b, recordings) for a, b in itertools.combinations(recordings, 2)]
+    """Return a result for every pair; the first of a pair is the reference."""
+    return [_judge_pair(subject, a, b, recordings) for a, b in itertools.combinations(recordings, 2)]
 
 
-def _pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
-    row = s.row(f"{a.label}-{b.label}")
+def _judge_pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
+    row = s.row(a.label, b.label)
     missing = [r for r in (a, b) if r.cause]
     if missing:
         failed = any(not r.unable for r in missing)
         cause = "; ".join(f"{r.label}: {r.cause}" for r in missing)
-        return row(math.inf if failed else None, None, False if failed else None, None, cause)
+        why = tuple((r.label, r.cause) for r in missing)
+        return row(math.inf if failed else None, None, False if failed else None, None, cause, missing=why)
     arrays = _judge_arrays(row, s, a, b, everyone)
     if a.masks is None and b.masks is None:
         return arrays
-    return _both(_judge_masks(row, a, b), arrays)
-
-
-def _both(masks: Result, arrays: Result) -> Result:
-    """One result of training with dropout: the masks by themselves, and the steps without drop rates."""
+    masks = judge_masks(row, a, b)
     if not masks.passed:
         return replace(masks, cause=masks.cause or arrays.cause)
     return replace(arrays, curve=arrays.curve + masks.curve)
 
 
 def _judge_arrays(row: Row, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
-    names, apart = _corresponding(s.check, a, b)
-    if not names:
+    pairing = _correspond(s.check, a, b)
+    if not pairing.names:
         return _incomparable(row, a, b)
-    return _compare(row, s, a, b, [r for r in everyone if not r.cause], names, apart)
+    return _compare(row, s, a, b, [r for r in everyone if not r.cause], pairing)
 
 
-def _corresponding(check: str, a: Recording, b: Recording) -> tuple[list[str], str]:
-    """(names of the arrays to compare, what of each side has no partner, as a sentence).
+@dataclass(frozen=True)
+class Pairing:
+    """Which arrays of two recordings correspond.
 
-    Parameters may be split differently (fused query, key and value): their gradients and trained values are compared
-    where both sides have an array of one name and shape. Losses, outputs and taps must correspond: no names otherwise.
+    Args:
+      names: arrays that both have in one shape, and those that must agree whatever their shapes are.
+      shapes: further arrays of activations that both have, in different shapes.
+      alone: a sentence that lists what has no partner, "" for nothing.
     """
-    if check not in ("gradients", "train"):
-        return (list(a.arrays) if a.arrays.keys() == b.arrays.keys() else []), ""
 
-    def fixed(name: str) -> bool:
-        return name in ("loss", "output", "images") or name.endswith(": losses")
+    names: list[str]
+    shapes: tuple[str, ...] = ()
+    alone: str = ""
 
+
+def _required(check: str, name: str) -> bool:
+    """Tell whether both sides must have an array, in one shape: losses, what the model returns, its inputs."""
+    if check == "train":
+        return name.endswith(": losses")
+    whole = ("output",) if check in ACTIVATIONS else ("output", "loss", "images")
+    return name.partition(":")[0] in whole
+
+
+def _correspond(check: str, a: Recording, b: Recording) -> Pairing:
+    """Pair arrays by name and shape.
+
+    Modules may be split differently (fused query, key and value): what has no partner is listed, and the outputs
+    decide. No names where outputs have no partner, where there is no output, and where two ports of one architecture,
+    whose taps are the same by contract, have different ones.
+    """
     both = [n for n in a.arrays if n in b.arrays]
-    names = [n for n in both if fixed(n) or np.shape(a.arrays[n]) == np.shape(b.arrays[n])]
-    if any(fixed(n) and n not in names for n in [*a.arrays, *b.arrays]):
-        return [], ""
-    alone = {r.label: [n for n in r.arrays if n not in names] for r in (a, b)}
-    told = [f"{label}'s {_some(plain)}" for label, n in alone.items() if (plain := _without_run(check, n))]
-    return names, f"not compared, for want of an array of the same name and shape: {'; '.join(told)}" if told else ""
+    same = [n for n in both if _required(check, n) or np.shape(a.arrays[n]) == np.shape(b.arrays[n])]
+    alone = {r.label: [n for n in r.arrays if n not in same] for r in (a, b)}
+    strict = check in ACTIVATIONS and (
+        a.architecture == b.architecture != OWN or not any(_required(check, n) for n in same)
+    )
+    unpaired = [n for n in [*a.arrays, *b.arrays] if n not in both]
+    if any(strict or _required(check, n) for n in unpaired):
+        return Pairing([])
+    if strict:
+        return Pairing(both)
+    shapes = tuple(n for n in both if n not in same) if check in ACTIVATIONS else ()
+    lists = [f"{label}'s {some(plain)}" for label, names in alone.items() if (plain := _without_run(check, names))]
+    sentence = f"not compared, for want of an array of the same name and shape: {'; '.join(lists)}" if lists else ""
+    return Pairing(same, shapes, sentence)
 
 
 def _without_run(check: str, names: Sequence[str]) -> list[str]:
-    """Names without the optimizer in front, each once."""
+    """Return names without the optimizer in front, each once."""
     return list(dict.fromkeys(n.partition(": ")[2] if check == "train" else n for n in names))
 
 
 def _incomparable(row: Row, a: Recording, b: Recording) -> Result:
     odd = {r.label: [n for n in r.arrays if n not in other.arrays] for r, other in ((a, b), (b, a))}
-    cause = "; ".join(f"only {label} has {_some(names)}" for label, names in odd.items() if names)
+    cause = "; ".join(f"only {label} has {some(names)}" for label, names in odd.items() if names)
     cause = cause or "nothing to compare: no side has any array"
     first = next((n for n in [*a.arrays, *b.arrays] if n in odd[a.label] or n in odd[b.label]), None)
     divergence = Divergence.at(first, Worst(math.inf, cause=cause), 0.0) if first else None
     return row(math.inf, 0.0, False, divergence, cause)
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """List up to four names, and count the others."""
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return ", ".join(map(repr, names[:4])) + more
 
 
 def _compare(
-    row: Row, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording], names: Sequence[str], apart: str
+    row: Row, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording], pairing: Pairing
 ) -> Result:
-    noise = _noise(s.check, a, everyone, names)
-    verdicts = _verdicts(s.check, a, b, everyone, names, noise)
+    names = pairing.names
+    noise = noise_of(s.check, a, everyone, names)
+    verdicts = verdicts_of(s.check, a, b, everyone, names, noise)
     drowned = [name for name in names if not verdicts[name].judged]
+    notes = _notes(a, b)
     if len(drowned) == len(names):
-        return row(None, None, None, cause=_join(_drowned(s, f"all {len(drowned)} arrays"), apart))
-    found = {name: verdicts[name] for name in names if verdicts[name].judged}
-    off = [name for name, verdict in found.items() if verdict.off]
+        return row(None, None, None, cause=_join(_drowned(s, f"all {len(drowned)} arrays"), pairing.alone, *notes))
+    judged = {name: verdicts[name] for name in names if verdicts[name].judged}
+    off = [name for name, verdict in judged.items() if verdict.off]
     if off and (a.random or b.random):
-        return row(None, None, None, cause=_join(_random(s.check, a, b), apart))
-    worst_of_all = max(found.values(), key=lambda verdict: verdict.ratio)
-    told = [_drowned(s, _some(drowned)) + ": not judged" if drowned else "", apart]
-    told += [] if off else [_close(s, found)]
-    told += [note for r in (a, b) for note in r.notes]
+        return row(None, None, None, cause=_join(_random(s.check, a, b), pairing.alone, *notes))
+    nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
+    remarks = [_drowned(s, some(drowned)) + ": not judged" if drowned else "", pairing.alone]
+    remarks += [_origins(a, b)] if any(not np.isfinite(_values(judged[name].worst)).all() for name in off) else []
+    remarks += [] if off else [_close(s, judged), _amplified(s, judged)]
+    remarks += [_infinite(a, b, names), *notes]
+    empty = "" if off else _proves_nothing(s.check, a, b, pairing)
+    passed = None if empty else not off
     return row(
-        worst_of_all.worst.error,
-        worst_of_all.limit,
-        not off,
-        _divergence(off[0], {n: (v.worst, v.limit) for n, v in found.items()}, s, a, b) if off else None,
-        _join(*told),
-        tuple((name, v.worst.error, v.limit) for name, v in found.items()),
-        {label: tuple(errors[name] for name in found) for label, errors in noise.items()},
+        nearest.worst.error,
+        nearest.limit,
+        passed,
+        _divergence(off, judged, pairing.shapes, s, a, b) if off else None,
+        _join(empty, *remarks),
+        tuple((name, v.worst.error, v.limit) for name, v in judged.items()),
+        {label: tuple(errors[name] for name in judged) for label, errors in noise.items()},
     )
+
+
+def _proves_nothing(check: str, a: Recording, b: Recording, pairing: Pairing) -> str:
+    """Say why an agreement shows nothing of the models, "" if it does."""
+    whole = [name for name in pairing.names if _required(check, name) and not name.startswith("images")]
+    others = len(whole) < len(pairing.names)
+    if check in ("layers", "single-step"):
+        alone = pairing.alone and not others
+        return "the outputs agree, and no layer was compared: give the layers common names (names=)" if alone else ""
+    if any(np.any(r.arrays[name]) for r in (a, b) for name in whole):
+        return ""
+    return (
+        f"{some(whole)} are zero in both, whatever their other layers compute: nothing is proven (are heads untrained?)"
+    )
+
+
+def _amplified(s: Subject, judged: Mapping[str, Verdict]) -> str:
+    """Return a sentence where a float64 run was judged at a tolerance far above the usual, as rounding is amplified."""
+    wide = [name for name, verdict in judged.items() if verdict.limit > limits.WIDE]
+    if s.dtype != "float64" or not wide:
+        return ""
+    largest = max(judged[name].limit for name in wide)
+    return f"these runs amplify rounding: {some(wide)} judged at tolerances of up to {largest:.0e} alone"
+
+
+def _notes(a: Recording, b: Recording) -> list[str]:
+    """Return the notes of both sides, each once, with the sides that it is of."""
+    notes = dict.fromkeys([*a.notes, *b.notes])
+    return [f"{' and '.join(r.label for r in (a, b) if note in r.notes)}: {note}" for note in notes]
+
+
+def _values(element: Worst) -> tuple[float, ...]:
+    """Return both values of an element that is not finite, none where something else is wrong."""
+    return (element.left, element.right) if element.cause and element.index is not None else ()
+
+
+def _origins(a: Recording, b: Recording) -> str:
+    """Say where values that are not finite arise in each model."""
+    if a.origin == b.origin:
+        return f"in {a.label} and {b.label}, {a.origin}" if a.origin else ""
+    return _join(*(f"in {r.label}, {r.origin}" for r in (a, b) if r.origin))
+
+
+def _infinite(a: Recording, b: Recording, names: Sequence[str]) -> str:
+    """List arrays that have infinities, which are equal, or the array would differ."""
+    equal = [n for n in names if all(r.arrays[n].dtype.kind == "f" and np.isinf(r.arrays[n]).any() for r in (a, b))]
+    return f"{some(equal)} have infinities in both, which agree where all else does" if equal else ""
 
 
 def _random(check: str, a: Recording, b: Recording) -> str:
     names = " and ".join(r.label for r in (a, b) if r.random)
-    mode = "in training, beside dropout" if check in ("gradients", "train") else "in evaluation mode"
+    mode = "in evaluation mode" if check in ACTIVATIONS else "in training, beside dropout"
     return f"the outputs of {names} depend on random numbers {mode}: what differs may be chance"
 
 
@@ -151,154 +228,29 @@ def _drowned(s: Subject, what: str) -> str:
     return f"{s.dtype} drowns {what} in the rounding of every framework"
 
 
-def _close(s: Subject, found: Mapping[str, Verdict]) -> str:
-    """A sentence where a pass below float64 is a near miss."""
-    name = max(found, key=lambda name: found[name].ratio)
-    ratio = found[name].ratio
+def _close(s: Subject, judged: Mapping[str, Verdict]) -> str:
+    """Return a sentence where a pass below float64 is a near miss."""
+    name = max(judged, key=lambda name: judged[name].ratio)
+    ratio = judged[name].ratio
     if s.dtype == "float64" or ratio <= limits.CLOSE_CALL:
         return ""
     return f"{name} passes close to its limit in {s.dtype}, at {ratio:.0%} of it: compare in float64 to be sure"
 
 
-def _verdicts(
-    check: str, a: Recording, b: Recording, everyone: Sequence[Recording], names: Sequence[str],
-    noise: Mapping[str, Mapping[str, float]],
-) -> dict[str, Verdict]:  # fmt: skip
-    if a.truth is None or b.truth is None:
-        return _agreements(check, a, b, everyone, names, lambda name: np.zeros(1))
-    twins = [r.truth for r in everyone if r.truth]
-    exact = _agreements(
-        check, a.truth, b.truth, twins, names, lambda name: agreement.float32_parts(check, name, a, everyone)
-    )
-    scales = _scales(check, a)
-    limit = _limits(check, a, everyone, noise, names, scales)
-    return {name: _below_float64(name, a, b, scales.get(name), limit[name], exact[name]) for name in names}
-
-
-def _agreements(
-    check: str, a: Recording, b: Recording, everyone: Sequence[Recording], names: Sequence[str],
-    extra: Callable[[str], np.ndarray],
-) -> dict[str, Verdict]:  # fmt: skip
-    """The verdict on each array of two float64 runs; extra(name) is what else than rounding is allowed."""
-    scales = _scales(check, a)
-    size = {name: scales.get(name) or _largest(a.arrays[name]) for name in names}
-    groups = {name: _group(check, name) for name in names}
-    typical = agreement.typical(groups, size, everyone) if check in ("gradients", "train") else {}
-    factor, found = limits.SPREAD_FACTOR["float64"], {}
-    for name in names:
-        least = typical.get(groups[name], 0.0) * size[name] if not name.endswith(": losses") else 0.0
-        allowed = np.maximum(factor * np.maximum(agreement.spread(name, everyone), least), extra(name))
-        found[name] = agreement.agree(check, name, a, b, scales.get(name), allowed)
-    return found
-
-
-def _below_float64(name: str, a: Recording, b: Recording, scale: float | None, limit: float, exact: Verdict) -> Verdict:
-    """Compare both sides with the reference's float64 copy, and the float64 copies with each other."""
-    assert a.truth is not None
-    if exact.off and exact.judged:
-        about = f"{exact.worst.remark}, " if exact.worst.remark else ""
-        return replace(exact, worst=replace(exact.worst, remark=f"{about}between the float64 copies of both models"))
-    truth = a.truth.arrays[name]
-    error = max((worst(truth, r.arrays[name], scale) for r in (a, b)), key=lambda w: w.error)
-    return Verdict(error, limit, limit <= limits.DROWNED)
-
-
-def _noise(
-    check: str, a: Recording, everyone: Sequence[Recording], names: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Each framework's own error against its float64 truth, by label and array; empty in float64."""
-    scales = _scales(check, a)
-    return {
-        r.label: {name: worst(r.truth.arrays[name], r.arrays[name], scales.get(name)).error for name in names}
-        for r in everyone
-        if r.truth and all(name in r.arrays and name in r.truth.arrays for name in names)
-    }
-
-
-def _limits(
-    check: str, a: Recording, everyone: Sequence[Recording], noise: Mapping[str, Mapping[str, float]],
-    names: Sequence[str], scales: Mapping[str, float],
-) -> dict[str, float]:  # fmt: skip
-    """The tolerance of each array below float64."""
-    assert a.truth is not None
-    least = {name: min(errors[name] for errors in noise.values()) for name in names}
-    groups: dict[str, list[float]] = {}
-    for name, error in least.items():
-        groups.setdefault(_group(check, name), []).append(error)
-    typical = {group: limits.typical(errors, a.dtype, check) for group, errors in groups.items()}
-    found = {}
-    for name, own in least.items():
-        size = scales.get(name) or _largest(a.truth.arrays[name]) or 1.0
-        moved = limits.SPREAD_FACTOR.get(a.dtype, 0.0) * float(agreement.spread(name, everyone).max()) / size
-        found[name] = max(limits.below(own, typical[_group(check, name)], a.dtype, check), moved)
-    return found
-
-
-def _group(check: str, name: str) -> str:
-    """What shares one level of noise: an optimizer's run, or a whole check."""
-    return name.partition(":")[0] if check == "train" else ""
-
-
-def _scales(check: str, a: Recording) -> Mapping[str, float]:
-    """What each error is relative to, where that is not simply the reference's largest element."""
-    source = (a.truth or a).arrays
-    if check == "gradients":
-        size = {name: _largest(array) for name, array in source.items() if name not in ("loss", "output")}
-        floor = limits.GRADIENT_FLOOR * max(size.values(), default=0.0)
-        return {name: max(value, floor) for name, value in size.items()}
-    if check == "train" and a.truth is None:  # in lower dtypes, noise itself is the measure
-        size = {name: _largest(array) for name, array in source.items() if not name.endswith(": losses")}
-        floors = {run: limits.TRAINED_FLOOR * _largest_of(size, run) for run in {_group(check, name) for name in size}}
-        return {name: max(value, floors[_group(check, name)]) for name, value in size.items()}
-    return {}
-
-
-def _largest_of(size: Mapping[str, float], run: str) -> float:
-    """The largest parameter of an optimizer's run: a running variance may be of any size."""
-    return max((v for name, v in size.items() if _group("train", name) == run and not _is_statistic(name)), default=0.0)
-
-
-def _is_statistic(name: str) -> bool:
-    return name.rpartition(".")[2] in STATISTICS
-
-
-def _largest(array: np.ndarray) -> float:
-    values = np.abs(np.asarray(array, np.float64))
-    return float(values.max(initial=0.0)) if np.isfinite(values).all() else 0.0
-
-
 def _divergence(
-    name: str, found: Mapping[str, tuple[Worst, float]], s: Subject, a: Recording, b: Recording
+    off: Sequence[str], judged: Mapping[str, Verdict], shapes: Sequence[str], s: Subject, a: Recording, b: Recording
 ) -> Divergence:
+    """Describe the first array that differs, in its values or in its shape."""
     from .guess import guess
 
-    names = list(found)
-    before = names[names.index(name) - 1] if names.index(name) else None
-    previous = (before, found[before][0].error) if before else None
-    return Divergence.at(name, *found[name], previous, guess(name, s.check, a, b))
+    order = [name for name in a.arrays if name in judged or name in shapes]
+    name = next(name for name in order if name in off or name in shapes)
+    if name in shapes:
+        return Divergence.at(name, worst(a.arrays[name], b.arrays[name]), 0.0, _before(name, order, judged))
+    verdict = judged[name]
+    return Divergence.at(name, verdict.worst, verdict.limit, _before(name, order, judged), guess(name, s.check, a, b))
 
 
-def _judge_masks(row: Row, a: Recording, b: Recording) -> Result:
-    """Standard scores of how many units were kept, against each call's own rate; calls must match one by one.
-
-    Scores are of the units whose inputs tell, which need not be the same ones, nor as many, on both sides.
-    """
-    left, right = a.masks or [], b.masks or []
-    if not left or [(m[0], m[1]) for m in left] != [(m[0], m[1]) for m in right]:
-        told = {r.label: [(m[0], int(m[1])) for m in r.masks or []] for r in (a, b)}
-        return row(math.inf, limits.SCORES, False, None, f"calls of dropout (rate, units) differ: {told}")
-    curve = []
-    for k, (rate, *_), *sides in zip(itertools.count(), left, left, right):
-        scores = [_score(*side) for side in sides]
-        curve.append((f"dropout {k} (rate {rate:g})", max(scores), limits.SCORES))
-    error = max(score for _, score, _ in curve)
-    off = [
-        (name, Worst(score, cause=f"standard score {score:.1f}")) for name, score, limit in curve if not score <= limit
-    ]
-    first = Divergence.at(*off[0], limits.SCORES) if off else None
-    return row(error, limits.SCORES, not off, first, "", tuple(curve))
-
-
-def _score(rate: float, units: float, seen: float, kept: float, off: float) -> float:
-    spread = math.sqrt(seen * rate * (1 - rate)) or 1.0
-    return abs(kept - seen * (1 - rate)) / spread if off < 1e-2 else math.inf
+def _before(name: str, order: Sequence[str], judged: Mapping[str, Verdict]) -> tuple[str, float] | None:
+    earlier = [other for other in order[: order.index(name)] if other in judged]
+    return (earlier[-1], judged[earlier[-1]].worst.error) if earlier else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,8 @@ class Worst:
       index: where, None if no element can be named.
       left, right: the values there.
       cause: why the error is infinite.
-      remark: what the error is relative to, or of which run it is, where that is not the array as a whole.
+      remark: what the error is relative to, and of which run it is.
+      sides: labels of the runs that `left` and `right` are from, where these are not the models themselves.
     """
 
     error: float
@@ -42,6 +43,17 @@ class Worst:
     right: float = math.nan
     cause: str = ""
     remark: str = ""
+    sides: tuple[str, ...] = ()
+
+    def between(self, left: str, right: str) -> Worst:
+        """Name the two sides in the cause, where that is a value that is not finite."""
+        if self.index is None or not self.cause:
+            return self
+        place, values = list(self.index), [_word(value) for value in (self.left, self.right)]
+        cause = f"{values[0]} at {place} in {left}, {values[1]} in {right}"
+        if values[0] == values[1]:
+            cause = f"{values[0]} at {place} in {left} and in {right}, so that nothing is proven of it"
+        return replace(self, cause=cause)
 
     def __str__(self) -> str:
         if self.cause:
@@ -67,8 +79,31 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
         return Worst(math.inf, index, float(a[index]), float(b[index]), cause)
     difference = np.abs(a - b)
     index = _at(difference, int(np.argmax(difference)))
-    scale = float(np.max(np.abs(a))) if scale is None else scale
-    return Worst(float(difference[index]) / (scale or 1.0), index, float(a[index]), float(b[index]))
+    largest = float(np.max(np.abs(a))) if scale is None else scale
+    remark = f"relative to {largest:.3g}" + (", the largest element" if scale is None else "")
+    error = float(difference[index]) / (largest or 1.0)
+    return Worst(error, index, float(a[index]), float(b[index]), remark=remark if largest else "absolute")
+
+
+def without_shared_infinities(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return both in float64, with 0 wherever both have the same infinity, as masks have, if a finite element is left.
+
+    Arrays of other shapes are returned as they are.
+    """
+    a, b = double(a), double(b)
+    if a.shape != b.shape:
+        return a, b
+    shared = np.isinf(a) & (a == b)
+    if not shared.any() or shared.all():
+        return a, b
+    return np.where(shared, 0.0, a), np.where(shared, 0.0, b)
+
+
+def movement(a: Any, b: Any) -> np.ndarray:
+    """Return |a - b| in float64, 0 where that is no finite number."""
+    a, b = without_shared_infinities(a, b)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nan_to_num(np.abs(a - b), nan=0.0, posinf=0.0))
 
 
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:
@@ -97,8 +132,15 @@ def feature_axis(check: str, name: str, array: np.ndarray) -> int | None:
 
 
 def double(array: Any) -> np.ndarray:
-    """In float64."""
+    """Convert to float64; complex numbers get a last axis with their real and imaginary parts."""
+    array = np.asarray(array)
+    if array.dtype.kind == "c":
+        array = np.stack([array.real, array.imag], -1)
     return np.asarray(array, np.float64)
+
+
+def _word(value: float) -> str:
+    return "NaN" if math.isnan(value) else repr(value) if math.isfinite(value) else f"{'-' * (value < 0)}infinity"
 
 
 def _at(array: np.ndarray, flat: int) -> tuple[int, ...]:

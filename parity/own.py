@@ -7,20 +7,24 @@ import itertools
 import math
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from convert.errors import UsageError
 from ports.model import Model
-from ports.runners.base import OUTPUT, Drop, Gradients, Inputs, Module, Optimizer, Runner, Tap, Taps, Training
+from ports.runners.base import Runner
+from ports.runners.inputs import OUTPUT, Inputs
+from ports.runners.records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
 from specs.kinds import GATES, KINDS, Leaf
 from specs.layer import Layer
 from specs.notation import parse_axes
 
-from .usage import require_known
+from .usage import require_arguments, require_known
 
+OWN = "own"  # the architecture of a user's model
+MODAL = r"Drop|BatchNorm"  # in names of classes: modules that compute otherwise in training than in evaluation
 LISTS = r"(Sequential|ModuleList|LayerList|List)$"  # hold modules in a row; one framework's list is another's loop
 
 
@@ -38,10 +42,11 @@ def wrap(
       names: paths of its modules -> names of taps; without it, every module that holds parameters is a tap by its path.
       feature_maps: taps whose four-dimensional arrays are images; None: all of them.
       training: the arguments or attributes that put a flax model into training mode; None: those with known names.
-    Raises: UsageError for what is no model, and for names of modules that it does not have.
+    Raises: UsageError for what is no model, for inputs that it does not take, and for names of modules that it lacks.
     """
     home, model = recognise(model)
     runner: Runner = importlib.import_module(f"ports.runners.{home}").Runner.own(model, training)
+    require_arguments(*runner.signature(), Inputs.of(inputs))
     return Own(runner, Inputs.of(inputs), names, feature_maps)
 
 
@@ -71,7 +76,7 @@ def recognise(model: Any) -> tuple[str, Any]:
 class Own(Model):
     """A user's model: a Runner, and names for its modules in place of a spec."""
 
-    architecture, config, spec = "own", None, None
+    architecture, config, spec = OWN, None, None
 
     def __init__(
         self,
@@ -95,6 +100,12 @@ class Own(Model):
         """Names of its taps, without the output of the whole model."""
         return list(self.chosen.values())
 
+    def tree(self) -> list[tuple[str, str]]:
+        """(name of its tap, or else its path; name of its class) of every module, in the model's order."""
+        taken = set(self.chosen.values())
+        free = {path: f"{path} (module)" if path in taken else path for path in self.modules}
+        return [(self.chosen.get(path, free[path]), module.kind) for path, module in self.modules.items() if path]
+
     def _default(self) -> list[str]:
         return [path for path, m in self.modules.items() if path and m.trained and not re.search(LISTS, m.kind)]
 
@@ -107,12 +118,41 @@ class Own(Model):
 
     def trace(self, inputs: Any, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
         """Every call of a tap, under its name. Raises: UsageError for a tap that the run never reaches."""
-        found = self.runner.trace(Inputs.of(inputs), self._taps, feed)
-        reached = {tap.name.partition("#")[0] for tap in found}
-        for path, name in self.chosen.items() if self.names is not None else ():
-            if name not in reached:
-                raise UsageError(f"names: module {path!r} is not called in this run, so that {name!r} has no output")
-        return found
+        taps = self.runner.trace(Inputs.of(inputs), self._taps, feed)
+        for path in self._uncalled(taps) if self.names is not None else ():
+            name = self.chosen[path]
+            raise UsageError(f"names: module {path!r} is not called in this run, so that {name!r} has no output")
+        return taps
+
+    def _uncalled(self, taps: Iterable[Tap]) -> list[str]:
+        """Return the paths of taps that a run did not reach."""
+        reached = {tap.name.partition("#")[0] for tap in taps}
+        return [path for path, name in self.chosen.items() if name not in reached]
+
+    def unreached(self, taps: Iterable[Tap]) -> list[str]:
+        """Name modules with parameters that were not called, the outermost ones; not those whose children were."""
+        uncalled = self._uncalled(taps)
+        called = [path for path in self.chosen if path not in uncalled]
+        alone = [path for path in uncalled if not any(other.startswith(f"{path}.") for other in called)]
+        outer = [path for path in alone if not any(path.startswith(f"{other}.") for other in alone)]
+        if not outer:
+            return []
+        many = f" and {len(outer) - 4} more" if len(outer) > 4 else ""
+        return [f"modules with parameters that were never called: {', '.join(map(repr, outer[:4]))}{many}"]
+
+    def switched(self, training: bool) -> list[str]:
+        """Name modules that depend on the mode and were in the other one than the check's."""
+        modes = self.runner.modes()
+        other = [path for path, mode in modes.items() if mode is not training and self._depends_on_mode(path)]
+        if not other:
+            return []
+        many = f" and {len(other) - 4} more" if len(other) > 4 else ""
+        ours, theirs = ("training", "evaluation") if training else ("evaluation", "training")
+        return [f"ran in {ours} mode; in {theirs} mode were {', '.join(map(repr, other[:4]))}{many}"]
+
+    def _depends_on_mode(self, path: str) -> bool:
+        is_leaf = path and not any(other.startswith(f"{path}.") for other in self.modules)
+        return bool(is_leaf) and any(re.search(MODAL, name) for name in self.modules[path].classes)
 
     def gradients(self, inputs: Any) -> Gradients:
         """Loss mean(output ** 2) in training mode, its gradients, and the running statistics after it."""
@@ -121,9 +161,9 @@ class Own(Model):
 
     def train(self, batches: Sequence[Any], optimizer: Optimizer) -> Training:
         """A step a batch on loss mean(output ** 2); the model itself stays as it is."""
-        given = [Inputs.of(batch) for batch in batches]
-        self.runner.require_training(given[0])
-        return self.runner.train(given, optimizer)
+        inputs = [Inputs.of(batch) for batch in batches]
+        self.runner.require_training(inputs[0])
+        return self.runner.train(inputs, optimizer)
 
     def drops(self, inputs: Any, seed: int) -> list[Drop]:
         """Every call of dropout with a rate above 0 in one training-mode pass, in execution order."""
@@ -139,11 +179,16 @@ class Own(Model):
             return self.runner.is_random(Inputs.of(inputs), training)
 
     def with_dtype(self, dtype: str) -> Own:
-        """The same weights, computed in another dtype."""
-        return Own(self.runner.cast(dtype), self.inputs, self.names, self.feature_maps)
+        """Copy the model into another dtype. Raises: UsageError for a model that cannot be copied."""
+        try:
+            runner = self.runner.cast(dtype)
+        except Exception as error:  # whatever copying a user's attributes raises
+            what = f"copying the {self.runner.library} model into {dtype} fails: {type(error).__name__}: {error}"
+            raise UsageError(f"{what}: pass it in {dtype}, or let its attributes be copied (copy.deepcopy)") from error
+        return Own(runner, self.inputs, self.names, self.feature_maps)
 
     def shared(self, name: str) -> str | None:
-        """By the tap that stands nearest above; what no given name covers is not compared."""
+        """Name by the nearest tap above; what `names` does not cover is not compared."""
         for path in sorted(self.chosen, key=len, reverse=True):
             if name == path or name.startswith(f"{path}."):
                 return self.chosen[path] + name[len(path) :]
@@ -152,8 +197,8 @@ class Own(Model):
     def layers(self) -> list[Layer]:
         """The layers whose kind is known by their class."""
         state = self.state()
-        found = [_layer(path, module, state, self.runner.library) for path, module in self.modules.items()]
-        return [layer for layer in found if layer is not None]
+        layers = [_layer(path, module, state, self.runner.library) for path, module in self.modules.items()]
+        return [layer for layer in layers if layer is not None]
 
 
 def _tap(path: str) -> str:

@@ -1,164 +1,278 @@
-"""A report as one self-contained page: a matrix of checks, first divergences, error curves, what was run on what."""
+"""Write a report as one self-contained page: the verdict, what was run, what differs first, every error, every plot."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from html import escape
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import resources
+from string import Template
 
-from .plot import chart
+from . import summary
+from .markup import Markup, join, prose, tag
+from .plot import chart, order, swatch
 from .result import Result
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c1f23; --soft: #667080; --paper: #fff; --line: #d8dce2; --card: #f6f7f9;
-  --good: #1a7f4b; --tight: #a86400; --bad: #c2242f; --none: #8a93a0;
-  --good-bg: #d9f2e3; --fair-bg: #ecf5d4; --tight-bg: #fdeccb; --bad-bg: #fbd5d5; --none-bg: #eceef1;
-  --s0: #1f6fd1; --s1: #c0561f; --s2: #7a3fb8; --s3: #0f8577; --s4: #b3245f; --s5: #6b7a00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e7eaee; --soft: #9aa4b1; --paper: #14171b; --line: #333a43;
-  --card: #1c2026; --good: #64d394; --tight: #f0b454; --bad: #ff8189; --none: #8a93a0;
-  --good-bg: #123d27; --fair-bg: #2d3c12; --tight-bg: #4a3510; --bad-bg: #561c22; --none-bg: #262b32;
-  --s0: #6cabff; --s1: #ff9d66; --s2: #c39bff; --s3: #4fd1bf; --s4: #ff84b4; --s5: #cbd84e; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem clamp(.8rem, 3vw, 2.5rem); max-width: 90rem; background: var(--paper);
-  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-h1 { margin: 0; font-size: 1.5rem; } h2 { margin: 2rem 0 .6rem; font-size: 1.1rem; }
-.verdict { font-weight: 600; } .ok { color: var(--good); } .off { color: var(--bad); } .skipped { color: var(--none); }
-.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
-table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; width: 100%; }
-th, td { padding: .3rem .45rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
-thead th { background: var(--card); font-weight: 600; } tbody th { font-weight: 500; position: sticky; left: 0;
-  background: var(--paper); } tbody tr:last-child > * { border-bottom: 0; }
-td.cell { text-align: center; } td.good { background: var(--good-bg); } td.fair { background: var(--fair-bg); }
-td.tight { background: var(--tight-bg); } td.bad { background: var(--bad-bg); font-weight: 600; }
-td.none { background: var(--none-bg); color: var(--soft); }
-.key span { display: inline-block; padding: 0 .6rem; margin: .4rem .4rem 0 0; border-radius: 4px; font-size: .8rem; }
-.good-key { background: var(--good-bg); } .fair-key { background: var(--fair-bg); }
-.tight-key { background: var(--tight-bg); }
-.bad-key { background: var(--bad-bg); } .none-key { background: var(--none-bg); }
-ul.found { margin: 0; padding: 0; list-style: none; } ul.found li { margin: .5rem 0; padding: .6rem .8rem;
-  background: var(--card); border-left: 4px solid var(--bad); border-radius: 4px; overflow-wrap: anywhere; }
-ul.found li.note { border-color: var(--none); } code { font-family: ui-monospace, monospace; font-size: .92em; }
-details { margin: .6rem 0; border: 1px solid var(--line); border-radius: 6px; padding: .4rem .8rem; }
-summary { cursor: pointer; font-weight: 500; } svg { width: 100%; min-width: 36rem; height: auto; display: block; }
-.scroll { overflow-x: auto; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: 0; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; } .soft { color: var(--soft); font-size: .85rem; }
-@media (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; }
-  td, th { padding: .3rem .4rem; } }
-"""
-
-# Cells by how many decades the error stays below its tolerance.
-GRADES = (
-    (3.0, "good", "3 decades or more below tolerance"),
-    (1.0, "fair", "1 to 3 decades below"),
-    (0.0, "tight", "within tolerance, by less"),
-)
+WORST = (
+    "failed",
+    "differs",
+    "close",
+    "agrees",
+    "not judged",
+    "not run",
+)  # the grade of several pairs is the first of theirs
+Column = tuple[str, str, str]  # check, dtype, device
+Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
 
 
-def page(results: list[Result], about: Mapping[str, str], passed: bool) -> str:
-    """The page: no network, no script, inline style and SVG, light and dark, wide and narrow.
+def page(
+    results: Sequence[Result], about: Mapping[str, str], passed: bool, modules: Mapping[str, Tree] | None = None
+) -> str:
+    """Build the page: no network, no script, inline style and SVG, light and dark, wide and narrow.
 
     Args:
       about: what was run, by label.
       passed: whether something was compared and nothing of it differs.
+      modules: the modules of models of no known architecture, by label.
     """
-    state, word = ("ok", "everything that could be compared agrees") if passed else ("off", "not proven the same")
-    return "".join(
-        [
-            "<!doctype html>\n<html lang=en>\n<head><meta charset=utf-8>",
-            '<meta name=viewport content="width=device-width, initial-scale=1">',
-            f"<title>Parity: {escape(word)}</title><style>{STYLE}</style></head>\n<body>",
-            f'<h1>Parity</h1><p class="verdict {state}">{escape(word)}</p>',
-            _counts(results),
-            _matrix(results),
-            _found(results),
-            _curves(results),
-            _about(about),
-            "</body></html>\n",
-        ]
+    verdict = summary.verdict(results)
+    models = _models(results)
+    return Template(_asset("page.html")).substitute(
+        style=_asset("page.css"),
+        title=join(f"Parity: {verdict}"),
+        state="good" if passed else "bad",
+        verdict=prose(verdict),
+        totals=prose(f"{summary.totals(results)}. An error is that of the worst element, never a mean."),
+        provenance=tag("section", _facts(about.items()), class_="provenance", aria_label="What was run"),
+        divergences=_divergences(results, models),
+        results=_results(models),
+        modules=_modules(modules or {}, results),
+        details=_details(models),
+        remarks=_remarks(results),
     )
 
 
-def _counts(results: Iterable[Result]) -> str:
-    states = [r.state for r in results]
-    told = ", ".join(f"{states.count(s)} {s}" for s in ("ok", "OFF", "skipped") if s in states)
-    return (
-        f"<p class=soft>{len(states)} comparisons: {told or 'none'}. Errors are of the worst element, never a mean.</p>"
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath("assets", name).read_text("utf-8")
+
+
+class Model:
+    """Store one model's results by check, dtype and device; `key` begins the addresses of its checks."""
+
+    def __init__(self, key: str, architecture: str, variant: str):
+        self.key, self.architecture, self.variant = key, architecture, variant
+        self.cells: dict[Column, list[Result]] = {}
+
+    def __iter__(self) -> Iterator[Result]:
+        return (r for cell in self.cells.values() for r in cell)
+
+    def anchor(self, check: str) -> str:
+        return f"{self.key}-{check}"
+
+
+def _models(results: Iterable[Result]) -> list[Model]:
+    """Group results by model; a second result for the same place starts another model."""
+    models: list[Model] = []
+    for r in results:
+        column = r.check, r.dtype, r.device
+        named = (m for m in models if (m.architecture, m.variant) == (r.architecture, r.variant))
+        model = next((m for m in named if all(r.pair != other.pair for other in m.cells.get(column, ()))), None)
+        if model is None:
+            models.append(model := Model(f"m{len(models)}", r.architecture, r.variant))
+        model.cells.setdefault(column, []).append(r)
+    return models
+
+
+def _facts(rows: Iterable[tuple[str, str]], key: str = "") -> Markup:
+    """Build a list of labels and values.
+
+    Args:
+      key: label of the value that stands out.
+    """
+    return tag("dl", *(
+        join(tag("dt", label), tag("dd", prose(value), class_="key" if label == key else None)) for label, value in rows
+    ))  # fmt: skip
+
+
+def _divergences(results: Sequence[Result], models: Iterable[Model]) -> Markup:
+    findings = summary.findings(results)
+    if not findings:
+        return Markup()
+    home = {id(r): model.anchor(r.check) for model in models for r in model}
+    cards = []
+    for finding in findings:
+        r = finding.result
+        about = tag("span", prose(f", {r.check}, {r.dtype}: {', '.join(finding.pairs)} "))
+        head = tag("h3", summary.model(r), about, tag("a", "plot", href=f"#{home[id(r)]}"))
+        rows = summary.facts(finding)
+        cards.append(tag("article", head, _facts(rows, rows[0][0]), class_="card"))
+    word = "First divergence" + "s" * (len(cards) > 1)
+    return tag("section", tag("h2", word), tag("div", *cards, class_="cards"))
+
+
+def _results(models: Sequence[Model]) -> Markup:
+    """Build a table for each architecture: a row for each model, its dtypes side by side under each check."""
+    groups: dict[str, list[Model]] = {}
+    for model in models:
+        groups.setdefault(model.architecture, []).append(model)
+    parts = [_matrix(name, group) for name, group in groups.items()]
+    return join(*parts, _legend(models))
+
+
+def _matrix(architecture: str, models: Sequence[Model]) -> Markup:
+    columns = list(dict.fromkeys(column for model in models for column in model.cells))
+    checks = list(dict.fromkeys(check for check, _, _ in columns))
+    columns.sort(key=lambda column: checks.index(column[0]))
+    plain = len({device for _, _, device in columns}) == 1
+    heads = [tag("th", "model", rowspan=2, scope="col")]
+    heads += [tag("th", c, colspan=sum(c == other for other, _, _ in columns), class_="begin") for c in checks]
+    begins = {next(column for column in columns if column[0] == check) for check in checks}
+    names = {column: column[1] if plain else f"{column[1]} {column[2]}" for column in columns}
+    dtypes = [tag("th", names[c], scope="col", class_="begin" if c in begins else None) for c in columns]
+    rows = [
+        tag("tr", tag("th", _name(model), scope="row"),
+            *(_cell(model, c, f"{c[0]}, {names[c]}", c in begins) for c in columns))
+        for model in models
+    ]  # fmt: skip
+    pairs = list(dict.fromkeys(r.pair for model in models for r in model if r.passed is not None))
+    of = f"the largest error of {', '.join(pairs)}" if len(pairs) > 1 else f"the error of {''.join(pairs) or 'no pair'}"
+    title = "Own model" if architecture == "own" else architecture
+    table = tag("table", tag("thead", tag("tr", *heads), tag("tr", *dtypes)), tag("tbody", *rows), class_="matrix")
+    about = tag("p", prose(f"Each number is {of}, and leads to its plot."), class_="soft")
+    return tag("section", tag("h2", title), about, tag("div", table, class_="scroll"))
+
+
+def _name(model: Model) -> str:
+    return "own model" if model.architecture == model.variant == "own" else model.variant
+
+
+def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
+    """Build a cell: the error closest to its limit, as a link to the plot, and the pairs that differ."""
+    results = model.cells.get(column, [])
+    grade = min((r.grade for r in results), key=WORST.index, default="not run")
+    attributes = {"data_label": label, "title": "\n".join(map(_tooltip, results)) or "not asked for"}
+    kind = grade if grade in ("close", "differs", "failed") else "none" if grade in ("not run", "not judged") else ""
+    attributes["class_"] = " ".join(filter(None, ("begin" if begins else "", kind))) or None  # type: ignore[assignment]
+    if not results:
+        return tag("td", "-", **attributes)
+    worst = max(results, key=lambda r: r.ratio)
+    text = grade if grade in summary.UNDECIDED else summary.short(worst.error)
+    parts = [tag("a", text, href=f"#{model.anchor(column[0])}")]
+    off = [r.pair for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
+    parts += [tag("span", pair, class_="who") for pair in off if len(results) > 1]
+    judged = [r for r in results if r.grade not in summary.UNDECIDED]
+    if 0 < len(judged) < len(results):
+        parts.append(tag("span", f"{len(judged)} of {len(results)} pairs", class_="who"))
+    return tag("td", *parts, **attributes)
+
+
+def _tooltip(r: Result) -> str:
+    if r.passed is None or r.missing:
+        return f"{r.pair}: {r.grade}: {r.cause}"
+    return f"{r.pair}: {summary.short(r.error)} of {summary.limit(r.tolerance)}"
+
+
+def _legend(models: Iterable[Model]) -> Markup:
+    counts = summary.grades(r for model in models for r in model)
+    keys = [tag("span", tag("b", "1e-15"), " agrees")]
+    keys += [tag("span", tag("b", "1e-11", class_="close"), " agrees, but close to its limit: look at it")] * bool(
+        counts["close"]
     )
+    keys += [tag("span", tag("b", "1e-5", class_="differs"), " beyond its limit, with the pairs")] * bool(
+        counts["differs"]
+    )
+    return tag("p", *keys, class_="legend soft") if len(keys) > 1 else Markup()
 
 
-def _matrix(results: list[Result]) -> str:
-    """Architectures down, checks of pairs across; a result whose cell is taken by one of its name starts a row."""
-    columns = list(dict.fromkeys((r.check, r.pair) for r in results))
-    columns.sort(key=lambda c: [x.check for x in results].index(c[0]))
-    rows: dict[tuple[str, str, str, str], list[dict[tuple[str, str], Result]]] = {}
-    for r in results:
-        alike = rows.setdefault((r.architecture, r.variant, r.dtype, r.device), [])
-        row = next((cells for cells in alike if (r.check, r.pair) not in cells), None)
-        if row is None:
-            alike.append(row := {})
-        row[r.check, r.pair] = r
-    checks = list(dict.fromkeys(check for check, _ in columns))
-    spans = "".join(f"<th colspan={sum(c == check for c, _ in columns)}>{escape(check)}</th>" for check in checks)
-    pairs = "".join(f"<th>{escape(pair)}</th>" for _, pair in columns)
-    body = "".join(
-        f"<tr><th>{escape(architecture)} {escape(variant)}</th><td>{escape(dtype)} {escape(device)}</td>"
-        + "".join(_cell(cells.get(column)) for column in columns) + "</tr>"
-        for (architecture, variant, dtype, device), alike in rows.items()
-        for cells in alike
-    )  # fmt: skip
-    head = f"<thead><tr><th rowspan=2>model</th><th rowspan=2>in</th>{spans}</tr><tr>{pairs}</tr></thead>"
-    key = "".join(f'<span class="{name}-key">{text}</span>' for _, name, text in GRADES)
-    key += '<span class="bad-key">beyond tolerance</span><span class="none-key">not run</span>'
-    return f"<h2>Matrix</h2><div class=wide><table>{head}<tbody>{body}</tbody></table></div><div class=key>{key}</div>"
-
-
-def _cell(result: Result | None) -> str:
-    if result is None or result.passed is None:
-        return f'<td class="cell none" title="{escape(result.cause if result else "not asked for")}">-</td>'
-    error, tolerance = result.error or 0.0, result.tolerance or 0.0
-    first = f"; first: {result.first_divergence}" if result.first_divergence is not None else ""
-    title = f"error {error:.3e}, tolerance {tolerance:.0e}{first}"
-    text = f"{error:.0e}" if math.isfinite(error) else "∞"
-    return f'<td class="cell {grade(result)}" title="{escape(title)}">{text}</td>'
-
-
-def grade(result: Result) -> str:
-    """The class of a result's cell."""
-    if not result.passed:
-        return "bad"
-    room = math.log10((result.tolerance or 1.0) / max(result.error or 0.0, 1e-30))
-    return next((name for least, name, _ in GRADES if room >= least), "bad")
-
-
-def _found(results: Iterable[Result]) -> str:
-    """First divergences, then what did not run and why."""
-    items = []
-    for r in results:
-        where = f"<b>{escape(f'{r.architecture} {r.variant}')}</b> {escape(f'{r.check}, {r.dtype}, {r.pair}')}"
-        if r.first_divergence is not None:
-            items.append(f"<li>{where}: <code>{escape(r.first_divergence.sentence())}</code></li>")
-        elif r.passed is False:
-            items.append(f"<li>{where}: {escape(r.cause)}</li>")
-    causes = dict.fromkeys(r.cause for r in results if r.cause and r.passed is not False)
-    items += [f"<li class=note>{escape(cause)}</li>" for cause in causes]
-    body = "".join(items) or "<li class=note>none</li>"
-    return f"<h2>First divergences</h2><ul class=found>{body}</ul>"
-
-
-def _curves(results: Iterable[Result]) -> str:
-    groups: dict[tuple[str, str, str], list[Result]] = {}
-    for r in results:
-        if r.check in ("layers", "single-step", "gradients") and r.curve:
-            groups.setdefault((r.architecture, r.variant, r.check), []).append(r)
+def _details(models: Sequence[Model]) -> Markup:
+    """Build every plot and table of pairs, folded by model."""
     parts = []
-    for n, ((architecture, variant, check), group) in enumerate(groups.items()):
-        name = escape(f"{architecture} {variant}: {check}")
-        state = " open" if n == 0 or not all(r.passed for r in group) else ""
-        parts.append(f"<details{state}><summary>{name}</summary><div class=scroll>{chart(group, name)}</div></details>")
-    return "<h2>Errors, array by array</h2>" + ("".join(parts) or "<p class=soft>no layer was looked at</p>")
+    first = next((model for model in models if any(r.passed is False for r in model)), None)
+    for model in models:
+        counts = summary.grades(model)
+        wrong = counts["differs"] + counts["failed"]
+        state = "bad" if wrong else "look" if counts["close"] else "soft"
+        name = _name(model) if model.architecture == "own" else f"{model.architecture} {model.variant}"
+        head = tag(
+            "summary", tag("b", name), " ", tag("span", prose(summary.totals(list(model))), class_=f"soft {state}")
+        )
+        checks = dict.fromkeys(check for check, _, _ in model.cells)
+        body = tag("div", *(_check(model, check) for check in checks))
+        is_open = model is first or len(models) == 1
+        parts.append(tag("details", head, body, open="" if is_open else None))
+    about = (
+        "Arrays in execution order; of several limits the lowest is drawn. The grey band is each framework's own "
+        "rounding: its error against its own float64 run."
+    )
+    return tag("section", tag("h2", "Errors, array by array"), tag("p", about, class_="soft"), *parts)
 
 
-def _about(about: Mapping[str, str]) -> str:
-    rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in about.items())
-    return f"<h2>What was run</h2><dl>{rows}</dl>"
+def _check(model: Model, check: str) -> Markup:
+    cells = {column: results for column, results in model.cells.items() if column[0] == check}
+    plain = len({device for _, _, device in cells}) == 1
+    panels = [_panel(f"{dtype}" if plain else f"{dtype} on {device}", results)
+              for (_, dtype, device), results in cells.items()]  # fmt: skip
+    return tag(
+        "section", tag("h4", check), tag("div", *panels, class_="panels"), class_="check", id=model.anchor(check)
+    )
+
+
+def _panel(title: str, results: Sequence[Result]) -> Markup:
+    """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too."""
+    drawn = [r for r in results if len(r.curve) > 1]
+    plot = [tag("div", chart(drawn, f"Errors in {title}"), class_="plot")] if drawn else []
+    rows = [_pair(r, swatch(drawn.index(r)) if r in drawn else Markup()) for r in results]
+    columns = {"pair": None, "error": "number", "limit": "number", "worst array": None}
+    heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
+    table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="pairs")
+    return tag("figure", tag("figcaption", title), *plot, table)
+
+
+def _pair(r: Result, line: Markup) -> Markup:
+    head = tag("th", line, r.pair, scope="row")
+    if r.grade in summary.UNDECIDED:
+        kind = "failed" if r.grade == "failed" else "none"
+        return tag("tr", head, tag("td", r.grade, colspan=3, class_=kind, title=r.cause))
+    kind = r.grade if r.grade != "agrees" else ""
+    worst = max(r.curve, key=lambda point: point[1] / point[2] if point[2] else 0.0, default=("", 0.0, 0.0))[0]
+    return tag("tr", head, tag("td", summary.short(r.error), class_=f"number {kind}".strip()),
+               tag("td", summary.limit(r.tolerance), class_="number"), tag("td", tag("code", worst)))  # fmt: skip
+
+
+def _modules(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
+    """Build a table of the models' modules side by side: those of one name in a row, with the error of their output."""
+    if not modules:
+        return Markup()
+    errors: dict[str, tuple[float, float]] = {}  # of the pair that comes closest to its limit
+    for r in results:
+        for name, error, limit in r.curve if r.check == "layers" else ():
+            if name not in errors or error * errors[name][1] > errors[name][0] * limit:
+                errors[name] = error, limit
+    trees = {label: dict(tree) for label, tree in modules.items()}
+    rows = []
+    for name in order(trees.values()):
+        error, limit = errors.get(name, (0.0, 0.0))
+        text = f"{summary.short(error)} of {summary.limit(limit)}" if name in errors else ""
+        cells = [_module(name, tree.get(name)) for tree in trees.values()]
+        rows.append(
+            tag("tr", *cells, tag("td", prose(text), class_="number"), class_=None if error <= limit else "differs")
+        )
+    heads = [tag("th", label, scope="col") for label in trees]
+    heads.append(tag("th", "largest error", scope="col", class_="number"))
+    table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
+    about = "Modules of one name stand in a row. Those with an error were compared."
+    return tag("section", tag("h2", "Modules"), tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
+
+
+def _module(name: str, kind: str | None) -> Markup:
+    if kind is None:
+        return tag("td", "-", class_="absent")
+    return tag("td", tag("code", name), " ", tag("span", kind, class_="class"))
+
+
+def _remarks(results: Sequence[Result]) -> Markup:
+    """List why comparisons failed, did not run or were not judged, and what is noted of those that ran."""
+    rows = [f"{grade}: {why} ({summary.count(times, 'comparison')})"
+            for grade in summary.UNDECIDED for why, times in summary.causes(results, grade)]  # fmt: skip
+    rows += [f"{note} ({summary.count(times, 'comparison')})" for note, times in summary.notes(results)]
+    if not rows:
+        return Markup()
+    return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)))

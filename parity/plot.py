@@ -1,132 +1,283 @@
-"""Error curves as inline SVG: arrays in execution order across, the error's decades up."""
+"""Draw error curves as inline SVG: arrays in execution order across, decades of the error up."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+from .markup import Markup, join, tag
 from .result import Result
+from .summary import limit, short
 
-WIDTH, HEIGHT = 960, 330
-LEFT, RIGHT, TOP, BOTTOM = 90, 16, 14, 100
-FLOOR = 1e-18  # an error of zero is drawn here
+WIDTH, PLOT, TOP, RIGHT = 640, 190, 22, 14  # user units of the SVG
+CHARACTER = 6.4  # width of a character of a label
+LABEL = 22  # characters of an array's name below the axis
+LABELS = 14  # arrays that are named below the axis; of more, their blocks are
+SLANTED = 15  # distance of slanted names
+LANE = 18  # height of the lines for errors that are too small, or infinite
+LEFT = 54.0  # margin for the decades
+MARKERS = 24  # of a line
+DECADES = 14  # that are drawn: smaller errors stand on a line below them
+REACH = 3  # decades above the errors within which the limit is drawn; beyond, a sentence states it
+STYLES = 6  # of lines: colours in page.css, dashes and markers here; a seventh line begins again
+DASHES = (None, "8 4", "2 3", "10 3 2 3", "5 2", "1 4")
+SHAPES = (  # markers around (0, 0)
+    "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0z",
+    "M-3.2 -3.2h6.4v6.4h-6.4z",
+    "M0 -4.2L4 3.2H-4z",
+    "M0 -4.4L4.4 0L0 4.4L-4.4 0z",
+    "M0 4.2L4 -3.2H-4z",
+    "M-3.4 -3.4L3.4 3.4M-3.4 3.4L3.4 -3.4",
+)
 
 
-def chart(results: Sequence[Result], title: str) -> str:
-    """One chart: a line a pair and dtype, its tolerance dashed, the frameworks' own noise as a band.
+def order(lists: Iterable[Iterable[str]]) -> list[str]:
+    """Merge lists of names into one: each name that is new comes after the one before it in its own list."""
+    merged: list[str] = []
+    for names in lists:
+        at = 0
+        for name in names:
+            if name not in merged:
+                merged.insert(at, name)
+            at = merged.index(name) + 1
+    return merged
+
+
+def swatch(n: int) -> Markup:
+    """Draw the line and marker of the nth pair, for a legend."""
+    line = tag("line", x1=1, x2=37, y1=7, y2=7, class_="line", stroke_dasharray=DASHES[n % STYLES])
+    marker = tag("path", d=SHAPES[n % STYLES], transform="translate(19 7)", class_="marker")
+    return tag("svg", line, marker, class_=f"swatch s{n % STYLES}", viewBox="0 0 38 14", aria_hidden="true")
+
+
+def chart(results: Sequence[Result], title: str) -> Markup:
+    """Draw one chart: a line for each pair, their lowest limit, and the frameworks' own rounding noise as a band.
 
     Args:
-      results: of one architecture and check.
+      results: of one model, check, dtype and device.
     """
-    scale = Scale(_names(results), *_range(results))
-    parts = [_grid(scale), _ticks(scale)]
-    for n, result in enumerate(results):
-        colour = f"var(--s{n % 6})"
-        parts.append(_band(scale, result, colour))
-        limits = ((name, limit) for name, _, limit in result.curve)
-        parts.append(_line(scale, limits, colour, 'stroke-dasharray="4 4" opacity=".6"'))
-        errors = ((name, error) for name, error, _ in result.curve)
-        parts.append(_line(scale, errors, colour, 'stroke-width="1.8"'))
-        parts.append(_first(scale, result))
-    body = "".join(parts)
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{body}</svg>{_legend(results)}'
-
-
-def _names(results: Iterable[Result]) -> list[str]:
-    """Every array of any result in one order: what one dtype drowns, another may show."""
-    names: list[str] = []
-    for result in results:
-        at = 0
-        for name, _, _ in result.curve:
-            if name not in names:
-                names.insert(at, name)
-            at = names.index(name) + 1
-    return names
+    names = order((name for name, _, _ in r.curve) for r in results)
+    labels = _labels(names)
+    slanted = _crowded(len(names), labels)
+    reach = max(CHARACTER * len(label.text) for label in labels)
+    scale = Scale(results, names, max(LEFT, 0.82 * CHARACTER * len(labels[0].text) - 6) if slanted else LEFT)
+    bottom = 14 + (0.57 * reach if slanted else 8)
+    parts = [_grid(scale), _ticks(scale, labels, slanted), _band(scale, results), _limit(scale, results)]
+    parts += [_line(scale, result, n) for n, result in enumerate(results)]
+    parts.append(_first(scale, results))
+    size = f"0 0 {WIDTH} {scale.floor + bottom:.0f}"
+    return tag("svg", *parts, class_="chart", viewBox=size, role="img", aria_label=title)
 
 
 class Scale:
-    """Where a value of a named array stands in the picture."""
+    """Map an array's name and error to a point of the picture."""
 
-    def __init__(self, names: Sequence[str], low: int, high: int):
-        self.places, self.low, self.high = {name: k for k, name in enumerate(names)}, low, high
+    def __init__(self, results: Sequence[Result], names: Sequence[str], left: float):
+        self.places = {name: k for k, name in enumerate(names)}
+        self.left = left
+        errors = [error for r in results for _, error, _ in r.curve]
+        noise = [v for r in results for values in r.noise.values() for v in values]
+        drawn = [v for v in (*errors, *noise) if math.isfinite(v) and v > 0]
+        self.limits = _lowest(results)
+        top = max(drawn, default=min(self.limits.values(), default=1e-16))
+        near = [v for v in self.limits.values() if 0 < v <= top * 10.0**REACH]
+        self.high = math.ceil(math.log10(max([top, *near])) - 1e-9)
+        self.low = max(math.floor(math.log10(min(drawn, default=top))), self.high - DECADES)
+        self.low = min(self.low, self.high - 1)
+        self.zero = any(v < 10.0**self.low for v in errors)  # a line below the lowest decade
+        self.endless = any(not math.isfinite(v) for v in errors)  # a line above the highest
+        self.floor = TOP + PLOT
+        self.bottom, self.top = self.floor - LANE * self.zero, TOP + LANE * self.endless
 
     def x(self, name: str) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (self.places[name] / max(len(self.places) - 1, 1))
+        return self.at(self.places[name])
+
+    def at(self, place: float) -> float:
+        return self.left + (WIDTH - self.left - RIGHT) * (place + 0.5) / len(self.places)
 
     def y(self, value: float) -> float:
-        decade = math.log10(min(max(value, FLOOR), 10.0**self.high))
-        return TOP + (HEIGHT - TOP - BOTTOM) * (self.high - max(decade, self.low)) / (self.high - self.low)
+        if not math.isfinite(value):
+            return float(TOP)
+        decade = math.log10(value) if value > 0 else -math.inf
+        if decade < self.low:
+            return float(self.floor)
+        share = (self.high - decade) / (self.high - self.low)
+        return self.top + (self.bottom - self.top) * max(share, 0.0)
 
 
-def _range(results: Iterable[Result]) -> tuple[int, int]:
-    """(lowest, highest) decade that is drawn."""
-    values = [v for r in results for _, error, limit in r.curve for v in (error, limit) if math.isfinite(v) and v > 0]
-    values += [v for r in results for errors in r.noise.values() for v in errors if math.isfinite(v) and v > 0]
-    low, high = min(values, default=1e-16), max(values, default=1.0)
-    return math.floor(math.log10(max(low, FLOOR))), math.ceil(math.log10(high)) + 1
+def _lowest(results: Iterable[Result]) -> dict[str, float]:
+    """Return the lowest limit that any pair has, by array."""
+    lowest: dict[str, float] = {}
+    for result in results:
+        for name, _, value in result.curve:
+            lowest[name] = min(value, lowest.get(name, math.inf))
+    return lowest
 
 
-def _grid(scale: Scale) -> str:
-    step = max((scale.high - scale.low) // 8, 1)
-    return "".join(_decade(d, scale.y(10.0**d)) for d in range(scale.low, scale.high + 1, step))
+def _grid(scale: Scale) -> Markup:
+    step = max(math.ceil((scale.high - scale.low) / 5), 1)
+    rows = [(scale.y(10.0**d), f"1e{d}") for d in range(scale.low, scale.high + 1, step)]
+    rows += [(scale.floor, "less")] if scale.zero else []
+    rows += [(scale.y(math.inf), "∞")] if scale.endless else []
+    parts = []
+    for y, text in rows:
+        parts.append(tag("line", x1=_n(scale.left), x2=WIDTH - RIGHT, y1=_n(y), y2=_n(y), class_="grid"))
+        parts.append(tag("text", text, x=_n(scale.left - 6), y=_n(y + 4), text_anchor="end"))
+    return join(*parts)
 
 
-def _decade(d: int, y: float) -> str:
-    line = f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>'
-    at = f'x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end"'
-    return f'{line}<text {at} font-size="11" fill="var(--soft)">1e{d}</text>'
+@dataclass(frozen=True)
+class Label:
+    """Name the arrays from the place `first` to `last`, below the axis."""
+
+    text: str
+    first: int
+    last: int
+
+    @property
+    def middle(self) -> float:
+        return (self.first + self.last) / 2
 
 
-def _ticks(scale: Scale) -> str:
-    """Names below, as many as fit."""
-    every = max(math.ceil(len(scale.places) / 26), 1)
-    y = HEIGHT - BOTTOM + 12
-    return "".join(
-        f'<text x="{scale.x(name):.1f}" y="{y}" font-size="9" fill="var(--soft)" text-anchor="end" '
-        f'transform="rotate(-38 {scale.x(name):.1f} {y})">{escape(_short(name))}</text>'
-        for name, k in scale.places.items()
-        if k % every == 0
-    )
+def _labels(names: Sequence[str]) -> list[Label]:
+    """Label each array where there are few, else the blocks that they belong to."""
+    labels: list[Label] = []
+    for k, name in enumerate(names):
+        text = _short(name if len(names) <= LABELS else _block(name))
+        if labels and labels[-1].text == text:
+            labels[-1] = Label(text, labels[-1].first, k)
+        else:
+            labels.append(Label(text, k, k))
+    return labels
+
+
+def _block(name: str) -> str:
+    """Return the block that an array belongs to: "blocks.3" of "blocks.3.norm1", "sgd" of "sgd: losses"."""
+    run, _, rest = name.rpartition(": ")
+    if run:
+        return run
+    parts = rest.split(".")
+    return ".".join(parts[: 2 if parts[1:] and parts[1].isdigit() else 1])
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 30 else "..." + name[-27:]
+    return name if len(name) <= LABEL else "…" + name[1 - LABEL :]
 
 
-def _line(scale: Scale, values: Iterable[tuple[str, float]], colour: str, attributes: str) -> str:
-    """A polyline through named values; `attributes` are its further SVG attributes."""
-    points = " ".join(f"{scale.x(name):.1f},{scale.y(_drawn(scale, v)):.1f}" for name, v in values)
-    return f'<polyline points="{points}" fill="none" stroke="{colour}" {attributes}/>'
+def _crowded(count: int, labels: Sequence[Label]) -> bool:
+    """Tell whether labels beside each other would overlap."""
+    step = (WIDTH - LEFT - RIGHT) / max(count, 1)
+    ends = -math.inf
+    for label in labels:
+        middle, half = step * (label.middle + 0.5), CHARACTER * (len(label.text) + 1) / 2
+        if middle - half < ends:
+            return True
+        ends = middle + half
+    return False
 
 
-def _band(scale: Scale, result: Result, colour: str) -> str:
-    """From the least to the largest error that any framework shows against its own float64."""
-    columns = list(zip(*result.noise.values(), strict=True)) if result.noise else []
-    if not columns:
-        return ""
-    places = [scale.x(name) for name, _, _ in result.curve]
-    over = [f"{x:.1f},{scale.y(_drawn(scale, max(c))):.1f}" for x, c in zip(places, columns, strict=True)]
-    under = [f"{x:.1f},{scale.y(_drawn(scale, min(c))):.1f}" for x, c in zip(places, columns, strict=True)]
-    return f'<polygon points="{" ".join(over + under[::-1])}" fill="{colour}" opacity=".14"/>'
+def _ticks(scale: Scale, labels: Sequence[Label], slanted: bool) -> Markup:
+    """Draw labels below the axis; leave out those that would overlap the one before."""
+    parts = []
+    y, before = scale.floor + 14, -math.inf
+    for label in labels:
+        x = scale.at(label.middle)
+        edge = scale.at(label.first - 0.5)
+        parts.append(tag("line", x1=_n(edge), x2=_n(edge), y1=_n(scale.floor), y2=_n(scale.floor + 4), class_="grid"))
+        if x - before < SLANTED * slanted:
+            continue
+        before = x
+        turn = {"text_anchor": "end", "transform": f"rotate(-35 {_n(x)} {y})"} if slanted else {"text_anchor": "middle"}
+        parts.append(tag("text", label.text, x=_n(x + 4 * slanted), y=y, **turn))
+    return join(*parts)
 
 
-def _first(scale: Scale, result: Result) -> str:
-    for name, error, _ in result.curve:
-        if name == result.first_divergence:
-            x, y = scale.x(name), scale.y(_drawn(scale, error))
-            return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="var(--bad)"><title>{escape(name)}</title></circle>'
-    return ""
+def _band(scale: Scale, results: Iterable[Result]) -> Markup:
+    """Fill the range from the least to the largest error that any framework has against its own float64 run."""
+    values: dict[str, list[float]] = {}
+    for result in results:
+        for errors in result.noise.values():
+            for (name, _, _), error in zip(result.curve, errors, strict=False):
+                values.setdefault(name, []).append(error)
+    if not values:
+        return Markup()
+    names = sorted(values, key=scale.places.__getitem__)
+    over = [(scale.x(name), scale.y(max(values[name]))) for name in names]
+    under = [(scale.x(name), scale.y(min(values[name]))) for name in names]
+    return tag("polygon", points=_points([*over, *under[::-1]]), class_="noise")
 
 
-def _drawn(scale: Scale, value: float) -> float:
-    return value if math.isfinite(value) else 10.0**scale.high
+def _limit(scale: Scale, results: Iterable[Result]) -> Markup:
+    """Draw the lowest limit as a line, or state it in words where it lies far above the errors."""
+    seen = [name for name in scale.places if 0 < scale.limits.get(name, math.inf) <= 10.0**scale.high]
+    if not seen:
+        return _beyond(scale)
+    points = [(scale.x(name), scale.y(scale.limits[name])) for name in scale.places if name in scale.limits]
+    points = [(scale.left, points[0][1]), *points, (WIDTH - RIGHT, points[-1][1])]
+    last = seen[-1] == list(scale.places)[-1]
+    x, y = (WIDTH - RIGHT if last else scale.x(seen[-1])), scale.y(scale.limits[seen[-1]])
+    label = tag("text", "limit", x=_n(x), y=_n(y - 5), text_anchor="end" if last else "middle", class_="limit-text")
+    return join(tag("polyline", points=_points(points), class_="limit"), label)
 
 
-def _legend(results: Sequence[Result]) -> str:
-    entries = "".join(
-        f'<span style="color:var(--s{n % 6})">━ {escape(f"{r.pair} {r.dtype} {r.device}")}</span> '
-        for n, r in enumerate(results)
-    )
-    band = " Band: the frameworks' own rounding noise against their float64." if any(r.noise for r in results) else ""
-    return f"<p class=soft>{entries}<br>Dashed: tolerance.{band} Dot: first divergence.</p>"
+def _beyond(scale: Scale) -> Markup:
+    """State the limits that lie above the plot."""
+    values = sorted(v for v in scale.limits.values() if v > 0)
+    if not values:
+        return Markup()
+    above = math.floor(math.log10(values[0]) - scale.high) or "less than 1"
+    ends = dict.fromkeys([limit(values[0]), limit(values[-1])])
+    text = f"limit {' to '.join(ends)}: {above} decade{'s' * (above != 1)} above this plot"
+    return tag("text", text, x=_n(scale.left), y=TOP - 9, class_="limit-text")
+
+
+@dataclass(frozen=True)
+class _Point:
+    x: float
+    y: float
+    title: str
+
+
+def _line(scale: Scale, result: Result, n: int) -> Markup:
+    points = [
+        _Point(scale.x(name), scale.y(error), f"{name}: {short(error)} of {limit(value)}, {result.pair}")
+        for name, error, value in result.curve
+    ]
+    line = tag("polyline", points=_points((p.x, p.y) for p in points), class_="line",
+               stroke_dasharray=DASHES[n % STYLES])  # fmt: skip
+    marks = [
+        tag("g", tag("title", p.title), tag("path", d=SHAPES[n % STYLES], class_="marker"),
+            transform=f"translate({_n(p.x)} {_n(p.y)})")
+        for p in _spaced(points, n)
+    ]  # fmt: skip
+    return tag("g", line, *marks, class_=f"s{n % STYLES}")
+
+
+def _spaced(points: Sequence[_Point], n: int) -> Iterator[_Point]:
+    """Choose at most MARKERS points, other ones for each line, so that lines that coincide both show."""
+    every = math.ceil(len(points) / MARKERS) or 1
+    yield from points[(n % every) :: every]
+
+
+def _first(scale: Scale, results: Iterable[Result]) -> Markup:
+    """Draw a line at the first array that differs, and rings around its errors."""
+    parts: list[Markup] = []
+    for result in results:
+        for name, error, _ in result.curve:
+            if result.first_divergence is not None and name == result.first_divergence:
+                x = _n(scale.x(name))
+                if not parts:
+                    parts.append(tag("line", x1=x, x2=x, y1=TOP, y2=scale.floor, class_="first"))
+                ring = tag("path", d="M-7 0a7 7 0 1 0 14 0a7 7 0 1 0 -14 0z", class_="ring",
+                           transform=f"translate({x} {_n(scale.y(error))})")  # fmt: skip
+                parts.append(ring)
+    return join(*parts)
+
+
+def _points(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
+
+
+def _n(value: float) -> str:
+    return f"{value:.1f}"

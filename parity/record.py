@@ -1,8 +1,7 @@
-"""What one model does, as plain arrays: everything that a comparison needs, with no framework left in it."""
+"""Record what one model does, as plain arrays: all that a comparison needs, without any framework."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -10,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from convert.errors import ConvertError
 from ports.port import Port
-from ports.runners.base import OUTPUT, Inputs, Optimizer, Tap, outputs
+from ports.runners.inputs import OUTPUT, Inputs
+from ports.runners.records import Optimizer, Tap, outputs
 
 from .hub import to_hub
-from .numbers import by_feature, double, feature_axis
-from .own import Own
+from .numbers import by_feature, double, feature_axis, movement
+from .own import OWN, Own
 
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -32,6 +33,7 @@ class Recording:
     """One model under one check.
 
     Args:
+      architecture: of a port; OWN for a user's model.
       arrays: what is compared, in the order in which a fault would show first.
       taps: inputs and outputs of each call, for single steps and guesses.
       weights: the model's arrays in the shared names and layout, for guesses.
@@ -39,10 +41,11 @@ class Recording:
       truth: the same recorded in float64, where this is in a lower dtype.
       cause: why there is nothing, where there is nothing.
       unable: whether that is the framework's limit, and not a failure.
-      masks: beside the arrays of training, which then has no drop rates: what `_masks` tells of each call of dropout.
+      masks: beside the arrays of training, which then runs without dropout: what `_masks` measures of each call of it.
       spread: how far each array moves, feature by feature, when every weight moves by JITTER; empty if not measured.
       random: whether its outputs are known to depend on random numbers, other than those of dropout.
-      notes: what was computed otherwise than the framework does, or not measured, and why.
+      origin: where values that are not finite arise first; "" if all are finite, or if no tap shows it.
+      notes: what was computed otherwise than the framework does, not run or not measured, and why.
     """
 
     label: str
@@ -59,131 +62,172 @@ class Recording:
     masks: list[list[float]] | None = None
     spread: dict[str, np.ndarray] = field(default_factory=dict)
     random: bool = False
+    origin: str = ""
     notes: list[str] = field(default_factory=list)
+    architecture: str = OWN
 
 
 def record(
-    port: Port | Own,
-    images: Any,
+    model: Port | Own,
+    inputs: Any,
     check: str,
     label: str = "",
     feed: Recording | None = None,
     steps: int = 10,
 ) -> Recording:
-    """Run a check on a port, and on its float64 twin where its dtype is lower.
+    """Run a check on a model, and on its float64 twin where its dtype is lower.
 
     Args:
-      images: (n, c, h, w).
+      inputs: images (n, c, h, w), or whatever the model takes.
       feed: for single-step, the reference whose inputs each layer gets.
-      steps: of training, each on other images.
+      steps: of training, each on other inputs.
     """
-    random = check in ("gradients", "train") and bool(port.drop_rates())
-    with port.undropped() if random else nullcontext(port) as settled:
-        made = _record(settled, images, check, label, feed, steps)
-    if random and check == "train":
-        made.masks = _masks(port, images)
-    return made
+    training = check not in ACTIVATIONS
+    rates = model.drop_rates() if training else []
+    with model.undropped() if rates else nullcontext(model) as settled:
+        recording = _record(settled, inputs, check, label, feed, steps)
+    if rates:
+        masks = "; its masks are judged by themselves" if check == "train" else ""
+        recording.notes.append(f"{check} ran with dropout off ({', '.join(dict.fromkeys(rates))}){masks}")
+    if rates and check == "train":
+        recording.masks = _masks(model, inputs)
+    recording.notes += model.switched(training)
+    return recording
 
 
-def _record(port: Port | Own, images: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
-    """Without random drops."""
-    made = _run(port, images, check, label, feed, steps)
-    made.spread = _spread(made, port, images, check, feed, steps)
-    if port.dtype != "float64":
+def _record(model: Port | Own, inputs: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
+    """Record a model without random drops, its spread and its twin."""
+    recording = _run(model, inputs, check, label, feed, steps)
+    recording.spread = _spread(recording, model, inputs, check, feed, steps)
+    recording.origin = _origin(recording, model, inputs)
+    if model.dtype != "float64":
         feed = feed.truth if feed is not None and feed.truth is not None else feed
-        twin = port.with_dtype("float64")
-        made.truth = _run(twin, images, check, label, feed, steps)
+        twin = model.with_dtype("float64")
+        recording.truth = _run(twin, inputs, check, label, feed, steps)
         if check in ACTIVATIONS:
-            made.truth.spread = _spread(made.truth, twin, images, check, feed, steps)
-    return made
+            recording.truth.spread = _spread(recording.truth, twin, inputs, check, feed, steps)
+    return recording
 
 
-def _run(port: Port | Own, images: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
-    made = Recording(label or port.framework, port.framework, port.dtype, port.device)
-    _RECORDERS[check](made, port, images, feed, steps)
-    made.notes += port.notes
-    if port.dtype == "float64" and OUTPUT in made.arrays and made.arrays[OUTPUT].dtype in (np.float32, np.float16):
-        made.unable, made.cause = True, f"computes in {made.arrays[OUTPUT].dtype}, although its weights are float64"
-    return made
+def _run(model: Port | Own, inputs: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:
+    r = Recording(label or model.framework, model.framework, model.dtype, model.device, architecture=model.architecture)
+    _RECORDERS[check](r, model, inputs, feed, steps)
+    r.notes += model.notes
+    if model.dtype == "float64" and OUTPUT in r.arrays and r.arrays[OUTPUT].dtype in (np.float32, np.float16):
+        r.unable, r.cause = True, f"computes in {r.arrays[OUTPUT].dtype}, although its weights are float64"
+    return r
 
 
 def _spread(
-    made: Recording, port: Port | Own, images: Any, check: str, feed: Recording | None, steps: int
+    recording: Recording, model: Port | Own, inputs: Any, check: str, feed: Recording | None, steps: int
 ) -> dict[str, np.ndarray]:
-    """Measure how far the arrays of `made` move with the weights; {} and a note where the model cannot be copied."""
+    """Measure how far a recording's arrays move with the weights; {} and a note where the model cannot be copied."""
     spread: dict[str, np.ndarray] = {}
-    for share in JITTER.get(port.dtype, ()):
-        moved = Recording(made.label, made.framework, made.dtype, made.device)
+    for share in JITTER.get(model.dtype, ()):
+        moved = Recording(recording.label, recording.framework, recording.dtype, recording.device)
         try:
-            _RECORDERS[check](moved, port.jittered(share, seed=0), images, feed, steps)
+            _RECORDERS[check](moved, model.jittered(share, seed=0), inputs, feed, steps)
         except Exception as error:  # whatever a model raises when it is copied; the comparison itself does not need it
-            made.notes.append(
-                f"{made.label}: how it amplifies rounding was not measured: {type(error).__name__}: {error}"
-            )
+            recording.notes.append(f"how it amplifies rounding was not measured: {type(error).__name__}: {error}")
             return {}
-        for name, array in made.arrays.items():
+        for name, array in recording.arrays.items():
             if name in moved.arrays and moved.arrays[name].shape == array.shape:
-                gap = np.nan_to_num(np.abs(double(array) - double(moved.arrays[name])), nan=0.0, posinf=0.0)
-                found = by_feature(gap, feature_axis(check, name, array))
-                spread[name] = np.maximum(spread.get(name, 0.0), found)
+                moves = movement(array, moved.arrays[name])
+                largest = by_feature(moves, feature_axis(check, name, moves))
+                spread[name] = np.maximum(spread.get(name, 0.0), largest)
     return spread
 
 
-def _forward(made: Recording, port: Port | Own, images: Any, *_: Any) -> None:
-    made.arrays = port.outputs(images)
+def _origin(r: Recording, model: Port | Own, inputs: Any) -> str:
+    """Describe the first tap of inference with NaN, else with infinities, if the recording has any."""
+    kinds = (("NaN", np.isnan), ("infinities", np.isinf))
+    kind, is_bad = next((k for k in kinds if any(_any(k[1], array) for array in r.arrays.values())), ("", np.isnan))
+    if not kind:
+        return ""
+    try:
+        taps = r.taps or model.trace(inputs)
+    except ConvertError:  # modules that cannot be taps; `layers` reports them
+        return ""
+    for tap in taps:
+        if any(_any(is_bad, array) for array in tap.outputs):
+            where = f"{kind} arise first in {tap.name!r}"
+            if not all(_finite(array) for array in tap.inputs):
+                return f"{where}, whose inputs are not finite either"
+            weights = _shared(model, model.state())
+            bad = [name for name, a in weights.items() if name.startswith(f"{tap.name.partition('#')[0]}.")]
+            bad = [name for name in bad if not _finite(weights[name])]
+            return f"{where}, whose inputs are finite" + (f"; its {bad[0]!r} is not" if bad else "")
+    return ""
 
 
-def _layers(made: Recording, port: Port | Own, images: Any, *_: Any) -> None:
-    made.taps = port.trace(images)
-    made.arrays = dict(outputs(made.taps))
-    _furnish(made, port)
+def _any(test: Callable[[Any], Any], array: np.ndarray) -> bool:
+    return bool(test(double(array)).any())
 
 
-def _single_step(made: Recording, port: Port | Own, images: Any, feed: Recording | None, *_: Any) -> None:
-    """Run each layer on the reference's recorded input, and record the input that it would have had as well."""
-    made.taps = port.trace(images, {tap.name: tap.inputs for tap in feed.taps if tap.name != OUTPUT} if feed else None)
-    for tap in made.taps:
-        made.arrays.update({f"{tap.name} <- {k}": array for k, array in enumerate(tap.inputs)})
-        made.arrays.update(outputs([tap]))
-    _furnish(made, port)
+def _finite(array: np.ndarray) -> bool:
+    return bool(np.isfinite(double(array)).all())
 
 
-def _furnish(made: Recording, port: Port | Own) -> None:
-    """What guesses are made from."""
-    state = port.state()
+def _forward(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:
+    r.arrays = model.outputs(inputs)
+
+
+def _layers(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:
+    r.taps = model.trace(inputs)
+    r.arrays = dict(outputs(r.taps))
+    _describe(r, model)
+
+
+def _single_step(r: Recording, model: Port | Own, inputs: Any, feed: Recording | None, *_: Any) -> None:
+    """Run each layer on the reference's recorded input, and record the input that it would have had as well.
+
+    The whole model's own inputs are the same on all sides, whatever the order of its arguments is.
+    """
+    r.taps = model.trace(inputs, {tap.name: tap.inputs for tap in feed.taps if tap.name != OUTPUT} if feed else None)
+    for tap in r.taps:
+        if tap.name != OUTPUT:
+            r.arrays.update({f"{tap.name} <- {k}": array for k, array in enumerate(tap.inputs)})
+        r.arrays.update(outputs([tap]))
+    _describe(r, model)
+
+
+def _describe(r: Recording, model: Port | Own) -> None:
+    """Add what guesses need, and a note on modules that never ran."""
+    state = model.state()
     if sum(array.nbytes for array in state.values()) <= WEIGHTS:
-        made.weights = _shared(port, state)
-    made.kinds = {port.shared(layer.path) or "": layer.kind for layer in port.layers()}
+        r.weights = _shared(model, state)
+    r.kinds = {model.shared(layer.path) or "": layer.kind for layer in model.layers()}
+    r.notes += model.unreached(r.taps)
 
 
-def _shared(port: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays under the names and in the layout that all frameworks share."""
-    named = to_hub(port.layers(), port.framework, arrays)
-    return {name: array for own, array in named.items() if (name := port.shared(own)) is not None}
+def _shared(model: Port | Own, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays under the names and in the layout that all frameworks share."""
+    named = to_hub(model.layers(), model.framework, arrays)
+    return {name: array for own, array in named.items() if (name := model.shared(own)) is not None}
 
 
-def _gradients(made: Recording, port: Port | Own, images: Any, *_: Any) -> None:
-    """In the order of the backward pass: a wrong gradient spoils only what comes after it here."""
-    found = port.gradients(images)
-    named = _shared(port, found.parameters)
-    made.arrays = {"loss": np.asarray(found.loss), **found.outputs}
-    made.arrays.update({name: named[name] for name in reversed(named)})
-    made.arrays.update(found.inputs)
+def _gradients(r: Recording, model: Port | Own, inputs: Any, *_: Any) -> None:
+    """Record in the order of the backward pass: a wrong gradient spoils only what comes after it here."""
+    gradients = model.gradients(inputs)
+    named = _shared(model, gradients.parameters)
+    r.arrays = {"loss": np.asarray(gradients.loss), **gradients.outputs}
+    r.arrays.update({name: named[name] for name in reversed(named)})
+    r.arrays.update(gradients.inputs)
 
 
-def _train(made: Recording, port: Port | Own, images: Any, feed: Any, steps: int) -> None:
+def _train(r: Recording, model: Port | Own, inputs: Any, feed: Any, steps: int) -> None:
     for name in OPTIMIZERS:
-        found = port.train(batches(images, steps), Optimizer(name=name))
-        named = _shared(port, {**found.parameters, **found.statistics})
-        made.arrays[f"{name}: losses"] = np.asarray(found.losses)
-        made.arrays.update({f"{name}: {key}": array for key, array in named.items()})
+        trained = model.train(batches(inputs, steps), Optimizer(name=name))
+        named = _shared(model, {**trained.parameters, **trained.statistics})
+        r.arrays[f"{name}: losses"] = np.asarray(trained.losses)
+        r.arrays.update({f"{name}: {key}": array for key, array in named.items()})
 
 
-def _masks(port: Port | Own, images: Any) -> list[list[float]]:
+def _masks(model: Port | Own, inputs: Any) -> list[list[float]]:
     """Return [rate, units, units with nonzero input, kept among these, worst deviation of scale] for every call of
     dropout, over all seeds. Which inputs are 0 depends on the masks before, and so differs between frameworks.
     """
-    runs = [port.drops(images, seed) for seed in range(SEEDS)]
+    runs = [model.drops(inputs, seed) for seed in range(SEEDS)]
     calls = zip(*runs, strict=True)
     return [
         [
@@ -197,66 +241,17 @@ def _masks(port: Port | Own, images: Any) -> list[list[float]]:
     ]
 
 
-def batches(images: Any, steps: int) -> Sequence[Inputs]:
-    """As many batches as steps, each with other noise on what is no integer: the same for all frameworks."""
+def batches(inputs: Any, steps: int) -> Sequence[Inputs]:
+    """Return as many batches as steps, each with other noise on what is no integer: the same for all frameworks."""
     rng = np.random.default_rng(1)
 
     def noisy(array: np.ndarray) -> np.ndarray:
         floating = np.issubdtype(array.dtype, np.floating)
         return array + 0.5 * rng.standard_normal(array.shape) if floating else array
 
-    return [Inputs.of(images).map(noisy) for _ in range(steps)]
+    return [Inputs.of(inputs).map(noisy) for _ in range(steps)]
 
 
 _RECORDERS: Mapping[str, Callable[..., None]] = {
     "forward": _forward, "layers": _layers, "single-step": _single_step, "gradients": _gradients, "train": _train,
 }  # fmt: skip
-
-
-def save(made: Recording, path: str) -> None:
-    """Write a recording as .npz: arrays and one JSON text, no pickles."""
-    arrays: dict[str, np.ndarray] = {}
-    about = json.dumps(_pack(made, arrays))
-    with open(path, "wb") as file:
-        np.savez(file, allow_pickle=False, about=np.array(about), **arrays)
-
-
-def load(path: str) -> Recording:
-    """Read what `save` wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        return _unpack(json.loads(str(file["about"])), file)
-
-
-def _pack(made: Recording, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    def keep(array: np.ndarray) -> str:
-        key = f"a{len(arrays)}"
-        arrays[key] = array
-        return key
-
-    plain = {name: getattr(made, name) for name in _PLAIN}
-    taps = [[t.name, [keep(a) for a in t.inputs], [keep(a) for a in t.outputs], list(t.keys)] for t in made.taps]
-    return {
-        **plain,
-        "arrays": {name: keep(array) for name, array in made.arrays.items()},
-        "weights": {name: keep(array) for name, array in made.weights.items()},
-        "spread": {name: keep(array) for name, array in made.spread.items()},
-        "taps": taps,
-        "truth": _pack(made.truth, arrays) if made.truth else None,
-    }
-
-
-_PLAIN = ("label", "framework", "dtype", "device", "kinds", "cause", "unable", "masks", "notes")
-
-
-def _unpack(about: dict[str, Any], file: Mapping[str, np.ndarray]) -> Recording:
-    return Recording(
-        **{name: about[name] for name in _PLAIN},
-        arrays={name: file[key] for name, key in about["arrays"].items()},
-        weights={name: file[key] for name, key in about["weights"].items()},
-        spread={name: file[key] for name, key in about["spread"].items()},
-        taps=[
-            Tap(name, tuple(file[k] for k in i), tuple(file[k] for k in o), tuple(keys))
-            for name, i, o, keys in about["taps"]
-        ],
-        truth=_unpack(about["truth"], file) if about["truth"] else None,
-    )

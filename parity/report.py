@@ -1,4 +1,4 @@
-"""All results of a run with what was run: printed, as rows for `--json`, or as one page."""
+"""Collect all results of a run with what was run: as text, as rows for `--json`, or as one page."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from .result import Divergence, Result
 
 @dataclass
 class Report:
-    """All results of a run, with what was run.
+    """Store all results of a run, with what was run.
 
     Args:
-      about: label of each side -> framework, version, dtype, device, checkpoint and its sha256.
+      about: what was run, by label: date, command, versions, each side's dtype and device, each checkpoint's sha256.
+      modules: of each model of no known architecture: (name of a module's tap or its path, its class), in order.
     """
 
     results: list[Result] = field(default_factory=list)
     about: dict[str, str] = field(default_factory=dict)
+    modules: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Result]:
         return iter(self.results)
@@ -27,34 +29,29 @@ class Report:
         return len(self.results)
 
     def __add__(self, other: Report) -> Report:
-        return Report(self.results + other.results, {**self.about, **other.about})
+        return Report(self.results + other.results, {**self.about, **other.about}, {**self.modules, **other.modules})
 
     @property
     def passed(self) -> bool:
-        """Whether something was compared, and nothing of it differs."""
+        """Tell whether something was compared, and nothing of it differs."""
         return any(r.passed for r in self.results) and not any(r.passed is False for r in self.results)
 
     @property
     def first_divergence(self) -> Divergence | None:
-        """Of the first result that has one: the name of the tap (a str), with error, previous tap and guess."""
+        """Return the first result's that has one: the name of the tap (a str), with error, previous tap and guess."""
         return next((r.first_divergence for r in self.results if r.first_divergence is not None), None)
 
     def rows(self) -> list[dict[str, Any]]:
-        """What `--json` prints."""
+        """Return the rows that `--json` prints."""
         return [result.as_dict() for result in self.results]
 
     def to_html(self) -> str:
-        """One self-contained page."""
+        """Build one self-contained page."""
         from .page import page
 
-        return page(self.results, self.about, self.passed)
+        return page(self.results, self.about, self.passed, self.modules)
 
     def __str__(self) -> str:
-        lines = []
-        for result in self.results:
-            lines.append(result.line())
-            if result.cause:
-                lines.append(f"  {result.cause}")
-            if result.first_divergence is not None:
-                lines.append(f"  {result.first_divergence.sentence()}")
-        return "\n".join(lines)
+        from .terminal import text
+
+        return text(self.results)

@@ -1,4 +1,4 @@
-"""The result of one check of one pair, and where it first differs: a row for people and for programs."""
+"""Store the result of one check of one pair, and where it first differs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .numbers import Worst
+from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64, FLOAT64
 
 
 class Divergence(str):
-    """The name of the first tap that differs, with what is known of it.
+    """Name the first tap that differs, with what is known of it.
 
     error, tolerance: of this tap.  worst: its worst element.  previous: (name, error) of the tap before, None if it is
     the first.  guess: what it looks like, with the evidence; "" where nothing known explains it.
@@ -26,26 +27,30 @@ class Divergence(str):
     def at(
         cls, name: str, worst: Worst, tolerance: float, previous: tuple[str, float] | None = None, guess: str = ""
     ) -> Divergence:
-        made = cls(name)
-        made.error, made.tolerance, made.worst = worst.error, tolerance, worst
-        made.previous, made.guess = previous, guess
-        return made
+        divergence = cls(name)
+        divergence.error, divergence.tolerance, divergence.worst = worst.error, tolerance, worst
+        divergence.previous, divergence.guess = previous, guess
+        return divergence
 
     def sentence(self) -> str:
-        """Everything in one line."""
+        """State everything in one line."""
         before = f"; before it {self.previous[0]} differs by {self.previous[1]:.1e}" if self.previous else ""
         guess = f"; looks like {self.guess}" if self.guess else ""
+        if self.worst.cause:
+            return f"{self}: {self.worst.cause}{before}{guess}"
         return f"{self} differs: {self.worst}, tolerance {self.tolerance:.0e}{before}{guess}"
 
 
 @dataclass(frozen=True)
 class Result:
-    """One check of one pair.
+    """Store the outcome of one check of one pair.
 
     Args:
       error: of the array that comes closest to its tolerance, or exceeds it most; None if nothing ran.
       passed: None where the check could not be run at all, for `cause`.
       curve: (name, error, tolerance) of every array that was compared, in order.
+      sides: the labels of both models.
+      missing: (label, why) of each side that did not run, or failed.
       noise: each framework's own error against its float64 truth, array by array, in a dtype below float64.
     """
 
@@ -62,15 +67,17 @@ class Result:
     cause: str = ""
     curve: tuple[tuple[str, float, float], ...] = ()
     noise: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    sides: tuple[str, ...] = ()
+    missing: tuple[tuple[str, str], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The row of `--json`. Where something differs or nothing ran, first_divergence says what or why.
+        """Return the row of `--json`. Where something differs or nothing ran, first_divergence says what or why.
 
         An infinite error is null. note: what was not compared, was computed otherwise, or passes by a hair.
         """
         error = self.error if self.error is not None and math.isfinite(self.error) else None
-        told = str(self.first_divergence) if self.first_divergence is not None else (self.cause or None)
-        first = None if self.passed else told
+        what = str(self.first_divergence) if self.first_divergence is not None else (self.cause or None)
+        first = None if self.passed else what
         return {
             "architecture": self.architecture, "variant": self.variant, "check": self.check, "dtype": self.dtype,
             "device": self.device, "pair": self.pair, "error": error, "tolerance": self.tolerance,
@@ -78,14 +85,20 @@ class Result:
         }  # fmt: skip
 
     @property
-    def state(self) -> str:
-        """ "ok", "OFF" or "skipped"."""
-        return {True: "ok", False: "OFF", None: "skipped"}[self.passed]
+    def ratio(self) -> float:
+        """Divide error by tolerance: above 1 the pair differs; infinite if a side failed to run, 0 if none ran."""
+        if self.error is None:
+            return 0.0
+        return self.error / self.tolerance if self.tolerance else math.inf
 
-    def line(self) -> str:
-        """A line of a terminal."""
-        error = "-" if self.error is None else f"{self.error:.1e}"
-        tolerance = "-" if self.tolerance is None else f"{self.tolerance:.0e}"
-        name = f"{self.architecture}:{self.variant}"
-        head = f"{name:30} {self.check:11} {self.dtype:8} {self.device:3} {self.pair:20} {error:>8} {tolerance:>6}"
-        return f"{head}  {self.state}"
+    @property
+    def grade(self) -> str:
+        """Name the outcome: agrees, close (agrees, but look at it), differs, failed, not run or not judged."""
+        if self.passed is None:
+            return "not run" if self.missing else "not judged"
+        if not self.passed:
+            return "failed" if self.missing else "differs"
+        exact = (
+            self.dtype == "float64" and (self.tolerance or 0.0) <= FLOAT64[self.check.replace("single-step", "layers")]
+        )
+        return "close" if self.ratio > (CLOSE_CALL_FLOAT64 if exact else CLOSE_CALL) else "agrees"

@@ -1,10 +1,8 @@
-"""Runs a whole comparison: every target, dtype and check over all pairs of frameworks, on one device."""
+"""Run a whole comparison: every target, dtype and check over all pairs of frameworks, on one device."""
 
 from __future__ import annotations
 
-import math
 import os
-import platform
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -15,9 +13,12 @@ from convert.files.hashing import sha256
 from convert.pages import use
 from convert.program import dumps
 from convert.settings import stated
+from ports.frameworks import quick_xla_flags
 
+from . import summary, terminal
 from .attempt import Job, Recordings, attempt, isolated
 from .judge import Subject, judge
+from .provenance import surroundings
 from .record import Recording
 from .report import Report
 from .targets import Target, targets
@@ -25,13 +26,13 @@ from .versions import version
 
 
 def run(arguments: Namespace) -> Report:
-    """The report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
+    """Build the report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
     use(arguments.spec)
     settings = stated(arguments)
     about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights)
     chosen = [target for text in arguments.targets for target in targets(text, *about)]
     if arguments.report:
-        folder_of(arguments.report)  # told before hours of work
+        folder_of(arguments.report)  # raises before hours of work
         if os.path.isdir(arguments.report):
             raise ConvertError(f"{arguments.report}: Is a directory: name a file in it")
     _prepare(chosen, arguments)
@@ -48,37 +49,36 @@ def _prepare(chosen: list[Target], arguments: Namespace) -> None:
     """Settings that frameworks read when they are imported, unless the user has set them."""
     if arguments.device == "cpu":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
-        if all(target.small for target in chosen):  # whose time is the compiler's: it may stop trying so hard
-            flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-            os.environ.setdefault("XLA_FLAGS", flags)
+        if all(target.small for target in chosen):
+            os.environ.setdefault("XLA_FLAGS", quick_xla_flags())
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # for every library: no TF32 behind a framework's back
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves GPU memory to the other frameworks
 
 
 def _compare(target: Target, dtype: str, arguments: Namespace, progress: Progress) -> Report:
     runner = isolated if arguments.isolate else attempt
-    made: list[Recordings] = []
+    recorded: list[Recordings] = []
     twins: list[list[Recordings]] = []
     for framework in arguments.frameworks:
         progress.show(f"{target.architecture}:{target.variant} {dtype} {framework}")
-        found = _record(runner, target, framework, dtype, arguments.device, arguments, made)
-        made.append(found)
+        recordings = _record(runner, target, framework, dtype, arguments.device, arguments, recorded)
+        recorded.append(recordings)
         if arguments.device == "gpu":
-            twins.append([_on_cpu(runner, target, framework, dtype, arguments, found), found])
+            twins.append([_on_cpu(runner, target, framework, dtype, arguments, recordings), recordings])
     report = Report()
     for check in arguments.check:
         subject = Subject(target.architecture, target.variant, check, dtype, arguments.device)
-        for group in [made, *twins]:
-            report += Report(judge(subject, [found[check] for found in group]))
+        for group in [recorded, *twins]:
+            report += Report(judge(subject, [recordings[check] for recordings in group]))
     return report
 
 
 def _record(
     runner: Callable[..., Recordings], target: Target, framework: str, dtype: str, device: str,
-    arguments: Namespace, made: list[Recordings], label: str = "",
+    arguments: Namespace, recorded: list[Recordings], label: str = "",
 ) -> Recordings:  # fmt: skip
     """One framework's recordings; the first framework that ran is the reference of single steps."""
-    reference = next((r for r in made if not any(found.cause for found in r.values())), {})
+    reference = next((r for r in recorded if not any(one.cause for one in r.values())), {})
     feeds = {check: reference[check] for check in arguments.check if check == "single-step" and check in reference}
     job = Job(target, framework, dtype, device, tuple(arguments.check), arguments.batch, arguments.steps)
     return runner(job, feeds, label)
@@ -88,37 +88,31 @@ def _on_cpu(
     runner: Callable[..., Recordings], target: Target, framework: str, dtype: str, arguments: Namespace, gpu: Recordings
 ) -> Recordings:
     """The same framework on the CPU; not run where the GPU had nothing to show."""
-    if all(found.cause for found in gpu.values()):
+    if all(one.cause for one in gpu.values()):
         label = f"{framework}@cpu"
         return {c: Recording(label, framework, dtype, "cpu", cause=f.cause, unable=f.unable) for c, f in gpu.items()}
     return _record(runner, target, framework, dtype, "cpu", arguments, [], f"{framework}@cpu")
 
 
 def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
-    """What was run on what."""
-    found = {framework: version(framework) for framework in arguments.frameworks}
-    found["device"] = f"{arguments.device}: {_processor()}" if arguments.device == "cpu" else "gpu"
-    found["python"] = platform.python_version()
+    """Return what was run on what, by label."""
+    about = {"command": arguments.command, "seed": f"{arguments.seed}, of images and random weights"}
+    about["batch"] = summary.count(arguments.batch, "image")
+    if "train" in arguments.check:
+        about["training"] = summary.count(arguments.steps, "step")
+    about |= surroundings(arguments.device)
+    about |= {framework: version(framework) for framework in arguments.frameworks}
     for target in chosen:
         if target.path:
             assumed = ", ".join(f"{name}={target.settings[name]}" for name in target.assumed)
-            found[target.path] = f"sha256 {sha256(target.path)}" + (
+            about[target.path] = f"sha256 {sha256(target.path)}" + (
                 f"; assumed, not known: {assumed}" if assumed else ""
             )
-    return found
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
+    return about
 
 
 class Progress:
-    """A line that a terminal shows while work goes on; nothing where output is piped."""
+    """Show a line on a terminal while work goes on; nothing where output is piped."""
 
     def __init__(self, total: int):
         self.total, self.count = total, 0
@@ -127,7 +121,8 @@ class Progress:
     def show(self, what: str) -> None:
         self.count += 1
         if self.shown:
-            print(f"\r\x1b[K{self.count}/{self.total} {what}", end="", file=sys.stderr, flush=True)
+            line = f"{self.count}/{self.total} {what}"[: terminal.WIDTH - 1]  # a longer line would stay on the screen
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
     def done(self) -> None:
         if self.shown:
@@ -135,16 +130,20 @@ class Progress:
 
 
 def finish(report: Report, arguments: Namespace) -> int:
-    """Write and print a report; the exit code."""
+    """Write and print a report; return the exit status."""
     if arguments.report:  # first, since whoever reads what is printed may go away
         try:
             with open(arguments.report, "w", encoding="utf-8") as file:
                 file.write(report.to_html())
         except OSError as error:
             raise ConvertError(f"{arguments.report}: {error.strerror}") from error
-    print(dumps(report.rows()) if arguments.json else report, flush=True)
-    for cause in dict.fromkeys(r.cause for r in report if r.passed is None):
-        print(f"parity: skipped: {cause}", file=sys.stderr)
-    if not any(r.error is not None and math.isfinite(r.error) for r in report):
+    if not arguments.json:
+        colour = terminal.wants_colour(sys.stdout)
+        print(terminal.text(report.results, colour, arguments.report or ""), flush=True)
+        return 0 if report.passed else 1
+    print(dumps(report.rows()), flush=True)
+    for cause, times in summary.causes(report, "not run"):
+        print(f"parity: not run ({times:,}): {cause}", file=sys.stderr)
+    if not any(r.curve for r in report):
         print("parity: nothing was compared", file=sys.stderr)
     return 0 if report.passed else 1

@@ -64,14 +64,14 @@ class Target:
     def config(self) -> Any:
         """The Config of random weights. Raises: UsageError for settings that it cannot have."""
         spec = specs.get(self.architecture)
-        made = spec.tiny[self.variant.removeprefix(TINY)] if self.small else spec.variants[self.variant]
+        config = spec.tiny[self.variant.removeprefix(TINY)] if self.small else spec.variants[self.variant]
         try:
-            return configs.build(spec.config, {**configs.as_dict(made), **self.settings}) if self.settings else made
+            return configs.build(spec.config, {**configs.as_dict(config), **self.settings}) if self.settings else config
         except ValueError as error:
             raise UsageError(f"{self.architecture}:{self.variant}: {error}") from None
 
     def images(self, config: object, batch: int) -> np.ndarray:
-        """Standard normal images (n, c, h, w) of the size that the network was made for."""
+        """Draw standard normal images (n, c, h, w) of the size that the network is built for."""
         from .numbers import draw
 
         return draw(batch, specs.get(self.architecture).input_shape(config), self.seed)
@@ -85,7 +85,7 @@ def targets(
     assume: bool = False,
     weights: str | None = None,
 ) -> Iterator[Target]:
-    """What an argument names: ARCH (its tiny twins), ARCH:VARIANT, ARCH:tiny NAME or a file.
+    """Yield what an argument names: ARCH (its tiny twins), ARCH:VARIANT, ARCH:tiny NAME or a file.
 
     Raises: UsageError with the nearest name, or for settings that do not fit.
     """
@@ -107,10 +107,10 @@ def targets(
         if variant and variant != TINY.strip() and variant not in known:
             raise UsageError(f"{architecture}: {configs.unknown(variant, known)} (variants: {', '.join(known)})")
         chosen = [variant] if variant in known else twins
-        made = [Target(architecture, name, seed=seed, settings=stated.values) for name in chosen]
-        for target in made:
-            target.config()  # told before the first one runs
-        yield from made
+        models = [Target(architecture, name, seed=seed, settings=stated.values) for name in chosen]
+        for target in models:
+            target.config()  # refused before the first one runs
+        yield from models
     else:
         raise UsageError(
             f"{configs.unknown(text, specs.names())}: neither an architecture ({', '.join(specs.names())}) nor a file"
@@ -118,13 +118,13 @@ def targets(
 
 
 def _checkpoint(path: str, seed: int, src: str | None, settings: Settings, assume: bool, weights: str | None) -> Target:
-    """A checkpoint with its whole Config; print once which part is taken, what is set aside and what is doubtful."""
+    """Read the whole Config of a checkpoint; print once which part is taken, what is set aside and what is doubtful."""
     from convert.planning import plan
 
-    with plan(path, src, settings=settings, weights=weights, assume=assume) as made:
-        for note in (*made.part(), *made.left_out(), *made.doubts()):
+    with plan(path, src, settings=settings, weights=weights, assume=assume) as planned:
+        for note in (*planned.part(), *planned.left_out(), *planned.doubts()):
             print(printable(f"note: {note}"), file=sys.stderr)
-        file, values = printable(os.path.basename(os.path.abspath(path))), configs.as_dict(made.config)
-        part = made.reading.prefix
-        name = " ".join(filter(None, (file, part and f"[{printable(part)}]", made.variant)))
-        return Target(made.architecture, name, path, seed, src, values, made.assumed, part or "/")
+        file, values = printable(os.path.basename(os.path.abspath(path))), configs.as_dict(planned.config)
+        part = planned.reading.prefix
+        name = " ".join(filter(None, (file, part and f"[{printable(part)}]", planned.variant)))
+        return Target(planned.architecture, name, path, seed, src, values, planned.assumed, part or "/")

@@ -36,6 +36,12 @@ TWIN_FACTOR = 4.0
 
 # Below float64, a pass that uses up more than this share of its tolerance is reported: equal models stay below 13 / 24.
 CLOSE_CALL = 0.6
+# In float64, so is one that uses up more than this share of the limits above: rounding stays two decades below them.
+CLOSE_CALL_FLOAT64 = 0.1
+
+# A float64 tolerance beyond this, because a run amplifies rounding, is reported beside a pass: what an epsilon of 1e-5
+# for 1e-6 changes would be within it.
+WIDE = 1e-7
 
 # Half a unit in the last place of 1: what writing a number down costs.
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}

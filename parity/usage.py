@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from convert.errors import UsageError
+from ports.runners.inputs import Inputs
 
 
 def require_known(kind: str, name: Any, known: Iterable[str]) -> None:
@@ -18,6 +20,50 @@ def require_known(kind: str, name: Any, known: Iterable[str]) -> None:
     near = get_close_matches(str(name), known, n=1, cutoff=0.4)
     hint = f", did you mean {near[0]!r}?" if near else f": one of {', '.join(known)}" if known else ": there is none"
     raise UsageError(f"no {kind} {name!r}{hint}")
+
+
+def require_arguments(function: Callable[..., Any], own: Mapping[str, Any], inputs: Inputs) -> None:
+    """Raise UsageError unless a model's call takes the inputs: their number, and the names of keyword arguments.
+
+    Args:
+      own: further arguments, passed by name.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a compiled function
+        return
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        for name in inputs.kwargs:
+            require_known("argument", name, signature.parameters)
+    try:
+        signature.bind(*inputs.args, **{**own, **inputs.kwargs})
+    except TypeError as error:
+        raise UsageError(f"the model takes {signature}, which does not fit the inputs: {error}") from None
+
+
+def require_mapping(training: Any) -> None:
+    """Raise UsageError for a `training` of `parity.compare` that is no mapping."""
+    if training is not None and not isinstance(training, Mapping):
+        raise UsageError(f"training must map names to values, such as {{'inference': False}}, not be {training!r}")
+
+
+def require_training(training: Mapping[str, Any] | None, switches: Mapping[str, Collection[str]]) -> None:
+    """Check `training` of `parity.compare`.
+
+    Args:
+      switches: by the label of each flax model that is no port, what it can set.
+    Raises: UsageError for a name that no flax model has, and where there is no such model.
+    """
+    if training is None:
+        return
+    if not switches:
+        raise UsageError("training is for flax models that are no ports, and there is none: leave it out")
+    for name in training:
+        try:
+            require_known("argument or attribute", name, [known for names in switches.values() for known in names])
+        except UsageError as error:
+            raise UsageError(f"training: {', '.join(switches)}: {error.message}") from None
 
 
 def require_count(name: str, value: Any) -> None:

@@ -8,12 +8,12 @@ PACKAGES = {"flax": ("flax", "jax"), "torch": ("torch",), "paddle": ("paddlepadd
 
 
 def version(framework: str) -> str:
-    """E.g. "0.12.8 (jax 0.10.2)"."""
-    found = {}
+    """Return the version, such as "0.12.8 (jax 0.10.2)"."""
+    installed = {}
     for package in PACKAGES[framework]:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    first, *others = found.values() or ["of unknown version"]
+    first, *others = installed.values() or ["of unknown version"]
     return first + "".join(f" (jax {other})" for other in others)

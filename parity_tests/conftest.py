@@ -9,9 +9,9 @@ import pytest
 
 import ports
 import specs
+from ports.frameworks import quick_xla_flags
 
-# Compile quickly rather than well: tests run each tiny network once. Set before jax is imported.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+os.environ.setdefault("XLA_FLAGS", quick_xla_flags())  # tests run each tiny network once; set before jax is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads cost more than they save, and paddle warns of two
 
 

@@ -57,8 +57,9 @@ def test_a_counter_of_uint16_is_no_bfloat16(run, tmp_path):
 @pytest.mark.parametrize(("value", "dtype", "carried", "remark"), [
     (1234, "float16", 1234, ""), (7, "uint8", 7, ""), (300, "uint16", 300, ""), (2**24 - 1, "float32", 2**24 - 1, ""),
     (4096, "float16", 4096, "is float16, which rounds so large a count: 4,096 is carried"),
-    (2.5, "float32", None, "is 2.5 in float32: no count, so it is left out"),
-    (np.inf, "float16", None, "is inf in float16: no count"), (-3, "int64", None, "is -3 in int64: no count"),
+    (2.5, "float32", None, "is 2.5 in float32, no count: left out"),
+    (np.inf, "float16", None, "is inf in float16, no count: "), (-3, "int64", None, "is -3 in int64, no count: "),
+    (np.nan, "float32", None, "is nan in float32, no count: "),
 ])  # fmt: skip
 def test_counters_of_any_dtype_are_carried(value, dtype, carried, remark, run, tmp_path):
     """As after `{k: v.half() for k, v in state_dict.items()}`, and through formats that keep none."""
@@ -74,3 +75,38 @@ def test_counters_of_any_dtype_are_carried(value, dtype, carried, remark, run, t
     assert run("flax2paddle", tmp_path / "b.msgpack")[0] == run("paddle2torch", tmp_path / "b.pdparams", "-o",
                                                                 tmp_path / "c.safetensors")[0] == 0  # fmt: skip
     assert load_file(tmp_path / "c.safetensors")[name] == (carried or 0)
+
+
+@pytest.mark.parametrize(("value", "dtype", "doubt"), [
+    (3.5, "float32", "is 3.5 in float32, no count"), (np.nan, "float16", "is nan in float16, no count"),
+    (-3, "int64", "is -3 in int64, no count"), (4096, "float16", "is float16, which rounds so large a count"),
+    (7, "int64", ""),
+])  # fmt: skip
+def test_counters_that_are_copied_are_looked_at_as_well(value, dtype, doubt, run, tmp_path):
+    """From torch to torch, and into a port, they stay as they are, and a doubtful one is reported."""
+    config = specs.get("convmixer").tiny["even"]
+    write_numbers(tmp_path / "a.safetensors", "convmixer", config, "torch")
+    name = "norm.num_batches_tracked"
+    save_file({**load_file(tmp_path / "a.safetensors"), name: np.array(value, dtype)}, tmp_path / "b.safetensors")
+    words = "torch2torch", tmp_path / "b.safetensors", "-o", tmp_path / "c.pt", "--assume"
+    code, printed, err = run(*words, "--set", f"act={config.act}", "--json")
+    assert code == 0
+    assert (f"note: {name} {doubt}: copied as it is" in err) == bool(doubt)
+    assert any(name in note for note in json.loads(printed)["notes"]) == bool(doubt)
+
+
+@pytest.mark.parametrize("count", [2**70, -1, 3.5, float("nan"), True, None, "7", [1]])
+def test_counters_of_a_record_that_are_no_counts_are_left_out(count, run, tmp_path):
+    """They are not passed on to another record either."""
+    config = specs.get("convmixer").tiny["even"]
+    write_numbers(tmp_path / "a.safetensors", "convmixer", config, "torch")
+    words = "--set", f"act={config.act}", "--assume", "--force", "-o"
+    assert run("torch2flax", tmp_path / "a.safetensors", *words, tmp_path / "b.msgpack")[0] == 0
+    record = json.loads((tmp_path / "b.msgpack.json").read_text())
+    record["carried"] = {"norm.count": count, "blocks.0.norm1.count": 5}
+    (tmp_path / "b.msgpack.json").write_text(json.dumps(record, indent=1))
+    for route, out in (("flax2paddle", "c.pdparams"), ("flax2torch", "c.safetensors")):
+        code, _, err = run(route, tmp_path / "b.msgpack", "-o", tmp_path / out)
+        assert (code, "b.msgpack.json: the batch counter norm.count is" in err) == (0, True)
+    assert json.loads((tmp_path / "c.pdparams.json").read_text())["carried"] == {"blocks.0.norm1.count": 5}
+    assert load_file(tmp_path / "c.safetensors")["norm.num_batches_tracked"] == 0

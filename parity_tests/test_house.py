@@ -144,3 +144,15 @@ def test_the_engine_names_no_architecture():
 def test_every_way_to_import_is_seen(tmp_path, text, expected):
     (tmp_path / "some.py").write_text(text)
     assert list(imports("convert.some", tmp_path / "some.py")) == expected
+
+
+def test_files_import_no_other_part_of_the_converter_but_errors():
+    """Readers and writers know nothing of plans, records and reports."""
+    arrows = {
+        (module, other)
+        for module, others in graph().items()
+        if module.startswith("convert.files")
+        for other in others
+        if other.startswith("convert.") and not other.startswith("convert.files") and other != "convert.errors"
+    }
+    assert arrows == set()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import ports
 import specs
 from convert.__main__ import main as convert
-from convert.errors import UsageError
+from convert.errors import ConvertError, UsageError
 from ports.__main__ import main as ports_main
 
 from .conftest import needs
@@ -133,7 +133,7 @@ def test_no_checkpoint_loads_a_page(installed, tmp_path):
     assert run("-m", "parity", source, PYTHONPATH=path).returncode != 0
     assert not trace.exists()
     done = run("-m", "convert", "torch2flax", source, PYTHONPATH=path)
-    assert "its record names the architecture 'tenth': name that one's page with --spec PAGE" in done.stderr
+    assert "its record names the architecture 'tenth': name that one's page: --spec PAGE" in done.stderr
     done = run("-m", "convert", "inspect", source, "--spec", "tenth", PYTHONPATH=path)
     assert "architecture: tenth" in done.stdout
     assert trace.exists()
@@ -252,3 +252,73 @@ def test_a_page_without_all_ports_is_compared_and_proven_with_those_that_it_has(
     done = run("-m", "parity", "sixteenth:tiny S", "--spec", page, "--check", "forward")
     assert done.returncode == 0, done.stderr
     assert "parity: skipped: flax: sixteenth has no port in flax: its page lists torch, paddle" in done.stderr
+
+
+@pytest.mark.parametrize("error", ["ValueError('width is odd')", "ZeroDivisionError('by 0')", "RuntimeError('x')"])
+def test_an_infer_that_raises_is_one_clear_error(error, new, tmp_path, capsys):
+    """It names the page and the cause, in every command that reads a file."""
+    page = new("raising")
+    file = weights(page, tmp_path / "a.safetensors")
+    line = '    return {\n        "patch"'
+    text = page.read_text()
+    assert line in text
+    other = tmp_path / "raises.py"
+    other.write_text(
+        text.replace(
+            line, f"    if 'head.kernel' in sizes and sizes['head.kernel', 'o'] == 1:\n        raise {error}\n{line}"
+        )
+    )
+    specs._added.clear()
+    arrays = load_file(file)
+    for name in [name for name in arrays if name.startswith("classifier.")]:
+        arrays[name] = arrays[name][:1].copy()
+    save_file(arrays, tmp_path / "b.safetensors")
+    for words in (["original2flax", "-o", str(tmp_path / "c.msgpack")], ["inspect"]):
+        code = convert([words[0], str(tmp_path / "b.safetensors"), *words[1:], "--spec", str(other)])
+        said = "".join(capsys.readouterr())
+        kind, _, message = error[:-2].partition("('")
+        assert code == (words != ["inspect"])
+        assert f"raises.py: `infer` of raises cannot read these arrays: {kind}: {message}" in said
+    assert not (tmp_path / "c.msgpack").exists()
+
+
+def test_routes_name_the_ports_of_a_page(new, capsys):
+    page = new("routed")
+    assert convert(["routes", "--spec", str(page)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "routed_" in line]
+    files = [str(page.with_name(f"routed_{framework}.py")) for framework in ("flax", "torch", "paddle")]
+    assert [line.split()[-1] for line in lines] == files
+
+
+def test_an_error_of_a_page_names_it_once(new, capsys):
+    page = new("named")
+    page.write_text(page.read_text().replace('network="Named"', "network=3"))
+    assert convert(["routes", "--spec", str(page)]) == 2
+    err = capsys.readouterr().err
+    assert err.count(str(page)) == 1 and "network is 3, not the name of a class" in err
+
+
+HEADS = {
+    "flax": ('nn.Dense(c.classes, name="head")(x) if c.classes else x', "x[:, : c.classes]"),
+    "torch": ("nn.Linear(c.width, c.classes) if c.classes else nn.Identity()", "nn.Identity()"),
+    "paddle": ("nn.Linear(c.width, c.classes) if c.classes else nn.Identity()", "nn.Identity()"),
+}
+
+
+@pytest.mark.parametrize("framework", HEADS)
+def test_a_port_that_does_not_use_all_arrays_is_refused(framework, new, tmp_path):
+    """linen itself ignores what no module asks for."""
+    needs(framework)
+    page = new(f"ignoring_{framework}")
+    port = page.with_name(f"{page.stem}_{framework}.py")
+    text = port.read_text()
+    assert HEADS[framework][0] in text
+    file = weights(page, tmp_path / "a.safetensors")
+    assert ports.load(file, framework).framework == framework
+    other = new(f"headless_{framework}")
+    changed = other.with_name(f"{other.stem}_{framework}.py")
+    changed.write_text(text.replace(*HEADS[framework]).replace("Ignoring", "Headless"))
+    specs._added.clear()
+    specs.add(str(other))
+    with pytest.raises(ConvertError, match=r"(?s)(does not use all of its arrays|does not fit|has no array).*head"):
+        ports.load(file, framework)

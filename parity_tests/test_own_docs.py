@@ -24,6 +24,8 @@ def test_the_python_of_the_page_runs(tmp_path, monkeypatch):
     for code in PYTHON:
         exec(compile(code, "own-architecture.md", "exec", dont_inherit=True), space)
     assert faults(space["SPEC"]) == []
+    fixed = {name for dialect in space["SPEC"].dialects.values() for name in dialect.conventions}
+    assert space["SPEC"].unshown and space["SPEC"].unshown.isdisjoint(fixed)
     twin = space["TINY"]["S"]
     assert count(list(space["layers"](twin))) > 0
     with pytest.raises(ValueError, match="do not split"):

@@ -85,7 +85,7 @@ def test_live_weights_come_before_copies(case, model, tmp_path):
         beside = {name for name in arrays(path) if not any(name == t.name for t in plan.sources.values())}
         assert sum(entry.arrays for entry in plan.aside) == len(beside)
     assert (f"took the weights under {place!r}" in noted) == bool(place)
-    assert ("--weights" in noted) == (case != "ema alone")
+    assert ("weights=" in noted) == (case != "ema alone")
 
 
 @pytest.mark.parametrize("dialect", ["flax", "torch"])
@@ -294,7 +294,7 @@ def test_names_with_wrappers_of_single_blocks(model, run, tmp_path):
     both = model | {name.replace("norm1.", "norm1._orig_mod."): array + 1 for name, array in model.items()}
     code, _, err = run("timm2torch", save(tmp_path / "both.safetensors", both), "-o", tmp_path / "z.safetensors")
     assert code == 1 and "unexpected blocks.{0..2}.norm1._orig_mod.weight" in err
-    assert unwrapped("a._orig_mod.b") == "a.b" and unwrapped("_orig_mod.b") == "_orig_mod.b"
+    assert unwrapped("a._orig_mod.b") == "a.b" and unwrapped("_orig_mod.module.b") == "b"
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".msgpack", ".pdparams"])
@@ -342,3 +342,26 @@ def test_places_are_ranked():
     assert not any(rank(place)[0] for place in ("", "schema/", "model/", "teacher."))
     with open_checkpoint(TIMM) as reader:
         assert "norm.bias" in reader.tensors
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "module._orig_mod.", "_forward_module."])
+@pytest.mark.parametrize("wrapped", ["blocks", "stem", "head"])
+def test_names_with_wrappers_of_some_parts_of_the_root(wrapper, wrapped, model, run, tmp_path):
+    """As of a model some of whose parts were compiled, whose file was merged with another's: none is left aside."""
+    names = {name: f"{wrapper}{name}" if name.startswith(wrapped) else name for name in model}
+    path = save(tmp_path / "x.safetensors", {names[name]: array for name, array in model.items()})
+    code, _, err = run("timm2torch", path, "-o", tmp_path / "y.safetensors", "--prove")
+    assert code == 0 and "read without the wrappers in its names: " in err and "set aside" not in err
+    plain = save(tmp_path / "plain.safetensors", model)
+    assert run("timm2torch", plain, "-o", tmp_path / "z.safetensors")[0] == 0
+    assert run("diff", tmp_path / "y.safetensors", tmp_path / "z.safetensors")[0] == 0
+
+
+def test_a_wrapped_copy_of_the_whole_model_is_named_as_one(model, run, tmp_path):
+    both = {**model, **{f"_orig_mod.{name}": array + 1 for name, array in model.items()}}
+    path = save(tmp_path / "both.safetensors", both)
+    code, _, err = run("timm2torch", path, "-o", tmp_path / "y.safetensors")
+    assert code == 0 and "(a model with the same names: --weights _orig_mod. takes it)" in err
+    assert run("timm2torch", path, "-o", tmp_path / "z.safetensors", "--weights", "_orig_mod.")[0] == 0
+    one, other = (load_file(tmp_path / f"{name}.safetensors")["norm.bias"] for name in "yz")
+    np.testing.assert_array_equal(one + 1, other)

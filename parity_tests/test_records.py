@@ -11,6 +11,8 @@ import pytest
 import specs
 from convert.__main__ import main
 from convert.files import open_checkpoint
+from convert.files.hashing import identity
+from convert.record import sealed
 from convert.settings import read_config
 from parity.__main__ import main as parity
 from specs import config as configs
@@ -302,3 +304,91 @@ def test_a_record_inside_a_file_of_other_values(target, tmp_path, capsys):
         code = main([words[0], str(tmp_path / target), *words[1:]])
         out, err = capsys.readouterr()
         assert code == (words == ["verify"]) and note in out + err, words
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "msgpack"])
+def test_one_large_array_that_was_changed_in_place(suffix, tmp_path, capsys, monkeypatch):
+    """As by merged adapters: a conversion compares every value with the record before it believes it."""
+    path, _ = recorded(tmp_path, "convmixer", "flax")
+    target = tmp_path / f"y.{suffix}"
+    assert main(["flax2flax", str(path), "-o", str(target)]) == 0
+    data = bytearray(target.read_bytes())
+    with open_checkpoint(target) as reader:
+        last = sorted(reader.tensors.values(), key=lambda tensor: tensor.nbytes)[-1]
+        at = data.index(bytes(reader.read(last.name)))
+    data[at + last.nbytes // 2] ^= 64
+    target.write_bytes(data)
+    monkeypatch.setattr("convert.record.SAMPLED", sum(t.nbytes for t in about_tensors(target).values()) - 1)
+    monkeypatch.setattr("convert.files.hashing.SAMPLES", 2)  # of the file that has its record beside it
+    if suffix == "msgpack":
+        about = json.loads((tmp_path / "y.msgpack.json").read_text())
+        about = sealed({**about, "samples": identity(target)["samples"]})
+        (tmp_path / "y.msgpack.json").write_text(json.dumps(about, indent=1))
+    capsys.readouterr()
+    words = ["flax2paddle", str(target), "-o", str(tmp_path / "z.pdparams"), "--force"]
+    note = f"no longer fits the file, whose {last.name} has other values than were written: only its configuration"
+    for more in ([], ["--json"], ["--dry-run"]):
+        assert main([*words, *more]) == 0
+        assert note in capsys.readouterr().err
+    assert main(["diff", str(path), str(target)]) == 1
+    sampled = f"was checked against {len(about_tensors(target)) - 1} of {len(about_tensors(target))} arrays of the file"
+    for command in (["inspect", str(target)], [*words, "--no-verify"]):
+        capsys.readouterr()
+        assert main(command) == 0
+        said = "".join(capsys.readouterr())
+        assert sampled in said and note not in said
+    assert main(["inspect", str(path)]) == 0 and main(["verify", str(path)]) == 0
+    assert "was checked against" in capsys.readouterr().out
+
+
+def about_tensors(path):
+    with open_checkpoint(path) as reader:
+        return dict(reader.tensors)
+
+
+@pytest.mark.parametrize("shards", [[], ["--shard-size", "4KB"]], ids=["one file", "shards"])
+def test_a_flipped_bit_of_the_metadata_is_seen(shards, tmp_path, capsys):
+    """The key "format", and of shards the name of their index, and of an index the size of all."""
+    path, _ = recorded(tmp_path, "convmixer")
+    out = tmp_path / "y.safetensors"
+    assert main(["torch2torch", str(path), "-o", str(out), *shards]) == 0
+    target = out if out.exists() else tmp_path / "y.safetensors.index.json"
+    assert main(["verify", str(target)]) == 0
+    spots = [(target, b'"format"')] if not shards else []
+    for shard in sorted(tmp_path.glob("y-*"))[:2]:
+        spots += [(shard, b'"format"'), (shard, b'"pt"'), (shard, b'"triptych_part"'), (shard, b"y.safetensors.index")]
+    spots += [(target, b'"total_size": ')] if shards else []
+    for file, text in spots:
+        data = file.read_bytes()
+        at = data.index(text) + len(text) - (-1 if text.endswith(b" ") else 2)
+        file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        capsys.readouterr()
+        assert main(["verify", str(target)]) == 1, (file, text)
+        assert "metadata" in (said := capsys.readouterr().out) or "total_size" in said
+        file.write_bytes(data)
+    assert main(["verify", str(target)]) == 0
+
+
+def test_a_record_without_hashes_says_so(tmp_path, capsys):
+    """Written with --no-verify: whether the values are those that it is about, nobody knows."""
+    path, _ = recorded(tmp_path, "mlp_mixer")
+    out = str(tmp_path / "y.safetensors")
+    assert main(["torch2torch", str(path), "-o", out, "--no-verify"]) == 0
+    for words in (["torch2flax", out], ["inspect", out]):
+        capsys.readouterr()
+        assert main(words) == 0
+        assert "its record has no hashes to check the file's values by" in "".join(capsys.readouterr())
+
+
+def test_what_a_damaged_record_states_is_not_passed_on_as_known(tmp_path, capsys):
+    """Its configuration is used with a note; the target's record marks it, and diff says so as well."""
+    path, record = recorded(tmp_path, "mlp_mixer")
+    record["config"]["gelu"] = "tanh" if record["config"]["gelu"] == "erf" else "erf"
+    rewrite(path, tmp_path / "y.safetensors", record)
+    assert main(["torch2flax", str(tmp_path / "y.safetensors"), "-o", str(tmp_path / "z.msgpack")]) == 0
+    assert set(json.loads((tmp_path / "z.msgpack.json").read_text())["assumed"]) == {"gelu", "norm_eps"}
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "z.msgpack")]) == 0
+    assert f"not known: gelu={record['config']['gelu']}" in capsys.readouterr().out
+    assert main(["diff", str(path), str(tmp_path / "y.safetensors")]) == 1
+    assert "y.safetensors: its record is not as it was written: its configuration is used" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import pytest
 
 import specs
 from specs.checks import faults
+from specs.config import check_numbers
 from specs.layer import Layer
 from specs.spec import FITS, Dialect, Refusal, Spec, SpecError
 
@@ -112,3 +113,51 @@ def test_no_file_of_the_engine_names_an_architecture(floor):
     found = {str(path): named.findall(path.read_text()) for path in (ROOT / floor).rglob("*.py")}
     assert {path: names for path, names in found.items() if names} == {}
     assert len(found) > 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """Fields of every kind that `check_numbers` bounds, and some that it does not."""
+
+    depth: int = 1
+    classes: int = 0
+    stages: tuple[tuple[int, ...], ...] = ((1, 2), (0,))
+    side: int | None = None
+    ln_eps: float = 1e-6
+    eps: float = 0.0
+    bn_momentum: float = 0.9
+    drop_rate: float = 0.0
+    shift: float = -1.0
+    steps: float = -2.0  # no epsilon
+    flag: bool = False
+
+    def __post_init__(self):
+        check_numbers(self, self.depth)
+
+
+@pytest.mark.parametrize(("name", "value", "bounds"), [
+    ("classes", -1, "at least 0"), ("stages", ((1, -2), (0,)), "at least 0"), ("side", -3, "at least 0"),
+    ("ln_eps", -1e-6, "at least 0"), ("eps", -1.0, "at least 0"), ("bn_momentum", 1.5, "from 0 to 1"),
+    ("drop_rate", 1, "from 0 to below 1"), ("drop_rate", -0.1, "from 0 to below 1"),
+])  # fmt: skip
+def test_every_number_of_a_config_is_bounded(name, value, bounds):
+    Numbers(), Numbers(side=3, eps=1, shift=-5.0, drop_rate=0, flag=True)
+    with pytest.raises(ValueError, match=f"{name}=.*: {bounds}"):
+        Numbers(**{name: value})
+
+
+def test_a_suffix_begins_with_a_dot():
+    (problem,) = told(dialects={"a": Dialect("torch", suffix="pth")})
+    assert problem == "dialects: 'a': suffix is 'pth': it begins with a dot, as in '.pth'"
+
+
+def test_a_fault_of_every_block_is_one_line():
+    def layers(config):
+        return [*(Layer(f"blocks.{b}.fc", "dense", {"i": 2, "o": 2}, init="xavier") for b in range(9)),
+                Layer("head", "dense", {"i": 2, "o": 2}, init="zero")]  # fmt: skip
+
+    found = faults(Spec(**{**GOOD, "layers": layers, "variants": {}}))
+    assert len(found) == 2
+    assert "'blocks.0.fc': init: unknown name 'xavier', did you mean 'xavier_uniform'? (one of lecun" in found[0]
+    assert found[0].endswith("zeros, ones) (and 8 like it)") and found[1].endswith("(one of lecun_normal, "
+        "kaiming_normal, xavier_uniform, torch, trunc_normal_02, normal, zeros, ones)")  # fmt: skip

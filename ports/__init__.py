@@ -22,6 +22,8 @@ from .frameworks import available, network, ported, require
 if TYPE_CHECKING:
     import numpy as np
 
+    from convert.settings import Stated
+
     from .port import Port
 
 __all__ = ["available", "build", "load", "names", "network", "ported", "require", "save", "variants"]
@@ -37,6 +39,7 @@ def load(
     src: str | None = None,
     weights: str | None = None,
     assume: bool = False,
+    settings: Stated = None,
     **config: Any,
 ) -> Port:
     """A checkpoint of any dialect and format as a running port.
@@ -50,28 +53,33 @@ def load(
       device: "cpu" or "gpu".
       src: dialect of the file, where it does not tell by itself.
       weights: which part of a training checkpoint, e.g. "state_dict_ema"; "/" is the root of the file.
-      assume: accept defaults for what changes the outputs and neither the file nor `config` states.
-      config: Config fields to set, for what the file leaves open.
+      assume: accept defaults for what changes the outputs and neither the file nor the caller states.
+      settings: what the file leaves open: Config fields by name, or the path of a configuration file or of a checkpoint
+        that has a record.
+      config: the same, Config fields alone; they go above `settings`.
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of what is assumed of the
     file, now or when it was written, where `config` contradicts its record, of arrays of several dtypes in one file,
-    and of values that become zero or infinite in `dtype`.
-    Raises: ConvertError for a file that does not fit; UsageError for a framework that is not installed, and OpenFields,
+    and of values that become zero, infinite or imprecise in `dtype`.
+    Raises: ConvertError for a file that does not fit, or whose arrays the port does not all use; UsageError for a
+    framework that is not installed, and OpenFields,
     one of them, for what changes the outputs and nobody states.
     """
     from convert.planning import plan
     from convert.report import misfits
+    from convert.settings import Settings
 
     require(framework)
     from .port import Port
 
-    with plan(path, src=src, dst=framework, settings=config, weights=weights, assume=assume) as loaded:
-        for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts()):
+    stated = Settings.of(settings).above(config)
+    with plan(path, src=src, dst=framework, settings=stated, weights=weights, assume=assume) as loaded:
+        for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.counts()[1]):
             warnings.warn(f"{path}: {note}", stacklevel=2)
-        held = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
+        dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
         if dtype is None:
-            dtype = widest(held)
-            if len(held) > 1:
-                mixed = ", ".join(sorted(held))
+            dtype = widest(dtypes)
+            if len(dtypes) > 1:
+                mixed = ", ".join(sorted(dtypes))
                 warnings.warn(f"{path}: holds arrays of {mixed}: computed in {dtype}", stacklevel=2)
         lost: list[tuple[str, str]] = []
         port = Port(
@@ -79,6 +87,7 @@ def load(
         )
         for what in misfits(lost):
             warnings.warn(f"{path}: {what} in {dtype}", stacklevel=2)
+        port.check_arrays()
         port.assumed = loaded.assumed
         return port
 
@@ -95,15 +104,14 @@ def _counted(
     arrays: Iterable[tuple[str, np.ndarray]], dtype: str, lost: list[tuple[str, str]]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the arrays as they are; collect in `lost` which of them lose how many values in this dtype."""
-    from convert.casting import tally
+    from convert.casting import LOSSES, tally
 
     for name, array in arrays:
         yield name, array
-        found = tally(array, dtype)
-        if found.zeros or found.infinities:
-            kinds = ((found.zeros, "zero"), (found.infinities, "infinite"))
-            counts = " and ".join(f"{count:,} become {kind}" for count, kind in kinds if count)
-            lost.append((name, f"has {found.values:,} values that are not zero, of which {counts}"))
+        losses = tally(array, dtype)
+        if lossy := losses.lost():
+            counts = " and ".join(f"{count:,} {LOSSES[kind]}" for kind, count in lossy.items())
+            lost.append((name, f"has {losses.values:,} values that are not zero, of which {counts}"))
 
 
 def build(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -9,59 +10,81 @@ from typing import Any
 
 import specs
 from convert.errors import UsageError
+from specs.config import unknown
 from specs.kinds import FRAMEWORKS
 from specs.outside import import_file
 from specs.spec import SpecError
 
 
+class PortError(UsageError):
+    """A port that a page declares and that is missing, fails to import, or does not fit the page."""
+
+
 def available() -> list[str]:
-    """Frameworks installed here."""
+    """Return the frameworks installed here."""
     return [name for name in FRAMEWORKS if importlib.util.find_spec(name)]
 
 
 def network(architecture: str, framework: str) -> Any:
-    """The network's class in a framework.
+    """Return the network's class in a framework.
 
-    Raises: UsageError for a framework that is not installed or has no port of this architecture.
+    Raises: UsageError for a framework that is not installed or has no port of this architecture; PortError, one of
+      them, for a port that does not import.
     """
     require(framework)
     architecture = specs.resolve(architecture)
-    spec, place = specs.get(architecture), _place(architecture, framework)
-    if not place:
+    spec, home = specs.get(architecture), place(architecture, framework)
+    if not home:
         raise UsageError(f"{architecture} has no port in {framework}: its page lists {', '.join(spec.ports) or 'none'}")
-    module = _module(place)
+    module = _module(home)
     if not hasattr(module, spec.network):
-        raise UsageError(f"{place}: has no class {spec.network!r}, the `network` of {architecture}")
+        raise PortError(f"{home}: has no class {spec.network!r}, the `network` of {architecture}")
     return getattr(module, spec.network)
 
 
 def ported(architecture: str) -> list[str]:
-    """Frameworks installed here that have a port of an architecture."""
-    return [framework for framework in available() if _place(architecture, framework)]
+    """Return the frameworks installed here in which an architecture has a port."""
+    return [framework for framework in available() if declared(architecture, framework)]
 
 
-def _place(architecture: str, framework: str) -> str:
+def declared(architecture: str, framework: str) -> bool:
+    """Tell whether an architecture's page declares a port in a framework."""
+    return bool(place(architecture, framework))
+
+
+def place(architecture: str, framework: str) -> str:
     """The file, or the dotted name of the module, that holds a port; "" if there is none."""
     spec, folder = specs.get(architecture), specs.folder(architecture)
-    place = spec.ports.get(framework, "" if spec.ports or folder else f"ports.{framework}.{architecture}")
-    return os.path.join(folder or os.path.dirname(specs.__file__), place) if place.endswith(".py") else place
+    home = spec.ports.get(framework, "" if spec.ports or folder else f"ports.{framework}.{architecture}")
+    return os.path.join(folder or os.path.dirname(specs.__file__), home) if home.endswith(".py") else home
 
 
 def _module(place: str) -> Any:
-    """Import the module of a port: a file, or a module's dotted name. Raises: UsageError for a file that fails."""
+    """Import the module of a port: a file, or a module's dotted name. Raises: PortError for whatever goes wrong."""
     try:
         return import_file(place) if place.endswith(".py") else importlib.import_module(place)
     except SpecError as error:
-        raise UsageError(str(error)) from None
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{place}.".startswith(f"{error.name}."):
-            raise  # something that the port itself imports
-        raise UsageError(f"{place}: there is no such module") from None
+        raise PortError(str(error)) from None
+    except Exception as error:  # a port is code: anything may be wrong with it
+        if isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(f"{error.name}."):
+            raise PortError(f"{place}: there is no such module") from None
+        raise PortError(f"{place}: importing it fails: {type(error).__name__}: {error}") from error
 
 
 def require(framework: str) -> None:
-    """Raises: UsageError that names the extra to install, if the framework is missing."""
+    """Raise UsageError that names the extra to install, if a framework is missing, or the nearest name."""
     if framework not in FRAMEWORKS:
-        raise UsageError(f"no framework {framework!r}: one of {', '.join(FRAMEWORKS)}")
+        raise UsageError(f"framework: {unknown(framework, FRAMEWORKS)}: one of {', '.join(FRAMEWORKS)}")
     if framework not in available():
         raise UsageError(f"{framework} is not installed: pip install 'triptych-ports[{framework}]'")
+
+
+def quick_xla_flags() -> str:
+    """Return XLA_FLAGS that compile quickly, for tiny networks that run once. Set them before jax is imported."""
+    from importlib import metadata
+
+    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        if metadata.version("jaxlib").startswith("0.10."):  # XLA ends the process on a flag that it does not know
+            flags += " --xla_cpu_use_fusion_emitters=false"  # a third of the time to compile
+    return flags

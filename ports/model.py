@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
 
 from .runners.base import Runner
+from .runners.records import Tap
 
 
 class Model:
@@ -33,6 +34,14 @@ class Model:
     def state(self) -> dict[str, np.ndarray]:
         """Every array of the model, named and laid out as in this framework's checkpoint."""
         return self.runner.state()
+
+    def switched(self, training: bool) -> list[str]:
+        """Return a sentence where modules are in another mode than a run in training or evaluation mode needs."""
+        return []
+
+    def unreached(self, taps: Iterable[Tap]) -> list[str]:
+        """Return a sentence where modules with parameters were not called in a run that recorded these taps."""
+        return []
 
     @contextmanager
     def undropped(self) -> Iterator[Self]:

@@ -13,18 +13,23 @@ import numpy as np
 
 import specs
 from convert.errors import ConvertError, UsageError
-from specs.config import as_dict
+from convert.report import fold
+from specs.config import as_dict, unknown
 from specs.kinds import IMAGES, PORTED
 from specs.layer import Layer
 
 from .frameworks import network
+from .images import checked
 from .model import Model
-from .runners.base import OUTPUT, Drop, Gradients, Inputs, Optimizer, Tap, Taps, Training, outputs
+from .runners.inputs import OUTPUT, Inputs
+from .runners.records import Drop, Gradients, Optimizer, Tap, Taps, Training, outputs
+from .structure import first_change
 
 if TYPE_CHECKING:
     from convert.settings import Settings
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
+DEVICES = ("cpu", "gpu")
 
 
 class Port(Model):
@@ -46,14 +51,14 @@ class Port(Model):
         device: str,
     ):
         _require_dtype(dtype)
-        if device not in ("cpu", "gpu"):
-            raise ConvertError(f"device {device!r} is neither cpu nor gpu")
+        if device not in DEVICES:
+            raise UsageError(f"device: {unknown(device, DEVICES)}")
         self.framework, self.architecture, self.config = framework, architecture, config
         self.spec = specs.get(architecture)
         home = importlib.import_module(f"ports.runners.{PORTED[framework]}")
         self.runner = home.Runner.build(network(architecture, framework), config, tensors, dtype, device)
         self._taps = Taps(self._tap, self._is_map)
-        self._built = self._modules()
+        self._built = self.runner.structure()
 
     @property
     def model(self) -> Any:
@@ -63,7 +68,7 @@ class Port(Model):
     @model.setter
     def model(self, model: Any) -> None:
         """Replace the model by one of the same kind, such as linen's module with trained variables."""
-        self.runner.model = type(self.runner.model)(*model) if isinstance(model, tuple) else model
+        self.runner.replace(type(self.runner.model)(*model) if isinstance(model, tuple) else model)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Inference. images: (n, c, h, w) -> logits (n, classes); bfloat16 results come back as float32."""
@@ -119,31 +124,41 @@ class Port(Model):
     def rebuilt(self, **changes: Any) -> Port:
         """The same port with another config, dtype, device or other tensors."""
         same = {"config": self.config, "tensors": None, "dtype": self.dtype, "device": self.device}
-        given = {**same, **changes}
-        given["tensors"] = self.state().items() if given["tensors"] is None else given["tensors"]
-        other = type(self)(self.framework, self.architecture, **given)
+        arguments = {**same, **changes}
+        arguments["tensors"] = self.state().items() if arguments["tensors"] is None else arguments["tensors"]
+        other = type(self)(self.framework, self.architecture, **arguments)
         other.assumed = self.assumed
         return other
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> dict[str, Any]:
         """Write the model as it is now, with its configuration in the record; the suffix picks the format.
 
+        Every module's class, attributes, functions and hooks must be those that the port was built with: else the
+        record would state another network. Functions that were patched for the whole process, such as one of torch,
+        are not seen: a port built anew runs them as well.
+
         Returns: the record.
         Raises: ConvertError where the target cannot be written, or exists and `force` is not set; UsageError where a
-          module was replaced or changed, as far as its repr shows: the record would state another network.
+          module was replaced or changed.
         """
         from .saving import save
 
-        changed = [line.strip() for line in self._modules() if line not in self._built]
-        if changed:
-            what = f"{os.fspath(path)}: the model's modules are no longer those of its configuration: {changed[0]}"
+        if change := first_change(self._built, self.runner.structure()):
+            what = f"{os.fspath(path)}: the model's modules are no longer those of its configuration: {change}"
             raise UsageError(f"{what}: state what it is, as in ports.save(port.model, path, config=...)")
         return save(self.model, path, self.settings(), force=force)
 
-    def _modules(self) -> list[str]:
-        """The lines of the model's repr, without what may change: its dtype and the number of classes."""
-        model = self.model[0] if isinstance(self.model, tuple) else self.model
-        return re.sub(r"out_features=\d+|dtype=[\w.]+", "", repr(model)).splitlines()
+    def check_arrays(self) -> None:
+        """Check that the port of a page from outside has the page's arrays and no others; for those here the tests do.
+
+        Raises: ConvertError that lists what does not fit.
+        """
+        if specs.folder(self.architecture) is None:
+            return  # tracing a network takes up to a second
+        images = np.zeros((1, *self.spec.input_shape(self.config)), np.float32)
+        if misfits := self.runner.misfits(Inputs(images)):
+            what = f"the port of {self.architecture} in {self.framework} does not fit its page"
+            raise ConvertError(what, fold(misfits))
 
     def settings(self) -> Settings:
         """What is known of the model. The number of classes is left to its arrays: it may have another head by now."""
@@ -160,14 +175,8 @@ class Port(Model):
         """The name that all frameworks have for a layer or array of `layers`; None for what is not to be compared."""
         return name
 
-    def _checked(self, images: np.ndarray | Inputs) -> Inputs:
-        if isinstance(images, Inputs):
-            (images,) = images.args
-        images = np.asarray(images)
-        if images.ndim != 4 or images.shape[1] != self.config.channels:
-            raise ValueError(f"images are (n, {self.config.channels}, height, width), not {images.shape}")
-        self.spec.check_images(self.config, images.shape[2], images.shape[3])
-        return Inputs(images)
+    def _checked(self, images: Any) -> Inputs:
+        return checked(images, self.spec, self.config)
 
     def _tap(self, path: str) -> str | None:
         return OUTPUT if path == "" else path if pattern(path) in self._tapped[0] else None
@@ -188,8 +197,9 @@ class Port(Model):
 
 
 def _require_dtype(dtype: str) -> None:
+    """Raise UsageError that suggests the nearest name for a dtype that no port computes in."""
     if dtype not in DTYPES:
-        raise ConvertError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
+        raise UsageError(f"dtype: {unknown(dtype, DTYPES)}")
 
 
 def pattern(path: str) -> str:

@@ -99,14 +99,14 @@ def arrays_of(model: Any) -> tuple[str, Arrays]:
 def _torch(model: Any) -> Arrays:
     import torch
 
-    found: Arrays = {}
+    arrays: Arrays = {}
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, torch.Tensor):
             raise ConvertError(f"the torch model: {name} is a {type(tensor).__name__}, no tensor")
         plain, dtype = tensor.detach().cpu().contiguous(), str(tensor.dtype).removeprefix("torch.")
         bits = {"bfloat16": torch.int16}.get(dtype) or (torch.uint8 if dtype.startswith("float8") else plain.dtype)
-        found[name] = dtype, plain.view(bits).numpy()
-    return found
+        arrays[name] = dtype, plain.view(bits).numpy()
+    return arrays
 
 
 def _paddle(tensor: Any) -> tuple[str, Any]:

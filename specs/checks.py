@@ -47,7 +47,7 @@ def _counted(spec: Spec, config: Any) -> int | None:
 def _of_config(spec: Spec, config: Any) -> Iterator[str]:
     layers = list(spec.layers(config))
     wrong = [fault for layer in layers for fault in _of_layer(layer)]
-    yield from dict.fromkeys(wrong)
+    yield from _alike(wrong)
     if wrong:
         return
     paths = Counter(layer.path for layer in layers)
@@ -59,6 +59,16 @@ def _of_config(spec: Spec, config: Any) -> Iterator[str]:
     yield from (f"immaterial: {configs.unknown(name, fields)}" for name in strange)
 
 
+def _alike(faults: list[str]) -> Iterator[str]:
+    """One of those that differ in numbers alone, as of every block, and how many there are."""
+    counts = Counter(re.sub(r"\d+", "#", fault) for fault in dict.fromkeys(faults))
+    firsts: dict[str, str] = {}
+    for fault in faults:
+        firsts.setdefault(re.sub(r"\d+", "#", fault), fault)
+    for form, fault in firsts.items():
+        yield f"{fault} (and {counts[form] - 1} like it)" if counts[form] > 1 else fault
+
+
 def _of_layer(layer: Any) -> Iterator[str]:
     if not isinstance(layer, Layer):
         yield f"layers: yields {layer!r}, not a Layer"
@@ -67,7 +77,7 @@ def _of_layer(layer: Any) -> Iterator[str]:
     if not isinstance(layer.path, str) or not PATH.fullmatch(layer.path):
         yield f"{where}: a path is names and numbers joined by dots"
     if layer.kind not in KINDS:
-        yield f"{where}: kind: {configs.unknown(layer.kind, KINDS)}"
+        yield f"{where}: kind: {configs.unknown(layer.kind, KINDS)} (one of {', '.join(KINDS)})"
         return
     leaves = KINDS[layer.kind].axes
     needed = {
@@ -84,7 +94,7 @@ def _of_layer(layer: Any) -> Iterator[str]:
         yield f"{where}: size of g is {layer.sizes['g']}, a {layer.kind} has {GATES[layer.kind]} gates"
     yield from (f"{where}: without: {configs.unknown(leaf, leaves)}" for leaf in layer.without if leaf not in leaves)
     if layer.init not in INITS:
-        yield f"{where}: init: {configs.unknown(layer.init, INITS)}"
+        yield f"{where}: init: {configs.unknown(layer.init, INITS)} (one of {', '.join(INITS)})"
 
 
 def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import re
 import struct
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -36,7 +36,7 @@ def check_numbers(config: Any, blocks: int, *names: str) -> None:
     Args:
       blocks: how many the network has.
       names: fields that hold nothing below 1.
-    Raises: ValueError for no blocks or too many, sizes below 1, negative classes or epsilons, rates outside [0, 1).
+    Raises: ValueError for no blocks or too many, sizes below 1, and whatever BOUNDS forbids.
     """
     if not 1 <= blocks <= MAX_BLOCKS:
         raise ValueError(f"a network has at least 1 block and at most {MAX_BLOCKS:,}, not {blocks:,}")
@@ -44,11 +44,27 @@ def check_numbers(config: Any, blocks: int, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and min(value if isinstance(value, tuple) else (value,), default=0) < 1:
             raise ValueError(f"{name}={value}: at least 1")
-    for name, value in vars(config).items():
-        if name in ("classes", "norm_eps") and value < 0:
-            raise ValueError(f"{name}={value}: at least 0")
-        if name.endswith(("dropout", "drop_path")) and not 0 <= value < 1:
-            raise ValueError(f"{name}={value}: from 0 to below 1")
+    for name, hint in types_of(typing.cast(typing.Hashable, type(config))).items():
+        value, kind = getattr(config, name), float if "float" in str(hint) else int
+        for pattern, of, fits, bounds in BOUNDS:
+            if kind is of and pattern.search(name) and not all(map(fits, _numbers(value))):
+                raise ValueError(f"{name}={value}: {bounds}")
+
+
+# What every Config's numbers have to be: (pattern of a field's name, type of its numbers, test, what it asks for).
+BOUNDS: list[tuple[re.Pattern[str], type, Callable[[float], bool], str]] = [
+    (re.compile(""), int, lambda n: n >= 0, "at least 0"),  # counts and sizes
+    (re.compile(r"(^|_)eps(ilon)?$"), float, lambda n: n >= 0, "at least 0"),
+    (re.compile(r"(^|_)momentum$"), float, lambda n: 0 <= n <= 1, "from 0 to 1"),
+    (re.compile("drop"), float, lambda n: 0 <= n < 1, "from 0 to below 1"),
+]
+
+
+def _numbers(value: Any) -> list[float]:
+    """The numbers in a field, of tuples within tuples too; bool and str are none."""
+    if isinstance(value, tuple):
+        return [number for part in value for number in _numbers(part)]
+    return [value] if type(value) in (int, float) else []
 
 
 def build(config: type, values: Mapping[str, Any]) -> Any:

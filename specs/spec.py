@@ -206,6 +206,8 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
             (f"dialects: {name!r}: requires", dialect.requires, known_fields),
             (f"dialects: {name!r}: variants", dialect.variants or (), variants),
         ]
+        if dialect.suffix and not dialect.suffix.startswith("."):
+            yield f"dialects: {name!r}: suffix is {dialect.suffix!r}: it begins with a dot, as in '.{dialect.suffix}'"
     for what, names, known in named:
         if known is not None:  # else what they name is itself wrong, and reported
             yield from (f"{what}: {unknown(str(name), known)}" for name in names if name not in known)

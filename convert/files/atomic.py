@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError, UsageError, command_or_call, option
 from convert.files.base import URL, write_all
 
 KEEP_SIZE = 1  # of fallocate(2)
@@ -28,9 +28,10 @@ def check(sources: Iterable[str], out: str, force: bool) -> None:
     """
     folder = folder_of(out)
     if os.path.exists(out) and any(os.path.samefile(source, out) for source in sources):
-        raise UsageError(f"{out}: is the source itself, or a part of it: give another -o")
+        elsewhere = command_or_call("give another -o", "give another path")
+        raise UsageError(f"{out}: is the source itself, or a part of it: {elsewhere}")
     if os.path.lexists(out) and not force:
-        raise ConvertError(f"{out}: exists: --force replaces it")
+        raise ConvertError(f"{out}: exists: {option('force')} replaces it")
     if not os.access(folder, os.W_OK):
         raise ConvertError(f"{folder}: is not writable: give -o a place elsewhere")
 
@@ -156,10 +157,10 @@ def publish(temporary: str, out: str, force: bool) -> None:
         try:
             os.link(temporary, out)
         except FileExistsError:
-            raise ConvertError(f"{out}: appeared meanwhile: --force replaces it") from None
+            raise ConvertError(f"{out}: appeared meanwhile: {option('force')} replaces it") from None
         except OSError:  # a file system without hard links
             if os.path.lexists(out):
-                raise ConvertError(f"{out}: appeared meanwhile: --force replaces it") from None
+                raise ConvertError(f"{out}: appeared meanwhile: {option('force')} replaces it") from None
             os.replace(temporary, out)
     sync_folder(out)
 

@@ -10,23 +10,22 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError, UsageError, command_or_call, option
 from convert.files.atomic import temporary_of
 from convert.files.base import Writer
 from convert.files.folders.base import RECORD
-from convert.record import is_record
-from convert.report import fold
 
 NAMED = 5  # files that an error names
 EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 HERE = -100  # AT_FDCWD
 
 
-def check(source: str | None, out: str, force: bool, writer: type[Writer]) -> None:
+def check(source: str | None, out: str, force: bool, writer: type[Writer], is_record: Callable[[str], bool]) -> None:
     """Check that a folder target destroys neither its source nor what is not its own.
 
     Args:
       source: the path that is read; None where the arrays come from memory.
+      is_record: whether a file is a record of ours.
     Raises: UsageError, ConvertError that names what --force does not replace: a folder without our record, or a file
     in it that its format's writer does not write.
     """
@@ -34,20 +33,22 @@ def check(source: str | None, out: str, force: bool, writer: type[Writer]) -> No
     if not force or not os.path.lexists(out):
         return
     if os.path.islink(out) or not os.path.isdir(out):
-        raise ConvertError(f"{out}: is no folder, so --force does not replace it by one: move it away")
+        raise ConvertError(f"{out}: is no folder, so {option('force')} does not replace it by one: move it away")
     strangers = [name for name in _inside(out) if not any(fnmatch.fnmatchcase(name, own) for own in writer.own)]
-    what = [f"holds {', '.join(fold(strangers)[:NAMED])}, which this converter does not write"] if strangers else []
+    named = ", ".join(strangers[:NAMED]) + (f" and {len(strangers) - NAMED} more" if strangers[NAMED:] else "")
+    what = [f"holds {named}, which this converter does not write"] if strangers else []
     if not is_record(os.path.join(out, RECORD)):
         what.append("is no checkpoint folder that this converter wrote")
     if what:
-        raise ConvertError(f"{out}: {', and '.join(what)}, so --force does not replace it: move it away")
+        raise ConvertError(f"{out}: {', and '.join(what)}, so {option('force')} does not replace it: move it away")
 
 
 def check_apart(source: str | None, out: str) -> None:
     """Raises: UsageError where a target and a source that is a folder, or is to become one, lie in each other."""
     ours, theirs = os.path.realpath(out), source and os.path.realpath(source)
     if theirs and os.path.commonpath([ours, theirs]) in (ours, theirs):
-        raise UsageError(f"{out}: is, holds or lies in the source: give another -o")
+        elsewhere = command_or_call("give another -o", "give another path")
+        raise UsageError(f"{out}: is, holds or lies in the source: {elsewhere}")
 
 
 def _inside(folder: str) -> list[str]:
@@ -135,7 +136,7 @@ def publish(temporary: str, out: str, force: bool) -> None:
         _swap(temporary, out)
         _remove(temporary)  # what had the name before
     else:
-        raise ConvertError(f"{out}: appeared meanwhile: --force replaces it")
+        raise ConvertError(f"{out}: appeared meanwhile: {option('force')} replaces it")
     _sync(os.path.dirname(os.path.abspath(out)))
 
 

@@ -33,6 +33,8 @@ DESCR = {
     "int32": "<i4", "uint64": "<u8", "int64": "<i8", "float16": "<f2", "float32": "<f4", "float64": "<f8",
     "complex64": "<c8", "complex128": "<c16",
 }  # fmt: skip
+# Paddle stores bfloat16 as uint16 and does not say so: a file's uint16 may be either.
+PADDLE_BFLOAT16 = "uint16"
 MAX_DIMS = 64  # axes of an array: numpy's own limit
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://")  # of an Orbax folder, as tensorstore reads them: gs://, s3://, file://
@@ -42,6 +44,11 @@ PIECE = 1 << 18  # bytes moved at once: larger writes are several times slower o
 MAX_NAME = 4096  # characters in one tensor's name
 MAX_SKIPPED = 1000  # names of entries without tensors that are kept for reports; more are counted
 MAX_RECORD = 8 << 20  # bytes of a record of ours; 10,000 tensors take 3 MB
+
+
+def meant(dtype: str) -> str:
+    """The dtype of weights that a file gives as `dtype`: Paddle's spelling of bfloat16 undone."""
+    return "bfloat16" if dtype == PADDLE_BFLOAT16 else dtype
 
 
 class Tensor(NamedTuple):

@@ -21,7 +21,7 @@ from typing import IO, NamedTuple
 
 from zlib_ng import zlib_ng as zlib  # whose CRC takes a quarter of the time
 
-from convert.errors import ConvertError, FormatError
+from convert.errors import ConvertError, FormatError, option
 from convert.files.base import (
     DESCR,
     ITEMSIZE,
@@ -260,7 +260,8 @@ class NpzWriter(Writer):
         for tensor in self.tensors:
             if tensor.dtype not in DESCR:
                 problem = f"npz cannot hold {tensor.dtype} ({shown(tensor.name)}), which numpy lacks"
-                raise ConvertError(f"{problem}: convert to .safetensors or .msgpack, or give --dtype float32")
+                remedy = f"convert to .safetensors or .msgpack, or give {option('dtype', 'float32')}"
+                raise ConvertError(f"{problem}: {remedy}")
             if len(tensor.name) > MAX_NAME - 4 or "\0" in tensor.name or len(tensor.shape) > MAX_DIMS:
                 raise ConvertError(f"{shown(tensor.name)}: npz cannot hold this name or shape")
         self._zip = ZipWriter(file, [tensor.name + ".npy" for tensor in self.tensors])

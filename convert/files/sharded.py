@@ -54,6 +54,7 @@ class Index:
         self.metadata = {KEY: record} if isinstance(record, str) else {}
         self.unknown = [key for key in content if key not in ("metadata", "weight_map")]
         fields = about if isinstance(about, dict) else {"": about}
+        self.total_size = fields.get("total_size")
         self.unknown += [f"metadata: {key}" for key in fields if key not in KEYS]
 
     def unlisted(self) -> list[str]:
@@ -94,7 +95,7 @@ class ShardedReader(Reader):
         self.path, self.tensors = os.fspath(path), {}
         self.shards: dict[str, Reader] = {}
         index = Index(self.path)
-        self.metadata, self._where = index.metadata, index.where
+        self.metadata, self._where, self.total_size = index.metadata, index.where, index.total_size
         try:
             self._open(index)
         except BaseException:

@@ -144,7 +144,10 @@ def _cause(
     left: Run, right: Run, found: Array, pairs: Sequence[Pair], at: int, stop: float
 ) -> tuple[str, tuple[Run, Run] | None]:
     """(cause, both sides with it removed); ("", None) where none is confirmed."""
-    limit = max(CLOSE, pairs[at].gap * 1e-3)
+    pair, limit = pairs[at], max(CLOSE, pairs[at].gap * 1e-3)
+    uses = pair.left is not None and pair.right is not None
+    if uses and (text := _padding(pair, left, right) or _activation(pair, right, _span(pairs, at))):
+        return text, None
     for change in changes(left.tape, right.tape):
         if time.monotonic() > stop:
             break
@@ -155,9 +158,6 @@ def _cause(
         gap = next((p.gap for k, p in enumerate(_pairs(*sides, found)) if k == at), math.inf)
         if gap <= limit:
             return f"{change.text} (recomputed so, to {gap:.0e})", sides
-    pair = pairs[at]
-    if pair.left is not None and pair.right is not None and stop > time.monotonic():
-        return _padding(pair, left, right) or _activation(pair, right, _span(pairs, at)), None
     return "", None
 
 

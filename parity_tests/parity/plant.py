@@ -134,7 +134,7 @@ def _intercept(runner: Any, path: str, faulty: Callable[..., Any]) -> None:
     """Let the submodule at a path of a linen module compute something else, under everything that records."""
     import flax.linen as nn
 
-    from ports.runners.functional import dotted
+    from ports.runners.jax_trees import dotted
 
     run = runner.run
 

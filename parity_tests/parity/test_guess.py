@@ -8,7 +8,7 @@ import pytest
 from parity import hypotheses
 from parity.guess import guess
 from parity.record import Recording
-from ports.runners.base import Tap
+from ports.runners.records import Tap
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.standard_normal((2, 3, 7, 6))

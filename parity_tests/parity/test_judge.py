@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from parity import tolerance
+from parity.archive import load, save
 from parity.judge import Subject, judge
 from parity.numbers import relative_error, worst
-from parity.record import Recording, load, save
+from parity.record import Recording
 from parity.report import Report
 from parity.result import Result
-from ports.runners.base import Tap
+from ports.runners.records import Tap
 
 SUBJECT = Subject("a", "v", "layers", "float64", "cpu")
 

@@ -8,6 +8,8 @@ import shutil
 import struct
 import subprocess
 import zlib
+from dataclasses import replace
+from html import escape
 
 import numpy as np
 import pytest
@@ -19,7 +21,8 @@ from parity.report import Report
 from parity.result import Divergence, Result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1"]
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1",
+         "--no-first-run", "--disable-extensions", "--disable-background-networking"]  # fmt: skip
 
 
 def recording(label: str, slip: float, dtype: str = "float64") -> Recording:
@@ -42,22 +45,42 @@ def report() -> Report:
             ]
             results += judge(subject, made)
     skipped = Result(
-        "mlp_mixer", "S/16", "forward", "float16", "cpu", "flax-paddle", None, None, None, None, "no <kernel>"
+        "mlp_mixer",
+        "S/16",
+        "forward",
+        "float16",
+        "cpu",
+        "flax-paddle",
+        None,
+        None,
+        None,
+        None,
+        "no <kernel>",
+        missing=(("flax", "no <kernel>"),),
     )
     return Report([*results, skipped], {"torch": "2.13", "device": "cpu", "mixer.npz": "sha256 " + "ab" * 32})
 
 
 class Text(html.parser.HTMLParser):
-    """Checks that tags close, and collects attributes that would fetch something."""
+    """Checks that tags close, and collects addresses inside the page and attributes that would fetch something."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.fetched: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.fetched += [f"{tag} {name}" for name, _ in attrs if name in ("src", "href", "srcset", "data")]
-        if tag not in ("meta", "br", "line", "polyline", "polygon"):
+        for name, value in attrs:
+            if name == "href" and (value or "").startswith("#"):
+                self.links.append(str(value)[1:])
+            elif name in ("src", "href", "srcset", "data"):
+                self.fetched.append(f"{tag} {name}")
+            elif name == "id":
+                self.ids.append(str(value))
+        if tag != "meta":
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -69,54 +92,210 @@ class Text(html.parser.HTMLParser):
 
 def test_the_page_is_whole_and_fetches_nothing() -> None:
     page = report().to_html()
-    text = Text()
-    text.feed(page)
+    text = Text(page)
     assert text.open == []
     assert text.fetched == []
-    assert not re.search(r"https?://|url\(|@import|<script", page)
+    assert not re.search(r"https?://|url\(|@import|<script|\$[a-z]", page)
 
 
-def test_the_page_tells_what_was_found() -> None:
+def test_the_verdict_stands_first_then_what_was_run_then_what_differs() -> None:
     page = report().to_html()
-    found = (
-        "not proven the same",
-        "blocks.0.norm1 differs",
-        "flax-torch",
-        "float32",
-        "sha256 abab",
-        "no &lt;kernel&gt;",
+    marks = [
+        "differs from", "sha256 abab", "First divergence", "<h2>mlp_mixer</h2>", "Errors, array by array",
+        "<h2>Remarks</h2>",
+    ]  # fmt: skip
+    body = page[page.index("<body>") :]
+    assert [body.index(mark) for mark in marks] == sorted(body.index(mark) for mark in marks)
+
+
+def test_every_cell_leads_to_its_plot() -> None:
+    text = Text(report().to_html())
+    assert set(text.links) == {"m0-layers", "m0-forward", "m1-layers"}
+    assert set(text.links) <= set(text.ids)
+    assert len(text.ids) == len(set(text.ids))
+
+
+def test_a_row_a_model_has_its_dtypes_side_by_side() -> None:
+    page = report().to_html()
+    (head,) = re.findall(r"<thead>(?:(?!</thead>).)*model.*?</thead>", page)
+    assert re.findall(r"<th[^>]*>([^<]*)</th>", head) == [
+        "model", "layers", "forward", "float64", "float32", "float16",
+    ]  # fmt: skip
+    (body,) = re.findall(r'<table class="matrix">.*?<tbody>(.*?)</tbody>', page, re.S)
+    assert re.findall(r'<th scope="row">([^<]*)', body) == ["S/16", "B/16"]
+    labels = re.findall(r'data-label="([^"]*)"', body)
+    assert labels == ["layers, float64", "layers, float32", "forward, float16"] * 2
+
+
+def test_a_divergence_is_listed_by_facts() -> None:
+    page = report().to_html()
+    (card,) = re.findall(r"<article.*?</article>", page)
+    facts = dict(re.findall(r"<dt>(.*?)</dt><dd[^>]*>(.*?)</dd>", re.sub("</?span[^>]*>", "", card)))
+    assert list(facts) == ["layer", "values", "error", "limit", "layer before", "agrees", "also differs"]
+    assert facts["layer"] == "blocks.0.norm1"
+    assert facts["values"] == "0.64 in flax, 0.641 in torch at [2]"
+    assert re.fullmatch(r"1.0e-3, relative to \S+, the largest element", facts["error"])
+    assert facts["limit"] == "1e-10"
+    assert facts["layer before"] == "none: it is the first"
+    assert facts["agrees"] == "flax-paddle"
+    assert facts["also differs"] == "layers in float32"
+
+
+def graded(error: float, tolerance: float, dtype: str = "float64") -> str:
+    return Result("x", "v", "layers", dtype, "cpu", "a-b", error, tolerance, error <= tolerance).grade
+
+
+def test_only_what_somebody_should_look_at_is_amber() -> None:
+    assert [graded(e, 1e-10) for e in (1e-15, 9e-12, 2e-11, 2e-10)] == ["agrees", "agrees", "close", "differs"]
+    assert graded(2e-7, 1e-6) == "agrees"  # a limit that measured amplification of rounding widens
+    shares = (0.2, 13 / 24, 0.61, 1.1)  # 13 / 24: the largest of equal models
+    assert [graded(s * 1e-6, 1e-6, "float32") for s in shares] == ["agrees", "agrees", "close", "differs"]
+
+
+def charts(page: str) -> list[str]:
+    return re.findall(r'<svg class="chart".*?</svg>', page)
+
+
+def test_a_plot_has_a_line_a_pair_of_its_own_colour_dash_and_marker() -> None:
+    drawn = charts(report().to_html())
+    assert len(drawn) == 4  # two models in two dtypes
+    for chart in drawn:
+        groups = re.findall(r'<g class="s(\d)"><polyline[^>]*class="line"([^>]*)/>(.*?)</g></g>', chart)
+        assert [colour for colour, _, _ in groups] == ["0", "1", "2"]
+        assert len({dash for _, dash, _ in groups}) == 3
+        assert len({re.findall(r'<path d="([^"]*)"', marks)[0] for _, _, marks in groups}) == 3
+    assert sum('class="noise"' in chart for chart in drawn) == 2  # of float32
+
+
+def decades(chart: str) -> list[int]:
+    return [int(d) for d in re.findall(r">1e(-?\d+)</text>", chart)]
+
+
+def test_no_plot_has_empty_decades() -> None:
+    """Errors of 1e-15 fill the plot, and a sentence says where the limit is; below 1e-12 of it the limit is drawn."""
+    low, near = (
+        Result(
+            "x",
+            "v",
+            "layers",
+            "float64",
+            "cpu",
+            "a-b",
+            e,
+            1e-10,
+            True,
+            None,
+            "",
+            (("a", e, 1e-10), ("b", e / 3, 1e-10)),
+        )
+        for e in (5e-16, 5e-13)
     )
-    for told in (*found, "3 decades or more below", "Band: the frameworks"):
-        assert told in page, told
-    assert page.count("<svg") == 2
-    assert page.count("<polygon") == 6  # noise bands of the float32 results
+    (chart,) = charts(Report([low]).to_html())
+    assert decades(chart) == [-16, -15]
+    assert "limit 1e-10: 5 decades above this plot" in chart
+    assert 'class="limit"' not in chart
+    (chart,) = charts(Report([near]).to_html())
+    assert decades(chart) == [-13, -12, -11, -10]
+    assert 'class="limit"' in chart
+
+
+def test_a_plot_ends_where_its_names_end() -> None:
+    (chart,) = charts(Report([row(("a", "b"))]).to_html())
+    height = float(re.findall(r'viewBox="0 0 640 (\d+)"', chart)[0])
+    lowest = max(float(y) for y in re.findall(r'<text [^>]*y="([\d.]+)"', chart))
+    assert 0 < height - lowest < 12
 
 
 def test_an_infinite_error_and_an_odd_name_are_drawn() -> None:
-    first = Divergence.at("<b>", Worst(float("inf"), cause="not finite"), 1e-10)
-    row = Result("x", "<v>", "layers", "float64", "cpu", "a-b", float("inf"), 1e-10, False, first, "",
-                 (("<b>", float("inf"), 1e-10), ("zero", 0.0, 1e-10)))  # fmt: skip
-    page = Report([row]).to_html()
-    assert "<b></b>" not in page
-    assert "&lt;v&gt;" in page
+    first = Divergence.at("<q>", Worst(float("inf"), cause="not finite"), 1e-10)
+    odd = Result("x", "<v>", "layers", "float64", "cpu", "a-b", float("inf"), 1e-10, False, first, "",
+                 (("<q>", float("inf"), 1e-10), ("zero", 0.0, 1e-10)))  # fmt: skip
+    page = Report([odd], {"<i>$title": "<i>"}, {"<u>": [("<q>", "<s>")]}).to_html()
+    assert not re.search("<[qiusv]>", page)
+    for name in ("&lt;v&gt;", "&lt;q&gt;", "&lt;i&gt;$title", "&lt;u&gt;", "&lt;s&gt;"):
+        assert name in page
     assert "inf" not in re.findall(r'points="[^"]*"', page)[0]
+    assert ">∞<" in page
+
+
+def test_one_comparison_is_singular() -> None:
+    page = Report([row(("a", "b"))]).to_html()
+    assert "a and b agree in 1 comparison." in re.sub("<[^>]*>", "", page)
+    assert "1 comparisons" not in page
+
+
+def test_modules_of_own_models_stand_side_by_side() -> None:
+    trees = {
+        "mine": [("conv", "Conv2d"), ("act", "GELU"), ("head", "Linear")],
+        "theirs": [("conv", "Conv"), ("head", "Dense")],
+    }
+    page = Report([row(("conv", "head"))], modules=trees).to_html()
+    (table,) = re.findall(
+        r'<table class="modules">.*?</table>', re.sub('<span class="whole">(.*?)</span>', r"\1", page)
+    )
+    rows = [re.sub("<[^>]*>", "|", line) for line in re.findall("<tr>.*?</tr>", table)]
+    cells = [[cell.strip() for cell in line.split("|") if cell.strip()] for line in rows]
+    assert cells == [
+        ["mine", "theirs", "largest error"],
+        ["conv", "Conv2d", "conv", "Conv", "1.0e-12 of 1e-10"],
+        ["act", "GELU", "-"],
+        ["head", "Linear", "head", "Dense", "1.0e-12 of 1e-10"],
+    ]
+
+
+def test_a_report_of_own_models_states_what_was_run_and_their_modules() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    import parity
+
+    class Named(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.fc, self.act = torch.nn.Linear(4, 3).double(), torch.nn.GELU()
+
+        def forward(self, x: object) -> object:
+            return self.act(self.fc(x))
+
+    class Other(Named):
+        def __init__(self) -> None:
+            super().__init__()
+            self.renamed = self.__dict__["_modules"].pop("fc")
+
+        def forward(self, x: object) -> object:
+            return self.act(self.renamed(x))
+
+    names = {"other": {"renamed": "fc"}}
+    made = parity.compare({"one": Named(), "other": Other()}, np.ones((2, 4)), "layers", names=names)
+    assert made.modules == {
+        "one": [("fc", "Linear"), ("act", "GELU")],
+        "other": [("act", "GELU"), ("fc", "Linear")],
+    }
+    assert list(made.about)[:6] == ["check", "inputs", "date", "triptych", "python", "device"]
+    assert made.about["inputs"] == "images [2, 4] float64"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", made.about["date"])
+    text = re.sub("<[^>]*>", " ", made.to_html())
+    assert "images [2, 4] float64" in text
+    assert "one and other agree in 1 comparison." in text
+    assert '<table class="modules">' in made.to_html()
 
 
 def row(curve: tuple[str, ...], dtype: str = "float64", variant: str = "v", cause: str = "") -> Result:
     points = tuple((name, 1e-12, 1e-10) for name in curve)
-    return Result("x", variant, "layers", dtype, "cpu", "a-b", 1e-12, 1e-10, True, None, cause, points)
+    about = ("x", variant, "layers", dtype, "cpu", "a-b")
+    return Result(*about, 1e-12, 1e-10, True, None, cause, points, sides=("a", "b"))
 
 
 def test_what_is_drowned_leaves_the_others_at_their_names() -> None:
-    low = row(("a", "c", "d"), "bfloat16", cause="bfloat16 drowns 'b' in the rounding of every framework: not judged")
-    for results in ([row(("a", "b", "c")), low], [low, row(("a", "b", "c"))]):
-        page = Report(results).to_html()
-        ticks = {name: float(x) for x, name in re.findall(r'<text x="([\d.]+)" y="242"[^>]*>(\w)<', page)}
+    """Of two pairs of one plot one has no 'b': its line goes from 'a' to 'c', which stay where they are."""
+    whole, part = row(("a", "b", "c")), row(("a", "c", "d"), cause="float64 drowns 'b': not judged")
+    part = replace(part, pair="a-c", sides=("a", "c"))
+    for results in ([whole, part], [part, whole]):
+        (chart,) = charts(Report(results).to_html())
+        ticks = {name: float(x) for x, name in re.findall(r'<text x="([\d.]+)" [^>]*>([a-d])<', chart)}
         assert sorted(ticks, key=ticks.__getitem__) == ["a", "b", "c", "d"]
-        lines = [
-            [float(point.split(",")[0]) for point in points.split()] for points in re.findall(r'points="([^"]*)"', page)
-        ]
-        assert sorted(lines) == sorted([[ticks[n] for n in names] for names in ("abc", "abc", "acd", "acd")])
+        lines = re.findall(r'points="([^"]*)" class="line"', chart)
+        places = [[float(point.split(",")[0]) for point in points.split()] for points in lines]
+        assert sorted(places) == sorted([[ticks[n] for n in names] for names in ("abc", "acd")])
 
 
 def test_a_row_that_passed_has_no_first_divergence() -> None:
@@ -125,7 +304,7 @@ def test_a_row_that_passed_has_no_first_divergence() -> None:
 
 def test_results_of_one_name_are_all_in_the_matrix() -> None:
     page = Report([row(("a",)), row(("a",)), row(("a",), variant="w")]).to_html()
-    assert page.count('<td class="cell') == 3
+    assert page.count("<td data-label") == 3
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +319,7 @@ def shot(chromium: str, folder: object, width: int, *flags: str) -> np.ndarray:
     page, out = f"{folder}/page.html", f"{folder}/shot.png"
     with open(page, "w", encoding="utf-8") as file:
         file.write(report().to_html())
-    command = [chromium, *FLAGS, *flags, f"--user-data-dir={folder}/profile", f"--window-size={width},1400"]
+    command = [chromium, *FLAGS, *flags, f"--user-data-dir={folder}/profile", f"--window-size={width},600"]
     done = subprocess.run(
         [*command, f"--screenshot={out}", f"file://{page}"], capture_output=True, text=True, timeout=90, check=False
     )
@@ -186,29 +365,44 @@ def unfiltered(kind: int, row: np.ndarray, above: np.ndarray, channels: int) -> 
 
 
 def test_chromium_renders_it_light_and_dark(chromium: str, tmp_path: object) -> None:
-    light = shot(chromium, tmp_path, 1280)
-    dark = shot(chromium, tmp_path, 1280, "--blink-settings=preferredColorScheme=0")
+    light = shot(chromium, tmp_path, 600)
+    dark = shot(chromium, tmp_path, 600, "--blink-settings=preferredColorScheme=0")
     for picture, bright in ((light, True), (dark, False)):
         assert (picture[2, 2].mean() > 200) == bright
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50  # something is drawn
-    red = (light[..., 0] > 240) & (light[..., 1] < 225) & (light[..., 2] < 225) & (light[..., 0] - light[..., 1] > 30)
-    green = (light[..., 1] - light[..., 0] > 20) & (light[..., 1] > 230)
-    assert red.sum() > 500
-    assert green.sum() > 500
+    red, green, blue = (light[..., k] for k in range(3))
+    assert ((red > 140) & (green < 60) & (blue < 60)).sum() > 500  # the verdict, and what differs
+
+
+def dom(chromium: str, folder: object, page: str, address: str = "") -> str:
+    """A page as Chromium has it after its scripts."""
+    with open(f"{folder}/page.html", "w", encoding="utf-8") as file:
+        file.write(page)
+    command = [chromium, *FLAGS, f"--user-data-dir={folder}/profile", "--dump-dom"]
+    done = subprocess.run(
+        [*command, f"file://{folder}/page.html{address}"], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    return done.stdout
+
+
+def test_chromium_unfolds_the_plot_that_a_cell_leads_to(chromium: str, tmp_path: object) -> None:
+    page = report().to_html()
+    unfolded = dom(chromium, tmp_path, page, "#m0-layers")
+    assert re.findall("<details[^>]*>", page) == ["<details>", '<details open="">']
+    assert re.findall("<details[^>]*>", unfolded) == ['<details open="">'] * 2
 
 
 def test_chromium_lays_it_out_wide_and_narrow(chromium: str, tmp_path: object) -> None:
-    """Nothing is wider than the window: wide tables and charts scroll inside their own boxes."""
-    for width in (500, 1600):
-        probe = "<script>document.title=[innerWidth,document.documentElement.scrollWidth].join()</script></body>"
-        with open(f"{tmp_path}/probe.html", "w", encoding="utf-8") as file:
-            file.write(report().to_html().replace("</body>", probe))
-        command = [chromium, *FLAGS, f"--user-data-dir={tmp_path}/profile", f"--window-size={width},900", "--dump-dom"]
-        done = subprocess.run(
-            [*command, f"file://{tmp_path}/probe.html"], capture_output=True, text=True, timeout=90, check=False
-        )
-        assert done.returncode == 0, done.stderr[-500:]
-        found = re.search(r"<title>(\d+),(\d+)</title>", done.stdout)
-        assert found, done.stdout[:300]
-        assert int(found[1]) == width
-        assert int(found[2]) <= width
+    """Nothing is wider than its frame: wide tables and charts scroll inside their own boxes."""
+    widths = (400, 1600)
+    frames = "".join(f'<iframe width={w} height=900 srcdoc="{escape(report().to_html())}"></iframe>' for w in widths)
+    probe = """<script>onload = () => document.title = Array.from(frames).map(frame => [
+      frame.innerWidth, frame.document.documentElement.scrollWidth,
+      getComputedStyle(frame.document.querySelector("td"), "::before").content].join()).join(";")</script>"""
+    text = dom(chromium, tmp_path, f"<!doctype html><title></title><style>iframe{{border:0}}</style>{frames}{probe}")
+    found = re.search("<title>(.*?)</title>", text)
+    assert found
+    narrow, wide = found[1].split(";")
+    assert narrow == '400,400,"layers, float64"'  # each cell states its column
+    assert wide == "1600,1600,none"

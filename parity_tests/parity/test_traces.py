@@ -11,7 +11,7 @@ import parity
 import ports
 import specs
 from parity.own import wrap
-from ports.runners.base import Optimizer
+from ports.runners.records import Optimizer
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 

@@ -11,7 +11,7 @@ import pytest
 import parity
 import ports
 import specs
-from ports.runners.base import kept
+from ports.runners.records import describe_drop
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("paddle", reason="paddle is not installed")
@@ -43,7 +43,7 @@ def test_biases_of_zeros_ahead_of_norms_are_no_false_alarm() -> None:
 
 def test_units_are_counted_whatever_they_hold() -> None:
     into = np.array([[0.0, 1.0], [0.0, 0.0], [2.0, 3.0]])
-    drop = kept(into, into * [[0.0], [2.0], [2.0]], 0.5)
+    drop = describe_drop(into, into * [[0.0], [2.0], [2.0]], 0.5)
     assert (drop.units, drop.kept.tolist()) == (6, [False, True, True])
-    whole = kept(into[[0, 2]], into[[0, 2]] * [[0.0], [2.0]], 0.5, [1])
+    whole = describe_drop(into[[0, 2]], into[[0, 2]] * [[0.0], [2.0]], 0.5, [1])
     assert (whole.units, whole.kept.tolist()) == (2, [False, True])

@@ -5,11 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ..structure import Structure, of_module
 from . import base, trees
+from .inputs import Inputs
+from .records import Tap, Taps
+from .tracing import Trace
 
 
 class Runner(base.Runner):
@@ -20,12 +24,36 @@ class Runner(base.Runner):
       numpy: copies a tensor into an array; bfloat16 comes back as float32.
     """
 
+    shallow: ClassVar[str]  # the argument of named_buffers that leaves out submodules
     is_array: Callable[[Any], bool]
     numpy: Callable[[Any], np.ndarray]
 
     @abstractmethod
     def tensor(self, array: np.ndarray) -> Any:
         """Copy an array into a tensor, in the model's dtype where it is of floating-point numbers."""
+
+    @staticmethod
+    @abstractmethod
+    def _bare() -> Any:
+        """Build an empty module, whose attributes are the framework's bookkeeping."""
+
+    def structure(self) -> Structure:
+        stored = self.model.state_dict()
+        values: Structure = {}
+        bookkeeping = vars(self._bare())
+        for path, module in self._named_modules():
+            own = {name: value for name, value in vars(module).items() if name not in bookkeeping}
+            own.update({name: list(value.values()) for name, value in vars(module).items() if _is_hooks(name, value)})
+            buffers = module.named_buffers(**{self.shallow: False})
+            own.update({name: value for name, value in buffers if f"{path}.{name}".lstrip(".") not in stored})
+            values.update(of_module(path, module, own, self._plain))
+        return values
+
+    def signature(self) -> tuple[Callable[..., Any], dict[str, Any]]:
+        return self.model.forward, {}
+
+    def _plain(self, value: Any) -> Any:
+        return self.numpy(value) if self.is_array(value) else value
 
     @abstractmethod
     def _named_modules(self) -> Iterable[tuple[str, Any]]:
@@ -46,15 +74,18 @@ class Runner(base.Runner):
         """Put the model into training mode or not; afterwards the model and random numbers are as before."""
 
     @abstractmethod
-    def _outputs(self, given: base.Inputs) -> dict[str, np.ndarray]:
+    def _outputs(self, tensors: Inputs) -> dict[str, np.ndarray]:
         """Call the model on tensors, without gradients."""
 
-    def __call__(self, inputs: base.Inputs) -> dict[str, np.ndarray]:
-        given = inputs.map(self.tensor)
+    def __call__(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        tensors = inputs.map(self.tensor)
         with self._mode(False):
-            return self._outputs(given)
+            return self._outputs(tensors)
 
-    def is_random(self, inputs: base.Inputs, training: bool) -> bool:
+    def modes(self) -> dict[str, bool]:
+        return {path: module.training for path, module in self._named_modules()}
+
+    def is_random(self, inputs: Inputs, training: bool) -> bool:
         runs = []
         for seed in (1, 2):
             with self._mode(training):
@@ -62,11 +93,9 @@ class Runner(base.Runner):
                 runs.append(self._outputs(inputs.map(self.tensor)))
         return base.differ(runs)
 
-    def trace(
-        self, inputs: base.Inputs, taps: base.Taps, feed: Mapping[str, Sequence[np.ndarray]] | None = None
-    ) -> list[base.Tap]:
+    def trace(self, inputs: Inputs, taps: Taps, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
         fed = {name: [self.tensor(array) for array in arrays] for name, arrays in (feed or {}).items()}
-        trace = base.Trace(fed, self.is_array, self.numpy)
+        trace = Trace(fed, self.is_array, self.numpy)
 
         def enter(tap: str) -> Any:
             return lambda module, args, kwargs: trace.enter(tap, trees.Call(module.forward, args, kwargs))
@@ -85,3 +114,8 @@ class Runner(base.Runner):
             for registered in hooks:
                 registered.remove()
         return trace.taps
+
+
+def _is_hooks(name: str, value: Any) -> bool:
+    """Tell whether an attribute of a module holds hooks."""
+    return "_hooks" in name and isinstance(value, Mapping) and bool(value)

@@ -16,7 +16,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from convert.errors import UsageError
 
-from . import base, functional, modes
+from ..structure import Structure, of_module
+from . import functional, jax_trees, modes
+from .inputs import Inputs
 
 
 class Linen(NamedTuple):
@@ -45,10 +47,8 @@ class Runner(functional.Runner):
                 f"the variables of the linen module have no collection 'params' but {', '.join(map(str, variables))}: "
                 "pass (module, {'params': params}), with all other collections beside it"
             )
-        found = attributes(module)
-        modes.require_switches(module, found, training)
-        dtype, device = functional.floating(variables), functional.device_of(variables)
-        return cls(Linen(module, variables), dtype, device, training)
+        dtype, device = jax_trees.floating(variables), jax_trees.device_of(variables)
+        return cls(Linen(module, variables), dtype, device, modes.chosen(module, attributes(module), training))
 
     @classmethod
     def build(
@@ -59,6 +59,33 @@ class Runner(functional.Runner):
         runner.model = Linen(network(config), unflatten_dict(filled))
         return runner
 
+    def called(self) -> nn.Module:
+        return self.model.module
+
+    def switches(self) -> list[str]:
+        return modes.switches_of(self.model.module, attributes(self.model.module))
+
+    def structure(self) -> Structure:
+        return dict(of_module("", self.model.module, fields(self.model.module), lambda value: value))
+
+    def misfits(self, inputs: Inputs) -> list[str]:
+        rngs = {name: jax.random.key(0) for name in ("params", "dropout")}
+
+        def init(arrays: list[Any]) -> Any:
+            filled = self.with_arrays(inputs, arrays)
+            return self.model.module.init(rngs, *filled.args, **filled.kwargs)
+
+        wanted = {path: a.shape for path, a in flatten_dict(jax.eval_shape(init, self.arrays(inputs)), sep="/").items()}
+        present = {path: a.shape for path, a in flatten_dict(self.model.variables, sep="/").items()}
+        missing = [f"its module needs {path} {shape}" for path, shape in wanted.items() if path not in present]
+        unused = [f"its module has no {path}" for path in present if path not in wanted]
+        other = [
+            f"{path} is {present[path]} by the page and {shape} in the module"
+            for path, shape in wanted.items()
+            if present.get(path, shape) != shape
+        ]
+        return [*missing, *unused, *other]
+
     def split(self) -> tuple[Any, Any]:
         variables = self.model.variables
         return variables.get("params", {}), {name: tree for name, tree in variables.items() if name != "params"}
@@ -66,11 +93,11 @@ class Runner(functional.Runner):
     def joined(self, params: Any, rest: Any) -> Linen:
         return Linen(self.model.module, {"params": params, **rest})
 
-    def run(self, params: Any, rest: Any, inputs: base.Inputs, training: bool, seed: Any = 0) -> tuple[Any, Any]:
+    def run(self, params: Any, rest: Any, inputs: Inputs, training: bool, seed: Any = 0) -> tuple[Any, Any]:
         values = modes.switched(self.training, training)
         module = with_attributes(self.model.module, values, {})
-        given = modes.arguments(module, values)
-        kwargs = {**inputs.kwargs, **given} if training else {**given, **inputs.kwargs}
+        switches = modes.arguments(module, values)
+        kwargs = {**inputs.kwargs, **switches} if training else {**switches, **inputs.kwargs}
         variables = {"params": params, **rest}
         with _moded(training):
             if not training:
@@ -86,7 +113,7 @@ class Runner(functional.Runner):
         def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             if context.method_name != "__call__":
                 return call(*args, **kwargs)
-            path = functional.dotted(context.module.path)
+            path = jax_trees.dotted(context.module.path)
             opened.append(path)
             try:
                 return handler(call, context.module, path, args, kwargs)
@@ -106,13 +133,13 @@ class Runner(functional.Runner):
         return isinstance(module, nn.Dropout) or bool(nnx and isinstance(module, nnx.Dropout))
 
     def flat(self, params: Any, rest: Any) -> dict[str, np.ndarray]:
-        found = flatten_dict({"params": params, **rest})
-        return functional.distinct(
-            (functional.slashed(path), functional._numpy(array)) for path, array in found.items()
+        arrays = flatten_dict({"params": params, **rest})
+        return jax_trees.distinct(
+            (jax_trees.slashed(path), jax_trees.to_numpy(array)) for path, array in arrays.items()
         )
 
     def cast(self, dtype: str) -> Runner:
-        model = Linen(self.model.module, functional.cast(self.model.variables, dtype))
+        model = Linen(self.model.module, jax_trees.cast(self.model.variables, dtype))
         other = type(self)(model, dtype, self.device, self.training)
         other.without_drops = self.without_drops
         return other
@@ -160,27 +187,27 @@ def attributes(module: nn.Module) -> set[str]:
     return {*own, *(name for value in own.values() for child in submodules(value) for name in attributes(child))}
 
 
-def with_attributes(value: Any, values: Mapping[str, Any], made: dict[int, Any]) -> Any:
+def with_attributes(value: Any, values: Mapping[str, Any], clones: dict[int, Any]) -> Any:
     """Clone a module with other values of its switches, also in the modules that it is built from.
 
     Args:
-      made: clones by the id of their originals: a module that stands in two places stays one.
+      clones: clones by the id of their originals: a module that stands in two places stays one.
     """
     if isinstance(value, nn.Module):
-        if id(value) not in made:
+        if id(value) not in clones:
             changes = {}
             for name, old in fields(value).items():
                 new = values[name] if name in values and isinstance(old, type(values[name])) else old
-                new = with_attributes(new, values, made)
+                new = with_attributes(new, values, clones)
                 if new is not old:
                     changes[name] = new
-            made[id(value)] = value.clone(**changes) if changes else value
-        return made[id(value)]
+            clones[id(value)] = value.clone(**changes) if changes else value
+        return clones[id(value)]
     if isinstance(value, tuple | list):
-        children = [with_attributes(child, values, made) for child in value]
+        children = [with_attributes(child, values, clones) for child in value]
         if all(new is old for new, old in zip(children, value, strict=True)):
             return value
         return type(value)(*children) if hasattr(value, "_fields") else type(value)(children)
     if isinstance(value, Mapping) and any(True for _ in submodules(value)):
-        return {key: with_attributes(child, values, made) for key, child in value.items()}
+        return {key: with_attributes(child, values, clones) for key, child in value.items()}
     return value

@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from convert.errors import UsageError
-
 from . import trees
 
 # Arguments and attributes that switch a model between training and evaluation, with their value in training.
@@ -46,16 +44,16 @@ def arguments(module: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def require_switches(module: Any, attributes: Iterable[str], training: Mapping[str, Any] | None) -> None:
-    """Raise UsageError that suggests the nearest name for a switch that is neither argument nor attribute."""
-    from difflib import get_close_matches
+def switches_of(module: Any, attributes: Iterable[str]) -> list[str]:
+    """Return the names that `training` can set: arguments of the model's call, and attributes."""
+    return sorted({*inspect.signature(signed(module)).parameters, *attributes} - {"self", "parent", "name"})
 
-    known = sorted({*inspect.signature(signed(module)).parameters, *attributes} - {"self", "parent", "name"})
-    for name in training or {}:
-        if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f", did you mean {near[0]!r}?" if near else f": it has {', '.join(known)}"
-            raise UsageError(f"training: the model has no argument or attribute {name!r}{hint}")
+
+def chosen(module: Any, attributes: Iterable[str], training: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the switches of `training` that a model has; None, for those with known names, if it has none of them."""
+    known = switches_of(module, attributes)
+    own = {name: value for name, value in (training or {}).items() if name in known}
+    return own or (None if training else training)
 
 
 def signed(module: Any) -> Callable[..., Any]:

@@ -12,7 +12,9 @@ from flax import nnx
 
 from convert.errors import UsageError
 
-from . import base, functional, modes
+from ..structure import Structure, of_module
+from . import functional, jax_trees, modes
+from .inputs import Inputs
 
 ModuleHandler = Callable[..., Any]
 
@@ -24,16 +26,24 @@ class Runner(functional.Runner):
     @classmethod
     def own(cls, model: nnx.Module, training: Mapping[str, Any] | None = None) -> Runner:
         """Run a user's module; the module itself is never changed."""
-        known = {name for _, module in nnx.iter_modules(model) for name in vars(module) if not name.startswith("_")}
-        modes.require_switches(model, known, training)
         params = nnx.state(model, nnx.Param)
-        return cls(model, functional.floating(params), functional.device_of(params), training)
+        training = modes.chosen(model, attributes(model), training)
+        return cls(model, jax_trees.floating(params), jax_trees.device_of(params), training)
 
     @classmethod
     def build(
         cls, network: Any, config: Any, tensors: Iterable[tuple[str, np.ndarray]], dtype: str, device: str
     ) -> Runner:
         raise UsageError("ports in flax are linen modules")
+
+    def called(self) -> nnx.Module:
+        return self.model
+
+    def switches(self) -> list[str]:
+        return modes.switches_of(self.model, attributes(self.model))
+
+    def structure(self) -> Structure:
+        return dict(of_module("", self.model, vars(self.model), lambda value: value))
 
     def split(self) -> tuple[Any, Any]:
         _, params, rest = nnx.split(self.model, nnx.Param, ...)
@@ -42,13 +52,13 @@ class Runner(functional.Runner):
     def joined(self, params: Any, rest: Any) -> nnx.Module:
         return nnx.merge(nnx.graphdef(self.model), params, rest, copy=True)
 
-    def run(self, params: Any, rest: Any, inputs: base.Inputs, training: bool, seed: Any = 0) -> tuple[Any, Any]:
+    def run(self, params: Any, rest: Any, inputs: Inputs, training: bool, seed: Any = 0) -> tuple[Any, Any]:
         model = self.joined(params, rest)
         values = modes.switched(self.training, training)
         set_attributes(model, values)
         nnx.reseed(model, default=seed, dropout=seed)
-        given = modes.arguments(model, values)
-        out = model(*inputs.args, **({**inputs.kwargs, **given} if training else {**given, **inputs.kwargs}))
+        switches = modes.arguments(model, values)
+        out = model(*inputs.args, **({**inputs.kwargs, **switches} if training else {**switches, **inputs.kwargs}))
         return out, nnx.state(model, nnx.Not(nnx.Param))
 
     def intercepted(self, handler: ModuleHandler) -> Any:
@@ -59,20 +69,25 @@ class Runner(functional.Runner):
 
     def flat(self, params: Any, rest: Any) -> dict[str, np.ndarray]:
         """Parameters and running statistics under linen's names; the state of random streams is not compared."""
-        found = []
+        arrays = []
         for path, variable in (leaf for tree in (params, rest) if tree for leaf in nnx.to_flat_state(tree)):
             if not isinstance(variable, nnx.RngState):
                 collection = {nnx.Param: "params", nnx.BatchStat: "batch_stats"}.get(type(variable))
                 collection = collection or ("params" if isinstance(variable, nnx.Param) else type(variable).__name__)
-                name = functional.slashed((collection, *path))
-                found.append((name, functional._numpy(variable.get_value())))
-        return functional.distinct(found)
+                name = jax_trees.slashed((collection, *path))
+                arrays.append((name, jax_trees.to_numpy(variable.get_value())))
+        return jax_trees.distinct(arrays)
 
     def cast(self, dtype: str) -> Runner:
-        model = self.joined(*(functional.cast(tree, dtype) for tree in self.split()))
+        model = self.joined(*(jax_trees.cast(tree, dtype) for tree in self.split()))
         other = type(self)(model, dtype, self.device, self.training)
         other.without_drops = self.without_drops
         return other
+
+
+def attributes(model: nnx.Module) -> set[str]:
+    """Return the names of the attributes of a module and of those below it."""
+    return {name for _, module in nnx.iter_modules(model) for name in vars(module) if not name.startswith("_")}
 
 
 def set_attributes(model: nnx.Module, values: Mapping[str, Any]) -> None:
@@ -107,7 +122,7 @@ def calls(handler: ModuleHandler) -> Iterator[None]:
                 return original(self, *args, **kwargs)
             if not running:
                 paths.clear()
-                paths.update((id(module), functional.dotted(path)) for path, module in nnx.iter_modules(self))
+                paths.update((id(module), jax_trees.dotted(path)) for path, module in nnx.iter_modules(self))
             path = paths.get(id(self))
             if path is None:  # built during the call: it has no place in the model
                 return original(self, *args, **kwargs)

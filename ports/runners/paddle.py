@@ -11,10 +11,12 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from convert.errors import ConvertError
-
+from ..frameworks import PortError
 from . import base, hooked
+from .inputs import OUTPUT, Inputs
 from .paddle_norms import exact
+from .records import Drop, Gradients, Module, Optimizer, Training, classes, describe_drop
+from .tracing import name_outputs, visible
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda p, o: paddle.optimizer.Momentum(o.rate, o.momentum, p, weight_decay=o.decay),
@@ -35,6 +37,7 @@ def _numpy(tensor: paddle.Tensor) -> np.ndarray:
 class Runner(hooked.Runner):
     framework = library = "paddle"
     model: paddle.nn.Layer
+    shallow = "include_sublayers"
     is_array, numpy = staticmethod(_is_array), staticmethod(_numpy)
 
     @classmethod
@@ -52,13 +55,18 @@ class Runner(hooked.Runner):
         with _undrawn():
             runner.model = network(config)
         runner.model.to(dtype=dtype)
-        held = runner.model.state_dict()
+        unfilled, misfits = runner.model.state_dict(), []
         for name, array in tensors:
-            if name not in held or list(array.shape) != list(held[name].shape):
-                raise ConvertError(f"paddle's {network.__name__} has no array {name!r} of shape {array.shape}")
-            held.pop(name).set_value(runner.tensor(array))
-        if held:
-            raise ConvertError(f"arrays without a value: {', '.join(held)}")
+            if name not in unfilled:
+                misfits.append(f"its layers have no {name}")
+            elif list(array.shape) != list(unfilled[name].shape):
+                misfits.append(f"{name} is {array.shape} by the page and {tuple(unfilled[name].shape)} in the layer")
+            else:
+                unfilled[name].set_value(runner.tensor(array))
+            unfilled.pop(name, None)
+        if misfits or unfilled:
+            misfits += [f"its layers need {name}" for name in unfilled]
+            raise PortError(f"paddle's {network.__name__} does not fit the page: {', '.join(misfits)}")
         runner.model.eval()
         return runner
 
@@ -77,9 +85,13 @@ class Runner(hooked.Runner):
         tensor = paddle.to_tensor(np.ascontiguousarray(array), place=self.place)
         return tensor.astype(self.dtype) if np.issubdtype(np.asarray(array).dtype, np.floating) else tensor
 
-    def _outputs(self, given: base.Inputs) -> dict[str, np.ndarray]:
+    def _outputs(self, tensors: Inputs) -> dict[str, np.ndarray]:
         with paddle.no_grad():
-            return base.named_outputs(self.model(*given.args, **given.kwargs), _is_array, _numpy)
+            return name_outputs(visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array), _numpy)
+
+    @staticmethod
+    def _bare() -> paddle.nn.Layer:
+        return paddle.nn.Layer()
 
     def _named_modules(self) -> Iterable[tuple[str, paddle.nn.Layer]]:
         return self.model.named_sublayers(include_self=True)
@@ -92,27 +104,27 @@ class Runner(hooked.Runner):
     def _seed(seed: int) -> None:
         paddle.seed(seed)
 
-    def modules(self, inputs: base.Inputs) -> dict[str, base.Module]:
-        state, found = self.state(), {}
+    def modules(self, inputs: Inputs) -> dict[str, Module]:
+        state, modules = self.state(), {}
         for path, layer in self.model.named_sublayers(include_self=True):
             prefix = f"{path}." if path else ""
             own = {name.removeprefix(prefix): name for name in state if name.startswith(prefix)}
             leaves = {leaf: name for leaf, name in own.items() if "." not in leaf}
-            found[path] = base.Module(base.classes(layer), leaves, bool(layer.parameters()))
-        return found
+            modules[path] = Module(classes(layer), leaves, bool(layer.parameters()))
+        return modules
 
     def _trained(self) -> dict[str, paddle.Tensor]:
         return {name: p for name, p in self.model.named_parameters() if not p.stop_gradient}
 
-    def gradients(self, inputs: base.Inputs) -> base.Gradients:
-        given = inputs.map(self.tensor)
-        free = {name: x for name, x in given.named(_is_array).items() if x.is_floating_point()}
+    def gradients(self, inputs: Inputs) -> Gradients:
+        tensors = inputs.map(self.tensor)
+        free = {name: x for name, x in tensors.named(_is_array).items() if x.is_floating_point()}
         for x in free.values():
             x.stop_gradient = False
         named = self._trained()
         with self._training():
-            found = base.visible(base.OUTPUT, self.model(*given.args, **given.kwargs), _is_array)
-            loss = _loss(found)
+            results = visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array)
+            loss = _loss(results)
             wanted = [*named.values(), *free.values()]
             grads = paddle.grad(loss, wanted, allow_unused=True)
             statistics = {name: array for name, array in self.state().items() if name not in named}
@@ -120,26 +132,26 @@ class Runner(hooked.Runner):
             np.zeros(x.shape, self.dtype) if g is None else _numpy(g) for x, g in zip(wanted, grads, strict=True)
         )
         parameters, into = ({name: next(whole) for name in names} for names in (named, free))
-        return base.Gradients(float(loss), base.named(found, _numpy), parameters, into, statistics)
+        return Gradients(float(loss), name_outputs(results, _numpy), parameters, into, statistics)
 
-    def train(self, batches: Sequence[base.Inputs], optimizer: base.Optimizer) -> base.Training:
+    def train(self, batches: Sequence[Inputs], optimizer: Optimizer) -> Training:
         losses, named = [], self._trained()
         with self._training():
             stepper = OPTIMIZERS[optimizer.name](list(named.values()), optimizer)
-            for given in (batch.map(self.tensor) for batch in batches):
-                loss = _loss(base.visible(base.OUTPUT, self.model(*given.args, **given.kwargs), _is_array))
+            for tensors in (batch.map(self.tensor) for batch in batches):
+                loss = _loss(visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array))
                 stepper.clear_grad()
                 loss.backward()
                 stepper.step()
                 losses.append(float(loss))
             parameters = {name: _numpy(parameter) for name, parameter in named.items()}
             statistics = {name: array for name, array in self.state().items() if name not in named}
-        return base.Training(losses, parameters, statistics)
+        return Training(losses, parameters, statistics)
 
     @contextmanager
     def _mode(self, training: bool) -> Iterator[None]:
-        """Training mode or not, with norms that do not round; afterwards modes, buffers, attributes and random numbers
-        are as before.
+        """Set training or evaluation mode, with norms that do not round; restore modes, buffers, attributes and random
+        numbers when the block ends.
         """
         layers = self.model.sublayers(include_self=True)
         with base.attributes_kept(layers, _is_array) as tensors, _undrawn():
@@ -154,7 +166,7 @@ class Runner(hooked.Runner):
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        """Training mode, left without a trace: weights and gradients too."""
+        """Set training mode; restore also weights and gradients when the block ends."""
         before = [(parameter, parameter.detach().clone()) for parameter in self.model.parameters()]
         grads = [(p, None if p.grad is None else p.grad.clone()) for p in self.model.parameters()]
         try:
@@ -173,22 +185,22 @@ class Runner(hooked.Runner):
         with _dropout(lambda x, *_, **__: x):
             yield
 
-    def drops(self, inputs: base.Inputs, seed: int) -> list[base.Drop]:
-        found: list[base.Drop] = []
+    def drops(self, inputs: Inputs, seed: int) -> list[Drop]:
+        calls: list[Drop] = []
         original = F.dropout
 
         def dropout(x: Any, p: float = 0.5, axis: Any = None, training: bool = True, **more: Any) -> Any:
             out = original(x, p, axis, training, **more)
             if training and p:
                 axes = range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
-                found.append(base.kept(_numpy(x), _numpy(out), p, [k for k in range(x.ndim) if k not in axes]))
+                calls.append(describe_drop(_numpy(x), _numpy(out), p, [k for k in range(x.ndim) if k not in axes]))
             return out
 
-        given = inputs.map(self.tensor)
+        tensors = inputs.map(self.tensor)
         with _dropout(dropout), self._training(), paddle.no_grad():
             paddle.seed(seed)
-            self.model(*given.args, **given.kwargs)
-        return found
+            self.model(*tensors.args, **tensors.kwargs)
+        return calls
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: _numpy(tensor) for name, tensor in self.model.state_dict().items()}
@@ -203,7 +215,7 @@ class Runner(hooked.Runner):
 
 @contextmanager
 def _dropout(other: Any) -> Iterator[None]:
-    """Another function in the place of the one that all dropout comes down to."""
+    """Replace the function that all dropout calls."""
     original, F.dropout = F.dropout, other
     try:
         yield
@@ -213,7 +225,7 @@ def _dropout(other: Any) -> Iterator[None]:
 
 @contextmanager
 def _undrawn() -> Iterator[None]:
-    """Afterwards paddle draws the random numbers that it would have drawn before."""
+    """Restore the state of paddle's random numbers when the block ends."""
     before = paddle.get_rng_state()
     try:
         yield

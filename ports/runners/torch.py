@@ -12,7 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from convert.errors import ConvertError
+
 from . import base, hooked
+from .inputs import OUTPUT, Inputs
+from .records import Drop, Gradients, Module, Optimizer, Training, classes, describe_drop
+from .tracing import name_outputs, visible
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda p, o: torch.optim.SGD(p, o.rate, momentum=o.momentum, weight_decay=o.decay),
@@ -33,6 +38,7 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
 class Runner(hooked.Runner):
     framework = library = "torch"
     model: torch.nn.Module
+    shallow = "recurse"
     is_array, numpy = staticmethod(_is_array), staticmethod(_numpy)
 
     @classmethod
@@ -49,7 +55,11 @@ class Runner(hooked.Runner):
         with torch.device("meta"):  # the checkpoint fills everything: nothing is allocated or drawn twice
             runner = cls(network(config), dtype, device)
         filled = {name: runner.tensor(array) for name, array in tensors}
-        runner.model.load_state_dict(filled, strict=True, assign=True)
+        try:
+            runner.model.load_state_dict(filled, strict=True, assign=True)
+        except RuntimeError as error:  # lists every array that the network lacks or does not take
+            first, *problems = str(error).splitlines()
+            raise ConvertError(f"torch's {network.__name__} does not fit: {first}", map(str.strip, problems)) from None
         runner.model.eval().requires_grad_(True)
         return runner
 
@@ -63,14 +73,18 @@ class Runner(hooked.Runner):
         return type(self)(copy.deepcopy(self.model).to(getattr(torch, dtype)), dtype, self.device, self.training)
 
     def tensor(self, array: np.ndarray) -> torch.Tensor:
-        """Copy an array: a model may work in place on what it is given."""
+        """Copy an array: a model may work in place on its inputs."""
         tensor = torch.from_numpy(np.array(array, order="C"))
         dtype = getattr(torch, self.dtype) if tensor.is_floating_point() else tensor.dtype
         return tensor.to("cuda" if self.device == "gpu" else "cpu", dtype)
 
     @torch.no_grad()  # a tensor of inference mode that forward caches could never train
-    def _outputs(self, given: base.Inputs) -> dict[str, np.ndarray]:
-        return base.named_outputs(self.model(*given.args, **given.kwargs), _is_array, _numpy)
+    def _outputs(self, tensors: Inputs) -> dict[str, np.ndarray]:
+        return name_outputs(visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array), _numpy)
+
+    @staticmethod
+    def _bare() -> torch.nn.Module:
+        return torch.nn.Module()
 
     def _named_modules(self) -> Iterable[tuple[str, torch.nn.Module]]:
         return self.model.named_modules()
@@ -83,33 +97,33 @@ class Runner(hooked.Runner):
     def _seed(seed: int) -> None:
         torch.manual_seed(seed)
 
-    def modules(self, inputs: base.Inputs) -> dict[str, base.Module]:
-        found = {}
+    def modules(self, inputs: Inputs) -> dict[str, Module]:
+        modules = {}
         for path, module in self.model.named_modules():
             own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
             leaves = {leaf: f"{path}.{leaf}".lstrip(".") for leaf, _ in own}
             trained = any(True for _ in module.parameters())
-            found[path] = base.Module(base.classes(module), leaves, trained)
-        return found
+            modules[path] = Module(classes(module), leaves, trained)
+        return modules
 
-    def gradients(self, inputs: base.Inputs) -> base.Gradients:
-        given = inputs.map(self.tensor)
-        free = {name: x.requires_grad_() for name, x in given.named(_is_array).items() if x.is_floating_point()}
+    def gradients(self, inputs: Inputs) -> Gradients:
+        tensors = inputs.map(self.tensor)
+        free = {name: x.requires_grad_() for name, x in tensors.named(_is_array).items() if x.is_floating_point()}
         named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         with self._training():
-            found = base.visible(base.OUTPUT, self.model(*given.args, **given.kwargs), _is_array)
-            loss = _loss(found)
+            results = visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array)
+            loss = _loss(results)
             grads = iter(torch.autograd.grad(loss, [*named.values(), *free.values()], materialize_grads=True))
             parameters, into = ({name: _numpy(next(grads)) for name in names} for names in (named, free))
             statistics = {name: _numpy(buffer) for name, buffer in self.model.named_buffers()}
-        return base.Gradients(loss.item(), base.named(found, _numpy), parameters, into, statistics)
+        return Gradients(loss.item(), name_outputs(results, _numpy), parameters, into, statistics)
 
-    def train(self, batches: Sequence[base.Inputs], optimizer: base.Optimizer) -> base.Training:
+    def train(self, batches: Sequence[Inputs], optimizer: Optimizer) -> Training:
         losses = []
         with self._training(), self._biased() as variances:
             stepper = OPTIMIZERS[optimizer.name](self.model.parameters(), optimizer)
-            for given in (batch.map(self.tensor) for batch in batches):
-                loss = _loss(base.visible(base.OUTPUT, self.model(*given.args, **given.kwargs), _is_array))
+            for tensors in (batch.map(self.tensor) for batch in batches):
+                loss = _loss(visible(OUTPUT, self.model(*tensors.args, **tensors.kwargs), _is_array))
                 stepper.zero_grad()
                 loss.backward()
                 stepper.step()
@@ -118,11 +132,11 @@ class Runner(hooked.Runner):
             statistics = {name: _numpy(buffer) for name, buffer in self.model.named_buffers()}
         for name, variance in variances.items():
             statistics[name] = _numpy(variance).astype(statistics[name].dtype)
-        return base.Training(losses, parameters, statistics)
+        return Training(losses, parameters, statistics)
 
     @contextmanager
     def _mode(self, training: bool) -> Iterator[None]:
-        """Training mode or not; afterwards modes, buffers, attributes and random numbers are as before."""
+        """Set a mode; restore modes, buffers, attributes and random numbers when the block ends."""
         modules = list(self.model.modules())
         modes = [module.training for module in modules]
         devices = [torch.cuda.current_device()] if self.device == "gpu" else []
@@ -138,7 +152,7 @@ class Runner(hooked.Runner):
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        """Training mode, left without a trace: weights and gradients too."""
+        """Set training mode; restore also weights and gradients when the block ends."""
         grads = {parameter: parameter.grad for parameter in self.model.parameters()}
         before = [parameter.detach().clone() for parameter in grads]
         try:
@@ -153,8 +167,8 @@ class Runner(hooked.Runner):
 
     @contextmanager
     def _biased(self) -> Iterator[dict[str, torch.Tensor]]:
-        """Running variances of each BatchNorm as they would be without torch's n / (n - 1), call by call."""
-        found: dict[str, torch.Tensor] = {}
+        """Compute the running variance of each BatchNorm without torch's n / (n - 1), call by call."""
+        variances: dict[str, torch.Tensor] = {}
         last: dict[str, torch.Tensor] = {}  # torch's own
 
         def hook(name: str) -> Any:
@@ -165,16 +179,16 @@ class Runner(hooked.Runner):
                 share = 1 / module.num_batches_tracked.item() if module.momentum is None else module.momentum
                 new = module.running_var.to(torch.float64, copy=True)
                 change = new - (1 - share) * last[name]
-                found[name], last[name] = (1 - share) * found[name] + change * ((n - 1) / n), new
+                variances[name], last[name] = (1 - share) * variances[name] + change * ((n - 1) / n), new
 
             return follow
 
         norms = {f"{path}.running_var".lstrip("."): m for path, m in self.model.named_modules() if _tracks(m)}
         for name, module in norms.items():
-            found[name] = last[name] = module.running_var.to(torch.float64, copy=True)
+            variances[name] = last[name] = module.running_var.to(torch.float64, copy=True)
         hooks = [module.register_forward_hook(hook(name)) for name, module in norms.items()]
         try:
-            yield found
+            yield variances
         finally:
             for registered in hooks:
                 registered.remove()
@@ -184,21 +198,21 @@ class Runner(hooked.Runner):
         with _dropout(lambda x, p=0.5, training=True, inplace=False: x):
             yield
 
-    def drops(self, inputs: base.Inputs, seed: int) -> list[base.Drop]:
-        found: list[base.Drop] = []
+    def drops(self, inputs: Inputs, seed: int) -> list[Drop]:
+        calls: list[Drop] = []
         original = F.dropout
 
         def dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
             out = original(x, p, training)
             if training and p:
-                found.append(base.kept(_numpy(x), _numpy(out), p))
+                calls.append(describe_drop(_numpy(x), _numpy(out), p))
             return out
 
-        given = inputs.map(self.tensor)
+        tensors = inputs.map(self.tensor)
         with _dropout(dropout), self._training(), torch.no_grad():
             torch.manual_seed(seed)
-            self.model(*given.args, **given.kwargs)
-        return found
+            self.model(*tensors.args, **tensors.kwargs)
+        return calls
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: _numpy(tensor) for name, tensor in self.model.state_dict().items()}
@@ -222,7 +236,7 @@ def _restore(tensors: Iterable[torch.Tensor], values: Iterable[torch.Tensor]) ->
 
 @contextmanager
 def _dropout(other: Any) -> Iterator[None]:
-    """Another function in the place of the one that all dropout comes down to."""
+    """Replace the function that all dropout calls."""
     functional: Any = F
     original, functional.dropout = F.dropout, other
     try:

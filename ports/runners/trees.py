@@ -53,21 +53,21 @@ def replace(tree: Any, is_array: IsArray, values: Iterator[Any]) -> Any:
     below = children(tree)
     if below is None:
         return next(values) if is_array(tree) else tree
-    made = {key: replace(child, is_array, values) for key, child in below}
-    if all(made[key] is child for key, child in below):
+    replaced = {key: replace(child, is_array, values) for key, child in below}
+    if all(replaced[key] is child for key, child in below):
         return tree
     if isinstance(tree, Mapping):
         other = copy.copy(tree) if hasattr(tree, "__setitem__") else dict(tree)
-        for key, child in made.items():
+        for key, child in replaced.items():
             other[key] = child
         return other
     if isinstance(tree, tuple | list):
-        return type(tree)(*made.values()) if hasattr(tree, "_fields") else type(tree)(list(made.values()))
-    return dataclasses.replace(tree, **{str(name): child for name, child in made.items()})
+        return type(tree)(*replaced.values()) if hasattr(tree, "_fields") else type(tree)(list(replaced.values()))
+    return dataclasses.replace(tree, **{str(name): child for name, child in replaced.items()})
 
 
 class Call:
-    """The arguments of one call, in the order of the function's signature, whether given by position or by name."""
+    """The arguments of one call, in the order of the function's signature, whether passed by position or by name."""
 
     def __init__(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]):
         try:
@@ -76,7 +76,7 @@ class Call:
             self.bound = inspect.signature(lambda *args, **kwargs: None).bind(*args, **kwargs)
 
     def argument(self, name: str) -> Any:
-        """Return an argument's value, its default if it was not given, None if there is no such argument."""
+        """Return an argument's value, its default if it was not passed, None if there is no such argument."""
         parameter = self.bound.signature.parameters.get(name)
         if name in self.bound.arguments or parameter is None:
             return self.bound.arguments.get(name)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
-from convert.errors import ConvertError
+from convert.errors import ConvertError, option
 from convert.files.base import ITEMSIZE, Skipped, Tensor, Writer, shown, write_all
 from convert.files.pickled.interpreter import Unpickler
 from convert.files.pickled.opcodes import call, integer, integers, symbol, text
@@ -136,7 +136,7 @@ class PdparamsWriter(Writer):
         ]
         if problems:
             raise ConvertError(
-                ".pdparams cannot hold these: convert them with --dtype, or write .safetensors", problems
+                f".pdparams cannot hold these: give {option('dtype', 'float32')}, or write .safetensors", problems
             )
         for tensor in self.tensors:
             text(tensor.name)  # a name that cannot be written is an error now, not halfway

@@ -1,0 +1,40 @@
+"""Build HTML and SVG elements. Every text and attribute is escaped, unless it is markup that was built here."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+ALONE = {"br", "path", "line", "polyline", "polygon"}  # elements without content
+WHOLE = 28  # characters of the longest word that is not broken
+
+
+class Markup(str):
+    """Mark text as HTML, which is not escaped again."""
+
+
+def tag(name: str, *children: str, **attributes: object) -> Markup:
+    """Build one element.
+
+    Args:
+      children: what stands in it; plain strings are escaped.
+      attributes: `class_` and `stroke_width` become class and stroke-width; None leaves an attribute out.
+    """
+    words = [name]
+    for key, value in attributes.items():
+        if value is not None:
+            words.append(f'{key.rstrip("_").replace("_", "-")}="{escape(str(value))}"')
+    if name in ALONE:
+        return Markup(f"<{' '.join(words)}/>")
+    return Markup(f"<{' '.join(words)}>{join(*children)}</{name}>")
+
+
+def prose(text: str) -> Markup:
+    """Escape a text, and keep numbers and short names with a hyphen ("1e-10", "flax-torch") on one line."""
+    parts = re.split(r"(\S*\S-\S+)", text)
+    return join(*(tag("span", p, class_="whole") if k % 2 and len(p) <= WHOLE else p for k, p in enumerate(parts)))
+
+
+def join(*parts: str) -> Markup:
+    """Join parts; plain strings are escaped."""
+    return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))

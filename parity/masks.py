@@ -1,0 +1,38 @@
+"""Judge the masks of dropout: how many units each call keeps, against its own rate."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+from . import tolerance as limits
+from .numbers import Worst
+from .record import Recording
+from .result import Divergence, Result
+
+
+def judge_masks(row: Callable[..., Result], a: Recording, b: Recording) -> Result:
+    """Judge the standard scores of how many units were kept, against each call's own rate; calls must match in order.
+
+    Scores count the units whose inputs are not zero, which need not be the same ones, nor as many, on both sides.
+    """
+    left, right = a.masks or [], b.masks or []
+    if not left or [(m[0], m[1]) for m in left] != [(m[0], m[1]) for m in right]:
+        calls = {r.label: [(m[0], int(m[1])) for m in r.masks or []] for r in (a, b)}
+        return row(math.inf, limits.SCORES, False, None, f"calls of dropout (rate, units) differ: {calls}")
+    curve = []
+    for k, (rate, *_), *sides in zip(itertools.count(), left, left, right):
+        scores = [_score(*side) for side in sides]
+        curve.append((f"dropout {k} (rate {rate:g})", max(scores), limits.SCORES))
+    error = max(score for _, score, _ in curve)
+    off = [
+        (name, Worst(score, cause=f"standard score {score:.1f}")) for name, score, limit in curve if not score <= limit
+    ]
+    first = Divergence.at(*off[0], limits.SCORES) if off else None
+    return row(error, limits.SCORES, not off, first, "", tuple(curve))
+
+
+def _score(rate: float, units: float, seen: float, kept: float, off: float) -> float:
+    spread = math.sqrt(seen * rate * (1 - rate)) or 1.0
+    return abs(kept - seen * (1 - rate)) / spread if off < 1e-2 else math.inf

@@ -1,0 +1,39 @@
+"""State what a report's numbers come from: date, command, versions, device."""
+
+from __future__ import annotations
+
+import glob
+import os
+import platform
+import time
+
+from convert.version import __version__
+
+
+def surroundings(device: str = "cpu") -> dict[str, str]:
+    """Return what every report of this run states, by label."""
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "triptych": __version__,
+        "python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+        "device": f"cpu: {processor()}" if device == "cpu" else f"gpu: {graphics()}; cpu: {processor()}",
+    }
+
+
+def graphics() -> str:
+    """Return the names of this machine's NVIDIA GPUs, as its driver states them."""
+    names = []
+    for path in sorted(glob.glob("/proc/driver/nvidia/gpus/*/information")):
+        with open(path, encoding="utf-8") as file:
+            names += [line.partition(":")[2].strip() for line in file if line.startswith("Model")]
+    return ", ".join(names) or "of unknown name"
+
+
+def processor() -> str:
+    """Return the number and name of this machine's processors."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"

@@ -1,0 +1,230 @@
+"""Summarise results for people: the verdict in a sentence, counts, and what differs first in each model."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .result import Divergence, Result
+
+# Whose first divergence says most of the cause: an array inside the network does, a loss after ten steps does not.
+TELLING = ("single-step", "layers", "forward", "gradients", "train")
+UNDECIDED = ("failed", "not run", "not judged")
+Facts = list[tuple[str, str]]  # (label, text)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """State what differs first in one model.
+
+    Args:
+      result: the result that says most about the cause.
+      pairs: the pairs that differ there alike.
+      others: the model's further results that differ in these pairs.
+      equal: the pairs that agree in the same check.
+    """
+
+    result: Result
+    pairs: tuple[str, ...]
+    others: tuple[Result, ...]
+    equal: tuple[str, ...]
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun: "1 comparison", "2 comparisons"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def model(result: Result) -> str:
+    """Name the model of a result: "mlp_mixer:S/16", or "own model" for a user's."""
+    if result.architecture == result.variant == "own":
+        return "own model"
+    return f"{result.architecture}:{result.variant}"
+
+
+def short(value: float | None) -> str:
+    """Write an error in two digits: "1.9e-14", "0.18", "60", "0", "infinite"."""
+    if value is None or value == 0 or not math.isfinite(value):
+        return "-" if value is None else "0" if value == 0 else "infinite"
+    return f"{value:.2g}" if 0.01 <= value < 99.5 else _exponent(f"{value:.1e}")
+
+
+def limit(value: float | None) -> str:
+    """Write a tolerance in one digit."""
+    if value is None or value == 0:
+        return "-" if value is None else "0"
+    return f"{value:.1g}" if 0.01 <= value < 9.5 else _exponent(f"{value:.0e}")
+
+
+def _exponent(text: str) -> str:
+    """Shorten an exponent: "2e-06" to "2e-6", "1e+02" to "1e2"."""
+    digits, _, exponent = text.partition("e")
+    return f"{digits}e{int(exponent)}"
+
+
+def grades(results: Iterable[Result]) -> Counter[str]:
+    """Count results by grade."""
+    return Counter(r.grade for r in results)
+
+
+def verdict(results: Sequence[Result]) -> str:
+    """Say in one sentence whether the models agree."""
+    counts = grades(results)
+    compared = counts["agrees"] + counts["close"] + counts["differs"]
+    skipped = f" {count(counts['not run'], 'comparison')} did not run." if counts["not run"] else ""
+    skipped += f" {count(counts['not judged'], 'comparison')} could not be judged." if counts["not judged"] else ""
+    if counts["differs"]:
+        (first, *_) = findings(results)
+        at = f", first at {first.result.first_divergence}" if first.result.first_divergence is not None else ""
+        share = f" in {counts['differs']:,} of {count(compared, 'comparison')}" if compared > 1 else ""
+        return f"{_culprit(results)}{share}{at} ({subject(first.result)})."
+    if counts["failed"]:
+        agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
+        return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
+    if not compared:
+        return f"Nothing was compared.{skipped}"
+    every = "all " if compared > 1 else ""
+    return f"{_sides(results)} agree in {every}{count(compared, 'comparison')}.{skipped}"
+
+
+def _culprit(results: Iterable[Result]) -> str:
+    """Name what differs: "torch differs from flax and paddle" where one model is on a side of every difference."""
+    off = [r for r in results if r.grade == "differs"]
+    common = set.intersection(*(set(r.sides) for r in off))
+    others = list(dict.fromkeys(side for r in off for side in r.sides if side not in common))
+    if len(common) == 1 and len(others) > 1:
+        return f"{common.pop()} differs from {_and(others)}"
+    sides = list(dict.fromkeys(side for r in off for side in r.sides))
+    return f"{_and(sides)} differ" if len(sides) == 2 else "The models differ"
+
+
+def _sides(results: Iterable[Result]) -> str:
+    names = list(dict.fromkeys(side for r in results if r.passed for side in r.sides))
+    return _and(names) if 1 < len(names) < 7 else "All models"
+
+
+def _and(names: Sequence[str]) -> str:
+    """List names: "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def subject(result: Result) -> str:
+    """Name what a result compares: model, check and dtype."""
+    return f"{model(result)}, {result.check}, {result.dtype}"
+
+
+def totals(results: Sequence[Result]) -> str:
+    """Count what was compared: "252 compared, 252 agree, largest error 1.9e-14 of 1e-10".
+
+    The largest error is the one that comes closest to its limit, or exceeds it most.
+    """
+    counts = grades(results)
+    agree = counts["agrees"] + counts["close"]
+    parts = [f"{agree + counts['differs']:,} compared", f"{agree:,} {'agrees' if agree == 1 else 'agree'}"]
+    parts += [f"{counts['differs']:,} {'differs' if counts['differs'] == 1 else 'differ'}"] if counts["differs"] else []
+    parts += [f"{counts['failed']:,} failed to run"] if counts["failed"] else []
+    parts += [f"{counts[grade]:,} {grade}" for grade in ("not run", "not judged") if counts[grade]]
+    compared = [r for r in results if r.grade in ("agrees", "close", "differs")]
+    if compared:
+        largest = max(compared, key=lambda r: r.ratio)
+        parts.append(f"largest error {short(largest.error)} of {limit(largest.tolerance)}")
+    return ", ".join(parts)
+
+
+def findings(results: Sequence[Result]) -> list[Finding]:
+    """Find what differs first in each model: one finding for each array that is the first to differ in some pair."""
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for r in results:
+        if r.grade == "differs":
+            groups.setdefault((r.architecture, r.variant, r.device, r.pair), []).append(r)
+    merged: dict[tuple[str, ...], list[list[Result]]] = {}
+    for key, group in groups.items():
+        group.sort(key=lambda r: (TELLING.index(r.check), r.dtype != "float64"))
+        first = group[0]
+        merged.setdefault((*key[:3], first.check, first.dtype, str(first.first_divergence)), []).append(group)
+    return [_finding(alike, results) for alike in merged.values()]
+
+
+def _finding(alike: Sequence[Sequence[Result]], results: Iterable[Result]) -> Finding:
+    first = alike[0][0]
+    key = _key(first)
+    equal = [r.pair for r in results if r.passed and _key(r) == key]
+    others = {(r.check, r.dtype): r for group in alike for r in group[1:]}
+    pairs = dict.fromkeys(group[0].pair for group in alike)
+    return Finding(first, tuple(pairs), tuple(others.values()), tuple(dict.fromkeys(equal)))
+
+
+def _key(r: Result) -> tuple[str, ...]:
+    return r.architecture, r.variant, r.check, r.dtype, r.device
+
+
+def facts(finding: Finding) -> Facts:
+    """List the facts of a divergence, each with its label."""
+    result, first = finding.result, finding.result.first_divergence
+    if first is None:
+        return [("cause", result.cause)]
+    what = "layer" if result.check in ("layers", "single-step") else "array"
+    rows = [(what, str(first)), *_values(first, result)]
+    if math.isfinite(first.error) and not first.worst.cause:
+        about = f", {first.worst.remark}" if first.worst.remark else ""
+        rows += [("error", short(first.error) + about), ("limit", limit(first.tolerance))]
+    before = f"{first.previous[0]}, error {short(first.previous[1])}" if first.previous else "none: it is the first"
+    rows.append((f"{what} before", before))
+    if first.guess:
+        rows.append(("looks like", first.guess))
+    if finding.equal:
+        rows.append(("agrees", ", ".join(finding.equal)))
+    if finding.others:
+        rows.append(("also differs", _checks(finding.others)))
+    return rows
+
+
+def _checks(results: Iterable[Result]) -> str:
+    """List checks by dtype: "layers in float32; forward and train in float64 and float32"."""
+    dtypes: dict[str, dict[str, None]] = {}
+    for r in results:
+        dtypes.setdefault(r.check, {})[r.dtype] = None
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for check, names in dtypes.items():
+        alike.setdefault(tuple(names), []).append(check)
+    return "; ".join(f"{_and(checks)} in {_and(names)}" for names, checks in alike.items())
+
+
+def _values(first: Divergence, result: Result) -> Facts:
+    """State both values of the worst element."""
+    worst = first.worst
+    if worst.cause:
+        return [("cause", worst.cause)]
+    left, right = _apart(worst.left, worst.right)
+    names = worst.sides or result.sides or ("left", "right")
+    where = f"at [{','.join(map(str, worst.index))}]" if worst.index else ""
+    return [("values", " ".join(filter(None, (f"{left} in {names[0]}, {right} in {names[1]}", where))))]
+
+
+def _apart(left: float, right: float) -> tuple[str, str]:
+    """Write two values in 3 digits, or in one more than it takes to tell them apart."""
+    for digits in range(3, 17):
+        if f"{left:.{digits}g}" != f"{right:.{digits}g}":
+            break
+    digits += digits > 3
+    return f"{left:.{digits}g}", f"{right:.{digits}g}"
+
+
+def causes(results: Iterable[Result], grade: str) -> list[tuple[str, int]]:
+    """Return (why results have a grade of UNDECIDED, how many do), each cause once."""
+    counts: Counter[str] = Counter()
+    for r in results:
+        if r.grade == grade:
+            counts.update([_why(side, why) for side, why in r.missing] or [r.cause])
+    return list(counts.items())
+
+
+def _why(side: str, why: str) -> str:
+    return why if why.startswith(side.partition("@")[0]) else f"{side}: {why}"
+
+
+def notes(results: Iterable[Result]) -> list[tuple[str, int]]:
+    """Return (remark on results that ran, how many have it), each remark once."""
+    return list(Counter(r.cause for r in results if r.cause and r.passed is not None and not r.missing).items())

@@ -1,0 +1,237 @@
+"""Print a report on a terminal: the verdict first, a table for each architecture and dtype, the summary last."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from convert.errors import printable
+
+from . import summary
+from .result import Result
+
+WIDTH = 80  # columns
+MODEL = 24  # characters of a model's name that stand in a row; a longer one gets a line of its own
+FINDINGS = 6  # divergences that are printed in full
+NOTES = 8  # remarks that are printed
+# Codes of ANSI terminals, by a result's grade or the kind of a line.
+CODES = {
+    "good": "32;1",
+    "differs": "31;1",
+    "failed": "31;1",
+    "close": "33",
+    "not run": "33",
+    "not judged": "33",
+    "head": "1",
+    "soft": "2",
+}
+MARKS = {"differs": " X", "close": " !"}
+LEGEND = {
+    "differs": "X: beyond its limit",
+    "close": "!: close to its limit",
+    "failed": "failed: a side failed to run",
+    "not run": "-: not run",
+    "not judged": "?: not judged",
+}
+
+Row = dict[str, Result]  # by pair
+Paint = Callable[[str, str], str]  # (text, key of CODES) -> text
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal that shows colour, and NO_COLOR (https://no-color.org) is not set."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def text(results: Sequence[Result], colour: bool = False, report: str = "") -> str:
+    """Write all results in at most WIDTH columns; only names that are longer exceed it.
+
+    Args:
+      report: the HTML page that was written.
+    """
+    paint = _painted if colour else _plain
+    passed = any(r.passed for r in results) and not any(r.passed is False for r in results)
+    blocks = [_wrapped(summary.verdict(results), paint, "good" if passed else "differs")]
+    blocks += [_table(group, paint) for group in _groups(results)]
+    blocks += [legend] if (legend := _legend(results, paint)) else []
+    blocks += _findings(results, paint, report)
+    blocks += [block for block in (_causes(results, paint), _notes(results, paint)) if block]
+    last = summary.totals(results) + ("; " if report else "")
+    if report:
+        last += ("" if len(last) + len(f"report: {report}") <= WIDTH else "\n") + f"report: {report}"
+    return "\n\n".join([*blocks, "\n".join(_wrapped(line, paint, "head") for line in last.split("\n"))])
+
+
+def _plain(text: str, _: str) -> str:
+    return text
+
+
+def _painted(text: str, kind: str) -> str:
+    return f"\x1b[{CODES[kind]}m{text}\x1b[0m" if kind in CODES and text else text
+
+
+def _wrapped(text: str, paint: Paint, kind: str = "", first: str = "", rest: str = "") -> str:
+    """Wrap a text between words only: no number or name is broken."""
+    lines = textwrap.wrap(
+        printable(text),
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(paint(line, kind) for line in lines)
+
+
+def _groups(results: Iterable[Result]) -> list[list[Result]]:
+    """Group the results by architecture, dtype and device; leave out groups in which none ran."""
+    groups: dict[tuple[str, str, str], list[Result]] = {}
+    for r in results:
+        groups.setdefault((r.architecture, r.dtype, r.device), []).append(r)
+    return [group for group in groups.values() if _ran(group)]
+
+
+def _table(group: Sequence[Result], paint: Paint) -> str:
+    """Write a heading and a table; pairs that do not fit side by side get tables of their own."""
+    first = group[0]
+    name = "own models" if first.architecture == "own" else first.architecture
+    lines = [paint(f"{name}, {first.dtype} on {first.device}", "head")]
+    rows = _rows(group)
+    pairs = _ran(group)
+    widths = {pair: max(len(pair), *(len(_words(row.get(pair), _usual(row))) for _, _, row in rows)) for pair in pairs}
+    layout = Layout(
+        _model_width({variant for variant, _, _ in rows} - {"own"}),
+        max(len("check"), *(len(check) for _, check, _ in rows)),
+        max(len("limit"), *(len(_usual(row)) for _, _, row in rows)),
+    )
+    for shown in _chunks(widths, WIDTH - layout.width):
+        lines += _lines(rows, {pair: widths[pair] for pair in shown}, layout, paint)
+    return "\n".join(lines)
+
+
+def _model_width(variants: Iterable[str]) -> int:
+    """Return the width of the column of models; names longer than MODEL have lines of their own."""
+    return max((max(len(v) if len(v) <= MODEL else 0, len("model")) for v in variants), default=0)
+
+
+def _ran(group: Iterable[Result]) -> list[str]:
+    """Return the pairs that ran at all: each has a column."""
+    return list(dict.fromkeys(r.pair for r in group if r.grade != "not run"))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Store the widths of the columns that every table of a group begins with; a width of 0 means no column."""
+
+    model: int
+    check: int
+    limit: int
+
+    @property
+    def width(self) -> int:
+        return len(self.row("", "", ""))
+
+    def row(self, model: str, check: str, limit: str) -> str:
+        head = f"  {model:{self.model}}" if self.model else ""
+        return f"{head}  {check:{self.check}}  {limit:>{self.limit}}"
+
+
+def _chunks(widths: Mapping[str, int], room: int) -> Iterator[list[str]]:
+    """Split pairs into groups whose columns fit in `room`."""
+    chunk: list[str] = []
+    for pair in widths:
+        if chunk and sum(widths[p] + 2 for p in [*chunk, pair]) > room:
+            yield chunk
+            chunk = []
+        chunk.append(pair)
+    yield chunk
+
+
+def _rows(group: Iterable[Result]) -> list[tuple[str, str, Row]]:
+    """Return (variant, check, results by pair) of each row; a second result for the same place starts another row."""
+    rows: list[tuple[str, str, Row]] = []
+    for r in group:
+        row = next(
+            (c for variant, check, c in rows if (variant, check) == (r.variant, r.check) and r.pair not in c), None
+        )
+        if row is None:
+            rows.append((r.variant, r.check, row := {}))
+        row[r.pair] = r
+    return rows
+
+
+def _lines(
+    rows: Iterable[tuple[str, str, Row]], pairs: Mapping[str, int], layout: Layout, paint: Paint
+) -> Iterator[str]:
+    columns = "".join(f"  {pair:>{width}}" for pair, width in pairs.items())
+    yield paint(layout.row("model", "check", "limit") + columns, "soft")
+    before = ""
+    for variant, check, row in rows:
+        name = "" if variant in (before, "own") else variant
+        before = variant
+        if len(name) > MODEL:
+            yield f"  {name}"
+            name = ""
+        cells = "".join(_cell(row.get(pair), _usual(row), width, paint) for pair, width in pairs.items())
+        yield layout.row(name, check, _usual(row)) + cells
+
+
+def _usual(row: Row) -> str:
+    """Return the limit that most results of a row have."""
+    limits = Counter(summary.limit(r.tolerance) for r in row.values() if r.tolerance is not None)
+    return limits.most_common(1)[0][0] if limits else "-"
+
+
+def _words(result: Result | None, usual: str) -> str:
+    """Write an error, its limit if that is not the usual one of its row, and a mark."""
+    grade = result.grade if result else "not run"
+    if result is None or grade in summary.UNDECIDED:
+        return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
+    own = summary.limit(result.tolerance)
+    return summary.short(result.error) + (f"/{own}" if own != usual else "") + MARKS.get(result.grade, "")
+
+
+def _cell(result: Result | None, usual: str, width: int, paint: Paint) -> str:
+    text = _words(result, usual)
+    return "  " + " " * (width - len(text)) + paint(text, result.grade if result else "")
+
+
+def _legend(results: Sequence[Result], paint: Paint) -> str:
+    shown = [r for group in _groups(results) for r in group if r.pair in _ran(group)]
+    marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
+    rows = [row for group in _groups(results) for _, _, row in _rows(group)]
+    odd = any(summary.limit(r.tolerance) != _usual(row) for row in rows for r in row.values() if r.tolerance)
+    marks += ["error/limit: has a limit of its own"] if odd else []
+    return _wrapped("; ".join(marks), paint, "soft") if marks else ""
+
+
+def _findings(results: Sequence[Result], paint: Paint, report: str) -> Iterator[str]:
+    divergences = summary.findings(results)
+    for finding in divergences[:FINDINGS]:
+        lines = [_wrapped(f"{summary.subject(finding.result)}: {', '.join(finding.pairs)}", paint, "differs")]
+        lines += [_wrapped(value, paint, "", f"  {label:12}  ", " " * 16) for label, value in summary.facts(finding)]
+        yield "\n".join(lines)
+    if len(divergences) > FINDINGS:
+        where = report or "a page (--report FILE)"
+        more = summary.count(len(divergences) - FINDINGS, "more divergence")
+        yield f"{more}, marked X above: see {where}."
+
+
+def _causes(results: Sequence[Result], paint: Paint) -> str:
+    lines = []
+    for grade in summary.UNDECIDED:
+        for why, times in summary.causes(results, grade):
+            lines.append(_wrapped(f"{grade} ({times:,}): {why}", paint, grade, "", "  "))
+    return "\n".join(lines)
+
+
+def _notes(results: Sequence[Result], paint: Paint) -> str:
+    remarks = summary.notes(results)
+    lines = [_wrapped(f"note ({times:,}): {note}", paint, "soft", "", "  ") for note, times in remarks[:NOTES]]
+    if len(remarks) > NOTES:
+        lines.append(paint(f"{len(remarks) - NOTES} more notes: see --report or --json", "soft"))
+    return "\n".join(lines)

@@ -1,0 +1,125 @@
+"""A declared port that does not import, does not fit its page or raises is a failure, in one line; none is skipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import specs
+from parity.__main__ import main
+from parity.attempt import Job, attempt
+from parity.targets import targets
+from ports.new import write
+
+from ..conftest import needs
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write an architecture and its ports; what is added in a test is forgotten after it."""
+    monkeypatch.setattr(specs, "_added", {})
+    list(write("fragile", str(tmp_path)))
+    return tmp_path / "fragile.py"
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+FAULTS = {
+    "missing": ("torch", None, None, "there is no such file"),
+    "import": ("torch", "from torch import", "from torhc import", "No module named 'torhc'"),
+    "class": ("torch", "class Fragile(", "class Frgile(", "has no class 'Fragile'"),
+    "names": ("torch", "self.head = ", "self.haed = ", "haed"),
+    "syntax": ("torch", "class Fragile(", "class Fragile((", "SyntaxError"),
+    "raises": (
+        "torch",
+        "x = self.stem(images)",
+        "x = 1 / 0 * self.stem(images)",
+        "ZeroDivisionError: ",
+    ),
+    "paddle names": ("paddle", "self.head = ", "self.haed = ", "head.weight"),
+    "flax names": ("flax", 'name="head"', 'name="haed"', "its module needs params/haed/kernel"),
+    "flax unused": (
+        "flax",
+        'nn.Dense(c.classes, name="head")(x) if c.classes else x',
+        "x",
+        "has no params/head/kernel",
+    ),
+    "flax raises": ("flax", "x = x.mean(1)", "x = {}[0]", "KeyError: 0"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_port_with_a_fault_is_a_failure_in_one_line(fault: str, page: Path) -> None:
+    framework, old, new, message = FAULTS[fault]
+    needs(framework)
+    path = page.with_name(f"fragile_{framework}.py")
+    if old is None or new is None:
+        path.unlink()
+    else:
+        change(path, old, new)
+    target = next(iter(targets(specs.add(str(page)))))
+    recording = attempt(Job(target, framework, "float64", "cpu", ("forward",)), {})["forward"]
+    assert message in recording.cause
+    assert "\n" not in recording.cause
+    assert not recording.unable
+
+
+def test_the_line_of_a_port_that_raises_is_named(page: Path) -> None:
+    needs("torch")
+    path = page.with_name("fragile_torch.py")
+    change(path, "class Fragile(", "def fail(x):\n    raise LookupError('of mine')\n\n\nclass Fragile(")
+    change(path, "x = self.stem(images)", "x = fail(images) or self.stem(images)")
+    target = next(iter(targets(specs.add(str(page)))))
+    recording = attempt(Job(target, "torch", "float64", "cpu", ("forward",)), {})["forward"]
+    raised = path.read_text().splitlines().index("    raise LookupError('of mine')") + 1
+    assert recording.cause == f"LookupError: of mine ({path}, line {raised})"
+
+
+def test_a_missing_port_fails_and_an_undeclared_one_is_skipped(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for framework in ("torch", "paddle"):
+        needs(framework)
+    words = ["fragile:tiny S", "--spec", str(page), "--check", "forward", "--frameworks", "torch", "paddle"]
+    page.with_name("fragile_paddle.py").rename(page.with_name("elsewhere.py"))
+    assert main(words) == 1
+    printed = capsys.readouterr()
+    assert "OFF" in printed.out
+    assert "paddle: " in printed.out
+    assert "there is no such file" in printed.out
+
+
+def test_a_framework_that_is_not_installed_is_one_line(
+    page: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for framework in ("torch", "paddle"):
+        needs(framework)
+    monkeypatch.setattr("ports.available", lambda: ["torch", "paddle"])
+    words = ["fragile:tiny S", "--spec", str(page), "--check", "forward", "layers"]
+    assert main(words) == 0
+    err = capsys.readouterr().err
+    assert [line for line in err.splitlines() if "skipped" in line] == [
+        "parity: skipped: flax: not installed: pip install 'triptych-ports[flax]'"
+    ]
+
+
+def test_nan_in_a_checkpoint_is_one_verdict(page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for framework in ("torch", "paddle"):
+        needs(framework)
+    import ports
+
+    name = specs.add(str(page))
+    port = ports.build(name, next(iter(specs.get(name).tiny.values())), "torch")
+    port.model.blocks[0].fc1.weight.data[0, 0] = np.nan
+    with pytest.warns(UserWarning, match="NaN"):
+        port.save(tmp_path / "spoiled.safetensors")
+    words = [str(tmp_path / "spoiled.safetensors"), "--spec", str(page), "--check", "forward"]
+    assert main([*words, "--frameworks", "torch", "paddle"]) == 1
+    printed = capsys.readouterr()
+    assert "in torch and paddle, NaN arise first in 'blocks.0.fc1', whose inputs are finite" in printed.out
+    assert "its 'blocks.0.fc1.kernel' is not" in printed.out
+    assert "nothing was compared" not in printed.err

@@ -1,0 +1,292 @@
+"""A verdict claims what was seen and nothing else: NaN, infinities, modules without partners, modes, dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from convert.errors import UsageError
+from parity.judge import Subject, judge
+from parity.record import Recording
+from parity.report import Report
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+X = np.random.default_rng(0).standard_normal((4, 6))
+
+
+class Net(torch.nn.Module):
+    """Two linear layers, the second under a name that a test chooses."""
+
+    def __init__(self, second: str = "fc", spare: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.second = torch.nn.Linear(6, 6), second
+        self.add_module(second, torch.nn.Linear(6, 3))
+        if spare:
+            self.spare = torch.nn.Sequential(torch.nn.Linear(6, 2))
+
+    def forward(self, x: Any) -> Any:
+        return self.get_submodule(self.second)(torch.tanh(self.stem(x)))
+
+
+def spoiled() -> Any:
+    model = Net().double()
+    with torch.no_grad():
+        model.stem.weight[1, 2] = float("nan")
+    return model
+
+
+@pytest.mark.parametrize("check", ["forward", "layers", "gradients"])
+def test_nan_in_both_models_is_one_verdict_that_names_its_origin(check: str) -> None:
+    report = parity.compare({"a": spoiled(), "b": spoiled()}, X, check)
+    (result,) = report
+    assert result.passed is False
+    assert "in a and b, NaN arise first in 'stem', whose inputs are finite; its 'stem.kernel' is not" in result.cause
+    first = {"forward": "output", "layers": "stem", "gradients": "loss"}[check]
+    assert report.first_divergence == first
+    assert "NaN at" in report.first_divergence.sentence()
+    assert "in a and in b, so that nothing is proven of it" in report.first_divergence.sentence()
+
+
+def test_nan_in_one_model_is_a_difference_of_that_model() -> None:
+    report = parity.compare({"a": Net().double(), "b": spoiled()}, X, "layers")
+    assert report.first_divergence == "stem"
+    assert "in a, NaN in b" in report.first_divergence.sentence()
+    assert report.results[0].cause.startswith("in b, NaN arise first in 'stem'")
+
+
+class Masked(torch.nn.Module):
+    """Returns logits with minus infinity where a mask forbids them, as language models do."""
+
+    def __init__(self, shift: float = 0.0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.shift = torch.nn.Linear(6, 3), shift
+
+    def forward(self, x: Any) -> Any:
+        mask = torch.tensor([[0.0, 0.0, -torch.inf]], dtype=x.dtype)
+        return self.fc(x) + mask + self.shift
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_equal_infinities_are_reported_and_hide_no_difference(dtype: str) -> None:
+    same = parity.compare({"a": Masked(), "b": Masked()}, X, dtype=dtype)
+    assert same.passed, str(same)
+    assert "'output' have infinities in both" in same.results[0].cause
+    assert not parity.compare({"a": Masked(), "b": Masked(1e-3)}, X, dtype=dtype).passed
+
+
+def test_an_array_of_infinities_alone_proves_nothing() -> None:
+    arrays = [Recording(label, "torch", "float64", "cpu", {"output": np.full(3, np.inf)}) for label in "ab"]
+    assert not Report(judge(Subject("own", "own", "forward", "float64", "cpu"), arrays)).passed
+
+
+class Fused(torch.nn.Module):
+    """Self-attention, its query, key and value fused or split."""
+
+    def __init__(self, fused: bool, factor: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        qkv, self.fused = torch.nn.Linear(6, 18), fused
+        if fused:
+            self.qkv = qkv
+        else:
+            for k, name in enumerate("qkv"):
+                part = torch.nn.Linear(6, 6)
+                part.load_state_dict({n: factor * t[6 * k : 6 * k + 6] for n, t in qkv.state_dict().items()})
+                self.add_module(name, part)
+        torch.manual_seed(1)
+        self.proj = torch.nn.Linear(6, 6)
+
+    def forward(self, x: Any) -> Any:
+        q, k, v = self.qkv(x).chunk(3, -1) if self.fused else (self.q(x), self.k(x), self.v(x))
+        return self.proj(torch.softmax(q @ k.mT, -1) @ v)
+
+
+@pytest.mark.parametrize("check", ["layers", "single-step"])
+def test_layers_without_a_partner_are_listed_where_the_outputs_agree(check: str) -> None:
+    tokens = np.random.default_rng(0).standard_normal((2, 5, 6))
+    report = parity.compare({"one": Fused(True), "two": Fused(False)}, tokens, check, dtype="float64")
+    assert report.passed, str(report)
+    assert "one's 'qkv" in report.results[0].cause
+    assert "two's 'q" in report.results[0].cause
+    assert {"proj", "output"} <= {name for name, *_ in report.results[0].curve}
+    other = parity.compare({"one": Fused(True), "two": Fused(False, 1.01)}, tokens, check, dtype="float64")
+    assert other.first_divergence is not None
+    assert other.first_divergence.startswith("proj" if check == "layers" else "proj <- 0")
+
+
+def test_layers_without_any_partner_are_no_proof_of_layers() -> None:
+    class Wrapped(torch.nn.Module):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.name = name
+            self.add_module(name, torch.nn.Linear(6, 3))
+
+        def forward(self, x: Any) -> Any:
+            return self.get_submodule(self.name)(x)
+
+    report = parity.compare({"a": Wrapped("fc"), "b": Wrapped("dense")}, X, "layers", dtype="float64")
+    assert report.results[0].passed is None
+    assert "the outputs agree, and no layer was compared" in report.results[0].cause
+
+
+def test_a_tap_of_another_shape_is_where_unequal_models_part() -> None:
+    class Reshaped(Net):
+        def __init__(self, turn: bool, factor: float = 1.0) -> None:
+            super().__init__()
+            self.turn, self.factor = turn, factor
+            self.stem = Turned(turn)
+
+        def forward(self, x: Any) -> Any:
+            y = self.stem(x)
+            return self.get_submodule(self.second)(self.factor * (y.mT if self.turn else y))
+
+    equal = parity.compare({"a": Reshaped(False), "b": Reshaped(True)}, X, "layers", dtype="float64")
+    assert equal.passed, str(equal)
+    assert "a's 'stem'" in equal.results[0].cause
+    pair = {"a": Reshaped(False), "b": Reshaped(True, 2.0)}
+    assert parity.compare(pair, X, "layers", dtype="float64").first_divergence == "stem"
+
+
+class Turned(torch.nn.Module):
+    def __init__(self, turn: bool) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.weight, self.turn = torch.nn.Parameter(torch.randn(6, 6)), turn
+
+    def forward(self, x: Any) -> Any:
+        return (x @ self.weight).mT if self.turn else x @ self.weight
+
+
+def test_modules_that_never_ran_are_listed() -> None:
+    report = parity.compare({"a": Net(spare=True), "b": Net()}, X, "layers", dtype="float64")
+    assert report.passed
+    assert "a: modules with parameters that were never called: 'spare.0'" in report.results[0].cause
+    assert "fc" not in report.results[0].cause
+
+
+class Dropping(torch.nn.Module):
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.norm, self.drop = torch.nn.Linear(6, 6), torch.nn.BatchNorm1d(6), torch.nn.Dropout(rate)
+
+    def forward(self, x: Any) -> Any:
+        return self.drop(self.norm(self.fc(x)))
+
+
+def test_every_check_states_its_mode_and_dropout() -> None:
+    models = {"a": Dropping(0.25).train(), "b": Dropping(0.25).train()}
+    forward = parity.compare(models, X, dtype="float64")
+    assert "a and b: ran in evaluation mode; in training mode were 'norm', 'drop'" in forward.results[0].cause
+    assert forward.about["a"].endswith("evaluation mode")
+    gradients = parity.compare(models, X, "gradients", dtype="float64")
+    assert "a and b: gradients ran with dropout off (dropout 0.25)" in gradients.results[0].cause
+    assert "evaluation mode" not in gradients.results[0].cause
+    assert gradients.about["a"].endswith("training mode")
+    models["b"].norm.eval()
+    frozen = parity.compare(models, X, "gradients", dtype="float64")
+    assert "b: ran in training mode; in evaluation mode were 'norm'" in frozen.results[0].cause
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "message"),
+    [
+        (parity.Inputs(X, msk=X), {}, r"a: no argument 'msk', did you mean 'mask'\?"),
+        (parity.Inputs(X, X, X), {}, r"a: the model takes \(x: .*too many positional arguments"),
+        (parity.Inputs(mask=X), {}, "a: the model takes .*missing a required argument: 'x'"),
+        (X, {"training": {"train": True}}, "training is for flax models that are no ports, and there is none"),
+    ],
+)
+def test_inputs_and_switches_that_match_nothing_are_refused(inputs: Any, options: Any, message: str) -> None:
+    class Takes(Net):
+        def forward(self, x: Any, mask: Any = None) -> Any:
+            return super().forward(x)
+
+    with pytest.raises(UsageError, match=message):
+        parity.compare({"a": Takes(), "b": Takes()}, inputs, "train", **options)
+
+
+def test_complex_outputs_are_compared_in_both_parts() -> None:
+    class Complex(Net):
+        def __init__(self, imaginary: float) -> None:
+            super().__init__()
+            self.imaginary = imaginary
+
+        def forward(self, x: Any) -> Any:
+            y = super().forward(x)
+            return torch.complex(y, self.imaginary * y)
+
+    assert parity.compare({"a": Complex(1.0), "b": Complex(1.0)}, X, dtype="float64").passed
+    assert not parity.compare({"a": Complex(1.0), "b": Complex(2.0)}, X, dtype="float64").passed
+
+
+def test_outputs_of_zeros_prove_nothing() -> None:
+    """A head that was never trained hides whatever comes before it."""
+
+    def model(seed: int) -> Any:
+        torch.manual_seed(seed)
+        made = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Linear(6, 3))
+        torch.nn.init.zeros_(made[1].weight)
+        torch.nn.init.zeros_(made[1].bias)
+        return made
+
+    for check in ("forward", "gradients", "train"):
+        report = parity.compare({"a": model(0), "b": model(1)}, X, check, dtype="float64", steps=1)
+        assert report.results[0].passed is not True, check
+    assert "zero in both" in parity.compare({"a": model(0), "b": model(0)}, X, dtype="float64").results[0].cause
+    assert parity.compare({"a": model(0), "b": model(0)}, X, "layers", dtype="float64").passed
+
+
+def test_a_wide_tolerance_of_an_ill_conditioned_run_is_reported() -> None:
+    class Chaotic(Net):
+        def forward(self, x: Any) -> Any:
+            return torch.sin(1e9 * super().forward(x))
+
+    (result,) = parity.compare({"a": Chaotic(), "b": Chaotic()}, X, dtype="float64")
+    assert result.passed
+    assert "these runs amplify rounding: 'output' judged at tolerances of up to" in result.cause
+
+
+def test_a_model_that_cannot_be_copied_is_one_error() -> None:
+    class Uncopied(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cached = self.stem.weight * 2
+
+    with pytest.raises(UsageError, match="copying the torch model into float64 fails: RuntimeError"):
+        parity.compare({"a": Uncopied(), "b": Uncopied()}, X)
+
+
+def test_modules_named_as_arrays_of_other_checks_are_taps() -> None:
+    class Loss(Net):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+
+    report = parity.compare({"a": Loss("images"), "b": Loss("loss")}, X, "layers", dtype="float64")
+    assert report.passed, str(report)
+    assert "a's 'images'; b's 'loss'" in report.results[0].cause
+
+
+def test_a_mask_of_bools_with_four_axes_is_no_image() -> None:
+    nn = pytest.importorskip("flax.linen", reason="flax is not installed")
+    import jax
+
+    class Jax(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any, mask: Any) -> Any:
+            return jax.numpy.where(mask, x[:, None, None], 0.0).sum((1, 2))
+
+    class Torch(torch.nn.Module):
+        def forward(self, x: Any, mask: Any) -> Any:
+            return torch.where(mask, x[:, None, None], 0.0).sum((1, 2))
+
+    mask = np.random.default_rng(1).random((4, 2, 5, 6)) < 0.5
+    models = {"torch": Torch(), "jax": (Jax(), {})}
+    assert parity.compare(models, parity.Inputs(X.astype("float32"), mask=mask)).passed

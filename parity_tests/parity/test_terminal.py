@@ -1,0 +1,190 @@
+"""What a report prints: the verdict first, a table, what differs and what did not run, the summary last."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from parity import summary, terminal
+from parity.judge import Subject, judge
+from parity.record import Recording
+from parity.report import Report
+from parity.result import Result
+
+LABELS = ("flax", "torch", "paddle")
+CHECKS = ("forward", "layers", "gradients", "train")
+
+
+def recording(label: str, slip: float = 0.0) -> Recording:
+    arrays = {f"blocks.{k}.norm1": np.arange(1.0, 6.0) * (1 + slip * (k > 0)) for k in range(2)}
+    arrays |= {name: np.arange(1.0, 6.0) * (1 + slip) for name in ("output", "sgd: losses")}  # else nothing is proven
+    return Recording(label, label, "float64", "cpu", arrays)
+
+
+def results(slip: float = 0.0, variants: tuple[str, ...] = ("tiny S/16", "tiny B/16")) -> list[Result]:
+    """Every check of every variant, torch off by `slip` from the second array on."""
+    found: list[Result] = []
+    for variant in variants:
+        for check in CHECKS:
+            subject = Subject("mlp_mixer", variant, check, "float64", "cpu")
+            found += judge(subject, [recording(label, slip * (label == "torch")) for label in LABELS])
+    return found
+
+
+def without(framework: str) -> list[Result]:
+    """Every check of one variant where a framework is not installed."""
+    cause = f"{framework} is not installed: pip install 'triptych-ports[{framework}]'"
+    found: list[Result] = []
+    for check in CHECKS:
+        made = [recording(label) for label in LABELS if label != framework]
+        made.append(Recording(framework, framework, "float64", "cpu", cause=cause, unable=True))
+        found += judge(Subject("mlp_mixer", "tiny S/16", check, "float64", "cpu"), made)
+    return found
+
+
+def test_the_verdict_is_first_and_the_summary_last() -> None:
+    lines = terminal.text(results(), report="parity.html").splitlines()
+    assert lines[0] == "flax, torch and paddle agree in all 24 comparisons."
+    assert lines[-1] == "24 compared, 24 agree, largest error 0 of 1e-10; report: parity.html"
+
+
+def test_a_row_a_model_and_check_has_a_column_a_pair() -> None:
+    lines = terminal.text(results()).splitlines()
+    assert lines[2] == "mlp_mixer, float64 on cpu"
+    assert lines[3].split() == ["model", "check", "limit", "flax-torch", "flax-paddle", "torch-paddle"]
+    assert lines[4].split() == ["tiny", "S/16", "forward", "1e-10", "0", "0", "0"]
+    assert [line.split()[0] for line in lines[5:8]] == ["layers", "gradients", "train"]  # the model stands once
+    assert lines[8].split()[:3] == ["tiny", "B/16", "forward"]
+    assert len({len(line) for line in lines[3:12]}) == 1  # aligned
+    short = terminal.text(results(variants=("v",))).splitlines()[3:8]
+    assert len({len(line) for line in short}) == 1
+
+
+def test_what_differs_is_marked_and_told_once_a_model() -> None:
+    text = terminal.text(results(1e-3))
+    assert text.startswith("torch differs from flax and paddle in 16 of 24 comparisons, first at\nblocks.1.norm1 (")
+    assert text.count("1.0e-3 X") == 16
+    assert "X: beyond its limit" in text
+    assert text.count("  layer         blocks.1.norm1\n") == 2
+    for line in (
+        "  values        5 in flax, 5.005 in torch at [4]",
+        "  error         1.0e-3, relative to 5, the largest element",
+        "  limit         1e-10",
+        "  layer before  blocks.0.norm1, error 0",
+        "  agrees        flax-paddle",
+        "  also differs  forward, gradients and train in float64",
+    ):
+        assert line in text.splitlines()
+
+
+def test_values_are_told_apart_by_as_many_digits_as_it_takes() -> None:
+    a, b = recording("flax"), recording("torch")
+    b.arrays = {name: array * (1 + 1e-9) for name, array in a.arrays.items()}
+    (result,) = judge(Subject("x", "v", "layers", "float64", "cpu"), [a, b])
+    assert "5 in flax, 5.000000005 in torch at [4]" in terminal.text([result])
+
+
+def test_a_missing_framework_takes_one_line() -> None:
+    text = terminal.text(without("paddle"))
+    assert text.count("paddle") == 2  # its name and the remedy
+    assert "not run (8): paddle is not installed: pip install 'triptych-ports[paddle]'" in text.splitlines()
+    assert text.startswith("flax and torch agree in all 4 comparisons. 8 comparisons did not run.")
+    assert text.endswith("4 compared, 4 agree, 8 not run, largest error 0 of 1e-10")
+
+
+def test_a_crash_is_no_agreement() -> None:
+    crashed = Recording("torch", "torch", "float64", "cpu", cause="its process died (SIGSEGV)")
+    made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), crashed, recording("paddle")])
+    text = terminal.text(made)
+    assert text.startswith("Not proven: 2 comparisons failed to run; 1 agrees.")
+    assert "failed (2): torch: its process died (SIGSEGV)" in text
+    assert text.endswith("1 compared, 1 agrees, 2 failed to run, largest error 0 of 1e-10")
+
+
+def test_nothing_compared_is_said() -> None:
+    unable = Recording("torch", "torch", "float64", "cpu", cause="torch finds no GPU here", unable=True)
+    made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), unable])
+    assert terminal.text(made).splitlines()[0] == "Nothing was compared. 1 comparison did not run."
+    assert terminal.text([]).splitlines()[0] == "Nothing was compared."
+
+
+@pytest.mark.parametrize(
+    "labels", [LABELS, ("my first model", "another-implementation", "the third one", "and the last")]
+)
+def test_nothing_is_wider_than_80_columns(labels: tuple[str, ...]) -> None:
+    made: list[Result] = []
+    for variant in ("tiny S/16", "a checkpoint with a very long name.safetensors S/16"):
+        sides = [recording(label, 1e-3 * (k == 1)) for k, label in enumerate(labels)]
+        sides[0].notes = ["word " * 30 + "1.2345e-10 " * 9]
+        made += judge(Subject("mlp_mixer", variant, "single-step", "float64", "cpu"), sides)
+    text = terminal.text(made, report="a/rather/long/path/to/a/report.html")
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("1.2345e-10") == 9  # no number is broken
+    assert all(f"{a}-{b}" in text for k, a in enumerate(labels) for b in labels[k + 1 :])
+
+
+def test_limits_of_their_own_stand_with_the_error() -> None:
+    made = results(variants=("tiny S/16",))[:3]
+    made[1] = replace(made[1], error=3.1e-8, tolerance=2e-6)
+    lines = terminal.text(made).splitlines()
+    assert lines[4].split() == ["tiny", "S/16", "forward", "1e-10", "0", "3.1e-8/2e-6", "0"]
+    assert "error/limit: has a limit of its own" in lines
+
+
+def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert not terminal.wants_colour(io.StringIO())
+    assert terminal.wants_colour(Terminal())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not terminal.wants_colour(Terminal())
+    painted = terminal.text(results(1e-3), colour=True)
+    assert "\x1b[31;1m" in painted
+    assert re.sub("\x1b\\[[0-9;]*m", "", painted) == terminal.text(results(1e-3))
+
+
+def test_a_report_prints_as_text() -> None:
+    assert str(Report(results())) == terminal.text(results())
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.0, "0"), (1.94e-14, "1.9e-14"), (2e-6, "2.0e-6"), (0.18, "0.18"), (59.7, "60"), (1234.5, "1.2e3"),
+     (float("inf"), "infinite")],
+)  # fmt: skip
+def test_errors_are_short(value: float | None, text: str) -> None:
+    assert summary.short(value) == text
+
+
+def test_what_cannot_be_judged_is_no_agreement() -> None:
+    made = results(variants=("tiny S/16",))[:3]
+    made[1] = replace(made[1], error=None, tolerance=None, passed=None, cause="float16 drowns all 2 arrays")
+    text = terminal.text(made)
+    assert text.startswith("flax, torch and paddle agree in all 2 comparisons. 1 comparison could not be\njudged.")
+    assert text.splitlines()[5].split()[-3:] == ["0", "?", "0"]
+    assert "?: not judged" in text.splitlines()
+    assert "not judged (1): float16 drowns all 2 arrays" in text.splitlines()
+    assert text.endswith("2 compared, 2 agree, 1 not judged, largest error 0 of 1e-10")
+
+
+def test_arrays_of_one_side_alone_are_named() -> None:
+    a, b = (replace(recording(label), architecture="x") for label in ("flax", "torch"))  # ports of one architecture
+    del b.arrays["blocks.0.norm1"]
+    text = terminal.text(judge(Subject("x", "v", "layers", "float64", "cpu"), [a, b]))
+    assert text.startswith("flax and torch differ, first at blocks.0.norm1 (x:v, layers, float64).")
+    assert "infinite X" in text
+    assert "  cause         only flax has 'blocks.0.norm1'" in text.splitlines()
+
+
+def test_a_strangers_text_cannot_steer_the_terminal() -> None:
+    unable = Recording("torch", "torch", "float64", "cpu", cause="no kernel\x1b[2J\rfor it", unable=True)
+    made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), unable])
+    assert "no kernel\\x1b[2J\\rfor it" in terminal.text(made)

@@ -1,0 +1,100 @@
+"""Remedies in errors and warnings: options for who typed a command, arguments for who called a function."""
+
+import re
+import warnings
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import convert
+import ports
+import specs
+from convert.errors import ConvertError, command, option
+from convert.settings import read_config
+from convert.verification import check
+
+from .commands import GOOGLE, spoiled
+from .conftest import needs
+from .test_routes import write_numbers
+
+OPTION = re.compile(r"(?<![\w-])--[a-z]|\w+2torch|\w+2\.\.\.")
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A checkpoint of a port whose file leaves its activation open, and no record beside it."""
+    write_numbers(tmp_path / "bare.safetensors", "convmixer", specs.get("convmixer").tiny["even"], "torch")
+    return str(tmp_path / "bare.safetensors")
+
+
+def refusal(call, *arguments, **options):
+    with pytest.raises(ConvertError) as caught:
+        call(*arguments, **options)
+    assert not OPTION.search(str(caught.value)), str(caught.value)
+    return str(caught.value)
+
+
+def test_an_option_is_spelled_for_its_user():
+    assert option("weights", "ema") == "weights='ema'" and option("force") == "force=True"
+    with command():
+        assert option("weights", "ema") == "--weights ema" and option("force") == "--force"
+    assert option("set", "act=...") == "act=..."
+
+
+def test_what_is_open(bare, run, tmp_path):
+    """Each remedy that the message names works."""
+    needs("torch")
+    said = [
+        refusal(convert.plan, bare, dst="flax"), refusal(ports.load, bare, "torch"),
+        refusal(convert.plan, bare, dst="paddle", settings={"norm_eps": 1e-5}),
+    ]  # fmt: skip
+    assert all("state act=..." in text for text in said)
+    assert "--set act=..." in run("torch2flax", bare)[2]
+    assert ports.load(bare, "torch", act="relu", assume=True).config.act == "relu"
+    with convert.plan(bare, dst="torch", settings={"act": "relu"}, assume=True) as plan:
+        plan.write(tmp_path / "known.safetensors")
+    name = f"settings={str(tmp_path / 'known.safetensors')!r}"
+    assert name in refusal(ports.load, bare, "torch")
+    assert ports.load(bare, "torch", settings=tmp_path / "known.safetensors").config.act == "relu"
+    with convert.plan(bare, dst="flax", settings=str(tmp_path / "known.safetensors")) as plan:
+        assert plan.config.act == "relu"
+    with pytest.warns(UserWarning, match="assumed when the record was written"):
+        assert ports.load(bare, "torch", settings=tmp_path / "known.safetensors", act="gelu").config.act == "gelu"
+
+
+def test_what_is_there_already_or_lost_or_cannot_be_held(tmp_path):
+    def write(source, target, dtype=None, **options):
+        with convert.plan(source, dst="torch", dtype=dtype) as plan:
+            plan.write(tmp_path / target, **options)
+
+    write(GOOGLE, "a.safetensors")
+    assert "force=True replaces it" in refusal(write, GOOGLE, "a.safetensors")
+    assert "force=True does not replace it" in refusal(replaced_record, write, tmp_path)
+    assert "dtype='float32'" in refusal(write, GOOGLE, "c.npz", "bfloat16")
+    source = spoiled(tmp_path, lambda arrays: arrays["stem/kernel"].fill(1e30))
+    assert "lossy=True" in refusal(write, source, "d.safetensors", "float16")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write(source, "d.safetensors", "float16", lossy=True, verify=False)
+    assert "verify=False" in refusal(check, str(tmp_path / "d.safetensors"))
+
+
+def replaced_record(write, folder):
+    (folder / "b.npz").touch()
+    (folder / "b.npz.json").write_text("{}")
+    write(GOOGLE, "b.npz", force=True)
+
+
+def test_which_part_and_which_dialect(bare, tmp_path):
+    model = load_file(bare)
+    two = {f"{part}/{name}": array for part in ("one", "two") for name, array in model.items()}
+    save_file(two, tmp_path / "two.safetensors")
+    assert "as in weights='one'" in refusal(convert.plan, tmp_path / "two.safetensors", dst="flax")
+    assert "src='torch'" in refusal(convert.plan, bare, src="official", dst="flax", settings={"act": "gelu"})
+    save_file({**model, **{f"ema/{name}": array for name, array in model.items()}}, tmp_path / "ema.safetensors")
+    with convert.plan(tmp_path / "ema.safetensors", dst="flax", settings={"act": "gelu"}, assume=True) as plan:
+        assert any("weights='ema' takes it" in note for note in plan.notes())
+
+
+def test_a_configuration_without_a_record(bare):
+    assert "settings=" in refusal(read_config, bare)

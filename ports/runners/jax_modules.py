@@ -1,0 +1,132 @@
+"""List the modules of a JAX model, check that they go into training mode, and record its calls of dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import jax
+
+from convert.errors import UsageError
+
+from . import trees
+from .inputs import Inputs
+from .jax_trees import dotted, to_numpy
+from .modes import evaluating, signed
+from .records import Drop, Gradients, Module, classes, describe_drop
+
+
+class Runner(Protocol):
+    """What is needed of a functional.Runner."""
+
+    training: Mapping[str, Any] | None
+
+    def is_dropout(self, module: Any) -> bool: ...
+    def intercepted(self, handler: Callable[..., Any]) -> Any: ...
+    def split(self) -> tuple[Any, Any]: ...
+    def run(self, params: Any, rest: Any, inputs: Inputs, training: bool, seed: Any = 0) -> tuple[Any, Any]: ...
+    def arrays(self, inputs: Inputs) -> list[jax.Array]: ...
+    def with_arrays(self, inputs: Inputs, arrays: Sequence[Any]) -> Inputs: ...
+    def state(self) -> dict[str, Any]: ...
+    def gradients(self, inputs: Inputs) -> Gradients: ...
+
+
+def modules(runner: Runner, inputs: Inputs) -> dict[str, Module]:
+    """List every module by its path: paths come from the arrays and from a run, classes from the run."""
+    kinds = {path: classes(module) for path, (module, _) in visited(runner, inputs, False).items()}
+    leaves: dict[str, dict[str, str]] = {path: {} for path in ["", *kinds]}
+    trained = set()
+    for name in runner.state():
+        collection, *parts, leaf = name.split("/")
+        paths = [dotted(parts[:depth]) for depth in range(len(parts) + 1)]
+        for path in paths:
+            leaves.setdefault(path, {})
+        leaves[paths[-1]][leaf] = name
+        trained.update(paths if collection == "params" else [])
+    return {path: Module(kinds.get(path, ()), own, path in trained) for path, own in leaves.items()}
+
+
+def visited(runner: Runner, inputs: Inputs, training: bool) -> dict[str, tuple[Any, trees.Call]]:
+    """Return {path: (module, its last call)}."""
+    calls: dict[str, tuple[Any, trees.Call]] = {}
+
+    def record(call: Any, module: Any, path: str, args: Any, kwargs: Any) -> Any:
+        calls[path] = module, trees.Call(signed(module), args, kwargs)
+        return call(*args, **kwargs)
+
+    with runner.intercepted(record):
+        run_on_shapes(runner, inputs, training)
+    return calls
+
+
+def run_on_shapes(runner: Runner, inputs: Inputs, training: bool) -> None:
+    """Run a model without computing anything."""
+
+    def run(params: Any, rest: Any, arrays: list[Any]) -> int:
+        runner.run(params, rest, runner.with_arrays(inputs, arrays), training)
+        return 0
+
+    jax.eval_shape(run, *runner.split(), runner.arrays(inputs))
+
+
+def require_training(runner: Runner, inputs: Inputs) -> None:
+    """Raise UsageError if a module computes in training as in evaluation, unless the user says what to switch."""
+    if runner.training is not None:
+        return
+    stuck = [
+        f"{path or 'the model itself'} ({type(module).__name__}, {name}={value})"
+        for path, (module, call) in visited(runner, inputs, True).items()
+        for name, value in evaluating(module, call)
+    ]
+    if not stuck and not _learns_statistics(runner, inputs):
+        stuck = ["its running statistics (batch_stats), which a step does not change"]
+    if stuck:
+        more = f" and {len(stuck) - 3} more" if len(stuck) > 3 else ""
+        raise UsageError(
+            f"the model does not go into training mode: {', '.join(stuck[:3])}{more}. Name the argument or "
+            "attribute that switches it, and its value in training: training={'inference': False}; training={} "
+            "compares the model as it runs"
+        )
+
+
+def _learns_statistics(runner: Runner, inputs: Inputs) -> bool:
+    before = {name: array for name, array in runner.state().items() if name.startswith("batch_stats/")}
+    after = runner.gradients(inputs).statistics
+    return not before or any((after[name] != array).any() for name, array in before.items())
+
+
+@contextmanager
+def _dropping(runner: Runner, record: Callable[[Any, Any, Any], None]) -> Iterator[None]:
+    """Call record(module, input, output) at each call of dropout that drops something."""
+
+    def handler(call: Any, module: Any, path: str, args: Any, kwargs: Any) -> Any:
+        out = call(*args, **kwargs)
+        if runner.is_dropout(module) and module.rate and args and out is not args[0]:
+            record(module, args[0], out)
+        return out
+
+    with runner.intercepted(handler):
+        yield
+
+
+def drops(runner: Runner, inputs: Inputs, seed: int) -> list[Drop]:
+    """Record every call of dropout. Raises: UsageError for one inside a transformation."""
+    calls: list[Drop] = []
+
+    def record(module: Any, into: Any, out: Any) -> None:
+        if isinstance(out, jax.core.Tracer):
+            raise UsageError("masks of dropout inside nn.scan, nn.remat or another transformation cannot be judged")
+        calls.append(describe_drop(to_numpy(into), to_numpy(out), module.rate, module.broadcast_dims))
+
+    with _dropping(runner, record):  # not compiled, so that masks have values
+        runner.run(*runner.split(), runner.with_arrays(inputs, runner.arrays(inputs)), True, seed)
+    return calls
+
+
+def drop_rates(runner: Runner, inputs: Inputs) -> list[float]:
+    """List the rate of every call of dropout, from a run on shapes alone."""
+    rates: list[float] = []
+    with _dropping(runner, lambda module, into, out: rates.append(module.rate)):
+        run_on_shapes(runner, inputs, True)
+    return rates

@@ -1,0 +1,77 @@
+"""Names, dtypes and devices of the arrays of a JAX model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convert.errors import UsageError
+
+
+def dotted(path: Iterable[Any]) -> str:
+    """Name a path as the other frameworks do: ("blocks_3", "norm1") or ("blocks", 3, "norm1") -> "blocks.3.norm1"."""
+    return ".".join(re.sub(r"_(?=\d+(_\d+)*$)", ".", str(part)) for part in path)
+
+
+def slashed(path: Sequence[Any]) -> str:
+    """Name a path as linen does: ("params", "blocks", 3, "norm1", "scale") -> "params/blocks_3/norm1/scale"."""
+    parts: list[str] = []
+    for part in map(str, path):
+        if part.isdigit() and len(parts) > 1:
+            parts[-1] += f"_{part}"
+        else:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def distinct(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a dict. Raises: UsageError where two arrays come to bear one name."""
+    arrays: dict[str, Any] = {}
+    for name, value in named:
+        if name in arrays:
+            raise UsageError(f"two arrays of the model are both called {name!r}: rename a module")
+        arrays[name] = value
+    return arrays
+
+
+def floating(tree: Any) -> str:
+    """Return the dtype of the first floating-point array, float32 if there is none."""
+    kinds = [a.dtype.name for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.floating)]
+    return str(kinds[0]) if kinds else "float32"
+
+
+def device_of(tree: Any) -> str:
+    """Return "gpu" or "cpu", where the first array is."""
+    arrays = [a for a in jax.tree.leaves(tree) if isinstance(a, jax.Array)]
+    return "gpu" if arrays and next(iter(arrays[0].devices())).platform in ("gpu", "cuda", "rocm") else "cpu"
+
+
+def cast(tree: Any, dtype: str) -> Any:
+    """Convert the floating-point arrays of a pytree."""
+    if dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+
+
+def is_array(value: Any) -> bool:
+    return isinstance(value, jax.Array)
+
+
+def outward(array: jax.Array, is_map: bool = True) -> np.ndarray:
+    """Copy to numpy; images (n, h, w, c) come out as (n, c, h, w)."""
+    return to_numpy(array).transpose(0, 3, 1, 2) if is_map and is_image(array) else to_numpy(array)
+
+
+def is_image(array: Any) -> bool:
+    """Tell whether an array with images' number of axes may be one: a mask of bools is none."""
+    return array.ndim == 4 and array.dtype != bool
+
+
+def to_numpy(array: jax.Array) -> np.ndarray:
+    """Copy to numpy; bfloat16 comes out as float32."""
+    return np.asarray(array.astype(jnp.float32) if array.dtype == jnp.bfloat16 else array)
