@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import sys
@@ -52,7 +53,7 @@ def test_the_page_leads_from_two_files_to_a_converted_checkpoint(
     written = "".join(line for line in Path("vit.table").read_text().splitlines(True) if not line.startswith("#"))
     assert Table.parse(written).lines == Table.parse(_blocks("table")[0]).lines
 
-    large = sys.modules["left"].ViT if "left" in sys.modules else _module("left.py")["ViT"]
+    large = _module("left.py").ViT
     from safetensors.torch import save_file
 
     model = large(width=32, depth=3, heads=8)
@@ -63,7 +64,7 @@ def test_the_page_leads_from_two_files_to_a_converted_checkpoint(
         command = next(commands)
         code, out, err = run(*command)
         assert code == 0, (command, out, err)
-    module = _module("right.py")["ViT"](width=32, depth=3, heads=8)
+    module = _module("right.py").ViT(width=32, depth=3, heads=8)
     from flax.serialization import msgpack_restore
 
     x = np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype(np.float32)
@@ -76,7 +77,11 @@ def test_the_page_leads_from_two_files_to_a_converted_checkpoint(
     assert "head.weight: out in <-> params/classes/kernel: in out" in Path("vit.table").read_text()
 
 
-def _module(path: str) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": Path(path).stem}
-    exec(Path(path).read_text(), names)
-    return names
+def _module(path: str) -> Any:
+    """A file as a module; linen's dataclasses look theirs up by name."""
+    name = f"own_model_{Path(path).stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
