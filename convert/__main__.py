@@ -17,7 +17,7 @@ USAGE = """python -m convert SRC2DST CKPT... [-o OUT] [options]
        python -m convert inspect CKPT [--weights PART] [--json] [--hash]
        python -m convert diff A B [--weights PART [--weights PART_OF_B]] [--set KEY=VALUE] [--table FILE] [--json]
        python -m convert verify FILE [--json]
-       python -m convert derive LEFT.py:FUNCTION RIGHT.py:FUNCTION [-o OUT.table] [--json]
+       python -m convert derive LEFT.py:FUNCTION RIGHT.py:FUNCTION [-o OUT.table] [--table START] [--json]
        python -m convert routes [--json]"""
 
 EXAMPLES = """examples:
@@ -49,6 +49,7 @@ VALUED = (
     "--layout",
     "--step",
     "--table",
+    "--left-weights",
     "--like",
     "--spec",
     "--optimizer",
@@ -93,6 +94,8 @@ def parser(command: str) -> argparse.ArgumentParser:
         parser.add_argument("left", metavar="LEFT", help="file.py:function that returns (model, inputs); it is run")
         parser.add_argument("right", metavar="RIGHT", help="the same for the other model; inputs may be left out")
         parser.add_argument("-o", "--out", help="where to save the table (default: print it)")
+        parser.add_argument("--table", metavar="FILE", help="lines that are known: taken as given, and completed")
+        parser.add_argument("--left-weights", metavar="CKPT", help="derive on these weights instead of random ones")
     elif command == TABLE:
         _add_table_arguments(parser)
     elif command != "routes":

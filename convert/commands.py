@@ -141,7 +141,9 @@ def derive(arguments: Namespace) -> int:
     """Find the Table between two models."""
     from parity.derive.command import run as derive_table
 
-    return derive_table(arguments.left, arguments.right, arguments.out, arguments.json)
+    return derive_table(
+        arguments.left, arguments.right, arguments.out, arguments.json, arguments.table, arguments.left_weights
+    )
 
 
 COMMANDS = {"inspect": inspect, "diff": diff, "verify": verify, "derive": derive, "routes": routes}

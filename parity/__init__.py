@@ -7,6 +7,7 @@ Derives the translation of one model's checkpoints into another's, and proves it
 
     d = parity.derive(torch_module, nnx_module, (images,))
     d.table.save("my.table"); d.proven, d.error, d.missing
+    right = parity.transfer(left, right, (images,))      # the same, and the right model gets the left's weights
 
 Importing this imports no framework.
 """
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 
     from .comparison import compare
     from .derive import Call, Derivation, derive
+    from .derive.transfer import transfer
     from .report import Report
     from .result import Result
 
-__all__ = ["Call", "Derivation", "Inputs", "Report", "Result", "compare", "derive"]
+__all__ = ["Call", "Derivation", "Inputs", "Report", "Result", "compare", "derive", "transfer"]
 _HOMES = {
     "Call": "parity.derive",
     "Derivation": "parity.derive",
     "derive": "parity.derive",
+    "transfer": "parity.derive.transfer",
     "Inputs": "ports.runners.inputs",
     "Report": "parity.report",
     "Result": "parity.result",

@@ -41,7 +41,7 @@ class _Binding:
                     self.solver.count(env, array, named)
         self._solve(envs, envs)
         ranges, names = self._right_names(envs)
-        made = [env for line in table.lines if line.kind == "constant" for env in self._constants(line, ranges)]
+        made = [env for line in table.lines if line.fills for env in self._constants(line, ranges)]
         self._solve(envs + made, made)
         if unused := self.solver.unused():
             raise SizeError(f"{table.name}: the shapes at hand say otherwise: {', '.join(unused)} is not as given")

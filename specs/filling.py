@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from .axes import Part, full, total
 from .coverage import gap
 from .layout import Entry, Equal, Layout, Parts, Sum
-from .lines import Cell, Line, Lines, Misfit
+from .lines import Cell, Constant, Line, Lines, Misfit
 from .matching import Index, fill
 from .moves import Fill, Move
 from .places import Box, Place, between, box, whole
@@ -107,10 +107,19 @@ class Filling:
                     self.dtypes_of[name] = parts[0].source
 
     def _drop(self, env: Env) -> None:
-        for named in env.arrays:
+        """Arrays of one side only; of a part of an array, as a window says, the right side gets zeros."""
+        if env.line.right.arrays:
+            return self._make_constant(env)
+        for array, named in zip(env.line.left.arrays, env.arrays, strict=True):
             for name in named.values():
-                self.used.setdefault(name, []).append((env.line, None))
-                self.dropped.append(name)
+                if not array.windowed:
+                    self.used.setdefault(name, []).append((env.line, None))
+                    self.dropped.append(name)
+                    continue
+                for cell in env.line.cells(array):
+                    places = self._places(env, cell, self.shapes[name], name)
+                    box = (tuple(place.size for place in places), tuple(place.span for place in places))
+                    self.used.setdefault(name, []).append((env.line, box))
 
     def _constant(self, env: Env) -> None:
         """Left arrays of one value: nothing on the right holds them, so they are checked to hold it."""
@@ -130,8 +139,7 @@ class Filling:
 
     def _make_constant(self, env: Env) -> None:
         """Right arrays of one value."""
-        constant = env.line.right.constant
-        assert constant is not None
+        constant = env.line.right.constant or Constant(0)
         for array in map(env.line.resolved, env.line.right.arrays):
             for index in env.indices(array):
                 name = fill(env.line, array, index)
@@ -143,8 +151,11 @@ class Filling:
                     where = tuple(whole(p) if p.variable else p.start for p in places)
                     self._fill(env.line, name, [Fill(atoms, where, constant.value)])
                     self.made.setdefault(name, []).append((env.line, (atoms, tuple(p.span for p in places))))
-                    self.constants[name] = None
-                    self.dtypes[name] = constant.dtype
+                    if env.line.kind == "drop":
+                        self.zeroed[name] = None
+                    else:
+                        self.constants[name] = None
+                        self.dtypes[name] = constant.dtype
 
     def _fill(self, line: Line, name: str, parts: Sequence[Move | Fill]) -> None:
         self.parts.setdefault(name, (line, []))[1].extend(parts)

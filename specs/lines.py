@@ -120,6 +120,12 @@ class Line:
             return "drop"
         return "move" if self.arrow == "<->" else "sum"
 
+    @property
+    def fills(self) -> bool:
+        """Whether it makes right arrays of no left ones: constants, and zeros for a part of an array."""
+        windows = self.kind == "drop" and any(array.windowed for array in self.right.arrays)
+        return bool(self.right.arrays) and (self.kind == "constant" or windows)
+
     def reverse(self) -> Line:
         arrow = {"<->": "<->", "->": "<-", "<-": "->"}[self.arrow]
         return replace(self, left=self.right, right=self.left, arrow=arrow)

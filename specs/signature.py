@@ -28,6 +28,11 @@ class Signature(NamedTuple):
         return [part for factor in factors if len(factor) > 1 for part in factor]
 
     @property
+    def windowed(self) -> bool:
+        """Whether it stands for a part of the array only."""
+        return any(dim.window for dim in self.axes or ())
+
+    @property
     def label(self) -> str:
         """The path alone, as it is written."""
         return spelt(self.path)

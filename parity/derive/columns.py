@@ -8,13 +8,22 @@ from .tape import Array, Window, patches
 
 STATISTICS = 5
 BLOCK = 1 << 22  # distances computed at once: bounds memory
+HUGE = 5e3  # size from which a value only says that its place is masked: masks differ, and would hide all others
+SAME = 1e-9  # distance of rows, relative to their scale, up to which they are equal
+CLOSE = 3  # how much farther apart than their sorted statistics two sets in one order may be
+PROBES = 12  # values of a column that are looked up among those of all columns of the other side
 NEIGHBOURS = 64  # rows that are compared with each where all would be too many
 
 
-def _sums(x: Array, axes: tuple[int, ...]) -> Array:
-    """Sums of x, |x|, sqrt|x|, x**2, x**4 over axes: statistics first."""
+def _powers(x: Array) -> tuple[Array, ...]:
+    """x, |x|, sqrt|x|, x**2, x**4, without the places that a mask hides."""
     size = np.abs(x)
-    return np.stack([f.sum(axes) for f in (x, size, np.sqrt(size), x * x, (x * x) ** 2)])
+    masked = ~(size < HUGE)
+    if masked.any():
+        x = np.where(masked, 0, x)
+        size = np.abs(x)
+    square = x * x
+    return x, size, np.sqrt(size), square, square * square
 
 
 def _means(sums: Array, count: Array) -> Array:
@@ -26,25 +35,24 @@ def _means(sums: Array, count: Array) -> Array:
 def of_product(x: Array, window: Window | None, taps: tuple[int, ...] = ()) -> Array:
     """Statistics of each column (b, k) of x[b, rows, k], or of the patches of a convolution."""
     if window is None:
-        return _means(_sums(x, (1,)), np.float64(x.shape[1]))
-    view = patches(x, taps, window)
-    rows = tuple(range(2 + len(taps), view.ndim))
-    count = np.prod([view.shape[d] for d in rows])
-    sums = np.empty((STATISTICS, *view.shape[: 2 + len(taps)]))
-    for tap in np.ndindex(*taps):
-        where = (slice(None), slice(None), *tap)
-        part = view[where]
-        sums[(slice(None), *where)] = _sums(part, tuple(range(2, part.ndim)))
-    return _means(sums, count)
+        return _means(np.stack([power.sum(1) for power in _powers(x)]), np.float64(x.shape[1]))
+    sums = []
+    for power in _powers(x):
+        view = patches(power, taps, window)
+        rows = tuple(range(2 + len(taps), view.ndim))
+        sums.append(view.sum(rows))
+    return _means(np.stack(sums), np.prod([view.shape[d] for d in rows]))
 
 
 def of_elements(x: Array, ids: Array) -> tuple[Array, Array]:
     """(element numbers, statistics of the values that each meets)."""
-    numbers, inverse = np.unique(ids, return_inverse=True)
-    inverse, flat = inverse.ravel(), np.ravel(x)
-    size = np.abs(flat)
-    sums = [np.bincount(inverse, f, len(numbers)) for f in (flat, size, np.sqrt(size), flat * flat, flat**4)]
-    found = _means(np.stack(sums), np.bincount(inverse, minlength=len(numbers)))
+    spread = tuple(d for d, (n, step) in enumerate(zip(ids.shape, ids.strides, strict=True)) if n > 1 and step == 0)
+    first = ids[tuple(0 if d in spread else slice(None) for d in range(ids.ndim))]
+    numbers, inverse = np.unique(first, return_inverse=True)
+    inverse = inverse.ravel()
+    sums = [np.bincount(inverse, np.ravel(power.sum(spread)), len(numbers)) for power in _powers(x)]
+    count = np.bincount(inverse, minlength=len(numbers)) * np.prod([ids.shape[d] for d in spread])
+    found = _means(np.stack(sums), count)
     return (numbers[1:], found[1:]) if numbers[0] == 0 else (numbers, found)
 
 
@@ -72,41 +80,103 @@ def size_of(statistics: Array) -> float:
     return float(np.sqrt((statistics[:, 3] ** 2).mean())) if len(statistics) else 0.0
 
 
-def distance(a: Array, b: Array, one_way: bool = False) -> float:
-    """How far two sets of columns are apart, relative to their scale; one way: whether b contains a."""
+def distance(a: Array, b: Array) -> float:
+    """How far two sets of as many columns are apart, relative to their scale: each statistic, sorted."""
     scale = max(size_of(a), size_of(b))
-    if scale == 0:
-        return 0.0
-    if abs(a[:, 3].max() - b[:, 3].max()) > 0.2 * scale and not one_way:
-        return float("inf")
-    apart = nearest(a, b)[1].mean()
-    return float((apart if one_way else max(apart, nearest(b, a)[1].mean())) / scale)
+    return float(np.abs(np.sort(a, axis=0) - np.sort(b, axis=0)).mean(0).max() / scale) if scale else 0.0
 
 
-def matched(a: Array, b: Array) -> Array | None:
+def distance_within(a: Array, b: Array) -> float:
+    """How far the columns of a are from those of b that are nearest, relative to their scale."""
+    scale = max(size_of(a), size_of(b))
+    return float(nearest(a, b)[1].mean() / scale) if scale else 0.0
+
+
+def matched(a: Array, b: Array, block: int = 1) -> Array | None:
     """For each row of a another row of b, the nearest; equal ones in the order written; None if there is none.
 
     Rows that are alike on both sides keep their place if that is possible.
+
+    Args:
+      block: the number of rows that belong together and keep their order: the taps of one channel.
     """
     if len(a) > len(b):
         return None
-    index, apart = nearest(a, b)
     scale = max(size_of(a), size_of(b))
     if len(a) == len(b):
+        if (same := _sorted(a, b, scale)) is not None:
+            return same
+        if (same := _in_blocks(a, b, block, scale)) is not None:
+            return same
+    index, apart = nearest(a, b)
+    if len(a) == len(b):
         there = np.abs(a - b).max(1)
-        index = np.where(there <= apart + 1e-9 * scale, np.arange(len(a)), index)
+        index = np.where(there <= apart + SAME * scale, np.arange(len(a)), index)
     taken = np.zeros(len(b), bool)
     repeated = []
     for k in range(len(a)):
         if taken[index[k]]:
             repeated.append(k)
         taken[index[k]] = True
-    for k in repeated:  # columns that are equal to others
+    slack = max(1e-6, CLOSE * apart.mean() / (scale or 1)) * scale
+    for k in repeated:  # columns that are equal to others, or nearly so where models part
         free = np.flatnonzero(~taken)
         gaps = np.abs(b[free] - a[k]).max(1)
         best = gaps.min()
-        if best > apart[k] + 1e-6 * scale:
+        if best > apart[k] + slack:
             return None
-        index[k] = free[np.flatnonzero(gaps <= best + 1e-9 * scale)[0]]
+        index[k] = free[np.flatnonzero(gaps <= best + SAME * scale)[0]]
         taken[index[k]] = True
     return index
+
+
+def _in_blocks(a: Array, b: Array, block: int, scale: float) -> Array | None:
+    """Rows of b in their places or in the places of their blocks, if hardly any other order can be nearer."""
+    limit = (CLOSE * distance(a, b) + SAME) * scale
+    if np.abs(a - b).max(1).mean() <= limit:
+        return np.arange(len(a))
+    if block == 1:
+        return None
+    means = [side.reshape(-1, block, STATISTICS).mean(1) for side in (a, b)]
+    blocks = matched(*means)
+    if blocks is None:
+        return None
+    index = (blocks[:, None] * block + np.arange(block)).ravel()
+    return index if np.abs(a - b[index]).max(1).mean() <= limit else None
+
+
+def _sorted(a: Array, b: Array, scale: float) -> Array | None:
+    """The row of b that is equal to each row of a, in their places or by size; None if they are not so."""
+    near = SAME * scale
+    if (np.abs(a - b) <= near).all():
+        return np.arange(len(a))
+    order, other = np.argsort(a[:, 3]), np.argsort(b[:, 3])
+    if (np.diff(a[order, 3]) <= 2 * near).any() or (np.abs(a[order] - b[other]) > near).any():
+        return None
+    index = np.empty(len(a), np.int64)
+    index[order] = other
+    return index
+
+
+class Values:
+    """The values of columns (n, rows), sorted, to look up those of other columns that have only some of the rows."""
+
+    def __init__(self, columns: Array):
+        self.columns = columns
+        order = np.argsort(columns, axis=None)
+        self.sorted, self.owners = columns.ravel()[order], order // columns.shape[1]
+
+    def holding(self, columns: Array) -> tuple[Array, float] | None:
+        """(the column that has the values of each of others, their distance); None if two of them have the same."""
+        large = np.argsort(-np.abs(columns), axis=1)[:, :PROBES]  # zeros are no evidence
+        probes = np.take_along_axis(columns, large, 1)
+        after = np.clip(np.searchsorted(self.sorted, probes), 1, len(self.sorted) - 1)
+        near = after - (probes - self.sorted[after - 1] < self.sorted[after] - probes)
+        owners = self.owners[near]
+        votes = (owners[:, :, None] == owners[:, None]).sum(2)
+        best = votes.argmax(1)
+        index = np.take_along_axis(owners, best[:, None], 1)[:, 0]
+        gaps = np.median(np.abs(self.sorted[near] - probes), axis=1)
+        scale = np.sqrt((probes**2).mean()) or 1.0
+        sure = 2 * votes.max(1) > probes.shape[1]
+        return (index, float(gaps.mean() / scale)) if sure.all() and len(set(index)) == len(index) else None

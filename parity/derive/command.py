@@ -9,24 +9,29 @@ from typing import Any
 
 from convert.errors import ConvertError, UsageError
 from convert.program import dumps
+from specs.table import Table, TableError
 
 from .call import Call
 from .derivation import Derivation, derive
 
 
-def run(left: str, right: str, out: str | None, as_json: bool) -> int:
+def run(
+    left: str, right: str, out: str | None, as_json: bool, start: str | None = None, left_weights: str | None = None
+) -> int:
     """Derive, print and save. Returns: 0 if the table is proven, 1 if not.
 
     Args:
       left, right: file.py:function, which returns (model, inputs); the right one may return the model alone.
       out: where the table is written, complete or not.
+      start: a file with lines of the table that are known; left_weights: a checkpoint of the left model.
     Raises: UsageError for files and functions that do not fit.
     """
     a, inputs = _build(left)
     b, right_inputs = _build(right)
     if inputs is None:
         raise UsageError(f"{left}: returns a model without inputs: return (model, inputs)")
-    found = derive(a, b, inputs, right_inputs)
+    table = _started(start)
+    found = derive(a, b, inputs, right_inputs, table=table, left_weights=left_weights)
     if out:
         found.table.save(out)
     print(dumps(found.to_dict()) if as_json else _summary(found, out))
@@ -59,17 +64,24 @@ def _build(text: str) -> tuple[Any, Any]:
     return model, inputs if isinstance(inputs, (tuple, Call)) else (inputs,)
 
 
+def _started(path: str | None) -> Table | None:
+    """The table that the user began. Raises: UsageError for a file that is none."""
+    try:
+        return None if path is None else Table.load(path)
+    except (OSError, TableError) as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
 def _summary(found: Derivation, out: str | None) -> str:
     lines = [found.table.print().rstrip()] if out is None else [f"{out}: {len(found.table.lines)} lines"]
-    if found.proven:
-        lines.append(f"proven: outputs differ by {found.error:.1e}, relative to the largest")
-    else:
-        lines.append(f"not proven: outputs differ by {found.error:.1e}, relative to the largest")
-    lines += [f"missing: {name}" for name in found.missing]
+    verdict = "proven" if found.proven else "complete, but not proven" if not found.missing else "incomplete"
+    lines.append(f"{verdict}: outputs differ by {found.error:.1e}, relative to the largest")
+    lines += [f"missing: {name}: {why}" for name, why in found.reasons.items()]
     if found.failure:
         lines.append(f"stopped: {found.failure}")
     for place in found.divergences:
         where = f"{place.left or 'the top'} <-> {place.right or 'the top'}"
-        lines.append(f"parts at {where}: {place.size:.1e}{f' ({place.cause})' if place.cause else ''}")
+        lines.append(f"parts at {where}: {place.size:.1e}{f': {place.cause}' if place.cause else ''}")
     lines += [f"unobservable: {name}" for name in found.unobservable]
+    lines += [f"free: {text}" for text in found.freedom]
     return "\n".join([*lines, f"{found.seconds:.1f} s"])

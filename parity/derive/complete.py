@@ -23,12 +23,22 @@ def complete(found: Array, lefts: Elements, rights: Elements) -> tuple[Array, li
         if not part.size or (part > 0).all() or not (part > 0).any():
             continue
         filled = _continued(part, lefts)
-        if filled is not None:
-            free = np.isin(filled[part == 0], found, invert=True)
-            if free.all():
-                found[numbers] = filled
-                inferred.append(name)
+        if filled is None:
+            continue
+        if np.isin(filled[part == 0], found, invert=True).all() or _copied(name, filled, found, rights):
+            found[numbers] = filled
+            inferred.append(name)
     return _by_name(found, lefts, rights, inferred)
+
+
+def _copied(name: str, filled: Array, found: Array, rights: Elements) -> bool:
+    """Whether the elements belong to other parameters only where these are copies of this one."""
+    for other in rights.names:
+        part = found[rights.numbers(other).astype(np.int64)]
+        shared = other != name and np.isin(part, filled).any()
+        if shared and (part.shape != filled.shape or ((part != 0) & (part != filled)).any()):
+            return False
+    return True
 
 
 def _continued(part: Array, lefts: Elements) -> Array | None:
@@ -62,7 +72,7 @@ def _step(flat: Array, known: Array, shape: tuple[int, ...], count: int) -> int 
 
 def _by_name(found: Array, lefts: Elements, rights: Elements, inferred: list[str]) -> tuple[Array, list[str]]:
     alike = Similarity()
-    unseen = [name for name in rights.names if not (found[rights.numbers(name).astype(np.int64)] > 0).any()]
+    unseen = [name for name in rights.names if not found[rights.numbers(name).astype(np.int64)].any()]
     used = set(lefts.owners(found))
     free = [name for name in lefts.names if name not in used]
     for name in unseen:

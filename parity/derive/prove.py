@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -43,9 +44,15 @@ class Proof(NamedTuple):
 
 
 def prove(
-    left: Side, right: Side, tapes: tuple[object, object], table: Table, found: Array, lefts: Elements, rights: Elements
-) -> Proof:
-    """Run both sides on two draws of weights and inputs, the right ones translated by the table."""
+    left: Side, right: Side, tapes: tuple[object, object], table: Table, found: Array, lefts: Elements,
+    rights: Elements, plus: Array | None = None,
+) -> Proof:  # fmt: skip
+    """Run both sides on two draws of weights and inputs, the right ones translated by the table.
+
+    Args:
+      found, plus: the left element of each right one, and a second one that is added to it; see Match.
+    """
+    maps = (found, np.zeros_like(found) if plus is None else plus)
     error = exact = 0.0
     gradient: float | None = 0.0
     remark = ""
@@ -79,8 +86,8 @@ def prove(
         for name in lefts.names:
             seen[name] |= name not in grads or bool(np.abs(grads[name]).max(initial=0) > UNSEEN * largest)
         if gradient is not None:
-            gradient = max(gradient, _gradient_error(grads, others, found, lefts, rights, largest))
-    used = set(lefts.owners(found)) if gradient is not None else set()
+            gradient = max(gradient, _gradient_error(grads, others, maps, lefts, rights, largest))
+    used = set(lefts.owners(np.concatenate(maps))) if gradient is not None else set()
     return Proof(error, exact, gradient, [name for name in lefts.names if not seen[name] and name in used], remark)
 
 
@@ -108,7 +115,7 @@ def difference(a: list[Array], b: list[Array]) -> float:
 def _gradient_error(
     left: Mapping[str, Array],
     right: Mapping[str, Array],
-    found: Array,
+    maps: tuple[Array, Array],
     lefts: Elements,
     rights: Elements,
     largest: float,
@@ -116,15 +123,15 @@ def _gradient_error(
     """Return the largest difference of a left gradient from the sum of the gradients of the elements it became."""
     total = np.zeros(len(lefts.values))
     whole = np.ones(len(lefts.values), bool)
-    for name in rights.names:
-        elements = found[rights.numbers(name).astype(np.int64)].ravel()
+    for name, found in itertools.product(rights.names, maps):
+        elements = np.maximum(found[rights.numbers(name).astype(np.int64)].ravel(), 0)
         if name in right:
             np.add.at(total, elements, right[name].ravel())
         else:
             whole[elements] = False
     worst = 0.0
     used = np.zeros(len(lefts.values), bool)
-    used[found[found > 0]] = True
+    used[np.maximum(np.concatenate(maps), 0)] = True
     for name, grad in left.items():
         numbers = lefts.numbers(name).astype(np.int64)
         comparable = used[numbers] & whole[numbers]

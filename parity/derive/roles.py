@@ -15,6 +15,7 @@ from .tape import Array, Node
 from .walk import Program
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
+FIRST = 3  # kinds of readers that make a role
 MAX_STEPS = 200  # operations that are followed from one product
 
 
@@ -23,7 +24,7 @@ class Group:
     """Columns that are read by the same operations.
 
     Args:
-      role: the kind of the first of those, and which operand they are.
+      role: the kinds of the first of those, and which operand they are.
       columns: in the order of their places there.
       places: the coordinates of each, as ranks; axes along which all are alike are left out.
     """
@@ -45,41 +46,48 @@ def groups(program: Program, at: int, flipped: bool) -> list[Group]:
     axis = 1 if node.window or flipped else 2
     count = shape[axis]
     labels = np.arange(1.0, count + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
-    readers = _follow(program, node.output, np.broadcast_to(labels, shape))
+    readers = _follow(program, node.output, np.broadcast_to(labels, shape), bool(node.window))
     paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
     for k, (_, reached) in enumerate(readers):
-        for column in np.unique(reached).astype(np.int64):
-            if column:
-                paths[column - 1] += (k,)
+        seen = np.bincount(np.ravel(reached).astype(np.int64), minlength=count + 1)
+        for column in np.flatnonzero(seen[1:]):
+            paths[int(column)] += (k,)
     found = []
     for path in dict.fromkeys(paths.values()):
         columns = np.array([column for column in range(count) if paths[column] == path])
         if not path:
             found.append(Group("unread", columns, np.arange(len(columns))[:, None]))
             continue
-        role, reached = readers[path[0]]
-        places = _places(role, reached, columns)
+        places = _places(*readers[path[0]], columns)
         order = np.lexsort(places.T[::-1]) if places.size else np.arange(len(columns))
+        kinds = list(dict.fromkeys(readers[k][0] for k in path))
+        role = " ".join([kind for kind in kinds if kind != "add"][:FIRST] or kinds)  # an initial state adds nothing
         found.append(Group(role, columns[order], places[order]))
     return found
 
 
-def _follow(program: Program, start: int, labels: Array) -> list[tuple[str, Array]]:
-    """(role, labels there) of each operation that reads the labelled value, through layout, biases and scales."""
-    tape, found, waiting, steps = program.tape, [], [(start, labels)], 0
+def _follow(program: Program, start: int, labels: Array, summed: bool) -> list[tuple[str, Array]]:
+    """(role, labels there) of each operation that reads the labelled value, through layout, biases and scales.
+
+    One sum with another activation is followed as well, unless `summed`: gates of recurrent networks come apart behind
+    it.
+    """
+    tape, found, waiting, steps = program.tape, [], [(start, labels, summed)], 0
     while waiting and steps < MAX_STEPS:
-        value, labels = waiting.pop(0)
+        value, labels, summed = waiting.pop(0)
         steps += 1
         if value in tape.outputs:
             found.append(("output", labels))
         for at, slot in program.consumers.get(value, []):
             node = tape.nodes[at]
             if node.kind == "layout" and not (isinstance(labels, np.ndarray) and labels.size == 0):
-                waiting.append((node.output, _moved(program, node, slot, labels)))
+                waiting.append((node.output, _moved(program, node, slot, labels), summed))
             elif node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
-                waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output])))
+                waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output]), summed))
             else:
                 found.append((_role(node, slot), labels))
+                if node.kind == "add" and not summed:
+                    waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output]), True))
     return found
 
 

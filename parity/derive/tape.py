@@ -13,7 +13,7 @@ Values have numbers. Each operation (Node) makes one value from others; its kind
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +64,15 @@ class Tape:
     outputs: list[int] = field(default_factory=list)
     size: int = 0
 
+    def live(self) -> Tape:
+        """The same without operations on which no output depends."""
+        wanted, nodes = set(self.outputs), []
+        for node in reversed(self.nodes):
+            if node.output in wanted:
+                wanted.update(node.inputs)
+                nodes.append(node)
+        return replace(self, nodes=nodes[::-1])
+
     def number(self) -> int:
         """A number for a new value."""
         self.size += 1
@@ -77,7 +86,10 @@ class Tape:
     def record(
         self, kind: str, inputs: Sequence[int], run: Callable[..., Array], site: str = "", window: Window | None = None
     ) -> int:
-        """Append an operation and return its value's number."""
+        """Append an operation and return its value's number; one of constants alone is a constant."""
+        if all(number in self.constants for number in inputs):
+            with np.errstate(all="ignore"):
+                return self.constant(run(*(self.constants[number] for number in inputs)))
         output = self.number()
         self.nodes.append(Node(kind, tuple(inputs), output, run, site, window))
         return output
@@ -122,6 +134,30 @@ class Tape:
             x = self.layout(x, lambda a: _pad(_spread(a, spread), padding), site)
         window = Window(tuple(stride), tuple(dilation), groups)
         return self.record("product", [x, w], lambda a, b: _convolve(a, b, window), site, window)
+
+    def convolve_transposed(
+        self,
+        x: int,
+        w: int,
+        taps: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[tuple[int, int]],
+        extra: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+        site: str = "",
+    ) -> int:
+        """Convolve x, spread by its stride, with w (c, o / groups, *taps), whose taps are reversed."""
+
+        def turned(a: Array) -> Array:
+            c, o = a.shape[:2]
+            a = a.reshape(groups, c // groups, o, *taps).swapaxes(1, 2).reshape(groups * o, c // groups, *taps)
+            return np.flip(a, tuple(range(2, a.ndim)))
+
+        reach = [d * (t - 1) for d, t in zip(dilation, taps, strict=True)]
+        edges = [(r - a, r - b + e) for r, (a, b), e in zip(reach, padding, extra, strict=True)]
+        ones = (1,) * len(reach)
+        return self.convolve(x, self.layout(w, turned, site), ones, edges, dilation, groups, stride, site)
 
 
 def _spread(x: Array, spread: Sequence[int]) -> Array:

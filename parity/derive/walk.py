@@ -2,177 +2,69 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from .tape import Array, Node, Tape
+from .program import Program
+from .similarity import Similarity
+from .symbols import Elements, Part, Pending, Symbol, Use
+from .tape import Array, Node
+
+__all__ = ["Elements", "Program", "Similarity", "Use", "Walk"]
 
 
-class Elements:
-    """The elements of all parameters of one side, numbered from 1 in the order of `arrays`.
+class Walk:
+    """A run of a tape; `meet` sees each use of a parameter and has to make its elements' values known.
 
-    `values` has the value of each; those of a side that is not yet translated are NaN. Number 0 is no parameter's.
+    It may return other values for a product to go on with, where those of two models part.
+    An exception of `meet` leaves the walk before the operation where it occurred; run() then tries that one again.
     """
 
-    def __init__(self, arrays: Mapping[str, Array], known: bool):
-        self.names = list(arrays)
-        self.shapes = {name: np.shape(array) for name, array in arrays.items()}
-        self.starts = np.cumsum([1, *(np.size(array) for array in arrays.values())])
-        flat = [np.ravel(array) for array in arrays.values()]
-        self.values = np.concatenate([np.zeros(1), *flat]) if known else np.full(self.starts[-1], np.nan)
-        self.values[0] = 0
-
-    def numbers(self, name: str) -> Array:
-        k = self.names.index(name)
-        return np.arange(self.starts[k], self.starts[k + 1], dtype=float).reshape(self.shapes[name])
-
-    def owners(self, numbers: Array) -> list[str]:
-        """The parameters that elements belong to, in order."""
-        numbers = np.unique(numbers)
-        found = np.unique(np.searchsorted(self.starts, numbers[numbers > 0], "right") - 1)
-        return [self.names[k] for k in found]
-
-
-@dataclass(frozen=True)
-class Symbol:
-    """A function of parameters alone that no activation has met.
-
-    Args:
-      ids: the numbers of the elements that it depends on, place by place; None where no such relation exists.
-      value: computes it.
-      plain: whether its values are those elements.
-      parts: symbols whose product ("mul") or sum ("add") it is.
-      leaves: the symbols from which it is computed.
-    """
-
-    ids: Array  # or None
-    value: Callable[[], Array]
-    plain: bool = True
-    join: str = ""
-    parts: tuple[Symbol, ...] = ()
-    leaves: tuple[Symbol, ...] = ()
-
-    def moved(self, run: Callable[[Array], Array]) -> Symbol:
-        """The symbol after an operation that moves elements."""
-        value = self.value
-        return replace(self, ids=None if self.ids is None else run(self.ids), value=lambda: run(value()))
-
-    def split(self, join: str) -> tuple[Symbol, ...]:
-        return self.parts if self.join == join else (self,)
-
-    def roots(self) -> tuple[Symbol, ...]:
-        return self.leaves or (self,)
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A product or sum of activations and parameters that nothing but more factors or terms has read yet.
-
-    Frameworks multiply and add in different orders: all factors meet the product of all activations.
-
-    Args:
-      join: "mul" or "add".
-      x: the product or sum of the activations.
-      parts: the parameters, each with the index of its operation.
-    """
-
-    join: str
-    x: Array
-    parts: tuple[tuple[int, Symbol], ...]
-
-
-class Use(NamedTuple):
-    """A place where a parameter meets an activation.
-
-    Args:
-      kind: "product", "add", "mul", or "place" where its value is needed as it is.
-      node: its operation's index on the tape; -1 for an output.
-      x: the values that it meets; None for "place".
-      symbol: the parameter. In a product, x[b, rows, k] and ids[b, k, o].
-      flipped: whether the operation is w @ x, so that the columns of its result are its second axis.
-    """
-
-    kind: str
-    node: int
-    x: Array
-    symbol: Symbol
-    flipped: bool = False
-
-    @property
-    def ids(self) -> Array:
-        return self.symbol.ids
-
-
-class Program:
-    """A tape with what one run of it tells: shapes, what depends on the inputs, who reads a value, indices.
-
-    Args:
-      parameters: any values of the parameters.
-    """
-
-    def __init__(self, tape: Tape, parameters: Mapping[str, Array], inputs: Sequence[Array]):
-        self.tape = tape
-        self.active = set(tape.inputs)
-        self.consumers: dict[int, list[tuple[int, int]]] = {}
-        self.last: dict[int, int] = {}
-        self.inputs = dict(zip(tape.inputs, inputs, strict=True))
-        values: dict[int, Array] = {**tape.constants, **self.inputs}
-        values.update({number: parameters[name] for name, number in tape.parameters.items()})
-        for at, node in enumerate(tape.nodes):
-            if self.active.intersection(node.inputs):
-                self.active.add(node.output)
-            for slot, number in enumerate(node.inputs):
-                self.consumers.setdefault(number, []).append((at, slot))
-                self.last[number] = at
-        self.shapes: dict[int, tuple[int, ...]] = {}
-        self.indices: dict[int, Array] = {}
-        for number in values:
-            self._note(number, values[number])
-        with np.errstate(all="ignore"):
-            for at, node in enumerate(tape.nodes):
-                values[node.output] = node.run(*(values[number] for number in node.inputs))
-                self._note(node.output, values[node.output])
-                for number in node.inputs:
-                    if self.last[number] == at and number not in tape.outputs:
-                        values.pop(number, None)
-        self.outputs = [values[number] for number in tape.outputs]
-
-    def _note(self, number: int, value: Array) -> None:
-        self.shapes[number] = np.shape(value)
-        if getattr(value, "dtype", None) is not None and value.dtype.kind in "iub":
-            self.indices[number] = value
-
-
-def walk(program: Program, elements: Elements, meet: Callable[[Use], None]) -> list[Array]:
-    """Run a tape; `meet` sees each use of a parameter and has to make its elements' values known."""
-    return _Walk(program, elements, meet).run()
-
-
-class _Walk:
-    def __init__(self, program: Program, elements: Elements, meet: Callable[[Use], None]):
+    def __init__(self, program: Program, elements: Elements, meet: Callable[[Use], Array | None]):
         self.program, self.elements, self._meet = program, elements, meet
         tape = program.tape
+        self.at = 0
+        self._joins = 0  # sums and products that were settled at this operation
+        self._now: dict[int, Array] = {}  # what operands became at this operation
         self.values: dict[int, Any] = {**tape.constants, **program.inputs}
         for name, number in tape.parameters.items():
             self.values[number] = self._leaf(elements.numbers(name))
+
+    def state(self) -> tuple[int, dict[int, Any]]:
+        """Where the walk is: to be given to restore()."""
+        return self.at, dict(self.values)
+
+    def restore(self, state: tuple[int, dict[int, Any]]) -> None:
+        self.at, values = state
+        self.values = dict(values)
 
     def _leaf(self, ids: Array) -> Symbol:
         return Symbol(ids, lambda: self.elements.values[ids.astype(np.int64)])
 
     def run(self) -> list[Array]:
+        """Go on to the end and return the outputs."""
         tape, last = self.program.tape, self.program.last
         with np.errstate(all="ignore"):
-            for at, node in enumerate(tape.nodes):
-                self.values[node.output] = self._step(at, node, [self.values[number] for number in node.inputs])
+            while self.at < len(tape.nodes):
+                node = tape.nodes[self.at]
+                self._joins, self._now = 0, {}
+                value = self._step(self.at, node, [self.values[number] for number in node.inputs])
+                if isinstance(value, Pending) and self._forks(node.output):
+                    value = self._settled(value)
+                self.values |= {**self._now, node.output: value}
                 for number in node.inputs:
-                    if last[number] == at and number not in tape.outputs:
+                    if last[number] == self.at and number not in tape.outputs:
                         self.values.pop(number, None)
+                self.at += 1
             return [self._forced(-1, self.values[number]) for number in tape.outputs]
+
+    def _forks(self, number: int) -> bool:
+        """Whether several operations read a value, and not all of them take parts of it."""
+        readers = {at for at, _ in self.program.consumers.get(number, ())}
+        return len(readers) > 1 and any(self.program.tape.nodes[at].kind != "layout" for at in readers)
 
     def _step(self, at: int, node: Node, operands: list[Any]) -> Any:
         if any(isinstance(v, Pending) for v in operands):
@@ -180,7 +72,7 @@ class _Walk:
                 return self._moved_pending(node, operands[0])
             for k, v in enumerate(operands):
                 if isinstance(v, Pending) and v.join != node.kind:
-                    operands[k] = self.values[node.inputs[k]] = self._settled(v)
+                    operands[k] = self._now[node.inputs[k]] = self._settled(v)
         if not any(isinstance(v, (Symbol, Pending)) for v in operands):
             return node.run(*operands)
         active = [n for n in node.inputs if n in self.program.active]
@@ -206,22 +98,26 @@ class _Walk:
         return not read or node.kind == "add" or (node.kind == "mul" and len(symbols) == 1)
 
     def _moved_pending(self, node: Node, pending: Pending) -> Pending:
-        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(s.ids) for _, s in pending.parts))
+        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
         parts = []
-        for at, symbol in pending.parts:
-            parts.append((at, symbol.moved(lambda array: node.run(np.broadcast_to(array, shape)))))
+        for part in pending.parts:
+            moved = part.symbol.moved(lambda array: node.run(np.broadcast_to(array, shape)))
+            parts.append(part._replace(symbol=moved))
         return Pending(pending.join, node.run(np.broadcast_to(pending.x, shape)), tuple(parts))
 
     def _settled(self, pending: Pending) -> Array:
         """The value of a product or sum; its parameters meet its activations."""
-        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(s.ids) for _, s in pending.parts))
+        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
         x = np.broadcast_to(pending.x, shape)
-        join = np.multiply if pending.join == "mul" else np.add
-        for at, symbol in sorted(pending.parts, key=lambda part: part[1].plain):
-            self._meet(Use(pending.join, at, x, replace(symbol, ids=np.broadcast_to(symbol.ids, shape))))
+        operation = np.multiply if pending.join == "mul" else np.add
+        self._joins += 1
+        for k, (at, symbol, beside) in enumerate(sorted(pending.parts, key=_order)):
+            spread = replace(symbol, ids=np.broadcast_to(symbol.ids, shape))
+            join = (self.at, self._joins, len(pending.parts) - k - 1)
+            self._meet(Use(pending.join, at, x, spread, join=join, beside=beside))
         out = x
-        for _, symbol in pending.parts:
-            out = join(out, symbol.value())
+        for part in pending.parts:
+            out = operation(out, part.symbol.value())
         return out
 
     def _forced(self, at: int, value: Any) -> Array:
@@ -232,7 +128,7 @@ class _Walk:
             return value
         for leaf in value.roots():
             if leaf.ids is not None:
-                self._meet(Use("place", at, None, leaf))
+                self._meet(Use("place", at, None, leaf.whole or leaf))
         return value.value()
 
     def _moved(self, node: Node, operands: list[Any]) -> Symbol:
@@ -256,7 +152,12 @@ class _Walk:
             parts = tuple(part.moved(run) for part in symbols[0].parts)
         plain = all(s.plain for s in symbols)
         leaves = () if plain and ids is not None else tuple(r for s in symbols for r in s.roots())
-        return Symbol(ids, lambda: node.run(*map(_value, operands)), plain, symbols[0].join, parts, leaves)
+        out = Symbol(ids, lambda: node.run(*map(_value, operands)), plain, symbols[0].join, parts, leaves)
+        reads = node.output in self.program.active and not self.program.active.intersection(
+            n for n, v in zip(node.inputs, operands, strict=True) if isinstance(v, Symbol)
+        )
+        whole = out if reads and plain else symbols[0].whole if len(symbols) == 1 else None
+        return replace(out, whole=whole)
 
     def _combined(self, at: int, node: Node, operands: list[Any]) -> Symbol:
         """A function of symbols and constants."""
@@ -284,8 +185,8 @@ class _Walk:
     def _joined(self, at: int, node: Node, operands: list[Any]) -> Any:
         """One more factor or term."""
         found: list[Array] = []
-        parts: tuple[tuple[int, Symbol], ...] = ()
-        for v in operands:
+        parts: tuple[Part, ...] = ()
+        for v, other in zip(operands, operands[::-1], strict=True):
             if isinstance(v, Pending):
                 found.append(v.x)
                 parts += v.parts
@@ -294,7 +195,7 @@ class _Walk:
                 if any(part.ids is None or len(part.roots()) > 1 for part in split):
                     found.append(self._forced(at, v))
                 else:
-                    parts += tuple((at, part) for part in split)
+                    parts += tuple(Part(at, part, _size(other)) for part in split)
             else:
                 found.append(v)
         x = found[0] if len(found) == 1 else node.run(*found)
@@ -319,7 +220,9 @@ class _Walk:
             ids = ids.swapaxes(1, 2)
         if not node.window and len(ids) > 1 and (ids == ids[:1]).all():  # one matrix for the whole batch
             met, ids = met.reshape(1, -1, met.shape[2]), ids[:1]
-        self._meet(Use("product", at, met, replace(symbol, ids=ids), flipped))
+        other = self._meet(Use("product", at, met, replace(symbol, ids=ids), flipped))
+        if other is not None and not flipped:
+            x = other.reshape(x.shape)
         for leaf in symbol.leaves:
             if leaf.ids is not None:
                 self._meet(Use("place", at, None, leaf))
@@ -327,24 +230,16 @@ class _Walk:
         return node.run(value, w) if flipped else node.run(x, value)
 
 
+def _order(part: Part) -> tuple[bool, float]:
+    """Functions of parameters first, then parameters in their order: alike for all parts of a fused one."""
+    return part.symbol.plain, float(part.symbol.ids.min())
+
+
+def _size(v: Any) -> float:
+    """The mean size of an activation; 0 for a symbol."""
+    x = v.x if isinstance(v, Pending) else v
+    return 0.0 if isinstance(x, Symbol) else float(np.abs(x).mean())
+
+
 def _value(v: Any) -> Array:
     return v.value() if isinstance(v, Symbol) else v
-
-
-class Similarity:
-    """How alike two names are, from 0 to 1: only ever decides between partners of equal evidence."""
-
-    def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], float] = {}
-
-    def __call__(self, left: str, right: str) -> float:
-        if (left, right) not in self._seen:
-            words = difflib.SequenceMatcher(None, _words(left), _words(right), autojunk=False).ratio()
-            letters = difflib.SequenceMatcher(None, left.lower(), right.lower(), autojunk=False).ratio()
-            self._seen[left, right] = 0.75 * words + 0.25 * letters
-        return self._seen[left, right]
-
-
-def _words(name: str) -> list[str]:
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=\d)", "_", name)
-    return [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]

@@ -16,9 +16,11 @@ class Pair(NamedTuple):
 
     left: Any
     right: Any
-    inputs: tuple[Any, ...]
+    inputs: Any
     table: str
     sizes: dict[str, int] = {}  # noqa: RUF012  # never changed
+    right_inputs: Any = None
+    orders: dict[str, list[int]] = {}  # noqa: RUF012
 
 
 def images(*shape: int) -> np.ndarray:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import parity
-from parity.derive.derivation import _call
-from parity.derive.fold import fold
+from parity.derive.derivation import call_of
+from parity.derive.fold import Facts, fold
 from parity.derive.prove import Proof, prove
 from parity.derive.sides import Side, draw, side
 from parity.derive.walk import Elements
@@ -30,11 +30,13 @@ def models() -> tuple[Any, Any, np.ndarray]:
             for name in ("q", "k", "v", "o"):
                 setattr(self, name, torch.nn.Linear(4, 4))
             self.first, self.second = torch.nn.LayerNorm(4), torch.nn.LayerNorm(4)
+            self.position = torch.nn.Parameter(torch.randn(3, 4))
 
         def forward(self, x: Any) -> Any:
-            y = self.first(x)
-            scores = (self.q(y) @ self.k(y).mT).softmax(-1)
-            return self.second(x + self.o(scores @ self.v(y)))
+            y = self.first(x + self.position)
+            q, k, v = (layer(y).unflatten(-1, (2, 2)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+            y = (q @ k.mT).softmax(-1) @ v
+            return self.second(x + self.o(y.transpose(1, 2).flatten(2)))
 
     return Model(), Model(), np.random.default_rng(0).standard_normal((2, 3, 4))
 
@@ -42,12 +44,12 @@ def models() -> tuple[Any, Any, np.ndarray]:
 def proof(change: Change) -> Proof:
     """The proof of a Table that is right but for a change of its map of elements."""
     left, right, x = models()
-    a, b = side(left, _call(x)), side(right, _call(x))
+    a, b = side(left, call_of(x)), side(right, call_of(x))
     lefts, rights = Elements(draw(a, 1), known=True), Elements(b.parameters, known=False)
     numbers = {name: lefts.numbers(name) for name in lefts.names}
     change(numbers)
     found = np.concatenate([[0], *(numbers[name].ravel() for name in rights.names)]).astype(np.int64)
-    table, missing = fold(lefts, rights, found, ("torch", "torch"))
+    table, missing = fold(Facts(lefts, rights, found, np.zeros_like(found), ("torch", "torch")))
     assert not missing
     return prove(a, b, _tapes(a, b), table, found, lefts, rights)
 
@@ -71,9 +73,27 @@ def _reverse(numbers: dict[str, np.ndarray]) -> None:
     numbers["second.bias"] = numbers["second.bias"][::-1]
 
 
+def _exchange_heads(numbers: dict[str, np.ndarray]) -> None:
+    for name in ("q.weight", "q.bias"):
+        numbers[name] = numbers[name][[2, 3, 0, 1]]
+
+
+def _shift(numbers: dict[str, np.ndarray]) -> None:
+    numbers["position"] = np.roll(numbers["position"], 1, 0)
+
+
+def _exchange_inside_a_head(numbers: dict[str, np.ndarray]) -> None:
+    for name in ("v.weight", "v.bias"):
+        numbers[name] = numbers[name][[1, 0, 2, 3]]
+
+
 WRONG = {
+    "permuted heads": _exchange_heads,
+    "order inside a head of one side": _exchange_inside_a_head,
+    "shifted positions": _shift,
     "swapped siblings": _swap("q.weight", "v.weight"),
     "swapped norms": _swap("first.weight", "second.weight"),
+    "query for key": _swap("q.weight", "k.weight"),
     "swapped biases": _swap("o.bias", "second.bias"),
     "transposed square": _transpose,
     "reversed bias": _reverse,
@@ -91,6 +111,35 @@ def test_the_right_table_is_proven_and_the_keys_bias_unobservable():
 def test_a_wrong_table_is_not_proven(name: str):
     needs("torch")
     assert not proof(WRONG[name]).holds
+
+
+def test_what_may_be_permuted_is_listed():
+    needs("torch")
+    left, right, x = models()
+    found = parity.derive(left, right, (x,))
+    assert found.proven
+    assert found.freedom == [
+        "outputs of q.weight with outputs of k.weight",
+        "outputs of v.weight with inputs of o.weight",
+    ]
+
+
+def test_models_that_only_differ_where_the_proof_does_not_go_are_not_proven():
+    """A limit that one value of the matching exceeds, and hardly another."""
+    needs("torch")
+    import torch
+
+    class Limited(torch.nn.Module):
+        def __init__(self, limit: float) -> None:
+            super().__init__()
+            self.limit, self.fc, self.out = limit, torch.nn.Linear(6, 6), torch.nn.Linear(6, 6)
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.fc(x).clamp(max=self.limit))
+
+    x = np.random.default_rng(0).standard_normal((40, 6))
+    found = parity.derive(Limited(9.0), Limited(1.5), (x,))
+    assert not found.proven and found.divergences[0].right == "out"
 
 
 def test_models_that_differ_are_not_proven_and_the_place_is_named():

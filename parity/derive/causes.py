@@ -1,0 +1,233 @@
+"""Where two models part, and why: a cause is named only if recomputing with it makes their values agree.
+
+Both models run on weights that the Table translates. Each use of a parameter on the right meets the values that the
+same elements meet on the left; the first use that meets others is where the models part. Two kinds of cause are tried:
+a number of one side (an epsilon, a scale, a limit) in place of the other's, and another activation.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..hypotheses import ACTIVATIONS
+from . import columns
+from .numbers import changes
+from .tape import Array, Tape
+from .walk import Elements, Program, Use, Walk
+
+PARTED = 1e-8  # relative difference of values that rounding does not explain
+CLOSE = 1e-10  # that of values recomputed with the right cause, or that are a thousand times nearer than before
+SPAN = 4  # uses before the first that differs whose operations are searched for the cause
+CAUSES = 8  # differences that are explained one after the other
+
+
+class Place(NamedTuple):
+    """Where values part.
+
+    Args:
+      left, right: paths of the modules.
+      size: the relative difference of what is seen there; cause: "" if none was confirmed.
+    """
+
+    left: str
+    right: str
+    size: float
+    cause: str
+
+
+class Run(NamedTuple):
+    """A side (0 for the left) with weights: its tape, what runs it, and each use of a parameter in order."""
+
+    side: int
+    tape: Tape
+    weights: Mapping[str, Array]
+    inputs: Sequence[Array]
+    elements: Elements
+    program: Program
+    uses: list[Use]
+
+    def site(self, use: Use | None) -> str:
+        return "the output" if use is None else self.tape.nodes[use.node].site or "the top"
+
+
+class Pair(NamedTuple):
+    """Uses of the same elements; None for the outputs."""
+
+    left: Use | None
+    right: Use | None
+    gap: float
+
+
+def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array], side: int) -> Run:
+    """Run a tape, and list its uses of parameters."""
+    program, elements, uses = Program(tape, weights, inputs), Elements(weights, known=True), list[Use]()
+    Walk(program, elements, uses.append).run()
+    return Run(side, tape, weights, inputs, elements, program, uses)
+
+
+def explain(left: Run, right: Run, found: Array, seconds: float = 5) -> list[Place]:
+    """List where the models part, each with its cause, until a difference has none."""
+    places: list[Place] = []
+    stop = time.monotonic() + seconds
+    while len(places) < CAUSES:
+        pairs = list(_pairs(left, right, found))
+        at = next((k for k, pair in enumerate(pairs) if pair.gap > PARTED), None)
+        if at is None:
+            break
+        pair = pairs[at]
+        cause, better = _cause(left, right, found, pairs, at, stop)
+        places.append(Place(left.site(pair.left), right.site(pair.right), pair.gap, cause))
+        if better is None:
+            break
+        left, right = better
+    return places
+
+
+def _pairs(left: Run, right: Run, found: Array) -> Iterator[Pair]:
+    """Each use on the right beside the left one of the same elements, at the same turn; last, the outputs."""
+    by_kind: dict[str, list[tuple[Use, set[int]]]] = {}
+    for use in left.uses:
+        if use.kind != "place":
+            by_kind.setdefault(use.kind, []).append((use, set(np.unique(use.ids).astype(int).tolist())))
+    turns: dict[tuple[str, int], int] = {}
+    for use in right.uses:
+        ids = use.ids[use.ids > 0].astype(np.int64)
+        element = int(found[ids.flat[0]]) if ids.size else 0
+        if use.kind == "place" or not element:
+            continue
+        turn = turns[use.kind, element] = turns.get((use.kind, element), -1) + 1
+        theirs = [other for other, elements in by_kind.get(use.kind, []) if element in elements]
+        if turn < len(theirs):
+            yield Pair(theirs[turn], use, _gap(theirs[turn], use, left, right, found))
+    yield Pair(None, None, _outputs_gap(left.program.outputs, right.program.outputs))
+
+
+def _outputs_gap(left: Sequence[Array], right: Sequence[Array]) -> float:
+    gaps = [0.0]
+    for a, b in zip(left, right, strict=False):
+        if np.shape(a) != np.shape(b):
+            return math.inf
+        if a.dtype.kind == "f":
+            gaps.append(float(np.abs(a - b).max(initial=0) / max(np.abs(a).max(initial=0), 1e-300)))
+    return max(gaps)
+
+
+def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
+    """The relative difference of what two uses meet."""
+    if a.kind != "product":
+        numbers, ours = columns.of_elements(b.x, b.ids)
+        there, theirs = columns.of_elements(a.x, a.ids)
+        place = {int(n): k for k, n in enumerate(there)}
+        index = [place.get(int(found[int(n)])) for n in numbers]
+        if None in index:
+            return math.inf
+        theirs = theirs[index]
+        return float(np.abs(ours - theirs).max(initial=0) / max(columns.size_of(theirs), 1e-300))
+    statistics = []
+    for use, side in ((a, left), (b, right)):
+        node = side.tape.nodes[use.node]
+        taps = side.program.shapes[node.inputs[1]][2:] if node.window else ()
+        statistics.append(columns.of_product(use.x, node.window, taps))
+    scale = max(map(columns.size_of, statistics))
+    apart = max(columns.nearest(statistics[1], statistics[0])[1].max(initial=0),
+                columns.nearest(statistics[0], statistics[1])[1].max(initial=0))  # fmt: skip
+    return float(apart / scale) if scale else 0.0
+
+
+def _cause(
+    left: Run, right: Run, found: Array, pairs: Sequence[Pair], at: int, stop: float
+) -> tuple[str, tuple[Run, Run] | None]:
+    """(cause, both sides with it removed); ("", None) where none is confirmed."""
+    pair, limit = pairs[at], max(CLOSE, pairs[at].gap * 1e-3)
+    uses = pair.left is not None and pair.right is not None
+    if uses and (text := _padding(pair, left, right) or _activation(pair, right, _span(pairs, at))):
+        return text, None
+    for change in changes(left.tape, right.tape):
+        if time.monotonic() > stop:
+            break
+        try:
+            sides = change.applied(left), change.applied(right)
+        except Exception:  # an operation that refuses the number
+            continue
+        gap = next((p.gap for k, p in enumerate(_pairs(*sides, found)) if k == at), math.inf)
+        if gap <= limit:
+            return f"{change.text} (recomputed so, to {gap:.0e})", sides
+    return "", None
+
+
+def _span(pairs: Sequence[Pair], at: int) -> tuple[int, int]:
+    """The nodes on the right between the uses before and the first that differs."""
+    last = pairs[at].right
+    assert last is not None
+    before = sorted(pair.right.node for pair in pairs[:at] if pair.right is not None and pair.right.node < last.node)
+    return before[-SPAN] if len(before) >= SPAN else 0, last.node
+
+
+def _activation(pair: Pair, right: Run, span: tuple[int, int]) -> str:
+    """The activations that give each side's values from one value that the right side computes before."""
+    assert pair.left is not None and pair.right is not None
+    wanted = [np.sort(x[x != 0]) for x in (np.ravel(pair.left.x), np.ravel(pair.right.x))]
+    for value in _values(right, span):
+        if value.dtype.kind != "f" or value.size < 2:
+            continue
+        names = []
+        for target in wanted:
+            names.append(next((name for name, f in ACTIVATIONS.items() if _same(f(value), target)), None))
+        if None not in names and names[0] != names[1]:
+            return f"{names[0]} on the left, {names[1]} on the right (recomputed so)"
+    return ""
+
+
+def _same(values: Array, target: Array) -> bool:
+    values = np.ravel(values)
+    values = np.sort(values[values != 0])
+    if len(values) != len(target):
+        return False
+    return bool(np.abs(values - target).max(initial=0) <= CLOSE * max(np.abs(target).max(initial=0), 1e-300))
+
+
+def _values(side: Run, span: tuple[int, int]) -> Iterator[Array]:
+    """The values of the operations in the span, the latest first."""
+    values = {**side.tape.constants, **side.program.inputs}
+    values.update({number: side.weights[name] for name, number in side.tape.parameters.items()})
+    found = []
+    with np.errstate(all="ignore"):
+        for k, node in enumerate(itertools.islice(side.tape.nodes, span[1])):
+            values[node.output] = node.run(*(values[number] for number in node.inputs))
+            if k >= span[0] and isinstance(values[node.output], np.ndarray):
+                found.append(values[node.output])
+    return reversed(found)
+
+
+def _padding(pair: Pair, left: Run, right: Run) -> str:
+    """Frames of zeros of different widths around the same image."""
+    assert pair.left is not None and pair.right is not None
+    nodes = left.tape.nodes[pair.left.node], right.tape.nodes[pair.right.node]
+    if not all(node.window for node in nodes):
+        return ""
+    frames = [_frame(use.x) for use in (pair.left, pair.right)]
+    inner = [np.sort(x[x != 0]) for x in (np.ravel(pair.left.x), np.ravel(pair.right.x))]
+    if frames[0] == frames[1] or len(inner[0]) != len(inner[1]):
+        return ""
+    if np.abs(inner[0] - inner[1]).max(initial=0) > CLOSE * np.abs(inner[0]).max(initial=1e-300):
+        return ""
+    return f"padding {_spelt(frames[0])} on the left, {_spelt(frames[1])} on the right, of the same image"
+
+
+def _frame(x: Array) -> tuple[tuple[int, int], ...]:
+    """How many positions before and after the image are zero along each axis of space."""
+    widths = []
+    for axis in range(2, x.ndim):
+        there = np.flatnonzero((x != 0).any(tuple(d for d in range(x.ndim) if d != axis)))
+        widths.append((int(there[0]), x.shape[axis] - 1 - int(there[-1])) if len(there) else (0, 0))
+    return tuple(widths)
+
+
+def _spelt(frame: tuple[tuple[int, int], ...]) -> str:
+    return " ".join(f"({before}, {after})" for before, after in frame)

@@ -1,0 +1,122 @@
+"""What may be permuted without effect: hidden units, the order inside a head, terms of a sum."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from .sides import Side
+from .tape import Array
+from .walk import Elements, Program, Use, Walk
+
+AHEAD = 6  # uses of matrices after the first that may undo its permutation
+TRIES = 2  # exchanges that are tried for each kind of pair
+SAME = 1e-9  # relative difference of outputs that rounding explains
+
+Pairs = list[tuple[Array, Array]]  # elements that are exchanged
+
+
+def freedom(left: Side, program: Program, weights: Mapping[str, Array], inputs: Mapping[str, Array],
+            seconds: float = 3) -> list[str]:  # fmt: skip
+    """List permutations of the left model's elements that leave its outputs as they are.
+
+    Each is confirmed by a run with two elements exchanged. Of blocks that differ in their numbers alone, the first is
+    tried. An order that no line of a Table can choose wrongly is not listed: a permutation that any one side fixes.
+    """
+    stop, uses = time.monotonic() + seconds, list[Use]()
+    elements = Elements(weights, known=True)
+    Walk(program, elements, uses.append).run()
+    before = left.run(weights, inputs)
+    found: dict[str, list[str]] = {}
+    for template, text, pairs in _candidates(uses, elements, [node.site for node in program.tape.nodes]):
+        if time.monotonic() > stop:
+            break
+        tried = found.setdefault(template, [])
+        if len(tried) < TRIES and not any(tried):
+            same = _equal(before, left.run(_exchanged(elements, pairs), inputs))
+            tried.append(text if same and _matters(left, elements, pairs, inputs, before) else "")
+    return [text for tried in found.values() for text in tried if text]
+
+
+def _matters(left: Side, elements: Elements, pairs: Pairs, inputs: Mapping[str, Array], before: list[Array]) -> bool:
+    """Whether the elements have an effect at all: those of one exchange are changed alone."""
+    return not _equal(before, left.run(_exchanged(elements, pairs[:1], 2.0), inputs))
+
+
+def _candidates(uses: list[Use], elements: Elements, sites: list[str]) -> Iterator[tuple[str, str, Pairs]]:
+    """(template, what it says, the elements to exchange)."""
+    for k, use in enumerate(uses):
+        if use.kind != "product" or len(use.ids) > 1 or use.ids.shape[2] < 2:
+            continue
+        width, between, seen = use.ids.shape[2], list[Use](), 0
+        for other in uses[k + 1 :]:
+            if other.kind in ("add", "mul"):
+                between.append(other)
+            if other.kind != "product" or len(other.ids) > 1:
+                continue
+            seen += 1
+            if seen > AHEAD:
+                break
+            names = " ".join(elements.owners(use.ids)), " ".join(elements.owners(other.ids))
+            if names[0] == names[1]:
+                continue
+            template = re.sub(r"\d+", "#", " ".join(names))
+            beside = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[use.node]]
+            theirs = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[other.node]]
+            own = [(use.ids[0, :, 0], use.ids[0, :, 1])]
+            if other.ids.shape[1] == width:
+                into = [(other.ids[0, 0], other.ids[0, 1])]
+                text = f"outputs of {names[0]} with inputs of {names[1]}"
+                for more in (between, []):
+                    yield f"{template} in", text, own + into + _vectors([*more, *beside], width, theirs)
+            if other.ids.shape[2] == width:
+                into = [(other.ids[0, :, 0], other.ids[0, :, 1])]
+                text = f"outputs of {names[0]} with outputs of {names[1]}"
+                yield f"{template} out", text, own + into + _vectors([*beside, *theirs], width)
+    yield from _terms(uses, elements)
+
+
+def _vectors(uses: list[Use], width: int, without: Sequence[Use] = ()) -> Pairs:
+    """The first two elements of each vector of this width."""
+    found = {}
+    for use in uses:
+        _, first = np.unique(use.ids, return_index=True)
+        flat = np.ravel(use.ids)[np.sort(first)]
+        flat = flat[flat > 0]
+        if len(flat) == width and not any(use is other for other in without):
+            found[int(flat[0])] = (flat[:1], flat[1:2])
+    return list(found.values())
+
+
+def _terms(uses: list[Use], elements: Elements) -> Iterator[tuple[str, str, Pairs]]:
+    """Vectors that are added at one place: only their sum counts."""
+    vectors = [(use, np.unique(use.ids[use.ids > 0])) for use in uses if use.kind == "add"]
+    for k, (use, one) in enumerate(vectors):
+        for other, two in vectors[k + 1 :]:
+            if other.node != use.node and not np.array_equal(np.shape(use.x), np.shape(other.x)):
+                continue
+            names = " ".join(elements.owners(one)), " ".join(elements.owners(two))
+            sizes = [sum(int(np.prod(elements.shapes[n])) for n in elements.owners(ids)) for ids in (one, two)]
+            if names[0] != names[1] and len(one) == len(two) == sizes[0] == sizes[1]:
+                template = re.sub(r"\d+", "#", " ".join(names))
+                yield f"{template} sum", f"{names[0]} and {names[1]}: only their sum has an effect", [(one, two)]
+
+
+def _exchanged(elements: Elements, pairs: Pairs, factor: float = 1.0) -> dict[str, Array]:
+    """The parameters after an exchange; the first of each pair times a factor."""
+    values = elements.values.copy()
+    for a, b in pairs:
+        a, b = a.astype(np.int64), b.astype(np.int64)
+        values[a], values[b] = factor * values[b], values[a].copy()
+    return {name: values[elements.numbers(name).astype(np.int64)] for name in elements.names}
+
+
+def _equal(a: list[Array], b: list[Array]) -> bool:
+    return all(
+        np.abs(x - y).max(initial=0) <= SAME * max(np.abs(x).max(initial=0), 1e-300)
+        for x, y in zip(a, b, strict=True)
+        if x.dtype.kind == "f"
+    )

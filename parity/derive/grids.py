@@ -1,0 +1,56 @@
+"""Names of several arrays as one path with holes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from specs.paths import Hole, escaped
+
+
+def grid(names: Sequence[str]) -> tuple[str, dict[str, int], dict[str, int]] | None:
+    """Names as one path with holes: (path, place of each name in the grid of the holes, lengths of the holes).
+
+    Numbers count in {l}; words are listed in {s=...} in the order of `names`.
+    """
+    splits: list[list[list[str]]] = [[re.split(f"({marks})", name) for name in names] for marks in ("[./_]", "[./]")]
+    for split in [*splits, [list(_around(name, names)) for name in names]]:
+        if len({len(words) for words in split}) == 1 and (found := _cells(names, split)):
+            return found
+    return None
+
+
+def _cells(names: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[str, dict[str, int], dict[str, int]] | None:
+    """The same for names that are split into words; None where not every combination of words is a name."""
+    spare, pieces, counts, cells = iter("sruv"), list(map(escaped, split[0])), dict[str, int](), dict.fromkeys(names, 0)
+    for p, words in enumerate(list(dict.fromkeys(column)) for column in zip(*split, strict=True)):
+        if len(words) == 1:
+            continue
+        if not all(words) or len(counts) == 4:
+            return None
+        numbers = sorted(map(int, words)) if all(re.fullmatch(r"0|[1-9]\d*", word) for word in words) else []
+        counting = bool(numbers) and numbers == list(range(numbers[0], numbers[0] + len(numbers))) and "l" not in counts
+        if counting:
+            words = list(map(str, numbers))
+        hole = Hole("l", 1, numbers[0]) if counting else Hole(next(spare), values=tuple(words))
+        for name, part in zip(names, split, strict=True):
+            cells[name] = cells[name] * len(words) + words.index(part[p])
+        pieces[p], counts[hole.name] = str(hole), len(words)
+    if len(names) != np.prod([*counts.values(), 1]) or sorted(cells.values()) != list(range(len(names))):
+        return None
+    return "".join(pieces), cells, counts
+
+
+def _around(name: str, names: Sequence[str]) -> tuple[str, str, str]:
+    """What all names begin with, the rest of this one, and what all end with."""
+    prefix = re.sub(r"[A-Za-z0-9]+$", "", _shared(names))
+    suffix = re.sub(r"^[A-Za-z0-9]+", "", _shared([other[len(prefix) :][::-1] for other in names])[::-1])
+    return prefix, name[len(prefix) : len(name) - len(suffix)], suffix
+
+
+def _shared(texts: Sequence[str]) -> str:
+    """The characters with which all texts begin."""
+    count = next((k for k, c in enumerate(zip(*texts, strict=False)) if len(set(c)) > 1), min(map(len, texts)))
+    return texts[0][:count]

@@ -1,0 +1,93 @@
+"""What the user knows already: lines of a Table, and a checkpoint of the left model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from convert.errors import ConvertError, UsageError
+from specs.lines import Misfit
+from specs.sizes import SizeError
+from specs.table import Table, TableError
+
+from .sides import Side
+from .tape import Array
+from .walk import Elements
+
+
+class Hint(NamedTuple):
+    """Lines that are taken as given.
+
+    Args:
+      map: the left element of each right one that they describe, 0 elsewhere.
+      left, right: the arrays that they speak of.
+    """
+
+    table: Table
+    map: Array
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+
+
+def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> Hint:
+    """Apply a part of a Table to element numbers.
+
+    Raises: UsageError where its lines do not fit the two models, or describe no one-to-one correspondence.
+    """
+    numbers = {name: lefts.numbers(a.ties.get(name, name)) for name in (*lefts.names, *a.ties)} | dict(a.others)
+    theirs = {**{name: np.shape(b.parameters[b.ties.get(name, name)]) for name in (*rights.names, *b.ties)},
+              **{name: np.shape(array) for name, array in b.others.items()}}  # fmt: skip
+    spoken = _spoken(table, {name: np.shape(array) for name, array in numbers.items()}, "left")
+    like = _spoken(table.reverse(), theirs, "right")
+    try:
+        layout = table.layout(spoken, like)
+        moved = table.apply({name: numbers[name] for name in spoken}, {name: np.empty(s) for name, s in like.items()})
+    except SizeError as error:
+        raise UsageError(f"{table.name}: {error.message}", error.problems) from error
+    except TableError as error:
+        raise UsageError(f"{table.name}: does not fit the two models", error.problems) from error
+    if layout.sums:
+        raise UsageError(f"{table.name}: a sum cannot be given as a hint", layout.sums)
+    found = np.zeros(len(rights.values), np.int64)
+    for name, array in moved.items():
+        if name in rights.shapes:
+            found[rights.numbers(name).astype(np.int64)] = array
+    return Hint(table, found, tuple(spoken), tuple(moved))
+
+
+def _spoken(table: Table, shapes: Mapping[str, tuple[int, ...]], side: str) -> dict[str, tuple[int, ...]]:
+    """The arrays of one side of which the table speaks. Raises: UsageError where it speaks of others as well."""
+    try:
+        table.layout(dict(shapes))
+    except Misfit as error:
+        if error.missing:
+            raise UsageError(f"{table.name}: the {side} model has no such arrays", error.missing) from error
+        return {name: shape for name, shape in shapes.items() if name not in error.unexpected}
+    except TableError:  # lengths that are open on this side alone
+        pass
+    return dict(shapes)
+
+
+def weights_of(path: str, of: Side) -> dict[str, Array]:
+    """The left model's parameters from a checkpoint with its names.
+
+    Raises: ConvertError for names or shapes that differ.
+    """
+    from convert.casting import decoded
+    from convert.files import open_checkpoint
+
+    with open_checkpoint(path) as reader:
+        wanted = of.parameters
+        problems = [f"missing {name}" for name in wanted if name not in reader.tensors]
+        for name in wanted:
+            tensor = reader.tensors.get(name)
+            if tensor is not None and tensor.shape != np.shape(wanted[name]):
+                problems.append(f"{name} has shape {list(tensor.shape)}, the model {list(np.shape(wanted[name]))}")
+        if problems:
+            raise ConvertError(f"{path}: is no checkpoint of the left model", problems)
+        return {
+            name: decoded(reader.read(name), reader.tensors[name].dtype).astype(np.float64).reshape(array.shape)
+            for name, array in wanted.items()
+        }

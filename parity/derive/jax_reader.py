@@ -1,0 +1,159 @@
+"""Jaxprs as tapes: calls are inlined and scans unrolled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from .jax_values import BY_PARAMETERS, LOW, NUMPY, array_of, bound, layout_of
+from .tape import Tape
+
+CALLS = frozenset([
+    "pjit", "jit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call",
+    "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin",
+])  # fmt: skip
+SAME = frozenset([
+    "copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision", "sharding_constraint",
+])  # fmt: skip
+
+
+class Reader:
+    """Write the equations of jaxprs to a tape; calls and scans are written out."""
+
+    def __init__(self, tape: Tape):
+        self.tape = tape
+
+    def read(self, jaxpr: Any, constants: Sequence[int], arguments: Sequence[int], site: str = "") -> list[int]:
+        numbers = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
+
+        def number(atom: Any) -> int:
+            return self.tape.constant(array_of(atom.val)) if isinstance(atom, core.Literal) else numbers[atom]
+
+        for eqn in jaxpr.eqns:
+            inner = str(eqn.source_info.name_stack)
+            results = self._equation(eqn, [number(v) for v in eqn.invars], "/".join(filter(None, (site, inner))))
+            numbers.update(zip(eqn.outvars, results, strict=True))
+        return [number(v) for v in jaxpr.outvars]
+
+    def _equation(self, eqn: Any, inputs: list[int], site: str) -> list[int]:
+        name, params = eqn.primitive.name, eqn.params
+        if name in CALLS:
+            closed = next(params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params)
+            jaxpr, constants = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
+            return self.read(jaxpr, [self.tape.constant(array_of(c)) for c in constants], inputs, site)
+        if name == "scan":
+            return self._scan(params, inputs, site)
+        special = getattr(self, f"_{name}", None)
+        if special is not None:
+            return [special(eqn, inputs, site)]
+        if name in SAME:
+            return [self.tape.layout(inputs[0], lambda a: a, site)]
+        run = layout_of(name, params, eqn)
+        if run is not None and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
+            return [self.tape.record("layout", inputs, run, site)]
+        if name == "split":
+            edges = np.cumsum(params["sizes"])[:-1]
+            return [self.tape.layout(inputs[0], part_of(edges, params["axis"], k), site) for k in range(len(edges) + 1)]
+        if run is None:
+            run = BY_PARAMETERS[name](params) if name in BY_PARAMETERS else NUMPY.get(name) or bound(eqn)
+        if not eqn.primitive.multiple_results:
+            return [self.tape.record("other", inputs, run, site)]
+        every = self.tape.record("other", inputs, run, site)
+        return [
+            self.tape.record("other", [every], lambda values, k=k: values[k], site) for k in range(len(eqn.outvars))
+        ]
+
+    def _scan(self, params: Any, inputs: list[int], site: str) -> list[int]:
+        length, fixed, carried = params["length"], params["num_consts"], params["num_carry"]
+        closed, steps = params["jaxpr"], range(params["length"])
+        constants = [self.tape.constant(array_of(c)) for c in closed.consts]
+        carry, rows = inputs[fixed : fixed + carried], []
+        for t in reversed(steps) if params["reverse"] else steps:
+            xs = [self.tape.layout(value, itemgetter(t), site) for value in inputs[fixed + carried :]]
+            results = self.read(closed.jaxpr, constants, [*inputs[:fixed], *carry, *xs], f"{site}[{t}]")
+            carry = results[:carried]
+            rows.append(results[carried:])
+        if params["reverse"]:
+            rows.reverse()
+        stacked = [
+            self.tape.record("layout", [row[k] for row in rows], lambda *a: np.stack(a), site)
+            for k in range(len(rows[0]) if length else 0)
+        ]
+        return [*carry, *stacked]
+
+    # Equations with a form of their own.
+
+    def _floating(self, eqn: Any) -> bool:
+        return bool(jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating))
+
+    def _add(self, eqn: Any, inputs: list[int], site: str) -> int:
+        if not self._floating(eqn):
+            return self.tape.record("other", inputs, np.add, site)
+        return self.tape.add(inputs[0], inputs[1], site)
+
+    _add_any = _add
+
+    def _sub(self, eqn: Any, inputs: list[int], site: str) -> int:
+        if not self._floating(eqn):
+            return self.tape.record("other", inputs, np.subtract, site)
+        return self.tape.subtract(inputs[0], inputs[1], site)
+
+    def _mul(self, eqn: Any, inputs: list[int], site: str) -> int:
+        if not self._floating(eqn):
+            return self.tape.record("other", inputs, np.multiply, site)
+        return self.tape.multiply(inputs[0], inputs[1], site)
+
+    def _div(self, eqn: Any, inputs: list[int], site: str) -> int:
+        if not self._floating(eqn):
+            return self.tape.record("other", inputs, bound(eqn), site)
+        return self.tape.divide(inputs[0], inputs[1], site)
+
+    def _convert_element_type(self, eqn: Any, inputs: list[int], site: str) -> int:
+        source, target = eqn.invars[0].aval.dtype, np.dtype(eqn.params["new_dtype"])
+        if jnp.issubdtype(source, jnp.floating) and jnp.issubdtype(target, jnp.floating):
+            return self.tape.layout(inputs[0], lambda a: a, site)
+        lifted = np.dtype(np.float64) if target.name in LOW else target
+        return self.tape.record("other", inputs, lambda a: np.asarray(a).astype(lifted), site)
+
+    def _dot_general(self, eqn: Any, inputs: list[int], site: str) -> int:
+        (left_k, right_k), (left_b, right_b) = eqn.params["dimension_numbers"]
+        x, w = (v.aval.shape for v in eqn.invars)
+        left_free = [d for d in range(len(x)) if d not in (*left_k, *left_b)]
+        right_free = [d for d in range(len(w)) if d not in (*right_k, *right_b)]
+        batch, k = _count(x, left_b), _count(x, left_k)
+        shape = [*(x[d] for d in left_b), *(x[d] for d in left_free), *(w[d] for d in right_free)]
+        left = self.tape.layout(
+            inputs[0], lambda a: a.transpose(*left_b, *left_free, *left_k).reshape(batch, _count(x, left_free), k), site
+        )
+        right = self.tape.layout(
+            inputs[1],
+            lambda a: a.transpose(*right_b, *right_k, *right_free).reshape(batch, k, _count(w, right_free)),
+            site,
+        )
+        return self.tape.layout(self.tape.product(left, right, site), lambda a: a.reshape(shape), site)
+
+    def _conv_general_dilated(self, eqn: Any, inputs: list[int], site: str) -> int:
+        p = eqn.params
+        if p["batch_group_count"] != 1:
+            return self.tape.record("other", inputs, bound(eqn), site)
+        lhs, rhs, out = p["dimension_numbers"]
+        x = self.tape.layout(inputs[0], lambda a: a.transpose(lhs), site)
+        w = self.tape.layout(inputs[1], lambda a: a.transpose(rhs), site)
+        y = self.tape.convolve(
+            x, w, p["window_strides"], list(map(tuple, p["padding"])), p["rhs_dilation"], p["feature_group_count"],
+            p["lhs_dilation"], site,
+        )  # fmt: skip
+        return self.tape.layout(y, lambda a: a.transpose(np.argsort(out)), site)
+
+
+def _count(shape: Sequence[int], dims: Sequence[int]) -> int:
+    return int(np.prod([shape[d] for d in dims], dtype=int))
+
+
+def part_of(edges: Any, axis: int, k: int) -> Callable[[Any], Any]:
+    return lambda a: np.split(a, edges, axis)[k]

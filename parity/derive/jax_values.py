@@ -1,0 +1,107 @@
+"""Equations of a jaxpr as functions of numpy arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+LOW = ("float32", "bfloat16", "float16")
+_ERF = np.frompyfunc(math.erf, 1, 1)
+NUMPY: dict[str, Callable[..., Any]] = {
+    "exp": np.exp, "log": np.log, "tanh": np.tanh, "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "neg": np.negative,
+    "max": np.maximum, "min": np.minimum, "abs": np.abs, "sign": np.sign, "square": np.square, "floor": np.floor,
+    "log1p": np.log1p, "expm1": np.expm1, "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal,
+    "gt": np.greater, "ge": np.greater_equal,
+    "rsqrt": lambda a: 1 / np.sqrt(a), "logistic": lambda a: 1 / (1 + np.exp(-a)), "exp2": np.exp2, "pow": np.power,
+    "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert, "is_finite": np.isfinite,
+    "erf": lambda a: np.asarray(_ERF(a), np.float64),
+    "select_n": lambda which, *cases: np.choose(np.asarray(which, int), cases),
+    "clamp": lambda low, a, high: np.clip(a, low, high),
+}  # fmt: skip  # what numpy does alike; all else is run by JAX, which compiles it for each shape
+BY_PARAMETERS: dict[str, Callable[[Any], Callable[..., Any]]] = {
+    "reduce_sum": lambda p: lambda a: np.sum(a, p["axes"]),
+    "reduce_max": lambda p: lambda a: np.max(a, p["axes"]),
+    "reduce_min": lambda p: lambda a: np.min(a, p["axes"]),
+    "reduce_prod": lambda p: lambda a: np.prod(a, p["axes"]),
+    "reduce_and": lambda p: lambda a: np.all(a, p["axes"]),
+    "reduce_or": lambda p: lambda a: np.any(a, p["axes"]),
+    "argmax": lambda p: lambda a: np.argmax(a, p["axes"][0]),
+    "cumsum": lambda p: (
+        lambda a: np.flip(np.flip(a, p["axis"]).cumsum(p["axis"]), p["axis"]) if p["reverse"] else a.cumsum(p["axis"])
+    ),
+    "integer_pow": lambda p: lambda a: a ** p["y"] if p["y"] >= 0 else 1 / a ** -p["y"],
+}  # the same for what has parameters
+
+
+def array_of(value: Any) -> Any:
+    """A numpy array, of float64 if it is of a lower precision; keys of random numbers stay as they are."""
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
+        return value
+    array = np.asarray(value)
+    return array.astype(np.float64) if array.dtype.name in LOW else array
+
+
+def layout_of(name: str, p: Mapping[str, Any], eqn: Any) -> Callable[..., Any] | None:
+    """How an equation that only moves elements acts on numpy arrays; None for others."""
+    shape = eqn.outvars[0].aval.shape
+    if name in ("reshape", "squeeze", "expand_dims"):
+        return lambda a, *_: np.reshape(a, shape)
+    if name == "transpose":
+        return lambda a: np.transpose(a, p["permutation"])
+    if name == "broadcast_in_dim":
+        rank, dims = len(p["shape"]), p["broadcast_dimensions"]
+
+        def broadcast(a: Any, *_: Any) -> Any:
+            sizes = [1] * rank
+            for d, n in zip(dims, np.shape(a), strict=True):
+                sizes[d] = n
+            return np.broadcast_to(np.reshape(a, sizes), p["shape"])
+
+        return broadcast
+    if name == "slice":
+        steps = p["strides"] or (1,) * len(shape)
+        where = tuple(map(slice, p["start_indices"], p["limit_indices"], steps))
+        return lambda a: a[where]
+    if name == "rev":
+        return lambda a: np.flip(a, p["dimensions"])
+    if name == "concatenate":
+        return lambda *arrays: np.concatenate(arrays, p["dimension"])
+    if name == "pad" and isinstance(eqn.invars[1], core.Literal) and eqn.invars[1].val == 0:
+        return bound(eqn, element_numbers=True)
+    if name in ("gather", "dynamic_slice", "dynamic_update_slice"):
+        return bound(eqn, element_numbers=True)
+    return None
+
+
+def bound(eqn: Any, element_numbers: bool = False) -> Callable[..., Any]:
+    """Run an equation by JAX, in float64."""
+    params = dict(eqn.params)
+    closed = any(hasattr(v, "jaxpr") or hasattr(v, "eqns") for v in jax.tree.leaves(params, is_leaf=_is_jaxpr))
+    if not closed:
+        for key in ("dtype", "new_dtype", "preferred_element_type"):
+            if params.get(key) is not None and np.dtype(params[key]).name in LOW:
+                params[key] = np.dtype(np.float64)
+    if element_numbers and "fill_value" in params:
+        params["fill_value"] = 0
+    dtypes = [v.aval.dtype for v in eqn.invars]
+
+    def run(*arrays: Any) -> Any:
+        with jax.enable_x64(True):
+            given = [
+                a if isinstance(a, jax.Array) else jnp.asarray(a, d if closed else None)
+                for a, d in zip(arrays, dtypes, strict=True)
+            ]
+            out = eqn.primitive.bind(*given, **params)
+            return tuple(map(array_of, out)) if eqn.primitive.multiple_results else array_of(out)
+
+    return run
+
+
+def _is_jaxpr(leaf: Any) -> bool:
+    return hasattr(leaf, "jaxpr") or hasattr(leaf, "eqns")

@@ -1,0 +1,119 @@
+"""Lines for arrays that are parts of one: unequal ones, and parts that repeat in groups."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from specs.paths import escaped
+
+from .axes import Axes, relate
+from .names import SPARE, Names, composed, initials
+from .rows import Row
+from .tape import Array
+from .walk import Elements
+
+
+class Period(NamedTuple):
+    """How the arrays alternate along an axis.
+
+    Args:
+      groups: how often they repeat.
+      order: the arrays, as they come.
+      lengths: of each one's part.
+    """
+
+    groups: int
+    order: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+
+def joined(
+    sources: Elements, source_names: Sequence[str], target: str, numbers: Array, names: Names, side: int
+) -> Row | None:
+    """Write `a: o i, b: p i <-> target: (o+p) i`, or with groups and pieces `(g r+1+1 d)`."""
+    for axis in range(numbers.ndim):
+        owner = np.searchsorted(sources.starts, np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1), "right")
+        if not (owner == owner[:, :1]).all():
+            continue
+        period = _period(owner[:, 0], len(source_names))
+        if period is None:
+            continue
+        ordered = [sources.names[k - 1] for k in period.order]
+        common = math.gcd(*period.lengths)
+        for inner in dict.fromkeys((1, common)):
+            if row := _written(sources, ordered, target, numbers, axis, period, inner, names, side):
+                return row
+    return None
+
+
+def _period(owner: Array, count: int) -> Period | None:
+    edges = np.flatnonzero(np.diff(owner)) + 1
+    heads = owner[[0, *edges]]
+    lengths = np.diff([0, *edges, len(owner)])
+    groups, rest = divmod(len(heads), count)
+    if rest or len(set(heads[:count])) < count or (heads.reshape(groups, count) != heads[:count]).any():
+        return None
+    if (lengths.reshape(groups, count) != lengths[:count]).any():
+        return None
+    return Period(groups, tuple(map(int, heads[:count])), tuple(map(int, lengths[:count])))
+
+
+def _written(
+    sources: Elements,
+    source_names: Sequence[str],
+    target: str,
+    numbers: Array,
+    axis: int,
+    period: Period,
+    inner: int,
+    names: Names,
+    side: int,
+) -> Row | None:
+    split = numbers.reshape(*numbers.shape[:axis], period.groups, -1, *numbers.shape[axis + 1 :])
+    parts = np.split(split, np.cumsum(period.lengths)[:-1], axis + 1)
+    related = []
+    for name, part in zip(source_names, parts, strict=True):
+        shape = (*part.shape[: axis + 1], -1, inner, *part.shape[axis + 2 :])
+        axes = relate(part.reshape(shape) - int(sources.numbers(name).reshape(-1)[0]), sources.shapes[name])
+        if axes is None or any(axes.windows) or any(len(axes.target[axis + k]) > 1 for k in range(3)):
+            return None
+        related.append(axes)
+    taken = set[str]()
+    for at, wanted in ((axis, "g"), (axis + 2, "d")):
+        _alike(related, at, wanted, names, taken)
+    counts = list(period.lengths) if inner == 1 else [length // inner for length in period.lengths]
+    letters = ["r"] * len(parts) if period.groups > 1 else initials(source_names) or list(SPARE[: len(parts)])
+    for axes, letter in zip(related, letters, strict=True):
+        if axes.target[axis + 1]:
+            names.give(axes.target[axis + 1][0], letter, taken)
+    arrays, texts = list[tuple[str, str | None]](), list[list[str]]()
+    for name, axes in zip(source_names, related, strict=True):
+        _rest(axes, axis, names, side)
+        arrays.append((escaped(name), " ".join(composed(atoms, signs=True) for atoms in axes.source)))
+        texts.append([composed(atoms) for d, atoms in enumerate(axes.target) if d not in range(axis, axis + 3)])
+    if any(text != texts[0] for text in texts) or (inner > 1 and period.groups == 1 and max(counts) == 1):
+        return None
+    total = "+".join(composed(axes.target[axis + 1]) for axes in related)
+    outer, width = (next((composed(a.target[d]) for a in related if a.target[d]), "") for d in (axis, axis + 2))
+    texts[0].insert(axis, f"({' '.join(filter(None, (outer, total, width)))})")
+    return Row(tuple(arrays), ((escaped(target), " ".join(texts[0])),))
+
+
+def _alike(related: Sequence[Axes], at: int, wanted: str, names: Names, taken: set[str]) -> None:
+    """Give an axis that all parts share one name."""
+    shared = [axes.target[at][0] for axes in related if axes.target[at]]
+    for k, atom in enumerate(shared):
+        if k == 0:
+            names.give(atom, wanted, taken)
+        atom.name = shared[0].name
+
+
+def _rest(axes: Axes, axis: int, names: Names, side: int) -> None:
+    """Name the other axes as they are called where nothing is split."""
+    whole = [*axes.target[:axis], [*itertools.chain(*axes.target[axis : axis + 3])], *axes.target[axis + 3 :]]
+    names.assign(Axes(axes.source, whole, axes.windows), 0, side)

@@ -1,0 +1,111 @@
+"""Names for axes: those that the frameworks' users write, alike wherever the same composition occurs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from .axes import Atom, Axes
+
+LETTERS = {
+    "torch": ("", "c", "oi", "oiw", "oihw", "oithw"),
+    "paddle": ("", "c", "io", "oiw", "oihw", "oithw"),
+    "": ("", "c", "io", "wio", "hwio", "thwio"),
+}  # names for the axes of arrays as the frameworks order them, by rank; "" for JAX
+SPARE = "abefgjkmnpqruvz"
+FIRST = ("torch", "paddle")  # frameworks whose images have their channels first
+
+
+class Names:
+    """Chooses names; the pieces of compositions have one length for each name in the whole table.
+
+    Args:
+      sides: the frameworks.
+    """
+
+    def __init__(self, sides: tuple[str, str]):
+        self.sides = sides
+        self.lengths: dict[str, int] = {}
+        self.orders: dict[str, tuple[int, ...]] = {}
+
+    def letters(self, side: int, rank: int) -> str:
+        table = LETTERS.get(self.sides[side], LETTERS[""])
+        return table[rank] if rank < len(table) else SPARE
+
+    def order(self, numbers: Sequence[int]) -> str:
+        """The name of the file that lists these numbers."""
+        known = {order: name for name, order in self.orders.items()}
+        name = known.get(tuple(numbers)) or f"order{len(self.orders) + 1 if self.orders else ''}.txt"
+        self.orders[name] = tuple(numbers)
+        return name
+
+    def give(self, atom: Atom, wanted: str, taken: set[str]) -> None:
+        """Name a piece of a composition as wanted, or so with a number if that name has another length."""
+        numbered = (f"{wanted}{k}" for k in range(2, 1000))
+        for name in (wanted, *numbered):
+            if name not in taken and self.lengths.get(name, atom.length) == atom.length:
+                break
+        atom.name = name
+        taken.add(name)
+        self.lengths[name] = atom.length
+
+    def assign(self, axes: Axes, stacked: int, side: int) -> None:
+        """Name all pieces by the side with fewer axes.
+
+        Args:
+          stacked: how many of the source's axes stand in its path and are named already.
+          side: of the source.
+        """
+        own, other, of = axes.source[stacked:], axes.target, side
+        if len(own) > len(other):
+            own, other, of = other, own, 1 - side
+        taken = {atom.name for atoms in (*axes.source, *axes.target) for atom in atoms if atom.name}
+        letters = self.letters(of, len(own))
+        if len(own) == 3 and not own[0]:  # one table of positions for every example
+            letters = "apc"
+        for letter, atoms in zip(letters, own, strict=False):
+            unnamed = [atom for atom in atoms if not atom.name]
+            if len(atoms) > 1 and unnamed:
+                for atom, wanted in zip(unnamed, self._pieces(letter, unnamed, other, of), strict=True):
+                    self.give(atom, wanted, taken)
+        for letter, atoms in zip(letters, own, strict=False):
+            if len(atoms) == 1 and not atoms[0].name:
+                atoms[0].name = next(name for name in (letter, *SPARE) if name not in taken)
+                taken.add(atoms[0].name)
+        for atom in (atom for atoms in (*axes.source, *axes.target) for atom in atoms if not atom.name):
+            self.give(atom, next(name for name in SPARE if name not in taken), taken)
+
+    def _pieces(self, letter: str, atoms: Sequence[Atom], other: Sequence[Sequence[Atom]], of: int) -> Sequence[str]:
+        """Names for the pieces of one axis: outputs are heads, inputs of a dense layer heads, patches or images."""
+        count = len(atoms)
+        rank, whole = len(other), all(len(pieces) <= 1 for pieces in other)
+        if letter == "i" and whole and rank > 3:
+            theirs = self.letters(1 - of, rank)
+            return [theirs[next(k for k, p in enumerate(other) if p and p[0] is atom)] for atom in atoms]
+        if letter == "i" and not whole and count in (2, 3):
+            first = self.sides[of] in FIRST
+            return {2: "cp" if first else "pc", 3: "cyx" if first else "yxc"}[count]
+        if count == 2:
+            return "hd"
+        if count == 3:
+            three = next((k for k, atom in enumerate(atoms) if atom.length == 3), 0)
+            rest = iter("hd")
+            return ["s" if k == three else next(rest) for k in range(3)]
+        return SPARE[:count]
+
+
+def composed(atoms: Sequence[Atom], signs: bool = False) -> str:
+    """The axes' text for one dimension."""
+    texts = ["-" * (atom.backwards and signs) + atom.name for atom in atoms]
+    return texts[0] if len(texts) == 1 else f"({' '.join(texts)})" if texts else "1"
+
+
+def initials(names: Sequence[str]) -> list[str]:
+    """A letter for each of several names, from the words in which they differ; [] if they do not tell them apart."""
+    words = [re.split(r"[^A-Za-z]+", name) for name in names]
+    for column in zip(*words, strict=False):
+        if len(set(column)) == len(names) and all(column):
+            letters = [word[0].lower() for word in column]
+            if len(set(letters)) == len(names):
+                return letters
+    return []

@@ -1,0 +1,98 @@
+"""Numbers that operations read (epsilons, scales, limits), and what becomes of a tape with others in their place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .tape import Tape
+
+if TYPE_CHECKING:
+    from .causes import Run
+
+NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
+SINGLE = 6  # places of one number that are tried one by one
+
+
+@dataclass(frozen=True)
+class Change:
+    """Another number in some places of one side.
+
+    Args:
+      side: 0 for the left. constants: the tape's constants that are replaced, by `value`.
+    """
+
+    side: int
+    constants: tuple[int, ...]
+    value: float
+    text: str
+
+    def tape(self, tape: Tape) -> Tape:
+        """The tape with the number replaced."""
+        new = {number: np.full(np.shape(tape.constants[number]), self.value) for number in self.constants}
+        return replace(tape, constants={**tape.constants, **new})
+
+    def tapes(self, left: Tape, right: Tape) -> tuple[Tape, Tape]:
+        return (self.tape(left), right) if self.side == 0 else (left, self.tape(right))
+
+    def applied(self, run: Run) -> Run:
+        """The run of a tape with the number replaced; the same where the change is one of the other side."""
+        from .causes import run as again
+
+        own = self.constants and all(number in run.tape.constants for number in self.constants)
+        if not own or run.side != self.side:
+            return run
+        return again(self.tape(run.tape), run.weights, run.inputs, run.side)
+
+
+def changes(left: Tape, right: Tape) -> Iterator[Change]:
+    """Changes that may make the sides equal: a number that one side reads more often, for one of the other or none."""
+    ours, theirs = numbers(left), numbers(right)
+    surplus = [_surplus(ours, theirs), _surplus(theirs, ours)]
+    for side in (1, 0):
+        for (kind, value), places in surplus[side].items():
+            others = [other for (k, other) in surplus[1 - side] if k == kind] if side else []
+            for other in (*others, *NEUTRAL[kind]):
+                every = len(places) - len((theirs if side == 0 else ours).get((kind, value), ()))
+                for some in _choices(places, every == len(places)):
+                    yield Change(side, some, other, _text(kind, side, value, other, other in others))
+
+
+def _choices(places: list[int], every: bool) -> Iterator[tuple[int, ...]]:
+    """All places, or each alone; first what the counts on both sides suggest."""
+    single = [(place,) for place in places[:SINGLE]] if len(places) > 1 else []
+    yield from (tuple(places), *single) if every else (*single, tuple(places))
+
+
+def _text(kind: str, side: int, value: float, other: float, known: bool) -> str:
+    names = ("the left", "the right")
+    small = kind == "add" and 0 < value <= 1e-2 and (0 < other <= 1e-2 or not known)
+    what = "epsilon" if small else {"mul": "a factor of", "add": "a term of", "other": "the number"}[kind]
+    end = f", {other:.6g} on {names[1 - side]}" if known else ", which the other side does not have"
+    return f"{what} {value:.6g} on {names[side]}{end}"
+
+
+def numbers(tape: Tape) -> dict[tuple[str, float], list[int]]:
+    """The single numbers that operations read: {(kind of operation, value): constants}."""
+    found: dict[tuple[str, float], list[int]] = {}
+    for node in tape.nodes:
+        for number in node.inputs if node.kind in NEUTRAL else ():
+            array = tape.constants.get(number)
+            if array is None or not np.size(array) or getattr(array, "dtype", np.dtype("O")).kind != "f":
+                continue
+            value = float(np.ravel(array)[0])
+            if (np.asarray(array) == value).all():
+                places = found.setdefault((node.kind, value), [])
+                if number not in places:
+                    places.append(number)
+    return found
+
+
+def _surplus(
+    ours: Mapping[tuple[str, float], list[int]], theirs: Mapping[tuple[str, float], list[int]]
+) -> dict[tuple[str, float], list[int]]:
+    return {key: places for key, places in ours.items() if len(places) > len(theirs.get(key, ()))}

@@ -1,0 +1,108 @@
+"""Fused operations of paddle, written out: what they are made of is recorded instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from paddle import _C_ops as ops
+
+__all__ = ["COMPOSED"]
+
+
+def _affine(x: Any, weight: Any, bias: Any) -> Any:
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
+def _centred(x: Any, axes: list[int], epsilon: float) -> Any:
+    y = x - ops.mean(x, axes, True)
+    return y * ops.rsqrt(ops.mean(y * y, axes, True) + epsilon)
+
+
+def _layer_norm(x: Any, scale: Any, bias: Any, epsilon: float, begin: int) -> Any:
+    shape = list(x.shape[begin:])
+    scale, bias = (v if v is None else ops.reshape(v, shape) for v in (scale, bias))
+    return _affine(_centred(x, list(range(begin, len(x.shape))), epsilon), scale, bias)
+
+
+def _batch_norm(
+    x: Any, mean: Any, var: Any, scale: Any, bias: Any, test: bool, momentum: float, epsilon: float, form: str, *_: Any
+) -> Any:
+    shape = [1] * (len(x.shape) - 1) + [-1] if form[-1] == "C" else [1, -1] + [1] * (len(x.shape) - 2)
+    scale, bias, mean = (v if v is None else ops.reshape(v, shape) for v in (scale, bias, mean))
+    y = (x - mean) * ops.reshape(ops.rsqrt(var + epsilon), shape)
+    return _affine(y, scale, bias), mean, var, mean, var, mean
+
+
+def _group_norm(x: Any, scale: Any, bias: Any, epsilon: float, groups: int, form: str = "NCHW") -> Any:
+    if form[-1] == "C":
+        order = [0, len(x.shape) - 1, *range(1, len(x.shape) - 1)]
+        y = _group_norm(ops.transpose(x, order), scale, bias, epsilon, groups)
+        return ops.transpose(y, [0, *range(2, len(x.shape)), 1])
+    y = _centred(ops.reshape(x, [x.shape[0], groups, -1]), [2], epsilon)
+    shape = [1, -1] + [1] * (len(x.shape) - 2)
+    scale, bias = (v if v is None else ops.reshape(v, shape) for v in (scale, bias))
+    return _affine(ops.reshape(y, list(x.shape)), scale, bias)
+
+
+def _instance_norm(x: Any, scale: Any, bias: Any, epsilon: float) -> Any:
+    return _group_norm(x, scale, bias, epsilon, x.shape[1])
+
+
+def _linear(x: Any, weight: Any, bias: Any = None, transposed: bool = False) -> Any:
+    y = ops.matmul(x, weight, False, transposed)
+    return y if bias is None else y + bias
+
+
+def _rnn(
+    x: Any, states: Any, weights: Any, length: Any, seed: Any, p: float, both: bool, inner: int, hidden: int,
+    layers: int, mode: str, *_: Any,
+) -> Any:  # fmt: skip
+    """A recurrent network (time, batch, input), step by step."""
+    if length is not None:
+        raise NotImplementedError("sequences of unequal lengths")
+    cell = {"LSTM": _lstm_cell, "GRU": _gru_cell}[mode]
+    directions, half = 2 if both else 1, len(weights) // 2
+    finals: list[Any] = []
+    for layer in range(layers):
+        ways = []
+        for way in range(directions):
+            k = layer * directions + way
+            matrices, biases = weights[2 * k : 2 * k + 2], weights[half + 2 * k : half + 2 * k + 2]
+            read = ops.matmul(x, matrices[0], False, True) + biases[0]
+            state = [s[k] for s in states]
+            outs: list[Any] = [None] * x.shape[0]
+            for t in range(x.shape[0]) if way == 0 else reversed(range(x.shape[0])):
+                state = cell([read[t], ops.matmul(state[0], matrices[1], False, True) + biases[1]], state)
+                outs[t] = state[0]
+            ways.append(ops.stack(outs, 0))
+            finals.append(state)
+        x = ways[0] if directions == 1 else ops.concat(ways, 2)
+    return x, seed, [ops.stack(list(part), 0) for part in zip(*finals, strict=True)]
+
+
+def _lstm_cell(gates: Any, state: Any) -> Any:
+    i, f, g, o = ops.split_with_num(gates[0] + gates[1], 4, 1)
+    c = ops.sigmoid(f) * state[1] + ops.sigmoid(i) * ops.tanh(g)
+    return [ops.sigmoid(o) * ops.tanh(c), c]
+
+
+def _gru_cell(gates: Any, state: Any) -> Any:
+    (xr, xz, xn), (hr, hz, hn) = (ops.split_with_num(gate, 3, 1) for gate in gates)
+    z = ops.sigmoid(xz + hz)
+    n = ops.tanh(xn + ops.sigmoid(xr + hr) * hn)
+    return [(state[0] - n) * z + n]
+
+
+COMPOSED: dict[str, Callable[..., Any]] = {
+    "dropout": lambda x, seed, p, test, mode, *rest: x if mode == "upscale_in_train" else x * (1 - p),
+    "rnn": _rnn,
+    "layer_norm": _layer_norm,
+    "batch_norm": _batch_norm,
+    "batch_norm_": _batch_norm,
+    "group_norm": _group_norm,
+    "instance_norm": _instance_norm,
+    "linear": _linear,
+    "linear_v2": _linear,
+}

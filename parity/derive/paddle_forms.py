@@ -1,0 +1,173 @@
+"""Operations of paddle in the neutral forms of a tape: layout, product, add, mul."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import paddle
+
+from .call import flatten
+from .paddle_values import LOW
+from .tape import Tape
+
+LAYOUT = frozenset([
+    "reshape", "transpose", "squeeze", "unsqueeze", "concat", "stack", "split", "split_with_num", "slice",
+    "strided_slice", "expand", "tile", "flip", "roll", "gather", "gather_nd", "embedding", "index_select",
+    "assign", "flatten", "unbind", "unstack", "repeat_interleave", "take_along_axis", "unfold",
+    "nearest_interp", "expand_as", "view_shape", "view_slice", "tril", "triu", "trans_layout", "share_data",
+    "index_sample", "pixel_shuffle", "_getitem_dygraph", "_getitem_from_offset", "clone", "detach",
+    "contiguous", "_tensor_use_gpudnn", "T", "mT",
+])  # fmt: skip  # what they do to floats, they do to element numbers
+
+
+def positional(args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The first two operands as positional arguments, in place of keywords."""
+    kwargs = dict(kwargs)
+    for place, names in enumerate((("x", "input"), ("y", "other"))):
+        for name in names:
+            if len(args) == place and name in kwargs:
+                args = (*args, kwargs.pop(name))
+    return args, kwargs
+
+
+def lifted(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Make casts to lower precision void."""
+
+    def lift(value: Any) -> Any:
+        low = isinstance(value, paddle.dtype) and str(value).split(".")[-1] in LOW
+        return paddle.float64 if low else value
+
+    return tuple(map(lift, args)), {key: lift(value) for key, value in kwargs.items()}
+
+
+def is_layout(name: str, args: Any, kwargs: Any, results: Sequence[Any]) -> bool:
+    first = next(leaf for _, leaf in flatten(list(args)) if isinstance(leaf, paddle.Tensor))
+    if not all("float" in str(t.dtype) for t in results) or ("int" in str(first.dtype) and name != "embedding"):
+        return False
+    if name in ("pad", "pad3d"):
+        numbers = [a for a in args[2:] if isinstance(a, (int, float))]
+        return "constant" in (*args, "constant") and not any(numbers)
+    return name in LAYOUT or name == "cast"
+
+
+def _edges(
+    algorithm: str, padding: list[int], space: list[int], taps: list[int], stride: list[int], dilation: list[int]
+) -> list[tuple[int, int]]:
+    """The zeros before and behind each axis of a convolution."""
+    if algorithm == "EXPLICIT" and len(padding) == 2 * len(space):
+        return list(zip(padding[::2], padding[1::2], strict=True))
+    if algorithm == "EXPLICIT":
+        return [(p, p) for p in padding]
+    edges = []
+    for n, t, s, d in zip(space, taps, stride, dilation, strict=True):
+        missing = max((-(-n // s) - 1) * s + d * (t - 1) + 1 - n, 0) if algorithm == "SAME" else 0
+        edges.append((missing // 2, missing - missing // 2))
+    return edges
+
+
+class Forms:
+    """What has a form of its own: each method returns a value's number, or None where the general rule holds.
+
+    Args:
+      path: ends with the name of the layer that runs.
+    """
+
+    tape: Tape
+    path: list[str]
+
+    def _pair(self, args: Any, inputs: list[int]) -> list[int]:
+        numbers = iter(inputs)
+        return [
+            next(numbers) if isinstance(a, paddle.Tensor) else self.tape.constant(np.asarray(a, np.float64))
+            for a in args[:2]
+        ]
+
+    def _join(self, operation: Callable[[int, int, str], int], pair: list[int]) -> int:
+        return operation(pair[0], pair[1], self.path[-1])
+
+    def _add(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
+        return self._join(self.tape.add, self._pair(args, inputs))
+
+    def _subtract(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
+        return self._join(self.tape.subtract, self._pair(args, inputs))
+
+    def _reversed_subtract(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
+        return self._join(self.tape.subtract, self._pair(args, inputs)[::-1])
+
+    def _multiply(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
+        return self._join(self.tape.multiply, self._pair(args, inputs))
+
+    def _divide(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
+        return self._join(self.tape.divide, self._pair(args, inputs))
+
+    def _reversed_divide(self, args: Any, kwargs: Any, inputs: list[int]) -> int:
+        return self._join(self.tape.divide, self._pair(args, inputs)[::-1])
+
+    def _scale(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
+        _, scale, bias, after = args[:4]
+        if isinstance(scale, paddle.Tensor) or not after:
+            return None
+        factor = self.tape.constant(np.float64(scale))
+        value = self.tape.multiply(inputs[0], factor, self.path[-1])
+        return self.tape.add(value, self.tape.constant(np.float64(bias)), self.path[-1]) if bias else value
+
+    def _matmul(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
+        x, w, *turn = args
+        turned = [*turn[:2], *(kwargs.get(k, False) for k in ("transpose_x", "transpose_y")[len(turn) :])]
+        shapes = [list(t.shape) for t in (x, w)]
+        if min(map(len, shapes)) < 2:
+            return None
+        tape, site, values = self.tape, self.path[-1], list(inputs)
+        for k in (0, 1):
+            if turned[k]:
+                values[k] = tape.layout(values[k], lambda a: a.swapaxes(-1, -2), site)
+                shapes[k][-2:] = shapes[k][:-3:-1]
+        batch = np.broadcast_shapes(*(tuple(s[:-2]) for s in shapes))
+        if len(shapes[1]) == 2:
+            x3 = tape.layout(values[0], lambda a: a.reshape(1, -1, a.shape[-1]), site)
+            w3 = tape.layout(values[1], lambda a: a[None], site)
+        else:
+            x3, w3 = (
+                tape.layout(v, lambda a: np.broadcast_to(a, (*batch, *a.shape[-2:])).reshape(-1, *a.shape[-2:]), site)
+                for v in values
+            )
+        shape = (*batch, shapes[0][-2], shapes[1][-1])
+        return tape.layout(tape.product(x3, w3, site), lambda a: a.reshape(shape), site)
+
+    _bmm = _matmul
+
+    def _convolution(self, args: Any, kwargs: Any, inputs: list[int], transposed: bool) -> int | None:
+        names = "x filter strides paddings"
+        names += " output_padding output_size" if transposed else ""
+        p = dict(zip(names.split(), args, strict=False))
+        rest = args[len(p) :]
+        p |= dict(zip(["algorithm", "a", "b", "form"], rest, strict=False))
+        pair = (p.pop("a"), p.pop("b"))  # dilations and groups stand in either order
+        groups, dilation = pair if isinstance(pair[0], int) else pair[::-1]
+        last = p.get("form", "NCHW")[-1] == "C"
+        if (transposed and p["algorithm"] != "EXPLICIT") or kwargs:
+            return None
+        tape, site, x = self.tape, self.path[-1], inputs[0]
+        space = list(args[0].shape[1:-1] if last else args[0].shape[2:])
+        taps, stride, dilation = list(args[1].shape[2:]), list(p["strides"]), list(dilation)
+        edges = _edges(p["algorithm"], list(p["paddings"]), space, taps, stride, dilation)
+        if last:
+            x = tape.layout(x, lambda a: np.moveaxis(a, -1, 1), site)
+        if transposed:
+            extra = list(p["output_padding"]) or [0] * len(space)
+            y = tape.convolve_transposed(x, inputs[1], taps, stride, edges, extra, dilation, groups, site)
+        else:
+            y = tape.convolve(x, inputs[1], stride, edges, dilation, groups, (), site)
+        return tape.layout(y, lambda a: np.moveaxis(a, 1, -1), site) if last else y
+
+    def _conv2d(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
+        return self._convolution(args, kwargs, inputs, False)
+
+    _conv3d = _depthwise_conv2d = _conv2d
+
+    def _conv2d_transpose(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
+        return self._convolution(args, kwargs, inputs, True)
+
+    _conv3d_transpose = _depthwise_conv2d_transpose = _conv2d_transpose

@@ -1,0 +1,124 @@
+"""Wrappers around paddle's primitive operations, wherever they are bound, that record each on a tape."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import paddle
+from paddle import _C_ops as ops
+
+from .call import flatten
+from .paddle_decompositions import COMPOSED
+from .paddle_forms import Forms, is_layout, lifted, positional
+from .paddle_values import numpy_of, runner
+from .tape import Tape
+
+OPERATORS = {
+    "__add__": "add", "__radd__": "add", "__sub__": "subtract", "__rsub__": "reversed_subtract", "__mul__": "multiply",
+    "__rmul__": "multiply", "__truediv__": "divide", "__div__": "divide", "__rtruediv__": "reversed_divide",
+    "__rdiv__": "reversed_divide", "__matmul__": "matmul",
+}  # fmt: skip
+METHODS = [
+    "__pow__", "__rpow__", "__floordiv__", "__mod__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__",
+    "__ge__", "_getitem_dygraph", "_getitem_from_offset", "_setitem_dygraph", "clone", "detach", "contiguous",
+    "copy_", "_inplace_assign", "_tensor_use_gpudnn",
+]  # fmt: skip
+FUNCTIONAL = frozenset(["batch_norm_", "full_", "fused_batch_norm_act_"])  # not in place, though named so
+
+
+class Recorder(Forms):
+    """Record each operation on its tensors' values."""
+
+    def __init__(self, tape: Tape):
+        self.tape, self.path = tape, [""]
+        self.values: dict[int, int] = {}
+        self.alive: list[Any] = []  # identities must not be used again
+        self.inside = False
+
+    def adopt(self, tensor: Any, value: int) -> int:
+        self.alive.append(tensor)
+        self.values[id(tensor)] = value
+        return value
+
+    def value(self, tensor: Any) -> int:
+        """The number of a tensor's present value; one of unknown origin is a constant."""
+        if id(tensor) not in self.values:
+            self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
+        return self.values[id(tensor)]
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Put recording wrappers wherever the primitive operations are bound."""
+        wrapped = {}
+        for name in dir(ops):
+            original = getattr(ops, name)
+            if callable(original) and not name.startswith("__") and not name.endswith("_grad"):
+                wrapped[id(original)] = (original, self._wrapper(name, original))
+        undo: list[tuple[Any, str, Any]] = []
+        for path, module in list(sys.modules.items()):
+            if not path.startswith("paddle.") or "libpaddle" in path or "pir" in path or module is None:
+                continue
+            for name, original in list(vars(module).items()):
+                if id(original) in wrapped and original is wrapped[id(original)][0]:
+                    undo.append((module, name, original))
+                    setattr(module, name, wrapped[id(original)][1])
+        for name in (*OPERATORS, *METHODS):
+            if original := getattr(paddle.Tensor, name, None):
+                undo.append((paddle.Tensor, name, original))
+                setattr(paddle.Tensor, name, self._method(OPERATORS.get(name, name), original))
+        for name in ("T", "mT"):
+            original = getattr(paddle.Tensor, name)
+            undo.append((paddle.Tensor, name, original))
+            setattr(paddle.Tensor, name, property(self._method(name, original.__get__)))
+        try:
+            yield
+        finally:
+            for owner, name, original in reversed(undo):
+                setattr(owner, name, original)
+
+    def _method(self, name: str, original: Any) -> Any:
+        wrapper = self._wrapper(name, original)
+        return lambda *args, **kwargs: wrapper(*args, **kwargs)
+
+    def _wrapper(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.inside:
+                return original(*args, **kwargs)
+            if name in COMPOSED:
+                return COMPOSED[name](*args, **kwargs)
+            self.inside = True
+            try:
+                return self._record(name, original, args, kwargs)
+            finally:
+                self.inside = False
+
+        return call
+
+    def _record(self, name: str, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        args, kwargs = lifted(name, *positional(args, kwargs))
+        tensors = [leaf for _, leaf in flatten((list(args), kwargs)) if isinstance(leaf, paddle.Tensor)]
+        inputs = [self.value(tensor) for tensor in tensors]
+        in_place = name.endswith("_") and not name.endswith("__") and name not in FUNCTIONAL
+        in_place = in_place or name == "_setitem_dygraph"
+        out = original(*args, **kwargs)
+        if out is NotImplemented:
+            return out
+        results = [args[0]] if in_place else [t for _, t in flatten(out) if isinstance(t, paddle.Tensor)]
+        if not tensors:
+            for tensor in results:
+                self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
+            return out
+        floats = any("float" in str(t.dtype) for t in tensors)
+        special = getattr(self, f"_{name.rstrip('_') if in_place else name}", None) if floats else None
+        value = special(args, kwargs, inputs) if special else None
+        if value is not None:
+            self.adopt(results[0], value)
+            return out
+        kind = "layout" if is_layout(name, args, kwargs, results) else "other"
+        for k, tensor in enumerate(results):
+            run = runner(original, args, kwargs, k, in_place)
+            self.adopt(tensor, self.tape.record(kind, inputs, run, self.path[-1]))
+        return out

@@ -1,0 +1,49 @@
+"""A tape that was run once, with what that tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .tape import Array, Tape
+
+
+class Program:
+    """A tape with what one run of it tells: shapes, what depends on the inputs, who reads a value, indices.
+
+    Args:
+      parameters: any values of the parameters.
+    """
+
+    def __init__(self, tape: Tape, parameters: Mapping[str, Array], inputs: Sequence[Array]):
+        self.tape = tape = tape.live()
+        self.active = set(tape.inputs)
+        self.consumers: dict[int, list[tuple[int, int]]] = {}
+        self.last: dict[int, int] = {}
+        self.inputs = dict(zip(tape.inputs, inputs, strict=True))
+        values: dict[int, Array] = {**tape.constants, **self.inputs}
+        values.update({number: parameters[name] for name, number in tape.parameters.items()})
+        for at, node in enumerate(tape.nodes):
+            if self.active.intersection(node.inputs):
+                self.active.add(node.output)
+            for slot, number in enumerate(node.inputs):
+                self.consumers.setdefault(number, []).append((at, slot))
+                self.last[number] = at
+        self.shapes: dict[int, tuple[int, ...]] = {}
+        self.indices: dict[int, Array] = {}
+        for number in values:
+            self._note(number, values[number])
+        with np.errstate(all="ignore"):
+            for at, node in enumerate(tape.nodes):
+                values[node.output] = node.run(*(values[number] for number in node.inputs))
+                self._note(node.output, values[node.output])
+                for number in node.inputs:
+                    if self.last[number] == at and number not in tape.outputs:
+                        values.pop(number, None)
+        self.outputs = [values[number] for number in tape.outputs]
+
+    def _note(self, number: int, value: Array) -> None:
+        self.shapes[number] = np.shape(value)
+        if getattr(getattr(value, "dtype", None), "kind", "") in tuple("iub"):  # keys of random numbers have no kind
+            self.indices[number] = value

@@ -1,0 +1,92 @@
+"""Rows: lines of a Table before blocks are folded, and the Table that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from specs.lines import Line
+from specs.paths import escaped
+from specs.table import Table
+
+Arrays = tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line: the arrays of both sides as (path as written, axes).
+
+    Args:
+      joins: what stands between the arrays of each side.
+      arrow: "<->"; "->" and "<-" drop an array that only one side has.
+      constant: the value of an array that only the right side has.
+    """
+
+    left: Arrays = ()
+    right: Arrays = ()
+    joins: tuple[str, str] = (", ", ", ")
+    arrow: str = "<->"
+    constant: str = ""
+
+    def reverse(self) -> Row:
+        arrow = {"->": "<-", "<-": "->"}.get(self.arrow, self.arrow)
+        return replace(self, left=self.right, right=self.left, joins=self.joins[::-1], arrow=arrow)
+
+    def __str__(self) -> str:
+        sides = [
+            join.join(path if axes is None else f"{path}: {axes}".strip() for path, axes in side)
+            for side, join in zip((self.left, self.right), self.joins, strict=True)
+        ]
+        arrow = "->" if self.joins[0] == " + " else "<-" if self.joins[1] == " + " else self.arrow
+        if arrow != "<->":
+            sides = [side or "drop" for side in sides]
+        tail = f"= {self.constant}" if self.constant else ""
+        return " ".join(filter(None, (sides[0], arrow, sides[1], tail)))
+
+
+def dropped(name: str, side: int) -> Row:
+    """The line for an array of one side that the other does not have."""
+    array = ((escaped(name), None),)
+    return Row(left=array, arrow="->") if side == 0 else Row(right=array, arrow="<-")
+
+
+def constant(name: str, rank: int, value: str) -> Row:
+    """The line for an array of one value that only the right side has."""
+    return Row(right=((escaped(name), " ".join("abcdefgh"[:rank])),), constant=value)
+
+
+@dataclass(frozen=True)
+class DerivedTable(Table):
+    """A Table that knows the shapes it was derived from: for them no sizes need be given.
+
+    Args:
+      known, like: shapes of the left and the right side's arrays.
+      sizes: lengths of the axes that both sides' shapes may leave open.
+    """
+
+    known: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
+    like: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
+    sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+    def layout(self, shapes: Any, like: Any = None, sizes: Any = None) -> Any:
+        if like is None and not sizes and all(shapes.get(name) == shape for name, shape in self.known.items()):
+            like, sizes = self.like, self.sizes
+        return super().layout(shapes, like, sizes)
+
+
+def table_of(
+    rows: Sequence[Row | Line],
+    sides: tuple[str, str],
+    orders: Mapping[str, Sequence[int]],
+    known: Mapping[str, tuple[int, ...]],
+    like: Mapping[str, tuple[int, ...]],
+    lengths: Mapping[str, int],
+) -> DerivedTable:
+    """Parse the rows' text; of `lengths`, keep those of axes that occur."""
+    text = "\n".join([f"table 1: {sides[0]} <-> {sides[1]}", *map(str, rows)]) + "\n"
+    table = Table.parse(text, {name: order for name, order in orders.items() if f"[@{name}]" in text})
+    arrays = (array for line in table.lines for array in (*line.left.arrays, *line.right.arrays))
+    written = {part.name for array in arrays for part in array.parts()}
+    sizes = {name: length for name, length in lengths.items() if name in written}
+    return DerivedTable(table.lines, table.sides, table.orders, known=known, like=like, sizes=sizes)

@@ -1,0 +1,131 @@
+"""Parameters as symbols: which of their elements stand where, and what they are computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from .tape import Array
+
+
+class Elements:
+    """The elements of all parameters of one side, numbered from 1 in the order of `arrays`.
+
+    `values` has the value of each; those of a side that is not yet translated are NaN. Number 0 is no parameter's.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array], known: bool):
+        self.names = list(arrays)
+        self.shapes = {name: np.shape(array) for name, array in arrays.items()}
+        self.starts = np.cumsum([1, *(np.size(array) for array in arrays.values())])
+        flat = [np.ravel(array) for array in arrays.values()]
+        self.values = np.concatenate([np.zeros(1), *flat]) if known else np.full(self.starts[-1], np.nan)
+        self.values[0] = 0
+
+    def numbers(self, name: str) -> Array:
+        k = self.names.index(name)
+        return np.arange(self.starts[k], self.starts[k + 1], dtype=float).reshape(self.shapes[name])
+
+    def owners(self, numbers: Array) -> list[str]:
+        """The parameters that elements belong to, in order."""
+        numbers = np.ravel(numbers)
+        numbers = numbers[numbers > 0]
+        if not numbers.size:
+            return []
+        first, last = np.searchsorted(self.starts, [numbers.min(), numbers.max()], "right") - 1
+        if first == last:
+            return [self.names[first]]
+        found = np.unique(np.searchsorted(self.starts, np.unique(numbers), "right") - 1)
+        return [self.names[k] for k in found]
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A function of parameters alone that no activation has met.
+
+    Args:
+      ids: the numbers of the elements that it depends on, place by place; None where no such relation exists.
+      value: computes it.
+      plain: whether its values are those elements.
+      parts: symbols whose product ("mul") or sum ("add") it is.
+      leaves: the symbols from which it is computed.
+      whole: of rows that tokens read: all of them, before other operations took some.
+    """
+
+    ids: Array  # or None
+    value: Callable[[], Array]
+    plain: bool = True
+    join: str = ""
+    parts: tuple[Symbol, ...] = ()
+    leaves: tuple[Symbol, ...] = ()
+    whole: Symbol | None = None
+
+    def moved(self, run: Callable[[Array], Array]) -> Symbol:
+        """The symbol after an operation that moves elements."""
+        value = self.value
+        return replace(self, ids=None if self.ids is None else run(self.ids), value=lambda: run(value()))
+
+    def split(self, join: str) -> tuple[Symbol, ...]:
+        return self.parts if self.join == join else (self,)
+
+    def roots(self) -> tuple[Symbol, ...]:
+        return self.leaves or (self,)
+
+
+class Part(NamedTuple):
+    """A parameter in a product or sum.
+
+    Args:
+      at: the index of its operation.
+      beside: the size of the values that it was multiplied with or added to there; tells terms of one sum apart.
+    """
+
+    at: int
+    symbol: Symbol
+    beside: float
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A product or sum of activations and parameters that nothing but more factors or terms has read yet.
+
+    Frameworks multiply and add in different orders: all factors meet the product of all activations.
+
+    Args:
+      join: "mul" or "add".
+      x: the product or sum of the activations.
+      parts: the parameters.
+    """
+
+    join: str
+    x: Array
+    parts: tuple[Part, ...]
+
+
+class Use(NamedTuple):
+    """A place where a parameter meets an activation.
+
+    Args:
+      kind: "product", "add", "mul", or "place" where its value is needed as it is.
+      node: its operation's index on the tape; -1 for an output.
+      x: the values that it meets; None for "place".
+      symbol: the parameter. In a product, x[b, rows, k] and ids[b, k, o].
+      flipped: whether the operation is w @ x, so that the columns of its result are its second axis.
+      join: the sum or product whose term or factor it is, as (operation, number), and how many others follow.
+      beside: see Part.
+    """
+
+    kind: str
+    node: int
+    x: Array
+    symbol: Symbol
+    flipped: bool = False
+    join: tuple[int, int, int] = (0, 0, 0)
+    beside: float = 0.0
+
+    @property
+    def ids(self) -> Array:
+        return self.symbol.ids

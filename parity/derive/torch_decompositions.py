@@ -1,0 +1,73 @@
+"""Fused operations of torch, written out: what they are made of is recorded instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+__all__ = ["COMPOSED"]
+
+
+def _layer_norm(x: Any, shape: Any, weight: Any, bias: Any, eps: float) -> Any:
+    dims = tuple(range(x.dim() - len(shape), x.dim()))
+    mean = x.mean(dims, keepdim=True)
+    rstd = torch.rsqrt(x.var(dims, correction=0, keepdim=True) + eps)
+    return _affine((x - mean) * rstd, weight, bias), mean, rstd
+
+
+def _affine(x: Any, weight: Any, bias: Any) -> Any:
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
+def _group_norm(x: Any, weight: Any, bias: Any, n: int, c: int, size: int, groups: int, eps: float) -> Any:
+    y = x.reshape(n, groups, -1)
+    mean = y.mean(2, keepdim=True)
+    rstd = torch.rsqrt(y.var(2, correction=0, keepdim=True) + eps)
+    shape = (1, c, *(1,) * (x.dim() - 2))
+    weight, bias = (v if v is None else v.reshape(shape) for v in (weight, bias))
+    return _affine(((y - mean) * rstd).reshape(x.shape), weight, bias), mean.reshape(n, groups), rstd.reshape(n, groups)
+
+
+def _batch_norm(x: Any, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> Any:
+    """Evaluation mode; the last of `rest` is epsilon."""
+    shape = (1, -1, *(1,) * (x.dim() - 2))
+    weight, bias = (v if v is None else v.reshape(shape) for v in (weight, bias))
+    y = (x - mean.reshape(shape)) * torch.rsqrt(var + rest[-1]).reshape(shape)
+    return _affine(y, weight, bias), x.new_empty(0), x.new_empty(0)
+
+
+def _training_batch_norm(x: Any, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *rest: Any) -> Any:
+    if not training:
+        return _batch_norm(x, weight, bias, mean, var, *rest)
+    dims = [d for d in range(x.dim()) if d != 1]
+    return _batch_norm(x, weight, bias, x.mean(dims), x.var(dims, correction=0), *rest)
+
+
+def _addmm(bias: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    y = a @ b if alpha == 1 else (a @ b) * alpha
+    return y + bias if beta == 1 else y if beta == 0 else y + bias * beta
+
+
+def _rms_norm(x: Any, shape: Any, weight: Any, eps: float | None) -> Any:
+    dims = tuple(range(x.dim() - len(shape), x.dim()))
+    rstd = torch.rsqrt(x.square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
+    return _affine(x * rstd, weight, None), rstd
+
+
+COMPOSED: dict[str, Callable[..., Any]] = {
+    "native_layer_norm": _layer_norm,
+    "native_group_norm": _group_norm,
+    "native_batch_norm": _training_batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm,
+    "_fused_rms_norm": _rms_norm,
+    "addmm": _addmm,
+    "addmv": _addmm,
+    "baddbmm": _addmm,
+    "rsub": lambda a, b, alpha=1: (-a if alpha == 1 else a * -alpha) + b,
+    "addcmul": lambda x, a, b, *, value=1: x + (a * b if value == 1 else a * b * value),
+    "addcdiv": lambda x, a, b, *, value=1: x + (a / b if value == 1 else a / b * value),
+    "lerp": lambda a, b, weight: a + (b - a) * weight,
+}

@@ -1,0 +1,120 @@
+"""Operations of torch in the neutral forms of a tape: layout, product, add, mul."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from .tape import Tape
+from .torch_values import results_of, tensors_of
+
+LAYOUT = frozenset([
+    "t", "transpose", "permute", "view", "_unsafe_view", "reshape", "expand", "unsqueeze", "squeeze",
+    "slice", "select", "detach", "alias", "split", "split_with_sizes", "unsafe_split", "unsafe_chunk",
+    "chunk", "unbind", "clone", "contiguous", "cat", "stack", "flip", "roll", "repeat", "index",
+    "index_select", "gather", "embedding", "unfold", "narrow", "diagonal", "_reshape_alias", "lift_fresh",
+    "im2col", "upsample_nearest1d", "upsample_nearest2d", "reflection_pad1d", "reflection_pad2d",
+    "replication_pad2d", "pixel_shuffle", "lift", "movedim", "expand_copy", "tril", "triu",
+])  # fmt: skip  # what they do to floats, they do to element numbers
+LOW = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def lifted(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Make casts to lower precision void, and constants as exact as they can be."""
+    if kwargs.get("dtype") in LOW:
+        kwargs["dtype"] = torch.float64
+    return kwargs
+
+
+def is_layout(name: str, args: Any, kwargs: Any, out: Any) -> bool:
+    floating = [t for t in tensors_of(args, kwargs) if t.is_floating_point()]
+    if not floating or not all(t.is_floating_point() for t in results_of(out)):
+        return False
+    if name == "constant_pad_nd":
+        return (args[2] if len(args) > 2 else kwargs.get("value", 0)) == 0
+    return name in LAYOUT or name == "_to_copy"
+
+
+class Forms:
+    """What has a form of its own: each method returns a value's number, or None where the general rule holds.
+
+    Args:
+      path: ends with the name of the module that runs.
+    """
+
+    tape: Tape
+    path: list[str]
+
+    def _pair(self, args: Any, inputs: list[int]) -> list[int] | None:
+        """Numbers of two operands, of which one may be a Python number; None unless they are floats."""
+        if not any(isinstance(a, torch.Tensor) and a.is_floating_point() for a in args[:2]):
+            return None
+        numbers = iter(inputs)
+        return [next(numbers) if isinstance(a, torch.Tensor) else self.tape.constant(np.float64(a)) for a in args[:2]]
+
+    def _scaled(self, pair: list[int], kwargs: Any) -> list[int]:
+        if kwargs.get("alpha", 1) != 1:
+            alpha = self.tape.constant(np.float64(kwargs["alpha"]))
+            pair = [pair[0], self.tape.multiply(pair[1], alpha, self.path[-1])]
+        return pair
+
+    def _join(self, operation: Callable[[int, int, str], int], pair: list[int]) -> int:
+        return operation(pair[0], pair[1], self.path[-1])
+
+    def _add(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        pair = self._pair(args, inputs)
+        return self._join(self.tape.add, self._scaled(pair, kwargs)) if pair else None
+
+    def _sub(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        pair = self._pair(args, inputs)
+        return self._join(self.tape.subtract, self._scaled(pair, kwargs)) if pair else None
+
+    def _mul(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        pair = self._pair(args, inputs)
+        return self._join(self.tape.multiply, pair) if pair else None
+
+    def _div(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        pair = None if kwargs.get("rounding_mode") else self._pair(args, inputs)
+        return self._join(self.tape.divide, pair) if pair else None
+
+    def _bmm(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        return self._join(self.tape.product, inputs)
+
+    def _mm(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        tape, site = self.tape, self.path[-1]
+        x, w = (tape.layout(value, lambda a: a[None], site) for value in inputs)
+        return tape.layout(tape.product(x, w, site), lambda a: a[0], site)
+
+    def _mv(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        tape, site = self.tape, self.path[-1]
+        x = tape.layout(inputs[0], lambda a: a[None], site)
+        w = tape.layout(inputs[1], lambda a: a[None, :, None], site)
+        return tape.layout(tape.product(x, w, site), lambda a: a[0, :, 0], site)
+
+    def _dot(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        tape, site = self.tape, self.path[-1]
+        x = tape.layout(inputs[0], lambda a: a[None, None], site)
+        w = tape.layout(inputs[1], lambda a: a[None, :, None], site)
+        return tape.layout(tape.product(x, w, site), lambda a: a[0, 0, 0], site)
+
+    def _convolution(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        tape, site = self.tape, self.path[-1]
+        w = args[1]
+        rank = w.dim() - 2
+        stride, padding, dilation = (list(v) * (rank if len(v) == 1 else 1) for v in args[3:6])
+        transposed, extra, groups = args[6], list(args[7]), args[8]
+        if transposed:
+            pairs = [(p, p) for p in padding]
+            value = tape.convolve_transposed(
+                inputs[0], inputs[1], w.shape[2:], stride, pairs, extra, dilation, groups, site
+            )
+        else:
+            edges = [(p, p) for p in padding]
+            value = tape.convolve(inputs[0], inputs[1], stride, edges, dilation, groups, (), site)
+        if args[2] is not None:
+            shape = (1, -1, *(1,) * rank)
+            value = tape.add(value, tape.layout(inputs[2], lambda a: a.reshape(shape), site), site)
+        return value

@@ -1,0 +1,130 @@
+"""A dispatch mode of torch that records every ATen operation on a tape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .tape import Tape
+from .torch_decompositions import COMPOSED
+from .torch_forms import LAYOUT, Forms, is_layout, lifted
+from .torch_values import length_of, numpy_of, places_of, results_of, runner, storage_of, tensors_of
+
+
+class Recorder(Forms, TorchDispatchMode):
+    """Record each operation on its tensors' values.
+
+    Operations in place make a new value of their whole storage; a tensor that is read after its storage changed is read
+    from there.
+    """
+
+    def __init__(self, tape: Tape):
+        super().__init__()
+        self.tape, self.path = tape, [""]
+        self.values: dict[int, tuple[int, int]] = {}  # tensor -> (value, epoch of its storage then)
+        self.storages: dict[int, tuple[int, int]] = {}  # storage that was written to -> (value, epoch)
+        self.writes: dict[int, list[np.ndarray]] = {}  # storage -> the places of each write, by epoch
+        self.owners: dict[int, torch.Tensor] = {}  # storage -> the first tensor in it
+        self.alive: list[Any] = []  # identities must not be used again
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled under this mode: importing the compiler would take seconds."""
+        return False
+
+    def adopt(self, tensor: torch.Tensor, value: int) -> int:
+        self.alive.append(tensor)
+        self.owners.setdefault(storage_of(tensor), tensor)
+        self.values[id(tensor)] = (value, self.storages.get(storage_of(tensor), (0, 0))[1])
+        return value
+
+    def value(self, tensor: torch.Tensor) -> int:
+        """The number of a tensor's present value; one of unknown origin is a constant."""
+        if id(tensor) not in self.values:
+            return self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
+        value, epoch = self.values[id(tensor)]
+        flat, now = self.storages.get(storage_of(tensor), (0, 0))
+        places = places_of(tensor) if now != epoch else None
+        if places is None or not any(
+            np.isin(places, there).any() for there in self.writes[storage_of(tensor)][epoch:now]
+        ):
+            return value
+        return self.adopt(tensor, self.tape.layout(flat, lambda a: a[places], self.path[-1]))
+
+    def _open(self, tensor: torch.Tensor) -> None:
+        """Give the storage of a tensor a value of its own before it changes for the first time."""
+        key = storage_of(tensor)
+        if key not in self.storages:
+            flat = self.tape.constant(numpy_of(torch.as_strided(tensor, (length_of(tensor),), (1,), 0)))
+            owner = self.owners.get(key)
+            if owner is not None:
+                flat = self._put(flat, self.value(owner), places_of(owner))
+            self.storages[key] = (flat, 0)
+
+    def _write(self, tensor: torch.Tensor, value: int) -> None:
+        """Give a tensor a new value, for all that share its storage."""
+        flat, epoch = self.storages[storage_of(tensor)]
+        places = places_of(tensor)
+        self.storages[storage_of(tensor)] = (self._put(flat, value, places), epoch + 1)
+        self.writes.setdefault(storage_of(tensor), []).append(places)
+        self.adopt(tensor, value)
+
+    def _put(self, flat: int, value: int, places: np.ndarray) -> int:
+        def put(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+            out = old.astype(np.result_type(old, new))
+            out[places] = new
+            return out
+
+        return self.tape.record("layout", [flat, value], put, self.path[-1])
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.split("::")[1]
+        kwargs = lifted(name, dict(kwargs or {}))
+        with self:
+            if name in COMPOSED:
+                return COMPOSED[name](*args, **kwargs)
+            if name not in LAYOUT and (out := func.decompose(*args, **kwargs)) is not NotImplemented:
+                return out
+        tensors = tensors_of(args, kwargs)
+        if func._schema.is_mutable:
+            return self._mutate(func, name, args, kwargs, tensors)
+        inputs = [self.value(tensor) for tensor in tensors]
+        out = func(*args, **kwargs)
+        if not tensors:
+            for tensor in results_of(out):
+                self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
+            return out
+        special = getattr(self, f"_{name}", None)
+        if special is not None and (value := special(args, kwargs, inputs, out)) is not None:
+            self.adopt(out, value)
+            return out
+        kind = "layout" if is_layout(name, args, kwargs, out) else "other"
+        results = results_of(out)
+        for k, tensor in enumerate(results):
+            single = isinstance(out, torch.Tensor)
+            self.adopt(tensor, self.tape.record(kind, inputs, runner(func, args, kwargs, k, single), self.path[-1]))
+        return out
+
+    def _mutate(self, func: Any, name: str, args: Any, kwargs: Any, tensors: list[torch.Tensor]) -> Any:
+        target = args[0] if not kwargs.get("out") is not None else kwargs["out"]
+        inputs = [self.value(tensor) for tensor in tensors]
+        site, tape = self.path[-1], self.tape
+        shape = tuple(target.shape)
+        if name == "copy_" and args[0].is_floating_point() and args[1].is_floating_point():
+            value = tape.layout(inputs[1], lambda a: np.broadcast_to(a, shape), site)
+        elif name in ("add_", "sub_", "mul_", "div_") and getattr(self, f"_{name[:-1]}", None):
+            special = getattr(self, f"_{name[:-1]}")
+            value = special(args, kwargs, inputs, None)
+        else:
+            value = None
+        if value is None:
+            value = tape.record("other", inputs, runner(func, args, kwargs, 0, True, clone=True), site)
+        self._open(target)
+        out = func(*args, **kwargs)
+        self._write(target, value)
+        if isinstance(out, torch.Tensor) and out is not target:
+            self.adopt(out, value)
+        return out

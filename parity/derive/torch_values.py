@@ -1,0 +1,84 @@
+"""Tensors of torch as numpy arrays, and operations of torch as functions of these."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from .call import flatten
+
+
+def tensors_of(args: Any, kwargs: Any) -> list[torch.Tensor]:
+    return results_of((list(args), kwargs))
+
+
+def results_of(out: Any) -> list[torch.Tensor]:
+    return [leaf for _, leaf in flatten(out) if isinstance(leaf, torch.Tensor)]
+
+
+def runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool = False) -> Callable[..., np.ndarray]:
+    """Call `func` again with other tensors in place of those it had."""
+    template = _template((list(args), kwargs))
+
+    def run(*arrays: np.ndarray) -> np.ndarray:
+        numbers = iter(arrays)
+        again, named = _filled(template, numbers)
+        if clone:
+            again[0] = again[0].clone()
+        with torch.no_grad():
+            out = func(*again, **named)
+        return numpy_of(out if single else results_of(out)[k], copied=False)
+
+    return run
+
+
+class _Slot:
+    """The place of a tensor in the arguments of an operation."""
+
+
+def _template(tree: Any) -> Any:
+    """Replace tensors of the tree by slots, so that none is referenced or changed later."""
+    if isinstance(tree, torch.Tensor):
+        return _Slot()
+    if isinstance(tree, (list, tuple)):
+        return [_template(item) for item in tree]
+    if isinstance(tree, dict):
+        return {key: _template(item) for key, item in tree.items()}
+    return tree
+
+
+def _filled(tree: Any, arrays: Iterator[np.ndarray]) -> Any:
+    if isinstance(tree, _Slot):
+        array = np.asarray(next(arrays), order="C")
+        return torch.from_numpy(array if array.flags.writeable else array.copy())
+    if isinstance(tree, list):
+        return [_filled(item, arrays) for item in tree]
+    if isinstance(tree, dict):
+        return {key: _filled(item, arrays) for key, item in tree.items()}
+    return tree
+
+
+def numpy_of(tensor: torch.Tensor, copied: bool = True) -> np.ndarray:
+    tensor = tensor.detach()
+    if tensor.dtype in (torch.bfloat16, torch.float16, torch.float32):
+        tensor = tensor.double()
+    array = tensor.resolve_conj().resolve_neg().numpy()
+    return array.copy() if copied else array
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def length_of(tensor: torch.Tensor) -> int:
+    return math.ceil(tensor.untyped_storage().nbytes() / tensor.element_size())
+
+
+def places_of(tensor: torch.Tensor) -> np.ndarray:
+    """Where in its storage each element of a tensor lies."""
+    numbers = torch.arange(length_of(tensor))
+    return torch.as_strided(numbers, tensor.shape, tensor.stride(), tensor.storage_offset()).numpy()

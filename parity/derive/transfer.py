@@ -1,0 +1,89 @@
+"""Give the right model the left one's weights, by a Table that is derived and proven on the spot."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from convert.errors import ConvertError
+
+from .derivation import Derivation, call_of, derive
+from .sides import side
+from .tape import Array
+
+
+def transfer(left: Any, right: Any, inputs: Any, right_inputs: Any = None, **options: Any) -> Any:
+    """Derive the Table, and return a copy of the right model with the left's weights.
+
+    Args:
+      left, right, inputs, right_inputs, options: as those of derive().
+    Returns: what `right` is: a torch module, a paddle layer, an nnx module, (linen module, variables) or (function,
+      parameters). Its dtypes stay as they are.
+    Raises: ConvertError where the Table is not proven, with what derive() found.
+    """
+    found = derive(left, right, inputs, right_inputs, **options)
+    if not found.proven:
+        raise ConvertError("the models were not proven equal: nothing was transferred", reasons(found))
+    a = side(left, call_of(inputs))
+    tied = {name: a.parameters[first] for name, first in a.ties.items()}
+    return loaded(right, found.table.apply({**a.parameters, **tied, **a.others}))
+
+
+def reasons(found: Derivation) -> list[str]:
+    """Why a Table is not proven, a line each."""
+    lines = [f"{name}: {why}" for name, why in found.reasons.items()]
+    lines += [f"stopped: {found.failure}"] if found.failure else []
+    for place in found.divergences:
+        cause = f": {place.cause}" if place.cause else ""
+        lines.append(f"parts at {place.left} <-> {place.right}, by {place.size:.1e}{cause}")
+    return lines or [f"outputs differ by {found.error:.1e}, or gradients do"]
+
+
+def loaded(model: Any, arrays: Mapping[str, Array]) -> Any:
+    """A copy of a model with these arrays in place of its own."""
+    torch, paddle, nnx = (sys.modules.get(name) for name in ("torch", "paddle", "flax.nnx"))
+    if torch and isinstance(model, torch.nn.Module):
+        model = copy.deepcopy(model)
+        state = model.state_dict(keep_vars=True)
+        with torch.no_grad():
+            for name, array in arrays.items():
+                state[name].copy_(torch.from_numpy(np.array(array)).reshape(state[name].shape))
+        return model
+    if paddle and isinstance(model, paddle.nn.Layer):
+        model = copy.deepcopy(model)
+        state = model.state_dict()
+        for name, array in arrays.items():
+            state[name].set_value(paddle.to_tensor(np.array(array), dtype=state[name].dtype))
+        return model
+    if nnx and isinstance(model, nnx.Module):
+        graph, state = nnx.split(model)
+        flat = []
+        for path, variable in nnx.to_flat_state(state):
+            name = "/".join(map(str, path))
+            flat.append((path, variable.replace(_like(arrays[name], variable.get_value())) if name in arrays
+                         else variable))  # fmt: skip
+        return nnx.merge(graph, nnx.from_flat_state(flat))
+    if not isinstance(model, tuple):  # a bound linen module
+        module, variables = model.unbind()
+        return module.bind(loaded((module, variables), arrays)[1])
+    return model[0], _tree(model[1], arrays)
+
+
+def _tree(tree: Any, arrays: Mapping[str, Array]) -> Any:
+    import jax
+
+    from .jax_tape import path_name
+
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    new = [_like(arrays[name], leaf) if (name := path_name(path)) in arrays else leaf for path, leaf in leaves]
+    return jax.tree_util.tree_unflatten(structure, new)
+
+
+def _like(array: Array, leaf: Any) -> Any:
+    import jax.numpy as jnp
+
+    return jnp.asarray(array, leaf.dtype)

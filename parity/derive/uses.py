@@ -1,0 +1,103 @@
+"""Uses of parameters on the left side, with what identifies each of them, computed once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from . import columns, roles
+from .symbols import Symbol
+from .tape import Array
+from .walk import Elements, Program, Use
+
+LARGE = 1 << 17  # values that a use meets, above which it is known by their statistics alone
+
+
+class Seen:
+    """A use on the left, with its columns and groups computed once."""
+
+    def __init__(self, use: Use, program: Program, elements: Elements):
+        self.use, self.program = use, program
+        self.name = " ".join(elements.owners(use.ids))
+        if use.kind in ("add", "mul") and use.x.size > LARGE:  # bounds memory: its statistics are all that is needed
+            symbol = Symbol(self.numbers, use.symbol.value, use.symbol.plain)
+            self.use = use._replace(x=np.zeros(0), symbol=symbol)
+
+    @cached_property
+    def statistics(self) -> Array:
+        return self._both[1]
+
+    @cached_property
+    def numbers(self) -> Array:
+        return self._both[0]
+
+    @cached_property
+    def _both(self) -> tuple[Array, Array]:
+        return statistics(self.use, self.program)
+
+    @cached_property
+    def groups(self) -> list[roles.Group]:
+        return groups(self.use, self.program)
+
+    @cached_property
+    def values(self) -> columns.Values:
+        return columns.Values(raw(self.use))
+
+    @cached_property
+    def pattern(self) -> Array:
+        return pattern(self.use.ids)
+
+    @cached_property
+    def shares(self) -> Array:
+        return shares(self.use.ids)
+
+
+def statistics(use: Use, program: Program) -> tuple[Array, Array]:
+    """(numbers, statistics): of a product's columns, numbered in order; else of the elements."""
+    if use.kind != "product":
+        return columns.of_elements(use.x, use.ids)
+    node = program.tape.nodes[use.node]
+    taps = program.shapes[node.inputs[1]][2:] if node.window else ()
+    found = columns.of_product(use.x, node.window, taps)
+    return np.arange(len(found)), found
+
+
+def raw(use: Use) -> Array:
+    """The columns (b k, rows) of a product, or the values (element, row) that each element meets; empty if unequal."""
+    if use.kind == "product":
+        return use.x.swapaxes(1, 2).reshape(-1, use.x.shape[1])
+    if not use.x.size or use.x.size > LARGE:
+        return np.zeros((0, 1))
+    ids = np.ravel(use.ids)
+    count = len(np.unique(ids))
+    order = np.argsort(ids, kind="stable")
+    if ids.size % count or (ids[order].reshape(count, -1) != ids[order].reshape(count, -1)[:, :1]).any():
+        return np.zeros((0, 1))
+    return np.ravel(use.x)[order].reshape(count, -1)
+
+
+def groups(use: Use, program: Program) -> list[roles.Group]:
+    count = use.ids.shape[2]
+    if len(use.ids) > 1:
+        return [roles.Group("batch", np.arange(count), np.arange(count)[:, None])]
+    return roles.groups(program, use.node, use.flipped)
+
+
+def pattern(ids: Array) -> Array:
+    """Each element replaced by its rank of first appearance: alike for equal repetitions."""
+    flat = np.ravel(ids)
+    _, first, inverse = np.unique(flat, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse.ravel()]
+
+
+def shares(ids: Array) -> Array:
+    """How often each element is read, in the order of the elements, as a part of all."""
+    return np.unique(ids, return_counts=True)[1] / ids.size
+
+
+def first_of(ids: Array, pattern: Array) -> Array:
+    """The distinct elements in order of appearance."""
+    return np.ravel(ids)[np.unique(pattern, return_index=True)[1]]

@@ -1,0 +1,202 @@
+"""What other tools rely on: calls, fields, names of arrays, hints and transfer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from convert.errors import ConvertError, UsageError
+from parity.derive.command import run as derive_command
+from specs.table import Table
+
+from ..conftest import needs
+from .pairs import images
+
+X = images(3, 4)
+
+
+def torch_model(width: int = 5) -> Any:
+    import torch
+
+    return torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.Tanh(), torch.nn.Linear(width, 2))
+
+
+def linen_model() -> Any:
+    import flax.linen as nn
+    import jax
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return nn.Dense(2, name="end")(nn.tanh(nn.Dense(5, name="begin")(x)))
+
+    return Net(), Net().init(jax.random.key(0), np.zeros((1, 4), np.float32))
+
+
+def nnx_model() -> Any:
+    from flax import nnx
+
+    class Net(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.layers = nnx.List([nnx.Linear(4, 5, rngs=rngs), nnx.Linear(5, 2, rngs=rngs)])
+
+        def __call__(self, x: Any) -> Any:
+            return self.layers[1](nnx.tanh(self.layers[0](x)))
+
+    return Net(nnx.Rngs(0))
+
+
+def function() -> Any:
+    import jax.numpy as jnp
+
+    def net(p: Any, x: Any) -> Any:
+        return jnp.tanh(x @ p["a"][0] + p["a"][1]) @ p["b"]["w"] + p["b"]["shift"]
+
+    shapes = {"a": [(4, 5), (5,)], "b": {"w": (5, 2), "shift": (2,)}}
+    zeros = {"a": [jnp.zeros(s) for s in shapes["a"]], "b": {k: jnp.zeros(s) for k, s in shapes["b"].items()}}
+    return net, zeros
+
+
+def paddle_model() -> Any:
+    import paddle
+
+    return paddle.nn.Sequential(paddle.nn.Linear(4, 5), paddle.nn.Tanh(), paddle.nn.Linear(5, 2))
+
+
+SIDES = {
+    "flax linen": (linen_model, ["params/begin/kernel", "params/begin/bias", "params/end/kernel", "params/end/bias"]),
+    "flax nnx": (nnx_model, ["layers/0/kernel", "layers/0/bias", "layers/1/kernel", "layers/1/bias"]),
+    "flax function": (function, ["a/0", "a/1", "b/w", "b/shift"]),
+    "paddle": (paddle_model, ["0.weight", "0.bias", "2.weight", "2.bias"]),
+    "torch": (torch_model, ["0.weight", "0.bias", "2.weight", "2.bias"]),
+}
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_arrays_have_the_names_of_each_frameworks_checkpoints_and_transfer_fills_them(name: str):
+    needs("torch")
+    needs(name.split()[0])
+    import torch
+
+    build, names = SIDES[name]
+    left, right = torch_model(), build()
+    state = {key: tensor.numpy() for key, tensor in left.state_dict().items()}
+    found = parity.derive(left, right, (X,))
+    assert found.proven and set(found.table.apply(state)) == set(names)
+    moved = parity.transfer(left, right, (X,))
+    assert type(moved) is type(right) and moved is not right
+    expected = left(torch.from_numpy(X.astype(np.float32))).detach().numpy()
+    assert np.allclose(_output(name, moved), expected, rtol=1e-5, atol=1e-6)  # float32, other order of sums
+
+
+def _output(name: str, model: Any) -> Any:
+    x = X.astype(np.float32)
+    if name == "flax linen":
+        return model[0].apply(model[1], x)
+    if name == "flax function":
+        return model[0](model[1], x)
+    if name == "paddle":
+        import paddle
+
+        return model(paddle.to_tensor(x)).numpy()
+    if name == "torch":
+        import torch
+
+        return model(torch.from_numpy(x)).detach().numpy()
+    return model(x)
+
+
+def test_calls_have_keyword_arguments_a_method_and_a_part_of_the_output():
+    needs("torch")
+    import torch
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+        def encode(self, x: Any, *, mask: Any, extra: Any) -> Any:
+            return {"unused": self.b(x), "main": [torch.sin(self.a(x) * mask + extra["shift"])]}
+
+    def call(x: Any, mask: Any) -> parity.Call:
+        return parity.Call(x, method="encode", output=lambda out: out["main"][0], mask=mask, extra={"shift": images(4)})
+
+    mask = np.array([[1.0], [0.0], [1.0]])
+    found = parity.derive(Model(), Model(), call(X, mask), call(X, mask))
+    assert found.proven and "a.weight: o i <-> a.weight: o i" in found.table.print()
+    assert found.unobservable == ["b.weight", "b.bias"] or set(found.missing) == {"b.weight", "b.bias"}
+
+
+def test_the_command_line_prints_the_same_fields_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    needs("torch")
+    (tmp_path / "two.py").write_text(
+        "from parity_tests.derive.test_contract import torch_model, X\n"
+        "def left(): return torch_model(), (X,)\n"
+        "def right(): return torch_model()\n"
+        "def wider(): return torch_model(6)\n"
+    )
+    assert derive_command(f"{tmp_path}/two.py:left", f"{tmp_path}/two.py:right", None, True) == 0
+    fields = json.loads(capsys.readouterr().out)
+    found = parity.derive(torch_model(), torch_model(), (X,))
+    assert (
+        fields.keys()
+        == found.to_dict().keys()
+        >= {"table", "proven", "error", "divergences", "unobservable", "missing"}
+    )
+    assert fields["table"] == found.table.print() and fields["proven"] is True and fields["missing"] == []
+    assert fields["freedom"] == ["outputs of 0.weight with inputs of 2.weight"]
+    assert (
+        derive_command(f"{tmp_path}/two.py:left", f"{tmp_path}/two.py:wider", str(tmp_path / "out.table"), False) == 1
+    )
+    text = capsys.readouterr().out
+    assert "incomplete" in text and "missing: 0.weight: no evidence" in text and "stopped: 0.weight" in text
+
+
+def test_lines_that_are_known_are_kept_and_completed():
+    needs("torch")
+    start = Table.parse("table 1\n0.weight: out in <-> 0.weight: out in\n0.bias: out <-> 0.bias: out\n")
+    found = parity.derive(torch_model(), torch_model(), (X,), table=start)
+    lines = found.table.print().splitlines()
+    assert (
+        found.proven and "0.weight: out in <-> 0.weight: out in" in lines and "2.weight: o i <-> 2.weight: o i" in lines
+    )
+
+
+def test_lines_that_are_wrong_are_not_proven_and_lines_that_do_not_fit_are_refused():
+    needs("torch")
+    wrong = Table.parse("table 1\n0.bias: -o <-> 0.bias: o\n")
+    assert not parity.derive(torch_model(), torch_model(), (X,), table=wrong).proven
+    for text in ("0.gain: o <-> 0.bias: o", "0.weight: o i <-> 0.bias: o i", "0.weight: o i <-> 0.weight: i o"):
+        with pytest.raises(UsageError):
+            parity.derive(torch_model(), torch_model(), (X,), table=Table.parse(f"table 1\n{text}\n"))
+
+
+def test_real_weights_take_the_place_of_random_ones(tmp_path: Path):
+    needs("torch")
+    import torch
+
+    left = torch_model()
+    torch.save(left.state_dict(), tmp_path / "left.pt")
+    found = parity.derive(left, torch_model(), (X,), left_weights=str(tmp_path / "left.pt"))
+    assert found.proven
+    with pytest.raises(ConvertError, match="no checkpoint of the left model"):
+        parity.derive(torch_model(6), torch_model(6), (X,), left_weights=str(tmp_path / "left.pt"))
+
+
+def test_transfer_refuses_models_that_differ():
+    needs("torch")
+    with pytest.raises(ConvertError, match="nothing was transferred"):
+        parity.transfer(torch_model(), torch_model(6), (X,))
+
+
+def test_models_that_cannot_be_run_are_a_wrong_call():
+    needs("torch")
+    with pytest.raises(UsageError, match="the left model cannot be run"):
+        parity.derive(torch_model(), torch_model(), (images(3, 7),))
+    with pytest.raises(UsageError, match="is no model"):
+        parity.derive(3, torch_model(), (X,))

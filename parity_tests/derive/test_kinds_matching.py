@@ -1,0 +1,242 @@
+"""What matching has to see through, one small pair for each difficulty; some names of the right sides mislead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import parity
+from parity.derive.sides import side
+from parity_tests.derive.pairs import images
+
+
+class Net(torch.nn.Module):
+    """A module from its parts and a function of (module, input)."""
+
+    def __init__(self, forward: Callable[[Any, Any], Any], **parts: Any):
+        super().__init__()
+        self.run = forward
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x: Any) -> Any:
+        return self.run(self, x)
+
+
+def numbers(model: Any, inputs: Any) -> dict[str, np.ndarray]:
+    """Element numbers of each parameter: what a table does to them tells where every element goes."""
+    arrays, start = {}, 1
+    for name, array in side(model, parity.Call(inputs)).parameters.items():
+        arrays[name] = np.arange(start, start + array.size, dtype=float).reshape(array.shape)
+        start += array.size
+    return arrays
+
+
+def tokens(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 11, shape)
+
+
+def linear(i: int = 6, o: int = 6, bias: bool = True) -> torch.nn.Linear:
+    return torch.nn.Linear(i, o, bias)
+
+
+def stepped(m: Any, x: Any) -> Any:
+    """A recurrent network whose gates have kernels of their own, one bias each, and another order."""
+    h = c = torch.zeros(len(x), 4)
+    outs = []
+    for t in range(x.shape[1]):
+        o, i, g, f = (getattr(m, f"x{gate}")(x[:, t]) + getattr(m, f"h{gate}")(h) for gate in "oigf")
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        outs.append(h)
+    return torch.stack(outs, 1)
+
+
+def test_a_sum_of_two_biases_and_steps_that_one_side_takes_one_at_a_time():
+    left = Net(lambda m, x: m.lstm(x)[0], lstm=torch.nn.LSTM(5, 4, batch_first=True))
+    gates = {f"x{gate}": linear(5, 4, False) for gate in "oigf"} | {f"h{gate}": linear(4, 4) for gate in "oigf"}
+    found = parity.derive(left, Net(stepped, **gates), (images(3, 4, 5),))
+    assert found.proven, found.failure
+    given = numbers(left, images(3, 4, 5))
+    moved = found.table.apply(given)
+    both = given["lstm.bias_ih_l0"] + given["lstm.bias_hh_l0"]
+    for k, gate in enumerate("ifgo"):
+        assert np.array_equal(moved[f"h{gate}.bias"], np.split(both, 4)[k])
+        assert np.array_equal(moved[f"x{gate}.weight"], np.split(given["lstm.weight_ih_l0"], 4)[k])
+
+
+def test_gates_of_their_own_that_the_other_side_fuses_and_gives_two_biases():
+    right = Net(lambda m, x: m.lstm(x)[0], lstm=torch.nn.LSTM(5, 4, batch_first=True))
+    gates = {f"x{gate}": linear(5, 4, False) for gate in "oigf"} | {f"h{gate}": linear(4, 4) for gate in "oigf"}
+    left = Net(stepped, **gates)
+    found = parity.derive(left, right, (images(3, 4, 5),))
+    assert found.proven, found.failure
+    given = numbers(left, images(3, 4, 5))
+    kernels = [given[f"h{gate}.weight"] for gate in "ifgo"]
+    assert np.array_equal(found.table.apply(given)["lstm.weight_hh_l0"], np.concatenate(kernels))
+
+
+def test_a_second_bias_that_the_left_side_does_not_have_is_zero():
+    left = Net(lambda m, x: torch.tanh(m.read(x) + m.turn(torch.tanh(x))), read=linear(), turn=linear(bias=False))
+    right = Net(lambda m, x: torch.tanh(m.turn(x) + m.read(torch.tanh(x))), read=linear(), turn=linear())
+    found = parity.derive(left, right, (images(5, 6),))
+    assert found.proven, found.failure
+    moved = found.table.apply(numbers(left, images(5, 6)))
+    assert sorted(int(np.count_nonzero(moved[name])) for name in ("read.bias", "turn.bias")) == [0, 6]
+
+
+def test_terms_of_one_sum_are_told_apart_by_what_they_were_first_added_to():
+    left = Net(lambda m, x: m.main(x) + m.shortcut(x.tanh()), main=linear(), shortcut=linear())
+    right = Net(lambda m, x: m.shortcut(x) + m.main(x.tanh()), main=linear(), shortcut=linear())
+    found = parity.derive(left, right, (images(5, 6),))
+    given = numbers(left, images(5, 6))
+    moved = found.table.apply(given)
+    assert found.proven
+    assert np.array_equal(moved["shortcut.bias"], given["main.bias"])
+    assert np.array_equal(moved["main.bias"], given["shortcut.bias"])
+
+
+def test_a_choice_by_name_that_proves_wrong_is_taken_back():
+    def gated(first: str, second: str) -> Callable[[Any, Any], Any]:
+        return lambda m, x: m.out(getattr(m, first)(x).tanh() * getattr(m, second)(x).exp())
+
+    left = Net(gated("gate", "up"), gate=linear(), up=linear(), out=linear())
+    right = Net(gated("up", "gate"), gate=linear(), up=linear(), out=linear())
+    found = parity.derive(left, right, (images(5, 6),))
+    given = numbers(left, images(5, 6))
+    moved = found.table.apply(given)
+    assert found.proven
+    assert np.array_equal(moved["up.weight"], given["gate.weight"])
+
+
+def test_several_choices_of_one_block_are_taken_back_together():
+    def block(names: str) -> Callable[[Any, Any], Any]:
+        def run(m: Any, x: Any) -> Any:
+            for layer in range(2):
+                a, b, c = (getattr(m, f"{name}{layer}")(x) for name in names)
+                x = x + a.tanh() * b.sigmoid() + c.sin()
+            return x
+
+        return run
+
+    def parts() -> dict[str, Any]:
+        return {f"{name}{layer}": linear(bias=False) for layer in range(2) for name in "abc"}
+
+    left, right = Net(block("abc"), **parts()), Net(block("cab"), **parts())
+    found = parity.derive(left, right, (images(7, 6),))
+    given = numbers(left, images(7, 6))
+    assert found.proven, found.failure
+    assert np.array_equal(found.table.apply(given)["c1.weight"], given["a1.weight"])
+
+
+def test_an_operation_on_which_no_output_depends_needs_no_partner():
+    left = Net(lambda m, x: m.head(x.tanh().mean(1)), head=linear())
+
+    def right(m: Any, x: Any) -> Any:
+        m.head(x.tanh())
+        return m.head(x.tanh().mean(1))
+
+    found = parity.derive(left, Net(right, head=linear()), (images(4, 3, 6),))
+    assert found.proven, found.failure
+
+
+def test_one_side_computes_some_rows_alone():
+    left = Net(lambda m, x: m.head(m.body(x).tanh())[:, 0], body=linear(), head=linear())
+    right = Net(lambda m, x: m.head(m.body(x).tanh()[:, 0]), body=linear(), head=linear())
+    found = parity.derive(left, right, (images(4, 3, 6),))
+    assert found.proven, found.failure
+
+
+@pytest.mark.parametrize("value", [-1e4, -1e9, float(np.finfo(np.float64).min)])
+def test_masks_with_other_values_hide_no_evidence(value: float):
+    def attention(value: float) -> Callable[[Any, Any], Any]:
+        def run(m: Any, x: Any) -> Any:
+            places = torch.arange(4)
+            bias = m.near(places[None] - places[:, None] + 3)[..., 0]
+            hidden = torch.triu(torch.ones(4, 4), 1) * value
+            scores = m.q(x) @ m.k(x).mT + bias + hidden
+            return m.o(scores.softmax(-1) @ m.v(x))
+
+        return run
+
+    def parts() -> dict[str, Any]:
+        return {name: linear(bias=False) for name in "qkvo"} | {"near": torch.nn.Embedding(7, 1)}
+
+    found = parity.derive(Net(attention(-1e30), **parts()), Net(attention(value), **parts()), (images(3, 4, 6),))
+    assert found.proven, found.failure
+
+
+def test_a_table_is_read_in_another_order_of_steps():
+    def right(m: Any, x: Any) -> Any:
+        rows = m.embed(x.T)
+        return torch.stack([m.head(rows[t].tanh()) for t in range(4)], 1)
+
+    def parts() -> dict[str, Any]:
+        return {"embed": torch.nn.Embedding(11, 6), "head": linear()}
+
+    left = Net(lambda m, x: m.head(m.embed(x).tanh()), **parts())
+    found = parity.derive(left, Net(right, **parts()), (tokens(3, 4),))
+    assert found.proven, found.failure
+
+
+def test_models_that_part_give_a_whole_table_and_the_place():
+    def mlp(kind: str) -> Callable[[Any, Any], Any]:
+        return lambda m, x: m.c(torch.nn.functional.gelu(m.b(m.a(x).tanh()), approximate=kind))
+
+    def parts() -> dict[str, Any]:
+        return {name: linear() for name in "abc"}
+
+    found = parity.derive(Net(mlp("none"), **parts()), Net(mlp("tanh"), **parts()), (images(9, 6),))
+    assert not found.proven and not found.missing
+    assert [place.right for place in found.divergences] == ["c"]
+
+
+def test_tables_of_indices_stay_integers_in_paddle():
+    import paddle
+
+    class Right(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = self.create_parameter([7, 6])
+            self.register_buffer("index", paddle.to_tensor([2, 0, 1]))
+
+        def forward(self, x: Any) -> Any:
+            return x * paddle.index_select(self.rows, self.index)
+
+    left = Net(lambda m, x: x * m.rows[:3], rows=torch.nn.Parameter(torch.randn(7, 6)))
+    found = parity.derive(left, Right(), (images(3, 6),))
+    assert not found.failure
+
+
+def test_features_that_one_side_scales_have_the_same_partner():
+    def mlp(factor: float) -> Callable[[Any, Any], Any]:
+        return lambda m, x: m.c((factor * m.b(m.a(x).tanh())).relu() * factor)
+
+    def parts() -> dict[str, Any]:
+        return {name: linear() for name in "abc"}
+
+    found = parity.derive(Net(mlp(1.0), **parts()), Net(mlp(0.5), **parts()), (images(9, 6),))
+    given = numbers(Net(mlp(1.0), **parts()), images(9, 6))
+    assert not found.proven and not found.missing
+    assert all(np.array_equal(array, given[name]) for name, array in found.table.apply(given).items())
+
+
+def test_small_differences_of_every_layer_do_not_add_up():
+    def norms(epsilon: float) -> Net:
+        def run(m: Any, x: Any) -> Any:
+            for layer in range(6):
+                x = getattr(m, f"norm{layer}")(getattr(m, f"conv{layer}")(x)).relu()
+            return x
+
+        parts: dict[str, Any] = {f"norm{k}": torch.nn.BatchNorm2d(6, eps=epsilon) for k in range(6)}
+        return Net(run, **parts, **{f"conv{k}": torch.nn.Conv2d(6, 6, 3, padding=1) for k in range(6)})
+
+    found = parity.derive(norms(1e-5), norms(5e-3), (images(2, 6, 5, 4),))
+    given = numbers(norms(1e-5), images(2, 6, 5, 4))
+    assert not found.proven and not found.missing
+    moved = found.table.apply(given)
+    assert all(np.array_equal(moved[name], given[name]) for name in given)

@@ -1,0 +1,87 @@
+"""docs/own-model.md does what it says: its files and commands are run as they stand there."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from specs.table import Table
+
+from ..conftest import needs
+
+PAGE = Path(__file__).parents[2] / "docs" / "own-model.md"
+
+
+def _blocks(kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+def _commands() -> list[list[str]]:
+    lines = re.findall(r"^    python -m convert (.*)$", PAGE.read_text(), re.MULTILINE)
+    return [shlex.split(line) for line in lines]
+
+
+def _contains(text: str, block: str) -> bool:
+    return all(line in text for line in block.strip().splitlines())
+
+
+def test_the_page_leads_from_two_files_to_a_converted_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
+):
+    needs("torch")
+    needs("flax")
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    for source in _blocks("python"):
+        Path(source.split("\n", 1)[0].removeprefix("# ")).write_text(source)
+    commands, outputs = iter(_commands()), iter(_blocks("output"))
+    derive = next(commands)
+    code, out, err = run(*derive)
+    assert code == 1 and _contains(out, next(outputs)), out + err
+    right = Path("right.py")
+    right.write_text(right.read_text().replace("approximate=True", "approximate=False"))
+    code, out, err = run(*derive)
+    assert code == 0 and _contains(out, next(outputs)), out + err
+    written = "".join(line for line in Path("vit.table").read_text().splitlines(True) if not line.startswith("#"))
+    assert Table.parse(written).lines == Table.parse(_blocks("table")[0]).lines
+
+    large = _module("left.py").ViT
+    from safetensors.torch import save_file
+
+    model = large(width=32, depth=3, heads=8)
+    save_file(model.state_dict(), "large.safetensors")
+    code, out, err = run(*next(commands))
+    assert code == 2 and _contains(err, next(outputs)), out + err
+    for _ in range(3):
+        command = next(commands)
+        code, out, err = run(*command)
+        assert code == 0, (command, out, err)
+    module = _module("right.py").ViT(width=32, depth=3, heads=8)
+    from flax.serialization import msgpack_restore
+
+    x = np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    theirs = module.apply(msgpack_restore(Path("large.msgpack").read_bytes()), x.transpose(0, 2, 3, 1))
+    assert np.allclose(model(torch.from_numpy(x)).detach().numpy(), theirs, atol=1e-5)  # float32, other order of sums
+
+    Path("start.table").write_text("table 1\nhead.weight: out in <-> params/classes/kernel: in out\n")
+    code, out, err = run(*next(commands))
+    assert code == 0, out + err
+    assert "head.weight: out in <-> params/classes/kernel: in out" in Path("vit.table").read_text()
+
+
+def _module(path: str) -> Any:
+    """A file as a module; linen's dataclasses look theirs up by name."""
+    name = f"own_model_{Path(path).stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
