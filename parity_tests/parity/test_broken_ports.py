@@ -88,8 +88,7 @@ def test_a_missing_port_fails_and_an_undeclared_one_is_skipped(page: Path, capsy
     page.with_name("fragile_paddle.py").rename(page.with_name("elsewhere.py"))
     assert main(words) == 1
     printed = capsys.readouterr()
-    assert "OFF" in printed.out
-    assert "paddle: " in printed.out
+    assert printed.out.startswith("Not proven: 1 comparison failed to run.")
     assert "there is no such file" in printed.out
 
 
@@ -101,10 +100,9 @@ def test_a_framework_that_is_not_installed_is_one_line(
     monkeypatch.setattr("ports.available", lambda: ["torch", "paddle"])
     words = ["fragile:tiny S", "--spec", str(page), "--check", "forward", "layers"]
     assert main(words) == 0
-    err = capsys.readouterr().err
-    assert [line for line in err.splitlines() if "skipped" in line] == [
-        "parity: skipped: flax: not installed: pip install 'triptych-ports[flax]'"
-    ]
+    printed = capsys.readouterr().out
+    assert printed.count("not installed") == 1
+    assert "flax: not installed: pip install 'triptych-ports[flax]'" in " ".join(printed.split())
 
 
 def test_nan_in_a_checkpoint_is_one_verdict(page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,6 +118,7 @@ def test_nan_in_a_checkpoint_is_one_verdict(page: Path, tmp_path: Path, capsys: 
     words = [str(tmp_path / "spoiled.safetensors"), "--spec", str(page), "--check", "forward"]
     assert main([*words, "--frameworks", "torch", "paddle"]) == 1
     printed = capsys.readouterr()
-    assert "in torch and paddle, NaN arise first in 'blocks.0.fc1', whose inputs are finite" in printed.out
-    assert "its 'blocks.0.fc1.kernel' is not" in printed.out
+    text = " ".join(printed.out.split())
+    assert "in torch and paddle, NaN arise first in 'blocks.0.fc1', whose inputs are finite" in text
+    assert "its 'blocks.0.fc1.kernel' is not" in text
     assert "nothing was compared" not in printed.err

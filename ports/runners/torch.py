@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from convert.errors import ConvertError
-
+from ..frameworks import PortError
 from . import base, hooked
 from .inputs import OUTPUT, Inputs
 from .records import Drop, Gradients, Module, Optimizer, Training, classes, describe_drop
@@ -59,7 +58,7 @@ class Runner(hooked.Runner):
             runner.model.load_state_dict(filled, strict=True, assign=True)
         except RuntimeError as error:  # lists every array that the network lacks or does not take
             first, *problems = str(error).splitlines()
-            raise ConvertError(f"torch's {network.__name__} does not fit: {first}", map(str.strip, problems)) from None
+            raise PortError(f"torch's {network.__name__} does not fit: {first}", map(str.strip, problems)) from None
         runner.model.eval().requires_grad_(True)
         return runner
 
