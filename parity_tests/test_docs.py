@@ -148,6 +148,14 @@ def test_checks_and_causes():
     assert len(ACTIVATIONS) == 7, "name the new activation in docs/parity.md"
 
 
+def test_the_small_checkpoints_of_the_quick_start():
+    """The files that a newcomer copies are those that the tests of the documents use."""
+    section = documents.section(documents.read("docs/quick-start.md"), "Before you start")
+    copies = {target: source for _, source, target in documents.commands(section)}
+    assert copies == {name: f"parity_tests/goldens/{case}/{golden}" for name, (case, golden) in FILES.items()}
+    assert Case("flax_mixer").images.shape[1:] == Case("timm_mixer").images.shape[1:] == (3, 24, 16)
+
+
 def test_every_format_has_a_row():
     rows = [line for line in documents.read("docs/file-formats.md").splitlines() if line.startswith("|")]
     named = {suffix for row in rows for suffix in re.findall(r"`(\.[\w.]+)`", row.split("|")[2])}
