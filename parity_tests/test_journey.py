@@ -1,10 +1,10 @@
-"""README's journey, as it stands there: convert, fine-tune, save with the framework's own call, convert back."""
+"""docs/quick-start.md, as it stands there: convert, fine-tune, save with the framework's own call, convert back."""
 
 import json
-import re
-import shlex
 import shutil
+import tomllib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,86 +12,138 @@ import pytest
 import ports
 from convert.__main__ import main
 
+from . import documents
 from .conftest import needs
 from .golden import Case
 
-README = Path(__file__).parent.parent / "README.md"
-CASE = Case("flax_mixer")
-FRAMEWORKS = ("torch", "flax", "paddle")
-SAVED = {"torch": "tuned.pt", "flax": "tuned.msgpack", "paddle": "tuned.pdparams"}
-TOLERANCE = 1e-10  # float64, as of every comparison of ports
+TEXT = documents.read("docs/quick-start.md")
+SINGLE = 1e-5  # float32 runs of one model in two frameworks, relative to the largest logit: as in test_goldens.py
 
 
-def section():
-    """README's section on fine-tuning."""
-    return re.search(r"\n## Fine-tune elsewhere.*?(?=\n## )", README.read_text(), re.DOTALL)[0]
+class Journey(NamedTuple):
+    """A section of the quick start.
+
+    Args:
+      heading: of the section.
+      framework: in which it trains.
+      other: the second framework, which its proof needs.
+      case: the golden case that stands for the user's file.
+      golden: the case's file.
+      source, saved, back: names of the files in the document.
+      open: Config fields that the saved file leaves open.
+    """
+
+    heading: str
+    framework: str
+    other: str
+    case: str
+    golden: str
+    source: str
+    saved: str
+    back: str
+    open: list[str]
 
 
-def block(framework):
-    """A framework's lines of Python."""
-    text = re.search(rf"\nin {framework}:\n\n((?:    .*\n)+)", section())[1]
-    return re.sub(r"^    ", "", text, flags=re.MULTILINE)
+JOURNEYS = [
+    Journey("PyTorch", "torch", "flax", "flax_mixer", "weights.npz", "mixer.npz", "tuned.pt", "tuned.npz",
+            ["gelu", "norm_eps"]),
+    Journey("JAX and Flax", "flax", "torch", "timm_mixer", "weights.pth", "mixer.pth", "tuned.msgpack", "tuned.pth",
+            ["gelu", "norm_eps"]),
+    Journey("PaddlePaddle", "paddle", "torch", "locuslab_convmixer_gelu", "checkpoint.pth.tar", "convmixer.pth.tar",
+            "tuned.pdparams", "tuned.pth", ["act", "norm_eps", "norm_momentum"]),
+]  # fmt: skip
 
 
-def commands(start):
-    """Commands of a route that begins so, as words after `python -m convert`."""
-    return [
-        shlex.split(line)[3:] for line in re.findall(rf"^    (python -m convert {start}.*)$", section(), re.MULTILINE)
-    ]
-
-
-def batches():
+def batches(images):
     rng = np.random.default_rng(0)
-    shape = CASE.images.shape
-    return [(rng.standard_normal(shape), rng.integers(0, 7, shape[0])) for _ in range(5)]
+    return [(rng.standard_normal(images.shape, dtype="float32"), rng.integers(0, 7, len(images))) for _ in range(5)]
 
 
-def outputs(variables):
-    """What the tuned model computes, in the framework that tuned it."""
-    port = variables["port"]
-    if "variables" in variables:
-        port.runner.model = port.model._replace(variables=variables["variables"])
-    return port(CASE.images)
+def convert(text):
+    """Return the arguments of every `python -m convert` in a text."""
+    named = [documents.module(words) for words in documents.commands(text)]
+    return [arguments for name, arguments in named if name == "convert"]
 
 
-@pytest.fixture
-def tuned(tmp_path, monkeypatch):
-    """Take README's journey as far as the framework's own file; what it computes."""
-
-    def tune(framework):
-        needs(framework)
-        monkeypatch.chdir(tmp_path)
-        shutil.copy(CASE.folder / "weights.npz", "mixer.npz")
-        (first,) = commands("google2torch")
-        assert main(first) == 0
-        variables = {"batches": batches()}
-        exec(block(framework), variables)
-        return outputs(variables)
-
-    return tune
+@pytest.fixture(params=JOURNEYS, ids=lambda journey: journey.framework)
+def journey(request, tmp_path, monkeypatch):
+    """A journey with its source file in the current folder."""
+    needs(request.param.framework)
+    needs(request.param.other)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(Case(request.param.case).folder / request.param.golden, request.param.source)
+    return request.param
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_journey_in_the_readme(framework, tuned, capsys):
-    """The converted file computes what the tuned model does. A guess is marked, and computes something else."""
-    expected = tuned(framework)
-    route = f"{framework}2google"
-    assert main([route, SAVED[framework]]) == 2
+def outputs(space, images):
+    """Return what the trained model computes, in the framework that trained it."""
+    port = space["port"]
+    if "variables" in space:
+        port.model = space["module"], space["variables"]
+    return port(images)
+
+
+@pytest.mark.filterwarnings("ignore:When training, we now always track global mean")  # paddle, of its own BatchNorm
+def test_the_journey(journey, capsys):
+    """The file that comes back computes what the trained model does; what it leaves open is asked for."""
+    case, text = Case(journey.case), documents.section(TEXT, journey.heading)
+    there = [words for words in convert(text) if journey.saved not in words and journey.back not in words]
+    back = [words for words in convert(text) if words not in there]
+    assert next(words[0] for words in there) == "inspect"
+    assert [words[0] for words in back][1:] == ["diff", "verify"]
+    for words in there:
+        assert main(words) == 0, words
+    printed = capsys.readouterr()
+    assert "proven: " in printed.out + printed.err
+
+    space = {"images": case.images.astype("float32"), "batches": batches(case.images)}
+    exec(compile(documents.python(text), "quick-start.md", "exec", dont_inherit=True), space)
+    expected = outputs(space, case.images)
+    capsys.readouterr()
+
+    route, *_ = back[0]
+    assert main([route, journey.saved, "-o", journey.back]) == 2
     err = capsys.readouterr().err
-    assert "gelu is open: set it (erf or tanh)" in err
-    assert "--config mixer.safetensors" in err and "--assume" in err
-    assert not Path("tuned.npz").exists()
+    assert all(f"{name} is open" in err for name in journey.open)
+    assert "--config" in err
+    assert not Path(journey.back).exists()
 
-    (back,) = commands(route)
-    assert main(back) == 0
-    assert "assumed" not in capsys.readouterr().err
-    found = ports.load("tuned.npz", framework, dtype="float64")(CASE.images)
-    assert np.abs(found - expected).max() <= TOLERANCE
-    assert np.abs(found - CASE.logits).max() > 1e-6, "tuning changed nothing"
+    for words in back:
+        assert main(words) == 0, words
+    printed = capsys.readouterr()
+    assert "the same model" in printed.out and "intact" in printed.out
+    assert json.loads(Path(f"{journey.back}.json").read_text())["assumed"] == []
+    found = ports.load(journey.back, journey.framework, dtype="float64")(case.images)
+    size = np.abs(expected).max()
+    assert np.abs(found - expected).max() <= SINGLE * size
+    assert np.abs(found - case.logits).max() > 100 * SINGLE * size, "training changed nothing"
 
-    assert main([route, SAVED[framework], "--assume", "--force"]) == 0
-    assert "these weights mean" not in capsys.readouterr().err
+
+def test_a_guess_is_marked_and_computes_something_else(tmp_path, monkeypatch, capsys):
+    """--assume where --config is needed: the record says so, and another GELU gives other logits."""
+    needs("torch")
+    monkeypatch.chdir(tmp_path)
+    case = Case("flax_mixer")
+    shutil.copy(case.folder / "weights.npz", "mixer.npz")
+    assert main(["google2torch", "mixer.npz"]) == 0
+    port = ports.load("mixer.safetensors", "torch", dtype="float64")
+    import torch
+
+    torch.save(port.model.state_dict(), "tuned.pt")
+    assert main(["torch2google", "tuned.pt", "--assume"]) == 0
     assert json.loads(Path("tuned.npz.json").read_text())["assumed"] == ["gelu", "norm_eps"]
     with pytest.warns(UserWarning, match="assumed when the record was written, not known: gelu=erf"):
-        guessed = ports.load("tuned.npz", framework, dtype="float64")(CASE.images)
-    assert np.abs(guessed - expected).max() > 1e-6
+        guessed = ports.load("tuned.npz", "torch", dtype="float64")(case.images)
+    assert np.abs(guessed - case.logits).max() > 1e-6
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("journey", JOURNEYS, ids=lambda journey: journey.framework)
+def test_the_journey_installs_what_it_needs(journey):
+    """Each section names the two frameworks of its proof, by extras that exist."""
+    (words,) = [words for words in documents.commands(documents.section(TEXT, journey.heading)) if words[0] == "pip"]
+    assert words[1] == "install"
+    extras = words[2].removeprefix(".[").removesuffix("]").split(",")
+    assert extras == [journey.framework, journey.other]
+    known = tomllib.loads(documents.read("pyproject.toml"))["project"]["optional-dependencies"]
+    assert set(extras) <= set(known)

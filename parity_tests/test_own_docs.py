@@ -35,12 +35,12 @@ def test_the_python_of_the_page_runs(tmp_path, monkeypatch):
 def test_the_table_of_the_page_is_well_defined(tmp_path, monkeypatch):
     """Every line places or renames something, as the converter checks it."""
     import specs
-    from convert import tables
+    from convert import dialect_faults
 
     monkeypatch.setattr(specs, "_added", {})
     page = tmp_path / "documented.py"
     page.write_text("".join(code for code in PYTHON if "parity" not in code))
-    tables.check(specs.add(str(page)))
+    dialect_faults.check(specs.add(str(page)))
 
 
 @pytest.mark.parametrize("name", [

@@ -1,0 +1,231 @@
+"""The documents: every command and snippet runs as it stands there, every number and every link is right.
+
+docs/quick-start.md has tests in test_journey.py, docs/own-architecture.md in test_own_docs.py and
+test_own_architecture.py, docs/table.md in test_table_docs.py.
+"""
+
+import re
+import shutil
+import subprocess
+import warnings
+
+import numpy as np
+import pytest
+
+import convert.__main__
+import convert.files.base as base
+import parity.__main__
+import ports
+from convert import files
+from convert.files import npz, safetensors, sharded
+from convert.files.folders import orbax
+from convert.files.pickled import interpreter
+from parity import tolerance
+
+from . import documents
+from .conftest import needs
+from .golden import Case
+
+FILES = {  # name in the documents: golden case, its file
+    "mixer.npz": ("flax_mixer", "weights.npz"),
+    "mixer.pth": ("timm_mixer", "weights.pth"),
+    "convmixer.pth.tar": ("locuslab_convmixer_gelu", "checkpoint.pth.tar"),
+}
+MAINS = {"convert": convert.__main__.main, "parity": parity.__main__.main}
+MIB = 1 << 20
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder, the current one, with the files that the documents speak of."""
+    for name, (case, golden) in FILES.items():
+        shutil.copy(Case(case).folder / golden, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(words, capsys):
+    """Run a command of a document, in this process if it is ours; return what it prints."""
+    name, arguments = documents.module(words)
+    capsys.readouterr()
+    if name:
+        assert MAINS[name](arguments) == 0, words
+    else:
+        subprocess.run(words, check=True)
+    printed = capsys.readouterr()
+    return printed.out + printed.err
+
+
+def plain(text):
+    """Return text with all white space as single spaces."""
+    return " ".join(text.split())
+
+
+def test_file_formats(folder, capsys):
+    """Every command runs, in order; a block of output shows lines that the command before it prints."""
+    (folder / "evil.pth").write_bytes(b"\x80\x02cposix\nsystem\nX\x02\0\0\0lsq\0\x85R.")
+    assert convert.__main__.main(["inspect", "evil.pth"]) == 1
+    printed = {"evil.pth": capsys.readouterr().err}
+    last, shown = "evil.pth", 0
+    for language, block in documents.blocks(documents.read("docs/file-formats.md")):
+        if language == "sh":
+            for words in documents.commands(f"```sh\n{block}```"):
+                last = " ".join(words)
+                printed[last] = run(words, capsys)
+        elif language == "text":
+            source = "evil.pth" if "evil.pth" in block else last
+            for line in block.splitlines():
+                assert plain(line) in plain(printed[source]), line
+                shown += 1
+    assert shown == 4
+    assert sorted(path.name for path in (folder / "converted").iterdir()) == ["a.msgpack", "a.msgpack.json"]
+
+
+def test_parity(folder, capsys):
+    """Every command of docs/parity.md agrees in all frameworks that are installed."""
+    if len(ports.available()) < 2:
+        pytest.skip("a comparison needs two frameworks")
+    for words in documents.commands(documents.read("docs/parity.md")):
+        assert "agree" in run(words, capsys)
+    assert "</html>" in (folder / "parity.html").read_text()
+
+
+def test_the_snippet_on_own_models(capsys):
+    """The snippet of docs/parity.md ends as its comments say."""
+    needs("torch")
+    needs("flax")
+    text = documents.python(documents.read("docs/parity.md"))
+    space = {}
+    exec(compile(text, "parity.md", "exec", dont_inherit=True), space)
+    report = space["report"]
+    results = dict(re.findall(r"^report\.([\w.]+) +# (.*)$", text, re.MULTILINE))
+    assert results.keys() == {"passed", "first_divergence", "first_divergence.guess"}
+    assert str(report.passed) == results["passed"]
+    assert report.first_divergence == results["first_divergence"].strip('"')
+    for part in results["first_divergence.guess"].strip('"').split(" ... "):
+        assert part in report.first_divergence.guess
+    assert "looks like" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "number"), [
+    ("arrays in one file", f"{base.MAX_TENSORS:,}"),
+    ("axes of an array", f"{base.MAX_DIMS}"),
+    ("levels of nesting", f"{base.MAX_DEPTH}"),
+    ("characters in a name", f"{base.MAX_NAME:,}"),
+    ("header of a safetensors file", f"{safetensors.MAX_HEADER // MIB} MiB"),
+    ("instructions of a pickle", f"{interpreter.MAX_OPCODES:,}"),
+    ("growth of a compressed `.npz`", f"{npz.MAX_EXPANSION} times the file, or {npz.FREE_EXPANSION // MIB} MiB"),
+    ("growth of an Orbax folder", f"{orbax.MAX_GROWTH} times the folder, or {orbax.FREE // MIB} MiB"),
+    ("shards of an index", f"{sharded.MAX_SHARDS:,}"),
+    ("a record", f"{base.MAX_RECORD // MIB} MiB"),
+])  # fmt: skip
+def test_limits_of_files(text, number):
+    assert f"| {text} | {number} |" in documents.read("docs/file-formats.md")
+
+
+def test_limits_of_comparisons():
+    text = plain(documents.read("docs/parity.md"))
+    limits = {tolerance.FLOAT64[check] for check in ("forward", "layers", "gradients")}
+    assert limits == {1e-10} and tolerance.FLOAT64["train"] == 1e-9
+    assert "The limit is 1e-10, and 1e-9 in training." in text
+    factors = tolerance.NOISE_FACTOR
+    assert f"up to {factors['float32']:.0f} times in float32, and {factors['float16']:.0f} times in bfloat16" in text
+    spread = tolerance.SPREAD_FACTOR
+    assert f"to {spread['float64']:.0f} times that movement in float64, to {spread['float32']:.0f} times" in text
+    assert f"1/{1 / tolerance.GRADIENT_FLOOR:.0f} of the largest of all gradients" in text
+    assert tolerance.WIDE == 1e-7 and "beyond 1e-7 in float64" in text
+    assert tolerance.DROWNED == 1 and "If a limit would exceed 1" in text
+
+
+def test_checks_and_causes():
+    """The table of checks has every check, the list of causes every activation."""
+    from parity.hypotheses import ACTIVATIONS
+
+    text = documents.read("docs/parity.md")
+    assert re.findall(r"^\| `([a-z-]+)` \| (?:what|the output|every|the gradient|losses)", text, re.MULTILINE) == [
+        *parity.__main__.CHECKS
+    ]
+    assert len(ACTIVATIONS) == 7, "name the new activation in docs/parity.md"
+
+
+def test_the_small_checkpoints_of_the_quick_start():
+    """The files that a newcomer copies are those that the tests of the documents use."""
+    section = documents.section(documents.read("docs/quick-start.md"), "Before you start")
+    copies = {target: source for _, source, target in documents.commands(section)}
+    assert copies == {name: f"parity_tests/goldens/{case}/{golden}" for name, (case, golden) in FILES.items()}
+    assert Case("flax_mixer").images.shape[1:] == Case("timm_mixer").images.shape[1:] == (3, 24, 16)
+
+
+def test_every_format_has_a_row():
+    rows = [line for line in documents.read("docs/file-formats.md").splitlines() if line.startswith("|")]
+    named = {suffix for row in rows for suffix in re.findall(r"`(\.[\w.]+)`", row.split("|")[2])}
+    known = set(files.suffixes()) - {".index.json"}
+    assert known <= named and ".safetensors.index.json" in named
+
+
+@pytest.mark.parametrize(("suffix", "refused"), [
+    (".safetensors", {"complex128"}),
+    (".npz", {"bfloat16", "float8_e4m3fn", "float8_e5m2"}),
+    (".pdparams", {"uint32", "uint64", "float8_e4m3fn", "float8_e5m2"}),
+    (".pt", set()),
+    (".msgpack", set()),
+])  # fmt: skip
+def test_dtypes_that_a_format_cannot_hold(suffix, refused, tmp_path):
+    """As docs/file-formats.md says, of one-file formats."""
+    found = set()
+    for dtype in base.ITEMSIZE:
+        with open(tmp_path / dtype, "w+b", buffering=0) as file:
+            try:
+                files.writer_for(f"x{suffix}")(file, [base.Tensor("a", (2,), dtype)], {})
+            except convert.errors.ConvertError:
+                found.add(dtype)
+    assert found == refused
+
+
+def test_both_ways_to_keep_the_record(folder, capsys):
+    """docs/quick-start.md, "Keep the record": no --config is needed on the way back."""
+    needs("torch")
+    assert convert.__main__.main(["google2torch", "mixer.npz"]) == 0
+    port = ports.load("mixer.safetensors", framework="torch")
+    port.save("one.safetensors")
+    ports.save(port.model, "two.safetensors", config="mixer.safetensors")
+    for name in ("one", "two"):
+        assert convert.__main__.main(["torch2google", f"{name}.safetensors"]) == 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            back = ports.load(f"{name}.npz", framework="torch")
+        assert np.array_equal(back(Case("flax_mixer").images), port(Case("flax_mixer").images))
+    capsys.readouterr()
+
+
+def test_commands_of_the_readme(folder, capsys):
+    """Every `python -m convert` of README runs, and every `make` has its target."""
+    text = documents.read("README.md")
+    targets = re.findall(r"^(\w+):", documents.read("Makefile"), re.MULTILINE)
+    lines = documents.commands(text)
+    assert {words[1] for words in lines if words[0] == "make"} <= set(targets)
+    quick = [words for words in lines if documents.module(words)[0] in MAINS]
+    assert len(quick) >= 4
+    for words in quick:
+        run(words, capsys)
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONVENTIONS.md", "docs/quick-start.md", "docs/file-formats.md",
+                                      "docs/parity.md", "docs/own-architecture.md"])  # fmt: skip
+def test_links_lead_somewhere(document):
+    """Files exist, and headings of this document."""
+    text = documents.read(document)
+    headings = {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
+                for line in text.splitlines() if line.startswith("#")}  # fmt: skip
+    home = (documents.ROOT / document).parent
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        path, _, heading = target.partition("#")
+        assert not heading or path or heading in headings, target
+        assert not path or path.startswith("https:") or (home / path).exists(), target
+
+
+def test_the_readme_is_short_and_names_every_document():
+    text = documents.read("README.md")
+    assert len(text.splitlines()) <= 150
+    for path in (documents.ROOT / "docs").glob("*.md"):
+        assert f"(docs/{path.name})" in text
