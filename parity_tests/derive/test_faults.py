@@ -29,7 +29,6 @@ class Fault(NamedTuple):
 RIGHT = {
     "epsilon": 1e-5, "rms epsilon": 1e-6, "batch epsilon": 1e-5, "gelu": "none", "activation": "silu", "scale": 4**-0.5,
     "plus one": 0.0, "padding": (1, 1, 1, 1), "limit": 6.0, "embedding": 1.0, "residual": 1.0,
-    "flip": False,
     "slope": 0.1,
 }  # fmt: skip  # the options of the right model, as they are right
 
@@ -44,7 +43,7 @@ FAULTS = {
     "a missing attention scale": Fault({"scale": 1.0}, "out", "a factor of 1 on the right, 0.5 on the left"),
     "another attention scale": Fault({"scale": 0.25}, "out", "a factor of 0.25 on the right, 0.5 on the left"),
     "a norm whose weight is added to 1": Fault({"plus one": 1.0}, "first", "a term of 1 on the right, 0 on the left"),
-    "a limit": Fault({"limit": 1.0}, "head"),
+    "a limit": Fault({"limit": 1.0}, "head", "the number 1 on the right, which the other side does not have"),
     "an embedding that is scaled": Fault({"embedding": 8**0.5}, "norm", "a factor of 2.82843 on the right, 1 on the"),
     "a residual of half weight": Fault({"residual": 0.5}, "out", "a factor of 0.5 on the right, 1 on the left"),
     "no residual": Fault({"residual": 0.0}, "out", "a factor of 0 on the right, 1 on the left"),
@@ -70,7 +69,7 @@ def build(options: dict[str, Any]) -> Any:
             f = torch.nn.functional
             x = self.conv(f.pad(x, options["padding"]))
             x = self.bn(x)
-            x = x.flip(3)[..., 1:] if options["flip"] else x[..., 1:]
+            x = x[..., 1:]
             x = self.words(x.flatten(2).mT) * options["embedding"]
             y = self.norm(x)
             q, k, v = (layer(y).unflatten(-1, (2, 4)).transpose(1, 2) for layer in (self.query, self.key, self.value))
@@ -107,12 +106,12 @@ def test_a_fault_is_located_and_explained(name: str):
     assert "recomputed so" in place.cause or not place.cause
 
 
-@pytest.mark.parametrize("change", [{"padding": (0, 2, 0, 2)}, {"flip": True}], ids=["padding", "mirrored"])
-def test_where_no_value_agrees_any_more_the_first_use_is_named(change: dict[str, Any]):
+def test_where_no_value_agrees_any_more_the_first_use_is_named():
     needs("torch")
-    found = derived(change)
+    found = derived({"padding": (0, 2, 0, 2)})
     assert not found.proven and found.missing
-    assert "conv" in found.failure or "bn" in found.failure, found.failure
+    text = " ".join([found.failure, *(place.right for place in found.divergences)])
+    assert "conv" in text or "bn" in text, text
 
 
 # Faults after which no translation exists: the first parameter that cannot correspond is named.
