@@ -17,7 +17,7 @@ import numpy as np
 
 from ..hypotheses import ACTIVATIONS
 from . import columns
-from .numbers import changes
+from .numbers import Change, changes
 from .tape import Array, Tape
 from .walk import Elements, Program, Use, Walk
 
@@ -152,13 +152,18 @@ def _cause(
         if time.monotonic() > stop:
             break
         try:
-            sides = change.applied(left), change.applied(right)
+            sides = _changed(left, change), _changed(right, change)
         except Exception:  # an operation that refuses the number
             continue
         gap = next((p.gap for k, p in enumerate(_pairs(*sides, found)) if k == at), math.inf)
         if gap <= limit:
             return f"{change.text} (recomputed so, to {gap:.0e})", sides
     return "", None
+
+
+def _changed(side: Run, change: Change) -> Run:
+    """The side with the change's number; the same where the change is one of the other side."""
+    return run(change.tape(side.tape), side.weights, side.inputs, side.side) if side.side == change.side else side
 
 
 def _span(pairs: Sequence[Pair], at: int) -> tuple[int, int]:

@@ -45,7 +45,7 @@ def joined(
             continue
         ordered = [sources.names[k - 1] for k in period.order]
         common = math.gcd(*period.lengths)
-        for inner in dict.fromkeys((1, common)):
+        for inner in dict.fromkeys((1, common) if period.groups == 1 else (common, 1)):
             if row := _written(sources, ordered, target, numbers, axis, period, inner, names, side):
                 return row
     return None

@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .tape import Tape
-
-if TYPE_CHECKING:
-    from .causes import Run
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
 SINGLE = 6  # places of one number that are tried one by one
@@ -38,15 +34,6 @@ class Change:
 
     def tapes(self, left: Tape, right: Tape) -> tuple[Tape, Tape]:
         return (self.tape(left), right) if self.side == 0 else (left, self.tape(right))
-
-    def applied(self, run: Run) -> Run:
-        """The run of a tape with the number replaced; the same where the change is one of the other side."""
-        from .causes import run as again
-
-        own = self.constants and all(number in run.tape.constants for number in self.constants)
-        if not own or run.side != self.side:
-            return run
-        return again(self.tape(run.tape), run.weights, run.inputs, run.side)
 
 
 def changes(left: Tape, right: Tape) -> Iterator[Change]:

@@ -29,7 +29,6 @@ class Fault(NamedTuple):
 RIGHT = {
     "epsilon": 1e-5, "rms epsilon": 1e-6, "batch epsilon": 1e-5, "gelu": "none", "activation": "silu", "scale": 4**-0.5,
     "plus one": 0.0, "padding": (1, 1, 1, 1), "limit": 6.0, "embedding": 1.0, "residual": 1.0,
-    "flip": False,
     "slope": 0.1,
 }  # fmt: skip  # the options of the right model, as they are right
 
@@ -70,7 +69,7 @@ def build(options: dict[str, Any]) -> Any:
             f = torch.nn.functional
             x = self.conv(f.pad(x, options["padding"]))
             x = self.bn(x)
-            x = x.flip(3)[..., 1:] if options["flip"] else x[..., 1:]
+            x = x[..., 1:]
             x = self.words(x.flatten(2).mT) * options["embedding"]
             y = self.norm(x)
             q, k, v = (layer(y).unflatten(-1, (2, 4)).transpose(1, 2) for layer in (self.query, self.key, self.value))
@@ -107,11 +106,12 @@ def test_a_fault_is_located_and_explained(name: str):
     assert "recomputed so" in place.cause or not place.cause
 
 
-@pytest.mark.parametrize("change", [{"padding": (0, 2, 0, 2)}, {"flip": True}], ids=["padding", "mirrored"])
-def test_where_no_value_agrees_any_more_the_first_use_is_named(change: dict[str, Any]):
+def test_where_no_value_agrees_any_more_the_first_use_is_named():
     needs("torch")
-    found = derived(change)
-    assert not found.proven and (found.failure or found.divergences)
+    found = derived({"padding": (0, 2, 0, 2)})
+    assert not found.proven and found.missing
+    text = " ".join([found.failure, *(place.right for place in found.divergences)])
+    assert "conv" in text or "bn" in text, text
 
 
 # Faults after which no translation exists: the first parameter that cannot correspond is named.
