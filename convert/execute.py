@@ -181,8 +181,9 @@ def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: l
     sharded, inside = names != [out], writer.keeps_metadata
     if sharded and not writer.one_file:
         raise UsageError(f"{out}: a folder is not written in shards: it has files of its own")
-    if plan.tree is not None and not writer.nests:
-        raise UsageError(f"{out}: this format holds arrays alone, and no state of an optimizer")
+    if plan.tree is not None and (sharded or not writer.nests):
+        what = "shards hold" if sharded else "this format holds"
+        raise UsageError(f"{out}: {what} arrays alone, and no state of an optimizer")
     sources = files_of(plan.reader.path) if plan.reader.on_disk else []
     if not writer.one_file:
         atomic.check([], out, force)

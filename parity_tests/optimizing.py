@@ -159,6 +159,8 @@ class Torch:
         import torch
 
         saved = torch.load(path)
+        names = [name for name, _ in self.model.named_parameters()]
+        assert saved["optimizer"]["param_groups"][0].get("param_names", names) == names  # torch itself counts them only
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
 

@@ -147,6 +147,13 @@ def test_formats_without_room_are_refused(suffix, trained, run, tmp_path):
     assert not out.exists()
 
 
+def test_shards_have_no_room(trained, run, tmp_path):
+    words = ["-o", tmp_path / "out.pt", OPTIMIZER, "--config", trained[1], "--shard-size", "2KB"]
+    code, _, err = run("torch2torch", trained[0], *words)
+    assert code == 2 and "shards hold arrays alone" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_options_without_the_optimizer_are_wrong(trained, run):
     code, _, err = run("torch2flax", trained[0], "--hyper", "lr=1")
     assert code == 2 and "add --with-optimizer" in err
