@@ -18,7 +18,7 @@ from . import planning
 from .aside import as_json
 from .casting import LOSSES
 from .dry_run import described, folded
-from .errors import ConvertError, UsageError, printable
+from .errors import ConvertError, UsageError, called, printable
 from .execute import execute
 from .files import FOLDERS, suffixes
 from .files.base import URL, Reader
@@ -28,6 +28,7 @@ from .program import dumps
 from .recognise import all_dialects, dialects, known_dialect
 from .report import not_finite, where
 from .settings import stated
+from .terminal import say
 from .walk import sources
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def convert(arguments: Namespace) -> int:
                 raise
             failures += 1
             results.append({"source": file, "error": str(error)})
-            print(f"convert: {error.line() if arguments.json else error}", file=sys.stderr)
+            say(f"{called('convert')}: {error.line() if arguments.json else error}", sys.stderr, "bad")
     results += [{"source": path, "passed_over": reason} for path, reason in given.passed_over.items()]
     notes.flush()
     if arguments.json:
@@ -76,11 +77,12 @@ def route(text: str) -> tuple[str, str]:
     if os.path.lexists(text):
         raise UsageError(f"{text}: the command comes first, as in google2torch {text} or inspect {text}")
     if not halves:
-        commands = ["inspect", "diff", "verify", "routes", *(f"{name}2torch" for name in all_dialects())]
-        raise UsageError(f"{configs.unknown(text, commands)}: neither a command nor a route (python -m convert routes)")
+        commands = ["inspect", "diff", "verify", "derive", "routes", *(f"{name}2torch" for name in all_dialects())]
+        unknown = configs.unknown(text, commands)
+        raise UsageError(f"{unknown}: neither a command nor a route ({called('convert routes')} lists them)")
     for name in halves[0]:
         known_dialect(name)
-    raise UsageError(f"no route {text!r} (python -m convert routes)")
+    raise UsageError(f"no route {text!r} ({called('convert routes')} lists them)")
 
 
 class Notes:
@@ -99,7 +101,7 @@ class Notes:
 
     def flush(self) -> None:
         for line in self.waiting:
-            print(line, file=sys.stderr)
+            say(line, sys.stderr, "doubt")
         self.waiting.clear()
 
 

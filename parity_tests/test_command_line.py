@@ -260,7 +260,7 @@ def test_output_that_cannot_be_written(output, words):
     for unbuffered in ("", "1") if "tiny" not in words else ("",):
         env = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "OMP_NUM_THREADS": "1"}  # paddle warns on stderr of more
         done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, env=env, check=False)
-        told = f"{words.split()[0]}: standard output: No space left on device\n" if output == "/dev/full" else ""
+        told = f"python -m {words.split()[0]}: standard output: No space left on device\n" if output == "/dev/full" else ""
         assert done.stderr == f"{told}{0 if output == 'nothing' else 1}\n"
 
 
@@ -273,7 +273,7 @@ def test_an_error_is_one_line_where_json_is_asked_for(words, run, tmp_path):
     code, printed, err = run(*words, "--json", *(["-o", tmp_path / "x.pt"] if "2" in words[0] else []))
     assert code in (1, 2)
     assert (printed, err.count("\n")) == ("", 1)
-    assert err.startswith("convert: ")
+    assert err.startswith("python -m convert: ")
 
 
 def test_json_is_strict(run, tmp_path, monkeypatch):
