@@ -118,7 +118,6 @@ def _add_derive_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--out", help="where to save the table (default: print it)")
     parser.add_argument("--table", metavar="FILE", help="lines that are known: taken as given, and completed")
     parser.add_argument("--left-weights", metavar="CKPT", help="derive on these weights instead of random ones")
-    add_quiet(parser)
 
 
 def _add_routes_arguments(parser: ArgumentParser) -> None:

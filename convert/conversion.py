@@ -63,7 +63,7 @@ def convert(arguments: Namespace) -> int:
     notes.flush()
     if arguments.json:
         print(dumps(results if len(results) > 1 else results[0]))
-    elif len(files) > 1:
+    elif len(files) > 1 and not arguments.quiet:
         print(f"{len(files) - failures} of {len(files)} converted")
     return 1 if failures else 0
 
@@ -145,7 +145,7 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
             whole, about = _whole(plan, out, optimizer, stack)
             result |= {"notes": whole.notes(), **about}
             result |= _carry_out(plan, whole, out, arguments, source, notes)
-            if not arguments.json:
+            if not arguments.json and not arguments.quiet:
                 _print(plan, result)
         return result
 
@@ -175,7 +175,7 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
             whole, about = _whole(plan, out, optimizer, stack)
             result |= {"notes": whole.notes(), **about}
             result |= _carry_out(plan, whole, out, arguments, source, notes)
-            if not arguments.json:
+            if not arguments.json and not arguments.quiet:
                 _print_by_table(plan, result)
         return result
 
@@ -280,7 +280,7 @@ def _prove(plan: Plan, written: str) -> dict[str, Any]:
 def _print(plan: Plan, result: Mapping[str, Any]) -> None:
     what = f"{plan.architecture} {plan.variant or '(no official variant)'}, {plan.parameters:,} parameters"
     line = f"{plan.reader.path} ({plan.src}, {plan.reader.format}) -> {result['out']} ({plan.dst}): {what}"
-    print(printable(line))
+    say(printable(line))
     _print_steps(plan, result)
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
@@ -296,7 +296,7 @@ def _print(plan: Plan, result: Mapping[str, Any]) -> None:
 
 def _print_by_table(plan: TablePlan, result: Mapping[str, Any]) -> None:
     ends = f"{plan.reader.path} ({plan.table.sides[0]}) -> {result['out']} ({plan.table.sides[1]})"
-    print(printable(f"{ends}: {len(plan.steps)} tensors, {plan.parameters:,} parameters"))
+    say(printable(f"{ends}: {len(plan.steps)} tensors, {plan.parameters:,} parameters"))
     _print_steps(plan, result)
 
 
@@ -304,7 +304,7 @@ def _print_steps(plan: Plan | TablePlan, result: Mapping[str, Any]) -> None:
     """Print the steps of a plan that was not executed."""
     if "plan" in result:
         for line in folded(plan):
-            print(printable(line))
+            say(printable(line))
         print(f"{len(plan.steps)} tensors; nothing was written")
 
 

@@ -17,12 +17,8 @@ from specs.paths import fill, holes, normal
 from specs.signature import Signature
 from specs.spec import Dialect
 
-<<<<<<< HEAD
 from .dialect_faults import check, examples
-from .errors import ConvertError, UsageError, option
-=======
 from .errors import ConvertError, UsageError, called, option
->>>>>>> 93f966a (commands: give each its own help, and install triptych)
 from .files.base import Reader, shown
 from .parts import MAX_ARRAYS, Ambiguous, Names, Reading, Which, strongest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 WIDTH = 80  # columns
@@ -24,7 +25,8 @@ def columns(stream: Any) -> int | None:
 
 def wants_colour(stream: Any) -> bool:
     """Tell whether a stream is a terminal that shows colour, and NO_COLOR (https://no-color.org) is not set."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    tty = stream is not None and stream.isatty()  # None where the shell closed it
+    return tty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def painted(text: str, code: str) -> str:
@@ -58,3 +60,21 @@ def say(text: str, stream: Any = None, kind: str = "") -> None:
         found = _INDENT.match(line)
         rest = " " * (len(found[0]) if found else 0) + "  "
         print("\n".join(painted(part, code) for part in wrapped(line, width, rest=rest)), file=stream)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: int | None = None) -> list[str]:
+    """Align rows below a header. The last cell of a row that would exceed WIDTH has a line of its own.
+
+    Args:
+      right: the column whose cells are aligned on the right.
+    """
+    cells = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for *most, last in cells:
+        pairs = enumerate(zip(most, widths[:-1], strict=True))
+        aligned = (cell.rjust(w) if k == right else cell.ljust(w) for k, (cell, w) in pairs)
+        line = "".join(f"  {cell}" for cell in aligned)
+        fits = len(line) + 2 + len(last) <= WIDTH
+        lines += [f"{line}  {last}".rstrip()] if fits else [line.rstrip(), f"    {last}"]
+    return lines
