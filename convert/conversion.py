@@ -284,14 +284,26 @@ def _print(plan: Plan, result: Mapping[str, Any]) -> None:
     _print_steps(plan, result)
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
-        verdict = "proven" if proof["exact"] else f"measured, not proven, as the dtype changed{lost}"
-        tolerance = f", tolerance {proof['tolerance']:.0e}" if proof["exact"] else ""
-        print(
-            f"{verdict}: {proof['source']} and {proof['target']} in float64 differ by at most {proof['error']:.1e} "
-            f"(at {proof['worst']}, {proof['taps']} taps compared{tolerance})"
-        )
+        say(_verdict(proof, lost), kind="good" if proof["exact"] and proof["source"] != proof["target"] else "doubt")
         for line in plan.left_out():
-            print(printable(f"not covered by this proof, as {line}"))
+            say(printable(f"not covered by this proof, as {line}"), kind="doubt")
+
+
+def _verdict(proof: Mapping[str, Any], lost: str) -> str:
+    """Say what was proven: by running both sides in two frameworks or in one, or without running them."""
+    measured = "" if proof["exact"] else f"measured, not proven, as the dtype changed{lost}"
+    tolerance = f", tolerance {proof['tolerance']:.0e}" if proof["exact"] else ""
+    source, target = proof["source"], proof["target"]
+    differ = f"differ by at most {proof['error']:.1e}"
+    about = f"(at {proof['worst']}, {proof['taps']} {'taps' if source else 'arrays'} compared{tolerance})"
+    if source is None:
+        what = f"{measured or 'proven of the arrays alone'}: source and target, read in one layout,"
+        why = "no framework is installed that could run them: pip install 'triptych-ports[torch]'"
+        return f"{what} {differ if proof['error'] else 'are equal'} {about}; {why}"
+    if source == target:
+        what = f"{measured or f'proven in {source} alone'}: source and target, both run in {source} in float64,"
+        return f"{what} {differ} {about}; no second framework with a port is installed"
+    return f"{measured or 'proven'}: {source} and {target} in float64 {differ} {about}"
 
 
 def _print_by_table(plan: TablePlan, result: Mapping[str, Any]) -> None:

@@ -15,8 +15,9 @@ from safetensors.numpy import load_file
 import convert
 import ports
 import specs
-from convert.errors import UsageError
+from convert.errors import ConvertError, UsageError
 from convert.program import dumps
+from parity.prove import prove
 from parity.targets import targets
 from specs.config import parse
 
@@ -312,9 +313,28 @@ def test_ports_table():
     assert "59,880,472" in python("-m", "ports").stdout
 
 
-def test_a_missing_framework_is_named_with_its_extra(run, tmp_path, monkeypatch):
+def test_without_a_framework_the_arrays_are_proven(run, tmp_path, monkeypatch):
+    """And an array that was written wrong is refused."""
     monkeypatch.setattr("ports.frameworks.available", lambda: [])
-    code, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--prove")
-    assert code == 2
-    assert "pip install 'triptych-ports[flax]'" in err
-    assert listing(tmp_path) == []
+    code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--prove")
+    assert code == 0
+    assert "proven of the arrays alone: source and target, read in one layout, are equal (at " in printed
+    assert "42 arrays compared, tolerance 1e-10)" in printed and "pip install 'triptych-ports[torch]'" in printed
+    about = json.loads(run("google2torch", GOOGLE, "-o", tmp_path / "y.pt", "--prove", "--json")[1])
+    assert (about["proof"]["source"], about["proof"]["error"]) == (None, 0.0)
+    other = spoiled(tmp_path, lambda arrays: arrays["head/bias"].__iadd__(1))
+    assert run("google2torch", other, "-o", tmp_path / "other.pt")[0] == 0
+    with convert.plan(GOOGLE, dst="torch") as plan:
+        with pytest.raises(ConvertError, match=r"not proven: head.bias differs by .* between source and target"):
+            prove(plan, str(tmp_path / "other.pt"))
+
+
+def test_one_framework_proves_what_it_can(run, tmp_path, monkeypatch):
+    needs("torch")
+    monkeypatch.setattr("ports.frameworks.available", lambda: ["torch"])
+    code, printed, _ = run("google2flax", GOOGLE, "-o", tmp_path / "x.msgpack", "--prove")
+    assert code == 0
+    assert (
+        "proven in torch alone: source and target, both run in torch in float64, differ by at most 0.0e+00" in printed
+    )
+    assert "no second framework with a port is installed" in printed
