@@ -48,7 +48,7 @@ def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]
     return [*lines, line]
 
 
-def say(text: str, stream: Any = None, kind: str = "") -> None:
+def say(text: str, stream: Any = None, kind: str = "", indent: int = 2) -> None:
     """Print lines of printable text. On a terminal each is wrapped, its rest indented, and coloured by its kind."""
     stream = sys.stdout if stream is None else stream
     width = columns(stream)
@@ -58,7 +58,7 @@ def say(text: str, stream: Any = None, kind: str = "") -> None:
     code = CODES.get(kind, "") if wants_colour(stream) else ""
     for line in text.split("\n"):
         found = _INDENT.match(line)
-        rest = " " * (len(found[0]) if found else 0) + "  "
+        rest = " " * ((len(found[0]) if found else 0) + indent)
         print("\n".join(painted(part, code) for part in wrapped(line, width, rest=rest)), file=stream)
 
 
