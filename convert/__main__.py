@@ -146,6 +146,7 @@ def _add_settings(parser: ArgumentParser) -> None:
 
 
 def _add_weights(parser: ArgumentParser) -> None:
+    parser.add_argument("--step", type=int, metavar="N", help="which step of a training run's folder (default: newest)")
     parser.add_argument(
         "--weights", metavar="PART", help="which part of a training checkpoint, e.g. state_dict_ema; / is its root"
     )
@@ -153,7 +154,14 @@ def _add_weights(parser: ArgumentParser) -> None:
 
 def _add_route_arguments(parser: ArgumentParser) -> None:
     _add_settings(parser)
+    parser.add_argument(
+        "--unreplicate", action="store_true", help="take one of the equal replicas that pmap leaves in every array"
+    )
+    parser.add_argument("--layout", choices=["nnx"], help="name a flax target's arrays as nnx does: for nnx.update")
     parser.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")
+    parser.add_argument(
+        "--like", metavar="FILE", help="with --with-optimizer: a new target model's weights, saved by its framework"
+    )
     _add_spec(parser)
     _add_conversion_arguments(parser)
 
@@ -176,7 +184,14 @@ def _add_conversion_arguments(parser: ArgumentParser) -> None:
         "--lossy", action="store_true", help="accept values that --dtype makes infinite, and many that it makes zero"
     )
     _add_weights(parser)
-    parser.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB (.safetensors)")
+    parser.add_argument("--shard-size", metavar="SIZE", help="split into shards of this size, as in 5GB")
+    parser.add_argument(
+        "--with-optimizer", action="store_true", help="also the state of SGD with momentum, Adam or AdamW"
+    )
+    parser.add_argument("--optimizer", metavar="FILE", help="its own file, where the checkpoint does not contain it")
+    parser.add_argument(
+        "--hyper", metavar="KEY=VALUE", action="append", default=[], help="a hyperparameter of it; may be repeated"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="neither hash nor read back what was written"

@@ -13,12 +13,12 @@ from convert import planning
 from convert.aside import as_json
 from convert.casting import is_exact
 from convert.errors import ConvertError
-from convert.layout import HUB
 from convert.plans import Plan
 from convert.recognise import dialects
 from convert.replicas import FirstReplica
 from convert.steps import sources_of
 from specs.config import as_dict
+from specs.dialects import HUB
 
 from .numbers import draw, relative_error
 from .tolerance import FLOAT64
@@ -70,7 +70,9 @@ def _array_errors(plan: Plan, written: str) -> dict[str, float]:
     settings = as_dict(plan.config)
     part = plan.reading.prefix or "/"
     with (
-        planning.plan(plan.reader.path, plan.src, HUB, settings, weights=part) as before,
+        planning.plan(
+            plan.reader.path, plan.src, HUB, settings, weights=part, unreplicate=isinstance(plan.reader, FirstReplica)
+        ) as before,
         planning.plan(written, plan.dst, HUB, settings) as after,
     ):
         # batch counters exist in one framework only, and nothing is computed from them
