@@ -74,13 +74,7 @@ def test_each_help_fits_and_shows_its_own_options(command):
     text = parser(command).format_help()
     assert [line for line in text.splitlines() if len(line) > 80] == []
     assert re.search(r"^examples?:\n  python -m convert \S", text, re.MULTILINE)
-    own = {
-        "inspect": "--hash",
-        "diff": "--rtol",
-        "--table": "--like",
-        "google2torch": "--prove",
-        "derive": "--left-weights",
-    }
+    own = {"inspect": "--hash", "diff": "--rtol", "google2torch": "--prove", "derive": "--left-weights"}
     shown = set(re.findall(r"^  (?:-\w \w+, )?(--[\w-]+)", text.partition("\noptions:")[2], re.MULTILINE))
     for other, option in own.items():
         if command and command != "SRC2DST":
