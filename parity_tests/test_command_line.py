@@ -180,7 +180,7 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["google2torch", GOOGLE, "--set", "gelu"], 2, "write KEY=VALUE"),
     (["google2torch", GOOGLE, "--dtype", "int8"], 2, "no dtype 'int8'"),
     (["google2torch", GOOGLE, "-o", "{}/x.bin5"], 2, "no format has the suffix"),
-    (["google2torch", GOOGLE, "-o", "{}/x.safetensors.index.json"], 2, ".msgpack .flax .orbax .dcp"),
+    (["google2torch", GOOGLE, "-o", "{}/x.safetensors.index.json"], 2, "give their size, as in --shard-size 5GB"),
     (["google2torch", GOOGLE, "-o", "{}/no/where.pth"], 1, "there is no folder"),
     (["google2torch", GOOGLE, "--weights", "ema"], 1, "nothing known lies under 'ema'"),
     (["google2torch"], 2, "required: CKPT"),
