@@ -1,123 +1,137 @@
-"""The command line: `python -m convert`. Thin, so that --help answers at once; the work is in commands.py."""
+"""The command line: `python -m convert`, or `triptych convert`. Thin, so that --help answers at once.
+
+COMMANDS lists the commands; below it each has a function that adds its arguments. The work is in commands.py.
+"""
 
 from __future__ import annotations
 
-import argparse
 import gc
 import io
 import os
 import resource
 import signal
 import sys
+from argparse import SUPPRESS, ArgumentParser
+from collections.abc import Callable
+from typing import NamedTuple
 
-from .program import Arguments, guarded
+from .errors import called
+from .program import Arguments, Version, add_quiet, guarded
 
-USAGE = """python -m convert SRC2DST CKPT... [-o OUT] [options]
-       python -m convert --table FILE CKPT... [--reverse] [--like FILE] [--set AXIS=LENGTH] [-o OUT] [options]
-       python -m convert inspect CKPT [--weights PART] [--json] [--hash]
-       python -m convert diff A B [--weights PART [--weights PART_OF_B]] [--set KEY=VALUE] [--table FILE] [--json]
-       python -m convert verify FILE [--json]
-       python -m convert derive LEFT.py:FUNCTION RIGHT.py:FUNCTION [-o OUT.table] [--table START] [--json]
-       python -m convert routes [--json]"""
+
+class Command(NamedTuple):
+    """One command.
+
+    Args:
+      usage: its words.
+      about: what it does, in one line for the list of all commands.
+      example: the words of an example after `python -m convert`.
+      add: adds its arguments to a parser.
+      more: what its help says after its options.
+    """
+
+    usage: str
+    about: str
+    example: str
+    add: Callable[[ArgumentParser], None]
+    more: str = ""
+
+
+ROUTE, TABLE = "SRC2DST", "--table"  # the two forms that convert: any word with a 2 in it is a route
+
+
+def parser(command: str) -> ArgumentParser:
+    """Return the parser of one command; "" is for what all of them share."""
+    if not command:
+        return _overview()
+    name = command if command in COMMANDS else ROUTE
+    chosen = COMMANDS[name]
+    words = "convert" if name == TABLE else f"convert {command}"
+    example = f"example:\n  {called('convert')} {chosen.example}"
+    usage = chosen.usage if name == TABLE else chosen.usage.partition(" ")[2]
+    about = f"{chosen.about[0].upper()}{chosen.about[1:]}."
+    flags = Arguments(words, usage, description=about, epilog="\n\n".join(filter(None, (chosen.more, example))))
+    flags.set_defaults(command=name, table=None, prove=False, config=None, quiet=False, spec=[])
+    if name != TABLE:
+        flags.add_argument("command", help=SUPPRESS)
+    chosen.add(flags)
+    flags.add_argument("--json", action="store_true", help="machine-readable output")
+    return flags
+
+
+def _overview() -> ArgumentParser:
+    """Return the parser of --help and --version; it lists the commands."""
+    shown = {command.usage.partition("[")[0]: command.about for command in COMMANDS.values()}
+    rows = "\n".join(f"  {words:22}{about}" for words, about in shown.items())
+    prog = called("convert")
+    flags = Arguments(
+        "convert", "COMMAND ... [options]", description="Translate checkpoints between frameworks and dialects.",
+        epilog=f"commands:\n{rows}\n\n{prog} COMMAND --help lists the options of one\n\n{EXAMPLES.format(prog)}",
+    )  # fmt: skip
+    flags.add_argument("command", metavar="COMMAND", help=SUPPRESS)
+    flags.add_argument("--version", action=Version)
+    return flags
+
 
 EXAMPLES = """examples:
-  python -m convert google2torch B_16.npz                -> B_16.safetensors
-  python -m convert torch2flax B_16.safetensors --prove  -> B_16.msgpack, both run in float64 and compared
-  python -m convert timm2paddle weights.pth -o out.pdparams --dry-run
-  python -m convert --table bert.table bert.safetensors -o bert.msgpack    any model, by a table of its arrays
+  {0} inspect B_16.npz
+  {0} google2torch B_16.npz --prove      -> B_16.safetensors
+  {0} torch2flax tuned.pt -o tuned.msgpack
+  {0} diff B_16.npz B_16.safetensors
+  {0} --table my.table my.pt -o my.npz
 
-The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth .pdparams, or the folders .orbax and .dcp.
---spec my.py adds an architecture of yours to every command (docs/own-architecture.md).
-diff exits with 0 for "the same model". Where the arrays are the same and a file leaves open what changes the outputs
-(an activation), it exits with 1 for "the same arrays; equal only if act agrees": --set act=... states it for the files
-that do not, --assume accepts it.
---json prints strict JSON: a number that is not finite is null. Where it prints an error, that is one line on
-standard error, and nothing is printed on standard output.
+--json prints strict JSON: a number that is not finite is null. Where it prints
+an error, that is one line on standard error, and standard output is empty.
 Exit status: 0 done, 1 differs or refused, 2 wrong usage, 130 interrupted."""
 
 
-COMMANDS = ("inspect", "diff", "verify", "derive", "routes")
-VALUED = (
-    "-o",
-    "--out",
-    "--config",
-    "--set",
-    "--dtype",
-    "--weights",
-    "--shard-size",
-    "--rtol",
-    "--layout",
-    "--step",
-    "--table",
-    "--left-weights",
-    "--like",
-    "--spec",
-    "--optimizer",
-    "--hyper",
-)  # take a value
+def _add_inspect_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("file", metavar="CKPT", help="a checkpoint, or a folder that is one")
+    parser.add_argument("--hash", action="store_true", help="also the file's sha256, which reads all of it")
+    _add_weights(parser)
+    _add_spec(parser)
 
 
-class Formatter(argparse.RawDescriptionHelpFormatter):
-    """As wide as the terminal, asked without shutil, whose import takes longer than all else here."""
-
-    def __init__(self, prog: str):
-        try:
-            columns = os.get_terminal_size().columns
-        except OSError:  # no terminal
-            columns = 120
-        super().__init__(prog, width=columns - 2)
-
-
-def parser(command: str) -> argparse.ArgumentParser:
-    """The arguments of one command; any word with a 2 in it is a route, and "--table" is a conversion by a Table."""
-    parser = Arguments(
-        prog="python -m convert", usage=USAGE, description="Translate checkpoints between frameworks and dialects.",
-        epilog=EXAMPLES, formatter_class=Formatter,
+def _add_diff_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("files", nargs=2, metavar="CKPT", help="A and B, in any formats and dialects")
+    parser.add_argument("--rtol", type=float, default=0.0, help="relative difference to tolerate (default: none)")
+    parser.add_argument(
+        "--weights", metavar="PART", action="append", default=[],
+        help="which part of both files, or given twice, of A and of B; / is a file's root",
     )  # fmt: skip
-    if command == TABLE:
-        parser.set_defaults(command=TABLE, prove=False, config=None)
-    else:
-        parser.add_argument(
-            "command", metavar="SRC2DST", help="a route, as in google2torch; or inspect, diff, verify, derive, routes"
-        )
-        parser.set_defaults(table=None)
-    if command in ("inspect", "verify"):
-        parser.add_argument("file", metavar="CKPT")
-    elif command == "diff":
-        parser.add_argument("files", nargs=2, metavar="CKPT")
-        parser.add_argument(
-            "--table", metavar="FILE", help="compare across a Table (docs/table.md): A is its left side"
-        )
-        parser.add_argument("--reverse", action="store_true", help="with --table: A is its right side")
-        _add_settings(parser)
-    elif command == "derive":
-        parser.add_argument("left", metavar="LEFT", help="file.py:function that returns (model, inputs); it is run")
-        parser.add_argument("right", metavar="RIGHT", help="the same for the other model; inputs may be left out")
-        parser.add_argument("-o", "--out", help="where to save the table (default: print it)")
-        parser.add_argument("--table", metavar="FILE", help="lines that are known: taken as given, and completed")
-        parser.add_argument("--left-weights", metavar="CKPT", help="derive on these weights instead of random ones")
-    elif command == TABLE:
-        _add_table_arguments(parser)
-    elif command != "routes":
-        _add_route_arguments(parser)
-    if command == "inspect":
-        parser.add_argument("--hash", action="store_true", help="also the file's sha256, which reads all of it")
-        _add_weights(parser)
-    if command == "diff":
-        parser.add_argument(
-            "--weights", metavar="PART", action="append", default=[],
-            help="which part of both files, or given twice, of A and of B; / is a file's root",
-        )  # fmt: skip
-        parser.add_argument("--rtol", type=float, default=0.0, help="relative difference to tolerate (default: none)")
+    parser.add_argument("--table", metavar="FILE", help="compare across a Table (docs/table.md): A is its left side")
+    parser.add_argument("--reverse", action="store_true", help="with --table: A is its right side")
+    _add_settings(parser)
+    _add_spec(parser)
+    add_quiet(parser)
+
+
+def _add_verify_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a file that was written with a record")
+    _add_spec(parser)
+    add_quiet(parser)
+
+
+def _add_derive_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("left", metavar="LEFT", help="file.py:function that returns (model, inputs); it is run")
+    parser.add_argument("right", metavar="RIGHT", help="the same for the other model; inputs may be left out")
+    parser.add_argument("-o", "--out", help="where to save the table (default: print it)")
+    parser.add_argument("--table", metavar="FILE", help="lines that are known: taken as given, and completed")
+    parser.add_argument("--left-weights", metavar="CKPT", help="derive on these weights instead of random ones")
+
+
+def _add_routes_arguments(parser: ArgumentParser) -> None:
+    _add_spec(parser)
+
+
+def _add_spec(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--spec", metavar="PAGE", action="append", default=[],
         help="an architecture of yours: its .py file, or an installed entry point; runs its code (may be repeated)",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="machine-readable output")
-    return parser
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
+def _add_settings(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -131,14 +145,14 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_weights(parser: argparse.ArgumentParser) -> None:
+def _add_weights(parser: ArgumentParser) -> None:
     parser.add_argument("--step", type=int, metavar="N", help="which step of a training run's folder (default: newest)")
     parser.add_argument(
         "--weights", metavar="PART", help="which part of a training checkpoint, e.g. state_dict_ema; / is its root"
     )
 
 
-def _add_route_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_route_arguments(parser: ArgumentParser) -> None:
     _add_settings(parser)
     parser.add_argument(
         "--unreplicate", action="store_true", help="take one of the equal replicas that pmap leaves in every array"
@@ -148,10 +162,11 @@ def _add_route_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--like", metavar="FILE", help="with --with-optimizer: a new target model's weights, saved by its framework"
     )
+    _add_spec(parser)
     _add_conversion_arguments(parser)
 
 
-def _add_table_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_table_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--table", metavar="FILE", required=True, help="the arrays' translation (docs/table.md)")
     parser.add_argument("--reverse", action="store_true", help="from the table's right side to its left")
     parser.add_argument("--like", metavar="FILE", help="a checkpoint with the target's names and shapes")
@@ -161,7 +176,7 @@ def _add_table_arguments(parser: argparse.ArgumentParser) -> None:
     _add_conversion_arguments(parser)
 
 
-def _add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_conversion_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="CKPT", help="checkpoints, or folders of them")
     parser.add_argument("-o", "--out", help="target file; a folder for several sources (default: beside the source)")
     parser.add_argument("--dtype", help="float64, float32, bfloat16 or float16 (default: as the source)")
@@ -182,6 +197,40 @@ def _add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-verify", dest="verify", action="store_false", help="neither hash nor read back what was written"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing target")
+    add_quiet(parser)
+
+
+SUFFIXES = """The suffix of OUT picks its format: .safetensors .msgpack .npz .pt .pth
+.pdparams, or the folders .orbax and .dcp."""
+DIFFERS = """Exit status 0 says "the same model". Where the arrays are the same and a file
+leaves open what changes the outputs (an activation), it is 1 and the verdict
+"the same arrays; equal only if act agrees": --set act=... states it for the
+files that do not, --assume accepts it."""
+COMMANDS = {
+    ROUTE: Command(
+        f"{ROUTE} CKPT... [-o OUT] [options]", "convert by a route, as in google2torch",
+        "google2torch B_16.npz --prove", _add_route_arguments, SUFFIXES,
+    ),
+    TABLE: Command(
+        "--table FILE CKPT... [-o OUT] [options]", "convert any model by a Table of its arrays",
+        "--table bert.table bert.safetensors -o bert.msgpack", _add_table_arguments,
+        f"docs/table.md describes Tables.\n{SUFFIXES}",
+    ),
+    "inspect": Command("inspect CKPT [options]", "describe a checkpoint", "inspect B_16.npz", _add_inspect_arguments),
+    "diff": Command(
+        "diff A B [options]", "compare two checkpoints", "diff B_16.npz B_16.safetensors", _add_diff_arguments, DIFFERS,
+    ),
+    "verify": Command(
+        "verify FILE [options]", "check a written file against its record", "verify B_16.safetensors",
+        _add_verify_arguments,
+    ),
+    "derive": Command(
+        "derive LEFT RIGHT [-o OUT] [options]", "find the Table between two models",
+        "derive left.py:build right.py:build -o my.table", _add_derive_arguments,
+        "docs/own-model.md shows the way from two models to a converted file.",
+    ),
+    "routes": Command("routes [options]", "list the architectures and their dialects", "routes", _add_routes_arguments),
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -190,28 +239,37 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    arguments = parser(_command(argv)).parse_args(argv)
+    command = _command(argv)
+    if command and command not in COMMANDS and "2" not in command:
+        from .conversion import route
+
+        route(command)  # which raises what is wrong with it
+    wants_help = not {"-h", "--help"}.isdisjoint(argv)  # also where --help stands in the place of a value
+    arguments = parser(command).parse_args(["--help"] if wants_help else argv)
     from . import commands
 
     return commands.run(arguments)
 
 
-TABLE = "--table"
-
-
 def _command(argv: list[str]) -> str:
-    """The first word that is neither an option nor the value of one; --table where that stands for a command."""
+    """The first word that is neither an option nor the value of one; TABLE where that stands for a command."""
     words = iter(argv)
     table = any(word.partition("=")[0] == TABLE for word in argv)
     for word in words:
         if not word.startswith("-"):
             return TABLE if table and word not in COMMANDS else word
-        if any(option.startswith(word) for option in VALUED):  # options may be shortened
+        if any(option.startswith(word) for option in _valued()):  # options may be shortened
             next(words, None)
     return TABLE if table else ""
 
 
-def program() -> int:
+def _valued() -> set[str]:
+    """Return the options of all commands that take a value."""
+    actions = (action for command in COMMANDS for action in parser(command)._actions)
+    return {option for action in actions if action.nargs is None for option in action.option_strings}
+
+
+def program(argv: list[str] | None = None) -> int:
     """`main` in a process of its own, which is set up to move bytes and not to calculate."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's others would spin, and nothing here multiplies
     gc.set_threshold(100_000)  # directories are many small objects and no garbage
@@ -220,7 +278,7 @@ def program() -> int:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names that it cannot spell
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # like Ctrl-C: nothing is left behind
-    return main()
+    return main(argv)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from .planning import plan
 from .program import dumps
 from .recognise import dialects
 from .settings import stated
+from .terminal import say
+from .terminal import table as aligned
 
 
 def run(arguments: Namespace) -> int:
@@ -76,20 +78,14 @@ def diff(arguments: Namespace) -> int:
     else:
         comparison = Comparison(arrays, what="the same arrays", rtol=arguments.rtol)
     for note in notes:
-        print(printable(f"note: {note}"), file=sys.stderr)
+        say(printable(f"note: {note}"), sys.stderr, "doubt")
     if arguments.json:
         about = {"same": comparison.same, "verdict": comparison.verdict}
         print(dumps({**about, "assumed": comparison.assumed, "differences": comparison.differences, "notes": notes}))
-    else:
-        for entry in comparison.differences:
-            error = "" if entry["error"] is None else f" by {entry['error']:.2e} times A's largest element"
-            detail = f" ({entry['detail']})" if entry.get("detail") else ""
-            print(printable(f"{entry['tensor']}: {entry['kind']}{error}{detail}"))
-        for entry in comparison.assumed:
-            value = f"{entry['field']}={entry['value']}"
-            why = f"whose record assumes {entry['recorded']}" if "recorded" in entry else "which does not state it"
-            print(printable(f"assumed: {value} of {entry['file']}, {why}: from {entry['from']}"))
-        print(comparison.verdict)
+    elif not arguments.quiet:
+        from .diff_text import show
+
+        show(comparison, a, b)
     accepted = comparison.same or (comparison.same is None and arguments.assume)
     return 0 if accepted else 1
 
@@ -108,9 +104,13 @@ def verify(arguments: Namespace) -> int:
     problems = check(arguments.file)
     if arguments.json:
         print(dumps({"intact": not problems, "problems": problems}))
-    else:
-        lines = [f"{arguments.file}: {'damaged or changed' if problems else 'intact'}", *(f"  - {p}" for p in problems)]
-        print("\n".join(map(printable, lines)))
+    elif problems or not arguments.quiet:
+        say(
+            printable(f"{arguments.file}: {'damaged or changed' if problems else 'intact'}"),
+            kind="bad" if problems else "good",
+        )
+        for problem in problems:
+            say(printable(f"  - {problem}"))
     return 1 if problems else 0
 
 
@@ -130,10 +130,13 @@ def routes(arguments: Namespace) -> int:
     from ports.frameworks import place
 
     for name in specs.names():
-        print(f"{name}: any of these into any other, e.g. {table[0]['route']}")
+        say(f"{name}: any of these into any other, as in {table[0]['route']}", kind="head")
+        rows = []
         for dialect, entry in dialects(name).items():
             about = (place(name, dialect) or "no port") if dialect in PORTS else entry.about
-            print(f"  {dialect:12} {entry.framework:7} {entry.suffix or SUFFIX[entry.framework]:13} {about}")
+            rows.append((dialect, entry.framework, entry.suffix or SUFFIX[entry.framework], about))
+        for line in aligned(("dialect", "library", "suffix", "of"), rows):
+            say(printable(line))
     return 0
 
 

@@ -18,7 +18,7 @@ from . import planning
 from .aside import as_json
 from .casting import LOSSES
 from .dry_run import described, folded
-from .errors import ConvertError, UsageError, printable
+from .errors import ConvertError, UsageError, called, printable
 from .execute import execute
 from .files import FOLDERS, suffixes
 from .files.base import URL, Reader
@@ -28,6 +28,7 @@ from .program import dumps
 from .recognise import all_dialects, dialects, known_dialect
 from .report import not_finite, where
 from .settings import stated
+from .terminal import say
 from .walk import sources
 
 if TYPE_CHECKING:
@@ -57,12 +58,12 @@ def convert(arguments: Namespace) -> int:
                 raise
             failures += 1
             results.append({"source": file, "error": str(error)})
-            print(f"convert: {error.line() if arguments.json else error}", file=sys.stderr)
+            say(f"{called('convert')}: {error.line() if arguments.json else error}", sys.stderr, "bad")
     results += [{"source": path, "passed_over": reason} for path, reason in given.passed_over.items()]
     notes.flush()
     if arguments.json:
         print(dumps(results if len(results) > 1 else results[0]))
-    elif len(files) > 1:
+    elif len(files) > 1 and not arguments.quiet:
         print(f"{len(files) - failures} of {len(files)} converted")
     return 1 if failures else 0
 
@@ -76,11 +77,12 @@ def route(text: str) -> tuple[str, str]:
     if os.path.lexists(text):
         raise UsageError(f"{text}: the command comes first, as in google2torch {text} or inspect {text}")
     if not halves:
-        commands = ["inspect", "diff", "verify", "routes", *(f"{name}2torch" for name in all_dialects())]
-        raise UsageError(f"{configs.unknown(text, commands)}: neither a command nor a route (python -m convert routes)")
+        commands = ["inspect", "diff", "verify", "derive", "routes", *(f"{name}2torch" for name in all_dialects())]
+        unknown = configs.unknown(text, commands)
+        raise UsageError(f"{unknown}: neither a command nor a route ({called('convert routes')} lists them)")
     for name in halves[0]:
         known_dialect(name)
-    raise UsageError(f"no route {text!r} (python -m convert routes)")
+    raise UsageError(f"no route {text!r} ({called('convert routes')} lists them)")
 
 
 class Notes:
@@ -99,7 +101,7 @@ class Notes:
 
     def flush(self) -> None:
         for line in self.waiting:
-            print(line, file=sys.stderr)
+            say(line, sys.stderr, "doubt")
         self.waiting.clear()
 
 
@@ -143,7 +145,7 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
             whole, about = _whole(plan, out, optimizer, stack)
             result |= {"notes": whole.notes(), **about}
             result |= _carry_out(plan, whole, out, arguments, source, notes)
-            if not arguments.json:
+            if not arguments.json and not arguments.quiet:
                 _print(plan, result)
         return result
 
@@ -173,7 +175,7 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
             whole, about = _whole(plan, out, optimizer, stack)
             result |= {"notes": whole.notes(), **about}
             result |= _carry_out(plan, whole, out, arguments, source, notes)
-            if not arguments.json:
+            if not arguments.json and not arguments.quiet:
                 _print_by_table(plan, result)
         return result
 
@@ -278,23 +280,35 @@ def _prove(plan: Plan, written: str) -> dict[str, Any]:
 def _print(plan: Plan, result: Mapping[str, Any]) -> None:
     what = f"{plan.architecture} {plan.variant or '(no official variant)'}, {plan.parameters:,} parameters"
     line = f"{plan.reader.path} ({plan.src}, {plan.reader.format}) -> {result['out']} ({plan.dst}): {what}"
-    print(printable(line))
+    say(printable(line))
     _print_steps(plan, result)
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
-        verdict = "proven" if proof["exact"] else f"measured, not proven, as the dtype changed{lost}"
-        tolerance = f", tolerance {proof['tolerance']:.0e}" if proof["exact"] else ""
-        print(
-            f"{verdict}: {proof['source']} and {proof['target']} in float64 differ by at most {proof['error']:.1e} "
-            f"(at {proof['worst']}, {proof['taps']} taps compared{tolerance})"
-        )
+        say(_verdict(proof, lost), kind="good" if proof["exact"] and proof["source"] != proof["target"] else "doubt")
         for line in plan.left_out():
-            print(printable(f"not covered by this proof, as {line}"))
+            say(printable(f"not covered by this proof, as {line}"), kind="doubt")
+
+
+def _verdict(proof: Mapping[str, Any], lost: str) -> str:
+    """Say what was proven: by running both sides in two frameworks or in one, or without running them."""
+    measured = "" if proof["exact"] else f"measured, not proven, as the dtype changed{lost}"
+    tolerance = f", tolerance {proof['tolerance']:.0e}" if proof["exact"] else ""
+    source, target = proof["source"], proof["target"]
+    differ = f"differ by at most {proof['error']:.1e}"
+    about = f"(at {proof['worst']}, {proof['taps']} {'taps' if source else 'arrays'} compared{tolerance})"
+    if source is None:
+        what = f"{measured or 'proven of the arrays alone'}: source and target, read in one layout,"
+        why = "no framework is installed that could run them: pip install 'triptych-ports[torch]'"
+        return f"{what} {differ if proof['error'] else 'are equal'} {about}; {why}"
+    if source == target:
+        what = f"{measured or f'proven in {source} alone'}: source and target, both run in {source} in float64,"
+        return f"{what} {differ} {about}; no second framework with a port is installed"
+    return f"{measured or 'proven'}: {source} and {target} in float64 {differ} {about}"
 
 
 def _print_by_table(plan: TablePlan, result: Mapping[str, Any]) -> None:
     ends = f"{plan.reader.path} ({plan.table.sides[0]}) -> {result['out']} ({plan.table.sides[1]})"
-    print(printable(f"{ends}: {len(plan.steps)} tensors, {plan.parameters:,} parameters"))
+    say(printable(f"{ends}: {len(plan.steps)} tensors, {plan.parameters:,} parameters"))
     _print_steps(plan, result)
 
 
@@ -302,7 +316,7 @@ def _print_steps(plan: Plan | TablePlan, result: Mapping[str, Any]) -> None:
     """Print the steps of a plan that was not executed."""
     if "plan" in result:
         for line in folded(plan):
-            print(printable(line))
+            say(printable(line))
         print(f"{len(plan.steps)} tensors; nothing was written")
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from specs.moves import Move
 
 from .parts import normal
+from .report import where
 from .steps import Constant, Filling, Steps, Sum, sources_of
+from .terminal import table
 
 
 def described(plan: Steps) -> Iterator[dict[str, Any]]:
@@ -40,15 +42,13 @@ def _how(filling: Filling) -> str:
     return f"{stacked}{padded}{'sliced, ' if part else ''}{reordered}axes {' '.join(map(str, move.order))}"
 
 
-def folded(plan: Steps) -> Iterator[str]:
-    """Yield a line for each group of tensors whose names differ in numbers alone and that are filled alike."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+def folded(plan: Steps) -> list[str]:
+    """Return a table with a row for each group of tensors that are named and filled alike, but for numbers."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for step in described(plan):
-        groups.setdefault((normal(step["target"]), f"{step['shape']} {step['how']}"), []).append(step)
-    for (_, how), steps in groups.items():
-        first = steps[0]
-        times = f"  x{len(steps)}" if len(steps) > 1 else ""
-        source = first["sources"][0] if first["sources"] else "-"
-        more = f" (+{len(first['sources']) - 1})" if len(first["sources"]) > 1 else ""
-        print_shape = how.replace("] ", "]  ", 1)
-        yield f"  {first['target']} <- {source}{more}  {print_shape}{times}"
+        groups.setdefault((normal(step["target"]), str(step["shape"]), step["how"]), []).append(step)
+    rows = []
+    for (_, shape, how), steps in groups.items():
+        sources = [name for step in steps for name in step["sources"]]
+        rows.append((where(step["target"] for step in steps), shape, how, f"<- {where(sources)}" if sources else ""))
+    return table(("target", "shape", "how", "<- source"), rows)

@@ -1,6 +1,8 @@
 """The errors a person who typed a command can act on: no traceback, an exit code, every problem at once."""
 
 import contextlib
+import os
+import sys
 from collections.abc import Iterable, Iterator
 
 # How a remedy is spelled for somebody who calls a function; on the command line it is --NAME VALUE.
@@ -32,6 +34,12 @@ def option(name: str, value: str = "") -> str:
 def command_or_call(command: str, call: str) -> str:
     """Choose what to tell the user of a command, or of a function."""
     return command if _asked_by_command else call
+
+
+def called(command: str) -> str:
+    """Spell a command as its user calls it: "convert routes" is "triptych convert routes" where that was called."""
+    installed = os.path.basename(sys.argv[0]) == "triptych"
+    return f"{'triptych' if installed else 'python -m'} {command}".strip()
 
 
 def printable(text: str) -> str:

@@ -24,6 +24,7 @@ from .recognise import candidates, dialects, nearest
 from .record import read as read_record
 from .report import fold
 from .spelling import respelled
+from .terminal import say
 
 REASONS = 5  # printed of why the nearest architecture does not fit
 
@@ -37,7 +38,11 @@ def inspect(arguments: Namespace) -> int:
         from .files.hashing import sha256
 
         about["sha256"] = sha256(found.path)
-    print(dumps(about) if arguments.json else "\n".join(map(printable, _lines(about))))
+    if arguments.json:
+        print(dumps(about))
+    else:
+        for line in _lines(about):
+            say(printable(line), indent=2 if line.startswith(" ") else 14)  # below what stands beside the label
     return 0
 
 

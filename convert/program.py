@@ -9,19 +9,60 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .errors import ConvertError, command
+from .errors import ConvertError, called, command
+from .terminal import WIDTH, columns, say, wrapped
 
 INTERRUPTED = 130
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Fit help into WIDTH columns, or into a narrower terminal (asked without shutil, whose import takes long)."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=22, width=columns(sys.stdout) or WIDTH)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrapped(text, width)
+
+
 class Arguments(argparse.ArgumentParser):
-    """A parser whose errors are one line, and whose help fails where it cannot be written (argparse ignores that)."""
+    """Parse the arguments of one command.
+
+    Errors are one line. Help that cannot be written is an error too, which argparse ignores.
+
+    Args:
+      command: as "convert diff": help and errors name it as its user called it.
+      usage: the words after it.
+    """
+
+    def __init__(self, command: str, usage: str, **options: Any):
+        prog = called(command)
+        super().__init__(prog=prog, usage=f"{prog} {usage}", formatter_class=Formatter, **options)
 
     def print_help(self, file: Any = None) -> None:
         print(self.format_help(), end="", file=file)
 
     def error(self, message: str) -> Any:
-        self.exit(2, f"{self.prog.rpartition(' ')[2]}: {message} ({self.prog} --help)\n")
+        say(f"{self.prog}: {message} ({self.prog} --help)", sys.stderr, "bad")
+        self.exit(2)
+
+
+class Version(argparse.Action):
+    """Print the versions of Triptych and of the frameworks, none of which is imported."""
+
+    def __init__(self, option_strings: Any, dest: str, **options: Any):
+        about = "print the versions of Triptych and of the frameworks"
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=about)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from .versions import lines
+
+        print("\n".join(lines()))
+        parser.exit()
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="print notes and errors only")
 
 
 def guarded(name: str, work: Callable[[], int], argv: list[str], interrupted: str = "interrupted") -> int:
@@ -31,9 +72,10 @@ def guarded(name: str, work: Callable[[], int], argv: list[str], interrupted: st
     Output that cannot be written, as on a full disk, is such an error; a reader that closed our pipe is not told of it.
 
     Args:
-      name: of the command, before each error.
+      name: of the command, which stands before each error as its user called it.
       interrupted: what to say on Ctrl-C.
     """
+    name = called(name)
     output = sys.stdout and _Output(sys.stdout)  # None if closed by the shell: >&-
     try:
         with contextlib.redirect_stdout(output), command():
@@ -44,7 +86,7 @@ def guarded(name: str, work: Callable[[], int], argv: list[str], interrupted: st
     except BrokenPipeError:
         return _silenced()
     except OSError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        say(f"{name}: {error}", sys.stderr, "bad")
         return _silenced()
 
 
@@ -83,10 +125,10 @@ def _reported(name: str, work: Callable[[], int], argv: list[str], interrupted: 
     except SystemExit as leaving:  # argparse's way out, and ours on SIGTERM
         return leaving.code if isinstance(leaving.code, int) else 0
     except ConvertError as error:
-        print(f"{name}: {error.line() if wants_json(argv) else error}", file=sys.stderr)
+        say(f"{name}: {error.line() if wants_json(argv) else error}", sys.stderr, "bad")
         return error.code
     except KeyboardInterrupt:
-        print(f"{name}: {interrupted}", file=sys.stderr)
+        say(f"{name}: {interrupted}", sys.stderr, "bad")
         return INTERRUPTED
 
 

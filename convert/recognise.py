@@ -18,7 +18,7 @@ from specs.signature import Signature
 from specs.spec import Dialect
 
 from .dialect_faults import check, examples
-from .errors import ConvertError, UsageError, option
+from .errors import ConvertError, UsageError, called, option
 from .files.base import Reader, shown
 from .parts import MAX_ARRAYS, Ambiguous, Names, Reading, Which, strongest
 
@@ -181,7 +181,7 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
         return f"{reader.path}: its names are not those of dialect {dialect}: {known}"
     what = f"not those of dialect {dialect}" if dialect else "those of no architecture known here"
     first = ", ".join([name for name in reader.tensors if name.startswith(names.root)][:3])
-    remedy = "" if dialect else " (python -m ports lists them)"
+    remedy = "" if dialect else f" ({called('ports')} lists them)"
     return f"{reader.path}: a {reader.format} file, but its names are {what}{remedy}; its first names are {first}"
 
 

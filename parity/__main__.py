@@ -7,18 +7,20 @@ import shlex
 import sys
 from collections.abc import Callable
 
-from convert.program import Arguments, guarded
+from convert.errors import called
+from convert.program import Arguments, Version, guarded
 from specs.kinds import FRAMEWORKS
 
 EXAMPLES = """examples:
-  python -m parity ARCH                                    its tiny twins, random weights, all frameworks
-  python -m parity ARCH:VARIANT --check layers             an official variant at full size
-  python -m parity my --spec my.py                         an architecture of yours (docs/own-architecture.md)
-  python -m parity model.safetensors --report parity.html  a checkpoint
-  python -m parity ARCH --dtype float32 bfloat16 --frameworks flax torch
+  {0} ARCH                         its tiny twins, random weights
+  {0} ARCH:VARIANT --check layers  a variant at full size
+  {0} my --spec my.py              an architecture of yours
+  {0} ckpt.pt --report out.html    a checkpoint
+  {0} ARCH --dtype float32 bfloat16 --frameworks flax torch
 
 --json prints strict JSON: a number that is not finite is null.
-exit codes: 0 all that could run agrees, 1 something differs or nothing could be compared, 2 wrong usage"""
+Exit status: 0 all that could run agrees, 1 something differs or nothing could
+be compared, 2 wrong usage, 130 interrupted."""
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")
 
@@ -40,12 +42,12 @@ def _one_of(known: tuple[str, ...]) -> Callable[[str], str]:
 
 def parser() -> argparse.ArgumentParser:
     flags = Arguments(
-        prog="python -m parity",
-        description="Run the same model in several frameworks and compare: outputs, every layer, gradients, training.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "parity",
+        "TARGET... [options]",
+        description="Run the same model in several frameworks and compare: outputs, every layer,\ngradients, training.",
+        epilog=EXAMPLES.format(called("parity")),
     )
-    flags.add_argument("targets", nargs="+", metavar="ARCH[:VARIANT]|CKPT", help="architecture or checkpoint")
+    flags.add_argument("targets", nargs="+", metavar="TARGET", help="ARCH, ARCH:VARIANT or a checkpoint")
     flags.add_argument(
         "--frameworks", nargs="+", type=_one_of(FRAMEWORKS), metavar="NAME", default=list(FRAMEWORKS),
         help=f"which to compare: {', '.join(FRAMEWORKS)}",
@@ -81,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--isolate", action="store_true", help="each framework in a process of its own (always on gpu)")
     flags.add_argument("--batch", type=int, default=2, metavar="N", help="images (default 2)")
     flags.add_argument("--steps", type=int, default=10, metavar="N", help="of training (default 10)")
+    flags.add_argument("--version", action=Version)
     flags.add_argument("--seed", type=int, default=0, metavar="N", help="of images and random weights (default 0)")
     return flags
 

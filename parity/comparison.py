@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from convert.errors import UsageError
+from convert.versions import version
 from ports.port import DTYPES, Port
 from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 
@@ -27,7 +28,6 @@ from .usage import (
     require_names,
     require_training,
 )
-from .versions import version
 
 
 def compare(

@@ -1,13 +1,15 @@
-"""The proof behind `convert --prove`: source and target both run in float64 on the same images."""
+"""Prove a conversion: run source and target in float64 on the same images, or compare their arrays without running."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 import ports
+from convert import planning
 from convert.aside import as_json
 from convert.casting import is_exact
 from convert.errors import ConvertError
@@ -16,6 +18,7 @@ from convert.recognise import dialects
 from convert.replicas import FirstReplica
 from convert.steps import sources_of
 from specs.config import as_dict
+from specs.dialects import HUB
 
 from .numbers import draw, relative_error
 from .tolerance import FLOAT64
@@ -29,16 +32,18 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
     "not_covered" lists the arrays of the source that are in neither model.
 
     Each runs in its own framework, if there is a port; the second in another than the first, if there are two, as it
-    would otherwise be the same arrays in the same code.
+    would otherwise be the same arrays in the same code. Where no framework here has a port, nothing runs: both files'
+    arrays are compared in one layout, and "source" and "target" are None.
 
-    Raises: UsageError if no framework here has a port; ConvertError if any tap differs by more than TOLERANCE (where no
-      dtype was given up).
+    Raises: ConvertError if any tap, or array, differs by more than TOLERANCE (where no dtype was given up).
     """
     tables = dialects(plan.architecture)
     settings = as_dict(plan.config)
     able = ports.ported(plan.architecture)
+    if not able:
+        return _proof(plan, None, None, _array_errors(plan, written))
     ported = [tables[name].framework for name in (plan.src, plan.dst) if tables[name].framework in able]
-    source = next(iter([*ported[:1], *able]), tables[plan.src].framework)
+    source = [*ported, *able][0]
     target = next((name for name in [*ported[1:], *able] if name != source), source)
     part = plan.reading.prefix or "/"
     with warnings.catch_warnings(action="ignore"):  # the plan's notes say what is doubtful
@@ -53,18 +58,56 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
     if left.keys() != right.keys():
         raise ConvertError(f"{written}: the two sides ran different layers: {sorted(left.keys() ^ right.keys())}")
     errors = {name: relative_error(left[name], right[name]) for name in left}
-    worst = max(errors, key=lambda name: errors[name])
-    exact = all(
+    first = _first(errors)
+    if first and _exact(plan) and not np.isfinite(left[first]).all():
+        what = f"{first} comes out as NaN or infinity, of which nothing can be proven"
+        raise ConvertError(f"{plan.reader.path}: not proven: {what}: convert without --prove; nothing was written")
+    return _proof(plan, source, target, errors)
+
+
+def _array_errors(plan: Plan, written: str) -> dict[str, float]:
+    """Read both files in one layout and return the relative difference of each array."""
+    settings = as_dict(plan.config)
+    part = plan.reading.prefix or "/"
+    with (
+        planning.plan(
+            plan.reader.path, plan.src, HUB, settings, weights=part, unreplicate=isinstance(plan.reader, FirstReplica)
+        ) as before,
+        planning.plan(written, plan.dst, HUB, settings) as after,
+    ):
+        # batch counters exist in one framework only, and nothing is computed from them
+        left, right = (
+            {name: array for name, array in side.arrays() if not name.endswith(".count")} for side in (before, after)
+        )
+    if left.keys() != right.keys():
+        names = ", ".join(sorted(left.keys() ^ right.keys()))
+        raise ConvertError(f"{plan.reader.path}: not proven: only one side has {names}; nothing was written")
+    equal = {name for name in left if np.array_equal(left[name], right[name], equal_nan=left[name].dtype.kind == "f")}
+    return {name: 0.0 if name in equal else relative_error(left[name], right[name]) for name in left}
+
+
+def _first(errors: Mapping[str, float]) -> str | None:
+    """Return the first tap that differs by more than TOLERANCE."""
+    return next((name for name, error in errors.items() if not error <= TOLERANCE), None)
+
+
+def _exact(plan: Plan) -> bool:
+    """Tell whether no step of a plan gives up a dtype."""
+    return all(
         is_exact(plan.sources[name].dtype, tensor.dtype)
         for tensor, filling in plan.steps
         for name in sources_of(filling)
     )
-    if exact and not errors[worst] <= TOLERANCE:
-        first = next(name for name, error in errors.items() if not error <= TOLERANCE)
-        problem = f"{first} differs by {errors[first]:.1e} between {source} and {target}"
-        if not np.isfinite(left[first]).all():
-            problem = f"{first} comes out as NaN or infinity, of which nothing can be proven: convert without --prove"
+
+
+def _proof(plan: Plan, source: str | None, target: str | None, errors: Mapping[str, float]) -> dict[str, Any]:
+    """Judge the differences. Raises: ConvertError if one exceeds TOLERANCE where no dtype was given up."""
+    exact, first = _exact(plan), _first(errors)
+    if exact and first:
+        sides = f"{source} and {target}" if source else "source and target"
+        problem = f"{first} differs by {errors[first]:.1e} between {sides}"
         raise ConvertError(f"{plan.reader.path}: not proven: {problem}; nothing was written")
+    worst = max(errors, key=lambda name: errors[name])
     return {
         "source": source,
         "target": target,

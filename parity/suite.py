@@ -7,12 +7,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 
-from convert.errors import ConvertError
+from convert.errors import ConvertError, called
 from convert.files.atomic import folder_of
 from convert.files.hashing import sha256
 from convert.pages import use
 from convert.program import dumps
 from convert.settings import stated
+from convert.versions import version
 from ports.frameworks import quick_xla_flags
 
 from . import summary, terminal
@@ -22,7 +23,6 @@ from .provenance import surroundings
 from .record import Recording
 from .report import Report
 from .targets import Target, targets
-from .versions import version
 
 
 def run(arguments: Namespace) -> Report:
@@ -143,7 +143,7 @@ def finish(report: Report, arguments: Namespace) -> int:
         return 0 if report.passed else 1
     print(dumps(report.rows()), flush=True)
     for cause, times in summary.causes(report, "not run"):
-        print(f"parity: not run ({times:,}): {cause}", file=sys.stderr)
+        print(f"{called('parity')}: not run ({times:,}): {cause}", file=sys.stderr)
     if not any(r.curve for r in report):
-        print("parity: nothing was compared", file=sys.stderr)
+        print(f"{called('parity')}: nothing was compared", file=sys.stderr)
     return 0 if report.passed else 1

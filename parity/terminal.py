@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TextIO
 
 from convert.errors import printable
+from convert.terminal import WIDTH, painted, wants_colour, wrapped
 
 from . import summary
 from .result import Result
 
-WIDTH = 80  # columns
+__all__ = ["WIDTH", "text", "wants_colour"]
 MODEL = 24  # characters of a model's name that stand in a row; a longer one gets a line of its own
 FINDINGS = 6  # divergences that are printed in full
 NOTES = 8  # remarks that are printed
-# Codes of ANSI terminals, by a result's grade or the kind of a line.
+# Codes of ANSI terminals by a result's grade or the kind of a line.
 CODES = {
     "good": "32;1",
     "differs": "31;1",
@@ -40,11 +38,6 @@ LEGEND = {
 
 Row = dict[str, Result]  # by pair
 Paint = Callable[[str, str], str]  # (text, key of CODES) -> text
-
-
-def wants_colour(stream: TextIO) -> bool:
-    """Tell whether a stream is a terminal that shows colour, and NO_COLOR (https://no-color.org) is not set."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def text(results: Sequence[Result], colour: bool = False, report: str = "") -> str:
@@ -71,20 +64,12 @@ def _plain(text: str, _: str) -> str:
 
 
 def _painted(text: str, kind: str) -> str:
-    return f"\x1b[{CODES[kind]}m{text}\x1b[0m" if kind in CODES and text else text
+    return painted(text, CODES.get(kind, ""))
 
 
 def _wrapped(text: str, paint: Paint, kind: str = "", first: str = "", rest: str = "") -> str:
     """Wrap a text between words only: no number or name is broken."""
-    lines = textwrap.wrap(
-        printable(text),
-        WIDTH,
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(paint(line, kind) for line in lines)
+    return "\n".join(paint(line, kind) for line in wrapped(printable(text), WIDTH, first, rest))
 
 
 def _groups(results: Iterable[Result]) -> list[list[Result]]:

@@ -47,7 +47,7 @@ def test_every_bad_file_gives_one_error_and_leaves_nothing(run, tmp_path, monkey
                 accepted.add(name)
                 continue
             assert (code, out) == (1, ""), f"{name}: {words[0]}: {code} {out}"
-            assert err.startswith(f"convert: {path}: "), f"{name}: {err}"
+            assert err.startswith(f"python -m convert: {path}: "), f"{name}: {err}"
             assert err.count("\n") == 1 and err[:-1].isprintable(), f"{name}: {err}"
         path.unlink()
         assert listing(tmp_path) == [], name  # no canary either

@@ -201,7 +201,7 @@ def test_yaml_that_explodes_or_is_none(text, message, tmp_path, capsys):
     with soon(message):
         assert main(["torch2flax", str(path), "--config", str(tmp_path / "c.yaml")]) == 1
     err = capsys.readouterr().err
-    assert err.startswith(f"convert: {tmp_path / 'c.yaml'}: is no YAML: ")
+    assert err.startswith(f"python -m convert: {tmp_path / 'c.yaml'}: is no YAML: ")
     assert message in err and err.count("\n") == 1 and "\\n" not in err
 
 
@@ -279,7 +279,7 @@ def test_json_that_explodes(kind, code, tmp_path):
     )
     found, megabytes, *_ = done.stdout.split()
     assert int(found) == code, done.stderr
-    assert code == 0 or done.stderr.startswith("convert: ")
+    assert code == 0 or done.stderr.startswith("python -m convert: ")
     assert "Traceback" not in done.stderr
     assert int(megabytes) < 200
 

@@ -1,13 +1,11 @@
-"""`python -m ports`: architectures, variants and parameter counts; `python -m ports new NAME`: a page and its ports."""
+"""List architectures, variants and parameter counts, or write a new one's files: `python -m ports [new NAME]`."""
 
 from __future__ import annotations
 
 import sys
 
-from convert.program import Arguments, dumps, guarded
-
-USAGE = """python -m ports [--spec PAGE] [--json]
-       python -m ports new NAME [--out FOLDER]"""
+from convert.errors import called
+from convert.program import Arguments, Version, dumps, guarded
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,7 +15,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def table(argv: list[str]) -> int:
     """Print every variant of every architecture, with its trained parameters by the spec."""
-    parser = Arguments(prog="python -m ports", usage=USAGE, description="Architectures, variants, parameter counts.")
+    prog = called("ports")
+    parser = Arguments(
+        "ports", "[--spec PAGE] [--json]", description="List architectures, their variants and parameter counts.",
+        epilog=f"{prog} new NAME writes the files of a new architecture\n\nexample:\n  {prog} --json",
+    )  # fmt: skip
+    parser.add_argument("--version", action=Version)
     parser.add_argument("--spec", metavar="PAGE", action="append", default=[], help="also an architecture of yours")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     arguments = parser.parse_args(argv)
@@ -31,7 +34,8 @@ def table(argv: list[str]) -> int:
         for name in specs.names()
         for variant, config in specs.get(name).variants.items()
     ]
-    lines = [f"{row['architecture']:14} {row['variant']:10} {row['parameters']:>13,}" for row in rows]
+    lines = [f"{'architecture':14} {'variant':10} {'parameters':>13}"]
+    lines += [f"{row['architecture']:14} {row['variant']:10} {row['parameters']:>13,}" for row in rows]
     print(dumps(rows) if arguments.json else "\n".join(lines))
     return 0
 
@@ -39,13 +43,13 @@ def table(argv: list[str]) -> int:
 def new(argv: list[str]) -> int:
     """Write the files of a new architecture and print what to do with them."""
     parser = Arguments(
-        prog="python -m ports", usage=USAGE,
-        description="Write a page, its three ports and a script that writes golden cases; all run as they are.",
+        "ports new", "NAME [--out FOLDER]",
+        description="Write a page, its three ports and a script that writes golden cases; all run\nas they are.",
+        epilog=f"example:\n  {called('ports')} new my_network",
     )  # fmt: skip
-    parser.add_argument("new", choices=["new"], help="this command")
     parser.add_argument("name", metavar="NAME", help="of the architecture: letters, digits and _")
     parser.add_argument("--out", metavar="FOLDER", default=".", help="where the files go (default: here)")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(argv[1:])
     from .new import write
 
     for line in write(arguments.name, arguments.out):

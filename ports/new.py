@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 import specs
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError, UsageError, called
 
 FILES = ("{}.py", "{}_flax.py", "{}_torch.py", "{}_paddle.py", "{}_golden.py")
 NAME, NETWORK = "my_network", "MyNetwork"  # of the template
@@ -22,7 +22,7 @@ def write(name: str, folder: str) -> Iterator[str]:
     if not name.isidentifier() or not network.isidentifier():
         raise UsageError(f"{name!r} is no name of an architecture: use letters, digits and _, as in {NAME}")
     if name in specs.names():
-        raise UsageError(f"there is an architecture {name!r} already (python -m ports lists all)")
+        raise UsageError(f"there is an architecture {name!r} already ({called('ports')} lists all)")
     if not os.path.isdir(folder):
         raise ConvertError(f"--out {folder}: there is no such folder: create it first")
     paths = {template.format(NAME): os.path.join(folder, template.format(name)) for template in FILES}
@@ -38,6 +38,6 @@ def write(name: str, folder: str) -> Iterator[str]:
         yield path
     page, golden = (os.path.join(folder, f"{name}{suffix}.py") for suffix in ("", "_golden"))
     yield ""
-    yield f"python -m parity {name} --spec {page}    compares the three ports"
+    yield f"{called('parity')} {name} --spec {page}    compares the three ports"
     yield f"python {golden}    writes a golden case and runs the ports on it"
     yield "docs/own-architecture.md says what each part means"

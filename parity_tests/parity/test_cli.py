@@ -218,7 +218,7 @@ def test_a_report_that_cannot_be_is_told_first() -> None:
     assert "/nowhere/x.html: there is no folder /nowhere: create it first" in done.stderr
     done = parity("mlp_mixer", "--report", ".")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "parity: .: Is a directory: name a file in it\n"
+    assert done.stderr == "python -m parity: .: Is a directory: name a file in it\n"
 
 
 @pytest.mark.parametrize("arguments", [("ports",), ("ports", "--json"), ("parity", TWIN, *PAIR, "--check", "forward")])

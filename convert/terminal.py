@@ -1,0 +1,80 @@
+"""Print lines for people: wrapped between words and coloured on a terminal, unchanged everywhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+WIDTH = 80  # columns
+# Codes of ANSI terminals by what a text says.
+CODES = {"good": "32;1", "bad": "31;1", "doubt": "33", "head": "1", "soft": "2"}
+_WORD = re.compile(r" *[^ ]+")  # with the spaces before it, by which columns are aligned
+_INDENT = re.compile(r" *(?:- )?")
+
+
+def columns(stream: Any) -> int | None:
+    """Return the columns to fill, at most WIDTH; None if the stream is no terminal."""
+    try:
+        return min(WIDTH, os.get_terminal_size(stream.fileno()).columns or WIDTH)
+    except (OSError, ValueError, AttributeError):  # a pipe, a closed stream, a stream of a test
+        return None
+
+
+def wants_colour(stream: Any) -> bool:
+    """Tell whether a stream is a terminal that shows colour, and NO_COLOR (https://no-color.org) is not set."""
+    tty = stream is not None and stream.isatty()  # None where the shell closed it
+    return tty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def painted(text: str, code: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if code and text else text
+
+
+def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
+    """Wrap one line between words only: no number or name is broken.
+
+    Args:
+      first: what the first line begins with. rest: what each other line begins with.
+    """
+    lines, line, empty = [], first, True
+    for word in _WORD.findall(text):
+        if not empty and len(line) + len(word) > width:
+            lines.append(line)
+            line, word = rest, word.lstrip(" ")
+        line, empty = line + word, False
+    return [*lines, line]
+
+
+def say(text: str, stream: Any = None, kind: str = "", indent: int = 2) -> None:
+    """Print lines of printable text. On a terminal each is wrapped, its rest indented, and coloured by its kind."""
+    stream = sys.stdout if stream is None else stream
+    width = columns(stream)
+    if width is None:
+        print(text, file=stream)
+        return
+    code = CODES.get(kind, "") if wants_colour(stream) else ""
+    for line in text.split("\n"):
+        found = _INDENT.match(line)
+        rest = " " * ((len(found[0]) if found else 0) + indent)
+        print("\n".join(painted(part, code) for part in wrapped(line, width, rest=rest)), file=stream)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: int | None = None) -> list[str]:
+    """Align rows below a header. The last cell of a row that would exceed WIDTH has a line of its own.
+
+    Args:
+      right: the column whose cells are aligned on the right.
+    """
+    cells = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for *most, last in cells:
+        pairs = enumerate(zip(most, widths[:-1], strict=True))
+        aligned = (cell.rjust(w) if k == right else cell.ljust(w) for k, (cell, w) in pairs)
+        line = "".join(f"  {cell}" for cell in aligned)
+        fits = len(line) + 2 + len(last) <= WIDTH
+        lines += [f"{line}  {last}".rstrip()] if fits else [line.rstrip(), f"    {last}"]
+    return lines

@@ -1,0 +1,135 @@
+"""The command line as people meet it: the installed command, each command's help, a terminal of 80 columns."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from convert.__main__ import COMMANDS, parser
+from convert.terminal import table, wrapped
+from convert.version import __version__
+
+from .commands import GOOGLE, ROOT, TIMM
+
+
+@pytest.fixture
+def triptych(tmp_path):
+    """Run the installed command, as pip writes it, in a folder with a convert.py, ports.py and parity/ of its own."""
+    home, entry = tmp_path / "home", tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, function = entry["triptych"].split(":")
+    (home / "parity").mkdir(parents=True)
+    for name in ("convert.py", "ports.py", "specs.py", "parity/__init__.py", "parity/__main__.py"):
+        (home / name).write_text("raise SystemExit('the code of the user ran')")
+    script = tmp_path / "bin" / "triptych"
+    script.parent.mkdir()
+    script.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+
+    def call(*words, path=()):
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([*path, str(ROOT)])}
+        command = [sys.executable, str(script), *map(str, words)]
+        return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+    return call
+
+
+def test_the_installed_command_works_beside_files_of_the_same_names(triptych, tmp_path):
+    done = triptych("convert", "google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "x.safetensors").exists()
+    done = triptych("ports")
+    assert done.returncode == 0 and "59,880,472" in done.stdout
+    done = triptych("parity", "--version")
+    assert done.returncode == 0 and done.stdout.startswith(f"Triptych {__version__}, Python ")
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == ["flax", "torch", "paddle"]
+
+
+def test_the_installed_command_is_named_as_it_was_called(triptych):
+    for words, message in (
+        (["convert", "inspekt"], "triptych convert: unknown name 'inspekt', did you mean 'inspect'"),
+        (["convert", "inspekt"], "(triptych convert routes lists them)"),
+        (["convert", "inspect"], "triptych convert inspect: the following arguments are required: CKPT"),
+        (["parity", "--batch", "x"], "(triptych parity --help)"),
+        (["prity"], "triptych: argument COMMAND: invalid choice: 'prity'"),
+    ):
+        done = triptych(*words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert message in done.stderr
+    assert triptych("convert", "diff", "--help").stdout.startswith("usage: triptych convert diff A B [options]")
+
+
+def test_a_path_that_hides_our_packages_is_named(triptych, tmp_path):
+    done = triptych("ports", path=[str(tmp_path / "home")])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"triptych: {tmp_path}/home/specs.py hides Triptych's own: take its folder out of PYTHONPATH\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS, "google2torch"])
+def test_each_help_fits_and_shows_its_own_options(command):
+    text = parser(command).format_help()
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert re.search(r"^examples?:\n  python -m convert \S", text, re.MULTILINE)
+    own = {"inspect": "--hash", "diff": "--rtol", "google2torch": "--prove", "derive": "--left-weights"}
+    shown = set(re.findall(r"^  (?:-\w \w+, )?(--[\w-]+)", text.partition("\noptions:")[2], re.MULTILINE))
+    for other, option in own.items():
+        if command and command != "SRC2DST":
+            assert (option in shown) == (other == command)
+
+
+def on_a_terminal(*words, **environment):
+    """Run `python -m convert` on a terminal of 80 columns; return what it shows."""
+    master, slave = pty.openpty()
+    subprocess.run(["stty", "cols", "80", "rows", "24"], stdin=slave, check=True)
+    env = {**os.environ, "TERM": "xterm", **environment}
+    command = [sys.executable, "-m", "convert", *map(str, words)]
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdin=slave, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        shown = b""
+        while True:
+            try:
+                part = os.read(master, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not part:
+                break
+            shown += part
+    os.close(master)
+    assert process.returncode is not None
+    return shown.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("words", [
+    ["diff", GOOGLE, TIMM], ["google2timm", GOOGLE, "-o", "nowhere.pth", "--dry-run"], ["routes"],
+    ["inspect", GOOGLE], ["google2torch", GOOGLE, "--weights", "ema"],
+], ids=lambda words: words[0])  # fmt: skip
+def test_a_terminal_of_80_columns_breaks_nothing(words):
+    coloured = on_a_terminal(*words)
+    plain = on_a_terminal(*words, NO_COLOR="1")
+    assert "\x1b" not in plain
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+    assert [line for line in plain.splitlines() if len(line) > 80] == []
+
+
+def test_text_is_wrapped_between_words():
+    number = "0.12345678901234567890"
+    assert wrapped(f"differs by {number} at-most here", 24, "", "  ") == ["differs by", f"  {number}", "  at-most here"]
+    assert wrapped("x" * 30, 10) == ["x" * 30]
+
+
+def test_a_table_gives_a_long_last_cell_its_own_line():
+    lines = table(("name", "error", "where"), [("a", "1.5", "here"), ("bb", "22.5", "w" * 70)], right=1)
+    assert lines == ["  name  error  where", "  a       1.5  here", "  bb     22.5", "    " + "w" * 70]
+
+
+def test_quiet_prints_notes_and_errors_only(run, tmp_path):
+    words = ["google2timm", GOOGLE, "-o", tmp_path / "x.pth", "--quiet"]
+    code, printed, err = run(*words)
+    assert (code, printed) == (0, "") and err.startswith("note: ")
+    assert run("verify", tmp_path / "x.pth", "--quiet") == (0, "", "")
+    code, printed, _ = run("diff", GOOGLE, TIMM, "--quiet")
+    assert (code, printed) == (1, "")
