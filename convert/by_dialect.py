@@ -14,7 +14,7 @@ from specs.layer import parameters
 from specs.lines import Constant
 from specs.table import Table
 
-from . import report
+from . import folding
 from .configure import Configuration
 from .errors import PlanError, option
 from .files.base import PADDLE_BFLOAT16, Tensor, meant
@@ -147,4 +147,4 @@ class Problems:
     def lines(self) -> list[str]:
         """Return a line for each kind of problem."""
         unused = [name for name in self.reading.tensors if name not in self.used]
-        return [*report.missing(self.missing, unused), *report.misfits(self.misfits), *report.unexpected(unused)]
+        return [*folding.missing(self.missing, unused), *folding.misfits(self.misfits), *folding.unexpected(unused)]

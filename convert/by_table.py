@@ -18,7 +18,7 @@ from specs.matching import Matcher
 from specs.sizes import SizeError
 from specs.table import Table, TableError
 
-from . import record, report
+from . import folding, record
 from .casting import FLOATS
 from .errors import ConvertError, UsageError
 from .files import open_checkpoint
@@ -63,8 +63,8 @@ class TablePlan:
             ("zeros, as a sum's other term", self.layout.zeroed),
             ("constants of the table", self.layout.constants),
         )
-        lines = (f"{what}: {', '.join(report.fold(names))}" for what, names in facts if names)
-        skipped = report.skipped(self.reader.skipped.without(self.accounted), self.prefix.rstrip("/"))
+        lines = (f"{what}: {', '.join(folding.fold(names))}" for what, names in facts if names)
+        skipped = folding.skipped(self.reader.skipped.without(self.accounted), self.prefix.rstrip("/"))
         return [*self.remarks, *lines, *(f"set aside, {line}" for line in skipped)]
 
     @property
@@ -208,7 +208,7 @@ def lay_out(
         return table.layout({name: tensor.shape for name, tensor in sources.items()}, like, sizes)
     except Misfit as error:
         missing, unexpected = error.missing, error.unexpected
-        problems = [*report.missing(missing, unexpected), *report.misfits(error.misfits)]
+        problems = [*folding.missing(missing, unexpected), *folding.misfits(error.misfits)]
         problems += _strangers(unexpected, table)
         if unexpected and len(Matcher(table.reverse(), sources).match().unexpected) < len(unexpected):
             problems.insert(0, "its arrays are named as on the table's other side: --reverse reads it from there")
@@ -229,12 +229,12 @@ def _strangers(unexpected: list[str], table: Table) -> list[str]:
 
     labels = {array.label: line.number for line in table.lines for array in line.left.arrays}
     lines = []
-    for name in report.fold(unexpected):
+    for name in folding.fold(unexpected):
         near = get_close_matches(name, list(labels)[:500], n=1, cutoff=0.5)
         lines.append(
             f"{name}: no line speaks of it" + (f" (nearest: line {labels[near[0]]}, {near[0]})" if near else "")
         )
-    return report.capped(lines, "arrays without a line")
+    return folding.capped(lines, "arrays without a line")
 
 
 def _step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None, path: str) -> Step:

@@ -15,7 +15,7 @@ from specs.layer import Sizes
 from specs.paths import fill, match, normal
 from specs.spec import Spec
 
-from . import report
+from . import folding
 from .conventions import computing, questionable, required, same, unsettled
 from .errors import ConvertError, UsageError
 from .parts import Reading
@@ -212,7 +212,7 @@ def _whole_config(path: str, reading: Reading, error: Exception, stated: dict[st
         if theirs in reading.tensors:
             problem = f"{theirs} has shape {list(reading.tensors[theirs].shape)}, from which no configuration follows"
         what = f"{path}: no complete {reading.dialect} checkpoint of {reading.architecture}"
-        raise ConvertError(what, [problem, *report.unexpected(unknown)]) from None
+        raise ConvertError(what, [problem, *folding.unexpected(unknown)]) from None
 
 
 def sizes(reading: Reading) -> Sizes:

@@ -23,10 +23,10 @@ from .execute import execute
 from .files import FOLDERS, suffixes
 from .files.base import URL, Reader
 from .files.hashing import Source
+from .folding import not_finite, where
 from .plans import Plan
 from .program import dumps
 from .recognise import all_dialects, dialects, known_dialect
-from .report import not_finite, where
 from .settings import stated
 from .terminal import say
 from .walk import sources

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import report
+from . import folding
 
 if TYPE_CHECKING:
     from .files.base import Reader, Tensor
@@ -73,5 +73,5 @@ def carried(
     counters = {name: read(reader, tensor) for name, tensor in carried.items()}
     doubts = [(carried[name].name, counter.remark(copied=False)) for name, counter in counters.items()]
     doubts += [(tensor.name, read(reader, tensor).remark(copied=True)) for tensor in copied]
-    remarks = report.misfits((name, remark) for name, remark in doubts if remark)
+    remarks = folding.misfits((name, remark) for name, remark in doubts if remark)
     return {name: counter.value for name, counter in counters.items() if counter.value is not None}, remarks

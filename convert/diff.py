@@ -15,7 +15,7 @@ from specs.config import as_dict
 from specs.dialects import HUB
 from specs.moves import Move
 
-from . import by_table, payload, planning, report
+from . import by_table, folding, payload, planning
 from .aside import PART
 from .configure import check_names, unshown
 from .conventions import differing, same
@@ -221,7 +221,7 @@ def by_names(a: str, b: str, rtol: float) -> tuple[list[dict[str, Any]], list[st
 
 
 def _skipped(reader: Reader) -> list[str]:
-    return [f"{reader.path}: set aside, {line}" for line in report.skipped(reader.skipped)]
+    return [f"{reader.path}: set aside, {line}" for line in folding.skipped(reader.skipped)]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from .diff import Comparison
 from .errors import printable
+from .folding import where
 from .parts import normal
-from .report import where
 from .terminal import say, table
 
 KINDS = {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import record, replacing, report
+from . import folding, record, replacing
 from .casting import Tally
 from .errors import ConvertError, UsageError, option
 from .files import atomic, atomic_folder, files_of, hashing, writer_for
@@ -360,7 +360,7 @@ def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str
             refused.append((tensor.name, problem))
     if refused and not job.options.lossy:
         what = f"{job.plan.reader.path}: values would be lost: keep the source's dtype, or accept it: {option('lossy')}"
-        raise ConvertError(what, report.misfits(refused))
+        raise ConvertError(what, folding.misfits(refused))
     return lines
 
 

@@ -10,19 +10,19 @@ from typing import Any
 
 from specs import config as configs
 
-from . import report
+from . import folding
 from .aside import as_json
 from .configure import inferred, trained, unshown
 from .errors import ConvertError, OpenFields, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
 from .files.inside import look
+from .folding import fold
 from .parts import Ambiguous, Names, Reading, normal
 from .planning import Plan, plan_read
 from .program import dumps
 from .recognise import candidates, dialects, nearest
 from .record import read as read_record
-from .report import fold
 from .spelling import respelled
 from .terminal import say
 
@@ -104,7 +104,7 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
     about: dict[str, Any] = {"format": reader.format, "dialect": None, "architecture": None, "variant": None}
     about |= {"part": None, "nearest": None, "config": {}, "open": "", "assumed": [], "notes": [], "aside": []}
-    about["skipped"] = report.skipped(reader.skipped)
+    about["skipped"] = folding.skipped(reader.skipped)
     about |= {"parameters": sum(t.size for t in reader.tensors.values())} | known
     return {**about, "dtype": ", ".join(sorted({t.dtype for t in reader.tensors.values()})), "tensors": tensors}
 

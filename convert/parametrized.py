@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
+from .folding import fold
 from .parts import LONGEST, MAX_ARRAYS
-from .report import fold
 
 
 class Parts(NamedTuple):

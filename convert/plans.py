@@ -12,7 +12,7 @@ from specs import config as configs
 from specs.dialects import HUB
 from specs.layer import count
 
-from . import report
+from . import folding
 from .aside import Aside, set_aside, summary
 from .by_dialect import Translation
 from .configure import Configuration
@@ -150,7 +150,7 @@ class Plan:
     def skipped(self) -> list[str]:
         """What in the file is no array, and so neither converted nor proven."""
         part = self.reading.prefix
-        return report.skipped(
+        return folding.skipped(
             self.reader.skipped.without(self.accounted), part.rpartition("/")[0] if part.endswith(".") else part
         )
 
@@ -180,7 +180,7 @@ class Plan:
 
     def _zeros(self) -> list[str]:
         """Report arrays of zeros that the target's files hold and the network never uses."""
-        zeros = report.fold(self.translation.zeros)
+        zeros = folding.fold(self.translation.zeros)
         why = "zeros, as the network never uses it and the source lacks it"
         return [f"{why}: {', '.join(zeros)}"] if zeros else []
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
-from . import report
+from . import folding
 from .casting import LOSSES
 from .counters import is_count
 from .errors import FormatError
@@ -90,7 +90,7 @@ class Record:
         counters = {} if self.change else self.content.get("carried", {})
         odd = [(name, f"is {str(count)[:40]}, no count: left out") for name, count in counters.items()
                if not is_count(count)]  # fmt: skip
-        return [f"{self.place}: the batch counter {line}" for line in report.misfits(odd)]
+        return [f"{self.place}: the batch counter {line}" for line in folding.misfits(odd)]
 
     def _doubts(self) -> list[str]:
         if self.place and not self.content:

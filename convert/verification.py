@@ -12,8 +12,8 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
+from . import folding
 from . import record as records
-from . import report
 from .errors import ConvertError, FormatError, option
 from .files import files_of, open_checkpoint
 from .files.background import Task
@@ -102,7 +102,7 @@ def differences(path: str, lines: dict[str, Any]) -> list[str]:
         problems += [f"unexpected {name}" for name in reader.tensors if name not in lines]
         todo = deque(tensor for name, tensor in reader.tensors.items() if name in lines)
         with Task(lambda stop: _damaged(path, lines, todo, stop)) as other:
-            return report.damage([*problems, *_bad(reader, lines, todo), *other.result()])
+            return folding.damage([*problems, *_bad(reader, lines, todo), *other.result()])
 
 
 def _damaged(path: str, lines: dict[str, Any], todo: deque[Tensor], stop: threading.Event) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from . import report
+from . import folding
 from .errors import ConvertError
 from .files import FORMATS, files_of, folder_format, lacking, suffixes
 from .files.inside import Several, look
@@ -35,7 +35,7 @@ class Sources:
         reasons: dict[str, list[str]] = {}
         for path, reason in self.passed_over.items():
             reasons.setdefault(reason, []).append(path)
-        over = [f"passed over, {reason}: {', '.join(report.fold(paths))}" for reason, paths in reasons.items()]
+        over = [f"passed over, {reason}: {', '.join(folding.fold(paths))}" for reason, paths in reasons.items()]
         return [*self.notes, *over]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import tolerance as limits
 from .numbers import Worst, by_feature, double, feature_axis, movement, without_shared_infinities, worst
-from .record import Recording
+from .recording import Recording
 
 
 @dataclass(frozen=True)

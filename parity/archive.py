@@ -10,7 +10,7 @@ import numpy as np
 
 from ports.runners.records import Tap
 
-from .record import Recording
+from .recording import Recording
 
 # fields of a Recording that JSON can hold
 PLAIN = (

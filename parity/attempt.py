@@ -18,7 +18,7 @@ from convert.errors import ConvertError
 from ports.runners.inputs import Inputs
 
 from .archive import load, save
-from .record import Recording, record
+from .recording import Recording, record
 from .targets import Target
 
 # How frameworks say that they lack a kernel; anything else that is raised is a failure of the port.

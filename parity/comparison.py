@@ -16,7 +16,7 @@ from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 from .judge import Subject, judge
 from .own import Own, wrap
 from .provenance import surroundings
-from .record import ACTIVATIONS, CHECKS, Recording, record
+from .recording import ACTIVATIONS, CHECKS, Recording, record
 from .report import Report, Result
 from .summary import count
 from .usage import (

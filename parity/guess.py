@@ -10,7 +10,7 @@ from ports.runners.records import Tap
 
 from .hypotheses import ACTIVATIONS, HYPOTHESES, orders
 from .numbers import double, relative_error
-from .record import Recording
+from .recording import Recording
 
 # How close a recomputation must come to what was recorded: far above the rounding of one layer, far below the
 # difference between any two hypotheses that matters (erf and tanh GELU are 1e-4 apart, epsilons 1e-6 and more).

@@ -15,7 +15,7 @@ from .agreement import Verdict
 from .masks import judge_masks
 from .numbers import Worst, worst
 from .own import OWN
-from .record import ACTIVATIONS, Recording
+from .recording import ACTIVATIONS, Recording
 from .result import Divergence, Result
 from .verdicts import noise_of, verdicts_of
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from . import tolerance as limits
 from .numbers import Worst
-from .record import Recording
+from .recording import Recording
 from .result import Divergence, Result
 
 

@@ -20,7 +20,7 @@ from . import summary, terminal
 from .attempt import Job, Recordings, attempt, isolated
 from .judge import Subject, judge
 from .provenance import surroundings
-from .record import Recording
+from .recording import Recording
 from .report import Report
 from .targets import Target, targets
 

@@ -13,7 +13,7 @@ from . import agreement
 from . import tolerance as limits
 from .agreement import Verdict
 from .numbers import double, without_shared_infinities, worst
-from .record import Recording
+from .recording import Recording
 
 
 def verdicts_of(

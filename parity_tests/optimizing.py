@@ -9,7 +9,7 @@ import numpy as np
 
 import ports
 import specs
-from convert.optimizer.kinds import call
+from convert.optimizer.families import call
 from specs import config as configs
 
 # Sums of powers of 2: paddle rounds hyperparameters to float32. No defaults, and an epsilon that shows its place.

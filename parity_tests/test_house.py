@@ -133,8 +133,8 @@ def test_the_engine_names_no_architecture():
     ("text", "expected"),
     [
         ("import specs.config", ["specs.config"]),
-        ("from . import report", ["convert.report"]),
-        ("from .report import fold", ["convert.report"]),
+        ("from . import folding", ["convert.folding"]),
+        ("from .folding import fold", ["convert.folding"]),
         ("from specs import config as configs", ["specs.config"]),
         ("def f():\n    from parity.prove import prove", ["parity.prove"]),
         ("if TYPE_CHECKING:\n    from . import __version__", ["convert"]),

@@ -67,8 +67,8 @@ def load(
     framework that is not installed, and OpenFields,
     one of them, for what changes the outputs and nobody states.
     """
+    from convert.folding import misfits
     from convert.planning import plan
-    from convert.report import misfits
     from convert.settings import Settings
 
     require(framework)

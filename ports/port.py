@@ -13,7 +13,7 @@ import numpy as np
 
 import specs
 from convert.errors import ConvertError, UsageError
-from convert.report import fold
+from convert.folding import fold
 from specs.config import as_dict, unknown
 from specs.kinds import IMAGES, PORTED
 from specs.layer import Layer

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import specs
 from convert.errors import ConvertError, UsageError
 from convert.files.memory import MemoryReader
+from convert.folding import not_finite
 from convert.planning import plan_read
-from convert.report import not_finite
 from convert.settings import Settings, read_config
 from specs.config import as_dict, unknown
 

@@ -21,7 +21,7 @@ from specs.layer import parameters
 from specs.moves import Fill, Move
 
 from . import reading, writing
-from .kinds import COLLECTION, FAMILIES, FRAMEWORK, LIBRARY, kinds_of
+from .families import COLLECTION, FAMILIES, FRAMEWORK, LIBRARY, kinds_of
 from .state import State
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from convert import report
+from convert import folding
 from convert.counters import read as read_counter
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 from convert.parts import TRAINING
 
-from .kinds import FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED, kinds_of
+from .families import FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED, kinds_of
 from .state import State
 
 PARAMS = "param_groups/0/params"
@@ -159,7 +159,7 @@ def read_torch(
         name for name in reader.skipped.values if name.startswith(f"{found.root}param_groups/") and "initial_lr" in name
     )
     if others:
-        notes.append(f"set aside, of torch's learning-rate scheduler: {', '.join(report.fold(others))}")
+        notes.append(f"set aside, of torch's learning-rate scheduler: {', '.join(folding.fold(others))}")
     step = _one_step(reader, steps, stated) if family == "adam" else None
     return State("torch", family, step, hyper, moments, frozenset(used), tuple(notes))
 
@@ -202,7 +202,7 @@ def _names(
         given = list(numbers)
     if given:
         if strangers := [name for name in given if name not in parameters]:
-            problem = f"its optimizer names parameters that the model has not: {', '.join(report.fold(strangers)[:6])}"
+            problem = f"its optimizer names parameters that the model has not: {', '.join(folding.fold(strangers)[:6])}"
             raise ConvertError(f"{reader.path}: {problem}")
         return given, []
     remedy = "pass model.named_parameters() to the optimizer: it then stores names"
@@ -261,7 +261,7 @@ def read_paddle(
             elif found.root or "/" in rest:
                 strangers.append(name)
     if strangers:
-        problem = f"its optimizer keeps {', '.join(report.fold(strangers)[:6])}"
+        problem = f"its optimizer keeps {', '.join(folding.fold(strangers)[:6])}"
         raise ConvertError(
             f"{reader.path}: {problem}: neither SGD with momentum, nor Adam, nor AdamW, in full precision"
         )
@@ -272,7 +272,7 @@ def read_paddle(
         remedy = (
             "convert the .pdparams that paddle.save(model.state_dict(), ...) wrote in the same process: it names them"
         )
-        what = f"which parameters are {', '.join(report.fold(unknown)[:6])}?"
+        what = f"which parameters are {', '.join(folding.fold(unknown)[:6])}?"
         raise ConvertError(f"{reader.path}: {what} ({remedy})")
     moments = {s: {names[k]: t for k, t in slots[MOMENTS[s].paddle].items()} for s in FAMILIES[family]}
     hyper: dict[str, Any] = {"kind": "sgd"} if family == "sgd" else {}
@@ -342,7 +342,7 @@ def read_optax(
         else:
             strangers.append(name)
     if strangers:
-        what = f"its optimizer also keeps {', '.join(report.fold(strangers)[:6])}"
+        what = f"its optimizer also keeps {', '.join(folding.fold(strangers)[:6])}"
         raise ConvertError(f"{reader.path}: {what}: neither SGD with momentum, nor Adam, nor AdamW alone")
     family = _family(reader, slots, "optax", {})
     if hyper.pop("eps_root", 0):
@@ -371,7 +371,7 @@ def _matched(reader: Reader, arrays: Mapping[str, Tensor], parameters: Mapping[s
             return fitting[0]
         if fitting:
             raise ConvertError(f"{reader.path}: moments fit several parts of the model: {first}")
-    strange = ", ".join(report.fold(arrays)[:6])
+    strange = ", ".join(folding.fold(arrays)[:6])
     raise ConvertError(f"{reader.path}: its optimizer keeps moments of other parameters than the model's: {strange}")
 
 

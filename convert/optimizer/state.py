@@ -9,7 +9,7 @@ from typing import Any
 from convert.errors import UsageError
 from convert.files.base import Tensor
 
-from .kinds import HYPERPARAMETERS, KINDS
+from .families import HYPERPARAMETERS, KINDS
 
 
 @dataclass(frozen=True)

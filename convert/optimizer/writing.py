@@ -10,7 +10,7 @@ from convert.errors import ConvertError, UsageError
 from convert.files.base import Tensor
 from convert.steps import Constant, Filling, Step
 
-from .kinds import BUFFER, CLASSES, FAMILIES, KINDS, MOMENTS, NEEDED, STATE, call, nest
+from .families import BUFFER, CLASSES, FAMILIES, KINDS, MOMENTS, NEEDED, STATE, call, nest
 from .state import State
 
 MAX_FLOAT32 = 2**24  # the first count that torch's float32 would round

@@ -19,7 +19,7 @@ from convert.files import bounded_json, open_checkpoint
 from convert.files.base import MAX_SKIPPED, Skipped
 from convert.files.npz import NpzWriter
 from convert.files.safetensors import SafetensorsWriter
-from convert.report import skipped
+from convert.folding import skipped
 from parity_tests.commands import GOOGLE
 from parity_tests.conftest import needs
 from parity_tests.files import samples

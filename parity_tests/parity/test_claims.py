@@ -10,7 +10,7 @@ import pytest
 import parity
 from convert.errors import UsageError
 from parity.judge import Subject, judge
-from parity.record import Recording
+from parity.recording import Recording
 from parity.report import Report
 
 torch = pytest.importorskip("torch", reason="torch is not installed")

@@ -170,7 +170,7 @@ def test_drop_rates_add_a_test_of_the_masks_to_training() -> None:
     import dataclasses
 
     import specs
-    from parity.record import OPTIMIZERS, record
+    from parity.recording import OPTIMIZERS, record
 
     spec = specs.get("mlp_mixer")
     config = dataclasses.replace(spec.tiny["headless"], dropout=0.25, drop_path=0.5)

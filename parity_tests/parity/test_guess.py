@@ -7,7 +7,7 @@ import pytest
 
 from parity import hypotheses
 from parity.guess import guess
-from parity.record import Recording
+from parity.recording import Recording
 from ports.runners.records import Tap
 
 RNG = np.random.default_rng(0)

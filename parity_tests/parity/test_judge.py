@@ -11,7 +11,7 @@ from parity import tolerance
 from parity.archive import load, save
 from parity.judge import Subject, judge
 from parity.numbers import relative_error, worst
-from parity.record import Recording
+from parity.recording import Recording
 from parity.report import Report
 from parity.result import Result
 from ports.runners.records import Tap

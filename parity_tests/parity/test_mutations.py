@@ -13,7 +13,7 @@ import pytest
 import ports
 import specs
 from parity.judge import Subject, judge
-from parity.record import Recording, record
+from parity.recording import Recording, record
 from parity.result import Result
 from ports.port import Port
 

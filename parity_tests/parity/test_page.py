@@ -16,7 +16,7 @@ import pytest
 
 from parity.judge import Subject, judge
 from parity.numbers import Worst
-from parity.record import Recording
+from parity.recording import Recording
 from parity.report import Report
 from parity.result import Divergence, Result
 

@@ -11,7 +11,7 @@ import parity
 import ports
 import specs
 from parity.judge import Subject, judge
-from parity.record import record
+from parity.recording import record
 from ports.port import Port
 
 from .plant import around, arrays, rebuilt

@@ -11,7 +11,7 @@ import pytest
 
 from parity import summary, terminal
 from parity.judge import Subject, judge
-from parity.record import Recording
+from parity.recording import Recording
 from parity.report import Report
 from parity.result import Result
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convert.report import FOLDED, fold
+from convert.folding import FOLDED, fold
 from parity_tests.files.harm import soon
 
 
