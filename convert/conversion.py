@@ -132,7 +132,7 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
             dialect = dialects(plan.architecture)[plan.dst]
             usual = dialect.suffix or SUFFIX[dialect.framework]
             if optimizer:
-                from .optimizer.kinds import USUAL
+                from .optimizer.families import USUAL
 
                 usual = USUAL[dialect.framework]
             out = target(file, usual, arguments.out, earlier)
