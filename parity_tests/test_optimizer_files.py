@@ -162,7 +162,7 @@ def test_options_without_the_optimizer_are_wrong(trained, run):
 @pytest.mark.parametrize("word", ["speed=1", "lr=fast", "lr=nan", "kind=lion", "nesterov=maybe", "step=1.5"])
 def test_wrong_hyperparameters(word, trained, run):
     code, _, err = run("torch2flax", trained[0], OPTIMIZER, "--hyper", word)
-    assert code == 2 and err.startswith(f"convert: --hyper {word}: ")
+    assert code == 2 and err.startswith(f"python -m convert: --hyper {word}: ")
 
 
 def test_what_goes_along_is_reported_and_recorded(trained, run, tmp_path):
