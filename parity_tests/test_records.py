@@ -1,8 +1,8 @@
 """Configurations that lie: in the record of a stranger's file, in a configuration file, on the command line."""
 
 import json
-import re
 import random
+import re
 import resource
 import subprocess
 import sys
