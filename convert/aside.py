@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .errors import command_or_call, option
 from .files.base import Tensor
 from .folding import fold
-from .parts import LEAST, LONGEST, TRAINING, Reading, copies_without_collection, cuts, is_known, label, normal
+from .readings import LEAST, LONGEST, TRAINING, Reading, copies_without_collection, cuts, is_known, label, normal
 from .recognise import spellings
 
 COPY = "a model with the same names: {} takes it"

@@ -18,7 +18,7 @@ from . import folding
 from .configure import Configuration
 from .errors import PlanError, option
 from .files.base import PADDLE_BFLOAT16, Tensor, meant
-from .parts import Reading
+from .readings import Reading
 from .recognise import dialects
 from .steps import Step, step
 

@@ -18,7 +18,7 @@ from specs.spec import Spec
 from . import folding
 from .conventions import computing, questionable, required, same, unsettled
 from .errors import ConvertError, UsageError
-from .parts import Reading
+from .readings import Reading
 from .recognise import Line, dialects, lines, spellings
 from .record import Record
 from .settings import Settings, in_our_terms

@@ -272,7 +272,7 @@ def _lossy(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, int]]:
 
 
 def _prove(plan: Plan, written: str) -> dict[str, Any]:
-    from parity.prove import prove  # the one place that needs a floor above
+    from parity.prove import prove  # runs models, which is the business of a floor above
 
     return prove(plan, written)
 

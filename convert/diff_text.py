@@ -9,7 +9,7 @@ from typing import Any
 from .diff import Comparison
 from .errors import printable
 from .folding import where
-from .parts import normal
+from .readings import normal
 from .terminal import say, table
 
 KINDS = {

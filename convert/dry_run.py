@@ -8,7 +8,7 @@ from typing import Any
 from specs.moves import Move
 
 from .folding import where
-from .parts import normal
+from .readings import normal
 from .steps import Constant, Filling, Steps, Sum, sources_of
 from .terminal import table
 

@@ -1,4 +1,4 @@
-"""Many names told in few lines: numbers folded, nearest names beside what is missing."""
+"""Report many names in few lines: fold their numbers, and show the nearest names beside what is missing."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _outside(names: list[str], part: str) -> list[str]:
 
 
 def damage(lines: Iterable[str]) -> list[str]:
-    """Of many tensors the same."""
+    """Fold like lines about many damaged tensors, and count those beyond the first."""
     return capped(fold(lines), "like these")
 
 

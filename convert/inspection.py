@@ -18,9 +18,9 @@ from .files import open_checkpoint
 from .files.base import Reader
 from .files.inside import look
 from .folding import fold
-from .parts import Ambiguous, Names, Reading, normal
 from .planning import Plan, plan_read
 from .program import dumps
+from .readings import Ambiguous, Names, Reading, normal
 from .recognise import candidates, dialects, nearest
 from .record import read as read_record
 from .spelling import respelled

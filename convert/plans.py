@@ -19,7 +19,7 @@ from .configure import Configuration
 from .conventions import differing, questionable
 from .errors import UsageError
 from .files.base import Reader, Tensor
-from .parts import WRAPPERS, Reading
+from .readings import WRAPPERS, Reading
 from .recognise import USUAL, dialects
 from .record import TOOL_VERSION, Record
 from .steps import Promise, Step, sources_of

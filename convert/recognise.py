@@ -1,6 +1,6 @@
-"""What a checkpoint is, read off its names: which part holds the model, which architecture, in whose dialect.
+"""List what a checkpoint may be, judged by its names: architecture, dialect and part of the file, likeliest first.
 
-planning.choose tries these readings on shapes as well, and keeps why it rejects each of the others.
+readings.py scores these candidates; choosing.py tries them on shapes as well, and keeps why it rejects the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from specs.spec import Dialect
 from .dialect_faults import check, examples
 from .errors import ConvertError, UsageError, called, option
 from .files.base import Reader, shown
-from .parts import MAX_ARRAYS, Ambiguous, Names, Reading, Which, strongest
+from .readings import MAX_ARRAYS, Ambiguous, Names, Reading, Which, strongest
 
 
 def dialects(architecture: str) -> dict[str, Dialect]:

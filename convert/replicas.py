@@ -8,7 +8,7 @@ from dataclasses import replace
 from .errors import ConvertError
 from .files.base import PIECE, Reader, Tensor
 from .folding import fold
-from .parts import Reading
+from .readings import Reading
 
 NAMED = 5  # arrays that an error names
 

@@ -24,7 +24,7 @@ TRAINED_FLOOR = 2.0**-4
 # stands beside large numbers shares their rounding: differences below 64 roundoffs of the largest of all are let pass.
 FEATURE_FLOOR = 2.0**-47
 
-# A run may differ by this many times what it moves by when its weights move by eight roundoffs (`record.JITTER`), the
+# A run may differ by this many times what it moves by when its weights move by eight roundoffs (recording.JITTER), the
 # least over frameworks. Deep networks whose BatchNorm sees few values amplify rounding by many decades in ten steps of
 # training; every other run stays within the limits above, which are the least that is asked for.
 SPREAD_FACTOR = {"float64": 16.0, "float32": 4.0}
@@ -77,7 +77,7 @@ SCORES = 5.0
 
 
 def typical(noises: list[float], dtype: str, check: str) -> float:
-    """What a small array's noise is no less than: the median array's of a check.
+    """Return the least noise that an array is granted: the median over all arrays of a check.
 
     In training in half precision the largest: gradients that are zero in exact arithmetic, and second moments that
     underflow, turn into whole steps of Adam, and which array draws them differs from framework to framework.

@@ -6,9 +6,9 @@ import pytest
 
 import convert
 from convert import by_table, payload
+from convert.choosing import Request, choose
 from convert.errors import ConvertError, PlanError
 from convert.files import open_checkpoint
-from convert.planning import Request, choose
 from convert.recognise import candidates
 from convert.record import Record
 from convert.settings import Settings

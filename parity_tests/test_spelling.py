@@ -13,7 +13,7 @@ from convert.errors import ConvertError, FormatError
 from convert.files import open_checkpoint
 from convert.files.base import MAX_TENSORS, Tensor
 from convert.parametrized import parametrized
-from convert.parts import LONGEST
+from convert.readings import LONGEST
 from convert.spelling import respelled
 
 from .commands import GOOGLE, TIMM

@@ -86,6 +86,6 @@ class Layout:
 
 
 def alike(dtypes: Mapping[str, str]) -> str:
-    """The array whose dtype constants take that state none: the first of floating-point numbers; "" if none is."""
+    """Name the array whose dtype is given to constants that state none: the first floating-point one, "" if none is."""
     kinds = ("float16", "float32", "float64", "bfloat16")
     return next((name for name, dtype in dtypes.items() if dtype in kinds), "")

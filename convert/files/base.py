@@ -141,7 +141,7 @@ class Reader(ABC):
 
     @cached_property
     def parameter_names(self) -> dict[str, str]:
-        """Tensor -> the name that its framework has for the parameter beside the one in this file (paddle has two)."""
+        """Return {tensor: the framework's own second name of the parameter}; paddle alone has one."""
         return {}
 
     @cached_property

@@ -125,8 +125,9 @@ def count_not_finite(piece: Any, dtype: str) -> int:
 
 
 def sha256(path: str, stop: threading.Event | None = None) -> str:
-    """Of a checkpoint: of its one file, else of its files' hashes and names, a line each as sha256sum prints them with
-    one space. Ends early, with nothing of use, on `stop`. Raises: FormatError, OSError.
+    """Hash a checkpoint: its file, or, if there are several, the lines "HASH NAME" of all its files.
+
+    Stops early on `stop`; the result is then of no use. Raises: FormatError, OSError.
     """
     names = files_of(path)
     if names == [path]:

@@ -11,7 +11,7 @@ from convert import folding
 from convert.counters import read as read_counter
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
-from convert.parts import TRAINING
+from convert.readings import TRAINING
 
 from .families import FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED, kinds_of
 from .state import State
