@@ -219,6 +219,15 @@ def _whole(
     return whole, {"optimizer": dict(whole.about)}
 
 
+def _check_inputs(out: str, arguments: Namespace) -> None:
+    """Check that a target is none of the command's other files. Raises: UsageError that names the option."""
+    for name in ("table", "like", "config", "optimizer", "spec"):
+        values = getattr(arguments, name, None) or ()
+        for path in (values,) if isinstance(values, str) else values:
+            if os.path.exists(out) and os.path.exists(path) and os.path.samefile(path, out):
+                raise UsageError(f"{out}: is the file of --{name}: give another -o")
+
+
 def _carry_out(
     plan: Plan | TablePlan,
     whole: Plan | TablePlan | OptimizerPlan,
@@ -232,6 +241,7 @@ def _carry_out(
     Args:
       plan: of the weights. whole: the same, or with the state of the optimizer.
     """
+    _check_inputs(out, arguments)
     for note in whole.notes():
         notes.add(note)
     if arguments.dry_run:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from convert.errors import UsageError
+from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
 from convert.optimizer import reading
@@ -90,6 +90,19 @@ REFUSED = {
     "fewer parameters": (
         lambda saved: saved["optimizer"]["param_groups"][0]["params"].pop(),
         "its optimizer has 31 parameters",
+    ),
+    "a state of no parameter": (
+        lambda saved: saved["optimizer"]["state"].update({99: saved["optimizer"]["state"][0]}),
+        "has a state of 99, which none of its groups lists",
+    ),
+    "a parameter twice": (
+        lambda saved: saved["optimizer"]["param_groups"][0]["params"].__setitem__(1, 0),
+        "lists a parameter twice",
+    ),
+    "too few names": (group(param_names=["stem.weight"]), "not all names"),
+    "one moment of two": (
+        lambda saved: saved["optimizer"]["state"][0].pop("exp_avg_sq"),
+        "has no second moment of stem.weight, and another moment of it",
     ),
     "no betas": (lambda saved: saved["optimizer"]["param_groups"][0].pop("betas"), "no pair of betas"),
     "a text for a rate": (group(lr="fast"), "is 'fast': no number"),
@@ -312,3 +325,53 @@ def test_betas_that_paddle_does_not_state():
     with pytest.raises(UsageError, match="no whole number of steps with"):
         reading._paddle_step(powers, powers.slots, {})
     assert reading._paddle_step(powers, powers.slots, {"beta1": 0.8})[0] == 7
+
+
+def test_numbers_of_parameters_need_weights_in_their_order(trained, run, tmp_path):
+    """safetensors sorts names: their order is not torch's."""
+    import torch
+    from safetensors.torch import save_file
+
+    saved = torch.load(trained[0])
+    save_file(saved["model"], tmp_path / "model.safetensors")
+    torch.save(saved["optimizer"], tmp_path / "optimizer.pt")
+    words = ["--config", trained[1], OPTIMIZER, "--optimizer", tmp_path / "optimizer.pt", "-o", tmp_path / "x.msgpack"]
+    code, out, err = run("torch2flax", tmp_path / "model.safetensors", *words)
+    assert (code, out) == (1, "")
+    assert "which the weights' file does not keep" in err
+    assert not (tmp_path / "x.msgpack").exists()
+
+
+def test_like_of_torch_needs_its_order(trained, run, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file(torch.load(trained[0])["model"], tmp_path / "new.safetensors")
+    words = ["--config", trained[1], OPTIMIZER, "--like", tmp_path / "new.safetensors", "-o", tmp_path / "x.pt"]
+    code, _, err = run("torch2torch", trained[0], *words)
+    assert code == 2 and "does not keep the order in which torch counts parameters" in err
+
+
+def test_no_file_of_the_command_is_its_target(trained, run, tmp_path):
+    import torch
+
+    own = tmp_path / "new.pt"
+    torch.save(torch.load(trained[0])["model"], own)
+    before = own.read_bytes()
+    words = ["--config", trained[1], OPTIMIZER, "--like", own, "-o", own, "--force"]
+    code, _, err = run("torch2torch", trained[0], *words)
+    assert code == 2 and "is the file of --like: give another -o" in err
+    assert own.read_bytes() == before
+
+
+def test_what_paddle_keeps_beside_adams_moments_is_refused(tmp_path):
+    needs("paddle")
+    import paddle
+
+    model = paddle.nn.Linear(2, 3)
+    adam = paddle.optimizer.Adam(parameters=model.parameters(), amsgrad=True)
+    model(paddle.ones([1, 2])).sum().backward()
+    adam.step()
+    paddle.save(adam.state_dict(), str(tmp_path / "x.pdopt"))
+    with open_checkpoint(tmp_path / "x.pdopt") as reader, pytest.raises(ConvertError, match="_moment2_max_0"):
+        reading.read_paddle(reader, reading.find(reader), {}, {}, {})

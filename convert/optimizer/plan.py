@@ -120,7 +120,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         raise ConvertError(f"{where}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW")
     trained = _trained(plan)
     own = {name: reader.parameter_names[t.name] for name, t in trained.items() if t.name in reader.parameter_names}
-    state = reading.read(holder, found, trained, own, request.stated)
+    state = reading.read(holder, found, trained, own, request.stated, keeps_order(reader))
     if path:
         reader = Joined(reader, holder)
     model, sources, without = _model(plan, state, request, library, BESIDE if path else "")
@@ -151,6 +151,11 @@ def _check_target(plan: Plan | TablePlan, library: str, out: str) -> None:
         framework = dialects(plan.architecture)[plan.dst].framework
         if framework != FRAMEWORK[library]:
             raise UsageError(f"{out}: {plan.dst} is of {framework}, whose optimizers are not stored in such a file")
+
+
+def keeps_order(reader: Reader) -> bool:
+    """Tell whether a file stores arrays in the order of model.parameters(): one that torch.save wrote does."""
+    return reader.format == "torch" and not reader.path.endswith(".json")
 
 
 def _beside(reader: Reader) -> str | None:
@@ -265,6 +270,9 @@ def _like(plan: Plan | TablePlan, like: str | None, library: str, names: list[st
     """
     if like is not None:
         with open_checkpoint(like) as reader:
+            if library == "torch" and not keeps_order(reader):
+                what = f"a {reader.format} file does not keep the order in which torch counts parameters"
+                raise UsageError(f'{like}: --like: {what}: give torch.save(model.state_dict(), "new.pt")')
             theirs, own = list(reader.tensors), dict(reader.parameter_names)
         if sorted(theirs) != sorted(names):
             other = sorted(set(theirs) ^ set(names))

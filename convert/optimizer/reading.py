@@ -104,18 +104,27 @@ def _is_state(found: Found, name: str) -> bool:
     return name.startswith(tops)
 
 
-def read(reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Any) -> State:
+def read(
+    reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Any, ordered: bool
+) -> State:
     """Read a state.
 
     Args:
       parameters: the trained arrays of the source by name, in its order.
+      ordered: whether that is the order in which torch counts parameters, as in a file that torch.save wrote.
       own: parameter -> paddle's own name of it.
       stated: what the user states of the optimizer, above all that the file says.
     Raises: ConvertError for what no other library keeps alike; UsageError for what has to be stated.
     """
-    reading = {"torch": read_torch, "paddle": read_paddle, "optax": read_optax}[found.library]
-    state = reading(reader, found, parameters, own, stated)
+    if found.library == "torch":
+        state = read_torch(reader, found, parameters, stated, ordered)
+    else:
+        state = {"paddle": read_paddle, "optax": read_optax}[found.library](reader, found, parameters, own, stated)
+    some = {name for arrays in state.moments.values() for name in arrays}
     for slot, arrays in state.moments.items():
+        if lacking := sorted(some - arrays.keys()):
+            what = f"has no {slot} moment of {', '.join(folding.fold(lacking)[:6])}, and another moment of it"
+            raise ConvertError(f"{reader.path}: {what}: its optimizer is damaged")
         for name, moment in arrays.items():
             if moment.shape != parameters[name].shape:
                 what = f"has shape {list(moment.shape)}, and {name}, whose {slot} moment it is, "
@@ -127,12 +136,12 @@ def read(reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Ma
 
 
 def read_torch(
-    reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Mapping[str, Any]
+    reader: Reader, found: Found, parameters: Mapping[str, Tensor], stated: Mapping[str, Any], ordered: bool
 ) -> State:
     """Read the state_dict of a torch.optim optimizer."""
     groups = _groups(reader, found.root)
     numbers = [number for group in groups for number in group["params"]]
-    names, notes = _names(reader, groups, numbers, list(parameters))
+    names, notes = _names(reader, groups, numbers, list(parameters), ordered)
     slots: dict[str, dict[str, Tensor]] = {}
     steps: set[float] = set()
     used = set[str]()
@@ -153,6 +162,10 @@ def read_torch(
     used |= {name for name in reader.tensors if name.startswith(f"{found.root}param_groups/")}
     family = _family(reader, {slot: arrays for slot, arrays in slots.items() if arrays}, "torch", groups[0])
     by_key = {str(number): name for number, name in zip(numbers, names, strict=True)}
+    keys = [key for arrays in slots.values() for key in arrays]
+    if strangers := [key for key in dict.fromkeys(keys) if key not in by_key]:
+        problem = f"its optimizer has a state of {', '.join(strangers[:6])}, which none of its groups lists"
+        raise ConvertError(f"{reader.path}: {problem}: it is damaged")
     moments = {s: {by_key[k]: t for k, t in slots[MOMENTS[s].torch].items()} for s in FAMILIES[family]}
     hyper = {**_torch_hyper(reader, family, groups[0]), **stated}
     others = sorted(
@@ -194,12 +207,14 @@ def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
 
 
 def _names(
-    reader: Reader, groups: Sequence[Mapping[str, Any]], numbers: Sequence[Any], parameters: list[str]
+    reader: Reader, groups: Sequence[Mapping[str, Any]], numbers: Sequence[Any], parameters: list[str], ordered: bool
 ) -> tuple[list[str], list[str]]:
     """Name torch's numbered parameters: by the names that it stores, or by the order of the state_dict."""
     given = [name for group in groups for name in group.get("param_names", ())]
     if all(isinstance(number, str) for number in numbers):
         given = list(numbers)
+    if len(set(numbers)) != len(numbers) or (given and len(set(given)) != len(numbers)):
+        raise ConvertError(f"{reader.path}: its optimizer lists a parameter twice, or not all names: it is damaged")
     if given:
         if strangers := [name for name in given if name not in parameters]:
             problem = f"its optimizer names parameters that the model has not: {', '.join(folding.fold(strangers)[:6])}"
@@ -212,6 +227,11 @@ def _names(
         raise ConvertError(
             f"{reader.path}: its optimizer has {len(numbers)} parameters, its state_dict {len(parameters)}: {remedy}"
         )
+    if not ordered:
+        what = (
+            "its optimizer numbers parameters in the order of the model's code, which the weights' file does not keep"
+        )
+        raise ConvertError(f"{reader.path}: {what}: give the weights as torch.save wrote them, or {remedy}")
     return parameters, ["torch numbers parameters: taken in the order of the state_dict, in which all shapes fit"]
 
 
@@ -256,25 +276,31 @@ def read_paddle(
         if name.startswith(found.root):
             rest = name.removeprefix(found.root)
             if match := PADDLE.fullmatch(rest):
-                slots.setdefault(match["slot"], {})[match["own"]] = tensor
+                if match["own"] in slots.setdefault(match["slot"], {}):
+                    raise ConvertError(f"{reader.path}: {name}: its optimizer has two of these: it is damaged")
+                slots[match["slot"]][match["own"]] = tensor
                 used.add(name)
             elif found.root or "/" in rest:
                 strangers.append(name)
+    names = {match["own"] for name in used if (match := PADDLE.fullmatch(name.removeprefix(found.root)))}
+    for name in reader.tensors.keys() - used:  # linear_0.w_0_moment2_max_0: what else is kept of a parameter
+        cuts = [at.start() for at in re.finditer(r"_(?=[a-z]\w*_\d+$)", name)]
+        strangers += [name] if any(name[:cut].removeprefix(found.root) in names for cut in cuts) else []
     if strangers:
         problem = f"its optimizer keeps {', '.join(folding.fold(strangers)[:6])}"
         raise ConvertError(
             f"{reader.path}: {problem}: neither SGD with momentum, nor Adam, nor AdamW, in full precision"
         )
     family = _family(reader, (slot for slot in slots if "pow" not in slot), "paddle", {})
-    names = {own.get(name, name): name for name in parameters}
+    ours = {own.get(name, name): name for name in parameters}
     arrays = [key for slot in FAMILIES[family] for key in slots[MOMENTS[slot].paddle]]
-    if unknown := [key for key in dict.fromkeys(arrays) if key not in names]:
+    if unknown := [key for key in dict.fromkeys(arrays) if key not in ours]:
         remedy = (
             "convert the .pdparams that paddle.save(model.state_dict(), ...) wrote in the same process: it names them"
         )
         what = f"which parameters are {', '.join(folding.fold(unknown)[:6])}?"
         raise ConvertError(f"{reader.path}: {what} ({remedy})")
-    moments = {s: {names[k]: t for k, t in slots[MOMENTS[s].paddle].items()} for s in FAMILIES[family]}
+    moments = {s: {ours[k]: t for k, t in slots[MOMENTS[s].paddle].items()} for s in FAMILIES[family]}
     hyper: dict[str, Any] = {"kind": "sgd"} if family == "sgd" else {}
     scheduler = {name: value for name, value in reader.skipped.values.items() if "LR_Scheduler/" in f"{name}/"}
     last = next((value for name, value in scheduler.items() if name.endswith("last_lr")), None)

@@ -198,6 +198,11 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
             f"{model.path}: paddle finds moments by its own names of parameters (linear_0.w_0) and ignores others: "
             'save a new model by paddle.save(model.state_dict(), "new.pdparams") and give it: --like new.pdparams'
         )
+    if state.kind is None:
+        raise UsageError(
+            f"{model.path}: {state.library}'s state does not say whether it is Adam's or AdamW's: "
+            "--hyper kind=adam or kind=adamw"
+        )
     builder = Builder(model)
     weights: dict[str, Any] = {}
     if not alone:
@@ -206,9 +211,8 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
             weights[name] = (model.own.get(name, name), builder.weight(step, f"model/{name}"))
     arrays = dict(_paddle_arrays(builder, state, "" if alone else "optimizer/"))
     notes = []
-    kind = state.kind or next(kind for kind, family in KINDS.items() if family == state.family)
-    notes.append(f"paddle stores no hyperparameters: build its optimizer as {call(kind, 'paddle', state.hyper)}")
-    if missing := [name for name in _missing(state) if name != "kind"]:
+    notes.append(f"paddle stores no hyperparameters: build its optimizer as {call(state.kind, 'paddle', state.hyper)}")
+    if missing := _missing(state):
         notes.append(_unknown(state, missing))
     tree: Any = arrays if alone else {"model": weights, "optimizer": {key: (key, t) for key, t in arrays.items()}}
     return Written(tuple(builder.steps), tree, tuple(notes))
