@@ -22,7 +22,7 @@ from . import folding, record
 from .casting import FLOATS
 from .errors import ConvertError, UsageError
 from .files import open_checkpoint
-from .files.base import Reader, Tensor, meant
+from .files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
 from .steps import Promise, Step, step
 
 
@@ -62,10 +62,16 @@ class TablePlan:
             ("added into one array, and not to be told apart again", self.layout.sums),
             ("zeros, as a sum's other term", self.layout.zeroed),
             ("constants of the table", self.layout.constants),
+            ("uint16, read as the bfloat16 that paddle stores so", self._bits()),
         )
         lines = (f"{what}: {', '.join(folding.fold(names))}" for what, names in facts if names)
         skipped = folding.skipped(self.reader.skipped.without(self.accounted), self.prefix.rstrip("/"))
         return [*self.remarks, *lines, *(f"set aside, {line}" for line in skipped)]
+
+    def _bits(self) -> list[str]:
+        """Arrays whose dtype in the file is uint16, and bfloat16 here."""
+        stored = {t.name for t in self.reader.tensors.values() if t.dtype == PADDLE_BFLOAT16}
+        return [t.name for t in self.sources.values() if t.name in stored and t.dtype != PADDLE_BFLOAT16]
 
     @property
     def tree(self) -> None:

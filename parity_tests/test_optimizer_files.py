@@ -375,3 +375,15 @@ def test_what_paddle_keeps_beside_adams_moments_is_refused(tmp_path):
     paddle.save(adam.state_dict(), str(tmp_path / "x.pdopt"))
     with open_checkpoint(tmp_path / "x.pdopt") as reader, pytest.raises(ConvertError, match="_moment2_max_0"):
         reading.read_paddle(reader, reading.find(reader), {}, {}, {})
+
+
+def test_what_else_the_optimizers_file_contains_is_named(trained, run, tmp_path):
+    import torch
+
+    saved = torch.load(trained[0])
+    torch.save(saved["model"], tmp_path / "model.pt")
+    torch.save({**saved["optimizer"], "ema": {"stem.weight": torch.ones(2)}}, tmp_path / "optimizer.pt")
+    words = ["--config", trained[1], OPTIMIZER, "--optimizer", tmp_path / "optimizer.pt", "-o", tmp_path / "x.msgpack"]
+    code, _, err = run("torch2flax", tmp_path / "model.pt", *words)
+    assert code == 0
+    assert f"set aside, of {tmp_path / 'optimizer.pt'}: ema/stem.weight\n" in err

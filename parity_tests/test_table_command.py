@@ -348,3 +348,14 @@ def test_what_is_no_array_is_named(tmp_path, capsys):
     for words in (["--table", table, b, "-o", out], ["diff", a, b], ["diff", b, a], ["diff", b, out, "--table", table]):
         assert main(words) == 0
         assert said in capsys.readouterr().err, words
+
+
+def test_uint16_of_paddle_is_read_as_bfloat16_with_a_note(tmp_path, capsys):
+    """paddle stores bfloat16 so and does not say so: integers of that dtype would be read as weights."""
+    import pickle
+
+    path, table = tmp_path / "x.pdparams", tmp_path / "x.table"
+    path.write_bytes(pickle.dumps({"idx": np.arange(3, dtype=np.uint16), "w": np.ones(2, np.float32)}, protocol=2))
+    table.write_text("table 1\nidx: a <-> idx: a\nw: b <-> w: b\n")
+    assert main(["--table", str(table), str(path), "-o", str(tmp_path / "x.safetensors")]) == 0
+    assert "note: uint16, read as the bfloat16 that paddle stores so: idx\n" in capsys.readouterr().err

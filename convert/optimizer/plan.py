@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from convert import folding
 from convert.casting import FLOATS
 from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint
@@ -138,6 +139,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     counted = f" after {state.step:,} steps" if state.step is not None else ""
     remarks = [f"the optimizer's state goes along: {about['kind']}{counted}, from {state.library} to {library}"]
     remarks += [f"took it from {path}"] if path else []
+    others = [name for name in holder.tensors if name not in state.used] if path else []
+    remarks += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
     remarks += [f"without a state in the source, so with zeros: {', '.join(without)}"] if without else []
     accounted = frozenset() if path else state.used | reading.apart(holder)
     return OptimizerPlan(
