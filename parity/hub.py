@@ -8,10 +8,10 @@ import numpy as np
 
 from specs.arrays import translate
 from specs.dialects import PORTS, UNUSED, bind, place
+from specs.env import Env
 from specs.filling import Filling
 from specs.layer import Layer, parameters
 from specs.lines import Lines
-from specs.sizes import Env
 
 
 def to_hub(layers: Iterable[Layer], framework: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

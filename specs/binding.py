@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from .env import Env
 from .lines import Line, Lines, Misfit
 from .matching import Matcher, Ranges
+from .moves import Shape
 from .signature import Signature
-from .sizes import Env, Shape, SizeError, Solver
+from .sizes import SizeError, Solver
 
 
 def bind(

@@ -17,6 +17,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from .axes import Axes, Factor, names, parse_axes, plain, shape_of
+from .env import Env
 from .kinds import ANY, BUFFERS, FRAMEWORKS, KINDS, PORTED, Leaf
 from .layer import Layer, Parameter, parameters
 from .lines import Constant, Line, Side
@@ -24,7 +25,6 @@ from .matching import Key
 from .parsing import parse_line
 from .paths import Hole, Path, fill, holes, joined, match
 from .signature import Signature
-from .sizes import Env
 from .spec import Dialect, Spec
 from .table import Table
 

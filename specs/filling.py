@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .axes import Part, full, total
 from .coverage import gap
+from .env import Env
 from .layout import Entry, Equal, Layout, Parts, Sum
 from .lines import Cell, Constant, Line, Lines, Misfit
 from .matching import Index, fill
-from .moves import Fill, Move
+from .moves import Fill, Move, Shape
 from .places import Box, Place, between, box, whole
 from .signature import Signature
-from .sizes import Env, Shape
 
 
 class Filling:

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .lines import Line
-from .moves import Fill, Move
+from .moves import Fill, Move, Shape
 
-Shape = tuple[int, ...]
 Parts = list[Move | Fill]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+Shape = tuple[int, ...]
 Select = int | slice | tuple[int, ...]  # one index, a range (backwards with step -1), or indices one by one
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from .moves import Move
-
-Shape = tuple[int, ...]
+from .moves import Move, Shape
 
 
 class Place(NamedTuple):

@@ -10,7 +10,7 @@ from .filling import Filling
 from .layout import Layout
 from .lines import Lines, Misfit, TableError
 from .matching import Matcher
-from .sizes import Shape
+from .moves import Shape
 
 
 def lay_out(

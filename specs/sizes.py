@@ -4,66 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from types import MappingProxyType
 
 from .axes import Dim, solve
+from .env import Env
 from .lines import Line, Lines, TableError
-from .matching import Index, Key, Ranges
+from .matching import Key
+from .moves import Shape
 from .signature import Signature
-
-Shape = tuple[int, ...]
-
-MAX_NAMES = 100_000  # arrays that one line makes of one: no file holds more
 
 
 class SizeError(TableError):
     """Lengths that stay open, or are given for an axis that is not there."""
-
-
-@dataclass
-class Env:
-    """One line at one value of the numbers that both its sides count.
-
-    Args:
-      key: those numbers.
-      arrays: for each left array {stacked indices: name}; empty for a constant of the right side.
-      sizes: lengths of axes, as far as they are known.
-      settled: whether all of them are known, and were checked with every equation.
-    """
-
-    line: Line
-    key: Key
-    arrays: list[dict[Key, str]]
-    sizes: dict[str, int] = field(default_factory=dict)
-    settled: bool = False
-
-    def named(self, array: Signature) -> dict[Key, str]:
-        """The names of one left array of the line."""
-        at = next(k for k, other in enumerate(self.line.left.arrays) if other is array)
-        return self.arrays[at]
-
-    def indices(self, array: Signature, given: Mapping[str, int] = MappingProxyType({})) -> list[Index]:
-        """The indices of each array that a path of the right side stands for, at those that are given."""
-        found: list[Index] = [dict(self.key)]
-        for variable in dict.fromkeys(map(self.line.variable, array.holes)):
-            if variable in given:
-                found = [{**index, variable: given[variable]} for index in found]
-            elif variable not in found[0]:
-                if len(found) * self.sizes[variable] > MAX_NAMES:
-                    raise TableError(
-                        f"line {self.line.number}: {array.label} would stand for over {MAX_NAMES:,} arrays"
-                    )
-                if not self.sizes[variable]:
-                    return []
-                found = [{**index, variable: k} for index in found for k in range(self.sizes[variable])]
-        return found
-
-    def first(self, array: Signature) -> str:
-        """The name of the first of them, whatever the lengths of axes."""
-        index = {**dict.fromkeys(map(self.line.variable, array.holes), 0), **dict(self.key)}
-        return Ranges().add(self.line, array, index)
 
 
 @dataclass
