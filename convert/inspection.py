@@ -9,20 +9,24 @@ from dataclasses import replace
 from typing import Any
 
 from specs import config as configs
+from specs.dialects import HUB
 
 from . import folding
 from .aside import as_json
+from .choosing import Request, attempt
 from .configure import inferred, trained, unshown
 from .errors import ConvertError, OpenFields, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
 from .files.inside import look
 from .folding import fold
-from .planning import Plan, plan_read
+from .planning import plan_read
+from .plans import Plan
 from .program import dumps
 from .readings import Ambiguous, Names, Reading, normal
 from .recognise import candidates, dialects, nearest
 from .record import read as read_record
+from .settings import Settings
 from .spelling import respelled
 from .terminal import say
 
@@ -82,6 +86,7 @@ def describe(path: str, weights: str | None = None) -> dict[str, Any]:
 
 def _known(reader: Reader, weights: str | None) -> dict[str, Any]:
     """What can be said of a file: its model, if every array fits one, or why none fits."""
+    reader = respelled(reader)
     try:
         return _fitting(plan_read(reader, weights=weights))
     except Ambiguous as error:
@@ -94,7 +99,7 @@ def _known(reader: Reader, weights: str | None) -> dict[str, Any]:
     except UsageError as error:
         return _open(reader, error, weights)
     except ConvertError as error:
-        if weights is not None and not Names(respelled(reader).tensors, weights).forms:
+        if weights is not None and not Names(reader.tensors, weights).forms:
             raise  # nothing lies there
         return _unknown(reader, error, weights)
 
@@ -130,9 +135,10 @@ def _open(reader: Reader, error: UsageError, weights: str | None) -> dict[str, A
     Its architecture is stated only if some Config of that architecture makes every array fit.
     """
     fitting: list[tuple[Reading, Plan]] = []
-    for group in candidates(respelled(reader), None, read_record(reader).hints, weights):
+    request = Request(reader, read_record(reader), Settings.of(None), HUB, None)
+    for group in candidates(reader, None, request.record.hints, weights):
         readings = group if isinstance(group, list) else []
-        fitting = [(reading, plan) for reading in readings if (plan := _completed(reader, reading))]
+        fitting = [(reading, plan) for reading in readings if (plan := _completed(request, reading))]
         if fitting:
             break
     if len({reading.architecture for reading, _ in fitting}) != 1:
@@ -143,15 +149,16 @@ def _open(reader: Reader, error: UsageError, weights: str | None) -> dict[str, A
     return about | {"parameters": trained(reading), "notes": plan.part(), "aside": as_json(plan.aside)}
 
 
-def _completed(reader: Reader, reading: Reading) -> Plan | None:
-    """A plan of the file with whatever it leaves open taken from an official variant or a tiny twin, if one fits."""
+def _completed(request: Request, reading: Reading) -> Plan | None:
+    """Plan a reading with whatever it leaves open taken from an official variant or a tiny twin; None if none fits."""
     with contextlib.suppress(KeyError, IndexError, ConvertError):  # of arrays that are missing
         names = unshown(reading)
         examples = [*reading.spec.variants.values(), *reading.spec.tiny.values()]
         choices = [{}, *({n: getattr(example, n) for n in sorted(names)} for example in examples)]
         for choice in choices:
-            with contextlib.suppress(ConvertError):
-                return plan_read(reader, reading.dialect, settings=choice, weights=reading.prefix or "/", assume=True)
+            trial = attempt(request._replace(settings=Settings.of(choice)), reading)
+            if isinstance(trial, Plan):
+                return trial
     return None
 
 
@@ -166,12 +173,11 @@ def _inferred(reading: Reading) -> dict[str, Any]:
 def _unknown(reader: Reader, error: ConvertError, weights: str | None) -> dict[str, Any]:
     """Of a file that fits no architecture: which comes nearest, and why it does not fit."""
     reasons = [error.message.removeprefix(f"{reader.path}: "), *error.problems]
-    usual = respelled(reader)
-    group = next(candidates(usual, None, read_record(reader).hints, weights))
+    group = next(candidates(reader, None, read_record(reader).hints, weights))
     if isinstance(group, list):
         reading: Reading | None = group[0]
     else:
-        reading = nearest(usual, weights)
+        reading = nearest(reader, weights)
         if reading:
             share = f"it knows {round(reading.score * len(reading.tensors))} of {len(reading.tensors)} names"
             reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}"]
