@@ -180,7 +180,7 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
         known = f"{round(best.score * size)} of {size} are known in {best.dialect} ({best.architecture})"
         return f"{reader.path}: its names are not those of dialect {dialect}: {known}"
     what = f"not those of dialect {dialect}" if dialect else "those of no architecture known here"
-    first = ", ".join([name for name in reader.tensors if name.startswith(names.root)][:3])
+    first = ", ".join([reader.stored_name(name) for name in reader.tensors if name.startswith(names.root)][:3])
     remedy = "" if dialect else f" ({called('ports')} lists them)"
     return f"{reader.path}: a {reader.format} file, but its names are {what}{remedy}; its first names are {first}"
 

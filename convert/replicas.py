@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from .errors import ConvertError
-from .files.base import PIECE, Reader, Tensor
+from .files.base import PIECE, Reader, Tensor, Wrapped
 from .folding import fold
 from .readings import Reading
 
@@ -35,28 +35,26 @@ def replicated(path: str, reading: Reading) -> ConvertError:
     return ConvertError(f"{path}: {problem}; {rest}: {remedy}")
 
 
-class FirstReplica(Reader):
+class FirstReplica(Wrapped):
     """A file with the first replica in place of each array of a reading.
 
     Raises: ConvertError that names arrays whose replicas are not all equal.
     """
 
     def __init__(self, reader: Reader, reading: Reading):
-        self.reader, self.format, self.path = reader, reader.format, reader.path
-        self.metadata, self.on_disk, self.skipped = reader.metadata, reader.on_disk, reader.skipped
         wholes = {tensor.name: tensor for tensor in reading.tensors.values()}
         _check_equal(reader, wholes)
-        self.tensors = {
+        tensors = {
             name: tensor._replace(shape=tensor.shape[1:]) if name in wholes else tensor
             for name, tensor in reader.tensors.items()
         }
-        self.remarks = (*reader.remarks, f"took the first of {count(reading)} replicas, which are equal")
+        super().__init__(reader, tensors, [f"took the first of {count(reading)} replicas, which are equal"])
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.reader.read(name, start, self.tensors[name].nbytes if stop is None else stop)
 
-    def close(self) -> None:
-        self.reader.close()
+    def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
+        return Reader.pieces(self, name)  # by `read`, up to the end of the first replica
 
 
 def _check_equal(reader: Reader, wholes: Mapping[str, Tensor]) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 
 from specs.kinds import KINDS, LIBRARIES
 
-from .files.base import Reader, Tensor
+from .files.base import Reader, Wrapped
 
 BOXES = {"value", "raw_value"}  # what nnx.Variable and linen's boxes call the one array that they contain
 STATES = {"mu", "nu", "exp_avg", "exp_avg_sq", "momentum", "momentum_buffer", "trace", "moment1", "moment2", "velocity"}
@@ -26,24 +27,22 @@ _ARROW = "->"
 _MODULE = re.compile(r"(?:^|(?<=[/.]))_(?:modules|parameters|buffers)/")  # of a torch module that was pickled whole
 
 
-class Respelled(Reader):
+class Respelled(Wrapped):
     """A file under other names for its arrays.
 
     Args:
-      reader: the file, which this one closes.
       names: its arrays' names -> their new ones.
     """
 
     def __init__(self, reader: Reader, names: Mapping[str, str], remarks: Iterable[str]):
-        self.reader, self.format, self.path = reader, reader.format, reader.path
-        self.metadata, self.on_disk = reader.metadata, reader.on_disk
-        self.remarks = (*reader.remarks, *remarks)
-        self.skipped = reader.skipped
+        renamed = {new: reader.tensors[old]._replace(name=new) for old, new in names.items()}
+        super().__init__(reader, renamed, remarks)
         self._own = {new: old for old, new in names.items()}
-        self.tensors = {new: tensor._replace(name=new) for new, tensor in self._renamed()}
 
-    def _renamed(self) -> Iterator[tuple[str, Tensor]]:
-        return ((new, self.reader.tensors[old]) for new, old in self._own.items())
+    @cached_property
+    def parameter_names(self) -> dict[str, str]:
+        names = self.reader.parameter_names
+        return {new: names[old] for new, old in self._own.items() if old in names}
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.reader.read(self._own[name], start, stop)
@@ -51,8 +50,8 @@ class Respelled(Reader):
     def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
         return self.reader.pieces(self._own[name])
 
-    def close(self) -> None:
-        self.reader.close()
+    def stored_name(self, name: str) -> str:
+        return self.reader.stored_name(self._own[name])
 
 
 def respelled(reader: Reader) -> Reader:

@@ -162,6 +162,10 @@ class Reader(ABC):
         for start in range(0, size, PIECE):
             yield self.read(name, start, min(start + PIECE, size))
 
+    def stored_name(self, name: str) -> str:
+        """Return the name that the file itself has for one tensor."""
+        return self.tensors[name].name
+
     @abstractmethod
     def close(self) -> None: ...
 
@@ -170,6 +174,40 @@ class Reader(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Wrapped(Reader):
+    """A file that is read otherwise than it is stored: all that a subclass does not change is the file's own.
+
+    Args:
+      reader: the file, which this one closes.
+      tensors: what it is read as. remarks: how, for people.
+    """
+
+    def __init__(self, reader: Reader, tensors: dict[str, Tensor], remarks: Iterable[str] = ()):
+        self.reader, self.tensors, self.remarks = reader, tensors, (*reader.remarks, *remarks)
+        self.format, self.path = reader.format, reader.path
+        self.metadata, self.on_disk = reader.metadata, reader.on_disk
+
+    @cached_property
+    def parameter_names(self) -> dict[str, str]:
+        return self.reader.parameter_names
+
+    @cached_property
+    def skipped(self) -> Skipped:
+        return self.reader.skipped
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
+        return self.reader.read(name, start, stop)
+
+    def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
+        return self.reader.pieces(name)
+
+    def stored_name(self, name: str) -> str:
+        return self.reader.stored_name(name)
+
+    def close(self) -> None:
+        self.reader.close()
 
 
 class Writer(ABC):

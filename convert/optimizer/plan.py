@@ -12,7 +12,7 @@ from convert import folding
 from convert.casting import FLOATS
 from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint
-from convert.files.base import Reader, Tensor
+from convert.files.base import Reader, Tensor, Wrapped
 from convert.plans import Plan
 from convert.recognise import dialects
 from convert.steps import Constant, Filling, Promise, Step, Sum, sources_of
@@ -74,23 +74,23 @@ class OptimizerPlan:
         return {**self.weights.facts(), "optimizer": dict(self.about)}
 
 
-class Joined(Reader):
-    """Two checkpoints as one: the second one's arrays have BESIDE before their names."""
+class Joined(Wrapped):
+    """Two checkpoints as one: the second one's arrays have BESIDE before their names; it is the one to be closed."""
 
     def __init__(self, first: Reader, second: Reader):
-        self.first, self.second = first, second
-        self.format, self.path, self.metadata, self.on_disk = first.format, first.path, first.metadata, first.on_disk
-        self.tensors = {**first.tensors, **{BESIDE + n: t._replace(name=BESIDE + n) for n, t in second.tensors.items()}}
+        others = {BESIDE + name: tensor._replace(name=BESIDE + name) for name, tensor in second.tensors.items()}
+        super().__init__(first, {**first.tensors, **others})
+        self.second = second
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         if name.startswith(BESIDE):
             return self.second.read(name.removeprefix(BESIDE), start, stop)
-        return self.first.read(name, start, stop)
+        return super().read(name, start, stop)
 
     def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
         if name.startswith(BESIDE):
             return self.second.pieces(name.removeprefix(BESIDE))
-        return self.first.pieces(name)
+        return super().pieces(name)
 
     def close(self) -> None:
         self.second.close()
@@ -142,7 +142,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     others = [name for name in holder.tensors if name not in state.used] if path else []
     remarks += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
     remarks += [f"without a state in the source, so with zeros: {', '.join(without)}"] if without else []
-    accounted = frozenset() if path else state.used | reading.apart(holder)
+    accounted = frozenset() if path else state.used | reading.apart(holder, found)
     return OptimizerPlan(
         replace(plan, accounted=accounted), reader, written.steps, sources, written.tree, about,
         (*remarks, *state.notes, *written.notes),

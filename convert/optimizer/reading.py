@@ -63,11 +63,12 @@ def _paddle(reader: Reader) -> Iterable[Found]:
 
 def _optax(reader: Reader) -> Iterable[Found]:
     momentum = MOMENTS["momentum"].optax
+    adams = {name[: at.start()] for name in reader.tensors for at in re.finditer(r"(?:^|(?<=/))mu/", name)}
     for name in reader.tensors:
         base = name.removesuffix(VALUE)
         if base == "count" or base.endswith("/count"):
             root = base.removesuffix("count")
-            if any(other.startswith(f"{root}mu/") for other in reader.tensors):
+            if root in adams:
                 yield Found("optax", root, _top(root))
         elif f"/{momentum}/" in f"/{name}":
             head = f"/{name}".partition(f"/{momentum}/")[0]
@@ -83,9 +84,13 @@ def _top(root: str) -> str:
     return root if at is None else "/".join(segments[: at + 1]) + "/"
 
 
-def apart(reader: Reader) -> frozenset[str]:
-    """Names of the arrays and plain entries of a file that are the state of an optimizer, and the count beside it."""
-    found = find(reader)
+def apart(reader: Reader, found: Found | None = None) -> frozenset[str]:
+    """Name the arrays and plain entries of a file that are the state of an optimizer, and the count beside it.
+
+    Args:
+      found: where the state is; None finds it.
+    """
+    found = found or find(reader)
     if found is None:
         return frozenset()
     if found.top:
@@ -282,7 +287,7 @@ def read_paddle(
                 used.add(name)
             elif found.root or "/" in rest:
                 strangers.append(name)
-    names = {match["own"] for name in used if (match := PADDLE.fullmatch(name.removeprefix(found.root)))}
+    names = {name for arrays in slots.values() for name in arrays}
     for name in reader.tensors.keys() - used:  # linear_0.w_0_moment2_max_0: what else is kept of a parameter
         cuts = [at.start() for at in re.finditer(r"_(?=[a-z]\w*_\d+$)", name)]
         strangers += [name] if any(name[:cut].removeprefix(found.root) in names for cut in cuts) else []
@@ -352,7 +357,7 @@ def read_optax(
     steps: set[float] = set()
     hyper: dict[str, Any] = {}
     strangers: list[str] = []
-    used = apart(reader)
+    used = apart(reader, found)
     for name, tensor in reader.tensors.items():
         if name not in used:
             continue
