@@ -173,7 +173,8 @@ class Names:
             and (rest := name[len(place) :]).partition("/")[0] not in TRAINING
             and RANDOM not in name
         }
-        plain = {rest: rest if normal(rest) in known else unwrapped(rest) for rest in inner}
+        plain = {rest: unwrapped(rest) for rest in inner}
+        plain |= {rest: rest for rest, short in plain.items() if short != rest and normal(rest) in known}
         times = Counter(plain.values())
         return {plain[rest] if times[plain[rest]] == 1 else rest: tensor for rest, tensor in inner.items()}
 

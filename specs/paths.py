@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 NAME = r"[^\W\d]\w*"
@@ -67,7 +66,6 @@ def joined(pieces: Iterable[str | Hole]) -> Path:
     return tuple(found)
 
 
-@lru_cache(maxsize=4096)  # names of a model's arrays, which several questions ask for
 def normal(name: str) -> str:
     """A name with its numbers folded: names that differ only in numbers have one normal form."""
     return _DIGITS.sub("#", name)
