@@ -36,6 +36,15 @@ def _leaves(path: str, *shape: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield f"{path}.bias", shape[:1]
 
 
+def _encoder(block: str, width: int, *attention: str) -> Shapes:
+    """The dense layers of one block of transformers' encoders, its attention's by name."""
+    found: Shapes = {}
+    for name in attention:
+        found |= dict(_leaves(f"{block}.attention.{name}", width, width))
+    found |= dict(_leaves(f"{block}.intermediate.dense", 4 * width, width))
+    return found | dict(_leaves(f"{block}.output.dense", width, 4 * width))
+
+
 def bert() -> Shapes:
     """BERT-base."""
     width, names = 768, {"word": 30522, "position": 512, "token_type": 2}
@@ -43,10 +52,7 @@ def bert() -> Shapes:
     found |= dict(_leaves("embeddings.LayerNorm", width)) | dict(_leaves("pooler.dense", width, width))
     for i in range(12):
         block = f"encoder.layer.{i}"
-        for name in ("self.query", "self.key", "self.value", "output.dense"):
-            found |= dict(_leaves(f"{block}.attention.{name}", width, width))
-        found |= dict(_leaves(f"{block}.intermediate.dense", 4 * width, width))
-        found |= dict(_leaves(f"{block}.output.dense", width, 4 * width))
+        found |= _encoder(block, width, "self.query", "self.key", "self.value", "output.dense")
         for name in ("attention.output.LayerNorm", "output.LayerNorm"):
             found |= dict(_leaves(f"{block}.{name}", width))
     return found
@@ -72,10 +78,7 @@ def vit() -> Shapes:
     found |= dict(_leaves("embeddings.patch_embeddings.projection", width, 3, 16, 16))
     for i in range(24):
         block = f"encoder.layer.{i}"
-        for name in ("attention.query", "attention.key", "attention.value", "output.dense"):
-            found |= dict(_leaves(f"{block}.attention.{name}", width, width))
-        found |= dict(_leaves(f"{block}.intermediate.dense", 4 * width, width))
-        found |= dict(_leaves(f"{block}.output.dense", width, 4 * width))
+        found |= _encoder(block, width, "attention.query", "attention.key", "attention.value", "output.dense")
         found |= dict(_leaves(f"{block}.layernorm_before", width)) | dict(_leaves(f"{block}.layernorm_after", width))
     return found | dict(_leaves("layernorm", width)) | dict(_leaves("pooler.dense", width, width))
 

@@ -14,6 +14,7 @@ from parity.recording import Recording
 from parity.report import Report
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
+from .attention import Attention  # noqa: E402 (needs torch)
 
 X = np.random.default_rng(0).standard_normal((4, 6))
 
@@ -85,37 +86,17 @@ def test_an_array_of_infinities_alone_proves_nothing() -> None:
     assert not Report(judge(Subject("own", "own", "forward", "float64", "cpu"), arrays)).passed
 
 
-class Fused(torch.nn.Module):
-    """Self-attention, its query, key and value fused or split."""
-
-    def __init__(self, fused: bool, factor: float = 1.0) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        qkv, self.fused = torch.nn.Linear(6, 18), fused
-        if fused:
-            self.qkv = qkv
-        else:
-            for k, name in enumerate("qkv"):
-                part = torch.nn.Linear(6, 6)
-                part.load_state_dict({n: factor * t[6 * k : 6 * k + 6] for n, t in qkv.state_dict().items()})
-                self.add_module(name, part)
-        torch.manual_seed(1)
-        self.proj = torch.nn.Linear(6, 6)
-
-    def forward(self, x: Any) -> Any:
-        q, k, v = self.qkv(x).chunk(3, -1) if self.fused else (self.q(x), self.k(x), self.v(x))
-        return self.proj(torch.softmax(q @ k.mT, -1) @ v)
-
-
 @pytest.mark.parametrize("check", ["layers", "single-step"])
 def test_layers_without_a_partner_are_listed_where_the_outputs_agree(check: str) -> None:
     tokens = np.random.default_rng(0).standard_normal((2, 5, 6))
-    report = parity.compare({"one": Fused(True), "two": Fused(False)}, tokens, check, dtype="float64")
+    report = parity.compare({"one": Attention(True, 6), "two": Attention(False, 6)}, tokens, check, dtype="float64")
     assert report.passed, str(report)
     assert "one's 'qkv" in report.results[0].cause
     assert "two's 'q" in report.results[0].cause
     assert {"proj", "output"} <= {name for name, *_ in report.results[0].curve}
-    other = parity.compare({"one": Fused(True), "two": Fused(False, 1.01)}, tokens, check, dtype="float64")
+    other = parity.compare(
+        {"one": Attention(True, 6), "two": Attention(False, 6, 1.01)}, tokens, check, dtype="float64"
+    )
     assert other.first_divergence is not None
     assert other.first_divergence.startswith("proj" if check == "layers" else "proj <- 0")
 

@@ -13,6 +13,7 @@ import specs
 from convert.errors import UsageError
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
+from .attention import Attention  # noqa: E402 (needs torch)
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((4, 16))
@@ -28,28 +29,6 @@ class Mlp(torch.nn.Module):
 
     def forward(self, x: Any) -> Any:
         return self.fc2(self.act(self.fc1(self.norm(x))))
-
-
-class Attention(torch.nn.Module):
-    """Self-attention, its query, key and value fused or split."""
-
-    def __init__(self, fused: bool) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        qkv, self.fused = torch.nn.Linear(16, 48), fused
-        if fused:
-            self.qkv = qkv
-        else:
-            for k, name in enumerate("qkv"):
-                part = torch.nn.Linear(16, 16)
-                part.load_state_dict({n: t[16 * k : 16 * k + 16] for n, t in qkv.state_dict().items()})
-                self.add_module(name, part)
-        torch.manual_seed(1)
-        self.proj = torch.nn.Linear(16, 16)
-
-    def forward(self, x: Any) -> Any:
-        q, k, v = self.qkv(x).chunk(3, -1) if self.fused else (self.q(x), self.k(x), self.v(x))
-        return self.proj(torch.softmax(q @ k.mT / 4, -1) @ v)
 
 
 @pytest.mark.parametrize("check", ["forward", "layers", "gradients", "train"])
