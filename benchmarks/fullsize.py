@@ -31,13 +31,13 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def _leaves(path: str, *shape: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """A layer's weight, and its bias: as long as the first axis."""
+    """Yield a layer's weight, and its bias: as long as the first axis."""
     yield f"{path}.weight", shape
     yield f"{path}.bias", shape[:1]
 
 
 def _encoder(block: str, width: int, *attention: str) -> Shapes:
-    """The dense layers of one block of transformers' encoders, its attention's by name."""
+    """Return the dense layers of one block of transformers' encoders, its attention's by name."""
     found: Shapes = {}
     for name in attention:
         found |= dict(_leaves(f"{block}.attention.{name}", width, width))
@@ -102,7 +102,7 @@ def make(path: Path, shapes: Shapes) -> None:
 
 
 def imported(words: list[str]) -> str:
-    """The frameworks that a conversion imports."""
+    """Return the frameworks that a conversion imports."""
     code = f"import sys; from convert.__main__ import main; main({words!r}); " \
            f"print(*(n for n in {FRAMEWORKS!r} if n in sys.modules), file=sys.stderr)"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=ENVIRONMENT)

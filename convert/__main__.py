@@ -252,7 +252,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _command(argv: list[str]) -> str:
-    """The first word that is neither an option nor the value of one; TABLE where that stands for a command."""
+    """Return the first word that is neither an option nor the value of one; TABLE where that stands for a command."""
     words = iter(argv)
     table = any(word.partition("=")[0] == TABLE for word in argv)
     for word in words:

@@ -69,13 +69,13 @@ class TablePlan:
         return [*self.remarks, *lines, *(f"set aside, {line}" for line in skipped)]
 
     def _bits(self) -> list[str]:
-        """Arrays whose dtype in the file is uint16, and bfloat16 here."""
+        """Return arrays whose dtype in the file is uint16, and bfloat16 here."""
         stored = {t.name for t in self.reader.tensors.values() if t.dtype == PADDLE_BFLOAT16}
         return [t.name for t in self.sources.values() if t.name in stored and t.dtype != PADDLE_BFLOAT16]
 
     @property
     def tree(self) -> None:
-        """Weights are nested by their names alone."""
+        """Return None: weights are nested by their names alone."""
         return None
 
     def facts(self) -> dict[str, Any]:

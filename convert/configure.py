@@ -181,7 +181,7 @@ def unshown(reading: Reading) -> set[str]:
 
 
 def inferred(path: str, reading: Reading) -> dict[str, Any]:
-    """The Config fields that a file's arrays determine, by the architecture's `infer`.
+    """Return the Config fields that a file's arrays determine, by the architecture's `infer`.
 
     Raises: KeyError, IndexError for arrays that are missing; ConvertError for any other fault, which is the page's.
     """

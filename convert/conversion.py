@@ -194,7 +194,7 @@ def _hashed(file: str, arguments: Namespace, stack: contextlib.ExitStack) -> Sou
 
 
 def _request(arguments: Namespace) -> Request | None:
-    """What the user asks of the optimizer; None without --with-optimizer."""
+    """Tell what the user asks of the optimizer; None without --with-optimizer."""
     if not arguments.with_optimizer:
         given = [name for name in ("optimizer", "hyper") if getattr(arguments, name)]
         given += ["like"] if arguments.like and arguments.table is None else []

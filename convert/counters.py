@@ -29,13 +29,13 @@ class Counter(NamedTuple):
     doubt: str = ""
 
     def remark(self, copied: bool) -> str:
-        """What a user should know of it, and what becomes of it; "" if nothing is doubtful."""
+        """Tell what a user should know of it, and what becomes of it; "" if nothing is doubtful."""
         fate = "copied as it is" if copied else "left out" if self.value is None else f"{self.value:,} is carried"
         return f"{self.doubt}: {fate}" if self.doubt else ""
 
 
 def is_count(value: object) -> bool:
-    """Whether a number can be a count of batches."""
+    """Tell whether a number can be a count of batches."""
     return type(value) in (int, float) and 0 <= value < 2**63 and value == int(value)  # type: ignore[operator,call-overload]
 
 

@@ -252,7 +252,7 @@ def _write_recorded(job: Job, claim: Claim) -> Outcome:
 
 
 def _facts(job: Job) -> dict[str, Any]:
-    """The facts of the record that need no payload: the plan's, and the target's other metadata."""
+    """Return the facts of the record that need no payload: the plan's, and the target's other metadata."""
     other = _metadata(job.target, None) if job.target.writer.one_file else {}
     return {**job.plan.facts(), **({"metadata": other} if other else {})}
 

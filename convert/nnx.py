@@ -16,7 +16,7 @@ LISTED, LEVELS = re.compile(r"_(\d+)(?=/|$)"), r"/\1"
 
 
 def as_nnx(plan: Plan) -> Plan:
-    """The same plan with the names of an nnx.State: no collections, a level `value` under each array.
+    """Return the same plan with the names of an nnx.State: no collections, a level `value` under each array.
 
     A list of modules, which linen spells `blocks_0`, is a level of its own: `blocks/0`. Only ports write lists; in
     other people's dialects a number belongs to the name.

@@ -86,7 +86,7 @@ def plan_read(
     record: Record | None = None,
     unreplicate: bool = False,
 ) -> Plan:
-    """Like `plan`, of a file that is open, and stays so where it raises.
+    """Plan a file that is open, as `plan` does; it stays open where this raises.
 
     Args:
       record: of the file; None reads it, and compares it with a sample of the file's values.
@@ -109,7 +109,7 @@ def _first_replica(request: Request, src: str | None, weights: str | None) -> Re
 
 
 def _replicas(request: Request, choice: Choice) -> Reading | None:
-    """The reading that fits once a leading axis of all its arrays is removed."""
+    """Return the reading that fits once a leading axis of all its arrays is removed."""
     for rejected in choice.rejected:
         single = without_replicas(rejected.reading)
         if single is not None and _fits(attempt(request, single)):

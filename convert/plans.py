@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def table(self) -> Table:
-        """Where each array goes, as a Table from the source's dialect to the target's."""
+        """Return where each array goes, as a Table from the source's dialect to the target's."""
         return self.translation.table
 
     @property
@@ -207,7 +207,7 @@ class Plan:
 
     @property
     def tree(self) -> None:
-        """Weights are nested by their names alone."""
+        """Return None: weights are nested by their names alone."""
         return None
 
     def facts(self) -> dict[str, Any]:

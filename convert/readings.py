@@ -57,7 +57,7 @@ def unwrapped(name: str) -> str:
 
 
 def is_known(name: str, spelled: Collection[str]) -> bool:
-    """Whether a dialect knows a name, with its wrappers or without them."""
+    """Tell whether a dialect knows a name, with its wrappers or without them."""
     form = normal(name)
     return form in spelled or unwrapped(form) in spelled
 
@@ -180,7 +180,7 @@ class Names:
 
 
 def _wraps(inner: str, place: str, hits: Mapping[str, int]) -> bool:
-    """Whether a place is another one and wrappers, with as many known names: the whole model is wrapped."""
+    """Tell whether a place is another one and wrappers, with as many known names: the whole model is wrapped."""
     wrapper = inner.removeprefix(place)
     return bool(wrapper) and inner.startswith(place) and not unwrapped(wrapper) and hits[inner] == hits[place]
 
@@ -214,7 +214,7 @@ def _chosen(tensors: Mapping[str, Tensor], weights: str | None) -> str:
 
 
 def _ends(name: str, spelling: str) -> Iterator[str]:
-    """The place in a name that ends with `spelling`, after a separator."""
+    """Yield the place in a name that ends with `spelling`, after a separator."""
     for separator in "/.":
         if (at := name.find(separator + spelling, 0, LONGEST)) >= 0:
             yield name[: at + 1 + len(spelling)]
@@ -249,7 +249,7 @@ def _without_copies(
 
 
 def _as_usual(tensors: Mapping[str, Tensor], spelled: Mapping[str, str]) -> Mapping[str, Tensor]:
-    """Arrays by the names that a dialect's table has for them; a name that is taken stays as it is."""
+    """Return arrays by the names that a dialect's table has for them; a name that is taken stays as it is."""
     names = {name: _usual(name, spelled) for name in tensors}
     times = Counter(names.values())
     return {usual if times[usual := names[name]] == 1 else name: tensor for name, tensor in tensors.items()}

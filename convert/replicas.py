@@ -23,7 +23,7 @@ def without_replicas(reading: Reading) -> Reading | None:
 
 
 def count(reading: Reading) -> int:
-    """The number of replicas, for a reading that has them."""
+    """Return the number of replicas, for a reading that has them."""
     return next(iter(reading.tensors.values())).shape[0]
 
 

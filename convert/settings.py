@@ -90,7 +90,7 @@ def read_config(path: str) -> Settings:
 
 
 def in_our_terms(spec: Spec, values: Mapping[str, Any], dialect: str = "") -> dict[str, Any]:
-    """Config fields, also where the configuration file of a dialect's users states them, in sections in capitals.
+    """Return Config fields, also from a configuration file of a dialect's users, whose sections are in capitals.
 
     Args:
       dialect: of the file that is read; "" where there is none, and for the ports' own.
@@ -124,7 +124,7 @@ def _with_bases(path: str, values: dict[str, Any], outer: tuple[str, ...] = ()) 
 
 
 def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
-    """One mapping over another, section by section."""
+    """Lay one mapping over another, section by section."""
     both = {
         key: _merged(lower[key], value) if isinstance(value, dict) and isinstance(lower.get(key), dict) else value
         for key, value in upper.items()
@@ -133,7 +133,7 @@ def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_model(path: str, values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What a file of sections in capitals says of a model, and a note on the sections that nobody knows."""
+    """Tell what a file of sections in capitals says of a model, and a note on the sections that nobody knows."""
     if not any(name.isupper() for name in values) or "MODEL" not in values:
         return values, []
     known = {name: value for name, value in values.items() if not name.isupper() or name in paddlevit.SECTIONS}

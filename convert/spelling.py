@@ -55,7 +55,7 @@ class Respelled(Wrapped):
 
 
 def respelled(reader: Reader) -> Reader:
-    """The file under its arrays' usual names; the file itself where it has them already."""
+    """Return the file under its arrays' usual names; the file itself where it has them already."""
     names, remarks = {name: name for name in reader.tensors}, []
     for step in (_joined, _out_of_modules, _dotted, _unboxed):
         changed, remark = step(list(names.values()))
@@ -70,7 +70,7 @@ Change = tuple[dict[str, str], str]  # {name: new one}, what to tell the user
 
 
 def _joined(names: list[str]) -> Change:
-    """Names that are printed tuples or tree paths, or joined by arrows: each level becomes one of the name."""
+    """Split names that are printed tuples or tree paths, or joined by arrows: each level becomes one of the name."""
     changed = {name: new for name in names if len(name) <= LONGEST and (new := _levels(name)) != name}
     return changed, "read the levels of its names as joined by /"
 
@@ -86,7 +86,7 @@ def _level(text: str) -> str:
 
 
 def _out_of_modules(names: list[str]) -> Change:
-    """Arrays of torch modules that were pickled whole: named as in the modules' state_dict."""
+    """Name the arrays of torch modules that were pickled whole as the modules' state_dict does."""
     changed = {name: new for name in names if "_" in name and (new := _state_name(name)) != name}
     return changed, "read the arrays of pickled modules under the names that their state_dict has"
 
@@ -100,7 +100,7 @@ def _state_name(name: str) -> str:
 
 
 def _leaves(*frameworks: str) -> frozenset[str]:
-    """What layers of any kind call their arrays in these frameworks."""
+    """Tell what layers of any kind call their arrays in these frameworks."""
     libraries = [library for framework in frameworks for library in LIBRARIES[framework]]
     kinds = (kind.leaves[library] for kind in KINDS.values() for library in libraries)
     return frozenset(leaf.name for leaves in kinds for leaf in leaves.values() if leaf is not None and leaf.name)
@@ -117,7 +117,7 @@ def _dotted(names: list[str]) -> Change:
 
 
 def _unboxed(names: list[str]) -> Change:
-    """Leaves that lie one level deeper, alone: `kernel/value` of an nnx.State or of linen's boxes is `kernel`.
+    """Leave out a level under which a leaf lies alone: `kernel/value` of an nnx.State or of linen's boxes is `kernel`.
 
     A last level of any other name is left out only where all arrays of the file, or of its top level, share it.
     """

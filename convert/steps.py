@@ -47,7 +47,7 @@ def sources_of(filling: Filling) -> list[str]:
 
 
 def step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None) -> Step:
-    """The step that makes an entry of a layout.
+    """Return the step that makes an entry of a layout.
 
     Args:
       sources: by name. dtype: of floating-point targets; None keeps the sources'.

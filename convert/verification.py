@@ -56,7 +56,7 @@ def check(path: str) -> list[str]:
 
 
 def _metadata(reader: Reader, content: Mapping[str, Any]) -> list[str]:
-    """What in a file's metadata, or in that of its shards, is not as the record says; its record aside."""
+    """Tell what in a file's metadata, or in that of its shards, is not as the record says; its record aside."""
     if "metadata" not in content:  # the format keeps none, or the record is of an older version
         return []
     parts: Mapping[str, Reader] = {"": reader}

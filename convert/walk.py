@@ -100,7 +100,7 @@ def _reasons(path: str) -> dict[str, str]:
 
 
 def _all_inside(path: str) -> Sources:
-    """Every checkpoint in a folder. Raises: ConvertError where there is none."""
+    """Return every checkpoint in a folder. Raises: ConvertError where there is none."""
     reasons = _reasons(path)
     checkpoints = [name for name, reason in reasons.items() if not reason]
     if not checkpoints:

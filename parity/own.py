@@ -102,7 +102,7 @@ class Own(Model):
         return list(self.chosen.values())
 
     def tree(self) -> list[tuple[str, str]]:
-        """(name of its tap, or else its path; name of its class) of every module, in the model's order."""
+        """Return (name of its tap, or else its path; name of its class) of every module, in the model's order."""
         taken = set(self.chosen.values())
         free = {path: f"{path} (module)" if path in taken else path for path in self.modules}
         return [(self.chosen.get(path, free[path]), module.kind) for path, module in self.modules.items() if path]

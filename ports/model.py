@@ -28,11 +28,11 @@ class Model:
 
     @property
     def notes(self) -> list[str]:
-        """What runs so far computed otherwise than the framework does, and why: a sentence each."""
+        """Tell what runs so far computed otherwise than the framework does, and why: a sentence each."""
         return self.runner.notes
 
     def state(self) -> dict[str, np.ndarray]:
-        """Every array of the model, named and laid out as in this framework's checkpoint."""
+        """Return every array of the model, named and laid out as in this framework's checkpoint."""
         return self.runner.state()
 
     def switched(self, training: bool) -> list[str]:

@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
     @property
     def turn(self) -> tuple[bool, str]:
-        """How its elements are ordered: (False, "") runs forward."""
+        """Tell how its elements are ordered: (False, "") runs forward."""
         return self.backwards, self.order
 
     def __str__(self) -> str:
@@ -69,12 +69,12 @@ Axes = tuple[Dim, ...]
 
 
 def plain(names: Iterable[str]) -> Axes:
-    """One dimension for each name."""
+    """Return one dimension for each name."""
     return tuple(Dim(((Part(name),),)) for name in names)
 
 
 def parts(axes: Axes) -> list[Part]:
-    """Every named axis, in order."""
+    """Return every named axis, in order."""
     return [part for dim in axes for factor in dim.factors for part in factor if part.name]
 
 
@@ -83,12 +83,12 @@ def names(axes: Axes) -> list[str]:
 
 
 def shape_of(axes: Axes, sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """The shape of an array whose axes have these lengths."""
+    """Return the shape of an array whose axes have these lengths."""
     return tuple(math.prod(total(factor, sizes) for factor in dim.factors) for dim in axes)
 
 
 def parse_axes(text: str) -> tuple[Dim, ...]:
-    """ "(g r+1+1 d) i p[2:]" as dimensions. Raises: ValueError."""
+    """Parse "(g r+1+1 d) i p[2:]" into dimensions. Raises: ValueError."""
     dims: list[Dim] = []
     at = 0
     while at < len(text):
@@ -167,7 +167,7 @@ def spelt(dim: Dim, sizes: Mapping[str, int]) -> str:
 
 
 def window(dim: Dim, length: int | None) -> int | None:
-    """How many positions a dimension's line speaks of. Raises: ValueError where its window does not fit."""
+    """Tell how many positions a dimension's line speaks of. Raises: ValueError where its window does not fit."""
     if dim.window is None:
         return length
     start, stop = dim.window

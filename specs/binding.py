@@ -76,7 +76,7 @@ class _Binding:
             )  # fmt: skip
 
     def _right_names(self, envs: list[Env]) -> tuple[Ranges, list[tuple[Line, Signature, str]]]:
-        """What the right side's arrays are called, and how far their numbers count."""
+        """Tell what the right side's arrays are called, and how far their numbers count."""
         ranges, names = Ranges(), []
         for env in envs:
             if env.line.kind not in ("move", "sum"):
@@ -99,7 +99,7 @@ class _Binding:
                         self.misfits.append((name, problem))
 
     def _constants(self, line: Line, ranges: Ranges) -> Iterator[Env]:
-        """The right arrays of one value, as many as the numbers in other lines' names count."""
+        """Yield the right arrays of one value, as many as the numbers in other lines' names count."""
         arrays = [line.resolved(array) for array in line.right.arrays]
         keys: dict[tuple[tuple[str, int], ...], None] = {}
         for array in arrays:

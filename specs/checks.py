@@ -60,7 +60,7 @@ def _of_config(spec: Spec, config: Any) -> Iterator[str]:
 
 
 def _alike(faults: list[str]) -> Iterator[str]:
-    """One of those that differ in numbers alone, as of every block, and how many there are."""
+    """Yield one of those that differ in numbers alone, as of every block, and how many there are."""
     counts = Counter(re.sub(r"\d+", "#", fault) for fault in dict.fromkeys(faults))
     firsts: dict[str, str] = {}
     for fault in faults:

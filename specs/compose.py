@@ -171,7 +171,7 @@ class _Work:
 
 
 def through(source: Signature, hub: Axes, other: Axes, target: Signature) -> Line:
-    """The line from one array to another that are both an array with these axes. Raises: ValueError."""
+    """Return the line from one array to another that are both an array with these axes. Raises: ValueError."""
     one, two = Signature(("hub",), hub), Signature(("hub",), other)
     made = _meet(Line(Side((source,)), Side((one,))), one, Line(Side((two,)), Side((target,))), two)
     if made is None:

@@ -61,7 +61,7 @@ BOUNDS: list[tuple[re.Pattern[str], type, Callable[[float], bool], str]] = [
 
 
 def _numbers(value: Any) -> list[float]:
-    """The numbers in a field, of tuples within tuples too; bool and str are none."""
+    """Return the numbers in a field, of tuples within tuples too; bool and str are none."""
     if isinstance(value, tuple):
         return [number for part in value for number in _numbers(part)]
     return [value] if type(value) in (int, float) else []

@@ -27,7 +27,7 @@ def gap(boxes: list[tuple[Line, Box | None]], size: int) -> str:
 
 
 def _overlap(boxes: list[tuple[tuple[int, int], ...]], axis: int) -> bool:
-    """Whether any two of these boxes, equal along all axes before this one, share an element."""
+    """Tell whether any two of these boxes, equal along all axes before this one, share an element."""
     if len(boxes) < 2:
         return False
     if axis == len(boxes[0]):

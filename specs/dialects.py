@@ -81,7 +81,7 @@ def _rule(number: int, text: str) -> Rule:
 
 
 def template(parameter: Parameter, dialect: Dialect) -> tuple[Rule, Mapping[str, int]] | None:
-    """The line that places one array and the numbers in its path; None where the framework keeps no such thing.
+    """Return the line that places one array and the numbers in its path; None where the framework keeps no such thing.
 
     What no line of the dialect names keeps our name, with the framework's leaf.
     """
@@ -175,7 +175,7 @@ class Stored(NamedTuple):
 
     @property
     def names(self) -> dict[Key, str]:
-        """{indices of the stacked axes: name}; {(): name} where one tensor stores it all."""
+        """Return {indices of the stacked axes: name}; {(): name} where one tensor stores it all."""
         if isinstance(self.theirs.path[0], str) and len(self.theirs.path) == 1:
             return {(): self.theirs.path[0]}
         stacked = sorted({hole.name for hole in self.theirs.holes})
@@ -186,7 +186,7 @@ class Stored(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the first tensor, or the only one."""
+        """Return the name of the first tensor, or the only one."""
         return next(iter(self.names.values()))
 
     @property
@@ -195,7 +195,7 @@ class Stored(NamedTuple):
 
 
 def place(parameter: Parameter, dialect: Dialect | None, config: Any = None) -> Stored | None:
-    """How a dialect (None: we ourselves) stores one array; None where its framework keeps no such thing.
+    """Tell how a dialect (None: we ourselves) stores one array; None where its framework keeps no such thing.
 
     Raises: AttributeError, IndexError, ValueError for a line that does not fit the Config.
     """
@@ -225,7 +225,7 @@ def place(parameter: Parameter, dialect: Dialect | None, config: Any = None) -> 
 
 
 def _measured(axes: Axes, sizes: Mapping[str, int], every: bool = False) -> Axes:
-    """The axes, with the lengths of those that are composed, or of every one: no shape alone would tell them."""
+    """Return the axes, with the lengths of those that are composed, or of every one: no shape alone would tell them."""
     if not every and all(len(dim.factors) < 2 for dim in axes):
         return axes
 
@@ -240,7 +240,7 @@ def _measured(axes: Axes, sizes: Mapping[str, int], every: bool = False) -> Axes
 
 
 def extras(dialect: Dialect | None) -> list[Stored]:
-    """The arrays that only a dialect's files hold."""
+    """Return the arrays that only a dialect's files hold."""
     plainly = Dialect(dialect.framework) if dialect else None
     layers = dialect.extras if dialect else ()
     every = (place(parameter, plainly) for layer in layers for parameter in layer.parameters())
@@ -248,13 +248,13 @@ def extras(dialect: Dialect | None) -> list[Stored]:
 
 
 def shapes(layers: Iterable[Layer], dialect: Dialect, config: Any = None) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all arrays of a network in a dialect's files."""
+    """Return names and shapes of all arrays of a network in a dialect's files."""
     every = [place(parameter, dialect, config) for layer in layers for parameter in layer.parameters()]
     return {name: one.shape for one in every if one is not None for name in one.names.values()}
 
 
 def bind(source: Stored | None, target: Stored | None, constant: Constant, number: int) -> Env | None:
-    """The line between two ways to store one array, with its names and lengths; None if neither side stores it.
+    """Return the line between two ways to store one array, with its names and lengths; None if neither side stores it.
 
     Args:
       constant: what the target stores if the source stores nothing.

@@ -31,12 +31,12 @@ class Env:
     settled: bool = False
 
     def named(self, array: Signature) -> dict[Key, str]:
-        """The names of one left array of the line."""
+        """Return the names of one left array of the line."""
         at = next(k for k, other in enumerate(self.line.left.arrays) if other is array)
         return self.arrays[at]
 
     def indices(self, array: Signature, given: Mapping[str, int] = MappingProxyType({})) -> list[Index]:
-        """The indices of each array that a path of the right side stands for, at those that are given."""
+        """Return the indices of each array that a path of the right side stands for, at those that are given."""
         found: list[Index] = [dict(self.key)]
         for variable in dict.fromkeys(map(self.line.variable, array.holes)):
             if variable in given:
@@ -52,6 +52,6 @@ class Env:
         return found
 
     def first(self, array: Signature) -> str:
-        """The name of the first of them, whatever the lengths of axes."""
+        """Return the name of the first of them, whatever the lengths of axes."""
         index = {**dict.fromkeys(map(self.line.variable, array.holes), 0), **dict(self.key)}
         return Ranges().add(self.line, array, index)

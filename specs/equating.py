@@ -27,7 +27,7 @@ def names_of(line: Line) -> set[str]:
 
 
 def fresh_name(name: str, taken: set[str]) -> str:
-    """A name like this one that is not taken, and is from now on."""
+    """Take a name like this one that is free, and return it."""
     found = next(word for k in itertools.count(1) if (word := f"{name}{k}") not in taken)
     taken.add(found)
     return found
@@ -90,12 +90,12 @@ def _equate_factors(one: tuple[Factor, ...], two: tuple[Factor, ...], values: Va
 
 
 def _plain(factors: tuple[Factor, ...]) -> bool:
-    """Whether this is one axis and nothing else."""
+    """Tell whether this is one axis and nothing else."""
     return len(factors) == 1 and len(factors[0]) == 1 and bool(factors[0][0].name) and not any(factors[0][0].turn)
 
 
 def _alike(one: Factor, two: Factor, values: Values) -> bool:
-    """Whether two factors have the same names; if so, they are equated."""
+    """Tell whether two factors have the same names; if so, equate them."""
     if [part.name for part in one] != [part.name.rstrip("'") for part in two]:
         return False
     if len(one) > 1 and [p.turn for p in one] != [p.turn for p in two]:
@@ -172,7 +172,7 @@ def _factor(factor: Factor, values: Values) -> tuple[Factor, ...]:
 
 
 def _through(outer: Part, inner: Part) -> Part:
-    """Where an axis that is itself at another's position stands."""
+    """Tell where an axis that is itself at another's position stands."""
     length = inner.length or outer.length
     if not any(outer.turn):
         return inner._replace(length=length)

@@ -91,7 +91,7 @@ class Filling:
                         self.checks.append(Equal(line, pair[0], self.targets[name][1], first[name], pair[1], parts))
 
     def _sum(self, env: Env) -> None:
-        """With the arrow, terms are added; against it, the first term gets all and the others get zeros."""
+        """Add the terms with the arrow; against it, give the first term all and the others zeros."""
         line = env.line
         if line.left.join == "+":
             for k, row in enumerate(line.pairs):
@@ -107,7 +107,7 @@ class Filling:
                     self.dtypes_of[name] = parts[0].source
 
     def _drop(self, env: Env) -> None:
-        """Arrays of one side only; of a part of an array, as a window says, the right side gets zeros."""
+        """Drop arrays of one side; where a window drops a part of a right array, fill it with zeros."""
         if env.line.right.arrays:
             return self._make_constant(env)
         for array, named in zip(env.line.left.arrays, env.arrays, strict=True):
@@ -122,7 +122,7 @@ class Filling:
                     self.used.setdefault(name, []).append((env.line, box))
 
     def _constant(self, env: Env) -> None:
-        """Left arrays of one value: nothing on the right holds them, so they are checked to hold it."""
+        """Check that left arrays have the one value that the line states: nothing on the right stores them."""
         constant = env.line.left.constant
         if constant is None:
             return self._make_constant(env)
@@ -138,7 +138,7 @@ class Filling:
                     self.used.setdefault(name, []).append((env.line, (atoms, tuple(p.span for p in places))))
 
     def _make_constant(self, env: Env) -> None:
-        """Right arrays of one value."""
+        """Fill right arrays with one value."""
         constant = env.line.right.constant or Constant(0)
         for array in map(env.line.resolved, env.line.right.arrays):
             for index in env.indices(array):
@@ -163,7 +163,7 @@ class Filling:
     def _moves(
         self, env: Env, pairs: Sequence[tuple[Cell, Cell]], use: bool = True, make: bool = True
     ) -> dict[str, list[Move]]:
-        """The moves of cells that correspond, by right name.
+        """Return the moves of cells that correspond, by right name.
 
         Args:
           use, make: count what the left arrays give, what the right ones get; False where it was counted before.
@@ -205,7 +205,7 @@ class Filling:
         return move._replace(source=names[0]), taken, filled
 
     def _shape(self, env: Env, array: Signature, name: str) -> Shape | None:
-        """The shape of a right array, which all its lines state alike; None, and a misfit, where they do not."""
+        """Return the shape of a right array, which all its lines state alike; None, and a misfit, where they do not."""
         lengths = [self.lengths.get((name, d)) for d in range(len(array.axes or ()))]
         if None in lengths:
             at = lengths.index(None)
@@ -223,7 +223,7 @@ class Filling:
         return shape
 
     def _measure(self) -> None:
-        """Lengths of the right arrays' dimensions, of all lines together: a window alone does not tell."""
+        """Collect the lengths of the right arrays' dimensions from all lines: a window alone does not tell them."""
         for env in self.envs:
             for array in map(env.line.resolved, env.line.right.arrays):
                 for index in env.indices(array) if array.axes is not None else ():
@@ -237,7 +237,7 @@ class Filling:
                             self.misfits.append((name, problem))
 
     def _places(self, env: Env, cell: Cell, shape: Shape, name: str) -> list[Place]:
-        """What a cell takes of each atom of its array."""
+        """Tell what a cell takes of each atom of its array."""
         found = []
         for d, dim in enumerate(cell.array.axes or ()):
             base = 0
@@ -262,7 +262,7 @@ class Filling:
         return Place(size, part.name, start, length, part.backwards, order)
 
     def _check_divided(self) -> None:
-        """Every element of every left array is used once, every element of every right array made once."""
+        """Check that each element of each left array is used once, and each of each right array filled once."""
         for arrays, shapes, verb in (
             (self.used, self.shapes, "used"),
             (self.made, {name: shape for name, (_, shape) in self.targets.items()}, "filled"),

@@ -122,7 +122,7 @@ class Line:
 
     @property
     def fills(self) -> bool:
-        """Whether it makes right arrays of no left ones: constants, and zeros for a part of an array."""
+        """Tell whether it makes right arrays of no left ones: constants, and zeros for a part of an array."""
         windows = self.kind == "drop" and any(array.windowed for array in self.right.arrays)
         return bool(self.right.arrays) and (self.kind == "constant" or windows)
 
@@ -143,12 +143,12 @@ class Line:
 
     @cached_property
     def axes(self) -> frozenset[str]:
-        """The names of all axes."""
+        """Return the names of all axes."""
         return frozenset(part.name for array in self.arrays for part in array.parts())
 
     @cached_property
     def lengths(self) -> dict[str, int]:
-        """Lengths of axes that the line itself states: those written down, and those of lists in paths."""
+        """Return lengths of axes that the line itself states: those written down, and those of lists in paths."""
         listed = {self.variable(hole): len(hole.values) for a in self.arrays for hole in a.holes if hole.values}
         written = {part.name: part.length for a in self.arrays for part in a.parts() if part.length}
         return {**{name: length for name, length in listed.items() if name in self.axes}, **written}
@@ -178,7 +178,7 @@ class Line:
         return None
 
     def resolved(self, array: Signature) -> Signature:
-        """One of the line's arrays, each bare hole replaced by the list that another hole of its name gives."""
+        """Return one of the line's arrays, each bare hole replaced by the list that another hole of its name gives."""
         return self._resolved[id(array)]
 
     @cached_property

@@ -78,7 +78,7 @@ class Template:
     path: Path
 
     def match(self, name: str) -> Index | None:
-        """The index of each variable in a name; None if the path does not fit it."""
+        """Return the index of each variable in a name; None if the path does not fit it."""
         found = match(self.path, name)
         if found is None:
             return None
@@ -181,7 +181,7 @@ class Matcher:
 
 
 def _templates(line: Line, position: int, array: Signature) -> Iterator[Template]:
-    """A template for each combination of listed values."""
+    """Yield a template for each combination of listed values."""
     lists = {line.variable(hole): hole.values for hole in array.holes if hole.values is not None}
     for chosen in itertools.product(*(range(len(values)) for values in lists.values())):
         listed = dict(zip(lists, chosen, strict=True))

@@ -28,7 +28,7 @@ class Move(NamedTuple):
 
     @property
     def copies(self) -> bool:
-        """Whether source and target are the same bytes: one whole tensor, nothing permuted but axes of length 1.
+        """Tell whether source and target are the same bytes: one whole tensor, nothing permuted but axes of length 1.
 
         Only whole forward slices count: a window, a reversal or listed indices name other bytes.
         """

@@ -51,12 +51,12 @@ def holes(path: Path) -> list[Hole]:
 
 
 def spelt(path: Path) -> str:
-    """The path as it is written."""
+    """Return the path as it is written."""
     return "".join(str(piece) if isinstance(piece, Hole) else escaped(piece) for piece in path)
 
 
 def joined(pieces: Iterable[str | Hole]) -> Path:
-    """A path of these pieces, neighbouring texts in one."""
+    """Return a path of these pieces, neighbouring texts in one."""
     found: list[str | Hole] = []
     for piece in pieces:
         if found and isinstance(piece, str) and isinstance(found[-1], str):
@@ -67,12 +67,12 @@ def joined(pieces: Iterable[str | Hole]) -> Path:
 
 
 def normal(name: str) -> str:
-    """A name with its numbers folded: names that differ only in numbers have one normal form."""
+    """Return a name with its numbers folded: names that differ only in numbers have one normal form."""
     return _DIGITS.sub("#", name)
 
 
 def fill(path: Path, index: Mapping[str, int], config: Any = None) -> str:
-    """The name at these indices; what they lack is looked up in the Config.
+    """Return the name at these indices; what they lack is looked up in the Config.
 
     Raises: AttributeError, IndexError where the Config does not have it.
     """
@@ -114,7 +114,7 @@ def match(path: Path, name: str, whole: bool = True) -> tuple[dict[str, int], st
 
 
 def _leading(path: Path, k: int) -> str:
-    """The digits with which the text after a hole begins: they are no part of its number."""
+    """Return the digits with which the text after a hole begins: they are no part of its number."""
     text = path[k] if k < len(path) else ""
     digits = _DIGITS.match(text) if isinstance(text, str) else None
     return digits[0] if digits else ""
@@ -134,12 +134,12 @@ def escaped(text: str, special: str = "{}\\") -> str:
 
 
 def unescaped(text: str) -> str:
-    """The text that `escaped` spelt. Raises: ValueError."""
+    """Return the text that `escaped` spelt. Raises: ValueError."""
     return "".join(c for c, _ in _characters(text))
 
 
 def _characters(text: str) -> Iterator[tuple[str, bool]]:
-    """Each character and whether it is meant literally. Raises: ValueError for an escape that does not exist."""
+    """Yield each character and whether it is meant literally. Raises: ValueError for an escape that does not exist."""
     at = 0
     while at < len(text):
         if text[at] != "\\":
@@ -229,7 +229,7 @@ def _values(text: str) -> Iterator[str]:
 
 
 def _listed(values: tuple[str, ...]) -> str:
-    """Values as a hole spells them: whole ranges in short."""
+    """Return values as a hole spells them: whole ranges in short."""
     items, at = [], 0
     while at < len(values):
         run = next((run for step in (1, -1) if len(run := _run(values[at:], step)) > 2), values[at : at + 1])
@@ -239,7 +239,7 @@ def _listed(values: tuple[str, ...]) -> str:
 
 
 def _run(values: tuple[str, ...], step: int) -> tuple[str, ...]:
-    """The values at the beginning that count up or down."""
+    """Return the values at the beginning that count up or down."""
     if not re.fullmatch(r"0|[1-9]\d{0,8}", values[0]):
         return ()
     first = int(values[0])

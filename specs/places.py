@@ -35,7 +35,7 @@ def whole(place: Place) -> slice:
 
 
 def box(places: Iterable[Place], fixed: Mapping[str, int]) -> Box:
-    """The range of each atom that places take, one index where a variable is fixed."""
+    """Return the range of each atom that places take, one index where a variable is fixed."""
     spans, atoms = [], []
     for place in places:
         atoms.append(place.size)
@@ -48,7 +48,7 @@ def box(places: Iterable[Place], fixed: Mapping[str, int]) -> Box:
 
 
 def between(source: str, left: list[Place], right: list[Place], fixed: Mapping[str, int]) -> Move:
-    """The Move from one cell to another, each variable that is not fixed running along both.
+    """Return the Move from one cell to another, each variable that is not fixed running along both.
 
     The target's ranges run forward; whatever is backwards or reordered on either side is selected so from the source.
     """
@@ -78,7 +78,7 @@ def between(source: str, left: list[Place], right: list[Place], fixed: Mapping[s
 
 
 def _selection(left: Place, right: Place) -> slice | tuple[int, ...]:
-    """Which elements of the left's range come to the right's, in the right's order."""
+    """Tell which elements of the left's range come to the right's, in the right's order."""
     if left.order is None and right.order is None:
         start, stop = left.span
         if left.backwards == right.backwards:

@@ -29,7 +29,7 @@ class Signature(NamedTuple):
 
     @property
     def windowed(self) -> bool:
-        """Whether it stands for a part of the array only."""
+        """Tell whether it stands for a part of the array only."""
         return any(dim.window for dim in self.axes or ())
 
     @property

@@ -32,7 +32,7 @@ EQUIVALENT = 1e-9  # relative difference of the right model's outputs under two 
 
 
 def judge(pair: Any) -> dict[str, Any]:
-    """What derive() finds for a pair, and which right parameters are right, wrong and missing."""
+    """Tell what derive() finds for a pair, and which right parameters are right, wrong and missing."""
     import parity
     from parity.derive.sides import draw, side
 
@@ -83,7 +83,7 @@ def _wanted(pair: Any, of: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _equivalent(pair: Any, of: Any, table: Any, weights: Mapping[str, Any], call: Any) -> bool:
-    """Whether the right model computes the same with the weights as the table and as the truth translate them."""
+    """Tell whether the right model computes the same with the weights as the table and as the truth translate them."""
     from parity.derive.sides import side
 
     model = side(pair.right.model, call)
@@ -97,7 +97,7 @@ def _equivalent(pair: Any, of: Any, table: Any, weights: Mapping[str, Any], call
 
 
 def _peak() -> int:
-    """The peak of this process's memory in MB."""
+    """Return the peak of this process's memory in MB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
@@ -154,7 +154,7 @@ def _imports(corpus: str) -> None:
 
 
 def markdown(file: str) -> Iterator[str]:
-    """The table of the latest result of each pair."""
+    """Yield the lines of a table: the latest result of each pair."""
     latest = {result["pair"]: result for result in map(json.loads, Path(file).read_text().splitlines())}
     yield "| pair | complete | right | proven | seconds | MB | what is left |"
     yield "|---|---|---|---|---:|---:|---|"

@@ -178,7 +178,7 @@ def lacking(path: str | os.PathLike[str]) -> str:
 
 
 def is_msgpack(path: str) -> bool:
-    """Whether a file begins as flax msgpack does."""
+    """Tell whether a file begins as flax msgpack does."""
     try:
         return _MSGPACK.match(_head(path)) is not None
     except FormatError:

@@ -48,7 +48,7 @@ MAX_RECORD = 8 << 20  # bytes of a record of ours; 10,000 tensors take 3 MB
 
 
 def meant(dtype: str) -> str:
-    """The dtype of weights that a file gives as `dtype`: Paddle's spelling of bfloat16 undone."""
+    """Return the dtype of weights that a file gives as `dtype`: Paddle's spelling of bfloat16 undone."""
     return "bfloat16" if dtype == PADDLE_BFLOAT16 else dtype
 
 
@@ -111,7 +111,7 @@ class Skipped:
             self.values[text] = value
 
     def without(self, used: Set[str]) -> Skipped:
-        """The same without some entries, which something else reports."""
+        """Return the same without some entries, which something else reports."""
         rest = Skipped()
         for reason, names in self.names.items():
             left = [name for name in names if name not in used]

@@ -71,7 +71,7 @@ def look(path: str, step: int | None = None) -> Found:
 
 
 def _with_suffix(path: str) -> Found:
-    """The file beside a path that only lacks its suffix, as paddle names files."""
+    """Return the file beside a path that only lacks its suffix, as paddle names files."""
     from convert.files import suffixes
 
     known = [suffix for suffix in (*suffixes(), ".pdiparams") if suffix not in _OPTIMIZER_FILES]
@@ -127,7 +127,7 @@ class _Walk:
         self.root, self.left = root, MAX_ENTRIES
 
     def candidates(self, path: str, depth: int) -> list[str]:
-        """Entries of a folder that are checkpoints or hold one; shards are found through their index."""
+        """Return entries of a folder that are checkpoints or hold one; shards are found through their index."""
         names = sorted(entry.name for entry in self._entries(path) if self._is_checkpoint(entry, depth))
         listed = set(names)
         return [name for name in names if not _is_shard(name, listed)]
@@ -169,7 +169,7 @@ def _is_training(name: str) -> bool:
 
 
 def _chosen(path: str, models: list[str], step: int | None) -> str | None:
-    """The one of several checkpoints that is meant, if that shows."""
+    """Return the one of several checkpoints that is meant, if that shows."""
     steps = {name: number for name in models if (number := _number(name)) is not None}
     if step is not None and steps:
         if not (found := [name for name, number in steps.items() if number == step]):

@@ -168,7 +168,7 @@ class MsgpackWriter(Writer):
 
 
 def _dicts(tree: Any) -> Any:
-    """A tree with dicts of "0", "1", ... in place of its tuples."""
+    """Return a tree with dicts of "0", "1", ... in place of its tuples."""
     if isinstance(tree, Tensor):
         return tree
     items = tree.items() if isinstance(tree, dict) else ((str(at), child) for at, child in enumerate(tree))

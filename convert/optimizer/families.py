@@ -72,22 +72,22 @@ NESTS: Mapping[str, Any] = {
 
 
 def kinds_of(family: str) -> str:
-    """The optimizers of a family: "adam or adamw"."""
+    """Return the optimizers of a family: "adam or adamw"."""
     return " or ".join(kind for kind, its in KINDS.items() if its == family)
 
 
 def coupled(kind: str, hyper: Mapping[str, Any]) -> bool:
-    """Whether weight decay is added to the gradient, and so passes through the moments."""
+    """Tell whether weight decay is added to the gradient, and so passes through the moments."""
     return kind != "adamw" and bool(hyper.get("weight_decay"))
 
 
 def nest(kind: str, hyper: Mapping[str, Any]) -> Any:
-    """How `call` nests its state in optax."""
+    """Tell how `call` nests its state in optax."""
     return {"0": {}, "1": NESTS[kind]} if coupled(kind, hyper) else NESTS[kind]
 
 
 def call(kind: str, library: str, hyper: Mapping[str, Any]) -> str:
-    """The call that builds an optimizer, with the hyperparameters that are known."""
+    """Return the call that builds an optimizer, with the hyperparameters that are known."""
     known = {name: hyper[name] for name in NEEDED[KINDS[kind]] if name in hyper}
     before = ""
     if library == "optax" and kind != "adamw" and (decay := known.pop("weight_decay", 0)):

@@ -97,7 +97,7 @@ class Joined(Wrapped):
 
 
 def library_of(out: str) -> str:
-    """The library whose state a target holds. Raises: UsageError for formats that hold arrays alone."""
+    """Return the library whose state a target holds. Raises: UsageError for formats that hold arrays alone."""
     suffix = os.path.splitext(out.rstrip(os.sep))[1].lower()
     if suffix not in LIBRARY:
         raise UsageError(f"{out}: --with-optimizer: a state of an optimizer goes into one of {' '.join(LIBRARY)}")
@@ -162,7 +162,7 @@ def keeps_order(reader: Reader) -> bool:
 
 
 def _beside(reader: Reader) -> str | None:
-    """paddle's optimizer has a file of its own, beside the model's."""
+    """Return the .pdopt beside a .pdparams, in which paddle stores the optimizer; None if there is none."""
     beside = os.path.splitext(reader.path)[0] + ".pdopt"
     own = reader.format == "pdparams" and reader.on_disk and beside != reader.path
     return beside if own and os.path.isfile(beside) and reading.find(reader) is None else None
@@ -175,7 +175,7 @@ def _sha256(path: str) -> str:
 
 
 def _trained(plan: Plan | TablePlan) -> dict[str, Tensor]:
-    """The arrays of the source that are trained, by the names that steps use, in the order of its file."""
+    """Return the arrays of the source that are trained, by the names that steps use, in the order of its file."""
     known = _known(plan) if isinstance(plan, Plan) else {}
     return {
         name: tensor
@@ -185,7 +185,7 @@ def _trained(plan: Plan | TablePlan) -> dict[str, Tensor]:
 
 
 def _known(plan: Plan) -> dict[str, bool]:
-    """Whether each array of the architecture is trained, by its name in the source."""
+    """Tell whether each array of the architecture is trained, by its name in the source."""
     dialect = dialects(plan.architecture)[plan.src]
     every = [(p, place(p, dialect, plan.config)) for p in parameters(list(plan.reading.spec.layers(plan.config)))]
     return {name: p.trained for p, stored in every if stored is not None for name in stored.names.values()}
@@ -194,7 +194,7 @@ def _known(plan: Plan) -> dict[str, bool]:
 def _model(
     plan: Plan | TablePlan, state: State, request: Request, library: str, prefix: str
 ) -> tuple[writing.Model, dict[str, Tensor], list[str]]:
-    """The target's weights with what fills their moments, all sources, and the weights without a state."""
+    """Return the target's weights with what fills their moments, all sources, and the weights without a state."""
     trained, path = _trained(plan), plan.reader.path
     sources = dict(plan.sources)
     for slot, arrays in state.moments.items():
@@ -244,7 +244,7 @@ def _is_trained(tensor: Tensor, filling: Filling, trained: Mapping[str, Tensor],
 def _moved(
     tensor: Tensor, filling: Filling, slot: str, arrays: Mapping[str, Tensor], sources: Mapping[str, Tensor], path: str
 ) -> tuple[Filling, str]:
-    """The moves of a weight applied to one of its moments, and the moment's dtype."""
+    """Return the moves of a weight applied to one of its moments, and the moment's dtype."""
     if isinstance(filling, Sum):
         raise ConvertError(f"{path}: {tensor.name} is the sum of parameters: it has no moments that follow from theirs")
     names = sources_of(filling)
@@ -267,7 +267,7 @@ def _moved(
 
 
 def _like(plan: Plan | TablePlan, like: str | None, library: str, names: list[str]) -> tuple[list[str], dict[str, str]]:
-    """The target's names in its framework's order, and paddle's own names of them.
+    """Return the target's names in its framework's order, and paddle's own names of them.
 
     Raises: UsageError where torch's order is not known; ConvertError where `like` is another model's file.
     """

@@ -78,7 +78,7 @@ def _optax(reader: Reader) -> Iterable[Found]:
 
 
 def _top(root: str) -> str:
-    """The outermost container of training state in which a state lies."""
+    """Return the outermost container of training state in which a state lies."""
     segments = root.split("/")
     at = next((k for k, segment in enumerate(segments) if segment in TRAINING), None)
     return root if at is None else "/".join(segments[: at + 1]) + "/"
@@ -259,7 +259,7 @@ def _torch_hyper(reader: Reader, family: str, group: Mapping[str, Any]) -> dict[
 
 
 def _family(reader: Reader, slots: Iterable[str], library: str, group: Mapping[str, Any]) -> str:
-    """The family that keeps exactly these arrays. Raises: ConvertError for another optimizer."""
+    """Return the family that keeps exactly these arrays. Raises: ConvertError for another optimizer."""
     kept = set(slots)
     for family, moments in FAMILIES.items():
         if kept == {MOMENTS[slot].of(library) for slot in moments}:
@@ -387,7 +387,7 @@ def read_optax(
 
 
 def _matched(reader: Reader, arrays: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Moments by the names of their parameters, which are longer or shorter at their front by one prefix.
+    """Return moments by the names of their parameters, which are longer or shorter at their front by one prefix.
 
     Raises: ConvertError where a moment belongs to none, or to several.
     """
@@ -407,7 +407,7 @@ def _matched(reader: Reader, arrays: Mapping[str, Tensor], parameters: Mapping[s
 
 
 def _one_step(reader: Reader, steps: set[float], stated: Mapping[str, Any]) -> int:
-    """The number of steps that all counts agree on. Raises: ConvertError where they do not."""
+    """Return the number of steps that all counts agree on. Raises: ConvertError where they do not."""
     if "step" in stated:
         return int(stated["step"])
     if len(steps) != 1 or (count := next(iter(steps))) != int(count) or count < 0:
@@ -417,14 +417,14 @@ def _one_step(reader: Reader, steps: set[float], stated: Mapping[str, Any]) -> i
 
 
 def _number(reader: Reader, name: str, value: Any) -> float:
-    """A plain number of a file. Raises: ConvertError where it is none, or not finite."""
+    """Return a plain number of a file. Raises: ConvertError where it is none, or not finite."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise ConvertError(f"{reader.path}: {name} is {value!r:.40}: no number")
     return float(value)
 
 
 def scalar(reader: Reader, tensor: Tensor) -> float:
-    """The value of an array of one element. Raises: ConvertError where it is not one number."""
+    """Return the value of an array of one element. Raises: ConvertError where it is not one number."""
     if tensor.size == 1 and tensor.dtype in ("float32", "float64"):
         import numpy as np
 

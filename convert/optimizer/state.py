@@ -36,7 +36,7 @@ class State:
 
     @property
     def kind(self) -> str | None:
-        """The optimizer; None where only its family is known."""
+        """Return the optimizer; None where only its family is known."""
         kind: str | None = self.hyper.get("kind")
         return kind
 

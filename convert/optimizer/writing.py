@@ -128,13 +128,13 @@ def _put(tree: dict[str, Any], name: str, leaf: Tensor) -> None:
 
 
 def _path(chain: Any) -> str:
-    """Where in a chain the state lies that holds arrays."""
+    """Tell where in a chain the state lies that holds arrays."""
     key, inner = next((key, inner) for key, inner in chain.items() if inner)
     return str(key) if inner == STATE else f"{key}/{_path(inner)}"
 
 
 def _with_empty(chain: Any, tree: Any) -> Any:
-    """The state of a chain, a tuple, with its parts that hold nothing."""
+    """Return the state of a chain, a tuple, with its parts that hold nothing."""
     return tuple(
         tree[key] if inner == STATE else _with_empty(inner, tree[key]) if inner else {} for key, inner in chain.items()
     )
@@ -181,7 +181,7 @@ def _group(state: State) -> dict[str, Any]:
 
 
 def _missing(state: State) -> list[str]:
-    """Hyperparameters that nobody states."""
+    """Return hyperparameters that nobody states."""
     needed = ("kind", *NEEDED[state.family])
     return [name for name in needed if name not in state.hyper]
 
@@ -242,5 +242,5 @@ def _paddle_arrays(builder: Builder, state: State, folder: str) -> Iterator[tupl
 
 
 def is_buffer(name: str) -> bool:
-    """Whether an array of a module is no parameter, by its name in torch or paddle."""
+    """Tell whether an array of a module is no parameter, by its name in torch or paddle."""
     return BUFFER.search(name) is not None

@@ -63,7 +63,7 @@ class DeadEnd(Exception):
 
 
 def _distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[Option]:
-    """The likeliest of the options that are alike: uses of the same elements, terms of one sum."""
+    """Return the likeliest of the options that are alike: uses of the same elements, terms of one sum."""
     best: dict[Hashable, Option] = {}
     for option in sorted(options, key=lambda option: option[0]):
         best.setdefault(key(option), option)
@@ -278,7 +278,7 @@ class Attempt:
         return moved if near else None
 
     def _partial(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:
-        """(columns, distance) of uses of which one side takes some rows alone, as one step of time."""
+        """Return (columns, distance) of uses of which one side takes some rows alone, as one step of time."""
         found = dict[uses.Seen, tuple[Array, float]]()
         here = columns.Values(uses.raw(use))
         if not here.columns.size:
@@ -348,7 +348,7 @@ class Attempt:
                 self._add_terms(terms)
 
     def _vectors(self, use: Use, pool: list[uses.Seen], found: Array, part: bool) -> list[Option]:
-        """Those of the pool whose elements meet the same values, or some of whose elements do."""
+        """Return those of the pool whose elements meet the same values, or some of whose elements do."""
         options: list[Option] = []
         distance = columns.distance_within if part else columns.distance
         for seen in pool:
@@ -383,7 +383,7 @@ class Attempt:
                 self.rights.values[numbers] += self.lefts.values[left]
 
     def _place(self, use: Use) -> None:
-        """Parameters whose value is needed as it is correspond by how often each element is repeated."""
+        """Place parameters whose value is needed as it is, by how often each of their elements is repeated."""
         pattern = uses.pattern(use.ids)
         shares = uses.shares(use.ids)
         options = []

@@ -28,7 +28,7 @@ def folded(rows: Sequence[Row]) -> list[Row]:
 
 
 def _bare(path: str) -> str:
-    """The path without its holes, whose numbers do not count."""
+    """Return the path without its holes, whose numbers do not count."""
     return re.sub(r"\{[^}]*\}", "{}", path)
 
 
@@ -40,7 +40,7 @@ def _template(row: Row) -> Any:
 
 
 def _replaced(path: str, by: Callable[[Any], str]) -> str:
-    """The path with each number outside of holes replaced."""
+    """Return the path with each number outside of holes replaced."""
     pieces = re.split(r"(\{[^}]*\})", path)
     text, out = "".join(piece if k % 2 == 0 else "{}" for k, piece in enumerate(pieces)), ""
     at, holes = 0, iter(pieces[1::2])
@@ -51,7 +51,7 @@ def _replaced(path: str, by: Callable[[Any], str]) -> str:
 
 
 def _group(group: Sequence[Numbered]) -> list[Row]:
-    """One row for all, or one for each value of the outermost number that varies."""
+    """Return one row for all, or one for each value of the outermost number that varies."""
     if len(group) < 2 or not group[0][0]:
         return [row for _, row in group]
     if (row := _progression(group)) or (row := _nested(group)):
@@ -78,7 +78,7 @@ def _longest(group: Sequence[Numbered]) -> list[Row]:
 
 
 def _steps(group: Sequence[Numbered]) -> dict[int, tuple[int, int]] | None:
-    """{position: (step, first)} of the numbers that grow evenly; None if any does not."""
+    """Return {position: (step, first)} of the numbers that grow evenly; None if any does not."""
     values = np.array([numbers for numbers, _ in group])
     steps = {}
     for p in range(values.shape[1]):
@@ -96,7 +96,7 @@ def _progression(group: Sequence[Numbered]) -> Row | None:
 
 
 def _nested(group: Sequence[Numbered]) -> Row | None:
-    """Blocks in stages, each stage with as many: {i} and {j}."""
+    """Return blocks in stages, each stage with as many: {i} and {j}."""
     values = np.array([numbers for numbers, _ in group])
     outer = next(p for p in range(values.shape[1]) if len(set(values[:, p])) > 1)
     parts = list(_parts(group, outer))

@@ -90,7 +90,7 @@ def explain(left: Run, right: Run, found: Array, seconds: float = 5) -> list[Pla
 
 
 def _pairs(left: Run, right: Run, found: Array) -> Iterator[Pair]:
-    """Each use on the right beside the left one of the same elements, at the same turn; last, the outputs."""
+    """Yield each use on the right beside the left one of the same elements, at the same turn; last, the outputs."""
     by_kind: dict[str, list[tuple[Use, set[int]]]] = {}
     for use in left.uses:
         if use.kind != "place":
@@ -119,7 +119,7 @@ def _outputs_gap(left: Sequence[Array], right: Sequence[Array]) -> float:
 
 
 def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
-    """The relative difference of what two uses meet."""
+    """Return the relative difference of what two uses meet."""
     if a.kind != "product":
         numbers, ours = columns.of_elements(b.x, b.ids)
         there, theirs = columns.of_elements(a.x, a.ids)
@@ -143,7 +143,7 @@ def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
 def _cause(
     left: Run, right: Run, found: Array, pairs: Sequence[Pair], at: int, stop: float
 ) -> tuple[str, tuple[Run, Run] | None]:
-    """(cause, both sides with it removed); ("", None) where none is confirmed."""
+    """Return (cause, both sides with it removed); ("", None) where none is confirmed."""
     pair, limit = pairs[at], max(CLOSE, pairs[at].gap * 1e-3)
     uses = pair.left is not None and pair.right is not None
     if uses and (text := _padding(pair, left, right) or _activation(pair, right, _span(pairs, at))):
@@ -162,12 +162,12 @@ def _cause(
 
 
 def _changed(side: Run, change: Change) -> Run:
-    """The side with the change's number; the same where the change is one of the other side."""
+    """Return the side with the change's number; the same where the change is one of the other side."""
     return run(change.tape(side.tape), side.weights, side.inputs, side.side) if side.side == change.side else side
 
 
 def _span(pairs: Sequence[Pair], at: int) -> tuple[int, int]:
-    """The nodes on the right between the uses before and the first that differs."""
+    """Return the nodes on the right between the uses before and the first that differs."""
     last = pairs[at].right
     assert last is not None
     before = sorted(pair.right.node for pair in pairs[:at] if pair.right is not None and pair.right.node < last.node)
@@ -175,7 +175,7 @@ def _span(pairs: Sequence[Pair], at: int) -> tuple[int, int]:
 
 
 def _activation(pair: Pair, right: Run, span: tuple[int, int]) -> str:
-    """The activations that give each side's values from one value that the right side computes before."""
+    """Return the activations that give each side's values from one value that the right side computes before."""
     assert pair.left is not None and pair.right is not None
     wanted = [np.sort(x[x != 0]) for x in (np.ravel(pair.left.x), np.ravel(pair.right.x))]
     for value in _values(right, span):
@@ -198,7 +198,7 @@ def _same(values: Array, target: Array) -> bool:
 
 
 def _values(side: Run, span: tuple[int, int]) -> Iterator[Array]:
-    """The values of the operations in the span, the latest first."""
+    """Return the values of the operations in the span, the latest first."""
     values = {**side.tape.constants, **side.program.inputs}
     values.update({number: side.weights[name] for name, number in side.tape.parameters.items()})
     found = []
@@ -211,7 +211,7 @@ def _values(side: Run, span: tuple[int, int]) -> Iterator[Array]:
 
 
 def _padding(pair: Pair, left: Run, right: Run) -> str:
-    """Frames of zeros of different widths around the same image."""
+    """Return frames of zeros of different widths around the same image."""
     assert pair.left is not None and pair.right is not None
     nodes = left.tape.nodes[pair.left.node], right.tape.nodes[pair.right.node]
     if not all(node.window for node in nodes):
@@ -226,7 +226,7 @@ def _padding(pair: Pair, left: Run, right: Run) -> str:
 
 
 def _frame(x: Array) -> tuple[tuple[int, int], ...]:
-    """How many positions before and after the image are zero along each axis of space."""
+    """Tell how many positions before and after the image are zero along each axis of space."""
     widths = []
     for axis in range(2, x.ndim):
         there = np.flatnonzero((x != 0).any(tuple(d for d in range(x.ndim) if d != axis)))

@@ -81,13 +81,13 @@ def size_of(statistics: Array) -> float:
 
 
 def distance(a: Array, b: Array) -> float:
-    """How far two sets of as many columns are apart, relative to their scale: each statistic, sorted."""
+    """Tell how far two sets of as many columns are apart, relative to their scale: each statistic, sorted."""
     scale = max(size_of(a), size_of(b))
     return float(np.abs(np.sort(a, axis=0) - np.sort(b, axis=0)).mean(0).max() / scale) if scale else 0.0
 
 
 def distance_within(a: Array, b: Array) -> float:
-    """How far the columns of a are from those of b that are nearest, relative to their scale."""
+    """Tell how far the columns of a are from those of b that are nearest, relative to their scale."""
     scale = max(size_of(a), size_of(b))
     return float(nearest(a, b)[1].mean() / scale) if scale else 0.0
 
@@ -131,7 +131,7 @@ def matched(a: Array, b: Array, block: int = 1) -> Array | None:
 
 
 def _in_blocks(a: Array, b: Array, block: int, scale: float) -> Array | None:
-    """Rows of b in their places or in the places of their blocks, if hardly any other order can be nearer."""
+    """Return rows of b in their places or in the places of their blocks, if hardly any other order can be nearer."""
     limit = (CLOSE * distance(a, b) + SAME) * scale
     if np.abs(a - b).max(1).mean() <= limit:
         return np.arange(len(a))
@@ -146,7 +146,7 @@ def _in_blocks(a: Array, b: Array, block: int, scale: float) -> Array | None:
 
 
 def _sorted(a: Array, b: Array, scale: float) -> Array | None:
-    """The row of b that is equal to each row of a, in their places or by size; None if they are not so."""
+    """Return the row of b that is equal to each row of a, in their places or by size; None if they are not so."""
     near = SAME * scale
     if (np.abs(a - b) <= near).all():
         return np.arange(len(a))

@@ -65,7 +65,7 @@ def _build(text: str) -> tuple[Any, Any]:
 
 
 def _started(path: str | None) -> Table | None:
-    """The table that the user began. Raises: UsageError for a file that is none."""
+    """Return the table that the user began. Raises: UsageError for a file that is none."""
     try:
         return None if path is None else Table.load(path)
     except (OSError, TableError) as error:

@@ -32,7 +32,7 @@ def complete(found: Array, lefts: Elements, rights: Elements) -> tuple[Array, li
 
 
 def _copied(name: str, filled: Array, found: Array, rights: Elements) -> bool:
-    """Whether the elements belong to other parameters only where these are copies of this one."""
+    """Tell whether the elements belong to other parameters only where these are copies of this one."""
     for other in rights.names:
         part = found[rights.numbers(other).astype(np.int64)]
         shared = other != name and np.isin(part, filled).any()

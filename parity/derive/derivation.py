@@ -235,7 +235,7 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
 def _explained(
     a: Side, best: _Best, of: tuple[Program, DerivedTable, Any], known: list[Divergence]
 ) -> list[Divergence]:
-    """The places where models with the same weights part, with causes; without any, those of the matching."""
+    """Return the places where models with the same weights part, with causes; without any, those of the matching."""
     program, table, mapped = of
     b, weights = best.side, draw(a, SEED)
     inputs = fresh(a.call.arrays(), b.call.arrays(), None)
@@ -269,7 +269,7 @@ def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[s
 
 
 def call_of(inputs: Any) -> Call:
-    """A Call of a tuple of arguments, or of one."""
+    """Return a Call of a tuple of arguments, or of one."""
     if isinstance(inputs, Call):
         return inputs
     return Call(*inputs) if isinstance(inputs, tuple) else Call(inputs)

@@ -48,11 +48,11 @@ class Facts:
     extra: Sequence[Row] = field(default_factory=list)
 
     def part(self, name: str) -> Array:
-        """The left elements of one right parameter."""
+        """Return the left elements of one right parameter."""
         return np.maximum(self.found[self.rights.numbers(name).astype(np.int64)], 0)
 
     def zeros(self) -> dict[str, str]:
-        """Right parameters -> others to which they add nothing but zeros."""
+        """Return right parameters -> others to which they add nothing but zeros."""
         zeros = {}
         for name in self.rights.names:
             numbers = -self.found[self.rights.numbers(name).astype(np.int64)]
@@ -63,12 +63,12 @@ class Facts:
 
     @property
     def known(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of all left arrays."""
+        """Return the shapes of all left arrays."""
         tied = {name: self.lefts.shapes[first] for name, first in self.ties[0].items()}
         return {**self.lefts.shapes, **tied, **self.others[0]}
 
     def like(self, missing: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
-        """The shapes of all right arrays but the missing ones."""
+        """Return the shapes of all right arrays but the missing ones."""
         shapes = {name: self.rights.shapes[name] for name in self.rights.names if name not in missing}
         tied = {name: shapes[first] for name, first in self.ties[1].items() if first in shapes}
         return {**shapes, **tied, **self.others[1]}
@@ -78,7 +78,7 @@ Group = tuple[list[str], list[str], list[Row]]  # parameters of both sides, and 
 
 
 def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[str, str]]:
-    """(table, {right parameter that no line describes: why}).
+    """Return (table, {right parameter that no line describes: why}).
 
     Args:
       given: lines that are taken as they are, with the arrays that they speak of.
@@ -123,7 +123,7 @@ def _table(
     missing: Mapping[str, str],
     given: Hint | None = None,
 ) -> DerivedTable:
-    """The Table of the groups' rows and of those for arrays that only one side has."""
+    """Return the Table of the groups' rows and of those for arrays that only one side has."""
     used = {name for left_names, _, _ in groups for name in left_names} | set(given.left if given else ())
     made = {name for _, right_names, _ in groups for name in right_names} | set(given.right if given else ())
     unused = [name for name in (*facts.lefts.names, *facts.ties[0]) if facts.ties[0].get(name, name) not in used]
@@ -159,7 +159,7 @@ def says(table: Table, facts: Facts, only: Sequence[str] | None = None) -> bool:
 
 
 def _sums(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], names: Names) -> list[Group]:
-    """The groups with second terms of sums: left ones that are added, right ones that get zeros."""
+    """Return the groups with second terms of sums: left ones that are added, right ones that get zeros."""
     seconds: dict[str, tuple[list[str], Row]] = {}
     for left_names, right_names in _components(replace(facts, found=facts.plus)) if facts.plus.any() else ():
         rows = _rows(replace(facts, found=facts.plus), left_names, right_names, names) if left_names else None
@@ -182,7 +182,7 @@ def _sums(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], names
 
 
 def _with_ties(row: Row, ties: tuple[Mapping[str, str], Mapping[str, str]]) -> Row:
-    """The row with the names that share its array on a side that has one array."""
+    """Return the row with the names that share its array on a side that has one array."""
     if row.arrow != "<->" or row.constant or " + " in row.joins:
         return row
     for side in (0, 1):
@@ -288,7 +288,7 @@ def _stacked(
     names: Names,
     side: int,
 ) -> list[Row] | None:
-    """Sources of one shape whose names form a grid: their holes are axes of the target."""
+    """Return sources of one shape whose names form a grid: their holes are axes of the target."""
     path, places, counts = cells
     shape = sources.shapes[source_names[0]]
     size = int(np.prod(shape, dtype=int))
@@ -319,7 +319,7 @@ def _left_over(
     path: str, texts: list[str], written: list[str], windows: Sequence[tuple[int, int] | None], shape: Sequence[int],
     side: int,
 ) -> Iterator[Row]:  # fmt: skip
-    """Lines for the positions before and after a window: dropped on the left, zeros on the right."""
+    """Yield lines for the positions before and after a window: dropped on the left, zeros on the right."""
     for axis, window in enumerate(windows):
         if window is None:
             continue
@@ -333,7 +333,7 @@ def _left_over(
 def _part_of_target(
     sources: Elements, source_names: list[str], target: str, numbers: Array, names: Names, side: int
 ) -> list[Row] | None:
-    """A target of which only positions in one range have a source; the others are zeros, or dropped."""
+    """Return a target of which only positions in one range have a source; the others are zeros, or dropped."""
     for axis in range(numbers.ndim):
         rows = np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1) > 0
         inside = np.flatnonzero(rows.all(1))

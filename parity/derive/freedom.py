@@ -42,12 +42,12 @@ def freedom(left: Side, program: Program, weights: Mapping[str, Array], inputs: 
 
 
 def _matters(left: Side, elements: Elements, pairs: Pairs, inputs: Mapping[str, Array], before: list[Array]) -> bool:
-    """Whether the elements have an effect at all: those of one exchange are changed alone."""
+    """Tell whether the elements have an effect at all: those of one exchange are changed alone."""
     return not _equal(before, left.run(_exchanged(elements, pairs[:1], 2.0), inputs))
 
 
 def _candidates(uses: list[Use], elements: Elements, sites: list[str]) -> Iterator[tuple[str, str, Pairs]]:
-    """(template, what it says, the elements to exchange)."""
+    """Yield (template, what it says, the elements to exchange)."""
     for k, use in enumerate(uses):
         if use.kind != "product" or len(use.ids) > 1 or use.ids.shape[2] < 2:
             continue
@@ -80,7 +80,7 @@ def _candidates(uses: list[Use], elements: Elements, sites: list[str]) -> Iterat
 
 
 def _vectors(uses: list[Use], width: int, without: Sequence[Use] = ()) -> Pairs:
-    """The first two elements of each vector of this width."""
+    """Return the first two elements of each vector of this width."""
     found = {}
     for use in uses:
         _, first = np.unique(use.ids, return_index=True)
@@ -92,7 +92,7 @@ def _vectors(uses: list[Use], width: int, without: Sequence[Use] = ()) -> Pairs:
 
 
 def _terms(uses: list[Use], elements: Elements) -> Iterator[tuple[str, str, Pairs]]:
-    """Vectors that are added at one place: only their sum counts."""
+    """Yield vectors that are added at one place: only their sum counts."""
     vectors = [(use, np.unique(use.ids[use.ids > 0])) for use in uses if use.kind == "add"]
     for k, (use, one) in enumerate(vectors):
         for other, two in vectors[k + 1 :]:
@@ -106,7 +106,7 @@ def _terms(uses: list[Use], elements: Elements) -> Iterator[tuple[str, str, Pair
 
 
 def _exchanged(elements: Elements, pairs: Pairs, factor: float = 1.0) -> dict[str, Array]:
-    """The parameters after an exchange; the first of each pair times a factor."""
+    """Return the parameters after an exchange; the first of each pair times a factor."""
     values = elements.values.copy()
     for a, b in pairs:
         a, b = a.astype(np.int64), b.astype(np.int64)

@@ -11,7 +11,7 @@ from specs.paths import Hole, escaped
 
 
 def grid(names: Sequence[str]) -> tuple[str, dict[str, int], dict[str, int]] | None:
-    """Names as one path with holes: (path, place of each name in the grid of the holes, lengths of the holes).
+    """Return names as one path with holes: (path, place of each name in the grid of the holes, lengths of the holes).
 
     Numbers count in {l}; words are listed in {s=...} in the order of `names`.
     """
@@ -23,7 +23,7 @@ def grid(names: Sequence[str]) -> tuple[str, dict[str, int], dict[str, int]] | N
 
 
 def _cells(names: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[str, dict[str, int], dict[str, int]] | None:
-    """The same for names that are split into words; None where not every combination of words is a name."""
+    """Return the same for names that are split into words; None where not every combination of words is a name."""
     spare, pieces, counts, cells = iter("sruv"), list(map(escaped, split[0])), dict[str, int](), dict.fromkeys(names, 0)
     for p, words in enumerate(list(dict.fromkeys(column)) for column in zip(*split, strict=True)):
         if len(words) == 1:
@@ -44,13 +44,13 @@ def _cells(names: Sequence[str], split: Sequence[Sequence[str]]) -> tuple[str, d
 
 
 def _around(name: str, names: Sequence[str]) -> tuple[str, str, str]:
-    """What all names begin with, the rest of this one, and what all end with."""
+    """Tell what all names begin with, the rest of this one, and what all end with."""
     prefix = re.sub(r"[A-Za-z0-9]+$", "", _shared(names))
     suffix = re.sub(r"^[A-Za-z0-9]+", "", _shared([other[len(prefix) :][::-1] for other in names])[::-1])
     return prefix, name[len(prefix) : len(name) - len(suffix)], suffix
 
 
 def _shared(texts: Sequence[str]) -> str:
-    """The characters with which all texts begin."""
+    """Return the characters with which all texts begin."""
     count = next((k for k, c in enumerate(zip(*texts, strict=False)) if len(set(c)) > 1), min(map(len, texts)))
     return texts[0][:count]

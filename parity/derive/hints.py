@@ -58,7 +58,7 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
 
 
 def _spoken(table: Table, shapes: Mapping[str, tuple[int, ...]], side: str) -> dict[str, tuple[int, ...]]:
-    """The arrays of one side of which the table speaks. Raises: UsageError where it speaks of others as well."""
+    """Return the arrays of one side of which the table speaks. Raises: UsageError where it speaks of others as well."""
     try:
         table.layout(dict(shapes))
     except Misfit as error:
@@ -71,7 +71,7 @@ def _spoken(table: Table, shapes: Mapping[str, tuple[int, ...]], side: str) -> d
 
 
 def weights_of(path: str, of: Side) -> dict[str, Array]:
-    """The left model's parameters from a checkpoint with its names.
+    """Return the left model's parameters from a checkpoint with its names.
 
     Raises: ConvertError for names or shapes that differ.
     """

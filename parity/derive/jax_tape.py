@@ -135,7 +135,7 @@ def function_side(function: Callable[..., Any], tree: Any, call: Call) -> JaxSid
 
 
 def path_name(path: Sequence[Any]) -> str:
-    """The name of a leaf of a tree: its path joined by slashes."""
+    """Return the name of a leaf of a tree: its path joined by slashes."""
     return "/".join(map(_key, path))
 
 

@@ -40,7 +40,7 @@ BY_PARAMETERS: dict[str, Callable[[Any], Callable[..., Any]]] = {
 
 
 def array_of(value: Any) -> Any:
-    """A numpy array, of float64 if it is of a lower precision; keys of random numbers stay as they are."""
+    """Return a numpy array, of float64 if it is of a lower precision; keys of random numbers stay as they are."""
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
         return value
     array = np.asarray(value)
@@ -48,7 +48,7 @@ def array_of(value: Any) -> Any:
 
 
 def layout_of(name: str, p: Mapping[str, Any], eqn: Any) -> Callable[..., Any] | None:
-    """How an equation that only moves elements acts on numpy arrays; None for others."""
+    """Tell how an equation that only moves elements acts on numpy arrays; None for others."""
     shape = eqn.outvars[0].aval.shape
     if name in ("reshape", "squeeze", "expand_dims"):
         return lambda a, *_: np.reshape(a, shape)

@@ -33,7 +33,7 @@ class Names:
         return table[rank] if rank < len(table) else SPARE
 
     def order(self, numbers: Sequence[int]) -> str:
-        """The name of the file that lists these numbers."""
+        """Return the name of the file that lists these numbers."""
         known = {order: name for name, order in self.orders.items()}
         name = known.get(tuple(numbers)) or f"order{len(self.orders) + 1 if self.orders else ''}.txt"
         self.orders[name] = tuple(numbers)
@@ -95,7 +95,7 @@ class Names:
 
 
 def composed(atoms: Sequence[Atom], signs: bool = False) -> str:
-    """The axes' text for one dimension."""
+    """Return the axes' text for one dimension."""
     texts = ["-" * (atom.backwards and signs) + atom.name for atom in atoms]
     return texts[0] if len(texts) == 1 else f"({' '.join(texts)})" if texts else "1"
 

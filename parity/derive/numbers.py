@@ -28,7 +28,7 @@ class Change:
     text: str
 
     def tape(self, tape: Tape) -> Tape:
-        """The tape with the number replaced."""
+        """Return the tape with the number replaced."""
         new = {number: np.full(np.shape(tape.constants[number]), self.value) for number in self.constants}
         return replace(tape, constants={**tape.constants, **new})
 
@@ -50,7 +50,7 @@ def changes(left: Tape, right: Tape) -> Iterator[Change]:
 
 
 def _choices(places: list[int], every: bool) -> Iterator[tuple[int, ...]]:
-    """All places, or each alone; first what the counts on both sides suggest."""
+    """Yield all places, or each alone; first what the counts on both sides suggest."""
     single = [(place,) for place in places[:SINGLE]] if len(places) > 1 else []
     yield from (tuple(places), *single) if every else (*single, tuple(places))
 
@@ -64,7 +64,7 @@ def _text(kind: str, side: int, value: float, other: float, known: bool) -> str:
 
 
 def numbers(tape: Tape) -> dict[tuple[str, float], list[int]]:
-    """The single numbers that operations read: {(kind of operation, value): constants}."""
+    """Return the single numbers that operations read: {(kind of operation, value): constants}."""
     found: dict[tuple[str, float], list[int]] = {}
     for node in tape.nodes:
         for number in node.inputs if node.kind in NEUTRAL else ():

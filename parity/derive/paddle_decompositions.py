@@ -59,7 +59,7 @@ def _rnn(
     x: Any, states: Any, weights: Any, length: Any, seed: Any, p: float, both: bool, inner: int, hidden: int,
     layers: int, mode: str, *_: Any,
 ) -> Any:  # fmt: skip
-    """A recurrent network (time, batch, input), step by step."""
+    """Run a recurrent network (time, batch, input) step by step."""
     if length is not None:
         raise NotImplementedError("sequences of unequal lengths")
     cell = {"LSTM": _lstm_cell, "GRU": _gru_cell}[mode]

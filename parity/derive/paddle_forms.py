@@ -23,7 +23,7 @@ LAYOUT = frozenset([
 
 
 def positional(args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """The first two operands as positional arguments, in place of keywords."""
+    """Return the first two operands as positional arguments, in place of keywords."""
     kwargs = dict(kwargs)
     for place, names in enumerate((("x", "input"), ("y", "other"))):
         for name in names:
@@ -55,7 +55,7 @@ def is_layout(name: str, args: Any, kwargs: Any, results: Sequence[Any]) -> bool
 def _edges(
     algorithm: str, padding: list[int], space: list[int], taps: list[int], stride: list[int], dilation: list[int]
 ) -> list[tuple[int, int]]:
-    """The zeros before and behind each axis of a convolution."""
+    """Return the zeros before and behind each axis of a convolution."""
     if algorithm == "EXPLICIT" and len(padding) == 2 * len(space):
         return list(zip(padding[::2], padding[1::2], strict=True))
     if algorithm == "EXPLICIT":

@@ -44,7 +44,7 @@ class Recorder(Forms):
         return value
 
     def value(self, tensor: Any) -> int:
-        """The number of a tensor's present value; one of unknown origin is a constant."""
+        """Return the number of a tensor's present value; one of unknown origin is a constant."""
         if id(tensor) not in self.values:
             self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
         return self.values[id(tensor)]

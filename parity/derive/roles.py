@@ -67,7 +67,7 @@ def groups(program: Program, at: int, flipped: bool) -> list[Group]:
 
 
 def _follow(program: Program, start: int, labels: Array, summed: bool) -> list[tuple[str, Array]]:
-    """(role, labels there) of each operation that reads the labelled value, through layout, biases and scales.
+    """Return (role, labels there) of each operation that reads the labelled value, through layout, biases and scales.
 
     One sum with another activation is followed as well, unless `summed`: gates of recurrent networks come apart behind
     it.

@@ -46,13 +46,13 @@ class Row:
 
 
 def dropped(name: str, side: int) -> Row:
-    """The line for an array of one side that the other does not have."""
+    """Return the line for an array of one side that the other does not have."""
     array = ((escaped(name), None),)
     return Row(left=array, arrow="->") if side == 0 else Row(right=array, arrow="<-")
 
 
 def constant(name: str, rank: int, value: str) -> Row:
-    """The line for an array of one value that only the right side has."""
+    """Return the line for an array of one value that only the right side has."""
     return Row(right=((escaped(name), " ".join("abcdefgh"[:rank])),), constant=value)
 
 

@@ -30,7 +30,7 @@ class Elements:
         return np.arange(self.starts[k], self.starts[k + 1], dtype=float).reshape(self.shapes[name])
 
     def owners(self, numbers: Array) -> list[str]:
-        """The parameters that elements belong to, in order."""
+        """Return the parameters that elements belong to, in order."""
         numbers = np.ravel(numbers)
         numbers = numbers[numbers > 0]
         if not numbers.size:
@@ -64,7 +64,7 @@ class Symbol:
     whole: Symbol | None = None
 
     def moved(self, run: Callable[[Array], Array]) -> Symbol:
-        """The symbol after an operation that moves elements."""
+        """Return the symbol after an operation that moves elements."""
         value = self.value
         return replace(self, ids=None if self.ids is None else run(self.ids), value=lambda: run(value()))
 

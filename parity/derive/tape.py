@@ -65,7 +65,7 @@ class Tape:
     size: int = 0
 
     def live(self) -> Tape:
-        """The same without operations on which no output depends."""
+        """Return the same without operations on which no output depends."""
         wanted, nodes = set(self.outputs), []
         for node in reversed(self.nodes):
             if node.output in wanted:

@@ -49,7 +49,7 @@ class Forms:
     path: list[str]
 
     def _pair(self, args: Any, inputs: list[int]) -> list[int] | None:
-        """Numbers of two operands, of which one may be a Python number; None unless they are floats."""
+        """Return numbers of two operands, of which one may be a Python number; None unless they are floats."""
         if not any(isinstance(a, torch.Tensor) and a.is_floating_point() for a in args[:2]):
             return None
         numbers = iter(inputs)

@@ -42,7 +42,7 @@ class Recorder(Forms, TorchDispatchMode):
         return value
 
     def value(self, tensor: torch.Tensor) -> int:
-        """The number of a tensor's present value; one of unknown origin is a constant."""
+        """Return the number of a tensor's present value; one of unknown origin is a constant."""
         if id(tensor) not in self.values:
             return self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
         value, epoch = self.values[id(tensor)]

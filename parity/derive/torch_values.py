@@ -79,6 +79,6 @@ def length_of(tensor: torch.Tensor) -> int:
 
 
 def places_of(tensor: torch.Tensor) -> np.ndarray:
-    """Where in its storage each element of a tensor lies."""
+    """Tell where in its storage each element of a tensor lies."""
     numbers = torch.arange(length_of(tensor))
     return torch.as_strided(numbers, tensor.shape, tensor.stride(), tensor.storage_offset()).numpy()

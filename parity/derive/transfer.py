@@ -44,7 +44,7 @@ def reasons(found: Derivation) -> list[str]:
 
 
 def loaded(model: Any, arrays: Mapping[str, Array]) -> Any:
-    """A copy of a model with these arrays in place of its own."""
+    """Return a copy of a model with these arrays in place of its own."""
     torch, paddle, nnx = (sys.modules.get(name) for name in ("torch", "paddle", "flax.nnx"))
     if torch and isinstance(model, torch.nn.Module):
         model = copy.deepcopy(model)

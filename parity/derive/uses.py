@@ -54,7 +54,7 @@ class Seen:
 
 
 def statistics(use: Use, program: Program) -> tuple[Array, Array]:
-    """(numbers, statistics): of a product's columns, numbered in order; else of the elements."""
+    """Return (numbers, statistics): of a product's columns, numbered in order; else of the elements."""
     if use.kind != "product":
         return columns.of_elements(use.x, use.ids)
     node = program.tape.nodes[use.node]
@@ -85,7 +85,7 @@ def groups(use: Use, program: Program) -> list[roles.Group]:
 
 
 def pattern(ids: Array) -> Array:
-    """Each element replaced by its rank of first appearance: alike for equal repetitions."""
+    """Return each element replaced by its rank of first appearance: alike for equal repetitions."""
     flat = np.ravel(ids)
     _, first, inverse = np.unique(flat, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
@@ -94,10 +94,10 @@ def pattern(ids: Array) -> Array:
 
 
 def shares(ids: Array) -> Array:
-    """How often each element is read, in the order of the elements, as a part of all."""
+    """Tell how often each element is read, in the order of the elements, as a part of all."""
     return np.unique(ids, return_counts=True)[1] / ids.size
 
 
 def first_of(ids: Array, pattern: Array) -> Array:
-    """The distinct elements in order of appearance."""
+    """Return the distinct elements in order of appearance."""
     return np.ravel(ids)[np.unique(pattern, return_index=True)[1]]

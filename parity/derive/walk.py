@@ -34,7 +34,7 @@ class Walk:
             self.values[number] = self._leaf(elements.numbers(name))
 
     def state(self) -> tuple[int, dict[int, Any]]:
-        """Where the walk is: to be given to restore()."""
+        """Return where the walk is, for restore()."""
         return self.at, dict(self.values)
 
     def restore(self, state: tuple[int, dict[int, Any]]) -> None:
@@ -62,7 +62,7 @@ class Walk:
             return [self._forced(-1, self.values[number]) for number in tape.outputs]
 
     def _forks(self, number: int) -> bool:
-        """Whether several operations read a value, and not all of them take parts of it."""
+        """Tell whether several operations read a value, and not all of them take parts of it."""
         readers = {at for at, _ in self.program.consumers.get(number, ())}
         return len(readers) > 1 and any(self.program.tape.nodes[at].kind != "layout" for at in readers)
 
@@ -231,12 +231,12 @@ class Walk:
 
 
 def _order(part: Part) -> tuple[bool, float]:
-    """Functions of parameters first, then parameters in their order: alike for all parts of a fused one."""
+    """Return functions of parameters first, then parameters in their order: alike for all parts of a fused one."""
     return part.symbol.plain, float(part.symbol.ids.min())
 
 
 def _size(v: Any) -> float:
-    """The mean size of an activation; 0 for a symbol."""
+    """Return the mean size of an activation; 0 for a symbol."""
     x = v.x if isinstance(v, Pending) else v
     return 0.0 if isinstance(x, Symbol) else float(np.abs(x).mean())
 

@@ -116,7 +116,7 @@ class Runner(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
-        """Every array of the model, named and laid out as in this framework's checkpoint."""
+        """Return every array of the model, named and laid out as in this framework's checkpoint."""
 
     def unused(self, images: tuple[int, ...]) -> list[str]:
         """List the arrays that the model holds and, called with images of this shape (n, h, w, c), does not have.

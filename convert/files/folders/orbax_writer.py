@@ -118,7 +118,7 @@ def path(tensor: Tensor) -> tuple[str, ...]:
 
 
 def _entry(path: Sequence[str | int], kind: str, skip: bool) -> dict[str, Any]:
-    """An entry of `_METADATA`; integers are places in a tuple."""
+    """Return an entry of `_METADATA`; integers are places in a tuple."""
     keys = [{"key": str(key), "key_type": 1 if isinstance(key, int) else 2} for key in path]
     return {"key_metadata": keys, "value_metadata": {"value_type": kind, "skip_deserialize": skip}}
 

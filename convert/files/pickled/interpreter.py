@@ -178,11 +178,11 @@ class Unpickler:
         self.stack.append(self.persistent(self.stack.pop()))
 
     def reduce(self) -> None:
-        """A call, which is not carried out: what it means is the handler's to say."""
+        """Record a call without making it: the handler says what it means."""
         self._apply(called)
 
     def new_object(self) -> None:
-        """An object before its state comes."""
+        """Record an object whose state follows."""
         self._apply(Object)
 
     def _apply(self, otherwise: Callable[[str, tuple[Any, ...]], Any]) -> None:

@@ -51,7 +51,7 @@ def dictionary(items: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def plain(value: Any) -> bytes:
-    """A plain value: None, a bool, a number or a text."""
+    """Return a plain value: None, a bool, a number or a text."""
     match value:
         case None:
             return b"N"

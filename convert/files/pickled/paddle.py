@@ -164,7 +164,7 @@ class PdparamsWriter(Writer):
 
 
 def _around(tensors: Sequence[Tensor], tree: Any) -> list[bytes]:
-    """What stands before each array in the pickle of a tree, and after the last one."""
+    """Tell what stands before each array in the pickle of a tree, and after the last one."""
     if tree is None:
         first, *others = [*(text(tensor.name) for tensor in tensors), b"u"]
         return [b"}(" + first, *others]

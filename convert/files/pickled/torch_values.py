@@ -176,7 +176,7 @@ def _parameter(args: tuple[Any, ...]) -> View | Array:
 
 
 def _from_device(args: tuple[Any, ...]) -> View | Array:
-    """A tensor of a TPU, XLA or like device: (its data on the CPU, dtype, device, requires_grad).
+    """Return a tensor of a TPU, XLA or like device: (its data on the CPU, dtype, device, requires_grad).
 
     bfloat16 is stored as float32, numpy having no such type, and is read as that.
     """
@@ -189,7 +189,7 @@ def _from_device(args: tuple[Any, ...]) -> View | Array:
 
 
 def _rebuild_npu(args: tuple[Any, ...]) -> View:
-    """A tensor of an NPU: torch's arguments, and the layout that it had there; the file has the usual one."""
+    """Return a tensor of an NPU: torch's arguments, and the layout that it had there; the file has the usual one."""
     match args:
         case (storage, offset, shape, strides, _, _, *_):
             return view(storage, offset, shape, strides)

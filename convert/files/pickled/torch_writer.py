@@ -70,7 +70,7 @@ def state_dict(tensors: Sequence[Tensor]) -> bytes:
 
 
 def checkpoint(tensors: Sequence[Tensor], tree: Any) -> bytes:
-    """The pickle of a tree of these tensors."""
+    """Return the pickle of a tree of these tensors."""
     keys = {tensor: str(number) for number, tensor in enumerate(tensors)}
     return (
         b"\x80\x02" + nested(tree, lambda node: _tensor(node, keys[node]) if isinstance(node, Tensor) else None) + b"."

@@ -83,7 +83,7 @@ def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iter
 
 
 def _contains(root: Object, leaf: Callable[[Any], T | None]) -> tuple[bool, int]:
-    """(whether a leaf lies in an object, values looked at): its containers may form rings."""
+    """Return (whether a leaf lies in an object, values looked at): its containers may form rings."""
     todo: list[Any] = [root]
     seen = {id(root)}
     looked = 0

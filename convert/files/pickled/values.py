@@ -243,7 +243,7 @@ def _reconstruct(args: tuple[Any, ...]) -> Array:
 
 
 def _jax_array(args: tuple[Any, ...]) -> Array:
-    """A jax array: numpy's constructor, its arguments and the array's state, in one call."""
+    """Return a jax array: numpy's constructor, its arguments and the array's state, in one call."""
     match args:
         case (Symbol(name="numpy.core.multiarray._reconstruct"), tuple() as inner, state, *_):
             array = _reconstruct(inner)
@@ -253,7 +253,7 @@ def _jax_array(args: tuple[Any, ...]) -> Array:
 
 
 def _reconstructed(args: tuple[Any, ...]) -> Object:
-    """An object as protocols before 2 write it: (class, its base, the base's value)."""
+    """Return an object as protocols before 2 write it: (class, its base, the base's value)."""
     match args:
         case (Symbol(name=name), Symbol(name=base), value) if is_foreign(name) and base in BASES:
             return Object(name, () if value is None else (value,))
