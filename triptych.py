@@ -1,4 +1,4 @@
-"""The installed command: `triptych convert`, `triptych parity` and `triptych ports`, the same as `python -m`.
+"""Run the installed command: `triptych convert`, `triptych parity` and `triptych ports`, the same as `python -m`.
 
 Python puts the folder of an installed script first on its path, not the current one, as `python -m` does: so a user's
 own convert.py, ports.py or parity/ stands in nobody's way.

@@ -1,1 +1,1 @@
-"""`make bench`: ratios within one run, so that they hold on noisy machines."""
+"""Measure ports and conversions as ratios within one run, so that they hold on noisy machines: `make bench`."""

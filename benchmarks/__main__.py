@@ -1,4 +1,4 @@
-"""`python -m benchmarks [models|files]`: prints both tables."""
+"""Print the tables of the benchmarks: `python -m benchmarks [models|files]`."""
 
 from __future__ import annotations
 

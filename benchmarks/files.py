@@ -1,4 +1,4 @@
-"""Conversions of a Mixer-L/16 beside `cp` of the same file: time as a ratio of bests, and peak memory."""
+"""Time conversions of a Mixer-L/16 beside `cp` of the same file, and measure their peak memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Full-size checkpoints converted by Tables that were derived from tiny twins, beside `cp` of the same file.
+"""Convert full-size checkpoints by Tables that were derived from tiny twins, beside `cp` of the same file.
 
     python -m benchmarks.fullsize                   times, peak memory, and the frameworks that were imported
     python -m benchmarks.fullsize derive CORPUS     derive the Tables again (see pairs/run.py), where its packages are

@@ -1,4 +1,4 @@
-"""Images per second of every architecture in every framework, and the share of the framework's own matmul rate.
+"""Measure images per second of every architecture in every framework, and its share of the framework's matmul rate.
 
 Run as `python -m benchmarks.models FRAMEWORK ARCHITECTURE VARIANT BATCH`: one line of JSON, one process, two threads.
 """

@@ -1,4 +1,4 @@
-"""The command line: `python -m convert`, or `triptych convert`. Thin, so that --help answers at once.
+"""Run the command line, `python -m convert` or `triptych convert`. Thin, so that --help answers at once.
 
 COMMANDS lists the commands; below it each has a function that adds its arguments. The work is in commands.py.
 """

@@ -1,4 +1,4 @@
-"""Conversion by a Table: any model's checkpoint, without an architecture, planned from names and shapes alone.
+"""Convert by a Table: any model's checkpoint, without an architecture, planned from names and shapes alone.
 
 plan = convert.by_table.plan("bert.safetensors", "bert.table")
 plan.write("bert.msgpack")

@@ -1,4 +1,4 @@
-"""Changes of floating-point dtype, a piece of payload at a time, bit by bit as the frameworks round."""
+"""Cast payloads between floating-point dtypes, a piece at a time, rounding bit by bit as the frameworks do."""
 
 from __future__ import annotations
 

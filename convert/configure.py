@@ -1,4 +1,4 @@
-"""The configuration of a checkpoint: what its shapes tell, its record, its dialect, its variant, and the user."""
+"""Determine the configuration of a checkpoint from its shapes, its record, its dialect, its variant and the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conventions: Config fields that change what a network computes and that no array shows.
+"""Describe conventions: Config fields that change what a network computes and that no array shows.
 
 A dialect's own code fixes some of them, a record all. A bare state dict of one of the ports states none.
 """

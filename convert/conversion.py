@@ -28,8 +28,8 @@ from .plans import Plan
 from .program import dumps
 from .recognise import all_dialects, dialects, known_dialect
 from .settings import stated
+from .source_paths import sources
 from .terminal import say
-from .walk import sources
 
 if TYPE_CHECKING:
     from .by_table import TablePlan
@@ -282,7 +282,7 @@ def _lossy(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, int]]:
 
 
 def _prove(plan: Plan, written: str) -> dict[str, Any]:
-    from parity.prove import prove  # runs models, which is the business of a floor above
+    from parity.conversion_proof import prove  # runs models, which is the business of a floor above
 
     return prove(plan, written)
 

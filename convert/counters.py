@@ -1,4 +1,4 @@
-"""Batch counters (torch's num_batches_tracked): what a file stores for one, also where it was cast with the weights."""
+"""Read and write batch counters (torch's num_batches_tracked), also where one was cast together with the weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are two checkpoints the same? As models, in the hub's layout, whatever their dialects and formats; or array by array.
+"""Compare two checkpoints: as models, in the hub's layout, whatever their dialects and formats; or array by array.
 
 Array by array, by a Table or by names alone, nothing is known of a model: equal arrays compute the same only in code
 that means the same by them.

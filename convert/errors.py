@@ -1,4 +1,4 @@
-"""The errors a person who typed a command can act on: no traceback, an exit code, every problem at once."""
+"""Define the errors that a user can act on: no traceback, an exit code, every problem at once."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""`inspect`: what a checkpoint is, as far as its arrays show."""
+"""Implement `inspect`: state what a checkpoint is, as far as its arrays show."""
 
 from __future__ import annotations
 

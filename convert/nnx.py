@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from specs.kinds import FRAMEWORKS
+from specs.kinds import COLLECTIONS, FRAMEWORKS
 
 from .errors import UsageError
 from .plans import Plan
-from .recognise import COLLECTIONS, dialects
+from .recognise import dialects
 
 LEAF = "value"  # what an nnx.Variable calls its array
 LISTED, LEVELS = re.compile(r"_(\d+)(?=/|$)"), r"/\1"

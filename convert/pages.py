@@ -1,4 +1,4 @@
-"""Pages of architectures that the user names with --spec."""
+"""Load pages of architectures that the user names with --spec."""
 
 from __future__ import annotations
 

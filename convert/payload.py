@@ -1,4 +1,4 @@
-"""The payload of a plan's target tensors: copied by ranges, or permuted a strip at a time, in memory for one tensor.
+"""Compute the payload of a plan's target tensors: copied by ranges, or permuted a strip at a time, a tensor in memory.
 
 A tensor that is permuted is held in its source's layout, as a whole, and leaves it strip by strip.
 """

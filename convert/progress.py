@@ -1,4 +1,4 @@
-"""A line of progress on a terminal, and nothing anywhere else."""
+"""Show a line of progress on a terminal, and nothing anywhere else."""
 
 from __future__ import annotations
 

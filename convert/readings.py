@@ -1,4 +1,4 @@
-"""Where in a file a model lies: the prefixes of its names under which a dialect knows what follows."""
+"""Find where in a file a model lies: the prefixes of its names under which a dialect knows what follows."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import specs
 from specs.axes import names as axis_names
 from specs.dialects import PORTS, extras, template
+from specs.kinds import COLLECTIONS
 from specs.paths import fill, holes, normal
 from specs.signature import Signature
 from specs.spec import Dialect
@@ -185,7 +186,6 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     return f"{reader.path}: a {reader.format} file, but its names are {what}{remedy}; its first names are {first}"
 
 
-COLLECTIONS = ("params", "batch_stats")  # of linen: the tops of a port's names
 LISTED = re.compile(r"_#(/|$)")
 
 

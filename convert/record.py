@@ -1,4 +1,4 @@
-"""The record that travels with a converted file: what it is, where it came from, and a hash of every tensor."""
+"""Read and write the record that travels with a converted file: what it is, its source, a hash of every tensor."""
 
 from __future__ import annotations
 

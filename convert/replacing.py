@@ -1,4 +1,4 @@
-"""What --force replaces: the target, and of what lies beside it only what belonged to the target before."""
+"""Decide what --force replaces: the target, and of what lies beside it only what belonged to the target before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: what the user states of a model, on the command line and in configuration files."""
+"""Parse settings: what the user states of a model, on the command line and in configuration files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of a plan: target tensors, each with what it is filled from. payload.py computes the bytes."""
+"""Define the steps of a plan: target tensors, each with what it is filled from. payload.py computes the bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to tell a user whose file leaves open a Config field that changes the outputs: every remedy, in one error."""
+"""Refuse a file that leaves open a Config field that changes the outputs, with every remedy in one error."""
 
 from __future__ import annotations
 

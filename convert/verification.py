@@ -1,4 +1,4 @@
-"""Is a file what its record says? Read back from disk, by two readers at once."""
+"""Verify that a file is what its record says: read it back from disk, by two readers at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Versions of Triptych and of the frameworks, without importing any."""
+"""List the versions of Triptych and of the frameworks, without importing any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m parity`: the command line, thin; everything heavier is imported where it is used."""
+"""Run the command line, `python -m parity`, thin; everything heavier is imported where it is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether two recordings of float64 runs agree, array by array, and feature by feature."""
+"""Decide whether two recordings of float64 runs agree, array by array, and feature by feature."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import tolerance as limits
-from .numbers import Worst, by_feature, double, feature_axis, movement, without_shared_infinities, worst
+from .elements import Worst, by_feature, double, feature_axis, movement, without_shared_infinities, worst
 from .recording import Recording
 
 

@@ -1,4 +1,4 @@
-"""parity.compare: two or three models on the same input."""
+"""Implement parity.compare: two or three models on the same input."""
 
 from __future__ import annotations
 

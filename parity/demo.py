@@ -1,4 +1,4 @@
-"""`make demo`: an original's checkpoint becomes the same model in three frameworks, and the table shows it."""
+"""Run `make demo`: convert an original's checkpoint to three frameworks, and print how far they agree."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from convert.planning import plan
 from specs.kinds import FRAMEWORKS
 
 from . import goldens
-from .prove import TOLERANCE, relative_error
+from .conversion_proof import TOLERANCE, relative_error
 
 
 def main(folder: str) -> int:

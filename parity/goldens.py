@@ -1,4 +1,4 @@
-"""Golden cases: a checkpoint of an original implementation, and what that code makes of some images.
+"""Read golden cases: a checkpoint of an original implementation, and that code's outputs for some images.
 
 A case is a folder with the checkpoint in its own format (weights.*), io.safetensors, which has the arrays "input_nchw"
 and "eval/logits.f64", and case.json.
@@ -19,7 +19,7 @@ from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 from specs.config import tuples
 
-from .numbers import relative_error
+from .elements import relative_error
 
 IO, ABOUT = "io.safetensors", "case.json"
 IMAGES, LOGITS = "input_nchw", "eval/logits.f64"  # arrays in IO

@@ -8,8 +8,8 @@ import numpy as np
 
 from ports.runners.records import Tap
 
+from .elements import double, relative_error
 from .hypotheses import ACTIVATIONS, HYPOTHESES, orders
-from .numbers import double, relative_error
 from .recording import Recording
 
 # How close a recomputation must come to what was recorded: far above the rounding of one layer, far below the

@@ -1,4 +1,4 @@
-"""A framework's arrays under the names and in the layout that all share, through the converter's own tables."""
+"""Rename and lay out a framework's arrays as all share them, by the converter's own tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from specs.arrays import translate
 from specs.dialects import PORTS, UNUSED, bind, place
 from specs.env import Env
 from specs.filling import Filling
+from specs.kinds import COLLECTIONS
 from specs.layer import Layer, parameters
 from specs.lines import Lines
 
@@ -34,4 +35,5 @@ def to_hub(layers: Iterable[Layer], framework: str, arrays: Mapping[str, np.ndar
 
 
 def _plain(name: str) -> str:
-    return name.removeprefix("params/").removeprefix("batch_stats/").replace("/", ".")
+    collection, slash, rest = name.partition("/")
+    return (rest if slash and collection in COLLECTIONS else name).replace("/", ".")

@@ -1,4 +1,4 @@
-"""What layers are known to compute where implementations differ, in numpy: each way of a kind of layer, by its name.
+"""Compute in numpy what layers are known to compute where implementations differ: each variant of a kind, by name.
 
 Hypotheses map a layer's input, its arrays (the reference's, in the shared layout) and the shape of its recorded output
 to outputs; those of another shape may be left out, and are where they cost much.

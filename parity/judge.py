@@ -12,8 +12,8 @@ import numpy as np
 
 from . import tolerance as limits
 from .agreement import Verdict
+from .elements import Worst, worst
 from .masks import judge_masks
-from .numbers import Worst, worst
 from .own import OWN
 from .recording import ACTIVATIONS, Recording
 from .result import Divergence, Result

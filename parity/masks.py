@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from . import tolerance as limits
-from .numbers import Worst
+from .elements import Worst
 from .recording import Recording
 from .result import Divergence, Result
 

@@ -1,4 +1,4 @@
-"""A user's own model (torch module, paddle layer, linen or nnx module) behind the call that ports have."""
+"""Wrap a user's own model (torch module, paddle layer, linen or nnx module) behind the call that ports have."""
 
 from __future__ import annotations
 

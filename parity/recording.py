@@ -14,8 +14,8 @@ from ports.port import Port
 from ports.runners.inputs import OUTPUT, Inputs
 from ports.runners.records import Optimizer, Tap, outputs
 
+from .elements import by_feature, double, feature_axis, movement
 from .hub import to_hub
-from .numbers import by_feature, double, feature_axis, movement
 from .own import OWN, Own
 
 CHECKS = ("forward", "layers", "single-step", "gradients", "train")

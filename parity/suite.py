@@ -17,7 +17,7 @@ from convert.versions import version
 from ports.frameworks import quick_xla_flags
 
 from . import summary, terminal
-from .attempt import Job, Recordings, attempt, isolated
+from .job import Job, Recordings, run_here, run_isolated
 from .judge import Subject, judge
 from .provenance import surroundings
 from .recording import Recording
@@ -56,7 +56,7 @@ def _prepare(chosen: list[Target], arguments: Namespace) -> None:
 
 
 def _compare(target: Target, dtype: str, arguments: Namespace, progress: Progress) -> Report:
-    runner = isolated if arguments.isolate else attempt
+    runner = run_isolated if arguments.isolate else run_here
     recorded: list[Recordings] = []
     twins: list[list[Recordings]] = []
     for framework in arguments.frameworks:

@@ -1,4 +1,4 @@
-"""What the command line compares: an architecture's variants and tiny twins, or a checkpoint. No framework needed."""
+"""List what the command line compares: variants and tiny twins of an architecture, or a checkpoint."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Target:
 
     def images(self, config: object, batch: int) -> np.ndarray:
         """Draw standard normal images (n, c, h, w) of the size that the network is built for."""
-        from .numbers import draw
+        from .random_images import draw
 
         return draw(batch, specs.get(self.architecture).input_shape(config), self.seed)
 

@@ -1,4 +1,4 @@
-"""Checks of what a user passes to `parity.compare`: a name must match something, or the nearest one is suggested."""
+"""Check what a user passes to `parity.compare`: a name must match something, or the nearest one is suggested."""
 
 from __future__ import annotations
 

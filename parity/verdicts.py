@@ -12,7 +12,7 @@ from specs.kinds import STATISTICS
 from . import agreement
 from . import tolerance as limits
 from .agreement import Verdict
-from .numbers import double, without_shared_infinities, worst
+from .elements import double, without_shared_infinities, worst
 from .recording import Recording
 
 

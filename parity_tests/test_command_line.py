@@ -17,7 +17,7 @@ import ports
 import specs
 from convert.errors import ConvertError, UsageError
 from convert.program import dumps
-from parity.prove import prove
+from parity.conversion_proof import prove
 from parity.targets import targets
 from specs.config import parse
 

@@ -12,7 +12,7 @@ import ports
 from convert.__main__ import main
 from convert.errors import UsageError
 from convert.planning import plan
-from parity.prove import relative_error
+from parity.conversion_proof import relative_error
 from specs.convmixer import DIALECTS, TINY, VARIANTS, Config, infer, layers
 from specs.dialects import place
 from specs.layer import Sizes, parameters

@@ -5,7 +5,7 @@ import pytest
 
 import ports
 from convert.planning import plan
-from parity.prove import relative_error
+from parity.conversion_proof import relative_error
 
 from .conftest import needs
 from .golden import CASES, Case

@@ -136,7 +136,7 @@ def test_the_engine_names_no_architecture():
         ("from . import folding", ["convert.folding"]),
         ("from .folding import fold", ["convert.folding"]),
         ("from specs import config as configs", ["specs.config"]),
-        ("def f():\n    from parity.prove import prove", ["parity.prove"]),
+        ("def f():\n    from parity.conversion_proof import prove", ["parity.conversion_proof"]),
         ("if TYPE_CHECKING:\n    from . import __version__", ["convert"]),
         ("import os, numpy", []),
     ],

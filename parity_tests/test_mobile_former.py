@@ -12,7 +12,7 @@ import ports
 from convert.errors import ConvertError, UsageError
 from convert.planning import plan
 from convert.settings import read_config
-from parity.prove import relative_error
+from parity.conversion_proof import relative_error
 from specs.arrays import apply
 from specs.init import draw
 from specs.layer import Sizes, parameters

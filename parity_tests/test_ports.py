@@ -8,7 +8,7 @@ import pytest
 import ports
 import specs
 from convert.errors import UsageError
-from parity.prove import relative_error
+from parity.conversion_proof import relative_error
 from specs.layer import count
 
 from .conftest import needs, tiny

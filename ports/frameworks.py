@@ -1,4 +1,4 @@
-"""Which frameworks are installed, and the class of a network in one of them."""
+"""List which frameworks are installed, and import the class of a network in one of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a port and a user's own model have in common: a Runner, and names for the taps of its modules."""
+"""Define what a port and a user's own model have in common: a Runner, and names for the taps of its modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A port: one architecture of ours in one framework, called with images, behind that framework's Runner."""
+"""Define a port: one architecture of ours in one framework, called with images, behind that framework's Runner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Axes of arrays: dimensions parsed, printed and measured.
+"""Parse, print and measure axes of arrays.
 
 (h d) c               composed axes, as in einops
 (g=4 h) i             a length that is written down

@@ -1,4 +1,4 @@
-"""Dialects: where a code base keeps each array of an architecture, as lines of a Table.
+"""Define dialects: where a code base keeps each array of an architecture, as lines of a Table.
 
     blocks.{i}.norm1  <->  MixerBlock_{i}/LayerNorm_0                        without axes: renames a layer, or all below
     blocks.{b}.query.kernel: h i o  <->  blocks.{b}.q_proj.{h}.weight: i o   with axes: places one array
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from .axes import Axes, Factor, names, parse_axes, plain, shape_of
 from .env import Env
-from .kinds import ANY, BUFFERS, FRAMEWORKS, KINDS, PORTED, Leaf
+from .kinds import ANY, BUFFERS, COLLECTIONS, FRAMEWORKS, KINDS, PORTED, Leaf
 from .layer import Layer, Parameter, parameters
 from .lines import Constant, Line, Side
 from .matching import Key
@@ -151,7 +151,7 @@ _plain = cache(plain)
 
 def _flax_port(path: Path, leaf: str) -> Path:
     """linen's spelling: lists of modules join name and number, and each collection is a tree of its own."""
-    pieces: list[str | Hole] = ["batch_stats/" if leaf in BUFFERS else "params/"]
+    pieces: list[str | Hole] = [COLLECTIONS[leaf in BUFFERS] + "/"]
     for piece, after in itertools.zip_longest(path, path[1:]):
         if isinstance(piece, str):
             piece = piece[:-1] + "_" if isinstance(after, Hole) and piece.endswith(".") else piece

@@ -1,4 +1,4 @@
-"""Upstream's initialisations, drawn once for all frameworks: the same seed gives the same weights in each."""
+"""Draw upstream's initialisations once for all frameworks: the same seed gives the same weights in each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kinds of layers: the arrays of each, their axes, and how every library names and lays them out. One table.
+"""List the kinds of layers in one table: the arrays of each, their axes, and their names and layout in every library.
 
 A kind alone decides layout, never a shape. flax is a family of two libraries, linen and nnx. Every leaf is optional: a
 layer lists those that it lacks.
@@ -16,6 +16,7 @@ FRAMEWORKS = tuple(LIBRARIES)
 PORTED = {framework: libraries[0] for framework, libraries in LIBRARIES.items()}
 SUFFIX = {"flax": ".msgpack", "torch": ".safetensors", "paddle": ".pdparams"}  # of the files that its users expect
 BUFFERS = {"mean", "var", "count"}  # running statistics: saved, but not trained
+COLLECTIONS = ("params", "batch_stats")  # of linen: trained leaves, and running statistics
 
 # A row "kind" has patterns of class names; a row "kind.leaf" the axes in the hub, then "name: axes" in each library.
 #   i, o inputs (per group) and outputs; h, w, d of a kernel; heads: h dense layers, stacked; v words, d numbers each

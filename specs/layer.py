@@ -1,4 +1,4 @@
-"""Layers and their arrays: what a page lists its network in.
+"""Define layers and their arrays: what a page lists its network in.
 
 A page lists its network once, as `layers(config)`. Everything else follows from that list: parameter counts, the
 names and shapes each framework expects, and the proof that a translation is complete.

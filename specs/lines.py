@@ -1,4 +1,4 @@
-"""The records that a Table consists of: its lines, their sides and cells. What is done with them stands in table.py."""
+"""Define the records that a Table consists of: its lines, their sides and cells. table.py uses them."""
 
 from __future__ import annotations
 

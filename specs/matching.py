@@ -1,4 +1,4 @@
-"""Names of arrays matched with a Table's paths: which array stands for which indices, and what is missing."""
+"""Match names of arrays with a Table's paths: which array stands for which indices, and what is missing."""
 
 from __future__ import annotations
 

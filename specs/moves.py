@@ -1,4 +1,4 @@
-"""Moves: which elements of a source tensor go where in a target tensor."""
+"""Define moves: which elements of a source tensor go where in a target tensor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configuration files of BR-IDL/PaddleViT: YAML whose section MODEL describes a network."""
+"""Read configuration files of BR-IDL/PaddleViT: YAML whose section MODEL describes a network."""
 
 from __future__ import annotations
 

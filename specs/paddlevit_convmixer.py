@@ -1,4 +1,4 @@
-"""What configuration files of PaddleViT say of a ConvMixer."""
+"""Read a ConvMixer from configuration files of PaddleViT."""
 
 from __future__ import annotations
 

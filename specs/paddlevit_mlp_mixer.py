@@ -1,4 +1,4 @@
-"""What configuration files of PaddleViT say of an MLP-Mixer."""
+"""Read an MLP-Mixer from configuration files of PaddleViT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What configuration files of PaddleViT say of a Mobile-Former."""
+"""Read a Mobile-Former from configuration files of PaddleViT."""
 
 from __future__ import annotations
 

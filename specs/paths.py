@@ -1,4 +1,4 @@
-r"""Paths of arrays: names with holes, parsed, printed, filled and matched.
+r"""Parse, print, fill and match paths of arrays: names with holes.
 
     blocks.{i}.attn.{s=query|key|value}.weight     holes count, or list values
     net.{2*i+1}.weight                             computed numbers

@@ -1,4 +1,4 @@
-"""Where the cells of a line lie in their arrays, and the moves between them."""
+"""Locate the cells of a line in their arrays, and compute the moves between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bicubic resizing as two matrix products, the same in every framework."""
+"""Resize bicubically by two matrix products, the same in every framework."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signature of an array, "path: axes"; see paths.py and axes.py for both."""
+"""Parse the signature of an array, "path: axes"; see paths.py and axes.py for both."""
 
 from __future__ import annotations
 

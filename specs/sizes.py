@@ -1,4 +1,4 @@
-"""Lengths of axes, solved from names and shapes: each dimension of each array is an equation."""
+"""Solve the lengths of axes from names and shapes: each dimension of each array is an equation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record that a page ends with, `SPEC = Spec(...)`: its fields are the contract between a page and the rest."""
+"""Define the record that a page ends with, `SPEC = Spec(...)`: its fields are the contract of a page."""
 
 from __future__ import annotations
 

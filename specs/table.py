@@ -1,4 +1,4 @@
-r"""A Table: the translation between two sides' arrays as text, which is parsed, printed, reversed, composed and proven.
+r"""Define a Table: the translation between two sides' arrays as text, which is parsed, printed, reversed and proven.
 
     table 1: torch <-> flax                              the version, and what the sides are called
     wte: v d          <-> params/embed: v d = params/head: d v     a tie: one array here, two equal ones there

@@ -1,4 +1,4 @@
-"""Checkpoint files: which format a file has is read off its first bytes, never off its name.
+"""Open checkpoint files. The format is recognised by the first bytes, never by the name.
 
     with open_checkpoint("model.npz") as reader:
         reader.tensors["head/kernel"]       # Tensor(name, shape, dtype)

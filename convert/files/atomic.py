@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their name, locked meanwhile, synced, renamed."""
+"""Write files that appear whole or not at all: beside their name, locked meanwhile, synced, then renamed."""
 
 from __future__ import annotations
 

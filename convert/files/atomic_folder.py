@@ -1,4 +1,4 @@
-"""Folders as targets: written beside, locked meanwhile, synced whole, and swapped into place at once."""
+"""Write folders that appear whole or not at all: beside their name, locked meanwhile, synced, then swapped in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work beside the main thread. Hashing, reading and writing release the interpreter's lock, so two cores are used."""
+"""Run work beside the main thread. Hashing, reading and writing release the interpreter's lock, so both cores work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every file format offers: names, shapes and dtypes first, then payload bytes, a range at a time.
+"""Define what every file format offers: names, shapes and dtypes first, then payload bytes, a range at a time.
 
 A `Reader` parses the file's directory without touching its payloads and without importing numpy or a
 framework. A `Writer` is told every tensor before the first byte, so that headers and offsets are final when

@@ -1,4 +1,4 @@
-"""Hashes and counts: XXH3 of every payload, which finds damage at the speed of memory, and SHA-256 of the source.
+"""Hash and count payloads: XXH3 of each, which finds damage at the speed of memory, and SHA-256 of the source.
 
 A record lies in or beside the file it describes, so who can change the one can change the other, and no hash of a
 payload would show it; against that, publish the file's own SHA-256 (`inspect --hash`).

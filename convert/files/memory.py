@@ -1,4 +1,4 @@
-"""The arrays of a model in memory, read as a file's are, so that they are written as a conversion is."""
+"""Offer the arrays of a model in memory as a file's are, so that they are written as a conversion is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How optax, torch.optim and paddle.optimizer name and nest the same state. Data, and the calls that build them.
+"""List how optax, torch.optim and paddle.optimizer name and nest the same state, and the calls that build them.
 
 What they have in common was checked by training (parity_tests/test_optimizer.py): all three keep raw moments, correct
 their bias by the number of steps, and add epsilon outside of the square root, after the correction. paddle counts steps

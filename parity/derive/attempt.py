@@ -1,4 +1,4 @@
-"""An attempt to find the left partner of each use on the right, with the choices that it took."""
+"""Attempt to find the left partner of each use on the right, and record the choices that were taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model is called: its inputs, the method, and which part of the result counts."""
+"""Describe how a model is called: its inputs, the method, and which part of the result counts."""
 
 from __future__ import annotations
 

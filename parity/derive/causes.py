@@ -1,4 +1,4 @@
-"""Where two models part, and why: a cause is named only if recomputing with it makes their values agree.
+"""Locate where two models part, and why: a cause is named only if recomputing with it makes their values agree.
 
 Both models run on weights that the Table translates. Each use of a parameter on the right meets the values that the
 same elements meet on the left; the first use that meets others is where the models part. Two kinds of cause are tried:

@@ -1,4 +1,4 @@
-"""Columns: what each element of a parameter meets, as statistics that do not depend on the order of rows."""
+"""Describe what each element of a parameter meets by statistics that do not depend on the order of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m convert derive LEFT RIGHT`: two files of code in, a Table out."""
+"""Run `python -m convert derive LEFT RIGHT`: read two files of code, write a Table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From two models to a proven Table."""
+"""Derive a proven Table from two models."""
 
 from __future__ import annotations
 

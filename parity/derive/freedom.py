@@ -1,4 +1,4 @@
-"""What may be permuted without effect: hidden units, the order inside a head, terms of a sum."""
+"""List what may be permuted without effect: hidden units, the order inside a head, terms of a sum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of several arrays as one path with holes."""
+"""Write the names of several arrays as one path with holes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the user knows already: lines of a Table, and a checkpoint of the left model."""
+"""Read what the user knows already: lines of a Table, and a checkpoint of the left model."""
 
 from __future__ import annotations
 

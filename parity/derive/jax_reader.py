@@ -1,4 +1,4 @@
-"""Jaxprs as tapes: calls are inlined and scans unrolled."""
+"""Read jaxprs as tapes: calls are inlined and scans unrolled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tapes of linen and nnx modules and of any JAX function of (parameters, inputs), from their jaxprs."""
+"""Record tapes of linen and nnx modules and of any JAX function of (parameters, inputs), from their jaxprs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Equations of a jaxpr as functions of numpy arrays."""
+"""Evaluate equations of a jaxpr on numpy arrays."""
 
 from __future__ import annotations
 

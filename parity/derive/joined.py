@@ -1,4 +1,4 @@
-"""Lines for arrays that are parts of one: unequal ones, and parts that repeat in groups."""
+"""Write lines for arrays that are parts of one: unequal ones, and parts that repeat in groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names for axes: those that the frameworks' users write, alike wherever the same composition occurs."""
+"""Name axes as the frameworks' users do, alike wherever the same composition occurs."""
 
 from __future__ import annotations
 

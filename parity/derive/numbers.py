@@ -1,4 +1,4 @@
-"""Numbers that operations read (epsilons, scales, limits), and what becomes of a tape with others in their place."""
+"""Replace numbers that operations read (epsilons, scales, limits), and run a tape with others in their place."""
 
 from __future__ import annotations
 

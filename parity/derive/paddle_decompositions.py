@@ -1,4 +1,4 @@
-"""Fused operations of paddle, written out: what they are made of is recorded instead."""
+"""Write out fused operations of paddle, so that what they are made of is recorded instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operations of paddle in the neutral forms of a tape: layout, product, add, mul."""
+"""Give operations of paddle the neutral forms of a tape: layout, product, add, mul."""
 
 from __future__ import annotations
 

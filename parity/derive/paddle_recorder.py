@@ -1,4 +1,4 @@
-"""Wrappers around paddle's primitive operations, wherever they are bound, that record each on a tape."""
+"""Wrap paddle's primitive operations, wherever they are bound, so that each is recorded on a tape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tapes of paddle layers."""
+"""Record tapes of paddle layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors of paddle as numpy arrays, and operations of paddle as functions of these."""
+"""Convert tensors of paddle to numpy arrays, and run operations of paddle on these."""
 
 from __future__ import annotations
 

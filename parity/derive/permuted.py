@@ -1,4 +1,4 @@
-"""Lines for arrays of which one axis is in another order: parts of it exchanged, or an order of its own."""
+"""Write lines for arrays of which one axis is in another order: parts exchanged, or an order of its own."""
 
 from __future__ import annotations
 

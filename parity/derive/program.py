@@ -1,4 +1,4 @@
-"""A tape that was run once, with what that tells."""
+"""Run a tape once, and store all values with what they tell."""
 
 from __future__ import annotations
 

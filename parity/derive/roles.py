@@ -1,4 +1,4 @@
-"""Roles: what the columns of a product's result are for, found by following them to the first arithmetic.
+"""Find what the columns of a product's result are for, by following them to the first arithmetic.
 
 Columns that go different ways (query, key and value of one fused projection; gates of one recurrent kernel) are
 different groups. In a group, columns are ordered by where they come to lie in the operation that reads them, so that

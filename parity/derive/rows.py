@@ -1,4 +1,4 @@
-"""Rows: lines of a Table before blocks are folded, and the Table that they become."""
+"""Define the rows of a Table before blocks are folded, and build the Table that they become."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sides: a model of any framework behind one interface, and the values that are tried on it."""
+"""Hide the framework of a model behind one interface, and draw the values that are tried on it."""
 
 from __future__ import annotations
 

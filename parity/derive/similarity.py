@@ -1,4 +1,4 @@
-"""How alike two names are."""
+"""Measure how alike two names are."""
 
 from __future__ import annotations
 

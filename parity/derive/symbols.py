@@ -1,4 +1,4 @@
-"""Parameters as symbols: which of their elements stand where, and what they are computed from."""
+"""Represent parameters as symbols: which of their elements stand where, and what they are computed from."""
 
 from __future__ import annotations
 

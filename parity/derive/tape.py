@@ -1,4 +1,4 @@
-"""A tape: the primitive operations of one run of a model, as functions of numpy arrays, alike for every framework.
+"""Define a tape: the primitive operations of one run, as functions of numpy arrays, alike for every framework.
 
 Values have numbers. Each operation (Node) makes one value from others; its kind says what can be known about it:
 

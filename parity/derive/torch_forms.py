@@ -1,4 +1,4 @@
-"""Operations of torch in the neutral forms of a tape: layout, product, add, mul."""
+"""Give operations of torch the neutral forms of a tape: layout, product, add, mul."""
 
 from __future__ import annotations
 

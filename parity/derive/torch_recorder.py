@@ -1,4 +1,4 @@
-"""A dispatch mode of torch that records every ATen operation on a tape."""
+"""Record every ATen operation on a tape, by a dispatch mode of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tapes of torch modules."""
+"""Record tapes of torch modules."""
 
 from __future__ import annotations
 

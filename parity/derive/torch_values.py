@@ -1,4 +1,4 @@
-"""Tensors of torch as numpy arrays, and operations of torch as functions of these."""
+"""Convert tensors of torch to numpy arrays, and run operations of torch on these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uses of parameters on the left side, with what identifies each of them, computed once."""
+"""List the uses of parameters on the left side, with what identifies each of them, computed once."""
 
 from __future__ import annotations
 

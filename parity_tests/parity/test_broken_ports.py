@@ -9,7 +9,7 @@ import pytest
 
 import specs
 from parity.__main__ import main
-from parity.attempt import Job, attempt
+from parity.job import Job, run_here
 from parity.targets import targets
 from ports.new import write
 
@@ -64,7 +64,7 @@ def test_a_port_with_a_fault_is_a_failure_in_one_line(fault: str, page: Path) ->
     else:
         change(path, old, new)
     target = next(iter(targets(specs.add(str(page)))))
-    recording = attempt(Job(target, framework, "float64", "cpu", ("forward",)), {})["forward"]
+    recording = run_here(Job(target, framework, "float64", "cpu", ("forward",)), {})["forward"]
     assert message in recording.cause
     assert "\n" not in recording.cause
     assert not recording.unable
@@ -76,7 +76,7 @@ def test_the_line_of_a_port_that_raises_is_named(page: Path) -> None:
     change(path, "class Fragile(", "def fail(x):\n    raise LookupError('of mine')\n\n\nclass Fragile(")
     change(path, "x = self.stem(images)", "x = fail(images) or self.stem(images)")
     target = next(iter(targets(specs.add(str(page)))))
-    recording = attempt(Job(target, "torch", "float64", "cpu", ("forward",)), {})["forward"]
+    recording = run_here(Job(target, "torch", "float64", "cpu", ("forward",)), {})["forward"]
     raised = path.read_text().splitlines().index("    raise LookupError('of mine')") + 1
     assert recording.cause == f"LookupError: of mine ({path}, line {raised})"
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ports
-from parity.attempt import Job, attempt, isolated
+from parity.job import Job, run_here, run_isolated
 from parity.judge import Subject, judge
 from parity.targets import Target, targets
 
@@ -142,7 +142,7 @@ def test_a_process_of_its_own_gives_the_same_numbers() -> None:
     need("torch")
     (target,) = targets(TWIN)
     job = Job(target, "torch", "float64", "cpu", ("layers", "gradients"))
-    here, there = attempt(job, {}), isolated(job, {})
+    here, there = run_here(job, {}), run_isolated(job, {})
     for check in job.checks:
         assert list(here[check].arrays) == list(there[check].arrays)
         for name, array in here[check].arrays.items():

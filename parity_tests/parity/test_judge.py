@@ -9,8 +9,8 @@ import pytest
 
 from parity import tolerance
 from parity.archive import load, save
+from parity.elements import relative_error, worst
 from parity.judge import Subject, judge
-from parity.numbers import relative_error, worst
 from parity.recording import Recording
 from parity.report import Report
 from parity.result import Result

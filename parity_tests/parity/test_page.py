@@ -14,8 +14,8 @@ from html import escape
 import numpy as np
 import pytest
 
+from parity.elements import Worst
 from parity.judge import Subject, judge
-from parity.numbers import Worst
 from parity.recording import Recording
 from parity.report import Report
 from parity.result import Divergence, Result

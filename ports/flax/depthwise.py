@@ -1,4 +1,4 @@
-"""Depthwise convolution at a useful speed on CPUs, where XLA's own runs at 1 to 2 GFLOP/s.
+"""Compute depthwise convolutions at a useful speed on CPUs, where XLA's own runs at 1 to 2 GFLOP/s.
 
     nn.Conv(width, (7, 7), feature_group_count=width, conv_general_dilated=depthwise_conv)
 

@@ -1,4 +1,4 @@
-"""What linen lacks, or spells differently from its twins."""
+"""Define what linen lacks, or spells differently from its twins."""
 
 import flax.linen as nn
 import jax.numpy as jnp

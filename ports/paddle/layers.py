@@ -1,4 +1,4 @@
-"""What PaddlePaddle lacks, or spells differently from its twins."""
+"""Define what PaddlePaddle lacks, or spells differently from its twins."""
 
 import re
 

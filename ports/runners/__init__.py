@@ -1,1 +1,1 @@
-"""One Runner a framework: how to call a model, trace it, differentiate it, train it and read its arrays."""
+"""Call, trace, differentiate and train models of any framework, and read their arrays: one Runner a framework."""

@@ -1,4 +1,4 @@
-"""What every framework does with a model, numpy in and numpy out: call, trace, gradients, training, state."""
+"""Define what every framework does with a model, numpy in and numpy out: call, trace, gradients, training, state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is called with: trees of arrays, by position and by name."""
+"""Describe what a model is called with: trees of arrays, by position and by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names, dtypes and devices of the arrays of a JAX model."""
+"""List names, dtypes and devices of the arrays of a JAX model."""
 
 from __future__ import annotations
 

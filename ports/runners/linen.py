@@ -1,4 +1,4 @@
-"""flax linen modules with their variables behind the common call."""
+"""Run flax linen modules with their variables behind the common call."""
 
 from __future__ import annotations
 

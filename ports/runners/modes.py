@@ -1,4 +1,4 @@
-"""How a flax model is put into training or evaluation: by arguments of its call, or by attributes of its modules."""
+"""Put a flax model into training or evaluation: by arguments of its call, or by attributes of its modules."""
 
 from __future__ import annotations
 

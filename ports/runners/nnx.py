@@ -1,4 +1,4 @@
-"""flax nnx modules behind the common call."""
+"""Run flax nnx modules behind the common call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paddle layers behind the common call."""
+"""Run Paddle layers behind the common call."""
 
 from __future__ import annotations
 

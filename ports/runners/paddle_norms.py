@@ -1,4 +1,4 @@
-"""Paddle's normalisation in float64 with the epsilon and momentum of its layers.
+"""Compute Paddle's normalisation in float64 with the epsilon and momentum of its layers.
 
 Paddle's kernels take both as float32: a momentum of 0.9 acts as 0.8999999762 on float64 tensors, which moves running
 statistics by 1e-7 within ten steps, and an epsilon of 1e-5 is off by 2.5e-13, which shows wherever variances are small.

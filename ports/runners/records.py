@@ -1,4 +1,4 @@
-"""What runs of a model return, in every framework alike: taps, gradients, trained weights, calls of dropout."""
+"""Define what runs return, in every framework alike: taps, gradients, trained weights, calls of dropout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch modules behind the common call."""
+"""Run PyTorch modules behind the common call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nested arguments and results as flat lists of arrays with names, the same in every framework."""
+"""Flatten nested arguments and results into lists of arrays with names, the same in every framework."""
 
 from __future__ import annotations
 

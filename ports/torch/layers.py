@@ -1,4 +1,4 @@
-"""What PyTorch lacks, or spells differently from its twins."""
+"""Define what PyTorch lacks, or spells differently from its twins."""
 
 import torch
 import torch.nn.functional as F

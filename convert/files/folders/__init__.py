@@ -1,1 +1,1 @@
-"""Checkpoints that are folders (Orbax, torch DCP)."""
+"""Read and write checkpoints that are folders (Orbax, torch DCP)."""

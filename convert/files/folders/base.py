@@ -1,4 +1,4 @@
-"""Checkpoints that are folders (Orbax, torch DCP): what their readers and writers share.
+"""Share code between readers and writers of checkpoints that are folders (Orbax, torch DCP).
 
 A tensor is stored in chunks. Those that begin at one row of its first axis make a band: bytes that follow each other in
 C order.

@@ -1,4 +1,4 @@
-"""The tree of an Orbax checkpoint: which arrays it has, and where each is stored.
+"""List the arrays of an Orbax checkpoint, and where each is stored.
 
 `_METADATA` lists the leaves. Until 2024 Orbax wrote leaves with `SaveArgs(aggregate=True)` into one msgpack file
 `checkpoint` beside it, and flax's own guide did so with all of them. Where an array is stored by itself, that file

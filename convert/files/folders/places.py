@@ -1,4 +1,4 @@
-"""Where an Orbax checkpoint lies: a folder of this machine, or a URL that tensorstore reads (gs://, s3://, file://)."""
+"""Locate an Orbax checkpoint: a folder of this machine, or a URL that tensorstore reads (gs://, s3://, file://)."""
 
 from __future__ import annotations
 

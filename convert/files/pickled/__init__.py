@@ -1,1 +1,1 @@
-"""Checkpoints that are pickles (torch, paddle): interpreted by a reader of our own, which calls nothing."""
+"""Read checkpoints that are pickles (torch, paddle) by an interpreter of our own, which calls nothing."""

@@ -1,4 +1,4 @@
-"""Pieces of pickles, protocol 2, without a memo: what the writers put together.
+"""Write pieces of pickles, protocol 2, without a memo: what the writers put together.
 
 Source: CPython Lib/pickletools.py.
 """

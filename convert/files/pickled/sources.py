@@ -1,4 +1,4 @@
-"""Where a tensor's bytes lie in a file: byte ranges that are read only when somebody asks for them."""
+"""Locate a tensor's bytes in a file: byte ranges that are read only when somebody asks for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the names in a torch checkpoint's pickle stand for: storages and views of them, all inert.
+"""Represent what the names in a torch checkpoint's pickle stand for: storages and views of them, all inert.
 
 Source: torch/_utils.py (`_rebuild_*`), torch/storage.py (storage types), torch/serialization.py (persistent ids).
 """

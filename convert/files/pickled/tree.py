@@ -1,4 +1,4 @@
-"""From a nested pickle to named tensors, and their bytes: what the torch and the paddle reader share."""
+"""Flatten a nested pickle into named tensors and their bytes: what the torch and the paddle reader share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pickled objects become: values that do nothing, and refusals of names that would do something."""
+"""Represent pickled objects by values that do nothing, and refuse names that would do something."""
 
 from __future__ import annotations
 

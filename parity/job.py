@@ -43,7 +43,7 @@ class Job:
 Recordings = dict[str, Recording]  # by check
 
 
-def attempt(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recordings:
+def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recordings:
     """Run a job in this process. Whatever a port raises becomes the cause of its recordings.
 
     Args:
@@ -113,7 +113,7 @@ def _place(error: Exception) -> str:
     return f" ({own[-1][0]}, line {own[-1][1]})" if own else ""
 
 
-def isolated(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recordings:
+def run_isolated(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recordings:
     """Run a job in a process of its own, whose crash becomes a cause as well."""
     with tempfile.TemporaryDirectory() as folder:
         for check, feed in feeds.items():
@@ -122,7 +122,7 @@ def isolated(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
         order = json.dumps({**asdict(job), **about})
         try:
             done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-m", "parity.attempt"],
+                [sys.executable, "-W", "ignore", "-m", "parity.job"],
                 input=order, capture_output=True, text=True, timeout=TIMEOUT, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
@@ -153,7 +153,7 @@ def main() -> None:
     feeds = {c: load(p) for c in job.checks if os.path.exists(p := os.path.join(folder, f"feed-{c}.npz"))}
     for check in job.checks:
         one = Job(job.target, job.framework, job.dtype, job.device, (check,), job.batch, job.steps)
-        save(attempt(one, feeds, label)[check], os.path.join(folder, f"{check}.npz"))
+        save(run_here(one, feeds, label)[check], os.path.join(folder, f"{check}.npz"))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from convert.steps import sources_of
 from specs.config import as_dict
 from specs.dialects import HUB
 
-from .numbers import draw, relative_error
+from .elements import relative_error
+from .random_images import draw
 from .tolerance import FLOAT64
 
 TOLERANCE = FLOAT64["layers"]

@@ -1,4 +1,4 @@
-"""The sources that a command line means: files, folders of checkpoints, and patterns that no shell has expanded."""
+"""List the sources that a command line means: files, folders of checkpoints, and patterns that no shell expanded."""
 
 from __future__ import annotations
 
