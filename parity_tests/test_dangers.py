@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from convert import verification
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 from convert.recognise import candidates
@@ -135,6 +136,16 @@ def test_a_flipped_bit_is_found_while_converting(run, tmp_path, source, route):
     assert (code, out) == (1, "")
     assert path.name in err and "CRC" in err
     assert listing(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("large", [0, verification.LARGE])
+def test_verify_finds_a_flipped_bit_with_one_reader_and_with_two(large, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(verification, "LARGE", large)
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
+    assert run("verify", tmp_path / "x.safetensors")[0] == 0
+    path = flipped(tmp_path / "x.safetensors", tmp_path / "bad.safetensors")
+    code, out, _ = run("verify", path)
+    assert code == 1 and "has other values than were written" in out, out
 
 
 @pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/passwd", "..", "link.safetensors"])
