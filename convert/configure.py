@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
+from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -215,6 +216,7 @@ def _whole_config(path: str, reading: Reading, error: Exception, stated: dict[st
         raise ConvertError(what, [problem, *folding.unexpected(unknown)]) from None
 
 
+@lru_cache(maxsize=8)  # a reading is configured many times over where it leaves fields open
 def sizes(reading: Reading) -> Sizes:
     """Sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
     read = [

@@ -1,15 +1,15 @@
-"""Check a dialect when its table is read: every line parses, and places or renames something.
+"""Check the tables of a page's dialects: every line parses, and places or renames something.
 
 A line that matches nothing would be ignored: the arrays that it is about would keep our names, in files that nobody
-else reads. The arrays of an architecture are those of its tiny twins, which use every option.
+else reads. A page from outside is checked when the user names it; the tests check the pages here, so that no command
+has to.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import specs
 from specs.axes import names, shape_of
@@ -20,29 +20,7 @@ from specs.paths import match
 from specs.spec import Dialect
 
 from .errors import ConvertError
-
-NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
-
-
-class Example(NamedTuple):
-    """One array of a tiny twin, with the twin's Config."""
-
-    parameter: Parameter
-    config: Any
-
-
-@cache
-def examples(architecture: str) -> tuple[Example, ...]:
-    """Return one array for each name and kind, numbers aside."""
-    arrays = {}
-    for config in specs.get(architecture).tiny.values():
-        layers = {
-            (NUMBER.sub("#", layer.path), layer.kind, layer.without): layer
-            for layer in specs.get(architecture).layers(config)
-        }
-        for (path, kind, _), layer in layers.items():
-            arrays.update({(path, kind, p.leaf): Example(p, config) for p in layer.parameters()})
-    return tuple(arrays.values())
+from .examples import NUMBER, Example, examples
 
 
 @cache

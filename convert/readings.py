@@ -67,7 +67,7 @@ def label(place: str) -> str:
     return place.removesuffix("/")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal to itself alone: what is read off it is cached
 class Reading:
     """A file read as a checkpoint of an architecture in a dialect, as far as names show.
 
@@ -173,6 +173,8 @@ class Names:
             and (rest := name[len(place) :]).partition("/")[0] not in TRAINING
             and RANDOM not in name
         }
+        if len(inner) > MAX_ARRAYS:  # no model
+            return inner
         plain = {rest: unwrapped(rest) for rest in inner}
         plain |= {rest: rest for rest, short in plain.items() if short != rest and normal(rest) in known}
         times = Counter(plain.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 
 import pytest
@@ -13,6 +14,7 @@ from ports.frameworks import quick_xla_flags
 
 os.environ.setdefault("XLA_FLAGS", quick_xla_flags())  # tests run each tiny network once; set before jax is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads cost more than they save, and paddle warns of two
+gc.set_threshold(20_000)  # three frameworks are a million objects, and no garbage: 700 took a tenth of the time
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from convert import verification
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 from convert.recognise import candidates
 
 from .commands import GOOGLE, TIMM, listing
 from .files import corpus_pickles, corpus_plain
-from .files.harm import soon
+from .files.harm import SECONDS, pace, soon
 from .files.samples import python, store
 from .golden import Case
 
@@ -33,41 +34,58 @@ def every_bad_file():
     yield from ((bad.name, bad.suffix, bad.data) for bad in corpus_pickles.bad_files())
 
 
-def test_every_bad_file_gives_one_error_and_leaves_nothing(run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    accepted, count = set(), 0
-    for name, suffix, data in every_bad_file():
-        path = tmp_path / f"bad{suffix}"
-        path.write_bytes(data)
-        for words in (["inspect", path], ["torch2flax", path, "-o", tmp_path / "out.msgpack"]):
-            with soon(name):
-                code, out, err = run(*words)
-            count += 1
-            if code == 0 and words[0] == "inspect":
-                accepted.add(name)
-                continue
-            assert (code, out) == (1, ""), f"{name}: {words[0]}: {code} {out}"
-            assert err.startswith(f"python -m convert: {path}: "), f"{name}: {err}"
-            assert err.count("\n") == 1 and err[:-1].isprintable(), f"{name}: {err}"
-        path.unlink()
-        assert listing(tmp_path) == [], name  # no canary either
-    assert count > 1200
-    assert accepted == ONLY_WHEN_READ
-
-
-INSPECT_ALL = """
-import contextlib, io, os, sys
+# What the commands make of every file in a folder, one by one: {file: [[exit status, stdout, stderr, seconds], ...]},
+# and what lies in the current folder afterwards.
+RUN_ALL = """
+import contextlib, io, json, os, sys, time
 from convert.__main__ import main
-for name in os.listdir(sys.argv[1]):
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        main(["inspect", os.path.join(sys.argv[1], name)])
+source, out, commands = sys.argv[1:4]
+os.chdir(out)
+answers = {}
+for name in os.listdir(source):
+    answers[name] = []
+    for words in json.loads(commands):
+        printed, start = (io.StringIO(), io.StringIO()), time.process_time()
+        with contextlib.redirect_stdout(printed[0]), contextlib.redirect_stderr(printed[1]):
+            status = main([word.format(os.path.join(source, name)) for word in words])
+        answers[name].append([status, *(text.getvalue() for text in printed), time.process_time() - start])
+    if os.listdir():
+        break
+with open(sys.argv[4], "w") as file:
+    json.dump([answers, os.listdir()], file)
 """
 
 
-def test_bad_files_take_little_memory(tmp_path):
-    for number, (_, suffix, data) in enumerate(every_bad_file()):
-        (tmp_path / f"{number}{suffix}").write_bytes(data)
-    assert int(python(INSPECT_ALL, tmp_path).split()[0]) < MEGABYTES
+def run_all(tmp_path, *commands):
+    """Run commands on every file in tmp_path/in, in one process: (answers as RUN_ALL says, files left, megabytes)."""
+    (tmp_path / "out").mkdir()
+    words = json.dumps([command.split() for command in commands])
+    peak = python(RUN_ALL, tmp_path / "in", tmp_path / "out", words, tmp_path / "answers.json", timeout=600)
+    answers, left = json.loads((tmp_path / "answers.json").read_text())
+    slowest = max(seconds for given in answers.values() for *_, seconds in given)
+    assert slowest < SECONDS or slowest < SECONDS * pace()
+    return answers, left, int(peak.split()[0])
+
+
+def test_every_bad_file_gives_one_error_soon_in_little_memory_and_leaves_nothing(tmp_path):
+    (tmp_path / "in").mkdir()
+    names = {}
+    for number, (name, suffix, data) in enumerate(every_bad_file()):
+        names[f"{number}{suffix}"] = name
+        (tmp_path / "in" / f"{number}{suffix}").write_bytes(data)
+    answers, left, megabytes = run_all(tmp_path, "inspect {}", "torch2flax {} -o out.msgpack")
+    assert left == [], list(answers)[-1]  # no canary either
+    assert len(names) == len(answers) > 600
+    accepted = set()
+    for file, (inspected, converted) in answers.items():
+        if inspected[0] == 0:
+            accepted.add(names[file])
+        for code, out, err, _ in [converted] if inspected[0] == 0 else [inspected, converted]:
+            assert (code, out) == (1, ""), f"{names[file]}: {code} {out}"
+            assert err.startswith(f"python -m convert: {tmp_path / 'in' / file}: "), f"{names[file]}: {err}"
+            assert err.count("\n") == 1 and err[:-1].isprintable(), f"{names[file]}: {err}"
+    assert accepted == ONLY_WHEN_READ
+    assert megabytes < MEGABYTES
 
 
 @pytest.mark.parametrize(("count", "names", "message"), [
@@ -78,19 +96,17 @@ def test_bad_files_take_little_memory(tmp_path):
     (2_000, "0.1.2.3." * 475 + "{0}", "; its first names are 0.1.2.3."),
     (1_500, "net." * 900 + "x{0}", "; its first names are net.net."),
 ], ids=["unknown", "nested", "half known", "strange", "numbers", "prefixes"])  # fmt: skip
-def test_very_many_names_are_answered_soon_and_in_little_memory(count, names, message, run, tmp_path):
+def test_very_many_names_are_answered_soon_and_in_little_memory(count, names, message, tmp_path):
     """Of files that are as they should be, but for what they hold."""
-    path = tmp_path / "many.safetensors"
+    (tmp_path / "in").mkdir()
     tensors = [Tensor(names.format(k * 7919 % count), (k % 5 + 1,), "float32") for k in range(count)]
-    store(path, [(tensor, [bytes(tensor.nbytes)]) for tensor in tensors])
-    with soon(path.name):
-        code, _, err = run("torch2flax", path)
-    assert code == 1
-    assert message in err
-    with soon(path.name):
-        code, out, _ = run("inspect", path)
-    assert (code, message in out) == (0, True)
-    assert int(python(INSPECT_ALL, tmp_path).split()[0]) < MEGABYTES
+    store(tmp_path / "in" / "many.safetensors", [(tensor, [bytes(tensor.nbytes)]) for tensor in tensors])
+    answers, left, megabytes = run_all(tmp_path, "inspect {}", "torch2flax {}")
+    inspected, converted = answers["many.safetensors"]
+    assert (inspected[0], message in inspected[1]) == (0, True)
+    assert (converted[0], message in converted[2]) == (1, True)
+    assert left == [] and listing(tmp_path / "in") == ["many.safetensors"]
+    assert megabytes < MEGABYTES
 
 
 def test_very_many_containers_are_looked_into_soon(run, tmp_path):
@@ -120,6 +136,16 @@ def test_a_flipped_bit_is_found_while_converting(run, tmp_path, source, route):
     assert (code, out) == (1, "")
     assert path.name in err and "CRC" in err
     assert listing(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("large", [0, verification.LARGE])
+def test_verify_finds_a_flipped_bit_with_one_reader_and_with_two(large, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(verification, "LARGE", large)
+    assert run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
+    assert run("verify", tmp_path / "x.safetensors")[0] == 0
+    path = flipped(tmp_path / "x.safetensors", tmp_path / "bad.safetensors")
+    code, out, _ = run("verify", path)
+    assert code == 1 and "has other values than were written" in out, out
 
 
 @pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/passwd", "..", "link.safetensors"])

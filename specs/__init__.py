@@ -68,6 +68,11 @@ def get(name: str) -> Spec:
         from .config import unknown
 
         raise ValueError(f"{unknown(name, names())} (architectures: {', '.join(names())})")
+    return _of_page(name)
+
+
+@cache
+def _of_page(name: str) -> Spec:
     spec: Spec = importlib.import_module(f"{__name__}.{name}").SPEC
     return spec
 

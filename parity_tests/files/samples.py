@@ -121,7 +121,7 @@ print(int(peak) // 1024, *sorted(sys.modules))
 """
 
 
-def python(code: str, *arguments: object) -> str:
+def python(code: str, *arguments: object, timeout: float = 60) -> str:
     """Run it in a process of its own; peak megabytes and the names of its modules."""
     command = [sys.executable, "-c", code + PEAK, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=timeout).stdout
