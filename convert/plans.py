@@ -22,7 +22,7 @@ from .files.base import Reader, Tensor
 from .readings import WRAPPERS, Reading
 from .recognise import USUAL, dialects
 from .record import TOOL_VERSION, Record
-from .steps import Promise, Step, sources_of
+from .steps import Constant, Promise, Step, sources_of, supplied
 from .variants import variant_of
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Plan:
         """What the user should know and need not act on."""
         lines = [*self.part(), *self.left_out(), *self.doubts()]
         lines += [self._conflict(name, *values) for name, values in self.conflicts().items()]
-        return [*lines, *self._zeros(), *self.counts()[1]]
+        return [*lines, *self.filled(), *self.counts()[1]]
 
     def part(self) -> list[str]:
         """Report which part of the file was taken, and a layout that is not of the format's usual framework."""
@@ -141,7 +141,8 @@ class Plan:
         """Return the batch counters that the target does not store, for its record; and remarks on doubtful ones."""
         from .counters import carried
 
-        counters = {name: self.sources[theirs] for name, theirs in self.translation.carried.items()}
+        known = {name: self.sources[theirs] for name, theirs in self.translation.carried.items()}
+        counters = {name: tensor for name, tensor in known.items() if tensor.name not in self.record.supplied}
         stored = self.translation.carried.values()
         copied = [self.sources[name] for name in self.translation.counters if name not in stored]
         own, remarks = carried(self.reader, counters, copied)
@@ -164,6 +165,8 @@ class Plan:
             lines.append(f"the file does not say, assumed: {self._stated(names)}")
         if marked:
             lines.append(f"assumed when the record was written, not known: {self._stated(marked)}")
+        if earlier := [name for name in self.reader.tensors if name in self.record.supplied]:
+            lines.append(f"supplied by an earlier conversion, and not read from its source: {folding.listed(earlier)}")
         return lines
 
     def _stated(self, names: Iterable[str]) -> str:
@@ -178,11 +181,22 @@ class Plan:
             meant = f"the official {self.variant} means {name}={ours}: its outputs will differ"
         return f"{self.dst}'s own code computes {name}={theirs}; {meant}"
 
-    def _zeros(self) -> list[str]:
-        """Report arrays of zeros that the target's files hold and the network never uses."""
-        zeros = folding.fold(self.translation.zeros)
-        why = "zeros, as the network never uses it and the source lacks it"
-        return [f"{why}: {', '.join(zeros)}"] if zeros else []
+    @cached_property
+    def supplied(self) -> tuple[str, ...]:
+        """Target tensors that neither the file nor its record states: the record of the target marks them."""
+        names = supplied(self.steps, self.sources, self.record.supplied)
+        return tuple(name for name in names if name not in self.translation.recorded)
+
+    def filled(self) -> list[str]:
+        """Report target tensors that the source lacks: arrays that the network never uses, and batch counters."""
+        unused = self.translation.zeros
+        made = {tensor.name for tensor, filling in self.steps if isinstance(filling, Constant)}
+        counters = [name for name in self.supplied if name in made and name not in unused]
+        facts = (
+            ("zeros, as the network never uses it and the source lacks it", unused),
+            ("0, as the source stores no such batch counter", counters),
+        )
+        return [f"{why}: {folding.listed(names)}" for why, names in facts if names]
 
     def conflicts(self) -> dict[str, tuple[Any, Any]]:
         """{field: (what the target's own code computes, what these weights mean)} where the two differ."""
@@ -218,6 +232,7 @@ class Plan:
             "dialect": self.dst,
             "config": configs.as_dict(self.config),
             "assumed": [*self.assumed, *self._unsure()],
+            **({"supplied": list(self.supplied)} if self.supplied else {}),
             **({"lossy": lossy} if (lossy := [] if self.record.change else self.record.lossy) else {}),
             "parameters": self.parameters,
             "source": {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from .errors import ConvertError
@@ -36,19 +36,20 @@ def replicated(path: str, reading: Reading) -> ConvertError:
 
 
 class FirstReplica(Wrapped):
-    """A file with the first replica in place of each array of a reading.
+    """A file with the first replica in place of each of some arrays, whose leading axis counts the replicas.
 
     Raises: ConvertError that names arrays whose replicas are not all equal.
     """
 
-    def __init__(self, reader: Reader, reading: Reading):
-        wholes = {tensor.name: tensor for tensor in reading.tensors.values()}
+    def __init__(self, reader: Reader, replicated: Iterable[Tensor], what: str = ""):
+        wholes = {tensor.name: tensor for tensor in replicated}
         _check_equal(reader, wholes)
         tensors = {
             name: tensor._replace(shape=tensor.shape[1:]) if name in wholes else tensor
             for name, tensor in reader.tensors.items()
         }
-        super().__init__(reader, tensors, [f"took the first of {count(reading)} replicas, which are equal"])
+        number = next(iter(wholes.values())).shape[0]
+        super().__init__(reader, tensors, [f"took the first of {number} replicas{what}, which are equal"])
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.reader.read(name, start, self.tensors[name].nbytes if stop is None else stop)

@@ -109,6 +109,21 @@ def _is_state(found: Found, name: str) -> bool:
     return name.startswith(tops)
 
 
+def replicated(reader: Reader, found: Found, parameters: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the arrays of a state that pmap has stored once for each device, all of them; [] where it has not.
+
+    A count shows that, which has no axis of its own; a state without counts has the shapes of its parameters.
+    """
+    arrays = [reader.tensors[name] for name in apart(reader, found) if name in reader.tensors]
+    lengths = {tensor.shape[:1] for tensor in arrays}
+    if found.library != "optax" or len(lengths) != 1 or () in lengths or (0,) in lengths:
+        return []
+    counts = [t for t in arrays if t.name.removesuffix(VALUE).rpartition("/")[2] in ("count", "step")]
+    shapes = [tensor.shape[1:] for tensor in arrays]
+    same = sorted(shapes) == sorted(tensor.shape for tensor in parameters.values())
+    return arrays if (all(len(t.shape) == 1 for t in counts) if counts else same) else []
+
+
 def read(
     reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Any, ordered: bool
 ) -> State:

@@ -1,0 +1,108 @@
+"""Messages name true causes and true origins: replicas, other dialects, parts of one name, what states a setting."""
+
+import json
+
+import numpy as np
+
+import specs
+from convert.settings import read_config
+from parity.targets import targets
+
+from .commands import GOOGLE, TIMM
+from .golden import Case
+from .test_parts import arrays, save, under
+from .test_routes import contents, write_numbers
+from .test_spelling import replicas
+
+
+def state(model, count=None):
+    """A flax TrainState of Adam; `count` replicas of all that is not the weights."""
+    adam = {
+        f"opt_state/0/{slot}/{name}": array * 0 + k
+        for k, slot in enumerate(("mu", "nu"))
+        for name, array in model.items()
+    }
+    adam |= {"opt_state/0/count": np.array(7, "i4"), "step": np.array(7, "i4")}
+    return {**under("params/", model), **(replicas(adam, count) if count else adam)}
+
+
+def test_replicas_in_another_dialect(run, tmp_path):
+    path = save(tmp_path / "x.msgpack", replicas(arrays(GOOGLE)))
+    code, _, err = run("flax2torch", path, "--unreplicate")
+    assert code == 1 and "every array fits as google, replicated: google2... with --unreplicate" in err
+    code, _, err = run("flax2torch", GOOGLE, "--unreplicate")
+    assert code == 1 and "every array fits as google: google2..." in err and "axis" not in err
+    assert run("google2torch", path, "--unreplicate")[0] == 0
+
+
+def test_a_replicated_state_of_an_optimizer(run, tmp_path):
+    """One replica is taken with that of the weights; beside weights without replicas it is named."""
+    path, out, plain = (tmp_path / name for name in ("x.msgpack", "y.pt", "z.pt"))
+    model = arrays(GOOGLE)
+    save(path, state(model))
+    words = ["--with-optimizer", "--hyper", "kind=adam", "-o"]
+    assert run("google2torch", path, *words, plain)[0] == 0
+    save(path, replicas(state(model), 4))
+    code, _, err = run("google2torch", path, "--unreplicate", *words, out)
+    assert code == 0 and "took the first of 4 replicas of the optimizer's state, which are equal" in err
+    assert contents(out) == contents(plain)
+    changed = replicas(state(model), 4)
+    changed["opt_state/0/nu/head/bias"][3] += 1
+    save(path, changed)
+    code, _, err = run("google2torch", path, "--unreplicate", *words, out, "--force")
+    assert code == 1 and "the replicas of opt_state/0/nu/head/bias differ" in err
+    save(path, state(model, count=4))
+    code, _, err = run("google2torch", path, *words, out, "--force")
+    assert code == 1 and "optimizer's state has a leading axis of 4, as pmap adds" in err and "SGD" not in err
+
+
+def test_a_part_that_several_share(run, tmp_path):
+    """The end of a place, where several end so."""
+    weights = arrays(TIMM)
+    path = save(tmp_path / "x.safetensors", {**under("student.body.", weights), **under("teacher.body.", weights)})
+    code, _, err = run("timm2flax", path, "--weights", "body")
+    assert code == 2
+    assert "--weights body may mean each of 'student.body.', 'teacher.body.': give one of them whole" in err
+    assert "as in --weights student.body." in err
+    assert run("timm2flax", path, "--weights", "student.body", "-o", tmp_path / "y.msgpack")[0] == 0
+    assert run("inspect", path, "--weights", "body")[0] == 0
+    table = tmp_path / "x.table"
+    table.write_text("table 1\nhead.bias: c <-> bias: c\n")
+    assert "may mean each of" in run("--table", table, path, "--weights", "body")[2]
+
+
+def test_the_origin_of_a_setting_is_named(run, tmp_path, capsys):
+    """A file of settings, or the other file of a comparison, is not what the user types."""
+    bare, out, settings = Case("locuslab_convmixer_gelu").folder / "weights.pth", tmp_path / "x.pt", tmp_path / "c.json"
+    settings.write_text('{"act": "gelu"}')
+    assert run("official2torch", bare, "-o", out, "--set", "act=gelu")[0] == 0
+    code, printed, _ = run("diff", bare, out, "--config", settings)
+    assert (code, printed.splitlines()[-1]) == (0, "the same model")
+    assert f"assumed: act=gelu of {bare}, which does not state it: from --config {settings}\n" in printed
+    (entry,) = json.loads(run("diff", bare, out, "--config", settings, "--json")[1])["assumed"]
+    assert (entry["from"], entry["stated"]) == (f"--config {settings}", True)
+    (entry,) = json.loads(run("diff", bare, out, "--config", settings, "--set", "act=gelu", "--json")[1])["assumed"]
+    assert entry["from"] == "--set"
+    settings.write_text('{"act": "relu"}')
+    code, _, err = run("diff", out, out, "--config", settings)
+    assert code == 2 and f"act='relu' was asked for by --config {settings}, and its record says act='gelu'" in err
+    code, _, err = run("torch2flax", out, "--config", settings)
+    assert code == 0 and f"act=relu was asked for by --config {settings} and is used in place of act=gelu" in err
+    list(targets(str(out), settings=read_config(str(settings))))  # of parity
+    assert f"act=relu was asked for by --config {settings} and is used" in capsys.readouterr().err
+
+
+def test_what_a_record_assumes_is_no_statement(run, tmp_path):
+    """Neither of the file that bears it, nor of another that takes its configuration."""
+    config = specs.get("convmixer").tiny["even"]
+    bare, guess, known = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors"))
+    write_numbers(bare, "convmixer", config, "torch")
+    assert run("torch2torch", bare, "-o", guess, "--assume", "--set", "act=gelu")[0] == 0
+    code, printed, _ = run("diff", bare, bare, "--config", guess)
+    assert "from --config " + str(guess) + ", whose record assumes it" in printed
+    assert (code, printed.splitlines()[-1]) == (1, "the same arrays; equal only if norm_eps and norm_momentum agree")
+    words = [word for pair in ("act=gelu", "norm_eps=0.001", "norm_momentum=0.1") for word in ("--set", pair)]
+    assert run("torch2torch", bare, "-o", known, *words)[0] == 0
+    _, printed, err = run("diff", guess, known)
+    assert f"note: {guess}: norm_eps=0.001 is of {known} and is used in place of norm_eps=1e-05" in err
+    assert "asked for" not in err
