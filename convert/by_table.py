@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from specs.layout import Entry, Equal, Layout
+from specs.layout import Entry, Equal, Layout, kind
 from specs.lines import Misfit
 from specs.matching import Matcher
 from specs.sizes import SizeError
@@ -65,6 +65,11 @@ class TablePlan:
             ("zeros, as a sum's other term", self.layout.zeroed),
             ("constants of the table", self.layout.constants),
             (
+                "constants of the table, which only this side stores: compared before anything is written",
+                [check.name for check in self.checks if not check.other],
+            ),
+            *self._other_dtypes(),
+            (
                 "supplied by an earlier conversion, and not read from its source",
                 [name for name in self.reader.tensors if name in self.earlier],
             ),
@@ -73,6 +78,13 @@ class TablePlan:
         lines = (f"{what}: {', '.join(folding.fold(names))}" for what, names in facts if names)
         skipped = folding.skipped(self.reader.skipped.without(self.accounted), self.prefix.rstrip("/"))
         return [*self.remarks, *lines, *(f"set aside, {line}" for line in skipped)]
+
+    def _other_dtypes(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield what the table states of constants of this side, and those that have another dtype of that kind."""
+        stated = {check.name: check.dtype for check in self.layout.checks if check.dtype}
+        for dtype in dict.fromkeys(stated.values()):
+            names = [name for name, one in stated.items() if one == dtype != self.sources[name].dtype]
+            yield f"of another dtype than {dtype}, which the table states", names
 
     def _bits(self) -> list[str]:
         """Return arrays whose dtype in the file is uint16, and bfloat16 here."""
@@ -282,4 +294,7 @@ def _promise(check: Equal, sources: Mapping[str, Tensor], path: str, table: Tabl
     if len(dtypes) > 1:
         raise ConvertError(f"{path}: {check.name} and {check.other} are tied, and have dtypes {' and '.join(dtypes)}")
     where = f"{table.name}:{check.line.number}"
+    own = dtypes.pop()
+    if check.dtype and kind(own) != kind(check.dtype):
+        raise ConvertError(f"{path}: {check.name} has dtype {own}, and {where} says that it is {check.dtype}")
     return Promise(check.name, check.parts, check.other, check.others, check.value, where)

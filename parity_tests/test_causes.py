@@ -3,10 +3,13 @@
 import json
 
 import numpy as np
+import pytest
 
 import specs
+from convert.errors import command
 from convert.settings import read_config
 from parity.targets import targets
+from specs.table import Table, TableError
 
 from .commands import GOOGLE, TIMM
 from .golden import Case
@@ -88,7 +91,8 @@ def test_the_origin_of_a_setting_is_named(run, tmp_path, capsys):
     assert code == 2 and f"act='relu' was asked for by --config {settings}, and its record says act='gelu'" in err
     code, _, err = run("torch2flax", out, "--config", settings)
     assert code == 0 and f"act=relu was asked for by --config {settings} and is used in place of act=gelu" in err
-    list(targets(str(out), settings=read_config(str(settings))))  # of parity
+    with command():
+        list(targets(str(out), settings=read_config(str(settings))))  # of parity
     assert f"act=relu was asked for by --config {settings} and is used" in capsys.readouterr().err
 
 
@@ -106,3 +110,53 @@ def test_what_a_record_assumes_is_no_statement(run, tmp_path):
     _, printed, err = run("diff", guess, known)
     assert f"note: {guess}: norm_eps=0.001 is of {known} and is used in place of norm_eps=1e-05" in err
     assert "asked for" not in err
+
+
+def test_one_name_for_one_array(run, tmp_path):
+    """Of a torch module that was pickled whole, beside the weights of a known model."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    head = torch.nn.Sequential(torch.nn.Linear(3, 2))
+    torch.save({"model": torch.load(TIMM, weights_only=True), "teacher": head}, tmp_path / "x.pt")
+    about = json.loads(run("inspect", tmp_path / "x.pt", "--json")[1])
+    assert {"teacher/0.weight", "teacher/0.bias"} < about["tensors"].keys()
+    assert [entry["name"] for entry in about["aside"]] == ["teacher/0.weight", "teacher/0.bias"]
+    assert any("under the names that their state_dict has" in note for note in about["notes"])
+    torch.save(head, tmp_path / "y.pt")  # of no known architecture: as a Table names them
+    about = json.loads(run("inspect", tmp_path / "y.pt", "--json")[1])
+    assert "_modules/0/_parameters/weight" in about["tensors"]
+    assert any("under the names that their state_dict has" in note for note in about["notes"])
+
+
+def test_shards_of_ours_hold_nothing_aside(run, tmp_path):
+    out = tmp_path / "x.safetensors"
+    assert run("google2torch", GOOGLE, "-o", out, "--shard-size", "9KB")[0] == 0
+    assert json.loads(run("inspect", f"{out}.index.json", "--json")[1])["skipped"] == []
+    assert "set aside" not in run("torch2flax", f"{out}.index.json", "-o", tmp_path / "y.msgpack")[2]
+
+
+def test_advice_for_an_open_field_is_given_once(run):
+    bare = Case("locuslab_convmixer_gelu").folder / "weights.pth"
+    err = run("official2torch", bare)[2]
+    assert err.count("set it") == err.count("--set") == err.count("--config") == 1
+
+
+CONSTANTS = {  # array on the side that is read: what the table says of it, and what is reported
+    "other kind": ("n: = 0 int64", np.zeros((), "f4"), "n has dtype float32, and {table}:3 says that it is int64"),
+    "other shape": ("n: = 0 int64", np.zeros(1, "i8"), "n has shape [1], line 3 gives it no axes"),
+    "other values": ("n: c = 0", np.float32([0, 1]), "n holds other values than 0, which {table}:3 says it holds"),
+    "other width": ("n: = 0 int64", np.zeros((), "i4"), "note: of another dtype than int64, which the table states: n"),
+    "as stated": ("n: c = 0", np.zeros(2, "f4"), "stores: compared before anything is written: n"),
+}
+
+
+@pytest.mark.parametrize("case", CONSTANTS)
+def test_constants_of_a_table_are_compared_where_they_are_read(case, run, tmp_path):
+    line, array, message = CONSTANTS[case]
+    table, source = tmp_path / "x.table", save(tmp_path / "x.safetensors", {"w": np.ones((2, 2), "f4"), "n": array})
+    table.write_text(f"table 1\nw: o i <-> w: i o\n{line} <->\n")
+    code, _, err = run("--table", table, source, "-o", tmp_path / "y.npz")
+    assert code == (0 if "stores" in message or "note" in message else 1)
+    assert message.format(table=table) in err
+    if case == "other kind":
+        with pytest.raises(TableError, match="line 3: n has dtype float32"):
+            Table.load(str(table)).apply({"w": np.ones((2, 2), "f4"), "n": array})
