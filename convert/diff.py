@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from specs.config import as_dict
+from specs.config import as_dict, tuples
 from specs.dialects import HUB
 from specs.moves import Move
 
@@ -25,6 +25,7 @@ from .files.base import Reader, Tensor
 from .plans import Plan
 from .settings import Settings, Stated
 from .steps import Promise, Step, Steps
+from .variants import alike
 
 SAME = "the same model"
 BESIDE, COUNTERS = "what is set aside", "batch counters, which one file does not store"
@@ -79,6 +80,7 @@ class Comparison:
 RECORD, DEFAULT = "its record", "the default"  # what an assumed value is taken from, unless it is a file
 SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
            "variant": "the official variant of these shapes has"}  # fmt: skip
+LAX = ("default", "shapes")  # origins of fields that may be stated in another way, as tokens are by an image
 
 
 def compare(
@@ -234,11 +236,22 @@ def _check_stated(left: Plan, right: Plan, settings: Settings, opened: set[str])
     """Raises: UsageError for a setting that neither file leaves open and that is not what both say."""
     for side in (left, right):
         own = as_dict(side.config)
-        for name, value in settings.values.items():
-            if name in own and name not in opened and not same(own[name], value):
-                source = SOURCES.get(side.origins.get(name, "default"), "its Config has by default")
-                what = f"{name}={value!r} {settings.how(name)}, and {source} {name}={own[name]!r}"
-                raise UsageError(f"{side.reader.path}: {what}")
+        stated = {name: value for name, value in settings.values.items() if name in own and name not in opened}
+        others = [name for name, value in stated.items() if not same(own[name], value)]
+        if all(side.origins.get(name, "default") in LAX for name in others) and _alike(side, stated):
+            continue  # as a size that is stated in another way
+        for name in others:
+            source = SOURCES.get(side.origins.get(name, "default"), "its Config has by default")
+            what = f"{name}={stated[name]!r} {settings.how(name)}, and {source} {name}={own[name]!r}"
+            raise UsageError(f"{side.reader.path}: {what}")
+
+
+def _alike(side: Plan, stated: Mapping[str, Any]) -> bool:
+    """Tell whether a file's Config makes the same arrays with these values."""
+    with contextlib.suppress(ValueError, TypeError):
+        config = replace(side.config, **{name: tuples(value) for name, value in stated.items()})
+        return alike(side.reading.spec, side.config, config)
+    return False
 
 
 def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:

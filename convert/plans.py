@@ -122,7 +122,7 @@ class Plan:
         usual = USUAL.get(self.reader.format, framework)
         if framework != usual and "dialect" not in self.record.hints:
             what = f"this {self.reader.format} file's arrays fit {self.src}, a dialect of {framework}"
-            notes.append(f"{what}: their shapes decide that, where names are alike")
+            notes.append(f"{what}: where names are alike, shapes alone tell them from those of {usual}")
         return notes
 
     def left_out(self) -> list[str]:
@@ -179,6 +179,8 @@ class Plan:
             meant = f"{name}={ours} is assumed of these weights: if it is right, its outputs will differ"
         elif self.origins.get(name) == "variant":
             meant = f"the official {self.variant} means {name}={ours}: its outputs will differ"
+        elif self.origins.get(name) == "user":
+            meant = f"{name}={ours} is stated of these weights: its outputs will differ"
         return f"{self.dst}'s own code computes {name}={theirs}; {meant}"
 
     @cached_property

@@ -318,7 +318,7 @@ class Ambiguous(UsageError):
         self.places = [label(place) for place in places]
         names = ", ".join(map(shown, self.places))
         which = option("weights", self.places[0])
-        super().__init__(f"{path}: holds a model under each of {names}: say which, as in {which}")
+        super().__init__(f"{path}: holds arrays with a model's names under each of {names}: say which, as in {which}")
 
 
 def strongest(path: str, readings: Iterable[Reading]) -> list[Reading] | Ambiguous:

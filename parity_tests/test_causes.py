@@ -160,3 +160,14 @@ def test_constants_of_a_table_are_compared_where_they_are_read(case, run, tmp_pa
     if case == "other kind":
         with pytest.raises(TableError, match="line 3: n has dtype float32"):
             Table.load(str(table)).apply({"w": np.ones((2, 2), "f4"), "n": array})
+
+
+def test_a_whole_configuration_states_sizes_in_its_own_way(run, tmp_path):
+    """An image's size says what a token count says: neither file contradicts it."""
+    settings = tmp_path / "c.json"
+    settings.write_text('{"image": [11, 13], "gelu": "tanh", "norm_eps": 1e-06, "padding": "SAME"}')
+    config = specs.get("mlp_mixer").tiny["tanh, ragged"]
+    write_numbers(tmp_path / "a.npz", "mlp_mixer", config, "google")
+    assert run("diff", tmp_path / "a.npz", tmp_path / "a.npz", "--config", settings)[:2] == (0, "the same model\n")
+    settings.write_text('{"image": [99, 13]}')
+    assert run("diff", tmp_path / "a.npz", tmp_path / "a.npz", "--config", settings)[0] == 2

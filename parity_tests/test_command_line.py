@@ -86,7 +86,7 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     marked = "note: assumed when the record was written, not known: stem_stride=2\n"
     assert run("torch2paddlevit", written, "-o", tmp_path / "y.pdparams")[2] == marked
     _, _, err = run("torch2paddlevit", written, "-o", tmp_path / "z.pdparams", "--set", "softmax=false")
-    assert "paddlevit's own code computes softmax=True; these weights mean softmax=False" in err
+    assert "paddlevit's own code computes softmax=True; softmax=False is stated of these weights" in err
 
 
 def test_what_is_assumed_is_told_wherever_a_file_is_used(run, tmp_path, capsys):

@@ -74,7 +74,9 @@ class OptimizerPlan:
         return [*self.weights.notes(), *self.remarks]
 
     def facts(self) -> dict[str, Any]:
-        return {**self.weights.facts(), "optimizer": dict(self.about)}
+        facts, nested = self.weights.facts(), {tensor.name.partition("/")[2]: tensor.name for tensor, _ in self.steps}
+        supplied = {"supplied": [nested.get(name, name) for name in self.weights.supplied]}
+        return {**facts, **(supplied if "supplied" in facts else {}), "optimizer": dict(self.about)}
 
 
 class Joined(Wrapped):

@@ -346,7 +346,9 @@ def _paddle_step(
         powers[beta] = next(iter(values), math.nan)
     betas = {beta: float(hyper.get(beta, usual)) for beta, usual in USUAL_BETAS.items()}
     if "step" in hyper:
-        return int(hyper["step"]), betas
+        step = int(hyper["step"])
+        shown = {beta for beta in betas if beta in hyper or _is_power(powers[beta], betas[beta], step + 1)}
+        return step, {beta: value for beta, value in betas.items() if beta in shown}
     counts = {
         beta: math.log(power) / math.log(betas[beta]) - 1
         for beta, power in powers.items()
@@ -362,6 +364,11 @@ def _paddle_step(
             "or --hyper step=..."
         )
     return whole.pop(), betas
+
+
+def _is_power(power: float, beta: float, exponent: int) -> bool:
+    """Tell whether a stored power shows a beta: not where it is too small, or of another beta."""
+    return 1e-30 < power < 1 and 0 < beta < 1 and abs(math.log(power) / math.log(beta) - exponent) < NEAR
 
 
 def read_optax(
