@@ -29,7 +29,6 @@ from .variants import alike
 
 SAME = "the same model"
 BESIDE, COUNTERS = "what is set aside", "batch counters, which one file does not store"
-COUNT = ".count"  # how our names of batch counters end
 
 
 @dataclass(frozen=True)
@@ -113,11 +112,11 @@ def compare(
             kinds = f"{left.architecture} and {right.architecture}"
             return Comparison([_entry("", "architecture", None, kinds)], [])
         _check_stated(left, right, stated, {entry["field"] for entry in assumed})
-        uncounted = {side.reader.path: _uncounted(side) for side in (left, right)}
-        one_sided = set.symmetric_difference(*map(set, (_uncounted(left), _uncounted(right))))
+        uncounted = {side.reader.path: side.uncounted for side in (left, right)}
+        one_sided = set(left.uncounted) ^ set(right.uncounted)
         if notes is not None:
             notes += [
-                f"{path}: batch counters that it does not store, and that are not compared: {folding.listed(names)}"
+                f"{path}: batch counters that it does not store, and that are not compared: {folding.where(names)}"
                 for path, counters in uncounted.items()
                 if (names := [name for name in counters if name in one_sided])
             ]
@@ -258,11 +257,6 @@ def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     """Compare the Config fields that change the outputs and that shapes do not show."""
     fields = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
     return [_entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in fields.items()]
-
-
-def _uncounted(side: Plan) -> list[str]:
-    """Name the batch counters that neither a file nor its record stores: they exist in one framework only."""
-    return [name for name in side.supplied if name.endswith(COUNT)]
 
 
 def across(

@@ -111,12 +111,6 @@ def not_finite(tensors: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, int]
     return odd, note
 
 
-def listed(names: Iterable[str]) -> str:
-    """ "norm.bias, blocks.{0..3}.norm.bias and 2 more": as many folded names as one line has room for."""
-    folded = fold(names)
-    return ", ".join(folded[:SHOWN]) + (f" and {len(folded) - SHOWN} more" if folded[SHOWN:] else "")
-
-
 def where(counts: Iterable[str]) -> str:
     """ "norm.bias", or "blocks.{0..3}.norm.bias and 2 more"."""
     first, *others = fold(counts)

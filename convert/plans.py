@@ -166,7 +166,7 @@ class Plan:
         if marked:
             lines.append(f"assumed when the record was written, not known: {self._stated(marked)}")
         if earlier := [name for name in self.reader.tensors if name in self.record.supplied]:
-            lines.append(f"supplied by an earlier conversion, and not read from its source: {folding.listed(earlier)}")
+            lines.append(f"supplied by an earlier conversion, and not read from its source: {folding.where(earlier)}")
         return lines
 
     def _stated(self, names: Iterable[str]) -> str:
@@ -189,16 +189,19 @@ class Plan:
         names = supplied(self.steps, self.sources, self.record.supplied)
         return tuple(name for name in names if name not in self.translation.recorded)
 
+    @cached_property
+    def uncounted(self) -> list[str]:
+        """Batch counters of the target that neither the file nor its record states, so that they are 0."""
+        known = {*self.translation.recorded, *self.translation.zeros}
+        return [t.name for t, filling in self.steps if isinstance(filling, Constant) and t.name not in known]
+
     def filled(self) -> list[str]:
         """Report target tensors that the source lacks: arrays that the network never uses, and batch counters."""
         unused = self.translation.zeros
-        made = {tensor.name for tensor, filling in self.steps if isinstance(filling, Constant)}
-        counters = [name for name in self.supplied if name in made and name not in unused]
-        facts = (
-            ("zeros, as the network never uses it and the source lacks it", unused),
-            ("0, as the source stores no such batch counter", counters),
-        )
-        return [f"{why}: {folding.listed(names)}" for why, names in facts if names]
+        why = "zeros, as the network never uses it and the source lacks it"
+        lines = [f"{why}: {', '.join(folding.fold(unused))}"] if unused else []
+        why = "0, as the source stores no such batch counter"
+        return [*lines, f"{why}: {folding.where(self.uncounted)}"] if self.uncounted else lines
 
     def conflicts(self) -> dict[str, tuple[Any, Any]]:
         """{field: (what the target's own code computes, what these weights mean)} where the two differ."""

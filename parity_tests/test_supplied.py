@@ -10,11 +10,13 @@ from convert.files import open_checkpoint
 from convert.record import read as read_record
 
 from .commands import metadata
+from .test_parts import arrays, save
 from .test_routes import write_numbers
 
 CONFIG = specs.get("convmixer").tiny["even"]
 FIELDS = ("act", "norm_eps", "norm_momentum")
 SETTINGS = [word for name in FIELDS for word in ("--set", f"{name}={getattr(CONFIG, name)}")]
+VERDICT = "the same model, but for batch counters, which one file does not store"
 COUNTER = "norm.num_batches_tracked"
 
 
@@ -48,7 +50,7 @@ def test_counters_that_the_source_lacks_are_reported_and_marked(run, tmp_path):
     assert (code, record(flax)["carried"]) == (0, {})
     assert "supplied by an earlier conversion" in err
     code, printed, err = run("diff", source, written, *SETTINGS)
-    assert (code, printed.splitlines()[-1]) == (0, "the same model")  # neither states any
+    assert (code, printed.splitlines()[-1]) == (0, VERDICT)
     trained = load_file(written)
     save_file(
         {name: np.asarray(array + 1) for name, array in trained.items()}, tmp_path / "d.safetensors", metadata(written)
@@ -63,8 +65,37 @@ def test_diff_reports_counters_that_one_file_alone_stores(run, tmp_path):
     assert run("torch2paddle", one, "-o", other, *SETTINGS)[0] == 0
     (tmp_path / "b.pdparams.json").unlink()
     code, printed, err = run("diff", one, other, *SETTINGS)
-    verdict = "the same model, but for batch counters, which one file does not store"
-    assert (code, printed.splitlines()[-1]) == (0, verdict)
+    assert (code, printed.splitlines()[-1]) == (0, VERDICT)
     assert f"note: {other}: batch counters that it does not store, and that are not compared: " in err
     about = json.loads(run("diff", one, other, *SETTINGS, "--json")[1])
-    assert about["verdict"] == verdict and any("not compared" in note for note in about["notes"])
+    assert about["verdict"] == VERDICT and any("not compared" in note for note in about["notes"])
+
+
+def test_counters_beside_the_state_of_an_optimizer(run, tmp_path):
+    """Marked by the names that they have in that file."""
+    source, written = tmp_path / "a.msgpack", tmp_path / "b.pt"
+    write_numbers(source, "convmixer", CONFIG, "flax")
+    model = arrays(source)
+    moments = {
+        f"opt_state/0/trace/{name.removeprefix('params/')}": array
+        for name, array in model.items()
+        if name.startswith("params/")
+    }
+    save(source, {**model, **moments, "step": np.array(7, "i4")})
+    assert run("flax2torch", source, "-o", written, "--with-optimizer", *SETTINGS)[0] == 0
+    marked = json.loads((tmp_path / "b.pt.json").read_text())["supplied"]
+    assert set(marked) == {name for name in arrays(written) if name.endswith("num_batches_tracked")}
+    assert marked[0].startswith("model/")
+
+
+def test_constants_of_a_table_are_marked(run, tmp_path):
+    """Also those that fill a part of an array, and copies of what was supplied before."""
+    table, source = tmp_path / "x.table", save(tmp_path / "x.npz", {"w": np.ones((2, 3), "f4")})
+    table.write_text("table 1\nw: o[1:] i <-> w: o i\nw: pad[:1] i = 0 <->\nn: = 0 int64 <->\n")
+    written, again = tmp_path / "y.safetensors", tmp_path / "z.safetensors"
+    assert run("--table", table, "--reverse", source, "-o", written)[0] == 0
+    assert record(written)["supplied"] == ["w", "n"]
+    table.write_text("table 1\nw: o i <-> v: i o\nn: <-> m:\n")
+    code, _, err = run("--table", table, written, "-o", again)
+    assert (code, record(again)["supplied"]) == (0, ["v", "m"])
+    assert "note: supplied by an earlier conversion, and not read from its source: w, n" in err
