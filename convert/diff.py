@@ -105,25 +105,21 @@ def compare(
         left, right, assumed = _sides(stack, (a, weights[0]), (b, weights[1]), stated, assume)
         if notes is not None:
             for side in (left, right):
-                own = (*side.part(), *side.left_out(), *side.configuration.remarks)
+                own = (*side.part(), *side.left_out(), *side.configuration.remarks, *side.earlier())
                 notes += [f"{side.reader.path}: {note}" for note in own]
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
             kinds = f"{left.architecture} and {right.architecture}"
             return Comparison([_entry("", "architecture", None, kinds)], [])
         _check_stated(left, right, stated, {entry["field"] for entry in assumed})
-        uncounted = {side.reader.path: side.uncounted for side in (left, right)}
-        one_sided = set(left.uncounted) ^ set(right.uncounted)
+        apart = _counters_apart(left, right)
         if notes is not None:
-            notes += [
-                f"{path}: batch counters that it does not store, and that are not compared: {folding.where(names)}"
-                for path, counters in uncounted.items()
-                if (names := [name for name in counters if name in one_sided])
-            ]
-        skip = {name for counters in uncounted.values() for name in counters}
+            why = "batch counters that it does not store, and that are not compared"
+            notes += [f"{path}: {why}: {folding.where(names)}" for path, names in apart]
+        skip = {*left.uncounted, *right.uncounted}
         entries = [*_configs(left, right), *_differences(left, right, rtol, skip=skip.__contains__)]
         beside = any(entry.reason == PART for side in (left, right) for entry in side.aside)
-        but = (*[BESIDE] * beside, *[COUNTERS] * bool(one_sided))
+        but = (*[BESIDE] * beside, *[COUNTERS] * bool(apart))
         return Comparison(entries, assumed, rtol=rtol, but=but)
 
 
@@ -257,6 +253,13 @@ def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     """Compare the Config fields that change the outputs and that shapes do not show."""
     fields = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
     return [_entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in fields.items()]
+
+
+def _counters_apart(left: Plan, right: Plan) -> list[tuple[str, list[str]]]:
+    """List each file with the batch counters that the other one alone stores."""
+    sides = ((left, set(right.uncounted)), (right, set(left.uncounted)))
+    lacking = [(side.reader.path, [n for n in side.uncounted if n not in others]) for side, others in sides]
+    return [(path, names) for path, names in lacking if names]
 
 
 def across(

@@ -165,9 +165,13 @@ class Plan:
             lines.append(f"the file does not say, assumed: {self._stated(names)}")
         if marked:
             lines.append(f"assumed when the record was written, not known: {self._stated(marked)}")
-        if earlier := [name for name in self.reader.tensors if name in self.record.supplied]:
-            lines.append(f"supplied by an earlier conversion, and not read from its source: {folding.where(earlier)}")
-        return lines
+        return [*lines, *self.earlier()]
+
+    def earlier(self) -> list[str]:
+        """Report arrays of the file that an earlier conversion supplied."""
+        names = [name for name in self.reader.tensors if name in self.record.supplied]
+        why = "supplied by an earlier conversion, and not read from its source"
+        return [f"{why}: {folding.where(names)}"] if names else []
 
     def _stated(self, names: Iterable[str]) -> str:
         return ", ".join(f"{name}={getattr(self.config, name)}" for name in names)
