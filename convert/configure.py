@@ -18,7 +18,7 @@ from specs.spec import Spec
 
 from . import folding
 from .conventions import computing, questionable, required, same, unsettled
-from .errors import ConvertError, UsageError
+from .errors import ConvertError, UsageError, option
 from .readings import Reading
 from .recognise import Line, dialects, lines, spellings
 from .record import Record
@@ -76,7 +76,10 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
     sources = {"dialect": conventions, "shapes": shown, "record": ours, "user": asked}  # each above those before it
     stated = {name: value for source in sources.values() for name, value in source.items()}
     if problems := configs.misfits(spec.config, stated):
-        raise _impossible(path, reading, "; ".join(problems), ours.keys() - asked.keys())
+        wrong = {name for name, value in stated.items() if configs.misfits(spec.config, {name: value})}
+        if wrong & asked.keys() and settings.file and wrong.isdisjoint(settings.chosen):
+            problems.append(f"stated by {option('config', settings.file)}")
+        raise _impossible(path, reading, "; ".join(problems), wrong & ours.keys() - asked.keys())
     sources = {"variant": from_variant(spec, stated, sizes(reading)), **sources}
     values = {**sources["variant"], **stated}
     if lacking := [f.name for f in fields(spec.config) if f.name in required(spec) and f.name not in values]:

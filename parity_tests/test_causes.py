@@ -171,3 +171,13 @@ def test_a_whole_configuration_states_sizes_in_its_own_way(run, tmp_path):
     assert run("diff", tmp_path / "a.npz", tmp_path / "a.npz", "--config", settings)[:2] == (0, "the same model\n")
     settings.write_text('{"image": [99, 13]}')
     assert run("diff", tmp_path / "a.npz", tmp_path / "a.npz", "--config", settings)[0] == 2
+
+
+def test_a_file_of_settings_that_do_not_fit_is_named(run, tmp_path):
+    """And the record is not, which states none of them."""
+    settings, out = tmp_path / "c.json", tmp_path / "x.pt"
+    settings.write_text('{"gelu": "relu"}')
+    assert run("google2torch", GOOGLE, "-o", out)[0] == 0
+    err = run("torch2flax", out, "--config", settings)[2]
+    assert f"gelu='relu' does not fit: gelu is erf or tanh; stated by --config {settings}" in err
+    assert "can be removed" not in err and "--config" not in run("torch2flax", out, "--set", "gelu=relu")[2]
