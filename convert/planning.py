@@ -17,7 +17,7 @@ from specs.dialects import HUB
 
 from .casting import FLOATS
 from .choosing import Choice, Rejected, Request, attempt, choose
-from .errors import ConvertError, OpenFields, UsageError, command_or_call
+from .errors import ConvertError, OpenFields, UsageError, command_or_call, option
 from .files import open_checkpoint
 from .files.base import Reader
 from .plans import Plan
@@ -110,8 +110,8 @@ def _first_replica(request: Request, src: str | None, weights: str | None) -> Re
     choice = choose(request, candidates(reader, src, hints, weights))
     if replicas := _replicas(request, choice):
         return FirstReplica(reader, replicas.tensors.values())
-    unreplicate = command_or_call("--unreplicate", "unreplicate=True")
-    if choice.plan or (choice.rejected and any(map(_fits, choice.rejected))):
+    unreplicate = option("unreplicate")
+    if choice.plan or any(isinstance(rejected.error, OpenFields) for rejected in choice.rejected):
         raise UsageError(f"{reader.path}: {unreplicate}: its arrays fit as they are: leave it out")
     error = _refusal(request, choice, src, weights)
     if src is not None and (other := _replicas(request, choose(request, candidates(reader, None, hints, weights)))):
