@@ -162,9 +162,8 @@ def _of_model(path: str, values: dict[str, Any]) -> tuple[dict[str, Any], list[s
         return values, []
     known = {name: value for name, value in values.items() if not name.isupper() or name in paddlevit.SECTIONS}
     ignored = [name for name in values if name not in known]
-    return known, [
-        f"{option('config', path)}: ignored, as no part of the model: {', '.join(ignored)}"
-    ] if ignored else []
+    what = f"{option('config', path)}: ignored, as no part of the model: {', '.join(ignored)}"
+    return known, [what] if ignored else []
 
 
 def _recorded(path: str, record: records.Record) -> Settings:

@@ -228,7 +228,7 @@ def test_the_end_of_a_place_chooses_it(choice, tmp_path):
 def test_an_end_that_several_places_have_chooses_none(tmp_path):
     model = arrays(TIMM)
     path = save(tmp_path / "x.safetensors", {**under("a/net.", model), **under("b/net.", model)})
-    with pytest.raises(ConvertError, match="weights='net' may mean each of 'a/net.', 'b/net.'"):
+    with pytest.raises(ConvertError, match=r"weights='net' may mean each of 'a/net\.', 'b/net\.'"):
         converted(path, "timm", weights="net")
 
 
