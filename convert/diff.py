@@ -115,7 +115,7 @@ def compare(
         apart = _counters_apart(left, right)
         if notes is not None:
             why = "batch counters that it does not store, and that are not compared"
-            notes += [f"{path}: {why}: {folding.where(names)}" for path, names in apart]
+            notes += [f"{path}: {why} ({len(names):,}): {folding.where(names)}" for path, names in apart]
         skip = {*left.uncounted, *right.uncounted}
         entries = [*_configs(left, right), *_differences(left, right, rtol, skip=skip.__contains__)]
         beside = any(entry.reason == PART for side in (left, right) for entry in side.aside)

@@ -171,7 +171,7 @@ class Plan:
         """Report arrays of the file that an earlier conversion supplied."""
         names = [name for name in self.reader.tensors if name in self.record.supplied]
         why = "supplied by an earlier conversion, and not read from its source"
-        return [f"{why}: {folding.where(names)}"] if names else []
+        return [f"{why} ({len(names):,}): {folding.where(names)}"] if names else []
 
     def _stated(self, names: Iterable[str]) -> str:
         return ", ".join(f"{name}={getattr(self.config, name)}" for name in names)
@@ -205,7 +205,9 @@ class Plan:
         why = "zeros, as the network never uses it and the source lacks it"
         lines = [f"{why}: {', '.join(folding.fold(unused))}"] if unused else []
         why = "0, as the source stores no such batch counter"
-        return [*lines, f"{why}: {folding.where(self.uncounted)}"] if self.uncounted else lines
+        if names := self.uncounted:
+            lines.append(f"{why} ({len(names):,}): {folding.where(names)}")
+        return lines
 
     def conflicts(self) -> dict[str, tuple[Any, Any]]:
         """{field: (what the target's own code computes, what these weights mean)} where the two differ."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from .errors import ConvertError, option
+from .errors import ConvertError, command_or_call, option
 from .files.base import PIECE, Reader, Tensor, Wrapped
 from .folding import fold
 from .readings import Reading
@@ -32,7 +32,8 @@ def replicated(path: str, reading: Reading) -> ConvertError:
     problem = f"every array has a leading axis of {count(reading)}, as pmap adds for {count(reading)} devices"
     rest = f"behind it they are those of {reading.architecture} ({reading.dialect})"
     save = "or save one, e.g. flax.jax_utils.unreplicate(state)"
-    remedy = f"{option('unreplicate')} takes one of them if all are equal; {save}"
+    call = command_or_call("a conversion with --unreplicate", option("unreplicate"))
+    remedy = f"{call} takes one of them if all are equal; {save}"
     return ConvertError(f"{path}: {problem}; {rest}: {remedy}")
 
 

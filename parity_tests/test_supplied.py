@@ -44,8 +44,8 @@ def test_counters_that_the_source_lacks_are_reported_and_marked(run, tmp_path):
     code, printed, _ = run("paddle2torch", source, "-o", written, *SETTINGS, "--json")
     counters = [name for name in load_file(written) if name.endswith("num_batches_tracked")]
     assert code == 0 and record(written)["supplied"] == counters
-    assert any("0, as the source stores no such batch counter: " in note for note in json.loads(printed)["notes"])
-    assert "supplied by an earlier conversion, and not read from its source: " in run("inspect", written)[1]
+    assert any("0, as the source stores no such batch counter (5): " in note for note in json.loads(printed)["notes"])
+    assert "supplied by an earlier conversion, and not read from its source (5): " in run("inspect", written)[1]
     code, _, err = run("torch2flax", written, "-o", flax)
     assert (code, record(flax)["carried"]) == (0, {})
     assert "supplied by an earlier conversion" in err
@@ -66,7 +66,7 @@ def test_diff_reports_counters_that_one_file_alone_stores(run, tmp_path):
     (tmp_path / "b.pdparams.json").unlink()
     code, printed, err = run("diff", one, other, *SETTINGS)
     assert (code, printed.splitlines()[-1]) == (0, VERDICT)
-    assert f"note: {other}: batch counters that it does not store, and that are not compared: " in err
+    assert f"note: {other}: batch counters that it does not store, and that are not compared (5): " in err
     about = json.loads(run("diff", one, other, *SETTINGS, "--json")[1])
     assert about["verdict"] == VERDICT and any("not compared" in note for note in about["notes"])
 
