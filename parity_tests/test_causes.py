@@ -180,6 +180,6 @@ def test_a_file_of_settings_that_do_not_fit_is_named(run, tmp_path):
     assert run("google2torch", GOOGLE, "-o", out)[0] == 0
     err = run("torch2flax", out, "--config", settings)[2]
     assert f"gelu='relu' does not fit: gelu is erf or tanh; stated by --config {settings}" in err
-    with command(), pytest.raises(UsageError, match="gelu='relu' does not fit.*; stated by --config"):
+    with command(), pytest.raises(UsageError, match=r"gelu='relu' does not fit.*; stated by --config"):
         list(targets("mlp_mixer", settings=read_config(str(settings))))  # of parity
     assert "can be removed" not in err and "--config" not in run("torch2flax", out, "--set", "gelu=relu")[2]
