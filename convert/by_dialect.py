@@ -33,6 +33,7 @@ class Translation:
       sources: the file's tensors by the names that steps use.
       carried: arrays that only the source's framework keeps: our name -> name among the sources.
       passed_on: counters of the source's record that neither source nor target stores.
+      recorded: target tensors that are counters of the source's record.
       counters: names among the sources of every batch counter.
       zeros: target tensors that the network never uses, and that the source lacks.
     """
@@ -42,6 +43,7 @@ class Translation:
     sources: Mapping[str, Tensor]
     carried: Mapping[str, str]
     passed_on: tuple[str, ...]
+    recorded: tuple[str, ...]
     counters: tuple[str, ...]
     zeros: tuple[str, ...]
 
@@ -64,7 +66,7 @@ def translate(
     own, other = tables[reading.dialect], tables.get(dst)  # None: our own names
     problems, unfit = Problems(reading), set[str]()
     pairs: list[Pair] = []
-    counts, carried, passed_on = set[str](), dict[str, str](), list[str]()
+    counts, carried, passed_on, recorded = set[str](), dict[str, str](), list[str](), list[str]()
     for parameter in parameters(list(reading.spec.layers(config))):
         source, target = place(parameter, own, config), place(parameter, other, config)
         counter, counting = counters.get(parameter.name), parameter.leaf == "count"
@@ -78,6 +80,8 @@ def translate(
             carried[parameter.name] = source.name
         elif source is target is None and counter is not None:
             passed_on.append(parameter.name)
+        elif source is None and target is not None and counter is not None:
+            recorded.append(target.name)
         pairs.append((source, target, Constant(counter or 0, "int64")))
     unused = {one.name: one for one in extras(own)}
     problems.used.update(unused)
@@ -97,7 +101,7 @@ def translate(
     steps = tuple(step(e, sources, None if counts.intersection(e.sources) else dtype) for e in layout.entries)
     made = {one.name for one in extras(other)}
     zeros = tuple(name for name in layout.constants if name in made)
-    return Translation(table, steps, sources, carried, tuple(passed_on), tuple(sorted(counts)), zeros)
+    return Translation(table, steps, sources, carried, tuple(passed_on), tuple(recorded), tuple(sorted(counts)), zeros)
 
 
 def _assumed(reading: Reading, configuration: Configuration, unfit: set[str]) -> Iterator[str]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from specs.layout import Entry, Equal, Layout
+from specs.layout import Entry, Equal, Layout, kind
 from specs.lines import Misfit
 from specs.matching import Matcher
 from specs.sizes import SizeError
@@ -23,7 +23,8 @@ from .casting import FLOATS
 from .errors import ConvertError, UsageError
 from .files import open_checkpoint
 from .files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
-from .steps import Promise, Step, step
+from .readings import chosen, unclear
+from .steps import Promise, Step, step, supplied
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class TablePlan:
     prefix: str
     aside: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+    earlier: frozenset[str] = frozenset()  # arrays of the file that an earlier conversion supplied
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
 
     @property
@@ -62,16 +64,37 @@ class TablePlan:
             ("added into one array, and not to be told apart again", self.layout.sums),
             ("zeros, as a sum's other term", self.layout.zeroed),
             ("constants of the table", self.layout.constants),
+            (
+                "constants of the table, which only this side stores: compared before anything is written",
+                [check.name for check in self.checks if not check.other],
+            ),
+            *self._other_dtypes(),
+            (
+                "supplied by an earlier conversion, and not read from its source",
+                [name for name in self.reader.tensors if name in self.earlier],
+            ),
             ("uint16, read as the bfloat16 that paddle stores so", self._bits()),
         )
         lines = (f"{what}: {', '.join(folding.fold(names))}" for what, names in facts if names)
         skipped = folding.skipped(self.reader.skipped.without(self.accounted), self.prefix.rstrip("/"))
         return [*self.remarks, *lines, *(f"set aside, {line}" for line in skipped)]
 
+    def _other_dtypes(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield what the table states of constants of this side, and those that have another dtype of that kind."""
+        stated = {check.name: check.dtype for check in self.layout.checks if check.dtype}
+        for dtype in dict.fromkeys(stated.values()):
+            names = [name for name, one in stated.items() if one == dtype != self.sources[name].dtype]
+            yield f"of another dtype than {dtype}, which the table states", names
+
     def _bits(self) -> list[str]:
         """Return arrays whose dtype in the file is uint16, and bfloat16 here."""
         stored = {t.name for t in self.reader.tensors.values() if t.dtype == PADDLE_BFLOAT16}
         return [t.name for t in self.sources.values() if t.name in stored and t.dtype != PADDLE_BFLOAT16]
+
+    @property
+    def supplied(self) -> tuple[str, ...]:
+        """Target tensors with values that the file does not state: the record of the target marks them."""
+        return supplied(self.steps, self.sources, self.earlier)
 
     @property
     def tree(self) -> None:
@@ -90,6 +113,7 @@ class TablePlan:
                 "text": str(original),
             },
             "notes": self.notes(),
+            **({"supplied": list(self.supplied)} if self.supplied else {}),
             "parameters": self.parameters,
             "source": {
                 "file": os.path.basename(os.path.abspath(self.reader.path)),
@@ -166,8 +190,21 @@ def plan(
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
         aside = tuple(name for name in reader.tensors if not name.startswith(prefix) and name not in accounted)
-        remarks = _remarks(record.read(reader))
-        return TablePlan(reader, lines, backwards, layout, steps, sources, checks, prefix, aside, remarks, accounted)
+        its = record.read(reader)
+        return TablePlan(
+            reader,
+            lines,
+            backwards,
+            layout,
+            steps,
+            sources,
+            checks,
+            prefix,
+            aside,
+            _remarks(its),
+            its.supplied,
+            accounted,
+        )
     except BaseException:
         reader.close()
         raise
@@ -189,7 +226,9 @@ def shapes(path: str | None) -> dict[str, tuple[int, ...]] | None:
 
 def part(reader: Reader, weights: str | None) -> tuple[str, dict[str, Tensor]]:
     """Where a file's arrays are taken from, and the arrays by the name that they have there."""
-    prefix = f"{weights.rstrip('/')}/" if weights and weights.rstrip("/") else ""  # "/" is the root
+    prefix, *others = chosen(reader.tensors, weights)
+    if weights and others:
+        raise unclear(reader.path, weights, [prefix, *others])
     inside = {name.removeprefix(prefix): t for name, t in reader.tensors.items() if name.startswith(prefix)}
     if not inside and weights:
         from specs.config import unknown
@@ -255,4 +294,7 @@ def _promise(check: Equal, sources: Mapping[str, Tensor], path: str, table: Tabl
     if len(dtypes) > 1:
         raise ConvertError(f"{path}: {check.name} and {check.other} are tied, and have dtypes {' and '.join(dtypes)}")
     where = f"{table.name}:{check.line.number}"
+    own = dtypes.pop()
+    if check.dtype and kind(own) != kind(check.dtype):
+        raise ConvertError(f"{path}: {check.name} has dtype {own}, and {where} says that it is {check.dtype}")
     return Promise(check.name, check.parts, check.other, check.others, check.value, where)

@@ -166,8 +166,11 @@ def encoded(value: float, tensor: Tensor) -> bytes:
     if not value:
         return bytes(tensor.nbytes // tensor.size)
     with np.errstate(invalid="ignore"):
-        element = wide.astype(tensor.dtype) if tensor.dtype not in NARROW else None
-    if element is None or element.astype(np.float64)[0] != value:
+        exact = isinstance(value, int) and tensor.dtype.startswith(("int", "uint"))
+        fits = exact and np.iinfo(tensor.dtype).min <= value <= np.iinfo(tensor.dtype).max
+        plain = np.array([value], tensor.dtype) if fits else wide
+        element = plain.astype(tensor.dtype) if tensor.dtype not in NARROW else None
+    if element is None or element[0] != value:
         raise ConvertError(f"{tensor.name} is {tensor.dtype}, which does not hold the constant {value}")
     return element.tobytes()
 

@@ -18,13 +18,13 @@ from specs.spec import Spec
 
 from . import folding
 from .conventions import computing, questionable, required, same, unsettled
-from .errors import ConvertError, UsageError
+from .errors import ConvertError, UsageError, option
 from .readings import Reading
 from .recognise import Line, dialects, lines, spellings
 from .record import Record
 from .settings import Settings, in_our_terms
 from .unstated import open_error
-from .variants import clashes, from_variant, misfit, variant_of
+from .variants import clashes, from_variant, misfit, recorded_so, variant_of
 
 
 class Configuration(NamedTuple):
@@ -76,7 +76,10 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
     sources = {"dialect": conventions, "shapes": shown, "record": ours, "user": asked}  # each above those before it
     stated = {name: value for source in sources.values() for name, value in source.items()}
     if problems := configs.misfits(spec.config, stated):
-        raise _impossible(path, reading, "; ".join(problems), ours.keys() - asked.keys())
+        wrong = {name for name, value in stated.items() if configs.misfits(spec.config, {name: value})}
+        if wrong & asked.keys() and settings.file and wrong.isdisjoint(settings.chosen):
+            problems.append(f"stated by {option('config', settings.file)}")
+        raise _impossible(path, reading, "; ".join(problems), wrong & ours.keys() - asked.keys())
     sources = {"variant": from_variant(spec, stated, sizes(reading)), **sources}
     values = {**sources["variant"], **stated}
     if lacking := [f.name for f in fields(spec.config) if f.name in required(spec) and f.name not in values]:
@@ -87,11 +90,11 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
         config = configs.build(spec.config, values)
     except ValueError as error:
         raise _impossible(path, reading, str(error), ours.keys() - asked.keys()) from None
-    if problems := clashes(spec, config, asked, shown, "was asked for"):
+    if problems := clashes(spec, config, asked, shown, settings.how):
         raise UsageError(f"{path}: the configuration that was asked for does not fit the file", problems)
-    if problems := clashes(spec, config, {k: v for k, v in ours.items() if k not in asked}, shown, "is recorded"):
+    if problems := clashes(spec, config, {k: v for k, v in ours.items() if k not in asked}, shown, recorded_so):
         raise ConvertError(f"{path}: its record is of other arrays: remove the record", problems)
-    remarks += _contradictions(asked, ours, record.assumed, reading.dialect, conventions)
+    remarks += _contradictions(asked, settings, ours, record.assumed, reading.dialect, conventions)
     origins = {name: origin for origin, source in sources.items() for name in source}
     variant = variant_of(reading.architecture, config)
     doubtful = questionable(spec, config, origins, "default")
@@ -137,16 +140,26 @@ def _of_changed(
 
 
 def _contradictions(
-    asked: Mapping[str, Any], ours: Mapping[str, Any], assumed: Collection[str], dialect: str, fixed: Mapping[str, Any]
+    asked: Mapping[str, Any],
+    settings: Settings,
+    ours: Mapping[str, Any],
+    assumed: Collection[str],
+    dialect: str,
+    fixed: Mapping[str, Any],
 ) -> list[str]:
-    """A line for every field in which the user contradicts the record, or the dialect's own code."""
+    """A line for every field in which the user contradicts the record, or the dialect's own code.
+
+    Args:
+      asked: fields that `settings` states. ours: those of the record. fixed: those of the dialect's own code.
+    """
     lines = []
     for name, value in asked.items():
+        stated = f"{name}={value} {settings.how(name)}"
         if name in ours and not same(ours[name], value):
             recorded = f"{name}={ours[name]}, which its record {'only assumes' if name in assumed else 'states'}"
-            lines.append(f"{name}={value} was asked for and is used in place of {recorded}")
+            lines.append(f"{stated} and is used in place of {recorded}")
         elif name in fixed and name not in ours and not same(fixed[name], value):
-            lines.append(f"{name}={value} was asked for, though {dialect}'s own code computes {name}={fixed[name]}")
+            lines.append(f"{stated}, though {dialect}'s own code computes {name}={fixed[name]}")
     return lines
 
 

@@ -204,7 +204,9 @@ def _request(arguments: Namespace) -> Request | None:
     from .optimizer.plan import Request
     from .optimizer.state import given as hyperparameters
 
-    return Request(arguments.optimizer, arguments.like, hyperparameters(arguments.hyper), arguments.dtype)
+    hyper = hyperparameters(arguments.hyper)
+    unreplicate = getattr(arguments, "unreplicate", False)  # which --table has not
+    return Request(arguments.optimizer, arguments.like, hyper, arguments.dtype, unreplicate)
 
 
 def _whole(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from specs.config import as_dict
+from specs.config import as_dict, tuples
 from specs.dialects import HUB
 from specs.moves import Move
 
@@ -25,8 +25,10 @@ from .files.base import Reader, Tensor
 from .plans import Plan
 from .settings import Settings, Stated
 from .steps import Promise, Step, Steps
+from .variants import alike
 
 SAME = "the same model"
+BESIDE, COUNTERS = "what is set aside", "batch counters, which one file does not store"
 
 
 @dataclass(frozen=True)
@@ -39,21 +41,23 @@ class Comparison:
         dtype can hold alike are compared as float64), value (error: largest difference relative to A's largest finite
         element; None where a number stands against NaN or an infinity).
       assumed: values of fields that change the outputs and that a file does not state: {"field", "value", "file",
-        "from"}, and "recorded" where its record assumes another value. "from" is the other file, "its record" where
-        that marks it as assumed, "the default", or "--set" for what the user states.
+        "from"}, "recorded" where its record assumes another value, and "stated" where the user states this one. "from"
+        is the other file, "its record" where that marks it as assumed, "the default", "--set" or "--config FILE".
       what: the verdict on two files without differences.
       rtol: values that differ by no more than this share were passed over.
+      but: what was not compared, in words of the verdict.
     """
 
     differences: list[dict[str, Any]]
     assumed: list[dict[str, Any]] = field(default_factory=list)
     what: str = SAME
     rtol: float = 0.0
+    but: tuple[str, ...] = ()
 
     @property
     def conditions(self) -> list[str]:
         """Fields that nobody states of both files: whether they agree is not known."""
-        return list(dict.fromkeys(entry["field"] for entry in self.assumed if entry["from"] != STATED))
+        return list(dict.fromkeys(entry["field"] for entry in self.assumed if "stated" not in entry))
 
     @property
     def same(self) -> bool | None:
@@ -67,13 +71,15 @@ class Comparison:
         names = self.conditions
         listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
         agree = f"{listed} agree{'s' if len(names) == 1 else ''}"
-        passed_over = f", within a relative difference of {self.rtol:g}" if self.rtol else ""
+        passed_over = f", but for {' and '.join(self.but)}" if self.but else ""
+        passed_over += f", within a relative difference of {self.rtol:g}" if self.rtol else ""
         return f"the same arrays{passed_over}; equal only if {agree}" if names else f"{self.what}{passed_over}"
 
 
-STATED = "--set"
+RECORD, DEFAULT = "its record", "the default"  # what an assumed value is taken from, unless it is a file
 SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
            "variant": "the official variant of these shapes has"}  # fmt: skip
+LAX = ("default", "shapes")  # origins of fields that may be stated in another way, as tokens are by an image
 
 
 def compare(
@@ -99,49 +105,96 @@ def compare(
         left, right, assumed = _sides(stack, (a, weights[0]), (b, weights[1]), stated, assume)
         if notes is not None:
             for side in (left, right):
-                own = (*side.part(), *side.left_out(), *side.configuration.remarks)
+                own = (*side.part(), *side.left_out(), *side.configuration.remarks, *side.earlier())
                 notes += [f"{side.reader.path}: {note}" for note in own]
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
             kinds = f"{left.architecture} and {right.architecture}"
             return Comparison([_entry("", "architecture", None, kinds)], [])
         _check_stated(left, right, stated, {entry["field"] for entry in assumed})
-        entries = [*_configs(left, right), *_differences(left, right, rtol, skip=_counts)]
+        apart = _counters_apart(left, right)
+        if notes is not None:
+            why = "batch counters that it does not store, and that are not compared"
+            notes += [f"{path}: {why} ({len(names):,}): {folding.where(names)}" for path, names in apart]
+        skip = {*left.uncounted, *right.uncounted}
+        entries = [*_configs(left, right), *_differences(left, right, rtol, skip=skip.__contains__)]
         beside = any(entry.reason == PART for side in (left, right) for entry in side.aside)
-        return Comparison(entries, assumed, f"{SAME}, but for what is set aside" if beside else SAME, rtol)
+        but = (*[BESIDE] * beside, *[COUNTERS] * bool(apart))
+        return Comparison(entries, assumed, rtol=rtol, but=but)
 
 
 Side = tuple[str, str | None]  # a file and the part of it to take
 
 
+class Known(NamedTuple):
+    """What is known of one file without the other.
+
+    Args:
+      plan: without anything stated; None where that leaves open a field that nobody may assume.
+      opened: fields that it leaves open, or that its record marks as assumed.
+      stated: the plan with what the user states of those.
+      left: those of `opened` that the user does not state.
+    """
+
+    plan: Plan | None
+    opened: tuple[str, ...]
+    stated: Plan | None
+    left: tuple[str, ...]
+
+
 def _sides(
     stack: contextlib.ExitStack, a: Side, b: Side, settings: Settings, assume: bool
 ) -> tuple[Plan, Plan, list[dict[str, Any]]]:
-    """Both files' plans, and what is assumed of either: what a file leaves open is the user's to state, or else taken
-    from the other file, if that knows it."""
-    (left, open_left), (right, open_right) = (_as_it_is(stack, side) for side in (a, b))
-    sides = [(a, left, open_left, b, right, open_right), (b, right, open_right, a, left, open_left)]
+    """Plan both files; return the plans, and what is assumed of either.
+
+    What a file leaves open is the user's to state, or else taken from the other file, if that knows it.
+    """
+    known = [_known(stack, side, settings) for side in (a, b)]
     plans: list[Plan] = []
     assumed: list[dict[str, Any]] = []
-    for side, own, opened, (other_path, _), other, other_opened in sides:
-        known = {k: v for k, v in as_dict(other.config).items() if k not in other_opened} if other else {}
-        borrowed = {name: known[name] for name in opened if name in known}
-        given = {k: v for k, v in settings.values.items() if k in opened or own is None or not k.islower()}
-        plan = own
-        if plan is None or (opened and (borrowed or given)):
-            chosen = replace(settings, values={**borrowed, **given})
-            plan = stack.enter_context(_plan(side, chosen, assume))
+    for side, own, other_path, other in ((a, known[0], b[0], known[1]), (b, known[1], a[0], known[0])):
+        theirs = {k: v for k, v in as_dict(other.plan.config).items() if k not in other.opened} if other.plan else {}
+        borrowed = {name: theirs[name] for name in own.left if name in theirs and name not in settings.assumed}
+        plan = own.stated
+        if plan is None or borrowed:
+            origins = dict.fromkeys(borrowed, other_path)
+            values = {**_of_open(settings, own), **borrowed}
+            plan = stack.enter_context(_plan(side, replace(settings, values=values, others=origins), assume))
         plans.append(plan)
-        marked = own.configuration.marked if own else ()
-        sources = {name: "its record" if name in marked else "the default" for name in opened}
-        sources |= dict.fromkeys(borrowed, other_path)
-        sources |= dict.fromkeys(given.keys() - settings.assumed, STATED)
-        recorded = {name: as_dict(own.config)[name] for name in marked} if own else {}
-        assumed += [_assumption(plan, side[0], name, sources[name], recorded) for name in _material(plan, opened)]
+        sources = {name: _source(name, own, settings, other_path if name in borrowed else "") for name in own.opened}
+        assumed += [_assumption(plan, side[0], name, own, sources[name]) for name in _material(plan, own.opened)]
     if plans[0].reading.which == plans[1].reading.which:  # one code reads both files
-        silent = {name for name in open_left if name in open_right}
-        assumed = [entry for entry in assumed if entry["field"] not in silent or entry["from"] != "the default"]
+        silent = {name for name in known[0].opened if name in known[1].opened}
+        assumed = [entry for entry in assumed if entry["field"] not in silent or entry["from"] != DEFAULT]
     return plans[0], plans[1], assumed
+
+
+def _known(stack: contextlib.ExitStack, side: Side, settings: Settings) -> Known:
+    """Plan one file without the other, as it is and with what the user states of it."""
+    plan, opened = _as_it_is(stack, side, None)
+    known = Known(plan, opened, plan, opened)
+    values = _of_open(settings, known)
+    if not opened or not values:
+        return known
+    stated, left = _as_it_is(stack, side, replace(settings, values=values))
+    return known._replace(stated=stated, left=tuple(name for name in opened if name in left))
+
+
+def _of_open(settings: Settings, known: Known) -> dict[str, Any]:
+    """What the user states of a file: of its fields those that it leaves open, and all that is not in our terms."""
+    all_of_it = known.plan is None
+    return {k: v for k, v in settings.values.items() if all_of_it or k in known.opened or not k.islower()}
+
+
+def _source(name: str, known: Known, settings: Settings, other: str) -> str:
+    """Name what an assumed field is taken from."""
+    if other:
+        return other
+    if name in settings.assumed:
+        return f"{settings.origin(name)}, whose record assumes it"
+    if name not in known.left:
+        return settings.origin(name)
+    return RECORD if known.plan and name in known.plan.configuration.marked else DEFAULT
 
 
 def _material(plan: Plan, names: tuple[str, ...]) -> list[str]:
@@ -150,17 +203,21 @@ def _material(plan: Plan, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if name not in immaterial]
 
 
-def _assumption(plan: Plan, path: str, name: str, source: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
-    value = as_dict(plan.config)[name]
-    other = {"recorded": recorded[name]} if name in recorded and not same(recorded[name], value) else {}
-    return {"field": name, "value": value, "file": path, "from": source, **other}
+def _assumption(plan: Plan, path: str, name: str, known: Known, source: str) -> dict[str, Any]:
+    value, own = as_dict(plan.config)[name], known.plan
+    recorded = as_dict(own.config)[name] if own and name in own.configuration.marked else value
+    other = {} if same(recorded, value) else {"recorded": recorded}
+    stated = {} if name in known.left else {"stated": True}
+    return {"field": name, "value": value, "file": path, "from": source, **other, **stated}
 
 
-def _as_it_is(stack: contextlib.ExitStack, side: Side) -> tuple[Plan | None, tuple[str, ...]]:
+def _as_it_is(
+    stack: contextlib.ExitStack, side: Side, settings: Settings | None
+) -> tuple[Plan | None, tuple[str, ...]]:
     """Plan one file without the other. Return the plan, None if it leaves open a field that nobody may assume, and
-    every field that is open or that its record marks as assumed."""
+    every field that is open or that a record marks as assumed."""
     try:
-        plan = stack.enter_context(_plan(side))
+        plan = stack.enter_context(_plan(side, settings))
     except OpenFields as error:
         return None, error.fields
     return plan, plan.assumed
@@ -174,11 +231,22 @@ def _check_stated(left: Plan, right: Plan, settings: Settings, opened: set[str])
     """Raises: UsageError for a setting that neither file leaves open and that is not what both say."""
     for side in (left, right):
         own = as_dict(side.config)
-        for name, value in settings.values.items():
-            if name in own and name not in opened and not same(own[name], value):
-                source = SOURCES.get(side.origins.get(name, "default"), "its Config has by default")
-                what = f"{name}={value!r} was asked for, and {source} {name}={own[name]!r}"
-                raise UsageError(f"{side.reader.path}: {what}")
+        stated = {name: value for name, value in settings.values.items() if name in own and name not in opened}
+        others = [name for name, value in stated.items() if not same(own[name], value)]
+        if all(side.origins.get(name, "default") in LAX for name in others) and _alike(side, stated):
+            continue  # as a size that is stated in another way
+        for name in others:
+            source = SOURCES.get(side.origins.get(name, "default"), "its Config has by default")
+            what = f"{name}={stated[name]!r} {settings.how(name)}, and {source} {name}={own[name]!r}"
+            raise UsageError(f"{side.reader.path}: {what}")
+
+
+def _alike(side: Plan, stated: Mapping[str, Any]) -> bool:
+    """Tell whether a file's Config makes the same arrays with these values."""
+    with contextlib.suppress(ValueError, TypeError):
+        config = replace(side.config, **{name: tuples(value) for name, value in stated.items()})
+        return alike(side.reading.spec, side.config, config)
+    return False
 
 
 def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
@@ -187,9 +255,11 @@ def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     return [_entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in fields.items()]
 
 
-def _counts(name: str) -> bool:
-    """Batch counters exist in one framework only, and nothing is computed from them."""
-    return name.endswith(".count")
+def _counters_apart(left: Plan, right: Plan) -> list[tuple[str, list[str]]]:
+    """List each file with the batch counters that the other one alone stores."""
+    sides = ((left, set(right.uncounted)), (right, set(left.uncounted)))
+    lacking = [(side.reader.path, [n for n in side.uncounted if n not in others]) for side, others in sides]
+    return [(path, names) for path, names in lacking if names]
 
 
 def across(

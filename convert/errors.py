@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 PYTHON = {
     "assume": "assume=True", "config": "settings={!r}", "dtype": "dtype={!r}", "force": "force=True",
     "lossy": "lossy=True", "no-verify": "verify=False", "set": "{}", "spec": "specs.add({!r})",
-    "weights": "weights={!r}",
+    "unreplicate": "unreplicate=True", "weights": "weights={!r}",
 }  # fmt: skip
 _asked_by_command: list[bool] = []  # not empty while a command runs: one process serves one user
 

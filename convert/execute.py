@@ -27,6 +27,7 @@ from .verification import differences
 
 Prove = Callable[[str], Any]
 ROOM, LINE_ROOM = 256, 160  # bytes of a record and of a tensor's line for counts: values not finite, and lost ones
+ALTERED = "reads back otherwise than it was written, by a faulty disk or memory, or as another program wrote to it"
 PAUSE = 0.02  # seconds between two syncs while a file is written
 
 
@@ -323,7 +324,7 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any]
     file.flush()
     with Task(lambda _: os.fsync(file.fileno())) as synced:
         if verify and (problems := differences(path, lines)):
-            raise ConvertError(f"{path}: reads back otherwise than it was written: the disk is at fault", problems)
+            raise ConvertError(f"{path}: {ALTERED}", problems)
         synced.result()
     return lines
 

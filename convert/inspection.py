@@ -80,17 +80,25 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
 
 def describe(path: str, weights: str | None = None) -> dict[str, Any]:
     """What a file is; see `inspect --json`. Raises: ConvertError where it cannot be read."""
-    with open_checkpoint(path) as reader:
-        return _whole(reader, _known(reader, weights))
+    with open_checkpoint(path) as stored:
+        reader = respelled(stored)
+        known = _known(reader, weights)
+        if known.get("architecture") or known.get("open"):
+            return _whole(reader, known)
+        remarks = [note for note in reader.remarks if note not in stored.remarks]
+        return _whole(stored, {**known, "notes": [*known.get("notes", []), *remarks]})  # names as a Table needs them
 
 
 def _known(reader: Reader, weights: str | None) -> dict[str, Any]:
-    """What can be said of a file: its model, if every array fits one, or why none fits."""
-    reader = respelled(reader)
+    """What can be said of a file: its model, if every array fits one, or why none fits.
+
+    Args:
+      reader: of the file, under the names by which arrays are recognised.
+    """
     try:
         return _fitting(plan_read(reader, weights=weights))
     except Ambiguous as error:
-        return {"open": str(error)}
+        return {"open": str(error), "notes": list(reader.remarks)}
     except OpenFields as error:
         with contextlib.suppress(ConvertError):
             plan = replace(plan_read(reader, weights=weights, assume=True), accepted=())

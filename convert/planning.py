@@ -17,7 +17,7 @@ from specs.dialects import HUB
 
 from .casting import FLOATS
 from .choosing import Choice, Rejected, Request, attempt, choose
-from .errors import ConvertError, OpenFields, UsageError, command_or_call
+from .errors import ConvertError, OpenFields, UsageError, command_or_call, option
 from .files import open_checkpoint
 from .files.base import Reader
 from .plans import Plan
@@ -101,11 +101,23 @@ def plan_read(
 
 
 def _first_replica(request: Request, src: str | None, weights: str | None) -> Reader:
-    """The file with one replica of each array. Raises: UsageError where there are no replicas, or they differ."""
-    choice = choose(request, candidates(request.reader, src, request.record.hints, weights))
+    """The file with one replica of each array.
+
+    Raises: ConvertError where the replicas differ, where the arrays are of another dialect, and where they fit neither
+    with the axis of replicas nor without; UsageError where they fit without.
+    """
+    reader, hints = request.reader, request.record.hints
+    choice = choose(request, candidates(reader, src, hints, weights))
     if replicas := _replicas(request, choice):
-        return FirstReplica(request.reader, replicas)
-    raise UsageError(f"{request.reader.path}: --unreplicate: its arrays have no common leading axis of replicas")
+        return FirstReplica(reader, replicas.tensors.values())
+    unreplicate = option("unreplicate")
+    if choice.plan or any(isinstance(rejected.error, OpenFields) for rejected in choice.rejected):
+        raise UsageError(f"{reader.path}: {unreplicate}: its arrays fit as they are: leave it out")
+    error = _refusal(request, choice, src, weights)
+    if src is not None and (other := _replicas(request, choose(request, candidates(reader, None, hints, weights)))):
+        which = command_or_call(f"{other.dialect}2...", f"src={other.dialect!r}")
+        error.problems.append(f"every array fits as {other.dialect}, replicated: {which} with {unreplicate}")
+    raise error
 
 
 def _replicas(request: Request, choice: Choice) -> Reading | None:

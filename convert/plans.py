@@ -22,7 +22,7 @@ from .files.base import Reader, Tensor
 from .readings import WRAPPERS, Reading
 from .recognise import USUAL, dialects
 from .record import TOOL_VERSION, Record
-from .steps import Promise, Step, sources_of
+from .steps import Constant, Promise, Step, sources_of, supplied
 from .variants import variant_of
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Plan:
         """What the user should know and need not act on."""
         lines = [*self.part(), *self.left_out(), *self.doubts()]
         lines += [self._conflict(name, *values) for name, values in self.conflicts().items()]
-        return [*lines, *self._zeros(), *self.counts()[1]]
+        return [*lines, *self.filled(), *self.counts()[1]]
 
     def part(self) -> list[str]:
         """Report which part of the file was taken, and a layout that is not of the format's usual framework."""
@@ -122,7 +122,7 @@ class Plan:
         usual = USUAL.get(self.reader.format, framework)
         if framework != usual and "dialect" not in self.record.hints:
             what = f"this {self.reader.format} file's arrays fit {self.src}, a dialect of {framework}"
-            notes.append(f"{what}: their shapes decide that, where names are alike")
+            notes.append(f"{what}: where names are alike, shapes alone tell them from those of {usual}")
         return notes
 
     def left_out(self) -> list[str]:
@@ -141,7 +141,8 @@ class Plan:
         """Return the batch counters that the target does not store, for its record; and remarks on doubtful ones."""
         from .counters import carried
 
-        counters = {name: self.sources[theirs] for name, theirs in self.translation.carried.items()}
+        known = {name: self.sources[theirs] for name, theirs in self.translation.carried.items()}
+        counters = {name: tensor for name, tensor in known.items() if tensor.name not in self.record.supplied}
         stored = self.translation.carried.values()
         copied = [self.sources[name] for name in self.translation.counters if name not in stored]
         own, remarks = carried(self.reader, counters, copied)
@@ -164,7 +165,13 @@ class Plan:
             lines.append(f"the file does not say, assumed: {self._stated(names)}")
         if marked:
             lines.append(f"assumed when the record was written, not known: {self._stated(marked)}")
-        return lines
+        return [*lines, *self.earlier()]
+
+    def earlier(self) -> list[str]:
+        """Report arrays of the file that an earlier conversion supplied."""
+        names = [name for name in self.reader.tensors if name in self.record.supplied]
+        why = "supplied by an earlier conversion, and not read from its source"
+        return [f"{why} ({len(names):,}): {folding.where(names)}"] if names else []
 
     def _stated(self, names: Iterable[str]) -> str:
         return ", ".join(f"{name}={getattr(self.config, name)}" for name in names)
@@ -176,13 +183,31 @@ class Plan:
             meant = f"{name}={ours} is assumed of these weights: if it is right, its outputs will differ"
         elif self.origins.get(name) == "variant":
             meant = f"the official {self.variant} means {name}={ours}: its outputs will differ"
+        elif self.origins.get(name) == "user":
+            meant = f"{name}={ours} is stated of these weights: its outputs will differ"
         return f"{self.dst}'s own code computes {name}={theirs}; {meant}"
 
-    def _zeros(self) -> list[str]:
-        """Report arrays of zeros that the target's files hold and the network never uses."""
-        zeros = folding.fold(self.translation.zeros)
+    @cached_property
+    def supplied(self) -> tuple[str, ...]:
+        """Target tensors that neither the file nor its record states: the record of the target marks them."""
+        names = supplied(self.steps, self.sources, self.record.supplied)
+        return tuple(name for name in names if name not in self.translation.recorded)
+
+    @cached_property
+    def uncounted(self) -> list[str]:
+        """Batch counters of the target that neither the file nor its record states, so that they are 0."""
+        known = {*self.translation.recorded, *self.translation.zeros}
+        return [t.name for t, filling in self.steps if isinstance(filling, Constant) and t.name not in known]
+
+    def filled(self) -> list[str]:
+        """Report target tensors that the source lacks: arrays that the network never uses, and batch counters."""
+        unused = self.translation.zeros
         why = "zeros, as the network never uses it and the source lacks it"
-        return [f"{why}: {', '.join(zeros)}"] if zeros else []
+        lines = [f"{why}: {', '.join(folding.fold(unused))}"] if unused else []
+        why = "0, as the source stores no such batch counter"
+        if names := self.uncounted:
+            lines.append(f"{why} ({len(names):,}): {folding.where(names)}")
+        return lines
 
     def conflicts(self) -> dict[str, tuple[Any, Any]]:
         """{field: (what the target's own code computes, what these weights mean)} where the two differ."""
@@ -218,6 +243,7 @@ class Plan:
             "dialect": self.dst,
             "config": configs.as_dict(self.config),
             "assumed": [*self.assumed, *self._unsure()],
+            **({"supplied": list(self.supplied)} if self.supplied else {}),
             **({"lossy": lossy} if (lossy := [] if self.record.change else self.record.lossy) else {}),
             "parameters": self.parameters,
             "source": {

@@ -33,6 +33,7 @@ TRAINING = {
 RANDOM = "/rngs/"  # where each layer of an nnx module has the state of its random numbers
 DEPTH, LEAST, MOST = 8, 8, 100  # places looked at: segments deep, arrays with known names, number of places
 MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
+SHOWN = 8  # places that an error names
 LONGEST = 512  # characters in a name of a model
 
 SEPARATOR = re.compile(r"[/.]")
@@ -121,10 +122,14 @@ class Names:
     Args:
       tensors: of the file.
       weights: the place that the user chose: only what lies under it counts.
+
+    Attributes:
+      roots: the places that `weights` may mean, more than one where it does not tell them apart.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], weights: str | None = None):
-        self.file, self.root = tensors, _chosen(tensors, weights)
+        self.file, self.roots = tensors, chosen(tensors, weights)
+        self.root = self.roots[0]
         self.forms: dict[str, list[str]] = {}
         for name in tensors:
             if len(name) <= LONGEST and name.startswith(self.root):
@@ -201,18 +206,25 @@ class Section:
         return [name for form, names in self.forms.items() if form in spelled for name in names]
 
 
-def _chosen(tensors: Mapping[str, Tensor], weights: str | None) -> str:
-    """The prefix of names that `weights` means: "ema", "ema/" and "state_dict/module." are ways to write one."""
+def chosen(tensors: Mapping[str, Tensor], weights: str | None) -> list[str]:
+    """The prefixes of names that `weights` may mean: "ema", "ema/" and "state_dict/module." are ways to write one.
+
+    That is a whole place, or the end of one. Where it is neither, what it would be as a whole place.
+    """
     if not weights or weights == "/":
-        return ""
+        return [""]
     spellings = [weights] if weights[-1] in "/." else [f"{weights}/", f"{weights}."]
-    for spelling in spellings:
-        if any(name.startswith(spelling) for name in tensors):
-            return spelling
-        inner = (cut for name in tensors for cut in _ends(name, spelling))
-        if len(places := set(islice(inner, MOST))) == 1:  # the end of a place, where only one ends so
-            return places.pop()
-    return spellings[0]
+    whole = [spelling for spelling in spellings if any(name.startswith(spelling) for name in tensors)]
+    inner = (cut for spelling in spellings for name in tensors for cut in _ends(name, spelling))
+    return whole or list(dict.fromkeys(islice(inner, MOST * MAX_ARRAYS))) or spellings[:1]
+
+
+def unclear(path: str, weights: str, roots: Iterable[str]) -> UsageError:
+    """The error for a choice of weights that may mean several places."""
+    places = [label(root) for root in roots]
+    names = ", ".join(map(shown, places[:SHOWN])) + (f" and {len(places) - SHOWN} more" if places[SHOWN:] else "")
+    given, remedy = option("weights", weights), option("weights", places[0])
+    return UsageError(f"{path}: {given} may mean each of {names}: give one of them whole, as in {remedy}")
 
 
 def _ends(name: str, spelling: str) -> Iterator[str]:
@@ -306,7 +318,7 @@ class Ambiguous(UsageError):
         self.places = [label(place) for place in places]
         names = ", ".join(map(shown, self.places))
         which = option("weights", self.places[0])
-        super().__init__(f"{path}: holds a model under each of {names}: say which, as in {which}")
+        super().__init__(f"{path}: holds arrays with a model's names under each of {names}: say which, as in {which}")
 
 
 def strongest(path: str, readings: Iterable[Reading]) -> list[Reading] | Ambiguous:

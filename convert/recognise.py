@@ -21,7 +21,7 @@ from specs.spec import Dialect
 from .errors import ConvertError, UsageError, called, option
 from .examples import examples
 from .files.base import Reader, shown
-from .readings import MAX_ARRAYS, Ambiguous, Names, Reading, Which, strongest
+from .readings import MAX_ARRAYS, Ambiguous, Names, Reading, Which, strongest, unclear
 
 
 def dialects(architecture: str) -> dict[str, Dialect]:
@@ -74,6 +74,9 @@ def candidates(
         yield _recorded_otherwise(reader, dialect, str(hints["dialect"]))
         return
     names = Names(reader.tensors, weights)
+    if weights and names.roots[1:]:
+        yield unclear(reader.path, weights, names.roots)
+        return
     tried: set[Which] = set()
     for some in _likely(reader, dialect, hints):  # most files need no other spec: none is imported
         readings = _readings(reader, names, some)

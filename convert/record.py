@@ -61,6 +61,12 @@ class Record:
         return frozenset(name for name in self.content.get("assumed", ()) if isinstance(name, str))
 
     @property
+    def supplied(self) -> frozenset[str]:
+        """Arrays of this file that a conversion filled and did not read; none if the record is of other bytes."""
+        names = [] if self.change else self.content.get("supplied", [])
+        return frozenset(name for name in names if isinstance(name, str))
+
+    @property
     def lossy(self) -> list[dict[str, Any]]:
         """What earlier conversions lost by changes of dtype."""
         entries = self.content.get("lossy", [])
@@ -254,7 +260,8 @@ def _parsed(text: str) -> dict[str, Any]:
         content = bounded_json.loads(text) if len(text) <= MAX_RECORD else None
     except ValueError:
         return {}
-    kinds = {"architecture": str, "dialect": str, "config": dict, "carried": dict, "tensors": dict, "assumed": list}
+    kinds = {"architecture": str, "dialect": str, "config": dict, "carried": dict, "tensors": dict, "assumed": list,
+             "supplied": list}  # fmt: skip
     if not isinstance(content, dict) or not ({"architecture", "config"} <= content.keys() or "table" in content):
         return {}
     fits = all(isinstance(content.get(key, kind()), kind) for key, kind in kinds.items())

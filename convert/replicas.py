@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from .errors import ConvertError
+from .errors import ConvertError, command_or_call, option
 from .files.base import PIECE, Reader, Tensor, Wrapped
 from .folding import fold
 from .readings import Reading
@@ -31,24 +31,27 @@ def replicated(path: str, reading: Reading) -> ConvertError:
     """The error for a file whose arrays fit once that axis is removed."""
     problem = f"every array has a leading axis of {count(reading)}, as pmap adds for {count(reading)} devices"
     rest = f"behind it they are those of {reading.architecture} ({reading.dialect})"
-    remedy = "--unreplicate takes one of them if all are equal; or save one, e.g. flax.jax_utils.unreplicate(state)"
+    save = "or save one, e.g. flax.jax_utils.unreplicate(state)"
+    call = command_or_call("a conversion with --unreplicate", option("unreplicate"))
+    remedy = f"{call} takes one of them if all are equal; {save}"
     return ConvertError(f"{path}: {problem}; {rest}: {remedy}")
 
 
 class FirstReplica(Wrapped):
-    """A file with the first replica in place of each array of a reading.
+    """A file with the first replica in place of each of some arrays, whose leading axis counts the replicas.
 
     Raises: ConvertError that names arrays whose replicas are not all equal.
     """
 
-    def __init__(self, reader: Reader, reading: Reading):
-        wholes = {tensor.name: tensor for tensor in reading.tensors.values()}
+    def __init__(self, reader: Reader, replicated: Iterable[Tensor], what: str = ""):
+        wholes = {tensor.name: tensor for tensor in replicated}
         _check_equal(reader, wholes)
         tensors = {
             name: tensor._replace(shape=tensor.shape[1:]) if name in wholes else tensor
             for name, tensor in reader.tensors.items()
         }
-        super().__init__(reader, tensors, [f"took the first of {count(reading)} replicas, which are equal"])
+        number = next(iter(wholes.values())).shape[0]
+        super().__init__(reader, tensors, [f"took the first of {number} replicas{what}, which are equal"])
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.reader.read(name, start, self.tensors[name].nbytes if stop is None else stop)

@@ -11,7 +11,7 @@ from specs import config as configs
 from specs import paddlevit
 
 from . import record as records
-from .errors import ConvertError, UsageError, option
+from .errors import ConvertError, UsageError, command_or_call, option
 from .files import FORMATS, bounded_json, folder_format, suffixes
 
 if TYPE_CHECKING:
@@ -33,12 +33,18 @@ class Settings:
       assumed: names of values that come from a record which marks them as assumed.
       architecture: of that record; "" where the values come from no record.
       notes: what the user should know of that record.
+      file: the configuration file, or the checkpoint, that the values come from; "" where there is none.
+      chosen: names of values that the user states one by one, above those of the file.
+      others: names of values that another file states -> that file.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     assumed: frozenset[str] = frozenset()
     architecture: str = ""
     notes: tuple[str, ...] = ()
+    file: str = ""
+    chosen: frozenset[str] = frozenset()
+    others: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: Stated) -> Settings:
@@ -49,7 +55,23 @@ class Settings:
 
     def above(self, chosen: Mapping[str, Any]) -> Settings:
         """Put values that were chosen one by one above these, which come from a file."""
-        return replace(self, values={**self.values, **chosen}, assumed=self.assumed - chosen.keys())
+        names = self.chosen | chosen.keys()
+        return replace(self, values={**self.values, **chosen}, assumed=self.assumed - chosen.keys(), chosen=names)
+
+    def origin(self, name: str) -> str:
+        """Name what states a Config field: "--set", "--config FILE", or another checkpoint."""
+        if name in self.others:
+            return self.others[name]
+        if self.file and name not in self.chosen:
+            return option("config", self.file)
+        return command_or_call("--set", "settings")
+
+    def how(self, name: str) -> str:
+        """Say how a Config field is stated, as what follows its value in a sentence."""
+        origin = self.origin(name)
+        if name in self.others:
+            return f"is of {origin}"
+        return f"was asked for by {origin}" if self.file and name not in self.chosen else "was asked for"
 
 
 Stated = Mapping[str, Any] | Settings | str | os.PathLike[str] | None  # what users state, or a file that states it
@@ -70,7 +92,8 @@ def stated(arguments: Namespace) -> Settings:
             raise UsageError(f"--set {name}: given twice, as {chosen[name]} and as {value}")
     base = read_config(arguments.config) if arguments.config else Settings()
     both = [name for name, value in chosen.items() if base.values.get(name, value) != value]
-    notes = [f"--set {name}={chosen[name]} is used in place of {name}={base.values[name]} of --config" for name in both]
+    origin = f"--config {arguments.config}"
+    notes = [f"--set {k}={chosen[k]} is used in place of {k}={base.values[k]} of {origin}" for k in both]
     return replace(base.above(chosen), notes=(*base.notes, *notes))
 
 
@@ -84,7 +107,8 @@ def read_config(path: str) -> Settings:
         return _recorded(path, records.at(path))
     values, notes = _of_model(path, _with_bases(path, values))
     try:
-        return Settings({key: configs.tuples(value) for key, value in values.items()}, notes=tuple(notes))
+        values = {key: configs.tuples(value) for key, value in values.items()}
+        return Settings(values, notes=tuple(notes), file=path)
     except RecursionError:
         raise ConvertError(f"{path}: is nested too deeply") from None
 
@@ -138,7 +162,8 @@ def _of_model(path: str, values: dict[str, Any]) -> tuple[dict[str, Any], list[s
         return values, []
     known = {name: value for name, value in values.items() if not name.isupper() or name in paddlevit.SECTIONS}
     ignored = [name for name in values if name not in known]
-    return known, [f"--config {path}: ignored, as no part of the model: {', '.join(ignored)}"] if ignored else []
+    what = f"{option('config', path)}: ignored, as no part of the model: {', '.join(ignored)}"
+    return known, [what] if ignored else []
 
 
 def _recorded(path: str, record: records.Record) -> Settings:
@@ -153,7 +178,7 @@ def _recorded(path: str, record: records.Record) -> Settings:
         raise ConvertError(f"{path}: is nested too deeply") from None
     doubts = replace(record, sample="").notes()  # of its arrays none is used
     assumed, notes = record.assumed & values.keys(), tuple(f"{option('config', path)}: {note}" for note in doubts)
-    return Settings(values, assumed, content.get("architecture", ""), notes)
+    return Settings(values, assumed, content.get("architecture", ""), notes, path)
 
 
 def _mapping(path: str) -> dict[str, Any]:

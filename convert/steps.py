@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from specs.layout import Entry, Sum, alike
@@ -44,6 +44,21 @@ def sources_of(filling: Filling) -> list[str]:
     """Name the source tensors that a target tensor is filled from."""
     lists = filling.terms if isinstance(filling, Sum) else [filling] if isinstance(filling, list) else []
     return [part.source for parts in lists for part in parts if isinstance(part, Move)]
+
+
+def supplied(steps: Iterable[Step], sources: Mapping[str, Tensor], earlier: Collection[str]) -> tuple[str, ...]:
+    """Name the target tensors with values that no source states: constants, or copies of what was supplied before.
+
+    Args:
+      sources: by the names that steps use. earlier: arrays of the file that an earlier conversion supplied.
+    """
+
+    def is_supplied(filling: Filling) -> bool:
+        parts = [] if isinstance(filling, Constant | Sum) else filling
+        constant = isinstance(filling, Constant) or any(isinstance(part, Fill) for part in parts)
+        return constant or any(sources[name].name in earlier for name in sources_of(filling))
+
+    return tuple(tensor.name for tensor, filling in steps if is_supplied(filling))
 
 
 def step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None) -> Step:

@@ -41,8 +41,8 @@ def open_error(
     call = ", ".join(f"{name}=..." for name in names)
     problems = [
         command_or_call(
-            f"set it with --set NAME=VALUE or in a --config FILE: {command}",
-            f"state {call}: keywords of ports.load, else settings=dict({call}), or config=dict({call}) of ports.save",
+            f"with {command}, or in a --config FILE",
+            f"with {call}: keywords of ports.load, else settings=dict({call}), or config=dict({call}) of ports.save",
         )
     ]
     if near := records_near(path, architecture, spec, shown):
@@ -51,7 +51,7 @@ def open_error(
     if defaults.keys() >= set(names):
         chosen = ", ".join(f"{name}={defaults[name]}" for name in names)
         problems.append(f"or accept, as a guess that the record marks as one, {chosen}: {option('assume')}")
-    what = f"{path}: {architecture}: {stated}: neither the file nor a record says so, and the outputs depend on it"
+    what = f"{path}: {architecture}: {stated}: neither the file nor a record states it, and the outputs depend on it"
     return OpenFields(what, names, [*remarks, *problems])
 
 

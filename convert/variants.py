@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
@@ -86,15 +86,21 @@ def restrictions(architecture: str, config: Any, dialect: str) -> dict[str, tupl
     return unfit
 
 
-def clashes(spec: Spec, config: Any, stated: Mapping[str, Any], shown: Mapping[str, Any], how: str) -> list[str]:
-    """List the fields in which a Config that was stated in some way is of other arrays than the file's."""
+def clashes(
+    spec: Spec, config: Any, stated: Mapping[str, Any], shown: Mapping[str, Any], how: Callable[[str], str]
+) -> list[str]:
+    """List the fields in which a Config that was stated is of other arrays than the file's.
+
+    Args:
+      how: field -> how it was stated, as in "was asked for".
+    """
     other = {k: shown[k] for k in stated if k in shown and configs.tuples(stated[k]) != configs.tuples(shown[k])}
     if not other:
         return []
     with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
         if alike(spec, replace(config, **{k: configs.tuples(v) for k, v in shown.items()}), config):
             return []
-    return [f"{k}={stated[k]!r} {how}, the file holds {k}={value!r}" for k, value in other.items()]
+    return [f"{k}={stated[k]!r} {how(k)}, the file holds {k}={value!r}" for k, value in other.items()]
 
 
 def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
@@ -104,4 +110,9 @@ def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) ->
         config = configs.build(spec.config, {**shown, **own})
     except ValueError as error:
         return str(error)
-    return "; ".join(clashes(spec, config, own, dict(shown), "is recorded"))
+    return "; ".join(clashes(spec, config, own, dict(shown), recorded_so))
+
+
+def recorded_so(_: str) -> str:
+    """Say how a record states a field."""
+    return "is recorded"

@@ -19,6 +19,7 @@ from .files import files_of, open_checkpoint
 from .files.background import Task
 from .files.base import File, Reader, Tensor, meant
 from .files.hashing import HASH, digest
+from .files.sharded import SUFFIX as INDEX
 from .files.sharded import ShardedReader
 
 LARGE = 32 << 20  # bytes of arrays, which are read in 10 ms: opening a file once more takes as long, a folder 300 ms
@@ -39,11 +40,11 @@ def check(path: str) -> list[str]:
             raise
         return [str(error), f"{record.place} lies beside it" + (f": it {record.damage}" if record.damage else "")]
     if not record.place:
-        beside = os.path.basename(path) + ".json"
-        raise ConvertError(
-            f"{path}: has no record of its tensors: it was not written by this converter, or {beside}, which belongs "
-            "beside some formats, was not copied along"
-        )
+        why = "it was not written by this converter, or its record was removed"
+        if os.path.isfile(path) and not path.endswith(INDEX) and reader.format != "safetensors":
+            beside = os.path.basename(path) + ".json"
+            why = f"it was not written by this converter, or {beside}, which belongs beside it, was not copied along"
+        raise ConvertError(f"{path}: has no record of its tensors: {why}")
     lines = record.content.get("tensors")
     if not lines:
         raise ConvertError(f"{path}: {record.place} {record.damage or 'lists no tensors'}: it is damaged, or not ours")

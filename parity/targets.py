@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import specs
-from convert.errors import UsageError, printable
+from convert.errors import UsageError, option, printable
 from convert.settings import Settings, in_our_terms
 from specs import config as configs
 from specs.spec import SpecError
@@ -115,7 +115,11 @@ def targets(
             print(printable(f"note: {note}"), file=sys.stderr)
         models = [Target(architecture, name, seed=seed, settings=fields) for name in chosen]
         for target in models:
-            target.config()  # refused before the first one runs
+            try:
+                target.config()  # refused before the first one runs
+            except UsageError as error:
+                origin = f"; stated by {option('config', stated.file)}" if stated.file and not stated.chosen else ""
+                raise UsageError(f"{error}{origin}") from None
         yield from models
     else:
         raise UsageError(

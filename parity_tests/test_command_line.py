@@ -81,12 +81,15 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
         assert asked in err
     words += ["--set", "lite_stride=2", "--set", "dyrelu_coefs=1,.5", "--set", "dyrelu_consts=(1.0, 0.0)"]
     code, _, err = run(*words)
-    assert (code, err) == (0, "note: the file does not say, assumed: stem_stride=2\n")
+    counters = "note: 0, as the source stores no such batch counter (13): stem.norm.num_batches_tracked and 4 more\n"
+    assert (code, err) == (0, f"note: the file does not say, assumed: stem_stride=2\n{counters}")
     written = tmp_path / "x.safetensors"
     marked = "note: assumed when the record was written, not known: stem_stride=2\n"
-    assert run("torch2paddlevit", written, "-o", tmp_path / "y.pdparams")[2] == marked
+    earlier = "note: supplied by an earlier conversion, and not read from its source (13): "
+    _, _, err = run("torch2paddlevit", written, "-o", tmp_path / "y.pdparams")
+    assert err == f"{marked}{earlier}stem.norm.num_batches_tracked and 4 more\n"
     _, _, err = run("torch2paddlevit", written, "-o", tmp_path / "z.pdparams", "--set", "softmax=false")
-    assert "paddlevit's own code computes softmax=True; these weights mean softmax=False" in err
+    assert "paddlevit's own code computes softmax=True; softmax=False is stated of these weights" in err
 
 
 def test_what_is_assumed_is_told_wherever_a_file_is_used(run, tmp_path, capsys):

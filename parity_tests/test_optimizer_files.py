@@ -325,6 +325,7 @@ def test_betas_that_paddle_does_not_state():
     with pytest.raises(UsageError, match="no whole number of steps with"):
         reading._paddle_step(powers, powers.slots, {})
     assert reading._paddle_step(powers, powers.slots, {"beta1": 0.8})[0] == 7
+    assert reading._paddle_step(powers, powers.slots, {"step": 7}) == (7, {"beta2": 0.999})  # what its power shows
 
 
 def test_numbers_of_parameters_need_weights_in_their_order(trained, run, tmp_path):

@@ -126,7 +126,7 @@ def test_several_candidates_are_named_and_none_is_taken(names, model, run, tmp_p
     flat = {**under(names[0], model), **under(names[1], plus(model, 1))}
     path = save(tmp_path / "x.safetensors", flat)
     shown = [name.removesuffix("/") for name in names]
-    with pytest.raises(Ambiguous, match="holds a model under each of") as refused:
+    with pytest.raises(Ambiguous, match="names under each of") as refused:
         convert.plan(path)
     assert refused.value.places == shown
     code, printed, _ = run("inspect", path)

@@ -284,8 +284,10 @@ def test_of_two_models_in_strange_places_none_is_guessed(run, tmp_path):
     words = "timm2torch", tmp_path / "a.pth", "-o", tmp_path / "x.safetensors"
     code, _, err = run(*words)
     assert code == 2
-    assert "a model under each of 'student', 'teacher', 'more/params': say which, as in --weights student" in err
-    assert "a model under each of" in run("inspect", tmp_path / "a.pth")[1]
+    assert (
+        "a model's names under each of 'student', 'teacher', 'more/params': say which, as in --weights student" in err
+    )
+    assert "a model's names under each of" in run("inspect", tmp_path / "a.pth")[1]
     for place, found in (("teacher", "teacher"), ("more", "more/params")):
         code, _, err = run(*words, "--weights", place, "--force")
         assert code == 0, err

@@ -48,7 +48,7 @@ def test_what_is_open(bare, run, tmp_path):
         refusal(convert.plan, bare, dst="flax"), refusal(ports.load, bare, "torch"),
         refusal(convert.plan, bare, dst="paddle", settings={"norm_eps": 1e-5}),
     ]  # fmt: skip
-    assert all("state act=..." in text for text in said)
+    assert all("with act=..." in text for text in said)
     assert "--set act=..." in run("torch2flax", bare)[2]
     assert ports.load(bare, "torch", act="relu", assume=True).config.act == "relu"
     with convert.plan(bare, dst="torch", settings={"act": "relu"}, assume=True) as plan:

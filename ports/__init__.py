@@ -60,9 +60,10 @@ def load(
         that has a record.
       unreplicate: take one of the equal replicas that pmap leaves in every array.
       config: the same, Config fields alone; they go above `settings`.
-    Warns of the part that was taken, unless it is the root, of arrays that were set aside, of what is assumed of the
-    file, now or when it was written, where `config` contradicts its record, of arrays of several dtypes in one file,
-    and of values that become zero, infinite or imprecise in `dtype`.
+    Warns of the part that was taken, unless it is the root, of arrays that were set aside, of batch counters that the
+    file does not hold and that begin at 0, of what is assumed of the file, now or when it was written, where `config`
+    contradicts its record, of arrays of several dtypes in one file, and of values that become zero, infinite or
+    imprecise in `dtype`.
     Raises: ConvertError for a file that does not fit, or whose arrays the port does not all use; UsageError for a
     framework that is not installed, and OpenFields,
     one of them, for what changes the outputs and nobody states.
@@ -76,7 +77,7 @@ def load(
 
     stated = Settings.of(settings).above(config)
     with plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate) as loaded:
-        for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.counts()[1]):
+        for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.filled(), *loaded.counts()[1]):
             warnings.warn(f"{path}: {note}", stacklevel=2)
         dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
         if dtype is None:

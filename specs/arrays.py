@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .layout import alike
+from .layout import alike, kind
 from .lines import TableError
 from .moves import Fill, Move, Select
 
@@ -53,7 +53,7 @@ def apply(parts: Iterable[Move | Fill], shape: tuple[int, ...], read: Callable[[
 def translate(layout: Layout, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Every right array of a layout, from the left ones.
 
-    Raises: TableError where tied arrays differ or one that is declared constant holds another value.
+    Raises: TableError where tied arrays differ, or one that is declared constant has another value or kind of dtype.
     """
     for check in layout.checks:
         if not _holds(check, arrays):
@@ -66,6 +66,9 @@ def _holds(check: Equal, arrays: Mapping[str, Any]) -> bool:
     import numpy as np
 
     found = apply(check.parts, check.shape, arrays.__getitem__)
+    if check.dtype and kind(check.dtype) != kind(found.dtype.name):
+        what = f"{check.name} has dtype {found.dtype.name}, and the table says that it is {check.dtype}"
+        raise TableError(f"line {check.line.number}: {what}")
     other = apply(check.others, check.shape, arrays.__getitem__) if check.others else check.value
     return bool(np.array_equal(found, np.broadcast_to(other, check.shape), equal_nan=_has_nan(found.dtype)))
 

@@ -134,7 +134,7 @@ class Filling:
                     select = tuple(slice(*p.span) if p.variable else p.start for p in places)
                     atoms = tuple(place.size for place in places)
                     move = Move(name, atoms, select, tuple(range(len(free))), free, (slice(None),) * len(free))
-                    self.checks.append(Equal(env.line, name, free, [move], "", [], constant.value))
+                    self.checks.append(Equal(env.line, name, free, [move], "", [], *constant))
                     self.used.setdefault(name, []).append((env.line, (atoms, tuple(p.span for p in places))))
 
     def _make_constant(self, env: Env) -> None:

@@ -52,6 +52,7 @@ class Equal(NamedTuple):
     other: str
     others: list[Move]
     value: float = 0.0
+    dtype: str = ""  # that the line states for a constant
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ class Layout:
     @property
     def shapes(self) -> dict[str, Shape]:
         return {entry.name: entry.shape for entry in self.entries}
+
+
+def kind(dtype: str) -> str:
+    """Return the kind of a dtype: "float" of float32, bfloat16 and float8_e5m2, "int", "uint", "bool" or "complex"."""
+    return "float" if "float" in dtype else dtype.rstrip("0123456789")
 
 
 def alike(dtypes: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor, Wrapped
 from convert.plans import Plan
 from convert.recognise import dialects
+from convert.replicas import FirstReplica
 from convert.steps import Constant, Filling, Promise, Step, Sum, sources_of
 from specs.dialects import place
 from specs.kinds import FRAMEWORKS
@@ -39,12 +40,14 @@ class Request:
       file: the optimizer's own file; None where the checkpoint contains it.
       like: a state_dict of the target model, by its framework: has torch's order, or paddle's own names.
       stated: hyperparameters. dtype: of the target's floating-point tensors; None keeps the source's.
+      unreplicate: take the first of the replicas that pmap leaves, after checking that all are equal.
     """
 
     file: str | None
     like: str | None
     stated: Mapping[str, Any]
     dtype: str | None
+    unreplicate: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,9 @@ class OptimizerPlan:
         return [*self.weights.notes(), *self.remarks]
 
     def facts(self) -> dict[str, Any]:
-        return {**self.weights.facts(), "optimizer": dict(self.about)}
+        facts, nested = self.weights.facts(), {tensor.name.partition("/")[2]: tensor.name for tensor, _ in self.steps}
+        supplied = {"supplied": [nested.get(name, name) for name in self.weights.supplied]}
+        return {**facts, **(supplied if "supplied" in facts else {}), "optimizer": dict(self.about)}
 
 
 class Joined(Wrapped):
@@ -119,11 +124,13 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     if found is None:
         where = path or f"{reader.path}"
         raise ConvertError(f"{where}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW")
-    trained = _trained(plan)
+    trained, remarks = _trained(plan), list[str]()
+    if replicas := reading.replicated(holder, found, trained):
+        holder = _first_replica(holder, replicas, request)
+        remarks = [holder.remarks[-1]]
     own = {name: reader.parameter_names[t.name] for name, t in trained.items() if t.name in reader.parameter_names}
     state = reading.read(holder, found, trained, own, request.stated, keeps_order(reader))
-    if path:
-        reader = Joined(reader, holder)
+    reader = Joined(reader, holder) if path else holder
     model, sources, without = _model(plan, state, request, library, BESIDE if path else "")
     written = writing.write(library, state, model, os.path.splitext(out)[1].lower())
     about = {
@@ -137,7 +144,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         **({"file": os.path.basename(path), "sha256": _sha256(path)} if path else {}),
     }
     counted = f" after {state.step:,} steps" if state.step is not None else ""
-    remarks = [f"the optimizer's state goes along: {about['kind']}{counted}, from {state.library} to {library}"]
+    remarks += [f"the optimizer's state goes along: {about['kind']}{counted}, from {state.library} to {library}"]
     remarks += [f"took it from {path}"] if path else []
     others = [name for name in holder.tensors if name not in state.used] if path else []
     remarks += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
@@ -147,6 +154,16 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         replace(plan, accounted=accounted), reader, written.steps, sources, written.tree, about,
         (*remarks, *state.notes, *written.notes),
     )  # fmt: skip
+
+
+def _first_replica(holder: Reader, replicas: Sequence[Tensor], request: Request) -> Reader:
+    """Take one replica of a state. Raises: ConvertError where that was not asked for, or the replicas differ."""
+    if request.unreplicate:
+        return FirstReplica(holder, replicas, " of the optimizer's state")
+    number = replicas[0].shape[0]
+    problem = f"every array of its optimizer's state has a leading axis of {number}, as pmap adds for {number} devices"
+    remedy = "the weights have none: save one replica of both, e.g. flax.jax_utils.unreplicate(state)"
+    raise ConvertError(f"{holder.path}: {problem}, and {remedy}")
 
 
 def _check_target(plan: Plan | TablePlan, library: str, out: str) -> None:

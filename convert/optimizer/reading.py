@@ -109,6 +109,21 @@ def _is_state(found: Found, name: str) -> bool:
     return name.startswith(tops)
 
 
+def replicated(reader: Reader, found: Found, parameters: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the arrays of a state that pmap has stored once for each device, all of them; [] where it has not.
+
+    A count shows that, which has no axis of its own; a state without counts has the shapes of its parameters.
+    """
+    arrays = [reader.tensors[name] for name in apart(reader, found) if name in reader.tensors]
+    lengths = {tensor.shape[:1] for tensor in arrays}
+    if found.library != "optax" or len(lengths) != 1 or () in lengths or (0,) in lengths:
+        return []
+    counts = [t for t in arrays if t.name.removesuffix(VALUE).rpartition("/")[2] in ("count", "step")]
+    shapes = [tensor.shape[1:] for tensor in arrays]
+    same = sorted(shapes) == sorted(tensor.shape for tensor in parameters.values())
+    return arrays if (all(len(t.shape) == 1 for t in counts) if counts else same) else []
+
+
 def read(
     reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Any, ordered: bool
 ) -> State:
@@ -331,7 +346,9 @@ def _paddle_step(
         powers[beta] = next(iter(values), math.nan)
     betas = {beta: float(hyper.get(beta, usual)) for beta, usual in USUAL_BETAS.items()}
     if "step" in hyper:
-        return int(hyper["step"]), betas
+        step = int(hyper["step"])
+        shown = {beta for beta in betas if beta in hyper or _is_power(powers[beta], betas[beta], step + 1)}
+        return step, {beta: value for beta, value in betas.items() if beta in shown}
     counts = {
         beta: math.log(power) / math.log(betas[beta]) - 1
         for beta, power in powers.items()
@@ -347,6 +364,11 @@ def _paddle_step(
             "or --hyper step=..."
         )
     return whole.pop(), betas
+
+
+def _is_power(power: float, beta: float, exponent: int) -> bool:
+    """Tell whether a stored power shows a beta: not where it is too small, or of another beta."""
+    return 1e-30 < power < 1 and 0 < beta < 1 and abs(math.log(power) / math.log(beta) - exponent) < NEAR
 
 
 def read_optax(

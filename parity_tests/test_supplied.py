@@ -1,0 +1,101 @@
+"""Values that a conversion supplies, and does not read: they are reported, marked in the record, and not compared."""
+
+import json
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+import specs
+from convert.files import open_checkpoint
+from convert.record import read as read_record
+
+from .commands import metadata
+from .test_parts import arrays, save
+from .test_routes import write_numbers
+
+CONFIG = specs.get("convmixer").tiny["even"]
+FIELDS = ("act", "norm_eps", "norm_momentum")
+SETTINGS = [word for name in FIELDS for word in ("--set", f"{name}={getattr(CONFIG, name)}")]
+VERDICT = "the same model, but for batch counters, which one file does not store"
+COUNTER = "norm.num_batches_tracked"
+
+
+def record(path):
+    with open_checkpoint(path) as reader:
+        return read_record(reader).content
+
+
+def test_diff_compares_batch_counters(run, tmp_path):
+    """Of both files, also where a record carries them."""
+    one, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    write_numbers(one, "convmixer", CONFIG, "torch")
+    arrays = load_file(one)
+    save_file({**arrays, COUNTER: np.asarray(arrays[COUNTER] + 1)}, other)
+    assert run("torch2flax", one, "-o", tmp_path / "c.msgpack", *SETTINGS)[0] == 0
+    for a, b in ((one, other), (tmp_path / "c.msgpack", other)):
+        code, printed, _ = run("diff", a, b, *SETTINGS, "--json")
+        assert (code, [entry["tensor"] for entry in json.loads(printed)["differences"]]) == (1, ["norm.count"])
+    assert run("diff", one, tmp_path / "c.msgpack", *SETTINGS)[1].endswith("\nthe same model\n")
+
+
+def test_counters_that_the_source_lacks_are_reported_and_marked(run, tmp_path):
+    source, written, flax = (tmp_path / name for name in ("a.pdparams", "b.safetensors", "c.msgpack"))
+    write_numbers(source, "convmixer", CONFIG, "paddle")
+    code, printed, _ = run("paddle2torch", source, "-o", written, *SETTINGS, "--json")
+    counters = [name for name in load_file(written) if name.endswith("num_batches_tracked")]
+    assert code == 0 and record(written)["supplied"] == counters
+    assert any("0, as the source stores no such batch counter (5): " in note for note in json.loads(printed)["notes"])
+    assert "supplied by an earlier conversion, and not read from its source (5): " in run("inspect", written)[1]
+    code, _, err = run("torch2flax", written, "-o", flax)
+    assert (code, record(flax)["carried"]) == (0, {})
+    assert "supplied by an earlier conversion" in err
+    code, printed, err = run("diff", source, written, *SETTINGS)
+    assert (code, printed.splitlines()[-1]) == (0, VERDICT)
+    trained = load_file(written)
+    save_file(
+        {name: np.asarray(array + 1) for name, array in trained.items()}, tmp_path / "d.safetensors", metadata(written)
+    )
+    assert run("torch2flax", tmp_path / "d.safetensors", "-o", flax, "--force")[0] == 0
+    assert set(record(flax)["carried"].values()) == {1}  # the mark is of other bytes
+
+
+def test_diff_reports_counters_that_one_file_alone_stores(run, tmp_path):
+    one, other = tmp_path / "a.safetensors", tmp_path / "b.pdparams"
+    write_numbers(one, "convmixer", CONFIG, "torch")
+    assert run("torch2paddle", one, "-o", other, *SETTINGS)[0] == 0
+    (tmp_path / "b.pdparams.json").unlink()
+    code, printed, err = run("diff", one, other, *SETTINGS)
+    assert (code, printed.splitlines()[-1]) == (0, VERDICT)
+    assert f"note: {other}: batch counters that it does not store, and that are not compared (5): " in err
+    about = json.loads(run("diff", one, other, *SETTINGS, "--json")[1])
+    assert about["verdict"] == VERDICT and any("not compared" in note for note in about["notes"])
+
+
+def test_counters_beside_the_state_of_an_optimizer(run, tmp_path):
+    """Marked by the names that they have in that file."""
+    source, written = tmp_path / "a.msgpack", tmp_path / "b.pt"
+    write_numbers(source, "convmixer", CONFIG, "flax")
+    model = arrays(source)
+    moments = {
+        f"opt_state/0/trace/{name.removeprefix('params/')}": array
+        for name, array in model.items()
+        if name.startswith("params/")
+    }
+    save(source, {**model, **moments, "step": np.array(7, "i4")})
+    assert run("flax2torch", source, "-o", written, "--with-optimizer", *SETTINGS)[0] == 0
+    marked = json.loads((tmp_path / "b.pt.json").read_text())["supplied"]
+    assert set(marked) == {name for name in arrays(written) if name.endswith("num_batches_tracked")}
+    assert marked[0].startswith("model/")
+
+
+def test_constants_of_a_table_are_marked(run, tmp_path):
+    """Also those that fill a part of an array, and copies of what was supplied before."""
+    table, source = tmp_path / "x.table", save(tmp_path / "x.npz", {"w": np.ones((2, 3), "f4")})
+    table.write_text("table 1\nw: o[1:] i <-> w: o i\nw: pad[:1] i = 0 <->\nn: = 0 int64 <->\n")
+    written, again = tmp_path / "y.safetensors", tmp_path / "z.safetensors"
+    assert run("--table", table, "--reverse", source, "-o", written)[0] == 0
+    assert record(written)["supplied"] == ["w", "n"]
+    table.write_text("table 1\nw: o i <-> v: i o\nn: <-> m:\n")
+    code, _, err = run("--table", table, written, "-o", again)
+    assert (code, record(again)["supplied"]) == (0, ["v", "m"])
+    assert "note: supplied by an earlier conversion, and not read from its source: w, n" in err
