@@ -183,7 +183,7 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
 
 
 def _apart() -> Callable[[Reader], frozenset[str]]:
-    from .optimizer.reading import apart
+    from .optimizer.finding import apart
 
     return apart
 

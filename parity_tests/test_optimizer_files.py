@@ -8,7 +8,7 @@ import pytest
 from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
-from convert.optimizer import reading
+from convert.optimizer import finding, from_paddle
 
 from .conftest import needs
 from .optimizing import HYPER, Torch, batches, save_config
@@ -313,19 +313,19 @@ def test_steps_that_paddle_counts_by_powers(steps, dtype):
     """Known exactly while both powers are; later on, only with betas that are stated."""
     powers = Powers(dtype, steps, beta1=0.9, beta2=0.999)
     stated = {"beta1": 0.9, "beta2": 0.999} if steps > 600 else {}
-    count, betas = reading._paddle_step(powers, powers.slots, stated)
+    count, betas = from_paddle._paddle_step(powers, powers.slots, stated)
     assert (count, betas) == (steps, {"beta1": 0.9, "beta2": 0.999})
     if stated:
         with pytest.raises(UsageError, match="state --hyper beta1"):
-            reading._paddle_step(powers, powers.slots, {})
+            from_paddle._paddle_step(powers, powers.slots, {})
 
 
 def test_betas_that_paddle_does_not_state():
     powers = Powers("float32", 7, beta1=0.8, beta2=0.999)
     with pytest.raises(UsageError, match="no whole number of steps with"):
-        reading._paddle_step(powers, powers.slots, {})
-    assert reading._paddle_step(powers, powers.slots, {"beta1": 0.8})[0] == 7
-    assert reading._paddle_step(powers, powers.slots, {"step": 7}) == (7, {"beta2": 0.999})  # what its power shows
+        from_paddle._paddle_step(powers, powers.slots, {})
+    assert from_paddle._paddle_step(powers, powers.slots, {"beta1": 0.8})[0] == 7
+    assert from_paddle._paddle_step(powers, powers.slots, {"step": 7}) == (7, {"beta2": 0.999})  # what its power shows
 
 
 def test_numbers_of_parameters_need_weights_in_their_order(trained, run, tmp_path):
@@ -375,7 +375,7 @@ def test_what_paddle_keeps_beside_adams_moments_is_refused(tmp_path):
     adam.step()
     paddle.save(adam.state_dict(), str(tmp_path / "x.pdopt"))
     with open_checkpoint(tmp_path / "x.pdopt") as reader, pytest.raises(ConvertError, match="_moment2_max_0"):
-        reading.read_paddle(reader, reading.find(reader), {}, {}, {})
+        from_paddle.read_paddle(reader, finding.find(reader), {}, {}, {})
 
 
 def test_what_else_the_optimizers_file_contains_is_named(trained, run, tmp_path):

@@ -22,7 +22,7 @@ from specs.kinds import FRAMEWORKS
 from specs.layer import parameters
 from specs.moves import Fill, Move
 
-from . import reading, writing
+from . import finding, reading, writing
 from .families import COLLECTION, FAMILIES, FRAMEWORK, LIBRARY, kinds_of
 from .state import State
 
@@ -120,12 +120,12 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     _check_target(plan, library, out)
     path = request.file or _beside(reader)
     holder = stack.enter_context(open_checkpoint(path)) if path else reader
-    found = reading.find(holder)
+    found = finding.find(holder)
     if found is None:
         where = path or f"{reader.path}"
         raise ConvertError(f"{where}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW")
     trained, remarks = _trained(plan), list[str]()
-    if replicas := reading.replicated(holder, found, trained):
+    if replicas := finding.replicated(holder, found, trained):
         holder = _first_replica(holder, replicas, request)
         remarks = [holder.remarks[-1]]
     own = {name: reader.parameter_names[t.name] for name, t in trained.items() if t.name in reader.parameter_names}
@@ -149,7 +149,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     others = [name for name in holder.tensors if name not in state.used] if path else []
     remarks += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
     remarks += [f"without a state in the source, so with zeros: {', '.join(without)}"] if without else []
-    accounted = frozenset() if path else state.used | reading.apart(holder, found)
+    accounted = frozenset() if path else state.used | finding.apart(holder, found)
     return OptimizerPlan(
         replace(plan, accounted=accounted), reader, written.steps, sources, written.tree, about,
         (*remarks, *state.notes, *written.notes),
@@ -182,7 +182,7 @@ def _beside(reader: Reader) -> str | None:
     """Return the .pdopt beside a .pdparams, in which paddle stores the optimizer; None if there is none."""
     beside = os.path.splitext(reader.path)[0] + ".pdopt"
     own = reader.format == "pdparams" and reader.on_disk and beside != reader.path
-    return beside if own and os.path.isfile(beside) and reading.find(reader) is None else None
+    return beside if own and os.path.isfile(beside) and finding.find(reader) is None else None
 
 
 def _sha256(path: str) -> str:

@@ -1,0 +1,118 @@
+"""Find the state of an optimizer in a checkpoint, by the names of its arrays: optax's, torch's or paddle's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from convert.errors import ConvertError
+from convert.files.base import Reader, Tensor
+from convert.readings import TRAINING
+
+from .families import MOMENTS
+
+PARAMS = "param_groups/0/params"
+PADDLE = re.compile(r"(?P<own>.+)_(?P<slot>moment1|moment2|velocity|beta1_pow_acc|beta2_pow_acc)_\d+")
+VALUE = "/value"  # what nnx stores below each variable
+
+
+class Found(NamedTuple):
+    """Where a file has the state of an optimizer.
+
+    Args:
+      root: prefix of the names of its arrays. top: of all that belongs to it.
+    """
+
+    library: str
+    root: str
+    top: str
+
+
+def find(reader: Reader) -> Found | None:
+    """Find the state of an optimizer by its names. Raises: ConvertError where there are several."""
+    found = {*_torch(reader), *_paddle(reader), *_optax(reader)}
+    if len(found) > 1:
+        where = ", ".join(sorted(repr(one.root) for one in found))
+        raise ConvertError(
+            f"{reader.path}: has the states of several optimizers ({where}): one alone is converted, as no other "
+            "library's optimizer has parts of its own for parts of a model in the same way"
+        )
+    return next(iter(found), None)
+
+
+def _torch(reader: Reader) -> Iterable[Found]:
+    for name in reader.skipped.values:
+        if name == PARAMS or name.endswith(f"/{PARAMS}"):
+            root = name.removesuffix(PARAMS)
+            yield Found("torch", root, root)
+
+
+def _paddle(reader: Reader) -> Iterable[Found]:
+    for name in reader.tensors:
+        folder, slash, last = name.rpartition("/")
+        if PADDLE.fullmatch(last):
+            yield Found("paddle", folder + slash, folder + slash)
+
+
+def _optax(reader: Reader) -> Iterable[Found]:
+    momentum = MOMENTS["momentum"].optax
+    adams = {name[: at.start()] for name in reader.tensors for at in re.finditer(r"(?:^|(?<=/))mu/", name)}
+    for name in reader.tensors:
+        base = name.removesuffix(VALUE)
+        if base == "count" or base.endswith("/count"):
+            root = base.removesuffix("count")
+            if root in adams:
+                yield Found("optax", root, _top(root))
+        elif f"/{momentum}/" in f"/{name}":
+            head = f"/{name}".partition(f"/{momentum}/")[0]
+            root = f"{head[1:]}/" if head else ""
+            if TRAINING & set(root.split("/")) or not root:
+                yield Found("optax", root, _top(root))
+
+
+def _top(root: str) -> str:
+    """Return the outermost container of training state in which a state lies."""
+    segments = root.split("/")
+    at = next((k for k, segment in enumerate(segments) if segment in TRAINING), None)
+    return root if at is None else "/".join(segments[: at + 1]) + "/"
+
+
+def apart(reader: Reader, found: Found | None = None) -> frozenset[str]:
+    """Name the arrays and plain entries of a file that are the state of an optimizer, and the count beside it.
+
+    Args:
+      found: where the state is; None finds it.
+    """
+    found = found or find(reader)
+    if found is None:
+        return frozenset()
+    if found.top:
+        outer = found.top[:-1].rpartition("/")[0]
+        step = {f"{outer}/step" if outer else "step"}
+        inside = {name for name in reader.tensors if name.startswith(found.top) or name in step}
+    else:
+        inside = {name for name in reader.tensors if _is_state(found, name)}
+    return frozenset(inside | {name for name in reader.skipped.values if found.top and name.startswith(found.top)})
+
+
+def _is_state(found: Found, name: str) -> bool:
+    if found.library == "paddle":
+        return PADDLE.fullmatch(name) is not None
+    tops = ("state/", "param_groups/") if found.library == "torch" else ("count", "mu/", "nu/", "trace/")
+    return name.startswith(tops)
+
+
+def replicated(reader: Reader, found: Found, parameters: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the arrays of a state that pmap has stored once for each device, all of them; [] where it has not.
+
+    A count shows that, which has no axis of its own; a state without counts has the shapes of its parameters.
+    """
+    arrays = [reader.tensors[name] for name in apart(reader, found) if name in reader.tensors]
+    lengths = {tensor.shape[:1] for tensor in arrays}
+    if found.library != "optax" or len(lengths) != 1 or () in lengths or (0,) in lengths:
+        return []
+    counts = [t for t in arrays if t.name.removesuffix(VALUE).rpartition("/")[2] in ("count", "step")]
+    shapes = [tensor.shape[1:] for tensor in arrays]
+    same = sorted(shapes) == sorted(tensor.shape for tensor in parameters.values())
+    return arrays if (all(len(t.shape) == 1 for t in counts) if counts else same) else []

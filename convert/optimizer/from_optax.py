@@ -1,0 +1,72 @@
+"""Read the state of an optax optimizer, nested as chains nest it, also within nnx.Optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from convert import folding
+from convert.errors import ConvertError
+from convert.files.base import Reader, Tensor
+
+from .families import FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED, kinds_of
+from .finding import VALUE, Found, apart
+from .shared import family_of, one_step, scalar
+from .state import State
+
+
+def read_optax(
+    reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Mapping[str, Any]
+) -> State:
+    """Read the state of an optax optimizer, nested as chains nest it, also within nnx.Optimizer."""
+    slots: dict[str, dict[str, Tensor]] = {}
+    steps: set[float] = set()
+    hyper: dict[str, Any] = {}
+    strangers: list[str] = []
+    used = apart(reader, found)
+    for name, tensor in reader.tensors.items():
+        if name not in used:
+            continue
+        slot, _, tail = name.removeprefix(found.root).partition("/")
+        base = name.removesuffix(VALUE)
+        last = base.rpartition("/")[2]
+        if name.startswith(found.root) and tail and slot != "count":
+            slots.setdefault(slot, {})[tail] = tensor
+        elif "/hyperparams/" in f"/{base}":
+            hyper[last] = scalar(reader, tensor)
+        elif last in ("count", "step") and tensor.size == 1 and "int" in tensor.dtype:
+            steps.add(scalar(reader, tensor))
+        else:
+            strangers.append(name)
+    if strangers:
+        what = f"its optimizer also keeps {', '.join(folding.fold(strangers)[:6])}"
+        raise ConvertError(f"{reader.path}: {what}: neither SGD with momentum, nor Adam, nor AdamW alone")
+    family = family_of(reader, slots, "optax", {})
+    if hyper.pop("eps_root", 0):
+        raise ConvertError(f"{reader.path}: eps_root: neither torch nor paddle adds epsilon within the square root")
+    named = {s: _matched(reader, slots[MOMENTS[s].optax], parameters) for s in FAMILIES[family]}
+    known = {name: hyper[names] for name in NEEDED[family] if (names := HYPERPARAMETERS[name].optax) in hyper}
+    notes = [f"optax's state does not name its optimizer: read as that of {kinds_of(family)}"]
+    known |= {"kind": "sgd"} if family == "sgd" else {}
+    step = None if family == "sgd" else one_step(reader, steps, stated)
+    return State("optax", family, step, {**known, **stated}, named, used, tuple(notes))
+
+
+def _matched(reader: Reader, arrays: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return moments by the names of their parameters, which are longer or shorter at their front by one prefix.
+
+    Raises: ConvertError where a moment belongs to none, or to several.
+    """
+    for tails in (dict(arrays), {tail.removesuffix(VALUE): tensor for tail, tensor in arrays.items()}):
+        first = max(tails, key=len)
+        longer = [name.removesuffix(first) for name in parameters if f"/{name}".endswith(f"/{first}")]
+        shorter = [first.removesuffix(name) for name in parameters if f"/{first}".endswith(f"/{name}")]
+        fitting = [{p + t: tensor for t, tensor in tails.items()} for p in longer]
+        fitting += [{t.removeprefix(p): tensor for t, tensor in tails.items()} for p in shorter if p]
+        fitting = [named for named in fitting if named.keys() <= parameters.keys()]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            raise ConvertError(f"{reader.path}: moments fit several parts of the model: {first}")
+    strange = ", ".join(folding.fold(arrays)[:6])
+    raise ConvertError(f"{reader.path}: its optimizer keeps moments of other parameters than the model's: {strange}")

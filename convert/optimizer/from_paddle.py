@@ -1,0 +1,106 @@
+"""Read the state_dict of a paddle.optimizer."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from convert import folding
+from convert.errors import ConvertError, UsageError
+from convert.files.base import Reader, Tensor
+
+from .families import FAMILIES, MOMENTS
+from .finding import PADDLE, Found
+from .shared import family_of, plain_number, scalar
+from .state import State
+
+USUAL_BETAS = {"beta1": 0.9, "beta2": 0.999}
+NEAR = 0.1  # steps: how far a power of beta may be from a whole number of them
+
+
+def read_paddle(
+    reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Mapping[str, Any]
+) -> State:
+    """Read the state_dict of a paddle.optimizer."""
+    slots: dict[str, dict[str, Tensor]] = {}
+    strangers: list[str] = []
+    used = set[str]()
+    for name, tensor in reader.tensors.items():
+        if name.startswith(found.root):
+            rest = name.removeprefix(found.root)
+            if match := PADDLE.fullmatch(rest):
+                if match["own"] in slots.setdefault(match["slot"], {}):
+                    raise ConvertError(f"{reader.path}: {name}: its optimizer has two of these: it is damaged")
+                slots[match["slot"]][match["own"]] = tensor
+                used.add(name)
+            elif found.root or "/" in rest:
+                strangers.append(name)
+    names = {name for arrays in slots.values() for name in arrays}
+    for name in reader.tensors.keys() - used:  # linear_0.w_0_moment2_max_0: what else is kept of a parameter
+        cuts = [at.start() for at in re.finditer(r"_(?=[a-z]\w*_\d+$)", name)]
+        strangers += [name] if any(name[:cut].removeprefix(found.root) in names for cut in cuts) else []
+    if strangers:
+        problem = f"its optimizer keeps {', '.join(folding.fold(strangers)[:6])}"
+        raise ConvertError(
+            f"{reader.path}: {problem}: neither SGD with momentum, nor Adam, nor AdamW, in full precision"
+        )
+    family = family_of(reader, (slot for slot in slots if "pow" not in slot), "paddle", {})
+    ours = {own.get(name, name): name for name in parameters}
+    arrays = [key for slot in FAMILIES[family] for key in slots[MOMENTS[slot].paddle]]
+    if unknown := [key for key in dict.fromkeys(arrays) if key not in ours]:
+        remedy = (
+            "convert the .pdparams that paddle.save(model.state_dict(), ...) wrote in the same process: it names them"
+        )
+        what = f"which parameters are {', '.join(folding.fold(unknown)[:6])}?"
+        raise ConvertError(f"{reader.path}: {what} ({remedy})")
+    moments = {s: {ours[k]: t for k, t in slots[MOMENTS[s].paddle].items()} for s in FAMILIES[family]}
+    hyper: dict[str, Any] = {"kind": "sgd"} if family == "sgd" else {}
+    scheduler = {name: value for name, value in reader.skipped.values.items() if "LR_Scheduler/" in f"{name}/"}
+    last = next((value for name, value in scheduler.items() if name.endswith("last_lr")), None)
+    hyper |= {"lr": plain_number(reader, "LR_Scheduler/last_lr", last)} if last is not None else {}
+    used |= scheduler.keys()
+    notes = ["set aside, paddle's learning-rate scheduler, but for its rate: LR_Scheduler"] if scheduler else []
+    hyper |= stated
+    if family == "sgd":
+        return State("paddle", family, None, hyper, moments, frozenset(used), tuple(notes))
+    step, betas = _paddle_step(reader, slots, hyper)
+    return State("paddle", family, step, {**hyper, **betas}, moments, frozenset(used), tuple(notes))
+
+
+def _paddle_step(
+    reader: Reader, slots: Mapping[str, Mapping[str, Tensor]], hyper: Mapping[str, Any]
+) -> tuple[int, dict[str, float]]:
+    """Find the number of steps: paddle stores beta^(steps + 1) for both betas."""
+    powers: dict[str, float] = {}
+    for beta in USUAL_BETAS:
+        values = {scalar(reader, tensor) for tensor in slots.get(f"{beta}_pow_acc", {}).values()}
+        if len(values) > 1:
+            raise ConvertError(f"{reader.path}: its parameters were updated differently often: {beta}_pow_acc differs")
+        powers[beta] = next(iter(values), math.nan)
+    betas = {beta: float(hyper.get(beta, usual)) for beta, usual in USUAL_BETAS.items()}
+    if "step" in hyper:
+        step = int(hyper["step"])
+        shown = {beta for beta in betas if beta in hyper or _is_power(powers[beta], betas[beta], step + 1)}
+        return step, {beta: value for beta, value in betas.items() if beta in shown}
+    counts = {
+        beta: math.log(power) / math.log(betas[beta]) - 1
+        for beta, power in powers.items()
+        if 0 < betas[beta] < 1 and 1e-30 < power < 1
+    }
+    whole = {round(count) for count in counts.values()}
+    exact = all(abs(count - round(count)) < NEAR for count in counts.values())
+    known = len(counts) == 2 or set(USUAL_BETAS) <= set(hyper)
+    if len(whole) != 1 or not exact or not known or min(whole) < 0:
+        stored = ", ".join(f"{beta}_pow_acc = {power:.9g}" for beta, power in powers.items())
+        raise UsageError(
+            f"{reader.path}: {stored}: no whole number of steps with {betas}: state --hyper beta1=... and beta2=..., "
+            "or --hyper step=..."
+        )
+    return whole.pop(), betas
+
+
+def _is_power(power: float, beta: float, exponent: int) -> bool:
+    """Tell whether a stored power shows a beta: not where it is too small, or of another beta."""
+    return 1e-30 < power < 1 and 0 < beta < 1 and abs(math.log(power) / math.log(beta) - exponent) < NEAR

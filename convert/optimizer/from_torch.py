@@ -1,0 +1,133 @@
+"""Read the state_dict of a torch.optim optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from convert import folding
+from convert.errors import ConvertError
+from convert.files.base import Reader, Tensor
+
+from .families import FAMILIES, MOMENTS, NEEDED
+from .finding import Found
+from .shared import family_of, one_step, plain_number, scalar
+from .state import State
+
+
+def read_torch(
+    reader: Reader, found: Found, parameters: Mapping[str, Tensor], stated: Mapping[str, Any], ordered: bool
+) -> State:
+    """Read the state_dict of a torch.optim optimizer."""
+    groups = _groups(reader, found.root)
+    numbers = [number for group in groups for number in group["params"]]
+    names, notes = _names(reader, groups, numbers, list(parameters), ordered)
+    slots: dict[str, dict[str, Tensor]] = {}
+    steps: set[float] = set()
+    used = set[str]()
+    states = f"{found.root}state/"
+    for name, tensor in reader.tensors.items():
+        if name.startswith(states):
+            key, _, slot = name.removeprefix(states).rpartition("/")
+            used.add(name)
+            if slot == "step":
+                steps.add(scalar(reader, tensor))
+            else:
+                slots.setdefault(slot, {})[key] = tensor
+    for name, value in reader.skipped.values.items():
+        if name.startswith(found.root):
+            used.add(name)
+            if name.startswith(states) and name.endswith("/step"):
+                steps.add(plain_number(reader, name, value))
+    used |= {name for name in reader.tensors if name.startswith(f"{found.root}param_groups/")}
+    family = family_of(reader, {slot: arrays for slot, arrays in slots.items() if arrays}, "torch", groups[0])
+    by_key = {str(number): name for number, name in zip(numbers, names, strict=True)}
+    keys = [key for arrays in slots.values() for key in arrays]
+    if strangers := [key for key in dict.fromkeys(keys) if key not in by_key]:
+        problem = f"its optimizer has a state of {', '.join(strangers[:6])}, which none of its groups lists"
+        raise ConvertError(f"{reader.path}: {problem}: it is damaged")
+    moments = {s: {by_key[k]: t for k, t in slots[MOMENTS[s].torch].items()} for s in FAMILIES[family]}
+    hyper = {**_torch_hyper(reader, family, groups[0]), **stated}
+    others = sorted(
+        name for name in reader.skipped.values if name.startswith(f"{found.root}param_groups/") and "initial_lr" in name
+    )
+    if others:
+        notes.append(f"set aside, of torch's learning-rate scheduler: {', '.join(folding.fold(others))}")
+    step = one_step(reader, steps, stated) if family == "adam" else None
+    return State("torch", family, step, hyper, moments, frozenset(used), tuple(notes))
+
+
+def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
+    """Read torch's groups of parameters. Raises: ConvertError where they have different hyperparameters."""
+    groups: dict[str, dict[str, Any]] = {}
+    base = f"{root}param_groups/"
+    for name, value in reader.skipped.values.items():
+        if name.startswith(base):
+            number, _, key = name.removeprefix(base).partition("/")
+            groups.setdefault(number, {})[key] = value
+    for name, tensor in reader.tensors.items():
+        if name.startswith(base):
+            number, _, key = name.removeprefix(base).partition("/")
+            groups.setdefault(number, {})[key] = scalar(reader, tensor)
+    ordered = list(groups.values())
+    for number, group in groups.items():
+        if not isinstance(group.get("params"), list):
+            raise ConvertError(f"{reader.path}: {base}{number} lists no parameters: its optimizer is damaged")
+    for group in ordered:
+        if group.get("amsgrad"):
+            raise ConvertError(f"{reader.path}: amsgrad: its maximum of second moments has no place in optax's Adam")
+        if group.get("maximize"):
+            raise ConvertError(f"{reader.path}: maximize: neither optax nor paddle has such an optimizer")
+    keys = {key for group in ordered for key in group} - {"params", "param_names"}
+    differing = sorted(key for key in keys if any(group.get(key) != ordered[0].get(key) for group in ordered))
+    if differing:
+        what = f"its {len(ordered)} groups of parameters differ in {', '.join(differing)}"
+        raise ConvertError(f"{reader.path}: {what}: optax and paddle keep one of each: nothing to write them to")
+    return ordered
+
+
+def _names(
+    reader: Reader, groups: Sequence[Mapping[str, Any]], numbers: Sequence[Any], parameters: list[str], ordered: bool
+) -> tuple[list[str], list[str]]:
+    """Name torch's numbered parameters: by the names that it stores, or by the order of the state_dict."""
+    given = [name for group in groups for name in group.get("param_names", ())]
+    if all(isinstance(number, str) for number in numbers):
+        given = list(numbers)
+    if len(set(numbers)) != len(numbers) or (given and len(set(given)) != len(numbers)):
+        raise ConvertError(f"{reader.path}: its optimizer lists a parameter twice, or not all names: it is damaged")
+    if given:
+        if strangers := [name for name in given if name not in parameters]:
+            problem = f"its optimizer names parameters that the model has not: {', '.join(folding.fold(strangers)[:6])}"
+            raise ConvertError(f"{reader.path}: {problem}")
+        return given, []
+    remedy = "pass model.named_parameters() to the optimizer: it then stores names"
+    if len(groups) > 1:
+        raise ConvertError(f"{reader.path}: {len(groups)} groups number parameters in an order of their own: {remedy}")
+    if len(numbers) != len(parameters):
+        raise ConvertError(
+            f"{reader.path}: its optimizer has {len(numbers)} parameters, its state_dict {len(parameters)}: {remedy}"
+        )
+    if not ordered:
+        what = (
+            "its optimizer numbers parameters in the order of the model's code, which the weights' file does not keep"
+        )
+        raise ConvertError(f"{reader.path}: {what}: give the weights as torch.save wrote them, or {remedy}")
+    return parameters, ["torch numbers parameters: taken in the order of the state_dict, in which all shapes fit"]
+
+
+def _torch_hyper(reader: Reader, family: str, group: Mapping[str, Any]) -> dict[str, Any]:
+    place = "param_groups/0"
+    hyper = {name: plain_number(reader, f"{place}/{name}", group[name]) for name in NEEDED[family] if name in group}
+    if family == "sgd":
+        if group.get("dampening"):
+            what = f"dampening={group['dampening']}: optax and paddle add whole gradients to the momentum"
+            raise ConvertError(f"{reader.path}: {what}")
+        return {**hyper, "nesterov": bool(group.get("nesterov")), "kind": "sgd"}
+    betas = group.get("betas")
+    if not isinstance(betas, list) or len(betas) != 2:
+        raise ConvertError(f"{reader.path}: {place} has no pair of betas: its optimizer is damaged")
+    first, second = (plain_number(reader, f"{place}/betas", beta) for beta in betas)
+    known: dict[str, Any] = {**hyper, "beta1": first, "beta2": second}
+    if "decoupled_weight_decay" in group or not group.get("weight_decay"):
+        known["kind"] = "adamw" if group.get("decoupled_weight_decay") else "adam"
+    return known

@@ -1,0 +1,54 @@
+"""Read what all libraries store alike: the family of an optimizer, its count of steps, its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from convert.counters import read as read_counter
+from convert.errors import ConvertError
+from convert.files.base import Reader, Tensor
+
+from .families import FAMILIES, MOMENTS
+
+
+def family_of(reader: Reader, slots: Iterable[str], library: str, group: Mapping[str, Any]) -> str:
+    """Return the family that keeps exactly these arrays. Raises: ConvertError for another optimizer."""
+    kept = set(slots)
+    for family, moments in FAMILIES.items():
+        if kept == {MOMENTS[slot].of(library) for slot in moments}:
+            signs = {"adam": "amsgrad", "sgd": "dampening"}[family]
+            if library != "torch" or signs in group:
+                return family
+    arrays = f"it keeps {', '.join(sorted(kept))}" if kept else "it keeps no arrays: leave --with-optimizer out"
+    raise ConvertError(f"{reader.path}: its optimizer is none of SGD with momentum, Adam and AdamW: {arrays}")
+
+
+def one_step(reader: Reader, steps: set[float], stated: Mapping[str, Any]) -> int:
+    """Return the number of steps that all counts agree on. Raises: ConvertError where they do not."""
+    if "step" in stated:
+        return int(stated["step"])
+    if len(steps) != 1 or (count := next(iter(steps))) != int(count) or count < 0:
+        counts = ", ".join(f"{step:g}" for step in sorted(steps)) or "none"
+        raise ConvertError(f"{reader.path}: its counts of steps do not agree ({counts}): --hyper step=... states one")
+    return int(count)
+
+
+def plain_number(reader: Reader, name: str, value: Any) -> float:
+    """Return a plain number of a file. Raises: ConvertError where it is none, or not finite."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConvertError(f"{reader.path}: {name} is {value!r:.40}: no number")
+    return float(value)
+
+
+def scalar(reader: Reader, tensor: Tensor) -> float:
+    """Return the value of an array of one element. Raises: ConvertError where it is not one number."""
+    if tensor.size == 1 and tensor.dtype in ("float32", "float64"):
+        import numpy as np
+
+        return float(np.frombuffer(bytes(reader.read(tensor.name)), tensor.dtype)[0])
+    value = read_counter(reader, tensor).value if tensor.size == 1 else None
+    if value is None:
+        raise ConvertError(f"{reader.path}: {tensor.name} {tensor.dtype} {list(tensor.shape)}: no number")
+    return float(value)
