@@ -20,9 +20,10 @@ from specs.table import Table, TableError
 
 from . import folding, record
 from .casting import FLOATS
-from .errors import ConvertError, UsageError
+from .errors import ConvertError, UsageError, option
 from .files import open_checkpoint
 from .files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
+from .readings import place_of
 from .steps import Promise, Step, step
 
 
@@ -189,13 +190,13 @@ def shapes(path: str | None) -> dict[str, tuple[int, ...]] | None:
 
 def part(reader: Reader, weights: str | None) -> tuple[str, dict[str, Tensor]]:
     """Where a file's arrays are taken from, and the arrays by the name that they have there."""
-    prefix = f"{weights.rstrip('/')}/" if weights and weights.rstrip("/") else ""  # "/" is the root
+    prefix = place_of(reader.tensors, weights)
     inside = {name.removeprefix(prefix): t for name, t in reader.tensors.items() if name.startswith(prefix)}
     if not inside and weights:
         from specs.config import unknown
 
         folders = sorted({name.rpartition("/")[0] for name in reader.tensors if "/" in name})
-        raise UsageError(f"{reader.path}: --weights: {unknown(weights, folders)}")
+        raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, folders)}")
     bits = reader.format == "pdparams"
     return prefix, {
         name: tensor._replace(dtype=meant(tensor.dtype)) if bits else tensor for name, tensor in inside.items()
@@ -217,7 +218,8 @@ def lay_out(
         problems = [*folding.missing(missing, unexpected), *folding.misfits(error.misfits)]
         problems += _strangers(unexpected, table)
         if unexpected and len(Matcher(table.reverse(), sources).match().unexpected) < len(unexpected):
-            problems.insert(0, "its arrays are named as on the table's other side: --reverse reads it from there")
+            remedy = f"{option('reverse')} reads it from there"
+            problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
         raise ConvertError(f"{path}: does not fit {table.name}, read from {_direction(table)}", problems) from None
     except SizeError as error:
         raise UsageError(f"{path}: {error.message}", error.problems) from None

@@ -12,7 +12,7 @@ from specs import config as configs
 from specs.dialects import HUB
 
 from . import folding
-from .aside import as_json
+from .aside import as_json, by_name
 from .choosing import Request, attempt
 from .configure import inferred, trained, unshown
 from .errors import ConvertError, OpenFields, UsageError, printable
@@ -90,7 +90,7 @@ def _known(reader: Reader, weights: str | None) -> dict[str, Any]:
     try:
         return _fitting(plan_read(reader, weights=weights))
     except Ambiguous as error:
-        return {"open": str(error)}
+        return {"open": str(error), **_beside(reader)}
     except OpenFields as error:
         with contextlib.suppress(ConvertError):
             plan = replace(plan_read(reader, weights=weights, assume=True), accepted=())
@@ -182,6 +182,13 @@ def _unknown(reader: Reader, error: ConvertError, weights: str | None) -> dict[s
             share = f"it knows {round(reading.score * len(reading.tensors))} of {len(reading.tensors)} names"
             reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}"]
     if reading is None:
-        return {"notes": [reasons[0]]}
+        return {"notes": [*reader.remarks, reasons[0]], **_beside(reader)}
     near = {"architecture": reading.architecture, "dialect": reading.dialect, "part": reading.prefix or "/"}
-    return {"nearest": {**near, "reasons": reasons}}
+    return {"nearest": {**near, "reasons": reasons}, "notes": [*reader.remarks], **_beside(reader)}
+
+
+def _beside(reader: Reader) -> dict[str, Any]:
+    """Describe what a file contains beside a model, as far as names alone show; the rest is its parameters."""
+    aside = by_name(reader.tensors)
+    every = sum(tensor.size for tensor in reader.tensors.values())
+    return {"aside": as_json(aside), "parameters": every - sum(entry.elements for entry in aside)}

@@ -17,7 +17,7 @@ from specs.dialects import HUB
 
 from .casting import FLOATS
 from .choosing import Choice, Rejected, Request, attempt, choose
-from .errors import ConvertError, OpenFields, UsageError, command_or_call
+from .errors import ConvertError, OpenFields, UsageError, command_or_call, option
 from .files import open_checkpoint
 from .files.base import Reader
 from .plans import Plan
@@ -41,6 +41,7 @@ def plan(
     assume: bool = False,
     sampled: bool = False,
     unreplicate: bool = False,
+    step: int | None = None,
 ) -> Plan:
     """Plan a conversion.
 
@@ -54,6 +55,7 @@ def plan(
       assume: accept defaults for what changes the outputs and nobody states; `Plan.assumed` and the record name them.
       sampled: compare the file with its record by a sample of the values, which a note reports, and not by all.
       unreplicate: take the first of the replicas that pmap leaves, after checking that all are equal.
+      step: which step of a training run's folder; None takes the newest.
     Raises: PlanError that lists every missing, unexpected and mis-shaped tensor; OpenFields for Config fields that
     change the outputs and that neither the file, nor its record, nor `settings` states.
     """
@@ -62,7 +64,7 @@ def plan(
     for name in (src, dst if dst != HUB else None):
         if name is not None:
             known_dialect(name)
-    reader = open_checkpoint(path)
+    reader = open_checkpoint(path, step)
     try:
         record = read_record(reader)
         if record.sample and not sampled:
@@ -105,7 +107,9 @@ def _first_replica(request: Request, src: str | None, weights: str | None) -> Re
     choice = choose(request, candidates(request.reader, src, request.record.hints, weights))
     if replicas := _replicas(request, choice):
         return FirstReplica(request.reader, replicas)
-    raise UsageError(f"{request.reader.path}: --unreplicate: its arrays have no common leading axis of replicas")
+    raise UsageError(
+        f"{request.reader.path}: {option('unreplicate')}: its arrays have no common leading axis of replicas"
+    )
 
 
 def _replicas(request: Request, choice: Choice) -> Reading | None:

@@ -124,7 +124,7 @@ class Names:
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], weights: str | None = None):
-        self.file, self.root = tensors, _chosen(tensors, weights)
+        self.file, self.root = tensors, place_of(tensors, weights)
         self.forms: dict[str, list[str]] = {}
         for name in tensors:
             if len(name) <= LONGEST and name.startswith(self.root):
@@ -201,7 +201,7 @@ class Section:
         return [name for form, names in self.forms.items() if form in spelled for name in names]
 
 
-def _chosen(tensors: Mapping[str, Tensor], weights: str | None) -> str:
+def place_of(tensors: Mapping[str, Tensor], weights: str | None) -> str:
     """The prefix of names that `weights` means: "ema", "ema/" and "state_dict/module." are ways to write one."""
     if not weights or weights == "/":
         return ""

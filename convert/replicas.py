@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from .errors import ConvertError
+from .errors import ConvertError, option
 from .files.base import PIECE, Reader, Tensor, Wrapped
 from .folding import fold
 from .readings import Reading
@@ -31,7 +31,8 @@ def replicated(path: str, reading: Reading) -> ConvertError:
     """The error for a file whose arrays fit once that axis is removed."""
     problem = f"every array has a leading axis of {count(reading)}, as pmap adds for {count(reading)} devices"
     rest = f"behind it they are those of {reading.architecture} ({reading.dialect})"
-    remedy = "--unreplicate takes one of them if all are equal; or save one, e.g. flax.jax_utils.unreplicate(state)"
+    one = f"{option('unreplicate')} takes one of them if all are equal"
+    remedy = f"{one}; or save one, e.g. flax.jax_utils.unreplicate(state)"
     return ConvertError(f"{path}: {problem}; {rest}: {remedy}")
 
 

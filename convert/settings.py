@@ -13,6 +13,7 @@ from specs import paddlevit
 from . import record as records
 from .errors import ConvertError, UsageError, option
 from .files import FORMATS, bounded_json, folder_format, suffixes
+from .files.inside import look
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -76,6 +77,7 @@ def stated(arguments: Namespace) -> Settings:
 
 def read_config(path: str) -> Settings:
     """The configuration in a JSON or YAML file, in the record of a checkpoint, or in the .json beside one."""
+    path = look(path).path
     name = path.rstrip(os.sep).lower()
     if folder_format(path) or (name.endswith(suffixes(FORMATS)) and os.path.lexists(path)):
         return _recorded(path, records.at(path))
@@ -138,7 +140,8 @@ def _of_model(path: str, values: dict[str, Any]) -> tuple[dict[str, Any], list[s
         return values, []
     known = {name: value for name, value in values.items() if not name.isupper() or name in paddlevit.SECTIONS}
     ignored = [name for name in values if name not in known]
-    return known, [f"--config {path}: ignored, as no part of the model: {', '.join(ignored)}"] if ignored else []
+    note = f"{option('config', path)}: ignored, as no part of the model: {', '.join(ignored)}"
+    return known, [note] if ignored else []
 
 
 def _recorded(path: str, record: records.Record) -> Settings:

@@ -82,11 +82,6 @@ def _inside(path: str, step: int | None) -> Sources:
         return _all_inside(path)
     if found.path == path and os.path.isdir(path) and not folder_format(path):
         return _all_inside(path)
-    if os.path.isdir(path) and os.path.dirname(found.path) == os.path.normpath(path) and not folder_format(path):
-        reasons = {name: why or "another one was taken" for name, why in _reasons(path).items()}
-        return Sources(
-            [found.path], {n: why for n, why in reasons.items() if n not in (found.path, f"{found.path}.json")}
-        )
     return Sources([found.path], {}, found.notes)
 
 

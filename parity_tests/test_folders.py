@@ -13,6 +13,7 @@ from convert.errors import ConvertError, FormatError, UsageError
 from convert.files import inside, open_checkpoint
 from convert.files.inside import look
 from convert.settings import read_config
+from convert.verification import check
 
 from .commands import TIMM
 from .conftest import needs
@@ -95,6 +96,72 @@ def test_a_step_is_chosen_by_its_number(model, tmp_path, run):
         look(str(tmp_path / "run" / "1"), 5)
     with pytest.raises(UsageError, match="is one checkpoint"):
         look(str(tmp_path / "x.pt"), 5)
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """A run of two steps, each with its record and an optimizer's state, and a third one beside it."""
+    root = tmp_path_factory.mktemp("steps")
+    for folder in ("run/checkpoint-5", "run/checkpoint-10", "."):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        assert main(["timm2timm", str(TIMM), "-o", str(root / folder / "model.safetensors")]) == 0
+    shutil.copy(TIMM, root / "run" / "checkpoint-5" / "optimizer.pt")
+    return root
+
+
+PATHS = {  # of a user, and an option -> what is meant
+    "run": ("", "run/checkpoint-10/model.safetensors"), "run/": ("", "run/checkpoint-10/model.safetensors"),
+    "run -": ("5", "run/checkpoint-5/model.safetensors"),
+    "run/checkpoint-5": ("", "run/checkpoint-5/model.safetensors"),
+    "model": ("", "model.safetensors"), "run/checkpoint-10/model": ("", "run/checkpoint-10/model.safetensors"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_all_commands_find_the_same_checkpoint(path, steps, tmp_path, run, capsys):
+    from parity.targets import targets
+
+    number, meant = PATHS[path]
+    options = ["--step", number] if number else []
+    step, given, meant = int(number) if number else None, steps / path.removesuffix(" -"), str(steps / meant)
+    printed = {
+        "inspect": run("inspect", given, *options),
+        "verify": run("verify", given, *options),
+        "diff": run("diff", given, TIMM, *options),
+        "convert": run("timm2timm", given, "-o", tmp_path / "x.pt", *options),
+    }
+    for command, (code, out, err) in printed.items():
+        note = f"took {meant.rpartition('/')[2]} of" if given.is_dir() else f"names {meant}"
+        assert code == 0 and note in out + err, command
+    with convert.plan(given, src="timm", dst="torch", step=step) as plan:
+        assert plan.reader.path == meant
+    assert [target.path for target in targets(str(given), src="timm", step=step)] == [meant]
+    assert "took" in capsys.readouterr().err or not given.is_dir()
+    assert check(str(given)) == []
+    assert read_config(str(given)).architecture == "mlp_mixer"
+
+
+def test_a_step_is_loaded_and_a_wrong_one_refused(steps, run, capsys):
+    needs("torch")
+    from parity.targets import targets
+
+    with pytest.warns(UserWarning, match="took checkpoint-5"):
+        assert ports.load(str(steps / "run"), "torch", step=5).architecture == "mlp_mixer"
+    with pytest.raises(UsageError, match=r"step=7: .*run has the steps 5, 10"):
+        ports.load(str(steps / "run"), "torch", step=7)
+    with pytest.raises(UsageError, match="mlp_mixer is an architecture"):
+        list(targets("mlp_mixer", step=7))
+    run_, file = str(steps / "run"), str(steps / "model.safetensors")
+    for words, message in (
+        (["diff", file, file, "--step", "5"], "are no folders of steps"),
+        (["diff", run_, file, "--step", "5", "--step", "5"], "is one checkpoint, not a folder of steps"),
+        (["diff", run_, run_, *["--step", "5"] * 3], "3 steps of 2 checkpoints"),
+        (["verify", run_, "--step", "6"], "--step 6: " + run_ + " has the steps 5, 10"),
+        (["verify", file, "--step", "6"], "is one checkpoint"),
+    ):
+        code, _, err = run(*words)
+        assert code == 2 and message in err, words
+    assert run("diff", run_, run_, "--step", "5", "--step", "10")[0] == 0
 
 
 def test_several_models_are_listed_and_all_converted(model, tmp_path, run):

@@ -121,19 +121,22 @@ def _uncollected() -> Iterator[None]:
 
 
 @_uncollected()
-def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
+def open_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> Reader:
     """Open a checkpoint of any format, a file or a folder, or an Orbax folder at a URL.
 
     Of a folder of checkpoints, the one that is meant, which the reader's remarks name (`inside`).
 
-    Raises: FormatError, saying what the file is, where it is missing, no checkpoint, damaged or unsafe.
+    Args:
+      step: of a training run, whose folder holds several; None takes the newest.
+    Raises: FormatError, saying what the file is, where it is missing, no checkpoint, damaged or unsafe; UsageError
+    where there is no such step.
     """
     name = os.fspath(path)
-    if URL.match(name):
+    if URL.match(name) and step is None:
         remote: Reader = FOLDERS[0].load(FOLDERS[0].reader)(name)
         return remote
-    if (os.path.isdir(name) and not folder_format(name)) or not os.path.lexists(name):
-        found = import_module(f"{__name__}.inside").look(name)
+    if step is not None or (os.path.isdir(name) and not folder_format(name)) or not os.path.lexists(name):
+        found = import_module(f"{__name__}.inside").look(name, step)
         reader = _open(found.path)
         reader.remarks = found.notes
         return reader

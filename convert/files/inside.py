@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from convert.errors import FormatError, UsageError
+from convert.errors import FormatError, UsageError, option
 from convert.files.base import shown
 
 MAX_DEPTH = 4  # folders within each other: a run, its step, an item, and one more
@@ -66,8 +66,33 @@ def look(path: str, step: int | None = None) -> Found:
     if os.path.isdir(path) and not folder_format(path):
         return _in_folder(path, step)
     if step is not None:
-        raise UsageError(f"--step {step}: {path} is one checkpoint, not a folder of steps")
+        raise UsageError(f"{_asked(step)}: {path} is one checkpoint, not a folder of steps")
     return Found(path) if os.path.lexists(path) else _with_suffix(path)
+
+
+def looks(paths: Iterable[str], steps: Sequence[int]) -> list[Found]:
+    """Find the checkpoints that several paths mean.
+
+    Args:
+      steps: as many as paths, or one for each path that is a folder of steps, or none.
+    Raises: as `look` does; UsageError where the one step is of no path, or their number is another.
+    """
+    from convert.files import folder_format
+
+    listed = list(paths)
+    if len(steps) in (0, len(listed)):
+        each: Sequence[int | None] = steps or [None] * len(listed)
+        return [look(path, step) for path, step in zip(listed, each, strict=True)]
+    if len(steps) > 1:
+        raise UsageError(f"{_asked(steps[0])}: {len(steps)} steps of {len(listed)} checkpoints: give one, or one each")
+    of_steps = [os.path.isdir(path) and not folder_format(path) for path in listed]
+    if not any(of_steps):
+        raise UsageError(f"{_asked(steps[0])}: {' and '.join(listed)} are no folders of steps")
+    return [look(path, steps[0] if has else None) for path, has in zip(listed, of_steps, strict=True)]
+
+
+def _asked(step: int) -> str:
+    return option("step", str(step))
 
 
 def _with_suffix(path: str) -> Found:
@@ -88,14 +113,14 @@ def _in_folder(path: str, step: int | None) -> Found:
     name = _chosen(path, models, step)
     if name is None:
         if step is not None:
-            raise UsageError(f"--step {step}: {path} has no numbered steps")
+            raise UsageError(f"{_asked(step)}: {path} has no numbered steps")
         if len(models) > 1:
             raise Several(path, f"is a folder of several checkpoints: {_listed(models)}", "give one of them")
         return Found(path)
     numbered = _number(name) is not None and (step is None or _number(name) == step)
     inner = os.path.join(path, name)
     if step is not None and not numbered and not os.path.isdir(inner):
-        raise UsageError(f"--step {step}: {path} has no numbered steps")
+        raise UsageError(f"{_asked(step)}: {path} has no numbered steps")
     further = look(inner, None if numbered else step) if os.path.isdir(inner) else Found(inner)
     others = [e for e in sorted(os.listdir(path)) if e not in (name, f"{name}.json", *BOOKKEEPING) and e[0] != "."]
     aside = f"; set aside: {_listed(others)}" if others else ""
@@ -174,7 +199,7 @@ def _chosen(path: str, models: list[str], step: int | None) -> str | None:
     if step is not None and steps:
         if not (found := [name for name, number in steps.items() if number == step]):
             have = ", ".join(map(str, sorted(set(steps.values()))[-NAMED:]))
-            raise UsageError(f"--step {step}: {path} has the steps {have}")
+            raise UsageError(f"{_asked(step)}: {path} has the steps {have}")
         return found[0] if len(found) == 1 else None
     if len(models) == 1:
         return models[0]
