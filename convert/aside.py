@@ -15,6 +15,7 @@ from .readings import (
     LEAST,
     LONGEST,
     MAX_ARRAYS,
+    PROFILED,
     SEPARATOR,
     TRAINING,
     WORD,
@@ -30,6 +31,7 @@ from .recognise import spellings
 COPY = "a model with the same names: {} takes it"
 BARE = "a copy of arrays of this model, without the name of their collection"
 STATE = "training state"
+COUNTS = "counts of a profiler"
 PART = "named like a part of this model"
 UNUSED = "in this dialect's files, and no part of the model"
 OTHER = "no part of this model"
@@ -179,6 +181,8 @@ def _explain(name: str, reading: Reading, copies: list[str]) -> tuple[str, str]:
             return place, _copy(place)
     if inside(name, reading.prefix) and is_known(name[len(reading.prefix) :].lstrip("/"), spelled):
         return "", UNUSED
+    if name.endswith(PROFILED):
+        return "", COUNTS
     if container := _training(name):
         return container if container[-1] == "/" else "", STATE
     return "", PART if _places(name, spelled) else OTHER

@@ -20,11 +20,12 @@ from .files import open_checkpoint
 from .files.base import Reader
 from .files.inside import look
 from .folding import fold
+from .parametrized import parametrized
 from .planning import plan_read
 from .plans import Plan
 from .program import dumps
 from .readings import Ambiguous, Names, Reading, normal
-from .recognise import candidates, dialects, nearest
+from .recognise import USUAL, candidates, dialects, nearest
 from .record import read as read_record
 from .settings import Settings
 from .spelling import respelled
@@ -180,7 +181,8 @@ def _unknown(reader: Reader, error: ConvertError, weights: str | None) -> dict[s
         reading = nearest(reader, weights)
         if reading:
             share = f"it knows {round(reading.score * len(reading.tensors))} of {len(reading.tensors)} names"
-            reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}"]
+            parts = parametrized(reader.tensors, USUAL.get(reader.format))
+            reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}", *filter(None, [parts])]
     if reading is None:
         return {"notes": [*reader.remarks, reasons[0]], **_beside(reader)}
     near = {"architecture": reading.architecture, "dialect": reading.dialect, "part": reading.prefix or "/"}

@@ -30,6 +30,11 @@ from .settings import Settings, Stated
 from .spelling import respelled
 from .unstated import open_error
 
+EMPTY = (
+    "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
+    "weights in the files of the optimizer: in the folder with zero_to_fp32.py run: python zero_to_fp32.py . joined"
+)
+
 
 def plan(
     path: str | os.PathLike[str],
@@ -145,6 +150,8 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
         from .parametrized import parametrized
 
         tensors = choice.rejected[0].reading.tensors if choice.rejected else reader.tensors
+        if tensors and not any(tensor.size for tensor in tensors.values()):
+            return ConvertError(f"{reader.path}: {EMPTY}")
         if parts := parametrized((tensor.name for tensor in tensors.values()), USUAL.get(reader.format)):
             return ConvertError(f"{reader.path}: {parts}")
         remedies += filter(None, [remedy(reader.path)])

@@ -167,6 +167,7 @@ JOINED = {
     "keystr": lambda name: "".join(f"['{level}']" for level in ("params", *name.split("/"))),
     "attribute": lambda name: ".params" + "".join(f"['{level}']" for level in name.split("/")),
     "nested": lambda name: f"target/{name.replace('/', '.')}",
+    **{f"mark {mark}": lambda name, mark=mark: name.replace("/", mark) for mark in ("__", "|", "-", " ", "::", "\\")},
 }
 
 

@@ -74,9 +74,17 @@ FOLDERS = (  # each as a whole is one checkpoint; their writers are FolderWriter
 )
 
 
+INDEX = re.compile(r"\.index(\.[\w-]{1,32})?\.json$")  # of shards; with a variant: model.safetensors.index.fp16.json
+
+
 def suffixes(table: tuple[Format, ...] = (*FORMATS, *FOLDERS)) -> tuple[str, ...]:
     """Every suffix that names one of these formats."""
     return tuple(suffix for entry in table for suffix in entry.suffixes)
+
+
+def is_named_as_checkpoint(name: str) -> bool:
+    """Tell whether a file has the suffix of a checkpoint, whatever its case; .pth.tar is one of torch's."""
+    return name.lower().removesuffix(".tar").endswith(suffixes(FORMATS)) or INDEX.search(name) is not None
 
 
 HEAD = 512  # bytes looked at: a tar archive says what it is at byte 257
@@ -98,6 +106,12 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, wh
         "paddle.save(paddle.jit.load('PATH without .pdiparams').state_dict(), 'model.pdparams') gives a state dict",
     ),
     (rb"\x89HDF", "is an HDF5 file", "load it with its own framework and save it with np.savez"),
+    (  # a header of version 1, or of 2 and 3, whose dtype is of objects
+        rb"\x93NUMPY(\x01..|[\x02\x03].{4}.?.?)[^\n]{0,120}'descr': '\|O'",
+        "is a .npy file of a pickled object, as np.save writes a dict",
+        "if you trust its author: tree = np.load(FILE, allow_pickle=True).item(), then "
+        "np.savez('x.npz', **flax.traverse_util.flatten_dict(tree, sep='/'))",
+    ),
     (rb"\x93NUMPY", "is one .npy array without a name", "save it with np.savez(file, name=array)"),
     (rb"GGUF|ggjt", "is a quantised GGML file", "convert the checkpoint it was made from"),
     (
@@ -199,7 +213,7 @@ def files_of(path: str) -> list[str]:
     """Every file of a checkpoint: all in a folder, an index and its shards, or the file itself. Raises: FormatError."""
     if os.path.isdir(path):
         return list(import_module(f"{__name__}.folders.base").files(path))
-    if path.endswith(".index.json") and (sharded := import_module(f"{__name__}.sharded")).sniff(_head(path), path):
+    if INDEX.search(path) and (sharded := import_module(f"{__name__}.sharded")).sniff(_head(path), path):
         return [path, *sharded.Index(path).shards.values()]
     return [path]
 
