@@ -37,7 +37,7 @@ def fill(root, model, paths):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix in (".safetensors", ".bin", ".pdparams", ".msgpack"):
             shutil.copy(model / f"m{target.suffix}", target)
-        elif target.suffix in (".ckpt", ".pt", ".pth"):
+        elif target.suffix in (".ckpt", ".pt", ".pth", ".tar"):
             shutil.copy(model / "m.bin", target)
         elif target.suffix == ".index":
             target.mkdir()
@@ -61,6 +61,20 @@ TAKEN = {  # entries of a folder, and the one that is meant
     "paddle": (["best_model/model.pdparams", "best_model/model.pdopt", "epoch_1/model.pdparams"],
                "best_model/model.pdparams"),
     "items": (["7/params.pt", "7/opt_state.pt", "7/commit_success.txt"], "7/params.pt"),
+    "deepspeed": (["latest", "zero_to_fp32.py", "global_step9/mp_rank_00_model_states.pt",
+                   "global_step10/mp_rank_00_model_states.pt",
+                   "global_step10/zero_pp_rank_0_mp_rank_00_optim_states.pt",
+                   "global_step10/bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"],
+                  "global_step10/mp_rank_00_model_states.pt"),
+    "accelerate": (["checkpoint_0/model.safetensors", "checkpoint_1/model.safetensors", "checkpoint_1/optimizer.bin",
+                    "checkpoint_1/sampler.bin", "checkpoint_1/custom_checkpoint_0.bin", "checkpoint_1/scaler.pt"],
+                   "checkpoint_1/model.safetensors"),
+    "accelerate, fsdp": (["pytorch_model_fsdp_0/a.pt", "optimizer_0/a.pt"], "pytorch_model_fsdp_0/a.pt"),
+    "timm": (["last.pth.tar", "checkpoint-3.pth.tar", "model_best.pth.tar", "args.yaml"], "last.pth.tar"),
+    "mmengine": (["epoch_9.pth", "epoch_10.pth", "best_acc_epoch_9.pth", "last_checkpoint"], "epoch_10.pth"),
+    "paddleclas": (["best_model.pdparams", "epoch_1.pdparams", "latest.pdparams", "latest.pdopt"], "latest.pdparams"),
+    "items and averages": (["3/net.pt", "3/net_ema.pt", "3/tx.pt", "3/train_iterator.pt"], "3/net.pt"),
+    "hub": (["blobs/x", "refs/main", "snapshots/abc/model.safetensors"], "snapshots/abc/model.safetensors"),
     "unfinished": (["3/state.pt", "4.orbax-checkpoint-tmp-1/state.pt"], "3/state.pt"),
 }  # fmt: skip
 
@@ -96,6 +110,17 @@ def test_a_step_is_chosen_by_its_number(model, tmp_path, run):
         look(str(tmp_path / "run" / "1"), 5)
     with pytest.raises(UsageError, match="is one checkpoint"):
         look(str(tmp_path / "x.pt"), 5)
+
+
+def test_several_models_inside_are_listed(model, tmp_path, run):
+    """By the folder in which they lie; parts of one model are no models."""
+    fill(tmp_path, model, ["run/3/generator.pt", "run/3/discriminator.pt"])
+    for words in (["inspect"], ["timm2timm"], ["verify"], ["diff", TIMM]):
+        code, _, err = run(*words, tmp_path / "run")
+        assert code == 1 and f"{tmp_path}/run/3: is a folder of several checkpoints: discriminator.pt, generator" in err
+    fill(tmp_path, model, ["zero/global_step5/zero_pp_rank_0_mp_rank_00_model_states.pt"])
+    code, _, err = run("timm2timm", tmp_path / "zero")
+    assert code == 1 and "python zero_to_fp32.py . joined" in err
 
 
 @pytest.fixture(scope="module")
