@@ -29,7 +29,7 @@ TRAINING = {
     "opt_state", "opt_states", "opt", "optimizer", "optimizers", "optimizer_state", "optimizer_states",
     "optimizer_state_dict", "optim", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "rngs", "extra",
     "n_averaged", "train_state", "mu", "nu", "exp_avg", "exp_avg_sq", "momentum", "trace", "amp", "grad_scaler",
-    "schedulers", "lr_schedulers", *(f"optimizer_{number}" for number in range(8)),
+    "schedulers", "lr_schedulers", "master_weights", *(f"optimizer_{number}" for number in range(8)),
 }  # fmt: skip
 PROFILED = ("total_ops", "total_params")  # buffers that thop's profile adds to every module
 RANDOM = "/rngs/"  # where each layer of an nnx module has the state of its random numbers

@@ -217,9 +217,20 @@ def test_a_path_without_its_suffix(suffix, model, tmp_path, run):
 
 def test_parameters_of_an_inference_program_are_explained(tmp_path, run):
     (tmp_path / "x.pdiparams").write_bytes(bytes(16) + b"\4\0\0\0\x08\5\x10\4" + bytes(16))
-    for path in (tmp_path / "x.pdiparams", tmp_path / "x"):
-        code, _, err = run("inspect", path)
-        assert code == 1 and "inference program" in err and "state_dict(), 'model.pdparams')" in err
+    for path in (tmp_path / "x.pdiparams", tmp_path / "x", tmp_path):
+        for command in ("inspect", "timm2timm"):
+            code, _, err = run(command, path)
+            assert code == 1 and "inference program" in err and "state_dict(), 'model.pdparams')" in err
+
+
+def test_parameters_of_a_program_give_way_to_a_state_dict(model, tmp_path, run):
+    fill(tmp_path, model, ["run/x.pdparams", "run/x.pdiparams", "run/x.pdmodel", "run/x.pdopt"])
+    for path in ("run", "run/x"):
+        assert look(str(tmp_path / path)).path == str(tmp_path / "run" / "x.pdparams")
+    (tmp_path / "empty").mkdir()
+    for command in ("inspect", "timm2timm", "verify"):
+        code, _, err = run(command, tmp_path / "empty")
+        assert code == 1 and "holds no checkpoint (.safetensors" in err
 
 
 def _deep(root):

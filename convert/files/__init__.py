@@ -151,6 +151,9 @@ def open_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> Re
         return remote
     if step is not None or (os.path.isdir(name) and not folder_format(name)) or not os.path.lexists(name):
         found = import_module(f"{__name__}.inside").look(name, step)
+        if found.path == name and os.path.isdir(name) and not lacking(name):
+            problem = f"is a folder that holds no checkpoint ({' '.join(suffixes(FORMATS))})"
+            raise FormatError(name, problem, "give the checkpoint itself")
         reader = _open(found.path)
         reader.remarks = found.notes
         return reader

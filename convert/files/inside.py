@@ -33,6 +33,7 @@ PARTS = (  # files that are parts of one checkpoint, what wrote them, and what j
         "in the folder with zero_to_fp32.py run: python zero_to_fp32.py . joined",
     ),
 )  # fmt: skip
+PROGRAM = ".pdiparams"  # of a Paddle inference program: taken where nothing else is there, to be explained
 _OPTIMIZER_FILES = (".pdopt", ".pdstates", ".pdscaler")
 # Names of one model that lies there in several formats, or of the state of a run that goes on, best first.
 PREFERRED = (
@@ -125,8 +126,10 @@ def _with_suffix(path: str) -> Found:
     """Return the file beside a path that only lacks its suffix, as paddle names files."""
     from convert.files import suffixes
 
-    known = [suffix for suffix in (*suffixes(), ".pdiparams") if suffix not in _OPTIMIZER_FILES]
+    known = [suffix for suffix in suffixes() if suffix not in _OPTIMIZER_FILES]
     there = [path + suffix for suffix in known if os.path.exists(path + suffix)]
+    if not there and os.path.exists(path + PROGRAM):
+        there = [path + PROGRAM]
     if len(there) > 1:
         names = [os.path.basename(name) for name in there]
         raise Several(path, f"there is no such file, but there are {_listed(names)}", "name one of them")
@@ -139,6 +142,7 @@ def _in_folder(path: str, step: int | None) -> Found:
         if any(map(pattern.fullmatch, entries)):
             raise FormatError(path, f"holds {what}", remedy)
     models = [name for name in entries if not _is_training(name)]
+    models = [name for name in models if not name.endswith(PROGRAM)] or models
     name = _chosen(path, models, step)
     if name is None:
         if step is not None:
@@ -207,7 +211,7 @@ class _Walk:
             return any(self._is_checkpoint(one, depth - 1) for one in inner)
         if not entry.is_file():
             return False
-        if is_named_as_checkpoint(entry.name):
+        if is_named_as_checkpoint(entry.name) or entry.name.endswith(PROGRAM):
             return True
         return _NUMBERED.match(entry.name) is not None and "." not in entry.name and is_msgpack(entry.path)
 
