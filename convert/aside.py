@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from .errors import command_or_call, option
@@ -14,7 +14,6 @@ from .readings import (
     COPIES,
     LEAST,
     LONGEST,
-    MAX_ARRAYS,
     PROFILED,
     SEPARATOR,
     TRAINING,
@@ -84,7 +83,7 @@ def by_name(tensors: Mapping[str, Tensor]) -> list[Aside]:
     """
     groups: dict[tuple[str, str], list[Tensor]] = {}
     rest: list[Tensor] = []
-    for name, tensor in islice(tensors.items(), MAX_ARRAYS):
+    for name, tensor in tensors.items():
         if container := _training(name):
             groups.setdefault((container, STATE), []).append(tensor)
         else:
@@ -101,20 +100,28 @@ def by_name(tensors: Mapping[str, Tensor]) -> list[Aside]:
 def _named_copies(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
     """{place of a copy: its arrays}: those places whose arrays are mostly named as others are."""
     copies: dict[str, list[Tensor]] = {}
-    ends: set[str] = set()
+    others: list[str] = []
     for tensor in tensors:
-        name = tensor.name[:LONGEST]
-        starts = list(cuts(name))
-        words = ((start, set(map(str.lower, WORD.findall(name[before:start])))) for before, start in pairwise(starts))
-        if place := next((name[:start] for start, found in words if found & COPIES), ""):
+        if place := _copied_place(tensor.name[:LONGEST]):
             copies.setdefault(place, []).append(tensor)
         else:
-            ends.update(_joined(name[start:]) for start in starts)
-    return {
-        place: group
-        for place, group in copies.items()
-        if sum(_joined(t.name[len(place) : LONGEST]) in ends for t in group) >= max(LEAST, len(group) / 2)
+            others.append(tensor.name[:LONGEST])
+    own = {place: [_joined(t.name[len(place) : LONGEST]) for t in group] for place, group in copies.items()}
+    wanted = {name for names in own.values() for name in names}
+    ends = (_joined(name[start:]) for name in others for start in cuts(name)) if wanted else ()
+    known = {end for end in ends if end in wanted}
+    enough = {
+        place for place, names in own.items() if sum(map(known.__contains__, names)) >= max(LEAST, len(names) / 2)
     }
+    return {place: group for place, group in copies.items() if place in enough}
+
+
+def _copied_place(name: str) -> str:
+    """The place in a name up to the first level with a word that says copy; "" where none has one."""
+    for before, start in pairwise(cuts(name)):
+        if COPIES.intersection(map(str.lower, WORD.findall(name[before:start]))):
+            return name[:start]
+    return ""
 
 
 def _joined(name: str) -> str:
