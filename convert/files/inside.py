@@ -21,9 +21,9 @@ NAMED = 8  # entries that a message names
 
 # Entries that store no model: the stem of a file, or the name of a folder.
 TRAINING = re.compile(
-    r"(opt|optim|optimizers?|opt_states?|optimizer_states?|tx|(lr_)?schedulers?|((grad|amp|loss)_)?scaler|samplers?"
-    r"|rng(_states?)?|random_states?|training_args|trainer_state|train_state|custom_checkpoint|extra|meta(data)?"
-    r"|(\w+_)?iter(ator)?|dataset|data_iter|step)([_-]?\d+)?|.+_optim_states"
+    r"(opt|optim|optimizers?|opt_states?|optimizer_states?|(lr_)?schedulers?|((grad|amp|loss)_)?scaler|samplers?"
+    r"|rng(_states?)?|random_states?|custom_checkpoint)(_\d+)?|.+_optim_states|training_args|trainer_state|train_state"
+    r"|tx|extra|meta(data)?|dataset|(.+_)?iterator|data_iter|step"
 )
 COPY = re.compile(r"(.*[_.-])?(ema|swa|avg|average[d]?|polyak)([_.-].*)?")  # of a model: the model itself comes first
 BEST = re.compile(r"(.*[_.-])?best([_.-].*)?")  # of the steps of a run: one of them once more
