@@ -204,7 +204,7 @@ def test_keys_that_are_tuples(tmp_path):
     for bad in (deep, {("a",) * 100_000: np.ones(2)}, {("a", None): np.ones(2)}, {(): np.ones(2)},
                 {("a", "b"): np.ones(2), "a": {"b": np.ones(2)}}):  # fmt: skip
         path.write_bytes(pickle.dumps(bad, protocol=4))
-        with pytest.raises(FormatError, match="name"):
+        with pytest.raises(FormatError, match="name|nests"):
             open_checkpoint(path)
 
 
