@@ -94,6 +94,10 @@ def _add_inspect_arguments(parser: ArgumentParser) -> None:
 
 def _add_diff_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("files", nargs=2, metavar="CKPT", help="A and B, in any formats and dialects")
+    parser.add_argument(
+        "--step", type=int, metavar="N", action="append", default=[],
+        help="which step of folders of steps, or given twice, of A and of B (default: newest)",
+    )  # fmt: skip
     parser.add_argument("--rtol", type=float, default=0.0, help="relative difference to tolerate (default: none)")
     parser.add_argument(
         "--weights", metavar="PART", action="append", default=[],
@@ -108,6 +112,7 @@ def _add_diff_arguments(parser: ArgumentParser) -> None:
 
 def _add_verify_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a file that was written with a record")
+    _add_step(parser)
     _add_spec(parser)
     add_quiet(parser)
 
@@ -145,8 +150,12 @@ def _add_settings(parser: ArgumentParser) -> None:
     )
 
 
-def _add_weights(parser: ArgumentParser) -> None:
+def _add_step(parser: ArgumentParser) -> None:
     parser.add_argument("--step", type=int, metavar="N", help="which step of a training run's folder (default: newest)")
+
+
+def _add_weights(parser: ArgumentParser) -> None:
+    _add_step(parser)
     parser.add_argument(
         "--weights", metavar="PART", help="which part of a training checkpoint, e.g. state_dict_ema; / is its root"
     )

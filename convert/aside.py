@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from .errors import command_or_call, option
 from .files.base import Tensor
 from .folding import fold
-from .readings import LEAST, LONGEST, TRAINING, Reading, copies_without_collection, cuts, is_known, label, normal
+from .readings import (
+    COPIES,
+    LEAST,
+    LONGEST,
+    PROFILED,
+    SEPARATOR,
+    TRAINING,
+    WORD,
+    Reading,
+    copies_without_collection,
+    cuts,
+    is_known,
+    label,
+    normal,
+)
 from .recognise import spellings
 
 COPY = "a model with the same names: {} takes it"
 BARE = "a copy of arrays of this model, without the name of their collection"
 STATE = "training state"
+COUNTS = "counts of a profiler"
 PART = "named like a part of this model"
 UNUSED = "in this dialect's files, and no part of the model"
 OTHER = "no part of this model"
@@ -60,6 +76,73 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
     return [entry for (name, detail, reason), group in groups.items() for entry in _fold(name, detail, reason, group)]
 
 
+def by_name(tensors: Mapping[str, Tensor]) -> list[Aside]:
+    """Name what a file of an unknown architecture contains beside a model: training state, and copies of weights.
+
+    A copy has a word such as "ema" in its place, and under that the names of other arrays, however they are separated.
+    """
+    groups: dict[tuple[str, str], list[Tensor]] = {}
+    rest: list[Tensor] = []
+    for name, tensor in tensors.items():
+        if container := _training(name):
+            groups.setdefault((container, STATE), []).append(tensor)
+        else:
+            rest.append(tensor)
+    for place, copy in _named_copies(rest).items():
+        groups[place, _copy(place)] = copy
+    return [
+        entry
+        for (name, reason), group in groups.items()
+        for entry in _fold(name, "" if name[-1] in "/." else _detail(group[0]), reason, group)
+    ]
+
+
+def _named_copies(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
+    """{place of a copy: its arrays}: those places whose arrays are mostly named as others are."""
+    copies: dict[str, list[Tensor]] = {}
+    others: list[str] = []
+    for tensor in tensors:
+        if place := _copied_place(tensor.name[:LONGEST]):
+            copies.setdefault(place, []).append(tensor)
+        else:
+            others.append(tensor.name[:LONGEST])
+    own = {place: [_joined(t.name[len(place) : LONGEST]) for t in group] for place, group in copies.items()}
+    wanted = {name for names in own.values() for name in names}
+    ends = (_joined(name[start:]) for name in others for start in cuts(name)) if wanted else ()
+    known = {end for end in ends if end in wanted}
+    enough = {
+        place for place, names in own.items() if sum(map(known.__contains__, names)) >= max(LEAST, len(names) / 2)
+    }
+    return {place: group for place, group in copies.items() if place in enough}
+
+
+def _copied_place(name: str) -> str:
+    """The place in a name up to the first level with a word that says copy; "" where none has one."""
+    for before, start in pairwise(cuts(name)):
+        if COPIES.intersection(map(str.lower, WORD.findall(name[before:start]))):
+            return name[:start]
+    return ""
+
+
+def _joined(name: str) -> str:
+    return SEPARATOR.sub("", name)
+
+
+def _training(name: str) -> str:
+    """The container of training state in which an array lies, the array itself if it is one, or ""."""
+    segments = name.split("/")
+    depth = next((depth for depth, segment in enumerate(segments) if segment in TRAINING), None)
+    if depth is None:
+        return ""
+    return "/".join(segments[: depth + 1]) + ("/" if depth + 1 < len(segments) else "")
+
+
+def _copy(place: str) -> str:
+    import shlex  # that few files need
+
+    return COPY.format(option("weights", command_or_call(shlex.quote(label(place)), label(place))))
+
+
 def _spelled(reading: Reading) -> Collection[str]:
     """The forms that the model's names have in its dialect: those of an nnx module only where it is one itself."""
     forms = spellings(*reading.which)
@@ -102,17 +185,13 @@ def _explain(name: str, reading: Reading, copies: list[str]) -> tuple[str, str]:
     spelled = spellings(*reading.which)
     for place in copies:
         if place and place != reading.place and name.startswith(place):
-            import shlex  # that few files need
-
-            part = command_or_call(shlex.quote(label(place)), label(place))
-            return place, COPY.format(option("weights", part))
+            return place, _copy(place)
     if inside(name, reading.prefix) and is_known(name[len(reading.prefix) :].lstrip("/"), spelled):
         return "", UNUSED
-    segments = name.split("/")
-    for depth, segment in enumerate(segments):
-        if segment in TRAINING:
-            nested = depth + 1 < len(segments)
-            return ("/".join(segments[: depth + 1]) + "/" if nested else ""), STATE
+    if name.endswith(PROFILED):
+        return "", COUNTS
+    if container := _training(name):
+        return container if container[-1] == "/" else "", STATE
     return "", PART if _places(name, spelled) else OTHER
 
 

@@ -20,7 +20,7 @@ from specs.table import Table, TableError
 
 from . import folding, record
 from .casting import FLOATS
-from .errors import ConvertError, UsageError
+from .errors import ConvertError, UsageError, option
 from .files import open_checkpoint
 from .files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
 from .readings import chosen, unclear
@@ -234,7 +234,7 @@ def part(reader: Reader, weights: str | None) -> tuple[str, dict[str, Tensor]]:
         from specs.config import unknown
 
         folders = sorted({name.rpartition("/")[0] for name in reader.tensors if "/" in name})
-        raise UsageError(f"{reader.path}: --weights: {unknown(weights, folders)}")
+        raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, folders)}")
     bits = reader.format == "pdparams"
     return prefix, {
         name: tensor._replace(dtype=meant(tensor.dtype)) if bits else tensor for name, tensor in inside.items()
@@ -256,7 +256,8 @@ def lay_out(
         problems = [*folding.missing(missing, unexpected), *folding.misfits(error.misfits)]
         problems += _strangers(unexpected, table)
         if unexpected and len(Matcher(table.reverse(), sources).match().unexpected) < len(unexpected):
-            problems.insert(0, "its arrays are named as on the table's other side: --reverse reads it from there")
+            remedy = f"{option('reverse')} reads it from there"
+            problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
         raise ConvertError(f"{path}: does not fit {table.name}, read from {_direction(table)}", problems) from None
     except SizeError as error:
         raise UsageError(f"{path}: {error.message}", error.problems) from None

@@ -10,6 +10,7 @@ from specs.dialects import PORTS
 from specs.kinds import SUFFIX
 
 from .errors import ConvertError, UsageError, printable
+from .files.inside import look, looks
 from .planning import plan
 from .program import dumps
 from .recognise import dialects
@@ -67,10 +68,11 @@ def diff(arguments: Namespace) -> int:
     """Compare two files; 0 only if they are shown to be the same model, or what is not shown is accepted."""
     from .diff import Comparison, compare
 
-    a, b = arguments.files
+    found = looks(arguments.files, arguments.step)
+    a, b = arguments.files = [one.path for one in found]
     if not 0 <= arguments.rtol < float("inf"):
         raise UsageError(f"--rtol {arguments.rtol}: a number from 0 on, as in 1e-6")
-    notes: list[str] = []
+    notes = [note for one in found for note in one.notes]
     arrays = _by_arrays(arguments, notes)
     if arrays is None:
         parts = _sides(arguments.weights)
@@ -101,12 +103,16 @@ def _sides(weights: list[str]) -> tuple[str | None, str | None]:
 def verify(arguments: Namespace) -> int:
     from .verification import check
 
-    problems = check(arguments.file)
+    found = look(arguments.file, arguments.step)
+    problems = check(found.path)
     if arguments.json:
-        print(dumps({"intact": not problems, "problems": problems}))
-    elif problems or not arguments.quiet:
+        print(dumps({"intact": not problems, "problems": problems, "notes": found.notes}))
+        return 1 if problems else 0
+    for note in found.notes:
+        say(printable(f"note: {note}"), sys.stderr, "doubt")
+    if problems or not arguments.quiet:
         say(
-            printable(f"{arguments.file}: {'damaged or changed' if problems else 'intact'}"),
+            printable(f"{found.path}: {'damaged or changed' if problems else 'intact'}"),
             kind="bad" if problems else "good",
         )
         for problem in problems:

@@ -20,7 +20,7 @@ from .casting import LOSSES
 from .dry_run import described, folded
 from .errors import ConvertError, UsageError, called, printable
 from .execute import execute
-from .files import FOLDERS, suffixes
+from .files import FOLDERS, INDEX, suffixes
 from .files.base import URL, Reader
 from .files.hashing import Source
 from .folding import not_finite, where
@@ -351,7 +351,8 @@ def _named(file: str, usual: str, out: str | None) -> str:
         raise UsageError(f"{file}: nothing is written beside a URL: give -o")
     if out is not None and URL.match(out):
         return out  # refused where it is written
-    stem = os.path.basename(os.path.abspath(file)).removesuffix(".tar").removesuffix(".index.json")
+    stem = os.path.basename(os.path.abspath(file)).removesuffix(".tar")
+    stem = INDEX.sub("", stem)
     root, suffix = os.path.splitext(stem)
     name = (root if suffix.lower() in suffixes() else stem) + usual
     if out is None:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 # How a remedy is spelled for somebody who calls a function; on the command line it is --NAME VALUE.
 PYTHON = {
     "assume": "assume=True", "config": "settings={!r}", "dtype": "dtype={!r}", "force": "force=True",
-    "lossy": "lossy=True", "no-verify": "verify=False", "set": "{}", "spec": "specs.add({!r})",
+    "layout": "convert.nnx.as_nnx(plan)", "lossy": "lossy=True", "no-verify": "verify=False",
+    "reverse": "backwards=True", "set": "{}", "spec": "specs.add({!r})", "step": "step={}",
     "unreplicate": "unreplicate=True", "weights": "weights={!r}",
 }  # fmt: skip
 _asked_by_command: list[bool] = []  # not empty while a command runs: one process serves one user

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import folding, record, replacing
 from .casting import Tally
-from .errors import ConvertError, UsageError, option
+from .errors import ConvertError, UsageError, command_or_call, option
 from .files import atomic, atomic_folder, files_of, hashing, writer_for
 from .files.atomic import Claim
 from .files.background import Task
@@ -152,7 +152,8 @@ def _target(plan: Writable, out: str, force: bool, shard_size: int | None) -> Ta
     out = os.path.normpath(out)  # after the check: it would change a URL
     indexed = out.endswith(INDEX)
     if indexed and shard_size is None:
-        raise UsageError(f"{out}: an index leads to shards: give their size, as in --shard-size 5GB")
+        size = command_or_call("--shard-size 5GB", "shard_size=5_000_000_000")
+        raise UsageError(f"{out}: an index leads to shards: give their size, as in {size}")
     out = out.removesuffix(INDEX)
     writer, shards = writer_for(out), split(plan.steps, shard_size)
     sharded = indexed or len(shards) > 1

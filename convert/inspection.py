@@ -12,7 +12,7 @@ from specs import config as configs
 from specs.dialects import HUB
 
 from . import folding
-from .aside import as_json
+from .aside import as_json, by_name
 from .choosing import Request, attempt
 from .configure import inferred, trained, unshown
 from .errors import ConvertError, OpenFields, UsageError, printable
@@ -20,11 +20,12 @@ from .files import open_checkpoint
 from .files.base import Reader
 from .files.inside import look
 from .folding import fold
+from .parametrized import parametrized
 from .planning import plan_read
 from .plans import Plan
 from .program import dumps
 from .readings import Ambiguous, Names, Reading, normal
-from .recognise import candidates, dialects, nearest
+from .recognise import USUAL, candidates, dialects, nearest
 from .record import read as read_record
 from .settings import Settings
 from .spelling import respelled
@@ -98,7 +99,7 @@ def _known(reader: Reader, weights: str | None) -> dict[str, Any]:
     try:
         return _fitting(plan_read(reader, weights=weights))
     except Ambiguous as error:
-        return {"open": str(error), "notes": list(reader.remarks)}
+        return {"open": str(error), "notes": list(reader.remarks), **_beside(reader)}
     except OpenFields as error:
         with contextlib.suppress(ConvertError):
             plan = replace(plan_read(reader, weights=weights, assume=True), accepted=())
@@ -188,8 +189,16 @@ def _unknown(reader: Reader, error: ConvertError, weights: str | None) -> dict[s
         reading = nearest(reader, weights)
         if reading:
             share = f"it knows {round(reading.score * len(reading.tensors))} of {len(reading.tensors)} names"
-            reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}"]
+            parts = parametrized(reader.tensors, USUAL.get(reader.format))
+            reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}", *filter(None, [parts])]
     if reading is None:
-        return {"notes": [reasons[0]]}
+        return {"notes": [*reader.remarks, reasons[0]], **_beside(reader)}
     near = {"architecture": reading.architecture, "dialect": reading.dialect, "part": reading.prefix or "/"}
-    return {"nearest": {**near, "reasons": reasons}}
+    return {"nearest": {**near, "reasons": reasons}, "notes": [*reader.remarks], **_beside(reader)}
+
+
+def _beside(reader: Reader) -> dict[str, Any]:
+    """Describe what a file contains beside a model, as far as names alone show; the rest is its parameters."""
+    aside = by_name(reader.tensors)
+    every = sum(tensor.size for tensor in reader.tensors.values())
+    return {"aside": as_json(aside), "parameters": every - sum(entry.elements for entry in aside)}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from specs.kinds import COLLECTIONS, FRAMEWORKS
 
-from .errors import UsageError
+from .errors import UsageError, option
 from .plans import Plan
 from .recognise import dialects
 
@@ -23,7 +23,7 @@ def as_nnx(plan: Plan) -> Plan:
     Raises: UsageError where the target is not of flax.
     """
     if dialects(plan.architecture)[plan.dst].framework != "flax":
-        raise UsageError(f"--layout nnx: {plan.dst} is no dialect of flax")
+        raise UsageError(f"{option('layout', 'nnx')}: {plan.dst} is no dialect of flax")
     steps = tuple((t._replace(name=_state_name(t.name, plan.dst in FRAMEWORKS)), filling) for t, filling in plan.steps)
     return replace(plan, translation=replace(plan.translation, steps=steps))
 

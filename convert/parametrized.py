@@ -33,6 +33,7 @@ def _parts(pattern: str, leaves: str, what: str, call: str, paddle: str = "") ->
 
 _SEPARATOR = re.compile(r"[./]")
 _EACH = "for each of these modules call"
+_QUANTIZED = "take the checkpoint that was quantized, or load this one in its own program and call model.dequantize()"
 _PADDLE = "paddle.nn.utils.remove_{}_norm(layer)"
 WAYS = (
     _parts("parametrizations", "", "a parametrization (weight or spectral norm)",
@@ -49,6 +50,10 @@ WAYS = (
            "set each kernel to kernel + lora_a @ lora_b (times alpha / rank, if your module scales it)"),
     _parts(r"lora_(?:down|up)", "lora_down lora_up", "LoRA, low-rank additions",
            "add alpha / rank * (up @ down) to each weight, as diffusers' fuse_lora does"),
+    _parts(r"_?flat_param(?:_\d+)?", "_flat_param", "the flat parameters of FSDP",
+           "inside FSDP.state_dict_type(model, StateDictType.FULL_STATE_DICT) call model.state_dict()"),
+    _parts(r"absmax|quant_map", "absmax quant_map", "quantization (bitsandbytes)", _QUANTIZED),
+    _parts(r"qweight|qzeros", "qweight qzeros", "quantization (GPTQ, AWQ)", _QUANTIZED),
 )  # fmt: skip
 
 

@@ -30,6 +30,11 @@ from .settings import Settings, Stated
 from .spelling import respelled
 from .unstated import open_error
 
+EMPTY = (
+    "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
+    "weights in the files of the optimizer: in the folder with zero_to_fp32.py run: python zero_to_fp32.py . joined"
+)
+
 
 def plan(
     path: str | os.PathLike[str],
@@ -41,6 +46,7 @@ def plan(
     assume: bool = False,
     sampled: bool = False,
     unreplicate: bool = False,
+    step: int | None = None,
 ) -> Plan:
     """Plan a conversion.
 
@@ -54,6 +60,7 @@ def plan(
       assume: accept defaults for what changes the outputs and nobody states; `Plan.assumed` and the record name them.
       sampled: compare the file with its record by a sample of the values, which a note reports, and not by all.
       unreplicate: take the first of the replicas that pmap leaves, after checking that all are equal.
+      step: which step of a training run's folder; None takes the newest.
     Raises: PlanError that lists every missing, unexpected and mis-shaped tensor; OpenFields for Config fields that
     change the outputs and that neither the file, nor its record, nor `settings` states.
     """
@@ -62,7 +69,7 @@ def plan(
     for name in (src, dst if dst != HUB else None):
         if name is not None:
             known_dialect(name)
-    reader = open_checkpoint(path)
+    reader = open_checkpoint(path, step)
     try:
         record = read_record(reader)
         if record.sample and not sampled:
@@ -153,6 +160,8 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
         from .parametrized import parametrized
 
         tensors = choice.rejected[0].reading.tensors if choice.rejected else reader.tensors
+        if tensors and not any(tensor.size for tensor in tensors.values()):
+            return ConvertError(f"{reader.path}: {EMPTY}")
         if parts := parametrized((tensor.name for tensor in tensors.values()), USUAL.get(reader.format)):
             return ConvertError(f"{reader.path}: {parts}")
         remedies += filter(None, [remedy(reader.path)])

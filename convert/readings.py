@@ -28,8 +28,10 @@ COPIES = {"ema", "averaged", "average", "avg", "swa", "shadow", "polyak", "old",
 TRAINING = {
     "opt_state", "opt_states", "opt", "optimizer", "optimizers", "optimizer_state", "optimizer_states",
     "optimizer_state_dict", "optim", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "rngs", "extra",
-    "n_averaged", "train_state", "mu", "nu", "exp_avg", "exp_avg_sq", "momentum", "trace",
+    "n_averaged", "train_state", "mu", "nu", "exp_avg", "exp_avg_sq", "momentum", "trace", "amp", "grad_scaler",
+    "schedulers", "lr_schedulers", "master_weights", *(f"optimizer_{number}" for number in range(8)),
 }  # fmt: skip
+PROFILED = ("total_ops", "total_params")  # buffers that thop's profile adds to every module
 RANDOM = "/rngs/"  # where each layer of an nnx module has the state of its random numbers
 DEPTH, LEAST, MOST = 8, 8, 100  # places looked at: segments deep, arrays with known names, number of places
 MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
@@ -177,6 +179,7 @@ class Names:
             if name.startswith(place)
             and (rest := name[len(place) :]).partition("/")[0] not in TRAINING
             and RANDOM not in name
+            and not name.endswith(PROFILED)
         }
         if len(inner) > MAX_ARRAYS:  # no model
             return inner

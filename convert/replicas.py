@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from .errors import ConvertError, command_or_call, option
+from .files import open_checkpoint
 from .files.base import PIECE, Reader, Tensor, Wrapped
 from .folding import fold
 from .readings import Reading
+from .spelling import respelled
 
 NAMED = 5  # arrays that an error names
 
@@ -61,7 +64,14 @@ class FirstReplica(Wrapped):
 
 
 def _check_equal(reader: Reader, wholes: Mapping[str, Tensor]) -> None:
-    differing = [name for name, tensor in wholes.items() if not all(_pieces_equal(reader, tensor))]
+    """Compare all replicas with the first. Raises: ConvertError that names arrays whose replicas differ.
+
+    A second reader goes ahead through the file, so that each reads in order: compressed arrays have no other way.
+    """
+    with contextlib.ExitStack() as stack:
+        ahead = stack.enter_context(open_checkpoint(reader.path)) if reader.on_disk else reader
+        ahead = ahead if wholes.keys() <= ahead.tensors.keys() else respelled(ahead)
+        differing = [name for name, tensor in wholes.items() if not all(_pieces_equal(reader, ahead, tensor))]
     if differing:
         names = fold(differing)
         some = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if names[NAMED:] else "")
@@ -69,11 +79,17 @@ def _check_equal(reader: Reader, wholes: Mapping[str, Tensor]) -> None:
         raise ConvertError(f"{reader.path}: the replicas of {some} differ: {remedy}")
 
 
-def _pieces_equal(reader: Reader, tensor: Tensor) -> Iterator[bool]:
-    """Compare every replica with the first, a piece at a time."""
-    size = tensor.nbytes // tensor.shape[0]
-    for start in range(0, size, PIECE):
-        stop = min(start + PIECE, size)
-        first = bytes(reader.read(tensor.name, start, stop))
-        for at in range(size, tensor.nbytes, size):
-            yield first == reader.read(tensor.name, at + start, at + stop)
+def _pieces_equal(reader: Reader, ahead: Reader, tensor: Tensor) -> Iterator[bool]:
+    """Compare every replica with the first, a piece at a time; of small replicas, as many as fit a piece."""
+    name, whole = tensor.name, tensor.nbytes
+    size = whole // tensor.shape[0]
+    if 0 < size <= PIECE:
+        first, group = bytes(reader.read(name, 0, size)), PIECE // size * size
+        for start in range(0, whole, group):
+            stop = min(start + group, whole)
+            yield ahead.read(name, start, stop) == first * ((stop - start) // size)
+    elif size:
+        for replica in range(size, whole, size):
+            for start in range(0, size, PIECE):
+                stop = min(start + PIECE, size)
+                yield reader.read(name, start, stop) == ahead.read(name, replica + start, replica + stop)

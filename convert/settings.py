@@ -13,6 +13,7 @@ from specs import paddlevit
 from . import record as records
 from .errors import ConvertError, UsageError, command_or_call, option
 from .files import FORMATS, bounded_json, folder_format, suffixes
+from .files.inside import look
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -99,6 +100,7 @@ def stated(arguments: Namespace) -> Settings:
 
 def read_config(path: str) -> Settings:
     """The configuration in a JSON or YAML file, in the record of a checkpoint, or in the .json beside one."""
+    path = look(path).path
     name = path.rstrip(os.sep).lower()
     if folder_format(path) or (name.endswith(suffixes(FORMATS)) and os.path.lexists(path)):
         return _recorded(path, records.at(path))

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from . import folding
 from .errors import ConvertError
-from .files import FORMATS, files_of, folder_format, lacking, suffixes
+from .files import FORMATS, files_of, folder_format, is_named_as_checkpoint, lacking, suffixes
 from .files.inside import Several, look
 
-INDEX = ".index.json"
 NO_CHECKPOINT = "a folder that is no checkpoint"
 
 
@@ -76,17 +75,12 @@ def _inside(path: str, step: int | None) -> Sources:
         raise ConvertError(f"{path}: {what} (copy the whole folder again)")
     try:
         found = look(path, step)
-    except Several:
-        if not os.path.isdir(path):
+    except Several as error:
+        if error.folder != path or not os.path.isdir(path):  # the user has to name a folder inside, or a suffix
             raise
         return _all_inside(path)
     if found.path == path and os.path.isdir(path) and not folder_format(path):
         return _all_inside(path)
-    if os.path.isdir(path) and os.path.dirname(found.path) == os.path.normpath(path) and not folder_format(path):
-        reasons = {name: why or "another one was taken" for name, why in _reasons(path).items()}
-        return Sources(
-            [found.path], {n: why for n, why in reasons.items() if n not in (found.path, f"{found.path}.json")}
-        )
     return Sources([found.path], {}, found.notes)
 
 
@@ -118,7 +112,7 @@ def _reason(entry: os.DirEntry[str]) -> str:
         return ""
     if entry.is_dir():
         return f"a folder that is no checkpoint: it {what}" if (what := lacking(entry.path)) else NO_CHECKPOINT
-    if not entry.name.lower().removesuffix(".tar").endswith(suffixes(FORMATS)):
+    if not is_named_as_checkpoint(entry.name):
         return "no suffix of a checkpoint"
     if not entry.is_file():
         return "a broken link" if entry.is_symlink() else "no regular file"
@@ -131,6 +125,6 @@ def _read_through(paths: list[str]) -> set[str]:
     read: set[str] = set()
     for index in paths:
         with suppress(ConvertError):  # one that is damaged lists nothing, and is refused where it is read
-            shards = files_of(index)[1:] if index.endswith(INDEX) else []
+            shards = files_of(index)[1:]
             read.update(by_name[path] for path in map(os.path.abspath, shards) if path in by_name)
     return read

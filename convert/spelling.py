@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 
 from specs.kinds import KINDS, LIBRARIES
 
 from .files.base import Reader, Wrapped
+from .readings import SEPARATOR
 
 BOXES = {"value", "raw_value"}  # what nnx.Variable and linen's boxes call the one array that they contain
 STATES = {"mu", "nu", "exp_avg", "exp_avg_sq", "momentum", "momentum_buffer", "trace", "moment1", "moment2", "velocity"}
@@ -57,7 +58,7 @@ class Respelled(Wrapped):
 def respelled(reader: Reader) -> Reader:
     """Return the file under its arrays' usual names; the file itself where it has them already."""
     names, remarks = {name: name for name in reader.tensors}, []
-    for step in (_joined, _out_of_modules, _dotted, _unboxed):
+    for step in (_joined, _out_of_modules, _rejoined, _unboxed):
         changed, remark = step(list(names.values()))
         later = [changed.get(name, name) for name in names.values()]
         if changed and len(set(later)) == len(later):  # else two arrays would have one name
@@ -99,6 +100,7 @@ def _state_name(name: str) -> str:
     return before + _MODULE.sub("", inner).replace("/", ".")
 
 
+@cache
 def _leaves(*frameworks: str) -> frozenset[str]:
     """Tell what layers of any kind call their arrays in these frameworks."""
     libraries = [library for framework in frameworks for library in LIBRARIES[framework]]
@@ -106,14 +108,31 @@ def _leaves(*frameworks: str) -> frozenset[str]:
     return frozenset(leaf.name for leaves in kinds for leaf in leaves.values() if leaf is not None and leaf.name)
 
 
-def _dotted(names: list[str]) -> Change:
-    """Flax names that are joined by dots, as transformers writes them into safetensors."""
-    ends = {name.rpartition(".")[2] for name in names if "." in name.rpartition("/")[2]}
+def _rejoined(names: list[str]) -> Change:
+    """Split flax names that are joined by dots, as transformers writes them into safetensors, or by another mark.
+
+    The mark is what stands before the leaf of a layer, the same in all names; "_" alone is part of words.
+    """
     flax, others = _leaves("flax"), _leaves("torch", "paddle")
-    boxed = {name.split(".")[-2] for name in names if name.rpartition(".")[2] in BOXES and name.count(".") > 1}
-    if not (ends | boxed) & (flax - others) or ends & (others - flax):
+    tails = (*flax, *BOXES)
+    likely = (name for name in names if name.endswith(tails) and len(name) <= LONGEST)
+    ends = [found for name in likely if (found := _leaf().search(name))]
+    leaves, marks = {found["leaf"] for found in ends}, {found["mark"] for found in ends}
+    if len(marks) != 1 or not leaves & (flax - others):
         return {}, ""
-    return {name: name.replace(".", "/") for name in names if "." in name}, "read the dots in its names as /"
+    mark = marks.pop()
+    if {end for name in names for end in (name.rpartition(mark)[2], SEPARATOR.split(name)[-1])} & (others - flax):
+        return {}, ""
+    return {name: name.replace(mark, "/") for name in names if mark in name}, f"read {mark!r} in its names as /"
+
+
+@cache
+def _leaf() -> re.Pattern[str]:
+    """Match the mark before a flax leaf at the end of a name, boxed or not."""
+    leaves = "|".join(map(re.escape, sorted(_leaves("flax"))))
+    return re.compile(
+        rf"(?<=[A-Za-z0-9])(?P<mark>(?!_[a-z])[^A-Za-z0-9/]{{1,3}})(?P<leaf>{leaves})(?:(?P=mark)(?:{'|'.join(BOXES)}))?$"
+    )
 
 
 def _unboxed(names: list[str]) -> Change:

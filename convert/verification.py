@@ -19,6 +19,7 @@ from .files import files_of, open_checkpoint
 from .files.background import Task
 from .files.base import File, Reader, Tensor, meant
 from .files.hashing import HASH, digest
+from .files.inside import look
 from .files.sharded import SUFFIX as INDEX
 from .files.sharded import ShardedReader
 
@@ -31,6 +32,7 @@ def check(path: str) -> list[str]:
 
     Raises: ConvertError where the file has no record, or one without hashes.
     """
+    path = look(path).path
     try:
         with open_checkpoint(path) as reader:
             record = records.read(reader)

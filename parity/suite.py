@@ -29,7 +29,7 @@ def run(arguments: Namespace) -> Report:
     """Build the report of a command line. Raises: ConvertError for targets that are not there or do not fit."""
     use(arguments.spec)
     settings = stated(arguments)
-    about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights)
+    about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights, arguments.step)
     chosen = [target for text in arguments.targets for target in targets(text, *about)]
     if arguments.report:
         folder_of(arguments.report)  # raises before hours of work

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import specs
 from convert.errors import UsageError, option, printable
+from convert.files.base import URL
+from convert.files.inside import look
 from convert.settings import Settings, in_our_terms
 from specs import config as configs
 from specs.spec import SpecError
@@ -84,9 +86,12 @@ def targets(
     settings: Mapping[str, Any] | Settings | None = None,
     assume: bool = False,
     weights: str | None = None,
+    step: int | None = None,
 ) -> Iterator[Target]:
-    """Yield what an argument names: ARCH (its tiny twins), ARCH:VARIANT, ARCH:tiny NAME or a file.
+    """Yield what an argument names: ARCH (its tiny twins), ARCH:VARIANT, ARCH:tiny NAME or a checkpoint.
 
+    Args:
+      step: which step of a training run's folder; None takes the newest.
     Raises: UsageError with the nearest name, or for settings that do not fit.
     """
     architecture, _, variant = text.partition(":")
@@ -98,8 +103,10 @@ def targets(
         except ValueError:  # an unknown name, reported below
             pass
     stated = Settings.of(settings)
-    if os.path.exists(text):
-        yield _checkpoint(text, seed, src, stated, assume, weights)
+    if os.path.exists(text) or (architecture not in specs.names() and _is_checkpoint(text)):
+        yield _checkpoint(text, seed, src, stated, assume, weights, step)
+    elif step is not None and architecture in specs.names():
+        raise UsageError(f"{option('step', str(step))}: {text} is an architecture, not a folder of steps")
     elif architecture in specs.names():
         spec = specs.get(architecture)
         twins = [TINY + name for name in spec.tiny]
@@ -127,11 +134,19 @@ def targets(
         )
 
 
-def _checkpoint(path: str, seed: int, src: str | None, settings: Settings, assume: bool, weights: str | None) -> Target:
+def _is_checkpoint(text: str) -> bool:
+    """Tell whether a name that no file has is of a checkpoint: at a URL, or of a file without its suffix."""
+    return bool(URL.match(text)) or look(text).path != text
+
+
+def _checkpoint(
+    path: str, seed: int, src: str | None, settings: Settings, assume: bool, weights: str | None, step: int | None
+) -> Target:
     """Read the whole Config of a checkpoint; print once which part is taken, what is set aside and what is doubtful."""
     from convert.planning import plan
 
-    with plan(path, src, settings=settings, weights=weights, assume=assume) as planned:
+    with plan(path, src, settings=settings, weights=weights, assume=assume, step=step) as planned:
+        path = planned.reader.path
         for note in (*planned.part(), *planned.left_out(), *planned.doubts()):
             print(printable(f"note: {note}"), file=sys.stderr)
         file, values = printable(os.path.basename(os.path.abspath(path))), configs.as_dict(planned.config)

@@ -13,6 +13,7 @@ from convert.errors import ConvertError, FormatError, UsageError
 from convert.files import inside, open_checkpoint
 from convert.files.inside import look
 from convert.settings import read_config
+from convert.verification import check
 
 from .commands import TIMM
 from .conftest import needs
@@ -36,7 +37,7 @@ def fill(root, model, paths):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix in (".safetensors", ".bin", ".pdparams", ".msgpack"):
             shutil.copy(model / f"m{target.suffix}", target)
-        elif target.suffix in (".ckpt", ".pt", ".pth"):
+        elif target.suffix in (".ckpt", ".pt", ".pth", ".tar"):
             shutil.copy(model / "m.bin", target)
         elif target.suffix == ".index":
             target.mkdir()
@@ -60,6 +61,23 @@ TAKEN = {  # entries of a folder, and the one that is meant
     "paddle": (["best_model/model.pdparams", "best_model/model.pdopt", "epoch_1/model.pdparams"],
                "best_model/model.pdparams"),
     "items": (["7/params.pt", "7/opt_state.pt", "7/commit_success.txt"], "7/params.pt"),
+    "deepspeed": (["latest", "zero_to_fp32.py", "global_step9/mp_rank_00_model_states.pt",
+                   "global_step10/mp_rank_00_model_states.pt",
+                   "global_step10/zero_pp_rank_0_mp_rank_00_optim_states.pt",
+                   "global_step10/bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"],
+                  "global_step10/mp_rank_00_model_states.pt"),
+    "accelerate": (["checkpoint_0/model.safetensors", "checkpoint_1/model.safetensors", "checkpoint_1/optimizer.bin",
+                    "checkpoint_1/sampler.bin", "checkpoint_1/custom_checkpoint_0.bin", "checkpoint_1/scaler.pt"],
+                   "checkpoint_1/model.safetensors"),
+    "accelerate, fsdp": (["pytorch_model_fsdp_0/a.pt", "optimizer_0/a.pt"], "pytorch_model_fsdp_0/a.pt"),
+    "numbered otherwise": (["step_9/m.pt", "step_10/m.pt"], "step_10/m.pt"),
+    "megatron": (["iter_0000100/mp_rank_00/model_optim_rng.pt", "iter_0000200/mp_rank_00/model_optim_rng.pt"],
+                 "iter_0000200/mp_rank_00/model_optim_rng.pt"),
+    "timm": (["last.pth.tar", "checkpoint-3.pth.tar", "model_best.pth.tar", "args.yaml"], "last.pth.tar"),
+    "mmengine": (["epoch_9.pth", "epoch_10.pth", "best_acc_epoch_9.pth", "last_checkpoint"], "epoch_10.pth"),
+    "paddleclas": (["best_model.pdparams", "epoch_1.pdparams", "latest.pdparams", "latest.pdopt"], "latest.pdparams"),
+    "items and averages": (["3/net.pt", "3/net_ema.pt", "3/tx.pt", "3/train_iterator.pt"], "3/net.pt"),
+    "hub": (["blobs/x", "refs/main", "snapshots/abc/model.safetensors"], "snapshots/abc/model.safetensors"),
     "unfinished": (["3/state.pt", "4.orbax-checkpoint-tmp-1/state.pt"], "3/state.pt"),
 }  # fmt: skip
 
@@ -97,6 +115,83 @@ def test_a_step_is_chosen_by_its_number(model, tmp_path, run):
         look(str(tmp_path / "x.pt"), 5)
 
 
+def test_several_models_inside_are_listed(model, tmp_path, run):
+    """By the folder in which they lie; parts of one model are no models."""
+    fill(tmp_path, model, ["run/3/generator.pt", "run/3/discriminator.pt"])
+    for words in (["inspect"], ["timm2timm"], ["verify"], ["diff", TIMM]):
+        code, _, err = run(*words, tmp_path / "run")
+        assert code == 1 and f"{tmp_path}/run/3: is a folder of several checkpoints: discriminator.pt, generator" in err
+    fill(tmp_path, model, ["zero/global_step5/zero_pp_rank_0_mp_rank_00_model_states.pt"])
+    code, _, err = run("timm2timm", tmp_path / "zero")
+    assert code == 1 and "python zero_to_fp32.py . joined" in err
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """A run of two steps, each with its record and an optimizer's state, and a third one beside it."""
+    root = tmp_path_factory.mktemp("steps")
+    for folder in ("run/checkpoint-5", "run/checkpoint-10", "."):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        assert main(["timm2timm", str(TIMM), "-o", str(root / folder / "model.safetensors")]) == 0
+    shutil.copy(TIMM, root / "run" / "checkpoint-5" / "optimizer.pt")
+    return root
+
+
+PATHS = {  # of a user, and an option -> what is meant
+    "run": ("", "run/checkpoint-10/model.safetensors"), "run/": ("", "run/checkpoint-10/model.safetensors"),
+    "run -": ("5", "run/checkpoint-5/model.safetensors"),
+    "run/checkpoint-5": ("", "run/checkpoint-5/model.safetensors"),
+    "model": ("", "model.safetensors"), "run/checkpoint-10/model": ("", "run/checkpoint-10/model.safetensors"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_all_commands_find_the_same_checkpoint(path, steps, tmp_path, run, capsys):
+    from parity.targets import targets
+
+    number, meant = PATHS[path]
+    options = ["--step", number] if number else []
+    step, given, meant = int(number) if number else None, steps / path.removesuffix(" -"), str(steps / meant)
+    printed = {
+        "inspect": run("inspect", given, *options),
+        "verify": run("verify", given, *options),
+        "diff": run("diff", given, TIMM, *options),
+        "convert": run("timm2timm", given, "-o", tmp_path / "x.pt", *options),
+    }
+    for command, (code, out, err) in printed.items():
+        note = f"took {meant.rpartition('/')[2]} of" if given.is_dir() else f"names {meant}"
+        assert code == 0 and note in out + err, command
+    with convert.plan(given, src="timm", dst="torch", step=step) as plan:
+        assert plan.reader.path == meant
+    assert [target.path for target in targets(str(given), src="timm", step=step)] == [meant]
+    assert "took" in capsys.readouterr().err or not given.is_dir()
+    assert check(str(given)) == []
+    assert read_config(str(given)).architecture == "mlp_mixer"
+
+
+def test_a_step_is_loaded_and_a_wrong_one_refused(steps, run, capsys):
+    needs("torch")
+    from parity.targets import targets
+
+    with pytest.warns(UserWarning, match="took checkpoint-5"):
+        assert ports.load(str(steps / "run"), "torch", step=5).architecture == "mlp_mixer"
+    with pytest.raises(UsageError, match=r"step=7: .*run has the steps 5, 10"):
+        ports.load(str(steps / "run"), "torch", step=7)
+    with pytest.raises(UsageError, match="mlp_mixer is an architecture"):
+        list(targets("mlp_mixer", step=7))
+    run_, file = str(steps / "run"), str(steps / "model.safetensors")
+    for words, message in (
+        (["diff", file, file, "--step", "5"], "are no folders of steps"),
+        (["diff", run_, file, "--step", "5", "--step", "5"], "is one checkpoint, not a folder of steps"),
+        (["diff", run_, run_, *["--step", "5"] * 3], "3 steps of 2 checkpoints"),
+        (["verify", run_, "--step", "6"], "--step 6: " + run_ + " has the steps 5, 10"),
+        (["verify", file, "--step", "6"], "is one checkpoint"),
+    ):
+        code, _, err = run(*words)
+        assert code == 2 and message in err, words
+    assert run("diff", run_, run_, "--step", "5", "--step", "10")[0] == 0
+
+
 def test_several_models_are_listed_and_all_converted(model, tmp_path, run):
     fill(tmp_path, model, ["in/a.pt", "in/b.safetensors"])
     code, _, err = run("inspect", tmp_path / "in")
@@ -125,9 +220,20 @@ def test_a_path_without_its_suffix(suffix, model, tmp_path, run):
 
 def test_parameters_of_an_inference_program_are_explained(tmp_path, run):
     (tmp_path / "x.pdiparams").write_bytes(bytes(16) + b"\4\0\0\0\x08\5\x10\4" + bytes(16))
-    for path in (tmp_path / "x.pdiparams", tmp_path / "x"):
-        code, _, err = run("inspect", path)
-        assert code == 1 and "inference program" in err and "state_dict(), 'model.pdparams')" in err
+    for path in (tmp_path / "x.pdiparams", tmp_path / "x", tmp_path):
+        for command in ("inspect", "timm2timm"):
+            code, _, err = run(command, path)
+            assert code == 1 and "inference program" in err and "state_dict(), 'model.pdparams')" in err
+
+
+def test_parameters_of_a_program_give_way_to_a_state_dict(model, tmp_path, run):
+    fill(tmp_path, model, ["run/x.pdparams", "run/x.pdiparams", "run/x.pdmodel", "run/x.pdopt"])
+    for path in ("run", "run/x"):
+        assert look(str(tmp_path / path)).path == str(tmp_path / "run" / "x.pdparams")
+    (tmp_path / "empty").mkdir()
+    for command in ("inspect", "timm2timm", "verify"):
+        code, _, err = run(command, tmp_path / "empty")
+        assert code == 1 and "holds no checkpoint (.safetensors" in err
 
 
 def _deep(root):

@@ -335,6 +335,36 @@ def test_causes_that_were_not_checked_are_not_named(run, tmp_path):
     assert code == 1 and "no torch checkpoint" not in err
 
 
+LEFT = {  # names of arrays beside a model of unknown architecture -> what `inspect` sets aside: name, arrays, reason
+    "a training checkpoint": (
+        {f"state_dict/tower.{i}.w": 3 for i in range(9)} | {f"state_dict_ema/tower.{i}.w": 3 for i in range(9)}
+        | {f"optimizer/state/{i}/exp_avg": 3 for i in range(9)} | {"step": 1},
+        [("optimizer/", 9, "training state"), ("step", 1, "training state"),
+         ("state_dict_ema/", 9, "--weights state_dict_ema takes it")],
+    ),
+    "names without separators, as of latent diffusion": (
+        {f"model.tower.{i}.w": 3 for i in range(9)} | {f"model_ema.tower{i}w": 3 for i in range(9)}
+        | {"model_ema.decay": 1},
+        [("model_ema.", 10, "--weights model_ema. takes it")],
+    ),
+    "a word that is no copy": ({f"avg.tower.{i}.w": 3 for i in range(9)} | {f"other.{i}.w": 3 for i in range(9)}, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_what_a_file_of_an_unknown_architecture_holds_beside_its_model(case, run, tmp_path):
+    names, expected = LEFT[case]
+    path = save(tmp_path / "x.safetensors", {name: np.ones(size, "f4") for name, size in names.items()})
+    code, out, _ = run("inspect", path, "--json")
+    about = json.loads(out)
+    assert code == 0 and about["architecture"] is None
+    left = [(entry["name"], entry["arrays"], entry["reason"]) for entry in about["aside"]]
+    assert len(left) == len(expected)
+    assert all(a[:2] == b[:2] and b[2] in a[2] for a, b in zip(left, expected, strict=True)), left
+    assert about["parameters"] == sum(names.values()) - sum(entry["elements"] for entry in about["aside"])
+    assert ("set aside:" in run("inspect", path)[1]) is bool(expected)
+
+
 def test_places_are_ranked():
     order = ["", "params/", "state_dict/", "state_dict/module.", "anything/", "ema/", "state_dict/ema."]
     assert sorted(order, key=rank)[:5] == order[:5]

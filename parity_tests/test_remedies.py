@@ -3,13 +3,16 @@
 import re
 import warnings
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 import convert
 import ports
 import specs
+from convert import by_table
 from convert.errors import ConvertError, command, option
+from convert.nnx import as_nnx
 from convert.settings import read_config
 from convert.verification import check
 
@@ -98,3 +101,24 @@ def test_which_part_and_which_dialect(bare, tmp_path):
 
 def test_a_configuration_without_a_record(bare):
     assert "settings=" in refusal(read_config, bare)
+
+
+def test_replicas_steps_shards_and_layouts(tmp_path):
+    (tmp_path / "run" / "1").mkdir(parents=True)
+    with convert.plan(GOOGLE, dst="torch") as plan:
+        plan.write(tmp_path / "run" / "1" / "m.safetensors")
+        assert "shard_size=5_000_000_000" in refusal(plan.write, tmp_path / "m.bin.index.json")
+        assert "as_nnx(plan): torch is no dialect of flax" in refusal(as_nnx, plan)
+    assert "step=2: " in refusal(convert.plan, tmp_path / "run", step=2)
+    assert "unreplicate=True: its arrays have no common" in refusal(convert.plan, GOOGLE, unreplicate=True)
+    both = {name: np.stack([array] * 2) for name, array in np.load(GOOGLE).items()}
+    np.savez(tmp_path / "both.npz", **both)
+    assert "unreplicate=True takes one" in refusal(convert.plan, tmp_path / "both.npz")
+
+
+def test_tables(tmp_path):
+    (tmp_path / "my.table").write_text("table 1\na.weight: o i <-> b.kernel: i o\n")
+    save_file({"b.kernel": np.ones((2, 3))}, tmp_path / "b.safetensors")
+    source, table = str(tmp_path / "b.safetensors"), str(tmp_path / "my.table")
+    assert "backwards=True reads it from there" in refusal(by_table.plan, source, table)
+    assert "weights='ema': " in refusal(by_table.plan, source, table, weights="ema")

@@ -39,6 +39,17 @@ def test_shards_hold_the_same_tensors(sharded, tmp_path):
         )
 
 
+def test_an_index_of_a_variant(sharded, tmp_path, run):
+    """model.safetensors.index.fp16.json, as diffusers names it, beside model.fp16-00001-of-00002.safetensors."""
+    (tmp_path / "in").mkdir(), (tmp_path / "out").mkdir()
+    for shard in tmp_path.glob("m-*.safetensors"):
+        shard.rename(tmp_path / "in" / shard.name.replace("m-", "m.fp16-"))
+    text = sharded.read_text().replace("m-0", "m.fp16-0")
+    (tmp_path / "in" / "m.safetensors.index.fp16.json").write_text(text)
+    assert run("torch2flax", tmp_path / "in", "-o", tmp_path / "out")[0] == 0
+    assert listing(tmp_path / "out") == ["m.msgpack", "m.msgpack.json"]
+
+
 def test_shards_convert_verify_and_prove(run, sharded, tmp_path):
     code, printed, _ = run("torch2google", sharded, "-o", tmp_path / "back.npz", "--json")
     assert code == 0

@@ -1,6 +1,7 @@
 """Names as programs really leave them: deeper leaves, other separators, wrappers, prefixes, parts of weights."""
 
 import json
+import pickle
 import re
 
 import numpy as np
@@ -167,6 +168,7 @@ JOINED = {
     "keystr": lambda name: "".join(f"['{level}']" for level in ("params", *name.split("/"))),
     "attribute": lambda name: ".params" + "".join(f"['{level}']" for level in name.split("/")),
     "nested": lambda name: f"target/{name.replace('/', '.')}",
+    **{f"mark {mark}": lambda name, mark=mark: name.replace("/", mark) for mark in ("__", "|", "-", " ", "::", "\\")},
 }
 
 
@@ -179,6 +181,45 @@ def test_flax_names_joined_otherwise(case, suffix, tmp_path):
     result, notes, _ = converted(store(path, tensors, metadata={"format": "flax"}))
     same(result, model)
     assert "of its names" in notes or "in its names" in notes
+
+
+def test_marks_that_join_nothing_stay(tmp_path):
+    """A mark of some names, a mark inside words, and torch's and paddle's own leaves."""
+    for names in (
+        ["layer_norm_scale", "b_bias"], ["a-kernel", "b|kernel"], ["bn.weight", "bn._mean"],
+        ["bn._mean", "bn._variance"], ["a.weight", "pos.embedding"],
+    ):  # fmt: skip
+        path = save(tmp_path / "x.safetensors", {name: np.ones(2) for name in names})
+        with open_checkpoint(path) as reader:
+            assert respelled(reader) is reader, names
+
+
+def test_keys_that_are_tuples(tmp_path):
+    """As flax's flatten_dict makes them, in a pickle; one level more than allowed is refused, and a tuple of others."""
+    flat = {("params", *name.split("/")): array for name, array in google().items()}
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickle.dumps(flat, protocol=4))
+    same(converted(path)[0], google())
+    deep = {("a",) * 30: {("b",) * 35: np.ones(2)}}
+    for bad in (deep, {("a",) * 100_000: np.ones(2)}, {("a", None): np.ones(2)}, {(): np.ones(2)},
+                {("a", "b"): np.ones(2), "a": {"b": np.ones(2)}}):  # fmt: skip
+        path.write_bytes(pickle.dumps(bad, protocol=4))
+        with pytest.raises(FormatError, match=r"name|nests"):
+            open_checkpoint(path)
+
+
+def test_counts_of_a_profiler_are_no_part_of_a_model(tmp_path):
+    model = arrays(TIMM)
+    counts = {"total_ops": np.zeros(1), "blocks.0.total_params": np.zeros(1)}
+    result, _, plan = converted(save(tmp_path / "x.safetensors", {**model, **counts}), "timm")
+    same(result, model)
+    assert [(entry.name, entry.reason) for entry in plan.aside] == [(name, "counts of a profiler") for name in counts]
+
+
+def test_weights_that_zero_3_left_elsewhere(tmp_path):
+    path = save(tmp_path / "x.safetensors", {name: array.reshape(-1)[:0] for name, array in arrays(TIMM).items()})
+    with pytest.raises(ConvertError, match=r"zero_to_fp32.py \. joined"):
+        converted(path, "timm")
 
 
 def test_dots_of_torch_stay(tmp_path):
@@ -242,6 +283,9 @@ PARTS = {  # leaves in place of "weight" -> what the message names
     "base_layer.weight lora_A.default.weight lora_B.default.weight": "merge_and_unload",
     "lora_A.weight lora_B.weight weight": "merge_and_unload",
     "weight lora_down.weight lora_up.weight": "fuse_lora",
+    "weight weight.absmax weight.quant_map": "dequantize()",
+    "qweight qzeros scales": "dequantize()",
+    "_flat_param": "FULL_STATE_DICT",
 }
 
 
@@ -291,6 +335,49 @@ def test_replicas_that_differ_are_refused(tmp_path, capsys):
     assert "its arrays fit as they are: leave it out" in capsys.readouterr().err
 
 
+def _at_the_end(model):
+    model["stem/kernel"].view("u4").reshape(-1)[-1] ^= 1
+
+
+def _signed_zero(model):
+    model["head/bias"][:] = 0
+    model["head/bias"][1, 0] = -0.0
+
+
+HOSTILE_REPLICAS = {  # a change of an array's replicas -> how many there are
+    "the last bit": (_at_the_end, 2), "the last bit of many": (_at_the_end, 300), "a signed zero": (_signed_zero, 3),
+    "another number of one array": (lambda m: m.update({"head/bias": m["head/bias"][:2]}), 3),
+    "one array has none": (lambda m: m.update({"head/bias": m["head/bias"][0]}), 3),
+    "none at all": (lambda m: m.update({name: array[:0] for name, array in m.items()}), 3),
+    "huge and empty": (lambda m: m.update({n: np.empty((2**40, 0), "f4") for n in m}), 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE_REPLICAS)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_hostile_replicas_are_refused_soon(case, compressed, tmp_path):
+    change, count = HOSTILE_REPLICAS[case]
+    model = replicas(google(), count)
+    change(model)
+    (np.savez_compressed if compressed else np.savez)(tmp_path / "x.npz", **model)
+    with soon(case), pytest.raises(ConvertError):
+        converted(tmp_path / "x.npz", unreplicate=True)
+
+
+def test_replicas_larger_than_a_piece(tmp_path, monkeypatch):
+    """Each of the two readers goes through a compressed file in order."""
+    from convert import replicas as module
+
+    monkeypatch.setattr(module, "PIECE", 64)
+    np.savez_compressed(tmp_path / "x.npz", **replicas(google()))
+    same(converted(tmp_path / "x.npz", unreplicate=True)[0], google())
+    wrong = replicas(google())
+    _at_the_end(wrong)
+    np.savez_compressed(tmp_path / "x.npz", **wrong)
+    with pytest.raises(ConvertError, match="the replicas of stem/kernel differ"):
+        converted(tmp_path / "x.npz", unreplicate=True)
+
+
 def test_a_proof_of_one_replica(tmp_path):
     needs("torch")
     path = save(tmp_path / "x.msgpack", replicas(google(), 2))
@@ -307,14 +394,26 @@ def _many(name, count=MAX_TENSORS):
 HOSTILE = {  # names by the thousands that cost whoever respells, places or matches them
     "prefixes": lambda i: f"p{i}." + "blocks.0.norm1.weight",
     "nested prefixes": lambda i: ".".join(f"{chr(97 + k)}{i >> k}" for k in range(16)) + ".blocks.0.norm1.weight",
+    "places of one model each": lambda i: f"m{i // 8}.blocks.{i % 8}.norm1.weight",
+    "copies of copies": lambda i: "ema." * 60 + f"ema{i}.blocks.0.norm1.weight",
+    "thousands of levels": lambda i: f"{i}." + "p." * 1500 + "blocks.0.norm1.weight",
     "ends of places": lambda i: f"{i}.teacher.blocks.0.norm1.weight",
     "wrappers": lambda i: "module." * 40 + f"blocks.{i}.norm1.weight",
+    "wrappers alone": lambda i: "module." * (1 + i % 600) + str(i),
+    "names that wrappers alone tell apart": lambda i: "_orig_mod." * (i % 60) + f"blocks.{i // 60}.norm1.weight",
+    "flat parameters": lambda i: f"_fsdp_wrapped_module.{i}._flat_param",
     "boxes": lambda i: f"{i}/value",
+    "a level that all share": lambda i: f"{i}/" + "w/" * 60 + "w",
+    "lists in lists": lambda i: f"params/{i}/" + "0/" * 60 + "kernel/value",
+    "boxes without a name": lambda i: "/" * (i % 60) + f"{i // 60}/value/raw_value",
     "boxes in boxes": lambda i: f"{i}" + "/value" * 60,
     "tuples": lambda i: str(("params",) * 20 + (str(i),)),
     "open tuples": lambda i: "(" + "'a', " * 30 + str(i),
     "paths": lambda i: "['a']" * 20 + f"[{i}]" + "." * 30,
     "arrows": lambda i: "->" * 60 + str(i),
+    "marks": lambda i: "a__" * 300 + f"{i}__kernel",
+    "marks of many kinds": lambda i: f"a{'|-:~'[i % 4]}" * 100 + f"{i}{'|-:~'[i % 4]}kernel",
+    "marks before many leaves": lambda i: ".kernel" * 80 + f".{i}.kernel.value",
     "dots": lambda i: "." * 100 + f"{i}.kernel",
     "modules": lambda i: "_modules/" * 30 + f"{i}",
     "parts": lambda i: f"{i}" + ".a_b_c" * 20 + ".weight_g",
@@ -323,10 +422,14 @@ HOSTILE = {  # names by the thousands that cost whoever respells, places or matc
 }  # fmt: skip
 
 
+LONG = {"thousands of levels", "names that wrappers alone tell apart", "marks", "copies of copies"}  # 1,000 suffice
+
+
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_names_are_refused_soon(case, tmp_path):
-    (tmp_path / "x.safetensors").write_bytes(_many(HOSTILE[case], 5_000))
-    with soon(case), pytest.raises(ConvertError) as caught:
+    count = 1_000 if case in LONG else 2_500
+    (tmp_path / "x.safetensors").write_bytes(_many(HOSTILE[case], count))
+    with soon(case, 3.0), pytest.raises(ConvertError) as caught:
         convert.plan(tmp_path / "x.safetensors", src="timm", dst="flax", weights="teacher" if "ends" in case else None)
     assert len(str(caught.value)) < 2000
 

@@ -42,12 +42,13 @@ def load(
     assume: bool = False,
     settings: Stated = None,
     unreplicate: bool = False,
+    step: int | None = None,
     **config: Any,
 ) -> Port:
     """A checkpoint of any dialect and format as a running port.
 
     Args:
-      path: checkpoint file.
+      path: checkpoint: a file, a folder, or a file without its suffix.
       framework: flax, torch or paddle.
       dtype: what to compute in ("float64", "float32", "bfloat16", "float16"); by default the widest that the file
         holds, float32 of float8.
@@ -59,6 +60,7 @@ def load(
       settings: what the file leaves open: Config fields by name, or the path of a configuration file or of a checkpoint
         that has a record.
       unreplicate: take one of the equal replicas that pmap leaves in every array.
+      step: which step of a training run's folder; None takes the newest.
       config: the same, Config fields alone; they go above `settings`.
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of batch counters that the
     file does not hold and that begin at 0, of what is assumed of the file, now or when it was written, where `config`
@@ -76,7 +78,8 @@ def load(
     from .port import Port
 
     stated = Settings.of(settings).above(config)
-    with plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate) as loaded:
+    planned = plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate, step=step)
+    with planned as loaded:
         for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.filled(), *loaded.counts()[1]):
             warnings.warn(f"{path}: {note}", stacklevel=2)
         dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}

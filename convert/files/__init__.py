@@ -74,9 +74,17 @@ FOLDERS = (  # each as a whole is one checkpoint; their writers are FolderWriter
 )
 
 
+INDEX = re.compile(r"\.index(\.[\w-]{1,32})?\.json$")  # of shards; with a variant: model.safetensors.index.fp16.json
+
+
 def suffixes(table: tuple[Format, ...] = (*FORMATS, *FOLDERS)) -> tuple[str, ...]:
     """Every suffix that names one of these formats."""
     return tuple(suffix for entry in table for suffix in entry.suffixes)
+
+
+def is_named_as_checkpoint(name: str) -> bool:
+    """Tell whether a file has the suffix of a checkpoint, whatever its case; .pth.tar is one of torch's."""
+    return name.lower().removesuffix(".tar").endswith(suffixes(FORMATS)) or INDEX.search(name) is not None
 
 
 HEAD = 512  # bytes looked at: a tar archive says what it is at byte 257
@@ -98,6 +106,12 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, wh
         "paddle.save(paddle.jit.load('PATH without .pdiparams').state_dict(), 'model.pdparams') gives a state dict",
     ),
     (rb"\x89HDF", "is an HDF5 file", "load it with its own framework and save it with np.savez"),
+    (  # a header of version 1, or of 2 and 3, whose dtype is of objects
+        rb"\x93NUMPY(\x01..|[\x02\x03].{4}.?.?)[^\n]{0,120}'descr': '\|O'",
+        "is a .npy file of a pickled object, as np.save writes a dict",
+        "if you trust its author: tree = np.load(FILE, allow_pickle=True).item(), then "
+        "np.savez('x.npz', **flax.traverse_util.flatten_dict(tree, sep='/'))",
+    ),
     (rb"\x93NUMPY", "is one .npy array without a name", "save it with np.savez(file, name=array)"),
     (rb"GGUF|ggjt", "is a quantised GGML file", "convert the checkpoint it was made from"),
     (
@@ -121,19 +135,25 @@ def _uncollected() -> Iterator[None]:
 
 
 @_uncollected()
-def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
+def open_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> Reader:
     """Open a checkpoint of any format, a file or a folder, or an Orbax folder at a URL.
 
     Of a folder of checkpoints, the one that is meant, which the reader's remarks name (`inside`).
 
-    Raises: FormatError, saying what the file is, where it is missing, no checkpoint, damaged or unsafe.
+    Args:
+      step: of a training run, whose folder holds several; None takes the newest.
+    Raises: FormatError, saying what the file is, where it is missing, no checkpoint, damaged or unsafe; UsageError
+    where there is no such step.
     """
     name = os.fspath(path)
-    if URL.match(name):
+    if URL.match(name) and step is None:
         remote: Reader = FOLDERS[0].load(FOLDERS[0].reader)(name)
         return remote
-    if (os.path.isdir(name) and not folder_format(name)) or not os.path.lexists(name):
-        found = import_module(f"{__name__}.inside").look(name)
+    if step is not None or (os.path.isdir(name) and not folder_format(name)) or not os.path.lexists(name):
+        found = import_module(f"{__name__}.inside").look(name, step)
+        if found.path == name and os.path.isdir(name) and not lacking(name):
+            problem = f"is a folder that holds no checkpoint ({' '.join(suffixes(FORMATS))})"
+            raise FormatError(name, problem, "give the checkpoint itself")
         reader = _open(found.path)
         reader.remarks = found.notes
         return reader
@@ -196,7 +216,7 @@ def files_of(path: str) -> list[str]:
     """Every file of a checkpoint: all in a folder, an index and its shards, or the file itself. Raises: FormatError."""
     if os.path.isdir(path):
         return list(import_module(f"{__name__}.folders.base").files(path))
-    if path.endswith(".index.json") and (sharded := import_module(f"{__name__}.sharded")).sniff(_head(path), path):
+    if INDEX.search(path) and (sharded := import_module(f"{__name__}.sharded")).sniff(_head(path), path):
         return [path, *sharded.Index(path).shards.values()]
     return [path]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Iterable, Sequence, Set
 from itertools import islice
 from typing import NamedTuple
 
-from convert.errors import FormatError, UsageError
+from convert.errors import FormatError, UsageError, option
 from convert.files.base import shown
 
 MAX_DEPTH = 4  # folders within each other: a run, its step, an item, and one more
@@ -21,16 +21,35 @@ NAMED = 8  # entries that a message names
 
 # Entries that store no model: the stem of a file, or the name of a folder.
 TRAINING = re.compile(
-    r"opt|optim|optimizers?|opt_states?|optimizer_states?|(lr_)?schedulers?|(grad_|amp_)?scaler|rng(_states?)?(_\d+)?"
-    r"|random_states?(_\d+)?|training_args|trainer_state|train_state|extra|meta(data)?|iterator|dataset|data_iter|step"
+    r"(opt|optim|optimizers?|opt_states?|optimizer_states?|(lr_)?schedulers?|((grad|amp|loss)_)?scaler|samplers?"
+    r"|rng(_states?)?|random_states?|custom_checkpoint)(_\d+)?|.+_optim_states|training_args|trainer_state|train_state"
+    r"|tx|extra|meta(data)?|dataset|(.+_)?iterator|data_iter|step"
 )
+COPY = re.compile(r"(.*[_.-])?(ema|swa|avg|average[d]?|polyak)([_.-].*)?")  # of a model: the model itself comes first
+BEST = re.compile(r"(.*[_.-])?best([_.-].*)?")  # of the steps of a run: one of them once more
+PARTS = (  # files that are parts of one checkpoint, what wrote them, and what joins them
+    (
+        re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt"), "the parts of a checkpoint of DeepSpeed's ZeRO-3",
+        "in the folder with zero_to_fp32.py run: python zero_to_fp32.py . joined",
+    ),
+)  # fmt: skip
+PROGRAM = ".pdiparams"  # of a Paddle inference program: taken where nothing else is there, to be explained
 _OPTIMIZER_FILES = (".pdopt", ".pdstates", ".pdscaler")
 # Names of one model that lies there in several formats, or of the state of a run that goes on, best first.
 PREFERRED = (
-    "model.safetensors", "model.safetensors.index.json", "diffusion_pytorch_model.safetensors", "pytorch_model.bin",
-    "pytorch_model.bin.index.json", "flax_model.msgpack", "flax_model.msgpack.index.json", "model_state.pdparams",
-    "model_state.pdparams.index.json", "last.ckpt", "latest", "latest.pdparams", "best_model", "best_model.pdparams",
-    "state", "default", "params", "model", "ema", "ema_params",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "diffusion_pytorch_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "flax_model.msgpack",
+    "flax_model.msgpack.index.json",
+    "model_state.pdparams",
+    "model_state.pdparams.index.json",
+)
+PREFERRED_STEMS = (
+    "last", "latest", "best_model", "model_best", "model_final", "state", "default", "params", "model", "ema",
+    "ema_params",
 )  # fmt: skip
 _NUMBERED = re.compile(
     r"(?:.*[^a-z\d])?(?:checkpoint|ckpt|steps?|epochs?|iter(?:ation)?s?|global_step|weights)[-_=]?\d", re.I
@@ -51,7 +70,15 @@ class Found(NamedTuple):
 
 
 class Several(FormatError):
-    """A folder holds several checkpoints and nothing shows which is meant."""
+    """A folder holds several checkpoints and nothing shows which is meant.
+
+    Attributes:
+      folder: which, or the path to which suffixes are missing.
+    """
+
+    def __init__(self, folder: str, problem: str, remedy: str):
+        super().__init__(folder, problem, remedy)
+        self.folder = folder
 
 
 def look(path: str, step: int | None = None) -> Found:
@@ -66,16 +93,43 @@ def look(path: str, step: int | None = None) -> Found:
     if os.path.isdir(path) and not folder_format(path):
         return _in_folder(path, step)
     if step is not None:
-        raise UsageError(f"--step {step}: {path} is one checkpoint, not a folder of steps")
+        raise UsageError(f"{_asked(step)}: {path} is one checkpoint, not a folder of steps")
     return Found(path) if os.path.lexists(path) else _with_suffix(path)
+
+
+def looks(paths: Iterable[str], steps: Sequence[int]) -> list[Found]:
+    """Find the checkpoints that several paths mean.
+
+    Args:
+      steps: as many as paths, or one for each path that is a folder of steps, or none.
+    Raises: as `look` does; UsageError where the one step is of no path, or their number is another.
+    """
+    from convert.files import folder_format
+
+    listed = list(paths)
+    if len(steps) in (0, len(listed)):
+        each: Sequence[int | None] = steps or [None] * len(listed)
+        return [look(path, step) for path, step in zip(listed, each, strict=True)]
+    if len(steps) > 1:
+        raise UsageError(f"{_asked(steps[0])}: {len(steps)} steps of {len(listed)} checkpoints: give one, or one each")
+    of_steps = [os.path.isdir(path) and not folder_format(path) for path in listed]
+    if not any(of_steps):
+        raise UsageError(f"{_asked(steps[0])}: {' and '.join(listed)} are no folders of steps")
+    return [look(path, steps[0] if has else None) for path, has in zip(listed, of_steps, strict=True)]
+
+
+def _asked(step: int) -> str:
+    return option("step", str(step))
 
 
 def _with_suffix(path: str) -> Found:
     """Return the file beside a path that only lacks its suffix, as paddle names files."""
     from convert.files import suffixes
 
-    known = [suffix for suffix in (*suffixes(), ".pdiparams") if suffix not in _OPTIMIZER_FILES]
+    known = [suffix for suffix in suffixes() if suffix not in _OPTIMIZER_FILES]
     there = [path + suffix for suffix in known if os.path.exists(path + suffix)]
+    if not there and os.path.exists(path + PROGRAM):
+        there = [path + PROGRAM]
     if len(there) > 1:
         names = [os.path.basename(name) for name in there]
         raise Several(path, f"there is no such file, but there are {_listed(names)}", "name one of them")
@@ -84,18 +138,22 @@ def _with_suffix(path: str) -> Found:
 
 def _in_folder(path: str, step: int | None) -> Found:
     entries = _Walk(path).candidates(path, MAX_DEPTH)
+    for pattern, what, remedy in PARTS:
+        if any(map(pattern.fullmatch, entries)):
+            raise FormatError(path, f"holds {what}", remedy)
     models = [name for name in entries if not _is_training(name)]
+    models = [name for name in models if not name.endswith(PROGRAM)] or models
     name = _chosen(path, models, step)
     if name is None:
         if step is not None:
-            raise UsageError(f"--step {step}: {path} has no numbered steps")
+            raise UsageError(f"{_asked(step)}: {path} has no numbered steps")
         if len(models) > 1:
             raise Several(path, f"is a folder of several checkpoints: {_listed(models)}", "give one of them")
         return Found(path)
     numbered = _number(name) is not None and (step is None or _number(name) == step)
     inner = os.path.join(path, name)
     if step is not None and not numbered and not os.path.isdir(inner):
-        raise UsageError(f"--step {step}: {path} has no numbered steps")
+        raise UsageError(f"{_asked(step)}: {path} has no numbered steps")
     further = look(inner, None if numbered else step) if os.path.isdir(inner) else Found(inner)
     others = [e for e in sorted(os.listdir(path)) if e not in (name, f"{name}.json", *BOOKKEEPING) and e[0] != "."]
     aside = f"; set aside: {_listed(others)}" if others else ""
@@ -144,7 +202,7 @@ class _Walk:
         return [e for e in entries if not e.name.startswith(".") and not _UNFINISHED.search(e.name)]
 
     def _is_checkpoint(self, entry: os.DirEntry[str], depth: int) -> bool:
-        from convert.files import FORMATS, folder_format, is_msgpack, suffixes
+        from convert.files import folder_format, is_msgpack, is_named_as_checkpoint
 
         if entry.is_dir():
             if folder_format(entry.path):
@@ -153,14 +211,17 @@ class _Walk:
             return any(self._is_checkpoint(one, depth - 1) for one in inner)
         if not entry.is_file():
             return False
-        if entry.name.lower().removesuffix(".tar").endswith(suffixes(FORMATS)):
+        if is_named_as_checkpoint(entry.name) or entry.name.endswith(PROGRAM):
             return True
         return _NUMBERED.match(entry.name) is not None and "." not in entry.name and is_msgpack(entry.path)
 
 
-def _is_shard(name: str, names: Collection[str]) -> bool:
+def _is_shard(name: str, names: Set[str]) -> bool:
     found = re.fullmatch(r"(.+)-\d{5}-of-\d{5}(\.\w+)", name)
-    return found is not None and f"{found[1]}{found[2]}.index.json" in names
+    if found is None:
+        return False
+    stem, _, variant = found[1].rpartition(".")
+    return not names.isdisjoint((f"{found[1]}{found[2]}.index.json", f"{stem}{found[2]}.index.{variant}.json"))
 
 
 def _is_training(name: str) -> bool:
@@ -174,15 +235,29 @@ def _chosen(path: str, models: list[str], step: int | None) -> str | None:
     if step is not None and steps:
         if not (found := [name for name, number in steps.items() if number == step]):
             have = ", ".join(map(str, sorted(set(steps.values()))[-NAMED:]))
-            raise UsageError(f"--step {step}: {path} has the steps {have}")
+            raise UsageError(f"{_asked(step)}: {path} has the steps {have}")
         return found[0] if len(found) == 1 else None
     if len(models) == 1:
         return models[0]
-    if preferred := [name for name in PREFERRED if name in models]:
+    stems = {_stem(name): name for name in reversed(models)}
+    preferred = [name for name in PREFERRED if name in models]
+    preferred += [stems[stem] for stem in PREFERRED_STEMS if stem in stems]
+    if preferred:
         return preferred[0]
-    if len(steps) == len(models) > 1 and len({re.sub(r"\d+", "#", name) for name in models}) == 1:
-        return max(models, key=lambda name: (steps[name], name))
+    plain = [name for name in models if not COPY.fullmatch(_stem(name)) and not BEST.fullmatch(_stem(name))]
+    if len(plain) == 1:
+        return plain[0]
+    if plain and all(name in steps for name in plain) and len({re.sub(r"\d+", "#", name) for name in plain}) == 1:
+        return max(plain, key=lambda name: (steps[name], name))
     return None
+
+
+def _stem(name: str) -> str:
+    """A name without the suffix of a checkpoint."""
+    from convert.files import suffixes
+
+    stem, suffix = os.path.splitext(name.removesuffix(".tar"))
+    return (stem if suffix in suffixes() else name).lower()
 
 
 def _number(name: str) -> int | None:

@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from convert.errors import FormatError
-from convert.files import bounded_json
+from convert.files import INDEX, bounded_json
 from convert.files.base import MAX_TENSORS, File, Reader, shown
 from convert.files.folders.base import KEY
 
@@ -28,7 +28,7 @@ PART = "triptych_part"  # in the metadata of a shard of ours: the name of the in
 
 def sniff(head: bytes, path: str) -> bool:
     """An index is JSON by its name: nothing in its first bytes tells it from any other JSON."""
-    return path.endswith(SUFFIX) and head.lstrip()[:1] == b"{"
+    return INDEX.search(path) is not None and head.lstrip()[:1] == b"{"
 
 
 class Index:
@@ -123,7 +123,7 @@ class ShardedReader(Reader):
         """Open a shard, whose format must be that of the others."""
         from convert.files import open_checkpoint
 
-        if name.endswith(SUFFIX) or os.path.isdir(path):
+        if INDEX.search(name) or os.path.isdir(path):
             raise FormatError(self.path, f"names the shard {shown(name)}: an index or a folder", REMEDY)
         shard = open_checkpoint(path)
         self.format = shard.format if not self.shards else self.format

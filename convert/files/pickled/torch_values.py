@@ -59,9 +59,12 @@ UNSUPPORTED = {
             "sparse_csr_tensor": "sparse tensors",
             "nested_tensor": "nested tensors",
             "meta_tensor_no_storage": "tensors without data (device 'meta')",
-            "wrapper_subclass": "tensors of a subclass",
         }.items()
     },
+    "torch._utils._rebuild_wrapper_subclass": (
+        "tensors of a subclass: spread over devices (DTensor), or quantized",
+        "where they were written save {name: value.full_tensor()} of DTensors, value.dequantize() of quantized ones",
+    ),
     **{
         f"torch.Q{name}Storage": ("quantized tensors", _PLAIN)
         for name in ("Int8", "Int32", "UInt8", "UInt4x2", "UInt2x4")

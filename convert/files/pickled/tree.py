@@ -134,10 +134,16 @@ def reason(value: Any) -> str:
 
 
 def joined(path: tuple[Any, ...]) -> str:
-    """A tensor's name. Raises: Refused where it is none."""
-    if not all(isinstance(part, (str, int)) for part in path):
+    """Return a tensor's name: its keys joined, and those inside a key that is a tuple, as flax's flatten_dict makes.
+
+    Raises: Refused where it is none.
+    """
+    levels = [level for part in path for level in (part[: MAX_DEPTH + 1] if type(part) is tuple and part else (part,))]
+    if not all(isinstance(level, (str, int)) for level in levels):
         raise Refused("names a tensor by something that is neither text nor a number", "name tensors by text")
-    name = "/".join(map(str, path)) if path else ROOT
+    if len(levels) > MAX_DEPTH:
+        raise Refused(f"has a tensor's name of more than {MAX_DEPTH} levels", "save only the model's state_dict")
+    name = "/".join(map(str, levels)) if levels else ROOT
     if len(name) > MAX_NAME:
         raise Refused(f"has a tensor's name of {len(name):,} characters", f"use {MAX_NAME} at most")
     try:
