@@ -167,6 +167,9 @@ def _add_route_arguments(parser: ArgumentParser) -> None:
         "--unreplicate", action="store_true", help="take one of the equal replicas that pmap leaves in every array"
     )
     parser.add_argument("--layout", choices=["nnx"], help="name a flax target's arrays as nnx does: for nnx.update")
+    parser.add_argument(
+        "--image", metavar="SIZE", help="record that images of this size go in, as in 384 or 384x512; arrays stay"
+    )
     parser.add_argument("--prove", action="store_true", help="run source and target in float64 and print the error")
     parser.add_argument(
         "--like", metavar="FILE", help="with --with-optimizer: a new target model's weights, saved by its framework"

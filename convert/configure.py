@@ -14,11 +14,13 @@ from specs.dialects import PORTS
 from specs.kinds import BUFFERS
 from specs.layer import Sizes
 from specs.paths import fill, match, normal
+from specs.preprocessing import UNKNOWN, Known
 from specs.spec import Spec
 
 from . import folding
 from .conventions import computing, questionable, required, same, unsettled
 from .errors import ConvertError, UsageError, option
+from .pixels import known as known_preprocessing
 from .readings import Reading
 from .recognise import Line, dialects, lines, spellings
 from .record import Record
@@ -37,6 +39,7 @@ class Configuration(NamedTuple):
       unstated: fields of which nobody may assume the value without being asked to; see unstated.open_error.
       remarks: what the user should know of how records and settings go together.
       shown: fields that the file's arrays show.
+      preprocessing: of images, as far as it is known.
     """
 
     config: Any
@@ -46,6 +49,7 @@ class Configuration(NamedTuple):
     unstated: tuple[str, ...]
     remarks: tuple[str, ...]
     shown: Mapping[str, Any]
+    preprocessing: Known = UNKNOWN
 
 
 def configure(path: str, reading: Reading, record: Record, settings: Settings) -> Configuration:
@@ -99,6 +103,10 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
     variant = variant_of(reading.architecture, config)
     doubtful = questionable(spec, config, origins, "default")
     doubtful += unsettled(spec, variant, config, questionable(spec, config, origins, "variant"))
+    dialect = dialects(reading.architecture)[reading.dialect]
+    whole = record if known else Record()  # of another architecture: it says nothing of this model
+    pixels, doubts = known_preprocessing(path, spec, dialect, variant, config, whole, settings.preprocessing)
+    remarks += doubts
     marked = ((record.assumed & ours.keys()) - asked.keys()) | (settings.assumed & asked.keys())
     refused = _asked_for(reading, doubtful)
     assumed = {*marked, *doubtful} - set(refused)
@@ -110,6 +118,7 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
         unstated=_in_order(spec, refused),
         remarks=tuple(remarks),
         shown=shown,
+        preprocessing=pixels,
     )
 
 

@@ -125,6 +125,8 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
                 arguments.unreplicate,
             )
             stack.enter_context(plan)
+            if arguments.image:
+                notes.add(f"--image {arguments.image} is recorded: every array stays as it is")
             if arguments.layout:
                 from .nnx import as_nnx
 
@@ -141,6 +143,7 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
                 "dst": dst, "config": configs.as_dict(plan.config), "tensors": len(plan.steps),
                 "parameters": plan.parameters, "part": plan.reading.prefix or "/", "aside": as_json(plan.aside),
                 "skipped": plan.skipped(), "assumed": list(plan.assumed), "notes": plan.notes(),
+                "preprocessing": plan.preprocessing.as_json(),
             }  # fmt: skip
             whole, about = _whole(plan, out, optimizer, stack)
             result |= {"notes": whole.notes(), **about}

@@ -22,6 +22,7 @@ from .conventions import differing, same
 from .errors import OpenFields, UsageError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
+from .pixels import SCALING, conflict
 from .plans import Plan
 from .settings import Settings, Stated
 from .steps import Promise, Step, Steps
@@ -111,6 +112,9 @@ def compare(
         if left.architecture != right.architecture:
             kinds = f"{left.architecture} and {right.architecture}"
             return Comparison([_entry("", "architecture", None, kinds)], [])
+        if notes is not None and conflict(left.preprocessing, right.preprocessing, left.config.channels):
+            one, other = (side.preprocessing.only(SCALING) for side in (left, right))
+            notes.append(f"the two are fed with pixels on different scales: {a} {one}; {b} {other}")
         _check_stated(left, right, stated, {entry["field"] for entry in assumed})
         apart = _counters_apart(left, right)
         if notes is not None:

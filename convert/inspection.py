@@ -64,6 +64,10 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
             yield f"  - and {more} more reasons"
     if about["config"]:
         yield f"{'config:':14}{' '.join(f'{k}={v}' for k, v in about['config'].items())}"
+    if known := dict(about["preprocessing"]):
+        assumed = known.pop("assumed")
+        yield f"{'pixels:':14}{' '.join(f'{k}={v}' for k, v in known.items())}"
+        yield from ([f"{'':14}assumed: {' '.join(assumed)}"] if assumed else [])
     if about["open"]:
         yield from f"{'open:':14}{about['open']}".split("\n")
     yield from (f"{'note:':14}{note}" for note in about["notes"])
@@ -117,7 +121,16 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     """Everything about a file in the order of printing, with what every file shows."""
     tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
     about: dict[str, Any] = {"format": reader.format, "dialect": None, "architecture": None, "variant": None}
-    about |= {"part": None, "nearest": None, "config": {}, "open": "", "assumed": [], "notes": [], "aside": []}
+    about |= {
+        "part": None,
+        "nearest": None,
+        "config": {},
+        "preprocessing": {},
+        "open": "",
+        "assumed": [],
+        "notes": [],
+        "aside": [],
+    }
     about["skipped"] = folding.skipped(reader.skipped)
     about |= {"parameters": sum(t.size for t in reader.tensors.values())} | known
     return {**about, "dtype": ", ".join(sorted({t.dtype for t in reader.tensors.values()})), "tensors": tensors}
@@ -128,7 +141,8 @@ def _fitting(plan: Plan) -> dict[str, Any]:
     unstated = plan.configuration.unstated
     config = {name: value for name, value in configs.as_dict(plan.config).items() if name not in unstated}
     about: dict[str, Any] = {"dialect": plan.src, "architecture": plan.architecture, "variant": plan.variant}
-    about |= {"part": plan.reading.prefix or "/", "config": config, "assumed": list(plan.assumed)}
+    about |= {"part": plan.reading.prefix or "/", "config": config, "preprocessing": plan.preprocessing.as_json()}
+    about |= {"assumed": list(plan.assumed)}
     notes = [*plan.part(), *plan.doubts()]
     return about | {
         "parameters": plan.parameters,

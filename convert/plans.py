@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from specs import config as configs
 from specs.dialects import HUB
 from specs.layer import count
+from specs.preprocessing import Known
 
 from . import folding
 from .aside import Aside, set_aside, summary
@@ -19,6 +20,7 @@ from .configure import Configuration
 from .conventions import differing, questionable
 from .errors import UsageError
 from .files.base import Reader, Tensor
+from .pixels import SCALING, conflict, published
 from .readings import WRAPPERS, Reading
 from .recognise import USUAL, dialects
 from .record import TOOL_VERSION, Record
@@ -87,6 +89,11 @@ class Plan:
         return self.configuration.config
 
     @property
+    def preprocessing(self) -> Known:
+        """What is known of the preprocessing of images."""
+        return self.configuration.preprocessing
+
+    @property
     def origins(self) -> Mapping[str, str]:
         """Where each Config field comes from: user, record, shapes, dialect, variant, assumed or default."""
         return {**self.configuration.origins, **dict.fromkeys(self.accepted, "assumed")}
@@ -108,6 +115,7 @@ class Plan:
         """What the user should know and need not act on."""
         lines = [*self.part(), *self.left_out(), *self.doubts()]
         lines += [self._conflict(name, *values) for name, values in self.conflicts().items()]
+        lines += self._scaled_otherwise()
         return [*lines, *self.filled(), *self.counts()[1]]
 
     def part(self) -> list[str]:
@@ -187,6 +195,15 @@ class Plan:
             meant = f"{name}={ours} is stated of these weights: its outputs will differ"
         return f"{self.dst}'s own code computes {name}={theirs}; {meant}"
 
+    def _scaled_otherwise(self) -> list[str]:
+        """Report that the target's own code feeds its networks with pixels on another scale."""
+        dialect = dialects(self.architecture).get(self.dst)
+        theirs = published(self.reading.spec, dialect, self.variant, self.config) if dialect else Known()
+        if not conflict(self.preprocessing, theirs, self.config.channels):
+            return []
+        own = self.preprocessing.only(SCALING)
+        return [f"{self.dst}'s own code scales pixels by {theirs.only(SCALING)}; these weights need {own}"]
+
     @cached_property
     def supplied(self) -> tuple[str, ...]:
         """Target tensors that neither the file nor its record states: the record of the target marks them."""
@@ -244,6 +261,7 @@ class Plan:
             "config": configs.as_dict(self.config),
             "assumed": [*self.assumed, *self._unsure()],
             **({"supplied": list(self.supplied)} if self.supplied else {}),
+            **({"preprocessing": known} if (known := self.preprocessing.as_json()) else {}),
             **({"lossy": lossy} if (lossy := [] if self.record.change else self.record.lossy) else {}),
             "parameters": self.parameters,
             "source": {

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
+from specs.preprocessing import Known, stated
+
 from . import folding
 from .casting import LOSSES
 from .counters import is_count
@@ -65,6 +67,18 @@ class Record:
         """Arrays of this file that a conversion filled and did not read; none if the record is of other bytes."""
         names = [] if self.change else self.content.get("supplied", [])
         return frozenset(name for name in names if isinstance(name, str))
+
+    @property
+    def preprocessing(self) -> tuple[Known, list[str]]:
+        """What the record says of the preprocessing of images, and why it is not used, if it cannot be."""
+        content = {**self.content.get("preprocessing", {})}
+        assumed = content.pop("assumed", [])
+        try:
+            known = stated(content)
+        except ValueError as error:
+            return Known(), [f"it is not used: {error}"]
+        names = known.values if not isinstance(assumed, list) else known.values.keys() & set(map(str, assumed))
+        return Known(known.values, frozenset(names)), []
 
     @property
     def lossy(self) -> list[dict[str, Any]]:
@@ -261,7 +275,7 @@ def _parsed(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     kinds = {"architecture": str, "dialect": str, "config": dict, "carried": dict, "tensors": dict, "assumed": list,
-             "supplied": list}  # fmt: skip
+             "supplied": list, "preprocessing": dict}  # fmt: skip
     if not isinstance(content, dict) or not ({"architecture", "config"} <= content.keys() or "table" in content):
         return {}
     fits = all(isinstance(content.get(key, kind()), kind) for key, kind in kinds.items())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from specs import config as configs
 from specs import paddlevit
+from specs import preprocessing as pixels
 
 from . import record as records
 from .errors import ConvertError, UsageError, command_or_call, option
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 MAX_NODES = 100_000  # values in a configuration file
 MAX_BASES = 8  # files that a configuration file builds on, at each level, and levels
+PREPROCESSING = (
+    "preprocessing"  # beside Config fields: {"preprocessing": {"crop": 0.875}}, --set preprocessing.crop=...
+)
 MAX_JSON, MAX_YAML = 8 << 20, 64 << 10  # characters: a record may be long, and YAML takes seconds
 
 
@@ -37,6 +41,7 @@ class Settings:
       file: the configuration file, or the checkpoint, that the values come from; "" where there is none.
       chosen: names of values that the user states one by one, above those of the file.
       others: names of values that another file states -> that file.
+      preprocessing: of images; see specs.preprocessing.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -46,18 +51,28 @@ class Settings:
     file: str = ""
     chosen: frozenset[str] = frozenset()
     others: Mapping[str, str] = field(default_factory=dict)
+    preprocessing: pixels.Known = pixels.UNKNOWN
 
     @classmethod
     def of(cls, values: Stated) -> Settings:
         """Return what was given as Settings; a path is read. Raises: ConvertError."""
         if isinstance(values, str | os.PathLike):
             return read_config(os.fspath(values))
-        return values if isinstance(values, Settings) else cls(dict(values or {}))
+        if isinstance(values, Settings):
+            return values
+        own, of_images = _apart(values or {})
+        return cls(own, preprocessing=of_images)
 
     def above(self, chosen: Mapping[str, Any]) -> Settings:
-        """Put values that were chosen one by one above these, which come from a file."""
-        names = self.chosen | chosen.keys()
-        return replace(self, values={**self.values, **chosen}, assumed=self.assumed - chosen.keys(), chosen=names)
+        """Put values that were chosen one by one above these, which come from a file.
+
+        Raises: UsageError for preprocessing that does not fit.
+        """
+        own, of_images = _apart(chosen)
+        return replace(
+            self, values={**self.values, **own}, assumed=self.assumed - own.keys(), chosen=self.chosen | own.keys(),
+            preprocessing=of_images.above(self.preprocessing),
+        )  # fmt: skip
 
     def origin(self, name: str) -> str:
         """Name what states a Config field: "--set", "--config FILE", or another checkpoint."""
@@ -73,6 +88,24 @@ class Settings:
         if name in self.others:
             return f"is of {origin}"
         return f"was asked for by {origin}" if self.file and name not in self.chosen else "was asked for"
+
+
+def _apart(values: Mapping[str, Any]) -> tuple[dict[str, Any], pixels.Known]:
+    """Part Config fields from preprocessing. Raises: UsageError for preprocessing that does not fit."""
+    nested, prefix = values.get(PREPROCESSING, {}), f"{PREPROCESSING}."
+    if not isinstance(nested, Mapping):
+        raise UsageError(f"{PREPROCESSING}: it is a mapping of its fields, as in {{'crop': 0.875}}")
+    dotted = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+    own = {name: v for name, v in values.items() if name != PREPROCESSING and not name.startswith(prefix)}
+    return own, preprocessing({**nested, **dotted})
+
+
+def preprocessing(values: Mapping[str, Any]) -> pixels.Known:
+    """Return preprocessing as the user states it. Raises: UsageError that lists what does not fit."""
+    try:
+        return pixels.stated(values)
+    except ValueError as error:
+        raise UsageError(f"{PREPROCESSING}: {error}") from None
 
 
 Stated = Mapping[str, Any] | Settings | str | os.PathLike[str] | None  # what users state, or a file that states it
@@ -91,6 +124,10 @@ def stated(arguments: Namespace) -> Settings:
     for name, value in map(setting, arguments.set):
         if chosen.setdefault(name, value) != value:
             raise UsageError(f"--set {name}: given twice, as {chosen[name]} and as {value}")
+    if image := getattr(arguments, "image", None):
+        name, size = f"{PREPROCESSING}.image", configs.parse(image)
+        if chosen.setdefault(name, size) != size:
+            raise UsageError(f"--image {image}: --set {name}={chosen[name]} says another size")
     base = read_config(arguments.config) if arguments.config else Settings()
     both = [name for name, value in chosen.items() if base.values.get(name, value) != value]
     origin = f"--config {arguments.config}"
@@ -107,12 +144,16 @@ def read_config(path: str) -> Settings:
     values = _mapping(path)
     if "config" in values and "architecture" in values:
         return _recorded(path, records.at(path))
+    if "pretrained_cfg" in values:
+        return _of_timm(path, values)
     values, notes = _of_model(path, _with_bases(path, values))
     try:
-        values = {key: configs.tuples(value) for key, value in values.items()}
-        return Settings(values, notes=tuple(notes), file=path)
+        stated = {key: configs.tuples(value) for key, value in values.items()}
     except RecursionError:
         raise ConvertError(f"{path}: is nested too deeply") from None
+    own, of_images = _apart(stated)
+    of_images = of_images.above(preprocessing(paddlevit.preprocessing(values)))
+    return Settings(own, notes=tuple(notes), file=path, preprocessing=of_images)
 
 
 def in_our_terms(spec: Spec, values: Mapping[str, Any], dialect: str = "") -> dict[str, Any]:
@@ -168,6 +209,18 @@ def _of_model(path: str, values: dict[str, Any]) -> tuple[dict[str, Any], list[s
     return known, [what] if ignored else []
 
 
+def _of_timm(path: str, values: Mapping[str, Any]) -> Settings:
+    """Read the preprocessing in a config.json of timm's. Raises: ConvertError for what does not fit."""
+    try:
+        found, remarks = pixels.from_timm(values)
+    except ValueError as error:
+        raise ConvertError(f"{path}: {PREPROCESSING}: {error}") from None
+    ignored = ", ".join(name for name in values if name != "pretrained_cfg")
+    remarks += [f"only its preprocessing is used; ignored: {ignored}"] if ignored else []
+    notes = tuple(f"{option('config', path)}: {line}" for line in remarks)
+    return Settings(notes=notes, file=path, preprocessing=found)
+
+
 def _recorded(path: str, record: records.Record) -> Settings:
     """The configuration of a record. Raises: ConvertError where there is none."""
     if not record.content:
@@ -178,9 +231,11 @@ def _recorded(path: str, record: records.Record) -> Settings:
         values = {key: configs.tuples(value) for key, value in content.get("config", {}).items()}
     except RecursionError:
         raise ConvertError(f"{path}: is nested too deeply") from None
-    doubts = replace(record, sample="").notes()  # of its arrays none is used
+    known, problems = record.preprocessing
+    doubts = [*replace(record, sample="").notes(), *(f"{PREPROCESSING}: {what}" for what in problems)]
     assumed, notes = record.assumed & values.keys(), tuple(f"{option('config', path)}: {note}" for note in doubts)
-    return Settings(values, assumed, content.get("architecture", ""), notes, path)
+    known = known.all_assumed() if record.damage else known
+    return Settings(values, assumed, content.get("architecture", ""), notes, path, preprocessing=known)
 
 
 def _mapping(path: str) -> dict[str, Any]:

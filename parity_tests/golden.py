@@ -17,7 +17,7 @@ from specs.table import Table
 
 FOLDER = Path(__file__).parent / "goldens"
 _BESIDE = [Path(home) / "goldens" for name in specs.names() if (home := specs.folder(name))]  # pages from outside
-FOLDERS = {case.name: case for home in [FOLDER, *_BESIDE] if home.is_dir() for case in home.iterdir()}
+FOLDERS = {case.name: case for home in [FOLDER, *_BESIDE] if home.is_dir() for case in home.iterdir() if case.is_dir()}
 
 # What a case's file leaves open and its case.json tells in upstream's words. Cases that parity_tests/upstream.py writes
 # have it in our words, as "settings".

@@ -293,6 +293,7 @@ def test_a_yaml_file_of_paddlevit_tells_the_activation(tmp_path, capsys):
     assert main([*words, "--config", str(tmp_path / "c.yaml")]) == 0
     with plan(tmp_path / "x.safetensors") as made:
         assert made.config == dataclasses.replace(config, **convmixer_norms("paddlevit"))
+        assert made.preprocessing.values["crop"] == 0.96 and made.preprocessing.assumed == {"mean", "std"}
     (tmp_path / "d.yaml").write_text(YAML.replace("CNN.", "MF.").replace("ACTIVATION: 'ReLU'", "ACTIVATION: 'SiLU'"))
     assert main([*words, "--force", "--config", str(tmp_path / "d.yaml")]) == 2
     assert "MODEL.CNN.ACTIVATION='SiLU' does not fit: it is GELU or ReLU" in capsys.readouterr().err

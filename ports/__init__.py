@@ -61,7 +61,7 @@ def load(
         that has a record.
       unreplicate: take one of the equal replicas that pmap leaves in every array.
       step: which step of a training run's folder; None takes the newest.
-      config: the same, Config fields alone; they go above `settings`.
+      config: the same, Config fields alone, and `preprocessing`, a mapping of its fields; they go above `settings`.
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of batch counters that the
     file does not hold and that begin at 0, of what is assumed of the file, now or when it was written, where `config`
     contradicts its record, of arrays of several dtypes in one file, and of values that become zero, infinite or
@@ -95,7 +95,7 @@ def load(
         for what in misfits(lost):
             warnings.warn(f"{path}: {what} in {dtype}", stacklevel=2)
         port.check_arrays()
-        port.assumed = loaded.assumed
+        port.assumed, port.preprocessing = loaded.assumed, loaded.preprocessing
         return port
 
 
@@ -137,11 +137,12 @@ def build(
       architecture: as `names()` lists them.
       variant: its variant's name, a Config, or the path of a configuration file.
       init: "upstream", or "random" for tests: no array zero or one, so that no fault hides behind it.
-      config: Config fields to change, e.g. classes=10.
+      config: Config fields to change, e.g. classes=10; and `preprocessing`, a mapping of its fields.
     Raises: UsageError for what is not there or does not fit, with the nearest name.
     """
-    from convert.settings import in_our_terms
+    from convert.settings import PREPROCESSING, in_our_terms
 
+    stated = config.pop(PREPROCESSING, {})
     try:
         architecture = specs.resolve(architecture)
         spec = specs.get(architecture)
@@ -160,7 +161,9 @@ def build(
     require(framework)
     from .port import Port
 
-    return Port(framework, architecture, chosen, initial(architecture, chosen, framework, seed, init), dtype, device)
+    port = Port(framework, architecture, chosen, initial(architecture, chosen, framework, seed, init), dtype, device)
+    port.preprocessing = stated
+    return port
 
 
 def _configured(spec: Spec, architecture: str, path: str) -> Any:

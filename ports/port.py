@@ -17,6 +17,7 @@ from convert.folding import fold
 from specs.config import as_dict, unknown
 from specs.kinds import IMAGES, PORTED
 from specs.layer import Layer
+from specs.preprocessing import UNKNOWN, Known
 
 from .frameworks import network
 from .images import checked
@@ -40,6 +41,7 @@ class Port(Model):
     """
 
     assumed: tuple[str, ...] = ()  # Config fields that change the outputs and that nobody knows of these weights
+    _preprocessing: Known = UNKNOWN
 
     def __init__(
         self,
@@ -70,9 +72,40 @@ class Port(Model):
         """Replace the model by one of the same kind, such as linen's module with trained variables."""
         self.runner.replace(type(self.runner.model)(*model) if isinstance(model, tuple) else model)
 
+    @property
+    def preprocessing(self) -> Known:
+        """What is known of the preprocessing of images."""
+        return self._preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, stated: Known | Mapping[str, Any]) -> None:
+        """State it, as a mapping of fields of Preprocessing. Raises: UsageError for fields that do not fit."""
+        from convert.settings import preprocessing
+
+        self._preprocessing = stated if isinstance(stated, Known) else preprocessing(stated)
+
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Inference. images: (n, c, h, w) -> logits (n, classes); bfloat16 results come back as float32."""
         return self.outputs(images)[OUTPUT]
+
+    def preprocess(self, pictures: Any, *, native: bool = False, **stated: Any) -> np.ndarray:
+        """Turn pictures into images for this port, the same in every framework: resize, crop the centre, normalise.
+
+            logits = port(port.preprocess(PIL.Image.open("cat.jpg").convert("RGB")))
+
+        Args:
+          pictures: a PIL image; a uint8 array (h, w, channels), or (h, w) for one channel; a batch of equal ones as one
+            array more; or a list of any of these, whose sizes may differ.
+          native: return the layout that `port.model` takes, (n, h, w, c) in flax, and not the one that the port takes.
+          stated: fields of specs.preprocessing.Preprocessing for this call, above those of `port.preprocessing`.
+        Returns: float32, (n, c, h, w); n = 1 for a single picture.
+        Warns of fields that are assumed of these weights.
+        Raises: UsageError for fields that are not known or do not fit; ImagesError for what are no pictures.
+        """
+        from .preprocess import for_network
+
+        images = for_network(pictures, self.preprocessing, stated, self.spec, self.config)
+        return images if native and self.framework == "flax" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Everything that the network returns, by name: "output"."""
@@ -127,7 +160,7 @@ class Port(Model):
         arguments = {**same, **changes}
         arguments["tensors"] = self.state().items() if arguments["tensors"] is None else arguments["tensors"]
         other = type(self)(self.framework, self.architecture, **arguments)
-        other.assumed = self.assumed
+        other.assumed, other.preprocessing = self.assumed, self.preprocessing
         return other
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> dict[str, Any]:
@@ -165,7 +198,7 @@ class Port(Model):
         from convert.settings import Settings
 
         values = {name: value for name, value in as_dict(self.config).items() if name != "classes"}
-        return Settings(values, frozenset(self.assumed), self.architecture)
+        return Settings(values, frozenset(self.assumed), self.architecture, preprocessing=self.preprocessing)
 
     def layers(self) -> list[Layer]:
         """Every layer with its arrays."""

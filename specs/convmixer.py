@@ -12,6 +12,7 @@ from typing import Any, Literal
 from .config import Size, check_numbers, pair
 from .layer import Layer, Sizes, batch_norm, conv, dense
 from .paddlevit_convmixer import from_yaml
+from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, normalised
 from .spec import Dialect, Spec
 
 
@@ -113,8 +114,11 @@ _PADDLE_NORM = {  # paddle's kernels round both to float32, whatever the dtype o
     "norm_momentum": 0.8999999761581421,
 }
 
+_PIXELS = {"": (normalised(IMAGENET_MEAN, IMAGENET_STD, 0.96),)}
+_NOT_RESIZED = {"": (normalised(0.5, 0.5, 1.0), normalised(0.5, 0.5, 1.0, "bilinear"))}  # CIFAR's 32 pixels as they are
+
 DIALECTS = {
-    "official": Dialect("torch", _OFFICIAL, _NORM, about="locuslab/convmixer"),
+    "official": Dialect("torch", _OFFICIAL, _NORM, about="locuslab/convmixer", preprocessing=_PIXELS),
     "timm": Dialect("torch", """
         stem                 <-> stem.0
         norm                 <-> stem.2
@@ -122,7 +126,7 @@ DIALECTS = {
         blocks.{i}.norm1     <-> blocks.{i}.0.fn.2
         blocks.{i}.pointwise <-> blocks.{i}.1
         blocks.{i}.norm2     <-> blocks.{i}.3
-        """, _NORM, about="huggingface/pytorch-image-models"),
+        """, _NORM, about="huggingface/pytorch-image-models", preprocessing=_PIXELS),
     "labml": Dialect("torch", """
         stem                 <-> patch_emb.conv
         norm                 <-> patch_emb.norm
@@ -131,8 +135,8 @@ DIALECTS = {
         blocks.{i}.pointwise <-> conv_mixer_layers.{i}.point_wise_conv
         blocks.{i}.norm2     <-> conv_mixer_layers.{i}.norm2
         head                 <-> classification.linear
-        """, {"act": "gelu", **_NORM}, variants=(), about="labml.ai's annotated ConvMixer"),
-    "paddlevit": Dialect("paddle", _OFFICIAL, _PADDLE_NORM, about="BR-IDL/PaddleViT"),
+        """, {"act": "gelu", **_NORM}, variants=(), about="labml.ai's annotated ConvMixer", preprocessing=_NOT_RESIZED),
+    "paddlevit": Dialect("paddle", _OFFICIAL, _PADDLE_NORM, about="BR-IDL/PaddleViT", preprocessing=_PIXELS),
 }  # fmt: skip
 
 SIGN = r"(?i)depth_?wise|(?<!fn\.)\b\d+\.\d\.fn\.\d"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from .config import Size, check_numbers, pair
 from .layer import Layer, Sizes, conv, dense, norm
+from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, normalised
 from .spec import Dialect, Spec
 
 
@@ -282,8 +283,13 @@ def check_images(c: Config, height: int, width: int) -> None:
     tokens = tuple(window.count(side) for window, side in zip(c.stem, (height, width), strict=True))
     if tokens != (rows, columns):
         made = f"{tokens[0]}x{tokens[1]} tokens of {ph}x{pw}"
-        raise ValueError(f"images of {height}x{width} make {made}, the network's grid is {rows}x{columns}")
+        known = f"the network's grid is {rows}x{columns}: its mixing layers have weights for that grid alone"
+        raise ValueError(f"images of {height}x{width} make {made}, {known}")
 
+
+_PIXELS = {
+    "": (normalised(IMAGENET_MEAN, IMAGENET_STD, 0.9),), "L": (normalised(IMAGENET_MEAN, IMAGENET_STD, 0.875),),
+}  # fmt: skip
 
 DIALECTS = {
     "official": Dialect("torch", """
@@ -294,7 +300,8 @@ DIALECTS = {
         stages.{s}.blocks.{b}.mix.rows      <-> network.{stage_positions[s]}.{b}.attn.mix_w
         stages.{s}.blocks.{b}.mix.channels  <-> network.{stage_positions[s]}.{b}.attn.mlp_c
         stages.{s}.downsample               <-> network.{downsample_positions[s]}.proj
-        """, {"norm_eps": 1e-5, "skip_lam": 1.0}, about="ziyuwwang/DynaMixer, timm training files"),
+        """, {"norm_eps": 1e-5, "skip_lam": 1.0}, about="ziyuwwang/DynaMixer, timm training files",
+        preprocessing=_PIXELS),
 }  # fmt: skip
 
 SIGN = r"reweight"

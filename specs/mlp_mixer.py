@@ -13,6 +13,7 @@ from typing import Any, Literal
 from .config import Size, check_numbers, pair
 from .layer import Layer, Sizes, conv, dense, norm
 from .paddlevit_mlp_mixer import from_yaml
+from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, normalised
 from .spec import Dialect, Spec
 
 
@@ -131,9 +132,8 @@ def check_images(c: Config, height: int, width: int) -> None:
     (ph, pw), same = pair(c.patch), c.padding == "SAME"
     tokens = (-(-height // ph) * -(-width // pw)) if same else (height // ph) * (width // pw)
     if tokens != c.token_count:
-        raise ValueError(
-            f"images of {height}x{width} make {tokens} tokens of {ph}x{pw}, the network has {c.token_count}"
-        )
+        made = f"images of {height}x{width} make {tokens} tokens of {ph}x{pw}, the network has {c.token_count}"
+        raise ValueError(f"{made}: its token-mixing layers have weights for that number alone")
 
 
 def immaterial(c: Config) -> set[str]:
@@ -171,6 +171,16 @@ norm                                   <-> Mixer/encoder_norm
 _GOOGLE = {"gelu": "tanh", "norm_eps": 1e-6, "padding": "SAME"}
 _ERF = {"gelu": "erf", "norm_eps": 1e-6, "padding": "VALID"}
 
+# vit_jax resizes to the crop's size, big_vision to 256 of 224 pixels; both with kernels of TensorFlow's that are not
+# antialiased. timm evaluates the same weights with a bicubic kernel.
+_SYMMETRIC = {"": (
+    Preprocessing(mean=0.0, std=1.0, range=(-1.0, 1.0), crop=0.875, interpolation="bicubic"),
+    Preprocessing(mean=0.0, std=1.0, range=(-1.0, 1.0), crop=1.0, interpolation="bilinear"),
+)}  # fmt: skip
+_HALF = normalised(0.5, 0.5, 0.875)
+_HALF_OR_UNIT = {"": (_HALF, normalised(0.0, 1.0, 0.875, "bilinear"))}  # Google's weights; miil's
+_HALF_OR_IMAGENET = {"": (_HALF, normalised(IMAGENET_MEAN, IMAGENET_STD, 0.875))}  # timm's weights; PASSL's own config
+
 DIALECTS = {
     "google": Dialect("flax", """
         stem                       <-> stem
@@ -181,18 +191,22 @@ DIALECTS = {
         blocks.{i}.channel_mix.fc1 <-> MixerBlock_{i}/channel_mixing/Dense_0
         blocks.{i}.channel_mix.fc2 <-> MixerBlock_{i}/channel_mixing/Dense_1
         norm                       <-> pre_head_layer_norm
-        """, _GOOGLE, suffix=".npz", about="google-research/vision_transformer, big_vision"),
+        """, _GOOGLE, suffix=".npz", about="google-research/vision_transformer, big_vision", preprocessing=_SYMMETRIC),
     "big_vision": Dialect("flax", _BIG_VISION.replace("{1}", "1 "), _GOOGLE, suffix=".npz",
-                          about="google-research/big_vision, its legacy names"),
+                          about="google-research/big_vision, its legacy names", preprocessing=_SYMMETRIC),
     "big_vision_squeezed": Dialect("flax", _BIG_VISION.replace("{1}", ""), _GOOGLE, suffix=".npz",
-                                   about="the same without the leading axes of 1, which big_vision squeezes"),
-    "timm": Dialect("torch", _TIMM.replace("{p}", ""), _ERF, about="huggingface/pytorch-image-models"),
+                                   about="the same without the leading axes of 1, which big_vision squeezes",
+                                   preprocessing=_SYMMETRIC),
+    "timm": Dialect("torch", _TIMM.replace("{p}", ""), _ERF, about="huggingface/pytorch-image-models",
+                    preprocessing=_HALF_OR_UNIT),
     "passl": Dialect("paddle", _TIMM.replace("{p}", "backbone.") + "head <-> head.fc_cls", _ERF,
-                     about="PaddlePaddle/PASSL"),
+                     about="PaddlePaddle/PASSL", preprocessing=_HALF_OR_IMAGENET),
     "passl_backbone": Dialect("paddle", _TIMM.replace("{p}", ""), _ERF,
-                              about="PASSL's backbone saved alone, and tutorials: timm's names, Paddle's layout"),
+                              about="PASSL's backbone saved alone, and tutorials: timm's names, Paddle's layout",
+                              preprocessing=_HALF_OR_IMAGENET),
     "paddlevit": Dialect("paddle", _TIMM.replace("{p}", "").replace("stem.proj", "patch_embed.patch_embed")
-                         .replace("> blocks.", "> mixer_layers."), _ERF, about="BR-IDL/PaddleViT"),
+                         .replace("> blocks.", "> mixer_layers."), _ERF, about="BR-IDL/PaddleViT",
+                         preprocessing={"": (_HALF,)}),
     "seed": Dialect("torch", """
         blocks.{i}.norm1           <-> mixer_blocks.{i}.norm1
         blocks.{i}.token_mix.fc1   <-> mixer_blocks.{i}.token_Mixing.dense1

@@ -14,6 +14,7 @@ from typing import Any
 from .config import Size, check_numbers, pair, single
 from .layer import Layer, Sizes, array, batch_norm, conv, dense, norm
 from .paddlevit_mobile_former import from_yaml
+from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, normalised
 from .spec import Dialect, Refusal, Spec
 
 EPS = 9.999999747378752e-06  # of every norm: 1e-5, as Paddle keeps it (in float32)
@@ -274,6 +275,10 @@ FEATURE_MAPS = (  # modules, beside convolutions, that take or return an image (
     "blocks.#.to_mobile", "to_former", "last",
 )  # fmt: skip
 
+_PIXELS = {"": (  # its configurations crop 0.9, its README states 0.875; no weights were published
+    normalised(IMAGENET_MEAN, IMAGENET_STD, 0.9), normalised(IMAGENET_MEAN, IMAGENET_STD, 0.875),
+)}  # fmt: skip
+
 DIALECTS = {
     "paddlevit": Dialect("paddle", """
         tokens: m d                           <-> tokens: 1 m d
@@ -316,7 +321,8 @@ DIALECTS = {
         to_former.query.bias: h o             <-> end_toformer_bridge.heads_q_proj.{h}.bias: o
         last.conv                             <-> channel_conv.0.conv
         last.norm                             <-> channel_conv.1
-        """, {"softmax": True}, about="BR-IDL/PaddleViT, and the tutorial that it grew out of"),
+        """, {"softmax": True}, about="BR-IDL/PaddleViT, and the tutorial that it grew out of",
+                         preprocessing=_PIXELS),
 }  # fmt: skip
 
 _OLD = (

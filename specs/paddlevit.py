@@ -48,6 +48,17 @@ def fields(found: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
     return {keys[key][0]: value for key, value in found.items() if key in keys and keys[key][0]}
 
 
+def preprocessing(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of Preprocessing that a file states under DATA; {} if it states none.
+
+    Scaling to 0..1 and the kernel stand in the code that reads such files, each network's datasets.py.
+    """
+    names = {"CROP_PCT": "crop", "IMAGENET_MEAN": "mean", "IMAGENET_STD": "std", "IMAGE_SIZE": "image"}
+    data = mapping.get("DATA")
+    found = {ours: data[key] for key, ours in names.items() if key in data} if isinstance(data, Mapping) else {}
+    return {**found, "range": (0.0, 1.0), "interpolation": "bicubic"} if found else {}
+
+
 def _flat(mapping: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     """("MODEL.MF.TOKENS", (3, 128)) and so on."""
     for key, value in mapping.items():

@@ -13,6 +13,7 @@ from typing import Any
 
 from .config import Size, check_numbers, pair
 from .layer import Layer, Sizes, dense, norm
+from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, normalised
 from .spec import Dialect, Spec
 
 
@@ -258,6 +259,12 @@ def input_shape(c: Config) -> tuple[int, int, int]:
     return c.channels, *pair(c.image)
 
 
+# Upstream's libs/datasets.py; it has a mean and std for each data set that it trains on.
+_CIFAR10 = (normalised((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 1.0, "bilinear"),)
+_PIXELS = {
+    "": (normalised(IMAGENET_MEAN, IMAGENET_STD, 0.875, "bilinear"),), "cifar10": _CIFAR10, "cifar10-mixer": _CIFAR10,
+}  # fmt: skip
+
 # Upstream normalises with the channels of a raft interleaved, (o g), where everything else has them group by group.
 DIALECTS = {
     "official": Dialect("torch", """
@@ -282,7 +289,7 @@ DIALECTS = {
         levels.{l}.blocks.{b}.channel_mix.fc2                  <-> levels.{l}.fn.{b+2}.3.fn.3
         heads.{n}.norm                                         <-> heads.{n}.1
         heads.{n}.fc                                           <-> heads.{n}.4
-        """, {"norm_eps": 1e-5}, about="okojoalg/raft-mlp"),
+        """, {"norm_eps": 1e-5}, about="okojoalg/raft-mlp", preprocessing=_PIXELS),
 }  # fmt: skip
 
 SIGN = r"levels[._]\d"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from .config import unknown
 from .kinds import FRAMEWORKS
 from .layer import Layer, Sizes
+from .preprocessing import Preprocessing
 
 
 class Dialect(NamedTuple):
@@ -26,6 +27,8 @@ class Dialect(NamedTuple):
       extras: layers that its files hold and the network never uses: written as zeros, unless the source holds them.
       suffix: the file format that its users expect, where it is not their framework's usual one.
       about: one line for `routes`.
+      preprocessing: {variant: what its published checkpoints were evaluated with}, "" for all other variants. Where
+        several differ, the usual one comes first, and the fields in which they differ are assumed of a file.
     """
 
     framework: str
@@ -36,6 +39,7 @@ class Dialect(NamedTuple):
     extras: tuple[Layer, ...] = ()
     suffix: str = ""
     about: str = ""
+    preprocessing: Mapping[str, tuple[Preprocessing, ...]] = MappingProxyType({})
 
 
 class Refusal(NamedTuple):
@@ -205,7 +209,10 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
             (f"dialects: {name!r}: conventions", dialect.conventions, known_fields),
             (f"dialects: {name!r}: requires", dialect.requires, known_fields),
             (f"dialects: {name!r}: variants", dialect.variants or (), variants),
+            (f"dialects: {name!r}: preprocessing", filter(None, dialect.preprocessing), variants),
         ]
+        if not all(_are(Preprocessing)(some) and some for some in dialect.preprocessing.values()):
+            yield f"dialects: {name!r}: preprocessing is {_short(dialect.preprocessing)}, not tuples of Preprocessing"
         if dialect.suffix and not dialect.suffix.startswith("."):
             yield f"dialects: {name!r}: suffix is {dialect.suffix!r}: it begins with a dot, as in '.{dialect.suffix}'"
     for what, names, known in named:
