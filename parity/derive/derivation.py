@@ -18,6 +18,7 @@ from .complete import complete
 from .fold import Facts, fold
 from .freedom import freedom
 from .hints import Hint, hint, weights_of
+from .islands import aligned, fixed
 from .match import EXACT, Match, match
 from .numbers import changes
 from .prove import OUTPUT, Proof, prove, translate
@@ -30,6 +31,7 @@ SEED = 7
 FIRST = 4  # seconds for a match, before the models are taken to differ
 CORRECTING = 15  # seconds for finding numbers with which a match goes further
 PARTED = 1e-6  # difference of values in the matching beyond which models are not proven equal
+MAX_ISLANDS = 4  # tables of lower precision that are listed
 MAX_LAYOUTS = 8  # axis orders of the input that are tried
 
 
@@ -96,11 +98,16 @@ class Derivation:
 
 
 class _Best(NamedTuple):
-    """The deepest match, the right side as it was called for it, its tape and inputs, and the hint."""
+    """The deepest match, the right side as it was called for it, its tape and inputs, and the hint.
+
+    Args:
+      exact: the tape with the left side's tables in place of those that differ in rounding.
+    """
 
     found: Match
     side: Side
     tape: Tape
+    exact: Tape
     inputs: list[Any]
     hint: Hint | None
 
@@ -134,11 +141,8 @@ def derive(
     """
     start = time.monotonic()
     a = side(left, call_of(inputs))
-    weights = draw(a, SEED) if left_weights is None else weights_of(left_weights, a)
     given = a.call.arrays()
-    tape = _recorded(a, weights, given, "left")
-    lefts = Elements(weights, known=True)
-    program = Program(tape, weights, list(given.values()))
+    known = _read(a, left_weights)
     best: _Best | None = None
     problems = []
     for call in _calls(a.call, right_inputs):
@@ -149,21 +153,28 @@ def derive(
         except UsageError as error:
             problems.append(f"with inputs {[tuple(v.shape) for v in others.values()]}: {error}")
             continue
+        if _fix(a, other):
+            known = _read(a, left_weights)
+        program, weights, lefts = known
+        if _fix(b, program.tape):
+            other = _recorded(b, b.parameters, others, "right")
         hinted = None if table is None else hint(table, a, b, lefts, Elements(b.parameters, known=False))
-        target = Program(other, b.parameters, list(others.values()))
+        exact = aligned(program.tape, other, list(given.values()), list(others.values()))[0]
+        target = Program(exact, b.parameters, list(others.values()))
         left_over = seconds - (time.monotonic() - start)
         found = match(program, target, lefts, b.parameters, min(FIRST, left_over), hinted and hinted.map)
-        attempt = _Best(found, b, other, list(others.values()), hinted)
+        attempt = _Best(found, b, other, exact, list(others.values()), hinted)
         if best is None or attempt.depth > best.depth:
             best = attempt
         if not found.failure:
             break
     if best is None:
         raise UsageError("the right model cannot be run", problems)
+    program, weights, lefts = known
     if best.found.failure:
         best = _corrected(best, (program, lefts), seconds - (time.monotonic() - start))
     if best.found.failure:
-        target = Program(best.tape, best.side.parameters, best.inputs)
+        target = Program(best.exact, best.side.parameters, best.inputs)
         left_over = seconds - (time.monotonic() - start)
         found = match(program, target, lefts, best.side.parameters, left_over, best.hint and best.hint.map)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
@@ -177,7 +188,7 @@ def _corrected(best: _Best, left: tuple[Program, Elements], seconds: float) -> _
     """
     program, lefts = left
     stop = time.monotonic() + min(seconds, CORRECTING)
-    tapes = program.tape, best.tape
+    tapes = program.tape, best.exact
     inputs = [list(program.inputs.values()), best.inputs]
     while best.found.failure:
         for change in changes(*tapes):
@@ -196,6 +207,21 @@ def _corrected(best: _Best, left: tuple[Program, Elements], seconds: float) -> _
         else:
             return best
     return best
+
+
+def _read(a: Side, left_weights: str | None) -> tuple[Program, dict[str, Any], Elements]:
+    """Return the left side's tape run on weights, these weights, and their elements."""
+    weights = draw(a, SEED) if left_weights is None else weights_of(left_weights, a)
+    given = a.call.arrays()
+    tape = _recorded(a, weights, given, "left")
+    return Program(tape, weights, list(given.values())), weights, Elements(weights, known=True)
+
+
+def _fix(of: Side, other: Tape) -> bool:
+    """Set aside parameters that hold what the other side computes: they keep their values. Tell whether there are."""
+    names = fixed(of.parameters, other)
+    of.fix(names)
+    return bool(names)
 
 
 def _recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
@@ -225,7 +251,8 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
         free = freedom(a, program, weights, a.call.arrays())
     elif not reasons:
         divergences = _explained(a, best, (program, table, mapped), divergences)
-    table = _commented(table, proof, proven, inferred, free)
+    kept = [name for side in (a, b) for name, array in side.others.items() if array.dtype.kind == "f"]
+    table = _commented(table, proof, proven, inferred, free, kept)
     return Derivation(
         table, proven, proof.error, divergences, proof.unobservable, reasons, found.failure,
         time.monotonic() - start, inferred, free,
@@ -241,14 +268,16 @@ def _explained(
     inputs = fresh(a.call.arrays(), b.call.arrays(), None)
     sides = (
         run(program.tape, weights, list(inputs[0].values()), 0),
-        run(best.tape, translate(table, a, b, weights), list(inputs[1].values()), 1),
+        run(best.exact, translate(table, a, b, weights), list(inputs[1].values()), 1),
     )
     places = [Divergence(*place) for place in explain(*sides, mapped)]
     seen = {place.right for place in places}
     return [*places, *(place for place in known if (place.right or "the top") not in {*seen, "output"})] or known
 
 
-def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], free: list[str]) -> DerivedTable:
+def _commented(
+    table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], free: list[str], fixed: list[str]
+) -> DerivedTable:
     """The table with what supports it above its first line."""
     if not table.lines:
         return table
@@ -264,6 +293,7 @@ def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[s
         sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
         comments.append(f"# lengths in the models that it was derived from: {sizes}")
     comments += [f"# inferred, since no value shows all of it: {name}" for name in inferred]
+    comments += [f"# fixed, since the other side computes it: {name}" for name in fixed]
     comments += [f"# free: {text}" for text in free]
     return replace(table, lines=(replace(table.lines[0], above=tuple(comments)), *table.lines[1:]))
 
@@ -315,6 +345,8 @@ def _divergences(found: Match, proof: Proof) -> list[Divergence]:
             worst = step.gap
             divergences.append(Divergence(step.left_site, step.right_site, step.gap))
     if proof.exact <= OUTPUT < proof.error:
+        text = "one side computes a table in float32"
+        divergences += [Divergence(*island, text) for island in proof.islands[:MAX_ISLANDS]]
         divergences.append(Divergence("", "", proof.error, "one side computes partly in float32"))
     elif proof.exact > OUTPUT and not divergences:
         divergences.append(Divergence("output", "output", proof.exact))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +12,7 @@ from specs.lines import Line
 from specs.paths import escaped
 from specs.table import Table, TableError
 
-from .axes import relate
+from .axes import Axes, relate
 from .blocks import folded
 from .grids import grid
 from .hints import Hint
@@ -228,8 +229,10 @@ def _rows(facts: Facts, left_names: list[str], right_names: list[str], names: Na
     lefts, rights = facts.lefts, facts.rights
     if len(right_names) == 1:
         return many_to_one(lefts, left_names, right_names[0], facts.part(right_names[0]), names, 0)
-    if len(left_names) > 1 or any((facts.part(name) == 0).any() for name in right_names):
+    if any((facts.part(name) == 0).any() for name in right_names):
         return None
+    if len(left_names) > 1:
+        return _crossed(facts, left_names, right_names, names)
     copies = [facts.part(name) for name in right_names]
     if all(np.array_equal(np.unique(copy), np.unique(copies[0])) for copy in copies):
         return _tied(lefts, left_names, right_names, copies, names)
@@ -309,6 +312,39 @@ def _stacked(
               for text, window, length in zip(texts, windows, shape, strict=True)]  # fmt: skip
     row = Row(((path, " ".join(source)),), ((escaped(target), " ".join(map(composed, axes.target))),))
     return [row, *_left_over(path, texts, source, windows, shape, side)]
+
+
+def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names: Names) -> list[Row] | None:
+    """Return arrays of one shape on each side whose names form a grid: the holes of one are axes of the other."""
+    lefts, rights = facts.lefts, facts.rights
+    right_names = sorted(right_names, key=lambda name: int(facts.part(name).flat[0]))
+    shapes = [{side.shapes[name] for name in of} for side, of in ((lefts, left_names), (rights, right_names))]
+    cells = [grid(left_names), grid(right_names)]
+    if any(len(found) != 1 for found in shapes) or cells[0] is None or cells[1] is None:
+        return None
+    (path, places, counts), (other, theirs, others) = cells
+    (shape,), (target,) = shapes
+    size = int(np.prod(shape, dtype=int))
+    local = np.zeros(len(lefts.values), np.int64)
+    for name in left_names:
+        numbers = lefts.numbers(name).astype(np.int64).ravel()
+        local[numbers] = np.arange(size) + places[name] * size
+    parts = sorted(right_names, key=theirs.__getitem__)
+    numbers = np.stack([local[facts.part(name)] for name in parts]).reshape(*others.values(), *target)
+    axes = relate(numbers, (*counts.values(), *shape))
+    if axes is None or any(axes.windows):
+        return None
+    ours, holes = axes.source[: len(counts)], axes.target[: len(others)]
+    if any(len(atoms) != 1 for atoms in (*ours, *holes)) or any(a[0] is b[0] for a in ours for b in holes):
+        return None
+    for name, (atom,) in zip(counts, ours, strict=True):
+        atom.name = name
+    for name, (atom,) in zip(others, holes, strict=True):
+        atom.name = name if name not in counts else next(free for free in "sruvl" if free not in {*counts, *others})
+        other = re.sub(rf"\{{{name}(?=[}}=+-])", f"{{{atom.name}", other)
+    names.assign(Axes(axes.source, axes.target[len(others) :], axes.windows), len(counts), 0)
+    left = " ".join(composed(atoms, signs=True) for atoms in axes.source[len(counts) :])
+    return [Row(((path, left),), ((other, " ".join(map(composed, axes.target[len(others) :]))),))]
 
 
 def _window(start: int, stop: int, length: int) -> str:
