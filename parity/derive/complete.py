@@ -14,32 +14,34 @@ from .walk import Elements, Similarity
 ALIKE = 0.5  # similarity of names from which a parameter that nothing reads is mapped by its name
 
 
-def complete(found: Array, lefts: Elements, rights: Elements) -> tuple[Array, list[str]]:
+def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True) -> tuple[Array, list[str]]:
     """(map, right parameters of which all or some elements were inferred).
 
     Rows continue the pattern of those that were read. A parameter of which nothing was seen goes to the one left
     parameter of its size and of a similar name that is free, if there is just one; its axes are ordered as those of the
     parameter that has the most similar name.
+
+    Args:
+      whole: whether the match came to its end: else what has no partner may be read where it did not come to.
     """
     found, inferred = found.copy(), []
     for name in rights.names:
-        numbers = rights.numbers(name).astype(np.int64)
-        part = found[numbers]
+        part = rights.part(found, name)
         if not part.size or (part > 0).all() or not (part > 0).any():
             continue
         filled = _continued(part, lefts)
         if filled is None:
             continue
         if np.isin(filled[part == 0], found, invert=True).all() or _copied(name, filled, found, rights):
-            found[numbers] = filled
+            part[...] = filled
             inferred.append(name)
-    return _by_name(found, lefts, rights, inferred)
+    return _by_name(found, lefts, rights, inferred) if whole else (found, inferred)
 
 
 def _copied(name: str, filled: Array, found: Array, rights: Elements) -> bool:
     """Tell whether the elements belong to other parameters only where these are copies of this one."""
     for other in rights.names:
-        part = found[rights.numbers(other).astype(np.int64)]
+        part = rights.part(found, other)
         shared = other != name and np.isin(part, filled).any()
         if shared and (part.shape != filled.shape or ((part != 0) & (part != filled)).any()):
             return False
@@ -85,7 +87,7 @@ class Pattern(NamedTuple):
 def _by_name(found: Array, lefts: Elements, rights: Elements, inferred: list[str]) -> tuple[Array, list[str]]:
     """Map what nothing was seen of to the free left parameter of the most similar name, as its siblings are mapped."""
     alike = Similarity()
-    unseen = [name for name in rights.names if not found[rights.numbers(name).astype(np.int64)].any()]
+    unseen = [name for name in rights.names if not rights.part(found, name).any()]
     if not unseen:
         return found, inferred
     patterns = {name: pattern for name in rights.names if (pattern := _pattern(name, found, lefts, rights))}
@@ -106,7 +108,7 @@ def _by_name(found: Array, lefts: Elements, rights: Elements, inferred: list[str
         rivals = [other for other in unseen if rights.shapes[other] == rights.shapes[name]]
         alone = len(near) == 1 and len(rivals) == 1
         if best > ALIKE and len(chosen) == 1 and (alone or pattern is not None):
-            found[rights.numbers(name).astype(np.int64)] = lefts.numbers(chosen[0]).transpose(order)
+            rights.part(found, name)[...] = lefts.numbers(chosen[0]).transpose(order)
             inferred.append(name)
     return found, inferred
 
@@ -119,7 +121,7 @@ def _split(name: str) -> tuple[str, str]:
 
 def _pattern(name: str, found: Array, lefts: Elements, rights: Elements) -> Pattern | None:
     """Return how a right parameter comes from one left parameter by an order of axes; None if otherwise."""
-    part = found[rights.numbers(name).astype(np.int64)]
+    part = rights.part(found, name)
     if not part.size or (part <= 0).any() or len(owners := lefts.owners(part)) != 1:
         return None
     whole = lefts.numbers(owners[0])

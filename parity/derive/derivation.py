@@ -214,7 +214,9 @@ def _read(a: Side, left_weights: str | None) -> tuple[Program, dict[str, Any], E
     weights = draw(a, SEED) if left_weights is None else weights_of(left_weights, a)
     given = a.call.arrays()
     tape = _recorded(a, weights, given, "left")
-    return Program(tape, weights, list(given.values())), weights, Elements(weights, known=True)
+    elements = Elements(weights, known=True)
+    weights = {name: elements.part(elements.values, name) for name in elements.names}  # one copy
+    return Program(tape, weights, list(given.values())), weights, elements
 
 
 def _fix(of: Side, other: Tape) -> bool:
@@ -238,7 +240,7 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
     found, b = best.found, best.side
     program, weights, lefts = known
     rights = Elements(b.parameters, known=False)
-    mapped, inferred = complete(found.map, lefts, rights)
+    mapped, inferred = complete(found.map, lefts, rights, not found.failure)
     frameworks = (a.framework, b.framework)
     facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b), _extra(a, b))
     table, reasons = fold(facts, best.hint)

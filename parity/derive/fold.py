@@ -50,13 +50,13 @@ class Facts:
 
     def part(self, name: str) -> Array:
         """Return the left elements of one right parameter."""
-        return np.maximum(self.found[self.rights.numbers(name).astype(np.int64)], 0)
+        return np.maximum(self.rights.part(self.found, name), 0)
 
     def zeros(self) -> dict[str, str]:
         """Return right parameters -> others to which they add nothing but zeros."""
         zeros = {}
         for name in self.rights.names:
-            numbers = -self.found[self.rights.numbers(name).astype(np.int64)]
+            numbers = -self.rights.part(self.found, name)
             owner = self.rights.owners(numbers)
             if len(owner) == 1 and np.array_equal(numbers, self.rights.numbers(owner[0])):
                 zeros[name] = owner[0]
@@ -151,9 +151,11 @@ def says(table: Table, facts: Facts, only: Sequence[str] | None = None) -> bool:
         moved = table.apply(arrays)
     except TableError:
         return False
-    sums = np.maximum(facts.found, 0) + facts.plus
+    sums = np.maximum(facts.found, 0)
+    if facts.plus.any():
+        sums += facts.plus
     return all(
-        np.array_equal(array, sums[facts.rights.numbers(name).astype(np.int64)])
+        np.array_equal(array, facts.rights.part(sums, name))
         for name, array in moved.items()
         if name in facts.rights.shapes and (only is None or name in only)
     )
@@ -239,7 +241,7 @@ def _rows(facts: Facts, left_names: list[str], right_names: list[str], names: Na
     back = np.zeros(len(lefts.values), np.int64)
     places = np.concatenate([rights.numbers(name).astype(np.int64).ravel() for name in right_names])
     back[facts.found[places]] = places
-    numbers = back[lefts.numbers(left_names[0]).astype(np.int64)]
+    numbers = lefts.part(back, left_names[0])
     rows = many_to_one(rights, right_names, left_names[0], numbers, names, 1)
     return rows and [row.reverse() for row in rows]
 
@@ -319,25 +321,24 @@ def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names:
     lefts, rights = facts.lefts, facts.rights
     right_names = sorted(right_names, key=lambda name: int(facts.part(name).flat[0]))
     shapes = [{side.shapes[name] for name in of} for side, of in ((lefts, left_names), (rights, right_names))]
-    cells = [grid(left_names), grid(right_names)]
-    if any(len(found) != 1 for found in shapes) or cells[0] is None or cells[1] is None:
+    ours, theirs = grid(left_names), grid(right_names)
+    if any(len(found) != 1 for found in shapes) or ours is None or theirs is None:
         return None
-    (path, places, counts), (other, theirs, others) = cells
+    (path, places, counts), (other, order, others) = ours, theirs
     (shape,), (target,) = shapes
     size = int(np.prod(shape, dtype=int))
     local = np.zeros(len(lefts.values), np.int64)
     for name in left_names:
-        numbers = lefts.numbers(name).astype(np.int64).ravel()
-        local[numbers] = np.arange(size) + places[name] * size
-    parts = sorted(right_names, key=theirs.__getitem__)
+        lefts.part(local, name).ravel()[...] = np.arange(size) + places[name] * size
+    parts = sorted(right_names, key=order.__getitem__)
     numbers = np.stack([local[facts.part(name)] for name in parts]).reshape(*others.values(), *target)
     axes = relate(numbers, (*counts.values(), *shape))
     if axes is None or any(axes.windows):
         return None
-    ours, holes = axes.source[: len(counts)], axes.target[: len(others)]
-    if any(len(atoms) != 1 for atoms in (*ours, *holes)) or any(a[0] is b[0] for a in ours for b in holes):
+    numbered, holes = axes.source[: len(counts)], axes.target[: len(others)]
+    if any(len(atoms) != 1 for atoms in (*numbered, *holes)) or any(a[0] is b[0] for a in numbered for b in holes):
         return None
-    for name, (atom,) in zip(counts, ours, strict=True):
+    for name, (atom,) in zip(counts, numbered, strict=True):
         atom.name = name
     for name, (atom,) in zip(others, holes, strict=True):
         atom.name = name if name not in counts else next(free for free in "sruvl" if free not in {*counts, *others})

@@ -111,7 +111,7 @@ def _exchanged(elements: Elements, pairs: Pairs, factor: float = 1.0) -> dict[st
     for a, b in pairs:
         a, b = a.astype(np.int64), b.astype(np.int64)
         values[a], values[b] = factor * values[b], values[a].copy()
-    return {name: values[elements.numbers(name).astype(np.int64)] for name in elements.names}
+    return {name: elements.part(values, name) for name in elements.names}
 
 
 def _equal(a: list[Array], b: list[Array]) -> bool:

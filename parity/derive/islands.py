@@ -139,4 +139,3 @@ def fixed(parameters: Mapping[str, Array], other: Tape) -> list[str]:
 
 def _whole(values: Array) -> bool:
     return bool((values == np.round(values)).all())
-

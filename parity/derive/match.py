@@ -76,7 +76,7 @@ def match(
         if best is None or not found.failure or found.at > best.at:
             best, tries = found, 0
         if not best.failure or time.monotonic() > end:
-            return best
+            return attempt.ended(best)
         tries += 1
         if tries <= TRIES and attempt.step_back():
             continue
@@ -90,7 +90,7 @@ def match(
             attempt.patient, tries = True, 0
             continue
         if best.gap > LIMIT or 2 * best.gap <= attempt.limit:
-            return best
+            return attempt.ended(best)
         attempt.limit, attempt.patient, tries = 2 * best.gap, False, 0
         attempt.replay([step.choice for step in best.steps])
 

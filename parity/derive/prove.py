@@ -55,7 +55,7 @@ def prove(
     Args:
       found, plus: the left element of each right one, and a second one that is added to it; see Match.
     """
-    maps = (found, np.zeros_like(found) if plus is None else plus)
+    maps = (found,) if plus is None or not plus.any() else (found, plus)
     error = exact = 0.0
     gradient: float | None = 0.0
     remark, islands = "", list[Island]()
@@ -89,7 +89,7 @@ def prove(
             seen[name] |= name not in grads or bool(np.abs(grads[name]).max(initial=0) > UNSEEN * largest)
         if gradient is not None:
             gradient = max(gradient, _gradient_error(grads, others, maps, lefts, rights, largest))
-    used = set(lefts.owners(np.concatenate(maps))) if gradient is not None else set()
+    used = {name for found in maps for name in lefts.owners(found)} if gradient is not None else set()
     unobservable = [name for name in lefts.names if not seen[name] and name in used]
     return Proof(error, exact, gradient, unobservable, remark, islands)
 
@@ -118,7 +118,7 @@ def difference(a: list[Array], b: list[Array]) -> float:
 def _gradient_error(
     left: Mapping[str, Array],
     right: Mapping[str, Array],
-    maps: tuple[Array, Array],
+    maps: Sequence[Array],
     lefts: Elements,
     rights: Elements,
     largest: float,
@@ -127,18 +127,18 @@ def _gradient_error(
     total = np.zeros(len(lefts.values))
     whole = np.ones(len(lefts.values), bool)
     for name, found in itertools.product(rights.names, maps):
-        elements = np.maximum(found[rights.numbers(name).astype(np.int64)].ravel(), 0)
+        elements = np.maximum(rights.part(found, name).ravel(), 0)
         if name in right:
             np.add.at(total, elements, right[name].ravel())
         else:
             whole[elements] = False
     worst = 0.0
     used = np.zeros(len(lefts.values), bool)
-    used[np.maximum(np.concatenate(maps), 0)] = True
+    for found in maps:
+        used[np.maximum(found, 0)] = True
     for name, grad in left.items():
-        numbers = lefts.numbers(name).astype(np.int64)
-        comparable = used[numbers] & whole[numbers]
-        gap = np.abs(total[numbers] - grad)[comparable].max(initial=0)
+        comparable = lefts.part(used, name) & lefts.part(whole, name)
+        gap = np.abs(lefts.part(total, name) - grad)[comparable].max(initial=0)
         scale = max(np.abs(grad).max(initial=0), 1e-3 * largest)
         worst = max(worst, float(gap / scale)) if scale else worst
     return worst

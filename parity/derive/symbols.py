@@ -31,6 +31,11 @@ class Elements:
         k = self.names.index(name)
         return np.arange(self.starts[k], self.starts[k + 1], dtype=float).reshape(self.shapes[name])
 
+    def part(self, array: Array, name: str) -> Array:
+        """Return what an array that has an entry for each element has for those of one parameter, as a view."""
+        k = self.names.index(name)
+        return array[self.starts[k] : self.starts[k + 1]].reshape(self.shapes[name])
+
     def owners(self, numbers: Array) -> list[str]:
         """Return the parameters that elements belong to, in order."""
         numbers = np.ravel(numbers)
