@@ -15,6 +15,7 @@ from specs.table import Table
 from .call import Call
 from .causes import explain, run
 from .complete import complete
+from .crops import cropped
 from .fold import Facts, fold
 from .freedom import freedom
 from .hints import Hint, hint, weights_of
@@ -160,7 +161,7 @@ def derive(
             other = _recorded(b, b.parameters, others, "right")
         hinted = None if table is None else hint(table, a, b, lefts, Elements(b.parameters, known=False))
         exact = aligned(program.tape, other, list(given.values()), list(others.values()))[0]
-        target = Program(exact, b.parameters, list(others.values()))
+        target = _program(exact, b.parameters, list(others.values()))
         left_over = seconds - (time.monotonic() - start)
         found = match(program, target, lefts, b.parameters, min(FIRST, left_over), hinted and hinted.map)
         attempt = _Best(found, b, other, exact, list(others.values()), hinted)
@@ -174,7 +175,7 @@ def derive(
     if best.found.failure:
         best = _corrected(best, (program, lefts), seconds - (time.monotonic() - start))
     if best.found.failure:
-        target = Program(best.exact, best.side.parameters, best.inputs)
+        target = _program(best.exact, best.side.parameters, best.inputs)
         left_over = seconds - (time.monotonic() - start)
         found = match(program, target, lefts, best.side.parameters, left_over, best.hint and best.hint.map)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
@@ -216,7 +217,14 @@ def _read(a: Side, left_weights: str | None) -> tuple[Program, dict[str, Any], E
     tape = _recorded(a, weights, given, "left")
     elements = Elements(weights, known=True)
     weights = {name: elements.part(elements.values, name) for name in elements.names}  # one copy
-    return Program(tape, weights, list(given.values())), weights, elements
+    return _program(tape, weights, list(given.values())), weights, elements
+
+
+def _program(tape: Tape, parameters: Any, inputs: list[Any]) -> Program:
+    """Run a tape, with convolutions computing only what is read of them."""
+    program = Program(tape, parameters, inputs)
+    less = cropped(program)
+    return program if less is program.tape else Program(less, parameters, inputs)
 
 
 def _fix(of: Side, other: Tape) -> bool:

@@ -105,7 +105,7 @@ def _nearest(table: Table, known: Sequence[tuple[Array, str]]) -> tuple[Array, f
         if apart <= EQUAL:
             return None
         if apart <= ROUNDED and (best is None or apart < best[1]):
-            value = table.value.copy()
+            value = np.array(table.value)
             value[finite] = near
             best = (value, apart, site)
     return best
