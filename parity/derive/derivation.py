@@ -250,8 +250,11 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
     frameworks = (a.framework, b.framework)
-    facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b), _extra(a, b))
+    dead = [] if found.failure else [name for name in best.exact.unread() if not rights.part(mapped, name).any()]
+    extra = [*_extra(a, b), *(dropped(name, 1) for name in dead)]
+    facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b), extra)
     table, reasons = fold(facts, best.hint)
+    reasons = {name: why for name, why in reasons.items() if name not in dead}
     proof = prove(a, b, (program.tape, best.tape), table, mapped, lefts, rights, found.plus)
     parted = any(step.gap > PARTED for step in found.steps)
     proven = proof.holds and not reasons and not found.failure and not parted
@@ -262,7 +265,9 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
     elif not reasons:
         divergences = _explained(a, best, (program, table, mapped), divergences)
     kept = [name for side in (a, b) for name, array in side.others.items() if array.dtype.kind == "f"]
-    table = _commented(table, proof, proven, inferred, free, kept)
+    notes = [f"# fixed, since the other side computes it: {name}" for name in kept]
+    notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
+    table = _commented(table, proof, proven, inferred, [*notes, *(f"# free: {text}" for text in free)])
     return Derivation(
         table, proven, proof.error, divergences, proof.unobservable, reasons, found.failure,
         time.monotonic() - start, inferred, free,
@@ -285,9 +290,7 @@ def _explained(
     return [*places, *(place for place in known if (place.right or "the top") not in {*seen, "output"})] or known
 
 
-def _commented(
-    table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], free: list[str], fixed: list[str]
-) -> DerivedTable:
+def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], notes: list[str]) -> DerivedTable:
     """The table with what supports it above its first line."""
     if not table.lines:
         return table
@@ -303,8 +306,7 @@ def _commented(
         sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
         comments.append(f"# lengths in the models that it was derived from: {sizes}")
     comments += [f"# inferred, since no value shows all of it: {name}" for name in inferred]
-    comments += [f"# fixed, since the other side computes it: {name}" for name in fixed]
-    comments += [f"# free: {text}" for text in free]
+    comments += notes
     return replace(table, lines=(replace(table.lines[0], above=tuple(comments)), *table.lines[1:]))
 
 
