@@ -60,7 +60,7 @@ def judge(pair: Any) -> dict[str, Any]:
         "mb": _peak(), "right": len(kinds["right"]), "wrong": kinds["wrong"], "missing": kinds["missing"],
         "equivalent": equivalent, "lines": len(found.table.lines), "left": pair.left.framework,
         "other": pair.right.framework, "divergences": [d._asdict() for d in found.divergences],
-        "unobservable": found.unobservable, "inferred": found.inferred,
+        "unobservable": found.unobservable, "inferred": found.inferred, "unfilled": found.missing,
     }  # fmt: skip
 
 

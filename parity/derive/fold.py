@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
-from specs.lines import Line
+from specs.lines import Line, Misfit
 from specs.paths import escaped
 from specs.table import Table, TableError
 
 from .axes import Axes, relate
-from .blocks import folded
+from .blocks import blanked, folded
 from .grids import grid
 from .hints import Hint
 from .joined import joined
@@ -23,6 +24,7 @@ from .rows import DerivedTable, Row, dropped, table_of
 from .tape import Array
 from .walk import Elements
 
+ROUNDS = 4  # times that rows which do not fit are taken apart
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -103,11 +105,19 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
         (left_names, right_names, [_with_ties(row, facts.ties) for row in rows])
         for left_names, right_names, rows in _sums(facts, groups, zeros, names)
     ]
-    groups.sort(key=lambda group: min(map(facts.lefts.names.index, group[0])))
-    for attempt in (folded, list):
-        table = _table(facts, groups, attempt, names, missing, given)
+    places = {name: k for k, name in enumerate(facts.lefts.names)}
+    groups.sort(key=lambda group: min(places[name] for name in group[0]))
+    apart = set[str]()  # blocks of which some lack an array: its rows stay one line each
+    for _ in range(ROUNDS):
+        table = _table(facts, groups, partial(folded, apart=frozenset(apart)), names, missing, given)
         if says(table, facts):
             return table, missing
+        if (more := _unfit(table, facts)) <= apart:
+            break
+        apart |= more
+    table = _table(facts, groups, list, names, missing, given)
+    if says(table, facts):
+        return table, missing
     for group in list(groups):  # a line that does not say what was found is left out
         alone = _table(facts, [group], list, names, missing)
         if not says(alone, facts, group[1]):
@@ -141,14 +151,30 @@ def _table(
     return table_of(every, facts.sides, names.orders, facts.known, like, names.lengths)
 
 
-def says(table: Table, facts: Facts, only: Sequence[str] | None = None) -> bool:
-    """Whether the table moves element numbers as the map does."""
+def _arrays(facts: Facts) -> dict[str, Array]:
+    """Return the left side's arrays with element numbers in place of values."""
     arrays = {name: np.zeros(shape) for name, shape in facts.known.items()}
-    arrays |= {
+    return arrays | {
         name: facts.lefts.numbers(facts.ties[0].get(name, name)) for name in (*facts.lefts.names, *facts.ties[0])
     }
+
+
+def _unfit(table: Table, facts: Facts) -> set[str]:
+    """Return the names, without their numbers, of arrays that do not fit the table."""
     try:
-        moved = table.apply(arrays)
+        table.apply(_arrays(facts))
+    except Misfit as error:
+        names = [*error.missing, *error.unexpected, *(name for name, _ in error.misfits)]
+        return {blanked(escaped(name)) for name in names}
+    except TableError:
+        pass
+    return set()
+
+
+def says(table: Table, facts: Facts, only: Sequence[str] | None = None) -> bool:
+    """Whether the table moves element numbers as the map does."""
+    try:
+        moved = table.apply(_arrays(facts))
     except TableError:
         return False
     sums = np.maximum(facts.found, 0)

@@ -144,3 +144,29 @@ def test_a_parameter_of_the_right_side_alone_that_nothing_reads_is_dropped():
     found = parity.derive(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 3)), right, (images(5, 4),))
     assert found.proven and not found.missing
     assert "drop <- 1.head" in found.table.print() and "nothing reads it: 1.head" in found.table.print()
+
+
+class Stages(torch.nn.Module):
+    """Four stages, all but the last with a second layer."""
+
+    def __init__(self, second: str):
+        super().__init__()
+        self.second = second
+        self.stages = torch.nn.ModuleList(torch.nn.Module() for _ in range(4))
+        for k, stage in enumerate(self.stages):
+            stage.first = torch.nn.Linear(5, 5)
+            if k < 3:
+                setattr(stage, second, torch.nn.Linear(5, 5))
+
+    def forward(self, x: Any) -> Any:
+        for stage in self.stages:
+            x = stage.first(x).tanh()
+            x = getattr(stage, self.second)(x).tanh() if hasattr(stage, self.second) else x
+        return x
+
+
+def test_blocks_of_which_some_lack_a_layer_are_folded_all_the_same():
+    found = parity.derive(Stages("down"), Stages("other"), (images(9, 5),))
+    text = found.table.print()
+    assert found.proven and "stages.{i}.first.weight: o i <-> stages.{i}.first.weight: o i" in text
+    assert "stages.1.down.weight: o i <-> stages.1.other.weight: o i" in text and len(found.table.lines) == 8
