@@ -38,6 +38,7 @@ def judge(pair: Any) -> dict[str, Any]:
 
     calls = [parity.Call(*s.args, method=s.method, output=s.pick, **s.kwargs) for s in (pair.left, pair.right)]
     Path("/proc/self/clear_refs").write_text("5")  # reset the peak of memory
+    before = _resident(os.getpid())
     clock = time.process_time()
     found = parity.derive(pair.left.model, pair.right.model, calls[0], calls[1], seconds=SECONDS)
     seconds = time.process_time() - clock
@@ -57,10 +58,11 @@ def judge(pair: Any) -> dict[str, Any]:
         equivalent = _equivalent(pair, of, found.table, draw(of, 5), calls[1])
     return {
         "proven": found.proven, "error": found.error, "seconds": round(seconds, 1), "failure": found.failure,
-        "mb": _peak(), "right": len(kinds["right"]), "wrong": kinds["wrong"], "missing": kinds["missing"],
-        "equivalent": equivalent, "lines": len(found.table.lines), "left": pair.left.framework,
-        "other": pair.right.framework, "divergences": [d._asdict() for d in found.divergences],
-        "unobservable": found.unobservable, "inferred": found.inferred, "unfilled": found.missing,
+        "mb": _peak(), "before": before, "right": len(kinds["right"]), "wrong": kinds["wrong"],
+        "missing": kinds["missing"], "equivalent": equivalent, "lines": len(found.table.lines),
+        "left": pair.left.framework, "other": pair.right.framework,
+        "divergences": [d._asdict() for d in found.divergences], "unobservable": found.unobservable,
+        "inferred": found.inferred, "unfilled": found.missing,
     }  # fmt: skip
 
 
@@ -164,11 +166,11 @@ def _imports(corpus: str) -> None:
 def markdown(file: str) -> Iterator[str]:
     """Yield the lines of a table: the latest result of each pair."""
     latest = {result["pair"]: result for result in map(json.loads, Path(file).read_text().splitlines())}
-    yield "| pair | complete | right | proven | seconds | MB | what is left |"
-    yield "|---|---|---|---|---:|---:|---|"
+    yield "| pair | complete | right | proven | seconds | MB | of these, derive | what is left |"
+    yield "|---|---|---|---|---:|---:|---:|---|"
     for name, r in sorted(latest.items()):
         if "failed" in r:
-            yield f"| {name} | no | | no | | | {r['failed'].splitlines()[0][:120]} |"
+            yield f"| {name} | no | | no | | | | {r['failed'].splitlines()[0][:120]} |"
             continue
         complete = not r["missing"]
         right = (
@@ -176,8 +178,10 @@ def markdown(file: str) -> Iterator[str]:
         )
         right = "no" if complete and r["wrong"] and not r["equivalent"] else right
         proven = "yes" if r["proven"] else "" if r["equal"] else "differ"
+        own = r["mb"] - r["before"] if "before" in r else ""
         left = r["failure"] or (f"{len(r['missing'])} missing" if r["missing"] else "")
-        yield f"| {name} | {'yes' if complete else 'no'} | {right} | {proven} | {r['seconds']} | {r['mb']} | {left} |"
+        cells = (name, "yes" if complete else "no", right, proven, r["seconds"], r["mb"], own, left)
+        yield f"| {' | '.join(map(str, cells))} |"
 
 
 def main(*arguments: str) -> None:

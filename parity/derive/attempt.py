@@ -191,7 +191,7 @@ class Attempt:
 
     def _assign(self, right: Array, left: Array) -> None:
         """Map right elements that have no partner yet."""
-        right, left = np.ravel(right).astype(np.int32), np.ravel(left).astype(np.int32)
+        right, left = (np.ravel(numbers).astype(np.int32, copy=False) for numbers in (right, left))
         new = (right > 0) & (left > 0)
         right, left = right[new], left[new]
         new = self.map[right] == 0

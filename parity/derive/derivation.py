@@ -61,7 +61,7 @@ class Derivation:
       unobservable: left parameters on which no output depends: their place follows the pattern of their siblings.
       reasons: right parameters that the table does not fill, each with the reason; missing: their names.
       failure: why the matching stopped, "" if it did not.
-      seconds: what it took.
+      seconds: the CPU time that it took.
       inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them.
       freedom: what may be permuted without effect; the table keeps the order as it is written.
     """
@@ -135,12 +135,12 @@ def derive(
         parameters) of JAX.
       inputs: a tuple of positional arguments, a single array, or a Call.
       right_inputs: the same for the right side; without it the left ones, in the axis order that fits.
-      seconds: the time for matching; then the deepest attempt is returned.
+      seconds: the CPU time for matching; then the deepest attempt is returned.
       table: lines that are known: they are taken as given, completed, and proven with the rest.
       left_weights: a checkpoint of the left model, for models that random weights do not tell apart.
     Raises: UsageError for what is no model or cannot be called, and for lines that do not fit the models.
     """
-    start = time.monotonic()
+    start = time.thread_time()
     a = side(left, call_of(inputs))
     given = a.call.arrays()
     known = _read(a, left_weights)
@@ -162,7 +162,7 @@ def derive(
         hinted = None if table is None else hint(table, a, b, lefts, Elements(b.parameters, known=False))
         exact = aligned(program.tape, other, list(given.values()), list(others.values()))[0]
         target = _program(exact, b.parameters, list(others.values()))
-        left_over = seconds - (time.monotonic() - start)
+        left_over = seconds - (time.thread_time() - start)
         found = match(program, target, lefts, b.parameters, min(FIRST, left_over), hinted and hinted.map)
         attempt = _Best(found, b, other, exact, list(others.values()), hinted)
         if best is None or attempt.depth > best.depth:
@@ -173,10 +173,10 @@ def derive(
         raise UsageError("the right model cannot be run", problems)
     program, weights, lefts = known
     if best.found.failure:
-        best = _corrected(best, (program, lefts), seconds - (time.monotonic() - start))
+        best = _corrected(best, (program, lefts), seconds - (time.thread_time() - start))
     if best.found.failure:
         target = _program(best.exact, best.side.parameters, best.inputs)
-        left_over = seconds - (time.monotonic() - start)
+        left_over = seconds - (time.thread_time() - start)
         found = match(program, target, lefts, best.side.parameters, left_over, best.hint and best.hint.map)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
     return _concluded(a, best, (program, weights, lefts), start)
@@ -188,16 +188,16 @@ def _corrected(best: _Best, left: tuple[Program, Elements], seconds: float) -> _
     The proof and the list of differences are of the models as they are.
     """
     program, lefts = left
-    stop = time.monotonic() + min(seconds, CORRECTING)
+    stop = time.thread_time() + min(seconds, CORRECTING)
     tapes = program.tape, best.exact
     inputs = [list(program.inputs.values()), best.inputs]
     while best.found.failure:
         for change in changes(*tapes):
-            if time.monotonic() > stop:
+            if time.thread_time() > stop:
                 return best
             new = change.tapes(*tapes)
             try:
-                own = Program(new[0], {n: lefts.values[lefts.numbers(n).astype(int)] for n in lefts.names}, inputs[0])
+                own = Program(new[0], {n: lefts.part(lefts.values, n) for n in lefts.names}, inputs[0])
                 target = Program(new[1], best.side.parameters, inputs[1])
                 found = match(own, target, lefts, best.side.parameters, 2, best.hint and best.hint.map)
             except Exception:  # an operation that refuses the number
@@ -270,7 +270,7 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
     table = _commented(table, proof, proven, inferred, [*notes, *(f"# free: {text}" for text in free)])
     return Derivation(
         table, proven, proof.error, divergences, proof.unobservable, reasons, found.failure,
-        time.monotonic() - start, inferred, free,
+        time.thread_time() - start, inferred, free,
     )  # fmt: skip
 
 

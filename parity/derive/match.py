@@ -60,7 +60,7 @@ def match(
       seconds: after this time the deepest attempt is returned.
       given: the left element of each right one where that is known, else 0.
     """
-    end = time.monotonic() + seconds
+    end = time.thread_time() + seconds
     seen: list[Seen] = []
 
     def see(use: Use) -> None:
@@ -75,7 +75,7 @@ def match(
         found = _tried(attempt)
         if best is None or not found.failure or found.at > best.at:
             best, tries = found, 0
-        if not best.failure or time.monotonic() > end:
+        if not best.failure or time.thread_time() > end:
             return attempt.ended(best)
         tries += 1
         if tries <= TRIES and attempt.step_back():

@@ -170,3 +170,18 @@ def test_blocks_of_which_some_lack_a_layer_are_folded_all_the_same():
     text = found.table.print()
     assert found.proven and "stages.{i}.first.weight: o i <-> stages.{i}.first.weight: o i" in text
     assert "stages.1.down.weight: o i <-> stages.1.other.weight: o i" in text and len(found.table.lines) == 8
+
+
+def test_a_branch_that_does_not_depend_on_the_inputs_is_followed():
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+
+    def net(parameters: Any, x: Any) -> Any:
+        shift = jnp.arange(3)[1] - 1
+        return jax.lax.cond(shift == 0, lambda y: jnp.tanh(y @ parameters["w"]), lambda y: y @ parameters["v"], x)
+
+    tree = {"w": jnp.ones((5, 5)), "v": jnp.ones((5, 5))}
+    left = torch.nn.Sequential(torch.nn.Linear(5, 5, bias=False), torch.nn.Tanh())
+    found = parity.derive(left, (net, tree), (images(3, 5),))
+    assert found.proven and "0.weight: o i <-> w: i o" in found.table.print()
