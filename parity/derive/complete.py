@@ -22,7 +22,8 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
     parameter that has the most similar name.
 
     Args:
-      whole: whether the match came to its end: else what has no partner may be read where it did not come to.
+      whole: whether the match came to its end. Else what has no partner may be read where it did not come to, and
+        only what is alone of its shape is mapped.
     """
     found, inferred = found.copy(), []
     for name in rights.names:
@@ -35,7 +36,7 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
         if np.isin(filled[part == 0], found, invert=True).all() or _copied(name, filled, found, rights):
             part[...] = filled
             inferred.append(name)
-    return _by_name(found, lefts, rights, inferred) if whole else (found, inferred)
+    return _by_name(found, lefts, rights, inferred, whole)
 
 
 def _copied(name: str, filled: Array, found: Array, rights: Elements) -> bool:
@@ -84,7 +85,9 @@ class Pattern(NamedTuple):
     order: tuple[int, ...]
 
 
-def _by_name(found: Array, lefts: Elements, rights: Elements, inferred: list[str]) -> tuple[Array, list[str]]:
+def _by_name(
+    found: Array, lefts: Elements, rights: Elements, inferred: list[str], whole: bool
+) -> tuple[Array, list[str]]:
     """Map what nothing was seen of to the free left parameter of the most similar name, as its siblings are mapped."""
     alike = Similarity()
     unseen = [name for name in rights.names if not rights.part(found, name).any()]
@@ -94,7 +97,7 @@ def _by_name(found: Array, lefts: Elements, rights: Elements, inferred: list[str
     for name in unseen:
         used = set(lefts.owners(found))
         free = [other for other in lefts.names if other not in used]
-        pattern = _sibling(name, patterns, rights, alike)
+        pattern = _sibling(name, patterns, rights, alike) if whole else None
         order = pattern.order if pattern else tuple(range(len(rights.shapes[name])))
         near = {
             other: alike(*((other, name) if pattern is None else (_split(other)[0], _split(name)[0])))
@@ -103,11 +106,10 @@ def _by_name(found: Array, lefts: Elements, rights: Elements, inferred: list[str
             and len(lefts.shapes[other]) == len(order)
             and tuple(lefts.shapes[other][d] for d in order) == rights.shapes[name]
         }
-        best = max(near.values(), default=0.0)
-        chosen = [other for other, likeness in near.items() if likeness == best]
+        near = {other: likeness for other, likeness in near.items() if likeness > ALIKE}
+        chosen = [other for other, likeness in near.items() if likeness == max(near.values())]
         rivals = [other for other in unseen if rights.shapes[other] == rights.shapes[name]]
-        alone = len(near) == 1 and len(rivals) == 1
-        if best > ALIKE and len(chosen) == 1 and (alone or pattern is not None):
+        if len(chosen) == 1 and (pattern is not None or (len(near) == 1 and len(rivals) == 1)):
             rights.part(found, name)[...] = lefts.numbers(chosen[0]).transpose(order)
             inferred.append(name)
     return found, inferred

@@ -102,7 +102,8 @@ class _Best(NamedTuple):
     """The deepest match, the right side as it was called for it, its tape and inputs, and the hint.
 
     Args:
-      exact: the tape with the left side's tables in place of those that differ in rounding.
+      exact: the tape as it is matched: with the left tables in place of rounded ones, and convolutions cropped.
+      programs: those of both sides that were matched; with other numbers where these match deeper.
     """
 
     found: Match
@@ -111,6 +112,7 @@ class _Best(NamedTuple):
     exact: Tape
     inputs: list[Any]
     hint: Hint | None
+    programs: tuple[Program, Program]
 
     @property
     def depth(self) -> tuple[bool, int]:
@@ -164,7 +166,7 @@ def derive(
         target = _program(exact, b.parameters, list(others.values()))
         left_over = seconds - (time.thread_time() - start)
         found = match(program, target, lefts, b.parameters, min(FIRST, left_over), hinted and hinted.map)
-        attempt = _Best(found, b, other, exact, list(others.values()), hinted)
+        attempt = _Best(found, b, other, target.tape, list(others.values()), hinted, (program, target))
         if best is None or attempt.depth > best.depth:
             best = attempt
         if not found.failure:
@@ -172,12 +174,14 @@ def derive(
     if best is None:
         raise UsageError("the right model cannot be run", problems)
     program, weights, lefts = known
+    plain = best.programs
     if best.found.failure:
         best = _corrected(best, (program, lefts), seconds - (time.thread_time() - start))
-    if best.found.failure:
-        target = _program(best.exact, best.side.parameters, best.inputs)
+    for programs in (best.programs, plain) if best.programs != plain else (plain,):
         left_over = seconds - (time.thread_time() - start)
-        found = match(program, target, lefts, best.side.parameters, left_over, best.hint and best.hint.map)
+        if not best.found.failure or left_over <= 0:
+            break
+        found = match(*programs, lefts, best.side.parameters, left_over, best.hint and best.hint.map)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
     return _concluded(a, best, (program, weights, lefts), start)
 
@@ -203,7 +207,7 @@ def _corrected(best: _Best, left: tuple[Program, Elements], seconds: float) -> _
             except Exception:  # an operation that refuses the number
                 continue
             if not found.failure or len(found.steps) > len(best.found.steps) + 1:
-                best, tapes = best._replace(found=found), new
+                best, tapes = best._replace(found=found, programs=(own, target)), new
                 break
         else:
             return best
