@@ -242,6 +242,10 @@ class Attempt:
             scaled = {seen: columns.distance(found / scales[seen], seen.statistics) for seen in pool if scales[seen]}
             gaps = {seen: max(gap, SCALED) for seen, gap in scaled.items()}
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
+        elif not any(gap <= LIMIT and self._free(seen, seen.use.ids) for seen, gap in gaps.items()):
+            others = [seen for seen in pool if gaps[seen] > LIMIT and self._free(seen, seen.use.ids)]
+            partial = {} if self.program.tape.nodes[use.node].window else self._partial(use, others)
+            gaps |= {seen: gap for seen, (_, gap) in partial.items()}
         gaps = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
         taps = len(found) // use.x.shape[1] if self.program.tape.nodes[use.node].window else 1
         partners: set[str] = set()

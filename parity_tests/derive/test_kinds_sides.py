@@ -185,3 +185,36 @@ def test_a_branch_that_does_not_depend_on_the_inputs_is_followed():
     left = torch.nn.Sequential(torch.nn.Linear(5, 5, bias=False), torch.nn.Tanh())
     found = parity.derive(left, (net, tree), (images(3, 5),))
     assert found.proven and "0.weight: o i <-> w: i o" in found.table.print()
+
+
+class Recurrent(torch.nn.Module):
+    """Two layers of a recurrent network, all steps at once or one by one: a state is read by two kernels."""
+
+    def __init__(self, steps: bool):
+        super().__init__()
+        self.steps = steps
+        if steps:
+            self.parts = torch.nn.ModuleList(torch.nn.Linear(4, 4, bias=k % 2 == 0) for k in range(4))
+        else:
+            self.rnn = torch.nn.RNN(4, 4, 2, bias=False, batch_first=True)
+            self.bias = torch.nn.Parameter(torch.randn(4))
+
+    def forward(self, x: Any) -> Any:
+        if not self.steps:
+            return self.rnn(x + self.bias)[0]
+        x = x + self.parts[0].bias
+        for first, second in ((0, 1), (2, 3)):
+            h, out = torch.zeros(len(x), 4, dtype=x.dtype), []
+            for t in range(x.shape[1]):
+                h = (x[:, t] @ self.parts[first].weight.mT + self.parts[second](h)).tanh()
+                out.append(h)
+            x = torch.stack(out, 1)
+        return x
+
+
+def test_a_layer_that_is_stepped_meets_what_another_kernel_met():
+    found = parity.derive(Recurrent(False), Recurrent(True), (images(3, 4, 4),))
+    assert not found.failure, found.failure
+    text = found.table.print()
+    for k, name in enumerate(("ih_l0", "hh_l0", "ih_l1", "hh_l1")):
+        assert f"rnn.weight_{name}: o i <-> parts.{k}.weight: o i" in text
