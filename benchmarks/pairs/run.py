@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-LIMIT = 180  # seconds for building a pair and deriving its Table
+LIMIT = 180  # seconds of CPU for building a pair and deriving its Table
 SECONDS = float(os.environ.get("SECONDS_A_PAIR", 60))  # for the matching alone
 MEMORY = 4096  # MB
 EQUIVALENT = 1e-9  # relative difference of the right model's outputs under two translations that are one function
@@ -38,6 +38,7 @@ def judge(pair: Any) -> dict[str, Any]:
 
     calls = [parity.Call(*s.args, method=s.method, output=s.pick, **s.kwargs) for s in (pair.left, pair.right)]
     Path("/proc/self/clear_refs").write_text("5")  # reset the peak of memory
+    before = _resident(os.getpid())
     clock = time.process_time()
     found = parity.derive(pair.left.model, pair.right.model, calls[0], calls[1], seconds=SECONDS)
     seconds = time.process_time() - clock
@@ -57,10 +58,11 @@ def judge(pair: Any) -> dict[str, Any]:
         equivalent = _equivalent(pair, of, found.table, draw(of, 5), calls[1])
     return {
         "proven": found.proven, "error": found.error, "seconds": round(seconds, 1), "failure": found.failure,
-        "mb": _peak(), "right": len(kinds["right"]), "wrong": kinds["wrong"], "missing": kinds["missing"],
-        "equivalent": equivalent, "lines": len(found.table.lines), "left": pair.left.framework,
-        "other": pair.right.framework, "divergences": [d._asdict() for d in found.divergences],
-        "unobservable": found.unobservable, "inferred": found.inferred,
+        "mb": _peak(), "before": before, "right": len(kinds["right"]), "wrong": kinds["wrong"],
+        "missing": kinds["missing"], "equivalent": equivalent, "lines": len(found.table.lines),
+        "left": pair.left.framework, "other": pair.right.framework,
+        "divergences": [d._asdict() for d in found.divergences], "unobservable": found.unobservable,
+        "inferred": found.inferred, "unfilled": found.missing,
     }  # fmt: skip
 
 
@@ -108,6 +110,14 @@ def _resident(pid: int) -> int:
     return 0
 
 
+def _seconds(pid: int) -> float:
+    """Return the CPU time that a process took, which other processes do not lengthen."""
+    with contextlib.suppress(OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def _run(name: str, builders: Mapping[str, Callable[[], Any]]) -> None:
     try:
         base, _, repaired = name.partition("+")
@@ -128,9 +138,9 @@ def _watched(name: str, builders: Mapping[str, Callable[[], Any]]) -> None:
         _run(name, builders)
         sys.stdout.flush()
         os._exit(0)
-    end, reason = time.monotonic() + LIMIT, ""
+    reason = ""
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        reason = "time" if time.monotonic() > end else "memory" if _resident(pid) > MEMORY else ""
+        reason = "time" if _seconds(pid) > LIMIT else "memory" if _resident(pid) > MEMORY else ""
         if reason:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -156,11 +166,11 @@ def _imports(corpus: str) -> None:
 def markdown(file: str) -> Iterator[str]:
     """Yield the lines of a table: the latest result of each pair."""
     latest = {result["pair"]: result for result in map(json.loads, Path(file).read_text().splitlines())}
-    yield "| pair | complete | right | proven | seconds | MB | what is left |"
-    yield "|---|---|---|---|---:|---:|---|"
+    yield "| pair | complete | right | proven | seconds | MB | of these, derive | what is left |"
+    yield "|---|---|---|---|---:|---:|---:|---|"
     for name, r in sorted(latest.items()):
         if "failed" in r:
-            yield f"| {name} | no | | no | | | {r['failed'].splitlines()[0][:120]} |"
+            yield f"| {name} | no | | no | | | | {r['failed'].splitlines()[0][:120]} |"
             continue
         complete = not r["missing"]
         right = (
@@ -168,8 +178,10 @@ def markdown(file: str) -> Iterator[str]:
         )
         right = "no" if complete and r["wrong"] and not r["equivalent"] else right
         proven = "yes" if r["proven"] else "" if r["equal"] else "differ"
+        own = r["mb"] - r["before"] if "before" in r else ""
         left = r["failure"] or (f"{len(r['missing'])} missing" if r["missing"] else "")
-        yield f"| {name} | {'yes' if complete else 'no'} | {right} | {proven} | {r['seconds']} | {r['mb']} | {left} |"
+        cells = (name, "yes" if complete else "no", right, proven, r["seconds"], r["mb"], own, left)
+        yield f"| {' | '.join(map(str, cells))} |"
 
 
 def main(*arguments: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class Term(NamedTuple):
     statistics: Array
 
 
+Result = TypeVar("Result")
 Option = tuple[Any, float, uses.Seen, Any]  # order, distance, partner, detail
 
 
@@ -104,7 +105,7 @@ class Attempt:
         self.limit = EXACT
         self.patient = False
         self.excused = set[int]()
-        self.map, self.plus = (np.zeros(len(rights.values), np.int64) for _ in range(2))
+        self.map, self.plus = (np.zeros(len(rights.values), np.int32) for _ in range(2))
         self.owned = np.zeros(len(lefts.values), bool)
         self.steps: list[Step] = []
         self.walk = Walk(program, rights, self.meet)
@@ -123,6 +124,11 @@ class Attempt:
     def run(self) -> list[Array]:
         """Go on to the end and return the outputs. Raises: DeadEnd."""
         return self.walk.run()
+
+    def ended(self, result: Result) -> Result:
+        """Release what the walk refers to, which refers to this attempt, and return the result."""
+        del self.walk
+        return result
 
     def step_back(self) -> bool:
         """Return to the last choice that has another option; False if there is none."""
@@ -185,7 +191,7 @@ class Attempt:
 
     def _assign(self, right: Array, left: Array) -> None:
         """Map right elements that have no partner yet."""
-        right, left = np.ravel(right).astype(np.int64), np.ravel(left).astype(np.int64)
+        right, left = (np.ravel(numbers).astype(np.int32, copy=False) for numbers in (right, left))
         new = (right > 0) & (left > 0)
         right, left = right[new], left[new]
         new = self.map[right] == 0
@@ -235,6 +241,10 @@ class Attempt:
             scales = {seen: columns.size_of(found) / (columns.size_of(seen.statistics) or 1) for seen in pool}
             scaled = {seen: columns.distance(found / scales[seen], seen.statistics) for seen in pool if scales[seen]}
             gaps = {seen: max(gap, SCALED) for seen, gap in scaled.items()}
+            gaps |= {seen: gap for seen, (_, gap) in partial.items()}
+        elif not any(gap <= LIMIT and self._free(seen, seen.use.ids) for seen, gap in gaps.items()):
+            others = [seen for seen in pool if gaps[seen] > LIMIT and self._free(seen, seen.use.ids)]
+            partial = {} if self.program.tape.nodes[use.node].window else self._partial(use, others)
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
         gaps = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
         taps = len(found) // use.x.shape[1] if self.program.tape.nodes[use.node].window else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,13 +18,25 @@ NUMBER = re.compile(r"(?<![A-Za-z0-9{}])\d+(?![A-Za-z0-9])|(?<=[A-Za-z])\d+(?=[.
 Numbered = tuple[tuple[int, ...], Row]
 
 
-def folded(rows: Sequence[Row]) -> list[Row]:
-    """Fold the rows whose numbers grow evenly from block to block, from the innermost number to the outermost."""
+def folded(rows: Sequence[Row], apart: Collection[str] = ()) -> list[Row]:
+    """Fold the rows whose numbers grow evenly from block to block, from the innermost number to the outermost.
+
+    Args:
+      apart: paths, blanked, whose rows stay as they are.
+    """
     groups: dict[Any, list[Numbered]] = {}
     for row in rows:
+        if any(blanked(path) in apart for path, _ in (*row.left, *row.right)):
+            groups[id(row), "apart"] = [((), row)]
+            continue
         numbers = tuple(int(n) for path, _ in (*row.left, *row.right) for n in NUMBER.findall(_bare(path)))
         groups.setdefault(_template(row), []).append((numbers, row))
     return [row for group in groups.values() for row in _group(sorted(group, key=lambda item: item[0]))]
+
+
+def blanked(path: str) -> str:
+    """Return a path with # in place of each number."""
+    return re.sub(r"\d+", "#", path)
 
 
 def _bare(path: str) -> str:

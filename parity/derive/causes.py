@@ -74,7 +74,7 @@ def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array], side:
 def explain(left: Run, right: Run, found: Array, seconds: float = 5) -> list[Place]:
     """List where the models part, each with its cause, until a difference has none."""
     places: list[Place] = []
-    stop = time.monotonic() + seconds
+    stop = time.thread_time() + seconds
     while len(places) < CAUSES:
         pairs = list(_pairs(left, right, found))
         at = next((k for k, pair in enumerate(pairs) if pair.gap > PARTED), None)
@@ -149,7 +149,7 @@ def _cause(
     if uses and (text := _padding(pair, left, right) or _activation(pair, right, _span(pairs, at))):
         return text, None
     for change in changes(left.tape, right.tape):
-        if time.monotonic() > stop:
+        if time.thread_time() > stop:
             break
         try:
             sides = _changed(left, change), _changed(right, change)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
 
 from .tape import Array
@@ -10,31 +14,35 @@ from .walk import Elements, Similarity
 ALIKE = 0.5  # similarity of names from which a parameter that nothing reads is mapped by its name
 
 
-def complete(found: Array, lefts: Elements, rights: Elements) -> tuple[Array, list[str]]:
+def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True) -> tuple[Array, list[str]]:
     """(map, right parameters of which all or some elements were inferred).
 
     Rows continue the pattern of those that were read. A parameter of which nothing was seen goes to the one left
-    parameter of its size and of a similar name that is free, if there is just one.
+    parameter of its size and of a similar name that is free, if there is just one; its axes are ordered as those of the
+    parameter that has the most similar name.
+
+    Args:
+      whole: whether the match came to its end. Else what has no partner may be read where it did not come to, and
+        only what is alone of its shape is mapped.
     """
     found, inferred = found.copy(), []
     for name in rights.names:
-        numbers = rights.numbers(name).astype(np.int64)
-        part = found[numbers]
+        part = rights.part(found, name)
         if not part.size or (part > 0).all() or not (part > 0).any():
             continue
         filled = _continued(part, lefts)
         if filled is None:
             continue
         if np.isin(filled[part == 0], found, invert=True).all() or _copied(name, filled, found, rights):
-            found[numbers] = filled
+            part[...] = filled
             inferred.append(name)
-    return _by_name(found, lefts, rights, inferred)
+    return _by_name(found, lefts, rights, inferred, whole)
 
 
 def _copied(name: str, filled: Array, found: Array, rights: Elements) -> bool:
     """Tell whether the elements belong to other parameters only where these are copies of this one."""
     for other in rights.names:
-        part = found[rights.numbers(other).astype(np.int64)]
+        part = rights.part(found, other)
         shared = other != name and np.isin(part, filled).any()
         if shared and (part.shape != filled.shape or ((part != 0) & (part != filled)).any()):
             return False
@@ -70,15 +78,65 @@ def _step(flat: Array, known: Array, shape: tuple[int, ...], count: int) -> int 
     return int(np.prod(shape[1:], dtype=int)) if shape and shape[0] == count else None
 
 
-def _by_name(found: Array, lefts: Elements, rights: Elements, inferred: list[str]) -> tuple[Array, list[str]]:
+class Pattern(NamedTuple):
+    """How a parameter became another: the left leaf's name, and the order of its axes on the right."""
+
+    leaf: str
+    order: tuple[int, ...]
+
+
+def _by_name(
+    found: Array, lefts: Elements, rights: Elements, inferred: list[str], whole: bool
+) -> tuple[Array, list[str]]:
+    """Map what nothing was seen of to the free left parameter of the most similar name, as its siblings are mapped."""
     alike = Similarity()
-    unseen = [name for name in rights.names if not found[rights.numbers(name).astype(np.int64)].any()]
-    used = set(lefts.owners(found))
-    free = [name for name in lefts.names if name not in used]
+    unseen = [name for name in rights.names if not rights.part(found, name).any()]
+    if not unseen:
+        return found, inferred
+    patterns = {name: pattern for name in rights.names if (pattern := _pattern(name, found, lefts, rights))}
     for name in unseen:
-        near = [other for other in free if lefts.shapes[other] == rights.shapes[name] and alike(other, name) > ALIKE]
+        used = set(lefts.owners(found))
+        free = [other for other in lefts.names if other not in used]
+        pattern = _sibling(name, patterns, rights, alike) if whole else None
+        order = pattern.order if pattern else tuple(range(len(rights.shapes[name])))
+        near = {
+            other: alike(*((other, name) if pattern is None else (_split(other)[0], _split(name)[0])))
+            for other in free
+            if (pattern is None or _split(other)[1] == pattern.leaf)
+            and len(lefts.shapes[other]) == len(order)
+            and tuple(lefts.shapes[other][d] for d in order) == rights.shapes[name]
+        }
+        near = {other: likeness for other, likeness in near.items() if likeness > ALIKE}
+        chosen = [other for other, likeness in near.items() if likeness == max(near.values())]
         rivals = [other for other in unseen if rights.shapes[other] == rights.shapes[name]]
-        if len(near) == 1 and len(rivals) == 1:
-            found[rights.numbers(name).astype(np.int64)] = lefts.numbers(near[0])
+        if len(chosen) == 1 and (pattern is not None or (len(near) == 1 and len(rivals) == 1)):
+            rights.part(found, name)[...] = lefts.numbers(chosen[0]).transpose(order)
             inferred.append(name)
     return found, inferred
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the path and the leaf of a name."""
+    at = max(name.rfind("."), name.rfind("/"))
+    return name[: max(at, 0)], name[at + 1 :]
+
+
+def _pattern(name: str, found: Array, lefts: Elements, rights: Elements) -> Pattern | None:
+    """Return how a right parameter comes from one left parameter by an order of axes; None if otherwise."""
+    part = rights.part(found, name)
+    if not part.size or (part <= 0).any() or len(owners := lefts.owners(part)) != 1:
+        return None
+    whole = lefts.numbers(owners[0])
+    if whole.size != part.size or whole.ndim != part.ndim:
+        return None
+    for order in itertools.permutations(range(whole.ndim)):
+        if np.array_equal(whole.transpose(order), part):
+            return Pattern(_split(owners[0])[1], order)
+    return None
+
+
+def _sibling(name: str, patterns: Mapping[str, Pattern], rights: Elements, alike: Similarity) -> Pattern | None:
+    """Return the pattern of the most similar right parameter of the same leaf and rank."""
+    leaf, rank = _split(name)[1], len(rights.shapes[name])
+    siblings = [other for other in patterns if _split(other)[1] == leaf and len(rights.shapes[other]) == rank]
+    return patterns[max(siblings, key=lambda other: alike(name, other))] if siblings else None

@@ -15,9 +15,11 @@ from specs.table import Table
 from .call import Call
 from .causes import explain, run
 from .complete import complete
+from .crops import cropped
 from .fold import Facts, fold
 from .freedom import freedom
 from .hints import Hint, hint, weights_of
+from .islands import aligned, fixed
 from .match import EXACT, Match, match
 from .numbers import changes
 from .prove import OUTPUT, Proof, prove, translate
@@ -30,6 +32,7 @@ SEED = 7
 FIRST = 4  # seconds for a match, before the models are taken to differ
 CORRECTING = 15  # seconds for finding numbers with which a match goes further
 PARTED = 1e-6  # difference of values in the matching beyond which models are not proven equal
+MAX_ISLANDS = 4  # tables of lower precision that are listed
 MAX_LAYOUTS = 8  # axis orders of the input that are tried
 
 
@@ -58,7 +61,7 @@ class Derivation:
       unobservable: left parameters on which no output depends: their place follows the pattern of their siblings.
       reasons: right parameters that the table does not fill, each with the reason; missing: their names.
       failure: why the matching stopped, "" if it did not.
-      seconds: what it took.
+      seconds: the CPU time that it took.
       inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them.
       freedom: what may be permuted without effect; the table keeps the order as it is written.
     """
@@ -96,13 +99,20 @@ class Derivation:
 
 
 class _Best(NamedTuple):
-    """The deepest match, the right side as it was called for it, its tape and inputs, and the hint."""
+    """The deepest match, the right side as it was called for it, its tape and inputs, and the hint.
+
+    Args:
+      exact: the tape as it is matched: with the left tables in place of rounded ones, and convolutions cropped.
+      programs: those of both sides that were matched; with other numbers where these match deeper.
+    """
 
     found: Match
     side: Side
     tape: Tape
+    exact: Tape
     inputs: list[Any]
     hint: Hint | None
+    programs: tuple[Program, Program]
 
     @property
     def depth(self) -> tuple[bool, int]:
@@ -127,18 +137,15 @@ def derive(
         parameters) of JAX.
       inputs: a tuple of positional arguments, a single array, or a Call.
       right_inputs: the same for the right side; without it the left ones, in the axis order that fits.
-      seconds: the time for matching; then the deepest attempt is returned.
+      seconds: the CPU time for matching; then the deepest attempt is returned.
       table: lines that are known: they are taken as given, completed, and proven with the rest.
       left_weights: a checkpoint of the left model, for models that random weights do not tell apart.
     Raises: UsageError for what is no model or cannot be called, and for lines that do not fit the models.
     """
-    start = time.monotonic()
+    start = time.thread_time()
     a = side(left, call_of(inputs))
-    weights = draw(a, SEED) if left_weights is None else weights_of(left_weights, a)
     given = a.call.arrays()
-    tape = _recorded(a, weights, given, "left")
-    lefts = Elements(weights, known=True)
-    program = Program(tape, weights, list(given.values()))
+    known = _read(a, left_weights)
     best: _Best | None = None
     problems = []
     for call in _calls(a.call, right_inputs):
@@ -149,23 +156,32 @@ def derive(
         except UsageError as error:
             problems.append(f"with inputs {[tuple(v.shape) for v in others.values()]}: {error}")
             continue
+        if _fix(a, other):
+            known = _read(a, left_weights)
+        program, weights, lefts = known
+        if _fix(b, program.tape):
+            other = _recorded(b, b.parameters, others, "right")
         hinted = None if table is None else hint(table, a, b, lefts, Elements(b.parameters, known=False))
-        target = Program(other, b.parameters, list(others.values()))
-        left_over = seconds - (time.monotonic() - start)
+        exact = aligned(program.tape, other, list(given.values()), list(others.values()))[0]
+        target = _program(exact, b.parameters, list(others.values()))
+        left_over = seconds - (time.thread_time() - start)
         found = match(program, target, lefts, b.parameters, min(FIRST, left_over), hinted and hinted.map)
-        attempt = _Best(found, b, other, list(others.values()), hinted)
+        attempt = _Best(found, b, other, target.tape, list(others.values()), hinted, (program, target))
         if best is None or attempt.depth > best.depth:
             best = attempt
         if not found.failure:
             break
     if best is None:
         raise UsageError("the right model cannot be run", problems)
+    program, weights, lefts = known
+    plain = best.programs
     if best.found.failure:
-        best = _corrected(best, (program, lefts), seconds - (time.monotonic() - start))
-    if best.found.failure:
-        target = Program(best.tape, best.side.parameters, best.inputs)
-        left_over = seconds - (time.monotonic() - start)
-        found = match(program, target, lefts, best.side.parameters, left_over, best.hint and best.hint.map)
+        best = _corrected(best, (program, lefts), seconds - (time.thread_time() - start))
+    for programs in (best.programs, plain) if best.programs != plain else (plain,):
+        left_over = seconds - (time.thread_time() - start)
+        if not best.found.failure or left_over <= 0:
+            break
+        found = match(*programs, lefts, best.side.parameters, left_over, best.hint and best.hint.map)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
     return _concluded(a, best, (program, weights, lefts), start)
 
@@ -176,26 +192,50 @@ def _corrected(best: _Best, left: tuple[Program, Elements], seconds: float) -> _
     The proof and the list of differences are of the models as they are.
     """
     program, lefts = left
-    stop = time.monotonic() + min(seconds, CORRECTING)
-    tapes = program.tape, best.tape
+    stop = time.thread_time() + min(seconds, CORRECTING)
+    tapes = program.tape, best.exact
     inputs = [list(program.inputs.values()), best.inputs]
     while best.found.failure:
         for change in changes(*tapes):
-            if time.monotonic() > stop:
+            if time.thread_time() > stop:
                 return best
             new = change.tapes(*tapes)
             try:
-                own = Program(new[0], {n: lefts.values[lefts.numbers(n).astype(int)] for n in lefts.names}, inputs[0])
+                own = Program(new[0], {n: lefts.part(lefts.values, n) for n in lefts.names}, inputs[0])
                 target = Program(new[1], best.side.parameters, inputs[1])
                 found = match(own, target, lefts, best.side.parameters, 2, best.hint and best.hint.map)
             except Exception:  # an operation that refuses the number
                 continue
             if not found.failure or len(found.steps) > len(best.found.steps) + 1:
-                best, tapes = best._replace(found=found), new
+                best, tapes = best._replace(found=found, programs=(own, target)), new
                 break
         else:
             return best
     return best
+
+
+def _read(a: Side, left_weights: str | None) -> tuple[Program, dict[str, Any], Elements]:
+    """Return the left side's tape run on weights, these weights, and their elements."""
+    weights = draw(a, SEED) if left_weights is None else weights_of(left_weights, a)
+    given = a.call.arrays()
+    tape = _recorded(a, weights, given, "left")
+    elements = Elements(weights, known=True)
+    weights = {name: elements.part(elements.values, name) for name in elements.names}  # one copy
+    return _program(tape, weights, list(given.values())), weights, elements
+
+
+def _program(tape: Tape, parameters: Any, inputs: list[Any]) -> Program:
+    """Run a tape, with convolutions computing only what is read of them."""
+    program = Program(tape, parameters, inputs)
+    less = cropped(program)
+    return program if less is program.tape else Program(less, parameters, inputs)
+
+
+def _fix(of: Side, other: Tape) -> bool:
+    """Set aside parameters that hold what the other side computes: they keep their values. Tell whether there are."""
+    names = fixed(of.parameters, other)
+    of.fix(names)
+    return bool(names)
 
 
 def _recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
@@ -212,12 +252,16 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
     found, b = best.found, best.side
     program, weights, lefts = known
     rights = Elements(b.parameters, known=False)
-    mapped, inferred = complete(found.map, lefts, rights)
+    mapped, inferred = complete(found.map, lefts, rights, not found.failure)
     frameworks = (a.framework, b.framework)
-    facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b), _extra(a, b))
+    dead = [] if found.failure else [name for name in best.exact.unread() if not rights.part(mapped, name).any()]
+    extra = [*_extra(a, b), *(dropped(name, 1) for name in dead)]
+    facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b), extra)
     table, reasons = fold(facts, best.hint)
+    reasons = {name: why for name, why in reasons.items() if name not in dead}
     proof = prove(a, b, (program.tape, best.tape), table, mapped, lefts, rights, found.plus)
-    parted = any(step.gap > PARTED for step in found.steps)
+    # what a term of a sum was added to depends on the order of the terms, which frameworks choose
+    parted = any(step.gap > PARTED and step.kind != "add" for step in found.steps)
     proven = proof.holds and not reasons and not found.failure and not parted
     divergences = _divergences(found, proof)
     free: list[str] = []
@@ -225,10 +269,13 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
         free = freedom(a, program, weights, a.call.arrays())
     elif not reasons:
         divergences = _explained(a, best, (program, table, mapped), divergences)
-    table = _commented(table, proof, proven, inferred, free)
+    kept = [name for side in (a, b) for name, array in side.others.items() if array.dtype.kind == "f"]
+    notes = [f"# fixed, since the other side computes it: {name}" for name in kept]
+    notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
+    table = _commented(table, proof, proven, inferred, [*notes, *(f"# free: {text}" for text in free)])
     return Derivation(
         table, proven, proof.error, divergences, proof.unobservable, reasons, found.failure,
-        time.monotonic() - start, inferred, free,
+        time.thread_time() - start, inferred, free,
     )  # fmt: skip
 
 
@@ -241,14 +288,14 @@ def _explained(
     inputs = fresh(a.call.arrays(), b.call.arrays(), None)
     sides = (
         run(program.tape, weights, list(inputs[0].values()), 0),
-        run(best.tape, translate(table, a, b, weights), list(inputs[1].values()), 1),
+        run(best.exact, translate(table, a, b, weights), list(inputs[1].values()), 1),
     )
     places = [Divergence(*place) for place in explain(*sides, mapped)]
     seen = {place.right for place in places}
     return [*places, *(place for place in known if (place.right or "the top") not in {*seen, "output"})] or known
 
 
-def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], free: list[str]) -> DerivedTable:
+def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], notes: list[str]) -> DerivedTable:
     """The table with what supports it above its first line."""
     if not table.lines:
         return table
@@ -264,7 +311,7 @@ def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[s
         sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
         comments.append(f"# lengths in the models that it was derived from: {sizes}")
     comments += [f"# inferred, since no value shows all of it: {name}" for name in inferred]
-    comments += [f"# free: {text}" for text in free]
+    comments += notes
     return replace(table, lines=(replace(table.lines[0], above=tuple(comments)), *table.lines[1:]))
 
 
@@ -315,6 +362,8 @@ def _divergences(found: Match, proof: Proof) -> list[Divergence]:
             worst = step.gap
             divergences.append(Divergence(step.left_site, step.right_site, step.gap))
     if proof.exact <= OUTPUT < proof.error:
+        text = "one side computes a table in float32"
+        divergences += [Divergence(*island, text) for island in proof.islands[:MAX_ISLANDS]]
         divergences.append(Divergence("", "", proof.error, "one side computes partly in float32"))
     elif proof.exact > OUTPUT and not divergences:
         divergences.append(Divergence("output", "output", proof.exact))

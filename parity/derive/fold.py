@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
-from specs.lines import Line
+from specs.lines import Line, Misfit
 from specs.paths import escaped
 from specs.table import Table, TableError
 
-from .axes import relate
-from .blocks import folded
+from .axes import Axes, relate
+from .blocks import blanked, folded
 from .grids import grid
 from .hints import Hint
 from .joined import joined
@@ -22,6 +24,7 @@ from .rows import DerivedTable, Row, dropped, table_of
 from .tape import Array
 from .walk import Elements
 
+ROUNDS = 4  # times that rows which do not fit are taken apart
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -49,13 +52,13 @@ class Facts:
 
     def part(self, name: str) -> Array:
         """Return the left elements of one right parameter."""
-        return np.maximum(self.found[self.rights.numbers(name).astype(np.int64)], 0)
+        return np.maximum(self.rights.part(self.found, name), 0)
 
     def zeros(self) -> dict[str, str]:
         """Return right parameters -> others to which they add nothing but zeros."""
         zeros = {}
         for name in self.rights.names:
-            numbers = -self.found[self.rights.numbers(name).astype(np.int64)]
+            numbers = -self.rights.part(self.found, name)
             owner = self.rights.owners(numbers)
             if len(owner) == 1 and np.array_equal(numbers, self.rights.numbers(owner[0])):
                 zeros[name] = owner[0]
@@ -102,11 +105,19 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
         (left_names, right_names, [_with_ties(row, facts.ties) for row in rows])
         for left_names, right_names, rows in _sums(facts, groups, zeros, names)
     ]
-    groups.sort(key=lambda group: min(map(facts.lefts.names.index, group[0])))
-    for attempt in (folded, list):
-        table = _table(facts, groups, attempt, names, missing, given)
+    places = {name: k for k, name in enumerate(facts.lefts.names)}
+    groups.sort(key=lambda group: min(places[name] for name in group[0]))
+    apart = set[str]()  # blocks of which some lack an array: its rows stay one line each
+    for _ in range(ROUNDS):
+        table = _table(facts, groups, partial(folded, apart=frozenset(apart)), names, missing, given)
         if says(table, facts):
             return table, missing
+        if (more := _unfit(table, facts)) <= apart:
+            break
+        apart |= more
+    table = _table(facts, groups, list, names, missing, given)
+    if says(table, facts):
+        return table, missing
     for group in list(groups):  # a line that does not say what was found is left out
         alone = _table(facts, [group], list, names, missing)
         if not says(alone, facts, group[1]):
@@ -140,19 +151,37 @@ def _table(
     return table_of(every, facts.sides, names.orders, facts.known, like, names.lengths)
 
 
-def says(table: Table, facts: Facts, only: Sequence[str] | None = None) -> bool:
-    """Whether the table moves element numbers as the map does."""
+def _arrays(facts: Facts) -> dict[str, Array]:
+    """Return the left side's arrays with element numbers in place of values."""
     arrays = {name: np.zeros(shape) for name, shape in facts.known.items()}
-    arrays |= {
+    return arrays | {
         name: facts.lefts.numbers(facts.ties[0].get(name, name)) for name in (*facts.lefts.names, *facts.ties[0])
     }
+
+
+def _unfit(table: Table, facts: Facts) -> set[str]:
+    """Return the names, without their numbers, of arrays that do not fit the table."""
     try:
-        moved = table.apply(arrays)
+        table.apply(_arrays(facts))
+    except Misfit as error:
+        names = [*error.missing, *error.unexpected, *(name for name, _ in error.misfits)]
+        return {blanked(escaped(name)) for name in names}
+    except TableError:
+        pass
+    return set()
+
+
+def says(table: Table, facts: Facts, only: Sequence[str] | None = None) -> bool:
+    """Whether the table moves element numbers as the map does."""
+    try:
+        moved = table.apply(_arrays(facts))
     except TableError:
         return False
-    sums = np.maximum(facts.found, 0) + facts.plus
+    sums = np.maximum(facts.found, 0)
+    if facts.plus.any():
+        sums += facts.plus
     return all(
-        np.array_equal(array, sums[facts.rights.numbers(name).astype(np.int64)])
+        np.array_equal(array, facts.rights.part(sums, name))
         for name, array in moved.items()
         if name in facts.rights.shapes and (only is None or name in only)
     )
@@ -228,15 +257,17 @@ def _rows(facts: Facts, left_names: list[str], right_names: list[str], names: Na
     lefts, rights = facts.lefts, facts.rights
     if len(right_names) == 1:
         return many_to_one(lefts, left_names, right_names[0], facts.part(right_names[0]), names, 0)
-    if len(left_names) > 1 or any((facts.part(name) == 0).any() for name in right_names):
+    if any((facts.part(name) == 0).any() for name in right_names):
         return None
+    if len(left_names) > 1:
+        return _crossed(facts, left_names, right_names, names)
     copies = [facts.part(name) for name in right_names]
     if all(np.array_equal(np.unique(copy), np.unique(copies[0])) for copy in copies):
         return _tied(lefts, left_names, right_names, copies, names)
     back = np.zeros(len(lefts.values), np.int64)
     places = np.concatenate([rights.numbers(name).astype(np.int64).ravel() for name in right_names])
     back[facts.found[places]] = places
-    numbers = back[lefts.numbers(left_names[0]).astype(np.int64)]
+    numbers = lefts.part(back, left_names[0])
     rows = many_to_one(rights, right_names, left_names[0], numbers, names, 1)
     return rows and [row.reverse() for row in rows]
 
@@ -309,6 +340,38 @@ def _stacked(
               for text, window, length in zip(texts, windows, shape, strict=True)]  # fmt: skip
     row = Row(((path, " ".join(source)),), ((escaped(target), " ".join(map(composed, axes.target))),))
     return [row, *_left_over(path, texts, source, windows, shape, side)]
+
+
+def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names: Names) -> list[Row] | None:
+    """Return arrays of one shape on each side whose names form a grid: the holes of one are axes of the other."""
+    lefts, rights = facts.lefts, facts.rights
+    right_names = sorted(right_names, key=lambda name: int(facts.part(name).flat[0]))
+    shapes = [{side.shapes[name] for name in of} for side, of in ((lefts, left_names), (rights, right_names))]
+    ours, theirs = grid(left_names), grid(right_names)
+    if any(len(found) != 1 for found in shapes) or ours is None or theirs is None:
+        return None
+    (path, places, counts), (other, order, others) = ours, theirs
+    (shape,), (target,) = shapes
+    size = int(np.prod(shape, dtype=int))
+    local = np.zeros(len(lefts.values), np.int64)
+    for name in left_names:
+        lefts.part(local, name).ravel()[...] = np.arange(size) + places[name] * size
+    parts = sorted(right_names, key=order.__getitem__)
+    numbers = np.stack([local[facts.part(name)] for name in parts]).reshape(*others.values(), *target)
+    axes = relate(numbers, (*counts.values(), *shape))
+    if axes is None or any(axes.windows):
+        return None
+    numbered, holes = axes.source[: len(counts)], axes.target[: len(others)]
+    if any(len(atoms) != 1 for atoms in (*numbered, *holes)) or any(a[0] is b[0] for a in numbered for b in holes):
+        return None
+    for name, (atom,) in zip(counts, numbered, strict=True):
+        atom.name = name
+    for name, (atom,) in zip(others, holes, strict=True):
+        atom.name = name if name not in counts else next(free for free in "sruvl" if free not in {*counts, *others})
+        other = re.sub(rf"\{{{name}(?=[}}=+-])", f"{{{atom.name}", other)
+    names.assign(Axes(axes.source, axes.target[len(others) :], axes.windows), len(counts), 0)
+    left = " ".join(composed(atoms, signs=True) for atoms in axes.source[len(counts) :])
+    return [Row(((path, left),), ((other, " ".join(map(composed, axes.target[len(others) :]))),))]
 
 
 def _window(start: int, stop: int, length: int) -> str:

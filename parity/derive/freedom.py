@@ -26,13 +26,13 @@ def freedom(left: Side, program: Program, weights: Mapping[str, Array], inputs: 
     Each is confirmed by a run with two elements exchanged. Of blocks that differ in their numbers alone, the first is
     tried. An order that no line of a Table can choose wrongly is not listed: a permutation that any one side fixes.
     """
-    stop, uses = time.monotonic() + seconds, list[Use]()
+    stop, uses = time.thread_time() + seconds, list[Use]()
     elements = Elements(weights, known=True)
     Walk(program, elements, uses.append).run()
     before = left.run(weights, inputs)
     found: dict[str, list[str]] = {}
     for template, text, pairs in _candidates(uses, elements, [node.site for node in program.tape.nodes]):
-        if time.monotonic() > stop:
+        if time.thread_time() > stop:
             break
         tried = found.setdefault(template, [])
         if len(tried) < TRIES and not any(tried):
@@ -111,7 +111,7 @@ def _exchanged(elements: Elements, pairs: Pairs, factor: float = 1.0) -> dict[st
     for a, b in pairs:
         a, b = a.astype(np.int64), b.astype(np.int64)
         values[a], values[b] = factor * values[b], values[a].copy()
-    return {name: values[elements.numbers(name).astype(np.int64)] for name in elements.names}
+    return {name: elements.part(values, name) for name in elements.names}
 
 
 def _equal(a: list[Array], b: list[Array]) -> bool:

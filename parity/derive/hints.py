@@ -53,7 +53,7 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
     found = np.zeros(len(rights.values), np.int64)
     for name, array in moved.items():
         if name in rights.shapes:
-            found[rights.numbers(name).astype(np.int64)] = array
+            rights.part(found, name)[...] = array
     return Hint(table, found, tuple(spoken), tuple(moved))
 
 

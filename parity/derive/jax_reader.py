@@ -46,6 +46,12 @@ class Reader:
             closed = next(params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params)
             jaxpr, constants = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
             return self.read(jaxpr, [self.tape.constant(array_of(c)) for c in constants], inputs, site)
+        if name == "cond" and inputs[0] in self.tape.constants:  # which branch runs does not depend on the inputs
+            branches = params["branches"]
+            which = int(np.clip(self.tape.constants[inputs[0]], 0, len(branches) - 1))
+            closed = branches[which]
+            constants = [self.tape.constant(array_of(c)) for c in closed.consts]
+            return self.read(closed.jaxpr, constants, inputs[1:], site)
         if name == "scan":
             return self._scan(params, inputs, site)
         special = getattr(self, f"_{name}", None)

@@ -37,6 +37,11 @@ class JaxSide:
         self.parameters = {k: a.astype(np.float64) for k, a in arrays.items() if jnp.issubdtype(a.dtype, jnp.floating)}
         self.others = {k: a for k, a in arrays.items() if k not in self.parameters}
 
+    def fix(self, names: Sequence[str]) -> None:
+        """Take parameters as arrays that are none: they keep the model's own values."""
+        kept = {name: self.parameters.pop(name) for name in names}
+        self.others |= kept
+
     def _outputs(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
         args, kwargs = self.call.bind(inputs)
         result = self.call.output(self.function({**self.others, **parameters}, args, kwargs))

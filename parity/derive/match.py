@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from .attempt import EXACT, LIMIT, Attempt, DeadEnd, Step
 from .tape import Array
 from .uses import Seen
@@ -57,10 +59,9 @@ def match(
 
     Args:
       right_arrays: arrays of the right side's shapes.
-      seconds: after this time the deepest attempt is returned.
+      seconds: CPU time after the first attempt; then the deepest one is returned.
       given: the left element of each right one where that is known, else 0.
     """
-    end = time.monotonic() + seconds
     seen: list[Seen] = []
 
     def see(use: Use) -> None:
@@ -70,13 +71,14 @@ def match(
     attempt = Attempt(seen, right, lefts, Elements(right_arrays, known=False))
     if given is not None:
         attempt.take(given)
-    best, tries = None, 0
+    best, tries, end = None, 0, np.inf
     while True:
         found = _tried(attempt)
+        end = min(end, time.thread_time() + seconds)
         if best is None or not found.failure or found.at > best.at:
             best, tries = found, 0
-        if not best.failure or time.monotonic() > end:
-            return best
+        if not best.failure or time.thread_time() > end:
+            return attempt.ended(best)
         tries += 1
         if tries <= TRIES and attempt.step_back():
             continue
@@ -90,7 +92,7 @@ def match(
             attempt.patient, tries = True, 0
             continue
         if best.gap > LIMIT or 2 * best.gap <= attempt.limit:
-            return best
+            return attempt.ended(best)
         attempt.limit, attempt.patient, tries = 2 * best.gap, False, 0
         attempt.replay([step.choice for step in best.steps])
 

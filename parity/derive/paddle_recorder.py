@@ -9,6 +9,7 @@ from typing import Any
 
 import paddle
 from paddle import _C_ops as ops
+from paddle import _legacy_C_ops as old_ops
 
 from .call import flatten
 from .paddle_decompositions import COMPOSED
@@ -57,6 +58,10 @@ class Recorder(Forms):
             original = getattr(ops, name)
             if callable(original) and not name.startswith("__") and not name.endswith("_grad"):
                 wrapped[id(original)] = (original, self._wrapper(name, original))
+        for name in dir(old_ops):  # their attributes come as pairs: they have no form of their own
+            original = getattr(old_ops, name)
+            if callable(original) and not name.startswith("__") and not name.endswith("_grad"):
+                wrapped[id(original)] = (original, self._wrapper(f"old {name}", original))
         undo: list[tuple[Any, str, Any]] = []
         for path, module in list(sys.modules.items()):
             if not path.startswith("paddle.") or "libpaddle" in path or "pir" in path or module is None:

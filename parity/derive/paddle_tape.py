@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,12 @@ class PaddleSide:
             else:
                 self.others[name] = tensor.numpy()
             first.setdefault(id(tensor), name)
+
+    def fix(self, names: Sequence[str]) -> None:
+        """Take parameters as arrays that are none: they keep the model's own values."""
+        kept = {name: self.parameters.pop(name) for name in names}
+        self.others |= kept
+        self._load(kept)
 
     def _load(self, parameters: Mapping[str, np.ndarray]) -> None:
         state = self.model.state_dict()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from specs.table import Table
 
+from .islands import Island, aligned
 from .sides import Side, draw, fresh
-from .tape import Array
+from .tape import Array, Tape
 from .walk import Elements, Program
 
 OUTPUT = 1e-9  # relative error of outputs that rounding of float64 explains: a thousand operations in a row
@@ -29,6 +30,7 @@ class Proof(NamedTuple):
       gradient: relative error of the gradients; None where one side has none.
       unobservable: left parameters on which no output depends.
       remark: why there are no gradients.
+      islands: tables that one side computes in lower precision.
     """
 
     error: float
@@ -36,6 +38,7 @@ class Proof(NamedTuple):
     gradient: float | None
     unobservable: list[str]
     remark: str = ""
+    islands: Sequence[Island] = ()
 
     @property
     def holds(self) -> bool:
@@ -44,7 +47,7 @@ class Proof(NamedTuple):
 
 
 def prove(
-    left: Side, right: Side, tapes: tuple[object, object], table: Table, found: Array, lefts: Elements,
+    left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, found: Array, lefts: Elements,
     rights: Elements, plus: Array | None = None,
 ) -> Proof:  # fmt: skip
     """Run both sides on two draws of weights and inputs, the right ones translated by the table.
@@ -52,10 +55,10 @@ def prove(
     Args:
       found, plus: the left element of each right one, and a second one that is added to it; see Match.
     """
-    maps = (found, np.zeros_like(found) if plus is None else plus)
+    maps = (found,) if plus is None or not plus.any() else (found, plus)
     error = exact = 0.0
     gradient: float | None = 0.0
-    remark = ""
+    remark, islands = "", list[Island]()
     seen = dict.fromkeys(lefts.names, False)
     for k in range(DRAWS):
         weights = draw(left, 1000 + k)
@@ -65,11 +68,10 @@ def prove(
         here = difference(a, b)
         error = max(error, here)
         if here > OUTPUT:  # do casts to float32 explain it?
-            programs = (
-                Program(tape, w, list(i.values()))  # type: ignore[arg-type]
-                for tape, w, i in zip(tapes, (weights, translated), inputs, strict=True)
-            )
-            here = difference(*(program.outputs for program in programs))
+            arrays = [list(i.values()) for i in inputs]
+            exact_right, islands = aligned(*tapes, *arrays)
+            programs = zip((tapes[0], exact_right), (weights, translated), arrays, strict=True)
+            here = difference(*(Program(*program).outputs for program in programs))
         exact = max(exact, here)
         rng = np.random.default_rng(3000 + k)
         cotangents = [rng.standard_normal(np.shape(out)) for out in a]
@@ -87,8 +89,9 @@ def prove(
             seen[name] |= name not in grads or bool(np.abs(grads[name]).max(initial=0) > UNSEEN * largest)
         if gradient is not None:
             gradient = max(gradient, _gradient_error(grads, others, maps, lefts, rights, largest))
-    used = set(lefts.owners(np.concatenate(maps))) if gradient is not None else set()
-    return Proof(error, exact, gradient, [name for name in lefts.names if not seen[name] and name in used], remark)
+    used = {name for found in maps for name in lefts.owners(found)} if gradient is not None else set()
+    unobservable = [name for name in lefts.names if not seen[name] and name in used]
+    return Proof(error, exact, gradient, unobservable, remark, islands)
 
 
 def translate(table: Table, left: Side, right: Side, weights: Mapping[str, Array]) -> dict[str, Array]:
@@ -115,7 +118,7 @@ def difference(a: list[Array], b: list[Array]) -> float:
 def _gradient_error(
     left: Mapping[str, Array],
     right: Mapping[str, Array],
-    maps: tuple[Array, Array],
+    maps: Sequence[Array],
     lefts: Elements,
     rights: Elements,
     largest: float,
@@ -124,18 +127,18 @@ def _gradient_error(
     total = np.zeros(len(lefts.values))
     whole = np.ones(len(lefts.values), bool)
     for name, found in itertools.product(rights.names, maps):
-        elements = np.maximum(found[rights.numbers(name).astype(np.int64)].ravel(), 0)
+        elements = np.maximum(rights.part(found, name).ravel(), 0)
         if name in right:
             np.add.at(total, elements, right[name].ravel())
         else:
             whole[elements] = False
     worst = 0.0
     used = np.zeros(len(lefts.values), bool)
-    used[np.maximum(np.concatenate(maps), 0)] = True
+    for found in maps:
+        used[np.maximum(found, 0)] = True
     for name, grad in left.items():
-        numbers = lefts.numbers(name).astype(np.int64)
-        comparable = used[numbers] & whole[numbers]
-        gap = np.abs(total[numbers] - grad)[comparable].max(initial=0)
+        comparable = lefts.part(used, name) & lefts.part(whole, name)
+        gap = np.abs(lefts.part(total, name) - grad)[comparable].max(initial=0)
         scale = max(np.abs(grad).max(initial=0), 1e-3 * largest)
         worst = max(worst, float(gap / scale)) if scale else worst
     return worst

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +30,9 @@ class Side(Protocol):
     parameters: dict[str, Array]
     others: dict[str, Array]
     ties: dict[str, str]
+
+    def fix(self, names: Sequence[str]) -> None:
+        """Take parameters as arrays that are none: they keep the model's own values."""
 
     def run(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]: ...
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from .tape import Array
 
+MANY = 1 << 16  # numbers from which on marking each element is faster than looking up its owner
+
 
 class Elements:
     """The elements of all parameters of one side, numbered from 1 in the order of `arrays`.
@@ -29,17 +31,27 @@ class Elements:
         k = self.names.index(name)
         return np.arange(self.starts[k], self.starts[k + 1], dtype=float).reshape(self.shapes[name])
 
+    def part(self, array: Array, name: str) -> Array:
+        """Return what an array that has an entry for each element has for those of one parameter, as a view."""
+        k = self.names.index(name)
+        return array[self.starts[k] : self.starts[k + 1]].reshape(self.shapes[name])
+
     def owners(self, numbers: Array) -> list[str]:
         """Return the parameters that elements belong to, in order."""
         numbers = np.ravel(numbers)
-        numbers = numbers[numbers > 0]
-        if not numbers.size:
+        if not numbers.size or (top := int(numbers.max())) <= 0:
             return []
-        first, last = np.searchsorted(self.starts, [numbers.min(), numbers.max()], "right") - 1
-        if first == last:
-            return [self.names[first]]
-        found = np.unique(np.searchsorted(self.starts, np.unique(numbers), "right") - 1)
-        return [self.names[k] for k in found]
+        starts = self.starts[:-1]
+        if (low := int(numbers.min())) > 0:
+            first, last = np.searchsorted(starts, [low, top], "right") - 1
+            if first == last:
+                return [self.names[first]]
+        if numbers.size < MANY:
+            owners = np.searchsorted(starts, numbers[numbers > 0], "right") - 1
+            return [self.names[k] for k in np.flatnonzero(np.bincount(owners))]
+        marked = np.zeros(len(self.values) + 1, bool)
+        marked[np.maximum(numbers, 0).astype(np.int64, copy=False)] = True
+        return [name for name, a, b in zip(self.names, starts, self.starts[1:], strict=True) if marked[a:b].any()]
 
 
 @dataclass(frozen=True)

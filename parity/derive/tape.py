@@ -73,6 +73,11 @@ class Tape:
                 nodes.append(node)
         return replace(self, nodes=nodes[::-1])
 
+    def unread(self) -> list[str]:
+        """Return the parameters on which no output depends."""
+        read = {number for node in self.live().nodes for number in node.inputs} | set(self.outputs)
+        return [name for name, number in self.parameters.items() if number not in read]
+
     def number(self) -> int:
         """A number for a new value."""
         self.size += 1

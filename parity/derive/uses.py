@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -23,6 +24,8 @@ class Seen:
         if use.kind in ("add", "mul") and use.x.size > LARGE:  # bounds memory: its statistics are all that is needed
             symbol = Symbol(self.numbers, use.symbol.value, use.symbol.plain)
             self.use = use._replace(x=np.zeros(0), symbol=symbol)
+        elif use.ids.size > LARGE:  # numbers of half the size are enough
+            self.use = use._replace(symbol=replace(use.symbol, ids=use.ids.astype(np.int32), leaves=(), parts=()))
 
     @cached_property
     def statistics(self) -> Array:

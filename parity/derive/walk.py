@@ -30,8 +30,7 @@ class Walk:
         self._joins = 0  # sums and products that were settled at this operation
         self._now: dict[int, Array] = {}  # what operands became at this operation
         self.values: dict[int, Any] = {**tape.constants, **program.inputs}
-        for name, number in tape.parameters.items():
-            self.values[number] = self._leaf(elements.numbers(name))
+        self._names = {number: name for name, number in tape.parameters.items()}
 
     def state(self) -> tuple[int, dict[int, Any]]:
         """Return where the walk is, for restore()."""
@@ -41,8 +40,12 @@ class Walk:
         self.at, values = state
         self.values = dict(values)
 
-    def _leaf(self, ids: Array) -> Symbol:
-        return Symbol(ids, lambda: self.elements.values[ids.astype(np.int64)])
+    def _operand(self, number: int) -> Any:
+        """Return a value; a parameter becomes a symbol where it is first read, which bounds memory."""
+        if number not in self.values and number in self._names:
+            name, elements = self._names[number], self.elements
+            self.values[number] = Symbol(elements.numbers(name), lambda: elements.part(elements.values, name))
+        return self.values[number]
 
     def run(self) -> list[Array]:
         """Go on to the end and return the outputs."""
@@ -51,7 +54,7 @@ class Walk:
             while self.at < len(tape.nodes):
                 node = tape.nodes[self.at]
                 self._joins, self._now = 0, {}
-                value = self._step(self.at, node, [self.values[number] for number in node.inputs])
+                value = self._step(self.at, node, [self._operand(number) for number in node.inputs])
                 if isinstance(value, Pending) and self._forks(node.output):
                     value = self._settled(value)
                 self.values |= {**self._now, node.output: value}
@@ -59,7 +62,7 @@ class Walk:
                     if last[number] == self.at and number not in tape.outputs:
                         self.values.pop(number, None)
                 self.at += 1
-            return [self._forced(-1, self.values[number]) for number in tape.outputs]
+            return [self._forced(-1, self._operand(number)) for number in tape.outputs]
 
     def _forks(self, number: int) -> bool:
         """Tell whether several operations read a value, and not all of them take parts of it."""

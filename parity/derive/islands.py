@@ -1,0 +1,141 @@
+"""Tables that both sides compute (positions, masks, rates of rotation), and in lower precision on one of them.
+
+A table depends on constants and on inputs of integers alone. Where one of the right side's is, up to rounding to
+float32, one of the left side's, the left one takes its place: the rest of the two models can then be compared exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from .tape import Array, Tape
+
+ROUNDED = 1e-6  # difference of tables, relative to their largest value, that rounding to float32 explains
+EQUAL = 1e-14  # that which float64 explains
+LARGE = 1 << 22  # elements of the tables of one side together, above which none is compared
+FIXED = 16  # different values that make a parameter a table which the other side computes
+
+
+class Table(NamedTuple):
+    """A value of a tape that depends on constants and on inputs of integers alone, and the module that reads it."""
+
+    number: int
+    value: Array
+    site: str
+
+
+class Island(NamedTuple):
+    """A table that the sides compute with different precision: the modules that read it, the relative difference."""
+
+    left: str
+    right: str
+    size: float
+
+
+def aligned(
+    left: Tape, right: Tape, left_inputs: Sequence[Array], right_inputs: Sequence[Array]
+) -> tuple[Tape, list[Island]]:
+    """Return the right tape with the left one's values in place of tables that are equal up to rounding."""
+    ours, theirs = tables(left, left_inputs), tables(right, right_inputs)
+    known = _known(ours)
+    replaced: dict[int, Array] = {}
+    islands: dict[tuple[str, str], Island] = {}
+    for table in theirs:
+        if (near := _nearest(table, known)) is not None:
+            value, size, site = near
+            replaced[table.number] = value
+            islands.setdefault((site, table.site), Island(site, table.site, size))
+    if not replaced:
+        return right, []
+    nodes = [node for node in right.nodes if node.output not in replaced]
+    return replace(right, nodes=nodes, constants={**right.constants, **replaced}), list(islands.values())
+
+
+def tables(tape: Tape, inputs: Sequence[Array]) -> list[Table]:
+    """List the tables of floats that meet other values, or are outputs."""
+    tape = tape.live()
+    values: dict[int, Array] = {**tape.constants}
+    values |= {
+        number: value
+        for number, value in zip(tape.inputs, inputs, strict=True)
+        if getattr(getattr(value, "dtype", None), "kind", "") in tuple("iub")
+    }
+    read: dict[int, str] = {}
+    with np.errstate(all="ignore"):
+        for node in tape.nodes:
+            if all(number in values for number in node.inputs):
+                values[node.output] = node.run(*(values[number] for number in node.inputs))
+            else:
+                for number in node.inputs:
+                    read.setdefault(number, node.site)
+    read |= {number: "" for number in tape.outputs if number not in read}
+    found = [Table(number, values[number], site) for number, site in read.items() if _floats(values.get(number))]
+    return found if sum(table.value.size for table in found) <= LARGE else []
+
+
+def _floats(value: Array) -> bool:
+    return isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind == "f" and value.size > 0
+
+
+def _known(tables: Iterable[Table]) -> list[tuple[Array, str]]:
+    """Return the distinct finite values of each table, sorted; of equal ones the first."""
+    known: dict[bytes, tuple[Array, str]] = {}
+    for table in tables:
+        distinct = np.unique(table.value[np.isfinite(table.value)])
+        known.setdefault(distinct.tobytes(), (distinct, table.site))
+    return list(known.values())
+
+
+def _nearest(table: Table, known: Sequence[tuple[Array, str]]) -> tuple[Array, float, str] | None:
+    """Return (values of a left table in the shape of this one, their distance, its site); None if equal or unlike."""
+    finite = np.isfinite(table.value)
+    scale = np.abs(table.value[finite]).max(initial=0)
+    if not scale:
+        return None
+    best = None
+    for distinct, site in known:
+        if not len(distinct):
+            continue
+        near = nearest(distinct, table.value[finite])
+        apart = float(np.abs(near - table.value[finite]).max() / scale)
+        if apart <= EQUAL:
+            return None
+        if apart <= ROUNDED and (best is None or apart < best[1]):
+            value = np.array(table.value)
+            value[finite] = near
+            best = (value, apart, site)
+    return best
+
+
+def nearest(known: Array, values: Array) -> Array:
+    """Return the nearest of the known values, which are sorted, to each value."""
+    after = np.clip(np.searchsorted(known, values), 1, max(len(known) - 1, 1))
+    low, high = known[np.minimum(after - 1, len(known) - 1)], known[np.minimum(after, len(known) - 1)]
+    return np.where(values - low <= high - values, low, high)
+
+
+def fixed(parameters: Mapping[str, Array], other: Tape) -> list[str]:
+    """List parameters that hold a table which the other side has as a constant, up to rounding to float32."""
+    constants = [np.unique(value[np.isfinite(value)]) for value in other.constants.values() if _floats(value)]
+    constants = [distinct for distinct in constants if len(distinct) >= FIXED and not _whole(distinct)]
+    found = []
+    for name, array in parameters.items():
+        if not constants or array.size > LARGE:
+            continue
+        distinct = np.unique(array)
+        span = distinct[-1] - distinct[0]
+        for constant in constants:
+            slack = ROUNDED * np.abs(constant).max()
+            sparse = len(distinct) * slack < 0.1 * span  # else any number is near to one of them
+            if sparse and (np.abs(nearest(distinct, constant) - constant) <= slack).all():
+                found.append(name)
+                break
+    return found
+
+
+def _whole(values: Array) -> bool:
+    return bool((values == np.round(values)).all())

@@ -1,0 +1,220 @@
+"""What one side computes, crops, rounds or never reads, and the other does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+
+from ..conftest import needs
+from .pairs import images
+
+torch = pytest.importorskip("torch", reason="both sides are torch modules")
+
+STEPS = np.arange(6)[:, None] / 10 ** (np.arange(8) / 4)
+
+
+class Positions(torch.nn.Module):
+    """Positions from a parameter, from a table of float32, or from one of float64."""
+
+    def __init__(self, table: str):
+        super().__init__()
+        self.table = table
+        self.up = torch.nn.Linear(8, 8)
+        if table == "parameter":
+            self.positions = torch.nn.Parameter(torch.from_numpy(np.sin(STEPS)).float())
+
+    def forward(self, x: Any) -> Any:
+        table = getattr(self, "positions", torch.from_numpy(np.sin(STEPS)))
+        if self.table == "rounded":
+            table = torch.from_numpy(np.sin(STEPS).astype(np.float32)).to(x.dtype)
+        return self.up(x * table).tanh()
+
+
+def test_a_parameter_that_the_other_side_computes_keeps_its_values():
+    found = parity.derive(Positions("parameter"), Positions("computed"), (images(2, 6, 8),))
+    assert found.proven, (found.error, found.divergences)
+    assert "positions -> drop" in found.table.print() and "# fixed" in found.table.print()
+    back = parity.derive(Positions("computed"), Positions("parameter"), (images(2, 6, 8),))
+    assert back.proven and not back.missing
+
+
+def test_a_table_of_float32_is_named_and_the_rest_is_proven():
+    found = parity.derive(Positions("rounded"), Positions("computed"), (images(2, 6, 8),))
+    assert found.proven and 1e-9 < found.error < 1e-6
+    assert any("table in float32" in place.cause and 1e-9 < place.size < 1e-6 for place in found.divergences)
+
+
+def test_a_table_that_differs_by_more_than_rounding_is_not_set_equal():
+    class Other(Positions):
+        def forward(self, x: Any) -> Any:
+            return self.up(x * torch.from_numpy(np.sin(STEPS + 1e-5))).tanh()
+
+    found = parity.derive(Positions("computed"), Other(""), (images(2, 6, 8),))
+    assert not found.proven and not found.missing
+
+
+class Strided(torch.nn.Module):
+    """A strided convolution that pads on one side, or on both and crops the result."""
+
+    def __init__(self, crops: bool):
+        super().__init__()
+        self.crops, self.down = crops, torch.nn.Conv2d(3, 4, 3, stride=2, padding=2 if crops else 0)
+        self.end = torch.nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Any) -> Any:
+        if self.crops:
+            return self.end(self.down(x)[:, :, 1:, 1:].tanh())
+        return self.end(self.down(torch.nn.functional.pad(x, (0, 1, 0, 1))).tanh())
+
+
+@pytest.mark.parametrize("crops", [True, False])
+def test_a_convolution_whose_result_is_cropped_is_one_that_pads_less(crops: bool):
+    found = parity.derive(Strided(crops), Strided(not crops), (images(2, 3, 8, 8),))
+    assert found.proven and "down.weight: o i h w <-> down.weight: o i h w" in found.table.print()
+
+
+class Dead(torch.nn.Module):
+    """Two dense layers, of which nothing reads the second."""
+
+    def __init__(self, transposed: bool, names: tuple[str, str]):
+        super().__init__()
+        self.transposed, self.names = transposed, names
+        for name in names:
+            layer = torch.nn.Module()
+            layer.register_parameter("kernel" if transposed else "weight", torch.nn.Parameter(torch.randn(4, 4)))
+            setattr(self, name, layer)
+
+    def forward(self, x: Any) -> Any:
+        layer = getattr(self, self.names[0])
+        return (x @ layer.kernel if self.transposed else x @ layer.weight.mT).tanh()
+
+
+def test_a_dead_parameter_follows_the_pattern_of_its_siblings():
+    found = parity.derive(Dead(False, ("dense", "pooler")), Dead(True, ("dense", "pooler")), (images(3, 4),))
+    assert found.proven and found.inferred == ["pooler.kernel"]
+    assert "pooler.weight: o i <-> pooler.kernel: i o" in found.table.print()
+
+
+class Heads(torch.nn.Module):
+    """Layers of fused projections in a list, or separate projections that are stacked over layers."""
+
+    def __init__(self, stacked: bool):
+        super().__init__()
+        self.stacked = stacked
+        if stacked:
+            for name in ("query", "key", "value"):
+                setattr(self, name, torch.nn.Parameter(torch.randn(2, 6, 2, 3)))
+        else:
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(6, 18, bias=False) for _ in range(2))
+
+    def forward(self, x: Any) -> Any:
+        for k in range(2):
+            if self.stacked:
+                q, k_, v = (torch.einsum("bti,ihd->bhtd", x, part[k]) for part in (self.query, self.key, self.value))
+            else:
+                q, k_, v = self.layers[k](x).unflatten(-1, (3, 2, 3)).permute(2, 0, 3, 1, 4)
+            x = ((q @ k_.mT).softmax(-1) @ v).transpose(1, 2).flatten(2)
+        return x
+
+
+def test_fused_layers_of_a_list_become_projections_stacked_over_layers():
+    found = parity.derive(Heads(False), Heads(True), (images(2, 5, 6),))
+    assert found.proven and len(found.table.lines) == 1
+    assert "layers.{l}.weight: (s h d) i <-> {s=query|key|value}: l i h d" in found.table.print()
+
+
+def test_an_activation_of_an_old_batch_norm_of_paddle_is_recorded():
+    needs("paddle")
+    import paddle
+
+    left = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.BatchNorm1d(4), torch.nn.SiLU(), torch.nn.Linear(4, 4))
+    nn = paddle.nn
+    right = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm(4, act="swish"), nn.Linear(4, 4))
+    found = parity.derive(left, right, (images(8, 6),))
+    assert found.proven and not found.missing, (found.failure, found.error)
+
+
+def test_a_parameter_of_the_right_side_alone_that_nothing_reads_is_dropped():
+    right = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 3))
+    right[1].register_parameter("head", torch.nn.Parameter(torch.ones(7, 3)))
+    found = parity.derive(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 3)), right, (images(5, 4),))
+    assert found.proven and not found.missing
+    assert "drop <- 1.head" in found.table.print() and "nothing reads it: 1.head" in found.table.print()
+
+
+class Stages(torch.nn.Module):
+    """Four stages, all but the last with a second layer."""
+
+    def __init__(self, second: str):
+        super().__init__()
+        self.second = second
+        self.stages = torch.nn.ModuleList(torch.nn.Module() for _ in range(4))
+        for k, stage in enumerate(self.stages):
+            stage.first = torch.nn.Linear(5, 5)
+            if k < 3:
+                setattr(stage, second, torch.nn.Linear(5, 5))
+
+    def forward(self, x: Any) -> Any:
+        for stage in self.stages:
+            x = stage.first(x).tanh()
+            x = getattr(stage, self.second)(x).tanh() if hasattr(stage, self.second) else x
+        return x
+
+
+def test_blocks_of_which_some_lack_a_layer_are_folded_all_the_same():
+    found = parity.derive(Stages("down"), Stages("other"), (images(9, 5),))
+    text = found.table.print()
+    assert found.proven and "stages.{i}.first.weight: o i <-> stages.{i}.first.weight: o i" in text
+    assert "stages.1.down.weight: o i <-> stages.1.other.weight: o i" in text and len(found.table.lines) == 8
+
+
+def test_a_branch_that_does_not_depend_on_the_inputs_is_followed():
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+
+    def net(parameters: Any, x: Any) -> Any:
+        shift = jnp.arange(3)[1] - 1
+        return jax.lax.cond(shift == 0, lambda y: jnp.tanh(y @ parameters["w"]), lambda y: y @ parameters["v"], x)
+
+    tree = {"w": jnp.ones((5, 5)), "v": jnp.ones((5, 5))}
+    left = torch.nn.Sequential(torch.nn.Linear(5, 5, bias=False), torch.nn.Tanh())
+    found = parity.derive(left, (net, tree), (images(3, 5),))
+    assert found.proven and "0.weight: o i <-> w: i o" in found.table.print()
+
+
+class Recurrent(torch.nn.Module):
+    """Two layers of a recurrent network, all steps at once or one by one: a state is read by two kernels."""
+
+    def __init__(self, steps: bool):
+        super().__init__()
+        self.steps = steps
+        if steps:
+            self.parts = torch.nn.ModuleList(torch.nn.Linear(4, 4, bias=k % 2 == 0) for k in range(4))
+        else:
+            self.rnn = torch.nn.RNN(4, 4, 2, bias=False, batch_first=True)
+            self.bias = torch.nn.Parameter(torch.randn(4))
+
+    def forward(self, x: Any) -> Any:
+        if not self.steps:
+            return self.rnn(x + self.bias)[0]
+        x = x + self.parts[0].bias
+        for first, second in ((0, 1), (2, 3)):
+            h, out = torch.zeros(len(x), 4, dtype=x.dtype), []
+            for t in range(x.shape[1]):
+                h = (x[:, t] @ self.parts[first].weight.mT + self.parts[second](h)).tanh()
+                out.append(h)
+            x = torch.stack(out, 1)
+        return x
+
+
+def test_a_layer_that_is_stepped_meets_what_another_kernel_met():
+    found = parity.derive(Recurrent(False), Recurrent(True), (images(3, 4, 4),))
+    assert not found.failure, found.failure
+    text = found.table.print()
+    for k, name in enumerate(("ih_l0", "hh_l0", "ih_l1", "hh_l1")):
+        assert f"rnn.weight_{name}: o i <-> parts.{k}.weight: o i" in text
