@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from convert.errors import UsageError
 from specs.table import Table
 
+from .attempt import Step
 from .call import Call
 from .causes import explain, run
 from .complete import complete
@@ -61,6 +62,7 @@ class Derivation:
       seconds: what it took.
       inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them.
       freedom: what may be permuted without effect; the table keeps the order as it is written.
+      uses: each use of a parameter on the right with its partner, in the order of execution.
     """
 
     table: DerivedTable
@@ -73,6 +75,7 @@ class Derivation:
     seconds: float
     inferred: list[str]
     freedom: list[str]
+    uses: list[Step]
 
     @property
     def missing(self) -> list[str]:
@@ -92,7 +95,22 @@ class Derivation:
             "reasons": self.reasons,
             "failure": self.failure,
             "seconds": self.seconds,
+            "uses": [
+                {"kind": use.kind, "left": use.left.split(), "right": use.right.split(), "left_module": use.left_site,
+                 "right_module": use.right_site, "difference": use.gap}
+                for use in self.uses
+            ],
         }
+
+    def to_html(self, about: Mapping[str, str] | None = None) -> str:
+        """Build one self-contained page.
+
+        Args:
+          about: what was run, by label.
+        """
+        from .report import page
+
+        return page(self, about or {})
 
 
 class _Best(NamedTuple):
@@ -228,7 +246,7 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
     table = _commented(table, proof, proven, inferred, free)
     return Derivation(
         table, proven, proof.error, divergences, proof.unobservable, reasons, found.failure,
-        time.monotonic() - start, inferred, free,
+        time.monotonic() - start, inferred, free, found.steps,
     )  # fmt: skip
 
 
