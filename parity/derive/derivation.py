@@ -96,8 +96,14 @@ class Derivation:
             "failure": self.failure,
             "seconds": self.seconds,
             "uses": [
-                {"kind": use.kind, "left": use.left.split(), "right": use.right.split(), "left_module": use.left_site,
-                 "right_module": use.right_site, "difference": use.gap}
+                {
+                    "kind": use.kind,
+                    "left": use.left.split(),
+                    "right": use.right.split(),
+                    "left_module": use.left_site,
+                    "right_module": use.right_site,
+                    "difference": use.gap,
+                }
                 for use in self.uses
             ],
         }

@@ -91,8 +91,8 @@ def _trees(found: Derivation) -> Markup:
     rows = [row for module in tree(found.uses).below.values() for row in _rows(module)]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules trees")
     about = (
-        "Each module of the left model stands beside the part of the right one that has its partners; below it, each use "
-        "of a parameter. The difference is that of the values which the two uses meet, relative to their size."
+        "Each module of the left model stands beside the part of the right one that has its partners; below it, each "
+        "use of a parameter. The difference is that of the values which the two uses meet, relative to their size."
     )
     return tag("section", tag("h2", "Modules"), tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
 
