@@ -68,8 +68,9 @@ class Walk:
 
     def _step(self, at: int, node: Node, operands: list[Any]) -> Any:
         if any(isinstance(v, Pending) for v in operands):
-            if node.kind == "layout" and len(operands) == 1:
-                return self._moved_pending(node, operands[0])
+            indices = [n in self.program.indices for n in node.inputs]
+            if node.kind == "layout" and sum(indices) == len(operands) - 1:
+                return self._moved_pending(node, operands)
             for k, v in enumerate(operands):
                 if isinstance(v, Pending) and v.join != node.kind:
                     operands[k] = self._now[node.inputs[k]] = self._settled(v)
@@ -97,13 +98,18 @@ class Walk:
         read = self.program.active.intersection(symbols)
         return not read or node.kind == "add" or (node.kind == "mul" and len(symbols) == 1)
 
-    def _moved_pending(self, node: Node, pending: Pending) -> Pending:
+    def _moved_pending(self, node: Node, operands: list[Any]) -> Pending:
+        """Return a product or sum after a layout operation, which may read indices beside it."""
+        pending = next(v for v in operands if isinstance(v, Pending))
+
+        def run(array: Array) -> Array:
+            return node.run(*(np.broadcast_to(array, shape) if v is pending else v for v in operands))
+
         shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
         parts = []
         for part in pending.parts:
-            moved = part.symbol.moved(lambda array: node.run(np.broadcast_to(array, shape)))
-            parts.append(part._replace(symbol=moved))
-        return Pending(pending.join, node.run(np.broadcast_to(pending.x, shape)), tuple(parts))
+            parts.append(part._replace(symbol=part.symbol.moved(run)))
+        return Pending(pending.join, run(pending.x), tuple(parts))
 
     def _settled(self, pending: Pending) -> Array:
         """The value of a product or sum; its parameters meet its activations."""

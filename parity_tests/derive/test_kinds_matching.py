@@ -240,3 +240,11 @@ def test_small_differences_of_every_layer_do_not_add_up():
     assert not found.proven and not found.missing
     moved = found.table.apply(given)
     assert all(np.array_equal(moved[name], given[name]) for name in given)
+
+
+def test_a_bias_joins_a_sum_behind_an_index():
+    """A residual that is added after rows were indexed, by numbers on one side: biases meet the whole sum on both."""
+    left = Net(lambda m, x: m.end((x + m.fc(x).flip(1)).tanh()), fc=linear(), end=linear())
+    rows = torch.tensor([3, 2, 1, 0])
+    right = Net(lambda m, x: m.end((x + m.fc(x).index_select(1, rows)).tanh()), fc=linear(), end=linear())
+    assert parity.derive(left, right, (images(2, 4, 6),)).proven
