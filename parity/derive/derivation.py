@@ -238,7 +238,8 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights)
     frameworks = (a.framework, b.framework)
-    facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b), _extra(a, b))
+    blank = _blank(a, best, mapped, rights, lefts)
+    facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b), _extra(a, b), blank)
     table, reasons = fold(facts, best.hint)
     proof = prove(a, b, (program.tape, best.tape), table, mapped, lefts, rights, found.plus)
     parted = any(step.gap > PARTED for step in found.steps)
@@ -249,11 +250,25 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
         free = freedom(a, program, weights, a.call.arrays())
     elif not reasons:
         divergences = _explained(a, best, (program, table, mapped), divergences)
+    inferred = [*inferred, *blank]
     table = _commented(table, proof, proven, inferred, free)
     return Derivation(
         table, proven, proof.error, divergences, proof.unobservable, reasons, found.failure,
         time.monotonic() - start, inferred, free, found.steps,
     )  # fmt: skip
+
+
+def _blank(a: Side, best: _Best, mapped: Any, rights: Elements, lefts: Elements) -> dict[str, float]:
+    """Return right parameters that no output reads and that store one value, if no left one of their size is free."""
+    read = {number for node in best.tape.live().nodes for number in node.inputs} | set(best.tape.outputs)
+    used = set(lefts.owners(mapped))
+    free = {array.size for name, array in a.parameters.items() if name not in used}
+    blank = {}
+    for name, array in best.side.parameters.items():
+        unread = best.tape.parameters[name] not in read and not mapped[rights.numbers(name).astype(int)].any()
+        if unread and array.size and array.size not in free and (array == array.flat[0]).all():
+            blank[name] = float(array.flat[0])
+    return blank
 
 
 def _explained(
