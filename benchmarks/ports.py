@@ -40,26 +40,27 @@ def smallest(architecture: str) -> Any:
     return min(spec.tiny.values(), key=lambda config: len(list(spec.layers(config))))
 
 
-def derived(architecture: str, config: Any, pair: tuple[str, str]) -> Any:
+def derived(architecture: str, config: Any, pair: tuple[str, str], images: int = 2) -> Any:
     """Derive the Table from the first framework's port to the second's, which is scrambled if it is linen's."""
     import parity
 
     left, right = (ports.build(architecture, config, f, seed=1, init="random", dtype="float64").model for f in pair)
     right = scrambled(*right) if pair[1] == "flax" else right
-    x = np.random.default_rng(0).standard_normal((2, *specs.get(architecture).input_shape(config)))
+    x = np.random.default_rng(0).standard_normal((images, *specs.get(architecture).input_shape(config)))
     return parity.derive(left, right, (x,))
 
 
-def _measured(architecture: str, config: Any, pair: tuple[str, str], results: Any) -> None:
+def _measured(architecture: str, config: Any, pair: tuple[str, str], images: int, results: Any) -> None:
     import parity  # noqa: F401
 
     for framework in pair:
         ports.build(architecture, smallest(architecture), framework)  # imports what it needs
     Path("/proc/self/clear_refs").write_text("5")  # reset the peak of memory
-    before, start = _memory("VmRSS"), time.perf_counter()
-    found = derived(architecture, config, pair)
+    before, start, cpu = _memory("VmRSS"), time.perf_counter(), time.process_time()
+    found = derived(architecture, config, pair, images)
     results.put({"pair": "-".join(pair), "proven": found.proven, "missing": len(found.missing), "error": found.error,
-                 "seconds": round(time.perf_counter() - start, 1), "MB": _memory("VmHWM") - before})  # fmt: skip
+                 "seconds": round(time.perf_counter() - start, 1),
+                 "cpu seconds": round(time.process_time() - cpu, 1), "MB": _memory("VmHWM") - before})  # fmt: skip
 
 
 def _memory(field: str) -> int:
@@ -74,9 +75,10 @@ def main(full: bool, architectures: list[str]) -> None:
         architecture, _, variant = word.partition(":")
         variants = specs.get(architecture).variants
         config = variants[variant] if variant else next(iter(variants.values())) if full else smallest(architecture)
+        images = 2 if config in specs.get(architecture).tiny.values() else 1
         for pair in PAIRS:
             results = context.Queue()
-            process = context.Process(target=_measured, args=(architecture, config, pair, results))
+            process = context.Process(target=_measured, args=(architecture, config, pair, images, results))
             process.start()
             process.join()
             print(architecture, json.dumps(results.get()) if not process.exitcode else "failed", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -38,8 +39,10 @@ class Elements:
         first, last = np.searchsorted(self.starts, [numbers.min(), numbers.max()], "right") - 1
         if first == last:
             return [self.names[first]]
-        found = np.unique(np.searchsorted(self.starts, np.unique(numbers), "right") - 1)
-        return [self.names[k] for k in found]
+        there = np.zeros(self.starts[-1], bool)
+        there[numbers.astype(np.int64)] = True
+        edges = self.starts[first : last + 2]
+        return [self.names[first + k] for k, (a, b) in enumerate(itertools.pairwise(edges)) if there[a:b].any()]
 
 
 @dataclass(frozen=True)
