@@ -37,7 +37,9 @@ def run(
     if out:
         found.table.save(out)
     if report:
-        _write(report, found.to_html({"left": left, "right": right, **_about(start, left_weights)}))
+        from .report import page
+
+        _write(report, page(found, {"left": left, "right": right, **_about(start, left_weights)}))
     print(dumps(found.to_dict()) if as_json else _summary(found, out))
     return 0 if found.proven else 1
 

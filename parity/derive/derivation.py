@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -107,16 +107,6 @@ class Derivation:
                 for use in self.uses
             ],
         }
-
-    def to_html(self, about: Mapping[str, str] | None = None) -> str:
-        """Build one self-contained page.
-
-        Args:
-          about: what was run, by label.
-        """
-        from .report import page
-
-        return page(self, about or {})
 
 
 class _Best(NamedTuple):

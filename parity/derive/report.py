@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ..markup import Markup, join, prose, tag
 from ..page import facts, fill
 from ..summary import count, short
-
-if TYPE_CHECKING:
-    from .attempt import Step
-    from .derivation import Derivation
+from .attempt import Step
+from .derivation import Derivation
 
 PARTED = 1e-8  # difference of what two uses meet that rounding does not explain
 KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}

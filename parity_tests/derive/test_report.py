@@ -15,6 +15,7 @@ from parity.derive.attempt import Step
 from parity.derive.command import run as derive_command
 from parity.derive.derivation import Derivation, Divergence
 from parity.derive.report import module_of
+from parity.derive.report import page as page_of
 from parity.derive.rows import DerivedTable
 from specs.table import Table
 
@@ -42,13 +43,13 @@ def rows(page: str) -> list[list[str]]:
 
 
 def test_the_page_is_whole_and_fetches_nothing():
-    text = Text(DERIVED.to_html({"left": "a.py:build"}))
+    text = Text(page_of(DERIVED, {"left": "a.py:build"}))
     assert text.open == text.fetched == []
-    assert not re.search(r"https?://|url\(|@import|<script|\$[a-z]", DERIVED.to_html())
+    assert not re.search(r"https?://|url\(|@import|<script|\$[a-z]", page_of(DERIVED, {}))
 
 
 def test_both_trees_stand_side_by_side_with_the_difference_of_every_use():
-    assert rows(DERIVED.to_html()) == [
+    assert rows(page_of(DERIVED, {})) == [
         ["blocks", "Net", "", "3.0e-5"],
         ["0", "Net/layer_0", "", "1.0e-16"],
         ["fc", "Net/layer_0", "", "1.0e-16"],
@@ -57,16 +58,16 @@ def test_both_trees_stand_side_by_side_with_the_difference_of_every_use():
         ["fc", "Net/layer_1", "", "3.0e-5"],
         ["weight", "layer_1/w", "matrix or kernel", "3.0e-5"],
     ]
-    marked = re.findall(r'<tr class="([^"]*)"', DERIVED.to_html())
+    marked = re.findall(r'<tr class="([^"]*)"', page_of(DERIVED, {}))
     assert marked == ["module differs", "module", "module", "module differs", "module differs", "differs"]
 
 
 def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
-    page = unescape(re.sub("</?span[^>]*>", "", DERIVED.to_html()))
+    page = unescape(re.sub("</?span[^>]*>", "", page_of(DERIVED, {})))
     for text in ("Complete, but not proven", "epsilon <1> & 2", TABLE.print(), "blocks.0.dead"):
         assert text in page
-    assert "Proven" in replace(DERIVED, proven=True).to_html()
-    page = replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner").to_html()
+    assert "Proven" in page_of(replace(DERIVED, proven=True), {})
+    page = page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner"), {})
     assert "Incomplete: 1 parameter of the right model" in page and "head/w: no partner" in page
 
 
