@@ -123,6 +123,7 @@ def _add_derive_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--out", help="where to save the table (default: print it)")
     parser.add_argument("--table", metavar="FILE", help="lines that are known: taken as given, and completed")
     parser.add_argument("--left-weights", metavar="CKPT", help="derive on these weights instead of random ones")
+    parser.add_argument("--report", metavar="FILE", help="write one self-contained HTML page")
 
 
 def _add_routes_arguments(parser: ArgumentParser) -> None:

@@ -60,9 +60,11 @@ class TablePlan:
         facts = (
             (f"took the arrays under {self.prefix!r}; set aside", self.aside),
             ("dropped, as the table says", self.layout.dropped),
+            ("dropped in part, as the table says", self.layout.cut),
             ("tied and not in the file", self.layout.absent),
             ("added into one array, and not to be told apart again", self.layout.sums),
             ("zeros, as a sum's other term", self.layout.zeroed),
+            ("zeros in the part that the table drops", self.layout.blank),
             ("constants of the table", self.layout.constants),
             (
                 "constants of the table, which only this side stores: compared before anything is written",

@@ -151,8 +151,9 @@ def derive(arguments: Namespace) -> int:
     from parity.derive.command import run as derive_table
 
     return derive_table(
-        arguments.left, arguments.right, arguments.out, arguments.json, arguments.table, arguments.left_weights
-    )
+        arguments.left, arguments.right, arguments.out, arguments.json, arguments.table, arguments.left_weights,
+        arguments.report,
+    )  # fmt: skip
 
 
 COMMANDS = {"inspect": inspect, "diff": diff, "verify": verify, "derive": derive, "routes": routes}

@@ -35,19 +35,25 @@ def page(
     """
     verdict = summary.verdict(results)
     models = _models(results)
-    return Template(_asset("page.html")).substitute(
-        style=_asset("page.css"),
+    return fill(
+        kicker="Triptych parity report",
         title=join(f"Parity: {verdict}"),
         state="good" if passed else "bad",
         verdict=prose(verdict),
         totals=prose(f"{summary.totals(results)}. An error is that of the worst element, never a mean."),
-        provenance=tag("section", _facts(about.items()), class_="provenance", aria_label="What was run"),
+        provenance=tag("section", facts(about.items()), class_="provenance", aria_label="What was run"),
         divergences=_divergences(results, models),
         results=_results(models),
         modules=_modules(modules or {}, results),
         details=_details(models),
         remarks=_remarks(results),
     )
+
+
+def fill(**parts: str) -> str:
+    """Put parts into the skeleton of a page; those that it does not have are left out."""
+    empty = dict.fromkeys(("results", "modules", "details", "remarks", "divergences"), "")
+    return Template(_asset("page.html")).substitute(empty | parts, style=_asset("page.css"))
 
 
 def _asset(name: str) -> str:
@@ -81,7 +87,7 @@ def _models(results: Iterable[Result]) -> list[Model]:
     return models
 
 
-def _facts(rows: Iterable[tuple[str, str]], key: str = "") -> Markup:
+def facts(rows: Iterable[tuple[str, str]], key: str = "") -> Markup:
     """Build a list of labels and values.
 
     Args:
@@ -103,7 +109,7 @@ def _divergences(results: Sequence[Result], models: Iterable[Model]) -> Markup:
         about = tag("span", prose(f", {r.check}, {r.dtype}: {', '.join(finding.pairs)} "))
         head = tag("h3", summary.model(r), about, tag("a", "plot", href=f"#{home[id(r)]}"))
         rows = summary.facts(finding)
-        cards.append(tag("article", head, _facts(rows, rows[0][0]), class_="card"))
+        cards.append(tag("article", head, facts(rows, rows[0][0]), class_="card"))
     word = "First divergence" + "s" * (len(cards) > 1)
     return tag("section", tag("h2", word), tag("div", *cards, class_="cards"))
 

@@ -193,6 +193,23 @@ def test_a_drop_is_reported_and_does_not_come_back():
     same(table.reverse().apply({**right, "ids": np.arange(3)}), {"a": np.ones(2)})
 
 
+def test_a_dropped_window_is_reported_and_comes_back_as_zeros():
+    table = Table.parse("table 1\nemb: v[:-2] d <-> wte: v d\nemb: pad[-2:] d -> drop")
+    left = numbers(emb=(5, 2))
+    right = {"wte": left["emb"][:3]}
+    same(table.apply(left), right)
+    layout = table.layout({"emb": (5, 2)})
+    assert (layout.cut, layout.dropped) == (("emb",), ())
+    back = {"emb": np.concatenate([left["emb"][:3], np.zeros((2, 2), "f4")])}
+    same(table.reverse().apply(right), back)
+    same(table.apply(back), right)
+    there = table.reverse().layout({"wte": (3, 2)})
+    assert (there.blank, there.zeroed) == (("emb",), ())
+    whole = Table.parse("table 1\nemb: v[:-2] d <-> wte: v d")
+    with pytest.raises(TableError, match=r"emb is used only in part, by line 2: 4 of 10 elements"):
+        whole.apply(left)
+
+
 def test_ties_of_the_source_must_be_equal_and_may_be_left_out():
     table = Table.parse("table 1\nwte: v d = head: d v <-> e: v d")
     e = np.arange(6.0).reshape(3, 2)

@@ -239,6 +239,16 @@ def test_a_sum_is_added_in_float64_and_rounded_once(tmp_path, capsys):
     assert not load(tmp_path / "y.npz")["hh"].any()
 
 
+def test_a_dropped_window_is_reported_in_both_directions(tmp_path, capsys):
+    (tmp_path / "t").write_text("table 1\na: p[2:] <-> b: p\na: x[:2] -> drop\n")
+    source = save(tmp_path / "left.npz", {"a": np.arange(5.0)})
+    code, _, error = run(capsys, "--table", tmp_path / "t", source, "-o", tmp_path / "x.npz")
+    assert code == 0 and "dropped in part, as the table says: a" in error
+    code, _, error = run(capsys, "--table", tmp_path / "t", tmp_path / "x.npz", "-o", tmp_path / "y.npz", "--reverse")
+    assert code == 0 and "zeros in the part that the table drops: a" in error
+    assert load(tmp_path / "y.npz")["a"].tolist() == [0, 0, 2, 3, 4]
+
+
 # diff.
 
 

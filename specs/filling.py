@@ -36,6 +36,8 @@ class Filling:
         self.checks: list[Equal] = []
         self.dropped: list[str] = []
         self.zeroed: dict[str, None] = {}
+        self.cut: dict[str, None] = {}
+        self.blank: dict[str, None] = {}
         self.constants: dict[str, None] = {}
 
     def layout(self, absent: Iterable[str] = ()) -> Layout:
@@ -63,6 +65,8 @@ class Filling:
             constants=tuple(self.constants),
             absent=tuple(absent),
             sizes=sizes,
+            cut=tuple(self.cut),
+            blank=tuple(self.blank),
         )
 
     def _entry(self, name: str) -> Entry:
@@ -116,6 +120,7 @@ class Filling:
                     self.used.setdefault(name, []).append((env.line, None))
                     self.dropped.append(name)
                     continue
+                self.cut[name] = None
                 for cell in env.line.cells(array):
                     places = self._places(env, cell, self.shapes[name], name)
                     box = (tuple(place.size for place in places), tuple(place.span for place in places))
@@ -152,7 +157,7 @@ class Filling:
                     self._fill(env.line, name, [Fill(atoms, where, constant.value)])
                     self.made.setdefault(name, []).append((env.line, (atoms, tuple(p.span for p in places))))
                     if env.line.kind == "drop":
-                        self.zeroed[name] = None
+                        self.blank[name] = None
                     else:
                         self.constants[name] = None
                         self.dtypes[name] = constant.dtype

@@ -62,8 +62,9 @@ class Layout:
     Args:
       entries: every right array, in the order of the table.
       checks: what has to be true of the left side's values.
-      dropped: left arrays without a place on the right.
+      dropped: left arrays without a place on the right; cut: those of which a window has none.
       sums: left arrays that only count as a sum; zeroed: right arrays that get zeros as the other terms of one.
+      blank: right arrays of which a window gets zeros, since the table drops it in the other direction.
       constants: right arrays that hold one value.
       absent: names of tied arrays that the left side leaves out.
       unread: arrays of the file to be like that the table drops.
@@ -79,6 +80,8 @@ class Layout:
     absent: tuple[str, ...]
     sizes: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
+    blank: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> dict[str, Shape]:

@@ -260,7 +260,9 @@ class Attempt:
                         taken, differs = not self._free(seen, ids), other.role != group.role
                         apart = gap > EXACT and gap
                         alone = seen.name not in partners  # groups of one use are likely to have one partner
-                        order = self._order(use, seen, 4 * taken + 2 * alone + differs, apart, other.grid != group.grid)
+                        hollow = self._hollow(use.ids[:, :, group.columns], ids, (found, seen.statistics, taps))
+                        likely = 8 * hollow + 4 * taken + 2 * alone + differs
+                        order = self._order(use, seen, likely, apart, other.grid != group.grid)
                         options.append((order, gap, seen, other))
             options = _distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
             seen, other = self._choose(use, options, f" ({group.role})")
@@ -269,6 +271,14 @@ class Attempt:
             rows = partial[seen][0] if seen in partial else columns.matched(found / scale, seen.statistics, taps)
             self._align_product(use, seen, group, other, rows)
         return self._snapped(use, seen, rows) if gaps and gaps[seen] > EXACT else None
+
+    def _hollow(self, right: Array, left: Array, of: tuple[Array, Array, int]) -> bool:
+        """Tell whether zeros that pad a matrix stand in other places: of several whose sum is read, another then."""
+        if right.all() and left.all():
+            return False
+        rows = columns.matched(*of)
+        return rows is None or not np.array_equal(right.reshape(-1, right.shape[2]) > 0,
+                                                  left.reshape(-1, left.shape[2])[rows] > 0)  # fmt: skip
 
     def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None) -> Array | None:
         """The left values in the order of the right ones, if these are near: rows must stand in the same order."""

@@ -16,14 +16,16 @@ from .derivation import Derivation, derive
 
 
 def run(
-    left: str, right: str, out: str | None, as_json: bool, start: str | None = None, left_weights: str | None = None
-) -> int:
+    left: str, right: str, out: str | None, as_json: bool, start: str | None = None, left_weights: str | None = None,
+    report: str | None = None,
+) -> int:  # fmt: skip
     """Derive, print and save. Returns: 0 if the table is proven, 1 if not.
 
     Args:
       left, right: file.py:function, which returns (model, inputs); the right one may return the model alone.
       out: where the table is written, complete or not.
       start: a file with lines of the table that are known; left_weights: a checkpoint of the left model.
+      report: where a page is written.
     Raises: UsageError for files and functions that do not fit.
     """
     a, inputs = _build(left)
@@ -34,8 +36,28 @@ def run(
     found = derive(a, b, inputs, right_inputs, table=table, left_weights=left_weights)
     if out:
         found.table.save(out)
+    if report:
+        from .report import page
+
+        _write(report, page(found, {"left": left, "right": right, **_about(start, left_weights)}))
     print(dumps(found.to_dict()) if as_json else _summary(found, out))
     return 0 if found.proven else 1
+
+
+def _about(start: str | None, left_weights: str | None) -> dict[str, str]:
+    """Return what the page states beside the sides, by label."""
+    from ..provenance import surroundings
+
+    given = {"lines that were given": start, "weights on the left": left_weights}
+    return {label: path for label, path in given.items() if path} | surroundings()
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConvertError(f"{path}: {error.strerror}") from error
 
 
 def _build(text: str) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from convert.errors import UsageError
 from specs.table import Table
 
+from .attempt import Step
 from .call import Call
 from .causes import explain, run
 from .complete import complete
@@ -64,6 +65,7 @@ class Derivation:
       seconds: the CPU time that it took.
       inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them.
       freedom: what may be permuted without effect; the table keeps the order as it is written.
+      uses: each use of a parameter on the right with its partner, in the order of execution.
     """
 
     table: DerivedTable
@@ -76,6 +78,7 @@ class Derivation:
     seconds: float
     inferred: list[str]
     freedom: list[str]
+    uses: list[Step]
 
     @property
     def missing(self) -> list[str]:
@@ -95,6 +98,17 @@ class Derivation:
             "reasons": self.reasons,
             "failure": self.failure,
             "seconds": self.seconds,
+            "uses": [
+                {
+                    "kind": use.kind,
+                    "left": use.left.split(),
+                    "right": use.right.split(),
+                    "left_module": use.left_site,
+                    "right_module": use.right_site,
+                    "difference": use.gap,
+                }
+                for use in self.uses
+            ],
         }
 
 
@@ -254,9 +268,11 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
     frameworks = (a.framework, b.framework)
-    dead = [] if found.failure else [name for name in best.exact.unread() if not rights.part(mapped, name).any()]
+    blank = _blank(a, best, mapped, rights, lefts)
+    unread = [] if found.failure else best.exact.unread()
+    dead = [name for name in unread if name not in blank and not rights.part(mapped, name).any()]
     extra = [*_extra(a, b), *(dropped(name, 1) for name in dead)]
-    facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b), extra)
+    facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b), extra, blank)
     table, reasons = fold(facts, best.hint)
     reasons = {name: why for name, why in reasons.items() if name not in dead}
     proof = prove(a, b, (program.tape, best.tape), table, mapped, lefts, rights, found.plus)
@@ -272,11 +288,25 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
     kept = [name for side in (a, b) for name, array in side.others.items() if array.dtype.kind == "f"]
     notes = [f"# fixed, since the other side computes it: {name}" for name in kept]
     notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
+    inferred = [*inferred, *blank]
     table = _commented(table, proof, proven, inferred, [*notes, *(f"# free: {text}" for text in free)])
     return Derivation(
         table, proven, proof.error, divergences, proof.unobservable, reasons, found.failure,
-        time.thread_time() - start, inferred, free,
+        time.thread_time() - start, inferred, free, found.steps,
     )  # fmt: skip
+
+
+def _blank(a: Side, best: _Best, mapped: Any, rights: Elements, lefts: Elements) -> dict[str, float]:
+    """Return right parameters that no output reads and that store one value, if no left one of their size is free."""
+    used = set(lefts.owners(mapped))
+    free = {array.size for name, array in a.parameters.items() if name not in used}
+    blank = {}
+    for name in best.tape.unread():
+        array = best.side.parameters[name]
+        unmapped = not rights.part(mapped, name).any()
+        if unmapped and array.size and array.size not in free and (array == array.flat[0]).all():
+            blank[name] = float(array.flat[0])
+    return blank
 
 
 def _explained(

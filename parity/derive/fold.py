@@ -20,7 +20,7 @@ from .hints import Hint
 from .joined import joined
 from .names import Names, composed
 from .permuted import permuted
-from .rows import DerivedTable, Row, dropped, table_of
+from .rows import DerivedTable, Row, constant, dropped, table_of
 from .tape import Array
 from .walk import Elements
 
@@ -39,6 +39,7 @@ class Facts:
       ties: on each side, names of arrays -> the parameter that they share.
       others: shapes of arrays that are no parameters, on each side.
       extra: lines for those.
+      blank: right parameters that nothing reads and nothing on the left is like, and the one value that each has.
     """
 
     lefts: Elements
@@ -49,6 +50,7 @@ class Facts:
     ties: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
     others: tuple[Shapes, Shapes] = ({}, {})
     extra: Sequence[Row] = field(default_factory=list)
+    blank: Mapping[str, float] = field(default_factory=dict)
 
     def part(self, name: str) -> Array:
         """Return the left elements of one right parameter."""
@@ -93,7 +95,7 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
     groups: list[Group] = []
     zeros = facts.zeros()
     for left_names, right_names in _components(facts):
-        if all(name in zeros or (given and name in given.right) for name in right_names):
+        if all(name in zeros or name in facts.blank or (given and name in given.right) for name in right_names):
             continue
         rows = _rows(facts, left_names, right_names, names) if left_names else None
         if rows is None:
@@ -142,8 +144,12 @@ def _table(
     extra += [
         row for row in facts.extra if not {path for path, _ in (*row.left, *row.right)} & {*map(escaped, used | made)}
     ]
+    extra += [
+        constant(name, len(facts.rights.shapes[name]), f"{value:g}")
+        for name, value in facts.blank.items() if name not in made
+    ]  # fmt: skip
     rows = [row for _, _, rows in groups for row in rows]
-    absent = {name: "" for name in facts.rights.names if name not in made} | dict(missing)
+    absent = {name: "" for name in facts.rights.names if name not in {*made, *facts.blank}} | dict(missing)
     every: list[Row | Line] = [*(given.table.lines if given else ()), *attempt(rows), *attempt(extra)]
     summed = {path for row in rows if " + " in row.joins for path, _ in row.right}  # these lines name no ties
     like = facts.like(absent)
@@ -183,7 +189,7 @@ def says(table: Table, facts: Facts, only: Sequence[str] | None = None) -> bool:
     return all(
         np.array_equal(array, facts.rights.part(sums, name))
         for name, array in moved.items()
-        if name in facts.rights.shapes and (only is None or name in only)
+        if name in facts.rights.shapes and name not in facts.blank and (only is None or name in only)
     )
 
 

@@ -54,6 +54,9 @@ class Reader:
             return self.read(closed.jaxpr, constants, inputs[1:], site)
         if name == "scan":
             return self._scan(params, inputs, site)
+        if name == "cond" and (branch := self._branch(params, inputs[0])) is not None:
+            constants = [self.tape.constant(array_of(c)) for c in branch.consts]
+            return self.read(branch.jaxpr, constants, inputs[1:], site)
         special = getattr(self, f"_{name}", None)
         if special is not None:
             return [special(eqn, inputs, site)]
@@ -73,6 +76,16 @@ class Reader:
         return [
             self.tape.record("other", [every], lambda values, k=k: values[k], site) for k in range(len(eqn.outvars))
         ]
+
+    def _branch(self, params: Any, index: int) -> Any:
+        """Return the branch that runs; None if that depends on the inputs.
+
+        Of branches that compute the same for several platforms, return the one for any platform: it is the plainest.
+        """
+        platforms = params.get("branches_platforms") or ()
+        if None in platforms:
+            return params["branches"][platforms.index(None)]
+        return params["branches"][int(self.tape.constants[index])] if index in self.tape.constants else None
 
     def _scan(self, params: Any, inputs: list[int], site: str) -> list[int]:
         length, fixed, carried = params["length"], params["num_consts"], params["num_carry"]
@@ -142,6 +155,11 @@ class Reader:
             site,
         )
         return self.tape.layout(self.tape.product(left, right, site), lambda a: a.reshape(shape), site)
+
+    def _pad(self, eqn: Any, inputs: list[int], site: str) -> int:
+        zeros = not np.any(self.tape.constants.get(inputs[1], 1))
+        kind = "layout" if zeros and self._floating(eqn) else "other"
+        return self.tape.record(kind, inputs, bound(eqn, element_numbers=zeros), site)
 
     def _conv_general_dilated(self, eqn: Any, inputs: list[int], site: str) -> int:
         p = eqn.params

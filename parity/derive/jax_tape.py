@@ -129,14 +129,19 @@ def nnx_side(module: Any, call: Call) -> JaxSide:
 
 
 def function_side(function: Callable[..., Any], tree: Any, call: Call) -> JaxSide:
-    """A function of (parameters, *inputs); names are paths of the tree joined by slashes."""
-    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-    names = [path_name(path) for path, _ in leaves]
+    """A function of (parameters, *inputs); names are paths of the tree joined by slashes.
+
+    Leaves that are no arrays (flags, functions, words: modules of equinox have such) stay as they are.
+    """
+    paths, structure = jax.tree_util.tree_flatten_with_path(tree)
+    leaves = {path_name(path): leaf for path, leaf in paths}
+    arrays = {name: leaf for name, leaf in leaves.items() if hasattr(leaf, "shape") and hasattr(leaf, "dtype")}
 
     def called(parameters: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        return function(jax.tree_util.tree_unflatten(structure, [parameters[n] for n in names]), *args, **kwargs)
+        every = [parameters.get(name, leaf) for name, leaf in leaves.items()]
+        return function(jax.tree_util.tree_unflatten(structure, every), *args, **kwargs)
 
-    return JaxSide(called, dict(zip(names, (leaf for _, leaf in leaves), strict=True)), call)
+    return JaxSide(called, arrays, call)
 
 
 def path_name(path: Sequence[Any]) -> str:

@@ -21,6 +21,8 @@ LAYOUT = frozenset([
     "contiguous", "_tensor_use_gpudnn", "T", "mT",
 ])  # fmt: skip  # what they do to floats, they do to element numbers
 
+PADDING = ("constant", "reflect", "replicate", "circular")
+
 
 def positional(args: Any, kwargs: Any) -> tuple[Any, Any]:
     """Return the first two operands as positional arguments, in place of keywords."""
@@ -48,7 +50,8 @@ def is_layout(name: str, args: Any, kwargs: Any, results: Sequence[Any]) -> bool
         return False
     if name in ("pad", "pad3d"):
         numbers = [a for a in args[2:] if isinstance(a, (int, float))]
-        return "constant" in (*args, "constant") and not any(numbers)
+        modes = [a for a in args if isinstance(a, str) and a in PADDING]
+        return modes in ([], ["constant"]) and not any(numbers)
     return name in LAYOUT or name == "cast"
 
 

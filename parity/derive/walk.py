@@ -71,8 +71,9 @@ class Walk:
 
     def _step(self, at: int, node: Node, operands: list[Any]) -> Any:
         if any(isinstance(v, Pending) for v in operands):
-            if node.kind == "layout" and len(operands) == 1:
-                return self._moved_pending(node, operands[0])
+            indices = [n in self.program.indices for n in node.inputs]
+            if node.kind == "layout" and sum(indices) == len(operands) - 1:
+                return self._moved_pending(node, operands)
             for k, v in enumerate(operands):
                 if isinstance(v, Pending) and v.join != node.kind:
                     operands[k] = self._now[node.inputs[k]] = self._settled(v)
@@ -100,13 +101,18 @@ class Walk:
         read = self.program.active.intersection(symbols)
         return not read or node.kind == "add" or (node.kind == "mul" and len(symbols) == 1)
 
-    def _moved_pending(self, node: Node, pending: Pending) -> Pending:
+    def _moved_pending(self, node: Node, operands: list[Any]) -> Pending:
+        """Return a product or sum after a layout operation, which may read indices beside it."""
+        pending = next(v for v in operands if isinstance(v, Pending))
+
+        def run(array: Array) -> Array:
+            return node.run(*(np.broadcast_to(array, shape) if v is pending else v for v in operands))
+
         shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
         parts = []
         for part in pending.parts:
-            moved = part.symbol.moved(lambda array: node.run(np.broadcast_to(array, shape)))
-            parts.append(part._replace(symbol=moved))
-        return Pending(pending.join, node.run(np.broadcast_to(pending.x, shape)), tuple(parts))
+            parts.append(part._replace(symbol=part.symbol.moved(run)))
+        return Pending(pending.join, run(pending.x), tuple(parts))
 
     def _settled(self, pending: Pending) -> Array:
         """The value of a product or sum; its parameters meet its activations."""
@@ -166,6 +172,8 @@ class Walk:
         """A function of symbols and constants."""
         symbols = [v for v in operands if isinstance(v, Symbol)]
         shape = self.program.shapes[node.output]
+        if len(symbols) == 1 and node.kind in ("add", "mul") and _neutral(node, operands):
+            return symbols[0].moved(lambda array: np.broadcast_to(array, shape))
         leaves = tuple({id(r): r for s in symbols for r in s.roots()}.values())
 
         def spread(symbol: Symbol) -> Symbol:
@@ -215,22 +223,43 @@ class Walk:
         met = w.swapaxes(1, 2) if flipped else x
         if not met.any():  # as initial states are: no evidence
             return np.zeros(self.program.shapes[node.output])
-        ids = symbol.ids
-        if node.window:
-            groups = node.window.groups
-            ids = ids.reshape(groups, ids.shape[0] // groups, -1).swapaxes(1, 2)
-        elif flipped:
-            ids = ids.swapaxes(1, 2)
-        if not node.window and len(ids) > 1 and (ids == ids[:1]).all():  # one matrix for the whole batch
-            met, ids = met.reshape(1, -1, met.shape[2]), ids[:1]
-        other = self._meet(Use("product", at, met, replace(symbol, ids=ids), flipped))
-        if other is not None and not flipped:
-            x = other.reshape(x.shape)
-        for leaf in symbol.leaves:
+        matrices, order, other = _summands(symbol), None, None
+        for part in matrices:
+            ids, here = part.ids, met
+            if node.window:
+                groups = node.window.groups
+                ids = ids.reshape(groups, ids.shape[0] // groups, -1).swapaxes(1, 2)
+            else:
+                here, ids, order = _shared(met, ids.swapaxes(1, 2) if flipped else ids)
+            other = self._meet(Use("product", at, here, replace(part, ids=ids), flipped))
+        if other is not None and not flipped and len(matrices) == 1:
+            x = other.reshape(x.shape) if order is None else other.reshape(x.shape)[np.argsort(order)]
+        for leaf in symbol.leaves if len(matrices) == 1 else ():
             if leaf.ids is not None:
                 self._meet(Use("place", at, None, leaf))
         value = symbol.value()
         return node.run(value, w) if flipped else node.run(x, value)
+
+
+def _neutral(node: Node, operands: list[Any]) -> bool:
+    """Tell whether the operands that are no symbols are zeros of a sum or ones of a product."""
+    identity = 0 if node.kind == "add" else 1
+    return all((np.asarray(v) == identity).all() for v in operands if not isinstance(v, Symbol))
+
+
+def _summands(symbol: Symbol) -> tuple[Symbol, ...]:
+    """Return the parameters whose sum a matrix is: each meets the same values, since x (a + b) = x a + x b."""
+    parts = symbol.split("add")
+    return parts if all(part.plain and part.ids is not None for part in parts) else (symbol,)
+
+
+def _shared(x: Array, ids: Array) -> tuple[Array, Array, Array | None]:
+    """Join batches that meet one matrix: (x, ids, the order in which x's batches stand there, None if unchanged)."""
+    _, first, inverse, counts = np.unique(ids[:, 0, 0], return_index=True, return_inverse=True, return_counts=True)
+    if len(first) == len(ids) or (counts != counts[0]).any() or (ids != ids[first[inverse]]).any():
+        return x, ids, None
+    order = np.argsort(first[inverse], kind="stable")
+    return x[order].reshape(len(first), -1, x.shape[2]), ids[np.sort(first)], order
 
 
 def _order(part: Part) -> tuple[bool, float]:

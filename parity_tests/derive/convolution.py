@@ -200,10 +200,74 @@ def torch_paddle_gated() -> Pair:
     """)  # fmt: skip
 
 
+def torch_jax_branches() -> Pair:
+    """A depthwise convolution whose way of computing depends on the platform, and a branch that a constant decides."""
+    import jax.numpy as jnp
+    import torch
+    from jax import lax
+
+    def shifted(x: Any, kernel: Any) -> Any:
+        h, w = x.shape[1:3]
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        return sum(x[:, i : i + h, j : j + w] * kernel[i, j, 0] for i in range(3) for j in range(3))
+
+    def convolved(x: Any, kernel: Any) -> Any:
+        return lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=3
+        )
+
+    def right(p: Any, x: Any) -> Any:
+        x = jnp.tanh(lax.platform_dependent(x, p["kernel"], cpu=shifted, default=convolved))
+        return lax.cond(True, lambda a: a @ p["dense"], lambda a: a, x)
+
+    left = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 3, 3, padding=1, groups=3, bias=False), torch.nn.Tanh(), torch.nn.Conv2d(3, 3, 1, bias=False)
+    )
+    zeros = {"kernel": jnp.zeros((3, 3, 1, 3)), "dense": jnp.zeros((3, 3))}
+    call = _channels_last()(images(2, 3, 4, 6))
+    return Pair(left, (right, zeros), call, """
+        0.weight: o 1 h w <-> kernel: h w 1 o
+        2.weight: o i 1 1 <-> dense: i o
+    """, right_inputs=(images(2, 3, 4, 6).transpose(0, 2, 3, 1).copy(),))  # fmt: skip
+
+
+def paddle_jax_summed() -> Pair:
+    """A kernel that is the sum of parts of one parameter, padded to the largest; a kernel for each head."""
+    import jax.numpy as jnp
+    import paddle
+    from jax import lax
+
+    class Left(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = self.create_parameter([40, 6])
+            self.heads = self.create_parameter([2, 3, 4])
+
+        def forward(self, x: Any) -> Any:
+            parts = self.weight[:8].reshape([2, 2, 2, 6]), self.weight[8:].reshape([2, 4, 4, 6])
+            pads = [1] * 4, [0] * 4
+            kernel = sum(paddle.nn.functional.pad(w.transpose([3, 0, 1, 2]), pad)
+                         for w, pad in zip(parts, pads, strict=True))  # fmt: skip
+            x = paddle.tanh(paddle.nn.functional.conv2d(x, kernel, stride=2, padding=1))
+            return x.flatten(2).reshape([len(x), 2, 3, -1]).transpose([0, 1, 3, 2]) @ self.heads
+
+    def right(p: Any, x: Any) -> Any:
+        large, small = p["kernel"][:, 8:].reshape(6, 2, 4, 4), p["kernel"][:, :8].reshape(6, 2, 2, 2)
+        kernel = large + jnp.pad(small, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        x = jnp.tanh(lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1))))
+        return jnp.einsum("nhim,ihd->nhmd", x.reshape(len(x), 2, 3, -1), p["heads"])
+
+    zeros = {"kernel": jnp.zeros((6, 40)), "heads": jnp.zeros((3, 2, 4))}
+    return Pair(Left(), (right, zeros), (images(2, 2, 6, 8),), """
+        weight: k o <-> kernel: o k
+        heads: h i d <-> heads: i h d
+    """)  # fmt: skip
+
+
 PAIRS = {
     f.__name__: f
     for f in (
         torch_torch_patches, torch_jax_einsum, torch_paddle_grouped, torch_linen_statistics, torch_torch_classes,
-        torch_torch_scaled_branches, torch_paddle_gated,
+        torch_torch_scaled_branches, torch_paddle_gated, torch_jax_branches, paddle_jax_summed,
     )
 }  # fmt: skip

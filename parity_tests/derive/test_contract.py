@@ -77,6 +77,24 @@ SIDES = {
 }
 
 
+def test_leaves_of_a_tree_that_are_no_arrays_stay_as_they_are():
+    """Modules of equinox are such trees: flags and functions beside arrays."""
+    needs("torch")
+    needs("flax")
+    net, arrays = function()
+
+    def flagged(tree: Any, x: Any) -> Any:
+        if tree["training"]:
+            raise AssertionError
+        return tree["scale"] * tree["act"](net(tree["arrays"], x))
+
+    tree = {"arrays": arrays, "training": False, "act": lambda x: x, "scale": 1.0, "name": "net"}
+    found = parity.derive(torch_model(), (flagged, tree), (X,))
+    assert found.proven and set(found.table.apply({k: t.numpy() for k, t in torch_model().state_dict().items()})) == {
+        f"arrays/{name}" for name in SIDES["flax function"][1]
+    }
+
+
 @pytest.mark.parametrize("name", SIDES)
 def test_arrays_have_the_names_of_each_frameworks_checkpoints_and_transfer_fills_them(name: str):
     needs("torch")

@@ -240,3 +240,25 @@ def test_small_differences_of_every_layer_do_not_add_up():
     assert not found.proven and not found.missing
     moved = found.table.apply(given)
     assert all(np.array_equal(moved[name], given[name]) for name in given)
+
+
+def test_a_bias_joins_a_sum_behind_an_index():
+    """A residual that is added after rows were indexed, by numbers on one side: biases meet the whole sum on both."""
+    left = Net(lambda m, x: m.end((x + m.fc(x).flip(1)).tanh()), fc=linear(), end=linear())
+    rows = torch.tensor([3, 2, 1, 0])
+    right = Net(lambda m, x: m.end((x + m.fc(x).index_select(1, rows)).tanh()), fc=linear(), end=linear())
+    assert parity.derive(left, right, (images(2, 4, 6),)).proven
+
+
+def test_a_state_that_nothing_reads_and_only_the_right_side_has_is_a_constant():
+    """Running means of haiku store sums that only training reads: such arrays of one value are written and marked."""
+    left = Net(lambda m, x: m.fc(x).tanh(), fc=linear())
+    right = Net(lambda m, x: m.fc(x).tanh(), fc=linear())
+    right.register_buffer("hidden", torch.zeros(2, 3))
+    found = parity.derive(left, right, (images(4, 6),))
+    assert found.proven and found.inferred == ["hidden"] and "<-> hidden: a b = 0" in found.table.print()
+    right.hidden[0, 0] = 1  # of several values nothing can be said
+    assert parity.derive(left, right, (images(4, 6),)).missing == ["hidden"]
+    right.hidden.zero_()
+    left.register_buffer("total", torch.ones(6))  # may be its partner: nothing shows it
+    assert parity.derive(left, right, (images(4, 6),)).missing == ["hidden"]

@@ -1,0 +1,100 @@
+"""The page of what was derived: the verdict, both module trees with every use, the Table; it fetches nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convert.errors import ConvertError
+from parity.derive.attempt import Step
+from parity.derive.command import run as derive_command
+from parity.derive.derivation import Derivation, Divergence
+from parity.derive.report import module_of
+from parity.derive.report import page as page_of
+from parity.derive.rows import DerivedTable
+from specs.table import Table
+
+from ..conftest import needs
+from ..parity.test_page import Text
+
+TABLE = Table.parse("table 1\nblocks.{i}.fc.weight: o i <-> layer_{i}/w: i o\n")
+SITES = ("Net/layer_0", "Net/layer_1")
+USES = [
+    Step("product", f"blocks.{k}.fc.weight", f"layer_{k}/w", f"blocks.{k}.fc", site, gap, 0, 1)
+    for k, (site, gap) in enumerate(zip(SITES, (1e-16, 3e-5), strict=True))
+]
+DERIVED = Derivation(
+    DerivedTable(TABLE.lines, TABLE.sides, TABLE.orders), proven=False, error=3e-5,
+    divergences=[Divergence("blocks.1.fc", "Net/layer_1", 3e-5, "epsilon <1> & 2")], unobservable=["blocks.0.dead"],
+    reasons={}, failure="", seconds=1.0, inferred=[], freedom=[], uses=USES,
+)  # fmt: skip
+
+
+def rows(page: str) -> list[list[str]]:
+    """The texts of the cells of the table of modules."""
+    body = page[page.index("modules trees") :].partition("</table>")[0]
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", body)[1:]]
+    return [[unescape(re.sub("<.*?>", "", cell)) for cell in row] for row in cells]
+
+
+def test_the_page_is_whole_and_fetches_nothing():
+    text = Text(page_of(DERIVED, {"left": "a.py:build"}))
+    assert text.open == text.fetched == []
+    assert not re.search(r"https?://|url\(|@import|<script|\$[a-z]", page_of(DERIVED, {}))
+
+
+def test_both_trees_stand_side_by_side_with_the_difference_of_every_use():
+    assert rows(page_of(DERIVED, {})) == [
+        ["blocks", "Net", "", "3.0e-5"],
+        ["0", "Net/layer_0", "", "1.0e-16"],
+        ["fc", "Net/layer_0", "", "1.0e-16"],
+        ["weight", "layer_0/w", "matrix or kernel", "1.0e-16"],
+        ["1", "Net/layer_1", "", "3.0e-5"],
+        ["fc", "Net/layer_1", "", "3.0e-5"],
+        ["weight", "layer_1/w", "matrix or kernel", "3.0e-5"],
+    ]
+    marked = re.findall(r'<tr class="([^"]*)"', page_of(DERIVED, {}))
+    assert marked == ["module differs", "module", "module", "module differs", "module differs", "differs"]
+
+
+def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
+    page = unescape(re.sub("</?span[^>]*>", "", page_of(DERIVED, {})))
+    for text in ("Complete, but not proven", "epsilon <1> & 2", TABLE.print(), "blocks.0.dead"):
+        assert text in page
+    assert "Proven" in page_of(replace(DERIVED, proven=True), {})
+    page = page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner"), {})
+    assert "Incomplete: 1 parameter of the right model" in page and "head/w: no partner" in page
+
+
+@pytest.mark.parametrize("site, names, module", [
+    ("blocks.0.fc", "x.weight", ("blocks", "0", "fc")), ("", "layers/0/kernel", ("layers", "0")),
+    ("", "a.q.weight a.k.weight", ("a", "q")), ("", "scale", ()),
+])  # fmt: skip
+def test_a_use_without_a_module_stands_at_its_parameters_place(site: str, names: str, module: tuple[str, ...]):
+    assert module_of(site, names) == module
+
+
+SIDE = """
+import numpy as np, torch
+def build():
+    return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)), (np.ones((2, 3)),)
+"""
+
+
+def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
+    needs("torch")
+    (tmp_path / "a.py").write_text(SIDE)
+    side = f"{tmp_path}/a.py:build"
+    assert derive_command(side, side, None, True, report=str(tmp_path / "out.html")) == 0
+    page = (tmp_path / "out.html").read_text()
+    assert side in page and "Proven" in page
+    assert [row[:2] for row in rows(page)] == [
+        ["0", "0"], ["weight", "0.weight"], ["bias", "0.bias"], ["2", "2"], ["weight", "2.weight"], ["bias", "2.bias"],
+    ]  # fmt: skip
+    with pytest.raises(ConvertError, match="No such file"):
+        derive_command(side, side, None, True, report=str(tmp_path / "none" / "out.html"))
