@@ -50,6 +50,20 @@ class LinearOverRows(nn.Module):
         return jnp.einsum("io,bin->bon", kernel, x) + bias[:, None]
 
 
+def pointwise_conv(x, kernel, strides, padding, *, feature_group_count=1, precision=None, **options):
+    """Compute `lax.conv_general_dilated` of a 1x1 kernel with stride 1, as `nn.Conv` calls it, by matrix products.
+
+    XLA's own convolution takes 1.1 to 1.7 times as long on a CPU.
+
+    Args:
+      x: (b h w i).
+      kernel: (1 1 i/groups o).
+    Returns: (b h w o).
+    """
+    groups = zip(*(jnp.split(a, feature_group_count, axis=-1) for a in (x, kernel[0, 0])), strict=True)
+    return jnp.concatenate([jnp.matmul(part, weight, precision=precision) for part, weight in groups], axis=-1)
+
+
 def resize(x, size):  # (b h w c) -> (b size[0] size[1] c)
     """Bicubic as torch means it, which `jax.image.resize` does not: rows @ x @ columns.T."""
     if x.shape[1:3] == tuple(size):
