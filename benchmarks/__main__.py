@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import ports
 import specs
@@ -15,7 +16,7 @@ from . import files
 BATCHES = (1, 8)
 
 
-def child(*words: object) -> dict[str, float]:
+def child(*words: object) -> dict[str, Any]:
     """One measurement in a process of its own: thread counts and memory of one framework do not touch another."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.models", *map(str, words)]
     done = subprocess.run(
@@ -27,16 +28,23 @@ def child(*words: object) -> dict[str, float]:
 
 
 def models() -> None:
-    print(f"{'architecture':16} {'variant':8} {'batch':>5} {'framework':9} {'images/s':>9} {'GFLOP/s':>8} {'share':>6}")
+    print(f"{'architecture':16} {'variant':8} {'batch':>5} {'framework':9} {'images/s':>9} {'GFLOP/s':>8} {'share':>6} "
+          f"{'original':>9} {'ratio':>6}")  # fmt: skip
+    missing: dict[str, str] = {}
     for architecture in specs.names():
         variant = next(iter(specs.get(architecture).variants))
         flops = child("flops", architecture, variant, 0)["flops"] if "torch" in ports.available() else 0.0
         for batch in BATCHES:
             for framework in ports.available():
-                found = child(framework, architecture, variant, batch)
-                share = flops * found["images"] / found["matmul"]
-                print(f"{architecture:16} {variant:8} {batch:5} {framework:9} {found['images']:9.2f} "
-                      f"{flops * found['images'] / 1e9:8.1f} {share:6.2f}", flush=True)  # fmt: skip
+                result = child(framework, architecture, variant, batch)
+                images, original = result["images"], result.get("original")
+                beside = f" {original:9.2f} {images / original:6.2f}" if original else ""
+                rate, share = flops * images / 1e9, flops * images / result["matmul"]
+                print(f"{architecture:16} {variant:8} {batch:5} {framework:9} {images:9.2f} {rate:8.1f} {share:6.2f}"
+                      f"{beside}", flush=True)  # fmt: skip
+                missing |= {f"{architecture} in {framework}": result["missing"]} if result["missing"] else {}
+    for port, reason in missing.items():
+        print(f"no original beside {port}: {reason}")
 
 
 if __name__ == "__main__":

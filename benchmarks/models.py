@@ -1,6 +1,7 @@
-"""Measure images per second of every architecture in every framework, and its share of the framework's matmul rate.
+"""Time every architecture in every framework, beside its original implementation and the framework's matrix product.
 
-Run as `python -m benchmarks.models FRAMEWORK ARCHITECTURE VARIANT BATCH`: one line of JSON, one process, two threads.
+`python -m benchmarks.models FRAMEWORK ARCHITECTURE VARIANT BATCH` prints one line of JSON. It is one process of two
+threads, in which port, original and product alternate, so that a loaded machine slows all of them alike.
 """
 
 from __future__ import annotations
@@ -9,37 +10,55 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import specs
+
+from . import originals
+
 THREADS = 2
 SIDE = 2048  # of the square matrices whose product is the measure
-SECONDS = 2.0  # of each measurement
+SECONDS = 4.0  # of port and original together
 
 
-def rate(run: Callable[[], Any], work: float) -> float:
-    """Work per second at the best of many runs, after one to warm up."""
-    run()
-    best, end = float("inf"), time.perf_counter() + SECONDS
-    while time.perf_counter() < end:
-        start = time.perf_counter()
+def best(runs: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+    """Return the shortest time of each run, in seconds, of alternating runs after one of each to warm up."""
+    for run in runs.values():
         run()
-        best = min(best, time.perf_counter() - start)
-    return work / best
+    seconds = dict.fromkeys(runs, float("inf"))
+    end = time.perf_counter() + SECONDS
+    while time.perf_counter() < end:
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds
 
 
-def measure(framework: str, architecture: str, variant: str, batch: int) -> dict[str, float]:
-    """Both rates, interleaved: matmul, model, matmul."""
+def measure(framework: str, architecture: str, variant: str, batch: int) -> dict[str, Any]:
+    """Return images a second of port and original and FLOP a second of the product, or why there is no original."""
     import ports
 
-    port = ports.build(architecture, variant, framework, init="random")
-    images = np.random.default_rng(0).standard_normal((batch, *port.spec.input_shape(port.config))).astype(np.float32)
-    product = _product(framework)
-    before = rate(product, 2 * SIDE**3)
-    speed = rate(lambda: port(images), batch)
-    return {"images": speed, "matmul": max(before, rate(product, 2 * SIDE**3))}
+    folder = Path(os.environ["ORIGINALS"]) if os.environ.get("ORIGINALS") else None
+    spec, runs, missing = specs.get(architecture), {"matmul": _product(framework)}, ""
+    config = spec.variants[variant]
+    images = np.random.default_rng(0).standard_normal((batch, *spec.input_shape(config))).astype(np.float32)
+    try:
+        original = originals.find(architecture, framework, folder)
+        config = replace(config, **original.settings)
+        call = originals.build(original, framework, config, images, folder)
+        runs["original"] = lambda: call(images)
+    except originals.Missing as error:
+        missing = str(error)
+    port = ports.build(architecture, config, framework, init="random")
+    seconds = best({**runs, "images": lambda: port(images)})
+    work = {"matmul": 2.0 * SIDE**3, "original": batch, "images": batch}
+    return {"missing": missing, **{name: work[name] / time for name, time in seconds.items()}}
 
 
 def _product(framework: str) -> Callable[[], Any]:
@@ -68,7 +87,6 @@ def flops(architecture: str, variant: str) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     import ports
-    import specs
 
     spec = specs.get(architecture)
     config = spec.variants[variant]

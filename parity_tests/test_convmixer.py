@@ -227,6 +227,39 @@ def test_shifted_products_are_the_convolution_and_so_are_their_gradients(shape, 
         assert relative_error(np.asarray(plain), np.asarray(fast)) <= 1e-12  # the same products, in another order
 
 
+@pytest.mark.parametrize(("shape", "padding"), [(SHAPES[0], "SAME"), (SHAPES[2], PADDINGS[1])])
+def test_a_large_kernel_is_computed_in_blocks_of_channels(shape, padding, monkeypatch):
+    needs("flax")
+    from ports.flax import depthwise
+
+    monkeypatch.setattr(depthwise, "CACHE", 0)
+    monkeypatch.setattr(depthwise, "CHANNELS", 1)
+    native, ours, x, kernel = _convolutions(*shape, padding)
+    assert "while" in ours.lower(x, kernel).as_text()
+    for plain, blocked in zip(_pulled(native, x, kernel), _pulled(ours, x, kernel), strict=True):
+        assert relative_error(np.asarray(plain), np.asarray(blocked)) <= 1e-12  # the same products, in another order
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_pointwise_convolution_of_one_group_is_a_matrix_product(groups):
+    needs("flax")
+    import jax
+    from jax import lax
+
+    from ports.flax.layers import pointwise_conv
+
+    jax.config.update("jax_enable_x64", True)
+    rng = np.random.default_rng(0)
+    x, kernel = rng.standard_normal((2, 3, 4, 6)), rng.standard_normal((1, 1, 6 // groups, 9))
+    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+    plain, product = (
+        jax.jit(lambda x, kernel, op=op: op(x, kernel, (1, 1), "SAME", **options))
+        for op in (lax.conv_general_dilated, pointwise_conv)
+    )
+    assert ("convolution" in product.lower(x, kernel).as_text()) == (groups > 1)
+    assert relative_error(np.asarray(plain(x, kernel)), np.asarray(product(x, kernel))) <= 1e-14
+
+
 def _convolutions(sides, strides, padding):
     import jax
     from jax import lax

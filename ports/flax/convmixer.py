@@ -8,6 +8,7 @@ from specs.config import pair
 from specs.convmixer import Config
 
 from .depthwise import depthwise_conv
+from .layers import pointwise_conv
 
 ACT = {"gelu": partial(nn.gelu, approximate=False), "relu": nn.relu}
 
@@ -21,7 +22,7 @@ class Block(nn.Module):
         depthwise = partial(nn.Conv, feature_group_count=c.width, conv_general_dilated=depthwise_conv)
         y = depthwise(c.width, pair(c.kernel), name="depthwise")(x)
         x = x + BatchNorm(c, train, name="norm1")(act(y))
-        y = nn.Conv(c.width, (1, 1), name="pointwise")(x)
+        y = nn.Conv(c.width, (1, 1), conv_general_dilated=pointwise_conv, name="pointwise")(x)
         return BatchNorm(c, train, name="norm2")(act(y))
 
 

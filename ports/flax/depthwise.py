@@ -12,6 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+CACHE = 1 << 16  # bytes: larger kernels are read from the second-level cache at each position
+CHANNELS = 32  # of such a kernel that are computed at a time
+
 
 def depthwise_conv(x, kernel, strides, padding, **options):
     """`lax.conv_general_dilated` for one filter a channel, without dilation, as `nn.Conv` calls it.
@@ -42,7 +45,19 @@ def _shifted_products(x, kernel, strides, pads):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _correlate(x, kernel, strides, pads):
-    x = _pad(x, *pads)
+    if kernel.nbytes <= CACHE or x.shape[3] % CHANNELS:
+        return _sum_of_taps(_pad(x, *pads), kernel, strides)
+
+    def block(n, y):
+        part, taps = (lax.dynamic_slice_in_dim(a, n * CHANNELS, CHANNELS, axis=3) for a in (x, kernel))
+        part = lax.optimization_barrier(_pad(part, *pads))  # once, not for each tap
+        return lax.dynamic_update_slice_in_dim(y, _sum_of_taps(part, taps, strides), n * CHANNELS, axis=3)
+
+    y = jax.eval_shape(lambda x, kernel: _sum_of_taps(_pad(x, *pads), kernel, strides), x, kernel)
+    return lax.fori_loop(0, x.shape[3] // CHANNELS, block, jnp.zeros(y.shape, y.dtype))
+
+
+def _sum_of_taps(x, kernel, strides):
     kh, kw = kernel.shape[:2]
     h, w = ((n - k) // s + 1 for n, k, s in zip(x.shape[1:3], (kh, kw), strides, strict=True))
 

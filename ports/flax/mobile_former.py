@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from specs.mobile_former import EPS, MOMENTUM, Config
 
 from .depthwise import depthwise_conv
-from .layers import DropPath, HeadDense
+from .layers import DropPath, HeadDense, pointwise_conv
 
 LayerNorm = partial(nn.LayerNorm, epsilon=EPS, use_fast_variance=False)
 DepthwiseConv = partial(nn.Conv, conv_general_dilated=depthwise_conv)
+PointwiseConv = partial(nn.Conv, kernel_size=(1, 1), conv_general_dilated=pointwise_conv)
 BatchNorm = partial(nn.BatchNorm, epsilon=EPS, momentum=MOMENTUM, use_fast_variance=False)
 
 
@@ -35,13 +36,13 @@ class Lite(nn.Module):
     @nn.compact
     def __call__(self, f, train=False):  # (b h w i) -> (b h' w' o)
         c, (width, s) = self.config, (self.config.lite_hidden, self.config.lite_stride)
-        f = nn.Conv(width, (1, 1), feature_group_count=c.groups, name="expand")(f)
+        f = PointwiseConv(width, feature_group_count=c.groups, name="expand")(f)
         f = BatchNorm(not train, name="norm1")(f)
         f = DepthwiseConv(width, (3, 1), (s, 1), ((1, 1), (0, 0)), feature_group_count=width, name="vertical")(f)
         f = BatchNorm(not train, name="norm2")(f)
         f = DepthwiseConv(width, (1, 3), (1, s), ((0, 0), (1, 1)), feature_group_count=width, name="horizontal")(f)
         f = BatchNorm(not train, name="norm3")(f)
-        f = nn.Conv(c.lite_out, (1, 1), feature_group_count=c.groups, name="project")(f)
+        f = PointwiseConv(c.lite_out, feature_group_count=c.groups, name="project")(f)
         return BatchNorm(not train, name="norm4")(f)
 
 
@@ -143,11 +144,11 @@ class Mobile(nn.Module):
             conv = partial(DepthwiseConv, f.shape[-1], (3, 3), 2, padding=1, feature_group_count=f.shape[-1])
             f = ConvNormAct(conv, nn.relu, name="down")(f, train)
         theta = Hyper(self.hidden, c, name="hyper")(t[:, 0]) if c.dyrelu_k else None
-        f = nn.Conv(self.hidden, (1, 1), feature_group_count=c.groups, name="expand")(f)
+        f = PointwiseConv(self.hidden, feature_group_count=c.groups, name="expand")(f)
         f = act(BatchNorm(not train, name="norm1")(f), theta)
         f = DepthwiseConv(self.hidden, (3, 3), padding=1, feature_group_count=self.hidden, name="depthwise")(f)
         f = act(BatchNorm(not train, name="norm2")(f), theta)
-        f = nn.Conv(self.out, (1, 1), feature_group_count=c.groups, name="project")(f)
+        f = PointwiseConv(self.out, feature_group_count=c.groups, name="project")(f)
         return BatchNorm(not train, name="norm3")(f)
 
 
@@ -214,6 +215,6 @@ class MobileFormer(nn.Module):
         for i, block in enumerate(c.blocks):
             f, t = Block(*block, c, name=f"blocks_{i}")(f, t, train)
         t = ToFormer(c, name="to_former")(t, f, train)
-        conv = partial(nn.Conv, c.last, (1, 1), feature_group_count=c.groups)
+        conv = partial(PointwiseConv, c.last, feature_group_count=c.groups)
         f = ConvNormAct(conv, nn.relu, name="last")(f, train)
         return Head(c, name="head")(jnp.concatenate([f.mean((1, 2)), t[:, 0]], -1), train)
