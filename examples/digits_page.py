@@ -237,14 +237,13 @@ def _continuation(result: Result) -> Markup:
     before = range(max(result.halfway - len(carried) // 2, 0), result.halfway + len(carried))
     lines = [
         Line("Flax", list(before), result.losses[before[0] : before[-1] + 1], 0),
-        Line("PyTorch with the optimizer's state", steps, carried, 1, points=True),
+        Line("PyTorch with the optimizer's state", steps, carried, 1, points=True, joined=False),
         Line("PyTorch without it", steps, fresh, 3),
     ]
     text = (
         f"The TrainState of step {result.halfway} was converted with --with-optimizer. PyTorch then took {len(steps)} "
-        f"steps on the same batches. Its losses differ from Flax's by {result.deviation('carried'):.1e} of their value "
-        f"at most: float32 rounding, which grows with each step. With the same weights and a new AdamW they differ by "
-        f"{result.deviation('fresh'):.1e}."
+        f"steps on the same batches, in float32. Its losses differ from Flax's by {result.deviation('carried'):.1e} of "
+        f"their value at most. With the same weights and a new AdamW they differ by {result.deviation('fresh'):.1e}."
     )
     return tag("div", _plot("Loss of each step", lines, log=True, mark=result.halfway),
                tag("p", prose(text), class_="beside"), class_="panels")  # fmt: skip
@@ -270,7 +269,7 @@ class Line(NamedTuple):
 
     Args:
       style: number of its colour in page.css.
-      faint: as a background. points: with a marker at each value.
+      faint: as a background. points: with a marker at each value. joined: by a line.
     """
 
     name: str
@@ -279,6 +278,7 @@ class Line(NamedTuple):
     style: int
     faint: bool = False
     points: bool = False
+    joined: bool = True
 
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 480, 220, 44, 10, 10, 22  # of a plot and its margins, in units of the SVG
@@ -317,7 +317,7 @@ def _plot(title: str, lines: Sequence[Line], log: bool = False, mark: float | No
         parts.append(tag("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_="mark"))
     for line in lines:
         points = [place(x, y) for x, y in zip(line.x, line.y, strict=True)]
-        path = tag("polyline", points=" ".join(f"{x},{y}" for x, y in points), class_="line")
+        path = tag("polyline", points=" ".join(f"{x},{y}" for x, y in points), class_="line") if line.joined else ""
         dots = [tag("path", d="M-2.4 0a2.4 2.4 0 1 0 4.8 0a2.4 2.4 0 1 0 -4.8 0z", transform=f"translate({x} {y})")
                 for x, y in points] if line.points else []  # fmt: skip
         parts.append(tag("g", path, *dots, class_=f"s{line.style}{' faint' if line.faint else ''}"))
@@ -337,7 +337,8 @@ def _ticks(low: float, high: float, log: bool, whole: bool = False) -> list[floa
     if log:
         steps = (1, 2, 5) if high - low < 1.5 else (1, 3) if high - low < 2.5 else (1,)
         every = [step * 10.0**decade for decade in range(math.floor(low), math.ceil(high) + 1) for step in steps]
-        return [value for value in every if low <= math.log10(value) <= high]
+        shown = [value for value in every if low <= math.log10(value) <= high]
+        return shown if len(shown) > 2 else _ticks(10**low, 10**high, log=False)
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
