@@ -55,7 +55,7 @@ MODELS = {
     "mlp_mixer": Recipe(MIXER, {}, epochs=15),
 }
 BATCH = 32  # images of a training step
-CHUNK = 250  # images that are classified at once
+CHUNK = 50  # images that are classified at once: of all test sets here a divisor, so that jax compiles once
 FOLLOWED = 30  # steps that PyTorch takes after Flax's first half, at most
 ADAMW = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.05}
 
@@ -163,6 +163,8 @@ def train_in_flax(name: str, port: ports.Port, training: Training, folder: str) 
         losses=losses,
         accuracies=accuracies,
         halfway=training.halfway,
+        labels=training.digits.test_labels,
+        logits={"flax": logits},
     )
 
 
@@ -186,18 +188,14 @@ def convert(*words: str) -> None:
         raise ConvertError("the conversion failed: its message is above")
 
 
-def classify_everywhere(name: str, digits: Digits, folder: str) -> dict[str, np.ndarray]:
-    """Convert the trained model, and return the logits of all test images by framework."""
+def classify_elsewhere(name: str, digits: Digits, folder: str) -> dict[str, np.ndarray]:
+    """Convert the trained model, and return the logits of all test images in PyTorch and PaddlePaddle."""
     source, config = f"{folder}/{name}.msgpack", f"{folder}/{name}.json"
-    paths = {"flax": source, "torch": f"{folder}/{name}.pt", "paddle": f"{folder}/{name}.pdparams"}
-    convert("flax2torch", source, "--config", config, "-o", paths["torch"])
-    convert("flax2paddle", source, "--config", config, "-o", paths["paddle"])
     logits = {}
-    for framework in FRAMEWORKS:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the TrainState also contains the optimizer's state, which is set aside
-            port = ports.load(paths[framework], framework, settings=config)
-        logits[framework] = in_chunks(digits, port)
+    for framework, suffix in (("torch", "pt"), ("paddle", "pdparams")):
+        path = f"{folder}/{name}.{suffix}"
+        convert(f"flax2{framework}", source, "--config", config, "-o", path)
+        logits[framework] = in_chunks(digits, ports.load(path, framework))
     return logits
 
 
@@ -216,8 +214,8 @@ def go_on_in_torch(name: str, training: Training, folder: str) -> dict[str, list
     losses: dict[str, list[float]] = {}
     for carried in (True, False):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = ports.load(path, "torch", settings=f"{folder}/{name}.json").model.train()
+            warnings.simplefilter("ignore")  # the file also contains the optimizer's state, which is loaded below
+            model = ports.load(path, "torch").model.train()
         betas = (ADAMW["b1"], ADAMW["b2"])
         adamw = torch.optim.AdamW(model.parameters(), betas=betas, eps=ADAMW["eps"], weight_decay=ADAMW["weight_decay"])
         if carried:
@@ -241,8 +239,7 @@ def run(name: str, training: Training, folder: str) -> Result:
     recipe = MODELS[name]
     port = ports.build(name, recipe.variant, "flax", seed=training.seed, **recipe.changes)
     result = train_in_flax(name, port, training, folder)
-    result.logits = classify_everywhere(name, training.digits, folder)
-    result.labels = training.digits.test_labels
+    result.logits |= classify_elsewhere(name, training.digits, folder)
     print(result.table())
     result.continued = go_on_in_torch(name, training, folder)
     print(result.continuation())

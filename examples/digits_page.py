@@ -42,8 +42,8 @@ class Result:
     losses: list[float]
     accuracies: list[float]
     halfway: int
-    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
-    logits: dict[str, np.ndarray] = field(default_factory=dict)
+    labels: np.ndarray
+    logits: dict[str, np.ndarray]
     continued: dict[str, list[float]] = field(default_factory=dict)
 
     @property
