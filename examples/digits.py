@@ -140,6 +140,7 @@ def train_in_flax(name: str, port: ports.Port, training: Training, folder: str) 
         batch_stats=variables.get("batch_stats", {}),
         tx=optax.adamw(training.schedule(), **ADAMW),
     )
+    state = jax.device_put(state, jax.devices()[0])  # as jax places the next ones: else it compiles the step again
     parameters = sum(array.size for array in jax.tree.leaves(state.params))
     print(f"\n{name}: {parameters:,} parameters, {training.steps:,} steps of {BATCH} images in Flax")
     with open(f"{folder}/{name}.json", "w") as file:

@@ -196,7 +196,7 @@ def _matrix(result: Result, framework: str) -> Markup:
         for predicted, count in enumerate(row):
             share = 100 * count / max(row.sum(), 1)
             right = label == predicted
-            shade = f"--share: {share if right else 30 + 0.7 * share:.0f}%" if count else None
+            shade = f"--share: {share if right else 50 + 0.5 * share:.0f}%" if count else None
             kind = ("right" if right else "wrong") if count else "zero"
             name = f"label {label}, predicted {predicted}: {count}"
             cells.append(tag("td", str(count) if count else "·", class_=kind, style=shade, title=name))
@@ -214,7 +214,7 @@ def _gallery(result: Result, digits: Digits) -> list[Markup]:
     for number in order.tolist():
         label, predicted = int(labels[number]), int(each["flax"][number].argmax())
         right = predicted == label
-        said = f"{label}, rightly" if right else f"{label}, predicted {predicted}"
+        said = f"{label}, predicted {predicted}"
         rows = [
             join(tag("dt", FRAMEWORKS[framework]), tag("dd", _bar(float(values[number, label]), right)))
             for framework, values in each.items()
