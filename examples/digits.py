@@ -1,6 +1,6 @@
 """Train a Mobile-Former and an MLP-Mixer in Flax on digits, and go on with them in PyTorch and PaddlePaddle.
 
-    python examples/digits.py                  # scikit-learn's digits: two to three minutes on two cores
+    python examples/digits.py                  # scikit-learn's digits
     python examples/digits.py --data FOLDER    # MNIST's four files, each plain or as .gz
 
 Four steps for each model:
@@ -96,7 +96,7 @@ class Training:
 
 
 def compile_quickly() -> None:
-    """Keep XLA from fusing operations in its new way, which takes twice as long to compile a Mobile-Former.
+    """Keep XLA from fusing operations in its new way, which takes longer to compile.
 
     It has to be set before jax is imported. XLA ends the process on a flag that it does not know.
     """
