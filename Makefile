@@ -1,4 +1,5 @@
-# make demo: the main job on real input.  make parity: the tests.  Both set up .venv first, once.
+# make demo: the main job on real input.  make parity: the tests.  make example: a training that goes on in other
+# frameworks.  All set up .venv first, once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ DEVICE ?= cpu
 WORKERS ?= $(if $(filter cpu,$(DEVICE)),2,0)
 FUZZ ?= 60
 
-.PHONY: demo parity lint bench fuzz clean
+.PHONY: demo parity example lint bench fuzz clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
@@ -21,6 +22,10 @@ demo: $(READY)
 
 parity: $(READY)
 	PARITY_DEVICE=$(DEVICE) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(PYTEST)
+
+example: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[examples]'
+	$(BIN)/python -W ignore examples/digits.py $(if $(DATA),--data '$(DATA)')
 
 lint: $(READY)
 	$(BIN)/ruff check .

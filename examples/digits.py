@@ -1,0 +1,286 @@
+"""Train a Mobile-Former and an MLP-Mixer in Flax on digits, and go on with them in PyTorch and PaddlePaddle.
+
+    python examples/digits.py                  # scikit-learn's digits
+    python examples/digits.py --data FOLDER    # MNIST's four files, each plain or as .gz
+
+Four steps for each model:
+1. train in Flax, and save a TrainState, halfway and at the end;
+2. convert the trained model to PyTorch and to PaddlePaddle, and classify the test images in all three frameworks;
+3. convert the TrainState from halfway, with the state of its optimizer, and let PyTorch take the steps that follow;
+4. write one HTML page that shows it all.
+
+The exit status is 0 if all three frameworks put every test image into the same class, and else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import numpy as np
+from digits_data import SIZE, DataError, Digits, from_folder, from_sklearn, shift
+from digits_page import FRAMEWORKS, Result, page
+
+import ports
+from convert.__main__ import main as run_command
+from convert.errors import ConvertError, UsageError
+from specs import config as configs
+from specs.mlp_mixer import Config as MixerConfig
+
+
+class Recipe(NamedTuple):
+    """How a model is built and trained: `ports.build` takes the variant, or a whole Config, with what is changed."""
+
+    variant: Any
+    changes: dict[str, Any]
+    epochs: int  # on scikit-learn's digits
+
+
+COMMON = {"image": SIZE, "channels": 1, "classes": 10}
+# Dropout is random, and each framework draws other numbers: without it, two frameworks can take the same steps.
+NO_DROPOUT = {"dropout": 0.0, "mlp_dropout": 0.0, "attention_dropout": 0.0}
+MIXER = MixerConfig(patch=8, depth=4, width=96, token_hidden=48, channel_hidden=192, **COMMON)
+MODELS = {
+    # the article's setting for MNIST: 48 pixels, stride 1 in the lite bottleneck
+    "mobile_former": Recipe("26m", {**COMMON, **NO_DROPOUT, "lite_stride": 1, "softmax": False}, epochs=8),
+    "mlp_mixer": Recipe(MIXER, {}, epochs=15),
+}
+BATCH = 32  # images of a training step
+CHUNK = 50  # images that are classified at once: of all test sets here a divisor, so that jax compiles once
+FOLLOWED = 30  # steps that PyTorch takes after Flax's first half, at most
+ADAMW = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.05}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What decides every number of a training: the images, and how many steps are taken on them in which order."""
+
+    digits: Digits
+    epochs: int
+    seed: int
+    peak: float = 2e-3  # the largest learning rate
+
+    @property
+    def steps_of_epoch(self) -> int:
+        return max(len(self.digits.train_labels) // BATCH, 1)
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_of_epoch
+
+    @property
+    def halfway(self) -> int:
+        return self.steps // 2
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return images (n, 1, SIZE, SIZE), moved at random, and labels of one step: the same in every framework."""
+        epoch, at = divmod(step, self.steps_of_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.digits.train_labels))
+        images, labels = self.digits.train(order[at * BATCH :][:BATCH])
+        return shift(images, np.random.default_rng([self.seed, epoch, at])), labels
+
+    def schedule(self) -> Callable[[int], Any]:
+        """Return the learning rate of each step: it rises in the first tenth, and falls as a cosine after it."""
+        import optax
+
+        return optax.warmup_cosine_decay_schedule(0.0, self.peak, self.steps // 10, self.steps)
+
+
+def compile_quickly() -> None:
+    """Keep XLA from fusing operations in its new way, which takes longer to compile.
+
+    It has to be set before jax is imported. XLA ends the process on a flag that it does not know.
+    """
+    if metadata.version("jaxlib").startswith("0.10."):
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+
+
+def train_in_flax(name: str, port: ports.Port, training: Training, folder: str) -> Result:
+    """Train a port, and save its TrainState halfway and at the end, with its configuration beside it."""
+    import flax
+    import jax
+    import optax
+    from flax.training import train_state
+
+    class TrainState(train_state.TrainState):
+        batch_stats: Any  # running statistics of BatchNorm: {} in a Mixer
+
+    @jax.jit
+    def step(state, images, labels):
+        def loss(params):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            logits, updated = module.apply(variables, images.transpose(0, 2, 3, 1), train=True, mutable=["batch_stats"])
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated
+
+        (value, updated), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        return state.apply_gradients(grads=gradients, batch_stats=updated.get("batch_stats", {})), value
+
+    @jax.jit
+    def classify(state, images):
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        return module.apply(variables, images.transpose(0, 2, 3, 1))
+
+    def save(path: str) -> None:
+        with open(path, "wb") as file:
+            file.write(flax.serialization.to_bytes(state))
+
+    module, variables = port.model
+    state = TrainState.create(
+        apply_fn=module.apply,
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        tx=optax.adamw(training.schedule(), **ADAMW),
+    )
+    state = jax.device_put(state, jax.devices()[0])  # as jax places the next ones: else it compiles the step again
+    parameters = sum(array.size for array in jax.tree.leaves(state.params))
+    print(f"\n{name}: {parameters:,} parameters, {training.steps:,} steps of {BATCH} images in Flax")
+    with open(f"{folder}/{name}.json", "w") as file:
+        json.dump(configs.as_dict(port.config), file, indent=1)
+
+    began, losses, accuracies = time.perf_counter(), [], []
+    for number in range(training.steps):
+        if number == training.halfway:
+            save(f"{folder}/{name}_halfway.msgpack")
+        state, loss = step(state, *training.batch(number))
+        losses.append(float(loss))
+        if (number + 1) % training.steps_of_epoch == 0:
+            logits = in_chunks(training.digits, partial(classify, state))
+            accuracies.append(float((logits.argmax(1) == training.digits.test_labels).mean()))
+            show_progress(training, losses, accuracies, time.perf_counter() - began)
+    save(f"{folder}/{name}.msgpack")
+    return Result(
+        name=name,
+        parameters=parameters,
+        seconds=time.perf_counter() - began,
+        losses=losses,
+        accuracies=accuracies,
+        halfway=training.halfway,
+        labels=training.digits.test_labels,
+        logits={"flax": logits},
+    )
+
+
+def in_chunks(digits: Digits, classify: Callable[[np.ndarray], Any]) -> np.ndarray:
+    """Return the logits (n, 10) of all test images."""
+    starts = range(0, len(digits.test_labels), CHUNK)
+    return np.concatenate([np.asarray(classify(digits.test(slice(start, start + CHUNK)))) for start in starts])
+
+
+def show_progress(training: Training, losses: Sequence[float], accuracies: Sequence[float], seconds: float) -> None:
+    done = len(accuracies)
+    loss = np.mean(losses[-training.steps_of_epoch :])
+    bar = ("#" * round(20 * done / training.epochs)).ljust(20, ".")
+    print(f"  epoch {done:>3} [{bar}] loss {loss:.4f}, test accuracy {accuracies[-1]:.2%}, {seconds:.0f} s", flush=True)
+
+
+def convert(*words: str) -> None:
+    """Run `python -m convert` with these words, in this process."""
+    print("$ python -m convert", *words, flush=True)
+    if run_command([*words, "--quiet", "--force"]) != 0:
+        raise ConvertError("the conversion failed: its message is above")
+
+
+def classify_elsewhere(name: str, digits: Digits, folder: str) -> dict[str, np.ndarray]:
+    """Convert the trained model, and return the logits of all test images in PyTorch and PaddlePaddle."""
+    source, config = f"{folder}/{name}.msgpack", f"{folder}/{name}.json"
+    logits = {}
+    for framework, suffix in (("torch", "pt"), ("paddle", "pdparams")):
+        path = f"{folder}/{name}.{suffix}"
+        convert(f"flax2{framework}", source, "--config", config, "-o", path)
+        logits[framework] = in_chunks(digits, ports.load(path, framework))
+    return logits
+
+
+def go_on_in_torch(name: str, training: Training, folder: str) -> dict[str, list[float]]:
+    """Let PyTorch take the steps after halfway, with the optimizer's state and without; return both lists of losses."""
+    import torch
+
+    source, path = f"{folder}/{name}_halfway.msgpack", f"{folder}/{name}_halfway.pt"
+    schedule = training.schedule()
+    stated = {"kind": "adamw", "lr": float(schedule(training.halfway)), "beta1": ADAMW["b1"], "beta2": ADAMW["b2"]}
+    stated |= {"eps": ADAMW["eps"], "weight_decay": ADAMW["weight_decay"]}
+    hyper = [word for key, value in stated.items() for word in ("--hyper", f"{key}={value}")]
+    convert("flax2torch", source, "--with-optimizer", "--config", f"{folder}/{name}.json", *hyper, "-o", path)
+    checkpoint = torch.load(path, weights_only=True)
+
+    losses: dict[str, list[float]] = {}
+    for carried in (True, False):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the file also contains the optimizer's state, which is loaded below
+            model = ports.load(path, "torch").model.train()
+        betas = (ADAMW["b1"], ADAMW["b2"])
+        adamw = torch.optim.AdamW(model.parameters(), betas=betas, eps=ADAMW["eps"], weight_decay=ADAMW["weight_decay"])
+        if carried:
+            adamw.load_state_dict(checkpoint["optimizer"])
+        values = losses["carried" if carried else "fresh"] = []
+        for number in range(training.halfway, min(training.halfway + FOLLOWED, training.steps)):
+            images, labels = training.batch(number)
+            for group in adamw.param_groups:
+                group["lr"] = float(schedule(number))
+            logits = model(torch.from_numpy(images))
+            loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels).long())
+            adamw.zero_grad()
+            loss.backward()
+            adamw.step()
+            values.append(loss.item())
+    return losses
+
+
+def run(name: str, training: Training, folder: str) -> Result:
+    """Take all steps for one model."""
+    recipe = MODELS[name]
+    port = ports.build(name, recipe.variant, "flax", seed=training.seed, **recipe.changes)
+    result = train_in_flax(name, port, training, folder)
+    result.logits |= classify_elsewhere(name, training.digits, folder)
+    print(result.table())
+    result.continued = go_on_in_torch(name, training, folder)
+    print(result.continuation())
+    return result
+
+
+def arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train in Flax, go on in PyTorch and PaddlePaddle.")
+    parser.add_argument("--data", metavar="FOLDER", help="MNIST's four files (default: scikit-learn's digits)")
+    parser.add_argument("--out", metavar="FOLDER", default="digits", help="for checkpoints and page (default: digits)")
+    parser.add_argument("--epochs", type=int, help="of every model (default: 8 and 15, and 1 with --data)")
+    parser.add_argument("--models", nargs="+", choices=[*MODELS], default=[*MODELS], metavar="NAME", help="train these")
+    parser.add_argument("--seed", type=int, default=0, help="of the split, of the weights and of the batches")
+    options = parser.parse_args(words)
+    if options.epochs is not None and options.epochs < 1:
+        parser.error("--epochs: at least 1")
+    return options
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    options, began = arguments(words), time.perf_counter()
+    try:
+        for framework in FRAMEWORKS:
+            ports.require(framework)
+        compile_quickly()
+        digits = from_folder(options.data) if options.data else from_sklearn(options.seed)
+        os.makedirs(options.out, exist_ok=True)
+        print(f"{digits.name}: {len(digits.train_labels):,} images to train, {len(digits.test_labels):,} to test")
+        usual = {name: 1 if options.data else recipe.epochs for name, recipe in MODELS.items()}
+        trainings = {name: Training(digits, options.epochs or usual[name], options.seed) for name in options.models}
+        results = [run(name, training, options.out) for name, training in trainings.items()]
+    except (DataError, ConvertError, UsageError) as error:
+        print(f"digits: {error}", file=sys.stderr)
+        return 1
+    path = os.path.join(options.out, "digits.html")
+    with open(path, "w") as file:
+        file.write(page(results, digits, options.seed))
+    print(f"\n{path}: open it in a browser ({time.perf_counter() - began:.0f} s in all)")
+    return 0 if all(result.agrees for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
