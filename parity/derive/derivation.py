@@ -268,9 +268,7 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
     frameworks = (a.framework, b.framework)
-    blank = _blank(a, best, mapped, rights, lefts)
-    unread = [] if found.failure else best.exact.unread()
-    dead = [name for name in unread if name not in blank and not rights.part(mapped, name).any()]
+    blank, dead = ({}, []) if found.failure else _unread(a, best, mapped, rights, lefts)
     extra = [*_extra(a, b), *(dropped(name, 1) for name in dead)]
     facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b), extra, blank)
     table, reasons = fold(facts, best.hint)
@@ -296,17 +294,23 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
     )  # fmt: skip
 
 
-def _blank(a: Side, best: _Best, mapped: Any, rights: Elements, lefts: Elements) -> dict[str, float]:
-    """Return right parameters that no output reads and that store one value, if no left one of their size is free."""
+def _unread(a: Side, best: _Best, mapped: Any, rights: Elements, lefts: Elements) -> tuple[dict[str, float], list[str]]:
+    """Divide right parameters that no output reads, and that correspond to nothing: (those of one value, the others).
+
+    One that has the size of a free left parameter is in neither: it may correspond to that.
+    """
     used = set(lefts.owners(mapped))
     free = {array.size for name, array in a.parameters.items() if name not in used}
-    blank = {}
-    for name in best.tape.unread():
+    blank, dead = dict[str, float](), list[str]()
+    for name in best.exact.unread():
         array = best.side.parameters[name]
-        unmapped = not rights.part(mapped, name).any()
-        if unmapped and array.size and array.size not in free and (array == array.flat[0]).all():
+        if rights.part(mapped, name).any() or array.size in free:
+            continue
+        if array.size and (array == array.flat[0]).all():
             blank[name] = float(array.flat[0])
-    return blank
+        else:
+            dead.append(name)
+    return blank, dead
 
 
 def _explained(

@@ -46,12 +46,6 @@ class Reader:
             closed = next(params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params)
             jaxpr, constants = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
             return self.read(jaxpr, [self.tape.constant(array_of(c)) for c in constants], inputs, site)
-        if name == "cond" and inputs[0] in self.tape.constants:  # which branch runs does not depend on the inputs
-            branches = params["branches"]
-            which = int(np.clip(self.tape.constants[inputs[0]], 0, len(branches) - 1))
-            closed = branches[which]
-            constants = [self.tape.constant(array_of(c)) for c in closed.consts]
-            return self.read(closed.jaxpr, constants, inputs[1:], site)
         if name == "scan":
             return self._scan(params, inputs, site)
         if name == "cond" and (branch := self._branch(params, inputs[0])) is not None:
@@ -85,7 +79,10 @@ class Reader:
         platforms = params.get("branches_platforms") or ()
         if None in platforms:
             return params["branches"][platforms.index(None)]
-        return params["branches"][int(self.tape.constants[index])] if index in self.tape.constants else None
+        if index not in self.tape.constants:
+            return None
+        branches = params["branches"]
+        return branches[int(np.clip(self.tape.constants[index], 0, len(branches) - 1))]  # as lax.switch clamps
 
     def _scan(self, params: Any, inputs: list[int], site: str) -> list[int]:
         length, fixed, carried = params["length"], params["num_consts"], params["num_carry"]
