@@ -58,10 +58,10 @@ def _counted(spec: Spec, config: Any) -> int | None:
 def _of_config(spec: Spec, config: Any) -> Iterator[str]:
     layers = list(spec.layers(config))
     wrong = [fault for layer in layers for fault in _of_layer(layer)]
-    strange = {layer.kind: layer.path for layer in reversed(layers) if isinstance(layer, Layer) and _is_strange(layer)}
+    kinds = {layer.kind: layer.path for layer in reversed(layers) if isinstance(layer, Layer) and _is_strange(layer)}
     yield from _alike(wrong)
-    yield from (_of_kind(kind, path) for kind, path in strange.items())
-    if wrong or strange:
+    yield from (_of_kind(kind, path) for kind, path in kinds.items())
+    if wrong or kinds:
         return
     paths = Counter(layer.path for layer in layers)
     yield from (f"layers: {path!r} is the path of {number} layers" for path, number in paths.items() if number > 1)
@@ -137,9 +137,9 @@ def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:
         return
     again = configs.build(spec.config, {**configs.as_dict(config), **inferred})
     if _arrays(spec, again) != _arrays(spec, config):
-        wrong = [k for k, v in inferred.items() if configs.tuples(v) != getattr(config, k)]
-        returned = ", ".join(f"{name}={inferred[name]!r}" for name in wrong)
-        yield f"infer returned {returned}, the Config has {', '.join(f'{getattr(config, name)!r}' for name in wrong)}"
+        for name, value in inferred.items():
+            if configs.tuples(value) != getattr(config, name):
+                yield f"infer returned {name}={value!r}, the Config has {getattr(config, name)!r}"
 
 
 def _inferred(spec: Spec, layers: list[Layer]) -> dict[str, Any]:
