@@ -369,7 +369,7 @@ def test_a_name_beside_its_file_and_an_architecture_as_a_dialect_are_explained(n
     page = new("gated")
     monkeypatch.chdir(page.parent)
     assert convert(["inspect", "x.pt", "--spec", "gated"]) == 2
-    assert "unknown name 'gated', did you mean gated.py?" in capsys.readouterr().err
+    assert "gated: no entry point of 'triptych.specs' has this name, did you mean gated.py?" in capsys.readouterr().err
     for words in (["gated2torch", "x.pt", "--spec", "gated.py"], ["flax2gated", "x.pt", "--spec", "gated.py"]):
         assert convert(words) == 2
         assert "gated is an architecture; a route is DIALECT2DIALECT, e.g. flax2torch" in capsys.readouterr().err

@@ -44,9 +44,9 @@ def load(source: str) -> Page:
             raise SpecError(f"{source}: {name!r} is no name of an architecture: use letters, digits and _")
         return _page(name, path, import_file(path))
     if entry_point(source) is None:
-        near = f"unknown name {source!r}, did you mean {source}.py?" if os.path.isfile(f"{source}.py") else ""
-        what = near or unknown(source, _entry_points())
-        raise SpecError(f"{what}: neither a .py file nor an entry point of {GROUP!r}")
+        if os.path.isfile(f"{source}.py"):
+            raise SpecError(f"{source}: no entry point of {GROUP!r} has this name, did you mean {source}.py?")
+        raise SpecError(f"{unknown(source, _entry_points())}: neither a .py file nor an entry point of {GROUP!r}")
     return _installed(source)
 
 
