@@ -11,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import specs
 from specs import config as configs
 from specs.kinds import SUFFIX
 
@@ -76,6 +77,9 @@ def route(text: str) -> tuple[str, str]:
             return known_dialect(src), known_dialect(dst)
     if os.path.lexists(text):
         raise UsageError(f"{text}: the command comes first, as in google2torch {text} or inspect {text}")
+    for name in (text, *(half for each in halves for half in each)):
+        if name in specs.names():
+            raise UsageError(f"{name} is an architecture; a route is DIALECT2DIALECT, e.g. flax2torch")
     if not halves:
         commands = ["inspect", "diff", "verify", "derive", "routes", *(f"{name}2torch" for name in all_dialects())]
         unknown = configs.unknown(text, commands)

@@ -15,12 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import ports
+import specs
+from convert.errors import called
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 from specs.config import tuples
 
 from .elements import relative_error
 
+LIMIT = 1e-10  # of errors: float64 rounds to 1e-15, and an epsilon that paddle rounds to float32 shows at 1e-12
 IO, ABOUT = "io.safetensors", "case.json"
 IMAGES, LOGITS = "input_nchw", "eval/logits.f64"  # arrays in IO
 
@@ -92,15 +95,31 @@ def read(folder: str | os.PathLike[str]) -> Golden:
 
 
 def errors(folder: str | os.PathLike[str]) -> dict[str, float]:
-    """Run a case's checkpoint in every framework that is installed, in float64.
+    """Run a case's checkpoint in float64, in every framework that is installed and has a port of its architecture.
 
     Returns: {framework: largest difference of the logits, relative to the largest logit}.
     """
     case, differences = read(folder), {}
-    for framework in ports.available():
+    for framework in ports.ported(case.about["architecture"]):
         port = ports.load(case.weights, framework, dtype="float64", **case.settings)
         differences[framework] = relative_error(case.logits, port(case.images))
     return differences
+
+
+def check(folder: str | os.PathLike[str], page: str) -> int:
+    """Run a case in every framework, and print each error with what to do about one that is too large.
+
+    Args:
+      page: the file of the case's architecture.
+    Returns: the exit status: 1 if an error is more than LIMIT.
+    """
+    specs.add(page)
+    command = f"{called('parity')} {read(folder).about['architecture']} --spec {page} --check layers"
+    found = errors(folder)
+    for framework, error in found.items():
+        remedy = "" if error <= LIMIT else f", more than {LIMIT:.0e}: run {command} to find where"
+        print(f"{framework}: error relative to the largest logit: {error:.1e}{remedy}")
+    return int(not all(error <= LIMIT for error in found.values()))
 
 
 def _sha256(path: str) -> str:

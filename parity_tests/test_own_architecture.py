@@ -193,7 +193,7 @@ def test_faults_of_a_pages_functions_are_reported_at_once(new):
         specs.add(str(page))
     for part in (
         "tiny 'S': layers: 'stem' is the path of 2 layers",
-        "tiny 'S': infer: ",
+        "tiny 'S': infer returned hidden=7, the Config has 11",
         "variants 'S': input_shape: has 9 channels, the Config 3",
         "published: variant 'S' has 2,",
     ):
@@ -321,3 +321,75 @@ def test_a_port_that_does_not_use_all_arrays_is_refused(framework, new, tmp_path
     specs.add(str(other))
     with pytest.raises(ConvertError, match=r"(?s)(does not use all of its arrays|does not fit|has no array).*head"):
         ports.load(file, framework)
+
+
+MISTAKES = {  # part of the page: what a user writes in its place, and what is said of it
+    ', "norm_eps": 1e-6': (
+        "", "norm_eps: infer does not return it, dialect 'original' does not fix it, and it is not in unshown, nor imm",
+    ),
+    "    immaterial=immaterial,\n": ("", "image: infer does not return it, dialect 'original' does not fix it"),
+    '"classes": sizes["head.kernel", "o"] if "head.kernel" in sizes else 0,': (
+        "", "infer returns no classes, which these arrays show",
+    ),
+    '"hidden": sizes["blocks.0.fc1.kernel", "o"]': ('"hidden": 384', "infer returned hidden=384, the Config has 11"),
+    "    network=": (
+        '    sign="classifier",\n    network=',
+        "sign: 'classifier' matches no name of dialect 'paddle', as 'stem.weight' of tiny 'S'",
+    ),
+    "mistaken_torch.py": ("mistaken_toch.py", "mistaken_toch.py: there is no such file"),
+    '"mistaken_torch.py"': ('"no_package.torch"', "ports: 'torch': no_package.torch: there is no such module"),
+    '"mistaken_flax.py"': ('"ports.flax.nowhere"', "ports: 'flax': ports.flax.nowhere: there is no such module"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", MISTAKES)
+def test_what_the_author_of_a_page_forgets_or_mistakes_is_reported(part, new):
+    page = new("mistaken")
+    wrong, message = MISTAKES[part]
+    text = page.read_text()
+    assert part in text
+    page.write_text(text.replace(part, wrong))
+    with pytest.raises(ValueError, match="not well defined") as caught:
+        specs.add(str(page))
+    assert message in str(caught.value)
+
+
+def test_an_unknown_kind_is_reported_once_with_the_kind_that_is_meant(new):
+    page = new("linear")
+    page.write_text(page.read_text().replace("yield dense(", 'yield Layer(kind="linear", sizes={}, path=')
+                    .replace(", c.width, c.hidden)", ")").replace(", c.hidden, c.width)", ")")
+                    .replace(", c.width, c.classes)", ")"))  # fmt: skip
+    with pytest.raises(ValueError) as caught:
+        specs.add(str(page))
+    (problem,) = caught.value.problems
+    assert "unknown name 'linear', did you mean 'dense'? (first at 'blocks.0.fc1'; the kinds are dense, " in problem
+
+
+def test_a_name_beside_its_file_and_an_architecture_as_a_dialect_are_explained(new, monkeypatch, capsys):
+    page = new("gated")
+    monkeypatch.chdir(page.parent)
+    assert convert(["inspect", "x.pt", "--spec", "gated"]) == 2
+    assert "gated: no entry point of 'triptych.specs' has this name, did you mean gated.py?" in capsys.readouterr().err
+    for words in (["gated2torch", "x.pt", "--spec", "gated.py"], ["flax2gated", "x.pt", "--spec", "gated.py"]):
+        assert convert(words) == 2
+        assert "gated is an architecture; a route is DIALECT2DIALECT, e.g. flax2torch" in capsys.readouterr().err
+
+
+def test_a_golden_case_that_a_port_misses_is_an_error_with_the_next_command(new, monkeypatch, capsys):
+    from parity import goldens
+
+    page = new("golden")
+    found = {"flax": 1.5e-4, "torch": 1e-15}
+    monkeypatch.setattr(goldens, "errors", lambda folder: found)
+    monkeypatch.setattr(goldens, "read", lambda folder: goldens.Golden("", {}, None, None, {"architecture": "golden"}))
+    assert goldens.check("case", str(page)) == 1
+    command = f"run python -m parity golden --spec {page} --check layers to find where"
+    assert capsys.readouterr().out.splitlines() == [
+        f"flax: error relative to the largest logit: 1.5e-04, more than 1e-10: {command}",
+        "torch: error relative to the largest logit: 1.0e-15",
+    ]
+    found["flax"] = float("nan")
+    assert goldens.check("case", str(page)) == 1
+    del found["flax"]
+    assert goldens.check("case", str(page)) == 0
+    assert "sys.exit(main())" in page.with_name("golden_golden.py").read_text()

@@ -77,7 +77,8 @@ def page(tmp_path, monkeypatch):
     path = tmp_path / "my_mixer.py"
     path.write_text(
         "from dataclasses import replace\nfrom specs.mlp_mixer import SPEC as OURS\nfrom specs.spec import Dialect\n"
-        'SPEC = replace(OURS, dialects={"mine": Dialect("torch", "norn <-> n\\nhaed <-> h")}, readers={})\n'
+        'MINE = Dialect("torch", "norn <-> n\\nhaed <-> h", OURS.dialects["timm"].conventions)\n'
+        'SPEC = replace(OURS, dialects={"mine": MINE}, readers={}, sign="")\n'
     )
     yield path
     check.cache_clear()

@@ -98,6 +98,11 @@ def check_images(c: Config, height: int, width: int) -> None:
         raise ValueError(f"images of {height}x{width} are smaller than one patch of {ph}x{pw}")
 
 
+def immaterial(c: Config) -> set[str]:
+    """Fields that change nothing: the network takes images of any size."""
+    return {"image"}
+
+
 _OFFICIAL = """
 stem                 <-> 0
 norm                 <-> 2
@@ -152,6 +157,7 @@ SPEC = Spec(
     check_images=check_images,
     network="ConvMixer",
     feature_maps=("blocks.#",),
+    immaterial=immaterial,
     dialects=DIALECTS,
     readers={"paddlevit": from_yaml},
     sign=SIGN,

@@ -137,9 +137,10 @@ def check_images(c: Config, height: int, width: int) -> None:
 
 
 def immaterial(c: Config) -> set[str]:
-    """Conventions that change nothing for this Config: padding, where patches tile the image."""
+    """Fields that change nothing for this Config: padding where patches tile the image, `image` beside `tokens`."""
     (rows, columns), (ph, pw) = c.grid, pair(c.patch)
-    return {"padding"} if c.image is None or pair(c.image) == (rows * ph, columns * pw) else set()
+    tiled = c.image is None or pair(c.image) == (rows * ph, columns * pw)
+    return {name for name, is_so in (("padding", tiled), ("image", c.tokens is not None)) if is_so}
 
 
 _TIMM = """

@@ -266,8 +266,8 @@ def input_shape(c: Config) -> tuple[int, int, int]:
 
 
 def immaterial(c: Config) -> set[str]:
-    """Fields that change nothing for this Config: DyReLU's, where there is none."""
-    return set() if c.dyrelu_k else {"dyrelu_coefs", "dyrelu_consts"}
+    """Fields that change nothing for this Config: `image`, since any size works, and DyReLU's, where there is none."""
+    return {"image"} if c.dyrelu_k else {"image", "dyrelu_coefs", "dyrelu_consts"}
 
 
 FEATURE_MAPS = (  # modules, beside convolutions, that take or return an image (n c h w)

@@ -9,6 +9,8 @@ import importlib.util
 import os
 import sys
 import zlib
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import NamedTuple
 
@@ -42,6 +44,8 @@ def load(source: str) -> Page:
             raise SpecError(f"{source}: {name!r} is no name of an architecture: use letters, digits and _")
         return _page(name, path, import_file(path))
     if entry_point(source) is None:
+        if os.path.isfile(f"{source}.py"):
+            raise SpecError(f"{source}: no entry point of {GROUP!r} has this name, did you mean {source}.py?")
         raise SpecError(f"{unknown(source, _entry_points())}: neither a .py file nor an entry point of {GROUP!r}")
     return _installed(source)
 
@@ -96,9 +100,35 @@ def _page(name: str, source: str, module: ModuleType) -> Page:
     path = os.path.abspath(module.__file__ or source)
     if not isinstance(spec, Spec):
         raise SpecError(f"{path}: is no page: it has to end with SPEC = Spec(...)")
-    if problems := faults(spec):
+    if problems := [*faults(spec), *_missing_ports(spec, os.path.dirname(path))]:
         raise SpecError(f"{path}: its Spec is not well defined", problems)
     return Page(name, source, os.path.dirname(path), spec)
+
+
+def _missing_ports(spec: Spec, folder: str) -> Iterator[str]:
+    """Describe the ports that do not exist; none is imported, nor a package around one."""
+    for framework, port in spec.ports.items():
+        if port.endswith(".py"):
+            if not os.path.isfile(os.path.join(folder, port)):
+                yield f"ports: {framework!r}: {os.path.join(folder, port)}: there is no such file"
+        elif not _is_module(port):
+            yield f"ports: {framework!r}: {port}: there is no such module"
+
+
+def _is_module(dotted: str) -> bool:
+    """Tell whether a module exists."""
+    if dotted in sys.modules:
+        return True
+    top, *rest = dotted.split(".")
+    try:
+        found = importlib.util.find_spec(top)
+    except ValueError:  # an empty name, or a module that no file is behind
+        return False
+    for n in range(len(rest)):
+        if found is None or found.submodule_search_locations is None:
+            return False
+        found = PathFinder.find_spec(".".join([top, *rest[: n + 1]]), found.submodule_search_locations)
+    return found is not None
 
 
 def _entry_points() -> list[str]:

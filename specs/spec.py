@@ -89,11 +89,12 @@ class Spec:
       published: {variant: trained parameters as the original counts them}.
       check_images: raises ValueError for (config, height, width) that the network cannot take.
       feature_maps: modules, beside convolutions, that take or return images (n c h w); "#" stands for a number.
-      unshown: Config fields that change what is computed, no array shows and no dialect fixes.
+      unshown: Config fields that change what is computed, no array shows and no dialect fixes. A field with a default
+        is returned by `infer`, fixed by a dialect, unshown or immaterial: else the page is refused.
       immaterial: config -> the fields that change nothing for it.
       readers: {dialect: configuration file of its users, parsed -> {Config field: value}}.
       refused: families of files that look like this architecture and are another network.
-      sign: pattern that only names of its arrays contain, in any dialect; see specs.likely.
+      sign: pattern that only names of its arrays contain, some of every twin in every dialect; see specs.likely.
     """
 
     config: type

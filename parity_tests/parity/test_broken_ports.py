@@ -58,12 +58,12 @@ FAULTS = {
 def test_a_port_with_a_fault_is_a_failure_in_one_line(fault: str, page: Path) -> None:
     framework, old, new, message = FAULTS[fault]
     needs(framework)
+    target = next(iter(targets(specs.add(str(page)))))
     path = page.with_name(f"fragile_{framework}.py")
     if old is None or new is None:
         path.unlink()
     else:
         change(path, old, new)
-    target = next(iter(targets(specs.add(str(page)))))
     recording = run_here(Job(target, framework, "float64", "cpu", ("forward",)), {})["forward"]
     assert message in recording.cause
     assert "\n" not in recording.cause

@@ -68,6 +68,11 @@ def input_shape(c: Config) -> tuple[int, int, int]:
     return c.channels, c.image, c.image
 
 
+def immaterial(c: Config) -> set[str]:
+    """Fields that change nothing for this Config: the network takes images of any size."""
+    return {"image"}
+
+
 DIALECTS = {
     "original": Dialect("torch", """
         stem            <-> embed.proj
@@ -85,6 +90,7 @@ SPEC = Spec(
     variants=VARIANTS,
     tiny=TINY,
     input_shape=input_shape,
+    immaterial=immaterial,
     network="MyNetwork",
     ports={"flax": "my_network_flax.py", "torch": "my_network_torch.py", "paddle": "my_network_paddle.py"},
     dialects=DIALECTS,
