@@ -315,7 +315,8 @@ def paddle_files() -> Files:
     yield "paddle-duplicate", pdparams(both), "two tensors 'w'"
     nested = dictionary([(text("a"), one(array(), "b")), (text("a/b"), array())])
     yield "paddle-duplicate-nested", pdparams(nested), "two tensors 'a/b'"
-    yield "paddle-name-tuple", pdparams(dictionary([(integers([1]), array())])), "neither text nor a number"
+    key = integers([1]) + b"\x85"  # a tuple within a tuple: names are joined from one alone
+    yield "paddle-name-tuple", pdparams(dictionary([(key, array())])), "neither text nor a number"
     yield "paddle-name-long", pdparams(one(one(array(), "b" * 3000), "a" * 3000)), "6,001 characters"
     yield "paddle-name-surrogate", pdparams(b"}X\3\0\0\0\xed\xa0\x80" + array() + b"s"), "malformed"
     entry = dictionary(
