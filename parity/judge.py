@@ -241,14 +241,16 @@ def _divergence(
     off: Sequence[str], judged: Mapping[str, Verdict], shapes: Sequence[str], s: Subject, a: Recording, b: Recording
 ) -> Divergence:
     """Describe the first array that differs, in its values or in its shape."""
-    from .guess import guess
+    from .guess import guess, place
 
     order = [name for name in a.arrays if name in judged or name in shapes]
     name = next(name for name in order if name in off or name in shapes)
     if name in shapes:
         return Divergence.at(name, worst(a.arrays[name], b.arrays[name]), 0.0, _before(name, order, judged))
     verdict = judged[name]
-    return Divergence.at(name, verdict.worst, verdict.limit, _before(name, order, judged), guess(name, s.check, a, b))
+    cause = guess(name, s.check, a, b)
+    lies = "" if cause else place(name, s.check, a, b)
+    return Divergence.at(name, verdict.worst, verdict.limit, _before(name, order, judged), cause, lies)
 
 
 def _before(name: str, order: Sequence[str], judged: Mapping[str, Verdict]) -> tuple[str, float] | None:

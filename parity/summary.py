@@ -174,6 +174,8 @@ def facts(finding: Finding) -> Facts:
     rows.append((f"{what} before", before))
     if first.guess:
         rows.append(("looks like", first.guess))
+    if first.place:
+        rows.append(("cause lies", first.place))
     if finding.equal:
         rows.append(("agrees", ", ".join(finding.equal)))
     if finding.others:
