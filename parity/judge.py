@@ -189,9 +189,9 @@ def _amplified(s: Subject, judged: Mapping[str, Verdict]) -> str:
 
 
 def _notes(a: Recording, b: Recording) -> list[str]:
-    """Return the notes of both sides, each once, with the sides that it is of."""
-    notes = dict.fromkeys([*a.notes, *b.notes])
-    return [f"{' and '.join(r.label for r in (a, b) if note in r.notes)}: {note}" for note in notes]
+    """Return the notes of both sides, each once, with the sides that it is of unless it begins with these."""
+    sides = {note: " and ".join(r.label for r in (a, b) if note in r.notes) for note in [*a.notes, *b.notes]}
+    return [note if note.startswith(f"{side}'s ") else f"{side}: {note}" for note, side in sides.items()]
 
 
 def _values(element: Worst) -> tuple[float, ...]:

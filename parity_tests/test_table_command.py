@@ -321,6 +321,16 @@ def test_diff_of_other_names_asks_for_a_table(files, capsys):
     assert f"the record of {b} has the Table that wrote it" in error
 
 
+def test_diff_states_the_shape_that_a_line_makes(tmp_path, capsys):
+    """And the file that has another, where a table exchanges two axes."""
+    (tmp_path / "x.table").write_text("table 1: torch <-> flax\nhead.weight: o i <-> head/kernel: o i\n")
+    weight = np.zeros((5, 3), "f4")
+    a, b = save(tmp_path / "a.npz", {"head.weight": weight}), save(tmp_path / "b.npz", {"head/kernel": weight.T})
+    code, _, error = run(capsys, "diff", "--table", tmp_path / "x.table", a, b)
+    problem = f"head/kernel has shape [3, 5] in {b}, line 2 makes [5, 3] of head.weight"
+    assert code == 1 and error.count("  - ") == 1 and problem in error
+
+
 # Payloads: strips that cut through windows, reversals, orders and constants.
 
 LINES = {
