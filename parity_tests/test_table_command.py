@@ -308,11 +308,7 @@ def test_diff_of_one_layout_needs_no_architecture(files, capsys):
 
 def test_diff_of_other_names_asks_for_a_table(files, capsys):
     folder, left, _ = files
-    strange = {
-        **left,
-        "norm.weight": np.ones(3, "f4"),
-        "2.0.weight": np.ones((3, 2), "f4"),
-    }  # two names of architectures
+    strange = {**left, "norm.weight": np.ones(3, "f4"), "2.0.weight": np.ones((3, 2), "f4")}  # names of known ones
     a, b = save(folder / "a.npz", strange), folder / "x.npz"
     run(capsys, "--table", folder / "bert.table", folder / "left.safetensors", "-o", b, "--set", "h=3")
     code, _, error = run(capsys, "diff", a, b)
