@@ -76,7 +76,14 @@ def diff(arguments: Namespace) -> int:
     arrays = _by_arrays(arguments, notes)
     if arrays is None:
         parts = _sides(arguments.weights)
-        comparison = compare(a, b, arguments.rtol, stated(arguments), arguments.assume, parts, notes)
+        try:
+            comparison = compare(a, b, arguments.rtol, stated(arguments), arguments.assume, parts, notes)
+        except UsageError:
+            raise
+        except ConvertError as error:
+            from .strangers import unrelated
+
+            raise (None if arguments.weights else unrelated(a, b)) or error from None
     else:
         comparison = Comparison(arrays, what="the same arrays", rtol=arguments.rtol)
     for note in notes:

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 from specs.config import as_dict, tuples
 from specs.dialects import HUB
 from specs.moves import Move
+from specs.sizes import LIKE
 
 from . import by_table, folding, payload, planning
 from .aside import PART
 from .configure import check_names, unshown
 from .conventions import differing, same
-from .errors import OpenFields, UsageError
+from .errors import ConvertError, OpenFields, UsageError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .pixels import SCALING, conflict
@@ -274,7 +275,11 @@ def across(
     Raises: ConvertError where either file does not fit the Table.
     """
     with contextlib.ExitStack() as stack:
-        left = stack.enter_context(by_table.plan(a, table, backwards, b, sizes))
+        try:
+            left = stack.enter_context(by_table.plan(a, table, backwards, b, sizes))
+        except ConvertError as error:
+            error.problems[:] = [problem.replace(LIKE, b) for problem in error.problems]
+            raise
         payload.check(left)
         right = as_it_is(stack.enter_context(open_checkpoint(b)))
         unread = left.layout.unread

@@ -25,7 +25,8 @@ from .planning import plan_read
 from .plans import Plan
 from .program import dumps
 from .readings import Ambiguous, Names, Reading, normal
-from .recognise import USUAL, candidates, dialects, nearest
+from .recognise import USUAL, candidates, dialects, nearest, unknown_page
+from .record import Record
 from .record import read as read_record
 from .settings import Settings
 from .spelling import respelled
@@ -53,6 +54,7 @@ def inspect(arguments: Namespace) -> int:
 
 def _lines(about: dict[str, Any]) -> Iterator[str]:
     """The description as text: names with numbers folded."""
+    yield from (f"{'record:':14}{line}" for line in about["record"])
     for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
         if key in about:
             yield f"{key + ':':14}{about[key] if about[key] is not None else 'unknown'}"
@@ -64,6 +66,8 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
             yield f"  - and {more} more reasons"
     if about["config"]:
         yield f"{'config:':14}{' '.join(f'{k}={v}' for k, v in about['config'].items())}"
+    if about["defaults"]:
+        yield f"{'':14}by default, not read off the file: {', '.join(about['defaults'])}"
     if known := dict(about["preprocessing"]):
         assumed = known.pop("assumed")
         yield f"{'pixels:':14}{' '.join(f'{k}={v}' for k, v in known.items())}"
@@ -71,11 +75,8 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
     if about["open"]:
         yield from f"{'open:':14}{about['open']}".split("\n")
     yield from (f"{'note:':14}{note}" for note in about["notes"])
-    groups: dict[tuple[str, str], list[str]] = {}
-    for name, tensor in about["tensors"].items():
-        groups.setdefault((normal(name), f"{tensor['dtype']} {tensor['shape']}"), []).append(name)
     yield f"{'tensors:':14}{len(about['tensors'])}"
-    yield from (f"  {name}  {what}" for (_, what), names in groups.items() for name in fold(names))
+    yield from _listed({name: f"{tensor['dtype']} {tensor['shape']}" for name, tensor in about["tensors"].items()})
     if about["aside"]:
         yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
     for entry in about["aside"]:
@@ -83,48 +84,81 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
     yield from (f"{'set aside:':14}{line}" for line in about["skipped"])
 
 
+def _listed(tensors: dict[str, str]) -> Iterator[str]:
+    """List arrays by name and what they are; fold numbers of modules that have the same arrays.
+
+    A norm and a dense layer, whose biases are alike, stay apart: their other arrays are not.
+    """
+    modules: dict[str, set[tuple[str, str]]] = {}
+    for name, what in tensors.items():
+        modules.setdefault(_module(name), set()).add((name.removeprefix(_module(name)), what))
+    kinds = {module: frozenset(arrays) for module, arrays in modules.items()}
+    groups: dict[tuple[str, str, frozenset[tuple[str, str]]], list[str]] = {}
+    for name, what in tensors.items():
+        groups.setdefault((normal(name), what, kinds[_module(name)]), []).append(name)
+    yield from (f"  {name}  {tensors[names[0]]}" for names in groups.values() for name in fold(names))
+
+
+def _module(name: str) -> str:
+    """Return what stands before the last level of a name: "blocks.0.norm" of "blocks.0.norm.bias"."""
+    return name[: max(name.rfind("."), name.rfind("/"), 0)]
+
+
 def describe(path: str, weights: str | None = None) -> dict[str, Any]:
     """What a file is; see `inspect --json`. Raises: ConvertError where it cannot be read."""
     with open_checkpoint(path) as stored:
-        reader = respelled(stored)
-        known = _known(reader, weights)
+        reader, record = respelled(stored), read_record(stored)
+        known = {**_known(reader, record, weights), "record": _recorded(record)}
         if known.get("architecture") or known.get("open"):
             return _whole(reader, known)
         remarks = [note for note in reader.remarks if note not in stored.remarks]
         return _whole(stored, {**known, "notes": [*known.get("notes", []), *remarks]})  # names as a Table needs them
 
 
-def _known(reader: Reader, weights: str | None) -> dict[str, Any]:
+def _recorded(record: Record) -> list[str]:
+    """State what a record says of a file that no architecture here can: the page that it needs, or its Table."""
+    if page := unknown_page(record.hints):
+        return [page.removeprefix("its record ")]
+    table, source = (record.content.get(key) for key in ("table", "source"))
+    if record.change or not isinstance(table, dict) or not isinstance(source, dict):
+        return []
+    left, right, file = (str(table.get(key, "unknown"))[:80] for key in ("from", "to", "file"))
+    return [f"written by a Table ({left} to {right}, {file}), from {str(source.get('file', 'unknown'))[:80]}"]
+
+
+def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any]:
     """What can be said of a file: its model, if every array fits one, or why none fits.
 
     Args:
       reader: of the file, under the names by which arrays are recognised.
     """
     try:
-        return _fitting(plan_read(reader, weights=weights))
+        return _fitting(plan_read(reader, weights=weights, record=record))
     except Ambiguous as error:
         return {"open": str(error), "notes": list(reader.remarks), **_beside(reader)}
     except OpenFields as error:
         with contextlib.suppress(ConvertError):
-            plan = replace(plan_read(reader, weights=weights, assume=True), accepted=())
+            plan = replace(plan_read(reader, weights=weights, assume=True, record=record), accepted=())
             return {**_fitting(plan), "open": str(error)}
-        return _open(reader, error, weights)
+        return _open(reader, record, error, weights)
     except UsageError as error:
-        return _open(reader, error, weights)
+        return _open(reader, record, error, weights)
     except ConvertError as error:
         if weights is not None and not Names(reader.tensors, weights).forms:
             raise  # nothing lies there
-        return _unknown(reader, error, weights)
+        return _unknown(reader, record, error, weights)
 
 
 def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     """Everything about a file in the order of printing, with what every file shows."""
     tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
-    about: dict[str, Any] = {"format": reader.format, "dialect": None, "architecture": None, "variant": None}
+    about: dict[str, Any] = {"record": [], "format": reader.format}
+    about |= {"dialect": None, "architecture": None, "variant": None}
     about |= {
         "part": None,
         "nearest": None,
         "config": {},
+        "defaults": [],
         "preprocessing": {},
         "open": "",
         "assumed": [],
@@ -142,7 +176,7 @@ def _fitting(plan: Plan) -> dict[str, Any]:
     config = {name: value for name, value in configs.as_dict(plan.config).items() if name not in unstated}
     about: dict[str, Any] = {"dialect": plan.src, "architecture": plan.architecture, "variant": plan.variant}
     about |= {"part": plan.reading.prefix or "/", "config": config, "preprocessing": plan.preprocessing.as_json()}
-    about |= {"assumed": list(plan.assumed)}
+    about |= {"assumed": list(plan.assumed), "defaults": [name for name in config if name not in plan.origins]}
     notes = [*plan.part(), *plan.doubts()]
     return about | {
         "parameters": plan.parameters,
@@ -152,20 +186,20 @@ def _fitting(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _open(reader: Reader, error: UsageError, weights: str | None) -> dict[str, Any]:
+def _open(reader: Reader, record: Record, error: UsageError, weights: str | None) -> dict[str, Any]:
     """Describe a file of which the user has to say more: Config fields, or its dialect.
 
     Its architecture is stated only if some Config of that architecture makes every array fit.
     """
     fitting: list[tuple[Reading, Plan]] = []
-    request = Request(reader, read_record(reader), Settings.of(None), HUB, None)
+    request = Request(reader, record, Settings.of(None), HUB, None)
     for group in candidates(reader, None, request.record.hints, weights):
         readings = group if isinstance(group, list) else []
         fitting = [(reading, plan) for reading in readings if (plan := _completed(request, reading))]
         if fitting:
             break
     if len({reading.architecture for reading, _ in fitting}) != 1:
-        return {**_unknown(reader, error, weights), "open": str(error)}
+        return {**_unknown(reader, record, error, weights), "open": str(error)}
     reading, plan = fitting[0]
     about: dict[str, Any] = {"architecture": reading.architecture, "part": reading.prefix or "/", "open": str(error)}
     about |= {"dialect": reading.dialect if len(fitting) == 1 else None, "config": _inferred(reading)}
@@ -193,16 +227,22 @@ def _inferred(reading: Reading) -> dict[str, Any]:
     return config
 
 
-def _unknown(reader: Reader, error: ConvertError, weights: str | None) -> dict[str, Any]:
-    """Of a file that fits no architecture: which comes nearest, and why it does not fit."""
+def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str | None) -> dict[str, Any]:
+    """Of a file that fits no architecture: which comes nearest, and why it does not fit.
+
+    None is near where the record says what the file is.
+    """
+    if _recorded(record):
+        return {"notes": [*reader.remarks, *record.notes()], **_beside(reader)}
     reasons = [error.message.removeprefix(f"{reader.path}: "), *error.problems]
-    group = next(candidates(reader, None, read_record(reader).hints, weights))
+    group = next(candidates(reader, None, record.hints, weights))
     if isinstance(group, list):
         reading: Reading | None = group[0]
     else:
         reading = nearest(reader, weights)
         if reading:
-            share = f"it knows {round(reading.score * len(reading.tensors))} of {len(reading.tensors)} names"
+            size = len(reading.tensors)
+            share = f"{reading.architecture} has {round(reading.score * size)} of the file's {size} names"
             parts = parametrized(reader.tensors, USUAL.get(reader.format))
             reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}", *filter(None, [parts])]
     if reading is None:

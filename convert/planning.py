@@ -22,7 +22,7 @@ from .files import open_checkpoint
 from .files.base import Reader
 from .plans import Plan
 from .readings import Reading
-from .recognise import USUAL, candidates, known_dialect
+from .recognise import USUAL, candidates, known_dialect, unknown_page
 from .record import Record
 from .record import read as read_record
 from .replicas import FirstReplica, replicated, without_replicas
@@ -170,6 +170,8 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
         if other:
             which = command_or_call(f"{other.src}2...", f"src={other.src!r}")
             remedies.append(f"every array fits as {other.src}: {which}")
+    if (page := unknown_page(hints)) and page not in error.message:
+        remedies.insert(0, page)
     error.problems += remedies
     return error
 

@@ -91,7 +91,8 @@ def candidates(
     elif readings:
         yield from _groups(reader, readings, hints, tried)
     else:
-        yield ConvertError(_nothing_fits(reader, names, dialect, weights) + _unknown_page(hints))
+        page = unknown_page(hints)
+        yield ConvertError(_nothing_fits(reader, names, dialect, weights) + (f"; {page}" if page else ""))
 
 
 def _recorded_otherwise(reader: Reader, dialect: str, recorded: str) -> ConvertError:
@@ -169,12 +170,15 @@ def known_misfit(reader: Reader) -> ConvertError | None:
     return None
 
 
-def _unknown_page(hints: Mapping[str, Any]) -> str:
-    """Name the remedy for a record of an architecture that is not here: only the user may have its page loaded."""
+def unknown_page(hints: Mapping[str, Any]) -> str:
+    """Name the remedy for a record of an architecture that is not here: only the user may have its page loaded.
+
+    Returns: "" where the record names no architecture, or a known one.
+    """
     recorded = hints.get("architecture")
     if recorded is None or recorded in specs.names():
         return ""
-    return f"; its record names the architecture {shown(str(recorded))}: name that one's page: {option('spec', 'PAGE')}"
+    return f"its record names the architecture {shown(str(recorded))}: name that one's page: {option('spec', 'PAGE')}"
 
 
 def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -18,6 +19,7 @@ CLOSE = {"float64": 1e-11, "float32": 3e-6, "float16": 3e-3, "bfloat16": 2e-2}
 OUT_OF_PLACE = 1e-2  # what another order moves numbers by at least, of the largest: rounding stays decades below
 ALIKE = 1.5  # hypotheses whose errors lie within this factor explain a recording equally well
 BEFORE = 4  # taps to look back for what an activation was applied to
+PARTS = 4  # equal parts into which a gate may split an activation's output
 
 Explanation = tuple[tuple[str, ...], float] | None
 
@@ -33,10 +35,8 @@ def guess(name: str, check: str, a: Recording, b: Recording) -> str:
     (left, before_left), (right, before_right) = sides
     close = CLOSE[a.dtype]
     if relative_error(left.inputs[0], right.inputs[0]) > 10 * close:  # what may have gathered on the way here
-        return (
-            _activation(left, right, before_left, before_right, a, b)
-            or _order(left.inputs[0], right.inputs[0], "its input", close)
-            or _between(left, before_left)
+        return _activation(left, right, before_left, before_right, a, b) or _order(
+            left.inputs[0], right.inputs[0], "its input", close
         )
     return (
         _layer(left, right, a, b)
@@ -44,6 +44,22 @@ def guess(name: str, check: str, a: Recording, b: Recording) -> str:
         or _residual(left, right, close)
         or _ratio(name, a, b)
     )
+
+
+def place(name: str, check: str, a: Recording, b: Recording) -> str:
+    """Say between which taps the cause of a divergence lies, where the input of the first that differs does already.
+
+    Nothing is recomputed: this is no guess of the cause.
+    """
+    base = name.split(" <- ")[0].split(":")[0]
+    sides = [side for side in (_side(base, a), _side(base, b)) if side]
+    if check not in ("layers", "single-step") or len(sides) < 2:
+        return ""
+    (left, before), (right, _) = sides
+    if relative_error(left.inputs[0], right.inputs[0]) <= 10 * CLOSE[a.dtype]:
+        return ""
+    after = f"after {before[0].name}" if before else "before the first tap"
+    return f"{after} and ahead of {left.name}, whose input differs already"
 
 
 def _side(name: str, r: Recording) -> tuple[Tap, list[Tap]] | None:
@@ -96,7 +112,7 @@ def _explain(sides: list[Explanation], a: Recording, b: Recording) -> str:
 def _activation(
     left: Tap, right: Tap, before_left: list[Tap], before_right: list[Tap], a: Recording, b: Recording
 ) -> str:
-    """Recompute the tap's input as an activation of an earlier tap's output."""
+    """Recompute the tap's input as an activation of an earlier tap's output, or as a part of one."""
     for earlier, other in zip(before_left[:BEFORE], before_right[:BEFORE], strict=False):
         if not earlier.outputs or earlier.name != other.name:
             continue
@@ -110,10 +126,28 @@ def _activation(
 
 
 def _activated(x: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
-    if x.size == np.prod(shape) and sorted(x.shape) == sorted(shape):
+    for part in _parts(x, shape):
         for name, function in ACTIVATIONS.items():
-            out = function(double(x))
-            yield name, out.reshape(shape) if x.shape == shape else out.swapaxes(-1, -2).reshape(shape)
+            yield name, function(double(part))
+
+
+def _parts(x: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Yield an array in a shape that it may have been given: its axes in another order, or one of its equal parts.
+
+    A gate, for one, splits channels: the layer that follows reads the half of them.
+    """
+    if x.shape == shape:
+        yield x
+        return
+    turned = [x] if x.ndim < 2 else [x, x.swapaxes(-1, -2), np.moveaxis(x, 1, -1)][: x.ndim]
+    for view in turned:
+        if view.size == math.prod(shape):
+            yield view.reshape(shape)
+        elif view.ndim == len(shape):
+            apart = [axis for axis in range(view.ndim) if view.shape[axis] != shape[axis]]
+            count, rest = divmod(view.shape[apart[0]], max(shape[apart[0]], 1))
+            if len(apart) == 1 and not rest and 1 < count <= PARTS:
+                yield from np.split(view, count, apart[0])
 
 
 def _order(left: np.ndarray, right: np.ndarray, what: str, close: float) -> str:
@@ -136,11 +170,6 @@ def _residual(left: Tap, right: Tap, close: float) -> str:
         if relative_error(double(x), sign * gap) <= close * 10:
             return f"{what} (the outputs differ by exactly the input)"
     return ""
-
-
-def _between(left: Tap, before: list[Tap]) -> str:
-    after = f"after {before[0].name}" if before else "before the first tap"
-    return f"a cause {after} and ahead of {left.name}, whose input differs already"
 
 
 def _ratio(name: str, a: Recording, b: Recording) -> str:

@@ -189,9 +189,9 @@ def _amplified(s: Subject, judged: Mapping[str, Verdict]) -> str:
 
 
 def _notes(a: Recording, b: Recording) -> list[str]:
-    """Return the notes of both sides, each once, with the sides that it is of."""
-    notes = dict.fromkeys([*a.notes, *b.notes])
-    return [f"{' and '.join(r.label for r in (a, b) if note in r.notes)}: {note}" for note in notes]
+    """Return the notes of both sides, each once, with the sides that it is of unless it begins with these."""
+    sides = {note: " and ".join(r.label for r in (a, b) if note in r.notes) for note in [*a.notes, *b.notes]}
+    return [note if note.startswith(f"{side}'s ") else f"{side}: {note}" for note, side in sides.items()]
 
 
 def _values(element: Worst) -> tuple[float, ...]:
@@ -241,14 +241,16 @@ def _divergence(
     off: Sequence[str], judged: Mapping[str, Verdict], shapes: Sequence[str], s: Subject, a: Recording, b: Recording
 ) -> Divergence:
     """Describe the first array that differs, in its values or in its shape."""
-    from .guess import guess
+    from .guess import guess, place
 
     order = [name for name in a.arrays if name in judged or name in shapes]
     name = next(name for name in order if name in off or name in shapes)
     if name in shapes:
         return Divergence.at(name, worst(a.arrays[name], b.arrays[name]), 0.0, _before(name, order, judged))
     verdict = judged[name]
-    return Divergence.at(name, verdict.worst, verdict.limit, _before(name, order, judged), guess(name, s.check, a, b))
+    cause = guess(name, s.check, a, b)
+    lies = "" if cause else place(name, s.check, a, b)
+    return Divergence.at(name, verdict.worst, verdict.limit, _before(name, order, judged), cause, lies)
 
 
 def _before(name: str, order: Sequence[str], judged: Mapping[str, Verdict]) -> tuple[str, float] | None:

@@ -14,7 +14,8 @@ class Divergence(str):
     """Name the first tap that differs, with what is known of it.
 
     error, tolerance: of this tap.  worst: its worst element.  previous: (name, error) of the tap before, None if it is
-    the first.  guess: what it looks like, with the evidence; "" where nothing known explains it.
+    the first.  guess: the cause that gives the recorded values when it is recomputed, with the evidence; "" where
+    nothing known does.  place: between which taps the cause lies, where it is not known; "" where that is no news.
     """
 
     error: float
@@ -22,20 +23,28 @@ class Divergence(str):
     worst: Worst
     previous: tuple[str, float] | None
     guess: str
+    place: str
 
     @classmethod
     def at(
-        cls, name: str, worst: Worst, tolerance: float, previous: tuple[str, float] | None = None, guess: str = ""
+        cls,
+        name: str,
+        worst: Worst,
+        tolerance: float,
+        previous: tuple[str, float] | None = None,
+        guess: str = "",
+        place: str = "",
     ) -> Divergence:
         divergence = cls(name)
         divergence.error, divergence.tolerance, divergence.worst = worst.error, tolerance, worst
-        divergence.previous, divergence.guess = previous, guess
+        divergence.previous, divergence.guess, divergence.place = previous, guess, place
         return divergence
 
     def sentence(self) -> str:
         """State everything in one line."""
         before = f"; before it {self.previous[0]} differs by {self.previous[1]:.1e}" if self.previous else ""
         guess = f"; looks like {self.guess}" if self.guess else ""
+        guess += f"; its cause lies {self.place}" if self.place else ""
         if self.worst.cause:
             return f"{self}: {self.worst.cause}{before}{guess}"
         return f"{self} differs: {self.worst}, tolerance {self.tolerance:.0e}{before}{guess}"

@@ -116,7 +116,7 @@ def subject(result: Result) -> str:
 
 
 def totals(results: Sequence[Result]) -> str:
-    """Count what was compared: "252 compared, 252 agree, largest error 1.9e-14 of 1e-10".
+    """Count what was compared: "252 compared, 252 agree, largest error 1.9e-14, limit 1e-10".
 
     The largest error is the one that comes closest to its limit, or exceeds it most.
     """
@@ -129,7 +129,7 @@ def totals(results: Sequence[Result]) -> str:
     compared = [r for r in results if r.grade in ("agrees", "close", "differs")]
     if compared:
         largest = max(compared, key=lambda r: r.ratio)
-        parts.append(f"largest error {short(largest.error)} of {limit(largest.tolerance)}")
+        parts.append(f"largest error {short(largest.error)}, limit {limit(largest.tolerance)}")
     return ", ".join(parts)
 
 
@@ -170,15 +170,26 @@ def facts(finding: Finding) -> Facts:
     if math.isfinite(first.error) and not first.worst.cause:
         about = f", {first.worst.remark}" if first.worst.remark else ""
         rows += [("error", short(first.error) + about), ("limit", limit(first.tolerance))]
+    rows += _largest(first, result)
     before = f"{first.previous[0]}, error {short(first.previous[1])}" if first.previous else "none: it is the first"
     rows.append((f"{what} before", before))
     if first.guess:
         rows.append(("looks like", first.guess))
+    if first.place:
+        rows.append(("cause lies", first.place))
     if finding.equal:
         rows.append(("agrees", ", ".join(finding.equal)))
     if finding.others:
         rows.append(("also differs", _checks(finding.others)))
     return rows
+
+
+def _largest(first: Divergence, result: Result) -> Facts:
+    """State the error of the whole comparison, which a table shows, where a later array has it."""
+    if result.error is None or not math.isfinite(result.error) or result.error == first.error:
+        return []
+    name = next((name for name, error, _ in result.curve if error == result.error), "another")
+    return [("largest", f"{short(result.error)}, at {name} (in the table)")]
 
 
 def _checks(results: Iterable[Result]) -> str:

@@ -81,10 +81,10 @@ def _groups(results: Iterable[Result]) -> list[list[Result]]:
 
 
 def _table(group: Sequence[Result], paint: Paint) -> str:
-    """Write a heading and a table; pairs that do not fit side by side get tables of their own."""
+    """Write a heading and a table of the largest errors; pairs that do not fit side by side get tables of their own."""
     first = group[0]
     name = "own models" if first.architecture == "own" else first.architecture
-    lines = [paint(f"{name}, {first.dtype} on {first.device}", "head")]
+    lines = [paint(f"{name}, {first.dtype} on {first.device}: largest errors", "head")]
     rows = _rows(group)
     pairs = _ran(group)
     widths = {pair: max(len(pair), *(len(_words(row.get(pair), _usual(row))) for _, _, row in rows)) for pair in pairs}
@@ -190,7 +190,7 @@ def _legend(results: Sequence[Result], paint: Paint) -> str:
     marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
     rows = [row for group in _groups(results) for _, _, row in _rows(group)]
     odd = any(summary.limit(r.tolerance) != _usual(row) for row in rows for r in row.values() if r.tolerance)
-    marks += ["error/limit: has a limit of its own"] if odd else []
+    marks += ["a/b: the error is a, and its limit is b, not that of the row"] if odd else []
     return _wrapped("; ".join(marks), paint, "soft") if marks else ""
 
 
@@ -216,7 +216,10 @@ def _causes(results: Sequence[Result], paint: Paint) -> str:
 
 def _notes(results: Sequence[Result], paint: Paint) -> str:
     remarks = summary.notes(results)
-    lines = [_wrapped(f"note ({times:,}): {note}", paint, "soft", "", "  ") for note, times in remarks[:NOTES]]
+    lines = [
+        _wrapped(f"note, on {summary.count(times, 'comparison')}: {note}", paint, "soft", "", "  ")
+        for note, times in remarks[:NOTES]
+    ]
     if len(remarks) > NOTES:
         lines.append(paint(f"{len(remarks) - NOTES} more notes: see --report or --json", "soft"))
     return "\n".join(lines)

@@ -27,6 +27,14 @@ def test_no_framework_is_imported_that_the_task_does_not_need(code, loaded, tmp_
     assert done.stdout.splitlines()[-1] == str(loaded)
 
 
+def test_of_paddles_warnings_only_that_of_a_missing_compiler_cache_is_silent():
+    warn = "warnings.warn_explicit({!r}, UserWarning, 'x.py', {}, module='paddle.utils.cpp_extension.extension_utils')"
+    lines = [warn.format("No ccache found. Please be aware", 1), warn.format("another", 2)]
+    done = python("-c", "; ".join(["import warnings, parity.derive.command", *lines]))
+    assert "x.py:2: UserWarning: another" in done.stderr
+    assert "ccache" not in done.stderr
+
+
 SIGNED = [(a, d) for a in specs.names() if specs.get(a).sign for d in dialects(a)]
 
 

@@ -97,6 +97,26 @@ def test_every_command_takes_a_page(new, tmp_path, capsys, monkeypatch):
     assert any(row["architecture"] == "eighth" for row in json.loads(capsys.readouterr().out))
 
 
+def test_inspect_names_the_page_that_a_record_asks_for(new, tmp_path, capsys, monkeypatch):
+    """And no nearest architecture, which the file is not; no default is shown as if the file stated it."""
+    page = new("eleventh")
+    source = weights(page, tmp_path / "a.safetensors", architecture="eleventh", config={})
+    assert convert(["inspect", source, "--spec", str(page)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "by default, not read off" in line]
+    assert line.split(": ")[1] == "image"
+    monkeypatch.setattr(specs, "_added", {})
+    remedy = "names the architecture 'eleventh': name that one's page: --spec PAGE"
+    assert convert(["inspect", source]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == f"record:       {remedy}"
+    assert not any(line.startswith("nearest") for line in others)
+    record = {"triptych": json.dumps({"architecture": "eleventh", "config": {}})}
+    for name, about in (("a", record), ("b", None)):
+        save_file({f"{name}.x": np.ones(2, "f4")}, tmp_path / name, about)
+    assert convert(["diff", str(tmp_path / "b"), str(tmp_path / "a")]) == 1
+    assert f"{tmp_path / 'a'}: its record {remedy}" in capsys.readouterr().err
+
+
 def test_parity_takes_a_page_also_in_processes_of_their_own(new):
     needs("torch"), needs("paddle")
     page = new("ninth")

@@ -137,6 +137,27 @@ def test_the_record_holds_the_table(files, capsys):
     assert record["source"]["file"] == "left.safetensors" and len(record["source"]["sha256"]) == 64
 
 
+def test_inspect_states_the_table_that_wrote_a_file(files, capsys):
+    folder, *_ = files
+    run(capsys, "--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.npz", "--set", "h=3")
+    first, *others = run(capsys, "inspect", folder / "x.npz")[1].splitlines()
+    assert first == "record:       written by a Table (torch to flax, bert.table), from left.safetensors"
+    assert not any(line.startswith("nearest") for line in others)
+
+
+def test_inspect_folds_only_modules_with_the_same_arrays(tmp_path, capsys):
+    """A norm and a dense layer have biases of one shape, and other weights."""
+    shapes = {"weight": (3,), "bias": (3,)}, {"weight": (3, 2), "bias": (3,)}
+    arrays = {
+        f"m.{b}.{k}.{leaf}": np.zeros(shapes[k][leaf], "f4") for b in (0, 1) for k in (0, 1) for leaf in shapes[k]
+    }
+    listed = run(capsys, "inspect", save(tmp_path / "x.npz", arrays))[1].partition("tensors:")[2].splitlines()[1:]
+    assert listed == [
+        "  m.{0..1}.0.weight  float32 [3]", "  m.{0..1}.0.bias  float32 [3]",
+        "  m.{0..1}.1.weight  float32 [3, 2]", "  m.{0..1}.1.bias  float32 [3]",
+    ]  # fmt: skip
+
+
 def test_a_dry_run_writes_nothing(files, capsys):
     folder, *_ = files
     before = sorted(folder.iterdir())
@@ -283,6 +304,27 @@ def test_diff_of_one_layout_needs_no_architecture(files, capsys):
         ["layer.1.norm.weight", "missing"], ["layer.0.norm.weight", "value"], ["step", "value"]
     ]  # fmt: skip
     assert last == "different: 1 missing in B, 2 in values"
+
+
+def test_diff_of_other_names_asks_for_a_table(files, capsys):
+    folder, left, _ = files
+    strange = {**left, "norm.weight": np.ones(3, "f4"), "2.0.weight": np.ones((3, 2), "f4")}  # names of known ones
+    a, b = save(folder / "a.npz", strange), folder / "x.npz"
+    run(capsys, "--table", folder / "bert.table", folder / "left.safetensors", "-o", b, "--set", "h=3")
+    code, _, error = run(capsys, "diff", a, b)
+    what = "names of no known architecture, and the two files have different names: give --table FILE"
+    assert code == 1 and f"{a} and {b}: {what}" in error
+    assert f"the record of {b} has the Table that wrote it" in error
+
+
+def test_diff_states_the_shape_that_a_line_makes(tmp_path, capsys):
+    """And the file that has another, where a table exchanges two axes."""
+    (tmp_path / "x.table").write_text("table 1: torch <-> flax\nhead.weight: o i <-> head/kernel: o i\n")
+    weight = np.zeros((5, 3), "f4")
+    a, b = save(tmp_path / "a.npz", {"head.weight": weight}), save(tmp_path / "b.npz", {"head/kernel": weight.T})
+    code, _, error = run(capsys, "diff", "--table", tmp_path / "x.table", a, b)
+    problem = f"head/kernel has shape [3, 5] in {b}, line 2 makes [5, 3] of head.weight"
+    assert code == 1 and error.count("  - ") == 1 and problem in error
 
 
 # Payloads: strips that cut through windows, reversals, orders and constants.

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["available", "build", "load", "names", "network", "ported", "require", "save", "variants"]
 INITS = ("upstream", "random")
+# Paddle warns when it is imported that a compiler cache is missing, which nothing here needs.
+warnings.filterwarnings("ignore", "No ccache found", UserWarning, r"paddle\.")
 
 
 def load(

@@ -11,6 +11,7 @@ from .layout import Layout
 from .lines import Lines, Misfit, TableError
 from .matching import Matcher
 from .moves import Shape
+from .sizes import LIKE
 
 
 def lay_out(
@@ -28,16 +29,16 @@ def _unread(table: Lines, filling: Filling, like: Mapping[str, Shape]) -> tuple[
     misfits = []
     for name, (line, shape) in filling.targets.items():
         if name not in like:
-            misfits.append((name, f"is made by line {line.number}, and is not in the file to be like"))
+            misfits.append((name, f"is made by line {line.number}, and is not in {LIKE}"))
         elif like[name] != shape:
-            misfits.append((name, f"has shape {list(like[name])} in the file to be like, {list(shape)} here"))
+            misfits.append((name, f"has shape {list(like[name])} in {LIKE}, {list(shape)} here"))
     drops = tuple(line for line in table.reverse().lines if line.kind == "drop")
     found = Matcher(replace(table, lines=drops), like).match()
     dropped = {
         name for line in drops for _, arrays in found.groups(line) for named in arrays for name in named.values()
     }
     others = [name for name in like if name not in filling.targets and name not in dropped]
-    misfits += [(name, "is in the file to be like, and no line makes it") for name in others]
+    misfits += [(name, f"is in {LIKE}, and no line makes it") for name in others]
     if misfits:
         raise Misfit(f"{table.name}: does not fit", [], [], misfits)
     return tuple(sorted(dropped))

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from .axes import Dim, solve
+from .axes import Dim, full, solve
 from .env import Env
 from .lines import Line, Lines, TableError
 from .matching import Key
 from .moves import Shape
 from .signature import Signature
+
+LIKE = "the file to be like"  # the checkpoint of the right side that the target has to match
 
 
 class SizeError(TableError):
@@ -93,7 +95,7 @@ class Solver:
             name = env.first(array)
             like = self.like.get(name)
             if array.axes is not None and like is not None and len(like) != len(array.axes):
-                where = f"has shape {list(like)} in the file to be like"
+                where = f"has shape {list(like)} in {LIKE}"
                 self.misfits.append((name, f"{where}, line {env.line.number} gives it {_ranks(array)}"))
             elif array.axes is not None:
                 yield View(1, name, array, like)
@@ -144,11 +146,25 @@ class Solver:
             try:
                 env.sizes.update(solve(dim, None if view.shape is None else view.shape[d], env.sizes))
             except ValueError as error:
+                if made := _other_shape(env, view):
+                    self.misfits.append((view.name, made))
+                    return
                 where = f"has shape {list(view.shape)}, and " if view.shape is not None else ""
-                like = " in the file to be like" if view.side else ""
+                like = f" in {LIKE}" if view.side else ""
                 self.misfits.append(
                     (view.name, f"{where.replace(', and', like + ', and')}{error} (line {env.line.number})")
                 )
+
+
+def _other_shape(env: Env, view: View) -> str:
+    """State the shape that a line makes and that of the right array; "" if axes are open, or both are alike."""
+    if not view.side or view.shape is None or not env.line.axes <= env.sizes.keys():
+        return ""
+    made = [full(dim, env.sizes) for dim in view.array.axes or ()]
+    if None in made or made == list(view.shape):
+        return ""
+    left = " and ".join(array.label for array in env.line.left.arrays)
+    return f"has shape {list(view.shape)} in {LIKE}, line {env.line.number} makes {made} of {left}"
 
 
 @cache

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any
 
+import ports  # noqa: F401  whose filter of warnings has to precede the user's imports
 from convert.errors import ConvertError, UsageError
 from convert.program import dumps
 from specs.table import Table, TableError

@@ -102,7 +102,9 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
     assert facts["command"].startswith("python -m parity ")
     assert facts["command"].endswith(f"--check layers --report {page}")
     assert (facts["seed"], facts["batch"]) == ("0, of images and random weights", "2 images")
-    assert done.stdout.startswith("torch and paddle agree in 1 comparison.\n\nmlp_mixer, float64 on cpu\n")
+    assert done.stdout.startswith(
+        "torch and paddle agree in 1 comparison.\n\nmlp_mixer, float64 on cpu: largest errors\n"
+    )
     assert " ".join(done.stdout.split()).endswith(f"report: {page}")  # on a line of its own, where the path is long
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from parity import hypotheses
+from parity import hypotheses, summary
 from parity.guess import guess
+from parity.judge import Subject, judge
 from parity.recording import Recording
 from ports.runners.records import Tap
 
@@ -112,3 +113,38 @@ def test_an_epsilon_that_the_dtype_cannot_tell_is_not_told() -> None:
     assert all(f"epsilon {name} and a biased variance" in told for name in ("1e-8", "1e-12", "0"))
     assert "float32(" not in told
     assert guess("norm", "layers", left, layer_norm("b", *normed(float(np.float32(1e-5)), "float32"))) == ""
+
+
+@pytest.mark.parametrize("layout", ["whole", "half", "tokens"])
+def test_an_activation_is_named_also_where_a_gate_or_a_reshape_follows(layout: str) -> None:
+    """A norm reads all of a dense layer's activated output, the second half of it, or pixels as tokens."""
+    x = RNG.standard_normal((2, 8, 3, 4) if layout == "tokens" else (2, 12, 8))
+    read = {
+        "whole": lambda y: y,
+        "half": lambda y: y[..., 4:],
+        "tokens": lambda y: y.reshape(2, 8, 12).swapaxes(1, 2),
+    }[layout]
+    sides = []
+    for label, name in (("a", "GELU by the error function"), ("b", "GELU by tanh")):
+        activated = read(hypotheses.ACTIVATIONS[name](x))
+        taps = [Tap("fc", (x,), (x,)), Tap("norm", (activated,), (activated,))]
+        sides.append(Recording(label, "torch", "float64", "cpu", {"fc": x, "norm": activated}, taps))
+    told = guess("norm", "layers", *sides)
+    assert told.startswith("GELU by tanh in b, for GELU by the error function in a (recomputed so")
+    assert told.endswith("after fc")
+
+
+def test_a_place_is_no_cause() -> None:
+    """What was not recomputed is not what it looks like: the report states the place under a label of its own."""
+    x = RNG.standard_normal((2, 8))
+    a, b = (
+        Recording(
+            label, "torch", "float64", "cpu", {"fc": x, "norm": y}, [Tap("fc", (x,), (x,)), Tap("norm", (y,), (y,))]
+        )
+        for label, y in (("a", np.cos(x)), ("b", np.sin(x)))
+    )
+    assert guess("norm", "layers", a, b) == ""
+    (result,) = judge(Subject("own", "own", "layers", "float64", "cpu"), [a, b])
+    facts = dict(summary.facts(summary.findings([result])[0]))
+    assert facts["cause lies"] == "after fc and ahead of norm, whose input differs already"
+    assert "looks like" not in facts

@@ -49,12 +49,12 @@ def without(framework: str) -> list[Result]:
 def test_the_verdict_is_first_and_the_summary_last() -> None:
     lines = terminal.text(results(), report="parity.html").splitlines()
     assert lines[0] == "flax, torch and paddle agree in all 24 comparisons."
-    assert lines[-1] == "24 compared, 24 agree, largest error 0 of 1e-10; report: parity.html"
+    assert lines[-1] == "24 compared, 24 agree, largest error 0, limit 1e-10; report: parity.html"
 
 
 def test_a_row_a_model_and_check_has_a_column_a_pair() -> None:
     lines = terminal.text(results()).splitlines()
-    assert lines[2] == "mlp_mixer, float64 on cpu"
+    assert lines[2] == "mlp_mixer, float64 on cpu: largest errors"
     assert lines[3].split() == ["model", "check", "limit", "flax-torch", "flax-paddle", "torch-paddle"]
     assert lines[4].split() == ["tiny", "S/16", "forward", "1e-10", "0", "0", "0"]
     assert [line.split()[0] for line in lines[5:8]] == ["layers", "gradients", "train"]  # the model stands once
@@ -93,7 +93,7 @@ def test_a_missing_framework_takes_one_line() -> None:
     assert text.count("paddle") == 2  # its name and the remedy
     assert "not run (8): paddle is not installed: pip install 'triptych-ports[paddle]'" in text.splitlines()
     assert text.startswith("flax and torch agree in all 4 comparisons. 8 comparisons did not run.")
-    assert text.endswith("4 compared, 4 agree, 8 not run, largest error 0 of 1e-10")
+    assert text.endswith("4 compared, 4 agree, 8 not run, largest error 0, limit 1e-10")
 
 
 def test_a_crash_is_no_agreement() -> None:
@@ -102,7 +102,7 @@ def test_a_crash_is_no_agreement() -> None:
     text = terminal.text(made)
     assert text.startswith("Not proven: 2 comparisons failed to run; 1 agrees.")
     assert "failed (2): torch: its process died (SIGSEGV)" in text
-    assert text.endswith("1 compared, 1 agrees, 2 failed to run, largest error 0 of 1e-10")
+    assert text.endswith("1 compared, 1 agrees, 2 failed to run, largest error 0, limit 1e-10")
 
 
 def test_nothing_compared_is_said() -> None:
@@ -132,7 +132,7 @@ def test_limits_of_their_own_stand_with_the_error() -> None:
     made[1] = replace(made[1], error=3.1e-8, tolerance=2e-6)
     lines = terminal.text(made).splitlines()
     assert lines[4].split() == ["tiny", "S/16", "forward", "1e-10", "0", "3.1e-8/2e-6", "0"]
-    assert "error/limit: has a limit of its own" in lines
+    assert "a/b: the error is a, and its limit is b, not that of the row" in lines
 
 
 def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_what_cannot_be_judged_is_no_agreement() -> None:
     assert text.splitlines()[5].split()[-3:] == ["0", "?", "0"]
     assert "?: not judged" in text.splitlines()
     assert "not judged (1): float16 drowns all 2 arrays" in text.splitlines()
-    assert text.endswith("2 compared, 2 agree, 1 not judged, largest error 0 of 1e-10")
+    assert text.endswith("2 compared, 2 agree, 1 not judged, largest error 0, limit 1e-10")
 
 
 def test_arrays_of_one_side_alone_are_named() -> None:
@@ -188,3 +188,21 @@ def test_a_strangers_text_cannot_steer_the_terminal() -> None:
     unable = Recording("torch", "torch", "float64", "cpu", cause="no kernel\x1b[2J\rfor it", unable=True)
     made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), unable])
     assert "no kernel\\x1b[2J\\rfor it" in terminal.text(made)
+
+
+def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
+    """The table has the largest error of all arrays, the details are of the first that differs."""
+    sides = [recording("flax"), recording("torch", 1e-3)]
+    sides[1].arrays["output"] = sides[1].arrays["output"] * 2
+    (made,) = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
+    facts = dict(summary.facts(summary.findings([made])[0]))
+    assert facts["layer"] == "blocks.1.norm1" and facts["error"].startswith("1.0e-3")
+    assert facts["largest"] == "1, at output (in the table)"
+
+
+def test_a_note_says_of_how_many_comparisons_it_is_and_names_its_side_once() -> None:
+    sides = [recording(label) for label in LABELS]
+    sides[2].notes = ["paddle's LayerNorm rounds epsilon 1e-06 to float32", "ran slowly"]
+    text = terminal.text(judge(Subject("x", "v", "layers", "float64", "cpu"), sides)).replace("\n  ", " ")
+    note = "paddle's LayerNorm rounds epsilon 1e-06 to float32; paddle: ran slowly"
+    assert f"note, on 2 comparisons: {note}" in text

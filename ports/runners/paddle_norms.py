@@ -6,13 +6,15 @@ statistics by 1e-7 within ten steps, and an epsilon of 1e-5 is off by 2.5e-13, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import paddle
 from paddle import _C_ops
+
+Rounded = dict[tuple[str, str], dict[float, None]]  # (kind of layer, name of a number) -> values that float32 rounds
 
 
 @contextmanager
@@ -21,29 +23,31 @@ def exact(dtype: str, notes: list[str]) -> Iterator[None]:
 
     Args:
       dtype: of the model; nothing is replaced unless it is float64.
-      notes: receives one sentence for each pair of layer kind and rounded value.
+      notes: receives one sentence for each kind of layer and of number, with all the rounded values of the block.
     """
     if dtype != "float64":
         yield
         return
+    rounded: Rounded = {}
     originals = {name: getattr(_C_ops, name) for name in _REPLACEMENTS}
     for name, original in originals.items():
-        setattr(_C_ops, name, _REPLACEMENTS[name](original, notes))
+        setattr(_C_ops, name, _REPLACEMENTS[name](original, rounded))
     try:
         yield
     finally:
         for name, original in originals.items():
             setattr(_C_ops, name, original)
+        notes += [note for note in map(_note, rounded.items()) if note not in notes]
 
 
-def _batch_norm(original: Any, notes: list[str]) -> Callable[..., Any]:
+def _batch_norm(original: Any, rounded: Rounded) -> Callable[..., Any]:
     def batch_norm(
         x: Any, mean: Any, var: Any, weight: Any, bias: Any, test: bool, momentum: float, epsilon: float,
         layout: str, use_global: bool, *more: Any,
     ) -> Any:  # fmt: skip
         train = not (test or use_global)
         values = {"epsilon": epsilon, "momentum": momentum} if train else {"epsilon": epsilon}
-        if not _rounds("BatchNorm", values, x, notes):
+        if not _rounds("BatchNorm", values, x, rounded):
             return original(x, mean, var, weight, bias, test, momentum, epsilon, layout, use_global, *more)
         channel = 1 if layout == "NCHW" else x.ndim - 1
         shape = [-1 if k == channel else 1 for k in range(x.ndim)]
@@ -60,18 +64,18 @@ def _batch_norm(original: Any, notes: list[str]) -> Callable[..., Any]:
     return batch_norm
 
 
-def _layer_norm(original: Any, notes: list[str]) -> Callable[..., Any]:
+def _layer_norm(original: Any, rounded: Rounded) -> Callable[..., Any]:
     def layer_norm(x: Any, weight: Any, bias: Any, epsilon: float, begin: int, *more: Any) -> Any:
-        if not _rounds("LayerNorm", {"epsilon": epsilon}, x, notes):
+        if not _rounds("LayerNorm", {"epsilon": epsilon}, x, rounded):
             return original(x, weight, bias, epsilon, begin, *more)
         return _affine(_normed(x, range(begin, x.ndim), epsilon), weight, bias, [1] * begin + list(x.shape[begin:]))
 
     return layer_norm
 
 
-def _group_norm(original: Any, notes: list[str]) -> Callable[..., Any]:
+def _group_norm(original: Any, rounded: Rounded) -> Callable[..., Any]:
     def group_norm(x: Any, weight: Any, bias: Any, epsilon: float, groups: int, layout: str, *more: Any) -> Any:
-        if layout != "NCHW" or not _rounds("GroupNorm", {"epsilon": epsilon}, x, notes):
+        if layout != "NCHW" or not _rounds("GroupNorm", {"epsilon": epsilon}, x, rounded):
             return original(x, weight, bias, epsilon, groups, layout, *more)
         split = x.reshape([x.shape[0], groups, -1])
         shape = [1, -1] + [1] * (x.ndim - 2)
@@ -93,13 +97,17 @@ def _affine(x: Any, weight: Any, bias: Any, shape: list[int]) -> Any:
     return x if bias is None else x + bias.reshape(shape)
 
 
-def _rounds(kind: str, values: dict[str, float], x: Any, notes: list[str]) -> bool:
-    """Whether float32 rounds any of the values; then note it, once."""
+def _note(rounds: tuple[tuple[str, str], Iterable[float]]) -> str:
+    (kind, name), values = rounds
+    listed = " and ".join(f"{value:g}" for value in values)
+    return f"paddle's {kind} rounds {name} {listed} to float32; computed in float64 without this rounding"
+
+
+def _rounds(kind: str, values: dict[str, float], x: Any, rounded: Rounded) -> bool:
+    """Tell whether float32 rounds any of the values, and add those to `rounded`."""
     if x.dtype != paddle.float64:
         return False
     off = {name: value for name, value in values.items() if float(np.float32(value)) != value}
     for name, value in off.items():
-        note = f"paddle's {kind} rounds {name} {value:g} to float32; computed in float64 with {value:g} itself"
-        if note not in notes:
-            notes.append(note)
+        rounded.setdefault((kind, name), {})[value] = None
     return bool(off)

@@ -1,0 +1,56 @@
+"""Say why two files cannot be compared: neither an architecture nor common names relate their arrays."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .errors import ConvertError, option
+from .files import open_checkpoint
+from .recognise import nearest, unknown_page
+from .record import read as read_record
+from .spelling import respelled
+
+KNOWN = 0.5  # share of a file's names that an architecture has, from which on it explains best what does not fit
+
+
+class Described(NamedTuple):
+    """What is known of a file of whatever architecture.
+
+    Args:
+      share: of its names, those that the nearest architecture has.
+      page: the remedy where its record names an architecture that is not here, else "".
+      table: whether its record has the Table that wrote it.
+    """
+
+    share: float
+    page: str
+    table: bool
+
+
+def unrelated(a: str, b: str) -> ConvertError | None:
+    """Build the error for two files with different names, of which no known architecture has most.
+
+    None where an architecture has most names of both files: what does not fit it is the better explanation.
+    """
+    files = {path: _described(path) for path in (a, b)}
+    strangers = [path for path, file in files.items() if file.share < KNOWN]
+    if not strangers:
+        return None
+    if pages := [f"{path}: {files[path].page}" for path in strangers if files[path].page]:
+        return ConvertError(pages[0])
+    what = "names of no known architecture, and the two files have different names"
+    records = [
+        f"the record of {path} has the Table that wrote it: save the text in its table.text as FILE"
+        for path, file in files.items()
+        if file.table
+    ]
+    return ConvertError(f"{' and '.join(strangers)}: {what}: give {option('table', 'FILE')}", records)
+
+
+def _described(path: str) -> Described:
+    with open_checkpoint(path) as reader:
+        record, renamed = read_record(reader), respelled(reader)
+        reading = nearest(renamed)
+        known = reading.score * len(reading.tensors) if reading else 0.0
+        table = not record.change and isinstance(record.content.get("table"), dict)
+        return Described(known / max(len(renamed.tensors), 1), unknown_page(record.hints), table)
