@@ -17,7 +17,7 @@ BATCHES = (1, 8)
 
 
 def child(*words: object) -> dict[str, Any]:
-    """One measurement in a process of its own: thread counts and memory of one framework do not touch another."""
+    """Run one measurement in a process of its own: threads and memory of one framework do not touch another."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.models", *map(str, words)]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"}, check=False

@@ -41,7 +41,7 @@ def make(path: Path, dialect: str, config: Config) -> None:
 
 
 def timed(words: list[str]) -> tuple[float, float]:
-    """(seconds, peak MB) of a process."""
+    """Return (seconds, peak MB) of a process."""
     probe = "import os,sys,resource,subprocess; subprocess.run(sys.argv[1:],check=True,stdout=subprocess.DEVNULL);" \
             "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss/1024)"  # fmt: skip
     start = time.perf_counter()
@@ -52,12 +52,12 @@ def timed(words: list[str]) -> tuple[float, float]:
 
 
 def overhead() -> float:
-    """Seconds that `timed` itself takes."""
+    """Return seconds that `timed` itself takes."""
     return min(timed(["true"])[0] for _ in range(5))
 
 
 def compare(source: Path, target: Path, route: str, runs: int) -> dict[str, float]:
-    """Best conversion over best cp, interleaved, with hashes and read-back and without; peak memory."""
+    """Measure the best conversion over the best cp, interleaved, with hashes and read-back and without; peak memory."""
     base, peak = overhead(), 0.0
     copy = target.with_name("copy")
     command = [sys.executable, "-m", "convert", route, str(source), "-o", str(target), "--assume"]
@@ -83,7 +83,7 @@ def told(found: dict[str, float]) -> str:
 
 
 def main(pairs: list[tuple[str, str]], runs: int = 5) -> None:
-    """Every pair of formats."""
+    """Return every pair of formats."""
     print(f"{'Mixer-L/16':34} {HEADS}")
     with tempfile.TemporaryDirectory() as folder:
         for suffix, group in itertools.groupby(pairs, lambda pair: pair[0]):
@@ -97,7 +97,7 @@ def main(pairs: list[tuple[str, str]], runs: int = 5) -> None:
 
 
 def curve(depths: tuple[int, ...] = DEPTHS, runs: int = 3) -> None:
-    """Time and memory by size: the same layers, more of them."""
+    """Measure time and memory by size: the same layers, more of them."""
     print(f"{'msgpack -> safetensors, by size':34} {HEADS}")
     for depth in depths:
         with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +108,7 @@ def curve(depths: tuple[int, ...] = DEPTHS, runs: int = 3) -> None:
 
 
 def start_up() -> None:
-    """Medians beside `python -c pass`."""
+    """Measure medians beside `python -c pass`."""
     from statistics import median
 
     with tempfile.TemporaryDirectory() as folder:

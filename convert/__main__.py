@@ -285,7 +285,7 @@ def _valued() -> set[str]:
 
 
 def program(argv: list[str] | None = None) -> int:
-    """`main` in a process of its own, which is set up to move bytes and not to calculate."""
+    """Run `main` in a process of its own, which is set up to move bytes and not to calculate."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's others would spin, and nothing here multiplies
     gc.set_threshold(100_000)  # directories are many small objects and no garbage
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

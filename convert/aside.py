@@ -60,7 +60,7 @@ class Aside(NamedTuple):
 
 
 def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Reading) -> list[Aside]:
-    """Every array of a file that is not in `used`, folded."""
+    """Return every array of a file that is not in `used`, folded."""
     names = set(used)
     left = [name for name in tensors if name not in names]
     copies = _copies(left, _spelled(reading), max(LEAST, len(names) / 2)) if left else []
@@ -98,7 +98,7 @@ def by_name(tensors: Mapping[str, Tensor]) -> list[Aside]:
 
 
 def _named_copies(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
-    """{place of a copy: its arrays}: those places whose arrays are mostly named as others are."""
+    """Return {place of a copy: its arrays}: those places whose arrays are mostly named as others are."""
     copies: dict[str, list[Tensor]] = {}
     others: list[str] = []
     for tensor in tensors:
@@ -117,7 +117,7 @@ def _named_copies(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
 
 
 def _copied_place(name: str) -> str:
-    """The place in a name up to the first level with a word that says copy; "" where none has one."""
+    """Return the place in a name up to the first level with a word that says copy; "" where none has one."""
     for before, start in pairwise(cuts(name)):
         if COPIES.intersection(map(str.lower, WORD.findall(name[before:start]))):
             return name[:start]
@@ -129,7 +129,7 @@ def _joined(name: str) -> str:
 
 
 def _training(name: str) -> str:
-    """The container of training state in which an array lies, the array itself if it is one, or ""."""
+    """Return the container of training state in which an array lies, the array itself if it is one, or ""."""
     segments = name.split("/")
     depth = next((depth for depth, segment in enumerate(segments) if segment in TRAINING), None)
     if depth is None:
@@ -144,7 +144,7 @@ def _copy(place: str) -> str:
 
 
 def _spelled(reading: Reading) -> Collection[str]:
-    """The forms that the model's names have in its dialect: those of an nnx module only where it is one itself."""
+    """Return the forms of the model's names in its dialect: those of an nnx module only where it is one itself."""
     forms = spellings(*reading.which)
     usual = {form for form, own in forms.items() if form == own}
     own = (name[len(reading.place) :] for name in reading.known)
@@ -161,14 +161,14 @@ def _copies(names: Iterable[str], spelled: Collection[str], enough: float) -> li
 
 
 def _places(name: str, spelled: Collection[str]) -> set[str]:
-    """The places under which a name is one that a dialect knows."""
+    """Return the places under which a name is one that a dialect knows."""
     if len(name) > LONGEST:
         return set()
     return {name[:cut] for cut in cuts(name) if is_known(name[cut:], spelled)}
 
 
 def _fold(name: str, detail: str, reason: str, group: list[Tensor]) -> Iterator[Aside]:
-    """One entry for a container; for arrays that are alike, one for each name that folding leaves."""
+    """Return one entry for a container; for arrays that are alike, one for each name that folding leaves."""
     lines = fold(t.name for t in group) if detail else [name]
     if len(lines) > 1:  # each stands for one array: their numbers differ in more than one place
         yield from (Aside(t.name, 1, t.size, detail, reason) for t in group)
@@ -181,7 +181,7 @@ def _detail(tensor: Tensor) -> str:
 
 
 def _explain(name: str, reading: Reading, copies: list[str]) -> tuple[str, str]:
-    """(the container that is named in its place or "", the reason)."""
+    """Return (the container that is named in its place or "", the reason)."""
     spelled = spellings(*reading.which)
     for place in copies:
         if place and place != reading.place and name.startswith(place):
@@ -196,12 +196,12 @@ def _explain(name: str, reading: Reading, copies: list[str]) -> tuple[str, str]:
 
 
 def inside(name: str, part: str) -> bool:
-    """Whether an array lies in a part of a file, as `label` writes it; "" is the root."""
+    """Tell whether an array lies in a part of a file, as `label` writes it; "" is the root."""
     return not part or name.startswith(part if part.endswith(".") else f"{part}/")
 
 
 def summary(entries: list[Aside]) -> str:
-    """One line for a note."""
+    """Return one line for a note."""
     shown = [str(entry) for entry in entries[:LINES]]
     return "; ".join(shown) + (f"; and {len(entries) - LINES} more (inspect lists them)" if entries[LINES:] else "")
 

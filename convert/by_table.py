@@ -56,7 +56,7 @@ class TablePlan:
         return sum(tensor.size for tensor, _ in self.steps)
 
     def notes(self) -> list[str]:
-        """What the user should know and need not act on."""
+        """Return what the user should know and need not act on."""
         facts = (
             (f"took the arrays under {self.prefix!r}; set aside", self.aside),
             ("dropped, as the table says", self.layout.dropped),
@@ -104,7 +104,7 @@ class TablePlan:
         return None
 
     def facts(self) -> dict[str, Any]:
-        """The facts of the record that are known before any payload is read."""
+        """Return the facts of the record that are known before any payload is read."""
         original = self.table.reverse() if self.backwards else self.table
         return {
             "table": {
@@ -213,13 +213,13 @@ def plan(
 
 
 def _remarks(its: record.Record) -> tuple[str, ...]:
-    """What is wrong with the source's record, which is not used for anything else."""
+    """Return what is wrong with the source's record, which is not used for anything else."""
     problems = (its.damage, its.change and f"no longer fits the file, {its.change}")
     return tuple(f"{its.place} {problem}: it is ignored" for problem in problems if problem)
 
 
 def shapes(path: str | None) -> dict[str, tuple[int, ...]] | None:
-    """Names and shapes of a checkpoint."""
+    """Return names and shapes of a checkpoint."""
     if path is None:
         return None
     with open_checkpoint(path) as reader:
@@ -227,7 +227,7 @@ def shapes(path: str | None) -> dict[str, tuple[int, ...]] | None:
 
 
 def part(reader: Reader, weights: str | None) -> tuple[str, dict[str, Tensor]]:
-    """Where a file's arrays are taken from, and the arrays by the name that they have there."""
+    """Return where a file's arrays are taken from, and the arrays by the name that they have there."""
     prefix, *others = chosen(reader.tensors, weights)
     if weights and others:
         raise unclear(reader.path, weights, [prefix, *others])
@@ -250,7 +250,7 @@ def lay_out(
     like: Mapping[str, tuple[int, ...]] | None,
     sizes: Mapping[str, int],
 ) -> Layout:
-    """Table.layout, of a file: errors name the file, fold names and offer the nearest ones."""
+    """Lay out a Table for a file: errors name the file, fold names and offer the nearest ones."""
     try:
         return table.layout({name: tensor.shape for name, tensor in sources.items()}, like, sizes)
     except Misfit as error:
@@ -272,7 +272,7 @@ def _direction(table: Table) -> str:
 
 
 def _strangers(unexpected: list[str], table: Table) -> list[str]:
-    """ "X: no line speaks of it (nearest: line 7, ...)" for each folded name."""
+    """Return "X: no line speaks of it (nearest: line 7, ...)" for each folded name."""
     from difflib import get_close_matches
 
     labels = {array.label: line.number for line in table.lines for array in line.left.arrays}

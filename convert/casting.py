@@ -79,12 +79,12 @@ class Tally:
             self.example = float(before[crude[0]]), float(after[crude[0]])
 
     def lost(self) -> dict[str, int]:
-        """{"zeros": ..., "infinities": ..., "imprecise": ...}, of those that are not 0."""
+        """Return {"zeros": ..., "infinities": ..., "imprecise": ...}, of those that are not 0."""
         counts = {kind: getattr(self, kind) for kind in LOSSES}
         return {kind: count for kind, count in counts.items() if count}
 
     def problem(self, dtype: str) -> str:
-        """Why so much was lost that only --lossy accepts it; "" if it was not."""
+        """Return why so much was lost that only --lossy accepts it; "" if it was not."""
         if self.infinities:
             return f"holds {self.largest:.6g}, too large for {dtype} ({self.infinities:,} of {self.values:,} values)"
         if self.zeros > SHARE * self.values:
@@ -103,7 +103,7 @@ LOSSES = {  # what a cast does to values -> how reports word it
 
 
 def is_exact(source: str, target: str) -> bool:
-    """Whether the target dtype has every value of the source dtype."""
+    """Tell whether the target dtype has every value of the source dtype."""
     return source == target or target in WIDER.get(source, ())
 
 
@@ -134,7 +134,7 @@ def cast(piece: Any, own: str, tensor: Tensor, tally: Tally) -> bytes:
 
 
 def tally(array: np.ndarray, dtype: str) -> Tally:
-    """What an array's values lose in a dtype."""
+    """Return what an array's values lose in a dtype."""
     import numpy as np
 
     lost = Tally()
@@ -153,7 +153,7 @@ def decoded(piece: Any, dtype: str) -> np.ndarray:
 
 
 def encoded(value: float, tensor: Tensor) -> bytes:
-    """One element of a tensor. Raises: ConvertError where its dtype does not hold the value."""
+    """Return one element of a tensor. Raises: ConvertError where its dtype does not hold the value."""
     import numpy as np
 
     wide = np.array([value], np.float64)
@@ -176,14 +176,14 @@ def encoded(value: float, tensor: Tensor) -> bytes:
 
 
 def from_bfloat16(bits: Any) -> np.ndarray:
-    """float32 of bfloat16's bits, exactly."""
+    """Return float32 of bfloat16's bits, exactly."""
     import numpy as np
 
     return (np.frombuffer(bits, np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
 def from_float8_e4m3fn(bits: Any) -> np.ndarray:
-    """float32 of sign, 4 bits of exponent (bias 7), 3 of mantissa, exactly: no infinities, NaN where all are ones."""
+    """Return float32 of sign, 4 bits of exponent (bias 7), 3 of mantissa, exactly: no infinities, all ones are NaN."""
     import numpy as np
 
     values: np.ndarray = _float8_e4m3fn()[np.frombuffer(bits, np.uint8)]
@@ -192,7 +192,7 @@ def from_float8_e4m3fn(bits: Any) -> np.ndarray:
 
 @cache
 def _float8_e4m3fn() -> np.ndarray:
-    """float32 of each of the 256 codes."""
+    """Return float32 of each of the 256 codes."""
     import numpy as np
 
     code = np.arange(256, dtype=np.int64)
@@ -202,7 +202,7 @@ def _float8_e4m3fn() -> np.ndarray:
 
 
 def from_float8_e5m2(bits: Any) -> np.ndarray:
-    """float32 of the upper halves of float16, exactly."""
+    """Return float32 of the upper halves of float16, exactly."""
     import numpy as np
 
     return (np.frombuffer(bits, np.uint8).astype(np.uint16) << 8).view(np.float16).astype(np.float32)

@@ -100,7 +100,7 @@ def diff(arguments: Namespace) -> int:
 
 
 def _sides(weights: list[str]) -> tuple[str | None, str | None]:
-    """The part to take of each file: one --weights is for both, two are for A and B."""
+    """Return the part to take of each file: one --weights is for both, two are for A and B."""
     if len(weights) > 2:
         raise UsageError(f"--weights was given {len(weights)} times: once for both files, or twice for A and B")
     first, second = (*weights, *weights)[:2] if weights else (None, None)

@@ -123,7 +123,7 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
 
 
 def _in_order(spec: Spec, names: Iterable[str]) -> tuple[str, ...]:
-    """Fields in the order of the Config."""
+    """Return fields in the order of the Config."""
     chosen = set(names)
     return tuple(f.name for f in fields(spec.config) if f.name in chosen)
 
@@ -141,7 +141,7 @@ def _impossible(path: str, reading: Reading, problem: str, recorded: Collection[
 def _of_changed(
     spec: Spec, record: Record, shown: Mapping[str, Any], remarks: list[str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """What the record of other bytes states of this file, whose classes may be others, and the remarks on it."""
+    """Return what the record of other bytes states of this file, whose classes may be others, and the remarks on it."""
     recorded = record.content["config"]
     if problem := misfit(spec, recorded, shown):
         return {}, [f"{record.place} is of another model ({problem}): it is not used"]
@@ -240,7 +240,7 @@ def _whole_config(path: str, reading: Reading, error: Exception, stated: dict[st
 
 @lru_cache(maxsize=8)  # a reading is configured many times over where it leaves fields open
 def sizes(reading: Reading) -> Sizes:
-    """Sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
+    """Return sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
     read = [
         (line, found[0], tensor.shape)
         for name, tensor in reading.tensors.items()
@@ -270,7 +270,7 @@ def _ranks(readings: Iterable[Mapping[str, int]]) -> dict[str, list[int]]:
 
 
 def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> dict[str, int]:
-    """Lengths of one array's axes: those that stand alone, and of compositions that both sides share."""
+    """Return lengths of one array's axes: those that stand alone, and of compositions that both sides share."""
     groups = {frozenset(group): length for group, length in zip(line.axes[1], shape, strict=True)}
     alone = {**known, **{next(iter(g)): length for g, length in groups.items() if len(g) == 1}}
     for axis, group in zip(line.hub, line.axes[0], strict=True):
@@ -282,7 +282,7 @@ def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> di
 
 
 def in_their_terms(reading: Reading, name: str) -> str | None:
-    """One of our names as a file's dialect has it; None where that depends on the Config."""
+    """Return one of our names as a file's dialect has it; None where that depends on the Config."""
     for line in chain.from_iterable(lines(reading.architecture, reading.dialect).values()):
         if found := match(line.ours.path, name):
             with contextlib.suppress(AttributeError):  # the Config's, which is not known

@@ -25,7 +25,7 @@ def required(spec: Spec) -> set[str]:
 
 
 def questionable(spec: Spec, config: Any, origins: Mapping[str, str], origin: str) -> list[str]:
-    """Fields of that origin that change what this network computes and that arrays do not show."""
+    """Return fields of that origin that change what this network computes and that arrays do not show."""
     names = (computing(spec) | required(spec)) - spec.immaterial(config)
     return [f.name for f in fields(spec.config) if f.name in names and origins.get(f.name, "default") == origin]
 
@@ -37,7 +37,7 @@ def unsettled(spec: Spec, variant: str | None, config: Any, names: Iterable[str]
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values of a field mean the same; numbers that round to the same float32 do: paddle stores them so."""
+    """Tell whether two values of a field mean the same; those of one float32 do, as paddle stores float32."""
 
     def rounded(value: Any) -> Any:
         if isinstance(value, list | tuple):

@@ -203,7 +203,7 @@ def _source(name: str, known: Known, settings: Settings, other: str) -> str:
 
 
 def _material(plan: Plan, names: tuple[str, ...]) -> list[str]:
-    """Those of these fields that change what this network computes."""
+    """Return those of these fields that change what this network computes."""
     immaterial = plan.reading.spec.immaterial(plan.config)
     return [name for name in names if name not in immaterial]
 
@@ -270,7 +270,7 @@ def _counters_apart(left: Plan, right: Plan) -> list[tuple[str, list[str]]]:
 def across(
     a: str, b: str, table: str, rtol: float, sizes: Mapping[str, int], backwards: bool = False
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """What keeps B from being what a Table makes of A, and what the Table leaves out.
+    """Return what keeps B from being what a Table makes of A, and what the Table leaves out.
 
     Raises: ConvertError where either file does not fit the Table.
     """
@@ -326,7 +326,7 @@ def as_it_is(reader: Reader) -> Arrays:
 def _differences(
     left: Steps, right: Steps, rtol: float, skip: Callable[[str], bool] = lambda _: False
 ) -> list[dict[str, Any]]:
-    """What differs between two sides' target arrays, those aside whose names `skip` takes."""
+    """Return what differs between two sides' target arrays, those aside whose names `skip` takes."""
     ours, theirs = (
         {tensor.name: (tensor, filling) for tensor, filling in side.steps if not skip(tensor.name)}
         for side in (left, right)
@@ -344,7 +344,7 @@ def _entry(tensor: str, kind: str, error: float | None = None, detail: str = "")
 
 
 def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) -> list[dict[str, Any]]:
-    """How two arrays differ: in shape, or by the largest difference relative to the first one's largest element."""
+    """Return how two arrays differ: in shape, or by the largest difference over the first one's largest element."""
     import numpy as np
 
     name, shape, other = ours[0].name, ours[0].shape, theirs[0].shape

@@ -44,7 +44,7 @@ def called(command: str) -> str:
 
 
 def printable(text: str) -> str:
-    """On one line, without codes that a terminal obeys: names come out of strangers' files."""
+    """Fit a text on one line, without codes that a terminal obeys: names come out of strangers' files."""
     if text.isprintable():  # most are, at once
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -63,7 +63,7 @@ class ConvertError(Exception):
         return "\n".join(map(printable, [self.message, *(f"  - {problem}" for problem in self.problems)]))
 
     def line(self) -> str:
-        """The message and its problems on one line."""
+        """Return the message and its problems on one line."""
         return ": ".join(map(printable, filter(None, [self.message, "; ".join(self.problems)])))
 
 

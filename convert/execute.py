@@ -142,7 +142,7 @@ def _bytes(steps: Sequence[Step]) -> int:
 
 
 def _path(plan: Writable) -> str | None:
-    """The path of a plan's source; None where that lies in memory."""
+    """Return the path of a plan's source; None where that lies in memory."""
     return plan.reader.path if plan.reader.on_disk else None
 
 
@@ -162,7 +162,7 @@ def _target(plan: Writable, out: str, force: bool, shard_size: int | None) -> Ta
 
 
 def split(steps: Sequence[Step], shard_size: int | None) -> list[list[Step]]:
-    """Steps in groups whose payloads fit the size; a tensor larger than it has a group of its own."""
+    """Group steps so that the payloads of each group fit the size; a tensor larger than it has a group of its own."""
     groups: list[list[Step]] = [[]]
     room = shard_size
     for step in steps:
@@ -295,7 +295,7 @@ def _prove_shards(target: Target, prove: Prove, whole: dict[str, Any], temporari
 
 
 def _index(target: Target, whole: dict[str, Any], files: list[str]) -> bytes:
-    """The index of a sharded checkpoint whose shards are these files."""
+    """Return the index of a sharded checkpoint whose shards are these files."""
     where = {t.name: os.path.basename(f) for f, steps in zip(files, target.shards, strict=True) for t, _ in steps}
     size = sum(map(_bytes, target.shards))
     content = {

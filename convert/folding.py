@@ -30,7 +30,7 @@ def fold(names: Iterable[str]) -> list[str]:
 
 
 def _span(numbers: list[str]) -> str:
-    """Numbers as names spell them, zeros before them included: "3", "{0..3}", "{00..11}" or "{1,01,4}"."""
+    """Return numbers as names spell them, zeros before them included: "3", "{0..3}", "{00..11}" or "{1,01,4}"."""
     spelled = sorted(set(numbers), key=lambda number: (int(number), number))
     first, last = spelled[0], spelled[-1]
     consecutive = list(map(int, spelled)) == list(range(int(first), int(last) + 1))
@@ -39,7 +39,7 @@ def _span(numbers: list[str]) -> str:
 
 
 def missing(names: list[str], unused: list[str]) -> list[str]:
-    """ "missing X (nearest: Y)" for each folded name."""
+    """Return "missing X (nearest: Y)" for each folded name."""
     folded_unused = fold(unused)
     return capped([f"missing {name}{_nearest(name, folded_unused)}" for name in fold(names)], "missing")
 
@@ -68,7 +68,7 @@ def _inside(names: list[str], part: str) -> list[str]:
 
 
 def _outside(names: list[str], part: str) -> list[str]:
-    """Names outside the model, folded; where they are many, the containers in which they lie."""
+    """Return names outside the model, folded; where they are many, the containers in which they lie."""
     others = fold(name for name in names if part and not name.startswith(f"{part}/"))
     if len(others) <= SHOWN:
         return others
@@ -89,12 +89,12 @@ def _nearest(name: str, among: list[str]) -> str:
 
 
 def capped(lines: list[str], what: str) -> list[str]:
-    """At most LINES lines, and how many more there are."""
+    """Return at most LINES lines, and how many more there are."""
     return lines if len(lines) <= LINES else [*lines[:LINES], f"and {len(lines) - LINES} more {what}"]
 
 
 def misfits(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """ "X has shape ..., expected ..." for each folded name: pairs of a name and what is wrong with it."""
+    """Return "X has shape ..., expected ..." for each folded name: pairs of a name and what is wrong with it."""
     names: dict[str, list[str]] = {}
     for name, problem in pairs:
         names.setdefault(problem, []).append(name)
@@ -112,6 +112,6 @@ def not_finite(tensors: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, int]
 
 
 def where(counts: Iterable[str]) -> str:
-    """ "norm.bias", or "blocks.{0..3}.norm.bias and 2 more"."""
+    """Return "norm.bias", or "blocks.{0..3}.norm.bias and 2 more"."""
     first, *others = fold(counts)
     return first + (f" and {len(others)} more" if others else "")

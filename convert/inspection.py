@@ -53,7 +53,7 @@ def inspect(arguments: Namespace) -> int:
 
 
 def _lines(about: dict[str, Any]) -> Iterator[str]:
-    """The description as text: names with numbers folded."""
+    """Return the description as text: names with numbers folded."""
     yield from (f"{'record:':14}{line}" for line in about["record"])
     for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
         if key in about:
@@ -105,7 +105,7 @@ def _module(name: str) -> str:
 
 
 def describe(path: str, weights: str | None = None) -> dict[str, Any]:
-    """What a file is; see `inspect --json`. Raises: ConvertError where it cannot be read."""
+    """Return what a file is; see `inspect --json`. Raises: ConvertError where it cannot be read."""
     with open_checkpoint(path) as stored:
         reader, record = respelled(stored), read_record(stored)
         known = {**_known(reader, record, weights), "record": _recorded(record)}
@@ -127,7 +127,7 @@ def _recorded(record: Record) -> list[str]:
 
 
 def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any]:
-    """What can be said of a file: its model, if every array fits one, or why none fits.
+    """Return what can be said of a file: its model, if every array fits one, or why none fits.
 
     Args:
       reader: of the file, under the names by which arrays are recognised.
@@ -150,7 +150,7 @@ def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any
 
 
 def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
-    """Everything about a file in the order of printing, with what every file shows."""
+    """Return everything about a file in the order of printing, with what every file shows."""
     tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
     about: dict[str, Any] = {"record": [], "format": reader.format}
     about |= {"dialect": None, "architecture": None, "variant": None}
@@ -171,7 +171,7 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(plan: Plan) -> dict[str, Any]:
-    """What is known of a file whose arrays fit completely."""
+    """Return what is known of a file whose arrays fit completely."""
     unstated = plan.configuration.unstated
     config = {name: value for name, value in configs.as_dict(plan.config).items() if name not in unstated}
     about: dict[str, Any] = {"dialect": plan.src, "architecture": plan.architecture, "variant": plan.variant}
@@ -228,7 +228,7 @@ def _inferred(reading: Reading) -> dict[str, Any]:
 
 
 def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str | None) -> dict[str, Any]:
-    """Of a file that fits no architecture: which comes nearest, and why it does not fit.
+    """Describe a file that fits no architecture: which comes nearest, and why it does not fit.
 
     None is near where the record says what the file is.
     """

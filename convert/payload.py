@@ -34,7 +34,7 @@ class Scratch:
         self._memory: np.ndarray | None = None
 
     def rows(self, bits: np.dtype[Any], wanted: list[tuple[int, int]]) -> list[np.ndarray]:
-        """Arrays of these numbers of rows and columns, side by side; those of the last call are overwritten.
+        """Return arrays of these numbers of rows and columns, side by side; those of the last call are overwritten.
 
         Long rows lie LINE bytes apart, off the powers of two, which share few places in a cache.
         """
@@ -54,7 +54,7 @@ class Scratch:
 
 
 def arrays(plan: Steps) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, array) of every target tensor; bfloat16 and float8 widened to float32, exactly."""
+    """Return (name, array) of every target tensor; bfloat16 and float8 widened to float32, exactly."""
     import numpy as np
 
     from .casting import NARROW

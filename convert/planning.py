@@ -108,7 +108,7 @@ def plan_read(
 
 
 def _first_replica(request: Request, src: str | None, weights: str | None) -> Reader:
-    """The file with one replica of each array.
+    """Return the file with one replica of each array. Raises: UsageError where there are none, or they differ.
 
     Raises: ConvertError where the replicas differ, where the arrays are of another dialect, and where they fit neither
     with the axis of replicas nor without; UsageError where they fit without.
@@ -137,7 +137,7 @@ def _replicas(request: Request, choice: Choice) -> Reading | None:
 
 
 def _decided(plan: Plan, assume: bool) -> Plan:
-    """The plan, if every field that changes its outputs is stated, or its default accepted. Raises: OpenFields."""
+    """Return the plan if every field that changes its outputs is stated, or accepted. Raises: OpenFields."""
     names = plan.configuration.unstated
     if names and not assume:
         defaults = {name: getattr(plan.config, name) for name in names}
@@ -147,7 +147,7 @@ def _decided(plan: Plan, assume: bool) -> Plan:
 
 
 def _refusal(request: Request, choice: Choice, src: str | None, weights: str | None) -> ConvertError:
-    """The error for a file that no reading fits: that of the first one, with what else is known."""
+    """Return the error for a file that no reading fits: that of the first one, with what else is known."""
     reader, hints = request.reader, request.record.hints
     error = choice.problem or choice.rejected[0].error
     if isinstance(error, OpenFields):
@@ -177,5 +177,5 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
 
 
 def _fits(trial: Plan | Rejected) -> bool:
-    """Whether the arrays fit; a Config field may be open."""
+    """Tell whether the arrays fit; a Config field may be open."""
     return isinstance(trial, Plan) or isinstance(trial.error, UsageError)

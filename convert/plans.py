@@ -105,14 +105,14 @@ class Plan:
         return tuple(name for name in configs.as_dict(self.config) if name in names)
 
     def _unsure(self) -> list[str]:
-        """Fields that change the outputs and that only a damaged record states: the target's record marks them."""
+        """Return fields that change the outputs and that only a damaged record states: the next record marks them."""
         if not self.record.damage:
             return []
         stated = questionable(self.reading.spec, self.config, self.origins, "record")
         return [name for name in stated if name not in self.configuration.shown]
 
     def notes(self) -> list[str]:
-        """What the user should know and need not act on."""
+        """Return what the user should know and need not act on."""
         lines = [*self.part(), *self.left_out(), *self.doubts()]
         lines += [self._conflict(name, *values) for name, values in self.conflicts().items()]
         lines += self._scaled_otherwise()
@@ -157,7 +157,7 @@ class Plan:
         return {**{name: self.record.carried[name] for name in self.translation.passed_on}, **own}, remarks
 
     def skipped(self) -> list[str]:
-        """What in the file is no array, and so neither converted nor proven."""
+        """Return what in the file is no array, and so neither converted nor proven."""
         part = self.reading.prefix
         return folding.skipped(
             self.reader.skipped.without(self.accounted), part.rpartition("/")[0] if part.endswith(".") else part
@@ -227,14 +227,14 @@ class Plan:
         return lines
 
     def conflicts(self) -> dict[str, tuple[Any, Any]]:
-        """{field: (what the target's own code computes, what these weights mean)} where the two differ."""
+        """Return {field: (what the target's own code computes, what these weights mean)} where the two differ."""
         if self.dst == HUB:
             return {}
         fixed = dialects(self.architecture)[self.dst].conventions
         return differing(self.reading.spec, self.config, fixed, fixed)
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
-        """(name, numpy array) of every target tensor, one at a time; bfloat16 and float8 widened to float32."""
+        """Return (name, numpy array) of every target tensor, one at a time; bfloat16 and float8 widened to float32."""
         from .payload import arrays
 
         return arrays(self)
@@ -253,7 +253,7 @@ class Plan:
         return None
 
     def facts(self) -> dict[str, Any]:
-        """The facts of the record that are known before any payload is read."""
+        """Return the facts of the record that are known before any payload is read."""
         return {
             "architecture": self.architecture,
             "variant": self.variant,

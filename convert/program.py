@@ -133,7 +133,7 @@ def _reported(name: str, work: Callable[[], int], argv: list[str], interrupted: 
 
 
 def wants_json(argv: list[str]) -> bool:
-    """Whether --json was given, which argparse allows to shorten."""
+    """Tell whether --json was given, which argparse allows to shorten."""
     return any(len(word) > 2 and "--json".startswith(word) for word in argv)
 
 

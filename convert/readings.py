@@ -110,7 +110,7 @@ class Reading:
 
 
 def cuts(name: str) -> Iterator[int]:
-    """Positions at which the name of a model's array may begin: 0 and after each of the first separators."""
+    """Return positions at which the name of a model's array may begin: 0 and after each of the first separators."""
     yield 0
     for count, separator in enumerate(SEPARATOR.finditer(name), 1):
         if count > DEPTH:
@@ -138,7 +138,7 @@ class Names:
                 self.forms.setdefault(normal(name), []).append(name)
 
     def readings(self, spelled: Mapping[Which, Mapping[str, str]]) -> list[Reading]:
-        """Every reading that knows a name. `spelled` maps the forms of each dialect's names to their usual ones."""
+        """Return every reading that knows a name. `spelled` maps each dialect's forms of names to their usual ones."""
         known = frozenset().union(*spelled.values())
         sections = {place: Section(self.below(place, known)) for place in self.places(known)}
         return [
@@ -150,7 +150,7 @@ class Names:
         ]
 
     def places(self, known: frozenset[str]) -> list[str]:
-        """The usual places, and those under which many names are known."""
+        """Return the usual places, and those under which many names are known."""
         hits: Counter[str] = Counter()
         for form, names in self.forms.items():
             for depth, cut in enumerate(cuts(form)):
@@ -168,7 +168,7 @@ class Names:
         return [f"{nest}/" for nest in LIVE if nest and nest.partition("/")[0] + "/" in tops]
 
     def below(self, place: str, known: Collection[str] = ()) -> dict[str, Tensor]:
-        """{name below a place, without wrappers: tensor}, training state left out.
+        """Return {name below a place, without wrappers: tensor}, training state left out.
 
         Names that differ in their wrappers alone keep them, so that no array takes the place of another; so do names
         whose form is in `known`: a dialect may have a module of such a name.
@@ -205,7 +205,7 @@ class Section:
             self.forms.setdefault(normal(name) if len(name) <= LONGEST else name, []).append(tensors[name].name)
 
     def known(self, spelled: Collection[str]) -> list[str]:
-        """Names in the file of the arrays that a dialect knows."""
+        """Return names in the file of the arrays that a dialect knows."""
         return [name for form, names in self.forms.items() if form in spelled for name in names]
 
 
@@ -223,7 +223,7 @@ def chosen(tensors: Mapping[str, Tensor], weights: str | None) -> list[str]:
 
 
 def unclear(path: str, weights: str, roots: Iterable[str]) -> UsageError:
-    """The error for a choice of weights that may mean several places."""
+    """Return the error for a choice of weights that may mean several places."""
     places = [label(root) for root in roots]
     names = ", ".join(map(shown, places[:SHOWN])) + (f" and {len(places) - SHOWN} more" if places[SHOWN:] else "")
     given, remedy = option("weights", weights), option("weights", places[0])
@@ -238,7 +238,7 @@ def _ends(name: str, spelling: str) -> Iterator[str]:
 
 
 def _prefix(name: str, depth: int) -> str:
-    """The first `depth` segments of a name, with their separators."""
+    """Return the first `depth` segments of a name, with their separators."""
     if not depth:
         return ""
     for count, separator in enumerate(SEPARATOR.finditer(name), 1):
@@ -292,7 +292,7 @@ def copies_without_collection(own: Iterable[str], others: Iterable[str]) -> set[
 
 
 def _container(outer: str, inner: str) -> str:
-    """The outermost container of a place, below another place; "" where it lies elsewhere."""
+    """Return the outermost container of a place, below another place; "" where it lies elsewhere."""
     if not inner.startswith(outer):
         return ""
     rest = inner[len(outer) :]
@@ -309,7 +309,7 @@ def rank(place: str) -> tuple[bool, int, bool]:
 
 
 def _is_training(place: str) -> bool:
-    """Whether a place is inside a container of TRAINING, without counting a prefix that LIVE lists."""
+    """Tell whether a place is inside a container of TRAINING, without counting a prefix that LIVE lists."""
     nest = max((f"{n}/" for n in LIVE if n and place.startswith(f"{n}/")), key=len, default="")
     return not TRAINING.isdisjoint(place[len(nest) :].split("/"))
 

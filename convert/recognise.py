@@ -37,7 +37,7 @@ def dialects(architecture: str) -> dict[str, Dialect]:
 
 
 def all_dialects() -> dict[str, list[str]]:
-    """{dialect: architectures that have it}."""
+    """Return {dialect: architectures that have it}."""
     having: dict[str, list[str]] = {}
     for architecture in specs.names():
         for name in dialects(architecture):
@@ -46,7 +46,7 @@ def all_dialects() -> dict[str, list[str]]:
 
 
 def known_dialect(name: str) -> str:
-    """The name. Raises: UsageError with the nearest one."""
+    """Return the name. Raises: UsageError with the nearest one."""
     from specs.config import unknown
 
     if name not in PORTS and name not in all_dialects():
@@ -143,7 +143,7 @@ def nearest(reader: Reader, weights: str | None = None) -> Reading | None:
 
 
 def _square(reader: Reader) -> bool:
-    """Whether transposing its matrices would change no shape of a file."""
+    """Tell whether transposing its matrices would change no shape of a file."""
     return all(len(set(tensor.shape)) == 1 for tensor in reader.tensors.values() if len(tensor.shape) == 2)
 
 
@@ -213,7 +213,7 @@ class Line(NamedTuple):
 
 @cache
 def lines(architecture: str, dialect: str) -> dict[str, list[Line]]:
-    """{normal(their name): lines}, learnt from the layers of the tiny twins, which use every option."""
+    """Return {normal(their name): lines}, learnt from the layers of the tiny twins, which use every option."""
     table = dialects(architecture)[dialect]
     index: dict[str, list[Line]] = {}
     for parameter, _ in examples(architecture):
@@ -227,7 +227,7 @@ def lines(architecture: str, dialect: str) -> dict[str, list[Line]]:
 
 @cache
 def spellings(architecture: str, dialect: str) -> Mapping[str, str]:
-    """Every name that a dialect's file may hold, numbers aside -> the same name as the dialect's table has it."""
+    """Map every name that a dialect's file may hold, numbers aside, to the name that the dialect's table has."""
     unused = extras(dialects(architecture)[dialect])
     forms = {*lines(architecture, dialect), *(normal(one.name) for one in unused)}
     others = {other: form for form in forms for other in _in_nnx(form)}

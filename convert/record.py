@@ -161,7 +161,7 @@ def _compared(reader: Reader, record: Record) -> Record:
 
 
 def beside(path: str) -> Record:
-    """The record in the .json beside a file, as far as it can be checked without opening the file."""
+    """Return the record in the .json beside a file, as far as it can be checked without opening the file."""
     place = path + ".json"
     if not os.path.isfile(place):
         return Record()
@@ -183,7 +183,7 @@ def at(path: str) -> Record:
 
 
 def _other_bytes(path: str, content: dict[str, Any]) -> str:
-    """How a file differs from the one that the record beside it was written for; "" if it does not."""
+    """Return how a file differs from the one that the record beside it was written for; "" if it does not."""
     from .files.hashing import identity
 
     own = identity(path)
@@ -197,7 +197,7 @@ def _number(value: Any) -> str:
 
 
 def _other_arrays(reader: Reader, content: dict[str, Any]) -> str:
-    """How a file's arrays differ from a record's list, by names, shapes and dtypes; "" if they do not."""
+    """Return how a file's arrays differ from a record's list, by names, shapes and dtypes; "" if they do not."""
     lines: dict[str, Any] = content.get("tensors", {})
     if not lines:
         return ""
@@ -239,7 +239,7 @@ def _other_values(reader: Reader, content: dict[str, Any]) -> tuple[str, str]:
 
 
 def _damage(text: str, content: dict[str, Any]) -> str:
-    """Why a record's text is not what this converter wrote; "" if it is."""
+    """Return why a record's text is not what this converter wrote; "" if it is."""
     if not content:
         return "cannot be read as a record of this converter"
     if SEAL not in content:
@@ -262,7 +262,7 @@ def dumps(content: dict[str, Any], indent: int | None = None) -> str:
 
 
 def is_record(path: str) -> bool:
-    """Whether a file is a record of ours, of whatever checkpoint."""
+    """Tell whether a file is a record of ours, of whatever checkpoint."""
     if os.path.islink(path) or not os.path.isfile(path):
         return False
     content = _parsed(record_at(path))

@@ -22,7 +22,7 @@ def warn(path: str) -> None:
 
 
 def index_of(out: str) -> str:
-    """The index of a target that is written in shards."""
+    """Return the index of a target that is written in shards."""
     return out + ".index.json"
 
 
@@ -80,14 +80,14 @@ def _own_shards(out: str) -> Iterator[str]:
 
 
 def _part_of(path: str) -> str | None:
-    """The name of the index that a shard was written for, if it says."""
+    """Return the name of the index that a shard was written for, if it says."""
     with suppress(ConvertError), open_checkpoint(path) as reader:
         return reader.metadata.get(PART)
     return None
 
 
 def _listed_elsewhere(out: str) -> dict[str, str]:
-    """{shard: index} of every other index in the target's folder."""
+    """Return {shard: index} of every other index in the target's folder."""
     folder = os.path.dirname(os.path.abspath(out))
     indices = [name for name in sorted(os.listdir(folder)) if name.endswith(".index.json")]
     others = [name for name in indices if name != os.path.basename(index_of(out))]
@@ -95,7 +95,7 @@ def _listed_elsewhere(out: str) -> dict[str, str]:
 
 
 def _shards(index: str) -> list[str] | None:
-    """Every shard that an index lists; None where it is no index."""
+    """Return every shard that an index lists; None where it is no index."""
     with suppress(ConvertError):
         return [os.path.abspath(path) for path in Index(index).shards.values()]
     return None

@@ -31,7 +31,7 @@ def count(reading: Reading) -> int:
 
 
 def replicated(path: str, reading: Reading) -> ConvertError:
-    """The error for a file whose arrays fit once that axis is removed."""
+    """Return the error for a file whose arrays fit once that axis is removed."""
     problem = f"every array has a leading axis of {count(reading)}, as pmap adds for {count(reading)} devices"
     rest = f"behind it they are those of {reading.architecture} ({reading.dialect})"
     save = "or save one, e.g. flax.jax_utils.unreplicate(state)"

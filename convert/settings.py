@@ -136,7 +136,7 @@ def stated(arguments: Namespace) -> Settings:
 
 
 def read_config(path: str) -> Settings:
-    """The configuration in a JSON or YAML file, in the record of a checkpoint, or in the .json beside one."""
+    """Return the configuration in a JSON or YAML file, in the record of a checkpoint, or in the .json beside one."""
     path = look(path).path
     name = path.rstrip(os.sep).lower()
     if folder_format(path) or (name.endswith(suffixes(FORMATS)) and os.path.lexists(path)):
@@ -222,7 +222,7 @@ def _of_timm(path: str, values: Mapping[str, Any]) -> Settings:
 
 
 def _recorded(path: str, record: records.Record) -> Settings:
-    """The configuration of a record. Raises: ConvertError where there is none."""
+    """Return the configuration of a record. Raises: ConvertError where there is none."""
     if not record.content:
         why = f"{record.place} {record.damage}" if record.place else "it bears no record of this converter"
         raise ConvertError(f"{option('config', path)}: {why}: give a file that this converter wrote, or JSON or YAML")
@@ -239,7 +239,7 @@ def _recorded(path: str, record: records.Record) -> Settings:
 
 
 def _mapping(path: str) -> dict[str, Any]:
-    """The mapping in a JSON or YAML file. Raises: ConvertError."""
+    """Return the mapping in a JSON or YAML file. Raises: ConvertError."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(MAX_JSON + 1)
@@ -256,7 +256,7 @@ def _mapping(path: str) -> dict[str, Any]:
 
 
 def _is_large(value: Any) -> bool:
-    """Whether it holds over MAX_NODES values: YAML's references can make billions of a few, or a ring."""
+    """Tell whether it holds over MAX_NODES values: YAML's references can make billions of a few, or a ring."""
     stack = [value]
     for _ in range(MAX_NODES):
         if not stack:

@@ -30,7 +30,7 @@ class Sources:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """What is passed over, for people: a line a reason, names folded."""
+        """Return what is passed over, for people: a line a reason, names folded."""
         reasons: dict[str, list[str]] = {}
         for path, reason in self.passed_over.items():
             reasons.setdefault(reason, []).append(path)
@@ -85,7 +85,7 @@ def _inside(path: str, step: int | None) -> Sources:
 
 
 def _reasons(path: str) -> dict[str, str]:
-    """{entry of a folder: why it is no source, "" for those that are}. Raises: ConvertError where it cannot be read."""
+    """Return {entry of a folder: why it is no source, or ""}. Raises: ConvertError where it cannot be read."""
     try:
         entries = sorted(os.scandir(path), key=lambda entry: entry.name)
     except OSError as error:
@@ -105,7 +105,7 @@ def _all_inside(path: str) -> Sources:
 
 
 def _reason(entry: os.DirEntry[str]) -> str:
-    """Why an entry of a folder is no source; "" if it is one."""
+    """Return why an entry of a folder is no source; "" if it is one."""
     if entry.name.startswith("."):
         return "hidden"
     if folder_format(entry.path):
@@ -120,7 +120,7 @@ def _reason(entry: os.DirEntry[str]) -> str:
 
 
 def _read_through(paths: list[str]) -> set[str]:
-    """Those of these files that are shards of an index among them."""
+    """Return those of these files that are shards of an index among them."""
     by_name = {os.path.abspath(path): path for path in paths}
     read: set[str] = set()
     for index in paths:

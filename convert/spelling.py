@@ -150,7 +150,7 @@ def _unboxed(names: list[str]) -> Change:
 
 
 def _shared(names: Iterable[str]) -> set[str]:
-    """Last levels that no array under some top level, or in the whole file, is without."""
+    """Return last levels that no array under some top level, or in the whole file, is without."""
     tops: dict[str, Counter[str]] = {}
     for name in names:
         for top in ("", name.partition("/")[0]):

@@ -27,7 +27,7 @@ def open_error(
     shown: Mapping[str, Any],
     remarks: Iterable[str],
 ) -> OpenFields:
-    """The error for fields that nobody states, with every remedy.
+    """Return the error for fields that nobody states, with every remedy.
 
     Args:
       defaults: what `assume` would take, of those that have a default.
@@ -56,7 +56,7 @@ def open_error(
 
 
 def records_near(path: str, architecture: str, spec: Spec, shown: Mapping[str, Any]) -> list[str]:
-    """Checkpoints and .json files in the folder of a file whose record fits its arrays; guesses come last."""
+    """Return checkpoints and .json files in the folder of a file whose record fits its arrays; guesses come last."""
     folder = os.path.dirname(path.rstrip(os.sep))
     try:
         entries = sorted(os.listdir(folder or "."))

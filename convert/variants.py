@@ -18,7 +18,7 @@ from .recognise import dialects
 
 
 def variant_of(architecture: str, config: Any) -> str | None:
-    """The name of the official variant with these arrays, classes and input channels aside."""
+    """Return the name of the official variant with these arrays, classes and input channels aside."""
     spec = specs.get(architecture)
     for name, variant in spec.variants.items():
         with contextlib.suppress(ValueError):
@@ -45,7 +45,7 @@ def from_variant(spec: Spec, stated: Mapping[str, Any], shown: Sizes) -> dict[st
 
 
 def _has_sizes(spec: Spec, config: Any, shown: Sizes) -> bool:
-    """Whether a file has every trained array of a Config, in its sizes."""
+    """Tell whether a file has every trained array of a Config, in its sizes."""
     for layer in spec.layers(config):
         for parameter in layer.parameters():
             if parameter.trained and parameter.name not in shown:
@@ -63,7 +63,7 @@ def _adapted(variant: Any, config: Any) -> Any:
 
 
 def alike(spec: Spec, one: Any, other: Any) -> bool:
-    """Whether two Configs make the same arrays; those of different networks mostly differ in the first layer."""
+    """Tell whether two Configs make the same arrays; those of different networks mostly differ in the first layer."""
 
     def arrays(layer: Layer | None) -> list[tuple[str, tuple[int, ...]]]:
         return [(p.name, p.shape) for p in layer.parameters()] if layer else []
@@ -74,7 +74,7 @@ def alike(spec: Spec, one: Any, other: Any) -> bool:
 
 
 def restrictions(architecture: str, config: Any, dialect: str) -> dict[str, tuple[Any, Any]]:
-    """{field: (what a dialect's own code hard-codes, what this Config has)} where the code cannot hold this model."""
+    """Return {field: (what a dialect's own code hard-codes, what this Config has)} where the two differ."""
     spec, unfit = specs.get(architecture), {}
     for name, value in dialects(architecture)[dialect].requires.items():
         fits = same(getattr(config, name), value)
@@ -104,7 +104,7 @@ def clashes(
 
 
 def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
-    """How a recorded Config is of other arrays than a file's, classes and input channels aside; "" if it fits."""
+    """Return how a recorded Config has other arrays than a file, classes and input channels aside; "" if it fits."""
     own = {name: value for name, value in recorded.items() if name not in ("classes", "channels")}
     try:
         config = configs.build(spec.config, {**shown, **own})

@@ -27,7 +27,7 @@ LARGE = 32 << 20  # bytes of arrays, which are read in 10 ms: opening a file onc
 
 
 def check(path: str) -> list[str]:
-    """What in a file, or in its record, is not as it was written; [] for an intact file. It is read from the disk
+    """List what in a file, or in its record, is not as it was written; [] for an intact file. It is read from the disk
     itself, where the system lets go of what it keeps in memory.
 
     Raises: ConvertError where the file has no record, or one without hashes.
@@ -101,7 +101,7 @@ def with_every_value(reader: Reader, record: records.Record) -> records.Record:
 
 
 def differences(path: str, lines: dict[str, Any]) -> list[str]:
-    """What in a file is not as the record's lines say; a large file is read twice as fast by two readers."""
+    """Return what in a file is not as the record's lines say; a large file is read twice as fast by two readers."""
     with open_checkpoint(path) as reader:
         problems = [f"missing {name}" for name in lines if name not in reader.tensors]
         problems += [f"unexpected {name}" for name in reader.tensors if name not in lines]
@@ -113,7 +113,7 @@ def differences(path: str, lines: dict[str, Any]) -> list[str]:
 
 
 def _damaged(path: str, lines: dict[str, Any], todo: deque[Tensor], stop: threading.Event) -> list[str]:
-    """What the second reader finds."""
+    """Return what the second reader finds."""
     with open_checkpoint(path) as reader:
         return list(takewhile(lambda _: not stop.is_set(), _bad(reader, lines, todo)))
 
@@ -132,7 +132,7 @@ def _bad(reader: Reader, lines: dict[str, Any], todo: deque[Tensor]) -> Iterator
 
 
 def _hash(reader: Reader, name: str) -> str:
-    """The hash of an array's values; "" where they cannot be read, as of a damaged compressed array."""
+    """Return the hash of an array's values; "" where they cannot be read, as of a damaged compressed array."""
     try:
         return digest(reader, name)
     except FormatError:

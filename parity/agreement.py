@@ -62,7 +62,7 @@ def agree(check: str, name: str, a: Recording, b: Recording, scale: float | None
 
 
 def spread(name: str, recordings: Sequence[Recording]) -> np.ndarray:
-    """The least that any framework's array moves when weights are jittered, feature by feature; 0 if not measured."""
+    """Return the least that any framework's array moves when weights are jittered, by feature; 0 if not measured."""
     measured = [r.spread[name] for r in recordings if name in r.spread]
     if not measured or len({array.shape for array in measured}) > 1:
         return np.zeros(1)
@@ -70,7 +70,7 @@ def spread(name: str, recordings: Sequence[Recording]) -> np.ndarray:
 
 
 def rounding(check: str, name: str, recordings: Sequence[Recording]) -> np.ndarray:
-    """The least that any framework's array is off its float64 twin, feature by feature."""
+    """Return the least that any framework's array is off its float64 twin, feature by feature."""
     measured = []
     for r in recordings:
         if r.truth and name in r.arrays and r.arrays[name].shape == r.truth.arrays[name].shape:
@@ -82,7 +82,7 @@ def rounding(check: str, name: str, recordings: Sequence[Recording]) -> np.ndarr
 
 
 def float32_parts(check: str, name: str, a: Recording, everyone: Sequence[Recording]) -> np.ndarray:
-    """What float64 twins may differ by, feature by feature, where one of them computes parts in float32.
+    """Return what float64 twins may differ by, feature by feature, where one of them computes parts in float32.
 
     An array that such a part returns has no noise against its own twin: a roundoff of each feature is the least.
     """
@@ -95,7 +95,7 @@ def float32_parts(check: str, name: str, a: Recording, everyone: Sequence[Record
 
 
 def typical(names: Mapping[str, str], sizes: Mapping[str, float], recordings: Sequence[Recording]) -> dict[str, float]:
-    """The median of `spread` relative to each array's size, by group.
+    """Return the median of `spread` relative to each array's size, by group.
 
     Args:
       names: group of each array.

@@ -48,7 +48,7 @@ class Worst:
 
 
 def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
-    """The element of `a` and `b` that differs most, relative to `scale`: by default the largest element of `a`.
+    """Return the element of `a` and `b` that differs most, relative to `scale`: by default the largest element of `a`.
 
     Other shapes, NaNs, infinities and empty arrays are infinitely wrong: never a pass by accident.
     """

@@ -16,7 +16,7 @@ from specs.lines import Lines
 
 
 def to_hub(layers: Iterable[Layer], framework: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """{"blocks.0.norm1.scale": array} of what `arrays` holds, in the network's order.
+    """Return {"blocks.0.norm1.scale": array} of what `arrays` holds, in the network's order.
 
     What no layer places keeps its name and layout, so that it cannot vanish from a comparison.
     """

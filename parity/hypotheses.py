@@ -35,7 +35,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def dense(x: np.ndarray, w: Weights, shape: Shape) -> Hypotheses:
-    """Over the last axis, or over the rows of a matrix."""
+    """Multiply over the last axis, or over the rows of a matrix."""
     kernel, bias = w["kernel"], w.get("bias", np.zeros(1))
     if x.shape[-1] == len(kernel):
         yield from _dense(x, kernel, bias, lambda y: y)
@@ -130,7 +130,7 @@ Pads = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 def _paddings(kernel: np.ndarray, x: np.ndarray) -> list[tuple[Pads, str]]:
-    """(pads, name), each pads once and by its plainest name."""
+    """Return (pads, name), each pads once and by its plainest name."""
     h, w = kernel.shape[2:]
     half = (h // 2, h // 2, w // 2, w // 2)
     same = ((h - 1) // 2, h // 2, (w - 1) // 2, w // 2)
@@ -148,7 +148,7 @@ def _paddings(kernel: np.ndarray, x: np.ndarray) -> list[tuple[Pads, str]]:
 
 
 def _convolved(x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int], pads: Pads) -> Shape:
-    """The shape of `convolve`; with a side below 1 where the kernel does not fit."""
+    """Return the shape of `convolve`; with a side below 1 where the kernel does not fit."""
     y = (x.shape[2] + sum(pads[:2]) - kernel.shape[2]) // stride[0] + 1
     return len(x), len(kernel), y, (x.shape[3] + sum(pads[2:]) - kernel.shape[3]) // stride[1] + 1
 
@@ -188,7 +188,7 @@ HYPOTHESES: dict[str, Callable[[np.ndarray, Weights, Shape], Hypotheses]] = {
 
 
 def orders(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Ways in which the same numbers come in another order, in the same shape."""
+    """Return ways in which the same numbers come in another order, in the same shape."""
     for axis in range(1, x.ndim):
         yield f"reversed along axis {axis}", np.flip(x, axis)
     for order in itertools.permutations(range(1, x.ndim)):

@@ -98,7 +98,7 @@ class Own(Model):
         return self.runner.framework
 
     def tap_names(self) -> list[str]:
-        """Names of its taps, without the output of the whole model."""
+        """Return names of its taps, without the output of the whole model."""
         return list(self.chosen.values())
 
     def tree(self) -> list[tuple[str, str]]:
@@ -114,11 +114,11 @@ class Own(Model):
         return name == OUTPUT or self.feature_maps is None or name in self.feature_maps
 
     def outputs(self, inputs: Any) -> dict[str, np.ndarray]:
-        """Inference: "output", and "output:KEY" for each further one."""
+        """Run inference: "output", and "output:KEY" for each further one."""
         return self.runner(Inputs.of(inputs))
 
     def trace(self, inputs: Any, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
-        """Every call of a tap, under its name. Raises: UsageError for a tap that the run never reaches."""
+        """Return every call of a tap, under its name. Raises: UsageError for a tap that the run never reaches."""
         taps = self.runner.trace(Inputs.of(inputs), self._taps, feed)
         for path in self._uncalled(taps) if self.names is not None else ():
             name = self.chosen[path]
@@ -156,7 +156,7 @@ class Own(Model):
         return bool(is_leaf) and any(re.search(MODAL, name) for name in self.modules[path].classes)
 
     def gradients(self, inputs: Any) -> Gradients:
-        """Loss mean(output ** 2) in training mode, its gradients, and the running statistics after it."""
+        """Return the loss mean(output ** 2) in training mode, its gradients, and the running statistics after it."""
         self.runner.require_training(Inputs.of(inputs))
         return self.runner.gradients(Inputs.of(inputs))
 
@@ -167,11 +167,11 @@ class Own(Model):
         return self.runner.train(inputs, optimizer)
 
     def drops(self, inputs: Any, seed: int) -> list[Drop]:
-        """Every call of dropout with a rate above 0 in one training-mode pass, in execution order."""
+        """Return every call of dropout with a rate above 0 in one training-mode pass, in execution order."""
         return self.runner.drops(Inputs.of(inputs), seed)
 
     def drop_rates(self) -> list[str]:
-        """What makes training random: calls of dropout, by their rates."""
+        """Return what makes training random: calls of dropout, by their rates."""
         return [f"dropout {rate:g}" for rate in self.runner.drop_rates(self.inputs)]
 
     def is_random(self, inputs: Any, training: bool) -> bool:
@@ -196,7 +196,7 @@ class Own(Model):
         return name if self.names is None else None
 
     def layers(self) -> list[Layer]:
-        """The layers whose kind is known by their class."""
+        """Return the layers whose kind is known by their class."""
         state = self.state()
         layers = [_layer(path, module, state, self.runner.library) for path, module in self.modules.items()]
         return [layer for layer in layers if layer is not None]

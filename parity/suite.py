@@ -46,7 +46,7 @@ def run(arguments: Namespace) -> Report:
 
 
 def _prepare(chosen: list[Target], arguments: Namespace) -> None:
-    """Settings that frameworks read when they are imported, unless the user has set them."""
+    """Change settings that frameworks read when they are imported, unless the user has set them."""
     if arguments.device == "cpu":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         if all(target.small for target in chosen):
@@ -77,7 +77,7 @@ def _record(
     runner: Callable[..., Recordings], target: Target, framework: str, dtype: str, device: str,
     arguments: Namespace, recorded: list[Recordings], label: str = "",
 ) -> Recordings:  # fmt: skip
-    """One framework's recordings; the first framework that ran is the reference of single steps."""
+    """Return one framework's recordings; the first framework that ran is the reference of single steps."""
     reference = next((r for r in recorded if not any(one.cause for one in r.values())), {})
     feeds = {check: reference[check] for check in arguments.check if check == "single-step" and check in reference}
     job = Job(target, framework, dtype, device, tuple(arguments.check), arguments.batch, arguments.steps)
@@ -87,7 +87,7 @@ def _record(
 def _on_cpu(
     runner: Callable[..., Recordings], target: Target, framework: str, dtype: str, arguments: Namespace, gpu: Recordings
 ) -> Recordings:
-    """The same framework on the CPU; not run where the GPU had nothing to show."""
+    """Return the same framework on the CPU; not run where the GPU had nothing to show."""
     if all(one.cause for one in gpu.values()):
         label = f"{framework}@cpu"
         return {c: Recording(label, framework, dtype, "cpu", cause=f.cause, unable=f.unable) for c, f in gpu.items()}

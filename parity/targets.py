@@ -53,7 +53,7 @@ class Target:
         return self.path is None and self.variant.startswith(TINY)
 
     def port(self, framework: str, dtype: str, device: str) -> Port:
-        """The model in a framework. Raises: ConvertError, Unavailable."""
+        """Return the model in a framework. Raises: ConvertError, Unavailable."""
         import ports
 
         if self.path is not None:
@@ -64,7 +64,7 @@ class Target:
         return ports.build(self.architecture, self.config(), framework, self.seed, "random", dtype, device)
 
     def config(self) -> Any:
-        """The Config of random weights. Raises: UsageError for settings that it cannot have."""
+        """Return the Config of random weights. Raises: UsageError for settings that it cannot have."""
         spec = specs.get(self.architecture)
         config = spec.tiny[self.variant.removeprefix(TINY)] if self.small else spec.variants[self.variant]
         try:

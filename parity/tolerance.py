@@ -90,7 +90,7 @@ def _lottery(dtype: str, check: str) -> bool:
 
 
 def below(noise: float, typical: float, dtype: str, check: str) -> float:
-    """The tolerance in a dtype below float64.
+    """Return the tolerance in a dtype below float64.
 
     Args:
       noise: the least that any framework's array differs from its float64 truth.

@@ -102,7 +102,7 @@ def load(
 
 
 def widest(dtypes: set[str]) -> str:
-    """The narrowest dtype to compute in that holds every value of these floating-point dtypes."""
+    """Return the narrowest dtype to compute in that holds every value of these floating-point dtypes."""
     from convert.casting import FLOATS, is_exact
 
     known = FLOATS if dtypes <= set(FLOATS) else ("float64", "float32")  # no framework computes in float8
@@ -169,7 +169,7 @@ def build(
 
 
 def _configured(spec: Spec, architecture: str, path: str) -> Any:
-    """The Config that a configuration file states; what it leaves open is as in the one variant that agrees with it.
+    """Return the Config that a configuration file states; the rest is as in the one variant that agrees with it.
 
     Raises: ValueError, UsageError, LookupError.
     """
@@ -205,7 +205,7 @@ def save(
 def initial(
     architecture: str, config: Any, framework: str, seed: int, init: str = "upstream"
 ) -> Iterable[tuple[str, np.ndarray]]:
-    """(name, values) of every array of a freshly initialised model, as the framework names and lays it out."""
+    """Return (name, values) of every array of a freshly initialised model, as the framework names and lays it out."""
     import numpy as np
 
     from specs.arrays import apply
@@ -227,10 +227,10 @@ def initial(
 
 
 def names() -> list[str]:
-    """Every architecture."""
+    """Return every architecture."""
     return specs.names()
 
 
 def variants(architecture: str) -> list[str]:
-    """Every official variant of an architecture. Raises: ValueError with the nearest name."""
+    """Return every official variant of an architecture. Raises: ValueError with the nearest name."""
     return list(specs.get(specs.resolve(architecture)).variants)

@@ -53,7 +53,7 @@ def declared(architecture: str, framework: str) -> bool:
 
 
 def place(architecture: str, framework: str) -> str:
-    """The file, or the dotted name of the module, that holds a port; "" if there is none."""
+    """Return the file, or the dotted name of the module, that holds a port; "" if there is none."""
     spec, folder = specs.get(architecture), specs.folder(architecture)
     home = spec.ports.get(framework, "" if spec.ports or folder else f"ports.{framework}.{architecture}")
     return os.path.join(folder or os.path.dirname(specs.__file__), home) if home.endswith(".py") else home

@@ -85,7 +85,7 @@ class Port(Model):
         self._preprocessing = stated if isinstance(stated, Known) else preprocessing(stated)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Inference. images: (n, c, h, w) -> logits (n, classes); bfloat16 results come back as float32."""
+        """Run inference. images: (n, c, h, w) -> logits (n, classes); bfloat16 results come back as float32."""
         return self.outputs(images)[OUTPUT]
 
     def preprocess(self, pictures: Any, *, native: bool = False, **stated: Any) -> np.ndarray:
@@ -108,11 +108,11 @@ class Port(Model):
         return images if native and self.framework == "flax" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Everything that the network returns, by name: "output"."""
+        """Return everything that the network returns, by name: "output"."""
         return self.runner(self._checked(images))
 
     def taps(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs of every layer and block in execution order, under the names that all frameworks share.
+        """Return outputs of every layer and block in execution order, under the names that all frameworks share.
 
         Feature maps come as (n, c, h, w) from every framework; a module called twice appears again as "name#1", and
         what a module returns beside its first output as "name:1".
@@ -120,11 +120,11 @@ class Port(Model):
         return dict(outputs(tap for tap in self.trace(images) if tap.name != OUTPUT))
 
     def tap_inputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """What went first into each layer and block of `taps`, under the same names."""
+        """Return what went first into each layer and block of `taps`, under the same names."""
         return {tap.name: tap.inputs[0] for tap in self.trace(images) if tap.name != OUTPUT}
 
     def trace(self, images: np.ndarray, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
-        """Every call of a layer or block, in the order in which they end; the network's own is "output".
+        """Return every call of a layer or block, in the order in which they end; the network's own is "output".
 
         Args:
           feed: inputs to run the named calls on, in place of their own (which the taps still record): errors do not
@@ -133,7 +133,7 @@ class Port(Model):
         return self.runner.trace(self._checked(images), self._taps, feed)
 
     def gradients(self, images: np.ndarray) -> Gradients:
-        """Loss mean(logits ** 2) in training mode, its gradients, and the running statistics after it."""
+        """Return the loss mean(logits ** 2) in training mode, its gradients, and the running statistics after it."""
         return self.runner.gradients(self._checked(images))
 
     def train(self, batches: Sequence[np.ndarray | Inputs], optimizer: Optimizer) -> Training:
@@ -141,7 +141,7 @@ class Port(Model):
         return self.runner.train([self._checked(images) for images in batches], optimizer)
 
     def drops(self, images: np.ndarray, seed: int) -> list[Drop]:
-        """Every call of dropout with a rate above 0 in one training-mode pass, in execution order."""
+        """Return every call of dropout with a rate above 0 in one training-mode pass, in execution order."""
         return self.runner.drops(self._checked(images), seed)
 
     def drop_rates(self) -> list[str]:
@@ -155,7 +155,7 @@ class Port(Model):
         return self._with(self.runner.cast(dtype))
 
     def rebuilt(self, **changes: Any) -> Port:
-        """The same port with another config, dtype, device or other tensors."""
+        """Return the same port with another config, dtype, device or other tensors."""
         same = {"config": self.config, "tensors": None, "dtype": self.dtype, "device": self.device}
         arguments = {**same, **changes}
         arguments["tensors"] = self.state().items() if arguments["tensors"] is None else arguments["tensors"]
@@ -194,18 +194,18 @@ class Port(Model):
             raise ConvertError(what, fold(misfits))
 
     def settings(self) -> Settings:
-        """What is known of the model. The number of classes is left to its arrays: it may have another head by now."""
+        """Return what is known of the model. Its arrays tell the number of classes: it may have another head by now."""
         from convert.settings import Settings
 
         values = {name: value for name, value in as_dict(self.config).items() if name != "classes"}
         return Settings(values, frozenset(self.assumed), self.architecture, preprocessing=self.preprocessing)
 
     def layers(self) -> list[Layer]:
-        """Every layer with its arrays."""
+        """Return every layer with its arrays."""
         return list(self.spec.layers(self.config))
 
     def shared(self, name: str) -> str | None:
-        """The name that all frameworks have for a layer or array of `layers`; None for what is not to be compared."""
+        """Return the name that all frameworks have for a layer or array of `layers`; None for what is not compared."""
         return name
 
     def _checked(self, images: Any) -> Inputs:
@@ -215,7 +215,7 @@ class Port(Model):
         return OUTPUT if path == "" else path if pattern(path) in self._tapped[0] else None
 
     def _is_map(self, name: str) -> bool:
-        """Whether four-dimensional arrays in and out of a tap are images."""
+        """Tell whether four-dimensional arrays in and out of a tap are images."""
         return name == OUTPUT or pattern(name) in self._tapped[1]
 
     @cached_property

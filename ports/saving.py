@@ -67,7 +67,7 @@ def save(
 
 
 def _settings(config: Any) -> Settings:
-    """What is known of a model."""
+    """Return what is known of a model."""
     if config is None or isinstance(config, Mapping | Settings):
         return Settings.of(config)
     if isinstance(config, str | os.PathLike):
@@ -79,7 +79,7 @@ def _settings(config: Any) -> Settings:
 
 
 def arrays_of(model: Any) -> tuple[str, Arrays]:
-    """(framework, arrays) of a model, by what is imported: a model's own framework always is.
+    """Return (framework, arrays) of a model, by what is imported: a model's own framework always is.
 
     Raises: UsageError for what is no model.
     """

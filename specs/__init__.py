@@ -24,7 +24,7 @@ GLANCE = 500  # names of arrays that `likely` looks at
 
 @cache
 def _pages() -> dict[str, str]:
-    """{architecture: its sign}, read off the text of the pages here: importing all of them would take too long."""
+    """Return {architecture: its sign}, read off the text of the pages: importing all of them would take too long."""
     found = {}
     for entry in sorted(os.listdir(__path__[0])):
         if entry.endswith(".py"):
@@ -40,7 +40,7 @@ _added: dict[str, Page] = {}  # pages from outside that the user named, by archi
 
 
 def names() -> list[str]:
-    """Every architecture: of the pages here, and of those that were added."""
+    """Return every architecture: of the pages here, and of those that were added."""
     return [*_pages(), *_added]
 
 
@@ -93,12 +93,12 @@ def add(source: str) -> str:
 
 
 def added() -> list[str]:
-    """Sources of the pages that were added, for another process to add."""
+    """Return sources of the pages that were added, for another process to add."""
     return [page.source for page in _added.values()]
 
 
 def folder(name: str) -> str | None:
-    """The folder of a page that was added; None for the pages here."""
+    """Return the folder of a page that was added; None for the pages here."""
     return _added[name].folder if name in _added else None
 
 

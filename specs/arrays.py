@@ -51,7 +51,7 @@ def apply(parts: Iterable[Move | Fill], shape: tuple[int, ...], read: Callable[[
 
 
 def translate(layout: Layout, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Every right array of a layout, from the left ones.
+    """Return every right array of a layout, from the left ones.
 
     Raises: TableError where tied arrays differ, or one that is declared constant has another value or kind of dtype.
     """
@@ -86,5 +86,5 @@ def _made(entry: Entry, arrays: Mapping[str, Any]) -> Any:
 
 
 def _has_nan(dtype: Any) -> bool:
-    """Whether a dtype is of floating-point numbers; to numpy, bfloat16 and float8 are structures."""
+    """Tell whether a dtype is of floating-point numbers; to numpy, bfloat16 and float8 are structures."""
     return dtype.kind in "fc" or dtype.name.startswith(("bfloat", "float"))

@@ -157,12 +157,12 @@ def solve(dim: Dim, length: int | None, sizes: Mapping[str, int]) -> dict[str, i
 
 
 def total(factor: Factor | list, sizes: Mapping[str, int]) -> int:
-    """Length of a factor: the sum of its parts."""
+    """Return length of a factor: the sum of its parts."""
     return sum(sizes[part.name] if part.name else 1 for part in factor)
 
 
 def spelt(dim: Dim, sizes: Mapping[str, int]) -> str:
-    """ "12 x 64" of (h d)."""
+    """Return "12 x 64" of (h d)."""
     return " x ".join(str(total(factor, sizes)) for factor in dim.factors) or "1"
 
 
@@ -184,7 +184,7 @@ def window(dim: Dim, length: int | None) -> int | None:
 
 
 def full(dim: Dim, sizes: Mapping[str, int]) -> int | None:
-    """Length of a whole dimension; None where only a window with fixed ends is known."""
+    """Return length of a whole dimension; None where only a window with fixed ends is known."""
     inner = math.prod(total(factor, sizes) for factor in dim.factors)
     if dim.window is None:
         return inner

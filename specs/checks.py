@@ -126,7 +126,7 @@ def _of_layer(layer: Any) -> Iterator[str]:
 
 
 def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:
-    """What `infer` reads off a Config's own arrays must make the same arrays."""
+    """Check that what `infer` reads off a Config's own arrays makes the same arrays."""
     try:
         inferred = _inferred(spec, layers)
     except Exception as error:

@@ -46,7 +46,7 @@ def _composed(one: Lines, two: Lines) -> Lines:
 
 
 def _spelt_out(one: Lines, two: Lines) -> tuple[list[Line], list[Line]]:
-    """The lines of both, with lists of values written out where the other table writes the same path otherwise."""
+    """Return the lines of both, with lists of values written out where the other table writes one path otherwise."""
     first, second = [_separated(line) for line in one.lines], [_separated(line) for line in two.lines]
     theirs = {_shape(a) for line in second for a in map(line.resolved, line.left.arrays)}
     first = [each for line in first for each in _expanded(line, line.right, theirs)]
@@ -62,7 +62,7 @@ def _shape(array: Signature) -> tuple[object, ...]:
 
 
 def _expanded(line: Line, side: Side, others: set[tuple[object, ...]]) -> Iterator[Line]:
-    """The line, or one for each listed value where the paths of `side` are not among the other table's."""
+    """Return the line, or one for each listed value where the paths of `side` are not among the other table's."""
     lists = {hole.name: hole.values for a in map(line.resolved, side.arrays) for hole in a.holes if hole.values}
     axes = {part.name for array in (*line.left.arrays, *line.right.arrays) for part in array.parts()}
     if all(_shape(line.resolved(array)) in others for array in side.arrays) or not lists or lists.keys() & axes:
@@ -81,13 +81,13 @@ def _expanded(line: Line, side: Side, others: set[tuple[object, ...]]) -> Iterat
 
 
 def _mapped(line: Line, change: Callable[[Signature], Signature]) -> Line:
-    """The line with each of its arrays changed."""
+    """Return the line with each of its arrays changed."""
     left, right = (side._replace(arrays=tuple(map(change, side.arrays))) for side in (line.left, line.right))
     return replace(line, left=left, right=right)
 
 
 def _separated(line: Line) -> Line:
-    """The line with a name of its own for each number that shares one with an axis."""
+    """Return the line with a name of its own for each number that shares one with an axis."""
     taken = names_of(line)
     fresh = {name: fresh_name(name, taken) for name in sorted(line.double)}
 
@@ -113,7 +113,7 @@ class _Work:
         self.problems: list[str] = []
 
     def through(self, k: int) -> list[Line]:
-        """What becomes of a line of the first table."""
+        """Return what becomes of a line of the first table."""
         line = self.first[k]
         if not line.right.arrays:
             return [line]
@@ -128,7 +128,7 @@ class _Work:
         return self._joined(line, found)
 
     def _joined(self, line: Line, found: list[list[Line]]) -> list[Line]:
-        """The lines of tied arrays, or of the terms of a sum, in one line."""
+        """Return the lines of tied arrays, or of the terms of a sum, in one line."""
         real = [[each for each in lines if each.left.arrays and each.right.arrays] for lines in found]
         if line.right.join == "=" and sum(map(len, real)) == 1:  # the others are dropped on the way
             return next(lines for lines in real if lines)
@@ -160,7 +160,7 @@ class _Work:
         return [each for each in found if each.left.arrays or each.right.arrays] or found, why
 
     def rest(self) -> list[Line]:
-        """Lines of the second table that do not begin in B; those that no line reaches are problems."""
+        """Return lines of the second table that do not begin in B; those that no line reaches are problems."""
         for k, line in enumerate(self.second):
             for position, array in enumerate(line.left.arrays):
                 if (k, position) not in self.met:
@@ -180,7 +180,7 @@ def through(source: Signature, hub: Axes, other: Axes, target: Signature) -> Lin
 
 
 def _meet(line: Line, array: Signature, other: Line, theirs: Signature) -> Line | None:
-    """The line from A to C through one array of B. None where the two speak of different elements of it."""
+    """Return the line from A to C through one array of B. None where the two speak of different elements of it."""
     other, theirs = _apart(line, other, theirs)
     values = equated(line, array, other, theirs)
     left = line.left._replace(arrays=tuple(substituted(a, values) for a in line.left.arrays))
@@ -207,7 +207,7 @@ def _meet(line: Line, array: Signature, other: Line, theirs: Signature) -> Line 
 
 
 def _shared(line: Line) -> Line | None:
-    """The line with only those arrays that have elements in common; None if there are none."""
+    """Return the line with only those arrays that have elements in common; None if there are none."""
     keys = [
         {line.variables(cell) for array in side.arrays for cell in line.cells(array)}
         for side in (line.left, line.right)
@@ -221,7 +221,7 @@ def _shared(line: Line) -> Line | None:
 
 
 def _apart(line: Line, other: Line, theirs: Signature) -> tuple[Line, Signature]:
-    """The second line under names that the first does not have: name becomes name'."""
+    """Return the second line under names that the first does not have: name becomes name'."""
 
     def primed(array: Signature) -> Signature:
         path = tuple(p._replace(name=f"{p.name}'") if isinstance(p, Hole) else p for p in array.path)

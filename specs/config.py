@@ -20,7 +20,7 @@ MAX_INT, MAX_FLOAT = 2**31 - 1, 3e38  # of any number in a Config: what every fr
 
 
 def pair(size: Size) -> tuple[int, int]:
-    """(height, width)."""
+    """Return (height, width)."""
     return (size, size) if isinstance(size, int) else size
 
 
@@ -31,7 +31,7 @@ def single(value: float) -> float:
 
 
 def check_numbers(config: Any, blocks: int, *names: str) -> None:
-    """What holds for every architecture's Config.
+    """Return what holds for every architecture's Config.
 
     Args:
       blocks: how many the network has.
@@ -85,7 +85,7 @@ def build(config: type, values: Mapping[str, Any]) -> Any:
 
 
 def misfits(config: type, values: Mapping[str, Any]) -> list[str]:
-    """Which of these values no Config has: unknown names, wrong types, numbers beyond all bounds."""
+    """Return which of these values no Config has: unknown names, wrong types, numbers beyond all bounds."""
     hints = types_of(config)
     names = [f.name for f in dataclasses.fields(config)]
     return [unknown(name, names) for name in values if name not in names] + [
@@ -131,7 +131,7 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 
 def describe(hint: Any) -> str:
-    """What a field holds, as `--set` takes it: "gelu or relu", "int or int,int", "[int,int,int],..."."""
+    """Return what a field holds, as `--set` takes it: "gelu or relu", "int or int,int", "[int,int,int],..."."""
     args = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(str(choice) for choice in args)
@@ -147,7 +147,7 @@ def _item(hint: Any) -> str:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value (tuples, not lists) has the type that a Config field asks for, within bounds."""
+    """Tell whether a value (tuples, not lists) has the type that a Config field asks for, within bounds."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return value in args
@@ -166,7 +166,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def tuples(value: Any) -> Any:
-    """Lists within lists as tuples, so that a Config can be hashed."""
+    """Return lists within lists as tuples, so that a Config can be hashed."""
     return tuple(tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 

@@ -57,7 +57,7 @@ TINY = {  # small twins; primes, so that no two axes can be confused
 
 
 def layers(c: Config) -> Iterator[Layer]:
-    """The network, in the order it runs."""
+    """Return the network, in the order it runs."""
     yield conv("stem", c.channels, c.width, *pair(c.patch), init="torch")
     yield batch_norm("norm", c.width)
     for b in range(c.depth):
@@ -70,7 +70,7 @@ def layers(c: Config) -> Iterator[Layer]:
 
 
 def infer(sizes: Sizes) -> dict[str, Any]:
-    """What a checkpoint's names and shapes say of its Config: all but the activation and the conventions."""
+    """Return what a checkpoint's names and shapes say of its Config: all but the activation and the conventions."""
     return {
         "patch": _size(sizes, "stem.kernel"),
         "kernel": _size(sizes, "blocks.0.depthwise.kernel"),
@@ -87,7 +87,7 @@ def _size(sizes: Sizes, name: str) -> Size:
 
 
 def input_shape(c: Config) -> tuple[int, int, int]:
-    """(channels, height, width) of an image that the network takes."""
+    """Return (channels, height, width) of an image that the network takes."""
     return c.channels, *pair(c.image)
 
 
@@ -99,7 +99,7 @@ def check_images(c: Config, height: int, width: int) -> None:
 
 
 def immaterial(c: Config) -> set[str]:
-    """Fields that change nothing: the network takes images of any size."""
+    """Return fields that change nothing: the network takes images of any size."""
     return {"image"}
 
 

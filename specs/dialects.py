@@ -150,7 +150,7 @@ _plain = cache(plain)
 
 
 def _flax_port(path: Path, leaf: str) -> Path:
-    """linen's spelling: lists of modules join name and number, and each collection is a tree of its own."""
+    """Return linen's spelling: lists of modules join name and number, and each collection is a tree of its own."""
     pieces: list[str | Hole] = [COLLECTIONS[leaf in BUFFERS] + "/"]
     for piece, after in itertools.zip_longest(path, path[1:]):
         if isinstance(piece, str):

@@ -75,7 +75,7 @@ class Config:
         return tuple(found)
 
     def _downsample(self, s: int) -> Downsample | None:
-        """The convolution after stage s, which only widens if no transition follows the stage."""
+        """Return the convolution after stage s, which only widens if no transition follows the stage."""
         if s + 1 == len(self.depths):
             return None
         width = self.widths[s + 1]
@@ -206,7 +206,7 @@ TINY = {  # small twins; grids of two primes, so that rows, columns and channels
 
 
 def layers(c: Config) -> Iterator[Layer]:
-    """The network, in the order it runs."""
+    """Return the network, in the order it runs."""
     yield conv("stem", c.channels, c.widths[0], *pair(c.patch), init="torch")
     for s, stage in enumerate(c.stages):
         for b in range(stage.depth):
@@ -272,7 +272,7 @@ def infer(sizes: Sizes) -> dict[str, Any]:
 
 
 def input_shape(c: Config) -> tuple[int, int, int]:
-    """(channels, height, width) of an image that the network takes."""
+    """Return (channels, height, width) of an image that the network takes."""
     height, width = (window.length(side) for window, side in zip(c.stem, pair(c.grid), strict=True))
     return c.channels, height, width
 

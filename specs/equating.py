@@ -34,7 +34,7 @@ def fresh_name(name: str, taken: set[str]) -> str:
 
 
 def equated(line: Line, array: Signature, other: Line, theirs: Signature) -> Values:
-    """What each axis of either line is, from an array that both write. Raises: ValueError where no axes express it."""
+    """Equate the axes of two lines through an array that both write. Raises: ValueError where no axes express it."""
     values: Values = {}
     for ours, his in zip(array.holes, theirs.holes, strict=True):
         values[his.name] = Value(((Part(ours.name),),))
@@ -125,7 +125,7 @@ def _unprimed(dim: Dim) -> str:
 
 
 def substituted(array: Signature, values: Values) -> Signature:
-    """An array with other axes in place of its own. Raises: ValueError where the notation has no place for them."""
+    """Return an array with other axes in place of its own. Raises: ValueError where the notation has no place for"""
     path = tuple(_hole(piece, values) if isinstance(piece, Hole) else piece for piece in array.path)
     return Signature(path, None if array.axes is None else tuple(_dim(dim, values) for dim in array.axes))
 

@@ -39,7 +39,7 @@ def draw(parameter: Parameter, seed: int) -> np.ndarray:
 
 
 def sample(parameter: Parameter, seed: int) -> np.ndarray:
-    """Random float32 values for tests: no array is zero, one or like another, so that no fault hides behind it."""
+    """Draw random float32 values for tests: no array is zero, one or like another, so that no fault hides."""
     rng = np.random.default_rng([seed, zlib.crc32(parameter.name.encode())])
     if parameter.leaf == "count":
         return np.asarray(1 + rng.integers(1000))
@@ -51,7 +51,7 @@ def sample(parameter: Parameter, seed: int) -> np.ndarray:
 
 
 def fans(parameter: Parameter) -> tuple[int, int]:
-    """(fan-in, fan-out) of the layer a parameter belongs to; a bias counts its kernel's."""
+    """Return (fan-in, fan-out) of the layer a parameter belongs to; a bias counts its kernel's."""
     layer, s = parameter.layer, parameter.layer.sizes
     if layer.kind in GATES:
         return s["h"], s["h"]

@@ -102,7 +102,7 @@ def embedding(path: str, v: int, d: int, init: str = "normal") -> Layer:
 
 
 def lstm_cell(path: str, i: int, h: int, *, bias: bool = True) -> Layer:
-    """An LSTM cell of `i` inputs and `h` hidden numbers; its gates are i, f, g, o."""
+    """Build an LSTM cell of `i` inputs and `h` hidden numbers; its gates are i, f, g, o."""
     return _cell(path, "lstm_cell", i, h, bias)
 
 
@@ -122,7 +122,7 @@ def array(path: str, *, init: str = "normal", **sizes: int) -> Layer:
 
 
 def parameters(layers: list[Layer]) -> list[Parameter]:
-    """All arrays of a network, in its order."""
+    """Return all arrays of a network, in its order."""
     return [parameter for layer in layers for parameter in layer.parameters()]
 
 
@@ -155,7 +155,7 @@ class Sizes:
         return held[axis]
 
     def _alike(self, name: str) -> Iterator[Mapping[str, int]]:
-        """Of arrays whose names differ in the last number alone."""
+        """Choose arrays whose names differ in the last number alone."""
         parts = re.split(r"\.(\d+)(?=\.)", name)
         if len(parts) > 1:
             *before, _, after = map(re.escape, parts)
@@ -163,6 +163,6 @@ class Sizes:
             yield from (axes for other, axes in self._axes.items() if pattern.fullmatch(other))
 
     def count(self, prefix: str) -> int:
-        """How many children with consecutive numbers from 0 stand under a path."""
+        """Return how many children with consecutive numbers from 0 stand under a path."""
         numbers = {int(m[1]) for name in self._axes if (m := re.match(rf"{re.escape(prefix)}\.(\d+)\.", name))}
         return next(n for n in range(len(numbers) + 1) if n not in numbers)

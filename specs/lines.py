@@ -85,7 +85,7 @@ class Cell(NamedTuple):
     choice: Choice
 
     def parts(self) -> Iterator[tuple[int, int, Part]]:
-        """(dimension, factor, part) of each factor."""
+        """Return (dimension, factor, part) of each factor."""
         for d, dim in enumerate(self.array.axes or ()):
             for f, factor in enumerate(dim.factors):
                 yield d, f, factor[self.choice[d][f]]
@@ -170,7 +170,7 @@ class Line:
         }
 
     def length(self, variable: str) -> int | None:
-        """How many values a listed hole has; None for one that counts."""
+        """Return how many values a listed hole has; None for one that counts."""
         for array in self.arrays:
             for hole in array.holes:
                 if hole.values is not None and self.variable(hole) == variable:
@@ -203,7 +203,7 @@ class Line:
         return [Cell(array, choice) for choice in itertools.product(*per_dim)]
 
     def variables(self, cell: Cell) -> frozenset[str]:
-        """What tells the elements of a cell apart: numbers in the name, and axes."""
+        """Return what tells the elements of a cell apart: numbers in the name, and axes."""
         axes = {part.name for _, _, part in cell.parts() if part.name}
         return frozenset(axes | {self.variable(hole) for hole in cell.array.holes})
 
@@ -285,11 +285,11 @@ class Lines:
         return "\n".join([*lines, *self.below]) + "\n"
 
     def reverse(self) -> Self:
-        """The same lines read from right to left."""
+        """Return the same lines read from right to left."""
         return replace(self, lines=tuple(line.reverse() for line in self.lines), sides=self.sides[::-1])
 
     def shared(self, variable: str) -> bool:
-        """Whether an axis has one length in the whole table: names that begin with a capital letter do."""
+        """Tell whether an axis has one length in the whole table: names that begin with a capital letter do."""
         return variable[:1].isupper()
 
     def where(self, line: Line) -> str:

@@ -22,7 +22,7 @@ def key_of(index: Mapping[str, int], names: Iterable[str]) -> Key:
 
 
 def fill(line: Line, array: Signature, index: Mapping[str, int]) -> str:
-    """The array's name at these indices."""
+    """Return the array's name at these indices."""
     return "".join(p.fill(index[line.variable(p)]) if isinstance(p, Hole) else p for p in array.path)
 
 
@@ -33,7 +33,7 @@ class Ranges:
         self.counts: dict[tuple[str, int, int], int] = {}
 
     def add(self, line: Line, array: Signature, index: Mapping[str, int]) -> str:
-        """The array's name at these indices, which are counted from now on."""
+        """Return the array's name at these indices, which are counted from now on."""
         name = ""
         for piece in array.path:
             if isinstance(piece, Hole):
@@ -47,7 +47,7 @@ class Ranges:
         return name
 
     def expected(self, line: Line, array: Signature) -> Iterator[tuple[Index, str]]:
-        """Every name that the path stands for, as far as numbers count."""
+        """Return every name that the path stands for, as far as numbers count."""
         yield from self._from(line, array.path, {}, "")
 
     def _from(self, line: Line, path: tuple[str | Hole, ...], index: Index, name: str) -> Iterator[tuple[Index, str]]:
@@ -148,7 +148,7 @@ class Matcher:
         return found
 
     def _check_counts(self, ranges: Ranges, found: Found) -> None:
-        """Numbers that jump: nothing else would say so where no other line counts as far."""
+        """Report numbers that jump: nothing else would say so where no other line counts as far."""
         for (prefix, scale, shift), count in list(ranges.counts.items()):
             if count > 2 * len(self.names) + JUMP:
                 last = scale * (count - 1) + shift

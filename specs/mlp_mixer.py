@@ -91,7 +91,7 @@ TINY = {  # small twins; primes, so that no two axes can be confused
 
 
 def layers(c: Config) -> Iterator[Layer]:
-    """The network, in the order it runs."""
+    """Return the network, in the order it runs."""
     yield conv("stem", c.channels, c.width, *pair(c.patch))
     for b in range(c.depth):
         yield norm(f"blocks.{b}.norm1", c.width)
@@ -106,7 +106,7 @@ def layers(c: Config) -> Iterator[Layer]:
 
 
 def infer(sizes: Sizes) -> dict[str, Any]:
-    """What a checkpoint's names and shapes say of its Config: all but the conventions."""
+    """Return what a checkpoint's names and shapes say of its Config: all but the conventions."""
     h, w = sizes["stem.kernel", "h"], sizes["stem.kernel", "w"]
     return {
         "patch": h if h == w else (h, w),
@@ -121,7 +121,7 @@ def infer(sizes: Sizes) -> dict[str, Any]:
 
 
 def input_shape(c: Config) -> tuple[int, int, int]:
-    """(channels, height, width) of an image that the network takes."""
+    """Return (channels, height, width) of an image that the network takes."""
     (rows, columns), (ph, pw) = c.grid, pair(c.patch)
     height, width = pair(c.image) if c.image is not None else (rows * ph, columns * pw)
     return c.channels, height, width

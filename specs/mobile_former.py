@@ -158,7 +158,7 @@ _dense = partial(dense, init="kaiming_normal")
 
 
 def layers(c: Config) -> Iterator[Layer]:
-    """The network, in the order it runs."""
+    """Return the network, in the order it runs."""
     yield array("tokens", m=c.tokens, d=c.token_width, init="xavier_uniform")
     yield _conv("stem.conv", c.channels, c.stem, 3, 3)
     yield batch_norm("stem.norm", c.stem)
@@ -226,7 +226,7 @@ def _heads(path: str, i: int, o: int, c: Config) -> Layer:
 
 
 def infer(sizes: Sizes) -> dict[str, Any]:
-    """What a checkpoint's names and shapes say of its Config: not DyReLU's constants, nor strides before the blocks."""
+    """Read a checkpoint's names and shapes for its Config: not DyReLU's constants, nor strides before the blocks."""
     mobile = [f"blocks.{b}.mobile" for b in range(sizes.count("blocks"))]
     strides = (1 + (f"{path}.down.conv.kernel" in sizes) for path in mobile)
     widths = ([sizes[f"{path}.{layer}.kernel", "o"] for layer in ("expand", "project")] for path in mobile)
@@ -261,7 +261,7 @@ def _infer_dyrelu(sizes: Sizes, path: str, hidden: int) -> dict[str, Any]:
 
 
 def input_shape(c: Config) -> tuple[int, int, int]:
-    """(channels, height, width) of an image that the network takes."""
+    """Return (channels, height, width) of an image that the network takes."""
     return c.channels, *pair(c.image)
 
 

@@ -138,7 +138,7 @@ def _entry_points() -> list[str]:
 
 
 def entry_point(name: str) -> str | None:
-    """The module that installed packages offer under a name; nothing is imported."""
+    """Return the module that installed packages offer under a name; nothing is imported."""
     from importlib.metadata import entry_points
 
     return next((point.module for point in entry_points(group=GROUP, name=name)), None)

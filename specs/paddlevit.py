@@ -19,7 +19,7 @@ Keys = Mapping[str, tuple[str, Any]]  # {key under MODEL: (Config field, "" wher
 
 
 def stated(mapping: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
-    """What a file says under MODEL: {"MF.TOKENS": (3, 128), ...}.
+    """Return what a file says under MODEL: {"MF.TOKENS": (3, 128), ...}.
 
     Args:
       mapping: the file as parsed, e.g. {"MODEL": {"NUM_CLASSES": 10, "MF": {"TOKENS": [3, 128], ...}}}.
@@ -44,7 +44,7 @@ def stated(mapping: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
 
 
 def fields(found: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
-    """Of what `stated` found, the Config fields that one key makes."""
+    """Return the Config fields that one key makes, of what `stated` found."""
     return {keys[key][0]: value for key, value in found.items() if key in keys and keys[key][0]}
 
 
@@ -60,7 +60,7 @@ def preprocessing(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(mapping: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """("MODEL.MF.TOKENS", (3, 128)) and so on."""
+    """Return ("MODEL.MF.TOKENS", (3, 128)) and so on."""
     for key, value in mapping.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{path}{key}.")

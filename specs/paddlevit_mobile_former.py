@@ -47,7 +47,7 @@ def _blocks(v: Mapping[str, Any]) -> list[tuple[int, ...]]:
 
 
 def _contradictions(v: Mapping[str, Any]) -> Iterator[str]:
-    """What upstream's code repeats, and what it fixes, stated otherwise."""
+    """Return what upstream's code repeats, and what it fixes, stated otherwise."""
     lengths = {len(numbers) for numbers in _blocks(v)}
     if len(lengths) > 1:
         yield "MODEL.MF.BLOCK: HIDDEN_CHANNELS, OUT_CHANNELS and STRIEDS are as long as there are blocks"
@@ -73,7 +73,7 @@ def _contradictions(v: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _combined(v: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields that take several keys."""
+    """Return fields that take several keys."""
     alpha, (tokens, width) = v.get("MF.ALPHA", 1), v.get("MF.TOKENS", (None, None))
     widths = {"MF.STEM.OUT_CHANNELS", "MF.LITE_BNECK.HIDDEN_CHANNEL", "MF.LITE_BNECK.OUT_CHANNEL"} & v.keys()
     fields: dict[str, Any] = {_KEYS[key][0]: int(alpha * v[key]) for key in widths}

@@ -65,7 +65,7 @@ def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Lines:
 
 
 def header(text: str) -> tuple[str, str]:
-    """The names of the sides. Raises: ValueError where the text is no header of this version."""
+    """Return the names of the sides. Raises: ValueError where the text is no header of this version."""
     found = HEADER.fullmatch(text)
     if not found:
         raise ValueError(f"{text[:60]!r}: {REMEDY}")
@@ -75,7 +75,7 @@ def header(text: str) -> tuple[str, str]:
 
 
 def parse_line(text: str) -> Line:
-    """ "left arrays <-> right arrays". Raises: ValueError."""
+    """Parse "left arrays <-> right arrays". Raises: ValueError."""
     words = text.split()
     at = [k for k, word in enumerate(words) if word in ARROWS]
     if len(at) != 1:
@@ -104,7 +104,7 @@ def _side(words: list[str]) -> Side:
 
 
 def _arrays(words: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """The words of each array with what joins it to the one before."""
+    """Return the words of each array with what joins it to the one before."""
     join, group, depth = "", list[str](), 0
     for word in words:
         path = not group and join != "="  # a path may hold any sign
@@ -149,7 +149,7 @@ def named_orders(table: Lines) -> Iterator[tuple[Line, str]]:
 
 
 def not_an_order(numbers: tuple[int, ...]) -> str:
-    """What keeps numbers from being a permutation of 0 to n-1; "" if nothing does."""
+    """Return what keeps numbers from being a permutation of 0 to n-1; "" if nothing does."""
     if sorted(numbers) == list(range(len(numbers))):
         return ""
     seen = set[int]()

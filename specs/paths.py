@@ -121,7 +121,7 @@ def _leading(path: Path, k: int) -> str:
 
 
 def escaped(text: str, special: str = "{}\\") -> str:
-    """Text of a name as a path spells it."""
+    """Return text of a name as a path spells it."""
     found = []
     for at, c in enumerate(text):
         if c in special or (c == "#" and at == 0) or (c == ":" and at == len(text) - 1):
@@ -159,7 +159,7 @@ def _characters(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def parse_path(text: str) -> Path:
-    """Literal text and holes in turn. Raises: ValueError."""
+    """Return literal text and holes in turn. Raises: ValueError."""
     pieces: list[str | Hole] = []
     literal, inner = "", None  # `inner`: the text of the hole that is open, as it is written
     for c, meant in _characters(text):

@@ -177,5 +177,5 @@ def from_timm(mapping: Mapping[str, Any]) -> tuple[Known, list[str]]:
 
 
 def _single(value: Any) -> Any:
-    """One number for all channels where those of all channels are equal."""
+    """Return one number for all channels where those of all channels are equal."""
     return value[0] if isinstance(value, list) and value and all(part == value[0] for part in value) else value

@@ -108,7 +108,7 @@ class LevelConfig:
         return self.channels * sum(k * k for k in self.kernels or (self.patch,))
 
     def whole_patches(self, rows: int, columns: int) -> tuple[int, int]:
-        """The size to which a map of this one is resized, so that patches tile it."""
+        """Return the size to which a map of this one is resized, so that patches tile it."""
         return -(-rows // self.patch) * self.patch, -(-columns // self.patch) * self.patch
 
     @property
@@ -197,7 +197,7 @@ TINY = {  # small twins; grids of unlike rows and columns, and primes, so that n
 
 
 def layers(c: Config) -> Iterator[Layer]:
-    """The network, in the order it runs."""
+    """Return the network, in the order it runs."""
     for n, level in enumerate(c.levels):
         embed = "multi_scale_embed" if level.kernels else "patch_embed"
         yield _linear(f"levels.{n}.{embed}", level.features, level.width)
@@ -255,7 +255,7 @@ def infer(sizes: Sizes) -> dict[str, Any]:
 
 
 def input_shape(c: Config) -> tuple[int, int, int]:
-    """(channels, height, width) of an image that the network takes."""
+    """Return (channels, height, width) of an image that the network takes."""
     return c.channels, *pair(c.image)
 
 

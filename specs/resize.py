@@ -11,7 +11,7 @@ A = -0.75  # of the cubic kernel: torch's and OpenCV's; `jax.image.resize` and P
 
 @cache
 def bicubic_matrix(out: int, size: int) -> np.ndarray:
-    """What each of `out` samples takes from each of `size`: float64, (out, size), rows that sum to 1.
+    """Return what each of `out` samples takes from each of `size`: float64, (out, size), rows that sum to 1.
 
     Half-pixel centres, samples beyond the border read the border, no antialiasing: torch's
     F.interpolate(mode="bicubic", align_corners=False). An image becomes rows @ image @ columns.T.
@@ -28,7 +28,7 @@ def bicubic_matrix(out: int, size: int) -> np.ndarray:
 
 
 def _cubic(x: np.ndarray) -> np.ndarray:
-    """Keys' kernel at distances 0 <= x <= 2."""
+    """Evaluate Keys' kernel at distances 0 <= x <= 2."""
     near = ((A + 2) * x - (A + 3)) * x * x + 1
     far = A * (((x - 5) * x + 8) * x - 4)
     return np.where(x <= 1, near, far)

@@ -19,11 +19,11 @@ class Signature(NamedTuple):
         return holes(self.path)
 
     def parts(self) -> list[Part]:
-        """Every named axis."""
+        """Return every named axis."""
         return parts(self.axes or ())
 
     def parts_of_sums(self) -> list[Part]:
-        """The summands among the axes."""
+        """Return the summands among the axes."""
         factors = [factor for dim in self.axes or () for factor in dim.factors]
         return [part for factor in factors if len(factor) > 1 for part in factor]
 

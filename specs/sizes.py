@@ -114,7 +114,7 @@ class Solver:
         self._spread(waiting)
 
     def unused(self) -> list[str]:
-        """Lengths given by the user that contradict the shapes wherever an axis has their name."""
+        """Return lengths given by the user that contradict the shapes wherever an axis has their name."""
         return [name for name in self.given if name not in self._taken]
 
     def _spread(self, envs: list[Env]) -> None:

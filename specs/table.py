@@ -49,7 +49,7 @@ class Table(Lines):
         return cls.of(load(os.fspath(path)))
 
     def print(self) -> str:
-        """The text, which parses to the same Table."""
+        """Return the text, which parses to the same Table."""
         return str(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -73,7 +73,7 @@ class Table(Lines):
         like: Mapping[str, tuple[int, ...]] | None = None,
         sizes: Mapping[str, int] | None = None,
     ) -> Layout:
-        """Which element of the left side's arrays goes where on the right, proven complete.
+        """Return which element of the left side's arrays goes where on the right, proven complete.
 
         Args:
           shapes: the left side's arrays.

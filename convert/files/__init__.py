@@ -36,7 +36,7 @@ class Format(NamedTuple):
     parts: tuple[str, ...] = ()  # of a folder: files inside that no other has, and that are unreadable without a marker
 
     def load(self, attribute: str) -> type:
-        """The class of this name, importing the module."""
+        """Return the class of this name, importing the module."""
         found = getattr(import_module(f"{__name__}.{self.module}"), attribute)
         assert isinstance(found, type)
         return found
@@ -78,7 +78,7 @@ INDEX = re.compile(r"\.index(\.[\w-]{1,32})?\.json$")  # of shards; with a varia
 
 
 def suffixes(table: tuple[Format, ...] = (*FORMATS, *FOLDERS)) -> tuple[str, ...]:
-    """Every suffix that names one of these formats."""
+    """Return every suffix that names one of these formats."""
     return tuple(suffix for entry in table for suffix in entry.suffixes)
 
 
@@ -124,7 +124,7 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, wh
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """While many values are made and none is garbage, collecting would walk the whole process time and again."""
+    """Turn the garbage collector off while many values are created, none of them garbage."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -178,7 +178,7 @@ def _open(name: str) -> Reader:
 
 
 def folder_format(path: str | os.PathLike[str]) -> Format | None:
-    """The format of a folder that as a whole is one checkpoint; None for other folders and for files."""
+    """Return the format of a folder that as a whole is one checkpoint; None for other folders and for files."""
     for entry in FOLDERS:
         if any(_is_marker(os.path.join(path, marker)) for marker in entry.markers):
             return entry
@@ -206,14 +206,14 @@ def is_msgpack(path: str) -> bool:
 
 
 def _is_marker(path: str) -> bool:
-    """Whether a file says what its folder is. TensorFlow's file `checkpoint` is a text, the one of Orbax msgpack."""
+    """Tell whether a file says what its folder is. TensorFlow's file `checkpoint` is a text, Orbax's is msgpack."""
     if not os.path.isfile(path):
         return False
     return os.path.basename(path) != "checkpoint" or is_msgpack(path)
 
 
 def files_of(path: str) -> list[str]:
-    """Every file of a checkpoint: all in a folder, an index and its shards, or the file itself. Raises: FormatError."""
+    """List every file of a checkpoint: all in a folder, an index and its shards, or the file. Raises: FormatError."""
     if os.path.isdir(path):
         return list(import_module(f"{__name__}.folders.base").files(path))
     if INDEX.search(path) and (sharded := import_module(f"{__name__}.sharded")).sniff(_head(path), path):
@@ -222,7 +222,7 @@ def files_of(path: str) -> list[str]:
 
 
 def writer_for(path: str | os.PathLike[str]) -> type[Writer]:
-    """The writer of the format that the suffix names. Raises: UsageError where there is none."""
+    """Return the writer of the format that the suffix names. Raises: UsageError where there is none."""
     suffix = os.path.splitext(os.fspath(path).rstrip(os.sep))[1].lower()
     for entry in (*FORMATS, *FOLDERS):
         if suffix in entry.suffixes:
@@ -242,13 +242,13 @@ def _head(path: str) -> bytes:
 
 
 def _has_header(path: str, head: bytes) -> bool:
-    """Whether it begins as safetensors does, with the length of a header: that may have the bytes of any mark."""
+    """Tell whether it begins as safetensors does, with the length of a header: that may have the bytes of any mark."""
     length = int.from_bytes(head[:8], "little")
     return FORMATS[0].head.match(head) is not None and length <= os.path.getsize(path) - 8
 
 
 def _unknown(path: str, head: bytes) -> FormatError:
-    """Why no format recognises this file."""
+    """Return why no format recognises this file."""
     if head.startswith(b"PK"):
         return _unknown_zip(path)
     if head[257:262] == b"ustar":

@@ -37,7 +37,7 @@ def check(sources: Iterable[str], out: str, force: bool) -> None:
 
 
 def folder_of(out: str) -> str:
-    """The folder that a target lies in. Raises: ConvertError where there is none; UsageError for a URL."""
+    """Return the folder that a target lies in. Raises: ConvertError where there is none; UsageError for a URL."""
     if URL.match(out):
         raise UsageError(f"{out}: a URL can be read, not written: give -o a folder of this machine, and copy it there")
     folder = os.path.dirname(os.path.abspath(out))
@@ -72,7 +72,7 @@ def reserve(file: IO[bytes], size: int) -> None:
 
 
 def temporary_of(out: str) -> str:
-    """The path of a target while it is written: a name that is ours alone, so that what has it may be swept."""
+    """Return the path of a target while it is written: a name that is ours alone, so that what has it may be swept."""
     folder, name = os.path.split(os.path.abspath(out))
     return os.path.join(folder, f".{name}.triptych.part")
 
@@ -107,7 +107,7 @@ def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterat
 
 
 def _lock(path: str) -> IO[bytes] | None:
-    """The file at `path`, locked; None if another process holds it."""
+    """Return the file at `path`, locked; None if another process holds it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         file = os.fdopen(descriptor, "r+b", buffering=0)
@@ -124,7 +124,7 @@ def _lock(path: str) -> IO[bytes] | None:
 
 
 def _is(path: str, file: IO[bytes]) -> bool:
-    """Whether an open file still has this name."""
+    """Tell whether an open file still has this name."""
     try:
         return os.path.samestat(os.lstat(path), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -133,7 +133,7 @@ def _is(path: str, file: IO[bytes]) -> bool:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """While names are given: Ctrl-C and a request to end wait until all of them are."""
+    """Defer Ctrl-C and a request to end until every file has its name."""
     if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
         yield
         return
@@ -166,7 +166,7 @@ def publish(temporary: str, out: str, force: bool) -> None:
 
 
 def sync_folder(path: str) -> None:
-    """Make the names in the folder of `path` last."""
+    """fsync the folder of `path`, so that its renames survive a crash."""
     folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -52,7 +52,7 @@ def check_apart(source: str | None, out: str) -> None:
 
 
 def _inside(folder: str) -> list[str]:
-    """Every file and link in a folder and its folders, relative to it."""
+    """Return every file and link in a folder and its folders, relative to it."""
     return sorted(
         os.path.relpath(os.path.join(inner, name), folder)
         for inner, folders, names in os.walk(folder)
@@ -88,7 +88,7 @@ def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterat
 
 
 def _lock(path: str, removed: Callable[[str], None]) -> int | None:
-    """The folder at `path`, empty and locked; None if another process holds it."""
+    """Return the folder at `path`, empty and locked; None if another process holds it."""
     while True:
         with contextlib.suppress(FileExistsError):
             os.mkdir(path)
@@ -111,7 +111,7 @@ def _lock(path: str, removed: Callable[[str], None]) -> int | None:
 
 
 def _is(path: str, descriptor: int) -> bool:
-    """Whether the folder that was opened still has this name."""
+    """Tell whether the folder that was opened still has this name."""
     try:
         return os.path.samestat(os.lstat(path), os.fstat(descriptor))
     except FileNotFoundError:

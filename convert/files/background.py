@@ -30,7 +30,7 @@ class Task(Generic[T]):
             self._error = error
 
     def result(self) -> T:
-        """What the call returned, once it has. Raises: what the call raised."""
+        """Return what the call returned, once it has. Raises: what the call raised."""
         self._thread.join()
         if self._error is not None:
             raise self._error

@@ -151,13 +151,13 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
-        """Payload bytes [start, stop) of one tensor, by pread: C-order, little-endian.
+        """Return payload bytes [start, stop) of one tensor, by pread: C-order, little-endian.
 
         Raises: FormatError where the file is shorter than it said when opened (truncated meanwhile).
         """
 
     def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
-        """One tensor's payload from its first byte to its last."""
+        """Return one tensor's payload from its first byte to its last."""
         size = self.tensors[name].nbytes
         for start in range(0, size, PIECE):
             yield self.read(name, start, min(start + PIECE, size))
@@ -237,7 +237,7 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
-        """The payload of the next tensor, in pieces of any size that add up to tensor.nbytes."""
+        """Return the payload of the next tensor, in pieces of any size that add up to tensor.nbytes."""
 
     def annotate(self, metadata: dict[str, str]) -> None:
         """Replace the metadata, once the payloads are known: no longer than what the writer was made with."""
@@ -245,10 +245,10 @@ class Writer(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """Everything after the last payload (directories, checksums)."""
+        """Return everything after the last payload (directories, checksums)."""
 
     def pieces(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> Iterator[memoryview]:
-        """The chunks as plain bytes.
+        """Return the chunks as plain bytes.
 
         Raises: ConvertError where it is not this tensor's turn or the chunks do not add up.
         """
@@ -273,7 +273,7 @@ class Writer(ABC):
 
 
 def pread(fd: int, size: int, offset: int) -> bytes:
-    """Like os.pread, but all of it: a short read is retried, an early end returns fewer bytes."""
+    """Read as os.pread does, but all of it: a short read is retried, an early end returns fewer bytes."""
     data = os.pread(fd, size, offset)
     while len(data) < size:
         more = os.pread(fd, size - len(data), offset + len(data))
@@ -284,7 +284,7 @@ def pread(fd: int, size: int, offset: int) -> bytes:
 
 
 def write_all(file: IO[bytes], data: bytes | bytearray | memoryview) -> None:
-    """Like file.write, but all of it: an unbuffered file may take less than it is given."""
+    """Write as file.write does, but all of it: an unbuffered file may take less than it is given."""
     view = memoryview(data).cast("B")
     while view.nbytes:
         view = view[file.write(view[:PIECE]) :]
@@ -296,7 +296,7 @@ def shown(name: str) -> str:
 
 
 def record_at(path: str) -> str:
-    """The text of a record of ours; "" where there is none, or what is too long for one. Raises: FormatError."""
+    """Return the text of a record of ours; "" where there is none, or what is too long for one. Raises: FormatError."""
     if not os.path.isfile(path) or os.path.getsize(path) > MAX_RECORD:
         return ""
     file = File(path)
@@ -337,7 +337,7 @@ class File:
             raise FormatError(self.path, "is a pipe, socket or device", "give a regular file")
 
     def read(self, size: int, offset: int) -> bytes:
-        """Exactly `size` bytes from `offset`."""
+        """Return exactly `size` bytes from `offset`."""
         try:
             data = pread(self.fd, size, offset)
         except OSError as error:

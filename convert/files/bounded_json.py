@@ -12,7 +12,7 @@ STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"')
 
 
 def loads(text: str | bytes, most: int = MAX_VALUES) -> Any:
-    """Like json.loads, but no key may occur twice in an object: one of its values would be lost.
+    """Parse as json.loads does, but no key may occur twice in an object: one of its values would be lost.
 
     Args:
       most: values that it may hold, counted by what separates them outside strings.
@@ -32,7 +32,7 @@ def _separators(text: str) -> int:
 
 
 def _exceeds(text: str, most: int) -> bool:
-    """Whether more than `most` separators stand outside strings, such as that of a record."""
+    """Tell whether more than `most` separators stand outside strings, such as that of a record."""
     count = at = 0
     for string in STRING.finditer(text):
         count, at = count + _separators(text[at : string.start()]), string.end()

@@ -32,7 +32,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def loads(text: str) -> Any:
-    """Like yaml.safe_load. Raises: ValueError where it is no YAML, or makes too much of few characters."""
+    """Parse as yaml.safe_load does. Raises: ValueError where it is no YAML, or makes too much of few characters."""
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:

@@ -27,7 +27,7 @@ SAMPLES, SAMPLE = 16, 4096  # of a file that has its record beside it: how many,
 
 
 def identity(path: str) -> dict[str, Any]:
-    """What ties a record beside a file to this very file: its size, and a hash of samples all over it."""
+    """Return what ties a record beside a file to this very file: its size, and a hash of samples all over it."""
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         digest = hashlib.sha256()
@@ -82,7 +82,7 @@ class Digest:
         self.tensor, self.hash, self.not_finite = tensor, xxhash.xxh3_128() if hashed else None, 0
 
     def of(self, pieces: Iterable[Any]) -> Iterator[Any]:
-        """The pieces as they are; `line` is known once the last was taken."""
+        """Return the pieces as they are; `line` is known once the last was taken."""
         for piece in pieces:
             if self.hash:
                 self.hash.update(piece)
@@ -90,7 +90,7 @@ class Digest:
             yield piece
 
     def line(self) -> dict[str, Any]:
-        """Shape, dtype, hash of the payload, and how many NaNs and infinities it holds, if any."""
+        """Return shape, dtype, hash of the payload, and how many NaNs and infinities it holds, if any."""
         odd = {"not_finite": self.not_finite} if self.not_finite else {}
         return described(self.tensor, self.hash.hexdigest() if self.hash else None) | odd
 

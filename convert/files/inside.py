@@ -161,7 +161,7 @@ def _in_folder(path: str, step: int | None) -> Found:
 
 
 def _described(path: str) -> list[str]:
-    """What the config.json of a Hugging Face folder says of the model, for people: timm's has its name and classes."""
+    """Describe what the config.json of a Hugging Face folder says of the model: timm's has its name and classes."""
     from convert.files import bounded_json
     from convert.files.base import record_at
 

@@ -36,7 +36,7 @@ Node: TypeAlias = "Tensor | dict[str, Node]"
 
 
 def sniff(head: bytes, path: str) -> bool:
-    """Can this be flax msgpack: does it begin with a map, an array or an extension?"""
+    """Tell whether this can be flax msgpack: it begins with a map, an array or an extension."""
     first = head[0] if head else 0
     return (
         head == b"\x80" or 0x80 < first < 0xA0 or 0xC7 <= first <= 0xC9 or 0xD4 <= first <= 0xD8 or 0xDC <= first < 0xE0
@@ -176,7 +176,7 @@ def _dicts(tree: Any) -> Any:
 
 
 def _keys(tensor: Tensor) -> list[str]:
-    """The path to a tensor. Raises: ConvertError where no reader would take it."""
+    """Return the path to a tensor. Raises: ConvertError where no reader would take it."""
     keys = tensor.name.split("/")
     if len(tensor.name) > MAX_NAME or len(keys) > MAX_DEPTH or len(tensor.shape) > MAX_DIMS or CHUNKED in keys:
         raise ConvertError(f"{shown(tensor.name)}: msgpack cannot hold this name or shape: rename it")
@@ -184,7 +184,7 @@ def _keys(tensor: Tensor) -> list[str]:
 
 
 def _parts(tensor: Tensor) -> Iterator[tuple[bytes, int]]:
-    """(header, payload bytes) of a tensor: one, or one for each chunk."""
+    """Return (header, payload bytes) of a tensor: one, or one for each chunk."""
     if tensor.nbytes <= CHUNK:
         yield _array_head(tensor.shape, tensor.dtype), tensor.nbytes
         return
@@ -199,7 +199,7 @@ def _parts(tensor: Tensor) -> Iterator[tuple[bytes, int]]:
 
 
 def _array_head(shape: tuple[int, ...], dtype: str) -> bytes:
-    """Everything of an array before its payload."""
+    """Return everything of an array before its payload."""
     size = Tensor("", shape, dtype).nbytes
     inner = _head("array", 3) + _head("array", len(shape)) + b"".join(_head("int", length) for length in shape)
     inner += _string(dtype) + _head("bin", size)
@@ -217,7 +217,7 @@ def _string(text: str) -> bytes:
 
 
 def _head(kind: str, number: int) -> bytes:
-    """The shortest token of this kind and length (of an int: value)."""
+    """Return the shortest token of this kind and length (of an int: value)."""
     first, fixed, wider = _HEADS[kind]
     if number < fixed:
         return bytes([first + number])

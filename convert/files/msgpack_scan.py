@@ -56,7 +56,7 @@ class Tokens:
         return FormatError(self.file.path, f"byte {self.at}: {problem}", remedy)
 
     def take(self, size: int) -> bytes:
-        """The next `size` bytes, which stay few: tokens and names."""
+        """Return the next `size` bytes, which stay few: tokens and names."""
         begin = self.at - self._start
         if begin + size > len(self._window):
             self.room(size)
@@ -76,7 +76,7 @@ class Tokens:
         self.at += size
 
     def token(self) -> tuple[str, int]:
-        """(kind, number): the value of an int or bool, else the length; what follows is not read."""
+        """Return (kind, number): the value of an int or bool, else the length; what follows is not read."""
         begin = self.at - self._start
         if begin < len(self._window):  # the common case, without a call
             byte, self.at = self._window[begin], self.at + 1
@@ -91,7 +91,7 @@ class Tokens:
         return kind, number
 
     def expect(self, kind: str, what: str, number: int | None = None) -> int:
-        """The number of the next token, which must be of this kind (and number)."""
+        """Return the number of the next token, which must be of this kind (and number)."""
         found, value = self.token()
         if found != kind or (number is not None and value != number):
             raise self.bad(f"{what} is {found} {value} where {kind}{'' if number is None else f' {number}'} belongs")
@@ -217,7 +217,7 @@ class Tree(Tokens):
             raise self.bad(f"{shown(path or '')} is of extension type {code}, which flax does not write")
 
     def _array(self, size: int) -> tuple[tuple[int, ...], str, tuple[int, int]]:
-        """(shape, dtype, (offset, bytes)) of an array's inner message, which takes `size` bytes."""
+        """Return (shape, dtype, (offset, bytes)) of an array's inner message, which takes `size` bytes."""
         end = self.at + size
         self.expect("array", "an array's content", 3)
         shape = tuple(self._dimension() for _ in range(self._rank(self.expect("array", "a shape"))))
@@ -244,7 +244,7 @@ class Tree(Tokens):
         return size
 
     def _chunked(self) -> tuple[tuple[int, ...], str, Segments]:
-        """(shape, dtype, segments) of a chunked array, after its mark."""
+        """Return (shape, dtype, segments) of a chunked array, after its mark."""
         shape = tuple(self._numbered("shape", self._dimension))
         self._rank(len(shape))
         chunks = self._numbered("chunks", self._chunk)
@@ -258,7 +258,7 @@ class Tree(Tokens):
         return shape, dtype, segments
 
     def _numbered(self, name: str, item: Callable[[], T]) -> list[T]:
-        """The map under the key `name`, whose own keys are "0", "1", ... in any order."""
+        """Return the map under the key `name`, whose own keys are "0", "1", ... in any order."""
         if self._key() != name:
             raise self.bad(f"a chunked array has no {name} here")
         count = self.expect("map", name)

@@ -53,7 +53,7 @@ class NpyError(ValueError):
 
 
 def header_length(data: bytes) -> int:
-    """Bytes before the payload, from the first 12 of the array. Raises: NpyError."""
+    """Return bytes before the payload, from the first 12 of the array. Raises: NpyError."""
     version = {b"\1\0": "<H", b"\2\0": "<L", b"\3\0": "<L"}.get(data[6:8])
     if data[:6] != b"\x93NUMPY" or version is None or len(data) < 12:
         raise NpyError("is no .npy array of version 1 to 3", "write it with np.savez")
@@ -64,7 +64,7 @@ def header_length(data: bytes) -> int:
 
 
 def parse_header(name: str, header: bytes) -> tuple[Tensor, bool]:
-    """(tensor, is it in Fortran order) of everything before the payload. Raises: NpyError."""
+    """Return (tensor, is it in Fortran order) of everything before the payload. Raises: NpyError."""
     text = header[10 if header[6] == 1 else 12 :].decode("latin-1")
     descr, order, shape = _DESCR.search(text), _ORDER.search(text), _SHAPE.search(text)
     if descr and descr[1].strip("'") not in DTYPES:
@@ -97,7 +97,7 @@ def to_c_order(data: bytes, tensor: Tensor) -> bytes:
 
 
 def write_header(tensor: Tensor) -> bytes:
-    """The bytes before the payload, as numpy writes them: room for the first axis to grow, and to align."""
+    """Return the bytes before the payload, as numpy writes them: room for the first axis to grow, and to align."""
     text = f"{{'descr': '{DESCR[tensor.dtype]}', 'fortran_order': False, 'shape': {tensor.shape}, }}"
     if tensor.shape:
         text += " " * (21 - len(str(tensor.shape[0])))
@@ -110,7 +110,7 @@ MAX_HEADERS = 16 << 20  # bytes in front of all payloads; numpy writes 128 each
 
 
 def sniff(head: bytes, path: str) -> bool:
-    """Is this npz: a zip whose directory lists .npy members and no pickle of torch's?"""
+    """Tell whether this is npz: a zip whose directory lists .npy members and no pickle of torch's."""
     if head[:4] not in (b"PK\3\4", b"PK\5\6"):
         return False
     try:
@@ -192,7 +192,7 @@ class NpzReader(Reader):
         )
 
     def _header(self, directory: ZipDirectory, member: Member) -> tuple[int, bytes]:
-        """(content's offset, the .npy header in front of the payload)."""
+        """Return (content's offset, the .npy header in front of the payload)."""
         need = 256  # enough for nearly all
         while True:
             offset, data = directory.local(member, need)
@@ -221,7 +221,7 @@ class NpzReader(Reader):
         return self._turned[1][start:stop]
 
     def _stored_bytes(self, name: str, start: int, stop: int) -> bytes:
-        """Bytes [start, stop) of the payload as the file has it, the CRC checked once the last is read."""
+        """Return bytes [start, stop) of the payload as the file has it, the CRC checked once the last is read."""
         array = self._arrays[name]
         begin, size = array.header + start, stop - start
         if array.member.method == STORED:

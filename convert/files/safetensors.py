@@ -48,7 +48,7 @@ DAMAGED = "no safetensors library writes it so: is it the right file, and all of
 
 
 def sniff(head: bytes, path: str) -> bool:
-    """Is this safetensors: a { after eight bytes of length, and no text or msgpack that has a { there?"""
+    """Tell whether this is safetensors: a { after eight bytes of length, and no text or msgpack that has a { there."""
     text = head[:8].isascii() and head[:8].decode().isprintable()
     plausible = int.from_bytes(head[:8], "little") < 2**40 or path.endswith(".safetensors")
     return head[8:9] == b"{" and plausible and not text
@@ -152,7 +152,7 @@ class SafetensorsReader(Reader):
                     self.skipped.add(f"{name}: {field}", "a field of the header that the format does not define")
 
     def _check_tiling(self) -> None:
-        """Payloads follow one another without holes or overlaps and fill the file: nothing hides in it."""
+        """Check that payloads follow one another without holes or overlaps and fill the file: nothing hides in it."""
         end = 0
         for name in sorted(self._offsets, key=lambda name: (self._offsets[name], self.tensors[name].nbytes)):
             if self._offsets[name] != end:
@@ -191,7 +191,7 @@ class SafetensorsWriter(Writer):
         write_all(file, struct.pack("<Q", len(header)) + header)
 
     def _layout(self) -> dict[str, int]:
-        """Where each payload begins, counted from the end of the header."""
+        """Return where each payload begins, counted from the end of the header."""
         for tensor in self.tensors:
             if tensor.dtype not in CODES:
                 problem = f"safetensors cannot hold {tensor.dtype} ({shown(tensor.name)})"

@@ -27,7 +27,7 @@ PART = "triptych_part"  # in the metadata of a shard of ours: the name of the in
 
 
 def sniff(head: bytes, path: str) -> bool:
-    """An index is JSON by its name: nothing in its first bytes tells it from any other JSON."""
+    """Recognise an index by its name: nothing in its first bytes tells it from any other JSON."""
     return INDEX.search(path) is not None and head.lstrip()[:1] == b"{"
 
 
@@ -58,7 +58,7 @@ class Index:
         self.unknown += [f"metadata: {key}" for key in fields if key not in KEYS]
 
     def unlisted(self) -> list[str]:
-        """Files beside the index that are named like its shards, numbers aside, and that it does not list."""
+        """Return files beside the index that are named like its shards, numbers aside, and that it does not list."""
         patterns = {_NUMBERS.sub("#", name) for name in self.shards}
         beside = sorted(os.listdir(os.path.dirname(os.path.abspath(self.path))))
         return [name for name in beside if name not in self.shards and _NUMBERS.sub("#", name) in patterns]

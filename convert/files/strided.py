@@ -16,7 +16,7 @@ CODES = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}  # any numpy type of tha
 
 
 def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether the elements lie in C order without gaps."""
+    """Tell whether the elements lie in C order without gaps."""
     step = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
         if size != 1 and stride != step:
@@ -26,7 +26,7 @@ def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
 
 
 def span(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
-    """Elements from the first to the last, both included."""
+    """Return elements from the first to the last, both included."""
     if 0 in shape:
         return 0
     return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -35,7 +35,7 @@ def span(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
 def gather(
     fetch: Callable[[int, int], bytes], shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
 ) -> memoryview:
-    """The elements' bytes in C order.
+    """Return the elements' bytes in C order.
 
     Args:
       fetch: bytes [start, stop), counted from the tensor's first element.

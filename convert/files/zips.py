@@ -78,7 +78,7 @@ class ZipDirectory:
         return FormatError(self.file.path, problem, remedy)
 
     def _locate(self) -> tuple[int, int]:
-        """(offset, bytes) of the central directory."""
+        """Return (offset, bytes) of the central directory."""
         begin = max(0, self.file.size - END.size - 0xFFFF)  # a comment of up to 64 KiB may follow the end record
         tail = self.file.read(self.file.size - begin, begin)
         at = tail.rfind(b"PK\5\6")
@@ -145,7 +145,7 @@ class ZipDirectory:
         return member
 
     def _check_layout(self) -> None:
-        """Members lie before the directory and apart: overlapping ones are how zip bombs are made."""
+        """Check that members lie before the directory and apart: overlapping ones are how zip bombs are made."""
         end = 0
         for member in sorted(self.members.values(), key=lambda member: member.header):
             if member.header < end:
@@ -155,7 +155,7 @@ class ZipDirectory:
             raise self.bad("has members that reach beyond the beginning of its directory")
 
     def local(self, member: Member, ahead: int) -> tuple[int, bytes]:
-        """(payload's offset, at most `ahead` of its first bytes), by the local header, which must name it."""
+        """Return (payload's offset, at most `ahead` of its first bytes), by the local header, which must name it."""
         names = 4 * len(member.name) + 64  # the extra field of a stored member is short
         data = self.file.read(min(LOCAL.size + names + ahead, self.file.size - member.header), member.header)
         signature, *_, name, extra = LOCAL.unpack_from(data)
@@ -213,7 +213,7 @@ class Inflated:
         self._zlib, self._input = inflate.decompressobj(-inflate.MAX_WBITS), b""
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes. Raises: FormatError where the member holds fewer, or more than it said."""
+        """Return the next `size` bytes. Raises: FormatError where the member holds fewer, or more than it said."""
         parts = []
         while size:
             part = self._expand(min(size, PIECE))
@@ -229,7 +229,7 @@ class Inflated:
             size -= len(self.read(min(size, PIECE)))
 
     def _expand(self, limit: int) -> bytes:
-        """Between 1 and `limit` bytes, or none at the end of the member's size."""
+        """Return between 1 and `limit` bytes, or none at the end of the member's size."""
         while not self._zlib.eof:
             if not self._input and self._next < self._end:
                 self._input = self.file.read(min(PIECE, self._end - self._next), self._next)

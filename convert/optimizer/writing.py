@@ -169,7 +169,7 @@ def write_torch(state: State, model: Model) -> Written:
 
 
 def _group(state: State) -> dict[str, Any]:
-    """torch's group of parameters; {} where not all hyperparameters are known, so that none is taken for stated."""
+    """Return torch's group of parameters; {} where not all hyperparameters are known, so that none counts as stated."""
     if _missing(state):
         return {}
     hyper, plain = state.hyper, {"maximize": False, "foreach": None, "differentiable": False, "fused": None}

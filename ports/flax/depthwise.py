@@ -73,7 +73,7 @@ def _forward(x, kernel, strides, pads):
 
 
 def _backward(strides, pads, saved, g):
-    """Gradients of x and kernel: what autodiff would build from the sum above takes ten times as long."""
+    """Return gradients of x and kernel: what autodiff would build from the sum above takes ten times as long."""
     x, kernel = saved
     sides = [n + sum(pad) - k + 1 for n, k, pad in zip(x.shape[1:3], kernel.shape[:2], pads, strict=True)]
     g = _pad(g, *((0, m - ((n - 1) * s + 1), s - 1) for m, n, s in zip(sides, g.shape[1:3], strides, strict=True)))
@@ -97,7 +97,7 @@ _correlate.defvjp(_forward, _backward)
 
 
 def _pad(x, rows, columns):
-    """Zeros around an image and, with a third number each, between its pixels."""
+    """Return zeros around an image and, with a third number each, between its pixels."""
     widths = [(*side, 0)[:3] for side in (rows, columns)]
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *widths, (0, 0, 0)])
 

@@ -8,7 +8,7 @@ from specs.resize import bicubic_matrix
 
 
 def gelu(x, kind):
-    """GELU by the error function ("erf") or its tanh approximation ("tanh"); linen's own default is tanh."""
+    """Apply GELU by the error function ("erf") or its tanh approximation ("tanh"); linen's own default is tanh."""
     return nn.gelu(x, approximate=kind == "tanh")
 
 
@@ -68,7 +68,7 @@ def pointwise_conv(x, kernel, strides, padding, *, feature_group_count=1, precis
 
 
 def resize(x, size):  # (b h w c) -> (b size[0] size[1] c)
-    """Bicubic as torch means it, which `jax.image.resize` does not: rows @ x @ columns.T."""
+    """Resize bicubically as torch does, which `jax.image.resize` does not: rows @ x @ columns.T."""
     if x.shape[1:3] == tuple(size):
         return x
     rows, columns = (jnp.asarray(bicubic_matrix(*sides), x.dtype) for sides in zip(size, x.shape[1:3], strict=True))

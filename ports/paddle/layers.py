@@ -12,7 +12,7 @@ from specs.resize import bicubic_matrix
 
 
 def gelu(kind: str) -> nn.GELU:
-    """GELU by the error function ("erf") or its tanh approximation ("tanh")."""
+    """Apply GELU by the error function ("erf") or its tanh approximation ("tanh")."""
     return nn.GELU(approximate=kind == "tanh")
 
 
@@ -69,7 +69,7 @@ class LinearOverRows(nn.Linear):
 
 
 def rearrange_rows(x: Tensor, pattern: str, *, o: int, **sizes: int) -> Tensor:
-    """einops' rearrange for patterns whose last axis, on both sides, is `o`: rows of o numbers move as they are.
+    """Do as einops' rearrange for patterns whose last axis, on both sides, is `o`: rows of o numbers move as the
 
     Gathered by number they do so at the speed of memory; paddle's own copy of a transposed tensor takes 10 to 90 times
     as long on the CPU.
@@ -82,7 +82,7 @@ def rearrange_rows(x: Tensor, pattern: str, *, o: int, **sizes: int) -> Tensor:
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:  # (b h w c) -> (b size[0] size[1] c)
-    """Bicubic as torch means it: rows @ x @ columns.T."""
+    """Resize bicubically as torch does: rows @ x @ columns.T."""
     b, h, w, c = x.shape
     if (h, w) == tuple(size):
         return x
@@ -92,7 +92,7 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:  # (b h w c) -> (b size[
 
 
 def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """scale * x + shift by image and channel, (b c h w), (b c), (b c) -> (b c h w), in one pass over x.
+    """Compute scale * x + shift by image and channel, (b c h w), (b c), (b c) -> (b c h w), in one pass over x.
 
     It is BatchNorm's kernel with the statistics of a norm that changes nothing; a product and a sum take three times
     as long.

@@ -69,7 +69,7 @@ class Runner(ABC):
 
     @abstractmethod
     def __call__(self, inputs: Inputs) -> dict[str, np.ndarray]:
-        """Inference: "output", and "output:KEY" for each further output; bfloat16 comes back as float32."""
+        """Run inference: "output", and "output:KEY" for each further output; bfloat16 comes back as float32."""
 
     @abstractmethod
     def trace(self, inputs: Inputs, taps: Taps, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:

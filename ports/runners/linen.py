@@ -176,13 +176,13 @@ def submodules(value: Any) -> Iterator[nn.Module]:
 
 
 def fields(module: nn.Module) -> dict[str, Any]:
-    """The attributes that a module is built from."""
+    """Return the attributes that a module is built from."""
     names = [f.name for f in dataclasses.fields(module) if f.init and f.name not in ("parent", "name")]
     return {name: getattr(module, name) for name in names}
 
 
 def attributes(module: nn.Module) -> set[str]:
-    """Names of the attributes of a module and of the modules that it is built from."""
+    """Return names of the attributes of a module and of the modules that it is built from."""
     own = fields(module)
     return {*own, *(name for value in own.values() for child in submodules(value) for name in attributes(child))}
 

@@ -68,7 +68,7 @@ class Runner(functional.Runner):
         return isinstance(module, nnx.Dropout)
 
     def flat(self, params: Any, rest: Any) -> dict[str, np.ndarray]:
-        """Parameters and running statistics under linen's names; the state of random streams is not compared."""
+        """Return parameters and running statistics under linen's names; the state of random streams is not compared."""
         arrays = []
         for path, variable in (leaf for tree in (params, rest) if tree for leaf in nnx.to_flat_state(tree)):
             if not isinstance(variable, nnx.RngState):

@@ -41,7 +41,7 @@ TINY = {  # small twins that use every option; unlike sizes, so that no two axes
 
 
 def layers(c: Config) -> Iterator[Layer]:
-    """The network, in the order it runs; every port names its modules by these paths."""
+    """Return the network, in the order it runs; every port names its modules by these paths."""
     yield conv("stem", c.channels, c.width, c.patch, c.patch)
     for b in range(c.depth):
         yield norm(f"blocks.{b}.norm", c.width)
@@ -52,7 +52,7 @@ def layers(c: Config) -> Iterator[Layer]:
 
 
 def infer(sizes: Sizes) -> dict[str, Any]:
-    """What a checkpoint's names and shapes say of its Config."""
+    """Return what a checkpoint's names and shapes say of its Config."""
     return {
         "patch": sizes["stem.kernel", "h"],
         "depth": sizes.count("blocks"),
@@ -64,12 +64,12 @@ def infer(sizes: Sizes) -> dict[str, Any]:
 
 
 def input_shape(c: Config) -> tuple[int, int, int]:
-    """(channels, height, width) of an image that the network takes."""
+    """Return (channels, height, width) of an image that the network takes."""
     return c.channels, c.image, c.image
 
 
 def immaterial(c: Config) -> set[str]:
-    """Fields that change nothing for this Config: the network takes images of any size."""
+    """Return fields that change nothing for this Config: the network takes images of any size."""
     return {"image"}
 
 

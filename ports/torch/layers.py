@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def gelu(kind: str) -> nn.GELU:
-    """GELU by the error function ("erf") or its tanh approximation ("tanh")."""
+    """Apply GELU by the error function ("erf") or its tanh approximation ("tanh")."""
     return nn.GELU(approximate="tanh" if kind == "tanh" else "none")
 
 
@@ -62,7 +62,7 @@ class LinearOverRows(nn.Linear):
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:  # (b h w c) -> (b size[0] size[1] c)
-    """Bicubic: torch's own, of which `specs.resize` holds the matrices that its twins multiply by."""
+    """Resize bicubically by torch itself; its twins multiply by the matrices of `specs.resize`."""
     if tuple(x.shape[1:3]) == tuple(size):
         return x
     x = F.interpolate(x.permute(0, 3, 1, 2), size, mode="bicubic", align_corners=False)

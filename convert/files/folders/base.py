@@ -70,7 +70,7 @@ class FolderReader(Reader):
 
     @abstractmethod
     def read_band(self, name: str, band: int, start: int, stop: int) -> bytes | memoryview:
-        """Bytes [start, stop) of one band of a tensor. Raises: FormatError."""
+        """Return bytes [start, stop) of one band of a tensor. Raises: FormatError."""
 
     def add(self, tensor: Tensor, edges: Sequence[int]) -> None:
         """Raises: FormatError where the name is taken."""
@@ -80,7 +80,7 @@ class FolderReader(Reader):
 
 
 def files(folder: str) -> Iterator[str]:
-    """Every regular file in a folder and its folders, sorted. Raises: FormatError where there are too many."""
+    """Return every regular file in a folder and its folders, sorted. Raises: FormatError where there are too many."""
     count = 0
     for inner, folders, names in os.walk(folder):
         folders.sort()

@@ -94,7 +94,7 @@ class Chunk:
 
 
 def parse(file: File, skipped: Skipped, files: set[str]) -> Iterator[tuple[Tensor, list[Chunk]]]:
-    """Every tensor and its chunks, in the order of the file.
+    """Return every tensor and its chunks, in the order of the file.
 
     Args:
       file: the metadata.
@@ -139,7 +139,7 @@ Where = tuple[str, tuple[int, ...] | None]  # a tensor's key and the offsets of 
 
 
 def _stored(pair: tuple[Any, Any]) -> tuple[Where, tuple[str, int, int]]:
-    """(which chunk, where it lies)."""
+    """Return (which chunk, where it lies)."""
     index, info = pair
     if not isinstance(index, Record) or not isinstance(info, Record):
         raise Refused("says in an unknown way where its tensors are", MALFORMED)
@@ -309,7 +309,7 @@ class DcpReader(FolderReader):
         return out.reshape(-1).view(np.uint8).data
 
     def _opened(self, name: str, chunk: Chunk) -> Item:
-        """The item that holds a chunk, kept: ranges of it are asked for in order. Raises: FormatError."""
+        """Return the item that holds a chunk, kept: ranges of it are asked for in order. Raises: FormatError."""
         if self._item[0] is not chunk or self._item[1] is None:
             item = Item(Window(self._open(chunk.file), chunk.offset, chunk.length))
             if item.tensors != {ROOT: Tensor(ROOT, chunk.shape, self.tensors[name].dtype)}:
@@ -320,7 +320,7 @@ class DcpReader(FolderReader):
         return self._item[1]
 
     def _open(self, name: str) -> File:
-        """One payload file at a time: there may be more of them than a process may open."""
+        """Return one payload file at a time: there may be more of them than a process may open."""
         path = os.path.join(self.path, name)
         if self._file is None or self._file.path != path:
             self._close_file()

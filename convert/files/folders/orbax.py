@@ -236,7 +236,7 @@ class OrbaxReader(FolderReader):
         return data
 
     def _rows(self, name: str, band: int) -> dict[str, int]:
-        """Which rows of which array are a band."""
+        """Return which rows of which array are a band."""
         array, shape = self._arrays[name], self.tensors[name].shape
         first = band * array.rows
         return {"array": array.number, "first": first, "last": min(first + array.rows, shape[0]) if shape else 0}
@@ -246,7 +246,7 @@ class OrbaxReader(FolderReader):
 
 
 def parse(header: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shape and the chunks' shape in the header of a Zarr 2 or 3 array. Raises: ValueError."""
+    """Return the shape and the chunks' shape in the header of a Zarr 2 or 3 array. Raises: ValueError."""
     about = bounded_json.loads(header)
     match about:
         case {"shape": shape, "zarr_format": 2, "chunks": chunks}:

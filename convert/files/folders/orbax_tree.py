@@ -110,7 +110,7 @@ class Tree:
             raise FormatError(self.path, f"lacks the array {shown(name)}, {where}", REMEDY)
 
     def _add_aggregated(self, aggregate: MsgpackReader) -> None:
-        """What the file `checkpoint` has and `_METADATA` does not list. Raises: FormatError."""
+        """Add what the file `checkpoint` has and `_METADATA` does not list. Raises: FormatError."""
         for name in aggregate.tensors:
             if name not in self.stored:
                 self._add(self._checked(name.split("/")), None)

@@ -144,7 +144,7 @@ def chunk_bytes(tensor: Tensor) -> int:
 
 
 def zarray(tensor: Tensor) -> bytes:
-    """The header of a Zarr 2 array; bfloat16 and float8 as tensorstore names them."""
+    """Return the header of a Zarr 2 array; bfloat16 and float8 as tensorstore names them."""
     about = {"chunks": chunk_shape(tensor), "compressor": None, "dimension_separator": ".", "fill_value": None}
     about |= {"dtype": DESCR.get(tensor.dtype, tensor.dtype), "filters": None, "order": "C"}
     return json.dumps({**about, "shape": list(tensor.shape), "zarr_format": 2}, sort_keys=True).encode()

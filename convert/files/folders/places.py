@@ -42,11 +42,11 @@ class Local:
         return os.path.lexists(os.path.join(self.path, name))
 
     def file(self, name: str) -> str:
-        """The path of a file."""
+        """Return the path of a file."""
         return os.path.join(self.path, name)
 
     def entries(self, inner: str) -> dict[str, bool]:
-        """{name: is it a folder?} of what lies directly in `inner`, sorted."""
+        """Return {name: is it a folder?} of what lies directly in `inner`, sorted."""
         found = os.scandir(os.path.join(self.path, inner))
         return {entry.name: entry.is_dir() for entry in sorted(found, key=lambda entry: entry.name)}
 
@@ -82,7 +82,7 @@ class Remote:
         return copy
 
     def entries(self, inner: str) -> dict[str, bool]:
-        """{name: is it a folder?} of what lies directly in `inner`, sorted."""
+        """Return {name: is it a folder?} of what lies directly in `inner`, sorted."""
         found: dict[str, bool] = {}
         for name in sorted(self._names):
             if name.startswith(inner):

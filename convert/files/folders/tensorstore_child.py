@@ -45,7 +45,7 @@ class Arrays:
         self.opened: list[Any] = []
 
     def _place(self, inner: str) -> Any:
-        """The key-value store below `inner`, which ends with a slash or is empty."""
+        """Return the key-value store below `inner`, which ends with a slash or is empty."""
         if "://" in self.base:
             return self.base + inner
         return {"driver": "file", "path": self.base + inner}
@@ -86,19 +86,19 @@ class Arrays:
         return chunks
 
     def _array(self, key: str) -> tuple[str, bool]:
-        """The array to which a key belongs, and whether it is of a chunk: "a.b/.zarray", "a.b/0.0" -> "a.b"."""
+        """Return the array to which a key belongs, and whether it is of a chunk: "a.b/.zarray", "a.b/0.0" -> "a.b"."""
         where, _, last = key.rpartition("/")
         if last in HEADER.values():
             return where, False
         return CHUNK_KEY[self.driver].subn("", key)  # type: ignore[return-value]
 
     def lacking(self, host: str) -> list[str]:
-        """Arrays of which the database in the folder `host` has keys that the chosen one lacks."""
+        """Return arrays of which the database in the folder `host` has keys that the chosen one lacks."""
         known = set(self.keys)
         return list({self._array(key)[0]: None for key in self._keys(self._database(host)) if key not in known})
 
     def headers(self, arrays: list[str], limit: int) -> list[str | None]:
-        """The JSON headers; None where there is none, "" where it is longer than `limit`."""
+        """Return the JSON headers; None where there is none, "" where it is longer than `limit`."""
         store = ts.KvStore.open(
             self._database(self.root) if self.ocdbt else self._place(self.root), context=self.context
         )
@@ -161,7 +161,7 @@ def main() -> None:
 
 
 def memory() -> int:
-    """Bytes of data that this process has mapped now; 0 where the system does not tell."""
+    """Return bytes of data that this process has mapped now; 0 where the system does not tell."""
     try:
         with open("/proc/self/status", encoding="ascii") as status:
             return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))

@@ -69,7 +69,7 @@ class Process:
         return answer["result"]
 
     def payload(self, start: int, stop: int) -> bytes:
-        """Bytes [start, stop) of what the last call of "band" has read; fewer at the end."""
+        """Return bytes [start, stop) of what the last call of "band" has read; fewer at the end."""
         return pread(self._shared.fileno(), stop - start, start)
 
     def _ended(self) -> FormatError:
@@ -104,7 +104,7 @@ def require() -> None:
 
 
 def reason(text: str) -> str:
-    """What tensorstore says, without its specs and source places, fit for one line of a message."""
+    """Return what tensorstore says, without its specs and source places, fit for one line of a message."""
     text = re.sub(r" \[(tensorstore_spec|source locations)=.*", "", text, flags=re.DOTALL)
     text = re.sub(r"in OCDBT database at local file \"[^\"]*\"", "in the database", text)
     return ascii(text[:MAX_NAME])[1:-1][:300]

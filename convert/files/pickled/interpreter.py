@@ -56,7 +56,7 @@ class Unpickler:
         self.text = self.copies = 0
 
     def load(self) -> Any:
-        """The pickled value, inert. Raises: Refused."""
+        """Return the pickled value, inert. Raises: Refused."""
         for _ in range(MAX_OPCODES):
             at = self.cursor.position
             code = self.cursor.byte()
@@ -214,7 +214,7 @@ class Unpickler:
 
 
 def _size(value: Any) -> int:
-    """What a copy of it costs, in values. Of a list of pairs, each becomes a tuple."""
+    """Return what a copy of it costs, in values. Of a list of pairs, each becomes a tuple."""
     if isinstance(value, str):
         return len(value) // 16
     return len(value) * (8 if type(value) is list else 1) if isinstance(value, (list, tuple)) else 0

@@ -14,7 +14,7 @@ from convert.files.base import shown
 
 
 def text(value: str) -> bytes:
-    """BINUNICODE. Raises: ConvertError where it is no Unicode."""
+    """Pickle a text as BINUNICODE. Raises: ConvertError where it is no Unicode."""
     try:
         data = value.encode()
     except UnicodeEncodeError:
@@ -23,7 +23,7 @@ def text(value: str) -> bytes:
 
 
 def integer(value: int) -> bytes:
-    """BININT1 or LONG1, for 0 <= value < 2**63."""
+    """Pickle an integer as BININT1 or LONG1, for 0 <= value < 2**63."""
     if value < 256:
         return b"K" + bytes([value])
     data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
@@ -36,12 +36,12 @@ def integers(values: Iterable[int]) -> bytes:
 
 
 def symbol(module: str, name: str) -> bytes:
-    """GLOBAL: something Python finds by name."""
+    """Pickle a name that Python looks up, as GLOBAL."""
     return b"c" + module.encode() + b"\n" + name.encode() + b"\n"
 
 
 def call(module: str, name: str, *arguments: bytes) -> bytes:
-    """REDUCE: what the named function makes of its arguments."""
+    """Pickle a call of the named function, as REDUCE."""
     return symbol(module, name) + b"(" + b"".join(arguments) + b"tR"
 
 

@@ -36,12 +36,12 @@ TABLES = (NAME_TABLE, SPLIT_TABLE)
 
 
 def sniff(head: bytes, path: str) -> bool:
-    """Whether a file that begins with `head` is a pickle other than a legacy torch file."""
+    """Tell whether a file that begins with `head` is a pickle other than a legacy torch file."""
     return looks_like_pickle(head) and MAGIC_BYTES not in head[:64]
 
 
 def _evaluate(args: tuple[Any, ...]) -> Array:
-    """paddle writes a static graph's tensor as eval("data", {"data": array}): only that is matched, nothing run."""
+    """Match eval("data", {"data": array}), as paddle writes a static graph's tensor, and nothing else."""
     match args:
         case ("data", [("data", Array() as array)]):
             return array
@@ -87,7 +87,7 @@ class PdparamsReader(PickleReader):
 
 
 def _join(split: Any, arrays: dict[str, Array]) -> tuple[dict[str, Place], set[str]]:
-    """The arrays that the split table puts together again, and the names of their slices. Raises: Refused."""
+    """Return the arrays that the split table puts together again, and the names of their slices. Raises: Refused."""
     whole, used = {}, set[str]()
     for name, entry in split if isinstance(split, Pairs) else [(None, None)]:
         fields = {key: value for key, value in entry if isinstance(key, str)} if isinstance(entry, Pairs) else {}
@@ -113,12 +113,12 @@ def _joined(shape: tuple[Any, ...], parts: Sequence[Array | None]) -> Place:
 
 
 def _is_name_table(key: Any, value: Any) -> bool:
-    """Whether an entry is paddle's table of its own names of the parameters: texts, and nothing of the model."""
+    """Tell whether an entry is paddle's table of its own names of the parameters: texts, and nothing of the model."""
     return key == NAME_TABLE and isinstance(value, Pairs) and all(isinstance(name, str) for _, name in value)
 
 
 def _leaf(value: Any) -> tuple[str, Array] | None:
-    """paddle's (its own name, array), or an array, whose name is ""."""
+    """Return paddle's (its own name, array), or an array, whose name is ""."""
     match value:
         case Array():
             return "", value
@@ -187,7 +187,7 @@ CODES = {dtype: code for code, dtype in DTYPES.items() if dtype not in ("uint32"
 
 
 def _before(tensor: Tensor) -> bytes:
-    """Everything of a pickled array up to its bytes. numpy 1 and 2 both know numpy.core.multiarray."""
+    """Return everything of a pickled array up to its bytes. numpy 1 and 2 both know numpy.core.multiarray."""
     empty = integers([0])
     array = call("numpy.core.multiarray", "_reconstruct", symbol("numpy", "ndarray"), empty, b"C\x01b")
     order = text("|" if ITEMSIZE[tensor.dtype] == 1 else "<")

@@ -91,7 +91,7 @@ class Latin1:
         return bytes(out)
 
     def _decode(self, file: File, most: int) -> bytes:
-        """The next characters: at least one, at most `most`."""
+        """Return the next characters: at least one, at most `most`."""
         encoded = file.read(min(PIECE, most, self.length - self._at), self.offset + self._at)
         if encoded and encoded[-1] >= 0xC0:  # the first half of a character: leave it, or fetch its other half
             encoded = encoded[:-1] or file.read(min(2, self.length - self._at), self.offset + self._at)
@@ -150,7 +150,7 @@ class Cursor:
         self._window, self._base = b"", start
 
     def take(self, size: int) -> bytes:
-        """The next `size` bytes. Raises: Refused at the end."""
+        """Return the next `size` bytes. Raises: Refused at the end."""
         at = self.position - self._base
         data = self._window[at : at + size]
         if len(data) < size:
@@ -159,7 +159,7 @@ class Cursor:
         return data
 
     def byte(self) -> int:
-        """The next byte. Raises: Refused at the end."""
+        """Return the next byte. Raises: Refused at the end."""
         at = self.position - self._base
         if at >= len(self._window):
             self._refill(1)
@@ -168,7 +168,7 @@ class Cursor:
         return self._window[at]
 
     def skip(self, size: int) -> int:
-        """Steps over `size` bytes, unread; returns where they begin."""
+        """Step over `size` bytes, unread; return where they begin."""
         start = self.position
         if size > self.end - start:
             raise Refused(f"ends at byte {self.end}, in the middle of its data: truncated", "fetch it again")
@@ -176,7 +176,7 @@ class Cursor:
         return start
 
     def line(self, limit: int = 256) -> bytes:
-        """Up to the next newline, which is dropped. Raises: Refused if it is further away than `limit` bytes."""
+        """Read up to the next newline, which is dropped. Raises: Refused if it is further away than `limit` bytes."""
         start, most = self.position, min(limit, self.end - self.position)
         text, newline, _ = self.take(most).partition(b"\n")
         if not newline and most < limit:

@@ -33,7 +33,7 @@ SAVE_AGAIN = "save it again with torch.save"
 
 
 def sniff(head: bytes, path: str) -> bool:
-    """Whether `path`, which begins with `head` (512 bytes or more), is a torch checkpoint of any age."""
+    """Tell whether `path`, which begins with `head` (512 bytes or more), is a torch checkpoint of any age."""
     if head.startswith(b"PK\3\4"):
         return _is_torch_zip(path)
     return MAGIC_BYTES in head[:64]
@@ -98,7 +98,7 @@ class TorchReader(PickleReader):
                 raise Refused("holds numbers in big-endian order", f"load it with torch and {SAVE_AGAIN}")
 
     def _stored(self, directory: ZipDirectory, name: str) -> Checked:
-        """Where a member's bytes lie. Raises: Refused where it is missing or compressed."""
+        """Return where a member's bytes lie. Raises: Refused where it is missing or compressed."""
         member = directory.members.get(name)
         if member is None:
             raise Refused(f"lacks its member {shown(name)}", "it is incomplete: fetch it again")
@@ -138,7 +138,7 @@ class TorchReader(PickleReader):
 
 
 def _prefix(directory: ZipDirectory) -> str:
-    """The folder all members lie in, with its slash. Raises: Refused where this is no checkpoint."""
+    """Return the folder all members lie in, with its slash. Raises: Refused where this is no checkpoint."""
     prefixes = [name[: -len("data.pkl")] for name in directory.members if name.rpartition("/")[2] == "data.pkl"]
     if len(prefixes) != 1:
         raise Refused("is a zip without exactly one data.pkl: not a torch checkpoint", "is it an .npz?")
@@ -148,7 +148,7 @@ def _prefix(directory: ZipDirectory) -> str:
 
 
 def _legacy_payloads(cursor: Cursor, itemsizes: dict[str, int]) -> dict[str, Stored]:
-    """The storages at the end of a legacy file, up to its last byte. Raises: Refused."""
+    """Return the storages at the end of a legacy file, up to its last byte. Raises: Refused."""
     keys = Unpickler(cursor, {}).load()
     if not isinstance(keys, list) or not all(isinstance(key, str) and key in itemsizes for key in keys):
         raise Refused("has a damaged list of storages", "fetch it again")
@@ -169,7 +169,7 @@ def _leaf(value: Any) -> Leaf | None:
 
 
 def _place(leaf: Leaf, payloads: Mapping[str, Stored]) -> Place:
-    """Where a leaf's elements are. Raises: Refused where the storage has not the size it should have."""
+    """Return where a leaf's elements are. Raises: Refused where the storage has not the size it should have."""
     if isinstance(leaf, Array):
         return place_of(leaf)
     storage, payload = leaf.storage, payloads[leaf.storage.key]

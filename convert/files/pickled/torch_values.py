@@ -99,7 +99,7 @@ class View:
 
 
 def storage_of(identity: Any) -> Storage:
-    """The storage a persistent id refers to. Raises: Refused."""
+    """Return the storage a persistent id refers to. Raises: Refused."""
     match identity:
         case ("storage", Symbol(name=name), str() as key, _, int() as size, *view) if (
             name in STORAGE_DTYPES and size >= 0
@@ -134,7 +134,7 @@ def view(storage: Any, offset: Any, shape: Any, strides: Any, dtype: str = "") -
 
 
 def _no_flags(flags: list[Any]) -> None:
-    """The optional last argument says that bits are to be read conjugated or negated."""
+    """Refuse the optional last argument, which says that bits are to be read conjugated or negated."""
     match flags:
         case [] | [None]:
             return
@@ -169,7 +169,7 @@ def _rebuild_v3(args: tuple[Any, ...]) -> View:
 
 
 def _parameter(args: tuple[Any, ...]) -> View | Array:
-    """torch's (data, requires_grad, hooks) and, for a parameter with attributes of its own, their dict."""
+    """Return torch's (data, requires_grad, hooks) and, for a parameter with attributes of its own, their dict."""
     match args:
         case (View() as data, *rest):
             return replace(data, attributes=data.attributes or any(rest[2:]))

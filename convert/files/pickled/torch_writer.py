@@ -64,7 +64,7 @@ class TorchWriter(Writer):
 
 
 def state_dict(tensors: Sequence[Tensor]) -> bytes:
-    """The pickle of the whole dict, protocol 2, as torch.load's weights-only reader knows it."""
+    """Return the pickle of the whole dict, protocol 2, as torch.load's weights-only reader knows it."""
     items = ((text(tensor.name), _tensor(tensor, str(number))) for number, tensor in enumerate(tensors))
     return b"\x80\x02" + dictionary(items) + b"."
 
@@ -92,7 +92,7 @@ def _tensor(tensor: Tensor, key: str) -> bytes:
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """torch's strides of a contiguous tensor: an empty axis counts as one element."""
+    """Return torch's strides of a contiguous tensor: an empty axis counts as one element."""
     strides = [1]
     for size in reversed(shape[1:]):
         strides.append(strides[-1] * max(size, 1))

@@ -40,7 +40,7 @@ class Place:
 
 
 def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iterator[tuple[str, T]]:
-    """("/"-joined name, leaf) of all in nested dicts and lists that `leaf` does not answer None to, in file order.
+    """Yield ("/"-joined name, leaf) of all in nested dicts and lists that `leaf` does not answer None to, in order.
 
     Args:
       root: of the nested dicts and lists.
@@ -112,13 +112,13 @@ def _skip_plain(path: tuple[Any, ...], value: Any, items: Sequence[tuple[Any, An
 
 
 def _spelt(path: tuple[Any, ...]) -> str:
-    """The name of an entry that is no tensor: of any keys, and cut where it is too long."""
+    """Return the name of an entry that is no tensor: of any keys, and cut where it is too long."""
     name = "/".join(str(key) if isinstance(key, (str, int, float, NONE)) else type(key).__name__ for key in path)
     return name[:MAX_NAME].encode("utf-8", "replace").decode() or ROOT
 
 
 def reason(value: Any) -> str:
-    """What a value without elements is, for reports."""
+    """Return what a value without elements is, for reports."""
     match value:
         case str() | Latin1():
             return "a text"
@@ -188,7 +188,7 @@ class PickleReader(Reader):
 
     @abstractmethod
     def _parse(self) -> Iterator[tuple[str, Place]]:
-        """Every tensor's name and place. Raises: Refused, FormatError."""
+        """Return every tensor's name and place. Raises: Refused, FormatError."""
 
     def _bad(self, refused: Refused, name: str = "") -> FormatError:
         where = f"tensor {shown(name)}: " if name else ""
@@ -207,7 +207,7 @@ class PickleReader(Reader):
             raise self._bad(refused, name) from None
 
     def _gather(self, name: str, place: Place) -> memoryview:
-        """All bytes of a tensor that lies scattered; kept, because its reader comes back for the next range."""
+        """Return all bytes of a tensor that lies scattered; kept, because its reader comes back for the next range."""
         if self._gathered[0] != name:
 
             def fetch(start: int, stop: int) -> bytes:
@@ -222,7 +222,7 @@ class PickleReader(Reader):
 
 
 def place_of(array: Array) -> Place:
-    """Where a numpy array's elements are. Raises: Refused where the pickle never filled it."""
+    """Return where a numpy array's elements are. Raises: Refused where the pickle never filled it."""
     if not array.dtype:
         raise Refused("holds a numpy array without contents", MALFORMED)
     strides = fortran_strides(array.shape) if array.fortran else c_strides(array.shape)
@@ -230,10 +230,10 @@ def place_of(array: Array) -> Place:
 
 
 def fortran_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Elements between neighbours along each axis where the first axis is the fastest."""
+    """Return elements between neighbours along each axis where the first axis is the fastest."""
     return tuple(math.prod(shape[:axis]) for axis in range(len(shape)))
 
 
 def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Elements between neighbours along each axis where the last axis is the fastest."""
+    """Return elements between neighbours along each axis where the last axis is the fastest."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))

@@ -91,7 +91,7 @@ class Ignored:
 
 
 def refusal(name: str, unsupported: Mapping[str, tuple[str, str]]) -> Refused:
-    """Why a name may not occur."""
+    """Return why a name may not occur."""
     what, remedy = unsupported.get(name, ("", ""))
     if what:
         return Refused(f"holds {what} ({name})", remedy)
@@ -107,7 +107,7 @@ _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 
 
 def is_foreign(name: str) -> bool:
-    """Whether a name can be that of a class in somebody's code: of no part of Python's library, and plainly spelled."""
+    """Tell whether a name can be that of a class in somebody's code: not in Python's library, and plainly spelled."""
     top, _, rest = name.partition(".")
     if rest.startswith("__") or ".__" in rest:  # a way through an object to what it is made of
         return False
@@ -115,7 +115,7 @@ def is_foreign(name: str) -> bool:
 
 
 def called(name: str, arguments: tuple[Any, ...]) -> Object:
-    """What a class that is not known becomes where the pickle calls it: with nothing, or a member's number (an enum).
+    """Return what an unknown class becomes where the pickle calls it: with nothing, or a member's number (an enum).
 
     Raises: Refused for any other call.
     """
@@ -126,7 +126,7 @@ def called(name: str, arguments: tuple[Any, ...]) -> Object:
 
 
 def looks_like_pickle(head: bytes) -> bool:
-    """Whether a file that begins with `head` is a pickle of protocol 2 to 5, or plainly one of 0 or 1."""
+    """Tell whether a file that begins with `head` is a pickle of protocol 2 to 5, or plainly one of 0 or 1."""
     return re.match(rb"\x80[\x02-\x05]|[ci][\w.]+\n\w+\n|\([dlt]p?0?\n?|[\]}]q\x00", head) is not None
 
 
@@ -211,7 +211,7 @@ def checked_shape(shape: Any) -> tuple[int, ...]:
 
 
 def source_of(data: Any, nbytes: int) -> Source:
-    """Array bytes, however a pickler wrote them. Raises: Refused."""
+    """Return array bytes, however a pickler wrote them. Raises: Refused."""
     match data:
         case bytes():
             return Inline(data)
@@ -327,7 +327,7 @@ def _scalar(args: tuple[Any, ...]) -> Array | Ignored:
 
 
 def ignored(what: str) -> Handler:
-    """The handler of a type whose values are no tensors."""
+    """Return the handler of a type whose values are no tensors."""
     return lambda args: Ignored(what)
 
 
