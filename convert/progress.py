@@ -42,7 +42,7 @@ class Progress:
 
 
 class Status:
-    """What is done at present, on one line of standard error. A context manager that clears the line at its end."""
+    """Show what is done at present on one line of standard error. A context manager that clears the line at its end."""
 
     def __init__(self) -> None:
         self.shown, self.what, self.last = sys.stderr.isatty(), "", 0.0
