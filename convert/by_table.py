@@ -15,6 +15,7 @@ from typing import Any
 from specs.layout import Entry, Equal, Layout, kind
 from specs.lines import Misfit
 from specs.matching import Matcher
+from specs.paths import normal
 from specs.sizes import SizeError
 from specs.table import Table, TableError
 
@@ -272,17 +273,33 @@ def _direction(table: Table) -> str:
 
 
 def _strangers(unexpected: list[str], table: Table) -> list[str]:
+<<<<<<< HEAD
     """Return "X: no line speaks of it (nearest: line 7, ...)" for each folded name."""
+=======
+    """ "X: no line speaks of it (nearest: line 7, ...)" for each folded name; advice where numbers alone differ."""
+>>>>>>> foldfix
     from difflib import get_close_matches
 
     labels = {array.label: line.number for line in table.lines for array in line.left.arrays}
-    lines = []
-    for name in folding.fold(unexpected):
+    alike = {
+        normal(re.sub(r"\{[^}=]*\}", "0", label)): label
+        for label in labels
+        if re.search(r"\d", re.sub(r"\{[^}]*\}", "", label))
+    }
+    lines, groups = [], dict[str, list[str]]()
+    for name in unexpected:
+        groups.setdefault(normal(name), []).append(name)
+    for label, names in [(alike[form], groups.pop(form)) for form in list(groups) if form in alike]:
+        why = f"line {labels[label]}, {label}, has other numbers"
+        lines += [f"{name}: no line speaks of it ({why})" for name in folding.fold(names)]
+    advice = ["numbers that count blocks: write {i} for them, or derive the table from models with two of everything"]
+    advice = advice if lines else []
+    for name in folding.fold(name for names in groups.values() for name in names):
         near = get_close_matches(name, list(labels)[:500], n=1, cutoff=0.5)
         lines.append(
             f"{name}: no line speaks of it" + (f" (nearest: line {labels[near[0]]}, {near[0]})" if near else "")
         )
-    return folding.capped(lines, "arrays without a line")
+    return [*folding.capped(lines, "arrays without a line"), *advice]
 
 
 def _step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None, path: str) -> Step:

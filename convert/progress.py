@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 EVERY = 0.1  # seconds between updates
+_NO_DIGITS = str.maketrans("", "", "0123456789")
 
 
 class Progress:
@@ -35,5 +37,29 @@ class Progress:
 
     def close(self) -> None:
         if self.shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+class Status:
+    """Show what is done at present on one line of standard error. A context manager that clears the line at its end."""
+
+    def __init__(self) -> None:
+        self.shown, self.what, self.last = sys.stderr.isatty(), "", 0.0
+
+    def show(self, what: str) -> None:
+        """Replace the line; of one kind of step, which differ in numbers alone, show one every tenth of a second."""
+        kind = what.translate(_NO_DIGITS)
+        if not self.shown or (kind == self.what and time.monotonic() - self.last < EVERY):
+            return
+        self.what, self.last = kind, time.monotonic()
+        sys.stderr.write(f"\r\x1b[K{what[: shutil.get_terminal_size().columns - 1]}")
+        sys.stderr.flush()
+
+    def __enter__(self) -> Status:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown and self.what:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

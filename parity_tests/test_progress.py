@@ -13,3 +13,16 @@ def test_progress_is_drawn_on_a_terminal_only(monkeypatch, capsys):
         err = capsys.readouterr().err
         assert ("x.npz: 50% of 2 MB" in err) == terminal
         assert bool(err) == terminal
+
+
+def test_what_is_done_at_present_is_shown_on_a_terminal_only(monkeypatch, capsys):
+    from convert.progress import Status
+
+    for terminal in (False, True):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal, raising=False)
+        with Status() as status:
+            for what in ("recording left", "matching operation 1 of 9", "matching operation 2 of 9", "proving"):
+                status.show(what)
+        err = capsys.readouterr().err
+        assert bool(err) == ("recording left" in err and "proving" in err) == terminal
+        assert "operation 2" not in err and err.endswith("\r\x1b[K" if terminal else "")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from . import columns, roles, uses
+from .places import place
 from .tape import Array
 from .walk import Elements, Program, Similarity, Use, Walk
 
@@ -100,9 +101,11 @@ class Attempt:
       patient: whether unlikely choices are tried too: partners that others have, columns of other roles.
     """
 
-    def __init__(self, seen: list[uses.Seen], program: Program, lefts: Elements, rights: Elements):
+    def __init__(
+        self, seen: list[uses.Seen], program: Program, lefts: Elements, rights: Elements, say: Callable[[str], None]
+    ):
         self.seen, self.program, self.lefts, self.rights, self.alike = seen, program, lefts, rights, Similarity()
-        self.limit = EXACT
+        self._say, self.limit = say, EXACT
         self.patient = False
         self.excused = set[int]()
         self.map, self.plus = (np.zeros(len(rights.values), np.int32) for _ in range(2))
@@ -165,6 +168,7 @@ class Attempt:
     def meet(self, use: Use) -> Array | None:
         """Find the elements of a use, and their values; for a product where values part, return those of the left."""
         if self._begun[0] != self.walk.at:
+            self._say(f"matching operation {self.walk.at} of {len(self.program.tape.nodes)}")
             self._begun = (self.walk.at, len(self.steps), len(self._entries))
         wanted = use.ids[use.ids > 0].astype(np.int64)
         if (self.map[wanted] != 0).all():
@@ -209,7 +213,7 @@ class Attempt:
         name = " ".join(self.rights.owners(use.ids))
         closest = min((option[1] for option in options), default=np.inf)
         if closest > self.limit:
-            raise DeadEnd(f"{name}: no partner of its {use.kind}{what} at {site or 'the top'}", closest)
+            raise DeadEnd(f"{name}: no partner of its {use.kind}{what} at {place(site, name)}", closest)
         options = [option for option in options if option[1] <= max(MARGIN * closest, EXACT)]
         options.sort(key=lambda option: option[0])
         at = len(self.steps)

@@ -1,7 +1,8 @@
-"""Fold the rows of numbered blocks: rows that differ in numbers alone become one with {i}."""
+"""Fold the rows of numbered blocks: rows that differ in numbers alone become one with {i}, or {i} and {j}."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
@@ -15,23 +16,39 @@ from .rows import Row
 
 NUMBER = re.compile(r"(?<![A-Za-z0-9{}])\d+(?![A-Za-z0-9])|(?<=[A-Za-z])\d+(?=[./][A-Za-z_0-9{}]+[./])")
 
+COUNTING = re.compile(r"\{(?:\d+\*)?(?P<name>[ijk])(?:\+(?P<first>\d+))?\}")  # a hole that counts blocks
+LISTS = "ijk"  # names of the numbers of blocks, from the outermost list to the innermost
+
 Numbered = tuple[tuple[int, ...], Row]
 
 
-def folded(rows: Sequence[Row], apart: Collection[str] = ()) -> list[Row]:
-    """Fold the rows whose numbers grow evenly from block to block, from the innermost number to the outermost.
+def folded(rows: Sequence[Row], apart: Collection[str] = (), flat: Collection[str] = ()) -> list[Row]:
+    """Fold the rows whose numbers alone differ: blocks, blocks in stages, each stage with as many as it has.
 
     Args:
       apart: paths, blanked, whose rows stay as they are.
+      flat: those of which only the innermost number is folded.
     """
     groups: dict[Any, list[Numbered]] = {}
     for row in rows:
-        if any(blanked(path) in apart for path, _ in (*row.left, *row.right)):
+        if _among(row, apart):
             groups[id(row), "apart"] = [((), row)]
             continue
         numbers = tuple(int(n) for path, _ in (*row.left, *row.right) for n in NUMBER.findall(_bare(path)))
         groups.setdefault(_template(row), []).append((numbers, row))
-    return [row for group in groups.values() for row in _group(sorted(group, key=lambda item: item[0]))]
+    found = [
+        _group(sorted(group, key=lambda item: item[0]), 1 if _among(group[0][1], flat) else len(LISTS))
+        for group in groups.values()
+    ]
+    lists = {key for group in found for row in group for key, _ in _lists(row, COUNTING)}
+    return [
+        _in_list(row, lists) if len(group) == 1 and not _among(row, {*apart, *flat}) else row
+        for group in found for row in group
+    ]  # fmt: skip
+
+
+def _among(row: Row, paths: Collection[str]) -> bool:
+    return any(blanked(path) in paths for path, _ in (*row.left, *row.right))
 
 
 def blanked(path: str) -> str:
@@ -62,66 +79,105 @@ def _replaced(path: str, by: Callable[[Any], str]) -> str:
     return re.sub(r"\{\}", lambda _: next(holes), out + text[at:]) if len(pieces) > 1 else out + text[at:]
 
 
-def _group(group: Sequence[Numbered]) -> list[Row]:
-    """Return one row for all, or one for each value of the outermost number that varies."""
+def _group(group: Sequence[Numbered], depth: int) -> list[Row]:
+    """Return one row for all where possible; else those of the first value of the outermost number, and of the rest.
+
+    Args:
+      depth: how many numbers of a row may count.
+    """
     if len(group) < 2 or not group[0][0]:
         return [row for _, row in group]
-    if (row := _progression(group)) or (row := _nested(group)):
+    if row := _counted(group, depth):
         return [row]
-    values = np.array([numbers for numbers, _ in group])
-    outer = next(p for p in range(values.shape[1]) if len(set(values[:, p])) > 1)
-    parts = list(_parts(group, outer))
+    outer = min(
+        p for p, column in enumerate(zip(*(numbers for numbers, _ in group), strict=True)) if len({*column}) > 1
+    )
+    parts = [
+        [item for item in group if item[0][outer] == value] for value in dict.fromkeys(item[0][outer] for item in group)
+    ]
     if len(parts) == len(group):
         return _longest(group)
-    return [row for part in parts for row in _group(part)]
-
-
-def _parts(group: Sequence[Numbered], position: int) -> Iterator[list[Numbered]]:
-    for value in dict.fromkeys(numbers[position] for numbers, _ in group):
-        yield [item for item in group if item[0][position] == value]
+    if depth == 1:
+        return [row for part in parts for row in _group(part, depth)]
+    return [*_group(parts[0], depth), *_group([item for part in parts[1:] for item in part], depth)]
 
 
 def _longest(group: Sequence[Numbered]) -> list[Row]:
     """Fold the first rows as far as they grow evenly, then the rest."""
     for count in range(len(group) - 1, 2, -1):
-        if row := _progression(group[:count]):
-            return [row, *_group(group[count:])]
-    return [group[0][1], *_group(group[1:])]
+        if row := _counted(group[:count], 1):
+            return [row, *_group(group[count:], 1)]
+    return [group[0][1], *_group(group[1:], 1)]
 
 
-def _steps(group: Sequence[Numbered]) -> dict[int, tuple[int, int]] | None:
-    """Return {position: (step, first)} of the numbers that grow evenly; None if any does not."""
+def _counted(group: Sequence[Numbered], depth: int) -> Row | None:
+    """Return one row for all if their numbers count blocks, or lists of blocks; None if they do not.
+
+    Numbers that grow together are one. In each list the blocks have to count from the same number by the same step,
+    but lists may have different lengths: stages of 1, 3 and 2 blocks become {i}.{j}.
+    """
     values = np.array([numbers for numbers, _ in group])
-    steps = {}
+    alike: dict[tuple[int, ...], dict[int, tuple[int, int]]] = {}  # a block's places -> {position: its scale and shift}
     for p in range(values.shape[1]):
-        if len(set(values[:, p])) > 1:
-            step = int(values[1, p] - values[0, p])
-            if step < 1 or (values[:, p] != values[0, p] + step * np.arange(len(group))).any():
-                return None
-            steps[p] = (step, int(values[0, p]))
-    return steps
-
-
-def _progression(group: Sequence[Numbered]) -> Row | None:
-    steps = _steps(group) if len(group) > 1 else None
-    return None if not steps else _filled(group[0][1], {p: str(Hole("i", *step)) for p, step in steps.items()})
-
-
-def _nested(group: Sequence[Numbered]) -> Row | None:
-    """Return blocks in stages, each stage with as many: {i} and {j}."""
-    values = np.array([numbers for numbers, _ in group])
-    outer = next(p for p in range(values.shape[1]) if len(set(values[:, p])) > 1)
-    parts = list(_parts(group, outer))
-    inner = [_steps(part) if len(part) > 1 else None for part in parts]
-    if len(parts) < 2 or None in inner or any(found != inner[0] or not found for found in inner):
+        first = int(values[:, p].min())
+        if step := int(np.gcd.reduce(values[:, p] - first)):
+            places = tuple(int(n) for n in (values[:, p] - first) // step)
+            alike.setdefault(places, {})[p] = (step, first)
+    if len(alike) > depth:
         return None
-    if len({len(part) for part in parts}) > 1 or not (steps := _steps([part[0] for part in parts])):
-        return None
-    assert inner[0] is not None
-    if set(steps) & set(inner[0]):
-        return None
-    holes = {p: str(Hole("i", *step)) for p, step in steps.items()}
-    return _filled(group[0][1], holes | {p: str(Hole("j", *step)) for p, step in inner[0].items()})
+    for order in itertools.permutations(alike):
+        if _complete(list(zip(*order, strict=True))):
+            named = zip(LISTS, order, strict=False)
+            holes = {p: str(Hole(name, *of)) for name, places in named for p, of in alike[places].items()}
+            return _filled(group[0][1], holes)
+    return None
+
+
+def _complete(places: Sequence[tuple[int, ...]]) -> bool:
+    """Tell whether every list in a tree of lists counts 0, 1, 2 ... without a gap."""
+    lists: dict[tuple[int, ...], set[int]] = {}
+    for place in places:
+        for depth, number in enumerate(place):
+            lists.setdefault(place[:depth], set()).add(number)
+    return len({*places}) == len(places) and all(max(found) == len(found) - 1 for found in lists.values())
+
+
+def _in_list(row: Row, lists: Collection[Any]) -> Row:
+    """Return the row of a list with one block as that of a list, if other rows show that it is one.
+
+    decoder.layers.0.norm.weight becomes decoder.layers.{i}.norm.weight if encoder.layers.{i}.norm.weight is there.
+    """
+    for key, matches in _lists(row, NUMBER):
+        if key not in lists:
+            continue
+        used = {hole for path, _ in (*row.left, *row.right) for hole in re.findall(r"\{[^}=]*?([ijk])\b", path)}
+        name = next((name for name in LISTS if name not in used), None)
+        if name is None:
+            continue
+        arrays = [
+            (path[: match.start()] + str(Hole(name, 1, int(match[0]))) + path[match.end() :], axes)
+            for (path, axes), match in zip((*row.left, *row.right), matches, strict=True)
+        ]
+        return replace(row, left=tuple(arrays[: len(row.left)]), right=tuple(arrays[len(row.left) :]))
+    return row
+
+
+def _lists(row: Row, marks: re.Pattern[str]) -> Iterator[tuple[Any, tuple[re.Match[str], ...]]]:
+    """Yield how lists are called that a row may stand in, and where the block's number is in each path.
+
+    Args:
+      marks: finds the numbers, or the holes in their place.
+    """
+    arrays = (*row.left, *row.right)
+    for matches in itertools.product(*(list(marks.finditer(path)) for path, _ in arrays)):
+        if marks is COUNTING and len({match["name"] for match in matches}) > 1:
+            continue
+        names = []
+        for (path, axes), match in zip(arrays, matches, strict=True):
+            first = int(match[0]) if marks is NUMBER else int(match["first"] or 0)
+            before = re.search(r"(?:[^./]+[./]|[^./]*)$", path[: match.start()])
+            names.append((before[0] if before else "", first, path[match.end() :], axes))
+        yield (len(row.left), tuple(names), row.joins, row.arrow), matches
 
 
 def _filled(row: Row, holes: dict[int, str]) -> Row:

@@ -18,6 +18,7 @@ import numpy as np
 from ..hypotheses import ACTIVATIONS
 from . import columns
 from .numbers import Change, changes
+from .places import place
 from .tape import Array, Tape
 from .walk import Elements, Program, Use, Walk
 
@@ -53,7 +54,9 @@ class Run(NamedTuple):
     uses: list[Use]
 
     def site(self, use: Use | None) -> str:
-        return "the output" if use is None else self.tape.nodes[use.node].site or "the top"
+        if use is None:
+            return "the output"
+        return place(self.tape.nodes[use.node].site, " ".join(self.elements.owners(use.ids)))
 
 
 class Pair(NamedTuple):

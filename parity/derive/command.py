@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import ports  # noqa: F401  whose filter of warnings has to precede the user's imports
 from convert.errors import ConvertError, UsageError
 from convert.program import dumps
+from convert.progress import Status
 from specs.table import Table, TableError
 
 from .call import Call
@@ -29,12 +31,8 @@ def run(
       report: where a page is written.
     Raises: UsageError for files and functions that do not fit.
     """
-    a, inputs = _build(left)
-    b, right_inputs = _build(right)
-    if inputs is None:
-        raise UsageError(f"{left}: returns a model without inputs: return (model, inputs)")
-    table = _started(start)
-    found = derive(a, b, inputs, right_inputs, table=table, left_weights=left_weights)
+    with Status() as status:
+        found = _derived(left, right, start, left_weights, status.show)
     if out:
         found.table.save(out)
     if report:
@@ -43,6 +41,19 @@ def run(
         _write(report, page(found, {"left": left, "right": right, **_about(start, left_weights)}))
     print(dumps(found.to_dict()) if as_json else _summary(found, out))
     return 0 if found.proven else 1
+
+
+def _derived(
+    left: str, right: str, start: str | None, left_weights: str | None, say: Callable[[str], None]
+) -> Derivation:
+    """Run both files and derive."""
+    say(f"running {left}")
+    a, inputs = _build(left)
+    say(f"running {right}")
+    b, right_inputs = _build(right)
+    if inputs is None:
+        raise UsageError(f"{left}: returns a model without inputs: return (model, inputs)")
+    return derive(a, b, inputs, right_inputs, table=_started(start), left_weights=left_weights, say=say)
 
 
 def _about(start: str | None, left_weights: str | None) -> dict[str, str]:
@@ -103,8 +114,11 @@ def _summary(found: Derivation, out: str | None) -> str:
     if found.failure:
         lines.append(f"stopped: {found.failure}")
     for place in found.divergences:
-        where = f"{place.left or 'the top'} <-> {place.right or 'the top'}"
-        lines.append(f"parts at {where}: {place.size:.1e}{f': {place.cause}' if place.cause else ''}")
+        lines.append(
+            f"parts at {place.left} <-> {place.right}: {place.size:.1e}{f': {place.cause}' if place.cause else ''}"
+        )
     lines += [f"unobservable: {name}" for name in found.unobservable]
+    if found.fixed:
+        lines.append(f"fixed to one number: {', '.join(found.fixed)}: derive with two of everything to fold it")
     lines += [f"free: {text}" for text in found.freedom]
-    return "\n".join([*lines, f"{found.seconds:.1f} s"])
+    return "\n".join([*lines, f"{found.seconds:.1f} s of CPU"])

@@ -21,8 +21,10 @@ from .fold import Facts, fold
 from .freedom import freedom
 from .hints import Hint, hint, weights_of
 from .islands import aligned, fixed
-from .match import EXACT, Match, match
+from .lone import lone
+from .match import EXACT, Match, Say, match, silent
 from .numbers import changes
+from .places import OWN, place
 from .prove import OUTPUT, Proof, prove, translate
 from .rows import DerivedTable, Row, constant, dropped
 from .sides import Side, draw, fresh, layouts, side
@@ -62,10 +64,11 @@ class Derivation:
       unobservable: left parameters on which no output depends: their place follows the pattern of their siblings.
       reasons: right parameters that the table does not fill, each with the reason; missing: their names.
       failure: why the matching stopped, "" if it did not.
-      seconds: the CPU time that it took.
+      seconds: the CPU time that it took, in all threads.
       inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them.
       freedom: what may be permuted without effect; the table keeps the order as it is written.
       uses: each use of a parameter on the right with its partner, in the order of execution.
+      fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
     """
 
     table: DerivedTable
@@ -79,6 +82,7 @@ class Derivation:
     inferred: list[str]
     freedom: list[str]
     uses: list[Step]
+    fixed: list[str]
 
     @property
     def missing(self) -> list[str]:
@@ -94,6 +98,7 @@ class Derivation:
             "unobservable": self.unobservable,
             "inferred": self.inferred,
             "freedom": self.freedom,
+            "fixed": self.fixed,
             "missing": self.missing,
             "reasons": self.reasons,
             "failure": self.failure,
@@ -141,6 +146,7 @@ def derive(
     seconds: float = 60,
     table: Table | None = None,
     left_weights: str | None = None,
+    say: Say = silent,
 ) -> Derivation:
     """Find the translation of the left model's parameters into the right one's.
 
@@ -154,15 +160,18 @@ def derive(
       seconds: the CPU time for matching; then the deepest attempt is returned.
       table: lines that are known: they are taken as given, completed, and proven with the rest.
       left_weights: a checkpoint of the left model, for models that random weights do not tell apart.
+      say: is called with what is done at present.
     Raises: UsageError for what is no model or cannot be called, and for lines that do not fit the models.
     """
-    start = time.thread_time()
+    start, began = time.thread_time(), time.process_time()
+    say("recording left")
     a = side(left, call_of(inputs))
     given = a.call.arrays()
     known = _read(a, left_weights)
     best: _Best | None = None
     problems = []
     for call in _calls(a.call, right_inputs):
+        say("recording right")
         b = side(right, call)
         others = fresh(given, call.arrays(), None)[1]
         try:
@@ -179,7 +188,7 @@ def derive(
         exact = aligned(program.tape, other, list(given.values()), list(others.values()))[0]
         target = _program(exact, b.parameters, list(others.values()))
         left_over = seconds - (time.thread_time() - start)
-        found = match(program, target, lefts, b.parameters, min(FIRST, left_over), hinted and hinted.map)
+        found = match(program, target, lefts, b.parameters, min(FIRST, left_over), hinted and hinted.map, say)
         attempt = _Best(found, b, other, target.tape, list(others.values()), hinted, (program, target))
         if best is None or attempt.depth > best.depth:
             best = attempt
@@ -190,14 +199,16 @@ def derive(
     program, weights, lefts = known
     plain = best.programs
     if best.found.failure:
+        say("trying other numbers")
         best = _corrected(best, (program, lefts), seconds - (time.thread_time() - start))
     for programs in (best.programs, plain) if best.programs != plain else (plain,):
         left_over = seconds - (time.thread_time() - start)
         if not best.found.failure or left_over <= 0:
             break
-        found = match(*programs, lefts, best.side.parameters, left_over, best.hint and best.hint.map)
+        found = match(*programs, lefts, best.side.parameters, left_over, best.hint and best.hint.map, say)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
-    return _concluded(a, best, (program, weights, lefts), start)
+    say("proving")
+    return _concluded(a, best, (program, weights, lefts), began)
 
 
 def _corrected(best: _Best, left: tuple[Program, Elements], seconds: float) -> _Best:
@@ -261,7 +272,7 @@ def _recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
         raise UsageError(f"the {which} model cannot be run: {type(error).__name__}: {error}") from error
 
 
-def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Elements], start: float) -> Derivation:
+def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Elements], began: float) -> Derivation:
     """Write the Table of a match, prove it, and explain what differs."""
     found, b = best.found, best.side
     program, weights, lefts = known
@@ -290,7 +301,7 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
     table = _commented(table, proof, proven, inferred, [*notes, *(f"# free: {text}" for text in free)])
     return Derivation(
         table, proven, proof.error, divergences, proof.unobservable, reasons, found.failure,
-        time.thread_time() - start, inferred, free, found.steps,
+        time.process_time() - began, inferred, free, found.steps, lone(table, lefts.names, rights.names),
     )  # fmt: skip
 
 
@@ -326,7 +337,7 @@ def _explained(
     )
     places = [Divergence(*place) for place in explain(*sides, mapped)]
     seen = {place.right for place in places}
-    return [*places, *(place for place in known if (place.right or "the top") not in {*seen, "output"})] or known
+    return [*places, *(place for place in known if place.right not in {*seen, "output"})] or known
 
 
 def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], notes: list[str]) -> DerivedTable:
@@ -394,11 +405,16 @@ def _divergences(found: Match, proof: Proof) -> list[Divergence]:
     for step in found.steps:
         if step.gap > 10 * worst:
             worst = step.gap
-            divergences.append(Divergence(step.left_site, step.right_site, step.gap))
+            divergences.append(
+                Divergence(place(step.left_site, step.left), place(step.right_site, step.right), step.gap)
+            )
     if proof.exact <= OUTPUT < proof.error:
         text = "one side computes a table in float32"
-        divergences += [Divergence(*island, text) for island in proof.islands[:MAX_ISLANDS]]
-        divergences.append(Divergence("", "", proof.error, "one side computes partly in float32"))
+        divergences += [
+            Divergence(place(left, ""), place(right, ""), size, text)
+            for left, right, size in proof.islands[:MAX_ISLANDS]
+        ]
+        divergences.append(Divergence(OWN, OWN, proof.error, "one side computes partly in float32"))
     elif proof.exact > OUTPUT and not divergences:
         divergences.append(Divergence("output", "output", proof.exact))
     return divergences

@@ -24,7 +24,7 @@ from .rows import DerivedTable, Row, constant, dropped, table_of
 from .tape import Array
 from .walk import Elements
 
-ROUNDS = 4  # times that rows which do not fit are taken apart
+ROUNDS = 6  # times that rows which do not fit are taken apart
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -109,14 +109,16 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
     ]
     places = {name: k for k, name in enumerate(facts.lefts.names)}
     groups.sort(key=lambda group: min(places[name] for name in group[0]))
-    apart = set[str]()  # blocks of which some lack an array: its rows stay one line each
+    apart, flat = set[str](), set[str]()  # blocks of which some lack an array: first their lists stay apart, then all
     for _ in range(ROUNDS):
-        table = _table(facts, groups, partial(folded, apart=frozenset(apart)), names, missing, given)
+        attempt = partial(folded, apart=frozenset(apart), flat=frozenset(flat))
+        table = _table(facts, groups, attempt, names, missing, given)
         if says(table, facts):
             return table, missing
         if (more := _unfit(table, facts)) <= apart:
             break
-        apart |= more
+        apart |= more & flat
+        flat |= more
     table = _table(facts, groups, list, names, missing, given)
     if says(table, facts):
         return table, missing

@@ -34,7 +34,9 @@ class JaxSide:
         self.ties: dict[str, str] = {}
         self.wide = True
         arrays = {name: np.asarray(array) for name, array in parameters.items()}
-        self.parameters = {k: a.astype(np.float64) for k, a in arrays.items() if jnp.issubdtype(a.dtype, jnp.floating)}
+        self.parameters = {
+            k: a.astype(np.float64, copy=False) for k, a in arrays.items() if jnp.issubdtype(a.dtype, jnp.floating)
+        }
         self.others = {k: a for k, a in arrays.items() if k not in self.parameters}
 
     def fix(self, names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ nearest partner is taken, and from there on values may differ by as much.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,12 @@ from .uses import Seen
 from .walk import Elements, Program, Use, Walk
 
 __all__ = ["EXACT", "Match", "match"]
+Say = Callable[[str], None]  # reports progress
 TRIES = 12  # choices that are tried before a difference of values is accepted
+
+
+def silent(_: str) -> None:
+    """Report nothing."""
 
 
 @dataclass
@@ -54,6 +59,7 @@ def match(
     right_arrays: Mapping[str, Array],
     seconds: float,
     given: Array | None = None,
+    say: Say = silent,
 ) -> Match:
     """Find the left element of each right element.
 
@@ -68,7 +74,7 @@ def match(
         seen.append(Seen(use, left, lefts))
 
     Walk(left, lefts, see).run()
-    attempt = Attempt(seen, right, lefts, Elements(right_arrays, known=False))
+    attempt = Attempt(seen, right, lefts, Elements(right_arrays, known=False), say)
     if given is not None:
         attempt.take(given)
     best, tries, end = None, 0, np.inf

@@ -84,11 +84,13 @@ def prove(
         except Exception as problem:  # an operation that has none in evaluation mode, as paddle's recurrent ones
             gradient, remark = None, f"{type(problem).__name__}: {str(problem).strip().splitlines()[0]}"
             continue
-        largest = max((np.abs(g).max(initial=0) for g in grads.values()), default=0.0)
+        del weights, translated  # of a large model, each of these is as large as the model
+        largest = max((max(g.max(initial=0), -g.min(initial=0)) for g in grads.values()), default=0.0)
         for name in lefts.names:
             seen[name] |= name not in grads or bool(np.abs(grads[name]).max(initial=0) > UNSEEN * largest)
         if gradient is not None:
             gradient = max(gradient, _gradient_error(grads, others, maps, lefts, rights, largest))
+        del grads, others
     used = {name for found in maps for name in lefts.owners(found)} if gradient is not None else set()
     unobservable = [name for name in lefts.names if not seen[name] and name in used]
     return Proof(error, exact, gradient, unobservable, remark, islands)

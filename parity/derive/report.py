@@ -11,6 +11,7 @@ from ..page import facts, fill
 from ..summary import count, short
 from .attempt import Step
 from .derivation import Derivation
+from .places import OWN, module_of
 
 PARTED = 1e-8  # difference of what two uses meet that rounding does not explain
 KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}
@@ -43,7 +44,7 @@ def page(found: Derivation, about: Mapping[str, str]) -> str:
       about: what was run, by label.
     """
     lines = count(len(found.table.lines), "line")
-    totals = f"{lines}, {count(len(found.uses), 'use')} of parameters matched, {found.seconds:.1f} s. "
+    totals = f"{lines}, {count(len(found.uses), 'use')} of parameters matched, {found.seconds:.1f} s of CPU. "
     totals += f"Outputs differ by {short(found.error)}, relative to the largest, on weights and inputs not used before."
     return fill(
         kicker="Triptych derivation",
@@ -71,7 +72,7 @@ def _cards(found: Derivation) -> Markup:
     """Build a card for each place where the models part, and one for what is missing."""
     cards = []
     for place in found.divergences:
-        head = tag("h3", f"{place.left or 'the top'} ↔ {place.right or 'the top'}")
+        head = tag("h3", f"{place.left} ↔ {place.right}")
         rows = [("differ by", short(place.size)), ("cause", place.cause or "none was confirmed")]
         cards.append(tag("article", head, facts(rows, "cause" if place.cause else "differ by"), class_="card"))
     if found.missing:
@@ -99,16 +100,10 @@ def tree(uses: Sequence[Step]) -> Module:
     top = Module()
     for use in uses:
         module = top
-        for name in module_of(use.left_site, use.left) or ("the top",):
+        for name in module_of(use.left_site, use.left) or (OWN,):
             module = module.below.setdefault(name, Module((*module.path, name)))
         module.uses.append(use)
     return top
-
-
-def module_of(site: str, names: str) -> tuple[str, ...]:
-    """Return the path of the module where a parameter is used; without one, that of the parameter without its leaf."""
-    path = site or re.split(r"[./](?=[^./]*$)", names.split(" ")[0])[0] * bool(re.search(r"[./]", names))
-    return tuple(re.findall(r"[^./]+", path))
 
 
 def _rows(module: Module) -> Iterator[Markup]:
@@ -117,7 +112,7 @@ def _rows(module: Module) -> Iterator[Markup]:
     gap = max(use.gap for use in module.within())
     cells = [
         tag("td", tag("b", module.path[-1]), style=f"--depth: {depth}"),
-        tag("td", tag("b", "/".join(_common(partners)) or "the top")),
+        tag("td", tag("b", "/".join(_common(partners)) or OWN)),
         tag("td"),
         tag("td", short(gap), class_="number"),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -23,9 +24,15 @@ class Elements:
         self.names = list(arrays)
         self.shapes = {name: np.shape(array) for name, array in arrays.items()}
         self.starts = np.cumsum([1, *(np.size(array) for array in arrays.values())])
-        flat = [np.ravel(array) for array in arrays.values()]
-        self.values = np.concatenate([np.zeros(1), *flat]) if known else np.full(self.starts[-1], np.nan)
-        self.values[0] = 0
+        if known:
+            self.values = np.concatenate([np.zeros(1), *(np.ravel(array) for array in arrays.values())])
+
+    @cached_property
+    def values(self) -> Array:
+        """Return values that are not yet known: an array only where somebody asks, which bounds memory."""
+        values = np.full(self.starts[-1], np.nan)
+        values[0] = 0
+        return values
 
     def numbers(self, name: str) -> Array:
         k = self.names.index(name)

@@ -41,6 +41,12 @@ class Recorder(Forms, TorchDispatchMode):
         self.values[id(tensor)] = (value, self.storages.get(storage_of(tensor), (0, 0))[1])
         return value
 
+    def release(self) -> None:
+        """Free every tensor of the run: operations on the tape may refer to this recorder."""
+        self.alive.clear()
+        self.owners.clear()
+        self.values.clear()
+
     def value(self, tensor: torch.Tensor) -> int:
         """Return the number of a tensor's present value; one of unknown origin is a constant."""
         if id(tensor) not in self.values:

@@ -92,6 +92,7 @@ class TorchSide:
             results = method(*args, **kwargs)
             outputs = [t for _, t in flatten(self.call.output(results)) if isinstance(t, torch.Tensor)]
         tape.outputs = [mode.value(tensor) for tensor in outputs]
+        mode.release()
         return tape
 
 

@@ -1,0 +1,24 @@
+"""Name the place in a model where a parameter is used."""
+
+from __future__ import annotations
+
+import re
+
+OWN = "the model's own function"  # a place outside of any module
+
+
+def place(site: str, names: str) -> str:
+    """Return the path of the module; without one, that of the parameter without its leaf.
+
+    Args:
+      site: the path of the module that runs, "" if the framework does not report it.
+      names: the parameters that are used there, parted by spaces.
+    """
+    name = names.split(" ")[0]
+    return site or (re.split(r"[./](?=[^./]*$)", name)[0] if re.search(r"[./]", name) else OWN)
+
+
+def module_of(site: str, names: str) -> tuple[str, ...]:
+    """Return the names on the path to the same place; none for the model's own function."""
+    path = place(site, names)
+    return () if path == OWN else tuple(re.findall(r"[^./]+", path))

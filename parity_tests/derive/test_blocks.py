@@ -1,0 +1,151 @@
+"""Rows of blocks become one line, whatever the lengths of their lists, unless that says more than the models show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from convert.by_table import lay_out
+from convert.errors import ConvertError
+from convert.files.base import Tensor
+from parity.derive.blocks import folded
+from parity.derive.fold import Facts, fold
+from parity.derive.lone import lone
+from parity.derive.places import OWN, place
+from parity.derive.rows import Row
+from parity.derive.walk import Elements
+from specs.table import Table
+
+from ..conftest import needs
+from .pairs import images
+
+Pairs = list[tuple[str, str]]
+
+
+def stages(counts: Sequence[int], leaf: str = "g") -> Pairs:
+    """Return the names of blocks in stages on both sides."""
+    places = [(i, j) for i, count in enumerate(counts) for j in range(count)]
+    return [(f"stages.{i}.{j}.{leaf}", f"levels/{i}/units_{j}/{leaf}") for i, j in places]
+
+
+def lines(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    rows = [Row(((left, "c"),), ((right, "c"),)) for left, right in pairs]
+    return [str(row).replace(": c", "") for row in folded(rows)]
+
+
+NESTED = "stages.{i}.{j}.g <-> levels/{i}/units_{j}/g"
+
+
+@pytest.mark.parametrize("counts", [(1, 2, 1), (2, 3, 2), (3, 1), (1, 4), (2, 2, 2)], ids=str)
+def test_stages_fold_whatever_the_number_of_their_blocks(counts: tuple[int, ...]):
+    assert lines(stages(counts)) == [NESTED]
+
+
+def test_three_levels_fold():
+    places = [(a, b, c) for a, n in enumerate([(1, 2), (2, 1, 3)]) for b, k in enumerate(n) for c in range(k)]
+    assert lines((f"m.{a}.{b}.{c}.w", f"n_{a}/{b}/x_{c}/w") for a, b, c in places) == [
+        "m.{i}.{j}.{k}.w <-> n_{i}/{j}/x_{k}/w"
+    ]
+
+
+def test_blocks_that_one_side_counts_through_all_stages_stay_apart():
+    pairs = [(left, f"unit_{k}/g") for k, (left, _) in enumerate(stages((2, 3)))]
+    assert lines(pairs) == ["stages.0.{i}.g <-> unit_{i}/g", "stages.1.{i}.g <-> unit_{i+2}/g"]
+
+
+def test_a_stage_that_differs_stays_apart_and_the_others_fold():
+    assert lines(stages((3, 2, 3))[1:]) == [
+        "stages.0.{i+1}.g <-> levels/0/units_{i+1}/g", "stages.{i+1}.{j}.g <-> levels/{i+1}/units_{j}/g",
+    ]  # fmt: skip
+
+
+def test_a_gap_in_a_list_is_no_list():
+    first, _, last = stages((3,))
+    assert NESTED not in lines([first, last, *((a.replace("s.0", "s.1"), b.replace("/0/", "/1/")) for a, b in [first])])
+
+
+def test_one_block_becomes_a_list_only_where_the_same_array_counts_elsewhere():
+    layers = [(f"encoder.layers.{i}.n", f"enc/layers_{i}/n") for i in range(2)]
+    alone = [("decoder.layers.0.n", "dec/layers_0/n"), ("decoder.layers.0.cross", "dec/layers_0/cross")]
+    assert lines([*layers, *alone])[1:] == [
+        "decoder.layers.{i}.n <-> dec/layers_{i}/n", "decoder.layers.0.cross <-> dec/layers_0/cross",
+    ]  # fmt: skip
+    assert lines(alone) == [f"{left} <-> {right}" for left, right in alone]
+    moved = [("decoder.layers.1.n", "dec/layers_1/n")]  # its list does not begin as the other does
+    assert lines([*layers, *moved])[1:] == ["decoder.layers.1.n <-> dec/layers_1/n"]
+
+
+def test_a_fold_that_asks_for_arrays_which_some_blocks_lack_is_given_up():
+    """Only the first block of each stage has a shortcut, and only some stages have a scale: no line may say more."""
+    pairs = [*stages((2, 3, 2)), *stages((1, 1, 1), "shortcut"), *stages((2, 3), "scale")]
+    lefts, rights = ({name: np.zeros(2) for name in side} for side in zip(*pairs, strict=True))
+    a, b = Elements(lefts, known=True), Elements(rights, known=False)
+    found = np.zeros(len(b.values), np.int64)
+    for left, right in pairs:
+        found[b.numbers(right).astype(int)] = a.numbers(left)
+    table, missing = fold(Facts(a, b, found, np.zeros_like(found), ("torch", "flax")))
+    assert not missing and [str(line).replace(": c", "") for line in table.lines] == [
+        NESTED,
+        "stages.{i}.0.shortcut <-> levels/{i}/units_0/shortcut",
+        "stages.0.{i}.scale <-> levels/0/units_{i}/scale",
+        "stages.1.{i}.scale <-> levels/1/units_{i}/scale",
+    ]
+
+
+def test_blocks_that_stand_alone_are_named():
+    def alone(pairs: Pairs) -> list[str]:
+        texts = (text.replace(" <->", ": c <->") for text in lines(pairs))
+        table = Table.parse("table 1\n" + "".join(f"{text}: c\n" for text in texts))
+        return lone(table, *map(list, zip(*pairs, strict=True)))
+
+    assert alone([*stages((1, 1)), ("head.0.w", "head/w")]) == ["stages.{i}.0"]  # the right head has no number
+    assert alone([*stages((2, 1)), *stages((1, 1), "shortcut"), ("stem.0.w", "stem/0/w"), ("stem.1.w", "s/w")]) == []
+
+
+def test_deeper_checkpoints_are_refused_with_advice_where_numbers_alone_differ():
+    table = Table.parse("table 1\nstages.0.0.g: c <-> levels/0/g: c\nhead.w: c <-> head/w: c\n")
+    sources = {name: Tensor(name, (2,), "float32") for name in ("stages.0.0.g", "stages.0.1.g", "head.w", "tail.w")}
+    with pytest.raises(ConvertError) as error:
+        lay_out(table, "x", sources, None, {})
+    assert "stages.0.1.g: no line speaks of it (line 2, stages.0.0.g, has other numbers)" in error.value.problems
+    assert "derive the table from models with two of everything" in error.value.problems[-1]
+    del sources["stages.0.1.g"]
+    with pytest.raises(ConvertError) as error:
+        lay_out(table, "x", sources, None, {})
+    assert "two of everything" not in str(error.value)
+
+
+def test_a_table_of_short_stages_translates_deeper_ones():
+    needs("torch")
+    found = parity.derive(staged((1, 2, 1)), staged((1, 2, 1)), (images(2, 3),))
+    assert found.proven and found.fixed == []
+    deep = {name: array.numpy() for name, array in staged((3, 1, 2, 2)).state_dict().items()}
+    assert {**found.table.apply(deep)}.keys() == deep.keys()
+
+
+def staged(counts: Sequence[int]) -> Any:
+    import torch
+
+    class Staged(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layers = torch.nn.ModuleList
+            self.stages = layers(layers(torch.nn.Linear(3, 3) for _ in range(count)) for count in counts)
+
+        def forward(self, x: Any) -> Any:
+            for stage in self.stages:
+                for layer in stage:  # type: ignore[attr-defined]
+                    x = torch.tanh(layer(x))
+            return x
+
+    return Staged()
+
+
+def test_a_place_without_a_module_has_the_name_of_its_parameter():
+    assert place("blocks.0", "a.weight") == "blocks.0"
+    assert place("", "levels/0/contract/kernel levels/1/k") == "levels/0/contract"
+    assert place("", "w0") == OWN == "the model's own function"
