@@ -273,11 +273,7 @@ def _direction(table: Table) -> str:
 
 
 def _strangers(unexpected: list[str], table: Table) -> list[str]:
-<<<<<<< HEAD
-    """Return "X: no line speaks of it (nearest: line 7, ...)" for each folded name."""
-=======
-    """ "X: no line speaks of it (nearest: line 7, ...)" for each folded name; advice where numbers alone differ."""
->>>>>>> foldfix
+    """Return "X: no line speaks of it (nearest: line 7, ...)" for each name, with advice where numbers alone differ."""
     from difflib import get_close_matches
 
     labels = {array.label: line.number for line in table.lines for array in line.left.arrays}

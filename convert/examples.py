@@ -1,4 +1,4 @@
-"""Examples of every array of an architecture: those of its tiny twins, which use every option."""
+"""Give examples of every array of an architecture: those of its tiny twins, which use every option."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a model's preprocessing: from its dialect, timm's config.json beside it, its record, the user."""
+"""Determine the preprocessing of a model from its dialect, timm's config.json beside it, its record, the user."""
 
 from __future__ import annotations
 

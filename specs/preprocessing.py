@@ -1,4 +1,4 @@
-"""Preprocessing: how the pixels of a picture become the input of a network."""
+"""Define preprocessing: how the pixels of a picture become the input of a network."""
 
 from __future__ import annotations
 

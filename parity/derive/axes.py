@@ -78,7 +78,7 @@ def relate(numbers: Array, shape: Sequence[int]) -> Axes | None:
 
 
 def _runs(line: Array) -> list[tuple[int, int]] | None:
-    """(length, step) of nested arithmetic progressions, outermost first."""
+    """Return (length, step) of nested arithmetic progressions, outermost first."""
     n, step = len(line), int(line[1])
     steady = np.flatnonzero(line != step * np.arange(n))
     run = int(steady[0]) if len(steady) else n

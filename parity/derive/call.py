@@ -34,7 +34,7 @@ class Call:
             object.__setattr__(self, name, value)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays among the arguments by path; floats as float64."""
+        """Return the arrays among the arguments by path; floats as float64."""
         found = {}
         for path, leaf in flatten((list(self.args), dict(self.kwargs))):
             if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
@@ -43,7 +43,7 @@ class Call:
         return found
 
     def bind(self, arrays: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments with these arrays in place of their own."""
+        """Return the arguments with these arrays in place of their own."""
         args, kwargs = rebuild((list(self.args), dict(self.kwargs)), arrays)
         return args, kwargs
 
@@ -62,7 +62,7 @@ def flatten(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def rebuild(tree: Any, leaves: Mapping[str, Any], path: str = "") -> Any:
-    """The tree with the leaves of these paths replaced."""
+    """Return the tree with the leaves of these paths replaced."""
     if isinstance(tree, Mapping):
         return {key: rebuild(item, leaves, f"{path}/{key}" if path else str(key)) for key, item in tree.items()}
     if isinstance(tree, (list, tuple)):

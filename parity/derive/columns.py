@@ -27,13 +27,13 @@ def _powers(x: Array) -> tuple[Array, ...]:
 
 
 def _means(sums: Array, count: Array) -> Array:
-    """Statistics (n, 5) of one column each, all in units of x."""
+    """Return statistics (n, 5) of one column each, all in units of x."""
     m = (sums / np.maximum(count, 1)).reshape(STATISTICS, -1)
     return np.stack([m[0], m[1], m[2] ** 2, np.sqrt(m[3]), np.sqrt(np.sqrt(m[4]))], axis=1)
 
 
 def of_product(x: Array, window: Window | None, taps: tuple[int, ...] = ()) -> Array:
-    """Statistics of each column (b, k) of x[b, rows, k], or of the patches of a convolution."""
+    """Return statistics of each column (b, k) of x[b, rows, k], or of the patches of a convolution."""
     if window is None:
         return _means(np.stack([power.sum(1) for power in _powers(x)]), np.float64(x.shape[1]))
     sums = []
@@ -45,7 +45,7 @@ def of_product(x: Array, window: Window | None, taps: tuple[int, ...] = ()) -> A
 
 
 def of_elements(x: Array, ids: Array) -> tuple[Array, Array]:
-    """(element numbers, statistics of the values that each meets)."""
+    """Return (element numbers, statistics of the values that each meets)."""
     spread = tuple(d for d, (n, step) in enumerate(zip(ids.shape, ids.strides, strict=True)) if n > 1 and step == 0)
     first = ids[tuple(0 if d in spread else slice(None) for d in range(ids.ndim))]
     numbers, inverse = np.unique(first, return_inverse=True)
@@ -57,7 +57,7 @@ def of_elements(x: Array, ids: Array) -> tuple[Array, Array]:
 
 
 def nearest(a: Array, b: Array) -> tuple[Array, Array]:
-    """(index into b, distance) of the nearest row of b for each row of a.
+    """Return (index into b, distance) of the nearest row of b for each row of a.
 
     Of many rows, only those of the most similar root mean square are compared.
     """
@@ -76,7 +76,7 @@ def nearest(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def size_of(statistics: Array) -> float:
-    """The scale of columns: their root mean square."""
+    """Return the scale of columns: their root mean square."""
     return float(np.sqrt((statistics[:, 3] ** 2).mean())) if len(statistics) else 0.0
 
 
@@ -167,7 +167,7 @@ class Values:
         self.sorted, self.owners = columns.ravel()[order], order // columns.shape[1]
 
     def holding(self, columns: Array) -> tuple[Array, float] | None:
-        """(the column that has the values of each of others, their distance); None if two of them have the same."""
+        """Return (the column that has the values of each of others, their distance); None if two of them are alike."""
         large = np.argsort(-np.abs(columns), axis=1)[:, :PROBES]  # zeros are no evidence
         probes = np.take_along_axis(columns, large, 1)
         after = np.clip(np.searchsorted(self.sorted, probes), 1, len(self.sorted) - 1)

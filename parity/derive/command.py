@@ -73,7 +73,7 @@ def _write(path: str, text: str) -> None:
 
 
 def _build(text: str) -> tuple[Any, Any]:
-    """(model, inputs) from file.py:function; None for inputs that it does not give."""
+    """Return (model, inputs) from file.py:function; None for inputs that it does not give."""
     path, _, name = text.rpartition(":")
     if not path or not name.isidentifier():
         raise UsageError(f"{text}: write file.py:function, where the function returns (model, inputs)")

@@ -15,7 +15,7 @@ ALIKE = 0.5  # similarity of names from which a parameter that nothing reads is 
 
 
 def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True) -> tuple[Array, list[str]]:
-    """(map, right parameters of which all or some elements were inferred).
+    """Return (map, right parameters of which all or some elements were inferred).
 
     Rows continue the pattern of those that were read. A parameter of which nothing was seen goes to the one left
     parameter of its size and of a similar name that is free, if there is just one; its axes are ordered as those of the
@@ -50,7 +50,7 @@ def _copied(name: str, filled: Array, found: Array, rights: Elements) -> bool:
 
 
 def _continued(part: Array, lefts: Elements) -> Array | None:
-    """The slices of one axis that are unknown, by the steps between those that are known."""
+    """Return the slices of one axis that are unknown, by the steps between those that are known."""
     for axis in range(part.ndim):
         rows = np.moveaxis(part, axis, 0)
         flat = rows.reshape(len(rows), -1)

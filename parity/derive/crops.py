@@ -1,4 +1,4 @@
-"""Convolutions whose result is cropped: they read a part of the image, like those that pad less."""
+"""Rewrite convolutions whose result is cropped: they read a part of the image, like those that pad less."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Derivation:
         return list(self.reasons)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain values, for JSON."""
+        """Return the same as plain values, for JSON."""
         return {
             "table": self.table.print(),
             "proven": self.proven,
@@ -341,7 +341,7 @@ def _explained(
 
 
 def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], notes: list[str]) -> DerivedTable:
-    """The table with what supports it above its first line."""
+    """Return the table with what supports it above its first line."""
     if not table.lines:
         return table
     if proven:
@@ -368,7 +368,7 @@ def call_of(inputs: Any) -> Call:
 
 
 def _calls(call: Call, right_inputs: Any) -> Iterator[Call]:
-    """How the right side may be called."""
+    """Return how the right side may be called."""
     if right_inputs is not None:
         yield call_of(right_inputs)
     elif len(call.args) == 1 and not call.kwargs and hasattr(call.args[0], "shape"):
@@ -379,7 +379,7 @@ def _calls(call: Call, right_inputs: Any) -> Iterator[Call]:
 
 
 def _extra(a: Side, b: Side) -> list[Row]:
-    """Lines for arrays that are no parameters."""
+    """Return lines for arrays that are no parameters."""
     rows = [dropped(name, 0) for name in a.others]
     for name, array in b.others.items():
         value = f"{array.flat[0]} {array.dtype}" if _uniform(array) else ""

@@ -180,7 +180,7 @@ def _unfit(table: Table, facts: Facts) -> set[str]:
 
 
 def says(table: Table, facts: Facts, only: Sequence[str] | None = None) -> bool:
-    """Whether the table moves element numbers as the map does."""
+    """Tell whether the table moves element numbers as the map does."""
     try:
         moved = table.apply(_arrays(facts))
     except TableError:

@@ -1,4 +1,4 @@
-"""Tables that both sides compute (positions, masks, rates of rotation), and in lower precision on one of them.
+"""Find tables that both sides compute (positions, masks, rates of rotation), one of them in lower precision.
 
 A table depends on constants and on inputs of integers alone. Where one of the right side's is, up to rounding to
 float32, one of the left side's, the left one takes its place: the rest of the two models can then be compared exactly.

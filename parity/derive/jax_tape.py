@@ -62,14 +62,14 @@ class JaxSide:
         return jax.jit(jax.grad(total), compiler_options=QUICK)
 
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The outputs as the user's own code computes them."""
+        """Return the outputs as the user's own code computes them."""
         with jax.enable_x64(self.wide):
             return [np.asarray(leaf) for leaf in self._compiled(_device(parameters), _device(inputs))]
 
     def gradients(
         self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], weights: list[np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Gradients of the outputs' sum, weighted by `weights`."""
+        """Return gradients of the outputs' sum, weighted by `weights`."""
         with jax.enable_x64(self.wide):
             grads = self._gradient(_device(parameters), _device(inputs), weights)
             return {name: np.asarray(grad) for name, grad in grads.items()}

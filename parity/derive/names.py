@@ -76,7 +76,7 @@ class Names:
             self.give(atom, next(name for name in SPARE if name not in taken), taken)
 
     def _pieces(self, letter: str, atoms: Sequence[Atom], other: Sequence[Sequence[Atom]], of: int) -> Sequence[str]:
-        """Names for the pieces of one axis: outputs are heads, inputs of a dense layer heads, patches or images."""
+        """Name the pieces of one axis: outputs are heads, inputs of a dense layer heads, patches or images."""
         count = len(atoms)
         rank, whole = len(other), all(len(pieces) <= 1 for pieces in other)
         if letter == "i" and whole and rank > 3:

@@ -57,7 +57,7 @@ class PaddleSide:
         return [leaf for _, leaf in flatten(result) if isinstance(leaf, paddle.Tensor)]
 
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The outputs as the user's own code computes them."""
+        """Return the outputs as the user's own code computes them."""
         self._load(parameters)
         with paddle.no_grad(), _double():
             return [tensor.numpy() for tensor in self._run(_tensors_of(inputs))]
@@ -65,7 +65,7 @@ class PaddleSide:
     def gradients(
         self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], weights: list[np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Gradients of the outputs' sum, weighted by `weights`, for the parameters that have one."""
+        """Return gradients of the outputs' sum, weighted by `weights`, for the parameters that have one."""
         self._load(parameters)
         with _double():
             outputs = self._run(_tensors_of(inputs))

@@ -97,7 +97,7 @@ def prove(
 
 
 def translate(table: Table, left: Side, right: Side, weights: Mapping[str, Array]) -> dict[str, Array]:
-    """The right side's parameters; those that the table does not have keep their values."""
+    """Return the right side's parameters; those that the table does not have keep their values."""
     arrays = dict(weights)
     arrays |= {name: weights[first] for name, first in left.ties.items() if first in weights}
     moved = table.apply({**arrays, **left.others})
@@ -105,7 +105,7 @@ def translate(table: Table, left: Side, right: Side, weights: Mapping[str, Array
 
 
 def difference(a: list[Array], b: list[Array]) -> float:
-    """The largest relative difference of two lists of outputs."""
+    """Return the largest relative difference of two lists of outputs."""
     if len(a) != len(b):
         return float("inf")
     worst = 0.0

@@ -115,7 +115,7 @@ def _moved(program: Program, node: Node, slot: int, labels: Array) -> Array:
 
 
 def _places(role: str, labels: Array, columns: Array) -> Array:
-    """Ranks (columns, axes) of the mean place of each column, along the axes of a product or in the flat array."""
+    """Rank (columns, axes) of the mean place of each column, along the axes of a product or in the flat array."""
     if role.startswith("product"):
         axes = [
             np.arange(n).reshape([-1 if d == a else 1 for d in range(labels.ndim)]) for a, n in enumerate(labels.shape)

@@ -44,7 +44,7 @@ class Side(Protocol):
 
 
 def side(model: Any, call: Call) -> Side:
-    """The side of a torch module, paddle layer, nnx module, (linen module, variables) or (function, parameters).
+    """Return the side of a torch module, paddle layer, nnx module, (linen module, variables) or (function, parameters).
 
     Raises: UsageError for anything else.
     """
@@ -79,7 +79,7 @@ def side(model: Any, call: Call) -> Side:
 
 
 def draw(of: Side, seed: int) -> dict[str, Array]:
-    """Random values for every parameter: of one sign where the model has them so (scales, variances)."""
+    """Return random values for every parameter: of one sign where the model has them so (scales, variances)."""
     rng = np.random.default_rng(seed)
     drawn = {}
     for name, array in of.parameters.items():
@@ -120,7 +120,7 @@ def fresh(
 
 
 def _orders(a: Array, b: Array) -> Iterator[tuple[int, ...]]:
-    """Axis orders in which a has b's elements, up to rounding to float32."""
+    """Return axis orders in which a has b's elements, up to rounding to float32."""
     if a.size != b.size or a.ndim > 6 or (a.dtype.kind == "f") != (b.dtype.kind == "f"):
         return
     slack = 1e-6 * np.abs(a).max(initial=0) if a.dtype.kind == "f" else 0
@@ -131,7 +131,7 @@ def _orders(a: Array, b: Array) -> Iterator[tuple[int, ...]]:
 
 
 def layouts(array: Array) -> Iterator[Array]:
-    """The array in every order of its axes: the written one first, then channels last and channels first."""
+    """Return the array in every order of its axes: the written one first, then channels last and channels first."""
     axes = tuple(range(array.ndim))
     likely = [axes, (0, *axes[2:], 1), (0, axes[-1], *axes[1:-1])] if array.ndim > 2 else [axes]
     every = [*likely, *itertools.permutations(axes)]

@@ -103,7 +103,7 @@ class Tape:
         return self.record("layout", [value], run, site)
 
     def product(self, x: int, w: int, site: str = "") -> int:
-        """x[b, rows, k] @ w[b, k, o]."""
+        """Multiply x[b, rows, k] @ w[b, k, o]."""
         return self.record("product", [x, w], np.matmul, site)
 
     def add(self, x: int, y: int, site: str = "") -> int:

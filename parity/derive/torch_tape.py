@@ -55,7 +55,7 @@ class TorchSide:
         return [t for _, t in flatten(self.call.output(method(*args, **kwargs))) if isinstance(t, torch.Tensor)]
 
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The outputs as the user's own code computes them."""
+        """Return the outputs as the user's own code computes them."""
         self._load(parameters)
         with torch.no_grad(), _double():
             return [t.numpy() for t in self._run(inputs)]
@@ -63,7 +63,7 @@ class TorchSide:
     def gradients(
         self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], weights: list[np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Gradients of the outputs' sum, weighted by `weights`, for the parameters that have one."""
+        """Return gradients of the outputs' sum, weighted by `weights`, for the parameters that have one."""
         self._load(parameters)
         with _double():
             outputs = self._run(inputs)

@@ -34,7 +34,7 @@ def transfer(left: Any, right: Any, inputs: Any, right_inputs: Any = None, **opt
 
 
 def reasons(found: Derivation) -> list[str]:
-    """Why a Table is not proven, a line each."""
+    """Return why a Table is not proven, a line each."""
     lines = [f"{name}: {why}" for name, why in found.reasons.items()]
     lines += [f"stopped: {found.failure}"] if found.failure else []
     for place in found.divergences:

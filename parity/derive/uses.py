@@ -67,7 +67,7 @@ def statistics(use: Use, program: Program) -> tuple[Array, Array]:
 
 
 def raw(use: Use) -> Array:
-    """The columns (b k, rows) of a product, or the values (element, row) that each element meets; empty if unequal."""
+    """Return the columns (b k, rows) of a product, or the values (element, row) that each element meets; or empty."""
     if use.kind == "product":
         return use.x.swapaxes(1, 2).reshape(-1, use.x.shape[1])
     if not use.x.size or use.x.size > LARGE:

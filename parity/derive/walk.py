@@ -96,7 +96,7 @@ class Walk:
         return node.run(*(self._forced(at, v) for v in operands))
 
     def _stays(self, node: Node, operands: list[Any]) -> bool:
-        """Whether the result is a symbol still: rows that tokens read are activations after other operations."""
+        """Tell whether the result is a symbol still: rows that tokens read are activations after other operations."""
         symbols = [n for n, v in zip(node.inputs, operands, strict=True) if isinstance(v, Symbol)]
         read = self.program.active.intersection(symbols)
         return not read or node.kind == "add" or (node.kind == "mul" and len(symbols) == 1)
@@ -115,7 +115,7 @@ class Walk:
         return Pending(pending.join, run(pending.x), tuple(parts))
 
     def _settled(self, pending: Pending) -> Array:
-        """The value of a product or sum; its parameters meet its activations."""
+        """Return the value of a product or sum; its parameters meet its activations."""
         shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
         x = np.broadcast_to(pending.x, shape)
         operation = np.multiply if pending.join == "mul" else np.add
@@ -130,7 +130,7 @@ class Walk:
         return out
 
     def _forced(self, at: int, value: Any) -> Array:
-        """The value of a symbol that is needed as it is."""
+        """Return the value of a symbol that is needed as it is."""
         if isinstance(value, Pending):
             return self._settled(value)
         if not isinstance(value, Symbol):
@@ -194,7 +194,7 @@ class Walk:
         return Symbol(ids, value, False, leaves=leaves)
 
     def _joined(self, at: int, node: Node, operands: list[Any]) -> Any:
-        """One more factor or term."""
+        """Return one more factor or term."""
         found: list[Array] = []
         parts: tuple[Part, ...] = ()
         for v, other in zip(operands, operands[::-1], strict=True):
