@@ -149,6 +149,8 @@ def _in_folder(path: str, step: int | None) -> Found:
             raise UsageError(f"{_asked(step)}: {path} has no numbered steps")
         if len(models) > 1:
             raise Several(path, f"is a folder of several checkpoints: {_listed(models)}", "give one of them")
+        for inner, what in _incomplete(path).items():
+            raise FormatError(os.path.join(path, inner), what, "copy the whole folder again")
         return Found(path)
     numbered = _number(name) is not None and (step is None or _number(name) == step)
     inner = os.path.join(path, name)
@@ -157,7 +159,17 @@ def _in_folder(path: str, step: int | None) -> Found:
     further = look(inner, None if numbered else step) if os.path.isdir(inner) else Found(inner)
     others = [e for e in sorted(os.listdir(path)) if e not in (name, f"{name}.json", *BOOKKEEPING) and e[0] != "."]
     aside = f"; set aside: {_listed(others)}" if others else ""
-    return Found(further.path, (f"took {name} of {path}{aside}", *_described(path), *further.notes))
+    lacks = [f"{inner} {what} (copy the whole folder again)" for inner, what in _incomplete(path).items()]
+    return Found(further.path, (f"took {name} of {path}{aside}", *lacks, *_described(path), *further.notes))
+
+
+def _incomplete(path: str) -> dict[str, str]:
+    """Return {folder in a folder: what it lacks} of those that hold parts of a checkpoint and are none."""
+    from convert.files import folder_format, lacking
+
+    inner = {name: os.path.join(path, name) for name in sorted(os.listdir(path))}
+    lacks = {name: lacking(whole) for name, whole in inner.items() if not folder_format(whole)}
+    return {name: what for name, what in lacks.items() if what}
 
 
 def _described(path: str) -> list[str]:

@@ -81,15 +81,11 @@ def test_the_line_of_a_port_that_raises_is_named(page: Path) -> None:
     assert recording.cause == f"LookupError: of mine ({path}, line {raised})"
 
 
-def test_a_missing_port_fails_and_an_undeclared_one_is_skipped(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for framework in ("torch", "paddle"):
-        needs(framework)
+def test_a_page_whose_port_is_missing_is_refused(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["fragile:tiny S", "--spec", str(page), "--check", "forward", "--frameworks", "torch", "paddle"]
     page.with_name("fragile_paddle.py").rename(page.with_name("elsewhere.py"))
-    assert main(words) == 1
-    printed = capsys.readouterr()
-    assert printed.out.startswith("Not proven: 1 comparison failed to run.")
-    assert "there is no such file" in printed.out
+    assert main(words) == 2
+    assert "fragile_paddle.py: there is no such file" in capsys.readouterr().err
 
 
 def test_a_framework_that_is_not_installed_is_one_line(
