@@ -2,7 +2,7 @@
 
     python examples/digits.py                  # scikit-learn's digits
     python examples/digits.py --data FOLDER    # MNIST's four files, each plain or as .gz
-    python examples/digits.py --models mobile_former --epochs 40
+    python examples/digits.py --models mobile_former mlp_mixer
 
 Four steps for each model:
 1. train in Flax, and save a TrainState, halfway and at the end;
@@ -55,7 +55,7 @@ MODELS = {
     "mobile_former": Recipe("26m", {**COMMON, **NO_DROPOUT, "lite_stride": 1, "softmax": False}, epochs=8),
     "mlp_mixer": Recipe(MIXER, {}, epochs=15),
 }
-DEFAULT = ["mlp_mixer"]  # 8 epochs of the Mobile-Former take 4 minutes and reach 72%: it needs --epochs 40
+DEFAULT = ["mlp_mixer"]  # 8 epochs of the Mobile-Former take 4 minutes and reach 72%
 BATCH = 32  # images of a training step
 CHUNK = 50  # images that are classified at once: of all test sets here a divisor, so that jax compiles once
 FOLLOWED = 30  # steps that PyTorch takes after Flax's first half, at most
