@@ -108,8 +108,8 @@ class Attempt:
         self._say, self.limit = say, EXACT
         self.patient = False
         self.excused = set[int]()
-        self.map, self.plus = (np.zeros(len(rights.values), np.int32) for _ in range(2))
-        self.owned = np.zeros(len(lefts.values), bool)
+        self.map, self.plus = (np.zeros(len(rights), np.int32) for _ in range(2))
+        self.owned = np.zeros(len(lefts), bool)
         self.steps: list[Step] = []
         self.walk = Walk(program, rights, self.meet)
         self._choices: list[int] = []

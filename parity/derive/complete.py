@@ -94,8 +94,8 @@ def _by_name(
     if not unseen:
         return found, inferred
     patterns = {name: pattern for name in rights.names if (pattern := _pattern(name, found, lefts, rights))}
+    used = set(lefts.owners(found))
     for name in unseen:
-        used = set(lefts.owners(found))
         free = [other for other in lefts.names if other not in used]
         pattern = _sibling(name, patterns, rights, alike) if whole else None
         order = pattern.order if pattern else tuple(range(len(rights.shapes[name])))
@@ -111,6 +111,7 @@ def _by_name(
         rivals = [other for other in unseen if rights.shapes[other] == rights.shapes[name]]
         if len(chosen) == 1 and (pattern is not None or (len(near) == 1 and len(rivals) == 1)):
             rights.part(found, name)[...] = lefts.numbers(chosen[0]).transpose(order)
+            used.add(chosen[0])
             inferred.append(name)
     return found, inferred
 

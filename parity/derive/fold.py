@@ -272,7 +272,7 @@ def _rows(facts: Facts, left_names: list[str], right_names: list[str], names: Na
     copies = [facts.part(name) for name in right_names]
     if all(np.array_equal(np.unique(copy), np.unique(copies[0])) for copy in copies):
         return _tied(lefts, left_names, right_names, copies, names)
-    back = np.zeros(len(lefts.values), np.int64)
+    back = np.zeros(len(lefts), np.int64)
     places = np.concatenate([rights.numbers(name).astype(np.int64).ravel() for name in right_names])
     back[facts.found[places]] = places
     numbers = lefts.part(back, left_names[0])
@@ -361,7 +361,7 @@ def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names:
     (path, places, counts), (other, order, others) = ours, theirs
     (shape,), (target,) = shapes
     size = int(np.prod(shape, dtype=int))
-    local = np.zeros(len(lefts.values), np.int64)
+    local = np.zeros(len(lefts), np.int64)
     for name in left_names:
         lefts.part(local, name).ravel()[...] = np.arange(size) + places[name] * size
     parts = sorted(right_names, key=order.__getitem__)

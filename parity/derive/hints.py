@@ -50,7 +50,7 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
         raise UsageError(f"{table.name}: does not fit the two models", error.problems) from error
     if layout.sums:
         raise UsageError(f"{table.name}: a sum cannot be given as a hint", layout.sums)
-    found = np.zeros(int(rights.starts[-1]), np.int64)
+    found = np.zeros(len(rights), np.int64)
     for name, array in moved.items():
         if name in rights.shapes:
             rights.part(found, name)[...] = array

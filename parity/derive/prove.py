@@ -126,8 +126,8 @@ def _gradient_error(
     largest: float,
 ) -> float:
     """Return the largest difference of a left gradient from the sum of the gradients of the elements it became."""
-    total = np.zeros(len(lefts.values))
-    whole = np.ones(len(lefts.values), bool)
+    total = np.zeros(len(lefts))
+    whole = np.ones(len(lefts), bool)
     for name, found in itertools.product(rights.names, maps):
         elements = np.maximum(rights.part(found, name).ravel(), 0)
         if name in right:
@@ -135,7 +135,7 @@ def _gradient_error(
         else:
             whole[elements] = False
     worst = 0.0
-    used = np.zeros(len(lefts.values), bool)
+    used = np.zeros(len(lefts), bool)
     for found in maps:
         used[np.maximum(found, 0)] = True
     for name, grad in left.items():

@@ -13,7 +13,7 @@ from .attempt import Step
 from .derivation import Derivation
 from .places import OWN, module_of
 
-PARTED = 1e-8  # difference of what two uses meet that rounding does not explain
+ROUNDING = 1e-8  # difference of what two uses meet that rounding does not explain
 KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}
 
 
@@ -130,7 +130,7 @@ def _rows(module: Module) -> Iterator[Markup]:
 
 
 def _grade(gap: float, kind: str = "") -> str | None:
-    return f"{kind} differs".strip() if gap > PARTED else kind or None
+    return f"{kind} differs".strip() if gap > ROUNDING else kind or None
 
 
 def _leaves(names: str) -> str:

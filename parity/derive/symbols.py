@@ -27,10 +27,14 @@ class Elements:
         if known:
             self.values = np.concatenate([np.zeros(1), *(np.ravel(array) for array in arrays.values())])
 
+    def __len__(self) -> int:
+        """Return how many elements there are, with the first one, which is none."""
+        return int(self.starts[-1])
+
     @cached_property
     def values(self) -> Array:
         """Return values that are not yet known: an array only where somebody asks, which bounds memory."""
-        values = np.full(self.starts[-1], np.nan)
+        values = np.full(len(self), np.nan)
         values[0] = 0
         return values
 
@@ -56,7 +60,7 @@ class Elements:
         if numbers.size < MANY:
             owners = np.searchsorted(starts, numbers[numbers > 0], "right") - 1
             return [self.names[k] for k in np.flatnonzero(np.bincount(owners))]
-        marked = np.zeros(len(self.values) + 1, bool)
+        marked = np.zeros(len(self) + 1, bool)
         marked[np.maximum(numbers, 0).astype(np.int64, copy=False)] = True
         return [name for name, a, b in zip(self.names, starts, self.starts[1:], strict=True) if marked[a:b].any()]
 

@@ -81,7 +81,7 @@ class Forms:
         return self._join(self.tape.divide, pair) if pair else None
 
     def _upsample_bilinear2d(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
-        """Interpolation to the size at hand moves nothing, as of position tables."""
+        """Treat interpolation to the size at hand, as of position tables, as moving nothing."""
         return self.tape.layout(inputs[0], lambda a: a, self.path[-1]) if out.shape == args[0].shape else None
 
     _upsample_linear1d = _upsample_bicubic2d = _upsample_trilinear3d = _upsample_bilinear2d
