@@ -24,6 +24,7 @@ from .readings import (
     is_known,
     label,
     normal,
+    training,
 )
 from .recognise import spellings
 
@@ -84,7 +85,7 @@ def by_name(tensors: Mapping[str, Tensor]) -> list[Aside]:
     groups: dict[tuple[str, str], list[Tensor]] = {}
     rest: list[Tensor] = []
     for name, tensor in tensors.items():
-        if container := _training(name):
+        if container := training(name):
             groups.setdefault((container, STATE), []).append(tensor)
         else:
             rest.append(tensor)
@@ -126,15 +127,6 @@ def _copied_place(name: str) -> str:
 
 def _joined(name: str) -> str:
     return SEPARATOR.sub("", name)
-
-
-def _training(name: str) -> str:
-    """Return the container of training state in which an array lies, the array itself if it is one, or ""."""
-    segments = name.split("/")
-    depth = next((depth for depth, segment in enumerate(segments) if segment in TRAINING), None)
-    if depth is None:
-        return ""
-    return "/".join(segments[: depth + 1]) + ("/" if depth + 1 < len(segments) else "")
 
 
 def _copy(place: str) -> str:
@@ -190,7 +182,7 @@ def _explain(name: str, reading: Reading, copies: list[str]) -> tuple[str, str]:
         return "", UNUSED
     if name.endswith(PROFILED):
         return "", COUNTS
-    if container := _training(name):
+    if container := training(name):
         return container if container[-1] == "/" else "", STATE
     return "", PART if _places(name, spelled) else OTHER
 

@@ -16,7 +16,7 @@ from specs.layout import Entry, Equal, Layout, kind
 from specs.lines import Misfit
 from specs.matching import Matcher
 from specs.paths import normal
-from specs.sizes import SizeError
+from specs.sizes import LIKE, SizeError
 from specs.table import Table, TableError
 
 from . import folding, record
@@ -25,7 +25,7 @@ from .errors import ConvertError, UsageError, option
 from .files import open_checkpoint
 from .files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
 from .readings import chosen, unclear
-from .steps import Promise, Step, step, supplied
+from .steps import EARLIER, Promise, Step, step, supplied
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class TablePlan:
             ),
             *self._other_dtypes(),
             (
-                "supplied by an earlier conversion, and not read from its source",
+                EARLIER,
                 [name for name in self.reader.tensors if name in self.earlier],
             ),
             ("uint16, read as the bfloat16 that paddle stores so", self._bits()),
@@ -189,25 +189,15 @@ def plan(
         prefix, sources = part(reader, weights)
         accounted = apart(reader) if apart else frozenset[str]()
         sources = {name: tensor for name, tensor in sources.items() if tensor.name not in accounted}
-        layout = lay_out(lines, path, sources, shapes(like), sizes or {})
+        layout = lay_out(lines, path, sources, like, sizes or {})
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
         aside = tuple(name for name in reader.tensors if not name.startswith(prefix) and name not in accounted)
         its = record.read(reader)
         return TablePlan(
-            reader,
-            lines,
-            backwards,
-            layout,
-            steps,
-            sources,
-            checks,
-            prefix,
-            aside,
-            _remarks(its),
-            its.supplied,
-            accounted,
-        )
+            reader, lines, backwards, layout, steps, sources, checks, prefix, aside,
+            remarks=_remarks(its), earlier=its.supplied, accounted=accounted,
+        )  # fmt: skip
     except BaseException:
         reader.close()
         raise
@@ -248,15 +238,16 @@ def lay_out(
     table: Table,
     path: str,
     sources: Mapping[str, Tensor],
-    like: Mapping[str, tuple[int, ...]] | None,
+    like: str | None,
     sizes: Mapping[str, int],
 ) -> Layout:
     """Lay out a Table for a file: errors name the file, fold names and offer the nearest ones."""
     try:
-        return table.layout({name: tensor.shape for name, tensor in sources.items()}, like, sizes)
+        return table.layout({name: tensor.shape for name, tensor in sources.items()}, shapes(like), sizes)
     except Misfit as error:
         missing, unexpected = error.missing, error.unexpected
-        problems = [*folding.missing(missing, unexpected), *folding.misfits(error.misfits)]
+        misfits = [line.replace(LIKE, like or LIKE) for line in folding.misfits(error.misfits)]
+        problems = [*folding.missing(missing, unexpected), *misfits]
         problems += _strangers(unexpected, table)
         if unexpected and len(Matcher(table.reverse(), sources).match().unexpected) < len(unexpected):
             remedy = f"{option('reverse')} reads it from there"

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 from specs.config import as_dict, tuples
 from specs.dialects import HUB
 from specs.moves import Move
-from specs.sizes import LIKE
 
 from . import by_table, folding, payload, planning
 from .aside import PART
 from .configure import check_names, unshown
 from .conventions import differing, same
-from .errors import ConvertError, OpenFields, UsageError
+from .errors import OpenFields, UsageError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .pixels import SCALING, conflict
@@ -186,7 +185,7 @@ def _known(stack: contextlib.ExitStack, side: Side, settings: Settings) -> Known
 
 
 def _of_open(settings: Settings, known: Known) -> dict[str, Any]:
-    """What the user states of a file: of its fields those that it leaves open, and all that is not in our terms."""
+    """Return what the user states of a file: the fields that it leaves open, and all that is not in our terms."""
     all_of_it = known.plan is None
     return {k: v for k, v in settings.values.items() if all_of_it or k in known.opened or not k.islower()}
 
@@ -275,11 +274,7 @@ def across(
     Raises: ConvertError where either file does not fit the Table.
     """
     with contextlib.ExitStack() as stack:
-        try:
-            left = stack.enter_context(by_table.plan(a, table, backwards, b, sizes))
-        except ConvertError as error:
-            error.problems[:] = [problem.replace(LIKE, b) for problem in error.problems]
-            raise
+        left = stack.enter_context(by_table.plan(a, table, backwards, b, sizes))
         payload.check(left)
         right = as_it_is(stack.enter_context(open_checkpoint(b)))
         unread = left.layout.unread

@@ -118,7 +118,7 @@ def describe(path: str, weights: str | None = None) -> dict[str, Any]:
 def _recorded(record: Record) -> list[str]:
     """State what a record says of a file that no architecture here can: the page that it needs, or its Table."""
     if page := unknown_page(record.hints):
-        return [page.removeprefix("its record ")]
+        return [page]
     table, source = (record.content.get(key) for key in ("table", "source"))
     if record.change or not isinstance(table, dict) or not isinstance(source, dict):
         return []

@@ -20,6 +20,7 @@ from .choosing import Choice, Rejected, Request, attempt, choose
 from .errors import ConvertError, OpenFields, UsageError, command_or_call, option
 from .files import open_checkpoint
 from .files.base import Reader
+from .files.inside import JOIN_ZERO
 from .plans import Plan
 from .readings import Reading
 from .recognise import USUAL, candidates, known_dialect, unknown_page
@@ -32,7 +33,7 @@ from .unstated import open_error
 
 EMPTY = (
     "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
-    "weights in the files of the optimizer: in the folder with zero_to_fp32.py run: python zero_to_fp32.py . joined"
+    f"weights in the files of the optimizer: {JOIN_ZERO}"
 )
 
 
@@ -108,7 +109,7 @@ def plan_read(
 
 
 def _first_replica(request: Request, src: str | None, weights: str | None) -> Reader:
-    """Return the file with one replica of each array. Raises: UsageError where there are none, or they differ.
+    """Return the file with one replica of each array.
 
     Raises: ConvertError where the replicas differ, where the arrays are of another dialect, and where they fit neither
     with the axis of replicas nor without; UsageError where they fit without.
@@ -171,7 +172,7 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
             which = command_or_call(f"{other.src}2...", f"src={other.src!r}")
             remedies.append(f"every array fits as {other.src}: {which}")
     if (page := unknown_page(hints)) and page not in error.message:
-        remedies.insert(0, page)
+        remedies.insert(0, f"its record {page}")
     error.problems += remedies
     return error
 

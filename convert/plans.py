@@ -24,7 +24,7 @@ from .pixels import SCALING, conflict, published
 from .readings import WRAPPERS, Reading
 from .recognise import USUAL, dialects
 from .record import TOOL_VERSION, Record
-from .steps import Constant, Promise, Step, sources_of, supplied
+from .steps import EARLIER, Constant, Promise, Step, sources_of, supplied
 from .variants import variant_of
 
 if TYPE_CHECKING:
@@ -178,8 +178,7 @@ class Plan:
     def earlier(self) -> list[str]:
         """Report arrays of the file that an earlier conversion supplied."""
         names = [name for name in self.reader.tensors if name in self.record.supplied]
-        why = "supplied by an earlier conversion, and not read from its source"
-        return [f"{why} ({len(names):,}): {folding.where(names)}"] if names else []
+        return [f"{EARLIER} ({len(names):,}): {folding.where(names)}"] if names else []
 
     def _stated(self, names: Iterable[str]) -> str:
         return ", ".join(f"{name}={getattr(self.config, name)}" for name in names)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 EVERY = 0.1  # seconds between updates
+CLEAR = "\r\x1b[K"  # what a terminal erases a line on
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 
 
@@ -32,12 +33,12 @@ class Progress:
         rate = self.done / max(self.last - self.start, 1e-9)
         left = (self.total - self.done) / max(rate, 1)
         line = f"{self.what}: {100 * self.done // self.total}% of {self.total / 1e6:,.0f} MB, {rate / 1e6:,.0f} MB/s"
-        sys.stderr.write(f"\r\x1b[K{line}, {left:.0f} s left")
+        sys.stderr.write(f"{CLEAR}{line}, {left:.0f} s left")
         sys.stderr.flush()
 
     def close(self) -> None:
         if self.shown:
-            sys.stderr.write("\r\x1b[K")
+            sys.stderr.write(CLEAR)
             sys.stderr.flush()
 
 
@@ -53,7 +54,7 @@ class Status:
         if not self.shown or (kind == self.what and time.monotonic() - self.last < EVERY):
             return
         self.what, self.last = kind, time.monotonic()
-        sys.stderr.write(f"\r\x1b[K{what[: shutil.get_terminal_size().columns - 1]}")
+        sys.stderr.write(f"{CLEAR}{what[: shutil.get_terminal_size().columns - 1]}")
         sys.stderr.flush()
 
     def __enter__(self) -> Status:
@@ -61,5 +62,5 @@ class Status:
 
     def __exit__(self, *_: object) -> None:
         if self.shown and self.what:
-            sys.stderr.write("\r\x1b[K")
+            sys.stderr.write(CLEAR)
             sys.stderr.flush()

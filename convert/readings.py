@@ -299,6 +299,18 @@ def _container(outer: str, inner: str) -> str:
     return rest[: rest.index("/") + 1] if "/" in rest else rest
 
 
+def training(name: str) -> str:
+    """Return the outermost container of training state in which an array or a place lies, with its slash.
+
+    The array itself if it is one; "" outside of any.
+    """
+    segments = name.split("/")
+    depth = next((depth for depth, segment in enumerate(segments) if segment in TRAINING), None)
+    if depth is None:
+        return ""
+    return "/".join(segments[: depth + 1]) + ("/" if depth + 1 < len(segments) else "")
+
+
 def rank(place: str) -> tuple[bool, int, bool]:
     """Sorts places: the weights that are trained before copies of them, usual places first, outer ones first."""
     nest = place.rpartition("/")[0]

@@ -92,7 +92,7 @@ def candidates(
         yield from _groups(reader, readings, hints, tried)
     else:
         page = unknown_page(hints)
-        yield ConvertError(_nothing_fits(reader, names, dialect, weights) + (f"; {page}" if page else ""))
+        yield ConvertError(_nothing_fits(reader, names, dialect, weights) + (f"; its record {page}" if page else ""))
 
 
 def _recorded_otherwise(reader: Reader, dialect: str, recorded: str) -> ConvertError:
@@ -171,14 +171,14 @@ def known_misfit(reader: Reader) -> ConvertError | None:
 
 
 def unknown_page(hints: Mapping[str, Any]) -> str:
-    """Name the remedy for a record of an architecture that is not here: only the user may have its page loaded.
+    """Say which architecture that is not here a record names, and the remedy: only the user may have its page loaded.
 
-    Returns: "" where the record names no architecture, or a known one.
+    Returns: what follows "its record"; "" where the record names no architecture, or a known one.
     """
     recorded = hints.get("architecture")
     if recorded is None or recorded in specs.names():
         return ""
-    return f"its record names the architecture {shown(str(recorded))}: name that one's page: {option('spec', 'PAGE')}"
+    return f"names the architecture {shown(str(recorded))}: name that one's page: {option('spec', 'PAGE')}"
 
 
 def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: str | None) -> str:

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 MAX_NODES = 100_000  # values in a configuration file
 MAX_BASES = 8  # files that a configuration file builds on, at each level, and levels
-PREPROCESSING = (
-    "preprocessing"  # beside Config fields: {"preprocessing": {"crop": 0.875}}, --set preprocessing.crop=...
-)
+PREPROCESSING = "preprocessing"  # a name beside Config fields: {"preprocessing": {"crop": 0.875}}
 MAX_JSON, MAX_YAML = 8 << 20, 64 << 10  # characters: a record may be long, and YAML takes seconds
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from . import folding
 from .errors import ConvertError
-from .files import FORMATS, files_of, folder_format, is_named_as_checkpoint, lacking, suffixes
+from .files import FORMATS, INDEX, files_of, folder_format, is_named_as_checkpoint, lacking, suffixes
+from .files.base import INCOMPLETE
 from .files.inside import Several, look
 
 NO_CHECKPOINT = "a folder that is no checkpoint"
@@ -72,7 +73,7 @@ def _inside(path: str, step: int | None) -> Sources:
     """A file, or a folder that is one checkpoint, as it is; of any other folder the checkpoint that is meant, or else
     every checkpoint inside, and why each of its other entries is none. The .json beside a checkpoint is its record."""
     if what := lacking(path) if not folder_format(path) else "":
-        raise ConvertError(f"{path}: {what} (copy the whole folder again)")
+        raise ConvertError(f"{path}: {what} ({INCOMPLETE})")
     try:
         found = look(path, step)
     except Several as error:
@@ -125,6 +126,6 @@ def _read_through(paths: list[str]) -> set[str]:
     read: set[str] = set()
     for index in paths:
         with suppress(ConvertError):  # one that is damaged lists nothing, and is refused where it is read
-            shards = files_of(index)[1:]
+            shards = files_of(index)[1:] if INDEX.search(index) else []
             read.update(by_name[path] for path in map(os.path.abspath, shards) if path in by_name)
     return read

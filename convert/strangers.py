@@ -18,7 +18,7 @@ class Described(NamedTuple):
 
     Args:
       share: of its names, those that the nearest architecture has.
-      page: the remedy where its record names an architecture that is not here, else "".
+      page: what its record says of an architecture that is not here, with the remedy, else "".
       table: whether its record has the Table that wrote it.
     """
 
@@ -36,7 +36,7 @@ def unrelated(a: str, b: str) -> ConvertError | None:
     strangers = [path for path, file in files.items() if file.share < KNOWN]
     if not strangers:
         return None
-    if pages := [f"{path}: {files[path].page}" for path in strangers if files[path].page]:
+    if pages := [f"{path}: its record {files[path].page}" for path in strangers if files[path].page]:
         return ConvertError(pages[0])
     what = "names of no known architecture, and the two files have different names"
     records = [

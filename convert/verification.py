@@ -15,12 +15,11 @@ from typing import Any
 from . import folding
 from . import record as records
 from .errors import ConvertError, FormatError, option
-from .files import files_of, open_checkpoint
+from .files import INDEX, files_of, open_checkpoint
 from .files.background import Task
 from .files.base import File, Reader, Tensor, meant
 from .files.hashing import HASH, digest
 from .files.inside import look
-from .files.sharded import SUFFIX as INDEX
 from .files.sharded import ShardedReader
 
 LARGE = 32 << 20  # bytes of arrays, which are read in 10 ms: opening a file once more takes as long, a folder 300 ms
@@ -43,7 +42,7 @@ def check(path: str) -> list[str]:
         return [str(error), f"{record.place} lies beside it" + (f": it {record.damage}" if record.damage else "")]
     if not record.place:
         why = "it was not written by this converter, or its record was removed"
-        if os.path.isfile(path) and not path.endswith(INDEX) and reader.format != "safetensors":
+        if os.path.isfile(path) and not INDEX.search(path) and reader.format != "safetensors":
             beside = os.path.basename(path) + ".json"
             why = f"it was not written by this converter, or {beside}, which belongs beside it, was not copied along"
         raise ConvertError(f"{path}: has no record of its tensors: {why}")

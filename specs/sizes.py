@@ -149,11 +149,9 @@ class Solver:
                 if made := _other_shape(env, view):
                     self.misfits.append((view.name, made))
                     return
-                where = f"has shape {list(view.shape)}, and " if view.shape is not None else ""
                 like = f" in {LIKE}" if view.side else ""
-                self.misfits.append(
-                    (view.name, f"{where.replace(', and', like + ', and')}{error} (line {env.line.number})")
-                )
+                where = f"has shape {list(view.shape)}{like}, and " if view.shape is not None else ""
+                self.misfits.append((view.name, f"{where}{error} (line {env.line.number})"))
 
 
 def _other_shape(env: Env, view: View) -> str:

@@ -20,7 +20,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from convert.errors import FormatError, UsageError
-from convert.files.base import URL, File, Reader, Writer
+from convert.files.base import INCOMPLETE, URL, File, Reader, Writer
 
 
 class Format(NamedTuple):
@@ -165,7 +165,7 @@ def _open(name: str) -> Reader:
         whole: Reader = folder.load(folder.reader)(name)
         return whole
     if what := lacking(name):
-        raise FormatError(name, what, "copy the whole folder again")
+        raise FormatError(name, what, INCOMPLETE)
     head = _head(name)
     for pattern, problem, remedy in () if _has_header(name, head) else FOREIGN:
         if re.match(pattern, head, re.IGNORECASE):

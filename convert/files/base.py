@@ -44,6 +44,7 @@ PIECE = 1 << 18  # bytes moved at once: larger writes are several times slower o
 MAX_NAME = 4096  # characters in one tensor's name
 MAX_SKIPPED = 1000  # names of entries without tensors that are kept for reports; more are counted
 MAX_VALUES = 50_000  # plain values of a file that are kept: as many as tensors
+INCOMPLETE = "copy the whole folder again"  # the remedy for a folder that lacks a part
 MAX_RECORD = 8 << 20  # bytes of a record of ours; 10,000 tensors take 3 MB
 
 

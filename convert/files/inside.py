@@ -13,7 +13,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from convert.errors import FormatError, UsageError, option
-from convert.files.base import shown
+from convert.files.base import INCOMPLETE, shown
 
 MAX_DEPTH = 4  # folders within each other: a run, its step, an item, and one more
 MAX_ENTRIES = 20_000  # looked at in all folders together: more are not the checkpoints of one run
@@ -27,10 +27,11 @@ TRAINING = re.compile(
 )
 COPY = re.compile(r"(.*[_.-])?(ema|swa|avg|average[d]?|polyak)([_.-].*)?")  # of a model: the model itself comes first
 BEST = re.compile(r"(.*[_.-])?best([_.-].*)?")  # of the steps of a run: one of them once more
+JOIN_ZERO = "in the folder with zero_to_fp32.py run: python zero_to_fp32.py . joined"
 PARTS = (  # files that are parts of one checkpoint, what wrote them, and what joins them
     (
         re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt"), "the parts of a checkpoint of DeepSpeed's ZeRO-3",
-        "in the folder with zero_to_fp32.py run: python zero_to_fp32.py . joined",
+        JOIN_ZERO,
     ),
 )  # fmt: skip
 PROGRAM = ".pdiparams"  # of a Paddle inference program: taken where nothing else is there, to be explained
@@ -150,7 +151,7 @@ def _in_folder(path: str, step: int | None) -> Found:
         if len(models) > 1:
             raise Several(path, f"is a folder of several checkpoints: {_listed(models)}", "give one of them")
         for inner, what in _incomplete(path).items():
-            raise FormatError(os.path.join(path, inner), what, "copy the whole folder again")
+            raise FormatError(os.path.join(path, inner), what, INCOMPLETE)
         return Found(path)
     numbered = _number(name) is not None and (step is None or _number(name) == step)
     inner = os.path.join(path, name)
@@ -159,7 +160,7 @@ def _in_folder(path: str, step: int | None) -> Found:
     further = look(inner, None if numbered else step) if os.path.isdir(inner) else Found(inner)
     others = [e for e in sorted(os.listdir(path)) if e not in (name, f"{name}.json", *BOOKKEEPING) and e[0] != "."]
     aside = f"; set aside: {_listed(others)}" if others else ""
-    lacks = [f"{inner} {what} (copy the whole folder again)" for inner, what in _incomplete(path).items()]
+    lacks = [f"{inner} {what} ({INCOMPLETE})" for inner, what in _incomplete(path).items()]
     return Found(further.path, (f"took {name} of {path}{aside}", *lacks, *_described(path), *further.notes))
 
 
@@ -265,7 +266,7 @@ def _chosen(path: str, models: list[str], step: int | None) -> str | None:
 
 
 def _stem(name: str) -> str:
-    """A name without the suffix of a checkpoint."""
+    """Return a name without the suffix of a checkpoint, in lower case."""
     from convert.files import suffixes
 
     stem, suffix = os.path.splitext(name.removesuffix(".tar"))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
-from convert.readings import TRAINING
+from convert.readings import training
 
 from .families import MOMENTS
 
@@ -63,19 +63,12 @@ def _optax(reader: Reader) -> Iterable[Found]:
         if base == "count" or base.endswith("/count"):
             root = base.removesuffix("count")
             if root in adams:
-                yield Found("optax", root, _top(root))
+                yield Found("optax", root, training(root) or root)
         elif f"/{momentum}/" in f"/{name}":
             head = f"/{name}".partition(f"/{momentum}/")[0]
             root = f"{head[1:]}/" if head else ""
-            if TRAINING & set(root.split("/")) or not root:
-                yield Found("optax", root, _top(root))
-
-
-def _top(root: str) -> str:
-    """Return the outermost container of training state in which a state lies."""
-    segments = root.split("/")
-    at = next((k for k, segment in enumerate(segments) if segment in TRAINING), None)
-    return root if at is None else "/".join(segments[: at + 1]) + "/"
+            if training(root) or not root:
+                yield Found("optax", root, training(root) or root)
 
 
 def apart(reader: Reader, found: Found | None = None) -> frozenset[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convert.errors import FormatError
-from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_TENSORS, File, Skipped, Tensor, shown
+from convert.files.base import INCOMPLETE, ITEMSIZE, MAX_DEPTH, MAX_TENSORS, File, Skipped, Tensor, shown
 from convert.files.folders.base import RECORD, FolderReader
 from convert.files.folders.dcp_writer import DcpWriter
 from convert.files.pickled.interpreter import Unpickler
@@ -204,7 +204,6 @@ def bands(tensor: Tensor, chunks: list[Chunk]) -> list[list[Chunk]]:
 
 
 METADATA = ".metadata"
-REMEDY = "copy the whole folder again"
 
 __all__ = ["DcpReader", "DcpWriter"]
 
@@ -218,7 +217,7 @@ class Window(File):
 
     def read(self, size: int, offset: int) -> bytes:
         if offset + size > self.size:
-            raise FormatError(self.path, f"has an item of {self.size} bytes that ends too early", REMEDY)
+            raise FormatError(self.path, f"has an item of {self.size} bytes that ends too early", INCOMPLETE)
         return self.file.read(size, self.offset + offset)
 
 
@@ -279,13 +278,13 @@ class DcpReader(FolderReader):
             if os.path.basename(chunk.file) != chunk.file or os.path.dirname(os.path.realpath(path)) != folder:
                 raise Refused(f"places a tensor in {shown(chunk.file)}: outside the folder", "do not trust it")
             if not os.path.isfile(path):
-                raise FormatError(self.path, f"lacks its file {shown(chunk.file)}", REMEDY)
+                raise FormatError(self.path, f"lacks its file {shown(chunk.file)}", INCOMPLETE)
             sizes[chunk.file] = os.path.getsize(path)
         if chunk.offset + chunk.length > sizes[chunk.file]:
             problem = f"{chunk.file} ends before byte {chunk.offset + chunk.length:,}, where {shown(tensor.name)} ends"
-            raise FormatError(self.path, problem, f"it is truncated: {REMEDY}")
+            raise FormatError(self.path, problem, f"it is truncated: {INCOMPLETE}")
         if chunk.elements * ITEMSIZE[tensor.dtype] > chunk.length:
-            raise Refused(f"gives a part of {shown(tensor.name)} fewer bytes than it needs", REMEDY)
+            raise Refused(f"gives a part of {shown(tensor.name)} fewer bytes than it needs", INCOMPLETE)
 
     def read_band(self, name: str, band: int, start: int, stop: int) -> bytes | memoryview:
         chunks = self._bands[name][band]
@@ -314,7 +313,7 @@ class DcpReader(FolderReader):
             item = Item(Window(self._open(chunk.file), chunk.offset, chunk.length))
             if item.tensors != {ROOT: Tensor(ROOT, chunk.shape, self.tensors[name].dtype)}:
                 problem = f"the item at byte {chunk.offset:,} is not the part of {shown(name)} that it should be"
-                raise FormatError(item.path, problem, REMEDY)
+                raise FormatError(item.path, problem, INCOMPLETE)
             self._item = chunk, item
         assert self._item[1] is not None
         return self._item[1]

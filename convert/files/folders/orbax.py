@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from convert.errors import FormatError
 from convert.files import bounded_json
-from convert.files.base import ITEMSIZE, MAX_DIMS, URL, Tensor, record_at, shown
+from convert.files.base import INCOMPLETE, ITEMSIZE, MAX_DIMS, URL, Tensor, record_at, shown
 from convert.files.folders.base import KEY, RECORD, FolderReader
 from convert.files.folders.orbax_tree import AGGREGATE, METADATA, STEP, Tree
 from convert.files.folders.orbax_writer import MANIFEST, OrbaxWriter
-from convert.files.folders.places import REMEDY, Local, Remote
+from convert.files.folders.places import Local, Remote
 from convert.files.folders.tensorstore_process import Process, reason
 from convert.files.msgpack import MsgpackReader
 
@@ -101,7 +101,7 @@ class OrbaxReader(FolderReader):
         manifest = self._place.has(tree.root + MANIFEST)
         ocdbt = bool(tree.settings.get("use_ocdbt", manifest))
         if ocdbt and not manifest and any(tree.stored.values()):
-            raise FormatError(self.path, f"lacks its file {MANIFEST!r}", REMEDY)
+            raise FormatError(self.path, f"lacks its file {MANIFEST!r}", INCOMPLETE)
         stored = {name: where for name, where in tree.stored.items() if where is not None}
         for name, where in stored.items():
             if not ocdbt and ("/" in where or where in (".", "..")):
@@ -113,7 +113,7 @@ class OrbaxReader(FolderReader):
             try:
                 counts = self._started().call("use", root=tree.root, ocdbt=ocdbt, driver=driver, zeros=zeros)
             except ValueError as error:
-                raise FormatError(self.path, f"cannot be read: {error}", REMEDY) from None
+                raise FormatError(self.path, f"cannot be read: {error}", INCOMPLETE) from None
             names = list(stored)
             for at in range(0, len(names), AT_ONCE):
                 some = {name: stored[name] for name in names[at : at + AT_ONCE]}
@@ -217,7 +217,7 @@ class OrbaxReader(FolderReader):
                 self.skipped.add(name, f"a {'folder' if is_folder else 'file'} that nothing refers to")
 
     def _unreadable(self, name: str, problem: str) -> FormatError:
-        return FormatError(self.path, f"the array {shown(name)} cannot be read: {problem}", REMEDY)
+        return FormatError(self.path, f"the array {shown(name)} cannot be read: {problem}", INCOMPLETE)
 
     def read_band(self, name: str, band: int, start: int, stop: int) -> bytes | memoryview:
         if name not in self._arrays:

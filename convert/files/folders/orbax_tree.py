@@ -12,8 +12,8 @@ from typing import Any
 
 from convert.errors import FormatError
 from convert.files import bounded_json
-from convert.files.base import MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Skipped, shown
-from convert.files.folders.places import REMEDY, Local, Remote
+from convert.files.base import INCOMPLETE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Skipped, shown
+from convert.files.folders.places import Local, Remote
 from convert.files.msgpack import MsgpackReader
 
 METADATA, AGGREGATE, STEP = "_METADATA", "checkpoint", "default"  # a CheckpointManager's step has its tree in "default"
@@ -72,10 +72,10 @@ class Tree:
         file = File(path)
         try:
             if file.size > MAX_METADATA:
-                raise FormatError(file.path, f"is {file.size:,} bytes long, over {MAX_METADATA:,}", REMEDY)
+                raise FormatError(file.path, f"is {file.size:,} bytes long, over {MAX_METADATA:,}", INCOMPLETE)
             about = bounded_json.loads(file.read(file.size, 0), MAX_VALUES)
         except ValueError as error:
-            raise FormatError(file.path, f"cannot be read as JSON: {error}", REMEDY) from None
+            raise FormatError(file.path, f"cannot be read as JSON: {error}", INCOMPLETE) from None
         finally:
             file.close()
         if not isinstance(about, dict) or not isinstance(about.get("tree_metadata"), dict):
@@ -92,7 +92,7 @@ class Tree:
             ):
                 path = [str(key["key"]) for key in keys]
             case _:
-                raise FormatError(self.path, f"describes {shown(entry)} in an unknown way", REMEDY)
+                raise FormatError(self.path, f"describes {shown(entry)} in an unknown way", INCOMPLETE)
         if kind in EMPTY:
             return
         name = self._checked(path)
@@ -107,7 +107,7 @@ class Tree:
             self._add(name, ".".join(path))
         elif self.aggregate is None or kind != "scalar":  # numbers without a dtype are among what its reader skipped
             where = f"which should be in its file {AGGREGATE!r}"
-            raise FormatError(self.path, f"lacks the array {shown(name)}, {where}", REMEDY)
+            raise FormatError(self.path, f"lacks the array {shown(name)}, {where}", INCOMPLETE)
 
     def _add_aggregated(self, aggregate: MsgpackReader) -> None:
         """Add what the file `checkpoint` has and `_METADATA` does not list. Raises: FormatError."""

@@ -7,11 +7,10 @@ import stat
 import tempfile
 
 from convert.errors import FormatError
-from convert.files.base import shown
+from convert.files.base import INCOMPLETE, shown
 from convert.files.folders.base import MAX_FILES
 from convert.files.folders.tensorstore_process import Process
 
-REMEDY = "copy the whole folder again"
 MAX_FILE = 1 << 30  # bytes of a remote file that is copied whole: `_METADATA` or aggregated arrays
 
 
@@ -78,7 +77,7 @@ class Remote:
         try:
             self._process.call("copy", key=name, path=copy, room=MAX_FILE)
         except ValueError as error:
-            raise FormatError(self.path, f"{shown(name)} cannot be read: {error}", REMEDY) from None
+            raise FormatError(self.path, f"{shown(name)} cannot be read: {error}", INCOMPLETE) from None
         return copy
 
     def entries(self, inner: str) -> dict[str, bool]:
