@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from convert.errors import ConvertError
+from convert.files.atomic import folder_of
+
 from .result import Divergence, Result
+
+
+def check_page(path: str) -> None:
+    """Check that a page can be written, before the work that fills it. Raises: ConvertError."""
+    folder_of(path)
+    if os.path.isdir(path):
+        raise ConvertError(f"{path}: Is a directory: name a file in it")
+
+
+def write_page(path: str, text: str) -> None:
+    """Write a page. Raises: ConvertError where the system does not let it."""
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConvertError(f"{path}: {error.strerror}") from error
 
 
 @dataclass

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 
-from convert.errors import ConvertError, called
-from convert.files.atomic import folder_of
+from convert.errors import called
 from convert.files.hashing import sha256
 from convert.pages import use
 from convert.program import dumps
+from convert.progress import Status
 from convert.settings import stated
 from convert.versions import version
 from ports.frameworks import quick_xla_flags
@@ -21,7 +22,7 @@ from .job import Job, Recordings, run_here, run_isolated
 from .judge import Subject, judge
 from .provenance import surroundings
 from .recording import Recording
-from .report import Report
+from .report import Report, check_page, write_page
 from .targets import Target, targets
 
 
@@ -32,16 +33,14 @@ def run(arguments: Namespace) -> Report:
     about = (arguments.seed, arguments.src, settings, arguments.assume, arguments.weights, arguments.step)
     chosen = [target for text in arguments.targets for target in targets(text, *about)]
     if arguments.report:
-        folder_of(arguments.report)  # raises before hours of work
-        if os.path.isdir(arguments.report):
-            raise ConvertError(f"{arguments.report}: Is a directory: name a file in it")
+        check_page(arguments.report)
     _prepare(chosen, arguments)
-    progress = Progress(len(chosen) * len(arguments.dtype) * len(arguments.frameworks))
+    runs, total = itertools.count(1), len(chosen) * len(arguments.dtype) * len(arguments.frameworks)
     report = Report(about=_about(chosen, arguments))
-    for target in chosen:
-        for dtype in arguments.dtype:
-            report += _compare(target, dtype, arguments, progress)
-    progress.done()
+    with Status() as status:
+        for target in chosen:
+            for dtype in arguments.dtype:
+                report += _compare(target, dtype, arguments, lambda what: status.show(f"{next(runs)}/{total} {what}"))
     return report
 
 
@@ -55,12 +54,12 @@ def _prepare(chosen: list[Target], arguments: Namespace) -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves GPU memory to the other frameworks
 
 
-def _compare(target: Target, dtype: str, arguments: Namespace, progress: Progress) -> Report:
+def _compare(target: Target, dtype: str, arguments: Namespace, say: Callable[[str], None]) -> Report:
     runner = run_isolated if arguments.isolate else run_here
     recorded: list[Recordings] = []
     twins: list[list[Recordings]] = []
     for framework in arguments.frameworks:
-        progress.show(f"{target.architecture}:{target.variant} {dtype} {framework}")
+        say(f"{target.architecture}:{target.variant} {dtype} {framework}")
         recordings = _record(runner, target, framework, dtype, arguments.device, arguments, recorded)
         recorded.append(recordings)
         if arguments.device == "gpu":
@@ -111,32 +110,10 @@ def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
     return about
 
 
-class Progress:
-    """Show a line on a terminal while work goes on; nothing where output is piped."""
-
-    def __init__(self, total: int):
-        self.total, self.count = total, 0
-        self.shown = sys.stderr.isatty()
-
-    def show(self, what: str) -> None:
-        self.count += 1
-        if self.shown:
-            line = f"{self.count}/{self.total} {what}"[: terminal.WIDTH - 1]  # a longer line would stay on the screen
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-
-    def done(self) -> None:
-        if self.shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
 def finish(report: Report, arguments: Namespace) -> int:
     """Write and print a report; return the exit status."""
     if arguments.report:  # first, since whoever reads what is printed may go away
-        try:
-            with open(arguments.report, "w", encoding="utf-8") as file:
-                file.write(report.to_html())
-        except OSError as error:
-            raise ConvertError(f"{arguments.report}: {error.strerror}") from error
+        write_page(arguments.report, report.to_html())
     if not arguments.json:
         colour = terminal.wants_colour(sys.stdout)
         print(terminal.text(report.results, colour, arguments.report or ""), flush=True)

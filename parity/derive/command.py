@@ -14,6 +14,7 @@ from convert.program import dumps
 from convert.progress import Status
 from specs.table import Table, TableError
 
+from ..report import write_page
 from .call import Call
 from .derivation import Derivation, derive
 
@@ -38,7 +39,7 @@ def run(
     if report:
         from .report import page
 
-        _write(report, page(found, {"left": left, "right": right, **_about(start, left_weights)}))
+        write_page(report, page(found, {"left": left, "right": right, **_about(start, left_weights)}))
     print(dumps(found.to_dict()) if as_json else _summary(found, out))
     return 0 if found.proven else 1
 
@@ -62,14 +63,6 @@ def _about(start: str | None, left_weights: str | None) -> dict[str, str]:
 
     given = {"lines that were given": start, "weights on the left": left_weights}
     return {label: path for label, path in given.items() if path} | surroundings()
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise ConvertError(f"{path}: {error.strerror}") from error
 
 
 def _build(text: str) -> tuple[Any, Any]:
