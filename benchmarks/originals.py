@@ -157,24 +157,19 @@ ORIGINALS = {
 def _torch(model: Any, images: np.ndarray) -> Call:
     import torch
 
-    model.eval()
-
-    @torch.no_grad()
-    def call(images: np.ndarray) -> np.ndarray:
-        return model(torch.from_numpy(images)).numpy()
-
-    return call
+    return _evaluated(model, torch.from_numpy, torch.no_grad())
 
 
 def _paddle(model: Any, images: np.ndarray) -> Call:
     import paddle
 
+    return _evaluated(model, paddle.to_tensor, paddle.no_grad())
+
+
+def _evaluated(model: Any, tensor: Callable[[np.ndarray], Any], without_gradients: Any) -> Call:
+    """Put a model into evaluation mode; `without_gradients` is a decorator."""
     model.eval()
-
-    @paddle.no_grad()
-    def call(images: np.ndarray) -> np.ndarray:
-        return model(paddle.to_tensor(images)).numpy()
-
+    call: Call = without_gradients(lambda images: model(tensor(images)).numpy())
     return call
 
 

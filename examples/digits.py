@@ -255,13 +255,9 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", metavar="FOLDER", default="digits", help="for checkpoints and page (default: digits)")
     parser.add_argument("--epochs", type=int, help="of every model (default: 8 and 15, and 1 with --data)")
     parser.add_argument(
-        "--models",
-        nargs="+",
-        choices=[*MODELS],
-        default=DEFAULT,
-        metavar="NAME",
-        help=f"train these of {', '.join(MODELS)}",
-    )
+        "--models", nargs="+", choices=[*MODELS], default=DEFAULT, metavar="NAME",
+        help=f"train these of {', '.join(MODELS)} (default: {', '.join(DEFAULT)})",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the split, of the weights and of the batches")
     options = parser.parse_args(words)
     if options.epochs is not None and options.epochs < 1:
@@ -285,7 +281,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"digits: {error}", file=sys.stderr)
         return 1
     path = os.path.join(options.out, "digits.html")
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:  # as the page states
         file.write(page(results, digits, options.seed))
     print(f"\n{path}: open it in a browser ({time.perf_counter() - began:.0f} s in all)")
     return 0 if all(result.agrees for result in results) else 1
