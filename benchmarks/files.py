@@ -27,7 +27,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPYCACHEPREFIX": BYTECODE.name, "PYTHONDONTWR
 
 
 def make(path: Path, dialect: str, config: Config) -> None:
-    """A checkpoint of the given size with pseudo-random bytes that are finite floats."""
+    """Write a checkpoint of the given size with pseudo-random bytes that are finite floats."""
     tensors = [Tensor(name, shape, "float32") for name, shape in shapes(layers(config), PORTS[dialect]).items()]
     noise = bytes(
         b & 0x3F if k % 4 == 3 else b for k, b in enumerate(os.urandom(1 << 20))

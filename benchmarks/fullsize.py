@@ -46,7 +46,7 @@ def _encoder(block: str, width: int, *attention: str) -> Shapes:
 
 
 def bert() -> Shapes:
-    """BERT-base."""
+    """Return the sizes of BERT-base."""
     width, names = 768, {"word": 30522, "position": 512, "token_type": 2}
     found = {f"embeddings.{name}_embeddings.weight": (count, width) for name, count in names.items()}
     found |= dict(_leaves("embeddings.LayerNorm", width)) | dict(_leaves("pooler.dense", width, width))

@@ -82,7 +82,7 @@ def _product(framework: str) -> Callable[[], Any]:
 
 
 def flops(architecture: str, variant: str) -> float:
-    """Multiplications and additions of products and convolutions for one image, as torch counts them on its port."""
+    """Count multiplications and additions of products and convolutions for one image, as torch counts them."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

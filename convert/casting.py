@@ -146,7 +146,7 @@ def tally(array: np.ndarray, dtype: str) -> Tally:
 
 
 def decoded(piece: Any, dtype: str) -> np.ndarray:
-    """A piece of payload as an array that numpy computes with; bfloat16 and float8 as float32, exactly."""
+    """Return a piece of payload as an array that numpy computes with; bfloat16 and float8 as float32, exactly."""
     import numpy as np
 
     return NARROW[dtype](piece) if dtype in NARROW else np.frombuffer(piece, dtype)
@@ -213,7 +213,7 @@ NARROW = {"bfloat16": from_bfloat16, "float8_e4m3fn": from_float8_e4m3fn, "float
 
 
 def to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """Upper halves of float32, rounded to nearest even; NaNs stay NaNs. Doubles first go to float32, rounded to odd."""
+    """Round float32 to nearest even, to its upper half; NaNs stay NaNs. Doubles first go to float32, rounded to odd."""
     import numpy as np
 
     single = values.astype(np.float32)

@@ -156,7 +156,7 @@ def _contradictions(
     dialect: str,
     fixed: Mapping[str, Any],
 ) -> list[str]:
-    """A line for every field in which the user contradicts the record, or the dialect's own code.
+    """Return a line for every field in which the user contradicts the record, or the dialect's own code.
 
     Args:
       asked: fields that `settings` states. ours: those of the record. fixed: those of the dialect's own code.
@@ -188,7 +188,7 @@ def check_names(sides: Iterable[tuple[str, Reading]], settings: Settings) -> Non
 
 
 def _in_our_terms(path: str, reading: Reading, asked: dict[str, Any]) -> dict[str, Any]:
-    """Config fields, also where a dialect's own configuration file tells them, whose sections are in capitals."""
+    """Return Config fields, also where a dialect's own configuration file states them, in capitals."""
     try:
         return in_our_terms(reading.spec, asked, "" if reading.dialect in PORTS else reading.dialect)
     except LookupError as error:
@@ -199,7 +199,7 @@ def _in_our_terms(path: str, reading: Reading, asked: dict[str, Any]) -> dict[st
 
 
 def unshown(reading: Reading) -> set[str]:
-    """Config fields that change what is computed and that this file's arrays do not show."""
+    """Return Config fields that change what is computed and that this file's arrays do not show."""
     return computing(reading.spec) | (required(reading.spec) - inferred("", reading).keys())
 
 
@@ -291,7 +291,7 @@ def in_their_terms(reading: Reading, name: str) -> str | None:
 
 
 def trained(reading: Reading) -> int:
-    """Trained parameters in a file, counted by name: running statistics and what has no known name aside."""
+    """Count trained parameters in a file by name: running statistics and what has no known name aside."""
     known = {
         name: line.ours.label.rpartition(".")[2]
         for name in reading.tensors

@@ -20,7 +20,7 @@ def computing(spec: Spec) -> set[str]:
 
 
 def required(spec: Spec) -> set[str]:
-    """Config fields without a default."""
+    """Return Config fields without a default."""
     return {f.name for f in fields(spec.config) if f.default is MISSING}
 
 

@@ -283,7 +283,7 @@ def across(
 
 
 def by_names(a: str, b: str, rtol: float) -> tuple[list[dict[str, Any]], list[str]] | None:
-    """What keeps two files of one layout from holding the same arrays, and what in them is no array, so not compared.
+    """Return how two files of one layout differ, and what in them is no array, so not compared.
 
     None where most names are not in both.
     """
@@ -309,7 +309,7 @@ class Arrays:
 
 
 def as_it_is(reader: Reader) -> Arrays:
-    """A checkpoint's arrays as steps that copy them."""
+    """Return a checkpoint's arrays as steps that copy them."""
     _, sources = by_table.part(reader, None)
     steps: list[Step] = []
     for name, tensor in sources.items():

@@ -49,7 +49,7 @@ def unexpected(names: list[str]) -> list[str]:
 
 
 def skipped(entries: Skipped, part: str = "") -> list[str]:
-    """A line for each reason why entries of a file were skipped, with their folded names.
+    """Return a line for each reason why entries of a file were skipped, with their folded names.
 
     Args:
       entries: what the reader of the file skipped.

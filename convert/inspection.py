@@ -220,7 +220,7 @@ def _completed(request: Request, reading: Reading) -> Plan | None:
 
 
 def _inferred(reading: Reading) -> dict[str, Any]:
-    """Config fields that the arrays or the dialect determine."""
+    """Return Config fields that the arrays or the dialect determine."""
     config = dict(dialects(reading.architecture)[reading.dialect].conventions)
     with contextlib.suppress(KeyError, IndexError, ConvertError):  # of arrays that are missing
         config = inferred("", reading) | config

@@ -210,7 +210,7 @@ def _read(move: Move, plan: Steps, rows: np.ndarray) -> np.ndarray:
 
 
 def _strips(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:
-    """Boxes of an array of about STRIP bytes that follow each other in C order."""
+    """Yield boxes of an array of about STRIP bytes that follow each other in C order."""
     inner, axis = itemsize, len(shape)
     while axis and inner * shape[axis - 1] <= STRIP:
         axis -= 1

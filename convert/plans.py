@@ -184,7 +184,7 @@ class Plan:
         return ", ".join(f"{name}={getattr(self.config, name)}" for name in names)
 
     def _conflict(self, name: str, theirs: Any, ours: Any) -> str:
-        """A field that the target's own code computes otherwise than these weights mean, or are assumed to mean."""
+        """Describe a field that the target's own code computes otherwise than these weights mean, or may mean."""
         meant = f"these weights mean {name}={ours}: its outputs will differ"
         if name in self.assumed:
             meant = f"{name}={ours} is assumed of these weights: if it is right, its outputs will differ"

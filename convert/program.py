@@ -145,7 +145,7 @@ def _silenced() -> int:
 
 
 def dumps(value: Any) -> str:
-    """Strict JSON, as every --json prints it: a number that is not finite, for which JSON has no word, is null."""
+    """Write strict JSON, as every --json prints it: a number that is not finite, which JSON lacks, is null."""
     import json
 
     return json.dumps(_finite(value), indent=1, allow_nan=False)

@@ -66,7 +66,7 @@ def is_known(name: str, spelled: Collection[str]) -> bool:
 
 
 def label(place: str) -> str:
-    """A place as messages and --weights write it: "params/" -> "params", "state_dict/module." stays."""
+    """Return a place as messages and --weights write it: "params/" -> "params", "state_dict/module." stays."""
     return place.removesuffix("/")
 
 
@@ -210,7 +210,7 @@ class Section:
 
 
 def chosen(tensors: Mapping[str, Tensor], weights: str | None) -> list[str]:
-    """The prefixes of names that `weights` may mean: "ema", "ema/" and "state_dict/module." are ways to write one.
+    """Return the prefixes of names that `weights` may mean: "ema", "ema/" and "state_dict/module." are such.
 
     That is a whole place, or the end of one. Where it is neither, what it would be as a whole place.
     """
@@ -250,7 +250,7 @@ def _prefix(name: str, depth: int) -> str:
 def _without_copies(
     which: Which, known: Mapping[str, list[str]], sections: Mapping[str, Section], spelled: Mapping[str, str]
 ) -> Iterator[Reading]:
-    """A dialect's readings. What lies in a container beside a model and is a copy of it is no part of it."""
+    """Return a dialect's readings without what is a copy in a container beside a model."""
     for place, names in known.items():
         if not names:
             continue
@@ -285,7 +285,7 @@ def _usual(name: str, spelled: Mapping[str, str]) -> str:
 
 
 def copies_without_collection(own: Iterable[str], others: Iterable[str]) -> set[str]:
-    """Containers that copy the arrays of a linen collection: "ema/blocks_0/kernel" beside "params/blocks_0/kernel"."""
+    """Return containers that copy the arrays of a linen collection: "ema/a/kernel" beside "params/a/kernel"."""
     bare = {normal(name.partition("/")[2]) for name in own} - {""}
     hits = Counter(name.partition("/")[0] for name in others if normal(name.partition("/")[2]) in bare)
     return {f"{top}/" for top, count in hits.items() if count >= max(LEAST, len(bare) / 2)}
@@ -312,7 +312,7 @@ def training(name: str) -> str:
 
 
 def rank(place: str) -> tuple[bool, int, bool]:
-    """Sorts places: the weights that are trained before copies of them, usual places first, outer ones first."""
+    """Return a key to sort places: trained weights before copies of them, usual places first, outer ones first."""
     nest = place.rpartition("/")[0]
     live = max((n for n in LIVE if n == nest or (n and nest.startswith(f"{n}/"))), key=len, default=None)
     beyond = place[len(live) :].strip("/") if live is not None else place

@@ -235,7 +235,7 @@ def spellings(architecture: str, dialect: str) -> Mapping[str, str]:
 
 
 def _in_nnx(form: str) -> Iterator[str]:
-    """The names of a linen array in an nnx module: without its collection, lists joined to their numbers or apart."""
+    """Return the names of a linen array in an nnx module: without collection, lists joined to numbers or apart."""
     collection, slash, name = form.partition("/")
     if slash and collection in COLLECTIONS:
         yield name

@@ -94,7 +94,7 @@ class Record:
         ]
 
     def notes(self) -> list[str]:
-        """What the user should know of the record: that it is damaged, or of other bytes; and what it says was lost."""
+        """Return what the user should know of the record: whether it is damaged or of other bytes, and what it lost."""
         return [
             *self._doubts(),
             *(
@@ -142,7 +142,7 @@ def complete(facts: dict[str, Any], lines: dict[str, Any], sha256: str | None) -
 
 
 def read(reader: Reader) -> Record:
-    """A checkpoint's record: the one inside it, else the one in the .json beside it."""
+    """Return a checkpoint's record: the one inside it, else the one in the .json beside it."""
     if text := reader.metadata.get(KEY, ""):
         content = _parsed(text)
         return _compared(reader, Record("its record", content, _damage(text, content)))
@@ -249,7 +249,7 @@ def _damage(text: str, content: dict[str, Any]) -> str:
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """A record with the hash of its other entries, which comes last."""
+    """Return a record with the hash of its other entries, which comes last."""
     import hashlib
 
     body = {key: value for key, value in content.items() if key != SEAL}
@@ -257,7 +257,7 @@ def sealed(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def dumps(content: dict[str, Any], indent: int | None = None) -> str:
-    """A record's text."""
+    """Return a record's text."""
     return json.dumps(content, indent=indent)
 
 

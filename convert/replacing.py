@@ -68,7 +68,7 @@ def _same(name: str, other: str) -> bool:
 
 
 def _own_shards(out: str) -> Iterator[str]:
-    """Shards of a target that exist: its index lists them, or they name that index in their metadata."""
+    """Yield shards of a target that exist: its index lists them, or they name that index in their metadata."""
     index = index_of(out)
     yield from (path for path in _shards(index) or () if os.path.lexists(path))
     folder, name = os.path.split(os.path.abspath(out))

@@ -58,7 +58,7 @@ def _has_sizes(spec: Spec, config: Any, shown: Sizes) -> bool:
 
 
 def _adapted(variant: Any, config: Any) -> Any:
-    """A variant with another's classes and input channels, which may differ within a variant."""
+    """Return a variant with another's classes and input channels, which may differ within a variant."""
     return replace(variant, classes=config.classes, channels=config.channels)
 
 

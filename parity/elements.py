@@ -92,7 +92,7 @@ def movement(a: Any, b: Any) -> np.ndarray:
 
 
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest difference over the largest element of `a`; infinite for other shapes, NaNs or nothing to compare."""
+    """Return the largest difference over the largest element of `a`; infinite for NaNs, other shapes or no elements."""
     return worst(a, b).error
 
 

@@ -154,7 +154,7 @@ def _convolved(x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int], pads:
 
 
 def convolve(x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int], pads: Pads) -> np.ndarray:
-    """A grouped convolution, x (n c h w), kernel (o i h w), which fits; takes little more memory than its result."""
+    """Compute a grouped convolution, x (n c h w), kernel (o i h w), in little more memory than its result."""
     shape = _convolved(x, kernel, stride, pads)
     x = np.pad(x, ((0, 0), (0, 0), pads[:2], pads[2:]))
     o, i, h, w = kernel.shape

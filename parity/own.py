@@ -161,7 +161,7 @@ class Own(Model):
         return self.runner.gradients(Inputs.of(inputs))
 
     def train(self, batches: Sequence[Any], optimizer: Optimizer) -> Training:
-        """A step a batch on loss mean(output ** 2); the model itself stays as it is."""
+        """Take a step a batch on loss mean(output ** 2); the model itself stays as it is."""
         inputs = [Inputs.of(batch) for batch in batches]
         self.runner.require_training(inputs[0])
         return self.runner.train(inputs, optimizer)

@@ -47,7 +47,7 @@ def load(
     step: int | None = None,
     **config: Any,
 ) -> Port:
-    """A checkpoint of any dialect and format as a running port.
+    """Load a checkpoint of any dialect and format as a running port.
 
     Args:
       path: checkpoint: a file, a folder, or a file without its suffix.
@@ -133,7 +133,7 @@ def build(
     device: str = "cpu",
     **config: Any,
 ) -> Port:
-    """A freshly initialised port: upstream's initialisation, the same values in every framework for one seed.
+    """Build a freshly initialised port: upstream's initialisation, the same values in every framework for one seed.
 
     Args:
       architecture: as `names()` lists them.

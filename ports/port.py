@@ -79,7 +79,7 @@ class Port(Model):
 
     @preprocessing.setter
     def preprocessing(self, stated: Known | Mapping[str, Any]) -> None:
-        """State it, as a mapping of fields of Preprocessing. Raises: UsageError for fields that do not fit."""
+        """Set what is known, as a mapping of fields of Preprocessing. Raises: UsageError for fields that do not fit."""
         from convert.settings import preprocessing
 
         self._preprocessing = stated if isinstance(stated, Known) else preprocessing(stated)
@@ -137,7 +137,7 @@ class Port(Model):
         return self.runner.gradients(self._checked(images))
 
     def train(self, batches: Sequence[np.ndarray | Inputs], optimizer: Optimizer) -> Training:
-        """A step a batch (n, c, h, w) on loss mean(logits ** 2); the port itself stays as it is."""
+        """Take a step a batch (n, c, h, w) on loss mean(logits ** 2); the port itself stays as it is."""
         return self.runner.train([self._checked(images) for images in batches], optimizer)
 
     def drops(self, images: np.ndarray, seed: int) -> list[Drop]:
@@ -145,7 +145,7 @@ class Port(Model):
         return self.runner.drops(self._checked(images), seed)
 
     def drop_rates(self) -> list[str]:
-        """Config fields that make training random."""
+        """Return Config fields that make training random."""
         fields = vars(self.config)
         return [name for name, value in fields.items() if "drop" in name and isinstance(value, float) and value > 0]
 

@@ -1,4 +1,4 @@
-"""Antialiased resizing of uint8 images, to the last bit as Pillow computes it, in numpy alone.
+"""Resize uint8 images with antialiasing, to the last bit as Pillow does, in numpy alone.
 
 Pillow is what torchvision, timm and PaddleViT resize pictures with before they evaluate a model. It computes in
 integers: weights are rounded to 22 bits, and each of its two passes to 0..255. So a result does not depend on the

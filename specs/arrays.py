@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def take(array: Any, select: Iterable[Select]) -> Any:
-    """`array[select]`, where a tuple of indices picks along its own axis alone, as numpy.take does."""
+    """Return `array[select]`, where a tuple of indices picks along its own axis alone, as numpy.take does."""
     entries = list(select)
     array = array[tuple(slice(None) if isinstance(entry, tuple) else entry for entry in entries)]
     axis = 0
@@ -26,7 +26,7 @@ def take(array: Any, select: Iterable[Select]) -> Any:
 
 
 def apply(parts: Iterable[Move | Fill], shape: tuple[int, ...], read: Callable[[str], Any], dtype: Any = None) -> Any:
-    """A target tensor as a numpy array, from `read(source name) -> array`.
+    """Return a target tensor as a numpy array, from `read(source name) -> array`.
 
     Args:
       dtype: of the result where no source determines it (all parts are constants).

@@ -57,7 +57,7 @@ def _spelt_out(one: Lines, two: Lines) -> tuple[list[Line], list[Line]]:
 
 
 def _shape(array: Signature) -> tuple[object, ...]:
-    """A path without the names of its holes."""
+    """Return a path without the names of its holes."""
     return tuple(p._replace(name="") if isinstance(p, Hole) else p for p in array.path)
 
 

@@ -25,7 +25,7 @@ def pair(size: Size) -> tuple[int, int]:
 
 
 def single(value: float) -> float:
-    """A number as float32 holds it."""
+    """Return a number as float32 holds it."""
     rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
     return rounded
 
@@ -68,7 +68,7 @@ def _numbers(value: Any) -> list[float]:
 
 
 def build(config: type, values: Mapping[str, Any]) -> Any:
-    """A Config from named values (JSON types welcome).
+    """Build a Config from named values (JSON types welcome).
 
     Raises: ValueError that lists every unknown name (with the nearest), missing name and misfit value at once.
     """
@@ -111,7 +111,7 @@ def unknown(name: str, known: typing.Iterable[str]) -> str:
 
 
 def parse(text: str) -> Any:
-    """The value of `--set name=text`: JSON or Python's way of writing it, HxW, a comma list, or the text itself."""
+    """Parse the value of `--set name=text`: JSON or Python's way of writing it, HxW, a comma list, or plain text."""
     if re.fullmatch(r"[0-9]{1,20}x[0-9]{1,20}", text):
         return tuple(int(side) for side in text.split("x"))
     for candidate in (text, f"[{text}]"):
@@ -126,7 +126,7 @@ def parse(text: str) -> Any:
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """Plain values, as JSON holds them."""
+    """Return plain values, as JSON holds them."""
     return {f.name: _lists(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 

@@ -105,7 +105,7 @@ def template(parameter: Parameter, dialect: Dialect) -> tuple[Rule, Mapping[str,
 def _default(
     ours: Path, theirs: Path, axes: tuple[str, ...], leaf: str, stored: Leaf, framework: str, port: bool
 ) -> Rule:
-    """The line that a framework's own names make of one array of a layer, whose path is `ours` here, `theirs` there."""
+    """Return the line that a framework's own names make of a layer's array; its path is `ours` or `theirs`."""
     theirs = _flax_port(theirs, leaf) if port and framework == "flax" else theirs
     dot, separator = bool(leaf) * ".", bool(stored.name) * ("/" if framework == "flax" else ".")
     return Rule(
@@ -281,7 +281,7 @@ def _line(source: Stored, target: Stored, number: int) -> Line:
 
 
 def table(spec: Spec, source: str, target: str, config: Any) -> Table:
-    """The Table from one dialect of an architecture to another, for one Config; "hub" is our own names and layouts."""
+    """Build the Table from one dialect of an architecture to another, for one Config; "hub" is our own names."""
     dialects = {HUB: None, **PORTS, **spec.dialects}
     own, other = dialects[source], dialects[target]
     every: list[tuple[Stored | None, Stored | None, Constant]] = [

@@ -167,7 +167,7 @@ class StageConfig:
 
 
 def _variant(depths: tuple[int, ...], widths: tuple[int, ...], halved: int, reduced: int) -> Config:
-    """A variant whose grid is halved once, after stage `halved`; segments grow from 8 to 16 with it."""
+    """Return a variant whose grid is halved once, after stage `halved`; segments grow from 8 to 16 with it."""
     stages = range(len(depths))
     return Config(
         depths=depths,

@@ -196,7 +196,7 @@ class Filling:
     def _between(
         self, env: Env, left: Cell, right: Cell, names: tuple[str, str], shapes: tuple[Shape, Shape], fixed: Index
     ) -> tuple[Move, Box, Box]:
-        """The move from one cell to another, and the ranges that it takes and fills; blocks alike share all but names.
+        """Return the move from one cell to another, and the ranges it takes and fills; blocks share all but names.
 
         Args:
           fixed: the index of each axis that stands in a name.

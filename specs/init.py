@@ -25,7 +25,7 @@ INITS = {
 
 
 def draw(parameter: Parameter, seed: int) -> np.ndarray:
-    """A parameter's initial float32 values in the hub's layout; they depend on seed, name and shape alone."""
+    """Draw a parameter's initial float32 values in the hub's layout; they depend on seed, name and shape alone."""
     layer, leaf, shape = parameter.layer, parameter.leaf, parameter.shape
     if leaf == "count":
         return np.zeros((), np.int64)

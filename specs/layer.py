@@ -75,29 +75,29 @@ def _without(bias: bool) -> tuple[str, ...]:
 
 
 def dense(path: str, i: int, o: int, *, bias: bool = True, init: str = "lecun_normal") -> Layer:
-    """A linear layer from `i` to `o` features."""
+    """Build a linear layer from `i` to `o` features."""
     return Layer(path, "dense", {"i": i, "o": o}, _without(bias), init)
 
 
 def conv(
     path: str, i: int, o: int, h: int, w: int, *, groups: int = 1, bias: bool = True, init: str = "lecun_normal"
 ) -> Layer:
-    """A convolution from `i` to `o` channels, kernel (h, w); of kind "conv1d" or "conv3d" use Layer."""
+    """Build a convolution from `i` to `o` channels, kernel (h, w); of kind "conv1d" or "conv3d" use Layer."""
     return Layer(path, "conv", {"i": i // groups, "o": o, "h": h, "w": w}, _without(bias), init)
 
 
 def norm(path: str, c: int, *, bias: bool = True, **splits: int) -> Layer:
-    """A LayerNorm over `c` channels; `splits` name factors of c for dialects that order it otherwise."""
+    """Build a LayerNorm over `c` channels; `splits` name factors of c for dialects that order it otherwise."""
     return Layer(path, "norm", {"c": c, **splits}, _without(bias))
 
 
 def batch_norm(path: str, c: int) -> Layer:
-    """A BatchNorm over `c` channels."""
+    """Build a BatchNorm over `c` channels."""
     return Layer(path, "batch_norm", {"c": c})
 
 
 def embedding(path: str, v: int, d: int, init: str = "normal") -> Layer:
-    """A table of `v` vectors of `d` numbers, looked up by number."""
+    """Build a table of `v` vectors of `d` numbers, looked up by number."""
     return Layer(path, "embedding", {"v": v, "d": d}, init=init)
 
 
@@ -107,7 +107,7 @@ def lstm_cell(path: str, i: int, h: int, *, bias: bool = True) -> Layer:
 
 
 def gru_cell(path: str, i: int, h: int, *, bias: bool = True) -> Layer:
-    """A GRU cell of `i` inputs and `h` hidden numbers; its gates are r, z, n."""
+    """Build a GRU cell of `i` inputs and `h` hidden numbers; its gates are r, z, n."""
     return _cell(path, "gru_cell", i, h, bias)
 
 
@@ -117,7 +117,7 @@ def _cell(path: str, kind: str, i: int, h: int, bias: bool) -> Layer:
 
 
 def array(path: str, *, init: str = "normal", **sizes: int) -> Layer:
-    """A learned array that is no library's layer; `sizes` are its axes in order, e.g. array("tokens", m=6, d=192)."""
+    """Build a learned array that is no library's layer; `sizes` are its axes, e.g. array("tokens", m=6, d=192)."""
     return Layer(path, "array", sizes, init=init)
 
 
@@ -127,7 +127,7 @@ def parameters(layers: list[Layer]) -> list[Parameter]:
 
 
 def count(layers: list[Layer]) -> int:
-    """Trained parameters of a network."""
+    """Count trained parameters of a network."""
     return sum(p.size for p in parameters(layers) if p.trained)
 
 

@@ -137,7 +137,7 @@ def check_images(c: Config, height: int, width: int) -> None:
 
 
 def immaterial(c: Config) -> set[str]:
-    """Fields that change nothing for this Config: padding where patches tile the image, `image` beside `tokens`."""
+    """Return fields that change nothing here: padding where patches tile the image, `image` beside `tokens`."""
     (rows, columns), (ph, pw) = c.grid, pair(c.patch)
     tiled = c.image is None or pair(c.image) == (rows * ph, columns * pw)
     return {name for name, is_so in (("padding", tiled), ("image", c.tokens is not None)) if is_so}

@@ -101,7 +101,7 @@ def _variant(
     tokens: tuple[int, int], heads: int, groups: int, lite: tuple[int, int, int, int], reduce: float,
     head: tuple[int, int], rates: tuple[float, float, float], blocks: str,
 ) -> Config:  # fmt: skip
-    """A row of the table below: a block is written hidden>out, with * where it halves the image."""
+    """Return a variant from a row of the table below: a block is hidden>out, with * where it halves the image."""
     stem, lite_hidden, lite_out, lite_stride = lite
     drop_path, dropout, mlp_dropout = rates
     widths = [block.rstrip("*").split(">") for block in blocks.split()]
@@ -179,7 +179,7 @@ def layers(c: Config) -> Iterator[Layer]:
 
 
 def _lite(c: Config) -> Iterator[Layer]:
-    """A bottleneck whose depthwise convolution is 3x1, then 1x3."""
+    """Yield the layers of a bottleneck whose depthwise convolution is 3x1, then 1x3."""
     yield _conv("lite.expand", c.stem, c.lite_hidden, 1, 1, groups=c.groups)
     yield batch_norm("lite.norm1", c.lite_hidden)
     yield _conv("lite.vertical", c.lite_hidden, c.lite_hidden, 3, 1, groups=c.lite_hidden)
@@ -266,7 +266,7 @@ def input_shape(c: Config) -> tuple[int, int, int]:
 
 
 def immaterial(c: Config) -> set[str]:
-    """Fields that change nothing for this Config: `image`, since any size works, and DyReLU's, where there is none."""
+    """Return fields that change nothing here: `image`, since any size works, and DyReLU's, if there is none."""
     return {"image"} if c.dyrelu_k else {"image", "dyrelu_coefs", "dyrelu_consts"}
 
 

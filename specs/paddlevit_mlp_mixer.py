@@ -18,7 +18,7 @@ USUAL = 224  # pixels, the default of the network and of PaddleViT's files
 
 
 def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Config fields that a YAML file of PaddleViT states. Raises: ValueError, see paddlevit.stated."""
+    """Return Config fields that a YAML file of PaddleViT states. Raises: ValueError, see paddlevit.stated."""
     found = paddlevit.fields(paddlevit.stated(mapping, _KEYS), _KEYS)
     data = mapping.get("DATA")
     image = data.get("IMAGE_SIZE", USUAL) if isinstance(data, Mapping) else USUAL

@@ -30,7 +30,7 @@ _KEYS: paddlevit.Keys = {
 
 
 def from_yaml(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Config fields that a YAML file of PaddleViT states; what it leaves out is left to the checkpoint.
+    """Return Config fields that a YAML file of PaddleViT states; what it leaves out is the checkpoint's.
 
     Args:
       mapping: the file as parsed, e.g. {"MODEL": {"NUM_CLASSES": 10, "MF": {"TOKENS": [3, 128], ...}}}.

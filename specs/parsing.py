@@ -142,7 +142,7 @@ def _constant(words: list[str]) -> Constant:
 
 
 def named_orders(table: Lines) -> Iterator[tuple[Line, str]]:
-    """Each order that a line names."""
+    """Yield each order that a line names."""
     for line in table.lines:
         for array in (*line.left.arrays, *line.right.arrays):
             yield from ((line, part.order) for part in array.parts() if part.order)

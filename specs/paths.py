@@ -89,7 +89,7 @@ def _index(name: str, index: Mapping[str, int], config: Any) -> int:
 
 
 def match(path: Path, name: str, whole: bool = True) -> tuple[dict[str, int], str] | None:
-    """The indices that a name has in its holes that count, and what follows the path in it; None if it does not fit.
+    """Return the indices that a name has in its counting holes, and what follows the path; None if it does not fit.
 
     With whole=False the path may be the head of a name, up to a separator.
     """

@@ -144,7 +144,7 @@ class LevelConfig:
 
 
 def _variant(*widths: int, kernels: tuple[tuple[int, ...], ...] = ((4, 8), (2, 4), (2, 4), (2,))) -> Config:
-    """A network of four levels, 4, 8, 16 and 32 pixels a token."""
+    """Return the Config of a network of four levels, 4, 8, 16 and 32 pixels a token."""
     return Config(
         depths=(2, 2, 6, 2), widths=widths, patches=(4, 2, 2, 2), rafts=(2, 2, 2, 2), kernels=kernels, image=224
     )

@@ -167,7 +167,7 @@ def _other_shape(env: Env, view: View) -> str:
 
 @cache
 def dims(array: Signature) -> list[tuple[Dim, str, list[str]]]:
-    """Each dimension of an array, its text, and its axes."""
+    """Return each dimension of an array, its text, and its axes."""
     return [
         (dim, str(dim), [part.name for factor in dim.factors for part in factor if part.name])
         for dim in array.axes or ()

@@ -31,7 +31,7 @@ class Table(Lines):
 
     @classmethod
     def of(cls, lines: Lines) -> Table:
-        """A Table of these lines."""
+        """Return a Table of these lines."""
         return cls(lines.lines, lines.sides, lines.orders, lines.name, lines.below)
 
     @classmethod
@@ -62,7 +62,7 @@ class Table(Lines):
         save(self, os.fspath(path))
 
     def compose(self, other: Table) -> Table:
-        """A<->C of this A<->B and another B<->C. Raises: TableError where a line of the one meets none of the other."""
+        """Return A<->C of this A<->B and B<->C. Raises: TableError where a line of the one meets none of the other."""
         from .compose import compose
 
         return Table.of(compose(self, other))

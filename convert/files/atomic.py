@@ -79,7 +79,7 @@ def temporary_of(out: str) -> str:
 
 @contextlib.contextmanager
 def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterator[Claim]:
-    """A temporary file beside the target that only this process writes; gone at the end, however it ends.
+    """Yield a temporary file beside the target that only this process writes; gone at the end, however it ends.
 
     A file that a killed run left behind is taken over: what is locked is alive, what is not is stale.
 

@@ -62,7 +62,7 @@ def _inside(folder: str) -> list[str]:
 
 @contextlib.contextmanager
 def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterator[tuple[IO[bytes], str]]:
-    """A temporary folder beside the target that only this process writes, and the record in it; gone at the end.
+    """Yield a temporary folder beside the target that only this process writes, and the record in it; then remove it.
 
     What a killed run left behind is taken over: what is locked is alive, what is not is stale.
 

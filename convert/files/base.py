@@ -292,7 +292,7 @@ def write_all(file: IO[bytes], data: bytes | bytearray | memoryview) -> None:
 
 
 def shown(name: str) -> str:
-    """A name out of a stranger's file, fit for a message: short, on one line, without terminal codes."""
+    """Return a name out of a stranger's file as a message shows it: short, on one line, without terminal codes."""
     return ascii(name if len(name) <= 80 else name[:77] + "...")
 
 
@@ -350,7 +350,7 @@ class File:
         return data
 
     def close(self) -> None:
-        """Closing twice is harmless."""
+        """Close the file; a second time is harmless."""
         if self.fd >= 0:
             os.close(self.fd)
         self.fd = -1

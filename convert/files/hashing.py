@@ -51,7 +51,7 @@ class Source:
         self._task = Task(lambda stop: sha256(path, stop) if hashed and path is not None else None)
 
     def sha256(self) -> str | None:
-        """None where it is not hashed. Raises: ConvertError where the source is no longer what it was."""
+        """Return the hash, None if there is none. Raises: ConvertError where the source is no longer what it was."""
         if self.path is None:
             return None
         try:
@@ -71,7 +71,7 @@ class Source:
 
 
 def _state(path: str) -> list[tuple[int, int]]:
-    """Size and time of change of every file of a checkpoint."""
+    """Return size and time of change of every file of a checkpoint."""
     return [(found.st_size, found.st_mtime_ns) for found in map(os.stat, files_of(path))]
 
 
@@ -96,7 +96,7 @@ class Digest:
 
 
 def described(tensor: Tensor, found: str | None) -> dict[str, Any]:
-    """A tensor's line of the record, with this hash if any."""
+    """Return a tensor's line of the record, with this hash if any."""
     return {"shape": list(tensor.shape), "dtype": tensor.dtype} | ({HASH: found} if found else {})
 
 
@@ -111,7 +111,7 @@ EXPONENT = {
 
 
 def count_not_finite(piece: Any, dtype: str) -> int:
-    """NaNs and infinities in a piece of payload: elements whose exponent is all ones."""
+    """Count NaNs and infinities in a piece of payload: elements whose exponent is all ones."""
     if dtype not in EXPONENT:
         return 0
     import numpy as np

@@ -274,7 +274,7 @@ def _stem(name: str) -> str:
 
 
 def _number(name: str) -> int | None:
-    """The step that an entry is named for: 12 of "12", "checkpoint_12", "checkpoint-12" and "epoch=1-step=12.ckpt"."""
+    """Return the step that an entry is named for: 12 of "12", "checkpoint_12" and "epoch=1-step=12.ckpt"."""
     stem = re.sub(r"\.[a-z]+$", "", name)
     if not re.fullmatch(r"\d{1,18}", stem) and not (_NUMBERED.match(stem) and re.fullmatch(r".*\d{1,18}", stem)):
         return None

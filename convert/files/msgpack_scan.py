@@ -148,7 +148,7 @@ class Tree(Tokens):
             self.skipped.add(path or "", "a number without a dtype", _number(kind, number))
 
     def _text(self, name: str, size: int) -> None:
-        """A string: a placeholder, or no part of a model."""
+        """Read a string: a placeholder, or no part of a model."""
         if size > 4 * MAX_NAME:
             self.skip(size)
         elif (text := self.take(size)).startswith(PLACEHOLDERS):

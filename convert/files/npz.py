@@ -89,7 +89,7 @@ def _dtype_remedy(descr: str) -> str:
 
 
 def to_c_order(data: bytes, tensor: Tensor) -> bytes:
-    """A payload in Fortran order, turned."""
+    """Return a payload that is in Fortran order in C order."""
     import numpy as np  # the one case that needs it
 
     bits = f"u{size}" if (size := ITEMSIZE[tensor.dtype]) <= 8 else "c16"

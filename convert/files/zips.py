@@ -171,7 +171,7 @@ class ZipDirectory:
         return offset, payload[: min(ahead, member.compressed)]
 
     def _agrees(self, member: Member, raw: bytes) -> bool:
-        """A local header may use the other encoding, so both are tried."""
+        """Tell whether a local header has the member's name, in either encoding: the directory's or the other."""
         return raw in (member.name.encode("utf-8", "replace"), member.name.encode("cp437", "replace"))
 
 

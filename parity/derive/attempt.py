@@ -285,7 +285,7 @@ class Attempt:
                                                   left.reshape(-1, left.shape[2])[rows] > 0)  # fmt: skip
 
     def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None) -> Array | None:
-        """The left values in the order of the right ones, if these are near: rows must stand in the same order."""
+        """Return the left values in the order of the right ones, if these are near: rows must stand in that order."""
         here, there = use.x, seen.use.x
         if rows is None or here.shape != there.shape:
             return None

@@ -91,7 +91,7 @@ def _runs(line: Array) -> list[tuple[int, int]] | None:
 
 
 def _placed(length: int, step: int, shape: Sequence[int]) -> list[Atom] | None:
-    """A progression as pieces of single source axes, outermost first."""
+    """Return a progression as pieces of single source axes, outermost first."""
     for axis in reversed(range(len(shape))):
         stride = math.prod(shape[axis + 1 :])
         if shape[axis] == 1 or abs(step) < stride or abs(step) >= stride * shape[axis] or step % stride:

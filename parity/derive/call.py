@@ -49,7 +49,7 @@ class Call:
 
 
 def flatten(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Each leaf of nested lists, tuples, mappings and records with its path."""
+    """Yield each leaf of nested lists, tuples, mappings and records with its path."""
     if isinstance(tree, Mapping):
         items = list(tree.items())
     elif isinstance(tree, (list, tuple)):

@@ -16,7 +16,7 @@ NEIGHBOURS = 64  # rows that are compared with each where all would be too many
 
 
 def _powers(x: Array) -> tuple[Array, ...]:
-    """x, |x|, sqrt|x|, x**2, x**4, without the places that a mask hides."""
+    """Compute x, |x|, sqrt|x|, x**2, x**4, without the places that a mask hides."""
     size = np.abs(x)
     masked = ~(size < HUGE)
     if masked.any():
@@ -93,7 +93,7 @@ def distance_within(a: Array, b: Array) -> float:
 
 
 def matched(a: Array, b: Array, block: int = 1) -> Array | None:
-    """For each row of a another row of b, the nearest; equal ones in the order written; None if there is none.
+    """Return for each row of a another row of b, the nearest; equal ones in the order written; None if there is none.
 
     Rows that are alike on both sides keep their place if that is possible.
 

@@ -399,7 +399,7 @@ def _shapes(a: Side, b: Side) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _divergences(found: Match, proof: Proof) -> list[Divergence]:
-    """Each place where values part by ten times more than before it."""
+    """List each place where values part by ten times more than before it."""
     divergences: list[Divergence] = []
     worst = EXACT
     for step in found.steps:

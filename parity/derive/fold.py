@@ -235,7 +235,7 @@ def _with_ties(row: Row, ties: tuple[Mapping[str, str], Mapping[str, str]]) -> R
 
 
 def _components(facts: Facts) -> Iterator[tuple[list[str], list[str]]]:
-    """Parameters of both sides that share elements, in the right side's order; no left ones where nothing was found."""
+    """Group parameters of both sides that share elements, in the right side's order; a group may have no left ones."""
     lefts, rights = facts.lefts, facts.rights
     owners = {name: lefts.owners(facts.part(name)) for name in rights.names}
     readers: dict[str, list[str]] = {}

@@ -98,7 +98,7 @@ class JaxSide:
 
 
 def linen_side(module: Any, variables: Mapping[str, Any], call: Call) -> JaxSide:
-    """A linen module with its variables; names are collection/path/leaf."""
+    """Return the side of a linen module with its variables; names are collection/path/leaf."""
     tree = {str(k): v for k, v in variables.items()}
     flat = dict(flatten(tree))
 
@@ -110,7 +110,7 @@ def linen_side(module: Any, variables: Mapping[str, Any], call: Call) -> JaxSide
 
 
 def nnx_side(module: Any, call: Call) -> JaxSide:
-    """An nnx module in evaluation mode; names are paths joined by slashes."""
+    """Return the side of an nnx module in evaluation mode; names are paths joined by slashes."""
     from flax import nnx
 
     graph, state = nnx.split(module)
@@ -131,7 +131,7 @@ def nnx_side(module: Any, call: Call) -> JaxSide:
 
 
 def function_side(function: Callable[..., Any], tree: Any, call: Call) -> JaxSide:
-    """A function of (parameters, *inputs); names are paths of the tree joined by slashes.
+    """Return the side of a function of (parameters, *inputs); names are paths of the tree joined by slashes.
 
     Leaves that are no arrays (flags, functions, words: modules of equinox have such) stay as they are.
     """

@@ -101,7 +101,7 @@ def composed(atoms: Sequence[Atom], signs: bool = False) -> str:
 
 
 def initials(names: Sequence[str]) -> list[str]:
-    """A letter for each of several names, from the words in which they differ; [] if they do not tell them apart."""
+    """Return a letter for each of several names, from the words in which they differ; [] if these are alike."""
     words = [re.split(r"[^A-Za-z]+", name) for name in names]
     for column in zip(*words, strict=False):
         if len(set(column)) == len(names) and all(column):

@@ -37,7 +37,7 @@ class Change:
 
 
 def changes(left: Tape, right: Tape) -> Iterator[Change]:
-    """Changes that may make the sides equal: a number that one side reads more often, for one of the other or none."""
+    """Yield changes that may make the sides equal: a number that one side reads more often, for one of the other."""
     ours, theirs = numbers(left), numbers(right)
     surplus = [_surplus(ours, theirs), _surplus(theirs, ours)]
     for side in (1, 0):

@@ -109,7 +109,7 @@ def _double() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _sites(model: paddle.nn.Layer, path: list[str]) -> Iterator[None]:
-    """Have `path` end with the name of the layer that runs."""
+    """Let `path` end with the name of the layer that runs."""
     handles = []
     for name, layer in model.named_sublayers(include_self=True):
         handles.append(layer.register_forward_pre_hook(lambda *_, name=name: path.append(name)))

@@ -96,7 +96,7 @@ def draw(of: Side, seed: int) -> dict[str, Array]:
 def fresh(
     left: Mapping[str, Array], right: Mapping[str, Array], seed: int | None
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Other inputs for both sides: new numbers of the same spread, and the same tokens in another order.
+    """Draw other inputs for both sides: new numbers of the same spread, and the same tokens in another order.
 
     An input that no axis order relates to one of the other side keeps its values.
 

@@ -79,7 +79,7 @@ class Tape:
         return [name for name, number in self.parameters.items() if number not in read]
 
     def number(self) -> int:
-        """A number for a new value."""
+        """Return a number for a new value."""
         self.size += 1
         return self.size - 1
 
@@ -180,7 +180,7 @@ def _pad(x: Array, padding: Sequence[tuple[int, int]]) -> Array:
 
 
 def patches(x: Array, taps: Sequence[int], window: Window) -> Array:
-    """A view (groups, c / groups, *taps, n, *positions) of what a convolution of these taps reads from x."""
+    """Return a view (groups, c / groups, *taps, n, *positions) of what a convolution of these taps reads from x."""
     extent = tuple((t - 1) * d + 1 for t, d in zip(taps, window.dilation, strict=True))
     space = tuple(range(2, x.ndim))
     view = np.lib.stride_tricks.sliding_window_view(x, extent, axis=space)

@@ -32,7 +32,7 @@ def _group_norm(x: Any, weight: Any, bias: Any, n: int, c: int, size: int, group
 
 
 def _batch_norm(x: Any, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> Any:
-    """Evaluation mode; the last of `rest` is epsilon."""
+    """Normalise in evaluation mode; the last of `rest` is epsilon."""
     shape = (1, -1, *(1,) * (x.dim() - 2))
     weight, bias = (v if v is None else v.reshape(shape) for v in (weight, bias))
     y = (x - mean.reshape(shape)) * torch.rsqrt(var + rest[-1]).reshape(shape)

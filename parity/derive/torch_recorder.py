@@ -32,7 +32,7 @@ class Recorder(Forms, TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled under this mode: importing the compiler would take seconds."""
+        """Skip the compiler, whose import would take seconds: nothing is compiled under this mode."""
         return False
 
     def adopt(self, tensor: torch.Tensor, value: int) -> int:

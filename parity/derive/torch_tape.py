@@ -112,7 +112,7 @@ def _double() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _sites(model: torch.nn.Module, path: list[str]) -> Iterator[None]:
-    """Have `path` end with the name of the module that runs."""
+    """Let `path` end with the name of the module that runs."""
     handles = []
     for name, module in model.named_modules():
         handles.append(module.register_forward_pre_hook(lambda *_, name=name: path.append(name)))

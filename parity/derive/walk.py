@@ -141,7 +141,7 @@ class Walk:
         return value.value()
 
     def _moved(self, node: Node, operands: list[Any]) -> Symbol:
-        """A layout of symbols, and of constants beside them."""
+        """Return a layout of symbols, and of constants beside them."""
 
         def numbers(number: int, v: Any) -> Array:
             if isinstance(v, Symbol):
@@ -169,7 +169,7 @@ class Walk:
         return replace(out, whole=whole)
 
     def _combined(self, at: int, node: Node, operands: list[Any]) -> Symbol:
-        """A function of symbols and constants."""
+        """Return a function of symbols and constants."""
         symbols = [v for v in operands if isinstance(v, Symbol)]
         shape = self.program.shapes[node.output]
         if len(symbols) == 1 and node.kind in ("add", "mul") and _neutral(node, operands):

@@ -17,7 +17,7 @@ CHANNELS = 32  # of such a kernel that are computed at a time
 
 
 def depthwise_conv(x, kernel, strides, padding, **options):
-    """`lax.conv_general_dilated` for one filter a channel, without dilation, as `nn.Conv` calls it.
+    """Compute `lax.conv_general_dilated` for one filter a channel, without dilation, as `nn.Conv` calls it.
 
     Args:
       x: (b h w c).

@@ -180,7 +180,7 @@ def _chunks(key: str, chunks: Any, stored: dict[Where, tuple[str, int, int]]) ->
 
 
 def bands(tensor: Tensor, chunks: list[Chunk]) -> list[list[Chunk]]:
-    """Chunks by rows of the first axis, in order. They must be the cells of a grid, as any sharding over a mesh makes.
+    """Group chunks by rows of the first axis, in order. They must be the cells of a grid, as those of any mesh are.
 
     Raises: Refused where they overlap or leave something out.
     """

@@ -48,7 +48,7 @@ class Store:
 
         class Writer(FileSystemWriter):
             def storage_meta(self) -> None:
-                """No random id and no path of a temporary folder: the same bytes from run to run."""
+                """Return no random id and no path of a temporary folder: the same bytes from run to run."""
 
         class Planner(DefaultSavePlanner):
             tensor: Any = None

@@ -85,7 +85,7 @@ class Tree:
         return about
 
     def _add_listed(self, entry: str, leaf: Any) -> None:
-        """A leaf of `_METADATA`. Raises: FormatError."""
+        """Add a leaf of `_METADATA`. Raises: FormatError."""
         match leaf:
             case {"key_metadata": [*keys], "value_metadata": {"value_type": str(kind), **rest}} if all(
                 isinstance(key, dict) and "key" in key for key in keys

@@ -109,7 +109,7 @@ def _blocks(pieces: Iterable[memoryview], block: bytearray) -> Iterator[bytearra
 
 
 def leaf(tensor: Tensor) -> dict[str, Any]:
-    """A tensor's entry in `_METADATA`: all containers are dicts."""
+    """Return a tensor's entry in `_METADATA`: all containers are dicts."""
     return _entry(path(tensor), "np.ndarray", skip=False)
 
 
@@ -133,7 +133,7 @@ def _entries(tree: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str, dict
 
 
 def chunk_shape(tensor: Tensor) -> list[int]:
-    """As many rows as fit CHUNK bytes, at least one."""
+    """Return a shape of as many rows as fit CHUNK bytes, at least one."""
     if not tensor.shape:
         return []
     return [min(tensor.shape[0], max(1, CHUNK * tensor.shape[0] // tensor.nbytes)), *tensor.shape[1:]]

@@ -50,7 +50,7 @@ class Local:
         return {entry.name: entry.is_dir() for entry in sorted(found, key=lambda entry: entry.name)}
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Close nothing: nothing is open."""
 
 
 class Remote:

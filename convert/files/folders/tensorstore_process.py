@@ -91,7 +91,7 @@ class Process:
 
 
 def _memory_file() -> IO[bytes]:
-    """A file without a name: in memory where the system can."""
+    """Return a file without a name: in memory where the system can."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("triptych"), "w+b", buffering=0)
     return tempfile.TemporaryFile(buffering=0)

@@ -31,7 +31,7 @@ def integer(value: int) -> bytes:
 
 
 def integers(values: Iterable[int]) -> bytes:
-    """A tuple of integers."""
+    """Pickle a tuple of integers."""
     return b"(" + b"".join(map(integer, values)) + b"t"
 
 
@@ -46,7 +46,7 @@ def call(module: str, name: str, *arguments: bytes) -> bytes:
 
 
 def dictionary(items: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A dict of pickled keys and values."""
+    """Pickle a dict of pickled keys and values."""
     return b"}(" + b"".join(key + value for key, value in items) + b"u"
 
 
@@ -65,7 +65,7 @@ def plain(value: Any) -> bytes:
 
 
 def nested(tree: Any, leaf: Callable[[Any], bytes | None]) -> bytes:
-    """Nested dicts, lists and tuples; `leaf` pickles what is a leaf of the caller's, and returns None for the rest."""
+    """Pickle nested dicts, lists and tuples; `leaf` pickles a leaf of the caller's, and returns None for the rest."""
     if (own := leaf(tree)) is not None:
         return own
     match tree:

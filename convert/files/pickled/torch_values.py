@@ -118,7 +118,7 @@ def storage_of(identity: Any) -> Storage:
 
 
 def view(storage: Any, offset: Any, shape: Any, strides: Any, dtype: str = "") -> View:
-    """A tensor within its storage. Raises: Refused where it reaches outside or repeats elements."""
+    """Return a tensor within its storage. Raises: Refused where it reaches outside or repeats elements."""
     if not isinstance(storage, Storage) or type(offset) is not int:
         raise unexpected("a tensor's constructor")
     shape, strides = checked_shape(shape), checked_shape(strides)

@@ -78,7 +78,7 @@ def checkpoint(tensors: Sequence[Tensor], tree: Any) -> bytes:
 
 
 def _tensor(tensor: Tensor, key: str) -> bytes:
-    """A contiguous view of the storage `key`. dtypes without a storage type come with a storage of bytes."""
+    """Pickle a contiguous view of the storage `key`; a dtype without a storage type comes with a storage of bytes."""
     typed = tensor.dtype in STORAGE_TYPES
     kind = ("torch", STORAGE_TYPES[tensor.dtype]) if typed else ("torch.storage", "UntypedStorage")
     count = tensor.size if typed else tensor.nbytes

@@ -203,7 +203,7 @@ class Array:
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
-    """A shape, strides or the like: a few whole numbers, none negative. Raises: Refused."""
+    """Return a shape, strides or the like: a few whole numbers, none negative. Raises: Refused."""
     few = isinstance(shape, tuple) and len(shape) <= MAX_DIMENSIONS
     if not few or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
         raise Refused("holds an array whose shape is not a tuple of a few whole numbers", MALFORMED)
@@ -286,7 +286,7 @@ def _encode(args: tuple[Any, ...]) -> bytes | Latin1:
 
 
 def _ordered(args: tuple[Any, ...]) -> Pairs:
-    """A dict type called with nothing, with its default's name, or (Python 2) with a list of [key, value]."""
+    """Return a dict type called with nothing, with its default's name, or (Python 2) with a list of [key, value]."""
     match args:
         case () | (None | Symbol(),):
             return Pairs()
@@ -315,7 +315,7 @@ def _bytes(args: tuple[Any, ...]) -> bytes | Ignored:
 
 
 def _scalar(args: tuple[Any, ...]) -> Array | Ignored:
-    """A numpy scalar: an array of shape (), as its dtype says exactly what it is."""
+    """Return a numpy scalar as an array of shape (): its dtype says exactly what it is."""
     match args:
         case (Dtype() as dtype, data):
             return (
