@@ -152,19 +152,11 @@ def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any
 def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     """Return everything about a file in the order of printing, with what every file shows."""
     tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
-    about: dict[str, Any] = {"record": [], "format": reader.format}
-    about |= {"dialect": None, "architecture": None, "variant": None}
-    about |= {
-        "part": None,
-        "nearest": None,
-        "config": {},
-        "defaults": [],
-        "preprocessing": {},
-        "open": "",
-        "assumed": [],
-        "notes": [],
+    about: dict[str, Any] = {
+        "record": [], "format": reader.format, "dialect": None, "architecture": None, "variant": None, "part": None,
+        "nearest": None, "config": {}, "defaults": [], "preprocessing": {}, "open": "", "assumed": [], "notes": [],
         "aside": [],
-    }
+    }  # fmt: skip
     about["skipped"] = folding.skipped(reader.skipped)
     about |= {"parameters": sum(t.size for t in reader.tensors.values())} | known
     return {**about, "dtype": ", ".join(sorted({t.dtype for t in reader.tensors.values()})), "tensors": tensors}
