@@ -103,7 +103,7 @@ def _named_copies(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
     copies: dict[str, list[Tensor]] = {}
     others: list[str] = []
     for tensor in tensors:
-        if place := _copied_place(tensor.name[:LONGEST]):
+        if place := copied_place(tensor.name[:LONGEST]):
             copies.setdefault(place, []).append(tensor)
         else:
             others.append(tensor.name[:LONGEST])
@@ -117,10 +117,10 @@ def _named_copies(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
     return {place: group for place, group in copies.items() if place in enough}
 
 
-def _copied_place(name: str) -> str:
-    """Return the place in a name up to the first level with a word that says copy; "" where none has one."""
+def copied_place(name: str, words: Collection[str] = COPIES) -> str:
+    """Return the place in a name up to the first level with one of these words; "" where none has one."""
     for before, start in pairwise(cuts(name)):
-        if COPIES.intersection(map(str.lower, WORD.findall(name[before:start]))):
+        if not set(words).isdisjoint(map(str.lower, WORD.findall(name[before:start]))):
             return name[:start]
     return ""
 

@@ -33,6 +33,8 @@ from .source_paths import sources
 from .terminal import say
 
 if TYPE_CHECKING:
+    from specs.table import Table
+
     from .by_table import TablePlan
     from .optimizer.plan import OptimizerPlan, Request
 
@@ -171,7 +173,7 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
             source = _hashed(file, arguments, stack)
             plan = by_table.plan(
                 file, table, arguments.reverse, arguments.like, sizes, arguments.dtype, arguments.weights,
-                _apart() if optimizer else None,
+                _apart(table.reverse() if arguments.reverse else table) if optimizer else None,
             )  # fmt: skip
             stack.enter_context(plan)
             out = target(file, ".safetensors", arguments.out, earlier)
@@ -189,8 +191,15 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
     return one
 
 
-def _apart() -> Callable[[Reader], frozenset[str]]:
-    from .optimizer.finding import apart
+def _apart(table: Table) -> Callable[[Reader], frozenset[str]]:
+    """Return what names the arrays that are no weights: the optimizer's state, and copies that no line speaks of."""
+    from .optimizer import copies, finding
+
+    mentioned = [array.label for line in table.lines for array in line.left.arrays]
+
+    def apart(reader: Reader) -> frozenset[str]:
+        state = finding.apart(reader)
+        return state | copies.apart(reader, state, mentioned)
 
     return apart
 

@@ -55,13 +55,14 @@ def supplied(steps: Iterable[Step], sources: Mapping[str, Tensor], earlier: Coll
     Args:
       sources: by the names that steps use. earlier: arrays of the file that an earlier conversion supplied.
     """
+    return tuple(tensor.name for tensor, filling in steps if is_supplied(filling, sources, earlier))
 
-    def is_supplied(filling: Filling) -> bool:
-        parts = [] if isinstance(filling, Constant | Sum) else filling
-        constant = isinstance(filling, Constant) or any(isinstance(part, Fill) for part in parts)
-        return constant or any(sources[name].name in earlier for name in sources_of(filling))
 
-    return tuple(tensor.name for tensor, filling in steps if is_supplied(filling))
+def is_supplied(filling: Filling, sources: Mapping[str, Tensor], earlier: Collection[str]) -> bool:
+    """Tell whether a target tensor has values that no source states; see `supplied`."""
+    parts = [] if isinstance(filling, Constant | Sum) else filling
+    constant = isinstance(filling, Constant) or any(isinstance(part, Fill) for part in parts)
+    return constant or any(sources[name].name in earlier for name in sources_of(filling))
 
 
 def step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None) -> Step:

@@ -15,14 +15,15 @@ from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor, Wrapped
 from convert.plans import Plan
 from convert.recognise import dialects
+from convert.record import read as read_record
 from convert.replicas import FirstReplica
-from convert.steps import Constant, Filling, Promise, Step, Sum, sources_of
+from convert.steps import Constant, Filling, Promise, Step, Sum, is_supplied, sources_of
 from specs.dialects import place
 from specs.kinds import FRAMEWORKS
 from specs.layer import parameters
 from specs.moves import Fill, Move
 
-from . import finding, reading, writing
+from . import averages, copies, finding, reading, writing
 from .families import COLLECTION, FAMILIES, FRAMEWORK, LIBRARY, kinds_of
 from .state import State
 
@@ -61,10 +62,12 @@ class OptimizerPlan:
     tree: Any
     about: Mapping[str, Any]
     remarks: tuple[str, ...]
+    supplied: tuple[str, ...]
+    averaged: tuple[Promise, ...] = ()  # what has to hold of the averages
 
     @property
     def checks(self) -> Sequence[Promise]:
-        return self.weights.checks
+        return [*self.weights.checks, *self.averaged]
 
     @property
     def parameters(self) -> int:
@@ -74,9 +77,9 @@ class OptimizerPlan:
         return [*self.weights.notes(), *self.remarks]
 
     def facts(self) -> dict[str, Any]:
-        facts, nested = self.weights.facts(), {tensor.name.partition("/")[2]: tensor.name for tensor, _ in self.steps}
-        supplied = {"supplied": [nested.get(name, name) for name in self.weights.supplied]}
-        return {**facts, **(supplied if "supplied" in facts else {}), "optimizer": dict(self.about)}
+        facts = {name: value for name, value in self.weights.facts().items() if name != "supplied"}
+        supplied = {"supplied": list(self.supplied)} if self.supplied else {}
+        return {**facts, **supplied, "optimizer": dict(self.about)}
 
 
 class Joined(Wrapped):
@@ -125,13 +128,24 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         where = path or f"{reader.path}"
         raise ConvertError(f"{where}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW")
     trained, remarks = _trained(plan), list[str]()
+    found_copies = copies.of(plan, frozenset() if path else finding.apart(holder, found))
     if replicas := finding.replicated(holder, found, trained):
         holder = _first_replica(holder, replicas, request)
         remarks = [holder.remarks[-1]]
     own = {name: reader.parameter_names[t.name] for name, t in trained.items() if t.name in reader.parameter_names}
-    state = reading.read(holder, found, trained, own, request.stated, keeps_order(reader))
-    reader = Joined(reader, holder) if path else holder
-    model, sources, without = _model(plan, state, request, library, BESIDE if path else "")
+    hyper = {name: value for name, value in request.stated.items() if name != "averaged"}
+    state = reading.read(holder, found, trained, own, hyper, keeps_order(reader))
+    prefix, reader = (BESIDE, Joined(reader, holder)) if path else ("", holder)
+    model, sources, without = _model(plan, state, request, library, prefix)
+    average, averaged, behind = averages.chosen(found_copies, plan, trained, request.dtype, request.stated)
+    sources |= averaged
+    earlier = _earlier(plan) | ({BESIDE + name for name in read_record(holder).supplied} if path else set())
+    recorded = plan.translation.recorded if isinstance(plan, Plan) else ()
+    model = replace(
+        model,
+        averages=average,
+        is_supplied=lambda name, filling: name not in recorded and is_supplied(filling, sources, earlier),
+    )
     written = writing.write(library, state, model, os.path.splitext(out)[1].lower())
     about = {
         "kind": state.kind or kinds_of(state.family),
@@ -142,6 +156,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         "moments": sum(map(len, state.moments.values())),
         "without": without,
         **({"file": os.path.basename(path), "sha256": _sha256(path)} if path else {}),
+        **averages.about(found_copies, average, written.averages),
     }
     counted = f" after {state.step:,} steps" if state.step is not None else ""
     remarks += [f"the optimizer's state goes along: {about['kind']}{counted}, from {state.library} to {library}"]
@@ -149,11 +164,20 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     others = [name for name in holder.tensors if name not in state.used] if path else []
     remarks += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
     remarks += [f"without a state in the source, so with zeros: {', '.join(without)}"] if without else []
+    if average and written.averages:
+        remarks.append(f"the average of the weights goes along: {average.place} -> {written.averages}")
     accounted = frozenset() if path else state.used | finding.apart(holder, found)
+    accounted |= {name for copy in found_copies for name in copy.used if written.averages}
+    checks = average.checks if average and written.averages else ()
     return OptimizerPlan(
         replace(plan, accounted=accounted), reader, written.steps, sources, written.tree, about,
-        (*remarks, *state.notes, *written.notes),
+        (*remarks, *behind, *state.notes, *written.notes), written.supplied, checks,
     )  # fmt: skip
+
+
+def _earlier(plan: Plan | TablePlan) -> frozenset[str]:
+    """Return the file's arrays that an earlier conversion supplied."""
+    return plan.record.supplied if isinstance(plan, Plan) else plan.earlier
 
 
 def _first_replica(holder: Reader, replicas: Sequence[Tensor], request: Request) -> Reader:

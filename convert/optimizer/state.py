@@ -41,7 +41,8 @@ class State:
         return kind
 
 
-SETTABLE = (*HYPERPARAMETERS, "kind", "step")
+COUNTS = ("step", "averaged")  # updates done so far, and averages of the weights
+SETTABLE = (*HYPERPARAMETERS, "kind", *COUNTS)
 
 
 def given(texts: list[str]) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def _value(name: str, value: str, text: str) -> Any:
             raise UsageError(f"--hyper {text}: nesterov is true or false")
         return value == "true"
     try:
-        number = int(value) if name == "step" else float(value)
+        number = int(value) if name in COUNTS else float(value)
     except ValueError:
         number = -1
     if not 0 <= number < float("inf"):

@@ -1,0 +1,133 @@
+"""Move the average of the weights (EMA, SWA) as the weights are moved."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from convert import folding
+from convert.casting import FLOATS
+from convert.errors import ConvertError, option
+from convert.files.base import Tensor, meant
+from convert.readings import label
+from convert.steps import Filling, Promise, Step, Sum, sources_of
+from specs.moves import Fill, Move
+
+from .copies import Copy
+
+if TYPE_CHECKING:
+    from convert.by_table import TablePlan
+    from convert.plans import Plan
+
+Part = TypeVar("Part", bound=Move | Fill)
+PREFIX = "average: "  # before the name of a weight: its average, among the sources of steps
+
+
+@dataclass(frozen=True)
+class Averages:
+    """What becomes of a copy in the target.
+
+    Args:
+      place: of the copy in the source.
+      steps: the target's weights, filled with the averages.
+      shared: those of them that the copy lacks, filled with the model's own: running statistics.
+      checks: what has to hold of the averages as it has of the weights.
+    """
+
+    place: str
+    steps: tuple[Step, ...]
+    shared: frozenset[str]
+    count: int | None
+    from_zero: bool
+    checks: tuple[Promise, ...] = field(default=())
+
+
+def fill(
+    copy: Copy, weights: Plan | TablePlan, trained: Collection[str], dtype: str | None
+) -> tuple[Averages, dict[str, Tensor]]:
+    """Fill the target's weights with the averages, by the moves of the weights.
+
+    Args:
+      weights: their plan. trained: which of its sources are parameters.
+      dtype: of the target's floating-point tensors; None keeps the averages'.
+    Returns: what to write, and its sources.
+    Raises: ConvertError with the reason why the copy cannot go along.
+    """
+    sources = weights.sources
+    own = {name: copy.arrays[tensor.name] for name, tensor in sources.items() if tensor.name in copy.arrays}
+    if lacking := [name for name in trained if name not in own]:
+        raise ConvertError(f"it lacks {', '.join(folding.fold(lacking)[:6])}")
+    if copy.strangers:
+        raise ConvertError(f"it also contains {', '.join(folding.fold(copy.strangers)[:6])}")
+    for name, tensor in own.items():
+        if tensor.shape != sources[name].shape:
+            shapes = f"{list(tensor.shape)}, and {name} has {list(sources[name].shape)}"
+            raise ConvertError(f"{tensor.name} has shape {shapes}")
+    bits = weights.reader.format == "pdparams"
+    averages = {PREFIX + n: t._replace(dtype=meant(t.dtype)) if bits else t for n, t in own.items()}
+    filled, shared = list[Step](), set[str]()
+    for tensor, filling in weights.steps:
+        names = sources_of(filling)
+        dtypes = {averages[PREFIX + name].dtype for name in names if name in own}
+        if names and not dtypes:
+            shared.add(tensor.name)
+        elif not own.keys() >= set(names):
+            raise ConvertError(f"{tensor.name} joins arrays that it has with others that it lacks")
+        elif len(dtypes) > 1:
+            raise ConvertError(f"{tensor.name} joins averages of {' and '.join(sorted(dtypes))}")
+        elif dtypes:
+            kept = dtypes.pop()
+            filled.append((tensor._replace(dtype=dtype if dtype and kept in FLOATS else kept), _renamed(filling)))
+            continue
+        filled.append((tensor, filling))
+    also = tuple(_promise(check) for check in weights.checks if {check.name, check.other} - {""} <= own.keys())
+    whole = Averages(label(copy.place), tuple(filled), frozenset(shared), copy.count, copy.from_zero, also)
+    return whole, averages
+
+
+def _renamed(filling: Filling) -> Filling:
+    """Return the same moves of the averages."""
+    if isinstance(filling, Sum):
+        return Sum([[_moved(part) for part in parts] for parts in filling.terms])
+    return [_moved(part) for part in filling] if isinstance(filling, list) else filling
+
+
+def _moved(part: Part) -> Part:
+    return part._replace(source=PREFIX + part.source) if isinstance(part, Move) else part
+
+
+def _promise(check: Promise) -> Promise:
+    """Return what has to hold of weights, of their averages."""
+    other = check.other and PREFIX + check.other
+    parts, others = (list(map(_moved, moves)) for moves in (check.parts, check.others))
+    return check._replace(name=PREFIX + check.name, parts=parts, other=other, others=others)
+
+
+def chosen(
+    copies: Sequence[Copy],
+    plan: Plan | TablePlan,
+    trained: Mapping[str, Tensor],
+    dtype: str | None,
+    stated: Mapping[str, Any],
+) -> tuple[Averages | None, dict[str, Tensor], list[str]]:
+    """Return what goes along of the copies of the weights, its sources, and why others stay behind."""
+    places = [label(copy.place) for copy in copies]
+    if len(copies) > 1:
+        why = f"copies of the weights stay behind, as no training state has room for several: {', '.join(places)}"
+        return None, {}, [f"{why} ({option('weights', places[0])} converts one alone, without --with-optimizer)"]
+    for copy in copies:
+        try:
+            filled, sources = fill(copy, plan, trained, dtype)
+        except ConvertError as reason:
+            return None, {}, [f"the copy under {places[0]} stays behind: {reason}"]
+        return replace(filled, count=stated.get("averaged", filled.count)), sources, []
+    return None, {}, []
+
+
+def about(copies: Sequence[Copy], average: Averages | None, to: str) -> dict[str, Any]:
+    """Return what the record says of the copies of the weights."""
+    if not copies:
+        return {}
+    lines = [{"from": label(copy.place), "to": to or None, "averaged": copy.count} for copy in copies]
+    return {"averages": [{**line, "averaged": average.count} if average else line for line in lines]}

@@ -1,0 +1,119 @@
+"""Lay out a state as another library stores it: what the writers of all libraries share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from convert import folding
+from convert.files.base import Tensor
+from convert.steps import Constant, Filling, Step
+
+from .averages import Averages
+from .families import NEEDED
+from .state import State
+
+AVERAGES = "model_ema"  # where torchvision's and PaddleViT's training scripts keep the copy
+
+
+@dataclass(frozen=True)
+class Model:
+    """The target's weights, and the moments of those that are trained.
+
+    Args:
+      path: of the source, for messages.
+      weights: steps, by the names that the target's framework has for them.
+      moments: "first", ... -> what fills that moment of each trained weight, in the order of the weights.
+      dtypes: of the moments, by slot and weight.
+      own: weight -> paddle's own name of it.
+      averages: the copy of the weights that goes along; None without one.
+      is_supplied: (weight, what fills it, its moment or its average) -> whether that has values that no source states.
+    """
+
+    path: str
+    weights: Sequence[Step]
+    moments: Mapping[str, Mapping[str, Filling]]
+    dtypes: Mapping[tuple[str, str], str]
+    own: Mapping[str, str]
+    averages: Averages | None = None
+    is_supplied: Callable[[str, Filling], bool] = lambda name, filling: isinstance(filling, Constant)
+
+    @property
+    def trained(self) -> list[str]:
+        return list(next(iter(self.moments.values())))
+
+
+@dataclass(frozen=True)
+class Written:
+    """A target with its optimizer.
+
+    Args:
+      steps: in the order of the tree. tree: for the file's writer.
+      notes: how the target's optimizer is to be built and loaded.
+      supplied: names of its arrays with values that no source states.
+      averages: where the copy of the weights lies; "" where it stays behind.
+    """
+
+    steps: tuple[Step, ...]
+    tree: Any
+    notes: tuple[str, ...]
+    supplied: tuple[str, ...]
+    averages: str = ""
+
+
+class Builder:
+    """Collects steps while a tree is built."""
+
+    def __init__(self, model: Model):
+        self.model, self.steps, self.supplied = model, list[Step](), list[str]()
+        self._shapes = {tensor.name: tensor.shape for tensor, _ in model.weights}
+
+    def weight(self, step: Step, name: str) -> Tensor:
+        """Add a weight, or an average of it."""
+        return self._moved(step[0].name, step[0]._replace(name=name), step[1])
+
+    def moment(self, slot: str, weight: str, name: str) -> Tensor:
+        tensor = Tensor(name, self._shapes[weight], self.model.dtypes[slot, weight])
+        return self._moved(weight, tensor, self.model.moments[slot][weight])
+
+    def _moved(self, weight: str, tensor: Tensor, filling: Filling) -> Tensor:
+        if self.model.is_supplied(weight, filling):
+            self.supplied.append(tensor.name)
+        return self._add(tensor, filling)
+
+    def number(self, name: str, value: float, dtype: str, shape: tuple[int, ...] = ()) -> Tensor:
+        return self._add(Tensor(name, shape, dtype), Constant(value))
+
+    def _add(self, tensor: Tensor, filling: Filling) -> Tensor:
+        self.steps.append((tensor, filling))
+        return tensor
+
+    def written(self, tree: Any, notes: Iterable[str], averages: str = "") -> Written:
+        return Written(tuple(self.steps), tree, tuple(notes), tuple(self.supplied), averages)
+
+
+def missing_of(state: State) -> list[str]:
+    """Return hyperparameters that nobody states."""
+    needed = ("kind", *NEEDED[state.family])
+    return [name for name in needed if name not in state.hyper]
+
+
+def unknown(state: State, missing: Sequence[str]) -> str:
+    return f"{state.library}'s state does not say {', '.join(missing)} (--hyper states them)"
+
+
+def from_zero(averages: Averages | None) -> list[str]:
+    """Say why a copy stays behind that is no average of weights, but a sum that has to be divided."""
+    if averages is None:
+        return []
+    why = "optax.ema begins at 0, and its weights are ema / (1 - decay^count): a place of weights would hold others"
+    remedy = "save what ema.update returns, under ema_params"
+    return [f"the copy under {averages.place} stays behind: {why} ({remedy})"]
+
+
+def shared(averages: Averages) -> list[str]:
+    """Say which arrays of the copy are the model's own, as where AveragedModel does not average buffers."""
+    names = [step[0].name for step in averages.steps if step[0].name in averages.shared]
+    why = f"{averages.place} has none of its own: the copy has the model's"
+    return [f"{why} {', '.join(folding.fold(names))}"] if names else []

@@ -1,0 +1,92 @@
+"""Lay out the state of an optax optimizer, with the weights in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convert.errors import ConvertError, UsageError
+from convert.files.base import Tensor
+
+from .families import FAMILIES, MOMENTS, STATE, call, nest
+from .layout import Builder, Model, Written, missing_of, unknown
+from .state import State
+
+
+def write_optax(state: State, model: Model) -> Written:
+    """Lay out what flax's TrainState is restored from: step, params, opt_state, and linen's other collections."""
+    kind = state.kind
+    if kind is None:
+        raise UsageError(
+            f"{model.path}: Adam or AdamW? optax nests their states differently, and {state.library}'s does not say: "
+            "--hyper kind=adam or kind=adamw"
+        )
+    if state.step is not None and state.step >= 2**31:
+        raise ConvertError(f"{model.path}: {state.step:,} steps: optax counts them in int32")
+    builder = Builder(model)
+    inside = any(tensor.name.startswith("params/") for tensor, _ in model.weights)
+    tree: dict[str, Any] = {}
+    tree["step"] = builder.number("step", state.step or 0, "int32")
+    for step in model.weights:
+        name = step[0].name if inside else f"params/{step[0].name}"
+        _put(tree, name, builder.weight(step, name))
+    chain = nest(kind, state.hyper)
+    path = _path(chain)
+    for slot in FAMILIES[state.family]:
+        for weight in model.trained:
+            name = f"opt_state/{path}/{MOMENTS[slot].optax}/{weight.removeprefix('params/')}"
+            _put(tree, name, builder.moment(slot, weight, name))
+    if state.step is not None:
+        name = f"opt_state/{path}/count"
+        _put(tree, name, builder.number(name, state.step, "int32"))
+    tree["opt_state"] = _with_empty(chain, tree["opt_state"])
+    notes = [f"optax stores no hyperparameters: build its optimizer as {call(kind, 'optax', state.hyper)}"]
+    if missing := missing_of(state):
+        notes.append(unknown(state, missing))
+    if state.step is None:
+        notes.append("no library counts the steps of SGD: the TrainState's step is 0")
+    place, more = _optax_averages(builder, tree, inside) if model.averages else ("", [])
+    return builder.written(tree, [*notes, *more], place)
+
+
+def _optax_averages(builder: Builder, tree: dict[str, Any], inside: bool) -> tuple[str, list[str]]:
+    """Add the averages as fields of the TrainState: ema_params, and ema_batch_stats of those that the source averages.
+
+    Sums of optax.ema stay what they are. Returns: the place, and what the user should know of it.
+    """
+    averages = builder.model.averages
+    assert averages is not None
+    steps = [step for step in averages.steps if step[0].name not in averages.shared]
+    if averages.from_zero:
+        for step in steps:
+            name = f"ema_state/ema/{step[0].name.removeprefix('params/')}"
+            _put(tree, name, builder.weight(step, name))
+        _put(tree, "ema_state/count", builder.number("ema_state/count", averages.count or 0, "int32"))
+        return "ema_state", ["the TrainState needs a field ema_state, as optax.ema(decay).init(params) returns it"]
+    for step in steps:
+        name = f"ema_{'' if inside else 'params/'}{step[0].name}"
+        _put(tree, name, builder.weight(step, name))
+    fields = [key for key in tree if key.startswith("ema_")]
+    notes = [f"the TrainState needs {'a field' if len(fields) == 1 else 'fields'} {' and '.join(fields)}"]
+    if averages.count is not None:
+        notes.append(f"{averages.place}: its count of {averages.count:,} averages stays behind: ema_params has none")
+    return ", ".join(fields), notes
+
+
+def _put(tree: dict[str, Any], name: str, leaf: Tensor) -> None:
+    *above, last = name.split("/")
+    for key in above:
+        tree = tree.setdefault(key, {})
+    tree[last] = leaf
+
+
+def _path(chain: Any) -> str:
+    """Tell where in a chain the state lies that holds arrays."""
+    key, inner = next((key, inner) for key, inner in chain.items() if inner)
+    return str(key) if inner == STATE else f"{key}/{_path(inner)}"
+
+
+def _with_empty(chain: Any, tree: Any) -> Any:
+    """Return the state of a chain, a tuple, with its parts that hold nothing."""
+    return tuple(
+        tree[key] if inner == STATE else _with_empty(inner, tree[key]) if inner else {} for key, inner in chain.items()
+    )

@@ -1,0 +1,76 @@
+"""Lay out the state_dict of a paddle.optimizer, with the weights beside it or alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from convert.errors import UsageError
+from convert.files.base import Tensor
+
+from .families import FAMILIES, MOMENTS, call
+from .layout import AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, unknown
+from .state import State
+
+
+def write_paddle(state: State, model: Model, alone: bool) -> Written:
+    """Lay out {"model": ..., "optimizer": ...} as paddle.save nests it, or with `alone`, a .pdopt."""
+    unnamed = [name for name in model.trained if name not in model.own]
+    if unnamed:
+        raise UsageError(
+            f"{model.path}: paddle finds moments by its own names of parameters (linear_0.w_0) and ignores others: "
+            'save a new model by paddle.save(model.state_dict(), "new.pdparams") and give it: --like new.pdparams'
+        )
+    if state.kind is None:
+        raise UsageError(
+            f"{model.path}: {state.library}'s state does not say whether it is Adam's or AdamW's: "
+            "--hyper kind=adam or kind=adamw"
+        )
+    builder = Builder(model)
+    weights: dict[str, Any] = {}
+    if not alone:
+        for step in model.weights:
+            name = step[0].name
+            weights[name] = (model.own.get(name, name), builder.weight(step, f"model/{name}"))
+    arrays = dict(_paddle_arrays(builder, state, "" if alone else "optimizer/"))
+    notes = []
+    notes.append(f"paddle stores no hyperparameters: build its optimizer as {call(state.kind, 'paddle', state.hyper)}")
+    if missing := missing_of(state):
+        notes.append(unknown(state, missing))
+    if alone:
+        left = (
+            [f"the copy under {model.averages.place} stays behind: a .pdopt has no weights"] if model.averages else []
+        )
+        return builder.written(arrays, [*notes, *left])
+    tree: dict[str, Any] = {"model": weights, "optimizer": {key: (key, t) for key, t in arrays.items()}}
+    if (averages := model.averages) is None or averages.from_zero:
+        return builder.written(tree, [*notes, *from_zero(averages)])
+    copy = tree[AVERAGES] = {}
+    for step in averages.steps:
+        copy[step[0].name] = (step[0].name, builder.weight(step, f"{AVERAGES}/{step[0].name}"))
+    if averages.count is not None:
+        notes.append(f"{averages.place}: its count of {averages.count:,} averages stays behind: {AVERAGES} has none")
+    return builder.written(tree, [*notes, *shared(averages)], AVERAGES)
+
+
+def _paddle_arrays(builder: Builder, state: State, folder: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield the arrays of a paddle.optimizer by their names."""
+    model = builder.model
+    for slot in FAMILIES[state.family]:
+        for weight in model.trained:
+            key = f"{model.own[weight]}_{MOMENTS[slot].paddle}_0"
+            yield key, builder.moment(slot, weight, folder + key)
+    for beta in ("beta1", "beta2") if state.step is not None else ():
+        if beta not in state.hyper:
+            raise UsageError(
+                f"{model.path}: paddle counts steps by powers of its betas, and {state.library}'s state does not say "
+                f"{beta}: --hyper {beta}=..."
+            )
+        assert state.step is not None
+        for weight in model.trained:
+            key = f"{model.own[weight]}_{beta}_pow_acc_0"
+            dtype = "float64" if model.dtypes["first", weight] == "float64" else "float32"
+            power = float(state.hyper[beta]) ** (state.step + 1)
+            if dtype == "float32" and power < 1e-37:
+                power = 0.0
+            yield key, builder.number(folder + key, power, dtype, (1,))

@@ -1,0 +1,71 @@
+"""Lay out the state_dict of a torch.optim optimizer, with the weights beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convert.errors import ConvertError
+from convert.files.base import Tensor
+
+from .families import CLASSES, FAMILIES, KINDS, MOMENTS, call
+from .layout import AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, unknown
+from .state import State
+
+MAX_FLOAT32 = 2**24  # the first count that torch's float32 would round
+AVERAGED = (
+    f'the copy is the state of a torch.optim.swa_utils.AveragedModel: averaged.load_state_dict(saved["{AVERAGES}"])'
+)
+UNCOUNTED = (
+    "the source does not count its averages: load the copy into an AveragedModel by averaged.module.load_state_dict("
+    f'saved["{AVERAGES}"]) and averaged.n_averaged.fill_(1), as its first average else copies the weights '
+    "(--hyper averaged=N states the count)"
+)
+LOAD = 'optimizer.load_state_dict({**saved["optimizer"], "param_groups": optimizer.state_dict()["param_groups"]})'
+
+
+def write_torch(state: State, model: Model) -> Written:
+    """Lay out {"model": state_dict, "optimizer": state_dict}, as torch.save writes training checkpoints."""
+    if state.step is not None and state.step >= MAX_FLOAT32:
+        raise ConvertError(f"{model.path}: {state.step:,} steps: torch counts them in float32, which would round that")
+    builder = Builder(model)
+    weights = {step[0].name: builder.weight(step, f"model/{step[0].name}") for step in model.weights}
+    states: dict[int, dict[str, Tensor]] = {}
+    for number, weight in enumerate(model.trained):
+        base = f"optimizer/state/{number}"
+        states[number] = {}
+        if state.step is not None:
+            states[number]["step"] = builder.number(f"{base}/step", state.step, "float32")
+        for slot in FAMILIES[state.family]:
+            key = MOMENTS[slot].torch
+            states[number][key] = builder.moment(slot, weight, f"{base}/{key}")
+    group = {**_group(state), "params": list(range(len(states))), "param_names": model.trained}
+    notes = ["torch counts parameters in the order of model.parameters(): the file lists their names, param_names"]
+    kind = state.kind or next(kind for kind, family in KINDS.items() if family == state.family)
+    if missing := missing_of(state):
+        how = f"build {CLASSES[kind].torch} with the hyperparameters of the training so far, and load it by {LOAD}"
+        notes.append(f"{unknown(state, missing)}: {how}")
+    else:
+        notes.append(f"the state is that of {call(kind, 'torch', state.hyper)}")
+    tree: dict[str, Any] = {"model": weights, "optimizer": {"state": states, "param_groups": [group]}}
+    if (averages := model.averages) is None or averages.from_zero:
+        return builder.written(tree, [*notes, *from_zero(averages)])
+    wrapper = "module." if averages.count is not None else ""
+    copy = tree[AVERAGES] = {}
+    if averages.count is not None:
+        copy["n_averaged"] = builder.number(f"{AVERAGES}/n_averaged", averages.count, "int64")
+    for step in averages.steps:
+        name = f"{wrapper}{step[0].name}"
+        copy[name] = builder.weight(step, f"{AVERAGES}/{name}")
+    return builder.written(tree, [*notes, AVERAGED if wrapper else UNCOUNTED, *shared(averages)], AVERAGES)
+
+
+def _group(state: State) -> dict[str, Any]:
+    """Return torch's group of parameters; {} where not all hyperparameters are known, so that none counts as stated."""
+    if missing_of(state):
+        return {}
+    hyper, plain = state.hyper, {"maximize": False, "foreach": None, "differentiable": False, "fused": None}
+    common = {"lr": hyper["lr"], "weight_decay": hyper["weight_decay"], **plain}
+    if state.family == "sgd":
+        return {**common, "momentum": hyper["momentum"], "dampening": 0.0, "nesterov": hyper["nesterov"]}
+    adam = {"betas": (hyper["beta1"], hyper["beta2"]), "eps": hyper["eps"], "amsgrad": False, "capturable": False}
+    return {**common, **adam, "decoupled_weight_decay": state.kind == "adamw"}

@@ -1,0 +1,273 @@
+"""Averages of the weights (EMA) move with the state of the optimizer, come back bit for bit, and go on elsewhere."""
+
+import json
+
+import numpy as np
+import pytest
+
+from convert.files import open_checkpoint
+from convert.planning import plan
+
+from .conftest import needs
+from .optimizing import Torch, batches, save_config
+
+TABLE = """table 1: torch <-> other
+first.weight: o i  <->  params/first/kernel: i o
+first.bias: o      <->  params/first/bias: o
+last.weight: o i   <->  params/last/kernel: i o
+last.bias: o       <->  params/last/bias: o
+"""
+DECAY = 0.875
+HYPER = ["lr=0.015625", "beta1=0.75", "beta2=0.9375", "eps=0.001953125", "weight_decay=0.125", "kind=adamw"]
+STATED = [word for text in HYPER for word in ("--hyper", text)]
+RNG = np.random.default_rng(0)
+BATCHES = [(RNG.standard_normal((4, 3)), RNG.standard_normal((4, 2))) for _ in range(10)]
+
+
+class InTorch:
+    """Two layers, AdamW, and torch's own average of the weights."""
+
+    def __init__(self):
+        import torch
+        from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+        class Net(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.last = torch.nn.Linear(3, 5), torch.nn.Linear(5, 2)
+
+            def forward(self, x):
+                return self.last(torch.tanh(self.first(x)))
+
+        torch.manual_seed(0)
+        self.model = Net().double()
+        adamw = {"lr": 0.015625, "betas": (0.75, 0.9375), "eps": 0.001953125, "weight_decay": 0.125}
+        self.optimizer = torch.optim.AdamW(self.model.named_parameters(), **adamw)
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
+
+    def train(self, some):
+        import torch
+
+        for x, y in some:
+            self.optimizer.zero_grad()
+            ((self.model(torch.from_numpy(x)) - torch.from_numpy(y)) ** 2).mean().backward()
+            self.optimizer.step()
+            self.average.update_parameters(self.model)
+
+    def saved(self):
+        parts = {"model": self.model, "optimizer": self.optimizer, "model_ema": self.average}
+        return {name: part.state_dict() for name, part in parts.items()}
+
+
+def arrays(path):
+    with open_checkpoint(path) as reader:
+        return {name: (t.dtype, t.shape, bytes(reader.read(name))) for name, t in reader.tensors.items()}
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory):
+    """The files of five steps in torch, and the training itself, to go on."""
+    needs("torch")
+    import torch
+
+    folder, run = tmp_path_factory.mktemp("five"), InTorch()
+    torch.save(run.model.state_dict(), folder / "new.pt")
+    run.train(BATCHES[:5])
+    torch.save(run.saved(), folder / "five.pt")
+    (folder / "net.table").write_text(TABLE)
+    run.train(BATCHES[5:])
+    return folder, run
+
+
+def test_an_average_goes_to_flax_goes_on_there_and_comes_back(five, run, tmp_path):
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax import serialization
+    from flax.training.train_state import TrainState
+
+    folder, ten = five
+    words = ["--table", folder / "net.table", "--with-optimizer"]
+    there, back = tmp_path / "there.msgpack", tmp_path / "back.pt"
+    code, _, err = run(*words, folder / "five.pt", "--weights", "model", "-o", there)
+    assert code == 0, err
+    assert "the average of the weights goes along: model_ema -> ema_params" in err
+    assert "its count of 5 averages stays behind" in err and "set aside" not in err
+    record = json.loads(there.with_name("there.msgpack.json").read_text())
+    assert record["optimizer"]["averages"] == [{"from": "model_ema", "to": "ema_params", "averaged": 5}]
+    words += ["--reverse", there, "-o", back, "--like", folder / "new.pt", *STATED, "--hyper", "averaged=5"]
+    code, _, err = run(*words)
+    assert code == 0, err
+    assert "averaged.load_state_dict" in err
+    assert {n: a for n, a in arrays(back).items() if "param_groups" not in n} == arrays(folder / "five.pt")
+
+    class State(TrainState):
+        ema_params: dict
+
+    with jax.enable_x64(True):
+        tx = optax.adamw(0.015625, b1=0.75, b2=0.9375, eps=0.001953125, weight_decay=0.125)
+        params = serialization.msgpack_restore(there.read_bytes())["params"]
+        state = State.create(apply_fn=None, params=params, ema_params=params, tx=tx)
+        state = jax.tree.map(jnp.asarray, serialization.from_bytes(state, there.read_bytes()))
+
+        @jax.jit
+        def step(state, x, y):
+            def loss(params):
+                hidden = jnp.tanh(x @ params["first"]["kernel"] + params["first"]["bias"])
+                return ((hidden @ params["last"]["kernel"] + params["last"]["bias"] - y) ** 2).mean()
+
+            state = state.apply_gradients(grads=jax.grad(loss)(state.params))
+            return state.replace(ema_params=optax.incremental_update(state.params, state.ema_params, 1 - DECAY))
+
+        for x, y in BATCHES[5:]:
+            state = step(state, x, y)
+    for name, tensor in ten.average.module.state_dict().items():
+        layer, leaf = name.split(".")
+        got = np.asarray(state.ema_params[layer]["kernel" if leaf == "weight" else leaf])
+        np.testing.assert_allclose(got.T if leaf == "weight" else got, tensor.numpy(), rtol=1e-9)
+
+
+def test_an_average_goes_to_paddle_goes_on_there_and_comes_back(five, run, tmp_path):
+    needs("paddle")
+    import paddle
+
+    folder, ten = five
+
+    class Net(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = paddle.nn.Linear(3, 5), paddle.nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.last(paddle.tanh(self.first(x)))
+
+    model = Net().to(dtype="float64")
+    paddle.save(model.state_dict(), str(tmp_path / "new.pdparams"))
+    table = tmp_path / "net.table"
+    table.write_text(TABLE.replace("params/", "").replace("/kernel", ".weight").replace("/bias", ".bias"))
+    words = ["--table", table, "--weights", "model", "--with-optimizer"]
+    there, back = tmp_path / "there.pdparams", tmp_path / "back.pt"
+    code, _, err = run(*words, folder / "five.pt", "--like", tmp_path / "new.pdparams", "-o", there)
+    assert code == 0, err
+    assert "the average of the weights goes along: model_ema -> model_ema" in err
+    code, _, err = run(
+        *words, there, "--reverse", "--like", folder / "new.pt", "-o", back, *STATED, "--hyper", "averaged=5"
+    )
+    assert code == 0, err
+    assert {n: a for n, a in arrays(back).items() if "param_groups" not in n} == arrays(folder / "five.pt")
+
+    saved = paddle.load(str(there))
+    model.set_state_dict(saved["model"])
+    parameters = {"parameters": model.parameters(), "learning_rate": 0.015625, "weight_decay": 0.125}
+    adamw = paddle.optimizer.AdamW(beta1=0.75, beta2=0.9375, epsilon=0.001953125, **parameters)
+    adamw.set_state_dict(saved["optimizer"])
+    average = {name: tensor.numpy() for name, tensor in saved["model_ema"].items()}
+    for x, y in BATCHES[5:]:
+        ((model(paddle.to_tensor(x)) - paddle.to_tensor(y)) ** 2).mean().backward()
+        adamw.step(), adamw.clear_grad()
+        average = {n: DECAY * a + (1 - DECAY) * model.state_dict()[n].numpy() for n, a in average.items()}
+    for name, tensor in ten.average.module.state_dict().items():
+        got = average[name].T if name.endswith("weight") else average[name]
+        np.testing.assert_allclose(got, tensor.numpy(), rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def normed(tmp_path_factory):
+    """A checkpoint of a network with batch norms, its configuration, and an average as timm stores it."""
+    needs("torch")
+    import torch
+
+    folder, model = tmp_path_factory.mktemp("normed"), Torch("convmixer", "adamw")
+    model.train(batches("convmixer")[:1])
+    state = model.model.state_dict()
+    average = {name: tensor / 2 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    saved = {"state_dict": state, "optimizer": model.optimizer.state_dict(), "state_dict_ema": average}
+    torch.save(saved, folder / "m.pt")
+    return folder / "m.pt", save_config("convmixer", folder / "config.json"), saved
+
+
+def test_an_average_of_running_statistics_goes_along(normed, run, tmp_path):
+    """By a route: the average is what the same route makes of it alone."""
+    path, config, _ = normed
+    out, alone = tmp_path / "out.msgpack", tmp_path / "alone.msgpack"
+    words = ["torch2flax", path, "--config", config, "-o"]
+    code, _, err = run(*words, out, "--with-optimizer")
+    assert code == 0, err
+    assert "state_dict_ema -> ema_params, ema_batch_stats" in err and "set aside" not in err
+    assert run(*words, alone, "--weights", "state_dict_ema")[0] == 0
+    got = {name[4:]: array for name, array in arrays(out).items() if name.startswith("ema_")}
+    assert got == arrays(alone)
+    assert run(*words, tmp_path / "x.msgpack", "--with-optimizer", "--weights", "state_dict_ema")[0] == 2
+    with plan(out) as again:
+        assert {entry.name for entry in again.aside} >= {"ema_params/", "ema_batch_stats/"}
+
+
+def resaved(normed, path, **changes):
+    import torch
+
+    torch.save({**normed[2], **changes}, path)
+    return ["torch2flax", path, "--config", normed[1], "-o", path.with_suffix(".msgpack"), "--with-optimizer"]
+
+
+def test_an_average_that_does_not_fit_stays_behind(normed, run, tmp_path):
+    average = dict(normed[2]["state_dict_ema"])
+    name = next(iter(average))
+    for number, (change, reason) in enumerate(
+        (
+            ({name: average[name][:1]}, f"{name} has shape"),
+            ({name + "_extra": average[name]}, f"also contains state_dict_ema/{name}_extra"),
+        )
+    ):
+        words = resaved(normed, tmp_path / f"{number}.pt", state_dict_ema={**average, **change})
+        code, _, err = run(*words)
+        assert code == 0 and "the copy under state_dict_ema stays behind: " in err and reason in err
+    lacking = {other: tensor for other, tensor in average.items() if other != name}
+    code, _, err = run(*resaved(normed, tmp_path / "l.pt", state_dict_ema=lacking))
+    assert code == 0 and f"the copy under state_dict_ema stays behind: it lacks {name}" in err
+    code, _, err = run(*resaved(normed, tmp_path / "two.pt", swa=average))
+    assert code == 0 and "as no training state has room for several: state_dict_ema, swa" in err
+    record = json.loads((tmp_path / "two.msgpack.json").read_text())
+    assert [line["to"] for line in record["optimizer"]["averages"]] == [None, None]
+
+
+def test_sums_of_optax_are_no_weights(run, tmp_path):
+    """optax.ema begins at 0: a place of weights would hold other numbers. Another TrainState holds it as it is."""
+    needs("flax")
+    import optax
+    from flax import serialization
+    from flax.training.train_state import TrainState
+
+    params = {n: {"kernel": np.ones(s, "float32"), "bias": np.ones(s[1:], "float32")} for n, s in SHAPES.items()}
+    ema = optax.ema(DECAY)
+    _, average = ema.update(params, ema.init(params))
+    state = TrainState.create(apply_fn=None, params=params, tx=optax.adam(0.1))
+    saved = {**serialization.to_state_dict(state), "ema_state": serialization.to_state_dict(average)}
+    (tmp_path / "m.msgpack").write_bytes(serialization.to_bytes(saved))
+    (tmp_path / "net.table").write_text(TABLE)
+    (tmp_path / "same.table").write_text("table 1: a <-> b\n" + "".join(SAME))
+    with_optimizer = ["--with-optimizer", *STATED]
+    code, _, err = run(
+        "--table", tmp_path / "same.table", tmp_path / "m.msgpack", "-o", tmp_path / "s.msgpack", *with_optimizer
+    )
+    assert code == 0, err
+    same = serialization.msgpack_restore((tmp_path / "s.msgpack").read_bytes())["ema_state"]
+    assert same["count"] == 1 and np.array_equal(same["ema"]["first"]["bias"], average.ema["first"]["bias"])
+    needs("torch")
+    import torch
+
+    torch.save({n: torch.zeros(s) for n, s in TORCH.items()}, tmp_path / "new.pt")
+    words = ["--reverse", tmp_path / "m.msgpack", "-o", tmp_path / "o.pt", "--like", tmp_path / "new.pt"]
+    code, _, err = run("--table", tmp_path / "net.table", *words, *with_optimizer)
+    assert code == 0, err
+    assert "the copy under ema_state stays behind: optax.ema begins at 0" in err
+    assert not [name for name in arrays(tmp_path / "o.pt") if "ema" in name]
+
+
+SHAPES = {"first": (3, 5), "last": (5, 2)}
+SAME = [
+    f"params/{n}/{leaf}: {axes} <-> params/{n}/{leaf}: {axes}\n"
+    for n in SHAPES
+    for leaf, axes in (("kernel", "i o"), ("bias", "o"))
+]
+TORCH = {"first.weight": (5, 3), "first.bias": (5,), "last.weight": (2, 5), "last.bias": (2,)}
