@@ -152,7 +152,7 @@ def test_names_that_torch_stores_are_followed(changed, run, tmp_path):
         assert {name: bytes(reader.read(name)) for name in reader.tensors} == plain
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".dcp"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
 def test_formats_without_room_are_refused(suffix, trained, run, tmp_path):
     out = tmp_path / f"out{suffix}"
     code, _, err = run("torch2torch", trained[0], "-o", out, OPTIMIZER, "--config", trained[1])
@@ -242,6 +242,38 @@ def test_orbax_there_and_back(trained, run, tmp_path):
         assert all(torch.equal(entry[key], saved["state"][number][key]) for key in entry)
     theirs = {key: value for key, value in original["param_groups"][0].items() if key != "param_names"}
     assert {key: saved["param_groups"][0][key] for key in theirs} == theirs
+
+
+def test_torch_distributed_checkpoints(trained, run, tmp_path):
+    """As get_state_dict names the state of an optimizer, nested or flattened; written, torch loads it back."""
+    import torch
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+
+    model = Torch("mlp_mixer", "adamw")
+    model.train(batches("mlp_mixer")[:3])
+    words = ["torch2flax", trained[0], "-o", tmp_path / "whole.msgpack", OPTIMIZER, "--config", trained[1]]
+    assert run(*words)[0] == 0
+    for flat in (False, True):
+        options = StateDictOptions(flatten_optimizer_state_dict=flat)
+        weights, state = get_state_dict(model.model, model.optimizer, options=options)
+        folder, out = tmp_path / f"saved{flat}", tmp_path / f"{flat}.msgpack"
+        dcp.save({"model": weights, "optim": state}, checkpoint_id=folder, no_dist=True)
+        code, _, err = run("torch2flax", folder, "-o", out, OPTIMIZER, "--config", trained[1])
+        assert code == 0 and "build its optimizer as optax.adamw" in err, err
+        assert arrays(out) == arrays(tmp_path / "whole.msgpack")
+    words = ["torch2torch", trained[0], "-o", tmp_path / "out.dcp", OPTIMIZER, "--config", trained[1]]
+    assert run(*words)[0] == 0
+    again = Torch("mlp_mixer", "adamw")
+    weights, state = get_state_dict(again.model, again.optimizer)
+    dcp.load({"model": weights, "optim": state}, checkpoint_id=tmp_path / "out.dcp", no_dist=True)
+    set_state_dict(again.model, again.optimizer, model_state_dict=weights, optim_state_dict=state)
+    saved, loaded = torch.load(trained[0]), again.optimizer.state_dict()
+    assert all(torch.equal(saved["model"][name], tensor) for name, tensor in again.model.state_dict().items())
+    for number, entry in saved["optimizer"]["state"].items():
+        assert all(torch.equal(tensor, loaded["state"][number][key]) for key, tensor in entry.items())
+    hyper = {key: value for key, value in saved["optimizer"]["param_groups"][0].items() if value is not None}
+    assert {key: loaded["param_groups"][0][key] for key in hyper} == hyper
 
 
 def arrays(path):

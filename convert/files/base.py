@@ -85,12 +85,14 @@ class Skipped:
       names: reason -> names in file order, at most MAX_SKIPPED of them.
       counts: reason -> the number of all.
       values: name -> the number, text, or list of such, of the first MAX_VALUES entries that are no more than that.
+      pending: what reads more values, for formats in which each is a read of its own; see `load`.
     """
 
     def __init__(self) -> None:
         self.names: dict[str, list[str]] = {}
         self.counts: Counter[str] = Counter()
         self.values: dict[str, Any] = {}
+        self.pending: list[Callable[[], dict[str, Any]]] = []
 
     def add(self, name: str | Callable[[], str], reason: str, value: Any = None) -> None:
         """Record an entry.
@@ -110,6 +112,12 @@ class Skipped:
             names.append(text)
         if keeps_value:
             self.values[text] = value
+
+    def load(self) -> dict[str, Any]:
+        """Return all values, with those that were not read so far. Raises: FormatError."""
+        while self.pending:
+            self.values.update(self.pending.pop()())
+        return self.values
 
     def without(self, used: Set[str]) -> Skipped:
         """Return the same without some entries, which something else reports."""

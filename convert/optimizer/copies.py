@@ -81,7 +81,7 @@ def _copy(reader: Reader, place: str, tensors: Iterable[Tensor], weights: Mappin
     named, strangers = _named(rests, weights)
     if not named:
         return None
-    plain = [name for name in reader.skipped.values if name.startswith(place) and name.removeprefix(place) in COUNTS]
+    plain = [name for name in reader.skipped.load() if name.startswith(place) and name.removeprefix(place) in COUNTS]
     numbers = [read_counter(reader, tensor).value for tensor in counts.values()]
     numbers += [value for name in plain if type(value := reader.skipped.values[name]) is int]
     count = numbers[0] if len(numbers) == 1 else None

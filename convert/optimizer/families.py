@@ -52,7 +52,7 @@ CLASSES = {
 }
 LIBRARY = {  # suffix of a file -> whose state it can hold
     **dict.fromkeys((".msgpack", ".flax", ".orbax"), "optax"),
-    **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin"), "torch"),
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin", ".dcp"), "torch"),
     **dict.fromkeys((".pdparams", ".pd", ".pdopt"), "paddle"),
 }
 FRAMEWORK = {"optax": "flax", "torch": "torch", "paddle": "paddle"}

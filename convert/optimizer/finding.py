@@ -12,7 +12,7 @@ from convert.readings import training
 
 from .families import MOMENTS
 
-PARAMS = "param_groups/0/params"
+GROUP = re.compile(r"(?:^|(?<=/))param_groups/[^/]+/(?:params|weight_decay)$")
 PADDLE = re.compile(r"(?P<own>.+)_(?P<slot>moment1|moment2|velocity|beta1_pow_acc|beta2_pow_acc)_\d+")
 VALUE = "/value"  # what nnx stores below each variable
 
@@ -42,9 +42,9 @@ def find(reader: Reader) -> Found | None:
 
 
 def _torch(reader: Reader) -> Iterable[Found]:
-    for name in reader.skipped.values:
-        if name == PARAMS or name.endswith(f"/{PARAMS}"):
-            root = name.removesuffix(PARAMS)
+    for name in reader.skipped.load():
+        if match := GROUP.search(name):
+            root = name[: match.start()]
             yield Found("torch", root, root)
 
 

@@ -71,6 +71,8 @@ def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
             groups.setdefault(number, {})[key] = scalar(reader, tensor)
     ordered = list(groups.values())
     for number, group in groups.items():
+        if not number.isdigit():  # torch's flatten_optimizer_state_dict: a group a parameter, by its name
+            group.setdefault("params", [number])
         if not isinstance(group.get("params"), list):
             raise ConvertError(f"{reader.path}: {base}{number} lists no parameters: its optimizer is damaged")
     for group in ordered:

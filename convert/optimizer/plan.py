@@ -136,7 +136,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     hyper = {name: value for name, value in request.stated.items() if name != "averaged"}
     state = reading.read(holder, found, trained, own, hyper, keeps_order(reader))
     prefix, reader = (BESIDE, Joined(reader, holder)) if path else ("", holder)
-    model, sources, without = _model(plan, state, request, library, prefix)
+    suffix = os.path.splitext(out.rstrip(os.sep))[1].lower()
+    model, sources, without = _model(plan, state, request, library, prefix, numbered=suffix != ".dcp")
     average, averaged, behind = averages.chosen(found_copies, plan, trained, request.dtype, request.stated)
     sources |= averaged
     earlier = _earlier(plan) | ({BESIDE + name for name in read_record(holder).supplied} if path else set())
@@ -146,7 +147,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         averages=average,
         is_supplied=lambda name, filling: name not in recorded and is_supplied(filling, sources, earlier),
     )
-    written = writing.write(library, state, model, os.path.splitext(out)[1].lower())
+    written = writing.write(library, state, model, suffix)
     about = {
         "kind": state.kind or kinds_of(state.family),
         "step": state.step,
@@ -233,9 +234,13 @@ def _known(plan: Plan) -> dict[str, bool]:
 
 
 def _model(
-    plan: Plan | TablePlan, state: State, request: Request, library: str, prefix: str
+    plan: Plan | TablePlan, state: State, request: Request, library: str, prefix: str, numbered: bool
 ) -> tuple[writing.Model, dict[str, Tensor], list[str]]:
-    """Return the target's weights with what fills their moments, all sources, and the weights without a state."""
+    """Return the target's weights with what fills their moments, all sources, and the weights without a state.
+
+    Args:
+      prefix: of the moments' names in the file. numbered: whether a torch target numbers parameters.
+    """
     trained, path = _trained(plan), plan.reader.path
     sources = dict(plan.sources)
     for slot, arrays in state.moments.items():
@@ -254,7 +259,7 @@ def _model(
             if isinstance(moved, Constant) and tensor.name not in without:
                 without.append(tensor.name)
     names = [tensor.name for tensor, _ in plan.steps]
-    ordered, own = _like(plan, request.like, library, names)
+    ordered, own = _like(plan, request.like, library if numbered else "", names)
     moments = {slot: {name: fills[name] for name in ordered if name in fills} for slot, fills in moments.items()}
     return writing.Model(path, _sorted(plan.steps, ordered), moments, dtypes, own), sources, without
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convert.errors import ConvertError
+from convert.errors import ConvertError, UsageError
 from convert.files.base import Tensor
 
 from .families import CLASSES, FAMILIES, KINDS, MOMENTS, call
@@ -20,33 +20,47 @@ UNCOUNTED = (
     f'saved["{AVERAGES}"]) and averaged.n_averaged.fill_(1), as its first average else copies the weights '
     "(--hyper averaged=N states the count)"
 )
+DISTRIBUTED = "optim"  # where torch's own examples of distributed checkpoints keep the state
+DCP_LOAD = (
+    "model_state, state = get_state_dict(model, optimizer), dcp.load({'model': model_state, 'optim': state}, "
+    "checkpoint_id=...) and set_state_dict, of torch.distributed.checkpoint.state_dict"
+)
 LOAD = 'optimizer.load_state_dict({**saved["optimizer"], "param_groups": optimizer.state_dict()["param_groups"]})'
 
 
-def write_torch(state: State, model: Model) -> Written:
-    """Lay out {"model": state_dict, "optimizer": state_dict}, as torch.save writes training checkpoints."""
+def write_torch(state: State, model: Model, distributed: bool = False) -> Written:
+    """Lay out {"model": state_dict, "optimizer": state_dict}, as torch.save writes training checkpoints.
+
+    Args:
+      distributed: lay out {"model": ..., "optim": ...} of torch.distributed.checkpoint.state_dict.get_state_dict, which
+        names parameters and does not number them.
+    """
     if state.step is not None and state.step >= MAX_FLOAT32:
         raise ConvertError(f"{model.path}: {state.step:,} steps: torch counts them in float32, which would round that")
-    builder = Builder(model)
+    if distributed and (missing := missing_of(state)):
+        raise UsageError(f"{model.path}: {unknown(state, missing)}: dcp.load asks a .dcp for all of them")
+    builder, root = Builder(model), DISTRIBUTED if distributed else "optimizer"
     weights = {step[0].name: builder.weight(step, f"model/{step[0].name}") for step in model.weights}
-    states: dict[int, dict[str, Tensor]] = {}
-    for number, weight in enumerate(model.trained):
-        base = f"optimizer/state/{number}"
+    keys: list[int | str] = [*model.trained] if distributed else list(range(len(model.trained)))
+    states: dict[int | str, dict[str, Tensor]] = {}
+    for number, weight in zip(keys, model.trained, strict=True):
+        base = f"{root}/state/{number}"
         states[number] = {}
         if state.step is not None:
             states[number]["step"] = builder.number(f"{base}/step", state.step, "float32")
         for slot in FAMILIES[state.family]:
             key = MOMENTS[slot].torch
             states[number][key] = builder.moment(slot, weight, f"{base}/{key}")
-    group = {**_group(state), "params": list(range(len(states))), "param_names": model.trained}
+    group = {**_group(state), "params": keys, **({} if distributed else {"param_names": model.trained})}
     notes = ["torch counts parameters in the order of model.parameters(): the file lists their names, param_names"]
+    notes = [f"load it by {DCP_LOAD}"] if distributed else notes
     kind = state.kind or next(kind for kind, family in KINDS.items() if family == state.family)
     if missing := missing_of(state):
         how = f"build {CLASSES[kind].torch} with the hyperparameters of the training so far, and load it by {LOAD}"
         notes.append(f"{unknown(state, missing)}: {how}")
     else:
         notes.append(f"the state is that of {call(kind, 'torch', state.hyper)}")
-    tree: dict[str, Any] = {"model": weights, "optimizer": {"state": states, "param_groups": [group]}}
+    tree: dict[str, Any] = {"model": weights, root: {"state": states, "param_groups": [group]}}
     if (averages := model.averages) is None or averages.from_zero:
         return builder.written(tree, [*notes, *from_zero(averages)])
     wrapper = "module." if averages.count is not None else ""

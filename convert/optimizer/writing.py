@@ -17,7 +17,7 @@ def write(library: str, state: State, model: Model, suffix: str) -> Written:
     if library == "optax":
         return write_optax(state, model)
     if library == "torch":
-        return write_torch(state, model)
+        return write_torch(state, model, distributed=suffix == ".dcp")
     return write_paddle(state, model, alone=suffix == ".pdopt")
 
 

@@ -151,7 +151,7 @@ def test_dcp(tmp_path: Path) -> None:
     arrays, others = found(tmp_path / "x")
     assert list(arrays) == ["model/w"]
     assert others == {
-        "a pickled value that is no tensor": ["model.scale", "step"], "a file that nothing refers to": ["__1_0.distcp"],
+        "a pickled value that is no tensor": ["model/scale", "step"], "a file that nothing refers to": ["__1_0.distcp"],
     }  # fmt: skip
 
 

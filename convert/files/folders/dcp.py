@@ -23,11 +23,13 @@ from convert.files.pickled.sources import Cursor, Refused
 from convert.files.pickled.torch import TorchReader
 from convert.files.pickled.torch_values import DTYPES
 from convert.files.pickled.torch_values import HANDLERS as TORCH
-from convert.files.pickled.tree import ROOT, joined
+from convert.files.pickled.tree import ROOT, joined, spelt
 from convert.files.pickled.values import HARMLESS, Handlers, Pairs, Symbol, checked_shape, ignored
 
 MAX_CHUNKS = 200_000  # of all tensors together, a second; each takes 20 opcodes or more
 MAX_FIELDS = 64  # of one of torch's records, which have up to 4
+MAX_PLAIN = 1 << 20  # bytes of a pickled value that is read: torch's take 1 KB
+GROUPS = "param_groups."  # before the names of parameters in a flattened state of an optimizer
 MALFORMED = "copy it again, or save it again with torch"
 
 
@@ -93,13 +95,16 @@ class Chunk:
         return math.prod(self.shape)
 
 
-def parse(file: File, skipped: Skipped, files: set[str]) -> Iterator[tuple[Tensor, list[Chunk]]]:
+def parse(
+    file: File, skipped: Skipped, files: set[str], plain: dict[str, Chunk]
+) -> Iterator[tuple[Tensor, list[Chunk]]]:
     """Return every tensor and its chunks, in the order of the file.
 
     Args:
       file: the metadata.
       skipped: records the entries that are no tensors.
       files: is given the name of each file that anything lies in.
+      plain: is given where each pickled value lies, by its name.
     Raises: Refused, FormatError.
     """
     root = Unpickler(Cursor(file, 0, file.size), HANDLERS).load()
@@ -108,7 +113,7 @@ def parse(file: File, skipped: Skipped, files: set[str]) -> Iterator[tuple[Tenso
     stored = dict(map(_stored, _pairs(root.get("storage_data"))))
     files.update(name for name, *_ in stored.values())
     listed = set[str]()
-    paths = {key: path for key, path in _pairs(root.get("planner_data") or Pairs()) if isinstance(key, str)}
+    paths = _nested({key: p for key, p in _pairs(root.get("planner_data") or Pairs()) if isinstance(key, str)})
     left = MAX_CHUNKS
     for key, entry in _pairs(root.get("state_dict_metadata")):
         if not isinstance(key, str) or not isinstance(entry, Record):
@@ -121,12 +126,35 @@ def parse(file: File, skipped: Skipped, files: set[str]) -> Iterator[tuple[Tenso
                 raise Refused(f"lists over {MAX_CHUNKS:,} parts of tensors", MALFORMED)
             yield _tensor(key, entry, paths.get(key)), list(_chunks(key, chunks, stored))
         elif entry.kind == "BytesStorageMetadata":
-            skipped.add(key, "a pickled value that is no tensor")
+            name = spelt(_path(key, paths.get(key)))
+            skipped.add(name, "a pickled value that is no tensor")
+            if (where := stored.get((key, None))) is not None:
+                plain[name] = Chunk((), (), *where)
         else:
             raise Refused(f"describes {shown(key)} as {entry.kind}, which is no tensor", MALFORMED)
     for key, _ in stored:
         if key not in listed:
             skipped.add(key, "stored data that belongs to no tensor")
+
+
+def _path(key: str, path: Any) -> tuple[Any, ...]:
+    """Return the levels of an entry's name: those that the planner states, or its key."""
+    return path if isinstance(path, tuple) and 0 < len(path) <= MAX_DEPTH else (key,)
+
+
+def _nested(paths: dict[str, Any]) -> dict[str, Any]:
+    """Undo torch's flatten_optimizer_state_dict: (..., "state.fc.weight.exp_avg") is (..., "state", "fc.weight", ...).
+
+    Only beside keys "param_groups.fc.weight.lr", which show it.
+    """
+    ends = {key: path for key, path in paths.items() if isinstance(path, tuple) and path and isinstance(path[-1], str)}
+    flat = {path[:-1] for path in ends.values() if path[-1].startswith(GROUPS)}
+    inner = {key: path for key, path in ends.items() if path[:-1] in flat and path[-1].startswith((GROUPS, "state."))}
+    cut = {}
+    for key, path in inner.items():
+        head, _, rest = path[-1].partition(".")
+        cut[key] = (*path[:-1], head, *filter(None, rest.rpartition(".")[::2]))
+    return {**paths, **cut}
 
 
 def _pairs(value: Any) -> Pairs:
@@ -158,9 +186,7 @@ def _tensor(key: str, entry: Record, path: Any) -> Tensor:
     dtype = properties.state[0] if isinstance(properties, Record) and properties.state else None
     if not isinstance(dtype, Symbol) or dtype.name not in DTYPES:
         raise Refused(f"gives {shown(key)} a dtype that cannot be converted", "save it as another dtype")
-    if isinstance(path, tuple) and 0 < len(path) <= MAX_DEPTH:
-        key = joined(path)
-    tensor = Tensor(joined((key,)), checked_shape(entry.get("size")), DTYPES[dtype.name])
+    tensor = Tensor(joined(_path(key, path)), checked_shape(entry.get("size")), DTYPES[dtype.name])
     if not tensor.addressable:
         raise Refused(f"gives {shown(key)} the shape {tensor.shape}, over 2^63 bytes", MALFORMED)
     return tensor
@@ -233,6 +259,14 @@ class Item(TorchReader):
             raise self._bad(refused) from None
 
 
+class PlainItem(Item):
+    """The pickled value in a range of a file, which holds no tensors: numbers and texts by name, in `skipped`."""
+
+    def _open(self) -> None:
+        for _ in self._parse():
+            pass
+
+
 class DcpReader(FolderReader):
     """Tensors of a DCP folder, however they were sharded; nested keys are joined by "/"."""
 
@@ -245,10 +279,10 @@ class DcpReader(FolderReader):
         self._bands: dict[str, list[list[Chunk]]] = {}
         self._band: tuple[str, int, memoryview] = ("", -1, memoryview(b""))  # the last one that was put together
         sizes: dict[str, int] = {}
-        files = {METADATA, RECORD}
+        files, plain = {METADATA, RECORD}, dict[str, Chunk]()
         file = File(os.path.join(self.path, METADATA))
         try:
-            for tensor, chunks in parse(file, self.skipped, files):
+            for tensor, chunks in parse(file, self.skipped, files, plain):
                 for chunk in chunks:
                     self._check(tensor, chunk, sizes)
                 self._add(tensor, bands(tensor, chunks))
@@ -258,6 +292,7 @@ class DcpReader(FolderReader):
             file.close()
         if not self.tensors:
             raise FormatError(self.path, "holds no tensors", "is it the right folder?")
+        self.skipped.pending.append(lambda: self._plain(plain, sizes))
         for name in sorted(os.listdir(self.path)):
             if name not in files:
                 self.skipped.add(name, "a file that nothing refers to")
@@ -285,6 +320,21 @@ class DcpReader(FolderReader):
             raise FormatError(self.path, problem, f"it is truncated: {INCOMPLETE}")
         if chunk.elements * ITEMSIZE[tensor.dtype] > chunk.length:
             raise Refused(f"gives a part of {shown(tensor.name)} fewer bytes than it needs", INCOMPLETE)
+
+    def _plain(self, plain: dict[str, Chunk], sizes: dict[str, int]) -> dict[str, Any]:
+        """Read the pickled values that are numbers, texts, or lists and dicts of such. Raises: FormatError."""
+        values: dict[str, Any] = {}
+        for name, chunk in plain.items():
+            if chunk.length > MAX_PLAIN:
+                continue
+            try:
+                self._check(Tensor(name, (), "uint8"), chunk, sizes)
+                item = PlainItem(Window(self._open(chunk.file), chunk.offset, chunk.length))
+            except Refused as refused:
+                raise FormatError(self.path, refused.problem, refused.remedy) from None
+            found = item.skipped.values.items()
+            values.update((name if inner == ROOT else f"{name}/{inner}", value) for inner, value in found)
+        return values
 
     def read_band(self, name: str, band: int, start: int, stop: int) -> bytes | memoryview:
         chunks = self._bands[name][band]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import importlib.util
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
 from convert.errors import UsageError
@@ -15,15 +16,16 @@ METADATA = ".metadata"
 
 
 class DcpWriter(FolderWriter):
-    """What torch.distributed.checkpoint.load restores: a flat state_dict, written by torch, a file a tensor."""
+    """Writes what torch.distributed.checkpoint.load restores: a state_dict, flat or nested, a file a tensor."""
 
     own = (RECORD, METADATA, "*.distcp")
+    nests = True
 
-    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str]):
-        super().__init__(file, tensors, metadata)
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str], tree: Any = None):
+        super().__init__(file, tensors, metadata, tree)
         if not importlib.util.find_spec("torch"):
             raise UsageError("torch writes DCP checkpoints and is not installed: pip install 'triptych-ports[torch]'")
-        self._store = Store(self.folder, self.tensors)
+        self._store = Store(self.folder, self.tensors, tree)
 
     def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
         number, payload = self.written, bytearray(tensor.nbytes)
@@ -37,10 +39,33 @@ class DcpWriter(FolderWriter):
         self._store.finish()
 
 
+def _replaced(tree: Any, leaves: Mapping[str, Any]) -> Any:
+    """Return the tree with what stands for each of its tensors."""
+    if isinstance(tree, Tensor):
+        return leaves[tree.name]
+    if isinstance(tree, dict):
+        return {key: _replaced(value, leaves) for key, value in tree.items()}
+    return [_replaced(value, leaves) for value in tree] if isinstance(tree, list) else tree
+
+
+def _flattened(tree: Any, tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+    """Flatten a tree as torch does.
+
+    Returns: its entries by torch's keys, {name of a tensor: its key}, and what torch stores of each key: its path.
+    """
+    if tree is None:
+        return dict(tensors), {name: name for name in tensors}, {name: (name,) for name in tensors}
+    from torch.distributed.checkpoint._nested_dict import flatten_state_dict
+
+    entries, paths = flatten_state_dict(_replaced(tree, tensors))
+    names = {id(tensor): name for name, tensor in tensors.items()}
+    return entries, {names[id(value)]: key for key, value in entries.items() if id(value) in names}, paths
+
+
 class Store:
     """torch's own writer, driven a tensor at a time: planned with tensors that have no data."""
 
-    def __init__(self, folder: str, tensors: Sequence[Tensor]):
+    def __init__(self, folder: str, tensors: Sequence[Tensor], tree: Any = None):
         import torch
         from torch.distributed.checkpoint import DefaultSavePlanner, FileSystemWriter
         from torch.distributed.checkpoint import default_planner as planner
@@ -58,14 +83,22 @@ class Store:
 
         self.torch, self.planner, self.results = torch, Planner(), list[Any]()
         empty = {t.name: torch.empty(t.shape, dtype=getattr(torch, t.dtype), device="meta") for t in tensors}
-        plan = planner.create_default_local_save_plan(empty, True)
+        entries, keys, paths = _flattened(tree, empty)
+        plan = planner.create_default_local_save_plan(entries, True)
         (plan,), self.metadata = planner.create_default_global_save_plan([plan])
-        self.metadata.planner_data = {name: (name,) for name in empty}
+        self.metadata.planner_data = paths
         self.writer = Writer(folder, sync_files=False)  # the caller syncs once
         self.writer.set_up_storage_writer(True)
         items = {item.index.fqn: item for item in plan.items}
-        plans = [self.writer.prepare_local_plan(SavePlan([items[t.name]])) for t in tensors]
+        own = set(keys.values())
+        plain = {key: value for key, value in entries.items() if key not in own}
+        wanted = [*(keys[t.name] for t in tensors), *plain]
+        plans = [self.writer.prepare_local_plan(SavePlan([items[key]])) for key in wanted]
         self.plans = self.writer.prepare_global_plan(plans)
+        for plan, value in zip(self.plans[len(tensors) :], plain.values(), strict=True):
+            self.planner.tensor = io.BytesIO()
+            torch.save(value, self.planner.tensor)
+            self.results.append(self.writer.write_data(plan, self.planner).wait())
 
     def write(self, number: int, tensor: Tensor, payload: bytearray) -> None:
         dtype = getattr(self.torch, tensor.dtype)

@@ -58,7 +58,7 @@ def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iter
         if len(path) >= MAX_DEPTH:
             raise Refused(f"nests more than {MAX_DEPTH} containers", "save only the model's state_dict")
         if not isinstance(value, NESTED):
-            skipped.add(partial(_spelt, path), reason(value), value if isinstance(value, PLAIN) else None)
+            skipped.add(partial(spelt, path), reason(value), value if isinstance(value, PLAIN) else None)
             continue
         if isinstance(value, Object):
             if value.called and not value:
@@ -68,10 +68,10 @@ def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iter
             if budget < 0:
                 raise Refused(TOO_MANY, SAVE_LESS)
             if not inside:
-                skipped.add(partial(_spelt, path), f"an object of {value.name}")
+                skipped.add(partial(spelt, path), f"an object of {value.name}")
                 continue
         if getattr(value, "attributes", None):
-            skipped.add(partial(_spelt, path), "attributes of a dict object")
+            skipped.add(partial(spelt, path), "attributes of a dict object")
         items = value if isinstance(value, Pairs) else list(enumerate(value))
         inner = [((*path, key), item) for key, item in items if not isinstance(item, PLAIN)]
         budget -= len(items) + 8 * len(inner)  # a container costs about as much time as 8 numbers
@@ -106,12 +106,12 @@ def _skip_plain(path: tuple[Any, ...], value: Any, items: Sequence[tuple[Any, An
     """Record the plain values of a container: of a dict each, of a list of nothing else the list."""
     plain = [(key, item) for key, item in items if isinstance(item, PLAIN) and item is not None]
     if plain and not isinstance(value, Pairs) and len(plain) == len(items):
-        return skipped.add(partial(_spelt, path), "a list of plain values", [item for _, item in plain])
+        return skipped.add(partial(spelt, path), "a list of plain values", [item for _, item in plain])
     for key, item in plain:
-        skipped.add(partial(_spelt, (*path, key)), reason(item), item)
+        skipped.add(partial(spelt, (*path, key)), reason(item), item)
 
 
-def _spelt(path: tuple[Any, ...]) -> str:
+def spelt(path: tuple[Any, ...]) -> str:
     """Return the name of an entry that is no tensor: of any keys, and cut where it is too long."""
     name = "/".join(str(key) if isinstance(key, (str, int, float, NONE)) else type(key).__name__ for key in path)
     return name[:MAX_NAME].encode("utf-8", "replace").decode() or ROOT
