@@ -3,13 +3,16 @@
 import json
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file, save_file
 
+import ports
 import specs
 from convert.files import open_checkpoint
 from convert.record import read as read_record
 
 from .commands import metadata
+from .conftest import needs
 from .test_parts import arrays, save
 from .test_routes import write_numbers
 
@@ -86,6 +89,38 @@ def test_counters_beside_the_state_of_an_optimizer(run, tmp_path):
     marked = json.loads((tmp_path / "b.pt.json").read_text())["supplied"]
     assert set(marked) == {name for name in arrays(written) if name.endswith("num_batches_tracked")}
     assert marked[0].startswith("model/")
+
+
+@pytest.mark.filterwarnings("ignore:.*(batch counter|supplied by)")
+def test_a_port_marks_the_counters_that_it_began_with(run, tmp_path):
+    needs("torch")
+    source, kept, trained = (tmp_path / name for name in ("a.pdparams", "b.safetensors", "c.safetensors"))
+    write_numbers(source, "convmixer", CONFIG, "paddle")
+    port = ports.load(source, "torch", settings={name: getattr(CONFIG, name) for name in FIELDS})
+    port.save(kept)
+    counters = [name for name in load_file(kept) if name.endswith("num_batches_tracked")]
+    assert record(kept)["supplied"] == counters and len(counters) == 5
+    dict(port.model.named_buffers())[COUNTER].add_(1)
+    port.save(trained)
+    assert record(trained)["supplied"] == [name for name in counters if name != COUNTER]
+
+
+def test_moments_of_zeros_stay_marked(run, tmp_path):
+    """A parameter without moments gets zeros, which no later conversion takes for a source's."""
+    source, table = tmp_path / "a.msgpack", tmp_path / "x.table"
+    table.write_text("table 1\nparams/a: o <-> params/a: o\nparams/b: o <-> params/b: o\n")
+    moments = {f"opt_state/0/{slot}/a": np.ones(2, "f4") for slot in ("mu", "nu")}
+    weights = {f"params/{name}": np.ones(2, "f4") for name in "ab"}
+    save(source, {**weights, **moments, "opt_state/0/count": np.array(1, "i4"), "step": np.array(1, "i4")})
+    words = ["--table", table, "--with-optimizer", "--hyper", "kind=adam"]
+    supplied = ["opt_state/0/mu/b", "opt_state/0/nu/b"]
+    for step in ("b", "c"):
+        target = tmp_path / f"{step}.msgpack"
+        code, _, err = run(*words, source, "-o", target)
+        assert code == 0, err
+        assert json.loads(target.with_name(f"{step}.msgpack.json").read_text())["supplied"] == supplied
+        source = target
+    assert "supplied by an earlier conversion, and not read from its source: opt_state/0/mu/b, opt_state/0/nu/b" in err
 
 
 def test_constants_of_a_table_are_marked(run, tmp_path):

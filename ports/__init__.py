@@ -98,6 +98,7 @@ def load(
             warnings.warn(f"{path}: {what} in {dtype}", stacklevel=2)
         port.check_arrays()
         port.assumed, port.preprocessing = loaded.assumed, loaded.preprocessing
+        port.supplied = loaded.supplied
         return port
 
 

@@ -41,6 +41,7 @@ class Port(Model):
     """
 
     assumed: tuple[str, ...] = ()  # Config fields that change the outputs and that nobody knows of these weights
+    supplied: tuple[str, ...] = ()  # its checkpoint's arrays that began at 0, as no source states them
     _preprocessing: Known = UNKNOWN
 
     def __init__(
@@ -160,7 +161,7 @@ class Port(Model):
         arguments = {**same, **changes}
         arguments["tensors"] = self.state().items() if arguments["tensors"] is None else arguments["tensors"]
         other = type(self)(self.framework, self.architecture, **arguments)
-        other.assumed, other.preprocessing = self.assumed, self.preprocessing
+        other.assumed, other.preprocessing, other.supplied = self.assumed, self.preprocessing, self.supplied
         return other
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> dict[str, Any]:
@@ -169,6 +170,7 @@ class Port(Model):
         Every module's class, attributes, functions and hooks must be those that the port was built with: else the
         record would state another network. Functions that were patched for the whole process, such as one of torch,
         are not seen: a port built anew runs them as well.
+        Batch counters that no file stated and that are still 0 are marked in the record, as a conversion marks them.
 
         Returns: the record.
         Raises: ConvertError where the target cannot be written, or exists and `force` is not set; UsageError where a
@@ -179,7 +181,7 @@ class Port(Model):
         if change := first_change(self._built, self.runner.structure()):
             what = f"{os.fspath(path)}: the model's modules are no longer those of its configuration: {change}"
             raise UsageError(f"{what}: state what it is, as in ports.save(port.model, path, config=...)")
-        return save(self.model, path, self.settings(), force=force)
+        return save(self.model, path, self.settings(), force=force, supplied=self.supplied)
 
     def check_arrays(self) -> None:
         """Check that the port of a page from outside has the page's arrays and no others; for those here the tests do.

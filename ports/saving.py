@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import specs
@@ -14,6 +14,7 @@ from convert.errors import ConvertError, UsageError
 from convert.files.memory import MemoryReader
 from convert.folding import not_finite
 from convert.planning import plan_read
+from convert.record import Record
 from convert.settings import Settings, read_config
 from specs.config import as_dict, unknown
 
@@ -31,6 +32,7 @@ def save(
     *,
     assume: bool = False,
     force: bool = False,
+    supplied: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Write a model's arrays and configuration as a checkpoint, through the converter: whole, verified, or not at all.
 
@@ -44,6 +46,7 @@ def save(
       architecture: its name, where the names of the arrays leave it open.
       assume: accept defaults for what changes the outputs and `config` does not state; the record marks them.
       force: replace an existing target.
+      supplied: arrays that began at 0, as no source states them: those that are still 0 are marked in the record.
     Returns: the record that travels with the checkpoint.
     Warns of the model's arrays that are set aside, of what is assumed, and of NaNs and infinities.
     Raises: UsageError for what is no model or does not fit, and OpenFields, one of them, for what nobody states;
@@ -57,9 +60,9 @@ def save(
             raise UsageError(f"architecture={architecture!r}: the configuration is of a {settings.architecture}")
         settings = dataclasses.replace(settings, architecture=architecture)
     framework, arrays = arrays_of(model)
-    with plan_read(
-        MemoryReader(f"the {framework} model", arrays), framework, framework, settings, assume=assume
-    ) as plan:
+    known = Record(content={"supplied": [name for name in supplied if name in arrays and not arrays[name][1].any()]})
+    reader = MemoryReader(f"the {framework} model", arrays)
+    with plan_read(reader, framework, framework, settings, assume=assume, record=known) as plan:
         record = plan.write(path, force)
         for note in filter(None, (*plan.notes(), not_finite(record["tensors"])[1])):
             warnings.warn(f"{os.fspath(path)}: {note}", stacklevel=3)  # of who called ports.save or port.save
