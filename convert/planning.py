@@ -26,7 +26,7 @@ from .readings import Reading
 from .recognise import USUAL, candidates, known_dialect, unknown_page
 from .record import Record
 from .record import read as read_record
-from .replicas import FirstReplica, replicated, without_replicas
+from .replicas import FirstReplica, replicated, twice, without_replicas
 from .settings import Settings, Stated
 from .spelling import respelled
 from .unstated import open_error
@@ -128,10 +128,12 @@ def _first_replica(request: Request, src: str | None, weights: str | None) -> Re
     raise error
 
 
-def _replicas(request: Request, choice: Choice) -> Reading | None:
-    """Return the reading that fits once a leading axis of all its arrays is removed."""
+def _replicas(request: Request, choice: Choice, axes: int = 1) -> Reading | None:
+    """Return the reading that fits once so many leading axes of all its arrays are removed."""
     for rejected in choice.rejected:
-        single = without_replicas(rejected.reading)
+        single: Reading | None = rejected.reading
+        for _ in range(axes):
+            single = single and without_replicas(single)
         if single is not None and _fits(attempt(request, single)):
             return rejected.reading
     return None
@@ -157,6 +159,8 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
     if not isinstance(error, UsageError):
         if replicas := _replicas(request, choice):
             return replicated(reader.path, replicas)
+        if replicas := _replicas(request, choice, axes=2):
+            return twice(reader.path, replicas)
         from .files.sharded import remedy
         from .parametrized import parametrized
 

@@ -13,6 +13,10 @@ from .folding import fold
 from .readings import Reading
 from .spelling import respelled
 
+ONCE = (
+    "one axis of replicas is removed here and no second one: save one replica, e.g. "
+    "jax.tree.map(lambda array: array[0, 0], state)"
+)
 NAMED = 5  # arrays that an error names
 
 
@@ -23,6 +27,14 @@ def without_replicas(reading: Reading) -> Reading | None:
         return None
     tensors = {name: tensor._replace(shape=tensor.shape[1:]) for name, tensor in reading.tensors.items()}
     return replace(reading, tensors=tensors)
+
+
+def twice(path: str, reading: Reading) -> ConvertError:
+    """Return the error for a file whose arrays fit once two such axes are removed, as of hosts and of devices."""
+    first, second = next(iter(reading.tensors.values())).shape[:2]
+    problem = f"every array has two leading axes, of {first} and {second}, as where pmap's replicas were stacked again"
+    rest = f"behind both they are those of {reading.architecture} ({reading.dialect})"
+    return ConvertError(f"{path}: {problem} (hosts, devices); {rest}: {ONCE}")
 
 
 def count(reading: Reading) -> int:

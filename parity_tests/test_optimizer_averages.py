@@ -9,7 +9,10 @@ from convert.files import open_checkpoint
 from convert.planning import plan
 
 from .conftest import needs
-from .optimizing import Torch, batches, save_config
+from .optimizing import Torch, batches, config_of, save_config
+from .test_parts import arrays as numpy_arrays
+from .test_parts import save
+from .test_routes import write_numbers
 
 TABLE = """table 1: torch <-> other
 first.weight: o i  <->  params/first/kernel: i o
@@ -271,3 +274,32 @@ SAME = [
     for leaf, axes in (("kernel", "i o"), ("bias", "o"))
 ]
 TORCH = {"first.weight": (5, 3), "first.bias": (5,), "last.weight": (2, 5), "last.bias": (2,)}
+
+
+def test_replicas(run, tmp_path):
+    """Of the weights, the state and the average: one of each is taken; of hosts and devices, none."""
+    config = config_of("mlp_mixer")
+    write_numbers(tmp_path / "w.msgpack", "mlp_mixer", config, "flax")
+    weights = numpy_arrays(tmp_path / "w.msgpack")
+    state = {n: np.array(3, "i4") for n in ("step", "opt_state/0/count")}
+    for name, array in weights.items():
+        rest = name.removeprefix("params/")
+        state |= {f"opt_state/0/{slot}/{rest}": array for slot in ("mu", "nu")} | {f"ema_params/{rest}": array}
+    words = ["flax2torch", tmp_path / "m.msgpack", "-o", tmp_path / "o.pt", "--with-optimizer", "--force"]
+    words += ["--config", save_config("mlp_mixer", tmp_path / "config.json"), *STATED]
+    made = []
+    for axes in ((), (4,)):
+        save(tmp_path / "m.msgpack", {n: stacked(a, *axes) for n, a in {**weights, **state}.items()})
+        code, _, err = run(*words, *(["--unreplicate"] if axes else []))
+        assert code == 0 and "ema_params -> model_ema" in err, err
+        made.append(arrays(tmp_path / "o.pt"))
+    assert "took the first of 4 replicas of the average of the weights, which are equal" in err
+    assert made[0] == made[1]
+    for twice, what in (({**weights, **state}, "every array has"), (state, "every array of its optimizer's state has")):
+        save(tmp_path / "m.msgpack", {**weights, **{n: stacked(a, 2, 4) for n, a in twice.items()}})
+        code, _, err = run(*words)
+        assert code == 1 and f"{what} two leading axes, of 2 and 4, as " in err and "array[0, 0]" in err
+
+
+def stacked(array, *axes):
+    return np.broadcast_to(array, (*axes, *np.shape(array))).copy()

@@ -151,13 +151,24 @@ def _has_lines(copy: Copy, mentioned: Collection[str]) -> bool:
     return any(name.startswith(places) for name in mentioned)
 
 
-def of(plan: Plan | TablePlan, apart: frozenset[str]) -> list[Copy]:
-    """Find the copies of a plan's weights. Raises: UsageError where the plan takes such a copy for the weights."""
+def replicated(copies: Iterable[Copy], reader: Reader, weights: Iterable[Tensor]) -> list[Tensor]:
+    """Return the arrays of copies that pmap has stored once for each device, all of them; [] where it has not."""
+    shapes = {tensor.name: tensor.shape for tensor in weights}
+    copies = list(copies)
+    names = [name for copy in copies for name in (*copy.used, *copy.strangers) if name in reader.tensors]
+    arrays = [reader.tensors[name] for name in names]
+    same = all(tensor.shape[1:] == shapes.get(name) for copy in copies for name, tensor in copy.arrays.items())
+    lengths = {tensor.shape[:1] for tensor in arrays}
+    return arrays if same and len(lengths) == 1 and lengths.isdisjoint({(), (0,)}) else []
+
+
+def of(plan: Plan | TablePlan, reader: Reader, apart: frozenset[str]) -> list[Copy]:
+    """Find the copies of a plan's weights in its file, however that is read. Raises: UsageError where the plan takes such a copy for the weights."""
     names = {tensor.name for tensor in plan.sources.values()}
     if any(copied_place(name, WORDS) for name in names):
-        for copy in find(plan.reader, apart):
+        for copy in find(reader, apart):
             if not names.isdisjoint(tensor.name for tensor in copy.arrays.values()):
                 what = f"{option('weights', label(copy.place))} takes an average of the weights"
                 remedy = "leave it out, and the average goes along, or convert it alone, without --with-optimizer"
-                raise UsageError(f"{plan.reader.path}: {what}, and the optimizer's state is of the weights: {remedy}")
-    return find(plan.reader, apart, names)
+                raise UsageError(f"{reader.path}: {what}, and the optimizer's state is of the weights: {remedy}")
+    return find(reader, apart, names)

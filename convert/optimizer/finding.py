@@ -9,6 +9,7 @@ from typing import NamedTuple
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
 from convert.readings import training
+from convert.replicas import ONCE
 
 from .families import MOMENTS
 
@@ -100,6 +101,7 @@ def replicated(reader: Reader, found: Found, parameters: Mapping[str, Tensor]) -
     """Return the arrays of a state that pmap has stored once for each device, all of them; [] where it has not.
 
     A count shows that, which has no axis of its own; a state without counts has the shapes of its parameters.
+    Raises: ConvertError where they are stored so twice, for hosts and for devices.
     """
     arrays = [reader.tensors[name] for name in apart(reader, found) if name in reader.tensors]
     lengths = {tensor.shape[:1] for tensor in arrays}
@@ -107,5 +109,9 @@ def replicated(reader: Reader, found: Found, parameters: Mapping[str, Tensor]) -
         return []
     counts = [t for t in arrays if t.name.removesuffix(VALUE).rpartition("/")[2] in ("count", "step")]
     shapes = [tensor.shape[1:] for tensor in arrays]
+    if counts and {len(t.shape) for t in counts} == {2} and len({t.shape[:2] for t in arrays}) == 1:
+        axes = " and ".join(map(str, counts[0].shape))
+        problem = f"every array of its optimizer's state has two leading axes, of {axes}, as of hosts and devices"
+        raise ConvertError(f"{reader.path}: {problem}: {ONCE}")
     same = sorted(shapes) == sorted(tensor.shape for tensor in parameters.values())
     return arrays if (all(len(t.shape) == 1 for t in counts) if counts else same) else []

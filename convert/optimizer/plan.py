@@ -128,10 +128,15 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         where = path or f"{reader.path}"
         raise ConvertError(f"{where}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW")
     trained, remarks = _trained(plan), list[str]()
-    found_copies = copies.of(plan, frozenset() if path else finding.apart(holder, found))
+    apart = frozenset[str]() if path else finding.apart(holder, found)
+    found_copies = copies.of(plan, reader, apart)
     if replicas := finding.replicated(holder, found, trained):
         holder = _first_replica(holder, replicas, request)
         remarks = [holder.remarks[-1]]
+    if request.unreplicate and not path and (replicas := copies.replicated(found_copies, holder, trained.values())):
+        holder = FirstReplica(holder, replicas, " of the average of the weights")
+        remarks.append(holder.remarks[-1])
+        found_copies = copies.of(plan, holder, apart)
     own = {name: reader.parameter_names[t.name] for name, t in trained.items() if t.name in reader.parameter_names}
     hyper = {name: value for name, value in request.stated.items() if name != "averaged"}
     state = reading.read(holder, found, trained, own, hyper, keeps_order(reader))
@@ -167,7 +172,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     remarks += [f"without a state in the source, so with zeros: {', '.join(without)}"] if without else []
     if average and written.averages:
         remarks.append(f"the average of the weights goes along: {average.place} -> {written.averages}")
-    accounted = frozenset() if path else state.used | finding.apart(holder, found)
+    accounted = apart if path else state.used | apart
     accounted |= {name for copy in found_copies for name in copy.used if written.averages}
     checks = average.checks if average and written.averages else ()
     return OptimizerPlan(
