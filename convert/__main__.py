@@ -90,6 +90,7 @@ def _add_inspect_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--hash", action="store_true", help="also the file's sha256, which reads all of it")
     _add_weights(parser)
     _add_spec(parser)
+    add_quiet(parser)
 
 
 def _add_diff_arguments(parser: ArgumentParser) -> None:
@@ -103,7 +104,9 @@ def _add_diff_arguments(parser: ArgumentParser) -> None:
         "--weights", metavar="PART", action="append", default=[],
         help="which part of both files, or given twice, of A and of B; / is a file's root",
     )  # fmt: skip
-    parser.add_argument("--table", metavar="FILE", help="compare across a Table (docs/table.md): A is its left side")
+    parser.add_argument(
+        "--table", metavar="FILE", help="compare across a Table, or a record with one: A is its left side"
+    )
     parser.add_argument("--reverse", action="store_true", help="with --table: A is its right side")
     _add_settings(parser)
     _add_spec(parser)
@@ -124,6 +127,7 @@ def _add_derive_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--table", metavar="FILE", help="lines that are known: taken as given, and completed")
     parser.add_argument("--left-weights", metavar="CKPT", help="derive on these weights instead of random ones")
     parser.add_argument("--report", metavar="FILE", help="write one self-contained HTML page")
+    add_quiet(parser)
 
 
 def _add_routes_arguments(parser: ArgumentParser) -> None:
@@ -180,7 +184,9 @@ def _add_route_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_table_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--table", metavar="FILE", required=True, help="the arrays' translation (docs/table.md)")
+    parser.add_argument(
+        "--table", metavar="FILE", required=True, help="the arrays' translation (docs/table.md), or a record with one"
+    )
     parser.add_argument("--reverse", action="store_true", help="from the table's right side to its left")
     parser.add_argument("--like", metavar="FILE", help="a checkpoint with the target's names and shapes")
     parser.add_argument(

@@ -22,7 +22,7 @@ from specs.table import Table, TableError
 from . import folding, record
 from .casting import FLOATS
 from .errors import ConvertError, UsageError, option
-from .files import open_checkpoint
+from .files import is_named_as_checkpoint, open_checkpoint
 from .files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
 from .readings import chosen, unclear
 from .steps import EARLIER, Promise, Step, step, supplied
@@ -151,11 +151,33 @@ def length(text: str) -> tuple[str, int]:
 
 
 def load(path: str) -> Table:
-    """Read a Table. Raises: ConvertError."""
+    """Read a Table: its own file, the record of a conversion by one, or what `derive --json` prints.
+
+    Raises: ConvertError.
+    """
     try:
-        return Table.load(path)
+        return Table.load(path, _recorded(path))
     except TableError as error:
         raise ConvertError(error.message, error.problems) from None
+
+
+def _recorded(path: str) -> str | None:
+    """Return the text of the Table in a record, the .json beside a checkpoint or inside it; None for other files.
+
+    Raises: ConvertError for a record without a Table, or one that was changed.
+    """
+    if not path.endswith(".json") and not is_named_as_checkpoint(path) or not os.path.exists(path):
+        return None
+    its = record.at(path)
+    table = its.content.get("table")
+    if isinstance(table, str):  # of `derive --json`, which has no hash of itself
+        return table
+    text = table.get("text") if isinstance(table, dict) else None
+    if not isinstance(text, str):
+        raise ConvertError(f"{path}: contains no Table, as the record of a conversion by a Table does (docs/table.md)")
+    if its.damage:
+        raise ConvertError(f"{path}: its record {its.damage}: save its Table as a file of its own, and look at it")
+    return text
 
 
 def plan(

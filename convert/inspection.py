@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,6 +47,9 @@ def inspect(arguments: Namespace) -> int:
         about["sha256"] = sha256(found.path)
     if arguments.json:
         print(dumps(about))
+    elif arguments.quiet:
+        for note in about["notes"]:
+            say(printable(f"note: {note}"), sys.stderr, "doubt")
     else:
         for line in _lines(about):
             say(printable(line), indent=2 if line.startswith(" ") else 14)  # below what stands beside the label

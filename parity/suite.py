@@ -114,6 +114,8 @@ def finish(report: Report, arguments: Namespace) -> int:
     """Write and print a report; return the exit status."""
     if arguments.report:  # first, since whoever reads what is printed may go away
         write_page(arguments.report, report.to_html())
+    if arguments.quiet and report.passed and not arguments.json:
+        return 0
     if not arguments.json:
         colour = terminal.wants_colour(sys.stdout)
         print(terminal.text(report.results, colour, arguments.report or ""), flush=True)

@@ -161,9 +161,9 @@ def not_an_order(numbers: tuple[int, ...]) -> str:
     return ""
 
 
-def load(path: str) -> Lines:
+def load(path: str, text: str | None = None) -> Lines:
     """Load a Table; arguments and errors as in Table.load."""
-    text = _text(path, MAX_TEXT, "a table")
+    text = _text(path, MAX_TEXT, "a table") if text is None else text
     folder = os.path.dirname(path)
     words = dict.fromkeys(
         re.findall(r"\[@([^\[\]\s]+)\]", "\n".join(COMMENT.sub("", line) for line in text.split("\n")))

@@ -42,11 +42,16 @@ class Table(Lines):
         return cls.of(parse(text, {key: tuple(order) for key, order in (orders or {}).items()}, name))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Table:
-        """Read a table's file, and the files of orders beside it. Raises: TableError."""
+    def load(cls, path: str | os.PathLike[str], text: str | None = None) -> Table:
+        """Read a table's file, and the files of orders beside it.
+
+        Args:
+          text: of the table, where the file holds more than that.
+        Raises: TableError.
+        """
         from .parsing import load
 
-        return cls.of(load(os.fspath(path)))
+        return cls.of(load(os.fspath(path), text))
 
     def print(self) -> str:
         """Return the text, which parses to the same Table."""

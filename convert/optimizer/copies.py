@@ -163,7 +163,10 @@ def replicated(copies: Iterable[Copy], reader: Reader, weights: Iterable[Tensor]
 
 
 def of(plan: Plan | TablePlan, reader: Reader, apart: frozenset[str]) -> list[Copy]:
-    """Find the copies of a plan's weights in its file, however that is read. Raises: UsageError where the plan takes such a copy for the weights."""
+    """Find the copies of a plan's weights in its file, however that is read.
+
+    Raises: UsageError where the plan takes such a copy for the weights.
+    """
     names = {tensor.name for tensor in plan.sources.values()}
     if any(copied_place(name, WORDS) for name in names):
         for copy in find(reader, apart):

@@ -9,19 +9,20 @@ from collections.abc import Callable
 from typing import Any
 
 import ports  # noqa: F401  whose filter of warnings has to precede the user's imports
+from convert.by_table import load
 from convert.errors import ConvertError, UsageError
 from convert.program import dumps
 from convert.progress import Status
-from specs.table import Table, TableError
+from specs.table import Table
 
-from ..report import write_page
+from ..report import check_page, write_page
 from .call import Call
 from .derivation import Derivation, derive
 
 
 def run(
     left: str, right: str, out: str | None, as_json: bool, start: str | None = None, left_weights: str | None = None,
-    report: str | None = None,
+    report: str | None = None, quiet: bool = False,
 ) -> int:  # fmt: skip
     """Derive, print and save. Returns: 0 if the table is proven, 1 if not.
 
@@ -30,8 +31,11 @@ def run(
       out: where the table is written, complete or not.
       start: a file with lines of the table that are known; left_weights: a checkpoint of the left model.
       report: where a page is written.
-    Raises: UsageError for files and functions that do not fit.
+      quiet: print nothing of a table that is proven, and else what is wrong.
+    Raises: UsageError for files and functions that do not fit; ConvertError for places that cannot be written.
     """
+    for path in filter(None, (out, report)):
+        check_page(path)
     with Status() as status:
         found = _derived(left, right, start, left_weights, status.show)
     if out:
@@ -40,7 +44,12 @@ def run(
         from .report import page
 
         write_page(report, page(found, {"left": left, "right": right, **_about(start, left_weights)}))
-    print(dumps(found.to_dict()) if as_json else _summary(found, out))
+    if as_json:
+        print(dumps(found.to_dict()))
+    elif not quiet:
+        print(_summary(found, out))
+    elif not found.proven:
+        print("\n".join(_verdict(found)))
     return 0 if found.proven else 1
 
 
@@ -94,15 +103,25 @@ def _build(text: str) -> tuple[Any, Any]:
 def _started(path: str | None) -> Table | None:
     """Return the table that the user began. Raises: UsageError for a file that is none."""
     try:
-        return None if path is None else Table.load(path)
-    except (OSError, TableError) as error:
+        return None if path is None else load(path)
+    except ConvertError as error:
         raise UsageError(f"{path}: {error}") from error
 
 
 def _summary(found: Derivation, out: str | None) -> str:
     lines = [found.table.print().rstrip()] if out is None else [f"{out}: {len(found.table.lines)} lines"]
+    lines += _verdict(found)
+    lines += [f"unobservable: {name}" for name in found.unobservable]
+    if found.fixed:
+        lines.append(f"fixed to one number: {', '.join(found.fixed)}: derive with two of everything to fold it")
+    lines += [f"free: {text}" for text in found.freedom]
+    return "\n".join([*lines, f"{found.seconds:.1f} s of CPU"])
+
+
+def _verdict(found: Derivation) -> list[str]:
+    """Say whether the table is proven, and what is not."""
     verdict = "proven" if found.proven else "complete, but not proven" if not found.missing else "incomplete"
-    lines.append(f"{verdict}: outputs differ by {found.error:.1e}, relative to the largest")
+    lines = [f"{verdict}: outputs differ by {found.error:.1e}, relative to the largest"]
     lines += [f"missing: {name}: {why}" for name, why in found.reasons.items()]
     if found.failure:
         lines.append(f"stopped: {found.failure}")
@@ -110,8 +129,4 @@ def _summary(found: Derivation, out: str | None) -> str:
         lines.append(
             f"parts at {place.left} <-> {place.right}: {place.size:.1e}{f': {place.cause}' if place.cause else ''}"
         )
-    lines += [f"unobservable: {name}" for name in found.unobservable]
-    if found.fixed:
-        lines.append(f"fixed to one number: {', '.join(found.fixed)}: derive with two of everything to fold it")
-    lines += [f"free: {text}" for text in found.freedom]
-    return "\n".join([*lines, f"{found.seconds:.1f} s of CPU"])
+    return lines

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+
+from convert.folding import fold
 
 from .sides import Side
 from .tape import Array
@@ -24,21 +26,44 @@ def freedom(left: Side, program: Program, weights: Mapping[str, Array], inputs: 
     """List permutations of the left model's elements that leave its outputs as they are.
 
     Each is confirmed by a run with two elements exchanged. Of blocks that differ in their numbers alone, the first is
-    tried. An order that no line of a Table can choose wrongly is not listed: a permutation that any one side fixes.
+    tried, and the others are named as alike. An order that no line of a Table can choose wrongly is not listed: a permutation that any one side fixes.
     """
     stop, uses = time.thread_time() + seconds, list[Use]()
     elements = Elements(weights, known=True)
     Walk(program, elements, uses.append).run()
     before = left.run(weights, inputs)
     found: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
     for template, text, pairs in _candidates(uses, elements, [node.site for node in program.tape.nodes]):
+        alike.setdefault(template, []).append(text)
         if time.thread_time() > stop:
-            break
+            continue
         tried = found.setdefault(template, [])
         if len(tried) < TRIES and not any(tried):
             same = _equal(before, left.run(_exchanged(elements, pairs), inputs))
             tried.append(text if same and _matters(left, elements, pairs, inputs, before) else "")
-    return [text for tried in found.values() for text in tried if text]
+    return [every(text, alike[key]) for key, tried in found.items() for text in tried if text]
+
+
+def every(text: str, alike: Iterable[str]) -> str:
+    """State of all blocks what was tried in one.
+
+    "outputs of fc1.0 with inputs of fc2.0" and the same of 1 and 2 are
+    "outputs of fc1.{i} with inputs of fc2.{i} for i = 0..2, tried for 0"; where numbers vary otherwise, all are listed.
+
+    Args:
+      alike: texts that differ from it in their numbers alone; it may be one of them.
+    """
+    split = {one: re.split(r"(\d+)", one) for one in dict.fromkeys([text, *alike])}
+    if len(split) == 1:
+        return text
+    own, rows = split[text], list(split.values())
+    varying = [k for k in range(1, len(own), 2) if len({row[k] for row in rows}) > 1]
+    numbers = [row[varying[0]] for row in rows]
+    if any(row[k] != number for row, number in zip(rows, numbers, strict=True) for k in varying):
+        return f"{text}; alike, and not tried: {'; '.join(one for one in split if one != text)}"
+    words = "".join("{i}" if k in varying else word for k, word in enumerate(own))
+    return f"{words} for i = {fold(sorted(numbers, key=int))[0].strip('{}')}, tried for {own[varying[0]]}"
 
 
 def _matters(left: Side, elements: Elements, pairs: Pairs, inputs: Mapping[str, Array], before: list[Array]) -> bool:
