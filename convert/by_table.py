@@ -166,7 +166,7 @@ def _recorded(path: str) -> str | None:
 
     Raises: ConvertError for a record without a Table, or one that was changed.
     """
-    if not path.endswith(".json") and not is_named_as_checkpoint(path) or not os.path.exists(path):
+    if (not path.endswith(".json") and not is_named_as_checkpoint(path)) or not os.path.exists(path):
         return None
     its = record.at(path)
     table = its.content.get("table")

@@ -323,7 +323,7 @@ def _verdict(proof: Mapping[str, Any], lost: str) -> str:
     tolerance = f", tolerance {proof['tolerance']:.0e}" if proof["exact"] else ""
     source, target = proof["source"], proof["target"]
     differ = f"differ by at most {proof['error']:.1e}"
-    about = f"(at {proof['worst']}, {proof['taps']} {'taps' if source else 'arrays'} compared{tolerance})"
+    about = f"(at {proof['worst']}, {proof['taps']} {'outputs of modules' if source else 'arrays'} compared{tolerance})"
     if source is None:
         what = f"{measured or 'proven of the arrays alone'}: source and target, read in one layout,"
         why = "no framework is installed that could run them: pip install 'triptych-ports[torch]'"

@@ -58,7 +58,7 @@ def place(name: str, check: str, a: Recording, b: Recording) -> str:
     (left, before), (right, _) = sides
     if relative_error(left.inputs[0], right.inputs[0]) <= 10 * CLOSE[a.dtype]:
         return ""
-    after = f"after {before[0].name}" if before else "before the first tap"
+    after = f"after {before[0].name}" if before else "before the first module that is compared"
     return f"{after} and ahead of {left.name}, whose input differs already"
 
 

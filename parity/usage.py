@@ -94,13 +94,13 @@ def require_names(names: Any, own: Collection[str], ports: Collection[str], rese
     Raises: UsageError for an unknown label, a port, an empty map, and two modules under one name.
     """
     if not isinstance(names, Mapping):
-        raise UsageError(f"names must map labels to {{path of a module: name of its tap}}, not be {names!r}")
+        raise UsageError(f"names must map labels to {{path of a module: name to compare it under}}, not be {names!r}")
     for label, mapping in names.items():
         require_known("model", label, [*own, *ports])
         if label in ports:
-            raise UsageError(f"names for {label!r}, which is a port: its taps have the names of its architecture")
+            raise UsageError(f"names for {label!r}, which is a port: its modules have the names of its architecture")
         if not isinstance(mapping, Mapping) or not all(isinstance(n, str) for pair in mapping.items() for n in pair):
-            raise UsageError(f"names for {label!r} must map paths of modules to names of taps, not be {mapping!r}")
+            raise UsageError(f"names for {label!r} must map paths of modules to names, not be {mapping!r}")
         if not mapping:
             raise UsageError(
                 f"names for {label!r} are empty, which compares none of its modules: leave {label!r} out of names to "
@@ -121,6 +121,8 @@ def _require_distinct(label: str, mapping: Mapping[str, str], reserved: str) -> 
 def require_feature_maps(feature_maps: Any, taps: Collection[str]) -> None:
     """Raise UsageError unless every name of `feature_maps` is a tap of a model that is no port."""
     if isinstance(feature_maps, str) or not isinstance(feature_maps, Collection):
-        raise UsageError(f"feature_maps must be a collection of names of taps, not {feature_maps!r}")
+        raise UsageError(
+            f"feature_maps must be a collection of names that modules are compared under, not {feature_maps!r}"
+        )
     for name in feature_maps:
-        require_known("tap", name, taps)
+        require_known("module", name, taps)

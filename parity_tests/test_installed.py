@@ -133,3 +133,5 @@ def test_quiet_prints_notes_and_errors_only(run, tmp_path):
     assert run("verify", tmp_path / "x.pth", "--quiet") == (0, "", "")
     code, printed, _ = run("diff", GOOGLE, TIMM, "--quiet")
     assert (code, printed) == (1, "")
+    code, printed, err = run("inspect", tmp_path / "x.pth", "--quiet")
+    assert (code, printed) == (0, "") and all(line.startswith(("note: ", "  ")) for line in err.splitlines())

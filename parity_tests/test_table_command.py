@@ -106,6 +106,38 @@ def test_a_checkpoint_goes_there_and_back(files, capsys, suffix):
     assert all(np.array_equal(array, left[name]) for name, array in found.items())
 
 
+@pytest.mark.parametrize("suffix", ["msgpack", "safetensors"])
+def test_a_record_serves_as_the_table(files, capsys, suffix):
+    """Beside a file or inside it: of the file that a Table made, and what `derive --json` prints."""
+    folder, *_ = files
+    table, source, there = folder / "bert.table", folder / "left.safetensors", folder / f"x.{suffix}"
+    assert run(capsys, "--table", table, source, "-o", there, "--set", "h=3")[0] == 0
+    record = there if suffix == "safetensors" else folder / "x.msgpack.json"
+    table.unlink()
+    (folder / "derived.json").write_text(json.dumps({"table": TABLE, "proven": True}))
+    for number, own in enumerate((record, folder / "derived.json")):
+        again, back = folder / f"{number}.npz", folder / f"{number}.pt"
+        code, _, error = run(capsys, "--table", own, source, "-o", again, "--set", "h=3")
+        assert code == 0, error
+        assert run(capsys, "diff", there, again)[0] == 0
+        assert run(capsys, "--table", own, there, "-o", back, "--reverse")[0] == 0
+        assert run(capsys, "diff", "--table", own, source, there, "--set", "h=3")[0] == 0
+
+
+def test_a_record_without_a_table_is_refused(files, capsys):
+    folder, *_ = files
+    source = folder / "left.safetensors"
+    (folder / "other.json").write_text("{}")
+    for path in (folder / "other.json", source):
+        code, _, error = run(capsys, "--table", path, source, "-o", folder / "x.npz")
+        assert code == 1 and f"{path}: contains no Table, as the record of a conversion by a Table does" in error
+    assert run(capsys, "--table", folder / "bert.table", source, "-o", folder / "x.npz", "--set", "h=3")[0] == 0
+    record = folder / "x.npz.json"
+    record.write_text(record.read_text().replace("attn.qkv", "attn.kqv"))
+    code, _, error = run(capsys, "--table", record, source, "-o", folder / "y.npz", "--set", "h=3")
+    assert code == 1 and "its record is not as it was written: save its Table as a file of its own" in error
+
+
 def test_no_framework_is_imported(files):
     folder, *_ = files
     code = (

@@ -18,6 +18,9 @@ AHEAD = 6  # uses of matrices after the first that may undo its permutation
 TRIES = 2  # exchanges that are tried for each kind of pair
 SAME = 1e-9  # relative difference of outputs that rounding explains
 
+NUMBER = re.compile(r"\d+")
+BETWEEN = re.compile(r" (?:with|and) ")  # the two names in a text
+
 Pairs = list[tuple[Array, Array]]  # elements that are exchanged
 
 
@@ -26,7 +29,8 @@ def freedom(left: Side, program: Program, weights: Mapping[str, Array], inputs: 
     """List permutations of the left model's elements that leave its outputs as they are.
 
     Each is confirmed by a run with two elements exchanged. Of blocks that differ in their numbers alone, the first is
-    tried, and the others are named as alike. An order that no line of a Table can choose wrongly is not listed: a permutation that any one side fixes.
+    tried, and the others are named as alike. An order that no line of a Table can choose wrongly is not listed: a
+    permutation that any one side fixes.
     """
     stop, uses = time.thread_time() + seconds, list[Use]()
     elements = Elements(weights, known=True)
@@ -45,25 +49,34 @@ def freedom(left: Side, program: Program, weights: Mapping[str, Array], inputs: 
     return [every(text, alike[key]) for key, tried in found.items() for text in tried if text]
 
 
-def every(text: str, alike: Iterable[str]) -> str:
+def every(text: str, others: Iterable[str]) -> str:
     """State of all blocks what was tried in one.
 
     "outputs of fc1.0 with inputs of fc2.0" and the same of 1 and 2 are
     "outputs of fc1.{i} with inputs of fc2.{i} for i = 0..2, tried for 0"; where numbers vary otherwise, all are listed.
 
     Args:
-      alike: texts that differ from it in their numbers alone; it may be one of them.
+      others: texts that differ from it in their numbers alone. Those count in which both names are as far ahead.
     """
-    split = {one: re.split(r"(\d+)", one) for one in dict.fromkeys([text, *alike])}
-    if len(split) == 1:
+    alike = [other for other in dict.fromkeys([text, *others]) if _as_far(text, other)]
+    if len(alike) == 1:
         return text
-    own, rows = split[text], list(split.values())
+    rows, own = [re.split(r"(\d+)", one) for one in alike], re.split(r"(\d+)", text)
     varying = [k for k in range(1, len(own), 2) if len({row[k] for row in rows}) > 1]
     numbers = [row[varying[0]] for row in rows]
     if any(row[k] != number for row, number in zip(rows, numbers, strict=True) for k in varying):
-        return f"{text}; alike, and not tried: {'; '.join(one for one in split if one != text)}"
+        return f"{text}; alike, and not tried: {'; '.join(one for one in alike if one != text)}"
     words = "".join("{i}" if k in varying else word for k, word in enumerate(own))
-    return f"{words} for i = {fold(sorted(numbers, key=int))[0].strip('{}')}, tried for {own[varying[0]]}"
+    return f"{words} for i = {fold(numbers)[0].strip('{}')}, tried for {own[varying[0]]}"
+
+
+def _as_far(text: str, other: str) -> bool:
+    """Tell whether both names in a text have moved by the same numbers: from blocks 0 and 0 to 1 and 1, not 0 and 1."""
+    steps = []
+    for half, its in zip(BETWEEN.split(text), BETWEEN.split(other), strict=True):
+        pairs = zip(NUMBER.findall(half), NUMBER.findall(its), strict=True)
+        steps.append([int(b) - int(a) for a, b in pairs])
+    return all(step == steps[0] for step in steps)
 
 
 def _matters(left: Side, elements: Elements, pairs: Pairs, inputs: Mapping[str, Array], before: list[Array]) -> bool:

@@ -71,6 +71,11 @@ def test_the_page_leads_from_two_files_to_a_converted_checkpoint(
     theirs = module.apply(msgpack_restore(Path("large.msgpack").read_bytes()), x.transpose(0, 2, 3, 1))
     assert np.allclose(model(torch.from_numpy(x)).detach().numpy(), theirs, atol=1e-5)  # float32, other order of sums
 
+    code, out, err = run(*next(commands))
+    assert code == 0 and Table.load("mlp.table").print().count("<->") == 4 + 1, out + err
+    monkeypatch.syspath_prepend(tmp_path)
+    _module("compare_mlp.py")
+
     Path("start.table").write_text("table 1\nhead.weight: out in <-> params/classes/kernel: in out\n")
     code, out, err = run(*next(commands))
     assert code == 0, out + err

@@ -11,6 +11,7 @@ import pytest
 import parity
 from parity.derive.derivation import call_of
 from parity.derive.fold import Facts, fold
+from parity.derive.freedom import every
 from parity.derive.prove import Proof, prove
 from parity.derive.sides import Side, draw, side
 from parity.derive.walk import Elements
@@ -122,6 +123,16 @@ def test_what_may_be_permuted_is_listed():
         "outputs of q.weight with outputs of k.weight",
         "outputs of v.weight with inputs of o.weight",
     ]
+
+
+def test_of_equal_blocks_all_are_named():
+    text = "outputs of b.{}.fc1 with inputs of b.{}.fc2"
+    first, second, third, crossed = (text.format(*ij) for ij in ((0, 0), (1, 1), (2, 2), (0, 1)))
+    assert every(first, [first, crossed]) == first
+    whole = "outputs of b.{i}.fc1 with inputs of b.{i}.fc2 for i = 0..2, tried for 0"
+    assert every(first, [first, crossed, second, third]) == whole
+    line, later = (f"outputs of {i}.weight with inputs of {i + 2}.weight" for i in (0, 2))
+    assert every(line, [line, later]) == f"{line}; alike, and not tried: {later}"
 
 
 def test_models_that_only_differ_where_the_proof_does_not_go_are_not_proven():

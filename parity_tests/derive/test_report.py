@@ -90,11 +90,14 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
     needs("torch")
     (tmp_path / "a.py").write_text(SIDE)
     side = f"{tmp_path}/a.py:build"
-    assert derive_command(side, side, None, True, report=str(tmp_path / "out.html")) == 0
+    assert derive_command(side, side, None, False, report=str(tmp_path / "out.html"), quiet=True) == 0
+    assert capsys.readouterr().out == ""
     page = (tmp_path / "out.html").read_text()
     assert side in page and "Proven" in page
     assert [row[:2] for row in rows(page)] == [
         ["0", "0"], ["weight", "0.weight"], ["bias", "0.bias"], ["2", "2"], ["weight", "2.weight"], ["bias", "2.bias"],
     ]  # fmt: skip
-    with pytest.raises(ConvertError, match="No such file"):
-        derive_command(side, side, None, True, report=str(tmp_path / "none" / "out.html"))
+    (tmp_path / "a.py").write_text("raise SystemExit('was run')")
+    for place in ({"report": str(tmp_path / "none" / "out.html")}, {"out": str(tmp_path / "none" / "x.table")}):
+        with pytest.raises(ConvertError, match="there is no folder"):  # before any model is run
+            derive_command(side, side, place.pop("out", None), True, **place)

@@ -149,7 +149,7 @@ def test_lower_precision_is_judged_by_its_noise() -> None:
         ({"names": ["conv"]}, "names must map labels"),
         ({"names": {"a": {"conv": "x", "norm": "y", "head": "x"}}}, "modules 'conv', 'head' are all called 'x'"),
         ({"names": {"a": {"conv": "output"}}}, "'output' is the name of the whole model's output"),
-        ({"feature_maps": ["cnv"]}, "no tap 'cnv', did you mean 'conv'"),
+        ({"feature_maps": ["cnv"]}, "no module 'cnv', did you mean 'conv'"),
         ({"feature_maps": "conv"}, "must be a collection"),
         ({"check": "layer"}, "no check 'layer', did you mean 'layers'"),
         ({"check": "train", "steps": 0}, "steps must be a whole number from 1 on, not 0"),

@@ -154,8 +154,8 @@ class Runner(base.Runner):
             pairs = function(*self.split(), self.arrays(inputs), fed)
         except jax.errors.UnexpectedTracerError as error:
             raise UsageError(
-                "a module inside nn.scan, nn.remat, nn.vmap or another transformation cannot be a tap: give names of "
-                "modules outside of it (names={label: {path: tap}})"
+                "a module inside nn.scan, nn.remat, nn.vmap or another transformation cannot be compared: give names "
+                "of modules outside of it (names={label: {path: name}})"
             ) from error
         recorded = []
         for (name, keys), pair in zip(names, pairs, strict=True):
