@@ -51,9 +51,10 @@ def compare(
         named arguments, or `parity.Inputs(ids, mask=mask)`. Flax models get arrays with four axes, but for masks of
         bools, as NHWC.
       check: forward, layers, single-step, gradients or train.
-      names: for models that are no ports, {label: {path of a module: name to compare its outputs under}}; what is left out is not
-        compared. By default, every module that holds parameters is compared under its own path.
-      feature_maps: names of modules (of models that are no ports) whose four-dimensional arrays are images; default: all of them.
+      names: for models that are no ports, {label: {path of a module: name to compare its outputs under}}; what is left
+        out is not compared. By default, every module that holds parameters is compared under its own path.
+      feature_maps: names of modules (of models that are no ports) whose four-dimensional arrays are images; default:
+        all of them.
       steps: of training.
       dtype: what to compute in: cast copies of the models run in it. By default the models' own dtype; `layers` then
         compares float64 copies first, and the models' own dtype in rows of its own.
