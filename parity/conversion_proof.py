@@ -36,7 +36,7 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
     would otherwise be the same arrays in the same code. Where no framework here has a port, nothing runs: both files'
     arrays are compared in one layout, and "source" and "target" are None.
 
-    Raises: ConvertError if an array, or the output of a module, differs by more than TOLERANCE (where no dtype was given up).
+    Raises: ConvertError if an array or a module's output differs by more than TOLERANCE (where no dtype was given up).
     """
     tables = dialects(plan.architecture)
     settings = as_dict(plan.config)

@@ -228,6 +228,9 @@ def test_an_average_that_does_not_fit_stays_behind(normed, run, tmp_path):
     lacking = {other: tensor for other, tensor in average.items() if other != name}
     code, _, err = run(*resaved(normed, tmp_path / "l.pt", state_dict_ema=lacking))
     assert code == 0 and f"the copy under state_dict_ema stays behind: it lacks {name}" in err
+    numbered = {"shadow_params": list(average.values())}
+    code, _, err = run(*resaved(normed, tmp_path / "n.pt", state_dict_ema=numbered))
+    assert code == 0 and "state_dict_ema stays behind: its arrays have numbers, and no names of weights" in err
     code, _, err = run(*resaved(normed, tmp_path / "two.pt", swa=average))
     assert code == 0 and "as no training state has room for several: state_dict_ema, swa" in err
     record = json.loads((tmp_path / "two.msgpack.json").read_text())
@@ -303,3 +306,19 @@ def test_replicas(run, tmp_path):
 
 def stacked(array, *axes):
     return np.broadcast_to(array, (*axes, *np.shape(array))).copy()
+
+
+def test_sums_of_paddle_static_are_named(run, tmp_path):
+    """In the .pdopt, with the names that paddle.static.ExponentialMovingAverage gives them."""
+    needs("paddle")
+    import paddle
+
+    (tmp_path / "net.table").write_text("table 1\nw: o <-> params/w: o\n")
+    model = paddle.nn.ParameterDict({"w": paddle.create_parameter([2], "float32", name="p_0")})
+    momentum = {f"p_0{end}": paddle.ones([2]) for end in ("_velocity_0", ".ema_tmp_0")}
+    paddle.save(model.state_dict(), str(tmp_path / "m.pdparams"))
+    paddle.save(momentum, str(tmp_path / "m.pdopt"))
+    words = ["--table", tmp_path / "net.table", tmp_path / "m.pdparams", "-o", tmp_path / "o.msgpack"]
+    code, _, err = run(*words, "--with-optimizer")
+    assert code == 0, err
+    assert "sums of paddle.static's ExponentialMovingAverage stay behind" in err and "p_0.ema_tmp_0" in err

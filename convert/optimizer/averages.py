@@ -56,6 +56,8 @@ def fill(
     """
     sources = weights.sources
     own = {name: copy.arrays[tensor.name] for name, tensor in sources.items() if tensor.name in copy.arrays}
+    if not own:
+        raise ConvertError("its arrays have numbers, and no names of weights")
     if lacking := [name for name in trained if name not in own]:
         raise ConvertError(f"it lacks {', '.join(folding.fold(lacking)[:6])}")
     if copy.strangers:

@@ -73,13 +73,14 @@ def find(reader: Reader, apart: Collection[str], live: Collection[str] | None = 
 
 
 def _copy(reader: Reader, place: str, tensors: Iterable[Tensor], weights: Mapping[str, str]) -> Copy | None:
-    """Read the copy in one place; None where its arrays are named as no weights are."""
+    """Read the copy in one place; None where its arrays are named as no weights are, and have no mere numbers."""
     rests = {tensor.name.removeprefix(place): tensor for tensor in tensors}
     counts = {rest: t for rest, t in rests.items() if rest.rpartition("/")[2] in COUNTS and t.size == 1}
     rests = {unwrapped(rest): tensor for rest, tensor in rests.items() if rest not in counts}
     from_zero = "count" in counts and bool(rests) and all(rest.startswith("ema/") for rest in rests)
     named, strangers = _named(rests, weights)
-    if not named:
+    strangers = strangers if named else [tensor.name for tensor in rests.values()]
+    if not named and not (rests and all(rest.rpartition("/")[2].isdigit() for rest in rests)):
         return None
     plain = [name for name in reader.skipped.load() if name.startswith(place) and name.removeprefix(place) in COUNTS]
     numbers = [read_counter(reader, tensor).value for tensor in counts.values()]

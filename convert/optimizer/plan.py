@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ from .state import State
 if TYPE_CHECKING:
     from convert.by_table import TablePlan
 
+STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.ExponentialMovingAverage
+FROM_ZERO = "they begin at 0, and have to be divided by 1 - decay^count: a place of weights would hold others"
 BESIDE = "optimizer file/"  # prefix of the names of arrays that lie in a file of their own
 
 
@@ -168,6 +171,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     remarks += [f"the optimizer's state goes along: {about['kind']}{counted}, from {state.library} to {library}"]
     remarks += [f"took it from {path}"] if path else []
     others = [name for name in holder.tensors if name not in state.used] if path else []
+    if any(STATIC_EMA.search(name) for name in others):
+        behind.append(f"sums of paddle.static's ExponentialMovingAverage stay behind, of {path}: {FROM_ZERO}")
     remarks += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
     remarks += [f"without a state in the source, so with zeros: {', '.join(without)}"] if without else []
     if average and written.averages:
