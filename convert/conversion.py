@@ -119,17 +119,13 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
     def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
             source = _hashed(file, arguments, stack)
-            plan = planning.plan(
-                file,
-                src,
-                dst,
-                settings,
-                arguments.dtype,
-                arguments.weights,
-                arguments.assume,
-                not arguments.verify,
-                arguments.unreplicate,
-            )
+            given = (file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume)
+            try:
+                plan = planning.plan(*given, not arguments.verify, arguments.unreplicate)
+            except planning.NotReplicated:
+                if optimizer is None:
+                    raise
+                plan = planning.plan(*given, not arguments.verify)  # the state of the optimizer may be replicated alone
             stack.enter_context(plan)
             if arguments.image:
                 notes.add(f"--image {arguments.image} is recorded: every array stays as it is")
@@ -214,6 +210,7 @@ def _request(arguments: Namespace) -> Request | None:
     if not arguments.with_optimizer:
         given = [name for name in ("optimizer", "hyper") if getattr(arguments, name)]
         given += ["like"] if arguments.like and arguments.table is None else []
+        given += ["unreplicate"] if arguments.unreplicate and arguments.table is not None else []
         if given:
             raise UsageError(f"--{given[0]} is of the state of an optimizer: add --with-optimizer")
         return None
@@ -221,8 +218,7 @@ def _request(arguments: Namespace) -> Request | None:
     from .optimizer.state import given as hyperparameters
 
     hyper = hyperparameters(arguments.hyper)
-    unreplicate = getattr(arguments, "unreplicate", False)  # which --table has not
-    return Request(arguments.optimizer, arguments.like, hyper, arguments.dtype, unreplicate)
+    return Request(arguments.optimizer, arguments.like, hyper, arguments.dtype, arguments.unreplicate)
 
 
 def _whole(

@@ -37,6 +37,10 @@ EMPTY = (
 )
 
 
+class NotReplicated(UsageError):
+    """One replica is to be taken of arrays that have none."""
+
+
 def plan(
     path: str | os.PathLike[str],
     src: str | None = None,
@@ -112,7 +116,7 @@ def _first_replica(request: Request, src: str | None, weights: str | None) -> Re
     """Return the file with one replica of each array.
 
     Raises: ConvertError where the replicas differ, where the arrays are of another dialect, and where they fit neither
-    with the axis of replicas nor without; UsageError where they fit without.
+    with the axis of replicas nor without; NotReplicated where they fit as they are.
     """
     reader, hints = request.reader, request.record.hints
     choice = choose(request, candidates(reader, src, hints, weights))
@@ -120,7 +124,7 @@ def _first_replica(request: Request, src: str | None, weights: str | None) -> Re
         return FirstReplica(reader, replicas.tensors.values())
     unreplicate = option("unreplicate")
     if choice.plan or any(isinstance(rejected.error, OpenFields) for rejected in choice.rejected):
-        raise UsageError(f"{reader.path}: {unreplicate}: its arrays fit as they are: leave it out")
+        raise NotReplicated(f"{reader.path}: {unreplicate}: its arrays fit as they are: leave it out")
     error = _refusal(request, choice, src, weights)
     if src is not None and (other := _replicas(request, choose(request, candidates(reader, None, hints, weights)))):
         which = command_or_call(f"{other.dialect}2...", f"src={other.dialect!r}")

@@ -298,6 +298,14 @@ def test_replicas(run, tmp_path):
         made.append(arrays(tmp_path / "o.pt"))
     assert "took the first of 4 replicas of the average of the weights, which are equal" in err
     assert made[0] == made[1]
+    save(tmp_path / "m.msgpack", {**weights, **{n: stacked(a, 4) for n, a in state.items() if "ema" not in n}})
+    code, _, err = run(*words)
+    assert code == 1 and "and the weights have none: a conversion with --unreplicate takes one" in err
+    assert run(*words, "--unreplicate")[0] == 0
+    assert arrays(tmp_path / "o.pt").items() <= made[0].items()
+    save(tmp_path / "m.msgpack", {**weights, **state})
+    code, _, err = run(*words, "--unreplicate")
+    assert code == 2 and "--unreplicate: its arrays fit as they are: leave it out" in err
     for twice, what in (({**weights, **state}, "every array has"), (state, "every array of its optimizer's state has")):
         save(tmp_path / "m.msgpack", {**weights, **{n: stacked(a, 2, 4) for n, a in twice.items()}})
         code, _, err = run(*words)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert import folding
 from convert.casting import FLOATS
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError, UsageError, command_or_call, option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor, Wrapped
 from convert.plans import Plan
@@ -140,6 +140,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         holder = FirstReplica(holder, replicas, " of the average of the weights")
         remarks.append(holder.remarks[-1])
         found_copies = copies.of(plan, holder, apart)
+    if request.unreplicate and not isinstance(reader, FirstReplica) and not remarks:
+        raise UsageError(f"{holder.path}: {option('unreplicate')}: its arrays fit as they are: leave it out")
     own = {name: reader.parameter_names[t.name] for name, t in trained.items() if t.name in reader.parameter_names}
     hyper = {name: value for name, value in request.stated.items() if name != "averaged"}
     state = reading.read(holder, found, trained, own, hyper, keeps_order(reader))
@@ -197,8 +199,9 @@ def _first_replica(holder: Reader, replicas: Sequence[Tensor], request: Request)
         return FirstReplica(holder, replicas, " of the optimizer's state")
     number = replicas[0].shape[0]
     problem = f"every array of its optimizer's state has a leading axis of {number}, as pmap adds for {number} devices"
-    remedy = "the weights have none: save one replica of both, e.g. flax.jax_utils.unreplicate(state)"
-    raise ConvertError(f"{holder.path}: {problem}, and {remedy}")
+    call = command_or_call("a conversion with --unreplicate", "Request(..., unreplicate=True)")
+    remedy = f"{call} takes one of them if all are equal; or save one, e.g. flax.jax_utils.unreplicate(state)"
+    raise ConvertError(f"{holder.path}: {problem}, and the weights have none: {remedy}")
 
 
 def _check_target(plan: Plan | TablePlan, library: str, out: str) -> None:
