@@ -260,7 +260,7 @@ def test_torch_distributed_checkpoints(trained, run, tmp_path):
         folder, out = tmp_path / f"saved{flat}", tmp_path / f"{flat}.msgpack"
         dcp.save({"model": weights, "optim": state}, checkpoint_id=folder, no_dist=True)
         code, _, err = run("torch2flax", folder, "-o", out, OPTIMIZER, "--config", trained[1])
-        assert code == 0 and "build its optimizer as optax.adamw" in err, err
+        assert code == 0 and "build its optimizer as optax.adamw" in err and "set aside" not in err, err
         assert arrays(out) == arrays(tmp_path / "whole.msgpack")
     words = ["torch2torch", trained[0], "-o", tmp_path / "out.dcp", OPTIMIZER, "--config", trained[1]]
     assert run(*words)[0] == 0

@@ -23,7 +23,7 @@ from convert.files.pickled.sources import Cursor, Refused
 from convert.files.pickled.torch import TorchReader
 from convert.files.pickled.torch_values import DTYPES
 from convert.files.pickled.torch_values import HANDLERS as TORCH
-from convert.files.pickled.tree import ROOT, joined, spelt
+from convert.files.pickled.tree import ROOT, joined, reason, spelt
 from convert.files.pickled.values import HARMLESS, Handlers, Pairs, Symbol, checked_shape, ignored
 
 MAX_CHUNKS = 200_000  # of all tensors together, a second; each takes 20 opcodes or more
@@ -333,6 +333,8 @@ class DcpReader(FolderReader):
             except Refused as refused:
                 raise FormatError(self.path, refused.problem, refused.remedy) from None
             found = item.skipped.values.items()
+            if set(item.skipped.counts) == {reason(None)}:
+                values[name] = None
             values.update((name if inner == ROOT else f"{name}/{inner}", value) for inner, value in found)
         return values
 
