@@ -188,7 +188,7 @@ def plan(
     sizes: Mapping[str, int] | None = None,
     dtype: str | None = None,
     weights: str | None = None,
-    apart: Callable[[Reader], frozenset[str]] | None = None,
+    apart: Callable[[Reader, Callable[[], frozenset[str]]], frozenset[str]] | None = None,
 ) -> TablePlan:
     """Plan a conversion by a Table.
 
@@ -199,7 +199,8 @@ def plan(
       sizes: lengths of axes that shapes leave open.
       dtype: dtype of the target's floating-point tensors; None keeps the source's.
       weights: take only the arrays nested there.
-      apart: names the arrays and entries that something beside this plan converts: the state of an optimizer.
+      apart: names the arrays and entries that something beside this plan converts: the state of an optimizer. Called
+        with what names the arrays that no line of the table speaks of.
     Raises: ConvertError that lists everything that does not fit; UsageError for open axes.
     """
     if dtype is not None and dtype not in FLOATS:
@@ -209,7 +210,7 @@ def plan(
     reader = open_checkpoint(path)
     try:
         prefix, sources = part(reader, weights)
-        accounted = apart(reader) if apart else frozenset[str]()
+        accounted = apart(reader, lambda: _unused(lines, reader, sources)) if apart else frozenset[str]()
         sources = {name: tensor for name, tensor in sources.items() if tensor.name not in accounted}
         layout = lay_out(lines, path, sources, like, sizes or {})
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
@@ -223,6 +224,12 @@ def plan(
     except BaseException:
         reader.close()
         raise
+
+
+def _unused(table: Table, reader: Reader, sources: Mapping[str, Tensor]) -> frozenset[str]:
+    """Return the file's arrays that no line of a table speaks of, or that lie outside of the part that is read."""
+    used = sources.keys() - set(Matcher(table, sources).match().unexpected)
+    return frozenset(reader.tensors.keys() - {sources[name].name for name in used})
 
 
 def _remarks(its: record.Record) -> tuple[str, ...]:

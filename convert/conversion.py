@@ -33,8 +33,6 @@ from .source_paths import sources
 from .terminal import say
 
 if TYPE_CHECKING:
-    from specs.table import Table
-
     from .by_table import TablePlan
     from .optimizer.plan import OptimizerPlan, Request
 
@@ -169,7 +167,7 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
             source = _hashed(file, arguments, stack)
             plan = by_table.plan(
                 file, table, arguments.reverse, arguments.like, sizes, arguments.dtype, arguments.weights,
-                _apart(table.reverse() if arguments.reverse else table) if optimizer else None,
+                _apart if optimizer else None,
             )  # fmt: skip
             stack.enter_context(plan)
             out = target(file, ".safetensors", arguments.out, earlier)
@@ -187,17 +185,13 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
     return one
 
 
-def _apart(table: Table) -> Callable[[Reader], frozenset[str]]:
-    """Return what names the arrays that are no weights: the optimizer's state, and copies that no line speaks of."""
+def _apart(reader: Reader, unused: Callable[[], frozenset[str]]) -> frozenset[str]:
+    """Name the arrays that are no weights: the optimizer's state, and copies of weights that no line speaks of."""
     from .optimizer import copies, finding
 
-    mentioned = [array.label for line in table.lines for array in line.left.arrays]
-
-    def apart(reader: Reader) -> frozenset[str]:
-        state = finding.apart(reader)
-        return state | copies.apart(reader, state, mentioned)
-
-    return apart
+    state = finding.apart(reader)
+    copied = copies.apart(reader, state)
+    return state | (copied & unused() if copied else copied)
 
 
 def _hashed(file: str, arguments: Namespace, stack: contextlib.ExitStack) -> Source | None:

@@ -270,6 +270,29 @@ def test_sums_of_optax_are_no_weights(run, tmp_path):
     assert not [name for name in arrays(tmp_path / "o.pt") if "ema" in name]
 
 
+def test_weights_with_a_word_of_averages_in_their_names_are_weights(run, tmp_path):
+    needs("torch")
+    import torch
+
+    model = torch.nn.ModuleDict({"fc": torch.nn.Linear(2, 2), "avg_0": torch.nn.Linear(2, 2)})
+    sgd = torch.optim.SGD(model.named_parameters(), lr=0.5, momentum=0.5)
+    model["avg_0"](model["fc"](torch.ones(1, 2))).sum().backward()
+    sgd.step()
+    saved = {"model": model.state_dict(), "optimizer": sgd.state_dict(), "ema": model.state_dict()}
+    torch.save(saved, tmp_path / "m.pt")
+    lines = (
+        f"{name}.weight: o i <-> params/{name}/w: o i\n{name}.bias: o <-> params/{name}/b: o\n"
+        for name in ("fc", "avg_{i}")
+    )
+    (tmp_path / "x.table").write_text("table 1\n" + "".join(lines))
+    words = ["--table", tmp_path / "x.table", tmp_path / "m.pt", "--weights", "model", "--with-optimizer"]
+    code, _, err = run(*words, "-o", tmp_path / "o.msgpack")
+    assert code == 0, err
+    assert (
+        "ema -> ema_params" in err and {"params/avg_0/w", "ema_params/avg_0/w"} <= arrays(tmp_path / "o.msgpack").keys()
+    )
+
+
 SHAPES = {"first": (3, 5), "last": (5, 2)}
 SAME = [
     f"params/{n}/{leaf}: {axes} <-> params/{n}/{leaf}: {axes}\n"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WORDS = COPIES - {"old", "previous", "prev", "backup"}  # of an average, and of no other copy
 COUNTS = ("n_averaged", "num_updates", "updates", "count")  # how often it was averaged
+TRIED = 8  # names of a copy that are looked for among those of weights: one of them may be no weight's
 WRAPPING = 4  # levels below the container that may stand before the names of weights
 
 
@@ -77,7 +78,8 @@ def _copy(reader: Reader, place: str, tensors: Iterable[Tensor], weights: Mappin
     rests = {tensor.name.removeprefix(place): tensor for tensor in tensors}
     counts = {rest: t for rest, t in rests.items() if rest.rpartition("/")[2] in COUNTS and t.size == 1}
     rests = {unwrapped(rest): tensor for rest, tensor in rests.items() if rest not in counts}
-    from_zero = "count" in counts and bool(rests) and all(rest.startswith("ema/") for rest in rests)
+    by_optax = reader.format in ("msgpack", "orbax") and "count" in counts and bool(rests)
+    from_zero = by_optax and all(rest.startswith("ema/") for rest in rests)
     named, strangers = _named(rests, weights)
     strangers = strangers if named else [tensor.name for tensor in rests.values()]
     if not named and not (rests and all(rest.rpartition("/")[2].isdigit() for rest in rests)):
@@ -108,8 +110,8 @@ def _named(rests: Mapping[str, Tensor], weights: Mapping[str, str]) -> tuple[dic
 
 def _bases(rests: Mapping[str, Tensor], weights: Mapping[str, str]) -> Iterator[str]:
     """Yield what may stand before the names in a copy to give the names of weights."""
-    longest = max(rests, key=len, default="")
-    bases = {name.removesuffix(longest) for name in weights if longest and name.endswith(longest)}
+    longest = [rest for rest in sorted(rests, key=len, reverse=True)[:TRIED] if rest]
+    bases = {name.removesuffix(rest) for rest in longest for name in weights if name.endswith(rest)}
     yield from (base for base in sorted(bases) if not base or base[-1] in "/.")
 
 
@@ -134,22 +136,9 @@ def _joined(parts: list[Copy]) -> Copy:
     )
 
 
-def apart(reader: Reader, optimizer: Collection[str], mentioned: Collection[str]) -> frozenset[str]:
-    """Name the arrays of a file that are copies of weights.
-
-    Args:
-      optimizer: names of the optimizer's state.
-      mentioned: names of arrays that a Table has lines for: a copy with its own lines is converted by them.
-    """
-    copies = find(reader, optimizer)
-    return frozenset(
-        name for copy in copies if not _has_lines(copy, mentioned) for name in (*copy.used, *copy.strangers)
-    )
-
-
-def _has_lines(copy: Copy, mentioned: Collection[str]) -> bool:
-    places = tuple(copy.place.split(", "))
-    return any(name.startswith(places) for name in mentioned)
+def apart(reader: Reader, optimizer: Collection[str]) -> frozenset[str]:
+    """Name the arrays of a file that are copies of weights; `optimizer` names those of the optimizer's state."""
+    return frozenset(name for copy in find(reader, optimizer) for name in (*copy.used, *copy.strangers))
 
 
 def replicated(copies: Iterable[Copy], reader: Reader, weights: Iterable[Tensor]) -> list[Tensor]:
@@ -171,7 +160,7 @@ def of(plan: Plan | TablePlan, reader: Reader, apart: frozenset[str]) -> list[Co
     names = {tensor.name for tensor in plan.sources.values()}
     if any(copied_place(name, WORDS) for name in names):
         for copy in find(reader, apart):
-            if not names.isdisjoint(tensor.name for tensor in copy.arrays.values()):
+            if names <= {*copy.used, *copy.strangers}:
                 what = f"{option('weights', label(copy.place))} takes an average of the weights"
                 remedy = "leave it out, and the average goes along, or convert it alone, without --with-optimizer"
                 raise UsageError(f"{reader.path}: {what}, and the optimizer's state is of the weights: {remedy}")
