@@ -76,10 +76,10 @@ def test_the_page_leads_from_two_files_to_a_converted_checkpoint(
     monkeypatch.syspath_prepend(tmp_path)
     _module("compare_mlp.py")
 
-    Path("start.table").write_text("table 1\nhead.weight: out in <-> params/classes/kernel: in out\n")
+    Path("start.table").write_text("table 1\n2.weight: out in <-> down/kernel: in out\n")
     code, out, err = run(*next(commands))
     assert code == 0, out + err
-    assert "head.weight: out in <-> params/classes/kernel: in out" in Path("vit.table").read_text()
+    assert "2.weight: out in <-> down/kernel: in out" in Path("mlp.table").read_text()
 
 
 def _module(path: str) -> Any:
