@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,6 +214,16 @@ def test_a_twin_is_changed_by_what_is_set(tmp_path: Path) -> None:
     assert target.port("torch", "float64", "cpu")(target.images(target.config(), 1)).shape == (1, 7)
     done = parity(*words, "--set", "clases=7")
     assert (done.returncode, "did you mean 'classes'" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_quiet_prints_what_differs_alone(passed: bool, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from parity import suite
+
+    monkeypatch.setattr(suite.Report, "passed", passed)
+    arguments = argparse.Namespace(report=None, json=False, quiet=True)
+    assert suite.finish(suite.Report(), arguments) == (0 if passed else 1)
+    assert bool(capsys.readouterr().out) is not passed
 
 
 def test_a_report_that_cannot_be_is_told_first() -> None:
