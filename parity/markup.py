@@ -6,6 +6,7 @@ import re
 from html import escape
 
 ALONE = {"br", "path", "line", "polyline", "polygon"}  # elements without content
+SHORT = 12  # characters of a name that is not broken
 WHOLE = 28  # characters of the longest word that is not broken
 
 
@@ -33,6 +34,13 @@ def prose(text: str) -> Markup:
     """Escape a text, and keep numbers and short names with a hyphen ("1e-10", "flax-torch") on one line."""
     parts = re.split(r"(\S*\S-\S+)", text)
     return join(*(tag("span", p, class_="whole") if k % 2 and len(p) <= WHOLE else p for k, p in enumerate(parts)))
+
+
+def name(text: str) -> Markup:
+    """Escape a name of an array, a module or a file; a long one may be broken behind dots, slashes and underscores."""
+    if len(text) <= SHORT:
+        return join(text)
+    return Markup("<wbr>".join(map(escape, re.findall(r"[^./_]*[./_]+|[^./_]+", text))))
 
 
 def join(*parts: str) -> Markup:

@@ -7,7 +7,7 @@ from importlib import resources
 from string import Template
 
 from . import summary
-from .markup import Markup, join, prose, tag
+from .markup import Markup, join, name, prose, tag
 from .plot import chart, order, swatch
 from .result import Result
 
@@ -19,6 +19,7 @@ WORST = (
     "not judged",
     "not run",
 )  # the grade of several pairs is the first of theirs
+WIDE = 48  # characters of a fact that takes a line of its own where others stand side by side
 Column = tuple[str, str, str]  # check, dtype, device
 Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
 
@@ -40,7 +41,10 @@ def page(
         title=join(f"Parity: {verdict}"),
         state="good" if passed else "bad",
         verdict=prose(verdict),
-        totals=prose(f"{summary.totals(results)}. An error is that of the worst element, never a mean."),
+        totals=prose(
+            f"{summary.totals(results)}. An error is that of the worst element, over the largest value of its array "
+            "or feature."
+        ),
         provenance=tag("section", facts(about.items()), class_="provenance", aria_label="What was run"),
         divergences=_divergences(results, models),
         results=_results(models),
@@ -93,9 +97,13 @@ def facts(rows: Iterable[tuple[str, str]], key: str = "") -> Markup:
     Args:
       key: label of the value that stands out.
     """
-    return tag("dl", *(
-        join(tag("dt", label), tag("dd", prose(value), class_="key" if label == key else None)) for label, value in rows
-    ))  # fmt: skip
+    return tag("dl", *(_fact(label, value, label == key) for label, value in rows))
+
+
+def _fact(label: str, value: str, is_key: bool) -> Markup:
+    wide = "wide" if len(value) > WIDE else None
+    kind = " ".join(filter(None, ["key" if is_key else None, wide])) or None
+    return join(tag("dt", name(label), class_=wide), tag("dd", prose(value), class_=kind))
 
 
 def _divergences(results: Sequence[Result], models: Iterable[Model]) -> Markup:
@@ -119,7 +127,7 @@ def _results(models: Sequence[Model]) -> Markup:
     groups: dict[str, list[Model]] = {}
     for model in models:
         groups.setdefault(model.architecture, []).append(model)
-    parts = [_matrix(name, group) for name, group in groups.items()]
+    parts = [_matrix(title, group) for title, group in groups.items()]
     return join(*parts, _legend(models))
 
 
@@ -134,7 +142,7 @@ def _matrix(architecture: str, models: Sequence[Model]) -> Markup:
     names = {column: column[1] if plain else f"{column[1]} {column[2]}" for column in columns}
     dtypes = [tag("th", names[c], scope="col", class_="begin" if c in begins else None) for c in columns]
     rows = [
-        tag("tr", tag("th", _name(model), scope="row"),
+        tag("tr", tag("th", name(_name(model)), scope="row"),
             *(_cell(model, c, f"{c[0]}, {names[c]}", c in begins) for c in columns))
         for model in models
     ]  # fmt: skip
@@ -142,7 +150,8 @@ def _matrix(architecture: str, models: Sequence[Model]) -> Markup:
     of = f"the largest error of {', '.join(pairs)}" if len(pairs) > 1 else f"the error of {''.join(pairs) or 'no pair'}"
     title = "Own model" if architecture == "own" else architecture
     table = tag("table", tag("thead", tag("tr", *heads), tag("tr", *dtypes)), tag("tbody", *rows), class_="matrix")
-    about = tag("p", prose(f"Each number is {of}, and leads to its plot."), class_="soft")
+    own = "" if len(models) == 1 else " A model is compared across frameworks, not with the other models."
+    about = tag("p", prose(f"Each number is {of}, and leads to where it is shown array by array.{own}"), class_="soft")
     return tag("section", tag("h2", title), about, tag("div", table, class_="scroll"))
 
 
@@ -179,12 +188,11 @@ def _tooltip(r: Result) -> str:
 def _legend(models: Iterable[Model]) -> Markup:
     counts = summary.grades(r for model in models for r in model)
     keys = [tag("span", tag("b", "1e-15"), " agrees")]
-    keys += [tag("span", tag("b", "1e-11", class_="close"), " agrees, but close to its limit: look at it")] * bool(
-        counts["close"]
-    )
-    keys += [tag("span", tag("b", "1e-5", class_="differs"), " beyond its limit, with the pairs")] * bool(
-        counts["differs"]
-    )
+    for grade, example, words in (
+        ("close", "1e-11", " agrees, but close to its limit: look at it"),
+        ("differs", "1e-5", " beyond its limit, and which pairs differ"),
+    ):
+        keys += [tag("span", tag("b", example, class_=grade), words)] * bool(counts[grade])
     return tag("p", *keys, class_="legend soft") if len(keys) > 1 else Markup()
 
 
@@ -196,18 +204,20 @@ def _details(models: Sequence[Model]) -> Markup:
         counts = summary.grades(model)
         wrong = counts["differs"] + counts["failed"]
         state = "bad" if wrong else "look" if counts["close"] else "soft"
-        name = _name(model) if model.architecture == "own" else f"{model.architecture} {model.variant}"
+        title = _name(model) if model.architecture == "own" else f"{model.architecture} {model.variant}"
         head = tag(
-            "summary", tag("b", name), " ", tag("span", prose(summary.totals(list(model))), class_=f"soft {state}")
+            "summary",
+            tag("b", name(title)),
+            " ",
+            tag("span", prose(summary.totals(list(model))), class_=f"soft {state}"),
         )
         checks = dict.fromkeys(check for check, _, _ in model.cells)
         body = tag("div", *(_check(model, check) for check in checks))
         is_open = model is first or len(models) == 1
         parts.append(tag("details", head, body, open="" if is_open else None))
-    about = (
-        "Arrays in execution order; of several limits the lowest is drawn. The grey band is each framework's own "
-        "rounding: its error against its own float64 run."
-    )
+    about = "Arrays in execution order; of several limits the lowest is drawn."
+    if any(r.noise for model in models for r in model):
+        about += " The grey band is each framework's own rounding: its error against its own float64 run."
     return tag("section", tag("h2", "Errors, array by array"), tag("p", about, class_="soft"), *parts)
 
 
@@ -240,38 +250,41 @@ def _pair(r: Result, line: Markup) -> Markup:
     kind = r.grade if r.grade != "agrees" else ""
     worst = max(r.curve, key=lambda point: point[1] / point[2] if point[2] else 0.0, default=("", 0.0, 0.0))[0]
     return tag("tr", head, tag("td", summary.short(r.error), class_=f"number {kind}".strip()),
-               tag("td", summary.limit(r.tolerance), class_="number"), tag("td", tag("code", worst)))  # fmt: skip
+               tag("td", summary.limit(r.tolerance), class_="number"), tag("td", tag("code", name(worst))))  # fmt: skip
 
 
 def _modules(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
     """Build a table of the models' modules side by side: those of one name in a row, with the error of their output."""
     if not modules:
         return Markup()
-    errors: dict[str, tuple[float, float]] = {}  # of the pair that comes closest to its limit
+    errors: dict[str, dict[str, tuple[float, float]]] = {}  # by dtype: of the pair that comes closest to its limit
     for r in results:
-        for name, error, limit in r.curve if r.check == "layers" else ():
-            if name not in errors or error * errors[name][1] > errors[name][0] * limit:
-                errors[name] = error, limit
+        of = errors.setdefault(r.dtype, {}) if r.check == "layers" else {}
+        for tap, error, limit in r.curve:
+            if tap not in of or error * of[tap][1] > of[tap][0] * limit:
+                of[tap] = error, limit
     trees = {label: dict(tree) for label, tree in modules.items()}
     rows = []
-    for name in order(trees.values()):
-        error, limit = errors.get(name, (0.0, 0.0))
-        text = f"{summary.short(error)} of {summary.limit(limit)}" if name in errors else ""
-        cells = [_module(name, tree.get(name)) for tree in trees.values()]
-        rows.append(
-            tag("tr", *cells, tag("td", prose(text), class_="number"), class_=None if error <= limit else "differs")
-        )
+    for tap in order(trees.values()):
+        cells = [_module(tap, tree.get(tap)) for tree in trees.values()]
+        cells += [_error(*of[tap]) if tap in of else tag("td", "-", class_="number absent") for of in errors.values()]
+        differs = any(error > limit for error, limit in (of[tap] for of in errors.values() if tap in of))
+        rows.append(tag("tr", *cells, class_="differs" if differs else None))
     heads = [tag("th", label, scope="col") for label in trees]
-    heads.append(tag("th", "largest error", scope="col", class_="number"))
+    heads += [tag("th", f"largest error, {dtype}", scope="col", class_="number") for dtype in errors]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
-    about = "Modules of one name stand in a row. Those with an error were compared."
+    about = "Modules of one name stand in a row. Those with an error were compared; -: not compared."
     return tag("section", tag("h2", "Modules"), tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
 
 
-def _module(name: str, kind: str | None) -> Markup:
+def _error(error: float, limit: float) -> Markup:
+    return tag("td", prose(f"{summary.short(error)} of {summary.limit(limit)}"), class_="number")
+
+
+def _module(path: str, kind: str | None) -> Markup:
     if kind is None:
         return tag("td", "-", class_="absent")
-    return tag("td", tag("code", name), " ", tag("span", kind, class_="class"))
+    return tag("td", tag("code", name(path)), " ", tag("span", kind, class_="class"))
 
 
 def _remarks(results: Sequence[Result]) -> Markup:

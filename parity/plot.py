@@ -19,7 +19,7 @@ LANE = 18  # height of the lines for errors that are too small, or infinite
 LEFT = 54.0  # margin for the decades
 MARKERS = 24  # of a line
 DECADES = 14  # that are drawn: smaller errors stand on a line below them
-REACH = 3  # decades above the errors within which the limit is drawn; beyond, a sentence states it
+REACH = 3  # decades beside the errors within which the limit is drawn; beyond, a sentence states it
 STYLES = 6  # of lines: colours in page.css, dashes and markers here; a seventh line begins again
 DASHES = (None, "8 4", "2 3", "10 3 2 3", "5 2", "1 4")
 SHAPES = (  # markers around (0, 0)
@@ -83,7 +83,9 @@ class Scale:
         top = max(drawn, default=min(self.limits.values(), default=1e-16))
         near = [v for v in self.limits.values() if 0 < v <= top * 10.0**REACH]
         self.high = math.ceil(math.log10(max([top, *near])) - 1e-9)
-        self.low = max(math.floor(math.log10(min(drawn, default=top))), self.high - DECADES)
+        least = min(drawn, default=top)
+        reached = [v for v in self.limits.values() if least / 10.0**REACH <= v < least]
+        self.low = max(math.floor(math.log10(min([least, *reached]))), self.high - DECADES)
         self.low = min(self.low, self.high - 1)
         self.zero = any(v < 10.0**self.low for v in errors)  # a line below the lowest decade
         self.endless = any(not math.isfinite(v) for v in errors)  # a line above the highest
@@ -209,8 +211,9 @@ def _band(scale: Scale, results: Iterable[Result]) -> Markup:
 
 
 def _limit(scale: Scale, results: Iterable[Result]) -> Markup:
-    """Draw the lowest limit as a line, or state it in words where it lies far above the errors."""
-    seen = [name for name in scale.places if 0 < scale.limits.get(name, math.inf) <= 10.0**scale.high]
+    """Draw the lowest limit as a line, or state it in words where it lies far from the errors."""
+    low, high = 10.0**scale.low, 10.0**scale.high
+    seen = [name for name in scale.places if low * (1 - 1e-9) <= scale.limits.get(name, math.inf) <= high]
     if not seen:
         return _beyond(scale)
     points = [(scale.x(name), scale.y(scale.limits[name])) for name in scale.places if name in scale.limits]
@@ -222,13 +225,15 @@ def _limit(scale: Scale, results: Iterable[Result]) -> Markup:
 
 
 def _beyond(scale: Scale) -> Markup:
-    """State the limits that lie above the plot."""
+    """State the limits that lie above or below the plot."""
     values = sorted(v for v in scale.limits.values() if v > 0)
     if not values:
         return Markup()
-    above = math.floor(math.log10(values[0]) - scale.high) or "less than 1"
+    above, below = math.log10(values[0]) - scale.high, scale.low - math.log10(values[-1])
+    away = math.floor(max(above, below)) or "less than 1"
     ends = dict.fromkeys([limit(values[0]), limit(values[-1])])
-    text = f"limit {' to '.join(ends)}: {above} decade{'s' * (above != 1)} above this plot"
+    side = "above" if above > below else "below"
+    text = f"limit {' to '.join(ends)}: {away} decade{'s' * (away != 1)} {side} this plot"
     return tag("text", text, x=_n(scale.left), y=TOP - 9, class_="limit-text")
 
 

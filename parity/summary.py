@@ -86,7 +86,9 @@ def verdict(results: Sequence[Result]) -> str:
     if not compared:
         return f"Nothing was compared.{skipped}"
     every = "all " if compared > 1 else ""
-    return f"{_sides(results)} agree in {every}{count(compared, 'comparison')}.{skipped}"
+    models = len({model(r) for r in results if r.passed})
+    each = f" on each of {models:,} models," if models > 1 else ""
+    return f"{_sides(results)} agree{each} in {every}{count(compared, 'comparison')}.{skipped}"
 
 
 def _culprit(results: Iterable[Result]) -> str:
@@ -118,7 +120,8 @@ def subject(result: Result) -> str:
 def totals(results: Sequence[Result]) -> str:
     """Count what was compared: "252 compared, 252 agree, largest error 1.9e-14, limit 1e-10".
 
-    The largest error is the one that comes closest to its limit, or exceeds it most.
+    Limits differ by dtype and check. Where the largest error is not the one that comes closest to its limit, or
+    exceeds it most, the latter stands in its place, and is called so.
     """
     counts = grades(results)
     agree = counts["agrees"] + counts["close"]
@@ -128,8 +131,10 @@ def totals(results: Sequence[Result]) -> str:
     parts += [f"{counts[grade]:,} {grade}" for grade in ("not run", "not judged") if counts[grade]]
     compared = [r for r in results if r.grade in ("agrees", "close", "differs")]
     if compared:
-        largest = max(compared, key=lambda r: r.ratio)
-        parts.append(f"largest error {short(largest.error)}, limit {limit(largest.tolerance)}")
+        nearest = max(compared, key=lambda r: r.ratio)
+        largest = max(r.error or 0.0 for r in compared)
+        word = "largest error" if nearest.error == largest else "error nearest to its limit"
+        parts.append(f"{word} {short(nearest.error)}, limit {limit(nearest.tolerance)}")
     return ", ".join(parts)
 
 

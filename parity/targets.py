@@ -148,7 +148,7 @@ def _checkpoint(
     with plan(path, src, settings=settings, weights=weights, assume=assume, step=step) as planned:
         path = planned.reader.path
         for note in (*planned.part(), *planned.left_out(), *planned.doubts()):
-            print(printable(f"note: {note}"), file=sys.stderr)
+            print(printable(f"note: {path}: {note}"), file=sys.stderr)
         file, values = printable(os.path.basename(os.path.abspath(path))), configs.as_dict(planned.config)
         part = planned.reading.prefix
         name = " ".join(filter(None, (file, part and f"[{printable(part)}]", planned.variant)))

@@ -54,8 +54,8 @@ def page(found: Derivation, about: Mapping[str, str]) -> str:
         totals=prose(totals),
         provenance=tag("section", facts(about.items()), class_="provenance", aria_label="What was run"),
         divergences=_cards(found),
+        results=_table(found),
         modules=_trees(found),
-        details=_table(found),
         remarks=_remarks(found),
     )
 
@@ -92,7 +92,12 @@ def _trees(found: Derivation) -> Markup:
         "Each module of the left model stands beside the part of the right one that has its partners; below it, each "
         "use of a parameter. The difference is that of the values which the two uses meet, relative to their size."
     )
-    return tag("section", tag("h2", "Modules"), tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
+    agreeing = count(sum(use.gap <= ROUNDING for use in found.uses), "use")
+    head = tag(
+        "summary", tag("b", "Modules"), " ", tag("span", f"{agreeing} of {len(found.uses)} agree", class_="soft")
+    )
+    body = tag("div", tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
+    return tag("details", head, body, open=None if found.proven else "")
 
 
 def tree(uses: Sequence[Step]) -> Module:

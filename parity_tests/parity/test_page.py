@@ -14,6 +14,7 @@ from html import escape
 import numpy as np
 import pytest
 
+from parity import summary
 from parity.elements import Worst
 from parity.judge import Subject, judge
 from parity.recording import Recording
@@ -80,7 +81,7 @@ class Text(html.parser.HTMLParser):
                 self.fetched.append(f"{tag} {name}")
             elif name == "id":
                 self.ids.append(str(value))
-        if tag != "meta":
+        if tag not in ("meta", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -197,6 +198,12 @@ def test_no_plot_has_empty_decades() -> None:
     (chart,) = charts(Report([near]).to_html())
     assert decades(chart) == [-13, -12, -11, -10]
     assert 'class="limit"' in chart
+    far = replace(low, curve=(("a", 1e-3, 1e-10), ("b", 1e-2, 1e-10)), passed=False)
+    (chart,) = charts(Report([far]).to_html())
+    assert "limit 1e-10: 7 decades below this plot" in chart and 'class="limit"' not in chart
+    beyond = replace(low, curve=(("a", 1e-9, 1e-10), ("b", 1e-9, 1e-10)), passed=False)
+    (chart,) = charts(Report([beyond]).to_html())
+    assert decades(chart)[0] == -10 and 'class="limit"' in chart
 
 
 def test_a_plot_ends_where_its_names_end() -> None:
@@ -236,9 +243,9 @@ def test_modules_of_own_models_stand_side_by_side() -> None:
     rows = [re.sub("<[^>]*>", "|", line) for line in re.findall("<tr>.*?</tr>", table)]
     cells = [[cell.strip() for cell in line.split("|") if cell.strip()] for line in rows]
     assert cells == [
-        ["mine", "theirs", "largest error"],
+        ["mine", "theirs", "largest error, float64"],
         ["conv", "Conv2d", "conv", "Conv", "1.0e-12 of 1e-10"],
-        ["act", "GELU", "-"],
+        ["act", "GELU", "-", "-"],
         ["head", "Linear", "head", "Dense", "1.0e-12 of 1e-10"],
     ]
 
@@ -296,6 +303,29 @@ def test_what_is_drowned_leaves_the_others_at_their_names() -> None:
         lines = re.findall(r'points="([^"]*)" class="line"', chart)
         places = [[float(point.split(",")[0]) for point in points.split()] for points in lines]
         assert sorted(places) == sorted([[ticks[n] for n in names] for names in ("abc", "acd")])
+
+
+def test_each_dtype_of_own_models_has_a_column_of_its_own() -> None:
+    page = Report([row(("a",)), replace(row(("a",), "float32"), curve=(("a", 1e-7, 6e-6),))],
+                  modules={"m": [("a", "Conv"), ("b", "GELU")]}).to_html()  # fmt: skip
+    (table,) = re.findall(
+        r'<table class="modules">.*?</table>', re.sub('<span class="whole">(.*?)</span>', r"\1", page)
+    )
+    assert "largest error, float64</th>" in table and "largest error, float32</th>" in table
+    assert ">1.0e-12 of 1e-10</td>" in table and ">1.0e-7 of 6e-6</td>" in table
+
+
+def test_several_models_are_compared_each_with_itself() -> None:
+    report = Report([row(("a",)), row(("a",), variant="w")])
+    assert summary.verdict(report.results) == "a and b agree on each of 2 models, in all 2 comparisons."
+    assert "A model is compared across frameworks, not with the other models." in report.to_html()
+
+
+def test_the_number_of_the_summary_is_called_what_it_is() -> None:
+    """Of two dtypes the larger error may be farther from its limit."""
+    low = replace(row(("a",), "float32"), error=9e-7, tolerance=1e-3)
+    assert summary.totals([row(("a",)), low]).endswith("error nearest to its limit 1.0e-12, limit 1e-10")
+    assert summary.totals([low]).endswith("largest error 9.0e-7, limit 1e-3")
 
 
 def test_a_row_that_passed_has_no_first_divergence() -> None:

@@ -48,7 +48,7 @@ def without(framework: str) -> list[Result]:
 
 def test_the_verdict_is_first_and_the_summary_last() -> None:
     lines = terminal.text(results(), report="parity.html").splitlines()
-    assert lines[0] == "flax, torch and paddle agree in all 24 comparisons."
+    assert lines[0] == "flax, torch and paddle agree on each of 2 models, in all 24 comparisons."
     assert lines[-1] == "24 compared, 24 agree, largest error 0, limit 1e-10; report: parity.html"
 
 
