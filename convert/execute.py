@@ -15,7 +15,7 @@ from .casting import Tally
 from .errors import ConvertError, UsageError, command_or_call, option
 from .files import atomic, atomic_folder, files_of, hashing, writer_for
 from .files.atomic import Claim
-from .files.background import Task
+from .files.background import Task, ahead
 from .files.base import Writer
 from .files.sharded import PART, shard_name
 from .files.sharded import SUFFIX as INDEX
@@ -29,6 +29,8 @@ Prove = Callable[[str], Any]
 ROOM, LINE_ROOM = 256, 160  # bytes of a record and of a tensor's line for counts: values not finite, and lost ones
 ALTERED = "reads back otherwise than it was written, by a faulty disk or memory, or as another program wrote to it"
 PAUSE = 0.02  # seconds between two syncs while a file is written
+LARGE = 4 << 20  # bytes of a tensor that is worth a thread, which starts in 0.1 ms: it is computed while it is written
+AHEAD = 2  # pieces, of 256 KiB: one is being written, one waits, and the next is computed
 
 
 @dataclass(frozen=True)
@@ -356,7 +358,9 @@ def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str
     for step in steps:
         tensor, tally = step[0], Tally()
         digest = hashing.Digest(tensor, job.options.verify)
-        writer.write(tensor, job.progress.of(digest.of(chunks(job.plan, step, job.scratch, tally))))
+        pieces = digest.of(chunks(job.plan, step, job.scratch, tally))
+        with contextlib.closing(ahead(pieces, AHEAD) if tensor.nbytes > LARGE else pieces) as ready:
+            writer.write(tensor, job.progress.of(ready))
         lines[tensor.name] = digest.line() | ({"lossy": lost} if (lost := tally.lost()) else {})
         if problem := tally.problem(tensor.dtype):
             refused.append((tensor.name, problem))
