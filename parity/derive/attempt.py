@@ -253,7 +253,8 @@ class Attempt:
         gaps = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
         taps = len(found) // use.x.shape[1] if self.program.tape.nodes[use.node].window else 1
         partners: set[str] = set()
-        for group in uses.groups(use, self.program):
+        groups = uses.groups(use, self.program)
+        for group in groups:
             if (self.map[use.ids[:, :, group.columns].astype(np.int64)] != 0).all():
                 continue
             options = []
@@ -261,11 +262,12 @@ class Attempt:
                 for other in seen.groups:
                     ids = seen.use.ids[:, :, other.columns]
                     if len(other.columns) == len(group.columns):
-                        taken, differs = not self._free(seen, ids), other.role != group.role
+                        taken = not self._free(seen, ids)
                         apart = gap > EXACT and gap
                         alone = seen.name not in partners  # groups of one use are likely to have one partner
                         hollow = self._hollow(use.ids[:, :, group.columns], ids, (found, seen.statistics, taps))
-                        likely = 8 * hollow + 4 * taken + 2 * alone + differs
+                        split = not roles.alike(groups, seen.groups)
+                        likely = (hollow, taken, split, alone, roles.difference(group.role, other.role))
                         order = self._order(use, seen, likely, apart, other.grid != group.grid)
                         options.append((order, gap, seen, other))
             options = _distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())

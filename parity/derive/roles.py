@@ -7,6 +7,8 @@ heads in front or behind, split or flattened, are told apart without a guess fro
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,7 @@ from .tape import Array, Node
 from .walk import Program
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
+SIDE = r"product \d"
 FIRST = 3  # kinds of readers that make a role
 MAX_STEPS = 200  # operations that are followed from one product
 
@@ -37,6 +40,16 @@ class Group:
     def grid(self) -> tuple[int, ...]:
         """The number of different coordinates along each axis."""
         return tuple(int(axis.max()) + 1 for axis in self.places.T) if len(self.columns) else ()
+
+
+def alike(a: Sequence[Group], b: Sequence[Group]) -> bool:
+    """Tell whether columns fall into groups of the same sizes: neither product is a part of the other, it seems."""
+    return sorted(len(group.columns) for group in a) == sorted(len(group.columns) for group in b)
+
+
+def difference(a: str, b: str) -> int:
+    """Rank how far two roles differ: 0 not at all, 1 in the sides of products, which einsums exchange, 2 otherwise."""
+    return 0 if a == b else 1 if re.sub(SIDE, "product", a) == re.sub(SIDE, "product", b) else 2
 
 
 def groups(program: Program, at: int, flipped: bool) -> list[Group]:

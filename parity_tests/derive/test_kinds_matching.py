@@ -262,3 +262,38 @@ def test_a_state_that_nothing_reads_and_only_the_right_side_has_is_a_constant():
     right.hidden.zero_()
     left.register_buffer("total", torch.ones(6))  # may be its partner: nothing shows it
     assert parity.derive(left, right, (images(4, 6),)).missing == ["hidden"]
+
+
+def test_grouped_queries_whose_rotated_halves_are_as_wide_as_values_and_whose_products_exchange_sides():
+    angles = torch.arange(5.0, dtype=torch.float64)[:, None] * torch.tensor([1.0, 0.1], dtype=torch.float64)
+    cos, sin = angles.cos(), angles.sin()
+
+    def heads(x: Any) -> Any:
+        return x.unflatten(-1, (-1, 4)).transpose(1, 2)
+
+    def turned(x: Any) -> Any:  # as one array of which a rotated copy is made
+        half = torch.cat([-x[..., 2:], x[..., :2]], -1)
+        return x * torch.cat([cos, cos], -1) + half * torch.cat([sin, sin], -1)
+
+    def halves(x: Any) -> Any:  # as two arrays
+        a, b = x.chunk(2, -1)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+    def left(m: Any, x: Any) -> Any:
+        q, k, v = turned(heads(m.query(x))), turned(heads(m.key(x))), heads(m.value(x))
+        return m.out(((q @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2)).tanh()
+
+    def right(m: Any, x: Any) -> Any:
+        k, v = heads(m.kv(x)).chunk(2, 1)
+        weights = (halves(k) @ halves(heads(m.q(x))).mT).softmax(-2)
+        return m.o((v.mT @ weights).mT.transpose(1, 2).flatten(2)).tanh()
+
+    sizes = {"query": 8, "key": 4, "value": 4, "out": 8}
+    ours = Net(left, **{name: linear(8, size, False) for name, size in sizes.items()})
+    theirs = Net(right, q=linear(8, 8, False), kv=linear(8, 8, False), o=linear(8, 8, False))
+    found = parity.derive(ours, theirs, (images(2, 5, 8),))
+    assert found.proven, found.failure
+    given = numbers(ours, images(2, 5, 8))
+    moved = found.table.apply(given)
+    assert np.array_equal(moved["q.weight"], given["query.weight"])
+    assert np.array_equal(moved["kv.weight"], np.concatenate([given["key.weight"], given["value.weight"]]))
