@@ -10,7 +10,7 @@ import numpy as np
 from . import columns, roles, uses
 from .places import place
 from .tape import Array
-from .walk import Elements, Program, Similarity, Use, Walk
+from .walk import Elements, Program, Similarity, Translated, Use, Walk
 
 LIMIT = 0.05  # distance of columns, relative to their scale, beyond which nothing is a partner
 MARGIN = 30  # how much farther than the nearest another partner may be
@@ -19,6 +19,7 @@ SNAP = 0.1  # mean relative difference up to which the values of two models are 
 PARTIAL = 1e-6  # distance of columns of which one side has some rows alone
 ALIKE = 1e-3  # relative difference of the sizes of what two terms of a sum were first added to
 EXACT = 1e-9  # distances below are rounding
+MANY = 1 << 20  # elements that are looked at or mapped at once
 
 
 class Step(NamedTuple):
@@ -48,6 +49,7 @@ class Term(NamedTuple):
 
 
 Result = TypeVar("Result")
+Places = Any  # indices: an array or a slice
 Option = tuple[Any, float, uses.Seen, Any]  # order, distance, partner, detail
 
 
@@ -70,6 +72,21 @@ def _distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[
     for option in sorted(options, key=lambda option: option[0]):
         best.setdefault(key(option), option)
     return list(best.values())
+
+
+def _places(numbers: Array) -> Places:
+    """Return indices as a slice where they are a range in order."""
+    if not len(numbers) or numbers[-1] - numbers[0] != len(numbers) - 1 or (np.diff(numbers) != 1).any():
+        return numbers
+    return slice(int(numbers[0]), int(numbers[-1]) + 1)
+
+
+def every(marks: Array, ids: Array) -> bool:
+    """Tell whether all of these elements are marked; 0 is no element."""
+    if ids.size <= MANY:
+        return bool(marks[ids[ids > 0].astype(np.int64)].all())
+    chunks = np.nditer(ids, ["external_loop", "buffered"], buffersize=MANY)  # bounds memory
+    return all(every(marks, chunk) for chunk in chunks)
 
 
 class Point(NamedTuple):
@@ -102,19 +119,19 @@ class Attempt:
     """
 
     def __init__(
-        self, seen: list[uses.Seen], program: Program, lefts: Elements, rights: Elements, say: Callable[[str], None]
+        self, seen: list[uses.Seen], program: Program, lefts: Elements, rights: Translated, say: Callable[[str], None]
     ):
         self.seen, self.program, self.lefts, self.rights, self.alike = seen, program, lefts, rights, Similarity()
         self._say, self.limit = say, EXACT
         self.patient = False
         self.excused = set[int]()
-        self.map, self.plus = (np.zeros(len(rights), np.int32) for _ in range(2))
+        self.map, self.plus = rights.map, rights.plus
         self.owned = np.zeros(len(lefts), bool)
         self.steps: list[Step] = []
         self.walk = Walk(program, rights, self.meet)
         self._choices: list[int] = []
         self._points: list[Point] = []
-        self._entries: list[tuple[Array, Array]] = []  # (right elements, left ones owned for the first time)
+        self._entries: list[tuple[Places, Places]] = []  # (right elements, left ones owned for the first time)
         self._terms: dict[tuple[int, int], list[Term]] = {}  # sum on the right -> its terms that have partners
         self._begun = (-1, 0, 0)  # operation, steps and entries before it
 
@@ -122,7 +139,6 @@ class Attempt:
         """Take elements as known that the user states."""
         known = np.flatnonzero(given)
         self.map[known], self.owned[given[known]] = given[known], True
-        self.rights.values[known] = self.lefts.values[given[known]]
 
     def run(self) -> list[Array]:
         """Go on to the end and return the outputs. Raises: DeadEnd."""
@@ -158,7 +174,7 @@ class Attempt:
         self.walk.restore(state.walk)
         self._choices = choices
         for right, left in self._entries[state.entries :]:
-            self.map[right], self.plus[right], self.rights.values[right] = 0, 0, np.nan
+            self.map[right], self.plus[right] = 0, 0
             self.owned[left] = False
         del self._entries[state.entries :], self.steps[state.steps :]
         self._points = [point for point in self._points if point.step < state.steps]
@@ -170,8 +186,7 @@ class Attempt:
         if self._begun[0] != self.walk.at:
             self._say(f"matching operation {self.walk.at} of {len(self.program.tape.nodes)}")
             self._begun = (self.walk.at, len(self.steps), len(self._entries))
-        wanted = use.ids[use.ids > 0].astype(np.int64)
-        if (self.map[wanted] != 0).all():
+        if every(self.map, use.ids):
             if use.kind == "product" and self.walk.at not in self.excused:
                 self._verify(use)
             return None
@@ -201,10 +216,9 @@ class Attempt:
         new = self.map[right] == 0
         self._enter(right[new], left[new])
         self.map[right[new]] = left[new]
-        self.rights.values[right[new]] = self.lefts.values[left[new]]
 
     def _enter(self, right: Array, left: Array) -> None:
-        self._entries.append((right, left[~self.owned[left]]))
+        self._entries.append((_places(right), _places(left[~self.owned[left]])))
         self.owned[left] = True
 
     def _choose(self, use: Use, options: list[Option], what: str) -> tuple[uses.Seen, Any]:
@@ -228,8 +242,7 @@ class Attempt:
         return seen, detail
 
     def _free(self, seen: uses.Seen, ids: Array) -> bool:
-        numbers = ids[ids > 0].astype(np.int64)
-        return not self.owned[numbers].all()
+        return not every(self.owned, ids)
 
     def _order(self, use: Use, seen: uses.Seen, *first: Any) -> tuple[Any, ...]:
         name = " ".join(self.rights.owners(use.ids))
@@ -255,17 +268,18 @@ class Attempt:
         partners: set[str] = set()
         groups = uses.groups(use, self.program)
         for group in groups:
-            if (self.map[use.ids[:, :, group.columns].astype(np.int64)] != 0).all():
+            right = group.of(use.ids)
+            if every(self.map, right):
                 continue
             options = []
             for seen, gap in gaps.items():
                 for other in seen.groups:
-                    ids = seen.use.ids[:, :, other.columns]
+                    ids = other.of(seen.use.ids)
                     if len(other.columns) == len(group.columns):
                         taken = not self._free(seen, ids)
                         apart = gap > EXACT and gap
                         alone = seen.name not in partners  # groups of one use are likely to have one partner
-                        hollow = self._hollow(use.ids[:, :, group.columns], ids, (found, seen.statistics, taps))
+                        hollow = self._hollow(right, ids, (found, seen.statistics, taps))
                         split = not roles.alike(groups, seen.groups)
                         likely = (hollow, taken, split, alone, roles.difference(group.role, other.role))
                         order = self._order(use, seen, likely, apart, other.grid != group.grid)
@@ -324,9 +338,10 @@ class Attempt:
     ) -> None:
         if rows is None:
             raise DeadEnd(f"{' '.join(self.rights.owners(use.ids))}: its columns and those of {seen.name} differ")
-        right, left = use.ids[:, :, group.columns], seen.use.ids[:, :, other.columns]
-        flat = left.reshape(-1, left.shape[2])[rows]
-        self._assign(right.reshape(-1, right.shape[2]), flat)
+        right, left = (ids.reshape(-1, ids.shape[2]) for ids in (group.of(use.ids), other.of(seen.use.ids)))
+        step = max(1, MANY // max(right.shape[1], 1))  # bounds memory
+        for at in range(0, len(rows), step):
+            self._assign(right[at : at + step], left[rows[at : at + step]])
 
     def _elementwise(self, use: Use) -> None:
         numbers, found = uses.statistics(use, self.program)
@@ -391,7 +406,7 @@ class Attempt:
             index = columns.matched(found, term.statistics) if len(term.numbers) == len(numbers) else None
             if index is not None:
                 self._enter(numbers, numbers[:0])
-                self.map[numbers], self.rights.values[numbers] = -term.numbers[index], 0
+                self.map[numbers] = -term.numbers[index]
                 return
         raise DeadEnd(f"{' '.join(self.rights.owners(numbers))}: a term of a sum that has fewer terms on the left")
 
@@ -406,7 +421,6 @@ class Attempt:
             if left is not None and not self.owned[left].any() and not self.plus[numbers].any():
                 self._enter(numbers, left)
                 self.plus[numbers] = left
-                self.rights.values[numbers] += self.lefts.values[left]
 
     def _place(self, use: Use) -> None:
         """Place parameters whose value is needed as it is, by how often each of their elements is repeated."""

@@ -29,7 +29,7 @@ from .prove import OUTPUT, Proof, prove, translate
 from .rows import DerivedTable, Row, constant, dropped
 from .sides import Side, draw, fresh, layouts, side
 from .tape import Tape
-from .walk import Elements, Program
+from .walk import Elements, Filled, Program
 
 SEED = 7
 FIRST = 4  # seconds for a match, before the models are taken to differ
@@ -181,7 +181,7 @@ def derive(
             continue
         if _fix(a, other):
             known = _read(a, left_weights)
-        program, weights, lefts = known
+        program, lefts = known
         if _fix(b, program.tape):
             other = _recorded(b, b.parameters, others, "right")
         hinted = None if table is None else hint(table, a, b, lefts, Elements(b.parameters, known=False))
@@ -196,7 +196,7 @@ def derive(
             break
     if best is None:
         raise UsageError("the right model cannot be run", problems)
-    program, weights, lefts = known
+    program, lefts = known
     plain = best.programs
     if best.found.failure:
         say("trying other numbers")
@@ -208,10 +208,10 @@ def derive(
         found = match(*programs, lefts, best.side.parameters, left_over, best.hint and best.hint.map, say)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
     say("proving")
-    return _concluded(a, best, (program, weights, lefts), began)
+    return _concluded(a, best, known, left_weights, began)
 
 
-def _corrected(best: _Best, left: tuple[Program, Elements], seconds: float) -> _Best:
+def _corrected(best: _Best, left: tuple[Program, Filled], seconds: float) -> _Best:
     """Match tapes that read other numbers, if the match goes further so: models that differ in a scale, say.
 
     The proof and the list of differences are of the models as they are.
@@ -226,7 +226,7 @@ def _corrected(best: _Best, left: tuple[Program, Elements], seconds: float) -> _
                 return best
             new = change.tapes(*tapes)
             try:
-                own = Program(new[0], {n: lefts.part(lefts.values, n) for n in lefts.names}, inputs[0])
+                own = Program(new[0], lefts.arrays, inputs[0])
                 target = Program(new[1], best.side.parameters, inputs[1])
                 found = match(own, target, lefts, best.side.parameters, 2, best.hint and best.hint.map)
             except Exception:  # an operation that refuses the number
@@ -239,14 +239,22 @@ def _corrected(best: _Best, left: tuple[Program, Elements], seconds: float) -> _
     return best
 
 
-def _read(a: Side, left_weights: str | None) -> tuple[Program, dict[str, Any], Elements]:
-    """Return the left side's tape run on weights, these weights, and their elements."""
-    weights = draw(a, SEED) if left_weights is None else weights_of(left_weights, a)
+def _read(a: Side, left_weights: str | None) -> tuple[Program, Filled]:
+    """Return the left side's tape run on weights, and the elements that have these."""
+    elements = Filled(a.parameters)
+    _fill(a, elements, left_weights)
     given = a.call.arrays()
-    tape = _recorded(a, weights, given, "left")
-    elements = Elements(weights, known=True)
-    weights = {name: elements.part(elements.values, name) for name in elements.names}  # one copy
-    return _program(tape, weights, list(given.values())), weights, elements
+    tape = _recorded(a, elements.arrays, given, "left")
+    return _program(tape, elements.arrays, list(given.values())), elements
+
+
+def _fill(a: Side, elements: Filled, left_weights: str | None) -> None:
+    """Give the left side's elements the values with which it is matched."""
+    if left_weights is None:
+        draw(a, SEED, elements.arrays)
+        return
+    for name, array in weights_of(left_weights, a).items():
+        elements.arrays[name][...] = array
 
 
 def _program(tape: Tape, parameters: Any, inputs: list[Any]) -> Program:
@@ -272,10 +280,12 @@ def _recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
         raise UsageError(f"the {which} model cannot be run: {type(error).__name__}: {error}") from error
 
 
-def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Elements], began: float) -> Derivation:
+def _concluded(
+    a: Side, best: _Best, known: tuple[Program, Filled], left_weights: str | None, began: float
+) -> Derivation:
     """Write the Table of a match, prove it, and explain what differs."""
     found, b = best.found, best.side
-    program, weights, lefts = known
+    program, lefts = known
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
     frameworks = (a.framework, b.framework)
@@ -291,9 +301,10 @@ def _concluded(a: Side, best: _Best, known: tuple[Program, dict[str, Any], Eleme
     divergences = _divergences(found, proof)
     free: list[str] = []
     if proven:
-        free = freedom(a, program, weights, a.call.arrays())
+        _fill(a, lefts, left_weights)
+        free = freedom(a, program, lefts, a.call.arrays())
     elif not reasons:
-        divergences = _explained(a, best, (program, table, mapped), divergences)
+        divergences = _explained(a, best, (program, table, mapped, lefts), divergences)
     kept = [name for side in (a, b) for name, array in side.others.items() if array.dtype.kind == "f"]
     notes = [f"# fixed, since the other side computes it: {name}" for name in kept]
     notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
@@ -325,11 +336,11 @@ def _unread(a: Side, best: _Best, mapped: Any, rights: Elements, lefts: Elements
 
 
 def _explained(
-    a: Side, best: _Best, of: tuple[Program, DerivedTable, Any], known: list[Divergence]
+    a: Side, best: _Best, of: tuple[Program, DerivedTable, Any, Filled], known: list[Divergence]
 ) -> list[Divergence]:
     """Return the places where models with the same weights part, with causes; without any, those of the matching."""
-    program, table, mapped = of
-    b, weights = best.side, draw(a, SEED)
+    program, table, mapped, lefts = of
+    b, weights = best.side, draw(a, SEED, lefts.arrays)
     inputs = fresh(a.call.arrays(), b.call.arrays(), None)
     sides = (
         run(program.tape, weights, list(inputs[0].values()), 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from convert.folding import fold
 
 from .sides import Side
 from .tape import Array
-from .walk import Elements, Program, Use, Walk
+from .walk import Elements, Filled, Program, Use, Walk
 
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
 TRIES = 2  # exchanges that are tried for each kind of pair
@@ -24,7 +25,7 @@ BETWEEN = re.compile(r" (?:with|and) ")  # the two names in a text
 Pairs = list[tuple[Array, Array]]  # elements that are exchanged
 
 
-def freedom(left: Side, program: Program, weights: Mapping[str, Array], inputs: Mapping[str, Array],
+def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str, Array],
             seconds: float = 3) -> list[str]:  # fmt: skip
     """List permutations of the left model's elements that leave its outputs as they are.
 
@@ -33,9 +34,8 @@ def freedom(left: Side, program: Program, weights: Mapping[str, Array], inputs: 
     permutation that any one side fixes.
     """
     stop, uses = time.thread_time() + seconds, list[Use]()
-    elements = Elements(weights, known=True)
     Walk(program, elements, uses.append).run()
-    before = left.run(weights, inputs)
+    before = left.run(elements.arrays, inputs)
     found: dict[str, list[str]] = {}
     alike: dict[str, list[str]] = {}
     for template, text, pairs in _candidates(uses, elements, [node.site for node in program.tape.nodes]):
@@ -44,8 +44,10 @@ def freedom(left: Side, program: Program, weights: Mapping[str, Array], inputs: 
             continue
         tried = found.setdefault(template, [])
         if len(tried) < TRIES and not any(tried):
-            same = _equal(before, left.run(_exchanged(elements, pairs), inputs))
+            with _exchanged(elements, pairs):
+                same = _equal(before, left.run(elements.arrays, inputs))
             tried.append(text if same and _matters(left, elements, pairs, inputs, before) else "")
+    left.release()
     return [every(text, alike[key]) for key, tried in found.items() for text in tried if text]
 
 
@@ -79,9 +81,10 @@ def _as_far(text: str, other: str) -> bool:
     return all(step == steps[0] for step in steps)
 
 
-def _matters(left: Side, elements: Elements, pairs: Pairs, inputs: Mapping[str, Array], before: list[Array]) -> bool:
+def _matters(left: Side, elements: Filled, pairs: Pairs, inputs: Mapping[str, Array], before: list[Array]) -> bool:
     """Tell whether the elements have an effect at all: those of one exchange are changed alone."""
-    return not _equal(before, left.run(_exchanged(elements, pairs[:1], 2.0), inputs))
+    with _exchanged(elements, pairs[:1], 2.0):
+        return not _equal(before, left.run(elements.arrays, inputs))
 
 
 def _candidates(uses: list[Use], elements: Elements, sites: list[str]) -> Iterator[tuple[str, str, Pairs]]:
@@ -143,13 +146,19 @@ def _terms(uses: list[Use], elements: Elements) -> Iterator[tuple[str, str, Pair
                 yield f"{template} sum", f"{names[0]} and {names[1]}: only their sum has an effect", [(one, two)]
 
 
-def _exchanged(elements: Elements, pairs: Pairs, factor: float = 1.0) -> dict[str, Array]:
-    """Return the parameters after an exchange; the first of each pair times a factor."""
-    values = elements.values.copy()
-    for a, b in pairs:
-        a, b = a.astype(np.int64), b.astype(np.int64)
-        values[a], values[b] = factor * values[b], values[a].copy()
-    return {name: elements.part(values, name) for name in elements.names}
+@contextlib.contextmanager
+def _exchanged(elements: Filled, pairs: Pairs, factor: float = 1.0) -> Iterator[None]:
+    """Exchange elements, the first of each pair times a factor, and restore them at the end."""
+    values = elements.values
+    places = [(a.astype(np.int64), b.astype(np.int64)) for a, b in pairs]
+    before = [(values[a], values[b]) for a, b in places]
+    for a, b in places:
+        values[a], values[b] = factor * values[b], values[a]
+    try:
+        yield
+    finally:
+        for (a, b), (first, second) in zip(places, before, strict=True):
+            values[a], values[b] = first, second
 
 
 def _equal(a: list[Array], b: list[Array]) -> bool:

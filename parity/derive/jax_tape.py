@@ -35,13 +35,15 @@ class JaxSide:
         self.wide = True
         arrays = {name: np.asarray(array) for name, array in parameters.items()}
         self.parameters = {
-            k: a.astype(np.float64, copy=False) for k, a in arrays.items() if jnp.issubdtype(a.dtype, jnp.floating)
+            k: a if a.dtype.kind == "f" else a.astype(np.float64)
+            for k, a in arrays.items()
+            if jnp.issubdtype(a.dtype, jnp.floating)
         }
         self.others = {k: a for k, a in arrays.items() if k not in self.parameters}
 
     def fix(self, names: Sequence[str]) -> None:
         """Take parameters as arrays that are none: they keep the model's own values."""
-        kept = {name: self.parameters.pop(name) for name in names}
+        kept = {name: self.parameters.pop(name).astype(np.float64) for name in names}
         self.others |= kept
 
     def _outputs(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
@@ -76,7 +78,12 @@ class JaxSide:
 
     def _traced(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Any:
         with jax.enable_x64(self.wide):
-            return jax.make_jaxpr(self._outputs)(_device(parameters), _device(inputs))
+            dtype = jax.dtypes.canonicalize_dtype(np.float64)
+            shapes = {name: jax.ShapeDtypeStruct(np.shape(array), dtype) for name, array in parameters.items()}
+            return jax.make_jaxpr(self._outputs)(shapes, _device(inputs))
+
+    def release(self) -> None:
+        """Do nothing: a function stores no arrays."""
 
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
         """Record the tape of one run, with casts to lower precision voided."""
@@ -156,4 +163,4 @@ def _key(part: Any) -> str:
 
 
 def _device(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: jnp.asarray(array) for name, array in arrays.items()}
+    return {name: jnp.asarray(array, np.float64 if array.dtype.kind == "f" else None) for name, array in arrays.items()}

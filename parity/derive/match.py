@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .attempt import EXACT, LIMIT, Attempt, DeadEnd, Step
 from .tape import Array
 from .uses import Seen
-from .walk import Elements, Program, Use, Walk
+from .walk import Elements, Program, Translated, Use, Walk
 
 __all__ = ["EXACT", "Match", "match"]
 Say = Callable[[str], None]  # reports progress
@@ -74,7 +74,7 @@ def match(
         seen.append(Seen(use, left, lefts))
 
     Walk(left, lefts, see).run()
-    attempt = Attempt(seen, right, lefts, Elements(right_arrays, known=False), say)
+    attempt = Attempt(seen, right, lefts, Translated(right_arrays, lefts), say)
     if given is not None:
         attempt.take(given)
     best, tries, end = None, 0, np.inf
@@ -82,7 +82,7 @@ def match(
         found = _tried(attempt)
         end = min(end, time.thread_time() + seconds)
         if best is None or not found.failure or found.at > best.at:
-            best, tries = found, 0
+            best, tries = _copied(found), 0
         if not best.failure or time.thread_time() > end:
             return attempt.ended(best)
         tries += 1
@@ -103,11 +103,18 @@ def match(
         attempt.replay([step.choice for step in best.steps])
 
 
+def _copied(found: Match) -> Match:
+    """Return a match that does not change when its attempt goes on."""
+    if not found.failure:
+        return found
+    plus = found.plus.copy() if found.plus.any() else np.zeros_like(found.plus)  # zeros that nobody touches are free
+    return replace(found, map=found.map.copy(), plus=plus, steps=found.steps.copy())
+
+
 def _tried(attempt: Attempt) -> Match:
     """Go on with an attempt until its end or to a use without a partner."""
     try:
         outputs = attempt.run()
     except DeadEnd as error:
-        steps, at = attempt.steps.copy(), attempt.walk.at
-        return Match(attempt.map.copy(), attempt.plus.copy(), steps, str(error), error.gap, error.known, at)
+        return Match(attempt.map, attempt.plus, attempt.steps, str(error), error.gap, error.known, attempt.walk.at)
     return Match(attempt.map, attempt.plus, attempt.steps, outputs=outputs)

@@ -14,6 +14,8 @@ from .call import Call, flatten
 from .paddle_recorder import Recorder
 from .tape import Tape
 
+LARGE = 1 << 18  # elements from which on a model reads an array without copying it
+
 
 class PaddleSide:
     """A paddle layer, called in evaluation mode and float64."""
@@ -23,18 +25,20 @@ class PaddleSide:
 
     def __init__(self, model: paddle.nn.Layer, call: Call):
         self.call = call
-        self.model = copy.deepcopy(model)
+        self.model = _hollow(model)
         self.model._to_impl(dtype="float64", floating_only=True)  # to() would cast tables of indices as well
         self.model.eval()
+        self._shared: dict[str, Any] = {}  # tensors whose memory the model reads
         self.ties: dict[str, str] = {}
         self.parameters: dict[str, np.ndarray] = {}
         self.others: dict[str, np.ndarray] = {}
         first: dict[int, str] = {}
-        for name, tensor in self.model.state_dict().items():
+        for name, tensor in model.state_dict().items():
             if id(tensor) in first:
                 self.ties[name] = first[id(tensor)]
             elif "float" in str(tensor.dtype):
-                self.parameters[name] = tensor.numpy().astype(np.float64)
+                wide = str(tensor.dtype) in ("paddle.float32", "paddle.float64")
+                self.parameters[name] = np.from_dlpack(tensor.detach()) if wide else tensor.astype("float64").numpy()
             else:
                 self.others[name] = tensor.numpy()
             first.setdefault(id(tensor), name)
@@ -48,7 +52,20 @@ class PaddleSide:
     def _load(self, parameters: Mapping[str, np.ndarray]) -> None:
         state = self.model.state_dict()
         for name, array in parameters.items():
-            state[name].set_value(paddle.to_tensor(np.array(array), dtype=state[name].dtype))
+            if array.size >= LARGE and array.dtype == np.float64 and array.flags.c_contiguous:
+                self._share(name, state[name], array.reshape(state[name].shape))
+            else:
+                state[name].set_value(paddle.to_tensor(np.array(array), dtype=state[name].dtype))
+
+    def _share(self, name: str, tensor: Any, array: np.ndarray) -> None:
+        """Let a tensor read an array without copying it."""
+        self._shared[name] = paddle.utils.dlpack.from_dlpack(array if array.flags.writeable else array.copy())
+        tensor.get_tensor()._share_data_with(self._shared[name].get_tensor())
+
+    def release(self) -> None:
+        """Drop the large arrays that the last run left in the model."""
+        _empty(self.model)
+        self._shared.clear()
 
     def _run(self, inputs: Mapping[str, Any]) -> list[Any]:
         args, kwargs = self.call.bind(inputs)
@@ -95,6 +112,19 @@ class PaddleSide:
 
 def _tensors_of(inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {name: paddle.to_tensor(np.array(array)) for name, array in inputs.items()}
+
+
+def _hollow(layer: paddle.nn.Layer) -> paddle.nn.Layer:
+    """Copy a layer, with memory for its large parameters that is not used before they get values."""
+    layer = copy.deepcopy(layer)
+    _empty(layer)
+    return layer
+
+
+def _empty(layer: paddle.nn.Layer) -> None:
+    for tensor in layer.state_dict().values():
+        if "float" in str(tensor.dtype) and tensor.size >= LARGE:
+            tensor.get_tensor()._share_data_with(paddle.empty(tensor.shape, "float64").get_tensor())
 
 
 @contextlib.contextmanager

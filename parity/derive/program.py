@@ -23,7 +23,7 @@ class Program:
         self.last: dict[int, int] = {}
         self.inputs = dict(zip(tape.inputs, inputs, strict=True))
         values: dict[int, Array] = {**tape.constants, **self.inputs}
-        values.update({number: parameters[name] for name, number in tape.parameters.items()})
+        names = {number: name for name, number in tape.parameters.items()}
         for at, node in enumerate(tape.nodes):
             if self.active.intersection(node.inputs):
                 self.active.add(node.output)
@@ -32,16 +32,22 @@ class Program:
                 self.last[number] = at
         self.shapes: dict[int, tuple[int, ...]] = {}
         self.indices: dict[int, Array] = {}
-        for number in values:
-            self._note(number, values[number])
+        for number, value in (*values.items(), *((number, parameters[name]) for number, name in names.items())):
+            self._note(number, value)
+
+        def read(number: int) -> Array:
+            if number in names and number not in values:  # a float32 model's is cast while it is used: bounds memory
+                values[number] = np.asarray(parameters[names[number]], np.float64)
+            return values[number]
+
         with np.errstate(all="ignore"):
             for at, node in enumerate(tape.nodes):
-                values[node.output] = node.run(*(values[number] for number in node.inputs))
+                values[node.output] = node.run(*map(read, node.inputs))
                 self._note(node.output, values[node.output])
                 for number in node.inputs:
                     if self.last[number] == at and number not in tape.outputs:
                         values.pop(number, None)
-        self.outputs = [values[number] for number in tape.outputs]
+        self.outputs = [read(number) for number in tape.outputs]
 
     def _note(self, number: int, value: Array) -> None:
         self.shapes[number] = np.shape(value)

@@ -13,7 +13,7 @@ from specs.table import Table
 from .islands import Island, aligned
 from .sides import Side, draw, fresh
 from .tape import Array, Tape
-from .walk import Elements, Program
+from .walk import Elements, Filled, Program
 
 OUTPUT = 1e-9  # relative error of outputs that rounding of float64 explains: a thousand operations in a row
 GRADIENT = 1e-7  # that of gradients, which lose more digits
@@ -47,12 +47,13 @@ class Proof(NamedTuple):
 
 
 def prove(
-    left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, found: Array, lefts: Elements,
+    left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, found: Array, lefts: Filled,
     rights: Elements, plus: Array | None = None,
 ) -> Proof:  # fmt: skip
     """Run both sides on two draws of weights and inputs, the right ones translated by the table.
 
     Args:
+      lefts: get the drawn values.
       found, plus: the left element of each right one, and a second one that is added to it; see Match.
     """
     maps = (found,) if plus is None or not plus.any() else (found, plus)
@@ -61,7 +62,7 @@ def prove(
     remark, islands = "", list[Island]()
     seen = dict.fromkeys(lefts.names, False)
     for k in range(DRAWS):
-        weights = draw(left, 1000 + k)
+        weights = draw(left, 1000 + k, lefts.arrays)
         inputs = fresh(left.call.arrays(), right.call.arrays(), 2000 + k)
         translated = translate(table, left, right, weights)
         a, b = left.run(weights, inputs[0]), right.run(translated, inputs[1])
@@ -84,13 +85,15 @@ def prove(
         except Exception as problem:  # an operation that has none in evaluation mode, as paddle's recurrent ones
             gradient, remark = None, f"{type(problem).__name__}: {str(problem).strip().splitlines()[0]}"
             continue
-        del weights, translated  # of a large model, each of these is as large as the model
+        del weights, translated  # of a large model, this is as large as the model
         largest = max((max(g.max(initial=0), -g.min(initial=0)) for g in grads.values()), default=0.0)
         for name in lefts.names:
             seen[name] |= name not in grads or bool(np.abs(grads[name]).max(initial=0) > UNSEEN * largest)
         if gradient is not None:
             gradient = max(gradient, _gradient_error(grads, others, maps, lefts, rights, largest))
         del grads, others
+    left.release()
+    right.release()
     used = {name for found in maps for name in lefts.owners(found)} if gradient is not None else set()
     unobservable = [name for name in lefts.names if not seen[name] and name in used]
     return Proof(error, exact, gradient, unobservable, remark, islands)

@@ -21,7 +21,8 @@ class Side(Protocol):
     Args:
       framework: torch, linen, nnx, jax or paddle.
       output_axis: the axis of a matrix that usually is the output.
-      parameters: arrays of floats by name, in float64; others: the rest of a checkpoint; ties: {name: name it shares}.
+      parameters: the model's own arrays of floats by name; others: the rest of a checkpoint; ties: {name: name it
+        shares}.
     """
 
     framework: str
@@ -33,6 +34,9 @@ class Side(Protocol):
 
     def fix(self, names: Sequence[str]) -> None:
         """Take parameters as arrays that are none: they keep the model's own values."""
+
+    def release(self) -> None:
+        """Drop the large arrays that the last run left in the model."""
 
     def run(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]: ...
 
@@ -78,18 +82,24 @@ def side(model: Any, call: Call) -> Side:
     )
 
 
-def draw(of: Side, seed: int) -> dict[str, Array]:
-    """Return random values for every parameter: of one sign where the model has them so (scales, variances)."""
+def draw(of: Side, seed: int, into: Mapping[str, Array] | None = None) -> dict[str, Array]:
+    """Return random values for every parameter: of one sign where the model has them so (scales, variances).
+
+    Args:
+      into: arrays that get the values; else new ones.
+    """
     rng = np.random.default_rng(seed)
     drawn = {}
     for name, array in of.parameters.items():
-        if array.size and (array > 0).all() and array.ndim < 2:
-            drawn[name] = rng.uniform(0.5, 1.5, array.shape)
-        elif array.ndim >= 2:
-            fan = max(1, array.size // array.shape[of.output_axis])
-            drawn[name] = rng.standard_normal(array.shape) / np.sqrt(min(fan, 4096))
+        drawn[name] = out = np.empty(array.shape) if into is None else into[name]
+        if array.ndim < 2 and array.size and (array > 0).all():
+            out[...] = rng.uniform(0.5, 1.5, array.shape)
+            continue
+        rng.standard_normal(out=out)
+        if array.ndim >= 2:
+            out /= np.sqrt(min(max(1, array.size // array.shape[of.output_axis]), 4096))
         else:
-            drawn[name] = 0.3 * rng.standard_normal(array.shape)
+            out *= 0.3
     return drawn
 
 

@@ -17,15 +17,17 @@ MANY = 1 << 16  # numbers from which on marking each element is faster than look
 class Elements:
     """The elements of all parameters of one side, numbered from 1 in the order of `arrays`.
 
-    `values` has the value of each; those of a side that is not yet translated are NaN. Number 0 is no parameter's.
+    Number 0 is no parameter's.
+
+    Args:
+      known: whether the elements have the arrays' values; else the arrays tell their shapes alone.
     """
 
     def __init__(self, arrays: Mapping[str, Array], known: bool):
         self.names = list(arrays)
         self.shapes = {name: np.shape(array) for name, array in arrays.items()}
         self.starts = np.cumsum([1, *(np.size(array) for array in arrays.values())])
-        if known:
-            self.values = np.concatenate([np.zeros(1), *(np.ravel(array) for array in arrays.values())])
+        self._arrays = arrays if known else {}
 
     def __len__(self) -> int:
         """Return how many elements there are, with the first one, which is none."""
@@ -33,14 +35,18 @@ class Elements:
 
     @cached_property
     def values(self) -> Array:
-        """Return values that are not yet known: an array only where somebody asks, which bounds memory."""
-        values = np.full(len(self), np.nan)
-        values[0] = 0
-        return values
+        """Return the value of each element in one array, which exists only where somebody asks for it."""
+        return np.concatenate([np.zeros(1), *(np.ravel(array) for array in self._arrays.values())])
+
+    def value(self, name: str) -> Array:
+        """Return the values of a parameter's elements."""
+        return self._arrays[name]
 
     def numbers(self, name: str) -> Array:
+        """Return the numbers of a parameter's elements: of many, as integers of half the size."""
         k = self.names.index(name)
-        return np.arange(self.starts[k], self.starts[k + 1], dtype=float).reshape(self.shapes[name])
+        dtype = float if self.starts[k + 1] - self.starts[k] < MANY else np.int32
+        return np.arange(self.starts[k], self.starts[k + 1], dtype=dtype).reshape(self.shapes[name])
 
     def part(self, array: Array, name: str) -> Array:
         """Return what an array that has an entry for each element has for those of one parameter, as a view."""
@@ -49,7 +55,6 @@ class Elements:
 
     def owners(self, numbers: Array) -> list[str]:
         """Return the parameters that elements belong to, in order."""
-        numbers = np.ravel(numbers)
         if not numbers.size or (top := int(numbers.max())) <= 0:
             return []
         starts = self.starts[:-1]
@@ -57,12 +62,65 @@ class Elements:
             first, last = np.searchsorted(starts, [low, top], "right") - 1
             if first == last:
                 return [self.names[first]]
+        numbers = np.ravel(numbers)
         if numbers.size < MANY:
             owners = np.searchsorted(starts, numbers[numbers > 0], "right") - 1
             return [self.names[k] for k in np.flatnonzero(np.bincount(owners))]
         marked = np.zeros(len(self) + 1, bool)
         marked[np.maximum(numbers, 0).astype(np.int64, copy=False)] = True
         return [name for name, a, b in zip(self.names, starts, self.starts[1:], strict=True) if marked[a:b].any()]
+
+
+class Filled(Elements):
+    """Elements whose values are not copied from arrays but filled in: one flat array, and views of it."""
+
+    def __init__(self, arrays: Mapping[str, Array]):
+        super().__init__(arrays, known=False)
+        self.values = np.zeros(len(self))
+        self._arrays = {name: self.part(self.values, name) for name in self.names}
+
+    @property
+    def arrays(self) -> Mapping[str, Array]:
+        return self._arrays
+
+
+class Translated(Elements):
+    """Elements of the right side, which have the values of the left ones that they are mapped to; else NaN.
+
+    Args:
+      map, plus: see Match.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array], lefts: Elements):
+        super().__init__(arrays, known=False)
+        self.lefts = lefts
+        self.map, self.plus = (np.zeros(len(self), np.int32) for _ in range(2))
+
+    def value(self, name: str) -> Array:
+        numbers, plus = self.part(self.map, name), self.part(self.plus, name)
+        if (moved := strided(self.lefts.values, numbers)) is not None and not plus.any():
+            return moved
+        values = self.lefts.values[np.maximum(numbers, 0)]
+        values[numbers == 0] = np.nan
+        return values + self.lefts.values[plus] if plus.any() else values
+
+
+def strided(values: Array, numbers: Array) -> Array | None:
+    """Return values[numbers] as a view of the values; None for few numbers, and where no steps of axes give them."""
+    if numbers.size < MANY:
+        return None
+    first = int(numbers.flat[0])
+    lines = [
+        numbers[tuple(slice(None) if d == axis else 0 for d in range(numbers.ndim))] for axis in range(numbers.ndim)
+    ]
+    steps = [int(line[1]) - first if len(line) > 1 else 0 for line in lines]
+    rest: Array = np.int32(0)
+    for axis, n in enumerate(numbers.shape[1:], 1):
+        rest = rest + (steps[axis] * np.arange(n, dtype=np.int32)).reshape(-1, *(1,) * (numbers.ndim - axis - 1))
+    if first <= 0 or not all((row == first + k * steps[0] + rest).all() for k, row in enumerate(numbers)):
+        return None
+    size = values.itemsize
+    return np.lib.stride_tricks.as_strided(values[first:], numbers.shape, [step * size for step in steps])
 
 
 @dataclass(frozen=True)
@@ -89,13 +147,23 @@ class Symbol:
     def moved(self, run: Callable[[Array], Array]) -> Symbol:
         """Return the symbol after an operation that moves elements."""
         value = self.value
-        return replace(self, ids=None if self.ids is None else run(self.ids), value=lambda: run(value()))
+        return replace(self, ids=None if self.ids is None else moved(run, self.ids), value=lambda: run(value()))
 
     def split(self, join: str) -> tuple[Symbol, ...]:
         return self.parts if self.join == join else (self,)
 
     def roots(self) -> tuple[Symbol, ...]:
         return self.leaves or (self,)
+
+
+def moved(run: Callable[..., Array], *numbers: Array) -> Array:
+    """Run a layout operation on element numbers: as floats where it takes no integers."""
+    if all(array.dtype.kind == "f" for array in numbers):
+        return run(*numbers)
+    try:
+        return run(*numbers)
+    except Exception:  # a framework's function that has no kernel for integers
+        return run(*(array.astype(float) if array.dtype == np.int32 else array for array in numbers))
 
 
 class Part(NamedTuple):

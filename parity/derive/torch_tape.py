@@ -13,6 +13,9 @@ import torch
 from .call import Call, flatten
 from .tape import Tape
 from .torch_recorder import Recorder
+from .torch_values import numpy_of
+
+LARGE = 1 << 18  # elements from which on a model reads an array without copying it
 
 
 class TorchSide:
@@ -23,16 +26,16 @@ class TorchSide:
 
     def __init__(self, model: torch.nn.Module, call: Call):
         self.call = call
-        self.model = copy.deepcopy(model).to(torch.float64).eval()
+        self.model = _hollow(model).to(torch.float64).eval()
         first: dict[int, str] = {}
         self.ties: dict[str, str] = {}
         self.parameters: dict[str, np.ndarray] = {}
         self.others: dict[str, np.ndarray] = {}
-        for name, tensor in self.model.state_dict(keep_vars=True).items():
+        for name, tensor in model.state_dict(keep_vars=True).items():
             if id(tensor) in first:
                 self.ties[name] = first[id(tensor)]
             elif tensor.is_floating_point():
-                self.parameters[name] = tensor.detach().numpy().copy()
+                self.parameters[name] = numpy_of(tensor, copied=False, wide=False)
             else:
                 self.others[name] = tensor.numpy().copy()
             first.setdefault(id(tensor), name)
@@ -47,7 +50,16 @@ class TorchSide:
         state = self.model.state_dict(keep_vars=True)
         with torch.no_grad():
             for name, array in parameters.items():
-                state[name].copy_(torch.from_numpy(np.array(array)).reshape(state[name].shape))
+                if array.size >= LARGE and array.dtype == np.float64 and array.flags.carray:
+                    state[name].data = torch.from_numpy(array.reshape(state[name].shape))
+                else:
+                    state[name].copy_(torch.from_numpy(np.array(array)).reshape(state[name].shape))
+
+    def release(self) -> None:
+        """Drop the large arrays that the last run left in the model."""
+        for name, tensor in self.model.state_dict(keep_vars=True).items():
+            if name in self.parameters and tensor.numel() >= LARGE:
+                tensor.data = torch.empty_like(tensor)
 
     def _run(self, inputs: Mapping[str, Any]) -> list[torch.Tensor]:
         args, kwargs = self.call.bind({k: torch.from_numpy(np.array(v)) for k, v in inputs.items()})
@@ -58,7 +70,7 @@ class TorchSide:
         """Return the outputs as the user's own code computes them."""
         self._load(parameters)
         with torch.no_grad(), _double():
-            return [t.numpy() for t in self._run(inputs)]
+            return [t.numpy().copy() for t in self._run(inputs)]
 
     def gradients(
         self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], weights: list[np.ndarray]
@@ -94,6 +106,17 @@ class TorchSide:
         tape.outputs = [mode.value(tensor) for tensor in outputs]
         mode.release()
         return tape
+
+
+def _hollow(model: torch.nn.Module) -> torch.nn.Module:
+    """Copy a module, with memory for its large parameters that is not used before they get values."""
+    memo: dict[int, Any] = {}
+    for tensor in model.state_dict(keep_vars=True).values():
+        if tensor.is_floating_point() and tensor.numel() >= LARGE:
+            empty = torch.empty(tensor.shape, dtype=torch.float64)
+            leaf = isinstance(tensor, torch.nn.Parameter)
+            memo[id(tensor)] = torch.nn.Parameter(empty, tensor.requires_grad) if leaf else empty
+    return copy.deepcopy(model, memo)
 
 
 @contextlib.contextmanager

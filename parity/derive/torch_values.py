@@ -62,9 +62,10 @@ def _filled(tree: Any, arrays: Iterator[np.ndarray]) -> Any:
     return tree
 
 
-def numpy_of(tensor: torch.Tensor, copied: bool = True) -> np.ndarray:
+def numpy_of(tensor: torch.Tensor, copied: bool = True, wide: bool = True) -> np.ndarray:
+    """Return a tensor's values; those of a precision below float32, or of float32 if `wide`, in float64."""
     tensor = tensor.detach()
-    if tensor.dtype in (torch.bfloat16, torch.float16, torch.float32):
+    if tensor.dtype in (torch.bfloat16, torch.float16) or (wide and tensor.dtype == torch.float32):
         tensor = tensor.double()
     array = tensor.resolve_conj().resolve_neg().numpy()
     return array.copy() if copied else array

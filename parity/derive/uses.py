@@ -25,7 +25,9 @@ class Seen:
             symbol = Symbol(self.numbers, use.symbol.value, use.symbol.plain)
             self.use = use._replace(x=np.zeros(0), symbol=symbol)
         elif use.ids.size > LARGE:  # numbers of half the size are enough
-            self.use = use._replace(symbol=replace(use.symbol, ids=use.ids.astype(np.int32), leaves=(), parts=()))
+            self.use = use._replace(
+                symbol=replace(use.symbol, ids=use.ids.astype(np.int32, copy=False), leaves=(), parts=())
+            )
 
     @cached_property
     def statistics(self) -> Array:

@@ -10,10 +10,10 @@ import numpy as np
 
 from .program import Program
 from .similarity import Similarity
-from .symbols import Elements, Part, Pending, Symbol, Use
+from .symbols import Elements, Filled, Part, Pending, Symbol, Translated, Use, moved
 from .tape import Array, Node
 
-__all__ = ["Elements", "Program", "Similarity", "Use", "Walk"]
+__all__ = ["Elements", "Filled", "Program", "Similarity", "Translated", "Use", "Walk"]
 
 
 class Walk:
@@ -44,7 +44,7 @@ class Walk:
         """Return a value; a parameter becomes a symbol where it is first read, which bounds memory."""
         if number not in self.values and number in self._names:
             name, elements = self._names[number], self.elements
-            self.values[number] = Symbol(elements.numbers(name), lambda: elements.part(elements.values, name))
+            self.values[number] = Symbol(elements.numbers(name), lambda: elements.value(name))
         return self.values[number]
 
     def run(self) -> list[Array]:
@@ -146,12 +146,12 @@ class Walk:
         def numbers(number: int, v: Any) -> Array:
             if isinstance(v, Symbol):
                 return v.ids
-            return v if number in self.program.indices else np.zeros(np.shape(v))
+            return v if number in self.program.indices else np.zeros(np.shape(v), np.int8)
 
         symbols = [v for v in operands if isinstance(v, Symbol)]
         ids = None
         if all(s.ids is not None for s in symbols):
-            ids = node.run(*(numbers(n, v) for n, v in zip(node.inputs, operands, strict=True)))
+            ids = moved(node.run, *(numbers(n, v) for n, v in zip(node.inputs, operands, strict=True)))
         parts: tuple[Symbol, ...] = ()
         if len(symbols) == 1 and symbols[0].parts:
 

@@ -84,7 +84,7 @@ def test_a_fold_that_asks_for_arrays_which_some_blocks_lack_is_given_up():
     pairs = [*stages((2, 3, 2)), *stages((1, 1, 1), "shortcut"), *stages((2, 3), "scale")]
     lefts, rights = ({name: np.zeros(2) for name in side} for side in zip(*pairs, strict=True))
     a, b = Elements(lefts, known=True), Elements(rights, known=False)
-    found = np.zeros(len(b.values), np.int64)
+    found = np.zeros(len(b), np.int64)
     for left, right in pairs:
         found[b.numbers(right).astype(int)] = a.numbers(left)
     table, missing = fold(Facts(a, b, found, np.zeros_like(found), ("torch", "flax")))

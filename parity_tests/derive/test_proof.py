@@ -14,7 +14,7 @@ from parity.derive.fold import Facts, fold
 from parity.derive.freedom import every
 from parity.derive.prove import Proof, prove
 from parity.derive.sides import Side, draw, side
-from parity.derive.walk import Elements
+from parity.derive.walk import Elements, Filled
 
 from ..conftest import needs
 
@@ -46,7 +46,7 @@ def proof(change: Change) -> Proof:
     """The proof of a Table that is right but for a change of its map of elements."""
     left, right, x = models()
     a, b = side(left, call_of(x)), side(right, call_of(x))
-    lefts, rights = Elements(draw(a, 1), known=True), Elements(b.parameters, known=False)
+    lefts, rights = Filled(a.parameters), Elements(b.parameters, known=False)
     numbers = {name: lefts.numbers(name) for name in lefts.names}
     change(numbers)
     found = np.concatenate([[0], *(numbers[name].ravel() for name in rights.names)]).astype(np.int64)
