@@ -115,6 +115,7 @@ class Attempt:
     Args:
       limit: distance of columns, relative to their scale, beyond which nothing is a partner.
       excused: operations of which all elements are known, and whose values need not be found on the left.
+      rough: operations at which a use is a partner if some rows meet the same values.
       patient: whether unlikely choices are tried too: partners that others have, columns of other roles.
     """
 
@@ -124,7 +125,7 @@ class Attempt:
         self.seen, self.program, self.lefts, self.rights, self.alike = seen, program, lefts, rights, Similarity()
         self._say, self.limit = say, EXACT
         self.patient = False
-        self.excused = set[int]()
+        self.excused, self.rough = set[int](), set[int]()
         self.map, self.plus = rights.map, rights.plus
         self.owned = np.zeros(len(lefts), bool)
         self.steps: list[Step] = []
@@ -221,12 +222,12 @@ class Attempt:
         self._entries.append((_places(right), _places(left[~self.owned[left]])))
         self.owned[left] = True
 
-    def _choose(self, use: Use, options: list[Option], what: str) -> tuple[uses.Seen, Any]:
+    def _choose(self, use: Use, options: list[Option], what: str, limit: float | None = None) -> tuple[uses.Seen, Any]:
         """Take the likeliest of (order, gap, partner, detail), or the next after a dead end."""
         site = self.program.tape.nodes[use.node].site
         name = " ".join(self.rights.owners(use.ids))
         closest = min((option[1] for option in options), default=np.inf)
-        if closest > self.limit:
+        if closest > (self.limit if limit is None else limit) or not options:
             raise DeadEnd(f"{name}: no partner of its {use.kind}{what} at {place(site, name)}", closest)
         options = [option for option in options if option[1] <= max(MARGIN * closest, EXACT)]
         options.sort(key=lambda option: option[0])
@@ -263,8 +264,13 @@ class Attempt:
             others = [seen for seen in pool if gaps[seen] > LIMIT and self._free(seen, seen.use.ids)]
             partial = {} if self.program.tape.nodes[use.node].window else self._partial(use, others)
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
-        gaps = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
+        near = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
+        if not near and (agreeing := self._agreeing(use, pool)):
+            partial = {seen: (rows, gaps.get(seen, LIMIT)) for seen, (rows, _) in agreeing.items()}
+            near = {seen: gap for seen, (_, gap) in partial.items()}
+        gaps = near
         taps = len(found) // use.x.shape[1] if self.program.tape.nodes[use.node].window else 1
+        rough = self.walk.at in self.rough
         partners: set[str] = set()
         groups = uses.groups(use, self.program)
         for group in groups:
@@ -285,12 +291,33 @@ class Attempt:
                         order = self._order(use, seen, likely, apart, other.grid != group.grid)
                         options.append((order, gap, seen, other))
             options = _distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
-            seen, other = self._choose(use, options, f" ({group.role})")
+            seen, other = self._choose(use, options, f" ({group.role})", np.inf if rough else self.limit)
             partners.add(seen.name)
             scale = scales.get(seen, 1.0) if seen not in partial else 1.0
             rows = partial[seen][0] if seen in partial else columns.matched(found / scale, seen.statistics, taps)
             self._align_product(use, seen, group, other, rows)
-        return self._snapped(use, seen, rows) if gaps and gaps[seen] > EXACT else None
+        return self._snapped(use, seen, rows, rough) if gaps and gaps[seen] > EXACT else None
+
+    def _agreeing(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:
+        """Return (columns, part) of uses of which a part of the rows meets the same values, as behind other masks.
+
+        Raises: DeadEnd unless this is the only evidence for a partner there is, since no other choice went on.
+        """
+        found = dict[uses.Seen, tuple[Array, float]]()
+        for seen in pool if len(use.x) == 1 and not self.program.tape.nodes[use.node].window else ():
+            here, there = use.x[0], seen.use.x[0]
+            if here.shape != there.shape:
+                continue
+            apart = np.abs(np.sort(here, 1) - np.sort(there, 1)).max(1)
+            same = here.any(1) & (apart <= EXACT * np.abs(there).max())
+            rows = columns.matched(*(columns.of_product(x[None, same], None) for x in (here, there)))
+            if same.any() and rows is not None:
+                found[seen] = (rows, float(same.mean()))
+        most = max((part for _, part in found.values()), default=0.0)
+        if found and self.walk.at not in self.rough:
+            names = " ".join(self.rights.owners(use.ids))
+            raise DeadEnd(f"{names}: no use on the left meets all values of its product", 1 - most)
+        return {seen: (rows, part) for seen, (rows, part) in found.items() if part == most}
 
     def _hollow(self, right: Array, left: Array, of: tuple[Array, Array, int]) -> bool:
         """Tell whether zeros that pad a matrix stand in other places: of several whose sum is read, another then."""
@@ -300,8 +327,11 @@ class Attempt:
         return rows is None or not np.array_equal(right.reshape(-1, right.shape[2]) > 0,
                                                   left.reshape(-1, left.shape[2])[rows] > 0)  # fmt: skip
 
-    def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None) -> Array | None:
-        """Return the left values in the order of the right ones, if these are near: rows must stand in that order."""
+    def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None, rough: bool = False) -> Array | None:
+        """Return the left values in the order of the right ones, if these are near or part of them is the same.
+
+        Rows must stand in that order.
+        """
         here, there = use.x, seen.use.x
         if rows is None or here.shape != there.shape:
             return None
@@ -314,7 +344,7 @@ class Attempt:
             flat = there.swapaxes(1, 2).reshape(len(rows), -1)[rows]
             moved = flat.reshape(here.shape[0], here.shape[2], here.shape[1]).swapaxes(1, 2)
         scale = (here * moved).mean() / ((moved * moved).mean() or 1)
-        near = np.abs(here - scale * moved).mean() <= SNAP * np.abs(here).mean()
+        near = rough or np.abs(here - scale * moved).mean() <= SNAP * np.abs(here).mean()
         return moved if near else None
 
     def _partial(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:

@@ -49,19 +49,16 @@ def relate(numbers: Array, shape: Sequence[int]) -> Axes | None:
       numbers: for each element of the target, the place in the flat source, from 0.
       shape: the source's.
     """
-    origin = int(numbers.reshape(-1)[0])
+    if (lines := steps(numbers)) is None:
+        return None
+    origin = int(numbers[(0,) * numbers.ndim])
     target: list[list[Atom]] = []
-    total = np.full(numbers.shape, origin)
-    for axis, length in enumerate(numbers.shape):
-        line = numbers[tuple(slice(None) if d == axis else 0 for d in range(numbers.ndim))] - origin
-        total = total + line.reshape([-1 if d == axis else 1 for d in range(numbers.ndim)])
-        pieces = _runs(line) if length > 1 else []
+    for line in lines:
+        pieces = _runs(line) if len(line) > 1 else []
         atoms = None if pieces is None else [_placed(*piece, shape) for piece in pieces]
         if atoms is None or any(found is None for found in atoms):
             return None
         target.append([atom for found in atoms for atom in found or []])
-    if not np.array_equal(total, numbers):
-        return None
     source, windows = [], []
     for axis, length in enumerate(shape):
         own = sorted((a for row in target for a in row if a.axis == axis), key=lambda a: -a.inner)
@@ -75,6 +72,17 @@ def relate(numbers: Array, shape: Sequence[int]) -> Axes | None:
         source.append(own)
         windows.append(window)
     return Axes(source, target, windows)
+
+
+def steps(numbers: Array) -> list[Array] | None:
+    """Return by how much numbers grow along each axis; None where they are not the first one plus such steps."""
+    first = numbers[(0,) * numbers.ndim]
+    lines = [np.moveaxis(numbers, axis, 0)[(slice(None), *(0,) * (numbers.ndim - 1))] - first
+             for axis in range(numbers.ndim)]  # fmt: skip
+    rest = first  # of all axes but the first one: no array of all sums, which bounds memory
+    for line in lines[1:]:
+        rest = rest[..., None] + line
+    return lines if all((row == step + rest).all() for row, step in zip(numbers, *lines[:1], strict=False)) else None
 
 
 def _runs(line: Array) -> list[tuple[int, int]] | None:

@@ -25,6 +25,8 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
       whole: whether the match came to its end. Else what has no partner may be read where it did not come to, and
         only what is alone of its shape is mapped.
     """
+    if (found[1:] > 0).all():
+        return found, []
     found, inferred = found.copy(), []
     for name in rights.names:
         part = rights.part(found, name)

@@ -205,7 +205,7 @@ def derive(
         left_over = seconds - (time.thread_time() - start)
         if not best.found.failure or left_over <= 0:
             break
-        found = match(*programs, lefts, best.side.parameters, left_over, best.hint and best.hint.map, say)
+        found = match(*programs, lefts, best.side.parameters, left_over, best.hint and best.hint.map, say, rough=True)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
     say("proving")
     return _concluded(a, best, known, left_weights, began)

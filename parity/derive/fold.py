@@ -54,7 +54,8 @@ class Facts:
 
     def part(self, name: str) -> Array:
         """Return the left elements of one right parameter."""
-        return np.maximum(self.rights.part(self.found, name), 0)
+        numbers = self.rights.part(self.found, name)
+        return np.maximum(numbers, 0) if numbers.min(initial=0) < 0 else numbers
 
     def zeros(self) -> dict[str, str]:
         """Return right parameters -> others to which they add nothing but zeros."""
@@ -161,7 +162,7 @@ def _table(
 
 def _arrays(facts: Facts) -> dict[str, Array]:
     """Return the left side's arrays with element numbers in place of values."""
-    arrays = {name: np.zeros(shape) for name, shape in facts.known.items()}
+    arrays = {name: np.zeros(shape) for name, shape in facts.others[0].items()}
     return arrays | {
         name: facts.lefts.numbers(facts.ties[0].get(name, name)) for name in (*facts.lefts.names, *facts.ties[0])
     }
@@ -185,11 +186,12 @@ def says(table: Table, facts: Facts, only: Sequence[str] | None = None) -> bool:
         moved = table.apply(_arrays(facts))
     except TableError:
         return False
-    sums = np.maximum(facts.found, 0)
-    if facts.plus.any():
-        sums += facts.plus
+
+    def wanted(name: str) -> Array:
+        return facts.part(name) + facts.rights.part(facts.plus, name) if facts.plus.any() else facts.part(name)
+
     return all(
-        np.array_equal(array, facts.rights.part(sums, name))
+        np.array_equal(array, wanted(name))
         for name, array in moved.items()
         if name in facts.rights.shapes and name not in facts.blank and (only is None or name in only)
     )
@@ -303,7 +305,8 @@ def many_to_one(
     """
     if (numbers == 0).any():
         return _part_of_target(sources, source_names, target, numbers, names, side)
-    source_names = sorted(source_names, key=lambda name: int(np.isin(numbers, sources.numbers(name)).argmax()))
+    if len(source_names) > 1:
+        source_names = sorted(source_names, key=lambda name: int(np.isin(numbers, sources.numbers(name)).argmax()))
     shapes = {sources.shapes[name] for name in source_names}
     cells = grid(source_names) if len(shapes) == 1 else None
     row = _stacked(sources, source_names, cells, target, numbers, names, side) if cells else None
@@ -312,7 +315,7 @@ def many_to_one(
         row = [one] if one else None
     if row is None and len(source_names) == 1:
         name = source_names[0]
-        local = numbers - int(sources.numbers(name).reshape(-1)[0])
+        local = numbers - sources.first(name)
         one = permuted(name, sources.shapes[name], target, local, names, side)
         row = [one] if one else None
     return row
@@ -331,9 +334,9 @@ def _stacked(
     path, places, counts = cells
     shape = sources.shapes[source_names[0]]
     size = int(np.prod(shape, dtype=int))
-    stacked = np.full(numbers.shape, -1)
-    for name in source_names:
-        first = int(sources.numbers(name).reshape(-1)[0])
+    stacked = np.full(numbers.shape, -1) if len(source_names) > 1 else numbers - sources.first(source_names[0])
+    for name in source_names if len(source_names) > 1 else ():
+        first = sources.first(name)
         inside = (numbers >= first) & (numbers < first + size)
         stacked[inside] = numbers[inside] - first + places[name] * size
     axes = relate(stacked, (*counts.values(), *shape))

@@ -60,6 +60,7 @@ def match(
     seconds: float,
     given: Array | None = None,
     say: Say = silent,
+    rough: bool = False,
 ) -> Match:
     """Find the left element of each right element.
 
@@ -67,6 +68,7 @@ def match(
       right_arrays: arrays of the right side's shapes.
       seconds: CPU time after the first attempt; then the deepest one is returned.
       given: the left element of each right one where that is known, else 0.
+      rough: whether to go on where no choice helps and only some rows of a use meet the values of another.
     """
     seen: list[Seen] = []
 
@@ -81,7 +83,8 @@ def match(
     while True:
         found = _tried(attempt)
         end = min(end, time.thread_time() + seconds)
-        if best is None or not found.failure or found.at > best.at:
+        nearer = best is not None and found.at == best.at and LIMIT < found.gap < best.gap
+        if best is None or not found.failure or found.at > best.at or nearer:
             best, tries = _copied(found), 0
         if not best.failure or time.thread_time() > end:
             return attempt.ended(best)
@@ -96,6 +99,12 @@ def match(
             continue
         if best.gap > LIMIT and not attempt.patient:
             attempt.patient, tries = True, 0
+            continue
+        if best.gap > LIMIT and rough and best.gap < 1 and best.at not in attempt.rough:
+            attempt.rough.add(best.at)
+            attempt.patient, tries = False, 0
+            attempt.replay([step.choice for step in best.steps])
+            best = None
             continue
         if best.gap > LIMIT or 2 * best.gap <= attempt.limit:
             return attempt.ended(best)

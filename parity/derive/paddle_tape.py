@@ -124,7 +124,8 @@ def _hollow(layer: paddle.nn.Layer) -> paddle.nn.Layer:
 def _empty(layer: paddle.nn.Layer) -> None:
     for tensor in layer.state_dict().values():
         if "float" in str(tensor.dtype) and tensor.size >= LARGE:
-            tensor.get_tensor()._share_data_with(paddle.empty(tensor.shape, "float64").get_tensor())
+            empty = paddle.empty(tensor.shape, "float64")  # has to outlive the call
+            tensor.get_tensor()._share_data_with(empty.get_tensor())
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ GRADIENT = 1e-7  # that of gradients, which lose more digits
 ROUNDED = 1e-4  # that of gradients where a model computes partly in float32: these run as the models are written
 UNSEEN = 1e-12  # gradients below this part of the largest are zero: nothing observable depends on the parameter
 DRAWS = 2
+CHUNK = 1 << 20  # elements whose gradients are compared at once: bounds memory
 
 
 class Proof(NamedTuple):
@@ -59,44 +60,66 @@ def prove(
     maps = (found,) if plus is None or not plus.any() else (found, plus)
     error = exact = 0.0
     gradient: float | None = 0.0
-    remark, islands = "", list[Island]()
+    remark = ""
+    islands: Sequence[Island] = ()
     seen = dict.fromkeys(lefts.names, False)
     for k in range(DRAWS):
-        weights = draw(left, 1000 + k, lefts.arrays)
-        inputs = fresh(left.call.arrays(), right.call.arrays(), 2000 + k)
-        translated = translate(table, left, right, weights)
-        a, b = left.run(weights, inputs[0]), right.run(translated, inputs[1])
-        here = difference(a, b)
-        error = max(error, here)
-        if here > OUTPUT:  # do casts to float32 explain it?
-            arrays = [list(i.values()) for i in inputs]
-            exact_right, islands = aligned(*tapes, *arrays)
-            programs = zip((tapes[0], exact_right), (weights, translated), arrays, strict=True)
-            here = difference(*(Program(*program).outputs for program in programs))
-        exact = max(exact, here)
-        rng = np.random.default_rng(3000 + k)
-        cotangents = [rng.standard_normal(np.shape(out)) for out in a]
-        if [np.shape(out) for out in a] != [np.shape(out) for out in b] or exact > OUTPUT:
+        run = _run(left, right, table, tapes, lefts, k)
+        error, exact, islands = max(error, run.error), max(exact, run.exact), run.islands
+        remark = remark or run.remark
+        if run.gradients is None or exact > OUTPUT:
             gradient = None
             continue
-        try:
-            grads = left.gradients(weights, inputs[0], cotangents)
-            others = right.gradients(translated, inputs[1], cotangents)
-        except Exception as problem:  # an operation that has none in evaluation mode, as paddle's recurrent ones
-            gradient, remark = None, f"{type(problem).__name__}: {str(problem).strip().splitlines()[0]}"
-            continue
-        del weights, translated  # of a large model, this is as large as the model
-        largest = max((max(g.max(initial=0), -g.min(initial=0)) for g in grads.values()), default=0.0)
+        grads, others = run.gradients
+        sizes = {name: max(g.max(initial=0), -g.min(initial=0)) for name, g in grads.items()}
+        largest = max(sizes.values(), default=0.0)
         for name in lefts.names:
-            seen[name] |= name not in grads or bool(np.abs(grads[name]).max(initial=0) > UNSEEN * largest)
+            seen[name] |= name not in grads or sizes[name] > UNSEEN * largest
         if gradient is not None:
-            gradient = max(gradient, _gradient_error(grads, others, maps, lefts, rights, largest))
-        del grads, others
+            gradient = max(gradient, _gradient_error(grads, others, maps, lefts, rights, sizes))
     left.release()
     right.release()
     used = {name for found in maps for name in lefts.owners(found)} if gradient is not None else set()
     unobservable = [name for name in lefts.names if not seen[name] and name in used]
     return Proof(error, exact, gradient, unobservable, remark, islands)
+
+
+class Run(NamedTuple):
+    """Both models with one draw of weights: see Proof; gradients: of the left and the right side, None without any."""
+
+    error: float
+    exact: float
+    islands: Sequence[Island]
+    gradients: tuple[dict[str, Array], dict[str, Array]] | None = None
+    remark: str = ""
+
+
+def _run(left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], lefts: Filled, k: int) -> Run:
+    """Run both sides on new weights and inputs, the right ones translated by the table."""
+    right.release()
+    weights = draw(left, 1000 + k, lefts.arrays)
+    inputs = fresh(left.call.arrays(), right.call.arrays(), 2000 + k)
+    translated = translate(table, left, right, weights)
+    a, b = left.run(weights, inputs[0]), right.run(translated, inputs[1])
+    error = exact = difference(a, b)
+    islands: Sequence[Island] = ()
+    if error > OUTPUT:  # do casts to float32 explain it?
+        arrays = [list(i.values()) for i in inputs]
+        exact_right, islands = aligned(*tapes, *arrays)
+        programs = zip((tapes[0], exact_right), (weights, translated), arrays, strict=True)
+        exact = difference(*(Program(*program).outputs for program in programs))
+    if [np.shape(out) for out in a] != [np.shape(out) for out in b] or exact > OUTPUT:
+        return Run(error, exact, islands)
+    rng = np.random.default_rng(3000 + k)
+    cotangents = [rng.standard_normal(np.shape(out)) for out in a]
+    try:
+        others = right.gradients(translated, inputs[1], cotangents)
+        del translated  # of a large model, each of these is as large as the model
+        right.release()
+        return Run(error, exact, islands, (left.gradients(weights, inputs[0], cotangents), others))
+    except Exception as problem:  # an operation that has none in evaluation mode, as paddle's recurrent ones
+        remark = f"{type(problem).__name__}: {str(problem).strip().splitlines()[0]}"
+        return Run(error, exact, islands, remark=remark)
 
 
 def translate(table: Table, left: Side, right: Side, weights: Mapping[str, Array]) -> dict[str, Array]:
@@ -121,29 +144,36 @@ def difference(a: list[Array], b: list[Array]) -> float:
 
 
 def _gradient_error(
-    left: Mapping[str, Array],
-    right: Mapping[str, Array],
+    left: dict[str, Array],
+    right: dict[str, Array],
     maps: Sequence[Array],
     lefts: Elements,
     rights: Elements,
-    largest: float,
+    sizes: Mapping[str, float],
 ) -> float:
-    """Return the largest difference of a left gradient from the sum of the gradients of the elements it became."""
-    total = np.zeros(len(lefts))
-    whole = np.ones(len(lefts), bool)
-    for name, found in itertools.product(rights.names, maps):
-        elements = np.maximum(rights.part(found, name).ravel(), 0)
-        if name in right:
-            np.add.at(total, elements, right[name].ravel())
-        else:
-            whole[elements] = False
-    worst = 0.0
-    used = np.zeros(len(lefts), bool)
-    for found in maps:
-        used[np.maximum(found, 0)] = True
-    for name, grad in left.items():
-        comparable = lefts.part(used, name) & lefts.part(whole, name)
-        gap = np.abs(lefts.part(total, name) - grad)[comparable].max(initial=0)
-        scale = max(np.abs(grad).max(initial=0), 1e-3 * largest)
-        worst = max(worst, float(gap / scale)) if scale else worst
+    """Return the largest difference of a left gradient from the sum of the gradients of the elements it became.
+
+    Args:
+      left, right: gradients, which are dropped as they are read: each side's are as large as its model.
+      sizes: of the left ones.
+    """
+    apart = np.zeros(len(lefts))  # gradients of the right side less those of the left
+    whole, used = np.ones(len(lefts), bool), np.zeros(len(lefts), bool)
+    for name in list(left):
+        lefts.part(apart, name)[...] -= left.pop(name)
+    for name in rights.names:
+        grad = np.ravel(right.pop(name)) if name in right else None
+        for found, at in itertools.product(maps, range(0, np.prod(rights.shapes[name], dtype=int), CHUNK)):
+            elements = np.maximum(rights.part(found, name).ravel()[at : at + CHUNK], 0).astype(np.int64)
+            used[elements] = True
+            if grad is None:
+                whole[elements] = False
+            else:
+                np.add.at(apart, elements, grad[at : at + CHUNK])
+    apart[~(used & whole)] = 0
+    worst, largest = 0.0, max(sizes.values(), default=0.0)
+    for name, size in sizes.items():
+        part = lefts.part(apart, name)
+        scale = max(size, 1e-3 * largest)
+        worst = max(worst, float(max(part.max(initial=0), -part.min(initial=0)) / scale)) if scale else worst
     return worst

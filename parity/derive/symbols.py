@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .axes import steps
 from .tape import Array
 
 MANY = 1 << 16  # numbers from which on marking each element is faster than looking up its owner
@@ -41,6 +42,10 @@ class Elements:
     def value(self, name: str) -> Array:
         """Return the values of a parameter's elements."""
         return self._arrays[name]
+
+    def first(self, name: str) -> int:
+        """Return the number of a parameter's first element."""
+        return int(self.starts[self.names.index(name)])
 
     def numbers(self, name: str) -> Array:
         """Return the numbers of a parameter's elements: of many, as integers of half the size."""
@@ -109,18 +114,11 @@ def strided(values: Array, numbers: Array) -> Array | None:
     """Return values[numbers] as a view of the values; None for few numbers, and where no steps of axes give them."""
     if numbers.size < MANY:
         return None
-    first = int(numbers.flat[0])
-    lines = [
-        numbers[tuple(slice(None) if d == axis else 0 for d in range(numbers.ndim))] for axis in range(numbers.ndim)
-    ]
-    steps = [int(line[1]) - first if len(line) > 1 else 0 for line in lines]
-    rest: Array = np.int32(0)
-    for axis, n in enumerate(numbers.shape[1:], 1):
-        rest = rest + (steps[axis] * np.arange(n, dtype=np.int32)).reshape(-1, *(1,) * (numbers.ndim - axis - 1))
-    if first <= 0 or not all((row == first + k * steps[0] + rest).all() for k, row in enumerate(numbers)):
+    first, lines = int(numbers[(0,) * numbers.ndim]), steps(numbers)
+    if first <= 0 or lines is None or any((line != line[:2][-1] * np.arange(len(line))).any() for line in lines):
         return None
-    size = values.itemsize
-    return np.lib.stride_tricks.as_strided(values[first:], numbers.shape, [step * size for step in steps])
+    strides = [int(line[:2][-1]) * values.itemsize for line in lines]
+    return np.lib.stride_tricks.as_strided(values[first:], numbers.shape, strides)
 
 
 @dataclass(frozen=True)

@@ -146,9 +146,10 @@ class Walk:
         def numbers(number: int, v: Any) -> Array:
             if isinstance(v, Symbol):
                 return v.ids
-            return v if number in self.program.indices else np.zeros(np.shape(v), np.int8)
+            return v if number in self.program.indices else np.zeros(np.shape(v), dtype)
 
         symbols = [v for v in operands if isinstance(v, Symbol)]
+        dtype = next((s.ids.dtype for s in symbols if s.ids is not None), np.dtype(float))
         ids = None
         if all(s.ids is not None for s in symbols):
             ids = moved(node.run, *(numbers(n, v) for n, v in zip(node.inputs, operands, strict=True)))

@@ -297,3 +297,26 @@ def test_grouped_queries_whose_rotated_halves_are_as_wide_as_values_and_whose_pr
     moved = found.table.apply(given)
     assert np.array_equal(moved["q.weight"], given["query.weight"])
     assert np.array_equal(moved["kv.weight"], np.concatenate([given["key.weight"], given["value.weight"]]))
+
+
+def test_windows_of_other_widths_give_a_complete_table_that_is_not_proven():
+    def attending(window: int) -> Callable[[Any, Any], Any]:
+        def run(m: Any, x: Any) -> Any:
+            places = torch.arange(x.shape[1])
+            apart = places[:, None] - places
+            mask = torch.where((apart >= 0) & (apart < window), 0.0, -1e9)
+            for k in range(2):
+                q, key, v = (getattr(m, f"{name}{k}")(x) for name in ("q", "k", "v"))
+                x = x + getattr(m, f"o{k}")((q @ key.mT + mask).softmax(-1) @ v)
+            return x
+
+        return run
+
+    parts = [f"{name}{k}" for k in range(2) for name in ("q", "k", "v", "o")]
+    left, right = (Net(attending(n), **{name: linear(8, 8, False) for name in parts}) for n in (4, 3))
+    found = parity.derive(left, right, (images(2, 9, 8),))
+    assert not found.failure and not found.missing and not found.proven
+    assert found.divergences[0][:2] == ("o0", "o0")
+    given = numbers(left, images(2, 9, 8))
+    moved = found.table.apply(given)
+    assert all(np.array_equal(moved[name], given[name]) for name in given)
