@@ -22,7 +22,7 @@ from .freedom import freedom
 from .hints import Hint, hint, weights_of
 from .islands import aligned, fixed
 from .lone import lone
-from .match import EXACT, Match, Say, match, silent
+from .match import EXACT, LIMIT, Match, Say, match, silent
 from .numbers import changes
 from .places import OWN, place
 from .prove import OUTPUT, Proof, prove, translate
@@ -203,9 +203,9 @@ def derive(
         best = _corrected(best, (program, lefts), seconds - (time.thread_time() - start))
     for programs in (best.programs, plain) if best.programs != plain else (plain,):
         left_over = seconds - (time.thread_time() - start)
-        if not best.found.failure or left_over <= 0:
+        if not best.found.failure or (left_over <= 0 and (best.found.gap > LIMIT or programs is not best.programs)):
             break
-        found = match(*programs, lefts, best.side.parameters, left_over, best.hint and best.hint.map, say, rough=True)
+        found = match(*programs, lefts, best.side.parameters, left_over, best.hint and best.hint.map, say, True)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
     say("proving")
     return _concluded(a, best, known, left_weights, began)

@@ -20,7 +20,7 @@ from .tape import Array
 from .uses import Seen
 from .walk import Elements, Program, Translated, Use, Walk
 
-__all__ = ["EXACT", "Match", "match"]
+__all__ = ["EXACT", "LIMIT", "Match", "match"]
 Say = Callable[[str], None]  # reports progress
 TRIES = 12  # choices that are tried before a difference of values is accepted
 
@@ -66,7 +66,7 @@ def match(
 
     Args:
       right_arrays: arrays of the right side's shapes.
-      seconds: CPU time after the first attempt; then the deepest one is returned.
+      seconds: CPU time after the first attempt; then the deepest one is returned, or goes on without other choices.
       given: the left element of each right one where that is known, else 0.
       rough: whether to go on where no choice helps and only some rows of a use meet the values of another.
     """
@@ -86,10 +86,11 @@ def match(
         nearer = best is not None and found.at == best.at and LIMIT < found.gap < best.gap
         if best is None or not found.failure or found.at > best.at or nearer:
             best, tries = _copied(found), 0
-        if not best.failure or time.thread_time() > end:
+        late = time.thread_time() > end
+        if not best.failure or (late and not (rough and best.gap <= LIMIT)):
             return attempt.ended(best)
         tries += 1
-        if tries <= TRIES and attempt.step_back():
+        if not late and tries <= TRIES and attempt.step_back():
             continue
         if best.known >= 0:
             attempt.excused.add(best.known)
