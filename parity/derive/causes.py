@@ -94,21 +94,30 @@ def explain(left: Run, right: Run, found: Array, seconds: float = 5) -> list[Pla
 
 def _pairs(left: Run, right: Run, found: Array) -> Iterator[Pair]:
     """Yield each use on the right beside the left one of the same elements, at the same turn; last, the outputs."""
-    by_kind: dict[str, list[tuple[Use, set[int]]]] = {}
+    by_kind: dict[str, list[tuple[Use, int, int]]] = {}
     for use in left.uses:
-        if use.kind != "place":
-            by_kind.setdefault(use.kind, []).append((use, set(np.unique(use.ids).astype(int).tolist())))
+        if use.kind != "place" and use.ids.size:
+            by_kind.setdefault(use.kind, []).append((use, int(use.ids.min()), int(use.ids.max())))
     turns: dict[tuple[str, int], int] = {}
     for use in right.uses:
-        ids = use.ids[use.ids > 0].astype(np.int64)
-        element = int(found[ids.flat[0]]) if ids.size else 0
+        element = int(found[_first(use.ids)])
         if use.kind == "place" or not element:
             continue
         turn = turns[use.kind, element] = turns.get((use.kind, element), -1) + 1
-        theirs = [other for other, elements in by_kind.get(use.kind, []) if element in elements]
+        theirs = [
+            other
+            for other, low, high in by_kind.get(use.kind, [])
+            if low <= element <= high and (other.ids == element).any()
+        ]
         if turn < len(theirs):
             yield Pair(theirs[turn], use, _gap(theirs[turn], use, left, right, found))
     yield Pair(None, None, _outputs_gap(left.program.outputs, right.program.outputs))
+
+
+def _first(ids: Array) -> int:
+    """Return the first element of a use; 0, which is none, where there is no other."""
+    corner = int(ids[(0,) * ids.ndim]) if ids.size else 0
+    return corner or int(next(iter(ids[ids > 0]), 0))
 
 
 def _outputs_gap(left: Sequence[Array], right: Sequence[Array]) -> float:
