@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -320,3 +321,18 @@ def test_windows_of_other_widths_give_a_complete_table_that_is_not_proven():
     given = numbers(left, images(2, 9, 8))
     moved = found.table.apply(given)
     assert all(np.array_equal(moved[name], given[name]) for name in given)
+
+
+def test_memory_is_that_of_a_few_copies_of_the_weights():
+    def run(size: int) -> parity.Derivation:
+        models = (Net(lambda m, x: m.b(m.a(x).tanh()), a=linear(size, size), b=linear(size, size)) for _ in range(2))
+        return parity.derive(*models, (images(3, size),))
+
+    run(4)  # imports what it needs
+    tracemalloc.start()
+    try:
+        found, peak = run(512), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.proven, found.failure
+    assert peak < 6.5 * 2 * 512 * 512 * 8  # bytes: copies of both kernels in float64
