@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from digits_data import Digits
 
 FRAMEWORKS = {"flax": "Flax", "torch": "PyTorch", "paddle": "PaddlePaddle"}
-NAMES = {"mobile_former": "Mobile-Former 26m", "mlp_mixer": "MLP-Mixer"}
+NAMES = {"mobile_former": "Mobile-Former", "mlp_mixer": "MLP-Mixer"}
 WORST = 12  # images in the gallery
 SUMMARY = ("same classes", "logits differ by", "closest decision")  # columns after the accuracies
 

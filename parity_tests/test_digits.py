@@ -98,7 +98,7 @@ def test_the_example(folder, monkeypatch, capsys):
     for framework in digits.FRAMEWORKS:
         needs(framework)
     tiny = Config(patch=24, depth=1, width=16, token_hidden=8, channel_hidden=16, **digits.COMMON)
-    monkeypatch.setattr(digits, "MODELS", {"mlp_mixer": digits.Recipe(tiny, {}, 1)})
+    monkeypatch.setattr(digits, "MODELS", {"mlp_mixer": digits.Recipe(tiny, epochs=1, peak=2e-3)})
     words = ["--data", str(folder), "--epochs", "5", "--out", str(folder / "out")]
     assert digits.main(words) == 0
     printed = capsys.readouterr().out
@@ -116,10 +116,28 @@ def test_the_example(folder, monkeypatch, capsys):
     assert not re.search(r"https?://|<script|\bsrc=\"(?!data:)", text)
 
     before = (folder / "out" / "mlp_mixer.msgpack").read_bytes()
-    training = digits.Training(digits_data.from_folder(str(folder)), epochs=5, seed=0)
+    training = digits.Training(digits_data.from_folder(str(folder)), epochs=5, seed=0, peak=2e-3)
     port = digits.ports.build("mlp_mixer", tiny, "flax", seed=0)
     digits.train_in_flax("mlp_mixer", port, training, str(folder / "out"))
     assert (folder / "out" / "mlp_mixer.msgpack").read_bytes() == before
+
+
+def test_a_mobile_former_starts_from_zeros():
+    """Each part of the pattern names parameters; no others change; with a zero classifier all classes are as likely."""
+    needs("flax")
+    from flax.traverse_util import flatten_dict
+
+    recipe = digits.MODELS["mobile_former"]
+    port = digits.ports.build("mobile_former", recipe.config, "flax", seed=0)
+    before = flatten_dict(port.model[1]["params"], sep="/")
+    after = flatten_dict(digits.with_zeros(port.model, recipe.zeros)[1]["params"], sep="/")
+    zeroed = {path for path in after if np.any(before[path]) and not np.any(after[path])}
+    assert {re.sub(r"blocks_\d/", "", path) for path in zeroed} == {
+        "former/attention/output/kernel", "former/mlp/fc2/kernel", "head/fc2/kernel", "mobile/hyper/norm/scale",
+        "to_former/output/kernel", "to_mobile/value/kernel",
+    }  # fmt: skip
+    assert all(np.array_equal(before[path], after[path]) for path in after.keys() - zeroed)
+    assert not np.any(after["head/fc2/bias"])
 
 
 def test_a_difference_is_seen():
