@@ -16,7 +16,7 @@ from .golden import Case
 FRAMEWORKS = ("flax", "torch", "paddle")
 CASES = [Case(name) for name in ("flax_mixer", "timm_mixer", "passl_mixer", "paddlevit_mixer")]
 TAPS = """
-block{i}.token_mlp_out: b c t       blocks.{i}.token_mix: b c t
+block{i}.token_mlp_out: b c t       blocks.{i}.token_mix: b t c
 block{i}.channel_mlp_out: b t c     blocks.{i}.channel_mix: b t c
 block{i}: b t c                     blocks.{i}: b t c
 norm: b t c                         norm: b t c

@@ -1,5 +1,7 @@
 """MLP-Mixer in flax linen. Images are (b h w c), tokens (b t c)."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
@@ -7,19 +9,23 @@ from einops import rearrange
 from specs.config import pair
 from specs.mlp_mixer import Config
 
-from .layers import DropPath, gelu
+from .layers import DropPath, LinearOverRows, gelu
 
 
 class Mlp(nn.Module):
+    """Two dense layers over the channels, or over the tokens by LinearOverRows, which transposes nothing."""
+
+    width: int
     hidden: int
-    gelu: str
-    dropout: float
+    config: Config
+    dense: Any = nn.Dense
 
     @nn.compact
-    def __call__(self, x, train=False):  # (... i) -> (... i)
-        drop = nn.Dropout(self.dropout, deterministic=not train)
-        y = drop(gelu(nn.Dense(self.hidden, name="fc1")(x), self.gelu))
-        return drop(nn.Dense(x.shape[-1], name="fc2")(y))
+    def __call__(self, x, train=False):  # (b t c) -> (b t c)
+        c = self.config
+        drop = nn.Dropout(c.dropout, deterministic=not train)
+        y = drop(gelu(self.dense(self.hidden, name="fc1")(x), c.gelu))
+        return drop(self.dense(self.width, name="fc2")(y))
 
 
 class Block(nn.Module):
@@ -29,11 +35,10 @@ class Block(nn.Module):
     def __call__(self, x, train=False):  # (b t c) -> (b t c)
         c = self.config
         drop_path = DropPath(c.drop_path, deterministic=not train)
-        y = LayerNorm(c, name="norm1")(x).swapaxes(1, 2)
-        y = Mlp(c.token_hidden, c.gelu, c.dropout, name="token_mix")(y, train).swapaxes(1, 2)
-        x = x + drop_path(y)
-        y = LayerNorm(c, name="norm2")(x)
-        return x + drop_path(Mlp(c.channel_hidden, c.gelu, c.dropout, name="channel_mix")(y, train))
+        token_mix = Mlp(c.token_count, c.token_hidden, c, LinearOverRows, name="token_mix")
+        x = x + drop_path(token_mix(LayerNorm(c, name="norm1")(x), train))
+        channel_mix = Mlp(c.width, c.channel_hidden, c, name="channel_mix")
+        return x + drop_path(channel_mix(LayerNorm(c, name="norm2")(x), train))
 
 
 class MlpMixer(nn.Module):

@@ -6,18 +6,20 @@ from paddle import Tensor, nn
 from specs.config import pair
 from specs.mlp_mixer import Config
 
-from .layers import DropPath, gelu
+from .layers import DropPath, LinearOverRows, gelu
 
 
 class Mlp(nn.Layer):
-    def __init__(self, width: int, hidden: int, c: Config):
+    """Two linear layers over the channels, or over the tokens by LinearOverRows, which transposes nothing."""
+
+    def __init__(self, width: int, hidden: int, c: Config, linear: type[nn.Linear] = nn.Linear):
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = linear(width, hidden)
         self.act = gelu(c.gelu)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = linear(hidden, width)
         self.drop = nn.Dropout(c.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:  # (... i) -> (... i)
+    def forward(self, x: Tensor) -> Tensor:  # (b t c) -> (b t c)
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
 
 
@@ -25,13 +27,13 @@ class Block(nn.Layer):
     def __init__(self, c: Config):
         super().__init__()
         self.norm1 = nn.LayerNorm(c.width, epsilon=c.norm_eps)
-        self.token_mix = Mlp(c.token_count, c.token_hidden, c)
+        self.token_mix = Mlp(c.token_count, c.token_hidden, c, LinearOverRows)
         self.norm2 = nn.LayerNorm(c.width, epsilon=c.norm_eps)
         self.channel_mix = Mlp(c.width, c.channel_hidden, c)
         self.drop_path = DropPath(c.drop_path)
 
     def forward(self, x: Tensor) -> Tensor:  # (b t c) -> (b t c)
-        x = x + self.drop_path(self.token_mix(self.norm1(x).mT).mT)
+        x = x + self.drop_path(self.token_mix(self.norm1(x)))
         return x + self.drop_path(self.channel_mix(self.norm2(x)))
 
 
