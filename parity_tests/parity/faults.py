@@ -181,7 +181,7 @@ def _low_side(call: Any, x: Any) -> Any:
 
 def _residual_of_norm(call: Any, x: Any) -> Any:
     block = call.__self__
-    x = x + block.token_mix(block.norm1(x).mT).mT
+    x = x + block.token_mix(block.norm1(x))
     y = block.norm2(x)
     return y + block.channel_mix(y)
 
@@ -221,8 +221,8 @@ FAULTS: dict[str, list[Fault]] = {
         Fault("NaN in one weight", "S/16", "torch", arrays(head__bias=lambda x: x * np.nan), "head"),
         Fault("one layer's gradient doubled", "S/16", "torch", gradient("blocks.0.channel_mix.fc1.weight", lambda g: 2 * g),
               "blocks.0.channel_mix.fc1.kernel", "2 times", "gradients"),
-        Fault("one layer's gradient doubled", "S/16", "paddle", around("blocks.0.token_mix.fc2", _doubled),
-              "blocks.0.token_mix.fc2.kernel", "2 times", "gradients"),
+        Fault("one layer's gradient doubled", "S/16", "paddle", around("blocks.0.channel_mix.fc2", _doubled),
+              "blocks.0.channel_mix.fc2.kernel", "2 times", "gradients"),
         Fault("pooling's gradient in float32", "S/16", "paddle", around("head", _rounded_pool), "norm.bias", "", "gradients"),
         Fault("another momentum", "S/16", "paddle", patched("ports.runners.paddle:OPTIMIZERS", "sgd", _optimizer(momentum=0.75)),
               "sgd: losses", "", "train"),
