@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from . import columns, roles, uses
 from .places import place
+from .regroup import EXACT, LIMIT, MARGIN, Regrouping, Step
 from .tape import Array
 from .walk import Elements, Program, Similarity, Translated, Use, Walk
 
-LIMIT = 0.05  # distance of columns, relative to their scale, beyond which nothing is a partner
-MARGIN = 30  # how much farther than the nearest another partner may be
 SCALED = 0.04  # what counts as the distance of columns that are alike but for a factor
 SNAP = 0.1  # mean relative difference up to which the values of two models are those of one use
 PARTIAL = 1e-6  # distance of columns of which one side has some rows alone
 ALIKE = 1e-3  # relative difference of the sizes of what two terms of a sum were first added to
-EXACT = 1e-9  # distances below are rounding
 MANY = 1 << 20  # elements that are looked at or mapped at once
-
-
-class Step(NamedTuple):
-    """A use on the right and its partner.
-
-    Args:
-      gap: the distance of what they meet.
-      choice, choices: which of the possible partners was taken.
-    """
-
-    kind: str
-    left: str
-    right: str
-    left_site: str
-    right_site: str
-    gap: float
-    choice: int
-    choices: int
 
 
 class Term(NamedTuple):
@@ -89,6 +69,12 @@ def every(marks: Array, ids: Array) -> bool:
     return all(every(marks, chunk) for chunk in chunks)
 
 
+def _proportional(found: Array, other: Array) -> float:
+    """Tell how far two sets of columns are apart but for one factor."""
+    scale = columns.size_of(found) / (columns.size_of(other) or 1)
+    return columns.distance(found / scale, other) if scale else np.inf
+
+
 class Point(NamedTuple):
     """A step at which there was a choice, with the state of everything before its operation.
 
@@ -109,7 +95,7 @@ class State(NamedTuple):
     entries: int
 
 
-class Attempt:
+class Attempt(Regrouping):
     """A walk of the right tape that finds a partner for each use, and can step back to its choices.
 
     Args:
@@ -117,6 +103,7 @@ class Attempt:
       excused: operations of which all elements are known, and whose values need not be found on the left.
       rough: operations at which a use is a partner if some rows meet the same values.
       patient: whether unlikely choices are tried too: partners that others have, columns of other roles.
+      scaling: whether a factor between the columns of two products is taken as one that the right side applies later.
     """
 
     def __init__(
@@ -124,8 +111,10 @@ class Attempt:
     ):
         self.seen, self.program, self.lefts, self.rights, self.alike = seen, program, lefts, rights, Similarity()
         self._say, self.limit = say, EXACT
-        self.patient = False
+        self.patient, self.scaling = False, True
+        self._scaled: State | None = None  # before the first product that was taken so
         self.excused, self.rough = set[int](), set[int]()
+        self._matrices = self._every_matrix()
         self.map, self.plus = rights.map, rights.plus
         self.owned = np.zeros(len(lefts), bool)
         self.steps: list[Step] = []
@@ -158,6 +147,14 @@ class Attempt:
                 return True
         return False
 
+    def unscale(self) -> bool:
+        """Return to the first product whose columns are alike but for a factor, which is then taken as a difference."""
+        if self._scaled is None:
+            return False
+        self.scaling = False
+        self._restore(self._scaled, self._taken(self._scaled.steps))
+        return True
+
     def replay(self, choices: list[int]) -> None:
         """Return to the point from which these choices differ from those taken, or to the present operation."""
         for point in self._points:
@@ -181,6 +178,8 @@ class Attempt:
         self._points = [point for point in self._points if point.step < state.steps]
         self._terms = {join: terms for join, terms in self._terms.items() if join[0] < self.walk.at}
         self._begun = (-1, 0, 0)
+        if self._scaled is not None and self._scaled.walk[0] >= self.walk.at:
+            self._scaled = None
 
     def meet(self, use: Use) -> Array | None:
         """Find the elements of a use, and their values; for a product where values part, return those of the left."""
@@ -206,8 +205,15 @@ class Attempt:
         gap = min((columns.distance(found, seen.statistics) for seen in pool), default=np.inf)
         window = self.program.tape.nodes[use.node].window
         if gap > self.limit and (window or not self._partial(use, pool)):
+            if gap > LIMIT and self._composed(use, found, pool):
+                return
             names = " ".join(self.rights.owners(use.ids))
             raise DeadEnd(f"{names}: another use of it meets values that no use on the left meets", gap, self.walk.at)
+
+    def _composed(self, use: Use, found: Array, pool: list[uses.Seen]) -> bool:
+        """Tell whether the left side has the same product but for a factor, or one of more or of fewer inputs."""
+        scaled = self.scaling and any(_proportional(found, seen.statistics) <= EXACT for seen in pool)
+        return scaled or any(self._contained(use, found, wider) for wider in (True, False))
 
     def _assign(self, right: Array, left: Array) -> None:
         """Map right elements that have no partner yet."""
@@ -254,34 +260,50 @@ class Attempt:
         pool = [seen for seen in self._of_kind("product") if seen.use.ids.shape[:2] == use.ids.shape[:2]]
         gaps = {seen: columns.distance(found, seen.statistics) for seen in pool}
         partial, scales = dict[uses.Seen, tuple[Array, float]](), dict[uses.Seen, float]()
+        window = self.program.tape.nodes[use.node].window
         if min(gaps.values(), default=np.inf) > LIMIT:
-            partial = {} if self.program.tape.nodes[use.node].window else self._partial(use, pool)
+            partial = {} if window else self._partial(use, pool)
+            if not partial:
+                if self._by_matrix(use) or self._by_rows(use, found) or self._as_factors(use, found):
+                    return None
+                gaps |= self._contained(use, found, True)
+        if min(gaps.values(), default=np.inf) > LIMIT:
             scales = {seen: columns.size_of(found) / (columns.size_of(seen.statistics) or 1) for seen in pool}
-            scaled = {seen: columns.distance(found / scales[seen], seen.statistics) for seen in pool if scales[seen]}
-            gaps = {seen: max(gap, SCALED) for seen, gap in scaled.items()}
+            scaled = {seen: _proportional(found, seen.statistics) for seen in pool}
+            exact = self.scaling and min(scaled.values(), default=np.inf) <= EXACT
+            gaps = {seen: gap if exact else max(gap, SCALED) for seen, gap in scaled.items()}
+            if exact and self._scaled is None:
+                self._scaled = State(self.walk.state(), *self._begun[1:])
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
         elif not any(gap <= LIMIT and self._free(seen, seen.use.ids) for seen, gap in gaps.items()):
             others = [seen for seen in pool if gaps[seen] > LIMIT and self._free(seen, seen.use.ids)]
-            partial = {} if self.program.tape.nodes[use.node].window else self._partial(use, others)
+            partial = {} if window else self._partial(use, others)
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
         near = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
         if not near and (agreeing := self._agreeing(use, pool)):
             partial = {seen: (rows, gaps.get(seen, LIMIT)) for seen, (rows, _) in agreeing.items()}
             near = {seen: gap for seen, (_, gap) in partial.items()}
         gaps = near
-        taps = len(found) // use.x.shape[1] if self.program.tape.nodes[use.node].window else 1
+        taps = len(found) // use.x.shape[1] if window else 1
         rough = self.walk.at in self.rough
-        partners: set[str] = set()
+
+        def rows_of(seen: uses.Seen) -> Array | None:
+            if seen in partial:
+                return partial[seen][0]
+            return columns.matched(found / scales.get(seen, 1.0), seen.statistics, taps)
+
+        partners, rows = set[str](), None
         groups = uses.groups(use, self.program)
         for group in groups:
             right = group.of(use.ids)
             if every(self.map, right):
                 continue
+            unread = group.role if group.role == roles.UNREAD else ""
             options = []
             for seen, gap in gaps.items():
                 for other in seen.groups:
                     ids = other.of(seen.use.ids)
-                    if len(other.columns) == len(group.columns):
+                    if len(other.columns) == len(group.columns) and unread in ("", other.role):
                         taken = not self._free(seen, ids)
                         apart = gap > EXACT and gap
                         alone = seen.name not in partners  # groups of one use are likely to have one partner
@@ -290,11 +312,14 @@ class Attempt:
                         likely = (hollow, taken, split, alone, roles.difference(group.role, other.role))
                         order = self._order(use, seen, likely, apart, other.grid != group.grid)
                         options.append((order, gap, seen, other))
+            if unread and not options:
+                continue
+            if not options and self._at_once(use, gaps, rows_of):
+                return None
             options = _distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
             seen, other = self._choose(use, options, f" ({group.role})", np.inf if rough else self.limit)
             partners.add(seen.name)
-            scale = scales.get(seen, 1.0) if seen not in partial else 1.0
-            rows = partial[seen][0] if seen in partial else columns.matched(found / scale, seen.statistics, taps)
+            rows = rows_of(seen)
             self._align_product(use, seen, group, other, rows)
         return self._snapped(use, seen, rows, rough) if gaps and gaps[seen] > EXACT else None
 
@@ -375,7 +400,10 @@ class Attempt:
 
     def _elementwise(self, use: Use) -> None:
         numbers, found = uses.statistics(use, self.program)
-        numbers = numbers.astype(np.int64)
+        self._factors(use, numbers.astype(np.int64), found)
+
+    def _factors(self, use: Use, numbers: Array, found: Array) -> None:
+        """Match elements by what each of them meets."""
         terms = self._terms.setdefault(use.join[:2], [])
         partners = [term.partner for term in terms]
         pool = [seen for seen in self._of_kind(use.kind) if seen not in partners]
@@ -384,8 +412,10 @@ class Attempt:
             options += self._vectors(use, [seen for seen in pool if len(seen.numbers) > len(numbers)], found, True)
         if use.kind == "add":  # terms of one sum that meet the same are alike
             options = _distinct(options, lambda option: (len(option[2].numbers), option[2].use.join[:2]))
+        if not options and use.kind == "mul":
+            options = self._vectors(use, self._apart, found, True)
         options = _distinct(options, lambda option: option[2].numbers.tobytes())
-        if not options:
+        if not options and np.shape(use.x) == np.shape(use.ids):
             options = [
                 (
                     self._order(use, seen, not self._free(seen, seen.numbers), gap),
@@ -467,6 +497,3 @@ class Attempt:
             self._assign(uses.first_of(use.ids, pattern), uses.first_of(seen.use.ids, seen.pattern))
         else:  # read in another order, as by steps of time
             self._assign(np.unique(use.ids), np.unique(seen.use.ids))
-
-    def _of_kind(self, kind: str) -> Iterator[uses.Seen]:
-        return (seen for seen in self.seen if seen.use.kind == kind)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .siblings import as_sibling
 from .tape import Array
 from .walk import Elements, Similarity
 
@@ -33,6 +34,8 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
         if not part.size or (part > 0).all() or not (part > 0).any():
             continue
         filled = _continued(part, lefts)
+        if filled is None and whole:
+            filled = as_sibling(name, found, lefts, rights)
         if filled is None:
             continue
         if np.isin(filled[part == 0], found, invert=True).all() or _copied(name, filled, found, rights):

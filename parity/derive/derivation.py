@@ -12,7 +12,6 @@ import numpy as np
 from convert.errors import UsageError
 from specs.table import Table
 
-from .attempt import Step
 from .call import Call
 from .causes import explain, run
 from .complete import complete
@@ -26,6 +25,7 @@ from .match import EXACT, LIMIT, Match, Say, match, silent
 from .numbers import changes
 from .places import OWN, place
 from .prove import OUTPUT, Proof, prove, translate
+from .regroup import Step
 from .rows import DerivedTable, Row, constant, dropped
 from .sides import Side, draw, fresh, layouts, side
 from .tape import Tape

@@ -61,7 +61,7 @@ def every(text: str, others: Iterable[str]) -> str:
       others: texts that differ from it in their numbers alone. Those count in which both names are as far ahead.
     """
     alike = [other for other in dict.fromkeys([text, *others]) if _as_far(text, other)]
-    if len(alike) == 1:
+    if len(alike) < 2:  # none where the two names have unequal counts of numbers
         return text
     rows, own = [re.split(r"(\d+)", one) for one in alike], re.split(r"(\d+)", text)
     varying = [k for k in range(1, len(own), 2) if len({row[k] for row in rows}) > 1]
@@ -134,16 +134,18 @@ def _vectors(uses: list[Use], width: int, without: Sequence[Use] = ()) -> Pairs:
 
 def _terms(uses: list[Use], elements: Elements) -> Iterator[tuple[str, str, Pairs]]:
     """Yield vectors that are added at one place: only their sum counts."""
-    vectors = [(use, np.unique(use.ids[use.ids > 0])) for use in uses if use.kind == "add"]
-    for k, (use, one) in enumerate(vectors):
-        for other, two in vectors[k + 1 :]:
-            if other.node != use.node and not np.array_equal(np.shape(use.x), np.shape(other.x)):
-                continue
-            names = " ".join(elements.owners(one)), " ".join(elements.owners(two))
-            sizes = [sum(int(np.prod(elements.shapes[n])) for n in elements.owners(ids)) for ids in (one, two)]
-            if names[0] != names[1] and len(one) == len(two) == sizes[0] == sizes[1]:
-                template = re.sub(r"\d+", "#", " ".join(names))
-                yield f"{template} sum", f"{names[0]} and {names[1]}: only their sum has an effect", [(one, two)]
+    vectors = []
+    for use in (use for use in uses if use.kind == "add"):
+        numbers = np.unique(use.ids[use.ids > 0])
+        names = elements.owners(numbers)
+        if len(numbers) == sum(int(np.prod(elements.shapes[name])) for name in names):  # whole parameters
+            vectors.append((use, numbers, " ".join(names)))
+    for k, (use, one, name) in enumerate(vectors):
+        for other, two, its in vectors[k + 1 :]:
+            near = other.node == use.node or np.shape(use.x) == np.shape(other.x)
+            if near and name != its and len(one) == len(two):
+                template = re.sub(r"\d+", "#", f"{name} {its}")
+                yield f"{template} sum", f"{name} and {its}: only their sum has an effect", [(one, two)]
 
 
 @contextlib.contextmanager

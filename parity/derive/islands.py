@@ -6,13 +6,13 @@ float32, one of the left side's, the left one takes its place: the rest of the t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from .tape import Array, Tape
+from .tape import Array, Node, Tape
 
 ROUNDED = 1e-6  # difference of tables, relative to their largest value, that rounding to float32 explains
 EQUAL = 1e-14  # that which float64 explains
@@ -51,8 +51,20 @@ def aligned(
             islands.setdefault((site, table.site), Island(site, table.site, size))
     if not replaced:
         return right, []
-    nodes = [node for node in right.nodes if node.output not in replaced]
+    nodes, active = list[Node](), set(right.inputs)
+    for node in right.nodes:
+        given = not active.isdisjoint(node.inputs)
+        if given:
+            active.add(node.output)
+        if node.output not in replaced:
+            nodes.append(node)
+        elif given:  # what is computed from the table still depends on the inputs, as on the other side
+            nodes.append(node._replace(kind="other", run=_always(replaced.pop(node.output)), window=None))
     return replace(right, nodes=nodes, constants={**right.constants, **replaced}), list(islands.values())
+
+
+def _always(value: Array) -> Callable[..., Array]:
+    return lambda *_: value
 
 
 def tables(tape: Tape, inputs: Sequence[Array]) -> list[Table]:

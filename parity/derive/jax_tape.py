@@ -125,8 +125,8 @@ def nnx_side(module: Any, call: Call) -> JaxSide:
     arrays = {name: v.get_value() for name, (_, v) in variables.items() if not isinstance(v, nnx.RngState)}
 
     def function(parameters: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        flat = [
-            (path, variable.replace(parameters[name]) if name in parameters else variable)
+        flat = [  # variables of this call alone: a module may write to them, as to a count of random numbers
+            (path, variable.replace(parameters.get(name, variable.get_value())))
             for name, (path, variable) in variables.items()
         ]
         model = nnx.merge(graph, nnx.from_flat_state(flat))

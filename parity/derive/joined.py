@@ -87,7 +87,11 @@ def _written(
     for at, wanted in ((axis, "g"), (axis + 2, "d")):
         _alike(related, at, wanted, names, taken)
     counts = list(period.lengths) if inner == 1 else [length // inner for length in period.lengths]
-    letters = ["r"] * len(parts) if period.groups > 1 else initials(source_names) or list(SPARE[: len(parts)])
+    own = initials(source_names)
+    usual = {letter for side in (0, 1) for letter in names.letters(side, numbers.ndim)}
+    letters = (
+        ["r"] * len(parts) if period.groups > 1 else own if own and usual.isdisjoint(own) else [*SPARE[: len(parts)]]
+    )
     for axes, letter in zip(related, letters, strict=True):
         if axes.target[axis + 1]:
             names.give(axes.target[axis + 1][0], letter, taken)

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .attempt import EXACT, LIMIT, Attempt, DeadEnd, Step
+from .attempt import Attempt, DeadEnd
+from .regroup import EXACT, LIMIT, Step
 from .tape import Array
 from .uses import Seen
 from .walk import Elements, Program, Translated, Use, Walk
@@ -89,6 +90,9 @@ def match(
         late = time.thread_time() > end
         if not best.failure or (late and not (rough and best.gap <= LIMIT)):
             return attempt.ended(best)
+        if found.gap > LIMIT and attempt.unscale():
+            best, tries = None, 0
+            continue
         tries += 1
         if not late and tries <= TRIES and attempt.step_back():
             continue

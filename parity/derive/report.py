@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from ..markup import Markup, join, prose, tag
 from ..page import facts, fill
 from ..summary import count, short
-from .attempt import Step
 from .derivation import Derivation
 from .places import OWN, module_of
+from .regroup import Step
 
 ROUNDING = 1e-8  # difference of what two uses meet that rounding does not explain
 KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}

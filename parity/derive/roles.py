@@ -19,6 +19,7 @@ from .walk import Program
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
 SIDE = r"product \d"
 FIRST = 3  # kinds of readers that make a role
+UNREAD = "unread"  # the role of columns that nothing reads
 MAX_STEPS = 200  # operations that are followed from one product
 
 
@@ -74,7 +75,7 @@ def groups(program: Program, at: int, flipped: bool) -> list[Group]:
     for path in dict.fromkeys(paths.values()):
         columns = np.array([column for column in range(count) if paths[column] == path])
         if not path:
-            found.append(Group("unread", columns, np.arange(len(columns))[:, None]))
+            found.append(Group(UNREAD, columns, np.arange(len(columns))[:, None]))
             continue
         places = _places(*readers[path[0]], columns)
         order = np.lexsort(places.T[::-1]) if places.size else np.arange(len(columns))

@@ -63,6 +63,7 @@ class Tape:
     constants: dict[int, Array] = field(default_factory=dict)
     outputs: list[int] = field(default_factory=list)
     size: int = 0
+    parts: dict[int, Node] = field(default_factory=dict, repr=False)  # layouts of one value, by their output
 
     def live(self) -> Tape:
         """Return the same without operations on which no output depends."""
@@ -95,9 +96,15 @@ class Tape:
         if all(number in self.constants for number in inputs):
             with np.errstate(all="ignore"):
                 return self.constant(run(*(self.constants[number] for number in inputs)))
-        output = self.number()
-        self.nodes.append(Node(kind, tuple(inputs), output, run, site, window))
-        return output
+        if kind == "layout" and len(inputs) > 1 and all(number in self.parts for number in inputs):
+            parts = [self.parts[number] for number in inputs]
+            if len({part.inputs for part in parts}) == 1:  # parts of one value in another order, as of a shift
+                return self.record(kind, parts[0].inputs, _rejoined(run, parts), site)
+        node = Node(kind, tuple(inputs), self.number(), run, site, window)
+        if kind == "layout" and len(inputs) == 1:
+            self.parts[node.output] = node
+        self.nodes.append(node)
+        return node.output
 
     def layout(self, value: int, run: Callable[[Array], Array], site: str = "") -> int:
         return self.record("layout", [value], run, site)
@@ -163,6 +170,10 @@ class Tape:
         edges = [(r - a, r - b + e) for r, (a, b), e in zip(reach, padding, extra, strict=True)]
         ones = (1,) * len(reach)
         return self.convolve(x, self.layout(w, turned, site), ones, edges, dilation, groups, stride, site)
+
+
+def _rejoined(run: Callable[..., Array], parts: Sequence[Node]) -> Callable[[Array], Array]:
+    return lambda a: run(*(part.run(a) for part in parts))
 
 
 def _spread(x: Array, spread: Sequence[int]) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import columns, roles
 from .symbols import Symbol
-from .tape import Array
+from .tape import Array, Window
 from .walk import Elements, Program, Use
 
 LARGE = 1 << 17  # values that a use meets, above which it is known by their statistics alone
@@ -28,6 +28,10 @@ class Seen:
             self.use = use._replace(
                 symbol=replace(use.symbol, ids=use.ids.astype(np.int32, copy=False), leaves=(), parts=())
             )
+
+    @property
+    def window(self) -> Window | None:
+        return self.program.tape.nodes[self.use.node].window
 
     @cached_property
     def statistics(self) -> Array:
@@ -58,6 +62,34 @@ class Seen:
         return shares(self.use.ids)
 
 
+class Apart(Seen):
+    """The elements of a product one by one: what each meets is what a factor of a sum of products meets."""
+
+    def __init__(self, product: Seen):
+        self.use, self.program, self.name = product.use._replace(kind="mul"), product.program, product.name
+        self._product = product
+
+    @cached_property
+    def _both(self) -> tuple[Array, Array]:
+        return each(self.use, self._product.statistics)
+
+
+def items(use: Use) -> list[Use]:
+    """Return the products of a batch of matrices as one product for each matrix."""
+    return [
+        use._replace(x=use.x[k : k + 1], symbol=replace(use.symbol, ids=use.ids[k : k + 1], leaves=(), parts=()))
+        for k in range(len(use.ids))
+    ]
+
+
+def each(use: Use, found: Array) -> tuple[Array, Array]:
+    """Return (numbers, statistics of what each meets) of the elements of a product, from those of its columns."""
+    ids = np.ravel(use.ids)
+    numbers, first = np.unique(ids, return_index=True)
+    there = first[numbers > 0]
+    return ids[there].astype(np.int64), found[there // use.ids.shape[2]]
+
+
 def statistics(use: Use, program: Program) -> tuple[Array, Array]:
     """Return (numbers, statistics): of a product's columns, numbered in order; else of the elements."""
     if use.kind != "product":
@@ -83,8 +115,9 @@ def raw(use: Use) -> Array:
 
 
 def groups(use: Use, program: Program) -> list[roles.Group]:
-    count = use.ids.shape[2]
-    if len(use.ids) > 1:
+    count, node = use.ids.shape[2], program.tape.nodes[use.node]
+    single = len(use.ids) == 1 and count == program.shapes[node.output][1 if node.window or use.flipped else 2]
+    if not single:
         return [roles.Group("batch", np.arange(count), np.arange(count)[:, None])]
     return roles.groups(program, use.node, use.flipped)
 

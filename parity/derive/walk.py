@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from .similarity import Similarity
 from .symbols import Elements, Filled, Part, Pending, Symbol, Translated, Use, moved
 from .tape import Array, Node
 
+NUMBERS = (np.ndarray, np.floating)
 __all__ = ["Elements", "Filled", "Program", "Similarity", "Translated", "Use", "Walk"]
 
 
@@ -65,9 +67,12 @@ class Walk:
             return [self._forced(-1, self._operand(number)) for number in tape.outputs]
 
     def _forks(self, number: int) -> bool:
-        """Tell whether several operations read a value, and not all of them take parts of it."""
-        readers = {at for at, _ in self.program.consumers.get(number, ())}
-        return len(readers) > 1 and any(self.program.tape.nodes[at].kind != "layout" for at in readers)
+        """Tell whether several operations read a value, unless each takes another part of it."""
+        readers = [self.program.tape.nodes[at] for at in {at for at, _ in self.program.consumers.get(number, ())}]
+        if len(readers) < 2:
+            return False
+        size = sum(math.prod(self.program.shapes[node.output]) for node in readers)
+        return any(node.kind != "layout" for node in readers) or size > math.prod(self.program.shapes[number])
 
     def _step(self, at: int, node: Node, operands: list[Any]) -> Any:
         if any(isinstance(v, Pending) for v in operands):
@@ -79,6 +84,8 @@ class Walk:
                     operands[k] = self._now[node.inputs[k]] = self._settled(v)
         if not any(isinstance(v, (Symbol, Pending)) for v in operands):
             return node.run(*operands)
+        if node.kind == "mul" and any(isinstance(v, NUMBERS) and not v.any() for v in operands):
+            return np.zeros(self.program.shapes[node.output])  # as initial states are: no evidence
         active = [n for n in node.inputs if n in self.program.active]
         known = [n for n, v in zip(node.inputs, operands, strict=True) if n in active and not isinstance(v, Symbol)]
         if node.kind == "layout" and all(n in self.program.indices for n in known):
@@ -117,6 +124,8 @@ class Walk:
     def _settled(self, pending: Pending) -> Array:
         """Return the value of a product or sum; its parameters meet its activations."""
         shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
+        if 0 in shape:  # an empty part, as of a shift by nothing
+            return np.zeros(shape)
         x = np.broadcast_to(pending.x, shape)
         operation = np.multiply if pending.join == "mul" else np.add
         self._joins += 1
@@ -232,13 +241,16 @@ class Walk:
                 ids = ids.reshape(groups, ids.shape[0] // groups, -1).swapaxes(1, 2)
             else:
                 here, ids, order = _shared(met, ids.swapaxes(1, 2) if flipped else ids)
+                here, ids = _beside(here, ids)
             other = self._meet(Use("product", at, here, replace(part, ids=ids), flipped))
-        if other is not None and not flipped and len(matrices) == 1:
+        if other is not None and not flipped and len(matrices) == 1 and other.size == x.size:
             x = other.reshape(x.shape) if order is None else other.reshape(x.shape)[np.argsort(order)]
         for leaf in symbol.leaves if len(matrices) == 1 else ():
             if leaf.ids is not None:
                 self._meet(Use("place", at, None, leaf))
         value = symbol.value()
+        if np.isnan(value.sum()):  # rows that meet zeros alone have no partner yet
+            value = np.nan_to_num(value)
         return node.run(value, w) if flipped else node.run(x, value)
 
 
@@ -261,6 +273,19 @@ def _shared(x: Array, ids: Array) -> tuple[Array, Array, Array | None]:
         return x, ids, None
     order = np.argsort(first[inverse], kind="stable")
     return x[order].reshape(len(first), -1, x.shape[2]), ids[np.sort(first)], order
+
+
+def _beside(x: Array, ids: Array) -> tuple[Array, Array]:
+    """Join matrices of a batch that meet the same values, as those of heads: their columns stand side by side."""
+    if len(x) == 1:
+        return x, ids
+    batches: dict[bytes, list[int]] = {}
+    for k in range(len(x)):
+        batches.setdefault(x[k].tobytes(), []).append(k)
+    alike = list(batches.values())
+    if len(alike) == len(x) or len({len(some) for some in alike}) > 1:
+        return x, ids
+    return x[[some[0] for some in alike]], np.stack([np.concatenate(list(ids[some]), 1) for some in alike])
 
 
 def _order(part: Part) -> tuple[bool, float]:

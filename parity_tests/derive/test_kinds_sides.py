@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.sides import side
 
 from ..conftest import needs
 from .pairs import images
@@ -218,3 +219,27 @@ def test_a_layer_that_is_stepped_meets_what_another_kernel_met():
     text = found.table.print()
     for k, name in enumerate(("ih_l0", "hh_l0", "ih_l1", "hh_l1")):
         assert f"rnn.weight_{name}: o i <-> parts.{k}.weight: o i" in text
+
+
+def test_a_rounded_table_of_tokens_leaves_what_is_computed_from_it_dependent_on_them():
+    class Steps(torch.nn.Module):
+        def __init__(self, dtype: Any):
+            super().__init__()
+            self.dtype = dtype
+            self.up, self.out = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)
+
+        def forward(self, steps: Any) -> Any:
+            angles = steps.to(self.dtype)[:, None] * torch.exp(-torch.arange(4, dtype=self.dtype))
+            return self.out(self.up(torch.cat([angles.sin(), angles.cos()], -1).double()).tanh())
+
+    found = parity.derive(Steps(torch.float64), Steps(torch.float32), (np.array([3, 7, 1]),))
+    assert found.proven and not found.missing, found.failure
+
+
+def test_an_nnx_module_that_counts_its_random_numbers_runs():
+    needs("flax")
+    from flax import nnx
+
+    model = nnx.RNN(nnx.SimpleCell(2, 3, rngs=nnx.Rngs(0)))
+    ours = side(model, parity.Call(images(1, 2, 2)))
+    assert ours.run(ours.parameters, ours.call.arrays())[0].shape == (1, 2, 3)

@@ -173,3 +173,8 @@ def test_a_model_that_cannot_correspond_is_reported_as_missing():
     right = torch.nn.Sequential(torch.nn.Linear(6, 7), torch.nn.Tanh(), torch.nn.Linear(7, 4))
     found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((5, 6)),))
     assert not found.proven and "0.weight" in found.missing and "0.weight" in found.failure
+
+
+def test_names_with_unequal_counts_of_numbers_are_stated_for_the_block_that_was_tried():
+    text = "outputs of a.1.weight with inputs of b.2.3.weight"
+    assert every(text, ["outputs of a.2.weight with inputs of b.3.4.weight"]) == text

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from convert.errors import ConvertError
-from parity.derive.attempt import Step
 from parity.derive.command import run as derive_command
 from parity.derive.derivation import Derivation, Divergence
+from parity.derive.regroup import Step
 from parity.derive.report import module_of
 from parity.derive.report import page as page_of
 from parity.derive.rows import DerivedTable

@@ -1,0 +1,176 @@
+"""Match products that the sides compose differently: matrix by matrix, by parts of rows, or as several factors."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from . import columns, uses
+from .tape import Array
+from .walk import Elements, Program, Use
+
+LIMIT = 0.05  # distance of columns, relative to their scale, beyond which nothing is a partner
+MARGIN = 30  # how much farther than the nearest another partner may be
+SMALL = 1 << 14  # elements of a product that are compared one by one with those of elementwise products
+MATRICES = 64  # of a batch, up to which each is compared for itself
+EXACT = 1e-9  # distances below are rounding
+
+
+class Step(NamedTuple):
+    """A use on the right and its partner.
+
+    Args:
+      gap: the distance of what they meet.
+      choice, choices: which of the possible partners was taken.
+    """
+
+    kind: str
+    left: str
+    right: str
+    left_site: str
+    right_site: str
+    gap: float
+    choice: int
+    choices: int
+
+
+class Regrouping:
+    """What an attempt does where no product on the left has the shape of one on the right.
+
+    Args:
+      seen, program, lefts, rights: see Attempt. owned: left elements that have a partner.
+      limit: distance of columns beyond which nothing is a partner.
+    """
+
+    seen: list[uses.Seen]
+    program: Program
+    lefts: Elements
+    rights: Elements
+    owned: Array
+    limit: float
+    steps: list[Step]
+    _matrices: list[uses.Seen]
+
+    @abstractmethod
+    def meet(self, use: Use) -> Array | None: ...
+
+    @abstractmethod
+    def _free(self, seen: uses.Seen, ids: Array) -> bool: ...
+
+    @abstractmethod
+    def _product(self, use: Use) -> Array | None: ...
+
+    @abstractmethod
+    def _factors(self, use: Use, numbers: Array, found: Array) -> None: ...
+
+    @abstractmethod
+    def _assign(self, right: Array, left: Array) -> None: ...
+
+    def _by_matrix(self, use: Use) -> bool:
+        """Match each matrix of a batch for itself, or one to a matrix of a batch; tell whether there is a batch."""
+        several = len(use.ids) > 1
+        if self.program.tape.nodes[use.node].window or len(use.ids) > MATRICES or not (several or self._matrices):
+            return False
+        every, first = uses.items(use), uses.statistics(uses.items(use)[0], self.program)[1]
+        pool = [seen for seen in self._of_kind("product") if len(seen.use.ids) == 1] if several else self._matrices
+        if all(columns.distance(first, seen.statistics) > LIMIT for seen in pool if len(seen.statistics) == len(first)):
+            return False
+        if not several:
+            self.seen, self._matrices = [*self.seen, *self._matrices], []
+        for item in every:
+            self._product(item)
+        return True
+
+    def _contained(self, use: Use, found: Array, wider: bool) -> dict[uses.Seen, float]:
+        """Return uses with more columns, of which these are some, or with fewer, which are some of these.
+
+        One side joins the inputs of products that the other side adds.
+        """
+        window, gaps = self.program.tape.nodes[use.node].window, {}
+        for seen in self._of_kind("product"):
+            sets = (found, seen.statistics) if wider else (seen.statistics, found)
+            if len(seen.use.ids) == len(use.ids) == 1 and seen.window == window and len(sets[0]) < len(sets[1]):
+                gaps[seen] = columns.distance_within(*sets)
+        return {seen: gap for seen, gap in gaps.items() if gap <= EXACT}
+
+    def _by_rows(self, use: Use, found: Array) -> bool:
+        """Match parts of the rows, each to the product that reads it; columns of zeros may be left over."""
+        window = self.program.tape.nodes[use.node].window
+        taps = len(found) // use.x.shape[1] if window else 1
+        left = found[:, 3] > 0
+        parts = []
+        for seen in self._contained(use, found, False):
+            rows = columns.matched(seen.statistics, found, taps)
+            if rows is not None and left[rows].all():
+                left[rows] = False
+                parts.append(np.sort(rows))
+        if left.any() or not parts:
+            return False
+        for rows in parts:
+            x = use.x[:, rows[::taps] // taps] if window else use.x[:, :, rows]
+            self.meet(use._replace(x=x, symbol=replace(use.symbol, ids=use.ids[:, rows], leaves=(), parts=())))
+        return True
+
+    def _at_once(self, use: Use, gaps: dict[uses.Seen, float], rows_of: Callable[[uses.Seen], Array | None]) -> bool:
+        """Match all columns as they are written: to those of one use or of several, or to a part of those of one.
+
+        Columns that go one way on one side may go several ways on the other, as experts or gates that one side fuses.
+        """
+        limit = min(self.limit, max(MARGIN * min(gaps.values(), default=np.inf), EXACT))
+        wanted, parts = use.ids.shape[2], list[Array]()
+        for seen in (seen for seen, gap in gaps.items() if gap <= limit):
+            rows = rows_of(seen)
+            if rows is None:
+                continue
+            ids = seen.use.ids.reshape(-1, seen.use.ids.shape[2])[rows]
+            free = ~self.owned[ids.astype(np.int64)].any(0)
+            if free.any():
+                parts.append(ids[:, free])
+        widths = {part.shape[1] for part in parts}
+        sets = [parts, *([part for part in parts if part.shape[1] == width] for width in sorted(widths))]
+        whole = [some for some in sets if sum(part.shape[1] for part in some) == wanted]
+        longer = [part for part in parts if part.shape[1] > wanted]
+        if wanted in widths:
+            left = next(part for part in parts if part.shape[1] == wanted)
+        elif whole:
+            left = np.concatenate(whole[0], 1)
+        elif longer:
+            left = longer[0][:, :wanted]
+        else:
+            return False
+        site, names = self.program.tape.nodes[use.node].site, " ".join(self.rights.owners(use.ids))
+        self.steps.append(Step(use.kind, " ".join(self.lefts.owners(left)), names, "", site, min(gaps.values()), 0, 1))
+        self._assign(use.ids.reshape(-1, wanted), left)
+        return True
+
+    def _as_factors(self, use: Use, found: Array) -> bool:
+        """Match the elements of a product to factors of several products that are added; tell whether they are such."""
+        pool = [seen for seen in self._of_kind("mul") if self._free(seen, seen.numbers)]
+        if not pool or use.ids.size > SMALL:
+            return False
+        numbers, statistics = uses.each(use, found)
+        gap = columns.distance_within(statistics, np.concatenate([seen.statistics for seen in pool]))
+        if gap <= EXACT:
+            self._factors(use._replace(kind="mul"), numbers, statistics)
+        return gap <= EXACT
+
+    def _every_matrix(self) -> list[uses.Seen]:
+        """Return the matrices of the batches on the left, each for itself."""
+        batches = (seen.use for seen in self._of_kind("product") if 1 < len(seen.use.ids) <= MATRICES)
+        program = self.seen[0].program if self.seen else self.program
+        plain = (use for use in batches if not program.tape.nodes[use.node].window)
+        return [uses.Seen(item, program, self.lefts) for use in plain for item in uses.items(use)]
+
+    @cached_property
+    def _apart(self) -> list[uses.Seen]:
+        """The elements of the products on the left, each for itself."""
+        every = (seen for seen in self._of_kind("product") if seen.use.ids.size <= SMALL)
+        return [uses.Apart(seen) for seen in every if seen.use.symbol.plain]
+
+    def _of_kind(self, kind: str) -> Iterator[uses.Seen]:
+        return (seen for seen in self.seen if seen.use.kind == kind)

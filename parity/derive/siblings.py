@@ -1,0 +1,56 @@
+"""Complete a parameter of which nothing reads a part, as its siblings in other blocks are composed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from .tape import Array
+from .walk import Elements
+
+NUMBER = re.compile(r"\d+")
+
+
+def as_sibling(name: str, found: Array, lefts: Elements, rights: Elements) -> Array | None:
+    """Return the left elements of a right parameter, where a sibling whose are all known has the same where both do.
+
+    A last block whose second result nobody reads has kernels of which a part is dead: the other blocks tell what it is.
+    """
+    part = rights.part(found, name)
+    for other in rights.names:
+        whole = rights.part(found, other)
+        if other == name or whole.shape != part.shape or _blank(other) != _blank(name) or (whole <= 0).any():
+            continue
+        owners = lefts.owners(whole)
+        for known in lefts.owners(part):
+            like = [owner for owner in owners if _blank(owner) == _blank(known)]
+            moved = _moved(whole, owners, _changes(like[0], known), lefts) if len(like) == 1 else None
+            if moved is not None and np.array_equal(np.where(part > 0, moved, part), part):
+                return moved
+    return None
+
+
+def _blank(name: str) -> str:
+    return NUMBER.sub("#", name)
+
+
+def _changes(one: str, other: str) -> dict[str, str]:
+    """Return what becomes of the numbers in which two names differ."""
+    pairs = zip(NUMBER.findall(one), NUMBER.findall(other), strict=True)
+    return {a: b for a, b in pairs if a != b}
+
+
+def _moved(whole: Array, owners: list[str], changes: Mapping[str, str], lefts: Elements) -> Array | None:
+    """Return the elements with those of each owner replaced by those of its counterpart in another block."""
+    moved = whole.copy()
+    for owner in owners:
+        there = NUMBER.sub(lambda match: changes.get(match[0], match[0]), owner)
+        if lefts.shapes.get(there) != lefts.shapes[owner]:
+            return None
+        numbers = lefts.numbers(owner)
+        first, last = int(numbers.min()), int(numbers.max())
+        inside = (whole >= first) & (whole <= last)
+        moved[inside] = whole[inside] - first + int(lefts.numbers(there).min())
+    return moved

@@ -1,0 +1,165 @@
+"""One product written in several ways: as a sum of factors, matrix by matrix, fused, with a factor before or behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import parity
+
+from .pairs import images
+from .test_kinds_matching import Net, linear, numbers
+
+
+def weight(*shape: int) -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.randn(*shape))
+
+
+def both_ways(left: Net, right: Net, *shape: int) -> Any:
+    """Derive in both directions, and return the first."""
+    back = parity.derive(right, left, (images(*shape),))
+    assert back.proven and not back.missing, (back.failure, back.reasons)
+    found = parity.derive(left, right, (images(*shape),))
+    assert found.proven and not found.missing, (found.failure, found.reasons)
+    return found
+
+
+def test_a_factor_before_a_product_or_behind_it():
+    left = Net(lambda m, x: m.out(torch.cat([(6.28 * x @ m.rates).sin(), (6.28 * x @ m.rates).cos()], -1)),
+               rates=weight(3, 4), out=linear(8))  # fmt: skip
+    right = Net(lambda m, x: m.out(torch.cat([(6.28 * (x @ m.rates)).cos(), (6.28 * (x @ m.rates)).sin()], -1)),
+                rates=weight(3, 4), out=linear(8))  # fmt: skip
+    found = both_ways(left, right, 9, 3)
+    moved = found.table.apply(given := numbers(left, images(9, 3)))
+    assert np.array_equal(moved["rates"], given["rates"])
+    assert np.array_equal(moved["out.weight"], np.roll(given["out.weight"], 4, 1))
+
+
+def test_a_product_of_one_column_as_a_sum_of_factors():
+    left = Net(lambda m, x: (m.read(x).unflatten(1, (3, 4)) * m.score).sum(-1), read=linear(6, 12), score=weight(3, 4))
+    right = Net(lambda m, x: torch.einsum("nhd,hd->nh", m.read(x).unflatten(1, (3, 4)), m.score),
+                read=linear(6, 12), score=weight(3, 4))  # fmt: skip
+    found = both_ways(left, right, 9, 6)
+    given = numbers(left, images(9, 6))
+    assert np.array_equal(found.table.apply(given)["score"], given["score"])
+
+
+def test_a_depthwise_convolution_as_a_sum_of_shifted_factors():
+    def shifted(m: Any, x: Any) -> Any:
+        x = torch.nn.functional.pad(m.read(x), (0, 0, 2, 0))
+        q, k = sum(x[:, k : k + 8] * m.taps[k] for k in range(3)).chunk(2, -1)
+        return q * k.tanh()
+
+    left = Net(lambda m, x: (lambda q, k: (q * k.tanh()).mT)(*m.short(m.read(x).mT)[..., :8].chunk(2, 1)),
+               read=linear(6, 8), short=torch.nn.Conv1d(8, 8, 3, padding=2, groups=8, bias=False))  # fmt: skip
+    found = both_ways(left, Net(shifted, read=linear(6, 8), taps=weight(3, 8)), 2, 8, 6)
+    given = numbers(left, images(2, 8, 6))
+    assert np.array_equal(found.table.apply(given)["taps"], given["short.weight"][:, 0].T)
+
+
+def test_experts_one_by_one_or_stacked():
+    def each(m: Any, x: Any) -> Any:
+        gates = m.gate(x).softmax(-1)
+        return sum(gates[:, k : k + 1] * m.down[k](m.up[k](x).tanh()) for k in range(3))
+
+    def stacked(m: Any, x: Any) -> Any:
+        hidden = torch.einsum("nd,edf->nef", x, m.up).tanh()
+        return torch.einsum("ne,ned->nd", m.gate(x).softmax(-1), torch.einsum("nef,efd->ned", hidden, m.down))
+
+    lists = {name: torch.nn.ModuleList([linear(*size, False) for _ in range(3)])
+             for name, size in (("up", (6, 8)), ("down", (8, 6)))}  # fmt: skip
+    left = Net(each, gate=linear(6, 3), **lists)
+    found = both_ways(left, Net(stacked, gate=linear(6, 3), up=weight(3, 6, 8), down=weight(3, 8, 6)), 9, 6)
+    given = numbers(left, images(9, 6))
+    moved = found.table.apply(given)
+    assert np.array_equal(moved["up"], np.stack([given[f"up.{k}.weight"].T for k in range(3)]))
+    assert np.array_equal(moved["down"], np.stack([given[f"down.{k}.weight"].T for k in range(3)]))
+
+
+def test_matrices_that_meet_the_same_values_in_one_product_or_in_a_batch():
+    left = Net(lambda m, x: (m.w @ m.read(x).unflatten(1, (3, 4))[:, :, None, :, None])[..., 0].tanh(),
+               read=linear(6, 12), w=weight(1, 3, 2, 5, 4))  # fmt: skip
+    right = Net(lambda m, x: torch.einsum("bic,iojc->bioj", m.read(x).unflatten(1, (3, 4)), m.w).tanh(),
+                read=linear(6, 12), w=weight(3, 2, 5, 4))  # fmt: skip
+    found = both_ways(left, right, 9, 6)
+    given = numbers(left, images(9, 6))
+    assert np.array_equal(found.table.apply(given)["w"], given["w"][0])
+
+
+@pytest.mark.parametrize("zeros", [torch.zeros, lambda *_: 0.0], ids=["array", "number"])
+def test_a_state_that_starts_from_zeros_is_no_evidence(zeros: Callable[..., Any]):
+    def steps(start: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+        def run(m: Any, x: Any) -> Any:
+            k = m.read(x)
+            state, outs = start(k[:, 0]), []
+            for t in range(3):
+                state = (-m.decay.exp()).exp() * state + k[:, t]
+                outs.append(state)
+            return m.out(torch.stack(outs, 1).tanh())
+
+        return run
+
+    def parts() -> dict[str, Any]:
+        return {"read": linear(), "out": linear(), "decay": weight(6)}
+
+    both_ways(Net(steps(torch.zeros_like), **parts()), Net(steps(lambda k: zeros(*k.shape)), **parts()), 4, 3, 6)
+
+
+def test_parts_are_joined_in_another_order_and_an_empty_one():
+    def moved(m: Any, x: Any) -> Any:
+        x = m.read(x)
+        return m.out(torch.cat([x[:, :0], x[:, 1:], x[:, :1]], 1).tanh())
+
+    left = Net(lambda m, x: m.out(m.read(x).roll(-1, 1).tanh()), read=linear(), out=linear())
+    both_ways(left, Net(moved, read=linear(), out=linear()), 4, 3, 6)
+
+
+def test_a_part_that_nothing_reads_is_composed_as_in_the_other_blocks():
+    def blocks(fused: bool) -> Callable[[Any, Any], Any]:
+        def run(m: Any, x: Any) -> Any:
+            skips = 0
+            for k in range(3):
+                h = x.tanh()
+                step, skip = m.both[k](h).chunk(2, -1) if fused else (m.step[k](h), m.skip[k](h))
+                x, skips = x + step, skips + skip
+            return skips
+
+        return run
+
+    def lists(*names: str, o: int) -> dict[str, Any]:
+        return {name: torch.nn.ModuleList([linear(6, o) for _ in range(3)]) for name in names}
+
+    left = Net(blocks(False), **lists("step", "skip", o=6))
+    found = parity.derive(left, Net(blocks(True), **lists("both", o=12)), (images(7, 6),))
+    assert found.proven and not found.missing, found.reasons
+    given = numbers(left, images(7, 6))
+    wanted = np.concatenate([given["step.2.weight"], given["skip.2.weight"]])
+    assert np.array_equal(found.table.apply(given)["both.2.weight"], wanted) and "both.2.weight" in found.inferred
+
+
+@pytest.mark.parametrize("convolution", [False, True])
+def test_one_product_of_joined_inputs_or_a_sum_of_two(convolution: bool):
+    def layer(i: int, bias: bool = True) -> Any:
+        return torch.nn.Conv1d(i, 8, 3, padding=1, bias=bias) if convolution else linear(i, 8, bias)
+
+    def steps(fused: bool) -> Callable[[Any, Any], Any]:
+        def run(m: Any, x: Any) -> Any:
+            axis = 1 if convolution else -1
+            state = torch.zeros(2, 4, 5) if convolution else torch.zeros(2, 4)
+            for t in range(3):
+                inputs = x[:, t] if convolution else x[:, t, :, 0]
+                both = m.all(torch.cat([inputs, state], axis)) if fused else m.own(inputs) + m.back(state)
+                gate, new = both.chunk(2, axis)
+                state = gate.sigmoid() * state + new.tanh()
+            return state
+
+        return run
+
+    left = Net(steps(True), all=layer(7))
+    found = both_ways(left, Net(steps(False), own=layer(3), back=layer(4, False)), 2, 3, 3, 5)
+    moved = found.table.apply(given := numbers(left, images(2, 3, 3, 5)))
+    assert np.array_equal(moved["back.weight"], given["all.weight"][:, 3:])
