@@ -21,6 +21,7 @@ from .joined import joined
 from .names import Names, composed
 from .permuted import permuted
 from .rows import DerivedTable, Row, constant, dropped, table_of
+from .summed import sums
 from .tape import Array
 from .walk import Elements
 
@@ -108,6 +109,7 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
         (left_names, right_names, [_with_ties(row, facts.ties) for row in rows])
         for left_names, right_names, rows in _sums(facts, groups, zeros, names)
     ]
+    groups = _parts_of_sums(facts, groups, missing)
     places = {name: k for k, name in enumerate(facts.lefts.names)}
     groups.sort(key=lambda group: min(places[name] for name in group[0]))
     apart, flat = set[str](), set[str]()  # blocks of which some lack an array: first their lists stay apart, then all
@@ -218,6 +220,44 @@ def _sums(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], names
             right_names = [*right_names, zero]
         added.append((left_names, right_names, [row, *rows[1:]]))
     return added
+
+
+def _parts_of_sums(facts: Facts, groups: list[Group], missing: dict[str, str]) -> list[Group]:
+    """Return the groups with lines for vectors of which only parts are sums, in place of those that say less."""
+    rights = facts.rights
+    partial = [name for name in rights.names if _partly(facts, name, groups)]
+    while partial:
+        names, lefts, grown = [partial[0]], set[str](), True
+        while grown:  # all that share a left vector with the first one
+            more = lefts | {owner for name in names for owner in _terms(facts, name)}
+            grown, lefts = more != lefts, more
+            names = [name for name in rights.names if lefts.intersection(_terms(facts, name))]
+        rows = sums(facts.found, facts.plus, facts.lefts, rights, names)
+        if rows is not None:
+            groups = [group for group in groups if not {*names}.intersection(group[1])]
+            groups.append((sorted(lefts, key=facts.lefts.names.index), names, rows))
+            for name in names:
+                missing.pop(name, None)
+        partial = [name for name in partial if name not in names]
+    return groups
+
+
+def _terms(facts: Facts, name: str) -> list[str]:
+    """Return the left parameters of which a right one consists, also where zeros are added to a part of it."""
+    found, plus = (facts.rights.part(numbers, name) for numbers in (facts.found, facts.plus))
+    to = facts.found[-found[found < 0]] if (found < 0).any() else found
+    return [
+        *facts.lefts.owners(np.maximum(found, 0)),
+        *facts.lefts.owners(plus),
+        *facts.lefts.owners(np.maximum(to, 0)),
+    ]
+
+
+def _partly(facts: Facts, name: str, groups: Sequence[Group]) -> bool:
+    """Tell whether a right parameter is a sum of which no line says so, or a part of it gets zeros."""
+    found, plus = (facts.rights.part(numbers, name) for numbers in (facts.found, facts.plus))
+    said = any(name in right_names and " + " in rows[0].joins for _, right_names, rows in groups)
+    return bool((plus.any() and not said) or ((found < 0).any() and (found > 0).any()))
 
 
 def _with_ties(row: Row, ties: tuple[Mapping[str, str], Mapping[str, str]]) -> Row:

@@ -23,6 +23,7 @@ from .walk import Elements, Program, Translated, Use, Walk
 
 __all__ = ["EXACT", "LIMIT", "Match", "match"]
 Say = Callable[[str], None]  # reports progress
+APART = 1e-3  # difference of values beyond which unlikely choices are tried before it is accepted
 TRIES = 12  # choices that are tried before a difference of values is accepted
 
 
@@ -102,7 +103,7 @@ def match(
             attempt.replay([step.choice for step in best.steps])
             best = None
             continue
-        if best.gap > LIMIT and not attempt.patient:
+        if best.gap > APART and not attempt.patient:
             attempt.patient, tries = True, 0
             continue
         if best.gap > LIMIT and rough and best.gap < 1 and best.at not in attempt.rough:

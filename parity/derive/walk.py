@@ -76,6 +76,8 @@ class Walk:
 
     def _step(self, at: int, node: Node, operands: list[Any]) -> Any:
         if any(isinstance(v, Pending) for v in operands):
+            if node.kind in ("add", "mul") and self._idle(node, operands):
+                return next(v for v in operands if isinstance(v, Pending))
             indices = [n in self.program.indices for n in node.inputs]
             if node.kind == "layout" and sum(indices) == len(operands) - 1:
                 return self._moved_pending(node, operands)
@@ -101,6 +103,12 @@ class Walk:
         if node.kind in ("add", "mul"):
             return self._joined(at, node, operands)
         return node.run(*(self._forced(at, v) for v in operands))
+
+    def _idle(self, node: Node, operands: list[Any]) -> bool:
+        """Tell whether an operation multiplies by the number 1 or adds the number 0."""
+        numbers = [number for number in node.inputs if number in self.program.tape.constants]
+        others = [v for v in operands if not isinstance(v, Pending)]
+        return len(numbers) == len(others) == 1 and np.size(others[0]) == 1 and _neutral(node, others)
 
     def _stays(self, node: Node, operands: list[Any]) -> bool:
         """Tell whether the result is a symbol still: rows that tokens read are activations after other operations."""

@@ -163,3 +163,26 @@ def test_one_product_of_joined_inputs_or_a_sum_of_two(convolution: bool):
     found = both_ways(left, Net(steps(False), own=layer(3), back=layer(4, False)), 2, 3, 3, 5)
     moved = found.table.apply(given := numbers(left, images(2, 3, 3, 5)))
     assert np.array_equal(moved["back.weight"], given["all.weight"][:, 3:])
+
+
+def test_gates_of_which_some_have_one_bias_and_one_has_two():
+    def gru(m: Any, x: Any) -> Any:
+        state = torch.zeros(len(x), 4)
+        for t in range(x.shape[1]):
+            r, z = ((getattr(m, f"i{gate}")(x[:, t]) + getattr(m, f"h{gate}")(state)).sigmoid() for gate in "rz")
+            new = (m.new(x[:, t]) + r * m.hn(state)).tanh()
+            state = (1 - z) * new + z * state
+        return state
+
+    gates = {f"i{gate}": linear(5, 4) for gate in "rz"} | {f"h{gate}": linear(4, 4, False) for gate in "rz"}
+    left = Net(lambda m, x: m.rnn(x)[0][:, -1], rnn=torch.nn.GRU(5, 4, batch_first=True))
+    found = both_ways(left, Net(gru, **gates, new=linear(5, 4), hn=linear(4, 4)), 3, 6, 5)
+    given = numbers(left, images(3, 6, 5))
+    moved = found.table.apply(given)
+    both = given["rnn.bias_ih_l0"] + given["rnn.bias_hh_l0"]
+    assert np.array_equal(moved["iz.bias"], both[4:8]) and np.array_equal(moved["hn.bias"], given["rnn.bias_hh_l0"][8:])
+
+
+def test_a_factor_of_one_does_not_part_a_bias_from_the_sum_that_it_belongs_to():
+    left = Net(lambda m, x: m.out((m.read(x.tanh()) / 1.0 + x).tanh()), read=linear(), out=linear())
+    both_ways(left, Net(lambda m, x: m.out((m.read(x.tanh()) + x).tanh()), read=linear(), out=linear()), 9, 6)

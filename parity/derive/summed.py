@@ -1,0 +1,99 @@
+"""Write lines for sums of parts of vectors, as of the biases of gates of which one side adds some alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from specs.paths import escaped
+
+from .rows import Row
+from .tape import Array
+from .walk import Elements
+
+
+class Part(NamedTuple):
+    """Positions of a vector, from the first to before the last."""
+
+    name: str
+    first: int
+    last: int
+
+
+Piece = tuple[list[Part | None], list[Part | None]]  # of the right side and of the left one; None for no range
+
+
+def sums(found: Array, plus: Array, lefts: Elements, rights: Elements, names: Sequence[str]) -> list[Row] | None:
+    """Return a line for each of these right vectors, or for each left one whose parts of the right ones are terms.
+
+    Args:
+      found, plus: see Match.
+      names: right vectors that share left ones through either map.
+    """
+    pieces: list[Piece]
+    if any(len(rights.shapes[name]) != 1 for name in names):
+        return None
+    if all((rights.part(found, name) > 0).all() for name in names):
+        terms = [(rights.part(found, name), rights.part(plus, name)) for name in names]
+        pieces = [([Part(name, 0, len(term[0]))], _parts(term, lefts)) for name, term in zip(names, terms, strict=True)]
+    else:
+        pieces = [*_zeros(found, lefts, rights, names)]
+    sides = [([part for part in theirs if part], [part for part in ours if part]) for theirs, ours in pieces]
+    if sides != pieces or [*_uncovered([part for theirs, _ in sides for part in theirs], rights)]:
+        return None
+    rows = []
+    for theirs, ours in sides:
+        joins = (" + " if len(ours) > 1 else ", ", " + " if len(theirs) > 1 else ", ")
+        rows.append(Row(_written(ours, lefts), _written(theirs, rights), joins))
+    rest = _uncovered([part for _, ours in sides for part in ours], lefts)
+    return [*rows, *(Row(left=_written([part], lefts), arrow="->") for part in rest)]
+
+
+def _zeros(found: Array, lefts: Elements, rights: Elements, names: Sequence[str]) -> Iterator[Piece]:
+    """Yield each left vector with the part of a right one that it becomes, and the part to which zeros are added."""
+    every = np.concatenate([rights.numbers(name) for name in names]).astype(np.int64)
+    for name in lefts.owners(np.maximum(found[every], 0)):
+        numbers = lefts.numbers(name).astype(np.int64)
+        order = {int(n): k for k, n in enumerate(numbers)}
+        own = sorted((order[int(found[n])], int(n)) for n in every if int(found[n]) in order)
+        zeros = {-int(found[n]): int(n) for n in every if found[n] < 0}
+        places = np.array([n for _, n in own])
+        others = np.array([zeros.get(int(n), 0) for n in places])
+        whole = Part(name, 0, len(numbers)) if len(own) == len(numbers) else None
+        yield _parts((places, others), rights), [whole]
+
+
+def _parts(terms: Iterable[Array], of: Elements) -> list[Part | None]:
+    """Return the positions of each term; None for those that are no range of one vector."""
+    found: list[Part | None] = []
+    for numbers in terms:
+        if not numbers.any():
+            continue
+        owners = of.owners(numbers)
+        straight = len(owners) == 1 and len(of.shapes[owners[0]]) == 1 and (np.diff(numbers) == 1).all()
+        first = int(numbers[0]) - int(of.numbers(owners[0])[0]) if straight else 0
+        found.append(Part(owners[0], first, first + len(numbers)) if straight and numbers[0] > 0 else None)
+    return found
+
+
+def _written(parts: Sequence[Part], of: Elements) -> tuple[tuple[str, str], ...]:
+    texts = []
+    for name, first, last in parts:
+        length = of.shapes[name][0]
+        window = "" if last - first == length else f"[{first or ''}:{last if last < length else ''}]"
+        texts.append((escaped(name), f"c{window}"))
+    return tuple(texts)
+
+
+def _uncovered(parts: Sequence[Part], of: Elements) -> Iterator[Part]:
+    """Yield the ranges of the parts' vectors that no part covers."""
+    for name in dict.fromkeys(part.name for part in parts):
+        at = 0
+        for _, first, last in sorted(part for part in parts if part.name == name):
+            if first > at:
+                yield Part(name, at, first)
+            at = max(at, last)
+        if at < of.shapes[name][0]:
+            yield Part(name, at, of.shapes[name][0])
