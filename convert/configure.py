@@ -18,12 +18,12 @@ from specs.preprocessing import UNKNOWN, Known
 from specs.spec import Spec
 
 from . import folding
-from .conventions import computing, questionable, required, same, unsettled
+from .conventions import computing, questionable, required, same
 from .errors import ConvertError, UsageError, option
 from .pixels import known as known_preprocessing
 from .readings import Reading
 from .recognise import Line, dialects, lines, spellings
-from .record import Record
+from .record import DEFAULT, DIALECT, OFFICIAL, Record
 from .settings import Settings, in_our_terms
 from .unstated import open_error
 from .variants import clashes, from_variant, misfit, recorded_so, variant_of
@@ -34,6 +34,7 @@ class Configuration(NamedTuple):
 
     Args:
       origins: field -> user, record, shapes, dialect, variant, assumed or default.
+      unread: field that neither the file's arrays nor anybody states -> what suggests its value: see record.UNREAD.
       assumed: fields that change the outputs and that nobody knows: a record marks them so, or they are a default.
       marked: the assumed fields that a record marks as assumed.
       unstated: fields of which nobody may assume the value without being asked to; see unstated.open_error.
@@ -44,6 +45,7 @@ class Configuration(NamedTuple):
 
     config: Any
     origins: Mapping[str, str]
+    unread: Mapping[str, str]
     assumed: tuple[str, ...]
     marked: tuple[str, ...]
     unstated: tuple[str, ...]
@@ -84,8 +86,9 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
         if wrong & asked.keys() and settings.file and wrong.isdisjoint(settings.chosen):
             problems.append(f"stated by {option('config', settings.file)}")
         raise _impossible(path, reading, "; ".join(problems), wrong & ours.keys() - asked.keys())
-    sources = {"variant": from_variant(spec, stated, sizes(reading)), **sources}
-    values = {**sources["variant"], **stated}
+    likely, fields_of_variant = from_variant(spec, stated, sizes(reading))
+    sources = {"variant": fields_of_variant, **sources}
+    values = {**fields_of_variant, **stated}
     if lacking := [f.name for f in fields(spec.config) if f.name in required(spec) and f.name not in values]:
         default = {f.name for f in fields(spec.config) if f.name in computing(spec) and f.name not in values}
         names = _in_order(spec, {*lacking, *_asked_for(reading, default)})
@@ -98,13 +101,15 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
         raise UsageError(f"{path}: the configuration that was asked for does not fit the file", problems)
     if problems := clashes(spec, config, {k: v for k, v in ours.items() if k not in asked}, shown, recorded_so):
         raise ConvertError(f"{path}: its record is of other arrays: remove the record", problems)
-    remarks += _contradictions(asked, settings, ours, record.assumed, reading.dialect, conventions)
+    remarks += _contradictions(asked, settings, ours, record, reading.dialect, conventions)
     origins = {name: origin for origin, source in sources.items() for name in source}
     variant = variant_of(reading.architecture, config)
-    doubtful = questionable(spec, config, origins, "default")
-    doubtful += unsettled(spec, variant, config, questionable(spec, config, origins, "variant"))
+    doubtful = [name for origin in ("default", "variant") for name in questionable(spec, config, origins, origin)]
     dialect = dialects(reading.architecture)[reading.dialect]
     whole = record if known else Record()  # of another architecture: it says nothing of this model
+    suggested = {"default": DEFAULT, "variant": f"{OFFICIAL}{likely}", "dialect": f"{DIALECT}{reading.dialect}"}
+    earlier = {"record": whole.unread, "user": settings.unread}
+    unread = _unread(spec, origins, suggested, earlier, shown)
     pixels, doubts = known_preprocessing(path, spec, dialect, variant, config, whole, settings.preprocessing)
     remarks += doubts
     marked = ((record.assumed & ours.keys()) - asked.keys()) | (settings.assumed & asked.keys())
@@ -113,6 +118,7 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
     return Configuration(
         config=config,
         origins={**origins, **dict.fromkeys(assumed, "assumed")},
+        unread=unread,
         assumed=_in_order(spec, assumed),
         marked=_in_order(spec, marked),
         unstated=_in_order(spec, refused),
@@ -120,6 +126,27 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
         shown=shown,
         preprocessing=pixels,
     )
+
+
+def _unread(
+    spec: Spec,
+    origins: Mapping[str, str],
+    suggested: Mapping[str, str],
+    earlier: Mapping[str, Mapping[str, str]],
+    shown: Mapping[str, Any],
+) -> dict[str, str]:
+    """Return what suggests the value of each field that neither the arrays nor anybody states.
+
+    Args:
+      suggested: origin -> what it is called. earlier: origin -> the fields of which it says this itself.
+    """
+    unread = {}
+    for field in fields(spec.config):
+        origin = origins.get(field.name, "default")
+        reason = suggested.get(origin) or earlier.get(origin, {}).get(field.name)
+        if reason and (origin in suggested or field.name not in shown):
+            unread[field.name] = reason
+    return unread
 
 
 def _in_order(spec: Spec, names: Iterable[str]) -> tuple[str, ...]:
@@ -152,20 +179,22 @@ def _contradictions(
     asked: Mapping[str, Any],
     settings: Settings,
     ours: Mapping[str, Any],
-    assumed: Collection[str],
+    record: Record,
     dialect: str,
     fixed: Mapping[str, Any],
 ) -> list[str]:
     """Return a line for every field in which the user contradicts the record, or the dialect's own code.
 
     Args:
-      asked: fields that `settings` states. ours: those of the record. fixed: those of the dialect's own code.
+      asked: fields that `settings` states. ours: those of `record`. fixed: those of the dialect's own code.
     """
     lines = []
     for name, value in asked.items():
         stated = f"{name}={value} {settings.how(name)}"
         if name in ours and not same(ours[name], value):
-            recorded = f"{name}={ours[name]}, which its record {'only assumes' if name in assumed else 'states'}"
+            origin = record.unread.get(name)
+            had = f"has {'by' if origin == DEFAULT else 'from the'} {origin}" if origin else "states"
+            recorded = f"{name}={ours[name]}, which its record {'only assumes' if name in record.assumed else had}"
             lines.append(f"{stated} and is used in place of {recorded}")
         elif name in fixed and name not in ours and not same(fixed[name], value):
             lines.append(f"{stated}, though {dialect}'s own code computes {name}={fixed[name]}")

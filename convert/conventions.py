@@ -30,12 +30,6 @@ def questionable(spec: Spec, config: Any, origins: Mapping[str, str], origin: st
     return [f.name for f in fields(spec.config) if f.name in names and origins.get(f.name, "default") == origin]
 
 
-def unsettled(spec: Spec, variant: str | None, config: Any, names: Iterable[str]) -> list[str]:
-    """Return the fields whose value differs between the dialects in which files of a variant exist."""
-    tables = [d.conventions for d in spec.dialects.values() if d.variants is None or variant in d.variants]
-    return [name for name in names if not all(same(t.get(name, v := getattr(config, name)), v) for t in tables)]
-
-
 def same(one: Any, other: Any) -> bool:
     """Tell whether two values of a field mean the same; those of one float32 do, as paddle stores float32."""
 

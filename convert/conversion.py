@@ -25,6 +25,7 @@ from .files import FOLDERS, INDEX, suffixes
 from .files.base import URL, Reader
 from .files.hashing import Source
 from .folding import not_finite, where
+from .pixels import sized
 from .plans import Plan
 from .program import dumps
 from .recognise import all_dialects, dialects, known_dialect
@@ -143,7 +144,7 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
                 "dst": dst, "config": configs.as_dict(plan.config), "tensors": len(plan.steps),
                 "parameters": plan.parameters, "part": plan.reading.prefix or "/", "aside": as_json(plan.aside),
                 "skipped": plan.skipped(), "assumed": list(plan.assumed), "notes": plan.notes(),
-                "preprocessing": plan.preprocessing.as_json(),
+                "preprocessing": sized(plan.preprocessing, plan.config, plan.unread).as_json(),
             }  # fmt: skip
             whole, about = _whole(plan, out, optimizer, stack)
             result |= {"notes": whole.notes(), **about}
@@ -313,14 +314,16 @@ def _verdict(proof: Mapping[str, Any], lost: str) -> str:
     tolerance = f", tolerance {proof['tolerance']:.0e}" if proof["exact"] else ""
     source, target = proof["source"], proof["target"]
     differ = f"differ by at most {proof['error']:.1e}"
-    about = f"(at {proof['worst']}, {proof['taps']} {'outputs of modules' if source else 'arrays'} compared{tolerance})"
+    worst = f"at {proof['worst']}, " if proof["error"] else ""
+    about = f"({worst}{proof['taps']} {'outputs of modules' if source else 'arrays'} compared{tolerance})"
     if source is None:
         what = f"{measured or 'proven of the arrays alone'}: source and target, read in one layout,"
         why = "no framework is installed that could run them: pip install 'triptych-ports[torch]'"
         return f"{what} {differ if proof['error'] else 'are equal'} {about}; {why}"
     if source == target:
-        what = f"{measured or f'proven in {source} alone'}: source and target, both run in {source} in float64,"
-        return f"{what} {differ} {about}; no second framework with a port is installed"
+        what = f"{measured or f'proven in {source} alone'} (no second framework with a port is installed): source and"
+        same = differ if proof["error"] else "give the same outputs, exactly"
+        return f"{what} target, each read into {source}'s port in float64, {same} {about}"
     return f"{measured or 'proven'}: {source} and {target} in float64 {differ} {about}"
 
 

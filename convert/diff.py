@@ -7,7 +7,7 @@ that means the same by them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ from specs.dialects import HUB
 from specs.moves import Move
 
 from . import by_table, folding, payload, planning
-from .array_differences import differences, entry
 from .aside import PART
 from .configure import check_names, unshown
 from .conventions import differing, same
@@ -25,8 +24,9 @@ from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .pixels import SCALING, conflict
 from .plans import Plan
+from .record import likely
 from .settings import Settings, Stated
-from .steps import Promise, Step
+from .steps import Promise, Step, Steps
 from .variants import alike
 
 SAME = "the same model"
@@ -78,7 +78,8 @@ class Comparison:
         return f"the same arrays{passed_over}; equal only if {agree}" if names else f"{self.what}{passed_over}"
 
 
-RECORD, DEFAULT = "its record", "the default"  # what an assumed value is taken from, unless it is a file
+# What an assumed value is taken from, unless it is a file.
+RECORD, DEFAULT, LIKELY = "its record", "the default", "the official variant of these sizes"
 SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
            "variant": "the official variant of these shapes has"}  # fmt: skip
 LAX = ("default", "shapes")  # origins of fields that may be stated in another way, as tokens are by an image
@@ -112,7 +113,7 @@ def compare(
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
             kinds = f"{left.architecture} and {right.architecture}"
-            return Comparison([entry("", "architecture", None, kinds)], [])
+            return Comparison([_entry("", "architecture", None, kinds)], [])
         if notes is not None and conflict(left.preprocessing, right.preprocessing, left.config.channels):
             one, other = (side.preprocessing.only(SCALING) for side in (left, right))
             notes.append(f"the two are fed with pixels on different scales: {a} {one}; {b} {other}")
@@ -122,7 +123,7 @@ def compare(
             why = "batch counters that it does not store, and that are not compared"
             notes += [f"{path}: {why} ({len(names):,}): {folding.where(names)}" for path, names in apart]
         skip = {*left.uncounted, *right.uncounted}
-        entries = [*_configs(left, right), *differences(left, right, rtol, skip=skip.__contains__)]
+        entries = [*_configs(left, right), *_differences(left, right, rtol, skip=skip.__contains__)]
         beside = any(entry.reason == PART for side in (left, right) for entry in side.aside)
         but = (*[BESIDE] * beside, *[COUNTERS] * bool(apart))
         return Comparison(entries, assumed, rtol=rtol, but=but)
@@ -170,7 +171,7 @@ def _sides(
         assumed += [_assumption(plan, side[0], name, own, sources[name]) for name in _material(plan, own.opened)]
     if plans[0].reading.which == plans[1].reading.which:  # one code reads both files
         silent = {name for name in known[0].opened if name in known[1].opened}
-        assumed = [entry for entry in assumed if entry["field"] not in silent or entry["from"] != DEFAULT]
+        assumed = [entry for entry in assumed if entry["field"] not in silent or entry["from"] not in (DEFAULT, LIKELY)]
     return plans[0], plans[1], assumed
 
 
@@ -199,7 +200,9 @@ def _source(name: str, known: Known, settings: Settings, other: str) -> str:
         return f"{settings.origin(name)}, whose record assumes it"
     if name not in known.left:
         return settings.origin(name)
-    return RECORD if known.plan and name in known.plan.configuration.marked else DEFAULT
+    if known.plan and name in known.plan.configuration.marked:
+        return RECORD
+    return LIKELY if known.plan and likely(known.plan.unread.get(name, "")) else DEFAULT
 
 
 def _material(plan: Plan, names: tuple[str, ...]) -> list[str]:
@@ -257,7 +260,7 @@ def _alike(side: Plan, stated: Mapping[str, Any]) -> bool:
 def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     """Compare the Config fields that change the outputs and that shapes do not show."""
     fields = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
-    return [entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in fields.items()]
+    return [_entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in fields.items()]
 
 
 def _counters_apart(left: Plan, right: Plan) -> list[tuple[str, list[str]]]:
@@ -280,7 +283,7 @@ def across(
         right = as_it_is(stack.enter_context(open_checkpoint(b)))
         unread = left.layout.unread
         notes = [*left.notes(), *_skipped(right.reader)]
-        return differences(left, right, rtol, skip=unread.__contains__), notes
+        return _differences(left, right, rtol, skip=unread.__contains__), notes
 
 
 def by_names(a: str, b: str, rtol: float) -> tuple[list[dict[str, Any]], list[str]] | None:
@@ -292,7 +295,7 @@ def by_names(a: str, b: str, rtol: float) -> tuple[list[dict[str, Any]], list[st
         both = one.tensors.keys() & two.tensors.keys()
         if 2 * len(both) <= max(len(one.tensors), len(two.tensors)):
             return None
-        return differences(as_it_is(one), as_it_is(two), rtol), [*_skipped(one), *_skipped(two)]
+        return _differences(as_it_is(one), as_it_is(two), rtol), [*_skipped(one), *_skipped(two)]
 
 
 def _skipped(reader: Reader) -> list[str]:
@@ -317,3 +320,55 @@ def as_it_is(reader: Reader) -> Arrays:
         whole = (slice(None),) * len(tensor.shape)
         steps.append((tensor, [Move(name, tensor.shape, whole, tuple(range(len(whole))), tensor.shape, whole)]))
     return Arrays(reader, sources, steps, [])
+
+
+def _differences(
+    left: Steps, right: Steps, rtol: float, skip: Callable[[str], bool] = lambda _: False
+) -> list[dict[str, Any]]:
+    """Return what differs between two sides' target arrays, those aside whose names `skip` takes."""
+    ours, theirs = (
+        {tensor.name: (tensor, filling) for tensor, filling in side.steps if not skip(tensor.name)}
+        for side in (left, right)
+    )
+    entries = [_entry(name, "missing") for name in ours if name not in theirs]
+    entries += [_entry(name, "unexpected") for name in theirs if name not in ours]
+    for name in ours:
+        if name in theirs:
+            entries += _arrays(left, ours[name], right, theirs[name], rtol)
+    return entries
+
+
+def _entry(tensor: str, kind: str, error: float | None = None, detail: str = "") -> dict[str, Any]:
+    return {"tensor": tensor, "kind": kind, "error": error, "detail": detail}
+
+
+def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) -> list[dict[str, Any]]:
+    """Return how two arrays differ: in shape, or by the largest difference over the first one's largest element."""
+    import numpy as np
+
+    name, shape, other = ours[0].name, ours[0].shape, theirs[0].shape
+    if shape != other:
+        return [_entry(name, "shape", None, f"{list(shape)} and {list(other)}")]
+    a, b = _values(left, ours), _values(right, theirs)
+    if np.array_equal(a, b, equal_nan=a.dtype.kind in "fc" and b.dtype.kind in "fc"):
+        return []
+    wide = "complex128" if "c" in a.dtype.kind + b.dtype.kind else "float64"
+    a, b = a.astype(wide), b.astype(wide)
+    with np.errstate(invalid="ignore"):
+        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    gap[np.isnan(gap)] = np.inf  # a number against NaN
+    at = int(np.argmax(gap))
+    scale = float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a))) or 1.0
+    error = float(gap[at]) / scale
+    if error <= rtol and rtol:
+        return []
+    index = [int(k) for k in np.unravel_index(at, shape)]
+    dtypes = "" if ours[0].dtype == theirs[0].dtype else f", {ours[0].dtype} and {theirs[0].dtype}"
+    detail = f"at {index}: {a[at]:.9g} and {b[at]:.9g}{dtypes}"
+    return [_entry(name, "value", error if np.isfinite(error) else None, detail)]
+
+
+def _values(side: Steps, step: Step) -> Any:
+    from .casting import decoded
+
+    return decoded(b"".join(payload.chunks(side, step)), step[0].dtype)

@@ -16,17 +16,19 @@ from . import folding
 from .aside import as_json, by_name
 from .choosing import Request, attempt
 from .configure import inferred, trained, unshown
-from .errors import ConvertError, UsageError, printable
+from .errors import ConvertError, OpenFields, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
 from .files.inside import look
 from .folding import fold
-from .planning import left_open, plan_read
+from .parametrized import parametrized
+from .pixels import sized
+from .planning import plan_read
 from .plans import Plan
 from .program import dumps
 from .readings import Ambiguous, Names, Reading, normal
 from .recognise import USUAL, candidates, dialects, nearest, unknown_page
-from .record import Record
+from .record import DEFAULT, DIALECT, OFFICIAL, Record
 from .record import read as read_record
 from .settings import Settings
 from .spelling import respelled
@@ -69,8 +71,7 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
             yield f"  - and {more} more reasons"
     if about["config"]:
         yield f"{'config:':14}{' '.join(f'{k}={v}' for k, v in about['config'].items())}"
-    if about["defaults"]:
-        yield f"{'':14}by default, not read off the file: {', '.join(about['defaults'])}"
+    yield from (f"{'':14}{line}" for line in _unread(about["origins"]))
     if known := dict(about["preprocessing"]):
         assumed = known.pop("assumed")
         yield f"{'pixels:':14}{' '.join(f'{k}={v}' for k, v in known.items())}"
@@ -85,6 +86,13 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
     for entry in about["aside"]:
         yield f"  {entry['name']}  {entry['detail'] or entry['arrays']}  ({entry['reason']})"
     yield from (f"{'set aside:':14}{line}" for line in about["skipped"])
+
+
+def _unread(origins: dict[str, str]) -> Iterator[str]:
+    """Say of each Config field that the file does not state what suggests its value."""
+    for origin in dict.fromkeys(origins.values()):
+        how = "by" if origin == DEFAULT else "as in the" if origin.startswith(OFFICIAL) else "from the"
+        yield f"{how} {origin}, not read off the file: {', '.join(name for name in origins if origins[name] == origin)}"
 
 
 def _listed(tensors: dict[str, str]) -> Iterator[str]:
@@ -136,17 +144,20 @@ def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any
       reader: of the file, under the names by which arrays are recognised.
     """
     try:
-        plan = plan_read(reader, weights=weights, assume=True, record=record)
+        return _fitting(plan_read(reader, weights=weights, record=record))
     except Ambiguous as error:
         return {"open": str(error), "notes": list(reader.remarks), **_beside(reader)}
+    except OpenFields as error:
+        with contextlib.suppress(ConvertError):
+            plan = replace(plan_read(reader, weights=weights, assume=True, record=record), accepted=())
+            return {**_fitting(plan), "open": str(error)}
+        return _open(reader, record, error, weights)
     except UsageError as error:
         return _open(reader, record, error, weights)
     except ConvertError as error:
         if weights is not None and not Names(reader.tensors, weights).forms:
             raise  # nothing lies there
         return _unknown(reader, record, error, weights)
-    unstated = left_open(plan)
-    return _fitting(replace(plan, accepted=())) | ({"open": str(unstated)} if unstated else {})
 
 
 def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +165,7 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
     about: dict[str, Any] = {
         "record": [], "format": reader.format, "dialect": None, "architecture": None, "variant": None, "part": None,
-        "nearest": None, "config": {}, "defaults": [], "preprocessing": {}, "open": "", "assumed": [], "notes": [],
+        "nearest": None, "config": {}, "origins": {}, "preprocessing": {}, "open": "", "assumed": [], "notes": [],
         "aside": [],
     }  # fmt: skip
     about["skipped"] = folding.skipped(reader.skipped)
@@ -167,8 +178,9 @@ def _fitting(plan: Plan) -> dict[str, Any]:
     unstated = plan.configuration.unstated
     config = {name: value for name, value in configs.as_dict(plan.config).items() if name not in unstated}
     about: dict[str, Any] = {"dialect": plan.src, "architecture": plan.architecture, "variant": plan.variant}
-    about |= {"part": plan.reading.prefix or "/", "config": config, "preprocessing": plan.preprocessing.as_json()}
-    about |= {"assumed": list(plan.assumed), "defaults": [name for name in config if name not in plan.origins]}
+    about |= {"part": plan.reading.prefix or "/", "config": config, "assumed": list(plan.assumed)}
+    about |= {"origins": {name: origin for name, origin in plan.unread.items() if name in config}}
+    about["preprocessing"] = sized(plan.preprocessing, plan.config, plan.unread).as_json()
     notes = [*plan.part(), *plan.doubts()]
     return about | {
         "parameters": plan.parameters,
@@ -195,6 +207,8 @@ def _open(reader: Reader, record: Record, error: UsageError, weights: str | None
     reading, plan = fitting[0]
     about: dict[str, Any] = {"architecture": reading.architecture, "part": reading.prefix or "/", "open": str(error)}
     about |= {"dialect": reading.dialect if len(fitting) == 1 else None, "config": _inferred(reading)}
+    fixed = dialects(reading.architecture)[reading.dialect].conventions
+    about["origins"] = dict.fromkeys(fixed, f"{DIALECT}{reading.dialect}")
     return about | {"parameters": trained(reading), "notes": plan.part(), "aside": as_json(plan.aside)}
 
 
@@ -226,8 +240,6 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
     """
     if _recorded(record):
         return {"notes": [*reader.remarks, *record.notes()], **_beside(reader)}
-    from .parametrized import parametrized
-
     reasons = [error.message.removeprefix(f"{reader.path}: "), *error.problems]
     group = next(candidates(reader, None, record.hints, weights))
     if isinstance(group, list):

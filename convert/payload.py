@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .casting import Tally
 
-STRIP = 1 << 18  # bytes permuted at once, and BLOCK elements of its rows: what stays in a core's cache meanwhile
+STRIP = 1 << 20  # bytes permuted at once, and BLOCK elements of its rows: what stays in a core's cache meanwhile
 BLOCK = 256
 LINE = 128  # bytes between rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from specs.config import pair
@@ -12,7 +13,7 @@ from specs.spec import Dialect, Spec
 from .errors import FormatError, UsageError
 from .files import bounded_json
 from .files.base import record_at
-from .record import Record
+from .record import DIALECT, Record
 
 # Files beside which a config.json is of the same model: Hugging Face's names for them.
 HUGGING_FACE = (
@@ -36,7 +37,7 @@ def known(
     if problem := misfit(spec, config, asked):
         raise UsageError(f"{path}: preprocessing: {problem}")
     remarks: list[str] = []
-    found = published(spec, dialect, variant, config)
+    found = published(spec, dialect, variant, config).all_assumed()  # nothing shows that the file is one of these
     for place, (stated, doubts) in {"config.json": _beside(path, config), record.place: _recorded(record)}.items():
         remarks += [f"{place}: preprocessing: {doubt}" for doubt in doubts]
         if problem := misfit(spec, config, stated):
@@ -49,11 +50,23 @@ def known(
 def published(spec: Spec, dialect: Dialect, variant: str | None, config: Any) -> Known:
     """Return what a dialect's published checkpoints were evaluated with.
 
-    It is assumed of any file that is not certainly one of them: of no official variant, or with another head.
+    It is assumed of a Config that none of them has: of no official variant, or with another head.
     """
     found = agreed(dialect.preprocessing.get(variant or "", dialect.preprocessing.get("", ())), config.channels)
     official = variant is not None and spec.variants[variant].classes == config.classes
     return found if official else found.all_assumed()
+
+
+def sized(known: Known, config: Any, unread: Mapping[str, str]) -> Known:
+    """Add the Config's size of images, as assumed, where nothing states it of the file: pictures are resized to it.
+
+    Args:
+      unread: Config fields that nothing states; see record.UNREAD.
+    """
+    size = getattr(config, "image", None)
+    if size is None or unread.get("image", DIALECT).startswith(DIALECT):
+        return known
+    return known.above(Known({"image": size}, frozenset({"image"})))
 
 
 def conflict(source: Known, target: Known, channels: int) -> bool:

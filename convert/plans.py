@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +23,7 @@ from .files.base import Reader, Tensor
 from .pixels import SCALING, conflict, published
 from .readings import WRAPPERS, Reading
 from .recognise import USUAL, dialects
-from .record import TOOL_VERSION, Record
+from .record import TOOL_VERSION, UNREAD, Record, likely
 from .steps import EARLIER, Constant, Promise, Step, sources_of, supplied
 from .variants import variant_of
 
@@ -105,6 +104,11 @@ class Plan:
         names = {*self.configuration.assumed, *self.accepted}
         return tuple(name for name in configs.as_dict(self.config) if name in names)
 
+    @property
+    def unread(self) -> Mapping[str, str]:
+        """What suggests each field that neither the file's arrays nor anybody states: see record.UNREAD."""
+        return self.configuration.unread
+
     def _unsure(self) -> list[str]:
         """Return fields that change the outputs and that only a damaged record states: the next record marks them."""
         if not self.record.damage:
@@ -125,7 +129,7 @@ class Plan:
         notes += self.reader.remarks
         below = len(self.reading.place)
         changed = (t.name[below:] for name, t in self.reading.tensors.items() if t.name[below:] != name)
-        if wrappers := sorted({wrapper for name in changed for wrapper in re.findall(WRAPPERS, name)}):
+        if wrappers := sorted({wrapper for name in changed for wrapper in WRAPPERS.findall(name)}):
             notes.append(f"read without the wrappers in its names: {' '.join(wrappers)}")
         framework = dialects(self.architecture)[self.src].framework
         usual = USUAL.get(self.reader.format, framework)
@@ -167,14 +171,16 @@ class Plan:
     def doubts(self) -> list[str]:
         """List doubts about the configuration: its record, contradictions, and what is assumed."""
         lines = list(self.configuration.remarks)
-        if names := questionable(self.reading.spec, self.config, self.origins, "variant"):
-            lines.append(f"as in the official {self.variant}: {self._stated(names)}")
         marked = self.configuration.marked
-        if names := [name for name in self.assumed if name not in marked]:
-            lines.append(f"the file does not say, assumed: {self._stated(names)}")
-        if marked:
-            lines.append(f"assumed when the record was written, not known: {self._stated(marked)}")
+        lines += self._assumed("the file does not say, assumed{}", [n for n in self.assumed if n not in marked])
+        lines += self._assumed("assumed{} when the record was written, not known", marked)
         return [*lines, *self.earlier()]
+
+    def _assumed(self, what: str, names: Iterable[str]) -> Iterator[str]:
+        """Report fields that are assumed, those that an official variant suggests apart: "{}" in `what` says so."""
+        reasons = {name: likely(self.unread.get(name, "")) for name in names}
+        for reason in dict.fromkeys(reasons.values()):
+            yield f"{what.format(reason)}: {self._stated(n for n in reasons if reasons[n] == reason)}"
 
     def earlier(self) -> list[str]:
         """Report arrays of the file that an earlier conversion supplied."""
@@ -189,8 +195,6 @@ class Plan:
         meant = f"these weights mean {name}={ours}: its outputs will differ"
         if name in self.assumed:
             meant = f"{name}={ours} is assumed of these weights: if it is right, its outputs will differ"
-        elif self.origins.get(name) == "variant":
-            meant = f"the official {self.variant} means {name}={ours}: its outputs will differ"
         elif self.origins.get(name) == "user":
             meant = f"{name}={ours} is stated of these weights: its outputs will differ"
         return f"{self.dst}'s own code computes {name}={theirs}; {meant}"
@@ -260,6 +264,7 @@ class Plan:
             "dialect": self.dst,
             "config": configs.as_dict(self.config),
             "assumed": [*self.assumed, *self._unsure()],
+            **({UNREAD: dict(self.unread)} if self.unread else {}),
             **({"supplied": list(self.supplied)} if self.supplied else {}),
             **({"preprocessing": known} if (known := self.preprocessing.as_json()) else {}),
             **({"lossy": lossy} if (lossy := [] if self.record.change else self.record.lossy) else {}),

@@ -24,6 +24,9 @@ TOOL = "triptych-ports"  # what wrote a record
 TOOL_VERSION = f"{TOOL} {__version__}"
 KEY = "triptych"  # of the record in safetensors metadata; beside other formats it is FILE.json
 SEAL = "record_sha256"  # of the record's other entries, as its last entry
+DEFAULT, DIALECT, OFFICIAL = "default", "dialect ", "official "
+SUGGEST = (DIALECT, OFFICIAL)  # how the origins begin that name what suggests a value
+UNREAD = "origins"  # {Config field that nothing states of the file: "default", "dialect timm" or "official 768/32"}
 SAMPLED = 16 << 20  # bytes of arrays whose values are checked whenever a record is read, small arrays first: 5 ms
 
 
@@ -61,6 +64,17 @@ class Record:
     def assumed(self) -> frozenset[str]:
         """Config fields that the record marks as assumed, not known."""
         return frozenset(name for name in self.content.get("assumed", ()) if isinstance(name, str))
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """Config fields that neither a file's arrays nor anybody stated -> what suggests their values: see UNREAD."""
+        origins = self.content.get(UNREAD, {})
+        return {n: o for n, o in origins.items() if isinstance(o, str) and (o == DEFAULT or o.startswith(SUGGEST))}
+
+    @property
+    def optimizer(self) -> dict[str, Any]:
+        """What the record says of the optimizer's state in this file; {} if the record is of other bytes."""
+        return {} if self.change or self.damage else self.content.get("optimizer", {})
 
     @property
     def supplied(self) -> frozenset[str]:
@@ -120,6 +134,11 @@ class Record:
         sample = f"{self.place} {self.sample}"
         doubts = ((damage, self.damage), (change, self.change), (sample, self.sample and not self.change))
         return [note for note, problem in doubts if problem]
+
+
+def likely(origin: str) -> str:
+    """Say that sizes alone suggest a value, as what follows "assumed"; "" of any other origin; see UNREAD."""
+    return f" as in the {origin}" if origin.startswith(OFFICIAL) else ""
 
 
 def complete(facts: dict[str, Any], lines: dict[str, Any], sha256: str | None) -> dict[str, Any]:
@@ -275,7 +294,7 @@ def _parsed(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     kinds = {"architecture": str, "dialect": str, "config": dict, "carried": dict, "tensors": dict, "assumed": list,
-             "supplied": list, "preprocessing": dict}  # fmt: skip
+             "supplied": list, "preprocessing": dict, UNREAD: dict, "optimizer": dict}  # fmt: skip
     if not isinstance(content, dict) or not ({"architecture", "config"} <= content.keys() or "table" in content):
         return {}
     fits = all(isinstance(content.get(key, kind()), kind) for key, kind in kinds.items())

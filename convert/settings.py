@@ -34,6 +34,7 @@ class Settings:
     Args:
       values: Config fields, or what a dialect's own users write (see configure).
       assumed: names of values that come from a record which marks them as assumed.
+      unread: what suggests the values that nobody stated, as that record says; see record.UNREAD.
       architecture: of that record; "" where the values come from no record.
       notes: what the user should know of that record.
       file: the configuration file, or the checkpoint, that the values come from; "" where there is none.
@@ -50,6 +51,7 @@ class Settings:
     chosen: frozenset[str] = frozenset()
     others: Mapping[str, str] = field(default_factory=dict)
     preprocessing: pixels.Known = pixels.UNKNOWN
+    unread: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: Stated) -> Settings:
@@ -70,6 +72,7 @@ class Settings:
         return replace(
             self, values={**self.values, **own}, assumed=self.assumed - own.keys(), chosen=self.chosen | own.keys(),
             preprocessing=of_images.above(self.preprocessing),
+            unread={name: origin for name, origin in self.unread.items() if name not in own},
         )  # fmt: skip
 
     def origin(self, name: str) -> str:
@@ -233,7 +236,9 @@ def _recorded(path: str, record: records.Record) -> Settings:
     doubts = [*replace(record, sample="").notes(), *(f"{PREPROCESSING}: {what}" for what in problems)]
     assumed, notes = record.assumed & values.keys(), tuple(f"{option('config', path)}: {note}" for note in doubts)
     known = known.all_assumed() if record.damage else known
-    return Settings(values, assumed, content.get("architecture", ""), notes, path, preprocessing=known)
+    return Settings(
+        values, assumed, content.get("architecture", ""), notes, path, preprocessing=known, unread=record.unread
+    )
 
 
 def _mapping(path: str) -> dict[str, Any]:

@@ -23,14 +23,14 @@ def open_error(
     architecture: str,
     spec: Spec,
     names: Iterable[str],
-    defaults: Mapping[str, Any],
+    defaults: Mapping[str, str],
     shown: Mapping[str, Any],
     remarks: Iterable[str],
 ) -> OpenFields:
     """Return the error for fields that nobody states, with every remedy.
 
     Args:
-      defaults: what `assume` would take, of those that have a default.
+      defaults: what `assume` would take, as text, of those for which there is something.
       shown: Config fields that the file's arrays show.
       remarks: why a record that is there does not help.
     """

@@ -27,21 +27,22 @@ def variant_of(architecture: str, config: Any) -> str | None:
     return None
 
 
-def from_variant(spec: Spec, stated: Mapping[str, Any], shown: Sizes) -> dict[str, Any]:
-    """Return the fields of the official variant that has the arrays of this file and that nothing else determines.
+def from_variant(spec: Spec, stated: Mapping[str, Any], shown: Sizes) -> tuple[str, dict[str, Any]]:
+    """Return the official variant that has the arrays of this file, and its fields that nothing else determines.
 
-    Variants may differ in such fields alone. The one whose arrays all have the file's sizes goes before the others.
+    Equal sizes make these fields likely; they state nothing. Variants may differ in such fields alone. The one whose
+    arrays all have the file's sizes goes before the others.
     """
-    likely: list[dict[str, Any]] = []
-    for variant in spec.variants.values():
+    likely: list[tuple[str, dict[str, Any]]] = []
+    for name, variant in spec.variants.items():
         with contextlib.suppress(ValueError, TypeError):
             candidate = replace(variant, **{k: configs.tuples(v) for k, v in stated.items()})
             if alike(spec, candidate, _adapted(variant, candidate)):
                 missing = {k: v for k, v in configs.as_dict(variant).items() if k not in stated and v is not None}
                 if _has_sizes(spec, candidate, shown):
-                    return missing
-                likely.append(missing)
-    return likely[0] if likely else {}
+                    return name, missing
+                likely.append((name, missing))
+    return likely[0] if likely else ("", {})
 
 
 def _has_sizes(spec: Spec, config: Any, shown: Sizes) -> bool:

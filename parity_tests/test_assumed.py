@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 import convert
 import ports
 import specs
-from convert.conventions import computing, questionable, unsettled
+from convert.conventions import computing
 from convert.errors import OpenFields, UsageError
 from convert.files import open_checkpoint
 from convert.record import at
@@ -26,6 +27,7 @@ from .test_routes import translate, write_numbers
 
 MIXER = specs.get("mlp_mixer")
 TWIN = MIXER.tiny["B/16"]
+STATED = {"mean": 0.5, "std": 0.5, "range": (0, 1), "crop": 1, "interpolation": "bicubic"}
 BESIDE = [".npz", ".pt", ".msgpack", ".pdparams"]  # formats with the record in a .json beside the file
 MARKED = "assumed when the record was written, not known: gelu=erf, norm_eps=1e-06"
 
@@ -104,18 +106,83 @@ def test_a_guess_in_a_configuration_is_a_guess(run, bare, tmp_path):
     assert at(str(tmp_path / "b.msgpack.json")).content["assumed"] == ["gelu", "norm_eps"]
 
 
-def test_a_variant_says_only_what_all_its_files_say():
-    """Google's and timm's files of a Mixer differ in GELU; a tutorial's S/16 has another epsilon as well."""
+@pytest.fixture
+def official(tmp_path, monkeypatch):
+    """A ConvMixer under its authors' names whose sizes are those of a small variant, which stands for 768/32."""
+    spec = specs.get("convmixer")
+    monkeypatch.setitem(spec.variants, "7/2", replace(spec.tiny["768/32"], image=224))
+    write_numbers(tmp_path / "own.pt", "convmixer", spec.tiny["768/32"], "official")
+    return tmp_path / "own.pt"
 
-    def doubtful(spec, name):
-        config = spec.variants[name]
-        asked = questionable(spec, config, dict.fromkeys(as_dict(config), "variant"), "variant")
-        return unsettled(spec, name, config, asked)
 
-    assert doubtful(MIXER, "S/16") == ["gelu", "norm_eps"]
-    assert all(doubtful(MIXER, name) == ["gelu"] for name in MIXER.variants if name != "S/16")
-    others = [specs.get(name) for name in specs.names() if name != "mlp_mixer"]
-    assert not any(doubtful(spec, name) for spec in others for name in spec.variants)
+def test_sizes_of_a_variant_are_no_statement(official, run, tmp_path):
+    """What they suggest is marked as assumed, with its reason, in the record and by every later command."""
+    first, later = tmp_path / "a.safetensors", "assumed as in the official 7/2 when the record was written, not known"
+    code, _, err = run("official2torch", official, "-o", first)
+    assert (code, "the file does not say, assumed as in the official 7/2: act=relu" in err) == (0, True)
+    assert "as in the official 7/2, not read off the file: act, image, dropout" in run("inspect", official)[1]
+    code, _, err = run("torch2flax", first, "-o", tmp_path / "b.msgpack")
+    assert (code, f"{later}: act=relu" in err) == (0, True)
+    for path in (first, tmp_path / "b.msgpack.json"):
+        assert at(str(path)).content["assumed"] == ["act"]
+        assert at(str(path)).content["origins"]["act"] == "official 7/2"
+    assert f"{later}: act=relu" in run("inspect", tmp_path / "b.msgpack")[1]
+    with convert.plan(first, settings={"act": "gelu"}) as plan:
+        assert plan.assumed == () and "act" not in plan.unread
+    assert run("diff", official, official)[0] == 0  # one guess for one file
+    code, printed, _ = run("diff", official, first)
+    assert (code, "equal only if act agrees" in printed) == (1, True)
+    assert "from the official variant of these sizes" in printed
+
+
+def test_sizes_of_a_variant_state_nothing_of_our_own_files(official, run, tmp_path):
+    """A port's state dict is asked about all that changes its outputs, and no note contradicts that."""
+    write_numbers(tmp_path / "bare.safetensors", "convmixer", specs.get("convmixer").tiny["768/32"], "torch")
+    code, _, err = run("torch2flax", tmp_path / "bare.safetensors", "-o", tmp_path / "b.msgpack")
+    assert (code, "act is open" in err, "act=relu as in the official 7/2" in err) == (2, True, True)
+    about = json.loads(run("inspect", tmp_path / "bare.safetensors", "--json")[1])
+    assert "act is open" in about["open"] and not any("act" in note for note in about["notes"])
+    assert "act" not in about["config"].keys() | about["origins"].keys()
+    run("torch2flax", tmp_path / "bare.safetensors", "-o", tmp_path / "b.msgpack", "--assume")
+    assert at(str(tmp_path / "b.msgpack.json")).content["assumed"] == ["act", "norm_eps", "norm_momentum"]
+
+
+def test_defaults_and_conventions_stay_known_as_such(run, tmp_path):
+    """Through records, ports and configuration files; what the user states is known."""
+    write_numbers(tmp_path / "own.pt", "convmixer", specs.get("convmixer").tiny["1024/20"], "official")
+    one, two, three = (tmp_path / name for name in ("one.safetensors", "two.msgpack", "three.safetensors"))
+    assert run("official2torch", tmp_path / "own.pt", "-o", one, "--set", "act=gelu")[0] == 0
+    assert run("torch2flax", one, "-o", two)[0] == 0
+    save_file(load_file(one), tmp_path / "bare.safetensors")
+    assert run("torch2torch", tmp_path / "bare.safetensors", "-o", three, "--config", two)[0] == 0
+    for path in (one, two, three):
+        _, printed, _ = run("inspect", path)
+        assert "by default, not read off the file: image, dropout\n" in printed
+        assert "from the dialect official, not read off the file: norm_eps, norm_momentum\n" in printed
+        about = json.loads(run("inspect", path, "--json")[1])
+        assert (about["assumed"], about["preprocessing"]["image"]) == ([], 224)
+        assert "image" in about["preprocessing"]["assumed"]
+    assert run("torch2flax", one, "-o", two, "--set", "image=32", "--force")[0] == 0
+    about = json.loads(run("inspect", two, "--json")[1])
+    assert (about["config"]["image"], "image" in about["preprocessing"]) == (32, False)
+    assert about["origins"] == dict.fromkeys(["norm_eps", "norm_momentum"], "dialect official") | {"dropout": "default"}
+
+
+def test_a_port_warns_of_a_default_size_of_images(run, tmp_path):
+    needs("torch")
+    write_numbers(tmp_path / "own.pt", "convmixer", specs.get("convmixer").tiny["1024/20"], "official")
+    run("official2torch", tmp_path / "own.pt", "-o", tmp_path / "one.safetensors", "--set", "act=gelu")
+    port = ports.load(tmp_path / "one.safetensors", "torch")
+    for one in (port, port.rebuilt(dtype="float64")):
+        with pytest.warns(UserWarning, match="preprocessing is assumed, not known of these weights: .*image=224"):
+            one.preprocess(np.zeros((40, 40, 3), np.uint8))
+    assert port.save(tmp_path / "two.npz")["origins"]["image"] == "default"
+    assert "image" not in at(str(tmp_path / "two.npz.json")).content["preprocessing"]
+    with pytest.warns(UserWarning, match="image=32 was asked for .* of image=224, which its record has by default"):
+        known = ports.load(tmp_path / "one.safetensors", "torch", image=32, preprocessing=STATED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert known.preprocess(np.zeros((40, 40, 3), np.uint8)).shape == (1, 3, 32, 32)
 
 
 def test_what_dialects_declare_exists():
@@ -271,7 +338,7 @@ def test_verify_sees_every_flipped_bit_of_a_record(kind, run, recorded, tmp_path
 
 def test_settings_that_contradict_are_noted(run, recorded, tmp_path):
     _, _, err = run("torch2flax", recorded, "--dry-run", "--set", "gelu=erf")
-    assert "gelu=erf was asked for and is used in place of gelu=tanh, which its record states" in err
+    assert "gelu=erf was asked for and is used in place of gelu=tanh, which its record has from the dialect google" in err
     _, _, err = run("google2flax", GOOGLE, "--dry-run", "--set", "gelu=erf")
     assert "gelu=erf was asked for, though google's own code computes gelu=tanh" in err
     assert run("google2flax", GOOGLE, "--dry-run", "--set", "gelu=tanh")[2] == ""
@@ -280,7 +347,7 @@ def test_settings_that_contradict_are_noted(run, recorded, tmp_path):
     code, _, err = run("google2flax", GOOGLE, "--set", "gelu=erf", "--set", "gelu=tanh")
     assert (code, "--set gelu: given twice" in err) == (2, True)
     needs("torch")
-    with pytest.warns(UserWarning, match="which its record states"):
+    with pytest.warns(UserWarning, match="which its record has from the dialect google"):
         ports.load(recorded, "torch", gelu="erf")
 
 

@@ -321,8 +321,10 @@ def test_without_a_framework_the_arrays_are_proven(run, tmp_path, monkeypatch):
     monkeypatch.setattr("ports.frameworks.available", lambda: [])
     code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors", "--prove")
     assert code == 0
-    assert "proven of the arrays alone: source and target, read in one layout, are equal (at " in printed
-    assert "42 arrays compared, tolerance 1e-10)" in printed and "pip install 'triptych-ports[torch]'" in printed
+    assert (
+        "proven of the arrays alone: source and target, read in one layout, are equal (42 arrays compared, " in printed
+    )
+    assert "pip install 'triptych-ports[torch]'" in printed
     about = json.loads(run("google2torch", GOOGLE, "-o", tmp_path / "y.pt", "--prove", "--json")[1])
     assert (about["proof"]["source"], about["proof"]["error"]) == (None, 0.0)
     other = spoiled(tmp_path, lambda arrays: arrays["head/bias"].__iadd__(1))
@@ -337,7 +339,7 @@ def test_one_framework_proves_what_it_can(run, tmp_path, monkeypatch):
     monkeypatch.setattr("ports.frameworks.available", lambda: ["torch"])
     code, printed, _ = run("google2flax", GOOGLE, "-o", tmp_path / "x.msgpack", "--prove")
     assert code == 0
+    assert "proven in torch alone (no second framework with a port is installed): source and target" in printed
     assert (
-        "proven in torch alone: source and target, both run in torch in float64, differ by at most 0.0e+00" in printed
+        "each read into torch's port in float64, give the same outputs, exactly (" in printed and "(at" not in printed
     )
-    assert "no second framework with a port is installed" in printed

@@ -153,13 +153,20 @@ def about(path):
 
 
 def test_published_weights_are_known_and_others_assumed():
-    """Of an official variant with its own head, only what its published checkpoints disagree on is assumed."""
-    from convert.pixels import published
+    """Of an official variant with its own head, only what its published checkpoints disagree on is assumed.
+
+    Of a file everything is: its sizes do not show that it is one of them.
+    """
+    from convert.pixels import known, published
+    from convert.record import Record
 
     spec = specs.get("mlp_mixer")
     official = published(spec, spec.dialects["timm"], "B/16", spec.variants["B/16"])
     assert official.assumed == {"mean", "std", "interpolation"}  # Google's and miil's differ
     assert official.values["crop"] == 0.875 and official.values["mean"] == 0.5
+    config = spec.variants["B/16"]
+    found, _ = known("x.pth", spec, spec.dialects["timm"], "B/16", config, Record(), Known())
+    assert found == official.all_assumed()
     small = about(TIMM)
     assert small.values == official.values and small.assumed == official.values.keys()
 

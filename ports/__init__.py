@@ -97,7 +97,7 @@ def load(
         for what in misfits(lost):
             warnings.warn(f"{path}: {what} in {dtype}", stacklevel=2)
         port.check_arrays()
-        port.assumed, port.preprocessing = loaded.assumed, loaded.preprocessing
+        port.assumed, port.unread, port.preprocessing = loaded.assumed, loaded.unread, loaded.preprocessing
         port.supplied = loaded.supplied
         return port
 

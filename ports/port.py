@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,7 @@ class Port(Model):
 
     assumed: tuple[str, ...] = ()  # Config fields that change the outputs and that nobody knows of these weights
     supplied: tuple[str, ...] = ()  # its checkpoint's arrays that began at 0, as no source states them
+    unread: Mapping[str, str] = MappingProxyType({})  # what suggests fields that nothing states; see record.UNREAD
     _preprocessing: Known = UNKNOWN
 
     def __init__(
@@ -103,9 +105,12 @@ class Port(Model):
         Warns of fields that are assumed of these weights.
         Raises: UsageError for fields that are not known or do not fit; ImagesError for what are no pictures.
         """
+        from convert.pixels import sized
+
         from .preprocess import for_network
 
-        images = for_network(pictures, self.preprocessing, stated, self.spec, self.config)
+        known = sized(self.preprocessing, self.config, self.unread)
+        images = for_network(pictures, known, stated, self.spec, self.config)
         return images if native and self.framework == "flax" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -161,6 +166,8 @@ class Port(Model):
         arguments = {**same, **changes}
         arguments["tensors"] = self.state().items() if arguments["tensors"] is None else arguments["tensors"]
         other = type(self)(self.framework, self.architecture, **arguments)
+        stated = {name for name in self.unread if getattr(other.config, name) != getattr(self.config, name)}
+        other.unread = {name: origin for name, origin in self.unread.items() if name not in stated}
         other.assumed, other.preprocessing, other.supplied = self.assumed, self.preprocessing, self.supplied
         return other
 
@@ -200,7 +207,9 @@ class Port(Model):
         from convert.settings import Settings
 
         values = {name: value for name, value in as_dict(self.config).items() if name != "classes"}
-        return Settings(values, frozenset(self.assumed), self.architecture, preprocessing=self.preprocessing)
+        return Settings(
+            values, frozenset(self.assumed), self.architecture, preprocessing=self.preprocessing, unread=self.unread
+        )
 
     def layers(self) -> list[Layer]:
         """Return every layer with its arrays."""
