@@ -1,14 +1,12 @@
 """Threads beside the main one: results and errors arrive, and nothing is waited for forever."""
 
-import contextlib
 import hashlib
-import threading
 
 import pytest
 import xxhash
 
 from convert.errors import ConvertError
-from convert.files.background import Task, ahead
+from convert.files.background import Task
 from convert.files.base import PIECE, Tensor
 from convert.files.hashing import Digest, Source
 
@@ -28,53 +26,6 @@ def test_a_task_is_told_to_stop_when_nobody_waits_for_it():
     with Task(lambda stop: stop.wait(30)) as task:
         pass
     assert task.result() is True  # it was set, not timed out
-
-
-def test_items_are_computed_ahead_in_another_thread_and_in_their_order():
-    threads = set()
-
-    def items():
-        for item in range(100):
-            threads.add(threading.current_thread())
-            yield item
-
-    assert list(ahead(items(), 2)) == list(range(100))
-    assert threading.main_thread() not in threads
-
-
-def test_no_more_items_are_computed_ahead_than_asked_for():
-    """While one is used, the next waits and a third is computed: with more, memory would grow with the tensor."""
-    computed, third = [], threading.Event()
-
-    def items():
-        for item in range(100):
-            computed.append(item)
-            if item == 2:
-                third.set()
-            yield item
-
-    with contextlib.closing(ahead(items(), 2)) as some:
-        assert next(some) == 0
-        assert third.wait(30)
-    assert computed == [0, 1, 2]
-
-
-def test_what_computing_an_item_raises_is_raised_where_it_is_used():
-    def items():
-        yield 1
-        fail()
-
-    some = ahead(items(), 2)
-    assert next(some) == 1
-    with pytest.raises(OSError, match="gone"):
-        next(some)
-
-
-def test_a_user_who_leaves_early_ends_the_thread():
-    before = threading.active_count()
-    with contextlib.closing(ahead(iter(int, 1), 2)) as endless:
-        assert next(endless) == 0
-    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("size", [0, 100, 5 * PIECE])

@@ -186,8 +186,9 @@ def test_what_goes_along_is_reported_and_recorded(trained, run, tmp_path):
     hyper = HYPER["adamw"]
     assert about == {
         "kind": "adamw", "step": 3, "hyperparameters": hyper, "from": "torch", "to": "optax",
-        "moments": about["moments"], "without": [],
+        "moments": about["moments"], "without": [], "assumed": ["order of the parameters"],
     }  # fmt: skip
+    assert "assumed, not known: order of the parameters, as in the state_dict" in err
     assert about["moments"] == 2 * len([n for n in open_checkpoint(out).tensors if n.startswith("params/")])
     assert json.loads(out.with_name("out.msgpack.json").read_text())["optimizer"] == about
     assert f"optax.adamw(learning_rate={hyper['lr']}, b1={hyper['beta1']}" in err
@@ -200,8 +201,10 @@ def test_hyperparameters_that_nobody_stores(trained, run, tmp_path):
 
     there, back = tmp_path / "there.msgpack", tmp_path / "back.pt"
     assert run("torch2flax", trained[0], "-o", there, OPTIMIZER, "--config", trained[1])[0] == 0
-    code, _, err = run("flax2torch", there, "-o", back, OPTIMIZER)
+    there.with_name("there.msgpack.json").unlink()
+    code, _, err = run("flax2torch", there, "-o", back, OPTIMIZER, "--config", trained[1])
     assert code == 0 and "optax's state does not say kind, lr, beta1, beta2, eps, weight_decay" in err
+    assert "build the optimizer of the training so far, torch.optim.Adam or torch.optim.AdamW, with" in err
     saved, original = torch.load(back), torch.load(trained[0])
     assert saved["optimizer"]["param_groups"][0].keys() == {"params", "param_names"}
     for number, entry in original["optimizer"]["state"].items():
@@ -212,6 +215,24 @@ def test_hyperparameters_that_nobody_stores(trained, run, tmp_path):
     exec(load, {"optimizer": optimizer, "saved": saved})
     assert optimizer.state_dict()["param_groups"][0]["lr"] == HYPER["adamw"]["lr"]
     assert optimizer.state_dict()["state"][0]["step"] == 3
+
+
+def test_what_the_record_says_of_the_optimizer(trained, run, tmp_path):
+    """Its kind and hyperparameters come back, what was assumed stays marked, and a statement goes above it."""
+    import torch
+
+    there, back = tmp_path / "there.msgpack", tmp_path / "back.pt"
+    assert run("torch2flax", trained[0], "-o", there, OPTIMIZER, "--config", trained[1])[0] == 0
+    code, _, err = run("flax2torch", there, "-o", back, OPTIMIZER, "--hyper", "lr=0.5")
+    assert code == 0 and "from the record: beta1=0.75, " in err and "kind=adamw" in err
+    assert "assumed when the record was written, not known: order of the parameters in the optimizer's state" in err
+    (own,), (group,) = (torch.load(path)["optimizer"]["param_groups"] for path in (trained[0], back))
+    assert group == {**own, "lr": 0.5, "param_names": group["param_names"]}
+    record = json.loads(back.with_name("back.pt.json").read_text())
+    assert record["optimizer"]["assumed"] == ["order of the parameters"]
+    there.write_bytes(there.read_bytes()[:-1] + b"\x01")  # the record is of other bytes now
+    _, _, err = run("flax2torch", there, "-o", tmp_path / "other.pt", OPTIMIZER, "--config", trained[1])
+    assert "optax's state does not say kind" in err and "from the record" not in err
 
 
 def test_orbax_there_and_back(trained, run, tmp_path):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable, Generator, Iterable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -37,42 +36,9 @@ class Task(Generic[T]):
             raise self._error
         return self._results[0]
 
-    def stop(self) -> None:
-        """Tell the call that nobody waits for its result."""
-        self._stop.set()
-
     def __enter__(self) -> Task[T]:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self._stop.set()
         self._thread.join()
-
-
-def ahead(items: Iterable[T], most: int) -> Generator[T, None, None]:
-    """Yield items that a thread computes: `most` of them are in use or wait to be, while it computes the next.
-
-    Close it where it is not used up: that ends the thread. Raises: what computing an item raised, in its place.
-    """
-    computed: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    room, end = threading.Semaphore(most), object()
-
-    def compute(stop: threading.Event) -> None:
-        try:
-            for item in items:
-                room.acquire()
-                if stop.is_set():
-                    return
-                computed.put(item)
-        finally:
-            computed.put(end)
-
-    with Task(compute) as task:
-        try:
-            while (item := computed.get()) is not end:
-                yield item
-                room.release()
-            task.result()
-        finally:
-            task.stop()
-            room.release()

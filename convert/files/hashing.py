@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import xxhash
@@ -81,7 +81,7 @@ class Digest:
     def __init__(self, tensor: Tensor, hashed: bool = True):
         self.tensor, self.hash, self.not_finite = tensor, xxhash.xxh3_128() if hashed else None, 0
 
-    def of(self, pieces: Iterable[Any]) -> Generator[Any, None, None]:
+    def of(self, pieces: Iterable[Any]) -> Iterator[Any]:
         """Return the pieces as they are; `line` is known once the last was taken."""
         for piece in pieces:
             if self.hash:

@@ -12,7 +12,7 @@ from convert.files.base import Reader, Tensor
 from .families import FAMILIES, MOMENTS, NEEDED
 from .finding import Found
 from .shared import family_of, one_step, plain_number, scalar
-from .state import State
+from .state import ORDER, State
 
 
 def read_torch(
@@ -22,6 +22,7 @@ def read_torch(
     groups = _groups(reader, found.root)
     numbers = [number for group in groups for number in group["params"]]
     names, notes = _names(reader, groups, numbers, list(parameters), ordered)
+    assumed = (ORDER,) if notes else ()
     slots: dict[str, dict[str, Tensor]] = {}
     steps: set[float] = set()
     used = set[str]()
@@ -54,7 +55,7 @@ def read_torch(
     if others:
         notes.append(f"set aside, of torch's learning-rate scheduler: {', '.join(folding.fold(others))}")
     step = one_step(reader, steps, stated) if family == "adam" else None
-    return State("torch", family, step, hyper, moments, frozenset(used), tuple(notes))
+    return State("torch", family, step, hyper, moments, frozenset(used), tuple(notes), assumed)
 
 
 def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
@@ -114,7 +115,7 @@ def _names(
             "its optimizer numbers parameters in the order of the model's code, which the weights' file does not keep"
         )
         raise ConvertError(f"{reader.path}: {what}: give the weights as torch.save wrote them, or {remedy}")
-    return parameters, ["torch numbers parameters: taken in the order of the state_dict, in which all shapes fit"]
+    return parameters, [f"torch numbers parameters; assumed, not known: {ORDER}, as in the state_dict: all shapes fit"]
 
 
 def _torch_hyper(reader: Reader, family: str, group: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from specs.layer import parameters
 from specs.moves import Fill, Move
 
 from . import averages, copies, finding, reading, writing
-from .families import COLLECTION, FAMILIES, FRAMEWORK, LIBRARY, kinds_of
-from .state import State
+from .families import COLLECTION, FAMILIES, FRAMEWORK, KINDS, LIBRARY, kinds_of
+from .state import ORDER, State, recorded
 
 if TYPE_CHECKING:
     from convert.by_table import TablePlan
@@ -145,17 +145,18 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     own = {name: reader.parameter_names[t.name] for name, t in trained.items() if t.name in reader.parameter_names}
     hyper = {name: value for name, value in request.stated.items() if name != "averaged"}
     state = reading.read(holder, found, trained, own, hyper, keeps_order(reader))
+    state, from_record = _with_record(state, plan, path)
     prefix, reader = (BESIDE, Joined(reader, holder)) if path else ("", holder)
     suffix = os.path.splitext(out.rstrip(os.sep))[1].lower()
     model, sources, without = _model(plan, state, request, library, prefix, numbered=suffix != ".dcp")
     average, averaged, behind = averages.chosen(found_copies, plan, trained, request.dtype, request.stated)
     sources |= averaged
     earlier = _earlier(plan) | ({BESIDE + name for name in read_record(holder).supplied} if path else set())
-    recorded = plan.translation.recorded if isinstance(plan, Plan) else ()
+    known = plan.translation.recorded if isinstance(plan, Plan) else ()
     model = replace(
         model,
         averages=average,
-        is_supplied=lambda name, filling: name not in recorded and is_supplied(filling, sources, earlier),
+        is_supplied=lambda name, filling: name not in known and is_supplied(filling, sources, earlier),
     )
     written = writing.write(library, state, model, suffix)
     about = {
@@ -166,6 +167,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         "to": library,
         "moments": sum(map(len, state.moments.values())),
         "without": without,
+        **({"assumed": list(state.assumed)} if state.assumed else {}),
         **({"file": os.path.basename(path), "sha256": _sha256(path)} if path else {}),
         **averages.about(found_copies, average, written.averages),
     }
@@ -184,13 +186,35 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     checks = average.checks if average and written.averages else ()
     return OptimizerPlan(
         replace(plan, accounted=accounted), reader, written.steps, sources, written.tree, about,
-        (*remarks, *behind, *state.notes, *written.notes), written.supplied, checks,
+        (*remarks, *behind, *state.notes, *from_record, *written.notes), written.supplied, checks,
     )  # fmt: skip
 
 
 def _earlier(plan: Plan | TablePlan) -> frozenset[str]:
     """Return the file's arrays that an earlier conversion supplied."""
     return plan.record.supplied if isinstance(plan, Plan) else plan.earlier
+
+
+def _with_record(state: State, plan: Plan | TablePlan, path: str | None) -> tuple[State, list[str]]:
+    """Add to a state what only the record of its file says: kind, hyperparameters, and what was assumed of it.
+
+    Args:
+      path: of the optimizer's own file, whose record is not that of the weights; None where the weights' file has both.
+    Returns: the state, and notes.
+    """
+    record = plan.record if isinstance(plan, Plan) else read_record(plan.reader)
+    optimizer = {} if path else record.optimizer
+    if optimizer.get("to") != state.library:
+        return state, []
+    values = recorded(optimizer)
+    if KINDS.get(values.get("kind", ""), state.family) != state.family:
+        return state, []
+    added = {name: value for name, value in values.items() if name not in state.hyper}
+    notes = [f"from the record: {', '.join(f'{name}={value}' for name, value in added.items())}"] if added else []
+    if isinstance(listed := optimizer.get("assumed"), list) and ORDER in listed and ORDER not in state.assumed:
+        notes.append(f"assumed when the record was written, not known: {ORDER} in the optimizer's state")
+        state = replace(state, assumed=(*state.assumed, ORDER))
+    return replace(state, hyper={**added, **state.hyper}), notes
 
 
 def _first_replica(holder: Reader, replicas: Sequence[Tensor], request: Request) -> Reader:

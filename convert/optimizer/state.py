@@ -23,6 +23,7 @@ class State:
       hyper: hyperparameters that are known, and "kind", one of KINDS.
       moments: "first", "second" or "momentum" -> parameter -> its array in the file.
       used: names of the file's arrays and plain entries that this State accounts for.
+      assumed: what was assumed to read it; the record of the target marks it.
       notes: what the user should know of how it was read.
     """
 
@@ -33,6 +34,7 @@ class State:
     moments: Mapping[str, Mapping[str, Tensor]]
     used: frozenset[str]
     notes: tuple[str, ...] = field(default=())
+    assumed: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str | None:
@@ -41,6 +43,7 @@ class State:
         return kind
 
 
+ORDER = "order of the parameters"  # what torch's numbers mean, where the file does not name the parameters
 COUNTS = ("step", "averaged")  # updates done so far, and averages of the weights
 SETTABLE = (*HYPERPARAMETERS, "kind", *COUNTS)
 
@@ -54,6 +57,21 @@ def given(texts: list[str]) -> dict[str, Any]:
             raise UsageError(f"--hyper {text}: no hyperparameter {name!r}: one of {', '.join(SETTABLE)}")
         stated[name] = _value(name, value, text)
     return stated
+
+
+def recorded(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the kind and the hyperparameters that a record states, without what cannot be."""
+    hyper = optimizer.get("hyperparameters", {})
+    values = {**(hyper if isinstance(hyper, dict) else {}), "kind": optimizer.get("kind")}
+    return {name: value for name, value in values.items() if name in HYPERPARAMETERS and _is_number(name, value)} | (
+        {"kind": values["kind"]} if values["kind"] in KINDS else {}
+    )
+
+
+def _is_number(name: str, value: Any) -> bool:
+    if name == "nesterov":
+        return isinstance(value, bool)
+    return type(value) in (int, float) and 0 <= value < float("inf")
 
 
 def _value(name: str, value: str, text: str) -> Any:

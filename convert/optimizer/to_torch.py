@@ -54,12 +54,13 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     group = {**_group(state), "params": keys, **({} if distributed else {"param_names": model.trained})}
     notes = ["torch counts parameters in the order of model.parameters(): the file lists their names, param_names"]
     notes = [f"load it by {DCP_LOAD}"] if distributed else notes
-    kind = state.kind or next(kind for kind, family in KINDS.items() if family == state.family)
+    kinds = [state.kind] if state.kind else [kind for kind, family in KINDS.items() if family == state.family]
     if missing := missing_of(state):
-        how = f"build {CLASSES[kind].torch} with the hyperparameters of the training so far, and load it by {LOAD}"
+        classes = " or ".join(CLASSES[kind].torch for kind in kinds)
+        how = f"build the optimizer of the training so far, {classes}, with its hyperparameters, and load it by {LOAD}"
         notes.append(f"{unknown(state, missing)}: {how}")
     else:
-        notes.append(f"the state is that of {call(kind, 'torch', state.hyper)}")
+        notes.append(f"the state is that of {call(kinds[0], 'torch', state.hyper)}")
     tree: dict[str, Any] = {"model": weights, root: {"state": states, "param_groups": [group]}}
     if (averages := model.averages) is None or averages.from_zero:
         return builder.written(tree, [*notes, *from_zero(averages)])
