@@ -103,7 +103,7 @@ def test_what_is_assumed_is_told_wherever_a_file_is_used(run, tmp_path, capsys):
     with pytest.warns(UserWarning, match=told):
         ports.load(path, "torch", assume=True)
     (target,) = targets(str(path), assume=True)
-    assert capsys.readouterr().err == f"note: {told}\n"
+    assert capsys.readouterr().err == f"note: {path}: {told}\n"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         target.port("torch", "float32", "cpu")  # told once
