@@ -202,9 +202,8 @@ def test_hyperparameters_that_nobody_stores(trained, run, tmp_path):
     there, back = tmp_path / "there.msgpack", tmp_path / "back.pt"
     assert run("torch2flax", trained[0], "-o", there, OPTIMIZER, "--config", trained[1])[0] == 0
     there.with_name("there.msgpack.json").unlink()
-    code, _, err = run("flax2torch", there, "-o", back, OPTIMIZER, "--config", trained[1])
-    assert code == 0 and "optax's state does not say kind, lr, beta1, beta2, eps, weight_decay" in err
-    assert "build the optimizer of the training so far, torch.optim.Adam or torch.optim.AdamW, with" in err
+    code, _, err = run("flax2torch", there, "-o", back, OPTIMIZER, "--config", trained[1], "--hyper", "kind=adamw")
+    assert code == 0 and "optax's state does not say lr, beta1, beta2, eps, weight_decay" in err
     saved, original = torch.load(back), torch.load(trained[0])
     assert saved["optimizer"]["param_groups"][0].keys() == {"params", "param_names"}
     for number, entry in original["optimizer"]["state"].items():

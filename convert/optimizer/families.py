@@ -30,6 +30,7 @@ MOMENTS = {
     "momentum": Names("trace", "momentum_buffer", "velocity"),
 }
 FAMILIES = {"adam": ("first", "second"), "sgd": ("momentum",)}  # optimizers that keep the same arrays
+KEEPS = {"adam": "Adam's two moments", "sgd": "SGD's momentum"}
 KINDS = {"sgd": "sgd", "adam": "adam", "adamw": "adam"}  # optimizer -> its family
 
 HYPERPARAMETERS = {
@@ -87,14 +88,14 @@ def nest(kind: str, hyper: Mapping[str, Any]) -> Any:
 
 
 def call(kind: str, library: str, hyper: Mapping[str, Any]) -> str:
-    """Return the call that builds an optimizer, with the hyperparameters that are known."""
-    known = {name: hyper[name] for name in NEEDED[KINDS[kind]] if name in hyper}
+    """Return the call that builds an optimizer, with ? for unknown hyperparameters, so that Python refuses it."""
+    values = {name: repr(hyper[name]) if name in hyper else "?" for name in NEEDED[KINDS[kind]]}
     before = ""
-    if library == "optax" and kind != "adamw" and (decay := known.pop("weight_decay", 0)):
-        before = f"optax.add_decayed_weights({decay!r}), "
-    betas = (known.pop("beta1", None), known.pop("beta2", None)) if library == "torch" else None
-    words = [f"{HYPERPARAMETERS[name].of(library)}={value!r}" for name, value in known.items()]
-    if betas is not None and None not in betas:
-        words.append(f"betas={betas!r}")
+    if library == "optax" and kind != "adamw":
+        decay = values.pop("weight_decay")
+        before = f"optax.add_decayed_weights({decay}), " if coupled(kind, hyper) else ""
+    betas = f"({values.pop('beta1')}, {values.pop('beta2')})" if library == "torch" and "beta1" in values else ""
+    words = [f"{HYPERPARAMETERS[name].of(library)}={value}" for name, value in values.items()]
+    words += [f"betas={betas}"] if betas else []
     inner = f"{CLASSES[kind].of(library)}({', '.join(words)})"
     return f"optax.chain({before}{inner})" if before else inner

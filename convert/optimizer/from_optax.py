@@ -9,7 +9,7 @@ from convert import folding
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
 
-from .families import FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED, kinds_of
+from .families import FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED
 from .finding import VALUE, Found, apart
 from .shared import family_of, one_step, scalar
 from .state import State
@@ -46,10 +46,11 @@ def read_optax(
         raise ConvertError(f"{reader.path}: eps_root: neither torch nor paddle adds epsilon within the square root")
     named = {s: _matched(reader, slots[MOMENTS[s].optax], parameters) for s in FAMILIES[family]}
     known = {name: hyper[names] for name in NEEDED[family] if (names := HYPERPARAMETERS[name].optax) in hyper}
-    notes = [f"optax's state does not name its optimizer: read as that of {kinds_of(family)}"]
-    known |= {"kind": "sgd"} if family == "sgd" else {}
-    step = None if family == "sgd" else one_step(reader, steps, stated)
-    return State("optax", family, step, {**known, **stated}, named, used, tuple(notes))
+    if family == "sgd":
+        notes = [] if "kind" in stated else ["optax's state does not name its optimizer: read as that of sgd"]
+        step = one_step(reader, steps, stated) if "step" in stated or len(steps) == 1 else None
+        return State("optax", family, step, {**known, "kind": "sgd"}, named, used, tuple(notes))
+    return State("optax", family, one_step(reader, steps, stated), known, named, used)
 
 
 def _matched(reader: Reader, arrays: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -62,28 +62,26 @@ def read_paddle(
     hyper |= {"lr": plain_number(reader, "LR_Scheduler/last_lr", last)} if last is not None else {}
     used |= scheduler.keys()
     notes = ["set aside, paddle's learning-rate scheduler, but for its rate: LR_Scheduler"] if scheduler else []
-    hyper |= stated
     if family == "sgd":
-        return State("paddle", family, None, hyper, moments, frozenset(used), tuple(notes))
-    step, betas = _paddle_step(reader, slots, hyper)
+        return State("paddle", family, stated.get("step"), hyper, moments, frozenset(used), tuple(notes))
+    step, betas = _paddle_step(reader, slots, stated)
     return State("paddle", family, step, {**hyper, **betas}, moments, frozenset(used), tuple(notes))
 
 
 def _paddle_step(
-    reader: Reader, slots: Mapping[str, Mapping[str, Tensor]], hyper: Mapping[str, Any]
+    reader: Reader, slots: Mapping[str, Mapping[str, Tensor]], stated: Mapping[str, Any]
 ) -> tuple[int, dict[str, float]]:
-    """Find the number of steps: paddle stores beta^(steps + 1) for both betas."""
+    """Find the number of steps: paddle stores beta^(steps + 1) for both betas.
+
+    Raises: UsageError where the powers show no number of steps, or another one than is stated.
+    """
     powers: dict[str, float] = {}
     for beta in USUAL_BETAS:
         values = {scalar(reader, tensor) for tensor in slots.get(f"{beta}_pow_acc", {}).values()}
         if len(values) > 1:
             raise ConvertError(f"{reader.path}: its parameters were updated differently often: {beta}_pow_acc differs")
         powers[beta] = next(iter(values), math.nan)
-    betas = {beta: float(hyper.get(beta, usual)) for beta, usual in USUAL_BETAS.items()}
-    if "step" in hyper:
-        step = int(hyper["step"])
-        shown = {beta for beta in betas if beta in hyper or _is_power(powers[beta], betas[beta], step + 1)}
-        return step, {beta: value for beta, value in betas.items() if beta in shown}
+    betas = {beta: float(stated.get(beta, usual)) for beta, usual in USUAL_BETAS.items()}
     counts = {
         beta: math.log(power) / math.log(betas[beta]) - 1
         for beta, power in powers.items()
@@ -91,14 +89,23 @@ def _paddle_step(
     }
     whole = {round(count) for count in counts.values()}
     exact = all(abs(count - round(count)) < NEAR for count in counts.values())
-    known = len(counts) == 2 or set(USUAL_BETAS) <= set(hyper)
-    if len(whole) != 1 or not exact or not known or min(whole) < 0:
-        stored = ", ".join(f"{beta}_pow_acc = {power:.9g}" for beta, power in powers.items())
+    known = len(counts) == 2 or set(USUAL_BETAS) <= set(stated)
+    agreed = next(iter(whole)) if len(whole) == 1 and exact and known and min(whole) >= 0 else None
+    stored = ", ".join(f"{beta}_pow_acc = {power:.9g}" for beta, power in powers.items())
+    if "step" in stated:
+        step = int(stated["step"])
+        shown = {beta for beta in betas if _is_power(powers[beta], betas[beta], step + 1)}
+        unlike = [beta for beta in counts if beta in stated and beta not in shown]
+        if unlike or agreed not in (None, step):
+            what = f"{agreed:,} steps with {betas}" if agreed is not None else f"other steps with {betas}"
+            raise UsageError(f"{reader.path}: {stored}: {what}: step={step} contradicts it")
+        return step, {beta: value for beta, value in betas.items() if beta in shown}
+    if agreed is None:
         raise UsageError(
             f"{reader.path}: {stored}: no whole number of steps with {betas}: state --hyper beta1=... and beta2=..., "
             "or --hyper step=..."
         )
-    return whole.pop(), betas
+    return agreed, betas
 
 
 def _is_power(power: float, beta: float, exponent: int) -> bool:

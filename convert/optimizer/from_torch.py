@@ -48,14 +48,14 @@ def read_torch(
         problem = f"its optimizer has a state of {', '.join(strangers[:6])}, which none of its groups lists"
         raise ConvertError(f"{reader.path}: {problem}: it is damaged")
     moments = {s: {by_key[k]: t for k, t in slots[MOMENTS[s].torch].items()} for s in FAMILIES[family]}
-    hyper = {**_torch_hyper(reader, family, groups[0]), **stated}
+    hyper = _torch_hyper(reader, family, groups[0], stated)
     others = sorted(
         name for name in reader.skipped.values if name.startswith(f"{found.root}param_groups/") and "initial_lr" in name
     )
     if others:
         notes.append(f"set aside, of torch's learning-rate scheduler: {', '.join(folding.fold(others))}")
-    step = one_step(reader, steps, stated) if family == "adam" else None
-    return State("torch", family, step, hyper, moments, frozenset(used), tuple(notes), assumed)
+    step = one_step(reader, steps, stated) if family == "adam" else stated.get("step")
+    return State("torch", family, step, hyper, moments, frozenset(used), tuple(notes), assumed=assumed)
 
 
 def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
@@ -118,7 +118,8 @@ def _names(
     return parameters, [f"torch numbers parameters; assumed, not known: {ORDER}, as in the state_dict: all shapes fit"]
 
 
-def _torch_hyper(reader: Reader, family: str, group: Mapping[str, Any]) -> dict[str, Any]:
+def _torch_hyper(reader: Reader, family: str, group: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a group's hyperparameters; without weight decay, Adam and AdamW are the same."""
     place = "param_groups/0"
     hyper = {name: plain_number(reader, f"{place}/{name}", group[name]) for name in NEEDED[family] if name in group}
     if family == "sgd":
@@ -131,6 +132,8 @@ def _torch_hyper(reader: Reader, family: str, group: Mapping[str, Any]) -> dict[
         raise ConvertError(f"{reader.path}: {place} has no pair of betas: its optimizer is damaged")
     first, second = (plain_number(reader, f"{place}/betas", beta) for beta in betas)
     known: dict[str, Any] = {**hyper, "beta1": first, "beta2": second}
-    if "decoupled_weight_decay" in group or not group.get("weight_decay"):
-        known["kind"] = "adamw" if group.get("decoupled_weight_decay") else "adam"
+    if "decoupled_weight_decay" in group:
+        known["kind"] = "adamw" if group["decoupled_weight_decay"] else "adam"
+    elif "kind" not in stated and not stated.get("weight_decay", group.get("weight_decay")):
+        known["kind"] = "adam"
     return known

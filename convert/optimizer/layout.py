@@ -95,8 +95,7 @@ class Builder:
 
 def missing_of(state: State) -> list[str]:
     """Return hyperparameters that nobody states."""
-    needed = ("kind", *NEEDED[state.family])
-    return [name for name in needed if name not in state.hyper]
+    return [name for name in NEEDED[state.family] if name not in state.hyper]
 
 
 def unknown(state: State, missing: Sequence[str]) -> str:

@@ -160,9 +160,10 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     )
     written = writing.write(library, state, model, suffix)
     about = {
-        "kind": state.kind or kinds_of(state.family),
+        "kind": state.kind,
         "step": state.step,
-        "hyperparameters": {name: value for name, value in state.hyper.items() if name not in ("kind", "step")},
+        "hyperparameters": {name: value for name, value in state.hyper.items() if name != "kind"},
+        **({"changed": dict(state.changed)} if state.changed else {}),
         "from": state.library,
         "to": library,
         "moments": sum(map(len, state.moments.values())),
@@ -173,7 +174,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     }
     counted = f" after {state.step:,} steps" if state.step is not None else ""
     remarks += [f"the optimizer's state goes along: {about['kind']}{counted}, from {state.library} to {library}"]
-    remarks += [f"took it from {path}"] if path else []
+    remarks += [f"the optimizer's state is from {path}"] if path else []
     others = [name for name in holder.tensors if name not in state.used] if path else []
     if any(STATIC_EMA.search(name) for name in others):
         behind.append(f"sums of paddle.static's ExponentialMovingAverage stay behind, of {path}: {FROM_ZERO}")

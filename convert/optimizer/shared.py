@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from convert.counters import read as read_counter
-from convert.errors import ConvertError
+from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 
 from .families import FAMILIES, MOMENTS
@@ -26,8 +26,14 @@ def family_of(reader: Reader, slots: Iterable[str], library: str, group: Mapping
 
 
 def one_step(reader: Reader, steps: set[float], stated: Mapping[str, Any]) -> int:
-    """Return the number of steps that all counts agree on. Raises: ConvertError where they do not."""
+    """Return the number of steps that all counts agree on, or the one of them that is stated.
+
+    Raises: ConvertError where they do not agree; UsageError where none of them is what is stated.
+    """
     if "step" in stated:
+        if steps and stated["step"] not in steps:
+            counts = ", ".join(f"{step:g}" for step in sorted(steps))
+            raise UsageError(f"{reader.path}: its state counts {counts} steps: step={stated['step']} contradicts it")
         return int(stated["step"])
     if len(steps) != 1 or (count := next(iter(steps))) != int(count) or count < 0:
         counts = ", ".join(f"{step:g}" for step in sorted(steps)) or "none"

@@ -19,12 +19,13 @@ class State:
     Args:
       library: that kept it: "optax", "torch" or "paddle".
       family: "adam" or "sgd".
-      step: updates done so far; None of SGD, of which no library counts them.
+      step: updates done so far; None where nobody counts them, as of SGD in torch and paddle.
       hyper: hyperparameters that are known, and "kind", one of KINDS.
       moments: "first", "second" or "momentum" -> parameter -> its array in the file.
       used: names of the file's arrays and plain entries that this State accounts for.
       assumed: what was assumed to read it; the record of the target marks it.
       notes: what the user should know of how it was read.
+      changed: hyperparameters that the user states otherwise than the file, with the file's values.
     """
 
     library: str
@@ -35,11 +36,12 @@ class State:
     used: frozenset[str]
     notes: tuple[str, ...] = field(default=())
     assumed: tuple[str, ...] = ()
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def kind(self) -> str | None:
-        """Return the optimizer; None where only its family is known."""
-        kind: str | None = self.hyper.get("kind")
+    def kind(self) -> str:
+        """Return the optimizer, which is known of every state that was read to the end."""
+        kind: str = self.hyper["kind"]
         return kind
 
 

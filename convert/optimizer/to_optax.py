@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError
 from convert.files.base import Tensor
 
 from .families import FAMILIES, MOMENTS, STATE, call, nest
@@ -15,11 +15,6 @@ from .state import State
 def write_optax(state: State, model: Model) -> Written:
     """Lay out what flax's TrainState is restored from: step, params, opt_state, and linen's other collections."""
     kind = state.kind
-    if kind is None:
-        raise UsageError(
-            f"{model.path}: Adam or AdamW? optax nests their states differently, and {state.library}'s does not say: "
-            "--hyper kind=adam or kind=adamw"
-        )
     if state.step is not None and state.step >= 2**31:
         raise ConvertError(f"{model.path}: {state.step:,} steps: optax counts them in int32")
     builder = Builder(model)
@@ -35,15 +30,17 @@ def write_optax(state: State, model: Model) -> Written:
         for weight in model.trained:
             name = f"opt_state/{path}/{MOMENTS[slot].optax}/{weight.removeprefix('params/')}"
             _put(tree, name, builder.moment(slot, weight, name))
-    if state.step is not None:
+    if state.family == "adam":
         name = f"opt_state/{path}/count"
-        _put(tree, name, builder.number(name, state.step, "int32"))
+        _put(tree, name, builder.number(name, state.step or 0, "int32"))
     tree["opt_state"] = _with_empty(chain, tree["opt_state"])
     notes = [f"optax stores no hyperparameters: build its optimizer as {call(kind, 'optax', state.hyper)}"]
     if missing := missing_of(state):
         notes.append(unknown(state, missing))
+    if "weight_decay" in missing and kind != "adamw":
+        notes.append("the state is nested as without weight decay: with it, state --hyper weight_decay=...")
     if state.step is None:
-        notes.append("no library counts the steps of SGD: the TrainState's step is 0")
+        notes.append(f"{state.library} does not count the steps of SGD: the TrainState's step is 0 (--hyper step=...)")
     place, more = _optax_averages(builder, tree, inside) if model.averages else ("", [])
     return builder.written(tree, [*notes, *more], place)
 

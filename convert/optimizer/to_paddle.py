@@ -21,11 +21,6 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
             f"{model.path}: paddle finds moments by its own names of parameters (linear_0.w_0) and ignores others: "
             'save a new model by paddle.save(model.state_dict(), "new.pdparams") and give it: --like new.pdparams'
         )
-    if state.kind is None:
-        raise UsageError(
-            f"{model.path}: {state.library}'s state does not say whether it is Adam's or AdamW's: "
-            "--hyper kind=adam or kind=adamw"
-        )
     builder = Builder(model)
     weights: dict[str, Any] = {}
     if not alone:
@@ -60,7 +55,7 @@ def _paddle_arrays(builder: Builder, state: State, folder: str) -> Iterator[tupl
         for weight in model.trained:
             key = f"{model.own[weight]}_{MOMENTS[slot].paddle}_0"
             yield key, builder.moment(slot, weight, folder + key)
-    for beta in ("beta1", "beta2") if state.step is not None else ():
+    for beta in ("beta1", "beta2") if state.family == "adam" else ():
         if beta not in state.hyper:
             raise UsageError(
                 f"{model.path}: paddle counts steps by powers of its betas, and {state.library}'s state does not say "

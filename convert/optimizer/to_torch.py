@@ -7,7 +7,7 @@ from typing import Any
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Tensor
 
-from .families import CLASSES, FAMILIES, KINDS, MOMENTS, call
+from .families import FAMILIES, MOMENTS, call
 from .layout import AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, unknown
 from .state import State
 
@@ -46,7 +46,8 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     for number, weight in zip(keys, model.trained, strict=True):
         base = f"{root}/state/{number}"
         states[number] = {}
-        if state.step is not None:
+        if state.family == "adam":
+            assert state.step is not None
             states[number]["step"] = builder.number(f"{base}/step", state.step, "float32")
         for slot in FAMILIES[state.family]:
             key = MOMENTS[slot].torch
@@ -54,13 +55,11 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     group = {**_group(state), "params": keys, **({} if distributed else {"param_names": model.trained})}
     notes = ["torch counts parameters in the order of model.parameters(): the file lists their names, param_names"]
     notes = [f"load it by {DCP_LOAD}"] if distributed else notes
-    kinds = [state.kind] if state.kind else [kind for kind, family in KINDS.items() if family == state.family]
     if missing := missing_of(state):
-        classes = " or ".join(CLASSES[kind].torch for kind in kinds)
-        how = f"build the optimizer of the training so far, {classes}, with its hyperparameters, and load it by {LOAD}"
+        how = f"build {call(state.kind, 'torch', state.hyper)} and load it by {LOAD}"
         notes.append(f"{unknown(state, missing)}: {how}")
     else:
-        notes.append(f"the state is that of {call(kinds[0], 'torch', state.hyper)}")
+        notes.append(f"the state is that of {call(state.kind, 'torch', state.hyper)}")
     tree: dict[str, Any] = {"model": weights, root: {"state": states, "param_groups": [group]}}
     if (averages := model.averages) is None or averages.from_zero:
         return builder.written(tree, [*notes, *from_zero(averages)])

@@ -1,0 +1,62 @@
+"""Join what a file stores of an optimizer with what its user states by --hyper.
+
+One rule for all hyperparameters: what the state shows (its kind, its steps, paddle's betas) cannot be stated otherwise,
+as its moments would be another optimizer's. What every run sets anew (a rate, a decay) can, which is reported and
+recorded.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from convert.errors import UsageError
+
+from .families import FAMILIES, KEEPS, KINDS, MOMENTS, NEEDED, kinds_of
+from .state import State
+
+
+def settled(path: str, state: State, stated: Mapping[str, Any]) -> State:
+    """Return a state with the hyperparameters that the user states beside those that its file stores.
+
+    Args:
+      path: of the state's file, for messages.
+    Raises: UsageError for what contradicts the state, and where nobody says which optimizer kept it.
+    """
+    _check_family(path, state, stated)
+    kind = state.hyper.get("kind")
+    if kind is not None and stated.get("kind", kind) != kind:
+        raise UsageError(f"{path}: the file says that its optimizer is {kind}: kind={stated['kind']} contradicts it")
+    changed = {
+        name: state.hyper[name]
+        for name, value in stated.items()
+        if name in state.hyper and not _same(state.hyper[name], value)
+    }
+    notes = [f"{name}={stated[name]} as you state; the file has {value}" for name, value in changed.items()]
+    hyper = {**state.hyper, **{name: value for name, value in stated.items() if name != "step"}}
+    if "kind" not in hyper:
+        raise UsageError(
+            f"{path}: {state.library}'s state does not say whether it is Adam's or AdamW's: "
+            "--hyper kind=adam or kind=adamw"
+        )
+    return replace(state, hyper=hyper, changed=changed, notes=(*notes, *state.notes))
+
+
+def _check_family(path: str, state: State, stated: Mapping[str, Any]) -> None:
+    """Check that all that is stated is of the family that keeps the file's arrays. Raises: UsageError."""
+    arrays = ", ".join(MOMENTS[slot].of(state.library) for slot in FAMILIES[state.family])
+    holds = f"{path}: the state holds {KEEPS[state.family]} ({arrays})"
+    kind = stated.get("kind")
+    if kind is not None and KINDS[kind] != state.family:
+        raise UsageError(f"{holds}: kind={kind} contradicts it")
+    for name in stated.keys() - {"kind", "step", *NEEDED[state.family]}:
+        raise UsageError(f"{holds}: {name} is no hyperparameter of {kinds_of(state.family)}")
+
+
+def _same(stored: Any, stated: Any) -> bool:
+    """Tell whether two values are equal, if only as float32, in which optax stores hyperparameters."""
+    if isinstance(stored, float) and isinstance(stated, float):
+        return array("f", [stored]) == array("f", [stated])
+    return bool(stored == stated)
