@@ -210,10 +210,12 @@ def _add_conversion_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--with-optimizer", action="store_true", help="also the state of SGD with momentum, Adam or AdamW"
     )
-    parser.add_argument("--optimizer", metavar="FILE", help="its own file, where the checkpoint does not contain it")
+    parser.add_argument("--optimizer", metavar="FILE", help="file of the optimizer's state, if CKPT lacks it")
     parser.add_argument(
-        "--hyper", metavar="KEY=VALUE", action="append", default=[], help="a hyperparameter of it; may be repeated"
-    )
+        "--hyper", metavar="KEY=VALUE", action="append", default=[],
+        help="what CKPT does not say of the optimizer; may be repeated; KEY is kind (sgd, adam or adamw), lr, beta1, "
+        "beta2, eps, weight_decay, momentum, nesterov, step or averaged",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="neither hash nor read back what was written"

@@ -265,15 +265,15 @@ def _carry_out(
         notes.add(f"removed {', '.join(removed)}")
     result: dict[str, Any] = {"removed": removed} if removed else {}
     result |= {"proof": outcome.proof} if isinstance(plan, Plan) else {}
-    result["not_finite"] = _not_finite(outcome.record, notes)
+    result["not_finite"] = _not_finite(whole, outcome.record, notes)
     if lossy := _lossy(outcome.record, notes):
         result["lossy"] = lossy
     return {**result, "out": out if os.path.lexists(out) else f"{out}.index.json"}
 
 
-def _not_finite(about: Mapping[str, Any], notes: Notes) -> dict[str, int]:
+def _not_finite(whole: Plan | TablePlan | OptimizerPlan, about: Mapping[str, Any], notes: Notes) -> dict[str, int]:
     """Report NaNs and infinities of the target's tensors, {name: how many}, without those that a cast produced."""
-    found, note = not_finite(about["tensors"])
+    found, note = not_finite(about["tensors"], lambda: getattr(whole, "labels", {}))
     if note:
         notes.add(note)
     return found
@@ -297,7 +297,7 @@ def _prove(plan: Plan, written: str) -> dict[str, Any]:
 
 
 def _print(plan: Plan, result: Mapping[str, Any]) -> None:
-    what = f"{plan.architecture} {plan.variant or '(no official variant)'}, {plan.parameters:,} parameters"
+    what = f"{plan.architecture} {plan.variant or '(no official variant)'}, {_contents(plan, result)}"
     line = f"{plan.reader.path} ({plan.src}, {plan.reader.format}) -> {result['out']} ({plan.dst}): {what}"
     say(printable(line))
     _print_steps(plan, result)
@@ -306,6 +306,12 @@ def _print(plan: Plan, result: Mapping[str, Any]) -> None:
         say(_verdict(proof, lost), kind="good" if proof["exact"] and proof["source"] != proof["target"] else "doubt")
         for line in plan.left_out():
             say(printable(f"not covered by this proof, as {line}"), kind="doubt")
+
+
+def _contents(plan: Plan | TablePlan, result: Mapping[str, Any]) -> str:
+    """Say what a target contains: the weights, or the state of their optimizer alone."""
+    alone = result["out"].endswith(".pdopt")
+    return f"{'the optimizer alone of ' if alone else ''}{plan.parameters:,} parameters"
 
 
 def _verdict(proof: Mapping[str, Any], lost: str) -> str:
@@ -329,7 +335,7 @@ def _verdict(proof: Mapping[str, Any], lost: str) -> str:
 
 def _print_by_table(plan: TablePlan, result: Mapping[str, Any]) -> None:
     ends = f"{plan.reader.path} ({plan.table.sides[0]}) -> {result['out']} ({plan.table.sides[1]})"
-    say(printable(f"{ends}: {len(plan.steps)} tensors, {plan.parameters:,} parameters"))
+    say(printable(f"{ends}: {len(plan.steps)} tensors, {_contents(plan, result)}"))
     _print_steps(plan, result)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .files.base import Skipped
@@ -101,14 +101,23 @@ def misfits(pairs: Iterable[tuple[str, str]]) -> list[str]:
     return capped([f"{name} {problem}" for problem, like in names.items() for name in fold(like)], "that do not fit")
 
 
-def not_finite(tensors: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, int], str]:
-    """Count NaNs and infinities of a record's tensors that no cast produced: ({name: how many}, a note or "")."""
+def not_finite(
+    tensors: Mapping[str, Mapping[str, Any]], labels: Callable[[], Mapping[str, str]] = dict
+) -> tuple[dict[str, int], str]:
+    """Count NaNs and infinities of a record's tensors that no cast produced: ({name: how many}, a note or "").
+
+    Args:
+      labels: computes what the note calls a tensor, where that is not its name.
+    """
     counts = {
         name: line.get("not_finite", 0) - line.get("lossy", {}).get("infinities", 0) for name, line in tensors.items()
     }
     odd = {name: count for name, count in counts.items() if count}
-    note = f"NaNs or infinities ({sum(odd.values()):,}) in {where(odd)}: kept as they are" if odd else ""
-    return odd, note
+    if not odd:
+        return {}, ""
+    called = labels()
+    names = where(called.get(name, name) for name in odd)
+    return odd, f"NaNs or infinities ({sum(odd.values()):,}) in {names}: kept as they are"
 
 
 def where(counts: Iterable[str]) -> str:

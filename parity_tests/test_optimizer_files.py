@@ -84,7 +84,7 @@ REFUSED = {
         lambda saved: saved["optimizer"]["state"][0]["step"].add_(1),
         "counts of steps do not agree (3, 4)",
     ),
-    "a group of its own": (grouped(lr=0.5), "its 2 groups of parameters differ in lr"),
+    "a group of its own": (grouped(lr=0.5), "2 groups number parameters in an order of their own"),
     "groups in an order of their own": (grouped(), "pass model.named_parameters()"),
     "another model's": (swapped, "the optimizer is another model's, or its parameters are in another order"),
     "fewer parameters": (

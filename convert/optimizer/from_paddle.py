@@ -17,6 +17,11 @@ from .shared import family_of, plain_number, scalar
 from .state import State
 
 USUAL_BETAS = {"beta1": 0.9, "beta2": 0.999}
+MIXED = (
+    "trained in mixed precision: paddle keeps float32 master weights here (master_weights), which are not converted: "
+    "save them as the model's weights and the state without them, as docs/training.md shows"
+)
+SCHEDULER = "LR_Scheduler/"
 NEAR = 0.1  # steps: how far a power of beta may be from a whole number of them
 
 
@@ -41,11 +46,11 @@ def read_paddle(
     for name in reader.tensors.keys() - used:  # linear_0.w_0_moment2_max_0: what else is kept of a parameter
         cuts = [at.start() for at in re.finditer(r"_(?=[a-z]\w*_\d+$)", name)]
         strangers += [name] if any(name[:cut].removeprefix(found.root) in names for cut in cuts) else []
+    if any("master_weights/" in name for name in strangers):
+        raise ConvertError(f"{reader.path}: {MIXED}")
     if strangers:
         problem = f"its optimizer keeps {', '.join(folding.fold(strangers)[:6])}"
-        raise ConvertError(
-            f"{reader.path}: {problem}: neither SGD with momentum, nor Adam, nor AdamW, in full precision"
-        )
+        raise ConvertError(f"{reader.path}: {problem}: neither SGD with momentum, nor Adam, nor AdamW")
     family = family_of(reader, (slot for slot in slots if "pow" not in slot), "paddle", {})
     ours = {own.get(name, name): name for name in parameters}
     arrays = [key for slot in FAMILIES[family] for key in slots[MOMENTS[slot].paddle]]
@@ -57,15 +62,13 @@ def read_paddle(
         raise ConvertError(f"{reader.path}: {what} ({remedy})")
     moments = {s: {ours[k]: t for k, t in slots[MOMENTS[s].paddle].items()} for s in FAMILIES[family]}
     hyper: dict[str, Any] = {"kind": "sgd"} if family == "sgd" else {}
-    scheduler = {name: value for name, value in reader.skipped.values.items() if "LR_Scheduler/" in f"{name}/"}
-    last = next((value for name, value in scheduler.items() if name.endswith("last_lr")), None)
+    entries = {name: value for name, value in reader.skipped.values.items() if SCHEDULER in f"{name}/"}
+    scheduler = {name.partition(SCHEDULER)[2]: value for name, value in entries.items()}
+    last = scheduler.get("last_lr")
     hyper |= {"lr": plain_number(reader, "LR_Scheduler/last_lr", last)} if last is not None else {}
-    used |= scheduler.keys()
-    notes = ["set aside, paddle's learning-rate scheduler, but for its rate: LR_Scheduler"] if scheduler else []
-    if family == "sgd":
-        return State("paddle", family, stated.get("step"), hyper, moments, frozenset(used), tuple(notes))
-    step, betas = _paddle_step(reader, slots, stated)
-    return State("paddle", family, step, {**hyper, **betas}, moments, frozenset(used), tuple(notes))
+    used |= entries.keys()
+    step, betas = (stated.get("step"), {}) if family == "sgd" else _paddle_step(reader, slots, stated)
+    return State("paddle", family, step, {**hyper, **betas}, moments, frozenset(used), scheduler=scheduler)
 
 
 def _paddle_step(

@@ -12,7 +12,7 @@ from convert.files.base import Reader, Tensor
 from .families import FAMILIES, MOMENTS, NEEDED
 from .finding import Found
 from .shared import family_of, one_step, plain_number, scalar
-from .state import ORDER, State
+from .state import ORDER, Group, State
 
 
 def read_torch(
@@ -21,7 +21,7 @@ def read_torch(
     """Read the state_dict of a torch.optim optimizer."""
     groups = _groups(reader, found.root)
     numbers = [number for group in groups for number in group["params"]]
-    names, notes = _names(reader, groups, numbers, list(parameters), ordered)
+    names, notes = _names(reader, found.root, groups, numbers, parameters, ordered)
     assumed = (ORDER,) if notes else ()
     slots: dict[str, dict[str, Tensor]] = {}
     steps: set[float] = set()
@@ -55,11 +55,14 @@ def read_torch(
     if others:
         notes.append(f"set aside, of torch's learning-rate scheduler: {', '.join(folding.fold(others))}")
     step = one_step(reader, steps, stated) if family == "adam" else stated.get("step")
-    return State("torch", family, step, hyper, moments, frozenset(used), tuple(notes), assumed=assumed)
+    return State(
+        "torch", family, step, hyper, moments, frozenset(used), tuple(notes),
+        assumed=assumed, groups=_unlike(groups, by_key),
+    )  # fmt: skip
 
 
 def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
-    """Read torch's groups of parameters. Raises: ConvertError where they have different hyperparameters."""
+    """Read torch's groups of parameters. Raises: ConvertError for options that no other library has."""
     groups: dict[str, dict[str, Any]] = {}
     base = f"{root}param_groups/"
     for name, value in reader.skipped.values.items():
@@ -81,16 +84,30 @@ def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
             raise ConvertError(f"{reader.path}: amsgrad: its maximum of second moments has no place in optax's Adam")
         if group.get("maximize"):
             raise ConvertError(f"{reader.path}: maximize: neither optax nor paddle has such an optimizer")
-    keys = {key for group in ordered for key in group} - {"params", "param_names"}
-    differing = sorted(key for key in keys if any(group.get(key) != ordered[0].get(key) for group in ordered))
-    if differing:
-        what = f"its {len(ordered)} groups of parameters differ in {', '.join(differing)}"
-        raise ConvertError(f"{reader.path}: {what}: optax and paddle keep one of each: nothing to write them to")
     return ordered
 
 
+def _unlike(groups: Sequence[Mapping[str, Any]], by_key: Mapping[str, str]) -> tuple[Group, ...]:
+    """Return groups with the values in which they differ; () where they are alike."""
+    keys = sorted({key for group in groups for key in group} - {"params", "param_names", "initial_lr"})
+    unlike = [key for key in keys if any(group.get(key) != groups[0].get(key) for group in groups)]
+    each = (
+        Group(
+            tuple(by_key[str(number)] for number in group["params"]),
+            {key: group[key] for key in unlike if key in group},
+        )
+        for group in groups
+    )
+    return tuple(each) if unlike else ()
+
+
 def _names(
-    reader: Reader, groups: Sequence[Mapping[str, Any]], numbers: Sequence[Any], parameters: list[str], ordered: bool
+    reader: Reader,
+    root: str,
+    groups: Sequence[Mapping[str, Any]],
+    numbers: Sequence[Any],
+    parameters: Mapping[str, Tensor],
+    ordered: bool,
 ) -> tuple[list[str], list[str]]:
     """Name torch's numbered parameters: by the names that it stores, or by the order of the state_dict."""
     given = [name for group in groups for name in group.get("param_names", ())]
@@ -104,7 +121,8 @@ def _names(
             raise ConvertError(f"{reader.path}: {problem}")
         return given, []
     remedy = "pass model.named_parameters() to the optimizer: it then stores names"
-    if len(groups) > 1:
+    by_rank = _by_rank(reader, root, groups, parameters) if len(groups) > 1 else list(parameters)
+    if not by_rank:
         raise ConvertError(f"{reader.path}: {len(groups)} groups number parameters in an order of their own: {remedy}")
     if len(numbers) != len(parameters):
         raise ConvertError(
@@ -115,7 +133,27 @@ def _names(
             "its optimizer numbers parameters in the order of the model's code, which the weights' file does not keep"
         )
         raise ConvertError(f"{reader.path}: {what}: give the weights as torch.save wrote them, or {remedy}")
-    return parameters, [f"torch numbers parameters; assumed, not known: {ORDER}, as in the state_dict: all shapes fit"]
+    within = " within each group" if len(groups) > 1 else ""
+    note = f"torch numbers parameters; assumed, not known: {ORDER}, as in the state_dict{within}: all shapes fit"
+    return by_rank, [note]
+
+
+def _by_rank(
+    reader: Reader, root: str, groups: Sequence[Mapping[str, Any]], parameters: Mapping[str, Tensor]
+) -> list[str]:
+    """Name the parameters of groups that divide them by their number of axes, as weights with decay and others.
+
+    Returns: names in the order of the groups, and within a group in that of the parameters; [] for other groups.
+    """
+    names: list[str] = []
+    for group in groups:
+        moments = [f"{root}state/{number}/{slot.torch}" for number in group["params"] for slot in MOMENTS.values()]
+        ranks = {len(reader.tensors[moment].shape) for moment in moments if moment in reader.tensors}
+        own = [name for name, tensor in parameters.items() if len(tensor.shape) in ranks]
+        if len(own) != len(group["params"]):
+            return []
+        names += own
+    return names if len(set(names)) == len(names) else []
 
 
 def _torch_hyper(reader: Reader, family: str, group: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Model:
       dtypes: of the moments, by slot and weight.
       own: weight -> paddle's own name of it.
       averages: the copy of the weights that goes along; None without one.
+      groups: of torch, where they differ: (weights, values).
       is_supplied: (weight, what fills it, its moment or its average) -> whether that has values that no source states.
     """
 
@@ -37,6 +38,7 @@ class Model:
     dtypes: Mapping[tuple[str, str], str]
     own: Mapping[str, str]
     averages: Averages | None = None
+    groups: Sequence[tuple[Sequence[str], Mapping[str, Any]]] = ()
     is_supplied: Callable[[str, Filling], bool] = lambda name, filling: isinstance(filling, Constant)
 
     @property

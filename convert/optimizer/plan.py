@@ -25,7 +25,8 @@ from specs.layer import parameters
 from specs.moves import Fill, Move
 
 from . import averages, copies, finding, reading, writing
-from .families import COLLECTION, FAMILIES, FRAMEWORK, KINDS, LIBRARY, kinds_of
+from .families import COLLECTION, FAMILIES, FRAMEWORK, HYPERPARAMETERS, KINDS, LIBRARY, MOMENTS, kinds_of
+from .settling import unstated
 from .state import ORDER, State, recorded
 
 if TYPE_CHECKING:
@@ -75,6 +76,17 @@ class OptimizerPlan:
     @property
     def parameters(self) -> int:
         return self.weights.parameters
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return what a moment of the target is, as its user knows it: the source's array and its parameter."""
+        labels = {}
+        for tensor, filling in self.steps:
+            for name in sources_of(filling):
+                slot, _, parameter = name.partition(": ")
+                if slot in MOMENTS:
+                    labels[tensor.name] = f"{self.sources[name].name.removeprefix(BESIDE)} (of {parameter})"
+        return labels
 
     def notes(self) -> list[str]:
         return [*self.weights.notes(), *self.remarks]
@@ -128,8 +140,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     holder = stack.enter_context(open_checkpoint(path)) if path else reader
     found = finding.find(holder)
     if found is None:
-        where = path or f"{reader.path}"
-        raise ConvertError(f"{where}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW")
+        raise ConvertError(_without_state(reader, path))
     trained, remarks = _trained(plan), list[str]()
     apart = frozenset[str]() if path else finding.apart(holder, found)
     found_copies = copies.of(plan, reader, apart)
@@ -158,6 +169,9 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         averages=average,
         is_supplied=lambda name, filling: name not in known and is_supplied(filling, sources, earlier),
     )
+    if state.groups:
+        _check_groups(holder.path, state, library)
+        model = replace(model, groups=_groups(plan, state, model.trained))
     written = writing.write(library, state, model, suffix)
     about = {
         "kind": state.kind,
@@ -175,6 +189,8 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     counted = f" after {state.step:,} steps" if state.step is not None else ""
     remarks += [f"the optimizer's state goes along: {about['kind']}{counted}, from {state.library} to {library}"]
     remarks += [f"the optimizer's state is from {path}"] if path else []
+    if state.scheduler and library != "paddle":
+        remarks.append("set aside, paddle's learning-rate scheduler, but for its rate: LR_Scheduler")
     others = [name for name in holder.tensors if name not in state.used] if path else []
     if any(STATIC_EMA.search(name) for name in others):
         behind.append(f"sums of paddle.static's ExponentialMovingAverage stay behind, of {path}: {FROM_ZERO}")
@@ -246,6 +262,42 @@ def _beside(reader: Reader) -> str | None:
     beside = os.path.splitext(reader.path)[0] + ".pdopt"
     own = reader.format == "pdparams" and reader.on_disk and beside != reader.path
     return beside if own and os.path.isfile(beside) and finding.find(reader) is None else None
+
+
+def _check_groups(path: str, state: State, library: str) -> None:
+    """Check that a target holds groups of parameters. Raises: ConvertError with a way on."""
+    unlike = unstated(state)
+    problem = f"{path}: its {len(state.groups)} groups of parameters differ in {', '.join(unlike)}"
+    if library != "torch":
+        stated = " ".join(f"--hyper {name}=..." for key in unlike for name in HYPERPARAMETERS if key == name)
+        remedy = f"{stated} states one for all; docs/training.md exempts parameters" if stated else "make them alike"
+        raise ConvertError(f"{problem}: {library} keeps one of each: {remedy}")
+
+
+def _groups(plan: Plan | TablePlan, state: State, trained: Sequence[str]) -> list[tuple[list[str], Mapping[str, Any]]]:
+    """Return the target's weights by the groups of their sources. Raises: ConvertError where one has sources of two."""
+    number_of = {name: number for number, group in enumerate(state.groups) for name in group.parameters}
+    members: list[list[str]] = [[] for _ in state.groups]
+    sources = {tensor.name: sources_of(filling) for tensor, filling in plan.steps}
+    for weight in trained:
+        numbers = {number_of[name] for name in sources[weight] if name in number_of}
+        if len(numbers) != 1:
+            raise ConvertError(
+                f"{plan.reader.path}: {weight} is of {len(numbers)} groups of the optimizer's parameters"
+            )
+        members[numbers.pop()].append(weight)
+    return [(names, group.values) for names, group in zip(members, state.groups, strict=True)]
+
+
+def _without_state(reader: Reader, path: str | None) -> str:
+    """Say that there is no state of an optimizer, and where it may be."""
+    lacks = f"{path or reader.path}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW"
+    if path:
+        return lacks
+    beside = os.path.splitext(reader.path)[0] + ".pdopt"
+    if reader.format == "pdparams" and reader.on_disk and beside != reader.path:
+        lacks = f"no {os.path.basename(beside)} beside {reader.path}, and no state of an optimizer in it"
+    return f"{lacks}: give the state's file by --optimizer FILE"
 
 
 def _sha256(path: str) -> str:

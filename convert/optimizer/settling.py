@@ -14,8 +14,8 @@ from typing import Any
 
 from convert.errors import UsageError
 
-from .families import FAMILIES, KEEPS, KINDS, MOMENTS, NEEDED, kinds_of
-from .state import State
+from .families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MOMENTS, NEEDED, kinds_of
+from .state import Group, State
 
 
 def settled(path: str, state: State, stated: Mapping[str, Any]) -> State:
@@ -34,14 +34,37 @@ def settled(path: str, state: State, stated: Mapping[str, Any]) -> State:
         for name, value in stated.items()
         if name in state.hyper and not _same(state.hyper[name], value)
     }
-    notes = [f"{name}={stated[name]} as you state; the file has {value}" for name, value in changed.items()]
+    groups, values = _regrouped(state, stated)
+    changed |= values
+    notes = [f"{name}={stated[name]} as you state; the file has {_spelt(value)}" for name, value in changed.items()]
     hyper = {**state.hyper, **{name: value for name, value in stated.items() if name != "step"}}
     if "kind" not in hyper:
         raise UsageError(
             f"{path}: {state.library}'s state does not say whether it is Adam's or AdamW's: "
             "--hyper kind=adam or kind=adamw"
         )
-    return replace(state, hyper=hyper, changed=changed, notes=(*notes, *state.notes))
+    return replace(state, hyper=hyper, changed=changed, groups=groups, notes=(*notes, *state.notes))
+
+
+def unstated(state: State) -> list[str]:
+    """Return in what torch's groups still differ."""
+    return sorted({key for group in state.groups for key in group.values})
+
+
+def _regrouped(state: State, stated: Mapping[str, Any]) -> tuple[tuple[Group, ...], dict[str, Any]]:
+    """Return groups without what the user states for all, and what they have of it."""
+    names = {HYPERPARAMETERS[name].torch: name for name in stated if name in HYPERPARAMETERS and "beta" not in name}
+    keys = [key for key in unstated(state) if key in names]
+    groups = tuple(
+        group._replace(values={key: value for key, value in group.values.items() if key not in keys})
+        for group in state.groups
+    )
+    every = {names[key]: [group.values.get(key) for group in state.groups] for key in keys}
+    return groups if any(group.values for group in groups) else (), every
+
+
+def _spelt(value: Any) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _check_family(path: str, state: State, stated: Mapping[str, Any]) -> None:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from convert.errors import UsageError
 from convert.files.base import Tensor
 
 from .families import HYPERPARAMETERS, KINDS
+
+
+class Group(NamedTuple):
+    """One of torch's groups of parameters.
+
+    Args:
+      parameters: names. values: what it has otherwise than other groups, by torch's names.
+    """
+
+    parameters: tuple[str, ...]
+    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,8 @@ class State:
       used: names of the file's arrays and plain entries that this State accounts for.
       assumed: what was assumed to read it; the record of the target marks it.
       notes: what the user should know of how it was read.
+      scheduler: paddle's entry of its learning-rate scheduler.
+      groups: torch's, where they differ, of which `hyper` is the first one's.
       changed: hyperparameters that the user states otherwise than the file, with the file's values.
     """
 
@@ -36,6 +49,8 @@ class State:
     used: frozenset[str]
     notes: tuple[str, ...] = field(default=())
     assumed: tuple[str, ...] = ()
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
     changed: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -12,6 +12,12 @@ from .families import FAMILIES, MOMENTS, call
 from .layout import AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, unknown
 from .state import State
 
+ALONE = "a .pdopt has no weights: convert once more with -o x.pdparams, for them or for both in one file"
+SCHEDULED = (
+    "a learning-rate scheduler needs an entry: advance it by scheduler.step(N) and load the state by "
+    'optimizer.set_state_dict({{{}, "LR_Scheduler": scheduler.state_dict()}})'
+)
+
 
 def write_paddle(state: State, model: Model, alone: bool) -> Written:
     """Lay out {"model": ..., "optimizer": ...} as paddle.save nests it, or with `alone`, a .pdopt."""
@@ -28,16 +34,20 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
             name = step[0].name
             weights[name] = (model.own.get(name, name), builder.weight(step, f"model/{name}"))
     arrays = dict(_paddle_arrays(builder, state, "" if alone else "optimizer/"))
-    notes = []
-    notes.append(f"paddle stores no hyperparameters: build its optimizer as {call(state.kind, 'paddle', state.hyper)}")
+    scheduler = {"LR_Scheduler": _scheduler(state)} if state.scheduler else {}
+    notes = [f"paddle stores no hyperparameters: build its optimizer as {call(state.kind, 'paddle', state.hyper)}"]
+    notes += [] if scheduler else [SCHEDULED.format("**saved" if alone else '**saved["optimizer"]')]
     if missing := missing_of(state):
         notes.append(unknown(state, missing))
     if alone:
         left = (
             [f"the copy under {model.averages.place} stays behind: a .pdopt has no weights"] if model.averages else []
         )
-        return builder.written(arrays, [*notes, *left])
-    tree: dict[str, Any] = {"model": weights, "optimizer": {key: (key, t) for key, t in arrays.items()}}
+        return builder.written({**arrays, **scheduler}, [ALONE, *notes, *left])
+    tree: dict[str, Any] = {
+        "model": weights,
+        "optimizer": {**{key: (key, t) for key, t in arrays.items()}, **scheduler},
+    }
     if (averages := model.averages) is None or averages.from_zero:
         return builder.written(tree, [*notes, *from_zero(averages)])
     copy = tree[AVERAGES] = {}
@@ -46,6 +56,12 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
     if averages.count is not None:
         notes.append(f"{averages.place}: its count of {averages.count:,} averages stays behind: {AVERAGES} has none")
     return builder.written(tree, [*notes, *shared(averages)], AVERAGES)
+
+
+def _scheduler(state: State) -> dict[str, Any]:
+    """Return the entry of paddle's scheduler, with the rate that the user states."""
+    rate = {"last_lr": state.hyper["lr"]} if "last_lr" in state.scheduler else {}
+    return {**state.scheduler, **rate}
 
 
 def _paddle_arrays(builder: Builder, state: State, folder: str) -> Iterator[tuple[str, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from convert.errors import ConvertError, UsageError
@@ -52,7 +53,12 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
         for slot in FAMILIES[state.family]:
             key = MOMENTS[slot].torch
             states[number][key] = builder.moment(slot, weight, f"{base}/{key}")
-    group = {**_group(state), "params": keys, **({} if distributed else {"param_names": model.trained})}
+    key_of = dict(zip(model.trained, keys, strict=True))
+    groups = [
+        {**_group(state, values), "params": [key_of[weight] for weight in weights],
+         **({} if distributed else {"param_names": list(weights)})}
+        for weights, values in model.groups or [(model.trained, {})]
+    ]  # fmt: skip
     notes = ["torch counts parameters in the order of model.parameters(): the file lists their names, param_names"]
     notes = [f"load it by {DCP_LOAD}"] if distributed else notes
     if missing := missing_of(state):
@@ -60,7 +66,8 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
         notes.append(f"{unknown(state, missing)}: {how}")
     else:
         notes.append(f"the state is that of {call(state.kind, 'torch', state.hyper)}")
-    tree: dict[str, Any] = {"model": weights, root: {"state": states, "param_groups": [group]}}
+        notes += [f"{len(groups)} groups of parameters go along: build them in this order"] if model.groups else []
+    tree: dict[str, Any] = {"model": weights, root: {"state": states, "param_groups": groups}}
     if (averages := model.averages) is None or averages.from_zero:
         return builder.written(tree, [*notes, *from_zero(averages)])
     wrapper = "module." if averages.count is not None else ""
@@ -73,13 +80,18 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
     return builder.written(tree, [*notes, AVERAGED if wrapper else UNCOUNTED, *shared(averages)], AVERAGES)
 
 
-def _group(state: State) -> dict[str, Any]:
-    """Return torch's group of parameters; {} where not all hyperparameters are known, so that none counts as stated."""
+def _group(state: State, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return torch's group of parameters; {} where not all hyperparameters are known, so that none counts as stated.
+
+    Args:
+      values: what this group has otherwise than others.
+    """
     if missing_of(state):
         return {}
     hyper, plain = state.hyper, {"maximize": False, "foreach": None, "differentiable": False, "fused": None}
     common = {"lr": hyper["lr"], "weight_decay": hyper["weight_decay"], **plain}
     if state.family == "sgd":
-        return {**common, "momentum": hyper["momentum"], "dampening": 0.0, "nesterov": hyper["nesterov"]}
+        return {**common, "momentum": hyper["momentum"], "dampening": 0.0, "nesterov": hyper["nesterov"], **values}
     adam = {"betas": (hyper["beta1"], hyper["beta2"]), "eps": hyper["eps"], "amsgrad": False, "capturable": False}
-    return {**common, **adam, "decoupled_weight_decay": state.kind == "adamw"}
+    own = {key: tuple(value) if key == "betas" else value for key, value in values.items()}
+    return {**common, **adam, "decoupled_weight_decay": state.kind == "adamw", **own}

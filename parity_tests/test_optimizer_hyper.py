@@ -1,0 +1,186 @@
+"""What --hyper may state of an optimizer beside its file: states of one layer, written by hand."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from convert.errors import UsageError
+from convert.optimizer.families import call
+from convert.optimizer.settling import settled
+from convert.optimizer.state import State
+
+from .conftest import needs
+
+TABLE = """table 1: paddle <-> torch
+last.weight: i o  <->  last.weight: o i
+last.bias: o      <->  last.bias: o
+"""
+SHAPES = {"last.weight": (3, 2), "last.bias": (2,)}
+OWN = {"last.weight": "linear_0.w_0", "last.bias": "linear_0.b_0"}
+
+
+@pytest.fixture
+def paddle(tmp_path, run):
+    """Write a layer and its optimizer as paddle does, and convert them; returns a function that does that."""
+    (tmp_path / "net.table").write_text(TABLE)
+    weights = {name: np.ones(shape, "float32") for name, shape in SHAPES.items()}
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps({**weights, "StructuredToParameterName@@": OWN}))
+
+    def convert(*words, slots=("moment1", "moment2"), out="out.msgpack", **entries):
+        state = {
+            f"{own}_{slot}_0": np.full(SHAPES[name], 0.5, "float32") for name, own in OWN.items() for slot in slots
+        }
+        if len(slots) == 2:
+            powers = {"beta1": 0.9**5, "beta2": 0.999**5}
+            state |= {
+                f"{own}_{b}_pow_acc_0": np.array([p], "float32") for own in OWN.values() for b, p in powers.items()
+            }
+        (tmp_path / "net.pdopt").write_bytes(pickle.dumps({**state, **entries}))
+        like = ["--like", tmp_path / "net.pdparams"] if out.endswith(("pdparams", "pdopt")) else []
+        words = ["-o", tmp_path / out, *like, *words]
+        return run("--table", tmp_path / "net.table", tmp_path / "net.pdparams", "--with-optimizer", *words)
+
+    return convert
+
+
+def hyper(*texts):
+    return [word for text in texts for word in ("--hyper", text)]
+
+
+LIKE = ("lr=0.5", "eps=1e-8", "weight_decay=0.1")
+
+
+def test_another_optimizer_is_no_hyperparameter(paddle):
+    code, _, err = paddle(*hyper("kind=sgd", "momentum=0.9"))
+    assert code == 2 and "holds Adam's two moments (moment1, moment2): kind=sgd contradicts it" in err
+    code, _, err = paddle(*hyper("kind=adam"), slots=("velocity",))
+    assert code == 2 and "holds SGD's momentum (velocity): kind=adam contradicts it" in err
+    code, _, err = paddle(*hyper("kind=adamw", "momentum=0.9"))
+    assert code == 2 and "momentum is no hyperparameter of adam or adamw" in err
+
+
+def test_steps_are_not_stated_otherwise(paddle):
+    code, _, err = paddle(*hyper("kind=adamw", "step=77"))
+    assert code == 2 and "4 steps with {'beta1': 0.9, 'beta2': 0.999}: step=77 contradicts it" in err
+    assert paddle(*hyper("kind=adamw", "step=4"))[0] == 0
+
+
+def test_a_rate_that_is_stated_otherwise_is_reported_and_recorded(paddle, tmp_path):
+    scheduler = {"last_epoch": 4, "last_lr": 0.000996}
+    code, printed, err = paddle(*hyper("kind=adamw", *LIKE), "--json", LR_Scheduler=scheduler)
+    assert code == 0 and "lr=0.5 as you state; the file has 0.000996" in err
+    about = json.loads(printed)["optimizer"]
+    assert about["changed"] == {"lr": 0.000996} and about["hyperparameters"]["lr"] == 0.5
+    code, printed, err = paddle(*hyper("kind=adamw"), "--json", "--force", LR_Scheduler=scheduler)
+    assert code == 0 and "as you state" not in err and "changed" not in json.loads(printed)["optimizer"]
+
+
+def test_adam_or_adamw_is_asked_for(paddle):
+    code, _, err = paddle(*hyper(*LIKE))
+    assert code == 2 and "does not say whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw" in err
+
+
+def test_kinds_that_a_file_states():
+    state = State("torch", "adam", 4, {"kind": "adamw", "lr": 0.1}, {}, frozenset())
+    with pytest.raises(UsageError, match="says that its optimizer is adamw: kind=adam contradicts it"):
+        settled("x.pt", state, {"kind": "adam"})
+    assert settled("x.pt", state, {"kind": "adamw", "lr": 0.1}).notes == ()
+
+
+def test_float32_is_no_change():
+    """As optax stores what inject_hyperparams injects."""
+    state = State("optax", "sgd", None, {"kind": "sgd", "lr": float(np.float32(0.1))}, {}, frozenset())
+    assert settled("x.msgpack", state, {"lr": 0.1}).changed == {}
+    assert settled("x.msgpack", state, {"lr": 0.100001}).changed == {"lr": float(np.float32(0.1))}
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+@pytest.mark.parametrize("library", ["optax", "torch", "paddle"])
+def test_unknown_hyperparameters_are_no_defaults(kind, library):
+    text = call(kind, library, {"lr": 0.001, "beta1": 0.9})
+    assert text.count("?") >= 2 and "0.001" in text
+    with pytest.raises(SyntaxError):
+        compile(text, "pasted", "eval")
+
+
+def test_the_scheduler_of_paddle(paddle, tmp_path):
+    """Kept for paddle; another source's target says how a scheduler is loaded."""
+    needs("paddle")
+    import paddle as library
+
+    scheduler = {"last_epoch": 4, "last_lr": 0.000996}
+    code, _, err = paddle(*hyper("kind=adamw"), LR_Scheduler=scheduler)
+    assert code == 0 and "set aside, paddle's learning-rate scheduler" in err
+    (tmp_path / "net.table").write_text(TABLE.replace("torch", "paddle").replace(": o i", ": i o"))
+    code, _, err = paddle(*hyper("kind=adamw"), out="same.pdopt", LR_Scheduler=scheduler)
+    assert code == 0 and "set aside" not in err
+    saved = library.load(str(tmp_path / "same.pdopt"))
+    assert saved["LR_Scheduler"] == scheduler
+    code, printed, err = paddle(*hyper("kind=adamw"), out="without.pdopt")
+    assert code == 0 and "the optimizer alone of 8 parameters" in printed
+    load = "optimizer" + err.partition("load the state by optimizer")[2].splitlines()[0]
+    layer = library.nn.Linear(3, 2)
+    rate = library.optimizer.lr.CosineAnnealingDecay(0.001, 10)
+    optimizer = library.optimizer.AdamW(rate, parameters=layer.parameters())
+    rate.step(4)
+    saved = library.load(str(tmp_path / "without.pdopt"))
+    exec(load, {"optimizer": optimizer, "saved": saved, "scheduler": rate})
+    assert rate.last_epoch == 4
+
+
+def test_a_forgotten_state(paddle, run, tmp_path):
+    paddle(*hyper("kind=adamw"))
+    (tmp_path / "net.pdopt").unlink()
+    words = ["--table", tmp_path / "net.table", tmp_path / "net.pdparams", "--with-optimizer", "-o", tmp_path / "x.pt"]
+    code, _, err = run(*words)
+    assert code == 1 and f"no net.pdopt beside {tmp_path / 'net.pdparams'}" in err and "by --optimizer FILE" in err
+
+
+def test_master_weights_have_a_remedy(paddle):
+    code, _, err = paddle(*hyper("kind=adamw"), master_weights={"linear_0.w_0": np.ones((3, 2), "float32")})
+    assert code == 1 and "trained in mixed precision" in err and "docs/training.md" in err
+
+
+def test_moments_that_are_not_finite_are_named_as_their_user_knows_them(paddle):
+    bad = np.array([0.5, np.nan], "float32")
+    code, _, err = paddle(*hyper("kind=adamw"), **{"linear_0.b_0_moment1_0": bad})
+    assert code == 0 and "NaNs or infinities (1) in linear_0.b_0_moment1_0 (of last.bias)" in err
+
+
+def in_torch(path, groups):
+    """Save a layer and an AdamW with groups of parameters after a step."""
+    import torch
+
+    layer = torch.nn.Sequential()
+    layer.add_module("last", torch.nn.Linear(3, 2))
+    own = {"weight": layer.last.weight, "bias": layer.last.bias}
+    optimizer = torch.optim.AdamW([{**values, "params": [own[name]]} for name, values in groups], lr=0.01)
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    torch.save({"model": layer.state_dict(), "optimizer": optimizer.state_dict()}, path)
+    torch.save(layer.state_dict(), path.with_name("new.pt"))
+    return optimizer
+
+
+def test_groups_of_torch_stay_groups(run, tmp_path):
+    """As timm divides them: without decay those of one axis, first."""
+    needs("torch")
+    import torch
+
+    optimizer = in_torch(tmp_path / "net.pt", [("bias", {"weight_decay": 0.0}), ("weight", {"weight_decay": 0.05})])
+    (tmp_path / "net.table").write_text(TABLE.replace("paddle", "torch").replace(": i o", ": o i"))
+    words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--weights", "model", "--with-optimizer", "-o"]
+    code, _, err = run(*words, tmp_path / "out.pt", "--like", tmp_path / "new.pt")
+    assert code == 0 and "2 groups of parameters go along" in err, err
+    saved, original = torch.load(tmp_path / "out.pt")["optimizer"], optimizer.state_dict()
+    optimizer.load_state_dict(saved)
+    for left, right in zip(saved["param_groups"], original["param_groups"], strict=True):
+        assert {key: left[key] for key in right if key != "params"} == {k: v for k, v in right.items() if k != "params"}
+    for number, entry in original["state"].items():
+        assert all(torch.equal(tensor, optimizer.state_dict()["state"][number][key]) for key, tensor in entry.items())
+    code, _, err = run(*words, tmp_path / "out.msgpack")
+    assert code == 1 and "differ in weight_decay: optax keeps one of each: --hyper weight_decay=... states one" in err
+    code, _, err = run(*words, tmp_path / "out.msgpack", *hyper("weight_decay=0.05"))
+    assert code == 0 and "weight_decay=0.05 as you state; the file has 0.0 and 0.05" in err
