@@ -40,7 +40,10 @@ def test_the_journey_is_as_long_a_training(tmp_path, monkeypatch, capsys):
     expected = there["model"](there["torch"].from_numpy(images)).detach().numpy()
     got = np.asarray(here["module"].apply({"params": here["state"].params}, images.transpose(0, 2, 3, 1)))
     assert np.abs(got - expected).max() <= 1e-9 * np.abs(expected).max()
+    exec(BLOCKS[2], here)
+    step, update = here["state"].opt_state[0].count, here["state"].opt_state[2].count
+    assert step == update == 10
 
 
 def test_every_snippet_is_run():
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 6  # those of paddle in test_optimizer_hyper.py

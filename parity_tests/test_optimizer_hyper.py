@@ -12,6 +12,7 @@ from convert.optimizer.settling import settled
 from convert.optimizer.state import State
 
 from .conftest import needs
+from .test_optimizer_docs import BLOCKS
 
 TABLE = """table 1: paddle <-> torch
 last.weight: i o  <->  last.weight: o i
@@ -120,14 +121,47 @@ def test_the_scheduler_of_paddle(paddle, tmp_path):
     assert saved["LR_Scheduler"] == scheduler
     code, printed, err = paddle(*hyper("kind=adamw"), out="without.pdopt")
     assert code == 0 and "the optimizer alone of 8 parameters" in printed
-    load = "optimizer" + err.partition("load the state by optimizer")[2].splitlines()[0]
-    layer = library.nn.Linear(3, 2)
-    rate = library.optimizer.lr.CosineAnnealingDecay(0.001, 10)
-    optimizer = library.optimizer.AdamW(rate, parameters=layer.parameters())
-    rate.step(4)
-    saved = library.load(str(tmp_path / "without.pdopt"))
-    exec(load, {"optimizer": optimizer, "saved": saved, "scheduler": rate})
-    assert rate.last_epoch == 4
+    assert 'load the state by optimizer.set_state_dict({**saved, "LR_Scheduler": scheduler.state_dict()})' in err
+
+
+def in_paddle(rate, **more):
+    import paddle as library
+
+    with library.utils.unique_name.guard():  # names as in a fresh process
+        model = library.nn.Sequential(("last", library.nn.Linear(3, 2)))
+        if more:
+            model.to(dtype="bfloat16")
+        return model, library.optimizer.AdamW(rate, parameters=model.parameters(), **more)
+
+
+def test_the_guide_to_paddle(paddle, run, tmp_path, monkeypatch):
+    """docs/training.md's snippets: one file with both, a scheduler, and mixed precision."""
+    needs("paddle")
+    import paddle as library
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.table").write_text(TABLE.replace("torch", "paddle").replace(": o i", ": i o"))
+    assert paddle(*hyper("kind=adamw"), out="five.pdparams")[0] == 0
+    scheduler = library.optimizer.lr.CosineAnnealingDecay(0.001, 10)
+    for rate, snippets in ((0.001, BLOCKS[3:4]), (scheduler, [BLOCKS[3].rpartition("optimizer.set")[0], BLOCKS[4]])):
+        model, optimizer = in_paddle(rate)
+        exec("".join(snippets), {"model": model, "optimizer": optimizer, "scheduler": scheduler})
+        assert (model.last.weight.numpy() == 1).all()
+        model(library.zeros([1, 3])).sum().backward()
+        with library.utils.unique_name.guard():
+            optimizer.step()
+        moments = {name: value.numpy() for name, value in optimizer.state_dict().items() if "moment1" in name}
+        assert np.allclose(moments["linear_0.w_0_moment1_0"], 0.9 * 0.5)
+    assert scheduler.last_epoch == 5
+    model, optimizer = in_paddle(0.001, multi_precision=True)
+    with library.utils.unique_name.guard():
+        optimizer._create_accumulators(library.base.framework.default_main_program().global_block(), model.parameters())
+    library.save(model.state_dict(), "o2.pdparams"), library.save(optimizer.state_dict(), "o2.pdopt")
+    words = ["--table", "net.table", "--with-optimizer", *hyper("kind=adamw", "step=0"), "-o", "o2.msgpack"]
+    assert "trained in mixed precision" in run(*words, "o2.pdparams")[2]
+    exec(BLOCKS[5], {"paddle": library})
+    code, _, err = run(*words, "float32.pdparams")
+    assert code == 0, err
 
 
 def test_a_forgotten_state(paddle, run, tmp_path):

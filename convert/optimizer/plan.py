@@ -25,8 +25,8 @@ from specs.layer import parameters
 from specs.moves import Fill, Move
 
 from . import averages, copies, finding, reading, writing
-from .families import COLLECTION, FAMILIES, FRAMEWORK, HYPERPARAMETERS, KINDS, LIBRARY, MOMENTS, kinds_of
-from .settling import unstated
+from .families import COLLECTION, FAMILIES, FRAMEWORK, HYPERPARAMETERS, KINDS, LIBRARY, MOMENTS
+from .settling import settled, unstated
 from .state import ORDER, State, recorded
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     hyper = {name: value for name, value in request.stated.items() if name != "averaged"}
     state = reading.read(holder, found, trained, own, hyper, keeps_order(reader))
     state, from_record = _with_record(state, plan, path)
+    state = settled(holder.path, state, hyper)
     prefix, reader = (BESIDE, Joined(reader, holder)) if path else ("", holder)
     suffix = os.path.splitext(out.rstrip(os.sep))[1].lower()
     model, sources, without = _model(plan, state, request, library, prefix, numbered=suffix != ".dcp")

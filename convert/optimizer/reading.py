@@ -13,7 +13,6 @@ from .finding import Found
 from .from_optax import read_optax
 from .from_paddle import read_paddle
 from .from_torch import read_torch
-from .settling import settled
 from .state import State
 
 
@@ -26,7 +25,7 @@ def read(
       parameters: the trained arrays of the source by name, in its order.
       ordered: whether that is the order in which torch counts parameters, as in a file that torch.save wrote.
       own: parameter -> paddle's own name of it.
-      stated: what the user states of the optimizer.
+      stated: what the user states of the optimizer: steps and betas, where the file does not say them.
     Raises: ConvertError for what no other library keeps alike; UsageError for what has to be stated.
     """
     if found.library == "torch":
@@ -45,4 +44,4 @@ def read(
                     f"{reader.path}: {moment.name} {what}{list(parameters[name].shape)}: the optimizer is another "
                     "model's, or its parameters are in another order"
                 )
-    return settled(reader.path, state, stated)
+    return state
