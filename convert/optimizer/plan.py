@@ -156,7 +156,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     own = {name: reader.parameter_names[t.name] for name, t in trained.items() if t.name in reader.parameter_names}
     hyper = {name: value for name, value in request.stated.items() if name != "averaged"}
     state = reading.read(holder, found, trained, own, hyper, keeps_order(reader))
-    state, from_record = _with_record(state, plan, path)
+    state, from_record = _with_record(state, plan, path, hyper)
     state = settled(holder.path, state, hyper)
     prefix, reader = (BESIDE, Joined(reader, holder)) if path else ("", holder)
     suffix = os.path.splitext(out.rstrip(os.sep))[1].lower()
@@ -213,11 +213,14 @@ def _earlier(plan: Plan | TablePlan) -> frozenset[str]:
     return plan.record.supplied if isinstance(plan, Plan) else plan.earlier
 
 
-def _with_record(state: State, plan: Plan | TablePlan, path: str | None) -> tuple[State, list[str]]:
+def _with_record(
+    state: State, plan: Plan | TablePlan, path: str | None, stated: Mapping[str, Any]
+) -> tuple[State, list[str]]:
     """Add to a state what only the record of its file says: kind, hyperparameters, and what was assumed of it.
 
     Args:
       path: of the optimizer's own file, whose record is not that of the weights; None where the weights' file has both.
+      stated: what the user states, which goes above a record.
     Returns: the state, and notes.
     """
     record = plan.record if isinstance(plan, Plan) else read_record(plan.reader)
@@ -227,7 +230,7 @@ def _with_record(state: State, plan: Plan | TablePlan, path: str | None) -> tupl
     values = recorded(optimizer)
     if KINDS.get(values.get("kind", ""), state.family) != state.family:
         return state, []
-    added = {name: value for name, value in values.items() if name not in state.hyper}
+    added = {name: value for name, value in values.items() if name not in state.hyper and name not in stated}
     notes = [f"from the record: {', '.join(f'{name}={value}' for name, value in added.items())}"] if added else []
     if isinstance(listed := optimizer.get("assumed"), list) and ORDER in listed and ORDER not in state.assumed:
         notes.append(f"assumed when the record was written, not known: {ORDER} in the optimizer's state")
