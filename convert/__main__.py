@@ -229,7 +229,7 @@ SUFFIXES = """The suffix of OUT picks its format: .safetensors .msgpack .npz .pt
 DIFFERS = """Exit status 0 says "the same model". Where the arrays are the same and a file
 leaves open what changes the outputs (an activation), it is 1 and the verdict
 "the same arrays; equal only if act agrees": --set act=... states it for the
-files that do not, --assume accepts it."""
+files that do not, --assume accepts that they agree."""
 COMMANDS = {
     ROUTE: Command(
         f"{ROUTE} CKPT... [-o OUT] [options]", "convert by a route, as in google2torch",

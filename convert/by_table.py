@@ -24,7 +24,8 @@ from .casting import FLOATS
 from .errors import ConvertError, UsageError, option
 from .files import is_named_as_checkpoint, open_checkpoint
 from .files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
-from .readings import chosen, unclear
+from .readings import LONGEST, chosen, unclear
+from .spelling import out_of_modules
 from .steps import EARLIER, Promise, Step, step, supplied
 
 
@@ -189,6 +190,7 @@ def plan(
     dtype: str | None = None,
     weights: str | None = None,
     apart: Callable[[Reader, Callable[[], frozenset[str]]], frozenset[str]] | None = None,
+    like_weights: str | None = None,
 ) -> TablePlan:
     """Plan a conversion by a Table.
 
@@ -201,25 +203,28 @@ def plan(
       weights: take only the arrays nested there.
       apart: names the arrays and entries that something beside this plan converts: the state of an optimizer. Called
         with what names the arrays that no line of the table speaks of.
+      like_weights: the part of `like` that has those names; None takes all of it.
     Raises: ConvertError that lists everything that does not fit; UsageError for open axes.
     """
     if dtype is not None and dtype not in FLOATS:
         raise UsageError(f"no dtype {dtype!r}: one of {', '.join(FLOATS)}")
     given = load(table) if isinstance(table, str) else table
     lines = given.reverse() if backwards else given
-    reader = open_checkpoint(path)
+    stored = open_checkpoint(path)
+    reader = out_of_modules(stored)
     try:
         prefix, sources = part(reader, weights)
         accounted = apart(reader, lambda: _unused(lines, reader, sources)) if apart else frozenset[str]()
         sources = {name: tensor for name, tensor in sources.items() if tensor.name not in accounted}
-        layout = lay_out(lines, path, sources, like, sizes or {})
+        layout = lay_out(lines, path, sources, like, sizes or {}, like_weights)
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
         aside = tuple(name for name in reader.tensors if not name.startswith(prefix) and name not in accounted)
-        its = record.read(reader)
+        its = record.read(stored)
+        remarks = (*(note for note in reader.remarks if note not in stored.remarks), *_remarks(its))
         return TablePlan(
             reader, lines, backwards, layout, steps, sources, checks, prefix, aside,
-            remarks=_remarks(its), earlier=its.supplied, accounted=accounted,
+            remarks=remarks, earlier=its.supplied, accounted=accounted,
         )  # fmt: skip
     except BaseException:
         reader.close()
@@ -238,12 +243,12 @@ def _remarks(its: record.Record) -> tuple[str, ...]:
     return tuple(f"{its.place} {problem}: it is ignored" for problem in problems if problem)
 
 
-def shapes(path: str | None) -> dict[str, tuple[int, ...]] | None:
-    """Return names and shapes of a checkpoint."""
+def shapes(path: str | None, weights: str | None = None) -> dict[str, tuple[int, ...]] | None:
+    """Return names and shapes of a checkpoint, or of a part of it."""
     if path is None:
         return None
     with open_checkpoint(path) as reader:
-        return {name: tensor.shape for name, tensor in reader.tensors.items()}
+        return {name: tensor.shape for name, tensor in part(out_of_modules(reader), weights)[1].items()}
 
 
 def part(reader: Reader, weights: str | None) -> tuple[str, dict[str, Tensor]]:
@@ -269,12 +274,15 @@ def lay_out(
     sources: Mapping[str, Tensor],
     like: str | None,
     sizes: Mapping[str, int],
+    like_weights: str | None = None,
 ) -> Layout:
     """Lay out a Table for a file: errors name the file, fold names and offer the nearest ones."""
     try:
-        return table.layout({name: tensor.shape for name, tensor in sources.items()}, shapes(like), sizes)
+        return table.layout({name: tensor.shape for name, tensor in sources.items()}, shapes(like, like_weights), sizes)
     except Misfit as error:
         missing, unexpected = error.missing, error.unexpected
+        if len(unexpected) == len(sources) and (places := _places(table, missing, sources)):
+            raise ConvertError(f"{path}: {_nested(table, places)}") from None
         misfits = [line.replace(LIKE, like or LIKE) for line in folding.misfits(error.misfits)]
         problems = [*folding.missing(missing, unexpected), *misfits]
         problems += _strangers(unexpected, table)
@@ -286,6 +294,27 @@ def lay_out(
         raise UsageError(f"{path}: {error.message}", error.problems) from None
     except TableError as error:
         raise ConvertError(f"{path}: {error.message}", error.problems) from None
+
+
+PLACES = 8  # that are tried: of a training checkpoint, weights and their averages
+
+
+def _places(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> list[str]:
+    """Return the places, as "model/", under each of which a file has every array that a Table reads, and no other."""
+    if not missing:
+        return []
+    label = ".+".join(map(re.escape, re.split(r"\{[^}]*\}", missing[0])))
+    ends = [found for name in sources if (found := re.fullmatch(rf"(.*[/.]){label}", name[:LONGEST]))]
+    places = list(dict.fromkeys(end[1] for end in ends))[:PLACES]
+    inside = {place: {n.removeprefix(place): t for n, t in sources.items() if n.startswith(place)} for place in places}
+    found = {place: Matcher(table, below).match() for place, below in inside.items()}
+    return [place for place, match in found.items() if not (match.missing or match.unexpected or match.problems)]
+
+
+def _nested(table: Table, places: list[str]) -> str:
+    """Say under which places of a file all names lie that a Table reads, and the option that takes one."""
+    where = ", and all under ".join(map(repr, places))
+    return f"all names that {table.name} reads lie under {where}: {option('weights', places[0].rstrip('/'))}"
 
 
 def _direction(table: Table) -> str:

@@ -43,20 +43,19 @@ def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] |
     from .diff import across, by_names
 
     a, b = arguments.files
+    parts = _sides(arguments.weights)
     if arguments.table is not None:
         entries, remarks = across(
-            a, b, arguments.table, arguments.rtol, dict(map(length, arguments.set)), arguments.reverse
+            a, b, arguments.table, arguments.rtol, dict(map(length, arguments.set)), arguments.reverse, parts
         )
         notes += remarks
         return entries
-    if arguments.weights:  # parts are of models
-        return None
     try:
-        plan(a, sampled=True).close()
+        plan(a, sampled=True, weights=parts[0]).close()
     except UsageError:
         return None
     except ConvertError:
-        if (compared := by_names(a, b, arguments.rtol)) is None:
+        if (compared := by_names(a, b, arguments.rtol, parts)) is None:
             return None
         entries, remarks = compared
         notes += remarks

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice, product
 from typing import Any, NamedTuple
 
 from specs.config import as_dict, tuples
@@ -19,13 +20,14 @@ from . import by_table, folding, payload, planning
 from .aside import PART
 from .configure import check_names, unshown
 from .conventions import differing, same
-from .errors import OpenFields, UsageError
+from .errors import ConvertError, OpenFields, UsageError
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .pixels import SCALING, conflict
 from .plans import Plan
 from .record import likely
 from .settings import Settings, Stated
+from .spelling import out_of_modules
 from .steps import Promise, Step, Steps
 from .variants import alike
 
@@ -44,7 +46,8 @@ class Comparison:
         element; None where a number stands against NaN or an infinity).
       assumed: values of fields that change the outputs and that a file does not state: {"field", "value", "file",
         "from"}, "recorded" where its record assumes another value, and "stated" where the user states this one. "from"
-        is the other file, "its record" where that marks it as assumed, "the default", "--set" or "--config FILE".
+        is the other file, "its record" where that marks it as assumed, "the default", "--set" or "--config FILE";
+        "nobody" where neither file states it: the value is one with which the arrays fit.
       what: the verdict on two files without differences.
       rtol: values that differ by no more than this share were passed over.
       but: what was not compared, in words of the verdict.
@@ -80,6 +83,8 @@ class Comparison:
 
 # What an assumed value is taken from, unless it is a file.
 RECORD, DEFAULT, LIKELY = "its record", "the default", "the official variant of these sizes"
+NOBODY = "nobody"
+MOST_TRIED = 16  # combinations of values of open fields
 SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
            "variant": "the official variant of these shapes has"}  # fmt: skip
 LAX = ("default", "shapes")  # origins of fields that may be stated in another way, as tokens are by an image
@@ -98,7 +103,7 @@ def compare(
 
     Args:
       settings: Config fields, for a file that leaves any open; else the other file's are taken, and named as assumed.
-      assume: accept defaults where both files leave them open.
+      assume: accept the default of what both files leave open; else the verdict depends on it.
       weights: which part of A and of B to take; None finds it.
       notes: extended by what part of each file was taken, what was set aside, and doubts about its record.
     Raises: UsageError for settings that the architecture does not have, or that contradict what both files state.
@@ -161,18 +166,41 @@ def _sides(
     for side, own, other_path, other in ((a, known[0], b[0], known[1]), (b, known[1], a[0], known[0])):
         theirs = {k: v for k, v in as_dict(other.plan.config).items() if k not in other.opened} if other.plan else {}
         borrowed = {name: theirs[name] for name in own.left if name in theirs and name not in settings.assumed}
-        plan = own.stated
+        plan, tried = own.stated, frozenset[str]()
         if plan is None or borrowed:
             origins = dict.fromkeys(borrowed, other_path)
             values = {**_of_open(settings, own), **borrowed}
-            plan = stack.enter_context(_plan(side, replace(settings, values=values, others=origins), assume))
+            plan, tried = _tried(stack, side, replace(settings, values=values, others=origins), assume, other.plan)
         plans.append(plan)
         sources = {name: _source(name, own, settings, other_path if name in borrowed else "") for name in own.opened}
+        sources |= dict.fromkeys(tried, other_path if other.plan else NOBODY)
         assumed += [_assumption(plan, side[0], name, own, sources[name]) for name in _material(plan, own.opened)]
     if plans[0].reading.which == plans[1].reading.which:  # one code reads both files
         silent = {name for name in known[0].opened if name in known[1].opened}
         assumed = [entry for entry in assumed if entry["field"] not in silent or entry["from"] not in (DEFAULT, LIKELY)]
     return plans[0], plans[1], assumed
+
+
+def _tried(
+    stack: contextlib.ExitStack, side: Side, settings: Settings, assume: bool, other: Plan | None
+) -> tuple[Plan, frozenset[str]]:
+    """Plan a file and, where fields are still open, try values of them: arrays can be compared all the same.
+
+    Returns: the plan and the names of the fields whose values were tried.
+    Args:
+      other: the plan of the other file, whose values come first.
+    Raises: OpenFields where a field has no list of values, or none of these fits the arrays.
+    """
+    try:
+        return stack.enter_context(_plan(side, settings, assume)), frozenset()
+    except OpenFields as error:
+        theirs = as_dict(other.config) if other else {}
+        own = {name: [theirs[name]] if name in theirs else error.choices.get(name, ()) for name in error.fields}
+        for values in islice(product(*own.values()), MOST_TRIED):
+            trial = replace(settings, values={**settings.values, **dict(zip(own, values, strict=True))})
+            with contextlib.suppress(ConvertError):
+                return stack.enter_context(_plan(side, trial, assume)), frozenset(own)
+        raise
 
 
 def _known(stack: contextlib.ExitStack, side: Side, settings: Settings) -> Known:
@@ -271,55 +299,86 @@ def _counters_apart(left: Plan, right: Plan) -> list[tuple[str, list[str]]]:
 
 
 def across(
-    a: str, b: str, table: str, rtol: float, sizes: Mapping[str, int], backwards: bool = False
+    a: str,
+    b: str,
+    table: str,
+    rtol: float,
+    sizes: Mapping[str, int],
+    backwards: bool = False,
+    weights: tuple[str | None, str | None] = (None, None),
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return what keeps B from being what a Table makes of A, and what the Table leaves out.
 
+    Args:
+      weights: which part of A and of B to take; None takes the whole file.
     Raises: ConvertError where either file does not fit the Table.
     """
     with contextlib.ExitStack() as stack:
-        left = stack.enter_context(by_table.plan(a, table, backwards, b, sizes))
+        left = stack.enter_context(
+            by_table.plan(a, table, backwards, b, sizes, weights=weights[0], like_weights=weights[1])
+        )
         payload.check(left)
-        right = as_it_is(stack.enter_context(open_checkpoint(b)))
+        right = as_it_is(stack.enter_context(open_checkpoint(b)), weights[1])
         unread = left.layout.unread
-        notes = [*left.notes(), *_skipped(right.reader)]
+        notes = [*left.notes(), *_beside(right)]
         return _differences(left, right, rtol, skip=unread.__contains__), notes
 
 
-def by_names(a: str, b: str, rtol: float) -> tuple[list[dict[str, Any]], list[str]] | None:
-    """Return how two files of one layout differ, and what in them is no array, so not compared.
+def by_names(
+    a: str, b: str, rtol: float, weights: tuple[str | None, str | None] = (None, None)
+) -> tuple[list[dict[str, Any]], list[str]] | None:
+    """Return how two files of one layout differ, and what in them is not compared.
 
     None where most names are not in both.
+
+    Args:
+      weights: which part of A and of B to take; None takes the whole file.
     """
-    with open_checkpoint(a) as one, open_checkpoint(b) as two:
-        both = one.tensors.keys() & two.tensors.keys()
-        if 2 * len(both) <= max(len(one.tensors), len(two.tensors)):
+    with open_checkpoint(a) as first, open_checkpoint(b) as second:
+        one, two = as_it_is(first, weights[0]), as_it_is(second, weights[1])
+        both = one.sources.keys() & two.sources.keys()
+        if 2 * len(both) <= max(len(one.sources), len(two.sources)):
             return None
-        return _differences(as_it_is(one), as_it_is(two), rtol), [*_skipped(one), *_skipped(two)]
+        return _differences(one, two, rtol), [*_beside(one), *_beside(two)]
 
 
-def _skipped(reader: Reader) -> list[str]:
-    return [f"{reader.path}: set aside, {line}" for line in folding.skipped(reader.skipped)]
+def _beside(side: Arrays) -> list[str]:
+    """Name what of a file is not compared: arrays outside the part that is taken, and what is no array."""
+    path, skipped = side.reader.path, side.reader.skipped
+    outside = [name for name in side.reader.tensors if not name.startswith(side.prefix)]
+    took = [f"took the arrays under {side.prefix!r}; set aside: {folding.where(outside)}"] if outside else []
+    return [f"{path}: {line}" for line in (*took, *(f"set aside, {line}" for line in folding.skipped(skipped)))]
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """A checkpoint as it is: each array under its own name."""
+    """A checkpoint as it is: each array under its own name.
+
+    Args:
+      prefix: of the names in the file of the part that is taken; "" for all of it.
+    """
 
     reader: Reader
     sources: dict[str, Tensor]
     steps: list[Step]
     checks: list[Promise]
+    prefix: str = ""
 
 
-def as_it_is(reader: Reader) -> Arrays:
-    """Return a checkpoint's arrays as steps that copy them."""
-    _, sources = by_table.part(reader, None)
+def as_it_is(stored: Reader, weights: str | None = None) -> Arrays:
+    """Return a checkpoint's arrays, or those of a part of it, as steps that copy them."""
+    reader = out_of_modules(stored)
+    prefix, sources = by_table.part(reader, weights)
     steps: list[Step] = []
     for name, tensor in sources.items():
         whole = (slice(None),) * len(tensor.shape)
-        steps.append((tensor, [Move(name, tensor.shape, whole, tuple(range(len(whole))), tensor.shape, whole)]))
-    return Arrays(reader, sources, steps, [])
+        steps.append(
+            (
+                tensor._replace(name=name),
+                [Move(name, tensor.shape, whole, tuple(range(len(whole))), tensor.shape, whole)],
+            )
+        )
+    return Arrays(reader, sources, steps, [], prefix)
 
 
 def _differences(

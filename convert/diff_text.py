@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from .diff import Comparison
+from .diff import NOBODY, Comparison
 from .errors import printable
 from .folding import where
 from .readings import normal
@@ -27,7 +27,13 @@ def show(comparison: Comparison, a: str, b: str) -> None:
             say(printable(line))
         if any(entry["error"] is not None for entry in comparison.differences):
             say(ERROR, kind="soft")
+    neither = dict.fromkeys(entry["field"] for entry in comparison.assumed if entry["from"] == NOBODY)
+    for name in neither:
+        remedy = f"--set {name}=... states it, --assume accepts that they agree"
+        say(printable(f"open: {name}, which neither file states: {remedy}"), kind="doubt")
     for entry in comparison.assumed:
+        if entry["field"] in neither:
+            continue
         value = f"{entry['field']}={entry['value']}"
         why = f"whose record assumes {entry['recorded']}" if "recorded" in entry else "which does not state it"
         say(printable(f"assumed: {value} of {entry['file']}, {why}: from {entry['from']}"), kind="doubt")

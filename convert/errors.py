@@ -3,7 +3,8 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 # How a remedy is spelled for somebody who calls a function; on the command line it is --NAME VALUE.
 PYTHON = {
@@ -89,8 +90,15 @@ class OpenFields(UsageError):
 
     Args:
       fields: their names.
+      choices: the values of those that have a list of them.
     """
 
-    def __init__(self, message: str, fields: Iterable[str], problems: Iterable[str] = ()):
+    def __init__(
+        self,
+        message: str,
+        fields: Iterable[str],
+        problems: Iterable[str] = (),
+        choices: Mapping[str, Sequence[Any]] | None = None,
+    ):
         super().__init__(message, problems)
-        self.fields = tuple(fields)
+        self.fields, self.choices = tuple(fields), dict(choices or {})

@@ -31,7 +31,7 @@ from .recognise import USUAL, candidates, dialects, nearest, unknown_page
 from .record import DEFAULT, DIALECT, OFFICIAL, Record
 from .record import read as read_record
 from .settings import Settings
-from .spelling import respelled
+from .spelling import out_of_modules, respelled
 from .terminal import say
 
 REASONS = 5  # printed of why the nearest architecture does not fit
@@ -117,13 +117,16 @@ def _module(name: str) -> str:
 
 def describe(path: str, weights: str | None = None) -> dict[str, Any]:
     """Return what a file is; see `inspect --json`. Raises: ConvertError where it cannot be read."""
-    with open_checkpoint(path) as stored:
-        reader, record = respelled(stored), read_record(stored)
+    with open_checkpoint(path) as opened:
+        stored, record = out_of_modules(opened), read_record(opened)
+        reader = respelled(stored)
         known = {**_known(reader, record, weights), "record": _recorded(record)}
         if known.get("architecture") or known.get("open"):
             return _whole(reader, known)
         remarks = [note for note in reader.remarks if note not in stored.remarks]
-        return _whole(stored, {**known, "notes": [*known.get("notes", []), *remarks]})  # names as a Table needs them
+        return _whole(
+            stored, {**known, "notes": list(dict.fromkeys([*known.get("notes", []), *remarks]))}
+        )  # names as a Table needs them
 
 
 def _recorded(record: Record) -> list[str]:

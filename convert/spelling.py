@@ -70,6 +70,14 @@ def respelled(reader: Reader) -> Reader:
 Change = tuple[dict[str, str], str]  # {name: new one}, what to tell the user
 
 
+def out_of_modules(reader: Reader) -> Reader:
+    """Return the file with the arrays of pickled torch modules under their state_dict's names, all others as stored."""
+    changed, remark = _out_of_modules(list(reader.tensors))
+    names = {name: changed.get(name, name) for name in reader.tensors}
+    unique = len(set(names.values())) == len(names)
+    return Respelled(reader, names, [remark]) if changed and unique else reader
+
+
 def _joined(names: list[str]) -> Change:
     """Split names that are printed tuples or tree paths, or joined by arrows: each level becomes one of the name."""
     changed = {name: new for name in names if len(name) <= LONGEST and (new := _levels(name)) != name}

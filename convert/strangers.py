@@ -20,11 +20,13 @@ class Described(NamedTuple):
       share: of its names, those that the nearest architecture has.
       page: what its record says of an architecture that is not here, with the remedy, else "".
       table: whether its record has the Table that wrote it.
+      names: of its arrays.
     """
 
     share: float
     page: str
     table: bool
+    names: list[str]
 
 
 def unrelated(a: str, b: str) -> ConvertError | None:
@@ -38,6 +40,8 @@ def unrelated(a: str, b: str) -> ConvertError | None:
         return None
     if pages := [f"{path}: its record {files[path].page}" for path in strangers if files[path].page]:
         return ConvertError(pages[0])
+    if weights := _weights(*(file.names for file in files.values())):
+        return ConvertError(f"{a} and {b}: the names of one lie in a part of the other: {weights} compares them")
     what = "names of no known architecture, and the two files have different names"
     records = [
         f"the record of {path} has the Table that wrote it: save the text in its table.text as FILE"
@@ -53,4 +57,23 @@ def _described(path: str) -> Described:
         reading = nearest(renamed)
         known = reading.score * len(reading.tensors) if reading else 0.0
         table = not record.change and isinstance(record.content.get("table"), dict)
-        return Described(known / max(len(renamed.tensors), 1), unknown_page(record.hints), table)
+        return Described(known / max(len(renamed.tensors), 1), unknown_page(record.hints), table, list(reader.tensors))
+
+
+def _weights(a: list[str], b: list[str]) -> str:
+    """Return the options that compare a part of one file with the other, if most names of that lie there, else ""."""
+    for names, inner, first in ((a, b, True), (b, a, False)):
+        if place := _place(names, inner):
+            parts = (place, "/") if first else ("/", place)
+            return " ".join(option("weights", part) for part in parts)
+    return ""
+
+
+def _place(names: list[str], inner: list[str]) -> str:
+    """Return the place, without its separator, under which over half of the inner names lie among the others."""
+    listed = set(names)
+    for known in inner[:1]:
+        for place in (name[: -len(known)] for name in names if name.endswith((f"/{known}", f".{known}"))):
+            if 2 * sum(place + name in listed for name in inner) > len(inner):
+                return place[:-1]
+    return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from specs import config as configs
 from specs.spec import Spec
@@ -52,7 +52,8 @@ def open_error(
         chosen = ", ".join(f"{name}={defaults[name]}" for name in names)
         problems.append(f"or accept, as a guess that the record marks as one, {chosen}: {option('assume')}")
     what = f"{path}: {architecture}: {stated}: neither the file nor a record states it, and the outputs depend on it"
-    return OpenFields(what, names, [*remarks, *problems])
+    choices = {name: get_args(hints[name]) for name in names if get_origin(hints[name]) is Literal}
+    return OpenFields(what, names, [*remarks, *problems], choices)
 
 
 def records_near(path: str, architecture: str, spec: Spec, shown: Mapping[str, Any]) -> list[str]:

@@ -279,6 +279,40 @@ def test_weights_picks_a_part_and_the_rest_is_set_aside(files, capsys):
     assert np.array_equal(load(folder / "x.msgpack")["params/emb/embedding"], right["params/emb/embedding"])
 
 
+def test_names_below_a_part_are_one_line_that_names_it(files, capsys):
+    """Converting by a Table, comparing across it, and comparing by names alone."""
+    folder, left, right = files
+    save(folder / "train.npz", {f"model/{name}": array for name, array in left.items()})
+    save(folder / "right.npz", right)
+    table, train, bare = (str(folder / name) for name in ("bert.table", "train.npz", "left.safetensors"))
+    across = ["diff", "--table", table, train, str(folder / "right.npz")]
+    for words in (["--table", table, train], across):
+        assert main(words) == 1
+        err = capsys.readouterr().err
+        assert err.endswith("reads lie under 'model/': --weights model\n") and "missing" not in err
+    assert main([*across, "--weights", "model", "--weights", "/"]) == 0
+    assert main(["diff", bare, train]) == 1
+    assert "--weights / --weights model compares them" in capsys.readouterr().err
+    assert main(["diff", bare, train, "--weights", "/", "--weights", "model"]) == 0
+
+
+def test_a_pickled_module_has_the_names_of_its_state_dict(tmp_path, capsys):
+    """Of a Table, in inspect's list, and where two files are compared."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2))
+    torch.save({"model": module}, tmp_path / "module.pt")
+    torch.save(module.state_dict(), tmp_path / "state.pt")
+    module_pt, state_pt, table = (str(tmp_path / name) for name in ("module.pt", "state.pt", "a.table"))
+    (tmp_path / "a.table").write_text("table 1: a <-> b\n0.weight: o i <-> w: i o\n0.bias: o <-> b: o\n")
+    for source, words in ((module_pt, ["--weights", "model"]), (state_pt, [])):
+        assert main(["--table", table, source, "-o", f"{source}.npz", *words]) == 0
+    assert main(["diff", f"{module_pt}.npz", f"{state_pt}.npz"]) == 0
+    assert main(["diff", module_pt, state_pt, "--weights", "model", "--weights", "/"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", module_pt]) == 0
+    assert "  model/0.weight  float32 [2, 3]" in capsys.readouterr().out
+
+
 def test_a_sum_is_added_in_float64_and_rounded_once(tmp_path, capsys):
     (tmp_path / "t").write_text("table 1\n{g=i|f}.bias: o <- ih: (g o) + hh: (g o)\n")
     ih, hh = np.array([1, 2**-12, 3, 4], "f2"), np.array([2**-11, 1, 5, -4], "f2")
