@@ -19,8 +19,8 @@ from . import planning
 from .aside import as_json
 from .casting import LOSSES
 from .dry_run import described, folded
-from .errors import ConvertError, UsageError, called, printable
-from .execute import execute
+from .errors import ConvertError, UsageError, called, install, printable
+from .execute import check_target, execute
 from .files import FOLDERS, INDEX, suffixes
 from .files.base import URL, Reader
 from .files.hashing import Source
@@ -254,6 +254,7 @@ def _carry_out(
     for note in whole.notes():
         notes.add(note)
     if arguments.dry_run:
+        check_target(whole, out, arguments.force, _bytes(arguments.shard_size))
         return {"plan": list(described(whole))}
     prove = functools.partial(_prove, plan) if arguments.prove and isinstance(plan, Plan) else None
     removed: list[str] = []
@@ -324,7 +325,7 @@ def _verdict(proof: Mapping[str, Any], lost: str) -> str:
     about = f"({worst}{proof['taps']} {'outputs of modules' if source else 'arrays'} compared{tolerance})"
     if source is None:
         what = f"{measured or 'proven of the arrays alone'}: source and target, read in one layout,"
-        why = "no framework is installed that could run them: pip install 'triptych-ports[torch]'"
+        why = f"no framework is installed that could run them: {install('torch')}"
         return f"{what} {differ if proof['error'] else 'are equal'} {about}; {why}"
     if source == target:
         what = f"{measured or f'proven in {source} alone'} (no second framework with a port is installed): source and"

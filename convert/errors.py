@@ -44,6 +44,24 @@ def called(command: str) -> str:
     return f"{'triptych' if installed else 'python -m'} {command}".strip()
 
 
+PACKAGES = {  # of an extra of pyproject.toml
+    "flax": "jax flax optax", "torch": "torch", "paddle": "paddlepaddle", "orbax": "tensorstore",
+    "examples": "scikit-learn",
+}  # fmt: skip
+
+
+def install(extra: str) -> str:
+    """Spell the command that installs what is missing: an extra of this folder, or packages by their own names.
+
+    No name of ours is on PyPI, so that none is named: anybody could register it.
+    """
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if not os.path.exists(os.path.join(root, "pyproject.toml")):  # installed from a wheel
+        return f"pip install {PACKAGES[extra]}"
+    here = os.path.realpath(root) == os.path.realpath(os.getcwd())
+    return f"pip install '{'.' if here else root}[{extra}]'"
+
+
 def printable(text: str) -> str:
     """Fit a text on one line, without codes that a terminal obeys: names come out of strangers' files."""
     if text.isprintable():  # most are, at once

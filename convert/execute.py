@@ -146,6 +146,11 @@ def _path(plan: Writable) -> str | None:
     return plan.reader.path if plan.reader.on_disk else None
 
 
+def check_target(plan: Writable, out: str, force: bool, shard_size: int | None = None) -> None:
+    """Check that a target may be written, without writing. Raises: ConvertError, as `execute` does."""
+    _target(plan, out, force, shard_size)
+
+
 def _target(plan: Writable, out: str, force: bool, shard_size: int | None) -> Target:
     """Name the files of a target and check that each may be written. Raises: ConvertError before anything is read."""
     atomic.folder_of(out)  # an error in the folder's name is reported before one in the suffix

@@ -68,7 +68,7 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
         yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), which does not fit:"
         yield from (f"  - {reason}" for reason in near["reasons"][:REASONS])
         if more := len(near["reasons"][REASONS:]):
-            yield f"  - and {more} more reasons"
+            yield f"  - and {more} more reason{'s' if more > 1 else ''}"
     if about["config"]:
         yield f"{'config:':14}{' '.join(f'{k}={v}' for k, v in about['config'].items())}"
     yield from (f"{'':14}{line}" for line in _unread(about["origins"]))
@@ -243,7 +243,7 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
     """
     if _recorded(record):
         return {"notes": [*reader.remarks, *record.notes()], **_beside(reader)}
-    reasons = [error.message.removeprefix(f"{reader.path}: "), *error.problems]
+    reasons = error.problems or [error.message.removeprefix(f"{reader.path}: ")]
     group = next(candidates(reader, None, record.hints, weights))
     if isinstance(group, list):
         reading: Reading | None = group[0]

@@ -182,7 +182,7 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
             remedies.append(f"every array fits as {other.src}: {which}")
     if (page := unknown_page(hints)) and page not in error.message:
         remedies.insert(0, f"its record {page}")
-    error.problems += remedies
+    error.problems[:0] = remedies
     return error
 
 

@@ -5,6 +5,7 @@ readings.py scores these candidates; choosing.py tries them on shapes as well, a
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -185,6 +186,8 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     if weights is not None and not names.forms:
         tops = sorted({name.split("/")[0] for name in reader.tensors if "/" in name})
         return f"{reader.path}: nothing known lies under {weights!r} (it holds {', '.join(tops) or 'no nesting'})"
+    if optimizer := _optimizer_of_paddle(reader):
+        return f"{reader.path}: {optimizer}"
     if len(names.below(names.root)) > MAX_ARRAYS:
         count = f"holds {len(reader.tensors):,} arrays"
         return f"{reader.path}: {count}: no model known here has over {MAX_ARRAYS:,}"
@@ -197,6 +200,20 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     first = ", ".join([reader.stored_name(name) for name in reader.tensors if name.startswith(names.root)][:3])
     remedy = "" if dialect else f" ({called('ports')} lists them)"
     return f"{reader.path}: a {reader.format} file, but its names are {what}{remedy}; its first names are {first}"
+
+
+def _optimizer_of_paddle(reader: Reader) -> str:
+    """Say that a file is what paddle saves of an optimizer, and which file has the model; "" for any other file."""
+    if reader.format != "pdparams":
+        return ""
+    from .optimizer.finding import PADDLE
+
+    if 2 * sum(PADDLE.fullmatch(name) is not None for name in reader.tensors) <= len(reader.tensors):
+        return ""
+    beside = f"{os.path.splitext(reader.path)[0]}.pdparams"
+    there = beside != reader.path and os.path.exists(beside)
+    model = f"the model is {beside}, beside it" if there else "the model is in another file, saved apart"
+    return f"this is the state of an optimizer of paddle: {model}"
 
 
 LISTED = re.compile(r"_#(/|$)")

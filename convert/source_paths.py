@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from . import folding
 from .errors import ConvertError
 from .files import FORMATS, INDEX, files_of, folder_format, is_named_as_checkpoint, lacking, suffixes
 from .files.base import INCOMPLETE
-from .files.inside import Several, look
+from .files.inside import PATTERN, Several, look, matching
 
 NO_CHECKPOINT = "a folder that is no checkpoint"
 
@@ -51,7 +50,7 @@ def sources(given: Iterable[str], step: int | None = None) -> Sources:
     passed_over: dict[str, str] = {}
     notes: list[str] = []
     for path in given:
-        for match in [path] if os.path.lexists(path) or not re.search(r"[*?[]", path) else _matches(path):
+        for match in [path] if os.path.lexists(path) or not PATTERN.search(path) else matching(path):
             inside = _inside(match, step)
             files += inside.files
             passed_over |= inside.passed_over
@@ -59,14 +58,6 @@ def sources(given: Iterable[str], step: int | None = None) -> Sources:
     files = list(dict.fromkeys(files))
     read = _read_through(files)
     return Sources([path for path in files if path not in read], passed_over, tuple(notes))
-
-
-def _matches(pattern: str) -> list[str]:
-    from glob import glob
-
-    if not (matches := sorted(glob(pattern, recursive=True))):
-        raise ConvertError(f"{pattern}: no file has such a name: check the pattern")
-    return matches
 
 
 def _inside(path: str, step: int | None) -> Sources:

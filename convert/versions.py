@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator
 from importlib import metadata
 
+from .errors import install
 from .version import __version__
 
 PACKAGES = {"flax": ("flax", "jax"), "torch": ("torch",), "paddle": ("paddlepaddle", "paddlepaddle-gpu")}
@@ -32,5 +33,5 @@ def lines() -> Iterator[str]:
     """Yield what --version prints."""
     yield f"Triptych {__version__}, Python {platform.python_version()}"
     for framework in PACKAGES:
-        missing = f"not installed: pip install 'triptych-ports[{framework}]'"
+        missing = f"not installed: {install(framework)}"
         yield f"{framework:8}{version(framework) if _installed(framework) else missing}"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convert.errors import install
+
 SIZE = 48  # pixels of an image as the models see it, as in the article on Mobile-Former
 SHIFT = 2  # pixels by which an image is moved at random in training, at most
 TEST = 450  # of scikit-learn's 1,797 images, a quarter
@@ -48,7 +50,7 @@ def from_sklearn(seed: int) -> Digits:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise DataError("scikit-learn is not installed: pip install 'triptych-ports[examples]'") from None
+        raise DataError(f"scikit-learn is not installed: {install('examples')}") from None
     bunch = load_digits()
     images, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.int32)
     order = np.random.default_rng(seed).permutation(len(images))

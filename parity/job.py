@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from traceback import walk_tb
 
 import specs
-from convert.errors import ConvertError
+from convert.errors import ConvertError, install
 from ports.runners.inputs import Inputs
 
 from .archive import load, save
@@ -60,7 +60,7 @@ def run_here(job: Job, feeds: Mapping[str, Recording], label: str = "") -> Recor
         return {check: _without(blank, cause, unable) for check in job.checks}
 
     if job.framework not in ports.available():
-        return without(f"not installed: pip install 'triptych-ports[{job.framework}]'", True)
+        return without(f"not installed: {install(job.framework)}", True)
     if not declared(job.target.architecture, job.framework):
         return without(f"{job.target.architecture} has no port in {job.framework}", True)
     try:

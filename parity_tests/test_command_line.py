@@ -324,7 +324,7 @@ def test_without_a_framework_the_arrays_are_proven(run, tmp_path, monkeypatch):
     assert (
         "proven of the arrays alone: source and target, read in one layout, are equal (42 arrays compared, " in printed
     )
-    assert "pip install 'triptych-ports[torch]'" in printed
+    assert "pip install '.[torch]'" in printed
     about = json.loads(run("google2torch", GOOGLE, "-o", tmp_path / "y.pt", "--prove", "--json")[1])
     assert (about["proof"]["source"], about["proof"]["error"]) == (None, 0.0)
     other = spoiled(tmp_path, lambda arrays: arrays["head/bias"].__iadd__(1))

@@ -132,7 +132,7 @@ DAMAGE = {
     "not a plain file name": lambda i, t: change(i, weight_map={"a": "../x.safetensors"}),
     "shard '/etc/passwd'": lambda i, t: change(i, weight_map={"a": "/etc/passwd"}),
     "link out of its folder": outside,
-    "no such file": lambda i, t: (t / first(i)[1]).unlink(),
+    "which is not there": lambda i, t: (t / first(i)[1]).unlink(),
     "does not list": lambda i, t: change(i, weight_map=dict([first(i)])),
     "does not list there": lambda i, t: twice(i, t),
     "where the index has it": lambda i, t: change(i, weight_map={"nothing": first(i)[1]}),
@@ -154,7 +154,7 @@ def test_a_shard_that_is_not_there_is_told(run, sharded, tmp_path):
     sorted(tmp_path.glob("m-*"))[1].unlink()
     code, _, err = run("torch2flax", sharded, "-o", tmp_path / "x.msgpack")
     assert code == 1
-    assert "m-00002-of-0000" in err and "there is no such file" in err
+    assert "m-00002-of-0000" in err and "which is not there" in err
 
 
 SUFFIXES = (".bin", ".msgpack", ".npz", ".pdparams", ".safetensors")

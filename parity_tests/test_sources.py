@@ -23,6 +23,22 @@ def test_the_default_target_is_what_its_users_load(run, tmp_path):
     assert run("diff", source, tmp_path / "again.npz")[0] == 0
 
 
+def test_inspect_takes_a_pattern_that_means_one_file(run, tmp_path):
+    shutil.copy(GOOGLE, tmp_path / "Mixer.npz")
+    code, printed, _ = run("inspect", tmp_path / "Mi*.npz")
+    assert code == 0 and f"{tmp_path}/Mi*.npz means {tmp_path}/Mixer.npz" in printed
+    shutil.copy(GOOGLE, tmp_path / "Mixer2.npz")
+    code, _, err = run("inspect", tmp_path / "Mi*.npz")
+    assert code == 1 and "means several checkpoints" in err
+
+
+def test_a_dry_run_refuses_what_the_run_refuses(run, tmp_path):
+    source = shutil.copy(GOOGLE, tmp_path / "mixer.npz")
+    for words in ([], ["--dry-run"]):
+        code, _, err = run("google2big_vision", source, "-o", source, "--force", *words)
+        assert code == 2 and "is the source itself" in err
+
+
 def test_a_target_is_named_plainly(run, tmp_path):
     code, printed, _ = run("google2torch", GOOGLE, "-o", tmp_path / "nowhere" / ".." / "x.pt", "--json")
     assert (code, json.loads(printed)["out"]) == (0, str(tmp_path / "x.pt"))

@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 import specs
-from convert.errors import UsageError
+from convert.errors import UsageError, install
 from specs.config import unknown
 from specs.kinds import FRAMEWORKS
 from specs.outside import import_file
@@ -76,7 +76,7 @@ def require(framework: str) -> None:
     if framework not in FRAMEWORKS:
         raise UsageError(f"framework: {unknown(framework, FRAMEWORKS)}: one of {', '.join(FRAMEWORKS)}")
     if framework not in available():
-        raise UsageError(f"{framework} is not installed: pip install 'triptych-ports[{framework}]'")
+        raise UsageError(f"{framework} is not installed: {install(framework)}")
 
 
 def quick_xla_flags() -> str:

@@ -59,6 +59,9 @@ BOOKKEEPING = {"_CHECKPOINT_METADATA", "commit_success.txt", "descriptor"}
 _UNFINISHED = re.compile(r"\.orbax-checkpoint-tmp|\.tmp$|\.part$|^tmp")
 
 
+PATTERN = re.compile(r"[*?[]")
+
+
 class Found(NamedTuple):
     """What a path means.
 
@@ -95,7 +98,32 @@ def look(path: str, step: int | None = None) -> Found:
         return _in_folder(path, step)
     if step is not None:
         raise UsageError(f"{_asked(step)}: {path} is one checkpoint, not a folder of steps")
-    return Found(path) if os.path.lexists(path) else _with_suffix(path)
+    if os.path.lexists(path):
+        return Found(path)
+    return _matching(path, step) if PATTERN.search(path) else _with_suffix(path)
+
+
+def _matching(pattern: str, step: int | None) -> Found:
+    """Find the one checkpoint that a pattern means. Raises: Several, or FormatError where nothing has such a name."""
+    matches = [name for name in matching(pattern) if not _is_record(name)]
+    if len(matches) > 1:
+        raise Several(pattern, f"means several checkpoints: {_listed(matches)}", "give one of them")
+    found = look(matches[0], step)
+    return Found(found.path, (f"{pattern} means {matches[0]}", *found.notes))
+
+
+def matching(pattern: str) -> list[str]:
+    """Return the paths that a pattern means. Raises: FormatError where there is none."""
+    from glob import glob
+
+    if not (matches := sorted(glob(pattern, recursive=True))):
+        raise FormatError(pattern, "no file has such a name", "check the pattern")
+    return matches
+
+
+def _is_record(path: str) -> bool:
+    """Tell whether a file is the .json beside another one."""
+    return path.endswith(".json") and os.path.exists(path.removesuffix(".json"))
 
 
 def looks(paths: Iterable[str], steps: Sequence[int]) -> list[Found]:
@@ -158,10 +186,22 @@ def _in_folder(path: str, step: int | None) -> Found:
     if step is not None and not numbered and not os.path.isdir(inner):
         raise UsageError(f"{_asked(step)}: {path} has no numbered steps")
     further = look(inner, None if numbered else step) if os.path.isdir(inner) else Found(inner)
-    others = [e for e in sorted(os.listdir(path)) if e not in (name, f"{name}.json", *BOOKKEEPING) and e[0] != "."]
+    shards = {os.path.basename(shard) for shard in _files_of(further.path)}
+    others = [e for e in sorted(os.listdir(path)) if e not in (name, f"{name}.json", *BOOKKEEPING, *shards)]
+    others = [e for e in others if e[0] != "."]
     aside = f"; set aside: {_listed(others)}" if others else ""
     lacks = [f"{inner} {what} ({INCOMPLETE})" for inner, what in _incomplete(path).items()]
     return Found(further.path, (f"took {name} of {path}{aside}", *lacks, *_described(path), *further.notes))
+
+
+def _files_of(path: str) -> list[str]:
+    """Return an index of shards and these; [] for any other checkpoint, and for an index that is damaged."""
+    from convert.files import INDEX, files_of
+
+    try:
+        return files_of(path) if INDEX.search(path) else []
+    except FormatError:
+        return []
 
 
 def _incomplete(path: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ KEYS = (KEY, "total_size", "total_parameters")  # of an index's metadata: our re
 _NUMBERS = re.compile(r"\d+")
 SUFFIX = ".index.json"
 REMEDY = "take the index and all of its shards from one place, as one program wrote them"
+MISSING = "download or copy it into the folder of the index"
 PART = "triptych_part"  # in the metadata of a shard of ours: the name of the index that it was written for
 
 
@@ -125,6 +126,8 @@ class ShardedReader(Reader):
 
         if INDEX.search(name) or os.path.isdir(path):
             raise FormatError(self.path, f"names the shard {shown(name)}: an index or a folder", REMEDY)
+        if not os.path.lexists(path):
+            raise FormatError(self.path, f"lists the shard {shown(name)}, which is not there", MISSING)
         shard = open_checkpoint(path)
         self.format = shard.format if not self.shards else self.format
         if shard.format != self.format:

@@ -37,7 +37,7 @@ def results(slip: float = 0.0, variants: tuple[str, ...] = ("tiny S/16", "tiny B
 
 def without(framework: str) -> list[Result]:
     """Every check of one variant where a framework is not installed."""
-    cause = f"{framework} is not installed: pip install 'triptych-ports[{framework}]'"
+    cause = f"{framework} is not installed: pip install '.[{framework}]'"
     found: list[Result] = []
     for check in CHECKS:
         made = [recording(label) for label in LABELS if label != framework]
@@ -91,7 +91,7 @@ def test_values_are_told_apart_by_as_many_digits_as_it_takes() -> None:
 def test_a_missing_framework_takes_one_line() -> None:
     text = terminal.text(without("paddle"))
     assert text.count("paddle") == 2  # its name and the remedy
-    assert "not run (8): paddle is not installed: pip install 'triptych-ports[paddle]'" in text.splitlines()
+    assert "not run (8): paddle is not installed: pip install '.[paddle]'" in text.splitlines()
     assert text.startswith("flax and torch agree in all 4 comparisons. 8 comparisons did not run.")
     assert text.endswith("4 compared, 4 agree, 8 not run, largest error 0, limit 1e-10")
 

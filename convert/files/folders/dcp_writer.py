@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
-from convert.errors import UsageError
+from convert.errors import UsageError, install
 from convert.files.base import Tensor, shown
 from convert.files.folders.base import RECORD, FolderWriter
 
@@ -24,7 +24,7 @@ class DcpWriter(FolderWriter):
     def __init__(self, file: IO[bytes], tensors: Sequence[Tensor], metadata: dict[str, str], tree: Any = None):
         super().__init__(file, tensors, metadata, tree)
         if not importlib.util.find_spec("torch"):
-            raise UsageError("torch writes DCP checkpoints and is not installed: pip install 'triptych-ports[torch]'")
+            raise UsageError(f"torch writes DCP checkpoints and is not installed: {install('torch')}")
         self._store = Store(self.folder, self.tensors, tree)
 
     def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:

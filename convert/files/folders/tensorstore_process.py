@@ -16,7 +16,7 @@ import sys
 import tempfile
 from typing import IO, Any
 
-from convert.errors import FormatError, UsageError
+from convert.errors import FormatError, UsageError, install
 from convert.files.base import MAX_NAME, pread
 
 SPEED = 16 << 20  # bytes per second of processor time that reading takes at least; blosc and zstd reach 300 MB/s
@@ -100,7 +100,7 @@ def _memory_file() -> IO[bytes]:
 def require() -> None:
     """Raises: UsageError that names the extra to install where tensorstore is missing."""
     if not importlib.util.find_spec("tensorstore"):
-        raise UsageError("Orbax checkpoints need tensorstore: pip install 'triptych-ports[orbax]'")
+        raise UsageError(f"Orbax checkpoints need tensorstore: {install('orbax')}")
 
 
 def reason(text: str) -> str:
