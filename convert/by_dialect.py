@@ -151,4 +151,17 @@ class Problems:
     def lines(self) -> list[str]:
         """Return a line for each kind of problem."""
         unused = [name for name in self.reading.tensors if name not in self.used]
-        return [*folding.missing(self.missing, unused), *folding.misfits(self.misfits), *folding.unexpected(unused)]
+        misfits = [(name, problem + self._beside(name)) for name, problem in self.misfits]
+        return [*folding.missing(self.missing, unused), *folding.misfits(misfits), *folding.unexpected(unused)]
+
+    def _beside(self, name: str) -> str:
+        """Name the weight beside a bias that does not fit: either may be wrong, and sizes are read off the weight."""
+        module = name[: max(name.rfind("."), name.rfind("/")) + 1]
+        odd = {other for other, _ in self.misfits}
+        larger = [
+            f"{other} has shape {list(tensor.shape)}"
+            for other, tensor in self.reading.tensors.items()
+            if module and other.startswith(module) and len(tensor.shape) > 1 and other not in odd
+        ]
+        vector = len(self.reading.tensors[name].shape) == 1
+        return f", as {larger[0]}" if vector and len(larger) == 1 else ""

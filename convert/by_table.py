@@ -307,8 +307,8 @@ def _places(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> 
     ends = [found for name in sources if (found := re.fullmatch(rf"(.*[/.]){label}", name[:LONGEST]))]
     places = list(dict.fromkeys(end[1] for end in ends))[:PLACES]
     inside = {place: {n.removeprefix(place): t for n, t in sources.items() if n.startswith(place)} for place in places}
-    found = {place: Matcher(table, below).match() for place, below in inside.items()}
-    return [place for place, match in found.items() if not (match.missing or match.unexpected or match.problems)]
+    matches = {place: Matcher(table, below).match() for place, below in inside.items()}
+    return [place for place, match in matches.items() if not (match.missing or match.unexpected or match.problems)]
 
 
 def _nested(table: Table, places: list[str]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 EVERY = 0.1  # seconds between updates
+QUIET = 1.0  # seconds before the first: what takes less needs none
 CLEAR = "\r\x1b[K"  # what a terminal erases a line on
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 
@@ -20,6 +21,7 @@ class Progress:
         self.total, self.what, self.done = total, what, 0
         self.shown = sys.stderr.isatty() and total > 0
         self.start = self.last = time.monotonic()
+        self.last += QUIET - EVERY
 
     def of(self, pieces: Iterable[Any]) -> Iterator[Any]:
         for piece in pieces:

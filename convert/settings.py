@@ -246,7 +246,11 @@ def _mapping(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(MAX_JSON + 1)
-    except (OSError, ValueError) as error:
+    except FileNotFoundError:
+        raise ConvertError(f"{path}: there is no such file (check the path)") from None
+    except OSError as error:
+        raise ConvertError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
         raise ConvertError(f"{path}: cannot be read: {error}") from None
     if len(text) > (MAX_JSON if path.endswith(".json") else MAX_YAML):
         raise ConvertError(f"{path}: is too long: give the model's configuration alone")

@@ -14,6 +14,7 @@ from convert.aside import as_json
 from convert.casting import is_exact
 from convert.errors import ConvertError
 from convert.plans import Plan
+from convert.progress import Status
 from convert.recognise import dialects
 from convert.replicas import FirstReplica
 from convert.steps import sources_of
@@ -54,8 +55,10 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
         )
         after = ports.load(written, target, "float64", src=plan.dst, **settings)
     images = draw(2, plan.reading.spec.input_shape(plan.config))
-    left, right = before.taps(images), after.taps(images)
-    left["output"], right["output"] = before(images), after(images)
+    left, right = (
+        _outputs(before, images, f"the source in {source}"),
+        _outputs(after, images, f"the target in {target}"),
+    )
     if left.keys() != right.keys():
         raise ConvertError(f"{written}: the two sides ran different layers: {sorted(left.keys() ^ right.keys())}")
     errors = {name: relative_error(left[name], right[name]) for name in left}
@@ -64,6 +67,15 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
         what = f"{first} comes out as NaN or infinity, of which nothing can be proven"
         raise ConvertError(f"{plan.reader.path}: not proven: {what}: convert without --prove; nothing was written")
     return _proof(plan, source, target, errors)
+
+
+def _outputs(port: ports.Port, images: np.ndarray, what: str) -> dict[str, np.ndarray]:
+    """Run a port and return every module's output and its own; show on a terminal what runs."""
+    with Status() as status:
+        status.show(f"proving: runs {what} in float64, layer by layer")
+        found = port.taps(images)
+        status.show(f"proving: runs {what} in float64, as a whole")
+        return {**found, "output": port(images)}
 
 
 def _array_errors(plan: Plan, written: str) -> dict[str, float]:

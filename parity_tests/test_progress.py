@@ -5,6 +5,7 @@ def test_progress_is_drawn_on_a_terminal_only(monkeypatch, capsys):
     from convert.progress import Progress
 
     monkeypatch.setattr("convert.progress.EVERY", -1)
+    monkeypatch.setattr("convert.progress.QUIET", -1)
     for terminal in (False, True):
         monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal, raising=False)
         progress = Progress(2_000_000, "x.npz")

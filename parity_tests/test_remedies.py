@@ -58,7 +58,8 @@ def test_what_is_open(bare, run, tmp_path):
         plan.write(tmp_path / "known.safetensors")
     name = f"settings={str(tmp_path / 'known.safetensors')!r}"
     assert name in refusal(ports.load, bare, "torch")
-    assert ports.load(bare, "torch", settings=tmp_path / "known.safetensors").config.act == "relu"
+    for name in ("settings", "config"):
+        assert ports.load(bare, "torch", **{name: tmp_path / "known.safetensors"}).config.act == "relu"
     with convert.plan(bare, dst="flax", settings=str(tmp_path / "known.safetensors")) as plan:
         assert plan.config.act == "relu"
     with pytest.warns(UserWarning, match="assumed when the record was written"):

@@ -64,6 +64,7 @@ def load(
       unreplicate: take one of the equal replicas that pmap leaves in every array.
       step: which step of a training run's folder; None takes the newest.
       config: the same, Config fields alone, and `preprocessing`, a mapping of its fields; they go above `settings`.
+        `config="x.pdparams"`, as `ports.save` and the command line name a file or a Config, is taken as `settings`.
     Warns of the part that was taken, unless it is the root, of arrays that were set aside, of batch counters that the
     file does not hold and that begin at 0, of what is assumed of the file, now or when it was written, where `config`
     contradicts its record, of arrays of several dtypes in one file, and of values that become zero, infinite or
@@ -79,6 +80,12 @@ def load(
     require(framework)
     from .port import Port
 
+    if (given := config.pop("config", None)) is not None:
+        if settings is not None:
+            raise UsageError("config and settings: both state the configuration: give one of them")
+        from .saving import settings_of
+
+        settings = settings_of(given)
     stated = Settings.of(settings).above(config)
     planned = plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate, step=step)
     with planned as loaded:

@@ -65,6 +65,13 @@ class Port(Model):
         self._taps = Taps(self._tap, self._is_map)
         self._built = self.runner.structure()
 
+    def __repr__(self) -> str:
+        from convert.variants import variant_of
+
+        variant = variant_of(self.architecture, self.config)
+        what = f"{self.architecture} {variant or '(no official variant)'}"
+        return f"Port({what}, {self.framework}, {self.dtype}, {self.device})"
+
     @property
     def model(self) -> Any:
         """The framework's own model: an nn.Module, an nn.Layer, or linen's module and variables."""

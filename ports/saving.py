@@ -52,7 +52,7 @@ def save(
     Raises: UsageError for what is no model or does not fit, and OpenFields, one of them, for what nobody states;
     ConvertError where the target cannot be written.
     """
-    settings = _settings(config)
+    settings = settings_of(config)
     if architecture is not None:
         if architecture not in specs.names():
             raise UsageError(f"architecture: {unknown(architecture, specs.names())}")
@@ -69,7 +69,7 @@ def save(
         return record
 
 
-def _settings(config: Any) -> Settings:
+def settings_of(config: Any) -> Settings:
     """Return what is known of a model."""
     if config is None or isinstance(config, Mapping | Settings):
         return Settings.of(config)
