@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from convert.errors import called
+from convert.errors import UsageError, called
 from convert.program import Arguments, Version, dumps, guarded
 
 
@@ -17,9 +17,10 @@ def table(argv: list[str]) -> int:
     """Print every variant of every architecture, with its trained parameters by the spec."""
     prog = called("ports")
     parser = Arguments(
-        "ports", "[--spec PAGE] [--json]", description="List architectures, their variants and parameter counts.",
+        "ports", "[NAME] [--spec PAGE] [--json]", description="List architectures, their variants and parameter counts.",
         epilog=f"{prog} new NAME writes the files of a new architecture\n\nexample:\n  {prog} --json",
     )  # fmt: skip
+    parser.add_argument("architecture", nargs="?", metavar="NAME", help="list the Config fields of this one as well")
     parser.add_argument("--version", action=Version)
     parser.add_argument("--spec", metavar="PAGE", action="append", default=[], help="also an architecture of yours")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
@@ -29,15 +30,35 @@ def table(argv: list[str]) -> int:
     from specs.layer import count
 
     use(arguments.spec)
+    try:
+        chosen = [specs.resolve(arguments.architecture)] if arguments.architecture else specs.names()
+    except (LookupError, ValueError) as error:
+        raise UsageError(str(error)) from None
     rows = [
         {"architecture": name, "variant": variant, "parameters": count(list(specs.get(name).layers(config)))}
-        for name in specs.names()
+        for name in chosen
         for variant, config in specs.get(name).variants.items()
     ]
     lines = [f"{'architecture':14} {'variant':10} {'parameters':>13}"]
     lines += [f"{row['architecture']:14} {row['variant']:10} {row['parameters']:>13,}" for row in rows]
+    if arguments.architecture:
+        lines += ["", "Config fields, of --set and of ports.load:", *_fields(specs.get(chosen[0]).config)]
     print(dumps(rows) if arguments.json else "\n".join(lines))
     return 0
+
+
+def _fields(config: type) -> list[str]:
+    """Return a line for each field of a Config: its name, its values, its default."""
+    from dataclasses import MISSING, fields
+
+    from specs.config import describe, types_of
+
+    types = types_of(config)
+    return [
+        f"  {field.name:18} {describe(types[field.name])}"
+        + ("" if field.default is MISSING else f" (default: {field.default})")
+        for field in fields(config)
+    ]
 
 
 def new(argv: list[str]) -> int:

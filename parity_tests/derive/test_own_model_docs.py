@@ -75,6 +75,8 @@ def test_the_page_leads_from_two_files_to_a_converted_checkpoint(
     assert code == 0 and Table.load("mlp.table").print().count("<->") == 4 + 1, out + err
     monkeypatch.syspath_prepend(tmp_path)
     _module("compare_mlp.py")
+    code, out, err = run(*next(commands))
+    assert code == 0 and Table.load("same.table").print().count("<->") == 4 + 1, out + err
 
     Path("start.table").write_text("table 1\n2.weight: out in <-> down/kernel: in out\n")
     code, out, err = run(*next(commands))
