@@ -94,7 +94,8 @@ def _add_inspect_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_diff_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("files", nargs=2, metavar="CKPT", help="A and B, in any formats and dialects")
+    parser.add_argument("a", metavar="A", help="a checkpoint, in any format and dialect")
+    parser.add_argument("b", metavar="B", help="another one")
     parser.add_argument(
         "--step", type=int, metavar="N", action="append", default=[],
         help="which step of folders of steps, or given twice, of A and of B (default: newest)",

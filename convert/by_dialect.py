@@ -159,7 +159,7 @@ class Problems:
         module = name[: max(name.rfind("."), name.rfind("/")) + 1]
         odd = {other for other, _ in self.misfits}
         larger = [
-            f"{other} has shape {list(tensor.shape)}"
+            f"its {other.removeprefix(module)} has shape {list(tensor.shape)}"
             for other, tensor in self.reading.tensors.items()
             if module and other.startswith(module) and len(tensor.shape) > 1 and other not in odd
         ]

@@ -42,7 +42,7 @@ def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] |
     from .by_table import length
     from .diff import across, by_names
 
-    a, b = arguments.files
+    a, b = arguments.a, arguments.b
     parts = _sides(arguments.weights)
     if arguments.table is not None:
         entries, remarks = across(
@@ -67,8 +67,8 @@ def diff(arguments: Namespace) -> int:
     """Compare two files; 0 only if they are shown to be the same model, or what is not shown is accepted."""
     from .diff import Comparison, compare
 
-    found = looks(arguments.files, arguments.step)
-    a, b = arguments.files = [one.path for one in found]
+    found = looks((arguments.a, arguments.b), arguments.step)
+    a, b = arguments.a, arguments.b = [one.path for one in found]
     if not 0 <= arguments.rtol < float("inf"):
         raise UsageError(f"--rtol {arguments.rtol}: a number from 0 on, as in 1e-6")
     notes = [note for one in found for note in one.notes]

@@ -61,7 +61,8 @@ def rows(differences: list[dict[str, Any]]) -> list[str]:
 def _cells(groups: Any) -> Iterator[tuple[str, str, str, str]]:
     for group in groups:
         worst = max(group, key=lambda entry: float("inf") if entry["error"] is None else entry["error"])
-        error = "" if worst["error"] is None else f"{worst['error']:.2e}"
+        nothing = "NaN" if worst["kind"] == "value" else ""
+        error = nothing if worst["error"] is None else f"{worst['error']:.2e}"
         of = f"{worst['tensor']} " if len(group) > 1 and worst["kind"] == "value" else ""
         kind = {"missing": "missing in B", "unexpected": "missing in A"}.get(worst["kind"], worst["kind"])
         yield where(entry["tensor"] for entry in group), kind, error, f"{of}{worst['detail']}"

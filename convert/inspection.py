@@ -13,7 +13,7 @@ from specs import config as configs
 from specs.dialects import HUB
 
 from . import folding
-from .aside import as_json, by_name
+from .aside import STATE, as_json, by_name
 from .choosing import Request, attempt
 from .configure import inferred, trained, unshown
 from .errors import ConvertError, OpenFields, UsageError, printable
@@ -52,17 +52,17 @@ def inspect(arguments: Namespace) -> int:
         for note in about["notes"]:
             say(printable(f"note: {note}"), sys.stderr, "doubt")
     else:
-        for line in _lines(about):
+        for line in _lines(about, found.path):
             say(printable(line), indent=2 if line.startswith(" ") else 14)  # below what stands beside the label
     return 0
 
 
-def _lines(about: dict[str, Any]) -> Iterator[str]:
+def _lines(about: dict[str, Any], path: str) -> Iterator[str]:
     """Return the description as text: names with numbers folded."""
     yield from (f"{'record:':14}{line}" for line in about["record"])
     for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
         if key in about:
-            yield f"{key + ':':14}{about[key] if about[key] is not None else 'unknown'}"
+            yield f"{key + ':':14}{_stated(about, key)}"
     if near := about["nearest"]:
         yield f"{'':14}a {about['format']} file of an unknown architecture"
         yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), which does not fit:"
@@ -77,10 +77,15 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
         yield f"{'pixels:':14}{' '.join(f'{k}={v}' for k, v in known.items())}"
         yield from ([f"{'':14}assumed: {' '.join(assumed)}"] if assumed else [])
     if about["open"]:
-        yield from f"{'open:':14}{about['open']}".split("\n")
+        text = about["open"].removeprefix(f"{path}: ").removeprefix(f"{about['architecture']}: ")
+        yield from f"{'open:':14}{text.replace(' is open: set it', ': set it')}".split("\n")
     yield from (f"{'note:':14}{note}" for note in about["notes"])
     yield f"{'tensors:':14}{len(about['tensors'])}"
-    yield from _listed({name: f"{tensor['dtype']} {tensor['shape']}" for name, tensor in about["tensors"].items()})
+    containers = {entry["name"]: entry["arrays"] for entry in about["aside"] if entry["reason"] == STATE}
+    state = tuple(name for name in containers if name.endswith("/"))
+    shown = {name: one for name, one in about["tensors"].items() if not name.startswith(state)}
+    yield from _listed({name: f"{tensor['dtype']} {tensor['shape']}" for name, tensor in shown.items()})
+    yield from (f"  {name}  {containers[name]:,} arrays of training state" for name in state)
     if about["aside"]:
         yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
     for entry in about["aside"]:
@@ -93,6 +98,13 @@ def _unread(origins: dict[str, str]) -> Iterator[str]:
     for origin in dict.fromkeys(origins.values()):
         how = "by" if origin == DEFAULT else "as in the" if origin.startswith(OFFICIAL) else "from the"
         yield f"{how} {origin}, not read off the file: {', '.join(name for name in origins if origins[name] == origin)}"
+
+
+def _stated(about: dict[str, Any], key: str) -> str:
+    """Return what is known of a file under one key, as people read it."""
+    if about[key] is None:
+        return "no official variant" if key == "variant" and about["architecture"] else "unknown"
+    return f"{about[key]:,}" if key == "parameters" else str(about[key])
 
 
 def _listed(tensors: dict[str, str]) -> Iterator[str]:

@@ -127,7 +127,7 @@ def _first_replica(request: Request, src: str | None, weights: str | None) -> Re
         raise NotReplicated(f"{reader.path}: {unreplicate}: its arrays fit as they are: leave it out")
     error = _refusal(request, choice, src, weights)
     if src is not None and (other := _replicas(request, choose(request, candidates(reader, None, hints, weights)))):
-        which = command_or_call(f"{other.dialect}2...", f"src={other.dialect!r}")
+        which = command_or_call(_route(other.dialect, request.dst), f"src={other.dialect!r}")
         error.problems.append(f"every array fits as {other.dialect}, replicated: {which} with {unreplicate}")
     raise error
 
@@ -178,12 +178,17 @@ def _refusal(request: Request, choice: Choice, src: str | None, weights: str | N
     if src is not None:
         other = choose(request, candidates(reader, None, hints, weights)).plan
         if other:
-            which = command_or_call(f"{other.src}2...", f"src={other.src!r}")
+            which = command_or_call(_route(other.src, request.dst), f"src={other.src!r}")
             remedies.append(f"every array fits as {other.src}: {which}")
     if (page := unknown_page(hints)) and page not in error.message:
         remedies.insert(0, f"its record {page}")
     error.problems[:0] = remedies
     return error
+
+
+def _route(src: str, dst: str) -> str:
+    """Spell the route from another dialect to the same target."""
+    return f"{src}2{'...' if dst in (HUB, src) else dst}"
 
 
 def _fits(trial: Plan | Rejected) -> bool:

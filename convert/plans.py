@@ -225,9 +225,9 @@ class Plan:
         unused = self.translation.zeros
         why = "zeros, as the network never uses it and the source lacks it"
         lines = [f"{why}: {', '.join(folding.fold(unused))}"] if unused else []
-        why = "0, as the source stores no such batch counter"
         if names := self.uncounted:
-            lines.append(f"{why} ({len(names):,}): {folding.where(names)}")
+            counters = f"{len(names):,} batch counter{'s' if len(names) > 1 else ''} set to 0"
+            lines.append(f"{counters}, as the source stores none: {folding.where(names)}")
         return lines
 
     def conflicts(self) -> dict[str, tuple[Any, Any]]:

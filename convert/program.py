@@ -12,7 +12,7 @@ from typing import Any
 from .errors import ConvertError, called, command
 from .terminal import WIDTH, columns, say, wrapped
 
-INTERRUPTED = 130
+INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -83,8 +83,9 @@ def guarded(name: str, work: Callable[[], int], argv: list[str], interrupted: st
             if output is not None:
                 output.flush()
         return code
-    except BrokenPipeError:
-        return _silenced()
+    except BrokenPipeError:  # as of `| head`, which the shell reports as SIGPIPE
+        _silenced()
+        return BROKEN_PIPE
     except OSError as error:
         say(f"{name}: {error}", sys.stderr, "bad")
         return _silenced()

@@ -11,7 +11,8 @@ from typing import Any
 WIDTH = 80  # columns
 # Codes of ANSI terminals by what a text says.
 CODES = {"good": "32;1", "bad": "31;1", "doubt": "33", "head": "1", "soft": "2"}
-_WORD = re.compile(r" *[^ ]+")  # with the spaces before it, by which columns are aligned
+# With the spaces before it, by which columns are aligned: a shape and an option with its value are one word.
+_WORD = re.compile(r" *(?:--[a-z][a-z-]* [^ ]+|(?:\[[^\[\]]{0,60}\]|[^ ])+)")
 _INDENT = re.compile(r" *(?:- )?")
 
 

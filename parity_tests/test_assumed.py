@@ -337,14 +337,16 @@ def test_verify_sees_every_flipped_bit_of_a_record(kind, run, recorded, tmp_path
 
 
 def test_settings_that_contradict_are_noted(run, recorded, tmp_path):
-    _, _, err = run("torch2flax", recorded, "--dry-run", "--set", "gelu=erf")
+    _, _, err = run("torch2flax", recorded, "-o", tmp_path / "dry.msgpack", "--dry-run", "--set", "gelu=erf")
     assert (
         "gelu=erf was asked for and is used in place of gelu=tanh, which its record has from the dialect google" in err
     )
-    _, _, err = run("google2flax", GOOGLE, "--dry-run", "--set", "gelu=erf")
+    _, _, err = run("google2flax", GOOGLE, "-o", tmp_path / "dry.msgpack", "--dry-run", "--set", "gelu=erf")
     assert "gelu=erf was asked for, though google's own code computes gelu=tanh" in err
-    assert run("google2flax", GOOGLE, "--dry-run", "--set", "gelu=tanh")[2] == ""
-    _, _, err = run("google2flax", GOOGLE, "--dry-run", "--config", recorded, "--set", "gelu=erf")
+    assert run("google2flax", GOOGLE, "-o", tmp_path / "dry.msgpack", "--dry-run", "--set", "gelu=tanh")[2] == ""
+    _, _, err = run(
+        "google2flax", GOOGLE, "-o", tmp_path / "dry.msgpack", "--dry-run", "--config", recorded, "--set", "gelu=erf"
+    )
     assert "--set gelu=erf is used in place of gelu=tanh of --config" in err
     code, _, err = run("google2flax", GOOGLE, "--set", "gelu=erf", "--set", "gelu=tanh")
     assert (code, "--set gelu: given twice" in err) == (2, True)

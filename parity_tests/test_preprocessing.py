@@ -389,7 +389,7 @@ def test_the_snippets_of_the_quick_start(tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
     text = documents.section(documents.read("docs/quick-start.md"), "Preprocess images")
     commands = documents.commands(text)
-    assert len(commands) == 3
+    assert len(commands) == 2
     for words in commands:
         name, arguments = documents.module(words)
         code, out, _ = run(*arguments)

@@ -84,7 +84,7 @@ def test_misfits_of_like_blocks_are_one_line(run, tmp_path):
 
     code, _, err = run("google2torch", spoiled(tmp_path, change), "-o", tmp_path / "x.safetensors")
     assert code == 1
-    assert err.count("has shape") == 1
+    assert err.count(" has shape [5]") == 1 and "as its kernel has shape [20, 36]" in err
     assert "MixerBlock_{0..2}/channel_mixing/Dense_0/bias has shape [5], expected [" in err
 
 
@@ -143,7 +143,7 @@ def test_timm_names_in_paddles_layout(run, tmp_path):
         assert json.loads(run("inspect", path, "--json")[1])["dialect"] == "passl_backbone"
         code, _, err = run("timm2torch", path, "-o", tmp_path / "x.safetensors")
         assert code == 1
-        assert "every array fits as passl_backbone: passl_backbone2..." in err
+        assert "every array fits as passl_backbone: passl_backbone2torch" in err
     write_numbers(tmp_path / "square.pdparams", "mlp_mixer", spec.config(**SQUARE["mlp_mixer"]), "passl_backbone")
     assert "reads alike as passl_backbone, timm: say which" in run("inspect", tmp_path / "square.pdparams")[1]
 
@@ -163,7 +163,7 @@ def test_shapes_tell_frameworks_apart_whose_names_are_alike(run, alike, tmp_path
     code, _, err = run("torch2flax", alike, "-o", tmp_path / "x.msgpack")
     assert code == 1
     assert "head.weight has shape [20, 7]" in err
-    assert "every array fits as paddle: paddle2..." in err
+    assert "every array fits as paddle: paddle2flax" in err
 
 
 @pytest.mark.parametrize("guess", ["convmixer", None])

@@ -47,7 +47,9 @@ def test_counters_that_the_source_lacks_are_reported_and_marked(run, tmp_path):
     code, printed, _ = run("paddle2torch", source, "-o", written, *SETTINGS, "--json")
     counters = [name for name in load_file(written) if name.endswith("num_batches_tracked")]
     assert code == 0 and record(written)["supplied"] == counters
-    assert any("0, as the source stores no such batch counter (5): " in note for note in json.loads(printed)["notes"])
+    assert any(
+        "5 batch counters set to 0, as the source stores none: " in note for note in json.loads(printed)["notes"]
+    )
     assert "supplied by an earlier conversion, and not read from its source (5): " in run("inspect", written)[1]
     code, _, err = run("torch2flax", written, "-o", flax)
     assert (code, record(flax)["carried"]) == (0, {})

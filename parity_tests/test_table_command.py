@@ -462,7 +462,7 @@ def test_what_is_no_array_is_named(tmp_path, capsys):
     (tmp_path / "b.msgpack").write_bytes(msgpack.packb({**tree, "temperature": 2.5}))
     (tmp_path / "t.table").write_text("table 1\nw: i o <-> x: o i\nb: o <-> y: o\n")
     a, b, out, table = (str(tmp_path / name) for name in ("a.msgpack", "b.msgpack", "c.npz", "t.table"))
-    said = "set aside, a number without a dtype: temperature"
+    said = "set aside, plain numbers: temperature"
     for words in (["--table", table, b, "-o", out], ["diff", a, b], ["diff", b, a], ["diff", b, out, "--table", table]):
         assert main(words) == 0
         assert said in capsys.readouterr().err, words

@@ -17,7 +17,8 @@ def table(argv: list[str]) -> int:
     """Print every variant of every architecture, with its trained parameters by the spec."""
     prog = called("ports")
     parser = Arguments(
-        "ports", "[NAME] [--spec PAGE] [--json]", description="List architectures, their variants and parameter counts.",
+        "ports", "[NAME] [--spec PAGE] [--json]",
+        description="List architectures, their variants and parameter counts.",
         epilog=f"{prog} new NAME writes the files of a new architecture\n\nexample:\n  {prog} --json",
     )  # fmt: skip
     parser.add_argument("architecture", nargs="?", metavar="NAME", help="list the Config fields of this one as well")

@@ -61,18 +61,19 @@ class _Binding:
             raise Misfit(f"{self.table.name}: does not fit", [], [], misfits)
 
     def _check_open(self, envs: list[Env]) -> None:
-        problems: dict[str, None] = {}
+        problems, open_axes = dict[str, None](), dict[str, None]()
         for env in envs:
             for array in (*env.line.left.arrays, *env.line.right.arrays):
                 for dim in array.axes or ():
                     names = [p.name for f in dim.factors for p in f if p.name and p.name not in env.sizes]
                     if names:
+                        open_axes |= dict.fromkeys(names)
                         problems[f"line {env.line.number}: {' and '.join(names)} in {dim} of {array.label}"] = None
         if problems:
-            first = next(iter(problems)).split(": ", 1)[1].split(" ", 1)[0]
+            remedy = " ".join(f"--set {name}=..." for name in open_axes)
             raise SizeError(
                 f"{self.table.name}: lengths of axes that the names and shapes at hand leave open: give a file of the "
-                f"other side (--like FILE) or lengths (--set {first}=...)", list(problems)[:40],
+                f"other side (--like FILE) or lengths ({remedy})", list(problems)[:40],
             )  # fmt: skip
 
     def _right_names(self, envs: list[Env]) -> tuple[Ranges, list[tuple[Line, Signature, str]]]:

@@ -88,7 +88,7 @@ def misfits(config: type, values: Mapping[str, Any]) -> list[str]:
     """Return which of these values no Config has: unknown names, wrong types, numbers beyond all bounds."""
     hints = types_of(config)
     names = [f.name for f in dataclasses.fields(config)]
-    return [unknown(name, names) for name in values if name not in names] + [
+    return [_no_field(name, names) for name in values if name not in names] + [
         f"{name}={_short(value)} does not fit: {name} is {describe(hints[name])}"
         for name, value in values.items()
         if name in names and not fits(tuples(value), hints[name])
@@ -103,10 +103,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def _no_field(name: str, names: typing.Collection[str]) -> str:
+    """Name the nearest field, or all of them where none is near."""
+    text = unknown(name, names)
+    return text if "did you mean" in text else f"{text}: the fields are {', '.join(names)}"
+
+
 def unknown(name: str, known: typing.Iterable[str]) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(name, list(known), n=1, cutoff=0.4)
+    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"unknown name {name!r}" + (f", did you mean {near[0]!r}?" if near else "")
 
 

@@ -145,7 +145,7 @@ class Tree(Tokens):
             self.skip(number)
             self.skipped.add(path or "", "bytes")
         elif kind != "nil":
-            self.skipped.add(path or "", "a number without a dtype", _number(kind, number))
+            self.skipped.add(path or "", "plain numbers", _number(kind, number))
 
     def _text(self, name: str, size: int) -> None:
         """Read a string: a placeholder, or no part of a model."""
@@ -212,7 +212,7 @@ class Tree(Tokens):
             self._add(path, shape, dtype, (segment,))
         elif code == COMPLEX:
             self.skip(size)
-            self.skipped.add(path or "", "a number without a dtype")
+            self.skipped.add(path or "", "plain numbers")
         else:
             raise self.bad(f"{shown(path or '')} is of extension type {code}, which flax does not write")
 

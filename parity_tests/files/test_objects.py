@@ -84,7 +84,7 @@ def test_arrays_in_and_beside_objects(package: Any, protocol: int, wrap: str, tm
     for name, kind in {"config": "Config", "slots": "Slots", "ring": "Ring", "mode": "Mode", "plain": "Plain",
                        "values": "Values", "args/mode": "Mode"}.items():  # fmt: skip
         assert named[name] == f"an object of {PACKAGE}.{kind}"
-    assert named["kind"] == "a name of Python code" and named["args/lr"] == "a number without a dtype"
+    assert named["kind"] == "a name of Python code" and named["args/lr"] == "plain numbers"
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -26,7 +26,7 @@ from parity_tests.files import samples
 from parity_tests.files.corpus_plain import PAYLOAD, array, string, tree
 from parity_tests.test_distributed import needs_module, translate
 
-NUMBER = "a number without a dtype"
+NUMBER = "plain numbers"
 
 
 def found(path: Path) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:

@@ -9,12 +9,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError, UsageError, command_or_call
 
 from ..structure import Structure
 from . import trees
 from .inputs import Inputs
 from .records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
+
+
+def on_cpu() -> str:
+    """Spell the choice of the CPU, as the user of a command or of a function writes it."""
+    return command_or_call("--device cpu", "device='cpu'")
 
 
 class Unavailable(ConvertError):

@@ -72,7 +72,7 @@ class Runner(hooked.Runner):
 
     def settle(self) -> None:
         if self.device == "gpu" and not paddle.is_compiled_with_cuda():
-            raise base.Unavailable("this paddle is built without GPU support: use device='cpu'")
+            raise base.Unavailable(f"this paddle is built without GPU support: use {base.on_cpu()}")
         self.place = paddle.CUDAPlace(0) if self.device == "gpu" else paddle.CPUPlace()
         paddle.set_device(self.device)
 

@@ -62,7 +62,9 @@ class Checked(Stored):
             return
         if self._running != self.crc:
             problem = f"the {self.size:,} bytes at byte {self.offset} fail their CRC32 check: damaged"
-            raise Refused(problem, "fetch it again, or save it again with torch and its CRC32 option on")
+            raise Refused(
+                problem, "fetch it again, or call torch.serialization.set_crc32_options(True) and save it again"
+            )
         self._verified = True
 
 

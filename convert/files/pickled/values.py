@@ -131,7 +131,7 @@ def looks_like_pickle(head: bytes) -> bool:
 
 
 MAX_DIMENSIONS = 64  # numpy's own limit
-NUMBER, BYTES = "a number without a dtype", "bytes"  # what entries that are no tensors are reported as
+NUMBER, BYTES = "plain numbers", "bytes"  # what entries that are no tensors are reported as
 MALFORMED = "fetch it again, or save it again with the program that wrote it"
 
 # numpy's type codes. Objects (O), texts (S, U), records (V) and dates (M, m) are no tensors.
