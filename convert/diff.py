@@ -189,7 +189,7 @@ def _tried(
     Returns: the plan and the names of the fields whose values were tried.
     Args:
       other: the plan of the other file, whose values come first.
-    Raises: OpenFields where a field has no list of values, or none of these fits the arrays.
+    Raises: OpenFields where a field has neither a list of values nor a default, or none of these fits.
     """
     try:
         return stack.enter_context(_plan(side, settings, assume)), frozenset()

@@ -108,7 +108,7 @@ class OpenFields(UsageError):
 
     Args:
       fields: their names.
-      choices: the values of those that have a list of them.
+      choices: the values of those that have a list of them, or a default.
     """
 
     def __init__(

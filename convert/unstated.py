@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
 from typing import Any, Literal, get_args, get_origin
 
 from specs import config as configs
@@ -52,7 +53,8 @@ def open_error(
         chosen = ", ".join(f"{name}={defaults[name]}" for name in names)
         problems.append(f"or accept, as a guess that the record marks as one, {chosen}: {option('assume')}")
     what = f"{path}: {architecture}: {stated}: neither the file nor a record states it, and the outputs depend on it"
-    choices = {name: get_args(hints[name]) for name in names if get_origin(hints[name]) is Literal}
+    choices = {f.name: (f.default,) for f in fields(spec.config) if f.name in names and f.default is not MISSING}
+    choices |= {name: get_args(hints[name]) for name in names if get_origin(hints[name]) is Literal}
     return OpenFields(what, names, [*remarks, *problems], choices)
 
 
