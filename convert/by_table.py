@@ -28,6 +28,8 @@ from .readings import LONGEST, chosen, unclear
 from .spelling import out_of_modules
 from .steps import EARLIER, Promise, Step, step, supplied
 
+INCOMPLETE = "# incomplete:"  # begins the comment of a derived Table that lacks lines
+
 
 @dataclass(frozen=True)
 class TablePlan:
@@ -209,6 +211,7 @@ def plan(
     if dtype is not None and dtype not in FLOATS:
         raise UsageError(f"no dtype {dtype!r}: one of {', '.join(FLOATS)}")
     given = load(table) if isinstance(table, str) else table
+    _check_complete(given)
     lines = given.reverse() if backwards else given
     stored = open_checkpoint(path)
     reader = out_of_modules(stored)
@@ -235,6 +238,16 @@ def _unused(table: Table, reader: Reader, sources: Mapping[str, Tensor]) -> froz
     """Return the file's arrays that no line of a table speaks of, or that lie outside of the part that is read."""
     used = sources.keys() - set(Matcher(table, sources).match().unexpected)
     return frozenset(reader.tensors.keys() - {sources[name].name for name in used})
+
+
+def _check_complete(table: Table) -> None:
+    """Raises: ConvertError for a Table that was derived in part, and says so."""
+    above = table.lines[0].above if table.lines else ()
+    if any(comment.startswith(INCOMPLETE) for comment in above):
+        missing = [comment.removeprefix("# ") for comment in above if comment.startswith("# missing: ")]
+        raise ConvertError(
+            f"{table.name}: is incomplete: add lines, and remove the comment that begins with {INCOMPLETE!r}", missing
+        )
 
 
 def _remarks(its: record.Record) -> tuple[str, ...]:

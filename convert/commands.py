@@ -158,7 +158,7 @@ def derive(arguments: Namespace) -> int:
 
     return derive_table(
         arguments.left, arguments.right, arguments.out, arguments.json, arguments.table, arguments.left_weights,
-        arguments.report, arguments.quiet,
+        arguments.report, arguments.quiet, arguments.force,
     )  # fmt: skip
 
 

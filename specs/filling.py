@@ -127,10 +127,12 @@ class Filling:
                     self.used.setdefault(name, []).append((env.line, box))
 
     def _constant(self, env: Env) -> None:
-        """Check that left arrays have the one value that the line states: nothing on the right stores them."""
+        """Check that left arrays have the one value that the line states, or drop them: nothing on the right stores them."""
         constant = env.line.left.constant
         if constant is None:
             return self._make_constant(env)
+        if env.line.arrow != "<->":
+            return self._drop(env)
         for array, named in zip(env.line.left.arrays, env.arrays, strict=True):
             for name in named.values():
                 for cell in env.line.cells(array):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import ports  # noqa: F401  whose filter of warnings has to precede the user's imports
 from convert.by_table import load
 from convert.errors import ConvertError, UsageError
+from convert.files.atomic import check
 from convert.program import dumps
 from convert.progress import Status
 from specs.table import Table
@@ -18,11 +21,12 @@ from specs.table import Table
 from ..report import check_page, write_page
 from .call import Call
 from .derivation import Derivation, derive
+from .rows import missing_lines
 
 
 def run(
     left: str, right: str, out: str | None, as_json: bool, start: str | None = None, left_weights: str | None = None,
-    report: str | None = None, quiet: bool = False,
+    report: str | None = None, quiet: bool = False, force: bool = False,
 ) -> int:  # fmt: skip
     """Derive, print and save. Returns: 0 if the table is proven, 1 if not.
 
@@ -32,10 +36,12 @@ def run(
       start: a file with lines of the table that are known; left_weights: a checkpoint of the left model.
       report: where a page is written.
       quiet: print nothing of a table that is proven, and else what is wrong.
+      force: replace files that exist at `out` and `report`.
     Raises: UsageError for files and functions that do not fit; ConvertError for places that cannot be written.
     """
     for path in filter(None, (out, report)):
         check_page(path)
+        check([text.rpartition(":")[0] for text in (left, right)], path, force)
     with Status() as status:
         found = _derived(left, right, start, left_weights, status.show)
     if out:
@@ -90,7 +96,7 @@ def _build(text: str) -> tuple[Any, Any]:
         spec.loader.exec_module(module)
         result = getattr(module, name)()
     except Exception as error:  # the user's code may raise anything
-        raise ConvertError(f"{text}: {type(error).__name__}: {error}") from error
+        raise ConvertError(f"{_where(error, path)} in {name}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
     linen = sys.modules.get("flax.linen")
@@ -98,6 +104,16 @@ def _build(text: str) -> tuple[Any, Any]:
         return result, None
     model, inputs = result
     return model, inputs if isinstance(inputs, (tuple, Call)) else (inputs,)
+
+
+def _where(error: BaseException, path: str) -> str:
+    """Return the file and the line of the innermost frame that lies in the folder of the user's file."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    folder = os.path.dirname(os.path.abspath(path))
+    frames = [(os.path.abspath(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [(file, line) for file, line in frames if os.path.dirname(file) == folder]
+    return f"{os.path.relpath(own[-1][0]) if own[-1][0] != os.path.abspath(path) else path}:{own[-1][1]}" if own else path
 
 
 def _started(path: str | None) -> Table | None:
@@ -121,12 +137,11 @@ def _summary(found: Derivation, out: str | None) -> str:
 def _verdict(found: Derivation) -> list[str]:
     """Say whether the table is proven, and what is not."""
     verdict = "proven" if found.proven else "complete, but not proven" if not found.missing else "incomplete"
-    lines = [f"{verdict}: outputs differ by {found.error:.1e}, relative to the largest"]
-    lines += [f"missing: {name}: {why}" for name, why in found.reasons.items()]
+    lines = [f"{verdict}: {found.outputs}"]
+    lines += [f"missing: {line}" for line in missing_lines(found.reasons)]
     if found.failure:
         lines.append(f"stopped: {found.failure}")
     for place in found.divergences:
-        lines.append(
-            f"parts at {place.left} <-> {place.right}: {place.size:.1e}{f': {place.cause}' if place.cause else ''}"
-        )
+        size = f"{place.size:.1e}" if math.isfinite(place.size) else "cannot be compared"
+        lines.append(f"parts at {place.left} <-> {place.right}: {size}{f': {place.cause}' if place.cause else ''}")
     return lines

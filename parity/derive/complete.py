@@ -105,9 +105,9 @@ def _by_name(
         pattern = _sibling(name, patterns, rights, alike) if whole else None
         order = pattern.order if pattern else tuple(range(len(rights.shapes[name])))
         near = {
-            other: alike(*((other, name) if pattern is None else (_split(other)[0], _split(name)[0])))
+            other: alike(*((other, name) if pattern is None else (split(other)[0], split(name)[0])))
             for other in free
-            if (pattern is None or _split(other)[1] == pattern.leaf)
+            if (pattern is None or split(other)[1] == pattern.leaf)
             and len(lefts.shapes[other]) == len(order)
             and tuple(lefts.shapes[other][d] for d in order) == rights.shapes[name]
         }
@@ -121,7 +121,7 @@ def _by_name(
     return found, inferred
 
 
-def _split(name: str) -> tuple[str, str]:
+def split(name: str) -> tuple[str, str]:
     """Return the path and the leaf of a name."""
     at = max(name.rfind("."), name.rfind("/"))
     return name[: max(at, 0)], name[at + 1 :]
@@ -137,12 +137,12 @@ def _pattern(name: str, found: Array, lefts: Elements, rights: Elements) -> Patt
         return None
     for order in itertools.permutations(range(whole.ndim)):
         if np.array_equal(whole.transpose(order), part):
-            return Pattern(_split(owners[0])[1], order)
+            return Pattern(split(owners[0])[1], order)
     return None
 
 
 def _sibling(name: str, patterns: Mapping[str, Pattern], rights: Elements, alike: Similarity) -> Pattern | None:
     """Return the pattern of the most similar right parameter of the same leaf and rank."""
-    leaf, rank = _split(name)[1], len(rights.shapes[name])
-    siblings = [other for other in patterns if _split(other)[1] == leaf and len(rights.shapes[other]) == rank]
+    leaf, rank = split(name)[1], len(rights.shapes[name])
+    siblings = [other for other in patterns if split(other)[1] == leaf and len(rights.shapes[other]) == rank]
     return patterns[max(siblings, key=lambda other: alike(name, other))] if siblings else None

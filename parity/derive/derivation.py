@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from convert.by_table import INCOMPLETE
 from convert.errors import UsageError
+from specs.paths import escaped
 from specs.table import Table
 
+from ..summary import count
 from .call import Call
 from .causes import explain, run
-from .complete import complete
+from .complete import complete, split
 from .crops import cropped
 from .fold import Facts, fold
 from .freedom import freedom
@@ -26,8 +29,8 @@ from .numbers import changes
 from .places import OWN, place
 from .prove import OUTPUT, Proof, prove, translate
 from .regroup import Step
-from .rows import DerivedTable, Row, constant, dropped
-from .sides import Side, draw, fresh, layouts, side
+from .rows import DerivedTable, Row, constant, dropped, missing_lines, same
+from .sides import Side, check_inputs, draw, fresh, layouts, side
 from .tape import Tape
 from .walk import Elements, Filled, Program
 
@@ -69,6 +72,7 @@ class Derivation:
       freedom: what may be permuted without effect; the table keeps the order as it is written.
       uses: each use of a parameter on the right with its partner, in the order of execution.
       fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
+      incomparable: why the outputs cannot be compared; "" if they can.
     """
 
     table: DerivedTable
@@ -83,6 +87,14 @@ class Derivation:
     freedom: list[str]
     uses: list[Step]
     fixed: list[str]
+    incomparable: str = ""
+
+    @property
+    def outputs(self) -> str:
+        """Say how far the outputs are apart."""
+        if not np.isfinite(self.error):
+            return f"outputs cannot be compared{f': {self.incomparable}' if self.incomparable else ''}"
+        return f"outputs differ by {self.error:.1e}, relative to the largest"
 
     @property
     def missing(self) -> list[str]:
@@ -102,6 +114,7 @@ class Derivation:
             "missing": self.missing,
             "reasons": self.reasons,
             "failure": self.failure,
+            "incomparable": self.incomparable,
             "seconds": self.seconds,
             "uses": [
                 {
@@ -161,12 +174,15 @@ def derive(
       table: lines that are known: they are taken as given, completed, and proven with the rest.
       left_weights: a checkpoint of the left model, for models that random weights do not tell apart.
       say: is called with what is done at present.
-    Raises: UsageError for what is no model or cannot be called, and for lines that do not fit the models.
+    Raises: UsageError for what is no model or cannot be called, for inputs that differ, and for lines that do not fit
+      the models.
     """
     start, began = time.thread_time(), time.process_time()
     say("recording left")
     a = side(left, call_of(inputs))
     given = a.call.arrays()
+    if right_inputs is not None:
+        check_inputs(given, call_of(right_inputs).arrays())
     known = _read(a, left_weights)
     best: _Best | None = None
     problems = []
@@ -290,11 +306,14 @@ def _concluded(
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
     frameworks = (a.framework, b.framework)
     blank, dead = ({}, []) if found.failure else _unread(a, best, mapped, rights, lefts)
-    extra = [*_extra(a, b), *(dropped(name, 1) for name in dead)]
-    facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b), extra, blank)
+    extra = [*_extra(a, b, mapped, lefts, rights), *(dropped(name, 1) for name in dead)]
+    made = {name for name in b.others if any(dict(row.right).get(escaped(name)) is not None for row in extra)}
+    facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b, made), extra, blank)
     table, reasons = fold(facts, best.hint)
     reasons = {name: why for name, why in reasons.items() if name not in dead}
     proof = prove(a, b, (program.tape, best.tape), table, mapped, lefts, rights, found.plus)
+    if reasons:
+        table = _without_drops(table, best.hint)
     # what a term of a sum was added to depends on the order of the terms, which frameworks choose
     parted = any(step.gap > PARTED and step.kind != "add" for step in found.steps)
     proven = proof.holds and not reasons and not found.failure and not parted
@@ -309,10 +328,11 @@ def _concluded(
     notes = [f"# fixed, since the other side computes it: {name}" for name in kept]
     notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
     inferred = [*inferred, *blank]
-    table = _commented(table, proof, proven, inferred, [*notes, *(f"# free: {text}" for text in free)])
+    table = _commented(table, proof, proven, inferred, reasons, [*notes, *(f"# free: {text}" for text in free)])
     return Derivation(
         table, proven, proof.error, divergences, proof.unobservable, reasons, found.failure,
         time.process_time() - began, inferred, free, found.steps, lone(table, lefts.names, rights.names),
+        proof.incomparable,
     )  # fmt: skip
 
 
@@ -347,11 +367,23 @@ def _explained(
         run(best.exact, translate(table, a, b, weights), list(inputs[1].values()), 1),
     )
     places = [Divergence(*place) for place in explain(*sides, mapped)]
+    if places and all(place.cause for place in places):  # nothing differs any more with these removed
+        return places
     seen = {place.right for place in places}
     return [*places, *(place for place in known if place.right not in {*seen, "output"})] or known
 
 
-def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], notes: list[str]) -> DerivedTable:
+def _without_drops(table: DerivedTable, given: Hint | None) -> DerivedTable:
+    """Leave out lines that drop left arrays, but for those that the user gave: what has no partner yet may need one."""
+    kept = {str(line) for line in given.table.lines} if given else set[str]()
+    drops = [line for line in table.lines if line.kind == "drop" and line.left.arrays and str(line) not in kept]
+    whole = [line for line in drops if not any(array.windowed for array in line.left.arrays)]
+    return replace(table, lines=tuple(line for line in table.lines if line not in whole))
+
+
+def _commented(
+    table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], reasons: dict[str, str], notes: list[str]
+) -> DerivedTable:
     """Return the table with what supports it above its first line."""
     if not table.lines:
         return table
@@ -361,8 +393,13 @@ def _commented(table: DerivedTable, proof: Proof, proven: bool, inferred: list[s
         )
         words = f"# derived and proven: outputs agree to {proof.exact:.0e}{gradients}, in float64 on two other draws"
     else:
-        words = f"# derived, not proven: outputs differ by {proof.error:.0e}"
+        how = f"differ by {proof.error:.0e}" if np.isfinite(proof.error) else "cannot be compared"
+        words = f"# derived, not proven: outputs {how}"
     comments = [words]
+    if reasons:
+        what = count(len(reasons), "parameter")
+        comments = [f"{INCOMPLETE} {what} of the right model without a line: add lines, and remove this comment", words]
+        comments += [f"# missing: {line}" for line in missing_lines(reasons)]
     if table.sizes:
         sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
         comments.append(f"# lengths in the models that it was derived from: {sizes}")
@@ -389,23 +426,52 @@ def _calls(call: Call, right_inputs: Any) -> Iterator[Call]:
         yield call
 
 
-def _extra(a: Side, b: Side) -> list[Row]:
-    """Return lines for arrays that are no parameters."""
-    rows = [dropped(name, 0) for name in a.others]
+def _extra(a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements) -> list[Row]:
+    """Return lines for arrays that are no parameters.
+
+    Those that nothing reads, as counters, belong together where the parameters of their modules do. An integer that
+    only the right side has is what a new model has there; what training leaves is dropped in reverse.
+    """
+    partners = _buffers(a, b, mapped, lefts, rights)
+    rows = [dropped(name, 0) for name in a.others if name not in partners.values()]
     for name, array in b.others.items():
         value = f"{array.flat[0]} {array.dtype}" if _uniform(array) else ""
-        rows.append(constant(name, array.ndim, value) if value else dropped(name, 1))
+        if name in partners:
+            rows.append(same(partners[name], name, array.ndim))
+        else:
+            rows.append(constant(name, array.ndim, value, "<-" if not array.ndim else "<->") if value else dropped(name, 1))
     return rows
+
+
+def _buffers(a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements) -> dict[str, str]:
+    """Return integer arrays of the right side -> those of the left in the module whose parameters became its own."""
+    homes: dict[str, set[str]] = {}
+    for name in rights.names:
+        owners = lefts.owners(rights.part(mapped, name))
+        homes.setdefault(split(name)[0], set()).update(split(owner)[0] for owner in owners)
+    partners: dict[str, str] = {}
+    for name, array in b.others.items():
+        home = homes.get(split(name)[0], set())
+        inside = [other for other, one in a.others.items() if split(other)[0] in home and _alike(one, array)]
+        inside = [other for other in inside if split(other)[1] == split(name)[1]] or inside
+        if len(home) == len(inside) == 1 and inside[0] not in partners.values():
+            partners[name] = inside[0]
+    return partners
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Tell whether arrays are integers of one kind, shape and value: two new models have the same there."""
+    return bool(one.dtype == other.dtype and one.dtype.kind in "iu" and np.array_equal(one, other))
 
 
 def _uniform(array: Any) -> bool:
     return bool(array.dtype.kind in "iu" and array.size and (array == array.flat[0]).all())
 
 
-def _shapes(a: Side, b: Side) -> tuple[dict[str, Any], dict[str, Any]]:
+def _shapes(a: Side, b: Side, kept: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     return (
         {name: np.shape(array) for name, array in a.others.items()},
-        {name: np.shape(array) for name, array in b.others.items() if _uniform(array)},
+        {name: np.shape(array) for name, array in b.others.items() if _uniform(array) or name in kept},
     )
 
 
@@ -414,7 +480,7 @@ def _divergences(found: Match, proof: Proof) -> list[Divergence]:
     divergences: list[Divergence] = []
     worst = EXACT
     for step in found.steps:
-        if step.gap > 10 * worst:
+        if step.gap > 10 * worst and step.kind != "add":  # see `parted`: such a gap depends on the order of terms
             worst = step.gap
             divergences.append(
                 Divergence(place(step.left_site, step.left), place(step.right_site, step.right), step.gap)

@@ -32,6 +32,7 @@ class Proof(NamedTuple):
       unobservable: left parameters on which no output depends.
       remark: why there are no gradients.
       islands: tables that one side computes in lower precision.
+      incomparable: why outputs cannot be compared; "" if they can.
     """
 
     error: float
@@ -40,6 +41,7 @@ class Proof(NamedTuple):
     unobservable: list[str]
     remark: str = ""
     islands: Sequence[Island] = ()
+    incomparable: str = ""
 
     @property
     def holds(self) -> bool:
@@ -60,13 +62,13 @@ def prove(
     maps = (found,) if plus is None or not plus.any() else (found, plus)
     error = exact = 0.0
     gradient: float | None = 0.0
-    remark = ""
+    remark = reason = ""
     islands: Sequence[Island] = ()
     seen = dict.fromkeys(lefts.names, False)
     for k in range(DRAWS):
         run = _run(left, right, table, tapes, lefts, k)
         error, exact, islands = max(error, run.error), max(exact, run.exact), run.islands
-        remark = remark or run.remark
+        remark, reason = remark or run.remark, reason or run.incomparable
         if run.gradients is None or exact > OUTPUT:
             gradient = None
             continue
@@ -81,7 +83,7 @@ def prove(
     right.release()
     used = {name for found in maps for name in lefts.owners(found)} if gradient is not None else set()
     unobservable = [name for name in lefts.names if not seen[name] and name in used]
-    return Proof(error, exact, gradient, unobservable, remark, islands)
+    return Proof(error, exact, gradient, unobservable, remark, islands, reason)
 
 
 class Run(NamedTuple):
@@ -92,6 +94,7 @@ class Run(NamedTuple):
     islands: Sequence[Island]
     gradients: tuple[dict[str, Array], dict[str, Array]] | None = None
     remark: str = ""
+    incomparable: str = ""
 
 
 def _run(left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], lefts: Filled, k: int) -> Run:
@@ -109,7 +112,7 @@ def _run(left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], lefts:
         programs = zip((tapes[0], exact_right), (weights, translated), arrays, strict=True)
         exact = difference(*(Program(*program).outputs for program in programs))
     if [np.shape(out) for out in a] != [np.shape(out) for out in b] or exact > OUTPUT:
-        return Run(error, exact, islands)
+        return Run(error, exact, islands, incomparable=incomparable(a, b))
     rng = np.random.default_rng(3000 + k)
     cotangents = [rng.standard_normal(np.shape(out)) for out in a]
     try:
@@ -141,6 +144,19 @@ def difference(a: list[Array], b: list[Array]) -> float:
         if x.dtype.kind == "f":
             worst = max(worst, float(np.abs(x - y).max(initial=0) / max(np.abs(x).max(initial=0), 1e-300)))
     return worst
+
+
+def incomparable(a: list[Array], b: list[Array]) -> str:
+    """Return why two lists of outputs cannot be compared; "" if they can."""
+    if len(a) != len(b):
+        return f"{len(a)} on the left, {len(b)} on the right"
+    for x, y in zip(a, b, strict=True):
+        if np.shape(x) != np.shape(y):
+            return f"shape {np.shape(x)} on the left, {np.shape(y)} on the right"
+        for array, side in ((x, "left"), (y, "right")):
+            if not np.isfinite(array).all():
+                return f"those on the {side} are not all finite"
+    return ""
 
 
 def _gradient_error(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from convert.folding import fold as folded_names
 from specs.lines import Line
 from specs.paths import escaped
 from specs.table import Table
@@ -38,6 +39,10 @@ class Row:
             join.join(path if axes is None else f"{path}: {axes}".strip() for path, axes in side)
             for side, join in zip((self.left, self.right), self.joins, strict=True)
         ]
+        if self.constant and self.arrow != "<->":
+            sides = [side or "drop" for side in sides]
+            sides[0 if self.left else 1] += f" = {self.constant}"
+            return f"{sides[0]} {self.arrow} {sides[1]}"
         arrow = "->" if self.joins[0] == " + " else "<-" if self.joins[1] == " + " else self.arrow
         if arrow != "<->":
             sides = [side or "drop" for side in sides]
@@ -51,9 +56,23 @@ def dropped(name: str, side: int) -> Row:
     return Row(left=array, arrow="->") if side == 0 else Row(right=array, arrow="<-")
 
 
-def constant(name: str, rank: int, value: str) -> Row:
-    """Return the line for an array of one value that only the right side has."""
-    return Row(right=((escaped(name), " ".join("abcdefgh"[:rank])),), constant=value)
+def missing_lines(reasons: Mapping[str, str]) -> list[str]:
+    """Return "NAME: REASON" for each right parameter without a partner, with the numbers of blocks folded."""
+    names: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        names.setdefault(why, []).append(name)
+    return [f"{name}: {why}" for why, of in names.items() for name in folded_names(of)]
+
+
+def constant(name: str, rank: int, value: str, arrow: str = "<->") -> Row:
+    """Return the line for an array of one value that only the right side has; "<-" drops it in reverse, unchecked."""
+    return Row(right=((escaped(name), " ".join("abcdefgh"[:rank])),), constant=value, arrow=arrow)
+
+
+def same(left: str, right: str, rank: int) -> Row:
+    """Return the line for arrays of equal axes."""
+    axes = " ".join("abcdefgh"[:rank])
+    return Row(((escaped(left), axes),), ((escaped(right), axes),))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from convert.errors import UsageError
 from .call import Call
 from .tape import Array, Tape
 
+ROUNDED = 2**-8  # relative difference of a number that bfloat16 rounds
+
 
 class Side(Protocol):
     """A model and how it is called.
@@ -127,6 +129,35 @@ def fresh(
             moved = new_left[name].transpose(order).reshape(right[other].shape)
             new_right[other] = moved.astype(right[other].dtype)
     return new_left, new_right
+
+
+def check_inputs(left: Mapping[str, Array], right: Mapping[str, Array]) -> None:
+    """Check that arrays of floats on both sides have the same values in some order.
+
+    Only the clear case counts: as many arrays on each side, all of floats, of which not one is the other side's, be it
+    laid out otherwise, split into patches or rounded to a lower precision.
+
+    Raises: UsageError.
+    """
+    arrays = [*left.values(), *right.values()]
+    if not left or len(left) != len(right) or any(array.dtype.kind != "f" for array in arrays):
+        return
+    if any(_same_values(a, b) for a in left.values() for b in right.values()):
+        return
+    shapes = [" ".join(str(tuple(array.shape)) for array in side.values()) for side in (left, right)]
+    what = "" if shapes[0] != shapes[1] else ", with other values"
+    raise UsageError(
+        f"the two sides give different inputs: {shapes[0]} and {shapes[1]}{what}: leave out the right's, or give both "
+        "the same values"
+    )
+
+
+def _same_values(a: Array, b: Array) -> bool:
+    """Tell whether arrays have the same values in some order, up to rounding to bfloat16."""
+    if a.size != b.size:
+        return False
+    ours, theirs = (np.sort(array, axis=None).astype(float) for array in (a, b))
+    return bool((np.abs(ours - theirs) <= ROUNDED * np.abs(ours).max(initial=0)).all())
 
 
 def _orders(a: Array, b: Array) -> Iterator[tuple[int, ...]]:

@@ -172,7 +172,7 @@ def test_the_command_line_prints_the_same_fields_as_json(tmp_path: Path, capsys:
         derive_command(f"{tmp_path}/two.py:left", f"{tmp_path}/two.py:wider", str(tmp_path / "out.table"), False) == 1
     )
     text = capsys.readouterr().out
-    assert "incomplete" in text and "missing: 0.weight: no evidence" in text and "stopped: 0.weight" in text
+    assert "incomplete" in text and "missing: {0,2}.weight: no evidence" in text and "stopped: 0.weight" in text
 
 
 def test_lines_that_are_known_are_kept_and_completed():

@@ -1,0 +1,120 @@
+"""Tables that lack lines, arrays that nothing reads, and calls of derive that are refused before anything is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from convert.by_table import plan
+from convert.errors import ConvertError, UsageError
+from parity.derive.command import run
+from parity.derive.derivation import _divergences
+from parity.derive.match import Match
+from parity.derive.prove import Proof, incomplete_reason
+from parity.derive.regroup_or_attempt import Step
+from parity.derive.rows import missing_lines
+from specs.table import Table, TableError
+
+from .. import needs
+
+X = np.random.default_rng(0).standard_normal((2, 3, 5, 5))
+
+
+def _net(norm: bool = True, width: int = 4) -> Any:
+    import torch
+
+    middle = torch.nn.BatchNorm2d(width) if norm else torch.nn.BatchNorm2d(width, track_running_stats=True)
+    if not norm:
+        del middle.num_batches_tracked
+    return torch.nn.Sequential(torch.nn.Conv2d(3, width, 3), middle, torch.nn.Tanh(), torch.nn.Conv2d(width, 2, 1))
+
+
+def _state(model: Any) -> dict[str, Any]:
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+
+
+def test_counters_of_a_norm_on_both_sides_belong_together():
+    needs("torch")
+    found = parity.derive(_net(), _net(), (X,))
+    state = {**_state(_net()), "1.num_batches_tracked": np.array(7)}
+    moved = found.table.apply(state)
+    assert found.proven and moved["1.num_batches_tracked"] == 7
+    assert found.table.reverse().apply(moved)["1.num_batches_tracked"] == 7
+
+
+def test_a_counter_that_only_the_right_side_has_is_dropped_in_reverse_whatever_it_counts():
+    needs("torch")
+    found = parity.derive(_net(norm=False), _net(), (X,))
+    assert found.proven and "drop <- 1.num_batches_tracked: = 0 int64" in found.table.print()
+    moved = found.table.apply(_state(_net(norm=False)))
+    assert moved["1.num_batches_tracked"] == 0
+    back = found.table.reverse().apply({**moved, "1.num_batches_tracked": np.array(7)})
+    assert "1.num_batches_tracked" not in back and len(back) == len(moved) - 1
+
+
+def test_a_constant_of_one_direction_is_printed_as_it_is_written():
+    text = "table 1\na: c <-> b: c\ndrop <- n: = 0 int64\n"
+    table = Table.parse(text)
+    assert Table.parse(table.print()) == table and table.reverse().reverse() == table
+    assert set(table.apply({"a": np.ones(2)})) == {"b", "n"}
+    with pytest.raises(TableError):
+        Table.parse("table 1\na: c <-> b: c\ndrop -> n: = 0 int64\n")
+
+
+def test_an_incomplete_table_drops_nothing_and_is_not_converted_by(tmp_path: Path):
+    needs("torch", "safetensors")
+    from safetensors.numpy import save_file
+
+    found = parity.derive(_net(), _net(width=5), (X,))
+    assert found.missing and "-> drop" not in found.table.print() and "# incomplete:" in found.table.print()
+    with pytest.raises(TableError):
+        found.table.apply(_state(_net()))
+    found.table.save(tmp_path / "my.table")
+    save_file(_state(_net()), tmp_path / "left.safetensors")
+    with pytest.raises(ConvertError, match="is incomplete") as raised:
+        plan(str(tmp_path / "left.safetensors"), str(tmp_path / "my.table"))
+    assert any("0.weight" in problem for problem in raised.value.problems)
+
+
+def test_files_that_exist_are_replaced_only_with_force_and_nothing_is_run_before(tmp_path: Path):
+    (tmp_path / "two.py").write_text("def build():\n    raise ValueError('boom')\n")
+    side, out = f"{tmp_path}/two.py:build", tmp_path / "my.table"
+    out.write_text("mine")
+    for place in ({"out": str(out)}, {"out": None, "report": str(out)}):
+        with pytest.raises(ConvertError, match=r"exists: .*force"):
+            run(side, side, as_json=False, **place)
+        with pytest.raises(ConvertError, match=r"two.py:2 in build: ValueError: boom"):
+            run(side, side, as_json=False, force=True, **place)
+    assert out.read_text() == "mine"
+
+
+@pytest.mark.parametrize("other", [X[:1], np.zeros_like(X)])
+def test_different_inputs_are_refused_before_anything_is_derived(other: Any):
+    needs("torch")
+    with pytest.raises(UsageError, match="the two sides give different inputs"):
+        parity.derive(_net(), _net(), (X,), (other,))
+
+
+def test_inputs_in_another_order_or_precision_are_the_same():
+    needs("torch")
+    from parity.derive.sides import check_inputs
+
+    check_inputs({"0": X}, {"0": X.transpose(0, 2, 3, 1).astype(np.float32)})
+    check_inputs({"0": X}, {"0": np.zeros((2, 3), int)})
+    check_inputs({"0": X, "1": np.ones(3)}, {"0": X, "1": np.zeros(3)})
+
+
+def test_a_term_of_a_sum_is_no_place_where_models_part():
+    steps = [Step(kind, "a.bias", "b.bias", "a", "b", 2.0, 0, 1) for kind in ("add", "mul")]
+    proof = Proof(1e-6, 1e-6, None, [])
+    found = [len(_divergences(Match(*_fields(step)), proof)) for step in steps]
+    assert found == [1, 1]
+
+
+def test_names_without_a_partner_are_folded():
+    reasons = {f"layer.{k}.bias": "no evidence" for k in range(3)}
+    assert missing_lines(reasons) == ["layer.{0..2}.bias: no evidence"]
