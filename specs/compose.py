@@ -193,8 +193,8 @@ def _meet(line: Line, array: Signature, other: Line, theirs: Signature) -> Line 
         if line.kind == other.kind:
             return None
         if other.kind == "constant":
-            return Line(left._replace(join=",", constant=other.left.constant), Side())
-        return Line(Side(), right._replace(join=",", constant=line.right.constant))
+            return Line(left._replace(join=",", constant=other.left.constant), Side(), other.arrow)
+        return Line(Side(), right._replace(join=",", constant=line.right.constant), line.arrow)
     if line.kind == "sum" and other.kind == "sum":
         raise ValueError("a sum of a sum has no line")
     if other.left.join != ",":

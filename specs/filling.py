@@ -127,7 +127,7 @@ class Filling:
                     self.used.setdefault(name, []).append((env.line, box))
 
     def _constant(self, env: Env) -> None:
-        """Check that left arrays have the one value that the line states, or drop them: nothing on the right stores them."""
+        """Check that left arrays, which nothing on the right stores, have the value of the line; or drop them."""
         constant = env.line.left.constant
         if constant is None:
             return self._make_constant(env)

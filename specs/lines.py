@@ -247,7 +247,7 @@ class Line:
 
     def __str__(self) -> str:
         sides = (str(self.left), str(self.right))
-        if self.kind == "drop":
+        if self.kind == "drop" or (self.kind == "constant" and self.arrow != "<->"):
             sides = (sides[0] or "drop", sides[1] or "drop")
         text = f"{sides[0]} {self.arrow} {sides[1]}".strip()
         return f"{text}  # {self.comment}" if self.comment else text

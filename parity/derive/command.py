@@ -113,7 +113,9 @@ def _where(error: BaseException, path: str) -> str:
     folder = os.path.dirname(os.path.abspath(path))
     frames = [(os.path.abspath(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     own = [(file, line) for file, line in frames if os.path.dirname(file) == folder]
-    return f"{os.path.relpath(own[-1][0]) if own[-1][0] != os.path.abspath(path) else path}:{own[-1][1]}" if own else path
+    return (
+        f"{os.path.relpath(own[-1][0]) if own[-1][0] != os.path.abspath(path) else path}:{own[-1][1]}" if own else path
+    )
 
 
 def _started(path: str | None) -> Table | None:

@@ -15,6 +15,7 @@ from specs.paths import escaped
 from specs.table import Table
 
 from ..summary import count
+from .attempt import Step
 from .call import Call
 from .causes import explain, run
 from .complete import complete, split
@@ -439,7 +440,9 @@ def _extra(a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements) -> 
         if name in partners:
             rows.append(same(partners[name], name, array.ndim))
         else:
-            rows.append(constant(name, array.ndim, value, "<-" if not array.ndim else "<->") if value else dropped(name, 1))
+            rows.append(
+                constant(name, array.ndim, value, "<-" if not array.ndim else "<->") if value else dropped(name, 1)
+            )
     return rows
 
 

@@ -88,6 +88,9 @@ class DerivedTable(Table):
     like: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
 
+    def reverse(self) -> DerivedTable:
+        return replace(super().reverse(), known=self.like, like=self.known)
+
     def layout(self, shapes: Any, like: Any = None, sizes: Any = None) -> Any:
         if like is None and not sizes and all(shapes.get(name) == shape for name, shape in self.known.items()):
             like, sizes = self.like, self.sizes
