@@ -10,7 +10,7 @@ import pytest
 from convert.errors import FormatError
 from parity_tests.files.corpus_plain import bad_files
 from parity_tests.files.harm import soon
-from parity_tests.files.samples import python, read_all
+from parity_tests.files.samples import read_all
 
 # What some of the messages must say: each limit and rule, not another one that happens to apply as well.
 REASONS = {
@@ -77,25 +77,3 @@ def test_every_bad_file_gives_one_clear_error_soon_and_leaves_nothing(tmp_path, 
         assert not os.listdir(tmp_path), name
     assert len(names) >= 300
     assert not REASONS.keys() - names
-
-
-CHECK_MEMORY = """
-import sys
-from convert.errors import FormatError
-from convert.files import open_checkpoint
-for path in sys.argv[1:]:
-    try:
-        with open_checkpoint(path) as reader:
-            for name in reader.tensors: reader.read(name)
-    except FormatError: continue
-    sys.exit(f"{path} was accepted")
-"""
-
-
-def test_bad_files_take_little_memory(tmp_path):
-    paths = []
-    for index, (_, suffix, content) in enumerate(bad_files()):
-        paths.append(tmp_path / f"{index}{suffix}")
-        paths[-1].write_bytes(content)
-    megabytes = int(python(CHECK_MEMORY, *paths).split()[0])
-    assert megabytes < 100
