@@ -15,7 +15,6 @@ from specs.paths import escaped
 from specs.table import Table
 
 from ..summary import count
-from .attempt import Step
 from .call import Call
 from .causes import explain, run
 from .complete import complete, split
