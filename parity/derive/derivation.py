@@ -310,6 +310,7 @@ def _concluded(
     made = {name for name in b.others if any(dict(row.right).get(escaped(name)) is not None for row in extra)}
     facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b, made), extra, blank)
     table, reasons = fold(facts, best.hint)
+    table = replace(table, unread=_unread_pairs(a, b, mapped, lefts, rights))
     reasons = {name: why for name, why in reasons.items() if name not in dead}
     proof = prove(a, b, (program.tape, best.tape), table, mapped, lefts, rights, found.plus)
     if reasons:
@@ -459,6 +460,14 @@ def _buffers(a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements) -
         if len(home) == len(inside) == 1 and inside[0] not in partners.values():
             partners[name] = inside[0]
     return partners
+
+
+def _unread_pairs(
+    a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arrays of both sides that are no parameters and belong together."""
+    partners = _buffers(a, b, mapped, lefts, rights)
+    return {left: a.others[left] for left in partners.values()}, {right: b.others[right] for right in partners}
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -82,14 +82,23 @@ class DerivedTable(Table):
     Args:
       known, like: shapes of the left and the right side's arrays.
       sizes: lengths of the axes that both sides' shapes may leave open.
+      unread: of each side, the models' own arrays that are no parameters and have a line, as counters. `apply` takes
+        them where they are not given: a mapping of parameters alone is as good as a checkpoint.
     """
 
     known: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
     like: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
+    unread: tuple[Mapping[str, Any], Mapping[str, Any]] = field(default=({}, {}), compare=False)
 
     def reverse(self) -> DerivedTable:
-        return replace(super().reverse(), known=self.like, like=self.known)
+        return replace(super().reverse(), known=self.like, like=self.known, unread=self.unread[::-1])
+
+    def apply(self, arrays: Mapping[str, Any], like: Mapping[str, Any] | None = None, **sizes: int) -> dict[str, Any]:
+        own = self.unread[0]
+        if any(name in arrays for name in own):
+            return super().apply(arrays, like, **sizes)
+        return super().apply({**own, **arrays}, like, **sizes)
 
     def layout(self, shapes: Any, like: Any = None, sizes: Any = None) -> Any:
         if like is None and not sizes and all(shapes.get(name) == shape for name, shape in self.known.items()):

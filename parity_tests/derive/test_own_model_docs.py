@@ -48,7 +48,7 @@ def test_the_page_leads_from_two_files_to_a_converted_checkpoint(
     assert code == 1 and _contains(out, next(outputs)), out + err
     right = Path("right.py")
     right.write_text(right.read_text().replace("approximate=True", "approximate=False"))
-    code, out, err = run(*derive)
+    code, out, err = run(*derive, "--force")
     assert code == 0 and _contains(out, next(outputs)), out + err
     written = "".join(line for line in Path("vit.table").read_text().splitlines(True) if not line.startswith("#"))
     assert Table.parse(written).lines == Table.parse(_blocks("table")[0]).lines
