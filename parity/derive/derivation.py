@@ -16,7 +16,7 @@ from specs.table import Table
 
 from ..summary import count
 from .call import Call
-from .causes import explain, run
+from .causes import CAUSES, explain, run
 from .complete import complete, split
 from .crops import cropped
 from .fold import Facts, fold
@@ -368,7 +368,8 @@ def _explained(
         run(best.exact, translate(table, a, b, weights), list(inputs[1].values()), 1),
     )
     places = [Divergence(*place) for place in explain(*sides, mapped)]
-    if places and all(place.cause for place in places):  # nothing differs any more with these removed
+    explained = 0 < len(places) < CAUSES and all(place.cause for place in places)
+    if explained:  # nothing differs any more with these causes removed
         return places
     seen = {place.right for place in places}
     return [*places, *(place for place in known if place.right not in {*seen, "output"})] or known

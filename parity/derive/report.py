@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from ..summary import count, short
 from .derivation import Derivation
 from .places import OWN, module_of
 from .regroup import Step
+from .rows import missing_lines
 
 ROUNDING = 1e-8  # difference of what two uses meet that rounding does not explain
 KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}
@@ -45,7 +47,7 @@ def page(found: Derivation, about: Mapping[str, str]) -> str:
     """
     lines = count(len(found.table.lines), "line")
     totals = f"{lines}, {count(len(found.uses), 'use')} of parameters matched, {found.seconds:.1f} s of CPU. "
-    totals += f"Outputs differ by {short(found.error)}, relative to the largest, on weights and inputs not used before."
+    totals += f"{found.outputs.capitalize()}, on weights and inputs not used before."
     return fill(
         kicker="Triptych derivation",
         title=join(f"Derive: {_verdict(found)}"),
@@ -73,10 +75,12 @@ def _cards(found: Derivation) -> Markup:
     cards = []
     for place in found.divergences:
         head = tag("h3", f"{place.left} ↔ {place.right}")
-        rows = [("differ by", short(place.size)), ("cause", place.cause or "none was confirmed")]
+        size = short(place.size) if math.isfinite(place.size) else "not comparable"
+        rows = [("differ by", size), ("cause", place.cause or "none was confirmed")]
         cards.append(tag("article", head, facts(rows, "cause" if place.cause else "differ by"), class_="card"))
     if found.missing:
-        rows = [*found.reasons.items(), *([("stopped at", found.failure)] if found.failure else [])]
+        missing = [line.partition(": ")[::2] for line in missing_lines(found.reasons)]
+        rows = [*missing, *([("stopped at", found.failure)] if found.failure else [])]
         cards.append(tag("article", tag("h3", "Without a partner"), facts(rows), class_="card"))
     if not cards:
         return Markup()

@@ -12,6 +12,7 @@ import numpy as np
 from convert.errors import ConvertError
 
 from .derivation import Derivation, call_of, derive
+from .rows import missing_lines
 from .sides import side
 from .tape import Array
 
@@ -35,12 +36,12 @@ def transfer(left: Any, right: Any, inputs: Any, right_inputs: Any = None, **opt
 
 def reasons(found: Derivation) -> list[str]:
     """Return why a Table is not proven, a line each."""
-    lines = [f"{name}: {why}" for name, why in found.reasons.items()]
+    lines = missing_lines(found.reasons)
     lines += [f"stopped: {found.failure}"] if found.failure else []
     for place in found.divergences:
         cause = f": {place.cause}" if place.cause else ""
         lines.append(f"parts at {place.left} <-> {place.right}, by {place.size:.1e}{cause}")
-    return lines or [f"outputs differ by {found.error:.1e}, or gradients do"]
+    return lines or [f"{found.outputs}, or gradients do"]
 
 
 def loaded(model: Any, arrays: Mapping[str, Array]) -> Any:

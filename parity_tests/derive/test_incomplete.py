@@ -11,11 +11,11 @@ import pytest
 import parity
 from convert.by_table import plan
 from convert.errors import ConvertError, UsageError
-from parity.derive.attempt import Step
 from parity.derive.command import run
 from parity.derive.derivation import _divergences
 from parity.derive.match import Match
 from parity.derive.prove import Proof
+from parity.derive.regroup import Step
 from parity.derive.rows import missing_lines
 from specs.table import Table, TableError
 
