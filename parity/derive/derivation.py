@@ -380,7 +380,7 @@ def _without_drops(table: DerivedTable, given: Hint | None) -> DerivedTable:
     kept = {str(line) for line in given.table.lines} if given else set[str]()
     drops = [line for line in table.lines if line.kind == "drop" and line.left.arrays and str(line) not in kept]
     whole = [line for line in drops if not any(array.windowed for array in line.left.arrays)]
-    return replace(table, lines=tuple(line for line in table.lines if line not in whole))
+    return replace(table, lines=tuple(line for line in table.lines if line not in whole), whole=table)
 
 
 def _commented(

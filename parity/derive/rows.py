@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -82,6 +83,7 @@ class DerivedTable(Table):
     Args:
       known, like: shapes of the left and the right side's arrays.
       sizes: lengths of the axes that both sides' shapes may leave open.
+      whole: of an incomplete Table, the same with lines that drop all left arrays which no other line uses.
       unread: of each side, the models' own arrays that are no parameters and have a line, as counters. `apply` takes
         them where they are not given: a mapping of parameters alone is as good as a checkpoint.
     """
@@ -89,12 +91,17 @@ class DerivedTable(Table):
     known: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
     like: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
+    whole: DerivedTable | None = field(default=None, compare=False)
     unread: tuple[Mapping[str, Any], Mapping[str, Any]] = field(default=({}, {}), compare=False)
 
     def reverse(self) -> DerivedTable:
-        return replace(super().reverse(), known=self.like, like=self.known, unread=self.unread[::-1])
+        return replace(super().reverse(), known=self.like, like=self.known, whole=None, unread=self.unread[::-1])
 
     def apply(self, arrays: Mapping[str, Any], like: Mapping[str, Any] | None = None, **sizes: int) -> dict[str, Any]:
+        if self.whole is not None:
+            what = "this Table is incomplete: what it returns lacks arrays of the right model (`missing` names them)"
+            warnings.warn(what, stacklevel=2)
+            return self.whole.apply(arrays, like, **sizes)
         own = self.unread[0]
         if any(name in arrays for name in own):
             return super().apply(arrays, like, **sizes)
