@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
@@ -120,7 +121,7 @@ def _named_copies(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
 def copied_place(name: str, words: Collection[str] = COPIES) -> str:
     """Return the place in a name up to the first level with one of these words; "" where none has one."""
     for before, start in pairwise(cuts(name)):
-        if not set(words).isdisjoint(map(str.lower, WORD.findall(name[before:start]))):
+        if not set(words).isdisjoint(map(str.lower, re.findall(WORD, name[before:start]))):
             return name[:start]
     return ""
 

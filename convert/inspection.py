@@ -16,14 +16,13 @@ from . import folding
 from .aside import STATE, as_json, by_name
 from .choosing import Request, attempt
 from .configure import inferred, trained, unshown
-from .errors import ConvertError, OpenFields, UsageError, printable
+from .errors import ConvertError, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
 from .files.inside import look
 from .folding import fold
-from .parametrized import parametrized
 from .pixels import sized
-from .planning import plan_read
+from .planning import left_open, plan_read
 from .plans import Plan
 from .program import dumps
 from .readings import Ambiguous, Names, Reading, normal
@@ -159,20 +158,17 @@ def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any
       reader: of the file, under the names by which arrays are recognised.
     """
     try:
-        return _fitting(plan_read(reader, weights=weights, record=record))
+        plan = plan_read(reader, weights=weights, assume=True, record=record)
     except Ambiguous as error:
         return {"open": str(error), "notes": list(reader.remarks), **_beside(reader)}
-    except OpenFields as error:
-        with contextlib.suppress(ConvertError):
-            plan = replace(plan_read(reader, weights=weights, assume=True, record=record), accepted=())
-            return {**_fitting(plan), "open": str(error)}
-        return _open(reader, record, error, weights)
     except UsageError as error:
         return _open(reader, record, error, weights)
     except ConvertError as error:
         if weights is not None and not Names(reader.tensors, weights).forms:
             raise  # nothing lies there
         return _unknown(reader, record, error, weights)
+    unstated = left_open(plan)
+    return _fitting(replace(plan, accepted=())) | ({"open": str(unstated)} if unstated else {})
 
 
 def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
@@ -255,6 +251,8 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
     """
     if _recorded(record):
         return {"notes": [*reader.remarks, *record.notes()], **_beside(reader)}
+    from .parametrized import parametrized
+
     reasons = error.problems or [error.message.removeprefix(f"{reader.path}: ")]
     group = next(candidates(reader, None, record.hints, weights))
     if isinstance(group, list):

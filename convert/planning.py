@@ -145,13 +145,22 @@ def _replicas(request: Request, choice: Choice, axes: int = 1) -> Reading | None
 
 def _decided(plan: Plan, assume: bool) -> Plan:
     """Return the plan if every field that changes its outputs is stated, or accepted. Raises: OpenFields."""
+    if assume:
+        return replace(plan, accepted=plan.configuration.unstated)
+    if error := left_open(plan):
+        raise error
+    return plan
+
+
+def left_open(plan: Plan) -> OpenFields | None:
+    """Return the error for the fields that nobody states and that change a plan's outputs; None without any."""
     names = plan.configuration.unstated
-    if names and not assume:
-        unread = plan.configuration.unread
-        defaults = {name: f"{getattr(plan.config, name)}{likely(unread.get(name, ''))}" for name in names}
-        shown, remarks = plan.configuration.shown, plan.configuration.remarks
-        raise open_error(plan.reader.path, plan.architecture, plan.reading.spec, names, defaults, shown, remarks)
-    return replace(plan, accepted=names)
+    if not names:
+        return None
+    unread = plan.configuration.unread
+    defaults = {name: f"{getattr(plan.config, name)}{likely(unread.get(name, ''))}" for name in names}
+    shown, remarks = plan.configuration.shown, plan.configuration.remarks
+    return open_error(plan.reader.path, plan.architecture, plan.reading.spec, names, defaults, shown, remarks)
 
 
 def _refusal(request: Request, choice: Choice, src: str | None, weights: str | None) -> ConvertError:

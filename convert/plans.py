@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,7 +130,7 @@ class Plan:
         notes += self.reader.remarks
         below = len(self.reading.place)
         changed = (t.name[below:] for name, t in self.reading.tensors.items() if t.name[below:] != name)
-        if wrappers := sorted({wrapper for name in changed for wrapper in WRAPPERS.findall(name)}):
+        if wrappers := sorted({wrapper for name in changed for wrapper in re.findall(WRAPPERS, name)}):
             notes.append(f"read without the wrappers in its names: {' '.join(wrappers)}")
         framework = dialects(self.architecture)[self.src].framework
         usual = USUAL.get(self.reader.format, framework)

@@ -39,13 +39,11 @@ SHOWN = 8  # places that an error names
 LONGEST = 512  # characters in a name of a model
 
 SEPARATOR = re.compile(r"[/.]")
-WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+WORD = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"
 
 # What torch.compile, activation checkpointing, FSDP, DataParallel and Lightning's strategies put before the names of a
 # module's parts: of the whole module or of one inside, of all its parts or of some.
-WRAPPERS = re.compile(
-    r"(?:^|(?<=[/.]))(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module|_forward_module|module)\."
-)
+WRAPPERS = r"(?:^|(?<=[/.]))(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module|_forward_module|module)\."
 
 Which = tuple[str, str]  # (architecture, dialect)
 
@@ -54,7 +52,7 @@ def unwrapped(name: str) -> str:
     """Remove the wrappers in a name: "_orig_mod.blocks.0._orig_mod.norm" -> "blocks.0.norm"."""
     if "mod" not in name:  # as most do not
         return name
-    while (plain := WRAPPERS.sub("", name)) != name:  # what was behind a wrapper may be another
+    while (plain := re.sub(WRAPPERS, "", name)) != name:  # what was behind a wrapper may be another
         name = plain
     return name
 
@@ -267,6 +265,8 @@ def _without_copies(
 
 def _as_usual(tensors: Mapping[str, Tensor], spelled: Mapping[str, str]) -> Mapping[str, Tensor]:
     """Return arrays by the names that a dialect's table has for them; a name that is taken stays as it is."""
+    if all(form == usual for form, usual in spelled.items()):  # the dialect has one name for each array
+        return tensors
     names = {name: _usual(name, spelled) for name in tensors}
     times = Counter(names.values())
     return {usual if times[usual := names[name]] == 1 else name: tensor for name, tensor in tensors.items()}
@@ -316,7 +316,7 @@ def rank(place: str) -> tuple[bool, int, bool]:
     nest = place.rpartition("/")[0]
     live = max((n for n in LIVE if n == nest or (n and nest.startswith(f"{n}/"))), key=len, default=None)
     beyond = place[len(live) :].strip("/") if live is not None else place
-    is_copy = any(word.lower() in COPIES for word in WORD.findall(place))
+    is_copy = any(word.lower() in COPIES for word in re.findall(WORD, place))
     return is_copy, LIVE.index(live) if live is not None else len(LIVE), bool(beyond)
 
 

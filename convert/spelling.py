@@ -21,11 +21,11 @@ LEAST = 8  # arrays that have to share a last level of another name, before it c
 LONGEST = 4096  # characters in a name that is respelled
 
 _KEY = r"(?:'[^']*'|\"[^\"]*\"|-?\d+)"
-_TUPLE = re.compile(rf"\({_KEY}(?:, ?{_KEY})*,?\)")  # str(("params", "Dense_0")), a key of flax's flatten_dict
-_PATH = re.compile(rf"(?:\[{_KEY}\]|\.\w+)*\[{_KEY}\](?:\[{_KEY}\]|\.\w+)*")  # jax.tree_util.keystr
-_PART = re.compile(rf"{_KEY}|\w+")
+_TUPLE = rf"\({_KEY}(?:, ?{_KEY})*,?\)"  # str(("params", "Dense_0")), a key of flax's flatten_dict
+_PATH = rf"(?:\[{_KEY}\]|\.\w+)*\[{_KEY}\](?:\[{_KEY}\]|\.\w+)*"  # jax.tree_util.keystr
+_PART = rf"{_KEY}|\w+"
 _ARROW = "->"
-_MODULE = re.compile(r"(?:^|(?<=[/.]))_(?:modules|parameters|buffers)/")  # of a torch module that was pickled whole
+_MODULE = r"(?:^|(?<=[/.]))_(?:modules|parameters|buffers)/"  # of a torch module that was pickled whole
 
 
 class Respelled(Wrapped):
@@ -89,8 +89,8 @@ def _levels(name: str) -> str:
 
 
 def _level(text: str) -> str:
-    if _TUPLE.fullmatch(text) or _PATH.fullmatch(text):
-        return "/".join(part.strip("'\"") for part in _PART.findall(text))
+    if re.fullmatch(_TUPLE, text) or re.fullmatch(_PATH, text):
+        return "/".join(part.strip("'\"") for part in re.findall(_PART, text))
     return text.replace(_ARROW, "/") if _ARROW in text.strip("->") else text
 
 
@@ -101,11 +101,11 @@ def _out_of_modules(names: list[str]) -> Change:
 
 
 def _state_name(name: str) -> str:
-    first = _MODULE.search(name)
+    first = re.search(_MODULE, name)
     if not first:
         return name
     before, inner = name[: first.start()], name[first.start() :]
-    return before + _MODULE.sub("", inner).replace("/", ".")
+    return before + re.sub(_MODULE, "", inner).replace("/", ".")
 
 
 @cache

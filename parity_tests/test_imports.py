@@ -14,7 +14,6 @@ LOADED = "import sys; print([m for m in ('jax', 'flax', 'torch', 'paddle', 'nump
 @pytest.mark.parametrize(("code", "loaded"), [
     ("import specs; [specs.get(n) for n in specs.names()]; ", []),
     ("import ports; ", []),
-    ("from convert.__main__ import main; main(['inspect', r'{google}', '--json']); ", []),
     ("from convert.__main__ import main; main(['routes']); ", []),
     ("from convert.__main__ import main; main(['google2flax', r'{google}', '-o', r'{out}/x.msgpack']); ", ["numpy"]),
     ("from convert.__main__ import main; main(['timm2torch', r'{timm}', '-o', r'{out}/x.pt']); ", ["numpy"]),
@@ -62,3 +61,16 @@ def test_help_imports_next_to_nothing():
     assert done.stdout.splitlines()[-1] == "[]"
     assert "google2torch" in done.stdout
     assert python("-m", "convert", "--help").returncode == 0
+
+
+INSPECT_NEEDS_NOT = (  # what reads payloads, hashes, writes and compares, and what only errors need
+    "numpy", "ml_dtypes", "xxhash", "hashlib", "tempfile", "subprocess", "importlib.metadata", "difflib", "logging",
+    "convert.execute", "convert.conversion", "convert.diff", "convert.by_table", "convert.payload",
+    "convert.verification", "convert.parametrized", "convert.optimizer", "ports", "parity",
+)  # fmt: skip
+
+
+def test_inspect_imports_only_what_describes_a_file():
+    code = f"from convert.__main__ import main; main(['inspect', r'{GOOGLE}', '--json']); import sys; "
+    done = python("-c", f"{code}print([m for m in {INSPECT_NEEDS_NOT} if m in sys.modules])")
+    assert done.stdout.splitlines()[-1] == "[]"

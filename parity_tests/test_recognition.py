@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import specs
+from convert import planning
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
 from specs.config import as_dict
@@ -154,6 +155,18 @@ def alike(run, tmp_path):
     run("google2paddle", GOOGLE, "-o", tmp_path / "recorded.safetensors")
     save_file(load_file(tmp_path / "recorded.safetensors"), tmp_path / "bare.safetensors")
     return tmp_path / "bare.safetensors"
+
+
+def test_inspect_plans_a_file_once_that_leaves_a_field_open(run, alike, monkeypatch):
+    planned = []
+
+    def counted(*arguments, **options):
+        planned.append(arguments)
+        return planning.plan_read(*arguments, **options)
+
+    monkeypatch.setattr("convert.inspection.plan_read", counted)
+    assert "gelu is open" in run("inspect", alike)[1]
+    assert len(planned) == 1
 
 
 def test_shapes_tell_frameworks_apart_whose_names_are_alike(run, alike, tmp_path):

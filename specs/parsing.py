@@ -13,9 +13,9 @@ from .lines import MAX_LINE, MAX_ORDER, MAX_ORDER_TEXT, MAX_TEXT, VERSION, Const
 from .paths import parse_path
 from .signature import Signature
 
-HEADER = re.compile(r"table\s+(\d{1,9})(?:\s*:\s*(\S+)\s+<->\s+(\S+))?")
-COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")
-NUMBER = re.compile(r"-?(?:\d{1,18}|\d{0,18}\.\d{1,18}|\d{1,18}\.)(?:e[+-]?\d{1,3})?", re.ASCII)
+HEADER = r"table\s+(\d{1,9})(?:\s*:\s*(\S+)\s+<->\s+(\S+))?"
+COMMENT = r"(?:^|(?<=\s))#.*$"
+NUMBER = r"(?a:-?(?:\d{1,18}|\d{0,18}\.\d{1,18}|\d{1,18}\.)(?:e[+-]?\d{1,3})?)"
 PATH = re.compile(r"(?:.*[^\\])?(?:\\\\)*:")  # its last colon is not part of the name
 SCALAR = re.compile(PATH.pattern + ",")  # without axes, and with another array after it
 ARROWS = ("<->", "<-", "->")
@@ -30,7 +30,7 @@ def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Lines:
         raise TableError(f"{name}: is over {MAX_TEXT >> 20} MB long: no table is")
     sides, lines, above, problems = None, [], [], []
     for number, written in enumerate(re.split(r"\r\n|\r|\n", text), 1):
-        content = COMMENT.sub("", written[:MAX_LINE]).strip()
+        content = re.sub(COMMENT, "", written[:MAX_LINE]).strip()
         comment = written.strip()[len(content) :].strip() if content else ""
         try:
             if len(written) > MAX_LINE:
@@ -66,7 +66,7 @@ def parse(text: str, orders: Mapping[str, tuple[int, ...]], name: str) -> Lines:
 
 def header(text: str) -> tuple[str, str]:
     """Return the names of the sides. Raises: ValueError where the text is no header of this version."""
-    found = HEADER.fullmatch(text)
+    found = re.fullmatch(HEADER, text)
     if not found:
         raise ValueError(f"{text[:60]!r}: {REMEDY}")
     if int(found[1]) != VERSION:
@@ -133,7 +133,7 @@ def _array(words: list[str]) -> Signature:
 
 def _constant(words: list[str]) -> Constant:
     number, *dtype = words
-    if not NUMBER.fullmatch(number) or dtype[1:] or not set(dtype) <= set(DTYPES):
+    if not re.fullmatch(NUMBER, number) or dtype[1:] or not set(dtype) <= set(DTYPES):
         raise ValueError(f"{' '.join(words)!r} is no constant: write = 0, or with a dtype, = 0 int64")
     value = float(number) if re.search(r"[.e]", number) else int(number)
     if abs(value) > 1e300:
@@ -166,7 +166,7 @@ def load(path: str, text: str | None = None) -> Lines:
     text = _text(path, MAX_TEXT, "a table") if text is None else text
     folder = os.path.dirname(path)
     words = dict.fromkeys(
-        re.findall(r"\[@([^\[\]\s]+)\]", "\n".join(COMMENT.sub("", line) for line in text.split("\n")))
+        re.findall(r"\[@([^\[\]\s]+)\]", "\n".join(re.sub(COMMENT, "", line) for line in text.split("\n")))
     )
     orders = {word: _order(os.path.join(folder, word)) for word in words}
     return parse(text, orders, path)

@@ -31,7 +31,7 @@ class Format(NamedTuple):
     module: str
     reader: str
     writer: str
-    head: re.Pattern[bytes]  # what its files can begin with; `sniff` decides
+    head: bytes  # pattern of what its files can begin with; `sniff` decides
     markers: tuple[str, ...] = ()  # of a folder: files inside, any of which says that it has this format
     parts: tuple[str, ...] = ()  # of a folder: files inside that no other has, and that are unreadable without a marker
 
@@ -44,18 +44,18 @@ class Format(NamedTuple):
 
 def _format(name: str, suffixes: str, module: str, head: bytes) -> Format:
     stem = name.capitalize()
-    return Format(name, tuple(suffixes.split()), module, f"{stem}Reader", f"{stem}Writer", re.compile(head, re.DOTALL))
+    return Format(name, tuple(suffixes.split()), module, f"{stem}Reader", f"{stem}Writer", head)
 
 
 _PICKLE = rb"\x80[\x01-\x05]"
-_MSGPACK = re.compile(rb"\x80\Z|[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]", re.DOTALL)
-_NEVER = re.compile(rb"(?!)")
+_MSGPACK = rb"\x80\Z|[\x81-\x9f\xc7-\xc9\xd4-\xd8\xdc-\xdf]"
+_NEVER = rb"(?!)"
 FORMATS = (
     _format("safetensors", ".safetensors", "safetensors", rb".{8}\{"),
     _format("npz", ".npz", "npz", rb"PK[\x03\x05][\x04\x06]"),
     _format("torch", ".pt .pth .ckpt .bin", "pickled.torch", rb"PK\x03\x04|\x80[\x02-\x05](\x95.{8})?\x8a\x0a"),
     _format("pdparams", ".pdparams .pd .pdopt", "pickled.paddle", _PICKLE),
-    _format("msgpack", ".msgpack .flax", "msgpack", _MSGPACK.pattern),
+    _format("msgpack", ".msgpack .flax", "msgpack", _MSGPACK),
     _format("sharded", ".index.json", "sharded", rb"\s*\{"),  # read here, written by convert.execute
 )
 
@@ -167,11 +167,11 @@ def _open(name: str) -> Reader:
     if what := lacking(name):
         raise FormatError(name, what, INCOMPLETE)
     head = _head(name)
-    for pattern, problem, remedy in () if _has_header(name, head) else FOREIGN:
+    for pattern, problem, remedy in () if head.startswith(b"PK") or _has_header(name, head) else FOREIGN:
         if re.match(pattern, head, re.IGNORECASE):
             raise FormatError(name, problem, remedy)
     for entry in FORMATS:
-        if entry.head.match(head) and import_module(f"{__name__}.{entry.module}").sniff(head, name):
+        if re.match(entry.head, head, re.DOTALL) and import_module(f"{__name__}.{entry.module}").sniff(head, name):
             opened: Reader = entry.load(entry.reader)(name)
             return opened
     raise _unknown(name, head)
@@ -187,8 +187,10 @@ def folder_format(path: str | os.PathLike[str]) -> Format | None:
 
 def lacking(path: str | os.PathLike[str]) -> str:
     """Say what a folder lacks that holds parts of a checkpoint and is none; "" for other folders and for files."""
+    if not os.path.isdir(path):
+        return ""
     try:
-        names = os.listdir(path) if os.path.isdir(path) else []
+        names = os.listdir(path)
     except OSError:  # which reading it will report
         return ""
     for entry in FOLDERS:
@@ -200,7 +202,7 @@ def lacking(path: str | os.PathLike[str]) -> str:
 def is_msgpack(path: str) -> bool:
     """Tell whether a file begins as flax msgpack does."""
     try:
-        return _MSGPACK.match(_head(path)) is not None
+        return re.match(_MSGPACK, _head(path)) is not None
     except FormatError:
         return False
 
@@ -244,7 +246,7 @@ def _head(path: str) -> bytes:
 def _has_header(path: str, head: bytes) -> bool:
     """Tell whether it begins as safetensors does, with the length of a header: that may have the bytes of any mark."""
     length = int.from_bytes(head[:8], "little")
-    return FORMATS[0].head.match(head) is not None and length <= os.path.getsize(path) - 8
+    return re.match(FORMATS[0].head, head, re.DOTALL) is not None and length <= os.path.getsize(path) - 8
 
 
 def _unknown(path: str, head: bytes) -> FormatError:
@@ -271,7 +273,7 @@ def _unknown_zip(path: str) -> FormatError:
 
     file = File(path)
     try:
-        ZipDirectory(file)
+        _ = ZipDirectory(file).members
     except FormatError as error:
         return error
     finally:

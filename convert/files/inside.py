@@ -20,20 +20,17 @@ MAX_ENTRIES = 20_000  # looked at in all folders together: more are not the chec
 NAMED = 8  # entries that a message names
 
 # Entries that store no model: the stem of a file, or the name of a folder.
-TRAINING = re.compile(
+TRAINING = (
     r"(opt|optim|optimizers?|opt_states?|optimizer_states?|(lr_)?schedulers?|((grad|amp|loss)_)?scaler|samplers?"
     r"|rng(_states?)?|random_states?|custom_checkpoint)(_\d+)?|.+_optim_states|training_args|trainer_state|train_state"
     r"|tx|extra|meta(data)?|dataset|(.+_)?iterator|data_iter|step"
 )
-COPY = re.compile(r"(.*[_.-])?(ema|swa|avg|average[d]?|polyak)([_.-].*)?")  # of a model: the model itself comes first
-BEST = re.compile(r"(.*[_.-])?best([_.-].*)?")  # of the steps of a run: one of them once more
+COPY = r"(.*[_.-])?(ema|swa|avg|average[d]?|polyak)([_.-].*)?"  # of a model: the model itself comes first
+BEST = r"(.*[_.-])?best([_.-].*)?"  # of the steps of a run: one of them once more
 JOIN_ZERO = "in the folder with zero_to_fp32.py run: python zero_to_fp32.py . joined"
 PARTS = (  # files that are parts of one checkpoint, what wrote them, and what joins them
-    (
-        re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt"), "the parts of a checkpoint of DeepSpeed's ZeRO-3",
-        JOIN_ZERO,
-    ),
-)  # fmt: skip
+    (r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt", "the parts of a checkpoint of DeepSpeed's ZeRO-3", JOIN_ZERO),
+)
 PROGRAM = ".pdiparams"  # of a Paddle inference program: taken where nothing else is there, to be explained
 _OPTIMIZER_FILES = (".pdopt", ".pdstates", ".pdscaler")
 # Names of one model that lies there in several formats, or of the state of a run that goes on, best first.
@@ -52,11 +49,9 @@ PREFERRED_STEMS = (
     "last", "latest", "best_model", "model_best", "model_final", "state", "default", "params", "model", "ema",
     "ema_params",
 )  # fmt: skip
-_NUMBERED = re.compile(
-    r"(?:.*[^a-z\d])?(?:checkpoint|ckpt|steps?|epochs?|iter(?:ation)?s?|global_step|weights)[-_=]?\d", re.I
-)
+_NUMBERED = r"(?i:(?:.*[^a-z\d])?(?:checkpoint|ckpt|steps?|epochs?|iter(?:ation)?s?|global_step|weights)[-_=]?\d)"
 BOOKKEEPING = {"_CHECKPOINT_METADATA", "commit_success.txt", "descriptor"}
-_UNFINISHED = re.compile(r"\.orbax-checkpoint-tmp|\.tmp$|\.part$|^tmp")
+_UNFINISHED = r"\.orbax-checkpoint-tmp|\.tmp$|\.part$|^tmp"
 
 
 PATTERN = re.compile(r"[*?[]")
@@ -168,7 +163,7 @@ def _with_suffix(path: str) -> Found:
 def _in_folder(path: str, step: int | None) -> Found:
     entries = _Walk(path).candidates(path, MAX_DEPTH)
     for pattern, what, remedy in PARTS:
-        if any(map(pattern.fullmatch, entries)):
+        if any(re.fullmatch(pattern, entry) for entry in entries):
             raise FormatError(path, f"holds {what}", remedy)
     models = [name for name in entries if not _is_training(name)]
     models = [name for name in models if not name.endswith(PROGRAM)] or models
@@ -252,7 +247,7 @@ class _Walk:
         self.left -= len(entries)
         if self.left < 0:
             raise FormatError(self.root, f"holds over {MAX_ENTRIES:,} entries", "give the checkpoint itself")
-        return [e for e in entries if not e.name.startswith(".") and not _UNFINISHED.search(e.name)]
+        return [e for e in entries if not e.name.startswith(".") and not re.search(_UNFINISHED, e.name)]
 
     def _is_checkpoint(self, entry: os.DirEntry[str], depth: int) -> bool:
         from convert.files import folder_format, is_msgpack, is_named_as_checkpoint
@@ -266,7 +261,7 @@ class _Walk:
             return False
         if is_named_as_checkpoint(entry.name) or entry.name.endswith(PROGRAM):
             return True
-        return _NUMBERED.match(entry.name) is not None and "." not in entry.name and is_msgpack(entry.path)
+        return re.match(_NUMBERED, entry.name) is not None and "." not in entry.name and is_msgpack(entry.path)
 
 
 def _is_shard(name: str, names: Set[str]) -> bool:
@@ -279,7 +274,7 @@ def _is_shard(name: str, names: Set[str]) -> bool:
 
 def _is_training(name: str) -> bool:
     stem = name.partition(".")[0].lower()
-    return name.endswith(_OPTIMIZER_FILES) or TRAINING.fullmatch(stem) is not None
+    return name.endswith(_OPTIMIZER_FILES) or re.fullmatch(TRAINING, stem) is not None
 
 
 def _chosen(path: str, models: list[str], step: int | None) -> str | None:
@@ -297,7 +292,7 @@ def _chosen(path: str, models: list[str], step: int | None) -> str | None:
     preferred += [stems[stem] for stem in PREFERRED_STEMS if stem in stems]
     if preferred:
         return preferred[0]
-    plain = [name for name in models if not COPY.fullmatch(_stem(name)) and not BEST.fullmatch(_stem(name))]
+    plain = [name for name in models if not re.fullmatch(f"{COPY}|{BEST}", _stem(name))]
     if len(plain) == 1:
         return plain[0]
     if plain and all(name in steps for name in plain) and len({re.sub(r"\d+", "#", name) for name in plain}) == 1:
@@ -316,7 +311,7 @@ def _stem(name: str) -> str:
 def _number(name: str) -> int | None:
     """Return the step that an entry is named for: 12 of "12", "checkpoint_12" and "epoch=1-step=12.ckpt"."""
     stem = re.sub(r"\.[a-z]+$", "", name)
-    if not re.fullmatch(r"\d{1,18}", stem) and not (_NUMBERED.match(stem) and re.fullmatch(r".*\d{1,18}", stem)):
+    if not re.fullmatch(r"\d{1,18}", stem) and not (re.match(_NUMBERED, stem) and re.fullmatch(r".*\d{1,18}", stem)):
         return None
     return int(re.findall(r"\d{1,18}", stem)[-1])
 

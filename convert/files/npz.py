@@ -42,10 +42,10 @@ MAX_HEADER = 10_000  # characters; numpy's own limit
 DAMAGED = "numpy does not write it so: is it the right file, and all of it?"
 
 _FIELD = r"\s*+'(?:descr|fortran_order|shape)'\s*+:\s*+(?:'[^'\\]{0,32}'|True|False|\([\d\sL,]*+\))\s*+"
-_HEADER = re.compile(rf"\{{{_FIELD},{_FIELD},{_FIELD},?\s*+\}}\s*+", re.ASCII)
-_DESCR = re.compile(r"'descr'\s*+:\s*+('[^'\\]*+'|\[.{0,60})", re.DOTALL)
-_ORDER = re.compile(r"'fortran_order'\s*+:\s*+(True|False)")
-_SHAPE = re.compile(r"'shape'\s*+:\s*+\(\s*+((?:\d{1,19}L?\s*+,\s*+)*+(?:\d{1,19}L?\s*+)?)\)")
+_HEADER = rf"(?a:\{{{_FIELD},{_FIELD},{_FIELD},?\s*+\}}\s*+)"
+_DESCR = r"(?s:'descr'\s*+:\s*+('[^'\\]*+'|\[.{0,60}))"
+_ORDER = r"'fortran_order'\s*+:\s*+(True|False)"
+_SHAPE = r"'shape'\s*+:\s*+\(\s*+((?:\d{1,19}L?\s*+,\s*+)*+(?:\d{1,19}L?\s*+)?)\)"
 
 
 class NpyError(ValueError):
@@ -66,10 +66,10 @@ def header_length(data: bytes) -> int:
 def parse_header(name: str, header: bytes) -> tuple[Tensor, bool]:
     """Return (tensor, is it in Fortran order) of everything before the payload. Raises: NpyError."""
     text = header[10 if header[6] == 1 else 12 :].decode("latin-1")
-    descr, order, shape = _DESCR.search(text), _ORDER.search(text), _SHAPE.search(text)
+    descr, order, shape = (re.search(pattern, text) for pattern in (_DESCR, _ORDER, _SHAPE))
     if descr and descr[1].strip("'") not in DTYPES:
         raise NpyError(f"has dtype {descr[1][:40]!a}", _dtype_remedy(descr[1]))
-    if not _HEADER.fullmatch(text) or not (descr and order and shape):
+    if not re.fullmatch(_HEADER, text) or not (descr and order and shape):
         raise NpyError(f"has the .npy header {text[:80]!a}", DAMAGED)
     sizes = tuple(int(size.strip().rstrip("L")) for size in shape[1].split(",") if size.strip())
     if len(sizes) > MAX_DIMS or (len(sizes) == 1 and "," not in shape[1]):
@@ -118,12 +118,12 @@ def sniff(head: bytes, path: str) -> bool:
     except FormatError:
         return False
     try:
-        names = ZipDirectory(file).members
+        names = ZipDirectory(file).names
     except FormatError:
         return False
     finally:
         file.close()
-    return any(name.endswith(".npy") for name in names) and not any(name.endswith("data.pkl") for name in names)
+    return any(name.endswith(b".npy") for name in names) and not any(name.endswith(b"data.pkl") for name in names)
 
 
 class _Array(NamedTuple):

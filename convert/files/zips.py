@@ -15,7 +15,8 @@ import io
 import struct
 import zipfile
 import zlib as inflate
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import IO, NamedTuple
 
 from zlib_ng import zlib_ng as zlib  # whose CRC takes a quarter of the time
@@ -55,7 +56,9 @@ class Member(NamedTuple):
 class ZipDirectory:
     """The members of a zip file, in the order of its directory.
 
-    Raises: FormatError where the directory is damaged, misleading or beyond the limits.
+    Attributes:
+      names: of the members, as the directory spells them: what the zip holds, before `members` parses the rest.
+    Raises: FormatError where the directory is damaged, misleading or beyond the limits; so does `members`.
     """
 
     def __init__(self, file: File):
@@ -65,14 +68,18 @@ class ZipDirectory:
             raise self.bad(f"has a zip directory of {size} bytes, over {MAX_DIRECTORY}", "split it into several files")
         if self.start + size > file.size:
             raise self.bad(f"has a zip directory that claims bytes {self.start} to {self.start + size}")
-        self._check_entries(file.read(size, self.start))
-        self.members: dict[str, Member] = {}
+        self.names = self._names(file.read(size, self.start))
+
+    @cached_property
+    def members(self) -> dict[str, Member]:
+        members: dict[str, Member] = {}
         for info in self._listed():
             member = self._member(info)
-            if member.name in self.members:
+            if member.name in members:
                 raise self.bad(f"has two members called {shown(member.name)}", "one of them hides: do not trust it")
-            self.members[member.name] = member
-        self._check_layout()
+            members[member.name] = member
+        self._check_layout(members.values())
+        return members
 
     def bad(self, problem: str, remedy: str = DAMAGED) -> FormatError:
         return FormatError(self.file.path, problem, remedy)
@@ -106,18 +113,21 @@ class ZipDirectory:
             raise self.bad(f"has no zip64 record at byte {offset}")
         return start, size
 
-    def _check_entries(self, directory: bytes) -> None:
-        """Check that the lengths in its entries fill the directory: zipfile takes less than they say."""
-        at = count = 0
-        while at < len(directory) and count <= MAX_MEMBERS:
+    def _names(self, directory: bytes) -> list[bytes]:
+        """Check that the lengths in its entries fill the directory: zipfile takes less than they say. Return names."""
+        at, names = 0, list[bytes]()
+        while at < len(directory) and len(names) <= MAX_MEMBERS:
             if len(directory) - at < CENTRAL.size or directory[at : at + 4] != b"PK\1\2":
                 raise self.bad(f"has a damaged zip directory at byte {self.start + at}")
-            at += CENTRAL.size + sum(struct.unpack_from("<3H", directory, at + 28))
-            count += 1
-        if count > MAX_MEMBERS:
+            name, extra, comment = struct.unpack_from("<3H", directory, at + 28)
+            at += CENTRAL.size
+            names.append(directory[at : at + name])
+            at += name + extra + comment
+        if len(names) > MAX_MEMBERS:
             raise self.bad(f"has more than {MAX_MEMBERS} members", "split it into several files")
         if at > len(directory):
             raise self.bad(f"has a zip directory cut at byte {self.start + len(directory)}")
+        return names
 
     def _listed(self) -> list[zipfile.ZipInfo]:
         try:
@@ -144,10 +154,10 @@ class ZipDirectory:
             raise self.bad(f"lacks the zip64 sizes of {shown(name)}")
         return member
 
-    def _check_layout(self) -> None:
+    def _check_layout(self, members: Iterable[Member]) -> None:
         """Check that members lie before the directory and apart: overlapping ones are how zip bombs are made."""
         end = 0
-        for member in sorted(self.members.values(), key=lambda member: member.header):
+        for member in sorted(members, key=lambda member: member.header):
             if member.header < end:
                 raise self.bad(f"has a member {shown(member.name)} that overlaps another", "do not trust this file")
             end = member.header + LOCAL.size + member.compressed

@@ -42,7 +42,7 @@ def sniff(head: bytes, path: str) -> bool:
 def _is_torch_zip(path: str) -> bool:
     file = File(path)
     try:
-        return any(name.rpartition("/")[2] == "data.pkl" for name in ZipDirectory(file).members)
+        return any(name.rpartition(b"/")[2] == b"data.pkl" for name in ZipDirectory(file).names)
     except FormatError:  # damaged: the reader its suffix promises explains it best
         return path.lower().endswith(SUFFIXES)
     finally:
