@@ -7,7 +7,7 @@ that means the same by them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice, product
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from specs.dialects import HUB
 from specs.moves import Move
 
 from . import by_table, folding, payload, planning
+from .array_differences import differences, entry
 from .aside import PART
 from .configure import check_names, unshown
 from .conventions import differing, same
@@ -28,7 +29,7 @@ from .plans import Plan
 from .record import likely
 from .settings import Settings, Stated
 from .spelling import out_of_modules
-from .steps import Promise, Step, Steps
+from .steps import Promise, Step
 from .variants import alike
 
 SAME = "the same model"
@@ -118,7 +119,7 @@ def compare(
         check_names([(a, left.reading), (b, right.reading)], stated)
         if left.architecture != right.architecture:
             kinds = f"{left.architecture} and {right.architecture}"
-            return Comparison([_entry("", "architecture", None, kinds)], [])
+            return Comparison([entry("", "architecture", None, kinds)], [])
         if notes is not None and conflict(left.preprocessing, right.preprocessing, left.config.channels):
             one, other = (side.preprocessing.only(SCALING) for side in (left, right))
             notes.append(f"the two are fed with pixels on different scales: {a} {one}; {b} {other}")
@@ -128,7 +129,7 @@ def compare(
             why = "batch counters that it does not store, and that are not compared"
             notes += [f"{path}: {why} ({len(names):,}): {folding.where(names)}" for path, names in apart]
         skip = {*left.uncounted, *right.uncounted}
-        entries = [*_configs(left, right), *_differences(left, right, rtol, skip=skip.__contains__)]
+        entries = [*_configs(left, right), *differences(left, right, rtol, skip=skip.__contains__)]
         beside = any(entry.reason == PART for side in (left, right) for entry in side.aside)
         but = (*[BESIDE] * beside, *[COUNTERS] * bool(apart))
         return Comparison(entries, assumed, rtol=rtol, but=but)
@@ -288,7 +289,7 @@ def _alike(side: Plan, stated: Mapping[str, Any]) -> bool:
 def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     """Compare the Config fields that change the outputs and that shapes do not show."""
     fields = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
-    return [_entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in fields.items()]
+    return [entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in fields.items()]
 
 
 def _counters_apart(left: Plan, right: Plan) -> list[tuple[str, list[str]]]:
@@ -321,7 +322,7 @@ def across(
         right = as_it_is(stack.enter_context(open_checkpoint(b)), weights[1])
         unread = left.layout.unread
         notes = [*left.notes(), *_beside(right)]
-        return _differences(left, right, rtol, skip=unread.__contains__), notes
+        return differences(left, right, rtol, skip=unread.__contains__), notes
 
 
 def by_names(
@@ -339,7 +340,7 @@ def by_names(
         both = one.sources.keys() & two.sources.keys()
         if 2 * len(both) <= max(len(one.sources), len(two.sources)):
             return None
-        return _differences(one, two, rtol), [*_beside(one), *_beside(two)]
+        return differences(one, two, rtol), [*_beside(one), *_beside(two)]
 
 
 def _beside(side: Arrays) -> list[str]:
@@ -372,62 +373,6 @@ def as_it_is(stored: Reader, weights: str | None = None) -> Arrays:
     steps: list[Step] = []
     for name, tensor in sources.items():
         whole = (slice(None),) * len(tensor.shape)
-        steps.append(
-            (
-                tensor._replace(name=name),
-                [Move(name, tensor.shape, whole, tuple(range(len(whole))), tensor.shape, whole)],
-            )
-        )
+        copied = Move(name, tensor.shape, whole, tuple(range(len(whole))), tensor.shape, whole)
+        steps.append((tensor._replace(name=name), [copied]))
     return Arrays(reader, sources, steps, [], prefix)
-
-
-def _differences(
-    left: Steps, right: Steps, rtol: float, skip: Callable[[str], bool] = lambda _: False
-) -> list[dict[str, Any]]:
-    """Return what differs between two sides' target arrays, those aside whose names `skip` takes."""
-    ours, theirs = (
-        {tensor.name: (tensor, filling) for tensor, filling in side.steps if not skip(tensor.name)}
-        for side in (left, right)
-    )
-    entries = [_entry(name, "missing") for name in ours if name not in theirs]
-    entries += [_entry(name, "unexpected") for name in theirs if name not in ours]
-    for name in ours:
-        if name in theirs:
-            entries += _arrays(left, ours[name], right, theirs[name], rtol)
-    return entries
-
-
-def _entry(tensor: str, kind: str, error: float | None = None, detail: str = "") -> dict[str, Any]:
-    return {"tensor": tensor, "kind": kind, "error": error, "detail": detail}
-
-
-def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) -> list[dict[str, Any]]:
-    """Return how two arrays differ: in shape, or by the largest difference over the first one's largest element."""
-    import numpy as np
-
-    name, shape, other = ours[0].name, ours[0].shape, theirs[0].shape
-    if shape != other:
-        return [_entry(name, "shape", None, f"{list(shape)} and {list(other)}")]
-    a, b = _values(left, ours), _values(right, theirs)
-    if np.array_equal(a, b, equal_nan=a.dtype.kind in "fc" and b.dtype.kind in "fc"):
-        return []
-    wide = "complex128" if "c" in a.dtype.kind + b.dtype.kind else "float64"
-    a, b = a.astype(wide), b.astype(wide)
-    with np.errstate(invalid="ignore"):
-        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
-    gap[np.isnan(gap)] = np.inf  # a number against NaN
-    at = int(np.argmax(gap))
-    scale = float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a))) or 1.0
-    error = float(gap[at]) / scale
-    if error <= rtol and rtol:
-        return []
-    index = [int(k) for k in np.unravel_index(at, shape)]
-    dtypes = "" if ours[0].dtype == theirs[0].dtype else f", {ours[0].dtype} and {theirs[0].dtype}"
-    detail = f"at {index}: {a[at]:.9g} and {b[at]:.9g}{dtypes}"
-    return [_entry(name, "value", error if np.isfinite(error) else None, detail)]
-
-
-def _values(side: Steps, step: Step) -> Any:
-    from .casting import decoded
-
-    return decoded(b"".join(payload.chunks(side, step)), step[0].dtype)

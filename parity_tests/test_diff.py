@@ -2,12 +2,14 @@
 
 import json
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 import specs
+from convert.diff import by_names
 
 from .commands import GOOGLE, TIMM, metadata
 from .golden import Case
@@ -123,3 +125,24 @@ def test_nans_and_infinities_that_both_hold_are_the_same(run, tmp_path):
     (entry,) = json.loads(printed)["differences"]
     assert (entry["error"], entry["detail"]) == (None, "at [0]: nan and 2")
     assert [run("diff", a, a, "--rtol", rtol)[0] for rtol in ("-1", "nan", "inf")] == [2, 2, 2]
+
+
+def test_arrays_are_compared_block_by_block(tmp_path):
+    """What differs is the same wherever blocks end, and memory does not grow with the arrays."""
+    one = np.arange(1 << 21, dtype="float32").reshape(2, -1)
+    one[0, 5] = np.nan
+    other = one.copy()
+    save_file({"x": one}, tmp_path / "one.safetensors")
+    save_file({"x": other}, tmp_path / "same.safetensors")
+    other[1, 70_000] += 4
+    other[1, 70_001] -= 2
+    save_file({"x": other}, tmp_path / "other.safetensors")
+    tracemalloc.start()
+    assert by_names(str(tmp_path / "one.safetensors"), str(tmp_path / "same.safetensors"), 0.0) == ([], [])
+    (found,), _ = by_names(str(tmp_path / "one.safetensors"), str(tmp_path / "other.safetensors"), 0.0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    largest = float(one[1, -1])
+    assert found["detail"] == f"at [1, 70000]: {one[1, 70_000]:.9g} and {other[1, 70_000]:.9g}"
+    assert found["error"] == (other[1, 70_000] - one[1, 70_000]) / largest
+    assert peak < one.nbytes
