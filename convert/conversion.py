@@ -20,7 +20,7 @@ from .aside import as_json
 from .casting import LOSSES
 from .dry_run import described, folded
 from .errors import ConvertError, UsageError, called, install, printable
-from .execute import check_target, execute
+from .execute import execute
 from .files import FOLDERS, INDEX, suffixes
 from .files.base import URL, Reader
 from .files.hashing import Source
@@ -31,6 +31,7 @@ from .program import dumps
 from .recognise import all_dialects, dialects, known_dialect
 from .settings import stated
 from .source_paths import sources
+from .targets import target_of
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def _carry_out(
     for note in whole.notes():
         notes.add(note)
     if arguments.dry_run:
-        check_target(whole, out, arguments.force, _bytes(arguments.shard_size))
+        target_of(whole, out, arguments.force, _bytes(arguments.shard_size))
         return {"plan": list(described(whole))}
     prove = functools.partial(_prove, plan) if arguments.prove and isinstance(plan, Plan) else None
     removed: list[str] = []

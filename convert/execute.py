@@ -6,23 +6,23 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from . import folding, record, replacing
 from .casting import Tally
-from .errors import ConvertError, UsageError, command_or_call, option
-from .files import atomic, atomic_folder, files_of, hashing, writer_for
+from .errors import ConvertError, option
+from .files import atomic, atomic_folder, hashing
 from .files.atomic import Claim
 from .files.background import Task
 from .files.base import Writer
-from .files.sharded import PART, shard_name
-from .files.sharded import SUFFIX as INDEX
+from .files.sharded import PART
 from .payload import Scratch, check, chunks
 from .progress import Progress
-from .replacing import Removed, index_of
+from .replacing import Removed
 from .steps import Step, Writable
+from .targets import Target, path_of, payload_bytes, target_of
 from .verification import differences
 
 Prove = Callable[[str], Any]
@@ -42,31 +42,6 @@ class Outcome:
 
     record: dict[str, Any]
     proof: Any
-
-
-@dataclass(frozen=True)
-class Target:
-    """The files of a target.
-
-    Args:
-      writer: of its format.
-      shards: the plan's steps by file.
-      names: the files' final names.
-      outdated: files to remove once the target has its name.
-      sharded: whether an index leads to the files, and holds the record.
-    """
-
-    out: str
-    writer: type[Writer]
-    shards: list[list[Step]]
-    names: list[str]
-    outdated: list[str]
-    sharded: bool
-
-    @property
-    def index(self) -> str:
-        """Of a sharded checkpoint."""
-        return index_of(self.out)
 
 
 @dataclass(frozen=True)
@@ -125,91 +100,16 @@ def execute(
       removed: called with each file beside the target that was removed: of what `force` replaces, or of a killed run.
       lossy: accept values that become infinite, and more that become zero or crude than casting.SHARE.
     """
-    target = _target(plan, os.fspath(out), force, shard_size)
+    target = target_of(plan, os.fspath(out), force, shard_size)
     with contextlib.ExitStack() as stack:
-        progress = Progress(_bytes(plan.steps), os.path.basename(target.out))
+        progress = Progress(payload_bytes(plan.steps), os.path.basename(target.out))
         stack.callback(progress.close)
-        source = source or stack.enter_context(hashing.Source(_path(plan), verify))
+        source = source or stack.enter_context(hashing.Source(path_of(plan), verify))
         check(plan)
         job = Job(plan, target, Options(force, prove, verify, removed, lossy), source, progress, Scratch())
         if not target.writer.one_file:
             return _write_folder(job)
         return _write_shards(job) if target.sharded else _write_whole(job)
-
-
-def _bytes(steps: Sequence[Step]) -> int:
-    return sum(tensor.nbytes for tensor, _ in steps)
-
-
-def _path(plan: Writable) -> str | None:
-    """Return the path of a plan's source; None where that lies in memory."""
-    return plan.reader.path if plan.reader.on_disk else None
-
-
-def check_target(plan: Writable, out: str, force: bool, shard_size: int | None = None) -> None:
-    """Check that a target may be written, without writing. Raises: ConvertError, as `execute` does."""
-    _target(plan, out, force, shard_size)
-
-
-def _target(plan: Writable, out: str, force: bool, shard_size: int | None) -> Target:
-    """Name the files of a target and check that each may be written. Raises: ConvertError before anything is read."""
-    atomic.folder_of(out)  # an error in the folder's name is reported before one in the suffix
-    out = os.path.normpath(out)  # after the check: it would change a URL
-    indexed = out.endswith(INDEX)
-    if indexed and shard_size is None:
-        size = command_or_call("--shard-size 5GB", "shard_size=5_000_000_000")
-        raise UsageError(f"{out}: an index leads to shards: give their size, as in {size}")
-    out = out.removesuffix(INDEX)
-    writer, shards = writer_for(out), split(plan.steps, shard_size)
-    sharded = indexed or len(shards) > 1
-    names = [shard_name(out, k + 1, len(shards)) for k in range(len(shards))] if sharded else [out]
-    return Target(out, writer, shards, names, _check(plan, out, force, writer, names), sharded)
-
-
-def split(steps: Sequence[Step], shard_size: int | None) -> list[list[Step]]:
-    """Group steps so that the payloads of each group fit the size; a tensor larger than it has a group of its own."""
-    groups: list[list[Step]] = [[]]
-    room = shard_size
-    for step in steps:
-        if shard_size is not None and room is not None:
-            if step[0].nbytes > room and groups[-1]:
-                groups.append([])
-                room = shard_size
-            room -= step[0].nbytes
-        groups[-1].append(step)
-    return groups
-
-
-def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: list[str]) -> list[str]:
-    """Check that a target may be written; return the files that it makes outdated.
-
-    Raises: ConvertError before anything is read.
-    """
-    sharded, inside = names != [out], writer.keeps_metadata
-    if sharded and not writer.one_file:
-        raise UsageError(f"{out}: a folder is not written in shards: it has files of its own")
-    if plan.tree is not None and (sharded or not writer.nests):
-        what = "shards hold" if sharded else "this format holds"
-        raise UsageError(f"{out}: {what} arrays alone, and no state of an optimizer")
-    sources = files_of(plan.reader.path) if plan.reader.on_disk else []
-    if not writer.one_file:
-        atomic.check([], out, force)
-        atomic_folder.check(_path(plan), out, force, writer, record.is_record)
-        return []
-    if (source := _path(plan)) and os.path.isdir(source):
-        atomic_folder.check_apart(source, out)
-    for name in dict.fromkeys([*names, index_of(out), out, *([] if inside or sharded else [out + ".json"])]):
-        atomic.check(sources, name, force)
-        if os.path.isdir(name):
-            raise ConvertError(f"{name}: is a folder: give a file name")
-    outdated: list[str] = []
-    if force:
-        replacing.check(out, names, record_beside=not inside and not sharded)
-        outdated = replacing.outdated(out, names)
-    for name in outdated:
-        atomic.check(sources, name, force)
-    atomic.check_room(out, _bytes(plan.steps))  # a folder's chunks may be compressed
-    return outdated
 
 
 def _write_folder(job: Job) -> Outcome:
@@ -302,7 +202,7 @@ def _prove_shards(target: Target, prove: Prove, whole: dict[str, Any], temporari
 def _index(target: Target, whole: dict[str, Any], files: list[str]) -> bytes:
     """Return the index of a sharded checkpoint whose shards are these files."""
     where = {t.name: os.path.basename(f) for f, steps in zip(files, target.shards, strict=True) for t, _ in steps}
-    size = sum(map(_bytes, target.shards))
+    size = sum(map(payload_bytes, target.shards))
     content = {
         "metadata": {"total_size": size, record.KEY: record.dumps(record.sealed(whole))},
         "weight_map": where,
@@ -318,7 +218,7 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any]
     (file, path), writer_type, verify = claim, job.target.writer, job.options.verify
     tensors = [tensor for tensor, _ in steps]
     if writer_type.one_file:
-        atomic.reserve(file, _bytes(steps))
+        atomic.reserve(file, payload_bytes(steps))
     blank = _metadata(job.target, facts and record.blank(facts, tensors, verify), reserve=True)
     tree = job.plan.tree
     writer = writer_type(file, tensors, blank) if tree is None else writer_type(file, tensors, blank, tree)

@@ -1,0 +1,111 @@
+"""Name the files of a target, and check that each may be written, before anything is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import record, replacing
+from .errors import ConvertError, UsageError, command_or_call
+from .files import atomic, atomic_folder, files_of, writer_for
+from .files.base import Writer
+from .files.sharded import SUFFIX as INDEX
+from .files.sharded import shard_name
+from .replacing import index_of
+from .steps import Step, Writable
+
+
+@dataclass(frozen=True)
+class Target:
+    """The files of a target.
+
+    Args:
+      writer: of its format.
+      shards: the plan's steps by file.
+      names: the files' final names.
+      outdated: files to remove once the target has its name.
+      sharded: whether an index leads to the files, and holds the record.
+    """
+
+    out: str
+    writer: type[Writer]
+    shards: list[list[Step]]
+    names: list[str]
+    outdated: list[str]
+    sharded: bool
+
+    @property
+    def index(self) -> str:
+        """Of a sharded checkpoint."""
+        return index_of(self.out)
+
+
+def payload_bytes(steps: Sequence[Step]) -> int:
+    return sum(tensor.nbytes for tensor, _ in steps)
+
+
+def path_of(plan: Writable) -> str | None:
+    """Return the path of a plan's source; None where that lies in memory."""
+    return plan.reader.path if plan.reader.on_disk else None
+
+
+def target_of(plan: Writable, out: str, force: bool, shard_size: int | None) -> Target:
+    """Name the files of a target and check that each may be written. Raises: ConvertError before anything is read."""
+    atomic.folder_of(out)  # an error in the folder's name is reported before one in the suffix
+    out = os.path.normpath(out)  # after the check: it would change a URL
+    indexed = out.endswith(INDEX)
+    if indexed and shard_size is None:
+        size = command_or_call("--shard-size 5GB", "shard_size=5_000_000_000")
+        raise UsageError(f"{out}: an index leads to shards: give their size, as in {size}")
+    out = out.removesuffix(INDEX)
+    writer, shards = writer_for(out), split(plan.steps, shard_size)
+    sharded = indexed or len(shards) > 1
+    names = [shard_name(out, k + 1, len(shards)) for k in range(len(shards))] if sharded else [out]
+    return Target(out, writer, shards, names, _check(plan, out, force, writer, names), sharded)
+
+
+def split(steps: Sequence[Step], shard_size: int | None) -> list[list[Step]]:
+    """Group steps so that the payloads of each group fit the size; a tensor larger than it has a group of its own."""
+    groups: list[list[Step]] = [[]]
+    room = shard_size
+    for step in steps:
+        if shard_size is not None and room is not None:
+            if step[0].nbytes > room and groups[-1]:
+                groups.append([])
+                room = shard_size
+            room -= step[0].nbytes
+        groups[-1].append(step)
+    return groups
+
+
+def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: list[str]) -> list[str]:
+    """Check that a target may be written; return the files that it makes outdated.
+
+    Raises: ConvertError before anything is read.
+    """
+    sharded, inside = names != [out], writer.keeps_metadata
+    if sharded and not writer.one_file:
+        raise UsageError(f"{out}: a folder is not written in shards: it has files of its own")
+    if plan.tree is not None and (sharded or not writer.nests):
+        what = "shards hold" if sharded else "this format holds"
+        raise UsageError(f"{out}: {what} arrays alone, and no state of an optimizer")
+    sources = files_of(plan.reader.path) if plan.reader.on_disk else []
+    if not writer.one_file:
+        atomic.check([], out, force)
+        atomic_folder.check(path_of(plan), out, force, writer, record.is_record)
+        return []
+    if (source := path_of(plan)) and os.path.isdir(source):
+        atomic_folder.check_apart(source, out)
+    for name in dict.fromkeys([*names, index_of(out), out, *([] if inside or sharded else [out + ".json"])]):
+        atomic.check(sources, name, force)
+        if os.path.isdir(name):
+            raise ConvertError(f"{name}: is a folder: give a file name")
+    outdated: list[str] = []
+    if force:
+        replacing.check(out, names, record_beside=not inside and not sharded)
+        outdated = replacing.outdated(out, names)
+    for name in outdated:
+        atomic.check(sources, name, force)
+    atomic.check_room(out, payload_bytes(plan.steps))  # a folder's chunks may be compressed
+    return outdated
