@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .files.base import Skipped
+from .files.skipped import Skipped
 
 SHOWN = 6  # folded names in one line about entries that were skipped
 LINES = 40  # of one kind; more are counted

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from convert.errors import FormatError
-from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Skipped, Tensor, shown
+from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Tensor, shown
+from convert.files.skipped import Skipped
 
 CHUNKED = "__msgpack_chunked_array__"
 NDARRAY, COMPLEX, SCALAR = 1, 2, 3  # flax's extension types

@@ -16,9 +16,9 @@ import pytest
 
 from convert.errors import FormatError
 from convert.files import bounded_json, open_checkpoint
-from convert.files.base import MAX_SKIPPED, Skipped
 from convert.files.npz import NpzWriter
 from convert.files.safetensors import SafetensorsWriter
+from convert.files.skipped import MAX_SKIPPED, Skipped
 from convert.folding import skipped
 from parity_tests.commands import GOOGLE
 from parity_tests.conftest import needs

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convert.errors import FormatError
-from convert.files.base import INCOMPLETE, ITEMSIZE, MAX_DEPTH, MAX_TENSORS, File, Skipped, Tensor, shown
+from convert.files.base import INCOMPLETE, ITEMSIZE, MAX_DEPTH, MAX_TENSORS, File, Tensor, shown
 from convert.files.folders.base import RECORD, FolderReader
 from convert.files.folders.dcp_writer import DcpWriter
 from convert.files.pickled.interpreter import Unpickler
@@ -25,6 +25,7 @@ from convert.files.pickled.torch_values import DTYPES
 from convert.files.pickled.torch_values import HANDLERS as TORCH
 from convert.files.pickled.tree import ROOT, joined, reason, spelt
 from convert.files.pickled.values import HARMLESS, Handlers, Pairs, Symbol, checked_shape, ignored
+from convert.files.skipped import Skipped
 
 MAX_CHUNKS = 200_000  # of all tensors together, a second; each takes 20 opcodes or more
 MAX_FIELDS = 64  # of one of torch's records, which have up to 4

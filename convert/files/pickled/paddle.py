@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from convert.errors import ConvertError, option
-from convert.files.base import ITEMSIZE, Skipped, Tensor, Writer, shown, write_all
+from convert.files.base import ITEMSIZE, Tensor, Writer, shown, write_all
 from convert.files.pickled.interpreter import Unpickler
 from convert.files.pickled.opcodes import call, integer, integers, nested, symbol, text
 from convert.files.pickled.sources import Cursor, Joined, Refused
@@ -29,6 +29,7 @@ from convert.files.pickled.values import (
     looks_like_pickle,
     unexpected,
 )
+from convert.files.skipped import Skipped
 
 NAME_TABLE = "StructuredToParameterName@@"  # paddle's own names for parameters: texts, so no tensors
 SPLIT_TABLE = "UnpackBigParamInfor@@"  # protocols 2 and 3: arrays of over 2^30 bytes, cut into flat slices

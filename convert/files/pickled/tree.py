@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from convert.errors import FormatError
-from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Reader, Skipped, Tensor, shown
+from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Reader, Tensor, shown
 from convert.files.pickled.interpreter import MAX_OPCODES
 from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
 from convert.files.pickled.values import BYTES, MALFORMED, NUMBER, Array, Ignored, Object, Pairs, Symbol, refusal
+from convert.files.skipped import Skipped
 from convert.files.strided import gather, is_contiguous
 
 MAX_SHARING = 64  # times that a file's bytes may be used by its tensors: tied weights share, bombs share more
