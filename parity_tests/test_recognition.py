@@ -165,7 +165,7 @@ def test_inspect_plans_a_file_once_that_leaves_a_field_open(run, alike, monkeypa
         return planning.plan_read(*arguments, **options)
 
     monkeypatch.setattr("convert.inspection.plan_read", counted)
-    assert "gelu is open" in run("inspect", alike)[1]
+    assert "gelu: set it (erf or tanh)" in run("inspect", alike)[1]
     assert len(planned) == 1
 
 
