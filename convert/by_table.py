@@ -28,7 +28,7 @@ from .readings import LONGEST, chosen, unclear
 from .spelling import out_of_modules
 from .steps import EARLIER, Promise, Step, step, supplied
 
-INCOMPLETE = "# incomplete:"  # begins the comment of a derived Table that lacks lines
+UNFINISHED = "# incomplete:"  # begins the comment of a derived Table that lacks lines
 
 
 @dataclass(frozen=True)
@@ -241,12 +241,12 @@ def _unused(table: Table, reader: Reader, sources: Mapping[str, Tensor]) -> froz
 
 
 def _check_complete(table: Table) -> None:
-    """Raises: ConvertError for a Table that was derived in part, and says so."""
+    """Check that a Table does not say that it was derived in part. Raises: ConvertError."""
     above = table.lines[0].above if table.lines else ()
-    if any(comment.startswith(INCOMPLETE) for comment in above):
+    if any(comment.startswith(UNFINISHED) for comment in above):
         missing = [comment.removeprefix("# ") for comment in above if comment.startswith("# missing: ")]
         raise ConvertError(
-            f"{table.name}: is incomplete: add lines, and remove the comment that begins with {INCOMPLETE!r}", missing
+            f"{table.name}: is incomplete: add lines, and remove the comment that begins with {UNFINISHED!r}", missing
         )
 
 

@@ -71,9 +71,9 @@ def _weights(a: list[str], b: list[str]) -> str:
 
 def _place(names: list[str], inner: list[str]) -> str:
     """Return the place, without its separator, under which over half of the inner names lie among the others."""
-    listed = set(names)
-    for known in inner[:1]:
-        for place in (name[: -len(known)] for name in names if name.endswith((f"/{known}", f".{known}"))):
-            if 2 * sum(place + name in listed for name in inner) > len(inner):
-                return place[:-1]
-    return ""
+    if not inner:
+        return ""
+    listed, known = set(names), inner[0]
+    places = (name.removesuffix(known) for name in names if name.endswith((f"/{known}", f".{known}")))
+    found = (place for place in places if 2 * sum(place + name in listed for name in inner) > len(inner))
+    return next(found, "")[:-1]

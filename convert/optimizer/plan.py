@@ -119,9 +119,13 @@ class Joined(Wrapped):
         self.second.close()
 
 
+def _suffix(out: str) -> str:
+    return os.path.splitext(out.rstrip(os.sep))[1].lower()
+
+
 def library_of(out: str) -> str:
     """Return the library whose state a target holds. Raises: UsageError for formats that hold arrays alone."""
-    suffix = os.path.splitext(out.rstrip(os.sep))[1].lower()
+    suffix = _suffix(out)
     if suffix not in LIBRARY:
         raise UsageError(f"{out}: --with-optimizer: a state of an optimizer goes into one of {' '.join(LIBRARY)}")
     return LIBRARY[suffix]
@@ -159,7 +163,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     state, from_record = _with_record(state, plan, path, hyper)
     state = settled(holder.path, state, hyper)
     prefix, reader = (BESIDE, Joined(reader, holder)) if path else ("", holder)
-    suffix = os.path.splitext(out.rstrip(os.sep))[1].lower()
+    suffix = _suffix(out)
     model, sources, without = _model(plan, state, request, library, prefix, numbered=suffix != ".dcp")
     average, averaged, behind = averages.chosen(found_copies, plan, trained, request.dtype, request.stated)
     sources |= averaged
@@ -273,7 +277,7 @@ def _check_groups(path: str, state: State, library: str) -> None:
     unlike = unstated(state)
     problem = f"{path}: its {len(state.groups)} groups of parameters differ in {', '.join(unlike)}"
     if library != "torch":
-        stated = " ".join(f"--hyper {name}=..." for key in unlike for name in HYPERPARAMETERS if key == name)
+        stated = " ".join(f"--hyper {name}=..." for name in unlike if name in HYPERPARAMETERS)
         remedy = f"{stated} states one for all; docs/training.md exempts parameters" if stated else "make them alike"
         raise ConvertError(f"{problem}: {library} keeps one of each: {remedy}")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert.by_table import INCOMPLETE
+from convert.by_table import UNFINISHED
 from convert.errors import UsageError
 from specs.paths import escaped
 from specs.table import Table
@@ -306,11 +306,13 @@ def _concluded(
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
     frameworks = (a.framework, b.framework)
     blank, dead = ({}, []) if found.failure else _unread(a, best, mapped, rights, lefts)
-    extra = [*_extra(a, b, mapped, lefts, rights), *(dropped(name, 1) for name in dead)]
+    partners = _buffers(a, b, mapped, lefts, rights)
+    extra = [*_extra(a, b, partners), *(dropped(name, 1) for name in dead)]
     made = {name for name in b.others if any(dict(row.right).get(escaped(name)) is not None for row in extra)}
     facts = Facts(lefts, rights, mapped, found.plus, frameworks, (a.ties, b.ties), _shapes(a, b, made), extra, blank)
     table, reasons = fold(facts, best.hint)
-    table = replace(table, unread=_unread_pairs(a, b, mapped, lefts, rights))
+    unread = {name: a.others[name] for name in partners.values()}, {name: b.others[name] for name in partners}
+    table = replace(table, unread=unread)
     reasons = {name: why for name, why in reasons.items() if name not in dead}
     proof = prove(a, b, (program.tape, best.tape), table, mapped, lefts, rights, found.plus)
     if reasons:
@@ -400,7 +402,7 @@ def _commented(
     comments = [words]
     if reasons:
         what = count(len(reasons), "parameter")
-        comments = [f"{INCOMPLETE} {what} of the right model without a line: add lines, and remove this comment", words]
+        comments = [f"{UNFINISHED} {what} of the right model without a line: add lines, and remove this comment", words]
         comments += [f"# missing: {line}" for line in missing_lines(reasons)]
     if table.sizes:
         sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
@@ -428,22 +430,24 @@ def _calls(call: Call, right_inputs: Any) -> Iterator[Call]:
         yield call
 
 
-def _extra(a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements) -> list[Row]:
+def _extra(a: Side, b: Side, partners: Mapping[str, str]) -> list[Row]:
     """Return lines for arrays that are no parameters.
 
     Those that nothing reads, as counters, belong together where the parameters of their modules do. An integer that
     only the right side has is what a new model has there; what training leaves is dropped in reverse.
+
+    Args:
+      partners: see _buffers.
     """
-    partners = _buffers(a, b, mapped, lefts, rights)
     rows = [dropped(name, 0) for name in a.others if name not in partners.values()]
     for name, array in b.others.items():
-        value = f"{array.flat[0]} {array.dtype}" if _uniform(array) else ""
         if name in partners:
             rows.append(same(partners[name], name, array.ndim))
+        elif _uniform(array):
+            arrow = "<->" if array.ndim else "<-"
+            rows.append(constant(name, array.ndim, f"{array.flat[0]} {array.dtype}", arrow))
         else:
-            rows.append(
-                constant(name, array.ndim, value, "<-" if not array.ndim else "<->") if value else dropped(name, 1)
-            )
+            rows.append(dropped(name, 1))
     return rows
 
 
@@ -461,14 +465,6 @@ def _buffers(a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements) -
         if len(home) == len(inside) == 1 and inside[0] not in partners.values():
             partners[name] = inside[0]
     return partners
-
-
-def _unread_pairs(
-    a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the arrays of both sides that are no parameters and belong together."""
-    partners = _buffers(a, b, mapped, lefts, rights)
-    return {left: a.others[left] for left in partners.values()}, {right: b.others[right] for right in partners}
 
 
 def _alike(one: Any, other: Any) -> bool:
