@@ -79,10 +79,12 @@ def steps(numbers: Array) -> list[Array] | None:
     first = numbers[(0,) * numbers.ndim]
     lines = [np.moveaxis(numbers, axis, 0)[(slice(None), *(0,) * (numbers.ndim - 1))] - first
              for axis in range(numbers.ndim)]  # fmt: skip
+    if not lines:  # a scalar
+        return lines
     rest = first  # of all axes but the first one: no array of all sums, which bounds memory
     for line in lines[1:]:
         rest = rest[..., None] + line
-    return lines if all((row == step + rest).all() for row, step in zip(numbers, *lines[:1], strict=False)) else None
+    return lines if all((row == step + rest).all() for row, step in zip(numbers, lines[0], strict=True)) else None
 
 
 def _runs(line: Array) -> list[tuple[int, int]] | None:

@@ -105,7 +105,7 @@ class Translated(Elements):
         numbers, plus = self.part(self.map, name), self.part(self.plus, name)
         if (moved := strided(self.lefts.values, numbers)) is not None and not plus.any():
             return moved
-        values = self.lefts.values[np.maximum(numbers, 0)]
+        values = np.asarray(self.lefts.values[np.maximum(numbers, 0)])  # of a scalar parameter, NumPy returns a number
         values[numbers == 0] = np.nan
         return values + self.lefts.values[plus] if plus.any() else values
 

@@ -336,3 +336,13 @@ def test_memory_is_that_of_a_few_copies_of_the_weights():
         tracemalloc.stop()
     assert found.proven, found.failure
     assert peak < 6.5 * 2 * 512 * 512 * 8  # bytes: copies of both kernels in float64
+
+
+def test_a_scalar_that_is_read_through_a_function():
+    """A temperature, as CLIP's: its exponential scales the outputs."""
+
+    def scaled(m: Any, x: Any) -> Any:
+        return m.scale.exp() * m.fc(x)
+
+    left, right = (Net(scaled, fc=linear(), scale=torch.nn.Parameter(torch.tensor(value))) for value in (2.6, 1.0))
+    assert parity.derive(left, right, (images(2, 4, 6),)).proven
