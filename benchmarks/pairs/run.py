@@ -34,7 +34,7 @@ EQUIVALENT = 1e-9  # relative difference of the right model's outputs under two 
 def judge(pair: Any) -> dict[str, Any]:
     """Tell what derive() finds for a pair, and which right parameters are right, wrong and missing."""
     import parity
-    from parity.derive.sides import draw, side
+    from parity.derive.trace.sides import draw, side
 
     calls = [parity.Call(*s.args, method=s.method, output=s.pick, **s.kwargs) for s in (pair.left, pair.right)]
     Path("/proc/self/clear_refs").write_text("5")  # reset the peak of memory
@@ -86,7 +86,7 @@ def _wanted(pair: Any, of: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
 
 def _equivalent(pair: Any, of: Any, table: Any, weights: Mapping[str, Any], call: Any) -> bool:
     """Tell whether the right model computes the same with the weights as the table and as the truth translate them."""
-    from parity.derive.sides import side
+    from parity.derive.trace.sides import side
 
     model = side(pair.right.model, call)
     outputs = []

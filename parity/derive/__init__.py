@@ -11,8 +11,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from .call import Call
 from .derivation import Derivation, Divergence, derive
+from .trace.call import Call
 
 __all__ = ["Call", "Derivation", "Divergence", "derive"]
 

@@ -19,9 +19,9 @@ from convert.progress import Status
 from specs.table import Table
 
 from ..report import check_page, write_page
-from .call import Call
 from .derivation import Derivation, derive
-from .rows import missing_lines
+from .fold.rows import missing_lines
+from .trace.call import Call
 
 
 def run(

@@ -15,24 +15,25 @@ from specs.paths import escaped
 from specs.table import Table
 
 from ..summary import count
-from .call import Call
-from .causes import CAUSES, explain, run
-from .complete import complete, split
-from .crops import cropped
-from .fold import Facts, fold
-from .freedom import freedom
-from .hints import Hint, hint, weights_of
-from .islands import aligned, fixed
-from .lone import lone
-from .match import EXACT, LIMIT, Match, Say, match, silent
-from .numbers import changes
-from .places import OWN, place
-from .prove import OUTPUT, Proof, prove, translate
-from .regroup import Step
-from .rows import DerivedTable, Row, constant, dropped, missing_lines, same
-from .sides import Side, check_inputs, draw, fresh, layouts, side
-from .tape import Tape
-from .walk import Elements, Filled, Program
+from .fold.fold import Facts, fold
+from .fold.lone import lone
+from .fold.rows import DerivedTable, Row, constant, dropped, missing_lines, same
+from .match.complete import complete, split
+from .match.hints import Hint, hint, weights_of
+from .match.match import EXACT, LIMIT, Match, Say, match, silent
+from .match.regroup import Step
+from .match.symbols import Elements, Filled
+from .prove.causes import CAUSES, explain, run
+from .prove.freedom import freedom
+from .prove.prove import OUTPUT, Proof, prove, translate
+from .trace.call import Call
+from .trace.crops import cropped
+from .trace.islands import aligned, fixed
+from .trace.numbers import changes
+from .trace.places import OWN, place
+from .trace.program import Program
+from .trace.sides import Side, check_inputs, draw, fresh, layouts, side
+from .trace.tape import Tape
 
 SEED = 7
 FIRST = 4  # seconds for a match, before the models are taken to differ

@@ -11,9 +11,9 @@ from ..markup import Markup, join, prose, tag
 from ..page import facts, fill
 from ..summary import count, short
 from .derivation import Derivation
-from .places import OWN, module_of
-from .regroup import Step
-from .rows import missing_lines
+from .fold.rows import missing_lines
+from .match.regroup import Step
+from .trace.places import OWN, module_of
 
 ROUNDING = 1e-8  # difference of what two uses meet that rounding does not explain
 KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}

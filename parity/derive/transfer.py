@@ -12,9 +12,9 @@ import numpy as np
 from convert.errors import ConvertError
 
 from .derivation import Derivation, call_of, derive
-from .rows import missing_lines
-from .sides import side
-from .tape import Array
+from .fold.rows import missing_lines
+from .trace.sides import side
+from .trace.tape import Array
 
 
 def transfer(left: Any, right: Any, inputs: Any, right_inputs: Any = None, **options: Any) -> Any:
@@ -77,7 +77,7 @@ def loaded(model: Any, arrays: Mapping[str, Array]) -> Any:
 def _tree(tree: Any, arrays: Mapping[str, Array]) -> Any:
     import jax
 
-    from .jax_tape import path_name
+    from .trace.jax_tape import path_name
 
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
     new = [_like(arrays[name], leaf) if (name := path_name(path)) in arrays else leaf for path, leaf in leaves]

@@ -12,12 +12,12 @@ import parity
 from convert.by_table import lay_out
 from convert.errors import ConvertError
 from convert.files.base import Tensor
-from parity.derive.blocks import folded
-from parity.derive.fold import Facts, fold
-from parity.derive.lone import lone
-from parity.derive.places import OWN, place
-from parity.derive.rows import Row
-from parity.derive.walk import Elements
+from parity.derive.fold.blocks import folded
+from parity.derive.fold.fold import Facts, fold
+from parity.derive.fold.lone import lone
+from parity.derive.fold.rows import Row
+from parity.derive.match.symbols import Elements
+from parity.derive.trace.places import OWN, place
 from specs.table import Table
 
 from ..conftest import needs

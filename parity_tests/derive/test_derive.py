@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import parity
-from parity.derive.sides import draw, side
+from parity.derive.trace.sides import draw, side
 from specs.table import Table
 
 from ..conftest import needs

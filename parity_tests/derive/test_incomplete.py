@@ -13,10 +13,10 @@ from convert.by_table import plan
 from convert.errors import ConvertError, UsageError
 from parity.derive.command import run
 from parity.derive.derivation import _divergences
-from parity.derive.match import Match
-from parity.derive.prove import Proof
-from parity.derive.regroup import Step
-from parity.derive.rows import missing_lines
+from parity.derive.fold.rows import missing_lines
+from parity.derive.match.match import Match
+from parity.derive.match.regroup import Step
+from parity.derive.prove.prove import Proof
 from specs.table import Table, TableError
 
 from ..conftest import needs
@@ -102,7 +102,7 @@ def test_different_inputs_are_refused_before_anything_is_derived(other: Any):
 
 def test_inputs_in_another_order_or_precision_are_the_same():
     needs("torch")
-    from parity.derive.sides import check_inputs
+    from parity.derive.trace.sides import check_inputs
 
     check_inputs({"0": X}, {"0": X.transpose(0, 2, 3, 1).astype(np.float32)})
     check_inputs({"0": X}, {"0": np.zeros((2, 3), int)})

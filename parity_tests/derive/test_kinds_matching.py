@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import parity
-from parity.derive.sides import side
+from parity.derive.trace.sides import side
 from parity_tests.derive.pairs import images
 
 

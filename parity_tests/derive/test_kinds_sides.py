@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import parity
-from parity.derive.sides import side
+from parity.derive.trace.sides import side
 
 from ..conftest import needs
 from .pairs import images

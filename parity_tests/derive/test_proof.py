@@ -10,11 +10,11 @@ import pytest
 
 import parity
 from parity.derive.derivation import call_of
-from parity.derive.fold import Facts, fold
-from parity.derive.freedom import every
-from parity.derive.prove import Proof, prove
-from parity.derive.sides import Side, draw, side
-from parity.derive.walk import Elements, Filled
+from parity.derive.fold.fold import Facts, fold
+from parity.derive.match.symbols import Elements, Filled
+from parity.derive.prove.freedom import every
+from parity.derive.prove.prove import Proof, prove
+from parity.derive.trace.sides import Side, draw, side
 
 from ..conftest import needs
 

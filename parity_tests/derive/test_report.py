@@ -13,10 +13,10 @@ import pytest
 from convert.errors import ConvertError
 from parity.derive.command import run as derive_command
 from parity.derive.derivation import Derivation, Divergence
-from parity.derive.regroup import Step
+from parity.derive.fold.rows import DerivedTable
+from parity.derive.match.regroup import Step
 from parity.derive.report import module_of
 from parity.derive.report import page as page_of
-from parity.derive.rows import DerivedTable
 from specs.table import Table
 
 from ..conftest import needs

@@ -7,11 +7,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from ..trace.places import place
+from ..trace.program import Program
+from ..trace.tape import Array
 from . import columns, roles, uses
-from .places import place
 from .regroup import EXACT, LIMIT, MARGIN, Regrouping, Step
-from .tape import Array
-from .walk import Elements, Program, Similarity, Translated, Use, Walk
+from .similarity import Similarity
+from .symbols import Elements, Translated, Use
+from .walk import Walk
 
 SCALED = 0.04  # what counts as the distance of columns that are alike but for a factor
 SNAP = 0.1  # mean relative difference up to which the values of two models are those of one use

@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ..trace.program import Program
+from ..trace.tape import Array, Window
 from . import columns, roles
-from .symbols import Symbol
-from .tape import Array, Window
-from .walk import Elements, Program, Use
+from .symbols import Elements, Symbol, Use
 
 LARGE = 1 << 17  # values that a use meets, above which it is known by their statistics alone
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from specs.paths import escaped
 
+from ..match.symbols import Elements
+from ..trace.tape import Array
 from .rows import Row
-from .tape import Array
-from .walk import Elements
 
 
 class Part(NamedTuple):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .tape import Array
+from ..match.symbols import steps
+from ..trace.tape import Array
 
 
 @dataclass
@@ -72,19 +73,6 @@ def relate(numbers: Array, shape: Sequence[int]) -> Axes | None:
         source.append(own)
         windows.append(window)
     return Axes(source, target, windows)
-
-
-def steps(numbers: Array) -> list[Array] | None:
-    """Return by how much numbers grow along each axis; None where they are not the first one plus such steps."""
-    first = numbers[(0,) * numbers.ndim]
-    lines = [np.moveaxis(numbers, axis, 0)[(slice(None), *(0,) * (numbers.ndim - 1))] - first
-             for axis in range(numbers.ndim)]  # fmt: skip
-    if not lines:  # a scalar
-        return lines
-    rest = first  # of all axes but the first one: no array of all sums, which bounds memory
-    for line in lines[1:]:
-        rest = rest[..., None] + line
-    return lines if all((row == step + rest).all() for row, step in zip(numbers, lines[0], strict=True)) else None
 
 
 def _runs(line: Array) -> list[tuple[int, int]] | None:

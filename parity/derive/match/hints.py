@@ -12,9 +12,9 @@ from specs.lines import Misfit
 from specs.sizes import SizeError
 from specs.table import Table, TableError
 
-from .sides import Side
-from .tape import Array
-from .walk import Elements
+from ..trace.sides import Side
+from ..trace.tape import Array
+from .symbols import Elements
 
 
 class Hint(NamedTuple):

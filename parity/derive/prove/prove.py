@@ -10,10 +10,11 @@ import numpy as np
 
 from specs.table import Table
 
-from .islands import Island, aligned
-from .sides import Side, draw, fresh
-from .tape import Array, Tape
-from .walk import Elements, Filled, Program
+from ..match.symbols import Elements, Filled
+from ..trace.islands import Island, aligned
+from ..trace.program import Program
+from ..trace.sides import Side, draw, fresh
+from ..trace.tape import Array, Tape
 
 OUTPUT = 1e-9  # relative error of outputs that rounding of float64 explains: a thousand operations in a row
 GRADIENT = 1e-7  # that of gradients, which lose more digits

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .program import Program
-from .similarity import Similarity
-from .symbols import Elements, Filled, Part, Pending, Symbol, Translated, Use, moved
-from .tape import Array, Node
+from ..trace.program import Program
+from ..trace.tape import Array, Node
+from .symbols import Elements, Part, Pending, Symbol, Use, moved
 
 NUMBERS = (np.ndarray, np.floating)
-__all__ = ["Elements", "Filled", "Program", "Similarity", "Translated", "Use", "Walk"]
 
 
 class Walk:

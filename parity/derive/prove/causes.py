@@ -15,12 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..hypotheses import ACTIVATIONS
-from . import columns
-from .numbers import Change, changes
-from .places import place
-from .tape import Array, Tape
-from .walk import Elements, Program, Use, Walk
+from ...hypotheses import ACTIVATIONS
+from ..match import columns
+from ..match.symbols import Elements, Use
+from ..match.walk import Walk
+from ..trace.numbers import Change, changes
+from ..trace.places import place
+from ..trace.program import Program
+from ..trace.tape import Array, Tape
 
 PARTED = 1e-8  # relative difference of values that rounding does not explain
 CLOSE = 1e-10  # that of values recomputed with the right cause, or that are a thousand times nearer than before

@@ -8,10 +8,10 @@ import numpy as np
 
 from specs.paths import escaped
 
+from ..trace.tape import Array
 from .axes import Axes, relate
 from .names import SPARE, Names, composed
 from .rows import Row
-from .tape import Array
 
 MAX_PARTS = 8  # parts that are written as a sum; more are an order in a file
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..trace.program import Program
+from ..trace.tape import Array
 from . import columns, uses
-from .tape import Array
-from .walk import Elements, Program, Use
+from .symbols import Elements, Use
 
 LIMIT = 0.05  # distance of columns, relative to their scale, beyond which nothing is a partner
 MARGIN = 30  # how much farther than the nearest another partner may be

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..trace.tape import Array
 from .siblings import as_sibling
-from .tape import Array
-from .walk import Elements, Similarity
+from .similarity import Similarity
+from .symbols import Elements
 
 ALIKE = 0.5  # similarity of names from which a parameter that nothing reads is mapped by its name
 

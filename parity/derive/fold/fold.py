@@ -13,17 +13,17 @@ from specs.lines import Line, Misfit
 from specs.paths import escaped
 from specs.table import Table, TableError
 
+from ..match.hints import Hint
+from ..match.symbols import Elements
+from ..trace.tape import Array
 from .axes import Axes, relate
 from .blocks import blanked, folded
 from .grids import grid
-from .hints import Hint
 from .joined import joined
 from .names import Names, composed
 from .permuted import permuted
 from .rows import DerivedTable, Row, constant, dropped, table_of
 from .summed import sums
-from .tape import Array
-from .walk import Elements
 
 ROUNDS = 6  # times that rows which do not fit are taken apart
 Shapes = Mapping[str, tuple[int, ...]]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .tape import Array
-from .walk import Elements
+from ..trace.tape import Array
+from .symbols import Elements
 
 NUMBER = re.compile(r"\d+")
 

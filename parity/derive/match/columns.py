@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .tape import Array, Window, patches
+from ..trace.tape import Array, Window, patches
 
 STATISTICS = 5
 BLOCK = 1 << 22  # distances computed at once: bounds memory

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..trace.program import Program
+from ..trace.tape import Array
 from .attempt import Attempt, DeadEnd
 from .regroup import EXACT, LIMIT, Step
-from .tape import Array
+from .symbols import Elements, Translated, Use
 from .uses import Seen
-from .walk import Elements, Program, Translated, Use, Walk
+from .walk import Walk
 
 __all__ = ["EXACT", "LIMIT", "Match", "match"]
 Say = Callable[[str], None]  # reports progress

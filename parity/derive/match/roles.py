@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .tape import Array, Node
-from .walk import Program
+from ..trace.program import Program
+from ..trace.tape import Array, Node
 
 PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are compared
 SIDE = r"product \d"

@@ -11,11 +11,11 @@ import numpy as np
 
 from specs.paths import escaped
 
+from ..match.symbols import Elements
+from ..trace.tape import Array
 from .axes import Axes, relate
 from .names import SPARE, Names, composed, initials
 from .rows import Row
-from .tape import Array
-from .walk import Elements
 
 
 class Period(NamedTuple):

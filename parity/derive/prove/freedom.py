@@ -11,9 +11,11 @@ import numpy as np
 
 from convert.folding import fold
 
-from .sides import Side
-from .tape import Array
-from .walk import Elements, Filled, Program, Use, Walk
+from ..match.symbols import Elements, Filled, Use
+from ..match.walk import Walk
+from ..trace.program import Program
+from ..trace.sides import Side
+from ..trace.tape import Array
 
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
 TRIES = 2  # exchanges that are tried for each kind of pair
