@@ -100,6 +100,20 @@ def test_no_file_imports_a_higher_floor():
     assert upward(graph()) == []
 
 
+def test_the_rooms_of_derive_import_only_those_before_them():
+    rooms = ["parity.derive", *(f"parity.derive.{room}" for room in ("trace", "match", "fold", "prove"))]
+    inside = {module: path for module, path in FILES.items() if module.rpartition(".")[0] in rooms[1:]}
+    back = [
+        f"{module} imports {other}"
+        for module, path in inside.items()
+        for other in imports(module, path)
+        if other.rpartition(".")[0] in rooms[1 + rooms.index(module.rpartition(".")[0]) :] or other in rooms
+        or other.rpartition(".")[0] == rooms[0]
+    ]  # fmt: skip
+    assert {module.rpartition(".")[0] for module in inside} == {*rooms[1:]}
+    assert back == []
+
+
 def test_circles_and_upward_imports_are_seen():
     """The two checks above are able to fail."""
     arrows = {"specs.a": {"convert.b"}, "convert.b": {"convert.c"}, "convert.c": {"convert.b", "convert.commands"}}

@@ -3,15 +3,23 @@
     d = parity.derive(torch_module, nnx_module, (images,))
     d.table.save("my.table"); d.proven, d.error, d.missing
 
-A tape of each side's primitive operations is recorded (tape), parameters are matched by the values that meet them
-(match), the map of their elements is written as lines (fold), and both models are run on other weights (prove).
+Four rooms, of which each imports only those before it:
+
+    trace/  records a tape of each side's primitive operations, alike for every framework
+    match/  finds the left element of each right one by the values that meet them
+    fold/   writes this map of elements as the lines of a Table
+    prove/  runs both models on other weights and inputs, and says where they part
+
+deriving leads through them: candidates runs the models for the matching, conclusion folds, proves and explains, and
+derivation is what comes out. command is the command line, report its page, and transfer copies weights at once.
 """
 
 import sys
 from types import ModuleType
 from typing import Any
 
-from .derivation import Derivation, Divergence, derive
+from .derivation import Derivation, Divergence
+from .deriving import derive
 from .trace.call import Call
 
 __all__ = ["Call", "Derivation", "Divergence", "derive"]

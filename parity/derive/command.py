@@ -19,7 +19,8 @@ from convert.progress import Status
 from specs.table import Table
 
 from ..report import check_page, write_page
-from .derivation import Derivation, derive
+from .derivation import Derivation
+from .deriving import derive
 from .fold.rows import missing_lines
 from .trace.call import Call
 

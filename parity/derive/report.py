@@ -12,7 +12,7 @@ from ..page import facts, fill
 from ..summary import count, short
 from .derivation import Derivation
 from .fold.rows import missing_lines
-from .match.regroup import Step
+from .match.choices import Step
 from .trace.places import OWN, module_of
 
 ROUNDING = 1e-8  # difference of what two uses meet that rounding does not explain

@@ -11,8 +11,10 @@ import numpy as np
 
 from convert.errors import ConvertError
 
-from .derivation import Derivation, call_of, derive
+from .derivation import Derivation
+from .deriving import derive
 from .fold.rows import missing_lines
+from .trace.call import call_of
 from .trace.sides import side
 from .trace.tape import Array
 

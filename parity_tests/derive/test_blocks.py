@@ -13,7 +13,8 @@ from convert.by_table import lay_out
 from convert.errors import ConvertError
 from convert.files.base import Tensor
 from parity.derive.fold.blocks import folded
-from parity.derive.fold.fold import Facts, fold
+from parity.derive.fold.facts import Facts
+from parity.derive.fold.fold import fold
 from parity.derive.fold.lone import lone
 from parity.derive.fold.rows import Row
 from parity.derive.match.symbols import Elements

@@ -12,10 +12,10 @@ import parity
 from convert.by_table import plan
 from convert.errors import ConvertError, UsageError
 from parity.derive.command import run
-from parity.derive.derivation import _divergences
+from parity.derive.conclusion import divergences
 from parity.derive.fold.rows import missing_lines
+from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
-from parity.derive.match.regroup import Step
 from parity.derive.prove.prove import Proof
 from specs.table import Table, TableError
 
@@ -112,7 +112,7 @@ def test_inputs_in_another_order_or_precision_are_the_same():
 def test_a_term_of_a_sum_is_no_place_where_models_part():
     none, proof = np.zeros(1, int), Proof(1e-6, 1e-6, None, [])
     steps = [Step(kind, f"{kind}.x", f"{kind}.y", "", "", 2.0, 0, 1) for kind in ("add", "mul")]
-    assert [place.left for place in _divergences(Match(none, none, steps), proof)] == ["mul"]
+    assert [place.left for place in divergences(Match(none, none, steps), proof)] == ["mul"]
 
 
 def test_names_without_a_partner_are_folded():

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import parity
-from parity.derive.derivation import call_of
-from parity.derive.fold.fold import Facts, fold
+from parity.derive.fold.facts import Facts
+from parity.derive.fold.fold import fold
 from parity.derive.match.symbols import Elements, Filled
 from parity.derive.prove.freedom import every
 from parity.derive.prove.prove import Proof, prove
+from parity.derive.trace.call import call_of
 from parity.derive.trace.sides import Side, draw, side
 
 from ..conftest import needs

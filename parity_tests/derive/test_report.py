@@ -14,7 +14,7 @@ from convert.errors import ConvertError
 from parity.derive.command import run as derive_command
 from parity.derive.derivation import Derivation, Divergence
 from parity.derive.fold.rows import DerivedTable
-from parity.derive.match.regroup import Step
+from parity.derive.match.choices import Step
 from parity.derive.report import module_of
 from parity.derive.report import page as page_of
 from specs.table import Table

@@ -18,12 +18,11 @@ import numpy as np
 from ..trace.program import Program
 from ..trace.tape import Array
 from .attempt import Attempt, DeadEnd
-from .regroup import EXACT, LIMIT, Step
+from .choices import LIMIT, Step
 from .symbols import Elements, Translated, Use
 from .uses import Seen
 from .walk import Walk
 
-__all__ = ["EXACT", "LIMIT", "Match", "match"]
 Say = Callable[[str], None]  # reports progress
 APART = 1e-3  # difference of values beyond which unlikely choices are tried before it is accepted
 TRIES = 12  # choices that are tried before a difference of values is accepted
@@ -83,6 +82,15 @@ def match(
     attempt = Attempt(seen, right, lefts, Translated(right_arrays, lefts), say)
     if given is not None:
         attempt.take(given)
+    return attempt.ended(_searched(attempt, seconds, rough))
+
+
+def _searched(attempt: Attempt, seconds: float, rough: bool) -> Match:
+    """Go on with an attempt and step back where it ends early, until all uses have partners; return the deepest one.
+
+    Args:
+      seconds, rough: see match.
+    """
     best, tries, end = None, 0, np.inf
     while True:
         found = _tried(attempt)
@@ -92,7 +100,7 @@ def match(
             best, tries = _copied(found), 0
         late = time.thread_time() > end
         if not best.failure or (late and not (rough and best.gap <= LIMIT)):
-            return attempt.ended(best)
+            return best
         if found.gap > LIMIT and attempt.unscale():
             best, tries = None, 0
             continue
@@ -115,7 +123,7 @@ def match(
             best = None
             continue
         if best.gap > LIMIT or 2 * best.gap <= attempt.limit:
-            return attempt.ended(best)
+            return best
         attempt.limit, attempt.patient, tries = 2 * best.gap, False, 0
         attempt.replay([step.choice for step in best.steps])
 

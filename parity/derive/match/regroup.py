@@ -3,74 +3,30 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ..trace.program import Program
 from ..trace.tape import Array
 from . import columns, uses
-from .symbols import Elements, Use
+from .choices import EXACT, LIMIT, MARGIN, Step
+from .factors import SMALL, Factors
+from .symbols import Use
 
-LIMIT = 0.05  # distance of columns, relative to their scale, beyond which nothing is a partner
-MARGIN = 30  # how much farther than the nearest another partner may be
-SMALL = 1 << 14  # elements of a product that are compared one by one with those of elementwise products
 MATRICES = 64  # of a batch, up to which each is compared for itself
-EXACT = 1e-9  # distances below are rounding
 
 
-class Step(NamedTuple):
-    """A use on the right and its partner.
+class Regrouping(Factors):
+    """What an attempt does where no product on the left has the shape of one on the right."""
 
-    Args:
-      gap: the distance of what they meet.
-      choice, choices: which of the possible partners was taken.
-    """
-
-    kind: str
-    left: str
-    right: str
-    left_site: str
-    right_site: str
-    gap: float
-    choice: int
-    choices: int
-
-
-class Regrouping:
-    """What an attempt does where no product on the left has the shape of one on the right.
-
-    Args:
-      seen, program, lefts, rights: see Attempt. owned: left elements that have a partner.
-      limit: distance of columns beyond which nothing is a partner.
-    """
-
-    seen: list[uses.Seen]
-    program: Program
-    lefts: Elements
-    rights: Elements
-    owned: Array
-    limit: float
-    steps: list[Step]
-    _matrices: list[uses.Seen]
-
-    @abstractmethod
-    def meet(self, use: Use) -> Array | None: ...
-
-    @abstractmethod
-    def _free(self, seen: uses.Seen, ids: Array) -> bool: ...
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self._matrices = self._every_matrix()
 
     @abstractmethod
     def _product(self, use: Use) -> Array | None: ...
-
-    @abstractmethod
-    def _factors(self, use: Use, numbers: Array, found: Array) -> None: ...
-
-    @abstractmethod
-    def _assign(self, right: Array, left: Array) -> None: ...
 
     def _by_matrix(self, use: Use) -> bool:
         """Match each matrix of a batch for itself, or one to a matrix of a batch; tell whether there is a batch."""
@@ -117,7 +73,7 @@ class Regrouping:
             self.meet(use._replace(x=x, symbol=replace(use.symbol, ids=use.ids[:, rows], leaves=(), parts=())))
         return True
 
-    def _at_once(self, use: Use, gaps: dict[uses.Seen, float], rows_of: Callable[[uses.Seen], Array | None]) -> bool:
+    def _at_once(self, use: Use, gaps: Mapping[uses.Seen, float], rows_of: Callable[[uses.Seen], Array | None]) -> bool:
         """Match all columns as they are written: to those of one use or of several, or to a part of those of one.
 
         Columns that go one way on one side may go several ways on the other, as experts or gates that one side fuses.
@@ -166,12 +122,3 @@ class Regrouping:
         program = self.seen[0].program if self.seen else self.program
         plain = (use for use in batches if not program.tape.nodes[use.node].window)
         return [uses.Seen(item, program, self.lefts) for use in plain for item in uses.items(use)]
-
-    @cached_property
-    def _apart(self) -> list[uses.Seen]:
-        """The elements of the products on the left, each for itself."""
-        every = (seen for seen in self._of_kind("product") if seen.use.ids.size <= SMALL)
-        return [uses.Apart(seen) for seen in every if seen.use.symbol.plain]
-
-    def _of_kind(self, kind: str) -> Iterator[uses.Seen]:
-        return (seen for seen in self.seen if seen.use.kind == kind)

@@ -13,6 +13,7 @@ from . import columns, roles
 from .symbols import Elements, Symbol, Use
 
 LARGE = 1 << 17  # values that a use meets, above which it is known by their statistics alone
+PARTIAL = 1e-6  # distance of columns of which one side has some rows alone
 
 
 class Seen:
@@ -139,3 +140,20 @@ def shares(ids: Array) -> Array:
 def first_of(ids: Array, pattern: Array) -> Array:
     """Return the distinct elements in order of appearance."""
     return np.ravel(ids)[np.unique(pattern, return_index=True)[1]]
+
+
+def partial(use: Use, pool: list[Seen]) -> dict[Seen, tuple[Array, float]]:
+    """Return (columns, distance) of uses of which one side takes some rows alone, as one step of time."""
+    found = dict[Seen, tuple[Array, float]]()
+    here = columns.Values(raw(use))
+    if not here.columns.size:
+        return found
+    for seen in pool:
+        if seen.program.tape.nodes[seen.use.node].window or seen.values.columns.shape[0] != here.columns.shape[0]:
+            continue
+        fewer = len(here.sorted) < len(seen.values.sorted)
+        some, every = (here, seen.values) if fewer else (seen.values, here)
+        within = every.holding(some.columns)
+        if within is not None and within[1] < PARTIAL:
+            found[seen] = (within[0] if fewer else np.argsort(within[0]), within[1])
+    return found

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..trace.program import Program
 from ..trace.tape import Array, Node
-from .symbols import Elements, Part, Pending, Symbol, Use, moved
+from . import batches, delayed
+from .symbols import Elements, Part, Pending, Symbol, Use
 
 NUMBERS = (np.ndarray, np.floating)
 
@@ -89,11 +90,11 @@ class Walk:
         active = [n for n in node.inputs if n in self.program.active]
         known = [n for n, v in zip(node.inputs, operands, strict=True) if n in active and not isinstance(v, Symbol)]
         if node.kind == "layout" and all(n in self.program.indices for n in known):
-            return self._moved(node, operands)
+            return delayed.layout(self.program, node, operands)
         if node.kind == "product":
             return self._product(at, node, operands)
         if not known and self._stays(node, operands):
-            return self._combined(at, node, operands)
+            return delayed.combined(self.program, node, operands)
         if node.kind == "mul" and not known:
             operands = [self._forced(at, v) if n in active else v for n, v in zip(node.inputs, operands, strict=True)]
             if not any(isinstance(v, Symbol) for v in operands):
@@ -106,7 +107,7 @@ class Walk:
         """Tell whether an operation multiplies by the number 1 or adds the number 0."""
         numbers = [number for number in node.inputs if number in self.program.tape.constants]
         others = [v for v in operands if not isinstance(v, Pending)]
-        return len(numbers) == len(others) == 1 and np.size(others[0]) == 1 and _neutral(node, others)
+        return len(numbers) == len(others) == 1 and np.size(others[0]) == 1 and delayed.neutral(node, others)
 
     def _stays(self, node: Node, operands: list[Any]) -> bool:
         """Tell whether the result is a symbol still: rows that tokens read are activations after other operations."""
@@ -155,60 +156,6 @@ class Walk:
                 self._meet(Use("place", at, None, leaf.whole or leaf))
         return value.value()
 
-    def _moved(self, node: Node, operands: list[Any]) -> Symbol:
-        """Return a layout of symbols, and of constants beside them."""
-
-        def numbers(number: int, v: Any) -> Array:
-            if isinstance(v, Symbol):
-                return v.ids
-            return v if number in self.program.indices else np.zeros(np.shape(v), dtype)
-
-        symbols = [v for v in operands if isinstance(v, Symbol)]
-        dtype = next((s.ids.dtype for s in symbols if s.ids is not None), np.dtype(float))
-        ids = None
-        if all(s.ids is not None for s in symbols):
-            ids = moved(node.run, *(numbers(n, v) for n, v in zip(node.inputs, operands, strict=True)))
-        parts: tuple[Symbol, ...] = ()
-        if len(symbols) == 1 and symbols[0].parts:
-
-            def run(array: Array) -> Array:
-                return node.run(*(array if isinstance(v, Symbol) else v for v in operands))
-
-            parts = tuple(part.moved(run) for part in symbols[0].parts)
-        plain = all(s.plain for s in symbols)
-        leaves = () if plain and ids is not None else tuple(r for s in symbols for r in s.roots())
-        out = Symbol(ids, lambda: node.run(*map(_value, operands)), plain, symbols[0].join, parts, leaves)
-        reads = node.output in self.program.active and not self.program.active.intersection(
-            n for n, v in zip(node.inputs, operands, strict=True) if isinstance(v, Symbol)
-        )
-        whole = out if reads and plain else symbols[0].whole if len(symbols) == 1 else None
-        return replace(out, whole=whole)
-
-    def _combined(self, at: int, node: Node, operands: list[Any]) -> Symbol:
-        """Return a function of symbols and constants."""
-        symbols = [v for v in operands if isinstance(v, Symbol)]
-        shape = self.program.shapes[node.output]
-        if len(symbols) == 1 and node.kind in ("add", "mul") and _neutral(node, operands):
-            return symbols[0].moved(lambda array: np.broadcast_to(array, shape))
-        leaves = tuple({id(r): r for s in symbols for r in s.roots()}.values())
-
-        def spread(symbol: Symbol) -> Symbol:
-            if symbol.ids is None or np.shape(symbol.ids) == shape:
-                return symbol
-            return symbol.moved(lambda array: np.broadcast_to(array, shape))
-
-        def value() -> Array:
-            return node.run(*map(_value, operands))
-
-        if node.kind in ("add", "mul"):
-            parts = tuple(spread(part) for s in symbols for part in s.split(node.kind))
-            ids = spread(symbols[0]).ids
-            if len(parts) > 1:
-                return Symbol(ids, value, False, node.kind, parts, leaves)
-            return Symbol(ids, value, False, leaves=leaves)
-        ids = next((s.ids for s in symbols if s.ids is not None and np.shape(s.ids) == shape), None)
-        return Symbol(ids, value, False, leaves=leaves)
-
     def _joined(self, at: int, node: Node, operands: list[Any]) -> Any:
         """Return one more factor or term."""
         found: list[Array] = []
@@ -239,15 +186,15 @@ class Walk:
         met = w.swapaxes(1, 2) if flipped else x
         if not met.any():  # as initial states are: no evidence
             return np.zeros(self.program.shapes[node.output])
-        matrices, order, other = _summands(symbol), None, None
+        matrices, order, other = batches.summands(symbol), None, None
         for part in matrices:
             ids, here = part.ids, met
             if node.window:
                 groups = node.window.groups
                 ids = ids.reshape(groups, ids.shape[0] // groups, -1).swapaxes(1, 2)
             else:
-                here, ids, order = _shared(met, ids.swapaxes(1, 2) if flipped else ids)
-                here, ids = _beside(here, ids)
+                here, ids, order = batches.shared(met, ids.swapaxes(1, 2) if flipped else ids)
+                here, ids = batches.beside(here, ids)
             other = self._meet(Use("product", at, here, replace(part, ids=ids), flipped))
         if other is not None and not flipped and len(matrices) == 1 and other.size == x.size:
             x = other.reshape(x.shape) if order is None else other.reshape(x.shape)[np.argsort(order)]
@@ -260,40 +207,6 @@ class Walk:
         return node.run(value, w) if flipped else node.run(x, value)
 
 
-def _neutral(node: Node, operands: list[Any]) -> bool:
-    """Tell whether the operands that are no symbols are zeros of a sum or ones of a product."""
-    identity = 0 if node.kind == "add" else 1
-    return all((np.asarray(v) == identity).all() for v in operands if not isinstance(v, Symbol))
-
-
-def _summands(symbol: Symbol) -> tuple[Symbol, ...]:
-    """Return the parameters whose sum a matrix is: each meets the same values, since x (a + b) = x a + x b."""
-    parts = symbol.split("add")
-    return parts if all(part.plain and part.ids is not None for part in parts) else (symbol,)
-
-
-def _shared(x: Array, ids: Array) -> tuple[Array, Array, Array | None]:
-    """Join batches that meet one matrix: (x, ids, the order in which x's batches stand there, None if unchanged)."""
-    _, first, inverse, counts = np.unique(ids[:, 0, 0], return_index=True, return_inverse=True, return_counts=True)
-    if len(first) == len(ids) or (counts != counts[0]).any() or (ids != ids[first[inverse]]).any():
-        return x, ids, None
-    order = np.argsort(first[inverse], kind="stable")
-    return x[order].reshape(len(first), -1, x.shape[2]), ids[np.sort(first)], order
-
-
-def _beside(x: Array, ids: Array) -> tuple[Array, Array]:
-    """Join matrices of a batch that meet the same values, as those of heads: their columns stand side by side."""
-    if len(x) == 1:
-        return x, ids
-    batches: dict[bytes, list[int]] = {}
-    for k in range(len(x)):
-        batches.setdefault(x[k].tobytes(), []).append(k)
-    alike = list(batches.values())
-    if len(alike) == len(x) or len({len(some) for some in alike}) > 1:
-        return x, ids
-    return x[[some[0] for some in alike]], np.stack([np.concatenate(list(ids[some]), 1) for some in alike])
-
-
 def _order(part: Part) -> tuple[bool, float]:
     """Return functions of parameters first, then parameters in their order: alike for all parts of a fused one."""
     return part.symbol.plain, float(part.symbol.ids.min())
@@ -303,7 +216,3 @@ def _size(v: Any) -> float:
     """Return the mean size of an activation; 0 for a symbol."""
     x = v.x if isinstance(v, Pending) else v
     return 0.0 if isinstance(x, Symbol) else float(np.abs(x).mean())
-
-
-def _value(v: Any) -> Array:
-    return v.value() if isinstance(v, Symbol) else v

@@ -71,3 +71,10 @@ def rebuild(tree: Any, leaves: Mapping[str, Any], path: str = "") -> Any:
             return type(tree)(*items)
         return items if isinstance(tree, list) else tuple(items)
     return leaves.get(path, tree)
+
+
+def call_of(inputs: Any) -> Call:
+    """Return a Call of a tuple of arguments, or of one."""
+    if isinstance(inputs, Call):
+        return inputs
+    return Call(*inputs) if isinstance(inputs, tuple) else Call(inputs)

@@ -1,0 +1,121 @@
+"""Run both models for the matching: the left one on known weights, the right one as it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from convert.errors import UsageError
+
+from .match.hints import Hint, weights_of
+from .match.match import Match
+from .match.symbols import Filled
+from .trace.call import Call, call_of
+from .trace.crops import cropped
+from .trace.islands import fixed
+from .trace.program import Program
+from .trace.sides import Side, draw, layouts
+from .trace.tape import Tape
+
+SEED = 7
+MAX_LAYOUTS = 8  # axis orders of the input that are tried
+
+
+class Left(NamedTuple):
+    """The left model, run on known weights.
+
+    Args:
+      elements: its elements, with these weights.
+      checkpoint: the file that they are read from; None for random ones.
+    """
+
+    side: Side
+    program: Program
+    elements: Filled
+    checkpoint: str | None
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        return self.side.call.arrays()
+
+    def fill(self) -> None:
+        """Give the elements again the weights with which the sides were matched."""
+        fill(self.side, self.elements, self.checkpoint)
+
+
+class Candidate(NamedTuple):
+    """The right model as it was called, and the match of this call.
+
+    Args:
+      tape: of the right side, with its inputs.
+      exact: the tape as it is matched: with the left tables in place of rounded ones, and convolutions cropped.
+      hint: lines that are known.
+      programs: those of both sides that were matched; with other numbers where these match deeper.
+    """
+
+    found: Match
+    side: Side
+    tape: Tape
+    exact: Tape
+    inputs: list[Any]
+    hint: Hint | None
+    programs: tuple[Program, Program]
+
+    @property
+    def depth(self) -> tuple[bool, int]:
+        return not self.found.failure, len(self.found.steps)
+
+
+def read(a: Side, checkpoint: str | None) -> Left:
+    """Run the left side's tape on weights."""
+    elements = Filled(a.parameters)
+    fill(a, elements, checkpoint)
+    given = a.call.arrays()
+    tape = recorded(a, elements.arrays, given, "left")
+    return Left(a, program_of(tape, elements.arrays, list(given.values())), elements, checkpoint)
+
+
+def fill(a: Side, elements: Filled, checkpoint: str | None) -> None:
+    """Give the left side's elements the values with which it is matched."""
+    if checkpoint is None:
+        draw(a, SEED, elements.arrays)
+        return
+    for name, array in weights_of(checkpoint, a).items():
+        elements.arrays[name][...] = array
+
+
+def program_of(tape: Tape, parameters: Any, inputs: list[Any]) -> Program:
+    """Run a tape, with convolutions computing only what is read of them."""
+    program = Program(tape, parameters, inputs)
+    less = cropped(program)
+    return program if less is program.tape else Program(less, parameters, inputs)
+
+
+def fix(of: Side, other: Tape) -> bool:
+    """Set aside parameters that hold what the other side computes: they keep their values. Tell whether there are."""
+    names = fixed(of.parameters, other)
+    of.fix(names)
+    return bool(names)
+
+
+def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
+    """Record a model. Raises: UsageError for whatever its code raises."""
+    try:
+        return of.record(parameters, inputs)
+    except UsageError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise UsageError(f"the {which} model cannot be run: {type(error).__name__}: {error}") from error
+
+
+def calls(call: Call, right_inputs: Any) -> Iterator[Call]:
+    """Return how the right side may be called, if the left one is called so."""
+    if right_inputs is not None:
+        yield call_of(right_inputs)
+    elif len(call.args) == 1 and not call.kwargs and hasattr(call.args[0], "shape"):
+        for array in list(layouts(np.asarray(call.args[0])))[:MAX_LAYOUTS]:
+            yield Call(array, method=call.method, output=call.output)
+    else:
+        yield call

@@ -1,0 +1,184 @@
+"""Conclude a match: write its Table, prove it, and explain what differs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from convert.by_table import UNFINISHED
+from specs.paths import escaped
+
+from ..summary import count
+from .candidates import SEED, Candidate, Left
+from .derivation import Derivation, Divergence
+from .fold.buffers import lines_of, partners_of, shapes_of
+from .fold.facts import Facts
+from .fold.fold import fold
+from .fold.lone import lone
+from .fold.rows import DerivedTable, dropped, missing_lines
+from .match.choices import EXACT
+from .match.complete import complete
+from .match.hints import Hint
+from .match.match import Match
+from .match.symbols import Elements
+from .prove.causes import CAUSES, explain, run
+from .prove.freedom import freedom
+from .prove.prove import OUTPUT, Proof, prove, translate
+from .trace.places import OWN, place
+from .trace.sides import Side, draw, fresh
+from .trace.tape import Array
+
+PARTED = 1e-6  # difference of values in the matching beyond which models are not proven equal
+MAX_ISLANDS = 4  # tables of lower precision that are listed
+
+
+def concluded(left: Left, best: Candidate, began: float) -> Derivation:
+    """Write the Table of a match, prove it, and explain what differs.
+
+    Args:
+      began: the process's CPU time before all of it.
+    """
+    found, a, b, lefts = best.found, left.side, best.side, left.elements
+    rights = Elements(b.parameters, known=False)
+    mapped, inferred = complete(found.map, lefts, rights, not found.failure)
+    blank, dead = ({}, []) if found.failure else _unread(a, best, mapped, rights, lefts)
+    table, reasons = _folded(left, best, mapped, rights, (blank, dead))
+    proof = prove(a, b, (left.program.tape, best.tape), table, mapped, lefts, rights, found.plus)
+    if reasons:
+        table = _without_drops(table, best.hint)
+    # what a term of a sum was added to depends on the order of the terms, which frameworks choose
+    parted = any(step.gap > PARTED and step.kind != "add" for step in found.steps)
+    proven = proof.holds and not reasons and not found.failure and not parted
+    differences = divergences(found, proof)
+    free: list[str] = []
+    if proven:
+        left.fill()
+        free = freedom(a, left.program, lefts, left.inputs)
+    elif not reasons:
+        differences = _explained(left, best, table, mapped, differences)
+    kept = [name for side in (a, b) for name, array in side.others.items() if array.dtype.kind == "f"]
+    notes = [f"# fixed, since the other side computes it: {name}" for name in kept]
+    notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
+    inferred = [*inferred, *blank]
+    table = _commented(table, proof, proven, inferred, reasons, [*notes, *(f"# free: {text}" for text in free)])
+    return Derivation(
+        table, proven, proof.error, differences, proof.unobservable, reasons, found.failure,
+        time.process_time() - began, inferred, free, found.steps, lone(table, lefts.names, rights.names),
+        proof.incomparable,
+    )  # fmt: skip
+
+
+def _folded(
+    left: Left, best: Candidate, mapped: Array, rights: Elements, unread: tuple[dict[str, float], list[str]]
+) -> tuple[DerivedTable, dict[str, str]]:
+    """Return (table, {right parameter that no line describes: why}).
+
+    Args:
+      unread: see _unread.
+    """
+    a, b, lefts, (blank, dead) = left.side, best.side, left.elements, unread
+    partners = partners_of(a, b, mapped, lefts, rights)
+    extra = [*lines_of(a, b, partners), *(dropped(name, 1) for name in dead)]
+    made = {name for name in b.others if any(dict(row.right).get(escaped(name)) is not None for row in extra)}
+    frameworks, others = (a.framework, b.framework), shapes_of(a, b, made)
+    facts = Facts(lefts, rights, mapped, best.found.plus, frameworks, (a.ties, b.ties), others, extra, blank)
+    table, reasons = fold(facts, best.hint)
+    counters = {name: a.others[name] for name in partners.values()}, {name: b.others[name] for name in partners}
+    return replace(table, unread=counters), {name: why for name, why in reasons.items() if name not in dead}
+
+
+def _unread(
+    a: Side, best: Candidate, mapped: Array, rights: Elements, lefts: Elements
+) -> tuple[dict[str, float], list[str]]:
+    """Divide right parameters that no output reads, and that correspond to nothing: (those of one value, the others).
+
+    One that has the size of a free left parameter is in neither: it may correspond to that.
+    """
+    used = set(lefts.owners(mapped))
+    free = {array.size for name, array in a.parameters.items() if name not in used}
+    blank, dead = dict[str, float](), list[str]()
+    for name in best.exact.unread():
+        array = best.side.parameters[name]
+        if rights.part(mapped, name).any() or array.size in free:
+            continue
+        if array.size and (array == array.flat[0]).all():
+            blank[name] = float(array.flat[0])
+        else:
+            dead.append(name)
+    return blank, dead
+
+
+def _explained(
+    left: Left, best: Candidate, table: DerivedTable, mapped: Array, known: list[Divergence]
+) -> list[Divergence]:
+    """Return the places where models with the same weights part, with causes; without any, those of the matching."""
+    a, b = left.side, best.side
+    weights = draw(a, SEED, left.elements.arrays)
+    inputs = fresh(left.inputs, b.call.arrays(), None)
+    sides = (
+        run(left.program.tape, weights, list(inputs[0].values()), 0),
+        run(best.exact, translate(table, a, b, weights), list(inputs[1].values()), 1),
+    )
+    places = [Divergence(*place) for place in explain(*sides, mapped)]
+    explained = 0 < len(places) < CAUSES and all(place.cause for place in places)
+    if explained:  # nothing differs any more with these causes removed
+        return places
+    seen = {place.right for place in places}
+    return [*places, *(place for place in known if place.right not in {*seen, "output"})] or known
+
+
+def divergences(found: Match, proof: Proof) -> list[Divergence]:
+    """List each place where values part by ten times more than before it."""
+    parted: list[Divergence] = []
+    worst = EXACT
+    for step in found.steps:
+        if step.gap > 10 * worst and step.kind != "add":  # see concluded: such a gap depends on the order of terms
+            worst = step.gap
+            parted.append(Divergence(place(step.left_site, step.left), place(step.right_site, step.right), step.gap))
+    if proof.exact <= OUTPUT < proof.error:
+        text = "one side computes a table in float32"
+        parted += [
+            Divergence(place(left, ""), place(right, ""), size, text)
+            for left, right, size in proof.islands[:MAX_ISLANDS]
+        ]
+        parted.append(Divergence(OWN, OWN, proof.error, "one side computes partly in float32"))
+    elif proof.exact > OUTPUT and not parted:
+        parted.append(Divergence("output", "output", proof.exact))
+    return parted
+
+
+def _without_drops(table: DerivedTable, given: Hint | None) -> DerivedTable:
+    """Leave out lines that drop left arrays, but for those that the user gave: what has no partner yet may need one."""
+    kept = {str(line) for line in given.table.lines} if given else set[str]()
+    drops = [line for line in table.lines if line.kind == "drop" and line.left.arrays and str(line) not in kept]
+    whole = [line for line in drops if not any(array.windowed for array in line.left.arrays)]
+    return replace(table, lines=tuple(line for line in table.lines if line not in whole), whole=table)
+
+
+def _commented(
+    table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], reasons: dict[str, str], notes: list[str]
+) -> DerivedTable:
+    """Return the table with what supports it above its first line."""
+    if not table.lines:
+        return table
+    if proven:
+        gradients = (
+            f", no gradients ({proof.remark})" if proof.gradient is None else f", gradients to {proof.gradient:.0e}"
+        )
+        words = f"# derived and proven: outputs agree to {proof.exact:.0e}{gradients}, in float64 on two other draws"
+    else:
+        how = f"differ by {proof.error:.0e}" if np.isfinite(proof.error) else "cannot be compared"
+        words = f"# derived, not proven: outputs {how}"
+    comments = [words]
+    if reasons:
+        what = count(len(reasons), "parameter")
+        comments = [f"{UNFINISHED} {what} of the right model without a line: add lines, and remove this comment", words]
+        comments += [f"# missing: {line}" for line in missing_lines(reasons)]
+    if table.sizes:
+        sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
+        comments.append(f"# lengths in the models that it was derived from: {sizes}")
+    comments += [f"# inferred, since no value shows all of it: {name}" for name in inferred]
+    comments += notes
+    return replace(table, lines=(replace(table.lines[0], above=tuple(comments)), *table.lines[1:]))

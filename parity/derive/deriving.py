@@ -1,0 +1,147 @@
+"""Derive a proven Table from two models."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from convert.errors import UsageError
+from specs.table import Table
+
+from .candidates import Candidate, Left, calls, fix, program_of, read, recorded
+from .conclusion import concluded
+from .derivation import Derivation
+from .match.choices import LIMIT
+from .match.hints import hint
+from .match.match import Say, match, silent
+from .match.symbols import Elements
+from .trace.call import call_of
+from .trace.islands import aligned
+from .trace.numbers import changes
+from .trace.program import Program
+from .trace.sides import check_inputs, fresh, side
+
+FIRST = 4  # seconds for a match, before the models are taken to differ
+CORRECTING = 15  # seconds for finding numbers with which a match goes further
+
+
+def derive(
+    left: Any,
+    right: Any,
+    inputs: Any,
+    right_inputs: Any = None,
+    seconds: float = 60,
+    table: Table | None = None,
+    left_weights: str | None = None,
+    say: Say = silent,
+) -> Derivation:
+    """Find the translation of the left model's parameters into the right one's.
+
+    Both models' own code is run, in evaluation mode.
+
+    Args:
+      left, right: torch module, paddle layer, nnx module, bound linen module, (linen module, variables), or (function,
+        parameters) of JAX.
+      inputs: a tuple of positional arguments, a single array, or a Call.
+      right_inputs: the same for the right side; without it the left ones, in the axis order that fits.
+      seconds: the CPU time for matching; then the deepest attempt is returned.
+      table: lines that are known: they are taken as given, completed, and proven with the rest.
+      left_weights: a checkpoint of the left model, for models that random weights do not tell apart.
+      say: is called with what is done at present.
+    Raises: UsageError for what is no model or cannot be called, for inputs that differ, and for lines that do not fit
+      the models.
+    """
+    stop, began = time.thread_time() + seconds, time.process_time()
+    say("recording left")
+    a = side(left, call_of(inputs))
+    if right_inputs is not None:
+        check_inputs(a.call.arrays(), call_of(right_inputs).arrays())
+    known, best = _best(read(a, left_weights), right, right_inputs, table, stop, say)
+    if best.found.failure:
+        best = _completed(known, best, stop, say)
+    say("proving")
+    return concluded(known, best, began)
+
+
+def _best(
+    known: Left, right: Any, right_inputs: Any, table: Table | None, stop: float, say: Say
+) -> tuple[Left, Candidate]:
+    """Match the right side as it may be called; return the deepest match, and the left side as it was matched.
+
+    Args:
+      table, say: see derive.
+      stop: the thread's CPU time at which matching ends.
+    Raises: UsageError if the right model cannot be run.
+    """
+    a, best = known.side, None
+    problems = []
+    for call in calls(a.call, right_inputs):
+        say("recording right")
+        b = side(right, call)
+        given, others = fresh(known.inputs, call.arrays(), None)
+        try:
+            tape = recorded(b, b.parameters, others, "right")
+        except UsageError as error:
+            problems.append(f"with inputs {[tuple(v.shape) for v in others.values()]}: {error}")
+            continue
+        if fix(a, tape):
+            known = read(a, known.checkpoint)
+        if fix(b, known.program.tape):
+            tape = recorded(b, b.parameters, others, "right")
+        lefts, values = known.elements, list(others.values())
+        hinted = None if table is None else hint(table, a, b, lefts, Elements(b.parameters, known=False))
+        exact = aligned(known.program.tape, tape, list(given.values()), values)[0]
+        programs = known.program, program_of(exact, b.parameters, values)
+        limit = min(FIRST, stop - time.thread_time())
+        found = match(*programs, lefts, b.parameters, limit, hinted and hinted.map, say)
+        attempt = Candidate(found, b, tape, programs[1].tape, values, hinted, programs)
+        if best is None or attempt.depth > best.depth:
+            best = attempt
+        if not found.failure:
+            break
+    if best is None:
+        raise UsageError("the right model cannot be run", problems)
+    return known, best
+
+
+def _completed(known: Left, best: Candidate, stop: float, say: Say) -> Candidate:
+    """Match further what has no complete match: with other numbers, and for longer, also by parts of rows."""
+    plain = best.programs
+    say("trying other numbers")
+    best = _corrected(best, known, stop)
+    for programs in (best.programs, plain) if best.programs != plain else (plain,):
+        left_over = stop - time.thread_time()
+        if not best.found.failure or (left_over <= 0 and (best.found.gap > LIMIT or programs is not best.programs)):
+            break
+        given = best.hint and best.hint.map
+        found = match(*programs, known.elements, best.side.parameters, left_over, given, say, True)
+        best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
+    return best
+
+
+def _corrected(best: Candidate, known: Left, stop: float) -> Candidate:
+    """Match tapes that read other numbers, if the match goes further so: models that differ in a scale, say.
+
+    The proof and the list of differences are of the models as they are.
+    """
+    lefts = known.elements
+    stop = min(stop, time.thread_time() + CORRECTING)
+    tapes = known.program.tape, best.exact
+    inputs = [list(known.program.inputs.values()), best.inputs]
+    while best.found.failure:
+        for change in changes(*tapes):
+            if time.thread_time() > stop:
+                return best
+            new = change.tapes(*tapes)
+            try:
+                own = Program(new[0], lefts.arrays, inputs[0])
+                target = Program(new[1], best.side.parameters, inputs[1])
+                found = match(own, target, lefts, best.side.parameters, 2, best.hint and best.hint.map)
+            except Exception:  # an operation that refuses the number
+                continue
+            if not found.failure or len(found.steps) > len(best.found.steps) + 1:
+                best, tapes = best._replace(found=found, programs=(own, target)), new
+                break
+        else:
+            return best
+    return best

@@ -1,0 +1,94 @@
+"""Define what the lines of a Table have to say, and which parameters of both sides belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..match.symbols import Elements
+from ..trace.tape import Array
+from .rows import Row
+
+Shapes = Mapping[str, tuple[int, ...]]
+Group = tuple[list[str], list[str], list[Row]]  # parameters of both sides, and their lines
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the lines of a Table have to say.
+
+    Args:
+      found: the left element of each right one, 0 where there is none, -n where zero is added to right element n.
+      plus: a left element that is added to the first one, or 0.
+      sides: the frameworks.
+      ties: on each side, names of arrays -> the parameter that they share.
+      others: shapes of arrays that are no parameters, on each side.
+      extra: lines for those.
+      blank: right parameters that nothing reads and nothing on the left is like, and the one value that each has.
+    """
+
+    lefts: Elements
+    rights: Elements
+    found: Array
+    plus: Array
+    sides: tuple[str, str]
+    ties: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
+    others: tuple[Shapes, Shapes] = ({}, {})
+    extra: Sequence[Row] = field(default_factory=list)
+    blank: Mapping[str, float] = field(default_factory=dict)
+
+    def part(self, name: str) -> Array:
+        """Return the left elements of one right parameter."""
+        numbers = self.rights.part(self.found, name)
+        return np.maximum(numbers, 0) if numbers.min(initial=0) < 0 else numbers
+
+    def zeros(self) -> dict[str, str]:
+        """Return right parameters -> others to which they add nothing but zeros."""
+        zeros = {}
+        for name in self.rights.names:
+            numbers = -self.rights.part(self.found, name)
+            owner = self.rights.owners(numbers)
+            if len(owner) == 1 and np.array_equal(numbers, self.rights.numbers(owner[0])):
+                zeros[name] = owner[0]
+        return zeros
+
+    @property
+    def known(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of all left arrays."""
+        tied = {name: self.lefts.shapes[first] for name, first in self.ties[0].items()}
+        return {**self.lefts.shapes, **tied, **self.others[0]}
+
+    def like(self, missing: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of all right arrays but the missing ones."""
+        shapes = {name: self.rights.shapes[name] for name in self.rights.names if name not in missing}
+        tied = {name: shapes[first] for name, first in self.ties[1].items() if first in shapes}
+        return {**shapes, **tied, **self.others[1]}
+
+
+def components(facts: Facts) -> Iterator[tuple[list[str], list[str]]]:
+    """Group parameters of both sides that share elements, in the right side's order; a group may have no left ones."""
+    lefts, rights = facts.lefts, facts.rights
+    owners = {name: lefts.owners(facts.part(name)) for name in rights.names}
+    readers: dict[str, list[str]] = {}
+    for right, names in owners.items():
+        for left in names:
+            readers.setdefault(left, []).append(right)
+    done = set[str]()
+    for right in rights.names:
+        if right in done:
+            continue
+        left_names, right_names, waiting = list[str](), list[str](), [right]
+        while waiting:
+            name = waiting.pop()
+            if name in right_names:
+                continue
+            right_names.append(name)
+            for left in owners[name]:
+                if left not in left_names:
+                    left_names.append(left)
+                waiting += readers[left]
+        done.update(right_names)
+        right_names.sort(key=rights.names.index)
+        yield left_names, right_names

@@ -1,0 +1,185 @@
+"""Write the lines for parameters of both sides that share elements."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from specs.paths import escaped
+
+from ..match.symbols import Elements
+from ..trace.tape import Array
+from .axes import Axes, relate
+from .facts import Facts
+from .grids import grid
+from .joined import joined
+from .names import Names, composed
+from .permuted import permuted
+from .rows import Row
+
+
+def lines(facts: Facts, left_names: list[str], right_names: list[str], names: Names) -> list[Row] | None:
+    """Return the lines of one group of parameters; None if no line can say how they correspond."""
+    lefts, rights = facts.lefts, facts.rights
+    if len(right_names) == 1:
+        return many_to_one(lefts, left_names, right_names[0], facts.part(right_names[0]), names, 0)
+    if any((facts.part(name) == 0).any() for name in right_names):
+        return None
+    if len(left_names) > 1:
+        return _crossed(facts, left_names, right_names, names)
+    copies = [facts.part(name) for name in right_names]
+    if all(np.array_equal(np.unique(copy), np.unique(copies[0])) for copy in copies):
+        return _tied(lefts, left_names, right_names, copies, names)
+    back = np.zeros(len(lefts), np.int64)
+    places = np.concatenate([rights.numbers(name).astype(np.int64).ravel() for name in right_names])
+    back[facts.found[places]] = places
+    numbers = lefts.part(back, left_names[0])
+    rows = many_to_one(rights, right_names, left_names[0], numbers, names, 1)
+    return rows and [row.reverse() for row in rows]
+
+
+def _tied(
+    lefts: Elements, left_names: list[str], right_names: list[str], copies: list[Array], names: Names
+) -> list[Row] | None:
+    every = [
+        many_to_one(lefts, left_names, name, copy, names, 0) for name, copy in zip(right_names, copies, strict=True)
+    ]
+    whole = [rows[0] for rows in every if rows and len(rows) == 1 and every[0] and rows[0].left == every[0][0].left]
+    if len(whole) < len(every):
+        return None
+    return [Row(whole[0].left, tuple(row.right[0] for row in whole), (", ", " = "))]
+
+
+def many_to_one(
+    sources: Elements, source_names: list[str], target: str, numbers: Array, names: Names, side: int
+) -> list[Row] | None:
+    """Write the line for one array that consists of one or several others, and lines for what is left over.
+
+    Args:
+      numbers: of the sources' elements, in the shape of the target; 0 where there is none.
+      side: the side of the sources.
+    """
+    if (numbers == 0).any():
+        return _part_of_target(sources, source_names, target, numbers, names, side)
+    if len(source_names) > 1:
+        source_names = sorted(source_names, key=lambda name: int(np.isin(numbers, sources.numbers(name)).argmax()))
+    shapes = {sources.shapes[name] for name in source_names}
+    cells = grid(source_names) if len(shapes) == 1 else None
+    row = _stacked(sources, source_names, cells, target, numbers, names, side) if cells else None
+    if row is None and len(source_names) > 1:
+        one = joined(sources, source_names, target, numbers, names, side)
+        row = [one] if one else None
+    if row is None and len(source_names) == 1:
+        name = source_names[0]
+        local = numbers - sources.first(name)
+        one = permuted(name, sources.shapes[name], target, local, names, side)
+        row = [one] if one else None
+    return row
+
+
+def _stacked(
+    sources: Elements,
+    source_names: list[str],
+    cells: tuple[str, dict[str, int], dict[str, int]],
+    target: str,
+    numbers: Array,
+    names: Names,
+    side: int,
+) -> list[Row] | None:
+    """Return sources of one shape whose names form a grid: their holes are axes of the target."""
+    path, places, counts = cells
+    shape = sources.shapes[source_names[0]]
+    size = int(np.prod(shape, dtype=int))
+    stacked = np.full(numbers.shape, -1) if len(source_names) > 1 else numbers - sources.first(source_names[0])
+    for name in source_names if len(source_names) > 1 else ():
+        first = sources.first(name)
+        inside = (numbers >= first) & (numbers < first + size)
+        stacked[inside] = numbers[inside] - first + places[name] * size
+    axes = relate(stacked, (*counts.values(), *shape))
+    if axes is None or any(axes.windows[: len(counts)]) or any(len(atoms) != 1 for atoms in axes.source[: len(counts)]):
+        return None
+    for name, (atom,) in zip(counts, axes.source[: len(counts)], strict=True):
+        atom.name = name
+    names.assign(axes, len(counts), side)
+    texts = [composed(atoms, signs=True) for atoms in axes.source[len(counts) :]]
+    windows = axes.windows[len(counts) :]
+    source = [text + _window(*window, length) if window else text
+              for text, window, length in zip(texts, windows, shape, strict=True)]  # fmt: skip
+    row = Row(((path, " ".join(source)),), ((escaped(target), " ".join(map(composed, axes.target))),))
+    return [row, *_left_over(path, texts, source, windows, shape, side)]
+
+
+def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names: Names) -> list[Row] | None:
+    """Return arrays of one shape on each side whose names form a grid: the holes of one are axes of the other."""
+    lefts, rights = facts.lefts, facts.rights
+    right_names = sorted(right_names, key=lambda name: int(facts.part(name).flat[0]))
+    shapes = [{side.shapes[name] for name in of} for side, of in ((lefts, left_names), (rights, right_names))]
+    ours, theirs = grid(left_names), grid(right_names)
+    if any(len(found) != 1 for found in shapes) or ours is None or theirs is None:
+        return None
+    (path, places, counts), (other, order, others) = ours, theirs
+    (shape,), (target,) = shapes
+    size = int(np.prod(shape, dtype=int))
+    local = np.zeros(len(lefts), np.int64)
+    for name in left_names:
+        lefts.part(local, name).ravel()[...] = np.arange(size) + places[name] * size
+    parts = sorted(right_names, key=order.__getitem__)
+    numbers = np.stack([local[facts.part(name)] for name in parts]).reshape(*others.values(), *target)
+    axes = relate(numbers, (*counts.values(), *shape))
+    if axes is None or any(axes.windows):
+        return None
+    numbered, holes = axes.source[: len(counts)], axes.target[: len(others)]
+    if any(len(atoms) != 1 for atoms in (*numbered, *holes)) or any(a[0] is b[0] for a in numbered for b in holes):
+        return None
+    for name, (atom,) in zip(counts, numbered, strict=True):
+        atom.name = name
+    for name, (atom,) in zip(others, holes, strict=True):
+        atom.name = name if name not in counts else next(free for free in "sruvl" if free not in {*counts, *others})
+        other = re.sub(rf"\{{{name}(?=[}}=+-])", f"{{{atom.name}", other)
+    names.assign(Axes(axes.source, axes.target[len(others) :], axes.windows), len(counts), 0)
+    left = " ".join(composed(atoms, signs=True) for atoms in axes.source[len(counts) :])
+    return [Row(((path, left),), ((other, " ".join(map(composed, axes.target[len(others) :]))),))]
+
+
+def _window(start: int, stop: int, length: int) -> str:
+    return f"[{start or ''}:{stop if stop < length else ''}]"
+
+
+def _left_over(
+    path: str, texts: list[str], written: list[str], windows: Sequence[tuple[int, int] | None], shape: Sequence[int],
+    side: int,
+) -> Iterator[Row]:  # fmt: skip
+    """Yield lines for the positions before and after a window: dropped on the left, zeros on the right."""
+    for axis, window in enumerate(windows):
+        if window is None:
+            continue
+        for start, stop in ((0, window[0]), (window[1], shape[axis])):
+            if start < stop:
+                text = [*written[:axis], f"x{_window(start, stop, shape[axis])}", *texts[axis + 1 :]]
+                array = ((path, " ".join(text)),)
+                yield Row(left=array, arrow="->") if side == 0 else Row(left=array, constant="0")
+
+
+def _part_of_target(
+    sources: Elements, source_names: list[str], target: str, numbers: Array, names: Names, side: int
+) -> list[Row] | None:
+    """Return a target of which only positions in one range have a source; the others are zeros, or dropped."""
+    for axis in range(numbers.ndim):
+        rows = np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1) > 0
+        inside = np.flatnonzero(rows.all(1))
+        if not len(inside) or rows.any(1).sum() != len(inside) or inside[-1] - inside[0] + 1 != len(inside):
+            continue
+        start, stop = int(inside[0]), int(inside[-1]) + 1
+        whole = many_to_one(sources, source_names, target, np.take(numbers, inside, axis), names, side)
+        if not whole or len(whole) != 1 or "(" in (texts := str(whole[0].right[0][1]).split(" "))[axis]:
+            return None
+        written = [*texts]
+        written[axis] += _window(start, stop, numbers.shape[axis])
+        windows = [(start, stop) if d == axis else None for d in range(numbers.ndim)]
+        row = replace(whole[0], right=((escaped(target), " ".join(written)),))
+        rest = _left_over(escaped(target), texts, written, windows, numbers.shape, 1 - side)
+        return [row, *(r.reverse() for r in rest)]
+    return None

@@ -1,0 +1,77 @@
+"""Write sums: left parameters that are added, zeros that right ones add, and vectors of which parts are sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from specs.paths import escaped
+
+from .facts import Facts, Group, components
+from .lines import lines
+from .names import Names
+from .rows import Row
+from .summed import sums
+
+
+def with_terms(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], names: Names) -> list[Group]:
+    """Return the groups with second terms of sums: left ones that are added, right ones that get zeros."""
+    seconds: dict[str, tuple[list[str], Row]] = {}
+    for left_names, right_names in components(replace(facts, found=facts.plus)) if facts.plus.any() else ():
+        rows = lines(replace(facts, found=facts.plus), left_names, right_names, names) if left_names else None
+        if rows and len(rows) == 1:
+            seconds[right_names[0]] = (left_names, rows[0])
+    added = []
+    for left_names, right_names, rows in groups:
+        row = rows[0]
+        if right_names[0] in seconds and row.right == seconds[right_names[0]][1].right:
+            more, second = seconds[right_names[0]]
+            row, left_names = (
+                replace(row, left=(*row.left, *second.left), joins=(" + ", row.joins[1])),
+                [*left_names, *more],
+            )
+        for zero in (zero for zero, first in zeros.items() if first == right_names[0]):
+            row = replace(row, right=(*row.right, (escaped(zero), row.right[0][1])), joins=(row.joins[0], " + "))
+            right_names = [*right_names, zero]
+        added.append((left_names, right_names, [row, *rows[1:]]))
+    return added
+
+
+def parts_of_sums(facts: Facts, groups: list[Group], missing: dict[str, str]) -> list[Group]:
+    """Return the groups with lines for vectors of which only parts are sums, in place of those that say less."""
+    rights = facts.rights
+    partial = [name for name in rights.names if _partly(facts, name, groups)]
+    while partial:
+        names, lefts, grown = [partial[0]], set[str](), True
+        while grown:  # all that share a left vector with the first one
+            more = lefts | {owner for name in names for owner in _terms(facts, name)}
+            grown, lefts = more != lefts, more
+            names = [name for name in rights.names if lefts.intersection(_terms(facts, name))]
+        rows = sums(facts.found, facts.plus, facts.lefts, rights, names)
+        if rows is not None:
+            groups = [group for group in groups if not {*names}.intersection(group[1])]
+            groups.append((sorted(lefts, key=facts.lefts.names.index), names, rows))
+            for name in names:
+                missing.pop(name, None)
+        partial = [name for name in partial if name not in names]
+    return groups
+
+
+def _terms(facts: Facts, name: str) -> list[str]:
+    """Return the left parameters of which a right one consists, also where zeros are added to a part of it."""
+    found, plus = (facts.rights.part(numbers, name) for numbers in (facts.found, facts.plus))
+    to = facts.found[-found[found < 0]] if (found < 0).any() else found
+    return [
+        *facts.lefts.owners(np.maximum(found, 0)),
+        *facts.lefts.owners(plus),
+        *facts.lefts.owners(np.maximum(to, 0)),
+    ]
+
+
+def _partly(facts: Facts, name: str, groups: Sequence[Group]) -> bool:
+    """Tell whether a right parameter is a sum of which no line says so, or a part of it gets zeros."""
+    found, plus = (facts.rights.part(numbers, name) for numbers in (facts.found, facts.plus))
+    said = any(name in right_names and " + " in rows[0].joins for _, right_names, rows in groups)
+    return bool((plus.any() and not said) or ((found < 0).any() and (found > 0).any()))

@@ -1,0 +1,233 @@
+"""Record the choices of partners that an attempt takes, and step back to them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..trace.places import place
+from ..trace.program import Program
+from ..trace.tape import Array
+from . import uses
+from .similarity import Similarity
+from .symbols import Elements, Translated, Use
+from .walk import Walk
+
+LIMIT = 0.05  # distance of columns, relative to their scale, beyond which nothing is a partner
+MARGIN = 30  # how much farther than the nearest another partner may be
+EXACT = 1e-9  # distances below are rounding
+MANY = 1 << 20  # elements that are looked at or mapped at once
+
+Places = Any  # indices: an array or a slice
+Option = tuple[Any, float, uses.Seen, Any]  # order, distance, partner, detail
+
+
+class Step(NamedTuple):
+    """A use on the right and its partner.
+
+    Args:
+      gap: the distance of what they meet.
+      choice, choices: which of the possible partners was taken.
+    """
+
+    kind: str
+    left: str
+    right: str
+    left_site: str
+    right_site: str
+    gap: float
+    choice: int
+    choices: int
+
+
+class DeadEnd(Exception):
+    """No partner fits a use.
+
+    Args:
+      gap: the distance of the nearest one.
+      known: the operation, if all its elements have partners already and only the values differ; else -1.
+    """
+
+    def __init__(self, message: str, gap: float = np.inf, known: int = -1):
+        super().__init__(message)
+        self.gap, self.known = gap, known
+
+
+class Term(NamedTuple):
+    """A term of a sum on the right: its partner, its elements, and the statistics of what they meet."""
+
+    partner: uses.Seen
+    numbers: Array
+    statistics: Array
+
+
+class State(NamedTuple):
+    walk: tuple[int, dict[int, Any]]
+    steps: int
+    entries: int
+
+
+class Point(NamedTuple):
+    """A step at which there was a choice, with the state of everything before its operation.
+
+    Args:
+      likely, choices: the numbers of likely and of all choices.
+    """
+
+    step: int
+    choice: int
+    likely: int
+    choices: int
+    state: State
+
+
+class Choices:
+    """The choices of an attempt, and the elements that it has mapped by them.
+
+    Args:
+      limit: distance of columns, relative to their scale, beyond which nothing is a partner.
+      excused: operations of which all elements are known, and whose values need not be found on the left.
+      rough: operations at which a use is a partner if some rows meet the same values.
+      patient: whether unlikely choices are tried too: partners that others have, columns of other roles.
+      scaling: whether a factor between the columns of two products is taken as one that the right side applies later.
+      owned: left elements that have a partner.
+    """
+
+    def __init__(
+        self, seen: list[uses.Seen], program: Program, lefts: Elements, rights: Translated, say: Callable[[str], None]
+    ):
+        self.seen, self.program, self.lefts, self.rights, self.alike = seen, program, lefts, rights, Similarity()
+        self._say, self.limit = say, EXACT
+        self.patient, self.scaling = False, True
+        self._scaled: State | None = None  # before the first product that was taken so
+        self.excused, self.rough = set[int](), set[int]()
+        self.map, self.plus = rights.map, rights.plus
+        self.owned = np.zeros(len(lefts), bool)
+        self.steps: list[Step] = []
+        self.walk = Walk(program, rights, self.meet)
+        self._choices: list[int] = []
+        self._points: list[Point] = []
+        self._entries: list[tuple[Places, Places]] = []  # (right elements, left ones owned for the first time)
+        self._terms: dict[tuple[int, int], list[Term]] = {}  # sum on the right -> its terms that have partners
+        self._begun = (-1, 0, 0)  # operation, steps and entries before it
+
+    @abstractmethod
+    def meet(self, use: Use) -> Array | None:
+        """Find the elements of a use, and their values."""
+
+    def take(self, given: Array) -> None:
+        """Take elements as known that the user states."""
+        known = np.flatnonzero(given)
+        self.map[known], self.owned[given[known]] = given[known], True
+
+    def step_back(self) -> bool:
+        """Return to the last choice that has another option; False if there is none."""
+        for point in reversed(self._points):
+            if point.choice + 1 < (point.choices if self.patient else point.likely):
+                self._restore(point.state, [*self._taken(point.step), point.choice + 1])
+                return True
+        return False
+
+    def unscale(self) -> bool:
+        """Return to the first product whose columns are alike but for a factor, which is then taken as a difference."""
+        if self._scaled is None:
+            return False
+        self.scaling = False
+        self._restore(self._scaled, self._taken(self._scaled.steps))
+        return True
+
+    def replay(self, choices: list[int]) -> None:
+        """Return to the point from which these choices differ from those taken, or to the present operation."""
+        for point in self._points:
+            if point.step >= len(choices) or point.choice != choices[point.step]:
+                self._restore(point.state, choices)
+                return
+        same = self._begun[0] == self.walk.at
+        steps, entries = self._begun[1:] if same else (len(self.steps), len(self._entries))
+        self._restore(State(self.walk.state(), steps, entries), choices)
+
+    def _taken(self, count: int) -> list[int]:
+        return [step.choice for step in self.steps[:count]]
+
+    def _restore(self, state: State, choices: list[int]) -> None:
+        self.walk.restore(state.walk)
+        self._choices = choices
+        for right, left in self._entries[state.entries :]:
+            self.map[right], self.plus[right] = 0, 0
+            self.owned[left] = False
+        del self._entries[state.entries :], self.steps[state.steps :]
+        self._points = [point for point in self._points if point.step < state.steps]
+        self._terms = {join: terms for join, terms in self._terms.items() if join[0] < self.walk.at}
+        self._begun = (-1, 0, 0)
+        if self._scaled is not None and self._scaled.walk[0] >= self.walk.at:
+            self._scaled = None
+
+    def _begin(self) -> None:
+        """Note how far the attempt is before the operation at which the walk stands."""
+        if self._begun[0] != self.walk.at:
+            self._say(f"matching operation {self.walk.at} of {len(self.program.tape.nodes)}")
+            self._begun = (self.walk.at, len(self.steps), len(self._entries))
+
+    def _now(self) -> State:
+        """Return the state before the present operation."""
+        return State(self.walk.state(), *self._begun[1:])
+
+    def _assign(self, right: Array, left: Array) -> None:
+        """Map right elements that have no partner yet."""
+        right, left = (np.ravel(numbers).astype(np.int32, copy=False) for numbers in (right, left))
+        new = (right > 0) & (left > 0)
+        right, left = right[new], left[new]
+        new = self.map[right] == 0
+        self._enter(right[new], left[new])
+        self.map[right[new]] = left[new]
+
+    def _enter(self, right: Array, left: Array) -> None:
+        self._entries.append((_places(right), _places(left[~self.owned[left]])))
+        self.owned[left] = True
+
+    def _choose(self, use: Use, options: list[Option], what: str, limit: float | None = None) -> tuple[uses.Seen, Any]:
+        """Take the likeliest of (order, gap, partner, detail), or the next after a dead end."""
+        site = self.program.tape.nodes[use.node].site
+        name = " ".join(self.rights.owners(use.ids))
+        closest = min((option[1] for option in options), default=np.inf)
+        if closest > (self.limit if limit is None else limit) or not options:
+            raise DeadEnd(f"{name}: no partner of its {use.kind}{what} at {place(site, name)}", closest)
+        options = [option for option in options if option[1] <= max(MARGIN * closest, EXACT)]
+        options.sort(key=lambda option: option[0])
+        at = len(self.steps)
+        choice = self._choices[at] if at < len(self._choices) else 0
+        if len(options) > 1:
+            likely = sum(option[0][0] == options[0][0][0] for option in options)
+            self._points.append(Point(at, choice, likely, len(options), self._now()))
+        _, gap, seen, detail = options[min(choice, len(options) - 1)]
+        left_site = seen.program.tape.nodes[seen.use.node].site
+        self.steps.append(Step(use.kind, seen.name, name, left_site, site, gap, choice, len(options)))
+        return seen, detail
+
+    def _free(self, seen: uses.Seen, ids: Array) -> bool:
+        return not every(self.owned, ids)
+
+    def _order(self, use: Use, seen: uses.Seen, *first: Any) -> tuple[Any, ...]:
+        name = " ".join(self.rights.owners(use.ids))
+        return (*first, seen.use.symbol.plain != use.symbol.plain, -self.alike(seen.name, name))
+
+    def _of_kind(self, kind: str) -> Iterator[uses.Seen]:
+        return (seen for seen in self.seen if seen.use.kind == kind)
+
+
+def every(marks: Array, ids: Array) -> bool:
+    """Tell whether all of these elements are marked; 0 is no element."""
+    if ids.size <= MANY:
+        return bool(marks[ids[ids > 0].astype(np.int64)].all())
+    chunks = np.nditer(ids, ["external_loop", "buffered"], buffersize=MANY)  # bounds memory
+    return all(every(marks, chunk) for chunk in chunks)
+
+
+def _places(numbers: Array) -> Places:
+    """Return indices as a slice where they are a range in order."""
+    if not len(numbers) or numbers[-1] - numbers[0] != len(numbers) - 1 or (np.diff(numbers) != 1).any():
+        return numbers
+    return slice(int(numbers[0]), int(numbers[-1]) + 1)

@@ -1,0 +1,118 @@
+"""Match the elements of factors and terms by what each of them meets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import cached_property
+
+import numpy as np
+
+from ..trace.tape import Array
+from . import columns, uses
+from .choices import EXACT, LIMIT, Choices, DeadEnd, Option, Term
+from .symbols import Use
+
+ALIKE = 1e-3  # relative difference of the sizes of what two terms of a sum were first added to
+SMALL = 1 << 14  # elements of a product that are compared one by one with those of elementwise products
+
+
+def distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[Option]:
+    """Return the likeliest of the options that are alike: uses of the same elements, terms of one sum."""
+    best: dict[Hashable, Option] = {}
+    for option in sorted(options, key=lambda option: option[0]):
+        best.setdefault(key(option), option)
+    return list(best.values())
+
+
+class Factors(Choices):
+    """What an attempt does where a parameter is multiplied or added element by element."""
+
+    def _elementwise(self, use: Use) -> None:
+        numbers, found = uses.statistics(use, self.program)
+        self._factors(use, numbers.astype(np.int64), found)
+
+    def _factors(self, use: Use, numbers: Array, found: Array) -> None:
+        """Match elements by what each of them meets."""
+        terms = self._terms.setdefault(use.join[:2], [])
+        partners = [term.partner for term in terms]
+        pool = [seen for seen in self._of_kind(use.kind) if seen not in partners]
+        options = self._vectors(use, [seen for seen in pool if len(seen.numbers) == len(numbers)], found, False)
+        if all(option[1] > EXACT for option in options):
+            options += self._vectors(use, [seen for seen in pool if len(seen.numbers) > len(numbers)], found, True)
+        if use.kind == "add":  # terms of one sum that meet the same are alike
+            options = distinct(options, lambda option: (len(option[2].numbers), option[2].use.join[:2]))
+        if not options and use.kind == "mul":
+            options = self._vectors(use, self._apart, found, True)
+        options = distinct(options, lambda option: option[2].numbers.tobytes())
+        if not options and np.shape(use.x) == np.shape(use.ids):
+            options = [
+                (
+                    self._order(use, seen, not self._free(seen, seen.numbers), gap),
+                    gap,
+                    seen,
+                    (seen.numbers[index], None),
+                )
+                for seen, (index, gap) in uses.partial(use, pool).items()
+            ]
+        pool = [] if options else [seen for seen in pool if self._free(seen, seen.numbers)]
+        if pool:  # several on the left, one on the right
+            statistics, every = (
+                np.concatenate([getattr(seen, name) for seen in pool]) for name in ("statistics", "numbers")
+            )
+            gap = columns.distance_within(found, statistics)
+            if gap < LIMIT:
+                options.append(((False,), gap, pool[0], (every, statistics)))
+        near = [option for option in options if option[1] <= self.limit]
+        if use.kind == "add" and terms and not any(self._free(seen, seen.numbers) for _, _, seen, _ in near):
+            self._assign_zeros(numbers, found, terms)
+            return
+        seen, pooled = self._choose(use, options, "")
+        left, statistics = pooled or (seen.numbers, seen.statistics)
+        index = np.arange(len(numbers)) if statistics is None else columns.matched(found, statistics)
+        if index is None:
+            raise DeadEnd(f"{' '.join(self.rights.owners(use.ids))}: its elements and those of {seen.name} differ")
+        self._assign(numbers, left[index])
+        if not pooled:
+            terms.append(Term(seen, numbers, found))
+            if use.kind == "add" and not use.join[2]:
+                self._add_terms(terms)
+
+    def _vectors(self, use: Use, pool: list[uses.Seen], found: Array, part: bool) -> list[Option]:
+        """Return those of the pool whose elements meet the same values, or some of whose elements do."""
+        options: list[Option] = []
+        distance = columns.distance_within if part else columns.distance
+        for seen in pool:
+            gap = distance(found, seen.statistics)
+            if gap < LIMIT:
+                apart = abs(seen.use.beside - use.beside) > ALIKE * use.beside
+                first = (not self._free(seen, seen.numbers), gap > EXACT and gap, apart)
+                options.append((self._order(use, seen, *first), gap, seen, None))
+        return options
+
+    def _assign_zeros(self, numbers: Array, found: Array, terms: list[Term]) -> None:
+        """Set a term of a sum that has fewer terms on the left to zero."""
+        for term in terms:
+            index = columns.matched(found, term.statistics) if len(term.numbers) == len(numbers) else None
+            if index is not None:
+                self._enter(numbers, numbers[:0])
+                self.map[numbers] = -term.numbers[index]
+                return
+        raise DeadEnd(f"{' '.join(self.rights.owners(numbers))}: a term of a sum that has fewer terms on the left")
+
+    def _add_terms(self, terms: list[Term]) -> None:
+        """Add the terms that the left sum has beyond those of the right one to the last of these."""
+        last, numbers, found = terms[-1]
+        for other in self._of_kind("add"):
+            if other.use.join[:2] != last.use.join[:2] or any(other is term.partner for term in terms):
+                continue
+            index = columns.matched(found, other.statistics) if len(other.numbers) == len(last.numbers) else None
+            left = None if index is None else other.numbers[index].astype(np.int64)
+            if left is not None and not self.owned[left].any() and not self.plus[numbers].any():
+                self._enter(numbers, left)
+                self.plus[numbers] = left
+
+    @cached_property
+    def _apart(self) -> list[uses.Seen]:
+        """The elements of the products on the left, each for itself."""
+        every = (seen for seen in self._of_kind("product") if seen.use.ids.size <= SMALL)
+        return [uses.Apart(seen) for seen in every if seen.use.symbol.plain]

@@ -1,0 +1,191 @@
+"""Match the columns of products by the values that reach their rows, and by what their results are for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ..trace.tape import Array
+from . import columns, roles, uses
+from .choices import EXACT, LIMIT, MANY, DeadEnd, Option, every
+from .factors import distinct
+from .regroup import Regrouping
+from .symbols import Use
+
+SCALED = 0.04  # what counts as the distance of columns that are alike but for a factor
+SNAP = 0.1  # mean relative difference up to which the values of two models are those of one use
+
+
+class Near(NamedTuple):
+    """Uses on the left that meet nearly the values of a product on the right.
+
+    Args:
+      found: statistics of the right product's rows. taps: how many rows each channel has.
+      gaps: the distance of each use.
+      partial: the rows of those that were compared in part.
+      scales: the factor by which the right values are larger.
+    """
+
+    found: Array
+    taps: int
+    gaps: Mapping[uses.Seen, float]
+    partial: Mapping[uses.Seen, Array]
+    scales: Mapping[uses.Seen, float]
+
+    def rows(self, seen: uses.Seen) -> Array | None:
+        """Return the left row of each right one; None if they differ."""
+        if seen in self.partial:
+            return self.partial[seen]
+        return columns.matched(self.found / self.scales.get(seen, 1.0), seen.statistics, self.taps)
+
+
+class Products(Regrouping):
+    """What an attempt does where a parameter is a matrix or the kernel of a convolution."""
+
+    def _product(self, use: Use) -> Array | None:
+        """Match each group of columns; return the left values where these differ a little from the right ones."""
+        near = self._near(use)
+        if near is None:
+            return None
+        rough = self.walk.at in self.rough
+        partners, rows = set[str](), None
+        groups = uses.groups(use, self.program)
+        for group in groups:
+            if every(self.map, group.of(use.ids)):
+                continue
+            options = self._options(use, groups, group, near, partners)
+            if not options and group.role == roles.UNREAD:
+                continue
+            if not options and self._at_once(use, near.gaps, near.rows):
+                return None
+            options = distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
+            seen, other = self._choose(use, options, f" ({group.role})", np.inf if rough else self.limit)
+            partners.add(seen.name)
+            rows = near.rows(seen)
+            self._align_product(use, seen, group, other, rows)
+        return self._snapped(use, seen, rows, rough) if near.gaps and near.gaps[seen] > EXACT else None
+
+    def _near(self, use: Use) -> Near | None:
+        """Return the uses that meet nearly the same values; None if the product was matched in another composition."""
+        found = uses.statistics(use, self.program)[1]
+        pool = [seen for seen in self._of_kind("product") if seen.use.ids.shape[:2] == use.ids.shape[:2]]
+        gaps = {seen: columns.distance(found, seen.statistics) for seen in pool}
+        partial, scales = dict[uses.Seen, tuple[Array, float]](), dict[uses.Seen, float]()
+        window = self.program.tape.nodes[use.node].window
+        if min(gaps.values(), default=np.inf) > LIMIT:
+            partial = {} if window else uses.partial(use, pool)
+            if not partial:
+                if self._by_matrix(use) or self._by_rows(use, found) or self._as_factors(use, found):
+                    return None
+                gaps |= self._contained(use, found, True)
+        if min(gaps.values(), default=np.inf) > LIMIT:
+            scales = {seen: columns.size_of(found) / (columns.size_of(seen.statistics) or 1) for seen in pool}
+            scaled = {seen: proportional(found, seen.statistics) for seen in pool}
+            exact = self.scaling and min(scaled.values(), default=np.inf) <= EXACT
+            gaps = {seen: gap if exact else max(gap, SCALED) for seen, gap in scaled.items()}
+            if exact and self._scaled is None:
+                self._scaled = self._now()
+            gaps |= {seen: gap for seen, (_, gap) in partial.items()}
+        elif not any(gap <= LIMIT and self._free(seen, seen.use.ids) for seen, gap in gaps.items()):
+            others = [seen for seen in pool if gaps[seen] > LIMIT and self._free(seen, seen.use.ids)]
+            partial = {} if window else uses.partial(use, others)
+            gaps |= {seen: gap for seen, (_, gap) in partial.items()}
+        near = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
+        if not near and (agreeing := self._agreeing(use, pool)):
+            partial = {seen: (rows, gaps.get(seen, LIMIT)) for seen, (rows, _) in agreeing.items()}
+            near = {seen: gap for seen, (_, gap) in partial.items()}
+        taps = len(found) // use.x.shape[1] if window else 1
+        return Near(found, taps, near, {seen: rows for seen, (rows, _) in partial.items()}, scales)
+
+    def _options(
+        self, use: Use, groups: list[roles.Group], group: roles.Group, near: Near, partners: set[str]
+    ) -> list[Option]:
+        """Return groups of columns on the left that may correspond to one on the right.
+
+        Args:
+          groups: all of the right product.
+          partners: names of those that the groups before this one have: one use is likely to have one partner.
+        """
+        right, options = group.of(use.ids), list[Option]()
+        unread = group.role if group.role == roles.UNREAD else ""
+        for seen, gap in near.gaps.items():
+            for other in seen.groups:
+                ids = other.of(seen.use.ids)
+                if len(other.columns) == len(group.columns) and unread in ("", other.role):
+                    taken = not self._free(seen, ids)
+                    apart = gap > EXACT and gap
+                    alone = seen.name not in partners
+                    hollow = _hollow(right, ids, (near.found, seen.statistics, near.taps))
+                    split = not roles.alike(groups, seen.groups)
+                    likely = (hollow, taken, split, alone, roles.difference(group.role, other.role))
+                    order = self._order(use, seen, likely, apart, other.grid != group.grid)
+                    options.append((order, gap, seen, other))
+        return options
+
+    def _agreeing(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:
+        """Return (columns, part) of uses of which a part of the rows meets the same values, as behind other masks.
+
+        Raises: DeadEnd unless this is the only evidence for a partner there is, since no other choice went on.
+        """
+        found = dict[uses.Seen, tuple[Array, float]]()
+        for seen in pool if len(use.x) == 1 and not self.program.tape.nodes[use.node].window else ():
+            here, there = use.x[0], seen.use.x[0]
+            if here.shape != there.shape:
+                continue
+            apart = np.abs(np.sort(here, 1) - np.sort(there, 1)).max(1)
+            same = here.any(1) & (apart <= EXACT * np.abs(there).max())
+            rows = columns.matched(*(columns.of_product(x[None, same], None) for x in (here, there)))
+            if same.any() and rows is not None:
+                found[seen] = (rows, float(same.mean()))
+        most = max((part for _, part in found.values()), default=0.0)
+        if found and self.walk.at not in self.rough:
+            names = " ".join(self.rights.owners(use.ids))
+            raise DeadEnd(f"{names}: no use on the left meets all values of its product", 1 - most)
+        return {seen: (rows, part) for seen, (rows, part) in found.items() if part == most}
+
+    def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None, rough: bool = False) -> Array | None:
+        """Return the left values in the order of the right ones, if these are near or part of them is the same.
+
+        Rows must stand in that order.
+        """
+        here, there = use.x, seen.use.x
+        if rows is None or here.shape != there.shape:
+            return None
+        window = self.program.tape.nodes[use.node].window
+        if window:
+            taps = len(rows) // here.shape[1]
+            channels = rows[::taps] // taps
+            moved = there[:, channels]
+        else:
+            flat = there.swapaxes(1, 2).reshape(len(rows), -1)[rows]
+            moved = flat.reshape(here.shape[0], here.shape[2], here.shape[1]).swapaxes(1, 2)
+        scale = (here * moved).mean() / ((moved * moved).mean() or 1)
+        near = rough or np.abs(here - scale * moved).mean() <= SNAP * np.abs(here).mean()
+        return moved if near else None
+
+    def _align_product(
+        self, use: Use, seen: uses.Seen, group: roles.Group, other: roles.Group, rows: Array | None
+    ) -> None:
+        if rows is None:
+            raise DeadEnd(f"{' '.join(self.rights.owners(use.ids))}: its columns and those of {seen.name} differ")
+        right, left = (ids.reshape(-1, ids.shape[2]) for ids in (group.of(use.ids), other.of(seen.use.ids)))
+        step = max(1, MANY // max(right.shape[1], 1))  # bounds memory
+        for at in range(0, len(rows), step):
+            self._assign(right[at : at + step], left[rows[at : at + step]])
+
+
+def _hollow(right: Array, left: Array, of: tuple[Array, Array, int]) -> bool:
+    """Tell whether zeros that pad a matrix stand in other places: of several whose sum is read, another then."""
+    if right.all() and left.all():
+        return False
+    rows = columns.matched(*of)
+    return rows is None or not np.array_equal(right.reshape(-1, right.shape[2]) > 0,
+                                              left.reshape(-1, left.shape[2])[rows] > 0)  # fmt: skip
+
+
+def proportional(found: Array, other: Array) -> float:
+    """Tell how far two sets of columns are apart but for one factor."""
+    scale = columns.size_of(found) / (columns.size_of(other) or 1)
+    return columns.distance(found / scale, other) if scale else np.inf
