@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import payload
 from .files.base import ITEMSIZE
-from .steps import Step, Steps
+from .folding import fold, where
+from .steps import Step, Steps, sources_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,54 +16,105 @@ if TYPE_CHECKING:
 BLOCK = 1 << 16  # elements compared at once: what stays in a core's cache
 
 
-def differences(
-    left: Steps, right: Steps, rtol: float, skip: Callable[[str], bool] = lambda _: False
-) -> list[dict[str, Any]]:
-    """Return what differs between two sides' target arrays, those aside whose names `skip` takes."""
+class Differences(NamedTuple):
+    """What a comparison of two sides' arrays shows.
+
+    Args:
+      entries: what differs, see `entry`.
+      nans: how many places have NaN on both sides, which counts as equal: by the array's name in A's file.
+    """
+
+    entries: list[dict[str, Any]]
+    nans: dict[str, int]
+
+    def notes(self) -> list[str]:
+        """Report the places that have NaN on both sides."""
+        total = sum(self.nans.values())
+        places = f"NaN at the same {total:,} places" if total > 1 else "NaN at the same place"
+        return [f"both have {places}, which counts as equal: {where(self.nans)}"] if total else []
+
+
+def differences(left: Steps, right: Steps, rtol: float, skip: Callable[[str], bool] = lambda _: False) -> Differences:
+    """Compare two sides' target arrays, those aside whose names `skip` takes."""
     ours, theirs = (
         {tensor.name: (tensor, filling) for tensor, filling in side.steps if not skip(tensor.name)}
         for side in (left, right)
     )
-    entries = [entry(name, "missing") for name in ours if name not in theirs]
-    entries += [entry(name, "unexpected") for name in theirs if name not in ours]
-    for name in ours:
+    entries = [entry(n, "missing", a=own_names(left, step)) for n, step in ours.items() if n not in theirs]
+    entries += [entry(n, "unexpected", b=own_names(right, step)) for n, step in theirs.items() if n not in ours]
+    nans: dict[str, int] = {}
+    for name, step in ours.items():
         if name in theirs:
-            entries += _arrays(left, ours[name], right, theirs[name], rtol)
-    return entries
+            found, both = _arrays(left, step, right, theirs[name], rtol)
+            names = own_names(left, step)
+            entries += [{**one, "a": names, "b": own_names(right, theirs[name])} for one in found]
+            if both:
+                nans[" + ".join(fold(names))] = both
+    return Differences(entries, nans)
 
 
-def entry(tensor: str, kind: str, error: float | None = None, detail: str = "") -> dict[str, Any]:
-    return {"tensor": tensor, "kind": kind, "error": error, "detail": detail}
+def own_names(side: Steps, step: Step) -> list[str]:
+    """Return the names that a file itself has for what a target array is filled from; the target's if from none."""
+    stored = (side.reader.stored_name(side.sources[name].name) for name in sources_of(step[1]))
+    return list(dict.fromkeys(stored)) or [step[0].name]
 
 
-def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) -> list[dict[str, Any]]:
-    """Return how two arrays differ: in shape, or by the largest difference over the first one's largest element."""
+def entry(
+    tensor: str, kind: str, error: float | None = None, detail: str = "", *, differing: int | None = None,
+    elements: int | None = None, a: Iterable[str] = (), b: Iterable[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Describe one difference.
+
+    Args:
+      tensor: the array's name in the layout in which both files are compared; a field's name for kind "config".
+      kind: architecture, config, missing (only in A), unexpected (only in B), shape or value.
+      error: of a value, the largest difference relative to A's largest finite element; None where a number stands
+        against NaN or an infinity.
+      differing: how many of its `elements` differ.
+      a, b: the names that the files themselves have for it; empty where a file lacks it.
+    """
+    counts = {"differing": differing, "elements": elements}
+    return {"tensor": tensor, "kind": kind, "error": error, "detail": detail, **counts, "a": list(a), "b": list(b)}
+
+
+def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) -> tuple[list[dict[str, Any]], int]:
+    """Compare two arrays: in shape, else by the largest difference over the first one's largest element.
+
+    Returns: what differs, and how many places have NaN in both.
+    """
     import numpy as np
 
     name, shape, other = ours[0].name, ours[0].shape, theirs[0].shape
     if shape != other:
-        return [entry(name, "shape", None, f"{list(shape)} and {list(other)}")]
-    if all(_equal(a, b) for a, b in _blocks(left, ours, right, theirs)):
-        return []
-    largest, scale, start = Largest(-1.0, 0, 0.0, 0.0), 0.0, 0
+        return [entry(name, "shape", None, f"{list(shape)} and {list(other)}")], 0
+    nans = 0
     for a, b in _blocks(left, ours, right, theirs):
-        wide = "complex128" if "c" in a.dtype.kind + b.dtype.kind else "float64"
-        a, b = a.astype(wide), b.astype(wide)
-        with np.errstate(invalid="ignore"):
-            gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
-        gap[np.isnan(gap)] = np.inf  # a number against NaN
+        equal, both = _equal(a, b)
+        nans += both
+        if not equal:
+            break
+    else:
+        return [], nans
+    largest, scale, start, differing, nans = Largest(-1.0, 0, 0.0, 0.0), 0.0, 0, 0, 0
+    for a, b, gap in _gaps(left, ours, right, theirs):
         at = int(np.argmax(gap))
         if gap[at] > largest.gap:
             largest = Largest(float(gap[at]), start + at, a[at], b[at])
         scale = max(scale, float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a))))
-        start += a.size
+        start, differing = start + a.size, differing + int(np.count_nonzero(gap))
+        nans += int(np.count_nonzero(np.isnan(a) & np.isnan(b)))
     error = largest.gap / (scale or 1.0)
-    if error <= rtol and rtol:
-        return []
+    if rtol:
+        if error <= rtol:
+            return [], nans
+        differing = sum(
+            int(np.count_nonzero(gap > rtol * (scale or 1.0))) for *_, gap in _gaps(left, ours, right, theirs)
+        )
     index = [int(k) for k in np.unravel_index(largest.at, shape)]
     dtypes = "" if ours[0].dtype == theirs[0].dtype else f", {ours[0].dtype} and {theirs[0].dtype}"
     detail = f"at {index}: {largest.a:.9g} and {largest.b:.9g}{dtypes}"
-    return [entry(name, "value", error if np.isfinite(error) else None, detail)]
+    finite = error if np.isfinite(error) else None
+    return [entry(name, "value", finite, detail, differing=differing, elements=start)], nans
 
 
 class Largest(NamedTuple):
@@ -74,11 +126,28 @@ class Largest(NamedTuple):
     b: Any
 
 
-def _equal(a: np.ndarray, b: np.ndarray) -> bool:
-    """Tell whether values are equal, NaN to NaN."""
+def _equal(a: np.ndarray, b: np.ndarray) -> tuple[bool, int]:
+    """Tell whether values are equal, NaN to NaN, and how many places have NaN in both."""
     import numpy as np
 
-    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc" and b.dtype.kind in "fc")
+    if np.array_equal(a, b):  # NaN equals nothing, so there is none
+        return True, 0
+    if not (a.dtype.kind in "fc" and b.dtype.kind in "fc"):
+        return False, 0
+    return np.array_equal(a, b, equal_nan=True), int(np.count_nonzero(np.isnan(a) & np.isnan(b)))
+
+
+def _gaps(left: Steps, ours: Step, right: Steps, theirs: Step) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield the same elements of two arrays and their differences, infinite where NaN stands against a number."""
+    import numpy as np
+
+    for a, b in _blocks(left, ours, right, theirs):
+        wide = "complex128" if "c" in a.dtype.kind + b.dtype.kind else "float64"
+        a, b = a.astype(wide), b.astype(wide)
+        with np.errstate(invalid="ignore"):
+            gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+        gap[np.isnan(gap)] = np.inf
+        yield a, b, gap
 
 
 def _blocks(left: Steps, ours: Step, right: Steps, theirs: Step) -> Iterator[tuple[np.ndarray, np.ndarray]]:

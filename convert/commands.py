@@ -40,7 +40,7 @@ def inspect(arguments: Namespace) -> int:
 def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] | None:
     """Compare two files by a Table, or as they are if no architecture is known; None if neither applies."""
     from .by_table import length
-    from .diff import across, by_names
+    from .diff_arrays import across, by_names
 
     a, b = arguments.a, arguments.b
     parts = _sides(arguments.weights)

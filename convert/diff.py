@@ -1,8 +1,4 @@
-"""Compare two checkpoints: as models, in the hub's layout, whatever their dialects and formats; or array by array.
-
-Array by array, by a Table or by names alone, nothing is known of a model: equal arrays compute the same only in code
-that means the same by them.
-"""
+"""Compare two checkpoints as models, in the hub's layout, whatever their dialects and formats."""
 
 from __future__ import annotations
 
@@ -14,22 +10,17 @@ from typing import Any, NamedTuple
 
 from specs.config import as_dict, tuples
 from specs.dialects import HUB
-from specs.moves import Move
 
-from . import by_table, folding, payload, planning
+from . import folding, planning
 from .array_differences import differences, entry
 from .aside import PART
 from .configure import check_names, unshown
 from .conventions import differing, same
 from .errors import ConvertError, OpenFields, UsageError
-from .files import open_checkpoint
-from .files.base import Reader, Tensor
 from .pixels import SCALING, conflict
 from .plans import Plan
 from .record import likely
 from .settings import Settings, Stated
-from .spelling import out_of_modules
-from .steps import Promise, Step
 from .variants import alike
 
 SAME = "the same model"
@@ -41,10 +32,7 @@ class Comparison:
     """What a comparison of two files found.
 
     Args:
-      differences: what keeps the two from being the same model, in our terms: {"tensor", "kind", "error", "detail"}.
-        Kinds: architecture, config, missing (only in A), unexpected (only in B), shape, dtype (values that only one
-        dtype can hold alike are compared as float64), value (error: largest difference relative to A's largest finite
-        element; None where a number stands against NaN or an infinity).
+      differences: what keeps the two from being the same model, see `array_differences.entry`.
       assumed: values of fields that change the outputs and that a file does not state: {"field", "value", "file",
         "from"}, "recorded" where its record assumes another value, and "stated" where the user states this one. "from"
         is the other file, "its record" where that marks it as assumed, "the default", "--set" or "--config FILE";
@@ -129,7 +117,10 @@ def compare(
             why = "batch counters that it does not store, and that are not compared"
             notes += [f"{path}: {why} ({len(names):,}): {folding.where(names)}" for path, names in apart]
         skip = {*left.uncounted, *right.uncounted}
-        entries = [*_configs(left, right), *differences(left, right, rtol, skip=skip.__contains__)]
+        arrays = differences(left, right, rtol, skip=skip.__contains__)
+        if notes is not None:
+            notes += arrays.notes()
+        entries = [*_configs(left, right), *arrays.entries]
         beside = any(entry.reason == PART for side in (left, right) for entry in side.aside)
         but = (*[BESIDE] * beside, *[COUNTERS] * bool(apart))
         return Comparison(entries, assumed, rtol=rtol, but=but)
@@ -297,82 +288,3 @@ def _counters_apart(left: Plan, right: Plan) -> list[tuple[str, list[str]]]:
     sides = ((left, set(right.uncounted)), (right, set(left.uncounted)))
     lacking = [(side.reader.path, [n for n in side.uncounted if n not in others]) for side, others in sides]
     return [(path, names) for path, names in lacking if names]
-
-
-def across(
-    a: str,
-    b: str,
-    table: str,
-    rtol: float,
-    sizes: Mapping[str, int],
-    backwards: bool = False,
-    weights: tuple[str | None, str | None] = (None, None),
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return what keeps B from being what a Table makes of A, and what the Table leaves out.
-
-    Args:
-      weights: which part of A and of B to take; None takes the whole file.
-    Raises: ConvertError where either file does not fit the Table.
-    """
-    with contextlib.ExitStack() as stack:
-        left = stack.enter_context(
-            by_table.plan(a, table, backwards, b, sizes, weights=weights[0], like_weights=weights[1])
-        )
-        payload.check(left)
-        right = as_it_is(stack.enter_context(open_checkpoint(b)), weights[1])
-        unread = left.layout.unread
-        notes = [*left.notes(), *_beside(right)]
-        return differences(left, right, rtol, skip=unread.__contains__), notes
-
-
-def by_names(
-    a: str, b: str, rtol: float, weights: tuple[str | None, str | None] = (None, None)
-) -> tuple[list[dict[str, Any]], list[str]] | None:
-    """Return how two files of one layout differ, and what in them is not compared.
-
-    None where most names are not in both.
-
-    Args:
-      weights: which part of A and of B to take; None takes the whole file.
-    """
-    with open_checkpoint(a) as first, open_checkpoint(b) as second:
-        one, two = as_it_is(first, weights[0]), as_it_is(second, weights[1])
-        both = one.sources.keys() & two.sources.keys()
-        if 2 * len(both) <= max(len(one.sources), len(two.sources)):
-            return None
-        return differences(one, two, rtol), [*_beside(one), *_beside(two)]
-
-
-def _beside(side: Arrays) -> list[str]:
-    """Name what of a file is not compared: arrays outside the part that is taken, and what is no array."""
-    path, skipped = side.reader.path, side.reader.skipped
-    outside = [name for name in side.reader.tensors if not name.startswith(side.prefix)]
-    took = [f"took the arrays under {side.prefix!r}; set aside: {folding.where(outside)}"] if outside else []
-    return [f"{path}: {line}" for line in (*took, *(f"set aside, {line}" for line in folding.skipped(skipped)))]
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """A checkpoint as it is: each array under its own name.
-
-    Args:
-      prefix: of the names in the file of the part that is taken; "" for all of it.
-    """
-
-    reader: Reader
-    sources: dict[str, Tensor]
-    steps: list[Step]
-    checks: list[Promise]
-    prefix: str = ""
-
-
-def as_it_is(stored: Reader, weights: str | None = None) -> Arrays:
-    """Return a checkpoint's arrays, or those of a part of it, as steps that copy them."""
-    reader = out_of_modules(stored)
-    prefix, sources = by_table.part(reader, weights)
-    steps: list[Step] = []
-    for name, tensor in sources.items():
-        whole = (slice(None),) * len(tensor.shape)
-        copied = Move(name, tensor.shape, whole, tuple(range(len(whole))), tensor.shape, whole)
-        steps.append((tensor._replace(name=name), [copied]))
-    return Arrays(reader, sources, steps, [], prefix)

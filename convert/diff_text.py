@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 from .diff import NOBODY, Comparison
 from .errors import printable
-from .folding import where
+from .folding import fold, where
 from .readings import normal
 from .terminal import say, table
 
@@ -17,6 +16,12 @@ KINDS = {
     "unexpected": "missing in A", "shape": "in shape", "dtype": "in dtype", "value": "in values",
 }  # fmt: skip
 ERROR = "error: the largest difference, relative to the largest element of A's array"
+NAMES = "names: those in A, or in B where A lacks the tensor; --json states both"
+HEADS = {  # of the table of each kind
+    "architecture": ("architecture", "A and B"), "config": ("setting", "A and B"), "missing": ("missing in B", ""),
+    "unexpected": ("missing in A", ""), "shape": ("other shape", "A and B"),
+    "value": ("other values", "elements", "error", "A and B"),
+}  # fmt: skip
 
 
 def show(comparison: Comparison, a: str, b: str) -> None:
@@ -27,6 +32,8 @@ def show(comparison: Comparison, a: str, b: str) -> None:
             say(printable(line))
         if any(entry["error"] is not None for entry in comparison.differences):
             say(ERROR, kind="soft")
+        if any(entry["a"] != entry["b"] for entry in comparison.differences):
+            say(NAMES, kind="soft")
     neither = dict.fromkeys(entry["field"] for entry in comparison.assumed if entry["from"] == NOBODY)
     for name in neither:
         remedy = f"--set {name}=... states it, --assume accepts that they agree"
@@ -49,20 +56,30 @@ def counted(differences: list[dict[str, Any]]) -> str:
 
 
 def rows(differences: list[dict[str, Any]]) -> list[str]:
-    """Return a table of the differences; arrays whose names differ in numbers alone share a row."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for entry in differences:
-        detail = "" if entry["kind"] == "value" else entry["detail"]
-        groups.setdefault((normal(entry["tensor"]), entry["kind"], detail), []).append(entry)
-    cells = list(_cells(groups.values()))
-    return table(("tensor", "differs in", "error", "A and B"), cells, right=2)
+    """Return a table for each kind of difference; arrays whose names differ in numbers alone share a row."""
+    lines: list[str] = []
+    for kind, heads in HEADS.items():
+        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for entry in differences:
+            if entry["kind"] == kind:
+                detail = "" if kind == "value" else entry["detail"]
+                groups.setdefault((normal(_name(entry)), detail), []).append(entry)
+        if groups:
+            lines += [""] * bool(lines) + table(heads, map(_cells, groups.values()), range(1, len(heads) - 1))
+    return lines
 
 
-def _cells(groups: Any) -> Iterator[tuple[str, str, str, str]]:
-    for group in groups:
-        worst = max(group, key=lambda entry: float("inf") if entry["error"] is None else entry["error"])
-        nothing = "NaN" if worst["kind"] == "value" else ""
-        error = nothing if worst["error"] is None else f"{worst['error']:.2e}"
-        of = f"{worst['tensor']} " if len(group) > 1 and worst["kind"] == "value" else ""
-        kind = {"missing": "missing in B", "unexpected": "missing in A"}.get(worst["kind"], worst["kind"])
-        yield where(entry["tensor"] for entry in group), kind, error, f"{of}{worst['detail']}"
+def _name(entry: dict[str, Any]) -> str:
+    """Return A's own name of an array, B's where A lacks it, or the name of a field."""
+    return " + ".join(fold(entry["a"] or entry["b"])) or str(entry["tensor"])
+
+
+def _cells(group: list[dict[str, Any]]) -> tuple[str, ...]:
+    worst = max(group, key=lambda entry: float("inf") if entry["error"] is None else entry["error"])
+    names = where(name for entry in group for name in entry["a"] or entry["b"] or [entry["tensor"]])
+    if worst["kind"] != "value":
+        return names, worst["detail"]
+    error = "not finite" if worst["error"] is None else f"{worst['error']:.2e}"
+    counted = f"{sum(entry['differing'] for entry in group):,} of {sum(entry['elements'] for entry in group):,}"
+    of = f"{_name(worst)} " if len(group) > 1 else ""
+    return names, counted, error, f"{of}{worst['detail']}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 WIDTH = 80  # columns
+LEAST = 30  # columns that are filled on a narrower terminal as well
 # Codes of ANSI terminals by what a text says.
 CODES = {"good": "32;1", "bad": "31;1", "doubt": "33", "head": "1", "soft": "2"}
 # With the spaces before it, by which columns are aligned: a shape and an option with its value are one word.
@@ -17,11 +18,13 @@ _INDENT = re.compile(r" *(?:- )?")
 
 
 def columns(stream: Any) -> int | None:
-    """Return the columns to fill, at most WIDTH; None if the stream is no terminal."""
+    """Return the columns to fill, at most WIDTH: of COLUMNS, or else of the terminal; None if it is no terminal."""
     try:
-        return min(WIDTH, os.get_terminal_size(stream.fileno()).columns or WIDTH)
+        own = os.get_terminal_size(stream.fileno()).columns or WIDTH
     except (OSError, ValueError, AttributeError):  # a pipe, a closed stream, a stream of a test
         return None
+    stated = os.environ.get("COLUMNS", "")
+    return max(LEAST, min(WIDTH, int(stated) if stated.isdecimal() and int(stated) else own))
 
 
 def wants_colour(stream: Any) -> bool:
@@ -63,19 +66,26 @@ def say(text: str, stream: Any = None, kind: str = "", indent: int = 2) -> None:
         print("\n".join(painted(part, code) for part in wrapped(line, width, rest=rest)), file=stream)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: int | None = None) -> list[str]:
-    """Align rows below a header. The last cell of a row that would exceed WIDTH has a line of its own.
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Align rows below a header, within the width of the terminal.
+
+    A first cell of more than half the width has a line of its own, and so has the last cell of a row that is too long.
 
     Args:
-      right: the column whose cells are aligned on the right.
+      right: the columns whose cells are aligned on the right.
     """
-    cells = [header, *rows]
+    width, cells = columns(sys.stdout) or WIDTH, [header, *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths[0] = max(len(first) for first, *_ in cells if len(first) <= width // 2 or first == header[0])
     lines = []
-    for *most, last in cells:
-        pairs = enumerate(zip(most, widths[:-1], strict=True))
-        aligned = (cell.rjust(w) if k == right else cell.ljust(w) for k, (cell, w) in pairs)
+    for first, *others in cells:
+        if len(first) > widths[0]:
+            lines += wrapped(first, width, "  ", "    ")
+            first = ""
+        *most, last = first, *others
+        aligned = [c.rjust(w) if k in right else c.ljust(w) for k, (c, w) in enumerate(zip(most, widths, strict=False))]
+        last = last.rjust(widths[-1]) if len(most) in right else last
         line = "".join(f"  {cell}" for cell in aligned)
-        fits = len(line) + 2 + len(last) <= WIDTH
-        lines += [f"{line}  {last}".rstrip()] if fits else [line.rstrip(), f"    {last}"]
-    return lines
+        fits = len(line) + 2 + len(last) <= width
+        lines += [f"{line}  {last}".rstrip()] if fits else [line.rstrip(), *wrapped(last, width, "    ", "      ")]
+    return [line for line in lines if line]

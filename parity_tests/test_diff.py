@@ -9,7 +9,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import specs
-from convert.diff import by_names
+from convert import diff_text, terminal
+from convert.array_differences import entry
+from convert.diff_arrays import by_names
 
 from .commands import GOOGLE, TIMM, metadata
 from .golden import Case
@@ -40,7 +42,7 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
     assert run("diff", bare, out, "--assume")[:1] == (0,)
     code, printed, _ = run("diff", bare, out, "--set", "act=gelu")
     assert code == 1
-    assert re.search("act +config +gelu and relu", printed) and printed.endswith("different: 1 in a setting\n")
+    assert re.search("act +gelu and relu", printed) and printed.endswith("different: 1 in a setting\n")
     code, printed, _ = run("diff", bare, out, "--set", "act=relu")
     assert (code, printed.splitlines()[-1]) == (0, "the same model")
     assert "assumed: act=relu" in printed and "from --set" in printed
@@ -93,15 +95,19 @@ def test_diff_tells_the_tensor_and_the_error(run, tmp_path):
     assert not told["same"]
     [difference] = told["differences"]
     assert (difference["tensor"], difference["kind"]) == ("norm.bias", "value")
+    assert (difference["a"], difference["b"]) == (["pre_head_layer_norm/bias"], ["norm.bias"])
+    assert (difference["differing"], difference["elements"]) == (1, 20)
     assert difference["error"] == pytest.approx(0.5 / np.abs(load_file(tmp_path / "a.safetensors")["norm.bias"]).max())
     assert run("verify", tmp_path / "b.safetensors")[0] == 1
     code, printed, _ = run("diff", GOOGLE, TIMM)
     assert code == 1
     first, head, *rows, last = printed.splitlines()
     assert first == f"different: A = {GOOGLE}, B = {TIMM}"
-    assert head.split() == ["tensor", "differs", "in", "error", "A", "and", "B"]
-    assert rows[0].split() == ["gelu", "config", "tanh", "and", "erf"]
-    assert "  blocks.{0..2}.norm{1..2}.scale           shape                 [20] and [25]" in rows  # folded, aligned
+    assert head.split() == ["setting", "A", "and", "B"]
+    assert rows[0].split() == ["gelu", "tanh", "and", "erf"]
+    assert "  MixerBlock_{0..2}/LayerNorm_{0..1}/scale  [20] and [25]" in rows  # folded, aligned, by A's own name
+    (bias,) = (row.split() for row in rows if row.startswith("  head/bias"))
+    assert bias[:4] == ["head/bias", "7", "of", "7"]
     assert last == "different: 1 in a setting, 29 in shape, 13 in values"
     assert all(len(line) <= 80 for line in rows)
 
@@ -116,7 +122,9 @@ def test_nans_and_infinities_that_both_hold_are_the_same(run, tmp_path):
     arrays["head/bias"][0] = 2.0
     np.savez(tmp_path / "c.npz", **arrays)
     a, b, c = (tmp_path / f"{name}.npz" for name in "abc")
-    assert run("diff", a, a)[:2] == (0, "the same model\n")
+    code, printed, err = run("diff", a, a)
+    assert (code, printed) == (0, "the same model\n")
+    assert err == "note: both have NaN at the same place, which counts as equal: head/bias\n"
     assert run("diff", a, b, "--rtol", "1e-5")[:2] == (0, "the same model, within a relative difference of 1e-05\n")
     (entry,) = json.loads(run("diff", a, b, "--json")[1])["differences"]
     assert entry["error"] == pytest.approx(1e-6, rel=0.1)  # of 1, the largest number there
@@ -138,11 +146,29 @@ def test_arrays_are_compared_block_by_block(tmp_path):
     other[1, 70_001] -= 2
     save_file({"x": other}, tmp_path / "other.safetensors")
     tracemalloc.start()
-    assert by_names(str(tmp_path / "one.safetensors"), str(tmp_path / "same.safetensors"), 0.0) == ([], [])
+    both = "both have NaN at the same place, which counts as equal: x"
+    assert by_names(str(tmp_path / "one.safetensors"), str(tmp_path / "same.safetensors"), 0.0) == ([], [both])
     (found,), _ = by_names(str(tmp_path / "one.safetensors"), str(tmp_path / "other.safetensors"), 0.0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     largest = float(one[1, -1])
     assert found["detail"] == f"at [1, 70000]: {one[1, 70_000]:.9g} and {other[1, 70_000]:.9g}"
     assert found["error"] == (other[1, 70_000] - one[1, 70_000]) / largest
+    assert (found["differing"], found["elements"]) == (2, one.size)
     assert peak < one.nbytes
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_table_fits_a_narrow_terminal(monkeypatch, columns):
+    """A long name and a long last cell have lines of their own; the header and every short row stay whole."""
+    monkeypatch.setattr(terminal, "columns", lambda _: columns)
+    names = ["encoder.layers.0.attention.self.query.weight_and_more", "head.bias"]
+    entries = [
+        entry(name, "value", 1.5, "at [1, 2]: -0.792424738 and 1.41620862", differing=1000, elements=1728, a=[name])
+        for name in names
+    ]
+    lines = diff_text.rows(entries)
+    assert all(len(line) <= columns for line in lines)
+    assert lines[1] == f"  {names[0]}"
+    rest = "1,000 of 1,728  1.50e+00 at [1, 2]: -0.792424738 and 1.41620862"
+    assert " ".join(lines[2:]).split() == [*rest.split(), "head.bias", *rest.split()]

@@ -1,0 +1,101 @@
+"""Compare two checkpoints array by array, by a Table or by names alone.
+
+Nothing is known of a model: equal arrays compute the same only in code that means the same by them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from specs.moves import Move
+
+from . import by_table, folding, payload
+from .array_differences import differences
+from .files import open_checkpoint
+from .files.base import Reader, Tensor
+from .spelling import out_of_modules
+from .steps import Promise, Step
+
+
+def across(
+    a: str,
+    b: str,
+    table: str,
+    rtol: float,
+    sizes: Mapping[str, int],
+    backwards: bool = False,
+    weights: tuple[str | None, str | None] = (None, None),
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return what keeps B from being what a Table makes of A, and what the Table leaves out.
+
+    Args:
+      weights: which part of A and of B to take; None takes the whole file.
+    Raises: ConvertError where either file does not fit the Table.
+    """
+    with contextlib.ExitStack() as stack:
+        left = stack.enter_context(
+            by_table.plan(a, table, backwards, b, sizes, weights=weights[0], like_weights=weights[1])
+        )
+        payload.check(left)
+        right = as_it_is(stack.enter_context(open_checkpoint(b)), weights[1])
+        unread = left.layout.unread
+        notes = [*left.notes(), *_beside(right)]
+        arrays = differences(left, right, rtol, skip=unread.__contains__)
+        return arrays.entries, [*notes, *arrays.notes()]
+
+
+def by_names(
+    a: str, b: str, rtol: float, weights: tuple[str | None, str | None] = (None, None)
+) -> tuple[list[dict[str, Any]], list[str]] | None:
+    """Return how two files of one layout differ, and what in them is not compared.
+
+    None where most names are not in both.
+
+    Args:
+      weights: which part of A and of B to take; None takes the whole file.
+    """
+    with open_checkpoint(a) as first, open_checkpoint(b) as second:
+        one, two = as_it_is(first, weights[0]), as_it_is(second, weights[1])
+        both = one.sources.keys() & two.sources.keys()
+        if 2 * len(both) <= max(len(one.sources), len(two.sources)):
+            return None
+        arrays = differences(one, two, rtol)
+        return arrays.entries, [*_beside(one), *_beside(two), *arrays.notes()]
+
+
+def _beside(side: Arrays) -> list[str]:
+    """Name what of a file is not compared: arrays outside the part that is taken, and what is no array."""
+    path, skipped = side.reader.path, side.reader.skipped
+    outside = [name for name in side.reader.tensors if not name.startswith(side.prefix)]
+    took = [f"took the arrays under {side.prefix!r}; set aside: {folding.where(outside)}"] if outside else []
+    return [f"{path}: {line}" for line in (*took, *(f"set aside, {line}" for line in folding.skipped(skipped)))]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A checkpoint as it is: each array under its own name.
+
+    Args:
+      prefix: of the names in the file of the part that is taken; "" for all of it.
+    """
+
+    reader: Reader
+    sources: dict[str, Tensor]
+    steps: list[Step]
+    checks: list[Promise]
+    prefix: str = ""
+
+
+def as_it_is(stored: Reader, weights: str | None = None) -> Arrays:
+    """Return a checkpoint's arrays, or those of a part of it, as steps that copy them."""
+    reader = out_of_modules(stored)
+    prefix, sources = by_table.part(reader, weights)
+    steps: list[Step] = []
+    for name, tensor in sources.items():
+        whole = (slice(None),) * len(tensor.shape)
+        copied = Move(name, tensor.shape, whole, tuple(range(len(whole))), tensor.shape, whole)
+        steps.append((tensor._replace(name=name), [copied]))
+    return Arrays(reader, sources, steps, [], prefix)
