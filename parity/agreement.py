@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import tolerance as limits
-from .elements import Worst, by_feature, double, feature_axis, movement, without_shared_infinities, worst
+from .elements import Worst, by_feature, double, feature_axis, movement, without_shared, worst
 from .recording import Recording
 
 
@@ -38,7 +38,7 @@ def agree(check: str, name: str, a: Recording, b: Recording, scale: float | None
       scale: what errors of the whole array are relative to; None: its largest element.
       allowed: absolute difference of each feature that rounding explains in these very runs, (features,) or (1,).
     """
-    left, right = without_shared_infinities(a.arrays[name], b.arrays[name])
+    left, right = without_shared(a.arrays[name], b.arrays[name])
     base = limits.FLOAT64[check.replace("single-step", "layers")]
     whole = worst(left, right, scale).between(a.label, b.label)
     size = scale or float(np.max(np.abs(left), initial=0.0)) or 1.0

@@ -70,23 +70,31 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
     return Worst(error, index, float(a[index]), float(b[index]), remark=remark if largest else "absolute")
 
 
-def without_shared_infinities(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return both in float64, with 0 wherever both have the same infinity, as masks have, if a finite element is left.
+def without_shared(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return both in float64, with 0 wherever both have NaN, or the same infinity, as masks have.
 
-    Arrays of other shapes are returned as they are.
+    Infinities stay where they are all that is left. Arrays of other shapes are returned as they are. What agrees in its
+    other elements is not thereby proven: see `shared_nans`.
     """
     a, b = double(a), double(b)
     if a.shape != b.shape:
         return a, b
-    shared = np.isinf(a) & (a == b)
-    if not shared.any() or shared.all():
-        return a, b
-    return np.where(shared, 0.0, a), np.where(shared, 0.0, b)
+    shared = nans = shared_nans(a, b)
+    infinite = np.isinf(a) & (a == b)
+    if not (nans | infinite).all():
+        shared = nans | infinite
+    return (np.where(shared, 0.0, a), np.where(shared, 0.0, b)) if shared.any() else (a, b)
+
+
+def shared_nans(a: Any, b: Any) -> np.ndarray:
+    """Return where both have NaN; nowhere in arrays of other shapes."""
+    a, b = double(a), double(b)
+    return np.isnan(a) & np.isnan(b) if a.shape == b.shape else np.zeros(a.shape, bool)
 
 
 def movement(a: Any, b: Any) -> np.ndarray:
     """Return |a - b| in float64, 0 where that is no finite number."""
-    a, b = without_shared_infinities(a, b)
+    a, b = without_shared(a, b)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.nan_to_num(np.abs(a - b), nan=0.0, posinf=0.0))
 

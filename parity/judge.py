@@ -12,7 +12,7 @@ import numpy as np
 
 from . import tolerance as limits
 from .agreement import Verdict
-from .elements import Worst, worst
+from .elements import Worst, double, shared_nans, worst
 from .masks import judge_masks
 from .own import OWN
 from .recording import ACTIVATIONS, Recording
@@ -142,17 +142,21 @@ def _compare(
     drowned = [name for name in names if not verdicts[name].judged]
     notes = _notes(a, b)
     if len(drowned) == len(names):
-        return row(None, None, None, cause=_join(_drowned(s, f"all {len(drowned)} arrays"), pairing.alone, *notes))
+        whole = _drowned(s, f"all {len(drowned)} arrays")
+        return row(None, None, None, cause=_join(whole, _nans(a, b, names), pairing.alone, *notes))
     judged = {name: verdicts[name] for name in names if verdicts[name].judged}
     off = [name for name, verdict in judged.items() if verdict.off]
     if off and (a.random or b.random):
         return row(None, None, None, cause=_join(_random(s.check, a, b), pairing.alone, *notes))
     nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
     remarks = [_drowned(s, some(drowned)) + ": not judged" if drowned else "", pairing.alone]
-    remarks += [_origins(a, b)] if any(not np.isfinite(_values(judged[name].worst)).all() for name in off) else []
+    nans = _nans(a, b, names)
+    bad = any(not np.isfinite(_values(judged[name].worst)).all() for name in off)
+    remarks += [nans] if off else []
+    remarks += [_origins(a, b)] if nans or bad else []
     remarks += [] if off else [_close(s, judged), _amplified(s, judged)]
     remarks += [_infinite(a, b, names), *notes]
-    empty = "" if off else _proves_nothing(s.check, a, b, pairing)
+    empty = "" if off else nans or _proves_nothing(s.check, a, b, pairing)
     passed = None if empty else not off
     return row(
         nearest.worst.error,
@@ -210,6 +214,17 @@ def _infinite(a: Recording, b: Recording, names: Sequence[str]) -> str:
     """List arrays that have infinities, which are equal, or the array would differ."""
     equal = [n for n in names if all(r.arrays[n].dtype.kind == "f" and np.isinf(r.arrays[n]).any() for r in (a, b))]
     return f"{some(equal)} have infinities in both, which agree where all else does" if equal else ""
+
+
+def _nans(a: Recording, b: Recording, names: Sequence[str]) -> str:
+    """Count the places that have NaN in both recordings, where nothing can be compared; "" if there is none."""
+    counts = {name: int(shared_nans(a.arrays[name], b.arrays[name]).sum()) for name in names}
+    odd = [name for name, number in counts.items() if number]
+    if not odd:
+        return ""
+    size = double(a.arrays[odd[0]]).size
+    others = f", and in {len(odd) - 1:,} more array{'s' * (len(odd) > 2)}" if len(odd) > 1 else ""
+    return f"both have NaN at {counts[odd[0]]:,} of {size:,} places of {odd[0]!r}{others}: nothing is proven there"
 
 
 def _random(check: str, a: Recording, b: Recording) -> str:

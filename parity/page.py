@@ -167,7 +167,7 @@ def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
     kind = grade if grade in ("close", "differs", "failed") else "none" if grade in ("not run", "not judged") else ""
     attributes["class_"] = " ".join(filter(None, ("begin" if begins else "", kind))) or None  # type: ignore[assignment]
     if not results:
-        return tag("td", "-", **attributes)
+        return tag("td", "not asked", **attributes)
     worst = max(results, key=lambda r: r.ratio)
     text = grade if grade in summary.UNDECIDED else summary.short(worst.error)
     parts = [tag("a", text, href=f"#{model.anchor(column[0])}")]
@@ -246,7 +246,7 @@ def _pair(r: Result, line: Markup) -> Markup:
     head = tag("th", line, r.pair, scope="row")
     if r.grade in summary.UNDECIDED:
         kind = "failed" if r.grade == "failed" else "none"
-        return tag("tr", head, tag("td", r.grade, colspan=3, class_=kind, title=r.cause))
+        return tag("tr", head, tag("td", prose(f"{r.grade}: {r.cause}"), colspan=3, class_=kind))
     kind = r.grade if r.grade != "agrees" else ""
     worst = max(r.curve, key=lambda point: point[1] / point[2] if point[2] else 0.0, default=("", 0.0, 0.0))[0]
     return tag("tr", head, tag("td", summary.short(r.error), class_=f"number {kind}".strip()),
@@ -289,8 +289,7 @@ def _module(path: str, kind: str | None) -> Markup:
 
 def _remarks(results: Sequence[Result]) -> Markup:
     """List why comparisons failed, did not run or were not judged, and what is noted of those that ran."""
-    rows = [f"{grade}: {why} ({summary.count(times, 'comparison')})"
-            for grade in summary.UNDECIDED for why, times in summary.causes(results, grade)]  # fmt: skip
+    rows = [why for _, why in summary.causes(results)]
     rows += [f"{note} ({summary.count(times, 'comparison')})" for note, times in summary.notes(results)]
     if not rows:
         return Markup()

@@ -80,18 +80,29 @@ class Result:
     missing: tuple[tuple[str, str], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the row of `--json`. Where something differs or nothing ran, first_divergence says what or why.
+        """Return the row of `--json`.
 
-        An infinite error is null. note: what was not compared, was computed otherwise, or passes by a hair.
+        An infinite error is null. status: see `grade`. reason: why the row is no agreement. first_divergence: the first
+        array that differs. note: of a pair that was judged, what was not compared or was computed otherwise.
         """
         error = self.error if self.error is not None and math.isfinite(self.error) else None
-        what = str(self.first_divergence) if self.first_divergence is not None else (self.cause or None)
-        first = None if self.passed else what
+        differs = self.grade == "differs" and self.first_divergence is not None
+        first = str(self.first_divergence) if differs else None
         return {
             "architecture": self.architecture, "variant": self.variant, "check": self.check, "dtype": self.dtype,
             "device": self.device, "pair": self.pair, "error": error, "tolerance": self.tolerance,
-            "passed": self.passed, "first_divergence": first, "note": self.cause or None,
+            "passed": self.passed, "status": self.grade, "reason": self.reason, "first_divergence": first,
+            "note": (self.cause or None) if self.passed or differs else None,
         }  # fmt: skip
+
+    @property
+    def reason(self) -> str | None:
+        """Say why this is no agreement: what differs first, why a side did not run, or why nothing is proven."""
+        if self.passed:
+            return None
+        if self.first_divergence is not None and not self.missing:
+            return self.first_divergence.sentence()
+        return self.cause
 
     @property
     def ratio(self) -> float:

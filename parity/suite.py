@@ -121,8 +121,9 @@ def finish(report: Report, arguments: Namespace) -> int:
         print(terminal.text(report.results, colour, arguments.report or ""), flush=True)
         return 0 if report.passed else 1
     print(dumps(report.rows()), flush=True)
-    for cause, times in summary.causes(report, "not run"):
-        print(f"{called('parity')}: not run ({times:,}): {cause}", file=sys.stderr)
+    for grade, cause in summary.causes(report.results):
+        if grade == "not run":
+            print(f"{called('parity')}: {cause}", file=sys.stderr)
     if not any(r.curve for r in report):
         print(f"{called('parity')}: nothing was compared", file=sys.stderr)
     return 0 if report.passed else 1

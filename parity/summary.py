@@ -84,7 +84,7 @@ def verdict(results: Sequence[Result]) -> str:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
     if not compared:
-        return f"Nothing was compared.{skipped}"
+        return f"Nothing {'is proven' if counts['not judged'] else 'was compared'}.{skipped}"
     every = "all " if compared > 1 else ""
     models = len({model(r) for r in results if r.passed})
     each = f" on each of {models:,} models," if models > 1 else ""
@@ -228,13 +228,33 @@ def _apart(left: float, right: float) -> tuple[str, str]:
     return f"{left:.{digits}g}", f"{right:.{digits}g}"
 
 
-def causes(results: Iterable[Result], grade: str) -> list[tuple[str, int]]:
-    """Return (why results have a grade of UNDECIDED, how many do), each cause once."""
-    counts: Counter[str] = Counter()
+def causes(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Return (grade, sentence) for each cause why results are undecided, with the comparisons that it concerns."""
+    groups: dict[tuple[str, str], list[Result]] = {}
     for r in results:
-        if r.grade == grade:
-            counts.update([_why(side, why) for side, why in r.missing] or [r.cause])
-    return list(counts.items())
+        if r.grade in UNDECIDED:
+            for why in dict.fromkeys(_why(side, why) for side, why in r.missing) or [r.cause]:
+                groups.setdefault((r.grade, why), []).append(r)
+    ordered = sorted(groups.items(), key=lambda item: UNDECIDED.index(item[0][0]))
+    return [
+        (grade, f"{grade}: {why} ({count(len(group), 'comparison')}: {_which(group, results)})")
+        for (grade, why), group in ordered
+    ]
+
+
+def _which(group: Sequence[Result], results: Iterable[Result]) -> str:
+    """Name comparisons by their pairs, and by model and check where these are not all that there are."""
+    pairs, models = dict.fromkeys(r.pair for r in group), dict.fromkeys(map(model, group))
+    parts = [_some(list(pairs))]
+    parts += [_some(list(models))] if len(models) < len({model(r) for r in results}) else []
+    asked = {(r.check, r.dtype) for r in results}
+    parts += [_checks(group)] if len({(r.check, r.dtype) for r in group}) < len(asked) else []
+    return "; ".join(parts)
+
+
+def _some(names: Sequence[str]) -> str:
+    """List up to three names, and count the others."""
+    return _and(names) if len(names) < 5 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
 def _why(side: str, why: str) -> str:

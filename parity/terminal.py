@@ -32,8 +32,8 @@ LEGEND = {
     "differs": "X: beyond its limit",
     "close": "!: close to its limit",
     "failed": "failed: a side failed to run",
-    "not run": "-: not run",
-    "not judged": "?: not judged",
+    "not run": "-: not run, see below why",
+    "not judged": "?: not judged, see below why",
 }
 
 Row = dict[str, Result]  # by pair
@@ -172,9 +172,11 @@ def _usual(row: Row) -> str:
 
 
 def _words(result: Result | None, usual: str) -> str:
-    """Write an error, its limit if that is not the usual one of its row, and a mark."""
-    grade = result.grade if result else "not run"
-    if result is None or grade in summary.UNDECIDED:
+    """Write an error, its limit if that is not the usual one of its row, and a mark; "" for what was not asked for."""
+    if result is None:
+        return ""
+    grade = result.grade
+    if grade in summary.UNDECIDED:
         return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
     own = summary.limit(result.tolerance)
     return summary.short(result.error) + (f"/{own}" if own != usual else "") + MARKS.get(result.grade, "")
@@ -207,11 +209,7 @@ def _findings(results: Sequence[Result], paint: Paint, report: str) -> Iterator[
 
 
 def _causes(results: Sequence[Result], paint: Paint) -> str:
-    lines = []
-    for grade in summary.UNDECIDED:
-        for why, times in summary.causes(results, grade):
-            lines.append(_wrapped(f"{grade} ({times:,}): {why}", paint, grade, "", "  "))
-    return "\n".join(lines)
+    return "\n".join(_wrapped(why, paint, grade, "", "  ") for grade, why in summary.causes(results))
 
 
 def _notes(results: Sequence[Result], paint: Paint) -> str:

@@ -12,7 +12,7 @@ from specs.kinds import STATISTICS
 from . import agreement
 from . import tolerance as limits
 from .agreement import Verdict
-from .elements import double, without_shared_infinities, worst
+from .elements import double, shared_nans, without_shared, worst
 from .recording import Recording
 
 
@@ -50,7 +50,7 @@ def noise_of(
 
 
 def _error(truth: Recording, r: Recording, name: str, scale: float | None) -> float:
-    return worst(*without_shared_infinities(truth.arrays[name], r.arrays[name]), scale).error
+    return worst(*without_shared(truth.arrays[name], r.arrays[name]), scale).error
 
 
 def _agreements(
@@ -76,13 +76,14 @@ def _below_float64(name: str, a: Recording, b: Recording, scale: float | None, l
     if exact.off and exact.judged:
         about = f"{exact.worst.remark}, " if exact.worst.remark else ""
         return replace(exact, worst=replace(exact.worst, remark=f"{about}between the float64 copies of both models"))
-    truth, copy = a.truth.arrays[name], f"{a.label} in float64"
+    copy, nans = f"{a.label} in float64", shared_nans(a.arrays[name], b.arrays[name])
+    truth, *sides = (np.where(nans, 0.0, double(r.arrays[name])) for r in (a.truth, a, b))
     errors = [
         replace(
-            worst(*without_shared_infinities(truth, r.arrays[name]), scale).between(copy, r.label),
+            worst(*without_shared(truth, array), scale).between(copy, r.label),
             sides=(copy, r.label),
         )
-        for r in (a, b)
+        for r, array in zip((a, b), sides, strict=True)
     ]
     return Verdict(max(errors, key=lambda error: error.error), limit, limit <= limits.DROWNED)
 

@@ -45,12 +45,25 @@ def spoiled() -> Any:
 def test_nan_in_both_models_is_one_verdict_that_names_its_origin(check: str) -> None:
     report = parity.compare({"a": spoiled(), "b": spoiled()}, X, check)
     (result,) = report
-    assert result.passed is False
+    assert not report.passed
+    assert (result.passed, result.grade, report.first_divergence) == (None, "not judged", None)
     assert "in a and b, NaN arise first in 'stem', whose inputs are finite; its 'stem.kernel' is not" in result.cause
     first = {"forward": "output", "layers": "stem", "gradients": "loss"}[check]
-    assert report.first_divergence == first
-    assert "NaN at" in report.first_divergence.sentence()
-    assert "in a and in b, so that nothing is proven of it" in report.first_divergence.sentence()
+    places, size = {"forward": (12, 12), "layers": (4, 24), "gradients": (1, 1)}[check]
+    assert result.cause.startswith(f"both have NaN at {places} of {size} places of {first!r}")
+    assert "nothing is proven there" in result.cause
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_values_beside_nans_of_both_models_are_still_compared(dtype: str) -> None:
+    other = spoiled()
+    with torch.no_grad():
+        other.stem.bias[0] += 1e-3
+    (result,) = parity.compare({"a": spoiled(), "b": other}, X, "layers", dtype=dtype)
+    assert (result.grade, result.first_divergence) == ("differs", "stem")
+    assert "both have NaN at" in result.cause
+    (alike,) = parity.compare({"a": spoiled(), "b": spoiled()}, X, "layers", dtype=dtype)
+    assert alike.grade == "not judged"
 
 
 def test_nan_in_one_model_is_a_difference_of_that_model() -> None:

@@ -22,8 +22,8 @@ from parity.targets import Target, targets
 from ..golden import Case
 
 KEYS = {
-    "architecture", "variant", "check", "dtype", "device", "pair", "error", "tolerance", "passed", "first_divergence",
-    "note",
+    "architecture", "variant", "check", "dtype", "device", "pair", "error", "tolerance", "passed", "status", "reason",
+    "first_divergence", "note",
 }  # fmt: skip
 TWIN = "mlp_mixer:tiny headless"
 PAIR = ("--frameworks", "torch", "paddle")
@@ -51,7 +51,7 @@ def test_rows_have_the_keys_that_tools_rely_on() -> None:
         assert (row["architecture"], row["variant"], row["pair"]) == ("mlp_mixer", "tiny headless", "torch-paddle")
         assert row["passed"] is True
         assert 0 <= row["error"] <= row["tolerance"] <= 1e-9
-        assert row["first_divergence"] is None
+        assert (row["status"], row["reason"], row["first_divergence"]) == ("agrees", None, None)
     assert "tiny headless" not in done.stderr  # no progress on a pipe
 
 
@@ -71,7 +71,8 @@ def test_what_a_framework_cannot_do_is_said_and_skipped() -> None:
     single, half = json.loads(done.stdout)
     assert single["passed"] is True
     assert half["passed"] is None
-    assert "float16 is beyond it on this device" in half["first_divergence"]
+    assert (half["status"], half["first_divergence"], half["note"]) == ("not run", None, None)
+    assert "float16 is beyond it on this device" in half["reason"]
     assert done.returncode == 0
 
 
@@ -164,7 +165,8 @@ def test_a_crash_leaves_a_cause_and_takes_nothing_along(tmp_path: object, monkey
     rows = {row["pair"]: row for row in json.loads(done.stdout)}
     assert rows["flax-torch"]["passed"] is True
     assert rows["torch-paddle"]["passed"] is False
-    assert "SIGABRT" in rows["torch-paddle"]["first_divergence"]
+    assert rows["torch-paddle"]["status"] == "failed"
+    assert "SIGABRT" in rows["torch-paddle"]["reason"]
     assert "Traceback" not in done.stderr
     assert done.returncode == 1
 

@@ -25,7 +25,7 @@ def rows(*words):
 def test_on_the_gpu(architecture):
     checks = ("--check", "forward", "layers", "gradients", "--dtype", "float64", "float32")
     found = rows(architecture, "--device", DEVICE, *checks)
-    causes = {row["first_divergence"] for row in found if row["passed"] is None}
+    causes = {row["reason"] for row in found if row["passed"] is None}
     assert [row for row in found if row["passed"] is False] == []
     if not any(row["passed"] for row in found):
         pytest.skip("; ".join(sorted(causes)))
@@ -38,4 +38,4 @@ def test_without_a_gpu_the_cause_is_said(capsys):
     if any(row["passed"] for row in found):
         pytest.skip("there is a GPU here")
     assert found
-    assert all(row["passed"] is None and "GPU" in row["first_divergence"] for row in found)
+    assert all(row["passed"] is None and "GPU" in row["reason"] for row in found)
