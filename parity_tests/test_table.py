@@ -253,7 +253,7 @@ def test_open_axes_name_the_remedies():
         table.layout({"a": (6, 2)}, sizes={"heads": 2})
     with pytest.raises(Misfit, match="6 is no multiple of 4"):
         table.layout({"a": (6, 2)}, sizes={"h": 4})
-    with pytest.raises(SizeError, match="the shapes at hand say otherwise: i"):
+    with pytest.raises(SizeError, match=r"i=5 was given, but a of shape \[6, 2\] has i=2 \(line 2\)"):
         table.layout({"a": (6, 2)}, sizes={"h": 2, "i": 5})
     with pytest.raises(Misfit, match=r"\(h d\) is 4 x 2, not 6"):
         table.layout({"a": (6, 2)}, like={"b": (4, 2, 2)})

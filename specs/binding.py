@@ -46,7 +46,7 @@ class _Binding:
         made = [env for line in table.lines if line.fills for env in self._constants(line, ranges)]
         self._solve(envs + made, made)
         if unused := self.solver.unused():
-            raise SizeError(f"{table.name}: the shapes at hand say otherwise: {', '.join(unused)} is not as given")
+            raise SizeError(f"{table.name}: {'; '.join(unused)}: leave it out, or correct it")
         self._check_ranges(ranges, names)
         self._raise_misfits()
         return envs + made, found.absent

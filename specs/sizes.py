@@ -46,6 +46,7 @@ class Solver:
         self._dims: dict[tuple[int, str, int, str], dict[str, int]] = {}
         self._table_wide: dict[str, int] = {name: size for name, size in given.items() if table.shared(name)}
         self._taken: set[str] = set()
+        self._stated: dict[str, str] = {}  # what the shapes state of lengths that are given otherwise
         self._views: dict[int, list[View]] = {}
         known = {p.name for line in table.lines for a in (*line.left.arrays, *line.right.arrays) for p in a.parts()}
         for name, size in given.items():
@@ -111,11 +112,27 @@ class Solver:
             for name in self.given.keys() & env.line.axes:
                 if env.sizes.setdefault(name, self.given[name]) == self.given[name]:
                     self._taken.add(name)
+                else:
+                    self._stated.setdefault(name, self._evidence(env, name))
         self._spread(waiting)
 
     def unused(self) -> list[str]:
-        """Return lengths given by the user that contradict the shapes wherever an axis has their name."""
-        return [name for name in self.given if name not in self._taken]
+        """Describe lengths given by the user that contradict the shapes wherever an axis has their name."""
+        nowhere = "no array that is there has this axis"
+        return [
+            f"{name}={size} was given, but {self._stated.get(name, nowhere)}"
+            for name, size in self.given.items()
+            if name not in self._taken
+        ]
+
+    def _evidence(self, env: Env, name: str) -> str:
+        """State the length that the names and shapes of arrays give an axis, with an array that shows it."""
+        length = f"{name}={env.sizes[name]} (line {env.line.number})"
+        for view in self._views[id(env)]:
+            if view.shape is not None and any(name in names for _, _, names in dims(view.array)):
+                like = f" in {LIKE}" if view.side else ""
+                return f"{view.name} of shape {list(view.shape)}{like} has {length}"
+        return f"the names of arrays give {length}"
 
     def _spread(self, envs: list[Env]) -> None:
         """Pass over the Envs until a pass teaches nothing; one is settled once all is known and was checked."""
