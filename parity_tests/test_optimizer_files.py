@@ -426,8 +426,20 @@ def test_what_paddle_keeps_beside_adams_moments_is_refused(tmp_path):
     model(paddle.ones([1, 2])).sum().backward()
     adam.step()
     paddle.save(adam.state_dict(), str(tmp_path / "x.pdopt"))
-    with open_checkpoint(tmp_path / "x.pdopt") as reader, pytest.raises(ConvertError, match="_moment2_max_0"):
-        from_paddle.read_paddle(reader, finding.find(reader), {}, {}, {})
+    trained = {name: Tensor(name, tuple(p.shape), "float32") for name, p in model.state_dict().items()}
+    own = {name: p.name for name, p in model.state_dict().items()}
+    with open_checkpoint(tmp_path / "x.pdopt") as reader:
+        with pytest.raises(ConvertError, match=r"_moment2_max_0 \(of weight\)"):
+            from_paddle.read_paddle(reader, finding.find(reader), trained, own, {})
+        with pytest.raises(ConvertError, match="_moment2_max_0"):
+            from_paddle.read_paddle(reader, finding.find(reader), {}, {}, {})
+    plain = paddle.optimizer.Adam(parameters=model.parameters())
+    model(paddle.ones([1, 2])).sum().backward()
+    plain.step()
+    paddle.save(plain.state_dict(), str(tmp_path / "y.pdopt"))
+    with open_checkpoint(tmp_path / "y.pdopt") as reader:
+        with pytest.raises(ConvertError, match=r"which parameters are .*w_0 \[2, 3\] \(its shape is that of weight\)"):
+            from_paddle.read_paddle(reader, finding.find(reader), trained, {}, {})
 
 
 def test_what_else_the_optimizers_file_contains_is_named(trained, run, tmp_path):

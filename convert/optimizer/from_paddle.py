@@ -10,6 +10,7 @@ from typing import Any
 from convert import folding
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
+from specs.moves import Shape
 
 from .families import FAMILIES, MOMENTS
 from .finding import PADDLE, Found
@@ -49,7 +50,8 @@ def read_paddle(
     if any("master_weights/" in name for name in strangers):
         raise ConvertError(f"{reader.path}: {MIXED}")
     if strangers:
-        problem = f"its optimizer keeps {', '.join(folding.fold(strangers)[:6])}"
+        called = {second: parameters[name].name for name, second in own.items() if name in parameters}
+        problem = f"its optimizer keeps {', '.join(_of(name, called) for name in strangers[:6])}"
         raise ConvertError(f"{reader.path}: {problem}: neither SGD with momentum, nor Adam, nor AdamW")
     family = family_of(reader, (slot for slot in slots if "pow" not in slot), "paddle", {})
     ours = {own.get(name, name): name for name in parameters}
@@ -58,7 +60,8 @@ def read_paddle(
         remedy = (
             "convert the .pdparams that paddle.save(model.state_dict(), ...) wrote in the same process: it names them"
         )
-        what = f"which parameters are {', '.join(folding.fold(unknown)[:6])}?"
+        shapes = {key: t.shape for slot in FAMILIES[family] for key, t in slots[MOMENTS[slot].paddle].items()}
+        what = f"which parameters are {_candidates(unknown, shapes, parameters, own)}?"
         raise ConvertError(f"{reader.path}: {what} ({remedy})")
     moments = {s: {ours[k]: t for k, t in slots[MOMENTS[s].paddle].items()} for s in FAMILIES[family]}
     hyper: dict[str, Any] = {"kind": "sgd"} if family == "sgd" else {}
@@ -69,6 +72,27 @@ def read_paddle(
     used |= entries.keys()
     step, betas = (stated.get("step"), {}) if family == "sgd" else _paddle_step(reader, slots, stated)
     return State("paddle", family, step, {**hyper, **betas}, moments, frozenset(used), scheduler=scheduler)
+
+
+def _of(name: str, called: Mapping[str, str]) -> str:
+    """Add the model's own name of the parameter to an optimizer's name, where that begins with paddle's name of it."""
+    parameter = next((called[key] for key in called if f"{key}_" in name), None)
+    return f"{name} (of {parameter})" if parameter else name
+
+
+def _candidates(
+    unknown: list[str], shapes: Mapping[str, Shape], parameters: Mapping[str, Tensor], own: Mapping[str, str]
+) -> str:
+    """List names of paddle's that no file explains, each with the parameters of its shape that have none."""
+    alike: dict[Shape, list[str]] = {}
+    for key in unknown:
+        alike.setdefault(shapes[key], []).append(key)
+    listed = []
+    for shape, keys in list(alike.items())[:6]:
+        fits = folding.fold(t.name for name, t in parameters.items() if t.shape == shape and name not in own)[:4]
+        which = f"its shape is that of {' and '.join(fits)}" if fits else "no parameter has its shape"
+        listed.append(f"{', '.join(folding.fold(keys)[:4])} {list(shape)} ({which})")
+    return ", ".join(listed)
 
 
 def _paddle_step(
