@@ -30,12 +30,17 @@ def fold(names: Iterable[str]) -> list[str]:
 
 
 def _span(numbers: list[str]) -> str:
-    """Return numbers as names spell them, zeros before them included: "3", "{0..3}", "{00..11}" or "{1,01,4}"."""
+    """Return numbers as names spell them, zeros before them included: "3", "{0..3}", "{00..11}" or "{1,01,4..9}"."""
     spelled = sorted(set(numbers), key=lambda number: (int(number), number))
-    first, last = spelled[0], spelled[-1]
-    consecutive = list(map(int, spelled)) == list(range(int(first), int(last) + 1))
-    span = f"{first}..{last}" if consecutive else ",".join(spelled)
-    return first if len(spelled) == 1 else "{" + span + "}"
+    runs: list[list[str]] = []
+    for number in spelled:
+        if runs and int(number) == int(runs[-1][-1]) + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    long = 1 if len(runs) == 1 else 2  # a pair among others is as short without dots
+    parts = [part for run in runs for part in ([f"{run[0]}..{run[-1]}"] if len(run) > long else run)]
+    return spelled[0] if len(spelled) == 1 else "{" + ",".join(parts) + "}"
 
 
 def missing(names: list[str], unused: list[str]) -> list[str]:

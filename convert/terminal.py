@@ -14,6 +14,7 @@ LEAST = 30  # columns that are filled on a narrower terminal as well
 CODES = {"good": "32;1", "bad": "31;1", "doubt": "33", "head": "1", "soft": "2"}
 # With the spaces before it, by which columns are aligned: a shape and an option with its value are one word.
 _WORD = re.compile(r" *(?:--[a-z][a-z-]* [^ ]+|(?:\[[^\[\]]{0,60}\]|[^ ])+)")
+_NUMBERS = re.compile(r"(?:-?\d[\w.+-]*, ?){12,}-?\d[\w.+-]*")  # a list of more than a dozen numbers
 _INDENT = re.compile(r" *(?:- )?")
 
 
@@ -37,6 +38,17 @@ def painted(text: str, code: str) -> str:
     return f"\x1b[{code}m{text}\x1b[0m" if code and text else text
 
 
+def shortened(text: str) -> str:
+    """Leave out the middle of lists of many numbers: "0,2,4,6,...,46"."""
+
+    def ends(found: re.Match[str]) -> str:
+        numbers = re.split(r"(?<=,) ?", found[0])
+        gap = " " if ", " in found[0] else ""
+        return gap.join([*numbers[:4], "...,", numbers[-1]])
+
+    return _NUMBERS.sub(ends, text)
+
+
 def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
     """Wrap one line between words only: no number or name is broken.
 
@@ -53,14 +65,17 @@ def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]
 
 
 def say(text: str, stream: Any = None, kind: str = "", indent: int = 2) -> None:
-    """Print lines of printable text. On a terminal each is wrapped, its rest indented, and coloured by its kind."""
+    """Print lines of printable text.
+
+    On a terminal each is wrapped, its rest indented, and coloured by its kind; long lists of numbers are shortened.
+    """
     stream = sys.stdout if stream is None else stream
     width = columns(stream)
     if width is None:
         print(text, file=stream)
         return
     code = CODES.get(kind, "") if wants_colour(stream) else ""
-    for line in text.split("\n"):
+    for line in shortened(text).split("\n"):
         found = _INDENT.match(line)
         rest = " " * ((len(found[0]) if found else 0) + indent)
         print("\n".join(painted(part, code) for part in wrapped(line, width, rest=rest)), file=stream)

@@ -14,6 +14,7 @@ from convert.pages import use
 from convert.program import dumps
 from convert.progress import Status
 from convert.settings import stated
+from convert.terminal import columns
 from convert.versions import version
 from ports.frameworks import quick_xla_flags
 
@@ -118,7 +119,8 @@ def finish(report: Report, arguments: Namespace) -> int:
         return 0
     if not arguments.json:
         colour = terminal.wants_colour(sys.stdout)
-        print(terminal.text(report.results, colour, arguments.report or ""), flush=True)
+        width = columns(sys.stdout) or terminal.WIDTH
+        print(terminal.text(report.results, colour, arguments.report or "", width), flush=True)
         return 0 if report.passed else 1
     print(dumps(report.rows()), flush=True)
     for grade, cause in summary.causes(report.results):

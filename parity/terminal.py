@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from convert.errors import printable
-from convert.terminal import WIDTH, painted, wants_colour, wrapped
+from convert.terminal import WIDTH, painted, shortened, wants_colour, wrapped
 
 from . import summary
 from .result import Result
 
 __all__ = ["WIDTH", "text", "wants_colour"]
-MODEL = 24  # characters of a model's name that stand in a row; a longer one gets a line of its own
+MODEL = 0.3  # share of the width that a model's name may have in a row; a longer one gets a line of its own
 FINDINGS = 6  # divergences that are printed in full
 NOTES = 8  # remarks that are printed
 # Codes of ANSI terminals by a result's grade or the kind of a line.
@@ -27,6 +28,7 @@ CODES = {
     "head": "1",
     "soft": "2",
 }
+ERROR = "error"  # the head of a column whose pair has a line of its own
 MARKS = {"differs": " X", "close": " !"}
 LEGEND = {
     "differs": "X: beyond its limit",
@@ -37,39 +39,47 @@ LEGEND = {
 }
 
 Row = dict[str, Result]  # by pair
-Paint = Callable[[str, str], str]  # (text, key of CODES) -> text
 
 
-def text(results: Sequence[Result], colour: bool = False, report: str = "") -> str:
-    """Write all results in at most WIDTH columns; only names that are longer exceed it.
+class Screen(NamedTuple):
+    """How text is written: in colour or not, and in how many columns."""
+
+    colour: bool
+    width: int
+
+    @property
+    def longest(self) -> int:
+        """Characters of a model's name that stand in a row."""
+        return int(MODEL * self.width)
+
+    def paint(self, text: str, kind: str) -> str:
+        """Colour a text by its kind, a key of CODES."""
+        return painted(text, CODES.get(kind, "")) if self.colour else text
+
+    def wrap(self, text: str, kind: str = "", first: str = "", rest: str = "") -> str:
+        """Wrap a text between words only: no number or name is broken."""
+        return "\n".join(
+            self.paint(line, kind) for line in wrapped(shortened(printable(text)), self.width, first, rest)
+        )
+
+
+def text(results: Sequence[Result], colour: bool = False, report: str = "", width: int = WIDTH) -> str:
+    """Write all results in at most `width` columns; only names that are longer exceed it.
 
     Args:
       report: the HTML page that was written.
     """
-    paint = _painted if colour else _plain
+    screen = Screen(colour, width)
     passed = any(r.passed for r in results) and not any(r.passed is False for r in results)
-    blocks = [_wrapped(summary.verdict(results), paint, "good" if passed else "differs")]
-    blocks += [_table(group, paint) for group in _groups(results)]
-    blocks += [legend] if (legend := _legend(results, paint)) else []
-    blocks += _findings(results, paint, report)
-    blocks += [block for block in (_causes(results, paint), _notes(results, paint)) if block]
+    blocks = [screen.wrap(summary.verdict(results), "good" if passed else "differs")]
+    blocks += [_table(group, screen) for group in _groups(results)]
+    blocks += [legend] if (legend := _legend(results, screen)) else []
+    blocks += _findings(results, screen, report)
+    blocks += [block for block in (_causes(results, screen), _notes(results, screen)) if block]
     last = summary.totals(results) + ("; " if report else "")
     if report:
-        last += ("" if len(last) + len(f"report: {report}") <= WIDTH else "\n") + f"report: {report}"
-    return "\n\n".join([*blocks, "\n".join(_wrapped(line, paint, "head") for line in last.split("\n"))])
-
-
-def _plain(text: str, _: str) -> str:
-    return text
-
-
-def _painted(text: str, kind: str) -> str:
-    return painted(text, CODES.get(kind, ""))
-
-
-def _wrapped(text: str, paint: Paint, kind: str = "", first: str = "", rest: str = "") -> str:
-    """Wrap a text between words only: no number or name is broken."""
-    return "\n".join(paint(line, kind) for line in wrapped(printable(text), WIDTH, first, rest))
+        last += ("" if len(last) + len(f"report: {report}") <= width else "\n") + f"report: {report}"
+    return "\n\n".join([*blocks, "\n".join(screen.wrap(line, "head") for line in last.split("\n"))])
 
 
 def _groups(results: Iterable[Result]) -> list[list[Result]]:
@@ -80,27 +90,27 @@ def _groups(results: Iterable[Result]) -> list[list[Result]]:
     return [group for group in groups.values() if _ran(group)]
 
 
-def _table(group: Sequence[Result], paint: Paint) -> str:
+def _table(group: Sequence[Result], screen: Screen) -> str:
     """Write a heading and a table of the largest errors; pairs that do not fit side by side get tables of their own."""
     first = group[0]
     name = "own models" if first.architecture == "own" else first.architecture
-    lines = [paint(f"{name}, {first.dtype} on {first.device}: largest errors", "head")]
+    lines = [screen.paint(f"{name}, {first.dtype} on {first.device}: largest errors", "head")]
     rows = _rows(group)
     pairs = _ran(group)
     widths = {pair: max(len(pair), *(len(_words(row.get(pair), _usual(row))) for _, _, row in rows)) for pair in pairs}
     layout = Layout(
-        _model_width({variant for variant, _, _ in rows} - {"own"}),
+        _model_width({variant for variant, _, _ in rows} - {"own"}, screen.longest),
         max(len("check"), *(len(check) for _, check, _ in rows)),
         max(len("limit"), *(len(_usual(row)) for _, _, row in rows)),
     )
-    for shown in _chunks(widths, WIDTH - layout.width):
-        lines += _lines(rows, {pair: widths[pair] for pair in shown}, layout, paint)
-    return "\n".join(lines)
+    for shown in _chunks(widths, screen.width - layout.width):
+        lines += _lines(rows, {pair: widths[pair] for pair in shown}, layout, screen)
+    return "\n".join(line.rstrip() for line in lines)
 
 
-def _model_width(variants: Iterable[str]) -> int:
-    """Return the width of the column of models; names longer than MODEL have lines of their own."""
-    return max((max(len(v) if len(v) <= MODEL else 0, len("model")) for v in variants), default=0)
+def _model_width(variants: Iterable[str], longest: int) -> int:
+    """Return the width of the column of models; longer names have lines of their own."""
+    return max((max(len(v) if len(v) <= longest else 0, len("model")) for v in variants), default=0)
 
 
 def _ran(group: Iterable[Result]) -> list[str]:
@@ -150,18 +160,24 @@ def _rows(group: Iterable[Result]) -> list[tuple[str, str, Row]]:
 
 
 def _lines(
-    rows: Iterable[tuple[str, str, Row]], pairs: Mapping[str, int], layout: Layout, paint: Paint
+    rows: Sequence[tuple[str, str, Row]], pairs: Mapping[str, int], layout: Layout, screen: Screen
 ) -> Iterator[str]:
-    columns = "".join(f"  {pair:>{width}}" for pair, width in pairs.items())
-    yield paint(layout.row("model", "check", "limit") + columns, "soft")
+    if len(pairs) == 1 and layout.width + 2 + max(pairs.values()) > screen.width:
+        (pair,) = pairs
+        yield screen.paint(f"  {pair}", "soft")
+        pairs = {pair: max(len(ERROR), *(len(_words(row.get(pair), _usual(row))) for _, _, row in rows))}
+        columns = f"  {ERROR:>{pairs[pair]}}"
+    else:
+        columns = "".join(f"  {pair:>{width}}" for pair, width in pairs.items())
+    yield screen.paint(layout.row("model", "check", "limit") + columns, "soft")
     before = ""
     for variant, check, row in rows:
         name = "" if variant in (before, "own") else variant
         before = variant
-        if len(name) > MODEL:
+        if len(name) > screen.longest:
             yield f"  {name}"
             name = ""
-        cells = "".join(_cell(row.get(pair), _usual(row), width, paint) for pair, width in pairs.items())
+        cells = "".join(_cell(row.get(pair), _usual(row), width, screen) for pair, width in pairs.items())
         yield layout.row(name, check, _usual(row)) + cells
 
 
@@ -182,25 +198,25 @@ def _words(result: Result | None, usual: str) -> str:
     return summary.short(result.error) + (f"/{own}" if own != usual else "") + MARKS.get(result.grade, "")
 
 
-def _cell(result: Result | None, usual: str, width: int, paint: Paint) -> str:
+def _cell(result: Result | None, usual: str, width: int, screen: Screen) -> str:
     text = _words(result, usual)
-    return "  " + " " * (width - len(text)) + paint(text, result.grade if result else "")
+    return "  " + " " * (width - len(text)) + screen.paint(text, result.grade if result else "")
 
 
-def _legend(results: Sequence[Result], paint: Paint) -> str:
+def _legend(results: Sequence[Result], screen: Screen) -> str:
     shown = [r for group in _groups(results) for r in group if r.pair in _ran(group)]
     marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
     rows = [row for group in _groups(results) for _, _, row in _rows(group)]
     odd = any(summary.limit(r.tolerance) != _usual(row) for row in rows for r in row.values() if r.tolerance)
     marks += ["a/b: the error is a, and its limit is b, not that of the row"] if odd else []
-    return _wrapped("; ".join(marks), paint, "soft") if marks else ""
+    return screen.wrap("; ".join(marks), "soft") if marks else ""
 
 
-def _findings(results: Sequence[Result], paint: Paint, report: str) -> Iterator[str]:
+def _findings(results: Sequence[Result], screen: Screen, report: str) -> Iterator[str]:
     divergences = summary.findings(results)
     for finding in divergences[:FINDINGS]:
-        lines = [_wrapped(f"{summary.subject(finding.result)}: {', '.join(finding.pairs)}", paint, "differs")]
-        lines += [_wrapped(value, paint, "", f"  {label:12}  ", " " * 16) for label, value in summary.facts(finding)]
+        lines = [screen.wrap(f"{summary.subject(finding.result)}: {', '.join(finding.pairs)}", "differs")]
+        lines += [screen.wrap(value, "", f"  {label:12}  ", " " * 16) for label, value in summary.facts(finding)]
         yield "\n".join(lines)
     if len(divergences) > FINDINGS:
         where = report or "a page (--report FILE)"
@@ -208,16 +224,16 @@ def _findings(results: Sequence[Result], paint: Paint, report: str) -> Iterator[
         yield f"{more}, marked X above: see {where}."
 
 
-def _causes(results: Sequence[Result], paint: Paint) -> str:
-    return "\n".join(_wrapped(why, paint, grade, "", "  ") for grade, why in summary.causes(results))
+def _causes(results: Sequence[Result], screen: Screen) -> str:
+    return "\n".join(screen.wrap(why, grade, "", "  ") for grade, why in summary.causes(results))
 
 
-def _notes(results: Sequence[Result], paint: Paint) -> str:
+def _notes(results: Sequence[Result], screen: Screen) -> str:
     remarks = summary.notes(results)
     lines = [
-        _wrapped(f"note, on {summary.count(times, 'comparison')}: {note}", paint, "soft", "", "  ")
+        screen.wrap(f"note, on {summary.count(times, 'comparison')}: {note}", "soft", "", "  ")
         for note, times in remarks[:NOTES]
     ]
     if len(remarks) > NOTES:
-        lines.append(paint(f"{len(remarks) - NOTES} more notes: see --report or --json", "soft"))
+        lines.append(screen.paint(f"{len(remarks) - NOTES} more notes: see --report or --json", "soft"))
     return "\n".join(lines)

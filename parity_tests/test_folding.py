@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from convert.folding import FOLDED, fold
+from convert.terminal import shortened
 from parity_tests.files.harm import soon
 
 
@@ -13,7 +14,14 @@ def test_numbers_are_folded() -> None:
     assert fold(["a.1", "a.2.b", "x", "#.3", "#.4"]) == ["a.1", "a.2.b", "x", "#.{3..4}"]
     assert fold(["1234567890", "1234567891"]) == ["1234567890", "1234567891"]
     assert fold(["a.01", "b.00", "b.01", "b.02"]) == ["a.01", "b.{00..02}"]  # as the file spells them
+    assert fold(f"a.{k}" for k in (0, 3, 4, 5, 8, 9)) == ["a.{0,3..5,8,9}"]
     assert fold(["a.1", "a.01", "a.2", "a.\u0661"]) == ["a.{01,1,2}", "a.\u0661"]
+
+
+def test_long_lists_of_numbers_are_shortened_on_a_terminal() -> None:
+    even = ",".join(str(k) for k in range(0, 48, 2))
+    assert shortened(f"a.{{{even}}}.b, [{even.replace(',', ', ')}]") == "a.{0,2,4,6,...,46}.b, [0, 2, 4, 6, ..., 46]"
+    assert shortened("a.{0,2,4}.b of [1, 2, 3, 4]") == "a.{0,2,4}.b of [1, 2, 3, 4]"
 
 
 def test_only_the_first_numbers_of_a_name_are_folded() -> None:

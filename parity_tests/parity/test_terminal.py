@@ -114,17 +114,18 @@ def test_nothing_compared_is_said() -> None:
     assert terminal.text([]).splitlines()[0] == "Nothing was compared."
 
 
+@pytest.mark.parametrize("width", [60, 80])
 @pytest.mark.parametrize(
     "labels", [LABELS, ("my first model", "another-implementation", "the third one", "and the last")]
 )
-def test_nothing_is_wider_than_80_columns(labels: tuple[str, ...]) -> None:
+def test_nothing_is_wider_than_the_terminal(labels: tuple[str, ...], width: int) -> None:
     made: list[Result] = []
     for variant in ("tiny S/16", "a checkpoint with a very long name.safetensors S/16"):
         sides = [recording(label, 1e-3 * (k == 1)) for k, label in enumerate(labels)]
         sides[0].notes = ["word " * 30 + "1.2345e-10 " * 9]
         made += judge(Subject("mlp_mixer", variant, "single-step", "float64", "cpu"), sides)
-    text = terminal.text(made, report="a/rather/long/path/to/a/report.html")
-    assert max(map(len, text.splitlines())) <= 80
+    text = terminal.text(made, report="a/rather/long/path/to/a/report.html", width=width)
+    assert max(map(len, text.splitlines())) <= width
     assert text.count("1.2345e-10") == 9  # no number is broken
     assert all(f"{a}-{b}" in text for k, a in enumerate(labels) for b in labels[k + 1 :])
 
