@@ -293,6 +293,8 @@ def _lossy(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, int]]:
 
 
 def _prove(plan: Plan, written: str) -> dict[str, Any]:
+    """Run source and target on the CPU: jax neither looks for a GPU nor logs that it finds none."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from parity.conversion_proof import prove  # runs models, which is the business of a floor above
 
     return prove(plan, written)

@@ -18,6 +18,8 @@ from convert.progress import Status
 from convert.recognise import dialects
 from convert.replicas import FirstReplica
 from convert.steps import sources_of
+from ports.runners.inputs import OUTPUT
+from ports.runners.tracing import watched
 from specs.config import as_dict
 from specs.dialects import HUB
 
@@ -56,8 +58,8 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
         after = ports.load(written, target, "float64", src=plan.dst, **settings)
     images = draw(2, plan.reading.spec.input_shape(plan.config))
     left, right = (
-        _outputs(before, images, f"the source in {source}"),
-        _outputs(after, images, f"the target in {target}"),
+        _outputs(plan.reader.path, before, images, f"the source in {source}"),
+        _outputs(plan.reader.path, after, images, f"the target in {target}"),
     )
     if left.keys() != right.keys():
         raise ConvertError(f"{written}: the two sides ran different layers: {sorted(left.keys() ^ right.keys())}")
@@ -69,13 +71,32 @@ def prove(plan: Plan, written: str) -> dict[str, Any]:
     return _proof(plan, source, target, errors)
 
 
-def _outputs(port: ports.Port, images: np.ndarray, what: str) -> dict[str, np.ndarray]:
-    """Run a port and return every module's output and its own; show on a terminal what runs."""
+def _outputs(path: str, port: ports.Port, images: np.ndarray, what: str) -> dict[str, np.ndarray]:
+    """Run a port and return every module's output and its own; show on a terminal which layer runs.
+
+    Raises: ConvertError that names the layer in which the port fails.
+    """
+    at = ""
     with Status() as status:
-        status.show(f"proving: runs {what} in float64, layer by layer")
-        found = port.taps(images)
-        status.show(f"proving: runs {what} in float64, as a whole")
-        return {**found, "output": port(images)}
+
+        def watch(layer: str) -> None:
+            nonlocal at
+            at = "" if layer == OUTPUT else layer
+            status.show(f"proving: runs {what} in float64" + (f": {at}" if at else ""))
+
+        status.show(f"proving: runs {what} in float64")
+        try:
+            with watched(watch):
+                found = port.taps(images)
+            status.show(f"proving: runs {what} in float64, as a whole")
+            return {**found, "output": port(images)}
+        except ConvertError:
+            raise
+        except Exception as error:  # a framework may raise anything, as where memory runs out
+            lines = [*filter(None, map(str.strip, str(error).splitlines())), "no message"]
+            cause = f"{type(error).__name__}: {lines[0][:300]}"
+            problem = f"{what} fails{f' at {at}' if at else ''}: {cause}"
+            raise ConvertError(f"{path}: not proven: {problem}; nothing was written") from error
 
 
 def _array_errors(plan: Plan, written: str) -> dict[str, float]:

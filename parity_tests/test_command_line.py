@@ -21,7 +21,7 @@ from parity.conversion_proof import prove
 from parity.targets import targets
 from specs.config import parse
 
-from .commands import GOOGLE, ROOT, listing, python, spoiled
+from .commands import GOOGLE, ROOT, TIMM, listing, python, spoiled
 from .conftest import needs
 from .golden import Case
 from .test_routes import write_numbers
@@ -164,6 +164,31 @@ def test_nothing_is_proven_of_nans(run, tmp_path):
     assert code == 1
     assert "not proven: head comes out as NaN or infinity, of which nothing can be proven: convert without" in err
     assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (RuntimeError("out of memory\nat 0x12"), 1, "not proven: the source in torch fails at blocks.0.token_mix: "
+         "RuntimeError: out of memory; nothing was written"),
+        (KeyboardInterrupt(), 130, "convert: interrupted; no partial file was left behind"),
+    ],
+    ids=["failure", "interrupt"],
+)  # fmt: skip
+def test_a_proof_that_stops_names_the_layer_and_leaves_nothing(run, tmp_path, monkeypatch, raised, code, said):
+    needs("torch")
+    from ports.torch.mlp_mixer import Mlp
+
+    def forward(*_):
+        raise raised
+
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setattr(Mlp, "forward", forward)
+    status, printed, err = run("timm2torch", TIMM, "-o", tmp_path / "x.safetensors", "--prove")
+    assert (status, printed, err.count("\n")) == (code, "", 1), err
+    assert said in err
+    assert listing(tmp_path) == []
+    assert os.environ["JAX_PLATFORMS"] == "cpu"  # jax looks for no GPU, of which it would log a line
 
 
 def test_a_plan_without_a_target_is_not_written(tmp_path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,21 @@ from convert.errors import UsageError
 from . import trees
 from .inputs import OUTPUT, join
 from .records import Tap
+
+_watchers: list[Callable[[str], None]] = []
+
+
+@contextmanager
+def watched(watch: Callable[[str], None]) -> Iterator[None]:
+    """Call watch(name) wherever a trace in this block enters a tap, or comes back to one; "" outside of every tap.
+
+    Where a library compiles the model, that is while it is traced, and not while it runs.
+    """
+    _watchers.append(watch)
+    try:
+        yield
+    finally:
+        _watchers.remove(watch)
 
 
 class Trace:
@@ -41,6 +57,7 @@ class Trace:
         name = tap if calls == 1 else f"{tap}#{calls - 1}"
         arrays = call.arrays(self.is_array)
         self.open.append((name, tuple(map(self.copied, arrays))))
+        self._tell()
         feed = self.feed.get(name)
         if feed is None or [tuple(a.shape) for a in feed] != [tuple(a.shape) for a in arrays]:
             return None
@@ -51,6 +68,11 @@ class Trace:
         name, arrays = self.open.pop()
         results = visible(name, out, self.is_array)
         self.taps.append(Tap(name, arrays, tuple(map(self.copied, results.values())), tuple(results)))
+        self._tell()
+
+    def _tell(self) -> None:
+        for watch in _watchers:
+            watch(self.open[-1][0] if self.open else "")
 
 
 def visible(name: str, out: Any, is_array: trees.IsArray) -> dict[str, Any]:
