@@ -12,6 +12,7 @@ from convert.errors import UsageError
 from convert.versions import version
 from ports.port import DTYPES, Port
 from ports.runners.inputs import OUTPUT, Inputs, is_numpy
+from specs.config import as_dict
 
 from .judge import Subject, judge
 from .own import Own, wrap
@@ -186,11 +187,20 @@ def _about(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, steps: i
     about = {"check": check + (f", {count(steps, 'step')}" if check == "train" else "")}
     about["inputs"] = ", ".join(f"{n} {list(a.shape)} {a.dtype}" for n, a in inputs.named(is_numpy).items())
     devices = {port.device for port in ports.values()}
+    known = {label: _known(port) for label, port in ports.items() if isinstance(port, Port)}
+    about |= {"model": next(iter(known.values()))} if len({*known.values()}) == 1 else {}
+    alone = {label: "" if "model" in about else f"{text}; " for label, text in known.items()}
     return {
         **about,
         **surroundings("gpu" if "gpu" in devices else "cpu"),
-        **{k: _side(p, check) for k, p in ports.items()},
+        **{label: alone.get(label, "") + _side(port, check) for label, port in ports.items()},
     }
+
+
+def _known(port: Port) -> str:
+    """State the architecture, the variant and every setting of a port."""
+    settings = ", ".join(f"{name}={value}" for name, value in as_dict(port.config).items())
+    return f"{port.architecture}:{variant(port)} ({settings})"
 
 
 def _side(port: Port | Own, check: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import platform
+import sys
 import time
 
 from convert.version import __version__
+from convert.versions import PACKAGES, version
 
 
 def surroundings(device: str = "cpu") -> dict[str, str]:
@@ -18,6 +20,14 @@ def surroundings(device: str = "cpu") -> dict[str, str]:
         "python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
         "device": f"cpu: {processor()}" if device == "cpu" else f"gpu: {graphics()}; cpu: {processor()}",
     }
+
+
+def frameworks() -> dict[str, str]:
+    """Return the versions of the frameworks that this process has imported, by name."""
+    imported = {name: version(name) for name in PACKAGES if name in sys.modules}
+    if "jax" in sys.modules and "flax" not in imported:
+        imported["jax"] = sys.modules["jax"].__version__
+    return imported
 
 
 def graphics() -> str:

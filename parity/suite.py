@@ -102,13 +102,24 @@ def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
         about["training"] = summary.count(arguments.steps, "step")
     about |= surroundings(arguments.device)
     about |= {framework: version(framework) for framework in arguments.frameworks}
+    return about | _models(chosen)
+
+
+def _models(chosen: list[Target]) -> dict[str, str]:
+    """State the architecture, the variant and the settings of each model, and the hash of each checkpoint."""
+    about: dict[str, str] = {}
+    variants: dict[str, list[str]] = {}
     for target in chosen:
+        variants.setdefault(target.architecture, []).append(target.variant)
+        name = f"{target.architecture}:{target.variant}"
+        if target.settings:
+            about[f"settings of {name}"] = ", ".join(f"{field}={value}" for field, value in target.settings.items())
+        if target.assumed:
+            about[f"assumed of {name}"] = ", ".join(f"{field}={target.settings[field]}" for field in target.assumed)
         if target.path:
-            assumed = ", ".join(f"{name}={target.settings[name]}" for name in target.assumed)
-            about[target.path] = f"sha256 {sha256(target.path)}" + (
-                f"; assumed, not known: {assumed}" if assumed else ""
-            )
-    return about
+            about[target.path] = f"sha256 {sha256(target.path)}"
+    listed = [f"{architecture}: {', '.join(names)}" for architecture, names in variants.items()]
+    return {"models": "; ".join(listed)} | about
 
 
 def finish(report: Report, arguments: Namespace) -> int:

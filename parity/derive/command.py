@@ -11,15 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 import ports  # noqa: F401  whose filter of warnings has to precede the user's imports
+from convert import terminal
 from convert.by_table import load
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError, UsageError, printable
 from convert.files.atomic import check
 from convert.program import dumps
 from convert.progress import Status
 from specs.table import Table
 
 from ..report import check_page, write_page
-from .derivation import Derivation
+from .derivation import ROUNDING, Derivation
 from .deriving import derive
 from .fold.rows import missing_lines
 from .trace.call import Call
@@ -50,13 +51,17 @@ def run(
     if report:
         from .report import page
 
-        write_page(report, page(found, {"left": left, "right": right, **_about(start, left_weights)}))
+        write_page(report, page(found, _about(left, right, start, left_weights)))
     if as_json:
         print(dumps(found.to_dict()))
     elif not quiet:
-        print(_summary(found, out))
+        if out is None:
+            print(found.table.print().rstrip())
+        for line in _summary(found, out):
+            terminal.say(printable(line), kind=_kind(line))
     elif not found.proven:
-        print("\n".join(_verdict(found)))
+        for line in _verdict(found):
+            terminal.say(printable(line), kind=_kind(line))
     return 0 if found.proven else 1
 
 
@@ -73,12 +78,34 @@ def _derived(
     return derive(a, b, inputs, right_inputs, table=_started(start), left_weights=left_weights, say=say)
 
 
-def _about(start: str | None, left_weights: str | None) -> dict[str, str]:
-    """Return what the page states beside the sides, by label."""
-    from ..provenance import surroundings
+def _about(left: str, right: str, start: str | None, left_weights: str | None) -> dict[str, str]:
+    """Return what was run on what, by label: both sides, files with their hashes, versions."""
+    from convert.files.hashing import sha256
 
+    from ..provenance import frameworks, surroundings
+
+    about = {"left": left, "right": right}
     given = {"lines that were given": start, "weights on the left": left_weights}
-    return {label: path for label, path in given.items() if path} | surroundings()
+    about |= {label: path for label, path in given.items() if path}
+    about |= surroundings() | frameworks()
+    files = dict.fromkeys([*_sources(left, right), *filter(os.path.isfile, filter(None, given.values()))])
+    return about | {f"sha256 of {path}": sha256(path) for path in files}
+
+
+def _sources(*sides: str) -> list[str]:
+    """Return the files of both sides, and the modules that these imported from their own folders."""
+    paths = [text.rpartition(":")[0] for text in sides]
+    folders = {os.path.dirname(os.path.abspath(path)) for path in paths}
+    files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+    beside = [file for file in files if os.path.dirname(file) in folders and os.path.isfile(file)]
+    absolute = {os.path.abspath(path) for path in paths}
+    return [*dict.fromkeys(paths), *sorted(os.path.relpath(file) for file in {*beside} - absolute)]
+
+
+def _kind(line: str) -> str:
+    """Return the colour of a line: a key of terminal.CODES, or "" for none."""
+    word = line.partition(":")[0]
+    return {"proven": "good", "complete, but not proven": "bad", "incomplete": "bad", "missing": "bad"}.get(word, "")
 
 
 def _build(text: str) -> tuple[Any, Any]:
@@ -127,20 +154,23 @@ def _started(path: str | None) -> Table | None:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _summary(found: Derivation, out: str | None) -> str:
-    lines = [found.table.print().rstrip()] if out is None else [f"{out}: {len(found.table.lines)} lines"]
+def _summary(found: Derivation, out: str | None) -> list[str]:
+    lines = [] if out is None else [f"{out}: {len(found.table.lines)} lines"]
     lines += _verdict(found)
     lines += [f"unobservable: {name}" for name in found.unobservable]
     if found.fixed:
         lines.append(f"fixed to one number: {', '.join(found.fixed)}: derive with two of everything to fold it")
     lines += [f"free: {text}" for text in found.freedom]
-    return "\n".join([*lines, f"{found.seconds:.1f} s of CPU"])
+    return [*lines, f"{found.seconds:.1f} s of CPU"]
 
 
 def _verdict(found: Derivation) -> list[str]:
     """Say whether the table is proven, and what is not."""
     verdict = "proven" if found.proven else "complete, but not proven" if not found.missing else "incomplete"
-    lines = [f"{verdict}: {found.outputs}"]
+    uses = (
+        f"; {found.agreeing:,} of {len(found.uses):,} uses of parameters agree to {ROUNDING:.0e}" if found.uses else ""
+    )
+    lines = [f"{verdict}: {found.outputs}{uses}"]
     lines += [f"missing: {line}" for line in missing_lines(found.reasons)]
     if found.failure:
         lines.append(f"stopped: {found.failure}")

@@ -10,6 +10,8 @@ import numpy as np
 from .fold.rows import DerivedTable
 from .match.choices import Step
 
+ROUNDING = 1e-8  # relative difference of what two uses meet that rounding does not explain
+
 
 class Divergence(NamedTuple):
     """A place where the sides' values part.
@@ -63,7 +65,12 @@ class Derivation:
         """Say how far the outputs are apart."""
         if not np.isfinite(self.error):
             return f"outputs cannot be compared{f': {self.incomparable}' if self.incomparable else ''}"
-        return f"outputs differ by {self.error:.1e}, relative to the largest"
+        return f"outputs differ by {self.error:.1e} of their largest element"
+
+    @property
+    def agreeing(self) -> int:
+        """Count the uses of parameters at which both models meet the same values, up to rounding."""
+        return sum(use.gap <= ROUNDING for use in self.uses)
 
     @property
     def missing(self) -> list[str]:

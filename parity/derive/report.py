@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from ..markup import Markup, join, prose, tag
 from ..page import facts, fill
 from ..summary import count, short
-from .derivation import Derivation
+from .derivation import ROUNDING, Derivation
 from .fold.rows import missing_lines
 from .match.choices import Step
+from .prove.prove import OUTPUT
 from .trace.places import OWN, module_of
 
-ROUNDING = 1e-8  # difference of what two uses meet that rounding does not explain
 KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}
 
 
@@ -47,7 +47,7 @@ def page(found: Derivation, about: Mapping[str, str]) -> str:
     """
     lines = count(len(found.table.lines), "line")
     totals = f"{lines}, {count(len(found.uses), 'use')} of parameters matched, {found.seconds:.1f} s of CPU. "
-    totals += f"{found.outputs.capitalize()}, on weights and inputs not used before."
+    totals += f"{found.outputs.capitalize()}."
     return fill(
         kicker="Triptych derivation",
         title=join(f"Derive: {_verdict(found)}"),
@@ -55,7 +55,7 @@ def page(found: Derivation, about: Mapping[str, str]) -> str:
         verdict=prose(_verdict(found)),
         totals=prose(totals),
         provenance=tag("section", facts(about.items()), class_="provenance", aria_label="What was run"),
-        divergences=_cards(found),
+        divergences=join(_measures(found), _cards(found)),
         results=_table(found),
         modules=_trees(found),
         remarks=_remarks(found),
@@ -68,6 +68,26 @@ def _verdict(found: Derivation) -> str:
     if found.missing:
         return f"Incomplete: {count(len(found.missing), 'parameter')} of the right model without a partner"
     return "Complete, but not proven: the models differ"
+
+
+def _measures(found: Derivation) -> Markup:
+    """Define both measures of difference, with what they are here."""
+    error = short(found.error) if math.isfinite(found.error) else found.outputs
+    rows = [
+        (
+            "error of the outputs",
+            f"{error}: both models run in float64 on weights and inputs that the search did not use, the right one's "
+            "weights translated by the Table; the largest difference of an element, over the largest element of its "
+            f"output. Up to {OUTPUT:.0e} counts as equal; a proof also compares the gradient of every parameter.",
+        ),
+        (
+            "agreement per use",
+            f"{found.agreeing} of {count(len(found.uses), 'use')}: wherever a parameter is used (in a product, a sum), "
+            "the values that meet it in both models are compared, up to their layout; the difference is relative to "
+            f"the largest of them. Up to {ROUNDING:.0e} counts as agreeing: rounding explains it.",
+        ),
+    ]
+    return tag("section", tag("h2", "How far they agree"), facts(rows), class_="measures")
 
 
 def _cards(found: Derivation) -> Markup:
@@ -96,7 +116,7 @@ def _trees(found: Derivation) -> Markup:
         "Each module of the left model stands beside the part of the right one that has its partners; below it, each "
         "use of a parameter. The difference is that of the values which the two uses meet, relative to their size."
     )
-    agreeing = count(sum(use.gap <= ROUNDING for use in found.uses), "use")
+    agreeing = count(found.agreeing, "use")
     head = tag(
         "summary", tag("b", "Modules"), " ", tag("span", f"{agreeing} of {len(found.uses)} agree", class_="soft")
     )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from convert.errors import ConvertError
+from convert.files.hashing import sha256
+from convert.versions import version
+from parity.derive.command import _about
 from parity.derive.command import run as derive_command
 from parity.derive.derivation import Derivation, Divergence
 from parity.derive.fold.rows import DerivedTable
@@ -69,6 +75,26 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
     assert "Proven" in page_of(replace(DERIVED, proven=True), {})
     page = page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner"), {})
     assert "Incomplete: 1 parameter of the right model" in page and "head/w: no partner" in page
+
+
+def test_the_page_states_versions_and_hashes_and_defines_its_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    side, helper = tmp_path / "side.py", tmp_path / "helper_of_side.py"
+    side.write_text("import helper_of_side\n")
+    helper.write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    __import__("helper_of_side")
+    about = _about(f"{side}:a", f"{side}:b", None, None)
+    assert about["left"] == f"{side}:a"
+    assert about["torch"] == version("torch")
+    assert about[f"sha256 of {side}"] == sha256(str(side))
+    assert about[f"sha256 of {os.path.relpath(helper)}"] == sha256(str(helper))
+    page = unescape(re.sub("</?span[^>]*>|<wbr>", "", page_of(DERIVED, about)))
+    for text in (
+        "the largest difference of an element, over the largest element of its output",
+        "1 of 2 uses: wherever",
+    ):
+        assert text in page
 
 
 @pytest.mark.parametrize("site, names, module", [
