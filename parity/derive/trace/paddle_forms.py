@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 
 from .call import flatten
+from .einsum import read_einsum
 from .paddle_values import LOW
 from .tape import Tape
 
@@ -140,6 +141,11 @@ class Forms:
         return tape.layout(tape.product(x3, w3, site), lambda a: a.reshape(shape), site)
 
     _bmm = _matmul
+
+    def _einsum(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
+        operands, equation = args[:2]
+        contraction = read_einsum(equation, [list(t.shape) for t in operands])
+        return contraction and contraction.record(self.tape, inputs, self.path[-1])
 
     def _convolution(self, args: Any, kwargs: Any, inputs: list[int], transposed: bool) -> int | None:
         names = "x filter strides paddings"

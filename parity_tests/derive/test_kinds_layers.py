@@ -1,0 +1,62 @@
+"""Layers that frameworks compute by other operations, or that lack a bias on one side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+from parity.derive.trace.einsum import read_einsum
+from parity.derive.trace.program import Program
+from parity.derive.trace.tape import Tape
+
+from ..conftest import needs
+from .pairs import images
+
+torch = pytest.importorskip("torch", reason="left sides are torch modules")
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes"),
+    [
+        ("ibnd,jbnd->bnij", [(3, 2, 4, 5), (6, 2, 4, 5)]),
+        ("ibnd,snd->ibns", [(3, 2, 4, 5), (2, 4, 5)]),
+        ("b...d, ed -> b...e", [(2, 3, 4, 5), (6, 5)]),
+        ("...ij,...jk", [(2, 3, 4), (2, 4, 5)]),
+        ("i,d->id", [(3,), (4,)]),
+        ("bi,bi->bi", [(2, 3), (2, 3)]),
+    ],
+)
+def test_an_einsum_is_one_product(equation: str, shapes: list[tuple[int, ...]]):
+    tape = Tape()
+    tape.inputs = [tape.number(), tape.number()]
+    contraction = read_einsum(equation, shapes)
+    assert contraction is not None
+    tape.outputs = [contraction.record(tape, tape.inputs, "")]
+    arrays = [images(*shape) for shape in shapes]
+    np.testing.assert_allclose(Program(tape, {}, arrays).outputs[0], np.einsum(equation, *arrays), atol=1e-14)
+    assert {node.kind for node in tape.nodes} <= {"layout", "product", "mul"}
+
+
+@pytest.mark.parametrize("equation", ["ii,ij->j", "ij,jk->k", "ij,jk,kl->il"])
+def test_an_einsum_that_is_no_product_of_two_is_left_alone(equation: str):
+    assert read_einsum(equation, [(3, 3)] * (equation.count(",") + 1)) is None
+
+
+def test_an_einsum_of_paddle_meets_its_parameters():
+    needs("paddle")
+    import paddle
+
+    class Right(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = self.create_parameter([8, 12], dtype="float64")
+
+        def forward(self, x: Any) -> Any:
+            return paddle.tanh(paddle.einsum("ibm,hm->ibh", x, self.out))
+
+    left = torch.nn.Sequential(torch.nn.Linear(12, 8, bias=False), torch.nn.Tanh())
+    found = parity.derive(left, Right(), (images(3, 4, 12),))
+    assert found.proven and "0.weight: o i <-> out: o i" in found.table.print()
