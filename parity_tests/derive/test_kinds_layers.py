@@ -60,3 +60,28 @@ def test_an_einsum_of_paddle_meets_its_parameters():
     left = torch.nn.Sequential(torch.nn.Linear(12, 8, bias=False), torch.nn.Tanh())
     found = parity.derive(left, Right(), (images(3, 4, 12),))
     assert found.proven and "0.weight: o i <-> out: o i" in found.table.print()
+
+
+class Bags(torch.nn.Module):
+    """Bags of tokens and a product of two vectors, as layers of their own or written out."""
+
+    def __init__(self, own: bool, sizes: list[int]):
+        super().__init__()
+        self.own, self.sizes = own, sizes
+        self.table = torch.nn.EmbeddingBag(12, 6, mode="mean") if own else torch.nn.Embedding(12, 6)
+        self.pair = torch.nn.Bilinear(6, 3, 4) if own else torch.nn.Linear(18, 4)
+
+    def forward(self, tokens: Any, x: Any) -> Any:
+        starts = np.cumsum([0, *self.sizes[:-1]])
+        if self.own:
+            return self.pair(self.table(tokens, torch.tensor(starts)), x).tanh()
+        rows = torch.stack([part.mean(0) for part in self.table(tokens).split(self.sizes)])
+        return self.pair((rows[:, :, None] * x[:, None]).flatten(1)).tanh()
+
+
+@pytest.mark.parametrize("sizes", [[4] * 6, [3, 5, 4, 2, 4, 6]])
+def test_bags_of_tokens_and_bilinear_layers(sizes: list[int]):
+    tokens = np.random.default_rng(1).permutation(np.arange(24) % 12)
+    found = parity.derive(Bags(True, sizes), Bags(False, sizes), (tokens, images(6, 3)))
+    assert found.proven, (found.failure, found.missing)
+    assert "pair.weight: o h d <-> pair.weight: o (h d)" in found.table.print()

@@ -57,6 +57,30 @@ def _rms_norm(x: Any, shape: Any, weight: Any, eps: float | None) -> Any:
     return _affine(x * rstd, weight, None), rstd
 
 
+def _embedding_bag(
+    table: Any, tokens: Any, offsets: Any, scaled: bool = False, mode: int = 0, sparse: bool = False,
+    weights: Any = None, last: bool = False, padding: int = -1,
+) -> Any:  # fmt: skip
+    """Add up, average or take the maximum of the rows of each bag of tokens."""
+    rows = torch.nn.functional.embedding(tokens, table)
+    rows = rows if weights is None else rows * weights[:, None]
+    starts = offsets.tolist()[: -1 if last else None]
+    sizes = [end - first for first, end in zip(starts, [*starts[1:], len(tokens)], strict=True)]
+    kept = tokens != padding
+    if len(set(sizes)) == 1 and sizes[0] and bool(kept.all()):
+        return BAGS[mode](rows.reshape(len(sizes), sizes[0], -1)), offsets, offsets, offsets
+    bags = [part[None, keep] for part, keep in zip(rows.split(sizes), kept.split(sizes), strict=True)]
+    return torch.cat([BAGS[mode](bag) if bag.numel() else bag.sum(1) for bag in bags]), offsets, offsets, offsets
+
+
+BAGS: list[Callable[..., Any]] = [lambda x: x.sum(1), lambda x: x.mean(1), lambda x: x.amax(1)]
+
+
+def _bilinear(a: Any, weight: Any, b: Any, *_: Any) -> Any:
+    """Multiply the outer products of two arrays' rows with a matrix: the one use of this operation."""
+    return (a[:, :, None] * b[:, None, :]).flatten(1) @ weight.flatten(1).T
+
+
 COMPOSED: dict[str, Callable[..., Any]] = {
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,
@@ -69,5 +93,8 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "rsub": lambda a, b, alpha=1: (-a if alpha == 1 else a * -alpha) + b,
     "addcmul": lambda x, a, b, *, value=1: x + (a * b if value == 1 else a * b * value),
     "addcdiv": lambda x, a, b, *, value=1: x + (a / b if value == 1 else a / b * value),
+    "_embedding_bag": _embedding_bag,
+    "_embedding_bag_forward_only": _embedding_bag,
+    "_trilinear": _bilinear,
     "lerp": lambda a, b, weight: a + (b - a) * weight,
 }
