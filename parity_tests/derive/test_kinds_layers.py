@@ -85,3 +85,28 @@ def test_bags_of_tokens_and_bilinear_layers(sizes: list[int]):
     found = parity.derive(Bags(True, sizes), Bags(False, sizes), (tokens, images(6, 3)))
     assert found.proven, (found.failure, found.missing)
     assert "pair.weight: o h d <-> pair.weight: o (h d)" in found.table.print()
+
+
+def test_grouped_convolutions_of_jax_are_computed_group_by_group():
+    needs("flax")
+    import jax
+
+    from parity.derive.trace.jax_groups import by_groups
+
+    form = ("NHWC", "HWIO", "NHWC")
+
+    def model(weights: Any, x: Any) -> Any:
+        y = jax.lax.conv_general_dilated(
+            x, weights[0], (2, 1), "SAME", rhs_dilation=(1, 2), dimension_numbers=form, feature_group_count=8
+        )
+        inner = jax.jit(lambda y: jax.lax.conv_general_dilated(
+            y, weights[1], (1, 1), "VALID", dimension_numbers=form, feature_group_count=400
+        ))  # fmt: skip
+        return jax.nn.silu(inner(y)).mean()
+
+    with jax.enable_x64(True):
+        arrays = (images(3, 5, 2, 400) / 10, images(3, 3, 1, 400)), images(1, 9, 8, 16)
+        compiled = [jax.jit(jax.value_and_grad(f)).lower(*arrays).compile() for f in (by_groups(model), model)]
+        jax.tree.map(np.testing.assert_allclose, *(run(*arrays) for run in compiled))
+    sizes = [run.memory_analysis().temp_size_in_bytes for run in compiled]
+    assert 10 * sizes[0] < sizes[1]  # else a dense kernel of 400 x 400 channels is there

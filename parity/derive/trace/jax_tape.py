@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .call import Call, flatten, rebuild
+from .jax_groups import by_groups
 from .jax_reader import Reader
 from .jax_values import array_of
 from .tape import Tape
@@ -53,12 +54,12 @@ class JaxSide:
 
     @cached_property
     def _compiled(self) -> Callable[..., Any]:
-        return jax.jit(self._outputs, compiler_options=QUICK)
+        return jax.jit(by_groups(self._outputs), compiler_options=QUICK)
 
     @cached_property
     def _gradient(self) -> Callable[..., Any]:
         def total(parameters: Any, inputs: Any, weights: Any) -> Any:
-            outputs = self._outputs(parameters, inputs)
+            outputs = by_groups(self._outputs)(parameters, inputs)
             return sum((out * weight).sum() for out, weight in zip(outputs, weights, strict=True))
 
         return jax.jit(jax.grad(total), compiler_options=QUICK)
