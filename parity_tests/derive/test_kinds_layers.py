@@ -110,3 +110,55 @@ def test_grouped_convolutions_of_jax_are_computed_group_by_group():
         jax.tree.map(np.testing.assert_allclose, *(run(*arrays) for run in compiled))
     sizes = [run.memory_analysis().temp_size_in_bytes for run in compiled]
     assert 10 * sizes[0] < sizes[1]  # else a dense kernel of 400 x 400 channels is there
+
+
+def test_arrays_that_are_no_variables_of_an_nnx_module_are_constants():
+    needs("flax")
+    import jax.numpy as jnp
+    from flax import nnx
+
+    class Right(nnx.Module):
+        def __init__(self) -> None:
+            self.factor = nnx.data(jnp.full((4,), 2.0))
+            self.dense = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
+
+        def __call__(self, x: Any) -> Any:
+            return jnp.tanh(self.dense(x * self.factor))
+
+    class Left(torch.nn.Linear):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x * 2).tanh()
+
+    found = parity.derive(Left(4, 4), Right(), (images(3, 4),))
+    assert found.proven and not found.missing and "factor" not in found.table.print()
+
+
+def test_variables_of_linen_in_boxes_of_metadata():
+    needs("flax")
+    import flax.linen as nn
+    import jax
+
+    start = nn.with_partitioning(nn.initializers.normal(), ("in", "out"))
+    dense = nn.Dense(4, kernel_init=start)
+    variables = dense.init(jax.random.key(0), images(3, 4))
+    assert parity.derive(torch.nn.Linear(4, 4), (dense, variables), (images(3, 4),)).proven
+
+
+def test_integers_of_jax_keep_their_width():
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+
+    def right(parameters: Any, tokens: Any) -> Any:
+        last = jax.lax.div(jnp.cumsum((tokens > 0).astype(jnp.int32), -1)[:, -1], jnp.int32(2))
+        half = jnp.arange(tokens.shape[1])[None] < last[:, None]
+        return jnp.tanh((parameters["table"][tokens] * half[..., None]).sum(1))
+
+    class Left(torch.nn.Embedding):
+        def forward(self, tokens: Any) -> Any:
+            half = torch.arange(tokens.shape[1])[None] < ((tokens > 0).sum(1) // 2)[:, None]
+            return (super().forward(tokens) * half[..., None]).sum(1).tanh()
+
+    tokens = np.random.default_rng(0).integers(1, 9, (8, 12)).astype(np.int32)
+    found = parity.derive(Left(9, 4), (right, {"table": np.zeros((9, 4))}), (tokens,))
+    assert found.proven, (found.failure, found.error)

@@ -107,7 +107,9 @@ class JaxSide:
 
 def linen_side(module: Any, variables: Mapping[str, Any], call: Call) -> JaxSide:
     """Return the side of a linen module with its variables; names are collection/path/leaf."""
-    tree = {str(k): v for k, v in variables.items()}
+    from flax.core import meta
+
+    tree = {str(k): v for k, v in meta.unbox(variables).items()}
     flat = dict(flatten(tree))
 
     def function(parameters: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -123,11 +125,12 @@ def nnx_side(module: Any, call: Call) -> JaxSide:
 
     graph, state = nnx.split(module)
     variables = {"/".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(state)}
-    arrays = {name: v.get_value() for name, (_, v) in variables.items() if not isinstance(v, nnx.RngState)}
+    stored = {name: v for name, (_, v) in variables.items() if _stores(v) and not isinstance(v, nnx.RngState)}
+    arrays = {name: variable.get_value() for name, variable in stored.items()}
 
     def function(parameters: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         flat = [  # variables of this call alone: a module may write to them, as to a count of random numbers
-            (path, variable.replace(parameters.get(name, variable.get_value())))
+            (path, variable.replace(parameters.get(name, variable.get_value())) if _stores(variable) else variable)
             for name, (path, variable) in variables.items()
         ]
         model = nnx.merge(graph, nnx.from_flat_state(flat))
@@ -136,6 +139,11 @@ def nnx_side(module: Any, call: Call) -> JaxSide:
         return method(*args, **kwargs)
 
     return JaxSide(function, arrays, call, "nnx")
+
+
+def _stores(leaf: Any) -> bool:
+    """Tell whether a leaf of a state is a variable; arrays that a module has as plain attributes are constants."""
+    return hasattr(leaf, "get_value")
 
 
 def function_side(function: Callable[..., Any], tree: Any, call: Call) -> JaxSide:

@@ -91,13 +91,18 @@ def bound(eqn: Any, element_numbers: bool = False) -> Callable[..., Any]:
     def run(*arrays: Any) -> Any:
         with jax.enable_x64(True):
             given = [
-                a if isinstance(a, jax.Array) else jnp.asarray(a, d if closed else None)
+                a if isinstance(a, jax.Array) else jnp.asarray(a, d if closed or _integers(a, d) else None)
                 for a, d in zip(arrays, dtypes, strict=True)
             ]
             out = eqn.primitive.bind(*given, **params)
             return tuple(map(array_of, out)) if eqn.primitive.multiple_results else array_of(out)
 
     return run
+
+
+def _integers(array: Any, dtype: Any) -> bool:
+    """Tell whether an array has integers as the equation has, which NumPy may have widened."""
+    return np.asarray(array).dtype.kind in "iu" and jnp.issubdtype(dtype, jnp.integer)
 
 
 def _is_jaxpr(leaf: Any) -> bool:
