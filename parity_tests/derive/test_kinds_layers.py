@@ -87,6 +87,21 @@ def test_bags_of_tokens_and_bilinear_layers(sizes: list[int]):
     assert "pair.weight: o h d <-> pair.weight: o (h d)" in found.table.print()
 
 
+def test_a_convolution_is_cropped_behind_an_exchange_of_axes():
+    class Cropped(torch.nn.Module):
+        def __init__(self, last: bool):
+            super().__init__()
+            self.last, self.conv = last, torch.nn.Conv1d(4, 4, 4, padding=2)
+
+        def forward(self, x: Any) -> Any:
+            y = self.conv(x)
+            return (y.mT[:, :-1].mT if self.last else y[:, :, :-1]).tanh()
+
+    for last in (False, True):
+        found = parity.derive(Cropped(last), Cropped(not last), (images(2, 4, 9),))
+        assert found.proven, found.divergences
+
+
 def test_grouped_convolutions_of_jax_are_computed_group_by_group():
     needs("flax")
     import jax

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,11 +20,13 @@ class Crop(NamedTuple):
     Args:
       start, length: the first position and how many, along each axis of space.
       readers: the operations that crop it.
+      turns: operations that exchange its axes -> their order.
     """
 
     start: tuple[int, ...]
     length: tuple[int, ...]
     readers: tuple[int, ...]
+    turns: Mapping[int, tuple[int, ...]]
 
 
 def cropped(program: Program) -> Tape:
@@ -40,6 +44,8 @@ def cropped(program: Program) -> Tape:
         nodes[at] = node._replace(inputs=(size, node.inputs[1]))
         for reader in crop.readers:
             nodes[reader] = nodes[reader]._replace(run=lambda a: a)
+        for reader, order in crop.turns.items():
+            nodes[reader] = nodes[reader]._replace(run=partial(np.transpose, axes=order))
         size += 1
     if not inserted:
         return tape
@@ -50,40 +56,61 @@ def cropped(program: Program) -> Tape:
 def _crop(program: Program, node: Node) -> Crop:
     """Follow the result of a convolution through biases, scales and crops, as long as one operation reads it."""
     whole = program.shapes[node.output]
-    crop, value = Crop((0,) * len(whole[2:]), whole[2:], ()), node.output
-    while len(readers := program.consumers.get(value, [])) == 1 and value not in program.tape.outputs:
-        at, slot = readers[0]
+    order, value = tuple(range(len(whole))), node.output  # the axes of the result in the order of the value's
+    start, length, readers, turns = [0] * len(whole), list(whole), list[int](), dict[int, tuple[int, ...]]()
+    while len(found := program.consumers.get(value, [])) == 1 and value not in program.tape.outputs:
+        at, slot = found[0]
         reader = program.tape.nodes[at]
+        space = [d for d, axis in enumerate(order) if axis > 1]
         if reader.kind == "layout":
-            start = _kept(program, reader)
-            if start is None:
+            turn = _turned(program, reader)
+            kept = _kept(program, reader, space) if turn is None else None
+            if turn is not None:
+                turns[at], order = turn, tuple(order[d] for d in turn)
+            elif kept is not None:
+                readers.append(at)
+                for d, first in enumerate(kept):
+                    start[order[d]] += first
+                    length[order[d]] = program.shapes[reader.output][d]
+            else:
                 break
-            starts = tuple(a + b for a, b in zip(crop.start, start, strict=True))
-            crop = Crop(starts, program.shapes[reader.output][2:], (*crop.readers, at))
-        elif reader.kind not in ("add", "mul") or not _flat(program.shapes[reader.inputs[1 - slot]], len(whole) - 2):
+        elif reader.kind not in ("add", "mul") or not _flat(program.shapes[reader.inputs[1 - slot]], space, len(order)):
             break
         value = reader.output
-    return crop
+    return Crop(tuple(start[2:]), tuple(length[2:]), tuple(readers), turns)
 
 
-def _flat(shape: tuple[int, ...], rank: int) -> bool:
-    """Tell whether an operand is the same at each position of an image."""
-    return all(n == 1 for n in shape[-rank:])
+def _flat(shape: tuple[int, ...], space: Sequence[int], rank: int) -> bool:
+    """Tell whether an operand is the same at each position along the axes of space."""
+    shape = (1,) * (rank - len(shape)) + shape
+    return all(shape[d] == 1 for d in space)
+
+
+def _turned(program: Program, reader: Node) -> tuple[int, ...] | None:
+    """Return the order into which an operation brings all axes; None unless it does just that."""
+    shape, other = program.shapes[reader.inputs[0]], program.shapes[reader.output]
+    if len(reader.inputs) > 1 or sorted(shape) != sorted(other):
+        return None
+    numbers = np.arange(float(np.prod(shape))).reshape(shape)
+    found = reader.run(numbers)
+    orders = (order for order in itertools.permutations(range(len(shape))) if order != tuple(range(len(shape))))
+    orders = (order for order in orders if tuple(shape[d] for d in order) == other)
+    return next((order for order in orders if np.array_equal(found, numbers.transpose(order))), None)
 
 
 def _cut(part: tuple[slice, ...]) -> Callable[[Array], Array]:
     return lambda a: a[(..., *part)]
 
 
-def _kept(program: Program, reader: Node) -> tuple[int, ...] | None:
-    """Return the first position that an operation keeps of an image; None unless it only crops."""
+def _kept(program: Program, reader: Node, space: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the first position along each axis that an operation keeps; None unless it only crops axes of space."""
     shape, kept = program.shapes[reader.inputs[0]], program.shapes[reader.output]
-    if len(reader.inputs) > 1 or len(shape) != len(kept) or shape[:2] != kept[:2]:
+    if len(reader.inputs) > 1 or len(shape) != len(kept):
         return None
-    if any(n > m for n, m in zip(kept, shape, strict=True)):
+    if any(n > m or (n < m and d not in space) for d, (n, m) in enumerate(zip(kept, shape, strict=True))):
         return None
     numbers = np.arange(float(np.prod(shape))).reshape(shape)
     found: Array = reader.run(numbers)
-    start = tuple(int(k) for k in np.unravel_index(int(found.flat[0]), shape))[2:]
-    box = tuple(slice(a, a + n) for a, n in zip(start, kept[2:], strict=True))
-    return start if np.array_equal(found, _cut(box)(numbers)) else None
+    start = tuple(int(k) for k in np.unravel_index(int(found.flat[0]), shape))
+    box = tuple(slice(a, a + n) for a, n in zip(start, kept, strict=True))
+    return start if np.array_equal(found, numbers[box]) else None
