@@ -102,6 +102,26 @@ def test_a_convolution_is_cropped_behind_an_exchange_of_axes():
         assert found.proven, found.divergences
 
 
+class Untied(torch.nn.Module):
+    """Blocks with parameters that nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for k in range(2):
+            block = torch.nn.Linear(4, 4)
+            block.register_parameter("segment", torch.nn.Parameter(torch.randn(2, 3)))
+            setattr(self, f"block{k}", block)
+
+    def forward(self, x: Any) -> Any:
+        return self.block1(self.block0(x).tanh()).tanh()
+
+
+def test_parameters_that_nothing_reads_go_to_those_of_the_most_similar_names():
+    found = parity.derive(Untied(), Untied(), (images(3, 4),))
+    assert not found.missing and sorted(found.inferred) == ["block0.segment", "block1.segment"]
+    assert "block1.segment: o i <-> block1.segment: o i" in found.table.print()
+
+
 def test_grouped_convolutions_of_jax_are_computed_group_by_group():
     needs("flax")
     import jax

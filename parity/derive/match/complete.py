@@ -115,7 +115,10 @@ def _by_name(
         near = {other: likeness for other, likeness in near.items() if likeness > ALIKE}
         chosen = [other for other, likeness in near.items() if likeness == max(near.values())]
         rivals = [other for other in unseen if rights.shapes[other] == rights.shapes[name]]
-        if len(chosen) == 1 and (pattern is not None or (len(near) == 1 and len(rivals) == 1)):
+        alone = len(near) == 1 and len(rivals) == 1
+        if whole and len(chosen) == 1:  # the two are the most similar ones to each other
+            alone |= all(alike(chosen[0], name) > alike(chosen[0], other) for other in rivals if other != name)
+        if len(chosen) == 1 and (pattern is not None or alone):
             rights.part(found, name)[...] = lefts.numbers(chosen[0]).transpose(order)
             used.add(chosen[0])
             inferred.append(name)
