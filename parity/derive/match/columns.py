@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from ..trace.tape import Array, Window, patches
@@ -156,6 +158,25 @@ def _sorted(a: Array, b: Array, scale: float) -> Array | None:
     index = np.empty(len(a), np.int64)
     index[order] = other
     return index
+
+
+def transposed(x: Array) -> Iterator[Array]:
+    """Yield values x[b, rows, k] with their rows in the orders of two axes that are exchanged, as time and batch."""
+    count = x.shape[1]
+    for n in range(2, count // 2 + 1):
+        if count % n == 0:
+            yield x.reshape(x.shape[0], n, -1, x.shape[2]).swapaxes(1, 2).reshape(x.shape)
+
+
+def snapped(here: Array, orders: Sequence[Array], limit: float, sure: bool) -> Array | None:
+    """Return the nearest of several arrays of values, if it is near, or if it is sure that one of them is meant."""
+
+    def apart(other: Array) -> float:
+        scale = (here * other).mean() / ((other * other).mean() or 1)
+        return float(np.abs(here - scale * other).mean())
+
+    nearest = min(orders, key=apart)  # of equal ones the first
+    return nearest if sure or apart(nearest) <= limit * np.abs(here).mean() else None
 
 
 class Values:

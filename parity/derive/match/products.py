@@ -16,6 +16,7 @@ from .symbols import Use
 
 SCALED = 0.04  # what counts as the distance of columns that are alike but for a factor
 SNAP = 0.1  # mean relative difference up to which the values of two models are those of one use
+CLEAR = 3  # how much farther than the nearest use each other one is where no doubt is which one it is
 
 
 class Near(NamedTuple):
@@ -65,7 +66,9 @@ class Products(Regrouping):
             partners.add(seen.name)
             rows = near.rows(seen)
             self._align_product(use, seen, group, other, rows)
-        return self._snapped(use, seen, rows, rough) if near.gaps and near.gaps[seen] > EXACT else None
+        if not near.gaps or near.gaps[seen] <= EXACT:
+            return None
+        return self._snapped(use, seen, rows, rough or _clear(seen, near.gaps))
 
     def _near(self, use: Use) -> Near | None:
         """Return the uses that meet nearly the same values; None if the product was matched in another composition."""
@@ -145,10 +148,11 @@ class Products(Regrouping):
             raise DeadEnd(f"{names}: no use on the left meets all values of its product", 1 - most)
         return {seen: (rows, part) for seen, (rows, part) in found.items() if part == most}
 
-    def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None, rough: bool = False) -> Array | None:
+    def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None, sure: bool = False) -> Array | None:
         """Return the left values in the order of the right ones, if these are near or part of them is the same.
 
-        Rows must stand in that order.
+        Args:
+          sure: whether these are the values of this use even where they are not near.
         """
         here, there = use.x, seen.use.x
         if rows is None or here.shape != there.shape:
@@ -157,13 +161,10 @@ class Products(Regrouping):
         if window:
             taps = len(rows) // here.shape[1]
             channels = rows[::taps] // taps
-            moved = there[:, channels]
-        else:
-            flat = there.swapaxes(1, 2).reshape(len(rows), -1)[rows]
-            moved = flat.reshape(here.shape[0], here.shape[2], here.shape[1]).swapaxes(1, 2)
-        scale = (here * moved).mean() / ((moved * moved).mean() or 1)
-        near = rough or np.abs(here - scale * moved).mean() <= SNAP * np.abs(here).mean()
-        return moved if near else None
+            return columns.snapped(here, [there[:, channels]], SNAP, sure)
+        flat = there.swapaxes(1, 2).reshape(len(rows), -1)[rows]
+        moved = flat.reshape(here.shape[0], here.shape[2], here.shape[1]).swapaxes(1, 2)
+        return columns.snapped(here, [moved, *columns.transposed(moved)], SNAP, sure)
 
     def _align_product(
         self, use: Use, seen: uses.Seen, group: roles.Group, other: roles.Group, rows: Array | None
@@ -174,6 +175,12 @@ class Products(Regrouping):
         step = max(1, MANY // max(right.shape[1], 1))  # bounds memory
         for at in range(0, len(rows), step):
             self._assign(right[at : at + step], left[rows[at : at + step]])
+
+
+def _clear(seen: uses.Seen, gaps: Mapping[uses.Seen, float]) -> bool:
+    """Tell whether all other uses, but for those that meet the same values, are far more distant than this one."""
+    near = (other for other, gap in gaps.items() if other is not seen and gap <= CLEAR * gaps[seen])
+    return all(columns.distance(other.statistics, seen.statistics) <= EXACT for other in near)
 
 
 def _hollow(right: Array, left: Array, of: tuple[Array, Array, int]) -> bool:
