@@ -83,10 +83,17 @@ def _folded(
     extra = [*lines_of(a, b, partners), *(dropped(name, 1) for name in dead)]
     made = {name for name in b.others if any(dict(row.right).get(escaped(name)) is not None for row in extra)}
     frameworks, others = (a.framework, b.framework), shapes_of(a, b, made)
-    facts = Facts(lefts, rights, mapped, best.found.plus, frameworks, (a.ties, b.ties), others, extra, blank)
+    values = {**blank, **dict.fromkeys(_zeros(mapped, rights), 0.0)}
+    facts = Facts(lefts, rights, mapped, best.found.plus, frameworks, (a.ties, b.ties), others, extra, values)
     table, reasons = fold(facts, best.hint)
     counters = {name: a.others[name] for name in partners.values()}, {name: b.others[name] for name in partners}
     return replace(table, unread=counters), {name: why for name, why in reasons.items() if name not in dead}
+
+
+def _zeros(mapped: Array, rights: Elements) -> list[str]:
+    """Return right parameters that are zero: biases of layers that have none on the left."""
+    parts = {name: rights.part(mapped, name) for name in rights.names}
+    return [name for name, part in parts.items() if part.size and np.array_equal(part, -rights.numbers(name))]
 
 
 def _unread(

@@ -87,6 +87,40 @@ def test_bags_of_tokens_and_bilinear_layers(sizes: list[int]):
     assert "pair.weight: o h d <-> pair.weight: o (h d)" in found.table.print()
 
 
+class Attention(torch.nn.Module):
+    """Self-attention with projections that may lack a bias, or fused."""
+
+    def __init__(self, biases: str, fused: bool = False):
+        super().__init__()
+        self.fused = fused
+        for name in ("qkv",) if fused else "qkv":
+            setattr(self, name, torch.nn.Linear(6, 6 * len(name), bias=name in biases or fused))
+        self.out = torch.nn.Linear(6, 6)
+
+    def forward(self, x: Any) -> Any:
+        parts = self.qkv(x).chunk(3, -1) if self.fused else (self.q(x), self.k(x), self.v(x))
+        q, k, v = (part.unflatten(-1, (2, 3)).transpose(1, 2) for part in parts)
+        return self.out(((q @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2)).tanh()
+
+
+def test_a_bias_of_a_layer_that_has_none_on_the_left_is_zero():
+    found = parity.derive(Attention("q"), Attention("qkv"), (images(2, 5, 6),))
+    text = found.table.print()
+    assert found.proven and not found.inferred
+    assert "<-> k.bias: a = 0" in text and "<-> v.bias: a = 0" in text and "q.bias: c <-> q.bias: c" in text
+    fused = parity.derive(Attention("qv"), Attention("", fused=True), (images(2, 5, 6),))
+    assert fused.proven and "<-> qkv.bias: c[6:12] = 0" in fused.table.print()
+
+
+def test_a_bias_is_not_zero_because_its_partner_cannot_be_recognised():
+    class Other(Attention):
+        def forward(self, x: Any) -> Any:
+            return super().forward(1.3 * x.abs())
+
+    found = parity.derive(Attention("qkv"), Other("qkv"), (images(2, 5, 6),))
+    assert not found.proven and "= 0" not in found.table.print()
+
+
 def test_a_convolution_is_cropped_behind_an_exchange_of_axes():
     class Cropped(torch.nn.Module):
         def __init__(self, last: bool):

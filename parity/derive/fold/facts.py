@@ -26,7 +26,8 @@ class Facts:
       ties: on each side, names of arrays -> the parameter that they share.
       others: shapes of arrays that are no parameters, on each side.
       extra: lines for those.
-      blank: right parameters that nothing reads and nothing on the left is like, and the one value that each has.
+      blank: right parameters that have one value, since nothing reads them and nothing on the left is like them, or
+        since they are biases of layers that have none on the left; and that value.
     """
 
     lefts: Elements

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -41,9 +42,10 @@ def sums(found: Array, plus: Array, lefts: Elements, rights: Elements, names: Se
     else:
         pieces = [*_zeros(found, lefts, rights, names)]
     sides = [([part for part in theirs if part], [part for part in ours if part]) for theirs, ours in pieces]
-    if sides != pieces or [*_uncovered([part for theirs, _ in sides for part in theirs], rights)]:
+    alone = [*_uncovered([part for theirs, _ in sides for part in theirs], rights)]
+    if sides != pieces or not all(_zero(part, found, rights) for part in alone):
         return None
-    rows = []
+    rows = [Row(right=_written([part], rights), constant="0") for part in alone]
     for theirs, ours in sides:
         joins = (" + " if len(ours) > 1 else ", ", " + " if len(theirs) > 1 else ", ")
         rows.append(Row(_written(ours, lefts), _written(theirs, rights), joins))
@@ -61,8 +63,18 @@ def _zeros(found: Array, lefts: Elements, rights: Elements, names: Sequence[str]
         zeros = {-int(found[n]): int(n) for n in every if found[n] < 0}
         places = np.array([n for _, n in own])
         others = np.array([zeros.get(int(n), 0) for n in places])
-        whole = Part(name, 0, len(numbers)) if len(own) == len(numbers) else None
-        yield _parts((places, others), rights), [whole]
+        if len(own) != len(numbers):
+            yield [], [None]
+            continue
+        edges = [0, *(np.flatnonzero(np.diff(others > 0)) + 1).tolist(), len(numbers)]
+        for first, last in itertools.pairwise(edges):  # with and without zeros
+            yield _parts((places[first:last], others[first:last]), rights), [Part(name, first, last)]
+
+
+def _zero(part: Part, found: Array, rights: Elements) -> bool:
+    """Tell whether the elements of a part are zero themselves."""
+    numbers = rights.numbers(part.name)[part.first : part.last].astype(np.int64)
+    return bool((found[numbers] == -numbers).all())
 
 
 def _parts(terms: Iterable[Array], of: Elements) -> list[Part | None]:

@@ -74,4 +74,4 @@ def _partly(facts: Facts, name: str, groups: Sequence[Group]) -> bool:
     """Tell whether a right parameter is a sum of which no line says so, or a part of it gets zeros."""
     found, plus = (facts.rights.part(numbers, name) for numbers in (facts.found, facts.plus))
     said = any(name in right_names and " + " in rows[0].joins for _, right_names, rows in groups)
-    return bool((plus.any() and not said) or ((found < 0).any() and (found > 0).any()))
+    return bool((plus.any() and not said) or ((found < 0).any() and name not in {**facts.zeros(), **facts.blank}))

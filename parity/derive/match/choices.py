@@ -112,6 +112,7 @@ class Choices:
         self._points: list[Point] = []
         self._entries: list[tuple[Places, Places]] = []  # (right elements, left ones owned for the first time)
         self._terms: dict[tuple[int, int], list[Term]] = {}  # sum on the right -> its terms that have partners
+        self._partners: dict[int, list[tuple[uses.Seen, int]]] = {}  # right product -> (left one, columns)
         self._begun = (-1, 0, 0)  # operation, steps and entries before it
 
     @abstractmethod
@@ -161,6 +162,7 @@ class Choices:
         del self._entries[state.entries :], self.steps[state.steps :]
         self._points = [point for point in self._points if point.step < state.steps]
         self._terms = {join: terms for join, terms in self._terms.items() if join[0] < self.walk.at}
+        self._partners = {at: seen for at, seen in self._partners.items() if at < self.walk.at}
         self._begun = (-1, 0, 0)
         if self._scaled is not None and self._scaled.walk[0] >= self.walk.at:
             self._scaled = None

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..trace.tape import Array
 from . import columns, uses
-from .choices import EXACT, LIMIT, Choices, DeadEnd, Option, Term
+from .biases import Biases
+from .choices import EXACT, LIMIT, DeadEnd, Option, Term
 from .symbols import Use
 
 ALIKE = 1e-3  # relative difference of the sizes of what two terms of a sum were first added to
@@ -24,7 +25,7 @@ def distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[O
     return list(best.values())
 
 
-class Factors(Choices):
+class Factors(Biases):
     """What an attempt does where a parameter is multiplied or added element by element."""
 
     def _elementwise(self, use: Use) -> None:
@@ -54,6 +55,8 @@ class Factors(Choices):
                 )
                 for seen, (index, gap) in uses.partial(use, pool).items()
             ]
+        if not terms and not any(gap <= EXACT for _, gap, _, _ in options) and self._without_bias(use, numbers, found):
+            return
         pool = [] if options else [seen for seen in pool if self._free(seen, seen.numbers)]
         if pool:  # several on the left, one on the right
             statistics, every = (

@@ -37,7 +37,8 @@ class Match:
     """What matching found.
 
     Args:
-      map: the left element of each right one; 0 where none was found; -n where zero is added to right element n.
+      map: the left element of each right one; 0 where none was found; -n where zero is added to
+        right element n, or where right element n is zero itself.
       plus: a second left element that is added to the first one, or 0.
       failure: the first use without a partner, "" if all have one.
       gap: the distance of the nearest partner of that use.

@@ -169,6 +169,7 @@ class Products(Regrouping):
     def _align_product(
         self, use: Use, seen: uses.Seen, group: roles.Group, other: roles.Group, rows: Array | None
     ) -> None:
+        self._partners.setdefault(use.node, []).append((seen, len(group.columns)))
         if rows is None:
             raise DeadEnd(f"{' '.join(self.rights.owners(use.ids))}: its columns and those of {seen.name} differ")
         right, left = (ids.reshape(-1, ids.shape[2]) for ids in (group.of(use.ids), other.of(seen.use.ids)))

@@ -1,0 +1,78 @@
+"""Match biases that one side's layers have and the other's have not: these are zeros."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..trace.program import Program
+from ..trace.tape import Array, Node
+from . import columns
+from .choices import EXACT, Choices
+from .symbols import Use
+
+
+class Biases(Choices):
+    """What an attempt does where a vector is added to products whose partners on the left have no bias."""
+
+    def _without_bias(self, use: Use, numbers: Array, found: Array) -> bool:
+        """Set elements of a vector to zero that are added to products whose partners have no bias.
+
+        Tell whether all its elements are known then: the others have to meet the same values as some on the left.
+        """
+        made = products(self.program, use.node) if use.kind == "add" else set()
+        partners = [partner for at in made for partner in self._partners.get(at, [])]
+        bare = sum(n for seen, n in partners if not biased(seen.program, seen.use.node))
+        if not bare or any(at not in self._partners for at in made):
+            return False
+        zero = np.ones(len(numbers), bool)
+        pool = [seen for seen in self._of_kind("add") if self._free(seen, seen.numbers)]
+        if bare < sum(n for _, n in partners) and pool:
+            statistics, every = (
+                np.concatenate([getattr(seen, name) for seen in pool]) for name in ("statistics", "numbers")
+            )
+            index, apart = columns.nearest(found, statistics)
+            zero = apart > EXACT * columns.size_of(found)
+            if zero.sum() != bare or len(set(index[~zero])) != (~zero).sum():
+                return False
+            self._assign(numbers[~zero], every[index[~zero]])
+        self._enter(numbers[zero], numbers[:0])
+        self.map[numbers[zero]] = -numbers[zero]
+        return True
+
+
+def products(program: Program, at: int) -> set[int]:
+    """Return the products whose result an operation reads, through layout and scales; empty if it reads others too."""
+    made = {node.output: k for k, node in enumerate(program.tape.nodes[:at])}
+    found, waiting = set[int](), [at]
+    while waiting:
+        for number in program.tape.nodes[waiting.pop()].inputs:
+            if number not in program.active:
+                continue
+            if number not in made:
+                return set()
+            node = program.tape.nodes[made[number]]
+            if node.kind == "product":
+                found.add(made[number])
+            elif node.kind == "layout" or _scale(program, node):
+                waiting.append(made[number])
+            else:
+                return set()
+    return found
+
+
+def biased(program: Program, at: int) -> bool:
+    """Tell whether something that no input determines is added to the result of a product."""
+    waiting = [program.tape.nodes[at].output]
+    while waiting:
+        for reader, _ in program.consumers.get(waiting.pop(), []):
+            node = program.tape.nodes[reader]
+            if node.kind == "add" and _scale(program, node):
+                return True
+            if node.kind == "layout" or _scale(program, node):
+                waiting.append(node.output)
+    return False
+
+
+def _scale(program: Program, node: Node) -> bool:
+    """Tell whether an operation adds something that no input determines, or multiplies with it."""
+    return node.kind in ("add", "mul") and len(program.active.intersection(node.inputs)) < len(set(node.inputs))
