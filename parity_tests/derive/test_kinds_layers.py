@@ -253,3 +253,19 @@ def test_integers_of_jax_keep_their_width():
     tokens = np.random.default_rng(0).integers(1, 9, (8, 12)).astype(np.int32)
     found = parity.derive(Left(9, 4), (right, {"table": np.zeros((9, 4))}), (tokens,))
     assert found.proven, (found.failure, found.error)
+
+
+def test_a_table_that_a_model_computes_once_and_keeps_is_computed_again():
+    class Kept(torch.nn.Module):
+        def __init__(self, keeps: bool):
+            super().__init__()
+            self.keeps, self.kept = keeps, dict[str, Any]()
+            self.weight, self.row = torch.nn.Linear(4, 4), torch.nn.Parameter(torch.randn(4))
+
+        def forward(self, x: Any) -> Any:
+            if not self.keeps or "row" not in self.kept:
+                self.kept["row"] = self.row.exp()
+            return (self.weight(x) * self.kept["row"]).tanh()
+
+    for keeps in (False, True):
+        assert parity.derive(Kept(keeps), Kept(not keeps), (images(3, 4),)).proven

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import paddle
 
+from .caches import forgotten
 from .call import Call, flatten
 from .paddle_recorder import Recorder
 from .tape import Tape
@@ -67,6 +68,9 @@ class PaddleSide:
         _empty(self.model)
         self._shared.clear()
 
+    def _layers(self) -> list[Any]:
+        return self.model.sublayers(include_self=True)
+
     def _run(self, inputs: Mapping[str, Any]) -> list[Any]:
         args, kwargs = self.call.bind(inputs)
         method = self.model if self.call.method == "__call__" else getattr(self.model, self.call.method)
@@ -76,7 +80,7 @@ class PaddleSide:
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as the user's own code computes them."""
         self._load(parameters)
-        with paddle.no_grad(), _double():
+        with paddle.no_grad(), _double(), forgotten(self._layers()):
             return [tensor.numpy() for tensor in self._run(_tensors_of(inputs))]
 
     def gradients(
@@ -84,7 +88,7 @@ class PaddleSide:
     ) -> dict[str, np.ndarray]:
         """Return gradients of the outputs' sum, weighted by `weights`, for the parameters that have one."""
         self._load(parameters)
-        with _double():
+        with _double(), forgotten(self._layers()):
             outputs = self._run(_tensors_of(inputs))
             total = sum((t * paddle.to_tensor(w)).sum() for t, w in zip(outputs, weights, strict=True))
         state = self.model.state_dict()
@@ -104,8 +108,9 @@ class PaddleSide:
             tape.parameters[name] = recorder.adopt(state[name], tape.number())
         tensors = _tensors_of(inputs)
         tape.inputs = [recorder.adopt(tensor, tape.number()) for tensor in tensors.values()]
-        with paddle.no_grad(), _double(), _sites(self.model, recorder.path), recorder.installed():
-            outputs = self._run(tensors)
+        with paddle.no_grad(), _double(), forgotten(self._layers()), _sites(self.model, recorder.path):
+            with recorder.installed():
+                outputs = self._run(tensors)
         tape.outputs = [recorder.value(tensor) for tensor in outputs]
         return tape
 

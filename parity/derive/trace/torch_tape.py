@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .caches import forgotten
 from .call import Call, flatten
 from .tape import Tape
 from .torch_recorder import Recorder
@@ -26,7 +27,7 @@ class TorchSide:
 
     def __init__(self, model: torch.nn.Module, call: Call):
         self.call = call
-        self.model = _hollow(model).to(torch.float64).eval()
+        self.model = _hollow(model).to(torch.float64).train().eval()  # which empties caches of models that have such
         first: dict[int, str] = {}
         self.ties: dict[str, str] = {}
         self.parameters: dict[str, np.ndarray] = {}
@@ -69,7 +70,7 @@ class TorchSide:
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as the user's own code computes them."""
         self._load(parameters)
-        with torch.no_grad(), _double():
+        with torch.no_grad(), _double(), forgotten(self.model.modules()):
             return [t.numpy().copy() for t in self._run(inputs)]
 
     def gradients(
@@ -77,7 +78,7 @@ class TorchSide:
     ) -> dict[str, np.ndarray]:
         """Return gradients of the outputs' sum, weighted by `weights`, for the parameters that have one."""
         self._load(parameters)
-        with _double():
+        with _double(), forgotten(self.model.modules()):
             outputs = self._run(inputs)
             total = sum((t * torch.from_numpy(w)).sum() for t, w in zip(outputs, weights, strict=True))
         state = self.model.state_dict(keep_vars=True)
@@ -100,7 +101,7 @@ class TorchSide:
         tape.inputs = [mode.adopt(tensor, tape.number()) for tensor in tensors.values()]
         args, kwargs = self.call.bind(tensors)
         method = self.model if self.call.method == "__call__" else getattr(self.model, self.call.method)
-        with torch.no_grad(), _double(), _sites(self.model, mode.path), mode:
+        with torch.no_grad(), _double(), forgotten(self.model.modules()), _sites(self.model, mode.path), mode:
             results = method(*args, **kwargs)
             outputs = [t for _, t in flatten(self.call.output(results)) if isinstance(t, torch.Tensor)]
         tape.outputs = [mode.value(tensor) for tensor in outputs]

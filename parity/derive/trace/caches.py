@@ -1,0 +1,30 @@
+"""Undo what a run of a model leaves in it, as tables that it computes from parameters once and keeps."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def forgotten(modules: Iterable[Any]) -> Iterator[None]:
+    """Restore the attributes of modules, and the entries of their dictionaries and lists, at the end."""
+    before = [(module, {name: (value, _entries(value)) for name, value in vars(module).items()}) for module in modules]
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            for name in vars(module).keys() - attributes.keys():
+                del vars(module)[name]
+            for name, (value, entries) in attributes.items():
+                vars(module)[name] = value
+                if isinstance(value, dict):
+                    value.clear()
+                    value.update(entries)
+                elif isinstance(value, list):
+                    value[:] = entries
+
+
+def _entries(value: Any) -> Any:
+    return value.copy() if isinstance(value, (dict, list)) else None
