@@ -269,3 +269,23 @@ def test_a_table_that_a_model_computes_once_and_keeps_is_computed_again():
 
     for keeps in (False, True):
         assert parity.derive(Kept(keeps), Kept(not keeps), (images(3, 4),)).proven
+
+
+def test_strides_of_a_part_of_a_storage():
+    class Windows(torch.nn.Linear):
+        def __init__(self, strides: bool):
+            super().__init__(6, 4)
+            self.strides = strides
+
+        def forward(self, x: Any) -> Any:
+            last = x[1]
+            if self.strides:
+                parts = last.as_strided((3, 6), (4, 1), last.storage_offset())
+            else:
+                parts = torch.stack([last.flatten()[4 * k : 4 * k + 6] for k in range(3)])
+            mask = torch.zeros(2, 3, 3)
+            mask[1].fill_diagonal_(2.0)
+            return (mask[1] @ super().forward(parts)).tanh()
+
+    for strides in (False, True):
+        assert parity.derive(Windows(strides), Windows(not strides), (images(2, 7, 2),)).proven

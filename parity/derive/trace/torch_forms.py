@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .tape import Tape
-from .torch_values import results_of, tensors_of
+from .torch_values import length_of, places_of, results_of, tensors_of
 
 LAYOUT = frozenset([
     "t", "transpose", "permute", "view", "_unsafe_view", "reshape", "expand", "unsqueeze", "squeeze",
@@ -54,6 +54,17 @@ class Forms:
             return None
         numbers = iter(inputs)
         return [next(numbers) if isinstance(a, torch.Tensor) else self.tape.constant(np.float64(a)) for a in args[:2]]
+
+    def _as_strided(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
+        """Read places of a storage as elements of the tensor that lies there, if it has all of them."""
+        own = places_of(args[0])
+        order = np.full(length_of(args[0]), -1)
+        order[own] = np.arange(own.size).reshape(own.shape)
+        places = order[places_of(out)]
+        if (places < 0).any():
+            return None
+        kind = "layout" if out.is_floating_point() else "other"
+        return self.tape.record(kind, inputs, lambda a: a.ravel()[places], self.path[-1])
 
     def _scaled(self, pair: list[int], kwargs: Any) -> list[int]:
         if kwargs.get("alpha", 1) != 1:
