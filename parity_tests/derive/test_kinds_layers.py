@@ -289,3 +289,30 @@ def test_strides_of_a_part_of_a_storage():
 
     for strides in (False, True):
         assert parity.derive(Windows(strides), Windows(not strides), (images(2, 7, 2),)).proven
+
+
+class Padded(torch.nn.Module):
+    """Strided convolutions that pad on both sides, or behind the image alone, and a gate of means."""
+
+    def __init__(self, behind: bool):
+        super().__init__()
+        self.behind, n = behind, torch.nn
+        self.downs = n.ModuleList(n.Conv2d(6, 6, 3, stride=2, padding=0 if behind else 1) for _ in range(3))
+        self.norms = n.ModuleList(n.BatchNorm2d(6) for _ in range(3))
+        self.gates = n.ModuleList(n.Linear(6, 6) for _ in range(3))
+
+    def forward(self, x: Any) -> Any:
+        for down, norm, gate in zip(self.downs, self.norms, self.gates, strict=True):
+            y = torch.nn.functional.pad(x, (0, 1, 0, 1)) if self.behind else x
+            y = norm(down(y)).relu()
+            x = y * gate(y.mean((2, 3))).sigmoid()[:, :, None, None]
+        return x
+
+
+def test_convolutions_that_pad_elsewhere_give_a_complete_table_and_the_cause():
+    found = parity.derive(Padded(False), Padded(True), (images(2, 6, 16, 16),))
+    assert not found.proven and not found.missing and not found.failure
+    table = found.table.print()
+    assert "downs.{i}.weight: o i h w <-> downs.{i}.weight: o i h w" in table
+    assert "gates.{i}.weight: o i <-> gates.{i}.weight: o i" in table
+    assert any("padding" in place.cause for place in found.divergences), found.divergences

@@ -46,6 +46,12 @@ def of_product(x: Array, window: Window | None, taps: tuple[int, ...] = ()) -> A
     return _means(np.stack(sums), np.prod([view.shape[d] for d in rows]))
 
 
+def of_image(x: Array) -> Array:
+    """Return statistics of each channel of images (n, c, *space), which zeros around these do not change."""
+    rows = (0, *range(2, x.ndim))
+    return _means(np.stack([power.sum(rows) for power in _powers(x)]), np.float64(len(x)))
+
+
 def of_elements(x: Array, ids: Array) -> tuple[Array, Array]:
     """Return (element numbers, statistics of the values that each meets)."""
     spread = tuple(d for d, (n, step) in enumerate(zip(ids.shape, ids.strides, strict=True)) if n > 1 and step == 0)

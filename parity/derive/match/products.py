@@ -16,6 +16,7 @@ from .symbols import Use
 
 SCALED = 0.04  # what counts as the distance of columns that are alike but for a factor
 SNAP = 0.1  # mean relative difference up to which the values of two models are those of one use
+PADDED = 0.02  # what at most counts as the distance of equal images with other zeros around them
 CLEAR = 3  # how much farther than the nearest use each other one is where no doubt is which one it is
 
 
@@ -77,6 +78,8 @@ class Products(Regrouping):
         gaps = {seen: columns.distance(found, seen.statistics) for seen in pool}
         partial, scales = dict[uses.Seen, tuple[Array, float]](), dict[uses.Seen, float]()
         window = self.program.tape.nodes[use.node].window
+        if window and min(gaps.values(), default=np.inf) > EXACT and (padded := self._padded(use, gaps)):
+            return Near(found, 1, {seen: min(gaps[seen], PADDED) for seen in padded}, padded, {})
         if min(gaps.values(), default=np.inf) > LIMIT:
             partial = {} if window else uses.partial(use, pool)
             if not partial:
@@ -101,6 +104,18 @@ class Products(Regrouping):
             near = {seen: gap for seen, (_, gap) in partial.items()}
         taps = len(found) // use.x.shape[1] if window else 1
         return Near(found, taps, near, {seen: rows for seen, (rows, _) in partial.items()}, scales)
+
+    def _padded(self, use: Use, gaps: Mapping[uses.Seen, float]) -> dict[uses.Seen, Array]:
+        """Return the rows of convolutions that read the same images with other zeros around them."""
+        window = self.program.tape.nodes[use.node].window
+        image, found = columns.of_image(use.x), dict[uses.Seen, Array]()
+        for seen in gaps:
+            if seen.window == window and columns.distance(image, seen.image) <= EXACT:
+                channels = columns.matched(image, seen.image)
+                taps = use.ids.shape[0] * use.ids.shape[1] // len(image)
+                if channels is not None:
+                    found[seen] = (channels[:, None] * taps + np.arange(taps)).ravel()
+        return found
 
     def _options(
         self, use: Use, groups: list[roles.Group], group: roles.Group, near: Near, partners: set[str]
@@ -155,13 +170,16 @@ class Products(Regrouping):
           sure: whether these are the values of this use even where they are not near.
         """
         here, there = use.x, seen.use.x
+        node = self.program.tape.nodes[use.node]
+        if rows is not None and node.window and here.shape[:2] == there.shape[:2]:
+            taps = len(rows) // here.shape[1]
+            moved = there[:, rows[::taps] // taps]
+            if here.shape == there.shape:
+                return columns.snapped(here, [moved], SNAP, sure)
+            same = seen.program.shapes[seen.program.tape.nodes[seen.use.node].output][2:]
+            return moved if sure and same == self.program.shapes[node.output][2:] else None
         if rows is None or here.shape != there.shape:
             return None
-        window = self.program.tape.nodes[use.node].window
-        if window:
-            taps = len(rows) // here.shape[1]
-            channels = rows[::taps] // taps
-            return columns.snapped(here, [there[:, channels]], SNAP, sure)
         flat = there.swapaxes(1, 2).reshape(len(rows), -1)[rows]
         moved = flat.reshape(here.shape[0], here.shape[2], here.shape[1]).swapaxes(1, 2)
         return columns.snapped(here, [moved, *columns.transposed(moved)], SNAP, sure)

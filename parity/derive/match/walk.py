@@ -196,8 +196,9 @@ class Walk:
                 here, ids, order = batches.shared(met, ids.swapaxes(1, 2) if flipped else ids)
                 here, ids = batches.beside(here, ids)
             other = self._meet(Use("product", at, here, replace(part, ids=ids), flipped))
-        if other is not None and not flipped and len(matrices) == 1 and other.size == x.size:
-            x = other.reshape(x.shape) if order is None else other.reshape(x.shape)[np.argsort(order)]
+        if other is not None and not flipped and len(matrices) == 1 and (node.window or other.size == x.size):
+            same = other if node.window else other.reshape(x.shape)
+            x = same if order is None else same[np.argsort(order)]
         for leaf in symbol.leaves if len(matrices) == 1 else ():
             if leaf.ids is not None:
                 self._meet(Use("place", at, None, leaf))
