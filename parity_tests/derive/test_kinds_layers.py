@@ -316,3 +316,28 @@ def test_convolutions_that_pad_elsewhere_give_a_complete_table_and_the_cause():
     assert "downs.{i}.weight: o i h w <-> downs.{i}.weight: o i h w" in table
     assert "gates.{i}.weight: o i <-> gates.{i}.weight: o i" in table
     assert any("padding" in place.cause for place in found.divergences), found.divergences
+
+
+class Cell(torch.nn.Module):
+    """A recurrent network of convolutions with fused gates, one kernel for input and state or two, in any order."""
+
+    def __init__(self, order: str, joined: bool):
+        super().__init__()
+        self.order, self.joined = order, joined
+        self.input = torch.nn.Conv1d(5 if joined else 2, 12, 3, padding=1)
+        if not joined:
+            self.state = torch.nn.Conv1d(3, 12, 3, padding=1, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        state = memory = torch.zeros(len(x), 3, x.shape[-1])
+        for step in x.unbind(1):
+            y = self.input(torch.cat([step, state], 1)) if self.joined else self.input(step) + self.state(state)
+            gates = dict(zip(self.order, y.chunk(4, 1), strict=True))
+            memory = gates["f"].sigmoid() * memory + gates["i"].sigmoid() * gates["g"].tanh()
+            state = gates["o"].sigmoid() * memory.tanh()
+        return state
+
+
+def test_gates_of_convolutions_in_another_order():
+    found = parity.derive(Cell("ifog", True), Cell("figo", False), (images(2, 2, 2, 5),))
+    assert found.proven, (found.failure, found.missing, found.error)

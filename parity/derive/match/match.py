@@ -18,13 +18,14 @@ import numpy as np
 from ..trace.program import Program
 from ..trace.tape import Array
 from .attempt import Attempt, DeadEnd
-from .choices import LIMIT, Step
+from .choices import EXACT, LIMIT, Step
 from .symbols import Elements, Translated, Use
 from .uses import Seen
 from .walk import Walk
 
 Say = Callable[[str], None]  # reports progress
 APART = 1e-3  # difference of values beyond which unlikely choices are tried before it is accepted
+MISLED = 256  # choices that are tried where all uses agree and the outputs differ all the same
 TRIES = 12  # choices that are tried before a difference of values is accepted
 
 
@@ -83,22 +84,31 @@ def match(
     attempt = Attempt(seen, right, lefts, Translated(right_arrays, lefts), say)
     if given is not None:
         attempt.take(given)
-    return attempt.ended(_searched(attempt, seconds, rough))
+    return attempt.ended(_searched(attempt, left.outputs, seconds, rough))
 
 
-def _searched(attempt: Attempt, seconds: float, rough: bool) -> Match:
+def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: bool) -> Match:
     """Go on with an attempt and step back where it ends early, until all uses have partners; return the deepest one.
 
     Args:
-      seconds, rough: see match.
+      outputs: the left ones. seconds, rough: see match.
     """
     best, tries, end = None, 0, np.inf
+    whole: Match | None = None  # the first one with partners for all uses that has other outputs all the same
     while True:
         found = _tried(attempt)
         end = min(end, time.thread_time() + seconds)
+        if whole or _misled(found, outputs):
+            whole = whole or _copied(found)
+            if not found.failure and not _misled(found, outputs):
+                return found
+            tries += 1
+            if time.thread_time() > end or tries > MISLED or not attempt.step_back():
+                return whole
+            continue
         nearer = best is not None and found.at == best.at and LIMIT < found.gap < best.gap
         if best is None or not found.failure or found.at > best.at or nearer:
-            best, tries = _copied(found), 0
+            best, tries = _copied(found) if found.failure else found, 0
         late = time.thread_time() > end
         if not best.failure or (late and not (rough and best.gap <= LIMIT)):
             return best
@@ -131,10 +141,19 @@ def _searched(attempt: Attempt, seconds: float, rough: bool) -> Match:
 
 def _copied(found: Match) -> Match:
     """Return a match that does not change when its attempt goes on."""
-    if not found.failure:
-        return found
     plus = found.plus.copy() if found.plus.any() else np.zeros_like(found.plus)  # zeros that nobody touches are free
     return replace(found, map=found.map.copy(), plus=plus, steps=found.steps.copy())
+
+
+def _misled(found: Match, outputs: list[Array]) -> bool:
+    """Tell whether outputs differ although all uses agree: a choice was wrong that no use after it shows, it seems."""
+    others = found.outputs
+    if others is None or [np.shape(out) for out in others] != [np.shape(out) for out in outputs]:
+        return False
+    if any(step.gap > EXACT for step in found.steps if step.kind != "add"):
+        return False
+    pairs = zip(others, outputs, strict=True)
+    return any(np.abs(a - b).max(initial=0) > APART * np.abs(b).max(initial=0) for a, b in pairs)
 
 
 def _tried(attempt: Attempt) -> Match:

@@ -53,7 +53,7 @@ class Products(Regrouping):
             return None
         rough = self.walk.at in self.rough
         partners, rows = set[str](), None
-        groups = uses.groups(use, self.program)
+        groups = self._groups(use, near)
         for group in groups:
             if every(self.map, group.of(use.ids)):
                 continue
@@ -70,6 +70,14 @@ class Products(Regrouping):
         if not near.gaps or near.gaps[seen] <= EXACT:
             return None
         return self._snapped(use, seen, rows, rough or _clear(seen, near.gaps))
+
+    def _groups(self, use: Use, near: Near) -> list[roles.Group]:
+        """Group the columns; where no partner of a convolution has as many, by what a sum with others is for."""
+        groups = uses.groups(use, self.program)
+        if not self.program.tape.nodes[use.node].window or len(groups) > 1:
+            return groups
+        counts = {len(other.columns) for seen in near.gaps for other in seen.groups}
+        return groups if not counts or use.ids.shape[2] in counts else uses.groups(use, self.program, True)
 
     def _near(self, use: Use) -> Near | None:
         """Return the uses that meet nearly the same values; None if the product was matched in another composition."""

@@ -58,14 +58,18 @@ def difference(a: str, b: str) -> int:
     return 0 if a == b else 1 if re.sub(SIDE, "product", a) == re.sub(SIDE, "product", b) else 2
 
 
-def groups(program: Program, at: int, flipped: bool) -> list[Group]:
-    """Group the columns of the product at this place of the tape; columns of several batches stay together."""
+def groups(program: Program, at: int, flipped: bool, gates: bool) -> list[Group]:
+    """Group the columns of the product at this place of the tape; columns of several batches stay together.
+
+    Args:
+      gates: whether columns are followed through one sum with another activation.
+    """
     node = program.tape.nodes[at]
     shape = program.shapes[node.output]
     axis = 1 if node.window or flipped else 2
     count = shape[axis]
     labels = np.arange(1.0, count + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
-    readers = _follow(program, node.output, np.broadcast_to(labels, shape), bool(node.window))
+    readers = _follow(program, node.output, np.broadcast_to(labels, shape), not gates)
     paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
     for k, (_, reached) in enumerate(readers):
         seen = np.bincount(np.ravel(reached).astype(np.int64), minlength=count + 1)
