@@ -121,21 +121,6 @@ def test_a_bias_is_not_zero_because_its_partner_cannot_be_recognised():
     assert not found.proven and "= 0" not in found.table.print()
 
 
-def test_a_convolution_is_cropped_behind_an_exchange_of_axes():
-    class Cropped(torch.nn.Module):
-        def __init__(self, last: bool):
-            super().__init__()
-            self.last, self.conv = last, torch.nn.Conv1d(4, 4, 4, padding=2)
-
-        def forward(self, x: Any) -> Any:
-            y = self.conv(x)
-            return (y.mT[:, :-1].mT if self.last else y[:, :, :-1]).tanh()
-
-    for last in (False, True):
-        found = parity.derive(Cropped(last), Cropped(not last), (images(2, 4, 9),))
-        assert found.proven, found.divergences
-
-
 class Untied(torch.nn.Module):
     """Blocks with parameters that nothing reads."""
 
@@ -178,83 +163,6 @@ def test_rows_in_another_order_are_not_mixed_up_where_values_part_a_little():
     assert max(step.gap for step in found.uses) < 1e-6
 
 
-def test_grouped_convolutions_of_jax_are_computed_group_by_group():
-    needs("flax")
-    import jax
-
-    from parity.derive.trace.jax_groups import by_groups
-
-    form = ("NHWC", "HWIO", "NHWC")
-
-    def model(weights: Any, x: Any) -> Any:
-        y = jax.lax.conv_general_dilated(
-            x, weights[0], (2, 1), "SAME", rhs_dilation=(1, 2), dimension_numbers=form, feature_group_count=8
-        )
-        inner = jax.jit(lambda y: jax.lax.conv_general_dilated(
-            y, weights[1], (1, 1), "VALID", dimension_numbers=form, feature_group_count=400
-        ))  # fmt: skip
-        return jax.nn.silu(inner(y)).mean()
-
-    with jax.enable_x64(True):
-        arrays = (images(3, 5, 2, 400) / 10, images(3, 3, 1, 400)), images(1, 9, 8, 16)
-        compiled = [jax.jit(jax.value_and_grad(f)).lower(*arrays).compile() for f in (by_groups(model), model)]
-        jax.tree.map(np.testing.assert_allclose, *(run(*arrays) for run in compiled))
-    sizes = [run.memory_analysis().temp_size_in_bytes for run in compiled]
-    assert 10 * sizes[0] < sizes[1]  # else a dense kernel of 400 x 400 channels is there
-
-
-def test_arrays_that_are_no_variables_of_an_nnx_module_are_constants():
-    needs("flax")
-    import jax.numpy as jnp
-    from flax import nnx
-
-    class Right(nnx.Module):
-        def __init__(self) -> None:
-            self.factor = nnx.data(jnp.full((4,), 2.0))
-            self.dense = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
-
-        def __call__(self, x: Any) -> Any:
-            return jnp.tanh(self.dense(x * self.factor))
-
-    class Left(torch.nn.Linear):
-        def forward(self, x: Any) -> Any:
-            return super().forward(x * 2).tanh()
-
-    found = parity.derive(Left(4, 4), Right(), (images(3, 4),))
-    assert found.proven and not found.missing and "factor" not in found.table.print()
-
-
-def test_variables_of_linen_in_boxes_of_metadata():
-    needs("flax")
-    import flax.linen as nn
-    import jax
-
-    start = nn.with_partitioning(nn.initializers.normal(), ("in", "out"))
-    dense = nn.Dense(4, kernel_init=start)
-    variables = dense.init(jax.random.key(0), images(3, 4))
-    assert parity.derive(torch.nn.Linear(4, 4), (dense, variables), (images(3, 4),)).proven
-
-
-def test_integers_of_jax_keep_their_width():
-    needs("flax")
-    import jax
-    import jax.numpy as jnp
-
-    def right(parameters: Any, tokens: Any) -> Any:
-        last = jax.lax.div(jnp.cumsum((tokens > 0).astype(jnp.int32), -1)[:, -1], jnp.int32(2))
-        half = jnp.arange(tokens.shape[1])[None] < last[:, None]
-        return jnp.tanh((parameters["table"][tokens] * half[..., None]).sum(1))
-
-    class Left(torch.nn.Embedding):
-        def forward(self, tokens: Any) -> Any:
-            half = torch.arange(tokens.shape[1])[None] < ((tokens > 0).sum(1) // 2)[:, None]
-            return (super().forward(tokens) * half[..., None]).sum(1).tanh()
-
-    tokens = np.random.default_rng(0).integers(1, 9, (8, 12)).astype(np.int32)
-    found = parity.derive(Left(9, 4), (right, {"table": np.zeros((9, 4))}), (tokens,))
-    assert found.proven, (found.failure, found.error)
-
-
 def test_a_table_that_a_model_computes_once_and_keeps_is_computed_again():
     class Kept(torch.nn.Module):
         def __init__(self, keeps: bool):
@@ -289,55 +197,3 @@ def test_strides_of_a_part_of_a_storage():
 
     for strides in (False, True):
         assert parity.derive(Windows(strides), Windows(not strides), (images(2, 7, 2),)).proven
-
-
-class Padded(torch.nn.Module):
-    """Strided convolutions that pad on both sides, or behind the image alone, and a gate of means."""
-
-    def __init__(self, behind: bool):
-        super().__init__()
-        self.behind, n = behind, torch.nn
-        self.downs = n.ModuleList(n.Conv2d(6, 6, 3, stride=2, padding=0 if behind else 1) for _ in range(3))
-        self.norms = n.ModuleList(n.BatchNorm2d(6) for _ in range(3))
-        self.gates = n.ModuleList(n.Linear(6, 6) for _ in range(3))
-
-    def forward(self, x: Any) -> Any:
-        for down, norm, gate in zip(self.downs, self.norms, self.gates, strict=True):
-            y = torch.nn.functional.pad(x, (0, 1, 0, 1)) if self.behind else x
-            y = norm(down(y)).relu()
-            x = y * gate(y.mean((2, 3))).sigmoid()[:, :, None, None]
-        return x
-
-
-def test_convolutions_that_pad_elsewhere_give_a_complete_table_and_the_cause():
-    found = parity.derive(Padded(False), Padded(True), (images(2, 6, 16, 16),))
-    assert not found.proven and not found.missing and not found.failure
-    table = found.table.print()
-    assert "downs.{i}.weight: o i h w <-> downs.{i}.weight: o i h w" in table
-    assert "gates.{i}.weight: o i <-> gates.{i}.weight: o i" in table
-    assert any("padding" in place.cause for place in found.divergences), found.divergences
-
-
-class Cell(torch.nn.Module):
-    """A recurrent network of convolutions with fused gates, one kernel for input and state or two, in any order."""
-
-    def __init__(self, order: str, joined: bool):
-        super().__init__()
-        self.order, self.joined = order, joined
-        self.input = torch.nn.Conv1d(5 if joined else 2, 12, 3, padding=1)
-        if not joined:
-            self.state = torch.nn.Conv1d(3, 12, 3, padding=1, bias=False)
-
-    def forward(self, x: Any) -> Any:
-        state = memory = torch.zeros(len(x), 3, x.shape[-1])
-        for step in x.unbind(1):
-            y = self.input(torch.cat([step, state], 1)) if self.joined else self.input(step) + self.state(state)
-            gates = dict(zip(self.order, y.chunk(4, 1), strict=True))
-            memory = gates["f"].sigmoid() * memory + gates["i"].sigmoid() * gates["g"].tanh()
-            state = gates["o"].sigmoid() * memory.tanh()
-        return state
-
-
-def test_gates_of_convolutions_in_another_order():
-    found = parity.derive(Cell("ifog", True), Cell("figo", False), (images(2, 2, 2, 5),))
-    assert found.proven, (found.failure, found.missing, found.error)

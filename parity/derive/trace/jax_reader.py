@@ -18,7 +18,8 @@ CALLS = frozenset([
     "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin",
 ])  # fmt: skip
 SAME = frozenset([
-    "copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision", "sharding_constraint",
+    "copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision", "sharding_constraint", "device_put",
+    "reshard", "mesh_cast", "pvary",
 ])  # fmt: skip
 
 
@@ -55,7 +56,7 @@ class Reader:
         if special is not None:
             return [special(eqn, inputs, site)]
         if name in SAME:
-            return [self.tape.layout(inputs[0], lambda a: a, site)]
+            return [self.tape.layout(value, lambda a: a, site) for value in inputs]
         run = layout_of(name, params, eqn)
         if run is not None and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
             return [self.tape.record("layout", inputs, run, site)]

@@ -1,0 +1,80 @@
+"""Convolutions that crop or pad elsewhere, and gates of recurrent ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import parity
+
+from .pairs import images
+
+torch = pytest.importorskip("torch", reason="left sides are torch modules")
+
+
+def test_a_convolution_is_cropped_behind_an_exchange_of_axes():
+    class Cropped(torch.nn.Module):
+        def __init__(self, last: bool):
+            super().__init__()
+            self.last, self.conv = last, torch.nn.Conv1d(4, 4, 4, padding=2)
+
+        def forward(self, x: Any) -> Any:
+            y = self.conv(x)
+            return (y.mT[:, :-1].mT if self.last else y[:, :, :-1]).tanh()
+
+    for last in (False, True):
+        found = parity.derive(Cropped(last), Cropped(not last), (images(2, 4, 9),))
+        assert found.proven, found.divergences
+
+
+class Padded(torch.nn.Module):
+    """Strided convolutions that pad on both sides, or behind the image alone, and a gate of means."""
+
+    def __init__(self, behind: bool):
+        super().__init__()
+        self.behind, n = behind, torch.nn
+        self.downs = n.ModuleList(n.Conv2d(6, 6, 3, stride=2, padding=0 if behind else 1) for _ in range(3))
+        self.norms = n.ModuleList(n.BatchNorm2d(6) for _ in range(3))
+        self.gates = n.ModuleList(n.Linear(6, 6) for _ in range(3))
+
+    def forward(self, x: Any) -> Any:
+        for down, norm, gate in zip(self.downs, self.norms, self.gates, strict=True):
+            y = torch.nn.functional.pad(x, (0, 1, 0, 1)) if self.behind else x
+            y = norm(down(y)).relu()
+            x = y * gate(y.mean((2, 3))).sigmoid()[:, :, None, None]
+        return x
+
+
+def test_convolutions_that_pad_elsewhere_give_a_complete_table_and_the_cause():
+    found = parity.derive(Padded(False), Padded(True), (images(2, 6, 16, 16),))
+    assert not found.proven and not found.missing and not found.failure
+    table = found.table.print()
+    assert "downs.{i}.weight: o i h w <-> downs.{i}.weight: o i h w" in table
+    assert "gates.{i}.weight: o i <-> gates.{i}.weight: o i" in table
+    assert any("padding" in place.cause for place in found.divergences), found.divergences
+
+
+class Cell(torch.nn.Module):
+    """A recurrent network of convolutions with fused gates, one kernel for input and state or two, in any order."""
+
+    def __init__(self, order: str, joined: bool):
+        super().__init__()
+        self.order, self.joined = order, joined
+        self.input = torch.nn.Conv1d(5 if joined else 2, 12, 3, padding=1)
+        if not joined:
+            self.state = torch.nn.Conv1d(3, 12, 3, padding=1, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        state = memory = torch.zeros(len(x), 3, x.shape[-1])
+        for step in x.unbind(1):
+            y = self.input(torch.cat([step, state], 1)) if self.joined else self.input(step) + self.state(state)
+            gates = dict(zip(self.order, y.chunk(4, 1), strict=True))
+            memory = gates["f"].sigmoid() * memory + gates["i"].sigmoid() * gates["g"].tanh()
+            state = gates["o"].sigmoid() * memory.tanh()
+        return state
+
+
+def test_gates_of_convolutions_in_another_order():
+    found = parity.derive(Cell("ifog", True), Cell("figo", False), (images(2, 2, 2, 5),))
+    assert found.proven, (found.failure, found.missing, found.error)

@@ -1,0 +1,106 @@
+"""What models in JAX do that others do not: grouped convolutions, boxes, plain arrays, devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+
+from ..conftest import needs
+from .pairs import images
+
+torch = pytest.importorskip("torch", reason="left sides are torch modules")
+
+
+def test_grouped_convolutions_of_jax_are_computed_group_by_group():
+    needs("flax")
+    import jax
+
+    from parity.derive.trace.jax_groups import by_groups
+
+    form = ("NHWC", "HWIO", "NHWC")
+
+    def model(weights: Any, x: Any) -> Any:
+        y = jax.lax.conv_general_dilated(
+            x, weights[0], (2, 1), "SAME", rhs_dilation=(1, 2), dimension_numbers=form, feature_group_count=8
+        )
+        inner = jax.jit(lambda y: jax.lax.conv_general_dilated(
+            y, weights[1], (1, 1), "VALID", dimension_numbers=form, feature_group_count=400
+        ))  # fmt: skip
+        return jax.nn.silu(inner(y)).mean()
+
+    with jax.enable_x64(True):
+        arrays = (images(3, 5, 2, 400) / 10, images(3, 3, 1, 400)), images(1, 9, 8, 16)
+        compiled = [jax.jit(jax.value_and_grad(f)).lower(*arrays).compile() for f in (by_groups(model), model)]
+        jax.tree.map(np.testing.assert_allclose, *(run(*arrays) for run in compiled))
+    sizes = [run.memory_analysis().temp_size_in_bytes for run in compiled]
+    assert 10 * sizes[0] < sizes[1]  # else a dense kernel of 400 x 400 channels is there
+
+
+def test_arrays_that_are_no_variables_of_an_nnx_module_are_constants():
+    needs("flax")
+    import jax.numpy as jnp
+    from flax import nnx
+
+    class Right(nnx.Module):
+        def __init__(self) -> None:
+            self.factor = nnx.data(jnp.full((4,), 2.0))
+            self.dense = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
+
+        def __call__(self, x: Any) -> Any:
+            return jnp.tanh(self.dense(x * self.factor))
+
+    class Left(torch.nn.Linear):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x * 2).tanh()
+
+    found = parity.derive(Left(4, 4), Right(), (images(3, 4),))
+    assert found.proven and not found.missing and "factor" not in found.table.print()
+
+
+def test_variables_of_linen_in_boxes_of_metadata():
+    needs("flax")
+    import flax.linen as nn
+    import jax
+
+    start = nn.with_partitioning(nn.initializers.normal(), ("in", "out"))
+    dense = nn.Dense(4, kernel_init=start)
+    variables = dense.init(jax.random.key(0), images(3, 4))
+    assert parity.derive(torch.nn.Linear(4, 4), (dense, variables), (images(3, 4),)).proven
+
+
+def test_integers_of_jax_keep_their_width():
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+
+    def right(parameters: Any, tokens: Any) -> Any:
+        last = jax.lax.div(jnp.cumsum((tokens > 0).astype(jnp.int32), -1)[:, -1], jnp.int32(2))
+        half = jnp.arange(tokens.shape[1])[None] < last[:, None]
+        return jnp.tanh((parameters["table"][tokens] * half[..., None]).sum(1))
+
+    class Left(torch.nn.Embedding):
+        def forward(self, tokens: Any) -> Any:
+            half = torch.arange(tokens.shape[1])[None] < ((tokens > 0).sum(1) // 2)[:, None]
+            return (super().forward(tokens) * half[..., None]).sum(1).tanh()
+
+    tokens = np.random.default_rng(0).integers(1, 9, (8, 12)).astype(np.int32)
+    found = parity.derive(Left(9, 4), (right, {"table": np.zeros((9, 4))}), (tokens,))
+    assert found.proven, (found.failure, found.error)
+
+
+def test_parameters_that_jax_puts_on_devices():
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+
+    def right(parameters: Any, x: Any) -> Any:
+        weight, bias = jax.lax.optimization_barrier((parameters["weight"], parameters["bias"]))
+        return jnp.tanh(x @ jax.device_put(weight) + bias)
+
+    left = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())
+    found = parity.derive(left, (right, {"weight": np.zeros((4, 3)), "bias": np.zeros(3)}), (images(5, 4),))
+    assert found.proven, (found.failure, found.missing)
