@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from specs import config as configs
 from specs.dialects import UNUSED, Stored, bind, extras, place
-from specs.filling import Filling
+from specs.env import Env
 from specs.layer import parameters
 from specs.lines import Constant
 from specs.table import Table
@@ -23,14 +23,15 @@ from .recognise import dialects
 from .steps import Step, step
 
 
-@dataclass(frozen=True)
-class Translation:
+class Translation(NamedTuple):
     """Everything that happens to a file's arrays.
 
     Args:
       table: where each of them goes.
-      steps: every target tensor and what fills it.
+      bound: its lines with the file's names and the lengths of their axes.
+      dtype: of the target's floating-point tensors; None keeps the source's.
       sources: the file's tensors by the names that steps use.
+      moved: names among the sources of arrays that the target stores too.
       carried: arrays that only the source's framework keeps: our name -> name among the sources.
       passed_on: counters of the source's record that neither source nor target stores.
       recorded: target tensors that are counters of the source's record.
@@ -39,13 +40,24 @@ class Translation:
     """
 
     table: Table
-    steps: tuple[Step, ...]
+    bound: tuple[Env, ...]
+    dtype: str | None
     sources: Mapping[str, Tensor]
+    moved: tuple[str, ...]
     carried: Mapping[str, str]
     passed_on: tuple[str, ...]
     recorded: tuple[str, ...]
     counters: tuple[str, ...]
     zeros: tuple[str, ...]
+
+    def steps(self) -> tuple[Step, ...]:
+        """Lay out every target tensor: what fills it. Describing a file needs no layout, and so does not pay for it."""
+        from specs.filling import Filling
+
+        shapes = {name: tensor.shape for name, tensor in self.sources.items()}
+        counts = frozenset(self.counters)
+        entries = Filling(self.table, self.bound, shapes).layout().entries
+        return tuple(step(e, self.sources, None if counts.intersection(e.sources) else self.dtype) for e in entries)
 
 
 Pair = tuple[Stored | None, Stored | None, Constant]  # source, target, and what the target stores without a source
@@ -88,20 +100,21 @@ def translate(
     if lines := [*problems.lines(), *(_assumed(reading, configuration, unfit) if problems.misfits else [])]:
         raise PlanError(f"{path}: does not hold the {reading.dialect} arrays of this {reading.architecture}", lines)
     spare = {name: one for name, one in unused.items() if name in reading.tensors}
+    zeros = []
     for one in extras(other):
         fits = reading.dialect == dst and one.name in spare and reading.tensors[one.name].shape == one.shape
-        same = one if fits else None
-        pairs.append((same, one, UNUSED))
+        pairs.append((one if fits else None, one, UNUSED))
+        zeros += [] if fits else [one.name]
     taken = {source.name for source, _, _ in pairs if source is not None}
     pairs += [(one, None, UNUSED) for name, one in spare.items() if name not in taken]
-    bound = [env for k, pair in enumerate(pairs, 1) if (env := bind(*pair, k)) is not None]
+    bound = tuple(env for k, pair in enumerate(pairs, 1) if (env := bind(*pair, k)) is not None)
     table = Table(tuple(env.line for env in bound), (reading.dialect, dst), name=f"{reading.dialect}2{dst}")
-    layout = Filling(table, bound, {name: tensor.shape for name, tensor in reading.tensors.items()}).layout()
     sources = {name: t if name in counts else t._replace(dtype=meant(t.dtype)) for name, t in reading.tensors.items()}
-    steps = tuple(step(e, sources, None if counts.intersection(e.sources) else dtype) for e in layout.entries)
-    made = {one.name for one in extras(other)}
-    zeros = tuple(name for name in layout.constants if name in made)
-    return Translation(table, steps, sources, carried, tuple(passed_on), tuple(recorded), tuple(sorted(counts)), zeros)
+    moved = [name for source, target, _ in pairs if source and target for name in source.names.values()]
+    return Translation(
+        table, bound, dtype, sources, tuple(moved), carried, tuple(passed_on), tuple(recorded), tuple(sorted(counts)),
+        tuple(zeros),
+    )  # fmt: skip
 
 
 def _assumed(reading: Reading, configuration: Configuration, unfit: set[str]) -> Iterator[str]:

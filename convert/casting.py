@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,6 @@ CRUDE = 1 / 16  # of the value itself
 SHARE = 1 / 20  # of a tensor's values that may become crude; those that become zero are among them
 
 
-@dataclass
 class Tally:
     """Counts what becomes of one tensor's finite values that are not zero while its payload is cast.
 

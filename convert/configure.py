@@ -238,13 +238,18 @@ def inferred(path: str, reading: Reading) -> dict[str, Any]:
     Raises: KeyError, IndexError for arrays that are missing; ConvertError for any other fault, which is the page's.
     """
     try:
-        return reading.spec.infer(sizes(reading))
+        return dict(_inferred(reading))
     except (KeyError, IndexError):
         raise
     except Exception as error:
         page = reading.spec.infer.__code__.co_filename if hasattr(reading.spec.infer, "__code__") else "its page"
         what = f"{page}: `infer` of {reading.architecture} cannot read these arrays"
         raise ConvertError(f"{path}: {what}: {type(error).__name__}: {error}") from None
+
+
+@lru_cache(maxsize=8)  # a reading is configured many times over where it leaves fields open
+def _inferred(reading: Reading) -> Mapping[str, Any]:
+    return reading.spec.infer(sizes(reading))
 
 
 def _whole_config(path: str, reading: Reading, error: Exception, stated: dict[str, Any]) -> dict[str, Any]:
@@ -267,7 +272,7 @@ def _whole_config(path: str, reading: Reading, error: Exception, stated: dict[st
         raise ConvertError(what, [problem, *folding.unexpected(unknown)]) from None
 
 
-@lru_cache(maxsize=8)  # a reading is configured many times over where it leaves fields open
+@lru_cache(maxsize=8)
 def sizes(reading: Reading) -> Sizes:
     """Return sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
     read = [

@@ -162,7 +162,7 @@ def _sides(
         if plan is None or borrowed:
             origins = dict.fromkeys(borrowed, other_path)
             values = {**_of_open(settings, own), **borrowed}
-            plan, tried = _tried(stack, side, replace(settings, values=values, others=origins), assume, other.plan)
+            plan, tried = _tried(stack, side, settings._replace(values=values, others=origins), assume, other.plan)
         plans.append(plan)
         sources = {name: _source(name, own, settings, other_path if name in borrowed else "") for name in own.opened}
         sources |= dict.fromkeys(tried, other_path if other.plan else NOBODY)
@@ -189,7 +189,7 @@ def _tried(
         theirs = as_dict(other.config) if other else {}
         own = {name: [theirs[name]] if name in theirs else error.choices.get(name, ()) for name in error.fields}
         for values in islice(product(*own.values()), MOST_TRIED):
-            trial = replace(settings, values={**settings.values, **dict(zip(own, values, strict=True))})
+            trial = settings._replace(values={**settings.values, **dict(zip(own, values, strict=True))})
             with contextlib.suppress(ConvertError):
                 return stack.enter_context(_plan(side, trial, assume)), frozenset(own)
         raise
@@ -202,7 +202,7 @@ def _known(stack: contextlib.ExitStack, side: Side, settings: Settings) -> Known
     values = _of_open(settings, known)
     if not opened or not values:
         return known
-    stated, left = _as_it_is(stack, side, replace(settings, values=values))
+    stated, left = _as_it_is(stack, side, settings._replace(values=values))
     return known._replace(stated=stated, left=tuple(name for name in opened if name in left))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 
 from specs.kinds import COLLECTIONS, FRAMEWORKS
 
@@ -24,8 +25,7 @@ def as_nnx(plan: Plan) -> Plan:
     """
     if dialects(plan.architecture)[plan.dst].framework != "flax":
         raise UsageError(f"{option('layout', 'nnx')}: {plan.dst} is no dialect of flax")
-    steps = tuple((t._replace(name=_state_name(t.name, plan.dst in FRAMEWORKS)), filling) for t, filling in plan.steps)
-    return replace(plan, translation=replace(plan.translation, steps=steps))
+    return replace(plan, spelled=partial(_state_name, lists=plan.dst in FRAMEWORKS))
 
 
 def _state_name(name: str, lists: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from .pixels import SCALING, conflict, published
 from .readings import WRAPPERS, Reading
 from .recognise import USUAL, dialects
 from .record import TOOL_VERSION, UNREAD, Record, likely
-from .steps import EARLIER, Constant, Promise, Step, sources_of, supplied
+from .steps import EARLIER, Constant, Promise, Step, supplied
 from .variants import variant_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from specs.table import Table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Everything a conversion will do; `plan` builds it. A context manager that closes the source file.
 
@@ -53,12 +53,15 @@ class Plan:
     dst: str
     translation: Translation
     accepted: tuple[str, ...] = ()
+    spelled: Callable[[str], str] = str  # turns names of the target's dialect into those to write
     checks: tuple[Promise, ...] = ()  # nothing is taken to be equal: a dialect has no ties
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
 
-    @property
+    @cached_property
     def steps(self) -> tuple[Step, ...]:
-        return self.translation.steps
+        """Every target tensor and what fills it."""
+        steps = self.translation.steps()
+        return tuple((tensor._replace(name=self.spelled(tensor.name)), filling) for tensor, filling in steps)
 
     @property
     def table(self) -> Table:
@@ -147,8 +150,8 @@ class Plan:
     @cached_property
     def aside(self) -> list[Aside]:
         """Arrays of the file that are in no step: what the conversion leaves out."""
-        moved = (name for _, filling in self.steps for name in sources_of(filling))
-        used = {self.sources[name].name for name in (*moved, *self.translation.carried.values())} | self.accounted
+        converted = (*self.translation.moved, *self.translation.carried.values())
+        used = {self.sources[name].name for name in converted} | self.accounted
         return set_aside(self.reader.tensors, used, self.reading)
 
     def counts(self) -> tuple[dict[str, int], list[str]]:

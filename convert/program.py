@@ -7,6 +7,8 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
 from typing import Any
 
 from .errors import ConvertError, called, command
@@ -63,6 +65,19 @@ class Version(argparse.Action):
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print notes and errors only")
+
+
+class Deferred:
+    """Finds modules of the standard library that run when one of their names is first used, not when imported first."""
+
+    def __init__(self, *names: str):
+        self.names = names
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name) if name in self.names else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
 
 
 def guarded(name: str, work: Callable[[], int], argv: list[str], interrupted: str = "interrupted") -> int:

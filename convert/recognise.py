@@ -216,7 +216,7 @@ def _optimizer_of_paddle(reader: Reader) -> str:
     return f"this is the state of an optimizer of paddle: {model}"
 
 
-LISTED = re.compile(r"_#(/|$)")
+LISTED = r"_#(/|$)"
 
 
 class Line(NamedTuple):
@@ -256,4 +256,4 @@ def _in_nnx(form: str) -> Iterator[str]:
     collection, slash, name = form.partition("/")
     if slash and collection in COLLECTIONS:
         yield name
-        yield LISTED.sub(r"/#\1", name)
+        yield re.sub(LISTED, r"/#\1", name)

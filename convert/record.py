@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from specs.preprocessing import Known, stated
 
@@ -30,8 +30,7 @@ UNREAD = "origins"  # {Config field that nothing states of the file: "default", 
 SAMPLED = 16 << 20  # bytes of arrays whose values are checked whenever a record is read, small arrays first: 5 ms
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """What a checkpoint's record says, and how far it can be trusted.
 
     Args:
@@ -43,7 +42,7 @@ class Record:
     """
 
     place: str = ""
-    content: dict[str, Any] = field(default_factory=dict)
+    content: Mapping[str, Any] = MappingProxyType({})
     damage: str = ""
     change: str = ""
     sample: str = ""
@@ -174,9 +173,9 @@ def read(reader: Reader) -> Record:
 def _compared(reader: Reader, record: Record) -> Record:
     """Compare a file with its record: names, shapes and dtypes of all arrays, and the values of a sample."""
     if change := _other_arrays(reader, record.content):
-        return replace(record, change=change)
+        return record._replace(change=change)
     change, sample = _other_values(reader, record.content)
-    return replace(record, change=change, sample=sample)
+    return record._replace(change=change, sample=sample)
 
 
 def beside(path: str) -> Record:
@@ -215,7 +214,7 @@ def _number(value: Any) -> str:
     return f"{value:,}" if type(value) is int else "others"
 
 
-def _other_arrays(reader: Reader, content: dict[str, Any]) -> str:
+def _other_arrays(reader: Reader, content: Mapping[str, Any]) -> str:
     """Return how a file's arrays differ from a record's list, by names, shapes and dtypes; "" if they do not."""
     lines: dict[str, Any] = content.get("tensors", {})
     if not lines:
@@ -230,7 +229,7 @@ def _other_arrays(reader: Reader, content: dict[str, Any]) -> str:
     return "" if other is None else f"whose {other} has another shape or dtype than was written"
 
 
-def _other_values(reader: Reader, content: dict[str, Any]) -> tuple[str, str]:
+def _other_values(reader: Reader, content: Mapping[str, Any]) -> tuple[str, str]:
     """Compare small arrays of a file, up to SAMPLED bytes, with the hashes in its record.
 
     Training changes every array, and programs pass metadata on: a stale record shows here. A change of one large array

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specs import config as configs
 from specs import paddlevit
@@ -27,8 +28,7 @@ PREPROCESSING = "preprocessing"  # a name beside Config fields: {"preprocessing"
 MAX_JSON, MAX_YAML = 8 << 20, 64 << 10  # characters: a record may be long, and YAML takes seconds
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What the user states of a model.
 
     Args:
@@ -43,15 +43,15 @@ class Settings:
       preprocessing: of images; see specs.preprocessing.
     """
 
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = MappingProxyType({})
     assumed: frozenset[str] = frozenset()
     architecture: str = ""
     notes: tuple[str, ...] = ()
     file: str = ""
     chosen: frozenset[str] = frozenset()
-    others: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, str] = MappingProxyType({})
     preprocessing: pixels.Known = pixels.UNKNOWN
-    unread: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def of(cls, values: Stated) -> Settings:
@@ -69,8 +69,8 @@ class Settings:
         Raises: UsageError for preprocessing that does not fit.
         """
         own, of_images = _apart(chosen)
-        return replace(
-            self, values={**self.values, **own}, assumed=self.assumed - own.keys(), chosen=self.chosen | own.keys(),
+        return self._replace(
+            values={**self.values, **own}, assumed=self.assumed - own.keys(), chosen=self.chosen | own.keys(),
             preprocessing=of_images.above(self.preprocessing),
             unread={name: origin for name, origin in self.unread.items() if name not in own},
         )  # fmt: skip
@@ -133,7 +133,7 @@ def stated(arguments: Namespace) -> Settings:
     both = [name for name, value in chosen.items() if base.values.get(name, value) != value]
     origin = f"--config {arguments.config}"
     notes = [f"--set {k}={chosen[k]} is used in place of {k}={base.values[k]} of {origin}" for k in both]
-    return replace(base.above(chosen), notes=(*base.notes, *notes))
+    return base.above(chosen)._replace(notes=(*base.notes, *notes))
 
 
 def read_config(path: str) -> Settings:
@@ -233,7 +233,7 @@ def _recorded(path: str, record: records.Record) -> Settings:
     except RecursionError:
         raise ConvertError(f"{path}: is nested too deeply") from None
     known, problems = record.preprocessing
-    doubts = [*replace(record, sample="").notes(), *(f"{PREPROCESSING}: {what}" for what in problems)]
+    doubts = [*record._replace(sample="").notes(), *(f"{PREPROCESSING}: {what}" for what in problems)]
     assumed, notes = record.assumed & values.keys(), tuple(f"{option('config', path)}: {note}" for note in doubts)
     known = known.all_assumed() if record.damage else known
     return Settings(

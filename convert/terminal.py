@@ -13,9 +13,9 @@ LEAST = 30  # columns that are filled on a narrower terminal as well
 # Codes of ANSI terminals by what a text says.
 CODES = {"good": "32;1", "bad": "31;1", "doubt": "33", "head": "1", "soft": "2"}
 # With the spaces before it, by which columns are aligned: a shape and an option with its value are one word.
-_WORD = re.compile(r" *(?:--[a-z][a-z-]* [^ ]+|(?:\[[^\[\]]{0,60}\]|[^ ])+)")
-_NUMBERS = re.compile(r"(?:-?\d[\w.+-]*, ?){12,}-?\d[\w.+-]*")  # a list of more than a dozen numbers
-_INDENT = re.compile(r" *(?:- )?")
+_WORD = r" *(?:--[a-z][a-z-]* [^ ]+|(?:\[[^\[\]]{0,60}\]|[^ ])+)"
+_NUMBERS = r"(?:-?\d[\w.+-]*, ?){12,}-?\d[\w.+-]*"  # a list of more than a dozen numbers
+_INDENT = r" *(?:- )?"
 
 
 def columns(stream: Any) -> int | None:
@@ -46,7 +46,7 @@ def shortened(text: str) -> str:
         gap = " " if ", " in found[0] else ""
         return gap.join([*numbers[:4], "...,", numbers[-1]])
 
-    return _NUMBERS.sub(ends, text)
+    return re.sub(_NUMBERS, ends, text)
 
 
 def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
@@ -56,7 +56,7 @@ def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]
       first: what the first line begins with. rest: what each other line begins with.
     """
     lines, line, empty = [], first, True
-    for word in _WORD.findall(text):
+    for word in re.findall(_WORD, text):
         if not empty and len(line) + len(word) > width:
             lines.append(line)
             line, word = rest, word.lstrip(" ")
@@ -76,7 +76,7 @@ def say(text: str, stream: Any = None, kind: str = "", indent: int = 2) -> None:
         return
     code = CODES.get(kind, "") if wants_colour(stream) else ""
     for line in shortened(text).split("\n"):
-        found = _INDENT.match(line)
+        found = re.match(_INDENT, line)
         rest = " " * ((len(found[0]) if found else 0) + indent)
         print("\n".join(painted(part, code) for part in wrapped(line, width, rest=rest)), file=stream)
 

@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
@@ -96,7 +95,7 @@ def with_every_value(reader: Reader, record: records.Record) -> records.Record:
     if not record.sample or record.change or not any(HASH in line for line in lines.values()):
         return record
     problems = differences(reader.path, lines)
-    return replace(record, sample="", change=f"whose {problems[0]}" if problems else "")
+    return record._replace(sample="", change=f"whose {problems[0]}" if problems else "")
 
 
 def differences(path: str, lines: dict[str, Any]) -> list[str]:

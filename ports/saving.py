@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 import warnings
@@ -58,7 +57,7 @@ def save(
             raise UsageError(f"architecture: {unknown(architecture, specs.names())}")
         if settings.architecture not in ("", architecture):
             raise UsageError(f"architecture={architecture!r}: the configuration is of a {settings.architecture}")
-        settings = dataclasses.replace(settings, architecture=architecture)
+        settings = settings._replace(architecture=architecture)
     framework, arrays = arrays_of(model)
     known = Record(content={"supplied": [name for name in supplied if name in arrays and not arrays[name][1].any()]})
     reader = MemoryReader(f"the {framework} model", arrays)

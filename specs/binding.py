@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from .env import Env
 from .lines import Line, Lines, Misfit
-from .matching import Matcher, Ranges
+from .matching import Matcher
 from .moves import Shape
+from .ranges import Ranges
 from .signature import Signature
 from .sizes import SizeError, Solver
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import json
 import re
@@ -44,20 +43,30 @@ def check_numbers(config: Any, blocks: int, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and min(value if isinstance(value, tuple) else (value,), default=0) < 1:
             raise ValueError(f"{name}={value}: at least 1")
-    for name, hint in types_of(typing.cast(typing.Hashable, type(config))).items():
-        value, kind = getattr(config, name), float if "float" in str(hint) else int
-        for pattern, of, fits, bounds in BOUNDS:
-            if kind is of and pattern.search(name) and not all(map(fits, _numbers(value))):
-                raise ValueError(f"{name}={value}: {bounds}")
+    for name, fits, bounds in _bounds(typing.cast(typing.Hashable, type(config))):
+        if not all(map(fits, _numbers(getattr(config, name)))):
+            raise ValueError(f"{name}={getattr(config, name)}: {bounds}")
 
 
 # What every Config's numbers have to be: (pattern of a field's name, type of its numbers, test, what it asks for).
-BOUNDS: list[tuple[re.Pattern[str], type, Callable[[float], bool], str]] = [
-    (re.compile(""), int, lambda n: n >= 0, "at least 0"),  # counts and sizes
-    (re.compile(r"(^|_)eps(ilon)?$"), float, lambda n: n >= 0, "at least 0"),
-    (re.compile(r"(^|_)momentum$"), float, lambda n: 0 <= n <= 1, "from 0 to 1"),
-    (re.compile("drop"), float, lambda n: 0 <= n < 1, "from 0 to below 1"),
+BOUNDS: list[tuple[str, type, Callable[[float], bool], str]] = [
+    ("", int, lambda n: n >= 0, "at least 0"),  # counts and sizes
+    (r"(^|_)eps(ilon)?$", float, lambda n: n >= 0, "at least 0"),
+    (r"(^|_)momentum$", float, lambda n: 0 <= n <= 1, "from 0 to 1"),
+    ("drop", float, lambda n: 0 <= n < 1, "from 0 to below 1"),
 ]
+
+
+@cache
+def _bounds(config: type) -> list[tuple[str, Callable[[float], bool], str]]:
+    """Return (field, test of its numbers, what it asks for) for each of BOUNDS that applies to a field."""
+    kinds = {name: float if "float" in str(hint) else int for name, hint in types_of(config).items()}
+    return [
+        (name, fits, bounds)
+        for name, kind in kinds.items()
+        for pattern, of, fits, bounds in BOUNDS
+        if kind is of and re.search(pattern, name)
+    ]
 
 
 def _numbers(value: Any) -> list[float]:
@@ -125,6 +134,8 @@ def parse(text: str) -> Any:
             return tuples(json.loads(candidate))
         except (ValueError, RecursionError):
             pass
+    import ast  # which takes longer to load than most files to inspect
+
     try:
         return tuples(ast.literal_eval(text))
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from .axes import Axes, Factor, names, parse_axes, plain, shape_of
@@ -21,9 +21,9 @@ from .env import Env
 from .kinds import ANY, BUFFERS, COLLECTIONS, FRAMEWORKS, KINDS, PORTED, Leaf
 from .layer import Layer, Parameter, parameters
 from .lines import Constant, Line, Side
-from .matching import Key
 from .parsing import parse_line
 from .paths import Hole, Path, fill, holes, joined, match
+from .ranges import Key
 from .signature import Signature
 from .spec import Dialect, Spec
 from .table import Table
@@ -116,17 +116,19 @@ def _default(
     )
 
 
-def applied(parameter: Parameter, dialect: Dialect) -> tuple[Rule, dict[str, int], str] | None:
+def applied(parameter: Parameter, dialect: Dialect) -> tuple[Rule, Mapping[str, int], str] | None:
     """Return the line that names one array, its numbers and what follows the line's path in the array's name.
 
     Lines with axes name arrays and go before those that rename layers; None if no line names the array.
     """
-    lines = rules(dialect.table)
-    for rule in lines:
-        if rule.ours.axes is not None and (found := match(rule.ours.path, parameter.name)):
-            return rule, *found
-    for rule in lines:
-        if rule.ours.axes is None and (found := match(rule.ours.path, parameter.layer.path, whole=False)):
+    return _first(dialect.table, True, parameter.name) or _first(dialect.table, False, parameter.layer.path)
+
+
+@lru_cache(maxsize=10_000)  # all arrays of a layer share the line that renames it, and Configs share most layers
+def _first(table: str, places: bool, name: str) -> tuple[Rule, Mapping[str, int], str] | None:
+    """Return the first line that applies, as `applied` does; `places`: of the lines with axes, or of the others."""
+    for rule in rules(table):
+        if (rule.ours.axes is not None) == places and (found := match(rule.ours.path, name, whole=places)):
             return rule, *found
     return None
 
@@ -264,7 +266,7 @@ def bind(source: Stored | None, target: Stored | None, constant: Constant, numbe
         return Env(_line(source, target, number), (), [source.names], {**source.sizes})
     if source is not None:
         dropped = Side((source.theirs._replace(axes=None),))
-        return Env(Line(dropped, Side(), "->", number), (), [source.names])
+        return Env(Line(dropped, Side(), "->", number), (), [source.names], {})
     if target is not None:
         axes = _measured(target.theirs.axes or (), target.sizes, every=True)
         made = Side((target.theirs._replace(axes=axes),), constant=constant)

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from .lines import Line, TableError
-from .matching import Index, Key, Ranges
+from .ranges import Index, Key, Ranges
 from .signature import Signature
 
 MAX_NAMES = 100_000  # arrays that one line makes of one: no file holds more
 
 
-@dataclass
-class Env:
+class Env(NamedTuple):
     """One line at one value of the numbers that both its sides count.
 
     Args:
       key: those numbers.
       arrays: for each left array {stacked indices: name}; empty for a constant of the right side.
-      sizes: lengths of axes, as far as they are known.
-      settled: whether all of them are known, and were checked with every equation.
+      sizes: lengths of axes, as far as they are known; a Solver adds to them.
     """
 
     line: Line
     key: Key
     arrays: list[dict[Key, str]]
-    sizes: dict[str, int] = field(default_factory=dict)
-    settled: bool = False
+    sizes: dict[str, int]
 
     def named(self, array: Signature) -> dict[Key, str]:
         """Return the names of one left array of the line."""

@@ -10,9 +10,9 @@ from .coverage import gap
 from .env import Env
 from .layout import Entry, Equal, Layout, Parts, Sum
 from .lines import Cell, Constant, Line, Lines, Misfit
-from .matching import Index, fill
 from .moves import Fill, Move, Shape
 from .places import Box, Place, between, box, whole
+from .ranges import Index, fill
 from .signature import Signature
 
 

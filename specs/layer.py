@@ -164,5 +164,6 @@ class Sizes:
 
     def count(self, prefix: str) -> int:
         """Return how many children with consecutive numbers from 0 stand under a path."""
-        numbers = {int(m[1]) for name in self._axes if (m := re.match(rf"{re.escape(prefix)}\.(\d+)\.", name))}
+        inner = (name[len(prefix) + 1 :] for name in self._axes if name.startswith(f"{prefix}."))
+        numbers = {int(word) for word, dot, _ in (name.partition(".") for name in inner) if dot and word.isdecimal()}
         return next(n for n in range(len(numbers) + 1) if n not in numbers)

@@ -7,7 +7,7 @@ the lines, and the division is checked to be complete on both sides (filling.py)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .lines import Line
@@ -55,8 +55,7 @@ class Equal(NamedTuple):
     dtype: str = ""  # that the line states for a constant
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """A translation of arrays that are known by name and shape.
 
     Args:
@@ -78,7 +77,7 @@ class Layout:
     zeroed: tuple[str, ...]
     constants: tuple[str, ...]
     absent: tuple[str, ...]
-    sizes: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    sizes: Mapping[int, Mapping[str, int]] = MappingProxyType({})
     unread: tuple[str, ...] = ()
     cut: tuple[str, ...] = ()
     blank: tuple[str, ...] = ()

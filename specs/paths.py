@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 NAME = r"[^\W\d]\w*"
 MAX_VALUES = 10_000  # that one hole lists
-_RANGE = re.compile(r"(0|[1-9]\d{0,8})\.\.(0|[1-9]\d{0,8})")
+MAX_DIGITS = 9  # of a number in a name
+_RANGE = r"(0|[1-9]\d{0,8})\.\.(0|[1-9]\d{0,8})"
 _HOLE = re.compile(rf"(?:([1-9]\d{{0,5}})\*)?({NAME}(?:\[{NAME}\])?)(?:([+-])(\d{{1,9}}))?")
 _DIGITS = re.compile(r"\d+", re.ASCII)
-_COUNT = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 
 
 class Hole(NamedTuple):
@@ -102,8 +102,10 @@ def match(path: Path, name: str, whole: bool = True) -> tuple[dict[str, int], st
             at += len(piece)
             continue
         digits = _DIGITS.match(name, at)
-        number = digits[0].removesuffix(_leading(path, k + 1)) if digits else ""
-        if not _COUNT.fullmatch(number):
+        number = digits[0] if digits else ""
+        if number and k + 1 < len(path):
+            number = number.removesuffix(_leading(path[k + 1]))
+        if not number or (number[0] == "0" and number != "0") or len(number) > MAX_DIGITS:
             return None
         place, rest = divmod(int(number) - piece.shift, piece.scale)
         if rest or place < 0 or index.setdefault(piece.name, place) != place:
@@ -113,10 +115,9 @@ def match(path: Path, name: str, whole: bool = True) -> tuple[dict[str, int], st
     return (index, name[at:]) if fits else None
 
 
-def _leading(path: Path, k: int) -> str:
+def _leading(piece: str | Hole) -> str:
     """Return the digits with which the text after a hole begins: they are no part of its number."""
-    text = path[k] if k < len(path) else ""
-    digits = _DIGITS.match(text) if isinstance(text, str) else None
+    digits = _DIGITS.match(piece) if isinstance(piece, str) else None
     return digits[0] if digits else ""
 
 
@@ -218,7 +219,7 @@ def _values(text: str) -> Iterator[str]:
     """ "query|key" -> query, key; "0..3|7" -> 0, 1, 2, 3, 7."""
     count = 0
     for item in re.split(r"(?<!\\)\|", text):
-        if span := _RANGE.fullmatch(item):
+        if span := re.fullmatch(_RANGE, item):
             first, last = int(span[1]), int(span[2])
             step = 1 if first <= last else -1
             if (count := count + abs(last - first)) > MAX_VALUES:
@@ -248,4 +249,4 @@ def _run(values: tuple[str, ...], step: int) -> tuple[str, ...]:
 
 
 def _value(text: str) -> str:
-    return escaped(text, "{}\\|.:#" if _RANGE.fullmatch(text) else "{}\\|:#")
+    return escaped(text, "{}\\|.:#" if re.fullmatch(_RANGE, text) else "{}\\|:#")

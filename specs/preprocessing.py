@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from .config import Size, misfits, tuples
 
@@ -40,8 +41,7 @@ def normalised(
     return Preprocessing(mean=mean, std=std, range=(0.0, 1.0), crop=crop, interpolation=interpolation)
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     """What is known of a model's preprocessing: some fields of Preprocessing.
 
     Args:
@@ -49,7 +49,7 @@ class Known:
       assumed: names of those that nobody states for this very file.
     """
 
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = MappingProxyType({})
     assumed: frozenset[str] = frozenset()
 
     def above(self, other: Known) -> Known:

@@ -21,7 +21,7 @@ def lay_out(
     envs, absent = bind(table, shapes, like, sizes)
     filling = Filling(table, envs, shapes, like)
     layout = filling.layout(absent)
-    return layout if like is None else replace(layout, unread=_unread(table, filling, like))
+    return layout if like is None else layout._replace(unread=_unread(table, filling, like))
 
 
 def _unread(table: Lines, filling: Filling, like: Mapping[str, Shape]) -> tuple[str, ...]:

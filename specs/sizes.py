@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from .axes import Dim, full, solve
 from .env import Env
 from .lines import Line, Lines, TableError
-from .matching import Key
 from .moves import Shape
+from .ranges import Key
 from .signature import Signature
 
 LIKE = "the file to be like"  # the checkpoint of the right side that the target has to match
@@ -21,8 +21,7 @@ class SizeError(TableError):
     """Lengths that stay open, or are given for an axis that is not there."""
 
 
-@dataclass
-class View:
+class View(NamedTuple):
     """An array of an Env whose dimensions are equations: its shape, where that is known."""
 
     side: int
@@ -47,7 +46,8 @@ class Solver:
         self._table_wide: dict[str, int] = {name: size for name, size in given.items() if table.shared(name)}
         self._taken: set[str] = set()
         self._stated: dict[str, str] = {}  # what the shapes state of lengths that are given otherwise
-        self._views: dict[int, list[View]] = {}
+        self._views: dict[int, list[View]] = {}  # by id of the Env
+        self._settled: set[int] = set()  # ids of Envs whose axes are all known, and were checked with every equation
         known = {p.name for line in table.lines for a in (*line.left.arrays, *line.right.arrays) for p in a.parts()}
         for name, size in given.items():
             if name not in known:
@@ -58,7 +58,7 @@ class Solver:
                 raise SizeError(f"{table.name}: {name}={size}: a length is 1 or more")
 
     def env(self, line: Line, key: Key, arrays: list[dict[Key, str]]) -> Env:
-        env = Env(line, key, arrays)
+        env = Env(line, key, arrays, {})
         for variable, length in line.lengths.items():
             self._learn(env, variable, length, f"{variable}={length}", "the line says so")
         for array, named in zip(line.left.arrays, arrays, strict=False):
@@ -136,7 +136,7 @@ class Solver:
 
     def _spread(self, envs: list[Env]) -> None:
         """Pass over the Envs until a pass teaches nothing; one is settled once all is known and was checked."""
-        waiting = [env for env in envs if not env.settled]
+        waiting = self._open(envs)
         before = -1
         while waiting and not self.misfits and (known := self._known(waiting)) != before:
             before = known
@@ -144,9 +144,13 @@ class Solver:
                 count = len(env.sizes)
                 for view in self._views[id(env)]:
                     self._equations(env, view)
-                env.settled = len(env.sizes) == count and env.line.axes <= env.sizes.keys()
-            before -= sum(len(env.sizes) for env in waiting if env.settled)
-            waiting = [env for env in waiting if not env.settled]
+                if len(env.sizes) == count and env.line.axes <= env.sizes.keys():
+                    self._settled.add(id(env))
+                    before -= count
+            waiting = self._open(waiting)
+
+    def _open(self, envs: Iterable[Env]) -> list[Env]:
+        return [env for env in envs if id(env) not in self._settled]
 
     def _known(self, envs: list[Env]) -> int:
         return sum(len(env.sizes) for env in envs) + sum(map(len, self._dims.values())) + len(self._table_wide)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .lines import Lines, TableError
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Table", "TableError"]
 
 
-@dataclass(frozen=True)
 class Table(Lines):
     """Lines between two sides with all that can be done with them; for the fields see Lines."""
 

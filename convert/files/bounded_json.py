@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 MAX_VALUES = 250_000  # a record of 10,000 tensors has some 100,000
-STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"')
+STRING = r'"(?:[^"\\]++|\\.)*+"'
 
 
 def loads(text: str | bytes, most: int = MAX_VALUES) -> Any:
@@ -34,7 +34,7 @@ def _separators(text: str) -> int:
 def _exceeds(text: str, most: int) -> bool:
     """Tell whether more than `most` separators stand outside strings, such as that of a record."""
     count = at = 0
-    for string in STRING.finditer(text):
+    for string in re.finditer(STRING, text):
         count, at = count + _separators(text[at : string.start()]), string.end()
         if count > most:
             return True

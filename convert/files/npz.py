@@ -16,10 +16,9 @@ from __future__ import annotations
 import os
 import re
 import struct
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import IO, NamedTuple
-
-from zlib_ng import zlib_ng as zlib  # whose CRC takes a quarter of the time
 
 from convert.errors import ConvertError, FormatError, option
 from convert.files.base import (
@@ -34,6 +33,7 @@ from convert.files.base import (
     Writer,
     shown,
 )
+from convert.files.checksum import crc32
 from convert.files.zips import DEFLATED, STORED, Inflated, Member, ZipDirectory, ZipWriter
 
 DTYPES = {descr: dtype for dtype, descr in DESCR.items()} | {"<V2": "bfloat16", "|V2": "bfloat16"}
@@ -240,7 +240,7 @@ class NpzReader(Reader):
             self._sum = (name, 0, array.header_sum)
         if self._sum[:2] != (name, start):
             return  # read out of order: nothing to compare with
-        self._sum = (name, start + len(data), zlib.crc32(data, self._sum[2]))
+        self._sum = (name, start + len(data), crc32(data, self._sum[2]))
         if self._sum[1] == self.tensors[name].nbytes and self._sum[2] != array.member.crc:
             problem = f"{shown(name)} has CRC {self._sum[2]:08x}, the zip says {array.member.crc:08x}"
             raise self._bad(problem, "a bit flipped: download it again")

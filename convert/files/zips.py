@@ -14,15 +14,14 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-import zlib as inflate
+import zlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import IO, NamedTuple
 
-from zlib_ng import zlib_ng as zlib  # whose CRC takes a quarter of the time
-
 from convert.errors import ConvertError, FormatError
 from convert.files.base import MAX_NAME, PIECE, File, shown, write_all
+from convert.files.checksum import crc32
 
 STORED, DEFLATED = 0, 8
 ENCRYPTED, UTF8 = 0x1, 0x800  # flags
@@ -220,7 +219,7 @@ class Inflated:
     def __init__(self, file: File, member: Member, offset: int):
         self.file, self.member, self.at = file, member, 0
         self._next, self._end = offset, offset + member.compressed
-        self._zlib, self._input = inflate.decompressobj(-inflate.MAX_WBITS), b""
+        self._zlib, self._input = zlib.decompressobj(-zlib.MAX_WBITS), b""
 
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes. Raises: FormatError where the member holds fewer, or more than it said."""
@@ -247,7 +246,7 @@ class Inflated:
             starved = not self._input
             try:
                 data = self._zlib.decompress(self._input, limit)
-            except inflate.error as error:
+            except zlib.error as error:
                 raise self._bad(f"cannot be expanded: {error}") from None
             self._input = self._zlib.unconsumed_tail
             if data:
@@ -295,7 +294,7 @@ class ZipWriter:
         return 0 if self._name.isascii() else UTF8
 
     def add(self, data: bytes | memoryview) -> None:
-        self._crc = zlib.crc32(data, self._crc)
+        self._crc = crc32(data, self._crc)
         self._put(data)
 
     def _put(self, data: bytes | bytearray | memoryview) -> None:

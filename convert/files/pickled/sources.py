@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zlib_ng import zlib_ng as zlib  # whose CRC takes a quarter of the time
-
 from convert.files.base import PIECE, File
+from convert.files.checksum import crc32
 
 
 class Refused(Exception):
@@ -56,7 +55,7 @@ class Checked(Stored):
             self._advance(start, super().read(file, start, min(start + PIECE, self.size)))
 
     def _advance(self, start: int, data: bytes) -> None:
-        self._running = zlib.crc32(data, self._running if start else 0)
+        self._running = crc32(data, self._running if start else 0)
         self._position = start + len(data)
         if self._position < self.size:
             return
