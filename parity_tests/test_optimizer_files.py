@@ -78,7 +78,7 @@ REFUSED = {
     "amsgrad": (group(amsgrad=True), "amsgrad"),
     "maximize": (group(maximize=True), "maximize"),
     "its maximum": (state(lambda s: s.update(max_exp_avg_sq=s["exp_avg_sq"])), "max_exp_avg_sq"),
-    "RAdam": (lambda saved: saved["optimizer"]["param_groups"][0].pop("amsgrad"), "none of SGD with momentum, Adam"),
+    "RAdam": (lambda saved: saved["optimizer"]["param_groups"][0].pop("amsgrad"), "param_groups have no amsgrad"),
     "RMSprop": (state(lambda s: (s.update(square_avg=s.pop("exp_avg")), s.pop("exp_avg_sq"))), "square_avg"),
     "other steps": (
         lambda saved: saved["optimizer"]["state"][0]["step"].add_(1),
@@ -214,6 +214,16 @@ def test_hyperparameters_that_nobody_stores(trained, run, tmp_path):
     exec(load, {"optimizer": optimizer, "saved": saved})
     assert optimizer.state_dict()["param_groups"][0]["lr"] == HYPER["adamw"]["lr"]
     assert optimizer.state_dict()["state"][0]["step"] == 3
+    again = tmp_path / "again.msgpack"
+    assert run("torch2flax", back, "-o", again, OPTIMIZER)[0] == 0  # the record states its kind
+    assert {t.name for t in open_checkpoint(again).tensors.values()} == {
+        t.name for t in open_checkpoint(there).tensors.values()
+    }
+    back.with_name("back.pt.json").unlink()
+    words = ["torch2flax", back, "-o", tmp_path / "stated.msgpack", OPTIMIZER, "--config", trained[1]]
+    code, _, err = run(*words)
+    assert code == 2 and "torch's state does not say whether it is Adam's or AdamW's: --hyper kind=" in err
+    assert run(*words, "--hyper", "kind=adamw")[0] == 0
 
 
 def test_what_the_record_says_of_the_optimizer(trained, run, tmp_path):

@@ -11,7 +11,7 @@ from convert.files.base import Reader, Tensor
 
 from .families import FAMILIES, MOMENTS, NEEDED
 from .finding import Found
-from .shared import family_of, one_step, plain_number, scalar
+from .shared import family_of, one_step, plain_number, scalar, states_nothing
 from .state import ORDER, Group, State
 
 
@@ -158,6 +158,8 @@ def _by_rank(
 
 def _torch_hyper(reader: Reader, family: str, group: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
     """Read a group's hyperparameters; without weight decay, Adam and AdamW are the same."""
+    if states_nothing(group):
+        return {"kind": "sgd"} if family == "sgd" else {}
     place = "param_groups/0"
     hyper = {name: plain_number(reader, f"{place}/{name}", group[name]) for name in NEEDED[family] if name in group}
     if family == "sgd":

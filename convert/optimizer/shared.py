@@ -14,15 +14,26 @@ from .families import FAMILIES, MOMENTS
 
 
 def family_of(reader: Reader, slots: Iterable[str], library: str, group: Mapping[str, Any]) -> str:
-    """Return the family that keeps exactly these arrays. Raises: ConvertError for another optimizer."""
+    """Return the family that keeps exactly these arrays.
+
+    Args:
+      group: torch's first group. Others of torch's optimizers, as RAdam, keep the same arrays and have other options.
+    Raises: ConvertError for another optimizer.
+    """
     kept = set(slots)
+    arrays = f"it keeps {', '.join(sorted(kept))}" if kept else "it keeps no arrays: leave --with-optimizer out"
     for family, moments in FAMILIES.items():
         if kept == {MOMENTS[slot].of(library) for slot in moments}:
-            signs = {"adam": "amsgrad", "sgd": "dampening"}[family]
-            if library != "torch" or signs in group:
+            option = {"adam": "amsgrad", "sgd": "dampening"}[family]
+            if library != "torch" or option in group or states_nothing(group):
                 return family
-    arrays = f"it keeps {', '.join(sorted(kept))}" if kept else "it keeps no arrays: leave --with-optimizer out"
+            arrays += f", and its param_groups have no {option}"
     raise ConvertError(f"{reader.path}: its optimizer is none of SGD with momentum, Adam and AdamW: {arrays}")
+
+
+def states_nothing(group: Mapping[str, Any]) -> bool:
+    """Tell whether one of torch's groups lists parameters alone, as we write it where nobody states hyperparameters."""
+    return group.keys() <= {"params", "param_names"}
 
 
 def one_step(reader: Reader, steps: set[float], stated: Mapping[str, Any]) -> int:
