@@ -140,7 +140,7 @@ DIALECTS = {
         blocks.{i}.pointwise <-> conv_mixer_layers.{i}.point_wise_conv
         blocks.{i}.norm2     <-> conv_mixer_layers.{i}.norm2
         head                 <-> classification.linear
-        """, {"act": "gelu", **_NORM}, variants=(), about="labml.ai's annotated ConvMixer", preprocessing=_NOT_RESIZED),
+        """, {"act": "gelu", **_NORM}, about="labml.ai's annotated ConvMixer", preprocessing=_NOT_RESIZED),
     "paddlevit": Dialect("paddle", _OFFICIAL, _PADDLE_NORM, about="BR-IDL/PaddleViT", preprocessing=_PIXELS),
 }  # fmt: skip
 

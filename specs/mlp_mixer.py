@@ -217,7 +217,7 @@ DIALECTS = {
         blocks.{i}.channel_mix.fc2 <-> mixer_blocks.{i}.channel_mixing.dense2
         norm                       <-> pre_head_norm
         """, {"gelu": "erf", "norm_eps": 1e-5, "padding": "VALID"},
-        requires={"width": 512, "tokens": 196, "channels": 3}, variants=("S/16",),
+        requires={"width": 512, "tokens": 196, "channels": 3},
         extras=(  # a block that the code builds with its default sizes and never calls
             norm("mixer_block_1.norm1", 512),
             dense("mixer_block_1.token_Mixing.dense1", 196, 256),

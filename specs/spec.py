@@ -23,7 +23,6 @@ class Dialect(NamedTuple):
         below it); with axes it places one array. What no line names keeps our name.
       conventions: Config fields that its files do not hold but its code fixes.
       requires: Config fields whose values its code hard-codes: a model with other values cannot be written in it.
-      variants: official variants of which files exist in it; None stands for all of them.
       extras: layers that its files hold and the network never uses: written as zeros, unless the source holds them.
       suffix: the file format that its users expect, where it is not their framework's usual one.
       about: one line for `routes`.
@@ -35,7 +34,6 @@ class Dialect(NamedTuple):
     table: str = ""
     conventions: Mapping[str, Any] = MappingProxyType({})
     requires: Mapping[str, Any] = MappingProxyType({})
-    variants: tuple[str, ...] | None = None
     extras: tuple[Layer, ...] = ()
     suffix: str = ""
     about: str = ""
@@ -209,7 +207,6 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
             (f"dialects: {name!r}: framework", [dialect.framework], FRAMEWORKS),
             (f"dialects: {name!r}: conventions", dialect.conventions, known_fields),
             (f"dialects: {name!r}: requires", dialect.requires, known_fields),
-            (f"dialects: {name!r}: variants", dialect.variants or (), variants),
             (f"dialects: {name!r}: preprocessing", filter(None, dialect.preprocessing), variants),
         ]
         if not all(_are(Preprocessing)(some) and some for some in dialect.preprocessing.values()):
