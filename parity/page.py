@@ -188,11 +188,14 @@ def _tooltip(r: Result) -> str:
 def _legend(models: Iterable[Model]) -> Markup:
     counts = summary.grades(r for model in models for r in model)
     keys = [tag("span", tag("b", "1e-15"), " agrees")]
+    undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
+    why = tag("span", ", ".join(undecided), ": see ", tag("a", "Remarks", href="#remarks"))
     for grade, example, words in (
         ("close", "1e-11", " agrees, but close to its limit: look at it"),
         ("differs", "1e-5", " beyond its limit, and which pairs differ"),
     ):
         keys += [tag("span", tag("b", example, class_=grade), words)] * bool(counts[grade])
+    keys += [why] * bool(undecided)
     return tag("p", *keys, class_="legend soft") if len(keys) > 1 else Markup()
 
 
@@ -289,8 +292,8 @@ def _module(path: str, kind: str | None) -> Markup:
 
 def _remarks(results: Sequence[Result]) -> Markup:
     """List why comparisons failed, did not run or were not judged, and what is noted of those that ran."""
-    rows = [why for _, why in summary.causes(results)]
-    rows += [f"{note} ({summary.count(times, 'comparison')})" for note, times in summary.notes(results)]
+    rows = [join(tag("b", grade), prose(why.removeprefix(grade))) for grade, why in summary.causes(results)]
+    rows += [prose(f"{note} ({summary.count(times, 'comparison')})") for note, times in summary.notes(results)]
     if not rows:
         return Markup()
-    return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", prose(row)) for row in rows)))
+    return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", row) for row in rows)), id="remarks")

@@ -14,7 +14,7 @@ WIDTH, PLOT, TOP, RIGHT = 640, 190, 22, 14  # user units of the SVG
 CHARACTER = 6.4  # width of a character of a label
 LABEL = 22  # characters of an array's name below the axis
 LABELS = 14  # arrays that are named below the axis; of more, their blocks are
-SLANTED = 15  # distance of slanted names
+SLANTED = 22  # distance of slanted names
 LANE = 18  # height of the lines for errors that are too small, or infinite
 LEFT = 54.0  # margin for the decades
 MARKERS = 24  # of a line
@@ -234,7 +234,7 @@ def _beyond(scale: Scale) -> Markup:
     ends = dict.fromkeys([limit(values[0]), limit(values[-1])])
     side = "above" if above > below else "below"
     text = f"limit {' to '.join(ends)}: {away} decade{'s' * (away != 1)} {side} this plot"
-    return tag("text", text, x=_n(scale.left), y=TOP - 9, class_="limit-text")
+    return tag("text", text, x=_n(WIDTH - RIGHT), y=TOP - 9, text_anchor="end", class_="limit-text")
 
 
 @dataclass(frozen=True)

@@ -112,10 +112,13 @@ def _models(chosen: list[Target]) -> dict[str, str]:
     for target in chosen:
         variants.setdefault(target.architecture, []).append(target.variant)
         name = f"{target.architecture}:{target.variant}"
-        if target.settings:
-            about[f"settings of {name}"] = ", ".join(f"{field}={value}" for field, value in target.settings.items())
-        if target.assumed:
-            about[f"assumed of {name}"] = ", ".join(f"{field}={target.settings[field]}" for field in target.assumed)
+        fields = {
+            "settings": [f"{field}={value}" for field, value in target.settings.items()],
+            "assumed": [f"{field}={target.settings[field]}" for field in target.assumed],
+        }
+        for label, texts in fields.items():
+            if texts:
+                about[label] = "; ".join(filter(None, [about.get(label), f"{name}: {', '.join(texts)}"]))
         if target.path:
             about[target.path] = f"sha256 {sha256(target.path)}"
     listed = [f"{architecture}: {', '.join(names)}" for architecture, names in variants.items()]

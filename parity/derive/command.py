@@ -89,7 +89,7 @@ def _about(left: str, right: str, start: str | None, left_weights: str | None) -
     about |= {label: path for label, path in given.items() if path}
     about |= surroundings() | frameworks()
     files = dict.fromkeys([*_sources(left, right), *filter(os.path.isfile, filter(None, given.values()))])
-    return about | {f"sha256 of {path}": sha256(path) for path in files}
+    return about | {path: f"sha256 {sha256(path)}" for path in files}
 
 
 def _sources(*sides: str) -> list[str]:

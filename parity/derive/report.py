@@ -7,15 +7,21 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..markup import Markup, join, prose, tag
+from ..markup import Markup, join, name, prose, tag
 from ..page import facts, fill
-from ..summary import count, short
+from ..summary import count, limit, short
 from .derivation import ROUNDING, Derivation
 from .fold.rows import missing_lines
 from .match.choices import Step
 from .prove.prove import OUTPUT
 from .trace.places import OWN, module_of
 
+OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
+translated by the Table. The error is the largest difference of an element over the largest element of its output.
+A proof compares the gradient of every parameter as well."""
+USES = """Wherever a parameter is used, in a product or a sum, the values that meet it in both models are compared up to
+their layout. The difference is relative to the largest of them, on the weights of the search. Where the models
+part, it is measured again on those of the proof."""
 KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}
 
 
@@ -46,8 +52,7 @@ def page(found: Derivation, about: Mapping[str, str]) -> str:
       about: what was run, by label.
     """
     lines = count(len(found.table.lines), "line")
-    totals = f"{lines}, {count(len(found.uses), 'use')} of parameters matched, {found.seconds:.1f} s of CPU. "
-    totals += f"{found.outputs.capitalize()}."
+    totals = f"{lines}, {count(len(found.uses), 'use')} of parameters matched, {found.seconds:.1f} s of CPU."
     return fill(
         kicker="Triptych derivation",
         title=join(f"Derive: {_verdict(found)}"),
@@ -55,7 +60,7 @@ def page(found: Derivation, about: Mapping[str, str]) -> str:
         verdict=prose(_verdict(found)),
         totals=prose(totals),
         provenance=tag("section", facts(about.items()), class_="provenance", aria_label="What was run"),
-        divergences=join(_measures(found), _cards(found)),
+        divergences=join(_cards(found), _measures(found)),
         results=_table(found),
         modules=_trees(found),
         remarks=_remarks(found),
@@ -71,23 +76,19 @@ def _verdict(found: Derivation) -> str:
 
 
 def _measures(found: Derivation) -> Markup:
-    """Define both measures of difference, with what they are here."""
+    """State both measures of difference, each with its limit and its definition."""
     error = short(found.error) if math.isfinite(found.error) else found.outputs
+    of = f"{found.agreeing} of {len(found.uses)}"
     rows = [
-        (
-            "error of the outputs",
-            f"{error}: both models run in float64 on weights and inputs that the search did not use, the right one's "
-            "weights translated by the Table; the largest difference of an element, over the largest element of its "
-            f"output. Up to {OUTPUT:.0e} counts as equal; a proof also compares the gradient of every parameter.",
-        ),
-        (
-            "agreement per use",
-            f"{found.agreeing} of {count(len(found.uses), 'use')}: wherever a parameter is used (in a product, a sum), "
-            "the values that meet it in both models are compared, up to their layout; the difference is relative to "
-            f"the largest of them. Up to {ROUNDING:.0e} counts as agreeing: rounding explains it.",
-        ),
+        ("error of the outputs", error, f"at most {limit(OUTPUT)} counts as equal", OUTPUTS),
+        ("uses that agree", of, f"a difference of at most {limit(ROUNDING)} counts as agreeing", USES),
     ]
-    return tag("section", tag("h2", "How far they agree"), facts(rows), class_="measures")
+    facts = [
+        join(tag("dt", label), tag("dd", tag("b", prose(value)), tag("span", prose(f"; {bound}"), class_="soft"),
+             tag("p", prose(about), class_="soft")))
+        for label, value, bound, about in rows
+    ]  # fmt: skip
+    return tag("section", tag("h2", "How far they agree"), tag("dl", *facts), class_="measures")
 
 
 def _cards(found: Derivation) -> Markup:
@@ -95,7 +96,7 @@ def _cards(found: Derivation) -> Markup:
     cards = []
     for place in found.divergences:
         head = tag("h3", f"{place.left} ↔ {place.right}")
-        size = short(place.size) if math.isfinite(place.size) else "not comparable"
+        size = f"{short(place.size)} of the largest value" if math.isfinite(place.size) else "not comparable"
         rows = [("differ by", size), ("cause", place.cause or "none was confirmed")]
         cards.append(tag("article", head, facts(rows, "cause" if place.cause else "differ by"), class_="card"))
     if found.missing:
@@ -114,7 +115,7 @@ def _trees(found: Derivation) -> Markup:
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules trees")
     about = (
         "Each module of the left model stands beside the part of the right one that has its partners; below it, each "
-        "use of a parameter. The difference is that of the values which the two uses meet, relative to their size."
+        "use of a parameter, with the difference of the values that meet it; a module shows the largest below it."
     )
     agreeing = count(found.agreeing, "use")
     head = tag(
@@ -129,8 +130,8 @@ def tree(uses: Sequence[Step]) -> Module:
     top = Module()
     for use in uses:
         module = top
-        for name in module_of(use.left_site, use.left) or (OWN,):
-            module = module.below.setdefault(name, Module((*module.path, name)))
+        for part in module_of(use.left_site, use.left) or (OWN,):
+            module = module.below.setdefault(part, Module((*module.path, part)))
         module.uses.append(use)
     return top
 
@@ -141,7 +142,7 @@ def _rows(module: Module) -> Iterator[Markup]:
     gap = max(use.gap for use in module.within())
     cells = [
         tag("td", tag("b", module.path[-1]), style=f"--depth: {depth}"),
-        tag("td", tag("b", "/".join(_common(partners)) or OWN)),
+        tag("td", tag("b", name("/".join(_common(partners)) or OWN))),
         tag("td"),
         tag("td", short(gap), class_="number"),
     ]
@@ -149,7 +150,7 @@ def _rows(module: Module) -> Iterator[Markup]:
     for use in module.uses:
         cells = [
             tag("td", tag("code", _leaves(use.left)), title=use.left, style=f"--depth: {depth + 1}"),
-            tag("td", tag("code", use.right.replace(" ", ", "))),
+            tag("td", tag("code", name(use.right.replace(" ", ", ")))),
             tag("td", KINDS[use.kind], class_="soft"),
             tag("td", short(use.gap), class_="number"),
         ]
@@ -174,12 +175,13 @@ def _common(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def _table(found: Derivation) -> Markup:
-    return tag("section", tag("h2", "Table"), tag("pre", found.table.print(), class_="lines"))
+    lines = [tag("span", line) for line in found.table.print().splitlines(keepends=True)]
+    return tag("section", tag("h2", "Table"), tag("pre", *lines, class_="lines"))
 
 
 def _remarks(found: Derivation) -> Markup:
     rows = [f"No output depends on it, so its place follows its name or its siblings: {n}" for n in found.unobservable]
-    rows += [f"Inferred, since no value shows all of it: {name}" for name in found.inferred]
+    rows += [f"Inferred, since no value shows all of it: {n}" for n in found.inferred]
     rows += [f"May be permuted without effect, the Table keeps the written order: {text}" for text in found.freedom]
     if not rows:
         return Markup()

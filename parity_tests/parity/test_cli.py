@@ -105,7 +105,7 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
     assert facts["command"].startswith("python -m parity ")
     assert facts["command"].endswith(f"--check layers --report {page}")
     name = re.fullmatch(r"mlp_mixer: (model[.]safetensors.*)", facts["models"])[1]
-    assert "patch=" in facts[f"settings of mlp_mixer:{name}"]
+    assert facts["settings"].startswith(f"mlp_mixer:{name}: ") and "patch=" in facts["settings"]
     assert (facts["seed"], facts["batch"]) == ("0, of images and random weights", "2 images")
     assert done.stdout.startswith(
         "torch and paddle agree in 1 comparison.\n\nmlp_mixer, float64 on cpu: largest errors\n"

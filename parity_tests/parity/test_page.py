@@ -111,7 +111,7 @@ def test_the_verdict_stands_first_then_what_was_run_then_what_differs() -> None:
 
 def test_every_cell_leads_to_its_plot() -> None:
     text = Text(report().to_html())
-    assert set(text.links) == {"m0-layers", "m0-forward", "m1-layers"}
+    assert set(text.links) == {"m0-layers", "m0-forward", "m1-layers", "remarks"}
     assert set(text.links) <= set(text.ids)
     assert len(text.ids) == len(set(text.ids))
 
