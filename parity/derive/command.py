@@ -127,11 +127,20 @@ def _build(text: str) -> tuple[Any, Any]:
         raise ConvertError(f"{_where(error, path)} in {name}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
-    linen = sys.modules.get("flax.linen")
-    if not isinstance(result, tuple) or len(result) != 2 or (linen and isinstance(result[0], linen.Module)):
+    if not isinstance(result, tuple) or len(result) != 2 or _is_half(result[0]):
         return result, None
     model, inputs = result
     return model, inputs if isinstance(inputs, (tuple, Call)) else (inputs,)
+
+
+def _is_half(first: Any) -> bool:
+    """Tell whether this is no model without its parameters: an unbound linen module, or a function."""
+    linen = sys.modules.get("flax.linen")
+    if linen and isinstance(first, linen.Module):
+        return first.scope is None
+    homes = (("torch.nn", "Module"), ("paddle.nn", "Layer"), ("flax.nnx", "Module"))
+    classes = tuple(getattr(sys.modules[home], name) for home, name in homes if home in sys.modules)
+    return callable(first) and not isinstance(first, classes)
 
 
 def _where(error: BaseException, path: str) -> str:

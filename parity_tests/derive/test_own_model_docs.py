@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,27 @@ def _commands() -> list[list[str]]:
 
 def _contains(text: str, block: str) -> bool:
     return all(line in text for line in block.strip().splitlines())
+
+
+def _a_tree_goes_there_and_back(run: Any, commands: Iterator[list[str]]) -> None:
+    """Derive a JAX function's Table, convert a torch checkpoint into its tree, load that, and convert back."""
+    import jax
+    import torch
+
+    tree, save_tree = _module("tree_mlp.py"), _module("save_tree.py")
+    model, (x,) = _module("mlp.py").build()
+    torch.save(model.state_dict(), "mlp.pt")
+    for _ in range(3):
+        command = next(commands)
+        code, out, err = run(*command)
+        assert code == 0, (command, out, err)
+    params = save_tree.load("tree.npz", tree.init(jax.random.key(1)))
+    ours = model(torch.tensor(x, dtype=torch.float32)).detach().numpy()
+    assert np.allclose(ours, tree.forward(params, x.astype(np.float32)), atol=1e-6)  # float32, other order of sums
+    save_tree.save("saved.npz", params)
+    assert dict(np.load("saved.npz")).keys() == dict(np.load("tree.npz")).keys()
+    again = torch.load("again.pt")
+    assert all(torch.equal(again[name], array) for name, array in model.state_dict().items())
 
 
 def test_the_page_leads_from_two_files_to_a_converted_checkpoint(
@@ -75,6 +97,7 @@ def test_the_page_leads_from_two_files_to_a_converted_checkpoint(
     assert code == 0 and Table.load("mlp.table").print().count("<->") == 4 + 1, out + err
     monkeypatch.syspath_prepend(tmp_path)
     _module("compare_mlp.py")
+    _a_tree_goes_there_and_back(run, commands)
     code, out, err = run(*next(commands))
     assert code == 0 and Table.load("same.table").print().count("<->") == 4 + 1, out + err
 
