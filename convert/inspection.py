@@ -61,7 +61,10 @@ def _lines(about: dict[str, Any], path: str) -> Iterator[str]:
     yield from (f"{'record:':14}{line}" for line in about["record"])
     for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
         if key in about:
-            yield f"{key + ':':14}{_stated(about, key)}"
+            label = "elements" if key == "parameters" and not about["named"] else key
+            yield f"{label + ':':14}{_stated(about, key)}"
+        if key == "parameters" and about["statistics"]:
+            yield f"{'':14}and {about['statistics']:,} elements of running statistics and counters"
     if near := about["nearest"]:
         yield f"{'':14}a {about['format']} file of an unknown architecture"
         yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), which does not fit:"
@@ -177,7 +180,7 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     about: dict[str, Any] = {
         "record": [], "format": reader.format, "dialect": None, "architecture": None, "variant": None, "part": None,
         "nearest": None, "config": {}, "origins": {}, "preprocessing": {}, "open": "", "assumed": [], "notes": [],
-        "aside": [],
+        "aside": [], "statistics": 0, "named": True,
     }  # fmt: skip
     about["skipped"] = folding.skipped(reader.skipped)
     about |= {"parameters": sum(t.size for t in reader.tensors.values())} | known
@@ -272,6 +275,7 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
 
 def _beside(reader: Reader) -> dict[str, Any]:
     """Describe what a file contains beside a model, as far as names alone show; the rest is its parameters."""
+    from .counting import counted
+
     aside = by_name(reader.tensors)
-    every = sum(tensor.size for tensor in reader.tensors.values())
-    return {"aside": as_json(aside), "parameters": every - sum(entry.elements for entry in aside)}
+    return {"aside": as_json(aside), **counted(reader.tensors, sum(entry.elements for entry in aside))}

@@ -1,0 +1,52 @@
+"""Count the parameters of a model of no known architecture, as far as names and dtypes tell them from other arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from specs.kinds import KINDS, STATISTICS
+
+from .aside import by_name
+from .files.base import Tensor
+
+OWN = {"running_mean", "running_var", "num_batches_tracked", "_mean", "_variance"}  # nothing else is called so
+COLLECTION = "batch_stats"  # of linen
+WHOLE = ("int32", "int64", "uint32", "bool")  # dtypes of counters, masks and positions, never of parameters
+LEAVES = {
+    stored.name for kind in KINDS.values() for leaves in kind.leaves.values() for stored in leaves.values() if stored
+} - STATISTICS
+
+
+def counted(tensors: Mapping[str, Tensor], aside: int) -> dict[str, int | bool]:
+    """Return {"parameters", "statistics", "named"}.
+
+    "statistics": elements of running statistics, counters and other whole numbers. "parameters": all others.
+    "named": whether most of these have names of parameters, so that they may be called so.
+
+    Args:
+      aside: elements that belong to no model, which `by_name` lists.
+    """
+    others = {name: tensors[name] for name in _others(tensors)}
+    statistics = sum(t.size for t in others.values()) - sum(entry.elements for entry in by_name(others))
+    rest = [name for name in tensors if name not in others]
+    named = 2 * sum(_leaf(name)[1] in LEAVES for name in rest) >= len(rest)
+    return {
+        "parameters": sum(t.size for t in tensors.values()) - aside - statistics,
+        "statistics": statistics,
+        "named": named,
+    }
+
+
+def _others(tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield the names of arrays that are no parameters."""
+    for name, tensor in tensors.items():
+        module, leaf = _leaf(name)
+        pair = {f"{module}mean", f"{module}var"} <= tensors.keys() and leaf in STATISTICS
+        if leaf in OWN or pair or COLLECTION in name.split("/") or tensor.dtype in WHOLE:
+            yield name
+
+
+def _leaf(name: str) -> tuple[str, str]:
+    """Split a name behind its last dot or slash."""
+    at = max(name.rfind("."), name.rfind("/")) + 1
+    return name[:at], name[at:]

@@ -1,0 +1,27 @@
+"""What `inspect` calls parameters of a model of no known architecture."""
+
+import json
+
+import numpy as np
+from safetensors.numpy import save_file
+
+
+def test_statistics_and_counters_are_no_parameters(run, tmp_path):
+    arrays = {
+        "conv.weight": np.zeros((4, 3, 3, 3), "f4"),
+        "bn.weight": np.ones(4, "f4"),
+        "bn.running_mean": np.zeros(4, "f4"),
+        "bn.running_var": np.ones(4, "f4"),
+        "bn.num_batches_tracked": np.array(3),
+        "pool.mean": np.zeros(5, "f4"),  # no variance stands beside it, so that this may be a parameter
+    }
+    save_file(arrays, tmp_path / "x.safetensors")
+    about = json.loads(run("inspect", tmp_path / "x.safetensors", "--json")[1])
+    assert (about["parameters"], about["statistics"], about["named"]) == (108 + 4 + 5, 9, True)
+    printed = run("inspect", tmp_path / "x.safetensors")[1]
+    assert "parameters:   117\n              and 9 elements of running statistics and counters\n" in printed
+
+
+def test_arrays_of_other_names_are_called_elements(run, tmp_path):
+    save_file({"a": np.zeros((3, 4), "f4"), "b": np.zeros(3, "f4")}, tmp_path / "x.safetensors")
+    assert "elements:     15\n" in run("inspect", tmp_path / "x.safetensors")[1]
