@@ -10,8 +10,8 @@ from specs.dynamixer import Config, StageConfig
 from .layers import DropPath
 
 # How tokens of a line are gathered, and mixed: h and w place the line, i and o are its inputs and outputs.
-ROWS = "b h w (s d) -> b h s (w d)", "bhsio, bhisk -> bhosk"
-COLUMNS = "b h w (s d) -> b w s (h d)", "bwsio, biwsk -> bowsk"
+ROWS = "b h w (s d) -> b h s (w d)", "bhsoi, bhisk -> bhosk"
+COLUMNS = "b h w (s d) -> b w s (h d)", "bwsoi, biwsk -> bowsk"
 
 
 class DynaMixerOp(nn.Layer):
@@ -29,8 +29,8 @@ class DynaMixerOp(nn.Layer):
 
     def forward(self, x: Tensor) -> Tensor:  # (b h w c) -> (b h w c)
         y = rearrange(self.compress(x), self.gather, s=self.segments)
-        weights = rearrange(self.generate(y), "b n s (i o) -> b n s i o", i=self.length)
-        weights = F.softmax(weights, axis=-2)  # each output's weights over its inputs
+        weights = rearrange(self.generate(y), "b n s (i o) -> b n s o i", i=self.length)
+        weights = F.softmax(weights)  # each output's weights over its inputs; paddle is slow over any axis but the last
         y = paddle.einsum(self.mix, weights, rearrange(x, "b h w (s k) -> b h w s k", s=self.segments))
         return self.out(rearrange(y, "b h w s k -> b h w (s k)"))
 
