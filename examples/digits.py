@@ -108,12 +108,19 @@ class Training:
 
 
 def compile_quickly() -> None:
-    """Keep XLA from fusing operations in its new way, which takes longer to compile.
+    """Keep XLA from fusing operations in its new way and from optimising hard: steps take as long, compiling half.
 
     It has to be set before jax is imported. XLA ends the process on a flag that it does not know.
     """
     if metadata.version("jaxlib").startswith("0.10."):
-        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1")
+
+
+def compute_in_one_thread() -> None:
+    """Let PyTorch compute in one thread: in operations this small a second one mostly waits, and keeps a core busy."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def train_in_flax(name: str, port: ports.Port, training: Training, folder: str) -> Result:
@@ -265,6 +272,7 @@ def run(name: str, training: Training, folder: str) -> Result:
     if recipe.zeros:
         port.model = with_zeros(port.model, recipe.zeros)
     result = train_in_flax(name, port, training, folder)
+    compute_in_one_thread()
     result.logits |= classify_elsewhere(name, training.digits, folder)
     print(result.table())
     result.continued = go_on_in_torch(name, training, folder)
