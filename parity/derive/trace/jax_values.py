@@ -69,6 +69,8 @@ def layout_of(name: str, p: Mapping[str, Any], eqn: Any) -> Callable[..., Any] |
         return lambda a: a[where]
     if name == "rev":
         return lambda a: np.flip(a, p["dimensions"])
+    if name == "tile":
+        return lambda a: np.tile(a, p["reps"])
     if name == "concatenate":
         return lambda *arrays: np.concatenate(arrays, p["dimension"])
     if name in ("gather", "dynamic_slice", "dynamic_update_slice"):
