@@ -192,7 +192,7 @@ def _add_table_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--reverse", action="store_true", help="from the table's right side to its left")
     parser.add_argument("--like", metavar="FILE", help="a checkpoint with the target's names and shapes")
     parser.add_argument(
-        "--unreplicate", action="store_true", help="with --with-optimizer: take one of the equal replicas of its state"
+        "--unreplicate", action="store_true", help="take one of the equal replicas that pmap leaves in every array"
     )
     parser.add_argument(
         "--set", metavar="AXIS=LENGTH", action="append", default=[], help="length of an axis; may be repeated"

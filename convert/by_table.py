@@ -12,23 +12,22 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from specs.claims import UNPROVEN, claim, unproven
 from specs.layout import Entry, Equal, Layout, kind
-from specs.lines import Misfit
 from specs.matching import Matcher
-from specs.paths import normal
-from specs.sizes import LIKE, SizeError
-from specs.table import Table, TableError
+from specs.table import Table
 
 from . import folding, record
 from .casting import FLOATS
 from .errors import ConvertError, UsageError, option
-from .files import is_named_as_checkpoint, open_checkpoint
-from .files.base import PADDLE_BFLOAT16, Reader, Tensor, meant
-from .readings import LONGEST, chosen, unclear
+from .files import open_checkpoint
+from .files.base import PADDLE_BFLOAT16, Reader, Tensor
+from .replicas import FirstReplica
 from .spelling import out_of_modules
 from .steps import EARLIER, Promise, Step, step, supplied
-
-UNFINISHED = "# incomplete:"  # begins the comment of a derived Table that lacks lines
+from .table_file import check_complete, load
+from .table_fit import lay_out, replicas
+from .table_part import Part, matching, without_training
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class TablePlan:
     Args:
       table: as it is read here, from left to right. backwards: whether the file has it the other way round.
       sources: the arrays of the source by name. prefix: where in the source they lie, "" for its root.
-      aside: arrays of the source outside of `prefix`. remarks: what is wrong with the source's record.
+      aside: arrays of the source outside of `prefix`. remarks: on the Table, how the source is read, and its record.
     """
 
     reader: Reader
@@ -117,6 +116,7 @@ class TablePlan:
                 "to": self.table.sides[1],
                 "reversed": self.backwards,
                 "text": str(original),
+                **({"proven": False, "difference": claim(self.table, UNPROVEN)} if unproven(self.table) else {}),
             },
             "notes": self.notes(),
             **({"supplied": list(self.supplied)} if self.supplied else {}),
@@ -153,36 +153,6 @@ def length(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
-def load(path: str) -> Table:
-    """Read a Table: its own file, the record of a conversion by one, or what `derive --json` prints.
-
-    Raises: ConvertError.
-    """
-    try:
-        return Table.load(path, _recorded(path))
-    except TableError as error:
-        raise ConvertError(error.message, error.problems) from None
-
-
-def _recorded(path: str) -> str | None:
-    """Return the text of the Table in a record, the .json beside a checkpoint or inside it; None for other files.
-
-    Raises: ConvertError for a record without a Table, or one that was changed.
-    """
-    if (not path.endswith(".json") and not is_named_as_checkpoint(path)) or not os.path.exists(path):
-        return None
-    its = record.at(path)
-    table = its.content.get("table")
-    if isinstance(table, str):  # of `derive --json`, which has no hash of itself
-        return table
-    text = table.get("text") if isinstance(table, dict) else None
-    if not isinstance(text, str):
-        raise ConvertError(f"{path}: contains no Table, as the record of a conversion by a Table does (docs/table.md)")
-    if its.damage:
-        raise ConvertError(f"{path}: its record {its.damage}: save its Table as a file of its own, and look at it")
-    return text
-
-
 def plan(
     path: str,
     table: str | Table,
@@ -193,6 +163,7 @@ def plan(
     weights: str | None = None,
     apart: Callable[[Reader, Callable[[], frozenset[str]]], frozenset[str]] | None = None,
     like_weights: str | None = None,
+    unreplicate: bool = False,
 ) -> TablePlan:
     """Plan a conversion by a Table.
 
@@ -206,27 +177,39 @@ def plan(
       apart: names the arrays and entries that something beside this plan converts: the state of an optimizer. Called
         with what names the arrays that no line of the table speaks of.
       like_weights: the part of `like` that has those names; None takes all of it.
+      unreplicate: take the first of the replicas that pmap leaves in every array, after checking that all are equal.
     Raises: ConvertError that lists everything that does not fit; UsageError for open axes.
     """
     if dtype is not None and dtype not in FLOATS:
         raise UsageError(f"no dtype {dtype!r}: one of {', '.join(FLOATS)}")
     given = load(table) if isinstance(table, str) else table
-    _check_complete(given)
+    check_complete(given)
     lines = given.reverse() if backwards else given
     stored = open_checkpoint(path)
     reader = out_of_modules(stored)
     try:
-        prefix, sources = part(reader, weights)
-        accounted = apart(reader, lambda: _unused(lines, reader, sources)) if apart else frozenset[str]()
-        sources = {name: tensor for name, tensor in sources.items() if tensor.name not in accounted}
+        own = matching(reader, weights, lines)
+        reader = own.reader
+        accounted = apart(reader, lambda: _unused(lines, own)) if apart else frozenset[str]()
+        own = without_training(own.without(accounted), lines)
+        if unreplicate:
+            own = _first_replica(own, lines, required=apart is None)
+            reader = own.reader
+        sources = own.sources
         layout = lay_out(lines, path, sources, like, sizes or {}, like_weights)
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
-        aside = tuple(name for name in reader.tensors if not name.startswith(prefix) and name not in accounted)
+        aside = tuple(n for n in reader.tensors if not n.startswith(own.prefix) and n not in own.taken | accounted)
         its = record.read(stored)
-        remarks = (*(note for note in reader.remarks if note not in stored.remarks), *_remarks(its))
+        doubts = [f"{lines.name}: {doubt}"] if (doubt := unproven(lines)) else []
+        remarks = (
+            *doubts,
+            *(note for note in reader.remarks if note not in stored.remarks),
+            *own.notes,
+            *_remarks(its),
+        )
         return TablePlan(
-            reader, lines, backwards, layout, steps, sources, checks, prefix, aside,
+            reader, lines, backwards, layout, steps, sources, checks, own.prefix, aside,
             remarks=remarks, earlier=its.supplied, accounted=accounted,
         )  # fmt: skip
     except BaseException:
@@ -234,130 +217,33 @@ def plan(
         raise
 
 
-def _unused(table: Table, reader: Reader, sources: Mapping[str, Tensor]) -> frozenset[str]:
+def _first_replica(own: Part, table: Table, required: bool) -> Part:
+    """Take one of the replicas that pmap leaves, if all are equal.
+
+    Args:
+      required: whether arrays without replicas are an error; the state of an optimizer may be replicated alone.
+    Raises: UsageError where the arrays fit as they are; ConvertError where the replicas differ.
+    """
+    if not replicas(table, own.sources):
+        if required:
+            what = "no axis of replicas is common to its arrays, without which they fit the table: leave it out"
+            raise UsageError(f"{own.reader.path}: {option('unreplicate')}: {what}")
+        return own
+    wholes = [own.reader.tensors[tensor.name] for tensor in own.sources.values()]
+    sources = {name: tensor._replace(shape=tensor.shape[1:]) for name, tensor in own.sources.items()}
+    return own._replace(reader=FirstReplica(own.reader, wholes), sources=sources)
+
+
+def _unused(table: Table, own: Part) -> frozenset[str]:
     """Return the file's arrays that no line of a table speaks of, or that lie outside of the part that is read."""
-    used = sources.keys() - set(Matcher(table, sources).match().unexpected)
-    return frozenset(reader.tensors.keys() - {sources[name].name for name in used})
-
-
-def _check_complete(table: Table) -> None:
-    """Check that a Table does not say that it was derived in part. Raises: ConvertError."""
-    above = table.lines[0].above if table.lines else ()
-    if any(comment.startswith(UNFINISHED) for comment in above):
-        missing = [comment.removeprefix("# ") for comment in above if comment.startswith("# missing: ")]
-        raise ConvertError(
-            f"{table.name}: is incomplete: add lines, and remove the comment that begins with {UNFINISHED!r}", missing
-        )
+    used = own.sources.keys() - set(Matcher(table, own.sources).match().unexpected)
+    return frozenset(own.reader.tensors.keys() - {own.sources[name].name for name in used})
 
 
 def _remarks(its: record.Record) -> tuple[str, ...]:
     """Return what is wrong with the source's record, which is not used for anything else."""
     problems = (its.damage, its.change and f"no longer fits the file, {its.change}")
     return tuple(f"{its.place} {problem}: it is ignored" for problem in problems if problem)
-
-
-def shapes(path: str | None, weights: str | None = None) -> dict[str, tuple[int, ...]] | None:
-    """Return names and shapes of a checkpoint, or of a part of it."""
-    if path is None:
-        return None
-    with open_checkpoint(path) as reader:
-        return {name: tensor.shape for name, tensor in part(out_of_modules(reader), weights)[1].items()}
-
-
-def part(reader: Reader, weights: str | None) -> tuple[str, dict[str, Tensor]]:
-    """Return where a file's arrays are taken from, and the arrays by the name that they have there."""
-    prefix, *others = chosen(reader.tensors, weights)
-    if weights and others:
-        raise unclear(reader.path, weights, [prefix, *others])
-    inside = {name.removeprefix(prefix): t for name, t in reader.tensors.items() if name.startswith(prefix)}
-    if not inside and weights:
-        from specs.config import unknown
-
-        folders = sorted({name.rpartition("/")[0] for name in reader.tensors if "/" in name})
-        raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, folders)}")
-    bits = reader.format == "pdparams"
-    return prefix, {
-        name: tensor._replace(dtype=meant(tensor.dtype)) if bits else tensor for name, tensor in inside.items()
-    }
-
-
-def lay_out(
-    table: Table,
-    path: str,
-    sources: Mapping[str, Tensor],
-    like: str | None,
-    sizes: Mapping[str, int],
-    like_weights: str | None = None,
-) -> Layout:
-    """Lay out a Table for a file: errors name the file, fold names and offer the nearest ones."""
-    try:
-        return table.layout({name: tensor.shape for name, tensor in sources.items()}, shapes(like, like_weights), sizes)
-    except Misfit as error:
-        missing, unexpected = error.missing, error.unexpected
-        if len(unexpected) == len(sources) and (places := _places(table, missing, sources)):
-            raise ConvertError(f"{path}: {_nested(table, places)}") from None
-        misfits = [line.replace(LIKE, like or LIKE) for line in folding.misfits(error.misfits)]
-        problems = [*folding.missing(missing, unexpected), *misfits]
-        problems += _strangers(unexpected, table)
-        if unexpected and len(Matcher(table.reverse(), sources).match().unexpected) < len(unexpected):
-            remedy = f"{option('reverse')} reads it from there"
-            problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
-        raise ConvertError(f"{path}: does not fit {table.name}, read from {_direction(table)}", problems) from None
-    except SizeError as error:
-        raise UsageError(f"{path}: {error.message}", error.problems) from None
-    except TableError as error:
-        raise ConvertError(f"{path}: {error.message}", error.problems) from None
-
-
-PLACES = 8  # that are tried: of a training checkpoint, weights and their averages
-
-
-def _places(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> list[str]:
-    """Return the places, as "model/", under each of which a file has every array that a Table reads, and no other."""
-    if not missing:
-        return []
-    label = ".+".join(map(re.escape, re.split(r"\{[^}]*\}", missing[0])))
-    ends = [found for name in sources if (found := re.fullmatch(rf"(.*[/.]){label}", name[:LONGEST]))]
-    places = list(dict.fromkeys(end[1] for end in ends))[:PLACES]
-    inside = {place: {n.removeprefix(place): t for n, t in sources.items() if n.startswith(place)} for place in places}
-    matches = {place: Matcher(table, below).match() for place, below in inside.items()}
-    return [place for place, match in matches.items() if not (match.missing or match.unexpected or match.problems)]
-
-
-def _nested(table: Table, places: list[str]) -> str:
-    """Say under which places of a file all names lie that a Table reads, and the option that takes one."""
-    where = ", and all under ".join(map(repr, places))
-    return f"all names that {table.name} reads lie under {where}: {option('weights', places[0].rstrip('/'))}"
-
-
-def _direction(table: Table) -> str:
-    return f"{table.sides[0]} to {table.sides[1]}"
-
-
-def _strangers(unexpected: list[str], table: Table) -> list[str]:
-    """Return "X: no line speaks of it (nearest: line 7, ...)" for each name, with advice where numbers alone differ."""
-    from difflib import get_close_matches
-
-    labels = {array.label: line.number for line in table.lines for array in line.left.arrays}
-    alike = {
-        normal(re.sub(r"\{[^}=]*\}", "0", label)): label
-        for label in labels
-        if re.search(r"\d", re.sub(r"\{[^}]*\}", "", label))
-    }
-    lines, groups = [], dict[str, list[str]]()
-    for name in unexpected:
-        groups.setdefault(normal(name), []).append(name)
-    for label, names in [(alike[form], groups.pop(form)) for form in list(groups) if form in alike]:
-        why = f"line {labels[label]}, {label}, has other numbers"
-        lines += [f"{name}: no line speaks of it ({why})" for name in folding.fold(names)]
-    advice = ["numbers that count blocks: write {i} for them, or derive the table from models with two of everything"]
-    advice = advice if lines else []
-    for name in folding.fold(name for names in groups.values() for name in names):
-        near = get_close_matches(name, list(labels)[:500], n=1, cutoff=0.5)
-        lines.append(
-            f"{name}: no line speaks of it" + (f" (nearest: line {labels[near[0]]}, {near[0]})" if near else "")
-        )
-    return [*folding.capped(lines, "arrays without a line"), *advice]
 
 
 def _step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None, path: str) -> Step:

@@ -9,6 +9,7 @@ from typing import Any
 from specs.dialects import PORTS
 from specs.kinds import SUFFIX
 
+from . import record
 from .errors import ConvertError, UsageError, printable
 from .files.inside import look, looks
 from .planning import plan
@@ -107,14 +108,16 @@ def _sides(weights: list[str]) -> tuple[str | None, str | None]:
 
 
 def verify(arguments: Namespace) -> int:
+    from .table_file import doubt
     from .verification import check
 
     found = look(arguments.file, arguments.step)
     problems = check(found.path)
+    notes = [*found.notes, *filter(None, [doubt(record.at(found.path).content)])]
     if arguments.json:
-        print(dumps({"intact": not problems, "problems": problems, "notes": found.notes}))
+        print(dumps({"intact": not problems, "problems": problems, "notes": notes}))
         return 1 if problems else 0
-    for note in found.notes:
+    for note in notes:
         say(printable(f"note: {note}"), sys.stderr, "doubt")
     if problems or not arguments.quiet:
         say(

@@ -160,8 +160,9 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
 def _by_table(arguments: Namespace, notes: Notes) -> Convert:
     """Return the conversion of one file by a Table. Raises: ConvertError for a Table that cannot be read."""
     from . import by_table
+    from .table_file import load
 
-    table, sizes = by_table.load(arguments.table), dict(map(by_table.length, arguments.set))
+    table, sizes = load(arguments.table), dict(map(by_table.length, arguments.set))
     optimizer = _request(arguments)
 
     def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
@@ -169,7 +170,7 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
             source = _hashed(file, arguments, stack)
             plan = by_table.plan(
                 file, table, arguments.reverse, arguments.like, sizes, arguments.dtype, arguments.weights,
-                _apart if optimizer else None,
+                _apart if optimizer else None, unreplicate=arguments.unreplicate,
             )  # fmt: skip
             stack.enter_context(plan)
             out = target(file, ".safetensors", arguments.out, earlier)
@@ -206,7 +207,6 @@ def _request(arguments: Namespace) -> Request | None:
     if not arguments.with_optimizer:
         given = [name for name in ("optimizer", "hyper") if getattr(arguments, name)]
         given += ["like"] if arguments.like and arguments.table is None else []
-        given += ["unreplicate"] if arguments.unreplicate and arguments.table is not None else []
         if given:
             raise UsageError(f"--{given[0]} is of the state of an optimizer: add --with-optimizer")
         return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specs.moves import Move
+from specs.table import Table
 
 from . import by_table, folding, payload
 from .array_differences import differences
@@ -18,6 +19,7 @@ from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .spelling import out_of_modules
 from .steps import Promise, Step
+from .table_part import matching, part, without_training
 
 
 def across(
@@ -40,7 +42,7 @@ def across(
             by_table.plan(a, table, backwards, b, sizes, weights=weights[0], like_weights=weights[1])
         )
         payload.check(left)
-        right = as_it_is(stack.enter_context(open_checkpoint(b)), weights[1])
+        right = as_it_is(stack.enter_context(open_checkpoint(b)), weights[1], left.table.reverse())
         unread = left.layout.unread
         notes = [*left.notes(), *_beside(right)]
         arrays = differences(left, right, rtol, skip=unread.__contains__)
@@ -69,9 +71,11 @@ def by_names(
 def _beside(side: Arrays) -> list[str]:
     """Name what of a file is not compared: arrays outside the part that is taken, and what is no array."""
     path, skipped = side.reader.path, side.reader.skipped
-    outside = [name for name in side.reader.tensors if not name.startswith(side.prefix)]
+    outside = [name for name in side.reader.tensors if not name.startswith(side.prefix) and name not in side.taken]
     took = [f"took the arrays under {side.prefix!r}; set aside: {folding.where(outside)}"] if outside else []
-    return [f"{path}: {line}" for line in (*took, *(f"set aside, {line}" for line in folding.skipped(skipped)))]
+    return [
+        f"{path}: {line}" for line in (*side.notes, *took, *(f"set aside, {line}" for line in folding.skipped(skipped)))
+    ]
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Arrays:
 
     Args:
       prefix: of the names in the file of the part that is taken; "" for all of it.
+      taken: names of arrays that are set aside. notes: on those, and on names that are read otherwise.
     """
 
     reader: Reader
@@ -87,15 +92,22 @@ class Arrays:
     steps: list[Step]
     checks: list[Promise]
     prefix: str = ""
+    taken: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
-def as_it_is(stored: Reader, weights: str | None = None) -> Arrays:
-    """Return a checkpoint's arrays, or those of a part of it, as steps that copy them."""
+def as_it_is(stored: Reader, weights: str | None = None, table: Table | None = None) -> Arrays:
+    """Return a checkpoint's arrays, or those of a part of it, as steps that copy them.
+
+    Args:
+      table: whose left side the file is; arrays are named as there, and training state is set aside.
+    """
     reader = out_of_modules(stored)
-    prefix, sources = by_table.part(reader, weights)
+    own = part(reader, weights) if table is None else without_training(matching(reader, weights, table), table)
+    sources, notes = own.sources, (*(note for note in own.reader.remarks if note not in reader.remarks), *own.notes)
     steps: list[Step] = []
     for name, tensor in sources.items():
         whole = (slice(None),) * len(tensor.shape)
         copied = Move(name, tensor.shape, whole, tuple(range(len(whole))), tensor.shape, whole)
         steps.append((tensor._replace(name=name), [copied]))
-    return Arrays(reader, sources, steps, [], prefix)
+    return Arrays(own.reader, sources, steps, [], own.prefix, own.taken, notes)

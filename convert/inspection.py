@@ -31,6 +31,7 @@ from .record import DEFAULT, DIALECT, OFFICIAL, Record
 from .record import read as read_record
 from .settings import Settings
 from .spelling import out_of_modules, respelled
+from .table_file import doubt
 from .terminal import say
 
 REASONS = 5  # printed of why the nearest architecture does not fit
@@ -151,7 +152,8 @@ def _recorded(record: Record) -> list[str]:
     if record.change or not isinstance(table, dict) or not isinstance(source, dict):
         return []
     left, right, file = (str(table.get(key, "unknown"))[:80] for key in ("from", "to", "file"))
-    return [f"written by a Table ({left} to {right}, {file}), from {str(source.get('file', 'unknown'))[:80]}"]
+    line = f"written by a Table ({left} to {right}, {file}), from {str(source.get('file', 'unknown'))[:80]}"
+    return [line, *filter(None, [doubt(record.content)])]
 
 
 def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any]:

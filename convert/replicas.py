@@ -42,14 +42,23 @@ def count(reading: Reading) -> int:
     return next(iter(reading.tensors.values())).shape[0]
 
 
-def replicated(path: str, reading: Reading) -> ConvertError:
-    """Return the error for a file whose arrays fit once that axis is removed."""
-    problem = f"every array has a leading axis of {count(reading)}, as pmap adds for {count(reading)} devices"
-    rest = f"behind it they are those of {reading.architecture} ({reading.dialect})"
+def replication(number: int, behind: str) -> str:
+    """Say that the arrays of a file fit once an axis of so many replicas is removed, and how to take one.
+
+    Args:
+      behind: what the arrays behind that axis do: "are those of ...".
+    """
+    problem = f"every array has a leading axis of {number}, as pmap adds for {number} devices"
     save = "or save one, e.g. flax.jax_utils.unreplicate(state)"
     call = command_or_call("a conversion with --unreplicate", option("unreplicate"))
-    remedy = f"{call} takes one of them if all are equal; {save}"
-    return ConvertError(f"{path}: {problem}; {rest}: {remedy}")
+    return f"{problem}; behind it they {behind}: {call} takes one of them if all are equal; {save}"
+
+
+def replicated(path: str, reading: Reading) -> ConvertError:
+    """Return the error for a file whose arrays fit once that axis is removed."""
+    return ConvertError(
+        f"{path}: {replication(count(reading), f'are those of {reading.architecture} ({reading.dialect})')}"
+    )
 
 
 class FirstReplica(Wrapped):
@@ -83,6 +92,7 @@ def _check_equal(reader: Reader, wholes: Mapping[str, Tensor]) -> None:
     with contextlib.ExitStack() as stack:
         ahead = stack.enter_context(open_checkpoint(reader.path)) if reader.on_disk else reader
         ahead = ahead if wholes.keys() <= ahead.tensors.keys() else respelled(ahead)
+        ahead = ahead if wholes.keys() <= ahead.tensors.keys() else reader  # which has names of its own
         differing = [name for name, tensor in wholes.items() if not all(_pieces_equal(reader, ahead, tensor))]
     if differing:
         names = fold(differing)

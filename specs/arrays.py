@@ -50,6 +50,40 @@ def apply(parts: Iterable[Move | Fill], shape: tuple[int, ...], read: Callable[[
     return out
 
 
+def flat(tree: Any, path: str = "") -> dict[str, Any]:
+    """Return {name: leaf} of nested mappings, lists and tuples: levels joined by "/", a named tuple's by its fields."""
+    if isinstance(tree, Mapping):
+        items = list(tree.items())
+    elif isinstance(tree, (list, tuple)):
+        items = list(zip(getattr(tree, "_fields", range(len(tree))), tree, strict=True))
+    else:
+        return {} if tree is None else {path: tree}
+    return {
+        name: leaf for key, item in items for name, leaf in flat(item, f"{path}/{key}" if path else str(key)).items()
+    }
+
+
+def as_arrays(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Return leaves as numpy arrays: those of numpy as they are, and copies of tensors and numbers.
+
+    Raises: TableError that names what is neither.
+    """
+    import numpy as np
+
+    arrays = {}
+    for name, leaf in leaves.items():
+        try:
+            array = (
+                leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf.detach() if hasattr(leaf, "detach") else leaf)
+            )
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TableError(f"{name}: cannot be read as a numpy array: {error}") from None
+        if array.dtype.kind in "OSU":
+            raise TableError(f"{name}: is no array of numbers, but {type(leaf).__name__}")
+        arrays[name] = array
+    return arrays
+
+
 def translate(layout: Layout, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Return every right array of a layout, from the left ones.
 

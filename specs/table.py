@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .lines import Lines, TableError
@@ -66,9 +67,11 @@ class Table(Lines):
 
     def compose(self, other: Table) -> Table:
         """Return A<->C of this A<->B and B<->C. Raises: TableError where a line of the one meets none of the other."""
+        from .claims import carried
         from .compose import compose
 
-        return Table.of(compose(self, other))
+        composed = compose(self, other)
+        return Table.of(replace(composed, lines=carried(composed, self, other)))
 
     def layout(
         self,
@@ -107,10 +110,16 @@ class Table(Lines):
         """Translate numpy arrays of the left side into those of the right.
 
         Args:
+          arrays: by name, or in a nested tree, whose levels are joined by "/".
           like: arrays, or anything with a shape, of the right side; sizes: lengths of axes that stay open else.
         Raises: TableError, also where tied arrays differ or one declared constant holds another value.
+        Warns where the Table says that it is incomplete, or was not proven.
         """
-        from .arrays import translate
+        from .arrays import as_arrays, flat, translate
+        from .claims import warn
+
+        warn(self)
+        arrays, like = as_arrays(flat(arrays)), None if like is None else flat(like)
 
         def shapes(of: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             return {name: tuple(array.shape) for name, array in of.items()}

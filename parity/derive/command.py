@@ -12,11 +12,11 @@ from typing import Any
 
 import ports  # noqa: F401  whose filter of warnings has to precede the user's imports
 from convert import terminal
-from convert.by_table import load
 from convert.errors import ConvertError, UsageError, printable
 from convert.files.atomic import check
 from convert.program import dumps
 from convert.progress import Status
+from convert.table_file import load
 from specs.table import Table
 
 from ..report import check_page, write_page

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from convert.by_table import UNFINISHED
+from specs.claims import MISSING, PROVEN, UNFINISHED, UNPROVEN
 from specs.paths import escaped
 
 from ..summary import count
@@ -174,15 +174,15 @@ def _commented(
         gradients = (
             f", no gradients ({proof.remark})" if proof.gradient is None else f", gradients to {proof.gradient:.0e}"
         )
-        words = f"# derived and proven: outputs agree to {proof.exact:.0e}{gradients}, in float64 on two other draws"
+        words = f"{PROVEN} outputs agree to {proof.exact:.0e}{gradients}, in float64 on two other draws"
     else:
         how = f"differ by {proof.error:.0e}" if np.isfinite(proof.error) else "cannot be compared"
-        words = f"# derived, not proven: outputs {how}"
+        words = f"{UNPROVEN} outputs {how}"
     comments = [words]
     if reasons:
         what = count(len(reasons), "parameter")
         comments = [f"{UNFINISHED} {what} of the right model without a line: add lines, and remove this comment", words]
-        comments += [f"# missing: {line}" for line in missing_lines(reasons)]
+        comments += [f"{MISSING} {line}" for line in missing_lines(reasons)]
     if table.sizes:
         sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
         comments.append(f"# lengths in the models that it was derived from: {sizes}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from convert.errors import UsageError
+from specs.claims import without_claims
 from specs.table import Table
 
 from .candidates import Candidate, Left, calls, fix, program_of, read, recorded
@@ -56,7 +58,8 @@ def derive(
     a = side(left, call_of(inputs))
     if right_inputs is not None:
         check_inputs(a.call.arrays(), call_of(right_inputs).arrays())
-    known, best = _best(read(a, left_weights), right, right_inputs, table, stop, say)
+    start = None if table is None else replace(table, lines=without_claims(table))
+    known, best = _best(read(a, left_weights), right, right_inputs, start, stop, say)
     if best.found.failure:
         best = _completed(known, best, stop, say)
     say("proving")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import parity
-from convert.by_table import lay_out
 from convert.errors import ConvertError
 from convert.files.base import Tensor
+from convert.table_fit import lay_out
 from parity.derive.fold.blocks import folded
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold

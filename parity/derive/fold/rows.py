@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from convert.folding import fold as folded_names
+from specs.arrays import flat
 from specs.lines import Line
 from specs.paths import escaped
 from specs.table import Table
@@ -102,7 +103,7 @@ class DerivedTable(Table):
             what = "this Table is incomplete: what it returns lacks arrays of the right model (`missing` names them)"
             warnings.warn(what, stacklevel=2)
             return self.whole.apply(arrays, like, **sizes)
-        own = self.unread[0]
+        own, arrays = self.unread[0], flat(arrays)
         if any(name in arrays for name in own):
             return super().apply(arrays, like, **sizes)
         return super().apply({**own, **arrays}, like, **sizes)

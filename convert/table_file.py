@@ -1,0 +1,60 @@
+"""Read a Table's file, and check what it says against itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from specs.claims import MISSING, UNFINISHED, claim
+from specs.table import Table, TableError
+
+from . import record
+from .errors import ConvertError
+from .files import is_named_as_checkpoint
+
+
+def load(path: str) -> Table:
+    """Read a Table: its own file, the record of a conversion by one, or what `derive --json` prints.
+
+    Raises: ConvertError.
+    """
+    try:
+        return Table.load(path, _recorded(path))
+    except TableError as error:
+        raise ConvertError(error.message, error.problems) from None
+
+
+def _recorded(path: str) -> str | None:
+    """Return the text of the Table in a record, the .json beside a checkpoint or inside it; None for other files.
+
+    Raises: ConvertError for a record without a Table, or one that was changed.
+    """
+    if (not path.endswith(".json") and not is_named_as_checkpoint(path)) or not os.path.exists(path):
+        return None
+    its = record.at(path)
+    table = its.content.get("table")
+    if isinstance(table, str):  # of `derive --json`, which has no hash of itself
+        return table
+    text = table.get("text") if isinstance(table, dict) else None
+    if not isinstance(text, str):
+        raise ConvertError(f"{path}: contains no Table, as the record of a conversion by a Table does (docs/table.md)")
+    if its.damage:
+        raise ConvertError(f"{path}: its record {its.damage}: save its Table as a file of its own, and look at it")
+    return text
+
+
+def check_complete(table: Table) -> None:
+    """Check that a Table does not say that it was derived in part. Raises: ConvertError."""
+    if claim(table, UNFINISHED):
+        missing = [comment.removeprefix("# ") for comment in table.lines[0].above if comment.startswith(MISSING)]
+        raise ConvertError(
+            f"{table.name}: is incomplete: add lines, and remove the comment that begins with {UNFINISHED!r}", missing
+        )
+
+
+def doubt(content: Mapping[str, Any]) -> str:
+    """Return what the record of a conversion by a Table says against that Table; "" for nothing."""
+    table = content.get("table")
+    difference = table.get("difference") if isinstance(table, dict) and table.get("proven") is False else ""
+    return f"was written by a Table that was derived and not proven: {str(difference)[:200]}" if difference else ""

@@ -1,0 +1,137 @@
+"""Lay out a Table for a file; where that does not fit, say what is wrong and what may be meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from specs.layout import Layout
+from specs.lines import Misfit
+from specs.matching import Matcher
+from specs.paths import normal
+from specs.sizes import LIKE, SizeError
+from specs.table import Table, TableError
+
+from . import folding
+from .errors import ConvertError, UsageError, option
+from .files import open_checkpoint
+from .files.base import Tensor
+from .readings import LONGEST, training
+from .replicas import replication
+from .spelling import out_of_modules
+from .table_part import matching, without_training
+
+
+def like_shapes(table: Table, path: str | None, weights: str | None = None) -> dict[str, tuple[int, ...]] | None:
+    """Return names and shapes of a checkpoint of a Table's right side, or of a part of it."""
+    if path is None:
+        return None
+    with open_checkpoint(path) as reader:
+        back = table.reverse()
+        own = without_training(matching(out_of_modules(reader), weights, back), back)
+        return {name: tensor.shape for name, tensor in own.sources.items()}
+
+
+def replicas(table: Table, sources: Mapping[str, Tensor]) -> int:
+    """Return the length of a leading axis of all arrays without which they fit a Table; 0 where there is none."""
+    lengths = {tensor.shape[:1] for tensor in sources.values()}
+    if len(lengths) != 1 or lengths & {(), (0,)} or fits(table, {name: t.shape for name, t in sources.items()}):
+        return 0
+    inner = {name: tensor.shape[1:] for name, tensor in sources.items()}
+    return lengths.pop()[0] if fits(table, inner) else 0
+
+
+def fits(table: Table, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Tell whether arrays of these shapes fit a Table, for some lengths of the axes that they leave open."""
+    try:
+        table.layout(shapes)
+    except SizeError:
+        return True
+    except TableError:
+        return False
+    return True
+
+
+def lay_out(
+    table: Table,
+    path: str,
+    sources: Mapping[str, Tensor],
+    like: str | None,
+    sizes: Mapping[str, int],
+    like_weights: str | None = None,
+) -> Layout:
+    """Lay out a Table for a file: errors name the file, fold names and offer the nearest ones."""
+    try:
+        its = like_shapes(table, like, like_weights)
+        return table.layout({name: tensor.shape for name, tensor in sources.items()}, its, sizes)
+    except Misfit as error:
+        missing, unexpected = error.missing, error.unexpected
+        if number := replicas(table, sources):
+            raise ConvertError(f"{path}: {replication(number, f'fit {table.name}')}") from None
+        if len(unexpected) == len(sources) and (places := _places(table, missing, sources)):
+            raise ConvertError(f"{path}: {_nested(table, places)}") from None
+        misfits = [line.replace(LIKE, like or LIKE) for line in folding.misfits(error.misfits)]
+        problems = [*folding.missing(missing, unexpected), *misfits]
+        problems += _strangers(unexpected, table)
+        if unexpected and len(Matcher(table.reverse(), sources).match().unexpected) < len(unexpected):
+            remedy = f"{option('reverse')} reads it from there"
+            problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
+        raise ConvertError(f"{path}: does not fit {table.name}, read from {_direction(table)}", problems) from None
+    except SizeError as error:
+        raise UsageError(f"{path}: {error.message}", error.problems) from None
+    except TableError as error:
+        raise ConvertError(f"{path}: {error.message}", error.problems) from None
+
+
+PLACES = 8  # that are tried: of a training checkpoint, weights and their averages
+
+
+def _places(table: Table, missing: list[str], sources: Mapping[str, Tensor]) -> list[str]:
+    """Return the places, as "model/", under each of which a file has every array that a Table reads, and no other."""
+    if not missing:
+        return []
+    label = ".+".join(map(re.escape, re.split(r"\{[^}]*\}", missing[0])))
+    ends = [found for name in sources if (found := re.fullmatch(rf"(.*[/.]){label}", name[:LONGEST]))]
+    places = list(dict.fromkeys(end[1] for end in ends))[:PLACES]
+    inside = {
+        place: {rest: t for n, t in sources.items() if n.startswith(place) and not training(rest := n[len(place) :])}
+        for place in places
+    }
+    matches = {place: Matcher(table, below).match() for place, below in inside.items()}
+    return [place for place, match in matches.items() if not (match.missing or match.unexpected or match.problems)]
+
+
+def _nested(table: Table, places: list[str]) -> str:
+    """Say under which places of a file all names lie that a Table reads, and the option that takes one."""
+    where = ", and all under ".join(map(repr, places))
+    return f"all names that {table.name} reads lie under {where}: {option('weights', places[0].rstrip('/'))}"
+
+
+def _direction(table: Table) -> str:
+    return f"{table.sides[0]} to {table.sides[1]}"
+
+
+def _strangers(unexpected: list[str], table: Table) -> list[str]:
+    """Return "X: no line speaks of it (nearest: line 7, ...)" for each name, with advice where numbers alone differ."""
+    from difflib import get_close_matches
+
+    labels = {array.label: line.number for line in table.lines for array in line.left.arrays}
+    alike = {
+        normal(re.sub(r"\{[^}=]*\}", "0", label)): label
+        for label in labels
+        if re.search(r"\d", re.sub(r"\{[^}]*\}", "", label))
+    }
+    lines, groups = [], dict[str, list[str]]()
+    for name in unexpected:
+        groups.setdefault(normal(name), []).append(name)
+    for label, names in [(alike[form], groups.pop(form)) for form in list(groups) if form in alike]:
+        why = f"line {labels[label]}, {label}, has other numbers"
+        lines += [f"{name}: no line speaks of it ({why})" for name in folding.fold(names)]
+    advice = ["numbers that count blocks: write {i} for them, or derive the table from models with two of everything"]
+    advice = advice if lines else []
+    for name in folding.fold(name for names in groups.values() for name in names):
+        near = get_close_matches(name, list(labels)[:500], n=1, cutoff=0.5)
+        lines.append(
+            f"{name}: no line speaks of it" + (f" (nearest: line {labels[near[0]]}, {near[0]})" if near else "")
+        )
+    return [*folding.capped(lines, "arrays without a line"), *advice]

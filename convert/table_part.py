@@ -1,0 +1,204 @@
+"""Take from a file the arrays that a Table speaks of, under the names that it has for them.
+
+The names in a file decide: a part of it, training state and copies of weights beside the model, another spelling.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from specs.matching import Matcher
+from specs.table import Table
+
+from . import folding
+from .aside import copied_place
+from .errors import ConvertError, UsageError, option
+from .files.base import Reader, Tensor, meant
+from .readings import COPIES, chosen, cuts, label, training, unclear, unwrapped
+from .spelling import Respelled, respelled
+
+COUNTS = {"n_averaged", "num_updates", "updates", "count"}  # beside a copy: how often it was averaged
+FEW = 0.5  # of a file's names: a spelling under which a Table speaks of fewer is not the one that is meant
+
+
+class Part(NamedTuple):
+    """What a Table is applied to.
+
+    Args:
+      reader: the file, under the names that it is read by.
+      prefix: where in the file the arrays lie, "" for its root.
+      sources: the arrays by the name that the Table has for them.
+      taken: names in the file that are set aside as a note says, since they are training state or a copy.
+      notes: on how the names are read, and what is set aside.
+    """
+
+    reader: Reader
+    prefix: str
+    sources: dict[str, Tensor]
+    taken: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    def without(self, names: Iterable[str]) -> Part:
+        """Return the same without arrays of these names in the file, which something else converts."""
+        gone = frozenset(names)
+        return self._replace(sources={name: t for name, t in self.sources.items() if t.name not in gone})
+
+
+def part(reader: Reader, weights: str | None) -> Part:
+    """Return the arrays that lie in one part of a file; all of them where `weights` is None.
+
+    Raises: UsageError where nothing lies there, or several parts may be meant.
+    """
+    prefix, *others = chosen(reader.tensors, weights)
+    if weights and others:
+        raise unclear(reader.path, weights, [prefix, *others])
+    inside = {name.removeprefix(prefix): t for name, t in reader.tensors.items() if name.startswith(prefix)}
+    if not inside and weights:
+        from specs.config import unknown
+
+        folders = sorted({name.rpartition("/")[0] for name in reader.tensors if "/" in name})
+        raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, folders)}")
+    bits = reader.format == "pdparams"
+    sources = {n: tensor._replace(dtype=meant(tensor.dtype)) if bits else tensor for n, tensor in inside.items()}
+    return Part(reader, prefix, sources)
+
+
+def matching(reader: Reader, weights: str | None, table: Table) -> Part:
+    """Return the part of a file that a Table speaks of, under the Table's names.
+
+    Names that the Table has are taken as they are. Only where it has none of them, others are tried: those of a copy in
+    the place of the weights, and other spellings.
+    """
+    try:
+        own = part(reader, weights)
+    except UsageError:
+        if other := _otherwise(reader, weights, table):
+            return other
+        raise
+    if _spoken(table, own.sources):
+        return own
+    return (_in_place(own, table) if weights else None) or _otherwise(reader, weights, table) or own
+
+
+def _spoken(table: Table, names: Iterable[str]) -> set[str]:
+    """Return the names that some line of a Table speaks of."""
+    every = list(names)
+    return set(every) - set(Matcher(table, every).match().unexpected)
+
+
+def _tops(table: Table) -> list[str]:
+    """Return the first levels of a Table's names that have no holes, as "params/"."""
+    heads = (array.label.partition("/") for line in table.lines for array in line.left.arrays)
+    return list(dict.fromkeys(f"{head}/" for head, slash, _ in heads if slash and "{" not in head))
+
+
+def _in_place(own: Part, table: Table) -> Part | None:
+    """Put a part in the place that the Table's names have: ema_params/ in that of params/, which is set aside.
+
+    The arrays beside it stay: batch_stats/ is no part of either.
+    """
+    reader, prefix = own.reader, own.prefix
+    outer = prefix[: prefix[:-1].rfind("/") + 1]
+    for top in _tops(table):
+        moved = {f"{top}{name}": tensor for name, tensor in own.sources.items()}
+        if len(_spoken(table, moved)) <= FEW * len(moved):
+            continue
+        place, beside = f"{outer}{top}", part(reader, outer or None).sources
+        rest = {n: t for n, t in beside.items() if not t.name.startswith((place, prefix))}
+        replaced = [name for name in reader.tensors if name.startswith(place) and place != prefix]
+        used = _spoken(table, rest)
+        notes = [f"took the arrays under {prefix!r} as those that {table.name} has under {top!r}"]
+        notes += [f"set aside, whose place they take: {place} ({len(replaced)} arrays)"] if replaced else []
+        notes += [f"took beside them, as they are: {', '.join(folding.fold(sorted(used)))}"] if used else []
+        return Part(reader, outer, {**moved, **rest}, frozenset(replaced), tuple(notes))
+    return None
+
+
+def _otherwise(reader: Reader, weights: str | None, table: Table) -> Part | None:
+    """Return the part under the first other spelling of the file's names by which the Table speaks of most."""
+    for other in _spellings(reader, table):
+        with contextlib.suppress(UsageError):
+            found = part(other, weights)
+            if weights and not _spoken(table, found.sources):
+                found = _in_place(found, table) or found
+            spoken = len(_spoken(table, found.sources))
+            if spoken > FEW * sum(not training(name) for name in found.sources):
+                return found
+    return None
+
+
+def _spellings(reader: Reader, table: Table) -> Iterator[Reader]:
+    """Yield the file under other names for all arrays: with other marks between levels, and below a Table's levels."""
+    usual = respelled(reader)
+    slashes = _renamed(usual, lambda name: name.replace(".", "/"), "read '.' in its names as /")
+    dots = _renamed(usual, lambda name: name.replace("/", "."), "read '/' in its names as .")
+    plain = [one for one in (usual, slashes, dots) if one is not None]
+    yield from plain
+    for top in _tops(table):
+        below = (_renamed(one, top.__add__, f"read its names below {top!r}, which they all lack") for one in plain)
+        yield from (one for one in below if one is not None)
+
+
+def _renamed(reader: Reader, rename: Callable[[str], str], remark: str) -> Reader | None:
+    """Return a file under other names; None where that changes nothing, or two arrays would have one name."""
+    names = {name: rename(name) for name in reader.tensors}
+    if len(set(names.values())) < len(names) or all(old == new for old, new in names.items()):
+        return None
+    return Respelled(reader, names, [remark])
+
+
+def without_training(own: Part, table: Table) -> Part:
+    """Set aside arrays of a training checkpoint that are no part of the model, and that no line speaks of.
+
+    These are training state and copies of weights, by their names, in containers that have none of the model's arrays.
+    """
+    names = [name for name in own.sources if training(name) or _may_be_copy(name)]
+    if not names:
+        return own
+    spoken = _spoken(table, own.sources)
+    if not spoken:
+        return own
+    tops = {name.partition("/")[0] for name in spoken}
+    free = [name for name in names if name not in spoken and name.partition("/")[0] not in tops]
+    ends = {name[cut:] for name in spoken for cut in cuts(name)}
+    groups: dict[str, list[str]] = {}
+    copies: dict[str, list[str]] = {}
+    for name in free:
+        place = copied_place(name)
+        rest = unwrapped(name[len(place) :])
+        if place and (rest in ends or rest in COUNTS):
+            copies.setdefault(place, []).append(name)
+        elif container := training(name):
+            groups.setdefault(container, []).append(name)
+    if not groups and not copies:
+        return own
+    notes = [_state_note(own.reader, groups)] if groups else []
+    notes += [_copy_note(own, place, inside) for place, inside in copies.items()]
+    gone = {name for group in (*groups.values(), *copies.values()) for name in group}
+    taken = frozenset(own.sources[name].name for name in gone)
+    sources = {name: tensor for name, tensor in own.sources.items() if name not in gone}
+    return own._replace(sources=sources, taken=own.taken | taken, notes=(*own.notes, *notes))
+
+
+def _may_be_copy(name: str) -> bool:
+    lower = name.lower()
+    return any(word in lower for word in COPIES)  # before a closer look, which costs more
+
+
+def _state_note(reader: Reader, groups: Mapping[str, list[str]]) -> str:
+    """Say what training state is set aside, and how that of the optimizer goes along."""
+    from .optimizer import finding
+
+    state = None
+    with contextlib.suppress(ConvertError):  # the states of several optimizers
+        state = finding.find(reader)
+    sizes = [f"{name} ({len(inside)} arrays)" if name.endswith("/") else name for name, inside in groups.items()]
+    remedy = ": a conversion with --with-optimizer takes the optimizer's along" if state else ""
+    return f"set aside, training state: {', '.join(sizes)}{remedy}"
+
+
+def _copy_note(own: Part, place: str, inside: list[str]) -> str:
+    remedy = option("weights", label(own.prefix + place))
+    return f"set aside, a copy of the weights: {place} ({len(inside)} arrays): {remedy} takes it"

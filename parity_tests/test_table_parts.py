@@ -1,0 +1,130 @@
+"""What a Table is applied to: parts of training checkpoints, replicas, other spellings; and what it says of itself."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from convert import by_table
+from convert.__main__ import main
+from specs.table import Table, TableError
+
+from .test_table_command import load, save
+
+TABLE = """table 1: linen <-> torch
+params/fc/{i}/kernel: i o <-> fc.{i}.weight: o i
+batch_stats/mean: c <-> mean: c
+"""
+DOUBT = "# derived, not proven: outputs differ by 2e-02"
+MEAN = {"batch_stats/mean": np.arange(3.0)}
+KERNELS = {f"fc/{i}/kernel": np.arange(6.0).reshape(2, 3) + i for i in range(2)}
+MODEL = MEAN | {f"params/{name}": array for name, array in KERNELS.items()}
+STATE = {
+    "step": np.array(3),
+    "opt_state/0/count": np.array(3),
+    **{f"opt_state/0/{slot}/{name}": array * 0 for slot in ("mu", "nu") for name, array in KERNELS.items()},
+    **{f"ema_params/{name}": array + 7 for name, array in KERNELS.items()},
+}
+
+
+@pytest.fixture
+def convert(tmp_path, capsys):
+    """Return what writes arrays into a file and converts it: (exit status, the target's arrays, standard error)."""
+
+    def run(arrays, *words, text=TABLE):
+        (tmp_path / "my.table").write_text(text)
+        save(tmp_path / "in.npz", arrays)
+        out = tmp_path / "out.npz"
+        command = ["--table", str(tmp_path / "my.table"), str(tmp_path / "in.npz"), "-o", str(out), "--force", *words]
+        out.unlink(missing_ok=True)
+        code = main(command)
+        return code, load(out) if out.exists() else {}, capsys.readouterr().err
+
+    return run
+
+
+def test_a_table_that_is_not_proven_is_named_wherever_it_is_used(convert, tmp_path, capsys):
+    text = TABLE.replace("\n", f"\n{DOUBT}\n", 1)
+    code, _, err = convert(MODEL, text=text)
+    assert code == 0 and "note: " in err and "was derived and not proven: outputs differ by 2e-02" in err
+    record = json.loads((tmp_path / "out.npz.json").read_text())
+    assert record["table"]["proven"] is False and record["table"]["difference"] == "outputs differ by 2e-02"
+    source, table, target = (str(tmp_path / name) for name in ("in.npz", "my.table", "out.npz"))
+    for words in (["verify", target], ["inspect", target], ["diff", "--table", table, source, target]):
+        assert main(words) == 0
+        printed = capsys.readouterr()
+        assert "derived and not proven: outputs differ by 2e-02" in printed.out + printed.err, words
+    loaded = Table.parse(text)
+    for one in (loaded, loaded.compose(Table.parse("table 1\nfc.{i}.weight: a b <-> {i}: a b\nmean: c <-> m: c\n"))):
+        with pytest.warns(UserWarning, match="not proven: outputs differ by 2e-02"):
+            one.apply(MODEL)
+    assert "proven" not in convert(MODEL)[2]
+
+
+def test_training_state_beside_a_model_is_set_aside_and_named(convert, tmp_path, capsys):
+    code, arrays, err = convert(MODEL | STATE)
+    assert code == 0 and arrays["fc.1.weight"].tolist() == KERNELS["fc/1/kernel"].T.tolist()
+    assert "training state: step, opt_state/ (5 arrays): a conversion with --with-optimizer takes" in err
+    assert "a copy of the weights: ema_params/ (2 arrays): --weights ema_params takes it" in err
+    assert any("opt_state/" in note for note in json.loads((tmp_path / "out.npz.json").read_text())["notes"])
+    names = ("in.npz", "my.table", "out.npz")
+    source, table, target = (str(tmp_path / name) for name in names)
+    code = main(["diff", "--table", table, target, source, "--reverse"])
+    assert code == 0, capsys.readouterr().err
+    code, _, err = convert(MODEL | STATE | {"other": np.ones(2), "params/extra/kernel": np.ones(2)})
+    assert code == 1 and "other: no line speaks of it" in err and "params/extra/kernel: no line" in err
+    assert "opt_state/0" not in err
+
+
+@pytest.mark.parametrize(("weights", "added"), [("ema_params", 7), ("params", 0)])
+def test_a_part_takes_the_place_that_the_tables_names_have(convert, weights, added):
+    code, arrays, err = convert(MODEL | STATE, "--weights", weights)
+    assert code == 0 and arrays["fc.0.weight"].tolist() == (KERNELS["fc/0/kernel"].T + added).tolist(), err
+    assert arrays["mean"].tolist() == [0, 1, 2] and "took beside them, as they are: batch_stats/mean" in err
+    assert ("set aside, whose place they take: params/ (2 arrays)" in err) == bool(added)
+
+
+def test_one_of_equal_replicas_is_taken_where_that_is_asked_for(convert):
+    both = {name: np.stack([array, array]) for name, array in (MODEL | STATE).items()}
+    code, _, err = convert(both)
+    assert code == 1 and "leading axis of 2, as pmap adds" in err and "--unreplicate" in err
+    code, arrays, err = convert(both, "--unreplicate")
+    assert code == 0 and "the first of 2 replicas" in err and arrays["fc.1.weight"].shape == (3, 2)
+    both["params/fc/0/kernel"][1] += 1
+    code, _, err = convert(both, "--unreplicate")
+    assert code == 1 and "the replicas of params/fc/0/kernel differ" in err
+    code, _, err = convert(MODEL, "--unreplicate")
+    assert code == 2 and "leave it out" in err
+
+
+SPELT = {
+    "dots": (lambda name: name.replace("/", "."), "read '.' in its names as /"),
+    "keystr": (lambda name: "".join(f"['{part}']" for part in name.split("/")), "joined by /"),
+    "no collection": (lambda name: name.removeprefix("params/"), "read its names below 'params/', which they all lack"),
+}
+
+
+@pytest.mark.parametrize("name", SPELT)
+def test_names_that_are_spelt_otherwise_are_read_with_a_note(convert, name):
+    spell, note = SPELT[name]
+    only = TABLE.replace("batch_stats/mean: c <-> mean: c\n", "")
+    code, arrays, err = convert({spell(f"params/{name}"): array for name, array in KERNELS.items()}, text=only)
+    assert code == 0 and note in err and set(arrays) == {"fc.0.weight", "fc.1.weight"}, err
+
+
+def test_apply_takes_nested_trees_and_names_what_is_no_array():
+    table = Table.parse("table 1\na/b/0: c <-> x: c\na/k: <-> y:\n")
+    assert table.apply({"a": {"b": [np.ones(2)], "k": 3.0}})["x"].tolist() == [1, 1]
+    with pytest.raises(TableError, match="a/k: is no array of numbers, but str"):
+        table.apply({"a": {"b": (np.ones(2),), "k": "three"}})
+
+
+def test_like_sets_training_state_aside_as_well(tmp_path):
+    left = save(tmp_path / "left.npz", {"mean": MEAN["batch_stats/mean"]} | {
+        f"fc.{i}.weight": KERNELS[f"fc/{i}/kernel"].T for i in range(2)
+    })  # fmt: skip
+    like = save(tmp_path / "like.npz", MODEL | STATE)
+    with by_table.plan(str(left), Table.parse(TABLE), backwards=True, like=str(like)) as plan:
+        assert {tensor.name for tensor, _ in plan.steps} == set(MODEL)

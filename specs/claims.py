@@ -1,0 +1,51 @@
+"""Read what a derived Table says against itself, in the comments above its first line."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+from .lines import Line, Lines
+
+UNFINISHED = "# incomplete:"  # begins the comment of a derived Table that lacks lines
+MISSING = "# missing:"  # begins a comment for each right parameter that it lacks
+UNPROVEN = "# derived, not proven:"  # begins that of one whose models were not proven equal
+PROVEN = "# derived and proven:"
+
+
+def claim(table: Lines, mark: str) -> str:
+    """Return what follows a mark above the first line; "" where the Table does not have it."""
+    above = table.lines[0].above if table.lines else ()
+    return next((comment.removeprefix(mark).strip() for comment in above if comment.startswith(mark)), "")
+
+
+def unproven(table: Lines) -> str:
+    """Say that a Table was not proven, and by how much its models differ; "" where it does not say so."""
+    difference = claim(table, UNPROVEN)
+    return difference and f"the Table was derived and not proven: {difference}"
+
+
+def warn(table: Lines) -> None:
+    """Warn who applies a Table that is incomplete, or was not proven."""
+    if missing := claim(table, UNFINISHED):
+        warnings.warn(f"{table.name} is incomplete: {missing}", stacklevel=3)
+    if doubt := unproven(table):
+        warnings.warn(f"{table.name}: {doubt}", stacklevel=3)
+
+
+def carried(composed: Lines, *parts: Lines) -> tuple[Line, ...]:
+    """Return a composed Table's lines with what its parts say against themselves above the first one."""
+    marks = tuple(f"{mark} {text}" for part in parts for mark in (UNFINISHED, UNPROVEN) if (text := claim(part, mark)))
+    if not marks or not composed.lines:
+        return composed.lines
+    first, *others = composed.lines
+    return replace(first, above=(*marks, *first.above)), *others
+
+
+def without_claims(table: Lines) -> tuple[Line, ...]:
+    """Return the lines of a Table that is derived anew, without what an earlier derivation wrote above the first."""
+    if not table.lines:
+        return ()
+    first, *others = table.lines
+    own = (UNFINISHED, UNPROVEN, MISSING, PROVEN)
+    return replace(first, above=tuple(comment for comment in first.above if not comment.startswith(own))), *others
