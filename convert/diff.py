@@ -247,7 +247,7 @@ def _as_it_is(
     try:
         plan = stack.enter_context(_plan(side, settings))
     except OpenFields as error:
-        return None, error.fields
+        return None, tuple(error.fields)
     return plan, plan.assumed
 
 

@@ -107,16 +107,27 @@ class OpenFields(UsageError):
     """Config fields that change the outputs and that neither the file, nor its record, nor the user states.
 
     Args:
-      fields: their names.
+      path, architecture: of the file.
+      fields: their names -> what to set them to, as in "gelu or relu".
+      problems: every remedy.
       choices: the values of those that have a list of them, or a default.
     """
 
+    WHY = "neither the file nor a record states it, and the outputs depend on it"
+
     def __init__(
         self,
-        message: str,
-        fields: Iterable[str],
-        problems: Iterable[str] = (),
-        choices: Mapping[str, Sequence[Any]] | None = None,
+        path: str,
+        architecture: str,
+        fields: Mapping[str, str],
+        problems: Iterable[str],
+        choices: Mapping[str, Sequence[Any]],
     ):
-        super().__init__(message, problems)
-        self.fields, self.choices = tuple(fields), dict(choices or {})
+        self.fields, self.choices = dict(fields), dict(choices)
+        wanted = "; ".join(f"{name} is open: set it ({values})" for name, values in fields.items())
+        super().__init__(f"{path}: {architecture}: {wanted}: {self.WHY}", problems)
+
+    def wanted(self) -> ConvertError:
+        """Return the error for a reader who knows which file leaves these fields open."""
+        fields = "; ".join(f"{name}: set it ({values})" for name, values in self.fields.items())
+        return ConvertError(f"{fields}: {self.WHY}", self.problems)

@@ -16,7 +16,7 @@ from . import folding
 from .aside import STATE, as_json, by_name
 from .choosing import Request, attempt
 from .configure import inferred, trained, unshown
-from .errors import ConvertError, UsageError, printable
+from .errors import ConvertError, OpenFields, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
 from .files.inside import look
@@ -47,7 +47,7 @@ def inspect(arguments: Namespace) -> int:
 
         about["sha256"] = sha256(found.path)
     if arguments.json:
-        print(dumps(about))
+        print(dumps({**about, "open": str(about["open"] or "")}))
     elif arguments.quiet:
         for note in about["notes"]:
             say(printable(f"note: {note}"), sys.stderr, "doubt")
@@ -80,8 +80,8 @@ def _lines(about: dict[str, Any], path: str) -> Iterator[str]:
         yield f"{'pixels:':14}{' '.join(f'{k}={v}' for k, v in known.items())}"
         yield from ([f"{'':14}assumed: {' '.join(assumed)}"] if assumed else [])
     if about["open"]:
-        text = about["open"].removeprefix(f"{path}: ").removeprefix(f"{about['architecture']}: ")
-        yield from f"{'open:':14}{text.replace(' is open: set it', ': set it')}".split("\n")
+        wanted = about["open"].wanted() if isinstance(about["open"], OpenFields) else about["open"]
+        yield from f"{'open:':14}{str(wanted).removeprefix(f'{path}: ')}".split("\n")
     yield from (f"{'note:':14}{note}" for note in about["notes"])
     yield f"{'tensors:':14}{len(about['tensors'])}"
     containers = {entry["name"]: entry["arrays"] for entry in about["aside"] if entry["reason"] == STATE}
@@ -131,7 +131,10 @@ def _module(name: str) -> str:
 
 
 def describe(path: str, weights: str | None = None) -> dict[str, Any]:
-    """Return what a file is; see `inspect --json`. Raises: ConvertError where it cannot be read."""
+    """Return what a file is, as `inspect --json` does; "open" is the error for what its user has to state, or None.
+
+    Raises: ConvertError where it cannot be read.
+    """
     with open_checkpoint(path) as opened:
         stored, record = out_of_modules(opened), read_record(opened)
         reader = respelled(stored)
@@ -165,7 +168,7 @@ def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any
     try:
         plan = plan_read(reader, weights=weights, assume=True, record=record)
     except Ambiguous as error:
-        return {"open": str(error), "notes": list(reader.remarks), **_beside(reader)}
+        return {"open": error, "notes": list(reader.remarks), **_beside(reader)}
     except UsageError as error:
         return _open(reader, record, error, weights)
     except ConvertError as error:
@@ -173,7 +176,7 @@ def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any
             raise  # nothing lies there
         return _unknown(reader, record, error, weights)
     unstated = left_open(plan)
-    return _fitting(replace(plan, accepted=())) | ({"open": str(unstated)} if unstated else {})
+    return _fitting(replace(plan, accepted=())) | ({"open": unstated} if unstated else {})
 
 
 def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +184,7 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
     tensors = {t.name: {"shape": list(t.shape), "dtype": t.dtype} for t in reader.tensors.values()}
     about: dict[str, Any] = {
         "record": [], "format": reader.format, "dialect": None, "architecture": None, "variant": None, "part": None,
-        "nearest": None, "config": {}, "origins": {}, "preprocessing": {}, "open": "", "assumed": [], "notes": [],
+        "nearest": None, "config": {}, "origins": {}, "preprocessing": {}, "open": None, "assumed": [], "notes": [],
         "aside": [], "statistics": 0, "named": True,
     }  # fmt: skip
     about["skipped"] = folding.skipped(reader.skipped)
@@ -219,9 +222,9 @@ def _open(reader: Reader, record: Record, error: UsageError, weights: str | None
         if fitting:
             break
     if len({reading.architecture for reading, _ in fitting}) != 1:
-        return {**_unknown(reader, record, error, weights), "open": str(error)}
+        return {**_unknown(reader, record, error, weights), "open": error}
     reading, plan = fitting[0]
-    about: dict[str, Any] = {"architecture": reading.architecture, "part": reading.prefix or "/", "open": str(error)}
+    about: dict[str, Any] = {"architecture": reading.architecture, "part": reading.prefix or "/", "open": error}
     about |= {"dialect": reading.dialect if len(fitting) == 1 else None, "config": _inferred(reading)}
     fixed = dialects(reading.architecture)[reading.dialect].conventions
     about["origins"] = dict.fromkeys(fixed, f"{DIALECT}{reading.dialect}")
@@ -259,6 +262,8 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
     from .parametrized import parametrized
 
     reasons = error.problems or [error.message.removeprefix(f"{reader.path}: ")]
+    if isinstance(error, OpenFields):
+        reasons = [f"no official variant has its arrays: whether they fit depends on {', '.join(error.fields)}"]
     group = next(candidates(reader, None, record.hints, weights))
     if isinstance(group, list):
         reading: Reading | None = group[0]

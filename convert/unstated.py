@@ -37,7 +37,6 @@ def open_error(
     """
     names = list(names)
     hints = configs.types_of(spec.config)
-    stated = "; ".join(f"{name} is open: set it ({configs.describe(hints[name])})" for name in names)
     command = " ".join(f"--set {name}=..." for name in names)
     call = ", ".join(f"{name}=..." for name in names)
     problems = [
@@ -52,10 +51,10 @@ def open_error(
     if defaults.keys() >= set(names):
         chosen = ", ".join(f"{name}={defaults[name]}" for name in names)
         problems.append(f"or accept, as a guess that the record marks as one, {chosen}: {option('assume')}")
-    what = f"{path}: {architecture}: {stated}: neither the file nor a record states it, and the outputs depend on it"
     choices = {f.name: (f.default,) for f in fields(spec.config) if f.name in names and f.default is not MISSING}
     choices |= {name: get_args(hints[name]) for name in names if get_origin(hints[name]) is Literal}
-    return OpenFields(what, names, [*remarks, *problems], choices)
+    fields_open = {name: configs.describe(hints[name]) for name in names}
+    return OpenFields(path, architecture, fields_open, [*remarks, *problems], choices)
 
 
 def records_near(path: str, architecture: str, spec: Spec, shown: Mapping[str, Any]) -> list[str]:

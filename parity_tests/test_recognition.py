@@ -15,6 +15,7 @@ from specs.config import as_dict
 
 from .commands import GOOGLE, TIMM, listing, spoiled
 from .conftest import needs
+from .golden import Case
 from .test_routes import SQUARE, write_numbers
 
 
@@ -167,6 +168,14 @@ def test_inspect_plans_a_file_once_that_leaves_a_field_open(run, alike, monkeypa
     monkeypatch.setattr("convert.inspection.plan_read", counted)
     assert "gelu: set it (erf or tanh)" in run("inspect", alike)[1]
     assert len(planned) == 1
+
+
+def test_what_stays_open_is_no_reason_why_a_file_does_not_fit(run):
+    """Remedies follow `open:` alone; the nearest architecture is one whose fields nobody states."""
+    printed = run("inspect", Case("raft_native").folder / "weights.pth")[1]
+    nearest, stated = printed.partition("nearest:")[2].split("open:")
+    assert "whether they fit depends on patches, rafts, kernels, image" in nearest and "--set" not in nearest
+    assert stated.split()[:5] == ["patches:", "set", "it", "(int,...);", "rafts:"] and "is open" not in stated
 
 
 def test_shapes_tell_frameworks_apart_whose_names_are_alike(run, alike, tmp_path):
