@@ -197,3 +197,12 @@ def test_strides_of_a_part_of_a_storage():
 
     for strides in (False, True):
         assert parity.derive(Windows(strides), Windows(not strides), (images(2, 7, 2),)).proven
+
+
+def test_simple_recurrent_layers_of_paddle():
+    needs("paddle")
+    import paddle
+
+    left, inputs = torch.nn.RNN(4, 5, batch_first=True), (images(2, 3, 4),)
+    found = parity.derive(left, paddle.nn.SimpleRNN(4, 5), inputs, inputs)
+    assert not found.missing and found.error < 1e-9, (found.failure, found.error)

@@ -62,7 +62,7 @@ def _rnn(
     """Run a recurrent network (time, batch, input) step by step."""
     if length is not None:
         raise NotImplementedError("sequences of unequal lengths")
-    cell = {"LSTM": _lstm_cell, "GRU": _gru_cell}[mode]
+    cell = {"LSTM": _lstm_cell, "GRU": _gru_cell, "RNN_TANH": _cell(ops.tanh), "RNN_RELU": _cell(ops.relu)}[mode]
     directions, half = 2 if both else 1, len(weights) // 2
     finals: list[Any] = []
     for layer in range(layers):
@@ -80,6 +80,10 @@ def _rnn(
             finals.append(state)
         x = ways[0] if directions == 1 else ops.concat(ways, 2)
     return x, seed, [ops.stack(list(part), 0) for part in zip(*finals, strict=True)]
+
+
+def _cell(activation: Callable[[Any], Any]) -> Callable[..., Any]:
+    return lambda gates, state: [activation(gates[0] + gates[1])]
 
 
 def _lstm_cell(gates: Any, state: Any) -> Any:
