@@ -199,6 +199,28 @@ def test_strides_of_a_part_of_a_storage():
         assert parity.derive(Windows(strides), Windows(not strides), (images(2, 7, 2),)).proven
 
 
+class Steps(torch.nn.Module):
+    """A simple recurrent network of rectified inputs, all of which are multiplied at once, or step by step."""
+
+    def __init__(self, at_once: bool):
+        super().__init__()
+        self.at_once, self.up = at_once, torch.nn.Linear(6, 6)
+        self.input, self.state = torch.nn.Linear(6, 5), torch.nn.Linear(5, 5, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        x = (self.up(x) - 0.3).relu()
+        state, read = torch.zeros(len(x), 5), self.input(x) if self.at_once else None
+        for k in range(x.shape[1]):
+            state = ((self.input(x[:, k]) if read is None else read[:, k]) + self.state(state)).tanh()
+        return state
+
+
+def test_steps_of_rectified_inputs():
+    inputs = (images(5, 4, 6),)
+    found = parity.derive(Steps(True), Steps(False), inputs, inputs)
+    assert found.proven, (found.failure, found.missing)
+
+
 def test_simple_recurrent_layers_of_paddle():
     needs("paddle")
     import paddle

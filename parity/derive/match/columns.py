@@ -194,16 +194,25 @@ class Values:
         self.sorted, self.owners = columns.ravel()[order], order // columns.shape[1]
 
     def holding(self, columns: Array) -> tuple[Array, float] | None:
-        """Return (the column that has the values of each of others, their distance); None if two of them are alike."""
+        """Return (the column that has the values of each of others, their distance); None if two of them are alike.
+
+        A column of zeros alone is the one that is left over, if there is just one.
+        """
         large = np.argsort(-np.abs(columns), axis=1)[:, :PROBES]  # zeros are no evidence
         probes = np.take_along_axis(columns, large, 1)
         after = np.clip(np.searchsorted(self.sorted, probes), 1, len(self.sorted) - 1)
         near = after - (probes - self.sorted[after - 1] < self.sorted[after] - probes)
         owners = self.owners[near]
-        votes = (owners[:, :, None] == owners[:, None]).sum(2)
+        here = probes != 0
+        votes = ((owners[:, :, None] == owners[:, None]) & here[:, None]).sum(2) * here
         best = votes.argmax(1)
         index = np.take_along_axis(owners, best[:, None], 1)[:, 0]
-        gaps = np.median(np.abs(self.sorted[near] - probes), axis=1)
+        empty = np.flatnonzero(~here.any(1))
+        if len(empty) == 1:
+            rest = np.setdiff1d(np.arange(len(self.columns)), np.delete(index, empty))
+            index[empty] = rest[0]
+        gaps = np.abs(self.sorted[near] - probes)
+        gaps = np.array([np.median(gap[seen]) if seen.any() else 0.0 for gap, seen in zip(gaps, here, strict=True)])
         scale = np.sqrt((probes**2).mean()) or 1.0
-        sure = 2 * votes.max(1) > probes.shape[1]
+        sure = (2 * votes.max(1) > here.sum(1)) | ((len(empty) == 1) & ~here.any(1))
         return (index, float(gaps.mean() / scale)) if sure.all() and len(set(index)) == len(index) else None
