@@ -228,3 +228,20 @@ def test_simple_recurrent_layers_of_paddle():
     left, inputs = torch.nn.RNN(4, 5, batch_first=True), (images(2, 3, 4),)
     found = parity.derive(left, paddle.nn.SimpleRNN(4, 5), inputs, inputs)
     assert not found.missing and found.error < 1e-9, (found.failure, found.error)
+
+
+def test_a_matrix_in_front_of_rows_that_tokens_read():
+    class Front(torch.nn.Module):
+        def __init__(self, front: bool):
+            super().__init__()
+            self.front, self.table, self.up = front, torch.nn.Embedding(9, 4), torch.nn.Linear(4, 5)
+
+        def forward(self, tokens: Any) -> Any:
+            rows = self.table(tokens)
+            if not self.front:
+                return self.up(rows).tanh()
+            return (torch.mm(self.up.weight, rows.reshape(-1, 4).mT).mT.reshape(2, 6, 5) + self.up.bias).tanh()
+
+    tokens = np.random.default_rng(0).integers(0, 9, (2, 6))
+    for front in (True, False):
+        assert parity.derive(Front(front), Front(not front), (tokens,)).proven

@@ -177,8 +177,11 @@ class Walk:
 
     def _product(self, at: int, node: Node, operands: list[Any]) -> Array:
         x, w = operands
-        if isinstance(x, Symbol) and isinstance(w, Symbol):
-            x = self._forced(at, x)
+        if isinstance(x, Symbol) and isinstance(w, Symbol):  # rows that tokens read meet the other one
+            if node.inputs[1] in self.program.active and node.inputs[0] not in self.program.active:
+                w = self._forced(at, w)
+            else:
+                x = self._forced(at, x)
         flipped = isinstance(x, Symbol)
         symbol = x if flipped else w
         if symbol.ids is None or (flipped and node.window):
