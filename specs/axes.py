@@ -5,6 +5,7 @@
 o i -h -w             reversed axes
 (g r+1+1 d) c         parts of unequal lengths, joined within each g
 p[2:] d               a window: the line speaks of positions 2 and on
+(s[:-1] c) i          the same of one factor: all blocks of c but the last; (1[2:] c) is the third of three
 o[@classes.txt] c     output o stands where line o of the file (from 0) says
 """
 
@@ -21,6 +22,9 @@ _PART = re.compile(rf"(-?)({NAME})(?:=([1-9]\d{{0,14}}))?(?:\[@([^\[\]\s]+)\])?|
 _WINDOW = re.compile(r"\[(-?\d{1,15})?:(-?\d{1,15})?\]")
 
 
+Window = tuple[int | None, int | None]
+
+
 class Part(NamedTuple):
     """One axis, or a summand of one.
 
@@ -28,12 +32,14 @@ class Part(NamedTuple):
       name: "" for length 1.
       order: the file of its order, if any.
       length: if it is written, else 0.
+      window: the range of a factor of a composition that the line speaks of.
     """
 
     name: str
     backwards: bool = False
     order: str = ""
     length: int = 0
+    window: Window | None = None
 
     @property
     def turn(self) -> tuple[bool, str]:
@@ -43,7 +49,12 @@ class Part(NamedTuple):
     def __str__(self) -> str:
         length = f"={self.length}" if self.length else ""
         order = f"[@{self.order}]" if self.order else ""
-        return "-" * self.backwards + (self.name or "1") + length + order
+        return "-" * self.backwards + (self.name or "1") + length + order + _range(self.window)
+
+
+def _range(window: Window | None) -> str:
+    """Write a window as a slice."""
+    return "" if window is None else "[{}:{}]".format(*("" if edge is None else edge for edge in window))
 
 
 Factor = tuple[Part, ...]  # parts that follow each other along one axis
@@ -53,16 +64,13 @@ class Dim(NamedTuple):
     """One dimension of an array: factors composed as in einops, and the range of it that the line speaks of."""
 
     factors: tuple[Factor, ...]
-    window: tuple[int | None, int | None] | None = None
+    window: Window | None = None
 
     def __str__(self) -> str:
         texts = ["+".join(map(str, factor)) for factor in self.factors]
         plain = len(self.factors) == 1 and len(self.factors[0]) == 1
         text = texts[0] if plain else f"({' '.join(texts)})" if texts else "1"
-        if self.window is None:
-            return text
-        start, stop = ("" if edge is None else str(edge) for edge in self.window)
-        return f"{text}[{start}:{stop}]"
+        return text + _range(self.window)
 
 
 Axes = tuple[Dim, ...]
@@ -84,7 +92,7 @@ def names(axes: Axes) -> list[str]:
 
 def shape_of(axes: Axes, sizes: Mapping[str, int]) -> tuple[int, ...]:
     """Return the shape of an array whose axes have these lengths."""
-    return tuple(math.prod(total(factor, sizes) for factor in dim.factors) for dim in axes)
+    return tuple(math.prod(extent(factor, sizes) or 0 for factor in dim.factors) for dim in axes)
 
 
 def parse_axes(text: str) -> tuple[Dim, ...]:
@@ -107,15 +115,29 @@ def parse_axes(text: str) -> tuple[Dim, ...]:
                 raise ValueError(f"axes {text!r} are not names, (compositions of names) and 1")
             factors, end = ((_part(found),),), found.end()
         window = _WINDOW.match(text, end)
-        dims.append(Dim(tuple(f for f in factors if f != (Part(""),)), _window(window, text) if window else None))
+        dims.append(_dim(factors, _window(window, text) if window else None, text))
         at = window.end() if window else end
         if at < len(text) and not text[at].isspace() and text[at] != "(":
             raise ValueError(f"axes {text!r}: {text[at:]!r} is no axis (sums stand in parentheses: (q+k+v))")
     return tuple(dims)
 
 
+def _dim(factors: tuple[Factor, ...], window: Window | None, text: str) -> Dim:
+    """Return a dimension; the window of its only factor is its own."""
+    factors = tuple(f for f in factors if f != (Part(""),))
+    own = [part.window for factor in factors for part in factor if part.window]
+    if own and window:
+        raise ValueError(f"axes {text!r}: a window of a window")
+    if own and len(factors) == 1:
+        ((part,),) = factors
+        return Dim(((part._replace(window=None),),) if part.name else (), own[0])
+    return Dim(factors, window)
+
+
 def _factor(word: str, text: str) -> Factor:
     found = [_PART.fullmatch(item) for item in word.split("+")]
+    if len(found) == 1 and (one := _PART.match(word)) and (range_ := _WINDOW.fullmatch(word, one.end())):
+        return (_part(one)._replace(window=_window(range_, text)),)
     if not all(found):
         raise ValueError(f"axes {text!r}: {word!r} is neither a name nor a sum of names and 1")
     return tuple(_part(match) for match in found if match)
@@ -125,7 +147,7 @@ def _part(found: re.Match[str]) -> Part:
     return Part(found[2] or "", bool(found[1]), found[4] or "", int(found[3] or 0))
 
 
-def _window(found: re.Match[str], text: str) -> tuple[int | None, int | None] | None:
+def _window(found: re.Match[str], text: str) -> Window | None:
     start, stop = (None if edge is None else int(edge) for edge in found.groups())
     start = start or None if start is None or start >= 0 else start
     if start is None and stop is None:
@@ -137,22 +159,23 @@ def _window(found: re.Match[str], text: str) -> tuple[int | None, int | None] | 
 
 def solve(dim: Dim, length: int | None, sizes: Mapping[str, int]) -> dict[str, int]:
     """Solve a dimension for its only unknown axis; {} if there are several or none. Raises: ValueError if none fits."""
-    inner = window(dim, length)
-    open_factors = [factor for factor in dim.factors if any(part.name and part.name not in sizes for part in factor)]
-    known = math.prod(total(factor, sizes) for factor in dim.factors if factor not in open_factors)
-    if inner is None or len(open_factors) > 1:
+    inner = _within(dim.window, length, dim)
+    extents = [extent(factor, sizes) for factor in dim.factors]
+    known = math.prod(found for found in extents if found is not None)
+    if inner is None or extents.count(None) > 1:
         return {}
-    if not open_factors:
+    if None not in extents:
         if known != inner:
             raise ValueError(f"{dim} is {spelt(dim, sizes)}, not {inner}")
         return {}
-    (factor,) = open_factors
-    names = [part.name for part in factor if part.name and part.name not in sizes]
+    factor = dim.factors[extents.index(None)]
     if not known or inner % known:
         raise ValueError(f"{inner} is no multiple of {known} ({dim})")
-    rest = inner // known - total([part for part in factor if part.name not in names], sizes)
-    if rest < 0:
-        raise ValueError(f"{inner} is too short for {dim}")
+    names = [part.name for part in factor if part.name and part.name not in sizes]
+    rest = _within(factor[0].window, inner // known, dim) or 0
+    rest -= total([part for part in factor if part.name not in names], sizes)
+    if rest < 0 or (rest and not names):
+        raise ValueError(f"{inner} is too {'short' if rest < 0 else 'long'} for {dim}")
     return {names[0]: rest} if len(names) == 1 else {}
 
 
@@ -161,16 +184,23 @@ def total(factor: Factor | list, sizes: Mapping[str, int]) -> int:
     return sum(sizes[part.name] if part.name else 1 for part in factor)
 
 
+def extent(factor: Factor, sizes: Mapping[str, int]) -> int | None:
+    """Return length of a factor with what is outside of its window; None where an axis or that is unknown."""
+    if any(part.name and part.name not in sizes for part in factor):
+        return None
+    return _around(factor[0].window, total(factor, sizes))
+
+
 def spelt(dim: Dim, sizes: Mapping[str, int]) -> str:
     """Return "12 x 64" of (h d)."""
-    return " x ".join(str(total(factor, sizes)) for factor in dim.factors) or "1"
+    return " x ".join(str(extent(factor, sizes)) for factor in dim.factors) or "1"
 
 
-def window(dim: Dim, length: int | None) -> int | None:
-    """Tell how many positions a dimension's line speaks of. Raises: ValueError where its window does not fit."""
-    if dim.window is None:
+def _within(window: Window | None, length: int | None, dim: Dim) -> int | None:
+    """Tell how many positions a window leaves of a length. Raises: ValueError where it does not fit."""
+    if window is None:
         return length
-    start, stop = dim.window
+    start, stop = window
     if length is not None:
         first, last, _ = slice(start, stop).indices(length)
         if first > last or max(abs(start or 0), abs(stop or 0)) > length:
@@ -183,12 +213,13 @@ def window(dim: Dim, length: int | None) -> int | None:
     return None
 
 
+def _around(window: Window | None, inner: int) -> int | None:
+    """Tell how long that is of which a window leaves `inner`; None where the window has fixed ends."""
+    start, stop = window or (None, None)
+    return (start or 0) + inner - (stop or 0) if (start or 0) >= 0 and (stop is None or stop < 0) else None
+
+
 def full(dim: Dim, sizes: Mapping[str, int]) -> int | None:
     """Return length of a whole dimension; None where only a window with fixed ends is known."""
-    inner = math.prod(total(factor, sizes) for factor in dim.factors)
-    if dim.window is None:
-        return inner
-    start, stop = dim.window
-    if (start or 0) >= 0 and (stop is None or stop < 0):
-        return (start or 0) + inner - (stop or 0)
-    return None
+    extents = [extent(factor, sizes) for factor in dim.factors]
+    return None if None in extents else _around(dim.window, math.prod(found or 0 for found in extents))

@@ -91,13 +91,16 @@ def _equate_factors(one: tuple[Factor, ...], two: tuple[Factor, ...], values: Va
 
 def _plain(factors: tuple[Factor, ...]) -> bool:
     """Tell whether this is one axis and nothing else."""
-    return len(factors) == 1 and len(factors[0]) == 1 and bool(factors[0][0].name) and not any(factors[0][0].turn)
+    first = factors[0][0] if len(factors) == 1 and len(factors[0]) == 1 else Part("")
+    return bool(first.name) and not any(first.turn) and not first.window
 
 
 def _alike(one: Factor, two: Factor, values: Values) -> bool:
     """Tell whether two factors have the same names; if so, equate them."""
     if [part.name for part in one] != [part.name.rstrip("'") for part in two]:
         return False
+    if one[0].window != two[0].window:
+        raise ValueError(f"the windows of {one[0]} and {_unprimed(Dim((two,)))} do not match")
     if len(one) > 1 and [p.turn for p in one] != [p.turn for p in two]:
         return False
     for ours, his in zip(one, two, strict=True):
@@ -158,7 +161,7 @@ def _factor(factor: Factor, values: Values) -> tuple[Factor, ...]:
         single = len(value.factors) == 1 and len(value.factors[0]) == 1
         if single:
             return ((_through(part, value.factors[0][0]),),)
-        if any(part.turn):
+        if any(part.turn) or part.window:
             raise ValueError(f"{part} is composed of several axes in the other table")
         return value.factors
     found: list[Part] = []
@@ -174,8 +177,10 @@ def _factor(factor: Factor, values: Values) -> tuple[Factor, ...]:
 def _through(outer: Part, inner: Part) -> Part:
     """Tell where an axis that is itself at another's position stands."""
     length = inner.length or outer.length
+    if outer.window and inner.window:
+        raise ValueError(f"a window of the window {inner}")
     if not any(outer.turn):
-        return inner._replace(length=length)
+        return inner._replace(length=length, window=outer.window or inner.window)
     if not any(inner.turn):
         return outer._replace(name=inner.name, length=length)
     if not inner.order:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from .axes import Part, full, total
+from .axes import Part, extent, full, total
 from .coverage import gap
 from .env import Env
 from .layout import Entry, Equal, Layout, Parts, Sum
@@ -252,10 +252,14 @@ class Filling:
                 base = slice(*dim.window).indices(shape[d])[0]
                 if not dim.factors:
                     found.append(Place(shape[d], "", base, 1))
+            extents = [extent(factor, env.sizes) for factor in dim.factors]
+            known = math.prod(length for length in extents if length is not None)
             for f, factor in enumerate(dim.factors):
                 chosen = cell.choice[d][f]
-                start = base + total(factor[:chosen], env.sizes)
-                size = shape[d] if dim.window is not None else total(factor, env.sizes)
+                size = shape[d] if dim.window is not None else extents[f]
+                size = shape[d] // known if size is None else size  # of a window with fixed ends
+                inside = slice(*(factor[0].window or (None, None))).indices(size)[0]
+                start = base + inside + total(factor[:chosen], env.sizes)
                 found.append(self._place(env, factor[chosen], size, start, name))
         return found
 

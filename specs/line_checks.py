@@ -13,7 +13,7 @@ def check(line: Line) -> None:
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{array}: {repeated[0]} stands in it twice")
         if any(dim.window and len(dim.factors) > 1 for dim in array.axes or ()):
-            raise ValueError(f"{array}: a window stands at a single axis or sum, not at a composition")
+            raise ValueError(f"{array}: a window stands at a single axis or sum, or inside a composition: (h[2:] d)")
         if array.axes is None and line.kind != "drop":
             raise ValueError(f"{array.label}: write its axes, as in {array.label}: o i")
     _check_arrow(line)

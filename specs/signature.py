@@ -30,7 +30,7 @@ class Signature(NamedTuple):
     @property
     def windowed(self) -> bool:
         """Tell whether it stands for a part of the array only."""
-        return any(dim.window for dim in self.axes or ())
+        return any(dim.window or any(f[0].window for f in dim.factors) for dim in self.axes or ())
 
     @property
     def label(self) -> str:

@@ -43,6 +43,7 @@ class Solver:
         self.table, self.shapes, self.like, self.given = table, shapes, like or {}, given
         self.misfits: list[tuple[str, str]] = []
         self._dims: dict[tuple[int, str, int, str], dict[str, int]] = {}
+        self._lengths: dict[tuple[int, str, int], int] = {}  # of whole dimensions that some line determines
         self._table_wide: dict[str, int] = {name: size for name, size in given.items() if table.shared(name)}
         self._taken: set[str] = set()
         self._stated: dict[str, str] = {}  # what the shapes state of lengths that are given otherwise
@@ -153,7 +154,8 @@ class Solver:
         return [env for env in envs if id(env) not in self._settled]
 
     def _known(self, envs: list[Env]) -> int:
-        return sum(len(env.sizes) for env in envs) + sum(map(len, self._dims.values())) + len(self._table_wide)
+        sizes = sum(len(env.sizes) for env in envs) + sum(map(len, self._dims.values()))
+        return sizes + len(self._lengths) + len(self._table_wide)
 
     def _equations(self, env: Env, view: View) -> None:
         for d, (dim, text, names) in enumerate(dims(view.array)):
@@ -164,8 +166,15 @@ class Solver:
                         self._learn(env, name, pool[name], view.name, f"has {name}={pool[name]} in other lines")
                     elif name in env.sizes:
                         pool[name] = env.sizes[name]
+            place = view.side, view.name, d
+            length = None if view.shape is None else view.shape[d]
+            if all(name in env.sizes for name in names):
+                if (whole := full(dim, env.sizes)) is not None:
+                    self._lengths.setdefault(place, whole)
+            elif length is None:
+                length = self._lengths.get(place)
             try:
-                env.sizes.update(solve(dim, None if view.shape is None else view.shape[d], env.sizes))
+                env.sizes.update(solve(dim, length, env.sizes))
             except ValueError as error:
                 if made := _other_shape(env, view):
                     self.misfits.append((view.name, made))

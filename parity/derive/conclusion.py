@@ -186,6 +186,9 @@ def _commented(
     if table.sizes:
         sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
         comments.append(f"# lengths in the models that it was derived from: {sizes}")
+    parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
+    if parts:
+        comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
     comments += [f"# inferred, since no value shows all of it: {name}" for name in inferred]
     comments += notes
     return replace(table, lines=(replace(table.lines[0], above=tuple(comments)), *table.lines[1:]))

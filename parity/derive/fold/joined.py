@@ -32,11 +32,36 @@ class Period(NamedTuple):
     lengths: tuple[int, ...]
 
 
+class Whole(NamedTuple):
+    """The array that consists of parts.
+
+    Args:
+      path: as it is written; stacked: names of its holes, along which arrays are stacked: the first axes.
+      numbers: the sources' elements.
+    """
+
+    path: str
+    stacked: tuple[str, ...]
+    numbers: Array
+
+
 def joined(
-    sources: Elements, source_names: Sequence[str], target: str, numbers: Array, names: Names, side: int
+    sources: Elements,
+    source_names: Sequence[str],
+    target: str,
+    numbers: Array,
+    names: Names,
+    side: int,
+    stacked: tuple[str, ...] = (),
 ) -> Row | None:
-    """Write `a: o i, b: p i <-> target: (o+p) i`, or with groups and pieces `(g r+1+1 d)`."""
-    for axis in range(numbers.ndim):
+    """Write `a: o i, b: p i <-> target: (o+p) i`, or with groups and pieces `(g r+1+1 d)`.
+
+    Args:
+      target: its path as it is written. stacked: see Whole.
+      side: of the sources.
+    """
+    whole = Whole(target, stacked, numbers)
+    for axis in range(len(stacked), numbers.ndim):
         owner = np.searchsorted(sources.starts, np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1), "right")
         if not (owner == owner[:, :1]).all():
             continue
@@ -45,8 +70,9 @@ def joined(
             continue
         ordered = [sources.names[k - 1] for k in period.order]
         common = math.gcd(*period.lengths)
-        for inner in dict.fromkeys((1, common) if period.groups == 1 else (common, 1)):
-            if row := _written(sources, ordered, target, numbers, axis, period, inner, names, side):
+        pieces = [inner for inner in range(common, 0, -1) if common % inner == 0]
+        for inner in dict.fromkeys((1, *pieces) if period.groups == 1 else pieces):
+            if row := _written(sources, ordered, whole, axis, period, inner, names, side):
                 return row
     return None
 
@@ -66,14 +92,14 @@ def _period(owner: Array, count: int) -> Period | None:
 def _written(
     sources: Elements,
     source_names: Sequence[str],
-    target: str,
-    numbers: Array,
+    whole: Whole,
     axis: int,
     period: Period,
     inner: int,
     names: Names,
     side: int,
 ) -> Row | None:
+    target, stacked, numbers = whole
     split = numbers.reshape(*numbers.shape[:axis], period.groups, -1, *numbers.shape[axis + 1 :])
     parts = np.split(split, np.cumsum(period.lengths)[:-1], axis + 1)
     related = []
@@ -82,8 +108,13 @@ def _written(
         axes = relate(part.reshape(shape) - int(sources.numbers(name).reshape(-1)[0]), sources.shapes[name])
         if axes is None or any(axes.windows) or any(len(axes.target[axis + k]) > 1 for k in range(3)):
             return None
+        if any(len(axes.target[k]) != 1 for k in range(len(stacked))):
+            return None
         related.append(axes)
-    taken = set[str]()
+    taken = {*stacked}
+    for axes in related:
+        for name, (atom,) in zip(stacked, axes.target, strict=False):
+            atom.name = name
     for at, wanted in ((axis, "g"), (axis + 2, "d")):
         _alike(related, at, wanted, names, taken)
     counts = list(period.lengths) if inner == 1 else [length // inner for length in period.lengths]
@@ -95,17 +126,18 @@ def _written(
     for axes, letter in zip(related, letters, strict=True):
         if axes.target[axis + 1]:
             names.give(axes.target[axis + 1][0], letter, taken)
+    within = {*range(len(stacked)), *range(axis, axis + 3)}
     arrays, texts = list[tuple[str, str | None]](), list[list[str]]()
     for name, axes in zip(source_names, related, strict=True):
-        _rest(axes, axis, names, side)
+        _rest(axes, axis, len(stacked), names, side)
         arrays.append((escaped(name), " ".join(composed(atoms, signs=True) for atoms in axes.source)))
-        texts.append([composed(atoms) for d, atoms in enumerate(axes.target) if d not in range(axis, axis + 3)])
+        texts.append([composed(atoms) for d, atoms in enumerate(axes.target) if d not in within])
     if any(text != texts[0] for text in texts) or (inner > 1 and period.groups == 1 and max(counts) == 1):
         return None
     total = "+".join(composed(axes.target[axis + 1]) for axes in related)
     outer, width = (next((composed(a.target[d]) for a in related if a.target[d]), "") for d in (axis, axis + 2))
-    texts[0].insert(axis, f"({' '.join(filter(None, (outer, total, width)))})")
-    return Row(tuple(arrays), ((escaped(target), " ".join(texts[0])),))
+    texts[0].insert(axis - len(stacked), f"({' '.join(filter(None, (outer, total, width)))})")
+    return Row(tuple(arrays), ((target if stacked else escaped(target), " ".join(texts[0])),))
 
 
 def _alike(related: Sequence[Axes], at: int, wanted: str, names: Names, taken: set[str]) -> None:
@@ -117,7 +149,13 @@ def _alike(related: Sequence[Axes], at: int, wanted: str, names: Names, taken: s
         atom.name = shared[0].name
 
 
-def _rest(axes: Axes, axis: int, names: Names, side: int) -> None:
-    """Name the other axes as they are called where nothing is split."""
-    whole = [*axes.target[:axis], [*itertools.chain(*axes.target[axis : axis + 3])], *axes.target[axis + 3 :]]
-    names.assign(Axes(axes.source, whole, axes.windows), 0, side)
+def _rest(axes: Axes, axis: int, stacked: int, names: Names, side: int) -> None:
+    """Name the other axes as they are called where nothing is split.
+
+    Args:
+      stacked: how many of the target's axes are named already.
+    """
+    named = [atom.name for (atom,) in axes.target[:stacked]]
+    whole = [*axes.target[stacked:axis], [*itertools.chain(*axes.target[axis : axis + 3])], *axes.target[axis + 3 :]]
+    source = [atoms for atoms in axes.source if [atom.name for atom in atoms] not in [[name] for name in named]]
+    names.assign(Axes(source, whole, axes.windows), 0, side)

@@ -13,12 +13,14 @@ from specs.paths import escaped
 from ..match.symbols import Elements
 from ..trace.tape import Array
 from .axes import Axes, relate
+from .blockwise import blockwise
 from .facts import Facts
 from .grids import grid
 from .joined import joined
 from .names import Names, composed
 from .permuted import permuted
 from .rows import Row
+from .windows import block, even, left_over, window
 
 
 def lines(facts: Facts, left_names: list[str], right_names: list[str], names: Names) -> list[Row] | None:
@@ -29,7 +31,8 @@ def lines(facts: Facts, left_names: list[str], right_names: list[str], names: Na
     if any((facts.part(name) == 0).any() for name in right_names):
         return None
     if len(left_names) > 1:
-        return _crossed(facts, left_names, right_names, names)
+        crossed = _crossed(facts, left_names, right_names, names)
+        return crossed or blockwise(facts, left_names, right_names, names)
     copies = [facts.part(name) for name in right_names]
     if all(np.array_equal(np.unique(copy), np.unique(copies[0])) for copy in copies):
         return _tied(lefts, left_names, right_names, copies, names)
@@ -106,8 +109,8 @@ def _stacked(
     names.assign(axes, len(counts), side)
     texts = [composed(atoms, signs=True) for atoms in axes.source[len(counts) :]]
     windows = axes.windows[len(counts) :]
-    source = [text + _window(*window, length) if window else text
-              for text, window, length in zip(texts, windows, shape, strict=True)]  # fmt: skip
+    source = [text + window(*range_, length) if range_ else text
+              for text, range_, length in zip(texts, windows, shape, strict=True)]  # fmt: skip
     row = Row(((path, " ".join(source)),), ((escaped(target), " ".join(map(composed, axes.target))),))
     return [row, *_left_over(path, texts, source, windows, shape, side)]
 
@@ -144,23 +147,13 @@ def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names:
     return [Row(((path, left),), ((other, " ".join(map(composed, axes.target[len(others) :]))),))]
 
 
-def _window(start: int, stop: int, length: int) -> str:
-    return f"[{start or ''}:{stop if stop < length else ''}]"
-
-
 def _left_over(
     path: str, texts: list[str], written: list[str], windows: Sequence[tuple[int, int] | None], shape: Sequence[int],
     side: int,
 ) -> Iterator[Row]:  # fmt: skip
     """Yield lines for the positions before and after a window: dropped on the left, zeros on the right."""
-    for axis, window in enumerate(windows):
-        if window is None:
-            continue
-        for start, stop in ((0, window[0]), (window[1], shape[axis])):
-            if start < stop:
-                text = [*written[:axis], f"x{_window(start, stop, shape[axis])}", *texts[axis + 1 :]]
-                array = ((path, " ".join(text)),)
-                yield Row(left=array, arrow="->") if side == 0 else Row(left=array, constant="0")
+    for array in left_over(path, texts, written, windows, shape):
+        yield Row(left=array, arrow="->") if side == 0 else Row(left=array, constant="0")
 
 
 def _part_of_target(
@@ -177,7 +170,11 @@ def _part_of_target(
         if not whole or len(whole) != 1 or "(" in (texts := str(whole[0].right[0][1]).split(" "))[axis]:
             return None
         written = [*texts]
-        written[axis] += _window(start, stop, numbers.shape[axis])
+        size = even([(start, stop)], len(numbers)) if numbers.ndim == 1 else 0  # biases, but no tables of positions
+        written[axis] = (
+            block(texts[axis], start, size, len(numbers)) if size
+            else texts[axis] + window(start, stop, numbers.shape[axis])
+        )  # fmt: skip
         windows = [(start, stop) if d == axis else None for d in range(numbers.ndim)]
         row = replace(whole[0], right=((escaped(target), " ".join(written)),))
         rest = _left_over(escaped(target), texts, written, windows, numbers.shape, 1 - side)

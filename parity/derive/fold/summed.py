@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from specs.paths import escaped
 from ..match.symbols import Elements
 from ..trace.tape import Array
 from .rows import Row
+from .windows import block, even, window
 
 
 class Part(NamedTuple):
@@ -28,6 +29,8 @@ Piece = tuple[list[Part | None], list[Part | None]]  # of the right side and of 
 
 def sums(found: Array, plus: Array, lefts: Elements, rights: Elements, names: Sequence[str]) -> list[Row] | None:
     """Return a line for each of these right vectors, or for each left one whose parts of the right ones are terms.
+
+    Parts that are blocks of one size are written as such; else the lines state the lengths for which they hold.
 
     Args:
       found, plus: see Match.
@@ -45,12 +48,29 @@ def sums(found: Array, plus: Array, lefts: Elements, rights: Elements, names: Se
     alone = [*_uncovered([part for theirs, _ in sides for part in theirs], rights)]
     if sides != pieces or not all(_zero(part, found, rights) for part in alone):
         return None
-    rows = [Row(right=_written([part], rights), constant="0") for part in alone]
+    mine = _blocks([part for _, ours in sides for part in ours], lefts)
+    his = _blocks([part for theirs, _ in sides for part in theirs], rights)
+    rows = [Row(right=_written([part], rights, his), constant="0") for part in _one_by_one(alone, his)]
     for theirs, ours in sides:
         joins = (" + " if len(ours) > 1 else ", ", " + " if len(theirs) > 1 else ", ")
-        rows.append(Row(_written(ours, lefts), _written(theirs, rights), joins))
-    rest = _uncovered([part for _, ours in sides for part in ours], lefts)
-    return [*rows, *(Row(left=_written([part], lefts), arrow="->") for part in rest)]
+        rows.append(Row(_written(ours, lefts, mine), _written(theirs, rights, his), joins))
+    rest = _one_by_one(_uncovered([part for _, ours in sides for part in ours], lefts), mine)
+    return [*rows, *(Row(left=_written([part], lefts, mine), arrow="->") for part in rest)]
+
+
+def _blocks(parts: Sequence[Part], of: Elements) -> dict[str, int]:
+    """Return the size of the blocks of each vector of which all parts are one; 0 where they are not."""
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    for name, first, last in parts:
+        ranges.setdefault(name, []).append((first, last))
+    return {name: even(some, of.shapes[name][0]) for name, some in ranges.items()}
+
+
+def _one_by_one(parts: Iterable[Part], blocks: Mapping[str, int]) -> Iterator[Part]:
+    """Yield the blocks of parts, each for itself; parts of vectors without blocks as they are."""
+    for name, first, last in parts:
+        size = blocks[name] or last - first
+        yield from (Part(name, at, at + size) for at in range(first, last, size))
 
 
 def _zeros(found: Array, lefts: Elements, rights: Elements, names: Sequence[str]) -> Iterator[Piece]:
@@ -58,12 +78,12 @@ def _zeros(found: Array, lefts: Elements, rights: Elements, names: Sequence[str]
     every = np.concatenate([rights.numbers(name) for name in names]).astype(np.int64)
     for name in lefts.owners(np.maximum(found[every], 0)):
         numbers = lefts.numbers(name).astype(np.int64)
-        order = {int(n): k for k, n in enumerate(numbers)}
+        order = {int(n): k for k, n in enumerate(numbers.ravel())}
         own = sorted((order[int(found[n])], int(n)) for n in every if int(found[n]) in order)
         zeros = {-int(found[n]): int(n) for n in every if found[n] < 0}
         places = np.array([n for _, n in own])
         others = np.array([zeros.get(int(n), 0) for n in places])
-        if len(own) != len(numbers):
+        if numbers.ndim != 1 or len(own) != len(numbers):
             yield [], [None]
             continue
         edges = [0, *(np.flatnonzero(np.diff(others > 0)) + 1).tolist(), len(numbers)]
@@ -90,12 +110,17 @@ def _parts(terms: Iterable[Array], of: Elements) -> list[Part | None]:
     return found
 
 
-def _written(parts: Sequence[Part], of: Elements) -> tuple[tuple[str, str], ...]:
+def _written(parts: Sequence[Part], of: Elements, blocks: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
     texts = []
     for name, first, last in parts:
         length = of.shapes[name][0]
-        window = "" if last - first == length else f"[{first or ''}:{last if last < length else ''}]"
-        texts.append((escaped(name), f"c{window}"))
+        if last - first == length:
+            text = "c"
+        elif blocks[name]:
+            text = block("c", first, blocks[name], length)
+        else:
+            text = f"c={last - first}{window(first, last, length)}"
+        texts.append((escaped(name), text))
     return tuple(texts)
 
 

@@ -146,8 +146,10 @@ class Products(Regrouping):
                     hollow = _hollow(right, ids, (near.found, seen.statistics, near.taps))
                     split = not roles.alike(groups, seen.groups)
                     likely = (hollow, taken, split, alone, roles.difference(group.role, other.role))
-                    order = self._order(use, seen, likely, apart, other.grid != group.grid)
-                    options.append((order, gap, seen, other))
+                    differs = other.grid != group.grid
+                    for turned, columns_of in enumerate((other, *(other.orders() if differs else ()))):
+                        order = self._order(use, seen, (*likely, turned), apart, differs)
+                        options.append((order, gap, seen, columns_of))
         return options
 
     def _agreeing(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:

@@ -7,8 +7,9 @@ heads in front or behind, split or flattened, are told apart without a guess fro
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are c
 SIDE = r"product \d"
 FIRST = 3  # kinds of readers that make a role
 UNREAD = "unread"  # the role of columns that nothing reads
+MAX_ORDERS = 6  # orders of the coordinates of columns that are tried
 MAX_STEPS = 200  # operations that are followed from one product
 
 
@@ -41,6 +43,12 @@ class Group:
         """Return the elements of these columns, without a copy where they are all of them."""
         whole = len(self.columns) == ids.shape[2] and (np.diff(self.columns) == 1).all()
         return ids if whole else ids[:, :, self.columns]
+
+    def orders(self) -> Iterator[Group]:
+        """Yield the group with its columns ordered by the same coordinates in another order."""
+        for axes in list(itertools.permutations(range(self.places.shape[1])))[1:MAX_ORDERS]:
+            order = np.lexsort(self.places[:, axes[::-1]].T)
+            yield Group(self.role, self.columns[order], self.places[order])
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -138,11 +146,16 @@ def _moved(program: Program, node: Node, slot: int, labels: Array) -> Array:
 
 
 def _places(role: str, labels: Array, columns: Array) -> Array:
-    """Rank (columns, axes) of the mean place of each column, along the axes of a product or in the flat array."""
+    """Rank (columns, axes) of the mean place of each column, along the axes of a product or in the flat array.
+
+    Of both operands of a product, the axis over which it sums comes last: einsums exchange the operands.
+    """
     if role.startswith("product"):
         axes = [
             np.arange(n).reshape([-1 if d == a else 1 for d in range(labels.ndim)]) for a, n in enumerate(labels.shape)
         ]
+        if role == "product 1":
+            axes = [axes[0], axes[2], axes[1]]
     else:
         axes = [np.arange(labels.size).reshape(labels.shape)]
     flat = labels.astype(np.int64).ravel()

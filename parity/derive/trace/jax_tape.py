@@ -172,4 +172,5 @@ def _key(part: Any) -> str:
 
 
 def _device(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: jnp.asarray(array, np.float64 if array.dtype.kind == "f" else None) for name, array in arrays.items()}
+    wide = jnp.result_type(float)  # float32 where 64 bits are off
+    return {name: jnp.asarray(array, wide if array.dtype.kind == "f" else None) for name, array in arrays.items()}

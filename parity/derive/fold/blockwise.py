@@ -1,0 +1,52 @@
+"""Write lines for arrays of unequal shapes that are parts of one array in each block of the other side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..match.symbols import Elements
+from ..trace.tape import Array
+from .facts import Facts
+from .grids import grid
+from .joined import joined
+from .names import Names
+from .rows import Row
+
+
+def blockwise(facts: Facts, left_names: list[str], right_names: list[str], names: Names) -> list[Row] | None:
+    """Write `q: l i (g r) d, kv: l i s g d <-> blocks.{l}.qkv: (g r+s d) i`, or the same with the sides exchanged."""
+    lefts, rights = facts.lefts, facts.rights
+    back = np.zeros(len(lefts), np.int64)
+    places = np.concatenate([rights.numbers(name).astype(np.int64).ravel() for name in right_names])
+    back[facts.found[places].astype(np.int64)] = places
+    row = _joined(lefts, left_names, rights, right_names, facts.part, names, 0)
+    if row is None and all((lefts.part(back, name) > 0).all() for name in left_names):
+        row = _joined(rights, right_names, lefts, left_names, lambda name: lefts.part(back, name), names, 1)
+        row = row and row.reverse()
+    return [row] if row else None
+
+
+def _joined(
+    sources: Elements,
+    source_names: Sequence[str],
+    targets: Elements,
+    target_names: Sequence[str],
+    part: Callable[[str], Array],
+    names: Names,
+    side: int,
+) -> Row | None:
+    """Write the line for blocks of one shape, stacked along the holes of their names.
+
+    Args:
+      part: returns the sources' elements of a target.
+      side: the side of the sources.
+    """
+    cells = grid(target_names) if len({targets.shapes[name] for name in target_names}) == 1 else None
+    if cells is None:
+        return None
+    path, order, counts = cells
+    blocks = [part(name) for name in sorted(target_names, key=order.__getitem__)]
+    numbers = np.stack(blocks).reshape(*counts.values(), *blocks[0].shape)
+    return joined(sources, source_names, path, numbers, names, side, tuple(counts))

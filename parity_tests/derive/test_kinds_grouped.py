@@ -1,0 +1,106 @@
+"""Heads that are as many as each is wide, grouped queries, stacked blocks, and gates: their lines fit other sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import parity
+from specs.table import Table, TableError
+
+from .pairs import images
+from .test_kinds_matching import Net, linear
+
+HEADS, GROUPS, WIDTH = 4, 2, 16  # so that a head is as wide as heads are many
+
+
+def stacked(p: Any, x: Any) -> Any:
+    """Grouped-query attention of JAX, its blocks stacked; key and value in one array, or in two."""
+    for block in range(2):
+        b = jax.tree.map(lambda a, block=block: a[block], p)
+        q = jnp.einsum("bti,ihd->bthd", x, b["q"])
+        k, v = (jnp.einsum("bti,igd->btgd", x, w) for w in (b["kv"].swapaxes(0, 1) if "kv" in b else (b["k"], b["v"])))
+        q = q.reshape(*q.shape[:2], GROUPS, -1, q.shape[3])
+        y = jax.nn.softmax(jnp.einsum("bqgrk,bsgk->bgrqs", q, k) / 2, -1)
+        y = jnp.einsum("bgrqs,bsgk->bqgrk", y, v).reshape(*x.shape[:2], HEADS, -1)
+        x = x + jnp.einsum("bthd,hdo->bto", y, b["o"])
+    return x
+
+
+def parameters(joined: bool) -> dict[str, Any]:
+    d = WIDTH // HEADS
+    pair = {"kv": (WIDTH, 2, GROUPS, d)} if joined else {"k": (WIDTH, GROUPS, d), "v": (WIDTH, GROUPS, d)}
+    shapes = {"q": (WIDTH, HEADS, d), **pair, "o": (HEADS, d, WIDTH)}
+    return {name: jnp.zeros((2, *shape)) for name, shape in shapes.items()}
+
+
+def grouped(fused: bool) -> Net:
+    """The same of torch, with heads of keys and values repeated; all projections in one, by group, or three."""
+    d = WIDTH // HEADS
+    names = {"qkv": (HEADS + 2 * GROUPS) * d} if fused else {"q": HEADS * d, "k": GROUPS * d, "v": GROUPS * d}
+
+    def attend(m: Any, x: Any) -> Any:
+        n, t, _ = x.shape
+        if fused:
+            y = m.qkv(x).view(n, t, GROUPS, HEADS // GROUPS + 2, d)
+            q, k, v = y.split([HEADS // GROUPS, 1, 1], 3)
+        else:
+            q, k, v = m.q(x), m.k(x).view(n, t, GROUPS, 1, d), m.v(x).view(n, t, GROUPS, 1, d)
+        k, v = (y.expand(n, t, GROUPS, HEADS // GROUPS, d) for y in (k, v))
+        q, k, v = (y.reshape(n, t, HEADS, d).transpose(1, 2) for y in (q, k, v))
+        y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        return x + m.o(y.transpose(1, 2).reshape(n, t, WIDTH))
+
+    blocks = [
+        Net(attend, o=linear(WIDTH, WIDTH, False), **{name: linear(WIDTH, o, False) for name, o in names.items()})
+        for _ in range(2)
+    ]
+    return Net(lambda m, x: m.blocks[1](m.blocks[0](x)), blocks=torch.nn.ModuleList(blocks))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_grouped_queries_where_heads_are_as_many_as_they_are_wide(fused: bool):
+    found = parity.derive((stacked, parameters(fused)), grouped(fused), (images(2, 5, WIDTH),))
+    assert found.proven and not found.missing, (found.failure, found.reasons, found.divergences)
+    numbers = np.arange(2 * WIDTH * WIDTH).reshape(2, WIDTH, HEADS, WIDTH // HEADS)
+    given = {name: np.zeros(array.shape) for name, array in parameters(fused).items()} | {"q": numbers}
+    made = found.table.apply(given)
+    there = made["blocks.1.qkv.weight"] if fused else made["blocks.1.q.weight"]
+    if fused:
+        there = there.reshape(GROUPS, -1, 4, WIDTH)[:, :2].reshape(-1, WIDTH)
+    assert np.array_equal(there, numbers[1].reshape(WIDTH, -1).T)
+
+
+def gates(width: int) -> tuple[Any, Any]:
+    """A recurrent network of linen, whose reset and update gates have one bias, and that of torch, which adds two."""
+    import flax.linen as nn
+
+    cell = nn.RNN(nn.GRUCell(width))
+    return (cell, cell.init(jax.random.key(0), images(2, 3, 5))), torch.nn.GRU(5, width, batch_first=True)
+
+
+def test_thirds_of_a_bias_are_translated_at_other_widths():
+    left, right = gates(4)
+    right = Net(lambda m, x: m.rnn(x)[0], rnn=right)
+    found = parity.derive(left, right, (images(2, 3, 5),))
+    assert found.proven, (found.failure, found.reasons)
+    table = Table.parse(found.table.print()).reverse()
+    wide = torch.nn.GRU(5, 6, batch_first=True).state_dict()
+    moved = table.apply(arrays := {f"rnn.{name}": tensor.numpy() for name, tensor in wide.items()})
+    cell = {name.split("/", 2)[2]: array for name, array in moved.items()}
+    ih, hh = arrays["rnn.bias_ih_l0"], arrays["rnn.bias_hh_l0"]
+    assert np.array_equal(cell["iz/bias"], (ih + hh)[6:12]) and np.array_equal(cell["hn/bias"], hh[12:])
+
+
+def test_parts_of_unequal_lengths_state_them_and_refuse_others():
+    table = Table.parse("table 1\na: c=2 <-> b: c=2[:2]\nc: c=4 <-> b: c=4[2:]\n")
+    assert table.print().count("c=2[:2]") == 1
+    with pytest.raises(TableError, match="c=4"):
+        table.reverse().apply({"b": np.zeros(12)})
+    with pytest.raises(TableError, match="c=2"):
+        table.apply({"a": np.zeros(3), "c": np.zeros(4)})
