@@ -14,7 +14,7 @@ from .match.match import Match
 from .match.symbols import Filled
 from .trace.call import Call, call_of
 from .trace.crops import cropped
-from .trace.islands import fixed
+from .trace.islands import fixed, masks
 from .trace.program import Program
 from .trace.sides import Side, draw, layouts
 from .trace.tape import Tape
@@ -96,6 +96,13 @@ def program_of(tape: Tape, parameters: Any, inputs: list[Any]) -> Program:
 def fix(of: Side, other: Tape) -> bool:
     """Set aside parameters that hold what the other side computes: they keep their values. Tell whether there are."""
     names = fixed(of.parameters, other)
+    of.fix(names)
+    return bool(names)
+
+
+def fix_masks(of: Side, other: Side) -> bool:
+    """Set aside masks that the other side has no array for. Tell whether there are."""
+    names = [] if masks(other.parameters) else masks(of.parameters)
     of.fix(names)
     return bool(names)
 

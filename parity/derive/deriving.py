@@ -10,7 +10,7 @@ from convert.errors import UsageError
 from specs.claims import without_claims
 from specs.table import Table
 
-from .candidates import Candidate, Left, calls, fix, program_of, read, recorded
+from .candidates import Candidate, Left, calls, fix, fix_masks, program_of, read, recorded
 from .conclusion import concluded
 from .derivation import Derivation
 from .match.choices import LIMIT
@@ -81,6 +81,9 @@ def _best(
     for call in calls(a.call, right_inputs):
         say("recording right")
         b = side(right, call)
+        fix_masks(b, a)
+        if fix_masks(a, b):
+            known = read(a, known.checkpoint)
         given, others = fresh(known.inputs, call.arrays(), None)
         try:
             tape = recorded(b, b.parameters, others, "right")

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 import parity
+from parity.derive.fold.summed import sums
+from parity.derive.match.symbols import Elements
 from specs.table import Table, TableError
 
 from .pairs import images
@@ -104,3 +106,51 @@ def test_parts_of_unequal_lengths_state_them_and_refuse_others():
         table.reverse().apply({"b": np.zeros(12)})
     with pytest.raises(TableError, match="c=2"):
         table.apply({"a": np.zeros(3), "c": np.zeros(4)})
+
+
+def test_zeros_that_are_added_to_rows_of_a_matrix_have_no_line():
+    lefts, rights = (
+        Elements(arrays, False) for arrays in ({"a": np.zeros((2, 3))}, {"x": np.zeros(6), "y": np.zeros(6)})
+    )
+    found = np.array([0, *range(1, 7), *range(-1, -7, -1)])
+    assert sums(found, np.zeros(13, int), lefts, rights, ["x", "y"]) is None
+
+
+def test_stacked_variances_stay_positive():
+    def normed(p: Any, x: Any) -> Any:
+        for w, mean, var in zip(p["w"], p["mean"], p["var"], strict=True):
+            x = x + (jnp.tanh(x) @ w - mean) / jnp.sqrt(var + 1e-5)
+        return x
+
+    tree = {"w": jnp.zeros((2, 6, 6)), "mean": jnp.zeros((2, 6)), "var": jnp.ones((2, 6))}
+    parts = {f"{name}{k}": of for k in range(2)
+             for name, of in (("w", linear(6, 6, False)), ("n", torch.nn.BatchNorm1d(6, affine=False)))}  # fmt: skip
+    right = Net(lambda m, x: (lambda y: y + m.n1(m.w1(y.tanh())))(x + m.n0(m.w0(x.tanh()))), **parts)
+    found = parity.derive((normed, tree), right.eval(), (images(9, 6),))
+    assert found.proven and not found.missing, (found.failure, found.reasons)
+
+
+def test_values_that_are_not_finite_are_no_evidence():
+    def forward(m: Any, x: Any) -> Any:
+        return m.b(m.a(x) * torch.log(-x.pow(2))) * m.s
+
+    models = [Net(forward, a=linear(), b=linear(), s=torch.nn.Parameter(torch.randn(6))) for _ in range(2)]
+    found = parity.derive(*models, (images(9, 6),))
+    assert not found.proven and "not finite" in found.failure
+    assert {"b.weight", "b.bias", "s"} <= set(found.missing)
+
+
+def test_a_mask_that_one_side_stores_is_set_aside():
+    def left(p: Any, x: Any) -> Any:
+        q, k, v = x @ p["q"], x @ p["k"], x @ p["v"]
+        scores = jnp.where(jnp.tril(jnp.ones((5, 5), bool)), q @ k.swapaxes(1, 2), -1e9)
+        return jax.nn.softmax(scores, -1) @ v
+
+    def masked(m: Any, x: Any) -> Any:
+        return (m.q(x) @ m.k(x).mT + m.causal).softmax(-1) @ m.v(x)
+
+    right = Net(masked, **{name: linear(6, 6, False) for name in "qkv"})
+    right.register_buffer("causal", torch.full((5, 5), float("-inf")).triu(1))
+    found = parity.derive((left, {name: jnp.zeros((6, 6)) for name in "qkv"}), right, (images(3, 5, 6),))
+    assert found.proven and not found.missing, (found.failure, found.reasons)
+    assert "drop <- causal" in found.table.print()

@@ -34,6 +34,9 @@ class Attempt(Products):
             if use.kind == "product" and self.walk.at not in self.excused:
                 self._verify(use)
             return None
+        if use.x is not None and use.x.size and np.isnan(use.x).all():  # nothing can be told from such values
+            names = " ".join(self.rights.owners(use.ids))
+            raise DeadEnd(f"{names}: what its {use.kind} meets is not finite with these weights")
         if use.kind == "product":
             return self._product(use)
         if use.kind == "place":

@@ -24,8 +24,8 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
     parameter that has the most similar name.
 
     Args:
-      whole: whether the match came to its end. Else what has no partner may be read where it did not come to, and
-        only what is alone of its shape is mapped.
+      whole: whether the match came to its end. Else what has no partner may be read where it did not come to: no name
+        is evidence then.
     """
     if (found[1:] > 0).all():
         return found, []
@@ -42,7 +42,7 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
         if np.isin(filled[part == 0], found, invert=True).all() or _copied(name, filled, found, rights):
             part[...] = filled
             inferred.append(name)
-    return _by_name(found, lefts, rights, inferred, whole)
+    return _by_name(found, lefts, rights, inferred) if whole else (found, inferred)
 
 
 def _copied(name: str, filled: Array, found: Array, rights: Elements) -> bool:
@@ -91,9 +91,7 @@ class Pattern(NamedTuple):
     order: tuple[int, ...]
 
 
-def _by_name(
-    found: Array, lefts: Elements, rights: Elements, inferred: list[str], whole: bool
-) -> tuple[Array, list[str]]:
+def _by_name(found: Array, lefts: Elements, rights: Elements, inferred: list[str]) -> tuple[Array, list[str]]:
     """Map what nothing was seen of to the free left parameter of the most similar name, as its siblings are mapped."""
     alike = Similarity()
     unseen = [name for name in rights.names if not rights.part(found, name).any()]
@@ -103,7 +101,7 @@ def _by_name(
     used = set(lefts.owners(found))
     for name in unseen:
         free = [other for other in lefts.names if other not in used]
-        pattern = _sibling(name, patterns, rights, alike) if whole else None
+        pattern = _sibling(name, patterns, rights, alike)
         order = pattern.order if pattern else tuple(range(len(rights.shapes[name])))
         near = {
             other: alike(*((other, name) if pattern is None else (split(other)[0], split(name)[0])))
@@ -116,7 +114,7 @@ def _by_name(
         chosen = [other for other, likeness in near.items() if likeness == max(near.values())]
         rivals = [other for other in unseen if rights.shapes[other] == rights.shapes[name]]
         alone = len(near) == 1 and len(rivals) == 1
-        if whole and len(chosen) == 1:  # the two are the most similar ones to each other
+        if len(chosen) == 1:  # the two are the most similar ones to each other
             alone |= all(alike(chosen[0], name) > alike(chosen[0], other) for other in rivals if other != name)
         if len(chosen) == 1 and (pattern is not None or alone):
             rights.part(found, name)[...] = lefts.numbers(chosen[0]).transpose(order)

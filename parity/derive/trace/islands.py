@@ -17,6 +17,7 @@ from .tape import Array, Node, Tape
 ROUNDED = 1e-6  # difference of tables, relative to their largest value, that rounding to float32 explains
 EQUAL = 1e-14  # that which float64 explains
 LARGE = 1 << 22  # elements of the tables of one side together, above which none is compared
+HIDDEN = -1e3  # from this number downwards a mask hides a place
 FIXED = 16  # different values that make a parameter a table which the other side computes
 
 
@@ -146,6 +147,17 @@ def fixed(parameters: Mapping[str, Array], other: Tape) -> list[str]:
             if sparse and (np.abs(nearest(distinct, constant) - constant) <= slack).all():
                 found.append(name)
                 break
+    return found
+
+
+def masks(parameters: Mapping[str, Array]) -> list[str]:
+    """List matrices that hide places: nothing but zeros and a number that stands for minus infinity."""
+    found = []
+    for name, array in parameters.items():
+        if array.ndim >= 2 and array.size <= LARGE and not array.flat[0] and len(distinct := np.unique(array)) == 2:
+            low, high = distinct
+            if high == 0 and low <= HIDDEN:
+                found.append(name)
     return found
 
 

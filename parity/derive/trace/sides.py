@@ -94,7 +94,7 @@ def draw(of: Side, seed: int, into: Mapping[str, Array] | None = None) -> dict[s
     drawn = {}
     for name, array in of.parameters.items():
         drawn[name] = out = np.empty(array.shape) if into is None else into[name]
-        if array.ndim < 2 and array.size and (array > 0).all():
+        if array.ndim < 3 and array.size and (array > 0).all():  # of two axes: stacked over layers
             out[...] = rng.uniform(0.5, 1.5, array.shape)
             continue
         rng.standard_normal(out=out)
