@@ -119,17 +119,19 @@ def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names:
     """Return arrays of one shape on each side whose names form a grid: the holes of one are axes of the other."""
     lefts, rights = facts.lefts, facts.rights
     right_names = sorted(right_names, key=lambda name: int(facts.part(name).flat[0]))
+    order = np.concatenate([facts.part(name).ravel() for name in right_names])
+    left_names = sorted(left_names, key=lambda name: int(np.isin(order, lefts.numbers(name)).argmax()))
     shapes = [{side.shapes[name] for name in of} for side, of in ((lefts, left_names), (rights, right_names))]
     ours, theirs = grid(left_names), grid(right_names)
     if any(len(found) != 1 for found in shapes) or ours is None or theirs is None:
         return None
-    (path, places, counts), (other, order, others) = ours, theirs
+    (path, places, counts), (other, cells, others) = ours, theirs
     (shape,), (target,) = shapes
     size = int(np.prod(shape, dtype=int))
     local = np.zeros(len(lefts), np.int64)
     for name in left_names:
         lefts.part(local, name).ravel()[...] = np.arange(size) + places[name] * size
-    parts = sorted(right_names, key=order.__getitem__)
+    parts = sorted(right_names, key=cells.__getitem__)
     numbers = np.stack([local[facts.part(name)] for name in parts]).reshape(*others.values(), *target)
     axes = relate(numbers, (*counts.values(), *shape))
     if axes is None or any(axes.windows):
