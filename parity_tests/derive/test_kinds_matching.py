@@ -11,6 +11,9 @@ import pytest
 import torch
 
 import parity
+from parity.derive.match import attempt, choices
+from parity.derive.match.stepped import Stepped
+from parity.derive.match.stepped import stepped as by_steps
 from parity.derive.trace.sides import side
 from parity_tests.derive.pairs import images
 
@@ -346,3 +349,46 @@ def test_a_scalar_that_is_read_through_a_function():
 
     left, right = (Net(scaled, fc=linear(), scale=torch.nn.Parameter(torch.tensor(value))) for value in (2.6, 1.0))
     assert parity.derive(left, right, (images(2, 4, 6),)).proven
+
+
+@pytest.mark.parametrize(
+    ("move", "whole"),
+    [
+        (lambda a: a.reshape(2, 3, 4).transpose(2, 0, 1).reshape(1, 4, 6), True),
+        (lambda a: a.reshape(1, 4, 6)[:, ::-1], True),
+        (lambda a: a.reshape(1, 4, 6)[:, 1:, ::2], False),
+        (lambda a: np.broadcast_to(a, (1, 3, 24)), False),
+    ],
+)
+def test_numbers_stored_by_their_steps_are_the_numbers(move: Callable[[np.ndarray], np.ndarray], whole: bool):
+    numbers = move(np.arange(7, 31, dtype=np.int32))
+    short = by_steps(numbers)
+    assert isinstance(short, Stepped) and short.whole == whole and short.shape == numbers.shape
+    assert np.array_equal(np.asarray(short), numbers) and (short.min(), short.max()) == (numbers.min(), numbers.max())
+    for key in ((0, slice(None), 1), (0, 0, np.array([1, 0])), (slice(None), slice(None), np.array([0, 1])), (0, 0)):
+        assert np.array_equal(short[key], numbers[key])
+
+
+def test_numbers_without_steps_stay_an_array():
+    numbers = np.array([[[1, 2, 3], [4, 6, 5]]])
+    assert np.array_equal(by_steps(numbers), numbers) and not isinstance(by_steps(numbers), Stepped)
+
+
+@pytest.mark.parametrize("listed", [0, 1000])
+def test_elements_of_choices_that_are_undone_have_no_partner(monkeypatch: pytest.MonkeyPatch, listed: int):
+    """Those of large choices are not listed, but follow from the map that is left."""
+    run, same = attempt.Attempt.run, list[bool]()
+
+    def halved(self: attempt.Attempt) -> list[np.ndarray]:
+        outputs = run(self)
+        every = self.owned.sum()
+        self._restore(choices.State(self.walk.state(), 0, len(self._entries) // 2), [])
+        left = np.unique(self.map[self.map > 0])
+        same.append(np.array_equal(np.flatnonzero(self.owned), left) and 0 < len(left) < every)
+        return outputs
+
+    monkeypatch.setattr(choices, "LISTED", listed)
+    monkeypatch.setattr(attempt.Attempt, "run", halved)
+    left, right = (torch.nn.Sequential(linear(6, 8), torch.nn.Tanh(), linear(8, 6)) for _ in range(2))
+    parity.derive(left, right, (images(5, 6),))
+    assert same and all(same)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..match.symbols import steps
+from ..match.stepped import steps
 from ..trace.tape import Array
 
 

@@ -13,6 +13,7 @@ from ..trace.program import Program
 from ..trace.tape import Array
 from . import uses
 from .similarity import Similarity
+from .stepped import Stepped
 from .symbols import Elements, Translated, Use
 from .walk import Walk
 
@@ -20,6 +21,7 @@ LIMIT = 0.05  # distance of columns, relative to their scale, beyond which nothi
 MARGIN = 30  # how much farther than the nearest another partner may be
 EXACT = 1e-9  # distances below are rounding
 MANY = 1 << 20  # elements that are looked at or mapped at once
+LISTED = 1 << 16  # elements of a choice that are listed, to undo it
 
 Places = Any  # indices: an array or a slice
 Option = tuple[Any, float, uses.Seen, Any]  # order, distance, partner, detail
@@ -110,7 +112,8 @@ class Choices:
         self.walk = Walk(program, rights, self.meet)
         self._choices: list[int] = []
         self._points: list[Point] = []
-        self._entries: list[tuple[Places, Places]] = []  # (right elements, left ones owned for the first time)
+        # (right elements, left ones owned for the first time; None for many that are no range)
+        self._entries: list[tuple[Places, Places | None]] = []
         self._terms: dict[tuple[int, int], list[Term]] = {}  # sum on the right -> its terms that have partners
         self._partners: dict[int, list[tuple[uses.Seen, int]]] = {}  # right product -> (left one, columns)
         self._begun = (-1, 0, 0)  # operation, steps and entries before it
@@ -156,9 +159,16 @@ class Choices:
     def _restore(self, state: State, choices: list[int]) -> None:
         self.walk.restore(state.walk)
         self._choices = choices
-        for right, left in self._entries[state.entries :]:
+        undone = self._entries[state.entries :]
+        for right, left in undone:
             self.map[right], self.plus[right] = 0, 0
-            self.owned[left] = False
+            if left is not None:
+                self.owned[left] = False
+        if any(left is None for _, left in undone):
+            self.owned[:] = False
+            for numbers in (self.map, self.plus):
+                self.owned[np.maximum(numbers, 0)] = True
+            self.owned[0] = False
         del self._entries[state.entries :], self.steps[state.steps :]
         self._points = [point for point in self._points if point.step < state.steps]
         self._terms = {join: terms for join, terms in self._terms.items() if join[0] < self.walk.at}
@@ -187,7 +197,9 @@ class Choices:
         self.map[right[new]] = left[new]
 
     def _enter(self, right: Array, left: Array) -> None:
-        self._entries.append((_places(right), _places(left[~self.owned[left]])))
+        new = _places(left[~self.owned[left]])
+        many = isinstance(new, np.ndarray) and new.size > LISTED  # bounds memory: they follow from the map
+        self._entries.append((_places(right), None if many else new))
         self.owned[left] = True
 
     def _choose(self, use: Use, options: list[Option], what: str, limit: float | None = None) -> tuple[uses.Seen, Any]:
@@ -222,6 +234,12 @@ class Choices:
 
 def every(marks: Array, ids: Array) -> bool:
     """Tell whether all of these elements are marked; 0 is no element."""
+    if isinstance(ids, Stepped) and ids.whole:
+        return bool(marks[ids.min() : ids.max() + 1].all())
+    ids = np.asarray(ids)
+    first = int(ids[(0,) * ids.ndim]) if ids.size else 0
+    if first > 0 and not marks[first]:
+        return False
     if ids.size <= MANY:
         return bool(marks[ids[ids > 0].astype(np.int64)].all())
     chunks = np.nditer(ids, ["external_loop", "buffered"], buffersize=MANY)  # bounds memory

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..trace.tape import Array
+from .stepped import steps
 
 MANY = 1 << 16  # numbers from which on marking each element is faster than looking up its owner
 
@@ -217,16 +218,3 @@ class Use(NamedTuple):
     @property
     def ids(self) -> Array:
         return self.symbol.ids
-
-
-def steps(numbers: Array) -> list[Array] | None:
-    """Return by how much numbers grow along each axis; None where they are not the first one plus such steps."""
-    first = numbers[(0,) * numbers.ndim]
-    lines = [np.moveaxis(numbers, axis, 0)[(slice(None), *(0,) * (numbers.ndim - 1))] - first
-             for axis in range(numbers.ndim)]  # fmt: skip
-    if not lines:  # a scalar
-        return lines
-    rest = first  # of all axes but the first one: no array of all sums, which bounds memory
-    for line in lines[1:]:
-        rest = rest[..., None] + line
-    return lines if all((row == step + rest).all() for row, step in zip(numbers, lines[0], strict=True)) else None

@@ -10,6 +10,7 @@ import numpy as np
 from ..trace.program import Program
 from ..trace.tape import Array, Window
 from . import columns, roles
+from .stepped import stepped
 from .symbols import Elements, Symbol, Use
 
 LARGE = 1 << 17  # values that a use meets, above which it is known by their statistics alone
@@ -20,15 +21,11 @@ class Seen:
     """A use on the left, with its columns and groups computed once."""
 
     def __init__(self, use: Use, program: Program, elements: Elements):
-        self.use, self.program = use, program
-        self.name = " ".join(elements.owners(use.ids))
+        self.use, self.program = compact(use), program
+        self.name = " ".join(elements.owners(self.use.ids))
         if use.kind in ("add", "mul") and use.x.size > LARGE:  # bounds memory: its statistics are all that is needed
             symbol = Symbol(self.numbers, use.symbol.value, use.symbol.plain)
             self.use = use._replace(x=np.zeros(0), symbol=symbol)
-        elif use.ids.size > LARGE:  # numbers of half the size are enough
-            self.use = use._replace(
-                symbol=replace(use.symbol, ids=use.ids.astype(np.int32, copy=False), leaves=(), parts=())
-            )
 
     @property
     def window(self) -> Window | None:
@@ -70,6 +67,17 @@ class Seen:
     @cached_property
     def shares(self) -> Array:
         return shares(self.use.ids)
+
+
+def compact(use: Use) -> Use:
+    """Return a use that is to be stored: a large one without the numbers of all its elements, which bounds memory."""
+    if use.kind not in ("product", "place") or use.ids.size <= LARGE:
+        return use
+    return use._replace(symbol=Symbol(stepped(use.ids), _dropped, use.symbol.plain))
+
+
+def _dropped() -> Array:
+    raise AssertionError("the value of a use that is stored")
 
 
 class Apart(Seen):

@@ -12,6 +12,7 @@ import numpy as np
 from convert.folding import fold
 
 from ..match.symbols import Elements, Filled, Use
+from ..match.uses import compact
 from ..match.walk import Walk
 from ..trace.program import Program
 from ..trace.sides import Side
@@ -36,7 +37,7 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
     permutation that any one side fixes.
     """
     stop, uses = time.thread_time() + seconds, list[Use]()
-    Walk(program, elements, uses.append).run()
+    Walk(program, elements, lambda use: uses.append(compact(use))).run()
     before = left.run(elements.arrays, inputs)
     found: dict[str, list[str]] = {}
     alike: dict[str, list[str]] = {}
