@@ -17,7 +17,9 @@ import numpy as np
 
 from ...hypotheses import ACTIVATIONS
 from ..match import columns
+from ..match.stepped import Stepped
 from ..match.symbols import Elements, Use
+from ..match.uses import compact
 from ..match.walk import Walk
 from ..trace.numbers import Change, changes
 from ..trace.places import place
@@ -72,7 +74,7 @@ class Pair(NamedTuple):
 def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array], side: int) -> Run:
     """Run a tape, and list its uses of parameters."""
     program, elements, uses = Program(tape, weights, inputs), Elements(weights, known=True), list[Use]()
-    Walk(program, elements, uses.append).run()
+    Walk(program, elements, lambda use: uses.append(compact(use))).run()
     return Run(side, tape, weights, inputs, elements, program, uses)
 
 
@@ -109,17 +111,22 @@ def _pairs(left: Run, right: Run, found: Array) -> Iterator[Pair]:
         theirs = [
             other
             for other, low, high in by_kind.get(use.kind, [])
-            if low <= element <= high and (other.ids == element).any()
+            if low <= element <= high and _holds(other.ids, element)
         ]
         if turn < len(theirs):
             yield Pair(theirs[turn], use, _gap(theirs[turn], use, left, right, found))
     yield Pair(None, None, _outputs_gap(left.program.outputs, right.program.outputs))
 
 
+def _holds(ids: Array, element: int) -> bool:
+    """Tell whether an element between the smallest and the largest is one of these."""
+    return (isinstance(ids, Stepped) and ids.whole) or bool((np.asarray(ids) == element).any())
+
+
 def _first(ids: Array) -> int:
     """Return the first element of a use; 0, which is none, where there is no other."""
     corner = int(ids[(0,) * ids.ndim]) if ids.size else 0
-    return corner or int(next(iter(ids[ids > 0]), 0))
+    return corner or int(next(iter(np.asarray(ids)[np.asarray(ids) > 0]), 0))
 
 
 def _outputs_gap(left: Sequence[Array], right: Sequence[Array]) -> float:
@@ -193,7 +200,7 @@ def _activation(pair: Pair, right: Run, span: tuple[int, int]) -> str:
     assert pair.left is not None and pair.right is not None
     wanted = [np.sort(x[x != 0]) for x in (np.ravel(pair.left.x), np.ravel(pair.right.x))]
     for value in _values(right, span):
-        if value.dtype.kind != "f" or value.size < 2:
+        if value.dtype.kind != "f" or value.size < max(2, *map(len, wanted)):
             continue
         names = []
         for target in wanted:
@@ -205,22 +212,29 @@ def _activation(pair: Pair, right: Run, span: tuple[int, int]) -> str:
 
 def _same(values: Array, target: Array) -> bool:
     values = np.ravel(values)
-    values = np.sort(values[values != 0])
+    values = values[values != 0]
     if len(values) != len(target):
         return False
-    return bool(np.abs(values - target).max(initial=0) <= CLOSE * max(np.abs(target).max(initial=0), 1e-300))
+    apart = np.abs(np.sort(values) - target).max(initial=0)
+    return bool(apart <= CLOSE * max(np.abs(target).max(initial=0), 1e-300))
 
 
 def _values(side: Run, span: tuple[int, int]) -> Iterator[Array]:
-    """Return the values of the operations in the span, the latest first."""
-    values = {**side.tape.constants, **side.program.inputs}
-    values.update({number: side.weights[name] for name, number in side.tape.parameters.items()})
+    """Return the values in the span that depend on the inputs, the latest first."""
+    program = side.program
+    tape = program.tape
+    values: dict[int, Array] = {**tape.constants, **program.inputs}
+    names = {number: name for name, number in tape.parameters.items()}
     found = []
     with np.errstate(all="ignore"):
-        for k, node in enumerate(itertools.islice(side.tape.nodes, span[1])):
-            values[node.output] = node.run(*(values[number] for number in node.inputs))
-            if k >= span[0] and isinstance(values[node.output], np.ndarray):
+        for k, node in enumerate(itertools.islice(tape.nodes, span[1])):
+            operands = [values[number] if number in values else side.weights[names[number]] for number in node.inputs]
+            values[node.output] = node.run(*operands)
+            if k >= span[0] and node.output in program.active and isinstance(values[node.output], np.ndarray):
                 found.append(values[node.output])
+            for number in node.inputs:
+                if program.last[number] == k:  # bounds memory
+                    values.pop(number, None)
     return reversed(found)
 
 
