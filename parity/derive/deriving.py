@@ -94,6 +94,7 @@ def _best(
             known = read(a, known.checkpoint)
         if fix(b, known.program.tape):
             tape = recorded(b, b.parameters, others, "right")
+        b.release()
         lefts, values = known.elements, list(others.values())
         hinted = None if table is None else hint(table, a, b, lefts, Elements(b.parameters, known=False))
         exact = aligned(known.program.tape, tape, list(given.values()), values)[0]

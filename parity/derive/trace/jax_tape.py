@@ -62,7 +62,7 @@ class JaxSide:
             outputs = by_groups(self._outputs)(parameters, inputs)
             return sum((out * weight).sum() for out, weight in zip(outputs, weights, strict=True))
 
-        return jax.jit(jax.grad(total), compiler_options=QUICK)
+        return jax.jit(jax.grad(total), compiler_options=QUICK, donate_argnums=0)  # their memory becomes the gradients
 
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as the user's own code computes them."""
@@ -74,7 +74,8 @@ class JaxSide:
     ) -> dict[str, np.ndarray]:
         """Return gradients of the outputs' sum, weighted by `weights`."""
         with jax.enable_x64(self.wide):
-            grads = self._gradient(_device(parameters), _device(inputs), weights)
+            copies = {name: jnp.array(array, np.float64) for name, array in parameters.items()}
+            grads = self._gradient(copies, _device(inputs), weights)
             return {name: np.asarray(grad) for name, grad in grads.items()}
 
     def _traced(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,7 @@ class PaddleSide:
 
     def release(self) -> None:
         """Drop the large arrays that the last run left in the model."""
-        _empty(self.model)
+        _empty(self.model, self.parameters)
         self._shared.clear()
 
     def _layers(self) -> list[Any]:
@@ -95,7 +95,7 @@ class PaddleSide:
         wanted = {name: state[name] for name in parameters if not state[name].stop_gradient}
         grads = paddle.grad(total, list(wanted.values()), allow_unused=True)
         return {
-            name: np.zeros(tensor.shape) if grad is None else grad.numpy()
+            name: np.zeros(tensor.shape) if grad is None else np.from_dlpack(grad.detach())
             for (name, tensor), grad in zip(wanted.items(), grads, strict=True)
         }
 
@@ -122,13 +122,13 @@ def _tensors_of(inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def _hollow(layer: paddle.nn.Layer) -> paddle.nn.Layer:
     """Copy a layer, with memory for its large parameters that is not used before they get values."""
     layer = copy.deepcopy(layer)
-    _empty(layer)
+    _empty(layer, layer.state_dict())
     return layer
 
 
-def _empty(layer: paddle.nn.Layer) -> None:
-    for tensor in layer.state_dict().values():
-        if "float" in str(tensor.dtype) and tensor.size >= LARGE:
+def _empty(layer: paddle.nn.Layer, names: Collection[str]) -> None:
+    for name, tensor in layer.state_dict().items():
+        if name in names and "float" in str(tensor.dtype) and tensor.size >= LARGE:
             empty = paddle.empty(tensor.shape, "float64")  # has to outlive the call
             tensor.get_tensor()._share_data_with(empty.get_tensor())
 
