@@ -113,6 +113,10 @@ def _made(entry: Entry, arrays: Mapping[str, Any]) -> Any:
     like = entry.like or alike({name: array.dtype.name for name, array in arrays.items()})
     dtype = entry.dtype or (arrays[like].dtype if like else "float32")
     if isinstance(entry.filling, list):
+        if len(entry.filling) == 1 and isinstance(part := entry.filling[0], Move):  # a view where numpy has one
+            moved = take(arrays[part.source].reshape(part.source_atoms), part.select).transpose(part.order)
+            if all(step >= 0 for step in moved.strides):  # torch reads no others
+                return moved.reshape(entry.shape)
         return apply(entry.filling, entry.shape, arrays.__getitem__, np.dtype(dtype))
     terms = [apply(parts, entry.shape, arrays.__getitem__) for parts in entry.filling.terms]
     total = sum(term.astype("float64") for term in terms)
