@@ -326,6 +326,17 @@ def test_windows_of_other_widths_give_a_complete_table_that_is_not_proven():
     assert all(np.array_equal(moved[name], given[name]) for name in given)
 
 
+def test_convolutions_of_as_many_inputs_over_other_channels_are_told_apart():
+    """Four channels under nine taps are as many columns as 36 channels under one."""
+
+    def wide(padding: int) -> torch.nn.Module:
+        parts = {"a": torch.nn.Conv2d(4, 36, 3, padding=padding), "b": torch.nn.Conv2d(36, 4, 1)}
+        return Net(lambda m, x: m.b(m.a(x).tanh()), **parts)
+
+    found = parity.derive(wide(1), wide(2), (images(2, 4, 5, 5),))
+    assert not found.proven and not found.missing
+
+
 @pytest.mark.parametrize(("factor", "copies"), [(1.0, 5), (0.5, 10)])
 def test_memory_is_that_of_a_few_copies_of_the_weights(factor: float, copies: int):
     def run(size: int) -> parity.Derivation:

@@ -118,7 +118,8 @@ class Products(Regrouping):
         window = self.program.tape.nodes[use.node].window
         image, found = columns.of_image(use.x), dict[uses.Seen, Array]()
         for seen in gaps:
-            if seen.window == window and columns.distance(image, seen.image) <= EXACT:
+            alike = seen.window == window and len(seen.image) == len(image)
+            if alike and columns.distance(image, seen.image) <= EXACT:
                 channels = columns.matched(image, seen.image)
                 taps = use.ids.shape[0] * use.ids.shape[1] // len(image)
                 if channels is not None:
