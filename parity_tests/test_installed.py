@@ -122,7 +122,7 @@ def test_text_is_wrapped_between_words():
 
 
 def test_a_table_gives_a_long_last_cell_its_own_line():
-    lines = table(("name", "error", "where"), [("a", "1.5", "here"), ("bb", "22.5", "w" * 70)], right=1)
+    lines = table(("name", "error", "where"), [("a", "1.5", "here"), ("bb", "22.5", "w" * 70)], right=[1])
     assert lines == ["  name  error  where", "  a       1.5  here", "  bb     22.5", "    " + "w" * 70]
 
 
