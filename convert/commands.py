@@ -113,7 +113,9 @@ def verify(arguments: Namespace) -> int:
 
     found = look(arguments.file, arguments.step)
     problems = check(found.path)
-    notes = [*found.notes, *filter(None, [doubt(record.at(found.path).content)])]
+    notes = list(found.notes)
+    if not problems and (unproven := doubt(record.at(found.path).content)):  # else the file may not be readable
+        notes.append(unproven)
     if arguments.json:
         print(dumps({"intact": not problems, "problems": problems, "notes": notes}))
         return 1 if problems else 0
