@@ -1,0 +1,80 @@
+"""State what goes along of an optimizer and what does not: for the record, and for the user."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from convert import folding
+
+from .averages import Averages
+from .holding import Held
+from .layout import Written
+from .state import State
+
+STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.ExponentialMovingAverage
+FROM_ZERO = "they begin at 0, and have to be divided by 1 - decay^count: a place of weights would hold others"
+
+
+@dataclass(frozen=True)
+class Moves:
+    """The state of an optimizer that goes along.
+
+    Args:
+      without: weights without a state in the source. average: the copy of the weights that goes along.
+    """
+
+    held: Held
+    state: State
+    library: str
+    without: tuple[str, ...]
+    average: Averages | None
+    written: Written
+
+    def about(self) -> dict[str, Any]:
+        """Return what the record says of the state."""
+        state, path = self.state, self.held.path
+        return {
+            "kind": state.kind,
+            "step": state.step,
+            "hyperparameters": {name: value for name, value in state.hyper.items() if name != "kind"},
+            **({"changed": dict(state.changed)} if state.changed else {}),
+            "from": state.library,
+            "to": self.library,
+            "moments": sum(map(len, state.moments.values())),
+            "without": list(self.without),
+            **({"assumed": list(state.assumed)} if state.assumed else {}),
+            **({"file": os.path.basename(path), "sha256": _sha256(path)} if path else {}),
+        }
+
+    def remarks(self) -> list[str]:
+        """Return what the user should know: what goes along, and what is set aside."""
+        state, path = self.state, self.held.path
+        counted = f" after {state.step:,} steps" if state.step is not None else ""
+        lines = [*self.held.remarks]
+        lines += [f"the optimizer's state goes along: {state.kind}{counted}, from {state.library} to {self.library}"]
+        lines += [f"the optimizer's state is from {path}"] if path else []
+        if state.scheduler and self.library != "paddle":
+            lines.append("set aside, paddle's learning-rate scheduler, but for its rate: LR_Scheduler")
+        others = [name for name in self.held.reader.tensors if name not in state.used] if path else []
+        lines += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
+        if any(STATIC_EMA.search(name) for name in others):
+            lines.append(f"sums of paddle.static's ExponentialMovingAverage stay behind, of {path}: {FROM_ZERO}")
+        lines += [f"without a state in the source, so with zeros: {', '.join(self.without)}"] if self.without else []
+        if self.average:
+            lines.append(f"the average of the weights goes along: {self.average.place} -> {self.written.averages}")
+        return lines
+
+    def accounted(self) -> frozenset[str]:
+        """Return the arrays of the weights' file that are no weights and of which something is said."""
+        held = self.held
+        of_state = held.apart if held.path else held.apart | self.state.used
+        return of_state | {name for copy in held.averages for name in copy.used if self.written.averages}
+
+
+def _sha256(path: str) -> str:
+    from convert.files.hashing import sha256
+
+    return sha256(path)

@@ -1,0 +1,132 @@
+"""Find the file that holds the state of an optimizer: the weights' own, the one beside it, or the one given."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from convert.errors import ConvertError, UsageError, command_or_call, option
+from convert.files import open_checkpoint
+from convert.files.base import Reader, Tensor, Wrapped
+from convert.plans import Plan
+from convert.replicas import FirstReplica
+
+from . import copies, finding
+
+if TYPE_CHECKING:
+    from convert.by_table import TablePlan
+
+BESIDE = "optimizer file/"  # prefix of the names of arrays that lie in a file of their own
+
+
+class Held(NamedTuple):
+    """A file with the state of an optimizer.
+
+    Args:
+      path: of the optimizer's own file; None where the weights' file contains the state.
+      apart: names of all arrays of the weights' file that belong to the state.
+      averages: copies of the weights in the weights' file.
+      remarks: what the user should know of replicas.
+    """
+
+    reader: Reader
+    path: str | None
+    found: finding.Found
+    apart: frozenset[str]
+    averages: Sequence[copies.Copy]
+    remarks: tuple[str, ...]
+
+    def with_weights(self, reader: Reader) -> Reader:
+        """Return the weights' file, with this one's arrays if it is another."""
+        return Joined(reader, self.reader) if self.path else self.reader
+
+    @property
+    def prefix(self) -> str:
+        """Return what stands before the state's names in the joined file."""
+        return BESIDE if self.path else ""
+
+
+class Joined(Wrapped):
+    """Two checkpoints as one: the second one's arrays have BESIDE before their names; it is the one to be closed."""
+
+    def __init__(self, first: Reader, second: Reader):
+        others = {BESIDE + name: tensor._replace(name=BESIDE + name) for name, tensor in second.tensors.items()}
+        super().__init__(first, {**first.tensors, **others})
+        self.second = second
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
+        if name.startswith(BESIDE):
+            return self.second.read(name.removeprefix(BESIDE), start, stop)
+        return super().read(name, start, stop)
+
+    def pieces(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
+        if name.startswith(BESIDE):
+            return self.second.pieces(name.removeprefix(BESIDE))
+        return super().pieces(name)
+
+    def close(self) -> None:
+        self.second.close()
+
+
+def held(
+    plan: Plan | TablePlan,
+    file: str | None,
+    unreplicate: bool,
+    trained: Mapping[str, Tensor],
+    stack: contextlib.ExitStack,
+) -> Held:
+    """Find the state of the optimizer of a model.
+
+    Args:
+      file: that the user gives. unreplicate: take one of the replicas of arrays.
+      stack: closes the optimizer's own file.
+    Raises: ConvertError where there is no state, or several; UsageError where there are no replicas to choose from.
+    """
+    path = file or _beside(plan.reader)
+    reader = stack.enter_context(open_checkpoint(path)) if path else plan.reader
+    found = finding.find(reader)
+    if found is None:
+        raise ConvertError(_without_state(plan.reader, path))
+    apart = frozenset[str]() if path else finding.apart(reader, found)
+    averages, remarks = copies.of(plan, plan.reader, apart), list[str]()
+    if replicas := finding.replicated(reader, found, trained):
+        reader = _first_replica(reader, replicas, unreplicate)
+        remarks.append(reader.remarks[-1])
+    if unreplicate and not path and (replicas := copies.replicated(averages, reader, trained.values())):
+        reader = FirstReplica(reader, replicas, " of the average of the weights")
+        remarks.append(reader.remarks[-1])
+        averages = copies.of(plan, reader, apart)
+    if unreplicate and not isinstance(plan.reader, FirstReplica) and not remarks:
+        raise UsageError(f"{reader.path}: {option('unreplicate')}: its arrays fit as they are: leave it out")
+    return Held(reader, path, found, apart, averages, tuple(remarks))
+
+
+def _first_replica(holder: Reader, replicas: Sequence[Tensor], unreplicate: bool) -> Reader:
+    """Take one replica of a state. Raises: ConvertError where that was not asked for, or the replicas differ."""
+    if unreplicate:
+        return FirstReplica(holder, replicas, " of the optimizer's state")
+    number = replicas[0].shape[0]
+    problem = f"every array of its optimizer's state has a leading axis of {number}, as pmap adds for {number} devices"
+    call = command_or_call("a conversion with --unreplicate", "Request(..., unreplicate=True)")
+    remedy = f"{call} takes one of them if all are equal; or save one, e.g. flax.jax_utils.unreplicate(state)"
+    raise ConvertError(f"{holder.path}: {problem}, and the weights have none: {remedy}")
+
+
+def _beside(reader: Reader) -> str | None:
+    """Return the .pdopt beside a .pdparams, in which paddle stores the optimizer; None if there is none."""
+    beside = os.path.splitext(reader.path)[0] + ".pdopt"
+    own = reader.format == "pdparams" and reader.on_disk and beside != reader.path
+    return beside if own and os.path.isfile(beside) and finding.find(reader) is None else None
+
+
+def _without_state(reader: Reader, path: str | None) -> str:
+    """Say that there is no state of an optimizer, and where it may be."""
+    lacks = f"{path or reader.path}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW"
+    if path:
+        return lacks
+    beside = os.path.splitext(reader.path)[0] + ".pdopt"
+    if reader.format == "pdparams" and reader.on_disk and beside != reader.path:
+        lacks = f"no {os.path.basename(beside)} beside {reader.path}, and no state of an optimizer in it"
+    return f"{lacks}: give the state's file by --optimizer FILE"

@@ -1,0 +1,157 @@
+"""Apply the moves of the weights to the moments: a moment has the shape of its parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from convert.casting import FLOATS
+from convert.errors import ConvertError, UsageError
+from convert.files import open_checkpoint
+from convert.files.base import Reader, Tensor
+from convert.plans import Plan
+from convert.recognise import dialects
+from convert.steps import Constant, Filling, Step, Sum, sources_of
+from specs.dialects import place
+from specs.kinds import FRAMEWORKS
+from specs.layer import parameters
+from specs.moves import Fill, Move
+
+from . import writing
+from .families import COLLECTION, FAMILIES
+from .state import State
+
+if TYPE_CHECKING:
+    from convert.by_table import TablePlan
+
+
+def keeps_order(reader: Reader) -> bool:
+    """Tell whether a file stores arrays in the order of model.parameters(): one that torch.save wrote does."""
+    return reader.format == "torch" and not reader.path.endswith(".json")
+
+
+def trained_arrays(plan: Plan | TablePlan) -> dict[str, Tensor]:
+    """Return the arrays of the source that are trained, by the names that steps use, in the order of its file."""
+    known = _known(plan) if isinstance(plan, Plan) else {}
+    return {
+        name: tensor
+        for name, tensor in plan.sources.items()
+        if known.get(name, not writing.is_buffer(name) and not COLLECTION.search(name))
+    }
+
+
+def _known(plan: Plan) -> dict[str, bool]:
+    """Tell whether each array of the architecture is trained, by its name in the source."""
+    dialect = dialects(plan.architecture)[plan.src]
+    every = [(p, place(p, dialect, plan.config)) for p in parameters(list(plan.reading.spec.layers(plan.config)))]
+    return {name: p.trained for p, stored in every if stored is not None for name in stored.names.values()}
+
+
+def model(
+    plan: Plan | TablePlan,
+    state: State,
+    as_dtype: str | None,
+    like: str | None,
+    library: str,
+    prefix: str,
+    numbered: bool,
+) -> tuple[writing.Model, dict[str, Tensor], list[str]]:
+    """Return the target's weights with what fills their moments, all sources, and the weights without a state.
+
+    Args:
+      as_dtype, like: see Request.
+      prefix: of the moments' names in the file. numbered: whether a torch target numbers parameters.
+    """
+    trained, path = trained_arrays(plan), plan.reader.path
+    sources = dict(plan.sources)
+    for slot, arrays in state.moments.items():
+        for name, tensor in arrays.items():
+            sources[f"{slot}: {name}"] = tensor._replace(name=prefix + tensor.name)
+    moments: dict[str, dict[str, Filling]] = {slot: {} for slot in FAMILIES[state.family]}
+    dtypes: dict[tuple[str, str], str] = {}
+    without: list[str] = []
+    for tensor, filling in plan.steps:
+        if not _is_trained(tensor, filling, trained, path, isinstance(plan, Plan)):
+            continue
+        for slot in moments:
+            moved, dtype = _moved(tensor, filling, slot, state.moments[slot], sources, path)
+            moments[slot][tensor.name] = moved
+            dtypes[slot, tensor.name] = as_dtype if as_dtype and dtype in FLOATS else dtype
+            if isinstance(moved, Constant) and tensor.name not in without:
+                without.append(tensor.name)
+    names = [tensor.name for tensor, _ in plan.steps]
+    ordered, own = _like(plan, like, library if numbered else "", names)
+    moments = {slot: {name: fills[name] for name in ordered if name in fills} for slot, fills in moments.items()}
+    return writing.Model(path, _sorted(plan.steps, ordered), moments, dtypes, own), sources, without
+
+
+def _sorted(steps: Sequence[Step], names: list[str]) -> list[Step]:
+    by_name = {step[0].name: step for step in steps}
+    return [by_name[name] for name in names]
+
+
+def _is_trained(tensor: Tensor, filling: Filling, trained: Mapping[str, Tensor], path: str, by_dialect: bool) -> bool:
+    """Tell whether a target tensor is a parameter; a float constant of a dialect is one that its network never uses.
+
+    Raises: ConvertError where that is not known.
+    """
+    names = sources_of(filling)
+    if names:
+        kinds = {name in trained for name in names}
+        if len(kinds) > 1:
+            raise ConvertError(f"{path}: {tensor.name} joins arrays of which the optimizer trains some and others not")
+        return kinds.pop()
+    if tensor.dtype not in FLOATS or writing.is_buffer(tensor.name) or COLLECTION.search(tensor.name):
+        return False
+    if by_dialect:
+        return True
+    raise ConvertError(f"{path}: {tensor.name} is a constant of the table: whether it is trained is not known")
+
+
+def _moved(
+    tensor: Tensor, filling: Filling, slot: str, arrays: Mapping[str, Tensor], sources: Mapping[str, Tensor], path: str
+) -> tuple[Filling, str]:
+    """Return the moves of a weight applied to one of its moments, and the moment's dtype."""
+    if isinstance(filling, Sum):
+        raise ConvertError(f"{path}: {tensor.name} is the sum of parameters: it has no moments that follow from theirs")
+    names = sources_of(filling)
+    kept = {name for name in names if name in arrays}
+    if isinstance(filling, Constant) or not kept:
+        return Constant(0), tensor.dtype
+    if kept != set(names):
+        lacking = ", ".join(sorted(set(names) - kept))
+        raise ConvertError(f"{path}: {tensor.name} joins parameters, and the optimizer has no state of {lacking}")
+    found = {sources[f"{slot}: {name}"].dtype for name in names}
+    if len(found) > 1:
+        raise ConvertError(
+            f"{path}: {tensor.name} joins moments of {' and '.join(sorted(found))}: make them alike first"
+        )
+    parts: list[Move | Fill] = [
+        part._replace(source=f"{slot}: {part.source}") if isinstance(part, Move) else part._replace(value=0.0)
+        for part in filling
+    ]
+    return parts, found.pop()
+
+
+def _like(plan: Plan | TablePlan, like: str | None, library: str, names: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the target's names in its framework's order, and paddle's own names of them.
+
+    Raises: UsageError where torch's order is not known; ConvertError where `like` is another model's file.
+    """
+    if like is not None:
+        with open_checkpoint(like) as reader:
+            if library == "torch" and not keeps_order(reader):
+                what = f"a {reader.format} file does not keep the order in which torch counts parameters"
+                raise UsageError(f'{like}: --like: {what}: give torch.save(model.state_dict(), "new.pt")')
+            theirs, own = list(reader.tensors), dict(reader.parameter_names)
+        if sorted(theirs) != sorted(names):
+            other = sorted(set(theirs) ^ set(names))
+            raise ConvertError(f"{like}: --like: holds other arrays than the target: {', '.join(other[:6])}")
+        return theirs, own
+    known = isinstance(plan, Plan) and plan.dst in FRAMEWORKS
+    if library == "torch" and not known:
+        raise UsageError(
+            f"{plan.reader.path}: torch numbers parameters in the order of the model's code, which is not known here: "
+            'save a new model by torch.save(model.state_dict(), "new.pt") and give it: --like new.pt'
+        )
+    return names, {}
