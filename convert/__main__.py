@@ -267,7 +267,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     command = _command(argv)
     if command and command not in COMMANDS and "2" not in command:
-        from .conversion import route
+        from .routes import route
 
         route(command)  # which raises what is wrong with it
     wants_help = not {"-h", "--help"}.isdisjoint(argv)  # also where --help stands in the place of a value

@@ -5,33 +5,30 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import specs
 from specs import config as configs
 from specs.kinds import SUFFIX
 
 from . import planning
 from .aside import as_json
-from .casting import LOSSES
-from .dry_run import described, folded
-from .errors import ConvertError, UsageError, called, install, printable
+from .dry_run import described
+from .errors import ConvertError, UsageError, called
 from .execute import execute
-from .files import FOLDERS, INDEX, suffixes
-from .files.base import URL, Reader
+from .files.base import Reader
 from .files.hashing import Source
-from .folding import not_finite, where
+from .outcome import Notes, lossy_values, odd_values, print_plan, print_table_plan
 from .pixels import sized
 from .plans import Plan
 from .program import dumps
-from .recognise import all_dialects, dialects, known_dialect
+from .recognise import dialects
+from .routes import route
 from .settings import stated
 from .source_paths import sources
-from .targets import target_of
+from .targets import byte_count, target_name, target_of
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -71,46 +68,6 @@ def convert(arguments: Namespace) -> int:
     return 1 if failures else 0
 
 
-def route(text: str) -> tuple[str, str]:
-    """ "google2torch" -> ("google", "torch"). Raises: UsageError with the nearest route."""
-    halves = [(text[:k], text[k + 1 :]) for k, letter in enumerate(text) if letter == "2"]
-    for src, dst in halves:
-        with contextlib.suppress(UsageError):
-            return known_dialect(src), known_dialect(dst)
-    if os.path.lexists(text):
-        raise UsageError(f"{text}: the command comes first, as in google2torch {text} or inspect {text}")
-    for name in (text, *(half for each in halves for half in each)):
-        if name in specs.names():
-            raise UsageError(f"{name} is an architecture; a route is DIALECT2DIALECT, e.g. flax2torch")
-    if not halves:
-        commands = ["inspect", "diff", "verify", "derive", "routes", *(f"{name}2torch" for name in all_dialects())]
-        unknown = configs.unknown(text, commands)
-        raise UsageError(f"{unknown}: neither a command nor a route ({called('convert routes')} lists them)")
-    for name in halves[0]:
-        known_dialect(name)
-    raise UsageError(f"no route {text!r} ({called('convert routes')} lists them)")
-
-
-class Notes:
-    """Prints what a user should know on standard error.
-
-    At once, or with --json at the end, so that an error is one line there.
-    """
-
-    def __init__(self, later: bool):
-        self.later, self.waiting = later, list[str]()
-
-    def add(self, text: str) -> None:
-        self.waiting.append(printable(f"note: {text}"))
-        if not self.later:
-            self.flush()
-
-    def flush(self) -> None:
-        for line in self.waiting:
-            say(line, sys.stderr, "doubt")
-        self.waiting.clear()
-
-
 def _by_route(arguments: Namespace, notes: Notes) -> Convert:
     """Return the conversion of one file by a route. Raises: UsageError for what is no route."""
     src, dst = route(arguments.command)
@@ -139,7 +96,7 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
                 from .optimizer.families import USUAL
 
                 usual = USUAL[dialect.framework]
-            out = target(file, usual, arguments.out, earlier)
+            out = target_name(file, usual, arguments.out, earlier)
             result: dict[str, Any] = {
                 "source": file, "out": out, "architecture": plan.architecture, "variant": plan.variant, "src": src,
                 "dst": dst, "config": configs.as_dict(plan.config), "tensors": len(plan.steps),
@@ -151,7 +108,7 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
             result |= {"notes": whole.notes(), **about}
             result |= _carry_out(plan, whole, out, arguments, source, notes)
             if not arguments.json and not arguments.quiet:
-                _print(plan, result)
+                print_plan(plan, result)
         return result
 
     return one
@@ -173,7 +130,7 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
                 _apart if optimizer else None, unreplicate=arguments.unreplicate,
             )  # fmt: skip
             stack.enter_context(plan)
-            out = target(file, ".safetensors", arguments.out, earlier)
+            out = target_name(file, ".safetensors", arguments.out, earlier)
             result = {
                 "source": file, "out": out, "table": arguments.table, "reversed": arguments.reverse,
                 "tensors": len(plan.steps), "parameters": plan.parameters, "notes": plan.notes(),
@@ -182,7 +139,7 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
             result |= {"notes": whole.notes(), **about}
             result |= _carry_out(plan, whole, out, arguments, source, notes)
             if not arguments.json and not arguments.quiet:
-                _print_by_table(plan, result)
+                print_table_plan(plan, result)
         return result
 
     return one
@@ -255,41 +212,22 @@ def _carry_out(
     for note in whole.notes():
         notes.add(note)
     if arguments.dry_run:
-        target_of(whole, out, arguments.force, _bytes(arguments.shard_size))
+        target_of(whole, out, arguments.force, byte_count(arguments.shard_size))
         return {"plan": list(described(whole))}
     prove = functools.partial(_prove, plan) if arguments.prove and isinstance(plan, Plan) else None
     removed: list[str] = []
     outcome = execute(
-        whole, out, arguments.force, prove=prove, shard_size=_bytes(arguments.shard_size), verify=arguments.verify,
+        whole, out, arguments.force, prove=prove, shard_size=byte_count(arguments.shard_size), verify=arguments.verify,
         source=source, removed=removed.append, lossy=arguments.lossy,
     )  # fmt: skip
     if removed:
         notes.add(f"removed {', '.join(removed)}")
     result: dict[str, Any] = {"removed": removed} if removed else {}
     result |= {"proof": outcome.proof} if isinstance(plan, Plan) else {}
-    result["not_finite"] = _not_finite(whole, outcome.record, notes)
-    if lossy := _lossy(outcome.record, notes):
+    result["not_finite"] = odd_values(outcome.record, lambda: getattr(whole, "labels", {}), notes)
+    if lossy := lossy_values(outcome.record, notes):
         result["lossy"] = lossy
     return {**result, "out": out if os.path.lexists(out) else f"{out}.index.json"}
-
-
-def _not_finite(whole: Plan | TablePlan | OptimizerPlan, about: Mapping[str, Any], notes: Notes) -> dict[str, int]:
-    """Report NaNs and infinities of the target's tensors, {name: how many}, without those that a cast produced."""
-    found, note = not_finite(about["tensors"], lambda: getattr(whole, "labels", {}))
-    if note:
-        notes.add(note)
-    return found
-
-
-def _lossy(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, int]]:
-    """Count and report values that the target's dtype cannot hold: {name: {"zeros": ..., "infinities": ..., ...}}."""
-    found = {name: line["lossy"] for name, line in about["tensors"].items() if "lossy" in line}
-    for kind, became in LOSSES.items():
-        counts = {name: lost[kind] for name, lost in found.items() if kind in lost}
-        if counts:
-            dtypes = ", ".join(sorted({about["tensors"][name]["dtype"] for name in counts}))
-            notes.add(f"{sum(counts.values()):,} values {became} in {dtypes}: {where(counts)}")
-    return found
 
 
 def _prove(plan: Plan, written: str) -> dict[str, Any]:
@@ -298,100 +236,3 @@ def _prove(plan: Plan, written: str) -> dict[str, Any]:
     from parity.conversion_proof import prove  # runs models, which is the business of a floor above
 
     return prove(plan, written)
-
-
-def _print(plan: Plan, result: Mapping[str, Any]) -> None:
-    what = f"{plan.architecture} {plan.variant or '(no official variant)'}, {_contents(plan, result)}"
-    line = f"{plan.reader.path} ({plan.src}, {plan.reader.format}) -> {result['out']} ({plan.dst}): {what}"
-    say(printable(line))
-    _print_steps(plan, result)
-    if proof := result.get("proof"):
-        lost = ", and values were lost" if result.get("lossy") else ""
-        say(_verdict(proof, lost), kind="good" if proof["exact"] and proof["source"] != proof["target"] else "doubt")
-        for line in plan.left_out():
-            say(printable(f"not covered by this proof, as {line}"), kind="doubt")
-
-
-def _contents(plan: Plan | TablePlan, result: Mapping[str, Any]) -> str:
-    """Say what a target contains: the weights, or the state of their optimizer alone."""
-    alone = result["out"].endswith(".pdopt")
-    return f"{'the optimizer alone of ' if alone else ''}{plan.parameters:,} parameters"
-
-
-def _verdict(proof: Mapping[str, Any], lost: str) -> str:
-    """Say what was proven: by running both sides in two frameworks or in one, or without running them."""
-    measured = "" if proof["exact"] else f"measured, not proven, as the dtype changed{lost}"
-    tolerance = f", tolerance {proof['tolerance']:.0e}" if proof["exact"] else ""
-    source, target = proof["source"], proof["target"]
-    differ = f"differ by at most {proof['error']:.1e}"
-    worst = f"at {proof['worst']}, " if proof["error"] else ""
-    about = f"({worst}{proof['taps']} {'outputs of modules' if source else 'arrays'} compared{tolerance})"
-    if source is None:
-        what = f"{measured or 'proven of the arrays alone'}: source and target, read in one layout,"
-        why = f"no framework is installed that could run them: {install('torch')}"
-        return f"{what} {differ if proof['error'] else 'are equal'} {about}; {why}"
-    if source == target:
-        what = f"{measured or f'proven in {source} alone'} (no second framework with a port is installed): source and"
-        same = differ if proof["error"] else "give the same outputs, exactly"
-        return f"{what} target, each read into {source}'s port in float64, {same} {about}"
-    return f"{measured or 'proven'}: {source} and {target} in float64 {differ} {about}"
-
-
-def _print_by_table(plan: TablePlan, result: Mapping[str, Any]) -> None:
-    ends = f"{plan.reader.path} ({plan.table.sides[0]}) -> {result['out']} ({plan.table.sides[1]})"
-    say(printable(f"{ends}: {len(plan.steps)} tensors, {_contents(plan, result)}"))
-    _print_steps(plan, result)
-
-
-def _print_steps(plan: Plan | TablePlan, result: Mapping[str, Any]) -> None:
-    """Print the steps of a plan that was not executed."""
-    if "plan" in result:
-        for line in folded(plan):
-            say(printable(line))
-        print(f"{len(plan.steps)} tensors; nothing was written")
-
-
-def _bytes(text: str | None) -> int | None:
-    """ "5GB" -> 5_000_000_000."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(I?)B?", text.upper())
-    if not found or not float(found[1]):
-        raise UsageError(f"--shard-size {text}: write a size as in 5GB or 500MiB")
-    return int(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2] or " "))
-
-
-def _named(file: str, usual: str, out: str | None) -> str:
-    """Name the result: -o, or beside the source with the suffix that the target's users expect.
-
-    Raises: UsageError where that is at a URL.
-    """
-    if out is None and URL.match(file):
-        raise UsageError(f"{file}: nothing is written beside a URL: give -o")
-    if out is not None and URL.match(out):
-        return out  # refused where it is written
-    stem = os.path.basename(os.path.abspath(file)).removesuffix(".tar")
-    stem = INDEX.sub("", stem)
-    root, suffix = os.path.splitext(stem)
-    name = (root if suffix.lower() in suffixes() else stem) + usual
-    if out is None:
-        return os.path.normpath(os.path.join(os.path.dirname(file.rstrip(os.sep)), name))
-    checkpoint = out.rstrip(os.sep).lower().endswith(suffixes(FOLDERS))
-    if out.endswith(os.sep) and not checkpoint and not os.path.isdir(out):
-        raise ConvertError(f"-o {out}: there is no such folder: create it first")
-    folder = os.path.isdir(out) and not checkpoint
-    return os.path.normpath(os.path.join(out, name) if folder else out)
-
-
-def target(file: str, usual: str, out: str | None, earlier: Mapping[str, str] | None = None) -> str:
-    """Name the result of one file.
-
-    Args:
-      usual: the suffix that the target's users expect. out: -o.
-      earlier: {target: source} of this call so far. Raises: ConvertError where one of those has the same name.
-    """
-    name = _named(file, usual, out)
-    for taken in (name, f"{name}.index.json"):
-        if earlier and taken in earlier:
-            raise ConvertError(f"{file}: {name} was made of {earlier[taken]} a moment ago: convert it elsewhere")
-    return name

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from . import record, replacing
 from .errors import ConvertError, UsageError, command_or_call
-from .files import atomic, atomic_folder, files_of, writer_for
-from .files.base import Writer
+from .files import FOLDERS, atomic, atomic_folder, files_of, suffixes, writer_for
+from .files import INDEX as NUMBERED
+from .files.base import URL, Writer
 from .files.sharded import SUFFIX as INDEX
 from .files.sharded import shard_name
 from .replacing import index_of
@@ -109,3 +111,49 @@ def _check(plan: Writable, out: str, force: bool, writer: type[Writer], names: l
         atomic.check(sources, name, force)
     atomic.check_room(out, payload_bytes(plan.steps))  # a folder's chunks may be compressed
     return outdated
+
+
+def _named(file: str, usual: str, out: str | None) -> str:
+    """Name the result: -o, or beside the source with the suffix that the target's users expect.
+
+    Raises: UsageError where that is at a URL.
+    """
+    if out is None and URL.match(file):
+        raise UsageError(f"{file}: nothing is written beside a URL: give -o")
+    if out is not None and URL.match(out):
+        return out  # refused where it is written
+    stem = os.path.basename(os.path.abspath(file)).removesuffix(".tar")
+    stem = NUMBERED.sub("", stem)
+    root, suffix = os.path.splitext(stem)
+    name = (root if suffix.lower() in suffixes() else stem) + usual
+    if out is None:
+        return os.path.normpath(os.path.join(os.path.dirname(file.rstrip(os.sep)), name))
+    checkpoint = out.rstrip(os.sep).lower().endswith(suffixes(FOLDERS))
+    if out.endswith(os.sep) and not checkpoint and not os.path.isdir(out):
+        raise ConvertError(f"-o {out}: there is no such folder: create it first")
+    folder = os.path.isdir(out) and not checkpoint
+    return os.path.normpath(os.path.join(out, name) if folder else out)
+
+
+def target_name(file: str, usual: str, out: str | None, earlier: Mapping[str, str] | None = None) -> str:
+    """Name the result of one file.
+
+    Args:
+      usual: the suffix that the target's users expect. out: -o.
+      earlier: {target: source} of this call so far. Raises: ConvertError where one of those has the same name.
+    """
+    name = _named(file, usual, out)
+    for taken in (name, f"{name}.index.json"):
+        if earlier and taken in earlier:
+            raise ConvertError(f"{file}: {name} was made of {earlier[taken]} a moment ago: convert it elsewhere")
+    return name
+
+
+def byte_count(text: str | None) -> int | None:
+    """ "5GB" -> 5_000_000_000."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(I?)B?", text.upper())
+    if not found or not float(found[1]):
+        raise UsageError(f"--shard-size {text}: write a size as in 5GB or 500MiB")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2] or " "))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from convert.conversion import target
+from convert.targets import target_name
 
 from .commands import GOOGLE, listing
 from .golden import Case
@@ -156,4 +156,4 @@ def test_two_sources_of_one_call_do_not_share_a_target(run, tmp_path):
     ("m.orbax/", "m"), ("epoch_1", "epoch_1"), ("M.NPZ", "M"),
 ])  # fmt: skip
 def test_a_target_is_named_after_its_source(source, expected):
-    assert target(f"somewhere/{source}", ".msgpack", None) == f"somewhere/{expected}.msgpack"
+    assert target_name(f"somewhere/{source}", ".msgpack", None) == f"somewhere/{expected}.msgpack"

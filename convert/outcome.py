@@ -1,0 +1,111 @@
+"""Print what a user should know of a conversion: notes while it runs, what was written, and what was proven."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .casting import LOSSES
+from .dry_run import folded
+from .errors import install, printable
+from .folding import not_finite, where
+from .plans import Plan
+from .terminal import say
+
+if TYPE_CHECKING:
+    from .by_table import TablePlan
+
+
+class Notes:
+    """Prints what a user should know on standard error.
+
+    At once, or with --json at the end, so that an error is one line there.
+    """
+
+    def __init__(self, later: bool):
+        self.later, self.waiting = later, list[str]()
+
+    def add(self, text: str) -> None:
+        self.waiting.append(printable(f"note: {text}"))
+        if not self.later:
+            self.flush()
+
+    def flush(self) -> None:
+        for line in self.waiting:
+            say(line, sys.stderr, "doubt")
+        self.waiting.clear()
+
+
+def odd_values(about: Mapping[str, Any], labels: Callable[[], Mapping[str, str]], notes: Notes) -> dict[str, int]:
+    """Report NaNs and infinities of the target's tensors, {name: how many}, without those that a cast produced.
+
+    Args:
+      about: the target's record. labels: what tensors are, as the user knows them.
+    """
+    found, note = not_finite(about["tensors"], labels)
+    if note:
+        notes.add(note)
+    return found
+
+
+def lossy_values(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, int]]:
+    """Count and report values that the target's dtype cannot hold: {name: {"zeros": ..., "infinities": ..., ...}}."""
+    found = {name: line["lossy"] for name, line in about["tensors"].items() if "lossy" in line}
+    for kind, became in LOSSES.items():
+        counts = {name: lost[kind] for name, lost in found.items() if kind in lost}
+        if counts:
+            dtypes = ", ".join(sorted({about["tensors"][name]["dtype"] for name in counts}))
+            notes.add(f"{sum(counts.values()):,} values {became} in {dtypes}: {where(counts)}")
+    return found
+
+
+def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
+    what = f"{plan.architecture} {plan.variant or '(no official variant)'}, {_contents(plan, result)}"
+    line = f"{plan.reader.path} ({plan.src}, {plan.reader.format}) -> {result['out']} ({plan.dst}): {what}"
+    say(printable(line))
+    _print_steps(plan, result)
+    if proof := result.get("proof"):
+        lost = ", and values were lost" if result.get("lossy") else ""
+        say(_verdict(proof, lost), kind="good" if proof["exact"] and proof["source"] != proof["target"] else "doubt")
+        for line in plan.left_out():
+            say(printable(f"not covered by this proof, as {line}"), kind="doubt")
+
+
+def _contents(plan: Plan | TablePlan, result: Mapping[str, Any]) -> str:
+    """Say what a target contains: the weights, or the state of their optimizer alone."""
+    alone = result["out"].endswith(".pdopt")
+    return f"{'the optimizer alone of ' if alone else ''}{plan.parameters:,} parameters"
+
+
+def _verdict(proof: Mapping[str, Any], lost: str) -> str:
+    """Say what was proven: by running both sides in two frameworks or in one, or without running them."""
+    measured = "" if proof["exact"] else f"measured, not proven, as the dtype changed{lost}"
+    tolerance = f", tolerance {proof['tolerance']:.0e}" if proof["exact"] else ""
+    source, target = proof["source"], proof["target"]
+    differ = f"differ by at most {proof['error']:.1e}"
+    worst = f"at {proof['worst']}, " if proof["error"] else ""
+    about = f"({worst}{proof['taps']} {'outputs of modules' if source else 'arrays'} compared{tolerance})"
+    if source is None:
+        what = f"{measured or 'proven of the arrays alone'}: source and target, read in one layout,"
+        why = f"no framework is installed that could run them: {install('torch')}"
+        return f"{what} {differ if proof['error'] else 'are equal'} {about}; {why}"
+    if source == target:
+        what = f"{measured or f'proven in {source} alone'} (no second framework with a port is installed): source and"
+        same = differ if proof["error"] else "give the same outputs, exactly"
+        return f"{what} target, each read into {source}'s port in float64, {same} {about}"
+    return f"{measured or 'proven'}: {source} and {target} in float64 {differ} {about}"
+
+
+def print_table_plan(plan: TablePlan, result: Mapping[str, Any]) -> None:
+    ends = f"{plan.reader.path} ({plan.table.sides[0]}) -> {result['out']} ({plan.table.sides[1]})"
+    say(printable(f"{ends}: {len(plan.steps)} tensors, {_contents(plan, result)}"))
+    _print_steps(plan, result)
+
+
+def _print_steps(plan: Plan | TablePlan, result: Mapping[str, Any]) -> None:
+    """Print the steps of a plan that was not executed."""
+    if "plan" in result:
+        for line in folded(plan):
+            say(printable(line))
+        print(f"{len(plan.steps)} tensors; nothing was written")

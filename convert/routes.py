@@ -1,0 +1,32 @@
+"""Read a route, such as google2torch: the dialect of the source and that of the target."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import specs
+from specs import config as configs
+
+from .errors import UsageError, called
+from .recognise import all_dialects, known_dialect
+
+
+def route(text: str) -> tuple[str, str]:
+    """ "google2torch" -> ("google", "torch"). Raises: UsageError with the nearest route."""
+    halves = [(text[:k], text[k + 1 :]) for k, letter in enumerate(text) if letter == "2"]
+    for src, dst in halves:
+        with contextlib.suppress(UsageError):
+            return known_dialect(src), known_dialect(dst)
+    if os.path.lexists(text):
+        raise UsageError(f"{text}: the command comes first, as in google2torch {text} or inspect {text}")
+    for name in (text, *(half for each in halves for half in each)):
+        if name in specs.names():
+            raise UsageError(f"{name} is an architecture; a route is DIALECT2DIALECT, e.g. flax2torch")
+    if not halves:
+        commands = ["inspect", "diff", "verify", "derive", "routes", *(f"{name}2torch" for name in all_dialects())]
+        unknown = configs.unknown(text, commands)
+        raise UsageError(f"{unknown}: neither a command nor a route ({called('convert routes')} lists them)")
+    for name in halves[0]:
+        known_dialect(name)
+    raise UsageError(f"no route {text!r} ({called('convert routes')} lists them)")
