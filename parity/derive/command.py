@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 import sys
-import traceback
 from collections.abc import Callable
-from typing import Any
 
 import ports  # noqa: F401  whose filter of warnings has to precede the user's imports
 from convert import terminal
@@ -23,7 +20,7 @@ from ..report import check_page, write_page
 from .derivation import ROUNDING, Derivation
 from .deriving import derive
 from .fold.rows import missing_lines
-from .trace.call import Call
+from .user_code import RETURN, build, parsed
 
 
 def run(
@@ -41,9 +38,10 @@ def run(
       force: replace files that exist at `out` and `report`.
     Raises: UsageError for files and functions that do not fit; ConvertError for places that cannot be written.
     """
+    files = [parsed(text)[0] for text in (left, right)]
     for path in filter(None, (out, report)):
         check_page(path)
-        check([text.rpartition(":")[0] for text in (left, right)], path, force)
+        check(files, path, force)
     with Status() as status:
         found = _derived(left, right, start, left_weights, status.show)
     if out:
@@ -70,11 +68,11 @@ def _derived(
 ) -> Derivation:
     """Run both files and derive."""
     say(f"running {left}")
-    a, inputs = _build(left)
-    say(f"running {right}")
-    b, right_inputs = _build(right)
+    a, inputs = build(left, "left")
     if inputs is None:
-        raise UsageError(f"{left}: returns a model without inputs: return (model, inputs)")
+        raise UsageError(f"the left side, {left}: returns a model without inputs: {RETURN}")
+    say(f"running {right}")
+    b, right_inputs = build(right, "right")
     return derive(a, b, inputs, right_inputs, table=_started(start), left_weights=left_weights, say=say)
 
 
@@ -105,54 +103,13 @@ def _sources(*sides: str) -> list[str]:
 def _kind(line: str) -> str:
     """Return the colour of a line: a key of terminal.CODES, or "" for none."""
     word = line.partition(":")[0]
-    return {"proven": "good", "complete, but not proven": "bad", "incomplete": "bad", "missing": "bad"}.get(word, "")
-
-
-def _build(text: str) -> tuple[Any, Any]:
-    """Return (model, inputs) from file.py:function; None for inputs that it does not give."""
-    path, _, name = text.rpartition(":")
-    if not path or not name.isidentifier():
-        raise UsageError(f"{text}: write file.py:function, where the function returns (model, inputs)")
-    if not os.path.isfile(path):
-        raise UsageError(f"{path}: there is no such file")
-    spec = importlib.util.spec_from_file_location(os.path.splitext(os.path.basename(path))[0], path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path}: is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
-    try:
-        spec.loader.exec_module(module)
-        result = getattr(module, name)()
-    except Exception as error:  # the user's code may raise anything
-        raise ConvertError(f"{_where(error, path)} in {name}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.pop(0)
-    if not isinstance(result, tuple) or len(result) != 2 or _is_half(result[0]):
-        return result, None
-    model, inputs = result
-    return model, inputs if isinstance(inputs, (tuple, Call)) else (inputs,)
-
-
-def _is_half(first: Any) -> bool:
-    """Tell whether this is no model without its parameters: an unbound linen module, or a function."""
-    linen = sys.modules.get("flax.linen")
-    if linen and isinstance(first, linen.Module):
-        return first.scope is None
-    homes = (("torch.nn", "Module"), ("paddle.nn", "Layer"), ("flax.nnx", "Module"))
-    classes = tuple(getattr(sys.modules[home], name) for home, name in homes if home in sys.modules)
-    return callable(first) and not isinstance(first, classes)
-
-
-def _where(error: BaseException, path: str) -> str:
-    """Return the file and the line of the innermost frame that lies in the folder of the user's file."""
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}"
-    folder = os.path.dirname(os.path.abspath(path))
-    frames = [(os.path.abspath(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    own = [(file, line) for file, line in frames if os.path.dirname(file) == folder]
-    return (
-        f"{os.path.relpath(own[-1][0]) if own[-1][0] != os.path.abspath(path) else path}:{own[-1][1]}" if own else path
-    )
+    return {
+        "proven": "good",
+        "complete, but not proven": "bad",
+        "incomplete": "bad",
+        "missing": "bad",
+        "depths differ": "bad",
+    }.get(word, "")
 
 
 def _started(path: str | None) -> Table | None:
@@ -179,7 +136,8 @@ def _verdict(found: Derivation) -> list[str]:
     uses = (
         f"; {found.agreeing:,} of {len(found.uses):,} uses of parameters agree to {ROUNDING:.0e}" if found.uses else ""
     )
-    lines = [f"{verdict}: {found.outputs}{uses}"]
+    lines = [f"depths differ: {found.depths}"] if found.depths else []
+    lines.append(f"{verdict}: {found.outputs}{uses}")
     lines += [f"missing: {line}" for line in missing_lines(found.reasons)]
     if found.failure:
         lines.append(f"stopped: {found.failure}")

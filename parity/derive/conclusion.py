@@ -12,6 +12,7 @@ from specs.paths import escaped
 
 from ..summary import count
 from .candidates import SEED, Candidate, Left
+from .depths import differing
 from .derivation import Derivation, Divergence
 from .fold.buffers import lines_of, partners_of, shapes_of
 from .fold.facts import Facts
@@ -66,7 +67,7 @@ def concluded(left: Left, best: Candidate, began: float) -> Derivation:
     return Derivation(
         table, proven, proof.error, differences, proof.unobservable, reasons, found.failure,
         time.process_time() - began, inferred, free, found.steps, lone(table, lefts.names, rights.names),
-        proof.incomparable,
+        proof.incomparable, "" if proven else differing(a.parameters, b.parameters),
     )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ class Derivation:
       uses: each use of a parameter on the right with its partner, in the order of execution.
       fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
       incomparable: why the outputs cannot be compared; "" if they can.
+      depths: how the numbers of blocks of both models differ; "" where they do not.
     """
 
     table: DerivedTable
@@ -59,6 +60,7 @@ class Derivation:
     uses: list[Step]
     fixed: list[str]
     incomparable: str = ""
+    depths: str = ""
 
     @property
     def outputs(self) -> str:
@@ -91,6 +93,7 @@ class Derivation:
             "reasons": self.reasons,
             "failure": self.failure,
             "incomparable": self.incomparable,
+            "depths": self.depths,
             "seconds": self.seconds,
             "uses": [
                 {

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from convert.errors import UsageError
+from convert.errors import UsageError, command_or_call
 from specs.claims import without_claims
 from specs.table import Table
 
@@ -17,7 +17,7 @@ from .match.choices import LIMIT
 from .match.hints import hint
 from .match.match import Say, match, silent
 from .match.symbols import Elements
-from .trace.call import call_of
+from .trace.call import Call, call_of
 from .trace.islands import aligned
 from .trace.numbers import changes
 from .trace.program import Program
@@ -107,8 +107,16 @@ def _best(
         if not found.failure:
             break
     if best is None:
-        raise UsageError("the right model cannot be run", problems)
+        raise UsageError("the right model cannot be run", [*problems, *_inputs_wanted(a.call, right_inputs)])
     return known, best
+
+
+def _inputs_wanted(call: Call, right_inputs: Any) -> list[str]:
+    """Say that the right side had the left inputs as they are, where it gave none and there are several."""
+    if right_inputs is not None or len(call.arrays()) < 2:
+        return []
+    remedy = command_or_call("return (model, inputs) on the right as well", "give right_inputs")
+    return [f"it was called with the left inputs as they are: {remedy}, the same values in its own order of axes"]
 
 
 def _completed(known: Left, best: Candidate, stop: float, say: Say) -> Candidate:

@@ -38,7 +38,8 @@ def transfer(left: Any, right: Any, inputs: Any, right_inputs: Any = None, **opt
 
 def reasons(found: Derivation) -> list[str]:
     """Return why a Table is not proven, a line each."""
-    lines = missing_lines(found.reasons)
+    lines = [found.depths] if found.depths else []
+    lines += missing_lines(found.reasons)
     lines += [f"stopped: {found.failure}"] if found.failure else []
     for place in found.divergences:
         cause = f": {place.cause}" if place.cause else ""

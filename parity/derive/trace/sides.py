@@ -49,39 +49,61 @@ class Side(Protocol):
     def record(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> Tape: ...
 
 
+MODELS = (
+    "a torch module, a paddle layer, an nnx module, a bound linen module, (linen module, variables) or (function of "
+    "parameters and inputs, parameters)"
+)
+CLASSES = {"torch.nn": "Module", "paddle.nn": "Layer", "flax.nnx": "Module", "flax.linen": "Module"}
+
+
+def library_of(model: Any) -> str:
+    """Return the library of a module: a key of CLASSES, or "" for any other object."""
+    classes = {name: getattr(sys.modules.get(name), base, None) for name, base in CLASSES.items()}
+    return next((name for name, cls in classes.items() if cls is not None and isinstance(model, cls)), "")
+
+
+def without_variables(model: Any) -> bool:
+    """Tell whether this is a linen module alone, which has no parameters until it is bound to its variables."""
+    return library_of(model) == "flax.linen" and model.scope is None
+
+
+def is_model(model: Any) -> bool:
+    """Tell whether `side` takes this as a model."""
+    if isinstance(model, tuple) and len(model) == 2:
+        first, second = model
+        if without_variables(first):
+            return isinstance(second, Mapping)
+        return callable(first) and not library_of(first)
+    return bool(library_of(model)) and not without_variables(model)
+
+
 def side(model: Any, call: Call) -> Side:
     """Return the side of a torch module, paddle layer, nnx module, (linen module, variables) or (function, parameters).
 
     Raises: UsageError for anything else.
     """
-    frameworks = ("torch", "paddle", "flax.nnx", "flax.linen")
-    torch, paddle, nnx, linen = (sys.modules.get(name) for name in frameworks)
-    if torch and isinstance(model, torch.nn.Module):
+    if without_variables(model):
+        name = type(model).__name__
+        raise UsageError(f"{name} is a linen module without its variables: give (module, variables)")
+    if not is_model(model):
+        swapped = isinstance(model, tuple) and not library_of(model) and not any(map(callable, model))
+        remedy = "; inputs come after both models" if swapped else ""
+        raise UsageError(f"{type(model).__name__} is no model: give {MODELS}{remedy}")
+    library = library_of(model)
+    if library == "torch.nn":
         from .torch_tape import TorchSide
 
         return TorchSide(model, call)
-    if paddle and isinstance(model, paddle.nn.Layer):
+    if library == "paddle.nn":
         from .paddle_tape import PaddleSide
 
         return PaddleSide(model, call)
-    if nnx and isinstance(model, nnx.Module):
-        from .jax_tape import nnx_side
+    from .jax_tape import function_side, linen_side, nnx_side
 
+    if library == "flax.nnx":
         return nnx_side(model, call)
-    if linen and isinstance(model, linen.Module) and model.scope is not None:
-        model = model.unbind()
-    if isinstance(model, tuple) and len(model) == 2:
-        from .jax_tape import function_side, linen_side
-
-        if linen and isinstance(model[0], linen.Module):
-            return linen_side(*model, call)
-        if callable(model[0]):
-            return function_side(*model, call)
-    raise UsageError(
-        f"{type(model).__name__} is no model: give a torch module, a paddle layer, an nnx module, a bound linen module,"
-        " "
-        "(linen module, variables) or (function of parameters and inputs, parameters)"
-    )
+    first, second = model.unbind() if library == "flax.linen" else model
+    return linen_side(first, second, call) if library_of(first) == "flax.linen" else function_side(first, second, call)
 
 
 def draw(of: Side, seed: int, into: Mapping[str, Array] | None = None) -> dict[str, Array]:

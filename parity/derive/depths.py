@@ -1,0 +1,50 @@
+"""Compare how many blocks both models have, which explains why nothing else of them corresponds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+NUMBER = re.compile(r"(?<=[./_])\d+(?=[./])")
+
+
+def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
+    """Say that two models have lists of blocks of different lengths; "" where none or several lists may be meant.
+
+    Args:
+      left, right: arrays by name.
+    """
+    ours, theirs = depths(left), depths(right)
+    if len(ours) != 1 or len(theirs) != 1 or [*ours.values()] == [*theirs.values()]:
+        return ""
+    (place, count), (other, number) = *ours.items(), *theirs.items()
+    return f"the left model has {count} blocks in {place}, the right one {number} in {other}: build both of one depth"
+
+
+def depths(arrays: Mapping[str, Any]) -> dict[str, int]:
+    """Return {place of a list of blocks: its length}: numbered in names, or stacked along the first axis."""
+    numbers: dict[str, dict[str, set[str]]] = {}
+    inside: dict[str, list[tuple[int, ...]]] = {}
+    for name, array in arrays.items():
+        if at := NUMBER.search(name):
+            blocks = numbers.setdefault(name[: at.start()].rstrip("./_"), {})
+            blocks.setdefault(at[0], set()).add(name[at.end() :])
+        else:
+            for cut in (m.start() for m in re.finditer("/", name)):
+                inside.setdefault(name[:cut], []).append(tuple(array.shape))
+    found = {place: len(blocks) for place, blocks in numbers.items() if _alike(list(blocks.values()))}
+    stacked = {place: shapes[0][0] for place, shapes in inside.items() if _stacked(shapes)}
+    outer = {place: n for place, n in stacked.items() if not any(place.startswith(f"{one}/") for one in stacked)}
+    return {**found, **outer}
+
+
+def _alike(blocks: list[set[str]]) -> bool:
+    """Tell whether at least two blocks have arrays of the same names, each several of them."""
+    return len(blocks) > 1 and all(block == blocks[0] and len(block) > 1 for block in blocks)
+
+
+def _stacked(shapes: list[tuple[int, ...]]) -> bool:
+    """Tell whether arrays of several layers are stacked: even biases have two axes, and all share the first."""
+    ranks = {len(shape) for shape in shapes}
+    return len(shapes) > 2 and min(ranks) == 2 and max(ranks) > 2 and len({shape[0] for shape in shapes}) == 1

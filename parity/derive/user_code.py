@@ -1,0 +1,90 @@
+"""Run a user's file, and take a model and its inputs from what its function returns."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import traceback
+from typing import Any
+
+from convert.errors import ConvertError, UsageError
+from specs.config import unknown
+
+from .trace.call import Call
+from .trace.sides import MODELS, is_model, without_variables
+
+RETURN = "return (model, inputs)"
+
+
+def parsed(text: str) -> tuple[str, str]:
+    """Split file.py:function. Raises: UsageError for what is not such, or where there is no such file."""
+    path, _, name = text.rpartition(":")
+    if not path or not name.isidentifier():
+        raise UsageError(f"{text}: write file.py:function, where the function returns (model, inputs)")
+    if not os.path.isfile(path):
+        raise UsageError(f"{path}: there is no such file")
+    return path, name
+
+
+def build(text: str, which: str) -> tuple[Any, Any]:
+    """Return (model, inputs) of file.py:function; None for inputs that it does not give.
+
+    Args:
+      which: left or right, for messages.
+    Raises: UsageError for what is no model; ConvertError for whatever the user's code raises.
+    """
+    path, name = parsed(text)
+    spec = importlib.util.spec_from_file_location(os.path.splitext(os.path.basename(path))[0], path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path}: is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    try:
+        spec.loader.exec_module(module)
+        if not callable(getattr(module, name, None)):
+            functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+            raise UsageError(f"{path}: no function: {unknown(name, functions)}")
+        result = getattr(module, name)()
+    except UsageError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise ConvertError(f"{_where(error, path)} in {name}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    return divided(result, f"the {which} side, {text}")
+
+
+def divided(result: Any, where: str) -> tuple[Any, Any]:
+    """Return (model, inputs) of what a function returns. Raises: UsageError that says what that is instead."""
+    if result is None:
+        raise UsageError(f"{where}: returns None: {RETURN}")
+    if is_model(result):
+        return result, None
+    first, second = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+    if without_variables(first):
+        name = type(first).__name__
+        raise UsageError(
+            f"{where}: returns the linen module {name} without its variables: return (module, variables), inputs"
+        )
+    if is_model(first):
+        return first, second if isinstance(second, (tuple, Call)) else (second,)
+    if is_model(second) or without_variables(second):
+        raise UsageError(f"{where}: returns the inputs first: {RETURN}")
+    if isinstance(result, tuple) and len(result) != 2:
+        what = f"returns {len(result)} values: {RETURN}, where several inputs are a tuple"
+        raise UsageError(f"{where}: {what} and a model may be (module, variables)")
+    raise UsageError(f"{where}: {type(first).__name__} is no model: give {MODELS}")
+
+
+def _where(error: BaseException, path: str) -> str:
+    """Return the file and the line of the innermost frame that lies in the folder of the user's file."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    folder = os.path.dirname(os.path.abspath(path))
+    frames = [(os.path.abspath(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [(file, line) for file, line in frames if os.path.dirname(file) == folder]
+    if not own:
+        return path
+    file, line = own[-1]
+    return f"{path if file == os.path.abspath(path) else os.path.relpath(file)}:{line}"

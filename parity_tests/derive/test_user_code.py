@@ -1,0 +1,86 @@
+"""What a user's function may return, and what is said of everything else before a model is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import parity
+from convert.errors import UsageError
+from parity.derive.command import run
+from parity.derive.depths import differing
+from parity.derive.user_code import build, divided
+
+from ..conftest import needs
+from .pairs import images
+from .test_contract import linen_model, torch_model
+
+X = images(3, 4)
+WRONG: dict[str, tuple[Any, str]] = {
+    "nothing": (lambda: None, "returns None: return"),
+    "inputs first": (lambda: ((X,), torch_model()), "returns the inputs first: return"),
+    "inputs before linen": (lambda: ((X,), linen_model()), "returns the inputs first: return"),
+    "three values": (lambda: (*linen_model(), (X,)), "returns 3 values: return"),
+    "a linen module alone": (lambda: linen_model()[0], "the linen module Net without its variables"),
+    "a linen module and inputs": (lambda: (linen_model()[0], (X,)), "the linen module Net without its variables"),
+    "an array": (lambda: X, "ndarray is no model"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_model_with_inputs_is_diagnosed(name: str):
+    needs("torch")
+    needs("flax")
+    result, message = WRONG[name]
+    with pytest.raises(UsageError, match=f"the left side, a.py:f: .*{message}"):
+        divided(result(), "the left side, a.py:f")
+
+
+def test_models_alone_and_with_inputs_are_told_apart():
+    needs("torch")
+    needs("flax")
+    for model in (torch_model(), linen_model(), (lambda p, x: x, {"w": X})):
+        assert divided(model, "f") == (model, None)
+        assert divided((model, X), "f")[1] == (X,) and divided((model, (X, X)), "f")[1] == (X, X)
+
+
+def test_wrong_paths_and_functions_are_wrong_usage_and_come_first(tmp_path: Path):
+    (tmp_path / "a.py").write_text("def build():\n    raise ValueError\n")
+    out = tmp_path / "my.table"
+    out.write_text("mine")
+    with pytest.raises(UsageError, match=r"b\.py: there is no such file"):
+        run(f"{tmp_path}/a.py:build", f"{tmp_path}/b.py:build", str(out), False)
+    with pytest.raises(UsageError, match="no function: unknown name 'bild', did you mean 'build'"):
+        build(f"{tmp_path}/a.py:bild", "left")
+
+
+def test_several_inputs_of_the_left_alone_ask_for_those_of_the_right():
+    torch = pytest.importorskip("torch", reason="both sides are torch modules")
+
+    class Pair(torch.nn.Module):
+        def __init__(self, axis: int):
+            super().__init__()
+            self.axis, self.fc = axis, torch.nn.Linear(4, 2)
+
+        def forward(self, x: Any, y: Any) -> Any:
+            return self.fc(x + y.movedim(self.axis, -1))
+
+    with pytest.raises(UsageError) as raised:
+        parity.derive(Pair(-1), Pair(0), (X, X))
+    assert any("give right_inputs, the same values in its own order of axes" in one for one in raised.value.problems)
+
+
+def test_lists_of_blocks_of_different_lengths_are_named():
+    def shapes(**arrays: tuple[int, ...]) -> dict[str, Any]:
+        return {name: SimpleNamespace(shape=shape) for name, shape in arrays.items()}
+
+    stacked = {"layers/fc/kernel": (3, 4, 5), "layers/fc/bias": (3, 5), "layers/norm": (3, 4), "head/kernel": (5, 5)}
+    blocks = {f"encoder.{i}.{leaf}": (4,) for i in range(2) for leaf in ("weight", "bias")}
+    text = differing(shapes(**stacked), shapes(**blocks))
+    assert text.startswith("the left model has 3 blocks in layers, the right one 2 in encoder")
+    third = {f"encoder.2.{leaf}": (4,) for leaf in ("weight", "bias")}
+    assert not differing(shapes(**stacked), shapes(**blocks, **third))
+    assert not differing(shapes(**{"a/kernel": (5, 5), "a/bias": (5,)}), shapes(**blocks))
