@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from specs.layout import Layout
 from specs.lines import Misfit
 from specs.matching import Matcher
-from specs.paths import normal
 from specs.sizes import LIKE, SizeError
 from specs.table import Table, TableError
 
@@ -83,6 +82,7 @@ def lay_out(
         raise ConvertError(f"{path}: {error.message}", error.problems) from None
 
 
+LEVEL = re.compile(r"(?<![^/.])\d+(?![^/.])")  # a level of a name that is a number
 PLACES = 8  # that are tried: of a training checkpoint, weights and their averages
 
 
@@ -116,14 +116,10 @@ def _strangers(unexpected: list[str], table: Table) -> list[str]:
     from difflib import get_close_matches
 
     labels = {array.label: line.number for line in table.lines for array in line.left.arrays}
-    alike = {
-        normal(re.sub(r"\{[^}=]*\}", "0", label)): label
-        for label in labels
-        if re.search(r"\d", re.sub(r"\{[^}]*\}", "", label))
-    }
+    alike = {_level_numbers(label): label for label in labels if LEVEL.search(re.sub(r"\{[^}]*\}", "", label))}
     lines, groups = [], dict[str, list[str]]()
     for name in unexpected:
-        groups.setdefault(normal(name), []).append(name)
+        groups.setdefault(_level_numbers(name), []).append(name)
     for label, names in [(alike[form], groups.pop(form)) for form in list(groups) if form in alike]:
         why = f"line {labels[label]}, {label}, has other numbers"
         lines += [f"{name}: no line speaks of it ({why})" for name in folding.fold(names)]
@@ -135,3 +131,8 @@ def _strangers(unexpected: list[str], table: Table) -> list[str]:
             f"{name}: no line speaks of it" + (f" (nearest: line {labels[near[0]]}, {near[0]})" if near else "")
         )
     return [*folding.capped(lines, "arrays without a line"), *advice]
+
+
+def _level_numbers(name: str) -> str:
+    """Return a name with each level that is a number, or counts, as #: "layers/{i}/ln1" is "layers/#/ln1"."""
+    return LEVEL.sub("#", re.sub(r"\{[^}=]*\}", "0", name))

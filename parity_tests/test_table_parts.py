@@ -128,3 +128,13 @@ def test_like_sets_training_state_aside_as_well(tmp_path):
     like = save(tmp_path / "like.npz", MODEL | STATE)
     with by_table.plan(str(left), Table.parse(TABLE), backwards=True, like=str(like)) as plan:
         assert {tensor.name for tensor, _ in plan.steps} == set(MODEL)
+
+
+def test_a_name_is_told_from_a_line_only_by_numbers_that_are_levels(convert):
+    """ln2 is no other number of ln1: the advice on blocks comes last, and a line names the line of the same leaf."""
+    text = "table 1\nlayers/0/ln1/g: c <-> 0.ln1: c\n"
+    code, _, err = convert({f"layers/{i}/ln{k}/g": np.ones(2) for i in range(2) for k in (1, 2)}, text=text)
+    lines = [line.strip() for line in err.splitlines() if line.startswith("  - ")]
+    assert code == 1 and lines[-1].startswith("- numbers that count blocks: write {i}"), err
+    assert "- layers/1/ln1/g: no line speaks of it (line 2, layers/0/ln1/g, has other numbers)" in lines
+    assert not any("ln2" in line and "has other numbers" in line for line in lines)

@@ -112,7 +112,6 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, wh
         "if you trust its author: tree = np.load(FILE, allow_pickle=True).item(), then "
         "np.savez('x.npz', **flax.traverse_util.flatten_dict(tree, sep='/'))",
     ),
-    (rb"\x93NUMPY", "is one .npy array without a name", "save it with np.savez(file, name=array)"),
     (rb"GGUF|ggjt", "is a quantised GGML file", "convert the checkpoint it was made from"),
     (
         rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF|\x7fELF",
@@ -170,6 +169,10 @@ def _open(name: str) -> Reader:
     for pattern, problem, remedy in () if head.startswith(b"PK") or _has_header(name, head) else FOREIGN:
         if re.match(pattern, head, re.IGNORECASE):
             raise FormatError(name, problem, remedy)
+    if head.startswith(b"\x93NUMPY"):
+        from convert.files.npy_series import refusal
+
+        raise refusal(name)
     for entry in FORMATS:
         if re.match(entry.head, head, re.DOTALL) and import_module(f"{__name__}.{entry.module}").sniff(head, name):
             opened: Reader = entry.load(entry.reader)(name)

@@ -2,8 +2,8 @@
 
 Replaces np.load, which reads every array as a whole and bounds neither names nor what a member expands to. A .npy
 header is matched against the one form that numpy writes, not evaluated.
-Members are plain arrays of a dtype on the allow-list: objects (pickles), strings and records are refused, as
-are big-endian arrays. '<V2' and '|V2' are bfloat16: two opaque bytes are what numpy makes of ml_dtypes'
+Members are plain arrays of a dtype on the allow-list; texts are set aside; objects (pickles) and records are
+refused, as are big-endian arrays. '<V2' and '|V2' are bfloat16: two opaque bytes are what numpy makes of ml_dtypes'
 bfloat16, and of no other dtype of ours; '<V1' and '<f1' could be any float8 and are refused. A member's size
 must be what its header describes, and the file may expand to 100 times its size (or 64 MiB): more is a bomb.
 A CRC is checked when a payload is read from its beginning to its end. Numpy is imported for arrays in Fortran
@@ -38,6 +38,8 @@ from convert.files.zips import DEFLATED, STORED, Inflated, Member, ZipDirectory,
 
 DTYPES = {descr: dtype for dtype, descr in DESCR.items()} | {"<V2": "bfloat16", "|V2": "bfloat16"}
 
+TEXT = r"[<>|=]?[US]\d{1,9}"  # dtypes of texts and of bytes
+
 MAX_HEADER = 10_000  # characters; numpy's own limit
 DAMAGED = "numpy does not write it so: is it the right file, and all of it?"
 
@@ -50,6 +52,10 @@ _SHAPE = r"'shape'\s*+:\s*+\(\s*+((?:\d{1,19}L?\s*+,\s*+)*+(?:\d{1,19}L?\s*+)?)\
 
 class NpyError(ValueError):
     """(problem, remedy): what is wrong with a header, for the reader to say in which member of which file."""
+
+
+class Text(ValueError):
+    """An array of texts, which is no weight: it is set aside and named."""
 
 
 def header_length(data: bytes) -> int:
@@ -67,6 +73,8 @@ def parse_header(name: str, header: bytes) -> tuple[Tensor, bool]:
     """Return (tensor, is it in Fortran order) of everything before the payload. Raises: NpyError."""
     text = header[10 if header[6] == 1 else 12 :].decode("latin-1")
     descr, order, shape = (re.search(pattern, text) for pattern in (_DESCR, _ORDER, _SHAPE))
+    if descr and re.fullmatch(TEXT, descr[1].strip("'")) and re.fullmatch(_HEADER, text):
+        raise Text
     if descr and descr[1].strip("'") not in DTYPES:
         raise NpyError(f"has dtype {descr[1][:40]!a}", _dtype_remedy(descr[1]))
     if not re.fullmatch(_HEADER, text) or not (descr and order and shape):
@@ -166,6 +174,8 @@ class NpzReader(Reader):
         for name, member in directory.members.items():
             if not (name.endswith("/") and member.size == 0):
                 self._add(directory, name, member)
+        if self.skipped.counts and not self.tensors:
+            raise self._bad("holds texts, and no array of numbers", "save the arrays of a model with np.savez")
 
     def _add(self, directory: ZipDirectory, name: str, member: Member) -> None:
         if not name.endswith(".npy"):
@@ -177,6 +187,9 @@ class NpzReader(Reader):
         try:
             offset, header = self._header(directory, member)
             tensor, fortran = parse_header(name.removesuffix(".npy"), header)
+        except Text:
+            self.skipped.add(name.removesuffix(".npy"), "a text")
+            return
         except NpyError as error:
             raise self._bad(f"{shown(name)} {error.args[0]}", error.args[1]) from None
         self._headers += len(header)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from convert.errors import UsageError
+from specs.arrays import as_arrays, flat
+from specs.lines import TableError
 
 from .match.hints import Hint, weights_of
 from .match.match import Match
@@ -19,6 +21,8 @@ from .trace.program import Program
 from .trace.sides import Side, draw, layouts
 from .trace.tape import Tape
 
+Weights = str | Mapping[str, Any] | None
+
 SEED = 7
 MAX_LAYOUTS = 8  # axis orders of the input that are tried
 
@@ -28,13 +32,13 @@ class Left(NamedTuple):
 
     Args:
       elements: its elements, with these weights.
-      checkpoint: the file that they are read from; None for random ones.
+      checkpoint: the file that they are read from, or a tree of arrays by name; None for random ones.
     """
 
     side: Side
     program: Program
     elements: Filled
-    checkpoint: str | None
+    checkpoint: Weights
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -68,7 +72,7 @@ class Candidate(NamedTuple):
         return not self.found.failure, len(self.found.steps)
 
 
-def read(a: Side, checkpoint: str | None) -> Left:
+def read(a: Side, checkpoint: Weights) -> Left:
     """Run the left side's tape on weights."""
     elements = Filled(a.parameters)
     fill(a, elements, checkpoint)
@@ -77,13 +81,29 @@ def read(a: Side, checkpoint: str | None) -> Left:
     return Left(a, program_of(tape, elements.arrays, list(given.values())), elements, checkpoint)
 
 
-def fill(a: Side, elements: Filled, checkpoint: str | None) -> None:
+def fill(a: Side, elements: Filled, checkpoint: Weights) -> None:
     """Give the left side's elements the values with which it is matched."""
     if checkpoint is None:
         draw(a, SEED, elements.arrays)
         return
-    for name, array in weights_of(checkpoint, a).items():
+    own = _given(checkpoint, a) if isinstance(checkpoint, Mapping) else weights_of(checkpoint, a)
+    for name, array in own.items():
         elements.arrays[name][...] = array
+
+
+def _given(tree: Mapping[str, Any], of: Side) -> dict[str, Any]:
+    """Return the left model's parameters from a tree of arrays. Raises: UsageError for names or shapes that differ."""
+    try:
+        arrays = as_arrays(flat(tree))
+    except TableError as error:
+        raise UsageError(f"left_weights: {error}") from None
+    problems = [f"missing {name}" for name in of.parameters if name not in arrays]
+    for name, array in of.parameters.items():
+        if name in arrays and arrays[name].shape != array.shape:
+            problems.append(f"{name} has shape {list(arrays[name].shape)}, the model {list(array.shape)}")
+    if problems:
+        raise UsageError("left_weights: are not of the left model", problems)
+    return {name: arrays[name].astype(np.float64) for name in of.parameters}
 
 
 def program_of(tape: Tape, parameters: Any, inputs: list[Any]) -> Program:

@@ -10,7 +10,7 @@ from convert.errors import UsageError, command_or_call
 from specs.claims import without_claims
 from specs.table import Table
 
-from .candidates import Candidate, Left, calls, fix, fix_masks, program_of, read, recorded
+from .candidates import Candidate, Left, Weights, calls, fix, fix_masks, program_of, read, recorded
 from .conclusion import concluded
 from .derivation import Derivation
 from .match.choices import LIMIT
@@ -34,7 +34,7 @@ def derive(
     right_inputs: Any = None,
     seconds: float = 60,
     table: Table | None = None,
-    left_weights: str | None = None,
+    left_weights: Weights = None,
     say: Say = silent,
 ) -> Derivation:
     """Find the translation of the left model's parameters into the right one's.
@@ -48,7 +48,8 @@ def derive(
       right_inputs: the same for the right side; without it the left ones, in the axis order that fits.
       seconds: the CPU time for matching; then the deepest attempt is returned.
       table: lines that are known: they are taken as given, completed, and proven with the rest.
-      left_weights: a checkpoint of the left model, for models that random weights do not tell apart.
+      left_weights: a checkpoint of the left model, or its arrays by name or in a tree, for models that random weights
+        do not tell apart.
       say: is called with what is done at present.
     Raises: UsageError for what is no model or cannot be called, for inputs that differ, and for lines that do not fit
       the models.

@@ -202,6 +202,10 @@ def test_real_weights_take_the_place_of_random_ones(tmp_path: Path):
     torch.save(left.state_dict(), tmp_path / "left.pt")
     found = parity.derive(left, torch_model(), (X,), left_weights=str(tmp_path / "left.pt"))
     assert found.proven
+    given = {name: value.numpy() for name, value in left.state_dict().items()}
+    assert parity.derive(left, torch_model(), (X,), left_weights=given).proven
+    with pytest.raises(UsageError, match="are not of the left model"):
+        parity.derive(torch_model(6), torch_model(6), (X,), left_weights=given)
     with pytest.raises(ConvertError, match="no checkpoint of the left model"):
         parity.derive(torch_model(6), torch_model(6), (X,), left_weights=str(tmp_path / "left.pt"))
 

@@ -82,15 +82,31 @@ def test_msgpack(tmp_path: Path) -> None:
 
 
 def test_npz(tmp_path: Path) -> None:
-    """A numpy scalar is an array of shape (); a member that is no array refuses the file."""
+    """A numpy scalar is an array of shape (); a text is set aside; a member that is no array refuses the file."""
     np.savez(tmp_path / "a.npz", w=np.ones(2), scale=np.float32(2.5))
     arrays, others = found(tmp_path / "a.npz")
     assert (arrays["scale"].shape, arrays["scale"], others) == ((), 2.5, {})
+    np.savez(tmp_path / "t.npz", w=np.ones(2), note="hello", tags=np.array([b"a", b"bc"]))
+    with open_checkpoint(tmp_path / "t.npz") as reader:
+        assert (set(reader.tensors), reader.skipped.names) == ({"w"}, {"a text": ["note", "tags"]})
+    np.savez(tmp_path / "only.npz", note="hello")
+    with pytest.raises(FormatError, match="holds texts, and no array of numbers"):
+        open_checkpoint(tmp_path / "only.npz")
     samples.write(tmp_path / "b.npz", NpzWriter, samples.SMALL)
     with zipfile.ZipFile(tmp_path / "b.npz", "a") as file:
         file.writestr("scale.txt", "3.0")
     with pytest.raises(FormatError, match=r"'scale\.txt' that is no \.npy"):
         open_checkpoint(tmp_path / "b.npz")
+
+
+def test_arrays_without_names_are_counted(tmp_path: Path) -> None:
+    """equinox writes a .npy array for each leaf, behind each other: the first is not taken for the model."""
+    for count, problem in ((1, "is one .npy array without a name"), (3, "is a series of 3 .npy arrays without names")):
+        with open(tmp_path / "m.eqx", "wb") as file:
+            for k in range(count):
+                np.save(file, np.ones(k))
+        with pytest.raises(FormatError, match=problem):
+            open_checkpoint(tmp_path / "m.eqx")
 
 
 PLAIN: dict[Any, Any] = {

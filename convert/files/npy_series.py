@@ -1,0 +1,37 @@
+"""Say what a file is that begins with a .npy array: one array, or several behind each other, as equinox writes them."""
+
+from __future__ import annotations
+
+from convert.errors import FormatError
+from convert.files.base import MAX_TENSORS, File
+from convert.files.npz import MAX_HEADER, NpyError, header_length, parse_header
+
+LEAF = "np.savez('x.npz', **{jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves})"
+REMEDY = (
+    "they have no names: load them into the model (eqx.tree_deserialise_leaves), then leaves = "
+    f"jax.tree_util.tree_leaves_with_path(eqx.filter(model, eqx.is_array)) and {LEAF}"
+)
+
+
+def refusal(path: str) -> FormatError:
+    """Return why the file is no checkpoint: its arrays have no names."""
+    if (count := arrays(path)) > 1:
+        problem = f"is a series of {count:,} .npy arrays without names, as equinox's tree_serialise_leaves writes"
+        return FormatError(path, problem, REMEDY)
+    return FormatError(path, "is one .npy array without a name", "save it with np.savez(file, name=array)")
+
+
+def arrays(path: str) -> int:
+    """Count .npy arrays that follow each other from the beginning of a file, as far as their headers can be read."""
+    file, count, at = File(path), 0, 0
+    try:
+        while at < file.size and count < MAX_TENSORS:
+            head = file.read(min(MAX_HEADER + 12, file.size - at), at)
+            length = header_length(head)
+            tensor, _ = parse_header("", head[:length])
+            count, at = count + 1, at + length + tensor.nbytes
+    except NpyError:
+        pass
+    finally:
+        file.close()
+    return count
