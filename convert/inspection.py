@@ -34,6 +34,7 @@ from .spelling import out_of_modules, respelled
 from .table_file import doubt
 from .terminal import say
 
+NEAR = 0.5  # share of names, which recognition asks for as well: any model shares some, such as norm or head
 REASONS = 5  # printed of why the nearest architecture does not fit
 
 
@@ -269,10 +270,13 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
         reading: Reading | None = group[0]
     else:
         reading = nearest(reader, weights)
+        parts = parametrized(reader.tensors, USUAL.get(reader.format))
+        if reading and reading.score < NEAR:
+            far = "no architecture here has half of its names: a Table converts models of one's own (docs/own-model.md)"
+            return {"notes": [*reader.remarks, *filter(None, [parts]), far], **_beside(reader)}
         if reading:
             size = len(reading.tensors)
             share = f"{reading.architecture} has {round(reading.score * size)} of the file's {size} names"
-            parts = parametrized(reader.tensors, USUAL.get(reader.format))
             reasons = [f"{share}{f' under {reading.prefix!r}' if reading.prefix else ''}", *filter(None, [parts])]
     if reading is None:
         return {"notes": [*reader.remarks, reasons[0]], **_beside(reader)}
