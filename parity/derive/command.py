@@ -136,8 +136,10 @@ def _verdict(found: Derivation) -> list[str]:
     uses = (
         f"; {found.agreeing:,} of {len(found.uses):,} uses of parameters agree to {ROUNDING:.0e}" if found.uses else ""
     )
+    islands = found.proven and found.error > ROUNDING  # the Table's first comment has the difference in float64
+    note = " as the models compute, partly in float32; in float64 they agree, see the Table" if islands else ""
     lines = [f"depths differ: {found.depths}"] if found.depths else []
-    lines.append(f"{verdict}: {found.outputs}{uses}")
+    lines.append(f"{verdict}: {found.outputs}{note}{uses}")
     lines += [f"missing: {line}" for line in missing_lines(found.reasons)]
     if found.failure:
         lines.append(f"stopped: {found.failure}")
