@@ -11,6 +11,8 @@ import pytest
 import torch
 
 import parity
+from parity.derive.fold.facts import Facts
+from parity.derive.fold.fold import fold
 from parity.derive.fold.summed import sums
 from parity.derive.match.symbols import Elements
 from specs.table import Table, TableError
@@ -95,7 +97,7 @@ def test_thirds_of_a_bias_are_translated_at_other_widths():
     tree |= {"hr": {"kernel": jnp.zeros((4, 4))}, "hz": {"kernel": jnp.zeros((4, 4))}}
     tree["hn"] = {"kernel": jnp.zeros((4, 4)), "bias": jnp.zeros(4)}
     right = Net(lambda m, x: m.rnn(x)[0], rnn=torch.nn.GRU(5, 4, batch_first=True))
-    found = parity.derive((gated, tree), right, (images(2, 3, 5),))
+    found = parity.derive((gated, tree), right, (images(2, 2, 5),))
     assert found.proven, (found.failure, found.reasons)
     table = Table.parse(found.table.print()).reverse()
     wide = torch.nn.GRU(5, 6, batch_first=True).state_dict()
@@ -111,6 +113,46 @@ def test_parts_of_unequal_lengths_state_them_and_refuse_others():
         table.reverse().apply({"b": np.zeros(12)})
     with pytest.raises(TableError, match="c=2"):
         table.apply({"a": np.zeros(3), "c": np.zeros(4)})
+
+
+def written(left: Any, right: Any, moved: Any, sides: tuple[str, str] = ("linen", "torch")) -> tuple[str, ...]:
+    """Return the lines of a Table of two sides of these shapes, by what happens to the numbers of the left elements."""
+    lefts, rights = (Elements({name: np.zeros(shape) for name, shape in side.items()}, False) for side in (left, right))
+    made = moved({name: lefts.numbers(name).astype(int) for name in left})
+    found = np.concatenate([[0], *(made[name].ravel() for name in right)])
+    table, missing = fold(Facts(lefts, rights, found, np.zeros(len(found), int), sides))
+    assert not missing
+    return tuple(map(str, table.lines))
+
+
+def test_lines_of_stacked_blocks_against_fused_projections():
+    fused = {f"b.{k}.w": (32, 16) for k in range(2)}
+    apart = {"q": (2, 16, 4, 4), "kv": (2, 16, 2, 2, 4)}
+
+    def joined(a: Any) -> Any:
+        parts = (a["q"].reshape(2, 16, 2, 2, 4).transpose(0, 2, 3, 4, 1), a["kv"].transpose(0, 3, 2, 4, 1))
+        return dict(zip(fused, np.concatenate(parts, 2).reshape(2, 32, 16), strict=True))
+
+    assert written(apart, fused, joined) == ("q: l i (g r) d, kv: l i s g d <-> b.{l}.w: (g r+s d) i",)
+
+    def split(a: Any) -> Any:
+        w = np.stack([*a.values()]).reshape(2, 2, 4, 4, 16)
+        return {
+            "q": w[:, :, :2].reshape(2, 16, 16).swapaxes(1, 2).reshape(2, 16, 4, 4),
+            "kv": w[:, :, 2:].transpose(0, 4, 2, 1, 3),
+        }
+
+    assert written(fused, apart, split, ("torch", "linen")) == (
+        "b.{l}.w: (g r+s d) i <-> q: l i (g r) d, kv: l i s g d",
+    )
+    three = {f"a/{name}": (2, 16, 4, 4) for name in ("key", "query", "value")}
+    one = {f"b.{k}.qkv": (16, 48) for k in range(2)}
+
+    def listed(a: Any) -> Any:
+        parts = [a[f"a/{name}"].reshape(2, 16, 16) for name in ("query", "key", "value")]
+        return dict(zip(one, np.concatenate(parts, 2), strict=True))
+
+    assert written(three, one, listed) == ("a/{s=query|key|value}: l i h d <-> b.{l}.qkv: i (s h d)",)
 
 
 def test_zeros_that_are_added_to_rows_of_a_matrix_have_no_line():

@@ -121,7 +121,11 @@ def _written(
     own = initials(source_names)
     usual = {letter for side in (0, 1) for letter in names.letters(side, numbers.ndim)}
     letters = (
-        ["r"] * len(parts) if period.groups > 1 else own if own and usual.isdisjoint(own) else [*SPARE[: len(parts)]]
+        [*("rsuv" + SPARE)[: len(parts)]]
+        if period.groups > 1
+        else own
+        if own and usual.isdisjoint(own)
+        else [*SPARE[: len(parts)]]
     )
     for axes, letter in zip(related, letters, strict=True):
         if axes.target[axis + 1]:

@@ -60,6 +60,7 @@ class Names:
         if len(own) > len(other):
             own, other, of = other, own, 1 - side
         taken = {atom.name for atoms in (*axes.source, *axes.target) for atom in atoms if atom.name}
+        own, other = ([atoms for atoms in of_side if not _named(atoms)] for of_side in (own, other))
         letters = self.letters(of, len(own))
         if len(own) == 3 and not own[0]:  # one table of positions for every example
             letters = "apc"
@@ -92,6 +93,11 @@ class Names:
             rest = iter("hd")
             return ["s" if k == three else next(rest) for k in range(3)]
         return SPARE[:count]
+
+
+def _named(atoms: Sequence[Atom]) -> bool:
+    """Tell whether this is one axis that has a name, as a number of blocks: frameworks' letters are for the others."""
+    return len(atoms) == 1 and bool(atoms[0].name)
 
 
 def composed(atoms: Sequence[Atom], signs: bool = False) -> str:
