@@ -152,7 +152,9 @@ def test_lines_of_stacked_blocks_against_fused_projections():
         parts = [a[f"a/{name}"].reshape(2, 16, 16) for name in ("query", "key", "value")]
         return dict(zip(one, np.concatenate(parts, 2), strict=True))
 
-    assert written(three, one, listed) == ("a/{s=query|key|value}: l i h d <-> b.{l}.qkv: i (s h d)",)
+    assert written(three, one, listed, ("nnx", "paddle")) == (
+        "a/{s=query|key|value}: l i h d <-> b.{l}.qkv: i (s h d)",
+    )
 
 
 def test_zeros_that_are_added_to_rows_of_a_matrix_have_no_line():

@@ -72,8 +72,10 @@ def joined(
         common = math.gcd(*period.lengths)
         pieces = [inner for inner in range(common, 0, -1) if common % inner == 0]
         for inner in dict.fromkeys((1, *pieces) if period.groups == 1 else pieces):
+            before = dict(names.lengths)
             if row := _written(sources, ordered, whole, axis, period, inner, names, side):
                 return row
+            names.lengths = before  # what no line uses is free
     return None
 
 

@@ -24,8 +24,8 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
     parameter that has the most similar name.
 
     Args:
-      whole: whether the match came to its end. Else what has no partner may be read where it did not come to: no name
-        is evidence then.
+      whole: whether the match came to its end. Else what has no partner may be read where it did not come to: what is
+        alone of its shape is mapped by its name if every parameter has a partner then, and nothing is otherwise.
     """
     if (found[1:] > 0).all():
         return found, []
@@ -42,7 +42,8 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
         if np.isin(filled[part == 0], found, invert=True).all() or _copied(name, filled, found, rights):
             part[...] = filled
             inferred.append(name)
-    return _by_name(found, lefts, rights, inferred) if whole else (found, inferred)
+    filled, more = _by_name(found.copy(), lefts, rights, inferred.copy(), whole)
+    return (filled, more) if whole or filled[1:].all() else (found, inferred)
 
 
 def _copied(name: str, filled: Array, found: Array, rights: Elements) -> bool:
@@ -91,7 +92,9 @@ class Pattern(NamedTuple):
     order: tuple[int, ...]
 
 
-def _by_name(found: Array, lefts: Elements, rights: Elements, inferred: list[str]) -> tuple[Array, list[str]]:
+def _by_name(
+    found: Array, lefts: Elements, rights: Elements, inferred: list[str], whole: bool
+) -> tuple[Array, list[str]]:
     """Map what nothing was seen of to the free left parameter of the most similar name, as its siblings are mapped."""
     alike = Similarity()
     unseen = [name for name in rights.names if not rights.part(found, name).any()]
@@ -101,7 +104,7 @@ def _by_name(found: Array, lefts: Elements, rights: Elements, inferred: list[str
     used = set(lefts.owners(found))
     for name in unseen:
         free = [other for other in lefts.names if other not in used]
-        pattern = _sibling(name, patterns, rights, alike)
+        pattern = _sibling(name, patterns, rights, alike) if whole else None
         order = pattern.order if pattern else tuple(range(len(rights.shapes[name])))
         near = {
             other: alike(*((other, name) if pattern is None else (split(other)[0], split(name)[0])))
@@ -114,7 +117,7 @@ def _by_name(found: Array, lefts: Elements, rights: Elements, inferred: list[str
         chosen = [other for other, likeness in near.items() if likeness == max(near.values())]
         rivals = [other for other in unseen if rights.shapes[other] == rights.shapes[name]]
         alone = len(near) == 1 and len(rivals) == 1
-        if len(chosen) == 1:  # the two are the most similar ones to each other
+        if whole and len(chosen) == 1:  # the two are the most similar ones to each other
             alone |= all(alike(chosen[0], name) > alike(chosen[0], other) for other in rivals if other != name)
         if len(chosen) == 1 and (pattern is not None or alone):
             rights.part(found, name)[...] = lefts.numbers(chosen[0]).transpose(order)
