@@ -60,7 +60,7 @@ class Names:
         if len(own) > len(other):
             own, other, of = other, own, 1 - side
         taken = {atom.name for atoms in (*axes.source, *axes.target) for atom in atoms if atom.name}
-        own, other = ([atoms for atoms in of_side if not _named(atoms)] for of_side in (own, other))
+        own, other = _unstacked(own, other), _unstacked(other, own)
         letters = self.letters(of, len(own))
         if len(own) == 3 and not own[0]:  # one table of positions for every example
             letters = "apc"
@@ -95,9 +95,10 @@ class Names:
         return SPARE[:count]
 
 
-def _named(atoms: Sequence[Atom]) -> bool:
-    """Tell whether this is one axis that has a name, as a number of blocks: frameworks' letters are for the others."""
-    return len(atoms) == 1 and bool(atoms[0].name)
+def _unstacked(own: Sequence[Sequence[Atom]], other: Sequence[Sequence[Atom]]) -> list[Sequence[Atom]]:
+    """Leave out axes with a name that the other side has not, as numbers of blocks: frameworks' letters are of others."""
+    theirs = {atom.name for atoms in other for atom in atoms}
+    return [atoms for atoms in own if len(atoms) != 1 or not atoms[0].name or atoms[0].name in theirs]
 
 
 def composed(atoms: Sequence[Atom], signs: bool = False) -> str:
