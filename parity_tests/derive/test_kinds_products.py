@@ -186,3 +186,19 @@ def test_gates_of_which_some_have_one_bias_and_one_has_two():
 def test_a_factor_of_one_does_not_part_a_bias_from_the_sum_that_it_belongs_to():
     left = Net(lambda m, x: m.out((m.read(x.tanh()) / 1.0 + x).tanh()), read=linear(), out=linear())
     both_ways(left, Net(lambda m, x: m.out((m.read(x.tanh()) + x).tanh()), read=linear(), out=linear()), 9, 6)
+
+
+def test_generated_weights_that_a_softmax_takes_over_another_axis():
+    """Of as many outputs as inputs, only the axis of the softmax tells which are which."""
+
+    def mixing(last: bool) -> Callable[..., Any]:
+        def run(m: Any, x: Any) -> Any:
+            weights = m.g(x.mean(1)).unflatten(-1, (4, 4))
+            weights = weights.mT.softmax(-1) if last else weights.softmax(-2).mT
+            return m.o(weights @ x)
+
+        return run
+
+    left, right = (Net(mixing(last), g=linear(6, 16), o=linear(6, 6)) for last in (False, True))
+    found = both_ways(left, right, 2, 4, 6)
+    assert "g.weight: o i <-> g.weight: o i" in str(found.table)

@@ -95,8 +95,8 @@ class Names:
         return SPARE[:count]
 
 
-def _unstacked(own: Sequence[Sequence[Atom]], other: Sequence[Sequence[Atom]]) -> list[Sequence[Atom]]:
-    """Leave out axes with a name that the other side has not, as numbers of blocks: frameworks' letters are of others."""
+def _unstacked(own: Sequence[list[Atom]], other: Sequence[list[Atom]]) -> list[list[Atom]]:
+    """Leave out axes whose names the other side has not, as numbers of blocks: frameworks' letters are for others."""
     theirs = {atom.name for atoms in other for atom in atoms}
     return [atoms for atoms in own if len(atoms) != 1 or not atoms[0].name or atoms[0].name in theirs]
 

@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,6 +57,19 @@ class Group:
         return tuple(int(axis.max()) + 1 for axis in self.places.T) if len(self.columns) else ()
 
 
+class Reader(NamedTuple):
+    """An operation that reads columns.
+
+    Args:
+      role: what distinguishes it. labels: the number of the column, from 1, of each of its operand's elements.
+      axis: along which it mixes values; None if it does not, or along several.
+    """
+
+    role: str
+    labels: Array
+    axis: int | None = None
+
+
 def alike(a: Sequence[Group], b: Sequence[Group]) -> bool:
     """Tell whether columns fall into groups of the same sizes: neither product is a part of the other, it seems."""
     return sorted(len(group.columns) for group in a) == sorted(len(group.columns) for group in b)
@@ -79,8 +93,8 @@ def groups(program: Program, at: int, flipped: bool, gates: bool) -> list[Group]
     labels = np.arange(1.0, count + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
     readers = _follow(program, node.output, np.broadcast_to(labels, shape), not gates)
     paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
-    for k, (_, reached) in enumerate(readers):
-        seen = np.bincount(np.ravel(reached).astype(np.int64), minlength=count + 1)
+    for k, reader in enumerate(readers):
+        seen = np.bincount(np.ravel(reader.labels).astype(np.int64), minlength=count + 1)
         for column in np.flatnonzero(seen[1:]):
             paths[int(column)] += (k,)
     found = []
@@ -89,16 +103,16 @@ def groups(program: Program, at: int, flipped: bool, gates: bool) -> list[Group]
         if not path:
             found.append(Group(UNREAD, columns, np.arange(len(columns))[:, None]))
             continue
-        places = _places(*readers[path[0]], columns)
+        places = _places(readers[path[0]], columns)
         order = np.lexsort(places.T[::-1]) if places.size else np.arange(len(columns))
-        kinds = list(dict.fromkeys(readers[k][0] for k in path))
+        kinds = list(dict.fromkeys(readers[k].role for k in path))
         role = " ".join([kind for kind in kinds if kind != "add"][:FIRST] or kinds)  # an initial state adds nothing
         found.append(Group(role, columns[order], places[order]))
     return found
 
 
-def _follow(program: Program, start: int, labels: Array, summed: bool) -> list[tuple[str, Array]]:
-    """Return (role, labels there) of each operation that reads the labelled value, through layout, biases and scales.
+def _follow(program: Program, start: int, labels: Array, summed: bool) -> list[Reader]:
+    """Return each operation that reads the labelled value, through layout, biases and scales.
 
     One sum with another activation is followed as well, unless `summed`: gates of recurrent networks come apart behind
     it.
@@ -108,7 +122,7 @@ def _follow(program: Program, start: int, labels: Array, summed: bool) -> list[t
         value, labels, summed = waiting.pop(0)
         steps += 1
         if value in tape.outputs:
-            found.append(("output", labels))
+            found.append(Reader("output", labels))
         for at, slot in program.consumers.get(value, []):
             node = tape.nodes[at]
             if node.kind == "layout" and not (isinstance(labels, np.ndarray) and labels.size == 0):
@@ -116,23 +130,42 @@ def _follow(program: Program, start: int, labels: Array, summed: bool) -> list[t
             elif node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
                 waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output]), summed))
             else:
-                found.append((_role(node, slot), labels))
+                found.append(_reader(program, node, slot, labels))
                 if node.kind == "add" and not summed:
                     waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output]), True))
     return found
 
 
-def _role(node: Node, slot: int) -> str:
+def _reader(program: Program, node: Node, slot: int, labels: Array) -> Reader:
     """Return what distinguishes operations in any framework: the operand's side, or a function's values."""
     if node.kind == "product" and not node.window:
-        return f"product {slot}"
+        return Reader(f"product {slot}", labels)
     if node.kind != "other" or len(node.inputs) > 1:
-        return node.kind
+        return Reader(node.kind, labels)
+    if node.output not in program.mixing:
+        program.mixing[node.output] = mixed(node, program.shapes[node.inputs[0]])
+    axis = program.mixing[node.output]
+    probe = PROBE if axis is None else PROBE.reshape([-1 if d == axis else 1 for d in range(labels.ndim)])
     try:
-        values = np.round(np.ravel(node.run(PROBE)), 2)
+        values = np.round(np.ravel(node.run(probe)), 2)
     except Exception:  # a function that does not take such an array
-        return node.kind
-    return f"other {values.tolist()}"
+        return Reader(node.kind, labels, axis)
+    return Reader(f"other {values.tolist()}", labels, axis)
+
+
+def mixed(node: Node, shape: tuple[int, ...]) -> int | None:
+    """Return the axis along which a function of one array mixes values, as a softmax does; None if there is not one."""
+    values = np.zeros(shape)
+    try:
+        before = node.run(values)
+        values[(0,) * len(shape)] = 1
+        changed = node.run(values) != before
+    except Exception:  # a function that does not take such an array
+        return None
+    if changed.shape != shape:
+        return None
+    axes = [axis for axis, places in enumerate(np.nonzero(changed)) if places.any()]
+    return axes[0] if len(axes) == 1 else None
 
 
 def _moved(program: Program, node: Node, slot: int, labels: Array) -> Array:
@@ -145,19 +178,18 @@ def _moved(program: Program, node: Node, slot: int, labels: Array) -> Array:
     return node.run(*operands)
 
 
-def _places(role: str, labels: Array, columns: Array) -> Array:
-    """Rank (columns, axes) of the mean place of each column, along the axes of a product or in the flat array.
+def _places(reader: Reader, columns: Array) -> Array:
+    """Rank (columns, axes) of the mean place of each column, along the reader's axes or in the flat array.
 
-    Of both operands of a product, the axis over which it sums comes last: einsums exchange the operands.
+    The axis over which a product sums, or along which a function mixes values, comes last: einsums exchange operands,
+    and a softmax may be taken over any axis.
     """
-    if role.startswith("product"):
-        axes = [
-            np.arange(n).reshape([-1 if d == a else 1 for d in range(labels.ndim)]) for a, n in enumerate(labels.shape)
-        ]
-        if role == "product 1":
-            axes = [axes[0], axes[2], axes[1]]
-    else:
-        axes = [np.arange(labels.size).reshape(labels.shape)]
+    labels = reader.labels
+    axes = [np.arange(labels.size).reshape(labels.shape)]
+    if reader.role.startswith("product") or reader.axis is not None:
+        last = 1 if reader.role == "product 1" else reader.axis
+        each = np.ix_(*map(np.arange, labels.shape))
+        axes = [axis for d, axis in enumerate(each) if d != last] + ([] if last is None else [each[last]])
     flat = labels.astype(np.int64).ravel()
     top = int(flat.max()) + 1
     count = np.maximum(np.bincount(flat, minlength=top), 1)
