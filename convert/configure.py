@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
-from functools import lru_cache
-from itertools import chain
 from typing import Any, NamedTuple
 
 from specs import config as configs
 from specs.dialects import PORTS
-from specs.kinds import BUFFERS
-from specs.layer import Sizes
-from specs.paths import fill, match, normal
 from specs.preprocessing import UNKNOWN, Known
 from specs.spec import Spec
 
-from . import folding
 from .conventions import computing, questionable, required, same
 from .errors import ConvertError, UsageError, option
+from .inference import inferred, sizes, whole_config
 from .pixels import known as known_preprocessing
 from .readings import Reading
-from .recognise import Line, dialects, lines, spellings
+from .recognise import dialects
 from .record import DEFAULT, DIALECT, OFFICIAL, Record
 from .settings import Settings, in_our_terms
 from .unstated import open_error
@@ -65,33 +59,15 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
         raise UsageError(
             f"{path}: holds a {reading.architecture}, the configuration given is of a {settings.architecture}"
         )
-    known = record.content.get("architecture") == reading.architecture
-    ours: dict[str, Any] = record.content.get("config", {}) if known else {}
-    try:
-        shown = inferred(path, reading)
-    except (KeyError, IndexError) as error:
-        shown = _whole_config(path, reading, error, {**ours, **asked})
-    strange = "architecture" in record.content and not known
-    remarks = [
-        *settings.notes,
-        *([f"{record.place} is of another architecture: it is ignored"] if strange else record.notes()),
-    ]
-    if record.change and ours:
-        ours, remarks = _of_changed(spec, record, shown, remarks)
+    shown, ours, remarks = _evidence(path, reading, record, settings, asked)
     conventions = dict(dialects(reading.architecture)[reading.dialect].conventions)
     sources = {"dialect": conventions, "shapes": shown, "record": ours, "user": asked}  # each above those before it
     stated = {name: value for source in sources.values() for name, value in source.items()}
-    if problems := configs.misfits(spec.config, stated):
-        wrong = {name for name, value in stated.items() if configs.misfits(spec.config, {name: value})}
-        if wrong & asked.keys() and settings.file and wrong.isdisjoint(settings.chosen):
-            problems.append(f"stated by {option('config', settings.file)}")
-        raise _impossible(path, reading, "; ".join(problems), wrong & ours.keys() - asked.keys())
+    _check_stated(path, reading, settings, stated, asked, ours)
     likely, fields_of_variant = from_variant(spec, stated, sizes(reading))
     sources = {"variant": fields_of_variant, **sources}
     values = {**fields_of_variant, **stated}
-    if lacking := [f.name for f in fields(spec.config) if f.name in required(spec) and f.name not in values]:
-        default = {f.name for f in fields(spec.config) if f.name in computing(spec) and f.name not in values}
-        names = _in_order(spec, {*lacking, *_asked_for(reading, default)})
+    if names := _lacking(reading, values):
         raise open_error(path, reading.architecture, spec, names, {}, shown, remarks)
     try:
         config = configs.build(spec.config, values)
@@ -106,7 +82,7 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
     variant = variant_of(reading.architecture, config)
     doubtful = [name for origin in ("default", "variant") for name in questionable(spec, config, origins, origin)]
     dialect = dialects(reading.architecture)[reading.dialect]
-    whole = record if known else Record()  # of another architecture: it says nothing of this model
+    whole = record if _is_of(record, reading) else Record()  # of another architecture: it says nothing of this model
     suggested = {"default": DEFAULT, "variant": f"{OFFICIAL}{likely}", "dialect": f"{DIALECT}{reading.dialect}"}
     earlier = {"record": whole.unread, "user": settings.unread}
     unread = _unread(spec, origins, suggested, earlier, shown)
@@ -126,6 +102,61 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
         shown=shown,
         preprocessing=pixels,
     )
+
+
+def _is_of(record: Record, reading: Reading) -> bool:
+    """Tell whether a record is of the architecture that its file is read as."""
+    return bool(record.content.get("architecture") == reading.architecture)
+
+
+def _evidence(
+    path: str, reading: Reading, record: Record, settings: Settings, asked: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """Return the fields that the arrays show, those that the record states, and remarks on both.
+
+    Args:
+      asked: what the user states.
+    """
+    ours: dict[str, Any] = record.content.get("config", {}) if _is_of(record, reading) else {}
+    try:
+        shown = inferred(path, reading)
+    except (KeyError, IndexError) as error:
+        shown = whole_config(path, reading, error, {**ours, **asked})
+    strange = "architecture" in record.content and not _is_of(record, reading)
+    ignored = f"{record.place} is of another architecture: it is ignored"
+    remarks = [*settings.notes, *([ignored] if strange else record.notes())]
+    if record.change and ours:
+        ours, remarks = _of_changed(reading.spec, record, shown, remarks)
+    return shown, ours, remarks
+
+
+def _check_stated(
+    path: str,
+    reading: Reading,
+    settings: Settings,
+    stated: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    ours: Mapping[str, Any],
+) -> None:
+    """Check the values that somebody states, each by itself. Raises: UsageError, or ConvertError where it is recorded.
+
+    Args:
+      stated: by anybody. asked: by the user. ours: by the record.
+    """
+    config = reading.spec.config
+    if problems := configs.misfits(config, stated):
+        wrong = {name for name, value in stated.items() if configs.misfits(config, {name: value})}
+        if wrong & asked.keys() and settings.file and wrong.isdisjoint(settings.chosen):
+            problems.append(f"stated by {option('config', settings.file)}")
+        raise _impossible(path, reading, "; ".join(problems), wrong & ours.keys() - asked.keys())
+
+
+def _lacking(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the fields to ask for, if one without a default has no value: with it those that change the outputs."""
+    spec = reading.spec
+    unknown = {f.name for f in fields(spec.config) if f.name not in values}
+    lacking = unknown & required(spec)
+    return _in_order(spec, {*lacking, *_asked_for(reading, unknown & computing(spec))}) if lacking else ()
 
 
 def _unread(
@@ -225,111 +256,3 @@ def _in_our_terms(path: str, reading: Reading, asked: dict[str, Any]) -> dict[st
         raise UsageError(f"{path}: {what}") from None
     except ValueError as error:
         raise UsageError(f"{path}: {reading.architecture}, its configuration file: {error}") from None
-
-
-def unshown(reading: Reading) -> set[str]:
-    """Return Config fields that change what is computed and that this file's arrays do not show."""
-    return computing(reading.spec) | (required(reading.spec) - inferred("", reading).keys())
-
-
-def inferred(path: str, reading: Reading) -> dict[str, Any]:
-    """Return the Config fields that a file's arrays determine, by the architecture's `infer`.
-
-    Raises: KeyError, IndexError for arrays that are missing; ConvertError for any other fault, which is the page's.
-    """
-    try:
-        return dict(_inferred(reading))
-    except (KeyError, IndexError):
-        raise
-    except Exception as error:
-        page = reading.spec.infer.__code__.co_filename if hasattr(reading.spec.infer, "__code__") else "its page"
-        what = f"{page}: `infer` of {reading.architecture} cannot read these arrays"
-        raise ConvertError(f"{path}: {what}: {type(error).__name__}: {error}") from None
-
-
-@lru_cache(maxsize=8)  # a reading is configured many times over where it leaves fields open
-def _inferred(reading: Reading) -> Mapping[str, Any]:
-    return reading.spec.infer(sizes(reading))
-
-
-def _whole_config(path: str, reading: Reading, error: Exception, stated: dict[str, Any]) -> dict[str, Any]:
-    """Return {} if user and record state a whole Config, where an array that `infer` needs is missing.
-
-    Raises: ConvertError that names the array.
-    """
-    try:
-        configs.build(reading.spec.config, stated)
-        return {}
-    except ValueError:
-        name = error.args[0] if error.args else error
-        spelt = spellings(reading.architecture, reading.dialect)
-        unknown = [n for n in reading.tensors if normal(n) not in spelt]
-        theirs = in_their_terms(reading, str(name)) or f"{name} (in our terms)"
-        problem = f"missing {theirs}, from which the configuration would follow"
-        if theirs in reading.tensors:
-            problem = f"{theirs} has shape {list(reading.tensors[theirs].shape)}, from which no configuration follows"
-        what = f"{path}: no complete {reading.dialect} checkpoint of {reading.architecture}"
-        raise ConvertError(what, [problem, *folding.unexpected(unknown)]) from None
-
-
-@lru_cache(maxsize=8)
-def sizes(reading: Reading) -> Sizes:
-    """Return sizes of a file's arrays in the hub's terms, read off names and shapes, for the spec's `infer`."""
-    read = [
-        (line, found[0], tensor.shape)
-        for name, tensor in reading.tensors.items()
-        for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
-        if (found := match(line.theirs.path, name)) and len(line.axes[1]) == len(tensor.shape)
-    ]
-    ranks = _ranks(numbers for _, numbers, _ in read)
-    axes: dict[str, dict[str, int]] = {}
-    for line, numbers, shape in read:
-        own = {w: n for w, n in numbers.items() if "[" not in w}
-        own |= {w[w.index("[") + 1 : -1]: ranks[w].index(n) for w, n in numbers.items() if "[" in w}
-        known = axes.setdefault(fill(line.ours.path, own), {})
-        for axis in set(chain.from_iterable(line.axes[0])) & own.keys():
-            known[axis] = max(known.get(axis, 0), own[axis] + 1)  # stacked: as many as there are names
-        known.update(_lengths(line, shape, known))
-    return Sizes(axes)
-
-
-def _ranks(readings: Iterable[Mapping[str, int]]) -> dict[str, list[int]]:
-    """Return, for each hole that indexes a list of the Config ("at[s]"), the sorted numbers in the names."""
-    numbers_of: dict[str, set[int]] = {}
-    for numbers in readings:
-        for word, number in numbers.items():
-            if "[" in word:
-                numbers_of.setdefault(word, set()).add(number)
-    return {word: sorted(positions) for word, positions in numbers_of.items()}
-
-
-def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> dict[str, int]:
-    """Return lengths of one array's axes: those that stand alone, and of compositions that both sides share."""
-    groups = {frozenset(group): length for group, length in zip(line.axes[1], shape, strict=True)}
-    alone = {**known, **{next(iter(g)): length for g, length in groups.items() if len(g) == 1}}
-    for axis, group in zip(line.hub, line.axes[0], strict=True):
-        if frozenset(group) in groups:
-            alone[axis] = groups[frozenset(group)]
-        elif len(group) == 1 and group[0] in alone:
-            alone[axis] = alone[group[0]]
-    return alone
-
-
-def in_their_terms(reading: Reading, name: str) -> str | None:
-    """Return one of our names as a file's dialect has it; None where that depends on the Config."""
-    for line in chain.from_iterable(lines(reading.architecture, reading.dialect).values()):
-        if found := match(line.ours.path, name):
-            with contextlib.suppress(AttributeError):  # the Config's, which is not known
-                return fill(line.theirs.path, found[0])
-    return None
-
-
-def trained(reading: Reading) -> int:
-    """Count trained parameters in a file by name: running statistics and what has no known name aside."""
-    known = {
-        name: line.ours.label.rpartition(".")[2]
-        for name in reading.tensors
-        for line in lines(reading.architecture, reading.dialect).get(normal(name), ())
-        if match(line.theirs.path, name)
-    }
-    return sum(reading.tensors[name].size for name, leaf in known.items() if leaf not in BUFFERS)

@@ -14,9 +14,10 @@ from specs.dialects import HUB
 from . import folding, planning
 from .array_differences import differences, entry
 from .aside import PART
-from .configure import check_names, unshown
+from .configure import check_names
 from .conventions import differing, same
 from .errors import ConvertError, OpenFields, UsageError
+from .inference import unshown
 from .pixels import SCALING, conflict
 from .plans import Plan
 from .record import likely

@@ -15,12 +15,12 @@ from specs.dialects import HUB
 from . import folding
 from .aside import STATE, as_json, by_name
 from .choosing import Request, attempt
-from .configure import inferred, trained, unshown
 from .errors import ConvertError, OpenFields, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
 from .files.inside import look
 from .folding import fold
+from .inference import inferred, trained, unshown
 from .pixels import sized
 from .planning import left_open, plan_read
 from .plans import Plan
