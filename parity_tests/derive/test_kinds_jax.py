@@ -104,3 +104,33 @@ def test_parameters_that_jax_puts_on_devices_and_repeats():
     left = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())
     found = parity.derive(left, (right, {"weight": np.zeros((4, 3)), "bias": np.zeros(3)}), (images(5, 4),))
     assert found.proven, (found.failure, found.missing)
+
+
+def test_a_loop_that_begins_in_float32_leaves_constants_in_float64():
+    """The root in an exact GELU, rounded to float32, would part the models by 1e-8."""
+    needs("flax")
+    import jax
+    import jax.numpy as jnp
+
+    def function(p: Any, x: Any) -> Any:
+        def step(state: Any, row: Any) -> Any:
+            state = jnp.tanh(row @ p["x"] + state @ p["h"])
+            return state, state
+
+        x = jax.nn.gelu(x @ p["stem"], approximate=False)
+        return jax.lax.scan(step, jnp.zeros((x.shape[0], 5), jnp.float32), x.swapaxes(0, 1))[0]
+
+    class Right(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = torch.nn.Linear(4, 4, bias=False)
+            self.cell = torch.nn.RNN(4, 5, bias=False, batch_first=True)
+
+        def forward(self, x: Any) -> Any:
+            return self.cell(torch.nn.functional.gelu(self.stem(x)))[1][0]
+
+    draw = np.random.default_rng(0)
+    shapes = {"stem": (4, 4), "x": (4, 5), "h": (5, 5)}
+    parameters = {name: draw.normal(size=shape).astype("float32") for name, shape in shapes.items()}
+    found = parity.derive((function, parameters), Right(), (images(2, 3, 4),))
+    assert found.proven and not found.missing, (found.error, found.divergences)

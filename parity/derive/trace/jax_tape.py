@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -78,11 +80,20 @@ class JaxSide:
             grads = self._gradient(copies, _device(inputs), weights)
             return {name: np.asarray(grad) for name, grad in grads.items()}
 
-    def _traced(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Any:
-        with jax.enable_x64(self.wide):
+    def _traced(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], wide: bool) -> Any:
+        with jax.enable_x64(wide):
             dtype = jax.dtypes.canonicalize_dtype(np.float64)
             shapes = {name: jax.ShapeDtypeStruct(np.shape(array), dtype) for name, array in parameters.items()}
             return jax.make_jaxpr(self._outputs)(shapes, _device(inputs))
+
+    def _traced_loops(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Any:
+        """Trace code whose loops begin in float32: from there in float64 if that is possible, or else in float32.
+
+        In float32 the constants that the code computes, as the root in a GELU, are rounded.
+        """
+        with contextlib.suppress(TypeError), mock.patch.object(jax.lax, "scan", _wide_scan):
+            return self._traced(parameters, inputs, wide=True)
+        return self._traced(parameters, inputs, wide=False)
 
     def release(self) -> None:
         """Do nothing: a function stores no arrays."""
@@ -90,10 +101,10 @@ class JaxSide:
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
         """Record the tape of one run, with casts to lower precision voided."""
         try:
-            closed = self._traced(parameters, inputs)
+            closed = self._traced(parameters, inputs, wide=True)
         except TypeError:  # a loop whose state has a fixed dtype: the tape is computed in float64 all the same
             self.wide = False
-            closed = self._traced(parameters, inputs)
+            closed = self._traced_loops(parameters, inputs)
         tape = Tape()
         numbers = [tape.number() for _ in closed.jaxpr.invars]
         names = sorted(parameters)  # as JAX orders the leaves of a dictionary
@@ -104,6 +115,15 @@ class JaxSide:
         constants = [tape.constant(array_of(value)) for value in closed.consts]
         tape.outputs = Reader(tape).read(closed.jaxpr, constants, numbers)
         return tape
+
+
+def _wide_scan(f: Any, init: Any, *args: Any, scan: Any = jax.lax.scan, **kwargs: Any) -> Any:
+    """Scan from an initial state whose floating-point arrays are in float64."""
+
+    def wide(leaf: Any) -> Any:
+        return leaf.astype(np.float64) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
+
+    return scan(f, jax.tree.map(wide, init), *args, **kwargs)
 
 
 def linen_side(module: Any, variables: Mapping[str, Any], call: Call) -> JaxSide:
