@@ -43,7 +43,7 @@ def page(
         verdict=prose(verdict),
         totals=prose(
             f"{summary.totals(results)}. An error is that of the worst element, over the largest value of its array "
-            "or feature."
+            f"or feature. {summary.WORST_ERROR.capitalize()}."
         ),
         provenance=tag("section", facts(about.items()), class_="provenance", aria_label="What was run"),
         divergences=_divergences(results, models),
@@ -147,7 +147,7 @@ def _matrix(architecture: str, models: Sequence[Model]) -> Markup:
         for model in models
     ]  # fmt: skip
     pairs = list(dict.fromkeys(r.pair for model in models for r in model if r.passed is not None))
-    of = f"the largest error of {', '.join(pairs)}" if len(pairs) > 1 else f"the error of {''.join(pairs) or 'no pair'}"
+    of = f"the worst error of {', '.join(pairs) or 'no pair'}"
     title = "Own model" if architecture == "own" else architecture
     table = tag("table", tag("thead", tag("tr", *heads), tag("tr", *dtypes)), tag("tbody", *rows), class_="matrix")
     own = "" if len(models) == 1 else " A model is compared across frameworks, not with the other models."
@@ -239,7 +239,7 @@ def _panel(title: str, results: Sequence[Result]) -> Markup:
     drawn = [r for r in results if len(r.curve) > 1]
     plot = [tag("div", chart(drawn, f"Errors in {title}"), class_="plot")] if drawn else []
     rows = [_pair(r, swatch(drawn.index(r)) if r in drawn else Markup()) for r in results]
-    columns = {"pair": None, "error": "number", "limit": "number", "worst array": None}
+    columns = {"pair": None, "worst error": "number", "limit": "number", "worst array": None}
     heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="pairs")
     return tag("figure", tag("figcaption", title), *plot, table)
@@ -270,18 +270,23 @@ def _modules(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
     rows = []
     for tap in order(trees.values()):
         cells = [_module(tap, tree.get(tap)) for tree in trees.values()]
-        cells += [_error(*of[tap]) if tap in of else tag("td", "-", class_="number absent") for of in errors.values()]
+        cells += [cell for of in errors.values() for cell in _error(of.get(tap))]
         differs = any(error > limit for error, limit in (of[tap] for of in errors.values() if tap in of))
         rows.append(tag("tr", *cells, class_="differs" if differs else None))
     heads = [tag("th", label, scope="col") for label in trees]
-    heads += [tag("th", f"largest error, {dtype}", scope="col", class_="number") for dtype in errors]
+    for dtype in errors:
+        heads += [tag("th", text, scope="col", class_="number") for text in (f"error, {dtype}", "limit")]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
     about = "Modules of one name stand in a row. Those with an error were compared; -: not compared."
     return tag("section", tag("h2", "Modules"), tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
 
 
-def _error(error: float, limit: float) -> Markup:
-    return tag("td", prose(f"{summary.short(error)} of {summary.limit(limit)}"), class_="number")
+def _error(found: tuple[float, float] | None) -> list[Markup]:
+    """Build the cells of a module's error and its limit."""
+    if found is None:
+        return [tag("td", "-", class_="number absent")] * 2
+    error, limit = found
+    return [tag("td", summary.short(error), class_="number"), tag("td", summary.limit(limit), class_="number")]
 
 
 def _module(path: str, kind: str | None) -> Markup:

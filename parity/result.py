@@ -55,7 +55,7 @@ class Result:
     """Store the outcome of one check of one pair.
 
     Args:
-      error: of the array that comes closest to its tolerance, or exceeds it most; None if nothing ran.
+      error: the worst: that of the array whose error has the largest share of its tolerance; None if nothing ran.
       passed: None where the check could not be run at all, for `cause`.
       curve: (name, error, tolerance) of every array that was compared, in order.
       sides: the labels of both models.
@@ -82,8 +82,9 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `--json`.
 
-        An infinite error is null. status: see `grade`. reason: why the row is no agreement. first_divergence: the first
-        array that differs. note: of a pair that was judged, what was not compared or was computed otherwise.
+        error: the worst, see above; an infinite one is null. status: see `grade`. reason: why the row is no agreement.
+        first_divergence: the first array that differs. note: of a pair that was judged, what was not compared or was
+        computed otherwise.
         """
         error = self.error if self.error is not None and math.isfinite(self.error) else None
         differs = self.grade == "differs" and self.first_divergence is not None

@@ -12,6 +12,7 @@ from .result import Divergence, Result
 # Whose first divergence says most of the cause: an array inside the network does, a loss after ten steps does not.
 TELLING = ("single-step", "layers", "forward", "gradients", "train")
 UNDECIDED = ("failed", "not run", "not judged")
+WORST_ERROR = "worst error: the one with the largest share of its limit, not the largest number"
 Facts = list[tuple[str, str]]  # (label, text)
 
 
@@ -118,10 +119,10 @@ def subject(result: Result) -> str:
 
 
 def totals(results: Sequence[Result]) -> str:
-    """Count what was compared: "252 compared, 252 agree, largest error 1.9e-14, limit 1e-10".
+    """Count what was compared: "252 compared, 252 agree; worst error: float64 1.9e-14 of 1e-10".
 
-    Limits differ by dtype and check. Where the largest error is not the one that comes closest to its limit, or
-    exceeds it most, the latter stands in its place, and is called so.
+    Limits differ by dtype, check and array, so the worst error is the one with the largest share of its limit. Each
+    dtype has its own, float64 first.
     """
     counts = grades(results)
     agree = counts["agrees"] + counts["close"]
@@ -129,13 +130,17 @@ def totals(results: Sequence[Result]) -> str:
     parts += [f"{counts['differs']:,} {'differs' if counts['differs'] == 1 else 'differ'}"] if counts["differs"] else []
     parts += [f"{counts['failed']:,} failed to run"] if counts["failed"] else []
     parts += [f"{counts[grade]:,} {grade}" for grade in ("not run", "not judged") if counts[grade]]
-    compared = [r for r in results if r.grade in ("agrees", "close", "differs")]
-    if compared:
-        nearest = max(compared, key=lambda r: r.ratio)
-        largest = max(r.error or 0.0 for r in compared)
-        word = "largest error" if nearest.error == largest else "error nearest to its limit"
-        parts.append(f"{word} {short(nearest.error)}, limit {limit(nearest.tolerance)}")
-    return ", ".join(parts)
+    worst: dict[str, Result] = {}  # by dtype
+    for r in results:
+        if r.grade in ("agrees", "close", "differs") and (r.dtype not in worst or r.ratio > worst[r.dtype].ratio):
+            worst[r.dtype] = r
+    errors = [f"{dtype} {short(worst[dtype].error)} of {limit(worst[dtype].tolerance)}" for dtype in _ordered(worst)]
+    return ", ".join(parts) + (f"; worst error: {', '.join(errors)}" if errors else "")
+
+
+def _ordered(dtypes: Iterable[str]) -> list[str]:
+    """Put float64, which decides, in front of the other dtypes."""
+    return sorted(dtypes, key=lambda dtype: dtype != "float64")
 
 
 def findings(results: Sequence[Result]) -> list[Finding]:
@@ -175,7 +180,7 @@ def facts(finding: Finding) -> Facts:
     if math.isfinite(first.error) and not first.worst.cause:
         about = f", {first.worst.remark}" if first.worst.remark else ""
         rows += [("error", short(first.error) + about), ("limit", limit(first.tolerance))]
-    rows += _largest(first, result)
+    rows += _worst(first, result)
     before = f"{first.previous[0]}, error {short(first.previous[1])}" if first.previous else "none: it is the first"
     rows.append((f"{what} before", before))
     if first.guess:
@@ -189,12 +194,12 @@ def facts(finding: Finding) -> Facts:
     return rows
 
 
-def _largest(first: Divergence, result: Result) -> Facts:
-    """State the error of the whole comparison, which a table shows, where a later array has it."""
+def _worst(first: Divergence, result: Result) -> Facts:
+    """State the worst error of the whole comparison, which a table shows, where a later array has it."""
     if result.error is None or not math.isfinite(result.error) or result.error == first.error:
         return []
     name = next((name for name, error, _ in result.curve if error == result.error), "another")
-    return [("largest", f"{short(result.error)}, at {name} (in the table)")]
+    return [("worst error", f"{short(result.error)}, at {name} (in the table)")]
 
 
 def _checks(results: Iterable[Result]) -> str:

@@ -91,10 +91,10 @@ def _groups(results: Iterable[Result]) -> list[list[Result]]:
 
 
 def _table(group: Sequence[Result], screen: Screen) -> str:
-    """Write a heading and a table of the largest errors; pairs that do not fit side by side get tables of their own."""
+    """Write a heading and a table of the worst errors; pairs that do not fit side by side get tables of their own."""
     first = group[0]
     name = "own models" if first.architecture == "own" else first.architecture
-    lines = [screen.paint(f"{name}, {first.dtype} on {first.device}: largest errors", "head")]
+    lines = [screen.paint(f"{name}, {first.dtype} on {first.device}: worst errors", "head")]
     rows = _rows(group)
     pairs = _ran(group)
     widths = {pair: max(len(pair), *(len(_words(row.get(pair), _usual(row))) for _, _, row in rows)) for pair in pairs}
@@ -209,7 +209,8 @@ def _legend(results: Sequence[Result], screen: Screen) -> str:
     rows = [row for group in _groups(results) for _, _, row in _rows(group)]
     odd = any(summary.limit(r.tolerance) != _usual(row) for row in rows for r in row.values() if r.tolerance)
     marks += ["a/b: the error is a, and its limit is b, not that of the row"] if odd else []
-    return screen.wrap("; ".join(marks), "soft") if marks else ""
+    lines = [summary.WORST_ERROR, *filter(None, ["; ".join(marks)])] if shown else []
+    return "\n".join(screen.wrap(line, "soft") for line in lines)
 
 
 def _findings(results: Sequence[Result], screen: Screen, report: str) -> Iterator[str]:

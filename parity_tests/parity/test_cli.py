@@ -108,7 +108,7 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
     assert facts["settings"].startswith(f"mlp_mixer:{name}: ") and "patch=" in facts["settings"]
     assert (facts["seed"], facts["batch"]) == ("0, of images and random weights", "2 images")
     assert done.stdout.startswith(
-        "torch and paddle agree in 1 comparison.\n\nmlp_mixer, float64 on cpu: largest errors\n"
+        "torch and paddle agree in 1 comparison.\n\nmlp_mixer, float64 on cpu: worst errors\n"
     )
     assert " ".join(done.stdout.split()).endswith(f"report: {page}")  # on a line of its own, where the path is long
 
