@@ -194,7 +194,15 @@ def _about(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, steps: i
         **about,
         **surroundings("gpu" if "gpu" in devices else "cpu"),
         **{label: alone.get(label, "") + _side(port, check) for label, port in ports.items()},
+        **_files(ports),
     }
+
+
+def _files(ports: Mapping[str, Port | Own]) -> dict[str, str]:
+    """State which file each port's weights were loaded from, with its hash, by the label "LABEL weights"."""
+    known = {label: port.source for label, port in ports.items() if isinstance(port, Port)}
+    digests = {source: source.digest() for source in known.values() if source}  # each file is read once
+    return {f"{label} weights": f"{s.path}, {digests[s]}" if s else "from no file" for label, s in known.items()}
 
 
 def _known(port: Port) -> str:

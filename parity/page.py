@@ -11,14 +11,8 @@ from .markup import Markup, join, name, prose, tag
 from .plot import chart, order, swatch
 from .result import Result
 
-WORST = (
-    "failed",
-    "differs",
-    "close",
-    "agrees",
-    "not judged",
-    "not run",
-)  # the grade of several pairs is the first of theirs
+# Grades, worst first: the grade of several pairs is the first of theirs.
+WORST = "failed", "differs", "close", "agrees", "not judged", "not run"
 WIDE = 48  # characters of a fact that takes a line of its own where others stand side by side
 Column = tuple[str, str, str]  # check, dtype, device
 Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order

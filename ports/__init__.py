@@ -79,6 +79,7 @@ def load(
 
     require(framework)
     from .port import Port
+    from .source import Source
 
     if (given := config.pop("config", None)) is not None:
         if settings is not None:
@@ -89,6 +90,7 @@ def load(
     stated = Settings.of(settings).above(config)
     planned = plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate, step=step)
     with planned as loaded:
+        source = Source.of(loaded.reader.path)
         for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.filled(), *loaded.counts()[1]):
             warnings.warn(f"{path}: {note}", stacklevel=2)
         dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
@@ -105,7 +107,7 @@ def load(
             warnings.warn(f"{path}: {what} in {dtype}", stacklevel=2)
         port.check_arrays()
         port.assumed, port.unread, port.preprocessing = loaded.assumed, loaded.unread, loaded.preprocessing
-        port.supplied = loaded.supplied
+        port.supplied, port.source = loaded.supplied, source
         return port
 
 

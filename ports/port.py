@@ -30,6 +30,8 @@ from .structure import first_change
 if TYPE_CHECKING:
     from convert.settings import Settings
 
+    from .source import Source
+
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 DEVICES = ("cpu", "gpu")
 
@@ -43,6 +45,7 @@ class Port(Model):
 
     assumed: tuple[str, ...] = ()  # Config fields that change the outputs and that nobody knows of these weights
     supplied: tuple[str, ...] = ()  # its checkpoint's arrays that began at 0, as no source states them
+    source: Source | None = None  # the checkpoint that it was loaded from
     unread: Mapping[str, str] = MappingProxyType({})  # what suggests fields that nothing states; see record.UNREAD
     _preprocessing: Known = UNKNOWN
 
@@ -176,6 +179,7 @@ class Port(Model):
         stated = {name for name in self.unread if getattr(other.config, name) != getattr(self.config, name)}
         other.unread = {name: origin for name, origin in self.unread.items() if name not in stated}
         other.assumed, other.preprocessing, other.supplied = self.assumed, self.preprocessing, self.supplied
+        other.source = self.source if "tensors" not in changes else None
         return other
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> dict[str, Any]:

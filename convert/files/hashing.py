@@ -47,7 +47,7 @@ class Source:
         path = None if path is not None and URL.match(path) else path
         self.path, self.before = path, None
         with contextlib.suppress(OSError):  # of a file that is not there, which opening it tells
-            self.before = _state(path) if path is not None else None
+            self.before = state(path) if path is not None else None
         self._task = Task(lambda stop: sha256(path, stop) if hashed and path is not None else None)
 
     def sha256(self) -> str | None:
@@ -56,7 +56,7 @@ class Source:
             return None
         try:
             found = self._task.result()
-            unchanged = _state(self.path) == self.before
+            unchanged = state(self.path) == self.before
         except (OSError, FormatError) as error:
             raise ConvertError(f"{self.path}: cannot be read any more: {error}") from None
         if not unchanged:
@@ -70,7 +70,7 @@ class Source:
         self._task.__exit__(*reason)
 
 
-def _state(path: str) -> list[tuple[int, int]]:
+def state(path: str) -> list[tuple[int, int]]:
     """Return size and time of change of every file of a checkpoint."""
     return [(found.st_size, found.st_mtime_ns) for found in map(os.stat, files_of(path))]
 

@@ -1,0 +1,54 @@
+"""Two checkpoints of one architecture: which files were compared, whose arrays differ, and what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import parity
+import ports
+from convert.files.hashing import sha256
+from parity.report import Report
+
+CHANGED = "blocks.0.token_mix.fc1.weight"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Two checkpoints that differ in one element of one array."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    import specs
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    one = ports.build("mlp_mixer", specs.get("mlp_mixer").tiny["S/16"], "torch", init="random")
+    state = one.state()
+    state[CHANGED] = np.array(state[CHANGED])
+    state[CHANGED][1, 2] += 0.1
+    paths = str(folder / "one.safetensors"), str(folder / "two.safetensors")
+    for port, path in zip((one, one.rebuilt(tensors=state.items())), paths, strict=True):
+        port.save(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def report(files: tuple[str, str]) -> Report:
+    one, two = (ports.load(path, "torch") for path in files)
+    images = np.random.default_rng(0).standard_normal((1, *one.spec.input_shape(one.config)), np.float32)
+    built = ports.build("mlp_mixer", one.config, "torch")
+    return parity.compare({"one": one, "two": two, "built": built}, images, "layers")
+
+
+def test_the_files_of_ports_are_listed_with_their_hashes(files: tuple[str, str], report: Report) -> None:
+    one, two = files
+    assert report.about["one weights"] == f"{one}, sha256 {sha256(one)}"
+    assert report.about["two weights"] == f"{two}, sha256 {sha256(two)}"
+    assert report.about["built weights"] == "from no file"
+
+
+def test_a_file_that_has_changed_is_not_hashed_as_the_one_that_was_loaded(files: tuple[str, str]) -> None:
+    port = ports.load(files[0], "torch")
+    assert port.source is not None and port.with_dtype("float64").source == port.source
+    Path(files[0]).touch()
+    assert port.source.digest() == "has changed since it was loaded"

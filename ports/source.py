@@ -1,0 +1,36 @@
+"""Remember which checkpoint a port was loaded from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convert.errors import ConvertError
+from convert.files.base import URL
+from convert.files.hashing import sha256, state
+
+
+@dataclass(frozen=True)
+class Source:
+    """One checkpoint as it was when a port was loaded from it.
+
+    Args:
+      state: size and time of change of each of its files; empty at a URL.
+    """
+
+    path: str
+    state: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, path: str) -> Source:
+        """Note the state of a checkpoint. Raises: OSError, FormatError."""
+        return cls(path, () if URL.match(path) else tuple(state(path)))
+
+    def digest(self) -> str:
+        """Read the checkpoint and return its "sha256 ...", or say why there is none, such as that it has changed."""
+        if not self.state:
+            return "not hashed"
+        try:
+            found, now = sha256(self.path), tuple(state(self.path))
+        except (OSError, ConvertError) as error:
+            return f"cannot be read any more ({error})"
+        return f"sha256 {found}" if now == self.state else "has changed since it was loaded"
