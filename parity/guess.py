@@ -11,6 +11,7 @@ from ports.runners.records import Tap
 
 from .elements import double, relative_error
 from .hypotheses import ACTIVATIONS, HYPOTHESES, orders
+from .own import OWN
 from .recording import Recording
 
 # How close a recomputation must come to what was recorded: far above the rounding of one layer, far below the
@@ -62,6 +63,23 @@ def place(name: str, check: str, a: Recording, b: Recording) -> str:
     return f"{after} and ahead of {left.name}, whose input differs already"
 
 
+def unequal_weights(name: str, a: Recording, b: Recording) -> str:
+    """List the arrays of a layer that differ between two ports of one architecture; "" if none does."""
+    if not a.architecture == b.architecture != OWN:
+        return ""
+    path = name.partition("#")[0].partition(" <- ")[0]
+    lines = []
+    for key, left in a.weights.items():
+        right = b.weights.get(key)
+        if key.rpartition(".")[0] != path or right is None or left.shape != right.shape:
+            continue
+        x, y = double(left), double(right)
+        if other := int(np.count_nonzero((x != y) & ~(np.isnan(x) & np.isnan(y)))):
+            verb = "differs" if other == 1 else "differ"
+            lines.append(f"{key}: {other:,} of {x.size:,} elements {verb}")
+    return "; ".join(lines)
+
+
 def _side(name: str, r: Recording) -> tuple[Tap, list[Tap]] | None:
     """Return (the tap, those before it, latest first)."""
     for k, tap in enumerate(r.taps):
@@ -105,8 +123,18 @@ def _explain(sides: list[Explanation], a: Recording, b: Recording) -> str:
     if len(explained) < 2 or set(explained[0][0]) & set(explained[1][0]):
         return ""
     (left, error), (right, other) = explained
+    left, right = _unlike(left, right)
     names = f"{' or '.join(right)} in {b.label}, for {' or '.join(left)} in {a.label}"
     return f"{names} (recomputed so, to {other:.0e} and {error:.0e})"
+
+
+def _unlike(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Leave out the ending after " and " that all names of both sides share: it is no difference."""
+    endings = {name.partition(" and ")[2] for name in (*left, *right)}
+    (ending,) = endings if len(endings) == 1 else ("",)
+    if not ending:
+        return left, right
+    return tuple(n.partition(" and ")[0] for n in left), tuple(n.partition(" and ")[0] for n in right)
 
 
 def _activation(

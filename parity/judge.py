@@ -256,7 +256,7 @@ def _divergence(
     off: Sequence[str], judged: Mapping[str, Verdict], shapes: Sequence[str], s: Subject, a: Recording, b: Recording
 ) -> Divergence:
     """Describe the first array that differs, in its values or in its shape."""
-    from .guess import guess, place
+    from .guess import guess, place, unequal_weights
 
     order = [name for name in a.arrays if name in judged or name in shapes]
     name = next(name for name in order if name in off or name in shapes)
@@ -265,7 +265,8 @@ def _divergence(
     verdict = judged[name]
     cause = guess(name, s.check, a, b)
     lies = "" if cause else place(name, s.check, a, b)
-    return Divergence.at(name, verdict.worst, verdict.limit, _before(name, order, judged), cause, lies)
+    before, weights = _before(name, order, judged), unequal_weights(name, a, b)
+    return Divergence.at(name, verdict.worst, verdict.limit, before, cause, lies, weights)
 
 
 def _before(name: str, order: Sequence[str], judged: Mapping[str, Verdict]) -> tuple[str, float] | None:

@@ -85,13 +85,13 @@ def _models(results: Iterable[Result]) -> list[Model]:
     return models
 
 
-def facts(rows: Iterable[tuple[str, str]], key: str = "") -> Markup:
+def facts(rows: Iterable[tuple[str, str]], *keys: str) -> Markup:
     """Build a list of labels and values.
 
     Args:
-      key: label of the value that stands out.
+      keys: labels of the values that stand out.
     """
-    return tag("dl", *(_fact(label, value, label == key) for label, value in rows))
+    return tag("dl", *(_fact(label, value, label in keys) for label, value in rows))
 
 
 def _fact(label: str, value: str, is_key: bool) -> Markup:
@@ -111,7 +111,9 @@ def _divergences(results: Sequence[Result], models: Iterable[Model]) -> Markup:
         about = tag("span", prose(f", {r.check}, {r.dtype}: {', '.join(finding.pairs)} "))
         head = tag("h3", summary.model(r), about, tag("a", "plot", href=f"#{home[id(r)]}"))
         rows = summary.facts(finding)
-        cards.append(tag("article", head, facts(rows, rows[0][0]), class_="card"))
+        cards.append(
+            tag("article", head, facts(rows, rows[0][0], "weights", "looks like", "cause lies"), class_="card")
+        )
     word = "First divergence" + "s" * (len(cards) > 1)
     return tag("section", tag("h2", word), tag("div", *cards, class_="cards"))
 

@@ -16,6 +16,7 @@ class Divergence(str):
     error, tolerance: of this tap.  worst: its worst element.  previous: (name, error) of the tap before, None if it is
     the first.  guess: the cause that gives the recorded values when it is recomputed, with the evidence; "" where
     nothing known does.  place: between which taps the cause lies, where it is not known; "" where that is no news.
+    weights: which arrays of this layer differ between two ports of one architecture; "" where none does.
     """
 
     error: float
@@ -24,6 +25,7 @@ class Divergence(str):
     previous: tuple[str, float] | None
     guess: str
     place: str
+    weights: str
 
     @classmethod
     def at(
@@ -34,10 +36,12 @@ class Divergence(str):
         previous: tuple[str, float] | None = None,
         guess: str = "",
         place: str = "",
+        weights: str = "",
     ) -> Divergence:
         divergence = cls(name)
         divergence.error, divergence.tolerance, divergence.worst = worst.error, tolerance, worst
         divergence.previous, divergence.guess, divergence.place = previous, guess, place
+        divergence.weights = weights
         return divergence
 
     def sentence(self) -> str:
@@ -45,6 +49,7 @@ class Divergence(str):
         before = f"; before it {self.previous[0]} differs by {self.previous[1]:.1e}" if self.previous else ""
         guess = f"; looks like {self.guess}" if self.guess else ""
         guess += f"; its cause lies {self.place}" if self.place else ""
+        guess += f"; its weights differ: {self.weights}" if self.weights else ""
         if self.worst.cause:
             return f"{self}: {self.worst.cause}{before}{guess}"
         return f"{self} differs: {self.worst}, tolerance {self.tolerance:.0e}{before}{guess}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from .advice import following
 from .result import Divergence, Result
 
 # Whose first divergence says most of the cause: an array inside the network does, a loss after ten steps does not.
@@ -25,12 +26,14 @@ class Finding:
       pairs: the pairs that differ there alike.
       others: the model's further results that differ in these pairs.
       equal: the pairs that agree in the same check.
+      exact: whether these pairs agree in float64 in this check, so that they differ below it alone.
     """
 
     result: Result
     pairs: tuple[str, ...]
     others: tuple[Result, ...]
     equal: tuple[str, ...]
+    exact: bool
 
 
 def count(number: int, noun: str) -> str:
@@ -157,13 +160,15 @@ def findings(results: Sequence[Result]) -> list[Finding]:
     return [_finding(alike, results) for alike in merged.values()]
 
 
-def _finding(alike: Sequence[Sequence[Result]], results: Iterable[Result]) -> Finding:
+def _finding(alike: Sequence[Sequence[Result]], results: Sequence[Result]) -> Finding:
     first = alike[0][0]
     key = _key(first)
     equal = [r.pair for r in results if r.passed and _key(r) == key]
     others = {(r.check, r.dtype): r for group in alike for r in group[1:]}
     pairs = dict.fromkeys(group[0].pair for group in alike)
-    return Finding(first, tuple(pairs), tuple(others.values()), tuple(dict.fromkeys(equal)))
+    twin = _key(replace(first, dtype="float64"))
+    exact = {r.pair for r in results if r.passed and _key(r) == twin} >= set(pairs)
+    return Finding(first, tuple(pairs), tuple(others.values()), tuple(dict.fromkeys(equal)), exact)
 
 
 def _key(r: Result) -> tuple[str, ...]:
@@ -183,15 +188,15 @@ def facts(finding: Finding) -> Facts:
     rows += _worst(first, result)
     before = f"{first.previous[0]}, error {short(first.previous[1])}" if first.previous else "none: it is the first"
     rows.append((f"{what} before", before))
-    if first.guess:
-        rows.append(("looks like", first.guess))
-    if first.place:
-        rows.append(("cause lies", first.place))
-    if finding.equal:
-        rows.append(("agrees", ", ".join(finding.equal)))
-    if finding.others:
-        rows.append(("also differs", _checks(finding.others)))
-    return rows
+    further = {
+        "weights": first.weights,
+        "looks like": first.guess,
+        "cause lies": first.place,
+        "agrees": ", ".join(finding.equal),
+        "also differs": _checks(finding.others),
+        "next": following(result, first, finding.exact),
+    }
+    return [*rows, *((label, text) for label, text in further.items() if text)]
 
 
 def _worst(first: Divergence, result: Result) -> Facts:

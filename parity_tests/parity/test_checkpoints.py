@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,10 @@ import pytest
 import parity
 import ports
 from convert.files.hashing import sha256
+from parity import summary
+from parity.elements import Worst
 from parity.report import Report
+from parity.result import Divergence, Result
 
 CHANGED = "blocks.0.token_mix.fc1.weight"
 
@@ -52,3 +57,25 @@ def test_a_file_that_has_changed_is_not_hashed_as_the_one_that_was_loaded(files:
     assert port.source is not None and port.with_dtype("float64").source == port.source
     Path(files[0]).touch()
     assert port.source.digest() == "has changed since it was loaded"
+
+
+def test_the_weights_that_differ_are_named_with_the_next_step(report: Report) -> None:
+    finding = next(f for f in summary.findings(report.results) if f.pairs == ("one-two",))
+    facts = dict(summary.facts(finding))
+    assert facts["layer"] == "blocks.0.token_mix.fc1"
+    assert re.fullmatch(r"blocks\.0\.token_mix\.fc1\.kernel: 1 of \d+ elements differs", facts["weights"])
+    assert list(facts)[-1] == "next" and "convert diff" in facts["next"]
+
+
+@pytest.mark.parametrize(
+    ("check", "dtype", "words"),
+    [("forward", "float64", "check layers"), ("layers", "float64", "check single-step"),
+     ("train", "float64", "epsilon"), ("single-step", "float64", "same input"),
+     ("gradients", "float64", "detached"), ("layers", "float32", "TF32")],
+)  # fmt: skip
+def test_every_divergence_has_a_next_step(check: str, dtype: str, words: str) -> None:
+    first = Divergence.at("a", Worst(1e-3, (0,), 1.0, 1.001), 1e-10)
+    off = Result("x", "v", check, dtype, "cpu", "a-b", 1e-3, 1e-10, False, first)
+    exact = replace(off, dtype="float64", error=0.0, passed=True, first_divergence=None)
+    (finding,) = summary.findings([off] if dtype == "float64" else [exact, off])
+    assert words in dict(summary.facts(finding))["next"]

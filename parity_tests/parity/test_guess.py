@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -109,8 +111,8 @@ def test_an_epsilon_that_the_dtype_cannot_tell_is_not_told() -> None:
     """In float32 an epsilon of 1e-5 is its own rounding, and 1e-8, 1e-12 and 0 are one."""
     left, right = (layer_norm(label, *normed(eps, "float32")) for label, eps in (("a", 1e-5), ("b", 1e-12)))
     told = guess("norm", "layers", left, right)
-    assert "for epsilon 1e-5 and a biased variance in a" in told
-    assert all(f"epsilon {name} and a biased variance" in told for name in ("1e-8", "1e-12", "0"))
+    assert "for epsilon 1e-5 in a" in told
+    assert all(re.search(rf"epsilon {name}\b", told) for name in ("1e-8", "1e-12", "0"))
     assert "float32(" not in told
     assert guess("norm", "layers", left, layer_norm("b", *normed(float(np.float32(1e-5)), "float32"))) == ""
 

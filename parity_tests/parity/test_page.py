@@ -131,8 +131,10 @@ def test_a_row_a_model_has_its_dtypes_side_by_side() -> None:
 def test_a_divergence_is_listed_by_facts() -> None:
     page = report().to_html()
     (card,) = re.findall(r"<article.*?</article>", page)
-    facts = dict(re.findall(r"<dt>(.*?)</dt><dd[^>]*>(.*?)</dd>", re.sub("</?span[^>]*>", "", card)))
-    assert list(facts) == ["layer", "values", "error", "limit", "worst error", "layer before", "agrees", "also differs"]
+    facts = dict(re.findall(r"<dt[^>]*>(.*?)</dt><dd[^>]*>(.*?)</dd>", re.sub("</?span[^>]*>", "", card)))
+    assert list(facts) == [
+        "layer", "values", "error", "limit", "worst error", "layer before", "agrees", "also differs", "next",
+    ]  # fmt: skip
     assert facts["layer"] == "blocks.0.norm1"
     assert facts["values"] == "0.64 in flax, 0.641 in torch at [2]"
     assert re.fullmatch(r"1.0e-3, relative to \S+, the largest element", facts["error"])

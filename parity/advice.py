@@ -1,0 +1,43 @@
+"""Say what to do next about a divergence, as docs/parity.md advises."""
+
+from __future__ import annotations
+
+import math
+
+from .result import Divergence, Result
+
+# What to look for where an array differs in a check that has no finer one.
+LOOK = {
+    "gradients": "look for a detached tensor, a rounded constant or a custom backward pass",
+    "train": "look at epsilon and weight decay of the optimizer, momentum of BatchNorm, layers in evaluation mode",
+}
+
+
+def following(result: Result, first: Divergence, exact: bool) -> str:
+    """Return the next step after a divergence.
+
+    Args:
+      exact: whether the same comparison agrees in float64.
+    """
+    if first.weights:
+        return "its weights differ: compare the checkpoints (python -m convert diff A B), or how each was loaded"
+    if first.guess:
+        return "change this setting in one of the models, and compare again"
+    if exact:
+        return (
+            f"the models are the same in float64; look for what computes less exactly in {result.dtype}: TF32, "
+            "a fast variance, a sum in half precision"
+        )
+    if first.worst.cause.startswith("shapes differ"):
+        return f"look at what computes {first}: its shapes differ"
+    if not math.isfinite(first.error):
+        return f"look at {first} and its inputs, on the side that it is alone or not finite on"
+    if first.place:
+        return "look at the code there"
+    if result.check in LOOK:
+        return LOOK[result.check]
+    if result.check == "forward":
+        return "compare layer by layer (check layers)"
+    if result.check == "layers":
+        return "give each layer the same input (check single-step): if none differs then, the cause is between layers"
+    return f"look at the code of {first}: it had the same input on both sides"
