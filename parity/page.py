@@ -8,14 +8,14 @@ from string import Template
 
 from . import summary
 from .markup import Markup, join, name, prose, tag
-from .plot import chart, order, swatch
+from .module_table import Tree, module_table
+from .plot import chart, swatch
 from .result import Result
 
 # Grades, worst first: the grade of several pairs is the first of theirs.
 WORST = "failed", "differs", "close", "agrees", "not judged", "not run"
 WIDE = 48  # characters of a fact that takes a line of its own where others stand side by side
 Column = tuple[str, str, str]  # check, dtype, device
-Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
 
 
 def page(
@@ -42,7 +42,7 @@ def page(
         provenance=tag("section", facts(about.items()), class_="provenance", aria_label="What was run"),
         divergences=_divergences(results, models),
         results=_results(models),
-        modules=_modules(modules or {}, results),
+        modules=module_table(modules or {}, results),
         details=_details(models),
         remarks=_remarks(results),
     )
@@ -108,7 +108,7 @@ def _divergences(results: Sequence[Result], models: Iterable[Model]) -> Markup:
     cards = []
     for finding in findings:
         r = finding.result
-        about = tag("span", prose(f", {r.check}, {r.dtype}: {', '.join(finding.pairs)} "))
+        about = tag("span", prose(f", check {r.check} in {r.dtype}: {', '.join(finding.pairs)} "))
         head = tag("h3", summary.model(r), about, tag("a", "plot", href=f"#{home[id(r)]}"))
         rows = summary.facts(finding)
         cards.append(
@@ -181,14 +181,15 @@ def _tooltip(r: Result) -> str:
     return f"{r.pair}: {summary.short(r.error)} of {summary.limit(r.tolerance)}"
 
 
-def _legend(models: Iterable[Model]) -> Markup:
+def _legend(models: Sequence[Model]) -> Markup:
     counts = summary.grades(r for model in models for r in model)
+    several = any(len(cell) > 1 for model in models for cell in model.cells.values())
     keys = [tag("span", tag("b", "1e-15"), " agrees")]
     undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
     why = tag("span", ", ".join(undecided), ": see ", tag("a", "Remarks", href="#remarks"))
     for grade, example, words in (
         ("close", "1e-11", " agrees, but close to its limit: look at it"),
-        ("differs", "1e-5", " beyond its limit, and which pairs differ"),
+        ("differs", "1e-5", " beyond its limit" + ", and which pairs differ" * several),
     ):
         keys += [tag("span", tag("b", example, class_=grade), words)] * bool(counts[grade])
     keys += [why] * bool(undecided)
@@ -215,9 +216,15 @@ def _details(models: Sequence[Model]) -> Markup:
         is_open = model is first or len(models) == 1
         parts.append(tag("details", head, body, open="" if is_open else None))
     about = "Arrays in execution order; of several limits the lowest is drawn."
+    if any(" <- " in tap for model in models for r in model for tap, _, _ in r.curve):
+        about += " NAME <- 0 is the first input of a layer, NAME its output."
+    noise: tuple[Markup, ...] = ()
     if any(r.noise for model in models for r in model):
-        about += " The grey band is each framework's own rounding: its error against its own float64 run."
-    return tag("section", tag("h2", "Errors, array by array"), tag("p", about, class_="soft"), *parts)
+        noise = (
+            tag("span", class_="noise-key"),
+            Markup("each framework's own rounding: its error against its float64 run."),
+        )
+    return tag("section", tag("h2", "Errors, array by array"), tag("p", about, *noise, class_="soft"), *parts)
 
 
 def _check(model: Model, check: str) -> Markup:
@@ -252,49 +259,10 @@ def _pair(r: Result, line: Markup) -> Markup:
                tag("td", summary.limit(r.tolerance), class_="number"), tag("td", tag("code", name(worst))))  # fmt: skip
 
 
-def _modules(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
-    """Build a table of the models' modules side by side: those of one name in a row, with the error of their output."""
-    if not modules:
-        return Markup()
-    errors: dict[str, dict[str, tuple[float, float]]] = {}  # by dtype: of the pair that comes closest to its limit
-    for r in results:
-        of = errors.setdefault(r.dtype, {}) if r.check == "layers" else {}
-        for tap, error, limit in r.curve:
-            if tap not in of or error * of[tap][1] > of[tap][0] * limit:
-                of[tap] = error, limit
-    trees = {label: dict(tree) for label, tree in modules.items()}
-    rows = []
-    for tap in order(trees.values()):
-        cells = [_module(tap, tree.get(tap)) for tree in trees.values()]
-        cells += [cell for of in errors.values() for cell in _error(of.get(tap))]
-        differs = any(error > limit for error, limit in (of[tap] for of in errors.values() if tap in of))
-        rows.append(tag("tr", *cells, class_="differs" if differs else None))
-    heads = [tag("th", label, scope="col") for label in trees]
-    for dtype in errors:
-        heads += [tag("th", text, scope="col", class_="number") for text in (f"error, {dtype}", "limit")]
-    table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
-    about = "Modules of one name stand in a row. Those with an error were compared; -: not compared."
-    return tag("section", tag("h2", "Modules"), tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
-
-
-def _error(found: tuple[float, float] | None) -> list[Markup]:
-    """Build the cells of a module's error and its limit."""
-    if found is None:
-        return [tag("td", "-", class_="number absent")] * 2
-    error, limit = found
-    return [tag("td", summary.short(error), class_="number"), tag("td", summary.limit(limit), class_="number")]
-
-
-def _module(path: str, kind: str | None) -> Markup:
-    if kind is None:
-        return tag("td", "-", class_="absent")
-    return tag("td", tag("code", name(path)), " ", tag("span", kind, class_="class"))
-
-
 def _remarks(results: Sequence[Result]) -> Markup:
     """List why comparisons failed, did not run or were not judged, and what is noted of those that ran."""
     rows = [join(tag("b", grade), prose(why.removeprefix(grade))) for grade, why in summary.causes(results)]
-    rows += [prose(f"{note} ({summary.count(times, 'comparison')})") for note, times in summary.notes(results)]
+    rows += [prose(f"{note} ({which})") for note, which in summary.notes(results)]
     if not rows:
         return Markup()
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", row) for row in rows)), id="remarks")

@@ -17,7 +17,7 @@ LABELS = 14  # arrays that are named below the axis; of more, their blocks are
 SLANTED = 22  # distance of slanted names
 LANE = 18  # height of the lines for errors that are too small, or infinite
 LEFT = 54.0  # margin for the decades
-MARKERS = 24  # of a line
+MARKERS = 40  # of a line
 DECADES = 14  # that are drawn: smaller errors stand on a line below them
 REACH = 3  # decades beside the errors within which the limit is drawn; beyond, a sentence states it
 STYLES = 6  # of lines: colours in page.css, dashes and markers here; a seventh line begins again
@@ -164,7 +164,11 @@ def _block(name: str) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LABEL else "…" + name[1 - LABEL :]
+    """Shorten a name to whole parts of its path: "…token_mix.fc1" of a longer one."""
+    if len(name) <= LABEL:
+        return name
+    end = name[1 - LABEL :]
+    return "…" + (end.partition(".")[2] or end)
 
 
 def _crowded(count: int, labels: Sequence[Label]) -> bool:

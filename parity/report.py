@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,6 +73,8 @@ class Report:
         return page(self.results, self.about, self.passed, self.modules)
 
     def __str__(self) -> str:
+        from convert.terminal import WIDTH, columns
+
         from .terminal import text
 
-        return text(self.results)
+        return text(self.results, width=columns(sys.stdout) or WIDTH)

@@ -42,9 +42,9 @@ def count(number: int, noun: str) -> str:
 
 
 def model(result: Result) -> str:
-    """Name the model of a result, ARCHITECTURE:VARIANT, or "own model" for a user's."""
-    if result.architecture == result.variant == "own":
-        return "own model"
+    """Name a result's model: ARCHITECTURE:VARIANT, ARCHITECTURE alone of no known variant, or a user's "own model"."""
+    if result.variant == "own":
+        return "own model" if result.architecture == "own" else result.architecture
     return f"{result.architecture}:{result.variant}"
 
 
@@ -118,7 +118,7 @@ def _and(names: Sequence[str]) -> str:
 
 def subject(result: Result) -> str:
     """Name what a result compares: model, check and dtype."""
-    return f"{model(result)}, {result.check}, {result.dtype}"
+    return f"{model(result)}, check {result.check} in {result.dtype}"
 
 
 def totals(results: Sequence[Result]) -> str:
@@ -181,7 +181,8 @@ def facts(finding: Finding) -> Facts:
     if first is None:
         return [("cause", result.cause)]
     what = "layer" if result.check in ("layers", "single-step") else "array"
-    rows = [(what, str(first)), *_values(first, result)]
+    path, _, place = first.partition(" <- ")
+    rows = [(what, f"{first} (input {place} of {path})" if place else str(first)), *_values(first, result)]
     if math.isfinite(first.error) and not first.worst.cause:
         about = f", {first.worst.remark}" if first.worst.remark else ""
         rows += [("error", short(first.error) + about), ("limit", limit(first.tolerance))]
@@ -271,6 +272,10 @@ def _why(side: str, why: str) -> str:
     return why if why.startswith(side.partition("@")[0]) else f"{side}: {why}"
 
 
-def notes(results: Iterable[Result]) -> list[tuple[str, int]]:
-    """Return (remark on results that ran, how many have it), each remark once."""
-    return list(Counter(r.cause for r in results if r.cause and r.passed is not None and not r.missing).items())
+def notes(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Return (remark on results that ran, the comparisons that it concerns: "2 comparisons: a-b"), each remark once."""
+    groups: dict[str, list[Result]] = {}
+    for r in results:
+        if r.cause and r.passed is not None and not r.missing:
+            groups.setdefault(r.cause, []).append(r)
+    return [(note, f"{count(len(group), 'comparison')}: {_which(group, results)}") for note, group in groups.items()]

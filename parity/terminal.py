@@ -231,10 +231,7 @@ def _causes(results: Sequence[Result], screen: Screen) -> str:
 
 def _notes(results: Sequence[Result], screen: Screen) -> str:
     remarks = summary.notes(results)
-    lines = [
-        screen.wrap(f"note, on {summary.count(times, 'comparison')}: {note}", "soft", "", "  ")
-        for note, times in remarks[:NOTES]
-    ]
+    lines = [screen.wrap(f"note: {note} ({which})", "soft", "", "  ") for note, which in remarks[:NOTES]]
     if len(remarks) > NOTES:
         lines.append(screen.paint(f"{len(remarks) - NOTES} more notes: see --report or --json", "soft"))
     return "\n".join(lines)

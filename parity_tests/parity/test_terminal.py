@@ -182,7 +182,7 @@ def test_arrays_of_one_side_alone_are_named() -> None:
     a, b = (replace(recording(label), architecture="x") for label in ("flax", "torch"))  # ports of one architecture
     del b.arrays["blocks.0.norm1"]
     text = terminal.text(judge(Subject("x", "v", "layers", "float64", "cpu"), [a, b]))
-    assert text.startswith("flax and torch differ, first at blocks.0.norm1 (x:v, layers, float64).")
+    assert text.startswith("flax and torch differ, first at blocks.0.norm1 (x:v, check layers in float64).")
     assert "infinite X" in text
     assert "  cause         only flax has 'blocks.0.norm1'" in text.splitlines()
 
@@ -208,4 +208,4 @@ def test_a_note_says_of_how_many_comparisons_it_is_and_names_its_side_once() -> 
     sides[2].notes = ["paddle's LayerNorm rounds epsilon 1e-06 to float32", "ran slowly"]
     text = terminal.text(judge(Subject("x", "v", "layers", "float64", "cpu"), sides)).replace("\n  ", " ")
     note = "paddle's LayerNorm rounds epsilon 1e-06 to float32; paddle: ran slowly"
-    assert f"note, on 2 comparisons: {note}" in text
+    assert f"note: {note} (2 comparisons: flax-paddle and torch-paddle)" in text

@@ -1,0 +1,51 @@
+"""Build the table of the modules of models of no known architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from . import summary
+from .markup import Markup, name, tag
+from .plot import order
+from .result import Result
+
+Tree = Sequence[tuple[str, str]]  # (name of a module's tap, or its path; name of its class), in the model's order
+
+
+def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Markup:
+    """Build a table of the models' modules side by side: those of one name in a row, with the error of their output."""
+    if not modules:
+        return Markup()
+    errors: dict[str, dict[str, tuple[float, float]]] = {}  # by dtype: of the pair that comes closest to its limit
+    for r in results:
+        of = errors.setdefault(r.dtype, {}) if r.check == "layers" else {}
+        for tap, error, limit in r.curve:
+            if tap not in of or error * of[tap][1] > of[tap][0] * limit:
+                of[tap] = error, limit
+    trees = {label: dict(tree) for label, tree in modules.items()}
+    rows = []
+    for tap in order(trees.values()):
+        cells = [_module(tap, tree.get(tap)) for tree in trees.values()]
+        cells += [cell for of in errors.values() for cell in _error(of.get(tap))]
+        differs = any(error > limit for error, limit in (of[tap] for of in errors.values() if tap in of))
+        rows.append(tag("tr", *cells, class_="differs" if differs else None))
+    heads = [tag("th", label, scope="col") for label in trees]
+    for dtype in errors:
+        heads += [tag("th", text, scope="col", class_="number") for text in (f"error, {dtype}", "limit")]
+    table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
+    about = "Modules of one name stand in a row. Those with an error were compared; -: not compared."
+    return tag("section", tag("h2", "Modules"), tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
+
+
+def _error(found: tuple[float, float] | None) -> list[Markup]:
+    """Build the cells of a module's error and its limit."""
+    if found is None:
+        return [tag("td", "-", class_="number absent")] * 2
+    error, limit = found
+    return [tag("td", summary.short(error), class_="number"), tag("td", summary.limit(limit), class_="number")]
+
+
+def _module(path: str, kind: str | None) -> Markup:
+    if kind is None:
+        return tag("td", "-", class_="absent")
+    return tag("td", tag("code", name(path)), " ", tag("span", kind, class_="class"))
