@@ -186,6 +186,10 @@ def _about(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, steps: i
     """Return what was run on what, by label."""
     about = {"check": check + (f", {count(steps, 'step')}" if check == "train" else "")}
     about["inputs"] = ", ".join(f"{n} {list(a.shape)} {a.dtype}" for n, a in inputs.named(is_numpy).items())
+    own = {label: port for label, port in ports.items() if isinstance(port, Own)}
+    if len(own) == len(ports):
+        about["inputs"] = about["inputs"].removeprefix("images ")  # what a lone array is called, whatever it holds
+        about["models"] = " and ".join(f"{port.modules[''].kind} ({label})" for label, port in own.items())
     devices = {port.device for port in ports.values()}
     known = {label: _known(port) for label, port in ports.items() if isinstance(port, Port)}
     about |= {"model": next(iter(known.values()))} if len({*known.values()}) == 1 else {}
@@ -207,7 +211,7 @@ def _files(ports: Mapping[str, Port | Own]) -> dict[str, str]:
 
 def _known(port: Port) -> str:
     """State the architecture, the variant and every setting of a port."""
-    settings = ", ".join(f"{name}={value}" for name, value in as_dict(port.config).items())
+    settings = ", ".join(f"{name}={value}" for name, value in as_dict(port.config).items() if value is not None)
     return f"{port.architecture}:{variant(port)} ({settings})"
 
 

@@ -186,16 +186,17 @@ def _crowded(count: int, labels: Sequence[Label]) -> bool:
 def _ticks(scale: Scale, labels: Sequence[Label], slanted: bool) -> Markup:
     """Draw labels below the axis; leave out those that would overlap the one before."""
     parts = []
-    y, before = scale.floor + 14, -math.inf
+    y, before, shown = scale.floor + 14, -math.inf, 0
     for label in labels:
         x = scale.at(label.middle)
         edge = scale.at(label.first - 0.5)
         parts.append(tag("line", x1=_n(edge), x2=_n(edge), y1=_n(scale.floor), y2=_n(scale.floor + 4), class_="grid"))
         if x - before < SLANTED * slanted:
             continue
-        before = x
+        before, shown = x, shown + 1
+        kind = "alternate" if slanted and shown % 2 == 0 else None
         turn = {"text_anchor": "end", "transform": f"rotate(-35 {_n(x)} {y})"} if slanted else {"text_anchor": "middle"}
-        parts.append(tag("text", label.text, x=_n(x + 4 * slanted), y=y, **turn))
+        parts.append(tag("text", label.text, x=_n(x + 4 * slanted), y=y, class_=kind, **turn))
     return join(*parts)
 
 

@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 
+import specs
 from convert.errors import called
 from convert.files.hashing import sha256
 from convert.pages import use
@@ -17,6 +18,7 @@ from convert.settings import stated
 from convert.terminal import columns
 from convert.versions import version
 from ports.frameworks import quick_xla_flags
+from specs.config import as_dict
 
 from . import summary, terminal
 from .job import Job, Recordings, run_here, run_isolated
@@ -102,19 +104,24 @@ def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
         about["training"] = summary.count(arguments.steps, "step")
     about |= surroundings(arguments.device)
     about |= {framework: version(framework) for framework in arguments.frameworks}
-    return about | _models(chosen)
+    return about | _models(chosen, arguments.batch)
 
 
-def _models(chosen: list[Target]) -> dict[str, str]:
-    """State the architecture, the variant and the settings of each model, and the hash of each checkpoint."""
+def _models(chosen: list[Target], batch: int) -> dict[str, str]:
+    """State the architecture, variant, settings and input of each model, and the hash of each checkpoint."""
     about: dict[str, str] = {}
     variants: dict[str, list[str]] = {}
     for target in chosen:
         variants.setdefault(target.architecture, []).append(target.variant)
         name = f"{target.architecture}:{target.variant}"
+        config = target.config()
         fields = {
-            "settings": [f"{field}={value}" for field, value in target.settings.items()],
-            "assumed": [f"{field}={target.settings[field]}" for field in target.assumed],
+            "settings": [
+                f"{field}={value}" + " (assumed)" * (field in target.assumed)
+                for field, value in as_dict(config).items()
+                if value is not None
+            ],
+            "images": ["x".join(map(str, (batch, *specs.get(target.architecture).input_shape(config))))],
         }
         for label, texts in fields.items():
             if texts:

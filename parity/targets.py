@@ -64,8 +64,10 @@ class Target:
         return ports.build(self.architecture, self.config(), framework, self.seed, "random", dtype, device)
 
     def config(self) -> Any:
-        """Return the Config of random weights. Raises: UsageError for settings that it cannot have."""
+        """Return the model's Config. Raises: UsageError for settings that it cannot have."""
         spec = specs.get(self.architecture)
+        if self.path is not None:
+            return configs.build(spec.config, self.settings)
         config = spec.tiny[self.variant.removeprefix(TINY)] if self.small else spec.variants[self.variant]
         try:
             return configs.build(spec.config, {**configs.as_dict(config), **self.settings}) if self.settings else config

@@ -106,6 +106,9 @@ def test_a_checkpoint_is_compared_and_its_hash_reported(tmp_path: object) -> Non
     assert facts["command"].endswith(f"--check layers --report {page}")
     name = re.fullmatch(r"mlp_mixer: (model[.]safetensors.*)", facts["models"])[1]
     assert facts["settings"].startswith(f"mlp_mixer:{name}: ") and "patch=" in facts["settings"]
+    assert "None" not in facts["settings"] and re.fullmatch(
+        rf"mlp_mixer:{re.escape(name)}: 2x3(x\d+){{2}}", facts["images"]
+    )
     assert (facts["seed"], facts["batch"]) == ("0, of images and random weights", "2 images")
     assert done.stdout.startswith(
         "torch and paddle agree in 1 comparison.\n\nmlp_mixer, float64 on cpu: worst errors\n"
@@ -264,3 +267,12 @@ def test_an_architecture_alone_means_all_its_twins() -> None:
     assert all(t.small for t in targets("mlp_mixer"))
     assert list(targets("mlp_mixer:S/16")) == [Target("mlp_mixer", "S/16")]
     assert list(targets("mlp_mixer:tiny S/16")) == [Target("mlp_mixer", "tiny S/16")]
+
+
+def test_settings_that_nobody_states_are_marked_as_assumed() -> None:
+    from parity.suite import _models
+    from parity.targets import Target
+
+    about = _models([Target("mlp_mixer", "S/16", assumed=("gelu",))], 2)
+    assert about["settings"].count("(assumed)") == 1
+    assert re.search(r"gelu=\w+ \(assumed\)", about["settings"]) and about["images"] == "mlp_mixer:S/16: 2x3x224x224"

@@ -279,11 +279,11 @@ def test_a_report_of_own_models_states_what_was_run_and_their_modules() -> None:
         "one": [("fc", "Linear"), ("act", "GELU")],
         "other": [("act", "GELU"), ("fc", "Linear")],
     }
-    assert list(made.about)[:6] == ["check", "inputs", "date", "triptych", "python", "device"]
-    assert made.about["inputs"] == "images [2, 4] float64"
+    assert list(made.about)[:7] == ["check", "inputs", "models", "date", "triptych", "python", "device"]
+    assert (made.about["inputs"], made.about["models"]) == ("[2, 4] float64", "Named (one) and Other (other)")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", made.about["date"])
     text = re.sub("<[^>]*>", " ", made.to_html())
-    assert "images [2, 4] float64" in text
+    assert "[2, 4] float64" in text and "images" not in text
     assert "one and other agree in 1 comparison." in text
     assert '<table class="modules">' in made.to_html()
 
