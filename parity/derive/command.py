@@ -17,6 +17,7 @@ from convert.table_file import load
 from specs.table import Table
 
 from ..report import check_page, write_page
+from ..summary import limit, short
 from .derivation import ROUNDING, Derivation
 from .deriving import derive
 from .fold.rows import missing_lines
@@ -107,7 +108,7 @@ def _kind(line: str) -> str:
         "proven": "good",
         "complete, but not proven": "bad",
         "incomplete": "bad",
-        "missing": "bad",
+        "stopped": "bad",
         "depths differ": "bad",
     }.get(word, "")
 
@@ -133,17 +134,18 @@ def _summary(found: Derivation, out: str | None) -> list[str]:
 def _verdict(found: Derivation) -> list[str]:
     """Say whether the table is proven, and what is not."""
     verdict = "proven" if found.proven else "complete, but not proven" if not found.missing else "incomplete"
-    uses = (
-        f"; {found.agreeing:,} of {len(found.uses):,} uses of parameters agree to {ROUNDING:.0e}" if found.uses else ""
-    )
+    uses = f"; {found.matched} to {limit(ROUNDING)}" if found.uses else f"; {found.matched}" if found.unmatched else ""
     islands = found.proven and found.error > ROUNDING  # the Table's first comment has the difference in float64
     note = " as the models compute, partly in float32; in float64 they agree, see the Table" if islands else ""
     lines = [f"depths differ: {found.depths}"] if found.depths else []
     lines.append(f"{verdict}: {found.outputs}{note}{uses}")
-    lines += [f"missing: {line}" for line in missing_lines(found.reasons)]
     if found.failure:
         lines.append(f"stopped: {found.failure}")
+    lines += [f"missing: {line}" for line in missing_lines(found.reasons)]
+    if found.left_over:
+        names = ", ".join(line.removesuffix(": ") for line in missing_lines(dict.fromkeys(found.left_over, "")))
+        lines.append(f"left without a partner: {names}")
     for place in found.divergences:
-        size = f"{place.size:.1e}" if math.isfinite(place.size) else "cannot be compared"
+        size = short(place.size) if math.isfinite(place.size) else "cannot be compared"
         lines.append(f"parts at {place.left} <-> {place.right}: {size}{f': {place.cause}' if place.cause else ''}")
     return lines

@@ -30,6 +30,7 @@ from .prove.prove import OUTPUT, Proof, prove, translate
 from .trace.places import OWN, place
 from .trace.sides import Side, draw, fresh
 from .trace.tape import Array
+from .unmatched import unmatched
 
 PARTED = 1e-6  # difference of values in the matching beyond which models are not proven equal
 MAX_ISLANDS = 4  # tables of lower precision that are listed
@@ -52,6 +53,13 @@ def concluded(left: Left, best: Candidate, began: float) -> Derivation:
     # what a term of a sum was added to depends on the order of the terms, which frameworks choose
     parted = any(step.gap > PARTED and step.kind != "add" for step in found.steps)
     proven = proof.holds and not reasons and not found.failure and not parted
+    # without these parameters, outputs say nothing
+    lacking = set(reasons) - set(best.tape.unread())
+    if lacking:
+        remark = (
+            proof.incomparable or f"{count(len(reasons), 'parameter')} {'is' if len(reasons) == 1 else 'are'} missing"
+        )
+        proof = proof._replace(error=float("nan"), incomparable=remark)
     differences = divergences(found, proof)
     free: list[str] = []
     if proven:
@@ -68,6 +76,7 @@ def concluded(left: Left, best: Candidate, began: float) -> Derivation:
         table, proven, proof.error, differences, proof.unobservable, reasons, found.failure,
         time.process_time() - began, inferred, free, found.steps, lone(table, lefts.names, rights.names),
         proof.incomparable, "" if proven else differing(a.parameters, b.parameters),
+        unmatched(left, best, reasons) if reasons else [],
     )  # fmt: skip
 
 
@@ -152,7 +161,7 @@ def divergences(found: Match, proof: Proof) -> list[Divergence]:
             for left, right, size in proof.islands[:MAX_ISLANDS]
         ]
         parted.append(Divergence(OWN, OWN, proof.error, "one side computes partly in float32"))
-    elif proof.exact > OUTPUT and not parted:
+    elif proof.exact > OUTPUT and not parted and not np.isnan(proof.error):
         parted.append(Divergence("output", "output", proof.exact))
     return parted
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..summary import short
 from .fold.rows import DerivedTable
 from .match.choices import Step
+from .unmatched import Unmatched
 
 ROUNDING = 1e-8  # relative difference of what two uses meet that rounding does not explain
 
@@ -33,7 +36,8 @@ class Derivation:
 
     Args:
       proven: outputs and gradients agree in float64 on weights and inputs that were not used to find the table.
-      error: the relative error of the outputs there, as the models compute them.
+      error: the relative error of the outputs there, as the models compute them; NaN where it says nothing, since
+        the outputs depend on parameters that are missing.
       divergences: where the models part, the first one first.
       unobservable: left parameters on which no output depends: their place follows the pattern of their siblings.
       reasons: right parameters that the table does not fill, each with the reason; missing: their names.
@@ -45,6 +49,7 @@ class Derivation:
       fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
       incomparable: why the outputs cannot be compared; "" if they can.
       depths: how the numbers of blocks of both models differ; "" where they do not.
+      unmatched: of both sides, what has no partner.
     """
 
     table: DerivedTable
@@ -61,18 +66,36 @@ class Derivation:
     fixed: list[str]
     incomparable: str = ""
     depths: str = ""
+    unmatched: Sequence[Unmatched] = ()
 
     @property
     def outputs(self) -> str:
         """Say how far the outputs are apart."""
         if not np.isfinite(self.error):
-            return f"outputs cannot be compared{f': {self.incomparable}' if self.incomparable else ''}"
-        return f"outputs differ by {self.error:.1e} of their largest element"
+            return f"outputs not comparable{f', {self.incomparable}' if self.incomparable else ''}"
+        return f"outputs differ by {short(self.error)} of their largest element"
 
     @property
     def agreeing(self) -> int:
         """Count the uses of parameters at which both models meet the same values, up to rounding."""
         return sum(use.gap <= ROUNDING for use in self.uses)
+
+    @property
+    def left_over(self) -> list[str]:
+        """Return the left parameters, or parts of them, that have no partner where the Table is incomplete."""
+        return list(dict.fromkeys(n for use in self.unmatched if use.side == "left" for n in use.names.split(" ")))
+
+    @property
+    def matched(self) -> str:
+        """Say how many uses of parameters have partners and agree: "10 of 36 uses matched, all 10 agree"."""
+        matched, agree = len(self.uses), self.agreeing
+        others = sum(use.side == "right" and bool(use.kind) for use in self.unmatched)
+        if not others:
+            return f"{agree:,} of {matched:,} uses of parameters agree"
+        if not matched:
+            return f"0 of {others:,} uses of parameters matched"
+        which = f"all {agree:,}" if agree == matched else f"{agree:,} of these"
+        return f"{matched:,} of {matched + others:,} uses of parameters matched, {which} agree"
 
     @property
     def missing(self) -> list[str]:
@@ -91,6 +114,7 @@ class Derivation:
             "fixed": self.fixed,
             "missing": self.missing,
             "reasons": self.reasons,
+            "left_over": self.left_over,
             "failure": self.failure,
             "incomparable": self.incomparable,
             "depths": self.depths,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..markup import Markup, join, name, prose, tag
@@ -15,6 +15,7 @@ from .fold.rows import missing_lines
 from .match.choices import Step
 from .prove.prove import OUTPUT
 from .trace.places import OWN, module_of
+from .unmatched import Unmatched
 
 OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
 translated by the Table. The error is the largest difference of an element over the largest element of its output.
@@ -31,11 +32,12 @@ class Module:
 
     Args:
       path: its names from the top.
-      uses: the uses of parameters in the module itself.
+      uses: the uses of parameters in the module itself. alone: those that have no partner.
     """
 
     path: tuple[str, ...] = ()
     uses: list[Step] = field(default_factory=list)
+    alone: list[Unmatched] = field(default_factory=list)
     below: dict[str, Module] = field(default_factory=dict)
 
     def within(self) -> Iterator[Step]:
@@ -52,7 +54,7 @@ def page(found: Derivation, about: Mapping[str, str]) -> str:
       about: what was run, by label.
     """
     lines = count(len(found.table.lines), "line")
-    totals = f"{lines}, {count(len(found.uses), 'use')} of parameters matched, {found.seconds:.1f} s of CPU."
+    totals = f"{lines}, {found.matched}, {found.seconds:.1f} s of CPU."
     return fill(
         kicker="Triptych derivation",
         title=join(f"Derive: {_verdict(found)}"),
@@ -77,11 +79,10 @@ def _verdict(found: Derivation) -> str:
 
 def _measures(found: Derivation) -> Markup:
     """State both measures of difference, each with its limit and its definition."""
-    error = short(found.error) if math.isfinite(found.error) else found.outputs
-    of = f"{found.agreeing} of {len(found.uses)}"
+    error = short(found.error) if math.isfinite(found.error) else found.outputs.removeprefix("outputs ")
     rows = [
         ("error of the outputs", error, f"at most {limit(OUTPUT)} counts as equal", OUTPUTS),
-        ("uses that agree", of, f"a difference of at most {limit(ROUNDING)} counts as agreeing", USES),
+        ("uses that agree", found.matched, f"a difference of at most {limit(ROUNDING)} counts as agreeing", USES),
     ]
     facts = [
         join(tag("dt", label), tag("dd", tag("b", prose(value)), tag("span", prose(f"; {bound}"), class_="soft"),
@@ -94,59 +95,89 @@ def _measures(found: Derivation) -> Markup:
 def _cards(found: Derivation) -> Markup:
     """Build a card for each place where the models part, and one for what is missing."""
     cards = []
+    if found.failure:
+        where, _, why = found.failure.partition(": ")
+        head = tag("h3", "Stopped at ", name(where))
+        cards.append(tag("article", head, tag("p", prose(why or found.failure), class_="key"), class_="card"))
     for place in found.divergences:
         head = tag("h3", f"{place.left} ↔ {place.right}")
-        size = f"{short(place.size)} of the largest value" if math.isfinite(place.size) else "not comparable"
+        size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
         rows = [("differ by", size), ("cause", place.cause or "none was confirmed")]
         cards.append(tag("article", head, facts(rows, "cause" if place.cause else "differ by"), class_="card"))
-    if found.missing:
-        missing = [line.partition(": ")[::2] for line in missing_lines(found.reasons)]
-        rows = [*missing, *([("stopped at", found.failure)] if found.failure else [])]
-        cards.append(tag("article", tag("h3", "Without a partner"), facts(rows), class_="card"))
-    if not cards:
+    parts = [tag("div", *cards, class_="cards")] if cards else []
+    parts += [_missing(found)] if found.missing else []
+    if not parts:
         return Markup()
-    return tag("section", tag("h2", "Where the models part"), tag("div", *cards, class_="cards"))
+    return tag("section", tag("h2", "Where the models part"), *parts)
+
+
+def _missing(found: Derivation) -> Markup:
+    """List the parameters of both sides that have no partner, by module; the reasons of the right ones once each."""
+    lines = []
+    for why in dict.fromkeys(found.reasons.values()):
+        head = tag("h3", f"Right parameters without a partner: {why}")
+        names = [names for names, reason in found.reasons.items() if reason == why]
+        lines.append(join(head, facts(_by_module(names))))
+    if found.left_over:
+        lines.append(join(tag("h3", "Left parameters without a partner"), facts(_by_module(found.left_over))))
+    return tag("article", *lines, class_="card")
+
+
+def _by_module(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (module, "bias, scale") for each module, with the numbers of blocks folded."""
+    modules: dict[str, list[str]] = {}
+    for full in missing_lines(dict.fromkeys(names, "")):
+        *module, leaf = re.split(r"[./](?=[^./]*$)", full.removesuffix(": "))
+        modules.setdefault("".join(module) or OWN, []).append(leaf)
+    return [(module, ", ".join(leaves)) for module, leaves in modules.items()]
 
 
 def _trees(found: Derivation) -> Markup:
     heads = [tag("th", text, scope="col") for text in ("left", "right", "use")]
     heads.append(tag("th", "difference", scope="col", class_="number"))
-    rows = [row for module in tree(found.uses).below.values() for row in _rows(module)]
+    rows = [row for module in tree(found.uses, found.unmatched).below.values() for row in _rows(module)]
+    rows += [row for use in found.unmatched if use.side == "right" for row in [_lone(use, 0)]]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules trees")
     about = (
         "Each module of the left model stands beside the part of the right one that has its partners; below it, each "
         "use of a parameter, with the difference of the values that meet it; a module shows the largest below it."
     )
-    agreeing = count(found.agreeing, "use")
-    head = tag(
-        "summary", tag("b", "Modules"), " ", tag("span", f"{agreeing} of {len(found.uses)} agree", class_="soft")
-    )
+    if found.unmatched:
+        about += " What has no partner stands beside a dash, that of the right model at the end."
+    head = tag("summary", tag("b", "Modules"), " ", tag("span", found.matched, class_="soft"))
     body = tag("div", tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
     return tag("details", head, body, open=None if found.proven else "")
 
 
-def tree(uses: Sequence[Step]) -> Module:
+def tree(uses: Sequence[Step], unmatched: Sequence[Unmatched] = ()) -> Module:
     """Arrange uses by the left model's modules, in the order of execution."""
     top = Module()
-    for use in uses:
+
+    def module_at(site: str, names: str) -> Module:
         module = top
-        for part in module_of(use.left_site, use.left) or (OWN,):
+        for part in module_of(site, names) or (OWN,):
             module = module.below.setdefault(part, Module((*module.path, part)))
-        module.uses.append(use)
+        return module
+
+    for use in uses:
+        module_at(use.left_site, use.left).uses.append(use)
+    for lone in unmatched:
+        if lone.side == "left":
+            module_at(lone.site, lone.names).alone.append(lone)
     return top
 
 
 def _rows(module: Module) -> Iterator[Markup]:
     depth = len(module.path) - 1
     partners = [module_of(use.right_site, use.right) for use in module.within()]
-    gap = max(use.gap for use in module.within())
+    gap = max((use.gap for use in module.within()), default=None)
     cells = [
         tag("td", tag("b", module.path[-1]), style=f"--depth: {depth}"),
-        tag("td", tag("b", name("/".join(_common(partners)) or OWN))),
+        tag("td", tag("b", name("/".join(_common(partners)) or OWN) if partners else "-")),
         tag("td"),
         tag("td", short(gap), class_="number"),
     ]
-    yield tag("tr", *cells, class_=_grade(gap, "module"))
+    yield tag("tr", *cells, class_="module lone" if gap is None else _grade(gap, "module"))
     for use in module.uses:
         cells = [
             tag("td", tag("code", _leaves(use.left)), title=use.left, style=f"--depth: {depth + 1}"),
@@ -155,8 +186,23 @@ def _rows(module: Module) -> Iterator[Markup]:
             tag("td", short(use.gap), class_="number"),
         ]
         yield tag("tr", *cells, class_=_grade(use.gap))
+    for lone in module.alone:
+        yield _lone(lone, depth + 1)
     for below in module.below.values():
         yield from _rows(below)
+
+
+def _lone(use: Unmatched, depth: int) -> Markup:
+    """Build the row of a use without a partner: "-" stands on the other side."""
+    left = tag("code", _leaves(use.names)) if use.side == "left" else "-"
+    right = tag("code", name(use.names.replace(" ", ", "))) if use.side == "right" else "-"
+    cells = [
+        tag("td", left, title=use.names, style=f"--depth: {depth}"),
+        tag("td", right),
+        tag("td", KINDS.get(use.kind, "not read"), class_="soft"),
+        tag("td", "-", class_="number"),
+    ]
+    return tag("tr", *cells, class_="lone")
 
 
 def _grade(gap: float, kind: str = "") -> str | None:

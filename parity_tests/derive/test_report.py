@@ -23,6 +23,7 @@ from parity.derive.fold.rows import DerivedTable
 from parity.derive.match.choices import Step
 from parity.derive.report import module_of
 from parity.derive.report import page as page_of
+from parity.derive.unmatched import Unmatched
 from specs.table import Table
 
 from ..conftest import needs
@@ -74,7 +75,25 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
         assert text in page
     assert "Proven" in page_of(replace(DERIVED, proven=True), {})
     page = page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner"), {})
-    assert "Incomplete: 1 parameter of the right model" in page and "head/w: no partner" in page
+    assert "Incomplete: 1 parameter of the right model" in page and "no partner" in page
+
+
+def test_an_incomplete_page_begins_with_the_stop_and_lists_what_has_no_partner_on_both_sides():
+    unmatched = [Unmatched("left", "add", "blocks.1.out.bias", ""), Unmatched("right", "add", "head/bias", "Net/head")]
+    found = replace(
+        DERIVED, reasons={"head/bias": "no evidence"}, failure="head/bias: no operation meets it", error=float("nan"),
+        incomparable="1 parameter is missing", unmatched=unmatched,
+    )  # fmt: skip
+    page = page_of(found, {})
+    cards = re.findall(r"<h3>(.*?)</h3>", page)
+    assert cards[0] == "Stopped at head/bias" and cards[-2:] == [
+        "Right parameters without a partner: no evidence", "Left parameters without a partner",
+    ]  # fmt: skip
+    assert "not comparable, 1 parameter is missing" in page
+    assert "2 of 3 uses of parameters matched, 1 of these agree" in page
+    assert rows(page)[-3:] == [
+        ["out", "-", "", "-"], ["bias", "-", "term", "-"], ["-", "head/bias", "term", "-"],
+    ]  # fmt: skip
 
 
 def test_the_page_states_versions_and_hashes_and_defines_its_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

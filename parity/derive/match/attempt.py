@@ -72,7 +72,7 @@ class Attempt(Products):
             if same or np.array_equal(seen.shares, shares):
                 order = self._order(use, seen, not self._free(seen, seen.use.ids), not same)
                 options.append((order, 0.0, seen, same))
-        seen, same = self._choose(use, options, "")
+        seen, same = self._choose(use, options)
         if same:
             self._assign(uses.first_of(use.ids, pattern), uses.first_of(seen.use.ids, seen.pattern))
         else:  # read in another order, as by steps of time

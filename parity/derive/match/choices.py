@@ -21,6 +21,7 @@ LIMIT = 0.05  # distance of columns, relative to their scale, beyond which nothi
 MARGIN = 30  # how much farther than the nearest another partner may be
 EXACT = 1e-9  # distances below are rounding
 MANY = 1 << 20  # elements that are looked at or mapped at once
+OPERATIONS = {"product": "product", "add": "sum", "mul": "multiplication", "place": "reading"}
 LISTED = 1 << 16  # elements of a choice that are listed, to undo it
 
 Places = Any  # indices: an array or a slice
@@ -202,13 +203,13 @@ class Choices:
         self._entries.append((_places(right), None if many else new))
         self.owned[left] = True
 
-    def _choose(self, use: Use, options: list[Option], what: str, limit: float | None = None) -> tuple[uses.Seen, Any]:
+    def _choose(self, use: Use, options: list[Option], limit: float | None = None) -> tuple[uses.Seen, Any]:
         """Take the likeliest of (order, gap, partner, detail), or the next after a dead end."""
         site = self.program.tape.nodes[use.node].site
         name = " ".join(self.rights.owners(use.ids))
         closest = min((option[1] for option in options), default=np.inf)
         if closest > (self.limit if limit is None else limit) or not options:
-            raise DeadEnd(f"{name}: no partner of its {use.kind}{what} at {place(site, name)}", closest)
+            raise DeadEnd(f"{name}: {self._unlike(use, place(site, name))}", closest)
         options = [option for option in options if option[1] <= max(MARGIN * closest, EXACT)]
         options.sort(key=lambda option: option[0])
         at = len(self.steps)
@@ -220,6 +221,15 @@ class Choices:
         left_site = seen.program.tape.nodes[seen.use.node].site
         self.steps.append(Step(use.kind, seen.name, name, left_site, site, gap, choice, len(options)))
         return seen, detail
+
+    def _unlike(self, use: Use, where: str) -> str:
+        """Say which operation has no partner on the left, and what to look at."""
+        shapes = ", ".join(str(self.rights.shapes[name]) for name in self.rights.owners(use.ids))
+        values = "" if use.x is None else f" of shape {tuple(n for n in np.shape(use.x) if n != 1)}"
+        return (
+            f"no operation on the left meets the values{values} that its {OPERATIONS[use.kind]} at {where} meets "
+            f"(parameter of shape {shapes}): check what both models compute before it: heads, masks, scales, inputs"
+        )
 
     def _free(self, seen: uses.Seen, ids: Array) -> bool:
         return not every(self.owned, ids)

@@ -69,7 +69,7 @@ class Factors(Biases):
         if use.kind == "add" and terms and not any(self._free(seen, seen.numbers) for _, _, seen, _ in near):
             self._assign_zeros(numbers, found, terms)
             return
-        seen, pooled = self._choose(use, options, "")
+        seen, pooled = self._choose(use, options)
         left, statistics = pooled or (seen.numbers, seen.statistics)
         index = np.arange(len(numbers)) if statistics is None else columns.matched(found, statistics)
         if index is None:

@@ -63,7 +63,7 @@ class Products(Regrouping):
             if not options and self._at_once(use, near.gaps, near.rows):
                 return None
             options = distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
-            seen, other = self._choose(use, options, f" ({group.role})", np.inf if rough else self.limit)
+            seen, other = self._choose(use, options, np.inf if rough else self.limit)
             partners.add(seen.name)
             rows = near.rows(seen)
             self._align_product(use, seen, group, other, rows)

@@ -1,0 +1,65 @@
+"""List what has no partner: uses of parameters that the matching did not come to, and parameters that nothing reads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+
+from .candidates import SEED, Candidate, Left
+from .match.choices import every
+from .match.symbols import Elements, Filled, Use
+from .match.walk import Walk
+from .trace.program import Program
+from .trace.sides import draw
+from .trace.tape import Array
+
+
+class Unmatched(NamedTuple):
+    """A use of a parameter without a partner.
+
+    Args:
+      side: "left" or "right".
+      kind: of the use, see Step; "" for a parameter that nothing reads.
+      names: the parameters, parted by spaces.
+      site: the path of the module that uses them.
+    """
+
+    side: str
+    kind: str
+    names: str
+    site: str
+
+
+def unmatched(left: Left, best: Candidate, missing: Collection[str]) -> list[Unmatched]:
+    """Walk both tapes with known weights, and list each use of elements that have no partner.
+
+    Args:
+      missing: right parameters that the Table does not fill.
+    """
+    found, a, b = best.found, left.elements, Filled(best.side.parameters)
+    draw(best.side, SEED, b.arrays)
+    owned = np.zeros(len(a), bool)
+    for numbers in (found.map, found.plus):
+        owned[np.maximum(numbers, 0)] = True
+    rows = [*_uses("left", best.programs[0], a, owned), *_uses("right", best.programs[1], b, found.map != 0)]
+    listed = {(row.side, name) for row in rows for name in row.names.split(" ")}
+    unread = [("left", name) for name in a.names if not a.part(owned, name).any()]
+    unread += [("right", name) for name in missing]
+    return [*rows, *(Unmatched(side, "", name, "") for side, name in unread if (side, name) not in listed)]
+
+
+def _uses(side: str, program: Program, elements: Elements, known: Array) -> list[Unmatched]:
+    """List the uses of elements that are not known; a second use of the same elements does not count."""
+    rows, known = list[Unmatched](), known.copy()
+
+    def meet(use: Use) -> None:
+        if every(known, use.ids):
+            return
+        ids = np.ravel(use.ids).astype(np.int64)
+        known[ids[ids > 0]] = True
+        rows.append(Unmatched(side, use.kind, " ".join(elements.owners(use.ids)), program.tape.nodes[use.node].site))
+
+    Walk(program, elements, meet).run()
+    return rows
