@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 import ports  # noqa: F401  whose filter of warnings has to precede the user's imports
 from convert import terminal
@@ -17,10 +21,13 @@ from convert.table_file import load
 from specs.table import Table
 
 from ..report import check_page, write_page
-from ..summary import limit, short
+from ..summary import count, limit, short
+from .candidates import SEED
 from .derivation import ROUNDING, Derivation
 from .deriving import derive
 from .fold.rows import missing_lines
+from .prove.prove import DRAWS
+from .trace.call import call_of
 from .user_code import RETURN, build, parsed
 
 
@@ -44,13 +51,21 @@ def run(
         check_page(path)
         check(files, path, force)
     with Status() as status:
-        found = _derived(left, right, start, left_weights, status.show)
+        found, sides = _derived(left, right, start, left_weights, status.show)
     if out:
         found.table.save(out)
     if report:
         from .report import page
 
-        write_page(report, page(found, _about(left, right, start, left_weights)))
+        options = {"--table": start, "--left-weights": left_weights, "-o": out, "--report": report}
+        command = shlex.join(
+            ["derive", left, right, *(word for option, path in options.items() if path for word in (option, path))]
+        )
+        about = {"command": f"python -m convert {command}"} | _about(left, right, start, left_weights)
+        for k, side in enumerate(("left", "right")):
+            about[side] += f", {sides[k]}, {count(found.arrays[k], 'array')}, {found.elements[k]:,} elements"
+        about |= {"inputs": sides[2], "seed": f"{SEED}; of the proof {DRAWS} others"} | ({"Table": out} if out else {})
+        write_page(report, page(found, about, out))
     if as_json:
         print(dumps(found.to_dict()))
     elif not quiet:
@@ -66,15 +81,23 @@ def run(
 
 def _derived(
     left: str, right: str, start: str | None, left_weights: str | None, say: Callable[[str], None]
-) -> Derivation:
-    """Run both files and derive."""
+) -> tuple[Derivation, tuple[str, str, str]]:
+    """Run both files and derive. Returns: also (class of the left model, of the right one, shapes of the inputs)."""
     say(f"running {left}")
     a, inputs = build(left, "left")
     if inputs is None:
         raise UsageError(f"the left side, {left}: returns a model without inputs: {RETURN}")
     say(f"running {right}")
     b, right_inputs = build(right, "right")
-    return derive(a, b, inputs, right_inputs, table=_started(start), left_weights=left_weights, say=say)
+    found = derive(a, b, inputs, right_inputs, table=_started(start), left_weights=left_weights, say=say)
+    shapes = ", ".join(str(list(np.shape(array))) for array in call_of(inputs).arrays().values())
+    return found, (_named(a), _named(b), shapes)
+
+
+def _named(model: Any) -> str:
+    """Return the name of a model's class, or of its function."""
+    first = model[0] if isinstance(model, tuple) and model else model
+    return getattr(first, "__name__", type(first).__name__)
 
 
 def _about(left: str, right: str, start: str | None, left_weights: str | None) -> dict[str, str]:

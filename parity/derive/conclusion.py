@@ -10,7 +10,7 @@ import numpy as np
 from specs.claims import MISSING, PROVEN, UNFINISHED, UNPROVEN
 from specs.paths import escaped
 
-from ..summary import count
+from ..summary import count, limit, short
 from .candidates import SEED, Candidate, Left
 from .depths import differing
 from .derivation import Derivation, Divergence
@@ -76,7 +76,8 @@ def concluded(left: Left, best: Candidate, began: float) -> Derivation:
         table, proven, proof.error, differences, proof.unobservable, reasons, found.failure,
         time.process_time() - began, inferred, free, found.steps, lone(table, lefts.names, rights.names),
         proof.incomparable, "" if proven else differing(a.parameters, b.parameters),
-        unmatched(left, best, reasons) if reasons else [],
+        unmatched(left, best, reasons) if reasons else [], None if reasons else proof.gradient,
+        (len(lefts.names), len(rights.names)), (len(lefts) - 1, len(rights) - 1),
     )  # fmt: skip
 
 
@@ -182,11 +183,11 @@ def _commented(
         return table
     if proven:
         gradients = (
-            f", no gradients ({proof.remark})" if proof.gradient is None else f", gradients to {proof.gradient:.0e}"
+            f", no gradients ({proof.remark})" if proof.gradient is None else f", gradients to {limit(proof.gradient)}"
         )
-        words = f"{PROVEN} outputs agree to {proof.exact:.0e}{gradients}, in float64 on two other draws"
+        words = f"{PROVEN} outputs agree to {limit(proof.exact)}{gradients}, in float64 on two other draws"
     else:
-        how = f"differ by {proof.error:.0e}" if np.isfinite(proof.error) else "cannot be compared"
+        how = f"differ by {short(proof.error)}" if np.isfinite(proof.error) else "cannot be compared"
         words = f"{UNPROVEN} outputs {how}"
     comments = [words]
     if reasons:

@@ -50,6 +50,8 @@ class Derivation:
       incomparable: why the outputs cannot be compared; "" if they can.
       depths: how the numbers of blocks of both models differ; "" where they do not.
       unmatched: of both sides, what has no partner.
+      gradient: the relative error of the gradients in the proof; None where they were not compared.
+      arrays, elements: the numbers of parameters and of their elements on the left and on the right.
     """
 
     table: DerivedTable
@@ -67,6 +69,9 @@ class Derivation:
     incomparable: str = ""
     depths: str = ""
     unmatched: Sequence[Unmatched] = ()
+    gradient: float | None = None
+    arrays: tuple[int, int] = (0, 0)
+    elements: tuple[int, int] = (0, 0)
 
     @property
     def outputs(self) -> str:
@@ -106,6 +111,7 @@ class Derivation:
         return {
             "table": self.table.print(),
             "proven": self.proven,
+            "gradient": self.gradient,
             "error": self.error if np.isfinite(self.error) else None,
             "divergences": [divergence._asdict() for divergence in self.divergences],
             "unobservable": self.unobservable,

@@ -4,57 +4,36 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 
 from ..markup import Markup, join, name, prose, tag
 from ..page import facts, fill
 from ..summary import count, limit, short
 from .derivation import ROUNDING, Derivation
 from .fold.rows import missing_lines
-from .match.choices import Step
-from .prove.prove import OUTPUT
-from .trace.places import OWN, module_of
-from .unmatched import Unmatched
+from .prove.prove import GRADIENT, OUTPUT
+from .trace.places import OWN
+from .trees import trees
 
 OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
 translated by the Table. The error is the largest difference of an element over the largest element of its output.
 A proof compares the gradient of every parameter as well."""
 USES = """Wherever a parameter is used, in a product or a sum, the values that meet it in both models are compared up to
-their layout. The difference is relative to the largest of them, on the weights of the search. Where the models
-part, it is measured again on those of the proof."""
-KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}
+their layout, on the weights of the search. The difference is relative to the largest of them."""
+LEGEND = """A line names an array on either side and its axes: letters that both sides share, (s h d) axes composed into
+one, {i} the numbers of blocks, {s=query|key|value} names in the place of an axis."""
+GRADIENTS = """The gradient of every parameter, through the Table, on the weights of the proof."""
 
 
-@dataclass
-class Module:
-    """A module of the left model, with those below it.
-
-    Args:
-      path: its names from the top.
-      uses: the uses of parameters in the module itself. alone: those that have no partner.
-    """
-
-    path: tuple[str, ...] = ()
-    uses: list[Step] = field(default_factory=list)
-    alone: list[Unmatched] = field(default_factory=list)
-    below: dict[str, Module] = field(default_factory=dict)
-
-    def within(self) -> Iterator[Step]:
-        """Yield its uses and those of the modules below it."""
-        yield from self.uses
-        for module in self.below.values():
-            yield from module.within()
-
-
-def page(found: Derivation, about: Mapping[str, str]) -> str:
+def page(found: Derivation, about: Mapping[str, str], out: str | None = None) -> str:
     """Build the page: no network, no script.
 
     Args:
-      about: what was run, by label.
+      about: what was run, by label. out: the file of the Table.
     """
     lines = count(len(found.table.lines), "line")
-    totals = f"{lines}, {found.matched}, {found.seconds:.1f} s of CPU."
+    filled = f" and covers {found.arrays[1] - len(found.missing):,} of {count(found.arrays[1], 'parameter')}"
+    totals = f"The Table has {lines}{filled if found.arrays[1] else ''}. {found.matched}, {found.seconds:.1f} s of CPU."
     return fill(
         kicker="Triptych derivation",
         title=join(f"Derive: {_verdict(found)}"),
@@ -63,8 +42,8 @@ def page(found: Derivation, about: Mapping[str, str]) -> str:
         totals=prose(totals),
         provenance=tag("section", facts(about.items()), class_="provenance", aria_label="What was run"),
         divergences=join(_cards(found), _measures(found)),
-        results=_table(found),
-        modules=_trees(found),
+        results=_table(found, out),
+        modules=trees(found),
         remarks=_remarks(found),
     )
 
@@ -80,8 +59,12 @@ def _verdict(found: Derivation) -> str:
 def _measures(found: Derivation) -> Markup:
     """State both measures of difference, each with its limit and its definition."""
     error = short(found.error) if math.isfinite(found.error) else found.outputs.removeprefix("outputs ")
-    rows = [
-        ("error of the outputs", error, f"at most {limit(OUTPUT)} counts as equal", OUTPUTS),
+    rows = [("error of the outputs", error, f"at most {limit(OUTPUT)} counts as equal", OUTPUTS)]
+    if found.gradient is not None:
+        rows.append(
+            ("error of the gradients", short(found.gradient), f"at most {limit(GRADIENT)} counts as equal", GRADIENTS)
+        )
+    rows += [
         ("uses that agree", found.matched, f"a difference of at most {limit(ROUNDING)} counts as agreeing", USES),
     ]
     facts = [
@@ -132,97 +115,16 @@ def _by_module(names: Iterable[str]) -> list[tuple[str, str]]:
     return [(module, ", ".join(leaves)) for module, leaves in modules.items()]
 
 
-def _trees(found: Derivation) -> Markup:
-    heads = [tag("th", text, scope="col") for text in ("left", "right", "use")]
-    heads.append(tag("th", "difference", scope="col", class_="number"))
-    rows = [row for module in tree(found.uses, found.unmatched).below.values() for row in _rows(module)]
-    rows += [row for use in found.unmatched if use.side == "right" for row in [_lone(use, 0)]]
-    table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules trees")
-    about = (
-        "Each module of the left model stands beside the part of the right one that has its partners; below it, each "
-        "use of a parameter, with the difference of the values that meet it; a module shows the largest below it."
-    )
-    if found.unmatched:
-        about += " What has no partner stands beside a dash, that of the right model at the end."
-    head = tag("summary", tag("b", "Modules"), " ", tag("span", found.matched, class_="soft"))
-    body = tag("div", tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
-    return tag("details", head, body, open=None if found.proven else "")
-
-
-def tree(uses: Sequence[Step], unmatched: Sequence[Unmatched] = ()) -> Module:
-    """Arrange uses by the left model's modules, in the order of execution."""
-    top = Module()
-
-    def module_at(site: str, names: str) -> Module:
-        module = top
-        for part in module_of(site, names) or (OWN,):
-            module = module.below.setdefault(part, Module((*module.path, part)))
-        return module
-
-    for use in uses:
-        module_at(use.left_site, use.left).uses.append(use)
-    for lone in unmatched:
-        if lone.side == "left":
-            module_at(lone.site, lone.names).alone.append(lone)
-    return top
-
-
-def _rows(module: Module) -> Iterator[Markup]:
-    depth = len(module.path) - 1
-    partners = [module_of(use.right_site, use.right) for use in module.within()]
-    gap = max((use.gap for use in module.within()), default=None)
-    cells = [
-        tag("td", tag("b", module.path[-1]), style=f"--depth: {depth}"),
-        tag("td", tag("b", name("/".join(_common(partners)) or OWN) if partners else "-")),
-        tag("td"),
-        tag("td", short(gap), class_="number"),
-    ]
-    yield tag("tr", *cells, class_="module lone" if gap is None else _grade(gap, "module"))
-    for use in module.uses:
-        cells = [
-            tag("td", tag("code", _leaves(use.left)), title=use.left, style=f"--depth: {depth + 1}"),
-            tag("td", tag("code", name(use.right.replace(" ", ", ")))),
-            tag("td", KINDS[use.kind], class_="soft"),
-            tag("td", short(use.gap), class_="number"),
-        ]
-        yield tag("tr", *cells, class_=_grade(use.gap))
-    for lone in module.alone:
-        yield _lone(lone, depth + 1)
-    for below in module.below.values():
-        yield from _rows(below)
-
-
-def _lone(use: Unmatched, depth: int) -> Markup:
-    """Build the row of a use without a partner: "-" stands on the other side."""
-    left = tag("code", _leaves(use.names)) if use.side == "left" else "-"
-    right = tag("code", name(use.names.replace(" ", ", "))) if use.side == "right" else "-"
-    cells = [
-        tag("td", left, title=use.names, style=f"--depth: {depth}"),
-        tag("td", right),
-        tag("td", KINDS.get(use.kind, "not read"), class_="soft"),
-        tag("td", "-", class_="number"),
-    ]
-    return tag("tr", *cells, class_="lone")
-
-
-def _grade(gap: float, kind: str = "") -> str | None:
-    return f"{kind} differs".strip() if gap > ROUNDING else kind or None
-
-
-def _leaves(names: str) -> str:
-    return ", ".join(re.split(r"[./]", name)[-1] for name in names.split(" "))
-
-
-def _common(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the names with which all paths begin."""
-    first, last = min(paths), max(paths)
-    length = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return first[:length]
-
-
-def _table(found: Derivation) -> Markup:
+def _table(found: Derivation, out: str | None) -> Markup:
     lines = [tag("span", line) for line in found.table.print().splitlines(keepends=True)]
-    return tag("section", tag("h2", "Table"), tag("pre", *lines, class_="lines"))
+    step = (
+        f"python -m convert --table {out or 'FILE.table'} CHECKPOINT -o OUT"
+        if found.table.lines and not found.missing
+        else ""
+    )
+    next_step = [tag("p", "Convert a checkpoint by it: ", tag("code", step), class_="soft")] if step else []
+    legend = tag("p", prose(LEGEND), class_="soft")
+    return tag("section", tag("h2", "Table"), legend, tag("pre", *lines, class_="lines"), *next_step)
 
 
 def _remarks(found: Derivation) -> Markup:

@@ -11,6 +11,7 @@ import numpy as np
 
 from convert.errors import ConvertError
 
+from ..summary import short
 from .derivation import Derivation
 from .deriving import derive
 from .fold.rows import missing_lines
@@ -43,7 +44,7 @@ def reasons(found: Derivation) -> list[str]:
     lines += [f"stopped: {found.failure}"] if found.failure else []
     for place in found.divergences:
         cause = f": {place.cause}" if place.cause else ""
-        lines.append(f"parts at {place.left} <-> {place.right}, by {place.size:.1e}{cause}")
+        lines.append(f"parts at {place.left} <-> {place.right}, by {short(place.size)}{cause}")
     return lines or [f"{found.outputs}, or gradients do"]
 
 

@@ -130,7 +130,7 @@ def test_of_equal_blocks_all_are_named():
     text = "outputs of b.{}.fc1 with inputs of b.{}.fc2"
     first, second, third, crossed = (text.format(*ij) for ij in ((0, 0), (1, 1), (2, 2), (0, 1)))
     assert every(first, [first, crossed]) == first
-    whole = "outputs of b.{i}.fc1 with inputs of b.{i}.fc2 for i = 0..2, tried for 0"
+    whole = "outputs of b.{i}.fc1 with inputs of b.{i}.fc2 for i = 0..2 (tried on block 0)"
     assert every(first, [first, crossed, second, third]) == whole
     line, later = (f"outputs of {i}.weight with inputs of {i + 2}.weight" for i in (0, 2))
     assert every(line, [line, later]) == f"{line}; alike, and not tried: {later}"

@@ -21,8 +21,8 @@ from parity.derive.command import run as derive_command
 from parity.derive.derivation import Derivation, Divergence
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.match.choices import Step
-from parity.derive.report import module_of
 from parity.derive.report import page as page_of
+from parity.derive.trace.places import module_of
 from parity.derive.unmatched import Unmatched
 from specs.table import Table
 
@@ -124,6 +124,19 @@ def test_a_use_without_a_module_stands_at_its_parameters_place(site: str, names:
     assert module_of(site, names) == module
 
 
+def test_a_place_with_a_card_shows_its_number_in_the_table_as_well():
+    found = replace(DERIVED, divergences=[Divergence("blocks.1.fc", "Net/layer_1", 4e-4)])
+    assert [row[-1] for row in rows(page_of(found, {}))[-3:]] == ["4.0e-4"] * 3
+    assert "a red row is a cause" in page_of(found, {})
+
+
+def test_the_page_states_coverage_gradients_and_the_next_step():
+    page = page_of(replace(DERIVED, gradient=2e-15, arrays=(2, 2)), {}, "my.table")
+    assert "The Table has 1 line and covers 2 of 2 parameters" in page
+    assert re.search(r"error of the gradients</dt><dd><b>(<span[^>]*>)?2.0e-15", page)
+    assert "python -m convert --table my.table CHECKPOINT -o OUT" in page
+
+
 SIDE = """
 import numpy as np, torch
 def build():
@@ -139,6 +152,14 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: Any):
     assert capsys.readouterr().out == ""
     page = (tmp_path / "out.html").read_text()
     assert side in page and "Proven" in page
+    text = unescape(re.sub("<.*?>", "", page))
+    for stated in (
+        "Sequential, 4 arrays, 26 elements",
+        "inputs[2, 3]",
+        f"--report {tmp_path}/out.html",
+        "of the proof 2",
+    ):
+        assert stated in text, stated
     assert [row[:2] for row in rows(page)] == [
         ["0", "0"], ["weight", "0.weight"], ["bias", "0.bias"], ["2", "2"], ["weight", "2.weight"], ["bias", "2.bias"],
     ]  # fmt: skip

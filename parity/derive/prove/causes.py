@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...hypotheses import ACTIVATIONS
+from ...summary import short
 from ..match import columns
 from ..match.stepped import Stepped
 from ..match.symbols import Elements, Use
@@ -178,7 +179,7 @@ def _cause(
             continue
         gap = next((p.gap for k, p in enumerate(_pairs(*sides, found)) if k == at), math.inf)
         if gap <= limit:
-            return f"{change.text} (recomputed so, to {gap:.0e})", sides
+            return f"{change.text} (recomputed so, to {short(gap)})", sides
     return "", None
 
 

@@ -58,7 +58,8 @@ def every(text: str, others: Iterable[str]) -> str:
     """State of all blocks what was tried in one.
 
     "outputs of fc1.0 with inputs of fc2.0" and the same of 1 and 2 are
-    "outputs of fc1.{i} with inputs of fc2.{i} for i = 0..2, tried for 0"; where numbers vary otherwise, all are listed.
+    "outputs of fc1.{i} with inputs of fc2.{i} for i = 0..2 (tried on block 0)";
+    where numbers vary otherwise, all are listed.
 
     Args:
       others: texts that differ from it in their numbers alone. Those count in which both names are as far ahead.
@@ -72,7 +73,7 @@ def every(text: str, others: Iterable[str]) -> str:
     if any(row[k] != number for row, number in zip(rows, numbers, strict=True) for k in varying):
         return f"{text}; alike, and not tried: {'; '.join(one for one in alike if one != text)}"
     words = "".join("{i}" if k in varying else word for k, word in enumerate(own))
-    return f"{words} for i = {fold(numbers)[0].strip('{}')}, tried for {own[varying[0]]}"
+    return f"{words} for i = {fold(numbers)[0].strip('{}')} (tried on block {own[varying[0]]})"
 
 
 def _as_far(text: str, other: str) -> bool:
