@@ -51,8 +51,11 @@ class Status:
         self.shown, self.what, self.last = sys.stderr.isatty(), "", 0.0
 
     def show(self, what: str) -> None:
-        """Replace the line; of one kind of step, which differ in numbers alone, show one every tenth of a second."""
-        kind = what.translate(_NO_DIGITS)
+        """Replace the line; of one kind of step, show one every tenth of a second.
+
+        Steps are of one kind if they differ in numbers alone, or behind a second colon: "proving: source: stem".
+        """
+        kind = ": ".join(what.partition(", attempt ")[0].translate(_NO_DIGITS).split(": ")[:2])
         if not self.shown or (kind == self.what and time.monotonic() - self.last < EVERY):
             return
         self.what, self.last = kind, time.monotonic()

@@ -92,15 +92,22 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collectio
     width, cells = columns(sys.stdout) or WIDTH, [header, *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     widths[0] = max(len(first) for first, *_ in cells if len(first) <= width // 2 or first == header[0])
-    lines = []
-    for first, *others in cells:
+    lines: list[str] = []
+    beside = False
+    for first, *others in cells[::-1]:  # the header last: its last cell stands above such cells alone
         if len(first) > widths[0]:
-            lines += wrapped(first, width, "  ", "    ")
+            above = wrapped(first, width, "  ", "    ")
             first = ""
+        else:
+            above = []
         *most, last = first, *others
         aligned = [c.rjust(w) if k in right else c.ljust(w) for k, (c, w) in enumerate(zip(most, widths, strict=False))]
         last = last.rjust(widths[-1]) if len(most) in right else last
         line = "".join(f"  {cell}" for cell in aligned)
         fits = len(line) + 2 + len(last) <= width
-        lines += [f"{line}  {last}".rstrip()] if fits else [line.rstrip(), *wrapped(last, width, "    ", "      ")]
+        if [first, *others] == list(header) and len(cells) > 1 and not beside:
+            last, fits = "", True
+        beside |= fits
+        below = [f"{line}  {last}".rstrip()] if fits else [line.rstrip(), *wrapped(last, width, "    ", "      ")]
+        lines[:0] = [*above, *below]
     return [line for line in lines if line]

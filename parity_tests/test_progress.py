@@ -22,8 +22,18 @@ def test_what_is_done_at_present_is_shown_on_a_terminal_only(monkeypatch, capsys
     for terminal in (False, True):
         monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal, raising=False)
         with Status() as status:
-            for what in ("recording left", "matching operation 1 of 9", "matching operation 2 of 9", "proving"):
+            steps = ("matching operation 1 of 9", "matching operation 2 of 9, attempt 2")
+            layers = ("proving: source", "proving: source: stem", "proving: source: head")
+            for what in ("recording left", *steps, *layers):
                 status.show(what)
         err = capsys.readouterr().err
         assert bool(err) == ("recording left" in err and "proving" in err) == terminal
-        assert "operation 2" not in err and err.endswith("\r\x1b[K" if terminal else "")
+        assert "operation 2" not in err and "head" not in err and err.endswith("\r\x1b[K" if terminal else "")
+
+
+def test_a_header_stands_only_above_cells_on_the_rows_own_lines():
+    from convert.terminal import table
+
+    wide = "x" * 75
+    assert table(("values", "A and B"), [("a", wide), ("b", wide)])[0].split() == ["values"]
+    assert table(("values", "A and B"), [("a", wide), ("b", "1")])[0].split() == ["values", "A", "and", "B"]

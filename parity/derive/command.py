@@ -126,7 +126,9 @@ def _sources(*sides: str) -> list[str]:
 
 def _kind(line: str) -> str:
     """Return the colour of a line: a key of terminal.CODES, or "" for none."""
-    word = line.partition(":")[0]
+    word, _, rest = line.partition(": ")
+    if word.startswith("parts at ") and ": " in rest:  # with a cause
+        return "head"
     return {
         "proven": "good",
         "complete, but not proven": "bad",

@@ -104,6 +104,7 @@ class Choices:
     ):
         self.seen, self.program, self.lefts, self.rights, self.alike = seen, program, lefts, rights, Similarity()
         self._say, self.limit = say, EXACT
+        self._attempt = 1  # goes up with each step back
         self.patient, self.scaling = False, True
         self._scaled: State | None = None  # before the first product that was taken so
         self.excused, self.rough = set[int](), set[int]()
@@ -159,6 +160,7 @@ class Choices:
 
     def _restore(self, state: State, choices: list[int]) -> None:
         self.walk.restore(state.walk)
+        self._attempt += 1
         self._choices = choices
         undone = self._entries[state.entries :]
         for right, left in undone:
@@ -181,7 +183,8 @@ class Choices:
     def _begin(self) -> None:
         """Note how far the attempt is before the operation at which the walk stands."""
         if self._begun[0] != self.walk.at:
-            self._say(f"matching operation {self.walk.at} of {len(self.program.tape.nodes)}")
+            attempt = f", attempt {self._attempt}" if self._attempt > 1 else ""
+            self._say(f"matching operation {self.walk.at} of {len(self.program.tape.nodes)}{attempt}")
             self._begun = (self.walk.at, len(self.steps), len(self._entries))
 
     def _now(self) -> State:
