@@ -22,10 +22,12 @@ class Differences(NamedTuple):
     Args:
       entries: what differs, see `entry`.
       nans: how many places have NaN on both sides, which counts as equal: by the array's name in A's file.
+      compared: how many arrays were compared.
     """
 
     entries: list[dict[str, Any]]
     nans: dict[str, int]
+    compared: int = 0
 
     def notes(self) -> list[str]:
         """Report the places that have NaN on both sides."""
@@ -50,7 +52,7 @@ def differences(left: Steps, right: Steps, rtol: float, skip: Callable[[str], bo
             entries += [{**one, "a": names, "b": own_names(right, theirs[name])} for one in found]
             if both:
                 nans[" + ".join(fold(names))] = both
-    return Differences(entries, nans)
+    return Differences(entries, nans, len(ours.keys() & theirs.keys()))
 
 
 def own_names(side: Steps, step: Step) -> list[str]:

@@ -38,7 +38,7 @@ def inspect(arguments: Namespace) -> int:
     return inspect(arguments)
 
 
-def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] | None:
+def _by_arrays(arguments: Namespace, notes: list[str]) -> tuple[list[dict[str, Any]], int] | None:
     """Compare two files by a Table, or as they are if no architecture is known; None if neither applies."""
     from .by_table import length
     from .diff_arrays import across, by_names
@@ -46,11 +46,11 @@ def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] |
     a, b = arguments.a, arguments.b
     parts = _sides(arguments.weights)
     if arguments.table is not None:
-        entries, remarks = across(
+        entries, remarks, count = across(
             a, b, arguments.table, arguments.rtol, dict(map(length, arguments.set)), arguments.reverse, parts
         )
         notes += remarks
-        return entries
+        return entries, count
     try:
         plan(a, sampled=True, weights=parts[0]).close()
     except UsageError:
@@ -58,9 +58,9 @@ def _by_arrays(arguments: Namespace, notes: list[str]) -> list[dict[str, Any]] |
     except ConvertError:
         if (compared := by_names(a, b, arguments.rtol, parts)) is None:
             return None
-        entries, remarks = compared
+        entries, remarks, count = compared
         notes += remarks
-        return entries
+        return entries, count
     return None
 
 
@@ -85,7 +85,7 @@ def diff(arguments: Namespace) -> int:
 
             raise (None if arguments.weights else unrelated(a, b)) or error from None
     else:
-        comparison = Comparison(arrays, what="the same arrays", rtol=arguments.rtol)
+        comparison = Comparison(arrays[0], arrays=arrays[1], what="the same arrays", rtol=arguments.rtol)
     for note in notes:
         say(printable(f"note: {note}"), sys.stderr, "doubt")
     if arguments.json:

@@ -41,6 +41,7 @@ class Comparison:
       what: the verdict on two files without differences.
       rtol: values that differ by no more than this share were passed over.
       but: what was not compared, in words of the verdict.
+      arrays: how many arrays were compared.
     """
 
     differences: list[dict[str, Any]]
@@ -48,6 +49,7 @@ class Comparison:
     what: str = SAME
     rtol: float = 0.0
     but: tuple[str, ...] = ()
+    arrays: int = 0
 
     @property
     def conditions(self) -> list[str]:
@@ -124,7 +126,7 @@ def compare(
         entries = [*_configs(left, right), *arrays.entries]
         beside = any(entry.reason == PART for side in (left, right) for entry in side.aside)
         but = (*[BESIDE] * beside, *[COUNTERS] * bool(apart))
-        return Comparison(entries, assumed, rtol=rtol, but=but)
+        return Comparison(entries, assumed, rtol=rtol, but=but, arrays=arrays.compared)
 
 
 Side = tuple[str, str | None]  # a file and the part of it to take

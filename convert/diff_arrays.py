@@ -30,8 +30,8 @@ def across(
     sizes: Mapping[str, int],
     backwards: bool = False,
     weights: tuple[str | None, str | None] = (None, None),
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return what keeps B from being what a Table makes of A, and what the Table leaves out.
+) -> tuple[list[dict[str, Any]], list[str], int]:
+    """Return what keeps B from being what a Table makes of A, what it leaves out, and how many arrays were compared.
 
     Args:
       weights: which part of A and of B to take; None takes the whole file.
@@ -46,13 +46,13 @@ def across(
         unread = left.layout.unread
         notes = [*left.notes(), *_beside(right)]
         arrays = differences(left, right, rtol, skip=unread.__contains__)
-        return arrays.entries, [*notes, *arrays.notes()]
+        return arrays.entries, [*notes, *arrays.notes()], arrays.compared
 
 
 def by_names(
     a: str, b: str, rtol: float, weights: tuple[str | None, str | None] = (None, None)
-) -> tuple[list[dict[str, Any]], list[str]] | None:
-    """Return how two files of one layout differ, and what in them is not compared.
+) -> tuple[list[dict[str, Any]], list[str], int] | None:
+    """Return how two files of one layout differ, what in them is not compared, and how many arrays were.
 
     None where most names are not in both.
 
@@ -65,7 +65,7 @@ def by_names(
         if 2 * len(both) <= max(len(one.sources), len(two.sources)):
             return None
         arrays = differences(one, two, rtol)
-        return arrays.entries, [*_beside(one), *_beside(two), *arrays.notes()]
+        return arrays.entries, [*_beside(one), *_beside(two), *arrays.notes()], arrays.compared
 
 
 def _beside(side: Arrays) -> list[str]:

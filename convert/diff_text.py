@@ -34,6 +34,9 @@ def show(comparison: Comparison, a: str, b: str) -> None:
             say(ERROR, kind="soft")
         if any(entry["a"] != entry["b"] for entry in comparison.differences):
             say(NAMES, kind="soft")
+    elif comparison.same:
+        exact = "" if comparison.rtol else ", every element equal"
+        say(printable(f"A = {a}, B = {b}: {comparison.arrays:,} array{'s' * (comparison.arrays != 1)} compared{exact}"))
     neither = dict.fromkeys(entry["field"] for entry in comparison.assumed if entry["from"] == NOBODY)
     for name in neither:
         remedy = f"--set {name}=... states it, --assume accepts that they agree"
