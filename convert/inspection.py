@@ -35,6 +35,7 @@ from .table_file import doubt
 from .terminal import say
 
 NEAR = 0.5  # share of names, which recognition asks for as well: any model shares some, such as norm or head
+BY_TABLE = "written by a Table"  # begins what the record of such a conversion says
 REASONS = 5  # printed of why the nearest architecture does not fit
 
 
@@ -60,9 +61,11 @@ def inspect(arguments: Namespace) -> int:
 
 def _lines(about: dict[str, Any], path: str) -> Iterator[str]:
     """Return the description as text: names with numbers folded."""
-    yield from (f"{'record:':14}{line}" for line in about["record"])
+    if about["record"]:
+        yield f"{'record:':14}{'; it '.join(about['record'])}"
+    by_table = any(line.startswith(BY_TABLE) for line in about["record"])
     for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
-        if key in about:
+        if key in about and not (by_table and about[key] is None):
             label = "elements" if key == "parameters" and not about["named"] else key
             yield f"{label + ':':14}{_stated(about, key)}"
         if key == "parameters" and about["statistics"]:
@@ -156,7 +159,7 @@ def _recorded(record: Record) -> list[str]:
     if record.change or not isinstance(table, dict) or not isinstance(source, dict):
         return []
     left, right, file = (str(table.get(key, "unknown"))[:80] for key in ("from", "to", "file"))
-    line = f"written by a Table ({left} to {right}, {file}), from {str(source.get('file', 'unknown'))[:80]}"
+    line = f"{BY_TABLE} ({left} to {right}, {file}), from {str(source.get('file', 'unknown'))[:80]}"
     return [line, *filter(None, [doubt(record.content)])]
 
 

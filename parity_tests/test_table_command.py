@@ -174,6 +174,7 @@ def test_inspect_states_the_table_that_wrote_a_file(files, capsys):
     run(capsys, "--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.npz", "--set", "h=3")
     first, *others = run(capsys, "inspect", folder / "x.npz")[1].splitlines()
     assert first == "record:       written by a Table (torch to flax, bert.table), from left.safetensors"
+    assert not any("unknown" in line for line in others)
     assert not any(line.startswith("nearest") for line in others)
 
 
