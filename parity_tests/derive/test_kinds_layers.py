@@ -165,10 +165,16 @@ def test_rows_in_another_order_are_not_mixed_up_where_values_part_a_little():
 
 
 def test_a_table_that_a_model_computes_once_and_keeps_is_computed_again():
+    class Frozen(dict[str, Any]):  # as the configurations of libraries
+        def update(self, *_: Any, **__: Any) -> None:
+            raise TypeError("frozen")
+
+        clear = update
+
     class Kept(torch.nn.Module):
         def __init__(self, keeps: bool):
             super().__init__()
-            self.keeps, self.kept = keeps, dict[str, Any]()
+            self.keeps, self.kept, self.config = keeps, dict[str, Any](), Frozen(width=4)
             self.weight, self.row = torch.nn.Linear(4, 4), torch.nn.Parameter(torch.randn(4))
 
         def forward(self, x: Any) -> Any:

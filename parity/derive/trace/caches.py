@@ -19,7 +19,7 @@ def forgotten(modules: Iterable[Any]) -> Iterator[None]:
                 del vars(module)[name]
             for name, (value, entries) in attributes.items():
                 vars(module)[name] = value
-                if isinstance(value, dict):
+                if isinstance(value, dict) and not _same(value, entries):  # one that refuses changes has none
                     value.clear()
                     value.update(entries)
                 elif isinstance(value, list):
@@ -28,3 +28,7 @@ def forgotten(modules: Iterable[Any]) -> Iterator[None]:
 
 def _entries(value: Any) -> Any:
     return value.copy() if isinstance(value, (dict, list)) else None
+
+
+def _same(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
+    return now.keys() == before.keys() and all(now[key] is value for key, value in before.items())
