@@ -202,3 +202,27 @@ def test_generated_weights_that_a_softmax_takes_over_another_axis():
     left, right = (Net(mixing(last), g=linear(6, 16), o=linear(6, 6)) for last in (False, True))
     found = both_ways(left, right, 2, 4, 6)
     assert "g.weight: o i <-> g.weight: o i" in str(found.table)
+
+
+def test_a_product_behind_another_activation_is_found_by_the_product_before_it():
+    """Values behind a ReLU are too far from those behind a GELU, and every matrix has the same shape."""
+
+    def run(act: str, blocks: str) -> Callable[..., Any]:
+        def forward(m: Any, x: Any) -> Any:
+            for one, two in zip(blocks[::2], blocks[1::2], strict=True):
+                x = x + getattr(m, two)(getattr(torch.nn.functional, act)(getattr(m, one)(x)))
+            return m.out(x)
+
+        return forward
+
+    names, others = "abcdef", "ponmlk"
+    left, right = (
+        Net(run(act, of), **{name: linear(8, 8) for name in sorted(of)}, out=linear(8, 3))
+        for act, of in (("gelu", names), ("relu", others))
+    )
+    found = parity.derive(left, right, (images(7, 8),))
+    assert not found.proven and not found.missing, found.failure
+    assert "GELU by the error function on the left, ReLU on the right" in found.divergences[0].cause
+    moved = found.table.apply(given := numbers(left, images(7, 8)))
+    for name, other in zip(names, others, strict=True):
+        assert np.array_equal(moved[f"{other}.weight"], given[f"{name}.weight"])

@@ -11,12 +11,14 @@ from ..trace.tape import Array
 from . import columns, roles, uses
 from .choices import EXACT, LIMIT, MANY, DeadEnd, Option, every
 from .factors import distinct
+from .following import followers
 from .regroup import Regrouping
 from .symbols import Use
 
 SCALED = 0.04  # what counts as the distance of columns that are alike but for a factor
 SNAP = 0.1  # mean relative difference up to which the values of two models are those of one use
 PADDED = 0.02  # what at most counts as the distance of equal images with other zeros around them
+FOLLOWED = 0.99  # what counts as the distance of uses of which only the way to them is alike
 CLEAR = 3  # how much farther than the nearest use each other one is where no doubt is which one it is
 
 
@@ -107,7 +109,7 @@ class Products(Regrouping):
             partial = {} if window else uses.partial(use, others)
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
         near = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
-        if not near and (agreeing := self._agreeing(use, pool)):
+        if not near and (agreeing := self._agreeing(use, pool) or self._following(use, pool)):
             partial = {seen: (rows, gaps.get(seen, LIMIT)) for seen, (rows, _) in agreeing.items()}
             near = {seen: gap for seen, (_, gap) in partial.items()}
         taps = len(found) // use.x.shape[1] if window else 1
@@ -173,6 +175,20 @@ class Products(Regrouping):
             names = " ".join(self.rights.owners(use.ids))
             raise DeadEnd(f"{names}: no use on the left meets all values of its product", 1 - most)
         return {seen: (rows, part) for seen, (rows, part) in found.items() if part == most}
+
+    def _following(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:
+        """Return (rows, 0.0) of uses that read the results of the same products, as behind another activation.
+
+        Raises: DeadEnd unless this is the only evidence for a partner there is, since no other choice went on.
+        """
+        if self.program.tape.nodes[use.node].window or use.flipped:
+            return {}
+        free = [seen for seen in pool if not seen.use.flipped and self._free(seen, seen.use.ids)]
+        found = followers(use, self.program, free, self._partners)
+        if found and self.walk.at not in self.rough:
+            names = " ".join(self.rights.owners(use.ids))
+            raise DeadEnd(f"{names}: no use on the left meets the values of its product", FOLLOWED)
+        return {seen: (rows, 0.0) for seen, rows in found.items()}
 
     def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None, sure: bool = False) -> Array | None:
         """Return the left values in the order of the right ones, if these are near or part of them is the same.
