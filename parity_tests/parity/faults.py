@@ -199,7 +199,7 @@ FAULTS: dict[str, list[Fault]] = {
         Fault("GELU by tanh", "S/16", "torch", patched("torch.nn", "GELU", _tanh), "blocks.0.token_mix.fc2", "GELU by tanh"),
         Fault("LayerNorm epsilon 1e-5", "S/16", "flax", config(norm_eps=1e-5), "blocks.0.norm1", "epsilon 1e-5"),
         Fault("one epsilon of another default", "S/16", "paddle", attribute("blocks.0.norm2", _epsilon=1e-5),
-              "blocks.0.norm2", "epsilon 1e-5 and"),
+              "blocks.0.norm2", "epsilon 1e-5 in"),
         Fault("unbiased variance", "S/16", "torch", around("blocks.0.norm1", _unbiased), "blocks.0.norm1", "unbiased variance"),
         Fault("conv kernel h and w swapped", "S/16", "torch", arrays(stem__weight=lambda x: x.swapaxes(2, 3)), "stem",
               "height and width swapped"),
