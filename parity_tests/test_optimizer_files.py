@@ -306,6 +306,39 @@ def test_torch_distributed_checkpoints(trained, run, tmp_path):
     assert {key: loaded["param_groups"][0][key] for key in hyper} == hyper
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_groups_of_parameters_in_a_distributed_checkpoint(trained, run, tmp_path, named):
+    """Whether the optimizer that loads it knows the names of its parameters or not."""
+    import torch
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+    def grouped(named):
+        model = Torch("mlp_mixer", "adamw")
+        each = list(model.model.named_parameters())
+        parts = ([(n, p) for n, p in each if (p.ndim > 1) == wide] for wide in (True, False))
+        groups = [
+            {"params": part if named else [p for _, p in part], "weight_decay": d}
+            for part, d in zip(parts, (0.1, 0.0), strict=True)
+        ]
+        model.optimizer = torch.optim.AdamW(groups, lr=1e-3)
+        return model
+
+    model, again = grouped(True), grouped(named)
+    model.train(batches("mlp_mixer")[:3])
+    saved = model.optimizer.state_dict()
+    torch.save({"model": model.model.state_dict(), "optimizer": saved}, tmp_path / "two.pt")
+    words = ["torch2torch", tmp_path / "two.pt", "-o", tmp_path / "out.dcp", OPTIMIZER, "--config", trained[1]]
+    assert run(*words)[0] == 0
+    weights, state = get_state_dict(again.model, again.optimizer)
+    dcp.load({"model": weights, "optim": state}, checkpoint_id=tmp_path / "out.dcp", no_dist=True)
+    set_state_dict(again.model, again.optimizer, model_state_dict=weights, optim_state_dict=state)
+    loaded = again.optimizer.state_dict()
+    assert [group["weight_decay"] for group in loaded["param_groups"]] == [0.1, 0.0]
+    for number, entry in saved["state"].items():
+        assert all(torch.equal(tensor, loaded["state"][number][key]) for key, tensor in entry.items())
+
+
 def arrays(path):
     with open_checkpoint(path) as reader:
         return {name: bytes(reader.read(name)) for name in reader.tensors}

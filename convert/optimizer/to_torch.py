@@ -55,10 +55,9 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
             states[number][key] = builder.moment(slot, weight, f"{base}/{key}")
     key_of = dict(zip(model.trained, keys, strict=True))
     groups = [
-        {**_group(state, values), "params": [key_of[weight] for weight in weights],
-         **({} if distributed else {"param_names": list(weights)})}
+        {**_group(state, values), "params": [key_of[weight] for weight in weights], "param_names": list(weights)}
         for weights, values in model.groups or [(model.trained, {})]
-    ]  # fmt: skip
+    ]
     notes = ["torch counts parameters in the order of model.parameters(): the file lists their names, param_names"]
     notes = [f"load it by {DCP_LOAD}"] if distributed else notes
     if missing := missing_of(state):
