@@ -4,51 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import paddle
 
 from .caches import forgotten
-from .call import Call, flatten
+from .call import Call
+from .module_side import LARGE, ModuleSide
 from .paddle_recorder import Recorder
 from .tape import Tape
 
-LARGE = 1 << 18  # elements from which on a model reads an array without copying it
 
-
-class PaddleSide:
+class PaddleSide(ModuleSide):
     """A paddle layer, called in evaluation mode and float64."""
 
     framework = "paddle"
     output_axis = -1
 
-    def __init__(self, model: paddle.nn.Layer, call: Call):
-        self.call = call
-        self.model = _hollow(model)
-        self.model._to_impl(dtype="float64", floating_only=True)  # to() would cast tables of indices as well
-        self.model.eval()
-        self._shared: dict[str, Any] = {}  # tensors whose memory the model reads
-        self.ties: dict[str, str] = {}
-        self.parameters: dict[str, np.ndarray] = {}
-        self.others: dict[str, np.ndarray] = {}
-        first: dict[int, str] = {}
-        for name, tensor in model.state_dict().items():
-            if id(tensor) in first:
-                self.ties[name] = first[id(tensor)]
-            elif "float" in str(tensor.dtype):
-                wide = str(tensor.dtype) in ("paddle.float32", "paddle.float64")
-                self.parameters[name] = np.from_dlpack(tensor.detach()) if wide else tensor.astype("float64").numpy()
-            else:
-                self.others[name] = tensor.numpy()
-            first.setdefault(id(tensor), name)
+    tensor = paddle.Tensor
 
-    def fix(self, names: Sequence[str]) -> None:
-        """Take parameters as arrays that are none: they keep the model's own values."""
-        kept = {name: self.parameters.pop(name) for name in names}
-        self.others |= kept
-        self._load(kept)
+    def __init__(self, model: paddle.nn.Layer, call: Call):
+        copied = _hollow(model)
+        copied._to_impl(dtype="float64", floating_only=True)  # to() would cast tables of indices as well
+        copied.eval()
+        self._shared: dict[str, Any] = {}  # tensors whose memory the model reads
+        super().__init__(copied, call, model.state_dict())
+
+    def _floats(self, tensor: Any) -> np.ndarray | None:
+        if "float" not in str(tensor.dtype):
+            return None
+        wide = str(tensor.dtype) in ("paddle.float32", "paddle.float64")
+        return np.from_dlpack(tensor.detach()) if wide else tensor.astype("float64").numpy()
 
     def _load(self, parameters: Mapping[str, np.ndarray]) -> None:
         state = self.model.state_dict()
@@ -70,12 +58,6 @@ class PaddleSide:
 
     def _layers(self) -> list[Any]:
         return self.model.sublayers(include_self=True)
-
-    def _run(self, inputs: Mapping[str, Any]) -> list[Any]:
-        args, kwargs = self.call.bind(inputs)
-        method = self.model if self.call.method == "__call__" else getattr(self.model, self.call.method)
-        result = self.call.output(method(*args, **kwargs))
-        return [leaf for _, leaf in flatten(result) if isinstance(leaf, paddle.Tensor)]
 
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as the user's own code computes them."""

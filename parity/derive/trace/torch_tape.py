@@ -4,48 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from .caches import forgotten
-from .call import Call, flatten
+from .call import Call
+from .module_side import LARGE, ModuleSide
 from .tape import Tape
 from .torch_recorder import Recorder
 from .torch_values import numpy_of
 
-LARGE = 1 << 18  # elements from which on a model reads an array without copying it
 
-
-class TorchSide:
+class TorchSide(ModuleSide):
     """A torch module, called in evaluation mode and float64."""
 
     framework = "torch"
     output_axis = 0
 
-    def __init__(self, model: torch.nn.Module, call: Call):
-        self.call = call
-        self.model = _hollow(model).to(torch.float64).train().eval()  # which empties caches of models that have such
-        first: dict[int, str] = {}
-        self.ties: dict[str, str] = {}
-        self.parameters: dict[str, np.ndarray] = {}
-        self.others: dict[str, np.ndarray] = {}
-        for name, tensor in model.state_dict(keep_vars=True).items():
-            if id(tensor) in first:
-                self.ties[name] = first[id(tensor)]
-            elif tensor.is_floating_point():
-                self.parameters[name] = numpy_of(tensor, copied=False, wide=False)
-            else:
-                self.others[name] = tensor.numpy().copy()
-            first.setdefault(id(tensor), name)
+    tensor = torch.Tensor
 
-    def fix(self, names: Sequence[str]) -> None:
-        """Take parameters as arrays that are none: they keep the model's own values."""
-        kept = {name: self.parameters.pop(name) for name in names}
-        self.others |= kept
-        self._load(kept)
+    def __init__(self, model: torch.nn.Module, call: Call):
+        copied = _hollow(model).to(torch.float64).train().eval()  # which empties caches of models that have such
+        super().__init__(copied, call, model.state_dict(keep_vars=True))
+
+    def _floats(self, tensor: torch.Tensor) -> np.ndarray | None:
+        return numpy_of(tensor, copied=False, wide=False) if tensor.is_floating_point() else None
 
     def _load(self, parameters: Mapping[str, np.ndarray]) -> None:
         state = self.model.state_dict(keep_vars=True)
@@ -62,16 +48,11 @@ class TorchSide:
             if name in self.parameters and tensor.numel() >= LARGE:
                 tensor.data = torch.empty_like(tensor)
 
-    def _run(self, inputs: Mapping[str, Any]) -> list[torch.Tensor]:
-        args, kwargs = self.call.bind({k: torch.from_numpy(np.array(v)) for k, v in inputs.items()})
-        method = self.model if self.call.method == "__call__" else getattr(self.model, self.call.method)
-        return [t for _, t in flatten(self.call.output(method(*args, **kwargs))) if isinstance(t, torch.Tensor)]
-
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as the user's own code computes them."""
         self._load(parameters)
         with torch.no_grad(), _double(), forgotten(self.model.modules()):
-            return [t.numpy().copy() for t in self._run(inputs)]
+            return [t.numpy().copy() for t in self._run(_tensors_of(inputs))]
 
     def gradients(
         self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], weights: list[np.ndarray]
@@ -79,7 +60,7 @@ class TorchSide:
         """Return gradients of the outputs' sum, weighted by `weights`, for the parameters that have one."""
         self._load(parameters)
         with _double(), forgotten(self.model.modules()):
-            outputs = self._run(inputs)
+            outputs = self._run(_tensors_of(inputs))
             total = sum((t * torch.from_numpy(w)).sum() for t, w in zip(outputs, weights, strict=True))
         state = self.model.state_dict(keep_vars=True)
         wanted = {name: state[name] for name in parameters if state[name].requires_grad}
@@ -97,16 +78,17 @@ class TorchSide:
         state = self.model.state_dict(keep_vars=True)
         for name in self.parameters:
             tape.parameters[name] = mode.adopt(state[name], tape.number())
-        tensors = {k: torch.from_numpy(np.array(v)) for k, v in inputs.items()}
+        tensors = _tensors_of(inputs)
         tape.inputs = [mode.adopt(tensor, tape.number()) for tensor in tensors.values()]
-        args, kwargs = self.call.bind(tensors)
-        method = self.model if self.call.method == "__call__" else getattr(self.model, self.call.method)
         with torch.no_grad(), _double(), forgotten(self.model.modules()), _sites(self.model, mode.path), mode:
-            results = method(*args, **kwargs)
-            outputs = [t for _, t in flatten(self.call.output(results)) if isinstance(t, torch.Tensor)]
+            outputs = self._run(tensors)
         tape.outputs = [mode.value(tensor) for tensor in outputs]
         mode.release()
         return tape
+
+
+def _tensors_of(inputs: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.array(array)) for name, array in inputs.items()}
 
 
 def _hollow(model: torch.nn.Module) -> torch.nn.Module:

@@ -1,0 +1,60 @@
+"""Share what sides of torch modules and of paddle layers do alike: list a model's arrays, and call it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .call import Call, flatten
+from .tape import Array
+
+LARGE = 1 << 18  # elements from which on a model reads an array without copying it
+
+
+class ModuleSide(ABC):
+    """A module whose state_dict has its arrays; see Side.
+
+    Args:
+      model: a copy of the user's, which arrays are loaded into. state: of the user's own model: its tensors by name.
+    """
+
+    tensor: type  # of the framework
+
+    def __init__(self, model: Any, call: Call, state: Mapping[str, Any]):
+        self.model, self.call = model, call
+        self.ties: dict[str, str] = {}
+        self.parameters: dict[str, Array] = {}
+        self.others: dict[str, Array] = {}
+        first: dict[int, str] = {}
+        for name, tensor in state.items():
+            if id(tensor) in first:
+                self.ties[name] = first[id(tensor)]
+            elif (array := self._floats(tensor)) is not None:
+                self.parameters[name] = array
+            else:
+                self.others[name] = np.array(tensor.numpy())
+            first.setdefault(id(tensor), name)
+
+    @abstractmethod
+    def _floats(self, tensor: Any) -> Array | None:
+        """Return a tensor's numbers, without copying them if that is possible; None for what is no parameter."""
+
+    @abstractmethod
+    def _load(self, parameters: Mapping[str, Array]) -> None:
+        """Give parameters of the model these values."""
+
+    def fix(self, names: Sequence[str]) -> None:
+        """Take parameters as arrays that are none: they keep the model's own values."""
+        kept = {name: self.parameters.pop(name) for name in names}
+        self.others |= kept
+        self._load(kept)
+
+    def _run(self, inputs: Mapping[str, Any]) -> list[Any]:
+        """Call the model with tensors by name, and return the tensors of its result."""
+        args, kwargs = self.call.bind(inputs)
+        method = self.model if self.call.method == "__call__" else getattr(self.model, self.call.method)
+        result = self.call.output(method(*args, **kwargs))
+        return [leaf for _, leaf in flatten(result) if isinstance(leaf, self.tensor)]
