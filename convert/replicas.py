@@ -20,10 +20,15 @@ ONCE = (
 NAMED = 5  # arrays that an error names
 
 
+def leading(tensors: Iterable[Tensor]) -> int:
+    """Return the length of a first axis that every array has; 0 where they differ, or one has none."""
+    lengths = {tensor.shape[:1] for tensor in tensors}
+    return lengths.pop()[0] if len(lengths) == 1 and () not in lengths else 0
+
+
 def without_replicas(reading: Reading) -> Reading | None:
     """Remove a leading axis that has the same length on every array; None where there is none."""
-    lengths = {tensor.shape[:1] for tensor in reading.tensors.values()}
-    if len(lengths) > 1 or () in lengths or (0,) in lengths:
+    if not leading(reading.tensors.values()):
         return None
     tensors = {name: tensor._replace(shape=tensor.shape[1:]) for name, tensor in reading.tensors.items()}
     return replace(reading, tensors=tensors)

@@ -16,7 +16,7 @@ from .errors import ConvertError, UsageError, option
 from .files import open_checkpoint
 from .files.base import Tensor
 from .readings import LONGEST, training
-from .replicas import replication
+from .replicas import leading, replication
 from .spelling import out_of_modules
 from .table_part import matching, without_training
 
@@ -33,11 +33,10 @@ def like_shapes(table: Table, path: str | None, weights: str | None = None) -> d
 
 def replicas(table: Table, sources: Mapping[str, Tensor]) -> int:
     """Return the length of a leading axis of all arrays without which they fit a Table; 0 where there is none."""
-    lengths = {tensor.shape[:1] for tensor in sources.values()}
-    if len(lengths) != 1 or lengths & {(), (0,)} or fits(table, {name: t.shape for name, t in sources.items()}):
+    number = leading(sources.values())
+    if not number or fits(table, {name: tensor.shape for name, tensor in sources.items()}):
         return 0
-    inner = {name: tensor.shape[1:] for name, tensor in sources.items()}
-    return lengths.pop()[0] if fits(table, inner) else 0
+    return number if fits(table, {name: tensor.shape[1:] for name, tensor in sources.items()}) else 0
 
 
 def fits(table: Table, shapes: Mapping[str, tuple[int, ...]]) -> bool:

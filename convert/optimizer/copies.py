@@ -16,6 +16,7 @@ from convert.counters import read as read_counter
 from convert.errors import UsageError, option
 from convert.files.base import Reader, Tensor
 from convert.readings import COPIES, LONGEST, PROFILED, label, unwrapped
+from convert.replicas import leading
 
 if TYPE_CHECKING:
     from convert.by_table import TablePlan
@@ -148,8 +149,7 @@ def replicated(copies: Iterable[Copy], reader: Reader, weights: Iterable[Tensor]
     names = [name for copy in copies for name in (*copy.used, *copy.strangers) if name in reader.tensors]
     arrays = [reader.tensors[name] for name in names]
     same = all(tensor.shape[1:] == shapes.get(name) for copy in copies for name, tensor in copy.arrays.items())
-    lengths = {tensor.shape[:1] for tensor in arrays}
-    return arrays if same and len(lengths) == 1 and lengths.isdisjoint({(), (0,)}) else []
+    return arrays if same and leading(arrays) else []
 
 
 def of(plan: Plan | TablePlan, reader: Reader, apart: frozenset[str]) -> list[Copy]:

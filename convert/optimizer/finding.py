@@ -9,7 +9,7 @@ from typing import NamedTuple
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
 from convert.readings import training
-from convert.replicas import ONCE
+from convert.replicas import ONCE, leading
 
 from .families import MOMENTS
 
@@ -104,8 +104,7 @@ def replicated(reader: Reader, found: Found, parameters: Mapping[str, Tensor]) -
     Raises: ConvertError where they are stored so twice, for hosts and for devices.
     """
     arrays = [reader.tensors[name] for name in apart(reader, found) if name in reader.tensors]
-    lengths = {tensor.shape[:1] for tensor in arrays}
-    if found.library != "optax" or len(lengths) != 1 or () in lengths or (0,) in lengths:
+    if found.library != "optax" or not leading(arrays):
         return []
     counts = [t for t in arrays if t.name.removesuffix(VALUE).rpartition("/")[2] in ("count", "step")]
     shapes = [tensor.shape[1:] for tensor in arrays]
