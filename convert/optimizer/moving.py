@@ -49,6 +49,7 @@ def _known(plan: Plan) -> dict[str, bool]:
 
 def model(
     plan: Plan | TablePlan,
+    trained: Mapping[str, Tensor],
     state: State,
     as_dtype: str | None,
     like: str | None,
@@ -59,11 +60,11 @@ def model(
     """Return the target's weights with what fills their moments, all sources, and the weights without a state.
 
     Args:
+      trained: see trained_arrays.
       as_dtype, like: see Request.
       prefix: of the moments' names in the file. numbered: whether a torch target numbers parameters.
     """
-    trained, path = trained_arrays(plan), plan.reader.path
-    sources = dict(plan.sources)
+    path, sources = plan.reader.path, dict(plan.sources)
     for slot, arrays in state.moments.items():
         for name, tensor in arrays.items():
             sources[f"{slot}: {name}"] = tensor._replace(name=prefix + tensor.name)

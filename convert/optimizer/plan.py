@@ -110,7 +110,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     held = holding.held(plan, request.file, request.unreplicate, trained, stack)
     state, from_record = _state(plan, held, trained, request)
     model, sources, without = moving.model(
-        plan, state, request.dtype, request.like, library, held.prefix, numbered=suffix != ".dcp"
+        plan, trained, state, request.dtype, request.like, library, held.prefix, numbered=suffix != ".dcp"
     )
     average, averaged, behind = averages.chosen(held.averages, plan, trained, request.dtype, request.stated)
     sources |= averaged
