@@ -138,7 +138,7 @@ def _check_stated(
     asked: Mapping[str, Any],
     ours: Mapping[str, Any],
 ) -> None:
-    """Check the values that somebody states, each by itself. Raises: UsageError, or ConvertError where it is recorded.
+    """Check the values that somebody states, each by itself. Raises: UsageError that names those that cannot be.
 
     Args:
       stated: by anybody. asked: by the user. ours: by the record.
@@ -152,7 +152,10 @@ def _check_stated(
 
 
 def _lacking(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the fields to ask for, if one without a default has no value: with it those that change the outputs."""
+    """Return the fields to ask for; () where each field without a default has a value.
+
+    Where the user is asked at all, fields that change the outputs are asked for too, even if they have a default.
+    """
     spec = reading.spec
     unknown = {f.name for f in fields(spec.config) if f.name not in values}
     lacking = unknown & required(spec)
