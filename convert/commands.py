@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from specs.dialects import PORTS
 from specs.kinds import SUFFIX
@@ -18,6 +18,9 @@ from .recognise import dialects
 from .settings import stated
 from .terminal import say
 from .terminal import table as aligned
+
+if TYPE_CHECKING:
+    from .array_differences import Differences
 
 
 def run(arguments: Namespace) -> int:
@@ -38,29 +41,25 @@ def inspect(arguments: Namespace) -> int:
     return inspect(arguments)
 
 
-def _by_arrays(arguments: Namespace, notes: list[str]) -> tuple[list[dict[str, Any]], int] | None:
-    """Compare two files by a Table, or as they are if no architecture is known; None if neither applies."""
+def _by_arrays(arguments: Namespace) -> tuple[Differences, list[str]] | None:
+    """Compare two files by a Table, or as they are if no architecture is known; None if neither applies.
+
+    Returns: also notes on what is not compared.
+    """
     from .by_table import length
     from .diff_arrays import across, by_names
 
     a, b = arguments.a, arguments.b
     parts = _sides(arguments.weights)
     if arguments.table is not None:
-        entries, remarks, count = across(
-            a, b, arguments.table, arguments.rtol, dict(map(length, arguments.set)), arguments.reverse, parts
-        )
-        notes += remarks
-        return entries, count
+        sizes = dict(map(length, arguments.set))
+        return across(a, b, arguments.table, arguments.rtol, sizes, arguments.reverse, parts)
     try:
         plan(a, sampled=True, weights=parts[0]).close()
     except UsageError:
         return None
     except ConvertError:
-        if (compared := by_names(a, b, arguments.rtol, parts)) is None:
-            return None
-        entries, remarks, count = compared
-        notes += remarks
-        return entries, count
+        return by_names(a, b, arguments.rtol, parts)
     return None
 
 
@@ -73,8 +72,8 @@ def diff(arguments: Namespace) -> int:
     if not 0 <= arguments.rtol < float("inf"):
         raise UsageError(f"--rtol {arguments.rtol}: a number from 0 on, as in 1e-6")
     notes = [note for one in found for note in one.notes]
-    arrays = _by_arrays(arguments, notes)
-    if arrays is None:
+    compared = _by_arrays(arguments)
+    if compared is None:
         parts = _sides(arguments.weights)
         try:
             comparison = compare(a, b, arguments.rtol, stated(arguments), arguments.assume, parts, notes)
@@ -85,7 +84,9 @@ def diff(arguments: Namespace) -> int:
 
             raise (None if arguments.weights else unrelated(a, b)) or error from None
     else:
-        comparison = Comparison(arrays[0], arrays=arrays[1], what="the same arrays", rtol=arguments.rtol)
+        arrays, remarks = compared
+        notes += remarks
+        comparison = Comparison(arrays.entries, arrays=arrays.compared, what="the same arrays", rtol=arguments.rtol)
     for note in notes:
         say(printable(f"note: {note}"), sys.stderr, "doubt")
     if arguments.json:

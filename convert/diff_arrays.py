@@ -8,13 +8,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from specs.moves import Move
 from specs.table import Table
 
 from . import by_table, folding, payload
-from .array_differences import differences
+from .array_differences import Differences, differences
 from .files import open_checkpoint
 from .files.base import Reader, Tensor
 from .spelling import out_of_modules
@@ -30,8 +29,8 @@ def across(
     sizes: Mapping[str, int],
     backwards: bool = False,
     weights: tuple[str | None, str | None] = (None, None),
-) -> tuple[list[dict[str, Any]], list[str], int]:
-    """Return what keeps B from being what a Table makes of A, what it leaves out, and how many arrays were compared.
+) -> tuple[Differences, list[str]]:
+    """Return what keeps B from being what a Table makes of A, and notes on what is left out of the comparison.
 
     Args:
       weights: which part of A and of B to take; None takes the whole file.
@@ -46,13 +45,13 @@ def across(
         unread = left.layout.unread
         notes = [*left.notes(), *_beside(right)]
         arrays = differences(left, right, rtol, skip=unread.__contains__)
-        return arrays.entries, [*notes, *arrays.notes()], arrays.compared
+        return arrays, [*notes, *arrays.notes()]
 
 
 def by_names(
     a: str, b: str, rtol: float, weights: tuple[str | None, str | None] = (None, None)
-) -> tuple[list[dict[str, Any]], list[str], int] | None:
-    """Return how two files of one layout differ, what in them is not compared, and how many arrays were.
+) -> tuple[Differences, list[str]] | None:
+    """Return how two files of one layout differ, and notes on what in them is not compared.
 
     None where most names are not in both.
 
@@ -65,7 +64,7 @@ def by_names(
         if 2 * len(both) <= max(len(one.sources), len(two.sources)):
             return None
         arrays = differences(one, two, rtol)
-        return arrays.entries, [*_beside(one), *_beside(two), *arrays.notes()], arrays.compared
+        return arrays, [*_beside(one), *_beside(two), *arrays.notes()]
 
 
 def _beside(side: Arrays) -> list[str]:

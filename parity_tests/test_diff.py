@@ -150,8 +150,9 @@ def test_arrays_are_compared_block_by_block(tmp_path):
     save_file({"x": other}, tmp_path / "other.safetensors")
     tracemalloc.start()
     both = "both have NaN at the same place, which counts as equal: x"
-    assert by_names(str(tmp_path / "one.safetensors"), str(tmp_path / "same.safetensors"), 0.0) == ([], [both], 1)
-    (found,), *_ = by_names(str(tmp_path / "one.safetensors"), str(tmp_path / "other.safetensors"), 0.0)
+    same, notes = by_names(str(tmp_path / "one.safetensors"), str(tmp_path / "same.safetensors"), 0.0)
+    assert (same.entries, notes, same.compared) == ([], [both], 1)
+    ((found,), *_), _ = by_names(str(tmp_path / "one.safetensors"), str(tmp_path / "other.safetensors"), 0.0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     largest = float(one[1, -1])
