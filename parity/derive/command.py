@@ -13,8 +13,9 @@ import numpy as np
 
 import ports  # noqa: F401  whose filter of warnings has to precede the user's imports
 from convert import terminal
-from convert.errors import ConvertError, UsageError, printable
+from convert.errors import ConvertError, UsageError, called, printable
 from convert.files.atomic import check
+from convert.folding import fold as folded_names
 from convert.program import dumps
 from convert.progress import Status
 from convert.table_file import load
@@ -61,7 +62,7 @@ def run(
         command = shlex.join(
             ["derive", left, right, *(word for option, path in options.items() if path for word in (option, path))]
         )
-        about = {"command": f"python -m convert {command}"} | _about(left, right, start, left_weights)
+        about = {"command": f"{called('convert')} {command}"} | _about(left, right, start, left_weights)
         for k, side in enumerate(("left", "right")):
             about[side] += f", {sides[k]}, {count(found.arrays[k], 'array')}, {found.elements[k]:,} elements"
         about |= {"inputs": sides[2], "seed": f"{SEED}; of the proof {DRAWS} others"} | ({"Table": out} if out else {})
@@ -168,8 +169,7 @@ def _verdict(found: Derivation) -> list[str]:
         lines.append(f"stopped: {found.failure}")
     lines += [f"missing: {line}" for line in missing_lines(found.reasons)]
     if found.left_over:
-        names = ", ".join(line.removesuffix(": ") for line in missing_lines(dict.fromkeys(found.left_over, "")))
-        lines.append(f"left without a partner: {names}")
+        lines.append(f"left without a partner: {', '.join(folded_names(found.left_over))}")
     for place in found.divergences:
         size = short(place.size) if math.isfinite(place.size) else "cannot be compared"
         lines.append(f"parts at {place.left} <-> {place.right}: {size}{f': {place.cause}' if place.cause else ''}")

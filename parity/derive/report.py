@@ -6,11 +6,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
+from convert.folding import fold as folded_names
+
 from ..markup import Markup, join, name, prose, tag
 from ..page import facts, fill
 from ..summary import count, limit, short
 from .derivation import ROUNDING, Derivation
-from .fold.rows import missing_lines
 from .prove.prove import GRADIENT, OUTPUT
 from .trace.places import OWN
 from .trees import trees
@@ -109,8 +110,8 @@ def _missing(found: Derivation) -> Markup:
 def _by_module(names: Iterable[str]) -> list[tuple[str, str]]:
     """Return (module, "bias, scale") for each module, with the numbers of blocks folded."""
     modules: dict[str, list[str]] = {}
-    for full in missing_lines(dict.fromkeys(names, "")):
-        *module, leaf = re.split(r"[./](?=[^./]*$)", full.removesuffix(": "))
+    for full in folded_names(names):
+        *module, leaf = re.split(r"[./](?=[^./]*$)", full)
         modules.setdefault("".join(module) or OWN, []).append(leaf)
     return [(module, ", ".join(leaves)) for module, leaves in modules.items()]
 

@@ -45,7 +45,7 @@ def trees(found: Derivation) -> Markup:
     heads = [tag("th", text, scope="col") for text in ("left", "right", "use")]
     heads.append(tag("th", "difference", scope="col", class_="number"))
     rows = [row for module in tree(_measured(found), found.unmatched).below.values() for row in _rows(module)]
-    rows += [row for use in found.unmatched if use.side == "right" for row in [_lone(use, 0)]]
+    rows += [_lone(use, 0) for use in found.unmatched if use.side == "right"]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules trees")
     about = (
         "Each module of the left model stands beside the part of the right one that has its partners; below it, each "

@@ -109,8 +109,8 @@ class Products(Regrouping):
             partial = {} if window else uses.partial(use, others)
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
         near = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
-        if not near and (agreeing := self._agreeing(use, pool) or self._following(use, pool)):
-            partial = {seen: (rows, gaps.get(seen, LIMIT)) for seen, (rows, _) in agreeing.items()}
+        if not near and (doubtful := self._doubtful(use, pool)):
+            partial = {seen: (rows, gaps.get(seen, LIMIT)) for seen, rows in doubtful.items()}
             near = {seen: gap for seen, (_, gap) in partial.items()}
         taps = len(found) // use.x.shape[1] if window else 1
         return Near(found, taps, near, {seen: rows for seen, (rows, _) in partial.items()}, scales)
@@ -155,11 +155,23 @@ class Products(Regrouping):
                         options.append((order, gap, seen, columns_of))
         return options
 
-    def _agreeing(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:
-        """Return (columns, part) of uses of which a part of the rows meets the same values, as behind other masks.
+    def _doubtful(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, Array]:
+        """Return (left row of each right one) of uses that do not meet the values, but for which other evidence speaks.
 
-        Raises: DeadEnd unless this is the only evidence for a partner there is, since no other choice went on.
+        Raises: DeadEnd where another choice may still lead to a use that does.
         """
+        agreeing = self._agreeing(use, pool)
+        most = max((part for _, part in agreeing.values()), default=0.0)
+        found = {seen: rows for seen, (rows, part) in agreeing.items() if part == most}
+        found = found or self._following(use, pool)
+        if found and self.walk.at not in self.rough:
+            names = " ".join(self.rights.owners(use.ids))
+            gap = 1 - most if agreeing else FOLLOWED
+            raise DeadEnd(f"{names}: no use on the left meets all values of its product", gap)
+        return found
+
+    def _agreeing(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:
+        """Return (rows, part) of uses of which a part of the rows meets the same values, as behind other masks."""
         found = dict[uses.Seen, tuple[Array, float]]()
         for seen in pool if len(use.x) == 1 and not self.program.tape.nodes[use.node].window else ():
             here, there = use.x[0], seen.use.x[0]
@@ -170,25 +182,14 @@ class Products(Regrouping):
             rows = columns.matched(*(columns.of_product(x[None, same], None) for x in (here, there)))
             if same.any() and rows is not None:
                 found[seen] = (rows, float(same.mean()))
-        most = max((part for _, part in found.values()), default=0.0)
-        if found and self.walk.at not in self.rough:
-            names = " ".join(self.rights.owners(use.ids))
-            raise DeadEnd(f"{names}: no use on the left meets all values of its product", 1 - most)
-        return {seen: (rows, part) for seen, (rows, part) in found.items() if part == most}
+        return found
 
-    def _following(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:
-        """Return (rows, 0.0) of uses that read the results of the same products, as behind another activation.
-
-        Raises: DeadEnd unless this is the only evidence for a partner there is, since no other choice went on.
-        """
+    def _following(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, Array]:
+        """Return rows of uses that read the results of the same products, as behind another activation."""
         if self.program.tape.nodes[use.node].window or use.flipped:
             return {}
         free = [seen for seen in pool if not seen.use.flipped and self._free(seen, seen.use.ids)]
-        found = followers(use, self.program, free, self._partners)
-        if found and self.walk.at not in self.rough:
-            names = " ".join(self.rights.owners(use.ids))
-            raise DeadEnd(f"{names}: no use on the left meets the values of its product", FOLLOWED)
-        return {seen: (rows, 0.0) for seen, rows in found.items()}
+        return followers(use, self.program, free, self._partners)
 
     def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None, sure: bool = False) -> Array | None:
         """Return the left values in the order of the right ones, if these are near or part of them is the same.
