@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from convert.errors import ConvertError
 from convert.files.base import URL
@@ -26,11 +27,17 @@ class Source:
         return cls(path, () if URL.match(path) else tuple(state(path)))
 
     def digest(self) -> str:
-        """Read the checkpoint and return its "sha256 ...", or say why there is none, such as that it has changed."""
+        """Return the checkpoint's "sha256 ...", or say why there is none, such as that it has changed."""
         if not self.state:
             return "not hashed"
         try:
-            found, now = sha256(self.path), tuple(state(self.path))
+            found = self._sha256 if tuple(state(self.path)) == self.state else ""
+            now = tuple(state(self.path))  # it may have changed while it was read
         except (OSError, ConvertError) as error:
             return f"cannot be read any more ({error})"
         return f"sha256 {found}" if now == self.state else "has changed since it was loaded"
+
+    @cached_property
+    def _sha256(self) -> str:
+        """Hash the checkpoint, once for all comparisons of its port."""
+        return sha256(self.path)
