@@ -19,7 +19,7 @@ from .fold.facts import Facts
 from .fold.fold import fold
 from .fold.lone import lone
 from .fold.rows import DerivedTable, dropped, missing_lines
-from .match.choices import EXACT
+from .match.choices import EXACT, LIMIT
 from .match.complete import complete
 from .match.hints import Hint
 from .match.match import Match
@@ -70,7 +70,10 @@ def concluded(left: Left, best: Candidate, began: float) -> Derivation:
     kept = [name for side in (a, b) for name, array in side.others.items() if array.dtype.kind == "f"]
     notes = [f"# fixed, since the other side computes it: {name}" for name in kept]
     notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
-    inferred = [*inferred, *blank]
+    doubtful = [
+        name for step in found.steps if step.kind == "product" and step.gap >= LIMIT for name in step.right.split(" ")
+    ]
+    inferred = list(dict.fromkeys([*inferred, *blank, *doubtful]))
     table = _commented(table, proof, proven, inferred, reasons, [*notes, *(f"# free: {text}" for text in free)])
     return Derivation(
         table, proven, proof.error, differences, proof.unobservable, reasons, found.failure,
