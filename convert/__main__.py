@@ -300,7 +300,9 @@ def _valued() -> set[str]:
 def program(argv: list[str] | None = None) -> int:
     """Run `main` in a process of its own, which is set up to move bytes and not to calculate."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's others would spin, and nothing here multiplies
-    sys.meta_path.insert(0, Deferred("inspect", "pathlib", "shutil"))  # of dataclasses and zipfile: 15 ms, hardly used
+    sys.meta_path.insert(
+        0, Deferred("bz2", "inspect", "lzma", "pathlib", "shutil")
+    )  # of dataclasses and zipfile: 15 ms, hardly used
     gc.set_threshold(100_000)  # directories are many small objects and no garbage
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # shards are open at once

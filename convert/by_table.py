@@ -18,7 +18,7 @@ from specs.matching import Matcher
 from specs.table import Table
 
 from . import folding, record
-from .casting import FLOATS
+from .dtypes import FLOATS
 from .errors import ConvertError, UsageError, option
 from .files import open_checkpoint
 from .files.base import PADDLE_BFLOAT16, Reader, Tensor

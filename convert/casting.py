@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from .dtypes import FLOATS, LOSSES, is_exact
 from .errors import ConvertError
 from .files.base import Tensor
 
 if TYPE_CHECKING:
     import numpy as np
 
-FLOATS = ("float64", "float32", "bfloat16", "float16")  # dtypes to convert to and to compute in
 
 SIGNIFICANT = {"float64": 53, "float32": 24, "bfloat16": 8, "float16": 11}  # bits of a normal number
 SMALLEST = {"float64": 2.0**-1022, "float32": 2.0**-126, "bfloat16": 2.0**-126, "float16": 2.0**-14}  # normal numbers
@@ -92,26 +92,6 @@ class Tally:
             what = f"{self.crude:,} of its {self.values:,} values that are not zero are off by over 1/16 in {dtype}"
             return f"is too small: {what}, whose normal numbers begin at {least:.2g}: {before:.3g} becomes {after:.3g}"
         return ""
-
-
-LOSSES = {  # what a cast does to values -> how reports word it
-    "zeros": "became zero", "infinities": "became infinite",
-    "imprecise": "lost precision (below the smallest normal number)",
-}  # fmt: skip
-
-
-def is_exact(source: str, target: str) -> bool:
-    """Tell whether the target dtype has every value of the source dtype."""
-    return source == target or target in WIDER.get(source, ())
-
-
-WIDER = {
-    "float8_e4m3fn": ("float16", "bfloat16", "float32", "float64"),
-    "float8_e5m2": ("float16", "bfloat16", "float32", "float64"),
-    "float16": ("float32", "float64"),
-    "bfloat16": ("float32", "float64"),
-    "float32": ("float64",),
-}
 
 
 def cast(piece: Any, own: str, tensor: Tensor, tally: Tally) -> bytes:

@@ -19,7 +19,6 @@ from .readings import Reading
 from .recognise import dialects
 from .record import DEFAULT, DIALECT, OFFICIAL, Record
 from .settings import Settings, in_our_terms
-from .unstated import open_error
 from .variants import clashes, from_variant, misfit, recorded_so, variant_of
 
 
@@ -68,6 +67,8 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
     sources = {"variant": fields_of_variant, **sources}
     values = {**fields_of_variant, **stated}
     if names := _lacking(reading, values):
+        from .unstated import open_error  # which most files do not need
+
         raise open_error(path, reading.architecture, spec, names, {}, shown, remarks)
     try:
         config = configs.build(spec.config, values)

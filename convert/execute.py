@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import folding, record, replacing
+from . import folding, new_record, record, replacing
 from .casting import Tally
 from .errors import ConvertError, option
 from .files import atomic, atomic_folder, hashing
@@ -154,7 +154,7 @@ def _write_recorded(job: Job, claim: Claim) -> Outcome:
     """Write the only file or folder of a target; verify and prove it."""
     facts = _facts(job)
     lines = _write_file(job, job.target.shards[0], claim, facts)
-    whole = record.complete(facts, lines, job.source.sha256())
+    whole = new_record.complete(facts, lines, job.source.sha256())
     return Outcome(whole, job.options.prove(claim[1]) if job.options.prove else None)
 
 
@@ -176,7 +176,7 @@ def _write_shards(job: Job) -> Outcome:
         claims = [stack.enter_context(atomic.claimed(name, options.removed)) for name in target.names]
         for steps, claim in zip(target.shards, claims, strict=True):
             lines |= _write_file(job, steps, claim, None)
-        whole = record.complete(facts, lines, job.source.sha256())
+        whole = new_record.complete(facts, lines, job.source.sha256())
         proof = None
         if options.prove is not None:
             proof = _prove_shards(target, options.prove, whole, [temporary for _, temporary in claims])
@@ -219,13 +219,13 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any]
     tensors = [tensor for tensor, _ in steps]
     if writer_type.one_file:
         atomic.reserve(file, payload_bytes(steps))
-    blank = _metadata(job.target, facts and record.blank(facts, tensors, verify), reserve=True)
+    blank = _metadata(job.target, facts and new_record.blank(facts, tensors, verify), reserve=True)
     tree = job.plan.tree
     writer = writer_type(file, tensors, blank) if tree is None else writer_type(file, tensors, blank, tree)
     with _synced_meanwhile(file.fileno()) if writer_type.one_file else contextlib.nullcontext():
         lines = _payloads(job, steps, writer)
     if facts is not None and writer_type.keeps_metadata:
-        writer.annotate(_metadata(job.target, record.complete(facts, lines, job.source.sha256())))
+        writer.annotate(_metadata(job.target, new_record.complete(facts, lines, job.source.sha256())))
     writer.finish()
     file.flush()
     with Task(lambda _: os.fsync(file.fileno())) as synced:

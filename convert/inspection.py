@@ -31,7 +31,6 @@ from .record import DEFAULT, DIALECT, OFFICIAL, Record
 from .record import read as read_record
 from .settings import Settings
 from .spelling import out_of_modules, respelled
-from .table_file import doubt
 from .terminal import say
 
 NEAR = 0.5  # share of names, which recognition asks for as well: any model shares some, such as norm or head
@@ -158,6 +157,8 @@ def _recorded(record: Record) -> list[str]:
     table, source = (record.content.get(key) for key in ("table", "source"))
     if record.change or not isinstance(table, dict) or not isinstance(source, dict):
         return []
+    from .table_file import doubt
+
     left, right, file = (str(table.get(key, "unknown"))[:80] for key in ("from", "to", "file"))
     line = f"{BY_TABLE} ({left} to {right}, {file}), from {str(source.get('file', 'unknown'))[:80]}"
     return [line, *filter(None, [doubt(record.content)])]

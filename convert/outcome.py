@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .casting import LOSSES
 from .dry_run import folded
+from .dtypes import LOSSES
 from .errors import install, printable
 from .folding import not_finite, where
 from .plans import Plan

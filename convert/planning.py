@@ -15,8 +15,8 @@ from dataclasses import replace
 
 from specs.dialects import HUB
 
-from .casting import FLOATS
 from .choosing import Choice, Rejected, Request, attempt, choose
+from .dtypes import FLOATS
 from .errors import ConvertError, OpenFields, UsageError, command_or_call, option
 from .files import open_checkpoint
 from .files.base import Reader
@@ -29,7 +29,6 @@ from .record import read as read_record
 from .replicas import FirstReplica, replicated, twice, without_replicas
 from .settings import Settings, Stated
 from .spelling import respelled
-from .unstated import open_error
 
 EMPTY = (
     "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
@@ -157,6 +156,8 @@ def left_open(plan: Plan) -> OpenFields | None:
     names = plan.configuration.unstated
     if not names:
         return None
+    from .unstated import open_error  # which most files do not need
+
     unread = plan.configuration.unread
     defaults = {name: f"{getattr(plan.config, name)}{likely(unread.get(name, ''))}" for name in names}
     shown, remarks = plan.configuration.shown, plan.configuration.remarks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from specs.preprocessing import Known, stated
 
 from . import folding
-from .casting import LOSSES
 from .counters import is_count
+from .dtypes import LOSSES
 from .errors import FormatError
 from .files import bounded_json
 from .files.base import MAX_RECORD, Reader, Tensor, meant, record_at
@@ -138,25 +138,6 @@ class Record(NamedTuple):
 def likely(origin: str) -> str:
     """Say that sizes alone suggest a value, as what follows "assumed"; "" of any other origin; see UNREAD."""
     return f" as in the {origin}" if origin.startswith(OFFICIAL) else ""
-
-
-def complete(facts: dict[str, Any], lines: dict[str, Any], sha256: str | None) -> dict[str, Any]:
-    """Build the record of a conversion.
-
-    Args:
-      facts: what is known before any payload: what the target is and where it comes from.
-      lines: of each tensor: shape, dtype, hash and what it lost.
-      sha256: of the source; None if it was not hashed.
-    Returns: the record; its "lossy" lists what this and earlier conversions lost.
-    """
-    lossy = {name: line for name, line in lines.items() if "lossy" in line}
-    earlier = facts.get("lossy", [])
-    if lossy:
-        counts = {kind: sum(line["lossy"].get(kind, 0) for line in lossy.values()) for kind in LOSSES}
-        dtypes = sorted({line["dtype"] for line in lossy.values()})
-        earlier = [*earlier, {"dtype": ", ".join(dtypes), "tensors": len(lossy), **counts}]
-    source = {**facts["source"], "sha256": sha256}
-    return {**facts, "source": source, **({"lossy": earlier} if earlier else {}), "tensors": lines}
 
 
 def read(reader: Reader) -> Record:
@@ -302,11 +283,3 @@ def _parsed(text: str) -> dict[str, Any]:
 
 def _is_line(line: Any) -> bool:
     return isinstance(line, dict) and isinstance(line.get("shape"), list) and isinstance(line.get("dtype"), str)
-
-
-def blank(facts: dict[str, Any], tensors: Iterable[Tensor], hashed: bool) -> dict[str, Any]:
-    """Build the record as long as it will be, before any payload is known."""
-    from .files.hashing import NO_HASH, NO_SHA256, described
-
-    lines = {tensor.name: described(tensor, NO_HASH if hashed else None) for tensor in tensors}
-    return complete(facts, lines, NO_SHA256 if hashed else None)

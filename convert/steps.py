@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from specs.layout import Entry, Sum, alike
 from specs.moves import Fill, Move
 
-from .casting import FLOATS
+from .dtypes import FLOATS
 from .files.base import Tensor
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 import ports
 from convert import planning
 from convert.aside import as_json
-from convert.casting import is_exact
+from convert.dtypes import is_exact
 from convert.errors import ConvertError
 from convert.plans import Plan
 from convert.progress import Status

@@ -149,7 +149,8 @@ def test_nothing_is_proven_of_values_that_were_lost(run, tmp_path):
 
 def test_a_wider_dtype_loses_nothing():
     """Every value of each narrow dtype is one of the wider dtypes, subnormal ones and infinities too."""
-    from convert.casting import NARROW, WIDER, from_bfloat16, is_exact, to_bfloat16
+    from convert.casting import NARROW, from_bfloat16, to_bfloat16
+    from convert.dtypes import WIDER, is_exact
 
     every = {name: widen(np.arange(2**16 if name == "bfloat16" else 256, dtype="u2" if name == "bfloat16" else "u1"))
              for name, widen in NARROW.items()}  # fmt: skip

@@ -113,7 +113,7 @@ def load(
 
 def widest(dtypes: set[str]) -> str:
     """Return the narrowest dtype to compute in that holds every value of these floating-point dtypes."""
-    from convert.casting import FLOATS, is_exact
+    from convert.dtypes import FLOATS, is_exact
 
     known = FLOATS if dtypes <= set(FLOATS) else ("float64", "float32")  # no framework computes in float8
     return next(wide for wide in reversed(known) if all(is_exact(dtype, wide) for dtype in dtypes))
@@ -123,7 +123,8 @@ def _counted(
     arrays: Iterable[tuple[str, np.ndarray]], dtype: str, lost: list[tuple[str, str]]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the arrays as they are; collect in `lost` which of them lose how many values in this dtype."""
-    from convert.casting import LOSSES, tally
+    from convert.casting import tally
+    from convert.dtypes import LOSSES
 
     for name, array in arrays:
         yield name, array

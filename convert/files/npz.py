@@ -34,7 +34,7 @@ from convert.files.base import (
     shown,
 )
 from convert.files.checksum import crc32
-from convert.files.zips import DEFLATED, STORED, Inflated, Member, ZipDirectory, ZipWriter
+from convert.files.zips import DEFLATED, STORED, Inflated, Member, ZipDirectory
 
 DTYPES = {descr: dtype for dtype, descr in DESCR.items()} | {"<V2": "bfloat16", "|V2": "bfloat16"}
 
@@ -277,6 +277,8 @@ class NpzWriter(Writer):
                 raise ConvertError(f"{problem}: {remedy}")
             if len(tensor.name) > MAX_NAME - 4 or "\0" in tensor.name or len(tensor.shape) > MAX_DIMS:
                 raise ConvertError(f"{shown(tensor.name)}: npz cannot hold this name or shape")
+        from convert.files.zip_writer import ZipWriter  # which reading does not need
+
         self._zip = ZipWriter(file, [tensor.name + ".npy" for tensor in self.tensors])
 
     def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convert import folding
-from convert.casting import FLOATS
+from convert.dtypes import FLOATS
 from convert.errors import ConvertError, option
 from convert.files.base import Tensor, meant
 from convert.readings import label

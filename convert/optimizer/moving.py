@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from convert.casting import FLOATS
+from convert.dtypes import FLOATS
 from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor

@@ -14,7 +14,8 @@ from typing import IO, Any
 from convert.files.base import Tensor, Writer
 from convert.files.pickled.opcodes import call, dictionary, integer, integers, nested, symbol, text
 from convert.files.pickled.torch_values import STORAGES
-from convert.files.zips import LOCAL, ZipWriter
+from convert.files.zip_writer import ZipWriter
+from convert.files.zips import LOCAL
 
 ALIGNMENT = 64  # bytes; torch's default for storages
 FOLDER = "archive"  # torch takes the file's name here: it would tie the bytes to it

@@ -1,0 +1,25 @@
+"""List the floating-point dtypes: which hold each other's values, and what a cast can lose."""
+
+from __future__ import annotations
+
+FLOATS = ("float64", "float32", "bfloat16", "float16")  # dtypes to convert to and to compute in
+
+
+LOSSES = {  # what a cast does to values -> how reports word it
+    "zeros": "became zero", "infinities": "became infinite",
+    "imprecise": "lost precision (below the smallest normal number)",
+}  # fmt: skip
+
+
+def is_exact(source: str, target: str) -> bool:
+    """Tell whether the target dtype has every value of the source dtype."""
+    return source == target or target in WIDER.get(source, ())
+
+
+WIDER = {
+    "float8_e4m3fn": ("float16", "bfloat16", "float32", "float64"),
+    "float8_e5m2": ("float16", "bfloat16", "float32", "float64"),
+    "float16": ("float32", "float64"),
+    "bfloat16": ("float32", "float64"),
+    "float32": ("float64",),
+}
