@@ -26,7 +26,7 @@ from .match.match import Match
 from .match.symbols import Elements
 from .prove.causes import CAUSES, explain, run
 from .prove.freedom import freedom
-from .prove.prove import OUTPUT, Proof, prove, translate
+from .prove.prove import OUTPUT, Proof, Translated, prove
 from .trace.places import OWN, place
 from .trace.sides import Side, draw, fresh
 from .trace.tape import Array
@@ -47,12 +47,13 @@ def concluded(left: Left, best: Candidate, began: float) -> Derivation:
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
     blank, dead = ({}, []) if found.failure else _unread(a, best, mapped, rights, lefts)
     table, reasons = _folded(left, best, mapped, rights, (blank, dead))
-    proof = prove(a, b, (left.program.tape, best.tape), table, mapped, lefts, rights, found.plus)
-    if reasons:
-        table = _without_drops(table, best.hint)
     # what a term of a sum was added to depends on the order of the terms, which frameworks choose
     parted = any(step.gap > PARTED and step.kind != "add" for step in found.steps)
-    proven = proof.holds and not reasons and not found.failure and not parted
+    whole = not found.failure and not parted
+    proof = prove(a, b, (left.program.tape, best.tape), table, mapped, lefts, rights, found.plus, whole)
+    if reasons:
+        table = _without_drops(table, best.hint)
+    proven = proof.holds and whole and not reasons
     # without these parameters, outputs say nothing
     lacking = set(reasons) - set(best.tape.unread())
     if lacking:
@@ -140,7 +141,7 @@ def _explained(
     inputs = fresh(left.inputs, b.call.arrays(), None)
     sides = (
         run(left.program.tape, weights, list(inputs[0].values()), 0),
-        run(best.exact, translate(table, a, b, weights), list(inputs[1].values()), 1),
+        run(best.exact, dict(Translated(table, a, b, weights)), list(inputs[1].values()), 1),
     )
     places = [Divergence(*place) for place in explain(*sides, mapped)]
     explained = 0 < len(places) < CAUSES and all(place.cause for place in places)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from specs.arrays import translate as arrays_of
 from specs.table import Table
 
-from ..match.symbols import Elements, Filled
+from ..match.symbols import Elements
 from ..trace.islands import Island, aligned
 from ..trace.program import Program
-from ..trace.sides import Side, draw, fresh
+from ..trace.sides import Drawn, Side, Take, fresh
 from ..trace.tape import Array, Tape
+from .gradients import MANY, Gradients
 
 OUTPUT = 1e-9  # relative error of outputs that rounding of float64 explains: a thousand operations in a row
 GRADIENT = 1e-7  # that of gradients, which lose more digits
 ROUNDED = 1e-4  # that of gradients where a model computes partly in float32: these run as the models are written
 UNSEEN = 1e-12  # gradients below this part of the largest are zero: nothing observable depends on the parameter
 DRAWS = 2
-CHUNK = 1 << 20  # elements whose gradients are compared at once: bounds memory
 
 
 class Proof(NamedTuple):
@@ -51,60 +51,60 @@ class Proof(NamedTuple):
 
 
 def prove(
-    left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, found: Array, lefts: Filled,
-    rights: Elements, plus: Array | None = None,
+    left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table, found: Array, lefts: Elements, rights: Elements,
+    plus: Array | None = None, whole: bool = True,
 ) -> Proof:  # fmt: skip
     """Run both sides on two draws of weights and inputs, the right ones translated by the table.
 
     Args:
-      lefts: get the drawn values.
       found, plus: the left element of each right one, and a second one that is added to it; see Match.
+      whole: whether gradients are compared, if outputs agree.
     """
     maps = (found,) if plus is None or not plus.any() else (found, plus)
     error = exact = 0.0
     gradient: float | None = 0.0
     remark = reason = ""
     islands: Sequence[Island] = ()
-    seen = dict.fromkeys(lefts.names, False)
+    seen, used = dict.fromkeys(lefts.names, False), set[str]()
     for k in range(DRAWS):
-        run = _run(left, right, table, tapes, lefts, k)
+        grads = Gradients(maps, lefts, rights) if whole and not remark else None
+        run = _run(left, right, table, tapes, grads, k)
         error, exact, islands = max(error, run.error), max(exact, run.exact), run.islands
         remark, reason = remark or run.remark, reason or run.incomparable
-        if run.gradients is None or exact > OUTPUT:
+        if grads is None or run.remark or exact > OUTPUT:
             gradient = None
             continue
-        grads, others = run.gradients
-        sizes = {name: max(g.max(initial=0), -g.min(initial=0)) for name, g in grads.items()}
-        largest = max(sizes.values(), default=0.0)
+        used = grads.used
         for name in lefts.names:
-            seen[name] |= name not in grads or sizes[name] > UNSEEN * largest
+            seen[name] |= name not in grads.sizes or grads.sizes[name] > UNSEEN * grads.largest
         if gradient is not None:
-            gradient = max(gradient, _gradient_error(grads, others, maps, lefts, rights, sizes))
+            gradient = max(gradient, grads.error)
     left.release()
     right.release()
-    used = {name for found in maps for name in lefts.owners(found)} if gradient is not None else set()
-    unobservable = [name for name in lefts.names if not seen[name] and name in used]
+    unobservable = [name for name in lefts.names if not seen[name] and name in used and gradient is not None]
     return Proof(error, exact, gradient, unobservable, remark, islands, reason)
 
 
 class Run(NamedTuple):
-    """Both models with one draw of weights: see Proof; gradients: of the left and the right side, None without any."""
+    """Both models with one draw of weights: see Proof."""
 
     error: float
     exact: float
-    islands: Sequence[Island]
-    gradients: tuple[dict[str, Array], dict[str, Array]] | None = None
+    islands: Sequence[Island] = ()
     remark: str = ""
     incomparable: str = ""
 
 
-def _run(left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], lefts: Filled, k: int) -> Run:
-    """Run both sides on new weights and inputs, the right ones translated by the table."""
-    right.release()
-    weights = draw(left, 1000 + k, lefts.arrays)
+def _run(left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], grads: Gradients | None, k: int) -> Run:
+    """Run both sides on new weights and inputs, the right ones translated by the table, one after the other."""
+    weights: Mapping[str, Array] = Drawn(left, 1000 + k)
+    if sum(array.size for array in left.parameters.values()) < MANY:
+        weights = dict(weights)
     inputs = fresh(left.call.arrays(), right.call.arrays(), 2000 + k)
-    translated = translate(table, left, right, weights)
-    a, b = left.run(weights, inputs[0]), right.run(translated, inputs[1])
+    translated = Translated(table, left, right, weights)
+    b, remark = _outputs(right, translated, inputs[1], grads.keep if grads else None)
+    a, other = _outputs(left, weights, inputs[0], grads.compare if grads and not remark else None)
+    remark = remark or other
     error = exact = difference(a, b)
     islands: Sequence[Island] = ()
     if error > OUTPUT:  # do casts to float32 explain it?
@@ -112,26 +112,55 @@ def _run(left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], lefts:
         exact_right, islands = aligned(*tapes, *arrays)
         programs = zip((tapes[0], exact_right), (weights, translated), arrays, strict=True)
         exact = difference(*(Program(*program).outputs for program in programs))
-    if [np.shape(out) for out in a] != [np.shape(out) for out in b] or exact > OUTPUT:
-        return Run(error, exact, islands, incomparable=incomparable(a, b))
-    rng = np.random.default_rng(3000 + k)
-    cotangents = [rng.standard_normal(np.shape(out)) for out in a]
+    apart = [np.shape(out) for out in a] != [np.shape(out) for out in b] or exact > OUTPUT
+    return Run(error, exact, islands, remark, incomparable(a, b) if apart else "")
+
+
+def _outputs(
+    of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array], take: Take | None
+) -> tuple[list[Array], str]:
+    """Return (outputs, why there are no gradients); `take` gets these."""
+    remark = ""
     try:
-        others = right.gradients(translated, inputs[1], cotangents)
-        del translated  # of a large model, each of these is as large as the model
-        right.release()
-        return Run(error, exact, islands, (left.gradients(weights, inputs[0], cotangents), others))
+        if take is not None:
+            return of.gradients(weights, inputs, take), ""
     except Exception as problem:  # an operation that has none in evaluation mode, as paddle's recurrent ones
         remark = f"{type(problem).__name__}: {str(problem).strip().splitlines()[0]}"
-        return Run(error, exact, islands, remark=remark)
+    finally:
+        of.release()
+    try:
+        return of.run(weights, inputs), remark
+    finally:
+        of.release()
 
 
-def translate(table: Table, left: Side, right: Side, weights: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the right side's parameters; those that the table does not have keep their values."""
-    arrays = dict(weights)
-    arrays |= {name: weights[first] for name, first in left.ties.items() if first in weights}
-    moved = table.apply({**arrays, **left.others})
-    return {name: moved.get(name, array) for name, array in right.parameters.items()}
+class Translated(Mapping[str, Array]):
+    """The right side's parameters, each translated when it is read; those that no line describes keep their values."""
+
+    def __init__(self, table: Table, left: Side, right: Side, weights: Mapping[str, Array]):
+        first = {**{name: name for name in weights}, **left.ties}
+        self._weights, self._others, self._own = weights, left.others, right.parameters
+        self._first = {name: owner for name, owner in first.items() if owner in weights}  # of ties: the one that counts
+        shapes = {name: np.shape(left.parameters[owner]) for name, owner in self._first.items()}
+        shapes |= {name: np.shape(array) for name, array in left.others.items()}
+        self._layout = table.layout(shapes)
+        self._entries = {entry.name: entry for entry in self._layout.entries}
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._own)
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._entries:
+            return self._own[name]
+        entry = self._entries[name]
+        arrays = {source: self._read(source) for source in entry.sources}
+        return arrays_of(self._layout._replace(entries=(entry,), checks=()), arrays)[name]
+
+    def _read(self, name: str) -> Array:
+        return self._others[name] if name in self._others else self._weights[self._first[name]]
 
 
 def difference(a: list[Array], b: list[Array]) -> float:
@@ -158,39 +187,3 @@ def incomparable(a: list[Array], b: list[Array]) -> str:
             if not np.isfinite(array).all():
                 return f"those on the {side} are not all finite"
     return ""
-
-
-def _gradient_error(
-    left: dict[str, Array],
-    right: dict[str, Array],
-    maps: Sequence[Array],
-    lefts: Elements,
-    rights: Elements,
-    sizes: Mapping[str, float],
-) -> float:
-    """Return the largest difference of a left gradient from the sum of the gradients of the elements it became.
-
-    Args:
-      left, right: gradients, which are dropped as they are read: each side's are as large as its model.
-      sizes: of the left ones.
-    """
-    apart = np.zeros(len(lefts))  # gradients of the right side less those of the left
-    whole, used = np.ones(len(lefts), bool), np.zeros(len(lefts), bool)
-    for name in list(left):
-        lefts.part(apart, name)[...] -= left.pop(name)
-    for name in rights.names:
-        grad = np.ravel(right.pop(name)) if name in right else None
-        for found, at in itertools.product(maps, range(0, np.prod(rights.shapes[name], dtype=int), CHUNK)):
-            elements = np.maximum(rights.part(found, name).ravel()[at : at + CHUNK], 0).astype(np.int64)
-            used[elements] = True
-            if grad is None:
-                whole[elements] = False
-            else:
-                np.add.at(apart, elements, grad[at : at + CHUNK])
-    apart[~(used & whole)] = 0
-    worst, largest = 0.0, max(sizes.values(), default=0.0)
-    for name, size in sizes.items():
-        part = lefts.part(apart, name)
-        scale = max(size, 1e-3 * largest)
-        worst = max(worst, float(max(part.max(initial=0), -part.min(initial=0)) / scale)) if scale else worst
-    return worst

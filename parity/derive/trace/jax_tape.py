@@ -16,6 +16,7 @@ from .call import Call, flatten, rebuild
 from .jax_groups import by_groups
 from .jax_reader import Reader
 from .jax_values import array_of
+from .sides import Take, cotangents
 from .tape import Tape
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # models run once or twice
@@ -60,11 +61,13 @@ class JaxSide:
 
     @cached_property
     def _gradient(self) -> Callable[..., Any]:
-        def total(parameters: Any, inputs: Any, weights: Any) -> Any:
+        def total(parameters: Any, inputs: Any) -> Any:
             outputs = by_groups(self._outputs)(parameters, inputs)
-            return sum((out * weight).sum() for out, weight in zip(outputs, weights, strict=True))
+            weights = zip(outputs, cotangents(outputs), strict=True)
+            return sum((out * weight).sum() for out, weight in weights), outputs
 
-        return jax.jit(jax.grad(total), compiler_options=QUICK, donate_argnums=0)  # their memory becomes the gradients
+        gradient = jax.grad(total, has_aux=True)
+        return jax.jit(gradient, compiler_options=QUICK, donate_argnums=0)  # their memory becomes the gradients
 
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as the user's own code computes them."""
@@ -72,13 +75,16 @@ class JaxSide:
             return [np.asarray(leaf) for leaf in self._compiled(_device(parameters), _device(inputs))]
 
     def gradients(
-        self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], weights: list[np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """Return gradients of the outputs' sum, weighted by `weights`."""
+        self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take
+    ) -> list[np.ndarray]:
+        """Return the outputs; give `take` the gradients; see Side."""
         with jax.enable_x64(self.wide):
             copies = {name: jnp.array(array, np.float64) for name, array in parameters.items()}
-            grads = self._gradient(copies, _device(inputs), weights)
-            return {name: np.asarray(grad) for name, grad in grads.items()}
+            grads, outputs = self._gradient(copies, _device(inputs))
+            del copies
+            for name in list(grads):
+                take(name, np.asarray(grads.pop(name)))
+            return [np.asarray(out) for out in outputs]
 
     def _traced(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], wide: bool) -> Any:
         with jax.enable_x64(wide):

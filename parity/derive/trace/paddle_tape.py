@@ -14,6 +14,7 @@ from .caches import forgotten
 from .call import Call
 from .module_side import LARGE, ModuleSide
 from .paddle_recorder import Recorder
+from .sides import Take, cotangents
 from .tape import Tape
 
 
@@ -66,20 +67,22 @@ class PaddleSide(ModuleSide):
             return [tensor.numpy() for tensor in self._run(_tensors_of(inputs))]
 
     def gradients(
-        self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], weights: list[np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """Return gradients of the outputs' sum, weighted by `weights`, for the parameters that have one."""
+        self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take
+    ) -> list[np.ndarray]:
+        """Return the outputs; give `take` the gradients; see Side."""
         self._load(parameters)
         with _double(), forgotten(self._layers()):
             outputs = self._run(_tensors_of(inputs))
-            total = sum((t * paddle.to_tensor(w)).sum() for t, w in zip(outputs, weights, strict=True))
+            weights = zip(outputs, cotangents(outputs), strict=True)
+            total = sum((t * paddle.to_tensor(w)).sum() for t, w in weights)
         state = self.model.state_dict()
         wanted = {name: state[name] for name in parameters if not state[name].stop_gradient}
         grads = paddle.grad(total, list(wanted.values()), allow_unused=True)
-        return {
-            name: np.zeros(tensor.shape) if grad is None else np.from_dlpack(grad.detach())
-            for (name, tensor), grad in zip(wanted.items(), grads, strict=True)
-        }
+        for name, tensor in wanted.items():
+            grad = grads.pop(0)
+            take(name, np.zeros(tensor.shape) if grad is None else np.from_dlpack(grad.detach()))
+            del grad
+        return [t.detach().numpy() for t in outputs]
 
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
         """Record the tape of one run, with casts to lower precision voided."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from convert.errors import UsageError
 from .call import Call
 from .tape import Array, Tape
 
+Take = Callable[[str, Array], None]  # gets the name of a parameter and its gradient
 ROUNDED = 2**-8  # relative difference of a number that bfloat16 rounds
 
 
@@ -42,9 +43,11 @@ class Side(Protocol):
 
     def run(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]: ...
 
-    def gradients(
-        self, parameters: Mapping[str, Array], inputs: Mapping[str, Array], weights: list[Array]
-    ) -> dict[str, Array]: ...
+    def gradients(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array], take: Take) -> list[Array]:
+        """Return the outputs; give `take` the gradient of their sum, weighted by `cotangents`, by each parameter.
+
+        Parameters that have none are left out. Each gradient may be freed before the next one is computed.
+        """
 
     def record(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> Tape: ...
 
@@ -115,16 +118,46 @@ def draw(of: Side, seed: int, into: Mapping[str, Array] | None = None) -> dict[s
     rng = np.random.default_rng(seed)
     drawn = {}
     for name, array in of.parameters.items():
-        drawn[name] = out = np.empty(array.shape) if into is None else into[name]
-        if array.ndim < 3 and array.size and (array > 0).all():  # of two axes: stacked over layers
-            out[...] = rng.uniform(0.5, 1.5, array.shape)
-            continue
-        rng.standard_normal(out=out)
-        if array.ndim >= 2:
-            out /= np.sqrt(min(max(1, array.size // array.shape[of.output_axis]), 4096))
-        else:
-            out *= 0.3
+        drawn[name] = np.empty(array.shape) if into is None else into[name]
+        _draw(rng, array, of.output_axis, drawn[name])
     return drawn
+
+
+def _draw(rng: np.random.Generator, like: Array, output_axis: int, out: Array) -> None:
+    if like.ndim < 3 and like.size and (like > 0).all():  # of two axes: stacked over layers
+        out[...] = rng.uniform(0.5, 1.5, like.shape)
+        return
+    rng.standard_normal(out=out)
+    if like.ndim >= 2:
+        out /= np.sqrt(min(max(1, like.size // like.shape[output_axis]), 4096))
+    else:
+        out *= 0.3
+
+
+class Drawn(Mapping[str, Array]):
+    """Random values for every parameter, as draw() gives them, but drawn when they are read: bounds memory."""
+
+    def __init__(self, of: Side, seed: int):
+        self._of, self._seed = of, seed
+        self._places = {name: k for k, name in enumerate(of.parameters)}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __getitem__(self, name: str) -> Array:
+        out = np.empty(self._of.parameters[name].shape)
+        rng = np.random.default_rng((self._seed, self._places[name]))
+        _draw(rng, self._of.parameters[name], self._of.output_axis, out)
+        return out
+
+
+def cotangents(outputs: Sequence[Array]) -> list[Array]:
+    """Return random weights for outputs, the same ones for all models whose outputs have these shapes."""
+    rng = np.random.default_rng(3000)
+    return [rng.standard_normal(tuple(out.shape)) for out in outputs]
 
 
 def fresh(

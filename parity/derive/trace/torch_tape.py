@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from .caches import forgotten
 from .call import Call
 from .module_side import LARGE, ModuleSide
+from .sides import Take, cotangents
 from .tape import Tape
 from .torch_recorder import Recorder
 from .torch_values import numpy_of
@@ -55,20 +57,34 @@ class TorchSide(ModuleSide):
             return [t.numpy().copy() for t in self._run(_tensors_of(inputs))]
 
     def gradients(
-        self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], weights: list[np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """Return gradients of the outputs' sum, weighted by `weights`, for the parameters that have one."""
+        self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take
+    ) -> list[np.ndarray]:
+        """Return the outputs; give `take` each gradient as soon as it is computed; see Side."""
         self._load(parameters)
         with _double(), forgotten(self.model.modules()):
             outputs = self._run(_tensors_of(inputs))
-            total = sum((t * torch.from_numpy(w)).sum() for t, w in zip(outputs, weights, strict=True))
+            weights = zip(outputs, cotangents(outputs), strict=True)
+            total = torch.stack([(t * torch.from_numpy(w)).sum() for t, w in weights]).sum()
         state = self.model.state_dict(keep_vars=True)
         wanted = {name: state[name] for name in parameters if state[name].requires_grad}
-        found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
-        return {
-            name: np.zeros(tensor.shape) if grad is None else grad.numpy()
-            for (name, tensor), grad in zip(wanted.items(), found, strict=True)
-        }
+        without = dict(wanted)  # parameters that no gradient has come for
+
+        def taken(tensor: torch.Tensor, name: str) -> None:
+            take(name, without.pop(name).grad.numpy())
+            tensor.grad = None
+
+        handles = [
+            tensor.register_post_accumulate_grad_hook(functools.partial(taken, name=name))
+            for name, tensor in wanted.items()
+        ]
+        try:
+            total.backward(inputs=list(wanted.values()))
+        finally:
+            for handle in handles:
+                handle.remove()
+        for name, tensor in without.items():
+            take(name, np.zeros(tensor.shape))
+        return [t.detach().numpy() for t in outputs]
 
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
         """Record the tape of one run, with casts to lower precision voided."""

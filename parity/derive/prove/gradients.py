@@ -1,0 +1,131 @@
+"""Compare the gradients of both sides parameter by parameter: no side's are in memory all at once."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ..match.symbols import Elements
+from ..trace.tape import Array
+
+MANY = 1 << 25  # elements of a model from which on its gradients wait in a file
+CHUNK = 1 << 20  # elements that are compared at once
+
+
+class Spool:
+    """Arrays of float64 by name, in a file if they are large."""
+
+    def __init__(self, elements: int):
+        self._file = tempfile.TemporaryFile() if elements >= MANY else None  # noqa: SIM115
+        self._arrays: dict[str, Array] = {}
+        self._places: dict[str, int] = {}
+        self._end = 0
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays or name in self._places
+
+    def put(self, name: str, array: Array) -> None:
+        array = np.ravel(array).astype(np.float64, copy=False)
+        if self._file is None:
+            self._arrays[name] = array
+            return
+        self._places[name] = self._end
+        array.tofile(self._file)
+        self._end += array.nbytes
+
+    def part(self, name: str, at: int, count: int) -> Array:
+        """Return some of the elements of an array, from one on."""
+        if self._file is None:
+            return self._arrays[name][at : at + count]
+        self._file.seek(self._places[name] + 8 * at)
+        return np.fromfile(self._file, np.float64, count)
+
+
+class Gradients:
+    """The gradients of the right side, and how far those of the left one are from them.
+
+    Args:
+      maps: the left element of each right one, and a second one that is added to it; see Match.
+      sizes: the largest left gradient of each parameter; apart: its largest difference from the sum of the gradients of
+        the elements that it became.
+    """
+
+    def __init__(self, maps: Sequence[Array], lefts: Elements, rights: Elements):
+        self.maps, self.lefts, self.rights = maps, lefts, rights
+        self.sizes: dict[str, float] = {}
+        self.apart: dict[str, float] = {}
+        self._right = Spool(len(rights))
+        self._became: dict[str, list[str]] = {name: [] for name in lefts.names}
+        for name in rights.names:
+            for owner in {owner for found in maps for owner in lefts.owners(rights.part(found, name))}:
+                self._became[owner].append(name)
+
+    @property
+    def used(self) -> set[str]:
+        """Return the left parameters that have elements on the right."""
+        return {name for name, others in self._became.items() if others}
+
+    @property
+    def largest(self) -> float:
+        return max(self.sizes.values(), default=0.0)
+
+    @property
+    def error(self) -> float:
+        """Return the largest difference, relative to the gradients of its parameter or to a part of the largest one."""
+        scales = {name: max(size, 1e-3 * self.largest) for name, size in self.sizes.items()}
+        return max((self.apart[name] / scale for name, scale in scales.items() if scale), default=0.0)
+
+    def keep(self, name: str, gradient: Array) -> None:
+        """Store a gradient of the right side."""
+        self._right.put(name, gradient)
+
+    def compare(self, name: str, gradient: Array) -> None:
+        """Compare a gradient of the left side, once all of the right one are stored."""
+        gradient = np.ravel(gradient)
+        self.sizes[name] = _largest(gradient)
+        moved = self._moved(name, gradient)
+        self.apart[name] = self._summed(name, gradient) if moved is None else moved
+
+    def _moved(self, name: str, gradient: Array) -> float | None:
+        """Return how far it is from that of one right parameter of the same elements; None if that is not all."""
+        others = self._became[name]
+        if len(self.maps) > 1 or len(others) != 1 or others[0] not in self._right:
+            return None
+        if np.prod(self.rights.shapes[others[0]], dtype=int) != gradient.size:
+            return None
+        seen, apart = np.zeros(gradient.size, bool), 0.0
+        for elements, there in self._parts(name, others[0]):
+            if elements.min() < 0 or elements.max() >= gradient.size:
+                return None
+            seen[elements] = True
+            apart = max(apart, _largest(gradient[elements] - there))
+        return apart if seen.all() else None
+
+    def _summed(self, name: str, gradient: Array) -> float:
+        apart = -gradient.astype(np.float64)
+        whole, used = np.ones(gradient.size, bool), np.zeros(gradient.size, bool)
+        for other in self._became[name]:
+            for elements, there in self._parts(name, other):
+                own = (elements >= 0) & (elements < gradient.size)
+                used[elements[own]] = True
+                if other in self._right:
+                    np.add.at(apart, elements[own], there[own])
+                else:
+                    whole[elements[own]] = False
+        return _largest(apart[used & whole])
+
+    def _parts(self, name: str, other: str) -> Iterator[tuple[Array, Array]]:
+        """Yield (place in the left parameter, gradient) of elements of a right one; the place is outside for others."""
+        size, first = int(np.prod(self.rights.shapes[other], dtype=int)), self.lefts.first(name)
+        for found, at in itertools.product(self.maps, range(0, size, CHUNK)):
+            elements = self.rights.part(found, other).ravel()[at : at + CHUNK].astype(np.int64) - first
+            there = self._right.part(other, at, CHUNK) if other in self._right else elements
+            yield elements, there
+
+
+def _largest(array: Array) -> float:
+    """Return the largest absolute value, without an array of all of them."""
+    return float(max(array.max(initial=0), -array.min(initial=0)))
