@@ -15,6 +15,7 @@ from .init import INITS
 from .kinds import ANY, GATES, KINDS
 from .layer import Layer, Sizes, count, parameters
 from .spec import Spec
+from .words import with_article
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.(\d+|[A-Za-z_]\w*))*")
 UNKNOWN_KIND = "layers: kind: "  # begins a fault that is the same in every Config
@@ -119,7 +120,7 @@ def _of_layer(layer: Any) -> Iterator[str]:
         if type(size) is not int or size < 1
     )
     if layer.sizes.get("g", 0) != GATES.get(layer.kind, layer.sizes.get("g", 0)):
-        yield f"{where}: size of g is {layer.sizes['g']}, a {layer.kind} has {GATES[layer.kind]} gates"
+        yield f"{where}: size of g is {layer.sizes['g']}, {with_article(layer.kind)} has {GATES[layer.kind]} gates"
     yield from (f"{where}: without: {configs.unknown(leaf, leaves)}" for leaf in layer.without if leaf not in leaves)
     if layer.init not in INITS:
         yield f"{where}: init: {configs.unknown(layer.init, INITS)} (one of {', '.join(INITS)})"

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
+from .numerals import exact
+
 Size = int | tuple[int, int]  # one number for a square, (height, width) otherwise
 
 MAX_BLOCKS = 10_000  # of a network: more is a mistake, or an attack
@@ -45,7 +47,7 @@ def check_numbers(config: Any, blocks: int, *names: str) -> None:
             raise ValueError(f"{name}={value}: at least 1")
     for name, fits, bounds in _bounds(typing.cast(typing.Hashable, type(config))):
         if not all(map(fits, _numbers(getattr(config, name)))):
-            raise ValueError(f"{name}={getattr(config, name)}: {bounds}")
+            raise ValueError(f"{name}={exact(getattr(config, name))}: {bounds}")
 
 
 # What every Config's numbers have to be: (pattern of a field's name, type of its numbers, test, what it asks for).
@@ -108,7 +110,7 @@ types_of = cache(typing.get_type_hints)  # of a Config: {field: type}
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = repr(value) if isinstance(value, str) else exact(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from .config import Size, misfits, tuples
+from .numerals import exact
 
 ROUNDING = 1e-6  # relative: what computing a pixel in float32 in another order may change
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -85,7 +86,7 @@ class Known(NamedTuple):
     def __str__(self) -> str:
         shown = self.as_json()
         assumed = ", ".join(shown.pop("assumed", []))
-        text = " ".join(f"{name}={value}" for name, value in shown.items())
+        text = " ".join(f"{name}={exact(value)}" for name, value in shown.items())
         return f"{text} (assumed: {assumed})" if assumed else text
 
 
@@ -117,7 +118,9 @@ def _beyond(values: Mapping[str, Any]) -> list[str]:
         "crop": (0 < values.get("crop", 1) <= 1, "above 0, at most 1"),
         "image": (image is None or min(_each(image)) > 0, "at least 1"),
     }
-    return [f"{name}={values[name]}: {what}" for name, (fits, what) in tests.items() if name in values and not fits]
+    return [
+        f"{name}={exact(values[name])}: {what}" for name, (fits, what) in tests.items() if name in values and not fits
+    ]
 
 
 def _each(value: Any) -> tuple[Any, ...]:
