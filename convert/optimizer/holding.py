@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from convert.errors import ConvertError, UsageError, command_or_call, option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor, Wrapped
+from convert.files.skipped import NAMELESS, Skipped
+from convert.folding import where
 from convert.plans import Plan
 from convert.replicas import FirstReplica
 
@@ -88,7 +90,7 @@ def held(
     reader = stack.enter_context(open_checkpoint(path)) if path else plan.reader
     found = finding.find(reader)
     if found is None:
-        raise ConvertError(_without_state(plan.reader, path))
+        raise ConvertError(_without_state(plan.reader, path, reader.skipped))
     apart = frozenset[str]() if path else finding.apart(reader, found)
     averages, remarks = copies.of(plan, plan.reader, apart), list[str]()
     if replicas := finding.replicated(reader, found, trained):
@@ -121,8 +123,15 @@ def _beside(reader: Reader) -> str | None:
     return beside if own and os.path.isfile(beside) and finding.find(reader) is None else None
 
 
-def _without_state(reader: Reader, path: str | None) -> str:
-    """Say that there is no state of an optimizer, and where it may be."""
+def _without_state(reader: Reader, path: str | None, skipped: Skipped) -> str:
+    """Say that there is no state of an optimizer, and where it may be.
+
+    Args:
+      skipped: of the file that was searched.
+    """
+    if nameless := skipped.names.get(NAMELESS):
+        what = f"a pickle does not store the names of the fields of {where(nameless)}, by which an optimizer's state is"
+        return f"{path or reader.path}: {what} found: save it by flax.serialization.to_bytes(state), as .msgpack"
     lacks = f"{path or reader.path}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW"
     if path:
         return lacks

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 import convert
+from convert.__main__ import main
 from convert.errors import FormatError
 from convert.files import open_checkpoint
+from convert.files.skipped import NAMELESS
 from parity_tests.commands import GOOGLE, TIMM
 from parity_tests.conftest import needs
 from parity_tests.files.pickle_parts import (
@@ -33,6 +35,7 @@ from parity_tests.test_parts import arrays
 
 PACKAGE = "somebodys_package"  # which is gone when the files are read
 SOURCE = """
+import collections
 import enum
 from collections import OrderedDict
 class Ordered(OrderedDict): pass
@@ -44,6 +47,7 @@ class Ring:
     def __init__(self): self.parent, self.n = self, 3
 class Mode(enum.Enum): TRAIN = 1
 class Plain: pass
+State = collections.namedtuple("State", "count mu nu", module="somebodys_package")
 """
 
 
@@ -85,6 +89,22 @@ def test_arrays_in_and_beside_objects(package: Any, protocol: int, wrap: str, tm
                        "values": "Values", "args/mode": "Mode"}.items():  # fmt: skip
         assert named[name] == f"an object of {PACKAGE}.{kind}"
     assert named["kind"] == "a name of Python code" and named["args/lr"] == "plain numbers"
+
+
+def test_a_named_tuple_has_no_names_for_its_fields_and_its_state_is_asked_for_by_name(
+    package: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = package.State(np.int32(3), {"w": np.ones(2, "f4")}, {"w": np.ones(2, "f4")})
+    with open_checkpoint(GOOGLE) as reader:
+        weights = {name: np.ones(t.shape, "f4") for name, t in reader.tensors.items()}
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickle.dumps({"params": weights, "opt_state": (state,)}))
+    with open_checkpoint(path) as reader:
+        assert reader.skipped.names[NAMELESS] == ["opt_state/0"] and "opt_state/0/1/w" in reader.tensors
+    words = [str(path), "--with-optimizer", "--hyper", "kind=adam", "--weights", "params", "-o", str(tmp_path / "x.pt")]
+    assert main(["google2torch", *words]) == 1
+    error = capsys.readouterr().err
+    assert "the names of the fields of opt_state/0" in error and "save it by flax.serialization.to_bytes" in error
 
 
 @pytest.mark.parametrize("legacy", [False, True])

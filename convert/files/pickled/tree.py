@@ -15,8 +15,9 @@ from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File,
 from convert.files.pickled.interpreter import MAX_OPCODES
 from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
 from convert.files.pickled.values import BYTES, MALFORMED, NUMBER, Array, Ignored, Object, Pairs, Symbol, refusal
-from convert.files.skipped import Skipped
+from convert.files.skipped import NAMELESS, Skipped
 from convert.files.strided import gather, is_contiguous
+from specs.words import with_article
 
 MAX_SHARING = 64  # times that a file's bytes may be used by its tensors: tied weights share, bombs share more
 NESTED = (list, tuple)  # Pairs is a list
@@ -71,6 +72,8 @@ def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iter
             if not inside:
                 skipped.add(partial(spelt, path), f"an object of {value.name}")
                 continue
+            if not value.called and any(type(key) is int for key, _ in value):
+                skipped.add(partial(spelt, path), NAMELESS)
         if getattr(value, "attributes", None):
             skipped.add(partial(spelt, path), "attributes of a dict object")
         items = value if isinstance(value, Pairs) else list(enumerate(value))
@@ -131,7 +134,7 @@ def reason(value: Any) -> str:
             return value.what
         case Symbol():
             return "a name of Python code"
-    return f"a {type(value).__name__.lower()} without a tensor"
+    return f"{with_article(type(value).__name__.lower())} without a tensor"
 
 
 def joined(path: tuple[Any, ...]) -> str:
