@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from specs.numerals import measured
+
 from . import tolerance as limits
 from .elements import Worst, by_feature, double, feature_axis, movement, without_shared, worst
 from .recording import Recording
@@ -57,7 +59,7 @@ def agree(check: str, name: str, a: Recording, b: Recording, scale: float | None
     part = worst(np.take(left, k, axis), np.take(right, k, axis), unit)
     index = list(part.index or ())
     index.insert(axis, k)
-    what = f"relative to {unit:.3g}, the largest of {'step' if check == 'train' else 'feature'} {k} alone"
+    what = f"relative to {measured(unit)}, the largest of {'step' if check == 'train' else 'feature'} {k} alone"
     return Verdict(replace(part, index=tuple(index), remark=what), float(bound[k]) / unit, judged)
 
 

@@ -13,6 +13,7 @@ from convert.versions import version
 from ports.port import DTYPES, Port
 from ports.runners.inputs import OUTPUT, Inputs, is_numpy
 from specs.config import as_dict
+from specs.numerals import exact
 
 from .judge import Subject, judge
 from .own import Own, wrap
@@ -211,7 +212,7 @@ def _files(ports: Mapping[str, Port | Own]) -> dict[str, str]:
 
 def _known(port: Port) -> str:
     """State the architecture, the variant and every setting of a port."""
-    settings = ", ".join(f"{name}={value}" for name, value in as_dict(port.config).items() if value is not None)
+    settings = ", ".join(f"{name}={exact(value)}" for name, value in as_dict(port.config).items() if value is not None)
     return f"{port.architecture}:{variant(port)} ({settings})"
 
 

@@ -22,6 +22,7 @@ from ports.runners.inputs import OUTPUT
 from ports.runners.tracing import watched
 from specs.config import as_dict
 from specs.dialects import HUB
+from specs.numerals import short
 
 from .elements import relative_error
 from .random_images import draw
@@ -139,7 +140,7 @@ def _proof(plan: Plan, source: str | None, target: str | None, errors: Mapping[s
     exact, first = _exact(plan), _first(errors)
     if exact and first:
         sides = f"{source} and {target}" if source else "source and target"
-        problem = f"{first} differs by {errors[first]:.1e} between {sides}"
+        problem = f"{first} differs by {short(errors[first])} between {sides}"
         raise ConvertError(f"{plan.reader.path}: not proven: {problem}; nothing was written")
     worst = max(errors, key=lambda name: errors[name])
     return {

@@ -10,6 +10,7 @@ import tempfile
 import ports
 from convert.planning import plan
 from specs.kinds import FRAMEWORKS
+from specs.numerals import short
 
 from . import goldens
 from .conversion_proof import TOLERANCE, relative_error
@@ -29,7 +30,7 @@ def main(folder: str) -> int:
     rows = [(name, relative_error(case.logits, ours)) for name, ours in logits.items()]
     rows += [(f"{a} - {b}", relative_error(logits[a], logits[b])) for a, b in itertools.combinations(logits, 2)]
     for name, error in rows:
-        print(f"  {name:16} largest relative error {error:.1e}  {'ok' if error <= TOLERANCE else 'OFF'}")
+        print(f"  {name:16} largest relative error {short(error)}  {'ok' if error <= TOLERANCE else 'OFF'}")
     for name in sorted({*FRAMEWORKS} - logits.keys()):
         print(f"  {name:16} not installed: pip install '.[{name}]'")
     return 0 if rows and all(error <= TOLERANCE for _, error in rows) else 1

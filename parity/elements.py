@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from specs.numerals import apart, measured, short
+
 
 @dataclass(frozen=True)
 class Worst:
@@ -44,7 +46,7 @@ class Worst:
         if self.cause:
             return self.cause
         remark = f" ({self.remark})" if self.remark else ""
-        return f"{self.error:.1e} at {list(self.index or ())}: {self.left!r} and {self.right!r}{remark}"
+        return f"{short(self.error)} at {list(self.index or ())}: {' and '.join(apart(self.left, self.right))}{remark}"
 
 
 def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
@@ -65,7 +67,7 @@ def worst(a: Any, b: Any, scale: float | None = None) -> Worst:
     difference = np.abs(a - b)
     index = _at(difference, int(np.argmax(difference)))
     largest = float(np.max(np.abs(a))) if scale is None else scale
-    remark = f"relative to {largest:.3g}" + (", the largest element" if scale is None else "")
+    remark = f"relative to {measured(largest)}" + (", the largest element" if scale is None else "")
     error = float(difference[index]) / (largest or 1.0)
     return Worst(error, index, float(a[index]), float(b[index]), remark=remark if largest else "absolute")
 

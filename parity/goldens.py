@@ -20,6 +20,7 @@ from convert.errors import called
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 from specs.config import tuples
+from specs.numerals import limit, short
 
 from .elements import relative_error
 
@@ -117,8 +118,8 @@ def check(folder: str | os.PathLike[str], page: str) -> int:
     command = f"{called('parity')} {read(folder).about['architecture']} --spec {page} --check layers"
     found = errors(folder)
     for framework, error in found.items():
-        remedy = "" if error <= LIMIT else f", more than {LIMIT:.0e}: run {command} to find where"
-        print(f"{framework}: error relative to the largest logit: {error:.1e}{remedy}")
+        remedy = "" if error <= LIMIT else f", more than {limit(LIMIT)}: run {command} to find where"
+        print(f"{framework}: error relative to the largest logit: {short(error)}{remedy}")
     return int(not all(error <= LIMIT for error in found.values()))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ports.runners.records import Tap
+from specs.numerals import limit, measured
 
 from .elements import double, relative_error
 from .hypotheses import ACTIVATIONS, HYPOTHESES, orders
@@ -125,7 +126,7 @@ def _explain(sides: list[Explanation], a: Recording, b: Recording) -> str:
     (left, error), (right, other) = explained
     left, right = _unlike(left, right)
     names = f"{' or '.join(right)} in {b.label}, for {' or '.join(left)} in {a.label}"
-    return f"{names} (recomputed so, to {other:.0e} and {error:.0e})"
+    return f"{names} (recomputed so, to {limit(other)} and {limit(error)})"
 
 
 def _unlike(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -210,4 +211,4 @@ def _ratio(name: str, a: Recording, b: Recording) -> str:
     is_factor = np.count_nonzero(left) > 1 and factor and abs(factor - 1) >= 1e-2
     if not is_factor or relative_error(left * factor, right) > 1e3 * CLOSE[a.dtype]:
         return "" if right.any() or not left.any() else f"{b.label} holds nothing but zeros"
-    return f"{b.label} holds {factor:.6g} times what {a.label} holds, everywhere"
+    return f"{b.label} holds {measured(factor, 6)} times what {a.label} holds, everywhere"

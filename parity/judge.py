@@ -10,6 +10,8 @@ from functools import partial
 
 import numpy as np
 
+from specs.numerals import limit
+
 from . import tolerance as limits
 from .agreement import Verdict
 from .elements import Worst, double, shared_nans, worst
@@ -189,7 +191,7 @@ def _amplified(s: Subject, judged: Mapping[str, Verdict]) -> str:
     if s.dtype != "float64" or not wide:
         return ""
     largest = max(judged[name].limit for name in wide)
-    return f"these runs amplify rounding: {some(wide)} judged at tolerances of up to {largest:.0e} alone"
+    return f"these runs amplify rounding: {some(wide)} judged at tolerances of up to {limit(largest)} alone"
 
 
 def _notes(a: Recording, b: Recording) -> list[str]:

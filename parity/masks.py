@@ -6,6 +6,8 @@ import itertools
 import math
 from collections.abc import Callable
 
+from specs.numerals import exact
+
 from . import tolerance as limits
 from .elements import Worst
 from .recording import Recording
@@ -24,7 +26,7 @@ def judge_masks(row: Callable[..., Result], a: Recording, b: Recording) -> Resul
     curve = []
     for k, (rate, *_), *sides in zip(itertools.count(), left, left, right):
         scores = [_score(*side) for side in sides]
-        curve.append((f"dropout {k} (rate {rate:g})", max(scores), limits.SCORES))
+        curve.append((f"dropout {k} (rate {exact(rate)})", max(scores), limits.SCORES))
     error = max(score for _, score, _ in curve)
     off = [
         (name, Worst(score, cause=f"standard score {score:.1f}")) for name, score, limit in curve if not score <= limit

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from . import summary
+from specs.numerals import limit, short
+
 from .markup import Markup, name, tag
 from .plot import order
 from .result import Result
@@ -19,9 +20,9 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
     errors: dict[str, dict[str, tuple[float, float]]] = {}  # by dtype: of the pair that comes closest to its limit
     for r in results:
         of = errors.setdefault(r.dtype, {}) if r.check == "layers" else {}
-        for tap, error, limit in r.curve:
-            if tap not in of or error * of[tap][1] > of[tap][0] * limit:
-                of[tap] = error, limit
+        for tap, error, bound in r.curve:
+            if tap not in of or error * of[tap][1] > of[tap][0] * bound:
+                of[tap] = error, bound
     trees = {label: dict(tree) for label, tree in modules.items()}
     rows = []
     for tap in order(trees.values()):
@@ -41,8 +42,8 @@ def _error(found: tuple[float, float] | None) -> list[Markup]:
     """Build the cells of a module's error and its limit."""
     if found is None:
         return [tag("td", "-", class_="number absent")] * 2
-    error, limit = found
-    return [tag("td", summary.short(error), class_="number"), tag("td", summary.limit(limit), class_="number")]
+    error, bound = found
+    return [tag("td", short(error), class_="number"), tag("td", limit(bound), class_="number")]
 
 
 def _module(path: str, kind: str | None) -> Markup:

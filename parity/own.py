@@ -21,6 +21,7 @@ from specs.axes import names as names_of
 from specs.axes import parse_axes
 from specs.kinds import GATES, KINDS, Leaf
 from specs.layer import Layer
+from specs.numerals import exact
 
 from .usage import require_arguments, require_known
 
@@ -172,7 +173,7 @@ class Own(Model):
 
     def drop_rates(self) -> list[str]:
         """Return what makes training random: calls of dropout, by their rates."""
-        return [f"dropout {rate:g}" for rate in self.runner.drop_rates(self.inputs)]
+        return [f"dropout {exact(rate)}" for rate in self.runner.drop_rates(self.inputs)]
 
     def is_random(self, inputs: Any, training: bool) -> bool:
         """Tell whether the outputs depend on random numbers, in training other than those of dropout."""

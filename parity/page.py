@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from string import Template
 
+from specs.numerals import limit, short
+
 from . import summary
 from .markup import Markup, join, name, prose, tag
 from .module_table import Tree, module_table
@@ -165,7 +167,7 @@ def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
     if not results:
         return tag("td", "not asked", **attributes)
     worst = max(results, key=lambda r: r.ratio)
-    text = grade if grade in summary.UNDECIDED else summary.short(worst.error)
+    text = grade if grade in summary.UNDECIDED else short(worst.error)
     parts = [tag("a", text, href=f"#{model.anchor(column[0])}")]
     off = [r.pair for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
     parts += [tag("span", pair, class_="who") for pair in off if len(results) > 1]
@@ -178,7 +180,7 @@ def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
 def _tooltip(r: Result) -> str:
     if r.passed is None or r.missing:
         return f"{r.pair}: {r.grade}: {r.cause}"
-    return f"{r.pair}: {summary.short(r.error)} of {summary.limit(r.tolerance)}"
+    return f"{r.pair}: {short(r.error)} of {limit(r.tolerance)}"
 
 
 def _legend(models: Sequence[Model]) -> Markup:
@@ -255,8 +257,8 @@ def _pair(r: Result, line: Markup) -> Markup:
         return tag("tr", head, tag("td", prose(f"{r.grade}: {r.cause}"), colspan=3, class_=kind))
     kind = r.grade if r.grade != "agrees" else ""
     worst = max(r.curve, key=lambda point: point[1] / point[2] if point[2] else 0.0, default=("", 0.0, 0.0))[0]
-    return tag("tr", head, tag("td", summary.short(r.error), class_=f"number {kind}".strip()),
-               tag("td", summary.limit(r.tolerance), class_="number"), tag("td", tag("code", name(worst))))  # fmt: skip
+    return tag("tr", head, tag("td", short(r.error), class_=f"number {kind}".strip()),
+               tag("td", limit(r.tolerance), class_="number"), tag("td", tag("code", name(worst))))  # fmt: skip
 
 
 def _remarks(results: Sequence[Result]) -> Markup:

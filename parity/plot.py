@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from specs.numerals import limit, short
+
 from .markup import Markup, join, tag
 from .result import Result
-from .summary import limit, short
 
 WIDTH, PLOT, TOP, RIGHT = 640, 190, 22, 14  # user units of the SVG
 CHARACTER = 6.4  # width of a character of a label

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from specs.numerals import limit, short
+
 from .elements import Worst
 from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64, FLOAT64
 
@@ -46,13 +48,13 @@ class Divergence(str):
 
     def sentence(self) -> str:
         """State everything in one line."""
-        before = f"; before it {self.previous[0]} differs by {self.previous[1]:.1e}" if self.previous else ""
+        before = f"; before it {self.previous[0]} differs by {short(self.previous[1])}" if self.previous else ""
         guess = f"; looks like {self.guess}" if self.guess else ""
         guess += f"; its cause lies {self.place}" if self.place else ""
         guess += f"; its weights differ: {self.weights}" if self.weights else ""
         if self.worst.cause:
             return f"{self}: {self.worst.cause}{before}{guess}"
-        return f"{self} differs: {self.worst}, tolerance {self.tolerance:.0e}{before}{guess}"
+        return f"{self} differs: {self.worst}, tolerance {limit(self.tolerance)}{before}{guess}"
 
 
 @dataclass(frozen=True)

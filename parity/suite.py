@@ -19,6 +19,7 @@ from convert.terminal import columns
 from convert.versions import version
 from ports.frameworks import quick_xla_flags
 from specs.config import as_dict
+from specs.numerals import exact
 
 from . import summary, terminal
 from .job import Job, Recordings, run_here, run_isolated
@@ -117,7 +118,7 @@ def _models(chosen: list[Target], batch: int) -> dict[str, str]:
         config = target.config()
         fields = {
             "settings": [
-                f"{field}={value}" + " (assumed)" * (field in target.assumed)
+                f"{field}={exact(value)}" + " (assumed)" * (field in target.assumed)
                 for field, value in as_dict(config).items()
                 if value is not None
             ],

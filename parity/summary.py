@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from specs.numerals import apart, limit, short
+
 from .advice import following
 from .result import Divergence, Result
 
@@ -46,26 +48,6 @@ def model(result: Result) -> str:
     if result.variant == "own":
         return "own model" if result.architecture == "own" else result.architecture
     return f"{result.architecture}:{result.variant}"
-
-
-def short(value: float | None) -> str:
-    """Write an error in two digits: "1.9e-14", "0.18", "60", "0", "infinite"."""
-    if value is None or value == 0 or not math.isfinite(value):
-        return "-" if value is None else "0" if value == 0 else "infinite"
-    return f"{value:.2g}" if 0.01 <= value < 99.5 else _exponent(f"{value:.1e}")
-
-
-def limit(value: float | None) -> str:
-    """Write a tolerance in one digit."""
-    if value is None or value == 0:
-        return "-" if value is None else "0"
-    return f"{value:.1g}" if 0.01 <= value < 9.5 else _exponent(f"{value:.0e}")
-
-
-def _exponent(text: str) -> str:
-    """Shorten an exponent: "2e-06" to "2e-6", "1e+02" to "1e2"."""
-    digits, _, exponent = text.partition("e")
-    return f"{digits}e{int(exponent)}"
 
 
 def grades(results: Iterable[Result]) -> Counter[str]:
@@ -224,19 +206,10 @@ def _values(first: Divergence, result: Result) -> Facts:
     worst = first.worst
     if worst.cause:
         return [("cause", worst.cause)]
-    left, right = _apart(worst.left, worst.right)
+    left, right = apart(worst.left, worst.right)
     names = worst.sides or result.sides or ("left", "right")
     where = f"at [{','.join(map(str, worst.index))}]" if worst.index else ""
     return [("values", " ".join(filter(None, (f"{left} in {names[0]}, {right} in {names[1]}", where))))]
-
-
-def _apart(left: float, right: float) -> tuple[str, str]:
-    """Write two values in 3 digits, or in one more than it takes to tell them apart."""
-    for digits in range(3, 17):
-        if f"{left:.{digits}g}" != f"{right:.{digits}g}":
-            break
-    digits += digits > 3
-    return f"{left:.{digits}g}", f"{right:.{digits}g}"
 
 
 def causes(results: Sequence[Result]) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from convert.errors import printable
 from convert.terminal import WIDTH, painted, shortened, wants_colour, wrapped
+from specs.numerals import limit, short
 
 from . import summary
 from .result import Result
@@ -183,7 +184,7 @@ def _lines(
 
 def _usual(row: Row) -> str:
     """Return the limit that most results of a row have."""
-    limits = Counter(summary.limit(r.tolerance) for r in row.values() if r.tolerance is not None)
+    limits = Counter(limit(r.tolerance) for r in row.values() if r.tolerance is not None)
     return limits.most_common(1)[0][0] if limits else "-"
 
 
@@ -194,8 +195,8 @@ def _words(result: Result | None, usual: str) -> str:
     grade = result.grade
     if grade in summary.UNDECIDED:
         return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
-    own = summary.limit(result.tolerance)
-    return summary.short(result.error) + (f"/{own}" if own != usual else "") + MARKS.get(result.grade, "")
+    own = limit(result.tolerance)
+    return short(result.error) + (f"/{own}" if own != usual else "") + MARKS.get(result.grade, "")
 
 
 def _cell(result: Result | None, usual: str, width: int, screen: Screen) -> str:
@@ -207,7 +208,7 @@ def _legend(results: Sequence[Result], screen: Screen) -> str:
     shown = [r for group in _groups(results) for r in group if r.pair in _ran(group)]
     marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
     rows = [row for group in _groups(results) for _, _, row in _rows(group)]
-    odd = any(summary.limit(r.tolerance) != _usual(row) for row in rows for r in row.values() if r.tolerance)
+    odd = any(limit(r.tolerance) != _usual(row) for row in rows for r in row.values() if r.tolerance)
     marks += ["a/b: the error is a, and its limit is b, not that of the row"] if odd else []
     lines = [summary.WORST_ERROR, *filter(None, ["; ".join(marks)])] if shown else []
     return "\n".join(screen.wrap(line, "soft") for line in lines)

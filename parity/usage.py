@@ -10,6 +10,7 @@ from typing import Any
 
 from convert.errors import UsageError
 from ports.runners.inputs import Inputs
+from specs.words import with_article
 
 
 def require_known(kind: str, name: Any, known: Iterable[str]) -> None:
@@ -76,7 +77,7 @@ def require_models(models: Any) -> None:
     """Raise UsageError unless `models` maps at least two labels to models."""
     if not isinstance(models, Mapping):
         raise UsageError(
-            f"models must map labels to models, not be a {type(models).__name__}: {{'torch': a, 'flax': b}}"
+            f"models must map labels to models, not be {with_article(type(models).__name__)}: {{'torch': a, 'flax': b}}"
         )
     if len(models) < 2:
         raise UsageError(

@@ -6,8 +6,8 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,11 @@ from convert.folding import fold as folded_names
 from convert.program import dumps
 from convert.progress import Status
 from convert.table_file import load
+from specs.numerals import limit, short
 from specs.table import Table
 
 from ..report import check_page, write_page
-from ..summary import count, limit, short
+from ..summary import count
 from .candidates import SEED
 from .derivation import ROUNDING, Derivation
 from .deriving import derive
@@ -30,6 +31,22 @@ from .fold.rows import missing_lines
 from .prove.prove import DRAWS
 from .trace.call import call_of
 from .user_code import RETURN, build, parsed
+
+NEXT = (
+    "make both models compute the same at that place and derive again, or write the missing lines yourself and pass "
+    "them by --table FILE"
+)
+
+
+class Line(NamedTuple):
+    """A line that is printed.
+
+    Args:
+      kind: its colour, a key of terminal.CODES; "" for none.
+    """
+
+    text: str
+    kind: str = ""
 
 
 def run(
@@ -72,11 +89,9 @@ def run(
     elif not quiet:
         if out is None:
             print(found.table.print().rstrip())
-        for line in _summary(found, out):
-            terminal.say(printable(line), kind=_kind(line))
+        _say(_summary(found, out))
     elif not found.proven:
-        for line in _verdict(found):
-            terminal.say(printable(line), kind=_kind(line))
+        _say(_verdict(found))
     return 0 if found.proven else 1
 
 
@@ -125,18 +140,9 @@ def _sources(*sides: str) -> list[str]:
     return [*dict.fromkeys(paths), *sorted(os.path.relpath(file) for file in {*beside} - absolute)]
 
 
-def _kind(line: str) -> str:
-    """Return the colour of a line: a key of terminal.CODES, or "" for none."""
-    word, _, rest = line.partition(": ")
-    if word.startswith("parts at ") and ": " in rest:  # with a cause
-        return "head"
-    return {
-        "proven": "good",
-        "complete, but not proven": "bad",
-        "incomplete": "bad",
-        "stopped": "bad",
-        "depths differ": "bad",
-    }.get(word, "")
+def _say(lines: Iterable[Line]) -> None:
+    for line in lines:
+        terminal.say(printable(line.text), kind=line.kind)
 
 
 def _started(path: str | None) -> Table | None:
@@ -147,30 +153,32 @@ def _started(path: str | None) -> Table | None:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _summary(found: Derivation, out: str | None) -> list[str]:
-    lines = [] if out is None else [f"{out}: {len(found.table.lines)} lines"]
+def _summary(found: Derivation, out: str | None) -> list[Line]:
+    lines = [] if out is None else [Line(f"{out}: {count(len(found.table.lines), 'line')}")]
     lines += _verdict(found)
-    lines += [f"unobservable: {name}" for name in found.unobservable]
+    lines += [Line(f"unobservable: {name}") for name in found.unobservable]
     if found.fixed:
-        lines.append(f"fixed to one number: {', '.join(found.fixed)}: derive with two of everything to fold it")
-    lines += [f"free: {text}" for text in found.freedom]
-    return [*lines, f"{found.seconds:.1f} s of CPU"]
+        fixed = ", ".join(found.fixed)
+        lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
+    lines += [Line(f"free: {text}") for text in found.freedom]
+    return [*lines, Line(f"{found.seconds:.1f} s of CPU")]
 
 
-def _verdict(found: Derivation) -> list[str]:
+def _verdict(found: Derivation) -> list[Line]:
     """Say whether the table is proven, and what is not."""
     verdict = "proven" if found.proven else "complete, but not proven" if not found.missing else "incomplete"
     uses = f"; {found.matched} to {limit(ROUNDING)}" if found.uses else f"; {found.matched}" if found.unmatched else ""
     islands = found.proven and found.error > ROUNDING  # the Table's first comment has the difference in float64
     note = " as the models compute, partly in float32; in float64 they agree, see the Table" if islands else ""
-    lines = [f"depths differ: {found.depths}"] if found.depths else []
-    lines.append(f"{verdict}: {found.outputs}{note}{uses}")
+    lines = [Line(f"depths differ: {found.depths}", "bad")] if found.depths else []
+    lines.append(Line(f"{verdict}: {found.outputs}{note}{uses}", "good" if found.proven else "bad"))
     if found.failure:
-        lines.append(f"stopped: {found.failure}")
-    lines += [f"missing: {line}" for line in missing_lines(found.reasons)]
+        lines.append(Line(f"stopped: {found.failure}", "bad"))
+    lines += [Line(f"missing: {line}") for line in missing_lines(found.reasons)]
     if found.left_over:
-        lines.append(f"left without a partner: {', '.join(folded_names(found.left_over))}")
+        lines.append(Line(f"left without a partner: {', '.join(folded_names(found.left_over))}"))
     for place in found.divergences:
         size = short(place.size) if math.isfinite(place.size) else "cannot be compared"
-        lines.append(f"parts at {place.left} <-> {place.right}: {size}{f': {place.cause}' if place.cause else ''}")
-    return lines
+        where = f"parts at {place.left} <-> {place.right}: {size}"
+        lines.append(Line(f"{where}: {place.cause}", "head") if place.cause else Line(where))
+    return [*lines, Line(f"next: {NEXT}", "head")] if found.missing else lines

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from specs.claims import MISSING, PROVEN, UNFINISHED, UNPROVEN
+from specs.numerals import limit, short
 from specs.paths import escaped
 
-from ..summary import count, limit, short
+from ..summary import count
 from .candidates import SEED, Candidate, Left
 from .depths import differing
 from .derivation import Derivation, Divergence

@@ -10,16 +10,22 @@ NUMBER = re.compile(r"(?<=[./_])\d+(?=[./])")
 
 
 def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
-    """Say that two models have lists of blocks of different lengths; "" where none or several lists may be meant.
+    """Say that two models have as many lists of blocks, of different lengths; "" where that is not clear.
 
     Args:
       left, right: arrays by name.
     """
     ours, theirs = depths(left), depths(right)
-    if len(ours) != 1 or len(theirs) != 1 or [*ours.values()] == [*theirs.values()]:
+    if not ours or len(ours) != len(theirs) or sorted(ours.values()) == sorted(theirs.values()):
         return ""
-    (place, count), (other, number) = *ours.items(), *theirs.items()
-    return f"the left model has {count} blocks in {place}, the right one {number} in {other}: build both of one depth"
+    remedy = "build both of one depth" if len(ours) == 1 else "build both with lists of the same lengths"
+    return f"the left model has {_listed(ours, ' blocks')}, the right one {_listed(theirs)}: {remedy}"
+
+
+def _listed(lists: Mapping[str, int], noun: str = "") -> str:
+    """Return "6 blocks in encoder and 4 in decoder"."""
+    first, *others = [f"{length}{noun if k == 0 else ''} in {place}" for k, (place, length) in enumerate(lists.items())]
+    return " and ".join([", ".join([first, *others[:-1]]), *others[-1:]])
 
 
 def depths(arrays: Mapping[str, Any]) -> dict[str, int]:

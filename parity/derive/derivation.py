@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..summary import short
+from specs.numerals import short
+
 from .fold.rows import DerivedTable
 from .match.choices import Step
+from .trace.places import place
 from .unmatched import Unmatched
 
 ROUNDING = 1e-8  # relative difference of what two uses meet that rounding does not explain
@@ -130,8 +132,8 @@ class Derivation:
                     "kind": use.kind,
                     "left": use.left.split(),
                     "right": use.right.split(),
-                    "left_module": use.left_site,
-                    "right_module": use.right_site,
+                    "left_module": place(use.left_site, use.left),
+                    "right_module": place(use.right_site, use.right),
                     "difference": use.gap,
                 }
                 for use in self.uses

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterable, Mapping
 
 from convert.folding import fold as folded_names
+from specs.numerals import limit, short
 
 from ..markup import Markup, join, name, prose, tag
 from ..page import facts, fill
-from ..summary import count, limit, short
+from ..summary import count
 from .derivation import ROUNDING, Derivation
 from .prove.prove import GRADIENT, OUTPUT
 from .trace.places import OWN

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from convert.errors import ConvertError
+from specs.numerals import short
 
-from ..summary import short
 from .derivation import Derivation
 from .deriving import derive
 from .fold.rows import missing_lines

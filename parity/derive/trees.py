@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from specs.numerals import short
+
 from ..markup import Markup, name, tag
-from ..summary import short
 from .derivation import ROUNDING, Derivation
 from .match.choices import Step
 from .trace.places import OWN, module_of, place

@@ -33,13 +33,11 @@ RIGHT = {
 }  # fmt: skip  # the options of the right model, as they are right
 
 FAULTS = {
-    "another epsilon of a layer norm": Fault(
-        {"epsilon": 1e-6}, "norm", "epsilon 1e-06 on the right, 1e-05 on the left"
-    ),
+    "another epsilon of a layer norm": Fault({"epsilon": 1e-6}, "norm", "epsilon 1e-6 on the right, 1e-5 on the left"),
     "another epsilon of a root-mean-square norm": Fault(
-        {"rms epsilon": 1e-5}, "the model's own function", "epsilon 1e-05 on the right"
+        {"rms epsilon": 1e-5}, "the model's own function", "epsilon 1e-5 on the right"
     ),
-    "another epsilon of a batch norm": Fault({"batch epsilon": 1e-3}, "bn", "epsilon 0.001 on the right, 1e-05 on"),
+    "another epsilon of a batch norm": Fault({"batch epsilon": 1e-3}, "bn", "epsilon 0.001 on the right, 1e-5 on"),
     "GELU by tanh": Fault({"gelu": "tanh"}, "second", "GELU by the error function on the left, GELU by tanh on the"),
     "ReLU for SiLU": Fault({"activation": "relu"}, "head", "SiLU on the left, ReLU on the right"),
     "a missing attention scale": Fault({"scale": 1.0}, "out", "a factor of 1 on the right, 0.5 on the left"),

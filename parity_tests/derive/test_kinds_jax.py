@@ -61,6 +61,35 @@ def test_arrays_that_are_no_variables_of_an_nnx_module_are_constants():
     assert found.proven and not found.missing and "factor" not in found.table.print()
 
 
+def test_uses_in_einsums_and_in_nnx_name_their_modules():
+    needs("flax")
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+
+    class Inner(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return jnp.einsum("btc,co->bto", x, self.param("w", nn.initializers.normal(), (4, 3)))
+
+    class Left(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return Inner(name="att")(x)
+
+    class Right(nnx.Module):
+        def __init__(self) -> None:
+            self.att = nnx.Linear(4, 3, use_bias=False, rngs=nnx.Rngs(0))
+
+        def __call__(self, x: Any) -> Any:
+            return self.att(x)
+
+    left, x = Left(), images(2, 5, 4)
+    (use,) = parity.derive((left, left.init(jax.random.key(0), x)), Right(), (x,)).to_dict()["uses"]
+    assert (use["left_module"], use["right_module"]) == ("Left/att", "att")
+
+
 def test_variables_of_linen_in_boxes_of_metadata():
     needs("flax")
     import flax.linen as nn

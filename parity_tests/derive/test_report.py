@@ -16,7 +16,7 @@ import pytest
 from convert.errors import ConvertError
 from convert.files.hashing import sha256
 from convert.versions import version
-from parity.derive.command import _about
+from parity.derive.command import _about, _summary, _verdict
 from parity.derive.command import run as derive_command
 from parity.derive.derivation import Derivation, Divergence
 from parity.derive.fold.rows import DerivedTable
@@ -76,6 +76,16 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
     assert "Proven" in page_of(replace(DERIVED, proven=True), {})
     page = page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner"), {})
     assert "Incomplete: 1 parameter of the right model" in page and "no partner" in page
+
+
+def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():
+    found = replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner")
+    lines = _summary(found, "proven")
+    assert [line.kind for line in lines if line.text.startswith(("proven: ", "incomplete: ", "stopped: "))] == [
+        "", "bad", "bad",
+    ]  # fmt: skip
+    assert [line.kind for line in lines if line.text.startswith("next: make both models")] == ["head"]
+    assert [line.kind for line in _verdict(replace(DERIVED, proven=True, divergences=[]))] == ["good"]
 
 
 def test_an_incomplete_page_begins_with_the_stop_and_lists_what_has_no_partner_on_both_sides():

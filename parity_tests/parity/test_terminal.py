@@ -14,6 +14,7 @@ from parity.judge import Subject, judge
 from parity.recording import Recording
 from parity.report import Report
 from parity.result import Result
+from specs.numerals import short
 
 LABELS = ("flax", "torch", "paddle")
 CHECKS = ("forward", "layers", "gradients", "train")
@@ -164,7 +165,7 @@ def test_a_report_prints_as_text() -> None:
      (float("inf"), "infinite")],
 )  # fmt: skip
 def test_errors_are_short(value: float | None, text: str) -> None:
-    assert summary.short(value) == text
+    assert short(value) == text
 
 
 def test_what_cannot_be_judged_is_no_agreement() -> None:
@@ -205,7 +206,7 @@ def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
 
 def test_a_note_says_of_how_many_comparisons_it_is_and_names_its_side_once() -> None:
     sides = [recording(label) for label in LABELS]
-    sides[2].notes = ["paddle's LayerNorm rounds epsilon 1e-06 to float32", "ran slowly"]
+    sides[2].notes = ["paddle's LayerNorm rounds epsilon 1e-6 to float32", "ran slowly"]
     text = terminal.text(judge(Subject("x", "v", "layers", "float64", "cpu"), sides)).replace("\n  ", " ")
-    note = "paddle's LayerNorm rounds epsilon 1e-06 to float32; paddle: ran slowly"
+    note = "paddle's LayerNorm rounds epsilon 1e-6 to float32; paddle: ran slowly"
     assert f"note: {note} (2 comparisons: flax-paddle and torch-paddle)" in text

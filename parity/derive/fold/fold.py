@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from specs.lines import Line, Misfit
+from specs.numerals import exact
 from specs.paths import escaped
 from specs.table import Table, TableError
 
@@ -21,6 +22,7 @@ from .names import Names
 from .rows import DerivedTable, Row, constant, dropped, table_of
 from .terms import parts_of_sums, with_terms
 
+UNMATCHED = "no use of it has a partner on the left"
 ROUNDS = 6  # times that rows which do not fit are taken apart
 
 
@@ -42,7 +44,7 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
         rows = lines(facts, left_names, right_names, names) if left_names else None
         if rows is None:
             why = f"no line can say how {' and '.join(left_names)} become{'s' * (len(left_names) == 1)} it"
-            missing.update(dict.fromkeys(right_names, why if left_names else "no evidence"))
+            missing.update(dict.fromkeys(right_names, why if left_names else UNMATCHED))
         else:
             groups.append((left_names, right_names, rows))
     groups = [
@@ -90,7 +92,7 @@ def _table(
         row for row in facts.extra if not {path for path, _ in (*row.left, *row.right)} & {*map(escaped, used | made)}
     ]
     extra += [
-        constant(name, len(facts.rights.shapes[name]), f"{value:g}")
+        constant(name, len(facts.rights.shapes[name]), exact(value))
         for name, value in facts.blank.items() if name not in made
     ]  # fmt: skip
     rows = [row for _, _, rows in groups for row in rows]

@@ -6,9 +6,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from convert.errors import command_or_call
+
+from ..trace.places import place
 from ..trace.tape import Array
 from . import columns, uses
-from .choices import EXACT, LIMIT, DeadEnd, every
+from .choices import COMPARE, EXACT, LIMIT, OPERATIONS, DeadEnd, every
 from .products import Products, proportional
 from .symbols import Use
 
@@ -36,7 +39,8 @@ class Attempt(Products):
             return None
         if use.x is not None and use.x.size and np.isnan(use.x).all():  # nothing can be told from such values
             names = " ".join(self.rights.owners(use.ids))
-            raise DeadEnd(f"{names}: what its {use.kind} meets is not finite with these weights")
+            remedy = command_or_call("--left-weights CKPT takes those of a checkpoint", "left_weights= takes others")
+            raise DeadEnd(f"{names}: its {OPERATIONS[use.kind]} reads nothing but NaN with random weights: {remedy}")
         if use.kind == "product":
             return self._product(use)
         if use.kind == "place":
@@ -55,7 +59,12 @@ class Attempt(Products):
             if gap > LIMIT and self._composed(use, found, pool):
                 return
             names = " ".join(self.rights.owners(use.ids))
-            raise DeadEnd(f"{names}: another use of it meets values that no use on the left meets", gap, self.walk.at)
+            where = place(self.program.tape.nodes[use.node].site, names)
+            raise DeadEnd(
+                f"{names}: it is used again, at {where}, on values that no operation on the left reads: {COMPARE}",
+                gap,
+                self.walk.at,
+            )
 
     def _composed(self, use: Use, found: Array, pool: list[uses.Seen]) -> bool:
         """Tell whether the left side has the same product but for a factor, or one of more or of fewer inputs."""

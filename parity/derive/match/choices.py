@@ -22,6 +22,7 @@ MARGIN = 30  # how much farther than the nearest another partner may be
 EXACT = 1e-9  # distances below are rounding
 MANY = 1 << 20  # elements that are looked at or mapped at once
 OPERATIONS = {"product": "product", "add": "sum", "mul": "multiplication", "place": "reading"}
+COMPARE = "compare what both models compute before it: number of heads, masks, scales, inputs"
 LISTED = 1 << 16  # elements of a choice that are listed, to undo it
 
 Places = Any  # indices: an array or a slice
@@ -230,8 +231,8 @@ class Choices:
         shapes = ", ".join(str(self.rights.shapes[name]) for name in self.rights.owners(use.ids))
         values = "" if use.x is None else f" of shape {tuple(n for n in np.shape(use.x) if n != 1)}"
         return (
-            f"no operation on the left meets the values{values} that its {OPERATIONS[use.kind]} at {where} meets "
-            f"(parameter of shape {shapes}): check what both models compute before it: heads, masks, scales, inputs"
+            f"no operation on the left reads the values{values} that its {OPERATIONS[use.kind]} at {where} reads "
+            f"(parameter of shape {shapes}): {COMPARE}"
         )
 
     def _free(self, seen: uses.Seen, ids: Array) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from ..trace.tape import Array
 from . import columns, uses
 from .biases import Biases
-from .choices import EXACT, LIMIT, DeadEnd, Option, Term
+from .choices import COMPARE, EXACT, LIMIT, DeadEnd, Option, Term
 from .symbols import Use
 
 ALIKE = 1e-3  # relative difference of the sizes of what two terms of a sum were first added to
@@ -23,6 +23,12 @@ def distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[O
     for option in sorted(options, key=lambda option: option[0]):
         best.setdefault(key(option), option)
     return list(best.values())
+
+
+def unpaired(names: str, seen: uses.Seen) -> DeadEnd:
+    """Return the dead end of parameters that read what a use on the left reads, in no order that can be told."""
+    what = f"it reads the values that {seen.name} reads on the left, but not in the same order or number"
+    return DeadEnd(f"{names}: {what}: {COMPARE}")
 
 
 class Factors(Biases):
@@ -73,7 +79,7 @@ class Factors(Biases):
         left, statistics = pooled or (seen.numbers, seen.statistics)
         index = np.arange(len(numbers)) if statistics is None else columns.matched(found, statistics)
         if index is None:
-            raise DeadEnd(f"{' '.join(self.rights.owners(use.ids))}: its elements and those of {seen.name} differ")
+            raise unpaired(" ".join(self.rights.owners(use.ids)), seen)
         self._assign(numbers, left[index])
         if not pooled:
             terms.append(Term(seen, numbers, found))
@@ -100,7 +106,10 @@ class Factors(Biases):
                 self._enter(numbers, numbers[:0])
                 self.map[numbers] = -term.numbers[index]
                 return
-        raise DeadEnd(f"{' '.join(self.rights.owners(numbers))}: a term of a sum that has fewer terms on the left")
+        names = " ".join(self.rights.owners(numbers))
+        raise DeadEnd(
+            f"{names}: the sum that it is added to has fewer terms on the left: give both models the same biases"
+        )
 
     def _add_terms(self, terms: list[Term]) -> None:
         """Add the terms that the left sum has beyond those of the right one to the last of these."""

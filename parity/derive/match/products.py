@@ -9,8 +9,8 @@ import numpy as np
 
 from ..trace.tape import Array
 from . import columns, roles, uses
-from .choices import EXACT, LIMIT, MANY, DeadEnd, Option, every
-from .factors import distinct
+from .choices import COMPARE, EXACT, LIMIT, MANY, DeadEnd, Option, every
+from .factors import distinct, unpaired
 from .following import followers
 from .regroup import Regrouping
 from .symbols import Use
@@ -167,7 +167,8 @@ class Products(Regrouping):
         if found and self.walk.at not in self.rough:
             names = " ".join(self.rights.owners(use.ids))
             gap = 1 - most if agreeing else FOLLOWED
-            raise DeadEnd(f"{names}: no use on the left meets all values of its product", gap)
+            what = "operations on the left read a part of the values that its product reads, none reads all"
+            raise DeadEnd(f"{names}: {what}: {COMPARE}", gap)
         return found
 
     def _agreeing(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:
@@ -217,7 +218,7 @@ class Products(Regrouping):
     ) -> None:
         self._partners.setdefault(use.node, []).append((seen, len(group.columns)))
         if rows is None:
-            raise DeadEnd(f"{' '.join(self.rights.owners(use.ids))}: its columns and those of {seen.name} differ")
+            raise unpaired(" ".join(self.rights.owners(use.ids)), seen)
         right, left = (ids.reshape(-1, ids.shape[2]) for ids in (group.of(use.ids), other.of(seen.use.ids)))
         step = max(1, MANY // max(right.shape[1], 1))  # bounds memory
         for at in range(0, len(rows), step):

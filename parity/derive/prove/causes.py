@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from specs.numerals import short
+
 from ...hypotheses import ACTIVATIONS
-from ...summary import short
 from ..match import columns
 from ..match.stepped import Stepped
 from ..match.symbols import Elements, Use

@@ -22,6 +22,8 @@ SAME = frozenset([
     "reshard", "mesh_cast", "pvary",
 ])  # fmt: skip
 
+EINSUM = "->"  # in what einsum adds to the path of the module that calls it: "bij,jk->bik"
+
 
 class Reader:
     """Write the equations of jaxprs to a tape; calls and scans are written out."""
@@ -36,7 +38,7 @@ class Reader:
             return self.tape.constant(array_of(atom.val)) if isinstance(atom, core.Literal) else numbers[atom]
 
         for eqn in jaxpr.eqns:
-            inner = str(eqn.source_info.name_stack)
+            inner = "/".join(name for name in str(eqn.source_info.name_stack).split("/") if EINSUM not in name)
             results = self._equation(eqn, [number(v) for v in eqn.invars], "/".join(filter(None, (site, inner))))
             numbers.update(zip(eqn.outvars, results, strict=True))
         return [number(v) for v in jaxpr.outvars]

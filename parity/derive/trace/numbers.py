@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from specs.numerals import measured
+
 from .tape import Tape
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
@@ -59,8 +61,8 @@ def _text(kind: str, side: int, value: float, other: float, known: bool) -> str:
     names = ("the left", "the right")
     small = kind == "add" and 0 < value <= 1e-2 and (0 < other <= 1e-2 or not known)
     what = "epsilon" if small else {"mul": "a factor of", "add": "a term of", "other": "the number"}[kind]
-    end = f", {other:.6g} on {names[1 - side]}" if known else ", which the other side does not have"
-    return f"{what} {value:.6g} on {names[side]}{end}"
+    end = f", {measured(other, 6)} on {names[1 - side]}" if known else ", which the other side does not have"
+    return f"{what} {measured(value, 6)} on {names[side]}{end}"
 
 
 def numbers(tape: Tape) -> dict[tuple[str, float], list[int]]:
