@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from specs.numerals import apart
+
 from . import payload
 from .files.base import ITEMSIZE
 from .folding import fold, where
@@ -114,7 +116,7 @@ def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) ->
         )
     index = [int(k) for k in np.unravel_index(largest.at, shape)]
     dtypes = "" if ours[0].dtype == theirs[0].dtype else f", {ours[0].dtype} and {theirs[0].dtype}"
-    detail = f"at {index}: {largest.a:.9g} and {largest.b:.9g}{dtypes}"
+    detail = f"at {index}: {' and '.join(apart(largest.a, largest.b))}{dtypes}"
     finite = error if np.isfinite(error) else None
     return [entry(name, "value", finite, detail, differing=differing, elements=start)], nans
 

@@ -12,6 +12,7 @@ from specs.dialects import UNUSED, Stored, bind, extras, place
 from specs.env import Env
 from specs.layer import parameters
 from specs.lines import Constant
+from specs.numerals import exact
 from specs.table import Table
 
 from . import folding
@@ -128,7 +129,7 @@ def _assumed(reading: Reading, configuration: Configuration, unfit: set[str]) ->
         if type(value) is int and configuration.origins.get(name, "default") == "default":
             with contextlib.suppress(ValueError):
                 if shapes(replace(config, **{name: value + 1})) != expected:
-                    yield f"assumed: {name}={value}: {option('set', f'{name}=...')} if it is another"
+                    yield f"assumed: {name}={exact(value)}: {option('set', f'{name}=...')} if it is another"
 
 
 class Problems:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from specs.numerals import measured
+
 from .dtypes import FLOATS, LOSSES, is_exact
 from .errors import ConvertError
 from .files.base import Tensor
@@ -84,13 +86,15 @@ class Tally:
     def problem(self, dtype: str) -> str:
         """Return why so much was lost that only --lossy accepts it; "" if it was not."""
         if self.infinities:
-            return f"holds {self.largest:.6g}, too large for {dtype} ({self.infinities:,} of {self.values:,} values)"
+            largest, counted = measured(self.largest, 6), f"{self.infinities:,} of {self.values:,} values"
+            return f"has {largest}, too large for {dtype} ({counted})"
         if self.zeros > SHARE * self.values:
             return f"loses {self.zeros:,} of its {self.values:,} values that are not zero: they are zero in {dtype}"
         if self.crude > SHARE * self.values:
             (before, after), least = self.example, SMALLEST[dtype]
             what = f"{self.crude:,} of its {self.values:,} values that are not zero are off by over 1/16 in {dtype}"
-            return f"is too small: {what}, whose normal numbers begin at {least:.2g}: {before:.3g} becomes {after:.3g}"
+            example = f"{measured(before)} becomes {measured(after)}"
+            return f"is too small: {what}, whose normal numbers begin at {measured(least, 2)}: {example}"
         return ""
 
 

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 from specs import config as configs
 from specs.dialects import PORTS
+from specs.numerals import exact
 from specs.preprocessing import UNKNOWN, Known
 from specs.spec import Spec
+from specs.words import with_article
 
 from .conventions import computing, questionable, required, same
 from .errors import ConvertError, UsageError, option
@@ -55,9 +57,8 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
     """
     spec, asked = reading.spec, _in_our_terms(path, reading, dict(settings.values))
     if settings.architecture not in ("", reading.architecture):
-        raise UsageError(
-            f"{path}: holds a {reading.architecture}, the configuration given is of a {settings.architecture}"
-        )
+        other = with_article(settings.architecture)
+        raise UsageError(f"{path}: is {with_article(reading.architecture)}, the configuration is of {other}")
     shown, ours, remarks = _evidence(path, reading, record, settings, asked)
     conventions = dict(dialects(reading.architecture)[reading.dialect].conventions)
     sources = {"dialect": conventions, "shapes": shown, "record": ours, "user": asked}  # each above those before it
@@ -225,14 +226,16 @@ def _contradictions(
     """
     lines = []
     for name, value in asked.items():
-        stated = f"{name}={value} {settings.how(name)}"
+        stated = f"{name}={exact(value)} {settings.how(name)}"
         if name in ours and not same(ours[name], value):
             origin = record.unread.get(name)
             had = f"has {'by' if origin == DEFAULT else 'from the'} {origin}" if origin else "states"
-            recorded = f"{name}={ours[name]}, which its record {'only assumes' if name in record.assumed else had}"
+            recorded = (
+                f"{name}={exact(ours[name])}, which its record {'only assumes' if name in record.assumed else had}"
+            )
             lines.append(f"{stated} and is used in place of {recorded}")
         elif name in fixed and name not in ours and not same(fixed[name], value):
-            lines.append(f"{stated}, though {dialect}'s own code computes {name}={fixed[name]}")
+            lines.append(f"{stated}, though {dialect}'s own code computes {name}={exact(fixed[name])}")
     return lines
 
 

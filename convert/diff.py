@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from specs.config import as_dict, tuples
 from specs.dialects import HUB
+from specs.numerals import exact
 
 from . import folding, planning
 from .array_differences import differences, entry
@@ -69,7 +70,7 @@ class Comparison:
         listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
         agree = f"{listed} agree{'s' if len(names) == 1 else ''}"
         passed_over = f", but for {' and '.join(self.but)}" if self.but else ""
-        passed_over += f", within a relative difference of {self.rtol:g}" if self.rtol else ""
+        passed_over += f", within a relative difference of {exact(self.rtol)}" if self.rtol else ""
         return f"the same arrays{passed_over}; equal only if {agree}" if names else f"{self.what}{passed_over}"
 
 
@@ -268,7 +269,7 @@ def _check_stated(left: Plan, right: Plan, settings: Settings, opened: set[str])
             continue  # as a size that is stated in another way
         for name in others:
             source = SOURCES.get(side.origins.get(name, "default"), "its Config has by default")
-            what = f"{name}={stated[name]!r} {settings.how(name)}, and {source} {name}={own[name]!r}"
+            what = f"{name}={exact(stated[name])} {settings.how(name)}, and {source} {name}={exact(own[name])}"
             raise UsageError(f"{side.reader.path}: {what}")
 
 
@@ -283,7 +284,9 @@ def _alike(side: Plan, stated: Mapping[str, Any]) -> bool:
 def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     """Compare the Config fields that change the outputs and that shapes do not show."""
     fields = differing(left.reading.spec, left.config, as_dict(right.config), unshown(left.reading))
-    return [entry(name, "config", None, f"{ours} and {theirs}") for name, (theirs, ours) in fields.items()]
+    return [
+        entry(name, "config", None, f"{exact(ours)} and {exact(theirs)}") for name, (theirs, ours) in fields.items()
+    ]
 
 
 def _counters_apart(left: Plan, right: Plan) -> list[tuple[str, list[str]]]:

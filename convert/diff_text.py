@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from specs.numerals import exact, short
+
 from .diff import NOBODY, Comparison
 from .errors import printable
 from .folding import fold, where
@@ -35,8 +37,8 @@ def show(comparison: Comparison, a: str, b: str) -> None:
         if any(entry["a"] != entry["b"] for entry in comparison.differences):
             say(NAMES, kind="soft")
     elif comparison.same:
-        exact = "" if comparison.rtol else ", every element equal"
-        say(printable(f"A = {a}, B = {b}: {comparison.arrays:,} array{'s' * (comparison.arrays != 1)} compared{exact}"))
+        whole = "" if comparison.rtol else ", every element equal"
+        say(printable(f"A = {a}, B = {b}: {comparison.arrays:,} array{'s' * (comparison.arrays != 1)} compared{whole}"))
     neither = dict.fromkeys(entry["field"] for entry in comparison.assumed if entry["from"] == NOBODY)
     for name in neither:
         remedy = f"--set {name}=... states it, --assume accepts that they agree"
@@ -44,8 +46,8 @@ def show(comparison: Comparison, a: str, b: str) -> None:
     for entry in comparison.assumed:
         if entry["field"] in neither:
             continue
-        value = f"{entry['field']}={entry['value']}"
-        why = f"whose record assumes {entry['recorded']}" if "recorded" in entry else "which does not state it"
+        value = f"{entry['field']}={exact(entry['value'])}"
+        why = f"whose record assumes {exact(entry['recorded'])}" if "recorded" in entry else "which does not state it"
         say(printable(f"assumed: {value} of {entry['file']}, {why}: from {entry['from']}"), kind="doubt")
     kind = {True: "good", False: "bad", None: "doubt"}[comparison.same]
     say(printable(f"{comparison.verdict}{counted(comparison.differences)}"), kind=kind)
@@ -82,7 +84,7 @@ def _cells(group: list[dict[str, Any]]) -> tuple[str, ...]:
     names = where(name for entry in group for name in entry["a"] or entry["b"] or [entry["tensor"]])
     if worst["kind"] != "value":
         return names, worst["detail"]
-    error = "not finite" if worst["error"] is None else f"{worst['error']:.2e}"
+    error = "not finite" if worst["error"] is None else short(worst["error"])
     counted = f"{sum(entry['differing'] for entry in group):,} of {sum(entry['elements'] for entry in group):,}"
     of = f"{_name(worst)} " if len(group) > 1 else ""
     return names, counted, error, f"{of}{worst['detail']}"

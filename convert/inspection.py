@@ -11,6 +11,8 @@ from typing import Any
 
 from specs import config as configs
 from specs.dialects import HUB
+from specs.numerals import exact
+from specs.words import with_article
 
 from . import folding
 from .aside import STATE, as_json, by_name
@@ -70,21 +72,22 @@ def _lines(about: dict[str, Any], path: str) -> Iterator[str]:
         if key == "parameters" and about["statistics"]:
             yield f"{'':14}and {about['statistics']:,} elements of running statistics and counters"
     if near := about["nearest"]:
-        yield f"{'':14}a {about['format']} file of an unknown architecture"
+        yield f"{'':14}{with_article(about['format'])} file of an unknown architecture"
         yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), which does not fit:"
         yield from (f"  - {reason}" for reason in near["reasons"][:REASONS])
         if more := len(near["reasons"][REASONS:]):
             yield f"  - and {more} more reason{'s' if more > 1 else ''}"
     if about["config"]:
-        yield f"{'config:':14}{' '.join(f'{k}={v}' for k, v in about['config'].items())}"
+        yield f"{'config:':14}{' '.join(f'{k}={exact(v)}' for k, v in about['config'].items())}"
     yield from (f"{'':14}{line}" for line in _unread(about["origins"]))
     if known := dict(about["preprocessing"]):
         assumed = known.pop("assumed")
-        yield f"{'pixels:':14}{' '.join(f'{k}={v}' for k, v in known.items())}"
+        yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
         yield from ([f"{'':14}assumed: {' '.join(assumed)}"] if assumed else [])
     if about["open"]:
         wanted = about["open"].wanted() if isinstance(about["open"], OpenFields) else about["open"]
-        yield from f"{'open:':14}{str(wanted).removeprefix(f'{path}: ')}".split("\n")
+        first, *remedies = str(wanted).removeprefix(f"{path}: ").split("\n")
+        yield from (f"{'open:':14}{first}", *(f"{'':14}{remedy.strip()}" for remedy in remedies))
     yield from (f"{'note:':14}{note}" for note in about["notes"])
     yield f"{'tensors:':14}{len(about['tensors'])}"
     containers = {entry["name"]: entry["arrays"] for entry in about["aside"] if entry["reason"] == STATE}

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from specs.numerals import limit, short
+
 from .dry_run import folded
 from .dtypes import LOSSES
 from .errors import install, printable
@@ -81,9 +83,9 @@ def _contents(plan: Plan | TablePlan, result: Mapping[str, Any]) -> str:
 def _verdict(proof: Mapping[str, Any], lost: str) -> str:
     """Say what was proven: by running both sides in two frameworks or in one, or without running them."""
     measured = "" if proof["exact"] else f"measured, not proven, as the dtype changed{lost}"
-    tolerance = f", tolerance {proof['tolerance']:.0e}" if proof["exact"] else ""
+    tolerance = f", tolerance {limit(proof['tolerance'])}" if proof["exact"] else ""
     source, target = proof["source"], proof["target"]
-    differ = f"differ by at most {proof['error']:.1e}"
+    differ = f"differ by at most {short(proof['error'])}"
     worst = f"at {proof['worst']}, " if proof["error"] else ""
     about = f"({worst}{proof['taps']} {'outputs of modules' if source else 'arrays'} compared{tolerance})"
     if source is None:

@@ -14,6 +14,7 @@ import os
 from dataclasses import replace
 
 from specs.dialects import HUB
+from specs.numerals import exact
 
 from .choosing import Choice, Rejected, Request, attempt, choose
 from .dtypes import FLOATS
@@ -159,7 +160,7 @@ def left_open(plan: Plan) -> OpenFields | None:
     from .unstated import open_error  # which most files do not need
 
     unread = plan.configuration.unread
-    defaults = {name: f"{getattr(plan.config, name)}{likely(unread.get(name, ''))}" for name in names}
+    defaults = {name: f"{exact(getattr(plan.config, name))}{likely(unread.get(name, ''))}" for name in names}
     shown, remarks = plan.configuration.shown, plan.configuration.remarks
     return open_error(plan.reader.path, plan.architecture, plan.reading.spec, names, defaults, shown, remarks)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from specs import config as configs
 from specs.dialects import HUB
 from specs.layer import count
+from specs.numerals import exact
 from specs.preprocessing import Known
 
 from . import folding
@@ -192,16 +193,16 @@ class Plan:
         return [f"{EARLIER} ({len(names):,}): {folding.where(names)}"] if names else []
 
     def _stated(self, names: Iterable[str]) -> str:
-        return ", ".join(f"{name}={getattr(self.config, name)}" for name in names)
+        return ", ".join(f"{name}={exact(getattr(self.config, name))}" for name in names)
 
     def _conflict(self, name: str, theirs: Any, ours: Any) -> str:
         """Describe a field that the target's own code computes otherwise than these weights mean, or may mean."""
-        meant = f"these weights mean {name}={ours}: its outputs will differ"
+        meant = f"these weights mean {name}={exact(ours)}: its outputs will differ"
         if name in self.assumed:
-            meant = f"{name}={ours} is assumed of these weights: if it is right, its outputs will differ"
+            meant = f"{name}={exact(ours)} is assumed of these weights: if it is right, its outputs will differ"
         elif self.origins.get(name) == "user":
-            meant = f"{name}={ours} is stated of these weights: its outputs will differ"
-        return f"{self.dst}'s own code computes {name}={theirs}; {meant}"
+            meant = f"{name}={exact(ours)} is stated of these weights: its outputs will differ"
+        return f"{self.dst}'s own code computes {name}={exact(theirs)}; {meant}"
 
     def _scaled_otherwise(self) -> list[str]:
         """Report that the target's own code feeds its networks with pixels on another scale."""

@@ -18,6 +18,7 @@ from specs.kinds import COLLECTIONS
 from specs.paths import fill, holes, normal
 from specs.signature import Signature
 from specs.spec import Dialect
+from specs.words import with_article
 
 from .errors import ConvertError, UsageError, called, option
 from .examples import examples
@@ -199,7 +200,8 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     what = f"not those of dialect {dialect}" if dialect else "those of no architecture known here"
     first = ", ".join([reader.stored_name(name) for name in reader.tensors if name.startswith(names.root)][:3])
     remedy = "" if dialect else f" ({called('ports')} lists them)"
-    return f"{reader.path}: a {reader.format} file, but its names are {what}{remedy}; its first names are {first}"
+    format = with_article(reader.format)
+    return f"{reader.path}: {format} file, but its names are {what}{remedy}; its first names are {first}"
 
 
 def _optimizer_of_paddle(reader: Reader) -> str:

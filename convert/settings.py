@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from specs import config as configs
 from specs import paddlevit
 from specs import preprocessing as pixels
+from specs.numerals import exact
 
 from . import record as records
 from .errors import ConvertError, UsageError, command_or_call, option
@@ -132,7 +133,7 @@ def stated(arguments: Namespace) -> Settings:
     base = read_config(arguments.config) if arguments.config else Settings()
     both = [name for name, value in chosen.items() if base.values.get(name, value) != value]
     origin = f"--config {arguments.config}"
-    notes = [f"--set {k}={chosen[k]} is used in place of {k}={base.values[k]} of {origin}" for k in both]
+    notes = [f"--set {k}={exact(chosen[k])} is used in place of {k}={exact(base.values[k])} of {origin}" for k in both]
     return base.above(chosen)._replace(notes=(*base.notes, *notes))
 
 

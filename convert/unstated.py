@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 from typing import Any, Literal, get_args, get_origin
 
 from specs import config as configs
+from specs.numerals import exact
 from specs.spec import Spec
 
 from . import record as records
@@ -49,7 +50,7 @@ def open_error(
         files = " or ".join(option("config", name) for name in near)
         problems.append(f"or take it from the record of a checkpoint: {files}")
     if defaults.keys() >= set(names):
-        chosen = ", ".join(f"{name}={defaults[name]}" for name in names)
+        chosen = ", ".join(f"{name}={exact(defaults[name])}" for name in names)
         problems.append(f"or accept, as a guess that the record marks as one, {chosen}: {option('assume')}")
     choices = {f.name: (f.default,) for f in fields(spec.config) if f.name in names and f.default is not MISSING}
     choices |= {name: get_args(hints[name]) for name in names if get_origin(hints[name]) is Literal}

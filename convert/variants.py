@@ -11,6 +11,7 @@ from typing import Any
 import specs
 from specs import config as configs
 from specs.layer import Layer, Sizes
+from specs.numerals import exact
 from specs.spec import Spec
 
 from .conventions import computing, same
@@ -101,7 +102,7 @@ def clashes(
     with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
         if alike(spec, replace(config, **{k: configs.tuples(v) for k, v in shown.items()}), config):
             return []
-    return [f"{k}={stated[k]!r} {how(k)}, the file holds {k}={value!r}" for k, value in other.items()]
+    return [f"{k}={exact(stated[k])} {how(k)}, but the file has {k}={exact(value)}" for k, value in other.items()]
 
 
 def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from parity.markup import Markup, join, prose, tag
+from specs.numerals import limit, short
 
 if TYPE_CHECKING:
     from digits_data import Digits
@@ -94,14 +95,17 @@ class Result:
         same = all(np.array_equal(matrices[0], matrix) for matrix in matrices)
         lines.append(f"  confusion matrices: {'equal' if same else 'NOT equal'} in all three")
         lines.append(f"  class of every one of {len(self.labels):,} images: {'equal' if self.agrees else 'NOT equal'}")
-        lines.append(f"  logits differ by {self.difference:.1e} at most; the closest decision is by {self.margin:.1e}")
+        lines.append(
+            f"  logits differ by {short(self.difference)} at most; the closest decision is by {short(self.margin)}"
+        )
         return "\n".join(lines)
 
     def continuation(self) -> str:
         count = len(self.continued["carried"])
+        carried, fresh = short(self.deviation("carried")), short(self.deviation("fresh"))
         return (
             f"  PyTorch took {count} steps after step {self.halfway}; its losses differ from Flax's by "
-            f"{self.deviation('carried'):.1e} at most, without the optimizer's state by {self.deviation('fresh'):.1e}"
+            f"{carried} at most, without the optimizer's state by {fresh}"
         )
 
 
@@ -153,7 +157,7 @@ def _summary(results: Sequence[Result]) -> Markup:
     for result in results:
         cells = [f"{result.parameters:,}", f"{result.seconds:.0f}"]
         cells += [f"{result.accuracy(framework):.2%}" for framework in FRAMEWORKS]
-        cells += ["yes" if result.agrees else "no", f"{result.difference:.0e}", f"{result.margin:.0e}"]
+        cells += ["yes" if result.agrees else "no", limit(result.difference), limit(result.margin)]
         named = zip(heads[1:], cells, strict=True)
         rows.append(tag("tr", tag("th", result.title, scope="row"), *(
             tag("td", cell, data_label=head, class_="failed" if cell == "no" else None) for head, cell in named
@@ -240,10 +244,11 @@ def _continuation(result: Result) -> Markup:
         Line("PyTorch with the optimizer's state", steps, carried, 1, points=True, joined=False),
         Line("PyTorch without it", steps, fresh, 3),
     ]
+    errors = {name: short(result.deviation(name)) for name in ("carried", "fresh")}
     text = (
         f"The TrainState of step {result.halfway} was converted with --with-optimizer. PyTorch then took {len(steps)} "
-        f"steps on the same batches, in float32. Its losses differ from Flax's by {result.deviation('carried'):.1e} of "
-        f"their value at most. With the same weights and a new AdamW they differ by {result.deviation('fresh'):.1e}."
+        f"steps on the same batches, in float32. Its losses differ from Flax's by {errors['carried']} of "
+        f"their value at most. With the same weights and a new AdamW they differ by {errors['fresh']}."
     )
     return tag("div", _plot("Loss of each step", lines, log=True, mark=result.halfway),
                tag("p", prose(text), class_="beside"), class_="panels")  # fmt: skip

@@ -29,7 +29,7 @@ MIXER = specs.get("mlp_mixer")
 TWIN = MIXER.tiny["B/16"]
 STATED = {"mean": 0.5, "std": 0.5, "range": (0, 1), "crop": 1, "interpolation": "bicubic"}
 BESIDE = [".npz", ".pt", ".msgpack", ".pdparams"]  # formats with the record in a .json beside the file
-MARKED = "assumed when the record was written, not known: gelu=erf, norm_eps=1e-06"
+MARKED = "assumed when the record was written, not known: gelu=erf, norm_eps=1e-6"
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_what_is_assumed_stays_marked_through_every_command(run, bare, tmp_path,
     names = ["a.npz", "b.safetensors", "c.msgpack", "d.pt"]
     routes = ["torch2google", "google2torch", "torch2flax", "flax2torch"]
     code, _, err = run(routes[0], bare, "-o", tmp_path / names[0], "--assume")
-    assert (code, "the file does not say, assumed: gelu=erf, norm_eps=1e-06" in err) == (0, True)
+    assert (code, "the file does not say, assumed: gelu=erf, norm_eps=1e-6" in err) == (0, True)
     assert "gelu=erf is assumed of these weights" in err and "weights mean" not in err
     for route, source, name in zip(routes[1:], names, names[1:], strict=False):
         code, printed, err = run(route, tmp_path / source, "-o", tmp_path / name, "--json")
@@ -221,7 +221,7 @@ def test_a_configuration_without_a_record_or_of_another_architecture(run, bare, 
     write_numbers(tmp_path / "c.safetensors", "convmixer", other, "torch")
     translate(tmp_path / "c.safetensors", tmp_path / "d.safetensors", "torch", "torch", other)
     code, _, err = run("torch2google", bare, "--config", tmp_path / "d.safetensors")
-    assert (code, "holds a mlp_mixer, the configuration given is of a convmixer" in err) == (2, True)
+    assert (code, "is an mlp_mixer, the configuration is of a convmixer" in err) == (2, True)
 
 
 def test_errors_suggest_records_that_fit_and_guesses_last(run, bare, recorded, tmp_path):
@@ -455,7 +455,7 @@ def test_a_bare_module_is_saved_with_a_configuration(framework, recorded, tmp_pa
         assert {tensor.dtype for tensor in reader.tensors.values()} == {"bfloat16"}
     for wrong, message in (
         ({"architecture": "mlp_mixr"}, "did you mean 'mlp_mixer'"),
-        ({"architecture": "convmixer", "config": port.config}, "the configuration is of a mlp_mixer"),
+        ({"architecture": "convmixer", "config": port.config}, "the configuration is of an mlp_mixer"),
         ({"config": 3}, "neither a Config"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -11,6 +11,7 @@ import specs
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
 from convert.files.hashing import count_not_finite
+from specs.numerals import measured
 
 from .commands import GOOGLE, listing, metadata, spoiled
 from .conftest import needs
@@ -87,7 +88,7 @@ def test_values_too_large_for_a_dtype_are_refused(run, tmp_path):
     words = "torch2flax", tmp_path / "x.safetensors", "-o", tmp_path / "y.msgpack", "--dtype", "float16"
     code, _, err = run(*words)
     assert code == 1
-    assert "params/norm/bias holds 1e+30, too large for float16 (1 of 20 values)" in err
+    assert "params/norm/bias has 1e30, too large for float16 (1 of 20 values)" in err
     assert listing(tmp_path) == ["x.safetensors"]
     code, printed, err = run(*words, "--lossy", "--json")
     about = json.loads(printed)
@@ -210,7 +211,7 @@ def test_values_that_lose_precision_below_the_normal_numbers(dtype, run, tmp_pat
         1,
         True,
     )
-    assert f"{1.4 * step:.3g} becomes {step:.3g}" in err
+    assert f"{measured(1.4 * step)} becomes {measured(step)}" in err
     assert run(*words, "--lossy")[0] == 0
     assert f"{kernel.size:,} lost precision" in run("inspect", out)[1]
 

@@ -96,7 +96,7 @@ def test_what_is_assumed_is_told_wherever_a_file_is_used(run, tmp_path, capsys):
     needs("torch")
     spec, path = specs.get("mlp_mixer"), tmp_path / "bare.safetensors"
     write_numbers(path, "mlp_mixer", next(iter(spec.tiny.values())), "torch")
-    told = "the file does not say, assumed: gelu=erf, norm_eps=1e-06"
+    told = "the file does not say, assumed: gelu=erf, norm_eps=1e-6"
     about = json.loads(run("inspect", path, "--json")[1])
     assert not {"gelu", "norm_eps"} & about["config"].keys()
     assert "gelu is open: set it (erf or tanh); norm_eps is open: set it (float)" in about["open"]
@@ -202,7 +202,7 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["inspekt", GOOGLE], 2, "did you mean 'inspect'"),
     (["google2torch", "nowhere.npz"], 1, "nowhere.npz: there is no such file"),
     (["timm2torch", GOOGLE], 1, "every array fits as google: google2torch"),
-    (["google2torch", GOOGLE, "--set", "depth=4"], 2, "depth=4 was asked for, the file holds depth=3"),
+    (["google2torch", GOOGLE, "--set", "depth=4"], 2, "depth=4 was asked for, but the file has depth=3"),
     (["google2torch", GOOGLE, "--set", "dept=3"], 2, "did you mean 'depth'"),
     (["google2torch", GOOGLE, "--set", "gelu=relu"], 2, "gelu is erf or tanh"),
     (["google2torch", GOOGLE, "--set", "gelu"], 2, "write KEY=VALUE"),

@@ -405,7 +405,7 @@ def test_a_golden_case_that_a_port_misses_is_an_error_with_the_next_command(new,
     assert goldens.check("case", str(page)) == 1
     command = f"run python -m parity golden --spec {page} --check layers to find where"
     assert capsys.readouterr().out.splitlines() == [
-        f"flax: error relative to the largest logit: 1.5e-04, more than 1e-10: {command}",
+        f"flax: error relative to the largest logit: 1.5e-4, more than 1e-10: {command}",
         "torch: error relative to the largest logit: 1.0e-15",
     ]
     found["flax"] = float("nan")

@@ -317,7 +317,7 @@ def test_shards_of_any_format(suffix, model, run, tmp_path):
     assert "damaged" not in err and "truncated" not in err
     shutil.copy(GOOGLE, tmp_path / files[1])
     code, _, err = run(*words, "--force")
-    assert code == 1 and "is a npz file, others are" in err
+    assert code == 1 and "is an npz file, others are" in err
     index.write_text(json.dumps({"weight_map": {"a": index.name}}))
     assert "an index or a folder" in run("inspect", index)[2]
 

@@ -156,7 +156,7 @@ def test_a_record_of_other_arrays_is_told(tmp_path, capsys):
     assert main(["torch2flax", str(tmp_path / "y.safetensors")]) == 1
     err = capsys.readouterr().err
     assert "y.safetensors: its record is of other arrays: remove the record" in err
-    assert f"classes={record['config']['classes']} is recorded, the file holds classes=" in err
+    assert f"classes={record['config']['classes']} is recorded, but the file has classes=" in err
 
 
 @pytest.mark.parametrize("architecture", specs.names())

@@ -17,6 +17,7 @@ import specs
 from convert.errors import UsageError
 from specs import config as configs
 from specs.spec import Spec
+from specs.words import with_article
 
 from .frameworks import available, network, ported, require
 
@@ -188,7 +189,7 @@ def _configured(spec: Spec, architecture: str, path: str) -> Any:
 
     settings = read_config(path)
     if settings.architecture not in ("", architecture):
-        raise UsageError(f"{path}: is the configuration of a {settings.architecture}")
+        raise UsageError(f"{path}: is the configuration of {with_article(settings.architecture)}")
     for note in settings.notes:
         warnings.warn(note, stacklevel=3)
     values = in_our_terms(spec, settings.values)

@@ -6,6 +6,7 @@ import sys
 
 from convert.errors import UsageError, called
 from convert.program import Arguments, Version, dumps, guarded
+from specs.numerals import exact
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,7 +58,7 @@ def _fields(config: type) -> list[str]:
     types = types_of(config)
     return [
         f"  {field.name:18} {describe(types[field.name])}"
-        + ("" if field.default is MISSING else f" (default: {field.default})")
+        + ("" if field.default is MISSING else f" (default: {exact(field.default)})")
         for field in fields(config)
     ]
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from convert.errors import UsageError
 from specs.spec import Spec
+from specs.words import with_article
 
 from .runners.inputs import Inputs, to_numpy
 
@@ -42,7 +43,7 @@ def checked(images: Any, spec: Spec, config: Any) -> Inputs:
 
 
 def _kind(value: Any) -> str:
-    return f"a {type(value).__name__}"
+    return with_article(type(value).__name__)
 
 
 def _remedies(array: np.ndarray, channels: int) -> list[str]:

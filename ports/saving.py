@@ -16,6 +16,7 @@ from convert.planning import plan_read
 from convert.record import Record
 from convert.settings import Settings, read_config
 from specs.config import as_dict, unknown
+from specs.words import with_article
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +57,9 @@ def save(
         if architecture not in specs.names():
             raise UsageError(f"architecture: {unknown(architecture, specs.names())}")
         if settings.architecture not in ("", architecture):
-            raise UsageError(f"architecture={architecture!r}: the configuration is of a {settings.architecture}")
+            raise UsageError(
+                f"architecture={architecture!r}: the configuration is of {with_article(settings.architecture)}"
+            )
         settings = settings._replace(architecture=architecture)
     framework, arrays = arrays_of(model)
     known = Record(content={"supplied": [name for name in supplied if name in arrays and not arrays[name][1].any()]})
@@ -104,7 +107,7 @@ def _torch(model: Any) -> Arrays:
     arrays: Arrays = {}
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, torch.Tensor):
-            raise ConvertError(f"the torch model: {name} is a {type(tensor).__name__}, no tensor")
+            raise ConvertError(f"the torch model: {name} is {with_article(type(tensor).__name__)}, no tensor")
         plain, dtype = tensor.detach().cpu().contiguous(), str(tensor.dtype).removeprefix("torch.")
         bits = {"bfloat16": torch.int16}.get(dtype) or (torch.uint8 if dtype.startswith("float8") else plain.dtype)
         arrays[name] = dtype, plain.view(bits).numpy()

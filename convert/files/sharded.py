@@ -16,6 +16,7 @@ from convert.errors import FormatError
 from convert.files import INDEX, bounded_json
 from convert.files.base import MAX_TENSORS, File, Reader, shown
 from convert.files.folders.base import KEY
+from specs.words import with_article
 
 MAX_INDEX = 16 << 20  # bytes of an index; 50,000 tensors take 5 MB
 MAX_SHARDS = 10_000
@@ -132,7 +133,7 @@ class ShardedReader(Reader):
         self.format = shard.format if not self.shards else self.format
         if shard.format != self.format:
             shard.close()
-            problem = f"the shard {shown(name)} is a {shard.format} file, others are {self.format} files"
+            problem = f"the shard {shown(name)} is {with_article(shard.format)} file, others are {self.format} files"
             raise FormatError(self.path, problem, REMEDY)
         return shard
 

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from specs.numerals import exact
+
 
 class Names(NamedTuple):
     """One thing as each library calls it."""
@@ -89,7 +91,7 @@ def nest(kind: str, hyper: Mapping[str, Any]) -> Any:
 
 def call(kind: str, library: str, hyper: Mapping[str, Any]) -> str:
     """Return the call that builds an optimizer, with ? for unknown hyperparameters, so that Python refuses it."""
-    values = {name: repr(hyper[name]) if name in hyper else "?" for name in NEEDED[KINDS[kind]]}
+    values = {name: exact(hyper[name]) if name in hyper else "?" for name in NEEDED[KINDS[kind]]}
     before = ""
     if library == "optax" and kind != "adamw":
         decay = values.pop("weight_decay")

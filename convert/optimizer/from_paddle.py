@@ -11,6 +11,7 @@ from convert import folding
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 from specs.moves import Shape
+from specs.numerals import measured
 
 from .families import FAMILIES, MOMENTS
 from .finding import PADDLE, Found
@@ -118,7 +119,7 @@ def _paddle_step(
     exact = all(abs(count - round(count)) < NEAR for count in counts.values())
     known = len(counts) == 2 or set(USUAL_BETAS) <= set(stated)
     agreed = next(iter(whole)) if len(whole) == 1 and exact and known and min(whole) >= 0 else None
-    stored = ", ".join(f"{beta}_pow_acc = {power:.9g}" for beta, power in powers.items())
+    stored = ", ".join(f"{beta}_pow_acc = {measured(power, 9)}" for beta, power in powers.items())
     if "step" in stated:
         step = int(stated["step"])
         shown = {beta for beta in betas if _is_power(powers[beta], betas[beta], step + 1)}

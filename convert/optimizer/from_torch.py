@@ -8,6 +8,7 @@ from typing import Any
 from convert import folding
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
+from specs.numerals import exact
 
 from .families import FAMILIES, MOMENTS, NEEDED
 from .finding import Found
@@ -164,7 +165,7 @@ def _torch_hyper(reader: Reader, family: str, group: Mapping[str, Any], stated: 
     hyper = {name: plain_number(reader, f"{place}/{name}", group[name]) for name in NEEDED[family] if name in group}
     if family == "sgd":
         if group.get("dampening"):
-            what = f"dampening={group['dampening']}: optax and paddle add whole gradients to the momentum"
+            what = f"dampening={exact(group['dampening'])}: optax and paddle add whole gradients to the momentum"
             raise ConvertError(f"{reader.path}: {what}")
         return {**hyper, "nesterov": bool(group.get("nesterov")), "kind": "sgd"}
     betas = group.get("betas")

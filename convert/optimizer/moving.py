@@ -16,6 +16,7 @@ from specs.dialects import place
 from specs.kinds import FRAMEWORKS
 from specs.layer import parameters
 from specs.moves import Fill, Move
+from specs.words import with_article
 
 from . import writing
 from .families import COLLECTION, FAMILIES
@@ -142,7 +143,7 @@ def _like(plan: Plan | TablePlan, like: str | None, library: str, names: list[st
     if like is not None:
         with open_checkpoint(like) as reader:
             if library == "torch" and not keeps_order(reader):
-                what = f"a {reader.format} file does not keep the order in which torch counts parameters"
+                what = f"{with_article(reader.format)} file does not keep the order in which torch counts parameters"
                 raise UsageError(f'{like}: --like: {what}: give torch.save(model.state_dict(), "new.pt")')
             theirs, own = list(reader.tensors), dict(reader.parameter_names)
         if sorted(theirs) != sorted(names):

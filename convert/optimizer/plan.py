@@ -14,6 +14,7 @@ from convert.plans import Plan
 from convert.recognise import dialects
 from convert.record import read as read_record
 from convert.steps import Filling, Promise, Step, is_supplied, sources_of
+from specs.numerals import exact
 
 from . import averages, groups, holding, moving, reading, writing
 from .account import Moves
@@ -168,7 +169,9 @@ def _with_record(
     if KINDS.get(values.get("kind", ""), state.family) != state.family:
         return state, []
     added = {name: value for name, value in values.items() if name not in state.hyper and name not in stated}
-    notes = [f"from the record: {', '.join(f'{name}={value}' for name, value in added.items())}"] if added else []
+    notes = (
+        [f"from the record: {', '.join(f'{name}={exact(value)}' for name, value in added.items())}"] if added else []
+    )
     if isinstance(listed := optimizer.get("assumed"), list) and ORDER in listed and ORDER not in state.assumed:
         notes.append(f"assumed when the record was written, not known: {ORDER} in the optimizer's state")
         state = replace(state, assumed=(*state.assumed, ORDER))

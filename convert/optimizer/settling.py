@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from convert.errors import UsageError
+from specs.numerals import exact
 
 from .families import FAMILIES, HYPERPARAMETERS, KEEPS, KINDS, MOMENTS, NEEDED, kinds_of
 from .state import Group, State
@@ -36,7 +37,9 @@ def settled(path: str, state: State, stated: Mapping[str, Any]) -> State:
     }
     groups, values = _regrouped(state, stated)
     changed |= values
-    notes = [f"{name}={stated[name]} as you state; the file has {_spelt(value)}" for name, value in changed.items()]
+    notes = [
+        f"{name}={exact(stated[name])} as you state; the file has {_spelt(value)}" for name, value in changed.items()
+    ]
     hyper = {**state.hyper, **{name: value for name, value in stated.items() if name != "step"}}
     if "kind" not in hyper:
         raise UsageError(
@@ -64,7 +67,7 @@ def _regrouped(state: State, stated: Mapping[str, Any]) -> tuple[tuple[Group, ..
 
 
 def _spelt(value: Any) -> str:
-    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return " and ".join(map(exact, value)) if isinstance(value, list) else exact(value)
 
 
 def _check_family(path: str, state: State, stated: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from convert.counters import read as read_counter
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
+from specs.numerals import measured
 
 from .families import FAMILIES, MOMENTS
 
@@ -43,11 +44,11 @@ def one_step(reader: Reader, steps: set[float], stated: Mapping[str, Any]) -> in
     """
     if "step" in stated:
         if steps and stated["step"] not in steps:
-            counts = ", ".join(f"{step:g}" for step in sorted(steps))
+            counts = ", ".join(measured(step, 9) for step in sorted(steps))
             raise UsageError(f"{reader.path}: its state counts {counts} steps: step={stated['step']} contradicts it")
         return int(stated["step"])
     if len(steps) != 1 or (count := next(iter(steps))) != int(count) or count < 0:
-        counts = ", ".join(f"{step:g}" for step in sorted(steps)) or "none"
+        counts = ", ".join(measured(step, 9) for step in sorted(steps)) or "none"
         raise ConvertError(f"{reader.path}: its counts of steps do not agree ({counts}): --hyper step=... states one")
     return int(count)
 

@@ -15,6 +15,7 @@ from flax.core import unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from convert.errors import UsageError
+from specs.words import with_article
 
 from ..structure import Structure, of_module
 from . import functional, jax_trees, modes
@@ -37,9 +38,10 @@ class Runner(functional.Runner):
         """Run a user's (module, variables). Raises: UsageError for variables that are no collections."""
         module, variables = model
         if not isinstance(variables, Mapping):
+            other = with_article(type(variables).__name__)
             raise UsageError(
-                f"a linen module comes with a {type(variables).__name__}: pass (module, {{'params': ...}}), the "
-                "collections that module.apply takes"
+                f"a linen module comes with {other}: pass (module, {{'params': ...}}), the collections that "
+                "module.apply takes"
             )
         variables = jax.tree.map(jax.numpy.asarray, nn.meta.unbox(unfreeze(variables)))
         if variables and not variables.keys() & {"params", "batch_stats"}:

@@ -14,6 +14,8 @@ import numpy as np
 import paddle
 from paddle import _C_ops
 
+from specs.numerals import measured
+
 Rounded = dict[tuple[str, str], dict[float, None]]  # (kind of layer, name of a number) -> values that float32 rounds
 
 
@@ -99,7 +101,7 @@ def _affine(x: Any, weight: Any, bias: Any, shape: list[int]) -> Any:
 
 def _note(rounds: tuple[tuple[str, str], Iterable[float]]) -> str:
     (kind, name), values = rounds
-    listed = " and ".join(f"{value:g}" for value in values)
+    listed = " and ".join(measured(value, 6) for value in values)
     return f"paddle's {kind} rounds {name} {listed} to float32; computed in float64 without this rounding"
 
 

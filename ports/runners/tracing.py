@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from convert.errors import UsageError
+from specs.words import with_article
 
 from . import trees
 from .inputs import OUTPUT, join
@@ -78,8 +79,9 @@ class Trace:
 def visible(name: str, out: Any, is_array: trees.IsArray) -> dict[str, Any]:
     """Name the arrays that a module returned. Raises: UsageError for a result whose arrays cannot be seen."""
     for stranger in trees.strangers(out, is_array):
+        other = with_article(type(stranger).__name__)
         raise UsageError(
-            f"module {name!r} returns a {type(stranger).__name__}, whose arrays cannot be compared: return arrays, "
+            f"module {name!r} returns {other}, whose arrays cannot be compared: return arrays, "
             "sequences, mappings or dataclasses of them, or leave the module out of names"
         )
     return trees.arrays(out, is_array)

@@ -1,0 +1,24 @@
+"""specs/words.py: names from code take the article with which they are spoken."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from specs import words
+
+ROOT = Path(words.__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["an npz file", "a torch", "a msgpack file", "an mlp_mixer", "a convmixer", "an int", "a uint8", "an LSTM"],
+)
+def test_the_article_follows_the_sound(text):
+    assert words.with_article(text.partition(" ")[2]) == text
+
+
+def test_no_message_puts_an_article_before_a_name_that_it_does_not_know():
+    files = [path for folder in ("specs", "convert", "ports", "parity") for path in (ROOT / folder).rglob("*.py")]
+    guessed = re.compile(r'f".*\b[Aa]n? \{(?!noun|with_article|\')')
+    assert not [f"{path}: {line}" for path in files for line in path.read_text().splitlines() if guessed.search(line)]
