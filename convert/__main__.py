@@ -3,8 +3,6 @@
 COMMANDS lists the commands; below it each has a function that adds its arguments. The work is in commands.py.
 """
 
-from __future__ import annotations
-
 import gc
 import io
 import os

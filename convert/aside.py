@@ -1,7 +1,5 @@
 """Name what a file holds beside the model that is read from it, so that nothing is left out in silence."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping

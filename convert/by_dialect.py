@@ -1,7 +1,5 @@
 """Convert between dialects of an architecture: the Table between the two for one Config, applied to a file."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

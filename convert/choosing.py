@@ -1,7 +1,5 @@
 """Choose how to read a file: plan each candidate reading, and keep why each of the others is rejected."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Determine the configuration of a checkpoint from its shapes, its record, its dialect, its variant and the user."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple

@@ -1,15 +1,11 @@
 """Read and write batch counters (torch's num_batches_tracked), also where one was cast together with the weights."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from . import folding
-
-if TYPE_CHECKING:
-    from .files.base import Reader, Tensor
+from .files.base import Reader, Tensor
 
 # The first count that each dtype rounds: from there on it does not hold every integer.
 ROUNDED = {

@@ -1,7 +1,5 @@
 """Give examples of every array of an architecture: those of its tiny twins, which use every option."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from typing import Any, NamedTuple

@@ -3,8 +3,6 @@
 readings.py scores these candidates; choosing.py tries them on shapes as well, and keeps why it rejects the others.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping

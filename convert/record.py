@@ -1,7 +1,5 @@
 """Read and write the record that travels with a converted file: what it is, its source, a hash of every tensor."""
 
-from __future__ import annotations
-
 import json
 import os
 from bisect import bisect_right

@@ -1,27 +1,22 @@
 """Parse settings: what the user states of a model, on the command line and in configuration files."""
 
-from __future__ import annotations
-
 import os
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from specs import config as configs
 from specs import paddlevit
 from specs import preprocessing as pixels
 from specs.numerals import exact
+from specs.spec import Spec
 
 from . import record as records
 from .errors import ConvertError, UsageError, command_or_call, option
 from .files import FORMATS, bounded_json, folder_format, suffixes
 from .files.inside import look
-
-if TYPE_CHECKING:
-    from argparse import Namespace
-
-    from specs.spec import Spec
 
 MAX_NODES = 100_000  # values in a configuration file
 MAX_BASES = 8  # files that a configuration file builds on, at each level, and levels
@@ -55,7 +50,7 @@ class Settings(NamedTuple):
     unread: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
-    def of(cls, values: Stated) -> Settings:
+    def of(cls, values: "Stated") -> "Settings":
         """Return what was given as Settings; a path is read. Raises: ConvertError."""
         if isinstance(values, str | os.PathLike):
             return read_config(os.fspath(values))
@@ -64,7 +59,7 @@ class Settings(NamedTuple):
         own, of_images = _apart(values or {})
         return cls(own, preprocessing=of_images)
 
-    def above(self, chosen: Mapping[str, Any]) -> Settings:
+    def above(self, chosen: Mapping[str, Any]) -> "Settings":
         """Put values that were chosen one by one above these, which come from a file.
 
         Raises: UsageError for preprocessing that does not fit.

@@ -1,18 +1,13 @@
 """Define the steps of a plan: target tensors, each with what it is filled from. payload.py computes the bytes."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from specs.layout import Entry, Sum, alike
 from specs.moves import Fill, Move
 
 from .dtypes import FLOATS
-from .files.base import Tensor
-
-if TYPE_CHECKING:
-    from .files.base import Reader
+from .files.base import Reader, Tensor
 
 
 class Constant(NamedTuple):

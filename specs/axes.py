@@ -9,8 +9,6 @@ p[2:] d               a window: the line speaks of positions 2 and on
 o[@classes.txt] c     output o stands where line o of the file (from 0) says
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Mapping

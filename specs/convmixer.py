@@ -3,8 +3,6 @@
 Sources: arXiv:2201.09792; locuslab/convmixer; timm `convmixer.py`; PaddleViT; labml `conv_mixer`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -8,8 +8,6 @@ on the right may also stand for a number of the Config, `{depth+5}`, or for one 
 numbers once the Config is known, and what is left is a Table.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

@@ -3,8 +3,6 @@
 Sources: arXiv:2201.12083; ziyuwwang/DynaMixer `models/dynamixer.py`, `models/vision_model.py`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,7 +49,7 @@ class Config:
             stage.check()
 
     @property
-    def stages(self) -> tuple[StageConfig, ...]:
+    def stages(self) -> "tuple[StageConfig, ...]":
         """What each stage is built from."""
         blocks = sum(self.depths)
         ramp = iter([self.drop_path * b / max(blocks - 1, 1) for b in range(blocks)])
@@ -74,7 +72,7 @@ class Config:
                 rows, columns = (stage.downsample.window.count(side) for side in (rows, columns))
         return tuple(found)
 
-    def _downsample(self, s: int) -> Downsample | None:
+    def _downsample(self, s: int) -> "Downsample | None":
         """Return the convolution after stage s, which only widens if no transition follows the stage."""
         if s + 1 == len(self.depths):
             return None
@@ -90,12 +88,12 @@ class Config:
         return Downsample(width, Window(1, 1, 0))
 
     @property
-    def stem(self) -> tuple[Window, Window]:
+    def stem(self) -> "tuple[Window, Window]":
         """The stem's convolution along rows and along columns."""
         rows, columns = pair(self.patch)
         return self._stem(rows), self._stem(columns)
 
-    def _stem(self, patch: int) -> Window:
+    def _stem(self, patch: int) -> "Window":
         return Window(patch, (patch + 1) // 2, (patch - 1) // 2) if self.overlap else Window(patch, patch, 0)
 
     @property

@@ -1,7 +1,5 @@
 """Hold one line of a Table at one value of the numbers that it counts, with the lengths of its axes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple

@@ -4,8 +4,6 @@ A kind alone decides layout, never a shape. flax is a family of two libraries, l
 layer lists those that it lacks.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -4,8 +4,6 @@ A page lists its network once, as `layers(config)`. Everything else follows from
 names and shapes each framework expects, and the proof that a translation is complete.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -31,7 +29,7 @@ class Layer(NamedTuple):
     without: tuple[str, ...] = ()
     init: str = "lecun_normal"
 
-    def parameters(self) -> Iterator[Parameter]:
+    def parameters(self) -> Iterator["Parameter"]:
         """Yield every array that the layer has."""
         for leaf in KINDS[self.kind].axes:
             if leaf not in self.without:

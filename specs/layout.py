@@ -4,8 +4,6 @@ The left side is read, the right side written: the Table is bound to arrays (bin
 the lines, and the division is checked to be complete on both sides (filling.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Define the records that a Table consists of: its lines, their sides and cells. table.py uses them."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -126,7 +124,7 @@ class Line:
         windows = self.kind == "drop" and any(array.windowed for array in self.right.arrays)
         return bool(self.right.arrays) and (self.kind == "constant" or windows)
 
-    def reverse(self) -> Line:
+    def reverse(self) -> "Line":
         arrow = {"<->": "<->", "->": "<-", "<-": "->"}[self.arrow]
         return replace(self, left=self.right, right=self.left, arrow=arrow)
 

@@ -3,8 +3,6 @@
 Sources: arXiv:2105.01601; google-research/vision_transformer `models_mixer.py`; timm `mlp_mixer.py`; PASSL; PaddleViT.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

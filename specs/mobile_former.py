@@ -4,8 +4,6 @@ Sources: arXiv:2108.05895, whose own code was never released; BR-IDL/PaddleViT `
 network that existing checkpoints hold.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial

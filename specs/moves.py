@@ -1,7 +1,5 @@
 """Define moves: which elements of a source tensor go where in a target tensor."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 Shape = tuple[int, ...]

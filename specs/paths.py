@@ -8,8 +8,6 @@ A path is any name without white space. A backslash makes the next character lit
 or \UXXXXXXXX names any character, white space too.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Define preprocessing: how the pixels of a picture become the input of a network."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -53,17 +51,17 @@ class Known(NamedTuple):
     values: Mapping[str, Any] = MappingProxyType({})
     assumed: frozenset[str] = frozenset()
 
-    def above(self, other: Known) -> Known:
+    def above(self, other: "Known") -> "Known":
         """Put these fields above another's."""
         assumed = (other.assumed - self.values.keys()) | self.assumed
         return Known({**other.values, **self.values}, assumed)
 
-    def only(self, names: Iterable[str]) -> Known:
+    def only(self, names: Iterable[str]) -> "Known":
         """Leave all other fields out."""
         chosen = {name: self.values[name] for name in names if name in self.values}
         return Known(chosen, self.assumed & chosen.keys())
 
-    def all_assumed(self) -> Known:
+    def all_assumed(self) -> "Known":
         return Known(self.values, frozenset(self.values))
 
     @property

@@ -5,8 +5,6 @@ A level without rafts mixes all its tokens at once instead, as MLP-Mixer does (u
 Sources: arXiv:2108.04384; okojoalg/raft-mlp `libs/models.py`, `libs/modules.py`, `configs/settings`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,7 +49,7 @@ class Config:
             level.check()
 
     @property
-    def levels(self) -> tuple[LevelConfig, ...]:
+    def levels(self) -> "tuple[LevelConfig, ...]":
         """What each level is built from."""
         found, channels, (rows, columns) = [], self.channels, pair(self.image)
         each = zip(self.depths, self.widths, self.patches, self.rafts, self.kernels, strict=True)

@@ -1,7 +1,5 @@
 """Parse the signature of an array, "path: axes"; see paths.py and axes.py for both."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from .axes import Axes, Part, parts

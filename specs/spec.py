@@ -1,7 +1,5 @@
 """Define the record that a page ends with, `SPEC = Spec(...)`: its fields are the contract of a page."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -113,7 +111,7 @@ class Spec:
     refused: tuple[Refusal, ...] = ()
     sign: str = ""
 
-    def __new__(cls, **fields: Any) -> Spec:
+    def __new__(cls, **fields: Any) -> "Spec":
         """Check the fields as a whole. Raises: SpecError that lists everything missing, unknown or wrong."""
         if problems := list(_problems(cls, fields)):
             raise SpecError("this Spec is not well defined", problems)

@@ -8,8 +8,6 @@ Adding a format is a module with `sniff`, a Reader and a Writer, and a row of FO
 file needs is imported.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fnmatch
 import gc

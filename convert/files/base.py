@@ -7,8 +7,6 @@ bfloat16 and float8 travel as bits. Nested containers (flax trees, {"state_dict"
 names.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re
@@ -16,7 +14,7 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
 from convert.errors import ConvertError, FormatError
 from convert.files.skipped import Skipped
@@ -114,7 +112,7 @@ class Reader(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,8 +4,6 @@ One rule for all commands. What stores the state of an optimizer or of a trainin
 is left, the newest step is taken, or the one that the user names; a model in several formats is taken once.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Sequence, Set

@@ -11,8 +11,6 @@ order alone, each of which is in memory as a whole while it is read.
 Source: NEP 1; numpy/lib/_format_impl.py.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import struct

@@ -8,8 +8,6 @@ and does not read by position.
 Source: APPNOTE.TXT 6.3.10, sections 4.3.7, 4.3.12 to 4.3.16, 4.5.3.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import zipfile
