@@ -9,22 +9,8 @@ from typing import Any, NamedTuple
 from .errors import command_or_call, option
 from .files.base import Tensor
 from .folding import fold
-from .readings import (
-    COPIES,
-    LEAST,
-    LONGEST,
-    PROFILED,
-    SEPARATOR,
-    TRAINING,
-    WORD,
-    Reading,
-    copies_without_collection,
-    cuts,
-    is_known,
-    label,
-    normal,
-    training,
-)
+from .nesting import COPIES, LEAST, LONGEST, PROFILED, SEPARATOR, TRAINING, WORD, cuts, label, training
+from .readings import Reading, copies_without_collection, is_known, normal
 from .recognise import spellings
 
 COPY = "a model with the same names: {} takes it"

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from .folding import fold
-from .readings import LONGEST, MAX_ARRAYS
+from .nesting import LONGEST, MAX_ARRAYS
 
 
 class Parts(NamedTuple):

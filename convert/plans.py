@@ -22,8 +22,9 @@ from .configure import Configuration
 from .conventions import differing, questionable
 from .errors import UsageError
 from .files.base import Reader, Tensor
+from .nesting import WRAPPERS
 from .pixels import SCALING, conflict, published
-from .readings import WRAPPERS, Reading
+from .readings import Reading
 from .recognise import USUAL, dialects
 from .record import TOOL_VERSION, UNREAD, Record, likely
 from .steps import EARLIER, Constant, Promise, Step, supplied

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 
 import specs
 from specs.paths import normal
@@ -15,57 +14,31 @@ from specs.spec import Spec
 
 from .errors import UsageError, option
 from .files.base import Tensor, shown
-
-# Where training scripts nest the weights that they train, best guess first.
-LIVE = (
-    "", "params", "state_dict", "model", "0", "0/params", "params/params", "app/model", "opt/target",
-    "optimizer/target", "target/params", "opt/target/params", "optimizer/target/params", "model_state_dict", "net",
-    "module",
-)  # fmt: skip
-# Words in the name of a copy of the weights: never taken while others are there.
-COPIES = {"ema", "averaged", "average", "avg", "swa", "shadow", "polyak", "old", "previous", "prev", "backup"}
-# Containers of training state; what an optimizer stores for each array has the array's own name.
-TRAINING = {
-    "opt_state", "opt_states", "opt", "optimizer", "optimizers", "optimizer_state", "optimizer_states",
-    "optimizer_state_dict", "optim", "step", "epoch", "lr_scheduler", "scaler", "amp_scaler", "rng", "rngs", "extra",
-    "n_averaged", "train_state", "mu", "nu", "exp_avg", "exp_avg_sq", "momentum", "trace", "amp", "grad_scaler",
-    "schedulers", "lr_schedulers", "master_weights", *(f"optimizer_{number}" for number in range(8)),
-}  # fmt: skip
-PROFILED = ("total_ops", "total_params")  # buffers that thop's profile adds to every module
-RANDOM = "/rngs/"  # where each layer of an nnx module has the state of its random numbers
-DEPTH, LEAST, MOST = 8, 8, 100  # places looked at: segments deep, arrays with known names, number of places
-MAX_ARRAYS = 10_000  # of a model: ten times the largest known here
-SHOWN = 8  # places that an error names
-LONGEST = 512  # characters in a name of a model
-
-SEPARATOR = re.compile(r"[/.]")
-WORD = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"
-
-# What torch.compile, activation checkpointing, FSDP, DataParallel and Lightning's strategies put before the names of a
-# module's parts: of the whole module or of one inside, of all its parts or of some.
-WRAPPERS = r"(?:^|(?<=[/.]))(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module|_forward_module|module)\."
+from .nesting import (
+    LEAST,
+    LIVE,
+    LONGEST,
+    MAX_ARRAYS,
+    MOST,
+    PROFILED,
+    RANDOM,
+    TRAINING,
+    chosen,
+    cuts,
+    is_training,
+    label,
+    prefix,
+    rank,
+    unwrapped,
+)
 
 Which = tuple[str, str]  # (architecture, dialect)
-
-
-def unwrapped(name: str) -> str:
-    """Remove the wrappers in a name: "_orig_mod.blocks.0._orig_mod.norm" -> "blocks.0.norm"."""
-    if "mod" not in name:  # as most do not
-        return name
-    while (plain := re.sub(WRAPPERS, "", name)) != name:  # what was behind a wrapper may be another
-        name = plain
-    return name
 
 
 def is_known(name: str, spelled: Collection[str]) -> bool:
     """Tell whether a dialect knows a name, with its wrappers or without them."""
     form = normal(name)
     return form in spelled or unwrapped(form) in spelled
-
-
-def label(place: str) -> str:
-    """Return a place as messages and --weights write it: "params/" -> "params", "state_dict/module." stays."""
-    return place.removesuffix("/")
 
 
 @dataclass(frozen=True, eq=False)  # equal to itself alone: what is read off it is cached
@@ -107,15 +80,6 @@ class Reading:
         return len(self.known), self.score
 
 
-def cuts(name: str) -> Iterator[int]:
-    """Return positions at which the name of a model's array may begin: 0 and after each of the first separators."""
-    yield 0
-    for count, separator in enumerate(SEPARATOR.finditer(name), 1):
-        if count > DEPTH:
-            return
-        yield separator.end()
-
-
 class Names:
     """The names in a file, grouped by their form, so that each form is looked up once.
 
@@ -153,9 +117,9 @@ class Names:
         for form, names in self.forms.items():
             for depth, cut in enumerate(cuts(form)):
                 if is_known(form[cut:], known):
-                    hits.update(_prefix(name, depth) for name in names)
+                    hits.update(prefix(name, depth) for name in names)
         usual = [place for place in self._usual if place.startswith(self.root)]
-        voted = [place for place, count in hits.most_common(MOST) if count >= LEAST and not _is_training(place)]
+        voted = [place for place, count in hits.most_common(MOST) if count >= LEAST and not is_training(place)]
         voted = [place for place in voted if place.startswith(self.root)]
         places = list(dict.fromkeys([self.root, *usual, *voted]))
         return [place for place in places if not any(_wraps(inner, place, hits) for inner in places)]
@@ -205,44 +169,6 @@ class Section:
     def known(self, spelled: Collection[str]) -> list[str]:
         """Return names in the file of the arrays that a dialect knows."""
         return [name for form, names in self.forms.items() if form in spelled for name in names]
-
-
-def chosen(tensors: Mapping[str, Tensor], weights: str | None) -> list[str]:
-    """Return the prefixes of names that `weights` may mean: "ema", "ema/" and "state_dict/module." are such.
-
-    That is a whole place, or the end of one. Where it is neither, what it would be as a whole place.
-    """
-    if not weights or weights == "/":
-        return [""]
-    spellings = [weights] if weights[-1] in "/." else [f"{weights}/", f"{weights}."]
-    whole = [spelling for spelling in spellings if any(name.startswith(spelling) for name in tensors)]
-    inner = (cut for spelling in spellings for name in tensors for cut in _ends(name, spelling))
-    return whole or list(dict.fromkeys(islice(inner, MOST * MAX_ARRAYS))) or spellings[:1]
-
-
-def unclear(path: str, weights: str, roots: Iterable[str]) -> UsageError:
-    """Return the error for a choice of weights that may mean several places."""
-    places = [label(root) for root in roots]
-    names = ", ".join(map(shown, places[:SHOWN])) + (f" and {len(places) - SHOWN} more" if places[SHOWN:] else "")
-    given, remedy = option("weights", weights), option("weights", places[0])
-    return UsageError(f"{path}: {given} may mean each of {names}: give one of them whole, as in {remedy}")
-
-
-def _ends(name: str, spelling: str) -> Iterator[str]:
-    """Yield the place in a name that ends with `spelling`, after a separator."""
-    for separator in "/.":
-        if (at := name.find(separator + spelling, 0, LONGEST)) >= 0:
-            yield name[: at + 1 + len(spelling)]
-
-
-def _prefix(name: str, depth: int) -> str:
-    """Return the first `depth` segments of a name, with their separators."""
-    if not depth:
-        return ""
-    for count, separator in enumerate(SEPARATOR.finditer(name), 1):
-        if count == depth:
-            return name[: separator.end()]
-    raise AssertionError(name)
 
 
 def _without_copies(
@@ -297,33 +223,6 @@ def _container(outer: str, inner: str) -> str:
         return ""
     rest = inner[len(outer) :]
     return rest[: rest.index("/") + 1] if "/" in rest else rest
-
-
-def training(name: str) -> str:
-    """Return the outermost container of training state in which an array or a place lies, with its slash.
-
-    The array itself if it is one; "" outside of any.
-    """
-    segments = name.split("/")
-    depth = next((depth for depth, segment in enumerate(segments) if segment in TRAINING), None)
-    if depth is None:
-        return ""
-    return "/".join(segments[: depth + 1]) + ("/" if depth + 1 < len(segments) else "")
-
-
-def rank(place: str) -> tuple[bool, int, bool]:
-    """Return a key to sort places: trained weights before copies of them, usual places first, outer ones first."""
-    nest = place.rpartition("/")[0]
-    live = max((n for n in LIVE if n == nest or (n and nest.startswith(f"{n}/"))), key=len, default=None)
-    beyond = place[len(live) :].strip("/") if live is not None else place
-    is_copy = any(word.lower() in COPIES for word in re.findall(WORD, place))
-    return is_copy, LIVE.index(live) if live is not None else len(LIVE), bool(beyond)
-
-
-def _is_training(place: str) -> bool:
-    """Tell whether a place is inside a container of TRAINING, without counting a prefix that LIVE lists."""
-    nest = max((f"{n}/" for n in LIVE if n and place.startswith(f"{n}/")), key=len, default="")
-    return not TRAINING.isdisjoint(place[len(nest) :].split("/"))
 
 
 class Ambiguous(UsageError):

@@ -21,7 +21,8 @@ from specs.words import with_article
 from .errors import ConvertError, UsageError, called, option
 from .examples import examples
 from .files.base import Reader, shown
-from .readings import MAX_ARRAYS, Ambiguous, Names, Reading, Which, strongest, unclear
+from .nesting import MAX_ARRAYS, unclear
+from .readings import Ambiguous, Names, Reading, Which, strongest
 
 
 def dialects(architecture: str) -> dict[str, Dialect]:

@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from specs.kinds import KINDS, LIBRARIES
 
 from .files.base import Reader, Wrapped
-from .readings import SEPARATOR
+from .nesting import SEPARATOR
 
 BOXES = {"value", "raw_value"}  # what nnx.Variable and linen's boxes call the one array that they contain
 STATES = {"mu", "nu", "exp_avg", "exp_avg_sq", "momentum", "momentum_buffer", "trace", "moment1", "moment2", "velocity"}

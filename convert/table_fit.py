@@ -15,7 +15,7 @@ from . import folding
 from .errors import ConvertError, UsageError, option
 from .files import open_checkpoint
 from .files.base import Tensor
-from .readings import LONGEST, training
+from .nesting import LONGEST, training
 from .replicas import leading, replication
 from .spelling import out_of_modules
 from .table_part import matching, without_training

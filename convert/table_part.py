@@ -16,7 +16,7 @@ from . import folding
 from .aside import copied_place
 from .errors import ConvertError, UsageError, option
 from .files.base import Reader, Tensor, meant
-from .readings import COPIES, chosen, cuts, label, training, unclear, unwrapped
+from .nesting import COPIES, chosen, cuts, label, training, unclear, unwrapped
 from .spelling import Respelled, respelled
 
 COUNTS = {"n_averaged", "num_updates", "updates", "count"}  # beside a copy: how often it was averaged

@@ -13,8 +13,8 @@ from convert.__main__ import main
 from convert.errors import ConvertError, FormatError
 from convert.files import open_checkpoint
 from convert.files.base import MAX_TENSORS, Tensor
+from convert.nesting import LONGEST
 from convert.parametrized import parametrized
-from convert.readings import LONGEST
 from convert.spelling import respelled
 
 from .commands import GOOGLE, TIMM

@@ -10,7 +10,7 @@ from convert import folding
 from convert.dtypes import FLOATS
 from convert.errors import ConvertError, option
 from convert.files.base import Tensor, meant
-from convert.readings import label
+from convert.nesting import label
 from convert.steps import Filling, Promise, Step, Sum, sources_of
 from specs.moves import Fill, Move
 

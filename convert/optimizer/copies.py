@@ -15,7 +15,7 @@ from convert.aside import copied_place
 from convert.counters import read as read_counter
 from convert.errors import UsageError, option
 from convert.files.base import Reader, Tensor
-from convert.readings import COPIES, LONGEST, PROFILED, label, unwrapped
+from convert.nesting import COPIES, LONGEST, PROFILED, label, unwrapped
 from convert.replicas import leading
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
-from convert.readings import training
+from convert.nesting import training
 from convert.replicas import ONCE, leading
 
 from .families import MOMENTS
