@@ -48,7 +48,8 @@ def show(comparison: Comparison, a: str, b: str) -> None:
             continue
         value = f"{entry['field']}={exact(entry['value'])}"
         why = f"whose record assumes {exact(entry['recorded'])}" if "recorded" in entry else "which does not state it"
-        say(printable(f"assumed: {value} of {entry['file']}, {why}: from {entry['from']}"), kind="doubt")
+        remedy = "" if "stated" in entry else f" (--set {value} states it)"
+        say(printable(f"assumed: {value} of {entry['file']}, {why}: from {entry['from']}{remedy}"), kind="doubt")
     kind = {True: "good", False: "bad", None: "doubt"}[comparison.same]
     say(printable(f"{comparison.verdict}{counted(comparison.differences)}"), kind=kind)
 

@@ -45,7 +45,7 @@ class Arguments(argparse.ArgumentParser):
         print(self.format_help(), end="", file=file)
 
     def error(self, message: str) -> Any:
-        say(f"{self.prog}: {message} ({self.prog} --help)", sys.stderr, "bad")
+        say(f"{self.prog}: {message} (see {self.prog} --help)", sys.stderr, "bad")
         self.exit(2)
 
 

@@ -40,16 +40,19 @@ def open_error(
     hints = configs.types_of(spec.config)
     command = " ".join(f"--set {name}=..." for name in names)
     call = ", ".join(f"{name}=..." for name in names)
+    accepted = defaults.keys() >= set(names)
+    without = [name for name in names if name not in defaults]
+    lacking = f"{' and '.join(without)} {'has' if len(without) == 1 else 'have'} no default"
     problems = [
         command_or_call(
-            f"with {command}, or in a --config FILE",
+            f"with {command}, or in a --config FILE" + ("" if accepted else f"; --assume does not help: {lacking}"),
             f"with {call}: keywords of ports.load, else settings=dict({call}), or config=dict({call}) of ports.save",
         )
     ]
     if near := records_near(path, architecture, spec, shown):
         files = " or ".join(option("config", name) for name in near)
         problems.append(f"or take it from the record of a checkpoint: {files}")
-    if defaults.keys() >= set(names):
+    if accepted:
         chosen = ", ".join(f"{name}={exact(defaults[name])}" for name in names)
         problems.append(f"or accept, as a guess that the record marks as one, {chosen}: {option('assume')}")
     choices = {f.name: (f.default,) for f in fields(spec.config) if f.name in names and f.default is not MISSING}

@@ -126,7 +126,7 @@ def _explain(sides: list[Explanation], a: Recording, b: Recording) -> str:
     (left, error), (right, other) = explained
     left, right = _unlike(left, right)
     names = f"{' or '.join(right)} in {b.label}, for {' or '.join(left)} in {a.label}"
-    return f"{names} (recomputed so, to {limit(other)} and {limit(error)})"
+    return f"{names} (recomputed so, both outputs are those recorded, to {limit(other)} and {limit(error)})"
 
 
 def _unlike(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -31,7 +31,7 @@ def test_diff_takes_what_one_file_leaves_open_from_the_other(run, tmp_path):
         code, printed, _ = run("diff", *words)
         assert code == 1
         assert printed == (
-            f"assumed: act=relu of {bare}, which does not state it: from {out}\n"
+            f"assumed: act=relu of {bare}, which does not state it: from {out} (--set act=relu states it)\n"
             "the same arrays; equal only if act agrees\n"
         )
         code, printed, _ = run("diff", *words, "--json")

@@ -52,7 +52,7 @@ def test_the_installed_command_is_named_as_it_was_called(triptych):
         (["convert", "inspekt"], "triptych convert: unknown name 'inspekt', did you mean 'inspect'"),
         (["convert", "inspekt"], "(triptych convert routes lists them)"),
         (["convert", "inspect"], "triptych convert inspect: the following arguments are required: CKPT"),
-        (["parity", "--batch", "x"], "(triptych parity --help)"),
+        (["parity", "--batch", "x"], "(see triptych parity --help)"),
         (["prity"], "triptych: argument COMMAND: invalid choice: 'prity'"),
     ):
         done = triptych(*words)
@@ -136,3 +136,12 @@ def test_quiet_prints_notes_and_errors_only(run, tmp_path):
     assert (code, printed) == (1, "")
     code, printed, err = run("inspect", tmp_path / "x.pth", "--quiet")
     assert (code, printed) == (0, "") and all(line.startswith(("note: ", "  ")) for line in err.splitlines())
+
+
+def test_the_list_of_architectures_is_a_table_of_even_columns(capsys):
+    from ports.__main__ import main
+
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 30 and {len(line) for line in lines} == {len(lines[0])}
+    assert {line.split()[1] for line in lines} >= {"variant", "cifar10-mixer"}

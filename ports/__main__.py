@@ -29,6 +29,7 @@ def table(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     import specs
     from convert.pages import use
+    from convert.terminal import table
     from specs.layer import count
 
     use(arguments.spec)
@@ -41,8 +42,8 @@ def table(argv: list[str]) -> int:
         for name in chosen
         for variant, config in specs.get(name).variants.items()
     ]
-    lines = [f"{'architecture':14} {'variant':10} {'parameters':>13}"]
-    lines += [f"{row['architecture']:14} {row['variant']:10} {row['parameters']:>13,}" for row in rows]
+    cells = [(str(row["architecture"]), str(row["variant"]), f"{row['parameters']:,}") for row in rows]
+    lines = [line[2:] for line in table(("architecture", "variant", "parameters"), cells, (2,))]
     if arguments.architecture:
         lines += ["", "Config fields, of --set and of ports.load:", *_fields(specs.get(chosen[0]).config)]
     print(dumps(rows) if arguments.json else "\n".join(lines))

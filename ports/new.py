@@ -40,4 +40,4 @@ def write(name: str, folder: str) -> Iterator[str]:
     yield ""
     yield f"{called('parity')} {name} --spec {page}    compares the three ports"
     yield f"python {golden}    writes a golden case and runs the ports on it"
-    yield "docs/own-architecture.md says what each part means"
+    yield "docs/own-architecture.md, in the repository, says what each part means"

@@ -6,6 +6,6 @@ SPELLED = ("lstm", "mlp", "nnx", "npy", "npz")  # names whose first letter is sp
 
 
 def with_article(noun: str) -> str:
-    """Put "a" or "an" before a name: "an npz file", "a torch file", "an mlp_mixer", "an int", "a uint8"."""
+    """Put "a" or "an" before a name: "an npz file", "a torch file", "an int", "a uint8"."""
     name = noun.lower()
     return f"an {noun}" if name.startswith(("a", "e", "i", "o", *SPELLED)) else f"a {noun}"

@@ -77,7 +77,9 @@ class SafetensorsReader(Reader):
         try:
             header = bounded_json.loads(text, MAX_VALUES)
         except ValueError as error:
-            raise self._bad(str(error), "split it into shards" if "holds over" in str(error) else DAMAGED) from None
+            if "holds over" in str(error):
+                raise self._bad(str(error), "split it into shards") from None
+            raise self._bad(f"it is not valid JSON: {error}") from None
         if not isinstance(header, dict):
             raise self._bad("it is no object")
         self.metadata = self._texts(header.pop(METADATA, None))

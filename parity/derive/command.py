@@ -25,17 +25,12 @@ from specs.table import Table
 from ..report import check_page, write_page
 from ..summary import count
 from .candidates import SEED
-from .derivation import ROUNDING, Derivation
+from .derivation import NEXT, ROUNDING, Derivation
 from .deriving import derive
 from .fold.rows import missing_lines
 from .prove.prove import DRAWS
 from .trace.call import call_of
 from .user_code import RETURN, build, parsed
-
-NEXT = (
-    "make both models compute the same at that place and derive again, or write the missing lines yourself and pass "
-    "them by --table FILE"
-)
 
 
 class Line(NamedTuple):

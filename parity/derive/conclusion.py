@@ -180,6 +180,10 @@ def _without_drops(table: DerivedTable, given: Hint | None) -> DerivedTable:
     return replace(table, lines=tuple(line for line in table.lines if line not in whole), whole=table)
 
 
+def _agree(error: float) -> str:
+    return f"agree to {limit(error)}" if error else "are equal"
+
+
 def _commented(
     table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], reasons: dict[str, str], notes: list[str]
 ) -> DerivedTable:
@@ -188,9 +192,9 @@ def _commented(
         return table
     if proven:
         gradients = (
-            f", no gradients ({proof.remark})" if proof.gradient is None else f", gradients to {limit(proof.gradient)}"
+            f", no gradients ({proof.remark})" if proof.gradient is None else f", gradients {_agree(proof.gradient)}"
         )
-        words = f"{PROVEN} outputs agree to {limit(proof.exact)}{gradients}, in float64 on two other draws"
+        words = f"{PROVEN} outputs {_agree(proof.exact)}{gradients}, in float64 on two other draws"
     else:
         how = f"differ by {short(proof.error)}" if np.isfinite(proof.error) else "cannot be compared"
         words = f"{UNPROVEN} outputs {how}"

@@ -15,6 +15,10 @@ from .match.choices import Step
 from .trace.places import place
 from .unmatched import Unmatched
 
+NEXT = (
+    "make both models compute the same at that place and derive again, or write the missing lines yourself and pass "
+    "them by --table FILE"
+)
 ROUNDING = 1e-8  # relative difference of what two uses meet that rounding does not explain
 
 
@@ -80,7 +84,7 @@ class Derivation:
         """Say how far the outputs are apart."""
         if not np.isfinite(self.error):
             return f"outputs not comparable{f', {self.incomparable}' if self.incomparable else ''}"
-        return f"outputs differ by {short(self.error)} of their largest element"
+        return f"outputs differ by {short(self.error)} of their largest element" if self.error else "outputs are equal"
 
     @property
     def agreeing(self) -> int:

@@ -12,7 +12,7 @@ from specs.numerals import limit, short
 from ..markup import Markup, join, name, prose, tag
 from ..page import facts, fill
 from ..summary import count
-from .derivation import ROUNDING, Derivation
+from .derivation import NEXT, ROUNDING, Derivation
 from .prove.prove import GRADIENT, OUTPUT
 from .trace.places import OWN
 from .trees import trees
@@ -80,20 +80,26 @@ def _measures(found: Derivation) -> Markup:
 def _cards(found: Derivation) -> Markup:
     """Build a card for each place where the models part, and one for what is missing."""
     cards = []
+    if found.depths:
+        cards.append(tag("article", tag("h3", "Depths differ"), _sentence(found.depths), class_="card"))
     if found.failure:
         where, _, why = found.failure.partition(": ")
         head = tag("h3", "Stopped at ", name(where))
-        cards.append(tag("article", head, tag("p", prose(why or found.failure), class_="key"), class_="card"))
+        cards.append(tag("article", head, _sentence(why or found.failure), class_="card"))
     for place in found.divergences:
         head = tag("h3", f"{place.left} ↔ {place.right}")
         size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
         rows = [("differ by", size), ("cause", place.cause or "none was confirmed")]
         cards.append(tag("article", head, facts(rows, "cause" if place.cause else "differ by"), class_="card"))
     parts = [tag("div", *cards, class_="cards")] if cards else []
-    parts += [_missing(found)] if found.missing else []
+    parts += [_missing(found), tag("p", tag("b", "Next: "), prose(f"{NEXT}."))] if found.missing else []
     if not parts:
         return Markup()
     return tag("section", tag("h2", "Where the models part"), *parts)
+
+
+def _sentence(text: str) -> Markup:
+    return tag("p", prose(f"{text[:1].upper()}{text[1:]}."), class_="key")
 
 
 def _missing(found: Derivation) -> Markup:

@@ -44,7 +44,8 @@ def build(text: str, which: str) -> tuple[Any, Any]:
         spec.loader.exec_module(module)
         if not callable(getattr(module, name, None)):
             functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-            raise UsageError(f"{path}: no function: {unknown(name, functions)}")
+            near = unknown(name, functions).partition(", ")[2] or f"it has {', '.join(functions) or 'none'}"
+            raise UsageError(f"{path}: has no function {name!r}, {near}")
         result = getattr(module, name)()
     except UsageError:
         raise

@@ -178,7 +178,7 @@ def test_the_command_line_prints_the_same_fields_as_json(tmp_path: Path, capsys:
     ), text
     assert "left without a partner: {0,2}.weight, {0,2}.bias" in others
     assert stopped.startswith("stopped: 0.weight: no operation on the left reads the values"), text
-    assert "missing: {0,2}.weight: no use of it has a partner on the left" in others and not any(
+    assert "missing: {0,2}.weight: no use of it was matched" in others and not any(
         line.startswith("parts at") for line in others
     )
 

@@ -75,7 +75,7 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
         assert text in page
     assert "Proven" in page_of(replace(DERIVED, proven=True), {})
     page = page_of(replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner"), {})
-    assert "Incomplete: 1 parameter of the right model" in page and "no partner" in page
+    assert "Incomplete: 1 parameter of the right model" in page and "No partner." in page
 
 
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():
@@ -99,7 +99,9 @@ def test_an_incomplete_page_begins_with_the_stop_and_lists_what_has_no_partner_o
     assert cards[0] == "Stopped at head/bias" and cards[-2:] == [
         "Right parameters without a partner: no evidence", "Left parameters without a partner",
     ]  # fmt: skip
-    assert "not comparable, 1 parameter is missing" in page
+    assert "not comparable, 1 parameter is missing" in page and "make both models compute the same" in page
+    depths = page_of(replace(found, depths="the left model has 2 blocks"), {})
+    assert "Depths differ" in depths and "The left model has 2 blocks." in depths and "Depths differ" not in page
     assert "2 of 3 uses of parameters matched, 1 of these agree" in page
     assert rows(page)[-3:] == [
         ["out", "-", "", "-"], ["bias", "-", "term", "-"], ["-", "head/bias", "term", "-"],

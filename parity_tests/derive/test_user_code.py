@@ -53,7 +53,7 @@ def test_wrong_paths_and_functions_are_wrong_usage_and_come_first(tmp_path: Path
     out.write_text("mine")
     with pytest.raises(UsageError, match=r"b\.py: there is no such file"):
         run(f"{tmp_path}/a.py:build", f"{tmp_path}/b.py:build", str(out), False)
-    with pytest.raises(UsageError, match="no function: unknown name 'bild', did you mean 'build'"):
+    with pytest.raises(UsageError, match="has no function 'bild', did you mean 'build'"):
         build(f"{tmp_path}/a.py:bild", "left")
 
 

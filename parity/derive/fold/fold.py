@@ -22,7 +22,7 @@ from .names import Names
 from .rows import DerivedTable, Row, constant, dropped, table_of
 from .terms import parts_of_sums, with_terms
 
-UNMATCHED = "no use of it has a partner on the left"
+UNMATCHED = "no use of it was matched"
 ROUNDS = 6  # times that rows which do not fit are taken apart
 
 

@@ -180,7 +180,8 @@ def _cause(
             continue
         gap = next((p.gap for k, p in enumerate(_pairs(*sides, found)) if k == at), math.inf)
         if gap <= limit:
-            return f"{change.text} (recomputed so, to {short(gap)})", sides
+            same = f"they agree to {short(gap)}" if gap else "they are equal"
+            return f"{change.text} (recomputed so, {same})", sides
     return "", None
 
 
