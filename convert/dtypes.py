@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 FLOATS = ("float64", "float32", "bfloat16", "float16")  # dtypes to convert to and to compute in
-
-
 LOSSES = {  # what a cast does to values -> how reports word it
     "zeros": "became zero", "infinities": "became infinite",
     "imprecise": "lost precision (below the smallest normal number)",

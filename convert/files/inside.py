@@ -6,48 +6,31 @@ is left, the newest step is taken, or the one that the user names; a model in se
 
 import os
 import re
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 from convert.errors import FormatError, UsageError, option
 from convert.files.base import INCOMPLETE, shown
+from convert.files.entry_names import (
+    NUMBERED,
+    OPTIMIZER_FILES,
+    PROGRAM,
+    is_shard,
+    is_training,
+    preferred,
+    step_of,
+    steps_of,
+)
 
 MAX_DEPTH = 4  # folders within each other: a run, its step, an item, and one more
 MAX_ENTRIES = 20_000  # looked at in all folders together: more are not the checkpoints of one run
 NAMED = 8  # entries that a message names
 
-# Entries that store no model: the stem of a file, or the name of a folder.
-TRAINING = (
-    r"(opt|optim|optimizers?|opt_states?|optimizer_states?|(lr_)?schedulers?|((grad|amp|loss)_)?scaler|samplers?"
-    r"|rng(_states?)?|random_states?|custom_checkpoint)(_\d+)?|.+_optim_states|training_args|trainer_state|train_state"
-    r"|tx|extra|meta(data)?|dataset|(.+_)?iterator|data_iter|step"
-)
-COPY = r"(.*[_.-])?(ema|swa|avg|average[d]?|polyak)([_.-].*)?"  # of a model: the model itself comes first
-BEST = r"(.*[_.-])?best([_.-].*)?"  # of the steps of a run: one of them once more
 JOIN_ZERO = "in the folder with zero_to_fp32.py run: python zero_to_fp32.py . joined"
 PARTS = (  # files that are parts of one checkpoint, what wrote them, and what joins them
     (r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt", "the parts of a checkpoint of DeepSpeed's ZeRO-3", JOIN_ZERO),
 )
-PROGRAM = ".pdiparams"  # of a Paddle inference program: taken where nothing else is there, to be explained
-_OPTIMIZER_FILES = (".pdopt", ".pdstates", ".pdscaler")
-# Names of one model that lies there in several formats, or of the state of a run that goes on, best first.
-PREFERRED = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "diffusion_pytorch_model.safetensors",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "flax_model.msgpack",
-    "flax_model.msgpack.index.json",
-    "model_state.pdparams",
-    "model_state.pdparams.index.json",
-)
-PREFERRED_STEMS = (
-    "last", "latest", "best_model", "model_best", "model_final", "state", "default", "params", "model", "ema",
-    "ema_params",
-)  # fmt: skip
-_NUMBERED = r"(?i:(?:.*[^a-z\d])?(?:checkpoint|ckpt|steps?|epochs?|iter(?:ation)?s?|global_step|weights)[-_=]?\d)"
 BOOKKEEPING = {"_CHECKPOINT_METADATA", "commit_success.txt", "descriptor"}
 _UNFINISHED = r"\.orbax-checkpoint-tmp|\.tmp$|\.part$|^tmp"
 
@@ -148,7 +131,7 @@ def _with_suffix(path: str) -> Found:
     """Return the file beside a path that only lacks its suffix, as paddle names files."""
     from convert.files import suffixes
 
-    known = [suffix for suffix in suffixes() if suffix not in _OPTIMIZER_FILES]
+    known = [suffix for suffix in suffixes() if suffix not in OPTIMIZER_FILES]
     there = [path + suffix for suffix in known if os.path.exists(path + suffix)]
     if not there and os.path.exists(path + PROGRAM):
         there = [path + PROGRAM]
@@ -163,7 +146,7 @@ def _in_folder(path: str, step: int | None) -> Found:
     for pattern, what, remedy in PARTS:
         if any(re.fullmatch(pattern, entry) for entry in entries):
             raise FormatError(path, f"holds {what}", remedy)
-    models = [name for name in entries if not _is_training(name)]
+    models = [name for name in entries if not is_training(name)]
     models = [name for name in models if not name.endswith(PROGRAM)] or models
     name = _chosen(path, models, step)
     if name is None:
@@ -174,7 +157,7 @@ def _in_folder(path: str, step: int | None) -> Found:
         for inner, what in _incomplete(path).items():
             raise FormatError(os.path.join(path, inner), what, INCOMPLETE)
         return Found(path)
-    numbered = _number(name) is not None and (step is None or _number(name) == step)
+    numbered = step_of(name) is not None and (step is None or step_of(name) == step)
     inner = os.path.join(path, name)
     if step is not None and not numbered and not os.path.isdir(inner):
         raise UsageError(f"{_asked(step)}: {path} has no numbered steps")
@@ -224,6 +207,17 @@ def _described(path: str) -> list[str]:
     return [f"config.json says: {' '.join(facts)}"] if facts else []
 
 
+def _chosen(path: str, models: list[str], step: int | None) -> str | None:
+    """Return the one of several checkpoints that is meant, if that shows. Raises: UsageError without such a step."""
+    steps = steps_of(models)
+    if step is None or not steps:
+        return preferred(models)
+    if not (found := [name for name, number in steps.items() if number == step]):
+        have = ", ".join(map(str, sorted(set(steps.values()))[-NAMED:]))
+        raise UsageError(f"{_asked(step)}: {path} has the steps {have}")
+    return found[0] if len(found) == 1 else None
+
+
 class _Walk:
     """Looks at entries of a folder and of its folders, up to MAX_ENTRIES. Raises: FormatError beyond."""
 
@@ -234,7 +228,7 @@ class _Walk:
         """Return entries of a folder that are checkpoints or hold one; shards are found through their index."""
         names = sorted(entry.name for entry in self._entries(path) if self._is_checkpoint(entry, depth))
         listed = set(names)
-        return [name for name in names if not _is_shard(name, listed)]
+        return [name for name in names if not is_shard(name, listed)]
 
     def _entries(self, path: str) -> list[os.DirEntry[str]]:
         try:
@@ -259,59 +253,7 @@ class _Walk:
             return False
         if is_named_as_checkpoint(entry.name) or entry.name.endswith(PROGRAM):
             return True
-        return re.match(_NUMBERED, entry.name) is not None and "." not in entry.name and is_msgpack(entry.path)
-
-
-def _is_shard(name: str, names: Set[str]) -> bool:
-    found = re.fullmatch(r"(.+)-\d{5}-of-\d{5}(\.\w+)", name)
-    if found is None:
-        return False
-    stem, _, variant = found[1].rpartition(".")
-    return not names.isdisjoint((f"{found[1]}{found[2]}.index.json", f"{stem}{found[2]}.index.{variant}.json"))
-
-
-def _is_training(name: str) -> bool:
-    stem = name.partition(".")[0].lower()
-    return name.endswith(_OPTIMIZER_FILES) or re.fullmatch(TRAINING, stem) is not None
-
-
-def _chosen(path: str, models: list[str], step: int | None) -> str | None:
-    """Return the one of several checkpoints that is meant, if that shows."""
-    steps = {name: number for name in models if (number := _number(name)) is not None}
-    if step is not None and steps:
-        if not (found := [name for name, number in steps.items() if number == step]):
-            have = ", ".join(map(str, sorted(set(steps.values()))[-NAMED:]))
-            raise UsageError(f"{_asked(step)}: {path} has the steps {have}")
-        return found[0] if len(found) == 1 else None
-    if len(models) == 1:
-        return models[0]
-    stems = {_stem(name): name for name in reversed(models)}
-    preferred = [name for name in PREFERRED if name in models]
-    preferred += [stems[stem] for stem in PREFERRED_STEMS if stem in stems]
-    if preferred:
-        return preferred[0]
-    plain = [name for name in models if not re.fullmatch(f"{COPY}|{BEST}", _stem(name))]
-    if len(plain) == 1:
-        return plain[0]
-    if plain and all(name in steps for name in plain) and len({re.sub(r"\d+", "#", name) for name in plain}) == 1:
-        return max(plain, key=lambda name: (steps[name], name))
-    return None
-
-
-def _stem(name: str) -> str:
-    """Return a name without the suffix of a checkpoint, in lower case."""
-    from convert.files import suffixes
-
-    stem, suffix = os.path.splitext(name.removesuffix(".tar"))
-    return (stem if suffix in suffixes() else name).lower()
-
-
-def _number(name: str) -> int | None:
-    """Return the step that an entry is named for: 12 of "12", "checkpoint_12" and "epoch=1-step=12.ckpt"."""
-    stem = re.sub(r"\.[a-z]+$", "", name)
-    if not re.fullmatch(r"\d{1,18}", stem) and not (re.match(_NUMBERED, stem) and re.fullmatch(r".*\d{1,18}", stem)):
-        return None
-    return int(re.findall(r"\d{1,18}", stem)[-1])
+        return re.match(NUMBERED, entry.name) is not None and "." not in entry.name and is_msgpack(entry.path)
 
 
 def _listed(names: list[str]) -> str:

@@ -16,11 +16,7 @@ from convert.files.zips import CENTRAL, END, END64, FULL, LOCAL, LOCATOR64, MAX_
 
 UTF8 = 0x800  # a flag
 _DATE = 0x21  # 1980-01-01, the earliest: the same input gives the same bytes
-
-
 _UNIX, _MODE = 3 << 8, 0o600 << 16
-
-
 _VERSION, _VERSION64 = 20, 45
 
 

@@ -15,11 +15,12 @@ from typing import Any
 from convert.errors import FormatError
 from convert.files.base import ITEMSIZE, File, shown
 from convert.files.pickled.interpreter import Unpickler
+from convert.files.pickled.numpy_values import Array
 from convert.files.pickled.sources import Checked, Cursor, Refused, Stored
 from convert.files.pickled.torch_values import HANDLERS, UNSUPPORTED, Storage, View, storage_of
 from convert.files.pickled.torch_writer import TorchWriter
 from convert.files.pickled.tree import PickleReader, Place, leaves, place_of
-from convert.files.pickled.values import Array, Pairs, Symbol
+from convert.files.pickled.values import Pairs, Symbol
 from convert.files.zips import STORED, ZipDirectory
 
 __all__ = ["TorchReader", "TorchWriter", "sniff"]

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from convert.errors import FormatError
 from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Reader, Tensor, shown
 from convert.files.pickled.interpreter import MAX_OPCODES
+from convert.files.pickled.numpy_values import Array
 from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
-from convert.files.pickled.values import BYTES, MALFORMED, NUMBER, Array, Ignored, Object, Pairs, Symbol, refusal
+from convert.files.pickled.values import BYTES, MALFORMED, NUMBER, Ignored, Object, Pairs, Symbol, refusal
 from convert.files.skipped import NAMELESS, Skipped
 from convert.files.strided import gather, is_contiguous
 from specs.words import with_article

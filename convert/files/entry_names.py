@@ -1,0 +1,90 @@
+"""Tell by their names what the entries of a folder are: models, shards, numbered steps, training state."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Set
+
+# Entries that store no model: the stem of a file, or the name of a folder.
+TRAINING = (
+    r"(opt|optim|optimizers?|opt_states?|optimizer_states?|(lr_)?schedulers?|((grad|amp|loss)_)?scaler|samplers?"
+    r"|rng(_states?)?|random_states?|custom_checkpoint)(_\d+)?|.+_optim_states|training_args|trainer_state|train_state"
+    r"|tx|extra|meta(data)?|dataset|(.+_)?iterator|data_iter|step"
+)
+COPY = r"(.*[_.-])?(ema|swa|avg|average[d]?|polyak)([_.-].*)?"  # of a model: the model itself comes first
+BEST = r"(.*[_.-])?best([_.-].*)?"  # of the steps of a run: one of them once more
+PROGRAM = ".pdiparams"  # of a Paddle inference program: taken where nothing else is there, to be explained
+OPTIMIZER_FILES = (".pdopt", ".pdstates", ".pdscaler")
+
+# Names of one model that lies there in several formats, or of the state of a run that goes on, best first.
+PREFERRED = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "diffusion_pytorch_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "flax_model.msgpack",
+    "flax_model.msgpack.index.json",
+    "model_state.pdparams",
+    "model_state.pdparams.index.json",
+)
+PREFERRED_STEMS = (
+    "last", "latest", "best_model", "model_best", "model_final", "state", "default", "params", "model", "ema",
+    "ema_params",
+)  # fmt: skip
+NUMBERED = r"(?i:(?:.*[^a-z\d])?(?:checkpoint|ckpt|steps?|epochs?|iter(?:ation)?s?|global_step|weights)[-_=]?\d)"
+
+
+def is_shard(name: str, names: Set[str]) -> bool:
+    """Tell whether a file is one of the shards that an index among `names` lists."""
+    found = re.fullmatch(r"(.+)-\d{5}-of-\d{5}(\.\w+)", name)
+    if found is None:
+        return False
+    stem, _, variant = found[1].rpartition(".")
+    return not names.isdisjoint((f"{found[1]}{found[2]}.index.json", f"{stem}{found[2]}.index.{variant}.json"))
+
+
+def is_training(name: str) -> bool:
+    """Tell whether an entry stores the state of an optimizer or of a training run, and no model."""
+    stem = name.partition(".")[0].lower()
+    return name.endswith(OPTIMIZER_FILES) or re.fullmatch(TRAINING, stem) is not None
+
+
+def preferred(models: list[str]) -> str | None:
+    """Return the one of several checkpoints that is meant, if that shows: by a usual name, or as the last step."""
+    if len(models) == 1:
+        return models[0]
+    stems = {stem_of(name): name for name in reversed(models)}
+    usual = [name for name in PREFERRED if name in models]
+    usual += [stems[stem] for stem in PREFERRED_STEMS if stem in stems]
+    if usual:
+        return usual[0]
+    plain = [name for name in models if not re.fullmatch(f"{COPY}|{BEST}", stem_of(name))]
+    if len(plain) == 1:
+        return plain[0]
+    steps = steps_of(plain)
+    if plain and len(steps) == len(plain) and len({re.sub(r"\d+", "#", name) for name in plain}) == 1:
+        return max(plain, key=lambda name: (steps[name], name))
+    return None
+
+
+def steps_of(names: Iterable[str]) -> dict[str, int]:
+    """Return the step of each entry that is named for one."""
+    return {name: step for name in names if (step := step_of(name)) is not None}
+
+
+def stem_of(name: str) -> str:
+    """Return a name without the suffix of a checkpoint, in lower case."""
+    from convert.files import suffixes
+
+    stem, suffix = os.path.splitext(name.removesuffix(".tar"))
+    return (stem if suffix in suffixes() else name).lower()
+
+
+def step_of(name: str) -> int | None:
+    """Return the step that an entry is named for: 12 of "12", "checkpoint_12" and "epoch=1-step=12.ckpt"."""
+    stem = re.sub(r"\.[a-z]+$", "", name)
+    if not re.fullmatch(r"\d{1,18}", stem) and not (re.match(NUMBERED, stem) and re.fullmatch(r".*\d{1,18}", stem)):
+        return None
+    return int(re.findall(r"\d{1,18}", stem)[-1])
