@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from convert.__main__ import COMMANDS, parser
+from convert.parsers import COMMANDS, parser
 from convert.terminal import table, wrapped
 from convert.version import __version__
 
