@@ -42,7 +42,7 @@ MAX_HEADER = 10_000  # characters; numpy's own limit
 DAMAGED = "numpy does not write it so: is it the right file, and all of it?"
 
 _FIELD = r"\s*+'(?:descr|fortran_order|shape)'\s*+:\s*+(?:'[^'\\]{0,32}'|True|False|\([\d\sL,]*+\))\s*+"
-_HEADER = rf"(?a:\{{{_FIELD},{_FIELD},{_FIELD},?\s*+\}}\s*+)"
+_HEADER = rf"(?a:\{{{_FIELD}(?:,{_FIELD}){{2}},?\s*+\}}\s*+)"
 _DESCR = r"(?s:'descr'\s*+:\s*+('[^'\\]*+'|\[.{0,60}))"
 _ORDER = r"'fortran_order'\s*+:\s*+(True|False)"
 _SHAPE = r"'shape'\s*+:\s*+\(\s*+((?:\d{1,19}L?\s*+,\s*+)*+(?:\d{1,19}L?\s*+)?)\)"
@@ -71,9 +71,9 @@ def parse_header(name: str, header: bytes) -> tuple[Tensor, bool]:
     """Return (tensor, is it in Fortran order) of everything before the payload. Raises: NpyError."""
     text = header[10 if header[6] == 1 else 12 :].decode("latin-1")
     descr, order, shape = (re.search(pattern, text) for pattern in (_DESCR, _ORDER, _SHAPE))
-    if descr and re.fullmatch(TEXT, descr[1].strip("'")) and re.fullmatch(_HEADER, text):
-        raise Text
     if descr and descr[1].strip("'") not in DTYPES:
+        if re.fullmatch(TEXT, descr[1].strip("'")) and re.fullmatch(_HEADER, text):
+            raise Text
         raise NpyError(f"has dtype {descr[1][:40]!a}", _dtype_remedy(descr[1]))
     if not re.fullmatch(_HEADER, text) or not (descr and order and shape):
         raise NpyError(f"has the .npy header {text[:80]!a}", DAMAGED)
