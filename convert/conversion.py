@@ -25,6 +25,7 @@ from .pixels import sized
 from .plans import Plan
 from .program import dumps
 from .recognise import dialects
+from .refusal import NotReplicated
 from .routes import route
 from .settings import stated
 from .source_paths import sources
@@ -79,7 +80,7 @@ def _by_route(arguments: Namespace, notes: Notes) -> Convert:
             given = (file, src, dst, settings, arguments.dtype, arguments.weights, arguments.assume)
             try:
                 plan = planning.plan(*given, not arguments.verify, arguments.unreplicate)
-            except planning.NotReplicated:
+            except NotReplicated:
                 if optimizer is None:
                     raise
                 plan = planning.plan(*given, not arguments.verify)  # the state of the optimizer may be replicated alone

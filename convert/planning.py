@@ -16,29 +16,17 @@ from dataclasses import replace
 from specs.dialects import HUB
 from specs.numerals import exact
 
-from .choosing import Choice, Rejected, Request, attempt, choose
+from .choosing import Request, choose
 from .dtypes import FLOATS
-from .errors import ConvertError, OpenFields, UsageError, command_or_call, option
+from .errors import OpenFields, UsageError
 from .files import open_checkpoint
 from .files.base import Reader
-from .files.inside import JOIN_ZERO
 from .plans import Plan
-from .readings import Reading
-from .recognise import USUAL, candidates, known_dialect, unknown_page
+from .recognise import candidates, known_dialect
 from .record import Record, likely
 from .record import read as read_record
-from .replicas import FirstReplica, replicated, twice, without_replicas
 from .settings import Settings, Stated
 from .spelling import respelled
-
-EMPTY = (
-    "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
-    f"weights in the files of the optimizer: {JOIN_ZERO}"
-)
-
-
-class NotReplicated(UsageError):
-    """One replica is to be taken of arrays that have none."""
 
 
 def plan(
@@ -105,42 +93,15 @@ def plan_read(
     """
     request = Request(respelled(reader), record or read_record(reader), Settings.of(settings), dst, dtype)
     if unreplicate:
-        request = request._replace(reader=_first_replica(request, src, weights))
+        from .refusal import first_replica
+
+        request = request._replace(reader=first_replica(request, src, weights))
     choice = choose(request, candidates(request.reader, src, request.record.hints, weights))
     if choice.plan is None:
-        raise _refusal(request, choice, src, weights)
+        from .refusal import refusal
+
+        raise refusal(request, choice, src, weights)
     return _decided(choice.plan, assume)
-
-
-def _first_replica(request: Request, src: str | None, weights: str | None) -> Reader:
-    """Return the file with one replica of each array.
-
-    Raises: ConvertError where the replicas differ, where the arrays are of another dialect, and where they fit neither
-    with the axis of replicas nor without; NotReplicated where they fit as they are.
-    """
-    reader, hints = request.reader, request.record.hints
-    choice = choose(request, candidates(reader, src, hints, weights))
-    if replicas := _replicas(request, choice):
-        return FirstReplica(reader, replicas.tensors.values())
-    unreplicate = option("unreplicate")
-    if choice.plan or any(isinstance(rejected.error, OpenFields) for rejected in choice.rejected):
-        raise NotReplicated(f"{reader.path}: {unreplicate}: its arrays fit as they are: leave it out")
-    error = _refusal(request, choice, src, weights)
-    if src is not None and (other := _replicas(request, choose(request, candidates(reader, None, hints, weights)))):
-        which = command_or_call(_route(other.dialect, request.dst), f"src={other.dialect!r}")
-        error.problems.append(f"every array fits as {other.dialect}, replicated: {which} with {unreplicate}")
-    raise error
-
-
-def _replicas(request: Request, choice: Choice, axes: int = 1) -> Reading | None:
-    """Return the reading that fits once so many leading axes of all its arrays are removed."""
-    for rejected in choice.rejected:
-        single: Reading | None = rejected.reading
-        for _ in range(axes):
-            single = single and without_replicas(single)
-        if single is not None and _fits(attempt(request, single)):
-            return rejected.reading
-    return None
 
 
 def _decided(plan: Plan, assume: bool) -> Plan:
@@ -163,45 +124,3 @@ def left_open(plan: Plan) -> OpenFields | None:
     defaults = {name: f"{exact(getattr(plan.config, name))}{likely(unread.get(name, ''))}" for name in names}
     shown, remarks = plan.configuration.shown, plan.configuration.remarks
     return open_error(plan.reader.path, plan.architecture, plan.reading.spec, names, defaults, shown, remarks)
-
-
-def _refusal(request: Request, choice: Choice, src: str | None, weights: str | None) -> ConvertError:
-    """Return the error for a file that no reading fits: that of the first one, with what else is known."""
-    reader, hints = request.reader, request.record.hints
-    error = choice.problem or choice.rejected[0].error
-    if isinstance(error, OpenFields):
-        return error
-    remedies: list[str] = []
-    if not isinstance(error, UsageError):
-        if replicas := _replicas(request, choice):
-            return replicated(reader.path, replicas)
-        if replicas := _replicas(request, choice, axes=2):
-            return twice(reader.path, replicas)
-        from .files.sharded import remedy
-        from .parametrized import parametrized
-
-        tensors = choice.rejected[0].reading.tensors if choice.rejected else reader.tensors
-        if tensors and not any(tensor.size for tensor in tensors.values()):
-            return ConvertError(f"{reader.path}: {EMPTY}")
-        if parts := parametrized((tensor.name for tensor in tensors.values()), USUAL.get(reader.format)):
-            return ConvertError(f"{reader.path}: {parts}")
-        remedies += filter(None, [remedy(reader.path)])
-    if src is not None:
-        other = choose(request, candidates(reader, None, hints, weights)).plan
-        if other:
-            which = command_or_call(_route(other.src, request.dst), f"src={other.src!r}")
-            remedies.append(f"every array fits as {other.src}: {which}")
-    if (page := unknown_page(hints)) and page not in error.message:
-        remedies.insert(0, f"its record {page}")
-    error.problems[:0] = remedies
-    return error
-
-
-def _route(src: str, dst: str) -> str:
-    """Spell the route from another dialect to the same target."""
-    return f"{src}2{'...' if dst in (HUB, src) else dst}"
-
-
-def _fits(trial: Plan | Rejected) -> bool:
-    """Tell whether the arrays fit; a Config field may be open."""
-    return isinstance(trial, Plan) or isinstance(trial.error, UsageError)

@@ -119,7 +119,7 @@ class Names:
                 if is_known(form[cut:], known):
                     hits.update(prefix(name, depth) for name in names)
         usual = [place for place in self._usual if place.startswith(self.root)]
-        voted = [place for place, count in hits.most_common(MOST) if count >= LEAST and not is_training(place)]
+        voted = [place for place, count in hits.most_common()[:MOST] if count >= LEAST and not is_training(place)]
         voted = [place for place in voted if place.startswith(self.root)]
         places = list(dict.fromkeys([self.root, *usual, *voted]))
         return [place for place in places if not any(_wraps(inner, place, hits) for inner in places)]

@@ -2,7 +2,6 @@
 
 import json
 import os
-from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
 from types import MappingProxyType
@@ -220,8 +219,8 @@ def _other_values(reader: Reader, content: Mapping[str, Any]) -> tuple[str, str]
 
     hashes = {name: line[HASH] for name, line in content.get("tensors", {}).items() if HASH in line}
     hashed = sorted((t for t in reader.tensors.values() if t.name in hashes), key=lambda tensor: tensor.nbytes)
-    sizes = list(accumulate(tensor.nbytes for tensor in hashed))
-    sample = hashed[: bisect_right(sizes, SAMPLED)]
+    sizes = accumulate(tensor.nbytes for tensor in hashed)
+    sample = [tensor for tensor, size in zip(hashed, sizes, strict=True) if size <= SAMPLED]
     for tensor in sample:
         try:
             same = digest(reader, tensor.name) == hashes[tensor.name]

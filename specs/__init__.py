@@ -54,7 +54,7 @@ def likely(names: Iterable[str]) -> str | None:
     for signs in ({name: page.spec.sign for name, page in _added.items()}, _pages()):
         patterns = {name: re.compile(sign) for name, sign in signs.items() if sign}
         hits = Counter({name: sum(map(bool, map(sign.search, some))) for name, sign in patterns.items()})
-        (name, most), (_, next_most) = [*hits.most_common(2), ("", 0), ("", 0)][:2]
+        (name, most), (_, next_most) = [*hits.most_common(), ("", 0), ("", 0)][:2]
         if most > next_most:
             return name
     return None

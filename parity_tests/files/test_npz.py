@@ -12,7 +12,7 @@ import zlib
 import pytest
 
 from convert.errors import ConvertError, FormatError
-from convert.files import zips
+from convert.files import zip_writer, zips
 from convert.files.base import DESCR, Tensor
 from convert.files.npz import NpzReader, NpzWriter, write_header
 from parity_tests.files.corpus_plain import npy, patched, zipped
@@ -130,7 +130,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 def test_beyond_the_32_bit_fields(tmp_path, np, monkeypatch):
     """With the limit lowered in the writer, the zip64 records are really written and really read."""
-    monkeypatch.setattr(zips, "FULL", 300)
+    monkeypatch.setattr(zip_writer, "FULL", 300)
     items = [Tensor(f"a{index}", (index * 20,), "float32") for index in range(8)]
     path = write(tmp_path / "a.npz", NpzWriter, items)
     assert b"PK\6\6" in path.read_bytes()
@@ -147,7 +147,7 @@ def test_beyond_the_32_bit_fields(tmp_path, np, monkeypatch):
 @pytest.mark.parametrize("limit", [2**32 - 1, 300], ids=["32 bits", "64 bits"])
 def test_local_headers_say_what_the_directory_says(tmp_path, monkeypatch, limit):
     """np.load and zipfile go by the directory; tools that stream or repair a zip go by these."""
-    monkeypatch.setattr(zips, "FULL", limit)
+    monkeypatch.setattr(zip_writer, "FULL", limit)
     items = [Tensor(f"a{index}", (index * 20,), "float32") for index in range(8)]
     path = write(tmp_path / "a.npz", NpzWriter, items)
     raw = path.read_bytes()
@@ -210,7 +210,7 @@ def test_a_directory_that_would_not_be_read_is_not_written(monkeypatch):
     NpzWriter(io.BytesIO(), items, {})
     for limit, value in {"MAX_DIRECTORY": 1000, "MAX_MEMBERS": 19}.items():
         with monkeypatch.context() as patch:
-            patch.setattr(zips, limit, value)
+            patch.setattr(zip_writer, limit, value)
             with pytest.raises(ConvertError, match="split into shards"):
                 NpzWriter(io.BytesIO(), items, {})
 

@@ -1,0 +1,99 @@
+"""Handle a file that no reading fits as it is: take one of its replicas, or say why none fits and what would.
+
+Few files need this: planning.py imports it for these alone.
+"""
+
+from __future__ import annotations
+
+from specs.dialects import HUB
+
+from .choosing import Choice, Rejected, Request, attempt, choose
+from .errors import ConvertError, OpenFields, UsageError, command_or_call, option
+from .files.base import Reader
+from .files.inside import JOIN_ZERO
+from .plans import Plan
+from .readings import Reading
+from .recognise import USUAL, candidates, unknown_page
+from .replicas import FirstReplica, replicated, twice, without_replicas
+
+EMPTY = (
+    "none of its arrays has an element, as in the files mp_rank_*_model_states.pt of DeepSpeed's ZeRO-3, which stores "
+    f"weights in the files of the optimizer: {JOIN_ZERO}"
+)
+
+
+class NotReplicated(UsageError):
+    """One replica is to be taken of arrays that have none."""
+
+
+def first_replica(request: Request, src: str | None, weights: str | None) -> Reader:
+    """Return the file with one replica of each array.
+
+    Raises: ConvertError where the replicas differ, where the arrays are of another dialect, and where they fit neither
+    with the axis of replicas nor without; NotReplicated where they fit as they are.
+    """
+    reader, hints = request.reader, request.record.hints
+    choice = choose(request, candidates(reader, src, hints, weights))
+    if replicas := _replicas(request, choice):
+        return FirstReplica(reader, replicas.tensors.values())
+    unreplicate = option("unreplicate")
+    if choice.plan or any(isinstance(rejected.error, OpenFields) for rejected in choice.rejected):
+        raise NotReplicated(f"{reader.path}: {unreplicate}: its arrays fit as they are: leave it out")
+    error = refusal(request, choice, src, weights)
+    if src is not None and (other := _replicas(request, choose(request, candidates(reader, None, hints, weights)))):
+        which = command_or_call(_route(other.dialect, request.dst), f"src={other.dialect!r}")
+        error.problems.append(f"every array fits as {other.dialect}, replicated: {which} with {unreplicate}")
+    raise error
+
+
+def _replicas(request: Request, choice: Choice, axes: int = 1) -> Reading | None:
+    """Return the reading that fits once so many leading axes of all its arrays are removed."""
+    for rejected in choice.rejected:
+        single: Reading | None = rejected.reading
+        for _ in range(axes):
+            single = single and without_replicas(single)
+        if single is not None and _fits(attempt(request, single)):
+            return rejected.reading
+    return None
+
+
+def refusal(request: Request, choice: Choice, src: str | None, weights: str | None) -> ConvertError:
+    """Return the error for a file that no reading fits: that of the first one, with what else is known."""
+    reader, hints = request.reader, request.record.hints
+    error = choice.problem or choice.rejected[0].error
+    if isinstance(error, OpenFields):
+        return error
+    remedies: list[str] = []
+    if not isinstance(error, UsageError):
+        if replicas := _replicas(request, choice):
+            return replicated(reader.path, replicas)
+        if replicas := _replicas(request, choice, axes=2):
+            return twice(reader.path, replicas)
+        from .files.sharded import remedy
+        from .parametrized import parametrized
+
+        tensors = choice.rejected[0].reading.tensors if choice.rejected else reader.tensors
+        if tensors and not any(tensor.size for tensor in tensors.values()):
+            return ConvertError(f"{reader.path}: {EMPTY}")
+        if parts := parametrized((tensor.name for tensor in tensors.values()), USUAL.get(reader.format)):
+            return ConvertError(f"{reader.path}: {parts}")
+        remedies += filter(None, [remedy(reader.path)])
+    if src is not None:
+        other = choose(request, candidates(reader, None, hints, weights)).plan
+        if other:
+            which = command_or_call(_route(other.src, request.dst), f"src={other.src!r}")
+            remedies.append(f"every array fits as {other.src}: {which}")
+    if (page := unknown_page(hints)) and page not in error.message:
+        remedies.insert(0, f"its record {page}")
+    error.problems[:0] = remedies
+    return error
+
+
+def _route(src: str, dst: str) -> str:
+    """Spell the route from another dialect to the same target."""
+    return f"{src}2{'...' if dst in (HUB, src) else dst}"
+
+
+def _fits(trial: Plan | Rejected) -> bool:
+    """Tell whether the arrays fit; a Config field may be open."""
+    return isinstance(trial, Plan) or isinstance(trial.error, UsageError)
