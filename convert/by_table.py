@@ -65,7 +65,7 @@ class TablePlan:
             ("dropped, as the table says", self.layout.dropped),
             ("dropped in part, as the table says", self.layout.cut),
             ("tied and not in the file", self.layout.absent),
-            ("added into one array, and not to be told apart again", self.layout.sums),
+            ("added into one array, which cannot be separated again", self.layout.sums),
             ("zeros, as a sum's other term", self.layout.zeroed),
             ("zeros in the part that the table drops", self.layout.blank),
             ("constants of the table", self.layout.constants),

@@ -69,7 +69,7 @@ class Comparison:
         names = self.conditions
         listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
         agree = f"{listed} agree{'s' if len(names) == 1 else ''}"
-        passed_over = f", but for {' and '.join(self.but)}" if self.but else ""
+        passed_over = f", except {' and '.join(self.but)}" if self.but else ""
         passed_over += f", within a relative difference of {exact(self.rtol)}" if self.rtol else ""
         return f"the same arrays{passed_over}; equal only if {agree}" if names else f"{self.what}{passed_over}"
 

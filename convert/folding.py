@@ -122,7 +122,7 @@ def not_finite(
         return {}, ""
     called = labels()
     names = where(called.get(name, name) for name in odd)
-    return odd, f"NaNs or infinities ({sum(odd.values()):,}) in {names}: kept as they are"
+    return odd, f"NaNs or infinities ({sum(odd.values()):,}) in {names}: copied as they are"
 
 
 def where(counts: Iterable[str]) -> str:

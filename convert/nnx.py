@@ -24,7 +24,7 @@ def as_nnx(plan: Plan) -> Plan:
     Raises: UsageError where the target is not of flax.
     """
     if dialects(plan.architecture)[plan.dst].framework != "flax":
-        raise UsageError(f"{option('layout', 'nnx')}: {plan.dst} is no dialect of flax")
+        raise UsageError(f"{option('layout', 'nnx')}: {plan.dst} is not a dialect of flax")
     return replace(plan, spelled=partial(_state_name, lists=plan.dst in FRAMEWORKS))
 
 

@@ -239,7 +239,7 @@ def _damage(text: str, content: dict[str, Any]) -> str:
     if not content:
         return "cannot be read as a record of this converter"
     if SEAL not in content:
-        return "bears no hash of itself: it was changed, or written by an older version"
+        return "has no hash of itself: it was changed, or written by an older version"
     written = dumps(content, 1 if "\n" in text.rstrip() else None) == text.rstrip(" \n")
     return "" if written and sealed(content)[SEAL] == content[SEAL] else "is not as it was written"
 

@@ -166,7 +166,8 @@ def in_our_terms(spec: Spec, values: Mapping[str, Any], dialect: str = "") -> di
     readers = list(spec.readers.values()) if not dialect else [spec.readers[dialect]] if dialect in spec.readers else []
     if not readers:
         names = ", ".join(field.name for field in fields(spec.config))
-        raise LookupError(f"no configuration files of {dialect or 'anybody'} are known: give Config fields ({names})")
+        whose = f" of {dialect}" if dialect else ""
+        raise LookupError(f"no configuration files{whose} are known: give Config fields ({names})")
     return {**readers[0](foreign), **{name: value for name, value in values.items() if name not in foreign}}
 
 
@@ -221,7 +222,7 @@ def _of_timm(path: str, values: Mapping[str, Any]) -> Settings:
 def _recorded(path: str, record: records.Record) -> Settings:
     """Return the configuration of a record. Raises: ConvertError where there is none."""
     if not record.content:
-        why = f"{record.place} {record.damage}" if record.place else "it bears no record of this converter"
+        why = f"{record.place} {record.damage}" if record.place else "it has no record of this converter"
         raise ConvertError(f"{option('config', path)}: {why}: give a file that this converter wrote, or JSON or YAML")
     content = record.content
     try:
@@ -280,4 +281,4 @@ def _parse_config(path: str, text: str) -> Any:
     try:
         return bounded_yaml.loads(text)
     except ValueError as error:
-        raise ConvertError(f"{path}: is no YAML: {error}") from None
+        raise ConvertError(f"{path}: cannot be read as YAML: {error}") from None

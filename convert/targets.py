@@ -145,7 +145,9 @@ def target_name(file: str, usual: str, out: str | None, earlier: Mapping[str, st
     name = _named(file, usual, out)
     for taken in (name, f"{name}.index.json"):
         if earlier and taken in earlier:
-            raise ConvertError(f"{file}: {name} was made of {earlier[taken]} a moment ago: convert it elsewhere")
+            raise ConvertError(
+                f"{file}: this command already wrote {name}, from {earlier[taken]}: convert one of them to another -o"
+            )
     return name
 
 

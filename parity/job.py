@@ -98,7 +98,7 @@ def _cause(error: Exception, dtype: str) -> tuple[str, bool]:
     telling = [line for line in lines if re.search(LACKS, line, re.IGNORECASE)][:1] or message
     lacks = dtype in ("float16", "bfloat16") and bool(re.search(LACKS, str(error), re.IGNORECASE))
     cause = f"{type(error).__name__}: {' '.join(telling)[:300]}{_place(error)}"
-    return (f"{dtype} is beyond it on this device: {cause}" if lacks else cause), lacks
+    return (f"it cannot compute this model in {dtype} on this device: {cause}" if lacks else cause), lacks
 
 
 def _place(error: Exception) -> str:

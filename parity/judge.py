@@ -242,7 +242,7 @@ def _join(*sentences: str) -> str:
 def _drowned(s: Subject, what: str) -> str:
     if s.dtype == "float64":
         return f"these runs amplify rounding to the size of {what} (fewer steps or a larger batch amplify less)"
-    return f"{s.dtype} drowns {what} in the rounding of every framework"
+    return f"in {s.dtype}, rounding errors are as large as the values of {what} in every framework"
 
 
 def _close(s: Subject, judged: Mapping[str, Verdict]) -> str:

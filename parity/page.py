@@ -17,6 +17,7 @@ from .result import Result
 # Grades, worst first: the grade of several pairs is the first of theirs.
 WORST = "failed", "differs", "close", "agrees", "not judged", "not run"
 WIDE = 48  # characters of a fact that takes a line of its own where others stand side by side
+CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
 Column = tuple[str, str, str]  # check, dtype, device
 
 
@@ -234,9 +235,8 @@ def _check(model: Model, check: str) -> Markup:
     plain = len({device for _, _, device in cells}) == 1
     panels = [_panel(f"{dtype}" if plain else f"{dtype} on {device}", results)
               for (_, dtype, device), results in cells.items()]  # fmt: skip
-    return tag(
-        "section", tag("h4", check), tag("div", *panels, class_="panels"), class_="check", id=model.anchor(check)
-    )
+    kind = "panels rows" if len(panels) % 2 else "panels"
+    return tag("section", tag("h4", check), tag("div", *panels, class_=kind), class_="check", id=model.anchor(check))
 
 
 def _panel(title: str, results: Sequence[Result]) -> Markup:
@@ -254,7 +254,8 @@ def _pair(r: Result, line: Markup) -> Markup:
     head = tag("th", line, r.pair, scope="row")
     if r.grade in summary.UNDECIDED:
         kind = "failed" if r.grade == "failed" else "none"
-        return tag("tr", head, tag("td", prose(f"{r.grade}: {r.cause}"), colspan=3, class_=kind))
+        why = prose(r.cause) if len(r.cause) <= CAUSE else join(prose("see "), tag("a", "Remarks", href="#remarks"))
+        return tag("tr", head, tag("td", prose(f"{r.grade}: "), why, colspan=3, class_=kind))
     kind = r.grade if r.grade != "agrees" else ""
     worst = max(r.curve, key=lambda point: point[1] / point[2] if point[2] else 0.0, default=("", 0.0, 0.0))[0]
     return tag("tr", head, tag("td", short(r.error), class_=f"number {kind}".strip()),

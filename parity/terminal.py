@@ -77,9 +77,10 @@ def text(results: Sequence[Result], colour: bool = False, report: str = "", widt
     blocks += [legend] if (legend := _legend(results, screen)) else []
     blocks += _findings(results, screen, report)
     blocks += [block for block in (_causes(results, screen), _notes(results, screen)) if block]
-    last = summary.totals(results) + ("; " if report else "")
+    last = summary.totals(results)
     if report:
-        last += ("" if len(last) + len(f"report: {report}") <= width else "\n") + f"report: {report}"
+        where = f"report: {report}"
+        last += ("; " if len(f"{last}; {where}") <= width else "\n") + where
     return "\n\n".join([*blocks, "\n".join(screen.wrap(line, "head") for line in last.split("\n"))])
 
 

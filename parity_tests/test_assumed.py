@@ -216,7 +216,7 @@ def test_a_record_is_a_configuration(kind, run, recorded, tmp_path):
 
 def test_a_configuration_without_a_record_or_of_another_architecture(run, bare, tmp_path):
     code, _, err = run("torch2google", bare, "--config", bare)
-    assert (code, "bears no record" in err) == (1, True)
+    assert (code, "has no record" in err) == (1, True)
     other = specs.get("convmixer").tiny["even"]
     write_numbers(tmp_path / "c.safetensors", "convmixer", other, "torch")
     translate(tmp_path / "c.safetensors", tmp_path / "d.safetensors", "torch", "torch", other)

@@ -176,7 +176,7 @@ def test_nans_and_infinities_are_counted_told_and_kept(run, tmp_path):
     code, printed, err = run(*words, "--json")
     assert code == 0
     assert json.loads(printed)["not_finite"] == {"params/head/kernel": 3}
-    assert "NaNs or infinities (3) in params/head/kernel: kept as they are" in err
+    assert "NaNs or infinities (3) in params/head/kernel: copied as they are" in err
     assert json.loads((tmp_path / "b.msgpack.json").read_text())["tensors"]["params/head/kernel"]["not_finite"] == 3
     assert run("flax2torch", tmp_path / "b.msgpack", "-o", tmp_path / "c.safetensors")[0] == 0
     kept = load_file(tmp_path / "c.safetensors")["head.weight"][0, :3]

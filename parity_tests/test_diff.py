@@ -78,7 +78,7 @@ def test_diff_says_the_same_model_but_for_a_head_set_aside(run, tmp_path):
     torch.save(body, tmp_path / "a.pt")
     torch.save({"state_dict": body, "head.weight": arrays["head.weight"]}, tmp_path / "b.pt")
     code, printed, err = run("diff", tmp_path / "a.pt", tmp_path / "b.pt")
-    assert (code, printed.splitlines()[-1]) == (0, "the same model, but for what is set aside")
+    assert (code, printed.splitlines()[-1]) == (0, "the same model, except what is set aside")
     assert "head.weight" in err
 
 

@@ -202,7 +202,7 @@ def test_yaml_that_explodes_or_is_none(text, message, tmp_path, capsys):
     with soon(message):
         assert main(["torch2flax", str(path), "--config", str(tmp_path / "c.yaml")]) == 1
     err = capsys.readouterr().err
-    assert err.startswith(f"python -m convert: {tmp_path / 'c.yaml'}: is no YAML: ")
+    assert err.startswith(f"python -m convert: {tmp_path / 'c.yaml'}: cannot be read as YAML: ")
     assert message in err and err.count("\n") == 1 and "\\n" not in err
 
 

@@ -109,7 +109,7 @@ def test_replicas_steps_shards_and_layouts(tmp_path):
     with convert.plan(GOOGLE, dst="torch") as plan:
         plan.write(tmp_path / "run" / "1" / "m.safetensors")
         assert "shard_size=5_000_000_000" in refusal(plan.write, tmp_path / "m.bin.index.json")
-        assert "as_nnx(plan): torch is no dialect of flax" in refusal(as_nnx, plan)
+        assert "as_nnx(plan): torch is not a dialect of flax" in refusal(as_nnx, plan)
     assert "step=2: " in refusal(convert.plan, tmp_path / "run", step=2)
     assert "unreplicate=True: its arrays fit as they are: leave it out" in refusal(
         convert.plan, GOOGLE, unreplicate=True

@@ -148,7 +148,7 @@ def test_two_sources_of_one_call_do_not_share_a_target(run, tmp_path):
     code, printed, err = run("google2torch", *sources, "-o", tmp_path / "out", "--force")
     assert code == 1
     assert "1 of 2 converted" in printed
-    assert f"was made of {sources[0]} a moment ago" in err
+    assert f"from {sources[0]}: convert one of them to another -o" in err
 
 
 @pytest.mark.parametrize(("source", "expected"), [

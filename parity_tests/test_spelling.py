@@ -131,7 +131,7 @@ def test_an_nnx_layout_is_restored_by_flax(tmp_path, capsys):
     assert main(["verify", str(out)]) == 0
     assert main(["diff", str(out), str(GOOGLE)]) == 0
     assert main(["google2torch", str(GOOGLE), "-o", str(tmp_path / "x.pt"), "--layout", "nnx"]) == 2
-    assert "torch is no dialect of flax" in capsys.readouterr().err
+    assert "torch is not a dialect of flax" in capsys.readouterr().err
 
 
 def _module(shapes, nnx):

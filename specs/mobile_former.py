@@ -52,7 +52,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1e6:
-            raise ValueError(f"alpha={self.alpha} is no factor")
+            raise ValueError(f"alpha={self.alpha} must be a positive number")
         narrow = ("stem", "lite_hidden", "lite_out")
         scaled: dict[str, Any] = {name: int(self.alpha * getattr(self, name)) for name in narrow}
         scaled["blocks"] = tuple((int(self.alpha * h), int(self.alpha * o), s) for h, o, s in self.blocks)

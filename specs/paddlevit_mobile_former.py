@@ -69,7 +69,7 @@ def _contradictions(v: Mapping[str, Any]) -> Iterator[str]:
             yield f"MODEL.{key}={v[key]!r}: by this network, or by the rest of the file, it is {value!r}"
     for key in ("MF.ALPHA", "MF.MLP_RATIO", "MF.DYRELU.REDUCE"):
         if not 1e-6 < v.get(key, 1) < 1e6:
-            yield f"MODEL.{key}={v[key]!r} is no factor"
+            yield f"MODEL.{key}={v[key]!r} must be a positive number"
 
 
 def _combined(v: Mapping[str, Any]) -> dict[str, Any]:

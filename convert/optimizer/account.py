@@ -57,7 +57,7 @@ class Moves:
         lines += [f"the optimizer's state goes along: {state.kind}{counted}, from {state.library} to {self.library}"]
         lines += [f"the optimizer's state is from {path}"] if path else []
         if state.scheduler and self.library != "paddle":
-            lines.append("set aside, paddle's learning-rate scheduler, but for its rate: LR_Scheduler")
+            lines.append("set aside, paddle's learning-rate scheduler, except its rate: LR_Scheduler")
         others = [name for name in self.held.reader.tensors if name not in state.used] if path else []
         lines += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
         if any(STATIC_EMA.search(name) for name in others):

@@ -37,7 +37,7 @@ def build(text: str, which: str) -> tuple[Any, Any]:
     path, name = parsed(text)
     spec = importlib.util.spec_from_file_location(os.path.splitext(os.path.basename(path))[0], path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{path}: is no Python file")
+        raise UsageError(f"{path}: is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     try:

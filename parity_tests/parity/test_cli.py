@@ -72,7 +72,7 @@ def test_what_a_framework_cannot_do_is_said_and_skipped() -> None:
     assert single["passed"] is True
     assert half["passed"] is None
     assert (half["status"], half["first_divergence"], half["note"]) == ("not run", None, None)
-    assert "float16 is beyond it on this device" in half["reason"]
+    assert "it cannot compute this model in float16 on this device" in half["reason"]
     assert done.returncode == 0
 
 

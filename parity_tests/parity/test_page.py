@@ -318,6 +318,20 @@ def test_each_dtype_of_own_models_has_a_column_of_its_own() -> None:
     assert numbers == ["1.0e-12", "1e-10", "1.0e-7", "6e-6"]
 
 
+@pytest.mark.parametrize(("dtypes", "rows"), [(("float64", "float32", "float16"), 1), (("float64", "float32"), 0)])
+def test_no_two_of_three_dtypes_stand_side_by_side(dtypes: tuple[str, ...], rows: int) -> None:
+    page = Report([row(("a", "b"), dtype) for dtype in dtypes]).to_html()
+    assert page.count('<div class="panels rows">') == rows and page.count('<div class="panels">') == 1 - rows
+
+
+def test_a_long_cause_stands_in_the_remarks_alone() -> None:
+    why = "a report of paddle " * 5
+    undecided = replace(row(("a",)), error=None, tolerance=None, passed=None, cause=why.strip())
+    page = Report([row(("a",)), replace(undecided, pair="a-c"), replace(undecided, pair="b-c")]).to_html()
+    seen = re.sub(r' title="[^"]*"', "", page)
+    assert seen.count(why.strip()) == 1 and page.count('not judged: see <a href="#remarks">') >= 2
+
+
 def test_several_models_are_compared_each_with_itself() -> None:
     report = Report([row(("a",)), row(("a",), variant="w")])
     assert summary.verdict(report.results) == "a and b agree on each of 2 models, in all 2 comparisons."

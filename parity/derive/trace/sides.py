@@ -200,10 +200,10 @@ def check_inputs(left: Mapping[str, Array], right: Mapping[str, Array]) -> None:
     if any(_same_values(a, b) for a in left.values() for b in right.values()):
         return
     shapes = [" ".join(str(tuple(array.shape)) for array in side.values()) for side in (left, right)]
-    what = "" if shapes[0] != shapes[1] else ", with other values"
+    what = f"of shapes {shapes[0]} and {shapes[1]}" if shapes[0] != shapes[1] else f"other values of shape {shapes[0]}"
     raise UsageError(
-        f"the two sides give different inputs: {shapes[0]} and {shapes[1]}{what}: leave out the right's, or give both "
-        "the same values"
+        f"the two sides give different inputs, {what}: leave out the right's, or give both the same values, as by a "
+        "fixed seed"
     )
 
 
