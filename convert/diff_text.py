@@ -19,6 +19,7 @@ KINDS = {
 }  # fmt: skip
 ERROR = "error: the largest difference, relative to the largest element of A's array"
 NAMES = "names: those in A, or in B where A lacks the tensor; --json states both"
+SHAPES = "shapes: those of the layout in which both files are compared, our flax ports', not as A stores them"
 HEADS = {  # of the table of each kind
     "architecture": ("architecture", "A and B"), "config": ("setting", "A and B"), "missing": ("missing in B", ""),
     "unexpected": ("missing in A", ""), "shape": ("other shape", "A and B"),
@@ -36,6 +37,8 @@ def show(comparison: Comparison, a: str, b: str) -> None:
             say(ERROR, kind="soft")
         if any(entry["a"] != entry["b"] for entry in comparison.differences):
             say(NAMES, kind="soft")
+        if any(entry["kind"] == "shape" and entry["a"] != [entry["tensor"]] for entry in comparison.differences):
+            say(SHAPES, kind="soft")
     elif comparison.same:
         whole = "" if comparison.rtol else ", every element equal"
         say(printable(f"A = {a}, B = {b}: {comparison.arrays:,} array{'s' * (comparison.arrays != 1)} compared{whole}"))

@@ -177,3 +177,8 @@ def test_a_table_fits_a_narrow_terminal(monkeypatch, columns):
     assert lines[1] == f"  {names[0]}"
     rest = "1,000 of 1,728  1.5 at [1, 2]: -0.792424738 and 1.41620862"
     assert " ".join(lines[2:]).split() == [*rest.split(), "head.bias", *rest.split()]
+
+
+def test_shapes_that_differ_are_said_to_be_those_of_the_common_layout(run):
+    code, printed, _ = run("diff", TIMM, GOOGLE)
+    assert code == 1 and "shapes: those of the layout in which both files are compared" in printed
