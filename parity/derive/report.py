@@ -92,7 +92,7 @@ def _cards(found: Derivation) -> Markup:
         rows = [("differ by", size), ("cause", place.cause or "none was confirmed")]
         cards.append(tag("article", head, facts(rows, "cause" if place.cause else "differ by"), class_="card"))
     parts = [tag("div", *cards, class_="cards")] if cards else []
-    parts += [_missing(found), tag("p", tag("b", "Next: "), prose(f"{NEXT}."))] if found.missing else []
+    parts += [_missing(found), tag("p", tag("b", "Next: "), prose(f"{NEXT}."), class_="next")] if found.missing else []
     if not parts:
         return Markup()
     return tag("section", tag("h2", "Where the models part"), *parts)
