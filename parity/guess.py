@@ -210,5 +210,5 @@ def _ratio(name: str, a: Recording, b: Recording) -> str:
     factor = float(right[index] / left[index]) if left[index] else 0.0
     is_factor = np.count_nonzero(left) > 1 and factor and abs(factor - 1) >= 1e-2
     if not is_factor or relative_error(left * factor, right) > 1e3 * CLOSE[a.dtype]:
-        return "" if right.any() or not left.any() else f"{b.label} holds nothing but zeros"
-    return f"{b.label} holds {measured(factor, 6)} times what {a.label} holds, everywhere"
+        return "" if right.any() or not left.any() else f"all values of {b.label} are zero"
+    return f"every value of {b.label} is {measured(factor, 6)} times that of {a.label}"
