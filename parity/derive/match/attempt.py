@@ -31,7 +31,7 @@ class Attempt(Products):
         return result
 
     def meet(self, use: Use) -> Array | None:
-        """Find the elements of a use, and their values; for a product where values part, return those of the left."""
+        """Find the elements of a use, and their values; for a use where values part, return those of the left."""
         self._begin()
         if every(self.map, use.ids):
             if use.kind == "product" and self.walk.at not in self.excused:
@@ -46,7 +46,7 @@ class Attempt(Products):
         if use.kind == "place":
             self._place(use)
         else:
-            self._elementwise(use)
+            return self._elementwise(use)
         return None
 
     def _verify(self, use: Use) -> None:

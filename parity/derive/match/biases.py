@@ -7,11 +7,12 @@ import numpy as np
 from ..trace.program import Program
 from ..trace.tape import Array, Node
 from . import columns
-from .choices import EXACT, Choices
+from .choices import EXACT
+from .following import Following
 from .symbols import Use
 
 
-class Biases(Choices):
+class Biases(Following):
     """What an attempt does where a vector is added to products whose partners on the left have no bias."""
 
     def _without_bias(self, use: Use, numbers: Array, found: Array) -> bool:

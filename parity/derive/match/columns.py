@@ -174,6 +174,13 @@ def transposed(x: Array) -> Iterator[Array]:
             yield x.reshape(x.shape[0], n, -1, x.shape[2]).swapaxes(1, 2).reshape(x.shape)
 
 
+def resized(x: Array, shape: tuple[int, ...]) -> Array:
+    """Crop images (n, c, *space) at the end of each axis, or repeat their last line there."""
+    for axis, count in enumerate(shape[2:], 2):
+        x = x.take(np.minimum(np.arange(count), x.shape[axis] - 1), axis)
+    return x
+
+
 def snapped(here: Array, orders: Sequence[Array], limit: float, sure: bool) -> Array | None:
     """Return the nearest of several arrays of values, if it is near, or if it is sure that one of them is meant."""
 

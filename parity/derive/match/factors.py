@@ -34,12 +34,12 @@ def unpaired(names: str, seen: uses.Seen) -> DeadEnd:
 class Factors(Biases):
     """What an attempt does where a parameter is multiplied or added element by element."""
 
-    def _elementwise(self, use: Use) -> None:
+    def _elementwise(self, use: Use) -> Array | None:
         numbers, found = uses.statistics(use, self.program)
-        self._factors(use, numbers.astype(np.int64), found)
+        return self._factors(use, numbers.astype(np.int64), found)
 
-    def _factors(self, use: Use, numbers: Array, found: Array) -> None:
-        """Match elements by what each of them meets."""
+    def _factors(self, use: Use, numbers: Array, found: Array) -> Array | None:
+        """Match elements by what each of them meets; return the left values where those of two models part."""
         terms = self._terms.setdefault(use.join[:2], [])
         partners = [term.partner for term in terms]
         pool = [seen for seen in self._of_kind(use.kind) if seen not in partners]
@@ -62,7 +62,7 @@ class Factors(Biases):
                 for seen, (index, gap) in uses.partial(use, pool).items()
             ]
         if not terms and not any(gap <= EXACT for _, gap, _, _ in options) and self._without_bias(use, numbers, found):
-            return
+            return None
         pool = [] if options else [seen for seen in pool if self._free(seen, seen.numbers)]
         if pool:  # several on the left, one on the right
             statistics, every = (
@@ -71,10 +71,15 @@ class Factors(Biases):
             gap = columns.distance_within(found, statistics)
             if gap < LIMIT:
                 options.append(((False,), gap, pool[0], (every, statistics)))
+        alone = use.kind == "mul" or not terms
+        if alone and not options and (followed := self._following_elements(use, numbers, found)):
+            seen, rows = self._choose(use, followed, np.inf)
+            self._assign(numbers, seen.numbers[rows])
+            return self._left_values(use, seen, rows)
         near = [option for option in options if option[1] <= self.limit]
         if use.kind == "add" and terms and not any(self._free(seen, seen.numbers) for _, _, seen, _ in near):
             self._assign_zeros(numbers, found, terms)
-            return
+            return None
         seen, pooled = self._choose(use, options)
         left, statistics = pooled or (seen.numbers, seen.statistics)
         index = np.arange(len(numbers)) if statistics is None else columns.matched(found, statistics)
@@ -85,6 +90,24 @@ class Factors(Biases):
             terms.append(Term(seen, numbers, found))
             if use.kind == "add" and not use.join[2]:
                 self._add_terms(terms)
+        return None
+
+    def _left_values(self, use: Use, seen: uses.Seen, rows: Array) -> Array | None:
+        """Return what the left elements meet in place of what these do; None where that is laid out otherwise.
+
+        Args:
+          rows: the left element of each right one.
+        """
+        here, there = uses.raw(use), uses.raw(seen.use)
+        if not here.size or here.shape != there.shape:
+            return None
+        moved = there[rows].T[None]
+        found = columns.snapped(here.T[None], [moved, *columns.transposed(moved)], 0, True)
+        if found is None:
+            return None
+        out = np.empty(use.x.shape)
+        out.flat[np.argsort(np.ravel(use.ids), kind="stable")] = np.ravel(found[0].T)
+        return out
 
     def _vectors(self, use: Use, pool: list[uses.Seen], found: Array, part: bool) -> list[Option]:
         """Return those of the pool whose elements meet the same values, or some of whose elements do."""
@@ -93,8 +116,8 @@ class Factors(Biases):
         for seen in pool:
             gap = distance(found, seen.statistics)
             if gap < LIMIT:
-                apart = abs(seen.use.beside - use.beside) > ALIKE * use.beside
-                first = (not self._free(seen, seen.numbers), gap > EXACT and gap, apart)
+                apart = abs(seen.use.beside - use.beside) / (use.beside or 1)
+                first = (not self._free(seen, seen.numbers), gap > EXACT and gap, apart > ALIKE and apart)
                 options.append((self._order(use, seen, *first), gap, seen, None))
         return options
 

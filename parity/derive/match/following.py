@@ -1,75 +1,156 @@
-"""Find the partner of a product that meets other values, by the products whose results it reads.
+"""Find the partner of a use that meets other values, by the products whose results it reads.
 
-Models that differ in an activation or in a mask meet other values behind it. What the use reads is made from the
+Models that differ in an activation, a mask or a pooling meet other values behind it. What a use reads is made from the
 results of the same products on both sides all the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ..trace.program import Program
 from ..trace.tape import Array
-from . import uses
+from . import columns, uses
+from .choices import Choices, DeadEnd, Option
 from .symbols import Use
 
+FOLLOWED = 0.99  # what counts as the distance of uses of which only the way to them is alike
 WRITTEN = 0.9  # the written order is meant where channels vary as much alike in it as each with its likest one
-Partners = dict[int, list[tuple[uses.Seen, int]]]  # right product -> (left one, columns)
+SURE = 3  # standard errors by which channels have to be nearer in the written order than in another one
+SAMPLE = 256  # channels that are compared with each other
+INPUT = -1  # the source of what reads an input of the model
 
 
-def sources(program: Program, at: int, products: Collection[int]) -> frozenset[int] | None:
-    """Return the products whose results reach an operation's first operand; None where an input of the model does.
+class Following(Choices):
+    """What an attempt does where a use meets other values than any on the left."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self._sources = dict[int, frozenset[int]]()  # of left uses
+
+    @cached_property
+    def _products(self) -> set[int]:
+        return {seen.use.node for seen in self._of_kind("product")}
+
+    def _followers(self, use: Use, pool: Collection[uses.Seen]) -> Iterator[uses.Seen]:
+        """Yield those of the left uses that read the results of the partners of the products that this one reads."""
+        own = sources(self.program, use.node, self._partners)
+        partners = [{seen.use.node for seen, _ in self._partners[at]} if at != INPUT else {INPUT} for at in own]
+        every = set[int]().union(*partners)
+        for seen in pool:
+            at = seen.use.node
+            if at not in self._sources:
+                self._sources[at] = sources(seen.program, at, self._products)
+            theirs = self._sources[at]
+            if theirs and theirs <= every and all(some & theirs for some in partners):
+                yield seen
+
+    def _following(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, Array]:
+        """Return rows of products that read the results of the same products, as behind another activation."""
+        if use.flipped:
+            return {}
+        taps = taps_of(use, self.program)
+        free = [seen for seen in pool if not seen.use.flipped and self._free(seen, seen.use.ids)]
+        alike = [seen for seen in free if taps_of(seen.use, seen.program) == taps]
+        found = {seen: order(use, seen, taps) for seen in self._followers(use, alike)}
+        return {seen: rows for seen, rows in found.items() if rows is not None}
+
+    def _following_elements(self, use: Use, numbers: Array, found: Array) -> list[Option]:
+        """Return the vectors that meet what is made from the results of the same products.
+
+        Raises: DeadEnd where another choice may still lead to a use that meets the same values.
+        """
+        options = list[Option]()
+        count = len(numbers)
+        pool = [seen for seen in self._of_kind(use.kind) if len(seen.numbers) == count]
+        here = uses.raw(use)
+        for seen in self._followers(use, [seen for seen in pool if self._free(seen, seen.numbers)]):
+            there = uses.raw(seen.use)
+            rows = likest(here, there) if here.size and here.shape == there.shape else None
+            if rows is None and written(found, seen.statistics):
+                rows = np.arange(count)
+            if rows is not None:
+                apart = seen.use.symbol.plain != use.symbol.plain, columns.distance(found, seen.statistics)
+                options.append((self._order(use, seen, *apart), FOLLOWED, seen, rows))
+        if options and self.walk.at not in self.rough:
+            names = " ".join(self.rights.owners(use.ids))
+            raise DeadEnd(f"{names}: no use on the left meets all values that its {use.kind} meets", FOLLOWED)
+        return options
+
+
+def sources(program: Program, at: int, products: Collection[int]) -> frozenset[int]:
+    """Return the products whose results reach an operation, and INPUT where an input of the model does.
 
     Args:
       at: the operation. products: those at which the way back ends.
     """
-    made = {node.output: k for k, node in enumerate(program.tape.nodes[:at])}
-    found, done, waiting = set[int](), set[int](), [program.tape.nodes[at].inputs[0]]
+    found, done, waiting = set[int](), set[int](), list(program.tape.nodes[at].inputs)
     while waiting:
         number = waiting.pop()
         if number in done or number not in program.active:
             continue
         done.add(number)
-        if number not in made:
-            return None
-        if made[number] in products:
-            found.add(made[number])
+        made = program.makers.get(number, INPUT)
+        if made == INPUT or made in products:
+            found.add(made)
         else:
-            waiting += program.tape.nodes[made[number]].inputs
+            waiting += program.tape.nodes[made].inputs
     return frozenset(found)
 
 
-def followers(use: Use, program: Program, pool: Collection[uses.Seen], partners: Partners) -> dict[uses.Seen, Array]:
-    """Return {left use: its row for each right one} of the uses that read the results of the same products' partners.
+def taps_of(use: Use, program: Program) -> tuple[int, ...]:
+    """Return the taps of a convolution's kernel; () of other products."""
+    node = program.tape.nodes[use.node]
+    return program.shapes[node.inputs[1]][2:] if node.window else ()
+
+
+def _channels(use: Use, window: bool) -> Array:
+    """Return what each channel of a product's rows, or of the images of a convolution, has as values (channel, n)."""
+    x = use.x.swapaxes(0, 1) if window else use.x.swapaxes(1, 2)
+    return x.reshape(x.shape[0] if window else x.shape[0] * x.shape[1], -1)
+
+
+def order(use: Use, seen: uses.Seen, taps: tuple[int, ...]) -> Array | None:
+    """Return the left row of each right one of two products, by how the values of channels vary; None if unclear.
 
     Args:
-      use: on the right; program: of the right side. pool: left uses.
+      taps: of both.
     """
-    own = sources(program, use.node, partners)
-    if not own or any(len({seen.use.node for seen, _ in partners[at]}) > 1 for at in own):
-        return {}
-    wanted = frozenset(partners[at][0][0].use.node for at in own)
-    every = {seen.use.node for seen in pool} | {seen.use.node for found in partners.values() for seen, _ in found}
-    rows = {seen: likest(use.x, seen.use.x) for seen in pool if seen.use.x.shape == use.x.shape}
-    return {
-        seen: order
-        for seen, order in rows.items()
-        if order is not None and sources(seen.program, seen.use.node, every - {seen.use.node}) == wanted
-    }
+    here, there = _channels(use, bool(taps)), _channels(seen.use, bool(seen.window))
+    if len(here) != len(there):
+        return None
+    rows = likest(here, there) if here.shape == there.shape else None
+    if rows is None and written(*(columns.of_product(x.T[None], None) for x in (here, there))):
+        rows = np.arange(len(here))
+    count = int(np.prod(taps, dtype=int))
+    return None if rows is None else (rows[:, None] * count + np.arange(count)).ravel()
 
 
 def likest(here: Array, there: Array) -> Array | None:
-    """Return, for each channel of x[b, rows, k], the other side's that varies most alike; None where that is not clear.
+    """Return, for each channel (channel, n), the other side's that varies most alike; None where that is not clear.
 
     Channels that do not vary on a side, as behind a ReLU, are at their own places if the others are.
     """
-    ours, theirs = (x.swapaxes(1, 2).reshape(-1, x.shape[1]) for x in (here, there))
-    ours, theirs = (x - x.mean(1, keepdims=True) for x in (ours, theirs))
+    ours, theirs = (x - x.mean(1, keepdims=True) for x in (here, there))
     ours, theirs = (x / np.maximum(np.sqrt((x * x).sum(1, keepdims=True)), 1e-300) for x in (ours, theirs))
     like, varying = ours @ theirs.T, ours.any(1) & theirs.any(1)
     rows = like.argmax(1)
     if varying.sum() > 1 and like.diagonal()[varying].sum() >= WRITTEN * like.max(1)[varying].sum():
         return np.arange(len(rows))
     return rows if varying.all() and len(set(rows.tolist())) == len(rows) else None
+
+
+def written(here: Array, there: Array) -> bool:
+    """Tell whether channels are by their statistics clearly nearer to those at their own places than to the others."""
+    count = len(here)
+    if count < 2 or len(there) != count:
+        return count == len(there)
+    some = np.unique(np.linspace(0, count - 1, SAMPLE).astype(int))
+    ours, theirs = (x[some] / (columns.size_of(x) or 1) for x in (here, there))
+    apart = np.abs(ours[:, None] - theirs).mean(2)
+    spread = apart.std() / np.sqrt(len(some))
+    return bool(apart.mean() - apart.diagonal().mean() >= SURE * spread)

@@ -116,7 +116,8 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
             best, tries = None, 0
             continue
         tries += 1
-        if not late and tries <= TRIES and attempt.step_back():
+        parted = bool(attempt.rough)  # what comes after differs as well: other choices would hardly help
+        if not late and tries <= (1 if parted else TRIES) and attempt.step_back():
             continue
         if best.known >= 0:
             attempt.excused.add(best.known)
@@ -124,7 +125,7 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
             attempt.replay([step.choice for step in best.steps])
             best = None
             continue
-        if best.gap > APART and not attempt.patient:
+        if best.gap > APART and not attempt.patient and not parted:
             attempt.patient, tries = True, 0
             continue
         if best.gap > LIMIT and rough and best.gap < 1 and best.at not in attempt.rough:

@@ -11,14 +11,13 @@ from ..trace.tape import Array
 from . import columns, roles, uses
 from .choices import COMPARE, EXACT, LIMIT, MANY, DeadEnd, Option, every
 from .factors import distinct, unpaired
-from .following import followers
+from .following import FOLLOWED, order, taps_of
 from .regroup import Regrouping
 from .symbols import Use
 
 SCALED = 0.04  # what counts as the distance of columns that are alike but for a factor
 SNAP = 0.1  # mean relative difference up to which the values of two models are those of one use
 PADDED = 0.02  # what at most counts as the distance of equal images with other zeros around them
-FOLLOWED = 0.99  # what counts as the distance of uses of which only the way to them is alike
 CLEAR = 3  # how much farther than the nearest use each other one is where no doubt is which one it is
 
 
@@ -26,14 +25,15 @@ class Near(NamedTuple):
     """Uses on the left that meet nearly the values of a product on the right.
 
     Args:
-      found: statistics of the right product's rows. taps: how many rows each channel has.
+      use: the right product. found: statistics of its rows. taps: of its kernel; () if it is no convolution.
       gaps: the distance of each use.
       partial: the rows of those that were compared in part.
       scales: the factor by which the right values are larger.
     """
 
+    use: Use
     found: Array
-    taps: int
+    taps: tuple[int, ...]
     gaps: Mapping[uses.Seen, float]
     partial: Mapping[uses.Seen, Array]
     scales: Mapping[uses.Seen, float]
@@ -42,7 +42,13 @@ class Near(NamedTuple):
         """Return the left row of each right one; None if they differ."""
         if seen in self.partial:
             return self.partial[seen]
-        return columns.matched(self.found / self.scales.get(seen, 1.0), seen.statistics, self.taps)
+        rows = columns.matched(self.found / self.scales.get(seen, 1.0), seen.statistics, self.block)
+        return order(self.use, seen, self.taps) if rows is None and len(self.found) == len(seen.statistics) else rows
+
+    @property
+    def block(self) -> int:
+        """The number of rows that each channel has."""
+        return int(np.prod(self.taps, dtype=int))
 
 
 class Products(Regrouping):
@@ -87,9 +93,9 @@ class Products(Regrouping):
         pool = [seen for seen in self._of_kind("product") if seen.use.ids.shape[:2] == use.ids.shape[:2]]
         gaps = {seen: columns.distance(found, seen.statistics) for seen in pool}
         partial, scales = dict[uses.Seen, tuple[Array, float]](), dict[uses.Seen, float]()
-        window = self.program.tape.nodes[use.node].window
+        window, taps = self.program.tape.nodes[use.node].window, taps_of(use, self.program)
         if window and min(gaps.values(), default=np.inf) > EXACT and (padded := self._padded(use, gaps)):
-            return Near(found, 1, {seen: min(gaps[seen], PADDED) for seen in padded}, padded, {})
+            return Near(use, found, taps, {seen: min(gaps[seen], PADDED) for seen in padded}, padded, {})
         if min(gaps.values(), default=np.inf) > LIMIT:
             partial = {} if window else uses.partial(use, pool)
             if not partial:
@@ -109,11 +115,11 @@ class Products(Regrouping):
             partial = {} if window else uses.partial(use, others)
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
         near = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
-        if not near and (doubtful := self._doubtful(use, pool)):
+        unclear = all(gap > EXACT and not self._free(seen, seen.use.ids) for seen, gap in near.items())
+        if unclear and (doubtful := self._doubtful(use, pool)):
             partial = {seen: (rows, gaps.get(seen, LIMIT)) for seen, rows in doubtful.items()}
             near = {seen: gap for seen, (_, gap) in partial.items()}
-        taps = len(found) // use.x.shape[1] if window else 1
-        return Near(found, taps, near, {seen: rows for seen, (rows, _) in partial.items()}, scales)
+        return Near(use, found, taps, near, {seen: rows for seen, (rows, _) in partial.items()}, scales)
 
     def _padded(self, use: Use, gaps: Mapping[uses.Seen, float]) -> dict[uses.Seen, Array]:
         """Return the rows of convolutions that read the same images with other zeros around them."""
@@ -146,7 +152,7 @@ class Products(Regrouping):
                     taken = not self._free(seen, ids)
                     apart = gap > EXACT and gap
                     alone = seen.name not in partners
-                    hollow = _hollow(right, ids, (near.found, seen.statistics, near.taps))
+                    hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
                     split = not roles.alike(groups, seen.groups)
                     likely = (hollow, taken, split, alone, roles.difference(group.role, other.role))
                     differs = other.grid != group.grid
@@ -185,13 +191,6 @@ class Products(Regrouping):
                 found[seen] = (rows, float(same.mean()))
         return found
 
-    def _following(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, Array]:
-        """Return rows of uses that read the results of the same products, as behind another activation."""
-        if self.program.tape.nodes[use.node].window or use.flipped:
-            return {}
-        free = [seen for seen in pool if not seen.use.flipped and self._free(seen, seen.use.ids)]
-        return followers(use, self.program, free, self._partners)
-
     def _snapped(self, use: Use, seen: uses.Seen, rows: Array | None, sure: bool = False) -> Array | None:
         """Return the left values in the order of the right ones, if these are near or part of them is the same.
 
@@ -206,7 +205,9 @@ class Products(Regrouping):
             if here.shape == there.shape:
                 return columns.snapped(here, [moved], SNAP, sure)
             same = seen.program.shapes[seen.program.tape.nodes[seen.use.node].output][2:]
-            return moved if sure and same == self.program.shapes[node.output][2:] else None
+            if sure and same != self.program.shapes[node.output][2:]:
+                return columns.resized(moved, here.shape)
+            return moved if sure else None
         if rows is None or here.shape != there.shape:
             return None
         flat = there.swapaxes(1, 2).reshape(len(rows), -1)[rows]

@@ -12,15 +12,16 @@ import numpy as np
 from ..trace.program import Program
 from ..trace.tape import Array, Node
 from . import batches, delayed
-from .symbols import Elements, Part, Pending, Symbol, Use
+from .symbols import Elements, Part, Pending, Symbol, Use, moved
 
 NUMBERS = (np.ndarray, np.floating)
+SYMBOLS = (Symbol, Pending)
 
 
 class Walk:
     """A run of a tape; `meet` sees each use of a parameter and has to make its elements' values known.
 
-    It may return other values for a product to go on with, where those of two models part.
+    It may return other values for a use to go on with, where those of two models part.
     An exception of `meet` leaves the walk before the operation where it occurred; run() then tries that one again.
     """
 
@@ -139,7 +140,8 @@ class Walk:
         for k, (at, symbol, beside) in enumerate(sorted(pending.parts, key=_order)):
             spread = replace(symbol, ids=np.broadcast_to(symbol.ids, shape))
             join = (self.at, self._joins, len(pending.parts) - k - 1)
-            self._meet(Use(pending.join, at, x, spread, join=join, beside=beside))
+            other = self._meet(Use(pending.join, at, x, spread, join=join, beside=beside))
+            x = x if other is None else other
         out = x
         for part in pending.parts:
             out = operation(out, part.symbol.value())
@@ -202,6 +204,7 @@ class Walk:
         if other is not None and not flipped and len(matrices) == 1 and (node.window or other.size == x.size):
             same = other if node.window else other.reshape(x.shape)
             x = same if order is None else same[np.argsort(order)]
+            self._replace(node.inputs[0], x)
         for leaf in symbol.leaves if len(matrices) == 1 else ():
             if leaf.ids is not None:
                 self._meet(Use("place", at, None, leaf))
@@ -209,6 +212,24 @@ class Walk:
         if np.isnan(value.sum()):  # rows that meet zeros alone have no partner yet
             value = np.nan_to_num(value)
         return node.run(value, w) if flipped else node.run(x, value)
+
+    def _replace(self, number: int, value: Array) -> None:
+        """Replace a value that later operations read, through the layouts from which it was made."""
+        fixed = {*self.program.tape.inputs, *self.program.tape.constants}
+        while number not in fixed:
+            node = self.program.tape.nodes[self.program.makers[number]]
+            if number in self.values:
+                self.values[number] = value
+            if node.kind != "layout" or len(node.inputs) > 1 or isinstance(self.values.get(node.inputs[0]), SYMBOLS):
+                return
+            number = node.inputs[0]
+            shape = self.program.shapes[number]
+            ids = moved(node.run, np.arange(1.0, math.prod(shape) + 1).reshape(shape)).astype(np.int64)
+            source = np.array(np.broadcast_to(self.values.get(number, np.nan), shape))
+            source.flat[ids[ids > 0] - 1] = value[ids > 0]
+            if np.isnan(source).any():
+                return
+            value = source
 
 
 def _order(part: Part) -> tuple[bool, float]:

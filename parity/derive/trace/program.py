@@ -25,6 +25,7 @@ class Program:
         self.inputs = dict(zip(tape.inputs, inputs, strict=True))
         values: dict[int, Array] = {**tape.constants, **self.inputs}
         names = {number: name for name, number in tape.parameters.items()}
+        self.makers = {node.output: at for at, node in enumerate(tape.nodes)}  # of each value, the operation
         for at, node in enumerate(tape.nodes):
             if self.active.intersection(node.inputs):
                 self.active.add(node.output)

@@ -1,0 +1,85 @@
+"""Models that part early: matching follows the products, and the Table is complete all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as f
+
+import parity
+from parity_tests.derive.pairs import images
+from parity_tests.derive.test_kinds_matching import Net, linear, numbers
+
+
+def convolutions(stem: Callable[[Any], Any], act: Callable[[Any], Any], padding: int = 1) -> torch.nn.Module:
+    """A convolution and a block with a residual branch; the differences stand before and inside of the block."""
+
+    def run(m: Any, x: Any) -> Any:
+        x = stem(m.bn(m.stem(x)))
+        x = torch.relu(m.b(act(m.a(x))) + x)
+        return m.head(m.last(x).mean((2, 3)))
+
+    def conv(i: int, o: int, size: int = 3) -> torch.nn.Conv2d:
+        return torch.nn.Conv2d(i, o, size, padding=size // 2)
+
+    parts = {
+        "a": conv(6, 8),
+        "b": conv(8, 6),
+        "last": conv(6, 7, 1),
+        "head": linear(7, 5),
+        "bn": torch.nn.BatchNorm2d(6),
+    }
+    return Net(run, stem=torch.nn.Conv2d(3, 6, 3, padding=padding), **parts)
+
+
+def pooled(x: Any) -> Any:
+    return f.max_pool2d(torch.relu(x), 2)
+
+
+RIGHT = {
+    "another activation": {"act": f.silu},
+    "means for maxima": {"stem": lambda x: f.avg_pool2d(torch.relu(x), 2)},
+    "a window that is shifted": {"stem": lambda x: f.max_pool2d(torch.relu(x).roll(1, 3), 2)},
+    "another activation before a residual": {"stem": lambda x: f.max_pool2d(f.hardswish(x), 2)},
+    "less padding": {"padding": 0},
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_convolutions_behind_a_difference_are_found_by_those_before_it(name: str):
+    left = convolutions(pooled, torch.relu)
+    right = convolutions(**{"stem": pooled, "act": torch.relu, **RIGHT[name]})
+    given = images(2, 3, 16, 12)
+    found = parity.derive(left, right, (given,), seconds=5)
+    assert not found.missing and not found.proven and found.divergences, found.failure
+    assert found.divergences[0].right in ("a", "b", "stem", "bn")
+    moved = found.table.apply(numbers(left, given))
+    assert all(np.array_equal(moved[name], array) for name, array in numbers(left, given).items())
+
+
+def test_a_vector_behind_another_scale_and_mask_is_found_by_the_products_before_it():
+    """A norm reads a sum whose terms differ: its weight is inferred, and what reads the norm meets the same again."""
+
+    def run(causal: bool) -> Callable[[Any, Any], Any]:
+        def forward(m: Any, x: Any) -> Any:
+            y = m.read(x)
+            scores = y @ y.mT
+            scores = scores + torch.full(scores.shape[-2:], -1e9).triu(1) if causal else scores
+            y = m.norm(x + scores.softmax(-1).cumsum(1) @ y)
+            return m.out(y.tanh())
+
+        return forward
+
+    def parts() -> dict[str, Any]:
+        return {"read": linear(), "norm": torch.nn.LayerNorm(6), "out": linear()}
+
+    left, right, given = Net(run(False), **parts()), Net(run(True), **parts()), images(2, 5, 6)
+    found = parity.derive(left, right, (given,), seconds=5)
+    assert not found.missing and not found.proven, found.failure
+    assert found.divergences[0].right == "norm"
+    moved = found.table.apply(numbers(left, given))
+    assert all(np.array_equal(moved[name], array) for name, array in numbers(left, given).items())
