@@ -11,9 +11,10 @@ from specs.arrays import translate as arrays_of
 from specs.table import Table
 
 from ..match.symbols import Elements
+from ..trace.cotangents import Take
 from ..trace.islands import Island, aligned
 from ..trace.program import Program
-from ..trace.sides import Drawn, Side, Take, fresh
+from ..trace.sides import Drawn, Side, fresh
 from ..trace.tape import Array, Tape
 from .gradients import MANY, Gradients
 

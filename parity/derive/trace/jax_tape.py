@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .call import Call, flatten, rebuild
+from .cotangents import Take, cotangents
 from .jax_groups import by_groups
 from .jax_reader import Reader
 from .jax_values import array_of
-from .sides import Take, cotangents
 from .tape import Tape
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # models run once or twice

@@ -12,9 +12,9 @@ import paddle
 
 from .caches import forgotten
 from .call import Call
+from .cotangents import Take, cotangents
 from .module_side import LARGE, ModuleSide
 from .paddle_recorder import Recorder
-from .sides import Take, cotangents
 from .tape import Tape
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,9 +12,9 @@ import numpy as np
 from convert.errors import UsageError
 
 from .call import Call
+from .cotangents import Take
 from .tape import Array, Tape
 
-Take = Callable[[str, Array], None]  # gets the name of a parameter and its gradient
 ROUNDED = 2**-8  # relative difference of a number that bfloat16 rounds
 
 
@@ -152,12 +152,6 @@ class Drawn(Mapping[str, Array]):
         rng = np.random.default_rng((self._seed, self._places[name]))
         _draw(rng, self._of.parameters[name], self._of.output_axis, out)
         return out
-
-
-def cotangents(outputs: Sequence[Array]) -> list[Array]:
-    """Return random weights for outputs, the same ones for all models whose outputs have these shapes."""
-    rng = np.random.default_rng(3000)
-    return [rng.standard_normal(tuple(out.shape)) for out in outputs]
 
 
 def fresh(

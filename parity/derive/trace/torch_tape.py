@@ -13,8 +13,8 @@ import torch
 
 from .caches import forgotten
 from .call import Call
+from .cotangents import Take, cotangents
 from .module_side import LARGE, ModuleSide
-from .sides import Take, cotangents
 from .tape import Tape
 from .torch_recorder import Recorder
 from .torch_values import numpy_of
