@@ -201,13 +201,8 @@ def plan(
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
         aside = tuple(n for n in reader.tensors if not n.startswith(own.prefix) and n not in own.taken | accounted)
         its = record.read(stored)
-        doubts = [f"{lines.name}: {doubt}"] if (doubt := unproven(lines)) else []
-        remarks = (
-            *doubts,
-            *(note for note in reader.remarks if note not in stored.remarks),
-            *own.notes,
-            *_remarks(its),
-        )
+        respelled = (note for note in reader.remarks if note not in stored.remarks)
+        remarks = (*_doubts(lines), *respelled, *own.notes, *_remarks(its))
         return TablePlan(
             reader, lines, backwards, layout, steps, sources, checks, own.prefix, aside,
             remarks=remarks, earlier=its.supplied, accounted=accounted,
@@ -215,6 +210,11 @@ def plan(
     except BaseException:
         reader.close()
         raise
+
+
+def _doubts(lines: Table) -> list[str]:
+    """Return what a Table says against itself."""
+    return [f"{lines.name}: {doubt}"] if (doubt := unproven(lines)) else []
 
 
 def _first_replica(own: Part, table: Table, required: bool) -> Part:

@@ -77,15 +77,7 @@ def compare(
     own = [label for label, model in models.items() if not isinstance(model, Port)]
     require_names(names or {}, own, [label for label in models if label not in own], OUTPUT)
     with _precision_kept():
-        ports = {
-            label: _port(label, model, inputs, (names or {}).get(label), feature_maps, training)
-            for label, model in models.items()
-        }
-        require_training(training, {label: p.runner.switches() for label, p in ports.items() if _is_own_flax(p)})
-        if feature_maps is not None:
-            require_feature_maps(
-                feature_maps, {tap for port in ports.values() if isinstance(port, Own) for tap in port.tap_names()}
-            )
+        ports = _ports(models, inputs, names or {}, feature_maps, training)
         if dtype is not None:
             ports = {label: port if port.dtype == dtype else port.with_dtype(dtype) for label, port in ports.items()}
         subject = _subject(ports, check)
@@ -98,6 +90,25 @@ def compare(
             results = _results(subject, recordings, dtype is None)
     modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
     return Report(results, _about(ports, inputs, check, steps), modules)
+
+
+def _ports(
+    models: Mapping[str, Any],
+    inputs: Inputs,
+    names: Mapping[str, Mapping[str, str]],
+    feature_maps: Collection[str] | None,
+    training: Mapping[str, Any] | None,
+) -> dict[str, Port | Own]:
+    """Wrap each model that is no port; the arguments are those of `compare`. Raises: UsageError."""
+    ports = {
+        label: _port(label, model, inputs, names.get(label), feature_maps, training) for label, model in models.items()
+    }
+    require_training(training, {label: port.runner.switches() for label, port in ports.items() if _is_own_flax(port)})
+    if feature_maps is not None:
+        require_feature_maps(
+            feature_maps, {tap for port in ports.values() if isinstance(port, Own) for tap in port.tap_names()}
+        )
+    return ports
 
 
 def _is_own_flax(port: Port | Own) -> bool:

@@ -11,6 +11,8 @@ import numpy as np
 
 import specs
 from convert.files import open_checkpoint
+from ports.port import Port
+from ports.runners.inputs import OUTPUT
 from specs.config import tuples
 from specs.paths import fill, match, parse_path
 from specs.table import Table
@@ -105,3 +107,8 @@ def rearranged(array: np.ndarray, left: str, right: str) -> np.ndarray:
 
 
 CASES = sorted(FOLDERS)
+
+
+def tap_inputs(port: Port, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what went first into each layer and block of `port.taps`, under the same names."""
+    return {tap.name: tap.inputs[0] for tap in port.trace(images) if tap.name != OUTPUT}

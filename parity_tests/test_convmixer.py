@@ -18,7 +18,7 @@ from specs.dialects import place
 from specs.layer import Sizes, parameters
 
 from .conftest import needs, tiny
-from .golden import Case
+from .golden import Case, tap_inputs
 from .test_routes import write_numbers
 
 FRAMEWORKS = ("flax", "torch", "paddle")
@@ -46,7 +46,7 @@ def load(case, framework):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_intermediate(case, framework):
     port = load(case, framework)
-    for table, taps in ((OUTPUTS, port.taps(case.images)), (INPUTS, port.tap_inputs(case.images))):
+    for table, taps in ((OUTPUTS, port.taps(case.images)), (INPUTS, tap_inputs(port, case.images))):
         recorded = case.intermediates(table)
         assert len(recorded) == case.about["config"]["depth"] + 1
         for name, (tap, truth) in recorded.items():
@@ -119,7 +119,7 @@ def _moved(array, move, shape):
 def test_padding_keeps_the_size_with_the_odd_pixel_on_the_high_side(name, framework):
     port = tiny("convmixer", name, framework)
     images = np.random.default_rng(0).standard_normal((2, *port.spec.input_shape(port.config)))
-    x, y = (taps["blocks.0.depthwise"] for taps in (port.tap_inputs(images), port.taps(images)))
+    x, y = (taps["blocks.0.depthwise"] for taps in (tap_inputs(port, images), port.taps(images)))
     kernel, bias = (next(v for n, v in port.state().items() if "depthwise" in n and n.endswith(leaf))
                     for leaf in (("kernel", "weight"), "bias"))  # fmt: skip
     kernel = kernel[:, :, 0] if framework == "flax" else kernel[:, 0].transpose(1, 2, 0)  # (k l c)

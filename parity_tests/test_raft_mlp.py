@@ -21,7 +21,7 @@ from specs.raft_mlp import DIALECTS, TINY, VARIANTS, Config, infer, layers
 from specs.resize import bicubic_matrix
 
 from .conftest import needs, tiny
-from .golden import Case
+from .golden import Case, tap_inputs
 
 FRAMEWORKS = ("flax", "torch", "paddle")
 CASES = [Case("raft_native"), Case("raft_interp"), Case("raft_mixer_sc")]
@@ -62,7 +62,7 @@ def as_upstream(name, port, taps, into):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_intermediate(case, framework):
     port = load(case, framework)
-    taps, into = port.taps(case.images), port.tap_inputs(case.images)
+    taps, into = port.taps(case.images), tap_inputs(port, case.images)
     recorded = {k[11:-4]: v for k, v in case.arrays.items() if k.startswith("eval/inter/")}
     assert len(recorded) > 20
     for name, truth in recorded.items():
@@ -137,7 +137,7 @@ def test_one_convolution_is_the_dense_layer_over_all_windows(number, framework):
     port, tap = tiny("raft_mlp", "rafts", framework), f"levels.{number}.multi_scale_embed"
     level = port.config.levels[number]
     images = np.random.default_rng(0).standard_normal((2, *port.spec.input_shape(port.config)))
-    x, y = port.tap_inputs(images)[tap], port.taps(images)[tap]  # (b h w c)
+    x, y = tap_inputs(port, images)[tap], port.taps(images)[tap]  # (b h w c)
     features = np.concatenate([unfolded(x, k, level.patch, (k - level.patch) // 2) for k in level.kernels], -1)
     held = {n.replace("/", ".").replace("levels_", "levels."): v for n, v in port.state().items()}
     kernel, bias = (next(v for n, v in held.items() if tap in n and n.endswith(leaf))

@@ -24,7 +24,7 @@ from .frameworks import available, network, ported, require
 if TYPE_CHECKING:
     import numpy as np
 
-    from convert.settings import Stated
+    from convert.settings import Settings, Stated
 
     from .port import Port
 
@@ -71,16 +71,40 @@ def load(
     contradicts its record, of arrays of several dtypes in one file, and of values that become zero, infinite or
     imprecise in `dtype`.
     Raises: ConvertError for a file that does not fit, or whose arrays the port does not all use; UsageError for a
-    framework that is not installed, and OpenFields,
-    one of them, for what changes the outputs and nobody states.
+    framework that is not installed, and OpenFields, one of them, for what changes the outputs and nobody states.
     """
     from convert.folding import misfits
     from convert.planning import plan
-    from convert.settings import Settings
 
     require(framework)
     from .port import Port
     from .source import Source
+
+    stated = _stated(settings, config)
+    planned = plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate, step=step)
+    with planned as loaded:
+        source = Source.of(loaded.reader.path)
+        for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.filled(), *loaded.counts()[1]):
+            warnings.warn(f"{path}: {note}", stacklevel=2)
+        if dtype is None:
+            dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
+            dtype = widest(dtypes)
+            if len(dtypes) > 1:
+                warnings.warn(f"{path}: holds arrays of {', '.join(sorted(dtypes))}: computed in {dtype}", stacklevel=2)
+        lost: list[tuple[str, str]] = []
+        arrays = _counted(loaded.arrays(), dtype, lost)
+        port = Port(framework, loaded.architecture, loaded.config, arrays, dtype, device)
+        for what in misfits(lost):
+            warnings.warn(f"{path}: {what} in {dtype}", stacklevel=2)
+        port.check_arrays()
+        port.assumed, port.unread, port.preprocessing = loaded.assumed, loaded.unread, loaded.preprocessing
+        port.supplied, port.source = loaded.supplied, source
+        return port
+
+
+def _stated(settings: Stated, config: dict[str, Any]) -> Settings:
+    """Join what `load` is told of the configuration: single fields go above `settings`. Raises: UsageError."""
+    from convert.settings import Settings
 
     if (given := config.pop("config", None)) is not None:
         if settings is not None:
@@ -88,28 +112,7 @@ def load(
         from .saving import settings_of
 
         settings = settings_of(given)
-    stated = Settings.of(settings).above(config)
-    planned = plan(path, src, framework, stated, weights=weights, assume=assume, unreplicate=unreplicate, step=step)
-    with planned as loaded:
-        source = Source.of(loaded.reader.path)
-        for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.filled(), *loaded.counts()[1]):
-            warnings.warn(f"{path}: {note}", stacklevel=2)
-        dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
-        if dtype is None:
-            dtype = widest(dtypes)
-            if len(dtypes) > 1:
-                mixed = ", ".join(sorted(dtypes))
-                warnings.warn(f"{path}: holds arrays of {mixed}: computed in {dtype}", stacklevel=2)
-        lost: list[tuple[str, str]] = []
-        port = Port(
-            framework, loaded.architecture, loaded.config, _counted(loaded.arrays(), dtype, lost), dtype, device
-        )
-        for what in misfits(lost):
-            warnings.warn(f"{path}: {what} in {dtype}", stacklevel=2)
-        port.check_arrays()
-        port.assumed, port.unread, port.preprocessing = loaded.assumed, loaded.unread, loaded.preprocessing
-        port.supplied, port.source = loaded.supplied, source
-        return port
+    return Settings.of(settings).above(config)
 
 
 def widest(dtypes: set[str]) -> str:

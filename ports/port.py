@@ -135,10 +135,6 @@ class Port(Model):
         """
         return dict(outputs(tap for tap in self.trace(images) if tap.name != OUTPUT))
 
-    def tap_inputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return what went first into each layer and block of `taps`, under the same names."""
-        return {tap.name: tap.inputs[0] for tap in self.trace(images) if tap.name != OUTPUT}
-
     def trace(self, images: np.ndarray, feed: Mapping[str, Sequence[np.ndarray]] | None = None) -> list[Tap]:
         """Return every call of a layer or block, in the order in which they end; the network's own is "output".
 
@@ -169,18 +165,6 @@ class Port(Model):
         """Return a copy of the model as it is now, its user's changes included, that computes in another dtype."""
         _require_dtype(dtype)
         return self._with(self.runner.cast(dtype))
-
-    def rebuilt(self, **changes: Any) -> Port:
-        """Return the same port with another config, dtype, device or other tensors."""
-        same = {"config": self.config, "tensors": None, "dtype": self.dtype, "device": self.device}
-        arguments = {**same, **changes}
-        arguments["tensors"] = self.state().items() if arguments["tensors"] is None else arguments["tensors"]
-        other = type(self)(self.framework, self.architecture, **arguments)
-        stated = {name for name in self.unread if getattr(other.config, name) != getattr(self.config, name)}
-        other.unread = {name: origin for name, origin in self.unread.items() if name not in stated}
-        other.assumed, other.preprocessing, other.supplied = self.assumed, self.preprocessing, self.supplied
-        other.source = self.source if "tensors" not in changes else None
-        return other
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> dict[str, Any]:
         """Write the model as it is now, with its configuration in the record; the suffix picks the format.

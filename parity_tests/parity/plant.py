@@ -46,7 +46,7 @@ def config(**changes: Any) -> Plant:
 
     def plant(port: Port, patch: pytest.MonkeyPatch) -> Port:
         other = dataclasses.replace(port.config, **changes)
-        return port.rebuilt(config=other)
+        return rebuilt(port, config=other)
 
     return plant
 
@@ -108,8 +108,16 @@ def _linen(name: str) -> str:
     return "params/" + re.sub(r"\.(?=\d)", "_", name).replace(".", "/")
 
 
-def rebuilt(port: Port, tensors: Any) -> Port:
-    return port.rebuilt(tensors=tensors)
+def rebuilt(port: Port, tensors: Any = None, config: Any = None) -> Port:
+    """Return a port of the same kind with other tensors, or another Config, and all that is known of it."""
+    config = port.config if config is None else config
+    arrays = port.state().items() if tensors is None else tensors
+    other = Port(port.framework, port.architecture, config, arrays, port.dtype, port.device)
+    stated = {name for name in port.unread if getattr(config, name) != getattr(port.config, name)}
+    other.unread = {name: origin for name, origin in port.unread.items() if name not in stated}
+    other.assumed, other.preprocessing, other.supplied = port.assumed, port.preprocessing, port.supplied
+    other.source = port.source if tensors is None else None
+    return other
 
 
 def child(port: Port, path: str) -> Any:
