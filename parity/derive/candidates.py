@@ -14,6 +14,7 @@ from specs.lines import TableError
 from .match.hints import Hint, weights_of
 from .match.match import Match
 from .match.symbols import Filled
+from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.crops import cropped
 from .trace.islands import fixed, masks
@@ -130,7 +131,10 @@ def fix_masks(of: Side, other: Side) -> bool:
 def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
     """Record a model. Raises: UsageError for whatever its code raises."""
     try:
-        return of.record(parameters, inputs)
+        tape = of.record(parameters, inputs).live()
+        of.release()
+        trim()
+        return tape
     except UsageError:
         raise
     except Exception as error:  # the user's code may raise anything

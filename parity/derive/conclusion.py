@@ -24,7 +24,7 @@ from .match.choices import EXACT, LIMIT
 from .match.complete import complete
 from .match.hints import Hint
 from .match.match import Match
-from .match.symbols import Elements
+from .match.symbols import LARGE, Elements, Packed
 from .prove.causes import CAUSES, explain, run
 from .prove.freedom import freedom
 from .prove.prove import OUTPUT, Proof, Translated, prove
@@ -48,6 +48,9 @@ def concluded(left: Left, best: Candidate, began: float) -> Derivation:
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
     blank, dead = ({}, []) if found.failure else _unread(a, best, mapped, rights, lefts)
     table, reasons = _folded(left, best, mapped, rights, (blank, dead))
+    if len(rights) > LARGE:
+        found.map = mapped = Packed(mapped, rights)
+        lefts.release()
     # what a term of a sum was added to depends on the order of the terms, which frameworks choose
     parted = any(step.gap > PARTED and step.kind != "add" for step in found.steps)
     whole = not found.failure and not parted
@@ -109,7 +112,8 @@ def _folded(
 def _zeros(mapped: Array, rights: Elements) -> list[str]:
     """Return right parameters that are zero: biases of layers that have none on the left."""
     parts = {name: rights.part(mapped, name) for name in rights.names}
-    return [name for name, part in parts.items() if part.size and np.array_equal(part, -rights.numbers(name))]
+    negative = {name: part for name, part in parts.items() if part.size and part.flat[0] < 0}
+    return [name for name, part in negative.items() if np.array_equal(part, -rights.numbers(name))]
 
 
 def _unread(
@@ -138,13 +142,14 @@ def _explained(
 ) -> list[Divergence]:
     """Return the places where models with the same weights part, with causes; without any, those of the matching."""
     a, b = left.side, best.side
-    weights = draw(a, SEED, left.elements.arrays)
+    left.elements.release()
+    weights = draw(a, SEED)
     inputs = fresh(left.inputs, b.call.arrays(), None)
     sides = (
         run(left.program.tape, weights, list(inputs[0].values()), 0),
         run(best.exact, dict(Translated(table, a, b, weights)), list(inputs[1].values()), 1),
     )
-    places = [Divergence(*place) for place in explain(*sides, mapped)]
+    places = [Divergence(*place) for place in explain(*sides, np.asarray(mapped))]
     explained = 0 < len(places) < CAUSES and all(place.cause for place in places)
     if explained:  # nothing differs any more with these causes removed
         return places

@@ -39,11 +39,13 @@ def unmatched(left: Left, best: Candidate, missing: Collection[str]) -> list[Unm
       missing: right parameters that the Table does not fill.
     """
     found, a, b = best.found, left.elements, Filled(best.side.parameters)
+    left.fill()
     draw(best.side, SEED, b.arrays)
     owned = np.zeros(len(a), bool)
-    for numbers in (found.map, found.plus):
+    mapped = np.asarray(found.map)
+    for numbers in (mapped, found.plus):
         owned[np.maximum(numbers, 0)] = True
-    rows = [*_uses("left", best.programs[0], a, owned), *_uses("right", best.programs[1], b, found.map != 0)]
+    rows = [*_uses("left", best.programs[0], a, owned), *_uses("right", best.programs[1], b, mapped != 0)]
     listed = {(row.side, name) for row in rows for name in row.names.split(" ")}
     unread = [("left", name) for name in a.names if not a.part(owned, name).any()]
     unread += [("right", name) for name in missing]

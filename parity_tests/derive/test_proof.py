@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive import conclusion
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold
+from parity.derive.match import symbols
 from parity.derive.match.symbols import Elements, Filled
+from parity.derive.prove import gradients
 from parity.derive.prove.freedom import every
+from parity.derive.prove.gradients import Gradients
 from parity.derive.prove.prove import Proof, prove
 from parity.derive.trace.call import call_of
 from parity.derive.trace.sides import Side, draw, side
@@ -124,6 +128,40 @@ def test_what_may_be_permuted_is_listed():
         "outputs of q.weight with outputs of k.weight",
         "outputs of v.weight with inputs of o.weight",
     ]
+
+
+def test_a_large_model_is_proven_in_pieces(monkeypatch: pytest.MonkeyPatch):
+    """Its values are of float32, its map is packed, and its gradients wait in a file: the same Table comes out."""
+    needs("torch")
+    left, right, x = models()
+    small = parity.derive(left, right, (x,))
+    for room in (symbols, conclusion):
+        monkeypatch.setattr(room, "LARGE", 1)
+    monkeypatch.setattr(gradients, "MANY", 1)
+    large = parity.derive(left, right, (x,))
+    assert large.proven and large.gradient is not None
+    assert str(large.table).partition("\n# ")[0] == str(small.table).partition("\n# ")[0]
+    assert large.unobservable == small.unobservable and large.freedom == small.freedom
+
+
+@pytest.mark.parametrize("many", [1, 1000])
+def test_gradients_are_compared_element_by_element(many: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gradients, "MANY", many)
+    left = {"moved": np.arange(1.0, 7).reshape(2, 3), "split": np.arange(4.0), "twice": np.array([3.0, 5.0])}
+    right = {"a": left["moved"].T, "b": left["split"][2:], "c": left["split"][:2], "d": left["twice"] / 2}
+    right["e"] = right["d"]
+    lefts, rights = Elements(left, known=False), Elements(right, known=False)
+    numbers = {name: lefts.numbers(name) for name in left}
+    parts = [numbers["moved"].T, numbers["split"][2:], numbers["split"][:2], numbers["twice"], numbers["twice"]]
+    found = np.concatenate([[0], *map(np.ravel, parts)]).astype(np.int32)
+    for name in (None, *right):
+        grads = Gradients((found,), lefts, rights)
+        for key, array in right.items():
+            grads.keep(key, np.array([0.0, *np.ravel(array)[1:]]) if key == name else array)
+        for key, array in left.items():
+            grads.compare(key, array)
+        assert (grads.error < 1e-12) == (name in (None, "c"))  # the first element of c is 0
+        assert grads.used == left.keys()
 
 
 def test_of_equal_blocks_all_are_named():

@@ -49,7 +49,10 @@ class Facts:
         """Return right parameters -> others to which they add nothing but zeros."""
         zeros = {}
         for name in self.rights.names:
-            numbers = -self.rights.part(self.found, name)
+            numbers = self.rights.part(self.found, name)
+            if numbers.min(initial=0) >= 0:
+                continue
+            numbers = -numbers
             owner = self.rights.owners(numbers)
             if len(owner) == 1 and np.array_equal(numbers, self.rights.numbers(owner[0])):
                 zeros[name] = owner[0]

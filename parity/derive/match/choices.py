@@ -13,7 +13,7 @@ from ..trace.program import Program
 from ..trace.tape import Array
 from . import uses
 from .similarity import Similarity
-from .stepped import Stepped
+from .stepped import Stepped, stepped
 from .symbols import Elements, Translated, Use
 from .walk import Walk
 
@@ -165,6 +165,7 @@ class Choices:
         self._choices = choices
         undone = self._entries[state.entries :]
         for right, left in undone:
+            right = np.asarray(right) if isinstance(right, Stepped) else right
             self.map[right], self.plus[right] = 0, 0
             if left is not None:
                 self.owned[left] = False
@@ -194,7 +195,12 @@ class Choices:
 
     def _assign(self, right: Array, left: Array) -> None:
         """Map right elements that have no partner yet."""
-        right, left = (np.ravel(numbers).astype(np.int32, copy=False) for numbers in (right, left))
+        right, left = (numbers.astype(np.int32, copy=False) for numbers in (right, left))
+        if right.size > LISTED and right.all() and left.all() and not self.map[right].any():
+            self._enter(stepped(right), left)
+            self.map[right] = left
+            return
+        right, left = right.ravel(), left.ravel()
         new = (right > 0) & (left > 0)
         right, left = right[new], left[new]
         new = self.map[right] == 0
@@ -204,7 +210,7 @@ class Choices:
     def _enter(self, right: Array, left: Array) -> None:
         new = _places(left[~self.owned[left]])
         many = isinstance(new, np.ndarray) and new.size > LISTED  # bounds memory: they follow from the map
-        self._entries.append((_places(right), None if many else new))
+        self._entries.append((right if isinstance(right, Stepped) else _places(np.ravel(right)), None if many else new))
         self.owned[left] = True
 
     def _choose(self, use: Use, options: list[Option], limit: float | None = None) -> tuple[uses.Seen, Any]:

@@ -56,7 +56,7 @@ def combined(program: Program, node: Node, operands: list[Any]) -> Symbol:
         return symbol.moved(lambda array: np.broadcast_to(array, shape))
 
     def value() -> Array:
-        return node.run(*map(value_of, operands))
+        return node.run(*(np.asarray(value_of(v), np.float64) if isinstance(v, Symbol) else v for v in operands))
 
     if node.kind in ("add", "mul"):
         parts = tuple(spread(part) for s in symbols for part in s.split(node.kind))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..trace.tape import Array
+
+CHUNK = 1 << 18  # numbers that are compared at once
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class Stepped:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return _summed(self.first, self.lines).astype(dtype or np.int32, copy=False)
 
-    def reshape(self, *shape: int) -> Array:
+    def reshape(self, *shape: int) -> Any:
+        if self.ndim == 3 and len(self) == 1 and shape == (-1, self.shape[2]):  # the matrix of a batch of one
+            return Stepped(self.first + int(self.lines[0][0]), self.lines[1:], self.whole)
         return np.asarray(self).reshape(*shape)
 
 
@@ -94,7 +99,15 @@ def steps(numbers: Array) -> list[Array] | None:
              for axis in range(numbers.ndim)]  # fmt: skip
     if not lines:  # a scalar
         return lines
-    rest = first  # of all axes but the first one: no array of all sums, which bounds memory
-    for line in lines[1:]:
-        rest = rest[..., None] + line
-    return lines if all((row == step + rest).all() for row, step in zip(numbers, lines[0], strict=True)) else None
+    return lines if _are(numbers, first, lines) else None
+
+
+def _are(numbers: Array, first: Any, lines: Sequence[Array]) -> bool:
+    """Tell whether numbers are sums of steps, of which some are computed at once."""
+    size = numbers[0].size
+    if size > CHUNK:
+        return all(_are(row, first + step, lines[1:]) for row, step in zip(numbers, lines[0], strict=True))
+    rest, count = _summed(first, lines[1:]), max(1, CHUNK // max(size, 1))
+    steps = lines[0].reshape(-1, *(1,) * (numbers.ndim - 1))
+    every = range(0, len(numbers), count)
+    return all((numbers[at : at + count] == steps[at : at + count] + rest).all() for at in every)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..trace.tape import Array
-from .stepped import steps
+from .stepped import stepped, steps
 
+LARGE = 1 << 25  # elements of a model from which on memory counts more than time
+CHUNK = 1 << 20  # elements that are moved at once
 MANY = 1 << 16  # numbers from which on marking each element is faster than looking up its owner
 
 
@@ -55,6 +57,8 @@ class Elements:
 
     def part(self, array: Array, name: str) -> Array:
         """Return what an array that has an entry for each element has for those of one parameter, as a view."""
+        if isinstance(array, Packed):
+            return np.asarray(array.parts[name])
         k = self.names.index(name)
         return array[self.starts[k] : self.starts[k + 1]].reshape(self.shapes[name])
 
@@ -77,16 +81,41 @@ class Elements:
 
 
 class Filled(Elements):
-    """Elements whose values are not copied from arrays but filled in: one flat array, and views of it."""
+    """Elements whose values are not copied from arrays but filled in: one flat array, and views of it.
+
+    Those of a large model are of float32, which bounds memory: operations get them as float64, or do with them.
+    """
 
     def __init__(self, arrays: Mapping[str, Array]):
         super().__init__(arrays, known=False)
-        self.values = np.zeros(len(self))
-        self._arrays = {name: self.part(self.values, name) for name in self.names}
 
-    @property
+    @cached_property
+    def values(self) -> Array:
+        return np.zeros(len(self), np.float64 if len(self) < LARGE else np.float32)
+
+    @cached_property
     def arrays(self) -> Mapping[str, Array]:
-        return self._arrays
+        return {name: self.part(self.values, name) for name in self.names}
+
+    def value(self, name: str) -> Array:
+        return self.arrays[name]
+
+    def release(self) -> None:
+        """Drop the values: they are zeros until they are filled in again."""
+        self.__dict__.pop("values", None)
+        self.__dict__.pop("arrays", None)
+
+
+class Packed:
+    """An array with a number for each element of a side, which stores those of each parameter by steps."""
+
+    def __init__(self, numbers: Array, elements: Elements):
+        parts = {name: stepped(elements.part(numbers, name)) for name in elements.names}
+        self.parts = {name: np.array(part) if isinstance(part, np.ndarray) else part for name, part in parts.items()}
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        every = np.concatenate([np.zeros(1, np.int32), *(np.ravel(np.asarray(part)) for part in self.parts.values())])
+        return every.astype(dtype or np.int32, copy=False)
 
 
 class Translated(Elements):
@@ -105,9 +134,12 @@ class Translated(Elements):
         numbers, plus = self.part(self.map, name), self.part(self.plus, name)
         if (moved := strided(self.lefts.values, numbers)) is not None and not plus.any():
             return moved
-        values = np.asarray(self.lefts.values[np.maximum(numbers, 0)])  # of a scalar parameter, NumPy returns a number
-        values[numbers == 0] = np.nan
-        return values + self.lefts.values[plus] if plus.any() else values
+        values = np.empty(numbers.shape, self.lefts.values.dtype)
+        flat, numbers = values.reshape(-1), numbers.reshape(-1)
+        for at in range(0, len(flat), CHUNK):
+            some = numbers[at : at + CHUNK]
+            flat[at : at + CHUNK] = np.where(some == 0, np.nan, self.lefts.values[np.maximum(some, 0)])
+        return values.astype(np.float64, copy=False) + self.lefts.values[plus] if plus.any() else values
 
 
 def strided(values: Array, numbers: Array) -> Array | None:

@@ -86,7 +86,7 @@ class Walk:
                     operands[k] = self._now[node.inputs[k]] = self._settled(v)
         if not any(isinstance(v, (Symbol, Pending)) for v in operands):
             return node.run(*operands)
-        if node.kind == "mul" and any(isinstance(v, NUMBERS) and not v.any() for v in operands):
+        if node.kind == "mul" and any(isinstance(v, NUMBERS) and _zero(v) for v in operands):
             return np.zeros(self.program.shapes[node.output])  # as initial states are: no evidence
         active = [n for n in node.inputs if n in self.program.active]
         known = [n for n, v in zip(node.inputs, operands, strict=True) if n in active and not isinstance(v, Symbol)]
@@ -156,7 +156,7 @@ class Walk:
         for leaf in value.roots():
             if leaf.ids is not None:
                 self._meet(Use("place", at, None, leaf.whole or leaf))
-        return value.value()
+        return np.asarray(value.value(), np.float64)
 
     def _joined(self, at: int, node: Node, operands: list[Any]) -> Any:
         """Return one more factor or term."""
@@ -189,7 +189,7 @@ class Walk:
         if symbol.ids is None or (flipped and node.window):
             return node.run(self._forced(at, x), self._forced(at, w))
         met = w.swapaxes(1, 2) if flipped else x
-        if not met.any():  # as initial states are: no evidence
+        if _zero(met):  # as initial states are: no evidence
             return np.zeros(self.program.shapes[node.output])
         matrices, order, other = batches.summands(symbol), None, None
         for part in matrices:
@@ -235,6 +235,12 @@ class Walk:
 def _order(part: Part) -> tuple[bool, float]:
     """Return functions of parameters first, then parameters in their order: alike for all parts of a fused one."""
     return part.symbol.plain, float(part.symbol.ids.min())
+
+
+def _zero(values: Array) -> bool:
+    """Tell whether all values are zero; mostly one of them, in the middle, shows that they are not."""
+    middle = tuple(n // 2 for n in np.shape(values))
+    return not (np.size(values) and values[middle]) and not values.any()
 
 
 def _size(v: Any) -> float:

@@ -21,7 +21,7 @@ class Spool:
     def __init__(self, elements: int):
         self._file = tempfile.TemporaryFile() if elements >= MANY else None  # noqa: SIM115
         self._arrays: dict[str, Array] = {}
-        self._places: dict[str, int] = {}
+        self._places: dict[str, tuple[int, int]] = {}  # where an array begins in the file, and its elements
         self._end = 0
 
     def __contains__(self, name: str) -> bool:
@@ -32,7 +32,7 @@ class Spool:
         if self._file is None:
             self._arrays[name] = array
             return
-        self._places[name] = self._end
+        self._places[name] = self._end, array.size
         array.tofile(self._file)
         self._end += array.nbytes
 
@@ -40,8 +40,9 @@ class Spool:
         """Return some of the elements of an array, from one on."""
         if self._file is None:
             return self._arrays[name][at : at + count]
-        self._file.seek(self._places[name] + 8 * at)
-        return np.fromfile(self._file, np.float64, count)
+        place, size = self._places[name]
+        self._file.seek(place + 8 * at)
+        return np.fromfile(self._file, np.float64, min(count, size - at))
 
 
 class Gradients:

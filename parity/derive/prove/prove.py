@@ -11,6 +11,7 @@ from specs.arrays import translate as arrays_of
 from specs.table import Table
 
 from ..match.symbols import Elements
+from ..trace.caches import trim
 from ..trace.cotangents import Take
 from ..trace.islands import Island, aligned
 from ..trace.program import Program
@@ -72,7 +73,10 @@ def prove(
         run = _run(left, right, table, tapes, grads, k)
         error, exact, islands = max(error, run.error), max(exact, run.exact), run.islands
         remark, reason = remark or run.remark, reason or run.incomparable
-        if grads is None or run.remark or exact > OUTPUT:
+        if exact > OUTPUT:  # nothing is proven: another draw would tell nothing
+            gradient = None
+            break
+        if grads is None or run.remark:
             gradient = None
             continue
         used = grads.used
@@ -129,6 +133,7 @@ def _outputs(
         remark = f"{type(problem).__name__}: {str(problem).strip().splitlines()[0]}"
     finally:
         of.release()
+        trim()
     try:
         return of.run(weights, inputs), remark
     finally:
@@ -157,7 +162,7 @@ class Translated(Mapping[str, Array]):
         if name not in self._entries:
             return self._own[name]
         entry = self._entries[name]
-        arrays = {source: self._read(source) for source in entry.sources}
+        arrays = {source: self._read(source) for source in (*entry.sources, entry.like) if source}
         return arrays_of(self._layout._replace(entries=(entry,), checks=()), arrays)[name]
 
     def _read(self, name: str) -> Array:

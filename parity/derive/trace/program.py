@@ -34,12 +34,13 @@ class Program:
                 self.last[number] = at
         self.shapes: dict[int, tuple[int, ...]] = {}
         self.indices: dict[int, Array] = {}
-        for number, value in (*values.items(), *((number, parameters[name]) for number, name in names.items())):
+        for number, value in values.items():
             self._note(number, value)
 
         def read(number: int) -> Array:
             if number in names and number not in values:  # a float32 model's is cast while it is used: bounds memory
                 values[number] = np.asarray(parameters[names[number]], np.float64)
+                self._note(number, values[number])
             return values[number]
 
         with np.errstate(all="ignore"):

@@ -127,7 +127,7 @@ def _draw(rng: np.random.Generator, like: Array, output_axis: int, out: Array) -
     if like.ndim < 3 and like.size and (like > 0).all():  # of two axes: stacked over layers
         out[...] = rng.uniform(0.5, 1.5, like.shape)
         return
-    rng.standard_normal(out=out)
+    rng.standard_normal(out=out, dtype=out.dtype)
     if like.ndim >= 2:
         out /= np.sqrt(min(max(1, like.size // like.shape[output_axis]), 4096))
     else:

@@ -21,6 +21,9 @@ import numpy as np
 Array = Any  # numpy.ndarray; a tuple for the value of an operation with several results
 
 
+LARGE = 1 << 21  # elements of a matrix that are cast at once
+
+
 class Window(NamedTuple):
     """How a convolution of x (n, c, *space), already padded, with w (o, c / groups, *taps) moves."""
 
@@ -72,7 +75,8 @@ class Tape:
             if node.output in wanted:
                 wanted.update(node.inputs)
                 nodes.append(node)
-        return replace(self, nodes=nodes[::-1])
+        constants = {number: value for number, value in self.constants.items() if number in wanted}
+        return replace(self, nodes=nodes[::-1], constants=constants, parts={})
 
     def unread(self) -> list[str]:
         """Return the parameters on which no output depends."""
@@ -111,7 +115,7 @@ class Tape:
 
     def product(self, x: int, w: int, site: str = "") -> int:
         """Multiply x[b, rows, k] @ w[b, k, o]."""
-        return self.record("product", [x, w], np.matmul, site)
+        return self.record("product", [x, w], _multiply, site)
 
     def add(self, x: int, y: int, site: str = "") -> int:
         return self.record("add", [x, y], np.add, site)
@@ -201,6 +205,15 @@ def patches(x: Array, taps: Sequence[int], window: Window) -> Array:
     view = view.reshape(n, window.groups, c // window.groups, *rest)
     rank = len(space)
     return view.transpose(1, 2, *range(3 + rank, 3 + 2 * rank), 0, *range(3, 3 + rank))
+
+
+def _multiply(x: Array, w: Array) -> Array:
+    """Multiply x[b, rows, k] @ w[b, k, o]; of a large matrix of float32, some rows at a time become float64."""
+    step = max(1, LARGE * w.shape[1] // max(x.size, w.size, 1))
+    if x.dtype == w.dtype or step >= w.shape[1]:
+        return np.matmul(x, w)
+    starts = range(0, w.shape[1], step)
+    return sum(np.matmul(x[:, :, at : at + step], w[:, at : at + step]) for at in starts)
 
 
 def _convolve(x: Array, w: Array, window: Window) -> Array:

@@ -64,8 +64,11 @@ class Recorder(Forms, TorchDispatchMode):
         """Give the storage of a tensor a value of its own before it changes for the first time."""
         key = storage_of(tensor)
         if key not in self.storages:
-            flat = self.tape.constant(numpy_of(torch.as_strided(tensor, (length_of(tensor),), (1,), 0)))
             owner = self.owners.get(key)
+            if owner is not None and _fills(owner):
+                self.storages[key] = (self.tape.layout(self.value(owner), np.ravel, self.path[-1]), 0)
+                return
+            flat = self.tape.constant(numpy_of(torch.as_strided(tensor, (length_of(tensor),), (1,), 0)))
             if owner is not None:
                 flat = self._put(flat, self.value(owner), places_of(owner))
             self.storages[key] = (flat, 0)
@@ -74,7 +77,9 @@ class Recorder(Forms, TorchDispatchMode):
         """Give a tensor a new value, for all that share its storage."""
         flat, epoch = self.storages[storage_of(tensor)]
         places = places_of(tensor)
-        self.storages[storage_of(tensor)] = (self._put(flat, value, places), epoch + 1)
+        whole = _fills(tensor)
+        flat = self.tape.layout(value, np.ravel, self.path[-1]) if whole else self._put(flat, value, places)
+        self.storages[storage_of(tensor)] = (flat, epoch + 1)
         self.writes.setdefault(storage_of(tensor), []).append(places)
         self.adopt(tensor, value)
 
@@ -134,3 +139,8 @@ class Recorder(Forms, TorchDispatchMode):
         if isinstance(out, torch.Tensor) and out is not target:
             self.adopt(out, value)
         return out
+
+
+def _fills(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor is all of its storage, in order."""
+    return tensor.is_contiguous() and tensor.storage_offset() == 0 and tensor.numel() == length_of(tensor)

@@ -42,7 +42,8 @@ class TorchSide(ModuleSide):
                 if array.size >= LARGE and array.dtype == np.float64 and array.flags.carray:
                     state[name].data = torch.from_numpy(array.reshape(state[name].shape))
                 else:
-                    state[name].copy_(torch.from_numpy(np.array(array)).reshape(state[name].shape))
+                    plain = array.flags.carray  # torch reads no negative steps, and warns of what it must not write to
+                    state[name].copy_(torch.from_numpy(array if plain else np.array(array)).reshape(state[name].shape))
 
     def release(self) -> None:
         """Drop the large arrays that the last run left in the model."""
