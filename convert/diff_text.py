@@ -19,7 +19,7 @@ KINDS = {
 }  # fmt: skip
 ERROR = "error: the largest difference, relative to the largest element of A's array"
 NAMES = "names: those in A, or in B where A lacks the tensor; --json states both"
-SHAPES = "shapes: those of the layout in which both files are compared, our flax ports', not as A stores them"
+SHAPES = "shapes: as both files are compared, in the layout of our flax ports"
 HEADS = {  # of the table of each kind
     "architecture": ("architecture", "A and B"), "config": ("setting", "A and B"), "missing": ("missing in B", ""),
     "unexpected": ("missing in A", ""), "shape": ("other shape", "A and B"),

@@ -181,4 +181,4 @@ def test_a_table_fits_a_narrow_terminal(monkeypatch, columns):
 
 def test_shapes_that_differ_are_said_to_be_those_of_the_common_layout(run):
     code, printed, _ = run("diff", TIMM, GOOGLE)
-    assert code == 1 and "shapes: those of the layout in which both files are compared" in printed
+    assert code == 1 and "shapes: as both files are compared, in the layout of our flax ports" in printed
