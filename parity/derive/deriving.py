@@ -15,8 +15,9 @@ from .conclusion import concluded
 from .derivation import Derivation
 from .match.choices import LIMIT
 from .match.hints import hint
-from .match.match import Say, match, silent
+from .match.match import Say, Walked, match, silent, walked
 from .match.symbols import Elements
+from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.islands import aligned
 from .trace.numbers import changes
@@ -60,31 +61,33 @@ def derive(
     if right_inputs is not None:
         check_inputs(a.call.arrays(), call_of(right_inputs).arrays())
     start = None if table is None else replace(table, lines=without_claims(table))
-    known, best = _best(read(a, left_weights), right, right_inputs, start, stop, say)
+    known, uses, best = _best(read(a, left_weights), right, right_inputs, start, stop, say)
     if best.found.failure:
-        best = _completed(known, best, stop, say)
+        best = _completed(known, uses, best, stop, say)
+    del uses  # which have the values that they meet
+    trim()
     say("proving")
     return concluded(known, best, began)
 
 
 def _best(
     known: Left, right: Any, right_inputs: Any, table: Table | None, stop: float, say: Say
-) -> tuple[Left, Candidate]:
-    """Match the right side as it may be called; return the deepest match, and the left side as it was matched.
+) -> tuple[Left, Walked, Candidate]:
+    """Match the right side as it may be called; return the left side, as it was matched, and the deepest match.
 
     Args:
       table, say: see derive.
       stop: the thread's CPU time at which matching ends.
     Raises: UsageError if the right model cannot be run.
     """
-    a, best = known.side, None
+    a, best, uses = known.side, None, None
     problems = []
     for call in calls(a.call, right_inputs):
         say("recording right")
         b = side(right, call)
         fix_masks(b, a)
         if fix_masks(a, b):
-            known = read(a, known.checkpoint)
+            known, uses = read(a, known.checkpoint), None
         given, others = fresh(known.inputs, call.arrays(), None)
         try:
             tape = recorded(b, b.parameters, others, "right")
@@ -92,24 +95,24 @@ def _best(
             problems.append(f"with inputs {[tuple(v.shape) for v in others.values()]}: {error}")
             continue
         if fix(a, tape):
-            known = read(a, known.checkpoint)
+            known, uses = read(a, known.checkpoint), None
         if fix(b, known.program.tape):
             tape = recorded(b, b.parameters, others, "right")
-        b.release()
         lefts, values = known.elements, list(others.values())
         hinted = None if table is None else hint(table, a, b, lefts, Elements(b.parameters, known=False))
         exact = aligned(known.program.tape, tape, list(given.values()), values)[0]
         programs = known.program, program_of(exact, b.parameters, values)
         limit = min(FIRST, stop - time.thread_time())
-        found = match(*programs, lefts, b.parameters, limit, hinted and hinted.map, say)
+        uses = uses or walked(known.program, lefts)
+        found = match(uses, programs[1], b.parameters, limit, hinted and hinted.map, say)
         attempt = Candidate(found, b, tape, programs[1].tape, values, hinted, programs)
         if best is None or attempt.depth > best.depth:
             best = attempt
         if not found.failure:
             break
-    if best is None:
+    if best is None or uses is None:
         raise UsageError("the right model cannot be run", [*problems, *_inputs_wanted(a.call, right_inputs)])
-    return known, best
+    return known, uses, best
 
 
 def _inputs_wanted(call: Call, right_inputs: Any) -> list[str]:
@@ -120,22 +123,23 @@ def _inputs_wanted(call: Call, right_inputs: Any) -> list[str]:
     return [f"it was called with the left inputs as they are: {remedy}, the same values in its own order of axes"]
 
 
-def _completed(known: Left, best: Candidate, stop: float, say: Say) -> Candidate:
+def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say) -> Candidate:
     """Match further what has no complete match: with other numbers, and for longer, also by parts of rows."""
     plain = best.programs
     say("trying other numbers")
-    best = _corrected(best, known, stop)
+    best = _corrected(best, known, uses, stop)
     for programs in (best.programs, plain) if best.programs != plain else (plain,):
         left_over = stop - time.thread_time()
         if not best.found.failure or (left_over <= 0 and (best.found.gap > LIMIT or programs is not best.programs)):
             break
         given = best.hint and best.hint.map
-        found = match(*programs, known.elements, best.side.parameters, left_over, given, say, True)
+        theirs = uses if programs[0] is uses.program else walked(programs[0], known.elements)
+        found = match(theirs, programs[1], best.side.parameters, left_over, given, say, True)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
     return best
 
 
-def _corrected(best: Candidate, known: Left, stop: float) -> Candidate:
+def _corrected(best: Candidate, known: Left, uses: Walked, stop: float) -> Candidate:
     """Match tapes that read other numbers, if the match goes further so: models that differ in a scale, say.
 
     The proof and the list of differences are of the models as they are.
@@ -150,13 +154,14 @@ def _corrected(best: Candidate, known: Left, stop: float) -> Candidate:
                 return best
             new = change.tapes(*tapes)
             try:
-                own = Program(new[0], lefts.arrays, inputs[0])
+                same = new[0] is tapes[0]
+                own = uses if same else walked(Program(new[0], lefts.arrays, inputs[0]), lefts)
                 target = Program(new[1], best.side.parameters, inputs[1])
-                found = match(own, target, lefts, best.side.parameters, 2, best.hint and best.hint.map)
+                found = match(own, target, best.side.parameters, 2, best.hint and best.hint.map)
             except Exception:  # an operation that refuses the number
                 continue
             if not found.failure or len(found.steps) > len(best.found.steps) + 1:
-                best, tapes = best._replace(found=found, programs=(own, target)), new
+                best, tapes, uses = best._replace(found=found, programs=(own.program, target)), new, own
                 break
         else:
             return best

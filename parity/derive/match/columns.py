@@ -11,6 +11,7 @@ from ..trace.tape import Array, Window, patches
 STATISTICS = 5
 BLOCK = 1 << 22  # distances computed at once: bounds memory
 HUGE = 5e3  # size from which a value only says that its place is masked: masks differ, and would hide all others
+ROWS = 256  # rows after which a distance is compared with its limit
 SAME = 1e-9  # distance of rows, relative to their scale, up to which they are equal
 CLOSE = 3  # how much farther apart than their sorted statistics two sets in one order may be
 PROBES = 12  # values of a column that are looked up among those of all columns of the other side
@@ -71,15 +72,18 @@ def nearest(a: Array, b: Array) -> tuple[Array, Array]:
     """
     index, distance = np.empty(len(a), np.int64), np.empty(len(a))
     order = np.argsort(b[:, 3], kind="stable")
+    b = b[order]
     width = len(b) if len(a) * len(b) <= BLOCK else min(NEIGHBOURS, len(b))
-    first = np.clip(np.searchsorted(b[order, 3], a[:, 3]) - width // 2, 0, len(b) - width)
+    first = np.clip(np.searchsorted(b[:, 3], a[:, 3]) - width // 2, 0, len(b) - width)
     step = max(1, BLOCK // (width * STATISTICS))
     for at in range(0, len(a), step):
-        there = order[first[at : at + step, None] + np.arange(width)]
-        gaps = np.abs(a[at : at + step, None] - b[there]).max(2)
+        there = slice(None) if width == len(b) else first[at : at + step, None] + np.arange(width)
+        gaps: Array = 0.0
+        for here, other in zip(a[at : at + step].T, b.T, strict=True):  # faster than a maximum over a last axis of 5
+            gaps = np.maximum(gaps, np.abs(here[:, None] - other[there]))
         best = gaps.argmin(1)
-        index[at : at + step] = there[np.arange(len(best)), best]
-        distance[at : at + step] = gaps.min(1)
+        distance[at : at + step] = gaps[np.arange(len(best)), best]
+        index[at : at + step] = order[best if width == len(b) else first[at : at + step] + best]
     return index, distance
 
 
@@ -94,10 +98,32 @@ def distance(a: Array, b: Array) -> float:
     return float(np.abs(np.sort(a, axis=0) - np.sort(b, axis=0)).mean(0).max() / scale) if scale else 0.0
 
 
-def distance_within(a: Array, b: Array) -> float:
-    """Tell how far the columns of a are from those of b that are nearest, relative to their scale."""
+def distance_within(a: Array, b: Array, limit: float = np.inf) -> float:
+    """Tell how far the columns of a are from those of b that are nearest, relative to their scale.
+
+    Args:
+      limit: a distance from which on it does not matter: then it may be infinity.
+    """
     scale = max(size_of(a), size_of(b))
-    return float(nearest(a, b)[1].mean() / scale) if scale else 0.0
+    if not scale:
+        return 0.0
+    if limit < np.inf and any(_apart(here, there) > limit * scale for here, there in zip(a.T, b.T, strict=True)):
+        return np.inf
+    if len(a) * len(b) > BLOCK:
+        return float(nearest(a, b)[1].mean() / scale)
+    total, most = 0.0, limit * scale * len(a)
+    for at in range(0, len(a), ROWS):
+        total += nearest(a[at : at + ROWS], b)[1].sum()
+        if total > most:
+            return np.inf
+    return float(total / len(a) / scale)
+
+
+def _apart(a: Array, b: Array) -> float:
+    """Return the mean distance of numbers from the nearest of others."""
+    b = np.sort(b)
+    after = np.clip(np.searchsorted(b, a), 1, max(len(b) - 1, 1))
+    return float(np.minimum(np.abs(a - b[after - 1]), np.abs(a - b[np.minimum(after, len(b) - 1)])).mean())
 
 
 def matched(a: Array, b: Array, block: int = 1) -> Array | None:

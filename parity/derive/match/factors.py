@@ -10,7 +10,7 @@ import numpy as np
 from ..trace.tape import Array
 from . import columns, uses
 from .biases import Biases
-from .choices import COMPARE, EXACT, LIMIT, DeadEnd, Option, Term
+from .choices import COMPARE, EXACT, LIMIT, MARGIN, DeadEnd, Option, Term
 from .symbols import Use
 
 ALIKE = 1e-3  # relative difference of the sizes of what two terms of a sum were first added to
@@ -45,7 +45,9 @@ class Factors(Biases):
         pool = [seen for seen in self._of_kind(use.kind) if seen not in partners]
         options = self._vectors(use, [seen for seen in pool if len(seen.numbers) == len(numbers)], found, False)
         if all(option[1] > EXACT for option in options):
-            options += self._vectors(use, [seen for seen in pool if len(seen.numbers) > len(numbers)], found, True)
+            wider = [seen for seen in pool if len(seen.numbers) > len(numbers)]
+            nearest = min((option[1] for option in options), default=np.inf)
+            options += self._vectors(use, wider, found, True, min(LIMIT, max(MARGIN * nearest, self.limit)))
         if use.kind == "add":  # terms of one sum that meet the same are alike
             options = distinct(options, lambda option: (len(option[2].numbers), option[2].use.join[:2]))
         if not options and use.kind == "mul":
@@ -109,12 +111,19 @@ class Factors(Biases):
         out.flat[np.argsort(np.ravel(use.ids), kind="stable")] = np.ravel(found[0].T)
         return out
 
-    def _vectors(self, use: Use, pool: list[uses.Seen], found: Array, part: bool) -> list[Option]:
-        """Return those of the pool whose elements meet the same values, or some of whose elements do."""
+    def _vectors(self, use: Use, pool: list[uses.Seen], found: Array, part: bool, limit: float = LIMIT) -> list[Option]:
+        """Return those of the pool whose elements meet the same values, or some of whose elements do.
+
+        Args:
+          limit: the distance from which on one that has the values among others does not matter.
+        """
         options: list[Option] = []
-        distance = columns.distance_within if part else columns.distance
         for seen in pool:
-            gap = distance(found, seen.statistics)
+            gap = (
+                columns.distance_within(found, seen.statistics, limit)
+                if part
+                else columns.distance(found, seen.statistics)
+            )
             if gap < LIMIT:
                 apart = abs(seen.use.beside - use.beside) / (use.beside or 1)
                 first = (not self._free(seen, seen.numbers), gap > EXACT and gap, apart > ALIKE and apart)

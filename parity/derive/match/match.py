@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from ..trace.program import Program
 from ..trace.tape import Array
 from .attempt import Attempt, DeadEnd
 from .choices import EXACT, LIMIT, Step
-from .symbols import Elements, Translated, Use
+from .symbols import Elements, Translated
 from .uses import Seen
 from .walk import Walk
 
@@ -47,7 +48,7 @@ class Match:
       at: how far the walk went.
     """
 
-    map: Array
+    map: Any  # Array or Packed
     plus: Array
     steps: list[Step] = field(default_factory=list)
     failure: str = ""
@@ -57,10 +58,24 @@ class Match:
     outputs: list[Array] | None = None
 
 
+class Walked(NamedTuple):
+    """The left side: its tape, its elements, and each use of them."""
+
+    program: Program
+    elements: Elements
+    seen: list[Seen]
+
+
+def walked(program: Program, elements: Elements) -> Walked:
+    """Walk the left tape."""
+    seen: list[Seen] = []
+    Walk(program, elements, lambda use: seen.append(Seen(use, program, elements))).run()
+    return Walked(program, elements, seen)
+
+
 def match(
-    left: Program,
+    left: Walked,
     right: Program,
-    lefts: Elements,
     right_arrays: Mapping[str, Array],
     seconds: float,
     given: Array | None = None,
@@ -75,16 +90,10 @@ def match(
       given: the left element of each right one where that is known, else 0.
       rough: whether to go on where no choice helps and only some rows of a use meet the values of another.
     """
-    seen: list[Seen] = []
-
-    def see(use: Use) -> None:
-        seen.append(Seen(use, left, lefts))
-
-    Walk(left, lefts, see).run()
-    attempt = Attempt(seen, right, lefts, Translated(right_arrays, lefts), say)
+    attempt = Attempt(left.seen, right, left.elements, Translated(right_arrays, left.elements), say)
     if given is not None:
         attempt.take(given)
-    return attempt.ended(_searched(attempt, left.outputs, seconds, rough))
+    return attempt.ended(_searched(attempt, left.program.outputs, seconds, rough))
 
 
 def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: bool) -> Match:

@@ -204,8 +204,15 @@ class Products(Regrouping):
             moved = there[:, rows[::taps] // taps]
             if here.shape == there.shape:
                 return columns.snapped(here, [moved], SNAP, sure)
-            same = seen.program.shapes[seen.program.tape.nodes[seen.use.node].output][2:]
-            if sure and same != self.program.shapes[node.output][2:]:
+            other = seen.program.tape.nodes[seen.use.node]
+            alike = (
+                node.window == other.window
+                and all(  # the taps, and the positions of the result
+                    self.program.shapes[mine][2:] == seen.program.shapes[its][2:]
+                    for mine, its in ((node.inputs[1], other.inputs[1]), (node.output, other.output))
+                )
+            )
+            if sure and not alike:
                 return columns.resized(moved, here.shape)
             return moved if sure else None
         if rows is None or here.shape != there.shape:

@@ -139,15 +139,22 @@ def fixed(parameters: Mapping[str, Array], other: Tape) -> list[str]:
     for name, array in parameters.items():
         if not constants or array.size > LARGE:
             continue
-        distinct = np.unique(array)
-        span = distinct[-1] - distinct[0]
-        for constant in constants:
+        likely = [constant for constant in constants if _within(constant, array)]
+        distinct = np.unique(array) if likely else array
+        for constant in likely:
+            span = distinct[-1] - distinct[0]
             slack = ROUNDED * np.abs(constant).max()
             sparse = len(distinct) * slack < 0.1 * span  # else any number is near to one of them
             if sparse and (np.abs(nearest(distinct, constant) - constant) <= slack).all():
                 found.append(name)
                 break
     return found
+
+
+def _within(constant: Array, array: Array) -> bool:
+    """Tell whether a constant, which is sorted, lies within the range of an array: sorting this takes longer."""
+    slack = ROUNDED * max(abs(constant[0]), abs(constant[-1]))
+    return bool(array.min(initial=np.inf) <= constant[0] + slack and constant[-1] - slack <= array.max(initial=-np.inf))
 
 
 def masks(parameters: Mapping[str, Array]) -> list[str]:
