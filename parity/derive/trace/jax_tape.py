@@ -11,6 +11,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from .call import Call, flatten, rebuild
 from .cotangents import Take, cotangents
@@ -37,6 +38,7 @@ class JaxSide:
         self.function, self.call, self.framework = function, call, framework
         self.ties: dict[str, str] = {}
         self.wide = True
+        self._recorded: Any = None  # the jaxpr of the last tape
         arrays = {name: np.asarray(array) for name, array in parameters.items()}
         self.parameters = {
             k: a if a.dtype.kind == "f" else a.astype(np.float64)
@@ -55,14 +57,22 @@ class JaxSide:
         result = self.call.output(self.function({**self.others, **parameters}, args, kwargs))
         return [leaf for _, leaf in flatten(result) if hasattr(leaf, "dtype")]
 
+    def _evaluated(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
+        """Return the outputs from what was recorded, if that has these shapes: tracing the user's code takes longer."""
+        leaves = [tree[name] for tree in (parameters, inputs) for name in sorted(tree)]
+        wanted = self._recorded.in_avals if self._recorded is not None and self.wide else []
+        if [(leaf.shape, leaf.dtype) for leaf in leaves] != [(aval.shape, aval.dtype) for aval in wanted]:
+            return self._outputs(parameters, inputs)
+        return core.jaxpr_as_fun(self._recorded)(*leaves)
+
     @cached_property
     def _compiled(self) -> Callable[..., Any]:
-        return jax.jit(by_groups(self._outputs), compiler_options=QUICK)
+        return jax.jit(by_groups(self._evaluated), compiler_options=QUICK)
 
     @cached_property
     def _gradient(self) -> Callable[..., Any]:
         def total(parameters: Any, inputs: Any) -> Any:
-            outputs = by_groups(self._outputs)(parameters, inputs)
+            outputs = by_groups(self._evaluated)(parameters, inputs)
             weights = zip(outputs, cotangents(outputs), strict=True)
             return sum((out * weight).sum() for out, weight in weights), outputs
 
@@ -111,6 +121,7 @@ class JaxSide:
         except TypeError:  # a loop whose state has a fixed dtype: the tape is computed in float64 all the same
             self.wide = False
             closed = self._traced_loops(parameters, inputs)
+        self._recorded = closed
         tape = Tape()
         numbers = [tape.number() for _ in closed.jaxpr.invars]
         names = sorted(parameters)  # as JAX orders the leaves of a dictionary
