@@ -11,7 +11,7 @@ import signal
 import sys
 
 from .parsers import COMMANDS, TABLE, parser
-from .program import Deferred, guarded
+from .program import Deferred, guarded, keep_freed_memory
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,6 +57,7 @@ def program(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's others would spin, and nothing here multiplies
     # Of dataclasses and zipfile: 15 ms, hardly used.
     sys.meta_path.insert(0, Deferred("bz2", "inspect", "lzma", "pathlib", "shutil"))
+    keep_freed_memory()
     gc.set_threshold(100_000)  # directories are many small objects and no garbage
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # shards are open at once

@@ -1,6 +1,7 @@
-"""Threads beside the main one: results and errors arrive, and nothing is waited for forever."""
+"""Threads beside the main one: results and errors arrive, nothing is waited for forever. Freed memory is used again."""
 
 import hashlib
+import platform
 
 import pytest
 import xxhash
@@ -9,6 +10,8 @@ from convert.errors import ConvertError
 from convert.files.background import Task
 from convert.files.base import PIECE, Tensor
 from convert.files.hashing import Digest, Source
+
+from .commands import python
 
 
 def fail():
@@ -50,3 +53,23 @@ def test_a_source_is_hashed_and_may_not_change(tmp_path):
         path.unlink()
         with pytest.raises(ConvertError, match="s: cannot be read any more"):
             source.sha256()
+
+
+# Page faults of blocks after a command: a strip of a tensor and what was read for it, of 512 pages together.
+FAULTS = """
+import resource
+from convert.__main__ import program
+program(["--version"])
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+for _ in range(64):
+    strip, source = bytearray(1 << 20), bytearray(1 << 20)
+    del strip, source
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc: it decides what it keeps")
+def test_a_command_uses_freed_memory_again():
+    faults = int(python("-c", FAULTS).stdout.split()[-1])
+    assert faults < 4 * 512  # once or twice; each time anew it would be 64 * 512

@@ -20,7 +20,7 @@ from convert.files import files_of
 from convert.files.background import Task
 from convert.files.base import URL, File, Reader, Tensor
 
-BATCH = 1 << 20  # bytes of the source a read
+BATCH = 1 << 17  # bytes of the source a read: they are still in the core's own cache when they are hashed
 HASH = "xxh3_128"  # what a record calls a payload's hash
 NO_HASH, NO_SHA256 = "0" * 32, "0" * 64  # what stands there until they are known
 SAMPLES, SAMPLE = 16, 4096  # of a file that has its record beside it: how many, and their bytes
