@@ -10,6 +10,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from convert.files import writer_for
 from convert.files.base import Tensor
@@ -40,20 +41,28 @@ def make(path: Path, dialect: str, config: Config) -> None:
         writer.finish()
 
 
-def timed(words: list[str]) -> tuple[float, float]:
-    """Return (seconds, peak MB) of a process."""
+class Timed(NamedTuple):
+    """What a process takes: seconds from start to end, of processor time in all threads, and megabytes at its peak."""
+
+    seconds: float
+    processor: float
+    megabytes: float
+
+
+def timed(words: list[str]) -> Timed:
+    """Run a process and measure it."""
     probe = "import os,sys,resource,subprocess; subprocess.run(sys.argv[1:],check=True,stdout=subprocess.DEVNULL);" \
-            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss/1024)"  # fmt: skip
+            "r=resource.getrusage(resource.RUSAGE_CHILDREN); print(r.ru_utime+r.ru_stime,r.ru_maxrss/1024)"  # fmt: skip
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-S", "-c", probe, *words], check=True, capture_output=True, text=True, env=ENVIRONMENT
     )
-    return time.perf_counter() - start, float(done.stdout)
+    return Timed(time.perf_counter() - start, *map(float, done.stdout.split()))
 
 
 def overhead() -> float:
     """Return seconds that `timed` itself takes."""
-    return min(timed(["true"])[0] for _ in range(5))
+    return min(timed(["true"]).seconds for _ in range(5))
 
 
 def compare(source: Path, target: Path, route: str, runs: int) -> dict[str, float]:
@@ -65,12 +74,12 @@ def compare(source: Path, target: Path, route: str, runs: int) -> dict[str, floa
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(runs):
         for name, words in jobs.items():
-            took, memory = timed(words)
-            seconds[name].append(took - base)
-            peak = max(peak, memory)
+            found = timed(words)
+            seconds[name].append(found.seconds - base)
+            peak = max(peak, found.megabytes)
             for made in (copy, target, target.with_name(target.name + ".json")):
                 made.unlink(missing_ok=True)
-    best = {name: min(found) for name, found in seconds.items()}
+    best = {name: min(times) for name, times in seconds.items()}
     return {**best, "ratio": best["convert"] / best["cp"], "bare ratio": best["bare"] / best["cp"], "peak": peak}
 
 
@@ -121,5 +130,6 @@ def start_up() -> None:
         }
         base = overhead()
         for name, words in rows.items():
-            found = [timed(words) for _ in range(9)]
-            print(f"{name:34} {1000 * (median(s for s, _ in found) - base):5.0f} ms {max(m for _, m in found):5.0f} MB")
+            runs = [timed(words) for _ in range(9)]
+            took, peak = median(run.seconds for run in runs) - base, max(run.megabytes for run in runs)
+            print(f"{name:34} {1000 * took:5.0f} ms {peak:5.0f} MB")

@@ -10,7 +10,6 @@ The files are random arrays with the names and shapes of the published models: n
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 
-from .files import ENVIRONMENT, overhead, timed
+from .files import ENVIRONMENT, Timed, overhead, timed
 
 TABLES = Path(__file__).parent / "tables"
 RUNS = 5
@@ -110,7 +109,12 @@ def imported(words: list[str]) -> str:
 
 
 def measure() -> None:
-    print(f"{'model':8} {'MB':>7} {'cp':>6} {'convert':>8} {'ratio':>6} {'peak MB':>8}  imported")
+    """Print the least of interleaved runs: seconds (s), and seconds of processor time in all threads (p).
+
+    A conversion syncs its target to the disk and `cp` does not: `dd` copies and syncs.
+    """
+    heads = [f"{name + unit:>11}" for name in ("cp", "dd", "convert") for unit in (" s", " p")]
+    print(f"{'model':6} {'MB':>5} {' '.join(heads)} {'peak MB':>8}  imported")
     for name, (shapes, _) in MODELS.items():
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "source.safetensors", Path(folder) / "target.msgpack"
@@ -118,16 +122,18 @@ def measure() -> None:
             words = ["--table", str(TABLES / f"{name}.table"), str(source), "-o", str(target), "--force"]
             jobs = {
                 "cp": ["cp", str(source), str(target) + ".cp"],
+                "dd": ["dd", f"if={source}", f"of={target}.dd", "bs=256k", "conv=fsync", "status=none"],
                 "convert": [sys.executable, "-m", "convert", *words],
             }
-            base, peak, best = overhead(), 0.0, dict.fromkeys(jobs, math.inf)
+            base, runs = overhead(), {job: list[Timed]() for job in jobs}
             for _ in range(RUNS):
                 for job, command in jobs.items():
-                    took, memory = timed(command)
-                    best[job] = min(best[job], took - base)
-                    peak = max(peak, memory)
-            print(f"{name:8} {source.stat().st_size / 1e6:7.0f} {best['cp']:6.2f} {best['convert']:8.2f} "
-                  f"{best['convert'] / best['cp']:6.2f} {peak:8.0f}  {imported(words)}", flush=True)  # fmt: skip
+                    runs[job].append(timed(command))
+            times = [time for job in jobs for time in (min(run.seconds for run in runs[job]) - base,
+                     min(run.processor for run in runs[job]))]  # fmt: skip
+            peak = max(run.megabytes for run in runs["convert"])
+            print(f"{name:6} {source.stat().st_size / 1e6:5.0f} {' '.join(f'{time:11.2f}' for time in times)} "
+                  f"{peak:8.0f}  {imported(words)}", flush=True)  # fmt: skip
 
 
 def _pairs(corpus: str) -> Any:
