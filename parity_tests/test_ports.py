@@ -10,7 +10,10 @@ import ports
 import specs
 from convert.errors import UsageError
 from parity.conversion_proof import relative_error
-from specs.layer import count
+from ports.port import pattern
+from ports.runners.inputs import OUTPUT
+from ports.runners.records import outputs
+from specs.layer import count, parameters
 
 from .conftest import needs, tiny
 
@@ -27,10 +30,16 @@ def images(spec, config, n=2):
 
 @functools.lru_cache(maxsize=3)
 def traced(twin, framework):
-    """A twin's taps and logits, which two of the pairs below compare."""
+    """A twin's taps and logits of one run, which two of the pairs below compare."""
     port = tiny(*twin, framework)
-    x = images(port.spec, port.config)
-    return port.taps(x), port(x)
+    return recorded(port, images(port.spec, port.config))
+
+
+def recorded(port, x):
+    """The outputs of every layer and block of a port, and of the network itself."""
+    *taps, whole = port.trace(x)
+    assert whole.name == OUTPUT
+    return dict(outputs(taps)), whole.outputs[0]
 
 
 @pytest.mark.parametrize("pair", list(itertools.combinations(FRAMEWORKS, 2)), ids="-".join)
@@ -45,16 +54,19 @@ def test_taps_agree(twin, pair):
     assert relative_error(left, right) <= 1e-10
 
 
+@functools.lru_cache(maxsize=3)
+def full_size(framework):
+    needs(framework)
+    port = ports.build("mlp_mixer", "S/16", framework, init="random", dtype="float64")
+    return recorded(port, images(port.spec, port.config, n=1))
+
+
 @pytest.mark.parametrize("pair", list(itertools.combinations(FRAMEWORKS, 2)), ids="-".join)
 def test_full_size(pair):
     """One network at its real size, with real depths and widths."""
-    made = []
-    for framework in pair:
-        needs(framework)
-        made.append(ports.build("mlp_mixer", "S/16", framework, init="random", dtype="float64"))
-    x = images(made[0].spec, made[0].config, n=1)
-    ours, theirs = (port.taps(x) for port in made)
+    (ours, left), (theirs, right) = map(full_size, pair)
     assert list(ours) == list(theirs)
+    assert relative_error(left, right) <= 1e-10
     # as above; 8 blocks of width 512 sum more terms, and measure 1e-13, 3e-12 with paddle's epsilons
     assert {tap: e for tap in ours if not (e := relative_error(ours[tap], theirs[tap])) <= 1e-10} == {}
 
@@ -79,8 +91,19 @@ def test_torch_counts_the_same(twin):
     assert held == expected(twin, "torch")
 
 
-@pytest.mark.parametrize("twin", VARIANTS, ids=IDS)
+def extremes():
+    """The smallest and the largest variant of each set of names."""
+    kinds = {}
+    for architecture, name in VARIANTS:
+        layers = list(specs.get(architecture).layers(specs.get(architecture).variants[name]))
+        names = frozenset((pattern(p.name), p.layer.kind) for p in parameters(layers))
+        kinds.setdefault((architecture, names), []).append((count(layers), name))
+    return [(architecture, name) for (architecture, _), sizes in kinds.items() for _, name in {min(sizes), max(sizes)}]
+
+
+@pytest.mark.parametrize("twin", sorted(extremes()), ids=IDS)
 def test_flax_counts_the_same(twin):
+    """Tracing a deep network takes seconds, and the variants between two extremes have the same layers."""
     needs("flax")
     import jax
     from flax.traverse_util import flatten_dict
@@ -141,7 +164,7 @@ def test_a_seed_gives_the_same_weights_everywhere(architecture, framework):
 def test_built_and_wrong_images(architecture, framework):
     needs(framework)
     spec = specs.get(architecture)
-    config = next(iter(spec.tiny.values()))
+    config = min((c for c in spec.tiny.values() if c.classes), key=lambda c: len(list(spec.layers(c))))
     port = ports.build(architecture, config, framework)
     x = images(spec, config)
     assert port(x).shape == (2, config.classes)
