@@ -93,7 +93,8 @@ def translate(layout: Layout, arrays: Mapping[str, Any]) -> dict[str, Any]:
         if not _holds(check, arrays):
             other = f"and {check.other} are not equal" if check.other else f"holds other values than {check.value}"
             raise TableError(f"line {check.line.number}: {check.name} {other}, as the table says they are")
-    return {entry.name: _made(entry, arrays) for entry in layout.entries}
+    like = alike({name: array.dtype.name for name, array in arrays.items()})
+    return {entry.name: _made(entry, arrays, entry.like or like) for entry in layout.entries}
 
 
 def _holds(check: Equal, arrays: Mapping[str, Any]) -> bool:
@@ -107,10 +108,10 @@ def _holds(check: Equal, arrays: Mapping[str, Any]) -> bool:
     return bool(np.array_equal(found, np.broadcast_to(other, check.shape), equal_nan=_has_nan(found.dtype)))
 
 
-def _made(entry: Entry, arrays: Mapping[str, Any]) -> Any:
+def _made(entry: Entry, arrays: Mapping[str, Any], like: str) -> Any:
+    """Build the right array of an entry; it has the dtype of the left array `like`, unless the table states one."""
     import numpy as np
 
-    like = entry.like or alike({name: array.dtype.name for name, array in arrays.items()})
     dtype = entry.dtype or (arrays[like].dtype if like else "float32")
     if isinstance(entry.filling, list):
         if len(entry.filling) == 1 and isinstance(part := entry.filling[0], Move):  # a view where numpy has one
