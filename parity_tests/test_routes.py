@@ -92,8 +92,9 @@ def twins(spec, architecture):
 
 
 @pytest.mark.parametrize("architecture", specs.names())
-@pytest.mark.parametrize("way", list(itertools.permutations(FRAMEWORKS, 3)), ids="-".join)
+@pytest.mark.parametrize("way", [FRAMEWORKS[k:] + FRAMEWORKS[:k] for k in range(3)], ids="-".join)
 def test_triangles_commute(architecture, way, tmp_path):
+    """Each framework starts, passes on and ends a way; the other three ways are these, run from their ends."""
     spec = specs.get(architecture)
     for k, config in enumerate(twins(spec, architecture)):
         a, b, c = way
