@@ -30,7 +30,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from digits_data import SIZE, DataError, Digits, from_folder, from_sklearn, shift
-from digits_page import FRAMEWORKS, Result, page
+from digits_page import page
+from digits_result import FRAMEWORKS, Result
 
 import ports
 from convert.__main__ import main as run_command

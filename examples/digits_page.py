@@ -1,19 +1,19 @@
-"""Show what `digits.py` did: as lines of text, and as one HTML page with pictures, confusion matrices and curves."""
+"""Show what `digits.py` did as one HTML page with pictures, confusion matrices and curves."""
 
 from __future__ import annotations
 
 import base64
-import math
 import platform
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
+from digits_plot import Line, plot
+from digits_result import FRAMEWORKS, Result
 
 from parity.markup import Markup, join, prose, tag
 from specs.numerals import limit, short
@@ -21,92 +21,8 @@ from specs.numerals import limit, short
 if TYPE_CHECKING:
     from digits_data import Digits
 
-FRAMEWORKS = {"flax": "Flax", "torch": "PyTorch", "paddle": "PaddlePaddle"}
-NAMES = {"mobile_former": "Mobile-Former", "mlp_mixer": "MLP-Mixer"}
 WORST = 12  # images in the gallery
 SUMMARY = ("same classes", "logits differ by", "closest decision")  # columns after the accuracies
-
-
-@dataclass
-class Result:
-    """One model: its training in Flax, its logits (n, 10) of all test images in each framework, and how torch went on.
-
-    Args:
-      losses: of each step. accuracies: on the test images, after each epoch.
-      halfway: the step at which PyTorch takes over.
-      continued: losses of PyTorch's steps, with the optimizer's state ("carried") and without ("fresh").
-    """
-
-    name: str
-    parameters: int
-    seconds: float
-    losses: list[float]
-    accuracies: list[float]
-    halfway: int
-    labels: np.ndarray
-    logits: dict[str, np.ndarray]
-    continued: dict[str, list[float]] = field(default_factory=dict)
-
-    @property
-    def title(self) -> str:
-        return NAMES.get(self.name, self.name)
-
-    @property
-    def agrees(self) -> bool:
-        """Tell whether every framework puts every image into the same class."""
-        first, *others = (logits.argmax(1) for logits in self.logits.values())
-        return all(np.array_equal(first, other) for other in others)
-
-    @property
-    def difference(self) -> float:
-        """Return the largest difference between two frameworks' logits, of all images and classes."""
-        every = np.stack(list(self.logits.values()))
-        return float((every.max(0) - every.min(0)).max())
-
-    @property
-    def margin(self) -> float:
-        """Return the least distance between the two largest logits of an image: how close a decision is."""
-        second, first = np.sort(self.logits["flax"], axis=1)[:, -2:].T
-        return float((first - second).min())
-
-    def accuracy(self, framework: str) -> float:
-        return float((self.logits[framework].argmax(1) == self.labels).mean())
-
-    def confusion(self, framework: str) -> np.ndarray:
-        """Return how many images of each label (rows) are put into each class (columns)."""
-        counts = np.zeros((10, 10), int)
-        np.add.at(counts, (self.labels, self.logits[framework].argmax(1)), 1)
-        return counts
-
-    def probabilities(self, framework: str) -> np.ndarray:
-        powers = np.exp(self.logits[framework] - self.logits[framework].max(1, keepdims=True))
-        return powers / powers.sum(1, keepdims=True)
-
-    def deviation(self, which: str) -> float:
-        """Return the largest difference between a loss of PyTorch and Flax's at the same step, of the latter."""
-        torch = np.array(self.continued[which])
-        flax = np.array(self.losses[self.halfway :][: len(torch)])
-        return float((np.abs(torch - flax) / flax).max())
-
-    def table(self) -> str:
-        """Return accuracies and what differs, for a terminal."""
-        lines = [f"  {FRAMEWORKS[name]:13} accuracy {self.accuracy(name):.2%}" for name in self.logits]
-        matrices = [self.confusion(name) for name in self.logits]
-        same = all(np.array_equal(matrices[0], matrix) for matrix in matrices)
-        lines.append(f"  confusion matrices: {'equal' if same else 'NOT equal'} in all three")
-        lines.append(f"  class of every one of {len(self.labels):,} images: {'equal' if self.agrees else 'NOT equal'}")
-        lines.append(
-            f"  logits differ by {short(self.difference)} at most; the closest decision is by {short(self.margin)}"
-        )
-        return "\n".join(lines)
-
-    def continuation(self) -> str:
-        count = len(self.continued["carried"])
-        carried, fresh = short(self.deviation("carried")), short(self.deviation("fresh"))
-        return (
-            f"  PyTorch took {count} steps after step {self.halfway}; its losses differ from Flax's by "
-            f"{carried} at most, without the optimizer's state by {fresh}"
-        )
 
 
 def page(results: Sequence[Result], digits: Digits, seed: int) -> str:
@@ -250,7 +166,7 @@ def _continuation(result: Result) -> Markup:
         f"steps on the same batches, in float32. Its losses differ from Flax's by {errors['carried']} of "
         f"their value at most. With the same weights and a new AdamW they differ by {errors['fresh']}."
     )
-    return tag("div", _plot("Loss of each step", lines, log=True, mark=result.halfway),
+    return tag("div", plot("Loss of each step", lines, log=True, mark=result.halfway),
                tag("p", prose(text), class_="beside"), class_="panels")  # fmt: skip
 
 
@@ -260,95 +176,13 @@ def _curve_of_loss(result: Result) -> Markup:
     middles = [k * size + size / 2 for k in range(len(means))]
     lines = [Line("of each step", list(range(len(result.losses))), result.losses, 0, faint=True),
              Line("mean of an epoch", middles, means, 0)]  # fmt: skip
-    return _plot("Training loss, by step", lines, log=True)
+    return plot("Training loss, by step", lines, log=True)
 
 
 def _curve_of_accuracy(result: Result) -> Markup:
     epochs = list(range(1, len(result.accuracies) + 1))
     errors = [100 * accuracy for accuracy in result.accuracies]
-    return _plot("Accuracy on the test images in percent, by epoch", [Line("accuracy", epochs, errors, 2, points=True)])
-
-
-class Line(NamedTuple):
-    """A line of a plot.
-
-    Args:
-      style: number of its colour in page.css.
-      faint: as a background. points: with a marker at each value. joined: by a line.
-    """
-
-    name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    style: int
-    faint: bool = False
-    points: bool = False
-    joined: bool = True
-
-
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 480, 220, 44, 10, 10, 22  # of a plot and its margins, in units of the SVG
-
-
-def _plot(title: str, lines: Sequence[Line], log: bool = False, mark: float | None = None) -> Markup:
-    """Draw lines over numbers.
-
-    Args:
-      log: whether the vertical axis is logarithmic.
-      mark: where a vertical line is drawn.
-    """
-    xs = [x for line in lines for x in line.x]
-    ys = [_height(y, log) for line in lines for y in line.y if not log or y > 0]
-    low, high = min(ys), max(ys)
-    pad = 0.05 * (high - low) or 0.5
-    low, high = low - pad, high + pad
-    left, right = min(xs), max(max(xs), min(xs) + 1)
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return (
-            round(LEFT + (WIDTH - LEFT - RIGHT) * (x - left) / (right - left), 1),
-            round(TOP + (HEIGHT - TOP - BOTTOM) * (high - max(_height(y, log), low)) / (high - low), 1),
-        )
-
-    parts = []
-    for value in _ticks(low, high, log):
-        _, y = place(left, value)
-        parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
-        parts.append(tag("text", f"{value:.6g}", x=LEFT - 6, y=y + 4, text_anchor="end"))
-    for value in _ticks(left, right, False, whole=True):
-        x, _ = place(value, 1)
-        parts.append(tag("text", f"{value:.0f}", x=x, y=HEIGHT - 5, text_anchor="middle"))
-    if mark is not None:
-        x, _ = place(mark, 1)
-        parts.append(tag("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_="mark"))
-    for line in lines:
-        points = [place(x, y) for x, y in zip(line.x, line.y, strict=True)]
-        path = tag("polyline", points=" ".join(f"{x},{y}" for x, y in points), class_="line") if line.joined else ""
-        dots = [tag("path", d="M-2.4 0a2.4 2.4 0 1 0 4.8 0a2.4 2.4 0 1 0 -4.8 0z", transform=f"translate({x} {y})")
-                for x, y in points] if line.points else []  # fmt: skip
-        parts.append(tag("g", path, *dots, class_=f"s{line.style}{' faint' if line.faint else ''}"))
-    legend = [tag("span", tag("i", "", class_=f"key k{line.style}{' faint' if line.faint else ''}"), line.name)
-              for line in lines]  # fmt: skip
-    picture = tag("svg", *parts, class_="chart", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=title)
-    caption = tag("figcaption", tag("b", title), tag("span", *legend, class_="keys") if len(lines) > 1 else "")
-    return tag("figure", caption, picture)
-
-
-def _height(value: float, log: bool) -> float:
-    return math.log10(max(value, 1e-9)) if log else value
-
-
-def _ticks(low: float, high: float, log: bool, whole: bool = False) -> list[float]:
-    """Return about five round numbers from `low` to `high`, which are logarithms if `log`."""
-    if log:
-        steps = (1, 2, 5) if high - low < 1.5 else (1, 3) if high - low < 2.5 else (1,)
-        every = [step * 10.0**decade for decade in range(math.floor(low), math.ceil(high) + 1) for step in steps]
-        shown = [value for value in every if low <= math.log10(value) <= high]
-        return shown if len(shown) > 2 else _ticks(10**low, 10**high, log=False)
-    rough = (high - low) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-    step = max(step, 1.0) if whole else step
-    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return plot("Accuracy on the test images in percent, by epoch", [Line("accuracy", epochs, errors, 2, points=True)])
 
 
 def _picture(digits: Digits, number: int) -> Markup:

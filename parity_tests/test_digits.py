@@ -8,7 +8,7 @@ import digits
 import digits_data
 import numpy as np
 import pytest
-from digits_page import Result
+from digits_result import Result
 
 from specs.mlp_mixer import Config
 
