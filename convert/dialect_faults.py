@@ -13,11 +13,11 @@ from typing import Any
 
 import specs
 from specs.axes import names, shape_of
-from specs.config import unknown
 from specs.dialects import UNUSED, Rule, applied, bind, place, rules
 from specs.layer import Parameter
 from specs.paths import match
 from specs.spec import Dialect
+from specs.words import unknown
 
 from .errors import ConvertError
 from .examples import NUMBER, Example, examples

@@ -1,4 +1,4 @@
-"""Tell what the parts of a file's names mean: where training scripts nest weights, their copies and training state."""
+"""Tell what the levels of a file's names mean: where scripts nest weights, copies of these, training state, wrappers."""
 
 from __future__ import annotations
 

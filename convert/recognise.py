@@ -48,7 +48,7 @@ def all_dialects() -> dict[str, list[str]]:
 
 def known_dialect(name: str) -> str:
     """Return the name. Raises: UsageError with the nearest one."""
-    from specs.config import unknown
+    from specs.words import unknown
 
     if name not in PORTS and name not in all_dialects():
         raise UsageError(f"{unknown(name, all_dialects())} (dialects: {', '.join(all_dialects())})")

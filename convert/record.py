@@ -1,4 +1,7 @@
-"""Read and write the record that travels with a converted file: what it is, its source, a hash of every tensor."""
+"""Read the record that travels with a converted file: what it is, its source, a hash of every tensor.
+
+new_record.py builds one, and execute.py writes it.
+"""
 
 import json
 import os

@@ -6,7 +6,7 @@ import contextlib
 import os
 
 import specs
-from specs import config as configs
+from specs.words import unknown
 
 from .errors import UsageError, called
 from .recognise import all_dialects, known_dialect
@@ -25,8 +25,8 @@ def route(text: str) -> tuple[str, str]:
             raise UsageError(f"{name} is an architecture; a route is DIALECT2DIALECT, e.g. flax2torch")
     if not halves:
         commands = ["inspect", "diff", "verify", "derive", "routes", *(f"{name}2torch" for name in all_dialects())]
-        unknown = configs.unknown(text, commands)
-        raise UsageError(f"{unknown}: neither a command nor a route ({called('convert routes')} lists them)")
+        problem = unknown(text, commands)
+        raise UsageError(f"{problem}: neither a command nor a route ({called('convert routes')} lists them)")
     for name in halves[0]:
         known_dialect(name)
     raise UsageError(f"no route {text!r} ({called('convert routes')} lists them)")

@@ -56,7 +56,7 @@ def part(reader: Reader, weights: str | None) -> Part:
         raise unclear(reader.path, weights, [prefix, *others])
     inside = {name.removeprefix(prefix): t for name, t in reader.tensors.items() if name.startswith(prefix)}
     if not inside and weights:
-        from specs.config import unknown
+        from specs.words import unknown
 
         folders = sorted({name.rpartition("/")[0] for name in reader.tensors if "/" in name})
         raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, folders)}")

@@ -16,6 +16,7 @@ from convert.files.inside import look
 from convert.settings import Settings, in_our_terms
 from specs import config as configs
 from specs.spec import SpecError
+from specs.words import unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,7 +115,7 @@ def targets(
         twins = [TINY + name for name in spec.tiny]
         known = [*spec.variants, *twins]
         if variant and variant != TINY.strip() and variant not in known:
-            raise UsageError(f"{architecture}: {configs.unknown(variant, known)} (variants: {', '.join(known)})")
+            raise UsageError(f"{architecture}: {unknown(variant, known)} (variants: {', '.join(known)})")
         chosen = [variant] if variant in known else twins
         try:
             fields = in_our_terms(spec, stated.values)
@@ -132,7 +133,7 @@ def targets(
         yield from models
     else:
         raise UsageError(
-            f"{configs.unknown(text, specs.names())}: neither an architecture ({', '.join(specs.names())}) nor a file"
+            f"{unknown(text, specs.names())}: neither an architecture ({', '.join(specs.names())}) nor a file"
         )
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import specs
 from convert.errors import UsageError, install
-from specs.config import unknown
 from specs.kinds import FRAMEWORKS
 from specs.outside import import_file
 from specs.spec import SpecError
+from specs.words import unknown
 
 
 class PortError(UsageError):

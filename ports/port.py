@@ -15,10 +15,11 @@ import numpy as np
 import specs
 from convert.errors import ConvertError, UsageError
 from convert.folding import fold
-from specs.config import as_dict, unknown
+from specs.config import as_dict
 from specs.kinds import IMAGES, PORTED
 from specs.layer import Layer
 from specs.preprocessing import UNKNOWN, Known
+from specs.words import unknown
 
 from .frameworks import network
 from .images import checked

@@ -15,8 +15,8 @@ from convert.folding import not_finite
 from convert.planning import plan_read
 from convert.record import Record
 from convert.settings import Settings, read_config
-from specs.config import as_dict, unknown
-from specs.words import with_article
+from specs.config import as_dict
+from specs.words import unknown, with_article
 
 if TYPE_CHECKING:
     import numpy as np

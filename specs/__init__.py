@@ -65,7 +65,7 @@ def get(name: str) -> Spec:
     if name in _added:
         return _added[name].spec
     if name not in _pages():
-        from .config import unknown
+        from .words import unknown
 
         raise ValueError(f"{unknown(name, names())} (architectures: {', '.join(names())})")
     return _of_page(name)

@@ -15,7 +15,7 @@ from .init import INITS
 from .kinds import ANY, GATES, KINDS
 from .layer import Layer, Sizes, count, parameters
 from .spec import Spec
-from .words import with_article
+from .words import unknown, with_article
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.(\d+|[A-Za-z_]\w*))*")
 UNKNOWN_KIND = "layers: kind: "  # begins a fault that is the same in every Config
@@ -70,7 +70,7 @@ def _of_config(spec: Spec, config: Any) -> Iterator[str]:
     yield from _of_images(spec, config)
     fields = configs.types_of(spec.config)
     strange = [name for name in spec.immaterial(config) if name not in fields]
-    yield from (f"immaterial: {configs.unknown(name, fields)}" for name in strange)
+    yield from (f"immaterial: {unknown(name, fields)}" for name in strange)
 
 
 def _alike(faults: list[str]) -> Iterator[str]:
@@ -91,7 +91,7 @@ def _of_kind(kind: str, path: str) -> str:
     """Describe a kind that does not exist, with the kind of a library's class of that name, or the nearest name."""
     word = str(kind).replace("_", "")
     near = [name for name, row in KINDS.items() if any(_is_class(word, form) for form in row.classes.values())]
-    what = f"unknown name {kind!r}, did you mean {near[0]!r}?" if near else configs.unknown(str(kind), KINDS)
+    what = f"unknown name {kind!r}, did you mean {near[0]!r}?" if near else unknown(str(kind), KINDS)
     return f"{UNKNOWN_KIND}{what} (first at {path!r}; the kinds are {', '.join(KINDS)})"
 
 
@@ -121,9 +121,9 @@ def _of_layer(layer: Any) -> Iterator[str]:
     )
     if layer.sizes.get("g", 0) != GATES.get(layer.kind, layer.sizes.get("g", 0)):
         yield f"{where}: size of g is {layer.sizes['g']}, {with_article(layer.kind)} has {GATES[layer.kind]} gates"
-    yield from (f"{where}: without: {configs.unknown(leaf, leaves)}" for leaf in layer.without if leaf not in leaves)
+    yield from (f"{where}: without: {unknown(leaf, leaves)}" for leaf in layer.without if leaf not in leaves)
     if layer.init not in INITS:
-        yield f"{where}: init: {configs.unknown(layer.init, INITS)} (one of {', '.join(INITS)})"
+        yield f"{where}: init: {unknown(layer.init, INITS)} (one of {', '.join(INITS)})"
 
 
 def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:

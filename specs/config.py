@@ -1,4 +1,4 @@
-"""Parse, check and describe values of Configs; offer the nearest name for an unknown one."""
+"""Parse, check and describe values of Configs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from .numerals import exact
+from .words import unknown
 
 Size = int | tuple[int, int]  # one number for a square, (height, width) otherwise
 
@@ -118,13 +119,6 @@ def _no_field(name: str, names: typing.Collection[str]) -> str:
     """Name the nearest field, or all of them where none is near."""
     text = unknown(name, names)
     return text if "did you mean" in text else f"{text}: the fields are {', '.join(names)}"
-
-
-def unknown(name: str, known: typing.Iterable[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"unknown name {name!r}" + (f", did you mean {near[0]!r}?" if near else "")
 
 
 def parse(text: str) -> Any:

@@ -14,8 +14,8 @@ from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import NamedTuple
 
-from .config import unknown
 from .spec import Spec, SpecError
+from .words import unknown
 
 GROUP = "triptych.specs"  # of entry points: NAME = "package.module", which ends with SPEC = Spec(...)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import config as configs
+from .words import unknown
 
 COMMON = {"TYPE": str, "NAME": str, "RESUME": object, "PRETRAINED": object}  # of every network
 TRAINING = (  # sections and keys beside MODEL: they say nothing of the network
@@ -32,7 +33,7 @@ def stated(mapping: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
     problems = (
         [f"BASE={bases!r}: copy what those files say into this one"] if bases not in (None, "", (), ("",)) else []
     )
-    problems += [configs.unknown(key, [*hints, *TRAINING]) for key in given if key not in hints]
+    problems += [unknown(key, [*hints, *TRAINING]) for key in given if key not in hints]
     problems += [
         f"{key}={value!r} does not fit: it is {configs.describe(hints[key])}"
         for key, value in given.items()

@@ -6,10 +6,10 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from .config import unknown
 from .kinds import FRAMEWORKS
 from .layer import Layer, Sizes
 from .preprocessing import Preprocessing
+from .words import unknown
 
 
 class Dialect(NamedTuple):

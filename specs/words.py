@@ -1,6 +1,8 @@
-"""Write words for people: the article that a name from code takes."""
+"""Write words for people: the article that a name from code takes, the nearest name where one is unknown."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 SPELLED = ("lstm", "mlp", "nnx", "npy", "npz")  # names whose first letter is spoken as "el", "em", "en"
 
@@ -9,3 +11,11 @@ def with_article(noun: str) -> str:
     """Put "a" or "an" before a name: "an npz file", "a torch file", "an int", "a uint8"."""
     name = noun.lower()
     return f"an {noun}" if name.startswith(("a", "e", "i", "o", *SPELLED)) else f"a {noun}"
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """Say that a name is unknown, and which known one is nearest, if one is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"unknown name {name!r}" + (f", did you mean {near[0]!r}?" if near else "")

@@ -9,7 +9,7 @@ import traceback
 from typing import Any
 
 from convert.errors import ConvertError, UsageError
-from specs.config import unknown
+from specs.words import unknown
 
 from .trace.call import Call
 from .trace.sides import MODELS, is_model, without_variables
