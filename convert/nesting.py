@@ -1,4 +1,4 @@
-"""Tell what the levels of a file's names mean: where scripts nest weights, copies of these, training state, wrappers."""
+"""Tell what the levels of a file's names mean: where scripts nest weights, copies, training state, wrappers."""
 
 from __future__ import annotations
 
