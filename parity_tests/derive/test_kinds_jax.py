@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.trace.call import call_of
+from parity.derive.trace.sides import side
 
 from ..conftest import needs
 from .pairs import images
@@ -163,3 +165,23 @@ def test_a_loop_that_begins_in_float32_leaves_constants_in_float64():
     parameters = {name: draw.normal(size=shape).astype("float32") for name, shape in shapes.items()}
     found = parity.derive((function, parameters), Right(), (images(2, 3, 4),))
     assert found.proven and not found.missing, (found.error, found.divergences)
+
+
+def test_the_users_code_is_traced_once():
+    needs("flax")
+    import jax.numpy as jnp
+
+    traced = []
+
+    def function(parameters: Any, x: Any) -> Any:
+        traced.append(x.shape)
+        return jnp.tanh(x @ parameters["w"])
+
+    x, w = np.random.default_rng(0).standard_normal((2, 3, 3))
+    of, gradients = side((function, {"w": w}), call_of(x)), dict[str, Any]()
+    of.record(of.parameters, of.call.arrays())
+    runs = [of.run({"w": 2 * w}, of.call.arrays()),
+            of.gradients({"w": 2 * w}, of.call.arrays(), gradients.__setitem__)]  # fmt: skip
+    assert len(traced) == 1
+    assert all(np.allclose(out, np.tanh(2 * x @ w)) for (out,) in runs)
+    assert gradients["w"].shape == w.shape and gradients["w"].all()

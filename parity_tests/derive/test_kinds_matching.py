@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import parity
-from parity.derive.match import attempt, choices
+from parity.derive.match import attempt, choices, columns
 from parity.derive.match.stepped import Stepped
 from parity.derive.match.stepped import stepped as by_steps
 from parity.derive.trace.sides import side
@@ -407,3 +407,13 @@ def test_elements_of_choices_that_are_undone_have_no_partner(monkeypatch: pytest
     left, right = (torch.nn.Sequential(linear(6, 8), torch.nn.Tanh(), linear(8, 6)) for _ in range(2))
     parity.derive(left, right, (images(5, 6),))
     assert same and all(same)
+
+
+def test_a_limit_ends_only_comparisons_beyond_it():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((300, columns.STATISTICS)), rng.random((400, columns.STATISTICS))
+    scale = max(columns.size_of(a), columns.size_of(b))
+    wanted = np.abs(a[:, None] - b).max(2).min(1).mean() / scale
+    assert np.isclose(columns.distance_within(a, b), wanted)
+    assert np.isclose(columns.distance_within(a, b, 1.01 * wanted), wanted)
+    assert columns.distance_within(a, b, 0.99 * wanted) == np.inf
