@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
 import ports
+from parity.__main__ import main
 from parity.job import Job, run_here, run_isolated
 from parity.judge import Subject, judge
 from parity.targets import Target, targets
@@ -29,7 +34,19 @@ TWIN = "mlp_mixer:tiny headless"
 PAIR = ("--frameworks", "torch", "paddle")
 
 
-def parity(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+def parity(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, which has imported the frameworks already."""
+    out, err = io.StringIO(), io.StringIO()
+    with mock.patch.dict(os.environ), warnings.catch_warnings(action="ignore"):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = main(list(arguments))
+            except SystemExit as stop:  # argparse's way out
+                code = int(stop.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def process(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "ignore", "-m", "parity", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, **env})
 
@@ -58,9 +75,8 @@ def test_rows_have_the_keys_that_tools_rely_on() -> None:
 def test_progress_is_shown_on_a_terminal() -> None:
     need("torch", "paddle")
     ours, theirs = os.openpty()
-    command = [sys.executable, "-W", "ignore", "-m", "parity", TWIN, *PAIR, "--check", "forward"]
-    subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, timeout=300, check=True)
-    os.close(theirs)
+    with os.fdopen(theirs, "w") as terminal, contextlib.redirect_stderr(terminal):
+        assert main([TWIN, *PAIR, "--check", "forward"]) == 0
     assert b"1/2 mlp_mixer:tiny headless float64 torch" in os.read(ours, 4096)
     os.close(ours)
 
@@ -78,7 +94,7 @@ def test_what_a_framework_cannot_do_is_said_and_skipped() -> None:
 
 def test_a_missing_gpu_is_said_and_proves_nothing() -> None:
     need("torch", "flax")
-    done = parity(
+    done = process(
         TWIN, "--frameworks", "flax", "torch", "--check", "forward", "--device", "gpu", CUDA_VISIBLE_DEVICES=""
     )
     assert done.returncode == 1
@@ -145,7 +161,7 @@ def test_help_imports_no_framework() -> None:
     code = "import sys, parity, parity.__main__ as m; m.parser().format_help(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"numpy", "torch", "jax", "flax", "paddle", "ports", "convert.planning"} & set(loaded)
-    assert parity("--help").returncode == 0
+    assert process("--help").returncode == 0
 
 
 def test_a_process_of_its_own_gives_the_same_numbers() -> None:
@@ -166,7 +182,7 @@ def test_a_crash_leaves_a_cause_and_takes_nothing_along(tmp_path: object, monkey
     with open(f"{tmp_path}/paddle/__init__.py", "w", encoding="utf-8") as file:
         file.write("import os\nos.abort()\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    done = parity(TWIN, "--isolate", "--json", "--check", "forward")
+    done = process(TWIN, "--isolate", "--json", "--check", "forward")
     rows = {row["pair"]: row for row in json.loads(done.stdout)}
     assert rows["flax-torch"]["passed"] is True
     assert rows["torch-paddle"]["passed"] is False
@@ -242,9 +258,9 @@ def test_a_report_that_cannot_be_is_told_first() -> None:
     assert done.stderr == "python -m parity: .: Is a directory: name a file in it\n"
 
 
-@pytest.mark.parametrize("arguments", [("ports",), ("ports", "--json"), ("parity", TWIN, *PAIR, "--check", "forward")])
+@pytest.mark.parametrize("arguments", [("ports",), ("ports", "--json")])
 def test_a_reader_that_goes_away_is_no_traceback(arguments: tuple[str, ...]) -> None:
-    need("torch", "paddle")
+    """A comparison is among the commands of `test_output_that_cannot_be_written`."""
     ours, theirs = os.pipe()
     os.close(ours)
     command = [sys.executable, "-W", "ignore", "-m", *arguments]
