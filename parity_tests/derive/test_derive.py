@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +65,7 @@ def test_the_saved_table_converts_both_ways(name: str, tmp_path: Path):
     assert all(np.array_equal(back[name], array) for name, array in arrays.items())
 
 
-def test_the_command_line_derives_a_table_that_converts_a_file(tmp_path: Path):
+def test_the_command_line_derives_a_table_that_converts_a_file(tmp_path: Path, run: Any):
     needs("torch")
     import torch
 
@@ -79,15 +77,14 @@ def test_the_command_line_derives_a_table_that_converts_a_file(tmp_path: Path):
         "def right(): return torch_torch().right\n"
     )
     table = tmp_path / "my.table"
-    done = _convert("derive", f"{tmp_path}/two.py:left", f"{tmp_path}/two.py:right", "-o", str(table), "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["proven"] is True
+    code, out, err = run("derive", f"{tmp_path}/two.py:left", f"{tmp_path}/two.py:right", "-o", table, "--json")
+    assert code == 0, err
+    assert json.loads(out)["proven"] is True
     sizes = [
         word for name, length in derived("torch_torch").table.sizes.items() for word in ("--set", f"{name}={length}")
     ]
-    done = _convert("--table", str(table), str(tmp_path / "left.pt"), *sizes,
-                    "-o", str(tmp_path / "right.npz"))  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    code, _, err = run("--table", table, tmp_path / "left.pt", *sizes, "-o", tmp_path / "right.npz")
+    assert code == 0, err
     converted = np.load(tmp_path / "right.npz")
     state = left.state_dict()
     assert np.array_equal(converted["d_key.weight"], state["qkv.weight"][8:12].numpy())
@@ -169,17 +166,12 @@ def test_rows_that_no_token_reads_continue_the_pattern_and_are_marked():
 
 
 @pytest.mark.parametrize("text", ["nothing.py", "nothing.py:build"])
-def test_a_side_that_is_not_there_is_wrong_usage(text: str):
-    done = _convert("derive", text, text)
-    assert done.returncode == 2 and "nothing.py" in done.stderr and "Traceback" not in done.stderr
+def test_a_side_that_is_not_there_is_wrong_usage(text: str, run: Any):
+    code, _, err = run("derive", text, text)
+    assert code == 2 and "nothing.py" in err
 
 
 def _arrays(model: Any, inputs: Any) -> dict[str, np.ndarray]:
     of = side(model, inputs if isinstance(inputs, parity.Call) else parity.Call(*inputs))
     drawn = draw(of, 5)
     return {**drawn, **{name: drawn[first] for name, first in of.ties.items()}, **of.others}
-
-
-def _convert(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "convert", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
