@@ -20,7 +20,7 @@ from .symbols import Use
 
 FOLLOWED = 0.99  # what counts as the distance of uses of which only the way to them is alike
 WRITTEN = 0.9  # the written order is meant where channels vary as much alike in it as each with its likest one
-SURE = 3  # standard errors by which channels have to be nearer in the written order than in another one
+SURE = 2  # standard errors by which channels have to be nearer in the written order than in another one
 SAMPLE = 256  # channels that are compared with each other
 INPUT = -1  # the source of what reads an input of the model
 
@@ -31,6 +31,7 @@ class Following(Choices):
     def __init__(self, *args: Any):
         super().__init__(*args)
         self._sources = dict[int, frozenset[int]]()  # of left uses
+        self._straight = dict[int, int]()  # right product whose columns correspond as they are written -> their number
 
     @cached_property
     def _products(self) -> set[int]:
@@ -56,8 +57,14 @@ class Following(Choices):
         taps = taps_of(use, self.program)
         free = [seen for seen in pool if not seen.use.flipped and self._free(seen, seen.use.ids)]
         alike = [seen for seen in free if taps_of(seen.use, seen.program) == taps]
-        found = {seen: order(use, seen, taps) for seen in self._followers(use, alike)}
+        straight = self._in_order(use, use.x.shape[1 if taps else 2])
+        found = {seen: order(use, seen, taps, straight) for seen in self._followers(use, alike)}
         return {seen: rows for seen, rows in found.items() if rows is not None}
+
+    def _in_order(self, use: Use, count: int) -> bool:
+        """Tell whether what a use reads has as many channels as the products behind it, in the same order as theirs."""
+        own = sources(self.program, use.node, self._partners)
+        return all(self._straight.get(at) == count for at in own)
 
     def _following_elements(self, use: Use, numbers: Array, found: Array) -> list[Option]:
         """Return the vectors that meet what is made from the results of the same products.
@@ -71,10 +78,12 @@ class Following(Choices):
         for seen in self._followers(use, [seen for seen in pool if self._free(seen, seen.numbers)]):
             there = uses.raw(seen.use)
             rows = likest(here, there) if here.size and here.shape == there.shape else None
-            if rows is None and written(found, seen.statistics):
+            rows = alike(use, seen, numbers) if rows is None else rows
+            if rows is None and (written(found, seen.statistics) or self._in_order(use, count)):
                 rows = np.arange(count)
             if rows is not None:
-                apart = seen.use.symbol.plain != use.symbol.plain, columns.distance(found, seen.statistics)
+                beside = abs(seen.use.beside - use.beside)
+                apart = seen.use.symbol.plain != use.symbol.plain, columns.distance(found, seen.statistics), beside
                 options.append((self._order(use, seen, *apart), FOLLOWED, seen, rows))
         if options and self.walk.at not in self.rough:
             names = " ".join(self.rights.owners(use.ids))
@@ -114,20 +123,36 @@ def _channels(use: Use, window: bool) -> Array:
     return x.reshape(x.shape[0] if window else x.shape[0] * x.shape[1], -1)
 
 
-def order(use: Use, seen: uses.Seen, taps: tuple[int, ...]) -> Array | None:
+def order(use: Use, seen: uses.Seen, taps: tuple[int, ...], straight: bool = False) -> Array | None:
     """Return the left row of each right one of two products, by how the values of channels vary; None if unclear.
 
     Args:
-      taps: of both.
+      taps: of both. straight: whether the order of channels is the same where values do not tell.
     """
     here, there = _channels(use, bool(taps)), _channels(seen.use, bool(seen.window))
     if len(here) != len(there):
         return None
     rows = likest(here, there) if here.shape == there.shape else None
-    if rows is None and written(*(columns.of_product(x.T[None], None) for x in (here, there))):
+    if rows is None and (straight or written(*(columns.of_product(x.T[None], None) for x in (here, there)))):
         rows = np.arange(len(here))
     count = int(np.prod(taps, dtype=int))
     return None if rows is None else (rows[:, None] * count + np.arange(count)).ravel()
+
+
+def alike(use: Use, seen: uses.Seen, numbers: Array) -> Array | None:
+    """Return the left element of each right one that is read at the same places, as of a table; None if none is.
+
+    Args:
+      numbers: of the right elements.
+    """
+    if use.ids.shape != seen.use.ids.shape or use.ids.size > uses.LARGE:
+        return None
+    pattern = uses.pattern(use.ids)
+    if not np.array_equal(pattern, seen.pattern):
+        return None
+    here, there = (uses.first_of(one.ids, pattern) for one in (use, seen.use))
+    order = np.argsort(here)
+    return np.searchsorted(seen.numbers, there[order[np.searchsorted(here[order], numbers)]])
 
 
 def likest(here: Array, there: Array) -> Array | None:

@@ -227,6 +227,10 @@ class Products(Regrouping):
         self._partners.setdefault(use.node, []).append((seen, len(group.columns)))
         if rows is None:
             raise unpaired(" ".join(self.rights.owners(use.ids)), seen)
+        if np.array_equal(group.columns, other.columns) and (len(use.ids) == 1 or (np.diff(rows) == 1).all()):
+            self._straight[use.node] = len(use.ids) * len(group.columns)
+        else:
+            self._straight.pop(use.node, None)
         right, left = (ids.reshape(-1, ids.shape[2]) for ids in (group.of(use.ids), other.of(seen.use.ids)))
         step = max(1, MANY // max(right.shape[1], 1))  # bounds memory
         for at in range(0, len(rows), step):
