@@ -11,9 +11,11 @@ from ..trace.tape import Array
 from . import columns, uses
 from .biases import Biases
 from .choices import COMPARE, EXACT, LIMIT, MARGIN, DeadEnd, Option, Term
+from .following import FOLLOWED
 from .symbols import Use
 
 ALIKE = 1e-3  # relative difference of the sizes of what two terms of a sum were first added to
+WITHIN = 1e-3  # distance from the nearest of many elements beyond which these are others
 SMALL = 1 << 14  # elements of a product that are compared one by one with those of elementwise products
 
 
@@ -28,7 +30,7 @@ def distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[O
 def unpaired(names: str, seen: uses.Seen) -> DeadEnd:
     """Return the dead end of parameters that read what a use on the left reads, in no order that can be told."""
     what = f"it reads the values that {seen.name} reads on the left, but not in the same order or number"
-    return DeadEnd(f"{names}: {what}: {COMPARE}")
+    return DeadEnd(f"{names}: {what}: {COMPARE}", FOLLOWED)
 
 
 class Factors(Biases):
@@ -71,8 +73,10 @@ class Factors(Biases):
                 np.concatenate([getattr(seen, name) for seen in pool]) for name in ("statistics", "numbers")
             )
             gap = columns.distance_within(found, statistics)
-            if gap < LIMIT:
+            if gap < WITHIN:
                 options.append(((False,), gap, pool[0], (every, statistics)))
+        if self.walk.at in self.rough and all(gap > EXACT for _, gap, _, _ in options):
+            options = []
         alone = use.kind == "mul" or not terms
         if alone and not options and (followed := self._following_elements(use, numbers, found)):
             seen, rows = self._choose(use, followed, np.inf)
@@ -118,16 +122,19 @@ class Factors(Biases):
           limit: the distance from which on one that has the values among others does not matter.
         """
         options: list[Option] = []
-        for seen in pool:
-            gap = (
-                columns.distance_within(found, seen.statistics, limit)
-                if part
-                else columns.distance(found, seen.statistics)
-            )
-            if gap < LIMIT:
-                apart = abs(seen.use.beside - use.beside) / (use.beside or 1)
-                first = (not self._free(seen, seen.numbers), gap > EXACT and gap, apart > ALIKE and apart)
-                options.append((self._order(use, seen, *first), gap, seen, None))
+        gaps = {
+            seen: columns.distance_within(found, seen.statistics, min(limit, WITHIN))
+            if part
+            else columns.distance(found, seen.statistics)
+            for seen in pool
+        }
+        gaps = {seen: gap for seen, gap in gaps.items() if gap < (WITHIN if part else LIMIT)}
+        strays = self._strays(use, gaps)
+        for seen, gap in gaps.items():
+            apart = abs(seen.use.beside - use.beside) / (use.beside or 1)
+            likely = seen in strays, not self._free(seen, seen.numbers)
+            order = self._order(use, seen, *likely, gap > EXACT and gap, apart > ALIKE and apart)
+            options.append((order, gap, seen, None))
         return options
 
     def _assign_zeros(self, numbers: Array, found: Array, terms: list[Term]) -> None:

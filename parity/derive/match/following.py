@@ -6,7 +6,8 @@ results of the same products on both sides all the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +23,8 @@ FOLLOWED = 0.99  # what counts as the distance of uses of which only the way to 
 WRITTEN = 0.9  # the written order is meant where channels vary as much alike in it as each with its likest one
 SURE = 2  # standard errors by which channels have to be nearer in the written order than in another one
 SAMPLE = 256  # channels that are compared with each other
+ALIKE = 1e-6  # distance up to which values alone say which use is meant
+MOST = 0.5  # part of the products that two uses read, from which on one may be the other's partner
 INPUT = -1  # the source of what reads an input of the model
 
 
@@ -37,18 +40,31 @@ class Following(Choices):
     def _products(self) -> set[int]:
         return {seen.use.node for seen in self._of_kind("product")}
 
-    def _followers(self, use: Use, pool: Collection[uses.Seen]) -> Iterator[uses.Seen]:
-        """Yield those of the left uses that read the results of the partners of the products that this one reads."""
+    def _followers(self, use: Use, pool: Iterable[uses.Seen], near: bool = False) -> list[uses.Seen]:
+        """Return those of the left uses that read the results of the partners of the products that this one reads.
+
+        Args:
+          near: whether to take those that read most of them, and few others, where none reads just these.
+        """
         own = sources(self.program, use.node, self._partners)
         partners = [{seen.use.node for seen, _ in self._partners[at]} if at != INPUT else {INPUT} for at in own]
-        every = set[int]().union(*partners)
+        every, found = set[int]().union(*partners), dict[uses.Seen, float]()
         for seen in pool:
             at = seen.use.node
             if at not in self._sources:
                 self._sources[at] = sources(seen.program, at, self._products)
             theirs = self._sources[at]
-            if theirs and theirs <= every and all(some & theirs for some in partners):
-                yield seen
+            same = theirs and theirs <= every and all(some & theirs for some in partners)
+            found[seen] = 1.0 if same else len(theirs & every) / max(1, len(theirs | every)) if near else 0.0
+        best = max(found.values(), default=0.0)
+        return [seen for seen, part in found.items() if part == best >= MOST]
+
+    def _strays(self, use: Use, gaps: Mapping[uses.Seen, float]) -> set[uses.Seen]:
+        """Return uses that meet nearly the same values, but made from the results of other products than this one's."""
+        if min(gaps.values(), default=0.0) <= ALIKE:
+            return set()
+        followers = set(self._followers(use, gaps))
+        return set(gaps) - followers if followers else set()
 
     def _following(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, Array]:
         """Return rows of products that read the results of the same products, as behind another activation."""
@@ -58,8 +74,10 @@ class Following(Choices):
         free = [seen for seen in pool if not seen.use.flipped and self._free(seen, seen.use.ids)]
         alike = [seen for seen in free if taps_of(seen.use, seen.program) == taps]
         straight = self._in_order(use, use.x.shape[1 if taps else 2])
-        found = {seen: order(use, seen, taps, straight) for seen in self._followers(use, alike)}
-        return {seen: rows for seen, rows in found.items() if rows is not None}
+        found = {seen: order(use, seen, taps, straight) for seen in self._followers(use, alike, True)}
+        rows = {seen: rows for seen, rows in found.items() if rows is not None}
+        like = {seen: likeness(use, seen, taps, there) for seen, there in rows.items()}
+        return {seen: there for seen, there in rows.items() if 2 * like[seen] >= max(like.values())}
 
     def _in_order(self, use: Use, count: int) -> bool:
         """Tell whether what a use reads has as many channels as the products behind it, in the same order as theirs."""
@@ -74,8 +92,8 @@ class Following(Choices):
         options = list[Option]()
         count = len(numbers)
         pool = [seen for seen in self._of_kind(use.kind) if len(seen.numbers) == count]
-        here = uses.raw(use)
-        for seen in self._followers(use, [seen for seen in pool if self._free(seen, seen.numbers)]):
+        here, free = uses.raw(use), [seen for seen in pool if self._free(seen, seen.numbers)]
+        for seen in self._followers(use, free):
             there = uses.raw(seen.use)
             rows = likest(here, there) if here.size and here.shape == there.shape else None
             rows = alike(use, seen, numbers) if rows is None else rows
@@ -155,13 +173,32 @@ def alike(use: Use, seen: uses.Seen, numbers: Array) -> Array | None:
     return np.searchsorted(seen.numbers, there[order[np.searchsorted(here[order], numbers)]])
 
 
+def likeness(use: Use, seen: uses.Seen, taps: tuple[int, ...], rows: Array) -> float:
+    """Tell how much channels vary alike on both sides; 0 where they are of other sizes.
+
+    Args:
+      taps, rows: see order.
+    """
+    here, there = _channels(use, bool(taps)), _channels(seen.use, bool(seen.window))
+    if here.shape != there.shape:
+        return 0.0
+    count = math.prod(taps)
+    like = _normal(here) * _normal(there[rows[::count] // count])
+    return max(0.0, float(like.sum(1).mean()))
+
+
+def _normal(x: Array) -> Array:
+    """Return channels (channel, n) with mean 0 and length 1."""
+    x = x - x.mean(1, keepdims=True)
+    return x / np.maximum(np.sqrt((x * x).sum(1, keepdims=True)), 1e-300)
+
+
 def likest(here: Array, there: Array) -> Array | None:
     """Return, for each channel (channel, n), the other side's that varies most alike; None where that is not clear.
 
     Channels that do not vary on a side, as behind a ReLU, are at their own places if the others are.
     """
-    ours, theirs = (x - x.mean(1, keepdims=True) for x in (here, there))
-    ours, theirs = (x / np.maximum(np.sqrt((x * x).sum(1, keepdims=True)), 1e-300) for x in (ours, theirs))
+    ours, theirs = _normal(here), _normal(there)
     like, varying = ours @ theirs.T, ours.any(1) & theirs.any(1)
     rows = like.argmax(1)
     if varying.sum() > 1 and like.diagonal()[varying].sum() >= WRITTEN * like.max(1)[varying].sum():

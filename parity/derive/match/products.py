@@ -115,7 +115,9 @@ class Products(Regrouping):
             partial = {} if window else uses.partial(use, others)
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
         near = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
-        unclear = all(gap > EXACT and not self._free(seen, seen.use.ids) for seen, gap in near.items())
+        unclear = self.walk.at in self.rough or all(
+            gap > EXACT and not self._free(seen, seen.use.ids) for seen, gap in near.items()
+        )
         if unclear and (doubtful := self._doubtful(use, pool)):
             partial = {seen: (rows, gaps.get(seen, LIMIT)) for seen, rows in doubtful.items()}
             near = {seen: gap for seen, (_, gap) in partial.items()}
@@ -143,7 +145,7 @@ class Products(Regrouping):
           groups: all of the right product.
           partners: names of those that the groups before this one have: one use is likely to have one partner.
         """
-        right, options = group.of(use.ids), list[Option]()
+        right, options, strays = group.of(use.ids), list[Option](), self._strays(use, near.gaps)
         unread = group.role if group.role == roles.UNREAD else ""
         for seen, gap in near.gaps.items():
             for other in seen.groups:
@@ -154,7 +156,7 @@ class Products(Regrouping):
                     alone = seen.name not in partners
                     hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
                     split = not roles.alike(groups, seen.groups)
-                    likely = (hollow, taken, split, alone, roles.difference(group.role, other.role))
+                    likely = (seen in strays, hollow, taken, split, alone, roles.difference(group.role, other.role))
                     differs = other.grid != group.grid
                     for turned, columns_of in enumerate((other, *(other.orders() if differs else ()))):
                         order = self._order(use, seen, (*likely, turned), apart, differs)

@@ -216,7 +216,7 @@ class Walk:
     def _replace(self, number: int, value: Array) -> None:
         """Replace a value that later operations read, through the layouts from which it was made."""
         fixed = {*self.program.tape.inputs, *self.program.tape.constants}
-        while number not in fixed:
+        while number not in fixed and np.shape(value) == self.program.shapes[number]:
             node = self.program.tape.nodes[self.program.makers[number]]
             if number in self.values:
                 self.values[number] = value
