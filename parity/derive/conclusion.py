@@ -75,9 +75,8 @@ def concluded(left: Left, best: Candidate, began: float) -> Derivation:
     kept = [name for side in (a, b) for name, array in side.others.items() if array.dtype.kind == "f"]
     notes = [f"# fixed, since the other side computes it: {name}" for name in kept]
     notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
-    doubtful = [
-        name for step in found.steps if step.kind == "product" and step.gap >= LIMIT for name in step.right.split(" ")
-    ]
+    steps = [] if proven else [step for step in found.steps if step.gap >= LIMIT]
+    doubtful = [name for step in steps for name in step.right.split(" ")]
     inferred = list(dict.fromkeys([*inferred, *blank, *doubtful]))
     table = _commented(table, proof, proven, inferred, reasons, [*notes, *(f"# free: {text}" for text in free)])
     return Derivation(

@@ -23,7 +23,7 @@ class Biases(Following):
         made = products(self.program, use.node) if use.kind == "add" else set()
         partners = [partner for at in made for partner in self._partners.get(at, [])]
         bare = sum(n for seen, n in partners if not biased(seen.program, seen.use.node))
-        if not bare or any(at not in self._partners for at in made):
+        if not bare or any(at not in self._partners or at in self._at_once_matched for at in made):
             return False
         zero = np.ones(len(numbers), bool)
         pool = [seen for seen in self._of_kind("add") if self._free(seen, seen.numbers)]

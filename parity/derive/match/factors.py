@@ -58,7 +58,7 @@ class Factors(Biases):
         if not options and np.shape(use.x) == np.shape(use.ids):
             options = [
                 (
-                    self._order(use, seen, not self._free(seen, seen.numbers), gap),
+                    self._order(use, seen, not self._free(seen, seen.numbers), gap > EXACT and gap, _apart(use, seen)),
                     gap,
                     seen,
                     (seen.numbers[index], None),
@@ -79,9 +79,9 @@ class Factors(Biases):
             options = []
         alone = use.kind == "mul" or not terms
         if alone and not options and (followed := self._following_elements(use, numbers, found)):
-            seen, rows = self._choose(use, followed, np.inf)
-            self._assign(numbers, seen.numbers[rows])
-            return self._left_values(use, seen, rows)
+            seen, (left, rows) = self._choose(use, followed, np.inf)
+            self._assign(numbers, left)
+            return None if rows is None else self._left_values(use, seen, rows)
         near = [option for option in options if option[1] <= self.limit]
         if use.kind == "add" and terms and not any(self._free(seen, seen.numbers) for _, _, seen, _ in near):
             self._assign_zeros(numbers, found, terms)
@@ -131,9 +131,8 @@ class Factors(Biases):
         gaps = {seen: gap for seen, gap in gaps.items() if gap < (WITHIN if part else LIMIT)}
         strays = self._strays(use, gaps)
         for seen, gap in gaps.items():
-            apart = abs(seen.use.beside - use.beside) / (use.beside or 1)
             likely = seen in strays, not self._free(seen, seen.numbers)
-            order = self._order(use, seen, *likely, gap > EXACT and gap, apart > ALIKE and apart)
+            order = self._order(use, seen, *likely, gap > EXACT and gap, _apart(use, seen))
             options.append((order, gap, seen, None))
         return options
 
@@ -167,3 +166,9 @@ class Factors(Biases):
         """The elements of the products on the left, each for itself."""
         every = (seen for seen in self._of_kind("product") if seen.use.ids.size <= SMALL)
         return [uses.Apart(seen) for seen in every if seen.use.symbol.plain]
+
+
+def _apart(use: Use, seen: uses.Seen) -> float:
+    """Tell how far what two terms were first added to differs in size; 0 if hardly."""
+    apart = abs(seen.use.beside - use.beside) / (use.beside or 1)
+    return apart if apart > ALIKE else 0.0

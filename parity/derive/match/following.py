@@ -34,6 +34,7 @@ class Following(Choices):
     def __init__(self, *args: Any):
         super().__init__(*args)
         self._sources = dict[int, frozenset[int]]()  # of left uses
+        self._at_once_matched = set[int]()  # right products of which all columns were matched at once
         self._straight = dict[int, int]()  # right product whose columns correspond as they are written -> their number
 
     @cached_property
@@ -79,13 +80,23 @@ class Following(Choices):
         like = {seen: likeness(use, seen, taps, there) for seen, there in rows.items()}
         return {seen: there for seen, there in rows.items() if 2 * like[seen] >= max(like.values())}
 
+    def _parts(self, use: Use, count: int) -> list[Option]:
+        """Return a vector that the left side uses in parts, as of channels of which some have a residual."""
+        pool = [
+            seen for seen in self._of_kind(use.kind) if len(seen.numbers) < count and self._free(seen, seen.numbers)
+        ]
+        parts = self._followers(use, pool)
+        left = np.unique(np.concatenate([part.numbers for part in parts])) if parts else np.zeros(0)
+        whole = len(left) == count and len(self.lefts.owners(left)) == 1 and self._in_order(use, count)
+        return [(self._order(use, parts[0]), FOLLOWED, parts[0], (left, None))] if whole else []
+
     def _in_order(self, use: Use, count: int) -> bool:
         """Tell whether what a use reads has as many channels as the products behind it, in the same order as theirs."""
         own = sources(self.program, use.node, self._partners)
         return all(self._straight.get(at) == count for at in own)
 
     def _following_elements(self, use: Use, numbers: Array, found: Array) -> list[Option]:
-        """Return the vectors that meet what is made from the results of the same products.
+        """Return the vectors that meet what is made from the results of the same products, and tables read alike.
 
         Raises: DeadEnd where another choice may still lead to a use that meets the same values.
         """
@@ -93,7 +104,8 @@ class Following(Choices):
         count = len(numbers)
         pool = [seen for seen in self._of_kind(use.kind) if len(seen.numbers) == count]
         here, free = uses.raw(use), [seen for seen in pool if self._free(seen, seen.numbers)]
-        for seen in self._followers(use, free):
+        tables = [] if here.size else [seen for seen in free if alike(use, seen, numbers) is not None]
+        for seen in tables or self._followers(use, free):
             there = uses.raw(seen.use)
             rows = likest(here, there) if here.size and here.shape == there.shape else None
             rows = alike(use, seen, numbers) if rows is None else rows
@@ -102,7 +114,8 @@ class Following(Choices):
             if rows is not None:
                 beside = abs(seen.use.beside - use.beside)
                 apart = seen.use.symbol.plain != use.symbol.plain, columns.distance(found, seen.statistics), beside
-                options.append((self._order(use, seen, *apart), FOLLOWED, seen, rows))
+                options.append((self._order(use, seen, *apart), FOLLOWED, seen, (seen.numbers[rows], rows)))
+        options = options or self._parts(use, count)
         if options and self.walk.at not in self.rough:
             names = " ".join(self.rights.owners(use.ids))
             raise DeadEnd(f"{names}: no use on the left meets all values that its {use.kind} meets", FOLLOWED)

@@ -69,7 +69,8 @@ class Products(Regrouping):
             if not options and group.role == roles.UNREAD:
                 continue
             if not options and self._at_once(use, near.gaps, near.rows):
-                return None
+                seen = next(iter(near.gaps))
+                return self._snapped(use, seen, near.rows(seen), True) if rough else None
             options = distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
             seen, other = self._choose(use, options, np.inf if rough else self.limit)
             partners.add(seen.name)

@@ -79,6 +79,7 @@ class Regrouping(Factors):
         Columns that go one way on one side may go several ways on the other, as experts or gates that one side fuses.
         """
         limit = min(self.limit, max(MARGIN * min(gaps.values(), default=np.inf), EXACT))
+        limit = np.inf if self.walk.at in self.rough else limit
         wanted, parts = use.ids.shape[2], list[Array]()
         for seen in (seen for seen, gap in gaps.items() if gap <= limit):
             rows = rows_of(seen)
@@ -88,6 +89,10 @@ class Regrouping(Factors):
             free = ~self.owned[ids.astype(np.int64)].any(0)
             if free.any():
                 parts.append(ids[:, free])
+                self._partners.setdefault(use.node, []).append((seen, parts[-1].shape[1]))
+                self._at_once_matched.add(use.node)
+                if free.all() and parts[-1].shape[1] == wanted:
+                    self._straight[use.node] = wanted
         widths = {part.shape[1] for part in parts}
         sets = [parts, *([part for part in parts if part.shape[1] == width] for width in sorted(widths))]
         whole = [some for some in sets if sum(part.shape[1] for part in some) == wanted]
