@@ -1,5 +1,6 @@
 """The command line: what it prints, how it fails and what it leaves behind."""
 
+import itertools
 import json
 import os
 import shutil
@@ -276,12 +277,17 @@ def test_options_may_come_first(words, run):
     assert run(*words)[0] == (1 if "--conf" in words else 0)  # there is no such configuration
 
 
-@pytest.mark.parametrize("words", [
+WRITING = [
     f"convert inspect {GOOGLE}", "convert routes --json", "convert --help", f"convert diff {GOOGLE} {GOOGLE}",
     "ports", "ports --json", "ports --help", "parity --help",
-    "parity mlp_mixer:tiny\\ headless --frameworks torch paddle --check forward",
-])  # fmt: skip
-@pytest.mark.parametrize("output", ["/dev/full", "a closed pipe", "nothing"])
+]  # fmt: skip
+COMPARING = "parity mlp_mixer:tiny\\ headless --frameworks torch paddle --check forward"  # seconds of imports
+OUTPUTS = ("/dev/full", "a closed pipe", "nothing")
+
+
+@pytest.mark.parametrize(
+    ("output", "words"), [*itertools.product(OUTPUTS, WRITING), *((output, COMPARING) for output in OUTPUTS[:2])]
+)
 def test_output_that_cannot_be_written(output, words):
     """A full disk is told, a reader that went away is not; neither is a traceback."""
     if words.startswith("parity mlp"):
