@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -112,3 +113,18 @@ CASES = sorted(FOLDERS)
 def tap_inputs(port: Port, images: np.ndarray) -> dict[str, np.ndarray]:
     """Return what went first into each layer and block of `port.taps`, under the same names."""
     return {tap.name: tap.inputs[0] for tap in port.trace(images) if tap.name != OUTPUT}
+
+
+def shortest(cases: Iterable[Case]) -> set[str]:
+    """Name the case of fewest layers among all of an architecture whose layers have the same names and kinds."""
+    from convert.planning import plan
+    from ports.port import pattern
+    from specs.layer import parameters
+
+    found: dict[object, tuple[int, str]] = {}
+    for case in cases:
+        with plan(case.files[0], settings=case.settings) as made:
+            layers = list(specs.get(case.architecture).layers(made.config))
+        kind = case.architecture, frozenset((pattern(p.name), p.layer.kind) for p in parameters(layers))
+        found[kind] = min(found.get(kind, (len(layers), case.name)), (len(layers), case.name))
+    return {name for _, name in found.values()}

@@ -8,16 +8,20 @@ from convert.planning import plan
 from parity.conversion_proof import relative_error
 
 from .conftest import needs
-from .golden import CASES, Case
+from .golden import CASES, Case, shortest
 
 FILES = [pytest.param(Case(name), file, id=f"{name}-{file.name}") for name in CASES for file in Case(name).files]
 FRAMEWORKS = ("flax", "torch", "paddle")
+SINGLE_IN_FLAX = shortest(map(Case, CASES))  # XLA compiles a network again for another dtype, which takes seconds
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize(("case", "file"), FILES)
 def test_logits(case, file, framework, tmp_path):
-    """Converted to a file first, as a user would: what is tested is what lands on disk."""
+    """Converted to a file first, as a user would: what is tested is what lands on disk.
+
+    In float32, flax computes one file of each kind of network; in float64 all, as torch and paddle do in both.
+    """
     needs(framework)
     with plan(file, dst=framework, settings=case.settings) as made:
         made.write(tmp_path / "converted.safetensors")
@@ -25,6 +29,8 @@ def test_logits(case, file, framework, tmp_path):
     exact = ports.load(converted, framework, dtype="float64")(case.images)
     # float64 rounding is 1e-15; 1e-12 where paddle rounded an epsilon to float32
     assert relative_error(case.logits, _logits(case, exact)) <= 1e-10
+    if framework == "flax" and (case.name not in SINGLE_IN_FLAX or file != case.files[0]):
+        return
     single = ports.load(converted, framework, dtype="float32")(case.images)
     # the originals' own float32 noise on these cases is 2e-7 to 4e-6 (case.json, float32_noise)
     assert relative_error(case.logits, _logits(case, single)) <= 1e-5
