@@ -23,6 +23,7 @@ from specs.dialects import PORTS
 
 from .commands import GOOGLE, listing
 from .conftest import needs
+from .parity.plant import rebuilt
 from .test_routes import translate, write_numbers
 
 MIXER = specs.get("mlp_mixer")
@@ -173,7 +174,7 @@ def test_a_port_warns_of_a_default_size_of_images(run, tmp_path):
     write_numbers(tmp_path / "own.pt", "convmixer", specs.get("convmixer").tiny["1024/20"], "official")
     run("official2torch", tmp_path / "own.pt", "-o", tmp_path / "one.safetensors", "--set", "act=gelu")
     port = ports.load(tmp_path / "one.safetensors", "torch")
-    for one in (port, port.rebuilt(dtype="float64")):
+    for one in (port, rebuilt(port, dtype="float64")):
         with pytest.warns(UserWarning, match="preprocessing is assumed, not known of these weights: .*image=224"):
             one.preprocess(np.zeros((40, 40, 3), np.uint8))
     assert port.save(tmp_path / "two.npz")["origins"]["image"] == "default"

@@ -25,6 +25,7 @@ from . import torchvision_golden as golden
 from .commands import GOOGLE, TIMM, listing
 from .conftest import needs, tiny
 from .golden import Case
+from .parity.plant import rebuilt
 
 RAFT = Case("raft_interp").folder / "weights.pth"  # a network for images of 32 pixels
 RAFT_SETTINGS = {"image": 32, "patches": (4, 2, 2), "rafts": (4, 2, 5), "kernels": ((4, 8, 16), (2, 4), (2,))}
@@ -282,7 +283,7 @@ def test_a_new_port_states_its_preprocessing(tmp_path):
     with pytest.raises(UsageError, match="did you mean 'crop'"):
         new.preprocessing = {"crap": 1}
     new.save(tmp_path / "new.safetensors")
-    assert about(tmp_path / "new.safetensors") == stated(ALL) == new.rebuilt(dtype="float64").preprocessing
+    assert about(tmp_path / "new.safetensors") == stated(ALL) == rebuilt(new, dtype="float64").preprocessing
 
 
 def test_a_record_that_was_changed_is_assumed(tmp_path, run):

@@ -108,11 +108,11 @@ def _linen(name: str) -> str:
     return "params/" + re.sub(r"\.(?=\d)", "_", name).replace(".", "/")
 
 
-def rebuilt(port: Port, tensors: Any = None, config: Any = None) -> Port:
-    """Return a port of the same kind with other tensors, or another Config, and all that is known of it."""
+def rebuilt(port: Port, tensors: Any = None, config: Any = None, dtype: str = "") -> Port:
+    """Return a port of the same kind with other tensors, Config or dtype, and all that is known of it."""
     config = port.config if config is None else config
     arrays = port.state().items() if tensors is None else tensors
-    other = Port(port.framework, port.architecture, config, arrays, port.dtype, port.device)
+    other = Port(port.framework, port.architecture, config, arrays, dtype or port.dtype, port.device)
     stated = {name for name in port.unread if getattr(config, name) != getattr(port.config, name)}
     other.unread = {name: origin for name, origin in port.unread.items() if name not in stated}
     other.assumed, other.preprocessing, other.supplied = port.assumed, port.preprocessing, port.supplied

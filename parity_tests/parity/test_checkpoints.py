@@ -17,6 +17,8 @@ from parity.elements import Worst
 from parity.report import Report
 from parity.result import Divergence, Result
 
+from .plant import rebuilt
+
 CHANGED = "blocks.0.token_mix.fc1.weight"
 
 
@@ -32,7 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     state[CHANGED] = np.array(state[CHANGED])
     state[CHANGED][1, 2] += 0.1
     paths = str(folder / "one.safetensors"), str(folder / "two.safetensors")
-    for port, path in zip((one, one.rebuilt(tensors=state.items())), paths, strict=True):
+    for port, path in zip((one, rebuilt(one, tensors=state.items())), paths, strict=True):
         port.save(path)
     return paths
 
