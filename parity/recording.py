@@ -221,6 +221,7 @@ def _train(r: Recording, model: Port | Own, inputs: Any, feed: Any, steps: int) 
         named = _shared(model, {**trained.parameters, **trained.statistics})
         r.arrays[f"{name}: losses"] = np.asarray(trained.losses)
         r.arrays.update({f"{name}: {key}": array for key, array in named.items()})
+        r.notes += [note for note in trained.notes if note not in r.notes]
 
 
 def _masks(model: Port | Own, inputs: Any) -> list[list[float]]:

@@ -80,6 +80,8 @@ def test_training_goes_on_elsewhere(architecture, kind, left, right, trained, ru
     hyper = stated(kind) if left != "torch" else []
     code, _, err = run(f"{left}2{right}", five, "-o", out, "--with-optimizer", *config, *like, *hyper)
     assert code == 0, err
+    normed = any(name.endswith(".var") for name in weights(five, architecture))
+    assert ("updates running variances with n / (n - 1)" in err) == (normed and "torch" in (left, right))
     again.load(out)
     again.train(batches(architecture)[5:])
     again.save(tmp_path / f"end{SUFFIX[right]}")

@@ -45,5 +45,19 @@ def test_the_journey_is_as_long_a_training(tmp_path, monkeypatch, capsys):
     assert step == update == 10
 
 
+def test_the_hook_trains_biased_variances():
+    needs("torch")
+    import torch
+
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(1)).double()
+    (block,) = (block for block in BLOCKS if "def biased" in block)
+    exec(block, {"model": model})
+    batch = torch.tensor([[0.0], [2.0]], dtype=torch.float64)  # biased variance 1, unbiased 2
+    model(batch), model(3 * batch)
+    assert abs(model[0].running_var.item() - (0.9 * 1.0 + 0.1 * 9)) <= 1e-15
+    model.eval()(batch)
+    assert abs(model[0].running_var.item() - (0.9 * 1.0 + 0.1 * 9)) <= 1e-15
+
+
 def test_every_snippet_is_run():
-    assert len(BLOCKS) == 6  # those of paddle in test_optimizer_hyper.py
+    assert len(BLOCKS) == 7  # those of paddle in test_optimizer_hyper.py

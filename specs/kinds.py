@@ -78,6 +78,10 @@ array                    -          -                    -              -       
 array.                   *          : *                  =              : *                   : *
 """
 ANY = "*"
+VARIANCE = ("batch_norm", "var")  # kind and leaf of a running variance
+# Frameworks whose training updates a running variance with the unbiased variance of a batch, which is n / (n - 1) times
+# the biased one that the others use; n is the batch times the positions.
+UNBIASED = frozenset({"torch"})
 GATES = {"lstm_cell": 4, "gru_cell": 3}  # length of the axis g
 
 

@@ -70,11 +70,13 @@ class Training:
       losses: before each step, see Gradients.loss.
       parameters: after the last step.
       statistics: running statistics after the last step; variances as flax and paddle define them, biased.
+      notes: what was computed otherwise than the framework does, and why.
     """
 
     losses: list[float]
     parameters: dict[str, np.ndarray]
     statistics: dict[str, np.ndarray]
+    notes: tuple[str, ...] = ()
 
 
 class Drop(NamedTuple):

@@ -18,6 +18,11 @@ from .inputs import OUTPUT, Inputs
 from .records import Drop, Gradients, Module, Optimizer, Training, classes, describe_drop
 from .tracing import name_outputs, visible
 
+UNBIASED = (
+    "torch's BatchNorms were trained with the biased variance in their running variances, as flax and paddle have it; "
+    "torch itself takes n / (n - 1) times that, n = batch x positions"
+)
+
 OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda p, o: torch.optim.SGD(p, o.rate, momentum=o.momentum, weight_decay=o.decay),
     "adam": lambda p, o: torch.optim.Adam(p, o.rate, (o.beta1, o.beta2), o.epsilon, o.decay),
@@ -131,7 +136,7 @@ class Runner(hooked.Runner):
             statistics = {name: _numpy(buffer) for name, buffer in self.model.named_buffers()}
         for name, variance in variances.items():
             statistics[name] = _numpy(variance).astype(statistics[name].dtype)
-        return Training(losses, parameters, statistics)
+        return Training(losses, parameters, statistics, (UNBIASED,) if variances else ())
 
     @contextmanager
     def _mode(self, training: bool) -> Iterator[None]:
