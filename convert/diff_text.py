@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from specs.numerals import exact, short
@@ -46,15 +47,32 @@ def show(comparison: Comparison, a: str, b: str) -> None:
     for name in neither:
         remedy = f"--set {name}=... states it, --assume accepts that they agree"
         say(printable(f"open: {name}, which neither file states: {remedy}"), kind="doubt")
-    for entry in comparison.assumed:
-        if entry["field"] in neither:
-            continue
-        value = f"{entry['field']}={exact(entry['value'])}"
-        why = f"whose record assumes {exact(entry['recorded'])}" if "recorded" in entry else "which does not state it"
-        remedy = "" if "stated" in entry else f" (--set {value} states it)"
-        say(printable(f"assumed: {value} of {entry['file']}, {why}: from {entry['from']}{remedy}"), kind="doubt")
+    for line in assumptions(entry for entry in comparison.assumed if entry["field"] not in neither):
+        say(printable(line), kind="doubt")
     kind = {True: "good", False: "bad", None: "doubt"}[comparison.same]
     say(printable(f"{comparison.verdict}{counted(comparison.differences)}"), kind=kind)
+
+
+def assumptions(assumed: Iterable[dict[str, Any]]) -> list[str]:
+    """Return a line for all values that have one source and that the same files do not state."""
+    files: dict[tuple[str, bool, str, str], list[str]] = {}  # (source, by the user, value, what it replaces) -> files
+    for entry in assumed:
+        instead = f", whose record assumes {exact(entry['recorded'])}" if "recorded" in entry else ""
+        value = f"{entry['field']}={exact(entry['value'])}"
+        files.setdefault((entry["from"], "stated" in entry, value, instead), []).append(entry["file"])
+    groups: dict[tuple[str, bool, str, str], list[str]] = {}
+    for (source, stated, value, instead), paths in files.items():
+        groups.setdefault((source, stated, instead, " and ".join(dict.fromkeys(paths))), []).append(value)
+    lines = []
+    for (source, stated, instead, paths), values in groups.items():
+        if stated:
+            lines.append(f"from {source}, not stated in {paths}{instead}: {', '.join(values)}")
+            continue
+        one, several = len(values) == 1, " and " in paths
+        why = instead or f", which {'do' if several else 'does'} not state {'it' if one else 'them'}"
+        remedy = f"{' '.join(f'--set {value}' for value in values)} {'states it' if one else 'state them'}"
+        lines.append(f"assumed: {', '.join(values)} of {paths}{why}: from {source} ({remedy})")
+    return lines
 
 
 def counted(differences: list[dict[str, Any]]) -> str:

@@ -81,7 +81,7 @@ def test_the_origin_of_a_setting_is_named(run, tmp_path, capsys):
     assert run("official2torch", bare, "-o", out, "--set", "act=gelu")[0] == 0
     code, printed, _ = run("diff", bare, out, "--config", settings)
     assert (code, printed.splitlines()[-1]) == (0, "the same model")
-    assert f"assumed: act=gelu of {bare}, which does not state it: from --config {settings}\n" in printed
+    assert f"from --config {settings}, not stated in {bare}: act=gelu\n" in printed
     (entry,) = json.loads(run("diff", bare, out, "--config", settings, "--json")[1])["assumed"]
     assert (entry["from"], entry["stated"]) == (f"--config {settings}", True)
     (entry,) = json.loads(run("diff", bare, out, "--config", settings, "--set", "act=gelu", "--json")[1])["assumed"]

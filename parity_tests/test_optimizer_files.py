@@ -376,6 +376,8 @@ def test_paddle_needs_its_own_names(trained, run, tmp_path):
     assert run(*words, tmp_path / "out.pdparams", *like)[0] == 0
     assert run(*words, tmp_path / "out.pdopt", *like)[0] == 0
     both, alone = arrays(tmp_path / "out.pdparams"), arrays(tmp_path / "out.pdopt")
+    code, _, err = run(*words, tmp_path / "y.pdparams", "--like", tmp_path / "out.pdopt")
+    assert code == 2 and f"{tmp_path / 'out.pdopt'}: --like: is an optimizer's state: give the file of a model" in err
     assert {name.removeprefix("optimizer/"): data for name, data in both.items() if "model/" not in name} == alone
     model.optimizer.set_state_dict(paddle.load(str(tmp_path / "out.pdopt")))
     model.train(batches("mlp_mixer")[3:4])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from convert.errors import ConvertError
+from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 from convert.nesting import training
 from convert.replicas import ONCE, leading
@@ -88,6 +88,15 @@ def apart(reader: Reader, found: Found | None = None) -> frozenset[str]:
     else:
         inside = {name for name in reader.tensors if _is_state(found, name)}
     return frozenset(inside | {name for name in reader.skipped.values if found.top and name.startswith(found.top)})
+
+
+def check_like(reader: Reader) -> None:
+    """Check a file that stands for a new model. Raises: UsageError for one with the state of an optimizer."""
+    state = apart(reader)
+    if state:
+        what = "contains" if reader.tensors.keys() - state else "is"
+        save = "as torch.save(model.state_dict(), ...) or paddle.save(model.state_dict(), ...) writes it"
+        raise UsageError(f"{reader.path}: --like: {what} an optimizer's state: give the file of a model alone, {save}")
 
 
 def _is_state(found: Found, name: str) -> bool:

@@ -18,7 +18,7 @@ from specs.layer import parameters
 from specs.moves import Fill, Move
 from specs.words import with_article
 
-from . import writing
+from . import finding, writing
 from .families import COLLECTION, FAMILIES
 from .state import State
 
@@ -138,7 +138,7 @@ def _moved(
 def _like(plan: Plan | TablePlan, like: str | None, library: str, names: list[str]) -> tuple[list[str], dict[str, str]]:
     """Return the target's names in its framework's order, and paddle's own names of them.
 
-    Raises: UsageError where torch's order is not known; ConvertError where `like` is another model's file.
+    Raises: UsageError where torch's order is not known; ConvertError where `like` is no file of this model.
     """
     if like is not None:
         with open_checkpoint(like) as reader:
@@ -146,6 +146,8 @@ def _like(plan: Plan | TablePlan, like: str | None, library: str, names: list[st
                 what = f"{with_article(reader.format)} file does not keep the order in which torch counts parameters"
                 raise UsageError(f'{like}: --like: {what}: give torch.save(model.state_dict(), "new.pt")')
             theirs, own = list(reader.tensors), dict(reader.parameter_names)
+            if sorted(theirs) != sorted(names):
+                finding.check_like(reader)
         if sorted(theirs) != sorted(names):
             other = sorted(set(theirs) ^ set(names))
             raise ConvertError(f"{like}: --like: holds other arrays than the target: {', '.join(other[:6])}")
