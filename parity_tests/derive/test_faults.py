@@ -33,20 +33,20 @@ RIGHT = {
 }  # fmt: skip  # the options of the right model, as they are right
 
 FAULTS = {
-    "another epsilon of a layer norm": Fault({"epsilon": 1e-6}, "norm", "epsilon 1e-6 on the right, 1e-5 on the left"),
+    "another epsilon of a layer norm": Fault({"epsilon": 1e-6}, "norm", "epsilon 1e-5 on the left, 1e-6 on the right"),
     "another epsilon of a root-mean-square norm": Fault(
-        {"rms epsilon": 1e-5}, "the model's own function", "epsilon 1e-5 on the right"
+        {"rms epsilon": 1e-5}, "the model's own function", "epsilon 1e-6 on the left, 1e-5 on the right"
     ),
-    "another epsilon of a batch norm": Fault({"batch epsilon": 1e-3}, "bn", "epsilon 0.001 on the right, 1e-5 on"),
+    "another epsilon of a batch norm": Fault({"batch epsilon": 1e-3}, "bn", "epsilon 1e-5 on the left, 0.001 on"),
     "GELU by tanh": Fault({"gelu": "tanh"}, "second", "GELU by the error function on the left, GELU by tanh on the"),
     "ReLU for SiLU": Fault({"activation": "relu"}, "head", "SiLU on the left, ReLU on the right"),
-    "a missing attention scale": Fault({"scale": 1.0}, "out", "a factor of 1 on the right, 0.5 on the left"),
-    "another attention scale": Fault({"scale": 0.25}, "out", "a factor of 0.25 on the right, 0.5 on the left"),
-    "a norm whose weight is added to 1": Fault({"plus one": 1.0}, "first", "a term of 1 on the right, 0 on the left"),
+    "a missing attention scale": Fault({"scale": 1.0}, "out", "a factor of 0.5 on the left, 1 on the right"),
+    "another attention scale": Fault({"scale": 0.25}, "out", "a factor of 0.5 on the left, 0.25 on the right"),
+    "a norm whose weight is added to 1": Fault({"plus one": 1.0}, "first", "a term of 0 on the left, 1 on the right"),
     "a limit": Fault({"limit": 1.0}, "head", "the number 1 on the right"),
-    "an embedding that is scaled": Fault({"embedding": 8**0.5}, "norm", "a factor of 2.82843 on the right, 1 on the"),
-    "a residual of half weight": Fault({"residual": 0.5}, "out", "a factor of 0.5 on the right, 1 on the left"),
-    "no residual": Fault({"residual": 0.0}, "out", "a factor of 0 on the right, 1 on the left"),
+    "an embedding that is scaled": Fault({"embedding": 8**0.5}, "norm", "a factor of 1 on the left, 2.82843 on the"),
+    "a residual of half weight": Fault({"residual": 0.5}, "out", "a factor of 1 on the left, 0.5 on the right"),
+    "no residual": Fault({"residual": 0.0}, "out", "a factor of 1 on the left, 0 on the right"),
     "another slope": Fault({"slope": 0.2}, "head"),
 }
 

@@ -58,11 +58,13 @@ def _choices(places: list[int], every: bool) -> Iterator[tuple[int, ...]]:
 
 
 def _text(kind: str, side: int, value: float, other: float, known: bool) -> str:
-    names = ("the left", "the right")
+    """Name a number and its side; both numbers, the left one first, where the other side has one too."""
     small = kind == "add" and 0 < value <= 1e-2 and (0 < other <= 1e-2 or not known)
     what = "epsilon" if small else {"mul": "a factor of", "add": "a term of", "other": "the number"}[kind]
-    end = f", {measured(other, 6)} on {names[1 - side]}" if known else ", which the other side does not have"
-    return f"{what} {measured(value, 6)} on {names[side]}{end}"
+    if not known:
+        return f"{what} {measured(value, 6)} on the {('left', 'right')[side]}, which the other side does not have"
+    left, right = (value, other)[:: 1 if side == 0 else -1]
+    return f"{what} {measured(left, 6)} on the left, {measured(right, 6)} on the right"
 
 
 def numbers(tape: Tape) -> dict[tuple[str, float], list[int]]:
