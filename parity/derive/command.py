@@ -25,9 +25,8 @@ from specs.table import Table
 from ..report import check_page, write_page
 from ..summary import count
 from .candidates import SEED
-from .derivation import NEXT, ROUNDING, Derivation
+from .derivation import ROUNDING, Derivation
 from .deriving import derive
-from .fold.rows import missing_lines
 from .prove.prove import DRAWS
 from .trace.call import call_of
 from .user_code import RETURN, build, parsed
@@ -169,11 +168,11 @@ def _verdict(found: Derivation) -> list[Line]:
     lines.append(Line(f"{verdict}: {found.outputs}{note}{uses}", "good" if found.proven else "bad"))
     if found.failure:
         lines.append(Line(f"stopped: {found.failure}", "bad"))
-    lines += [Line(f"missing: {line}") for line in missing_lines(found.reasons)]
-    if found.left_over:
+    lines += [Line(f"missing: {line}") for line in found.lacking]
+    if found.left_over and not found.nothing_matched:
         lines.append(Line(f"left without a partner: {', '.join(folded_names(found.left_over))}"))
     for place in found.divergences:
         size = short(place.size) if math.isfinite(place.size) else "cannot be compared"
         where = f"parts at {place.left} <-> {place.right}: {size}"
         lines.append(Line(f"{where}: {place.cause}", "head") if place.cause else Line(where))
-    return [*lines, Line(f"next: {NEXT}", "head")] if found.missing else lines
+    return [*lines, Line(f"next: {found.following}", "head")] if found.following else lines

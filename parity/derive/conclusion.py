@@ -20,6 +20,7 @@ from .fold.facts import Facts
 from .fold.fold import fold
 from .fold.lone import lone
 from .fold.rows import DerivedTable, dropped, missing_lines
+from .match.advice import feeds
 from .match.choices import EXACT, LIMIT
 from .match.complete import complete
 from .match.hints import Hint
@@ -163,7 +164,8 @@ def divergences(found: Match, proof: Proof) -> list[Divergence]:
     for step in found.steps:
         if step.gap > 10 * worst and step.kind != "add":  # see concluded: such a gap depends on the order of terms
             worst = step.gap
-            parted.append(Divergence(place(step.left_site, step.left), place(step.right_site, step.right), step.gap))
+            sites = place(step.left_site, step.left), place(step.right_site, step.right)
+            parted.append(Divergence(*sites, step.gap, advice=feeds(step.kind)))
     if proof.exact <= OUTPUT < proof.error:
         text = "one side computes a table in float32"
         parted += [
@@ -172,7 +174,7 @@ def divergences(found: Match, proof: Proof) -> list[Divergence]:
         ]
         parted.append(Divergence(OWN, OWN, proof.error, "one side computes partly in float32"))
     elif proof.exact > OUTPUT and not parted and not np.isnan(proof.error):
-        parted.append(Divergence("output", "output", proof.exact))
+        parted.append(Divergence("output", "output", proof.exact, advice=feeds("")))
     return parted
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from specs.numerals import short
 
-from .fold.rows import DerivedTable
+from ..summary import count
+from .fold.rows import DerivedTable, missing_lines
 from .match.choices import Step
 from .trace.places import place
 from .unmatched import Unmatched
@@ -28,12 +29,14 @@ class Divergence(NamedTuple):
     Args:
       left, right: paths of the modules.
       size: the relative difference of what is seen there.
+      cause: "" where none was confirmed; advice: then, what to compare of what both models compute before it.
     """
 
     left: str
     right: str
     size: float
     cause: str = ""
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,30 @@ class Derivation:
         if not np.isfinite(self.error):
             return f"outputs not comparable{f', {self.incomparable}' if self.incomparable else ''}"
         return f"outputs differ by {short(self.error)} of their largest element" if self.error else "outputs are equal"
+
+    @property
+    def nothing_matched(self) -> bool:
+        """Tell whether no parameter of the right model has a partner."""
+        return bool(self.missing) and len(self.missing) == self.arrays[1]
+
+    @property
+    def lacking(self) -> list[str]:
+        """List the right parameters without a partner, each with the reason; one line where none has a partner."""
+        if self.nothing_matched:
+            return [f"all {count(self.arrays[1], 'parameter')} of the right model: no parameter has a partner"]
+        return missing_lines(self.reasons)
+
+    @property
+    def following(self) -> str:
+        """Say what to do next; "" where everything is proven or explained."""
+        if self.missing:
+            return NEXT
+        place = next((place for place in self.divergences if place.advice), None)
+        if self.proven or place is None:
+            return ""
+        return (
+            f"compare what both models compute before {place.left} <-> {place.right}: {place.advice}; then derive again"
+        )
 
     @property
     def agreeing(self) -> int:

@@ -12,7 +12,7 @@ from specs.numerals import limit, short
 from ..markup import Markup, join, name, prose, tag
 from ..page import facts, fill
 from ..summary import count
-from .derivation import NEXT, ROUNDING, Derivation
+from .derivation import ROUNDING, Derivation
 from .prove.prove import GRADIENT, OUTPUT
 from .trace.places import OWN
 from .trees import trees
@@ -92,7 +92,8 @@ def _cards(found: Derivation) -> Markup:
         rows = [("differ by", size), ("cause", place.cause or "none was confirmed")]
         cards.append(tag("article", head, facts(rows, "cause" if place.cause else "differ by"), class_="card"))
     parts = [tag("div", *cards, class_="cards")] if cards else []
-    parts += [_missing(found), tag("p", tag("b", "Next: "), prose(f"{NEXT}."), class_="next")] if found.missing else []
+    parts += [_missing(found)] if found.missing else []
+    parts += [tag("p", tag("b", "Next: "), prose(f"{found.following}."), class_="next")] if found.following else []
     if not parts:
         return Markup()
     return tag("section", tag("h2", "Where the models part"), *parts)
@@ -104,6 +105,11 @@ def _sentence(text: str) -> Markup:
 
 def _missing(found: Derivation) -> Markup:
     """List the parameters of both sides that have no partner, by module; the reasons of the right ones once each."""
+    if found.nothing_matched:
+        alone = (
+            f"All {count(found.arrays[1], 'parameter')} of the right model and all {found.arrays[0]:,} of the left one"
+        )
+        return tag("article", tag("h3", "Parameters without a partner"), tag("p", prose(f"{alone}.")), class_="card")
     lines = []
     for why in dict.fromkeys(found.reasons.values()):
         head = tag("h3", f"Right parameters without a partner: {why}")

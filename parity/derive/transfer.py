@@ -14,7 +14,6 @@ from specs.numerals import short
 
 from .derivation import Derivation
 from .deriving import derive
-from .fold.rows import missing_lines
 from .trace.call import call_of
 from .trace.sides import side
 from .trace.tape import Array
@@ -40,7 +39,7 @@ def transfer(left: Any, right: Any, inputs: Any, right_inputs: Any = None, **opt
 def reasons(found: Derivation) -> list[str]:
     """Return why a Table is not proven, a line each."""
     lines = [found.depths] if found.depths else []
-    lines += missing_lines(found.reasons)
+    lines += found.lacking
     lines += [f"stopped: {found.failure}"] if found.failure else []
     for place in found.divergences:
         cause = f": {place.cause}" if place.cause else ""

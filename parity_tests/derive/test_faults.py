@@ -104,6 +104,7 @@ def test_a_fault_is_located_and_explained(name: str):
     assert place.right == fault.where and place.size > 1e-8, found.divergences
     assert fault.cause in place.cause and bool(fault.cause) == bool(place.cause), found.divergences
     assert "recomputed so" in place.cause or not place.cause
+    assert bool(place.advice) != bool(place.cause) and (place.advice in found.following or not place.advice)
 
 
 def test_where_no_value_agrees_any_more_the_table_is_complete_and_the_first_use_is_named():
@@ -111,6 +112,17 @@ def test_where_no_value_agrees_any_more_the_table_is_complete_and_the_first_use_
     found = derived({"padding": (0, 2, 0, 2)})
     assert not found.proven and not found.missing, found.failure
     assert found.divergences[0].right in ("conv", "bn"), found.divergences
+
+
+def test_advice_fits_the_kind_of_operation_that_nothing_matches():
+    needs("torch")
+    import torch
+
+    convolutions = (torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(3, 4, 3, padding=2, dilation=2))
+    found = parity.derive(*convolutions, (images(2, 3, 6, 6),), seconds=2)
+    assert "the patches of values" in found.failure and "dilation" in found.failure and "heads" not in found.failure
+    heads = parity.derive(_sequence(), _sequence(heads=3), (images(2, 5, 6),), seconds=5)
+    assert not heads.missing and "number of heads, masks, scales" in heads.following, heads.divergences
 
 
 # Faults after which no translation exists: the first parameter that cannot correspond is named.

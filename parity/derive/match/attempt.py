@@ -11,7 +11,8 @@ from convert.errors import command_or_call
 from ..trace.places import place
 from ..trace.tape import Array
 from . import columns, uses
-from .choices import COMPARE, EXACT, LIMIT, OPERATIONS, DeadEnd, every
+from .advice import OPERATIONS, compare
+from .choices import EXACT, LIMIT, DeadEnd, every
 from .products import Products, proportional
 from .symbols import Use
 
@@ -61,7 +62,8 @@ class Attempt(Products):
             names = " ".join(self.rights.owners(use.ids))
             where = place(self.program.tape.nodes[use.node].site, names)
             raise DeadEnd(
-                f"{names}: it is used again, at {where}, on values that no operation on the left reads: {COMPARE}",
+                f"{names}: it is used again, at {where}, on values that no operation on the left reads: "
+                f"{compare(use.kind, window)}",
                 gap,
                 self.walk.at,
             )

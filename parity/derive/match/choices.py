@@ -12,6 +12,7 @@ from ..trace.places import place
 from ..trace.program import Program
 from ..trace.tape import Array
 from . import uses
+from .advice import compare, operation
 from .similarity import Similarity
 from .stepped import Stepped, stepped
 from .symbols import Elements, Translated, Use
@@ -21,8 +22,6 @@ LIMIT = 0.05  # distance of columns, relative to their scale, beyond which nothi
 MARGIN = 30  # how much farther than the nearest another partner may be
 EXACT = 1e-9  # distances below are rounding
 MANY = 1 << 20  # elements that are looked at or mapped at once
-OPERATIONS = {"product": "product", "add": "sum", "mul": "multiplication", "place": "reading"}
-COMPARE = "compare what both models compute before it: number of heads, masks, scales, inputs"
 LISTED = 1 << 16  # elements of a choice that are listed, to undo it
 
 Places = Any  # indices: an array or a slice
@@ -235,10 +234,12 @@ class Choices:
     def _unlike(self, use: Use, where: str) -> str:
         """Say which operation has no partner on the left, and what to look at."""
         shapes = ", ".join(str(self.rights.shapes[name]) for name in self.rights.owners(use.ids))
-        values = "" if use.x is None else f" of shape {tuple(n for n in np.shape(use.x) if n != 1)}"
+        window = self.program.tape.nodes[use.node].window
+        of = "" if use.x is None else f" of shape {tuple(n for n in np.shape(use.x) if n != 1)}"
+        what = f"the patches of values{of}, padding included," if window else f"the values{of}"
         return (
-            f"no operation on the left reads the values{values} that its {OPERATIONS[use.kind]} at {where} reads "
-            f"(parameter of shape {shapes}): {COMPARE}"
+            f"no operation on the left reads {what} that its {operation(use.kind, window)} at {where} reads "
+            f"(parameter of shape {shapes}): {compare(use.kind, window)}"
         )
 
     def _free(self, seen: uses.Seen, ids: Array) -> bool:

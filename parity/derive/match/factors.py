@@ -9,8 +9,9 @@ import numpy as np
 
 from ..trace.tape import Array
 from . import columns, uses
+from .advice import compare
 from .biases import Biases
-from .choices import COMPARE, EXACT, LIMIT, MARGIN, DeadEnd, Option, Term
+from .choices import EXACT, LIMIT, MARGIN, DeadEnd, Option, Term
 from .following import FOLLOWED
 from .symbols import Use
 
@@ -30,7 +31,7 @@ def distinct(options: list[Option], key: Callable[[Option], Hashable]) -> list[O
 def unpaired(names: str, seen: uses.Seen) -> DeadEnd:
     """Return the dead end of parameters that read what a use on the left reads, in no order that can be told."""
     what = f"it reads the values that {seen.name} reads on the left, but not in the same order or number"
-    return DeadEnd(f"{names}: {what}: {COMPARE}", FOLLOWED)
+    return DeadEnd(f"{names}: {what}: {compare(seen.use.kind)}", FOLLOWED)
 
 
 class Factors(Biases):

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..trace.tape import Array
 from . import columns, roles, uses
-from .choices import COMPARE, EXACT, LIMIT, MANY, DeadEnd, Option, every
+from .advice import compare
+from .choices import EXACT, LIMIT, MANY, DeadEnd, Option, every
 from .factors import distinct, unpaired
 from .following import FOLLOWED, order, taps_of
 from .regroup import Regrouping
@@ -177,7 +178,8 @@ class Products(Regrouping):
             names = " ".join(self.rights.owners(use.ids))
             gap = 1 - most if agreeing else FOLLOWED
             what = "operations on the left read a part of the values that its product reads, none reads all"
-            raise DeadEnd(f"{names}: {what}: {COMPARE}", gap)
+            window = self.program.tape.nodes[use.node].window
+            raise DeadEnd(f"{names}: {what}: {compare(use.kind, window)}", gap)
         return found
 
     def _agreeing(self, use: Use, pool: list[uses.Seen]) -> dict[uses.Seen, tuple[Array, float]]:

@@ -19,6 +19,7 @@ from specs.numerals import short
 
 from ...hypotheses import ACTIVATIONS
 from ..match import columns
+from ..match.advice import feeds
 from ..match.stepped import Stepped
 from ..match.symbols import Elements, Use
 from ..match.uses import compact
@@ -39,13 +40,15 @@ class Place(NamedTuple):
 
     Args:
       left, right: paths of the modules.
-      size: the relative difference of what is seen there; cause: "" if none was confirmed.
+      size: the relative difference of what is seen there; cause: "" if none was confirmed; then advice says what to
+        compare.
     """
 
     left: str
     right: str
     size: float
     cause: str
+    advice: str
 
 
 class Run(NamedTuple):
@@ -91,11 +94,19 @@ def explain(left: Run, right: Run, found: Array, seconds: float = 5) -> list[Pla
             break
         pair = pairs[at]
         cause, better = _cause(left, right, found, pairs, at, stop)
-        places.append(Place(left.site(pair.left), right.site(pair.right), pair.gap, cause))
+        advice = "" if cause else _advice(pair, right)
+        places.append(Place(left.site(pair.left), right.site(pair.right), pair.gap, cause, advice))
         if better is None:
             break
         left, right = better
     return places
+
+
+def _advice(pair: Pair, right: Run) -> str:
+    """List what to compare of the values that reach an operation, or the outputs."""
+    if pair.right is None:
+        return feeds("")
+    return feeds(pair.right.kind, right.tape.nodes[pair.right.node].window)
 
 
 def _pairs(left: Run, right: Run, found: Array) -> Iterator[Pair]:

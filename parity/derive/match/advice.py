@@ -1,0 +1,28 @@
+"""Say what to compare by hand where nothing fits a use of a parameter, by the kind of the operation that reads it."""
+
+from __future__ import annotations
+
+OPERATIONS = {"product": "product", "add": "sum", "mul": "multiplication", "place": "reading"}
+CONVOLUTION = "padding, stride, dilation, groups, the axes and the scale of its input"
+FEEDS = {  # what differs most often between two models, by the kind of a use
+    "product": "number of heads, masks, scales, activations, the order in which axes are flattened",
+    "add": "scales, activations, and the order of the operations before it",
+    "mul": "the norm that it belongs to: its axes, epsilon, running statistics, and its place before or after a sum",
+    "place": "how often its rows are repeated, and in which order",
+    "": "pooling, the position that is taken, an activation, a scale",  # behind the last parameter
+}
+
+
+def operation(kind: str, window: object = None) -> str:
+    """Name the operation of a use; `window` is that of a convolution."""
+    return "convolution" if window else OPERATIONS[kind]
+
+
+def feeds(kind: str, window: object = None) -> str:
+    """List what to compare of the values that reach an operation; the kind "" is that of the outputs."""
+    return CONVOLUTION if window else FEEDS[kind]
+
+
+def compare(kind: str, window: object = None) -> str:
+    """Advise what to compare before an operation."""
+    return f"compare what both models compute before it: {feeds(kind, window)}; and the inputs"
