@@ -161,6 +161,7 @@ def _summary(found: Derivation, out: str | None) -> list[Line]:
 def _verdict(found: Derivation) -> list[Line]:
     """Say whether the table is proven, and what is not."""
     verdict = "proven" if found.proven else "complete, but not proven" if not found.missing else "incomplete"
+    verdict += f", as the models differ in {found.explained}" if found.explained else ""
     uses = f"; {found.matched} to {limit(ROUNDING)}" if found.uses else f"; {found.matched}" if found.unmatched else ""
     islands = found.proven and found.error > ROUNDING  # the Table's first comment has the difference in float64
     note = " as the models compute, partly in float32; in float64 they agree, see the Table" if islands else ""

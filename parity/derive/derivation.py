@@ -23,6 +23,19 @@ NEXT = (
 ROUNDING = 1e-8  # relative difference of what two uses meet that rounding does not explain
 
 
+# What a confirmed cause is of, by a word of its text.
+CAUSES = {"epsilon ": "epsilon", "a factor ": "factor", "a term ": "term", "the number ": "number",
+          "padding ": "padding"}  # fmt: skip
+WHOLE = "(recomputed so, they "  # of a cause with which both models were run on
+
+
+def _kind(cause: str) -> str:
+    """Name what a cause is of; "" where recomputing does not confirm it."""
+    if "(recomputed so" not in cause and not cause.startswith("padding "):
+        return ""
+    return next((kind for word, kind in CAUSES.items() if cause.startswith(word)), "activation")
+
+
 class Divergence(NamedTuple):
     """A place where the sides' values part.
 
@@ -102,10 +115,28 @@ class Derivation:
         return missing_lines(self.reasons)
 
     @property
+    def explained(self) -> str:
+        """Name what a complete derivation's models differ in, "one epsilon", if recomputing confirms every cause.
+
+        Causes that are not recomputed through the whole model, such as an activation, may hide others: "at least".
+        """
+        kinds = [_kind(place.cause) for place in self.divergences]
+        if self.proven or self.missing or not all(kinds):
+            return ""
+        counts = {kind: kinds.count(kind) for kind in kinds}
+        texts = ["one " + kind if number == 1 else f"{number} {kind}s" for kind, number in counts.items()]
+        whole = all(WHOLE in place.cause for place in self.divergences)
+        return ("" if whole else "at least ") + " and ".join(texts) if texts else ""
+
+    @property
     def following(self) -> str:
         """Say what to do next; "" where everything is proven or explained."""
         if self.missing:
             return NEXT
+        if self.explained:
+            return (
+                "give both models the same there and derive again; if the difference is meant, the Table holds as it is"
+            )
         place = next((place for place in self.divergences if place.advice), None)
         if self.proven or place is None:
             return ""

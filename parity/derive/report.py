@@ -39,7 +39,7 @@ def page(found: Derivation, about: Mapping[str, str], out: str | None = None) ->
     return fill(
         kicker="Triptych derivation",
         title=join(f"Derive: {_verdict(found)}"),
-        state="good" if found.proven else "bad",
+        state="good" if found.proven else "apart" if found.explained else "bad",
         verdict=prose(_verdict(found)),
         totals=prose(totals),
         provenance=tag("section", facts(about.items()), class_="provenance", aria_label="What was run"),
@@ -55,6 +55,8 @@ def _verdict(found: Derivation) -> str:
         return "Proven: the Table translates one model into the other"
     if found.missing:
         return f"Incomplete: {count(len(found.missing), 'parameter')} of the right model without a partner"
+    if found.explained:
+        return f"All {count(found.arrays[1], 'parameter')} matched; the models differ in {found.explained}"
     return "Complete, but not proven: the models differ"
 
 

@@ -78,6 +78,24 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
     assert "Incomplete: 1 parameter of the right model" in page and "No partner." in page
 
 
+@pytest.mark.parametrize(("causes", "explained"), [
+    (["epsilon 1e-5 on the left, 1e-6 on the right (recomputed so, they are equal)"], "one epsilon"),
+    (["a factor of 2 on the left, 1 on the right (recomputed so, they are equal)"] * 2, "2 factors"),
+    (["ReLU on the left, SiLU on the right (recomputed so)"], "at least one activation"),
+    (["one side computes partly in float32"], ""), (["epsilon 1 (recomputed so, they are equal)", ""], ""), ([], ""),
+])  # fmt: skip
+def test_the_headline_names_what_confirmed_causes_are_of(causes: list[str], explained: str):
+    places = [Divergence("a", "b", 1e-4, cause) for cause in causes]
+    found = replace(DERIVED, divergences=places, arrays=(4, 4))
+    page = page_of(found, {})
+    assert found.explained == explained
+    assert ('<h1 class="apart">All 4 parameters matched; the models differ in' in page) == bool(explained)
+    assert ('<h1 class="bad">Complete, but not ' in page) != bool(explained)
+    assert _verdict(found)[0].text.startswith(
+        "complete, but not proven, as" if explained else "complete, but not proven:"
+    )
+
+
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():
     found = replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner")
     lines = _summary(found, "proven")
