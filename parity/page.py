@@ -1,4 +1,4 @@
-"""Write a report as one self-contained page: the verdict, what was run, what differs first, every error, every plot."""
+"""Write a report as one self-contained page: the verdict, what differs first, what was run, every error, every plot."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from .result import Result
 
 # Grades, worst first: the grade of several pairs is the first of theirs.
 WORST = "failed", "differs", "close", "agrees", "not judged", "not run"
+MEASURES = (
+    "An error is that of the worst element, over the largest value of its array or feature. "
+    f"{summary.WORST_ERROR.capitalize()}."
+)
+BRIEF = "date", "triptych", "device", "command"  # labels of the line below the verdict
 WIDE = 48  # characters of a fact that takes a line of its own where others stand side by side
 CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
 Column = tuple[str, str, str]  # check, dtype, device
@@ -31,24 +36,33 @@ def page(
       passed: whether something was compared and nothing of it differs.
       modules: the modules of models of no known architecture, by label.
     """
-    verdict = summary.verdict(results)
+    verdict = summary.verdict(results, alone=True)
     models = _models(results)
     return fill(
         kicker="Triptych parity report",
         title=join(f"Parity: {verdict}"),
         state="good" if passed else "bad",
         verdict=prose(verdict),
-        totals=prose(
-            f"{summary.totals(results)}. An error is that of the worst element, over the largest value of its array "
-            f"or feature. {summary.WORST_ERROR.capitalize()}."
-        ),
-        provenance=tag("section", facts(about.items()), class_="provenance", aria_label="What was run"),
+        totals=prose(f"{summary.where(results)}{summary.totals(results)}. {MEASURES}"),
+        brief=brief(about),
+        provenance=provenance(about),
         divergences=_divergences(results, models),
         results=_results(models),
         modules=module_table(modules or {}, results),
         details=_details(models),
         remarks=_remarks(results),
     )
+
+
+def brief(about: Mapping[str, str]) -> Markup:
+    """State in one line when, by which command, with which version and on what device this was run, where known."""
+    known = [f"{'triptych ' * (label == 'triptych')}{about[label]}" for label in BRIEF if label in about]
+    return join(*(tag("span", name(text) if len(text) > WIDE else text) for text in known))
+
+
+def provenance(about: Mapping[str, str]) -> Markup:
+    """List everything that was run, folded on narrow screens."""
+    return tag("details", tag("summary", "What was run"), tag("div", facts(about.items())), class_="provenance")
 
 
 def fill(**parts: str) -> str:

@@ -55,8 +55,18 @@ def grades(results: Iterable[Result]) -> Counter[str]:
     return Counter(r.grade for r in results)
 
 
-def verdict(results: Sequence[Result]) -> str:
-    """Say in one sentence whether the models agree."""
+def where(results: Sequence[Result]) -> str:
+    """Name model, check and dtype of the first difference, ahead of the totals: "mobile_former, check layers ...: "."""
+    first = next(iter(findings(results)), None)
+    return f"First in {subject(first.result)}. " if first else ""
+
+
+def verdict(results: Sequence[Result], alone: bool = False) -> str:
+    """Say in one sentence whether the models agree.
+
+    Args:
+      alone: leave out where the first difference is; see `where`.
+    """
     counts = grades(results)
     compared = counts["agrees"] + counts["close"] + counts["differs"]
     skipped = f" {count(counts['not run'], 'comparison')} did not run." if counts["not run"] else ""
@@ -65,7 +75,7 @@ def verdict(results: Sequence[Result]) -> str:
         (first, *_) = findings(results)
         at = f", first at {first.result.first_divergence}" if first.result.first_divergence is not None else ""
         share = f" in {counts['differs']:,} of {count(compared, 'comparison')}" if compared > 1 else ""
-        return f"{_culprit(results)}{share}{at} ({subject(first.result)})."
+        return f"{_culprit(results)}{share}{at}{'' if alone else f' ({subject(first.result)})'}."
     if counts["failed"]:
         agree = f"; {compared:,} {'agrees' if compared == 1 else 'agree'}" if compared else ""
         return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"

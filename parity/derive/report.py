@@ -10,7 +10,7 @@ from convert.folding import fold as folded_names
 from specs.numerals import limit, short
 
 from ..markup import Markup, join, name, prose, tag
-from ..page import facts, fill
+from ..page import brief, facts, fill, provenance
 from ..summary import count
 from .derivation import ROUNDING, Derivation
 from .prove.prove import GRADIENT, OUTPUT
@@ -42,7 +42,8 @@ def page(found: Derivation, about: Mapping[str, str], out: str | None = None) ->
         state="good" if found.proven else "apart" if found.explained else "bad",
         verdict=prose(_verdict(found)),
         totals=prose(totals),
-        provenance=tag("section", facts(about.items()), class_="provenance", aria_label="What was run"),
+        brief=brief(about),
+        provenance=provenance(about),
         divergences=join(_cards(found), _measures(found)),
         results=_table(found, out),
         modules=trees(found),

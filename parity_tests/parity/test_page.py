@@ -99,10 +99,15 @@ def test_the_page_is_whole_and_fetches_nothing() -> None:
     assert not re.search(r"https?://|url\(|@import|<script|\$[a-z]", page)
 
 
-def test_the_verdict_stands_first_then_what_was_run_then_what_differs() -> None:
-    page = report().to_html()
+def test_the_verdict_stands_first_then_what_differs_then_what_was_run() -> None:
+    made = report()
+    made.about |= {"date": "2026-11-27", "command": "parity x"}
+    page = made.to_html()
+    head = re.findall("<h1.*?</h1>|<p class=.*?</p>", page)
+    assert "(" not in head[1] and "First in mlp_mixer:B/16, check layers in float64." in re.sub("<.*?>", "", head[2])
+    assert re.findall("<span>(.*?)</span>", head[3]) == ["2026-11-27", "cpu", "parity x"]
     marks = [
-        "differs from", "sha256 abab", "First divergence", "<h2>mlp_mixer</h2>", "Errors, array by array",
+        "differs from", "2026-11-27", "First divergence", "sha256 abab", "<h2>mlp_mixer</h2>", "Errors, array by array",
         "<h2>Remarks</h2>",
     ]  # fmt: skip
     body = page[page.index("<body>") :]
@@ -439,8 +444,9 @@ def dom(chromium: str, folder: object, page: str, address: str = "") -> str:
 def test_chromium_unfolds_the_plot_that_a_cell_leads_to(chromium: str, tmp_path: object) -> None:
     page = report().to_html()
     unfolded = dom(chromium, tmp_path, page, "#m0-layers")
-    assert re.findall("<details[^>]*>", page) == ["<details>", '<details open="">']
-    assert re.findall("<details[^>]*>", unfolded) == ['<details open="">'] * 2
+    kinds = '<details class="provenance">', "<details>", '<details open="">'
+    assert re.findall("<details[^>]*>", page) == [*kinds]
+    assert re.findall("<details[^>]*>", unfolded) == [kinds[0], *kinds[2:] * 2]
 
 
 def test_chromium_lays_it_out_wide_and_narrow(chromium: str, tmp_path: object) -> None:
