@@ -101,7 +101,7 @@ def _add_diff_arguments(parser: ArgumentParser) -> None:
         "--table", metavar="FILE", help="compare across a Table, or a record with one: A is its left side"
     )
     parser.add_argument("--reverse", action="store_true", help="with --table: A is its right side")
-    _add_settings(parser)
+    _add_settings(parser, "KEY=VALUE", "one Config field, or with --table AXIS=LENGTH; may be repeated")
     _add_spec(parser)
     add_quiet(parser)
 
@@ -135,15 +135,15 @@ def _add_spec(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _add_settings(parser: ArgumentParser) -> None:
+def _add_settings(
+    parser: ArgumentParser, form: str = "KEY=VALUE", about: str = "one Config field; may be repeated"
+) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
         help="Config fields: JSON, YAML, a checkpoint with a record, or the .json beside one",
     )
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="one Config field; may be repeated"
-    )
+    parser.add_argument("--set", metavar=form, action="append", default=[], help=about)
     parser.add_argument(
         "--assume", action="store_true", help="accept defaults for what changes the outputs and nobody states"
     )

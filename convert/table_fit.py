@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 
@@ -74,11 +75,25 @@ def lay_out(
         if unexpected and len(Matcher(table.reverse(), sources).match().unexpected) < len(unexpected):
             remedy = f"{option('reverse')} reads it from there"
             problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
-        raise ConvertError(f"{path}: does not fit {table.name}, read from {_direction(table)}", problems) from None
+        raise ConvertError(
+            f"{path}: does not fit {_called(table, path)}, read from {_direction(table)}", problems
+        ) from None
     except SizeError as error:
-        raise UsageError(f"{path}: {error.message}", error.problems) from None
+        message = _said(error, table, path).replace(LIKE, like or LIKE)
+        raise UsageError(f"{path}: {message}", error.problems) from None
     except TableError as error:
-        raise ConvertError(f"{path}: {error.message}", error.problems) from None
+        raise ConvertError(f"{path}: {_said(error, table, path)}", error.problems) from None
+
+
+def _called(table: Table, path: str) -> str:
+    """Name a Table in a message on a file, which may hold the Table itself."""
+    own = os.path.abspath(table.name) == os.path.abspath(path)
+    return "the Table in its own record" if own else table.name
+
+
+def _said(error: TableError, table: Table, path: str) -> str:
+    """Return an error's message, which begins with the Table's name, for the user of a file."""
+    return error.message.replace(table.name, _called(table, path), 1)
 
 
 LEVEL = re.compile(r"(?<![^/.])\d+(?![^/.])")  # a level of a name that is a number

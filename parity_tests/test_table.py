@@ -263,6 +263,35 @@ def test_open_axes_name_the_remedies():
     assert split.layout({"a": (6,)}, like={"b.0": (2,), "b.1": (2,), "b.2": (2,)}).sizes == {2: {"h": 3, "d": 2}}
 
 
+def test_open_axes_ask_for_the_fewest_lengths():
+    """Of a grid that is flattened, and of one whose channels are flattened too: two of three lengths suffice."""
+    flat = Table.parse("table 1\npos: (h w) c <-> pos: c h w\nhead: (h w c) o <-> head: o (c h w)")
+    shapes, like = {"pos": (12, 5), "head": (60, 2)}, {"pos": (5, 4, 3), "head": (2, 60)}
+    with pytest.raises(SizeError, match=r"--like FILE\) or lengths \(--set h=... --set w=..., from which c follows\)"):
+        flat.layout(shapes)
+    with pytest.raises(SizeError) as error:
+        flat.layout(shapes, like)
+    assert "neither the shapes at hand nor those of the file to be like show h, w and c on line 3, as both sides " in (
+        error.value.message
+    )
+    assert "--like" not in error.value.message
+    assert flat.layout(shapes, sizes={"h": 4, "w": 3}).shapes == like
+
+
+def test_a_letter_of_two_lengths_is_named():
+    """Of heads on two lines, and of height on another."""
+    table = Table.parse("table 1\nq: (h d) <-> q: h d\no: (h d) <-> o: h d\nhead: (h w) <-> head: h w")
+    shapes = {"q": (8,), "o": (8,), "head": (15,)}
+    with pytest.raises(SizeError) as error:
+        table.layout(shapes)
+    assert error.value.problems[-1] == "h may stand for two lengths (lines 2 and 4): then rename one"
+    with pytest.raises(
+        Misfit, match="h=5 was given, and fits line 4 but not 2 and 3: if h stands for two lengths, ren"
+    ):
+        table.layout(shapes, sizes={"h": 5})
+    assert table.layout({**shapes, "head": (16,)}, sizes={"h": 4}).sizes[4] == {"h": 4, "w": 4}
+
+
 def test_axes_with_a_capital_have_one_length_in_the_whole_table():
     table = Table.parse("table 1\na: (H d) <-> b: H d\nc: H <-> e: H")
     assert table.layout({"a": (6,), "c": (3,)}).shapes == {"b": (3, 2), "e": (3,)}

@@ -124,6 +124,21 @@ def test_a_record_serves_as_the_table(files, capsys, suffix):
         assert run(capsys, "diff", "--table", own, source, there, "--set", "h=3")[0] == 0
 
 
+def test_open_axes_of_two_files_name_both(tmp_path, capsys):
+    """The shapes of both files are known: no --like is offered. A Table in the file's record is named as such."""
+    (tmp_path / "x.table").write_text("table 1\na: (h w) <-> b: (w h)\n")
+    a, b = save(tmp_path / "a.npz", {"a": np.arange(6.0)}), save(tmp_path / "b.npz", {"b": np.arange(6.0)})
+    for words in (["diff", a, b], [a, "--like", b]):
+        code, _, error = run(capsys, *words, "--table", tmp_path / "x.table")
+        assert code == 2 and f"nor those of {b} show h and w on line 2, as both sides flatten them" in error, error
+        assert "give lengths (--set h=..., from which w follows)" in error and "--like" not in error
+    own = tmp_path / "own.safetensors"
+    assert run(capsys, a, "--table", tmp_path / "x.table", "--set", "h=2", "-o", own)[0] == 0
+    _, _, error = run(capsys, "--table", own, own)
+    assert f"{own}: does not fit the Table in its own record, read from" in error
+    assert "AXIS=LENGTH" in run(capsys, "diff", "--help")[1]
+
+
 def test_a_record_without_a_table_is_refused(files, capsys):
     folder, *_ = files
     source = folder / "left.safetensors"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from . import open_axes
 from .env import Env
 from .lines import Line, Lines, Misfit
 from .matching import Matcher
@@ -59,23 +60,14 @@ class _Binding:
 
     def _raise_misfits(self) -> None:
         if misfits := list(dict.fromkeys([*self.solver.misfits, *self.misfits])):
-            raise Misfit(f"{self.table.name}: does not fit", [], [], misfits)
+            solver = self.solver
+            given = open_axes.contradicted(solver.given, solver.taken, solver.wrong)
+            raise Misfit(f"{self.table.name}: does not fit", [], [], [*misfits, *given])
 
     def _check_open(self, envs: list[Env]) -> None:
-        problems, open_axes = dict[str, None](), dict[str, None]()
-        for env in envs:
-            for array in (*env.line.left.arrays, *env.line.right.arrays):
-                for dim in array.axes or ():
-                    names = [p.name for f in dim.factors for p in f if p.name and p.name not in env.sizes]
-                    if names:
-                        open_axes |= dict.fromkeys(names)
-                        problems[f"line {env.line.number}: {' and '.join(names)} in {dim} of {array.label}"] = None
-        if problems:
-            remedy = " ".join(f"--set {name}=..." for name in open_axes)
-            raise SizeError(
-                f"{self.table.name}: lengths of axes that the names and shapes at hand leave open: give a file of the "
-                f"other side (--like FILE) or lengths ({remedy})", list(problems)[:40],
-            )  # fmt: skip
+        dims = [one for env in envs for one in open_axes.open_dims(env, self.solver.views(env))]
+        if dims:
+            raise open_axes.error(self.table.name, dims, like=self.like is not None)
 
     def _right_names(self, envs: list[Env]) -> tuple[Ranges, list[tuple[Line, Signature, str]]]:
         """Tell what the right side's arrays are called, and how far their numbers count."""

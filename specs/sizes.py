@@ -45,7 +45,9 @@ class Solver:
         self._dims: dict[tuple[int, str, int, str], dict[str, int]] = {}
         self._lengths: dict[tuple[int, str, int], int] = {}  # of whole dimensions that some line determines
         self._table_wide: dict[str, int] = {name: size for name, size in given.items() if table.shared(name)}
-        self._taken: set[str] = set()
+        self._used: set[str] = set()  # names of the given lengths that some line takes
+        self.taken: dict[str, dict[int, set[str]]] = {}  # see open_axes.contradicted
+        self.wrong: set[int] = set()  # numbers of lines whose lengths contradict each other
         self._stated: dict[str, str] = {}  # what the shapes state of lengths that are given otherwise
         self._views: dict[int, list[View]] = {}  # by id of the Env
         self._settled: set[int] = set()  # ids of Envs whose axes are all known, and were checked with every equation
@@ -78,6 +80,7 @@ class Solver:
 
     def _learn(self, env: Env, name: str, size: int, where: str, what: str) -> None:
         if env.sizes.setdefault(name, size) != size:
+            self.wrong.add(env.line.number)
             self.misfits.append((where, f"{what}, and {name} is {env.sizes[name]} (line {env.line.number})"))
 
     def _viewed(self, env: Env) -> Iterator[View]:
@@ -111,8 +114,10 @@ class Solver:
         self._spread(waiting)
         for env in waiting if self.given else ():
             for name in self.given.keys() & env.line.axes:
+                if name not in env.sizes:
+                    self.taken.setdefault(name, {})[env.line.number] = _beside(env.line, name)
                 if env.sizes.setdefault(name, self.given[name]) == self.given[name]:
-                    self._taken.add(name)
+                    self._used.add(name)
                 else:
                     self._stated.setdefault(name, self._evidence(env, name))
         self._spread(waiting)
@@ -123,8 +128,12 @@ class Solver:
         return [
             f"{name}={size} was given, but {self._stated.get(name, nowhere)}"
             for name, size in self.given.items()
-            if name not in self._taken
+            if name not in self._used
         ]
+
+    def views(self, env: Env) -> list[View]:
+        """Return the arrays of a line whose shapes were looked for."""
+        return self._views[id(env)]
 
     def _evidence(self, env: Env, name: str) -> str:
         """State the length that the names and shapes of arrays give an axis, with an array that shows it."""
@@ -176,12 +185,19 @@ class Solver:
             try:
                 env.sizes.update(solve(dim, length, env.sizes))
             except ValueError as error:
+                self.wrong.add(env.line.number)
                 if made := _other_shape(env, view):
                     self.misfits.append((view.name, made))
                     return
                 like = f" in {LIKE}" if view.side else ""
                 where = f"has shape {list(view.shape)}{like}, and " if view.shape is not None else ""
                 self.misfits.append((view.name, f"{where}{error} (line {env.line.number})"))
+
+
+def _beside(line: Line, name: str) -> set[str]:
+    """Return the axes with which a line composes one axis."""
+    composed = (names for array in line.arrays for _, _, names in dims(array) if name in names)
+    return {other for names in composed for other in names} - {name}
 
 
 def _other_shape(env: Env, view: View) -> str:
