@@ -15,6 +15,7 @@ from typing import Any
 from specs.claims import UNPROVEN, claim, unproven
 from specs.layout import Entry, Equal, Layout, kind
 from specs.matching import Matcher
+from specs.stating import stated
 from specs.table import Table
 
 from . import folding, record
@@ -108,7 +109,9 @@ class TablePlan:
 
     def facts(self) -> dict[str, Any]:
         """Return the facts of the record that are known before any payload is read."""
-        original = self.table.reverse() if self.backwards else self.table
+        sources = {name: tensor.shape for name, tensor in self.sources.items()}
+        lines = stated(self.table, sources, self.layout.shapes, self.layout.sizes)  # reads back without --set
+        original = lines.reverse() if self.backwards else lines
         return {
             "table": {
                 "file": os.path.basename(self.table.name),

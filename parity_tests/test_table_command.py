@@ -15,6 +15,8 @@ from convert.__main__ import main
 from convert.errors import ConvertError
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
+from specs.stating import stated
+from specs.table import Table
 
 LAYERS, WIDTH, HEADS, WORDS = 3, 12, 3, 11
 
@@ -124,6 +126,44 @@ def test_a_record_serves_as_the_table(files, capsys, suffix):
         assert run(capsys, "diff", "--table", own, source, there, "--set", "h=3")[0] == 0
 
 
+FLAT = """\
+table 1: flax <-> torch
+pos: (h w) c <-> pos: c h w
+{s=q|k}: i h d <-> qk.weight: (s h d) i
+head: (h w c) o <-> head.weight: o (c h w)
+"""
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_record_has_the_lengths_that_were_stated(tmp_path, capsys, flat):
+    """By --set, and of a shape of the other side: there and back, and `diff`, without another --set."""
+    random = np.random.default_rng(0)
+    shapes = {"pos": (12, 5), "q": (6, 2, 3), "k": (6, 2, 3), "head": (60, 7)}
+    left = {name: random.normal(size=shape).astype("f4") for name, shape in shapes.items()}
+    (tmp_path / "x.table").write_text(FLAT if flat else FLAT.replace("(h w c)", "h w c"))
+    left |= {} if flat else {"head": left["head"].reshape(4, 3, 5, 7)}
+    source, there, back = save(tmp_path / "a.npz", left), tmp_path / "b.safetensors", tmp_path / "c.npz"
+    words = ["--table", tmp_path / "x.table", source, "-o", there, "--set", "w=3", *["--set", "h=4"] * flat]
+    assert run(capsys, *words)[0] == 0
+    assert run(capsys, "diff", "--table", there, source, there)[0] == 0
+    for table in (there, f"{back}.json"):
+        code, _, error = run(capsys, "--table", table, "--reverse", there, "-o", back, "--force")
+        assert code == 0, error
+        assert all(np.array_equal(array, left[name]) for name, array in load(back).items())
+    assert "{s=q|k}: i h=2 d=3 <-> qk.weight: (s h d) i" in by_table.load(str(there)).print()
+    other = save(tmp_path / "other.npz", {**left, "q": left["q"].repeat(2, 1), "k": left["k"].repeat(2, 1)})
+    code, _, error = run(capsys, "--table", there, other, "-o", tmp_path / "d.npz")
+    assert code == 1 and "has shape [6, 4, 3], and h=2 is 2, not 4" in error, error
+
+
+def test_blocks_of_different_lengths_state_none():
+    """One line cannot state the heads of every block."""
+    table = Table.parse("table 1\nq.{i}: h d <-> q.{i}: (h d)")
+    left, right = {"q.0": (2, 6), "q.1": (3, 4)}, {"q.0": (12,), "q.1": (12,)}
+    assert stated(table, left, right, table.layout(left).sizes) is table
+    assert stated(table, {"q.0": (2, 6)}, {"q.0": (12,)}, {2: {"h": 2, "d": 6}}).lines[0].lengths == {"h": 2, "d": 6}
+
+
 def test_open_axes_of_two_files_name_both(tmp_path, capsys):
     """The shapes of both files are known: no --like is offered. A Table in the file's record is named as such."""
     (tmp_path / "x.table").write_text("table 1\na: (h w) <-> b: (w h)\n")
@@ -179,7 +219,7 @@ def test_the_record_holds_the_table(files, capsys):
     folder, *_ = files
     run(capsys, "--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.npz", "--set", "h=3")
     record = json.loads((folder / "x.npz.json").read_text())
-    assert record["table"]["text"] == TABLE
+    assert record["table"]["text"] == TABLE.replace("(s h d)", "(s h=3 d=4)")
     assert (record["table"]["from"], record["table"]["to"], record["table"]["reversed"]) == ("torch", "flax", False)
     assert record["source"]["file"] == "left.safetensors" and len(record["source"]["sha256"]) == 64
 

@@ -79,7 +79,14 @@ def _settles(part: tuple[tuple[frozenset[str], bool], ...], given: Iterable[str]
 
 
 def error(table: str, dims: Sequence[Open], like: bool) -> SizeError:
-    """Build the error for open axes: where they are, and what states them.
+    """Build the error for open axes, which says where they are and what states them; `like` as in `_error`."""
+    built = _error(table, dims, like)
+    built.dims = tuple((one.env.line.number, one.dim) for one in dims)
+    return built
+
+
+def _error(table: str, dims: Sequence[Open], like: bool) -> SizeError:
+    """Write the error for open axes.
 
     Args:
       like: whether the shapes of a file of the other side are known too.

@@ -18,7 +18,9 @@ LIKE = "the file to be like"  # the checkpoint of the right side that the target
 
 
 class SizeError(TableError):
-    """Lengths that stay open, or are given for an axis that is not there."""
+    """Lengths that stay open, or are given for an axis that is not there. `dims` are (line number, open dimension)."""
+
+    dims: tuple[tuple[int, Dim], ...] = ()
 
 
 class View(NamedTuple):

@@ -1,0 +1,72 @@
+"""State in a Table's lines the lengths that one side's shapes leave open, as the record of a conversion needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from .axes import Dim, Part
+from .binding import bind
+from .lines import Line, Lines, TableError
+from .moves import Shape
+from .signature import Signature
+from .sizes import SizeError
+
+T = TypeVar("T", bound=Lines)
+Lengths = Mapping[int, Mapping[str, int]]  # by line number
+
+
+def stated(table: T, left: Mapping[str, Shape], right: Mapping[str, Shape], lengths: Lengths) -> T:
+    """Return a Table that needs no lengths from its user for these arrays, whichever side is read.
+
+    Only lines with open axes change. They state every axis of such a dimension: files of other lengths are refused.
+    A Table comes back as it is where blocks have different lengths on one line, which a line cannot state.
+
+    Args:
+      left, right: arrays of the two sides.
+      lengths: of the axes of each line in the conversion.
+    """
+    own = table
+    try:
+        while dims := {**_open(own, left), **_open(own.reverse(), right)}:
+            lines = tuple(_with(line, dims, lengths) for line in own.lines)
+            if lines == own.lines:
+                return table
+            own = replace(own, lines=lines)
+        if own is not table:
+            bind(own, left, right, {})
+    except TableError:
+        return table
+    return own
+
+
+def _open(table: Lines, shapes: Mapping[str, Shape]) -> dict[tuple[int, Dim], None]:
+    """Return (line number, dimension) of each dimension with axes that one side's shapes leave open."""
+    try:
+        bind(table, shapes, None, {})
+    except SizeError as error:
+        return dict.fromkeys(error.dims)
+    return {}
+
+
+def _with(line: Line, dims: Mapping[tuple[int, Dim], None], lengths: Lengths) -> Line:
+    """Return a line that states the lengths of all axes of its open dimensions, each where it is first composed."""
+    found = [dim for number, dim in dims if number == line.number]
+    names = {part.name for dim in found for factor in dim.factors for part in factor} - line.lengths.keys()
+    missing = {name: length for name, length in lengths.get(line.number, {}).items() if name in names}
+
+    def part(one: Part) -> Part:
+        return one._replace(length=missing.pop(one.name, one.length))
+
+    def array(one: Signature) -> Signature:
+        if not missing or one.axes is None:
+            return one
+        return one._replace(axes=tuple(_map(dim, part) if dim in found else dim for dim in one.axes))
+
+    left, right = (side._replace(arrays=tuple(map(array, side.arrays))) for side in (line.left, line.right))
+    return replace(line, left=left, right=right)
+
+
+def _map(dim: Dim, part: Callable[[Part], Part]) -> Dim:
+    return dim._replace(factors=tuple(tuple(map(part, factor)) for factor in dim.factors))
