@@ -61,8 +61,8 @@ def assumptions(assumed: Iterable[dict[str, Any]]) -> list[str]:
         value = f"{entry['field']}={exact(entry['value'])}"
         files.setdefault((entry["from"], "stated" in entry, value, instead), []).append(entry["file"])
     groups: dict[tuple[str, bool, str, str], list[str]] = {}
-    for (source, stated, value, instead), named in files.items():
-        groups.setdefault((source, stated, instead, " and ".join(dict.fromkeys(named))), []).append(value)
+    for (source, stated, value, instead), every in files.items():
+        groups.setdefault((source, stated, instead, " and ".join(dict.fromkeys(every))), []).append(value)
     lines = []
     for (source, stated, instead, paths), values in groups.items():
         if stated:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Literal, get_args, get_origin
 
@@ -18,6 +18,7 @@ from .variants import misfit
 
 CANDIDATES = 50  # entries of a folder that are looked into for a record
 SUGGESTED = 3  # records that an error names
+ALIKE = "and models with the same arrays differ in them"
 
 
 def open_error(
@@ -38,15 +39,16 @@ def open_error(
     """
     names = list(names)
     hints = configs.types_of(spec.config)
-    command = " ".join(f"--set {name}=..." for name in names)
-    call = ", ".join(f"{name}=..." for name in names)
     accepted = defaults.keys() >= set(names)
-    without = [name for name in names if name not in defaults]
-    lacking = f"{' and '.join(without)} {'has' if len(without) == 1 else 'have'} no default"
+    first, more = f"{names[0]}=...", " and so on" if len(names) > 1 else ""
+    dictionary = f"dict({first}{', ...' if more else ''})"
+    without = {f.name for f in fields(spec.config) if f.default is MISSING and f.name in names}
+    guess = "" if accepted else f"; {option('assume')} does not help: {_lacking(names, without)}, {ALIKE}"
     problems = [
         command_or_call(
-            f"with {command}, or in a --config FILE" + ("" if accepted else f"; --assume does not help: {lacking}"),
-            f"with {call}: keywords of ports.load, else settings=dict({call}), or config=dict({call}) of ports.save",
+            f"with --set {first}{more}, or in a --config FILE{guess}",
+            f"with {first}{more}: keywords of ports.load, else settings={dictionary}, or config={dictionary} of "
+            f"ports.save{guess}",
         )
     ]
     if near := records_near(path, architecture, spec, shown):
@@ -59,6 +61,14 @@ def open_error(
     choices |= {name: get_args(hints[name]) for name in names if get_origin(hints[name]) is Literal}
     fields_open = {name: configs.describe(hints[name]) for name in names}
     return OpenFields(path, architecture, fields_open, [*remarks, *problems], choices)
+
+
+def _lacking(names: Sequence[str], without: Collection[str]) -> str:
+    """Say which fields have no default: all of them, or these."""
+    if set(names) == set(without):
+        return "it has no default" if len(names) == 1 else "they have no default"
+    *most, last = [name for name in names if name in without]
+    return f"{', '.join(most)} and {last} have no default" if most else f"{last} has no default"
 
 
 def records_near(path: str, architecture: str, spec: Spec, shown: Mapping[str, Any]) -> list[str]:

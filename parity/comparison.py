@@ -189,9 +189,7 @@ def variant(port: Port | Own) -> str:
     """Return the name of the official variant or tiny twin that a port is, or "own"."""
     if isinstance(port, Own):
         return "own"
-    spec = port.spec
-    known = {**spec.variants, **{f"tiny {name}": c for name, c in spec.tiny.items()}}
-    return next((name for name, config in known.items() if config == port.config), "own")
+    return next((name for name, config in port.spec.named.items() if config == port.config), "own")
 
 
 def _about(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, steps: int) -> dict[str, str]:

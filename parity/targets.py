@@ -15,15 +15,13 @@ from convert.files.base import URL
 from convert.files.inside import look
 from convert.settings import Settings, in_our_terms
 from specs import config as configs
-from specs.spec import SpecError
+from specs.spec import TINY, SpecError
 from specs.words import unknown
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ports.port import Port
-
-TINY = "tiny "  # ahead of a twin's name
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Target:
         spec = specs.get(self.architecture)
         if self.path is not None:
             return configs.build(spec.config, self.settings)
-        config = spec.tiny[self.variant.removeprefix(TINY)] if self.small else spec.variants[self.variant]
+        config = spec.named[self.variant]
         try:
             return configs.build(spec.config, {**configs.as_dict(config), **self.settings}) if self.settings else config
         except ValueError as error:
@@ -112,8 +110,8 @@ def targets(
         raise UsageError(f"{option('step', str(step))}: {text} is an architecture, not a folder of steps")
     elif architecture in specs.names():
         spec = specs.get(architecture)
-        twins = [TINY + name for name in spec.tiny]
-        known = [*spec.variants, *twins]
+        known = list(spec.named)
+        twins = [name for name in known if name.startswith(TINY)]
         if variant and variant != TINY.strip() and variant not in known:
             raise UsageError(f"{architecture}: {unknown(variant, known)} (variants: {', '.join(known)})")
         chosen = [variant] if variant in known else twins

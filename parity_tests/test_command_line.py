@@ -80,6 +80,8 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     assert code == 2
     for asked in ("lite_stride is open: set it (int)", "dyrelu_coefs is open: set it (float,float)"):
         assert asked in err
+    lacking = "they have no default, and models with the same arrays differ"
+    assert "with --set lite_stride=... and so on, or" in err and f"--assume does not help: {lacking}" in err
     words += ["--set", "lite_stride=2", "--set", "dyrelu_coefs=1,.5", "--set", "dyrelu_consts=(1.0, 0.0)"]
     code, _, err = run(*words)
     counters = "note: 13 batch counters set to 0, as the source stores none: stem.norm.num_batches_tracked and 4 more\n"

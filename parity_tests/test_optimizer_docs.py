@@ -59,5 +59,13 @@ def test_the_hook_trains_biased_variances():
     assert abs(model[0].running_var.item() - (0.9 * 1.0 + 0.1 * 9)) <= 1e-15
 
 
+def test_the_configuration_that_it_shows_builds_a_port(tmp_path):
+    needs("torch")
+    (text,) = re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "config.json").write_text(text)
+    port = ports.build("mlp_mixer", str(tmp_path / "config.json"), "torch")
+    assert {**configs.as_dict(port.config), **json.loads(text)} == configs.as_dict(port.config)
+
+
 def test_every_snippet_is_run():
     assert len(BLOCKS) == 7  # those of paddle in test_optimizer_hyper.py

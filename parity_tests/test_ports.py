@@ -191,8 +191,10 @@ def test_other_dtypes(framework, dtype):
 
 @pytest.mark.parametrize(("words", "settings", "message"), [
     (("mlp_mixr", "B/16", "torch"), {}, "did you mean 'mlp_mixer'"),
-    (("mlp_mixer", "B/1", "torch"), {}, "no variant 'B/1': one of S/32"),
-    (("mlp_mixer", specs.get("convmixer").variants["768/32"], "torch"), {}, "nor a Config of mlp_mixer"),
+    (("mlp_mixer", "B/1", "torch"), {}, r"no variant 'B/1', did you mean 'B/16'\? \(give a variant \('S/32'"),
+    (("mlp_mixer", "tiny T/1", "torch"), {}, "tiny S/32.*or the path of a configuration file"),
+    (("mlp_mixer", {"patch": 2}, "torch"), {}, "fields go as keywords beside a variant"),
+    (("mlp_mixer", specs.get("convmixer").variants["768/32"], "torch"), {}, "a Config of mlp_mixer, or the path"),
     (("mlp_mixer", "B/16", "torch"), {"clases": 3}, "did you mean 'classes'"),
     (("mlp_mixer", "B/16", "torch"), {"classes": "x"}, "classes='x' does not fit: classes is int"),
     (("mlp_mixer", "B/16", "torch"), {"init": "zeros"}, "init='zeros': one of upstream, random"),

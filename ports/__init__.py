@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import specs
 from convert.errors import UsageError
 from specs import config as configs
 from specs.spec import Spec
-from specs.words import with_article
+from specs.words import unknown, with_article
 
 from .frameworks import available, network, ported, require
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["available", "build", "load", "names", "network", "ported", "require", "save", "variants"]
 INITS = ("upstream", "random")
+SHOWN = 60  # characters of a value in an error
 # Paddle warns when it is imported that a compiler cache is missing, which nothing here needs.
 warnings.filterwarnings("ignore", "No ccache found", UserWarning, r"paddle\.")
 
@@ -152,7 +153,7 @@ def build(
 
     Args:
       architecture: as `names()` lists them.
-      variant: its variant's name, a Config, or the path of a configuration file.
+      variant: its variant's name, "tiny NAME" for a small twin, a Config, or the path of a configuration file.
       init: "upstream", or "random" for tests: no array zero or one, so that no fault hides behind it.
       config: Config fields to change, e.g. classes=10; and `preprocessing`, a mapping of its fields.
     Raises: UsageError for what is not there or does not fit, with the nearest name.
@@ -163,13 +164,7 @@ def build(
     try:
         architecture = specs.resolve(architecture)
         spec = specs.get(architecture)
-        if isinstance(variant, str) and variant not in spec.variants and os.path.isfile(variant):
-            variant = _configured(spec, architecture, variant)
-        if isinstance(variant, str) and variant not in spec.variants:
-            raise ValueError(f"{architecture} has no variant {variant!r}: one of {', '.join(spec.variants)}")
-        base = spec.variants[variant] if isinstance(variant, str) else variant
-        if not isinstance(base, spec.config):
-            raise ValueError(f"{variant!r} is neither a variant's name nor a Config of {architecture}")
+        base = _base(spec, architecture, variant)
         chosen = configs.build(spec.config, {**configs.as_dict(base), **in_our_terms(spec, config)})
         if init not in INITS:
             raise ValueError(f"init={init!r}: one of {', '.join(INITS)}")
@@ -181,6 +176,24 @@ def build(
     port = Port(framework, architecture, chosen, initial(architecture, chosen, framework, seed, init), dtype, device)
     port.preprocessing = stated
     return port
+
+
+def _base(spec: Spec, architecture: str, variant: Any) -> Any:
+    """Return the Config that `build` is asked for. Raises: ValueError, UsageError, LookupError for what is none."""
+    if isinstance(variant, spec.config):
+        return variant
+    if isinstance(variant, str) and variant in spec.named:
+        return spec.named[variant]
+    if isinstance(variant, str | os.PathLike) and os.path.isfile(variant):
+        return _configured(spec, architecture, os.fspath(variant))
+    named = ", ".join(map(repr, spec.named))
+    allowed = f"a variant ({named}), a Config of {architecture}, or the path of a configuration file"
+    if isinstance(variant, str):
+        near = unknown(variant, spec.named).removeprefix("unknown name ")
+        raise ValueError(f"{architecture} has no variant {near} (give {allowed})")
+    shown = repr(variant) if len(repr(variant)) <= SHOWN else f"{repr(variant)[:SHOWN]}..."
+    some = ": fields go as keywords beside a variant, classes=10, or all of them into a JSON file"
+    raise ValueError(f"{shown} is not {allowed}{some if isinstance(variant, Mapping) else ''}")
 
 
 def _configured(spec: Spec, architecture: str, path: str) -> Any:

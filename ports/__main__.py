@@ -8,6 +8,11 @@ from convert.errors import UsageError, called
 from convert.program import Arguments, Version, dumps, guarded
 from specs.numerals import exact
 
+HEAD = (
+    "Config fields, of --set, ports.load and ports.build. Defaults are those of ports.build; where a checkpoint's",
+    "outputs depend on a field that nobody states, --assume takes its default.",
+)
+
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
@@ -45,7 +50,7 @@ def table(argv: list[str]) -> int:
     cells = [(str(row["architecture"]), str(row["variant"]), f"{row['parameters']:,}") for row in rows]
     lines = [line[2:] for line in table(("architecture", "variant", "parameters"), cells, (2,))]
     if arguments.architecture:
-        lines += ["", "Config fields, of --set and of ports.load:", *_fields(specs.get(chosen[0]).config)]
+        lines += ["", *HEAD, *_fields(specs.get(chosen[0]).config)]
     print(dumps(rows) if arguments.json else "\n".join(lines))
     return 0
 

@@ -58,6 +58,9 @@ class SpecError(ValueError):
         super().__init__("\n".join([message, *(f"  - {problem}" for problem in self.problems)]))
 
 
+TINY = "tiny "  # ahead of the name of a small Config
+
+
 def _any_size(config: Any, height: int, width: int) -> None:
     """Accept images of every size. Raises: ValueError for empty ones."""
     if height < 1 or width < 1:
@@ -116,6 +119,11 @@ class Spec:
         if problems := list(_problems(cls, fields)):
             raise SpecError("this Spec is not well defined", problems)
         return super().__new__(cls)
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """Return every Config that has a name: the variants, and the small ones as "tiny NAME"."""
+        return {**self.variants, **{TINY + name: config for name, config in self.tiny.items()}}
 
 
 def _problems(cls: type[Spec], given: Mapping[str, Any]) -> Iterator[str]:
