@@ -1,11 +1,13 @@
 """docs/training.md, run as it stands."""
 
 import json
+import math
 import re
 import shlex
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import ports
 from convert.__main__ import main
@@ -59,6 +61,24 @@ def test_the_hook_trains_biased_variances():
     assert abs(model[0].running_var.item() - (0.9 * 1.0 + 0.1 * 9)) <= 1e-15
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+def test_a_schedule_of_paddle_goes_on_in_torch(tmp_path, monkeypatch):
+    needs("torch")
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    rates = [0.001 * (1 + math.cos(math.pi * step / 20)) for step in range(10)]  # as paddle's CosineAnnealingDecay
+    model = torch.nn.Linear(2, 1)
+    state = torch.optim.AdamW(model.parameters(), lr=rates[5]).state_dict()
+    torch.save({"model": model.state_dict(), "optimizer": state}, "five.pt")
+    there = {"model": model}
+    (block,) = (block for block in BLOCKS if "lr_scheduler" in block)
+    exec(block, there)
+    for rate in rates[5:]:
+        assert there["optimizer"].param_groups[0]["lr"] == pytest.approx(rate, rel=1e-12)
+        there["optimizer"].step(), there["scheduler"].step()
+
+
 def test_the_configuration_that_it_shows_builds_a_port(tmp_path):
     needs("torch")
     (text,) = re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)
@@ -68,4 +88,4 @@ def test_the_configuration_that_it_shows_builds_a_port(tmp_path):
 
 
 def test_every_snippet_is_run():
-    assert len(BLOCKS) == 7  # those of paddle in test_optimizer_hyper.py
+    assert len(BLOCKS) == 8  # those of paddle in test_optimizer_hyper.py
