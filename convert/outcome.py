@@ -110,4 +110,8 @@ def _print_steps(plan: Plan | TablePlan, result: Mapping[str, Any]) -> None:
     if "plan" in result:
         for line in folded(plan):
             say(printable(line))
+        if state := result.get("optimizer"):
+            say(
+                printable(f"  each of the {state['moments']:,} moments of {state['kind']} is moved as its parameter is")
+            )
         print(f"{len(plan.steps)} tensors; nothing was written")

@@ -83,14 +83,14 @@ def say(text: str, stream: Any = None, kind: str = "", indent: int = 2) -> None:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[str]:
-    """Align rows below a header, within the width of the terminal.
+    """Align rows below a header, within the width of the terminal; elsewhere each row is one line.
 
     A first cell of more than half the width has a line of its own, and so has the last cell of a row that is too long.
 
     Args:
       right: the columns whose cells are aligned on the right.
     """
-    width, cells = columns(sys.stdout) or WIDTH, [header, *rows]
+    width, cells = columns(sys.stdout) or sys.maxsize, [header, *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     widths[0] = max(len(first) for first, *_ in cells if len(first) <= width // 2 or first == header[0])
     lines: list[str] = []

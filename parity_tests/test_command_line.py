@@ -126,7 +126,7 @@ def test_dry_run_writes_nothing(run, tmp_path):
     code, printed, _ = run("google2timm", GOOGLE, "-o", tmp_path / "x.pth", "--dry-run")
     assert code == 0
     row = "  blocks.{0..2}.mlp_tokens.fc1.weight    [12, 24]       axes 1 0"
-    assert f"{row}\n    <- MixerBlock_{{0..2}}/token_mixing/Dense_0/kernel\n" in printed
+    assert f"{row}      <- MixerBlock_{{0..2}}/token_mixing/Dense_0/kernel\n" in printed
     assert listing(tmp_path) == []
 
 

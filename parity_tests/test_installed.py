@@ -122,8 +122,11 @@ def test_text_is_wrapped_between_words():
     assert wrapped("blocks.0.weight  float32 [20, 36]", 26, "", "  ") == ["blocks.0.weight", "  float32 [20, 36]"]
 
 
-def test_a_table_gives_a_long_last_cell_its_own_line():
-    lines = table(("name", "error", "where"), [("a", "1.5", "here"), ("bb", "22.5", "w" * 70)], right=[1])
+def test_a_table_gives_a_long_last_cell_its_own_line_on_a_terminal(monkeypatch):
+    words = ("name", "error", "where"), [("a", "1.5", "here"), ("bb", "22.5", "w" * 70)], [1]
+    assert table(*words)[2] == "  bb     22.5  " + "w" * 70
+    monkeypatch.setattr("convert.terminal.columns", lambda stream: 80)
+    lines = table(*words)
     assert lines == ["  name  error  where", "  a       1.5  here", "  bb     22.5", "    " + "w" * 70]
 
 

@@ -193,6 +193,9 @@ def test_what_goes_along_is_reported_and_recorded(trained, run, tmp_path):
     assert json.loads(out.with_name("out.msgpack.json").read_text())["optimizer"] == about
     assert f"optax.adamw(learning_rate={hyper['lr']}, b1={hyper['beta1']}" in err
     assert run("verify", out)[0] == 0
+    words = ["-o", tmp_path / "not.msgpack", OPTIMIZER, "--config", trained[1], "--dry-run"]
+    printed = run("torch2flax", trained[0], *words)[1]
+    assert f"each of the {about['moments']} moments of adamw is moved as its parameter is\n" in printed
 
 
 def test_hyperparameters_that_nobody_stores(trained, run, tmp_path):
