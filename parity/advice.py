@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from convert.errors import command_or_call
+
 from .result import Divergence, Result
 
 # What to look for where an array differs in a check that has no finer one.
@@ -11,6 +13,23 @@ LOOK = {
     "gradients": "look for a detached tensor, a rounded constant or a custom backward pass",
     "train": "look at epsilon and weight decay of the optimizer, momentum of BatchNorm, layers in evaluation mode",
 }
+
+
+def reassurance(result: Result) -> str:
+    """Say what an error close to its limit means, and how to be sure."""
+    if result.dtype != "float64":
+        return (
+            f"It agrees. Equal models stay below about half of their limits in {result.dtype}: compare in float64, "
+            "which tells rounding from a difference."
+        )
+    fewer = command_or_call("--steps 2", "steps=2")
+    sure = (
+        f"if gradients agree far below theirs, training amplifies rounding, and fewer steps ({fewer}) or a larger "
+        "batch bring the error down"
+        if result.check == "train"
+        else "if it grows from array to array, rounding adds up; if it appears at one array, look at what computes that"
+    )
+    return f"It agrees, but rounding alone usually stays a hundred times below the limit: {sure}."
 
 
 def following(result: Result, first: Divergence, exact: bool) -> str:

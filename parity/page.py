@@ -9,10 +9,12 @@ from string import Template
 from specs.numerals import limit, short
 
 from . import summary
+from .cards import brief, divergences, headline, near, provenance
 from .markup import Markup, join, name, prose, tag
 from .module_table import Tree, module_table
 from .plot import chart, swatch
 from .result import Result
+from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64
 
 # Grades, worst first: the grade of several pairs is the first of theirs.
 WORST = "failed", "differs", "close", "agrees", "not judged", "not run"
@@ -20,8 +22,10 @@ MEASURES = (
     "An error is that of the worst element, over the largest value of its array or feature. "
     f"{summary.WORST_ERROR.capitalize()}."
 )
-BRIEF = "date", "triptych", "device", "command"  # labels of the line below the verdict
-WIDE = 48  # characters of a fact that takes a line of its own where others stand side by side
+CLOSE = (
+    f"agrees, close to its limit: above {CLOSE_CALL_FLOAT64:.0%} of it in float64, or {CLOSE_CALL:.0%} in other dtypes "
+    "and where rounding is amplified"
+)
 CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
 Column = tuple[str, str, str]  # check, dtype, device
 
@@ -38,31 +42,21 @@ def page(
     """
     verdict = summary.verdict(results, alone=True)
     models = _models(results)
+    home = {id(r): model.anchor(r.check) for model in models for r in model}
     return fill(
         kicker="Triptych parity report",
         title=join(f"Parity: {verdict}"),
         state="good" if passed else "bad",
-        verdict=prose(verdict),
+        verdict=headline(verdict, summary.closeness(results)),
         totals=prose(f"{summary.where(results)}{summary.totals(results)}. {MEASURES}"),
         brief=brief(about),
         provenance=provenance(about),
-        divergences=_divergences(results, models),
+        divergences=join(divergences(results, home), near(results, home)),
         results=_results(models),
         modules=module_table(modules or {}, results),
         details=_details(models),
         remarks=_remarks(results),
     )
-
-
-def brief(about: Mapping[str, str]) -> Markup:
-    """State in one line when, by which command, with which version and on what device this was run, where known."""
-    known = [f"{'triptych ' * (label == 'triptych')}{about[label]}" for label in BRIEF if label in about]
-    return join(*(tag("span", name(text) if len(text) > WIDE else text) for text in known))
-
-
-def provenance(about: Mapping[str, str]) -> Markup:
-    """List everything that was run, folded on narrow screens."""
-    return tag("details", tag("summary", "What was run"), tag("div", facts(about.items())), class_="provenance")
 
 
 def fill(**parts: str) -> str:
@@ -100,39 +94,6 @@ def _models(results: Iterable[Result]) -> list[Model]:
             models.append(model := Model(f"m{len(models)}", r.architecture, r.variant))
         model.cells.setdefault(column, []).append(r)
     return models
-
-
-def facts(rows: Iterable[tuple[str, str]], *keys: str) -> Markup:
-    """Build a list of labels and values.
-
-    Args:
-      keys: labels of the values that stand out.
-    """
-    return tag("dl", *(_fact(label, value, label in keys) for label, value in rows))
-
-
-def _fact(label: str, value: str, is_key: bool) -> Markup:
-    wide = "wide" if len(value) > WIDE else None
-    kind = " ".join(filter(None, ["key" if is_key else None, wide])) or None
-    return join(tag("dt", name(label), class_=wide), tag("dd", prose(value), class_=kind))
-
-
-def _divergences(results: Sequence[Result], models: Iterable[Model]) -> Markup:
-    findings = summary.findings(results)
-    if not findings:
-        return Markup()
-    home = {id(r): model.anchor(r.check) for model in models for r in model}
-    cards = []
-    for finding in findings:
-        r = finding.result
-        about = tag("span", prose(f", check {r.check} in {r.dtype}: {', '.join(finding.pairs)} "))
-        head = tag("h3", summary.model(r), about, tag("a", "plot", href=f"#{home[id(r)]}"))
-        rows = summary.facts(finding)
-        cards.append(
-            tag("article", head, facts(rows, rows[0][0], "weights", "looks like", "cause lies"), class_="card")
-        )
-    word = "First divergence" + "s" * (len(cards) > 1)
-    return tag("section", tag("h2", word), tag("div", *cards, class_="cards"))
 
 
 def _results(models: Sequence[Model]) -> Markup:
@@ -184,8 +145,9 @@ def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
     worst = max(results, key=lambda r: r.ratio)
     text = grade if grade in summary.UNDECIDED else short(worst.error)
     parts = [tag("a", text, href=f"#{model.anchor(column[0])}")]
-    off = [r.pair for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
-    parts += [tag("span", pair, class_="who") for pair in off if len(results) > 1]
+    off = [r for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
+    numbers = [r.pair if grade == "failed" else f"{r.pair} {short(r.error)}" for r in off if len(results) > 1]
+    parts += [tag("span", text, class_="who") for text in numbers]
     judged = [r for r in results if r.grade not in summary.UNDECIDED]
     if 0 < len(judged) < len(results):
         parts.append(tag("span", f"{len(judged)} of {len(results)} pairs", class_="who"))
@@ -201,14 +163,11 @@ def _tooltip(r: Result) -> str:
 def _legend(models: Sequence[Model]) -> Markup:
     counts = summary.grades(r for model in models for r in model)
     several = any(len(cell) > 1 for model in models for cell in model.cells.values())
-    keys = [tag("span", tag("b", "1e-15"), " agrees")]
+    keys = [tag("span", tag("b", class_="agrees"), "agrees")]
     undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
     why = tag("span", ", ".join(undecided), ": see ", tag("a", "Remarks", href="#remarks"))
-    for grade, example, words in (
-        ("close", "1e-11", " agrees, but close to its limit: look at it"),
-        ("differs", "1e-5", " beyond its limit" + ", and which pairs differ" * several),
-    ):
-        keys += [tag("span", tag("b", example, class_=grade), words)] * bool(counts[grade])
+    for grade, words in (("close", CLOSE), ("differs", "beyond its limit" + ", and which pairs differ" * several)):
+        keys += [tag("span", tag("b", class_=grade), words)] * bool(counts[grade])
     keys += [why] * bool(undecided)
     return tag("p", *keys, class_="legend soft") if len(keys) > 1 else Markup()
 
@@ -271,9 +230,9 @@ def _pair(r: Result, line: Markup) -> Markup:
         why = prose(r.cause) if len(r.cause) <= CAUSE else join(prose("see "), tag("a", "Remarks", href="#remarks"))
         return tag("tr", head, tag("td", prose(f"{r.grade}: "), why, colspan=3, class_=kind))
     kind = r.grade if r.grade != "agrees" else ""
-    worst = max(r.curve, key=lambda point: point[1] / point[2] if point[2] else 0.0, default=("", 0.0, 0.0))[0]
-    return tag("tr", head, tag("td", short(r.error), class_=f"number {kind}".strip()),
-               tag("td", limit(r.tolerance), class_="number"), tag("td", tag("code", name(worst))))  # fmt: skip
+    worst = tag("td", tag("code", name(summary.worst_array(r))))
+    error = tag("td", short(r.error), class_=f"number {kind}".strip())
+    return tag("tr", head, error, tag("td", limit(r.tolerance), class_="number"), worst)
 
 
 def _remarks(results: Sequence[Result]) -> Markup:

@@ -84,7 +84,28 @@ def verdict(results: Sequence[Result], alone: bool = False) -> str:
     every = "all " if compared > 1 else ""
     models = len({model(r) for r in results if r.passed})
     each = f" on each of {models:,} models," if models > 1 else ""
-    return f"{_sides(results)} agree{each} in {every}{count(compared, 'comparison')}.{skipped}"
+    near = f", {near}" if (near := closeness(results)) else ""
+    return f"{_sides(results)} agree{each} in {every}{count(compared, 'comparison')}{near}.{skipped}"
+
+
+def closeness(results: Iterable[Result]) -> str:
+    """Count the checks in which some pair is close to its limit: "1 check close to its limit"; "" for none."""
+    number = len(near(results))
+    return f"{count(number, 'check')} close to {'its limit' if number == 1 else 'their limits'}" if number else ""
+
+
+def near(results: Iterable[Result]) -> list[list[Result]]:
+    """Group the results that agree close to their limits by model, check, dtype and device."""
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for r in results:
+        if r.grade == "close":
+            groups.setdefault(_key(r), []).append(r)
+    return list(groups.values())
+
+
+def worst_array(r: Result) -> str:
+    """Name the array whose error has the largest share of its limit."""
+    return max(r.curve, key=lambda point: point[1] / point[2] if point[2] else 0.0, default=("", 0.0, 0.0))[0]
 
 
 def _culprit(results: Iterable[Result]) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from convert.folding import fold as folded_names
 from specs.numerals import limit, short
 
+from ..cards import brief, facts, provenance
 from ..markup import Markup, join, name, prose, tag
-from ..page import brief, facts, fill, provenance
+from ..page import fill
 from ..summary import count
 from .derivation import ROUNDING, Derivation
 from .prove.prove import GRADIENT, OUTPUT

@@ -160,6 +160,19 @@ def test_only_what_somebody_should_look_at_is_amber() -> None:
     assert [graded(s * 1e-6, 1e-6, "float32") for s in shares] == ["agrees", "agrees", "close", "differs"]
 
 
+def test_a_check_close_to_its_limit_is_in_the_headline_with_its_pairs_and_what_it_means() -> None:
+    near = [replace(row(("a",)), check="train", pair=p, error=4e-10, tolerance=1e-9) for p in ("a-b", "a-c")]
+    page = Report([row(("a",)), *near]).to_html()
+    assert re.search(
+        r'<h1 class="good">.* agree in all 3 comparisons, <span class="look">1 check close to its limit', page
+    )
+    (card,) = re.findall('<article class="card near">.*?</article>', page)
+    text = re.sub("<[^>]*>", "", card)
+    assert "a-b4.0e-10 of 1e-9, at a" in text and "a-c4.0e-10 of 1e-9" in text and "training amplifies rounding" in text
+    assert '<span class="who">a-c 4.0e-10</span>' in page
+    assert '<b class="close"></b>agrees, close to its limit: above 10% of it in float64' in page
+
+
 def charts(page: str) -> list[str]:
     return re.findall(r'<svg class="chart".*?</svg>', page)
 

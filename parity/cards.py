@@ -1,0 +1,79 @@
+"""Build the head of a page: the verdict, what to look at as cards of facts, and what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from specs.numerals import limit, short
+
+from . import summary
+from .advice import reassurance
+from .markup import Markup, join, name, prose, tag
+from .result import Result
+
+BRIEF = "date", "triptych", "device", "command"  # labels of the line below the verdict
+WIDE = 48  # characters of a fact that takes a line of its own where others stand side by side
+
+
+def headline(verdict: str, near: str) -> Markup:
+    """Mark the words of a verdict that somebody should look at."""
+    head, words, tail = verdict.partition(near) if near else (verdict, "", "")
+    return join(prose(head), *([tag("span", words, class_="look")] if words else []), prose(tail))
+
+
+def brief(about: Mapping[str, str]) -> Markup:
+    """State in one line when, by which command, with which version and on what device this was run, where known."""
+    known = [f"{'triptych ' * (label == 'triptych')}{about[label]}" for label in BRIEF if label in about]
+    return join(*(tag("span", name(text) if len(text) > WIDE else text) for text in known))
+
+
+def provenance(about: Mapping[str, str]) -> Markup:
+    """List everything that was run, folded on narrow screens."""
+    return tag("details", tag("summary", "What was run"), tag("div", facts(about.items())), class_="provenance")
+
+
+def facts(rows: Iterable[tuple[str, str]], *keys: str) -> Markup:
+    """Build a list of labels and values.
+
+    Args:
+      keys: labels of the values that stand out.
+    """
+    return tag("dl", *(_fact(label, value, label in keys) for label, value in rows))
+
+
+def _fact(label: str, value: str, is_key: bool) -> Markup:
+    wide = "wide" if len(value) > WIDE else None
+    kind = " ".join(filter(None, ["key" if is_key else None, wide])) or None
+    return join(tag("dt", name(label), class_=wide), tag("dd", prose(value), class_=kind))
+
+
+def divergences(results: Sequence[Result], home: Mapping[int, str]) -> Markup:
+    """Build a card for each first divergence; `home` has the address of the plot of each result by its id."""
+    findings = summary.findings(results)
+    if not findings:
+        return Markup()
+    cards = []
+    for finding in findings:
+        r = finding.result
+        about = tag("span", prose(f", check {r.check} in {r.dtype}: {', '.join(finding.pairs)} "))
+        head = tag("h3", summary.model(r), about, tag("a", "plot", href=f"#{home[id(r)]}"))
+        rows = summary.facts(finding)
+        cards.append(
+            tag("article", head, facts(rows, rows[0][0], "weights", "looks like", "cause lies"), class_="card")
+        )
+    word = "First divergence" + "s" * (len(cards) > 1)
+    return tag("section", tag("h2", word), tag("div", *cards, class_="cards"))
+
+
+def near(results: Sequence[Result], home: Mapping[int, str]) -> Markup:
+    """Build a card for each check that agrees close to its limit: its pairs with their numbers, and what that means."""
+    cards = []
+    for group in summary.near(results):
+        r = group[0]
+        about = tag("span", prose(f", check {r.check} in {r.dtype} "))
+        head = tag("h3", summary.model(r), about, tag("a", "plot", href=f"#{home[id(r)]}"))
+        rows = [(r.pair, f"{short(r.error)} of {limit(r.tolerance)}, at {summary.worst_array(r)}") for r in group]
+        cards.append(tag("article", head, facts(rows), tag("p", prose(reassurance(r))), class_="card near"))
+    if not cards:
+        return Markup()
+    return tag("section", tag("h2", "Close to the limit"), tag("div", *cards, class_="cards"))
