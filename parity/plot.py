@@ -64,9 +64,10 @@ def chart(results: Sequence[Result], title: str) -> Markup:
     reach = max(CHARACTER * len(label.text) for label in labels)
     scale = Scale(results, names, max(LEFT, 0.82 * CHARACTER * len(labels[0].text) - 6) if slanted else LEFT)
     bottom = 14 + (0.57 * reach if slanted else 8)
-    parts = [_grid(scale), _ticks(scale, labels, slanted), _band(scale, results), _limit(scale, results)]
+    parts = [_grid(scale), _ticks(scale, labels, slanted), _band(scale, results), _limit(scale)]
     parts += [_line(scale, result, n) for n, result in enumerate(results)]
     parts.append(_first(scale, results))
+    parts.append(_beyond(scale) if not _seen(scale) else Markup())
     size = f"0 0 {WIDTH} {scale.floor + bottom:.0f}"
     return tag("svg", *parts, class_="chart", viewBox=size, role="img", aria_label=title)
 
@@ -216,12 +217,11 @@ def _band(scale: Scale, results: Iterable[Result]) -> Markup:
     return tag("polygon", points=_points([*over, *under[::-1]]), class_="noise")
 
 
-def _limit(scale: Scale, results: Iterable[Result]) -> Markup:
-    """Draw the lowest limit as a line, or state it in words where it lies far from the errors."""
-    low, high = 10.0**scale.low, 10.0**scale.high
-    seen = [name for name in scale.places if low * (1 - 1e-9) <= scale.limits.get(name, math.inf) <= high]
+def _limit(scale: Scale) -> Markup:
+    """Draw the lowest limit as a line where it lies near the errors."""
+    seen = _seen(scale)
     if not seen:
-        return _beyond(scale)
+        return Markup()
     points = [(scale.x(name), scale.y(scale.limits[name])) for name in scale.places if name in scale.limits]
     points = [(scale.left, points[0][1]), *points, (WIDTH - RIGHT, points[-1][1])]
     last = seen[-1] == list(scale.places)[-1]
@@ -230,8 +230,14 @@ def _limit(scale: Scale, results: Iterable[Result]) -> Markup:
     return join(tag("polyline", points=_points(points), class_="limit"), label)
 
 
+def _seen(scale: Scale) -> list[str]:
+    """List the arrays whose limits lie within the plot."""
+    low, high = 10.0**scale.low, 10.0**scale.high
+    return [name for name in scale.places if low * (1 - 1e-9) <= scale.limits.get(name, math.inf) <= high]
+
+
 def _beyond(scale: Scale) -> Markup:
-    """State the limits that lie above or below the plot."""
+    """State the limits that lie above or below the plot, at the edge that they lie beyond."""
     values = sorted(v for v in scale.limits.values() if v > 0)
     if not values:
         return Markup()
@@ -240,7 +246,8 @@ def _beyond(scale: Scale) -> Markup:
     ends = dict.fromkeys([limit(values[0]), limit(values[-1])])
     side = "above" if above > below else "below"
     text = f"limit {' to '.join(ends)}: {away} decade{'s' * (away != 1)} {side} this plot"
-    return tag("text", text, x=_n(WIDTH - RIGHT), y=TOP - 9, text_anchor="end", class_="limit-text")
+    y = TOP - 9 if side == "above" else scale.floor - 5
+    return tag("text", text, x=_n(WIDTH - RIGHT), y=_n(y), text_anchor="end", class_="limit-text beyond")
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def grades(results: Iterable[Result]) -> Counter[str]:
 
 
 def where(results: Sequence[Result]) -> str:
-    """Name model, check and dtype of the first difference, ahead of the totals: "mobile_former, check layers ...: "."""
+    """Name model, check and dtype of the first difference, ahead of the totals; "" where none is."""
     first = next(iter(findings(results)), None)
     return f"First in {subject(first.result)}. " if first else ""
 

@@ -221,6 +221,8 @@ def test_no_plot_has_empty_decades() -> None:
     far = replace(low, curve=(("a", 1e-3, 1e-10), ("b", 1e-2, 1e-10)), passed=False)
     (chart,) = charts(Report([far]).to_html())
     assert "limit 1e-10: 7 decades below this plot" in chart and 'class="limit"' not in chart
+    heights = [float(y) for y in re.findall(r'<text x="[^"]*" y="([^"]*)" [^>]*>(?=1e-|limit)', chart)]
+    assert abs(heights[-1] - heights[0]) < 12  # it stands at the lowest decade, which comes first
     beyond = replace(low, curve=(("a", 1e-9, 1e-10), ("b", 1e-9, 1e-10)), passed=False)
     (chart,) = charts(Report([beyond]).to_html())
     assert decades(chart)[0] == -10 and 'class="limit"' in chart
