@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import shlex
 
-from convert.errors import command_or_call
+from convert.errors import called, command_or_call
 
 from .result import Divergence, Result
 
@@ -39,7 +40,8 @@ def following(result: Result, first: Divergence, exact: bool) -> str:
       exact: whether the same comparison agrees in float64.
     """
     if first.weights:
-        return "its weights differ: compare the checkpoints (python -m convert diff A B), or how each was loaded"
+        files = shlex.join(dict.fromkeys(result.files)) if len({*result.files}) > 1 else "A B"
+        return f"its weights differ: compare the checkpoints ({called('convert diff')} {files}), or how each was loaded"
     if first.guess:
         return "change this setting in one of the models, and compare again"
     if exact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from specs.config import as_dict
 from specs.numerals import exact
 
 from .judge import Subject, judge
-from .own import Own, wrap
+from .own import OWN, Own, wrap
 from .provenance import surroundings
 from .recording import ACTIVATIONS, CHECKS, Recording, record
 from .report import Report, Result
@@ -84,12 +85,23 @@ def compare(
         recordings: list[Recording] = []
         for label, port in ports.items():
             reference = recordings[0] if recordings and check == "single-step" else None
-            recordings.append(record(port, inputs, check, label, reference, steps))
+            recordings.append(_recorded(port, inputs, check, label, reference, steps))
         results = _results(subject, recordings, dtype is None)
         if any(result.passed is False for result in results) and _draws(ports, inputs, check, recordings):
             results = _results(subject, recordings, dtype is None)
     modules = {label: port.tree() for label, port in ports.items() if isinstance(port, Own)}
     return Report(results, _about(ports, inputs, check, steps), modules)
+
+
+def _recorded(
+    port: Port | Own, inputs: Inputs, check: str, label: str, reference: Recording | None, steps: int
+) -> Recording:
+    """Record a model, with the file that its weights come from."""
+    recording = record(port, inputs, check, label, reference, steps)
+    file = port.source.path if isinstance(port, Port) and port.source else ""
+    for one in filter(None, (recording, recording.truth)):
+        one.file = file
+    return recording
 
 
 def _ports(
@@ -182,14 +194,19 @@ def _subject(ports: Mapping[str, Port | Own], check: str) -> Subject:
         raise UsageError(
             f"the models compute in different dtypes ({dtypes}): bring them to one, or pass dtype='float64'"
         )
-    return Subject(first.architecture, variant(first), check, first.dtype, first.device)
+    name = variant(first)
+    files = dict.fromkeys(
+        os.path.basename(p.source.path.rstrip("/")) for p in ports.values() if isinstance(p, Port) and p.source
+    )
+    name = " / ".join(files) if name == OWN and files else name
+    return Subject(first.architecture, name, check, first.dtype, first.device)
 
 
 def variant(port: Port | Own) -> str:
     """Return the name of the official variant or tiny twin that a port is, or "own"."""
     if isinstance(port, Own):
-        return "own"
-    return next((name for name, config in port.spec.named.items() if config == port.config), "own")
+        return OWN
+    return next((name for name, config in port.spec.named.items() if config == port.config), OWN)
 
 
 def _about(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, steps: int) -> dict[str, str]:
@@ -222,7 +239,8 @@ def _files(ports: Mapping[str, Port | Own]) -> dict[str, str]:
 def _known(port: Port) -> str:
     """State the architecture, the variant and every setting of a port."""
     settings = ", ".join(f"{name}={exact(value)}" for name, value in as_dict(port.config).items() if value is not None)
-    return f"{port.architecture}:{variant(port)} ({settings})"
+    name = variant(port)
+    return f"{port.architecture}{'' if name == OWN else f':{name}'} ({settings})"
 
 
 def _side(port: Port | Own, check: str) -> str:

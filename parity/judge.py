@@ -45,7 +45,8 @@ def judge(subject: Subject, recordings: Sequence[Recording]) -> list[Result]:
 
 
 def _judge_pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
-    row = s.row(a.label, b.label)
+    files = (a.file, b.file) if a.file and b.file else ()
+    row = partial(s.row(a.label, b.label), files=files)
     missing = [r for r in (a, b) if r.cause]
     if missing:
         failed = any(not r.unable for r in missing)

@@ -130,7 +130,9 @@ def _matrix(architecture: str, models: Sequence[Model]) -> Markup:
 
 
 def _name(model: Model) -> str:
-    return "own model" if model.architecture == model.variant == "own" else model.variant
+    if model.variant != "own":
+        return model.variant
+    return "own model" if model.architecture == "own" else "own settings"
 
 
 def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
@@ -180,7 +182,7 @@ def _details(models: Sequence[Model]) -> Markup:
         counts = summary.grades(model)
         wrong = counts["differs"] + counts["failed"]
         state = "bad" if wrong else "look" if counts["close"] else "soft"
-        title = _name(model) if model.architecture == "own" else f"{model.architecture} {model.variant}"
+        title = _name(model) if model.architecture == "own" else f"{model.architecture} {_name(model)}"
         head = tag(
             "summary",
             tag("b", name(title)),

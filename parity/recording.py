@@ -45,6 +45,7 @@ class Recording:
       spread: how far each array moves, feature by feature, when every weight moves by JITTER; empty if not measured.
       random: whether its outputs are known to depend on random numbers, other than those of dropout.
       origin: where values that are not finite arise first; "" if all are finite, or if no tap shows it.
+      file: the checkpoint that its weights were loaded from; "" for none.
       notes: what was computed otherwise than the framework does, not run or not measured, and why.
     """
 
@@ -65,6 +66,7 @@ class Recording:
     origin: str = ""
     notes: list[str] = field(default_factory=list)
     architecture: str = OWN
+    file: str = ""
 
 
 def record(

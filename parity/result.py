@@ -65,7 +65,7 @@ class Result:
       error: the worst: that of the array whose error has the largest share of its tolerance; None if nothing ran.
       passed: None where the check could not be run at all, for `cause`.
       curve: (name, error, tolerance) of every array that was compared, in order.
-      sides: the labels of both models.
+      sides: the labels of both models; files: the checkpoints of their weights, if both have one.
       missing: (label, why) of each side that did not run, or failed.
       noise: each framework's own error against its float64 truth, array by array, in a dtype below float64.
     """
@@ -85,6 +85,7 @@ class Result:
     noise: dict[str, tuple[float, ...]] = field(default_factory=dict)
     sides: tuple[str, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `--json`.

@@ -196,10 +196,11 @@ def facts(finding: Finding) -> Facts:
     what = "layer" if result.check in ("layers", "single-step") else "array"
     path, _, place = first.partition(" <- ")
     rows = [(what, f"{first} (input {place} of {path})" if place else str(first)), *_values(first, result)]
+    later = _later(first, result)
     if math.isfinite(first.error) and not first.worst.cause:
         about = f", {first.worst.remark}" if first.worst.remark else ""
-        rows += [("error", short(first.error) + about), ("limit", limit(first.tolerance))]
-    rows += _worst(first, result)
+        rows += [("error", "here " * bool(later) + short(first.error) + about), ("limit", limit(first.tolerance))]
+    rows += later
     before = f"{first.previous[0]}, error {short(first.previous[1])}" if first.previous else "none: it is the first"
     rows.append((f"{what} before", before))
     further = {
@@ -213,12 +214,12 @@ def facts(finding: Finding) -> Facts:
     return [*rows, *((label, text) for label, text in further.items() if text)]
 
 
-def _worst(first: Divergence, result: Result) -> Facts:
-    """State the worst error of the whole comparison, which a table shows, where a later array has it."""
+def _later(first: Divergence, result: Result) -> Facts:
+    """State the worst error of the whole comparison, which the tables show, where a later array has it."""
     if result.error is None or not math.isfinite(result.error) or result.error == first.error:
         return []
     name = next((name for name, error, _ in result.curve if error == result.error), "another")
-    return [("worst error", f"{short(result.error)}, at {name} (in the table)")]
+    return [("worst later", f"{short(result.error)} at {name}, which the tables show")]
 
 
 def _checks(results: Iterable[Result]) -> str:

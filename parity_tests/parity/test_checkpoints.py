@@ -61,12 +61,25 @@ def test_a_file_that_has_changed_is_not_hashed_as_the_one_that_was_loaded(files:
     assert port.source.digest() == "has changed since it was loaded"
 
 
-def test_the_weights_that_differ_are_named_with_the_next_step(report: Report) -> None:
+def test_ports_of_no_known_variant_are_named_by_their_files(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    import specs
+
+    config = replace(specs.get("mlp_mixer").tiny["S/16"], classes=3)
+    for name in ("a.safetensors", "b.safetensors"):
+        ports.build("mlp_mixer", config, "torch").save(str(tmp_path / name))
+    models = {name: ports.load(str(tmp_path / f"{name}.safetensors"), "torch") for name in "ab"}
+    images = np.ones((1, *models["a"].spec.input_shape(models["a"].config)), np.float32)
+    report = parity.compare(models, images)
+    assert {r.variant for r in report} == {"a.safetensors / b.safetensors"} and ":own" not in report.about["model"]
+
+
+def test_the_weights_that_differ_are_named_with_the_next_step(files: tuple[str, str], report: Report) -> None:
     finding = next(f for f in summary.findings(report.results) if f.pairs == ("one-two",))
     facts = dict(summary.facts(finding))
     assert facts["layer"] == "blocks.0.token_mix.fc1"
     assert re.fullmatch(r"blocks\.0\.token_mix\.fc1\.kernel: 1 of \d+ elements differs", facts["weights"])
-    assert list(facts)[-1] == "next" and "convert diff" in facts["next"]
+    assert list(facts)[-1] == "next" and f"convert diff {files[0]} {files[1]})" in facts["next"]
 
 
 @pytest.mark.parametrize(

@@ -138,11 +138,11 @@ def test_a_divergence_is_listed_by_facts() -> None:
     (card,) = re.findall(r"<article.*?</article>", page)
     facts = dict(re.findall(r"<dt[^>]*>(.*?)</dt><dd[^>]*>(.*?)</dd>", re.sub("</?span[^>]*>", "", card)))
     assert list(facts) == [
-        "layer", "values", "error", "limit", "worst error", "layer before", "agrees", "also differs", "next",
+        "layer", "values", "error", "limit", "worst later", "layer before", "agrees", "also differs", "next",
     ]  # fmt: skip
     assert facts["layer"] == "blocks.0.norm1"
     assert facts["values"] == "0.64 in flax, 0.641 in torch at [2]"
-    assert re.fullmatch(r"1.0e-3, relative to \S+, the largest element", facts["error"])
+    assert re.fullmatch(r"here 1.0e-3, relative to \S+, the largest element", facts["error"])
     assert facts["limit"] == "1e-10"
     assert facts["layer before"] == "none: it is the first"
     assert facts["agrees"] == "flax-paddle"

@@ -200,8 +200,8 @@ def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
     sides[1].arrays["output"] = sides[1].arrays["output"] * 2
     (made,) = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(summary.facts(summary.findings([made])[0]))
-    assert facts["layer"] == "blocks.1.norm1" and facts["error"].startswith("1.0e-3")
-    assert facts["worst error"] == "1, at output (in the table)"
+    assert facts["layer"] == "blocks.1.norm1" and facts["error"].startswith("here 1.0e-3")
+    assert facts["worst later"] == "1 at output, which the tables show"
 
 
 def test_a_note_says_of_how_many_comparisons_it_is_and_names_its_side_once() -> None:
