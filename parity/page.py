@@ -12,6 +12,7 @@ from . import summary
 from .cards import brief, divergences, headline, near, provenance
 from .markup import Markup, join, name, prose, tag
 from .module_table import Tree, module_table
+from .pair_table import Column, pair_table
 from .plot import chart, swatch
 from .result import Result
 from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64
@@ -27,7 +28,6 @@ CLOSE = (
     "and where rounding is amplified"
 )
 CAUSE = 80  # characters of a cause that stands in a row of a pair; a longer one stands in the remarks alone
-Column = tuple[str, str, str]  # check, dtype, device
 
 
 def page(
@@ -106,6 +106,23 @@ def _results(models: Sequence[Model]) -> Markup:
 
 
 def _matrix(architecture: str, models: Sequence[Model]) -> Markup:
+    """Build a section with the errors of one architecture; those of one model pair by pair, if there are several."""
+    pairs = list(dict.fromkeys(r.pair for model in models for r in model if r.passed is not None))
+    title = "Own model" if architecture == "own" else architecture
+    if len(models) == 1 and len(pairs) > 1:
+        (model,) = models
+        what = f"{_name(model)}: worst errors. Each number leads to where it is shown array by array."
+        table = pair_table(model.cells, model.anchor)
+    else:
+        own = "" if len(models) == 1 else " A model is compared across frameworks, not with the other models."
+        of = f"the worst error of {', '.join(pairs) or 'no pair'}"
+        what = f"Each number is {of}, and leads to where it is shown array by array.{own}"
+        table = _checks_table(models)
+    return tag("section", tag("h2", title), tag("p", prose(what), class_="soft"), tag("div", table, class_="scroll"))
+
+
+def _checks_table(models: Sequence[Model]) -> Markup:
+    """Build a table with a row for each model, and a column for each check and dtype."""
     columns = list(dict.fromkeys(column for model in models for column in model.cells))
     checks = list(dict.fromkeys(check for check, _, _ in columns))
     columns.sort(key=lambda column: checks.index(column[0]))
@@ -120,13 +137,7 @@ def _matrix(architecture: str, models: Sequence[Model]) -> Markup:
             *(_cell(model, c, f"{c[0]}, {names[c]}", c in begins) for c in columns))
         for model in models
     ]  # fmt: skip
-    pairs = list(dict.fromkeys(r.pair for model in models for r in model if r.passed is not None))
-    of = f"the worst error of {', '.join(pairs) or 'no pair'}"
-    title = "Own model" if architecture == "own" else architecture
-    table = tag("table", tag("thead", tag("tr", *heads), tag("tr", *dtypes)), tag("tbody", *rows), class_="matrix")
-    own = "" if len(models) == 1 else " A model is compared across frameworks, not with the other models."
-    about = tag("p", prose(f"Each number is {of}, and leads to where it is shown array by array.{own}"), class_="soft")
-    return tag("section", tag("h2", title), about, tag("div", table, class_="scroll"))
+    return tag("table", tag("thead", tag("tr", *heads), tag("tr", *dtypes)), tag("tbody", *rows), class_="matrix")
 
 
 def _name(model: Model) -> str:
@@ -164,7 +175,7 @@ def _tooltip(r: Result) -> str:
 
 def _legend(models: Sequence[Model]) -> Markup:
     counts = summary.grades(r for model in models for r in model)
-    several = any(len(cell) > 1 for model in models for cell in model.cells.values())
+    several = len(models) > 1 and any(len(cell) > 1 for model in models for cell in model.cells.values())
     keys = [tag("span", tag("b", class_="agrees"), "agrees")]
     undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
     why = tag("span", ", ".join(undecided), ": see ", tag("a", "Remarks", href="#remarks"))

@@ -169,8 +169,20 @@ def test_a_check_close_to_its_limit_is_in_the_headline_with_its_pairs_and_what_i
     (card,) = re.findall('<article class="card near">.*?</article>', page)
     text = re.sub("<[^>]*>", "", card)
     assert "a-b4.0e-10 of 1e-9, at a" in text and "a-c4.0e-10 of 1e-9" in text and "training amplifies rounding" in text
-    assert '<span class="who">a-c 4.0e-10</span>' in page
+    assert '<td data-label="a-c" class="close"><a href="#m0-train">4.0e-10</a></td>' in page
     assert '<b class="close"></b>agrees, close to its limit: above 10% of it in float64' in page
+
+
+def test_one_model_has_a_row_a_check_and_a_column_a_pair() -> None:
+    wide, skipped = replace(row(("a",)), pair="a-c", tolerance=1e-9), replace(row(("a",)), check="train", passed=None)
+    page = Report([row(("a",)), wide, skipped]).to_html()
+    (table,) = re.findall('<table class="matrix by-pair">.*?</table>', page)
+    rows = [[re.sub("<[^>]*>", "", cell) for cell in re.findall("<t[hd].*?</t[hd]>", line)]
+            for line in re.findall("<tr>.*?</tr>", table)]  # fmt: skip
+    assert rows == [
+        ["check", "limit", "a-b", "a-c"], ["layers float64", "1e-10", "1.0e-12", "1.0e-12 of 1e-9"],
+        ["train float64", "1e-10", "not judged", "not asked"],
+    ]  # fmt: skip
 
 
 def charts(page: str) -> list[str]:

@@ -1,0 +1,53 @@
+"""Build the table of one model's errors: a row for each check and dtype, a column for each pair."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from specs.numerals import limit, short
+
+from . import summary
+from .markup import Markup, tag
+from .result import Result
+
+Column = tuple[str, str, str]  # check, dtype, device
+
+
+def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str], str]) -> Markup:
+    """Build the table.
+
+    Args:
+      cells: results by check, dtype and device.
+      address: returns the place on the page of a check's plots.
+    """
+    pairs = list(dict.fromkeys(r.pair for results in cells.values() for r in results))
+    devices = {device for _, _, device in cells}
+    checks = list(dict.fromkeys(check for check, _, _ in cells))
+    heads = [tag("th", text, scope="col") for text in ("check", "limit", *pairs)]
+    rows = []
+    for column in sorted(cells, key=lambda column: checks.index(column[0])):
+        check, dtype, device = column
+        results = {r.pair: r for r in cells[column]}
+        usual = _usual(results.values())
+        where = tag("span", f" {dtype}" + f" {device}" * (len(devices) > 1), class_="soft")
+        cell = [_cell(results.get(pair), pair, usual, address(check)) for pair in pairs]
+        rows.append(tag("tr", tag("th", check, where, scope="row"), tag("td", usual, data_label="limit"), *cell))
+    return tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix by-pair")
+
+
+def _usual(results: Collection[Result]) -> str:
+    """Return the limit that most of the results have."""
+    limits = Counter(limit(r.tolerance) for r in results if r.tolerance is not None)
+    return limits.most_common(1)[0][0] if limits else "-"
+
+
+def _cell(r: Result | None, pair: str, usual: str, address: str) -> Markup:
+    """Build a cell: an error as a link to its plot, with its limit where that is not the usual one of the row."""
+    if r is None:
+        return tag("td", "not asked", data_label=pair, class_="none")
+    undecided = r.grade in summary.UNDECIDED
+    text = r.grade if undecided else short(r.error)
+    text += "" if undecided or limit(r.tolerance) == usual else f" of {limit(r.tolerance)}"
+    kind = {"close": "close", "differs": "differs", "failed": "failed", "agrees": None}.get(r.grade, "none")
+    return tag("td", tag("a", text, href=f"#{address}"), data_label=pair, class_=kind, title=r.cause or None)
