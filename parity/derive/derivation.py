@@ -25,13 +25,14 @@ ROUNDING = 1e-8  # relative difference of what two uses meet that rounding does 
 
 # What a confirmed cause is of, by a word of its text.
 CAUSES = {"epsilon ": "epsilon", "a factor ": "factor", "a term ": "term", "the number ": "number",
-          "padding ": "padding"}  # fmt: skip
+          **dict.fromkeys(("padding ", "stride ", "dilation "), "convolution's window")}  # fmt: skip
+IMAGE = ", of the same image"  # ends a cause that lies in a convolution
 WHOLE = "(recomputed so, they "  # of a cause with which both models were run on
 
 
 def _kind(cause: str) -> str:
     """Name what a cause is of; "" where recomputing does not confirm it."""
-    if "(recomputed so" not in cause and not cause.startswith("padding "):
+    if "(recomputed so" not in cause and not cause.endswith(IMAGE):
         return ""
     return next((kind for word, kind in CAUSES.items() if cause.startswith(word)), "activation")
 
@@ -134,9 +135,7 @@ class Derivation:
         if self.missing:
             return NEXT
         if self.explained:
-            return (
-                "give both models the same there and derive again; if the difference is meant, the Table holds as it is"
-            )
+            return "make both models equal there and derive again; if the difference is meant, the Table holds as it is"
         place = next((place for place in self.divergences if place.advice), None)
         if self.proven or place is None:
             return ""

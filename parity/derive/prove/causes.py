@@ -1,8 +1,9 @@
 """Locate where two models part, and why: a cause is named only if recomputing with it makes their values agree.
 
 Both models run on weights that the Table translates. Each use of a parameter on the right meets the values that the
-same elements meet on the left; the first use that meets others is where the models part. Two kinds of cause are tried:
-a number of one side (an epsilon, a scale, a limit) in place of the other's, and another activation.
+same elements meet on the left; the first use that meets others is where the models part. Two kinds of causes are tried:
+a number of one side (an epsilon, a scale, a limit) in place of the other's, and another activation. Of convolutions of
+the same image, the padding, strides and dilations in which they differ are named.
 """
 
 from __future__ import annotations
@@ -253,18 +254,24 @@ def _values(side: Run, span: tuple[int, int]) -> Iterator[Array]:
 
 
 def _padding(pair: Pair, left: Run, right: Run) -> str:
-    """Return frames of zeros of different widths around the same image."""
+    """Return frames of zeros, strides and dilations in which convolutions of the same image differ."""
     assert pair.left is not None and pair.right is not None
-    nodes = left.tape.nodes[pair.left.node], right.tape.nodes[pair.right.node]
-    if not all(node.window for node in nodes):
+    windows = left.tape.nodes[pair.left.node].window, right.tape.nodes[pair.right.node].window
+    if windows[0] is None or windows[1] is None:
         return ""
-    frames = [_frame(use.x) for use in (pair.left, pair.right)]
     inner = [np.sort(x[x != 0]) for x in (np.ravel(pair.left.x), np.ravel(pair.right.x))]
-    if frames[0] == frames[1] or len(inner[0]) != len(inner[1]):
+    if len(inner[0]) != len(inner[1]):
         return ""
     if np.abs(inner[0] - inner[1]).max(initial=0) > CLOSE * np.abs(inner[0]).max(initial=1e-300):
         return ""
-    return f"padding {_spelt(frames[0])} on the left, {_spelt(frames[1])} on the right, of the same image"
+    frames = [_spelt(_frame(use.x)) for use in (pair.left, pair.right)]
+    facts = {
+        "padding": frames,
+        "stride": [str(window.stride) for window in windows if window],
+        "dilation": [str(window.dilation) for window in windows if window],
+    }
+    odd = [f"{what} {a} on the left, {b} on the right" for what, (a, b) in facts.items() if a != b]
+    return f"{'; '.join(odd)}, of the same image" if odd else ""
 
 
 def _frame(x: Array) -> tuple[tuple[int, int], ...]:
