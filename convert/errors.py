@@ -123,7 +123,7 @@ class OpenFields(UsageError):
         problems: Iterable[str],
         choices: Mapping[str, Sequence[Any]],
     ):
-        self.fields, self.choices = dict(fields), dict(choices)
+        self.architecture, self.fields, self.choices = architecture, dict(fields), dict(choices)
         wanted = "; ".join(f"{name} is open: set it ({values})" for name, values in fields.items())
         super().__init__(f"{path}: {architecture}: {wanted}: {self.WHY}", problems)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .files.skipped import Skipped
 
 SHOWN = 6  # folded names in one line about entries that were skipped
 LINES = 40  # of one kind; more are counted
+MATCHED = 200  # names among which the nearest is looked for, as comparing them takes time
+ALIKE = 0.6  # from which share of common characters on a name is near another
 FOLDED = 6  # numbers of a name, those that come first
 _NUMBER = re.compile(r"([0-9]+)")
 
@@ -44,9 +46,11 @@ def _span(numbers: list[str]) -> str:
 
 
 def missing(names: list[str], unused: list[str]) -> list[str]:
-    """Return "missing X (nearest: Y)" for each folded name."""
-    folded_unused = fold(unused)
-    return capped([f"missing {name}{_nearest(name, folded_unused)}" for name in fold(names)], "missing")
+    """Return "missing X (nearest unused: Y)" for each folded name."""
+    folded = fold(names)
+    near = nearest(folded, fold(unused))
+    lines = [f"missing {name}{f' (nearest unused: {near[name]})' if name in near else ''}" for name in folded]
+    return capped(lines, "missing")
 
 
 def unexpected(names: list[str]) -> list[str]:
@@ -86,11 +90,23 @@ def damage(lines: Iterable[str]) -> list[str]:
     return capped(fold(lines), "like these")
 
 
-def _nearest(name: str, among: list[str]) -> str:
-    from difflib import get_close_matches
+def nearest(names: Sequence[str], among: Sequence[str]) -> dict[str, str]:
+    """Return for names the one among others that is nearest to it, each of those for the name alone that is likest."""
+    others = [other for other in among if other not in names][:MATCHED]
+    if not names or not others:
+        return {}
+    from difflib import SequenceMatcher, get_close_matches
 
-    near = get_close_matches(name, among[:200], n=1, cutoff=0.5)
-    return f" (nearest unused: {near[0]})" if near else ""
+    pairs = [
+        (SequenceMatcher(None, name, other).ratio(), name, other)
+        for name in names[:LINES]
+        for other in get_close_matches(name, others, n=1, cutoff=ALIKE)
+    ]
+    found: dict[str, str] = {}
+    for _, name, other in sorted(pairs, key=lambda pair: -pair[0]):
+        if other not in found.values():
+            found[name] = other
+    return found
 
 
 def capped(lines: list[str], what: str) -> list[str]:

@@ -28,14 +28,13 @@ from .planning import left_open, plan_read
 from .plans import Plan
 from .program import dumps
 from .readings import Ambiguous, Names, Reading, normal
-from .recognise import USUAL, candidates, dialects, nearest, unknown_page
+from .recognise import FAR, NEAR, USUAL, candidates, dialects, nearest, unknown_page
 from .record import DEFAULT, DIALECT, OFFICIAL, Record
 from .record import read as read_record
 from .settings import Settings
 from .spelling import out_of_modules, respelled
 from .terminal import say
 
-NEAR = 0.5  # share of names, which recognition asks for as well: any model shares some, such as norm or head
 BY_TABLE = "written by a Table"  # begins what the record of such a conversion says
 REASONS = 5  # printed of why the nearest architecture does not fit
 
@@ -279,8 +278,7 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
         reading = nearest(reader, weights)
         parts = parametrized(reader.tensors, USUAL.get(reader.format))
         if reading and reading.score < NEAR:
-            far = "no architecture here has half of its names: a Table converts models of one's own (docs/own-model.md)"
-            return {"notes": [*reader.remarks, *filter(None, [parts]), far], **_beside(reader)}
+            return {"notes": [*reader.remarks, *filter(None, [parts]), FAR], **_beside(reader)}
         if reading:
             size = len(reading.tensors)
             share = f"{reading.architecture} has {round(reading.score * size)} of the file's {size} names"

@@ -148,6 +148,8 @@ def _square(reader: Reader) -> bool:
     return all(len(set(tensor.shape)) == 1 for tensor in reader.tensors.values() if len(tensor.shape) == 2)
 
 
+NEAR = 0.5  # share of names, which recognition asks for as well: any model shares some, such as norm or head
+FAR = "no architecture here has half of its names: a Table converts models of one's own (docs/own-model.md)"
 # The framework whose users write a format.
 USUAL = {"msgpack": "flax", "npz": "flax", "orbax": "flax", "torch": "torch", "dcp": "torch", "safetensors": "torch",
          "pdparams": "paddle"}  # fmt: skip
@@ -200,7 +202,9 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     first = ", ".join([reader.stored_name(name) for name in reader.tensors if name.startswith(names.root)][:3])
     remedy = "" if dialect else f" ({called('ports')} lists them)"
     format = with_article(reader.format)
-    return f"{reader.path}: {format} file, but its names are {what}{remedy}; its first names are {first}"
+    near = nearest(reader, weights)
+    far = f"; {FAR}" if near is None or near.score < NEAR else ""
+    return f"{reader.path}: {format} file, but its names are {what}{remedy}; its first names are {first}{far}"
 
 
 def _optimizer_of_paddle(reader: Reader) -> str:

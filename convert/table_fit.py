@@ -11,15 +11,16 @@ from specs.lines import Misfit
 from specs.matching import Matcher
 from specs.sizes import LIKE, SizeError
 from specs.table import Table, TableError
+from specs.words import with_article
 
 from . import folding
-from .errors import ConvertError, UsageError, option
+from .errors import ConvertError, OpenFields, UsageError, option
 from .files import open_checkpoint
 from .files.base import Tensor
 from .nesting import LONGEST, training
 from .replicas import leading, replication
 from .spelling import out_of_modules
-from .table_part import matching, without_training
+from .table_part import FEW, matching, without_training
 
 
 def like_shapes(table: Table, path: str | None, weights: str | None = None) -> dict[str, tuple[int, ...]] | None:
@@ -75,6 +76,9 @@ def lay_out(
         if unexpected and len(Matcher(table.reverse(), sources).match().unexpected) < len(unexpected):
             remedy = f"{option('reverse')} reads it from there"
             problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
+        elif (fit := len(sources) - len(unexpected)) < FEW * len(sources):
+            what = f"{fit} of {len(sources)} names are in this Table: another model?"
+            problems.insert(0, f"{what}{_architecture(path)}")
         raise ConvertError(
             f"{path}: does not fit {_called(table, path)}, read from {_direction(table)}", problems
         ) from None
@@ -83,6 +87,19 @@ def lay_out(
         raise UsageError(f"{path}: {message}", error.problems) from None
     except TableError as error:
         raise ConvertError(f"{path}: {_said(error, table, path)}", error.problems) from None
+
+
+def _architecture(path: str) -> str:
+    """Say of which known architecture a file is; "" where it is of none."""
+    from .planning import plan
+
+    try:
+        with plan(path, sampled=True) as known:
+            return f" ({path} is {with_article(known.architecture)} ({known.src}))"
+    except OpenFields as error:
+        return f" ({path} is {with_article(error.architecture)})"
+    except ConvertError:
+        return ""
 
 
 def _called(table: Table, path: str) -> str:
@@ -127,8 +144,6 @@ def _direction(table: Table) -> str:
 
 def _strangers(unexpected: list[str], table: Table) -> list[str]:
     """Return "X: no line speaks of it (nearest: line 7, ...)" for each name, with advice where numbers alone differ."""
-    from difflib import get_close_matches
-
     labels = {array.label: line.number for line in table.lines for array in line.left.arrays}
     alike = {_level_numbers(label): label for label in labels if LEVEL.search(re.sub(r"\{[^}]*\}", "", label))}
     lines, groups = [], dict[str, list[str]]()
@@ -139,11 +154,11 @@ def _strangers(unexpected: list[str], table: Table) -> list[str]:
         lines += [f"{name}: no line speaks of it ({why})" for name in folding.fold(names)]
     advice = ["numbers that count blocks: write {i} for them, or derive the table from models with two of everything"]
     advice = advice if lines else []
-    for name in folding.fold(name for names in groups.values() for name in names):
-        near = get_close_matches(name, list(labels)[:500], n=1, cutoff=0.5)
-        lines.append(
-            f"{name}: no line speaks of it" + (f" (nearest: line {labels[near[0]]}, {near[0]})" if near else "")
-        )
+    others = folding.fold(name for names in groups.values() for name in names)
+    near = folding.nearest(others, list(labels))
+    for name in others:
+        where = f" (nearest: line {labels[near[name]]}, {near[name]})" if name in near else ""
+        lines.append(f"{name}: no line speaks of it{where}")
     return [*folding.capped(lines, "arrays without a line"), *advice]
 
 

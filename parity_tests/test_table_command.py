@@ -18,6 +18,8 @@ from convert.files.base import Tensor
 from specs.stating import stated
 from specs.table import Table
 
+from .commands import GOOGLE
+
 LAYERS, WIDTH, HEADS, WORDS = 3, 12, 3, 11
 
 TABLE = """\
@@ -154,6 +156,20 @@ def test_a_record_has_the_lengths_that_were_stated(tmp_path, capsys, flat):
     other = save(tmp_path / "other.npz", {**left, "q": left["q"].repeat(2, 1), "k": left["k"].repeat(2, 1)})
     code, _, error = run(capsys, "--table", there, other, "-o", tmp_path / "d.npz")
     assert code == 1 and "has shape [6, 4, 3], and h=2 is 2, not 4" in error, error
+
+
+def test_a_checkpoint_of_another_model_is_called_so(tmp_path, capsys):
+    """First, with what the file is; a name is offered where it is near, and once."""
+    (tmp_path / "x.table").write_text("table 1\nparams/{s=q|k|v|o}/kernel: i o <-> {s}: o i\n")
+    own = save(tmp_path / "own.npz", {f"params/{name}/bias": np.ones(3) for name in ("enc", "mid", "dec")})
+    words = ["--table", tmp_path / "x.table", "-o", tmp_path / "y.npz"]
+    code, _, error = run(capsys, *words, own)
+    assert code == 1 and "\n  - 0 of 3 names are in this Table: another model?\n" in error, error
+    assert error.count("nearest unused") <= 1 and error.count("(nearest: line 2") <= 1
+    code, _, error = run(capsys, *words, GOOGLE)
+    assert f"names are in this Table: another model? ({GOOGLE} is an mlp_mixer (google))" in error, error
+    code, _, error = run(capsys, "google2torch", own)
+    assert code == 1 and "a Table converts models of one's own (docs/own-model.md)" in error, error
 
 
 def test_blocks_of_different_lengths_state_none():
