@@ -145,3 +145,10 @@ def where(counts: Iterable[str]) -> str:
     """Return "norm.bias", or "blocks.{0..3}.norm.bias and 2 more"."""
     first, *others = fold(counts)
     return first + (f" and {len(others)} more" if others else "")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return folded names in one line, and how many more there are."""
+    shown = fold(names)
+    more = len(shown[SHOWN:])
+    return f"{', '.join(shown[:SHOWN])}{f' and {more:,} more' if more else ''}"

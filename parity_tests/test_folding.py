@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convert.folding import FOLDED, fold
+from convert.folding import FOLDED, fold, listed
 from convert.terminal import shortened
 from parity_tests.files.harm import soon
 
@@ -28,3 +28,8 @@ def test_only_the_first_numbers_of_a_name_are_folded() -> None:
     assert fold("0." * FOLDED + f"{k}" for k in range(2)) == ["0." * FOLDED + f"{k}" for k in range(2)]
     with soon("fold"):
         assert len(fold("0.1.2.3." * 475 + f"{k}" for k in range(2000))) == 2000
+
+
+def test_a_cut_list_counts_what_it_leaves_out():
+    assert listed(["a.0", "a.1", "b"]) == "a.{0..1}, b"
+    assert listed("abcdefgh") == "a, b, c, d, e, f and 2 more"

@@ -43,7 +43,8 @@ def test_the_journey_is_as_long_a_training(tmp_path, monkeypatch, capsys):
     got = np.asarray(here["module"].apply({"params": here["state"].params}, images.transpose(0, 2, 3, 1)))
     assert np.abs(got - expected).max() <= 1e-9 * np.abs(expected).max()
     exec(BLOCKS[2], here)
-    step, update = here["state"].opt_state[0].count, here["state"].opt_state[2].count
+    _, inner = here["state"].opt_state
+    step, update = inner[0].count, inner[2].count
     assert step == update == 10
 
 

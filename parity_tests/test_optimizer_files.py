@@ -453,6 +453,28 @@ def test_like_of_torch_needs_its_order(trained, run, tmp_path):
     assert code == 2 and "does not keep the order in which torch counts parameters" in err
 
 
+def test_a_train_state_counts_its_steps_once(trained, run, tmp_path):
+    """In its optimizer's state, as flax stores it: a number. A state that is nested otherwise is moved by optax."""
+    needs("flax")
+    from flax.serialization import msgpack_restore, msgpack_serialize
+
+    there = tmp_path / "there.msgpack"
+    assert run("torch2flax", trained[0], "-o", there, OPTIMIZER, "--config", trained[1])[0] == 0
+    state = msgpack_restore(there.read_bytes())
+    words = ["--config", trained[1], OPTIMIZER, "--hyper", "kind=adamw", "--force"]
+    for step, says in ((3, True), (4, False)):
+        (tmp_path / "state.msgpack").write_bytes(msgpack_serialize({**state, "step": step}))
+        code, _, err = run("flax2torch", tmp_path / "state.msgpack", "-o", tmp_path / "x.pt", *words)
+        assert code == 0, err
+        assert ("goes along: adamw after 3 steps, as step says, from optax" in err) == says
+        assert ("set aside, plain numbers: step" in err) != says
+    chain = {**state, "opt_state": {"0": {}, "1": state["opt_state"]}}
+    (tmp_path / "chain.msgpack").write_bytes(msgpack_serialize(chain))
+    like = ["--like", tmp_path / "chain.msgpack", "-o", tmp_path / "y.msgpack"]
+    code, _, err = run("torch2flax", trained[0], *like, "--config", trained[1], OPTIMIZER)
+    assert code == 2 and "contains an optimizer's state: leave it out. A chain that nests its state otherwise" in err
+
+
 def test_no_file_of_the_command_is_its_target(trained, run, tmp_path):
     import torch
 

@@ -10,6 +10,7 @@ from typing import Any
 from convert import folding
 
 from .averages import Averages
+from .finding import step_beside
 from .holding import Held
 from .layout import Written
 from .state import State
@@ -53,6 +54,7 @@ class Moves:
         """Return what the user should know: what goes along, and what is set aside."""
         state, path = self.state, self.held.path
         counted = f" after {state.step:,} steps" if state.step is not None else ""
+        counted += f", as {step} says" if (step := self._step()) else ""
         lines = [*self.held.remarks]
         lines += [f"the optimizer's state goes along: {state.kind}{counted}, from {state.library} to {self.library}"]
         lines += [f"the optimizer's state is from {path}"] if path else []
@@ -67,10 +69,17 @@ class Moves:
             lines.append(f"the average of the weights goes along: {self.average.place} -> {self.written.averages}")
         return lines
 
+    def _step(self) -> str:
+        """Name the plain number beside the state that is the state's own count of steps; "" where there is none."""
+        name = step_beside(self.held.found)
+        values = {} if self.held.path else self.held.reader.skipped.values
+        return name if self.state.step is not None and values.get(name) == self.state.step else ""
+
     def accounted(self) -> frozenset[str]:
         """Return the arrays of the weights' file that are no weights and of which something is said."""
         held = self.held
         of_state = held.apart if held.path else held.apart | self.state.used
+        of_state |= set(filter(None, [self._step()]))
         return of_state | {name for copy in held.averages for name in copy.used if self.written.averages}
 
 

@@ -59,7 +59,7 @@ def fill(
     if not own:
         raise ConvertError("its arrays have numbers, and no names of weights")
     if lacking := [name for name in trained if name not in own]:
-        raise ConvertError(f"it lacks {', '.join(folding.fold(lacking)[:6])}")
+        raise ConvertError(f"it lacks {folding.listed(lacking)}")
     if copy.strangers:
         raise ConvertError(f"it also contains {', '.join(folding.fold(copy.strangers)[:6])}")
     for name, tensor in own.items():

@@ -18,6 +18,16 @@ PADDLE = re.compile(r"(?P<own>.+)_(?P<slot>moment1|moment2|velocity|beta1_pow_ac
 VALUE = "/value"  # what nnx stores below each variable
 
 
+ALONE = (
+    "give the file of a model alone, as torch.save(model.state_dict(), ...) or paddle.save(model.state_dict(), ...) "
+    "writes it"
+)
+NESTED = (
+    "leave it out. A chain that nests its state otherwise, as with a gradient clip, takes the converted state by "
+    "optax.tree_utils.tree_set: docs/training.md shows how"
+)
+
+
 class Found(NamedTuple):
     """Where a file has the state of an optimizer.
 
@@ -82,9 +92,8 @@ def apart(reader: Reader, found: Found | None = None) -> frozenset[str]:
     if found is None:
         return frozenset()
     if found.top:
-        outer = found.top[:-1].rpartition("/")[0]
-        step = {f"{outer}/step" if outer else "step"}
-        inside = {name for name in reader.tensors if name.startswith(found.top) or name in step}
+        step = step_beside(found)
+        inside = {name for name in reader.tensors if name.startswith(found.top) or name == step}
     else:
         inside = {name for name in reader.tensors if _is_state(found, name)}
     return frozenset(inside | {name for name in reader.skipped.values if found.top and name.startswith(found.top)})
@@ -92,11 +101,18 @@ def apart(reader: Reader, found: Found | None = None) -> frozenset[str]:
 
 def check_like(reader: Reader) -> None:
     """Check a file that stands for a new model. Raises: UsageError for one with the state of an optimizer."""
-    state = apart(reader)
-    if state:
+    found = find(reader)
+    state = apart(reader, found)
+    if found and state:
         what = "contains" if reader.tensors.keys() - state else "is"
-        save = "as torch.save(model.state_dict(), ...) or paddle.save(model.state_dict(), ...) writes it"
-        raise UsageError(f"{reader.path}: --like: {what} an optimizer's state: give the file of a model alone, {save}")
+        remedy = NESTED if found.library == "optax" else ALONE
+        raise UsageError(f"{reader.path}: --like: {what} an optimizer's state: {remedy}")
+
+
+def step_beside(found: Found) -> str:
+    """Name the count of steps that a file has beside a state; "" where the state is not in a place of its own."""
+    outer = found.top[:-1].rpartition("/")[0]
+    return f"{outer}/step".lstrip("/") if found.top else ""
 
 
 def _is_state(found: Found, name: str) -> bool:

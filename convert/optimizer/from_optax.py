@@ -39,7 +39,7 @@ def read_optax(
         else:
             strangers.append(name)
     if strangers:
-        what = f"its optimizer also keeps {', '.join(folding.fold(strangers)[:6])}"
+        what = f"its optimizer also keeps {folding.listed(strangers)}"
         raise ConvertError(f"{reader.path}: {what}: neither SGD with momentum, nor Adam, nor AdamW alone")
     family = family_of(reader, slots, "optax", {})
     if hyper.pop("eps_root", 0):
@@ -69,5 +69,5 @@ def _matched(reader: Reader, arrays: Mapping[str, Tensor], parameters: Mapping[s
             return fitting[0]
         if fitting:
             raise ConvertError(f"{reader.path}: moments fit several parts of the model: {first}")
-    strange = ", ".join(folding.fold(arrays)[:6])
+    strange = folding.listed(arrays)
     raise ConvertError(f"{reader.path}: its optimizer keeps moments of other parameters than the model's: {strange}")

@@ -52,7 +52,7 @@ def read_paddle(
         raise ConvertError(f"{reader.path}: {MIXED}")
     if strangers:
         called = {second: parameters[name].name for name, second in own.items() if name in parameters}
-        problem = f"its optimizer keeps {', '.join(_of(name, called) for name in strangers[:6])}"
+        problem = f"its optimizer keeps {folding.listed(_of(name, called) for name in strangers)}"
         raise ConvertError(f"{reader.path}: {problem}: neither SGD with momentum, nor Adam, nor AdamW")
     family = family_of(reader, (slot for slot in slots if "pow" not in slot), "paddle", {})
     ours = {own.get(name, name): name for name in parameters}

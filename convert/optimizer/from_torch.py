@@ -46,7 +46,7 @@ def read_torch(
     by_key = {str(number): name for number, name in zip(numbers, names, strict=True)}
     keys = [key for arrays in slots.values() for key in arrays]
     if strangers := [key for key in dict.fromkeys(keys) if key not in by_key]:
-        problem = f"its optimizer has a state of {', '.join(strangers[:6])}, which none of its groups lists"
+        problem = f"its optimizer has a state of {folding.listed(strangers)}, which none of its groups lists"
         raise ConvertError(f"{reader.path}: {problem}: it is damaged")
     moments = {s: {by_key[k]: t for k, t in slots[MOMENTS[s].torch].items()} for s in FAMILIES[family]}
     hyper = _torch_hyper(reader, family, groups[0], stated)
@@ -118,7 +118,7 @@ def _names(
         raise ConvertError(f"{reader.path}: its optimizer lists a parameter twice, or not all names: it is damaged")
     if given:
         if strangers := [name for name in given if name not in parameters]:
-            problem = f"its optimizer names parameters that the model has not: {', '.join(folding.fold(strangers)[:6])}"
+            problem = f"its optimizer names parameters that the model has not: {folding.listed(strangers)}"
             raise ConvertError(f"{reader.path}: {problem}")
         return given, []
     remedy = "pass model.named_parameters() to the optimizer: it then stores names"

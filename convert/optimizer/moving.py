@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from convert import folding
 from convert.dtypes import FLOATS
 from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint
@@ -150,7 +151,8 @@ def _like(plan: Plan | TablePlan, like: str | None, library: str, names: list[st
                 finding.check_like(reader)
         if sorted(theirs) != sorted(names):
             other = sorted(set(theirs) ^ set(names))
-            raise ConvertError(f"{like}: --like: holds other arrays than the target: {', '.join(other[:6])}")
+            what = f"holds other arrays than the target: {folding.listed(other)}"
+            raise ConvertError(f"{like}: --like: {what}")
         return theirs, own
     known = isinstance(plan, Plan) and plan.dst in FRAMEWORKS
     if library == "torch" and not known:

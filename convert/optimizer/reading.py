@@ -35,7 +35,7 @@ def read(
     some = {name for arrays in state.moments.values() for name in arrays}
     for slot, arrays in state.moments.items():
         if lacking := sorted(some - arrays.keys()):
-            what = f"has no {slot} moment of {', '.join(folding.fold(lacking)[:6])}, and another moment of it"
+            what = f"has no {slot} moment of {folding.listed(lacking)}, and another moment of it"
             raise ConvertError(f"{reader.path}: {what}: its optimizer is damaged")
         for name, moment in arrays.items():
             if moment.shape != parameters[name].shape:
