@@ -292,6 +292,11 @@ def test_a_letter_of_two_lengths_is_named():
     assert table.layout({**shapes, "head": (16,)}, sizes={"h": 4}).sizes[4] == {"h": 4, "w": 4}
 
 
+def test_nested_parentheses_are_answered_with_the_spelling():
+    with pytest.raises(TableError, match=r"parentheses do not nest, .*: h, k and v blocks of d are \(h\+k\+v d\)"):
+        Table.parse("table 1\nqkv: ((h+k+v) d) <-> q: h d, k: k d, v: v d")
+
+
 def test_axes_with_a_capital_have_one_length_in_the_whole_table():
     table = Table.parse("table 1\na: (H d) <-> b: H d\nc: H <-> e: H")
     assert table.layout({"a": (6,), "c": (3,)}).shapes == {"b": (3, 2), "e": (3,)}

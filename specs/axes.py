@@ -104,7 +104,8 @@ def parse_axes(text: str) -> tuple[Dim, ...]:
         if text[at] == "(":
             end = text.find(")", at)
             if end < 0 or "(" in text[at + 1 : end]:
-                raise ValueError(f"axes {text!r}: parentheses do not nest, and each one closes")
+                how = "parentheses do not nest, and each one closes: h, k and v blocks of d are (h+k+v d)"
+                raise ValueError(f"axes {text!r}: {how}")
             factors = tuple(_factor(word, text) for word in re.sub(r"\s*\+\s*", "+", text[at + 1 : end]).split())
             end += 1
         else:

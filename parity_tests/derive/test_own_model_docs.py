@@ -82,7 +82,7 @@ def test_the_page_leads_from_two_files_to_a_converted_checkpoint(
     save_file(model.state_dict(), "large.safetensors")
     code, out, err = run(*next(commands))
     assert code == 2 and _contains(err, next(outputs)), out + err
-    for _ in range(3):
+    for _ in range(4):
         command = next(commands)
         code, out, err = run(*command)
         assert code == 0, (command, out, err)
@@ -96,6 +96,8 @@ def test_the_page_leads_from_two_files_to_a_converted_checkpoint(
     code, out, err = run(*next(commands))
     assert code == 0 and Table.load("mlp.table").print().count("<->") == 4 + 1, out + err
     monkeypatch.syspath_prepend(tmp_path)
+    trained = _module("load_torch.py").model.state_dict()
+    assert all(torch.equal(trained[name], array) for name, array in model.state_dict().items())
     _module("compare_mlp.py")
     _a_tree_goes_there_and_back(run, commands)
     code, out, err = run(*next(commands))
