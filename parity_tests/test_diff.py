@@ -106,7 +106,7 @@ def test_diff_tells_the_tensor_and_the_error(run, tmp_path):
     assert first == f"different: A = {GOOGLE}, B = {TIMM}"
     assert head.split() == ["setting", "A", "and", "B"]
     assert rows[0].split() == ["gelu", "tanh", "and", "erf"]
-    assert "  MixerBlock_{0..2}/LayerNorm_{0..1}/scale         [20] and [25]" in rows  # folded, aligned, by A's own name
+    assert "  MixerBlock_{0..2}/LayerNorm_{0..1}/scale         [20] and [25]" in rows  # folded, by A's own name
     (bias,) = (row.split() for row in rows if row.startswith("  head/bias"))
     assert bias[:4] == ["head/bias", "7", "of", "7"]
     assert last == "different: 1 in a setting, 29 in shape, 13 in values"
