@@ -246,7 +246,7 @@ def _beyond(scale: Scale) -> Markup:
     ends = dict.fromkeys([limit(values[0]), limit(values[-1])])
     side = "above" if above > below else "below"
     text = f"limit {' to '.join(ends)}: {away} decade{'s' * (away != 1)} {side} this plot"
-    y = TOP - 9 if side == "above" else scale.floor - 5
+    y = TOP - 9 if side == "above" else scale.bottom - 5
     return tag("text", text, x=_n(WIDTH - RIGHT), y=_n(y), text_anchor="end", class_="limit-text beyond")
 
 
