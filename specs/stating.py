@@ -9,6 +9,7 @@ from typing import TypeVar
 from .axes import Dim, Part
 from .binding import bind
 from .lines import Line, Lines, TableError
+from .matching import Matcher
 from .moves import Shape
 from .signature import Signature
 from .sizes import SizeError
@@ -27,17 +28,56 @@ def stated(table: T, left: Mapping[str, Shape], right: Mapping[str, Shape], leng
       left, right: arrays of the two sides.
       lengths: of the axes of each line in the conversion.
     """
-    own = table
+    numbers = _composed(table)
+    if not numbers:
+        return table
+    part = replace(table, lines=tuple(line for line in table.lines if line.number in numbers))
     try:
-        while dims := {**_open(own, left), **_open(own.reverse(), right)}:
-            lines = tuple(_with(line, dims, lengths) for line in own.lines)
-            if lines == own.lines:
-                return table
-            own = replace(own, lines=lines)
-        if own is not table:
-            bind(own, left, right, {})
+        part = _stated(part, _spoken(part, left), _spoken(part.reverse(), right), lengths)
     except TableError:
         return table
+    lines = {line.number: line for line in part.lines}
+    return replace(table, lines=tuple(lines.get(line.number, line) for line in table.lines))
+
+
+def _composed(table: Lines) -> set[int]:
+    """Return the numbers of lines that compose axes, and of those that may tell their lengths.
+
+    Lengths pass between lines of one array, and everywhere for names that begin with a capital letter.
+    """
+    waiting = list(table.lines)
+    keys = {
+        line.number: {array.label for array in line.arrays} | set(filter(table.shared, line.axes)) for line in waiting
+    }
+    found = {line.number for line in waiting if any(_names(dim) > 1 for a in line.arrays for dim in a.axes or ())}
+    known = set[str]().union(*(keys[number] for number in found))
+    while more := {number for number, own in keys.items() if number not in found and own & known}:
+        found |= more
+        known.update(*(keys[number] for number in more))
+    return found
+
+
+def _names(dim: Dim) -> int:
+    return sum(bool(part.name) for factor in dim.factors for part in factor)
+
+
+def _spoken(table: Lines, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return the arrays of which some line of a Table speaks."""
+    others = set(Matcher(table, shapes).match().unexpected)
+    return {name: shape for name, shape in shapes.items() if name not in others}
+
+
+def _stated(table: T, left: Mapping[str, Shape], right: Mapping[str, Shape], lengths: Lengths) -> T:
+    """State lengths as `stated` does, of a Table all of whose lines may need it. Raises: TableError where it cannot."""
+    own = table
+    for backwards, shapes in ((False, left), (True, right)):
+        while dims := _open(own.reverse() if backwards else own, shapes):
+            lines = tuple(_with(line, dims, lengths) for line in own.lines)
+            if lines == own.lines:
+                raise TableError(f"{table.name}: lengths stay open")
+            own = replace(own, lines=lines)
+    if own is not table:
+        bind(own, left, right, {})  # where blocks have different lengths, those of one do not fit another
     return own
 
 
