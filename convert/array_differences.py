@@ -65,7 +65,7 @@ def own_names(side: Steps, step: Step) -> list[str]:
 
 def entry(
     tensor: str, kind: str, error: float | None = None, detail: str = "", *, differing: int | None = None,
-    elements: int | None = None, a: Iterable[str] = (), b: Iterable[str] = (),
+    elements: int | None = None, largest: float | None = None, a: Iterable[str] = (), b: Iterable[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Describe one difference.
 
@@ -75,9 +75,10 @@ def entry(
       error: of a value, the largest difference relative to A's largest finite element; None where a number stands
         against NaN or an infinity.
       differing: how many of its `elements` differ.
+      largest: of a value, A's largest finite element, to which `error` is relative (to 1 where it is 0).
       a, b: the names that the files themselves have for it; empty where a file lacks it.
     """
-    counts = {"differing": differing, "elements": elements}
+    counts = {"differing": differing, "elements": elements, "largest": largest}
     return {"tensor": tensor, "kind": kind, "error": error, "detail": detail, **counts, "a": list(a), "b": list(b)}
 
 
@@ -118,7 +119,7 @@ def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) ->
     dtypes = "" if ours[0].dtype == theirs[0].dtype else f", {ours[0].dtype} and {theirs[0].dtype}"
     detail = f"at {index}: {' and '.join(apart(largest.a, largest.b))}{dtypes}"
     finite = error if np.isfinite(error) else None
-    return [entry(name, "value", finite, detail, differing=differing, elements=start)], nans
+    return [entry(name, "value", finite, detail, differing=differing, elements=start, largest=scale)], nans
 
 
 class Largest(NamedTuple):

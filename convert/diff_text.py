@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from math import isfinite
 from typing import Any
 
 from specs.numerals import exact, short
@@ -14,11 +15,13 @@ from .folding import fold, where
 from .readings import normal
 from .terminal import say, table
 
+SMALL = 1e-8  # of the largest element of all: arrays below it are the rounding of zeros, whatever their error
 KINDS = {
     "architecture": "in architecture", "config": "in a setting", "missing": "missing in B",
     "unexpected": "missing in A", "shape": "in shape", "dtype": "in dtype", "value": "in values",
 }  # fmt: skip
 ERROR = "error: the largest difference, relative to the largest element of A's array"
+ORDER = "order: largest error first; last, arrays whose values are below 1e-8 of the largest value among those listed"
 NAMES = "names: those in A, or in B where A lacks the tensor; --json states both"
 SHAPES = "shapes: as both files are compared, in the layout of our flax ports"
 HEADS = {  # of the table of each kind
@@ -31,11 +34,12 @@ HEADS = {  # of the table of each kind
 def show(comparison: Comparison, a: str, b: str) -> None:
     """Print a comparison of the files a and b. The last line is the verdict."""
     if comparison.differences:
-        say(printable(f"different: A = {a}, B = {b}"), kind="bad")
+        say(printable(f"different{counted(comparison.differences)}; A = {a}, B = {b}"), kind="bad")
         for line in rows(comparison.differences):
             say(printable(line))
         if any(entry["error"] is not None for entry in comparison.differences):
             say(ERROR, kind="soft")
+            say(ORDER, kind="soft")
         if any(entry["a"] != entry["b"] for entry in comparison.differences):
             say(NAMES, kind="soft")
         if any(entry["kind"] == "shape" and entry["a"] != [entry["tensor"]] for entry in comparison.differences):
@@ -85,6 +89,7 @@ def counted(differences: list[dict[str, Any]]) -> str:
 def rows(differences: list[dict[str, Any]]) -> list[str]:
     """Return a table for each kind of difference; arrays whose names differ in numbers alone share a row."""
     lines: list[str] = []
+    top = max((_size(entry) for entry in differences if isfinite(_size(entry))), default=0.0)
     for kind, heads in HEADS.items():
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for entry in differences:
@@ -92,8 +97,26 @@ def rows(differences: list[dict[str, Any]]) -> list[str]:
                 detail = "" if kind == "value" else entry["detail"]
                 groups.setdefault((normal(_name(entry)), detail), []).append(entry)
         if groups:
-            lines += [""] * bool(lines) + table(heads, map(_cells, groups.values()), range(1, len(heads) - 1))
+            worst = [max(group, key=lambda entry: _rank(entry, top)) for group in groups.values()]
+            ranked = sorted(
+                zip(worst, groups.values(), strict=True), key=lambda pair: _rank(pair[0], top), reverse=True
+            )
+            cells = [_cells(group, entry) for entry, group in ranked]
+            lines += [""] * bool(lines) + table(heads, cells, range(1, len(heads) - 1))
     return lines
+
+
+def _size(entry: dict[str, Any]) -> float:
+    """Return the largest element of an array, or the largest difference if that is larger; else infinity."""
+    if entry["error"] is None or entry["largest"] is None:
+        return float("inf")
+    return float(max(entry["largest"], entry["error"] * (entry["largest"] or 1.0)))
+
+
+def _rank(entry: dict[str, Any], top: float) -> tuple[bool, float]:
+    """Rank a difference: arrays of rounding alone below all others, then by its error; not finite is the largest."""
+    error = float("inf") if entry["error"] is None else float(entry["error"])
+    return _size(entry) > SMALL * top, error
 
 
 def _name(entry: dict[str, Any]) -> str:
@@ -101,8 +124,7 @@ def _name(entry: dict[str, Any]) -> str:
     return " + ".join(fold(entry["a"] or entry["b"])) or str(entry["tensor"])
 
 
-def _cells(group: list[dict[str, Any]]) -> tuple[str, ...]:
-    worst = max(group, key=lambda entry: float("inf") if entry["error"] is None else entry["error"])
+def _cells(group: list[dict[str, Any]], worst: dict[str, Any]) -> tuple[str, ...]:
     names = where(name for entry in group for name in entry["a"] or entry["b"] or [entry["tensor"]])
     if worst["kind"] != "value":
         return names, worst["detail"]

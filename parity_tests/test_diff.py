@@ -103,7 +103,7 @@ def test_diff_tells_the_tensor_and_the_error(run, tmp_path):
     code, printed, _ = run("diff", GOOGLE, TIMM)
     assert code == 1
     first, head, *rows, last = printed.splitlines()
-    assert first == f"different: A = {GOOGLE}, B = {TIMM}"
+    assert first == f"different: 1 in a setting, 29 in shape, 13 in values; A = {GOOGLE}, B = {TIMM}"
     assert head.split() == ["setting", "A", "and", "B"]
     assert rows[0].split() == ["gelu", "tanh", "and", "erf"]
     assert "  MixerBlock_{0..2}/LayerNorm_{0..1}/scale         [20] and [25]" in rows  # folded, by A's own name
@@ -176,6 +176,21 @@ def test_a_table_fits_a_narrow_terminal(monkeypatch, columns):
     assert lines[1] == f"  {names[0]}"
     rest = "1,000 of 1,728  1.5 at [1, 2]: -0.792424738 and 1.41620862"
     assert " ".join(lines[2:]).split() == [*rest.split(), "head.bias", *rest.split()]
+
+
+def test_the_worst_row_comes_first_and_rounding_of_zeros_last():
+    """A bias ahead of a norm is 1e-11 in theory 0: its error of 0.2 says nothing; a weight that became 0 does."""
+    cells = [
+        ("bias", 0.2, 1e-11),
+        ("small", 1e-12, 0.5),
+        ("grown", 5e10, 1e-11),
+        ("odd", None, 1.0),
+        ("big", 1e-3, 4.0),
+    ]
+    entries = [entry(name, "value", error, "", differing=1, elements=2, largest=size) for name, error, size in cells]
+    names = [line.split()[0] for line in diff_text.rows(entries)[1:]]
+    assert names == ["odd", "grown", "big", "small", "bias"]
+    assert [line.split()[0] for line in diff_text.rows(entries[:1])[1:]] == ["bias"]
 
 
 def test_shapes_that_differ_are_said_to_be_those_of_the_common_layout(run):

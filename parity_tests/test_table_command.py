@@ -438,7 +438,7 @@ def test_diff_of_one_layout_needs_no_architecture(files, capsys):
     changed.pop("layer.1.norm.weight")
     code, out, _ = run(capsys, "diff", a, save(folder / "c.npz", changed))
     assert code == 1
-    _, *rows, _, _, last = out.splitlines()
+    _, *rows, _, _, _, last = out.splitlines()
     assert [row.split()[:2] for row in rows if row and not row.startswith("    ")] == [
         ["missing", "in"], ["layer.1.norm.weight"], ["other", "values"], ["layer.0.norm.weight", "12"], ["step", "1"]
     ]  # fmt: skip
