@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,8 @@ OPTIMIZERS: dict[str, Any] = {
     "adam": lambda p, o: paddle.optimizer.Adam(o.rate, o.beta1, o.beta2, o.epsilon, p, weight_decay=o.decay),
     "adamw": lambda p, o: paddle.optimizer.AdamW(o.rate, o.beta1, o.beta2, o.epsilon, p, weight_decay=o.decay),
 }
+
+TRACKING = "When training, we now always track"  # a warning of each BatchNorm at each step, on what parity compares
 
 
 def _is_array(value: Any) -> bool:
@@ -170,7 +173,8 @@ class Runner(hooked.Runner):
         before = [(parameter, parameter.detach().clone()) for parameter in self.model.parameters()]
         grads = [(p, None if p.grad is None else p.grad.clone()) for p in self.model.parameters()]
         try:
-            with self._mode(True):
+            with self._mode(True), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", TRACKING, UserWarning, r"paddle\.")
                 yield
         finally:
             for parameter, grad in grads:
