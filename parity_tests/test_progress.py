@@ -31,9 +31,10 @@ def test_what_is_done_at_present_is_shown_on_a_terminal_only(monkeypatch, capsys
         assert "operation 2" not in err and "head" not in err and err.endswith("\r\x1b[K" if terminal else "")
 
 
-def test_a_header_stands_only_above_cells_on_the_rows_own_lines():
+def test_a_header_stands_only_above_cells_on_the_rows_own_lines(monkeypatch):
     from convert.terminal import table
 
+    monkeypatch.setattr("convert.terminal.columns", lambda _: 80)
     wide = "x" * 75
     assert table(("values", "A and B"), [("a", wide), ("b", wide)])[0].split() == ["values"]
     assert table(("values", "A and B"), [("a", wide), ("b", "1")])[0].split() == ["values", "A", "and", "B"]

@@ -177,7 +177,7 @@ class Holder(torch.nn.Module):
 
 def test_a_result_whose_arrays_cannot_be_seen_is_refused() -> None:
     model = Holder()
-    with pytest.raises(UsageError, match="module 'mix' returns a Opaque, whose arrays cannot be compared"):
+    with pytest.raises(UsageError, match="module 'mix' returns an Opaque, whose arrays cannot be compared"):
         parity.compare({"a": model, "b": model}, X, "layers")
     assert parity.compare({"a": model, "b": model}, X, "forward").passed
 
