@@ -205,7 +205,8 @@ def plan(
         aside = tuple(n for n in reader.tensors if not n.startswith(own.prefix) and n not in own.taken | accounted)
         its = record.read(stored)
         respelled = (note for note in reader.remarks if note not in stored.remarks)
-        remarks = (*_doubts(lines), *respelled, *own.notes, *_remarks(its))
+        apart_lengths = _other_lengths(sizes or {}, layout.sizes)
+        remarks = (*_doubts(lines), *apart_lengths, *respelled, *own.notes, *_remarks(its))
         return TablePlan(
             reader, lines, backwards, layout, steps, sources, checks, own.prefix, aside,
             remarks=remarks, earlier=its.supplied, accounted=accounted,
@@ -218,6 +219,21 @@ def plan(
 def _doubts(lines: Table) -> list[str]:
     """Return what a Table says against itself."""
     return [f"{lines.name}: {doubt}"] if (doubt := unproven(lines)) else []
+
+
+def _other_lengths(given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> Iterator[str]:
+    """Yield what contradicts lengths that the user gives, if a name stands for one length in the whole table.
+
+    Args:
+      sizes: lengths of axes by line number.
+    """
+    for name, length in given.items():
+        others = {number: own[name] for number, own in sizes.items() if own.get(name, length) != length}
+        if others:
+            number, other = next(iter(others.items()))
+            what = f"{name}={length} was given, and the shapes show {name}={other} on line {number}"
+            remedy = f"if {name} is one length there, give {name}={other}; {name.upper()} in the table makes it one"
+            yield f"{what}: {remedy}"
 
 
 def _first_replica(own: Part, table: Table, required: bool) -> Part:

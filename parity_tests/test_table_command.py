@@ -172,6 +172,17 @@ def test_a_checkpoint_of_another_model_is_called_so(tmp_path, capsys):
     assert code == 1 and "a Table converts models of one's own (docs/own-model.md)" in error, error
 
 
+def test_a_length_that_other_lines_contradict_is_reported(tmp_path, capsys):
+    """A name may stand for two lengths, so it is no error; the record keeps the note."""
+    (tmp_path / "x.table").write_text("table 1\npos: p c <-> pos: c p\nhead: (p c) o <-> head: o (c p)\n")
+    source = save(tmp_path / "a.npz", {"pos": np.ones((4, 6), "f4"), "head": np.ones((24, 3), "f4")})
+    words = ["--table", tmp_path / "x.table", source, "-o", tmp_path / "b.npz", "--force", "--set"]
+    said = "p=3 was given, and the shapes show p=4 on line 2: if p is one length there, give p=4; P in the table"
+    assert said in run(capsys, *words, "p=3")[2]
+    assert any(note.startswith(said) for note in json.loads((tmp_path / "b.npz.json").read_text())["notes"])
+    assert "was given" not in run(capsys, *words, "p=4")[2]
+
+
 def test_blocks_of_different_lengths_state_none():
     """One line cannot state the heads of every block."""
     table = Table.parse("table 1\nq.{i}: h d <-> q.{i}: (h d)")
