@@ -120,6 +120,44 @@ def test_a_table_that_tokens_read_alike_is_found_where_masks_join_the_sum_elsewh
     check(Net(biased(True), **parts()), Net(biased(False), **parts()), images(2, 5, 6), ("d", "e", "f", "table"))
 
 
+def test_the_scale_of_another_grouped_norm_is_no_element_of_a_kernel():
+    """The scales that linen applies with the statistics meet near values among the many of the kernels."""
+    import jax
+    from flax import linen as nn
+
+    class Left(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            x = nn.Dense(16)(x)
+            for _ in range(2):
+                x = x + nn.MultiHeadDotProductAttention(num_heads=2)(nn.GroupNorm(4)(x))
+                x = x + nn.Dense(16)(nn.GroupNorm(4)(x))
+            return nn.Dense(5)(nn.GroupNorm(4)(x).reshape(len(x), -1))
+
+    def forward(m: Any, x: Any) -> Any:
+        x = m.stem(x)
+        for k in range(2):
+            norm, qkv, out, other, mlp = (getattr(m, f"{name}{k}") for name in ("a", "qkv", "out", "b", "mlp"))
+            q, k, v = qkv(norm(x.mT).mT).unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4)
+            x = x + out(f.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+            x = x + mlp(other(x.mT).mT)
+        return m.head(m.last(x.mT).flatten(1))
+
+    given = images(2, 9, 6)
+    module = Left()
+    variables = jax.jit(module.init)(jax.random.key(0), given)
+    parts = {name: torch.nn.GroupNorm(2, 16, 1e-6) for name in ("a0", "b0", "a1", "b1", "last")}
+    for k in range(2):
+        parts |= {f"qkv{k}": linear(16, 48), f"out{k}": linear(16, 16), f"mlp{k}": linear(16, 16)}
+    right = Net(forward, stem=linear(6, 16), head=linear(144, 5), **parts)
+    found = parity.derive((module, variables), right, (given,))
+    assert not found.proven and not found.missing, found.failure
+    assert found.divergences[0].right == "a0" and "a0.weight" in found.inferred
+    lines = str(found.table)
+    assert "params/GroupNorm_4/scale: c <-> last.weight: c" in lines
+    assert "params/Dense_3/kernel: (p c) o <-> head.weight: o (c p)" in lines, lines
+
+
 def check(left: Any, right: Any, given: Any, places: tuple[str, ...]) -> None:
     """Check that the Table is complete and right, and that the first difference is where the sides part."""
     found = parity.derive(left, right, (given,), seconds=5)

@@ -7,7 +7,7 @@ CONVOLUTION = "padding, stride, dilation, groups, the axes and the scale of its 
 FEEDS = {  # what differs most often between two models, by the kind of a use
     "product": "number of heads, masks, scales, activations, the order in which axes are flattened",
     "add": "scales, activations, and the order of the operations before it",
-    "mul": "the norm that it belongs to: its axes, epsilon, running statistics, and its place before or after a sum",
+    "mul": "the norm that it belongs to: its axes, groups, epsilon, running statistics, its place by a sum",
     "place": "how often its rows are repeated, and in which order",
     "": "pooling, the position that is taken, an activation, a scale",  # behind the last parameter
 }

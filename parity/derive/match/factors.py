@@ -16,7 +16,7 @@ from .following import FOLLOWED
 from .symbols import Use
 
 ALIKE = 1e-3  # relative difference of the sizes of what two terms of a sum were first added to
-WITHIN = 1e-3  # distance from the nearest of many elements beyond which these are others
+WITHIN = 1e-4  # distance from the nearest of many elements beyond which these are others
 SMALL = 1 << 14  # elements of a product that are compared one by one with those of elementwise products
 
 
