@@ -117,6 +117,8 @@ def test_names_that_are_spelt_otherwise_are_read_with_a_note(convert, name):
 def test_apply_takes_nested_trees_and_names_what_is_no_array():
     table = Table.parse("table 1\na/b/0: c <-> x: c\na/k: <-> y:\n")
     assert table.apply({"a": {"b": [np.ones(2)], "k": 3.0}})["x"].tolist() == [1, 1]
+    with pytest.raises(TableError, match=r"give a mapping of names to arrays, as state_dict\(\) returns: not Module"):
+        table.apply(type("Module", (), {})())
     with pytest.raises(TableError, match="a/k: is no array of numbers, but str"):
         table.apply({"a": {"b": (np.ones(2),), "k": "three"}})
 

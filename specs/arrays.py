@@ -79,7 +79,10 @@ def as_arrays(leaves: Mapping[str, Any]) -> dict[str, Any]:
         except (TypeError, ValueError, RuntimeError) as error:
             raise TableError(f"{name}: cannot be read as a numpy array: {error}") from None
         if array.dtype.kind in "OSU":
-            raise TableError(f"{name}: is no array of numbers, but {type(leaf).__name__}")
+            kind = type(leaf).__name__
+            if not name:
+                raise TableError(f"give a mapping of names to arrays, as state_dict() returns: not {kind}")
+            raise TableError(f"{name}: is no array of numbers, but {kind}")
         arrays[name] = array
     return arrays
 
