@@ -91,3 +91,19 @@ def test_lists_of_blocks_of_different_lengths_are_named():
     third = {f"encoder.2.{leaf}": (4,) for leaf in ("weight", "bias")}
     assert not differing(shapes(**stacked), shapes(**blocks, **third))
     assert not differing(shapes(**{"a/kernel": (5, 5), "a/bias": (5,)}), shapes(**blocks))
+
+
+def test_a_forward_that_reads_another_copy_of_its_module_is_explained():
+    """Each run has a copy of the model; a function that was set as forward still reads the first one."""
+    needs("torch")
+    import torch
+    from torch.nn import functional as f
+
+    def build() -> Any:
+        return torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.LayerNorm(6), torch.nn.Linear(6, 3)).eval()
+
+    right = build()
+    norm = right[1]
+    norm.forward = lambda x: f.layer_norm(x, (6,), norm.weight, norm.bias)
+    with pytest.raises(UsageError, match=r"torch model cannot be run .*: does its code read a module that is none"):
+        parity.derive(build(), right, (X,))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from convert.errors import UsageError
 from specs.arrays import translate as arrays_of
 from specs.table import Table
 
@@ -124,7 +125,10 @@ def _run(left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], grads:
 def _outputs(
     of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array], take: Take | None
 ) -> tuple[list[Array], str]:
-    """Return (outputs, why there are no gradients); `take` gets these."""
+    """Return (outputs, why there are no gradients); `take` gets these.
+
+    Raises: UsageError if the model cannot be run, though its tape was recorded.
+    """
     remark = ""
     try:
         if take is not None:
@@ -136,6 +140,12 @@ def _outputs(
         trim()
     try:
         return of.run(weights, inputs), remark
+    except Exception as problem:
+        error = f"{type(problem).__name__}: {str(problem).rstrip('.')}"
+        why = "does its code read a module that is none of its own, as a function that was set as forward does?"
+        raise UsageError(
+            f"the {of.framework} model cannot be run with new weights in float64: {error}: {why}"
+        ) from problem
     finally:
         of.release()
 
