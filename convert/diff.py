@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from specs.config import as_dict, tuples
 from specs.dialects import HUB
 from specs.numerals import exact
+from specs.words import in_a_row
 
 from . import folding, planning
 from .array_differences import differences, entry
@@ -67,8 +68,7 @@ class Comparison:
         if self.differences:
             return "different"
         names = self.conditions
-        listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-        agree = f"{listed} agree{'s' if len(names) == 1 else ''}"
+        agree = f"{in_a_row(names)} agree{'s' if len(names) == 1 else ''}"
         passed_over = f", except {' and '.join(self.but)}" if self.but else ""
         passed_over += f", within a relative difference of {exact(self.rtol)}" if self.rtol else ""
         return f"the same arrays{passed_over}; equal only if {agree}" if names else f"{self.what}{passed_over}"

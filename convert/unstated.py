@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from specs import config as configs
 from specs.numerals import exact
 from specs.spec import Spec
+from specs.words import in_a_row
 
 from . import record as records
 from .errors import ConvertError, OpenFields, command_or_call, option
@@ -67,8 +68,8 @@ def _lacking(names: Sequence[str], without: Collection[str]) -> str:
     """Say which fields have no default: all of them, or these."""
     if set(names) == set(without):
         return "it has no default" if len(names) == 1 else "they have no default"
-    *most, last = [name for name in names if name in without]
-    return f"{', '.join(most)} and {last} have no default" if most else f"{last} has no default"
+    lacking = [name for name in names if name in without]
+    return f"{in_a_row(lacking)} {'has' if len(lacking) == 1 else 'have'} no default"
 
 
 def records_near(path: str, architecture: str, spec: Spec, shown: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from specs.numerals import apart, limit, short
+from specs.words import in_a_row
 
 from .advice import following
 from .result import Divergence, Result
@@ -114,19 +115,14 @@ def _culprit(results: Iterable[Result]) -> str:
     common = set.intersection(*(set(r.sides) for r in off))
     others = list(dict.fromkeys(side for r in off for side in r.sides if side not in common))
     if len(common) == 1 and len(others) > 1:
-        return f"{common.pop()} differs from {_and(others)}"
+        return f"{common.pop()} differs from {in_a_row(others)}"
     sides = list(dict.fromkeys(side for r in off for side in r.sides))
-    return f"{_and(sides)} differ" if len(sides) == 2 else "The models differ"
+    return f"{in_a_row(sides)} differ" if len(sides) == 2 else "The models differ"
 
 
 def _sides(results: Iterable[Result]) -> str:
     names = list(dict.fromkeys(side for r in results if r.passed for side in r.sides))
-    return _and(names) if 1 < len(names) < 7 else "All models"
-
-
-def _and(names: Sequence[str]) -> str:
-    """List names: "a, b and c"."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+    return in_a_row(names) if 1 < len(names) < 7 else "All models"
 
 
 def subject(result: Result) -> str:
@@ -230,7 +226,7 @@ def _checks(results: Iterable[Result]) -> str:
     alike: dict[tuple[str, ...], list[str]] = {}
     for check, names in dtypes.items():
         alike.setdefault(tuple(names), []).append(check)
-    return "; ".join(f"{_and(checks)} in {_and(names)}" for names, checks in alike.items())
+    return "; ".join(f"{in_a_row(checks)} in {in_a_row(names)}" for names, checks in alike.items())
 
 
 def _values(first: Divergence, result: Result) -> Facts:
@@ -270,7 +266,7 @@ def _which(group: Sequence[Result], results: Iterable[Result]) -> str:
 
 def _some(names: Sequence[str]) -> str:
     """List up to three names, and count the others."""
-    return _and(names) if len(names) < 5 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return in_a_row(names) if len(names) < 5 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
 def _why(side: str, why: str) -> str:

@@ -1,4 +1,4 @@
-"""specs/words.py: names from code take the article with which they are spoken."""
+"""specs/words.py: names from code take the article with which they are spoken, and are joined as in a sentence."""
 
 import re
 from pathlib import Path
@@ -16,6 +16,11 @@ ROOT = Path(words.__file__).parents[1]
 )
 def test_the_article_follows_the_sound(text):
     assert words.with_article(text.partition(" ")[2]) == text
+
+
+@pytest.mark.parametrize("text", ["", "h", "h and w", "h, w and c"])
+def test_names_are_joined_as_in_a_sentence(text):
+    assert words.in_a_row(name for name in "hwc" if name in text.replace("and", "")) == text
 
 
 def test_no_message_puts_an_article_before_a_name_that_it_does_not_know():

@@ -9,6 +9,7 @@ from .axes import Dim
 from .env import Env
 from .signature import Signature
 from .sizes import LIKE, SizeError, View
+from .words import in_a_row
 
 MOST = 40  # axes and dimensions that one message lists
 
@@ -28,13 +29,7 @@ class Open(NamedTuple):
 
     def __str__(self) -> str:
         listed = [p.name for factor in self.dim.factors for p in factor if p.name in self.names]
-        return f"line {self.env.line.number}: {words(dict.fromkeys(listed))} in {self.dim} of {self.array.label}"
-
-
-def words(names: Iterable[object]) -> str:
-    """Join names in a sentence: "h, w and c"."""
-    *most, last = map(str, names)
-    return f"{', '.join(most)} and {last}" if most else last
+        return f"line {self.env.line.number}: {in_a_row(dict.fromkeys(listed))} in {self.dim} of {self.array.label}"
 
 
 def open_dims(env: Env, views: Iterable[View]) -> list[Open]:
@@ -95,7 +90,7 @@ def _error(table: str, dims: Sequence[Open], like: bool) -> SizeError:
     few = enough(dims)
     follow = [name for name in names if name not in few]
     remedy = " ".join(f"--set {name}=..." for name in few)
-    remedy += f", from which {words(follow)} follow{'s' if len(follow) == 1 else ''}" if follow else ""
+    remedy += f", from which {in_a_row(follow)} follow{'s' if len(follow) == 1 else ''}" if follow else ""
     problems = [*list(dict.fromkeys(map(str, dims)))[:MOST], *_two_lengths(dims)]
     if not like:
         what = "lengths of axes that the names and shapes at hand leave open"
@@ -103,10 +98,10 @@ def _error(table: str, dims: Sequence[Open], like: bool) -> SizeError:
             f"{table}: {what}: give a file of the other side (--like FILE) or lengths ({remedy})", problems
         )
     numbers = sorted({one.env.line.number for one in dims})
-    where = f"line{'s' * (len(numbers) > 1)} {words(numbers[:MOST])}"
+    where = f"line{'s' * (len(numbers) > 1)} {in_a_row(numbers[:MOST])}"
     both = all(one.env.line.left.arrays and one.env.line.right.arrays for one in dims)
     why = ", as both sides flatten them" if both else ""
-    what = f"neither the shapes at hand nor those of {LIKE} show {words(names)} on {where}{why}"
+    what = f"neither the shapes at hand nor those of {LIKE} show {in_a_row(names)} on {where}{why}"
     return SizeError(f"{table}: {what}: give lengths ({remedy})", problems)
 
 
@@ -118,7 +113,7 @@ def _two_lengths(dims: Sequence[Open]) -> list[str]:
             if not name[:1].isupper():
                 beside.setdefault(name, {}).setdefault(one.env.line.number, set()).update(one.names - {name})
     return [
-        f"{name} may stand for two lengths (lines {words([min(by_line), *others])}): then rename one"
+        f"{name} may stand for two lengths (lines {in_a_row([min(by_line), *others])}): then rename one"
         for name, by_line in sorted(beside.items())
         if (others := sorted(by_line.keys() - _linked(by_line, min(by_line))))
     ]
@@ -151,7 +146,7 @@ def contradicted(
         for bad in sorted(beside.keys() & wrong):
             linked = _linked(beside, bad)
             if (good := sorted(beside.keys() - linked)) and not wrong & set(good):
-                what = f"was given, and fits line {words(good)} but not {words(sorted(linked & wrong))}"
+                what = f"was given, and fits line {in_a_row(good)} but not {in_a_row(sorted(linked & wrong))}"
                 problems.append((f"{name}={given[name]}", f"{what}: if {name} stands for two lengths, rename one"))
                 break
     return problems

@@ -1,4 +1,4 @@
-"""Write words for people: the article that a name from code takes, the nearest name where one is unknown."""
+"""Write words for people: articles of names from code, names in a row, the nearest name where one is unknown."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ def with_article(noun: str) -> str:
     """Put "a" or "an" before a name: "an npz file", "a torch file", "an int", "a uint8"."""
     name = noun.lower()
     return f"an {noun}" if name.startswith(("a", "e", "i", "o", *SPELLED)) else f"a {noun}"
+
+
+def in_a_row(names: Iterable[object]) -> str:
+    """Join names as in a sentence: "h, w and c"; "" for none."""
+    texts = [str(name) for name in names]
+    return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
 
 
 def unknown(name: str, known: Iterable[str]) -> str:

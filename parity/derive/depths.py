@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from specs.words import in_a_row
+
 NUMBER = re.compile(r"(?<=[./_])\d+(?=[./])")
 
 
@@ -24,8 +26,7 @@ def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
 
 def _listed(lists: Mapping[str, int], noun: str = "") -> str:
     """Return "6 blocks in encoder and 4 in decoder"."""
-    first, *others = [f"{length}{noun if k == 0 else ''} in {place}" for k, (place, length) in enumerate(lists.items())]
-    return " and ".join([", ".join([first, *others[:-1]]), *others[-1:]])
+    return in_a_row(f"{length}{noun if k == 0 else ''} in {place}" for k, (place, length) in enumerate(lists.items()))
 
 
 def depths(arrays: Mapping[str, Any]) -> dict[str, int]:
