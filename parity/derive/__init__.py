@@ -18,8 +18,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from .derivation import Derivation, Divergence
+from .derivation import Derivation
 from .deriving import derive
+from .prove.causes import Divergence
 from .trace.call import Call
 
 __all__ = ["Call", "Derivation", "Divergence", "derive"]

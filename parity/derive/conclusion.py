@@ -14,7 +14,7 @@ from specs.paths import escaped
 from ..summary import count
 from .candidates import SEED, Candidate, Left
 from .depths import differing
-from .derivation import Derivation, Divergence
+from .derivation import Derivation
 from .fold.buffers import lines_of, partners_of, shapes_of
 from .fold.facts import Facts
 from .fold.fold import fold
@@ -26,7 +26,7 @@ from .match.complete import complete
 from .match.hints import Hint
 from .match.match import Match
 from .match.symbols import LARGE, Elements, Packed
-from .prove.causes import CAUSES, explain, run
+from .prove.causes import CAUSES, Divergence, explain, run
 from .prove.freedom import freedom
 from .prove.prove import OUTPUT, Proof, Translated, prove
 from .trace.places import OWN, place
@@ -149,7 +149,7 @@ def _explained(
         run(left.program.tape, weights, list(inputs[0].values()), 0),
         run(best.exact, dict(Translated(table, a, b, weights)), list(inputs[1].values()), 1),
     )
-    places = [Divergence(*place) for place in explain(*sides, np.asarray(mapped))]
+    places = explain(*sides, np.asarray(mapped))
     explained = 0 < len(places) < CAUSES and all(place.cause for place in places)
     if explained:  # nothing differs any more with these causes removed
         return places

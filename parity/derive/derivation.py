@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from specs.numerals import short
 from ..summary import count
 from .fold.rows import DerivedTable, missing_lines
 from .match.choices import Step
+from .prove.causes import Divergence
 from .trace.places import place
 from .unmatched import Unmatched
 
@@ -21,36 +22,6 @@ NEXT = (
     "them by --table FILE"
 )
 ROUNDING = 1e-8  # relative difference of what two uses meet that rounding does not explain
-
-
-# What a confirmed cause is of, by a word of its text.
-CAUSES = {"epsilon ": "epsilon", "a factor ": "factor", "a term ": "term", "the number ": "number",
-          **dict.fromkeys(("padding ", "stride ", "dilation "), "convolution's window")}  # fmt: skip
-IMAGE = ", of the same image"  # ends a cause that lies in a convolution
-WHOLE = "(recomputed so, they "  # of a cause with which both models were run on
-
-
-def _kind(cause: str) -> str:
-    """Name what a cause is of; "" where recomputing does not confirm it."""
-    if "(recomputed so" not in cause and not cause.endswith(IMAGE):
-        return ""
-    return next((kind for word, kind in CAUSES.items() if cause.startswith(word)), "activation")
-
-
-class Divergence(NamedTuple):
-    """A place where the sides' values part.
-
-    Args:
-      left, right: paths of the modules.
-      size: the relative difference of what is seen there.
-      cause: "" where none was confirmed; advice: then, what to compare of what both models compute before it.
-    """
-
-    left: str
-    right: str
-    size: float
-    cause: str = ""
-    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,12 +92,12 @@ class Derivation:
 
         Causes that are not recomputed through the whole model, such as an activation, may hide others: "at least".
         """
-        kinds = [_kind(place.cause) for place in self.divergences]
+        kinds = [place.kind for place in self.divergences]
         if self.proven or self.missing or not all(kinds):
             return ""
         counts = {kind: kinds.count(kind) for kind in kinds}
         texts = ["one " + kind if number == 1 else f"{number} {kind}s" for kind, number in counts.items()]
-        whole = all(WHOLE in place.cause for place in self.divergences)
+        whole = all(place.whole for place in self.divergences)
         return ("" if whole else "at least ") + " and ".join(texts) if texts else ""
 
     @property
@@ -176,7 +147,7 @@ class Derivation:
             "proven": self.proven,
             "gradient": self.gradient,
             "error": self.error if np.isfinite(self.error) else None,
-            "divergences": [divergence._asdict() for divergence in self.divergences],
+            "divergences": [divergence.to_dict() for divergence in self.divergences],
             "unobservable": self.unobservable,
             "inferred": self.inferred,
             "freedom": self.freedom,

@@ -104,6 +104,7 @@ def test_a_fault_is_located_and_explained(name: str):
     assert place.right == fault.where and place.size > 1e-8, found.divergences
     assert fault.cause in place.cause and bool(fault.cause) == bool(place.cause), found.divergences
     assert "recomputed so" in place.cause or not place.cause
+    assert bool(place.kind) == bool(place.cause) and place.whole == ("(recomputed so, they " in place.cause)
     assert bool(place.advice) != bool(place.cause) and (place.advice in found.following or not place.advice)
 
 
@@ -124,6 +125,7 @@ def test_advice_fits_the_kind_of_operation_that_nothing_matches():
     convolutions = (torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(3, 4, 1, stride=2))
     found = parity.derive(*convolutions, (images(2, 3, 6, 6),), seconds=2)
     assert found.divergences[0].cause == "stride (1, 1) on the left, (2, 2) on the right, of the same image"
+    assert found.divergences[0].kind == "convolution's window" and not found.divergences[0].whole
     heads = parity.derive(_sequence(), _sequence(heads=3), (images(2, 5, 6),), seconds=5)
     assert not heads.missing and "number of heads, masks, scales" in heads.following, heads.divergences
 

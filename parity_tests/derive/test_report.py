@@ -79,14 +79,16 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
 
 
 @pytest.mark.parametrize(("causes", "explained"), [
-    (["epsilon 1e-5 on the left, 1e-6 on the right (recomputed so, they are equal)"], "one epsilon"),
-    (["a factor of 2 on the left, 1 on the right (recomputed so, they are equal)"] * 2, "2 factors"),
-    (["ReLU on the left, SiLU on the right (recomputed so)"], "at least one activation"),
-    (["padding (1, 1) on the left, (2, 2) on the right, of the same image"], "at least one convolution's window"),
-    (["one side computes partly in float32"], ""), (["epsilon 1 (recomputed so, they are equal)", ""], ""), ([], ""),
+    ([("epsilon 1e-5 on the left, 1e-6 on the right (recomputed so, they are equal)", "epsilon", True)], "one epsilon"),
+    ([("a factor of 2 on the left, 1 on the right (recomputed so, they are equal)", "factor", True)] * 2, "2 factors"),
+    ([("ReLU on the left, SiLU on the right (recomputed so)", "activation", False)], "at least one activation"),
+    ([("padding (1, 1) on the left, (2, 2) on the right, of the same image", "convolution's window", False)],
+     "at least one convolution's window"),
+    ([("one side computes partly in float32", "", False)], ""),
+    ([("epsilon 1 (recomputed so, they are equal)", "epsilon", True), ("", "", False)], ""), ([], ""),
 ])  # fmt: skip
-def test_the_headline_names_what_confirmed_causes_are_of(causes: list[str], explained: str):
-    places = [Divergence("a", "b", 1e-4, cause) for cause in causes]
+def test_the_headline_names_what_confirmed_causes_are_of(causes: list[tuple[str, str, bool]], explained: str):
+    places = [Divergence("a", "b", 1e-4, cause, kind=kind, whole=whole) for cause, kind, whole in causes]
     found = replace(DERIVED, divergences=places, arrays=(4, 4))
     page = page_of(found, {})
     assert found.explained == explained

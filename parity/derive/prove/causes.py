@@ -12,7 +12,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,20 +36,28 @@ SPAN = 4  # uses before the first that differs whose operations are searched for
 CAUSES = 8  # differences that are explained one after the other
 
 
-class Place(NamedTuple):
-    """Where values part.
+class Divergence(NamedTuple):
+    """A place where the sides' values part.
 
     Args:
       left, right: paths of the modules.
-      size: the relative difference of what is seen there; cause: "" if none was confirmed; then advice says what to
-        compare.
+      size: the relative difference of what is seen there.
+      cause: "" where none was confirmed; advice: then, what to compare of what both models compute before it.
+      kind: what a cause is of that recomputing confirmed: "epsilon", "activation"; "" of others.
+      whole: whether both models were run on with that cause removed.
     """
 
     left: str
     right: str
     size: float
-    cause: str
-    advice: str
+    cause: str = ""
+    advice: str = ""
+    kind: str = ""
+    whole: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what users see as plain values, for JSON."""
+        return {name: getattr(self, name) for name in ("left", "right", "size", "cause", "advice")}
 
 
 class Run(NamedTuple):
@@ -69,6 +77,18 @@ class Run(NamedTuple):
         return place(self.tape.nodes[use.node].site, " ".join(self.elements.owners(use.ids)))
 
 
+class Cause(NamedTuple):
+    """Why values part; see Divergence.
+
+    Args:
+      sides: both models with the cause removed; None where they cannot be run on so.
+    """
+
+    text: str = ""
+    kind: str = ""
+    sides: tuple[Run, Run] | None = None
+
+
 class Pair(NamedTuple):
     """Uses of the same elements; None for the outputs."""
 
@@ -84,9 +104,9 @@ def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array], side:
     return Run(side, tape, weights, inputs, elements, program, uses)
 
 
-def explain(left: Run, right: Run, found: Array, seconds: float = 5) -> list[Place]:
+def explain(left: Run, right: Run, found: Array, seconds: float = 5) -> list[Divergence]:
     """List where the models part, each with its cause, until a difference has none."""
-    places: list[Place] = []
+    places: list[Divergence] = []
     stop = time.thread_time() + seconds
     while len(places) < CAUSES:
         pairs = list(_pairs(left, right, found))
@@ -94,12 +114,13 @@ def explain(left: Run, right: Run, found: Array, seconds: float = 5) -> list[Pla
         if at is None:
             break
         pair = pairs[at]
-        cause, better = _cause(left, right, found, pairs, at, stop)
-        advice = "" if cause else _advice(pair, right)
-        places.append(Place(left.site(pair.left), right.site(pair.right), pair.gap, cause, advice))
-        if better is None:
+        text, kind, sides = _cause(left, right, found, pairs, at, stop)
+        advice = "" if text else _advice(pair, right)
+        sites = left.site(pair.left), right.site(pair.right)
+        places.append(Divergence(*sites, pair.gap, text, advice, kind, sides is not None))
+        if sides is None:
             break
-        left, right = better
+        left, right = sides
     return places
 
 
@@ -175,14 +196,14 @@ def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
     return float(apart / scale) if scale else 0.0
 
 
-def _cause(
-    left: Run, right: Run, found: Array, pairs: Sequence[Pair], at: int, stop: float
-) -> tuple[str, tuple[Run, Run] | None]:
-    """Return (cause, both sides with it removed); ("", None) where none is confirmed."""
+def _cause(left: Run, right: Run, found: Array, pairs: Sequence[Pair], at: int, stop: float) -> Cause:
+    """Return the cause of a difference, without a text where none is confirmed."""
     pair, limit = pairs[at], max(CLOSE, pairs[at].gap * 1e-3)
-    uses = pair.left is not None and pair.right is not None
-    if uses and (text := _padding(pair, left, right) or _activation(pair, right, _span(pairs, at))):
-        return text, None
+    if pair.left is not None and pair.right is not None:
+        if text := _windows(pair, left, right):
+            return Cause(text, "convolution's window")
+        if text := _activation(pair, right, _span(pairs, at)):
+            return Cause(text, "activation")
     for change in changes(left.tape, right.tape):
         if time.thread_time() > stop:
             break
@@ -193,8 +214,8 @@ def _cause(
         gap = next((p.gap for k, p in enumerate(_pairs(*sides, found)) if k == at), math.inf)
         if gap <= limit:
             same = f"they agree to {short(gap)}" if gap else "they are equal"
-            return f"{change.text} (recomputed so, {same})", sides
-    return "", None
+            return Cause(f"{change.text} (recomputed so, {same})", change.kind, sides)
+    return Cause()
 
 
 def _changed(side: Run, change: Change) -> Run:
@@ -253,7 +274,7 @@ def _values(side: Run, span: tuple[int, int]) -> Iterator[Array]:
     return reversed(found)
 
 
-def _padding(pair: Pair, left: Run, right: Run) -> str:
+def _windows(pair: Pair, left: Run, right: Run) -> str:
     """Return frames of zeros, strides and dilations in which convolutions of the same image differ."""
     assert pair.left is not None and pair.right is not None
     windows = left.tape.nodes[pair.left.node].window, right.tape.nodes[pair.right.node].window

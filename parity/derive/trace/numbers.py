@@ -14,6 +14,9 @@ from .tape import Tape
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
 SINGLE = 6  # places of one number that are tried one by one
+# What a number is, by the kind of the operation that reads it, and how a text begins that names it.
+KINDS = {"mul": "factor", "add": "term", "other": "number"}
+WORDS = {"epsilon": "epsilon", "factor": "a factor of", "term": "a term of", "number": "the number"}
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,13 @@ class Change:
 
     Args:
       side: 0 for the left. constants: the tape's constants that are replaced, by `value`.
+      kind: what the number is, a key of WORDS.
     """
 
     side: int
     constants: tuple[int, ...]
     value: float
+    kind: str
     text: str
 
     def tape(self, tape: Tape) -> Tape:
@@ -48,7 +53,9 @@ def changes(left: Tape, right: Tape) -> Iterator[Change]:
             for other in (*others, *NEUTRAL[kind]):
                 every = len(places) - len((theirs if side == 0 else ours).get((kind, value), ()))
                 for some in _choices(places, every == len(places)):
-                    yield Change(side, some, other, _text(kind, side, value, other, other in others))
+                    known = other in others
+                    what = _kind(kind, value, other, known)
+                    yield Change(side, some, other, what, _text(what, side, value, other, known))
 
 
 def _choices(places: list[int], every: bool) -> Iterator[tuple[int, ...]]:
@@ -57,10 +64,15 @@ def _choices(places: list[int], every: bool) -> Iterator[tuple[int, ...]]:
     yield from (tuple(places), *single) if every else (*single, tuple(places))
 
 
+def _kind(operation: str, value: float, other: float, known: bool) -> str:
+    """Tell what a number is, by the kind of the operation that reads it and its size."""
+    small = operation == "add" and 0 < value <= 1e-2 and (0 < other <= 1e-2 or not known)
+    return "epsilon" if small else KINDS[operation]
+
+
 def _text(kind: str, side: int, value: float, other: float, known: bool) -> str:
     """Name a number and its side; both numbers, the left one first, where the other side has one too."""
-    small = kind == "add" and 0 < value <= 1e-2 and (0 < other <= 1e-2 or not known)
-    what = "epsilon" if small else {"mul": "a factor of", "add": "a term of", "other": "the number"}[kind]
+    what = WORDS[kind]
     if not known:
         return f"{what} {measured(value, 6)} on the {('left', 'right')[side]}, which the other side does not have"
     left, right = (value, other)[:: 1 if side == 0 else -1]
