@@ -137,7 +137,7 @@ def test_a_large_model_is_proven_in_pieces(monkeypatch: pytest.MonkeyPatch):
     small = parity.derive(left, right, (x,))
     for room in (symbols, conclusion):
         monkeypatch.setattr(room, "LARGE", 1)
-    monkeypatch.setattr(gradients, "MANY", 1)
+    monkeypatch.setattr(gradients, "LARGE", 1)
     large = parity.derive(left, right, (x,))
     assert large.proven and large.gradient is not None
     assert str(large.table).partition("\n# ")[0] == str(small.table).partition("\n# ")[0]
@@ -146,7 +146,7 @@ def test_a_large_model_is_proven_in_pieces(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("many", [1, 1000])
 def test_gradients_are_compared_element_by_element(many: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gradients, "MANY", many)
+    monkeypatch.setattr(gradients, "LARGE", many)
     left = {"moved": np.arange(1.0, 7).reshape(2, 3), "split": np.arange(4.0), "twice": np.array([3.0, 5.0])}
     right = {"a": left["moved"].T, "b": left["split"][2:], "c": left["split"][:2], "d": left["twice"] / 2}
     right["e"] = right["d"]

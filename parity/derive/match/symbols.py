@@ -13,7 +13,7 @@ from ..trace.tape import Array
 from .stepped import stepped, steps
 
 LARGE = 1 << 25  # elements of a model from which on memory counts more than time
-CHUNK = 1 << 20  # elements that are moved at once
+CHUNK = 1 << 20  # elements that are moved or compared at once
 MANY = 1 << 16  # numbers from which on marking each element is faster than looking up its owner
 
 

@@ -8,18 +8,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..match.symbols import Elements
+from ..match.symbols import CHUNK, LARGE, Elements
 from ..trace.tape import Array
-
-MANY = 1 << 25  # elements of a model from which on its gradients wait in a file
-CHUNK = 1 << 20  # elements that are compared at once
 
 
 class Spool:
     """Arrays of float64 by name, in a file if they are large."""
 
     def __init__(self, elements: int):
-        self._file = tempfile.TemporaryFile() if elements >= MANY else None  # noqa: SIM115
+        self._file = tempfile.TemporaryFile() if elements >= LARGE else None  # noqa: SIM115
         self._arrays: dict[str, Array] = {}
         self._places: dict[str, tuple[int, int]] = {}  # where an array begins in the file, and its elements
         self._end = 0

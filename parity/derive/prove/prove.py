@@ -11,14 +11,14 @@ from convert.errors import UsageError
 from specs.arrays import translate as arrays_of
 from specs.table import Table
 
-from ..match.symbols import Elements
+from ..match.symbols import LARGE, Elements
 from ..trace.caches import trim
 from ..trace.cotangents import Take
 from ..trace.islands import Island, aligned
 from ..trace.program import Program
 from ..trace.sides import Drawn, Side, fresh
 from ..trace.tape import Array, Tape
-from .gradients import MANY, Gradients
+from .gradients import Gradients
 
 OUTPUT = 1e-9  # relative error of outputs that rounding of float64 explains: a thousand operations in a row
 GRADIENT = 1e-7  # that of gradients, which lose more digits
@@ -104,7 +104,7 @@ class Run(NamedTuple):
 def _run(left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], grads: Gradients | None, k: int) -> Run:
     """Run both sides on new weights and inputs, the right ones translated by the table, one after the other."""
     weights: Mapping[str, Array] = Drawn(left, 1000 + k)
-    if sum(array.size for array in left.parameters.values()) < MANY:
+    if sum(array.size for array in left.parameters.values()) < LARGE:
         weights = dict(weights)
     inputs = fresh(left.call.arrays(), right.call.arrays(), 2000 + k)
     translated = Translated(table, left, right, weights)
