@@ -61,7 +61,7 @@ def fill(
     if lacking := [name for name in trained if name not in own]:
         raise ConvertError(f"it lacks {folding.listed(lacking)}")
     if copy.strangers:
-        raise ConvertError(f"it also contains {', '.join(folding.fold(copy.strangers)[:6])}")
+        raise ConvertError(f"it also contains {folding.listed(copy.strangers)}")
     for name, tensor in own.items():
         if tensor.shape != sources[name].shape:
             shapes = f"{list(tensor.shape)}, and {name} has {list(sources[name].shape)}"
