@@ -55,7 +55,7 @@ def _valued() -> set[str]:
 def program(argv: list[str] | None = None) -> int:
     """Run `main` in a process of its own, which is set up to move bytes and not to calculate."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's others would spin, and nothing here multiplies
-    # Of dataclasses and zipfile: 15 ms, hardly used.
+    # dataclasses and zipfile import these, which takes 15 ms, and hardly use them.
     sys.meta_path.insert(0, Deferred("bz2", "inspect", "lzma", "pathlib", "shutil"))
     keep_freed_memory()
     gc.set_threshold(100_000)  # directories are many small objects and no garbage

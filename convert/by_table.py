@@ -205,8 +205,8 @@ def plan(
         aside = tuple(n for n in reader.tensors if not n.startswith(own.prefix) and n not in own.taken | accounted)
         its = record.read(stored)
         respelled = (note for note in reader.remarks if note not in stored.remarks)
-        apart_lengths = _other_lengths(sizes or {}, layout.sizes)
-        remarks = (*_doubts(lines), *apart_lengths, *respelled, *own.notes, *_remarks(its))
+        contradicted = _other_lengths(sizes or {}, layout.sizes)
+        remarks = (*_doubts(lines), *contradicted, *respelled, *own.notes, *_remarks(its))
         return TablePlan(
             reader, lines, backwards, layout, steps, sources, checks, own.prefix, aside,
             remarks=remarks, earlier=its.supplied, accounted=accounted,

@@ -1,4 +1,4 @@
-"""Hold what one model did in the example: how it trained, and how the frameworks' answers compare."""
+"""Describe what one model did in the example: how it trained, and how the frameworks' answers compare."""
 
 from __future__ import annotations
 

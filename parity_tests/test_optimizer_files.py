@@ -454,7 +454,7 @@ def test_like_of_torch_needs_its_order(trained, run, tmp_path):
 
 
 def test_a_train_state_counts_its_steps_once(trained, run, tmp_path):
-    """In its optimizer's state, as flax stores it: a number. A state that is nested otherwise is moved by optax."""
+    """Flax stores the count beside the optimizer's state too: one of them is reported. optax moves another nesting."""
     needs("flax")
     from flax.serialization import msgpack_restore, msgpack_serialize
 

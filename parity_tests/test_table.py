@@ -264,7 +264,7 @@ def test_open_axes_name_the_remedies():
 
 
 def test_open_axes_ask_for_the_fewest_lengths():
-    """Of a grid that is flattened, and of one whose channels are flattened too: two of three lengths suffice."""
+    """A grid is flattened, on the second line with its channels: two of its three lengths suffice."""
     flat = Table.parse("table 1\npos: (h w) c <-> pos: c h w\nhead: (h w c) o <-> head: o (c h w)")
     shapes, like = {"pos": (12, 5), "head": (60, 2)}, {"pos": (5, 4, 3), "head": (2, 60)}
     with pytest.raises(SizeError, match=r"--like FILE\) or lengths \(--set h=... --set w=..., from which c follows\)"):
@@ -279,7 +279,7 @@ def test_open_axes_ask_for_the_fewest_lengths():
 
 
 def test_a_letter_of_two_lengths_is_named():
-    """Of heads on two lines, and of height on another."""
+    """The letter h counts heads on two lines, and rows of a grid on another."""
     table = Table.parse("table 1\nq: (h d) <-> q: h d\no: (h d) <-> o: h d\nhead: (h w) <-> head: h w")
     shapes = {"q": (8,), "o": (8,), "head": (15,)}
     with pytest.raises(SizeError) as error:

@@ -138,7 +138,7 @@ head: (h w c) o <-> head.weight: o (c h w)
 
 @pytest.mark.parametrize("flat", [True, False])
 def test_a_record_has_the_lengths_that_were_stated(tmp_path, capsys, flat):
-    """By --set, and of a shape of the other side: there and back, and `diff`, without another --set."""
+    """Convert with --set, then convert back and compare without it: the record states those lengths."""
     random = np.random.default_rng(0)
     shapes = {"pos": (12, 5), "q": (6, 2, 3), "k": (6, 2, 3), "head": (60, 7)}
     left = {name: random.normal(size=shape).astype("f4") for name, shape in shapes.items()}
@@ -159,7 +159,7 @@ def test_a_record_has_the_lengths_that_were_stated(tmp_path, capsys, flat):
 
 
 def test_a_checkpoint_of_another_model_is_called_so(tmp_path, capsys):
-    """First, with what the file is; a name is offered where it is near, and once."""
+    """The message begins with this verdict and says what the file is; it offers each near name once."""
     (tmp_path / "x.table").write_text("table 1\nparams/{s=q|k|v|o}/kernel: i o <-> {s}: o i\n")
     own = save(tmp_path / "own.npz", {f"params/{name}/bias": np.ones(3) for name in ("enc", "mid", "dec")})
     words = ["--table", tmp_path / "x.table", "-o", tmp_path / "y.npz"]

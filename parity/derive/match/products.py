@@ -48,7 +48,7 @@ class Near(NamedTuple):
 
     @property
     def block(self) -> int:
-        """The number of rows that each channel has."""
+        """Return the number of rows that each channel has."""
         return int(np.prod(self.taps, dtype=int))
 
 

@@ -135,7 +135,7 @@ def _draw(rng: np.random.Generator, like: Array, output_axis: int, out: Array) -
 
 
 class Drawn(Mapping[str, Array]):
-    """Random values for every parameter, as draw() gives them, but drawn when they are read: bounds memory."""
+    """Random values for every parameter, distributed as those of draw(), drawn when they are read: bounds memory."""
 
     def __init__(self, of: Side, seed: int):
         self._of, self._seed = of, seed
