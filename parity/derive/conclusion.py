@@ -28,7 +28,8 @@ from .match.match import Match
 from .match.symbols import LARGE, Elements, Packed
 from .prove.causes import CAUSES, Divergence, explain, run
 from .prove.freedom import freedom
-from .prove.prove import OUTPUT, Proof, Translated, prove
+from .prove.prove import Proof, Translated, prove
+from .trace.outputs import OUTPUT
 from .trace.places import OWN, place
 from .trace.sides import Side, draw, fresh
 from .trace.tape import Array
@@ -202,8 +203,8 @@ def _commented(
         )
         words = f"{PROVEN} outputs {_agree(proof.exact)}{gradients}, in float64 on two other draws"
     else:
-        how = f"differ by {short(proof.error)}" if np.isfinite(proof.error) else "cannot be compared"
-        words = f"{UNPROVEN} outputs {how}"
+        how = f"differ by {short(proof.error)}" if not proof.incomparable else f"are {proof.incomparable}"
+        words = f"{UNPROVEN} outputs {how if np.isfinite(proof.error) else 'cannot be compared'}"
     comments = [words]
     if reasons:
         what = count(len(reasons), "parameter")

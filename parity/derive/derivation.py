@@ -41,7 +41,7 @@ class Derivation:
       freedom: what may be permuted without effect; the table keeps the order as it is written.
       uses: each use of a parameter on the right with its partner, in the order of execution.
       fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
-      incomparable: why the outputs cannot be compared; "" if they can.
+      incomparable: why the outputs cannot be compared, or say nothing; "" if they can.
       depths: how the numbers of blocks of both models differ; "" where they do not.
       unmatched: of both sides, what has no partner.
       gradient: the relative error of the gradients in the proof; None where they were not compared.
@@ -72,6 +72,8 @@ class Derivation:
         """Say how far the outputs are apart."""
         if not np.isfinite(self.error):
             return f"outputs not comparable{f', {self.incomparable}' if self.incomparable else ''}"
+        if self.incomparable:
+            return f"outputs are {self.incomparable}"
         return f"outputs differ by {short(self.error)} of their largest element" if self.error else "outputs are equal"
 
     @property
@@ -107,6 +109,8 @@ class Derivation:
             return NEXT
         if self.explained:
             return "make both models equal there and derive again; if the difference is meant, the Table holds as it is"
+        if self.incomparable and np.isfinite(self.error):
+            return "let both models return the values from which these numbers are chosen; then derive again"
         place = next((place for place in self.divergences if place.advice), None)
         if self.proven or place is None:
             return ""

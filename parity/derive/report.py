@@ -14,7 +14,8 @@ from ..markup import Markup, join, name, prose, tag
 from ..page import fill
 from ..summary import count
 from .derivation import ROUNDING, Derivation
-from .prove.prove import GRADIENT, OUTPUT
+from .prove.prove import GRADIENT
+from .trace.outputs import OUTPUT
 from .trace.places import OWN
 from .trees import trees
 
@@ -59,7 +60,7 @@ def _verdict(found: Derivation) -> str:
         return f"Incomplete: {count(len(found.missing), 'parameter')} of the right model without a partner"
     if found.explained:
         return f"All {count(found.arrays[1], 'parameter')} matched; the models differ in {found.explained}"
-    return "Complete, but not proven: the models differ"
+    return f"Complete, but not proven: {'' if found.incomparable else 'the models differ; '}{found.outputs}"
 
 
 def _measures(found: Derivation) -> Markup:

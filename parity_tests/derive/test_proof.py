@@ -217,3 +217,23 @@ def test_a_model_that_cannot_correspond_is_reported_as_missing():
 def test_names_with_unequal_counts_of_numbers_are_stated_for_the_block_that_was_tried():
     text = "outputs of a.1.weight with inputs of b.2.3.weight"
     assert every(text, ["outputs of a.2.weight with inputs of b.3.4.weight"]) == text
+
+
+@pytest.mark.parametrize("returned", ["classes", "both"])
+def test_outputs_of_whole_numbers_are_compared_and_prove_nothing_alone(returned: str) -> None:
+    import torch
+
+    class Model(torch.nn.Module):
+        def __init__(self, limit: float) -> None:
+            super().__init__()
+            self.up, self.down, self.limit = torch.nn.Linear(3, 5), torch.nn.Linear(5, 4), limit
+
+        def forward(self, x: Any) -> Any:
+            y = self.down(torch.tanh(self.up(x)))
+            return y.argmax(-1) if returned == "classes" else (y, y > self.limit)
+
+    x = np.random.default_rng(0).standard_normal((8, 3))
+    assert parity.derive(Model(0), Model(0), (x,)).proven == (returned == "both")
+    found = parity.derive(Model(0), Model(0.5), (x,))
+    assert not found.proven and not found.missing
+    assert found.incomparable.startswith("whole numbers") if returned == "classes" else found.error == 1

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..trace.outputs import difference, incomparable
 from ..trace.program import Program
 from ..trace.tape import Array
 from .attempt import Attempt, DeadEnd
@@ -158,12 +159,11 @@ def _copied(found: Match) -> Match:
 def _misled(found: Match, outputs: list[Array]) -> bool:
     """Tell whether outputs differ although all uses agree: a choice was wrong that no use after it shows, it seems."""
     others = found.outputs
-    if others is None or [np.shape(out) for out in others] != [np.shape(out) for out in outputs]:
+    if others is None or incomparable(outputs, others):
         return False
     if any(step.gap > EXACT for step in found.steps if step.kind != "add"):
         return False
-    pairs = zip(others, outputs, strict=True)
-    return any(np.abs(a - b).max(initial=0) > APART * np.abs(b).max(initial=0) for a, b in pairs)
+    return difference(outputs, others) > APART
 
 
 def _tried(attempt: Attempt) -> Match:

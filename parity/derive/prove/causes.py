@@ -26,6 +26,7 @@ from ..match.symbols import Elements, Use
 from ..match.uses import compact
 from ..match.walk import Walk
 from ..trace.numbers import Change, changes
+from ..trace.outputs import difference
 from ..trace.places import place
 from ..trace.program import Program
 from ..trace.tape import Array, Tape
@@ -150,7 +151,7 @@ def _pairs(left: Run, right: Run, found: Array) -> Iterator[Pair]:
         ]
         if turn < len(theirs):
             yield Pair(theirs[turn], use, _gap(theirs[turn], use, left, right, found))
-    yield Pair(None, None, _outputs_gap(left.program.outputs, right.program.outputs))
+    yield Pair(None, None, difference(left.program.outputs, right.program.outputs))
 
 
 def _holds(ids: Array, element: int) -> bool:
@@ -162,16 +163,6 @@ def _first(ids: Array) -> int:
     """Return the first element of a use; 0, which is none, where there is no other."""
     corner = int(ids[(0,) * ids.ndim]) if ids.size else 0
     return corner or int(next(iter(np.asarray(ids)[np.asarray(ids) > 0]), 0))
-
-
-def _outputs_gap(left: Sequence[Array], right: Sequence[Array]) -> float:
-    gaps = [0.0]
-    for a, b in zip(left, right, strict=False):
-        if np.shape(a) != np.shape(b):
-            return math.inf
-        if a.dtype.kind == "f":
-            gaps.append(float(np.abs(a - b).max(initial=0) / max(np.abs(a).max(initial=0), 1e-300)))
-    return max(gaps)
 
 
 def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:

@@ -14,13 +14,13 @@ from convert.folding import fold
 from ..match.symbols import Elements, Filled, Use
 from ..match.uses import compact
 from ..match.walk import Walk
+from ..trace.outputs import equal
 from ..trace.program import Program
 from ..trace.sides import Side
 from ..trace.tape import Array
 
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
 TRIES = 2  # exchanges that are tried for each kind of pair
-SAME = 1e-9  # relative difference of outputs that rounding explains
 
 NUMBER = re.compile(r"\d+")
 BETWEEN = re.compile(r" (?:with|and) ")  # the two names in a text
@@ -48,7 +48,7 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
         tried = found.setdefault(template, [])
         if len(tried) < TRIES and not any(tried):
             with _exchanged(elements, pairs):
-                same = _equal(before, left.run(elements.arrays, inputs))
+                same = equal(before, left.run(elements.arrays, inputs))
             tried.append(text if same and _matters(left, elements, pairs, inputs, before) else "")
     left.release()
     return [every(text, alike[key]) for key, tried in found.items() for text in tried if text]
@@ -88,7 +88,7 @@ def _as_far(text: str, other: str) -> bool:
 def _matters(left: Side, elements: Filled, pairs: Pairs, inputs: Mapping[str, Array], before: list[Array]) -> bool:
     """Tell whether the elements have an effect at all: those of one exchange are changed alone."""
     with _exchanged(elements, pairs[:1], 2.0):
-        return not _equal(before, left.run(elements.arrays, inputs))
+        return not equal(before, left.run(elements.arrays, inputs))
 
 
 def _candidates(uses: list[Use], elements: Elements, sites: list[str]) -> Iterator[tuple[str, str, Pairs]]:
@@ -165,11 +165,3 @@ def _exchanged(elements: Filled, pairs: Pairs, factor: float = 1.0) -> Iterator[
     finally:
         for (a, b), (first, second) in zip(places, before, strict=True):
             values[a], values[b] = first, second
-
-
-def _equal(a: list[Array], b: list[Array]) -> bool:
-    return all(
-        np.abs(x - y).max(initial=0) <= SAME * max(np.abs(x).max(initial=0), 1e-300)
-        for x, y in zip(a, b, strict=True)
-        if x.dtype.kind == "f"
-    )

@@ -15,12 +15,12 @@ from ..match.symbols import LARGE, Elements
 from ..trace.caches import trim
 from ..trace.cotangents import Take
 from ..trace.islands import Island, aligned
+from ..trace.outputs import OUTPUT, coarse, difference, incomparable
 from ..trace.program import Program
 from ..trace.sides import Drawn, Side, fresh
 from ..trace.tape import Array, Tape
 from .gradients import Gradients
 
-OUTPUT = 1e-9  # relative error of outputs that rounding of float64 explains: a thousand operations in a row
 GRADIENT = 1e-7  # that of gradients, which lose more digits
 ROUNDED = 1e-4  # that of gradients where a model computes partly in float32: these run as the models are written
 UNSEEN = 1e-12  # gradients below this part of the largest are zero: nothing observable depends on the parameter
@@ -36,7 +36,7 @@ class Proof(NamedTuple):
       unobservable: left parameters on which no output depends.
       remark: why there are no gradients.
       islands: tables that one side computes in lower precision.
-      incomparable: why outputs cannot be compared; "" if they can.
+      incomparable: why outputs cannot be compared, or say nothing; "" if they can.
     """
 
     error: float
@@ -50,7 +50,8 @@ class Proof(NamedTuple):
     @property
     def holds(self) -> bool:
         limit = GRADIENT if self.error <= OUTPUT else ROUNDED
-        return self.exact <= OUTPUT and (self.gradient is None or self.gradient <= limit)
+        known = self.exact <= OUTPUT and not self.incomparable
+        return known and (self.gradient is None or self.gradient <= limit)
 
 
 def prove(
@@ -118,8 +119,7 @@ def _run(left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], grads:
         exact_right, islands = aligned(*tapes, *arrays)
         programs = zip((tapes[0], exact_right), (weights, translated), arrays, strict=True)
         exact = difference(*(Program(*program).outputs for program in programs))
-    apart = [np.shape(out) for out in a] != [np.shape(out) for out in b] or exact > OUTPUT
-    return Run(error, exact, islands, remark, incomparable(a, b) if apart else "")
+    return Run(error, exact, islands, remark, (incomparable(a, b) if exact > OUTPUT else "") or coarse(a))
 
 
 def _outputs(
@@ -177,29 +177,3 @@ class Translated(Mapping[str, Array]):
 
     def _read(self, name: str) -> Array:
         return self._others[name] if name in self._others else self._weights[self._first[name]]
-
-
-def difference(a: list[Array], b: list[Array]) -> float:
-    """Return the largest relative difference of two lists of outputs."""
-    if len(a) != len(b):
-        return float("inf")
-    worst = 0.0
-    for x, y in zip(a, b, strict=True):
-        if np.shape(x) != np.shape(y) or not (np.isfinite(x).all() and np.isfinite(y).all()):
-            return float("inf")
-        if x.dtype.kind == "f":
-            worst = max(worst, float(np.abs(x - y).max(initial=0) / max(np.abs(x).max(initial=0), 1e-300)))
-    return worst
-
-
-def incomparable(a: list[Array], b: list[Array]) -> str:
-    """Return why two lists of outputs cannot be compared; "" if they can."""
-    if len(a) != len(b):
-        return f"{len(a)} on the left, {len(b)} on the right"
-    for x, y in zip(a, b, strict=True):
-        if np.shape(x) != np.shape(y):
-            return f"shape {np.shape(x)} on the left, {np.shape(y)} on the right"
-        for array, side in ((x, "left"), (y, "right")):
-            if not np.isfinite(array).all():
-                return f"those on the {side} are not all finite"
-    return ""
