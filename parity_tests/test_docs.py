@@ -198,6 +198,18 @@ def test_both_ways_to_keep_the_record(folder, capsys):
     capsys.readouterr()
 
 
+def two_implementations(folder):
+    """Write the two models in torch that docs/own-model.md shows, and a checkpoint of the first."""
+    needs("torch")
+    import torch
+
+    sides = [block for _, block in documents.blocks(documents.read("docs/own-model.md")) if "torch" in block]
+    for name, start in (("mine.py", "# mlp.py"), ("theirs.py", "# torch_mlp.py")):
+        (folder / name).write_text(next(block for block in sides if block.startswith(start)))
+    layers = torch.nn.Linear(3, 80), torch.nn.Tanh(), torch.nn.Linear(80, 2)
+    torch.save(torch.nn.Sequential(*layers).state_dict(), folder / "large.pt")
+
+
 def test_commands_of_the_readme(folder, capsys):
     """Every `python -m convert` of README runs, and every `make` has its target."""
     text = documents.read("README.md")
@@ -205,7 +217,8 @@ def test_commands_of_the_readme(folder, capsys):
     lines = documents.commands(text)
     assert {words[1] for words in lines if words[0] == "make"} <= set(targets)
     quick = [words for words in lines if documents.module(words)[0] in MAINS]
-    assert len(quick) >= 4
+    assert len(quick) >= 6
+    two_implementations(folder)
     for words in quick:
         run(words, capsys)
 
