@@ -227,6 +227,15 @@ def test_batch_norm_variance(jax, linen, torch, paddle):
     )
 
 
+def test_batch_norm_epsilon(jax, linen, torch, paddle):
+    x = np.array([[-1e-3], [1e-3]], "float32")  # a variance that epsilon outweighs
+    flax_side, _ = linen.BatchNorm(use_running_average=False).init_with_output(jax.random.key(0), x)
+    torch_side = torch.nn.BatchNorm1d(1)(torch.from_numpy(x)).detach()
+    paddle_side = paddle.nn.BatchNorm1D(1)(paddle.to_tensor(x)).numpy()
+    for y in (flax_side, torch_side, paddle_side):
+        assert error(y, normalised(x, 1e-5, axis=0)) < SINGLE < error(y, normalised(x, 1e-6, axis=0))
+
+
 def test_layer_norm_epsilon(jax, linen, torch, paddle):
     x = np.array([[-1e-3, 1e-3]], "float32")  # a variance that either epsilon outweighs or equals
     flax_side, _ = linen.LayerNorm().init_with_output(jax.random.key(0), x)
