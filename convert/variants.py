@@ -12,7 +12,7 @@ import specs
 from specs import config as configs
 from specs.layer import Layer, Sizes
 from specs.numerals import exact
-from specs.spec import Spec
+from specs.spec import ADAPTED, Spec
 
 from .conventions import computing, same
 from .recognise import dialects
@@ -60,8 +60,8 @@ def _has_sizes(spec: Spec, config: Any, shown: Sizes) -> bool:
 
 
 def _adapted(variant: Any, config: Any) -> Any:
-    """Return a variant with another's classes and input channels, which may differ within a variant."""
-    return replace(variant, classes=config.classes, channels=config.channels)
+    """Return a variant with another Config's fields that may differ within a variant."""
+    return replace(variant, **{name: getattr(config, name) for name in ADAPTED})
 
 
 def alike(spec: Spec, one: Any, other: Any) -> bool:
@@ -107,7 +107,7 @@ def clashes(
 
 def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
     """Return how a recorded Config has other arrays than a file, classes and input channels aside; "" if it fits."""
-    own = {name: value for name, value in recorded.items() if name not in ("classes", "channels")}
+    own = {name: value for name, value in recorded.items() if name not in ADAPTED}
     try:
         config = configs.build(spec.config, {**shown, **own})
     except ValueError as error:

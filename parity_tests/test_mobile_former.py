@@ -290,10 +290,11 @@ def test_infer_reads_back_every_tiny_twin(name):
     [
         ({"heads": 3}, "heads=3 does not divide 10"),
         ({"groups": 5}, "groups=5 does not divide 6"),
-        ({"lite_stride": 3}, "strides are 1 or 2"),
-        ({"blocks": ((11, 6, 4),)}, "strides are 1 or 2"),
-        ({"heads": 0}, "at least 1"),
-        ({"alpha": 0.1}, "at least 1"),
+        ({"lite_stride": 3}, "^lite_stride=3: strides are 1 or 2"),
+        ({"blocks": ((11, 6, 4),)}, r"^blocks=\(\(11, 6, 4\),\): strides are 1 or 2"),
+        ({"heads": 0}, "^heads=0: at least 1"),
+        ({"token_width": 0, "last": 0}, "^token_width=0, last=0, with alpha=1.0: widths are at least 1"),
+        ({"alpha": 0.1}, "^stem=0, lite_hidden=0, lite_out=0, blocks=.*, with alpha=0.1: widths are at least 1"),
         ({"alpha": float("nan")}, "alpha=nan"),
     ],
 )

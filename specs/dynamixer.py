@@ -155,9 +155,10 @@ class StageConfig:
     skip_lam: float
 
     def check(self) -> None:
-        """Raises: ValueError for a stage that cannot be."""
+        """Check that the stage can be. Raises: ValueError."""
         if min(self.hidden, self.segments, self.reduced, self.width // 4) < 1:
-            raise ValueError("a stage has at least 1 segment, 1 reduced and 1 hidden number, and 4 channels")
+            sizes = f"hidden={self.hidden}, segments={self.segments}, reduced={self.reduced}, width={self.width}"
+            raise ValueError(f"a stage of {sizes}: each is at least 1, and width at least 4")
         if self.width % self.segments:
             raise ValueError(f"{self.width} channels do not split into {self.segments} segments")
         if min(self.grid) < 1:

@@ -21,7 +21,11 @@ MOMENTUM = 0.8999999761581421  # of running statistics: 0.9 of the old value, li
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A Mobile-Former. `alpha` multiplies all widths but those of tokens and head, once: it is 1 from then on."""
+    """A Mobile-Former.
+
+    `alpha` multiplies all widths but those of tokens and head, once: it is 1 from then on, and
+    `replace(config, alpha=...)` multiplies the widths that are multiplied already.
+    """
 
     tokens: int  # how many
     token_width: int
@@ -53,21 +57,24 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1e6:
             raise ValueError(f"alpha={self.alpha} must be a positive number")
-        narrow = ("stem", "lite_hidden", "lite_out")
+        alpha, narrow = self.alpha, ("stem", "lite_hidden", "lite_out")
         scaled: dict[str, Any] = {name: int(self.alpha * getattr(self, name)) for name in narrow}
         scaled["blocks"] = tuple((int(self.alpha * h), int(self.alpha * o), s) for h, o, s in self.blocks)
         for name, value in {**scaled, "alpha": 1.0}.items():
             object.__setattr__(self, name, value)
         check_numbers(self, len(self.blocks), "tokens", "heads", "groups", "mlp_hidden", "head_hidden", "stem_stride",
                      "image", "channels")  # fmt: skip
-        if min(*self._attended, *self._grouped) < 1:
-            raise ValueError("widths (times alpha) are at least 1")
+        widths = {name: (getattr(self, name),) for name in ("token_width", *narrow, "last")}
+        widths["blocks"] = tuple(width for *channels, _ in self.blocks for width in channels)
+        if small := [f"{name}={getattr(self, name)}" for name, own in widths.items() if min(own) < 1]:
+            raise ValueError(f"{', '.join(small)}, with alpha={alpha}: widths are at least 1")
         if self.dyrelu_k < 0 or self.dyrelu_hidden < min(self.dyrelu_k, 1):
             raise ValueError(f"dyrelu_k={self.dyrelu_k}, dyrelu_hidden={self.dyrelu_hidden}: at least 1, or no DyReLU")
         problems = [f"heads={self.heads} does not divide {w}" for w in self._attended if w % self.heads]
         problems += [f"groups={self.groups} does not divide {w}" for w in self._grouped if w % self.groups]
-        if {self.lite_stride, *(stride for *_, stride in self.blocks)} - {1, 2}:
-            problems.append("strides are 1 or 2")
+        strides = {"lite_stride": {self.lite_stride}, "blocks": {stride for *_, stride in self.blocks}}
+        wrong = [f"{name}={getattr(self, name)}" for name, own in strides.items() if own - {1, 2}]
+        problems += [f"{name}: strides are 1 or 2" for name in wrong]
         if problems:
             raise ValueError("; ".join(dict.fromkeys(problems)))
 
@@ -96,10 +103,16 @@ class Config:
 
 
 def _variant(
-    tokens: tuple[int, int], heads: int, groups: int, lite: tuple[int, int, int, int], reduce: float,
+    *, tokens: tuple[int, int], heads: int, groups: int, lite: tuple[int, int, int, int], reduce: float,
     head: tuple[int, int], rates: tuple[float, float, float], blocks: str,
 ) -> Config:  # fmt: skip
-    """Return a variant from a row of the table below: a block is hidden>out, with * where it halves the image."""
+    """Return a variant.
+
+    Args:
+      tokens: number and width. lite: channels of the stem, then inside the bottleneck and after it, and its stride.
+      reduce: token_width / dyrelu_hidden. head: channels of the last convolution, then of the first dense layer.
+      rates: drop_path, dropout, mlp_dropout. blocks: each hidden>out, with * where it halves the image.
+    """
     stem, lite_hidden, lite_out, lite_stride = lite
     drop_path, dropout, mlp_dropout = rates
     widths = [block.rstrip("*").split(">") for block in blocks.split()]
@@ -113,19 +126,26 @@ def _variant(
 
 
 _26 = "36>12 72>24* 72>24 144>48* 192>48 288>64 384>96* 576>96"
-VARIANTS = {  # tokens, heads, groups, stem and lite bottleneck, reduce, head, rates, blocks
-    "26m": _variant((3, 128), 4, 4, (8, 24, 12, 2), 6, (576, 1024), (0, 0.1, 0.1), _26),
-    "52m": _variant((3, 128), 4, 1, (8, 24, 12, 1), 4.4, (576, 1024), (0, 0.1, 0.1), _26),
-    "96m": _variant((4, 128), 4, 1, (12, 24, 12, 1), 4, (768, 1280), (0.1, 0.1, 0.1),
-                    "72>16* 96>32* 96>32 192>64* 256>64 384>88 528>128* 768>128"),
-    "151m": _variant((6, 192), 4, 1, (12, 24, 12, 1), 5.5, (768, 1280), (0.1, 0.2, 0.1),
-                     "72>16* 48>16 96>32* 96>32 192>64* 256>64 384>88 528>88 528>128* 768>128 768>128"),
-    "214m": _variant((6, 192), 4, 1, (12, 24, 12, 1), 4.65, (960, 1600), (0.1, 0.2, 0.2),
-                     "72>20* 60>20 120>40* 160>40 240>80* 320>80 480>112 672>112 672>160* 960>160 960>160"),
-    "294m": _variant((6, 192), 8, 1, (16, 32, 16, 1), 3.8, (1152, 1920), (0.2, 0.2, 0.2),
-                     "96>24* 96>24 144>48* 192>48 288>96* 384>96 576>128 768>128 768>192* 1152>192 1152>192"),
-    "508m": _variant((6, 192), 8, 1, (24, 48, 24, 1), 3.25, (1440, 1920), (0.3, 0.3, 0.3),
-                     "144>40* 120>40 240>72* 216>72 432>128* 512>128 768>176 1056>176 1056>240* 1440>240 1440>240"),
+VARIANTS = {
+    "26m": _variant(tokens=(3, 128), heads=4, groups=4, lite=(8, 24, 12, 2), reduce=6, head=(576, 1024),
+                    rates=(0, 0.1, 0.1), blocks=_26),
+    "52m": _variant(tokens=(3, 128), heads=4, groups=1, lite=(8, 24, 12, 1), reduce=4.4, head=(576, 1024),
+                    rates=(0, 0.1, 0.1), blocks=_26),
+    "96m": _variant(tokens=(4, 128), heads=4, groups=1, lite=(12, 24, 12, 1), reduce=4, head=(768, 1280),
+                    rates=(0.1, 0.1, 0.1), blocks="72>16* 96>32* 96>32 192>64* 256>64 384>88 528>128* 768>128"),
+    "151m": _variant(tokens=(6, 192), heads=4, groups=1, lite=(12, 24, 12, 1), reduce=5.5, head=(768, 1280),
+                     rates=(0.1, 0.2, 0.1),
+                     blocks="72>16* 48>16 96>32* 96>32 192>64* 256>64 384>88 528>88 528>128* 768>128 768>128"),
+    "214m": _variant(tokens=(6, 192), heads=4, groups=1, lite=(12, 24, 12, 1), reduce=4.65, head=(960, 1600),
+                     rates=(0.1, 0.2, 0.2),
+                     blocks="72>20* 60>20 120>40* 160>40 240>80* 320>80 480>112 672>112 672>160* 960>160 960>160"),
+    "294m": _variant(tokens=(6, 192), heads=8, groups=1, lite=(16, 32, 16, 1), reduce=3.8, head=(1152, 1920),
+                     rates=(0.2, 0.2, 0.2),
+                     blocks="96>24* 96>24 144>48* 192>48 288>96* 384>96 576>128 768>128 768>192* 1152>192 1152>192"),
+    "508m": _variant(tokens=(6, 192), heads=8, groups=1, lite=(24, 48, 24, 1), reduce=3.25, head=(1440, 1920),
+                     rates=(0.3, 0.3, 0.3),
+                     blocks="144>40* 120>40 240>72* 216>72 432>128* 512>128 768>176 1056>176 1056>240* 1440>240 "
+                            "1440>240"),
 }  # fmt: skip
 
 _SMALL = Config(

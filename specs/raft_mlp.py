@@ -125,9 +125,10 @@ class LevelConfig:
         return (max(self.kernels) - self.patch) // 2
 
     def check(self) -> None:
-        """Raises: ValueError for a level that cannot be."""
+        """Check that the level can be. Raises: ValueError."""
         if min(self.depth, self.width, self.patch, *self.grid) < 1:
-            raise ValueError("a level has at least 1 block, channel, pixel of a patch and token")
+            sizes = f"depth={self.depth}, width={self.width}, patch={self.patch}, grid={self.grid}"
+            raise ValueError(f"a level of {sizes}: each is at least 1")
         if self.raft < 0:
             raise ValueError(f"a raft of {self.raft} groups: at least 1, or 0 for no rafts")
         if self.width % self.groups:

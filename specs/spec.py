@@ -59,6 +59,10 @@ class SpecError(ValueError):
 
 
 TINY = "tiny "  # ahead of the name of a small Config
+ADAPTED = (
+    "classes",
+    "channels",
+)  # fields of every Config, in which a user's model may differ from its variant
 
 
 def _any_size(config: Any, height: int, width: int) -> None:
@@ -133,8 +137,8 @@ def _problems(cls: type[Spec], given: Mapping[str, Any]) -> Iterator[str]:
     for name, f in known.items():
         if name not in given and f.default is MISSING and f.default_factory is MISSING:
             yield f"{name} is missing: {_meaning(cls, name)}"
-        elif name in given and not FITS[name][0](given[name]):
-            yield f"{name} is {_short(given[name])}, not {FITS[name][1]}"
+        elif name in given and not FITS[name].test(given[name]):
+            yield f"{name} is {_short(given[name])}, not {FITS[name].must_be}"
     yield from _references(given)
 
 
@@ -145,15 +149,14 @@ def _meaning(cls: type[Spec], name: str) -> str:
 
 
 def _is_config(value: Any) -> bool:
-    return (
-        isinstance(value, type) and is_dataclass(value) and {"channels", "classes"} <= {f.name for f in fields(value)}
-    )
+    return isinstance(value, type) and is_dataclass(value) and {*ADAPTED} <= {f.name for f in fields(value)}
 
 
 def _maps_to(kind: Any) -> Callable[[Any], bool]:
     def fits(value: Any) -> bool:
-        items = value.items() if isinstance(value, Mapping) else [(None, None)]
-        return all(isinstance(key, str) and isinstance(entry, kind) for key, entry in items)
+        return isinstance(value, Mapping) and all(
+            isinstance(key, str) and isinstance(entry, kind) for key, entry in value.items()
+        )
 
     return fits
 
@@ -169,31 +172,38 @@ def _is_pattern(value: Any) -> bool:
         return False
 
 
-_FUNCTION = callable, "a function"
-FITS: dict[str, tuple[Callable[[Any], bool], str]] = {  # field -> (test of its value, what it must be)
-    "config": (_is_config, "a dataclass with fields channels and classes"),
+class Fit(NamedTuple):
+    """What the value of a field of Spec must be: a test, and the same in words."""
+
+    test: Callable[[Any], bool]
+    must_be: str
+
+
+_FUNCTION = Fit(callable, "a function")
+FITS = {
+    "config": Fit(_is_config, "a dataclass with fields channels and classes"),
     "layers": _FUNCTION,
     "infer": _FUNCTION,
-    "variants": (_maps_to(object), "a mapping of names to Configs"),
-    "tiny": (lambda value: _maps_to(object)(value) and bool(value), "a mapping of names to Configs, at least one"),
+    "variants": Fit(_maps_to(object), "a mapping of names to Configs"),
+    "tiny": Fit(lambda value: _maps_to(object)(value) and bool(value), "a mapping of names to Configs, at least one"),
     "input_shape": _FUNCTION,
-    "network": (lambda value: isinstance(value, str) and value.isidentifier(), "the name of a class"),
-    "ports": (_maps_to(str), "a mapping of frameworks to modules or files"),
-    "dialects": (_maps_to(Dialect), "a mapping of names to Dialects"),
-    "published": (_maps_to(int), "a mapping of variants to numbers"),
+    "network": Fit(lambda value: isinstance(value, str) and value.isidentifier(), "the name of a class"),
+    "ports": Fit(_maps_to(str), "a mapping of frameworks to modules or files"),
+    "dialects": Fit(_maps_to(Dialect), "a mapping of names to Dialects"),
+    "published": Fit(_maps_to(int), "a mapping of variants to numbers"),
     "check_images": _FUNCTION,
-    "feature_maps": (_are(str), "a tuple of paths of modules"),
-    "unshown": (_are(str), "a set of Config fields"),
+    "feature_maps": Fit(_are(str), "a tuple of paths of modules"),
+    "unshown": Fit(_are(str), "a set of Config fields"),
     "immaterial": _FUNCTION,
-    "readers": (_maps_to(Callable), "a mapping of dialects to functions"),
-    "refused": (_are(Refusal), "a tuple of Refusals"),
-    "sign": (_is_pattern, "a regular expression"),
+    "readers": Fit(_maps_to(Callable), "a mapping of dialects to functions"),
+    "refused": Fit(_are(Refusal), "a tuple of Refusals"),
+    "sign": Fit(_is_pattern, "a regular expression"),
 }
 
 
 def _references(given: Mapping[str, Any]) -> Iterator[str]:
     """Describe the names that stand for nothing: of Config fields, variants, dialects and frameworks."""
-    fit = {name: value for name, value in given.items() if name in FITS and FITS[name][0](value)}
+    fit = {name: value for name, value in given.items() if name in FITS and FITS[name].test(value)}
     config = fit.get("config")
     known_fields = [f.name for f in fields(config)] if config else None
     variants, dialects = fit.get("variants"), fit.get("dialects", {})
