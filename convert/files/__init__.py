@@ -18,26 +18,27 @@ from importlib import import_module
 from typing import NamedTuple
 
 from convert.errors import FormatError, UsageError
+from convert.files import foreign
 from convert.files.base import INCOMPLETE, URL, File, Reader, Writer
 
 
 class Format(NamedTuple):
-    """A file format: the module holds `sniff(head, path)`, and `reader` and `writer` by these names."""
+    """A file format: the module defines `sniff(head, path)`, and classes of the names in `reader` and `writer`."""
 
     name: str
     suffixes: tuple[str, ...]
     module: str
     reader: str
-    writer: str
+    writer: str | None  # None: it is written elsewhere
     head: bytes  # pattern of what its files can begin with; `sniff` decides
     markers: tuple[str, ...] = ()  # of a folder: files inside, any of which says that it has this format
     parts: tuple[str, ...] = ()  # of a folder: files inside that no other has, and that are unreadable without a marker
 
     def load(self, attribute: str) -> type:
-        """Return the class of this name, importing the module."""
-        found = getattr(import_module(f"{__name__}.{self.module}"), attribute)
-        assert isinstance(found, type)
-        return found
+        """Import the module, and return the class of this name."""
+        loaded = getattr(import_module(f"{__name__}.{self.module}"), attribute)
+        assert isinstance(loaded, type)
+        return loaded
 
 
 def _format(name: str, suffixes: str, module: str, head: bytes) -> Format:
@@ -54,7 +55,7 @@ FORMATS = (
     _format("torch", ".pt .pth .ckpt .bin", "pickled.torch", rb"PK\x03\x04|\x80[\x02-\x05](\x95.{8})?\x8a\x0a"),
     _format("pdparams", ".pdparams .pd .pdopt", "pickled.paddle", _PICKLE),
     _format("msgpack", ".msgpack .flax", "msgpack", _MSGPACK),
-    _format("sharded", ".index.json", "sharded", rb"\s*\{"),  # read here, written by convert.execute
+    Format("sharded", (".index.json",), "sharded", "ShardedReader", None, rb"\s*\{"),  # written by convert.execute
 )
 
 FOLDERS = (  # each as a whole is one checkpoint; their writers are FolderWriters
@@ -85,40 +86,6 @@ def is_named_as_checkpoint(name: str) -> bool:
     return name.lower().removesuffix(".tar").endswith(suffixes(FORMATS)) or INDEX.search(name) is not None
 
 
-HEAD = 512  # bytes looked at: a tar archive says what it is at byte 257
-
-_TORCH_TAR = (b"sys_info", b"pickle", b"tensors", b"storages")  # members; the first names the archive
-_COMPRESSED = "unpack it first, then convert what was inside"
-FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, what that is, what to do
-    (rb"version https://git-lfs", "is a git-LFS pointer, not the file it stands for", "run: git lfs pull"),
-    (
-        rb"\s*<(!doctype|!--|html|head|\?xml)",
-        "is a web page, not a checkpoint",
-        "download the file behind the page's link",
-    ),
-    (rb"\x1f\x8b|BZh\d|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!", "is a compressed archive", _COMPRESSED),
-    (  # a stream of tensors without names: version 0, no levels, version 0, then each one's type
-        rb"\0{16}[\s\S]\0\0\0\x08",
-        "holds the parameters of a Paddle inference program, without their names in the model",
-        "in the code of the model call paddle.save(model.state_dict(), 'model.pdparams'); without it, "
-        "paddle.save(paddle.jit.load('PATH without .pdiparams').state_dict(), 'model.pdparams') gives a state dict",
-    ),
-    (rb"\x89HDF", "is an HDF5 file", "load it with its own framework and save it with np.savez"),
-    (  # a header of version 1, or of 2 and 3, whose dtype is of objects
-        rb"\x93NUMPY(\x01..|[\x02\x03].{4}.?.?)[^\n]{0,120}'descr': '\|O'",
-        "is a .npy file of a pickled object, as np.save writes a dict",
-        "if you trust its author: tree = np.load(FILE, allow_pickle=True).item(), then "
-        "np.savez('x.npz', **flax.traverse_util.flatten_dict(tree, sep='/'))",
-    ),
-    (rb"GGUF|ggjt", "is a quantised GGML file", "convert the checkpoint it was made from"),
-    (
-        rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF|\x7fELF",
-        "is a picture, document or program",
-        "give a checkpoint file",
-    ),
-)
-
-
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
     """Turn the garbage collector off while many values are created, none of them garbage."""
@@ -135,7 +102,7 @@ def _uncollected() -> Iterator[None]:
 def open_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> Reader:
     """Open a checkpoint of any format, a file or a folder, or an Orbax folder at a URL.
 
-    Of a folder of checkpoints, the one that is meant, which the reader's remarks name (`inside`).
+    In a folder of several checkpoints, open the one that `inside` selects; the reader's remarks name it.
 
     Args:
       step: of a training run, whose folder holds several; None takes the newest.
@@ -146,15 +113,20 @@ def open_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> Re
     if URL.match(name) and step is None:
         remote: Reader = FOLDERS[0].load(FOLDERS[0].reader)(name)
         return remote
-    if step is not None or (os.path.isdir(name) and not folder_format(name)) or not os.path.lexists(name):
-        found = import_module(f"{__name__}.inside").look(name, step)
-        if found.path == name and os.path.isdir(name) and not lacking(name):
-            problem = f"is a folder that holds no checkpoint ({' '.join(suffixes(FORMATS))})"
-            raise FormatError(name, problem, "give the checkpoint itself")
-        reader = _open(found.path)
-        reader.remarks = found.notes
-        return reader
-    return _open(name)
+    if not _needs_search(name, step):
+        return _open(name)
+    found = import_module(f"{__name__}.inside").look(name, step)
+    if found.path == name and os.path.isdir(name) and not lacking(name):
+        problem = f"is a folder that holds no checkpoint ({' '.join(suffixes(FORMATS))})"
+        raise FormatError(name, problem, "give the checkpoint itself")
+    reader = _open(found.path)
+    reader.remarks = (*found.notes, *reader.remarks)
+    return reader
+
+
+def _needs_search(name: str, step: int | None) -> bool:
+    """Tell whether a path may stand for another: a step's, one in a folder of several, or what a pattern matches."""
+    return step is not None or not os.path.lexists(name) or (os.path.isdir(name) and not folder_format(name))
 
 
 def _open(name: str) -> Reader:
@@ -164,9 +136,8 @@ def _open(name: str) -> Reader:
     if what := lacking(name):
         raise FormatError(name, what, INCOMPLETE)
     head = _head(name)
-    for pattern, problem, remedy in () if head.startswith(b"PK") or _has_header(name, head) else FOREIGN:
-        if re.match(pattern, head, re.IGNORECASE):
-            raise FormatError(name, problem, remedy)
+    if not head.startswith(b"PK") and not _has_header(name, head):  # either may go on with the bytes of any mark
+        foreign.check(name, head)
     if head.startswith(b"\x93NUMPY"):
         from convert.files.npy_series import refusal
 
@@ -175,7 +146,7 @@ def _open(name: str) -> Reader:
         if re.match(entry.head, head, re.DOTALL) and import_module(f"{__name__}.{entry.module}").sniff(head, name):
             opened: Reader = entry.load(entry.reader)(name)
             return opened
-    raise _unknown(name, head)
+    raise foreign.unknown(name, head, {entry.name: entry.suffixes for entry in FORMATS})
 
 
 def folder_format(path: str | os.PathLike[str]) -> Format | None:
@@ -228,9 +199,9 @@ def writer_for(path: str | os.PathLike[str]) -> type[Writer]:
     """Return the writer of the format that the suffix names. Raises: UsageError where there is none."""
     suffix = os.path.splitext(os.fspath(path).rstrip(os.sep))[1].lower()
     for entry in (*FORMATS, *FOLDERS):
-        if suffix in entry.suffixes:
+        if entry.writer and suffix in entry.suffixes:
             return entry.load(entry.writer)
-    written = suffixes(tuple(entry for entry in (*FORMATS, *FOLDERS) if entry.name != "sharded"))
+    written = suffixes(tuple(entry for entry in (*FORMATS, *FOLDERS) if entry.writer))
     raise UsageError(f"{os.fspath(path)}: no format has the suffix {suffix!a}: use one of {' '.join(written)}")
 
 
@@ -239,7 +210,7 @@ def _head(path: str) -> bytes:
     try:
         if not file.size:
             raise FormatError(path, "is empty", "download or save it again")
-        return file.read(min(HEAD, file.size), 0)
+        return file.read(min(foreign.HEAD, file.size), 0)
     finally:
         file.close()
 
@@ -248,45 +219,3 @@ def _has_header(path: str, head: bytes) -> bool:
     """Tell whether it begins as safetensors does, with the length of a header: that may have the bytes of any mark."""
     length = int.from_bytes(head[:8], "little")
     return re.match(FORMATS[0].head, head, re.DOTALL) is not None and length <= os.path.getsize(path) - 8
-
-
-def _unknown(path: str, head: bytes) -> FormatError:
-    """Return why no format recognises this file."""
-    if head.startswith(b"PK"):
-        return _unknown_zip(path)
-    if head[257:262] == b"ustar":
-        if head[:100].rstrip(b"\0") in _TORCH_TAR:
-            remedy = "if you trust it, open it once with torch.load(file, weights_only=False) and torch.save it again"
-            return FormatError(path, "is a tar file of torch 0.1, which is not read here", remedy)
-        return FormatError(path, "is a tar archive", _COMPRESSED)
-    if _is_text(head):
-        what = "JSON" if head.lstrip()[:1] in b"{[" else "text"
-        return FormatError(path, f"is {what}, not a checkpoint", "give the file that holds the weights")
-    suffix = os.path.splitext(path)[1].lower()
-    claims = [entry.name for entry in FORMATS if suffix in entry.suffixes]
-    problem = f"is no {claims[0]} file in spite of its name" if claims else "is of no known format"
-    known = ", ".join(entry.name for entry in FORMATS)
-    return FormatError(path, f"{problem}: it begins with {head[:8]!r}", f"known formats: {known}")
-
-
-def _unknown_zip(path: str) -> FormatError:
-    from convert.files.zips import ZipDirectory
-
-    file = File(path)
-    try:
-        _ = ZipDirectory(file).members
-    except FormatError as error:
-        return error
-    finally:
-        file.close()
-    return FormatError(path, "is a zip that holds no tensors", _COMPRESSED)
-
-
-def _is_text(head: bytes) -> bool:
-    try:
-        text = head.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 3 or len(head) < HEAD:  # unless the cut went through a character
-            return False
-        text = head[: error.start].decode("utf-8-sig")
-    return all(character.isprintable() or character in "\t\n\r\f" for character in text)

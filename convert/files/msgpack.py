@@ -1,4 +1,4 @@
-"""flax msgpack: nested maps whose leaves are arrays (`flax.serialization.to_bytes`, `msgpack_serialize`).
+"""Read and write flax msgpack: nested maps of arrays (`flax.serialization.to_bytes`, `msgpack_serialize`).
 
 Replaces the library msgpack, which cannot list names without reading every array into memory, nor write one in pieces.
 An array is ExtType 1 around [shape, dtype name, bytes], a numpy scalar the same under code 3. Arrays over
@@ -36,11 +36,8 @@ Node: TypeAlias = "Tensor | dict[str, Node]"
 
 
 def sniff(head: bytes, path: str) -> bool:
-    """Tell whether this can be flax msgpack: it begins with a map, an array or an extension."""
-    first = head[0] if head else 0
-    return (
-        head == b"\x80" or 0x80 < first < 0xA0 or 0xC7 <= first <= 0xC9 or 0xD4 <= first <= 0xD8 or 0xDC <= first < 0xE0
-    )
+    """Take every file that begins as FORMATS says: nothing else tells msgpack apart."""
+    return True
 
 
 class MsgpackReader(Reader):
@@ -145,15 +142,16 @@ class MsgpackWriter(Writer):
 
     def write(self, tensor: Tensor, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
         parts = iter(self._parts.get(tensor.name, ()))
-        left = self._begin(parts)
-        for piece in self.pieces(tensor, chunks):
+        room = self._begin(parts)
+        for piece in self.pieces(tensor, chunks):  # which add up to the parts, so that no piece is left without one
             while piece.nbytes:
-                left = left or self._begin(parts)
-                write_all(self.file, piece[:left])
-                left, piece = max(left - piece.nbytes, 0), piece[left:]
+                room = room or self._begin(parts)
+                now, piece = piece[:room], piece[room:]
+                write_all(self.file, now)
+                room -= now.nbytes
 
     def _begin(self, parts: Iterator[tuple[int, bytes, int]]) -> int:
-        """Write the header of the next part; its payload's bytes."""
+        """Write the header of the next part; return how many payload bytes follow."""
         offset, header, size = next(parts, (self._end, b"", 0))
         self.file.seek(offset)
         write_all(self.file, header)

@@ -8,9 +8,8 @@ import re
 
 import pytest
 
-from convert import files
 from convert.errors import ConvertError, FormatError, UsageError
-from convert.files import FORMATS, base, open_checkpoint, writer_for
+from convert.files import FORMATS, base, foreign, open_checkpoint, writer_for
 from convert.files.base import Tensor
 from parity_tests.files.samples import SMALL, payload, python, written
 
@@ -200,4 +199,4 @@ def test_text_cut_within_a_character_is_still_text(tmp_path):
         path.write_bytes(b"x" * shift + "gewählt 😀 ".encode() * 200)
         with pytest.raises(FormatError, match="is text"):
             open_checkpoint(path)
-    assert files.HEAD > 262
+    assert foreign.HEAD > 262

@@ -1,4 +1,4 @@
-"""torch distributed checkpoints (DCP): `.metadata`, a pickle, says which part of which tensor lies where in `*.distcp`.
+"""Read torch distributed checkpoints (DCP): a pickle, `.metadata`, says what of a tensor is where in `*.distcp`.
 
 Replaces torch.distributed.checkpoint, which needs torch, runs what `.metadata` contains by unpickling it, and loads
 into tensors that exist already. Here the pickle is interpreted, never run; each chunk is a torch file of its own at a
@@ -40,7 +40,7 @@ class Window(File):
 
 
 class Item(TorchReader):
-    """Return the one tensor in a range of a file."""
+    """The one tensor in a range of a file."""
 
     def __init__(self, window: Window):
         self.file, self.path, self.metadata = window, window.path, {}
@@ -99,7 +99,7 @@ class DcpReader(FolderReader):
         self._bands[tensor.name] = found
 
     def _check(self, tensor: Tensor, chunk: Chunk, sizes: dict[str, int]) -> None:
-        """Raises: FormatError where a chunk's bytes are not inside a file of this folder, or cannot be all of it."""
+        """Check that a chunk's bytes lie inside a file of this folder, and suffice for it. Raises: FormatError."""
         if chunk.file not in sizes:
             path, folder = os.path.join(self.path, chunk.file), os.path.realpath(self.path)
             if os.path.basename(chunk.file) != chunk.file or os.path.dirname(os.path.realpath(path)) != folder:
@@ -121,7 +121,7 @@ class DcpReader(FolderReader):
                 continue
             try:
                 self._check(Tensor(name, (), "uint8"), chunk, sizes)
-                item = PlainItem(Window(self._open(chunk.file), chunk.offset, chunk.length))
+                item = PlainItem(Window(self._payload(chunk.file), chunk.offset, chunk.length))
             except Refused as refused:
                 raise FormatError(self.path, refused.problem, refused.remedy) from None
             found = item.skipped.values.items()
@@ -133,7 +133,7 @@ class DcpReader(FolderReader):
     def read_band(self, name: str, band: int, start: int, stop: int) -> bytes | memoryview:
         chunks = self._bands[name][band]
         if len(chunks) == 1:
-            return self._opened(name, chunks[0]).read(ROOT, start, stop)
+            return self._item_of(name, chunks[0]).read(ROOT, start, stop)
         if self._band[:2] != (name, band):
             self._band = ("", -1, memoryview(b""))  # free the old one before the new one takes memory
             self._band = (name, band, self._join(name, band))
@@ -148,13 +148,13 @@ class DcpReader(FolderReader):
         out = np.empty((chunks[0].shape[0], *tensor.shape[1:]), bits)
         for chunk in chunks:
             place = tuple(slice(o, o + n) for o, n in zip(chunk.offsets[1:], chunk.shape[1:], strict=True))
-            out[:, *place] = np.frombuffer(self._opened(name, chunk).read(ROOT), bits).reshape(chunk.shape)
+            out[:, *place] = np.frombuffer(self._item_of(name, chunk).read(ROOT), bits).reshape(chunk.shape)
         return out.reshape(-1).view(np.uint8).data
 
-    def _opened(self, name: str, chunk: Chunk) -> Item:
-        """Return the item that holds a chunk, kept: ranges of it are asked for in order. Raises: FormatError."""
+    def _item_of(self, name: str, chunk: Chunk) -> Item:
+        """Return the item that a chunk lies in, the last one again without opening it. Raises: FormatError."""
         if self._item[0] is not chunk or self._item[1] is None:
-            item = Item(Window(self._open(chunk.file), chunk.offset, chunk.length))
+            item = Item(Window(self._payload(chunk.file), chunk.offset, chunk.length))
             if item.tensors != {ROOT: Tensor(ROOT, chunk.shape, self.tensors[name].dtype)}:
                 problem = f"the item at byte {chunk.offset:,} is not the part of {shown(name)} that it should be"
                 raise FormatError(item.path, problem, INCOMPLETE)
@@ -162,8 +162,8 @@ class DcpReader(FolderReader):
         assert self._item[1] is not None
         return self._item[1]
 
-    def _open(self, name: str) -> File:
-        """Return one payload file at a time: there may be more of them than a process may open."""
+    def _payload(self, name: str) -> File:
+        """Open a payload file, and close the last one: there may be more of them than a process may open."""
         path = os.path.join(self.path, name)
         if self._file is None or self._file.path != path:
             self._close_file()
