@@ -9,7 +9,7 @@ from specs.numerals import apart
 
 from . import payload
 from .files.base import ITEMSIZE
-from .folding import fold, where
+from .folding import fold, summarised
 from .steps import Step, Steps, sources_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Differences(NamedTuple):
         """Report the places that have NaN on both sides."""
         total = sum(self.nans.values())
         places = f"NaN at the same {total:,} places" if total > 1 else "NaN at the same place"
-        return [f"both have {places}, which counts as equal: {where(self.nans)}"] if total else []
+        return [f"both have {places}, which counts as equal: {summarised(self.nans)}"] if total else []
 
 
 def differences(left: Steps, right: Steps, rtol: float, skip: Callable[[str], bool] = lambda _: False) -> Differences:

@@ -119,7 +119,7 @@ def compare(
         apart = _counters_apart(left, right)
         if notes is not None:
             why = "batch counters that it does not store, and that are not compared"
-            notes += [f"{path}: {why} ({len(names):,}): {folding.where(names)}" for path, names in apart]
+            notes += [f"{path}: {why} ({len(names):,}): {folding.summarised(names)}" for path, names in apart]
         skip = {*left.uncounted, *right.uncounted}
         arrays = differences(left, right, rtol, skip=skip.__contains__)
         if notes is not None:

@@ -71,7 +71,7 @@ def _beside(side: Arrays) -> list[str]:
     """Name what of a file is not compared: arrays outside the part that is taken, and what is no array."""
     path, skipped = side.reader.path, side.reader.skipped
     outside = [name for name in side.reader.tensors if not name.startswith(side.prefix) and name not in side.taken]
-    took = [f"took the arrays under {side.prefix!r}; set aside: {folding.where(outside)}"] if outside else []
+    took = [f"took the arrays under {side.prefix!r}; set aside: {folding.summarised(outside)}"] if outside else []
     return [
         f"{path}: {line}" for line in (*side.notes, *took, *(f"set aside, {line}" for line in folding.skipped(skipped)))
     ]

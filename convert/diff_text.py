@@ -11,7 +11,7 @@ from specs.numerals import exact, short
 
 from .diff import NOBODY, Comparison
 from .errors import printable
-from .folding import fold, where
+from .folding import fold, summarised
 from .readings import normal
 from .terminal import say, table
 
@@ -125,7 +125,7 @@ def _name(entry: dict[str, Any]) -> str:
 
 
 def _cells(group: list[dict[str, Any]], worst: dict[str, Any]) -> tuple[str, ...]:
-    names = where(name for entry in group for name in entry["a"] or entry["b"] or [entry["tensor"]])
+    names = summarised(name for entry in group for name in entry["a"] or entry["b"] or [entry["tensor"]])
     if worst["kind"] != "value":
         return names, worst["detail"]
     error = "not finite" if worst["error"] is None else short(worst["error"])

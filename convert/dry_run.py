@@ -7,7 +7,7 @@ from typing import Any
 
 from specs.moves import Move
 
-from .folding import where
+from .folding import summarised
 from .readings import normal
 from .steps import Constant, Filling, Steps, Sum, sources_of
 from .terminal import table
@@ -50,5 +50,6 @@ def folded(plan: Steps) -> list[str]:
     rows = []
     for (_, shape, how), steps in groups.items():
         sources = [name for step in steps for name in step["sources"]]
-        rows.append((where(step["target"] for step in steps), shape, how, f"<- {where(sources)}" if sources else ""))
+        targets = summarised(step["target"] for step in steps)
+        rows.append((targets, shape, how, f"<- {summarised(sources)}" if sources else ""))
     return table(("target", "shape", "how", "<- source"), rows)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from .files.skipped import Skipped
 
-SHOWN = 6  # folded names in one line about entries that were skipped
-LINES = 40  # of one kind; more are counted
-MATCHED = 200  # names among which the nearest is looked for, as comparing them takes time
-ALIKE = 0.6  # from which share of common characters on a name is near another
-FOLDED = 6  # numbers of a name, those that come first
+SHOWN = 6  # folded names in one line; more are counted
+LINES = 40  # lines of one kind; more are counted
+MATCHED = 200  # unused names among which the nearest is searched, as comparing them takes time
+ALIKE = 0.6  # least similarity ratio (0 to 1) of a name and its suggestion
+FOLDED = 6  # numbers in a name that are folded: the first ones
 _NUMBER = re.compile(r"([0-9]+)")
 
 
@@ -67,8 +66,7 @@ def skipped(entries: Skipped, part: str = "") -> list[str]:
     lines = []
     for reason, names in entries.names.items():
         shown = [*_inside(names, part), *_outside(names, part)]
-        more = len(shown[SHOWN:]) + entries.counts[reason] - len(names)
-        lines.append(f"{reason}: {', '.join(shown[:SHOWN])}{f' and {more:,} more' if more else ''}")
+        lines.append(f"{reason}: {_cut(shown, entries.counts[reason] - len(names))}")
     return lines
 
 
@@ -90,9 +88,9 @@ def damage(lines: Iterable[str]) -> list[str]:
     return capped(fold(lines), "like these")
 
 
-def nearest(names: Sequence[str], among: Sequence[str]) -> dict[str, str]:
-    """Return for names the one among others that is nearest to it, each of those for the name alone that is likest."""
-    others = [other for other in among if other not in names][:MATCHED]
+def nearest(names: Sequence[str], unused: Sequence[str]) -> dict[str, str]:
+    """Pair each name with its nearest unused name, {name: unused}; no unused name is given twice."""
+    others = [other for other in unused if other not in names][:MATCHED]
     if not names or not others:
         return {}
     from difflib import SequenceMatcher, get_close_matches
@@ -122,33 +120,18 @@ def misfits(pairs: Iterable[tuple[str, str]]) -> list[str]:
     return capped([f"{name} {problem}" for problem, like in names.items() for name in fold(like)], "that do not fit")
 
 
-def not_finite(
-    tensors: Mapping[str, Mapping[str, Any]], labels: Callable[[], Mapping[str, str]] = dict
-) -> tuple[dict[str, int], str]:
-    """Count NaNs and infinities of a record's tensors that no cast produced: ({name: how many}, a note or "").
-
-    Args:
-      labels: computes what the note calls a tensor, where that is not its name.
-    """
-    counts = {
-        name: line.get("not_finite", 0) - line.get("lossy", {}).get("infinities", 0) for name, line in tensors.items()
-    }
-    odd = {name: count for name, count in counts.items() if count}
-    if not odd:
-        return {}, ""
-    called = labels()
-    names = where(called.get(name, name) for name in odd)
-    return odd, f"NaNs or infinities ({sum(odd.values()):,}) in {names}: copied as they are"
-
-
-def where(counts: Iterable[str]) -> str:
-    """Return "norm.bias", or "blocks.{0..3}.norm.bias and 2 more"."""
-    first, *others = fold(counts)
+def summarised(names: Iterable[str]) -> str:
+    """Return "norm.bias", or "blocks.{0..3}.norm.bias and 2 more", for one name or more."""
+    first, *others = fold(names)
     return first + (f" and {len(others)} more" if others else "")
 
 
 def listed(names: Iterable[str]) -> str:
     """Return folded names in one line, and how many more there are."""
-    shown = fold(names)
-    more = len(shown[SHOWN:])
-    return f"{', '.join(shown[:SHOWN])}{f' and {more:,} more' if more else ''}"
+    return _cut(fold(names))
+
+
+def _cut(folded: list[str], more: int = 0) -> str:
+    """Join the first SHOWN names, and count the others and those that `more` counts."""
+    more += len(folded[SHOWN:])
+    return f"{', '.join(folded[:SHOWN])}{f' and {more:,} more' if more else ''}"

@@ -11,7 +11,7 @@ from specs.numerals import limit, short
 from .dry_run import folded
 from .dtypes import LOSSES
 from .errors import install, printable
-from .folding import not_finite, where
+from .folding import summarised
 from .plans import Plan
 from .terminal import say
 
@@ -58,7 +58,7 @@ def lossy_values(about: Mapping[str, Any], notes: Notes) -> dict[str, dict[str, 
         counts = {name: lost[kind] for name, lost in found.items() if kind in lost}
         if counts:
             dtypes = ", ".join(sorted({about["tensors"][name]["dtype"] for name in counts}))
-            notes.add(f"{sum(counts.values()):,} values {became} in {dtypes}: {where(counts)}")
+            notes.add(f"{sum(counts.values()):,} values {became} in {dtypes}: {summarised(counts)}")
     return found
 
 
@@ -115,3 +115,22 @@ def _print_steps(plan: Plan | TablePlan, result: Mapping[str, Any]) -> None:
                 printable(f"  each of the {state['moments']:,} moments of {state['kind']} is moved as its parameter is")
             )
         print(f"{len(plan.steps)} tensors; nothing was written")
+
+
+def not_finite(
+    tensors: Mapping[str, Mapping[str, Any]], labels: Callable[[], Mapping[str, str]] = dict
+) -> tuple[dict[str, int], str]:
+    """Count NaNs and infinities of a record's tensors that no cast produced: ({name: how many}, a note or "").
+
+    Args:
+      labels: computes what the note calls a tensor, where that is not its name.
+    """
+    counts = {
+        name: line.get("not_finite", 0) - line.get("lossy", {}).get("infinities", 0) for name, line in tensors.items()
+    }
+    odd = {name: count for name, count in counts.items() if count}
+    if not odd:
+        return {}, ""
+    called = labels()
+    names = summarised(called.get(name, name) for name in odd)
+    return odd, f"NaNs or infinities ({sum(odd.values()):,}) in {names}: copied as they are"

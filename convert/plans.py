@@ -191,7 +191,7 @@ class Plan:
     def earlier(self) -> list[str]:
         """Report arrays of the file that an earlier conversion supplied."""
         names = [name for name in self.reader.tensors if name in self.record.supplied]
-        return [f"{EARLIER} ({len(names):,}): {folding.where(names)}"] if names else []
+        return [f"{EARLIER} ({len(names):,}): {folding.summarised(names)}"] if names else []
 
     def _stated(self, names: Iterable[str]) -> str:
         return ", ".join(f"{name}={exact(getattr(self.config, name))}" for name in names)
@@ -233,7 +233,7 @@ class Plan:
         lines = [f"{why}: {', '.join(folding.fold(unused))}"] if unused else []
         if names := self.uncounted:
             counters = f"{len(names):,} batch counter{'s' if len(names) > 1 else ''} set to 0"
-            lines.append(f"{counters}, as the source stores none: {folding.where(names)}")
+            lines.append(f"{counters}, as the source stores none: {folding.summarised(names)}")
         return lines
 
     def conflicts(self) -> dict[str, tuple[Any, Any]]:

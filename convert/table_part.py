@@ -1,4 +1,4 @@
-"""Take from a file the arrays that a Table speaks of, under the names that it has for them.
+"""Take from a file the arrays that match a Table's lines, under the Table's names.
 
 The names in a file decide: a part of it, training state and copies of weights beside the model, another spelling.
 """
@@ -20,7 +20,7 @@ from .nesting import COPIES, chosen, cuts, label, training, unclear, unwrapped
 from .spelling import Respelled, respelled
 
 COUNTS = {"n_averaged", "num_updates", "updates", "count"}  # beside a copy: how often it was averaged
-FEW = 0.5  # of a file's names: a spelling under which a Table speaks of fewer is not the one that is meant
+FEW = 0.5  # least share of names that a respelling must match
 
 
 class Part(NamedTuple):
@@ -66,7 +66,7 @@ def part(reader: Reader, weights: str | None) -> Part:
 
 
 def matching(reader: Reader, weights: str | None, table: Table) -> Part:
-    """Return the part of a file that a Table speaks of, under the Table's names.
+    """Return the part of a file that matches a Table's lines, under the Table's names.
 
     Names that the Table has are taken as they are. Only where it has none of them, others are tried: those of a copy in
     the place of the weights, and other spellings.
@@ -74,16 +74,16 @@ def matching(reader: Reader, weights: str | None, table: Table) -> Part:
     try:
         own = part(reader, weights)
     except UsageError:
-        if other := _otherwise(reader, weights, table):
+        if other := _by_other_spelling(reader, weights, table):
             return other
         raise
-    if _spoken(table, own.sources):
+    if _matched_names(table, own.sources):
         return own
-    return (_in_place(own, table) if weights else None) or _otherwise(reader, weights, table) or own
+    return (_under_table_root(own, table) if weights else None) or _by_other_spelling(reader, weights, table) or own
 
 
-def _spoken(table: Table, names: Iterable[str]) -> set[str]:
-    """Return the names that some line of a Table speaks of."""
+def _matched_names(table: Table, names: Iterable[str]) -> set[str]:
+    """Return the names that match some line of a Table."""
     every = list(names)
     return set(every) - set(Matcher(table, every).match().unexpected)
 
@@ -94,8 +94,8 @@ def _tops(table: Table) -> list[str]:
     return list(dict.fromkeys(f"{head}/" for head, slash, _ in heads if slash and "{" not in head))
 
 
-def _in_place(own: Part, table: Table) -> Part | None:
-    """Put a part in the place that the Table's names have: ema_params/ in that of params/, which is set aside.
+def _under_table_root(own: Part, table: Table) -> Part | None:
+    """Return a part under the container that the Table's names have: ema_params/ as params/, which is set aside.
 
     The arrays beside it stay: batch_stats/ is no part of either.
     """
@@ -103,12 +103,12 @@ def _in_place(own: Part, table: Table) -> Part | None:
     outer = prefix[: prefix[:-1].rfind("/") + 1]
     for top in _tops(table):
         moved = {f"{top}{name}": tensor for name, tensor in own.sources.items()}
-        if len(_spoken(table, moved)) <= FEW * len(moved):
+        if len(_matched_names(table, moved)) <= FEW * len(moved):
             continue
         place, beside = f"{outer}{top}", part(reader, outer or None).sources
         rest = {n: t for n, t in beside.items() if not t.name.startswith((place, prefix))}
         replaced = [name for name in reader.tensors if name.startswith(place) and place != prefix]
-        used = _spoken(table, rest)
+        used = _matched_names(table, rest)
         notes = [f"took the arrays under {prefix!r} as those that {table.name} has under {top!r}"]
         notes += [f"set aside, whose place they take: {place} ({len(replaced)} arrays)"] if replaced else []
         notes += [f"took beside them, as they are: {', '.join(folding.fold(sorted(used)))}"] if used else []
@@ -116,15 +116,14 @@ def _in_place(own: Part, table: Table) -> Part | None:
     return None
 
 
-def _otherwise(reader: Reader, weights: str | None, table: Table) -> Part | None:
-    """Return the part under the first other spelling of the file's names by which the Table speaks of most."""
+def _by_other_spelling(reader: Reader, weights: str | None, table: Table) -> Part | None:
+    """Return the part under the first other spelling of the file's names by which most of them match the Table."""
     for other in _spellings(reader, table):
         with contextlib.suppress(UsageError):
             found = part(other, weights)
-            if weights and not _spoken(table, found.sources):
-                found = _in_place(found, table) or found
-            spoken = len(_spoken(table, found.sources))
-            if spoken > FEW * sum(not training(name) for name in found.sources):
+            if weights and not _matched_names(table, found.sources):
+                found = _under_table_root(found, table) or found
+            if len(_matched_names(table, found.sources)) > FEW * sum(not training(name) for name in found.sources):
                 return found
     return None
 
@@ -150,19 +149,19 @@ def _renamed(reader: Reader, rename: Callable[[str], str], remark: str) -> Reade
 
 
 def without_training(own: Part, table: Table) -> Part:
-    """Set aside arrays of a training checkpoint that are no part of the model, and that no line speaks of.
+    """Set aside arrays of a training checkpoint that are no part of the model, and that match no line.
 
     These are training state and copies of weights, by their names, in containers that have none of the model's arrays.
     """
     names = [name for name in own.sources if training(name) or _may_be_copy(name)]
     if not names:
         return own
-    spoken = _spoken(table, own.sources)
-    if not spoken:
+    matched = _matched_names(table, own.sources)
+    if not matched:
         return own
-    tops = {name.partition("/")[0] for name in spoken}
-    free = [name for name in names if name not in spoken and name.partition("/")[0] not in tops]
-    ends = {name[cut:] for name in spoken for cut in cuts(name)}
+    tops = {name.partition("/")[0] for name in matched}
+    free = [name for name in names if name not in matched and name.partition("/")[0] not in tops]
+    ends = {name[cut:] for name in matched for cut in cuts(name)}
     groups: dict[str, list[str]] = {}
     copies: dict[str, list[str]] = {}
     for name in free:

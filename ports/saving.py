@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import specs
 from convert.errors import ConvertError, UsageError
 from convert.files.memory import MemoryReader
-from convert.folding import not_finite
+from convert.outcome import not_finite
 from convert.planning import plan_read
 from convert.record import Record
 from convert.settings import Settings, read_config

@@ -11,7 +11,7 @@ from convert.errors import ConvertError, UsageError, command_or_call, option
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor, Wrapped
 from convert.files.skipped import NAMELESS, Skipped
-from convert.folding import where
+from convert.folding import summarised
 from convert.plans import Plan
 from convert.replicas import FirstReplica
 
@@ -130,8 +130,9 @@ def _without_state(reader: Reader, path: str | None, skipped: Skipped) -> str:
       skipped: of the file that was searched.
     """
     if nameless := skipped.names.get(NAMELESS):
-        what = f"a pickle does not store the names of the fields of {where(nameless)}, by which an optimizer's state is"
-        return f"{path or reader.path}: {what} found: save it by flax.serialization.to_bytes(state), as .msgpack"
+        names = summarised(nameless)
+        what = f"a pickle does not store the names of the fields of {names}, by which an optimizer's state is found"
+        return f"{path or reader.path}: {what}: save it by flax.serialization.to_bytes(state), as .msgpack"
     lacks = f"{path or reader.path}: has no state of an optimizer that is known: SGD with momentum, Adam or AdamW"
     if path:
         return lacks
