@@ -76,7 +76,7 @@ def diff(arguments: Namespace) -> int:
     if compared is None:
         parts = _sides(arguments.weights)
         try:
-            comparison = compare(a, b, arguments.rtol, stated(arguments), arguments.assume, parts, notes)
+            comparison = compare(a, b, arguments.rtol, stated(arguments), arguments.assume, parts)
         except UsageError:
             raise
         except ConvertError as error:
@@ -85,8 +85,10 @@ def diff(arguments: Namespace) -> int:
             raise (None if arguments.weights else unrelated(a, b)) or error from None
     else:
         arrays, remarks = compared
-        notes += remarks
-        comparison = Comparison(arrays.entries, arrays=arrays.compared, what="the same arrays", rtol=arguments.rtol)
+        comparison = Comparison(
+            arrays.entries, arrays=arrays.compared, what="the same arrays", rtol=arguments.rtol, notes=tuple(remarks)
+        )
+    notes += comparison.notes
     for note in notes:
         say(printable(f"note: {note}"), sys.stderr, "doubt")
     if arguments.json:

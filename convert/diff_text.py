@@ -9,7 +9,8 @@ from typing import Any
 
 from specs.numerals import exact, short
 
-from .diff import NOBODY, Comparison
+from .diff import Comparison
+from .diff_plans import NOBODY
 from .errors import printable
 from .folding import fold, summarised
 from .readings import normal

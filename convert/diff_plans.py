@@ -1,0 +1,166 @@
+"""Plan the two files of a comparison: what one leaves open is the user's to state, or is taken from the other."""
+
+from __future__ import annotations
+
+import contextlib
+from itertools import islice, product
+from typing import Any, NamedTuple
+
+from specs.config import as_dict
+from specs.dialects import HUB
+
+from . import planning
+from .conventions import same
+from .errors import ConvertError, OpenFields
+from .plans import Plan
+from .record import likely
+from .settings import Settings
+
+# What an assumed value is taken from, unless it is a file.
+RECORD, DEFAULT, LIKELY = "its record", "the default", "the official variant of these sizes"
+NOBODY = "nobody"
+MOST_TRIED = 16  # combinations of values of open fields
+
+
+class Input(NamedTuple):
+    """A file and the part of it to take; None finds the part."""
+
+    path: str
+    part: str | None
+
+
+class Known(NamedTuple):
+    """What is known of one file without the other.
+
+    Args:
+      plan: without anything stated; None where that leaves open a field that nobody may assume.
+      opened: fields that it leaves open, or that its record marks as assumed.
+      stated: the plan with what the user states of those.
+      still_open: those of `opened` that the user does not state.
+    """
+
+    plan: Plan | None
+    opened: tuple[str, ...]
+    stated: Plan | None
+    still_open: tuple[str, ...]
+
+
+def plan_both(
+    stack: contextlib.ExitStack, a: Input, b: Input, settings: Settings, assume: bool
+) -> tuple[Plan, Plan, list[dict[str, Any]]]:
+    """Plan both files; return the plans, and what is assumed of either."""
+    one, two = (_known(stack, file, settings) for file in (a, b))
+    left, of_left = _plan_beside(stack, a, one, b, two, settings, assume)
+    right, of_right = _plan_beside(stack, b, two, a, one, settings, assume)
+    assumed = [*of_left, *of_right]
+    if left.reading.which == right.reading.which:  # one code reads both files: it has one default for both
+        both = set(one.opened).intersection(two.opened)
+        assumed = [each for each in assumed if each["field"] not in both or each["from"] not in (DEFAULT, LIKELY)]
+    return left, right, assumed
+
+
+def _plan_beside(
+    stack: contextlib.ExitStack, own: Input, known: Known, other: Input, beside: Known, settings: Settings, assume: bool
+) -> tuple[Plan, list[dict[str, Any]]]:
+    """Plan one file; return the plan and what is assumed of the file.
+
+    What it leaves open is the user's to state, or else taken from the other file, if that knows it.
+
+    Args:
+      known: what is known of this file without the other. beside: of the other without this one.
+    """
+    theirs = {}
+    if beside.plan:
+        theirs = {name: v for name, v in as_dict(beside.plan.config).items() if name not in beside.opened}
+    borrowed = {name: theirs[name] for name in known.still_open if name in theirs and name not in settings.assumed}
+    plan, tried = known.stated, frozenset[str]()
+    if plan is None or borrowed:
+        origins = dict.fromkeys(borrowed, other.path)
+        values = {**_of_open(settings, known), **borrowed}
+        plan, tried = _tried(stack, own, settings._replace(values=values, others=origins), assume, beside.plan)
+    sources = {name: _source(name, known, settings, other.path if name in borrowed else "") for name in known.opened}
+    sources |= dict.fromkeys(tried, other.path if beside.plan else NOBODY)
+    names = _material(plan, known.opened)
+    return plan, [_assumption(plan, own.path, name, known, sources[name]) for name in names]
+
+
+def _tried(
+    stack: contextlib.ExitStack, file: Input, settings: Settings, assume: bool, other: Plan | None
+) -> tuple[Plan, frozenset[str]]:
+    """Plan a file and, where fields are still open, try values of them: arrays can be compared all the same.
+
+    Returns: the plan and the names of the fields whose values were tried.
+    Args:
+      other: the plan of the other file, whose values come first.
+    Raises: OpenFields where a field has neither a list of values nor a default, or none of these fits.
+    """
+    try:
+        return stack.enter_context(_plan(file, settings, assume)), frozenset()
+    except OpenFields as error:
+        theirs = as_dict(other.config) if other else {}
+        own = {name: [theirs[name]] if name in theirs else error.choices.get(name, ()) for name in error.fields}
+        for values in islice(product(*own.values()), MOST_TRIED):
+            trial = settings._replace(values={**settings.values, **dict(zip(own, values, strict=True))})
+            with contextlib.suppress(ConvertError):
+                return stack.enter_context(_plan(file, trial, assume)), frozenset(own)
+        raise
+
+
+def _known(stack: contextlib.ExitStack, file: Input, settings: Settings) -> Known:
+    """Plan one file without the other, as it is and with what the user states of it."""
+    plan, opened = _as_it_is(stack, file, None)
+    known = Known(plan, opened, plan, opened)
+    values = _of_open(settings, known)
+    if not opened or not values:
+        return known
+    stated, rest = _as_it_is(stack, file, settings._replace(values=values))
+    return known._replace(stated=stated, still_open=tuple(name for name in opened if name in rest))
+
+
+def _of_open(settings: Settings, known: Known) -> dict[str, Any]:
+    """Return what the user states of a file: the fields that it leaves open, and all that is not in our terms."""
+    all_of_it = known.plan is None
+    return {k: v for k, v in settings.values.items() if all_of_it or k in known.opened or not k.islower()}
+
+
+def _source(name: str, known: Known, settings: Settings, other: str) -> str:
+    """Name what an assumed field is taken from."""
+    if other:
+        return other
+    if name in settings.assumed:
+        return f"{settings.origin(name)}, whose record assumes it"
+    if name not in known.still_open:
+        return settings.origin(name)
+    if known.plan and name in known.plan.configuration.marked:
+        return RECORD
+    return LIKELY if known.plan and likely(known.plan.unread.get(name, "")) else DEFAULT
+
+
+def _material(plan: Plan, names: tuple[str, ...]) -> list[str]:
+    """Return those of these fields that change what this network computes."""
+    immaterial = plan.reading.spec.immaterial(plan.config)
+    return [name for name in names if name not in immaterial]
+
+
+def _assumption(plan: Plan, path: str, name: str, known: Known, source: str) -> dict[str, Any]:
+    value, own = as_dict(plan.config)[name], known.plan
+    recorded = as_dict(own.config)[name] if own and name in own.configuration.marked else value
+    other = {} if same(recorded, value) else {"recorded": recorded}
+    stated = {} if name in known.still_open else {"stated": True}
+    return {"field": name, "value": value, "file": path, "from": source, **other, **stated}
+
+
+def _as_it_is(
+    stack: contextlib.ExitStack, file: Input, settings: Settings | None
+) -> tuple[Plan | None, tuple[str, ...]]:
+    """Plan one file without the other. Return the plan, None if it leaves open a field that nobody may assume, and
+    every field that is open or that a record marks as assumed."""
+    try:
+        plan = stack.enter_context(_plan(file, settings))
+    except OpenFields as error:
+        return None, tuple(error.fields)
+    return plan, plan.assumed
+
+
+def _plan(file: Input, settings: Settings | None = None, assume: bool = False) -> Plan:
+    return planning.plan(file.path, dst=HUB, settings=settings, weights=file.part, assume=assume)
