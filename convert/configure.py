@@ -1,4 +1,15 @@
-"""Determine the configuration of a checkpoint from its shapes, its record, its dialect, its variant and the user."""
+"""Determine the configuration of a checkpoint from its shapes, its record, its dialect, its variant and the user.
+
+What is known of a Config field, in the words of this file:
+
+    shown        the file's arrays determine it (`Spec.infer`); `unshown` fields change the outputs, and no array does
+    stated       shown, or stated by the dialect's own code, the record or the user
+    unread       neither shown nor stated: a default or an official variant suggests it, and the record names which
+    assumed      unread and unshown: reported by a note, and marked as assumed in the record
+    marked       those of the assumed fields that the source's record marks so
+    must_state   unread and unshown, in a dialect of the ports: the user has to state it, or to accept the default;
+                 messages call it open, and OpenFields lists it
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
@@ -8,10 +19,10 @@ from specs import config as configs
 from specs.dialects import PORTS
 from specs.numerals import exact
 from specs.preprocessing import UNKNOWN, Known
-from specs.spec import Spec
+from specs.spec import ADAPTED, Spec
 from specs.words import with_article
 
-from .conventions import computing, questionable, required, same
+from .conventions import computing, required, same, unshown_from
 from .errors import ConvertError, UsageError, option
 from .inference import inferred, sizes, whole_config
 from .pixels import known as known_preprocessing
@@ -21,18 +32,17 @@ from .record import DEFAULT, DIALECT, OFFICIAL, Record
 from .settings import Settings, in_our_terms
 from .variants import clashes, from_variant, misfit, recorded_so, variant_of
 
+PRECEDENCE = ("variant", "dialect", "shapes", "record", "user")  # origins of values, each above those before it
+
 
 class Configuration(NamedTuple):
-    """A file's Config and how it came about.
+    """A file's Config and how it came about; for the terms see above.
 
     Args:
-      origins: field -> user, record, shapes, dialect, variant, assumed or default.
-      unread: field that neither the file's arrays nor anybody states -> what suggests its value: see record.UNREAD.
-      assumed: fields that change the outputs and that nobody knows: a record marks them so, or they are a default.
-      marked: the assumed fields that a record marks as assumed.
-      unstated: fields of which nobody may assume the value without being asked to; see unstated.open_error.
+      origins: field -> one of PRECEDENCE, assumed or default.
+      unread: unread field -> what suggests its value: see record.UNREAD.
       remarks: what the user should know of how records and settings go together.
-      shown: fields that the file's arrays show.
+      shown: fields that the file's arrays show, with their values.
       preprocessing: of images, as far as it is known.
     """
 
@@ -41,10 +51,34 @@ class Configuration(NamedTuple):
     unread: Mapping[str, str]
     assumed: tuple[str, ...]
     marked: tuple[str, ...]
-    unstated: tuple[str, ...]
+    must_state: tuple[str, ...]
     remarks: tuple[str, ...]
     shown: Mapping[str, Any]
     preprocessing: Known = UNKNOWN
+
+
+class Evidence(NamedTuple):
+    """What is known of a file's Config before the Config is built.
+
+    Args:
+      says: origin, one of PRECEDENCE -> {field: value}.
+      variant: the official one that says["variant"] is of.
+      remarks: what the user should know of records and settings.
+    """
+
+    says: Mapping[str, Mapping[str, Any]]
+    variant: str
+    remarks: list[str]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return the value of each field that anything says something of."""
+        return {name: value for origin in PRECEDENCE for name, value in self.says[origin].items()}
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Return where each of these values comes from."""
+        return {name: origin for origin in PRECEDENCE for name in self.says[origin]}
 
 
 def configure(path: str, reading: Reading, record: Record, settings: Settings) -> Configuration:
@@ -53,53 +87,73 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
     Raises: UsageError that names every field left open or set to what cannot be; ConvertError where arrays that would
     tell are missing, or where the record is of other arrays.
     """
-    spec, asked = reading.spec, _in_our_terms(path, reading, dict(settings.values))
+    evidence = _gather(path, reading, record, settings)
+    config = _build(path, reading, settings, evidence)
+    return _classify(path, reading, record, settings, evidence, config)
+
+
+def _gather(path: str, reading: Reading, record: Record, settings: Settings) -> Evidence:
+    """Collect what each origin says of the Config, and check each value by itself. Raises: ConvertError."""
+    asked = _parse_settings(path, reading, dict(settings.values))
     if settings.architecture not in ("", reading.architecture):
         other = with_article(settings.architecture)
         raise UsageError(f"{path}: is {with_article(reading.architecture)}, the configuration is of {other}")
-    shown, ours, remarks = _evidence(path, reading, record, settings, asked)
+    shown, recorded, remarks = _shown_and_recorded(path, reading, record, settings, asked)
     conventions = dict(dialects(reading.architecture)[reading.dialect].conventions)
-    sources = {"dialect": conventions, "shapes": shown, "record": ours, "user": asked}  # each above those before it
-    stated = {name: value for source in sources.values() for name, value in source.items()}
-    _check_stated(path, reading, settings, stated, asked, ours)
-    likely, fields_of_variant = from_variant(spec, stated, sizes(reading))
-    sources = {"variant": fields_of_variant, **sources}
-    values = {**fields_of_variant, **stated}
-    if names := _lacking(reading, values):
-        from .unstated import open_error  # which most files do not need
+    says = {"variant": {}, "dialect": conventions, "shapes": shown, "record": recorded, "user": asked}
+    evidence = Evidence(says, "", remarks)
+    _check_values(path, reading, settings, evidence)
+    variant, suggested = from_variant(reading.spec, evidence.values, sizes(reading))
+    return Evidence({**says, "variant": suggested}, variant, remarks)
 
-        raise open_error(path, reading.architecture, spec, names, {}, shown, remarks)
+
+def _build(path: str, reading: Reading, settings: Settings, evidence: Evidence) -> Any:
+    """Build the Config, and check that the arrays are its own.
+
+    Raises: OpenFields where fields have no value; UsageError, or ConvertError for a record, where values do not fit.
+    """
+    spec, says = reading.spec, evidence.says
+    shown, recorded, asked = says["shapes"], says["record"], says["user"]
+    if names := _to_ask_for(reading, evidence.values):
+        from .open_fields import open_error  # which most files do not need
+
+        raise open_error(path, reading.architecture, spec, names, {}, shown, evidence.remarks)
     try:
-        config = configs.build(spec.config, values)
+        config = configs.build(spec.config, evidence.values)
     except ValueError as error:
-        raise _impossible(path, reading, str(error), ours.keys() - asked.keys()) from None
+        raise _impossible(path, reading, str(error), recorded.keys() - asked.keys()) from None
     if problems := clashes(spec, config, asked, shown, settings.how):
         raise UsageError(f"{path}: the configuration that was asked for does not fit the file", problems)
-    if problems := clashes(spec, config, {k: v for k, v in ours.items() if k not in asked}, shown, recorded_so):
+    if problems := clashes(spec, config, {k: v for k, v in recorded.items() if k not in asked}, shown, recorded_so):
         raise ConvertError(f"{path}: its record is of other arrays: remove the record", problems)
-    remarks += _contradictions(asked, settings, ours, record, reading.dialect, conventions)
-    origins = {name: origin for origin, source in sources.items() for name in source}
-    variant = variant_of(reading.architecture, config)
-    doubtful = [name for origin in ("default", "variant") for name in questionable(spec, config, origins, origin)]
+    return config
+
+
+def _classify(
+    path: str, reading: Reading, record: Record, settings: Settings, evidence: Evidence, config: Any
+) -> Configuration:
+    """Say of each field of a Config how it is known, and of the preprocessing too."""
+    spec, origins = reading.spec, evidence.origins
+    recorded, asked = evidence.says["record"], evidence.says["user"]
     dialect = dialects(reading.architecture)[reading.dialect]
-    whole = record if _is_of(record, reading) else Record()  # of another architecture: it says nothing of this model
-    suggested = {"default": DEFAULT, "variant": f"{OFFICIAL}{likely}", "dialect": f"{DIALECT}{reading.dialect}"}
-    earlier = {"record": whole.unread, "user": settings.unread}
-    unread = _unread(spec, origins, suggested, earlier, shown)
-    pixels, doubts = known_preprocessing(path, spec, dialect, variant, config, whole, settings.preprocessing)
-    remarks += doubts
-    marked = ((record.assumed & ours.keys()) - asked.keys()) | (settings.assumed & asked.keys())
-    refused = _asked_for(reading, doubtful)
-    assumed = {*marked, *doubtful} - set(refused)
+    own = record if _is_of(record, reading) else Record()  # of another architecture: it says nothing of this model
+    pixels, doubts = known_preprocessing(
+        path, spec, dialect, variant_of(reading.architecture, config), config, own, settings.preprocessing
+    )
+    suggested = [name for origin in ("default", "variant") for name in unshown_from(spec, config, origins, origin)]
+    must_state = _must_state(reading, suggested)
+    marked = ((record.assumed & recorded.keys()) - asked.keys()) | (settings.assumed & asked.keys())
+    assumed = {*marked, *suggested} - set(must_state)
+    contradictions = _contradictions(settings, evidence, record, reading.dialect)
     return Configuration(
         config=config,
         origins={**origins, **dict.fromkeys(assumed, "assumed")},
-        unread=unread,
+        unread=_unread(reading, evidence, own, settings),
         assumed=_in_order(spec, assumed),
         marked=_in_order(spec, marked),
-        unstated=_in_order(spec, refused),
-        remarks=tuple(remarks),
-        shown=shown,
+        must_state=_in_order(spec, must_state),
+        remarks=(*evidence.remarks, *contradictions, *doubts),
+        shown=evidence.says["shapes"],
         preprocessing=pixels,
     )
 
@@ -109,7 +163,7 @@ def _is_of(record: Record, reading: Reading) -> bool:
     return bool(record.content.get("architecture") == reading.architecture)
 
 
-def _evidence(
+def _shown_and_recorded(
     path: str, reading: Reading, record: Record, settings: Settings, asked: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Return the fields that the arrays show, those that the record states, and remarks on both.
@@ -117,68 +171,50 @@ def _evidence(
     Args:
       asked: what the user states.
     """
-    ours: dict[str, Any] = record.content.get("config", {}) if _is_of(record, reading) else {}
+    recorded: dict[str, Any] = record.content.get("config", {}) if _is_of(record, reading) else {}
     try:
         shown = inferred(path, reading)
     except (KeyError, IndexError) as error:
-        shown = whole_config(path, reading, error, {**ours, **asked})
+        shown = whole_config(path, reading, error, {**recorded, **asked})
     strange = "architecture" in record.content and not _is_of(record, reading)
     ignored = f"{record.place} is of another architecture: it is ignored"
     remarks = [*settings.notes, *([ignored] if strange else record.notes())]
-    if record.change and ours:
-        ours, remarks = _of_changed(reading.spec, record, shown, remarks)
-    return shown, ours, remarks
+    if record.change and recorded:
+        recorded, remarks = _of_changed(reading.spec, record, shown, remarks)
+    return shown, recorded, remarks
 
 
-def _check_stated(
-    path: str,
-    reading: Reading,
-    settings: Settings,
-    stated: Mapping[str, Any],
-    asked: Mapping[str, Any],
-    ours: Mapping[str, Any],
-) -> None:
-    """Check the values that somebody states, each by itself. Raises: UsageError that names those that cannot be.
-
-    Args:
-      stated: by anybody. asked: by the user. ours: by the record.
-    """
-    config = reading.spec.config
-    if problems := configs.misfits(config, stated):
-        wrong = {name for name, value in stated.items() if configs.misfits(config, {name: value})}
+def _check_values(path: str, reading: Reading, settings: Settings, evidence: Evidence) -> None:
+    """Check the values that somebody states, each by itself. Raises: UsageError that names those that cannot be."""
+    config, values, asked = reading.spec.config, evidence.values, evidence.says["user"]
+    if problems := configs.misfits(config, values):
+        wrong = {name for name, value in values.items() if configs.misfits(config, {name: value})}
         if wrong & asked.keys() and settings.file and wrong.isdisjoint(settings.chosen):
             problems.append(f"stated by {option('config', settings.file)}")
-        raise _impossible(path, reading, "; ".join(problems), wrong & ours.keys() - asked.keys())
+        raise _impossible(path, reading, "; ".join(problems), wrong & evidence.says["record"].keys() - asked.keys())
 
 
-def _lacking(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:
+def _to_ask_for(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the fields to ask for; () where each field without a default has a value.
 
     Where the user is asked at all, fields that change the outputs are asked for too, even if they have a default.
     """
     spec = reading.spec
-    unknown = {f.name for f in fields(spec.config) if f.name not in values}
-    lacking = unknown & required(spec)
-    return _in_order(spec, {*lacking, *_asked_for(reading, unknown & computing(spec))}) if lacking else ()
+    without = {f.name for f in fields(spec.config) if f.name not in values}
+    needed = without & required(spec)
+    return _in_order(spec, {*needed, *_must_state(reading, without & computing(spec))}) if needed else ()
 
 
-def _unread(
-    spec: Spec,
-    origins: Mapping[str, str],
-    suggested: Mapping[str, str],
-    earlier: Mapping[str, Mapping[str, str]],
-    shown: Mapping[str, Any],
-) -> dict[str, str]:
-    """Return what suggests the value of each field that neither the arrays nor anybody states.
-
-    Args:
-      suggested: origin -> what it is called. earlier: origin -> the fields of which it says this itself.
-    """
+def _unread(reading: Reading, evidence: Evidence, record: Record, settings: Settings) -> dict[str, str]:
+    """Return what suggests the value of each field that is neither shown nor stated."""
+    origins, shown = evidence.origins, evidence.says["shapes"]
+    suggests = {"default": DEFAULT, "variant": OFFICIAL + evidence.variant, "dialect": DIALECT + reading.dialect}
+    earlier = {"record": record.unread, "user": settings.unread}  # which pass on what suggested their values
     unread = {}
-    for field in fields(spec.config):
+    for field in fields(reading.spec.config):
         origin = origins.get(field.name, "default")
-        reason = suggested.get(origin) or earlier.get(origin, {}).get(field.name)
-        if reason and (origin in suggested or field.name not in shown):
+        reason = suggests.get(origin) or earlier.get(origin, {}).get(field.name)
+        if reason and (origin in suggests or field.name not in shown):
             unread[field.name] = reason
     return unread
 
@@ -189,8 +225,8 @@ def _in_order(spec: Spec, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(f.name for f in fields(spec.config) if f.name in chosen)
 
 
-def _asked_for(reading: Reading, names: Iterable[str]) -> list[str]:
-    """Return the fields that the user must state: all of them for the ports' own dialects, none for others."""
+def _must_state(reading: Reading, names: Iterable[str]) -> list[str]:
+    """Return those of these fields that the user must state: all for the ports' own dialects, none for others."""
     return list(names) if reading.dialect in PORTS else []
 
 
@@ -202,37 +238,25 @@ def _impossible(path: str, reading: Reading, problem: str, recorded: Collection[
 def _of_changed(
     spec: Spec, record: Record, shown: Mapping[str, Any], remarks: list[str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return what the record of other bytes states of this file, whose classes may be others, and the remarks on it."""
+    """Return what the record of other bytes states of this file, which may be adapted, and the remarks on it."""
     recorded = record.content["config"]
     if problem := misfit(spec, recorded, shown):
         return {}, [f"{record.place} is of another model ({problem}): it is not used"]
-    return {k: v for k, v in recorded.items() if k not in ("classes", "channels") or k not in shown}, remarks
+    return {k: v for k, v in recorded.items() if k not in ADAPTED or k not in shown}, remarks
 
 
-def _contradictions(
-    asked: Mapping[str, Any],
-    settings: Settings,
-    ours: Mapping[str, Any],
-    record: Record,
-    dialect: str,
-    fixed: Mapping[str, Any],
-) -> list[str]:
-    """Return a line for every field in which the user contradicts the record, or the dialect's own code.
-
-    Args:
-      asked: fields that `settings` states. ours: those of `record`. fixed: those of the dialect's own code.
-    """
+def _contradictions(settings: Settings, evidence: Evidence, record: Record, dialect: str) -> list[str]:
+    """Return a line for every field in which the user contradicts the record, or the dialect's own code."""
+    recorded, fixed = evidence.says["record"], evidence.says["dialect"]
     lines = []
-    for name, value in asked.items():
+    for name, value in evidence.says["user"].items():
         stated = f"{name}={exact(value)} {settings.how(name)}"
-        if name in ours and not same(ours[name], value):
+        if name in recorded and not same(recorded[name], value):
             origin = record.unread.get(name)
             had = f"has {'by' if origin == DEFAULT else 'from the'} {origin}" if origin else "states"
-            recorded = (
-                f"{name}={exact(ours[name])}, which its record {'only assumes' if name in record.assumed else had}"
-            )
-            lines.append(f"{stated} and is used in place of {recorded}")
-        elif name in fixed and name not in ours and not same(fixed[name], value):
+            what = "only assumes" if name in record.assumed else had
+            lines.append(f"{stated} and is used in place of {name}={exact(recorded[name])}, which its record {what}")
+        elif name in fixed and name not in recorded and not same(fixed[name], value):
             lines.append(f"{stated}, though {dialect}'s own code computes {name}={exact(fixed[name])}")
     return lines
 
@@ -242,9 +266,9 @@ def check_names(sides: Iterable[tuple[str, Reading]], settings: Settings) -> Non
     errors = []
     for path, reading in sides:
         try:
-            if not (
-                problems := configs.misfits(reading.spec.config, _in_our_terms(path, reading, dict(settings.values)))
-            ):
+            values = _parse_settings(path, reading, dict(settings.values))
+            problems = configs.misfits(reading.spec.config, values)
+            if not problems:
                 return
             errors.append(UsageError(f"{path}: {reading.architecture}: {'; '.join(problems)}"))
         except UsageError as error:
@@ -252,8 +276,8 @@ def check_names(sides: Iterable[tuple[str, Reading]], settings: Settings) -> Non
     raise errors[0]
 
 
-def _in_our_terms(path: str, reading: Reading, asked: dict[str, Any]) -> dict[str, Any]:
-    """Return Config fields, also where a dialect's own configuration file states them, in capitals."""
+def _parse_settings(path: str, reading: Reading, asked: dict[str, Any]) -> dict[str, Any]:
+    """Parse what the user states into Config fields: also sections of a dialect's configuration file, in capitals."""
     try:
         return in_our_terms(reading.spec, asked, "" if reading.dialect in PORTS else reading.dialect)
     except LookupError as error:

@@ -24,7 +24,7 @@ def required(spec: Spec) -> set[str]:
     return {f.name for f in fields(spec.config) if f.default is MISSING}
 
 
-def questionable(spec: Spec, config: Any, origins: Mapping[str, str], origin: str) -> list[str]:
+def unshown_from(spec: Spec, config: Any, origins: Mapping[str, str], origin: str) -> list[str]:
     """Return fields of that origin that change what this network computes and that arrays do not show."""
     names = (computing(spec) | required(spec)) - spec.immaterial(config)
     return [f.name for f in fields(spec.config) if f.name in names and origins.get(f.name, "default") == origin]

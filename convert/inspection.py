@@ -182,8 +182,8 @@ def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any
         if weights is not None and not Names(reader.tensors, weights).forms:
             raise  # nothing lies there
         return _unknown(reader, record, error, weights)
-    unstated = left_open(plan)
-    return _fitting(replace(plan, accepted=())) | ({"open": unstated} if unstated else {})
+    still_open = left_open(plan)
+    return _fitting(replace(plan, accepted=())) | ({"open": still_open} if still_open else {})
 
 
 def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
@@ -201,8 +201,8 @@ def _whole(reader: Reader, known: dict[str, Any]) -> dict[str, Any]:
 
 def _fitting(plan: Plan) -> dict[str, Any]:
     """Return what is known of a file whose arrays fit completely."""
-    unstated = plan.configuration.unstated
-    config = {name: value for name, value in configs.as_dict(plan.config).items() if name not in unstated}
+    must_state = plan.configuration.must_state
+    config = {name: value for name, value in configs.as_dict(plan.config).items() if name not in must_state}
     about: dict[str, Any] = {"dialect": plan.src, "architecture": plan.architecture, "variant": plan.variant}
     about |= {"part": plan.reading.prefix or "/", "config": config, "assumed": list(plan.assumed)}
     about |= {"origins": {name: origin for name, origin in plan.unread.items() if name in config}}

@@ -107,7 +107,7 @@ def plan_read(
 def _decided(plan: Plan, assume: bool) -> Plan:
     """Return the plan if every field that changes its outputs is stated, or accepted. Raises: OpenFields."""
     if assume:
-        return replace(plan, accepted=plan.configuration.unstated)
+        return replace(plan, accepted=plan.configuration.must_state)
     if error := left_open(plan):
         raise error
     return plan
@@ -115,10 +115,10 @@ def _decided(plan: Plan, assume: bool) -> Plan:
 
 def left_open(plan: Plan) -> OpenFields | None:
     """Return the error for the fields that nobody states and that change a plan's outputs; None without any."""
-    names = plan.configuration.unstated
+    names = plan.configuration.must_state
     if not names:
         return None
-    from .unstated import open_error  # which most files do not need
+    from .open_fields import open_error  # which most files do not need
 
     unread = plan.configuration.unread
     defaults = {name: f"{exact(getattr(plan.config, name))}{likely(unread.get(name, ''))}" for name in names}

@@ -19,7 +19,7 @@ from . import folding
 from .aside import Aside, set_aside, summary
 from .by_dialect import Translation
 from .configure import Configuration
-from .conventions import differing, questionable
+from .conventions import differing, unshown_from
 from .errors import UsageError
 from .files.base import Reader, Tensor
 from .nesting import WRAPPERS
@@ -119,7 +119,7 @@ class Plan:
         """Return fields that change the outputs and that only a damaged record states: the next record marks them."""
         if not self.record.damage:
             return []
-        stated = questionable(self.reading.spec, self.config, self.origins, "record")
+        stated = unshown_from(self.reading.spec, self.config, self.origins, "record")
         return [name for name in stated if name not in self.configuration.shown]
 
     def notes(self) -> list[str]:

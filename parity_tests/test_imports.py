@@ -66,7 +66,7 @@ def test_help_imports_next_to_nothing():
 INSPECT_NEEDS_NOT = (  # what reads payloads, hashes, writes and compares, and what only errors need
     "numpy", "ml_dtypes", "xxhash", "hashlib", "tempfile", "subprocess", "importlib.metadata", "difflib", "logging",
     "convert.casting", "convert.new_record", "convert.refusal", "convert.replicas", "convert.table_file",
-    "convert.unstated", "convert.files.zip_writer",
+    "convert.open_fields", "convert.files.zip_writer",
     "convert.execute", "convert.conversion", "convert.diff", "convert.by_table", "convert.payload",
     "convert.verification", "convert.parametrized", "convert.optimizer", "ports", "parity",
 )  # fmt: skip

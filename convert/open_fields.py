@@ -44,7 +44,7 @@ def open_error(
     first, more = f"{names[0]}=...", " and so on" if len(names) > 1 else ""
     dictionary = f"dict({first}{', ...' if more else ''})"
     without = {f.name for f in fields(spec.config) if f.default is MISSING and f.name in names}
-    guess = "" if accepted else f"; {option('assume')} does not help: {_lacking(names, without)}, {ALIKE}"
+    guess = "" if accepted else f"; {option('assume')} does not help: {_without_default(names, without)}, {ALIKE}"
     problems = [
         command_or_call(
             f"with --set {first}{more}, or in a --config FILE{guess}",
@@ -64,7 +64,7 @@ def open_error(
     return OpenFields(path, architecture, fields_open, [*remarks, *problems], choices)
 
 
-def _lacking(names: Sequence[str], without: Collection[str]) -> str:
+def _without_default(names: Sequence[str], without: Collection[str]) -> str:
     """Say which fields have no default: all of them, or these."""
     if set(names) == set(without):
         return "it has no default" if len(names) == 1 else "they have no default"
