@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
-from specs.numerals import limit
+from specs import numerals
 
-from . import tolerance as limits
 from .agreement import Verdict
 from .elements import Worst, double, shared_nans, worst
 from .masks import judge_masks
 from .own import OWN
 from .recording import ACTIVATIONS, Recording
 from .result import Divergence, Result
+from .tolerance import CLOSE_CALL, WIDE
 from .verdicts import noise_of, verdicts_of
-
-Row = Callable[..., Result]  # builds a Result of one pair from what is left to say: error, tolerance, passed ...
 
 
 @dataclass(frozen=True)
 class Subject:
-    """State what is compared, in every row."""
+    """What is compared, as every result states it."""
 
     architecture: str
     variant: str
@@ -34,9 +31,13 @@ class Subject:
     dtype: str
     device: str
 
-    def row(self, *sides: str) -> Row:
-        about = (self.architecture, self.variant, self.check, self.dtype, self.device)
-        return partial(Result, *about, "-".join(sides), sides=sides)
+    def unjudged(self, a: Recording, b: Recording) -> Result:
+        """Return the result of a pair before it is judged: nothing but what is compared."""
+        return Result(
+            self.architecture, self.variant, self.check, self.dtype, self.device, f"{a.label}-{b.label}",
+            error=None, tolerance=None, passed=None, sides=(a.label, b.label),
+            files=(a.file, b.file) if a.file and b.file else (),
+        )  # fmt: skip
 
 
 def judge(subject: Subject, recordings: Sequence[Recording]) -> list[Result]:
@@ -45,28 +46,28 @@ def judge(subject: Subject, recordings: Sequence[Recording]) -> list[Result]:
 
 
 def _judge_pair(s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
-    files = (a.file, b.file) if a.file and b.file else ()
-    row = partial(s.row(a.label, b.label), files=files)
+    unjudged = s.unjudged(a, b)
     missing = [r for r in (a, b) if r.cause]
     if missing:
         failed = any(not r.unable for r in missing)
         cause = "; ".join(f"{r.label}: {r.cause}" for r in missing)
         why = tuple((r.label, r.cause) for r in missing)
-        return row(math.inf if failed else None, None, False if failed else None, None, cause, missing=why)
-    arrays = _judge_arrays(row, s, a, b, everyone)
+        error, passed = (math.inf, False) if failed else (None, None)
+        return replace(unjudged, error=error, passed=passed, cause=cause, missing=why)
+    arrays = _judge_arrays(unjudged, s, a, b, everyone)
     if a.masks is None and b.masks is None:
         return arrays
-    masks = judge_masks(row, a, b)
+    masks = judge_masks(unjudged, a, b)
     if not masks.passed:
         return replace(masks, cause=masks.cause or arrays.cause)
     return replace(arrays, curve=arrays.curve + masks.curve)
 
 
-def _judge_arrays(row: Row, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
+def _judge_arrays(unjudged: Result, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording]) -> Result:
     pairing = _correspond(s.check, a, b)
     if not pairing.names:
-        return _incomparable(row, a, b)
-    return _compare(row, s, a, b, [r for r in everyone if not r.cause], pairing)
+        return _incomparable(unjudged, a, b)
+    return _compare(unjudged, s, a, b, [r for r in everyone if not r.cause], pairing)
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,8 @@ def _correspond(check: str, a: Recording, b: Recording) -> Pairing:
     """Pair arrays by name and shape.
 
     Modules may be split differently (fused query, key and value): what has no partner is listed, and the outputs
-    decide. No names where outputs have no partner, where there is no output, and where two ports of one architecture,
-    whose taps are the same by contract, have different ones.
+    decide. Return no pairs if an output has no partner, if there is no output, or if two ports of one architecture have
+    different taps, which are the same by contract.
     """
     both = [n for n in a.arrays if n in b.arrays]
     same = [n for n in both if _required(check, n) or np.shape(a.arrays[n]) == np.shape(b.arrays[n])]
@@ -121,13 +122,13 @@ def _without_run(check: str, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(n.partition(": ")[2] if check == "train" else n for n in names))
 
 
-def _incomparable(row: Row, a: Recording, b: Recording) -> Result:
+def _incomparable(unjudged: Result, a: Recording, b: Recording) -> Result:
     odd = {r.label: [n for n in r.arrays if n not in other.arrays] for r, other in ((a, b), (b, a))}
     cause = "; ".join(f"only {label} has {some(names)}" for label, names in odd.items() if names)
     cause = cause or "nothing to compare: no side has any array"
     first = next((n for n in [*a.arrays, *b.arrays] if n in odd[a.label] or n in odd[b.label]), None)
     divergence = Divergence.at(first, Worst(math.inf, cause=cause), 0.0) if first else None
-    return row(math.inf, 0.0, False, divergence, cause)
+    return replace(unjudged, error=math.inf, tolerance=0.0, passed=False, first_divergence=divergence, cause=cause)
 
 
 def some(names: Sequence[str]) -> str:
@@ -137,39 +138,50 @@ def some(names: Sequence[str]) -> str:
 
 
 def _compare(
-    row: Row, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording], pairing: Pairing
+    unjudged: Result, s: Subject, a: Recording, b: Recording, everyone: Sequence[Recording], pairing: Pairing
 ) -> Result:
     names = pairing.names
     noise = noise_of(s.check, a, everyone, names)
     verdicts = verdicts_of(s.check, a, b, everyone, names, noise)
-    drowned = [name for name in names if not verdicts[name].judged]
-    notes = _notes(a, b)
-    if len(drowned) == len(names):
-        whole = _drowned(s, f"all {len(drowned)} arrays")
-        return row(None, None, None, cause=_join(whole, _nans(a, b, names), pairing.alone, *notes))
     judged = {name: verdicts[name] for name in names if verdicts[name].judged}
     off = [name for name, verdict in judged.items() if verdict.off]
-    if off and (a.random or b.random):
-        return row(None, None, None, cause=_join(_random(s.check, a, b), pairing.alone, *notes))
-    nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
-    remarks = [_drowned(s, some(drowned)) + ": not judged" if drowned else "", pairing.alone]
     nans = _nans(a, b, names)
-    bad = any(not np.isfinite(_values(judged[name].worst)).all() for name in off)
-    remarks += [nans] if off else []
-    remarks += [_origins(a, b)] if nans or bad else []
-    remarks += [] if off else [_close(s, judged), _amplified(s, judged)]
-    remarks += [_infinite(a, b, names), *notes]
+    if not judged:
+        drowned = _drowned(s, f"all {len(names)} arrays")
+        return replace(unjudged, cause=_join(drowned, nans, pairing.alone, *_notes(a, b)))
+    if off and (a.random or b.random):
+        return replace(unjudged, cause=_join(_random(s.check, a, b), pairing.alone, *_notes(a, b)))
+    nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
     empty = "" if off else nans or _proves_nothing(s.check, a, b, pairing)
-    passed = None if empty else not off
-    return row(
-        nearest.worst.error,
-        nearest.limit,
-        passed,
-        _divergence(off, judged, pairing.shapes, s, a, b) if off else None,
-        _join(empty, *remarks),
-        tuple((name, v.worst.error, v.limit) for name, v in judged.items()),
-        {label: tuple(errors[name] for name in judged) for label, errors in noise.items()},
+    return replace(
+        unjudged,
+        error=nearest.worst.error,
+        tolerance=nearest.limit,
+        passed=None if empty else not off,
+        first_divergence=_divergence(off, judged, pairing.shapes, s, a, b) if off else None,
+        cause=_join(empty, *_remarks(s, a, b, pairing, judged, nans)),
+        curve=tuple((name, v.worst.error, v.limit) for name, v in judged.items()),
+        noise={label: tuple(errors[name] for name in judged) for label, errors in noise.items()},
     )
+
+
+def _remarks(
+    s: Subject, a: Recording, b: Recording, pairing: Pairing, judged: Mapping[str, Verdict], nans: str
+) -> list[str]:
+    """List what a reader should know beside the verdict."""
+    lost = [name for name in pairing.names if name not in judged]
+    off = [name for name, verdict in judged.items() if verdict.off]
+    bad = any(not np.isfinite(_values(judged[name].worst)).all() for name in off)
+    sentences = (  # (whether it applies, what it says)
+        (bool(lost), f"{_drowned(s, some(lost))}: not judged"),
+        (True, pairing.alone),
+        (bool(off), nans),
+        (bool(nans) or bad, _origins(a, b)),
+        (not off, _close(s, judged)),
+        (not off, _amplified(s, judged)),
+        (True, _infinite(a, b, pairing.names)),
+    )
+    return [*(sentence for applies, sentence in sentences if applies), *_notes(a, b)]
 
 
 def _proves_nothing(check: str, a: Recording, b: Recording, pairing: Pairing) -> str:
@@ -188,11 +200,11 @@ def _proves_nothing(check: str, a: Recording, b: Recording, pairing: Pairing) ->
 
 def _amplified(s: Subject, judged: Mapping[str, Verdict]) -> str:
     """Return a sentence where a float64 run was judged at a tolerance far above the usual, as rounding is amplified."""
-    wide = [name for name, verdict in judged.items() if verdict.limit > limits.WIDE]
+    wide = [name for name, verdict in judged.items() if verdict.limit > WIDE]
     if s.dtype != "float64" or not wide:
         return ""
     largest = max(judged[name].limit for name in wide)
-    return f"these runs amplify rounding: {some(wide)} judged at tolerances of up to {limit(largest)} alone"
+    return f"these runs amplify rounding: {some(wide)} judged at tolerances of up to {numerals.limit(largest)} alone"
 
 
 def _notes(a: Recording, b: Recording) -> list[str]:
@@ -214,7 +226,7 @@ def _origins(a: Recording, b: Recording) -> str:
 
 
 def _infinite(a: Recording, b: Recording, names: Sequence[str]) -> str:
-    """List arrays that have infinities, which are equal, or the array would differ."""
+    """List arrays that have infinities in both recordings: equal ones, or the array would differ."""
     equal = [n for n in names if all(r.arrays[n].dtype.kind == "f" and np.isinf(r.arrays[n]).any() for r in (a, b))]
     return f"{some(equal)} have infinities in both, which agree where all else does" if equal else ""
 
@@ -241,6 +253,7 @@ def _join(*sentences: str) -> str:
 
 
 def _drowned(s: Subject, what: str) -> str:
+    """Say that rounding is as large as the values of these arrays."""
     if s.dtype == "float64":
         return f"these runs amplify rounding to the size of {what} (fewer steps or a larger batch amplify less)"
     return f"in {s.dtype}, rounding errors are as large as the values of {what} in every framework"
@@ -250,7 +263,7 @@ def _close(s: Subject, judged: Mapping[str, Verdict]) -> str:
     """Return a sentence where a pass below float64 is a near miss."""
     name = max(judged, key=lambda name: judged[name].ratio)
     ratio = judged[name].ratio
-    if s.dtype == "float64" or ratio <= limits.CLOSE_CALL:
+    if s.dtype == "float64" or ratio <= CLOSE_CALL:
         return ""
     return f"{name} passes close to its limit in {s.dtype}, at {ratio:.0%} of it: compare in float64 to be sure"
 

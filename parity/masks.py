@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from dataclasses import replace
 
 from specs.numerals import exact
 
-from . import tolerance as limits
 from .elements import Worst
 from .recording import Recording
 from .result import Divergence, Result
+from .tolerance import SCORES
 
 
-def judge_masks(row: Callable[..., Result], a: Recording, b: Recording) -> Result:
+def judge_masks(unjudged: Result, a: Recording, b: Recording) -> Result:
     """Judge the standard scores of how many units were kept, against each call's own rate; calls must match in order.
 
     Scores count the units whose inputs are not zero, which need not be the same ones, nor as many, on both sides.
@@ -22,17 +22,18 @@ def judge_masks(row: Callable[..., Result], a: Recording, b: Recording) -> Resul
     left, right = a.masks or [], b.masks or []
     if not left or [(m[0], m[1]) for m in left] != [(m[0], m[1]) for m in right]:
         calls = {r.label: [(m[0], int(m[1])) for m in r.masks or []] for r in (a, b)}
-        return row(math.inf, limits.SCORES, False, None, f"calls of dropout (rate, units) differ: {calls}")
+        cause = f"calls of dropout (rate, units) differ: {calls}"
+        return replace(unjudged, error=math.inf, tolerance=SCORES, passed=False, cause=cause)
     curve = []
     for k, (rate, *_), *sides in zip(itertools.count(), left, left, right):
         scores = [_score(*side) for side in sides]
-        curve.append((f"dropout {k} (rate {exact(rate)})", max(scores), limits.SCORES))
+        curve.append((f"dropout {k} (rate {exact(rate)})", max(scores), SCORES))
     error = max(score for _, score, _ in curve)
     off = [
         (name, Worst(score, cause=f"standard score {score:.1f}")) for name, score, limit in curve if not score <= limit
     ]
-    first = Divergence.at(*off[0], limits.SCORES) if off else None
-    return row(error, limits.SCORES, not off, first, "", tuple(curve))
+    first = Divergence.at(*off[0], SCORES) if off else None
+    return replace(unjudged, error=error, tolerance=SCORES, passed=not off, first_divergence=first, curve=tuple(curve))
 
 
 def _score(rate: float, units: float, seen: float, kept: float, off: float) -> float:

@@ -142,7 +142,7 @@ def finish(report: Report, arguments: Namespace) -> int:
     if not arguments.json:
         colour = terminal.wants_colour(sys.stdout)
         width = columns(sys.stdout) or terminal.WIDTH
-        print(terminal.text(report.results, colour, arguments.report or "", width), flush=True)
+        print(terminal.render(report.results, colour, arguments.report or "", width), flush=True)
         return 0 if report.passed else 1
     print(dumps(report.rows()), flush=True)
     for grade, cause in summary.causes(report.results):

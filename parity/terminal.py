@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from convert.errors import printable
 from convert.terminal import WIDTH, painted, shortened, wants_colour, wrapped
-from specs.numerals import limit, short
+from specs import numerals
 
 from . import summary
 from .result import Result
 
-__all__ = ["WIDTH", "text", "wants_colour"]
+__all__ = ["WIDTH", "render", "wants_colour"]
 MODEL = 0.3  # share of the width that a model's name may have in a row; a longer one gets a line of its own
 FINDINGS = 6  # divergences that are printed in full
 NOTES = 8  # remarks that are printed
@@ -64,8 +64,8 @@ class Screen(NamedTuple):
         )
 
 
-def text(results: Sequence[Result], colour: bool = False, report: str = "", width: int = WIDTH) -> str:
-    """Write all results in at most `width` columns; only names that are longer exceed it.
+def render(results: Sequence[Result], colour: bool = False, report: str = "", width: int = WIDTH) -> str:
+    """Return all results as text of at most `width` columns; only names that are longer exceed it.
 
     Args:
       report: the HTML page that was written.
@@ -122,7 +122,7 @@ def _ran(group: Iterable[Result]) -> list[str]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Store the widths of the columns that every table of a group begins with; a width of 0 means no column."""
+    """The widths of the columns that every table of a group begins with, in characters; 0 means no column."""
 
     model: int
     check: int
@@ -185,8 +185,8 @@ def _lines(
 
 def _usual(row: Row) -> str:
     """Return the limit that most results of a row have."""
-    limits = Counter(limit(r.tolerance) for r in row.values() if r.tolerance is not None)
-    return limits.most_common(1)[0][0] if limits else "-"
+    written = Counter(numerals.limit(r.tolerance) for r in row.values() if r.tolerance is not None)
+    return written.most_common(1)[0][0] if written else "-"
 
 
 def _words(result: Result | None, usual: str) -> str:
@@ -196,20 +196,20 @@ def _words(result: Result | None, usual: str) -> str:
     grade = result.grade
     if grade in summary.UNDECIDED:
         return {"failed": "failed", "not run": "-", "not judged": "?"}[grade]
-    own = limit(result.tolerance)
-    return short(result.error) + (f"/{own}" if own != usual else "") + MARKS.get(result.grade, "")
+    own = numerals.limit(result.tolerance)
+    return numerals.short(result.error) + (f"/{own}" if own != usual else "") + MARKS.get(result.grade, "")
 
 
 def _cell(result: Result | None, usual: str, width: int, screen: Screen) -> str:
-    text = _words(result, usual)
-    return "  " + " " * (width - len(text)) + screen.paint(text, result.grade if result else "")
+    words = _words(result, usual)
+    return "  " + " " * (width - len(words)) + screen.paint(words, result.grade if result else "")
 
 
 def _legend(results: Sequence[Result], screen: Screen) -> str:
     shown = [r for group in _groups(results) for r in group if r.pair in _ran(group)]
     marks = [meaning for grade, meaning in LEGEND.items() if any(r.grade == grade for r in shown)]
     rows = [row for group in _groups(results) for _, _, row in _rows(group)]
-    odd = any(limit(r.tolerance) != _usual(row) for row in rows for r in row.values() if r.tolerance)
+    odd = any(numerals.limit(r.tolerance) != _usual(row) for row in rows for r in row.values() if r.tolerance)
     marks += ["a/b: the error is a, and its limit is b, not that of the row"] if odd else []
     lines = [summary.WORST_ERROR, *filter(None, ["; ".join(marks)])] if shown else []
     return "\n".join(screen.wrap(line, "soft") for line in lines)
