@@ -100,7 +100,7 @@ class TablePlan:
     @property
     def supplied(self) -> tuple[str, ...]:
         """Target tensors with values that the file does not state: the record of the target marks them."""
-        return supplied(self.steps, self.sources, self.earlier)
+        return supplied(self.steps, self.sources, self.earlier | self.reader.filled)
 
     @property
     def tree(self) -> None:
@@ -204,9 +204,8 @@ def plan(
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
         aside = tuple(n for n in reader.tensors if not n.startswith(own.prefix) and n not in own.taken | accounted)
         its = record.read(stored)
-        respelled = (note for note in reader.remarks if note not in stored.remarks)
         contradicted = _other_lengths(sizes or {}, layout.sizes)
-        remarks = (*_doubts(lines), *contradicted, *respelled, *own.notes, *_remarks(its))
+        remarks = (*_doubts(lines), *contradicted, *reader.remarks, *own.notes, *_remarks(its))
         return TablePlan(
             reader, lines, backwards, layout, steps, sources, checks, own.prefix, aside,
             remarks=remarks, earlier=its.supplied, accounted=accounted,

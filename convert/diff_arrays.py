@@ -103,7 +103,7 @@ def as_it_is(stored: Reader, weights: str | None = None, table: Table | None = N
     """
     reader = out_of_modules(stored)
     own = part(reader, weights) if table is None else without_training(matching(reader, weights, table), table)
-    sources, notes = own.sources, (*(note for note in own.reader.remarks if note not in reader.remarks), *own.notes)
+    sources, notes = own.sources, (*own.reader.remarks, *own.notes)
     steps: list[Step] = []
     for name, tensor in sources.items():
         whole = (slice(None),) * len(tensor.shape)

@@ -217,7 +217,7 @@ class Plan:
     @cached_property
     def supplied(self) -> tuple[str, ...]:
         """Target tensors that neither the file nor its record states: the record of the target marks them."""
-        names = supplied(self.steps, self.sources, self.record.supplied)
+        names = supplied(self.steps, self.sources, self.record.supplied | self.reader.filled)
         return tuple(name for name in names if name not in self.translation.recorded)
 
     @cached_property

@@ -39,6 +39,7 @@ class Respelled(Wrapped):
         renamed = {new: reader.tensors[old]._replace(name=new) for old, new in names.items()}
         super().__init__(reader, renamed, remarks)
         self._own = {new: old for old, new in names.items()}
+        self.filled = frozenset(names[old] for old in reader.filled)
 
     @cached_property
     def parameter_names(self) -> dict[str, str]:

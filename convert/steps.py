@@ -48,7 +48,8 @@ def supplied(steps: Iterable[Step], sources: Mapping[str, Tensor], earlier: Coll
     """Name the target tensors with values that no source states: constants, or copies of what was supplied before.
 
     Args:
-      sources: by the names that steps use. earlier: arrays of the file that an earlier conversion supplied.
+      sources: by the names that steps use.
+      earlier: arrays of the file that an earlier conversion supplied, or of which the file does not store all elements.
     """
     return tuple(tensor.name for tensor, filling in steps if is_supplied(filling, sources, earlier))
 

@@ -81,6 +81,7 @@ class Reader(ABC):
     metadata: dict[str, str]  # what the format itself stores beside tensors (safetensors only); else empty
     on_disk = True  # else the arrays of a model in memory, and `path` only names it in messages
     remarks: tuple[str, ...] = ()  # how it is read otherwise than it is stored, for people
+    filled: frozenset[str] = frozenset()  # tensors with elements that the file does not store: read as its fill value
 
     @cached_property
     def parameter_names(self) -> dict[str, str]:
@@ -130,7 +131,7 @@ class Wrapped(Reader):
     def __init__(self, reader: Reader, tensors: dict[str, Tensor], remarks: Iterable[str] = ()):
         self.reader, self.tensors, self.remarks = reader, tensors, (*reader.remarks, *remarks)
         self.format, self.path = reader.format, reader.path
-        self.metadata, self.on_disk = reader.metadata, reader.on_disk
+        self.metadata, self.on_disk, self.filled = reader.metadata, reader.on_disk, reader.filled
 
     @cached_property
     def parameter_names(self) -> dict[str, str]:

@@ -56,7 +56,7 @@ class Joined(Wrapped):
     def __init__(self, first: Reader, second: Reader):
         others = {BESIDE + name: tensor._replace(name=BESIDE + name) for name, tensor in second.tensors.items()}
         super().__init__(first, {**first.tensors, **others})
-        self.second = second
+        self.second, self.filled = second, first.filled | {BESIDE + name for name in second.filled}
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         if name.startswith(BESIDE):
@@ -92,15 +92,17 @@ def held(
     if found is None:
         raise ConvertError(_without_state(plan.reader, path, reader.skipped))
     apart = frozenset[str]() if path else finding.apart(reader, found)
-    averages, remarks = copies.of(plan, plan.reader, apart), list[str]()
+    averages = copies.of(plan, plan.reader, apart)
+    remarks = [f"{path}: {note}" for note in reader.remarks] if path else []
+    one_of_many = False
     if replicas := finding.replicated(reader, found, trained):
-        reader = _first_replica(reader, replicas, unreplicate)
+        reader, one_of_many = _first_replica(reader, replicas, unreplicate), True
         remarks.append(reader.remarks[-1])
     if unreplicate and not path and (replicas := copies.replicated(averages, reader, trained.values())):
-        reader = FirstReplica(reader, replicas, " of the average of the weights")
+        reader, one_of_many = FirstReplica(reader, replicas, " of the average of the weights"), True
         remarks.append(reader.remarks[-1])
         averages = copies.of(plan, reader, apart)
-    if unreplicate and not isinstance(plan.reader, FirstReplica) and not remarks:
+    if unreplicate and not isinstance(plan.reader, FirstReplica) and not one_of_many:
         raise UsageError(f"{reader.path}: {option('unreplicate')}: its arrays fit as they are: leave it out")
     return Held(reader, path, found, apart, averages, tuple(remarks))
 

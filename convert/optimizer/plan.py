@@ -146,8 +146,9 @@ def _supplied(
     plan: Plan | TablePlan, held: holding.Held, sources: Mapping[str, Tensor]
 ) -> Callable[[str, Filling], bool]:
     """Return what tells whether an array of the target has values that no source states."""
-    earlier = plan.record.supplied if isinstance(plan, Plan) else plan.earlier
-    earlier |= {holding.BESIDE + name for name in read_record(held.reader).supplied} if held.path else set()
+    earlier = (plan.record.supplied if isinstance(plan, Plan) else plan.earlier) | plan.reader.filled
+    others = read_record(held.reader).supplied | held.reader.filled if held.path else frozenset()
+    earlier |= {holding.BESIDE + name for name in others}
     known = plan.translation.recorded if isinstance(plan, Plan) else ()
     return lambda name, filling: name not in known and is_supplied(filling, sources, earlier)
 

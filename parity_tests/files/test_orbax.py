@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convert import by_table
 from convert.errors import ConvertError, FormatError
 from convert.files import open_checkpoint, writer_for
 from convert.files.base import Tensor
 from convert.files.folders import tensorstore_process
+from specs.table import Table
 
 from ..commands import GOOGLE, listing
 from ..test_distributed import needs_module, script, translate, write
@@ -100,14 +102,24 @@ def array(folder, about, chunks):
         (folder / name).write_bytes(data)
 
 
-def test_chunks_of_zeros_may_be_left_out_where_the_folder_says_so(tmp_path):
+@pytest.mark.parametrize("stored", [False, None], ids=["says no", "says nothing"])
+def test_absent_chunks_are_zeros_only_with_a_note_and_a_mark(stored, tmp_path):
+    """Where the folder does not say that all chunks are stored, an absent one may be of zeros, or lost."""
     about = {"shape": [4, 6], "chunks": [2, 3], "dtype": "<f4", "compressor": None, "fill_value": None}
+    chunks = {f"{row}.{column}": bytes(range(24)) for row, column in product(range(2), repeat=2)}
     array(tmp_path / "a", about, {})
-    listed(tmp_path, ["a"], use_ocdbt=False, store_array_data_equal_to_fill_value=False)
-    with open_checkpoint(tmp_path) as reader:
-        assert bytes(reader.read("a")) == bytes(96)
-    listed(tmp_path, ["a"], use_ocdbt=False)
-    refused(tmp_path, "it has 0 of its 4 chunks")
+    array(tmp_path / "b", about, chunks)
+    array(tmp_path / "c", about, {**chunks, "2.0": bytes(24)})
+    (tmp_path / "c" / "1.1").unlink()
+    listed(tmp_path, "abc", use_ocdbt=False, store_array_data_equal_to_fill_value=stored)
+    with by_table.plan(str(tmp_path), Table.parse("table 1\n{x=a|b|c}: i j <-> {x=u|v|w}: i j")) as plan:
+        assert bytes(plan.reader.read("a")) == bytes(96)
+        assert plan.facts()["supplied"] == ["u", "w"]
+        assert [note for note in plan.notes() if "absent chunks are read" in note and note.endswith(": 'a', 'c'")]
+    listed(tmp_path, "abc", use_ocdbt=False)
+    refused(tmp_path, "'a' cannot be read: it has 0 of its 4 chunks")
+    listed(tmp_path, "bc", use_ocdbt=False)
+    refused(tmp_path, "'c' cannot be read: it has 3 of its 4 chunks")
 
 
 def test_a_missing_chunk_is_found_when_opened_and_when_read(tmp_path):
@@ -115,12 +127,10 @@ def test_a_missing_chunk_is_found_when_opened_and_when_read(tmp_path):
     store = ts.KvStore.open({"driver": "ocdbt", "base": f"file://{tmp_path}/x.orbax/"}).result()
     with open_checkpoint(tmp_path / "x.orbax") as reader:
         assert bytes(reader.read("a")) == payloads["a"]
-    reader = open_checkpoint(tmp_path / "x.orbax")
-    store.delete_range(ts.KvStore.KeyRange("a/0", "a/1")).result()
-    store.write("a/9", b"counts as a chunk").result()
-    with pytest.raises(FormatError, match="missing"), reader, open_checkpoint(tmp_path / "x.orbax") as reader:
+    with pytest.raises(FormatError, match="missing"), open_checkpoint(tmp_path / "x.orbax") as reader:
+        store.delete_range(ts.KvStore.KeyRange("a/0", "a/1")).result()
         reader.read("a")
-    store.delete_range(ts.KvStore.KeyRange("a/9", "a/:")).result()
+    store.write("a/9", b"counts as no chunk").result()
     with pytest.raises(FormatError, match="has 0 of its 1 chunks"):
         open_checkpoint(tmp_path / "x.orbax")
 

@@ -28,6 +28,7 @@ MAX_REMOTE = 16 << 30  # bytes of a band of an array at a URL, where the size of
 MAX_CHUNKS = 300_000  # of all arrays
 MAX_HEADER = 1 << 16  # bytes
 AT_ONCE = 500  # arrays that are opened by one request
+NAMED = 6  # arrays that a remark names
 BESIDE = {
     METADATA,
     AGGREGATE,
@@ -106,25 +107,26 @@ class OrbaxReader(FolderReader):
         for name, where in stored.items():
             if not ocdbt and ("/" in where or where in (".", "..")):
                 raise FormatError(self.path, f"keeps {shown(name)} outside itself", "do not trust it")
-        counts: dict[str, int] = {}
+        keyed: list[str] = []
         if stored or (ocdbt and manifest):
             driver = "zarr3" if tree.settings.get("use_zarr3") else "zarr"
-            zeros = not tree.settings.get("store_array_data_equal_to_fill_value")  # may chunks of zeros be left out?
+            zeros = not tree.settings.get("store_array_data_equal_to_fill_value")  # may chunks of zeros be absent?
             try:
-                counts = self._started().call("use", root=tree.root, ocdbt=ocdbt, driver=driver, zeros=zeros)
+                keyed = self._started().call("use", root=tree.root, ocdbt=ocdbt, driver=driver, zeros=zeros)
             except ValueError as error:
                 raise FormatError(self.path, f"cannot be read: {error}", INCOMPLETE) from None
             names = list(stored)
             for at in range(0, len(names), AT_ONCE):
                 some = {name: stored[name] for name in names[at : at + AT_ONCE]}
                 self._check_headers(some)
-                self._open_arrays(some, {} if zeros else counts)
+                self._open_arrays(some, zeros)
+            self._report_filled()
         for name in tree.stored.keys() - stored.keys():
             tensor = self._aggregate.tensors[name]
             self.add(tensor, [0, tensor.nbytes])
         self.tensors = {name: self.tensors[name] for name in tree.stored}
         self._check_size(sum(tensor.nbytes for tensor in self.tensors.values()), "tensors of ")
-        self._skip_unlisted(tree, ocdbt, counts)
+        self._skip_unlisted(tree, ocdbt, keyed)
 
     @property
     def _aggregate(self) -> MsgpackReader:
@@ -157,15 +159,19 @@ class OrbaxReader(FolderReader):
             of = f" in a folder of {self._place.size:,}" if self._place.size is not None else ""
             raise FormatError(self.path, f"has {what}{claimed:,} bytes{of}", "it is incomplete, or do not trust it")
 
-    def _open_arrays(self, stored: dict[str, str], counts: dict[str, int]) -> None:
-        """Open arrays.
+    def _open_arrays(self, stored: dict[str, str], zeros: bool) -> None:
+        """Open arrays, and list in `filled` those of which elements may be absent.
+
+        Earlier versions of Orbax left out chunks of zeros, and their `_METADATA` does not say that all are stored: an
+        absent chunk may be one of zeros or a lost one. It is read as the fill value, as Orbax itself does, with a
+        remark. Where `_METADATA` says that all chunks are stored, an absent one is refused.
 
         Args:
-          counts: chunks that are stored, by array; empty if any may be missing.
+          zeros: may chunks of zeros be absent?
+        Raises: FormatError.
         """
-        for (name, where), about in zip(
-            stored.items(), self._started().call("open", arrays=list(stored.values())), strict=True
-        ):
+        abouts = self._started().call("open", arrays=list(stored.values()))
+        for name, about in zip(stored, abouts, strict=True):
             if "error" in about:
                 raise self._unreadable(name, reason(about["error"]))
             if about["dtype"] not in ITEMSIZE:
@@ -177,16 +183,32 @@ class OrbaxReader(FolderReader):
             self._chunks += total
             if self._chunks > MAX_CHUNKS:
                 raise FormatError(self.path, f"has over {MAX_CHUNKS:,} chunks", "save it in fewer or larger ones")
-            if counts and counts.get(where, 0) < total:
-                raise self._unreadable(name, f"it has {counts.get(where, 0):,} of its {total:,} chunks")
+            if about["stored"] < total and not zeros:
+                raise self._unreadable(name, f"it has {about['stored']:,} of its {total:,} chunks")
+            sharded = about["read"] != about["write"]  # what is absent inside a shard does not show
+            if zeros and (about["stored"] < total or sharded):
+                self.filled |= {name}
             rows = (about["read"] or [1])[0]
             band = rows * (tensor.nbytes // tensor.shape[0]) if tensor.size and tensor.shape else tensor.nbytes
             self._check_size(min(band, tensor.nbytes), f"rows of {shown(name)} of ", MAX_REMOTE)
             self.add(tensor, [*range(0, tensor.nbytes, band or 1), tensor.nbytes])
             self._arrays[name] = Array(len(self._arrays), rows)
 
-    def _skip_unlisted(self, tree: Tree, ocdbt: bool, counts: dict[str, int]) -> None:
-        """Record whatever in the folder no array of the tree lies in."""
+    def _report_filled(self) -> None:
+        """Add a remark on arrays of which chunks may be absent."""
+        if self.filled:
+            names = [shown(name) for name in self.tensors if name in self.filled]
+            more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+            why = f"its {METADATA} does not say that all chunks are stored"
+            what = "absent chunks are read as the fill value, which is 0 unless an array states another"
+            self.remarks = (f"{what} ({why}): {', '.join(names[:NAMED])}{more}",)
+
+    def _skip_unlisted(self, tree: Tree, ocdbt: bool, keyed: list[str]) -> None:
+        """Record whatever in the folder no array of the tree lies in.
+
+        Args:
+          keyed: every array of the database that has a key.
+        """
         stored = {where for where in tree.stored.values() if where is not None}
         if tree.root:
             self._skip_others("", BESIDE_STEP)
@@ -205,7 +227,7 @@ class OrbaxReader(FolderReader):
             except ValueError:
                 self.skipped.add(host, "the database of a host, which cannot be read")
         aggregated = {name.replace("/", ".") for name, where in tree.stored.items() if where is None}
-        for where in counts:
+        for where in keyed:
             if where in aggregated:
                 self.skipped.add(where, f"an array that {AGGREGATE!r} has as well, which Orbax reads instead")
             elif where not in stored:

@@ -69,21 +69,21 @@ class Arrays:
         with open(path, "wb") as file:
             file.write(store.read(key).result().value)
 
-    def use(self, root: str, ocdbt: bool, driver: str, zeros: bool) -> dict[str, int]:
+    def use(self, root: str, ocdbt: bool, driver: str, zeros: bool) -> list[str]:
         """Choose where the arrays are, in `root` or the database there.
 
         Args:
           driver: "zarr" or "zarr3".
           zeros: does a chunk that is missing stand for zeros?
-        Returns: array -> chunks stored.
+        Returns: every array that has a key.
         """
         self.root, self.ocdbt, self.driver, self.zeros = root, ocdbt, driver, zeros
         self.keys = self._keys(self._database(root) if ocdbt else self._place(root))
-        chunks: dict[str, int] = {}
+        self.chunks: dict[str, list[str]] = {}
         for key in self.keys:
             where, is_chunk = self._array(key)
-            chunks[where] = chunks.get(where, 0) + is_chunk
-        return chunks
+            self.chunks.setdefault(where, []).extend([key] * is_chunk)
+        return list(self.chunks)
 
     def _array(self, key: str) -> tuple[str, bool]:
         """Return the array to which a key belongs, and whether it is of a chunk: "a.b/.zarray", "a.b/0.0" -> "a.b"."""
@@ -111,10 +111,13 @@ class Arrays:
         ]
 
     def open(self, arrays: list[str]) -> list[dict[str, Any]]:
-        """Open arrays, which `band` counts in this order. Returns: shape, dtype and chunk shapes, or the error."""
+        """Open arrays, which `band` counts in this order.
+
+        Returns: shape, dtype, chunk shapes and how many chunks of the grid are stored; or the error.
+        """
         futures = [ts.open(self._array_at(where), read=True, context=self.context) for where in arrays]
         described: list[dict[str, Any]] = []
-        for future in futures:
+        for where, future in zip(arrays, futures, strict=True):
             array: Any = None
             try:
                 array = future.result()
@@ -123,9 +126,17 @@ class Arrays:
             else:
                 layout = array.chunk_layout
                 read, write = (list(chunk.shape or ()) for chunk in (layout.read_chunk, layout.write_chunk))
-                described.append({"shape": list(array.shape), "dtype": array.dtype.name, "read": read, "write": write})
+                shape, stored = list(array.shape), self._stored(where, array.shape, write)
+                about = {"shape": shape, "dtype": array.dtype.name, "read": read, "write": write, "stored": stored}
+                described.append(about)
             self.opened.append(array)
         return described
+
+    def _stored(self, where: str, shape: tuple[int, ...], chunk: list[int]) -> int:
+        """Count the chunks of an array that are stored, without those outside of its grid."""
+        grid = [-(-n // size) for n, size in zip(shape, chunk, strict=True)] or [1]  # Zarr 2 calls the one chunk "0"
+        keys = (re.findall(r"\d+", key[len(where) :]) for key in self.chunks.get(where, ()))
+        return sum(all(len(n) < 20 and int(n) < size for n, size in zip(key, grid, strict=False)) for key in keys)
 
     def _array_at(self, where: str) -> dict[str, Any]:
         if self.ocdbt:
