@@ -1,7 +1,21 @@
 """Translate checkpoints between frameworks and dialects: `python -m convert`, or in Python
 
-plan = convert.plan("weights.npz", src="google", dst="torch")
-convert.write(plan, "out.safetensors")
+    plan = convert.plan("weights.npz", src="google", dst="torch")
+    convert.write(plan, "out.safetensors")
+
+Two rooms: files/ reads and writes each format, optimizer/ converts the state of an optimizer. The other modules, in the
+order in which a conversion goes through them:
+
+    command line      __main__, parsers; program, which runs commands and conversion; routes, source_paths, pages; for
+                      people: errors, outcome, dry_run, progress, terminal, folding; version, versions
+    what a file is    recognise, readings, nesting, spelling, examples; choosing, replicas, parametrized, refusal
+    its Config        configure, from settings (the user's), inference (shapes), record and variants; conventions,
+                      pixels; open_fields, where nobody states a value
+    the plan          planning builds plans.Plan from steps: by_dialect, dialect_faults, counters, aside, nnx
+    a Table's plan    by_table, table_file, table_part, table_fit, counting
+    the target        targets and replacing check its place; execute writes it: payload, casting, dtypes; verification
+    the record        new_record builds it, execute writes it, record reads it
+    inspect and diff  inspection; diff, diff_plans, diff_arrays, array_differences, diff_text, strangers
 """
 
 from __future__ import annotations

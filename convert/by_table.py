@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from specs.claims import UNPROVEN, claim, unproven
-from specs.layout import Entry, Equal, Layout, kind
+from specs.dtypes import kind
+from specs.layout import Entry, Equal, Layout
 from specs.matching import Matcher
 from specs.stating import stated
 from specs.table import Table

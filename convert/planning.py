@@ -4,7 +4,9 @@
     convert.write(plan, "out.safetensors")
 
 The steps, each a function of values: candidates (recognise) -> choose, which configures and translates each reading and
-keeps why the others are rejected -> Plan, for `execute`.
+keeps why the others are rejected -> Plan, for `execute`. What proves a plan complete: `by_dialect.Problems` checks
+the names and shapes of the file, and `specs.filling` that each element goes to one place. Whether a value that nobody
+states may be assumed is decided here, by `_accept_assumptions`.
 This file is not called plan.py: `convert.plan` is the function.
 """
 
@@ -101,11 +103,11 @@ def plan_read(
         from .refusal import refusal
 
         raise refusal(request, choice, src, weights)
-    return _decided(choice.plan, assume)
+    return _accept_assumptions(choice.plan, assume)
 
 
-def _decided(plan: Plan, assume: bool) -> Plan:
-    """Return the plan if every field that changes its outputs is stated, or accepted. Raises: OpenFields."""
+def _accept_assumptions(plan: Plan, assume: bool) -> Plan:
+    """Accept defaults of fields that change the outputs and that nobody states; without `assume`, raise OpenFields."""
     if assume:
         return replace(plan, accepted=plan.configuration.must_state)
     if error := left_open(plan):

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from specs.layout import Entry, Sum, alike
+from specs.dtypes import first_float
+from specs.layout import Entry, Sum
 from specs.moves import Fill, Move
 
 from .dtypes import FLOATS
@@ -73,7 +74,7 @@ def step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None) -> Step
         (one, first), (other, second) = list(dtypes.items())[:2]
         problem = f"{first} is {one} and {second} is {other}, and {entry.name} joins them"
         raise ValueError(f"{problem}: convert them to one dtype first")
-    like = entry.like or alike({name: tensor.dtype for name, tensor in sources.items()} if not dtypes else {})
+    like = entry.like or first_float({name: tensor.dtype for name, tensor in sources.items()} if not dtypes else {})
     own = next(iter(dtypes), None) or entry.dtype or (sources[like].dtype if like else "float32")
     final = dtype if dtype and own.startswith(("float", "bfloat")) and not entry.dtype else own
     tensor = Tensor(entry.name, entry.shape, final)

@@ -114,6 +114,13 @@ def test_the_rooms_of_derive_import_only_those_before_them():
     assert back == []
 
 
+@pytest.mark.parametrize("floor", ["convert", "specs"])
+def test_the_map_of_a_floor_names_each_of_its_modules(floor):
+    words = set(re.findall(r"\w+", ast.get_docstring(ast.parse(FILES[floor].read_text())) or ""))
+    modules = {path.stem for path in (ROOT / floor).glob("*.py") if path.stem != "__init__"}
+    assert {name for name in modules - words if not name.endswith(tuple(specs.names()))} == set()
+
+
 def test_circles_and_upward_imports_are_seen():
     """The two checks above are able to fail."""
     arrows = {"specs.a": {"convert.b"}, "convert.b": {"convert.c"}, "convert.c": {"convert.b", "convert.commands"}}

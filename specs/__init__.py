@@ -2,6 +2,15 @@
 
 A page is code: those here may be imported whenever a checkpoint seems to need one; any other is loaded only when the
 user names it, never because a checkpoint does.
+
+The modules beside the pages:
+
+    a page's contract   spec; layer, kinds, dialects, init, resize, preprocessing; config; checks, outside, paddlevit
+    a Table as text     table; parsing, lines, line_checks; a side is a signature: paths, axes; ranges, compose, claims
+    applied to arrays   binding, which uses matching (names) and sizes (lengths: equating, open_axes, stating); then
+                        filling, which proves that no element is left over: env, places, coverage; layout, proof
+    what it comes to    moves, arrays, dtypes
+    for people          words, numerals
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .layout import alike, kind
+from .dtypes import first_float, kind
 from .lines import TableError
 from .moves import Fill, Move, Select
 
@@ -96,7 +96,7 @@ def translate(layout: Layout, arrays: Mapping[str, Any]) -> dict[str, Any]:
         if not _holds(check, arrays):
             other = f"and {check.other} are not equal" if check.other else f"holds other values than {check.value}"
             raise TableError(f"line {check.line.number}: {check.name} {other}, as the table says they are")
-    like = alike({name: array.dtype.name for name, array in arrays.items()})
+    like = first_float({name: array.dtype.name for name, array in arrays.items()})
     return {entry.name: _made(entry, arrays, entry.like or like) for entry in layout.entries}
 
 

@@ -1,7 +1,7 @@
-"""Translate a Table plus names and shapes into moves, and prove that they cover every element once.
+"""Define a Layout: what a Table comes to for arrays that are known by name and shape.
 
-The left side is read, the right side written: the Table is bound to arrays (binding.py), every array is divided among
-the lines, and the division is checked to be complete on both sides (filling.py).
+The left side is read, the right side written. proof.py builds a Layout: it binds the Table to the arrays (binding.py),
+and filling.py divides every array among the lines and proves that the division is complete on both sides.
 """
 
 from collections.abc import Mapping
@@ -83,14 +83,3 @@ class Layout(NamedTuple):
     @property
     def shapes(self) -> dict[str, Shape]:
         return {entry.name: entry.shape for entry in self.entries}
-
-
-def kind(dtype: str) -> str:
-    """Return the kind of a dtype: "float" of float32, bfloat16 and float8_e5m2, "int", "uint", "bool" or "complex"."""
-    return "float" if "float" in dtype else dtype.rstrip("0123456789")
-
-
-def alike(dtypes: Mapping[str, str]) -> str:
-    """Name the array whose dtype is given to constants that state none: the first floating-point one, "" if none is."""
-    kinds = ("float16", "float32", "float64", "bfloat16")
-    return next((name for name, dtype in dtypes.items() if dtype in kinds), "")

@@ -1,4 +1,4 @@
-"""Parse, load and save Tables."""
+"""Parse, load and save Tables. What a line consists of is parsed by paths.py (names, holes) and axes.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Apply the moves of the weights to the moments: a moment has the shape of its parameter."""
+"""Apply the moves of the weights to the moments: a moment has the shape of its parameter.
+
+A moment by its name, as "exp_avg", is a slot, as TensorFlow and paddle say.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,7 @@ def model(
         if not _is_trained(tensor, filling, trained, path, isinstance(plan, Plan)):
             continue
         for slot in moments:
-            moved, dtype = _moved(tensor, filling, slot, state.moments[slot], sources, path)
+            moved, dtype = _moved_slot(tensor, filling, slot, state.moments[slot], sources, path)
             moments[slot][tensor.name] = moved
             dtypes[slot, tensor.name] = as_dtype if as_dtype and dtype in FLOATS else dtype
             if isinstance(moved, Constant) and tensor.name not in without:
@@ -111,7 +114,7 @@ def _is_trained(tensor: Tensor, filling: Filling, trained: Mapping[str, Tensor],
     raise ConvertError(f"{path}: {tensor.name} is a constant of the table: whether it is trained is not known")
 
 
-def _moved(
+def _moved_slot(
     tensor: Tensor, filling: Filling, slot: str, arrays: Mapping[str, Tensor], sources: Mapping[str, Tensor], path: str
 ) -> tuple[Filling, str]:
     """Return the moves of a weight applied to one of its moments, and the moment's dtype."""

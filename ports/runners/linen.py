@@ -1,4 +1,4 @@
-"""Run flax linen modules with their variables behind the common call."""
+"""Run flax linen modules with their variables behind the common call (gradients, training: functional.py)."""
 
 from __future__ import annotations
 

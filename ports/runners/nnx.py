@@ -1,4 +1,4 @@
-"""Run flax nnx modules behind the common call."""
+"""Run flax nnx modules behind the common call (gradients, training: functional.py)."""
 
 from __future__ import annotations
 
