@@ -57,7 +57,7 @@ class TablePlan:
 
     @property
     def parameters(self) -> int:
-        """Elements of the target."""
+        """Count the elements of the target."""
         return sum(tensor.size for tensor, _ in self.steps)
 
     def notes(self) -> list[str]:
@@ -100,7 +100,7 @@ class TablePlan:
 
     @property
     def supplied(self) -> tuple[str, ...]:
-        """Target tensors with values that the file does not state: the record of the target marks them."""
+        """List target tensors with values that the file does not state: the record of the target marks them."""
         return supplied(self.steps, self.sources, self.earlier | self.reader.filled)
 
     @property

@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"([0-9]+)")
 
 
 def fold(names: Iterable[str]) -> list[str]:
-    """blocks.0.norm.bias, blocks.1.norm.bias, blocks.2.norm.bias -> blocks.{0..2}.norm.bias"""
+    """Fold the numbers of names: blocks.0.bias, blocks.1.bias, blocks.2.bias -> blocks.{0..2}.bias."""
     split = [tuple(_NUMBER.split(name, FOLDED)) for name in dict.fromkeys(names)]  # text and numbers in turn
     for at in range(1, max(map(len, split), default=0), 2):
         groups: dict[tuple[str, ...], list[str]] = {}

@@ -1,4 +1,4 @@
-"""Plan: everything a conversion will do, and what a user should know of it. Immutable; planning.py builds it."""
+"""Define Plan: everything a conversion will do, and what a user should know of it. planning.py builds it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Plan:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """Every target tensor and what fills it."""
+        """Return every target tensor and what fills it."""
         steps = self.translation.steps()
         return tuple((tensor._replace(name=self.spelled(tensor.name)), filling) for tensor, filling in steps)
 
@@ -96,23 +96,23 @@ class Plan:
 
     @property
     def preprocessing(self) -> Known:
-        """What is known of the preprocessing of images."""
+        """Return what is known of the preprocessing of images."""
         return self.configuration.preprocessing
 
     @property
     def origins(self) -> Mapping[str, str]:
-        """Where each Config field comes from: user, record, shapes, dialect, variant, assumed or default."""
+        """Return where each Config field comes from: user, record, shapes, dialect, variant, assumed or default."""
         return {**self.configuration.origins, **dict.fromkeys(self.accepted, "assumed")}
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """Config fields that change the outputs and are assumed, not known: now, or since a record was written."""
+        """List Config fields that change the outputs and are assumed, not known: now, or since a record was written."""
         names = {*self.configuration.assumed, *self.accepted}
         return tuple(name for name in configs.as_dict(self.config) if name in names)
 
     @property
     def unread(self) -> Mapping[str, str]:
-        """What suggests each field that neither the file's arrays nor anybody states: see record.UNREAD."""
+        """Return what suggests each field that neither the file's arrays nor anybody states: see record.UNREAD."""
         return self.configuration.unread
 
     def _unsure(self) -> list[str]:
@@ -151,7 +151,7 @@ class Plan:
 
     @cached_property
     def aside(self) -> list[Aside]:
-        """Arrays of the file that are in no step: what the conversion leaves out."""
+        """List the arrays of the file that are in no step: what the conversion leaves out."""
         converted = (*self.translation.moved, *self.translation.carried.values())
         used = {self.sources[name].name for name in converted} | self.accounted
         return set_aside(self.reader.tensors, used, self.reading)
@@ -216,13 +216,13 @@ class Plan:
 
     @cached_property
     def supplied(self) -> tuple[str, ...]:
-        """Target tensors that neither the file nor its record states: the record of the target marks them."""
+        """List target tensors that neither the file nor its record states: the record of the target marks them."""
         names = supplied(self.steps, self.sources, self.record.supplied | self.reader.filled)
         return tuple(name for name in names if name not in self.translation.recorded)
 
     @cached_property
     def uncounted(self) -> list[str]:
-        """Batch counters of the target that neither the file nor its record states, so that they are 0."""
+        """List batch counters of the target that neither the file nor its record states, so that they are 0."""
         known = {*self.translation.recorded, *self.translation.zeros}
         return [t.name for t, filling in self.steps if isinstance(filling, Constant) and t.name not in known]
 

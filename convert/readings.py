@@ -67,7 +67,7 @@ class Reading:
 
     @property
     def prefix(self) -> str:
-        """The place as messages and --weights write it."""
+        """Return the place as messages and --weights write it."""
         return label(self.place)
 
     @property

@@ -49,41 +49,41 @@ class Record(NamedTuple):
 
     @property
     def hints(self) -> dict[str, Any]:
-        """What recognition may rely on: a record of other bytes says nothing of this file's names and counters."""
+        """Return what recognition may rely on: a record of other bytes says nothing of this file's names."""
         kept = ("architecture",) if self.change else ("architecture", "dialect")
         return {key: self.content[key] for key in kept if key in self.content}
 
     @property
     def carried(self) -> dict[str, int]:
-        """Batch counters of this file that no array of it stores; {} if the record is of other bytes."""
+        """Return batch counters of this file that no array of it stores; {} if the record is of other bytes."""
         counters = {} if self.change else self.content.get("carried", {})
         return {name: int(count) for name, count in counters.items() if is_count(count)}
 
     @property
     def assumed(self) -> frozenset[str]:
-        """Config fields that the record marks as assumed, not known."""
+        """List the Config fields that the record marks as assumed, not known."""
         return frozenset(name for name in self.content.get("assumed", ()) if isinstance(name, str))
 
     @property
     def unread(self) -> dict[str, str]:
-        """Config fields that neither a file's arrays nor anybody stated -> what suggests their values: see UNREAD."""
+        """Return {Config field that neither arrays nor anybody stated: what suggests its value}; see UNREAD."""
         origins = self.content.get(UNREAD, {})
         return {n: o for n, o in origins.items() if isinstance(o, str) and (o == DEFAULT or o.startswith(SUGGEST))}
 
     @property
     def optimizer(self) -> dict[str, Any]:
-        """What the record says of the optimizer's state in this file; {} if the record is of other bytes."""
+        """Return what the record says of the optimizer's state in this file; {} if the record is of other bytes."""
         return {} if self.change or self.damage else self.content.get("optimizer", {})
 
     @property
     def supplied(self) -> frozenset[str]:
-        """Arrays of this file that a conversion filled and did not read; none if the record is of other bytes."""
+        """List arrays of this file that a conversion filled and did not read; none if the record is of other bytes."""
         names = [] if self.change else self.content.get("supplied", [])
         return frozenset(name for name in names if isinstance(name, str))
 
     @property
     def preprocessing(self) -> tuple[Known, list[str]]:
-        """What the record says of the preprocessing of images, and why it is not used, if it cannot be."""
+        """Return what the record says of the preprocessing of images, and why it is not used, if it cannot be."""
         content = {**self.content.get("preprocessing", {})}
         assumed = content.pop("assumed", [])
         try:
@@ -95,7 +95,7 @@ class Record(NamedTuple):
 
     @property
     def lossy(self) -> list[dict[str, Any]]:
-        """What earlier conversions lost by changes of dtype."""
+        """Return what earlier conversions lost by changes of dtype."""
         entries = self.content.get("lossy", [])
         known = {"dtype": str, "tensors": int, **dict.fromkeys(LOSSES, int)}
         listed = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []

@@ -13,7 +13,7 @@ from .recognise import all_dialects, known_dialect
 
 
 def route(text: str) -> tuple[str, str]:
-    """ "google2torch" -> ("google", "torch"). Raises: UsageError with the nearest route."""
+    """Parse "google2torch" into ("google", "torch"). Raises: UsageError with the nearest route."""
     halves = [(text[:k], text[k + 1 :]) for k, letter in enumerate(text) if letter == "2"]
     for src, dst in halves:
         with contextlib.suppress(UsageError):

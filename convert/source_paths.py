@@ -61,8 +61,11 @@ def sources(given: Iterable[str], step: int | None = None) -> Sources:
 
 
 def _inside(path: str, step: int | None) -> Sources:
-    """A file, or a folder that is one checkpoint, as it is; of any other folder the checkpoint that is meant, or else
-    every checkpoint inside, and why each of its other entries is none. The .json beside a checkpoint is its record."""
+    """Return a file, or a folder that is one checkpoint, as it is.
+
+    Of any other folder, return the checkpoint that is meant, or else every checkpoint inside, and why each of its other
+    entries is none. The .json beside a checkpoint is its record.
+    """
     if what := lacking(path) if not folder_format(path) else "":
         raise ConvertError(f"{path}: {what} ({INCOMPLETE})")
     try:

@@ -39,7 +39,7 @@ class Target:
 
     @property
     def index(self) -> str:
-        """Of a sharded checkpoint."""
+        """Return the path of a sharded checkpoint's index."""
         return index_of(self.out)
 
 
@@ -152,7 +152,7 @@ def target_name(file: str, usual: str, out: str | None, earlier: Mapping[str, st
 
 
 def byte_count(text: str | None) -> int | None:
-    """ "5GB" -> 5_000_000_000."""
+    """Parse a size: "5GB" -> 5_000_000_000."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(I?)B?", text.upper())

@@ -1,9 +1,9 @@
-"""Runs models in any framework, dtype and device, compares them tap by tap, and names the first that differs.
+"""Run models in any framework, dtype and device, compare them tap by tap, and name the first that differs.
 
     report = parity.compare({"torch": a, "flax": b}, images, check="layers")
     report.passed, report.first_divergence, report.to_html()
 
-Derives the translation of one model's checkpoints into another's, and proves it.
+Derive the translation of one model's checkpoints into another's, and prove it.
 
     d = parity.derive(torch_module, nnx_module, (images,))
     d.table.save("my.table"); d.proven, d.error, d.missing

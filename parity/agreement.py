@@ -25,7 +25,7 @@ class Verdict:
 
     @property
     def ratio(self) -> float:
-        """Error over tolerance: above 1 the array differs."""
+        """Divide error by tolerance: above 1 the array differs."""
         return self.worst.error / self.limit if self.limit else math.inf
 
     @property

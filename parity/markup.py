@@ -11,7 +11,7 @@ WHOLE = 28  # characters of the longest word that is not broken
 
 
 class Markup(str):
-    """Mark text as HTML, which is not escaped again."""
+    """Text that is HTML already, and is not escaped again."""
 
 
 def tag(name: str, *children: str, **attributes: object) -> Markup:

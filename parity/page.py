@@ -70,7 +70,7 @@ def _asset(name: str) -> str:
 
 
 class Model:
-    """Store one model's results by check, dtype and device; `key` begins the addresses of its checks."""
+    """One model's results by check, dtype and device; `key` begins the addresses of its checks."""
 
     def __init__(self, key: str, architecture: str, variant: str):
         self.key, self.architecture, self.variant = key, architecture, variant

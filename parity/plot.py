@@ -73,7 +73,7 @@ def chart(results: Sequence[Result], title: str) -> Markup:
 
 
 class Scale:
-    """Map an array's name and error to a point of the picture."""
+    """The mapping of an array's name and error to a point of the picture."""
 
     def __init__(self, results: Sequence[Result], names: Sequence[str], left: float):
         self.places = {name: k for k, name in enumerate(names)}
@@ -133,7 +133,7 @@ def _grid(scale: Scale) -> Markup:
 
 @dataclass(frozen=True)
 class Label:
-    """Name the arrays from the place `first` to `last`, below the axis."""
+    """The name of the arrays from the place `first` to `last`, below the axis."""
 
     text: str
     first: int

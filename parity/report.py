@@ -32,7 +32,7 @@ def write_page(path: str, text: str) -> None:
 
 @dataclass
 class Report:
-    """Store all results of a run, with what was run.
+    """All results of a run, with what was run.
 
     Args:
       about: what was run, by label: date, command, versions, each side's dtype and device, each checkpoint's sha256.

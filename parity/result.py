@@ -1,4 +1,4 @@
-"""Store the result of one check of one pair, and where it first differs."""
+"""Define the result of one check of one pair, and where it first differs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64, FLOAT64
 
 
 class Divergence(str):
-    """Name the first tap that differs, with what is known of it.
+    """The first tap that differs, by its name, with what is known of it.
 
     error, tolerance: of this tap.  worst: its worst element.  previous: (name, error) of the tap before, None if it is
     the first.  guess: the cause that gives the recorded values when it is recomputed, with the evidence; "" where
@@ -59,7 +59,7 @@ class Divergence(str):
 
 @dataclass(frozen=True)
 class Result:
-    """Store the outcome of one check of one pair.
+    """The outcome of one check of one pair.
 
     Args:
       error: the worst: that of the array whose error has the largest share of its tolerance; None if nothing ran.

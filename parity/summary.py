@@ -22,7 +22,7 @@ Facts = list[tuple[str, str]]  # (label, text)
 
 @dataclass(frozen=True)
 class Finding:
-    """State what differs first in one model.
+    """What differs first in one model.
 
     Args:
       result: the result that says most about the cause.

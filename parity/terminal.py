@@ -50,7 +50,7 @@ class Screen(NamedTuple):
 
     @property
     def longest(self) -> int:
-        """Characters of a model's name that stand in a row."""
+        """Return how many characters of a model's name stand in a row."""
         return int(MODEL * self.width)
 
     def paint(self, text: str, kind: str) -> str:

@@ -78,7 +78,7 @@ class Port(Model):
 
     @property
     def model(self) -> Any:
-        """The framework's own model: an nn.Module, an nn.Layer, or linen's module and variables."""
+        """Return the framework's own model: an nn.Module, an nn.Layer, or linen's module and variables."""
         return self.runner.model
 
     @model.setter
@@ -88,7 +88,7 @@ class Port(Model):
 
     @property
     def preprocessing(self) -> Known:
-        """What is known of the preprocessing of images."""
+        """Return what is known of the preprocessing of images."""
         return self._preprocessing
 
     @preprocessing.setter
@@ -227,7 +227,7 @@ class Port(Model):
 
     @cached_property
     def _tapped(self) -> tuple[set[str], set[str]]:
-        """(names that are taps, those of them that are feature maps), as patterns with "#" for numbers."""
+        """Return (names that are taps, those of them that are feature maps), as patterns with "#" for numbers."""
         layers = list(self.spec.layers(self.config))
         paths = {pattern(layer.path) for layer in layers}
         parents = {path.rsplit(".", depth)[0] for path in paths for depth in range(1, path.count(".") + 1)}
@@ -243,5 +243,5 @@ def _require_dtype(dtype: str) -> None:
 
 
 def pattern(path: str) -> str:
-    """ "blocks.3.norm1" -> "blocks.#.norm1"."""
+    """Replace numbers in a path: "blocks.3.norm1" -> "blocks.#.norm1"."""
     return re.sub(r"(?<=\.)\d+(?=\.|$)", "#", path)

@@ -1,4 +1,4 @@
-"""Writes a model in memory as a checkpoint with its record: names and layout of its own framework, any format."""
+"""Write a model in memory as a checkpoint with its record: names and layout of its own framework, any format."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def input_shape(c: Config) -> tuple[int, int, int]:
 
 
 def check_images(c: Config, height: int, width: int) -> None:
-    """Raises: ValueError for images of a size that the network cannot take."""
+    """Check that the network can take images of this size. Raises: ValueError."""
     ph, pw = pair(c.patch)
     if height < ph or width < pw:
         raise ValueError(f"images of {height}x{width} are smaller than one patch of {ph}x{pw}")

@@ -50,7 +50,7 @@ class Config:
 
     @property
     def stages(self) -> "tuple[StageConfig, ...]":
-        """What each stage is built from."""
+        """Return what each stage is built from."""
         blocks = sum(self.depths)
         ramp = iter([self.drop_path * b / max(blocks - 1, 1) for b in range(blocks)])
         found, (rows, columns) = [], pair(self.grid)
@@ -89,7 +89,7 @@ class Config:
 
     @property
     def stem(self) -> "tuple[Window, Window]":
-        """The stem's convolution along rows and along columns."""
+        """Return the stem's convolution along rows and along columns."""
         rows, columns = pair(self.patch)
         return self._stem(rows), self._stem(columns)
 
@@ -98,13 +98,13 @@ class Config:
 
     @property
     def stage_positions(self) -> tuple[int, ...]:
-        """Where each stage stands in upstream's `network`, which lists stages and downsamples in one row."""
+        """Return where each stage stands in upstream's `network`, which lists stages and downsamples in one row."""
         before = accumulate((self._downsample(s) is not None for s in range(len(self.depths) - 1)), initial=0)
         return tuple(s + downsamples for s, downsamples in enumerate(before))
 
     @property
     def downsample_positions(self) -> tuple[int, ...]:
-        """Where the downsample after each stage stands there, if it has one."""
+        """Return where the downsample after each stage stands there, if it has one."""
         return tuple(position + 1 for position in self.stage_positions)
 
 
@@ -277,7 +277,7 @@ def input_shape(c: Config) -> tuple[int, int, int]:
 
 
 def check_images(c: Config, height: int, width: int) -> None:
-    """Raises: ValueError for images of a size that the network cannot take."""
+    """Check that the network can take images of this size. Raises: ValueError."""
     (rows, columns), (ph, pw) = pair(c.grid), pair(c.patch)
     tokens = tuple(window.count(side) for window, side in zip(c.stem, (height, width), strict=True))
     if tokens != (rows, columns):

@@ -52,7 +52,7 @@ class Parameter(NamedTuple):
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Names of its dimensions."""
+        """Return the names of its dimensions."""
         return axes_of(self.layer, self.leaf)
 
     @property

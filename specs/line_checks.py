@@ -6,8 +6,7 @@ from .lines import Line
 
 
 def check(line: Line) -> None:
-    """Raises: ValueError for a line without meaning."""
-
+    """Check a line. Raises: ValueError for one without meaning."""
     for array in line.arrays:
         names = [part.name for part in array.parts()]
         if repeated := sorted({name for name in names if names.count(name) > 1}):

@@ -65,7 +65,7 @@ class Side(NamedTuple):
 
     @property
     def alternatives(self) -> tuple[tuple[Signature, ...], ...]:
-        """Sets of arrays of which each corresponds to the other side: all together, or each tied array or summand."""
+        """Return sets of arrays, each of which is the other side: all together, or each tied array or summand."""
         return (self.arrays,) if self.join == "," else tuple((array,) for array in self.arrays)
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ class Line:
 
     @property
     def kind(self) -> str:
-        """ "move", "constant", "drop" or "sum"."""
+        """Return "move", "constant", "drop" or "sum"."""
         if self.left.constant or self.right.constant:
             return "constant"
         if not (self.left.arrays and self.right.arrays):
@@ -157,7 +157,7 @@ class Line:
 
     @cached_property
     def listed(self) -> dict[str, tuple[str, ...]]:
-        """The words that a hole of the line lists, by variable; for bare holes of the same name as well."""
+        """Return the words that a hole of the line lists, by variable; for bare holes of the same name as well."""
         found: dict[str, set[tuple[str, ...]]] = {}
         for array in self.arrays:
             for hole in array.holes:
@@ -207,7 +207,7 @@ class Line:
 
     @cached_property
     def pairs(self) -> list[list[Pairs]]:
-        """Cells that correspond, for every alternative of the left side and every one of the right.
+        """Return cells that correspond, for every alternative of the left side and every one of the right.
 
         Two cells correspond where they have the same variables; several with the same ones in the order written.
         Raises: ValueError where an array has no partner.

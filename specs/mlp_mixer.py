@@ -45,7 +45,7 @@ class Config:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of tokens; one row where only their number is known and is no square."""
+        """Return rows and columns of tokens; one row where only their number is known and is no square."""
         if self.image is not None or self.tokens is None:
             (h, w), (ph, pw) = pair(224 if self.image is None else self.image), pair(self.patch)
             return (-(-h // ph), -(-w // pw)) if self.padding == "SAME" else (h // ph, w // pw)
@@ -126,7 +126,7 @@ def input_shape(c: Config) -> tuple[int, int, int]:
 
 
 def check_images(c: Config, height: int, width: int) -> None:
-    """Raises: ValueError for images of a size that the network cannot take."""
+    """Check that the network can take images of this size. Raises: ValueError."""
     (ph, pw), same = pair(c.patch), c.padding == "SAME"
     tokens = (-(-height // ph) * -(-width // pw)) if same else (height // ph) * (width // pw)
     if tokens != c.token_count:

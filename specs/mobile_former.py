@@ -80,17 +80,17 @@ class Config:
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        """Channels that each block takes."""
+        """Return the channels that each block takes."""
         return (self.lite_out, *(out for _, out, _ in self.blocks))[:-1]
 
     @property
     def out(self) -> int:
-        """Channels after the last block."""
+        """Return the channels after the last block."""
         return self.blocks[-1][1]
 
     @property
     def dyrelu(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """DyReLU's coefficients and constants as upstream computes with them, in any dtype: rounded to float32."""
+        """Return DyReLU's coefficients and constants as upstream computes with them: rounded to float32."""
         return tuple(map(single, self.dyrelu_coefs)), tuple(map(single, self.dyrelu_consts))
 
     @property

@@ -214,7 +214,7 @@ def _hole(text: str) -> Hole:
 
 
 def _values(text: str) -> Iterator[str]:
-    """ "query|key" -> query, key; "0..3|7" -> 0, 1, 2, 3, 7."""
+    """Yield the values of a hole: "query|key" -> query, key; "0..3|7" -> 0, 1, 2, 3, 7."""
     count = 0
     for item in re.split(r"(?<!\\)\|", text):
         if span := re.fullmatch(_RANGE, item):

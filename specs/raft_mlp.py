@@ -50,7 +50,7 @@ class Config:
 
     @property
     def levels(self) -> "tuple[LevelConfig, ...]":
-        """What each level is built from."""
+        """Return what each level is built from."""
         found, channels, (rows, columns) = [], self.channels, pair(self.image)
         each = zip(self.depths, self.widths, self.patches, self.rafts, self.kernels, strict=True)
         for depth, width, patch, raft, kernels in each:
@@ -86,23 +86,23 @@ class LevelConfig:
 
     @property
     def mixings(self) -> dict[str, int]:
-        """Tokens that each token mixing of a block mixes, by the name of its module."""
+        """Return how many tokens each token mixing of a block mixes, by the name of its module."""
         rows, columns = self.grid
         return {"vertical": rows, "horizontal": columns} if self.raft else {"token_mix": rows * columns}
 
     @property
     def groups(self) -> int:
-        """Groups of channels that are mixed along with the tokens: 1 without rafts."""
+        """Return how many groups of channels are mixed along with the tokens: 1 without rafts."""
         return self.raft or 1
 
     @property
     def axes(self) -> dict[str, int]:
-        """Sizes by which a map on the native grid is split: h rows, g groups of o channels."""
+        """Return sizes by which a map on the native grid is split: h rows, g groups of o channels."""
         return {"h": self.grid[0], "g": self.groups, "o": self.width // self.groups}
 
     @property
     def features(self) -> int:
-        """Numbers that the embedding makes one token of."""
+        """Return how many numbers the embedding makes one token of."""
         return self.channels * sum(k * k for k in self.kernels or (self.patch,))
 
     def whole_patches(self, rows: int, columns: int) -> tuple[int, int]:
@@ -111,7 +111,7 @@ class LevelConfig:
 
     @property
     def windows(self) -> tuple[tuple[slice, int, int], ...]:
-        """(its features, k, the margin to the largest on each side) of every window of the multi-scale embedding."""
+        """Return (features, k, margin to the largest on each side) of every window of the multi-scale embedding."""
         found, start = [], 0
         for k in self.kernels:
             features = slice(start, start + self.channels * k * k)
@@ -121,7 +121,7 @@ class LevelConfig:
 
     @property
     def padding(self) -> int:
-        """Zeros around the map under the largest window."""
+        """Return the zeros around the map under the largest window."""
         return (max(self.kernels) - self.patch) // 2
 
     def check(self) -> None:

@@ -22,7 +22,7 @@ def fill(line: Line, array: Signature, index: Mapping[str, int]) -> str:
 
 
 class Ranges:
-    """Record the block count at each prefix of a path: lines with the same prefix share it."""
+    """The block count at each prefix of a path: lines with the same prefix share it."""
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, int, int], int] = {}

@@ -32,7 +32,7 @@ class Signature(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The path alone, as it is written."""
+        """Return the path alone, as it is written."""
         return spelt(self.path)
 
     def __str__(self) -> str:

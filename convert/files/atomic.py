@@ -21,7 +21,7 @@ Claim = tuple[IO[bytes], str]  # a temporary file, open and locked, and its path
 
 
 def check(sources: Iterable[str], out: str, force: bool) -> None:
-    """Raises: ConvertError before anything is read where the target cannot be.
+    """Check that a target may be written, before anything is read. Raises: ConvertError.
 
     Args:
       sources: all files that are read.
@@ -47,7 +47,7 @@ def folder_of(out: str) -> str:
 
 
 def check_room(out: str, size: int) -> None:
-    """Raises: ConvertError where the disk has less than `size` bytes left."""
+    """Check that the disk has `size` bytes left. Raises: ConvertError."""
     folder = os.path.dirname(os.path.abspath(out))
     disk = os.statvfs(folder)
     if (left := disk.f_bavail * disk.f_frsize) < size:
@@ -166,7 +166,7 @@ def publish(temporary: str, out: str, force: bool) -> None:
 
 
 def sync_folder(path: str) -> None:
-    """fsync the folder of `path`, so that its renames survive a crash."""
+    """Sync the folder of `path` to the disk, so that its renames survive a crash."""
     folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
     try:
         os.fsync(folder)

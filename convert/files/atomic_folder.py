@@ -44,7 +44,7 @@ def check(source: str | None, out: str, force: bool, writer: type[Writer], is_re
 
 
 def check_apart(source: str | None, out: str) -> None:
-    """Raises: UsageError where a target and a source that is a folder, or is to become one, lie in each other."""
+    """Check that neither of target and source lies in the other, where one is a folder. Raises: UsageError."""
     ours, theirs = os.path.realpath(out), source and os.path.realpath(source)
     if theirs and os.path.commonpath([ours, theirs]) in (ours, theirs):
         elsewhere = command_or_call("give another -o", "give another path")

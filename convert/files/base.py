@@ -58,17 +58,17 @@ class Tensor(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Elements."""
+        """Return the number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Payload bytes."""
+        """Return the bytes of the payload."""
         return self.size * ITEMSIZE[self.dtype]
 
     @property
     def addressable(self) -> bool:
-        """Can numpy and the frameworks make it? They count bytes in 63 bits, over the axes that are not 0."""
+        """Tell whether numpy and the frameworks can create it: they count bytes in 63 bits, axes of 0 aside."""
         return math.prod(axis or 1 for axis in self.shape) * ITEMSIZE[self.dtype] < 2**63
 
 
@@ -90,7 +90,7 @@ class Reader(ABC):
 
     @cached_property
     def skipped(self) -> Skipped:
-        """Every entry of the file that is neither a tensor nor the format's own bookkeeping."""
+        """Return every entry of the file that is neither a tensor nor the format's own bookkeeping."""
         return Skipped()
 
     @abstractmethod
@@ -211,7 +211,7 @@ class Writer(ABC):
         self.written += 1
 
     def complete(self) -> None:
-        """Raises: ConvertError where a tensor that was announced has not been written."""
+        """Check that every tensor that was announced is written. Raises: ConvertError."""
         if self.written < len(self.tensors):
             raise ConvertError(f"{shown(self.tensors[self.written].name)} was announced and never written")
 

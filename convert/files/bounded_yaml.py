@@ -1,4 +1,4 @@
-"""YAML out of a stranger's file. A merge (<<) of references copies what they stand for: what it makes is counted."""
+"""Parse YAML of a stranger's file. A merge (<<) of references copies what they stand for: what it makes is counted."""
 
 from __future__ import annotations
 

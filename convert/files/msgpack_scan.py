@@ -1,4 +1,4 @@
-"""Finds the arrays of a flax msgpack file, reading a small window at a time and seeking over payloads.
+"""Find the arrays of a flax msgpack file, reading a small window at a time and seeking over payloads.
 
 Source: https://github.com/msgpack/msgpack/blob/master/spec.md; flax/serialization.py.
 """
@@ -67,7 +67,7 @@ class Tokens:
         return self._window[begin : begin + size]
 
     def room(self, size: int) -> None:
-        """Raises: FormatError where the file ends within the next `size` bytes."""
+        """Check that the file has `size` more bytes. Raises: FormatError."""
         if size > self.file.size - self.at:
             problem = f"{size} bytes are needed, the file ends after {self.file.size - self.at}"
             raise self.bad(problem, "the file is cut short, or flax did not write it")

@@ -1,4 +1,4 @@
-"""npz: a zip of .npy members, as `np.savez` and `np.savez_compressed` write it.
+"""Read and write npz: a zip of .npy members, as `np.savez` and `np.savez_compressed` write it.
 
 Replaces np.load, which reads every array as a whole and bounds neither names nor what a member expands to. A .npy
 header is matched against the one form that numpy writes, not evaluated.

@@ -1,4 +1,4 @@
-"""safetensors: 8 bytes of header length, a JSON header, then payloads that tile the rest of the file.
+"""Read and write safetensors: 8 bytes of header length, a JSON header, then payloads that tile the rest of the file.
 
 Replaces the library safetensors, which makes a tensor of numpy or a framework whole where we stream it in pieces, maps
 the file into memory (one that is cut short meanwhile ends the process), and parses headers of 100 MB. Limits here: a

@@ -1,4 +1,4 @@
-"""Sharded checkpoints: `model.safetensors.index.json` maps each tensor to one of many files in its folder.
+"""Read sharded checkpoints: `model.safetensors.index.json` maps each tensor to one of many files in its folder.
 
 The shards may have any format that is one file: `pytorch_model.bin.index.json` lists torch files.
 
@@ -146,7 +146,7 @@ class ShardedReader(Reader):
 
 
 def shard_name(out: str, number: int, count: int) -> str:
-    """model.safetensors -> model-00001-of-00003.safetensors"""
+    """Name a shard: model.safetensors -> model-00001-of-00003.safetensors."""
     stem, suffix = os.path.splitext(out)
     return f"{stem}-{number:05}-of-{count:05}{suffix}"
 

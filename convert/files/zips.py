@@ -1,4 +1,4 @@
-"""Zip files: members listed through `zipfile` within our limits and read by position; `zip_writer` writes them.
+"""Read zip files: members are listed through `zipfile` within our limits, and read by position; zip_writer writes them.
 
 `zipfile` parses the directory. Before it does, the end records are read here: a directory over 8 MiB or 80,000 members
 would take it seconds and hundreds of megabytes. Afterwards, members that overlap, are encrypted, split over disks or

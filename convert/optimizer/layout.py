@@ -65,7 +65,7 @@ class Written:
 
 
 class Builder:
-    """Collect steps while a tree is built."""
+    """Collects steps while a tree is built."""
 
     def __init__(self, model: Model):
         self.model, self.steps, self.supplied = model, list[Step](), list[str]()

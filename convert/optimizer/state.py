@@ -1,4 +1,4 @@
-"""State: what an optimizer keeps, whichever library kept it."""
+"""Define State: what an optimizer stores, whichever library it is of."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class FolderReader(Reader):
         """Return bytes [start, stop) of one band of a tensor. Raises: FormatError."""
 
     def add(self, tensor: Tensor, edges: Sequence[int]) -> None:
-        """Raises: FormatError where the name is taken."""
+        """Add a tensor with the edges of its bands. Raises: FormatError where the name is taken."""
         if tensor.name in self.tensors:
             raise FormatError(self.path, f"names two tensors {shown(tensor.name)}", "one of the two would be lost")
         self.tensors[tensor.name], self.edges[tensor.name] = tensor, edges

@@ -1,4 +1,4 @@
-"""Writes torch distributed checkpoints (DCP) through torch, a tensor at a time."""
+"""Write torch distributed checkpoints (DCP) through torch, a tensor at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orbax checkpoints: a tree whose leaves are Zarr arrays, in one OCDBT database or a folder each, or in a msgpack file.
+"""Read Orbax checkpoints: trees of Zarr arrays, in one OCDBT database or a folder each, or in a msgpack file.
 
 tensorstore reads and writes the arrays; jax and orbax are not needed. It is asked for shapes and chunks before any
 payload, which it reads in a process of its own (`tensorstore_process`).
@@ -153,7 +153,7 @@ class OrbaxReader(FolderReader):
         self._check_size(chunk.nbytes, f"a chunk of {shown(tensor.name)} of {least}", MAX_REMOTE)
 
     def _check_size(self, claimed: int, what: str, remote: int | None = None) -> None:
-        """Raises: FormatError where so many bytes cannot honestly come out of this folder."""
+        """Check that so many bytes can honestly come out of this folder. Raises: FormatError."""
         most = remote if self._most is None else self._most
         if most is not None and claimed > most:
             of = f" in a folder of {self._place.size:,}" if self._place.size is not None else ""

@@ -1,4 +1,4 @@
-"""Writes Orbax checkpoints through tensorstore: what orbax's StandardCheckpointer restores."""
+"""Write Orbax checkpoints through tensorstore: what orbax's StandardCheckpointer restores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH = 32 << 20  # bytes written by one commit
 
 
 class OrbaxWriter(FolderWriter):
-    """Write what StandardCheckpointer restores: numpy arrays in one OCDBT database, uncompressed, in bands of rows.
+    """Writes what StandardCheckpointer restores: numpy arrays in one OCDBT database, uncompressed, in bands of rows.
 
     Raises: UsageError where tensorstore is missing; ConvertError for tensors without elements, which Orbax cannot hold,
     and names that it would confuse.

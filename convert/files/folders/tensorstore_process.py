@@ -1,4 +1,4 @@
-"""Reads an Orbax checkpoint's arrays through tensorstore in a process of its own, see `tensorstore_child`.
+"""Read an Orbax checkpoint's arrays through tensorstore in a process of its own, see `tensorstore_child`.
 
 Of 51 hostile folders in the tests, two abort the process that opens them with tensorstore (a shape and a chunk of 2^40)
 and two take over 1.8 GB and 20 seconds. With limits on a child they are errors like every other.
@@ -98,7 +98,7 @@ def _memory_file() -> IO[bytes]:
 
 
 def require() -> None:
-    """Raises: UsageError that names the extra to install where tensorstore is missing."""
+    """Check that tensorstore is installed. Raises: UsageError that names the extra to install."""
     if not importlib.util.find_spec("tensorstore"):
         raise UsageError(f"Orbax checkpoints need tensorstore: {install('orbax')}")
 

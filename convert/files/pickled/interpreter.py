@@ -1,4 +1,4 @@
-"""Reads pickles without running them: an interpreter of the opcodes that checkpoint writers emit.
+"""Read pickles without running them: an interpreter of the opcodes that checkpoint writers emit.
 
 It calls nothing a file names. A name must be in the table the format hands over; the table's value is our own function,
 which turns arguments into values of values.py, or None where the name may only be mentioned (dtypes, classes).

@@ -1,4 +1,4 @@
-"""paddle checkpoints (.pdparams, .pdopt, .pd): one pickle of nested dicts of numpy arrays, read without paddle.
+"""Read and write paddle checkpoints (.pdparams, .pdopt, .pd) without paddle: a pickle of nested dicts of numpy arrays.
 
 Replaces paddle.load, which unpickles and so runs what the file contains, and needs paddle and all arrays in memory.
 bfloat16 is stored as uint16 and nothing says so: it is reported, and written, as uint16.

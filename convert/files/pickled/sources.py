@@ -50,7 +50,7 @@ class Checked(Stored):
         return data
 
     def verify(self, file: File) -> None:
-        """Raises: Refused where the bytes do not match their CRC32."""
+        """Check that the bytes match their CRC32. Raises: Refused."""
         for start in range(0, max(self.size, 1), PIECE):
             self._advance(start, super().read(file, start, min(start + PIECE, self.size)))
 

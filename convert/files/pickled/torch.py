@@ -1,4 +1,4 @@
-"""torch checkpoints (.pt, .pth, .bin): the zip format of torch >= 1.6 and the two before it, read without torch.
+"""Read torch checkpoints (.pt, .pth, .bin) without torch: the zip format of torch >= 1.6 and the two before it.
 
 Replaces torch.load, which needs torch, and without weights_only=True runs what the file contains.
 Zip: `X/data.pkl` describes tensors as views of storages, whose bytes are the members `X/data/<key>`.

@@ -1,4 +1,4 @@
-"""Writes torch checkpoints: a zip as torch.save makes it, streamed, byte-identical from run to run.
+"""Write torch checkpoints: a zip as torch.save makes it, streamed, byte-identical from run to run.
 
 Replaces torch.save, which needs torch and all tensors in memory at once.
 `torch.load(weights_only=True)` reads it, also with mmap=True: payloads are stored and begin at multiples of 64 bytes.
