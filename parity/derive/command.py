@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,32 +16,19 @@ import ports  # noqa: F401  whose filter of warnings has to precede the user's i
 from convert import terminal
 from convert.errors import ConvertError, UsageError, called, printable
 from convert.files.atomic import check
-from convert.folding import fold as folded_names
 from convert.program import dumps
 from convert.progress import Status
 from convert.table_file import load
-from specs.numerals import limit, short
 from specs.table import Table
 
 from ..report import check_page, write_page
 from ..summary import count
 from .candidates import SEED
-from .derivation import ROUNDING, Derivation
+from .derivation import Derivation, Line
 from .deriving import derive
 from .prove.prove import DRAWS
 from .trace.call import call_of
 from .user_code import RETURN, build, parsed
-
-
-class Line(NamedTuple):
-    """A line that is printed.
-
-    Args:
-      kind: its colour, a key of terminal.CODES; "" for none.
-    """
-
-    text: str
-    kind: str = ""
 
 
 def run(
@@ -85,7 +73,7 @@ def run(
             print(found.table.print().rstrip())
         _say(_summary(found, out))
     elif not found.proven:
-        _say(_verdict(found))
+        _say(found.judgement)
     return 0 if found.proven else 1
 
 
@@ -93,15 +81,17 @@ def _derived(
     left: str, right: str, start: str | None, left_weights: str | None, say: Callable[[str], None]
 ) -> tuple[Derivation, tuple[str, str, str]]:
     """Run both files and derive. Returns: also (class of the left model, of the right one, shapes of the inputs)."""
+    began = time.process_time()
     say(f"running {left}")
     a, inputs = build(left, "left")
     if inputs is None:
         raise UsageError(f"the left side, {left}: returns a model without inputs: {RETURN}")
     say(f"running {right}")
     b, right_inputs = build(right, "right")
+    built = time.process_time() - began
     found = derive(a, b, inputs, right_inputs, table=_started(start), left_weights=left_weights, say=say)
     shapes = ", ".join(str(list(np.shape(array))) for array in call_of(inputs).arrays().values())
-    return found, (_named(a), _named(b), shapes)
+    return replace(found, built=built), (_named(a), _named(b), shapes)
 
 
 def _named(model: Any) -> str:
@@ -148,32 +138,7 @@ def _started(path: str | None) -> Table | None:
 
 
 def _summary(found: Derivation, out: str | None) -> list[Line]:
-    lines = [] if out is None else [Line(f"{out}: {count(len(found.table.lines), 'line')}")]
-    lines += _verdict(found)
-    lines += [Line(f"unobservable: {name}") for name in found.unobservable]
-    if found.fixed:
-        fixed = ", ".join(found.fixed)
-        lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
-    lines += [Line(f"free: {text}") for text in found.freedom]
-    return [*lines, Line(f"{found.seconds:.1f} s of CPU")]
-
-
-def _verdict(found: Derivation) -> list[Line]:
-    """Say whether the table is proven, and what is not."""
-    verdict = "proven" if found.proven else "complete, but not proven" if not found.missing else "incomplete"
-    verdict += f", as the models differ in {found.explained}" if found.explained else ""
-    uses = f"; {found.matched} to {limit(ROUNDING)}" if found.uses else f"; {found.matched}" if found.unmatched else ""
-    islands = found.proven and found.error > ROUNDING  # the Table's first comment has the difference in float64
-    note = " as the models compute, partly in float32; in float64 they agree, see the Table" if islands else ""
-    lines = [Line(f"depths differ: {found.depths}", "bad")] if found.depths else []
-    lines.append(Line(f"{verdict}: {found.outputs}{note}{uses}", "good" if found.proven else "bad"))
-    if found.failure:
-        lines.append(Line(f"stopped: {found.failure}", "bad"))
-    lines += [Line(f"missing: {line}") for line in found.lacking]
-    if found.left_over and not found.nothing_matched:
-        lines.append(Line(f"left without a partner: {', '.join(folded_names(found.left_over))}"))
-    for place in found.divergences:
-        size = short(place.size) if math.isfinite(place.size) else "cannot be compared"
-        where = f"parts at {place.left} <-> {place.right}: {size}"
-        lines.append(Line(f"{where}: {place.cause}", "head") if place.cause else Line(where))
-    return [*lines, Line(f"next: {found.following}", "head")] if found.following else lines
+    """Return what is printed: the verdict first, then where the Table was written, if it was."""
+    verdict, *others = found.summary
+    written = [] if out is None else [Line(f"{out}: {count(len(found.table.lines), 'line')}")]
+    return [verdict, *written, *others]

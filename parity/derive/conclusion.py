@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -26,24 +29,27 @@ from .match.complete import complete
 from .match.hints import Hint
 from .match.match import Match
 from .match.symbols import LARGE, Elements, Packed
-from .prove.causes import CAUSES, Divergence, explain, run
+from .prove.causes import CAUSES, Divergence, explain
 from .prove.freedom import freedom
+from .prove.pairs import Mapped, Run, run
 from .prove.prove import Proof, Translated, prove
 from .trace.outputs import OUTPUT
 from .trace.places import OWN, place
 from .trace.sides import Side, draw, fresh
 from .trace.tape import Array
 from .unmatched import unmatched
+from .widths import Resized, resized, sentence, without
 
 PARTED = 1e-6  # difference of values in the matching beyond which models are not proven equal
 MAX_ISLANDS = 4  # tables of lower precision that are listed
 
 
-def concluded(left: Left, best: Candidate, began: float) -> Derivation:
+def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resized] = ()) -> Derivation:
     """Write the Table of a match, prove it, and explain what differs.
 
     Args:
       began: the process's CPU time before all of it.
+      unlike: parameters that have another size than those whose values they read, and no partner therefore.
     """
     found, a, b, lefts = best.found, left.side, best.side, left.elements
     rights = Elements(b.parameters, known=False)
@@ -72,8 +78,16 @@ def concluded(left: Left, best: Candidate, began: float) -> Derivation:
     if proven:
         left.fill()
         free = freedom(a, left.program, lefts, left.inputs)
-    elif not reasons:
-        differences = _explained(left, best, table, mapped, differences)
+    else:
+        sides = _runs(left, best, table.whole or table)
+        known, others = _known(mapped, rights, reasons), list[Resized]()
+        if not unlike and len(rights) <= LARGE and (reasons or proof.incomparable):
+            others = resized(*sides, known, _alone(_partners(mapped, lefts, rights)), reasons)
+        differences = _explained(sides, known, differences)
+        if any(pair.part for pair in others):
+            return concluded(left, best._replace(found=without(found, others, rights)), began, others)
+        unlike = unlike or others
+        reasons |= {pair.right: pair.why for pair in unlike if pair.right in reasons}
     kept = [name for side in (a, b) for name, array in side.others.items() if array.dtype.kind == "f"]
     notes = [f"# fixed, since the other side computes it: {name}" for name in kept]
     notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
@@ -86,7 +100,7 @@ def concluded(left: Left, best: Candidate, began: float) -> Derivation:
         time.process_time() - began, inferred, free, found.steps, lone(table, lefts.names, rights.names),
         proof.incomparable, "" if proven else differing(a.parameters, b.parameters),
         unmatched(left, best, reasons) if reasons else [], None if reasons else proof.gradient,
-        (len(lefts.names), len(rights.names)), (len(lefts) - 1, len(rights) - 1),
+        (len(lefts.names), len(rights.names)), (len(lefts) - 1, len(rights) - 1), sizes=sentence(unlike, lefts, rights),
     )  # fmt: skip
 
 
@@ -138,19 +152,44 @@ def _unread(
     return blank, dead
 
 
-def _explained(
-    left: Left, best: Candidate, table: DerivedTable, mapped: Array, known: list[Divergence]
-) -> list[Divergence]:
-    """Return the places where models with the same weights part, with causes; without any, those of the matching."""
+def _partners(mapped: Any, lefts: Elements, rights: Elements) -> dict[str, list[str]]:
+    """Return the right parameters that each left one becomes."""
+    partners: dict[str, list[str]] = {}
+    for name in rights.names:
+        for owner in lefts.owners(rights.part(mapped, name)):
+            partners.setdefault(owner, []).append(name)
+    return partners
+
+
+def _known(mapped: Any, rights: Elements, reasons: Mapping[str, str]) -> Mapped:
+    """Return the map without the elements of parameters that have no line."""
+    found = np.array(mapped) if reasons else np.asarray(mapped)
+    for name in reasons:
+        rights.part(found, name)[...] = 0
+    return Mapped(found, not reasons)
+
+
+def _alone(partners: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the left parameter of each right one that has elements of that one alone, if no other has such."""
+    counts = Counter(name for names in partners.values() for name in names)
+    return {names[0]: left for left, names in partners.items() if len(names) == 1 and counts[names[0]] == 1}
+
+
+def _runs(left: Left, best: Candidate, table: DerivedTable) -> tuple[Run, Run]:
+    """Run both models on the same weights."""
     a, b = left.side, best.side
     left.elements.release()
     weights = draw(a, SEED)
     inputs = fresh(left.inputs, b.call.arrays(), None)
-    sides = (
+    return (
         run(left.program.tape, weights, list(inputs[0].values()), 0),
         run(best.exact, dict(Translated(table, a, b, weights)), list(inputs[1].values()), 1),
     )
-    places = explain(*sides, np.asarray(mapped))
+
+
+def _explained(sides: tuple[Run, Run], mapped: Mapped, known: list[Divergence]) -> list[Divergence]:
+    """Return the places where models with the same weights part, with causes; without any, those of the matching."""
+    places = explain(*sides, mapped)
     explained = 0 < len(places) < CAUSES and all(place.cause for place in places)
     if explained:  # nothing differs any more with these causes removed
         return places

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from specs.numerals import short
+from convert.folding import fold as folded_names
+from specs.numerals import limit, short
 
 from ..summary import count
 from .fold.rows import DerivedTable, missing_lines
@@ -18,31 +20,42 @@ from .trace.places import place
 from .unmatched import Unmatched
 
 NEXT = (
-    "make both models compute the same at that place and derive again, or write the missing lines yourself and pass "
-    "them by --table FILE"
+    "make both models compute the same at the first of these places and derive again, or write the missing lines "
+    "yourself and pass them by --table FILE"
 )
 ROUNDING = 1e-8  # relative difference of what two uses meet that rounding does not explain
 
 
-@dataclass(frozen=True)
+class Line(NamedTuple):
+    """A line that is printed.
+
+    Args:
+      kind: its colour, a key of terminal.CODES; "" for none.
+    """
+
+    text: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, repr=False)
 class Derivation:
-    """A Table and what supports it.
+    """A Table and what supports it. `str` of it is what the command prints: the verdict, and what is not proven.
 
     Args:
       proven: outputs and gradients agree in float64 on weights and inputs that were not used to find the table.
       error: the relative error of the outputs there, as the models compute them; NaN where it says nothing, since
         the outputs depend on parameters that are missing.
-      divergences: where the models part, the first one first.
+      divergences: where the models part, in the order of execution on the right.
       unobservable: left parameters on which no output depends: their place follows the pattern of their siblings.
       reasons: right parameters that the table does not fill, each with the reason; missing: their names.
       failure: why the matching stopped, "" if it did not.
-      seconds: the CPU time that it took, in all threads.
+      seconds: the CPU time that it took, in all threads. built: before it, that of functions that built the models.
       inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them.
       freedom: what may be permuted without effect; the table keeps the order as it is written.
       uses: each use of a parameter on the right with its partner, in the order of execution.
       fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
       incomparable: why the outputs cannot be compared, or say nothing; "" if they can.
-      depths: how the numbers of blocks of both models differ; "" where they do not.
+      depths: how the numbers of blocks of both models differ; "" where they do not. sizes: the same of lengths of axes.
       unmatched: of both sides, what has no partner.
       gradient: the relative error of the gradients in the proof; None where they were not compared.
       arrays, elements: the numbers of parameters and of their elements on the left and on the right.
@@ -66,6 +79,20 @@ class Derivation:
     gradient: float | None = None
     arrays: tuple[int, int] = (0, 0)
     elements: tuple[int, int] = (0, 0)
+    built: float = 0.0
+    sizes: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join(line.text for line in self.summary)
+
+    def __repr__(self) -> str:
+        filled = f"{self.arrays[1] - len(self.missing)} of {count(self.arrays[1], 'parameter')}"
+        return f"<Derivation: {self.verdict}, {count(len(self.table.lines), 'line')}, {filled}>"
+
+    @property
+    def verdict(self) -> str:
+        """Return "proven", "complete" (every parameter has a line, but the models differ) or "incomplete"."""
+        return "proven" if self.proven else "incomplete" if self.missing else "complete"
 
     @property
     def outputs(self) -> str:
@@ -97,7 +124,7 @@ class Derivation:
         kinds = [place.kind for place in self.divergences]
         if self.proven or self.missing or not all(kinds):
             return ""
-        counts = {kind: kinds.count(kind) for kind in kinds}
+        counts = {kind: sum(place.times for place in self.divergences if place.kind == kind) for kind in kinds}
         texts = ["one " + kind if number == 1 else f"{number} {kind}s" for kind, number in counts.items()]
         whole = all(place.whole for place in self.divergences)
         return ("" if whole else "at least ") + " and ".join(texts) if texts else ""
@@ -105,6 +132,8 @@ class Derivation:
     @property
     def following(self) -> str:
         """Say what to do next; "" where everything is proven or explained."""
+        if self.sizes:
+            return "build both models of one size, and derive again"
         if self.missing:
             return NEXT
         if self.explained:
@@ -147,6 +176,8 @@ class Derivation:
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain values, for JSON."""
         return {
+            "verdict": self.verdict,
+            "first": self.first,
             "table": self.table.print(),
             "proven": self.proven,
             "gradient": self.gradient,
@@ -162,7 +193,9 @@ class Derivation:
             "failure": self.failure,
             "incomparable": self.incomparable,
             "depths": self.depths,
+            "sizes": self.sizes,
             "seconds": self.seconds,
+            "build_seconds": self.built,
             "uses": [
                 {
                     "kind": use.kind,
@@ -175,3 +208,51 @@ class Derivation:
                 for use in self.uses
             ],
         }
+
+    @property
+    def places(self) -> list[Line]:
+        """Say where the models part, in the order of execution: the last use is the one at which matching stopped."""
+        lines = []
+        for at in self.divergences:
+            size = short(at.size) if math.isfinite(at.size) else "cannot be compared"
+            where = f"parts at {at.left} <-> {at.right}: {size}"
+            lines.append(Line(f"{where}: {at.cause}", "head") if at.cause else Line(where))
+        return [*lines, Line(f"stopped: {self.failure}", "bad")] if self.failure else lines
+
+    @property
+    def first(self) -> str:
+        """Name the earliest place where the models part; "" if there is none."""
+        return self.places[0].text if self.places else ""
+
+    @property
+    def judgement(self) -> list[Line]:
+        """Say whether the Table is proven, and what is not: the verdict, the earliest place where the models part."""
+        verdict = self.verdict if self.verdict != "complete" else "complete, but not proven"
+        verdict += f", as the models differ in {self.explained}" if self.explained else ""
+        uses = f"; {self.matched}" if self.uses or self.unmatched else ""
+        uses += f" to {limit(ROUNDING)}" if self.uses else ""
+        islands = self.proven and self.error > ROUNDING  # the Table's first comment has the difference in float64
+        note = " as the models compute, partly in float32; in float64 they agree, see the Table" if islands else ""
+        lines = [Line(f"{verdict}: {self.outputs}{note}{uses}", "good" if self.proven else "bad")]
+        lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []
+        lines += [Line(f"sizes differ: {self.sizes}", "bad")] if self.sizes else []
+        lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]
+        if self.left_over and not self.nothing_matched:
+            lines.append(Line(f"left without a partner: {', '.join(folded_names(self.left_over))}"))
+        return [*lines, Line(f"next: {self.following}", "head")] if self.following else lines
+
+    @property
+    def summary(self) -> list[Line]:
+        """Say all that is known beside the Table."""
+        lines = [*self.judgement, *(Line(f"unobservable: {name}") for name in self.unobservable)]
+        if self.fixed:
+            fixed = ", ".join(self.fixed)
+            lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
+        lines += [Line(f"free: {text}") for text in self.freedom]
+        return [*lines, Line(self.took)]
+
+    @property
+    def took(self) -> str:
+        """Say how much CPU time it took."""
+        before = f", after {self.built:.1f} s for building both models" if self.built else ""
+        return f"{self.seconds:.1f} s of CPU{before}"

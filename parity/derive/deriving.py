@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from convert.errors import UsageError, command_or_call
 from specs.claims import without_claims
@@ -15,17 +17,21 @@ from .conclusion import concluded
 from .derivation import Derivation
 from .match.choices import LIMIT
 from .match.hints import hint
-from .match.match import Say, Walked, match, silent, walked
+from .match.match import Match, Say, Walked, match, silent, walked
 from .match.symbols import Elements
 from .trace.caches import trim
 from .trace.call import Call, call_of
+from .trace.edits import Edit
 from .trace.islands import aligned
-from .trace.numbers import changes
+from .trace.numbers import Change, changes
 from .trace.program import Program
 from .trace.sides import check_inputs, fresh, side
+from .trace.sums import rewirings
+from .trace.tape import Tape
 
 FIRST = 4  # seconds for a match, before the models are taken to differ
-CORRECTING = 15  # seconds for finding numbers with which a match goes further
+CORRECTING = 15  # seconds for finding edits with which a match goes further
+AGREEING = 1e-6  # difference of values that a rearranged sum explains
 
 
 def derive(
@@ -92,7 +98,7 @@ def _best(
         try:
             tape = recorded(b, b.parameters, others, "right")
         except UsageError as error:
-            problems.append(f"with inputs {[tuple(v.shape) for v in others.values()]}: {error}")
+            problems.append(error.message.removeprefix("the right model cannot be run "))
             continue
         if fix(a, tape):
             known, uses = read(a, known.checkpoint), None
@@ -124,9 +130,9 @@ def _inputs_wanted(call: Call, right_inputs: Any) -> list[str]:
 
 
 def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say) -> Candidate:
-    """Match further what has no complete match: with other numbers, and for longer, also by parts of rows."""
+    """Match further what has no complete match: with other numbers and sums, and for longer, also by parts of rows."""
     plain = best.programs
-    say("trying other numbers")
+    say("trying other numbers and sums")
     best = _corrected(best, known, uses, stop)
     for programs in (best.programs, plain) if best.programs != plain else (plain,):
         left_over = stop - time.thread_time()
@@ -140,29 +146,62 @@ def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say
 
 
 def _corrected(best: Candidate, known: Left, uses: Walked, stop: float) -> Candidate:
-    """Match tapes that read other numbers, if the match goes further so: models that differ in a scale, say.
+    """Match edited tapes, if the match goes further so: of models that differ in a scale or a residual, say.
 
     The proof and the list of differences are of the models as they are.
     """
-    lefts = known.elements
     stop = min(stop, time.thread_time() + CORRECTING)
-    tapes = known.program.tape, best.exact
-    inputs = [list(known.program.inputs.values()), best.inputs]
-    while best.found.failure:
-        for change in changes(*tapes):
-            if time.thread_time() > stop:
-                return best
-            new = change.tapes(*tapes)
-            try:
-                same = new[0] is tapes[0]
-                own = uses if same else walked(Program(new[0], lefts.arrays, inputs[0]), lefts)
-                target = Program(new[1], best.side.parameters, inputs[1])
-                found = match(own, target, best.side.parameters, 2, best.hint and best.hint.map)
-            except Exception:  # an operation that refuses the number
-                continue
-            if not found.failure or len(found.steps) > len(best.found.steps) + 1:
-                best, tapes, uses = best._replace(found=found, programs=(own.program, target)), new, own
+    given = Tried(best, (known.program.tape, best.exact), uses)
+    while given.best.found.failure:
+        for edit in _edits(given, stop):
+            new = _tried(edit, given, known)
+            if new and (not new.best.found.failure or _further(new.best.found, given.best.found, edit)):
+                wider = _tried(edit.wider, given, known) if edit.wider else None
+                given = max((one for one in (new, wider) if one), key=lambda one: (one.best.depth, one.best.found.at))
                 break
         else:
-            return best
-    return best
+            break
+    return given.best
+
+
+class Tried(NamedTuple):
+    """A match of tapes, and the left uses in it."""
+
+    best: Candidate
+    tapes: tuple[Tape, Tape]
+    uses: Walked
+
+
+def _tried(edit: Edit, given: Tried, known: Left) -> Tried | None:
+    """Match the tapes with one more edit; None if an operation refuses it."""
+    best, lefts = given.best, known.elements
+    tapes = edit.tapes(*given.tapes)
+    inputs = list(known.program.inputs.values())
+    try:
+        same = tapes[0] is given.tapes[0]
+        own = given.uses if same else walked(Program(tapes[0], lefts.arrays, inputs), lefts)
+        target = Program(tapes[1], best.side.parameters, best.inputs)
+        found = match(own, target, best.side.parameters, 2, best.hint and best.hint.map)
+    except Exception:  # an operation that refuses the number
+        return None
+    return Tried(best._replace(found=found, programs=(own.program, target)), tapes, own)
+
+
+def _edits(given: Tried, stop: float) -> Iterator[Edit]:
+    """Yield what may make the sides equal where the match ends: at first sums near that place, half of the time."""
+    best, tapes, uses = given
+    half = (time.thread_time() + stop) / 2
+    own = [seen.use.node for seen in uses.seen if best.found.steps and seen.name == best.found.steps[-1].left]
+    products = [at for at, node in enumerate(best.programs[1].tape.nodes[: best.found.at]) if node.kind == "product"]
+    firsts = max(own, default=0), max(products, default=0)
+    near = rewirings((uses.program, best.programs[1]), firsts)
+    yield from itertools.takewhile(lambda _: time.thread_time() < half, near)
+    yield from itertools.takewhile(lambda _: time.thread_time() < stop, changes(*tapes))
+
+
+def _further(found: Match, before: Match, edit: Edit) -> bool:
+    """Tell whether a match with an edit goes further; where sums were edited, only on values that agree."""
+    if len(found.steps) <= len(before.steps) + 1:
+        return False
+    new = found.steps[len(before.steps)]
+    return isinstance(edit, Change) or new.gap <= AGREEING or new.kind == "add"

@@ -37,7 +37,7 @@ def page(found: Derivation, about: Mapping[str, str], out: str | None = None) ->
     """
     lines = count(len(found.table.lines), "line")
     filled = f" and covers {found.arrays[1] - len(found.missing):,} of {count(found.arrays[1], 'parameter')}"
-    totals = f"The Table has {lines}{filled if found.arrays[1] else ''}. {found.matched}, {found.seconds:.1f} s of CPU."
+    totals = f"The Table has {lines}{filled if found.arrays[1] else ''}. {found.matched}, {found.took}."
     return fill(
         kicker="Triptych derivation",
         title=join(f"Derive: {_verdict(found)}"),
@@ -84,18 +84,20 @@ def _measures(found: Derivation) -> Markup:
 
 def _cards(found: Derivation) -> Markup:
     """Build a card for each place where the models part, and one for what is missing."""
-    cards = []
-    if found.depths:
-        cards.append(tag("article", tag("h3", "Depths differ"), _sentence(found.depths), class_="card"))
-    if found.failure:
-        where, _, why = found.failure.partition(": ")
-        head = tag("h3", "Stopped at ", name(where))
-        cards.append(tag("article", head, _sentence(why or found.failure), class_="card"))
+    cards = [
+        tag("article", tag("h3", head), _sentence(text), class_="card")
+        for head, text in (("Depths differ", found.depths), ("Sizes differ", found.sizes))
+        if text
+    ]
     for place in found.divergences:
         head = tag("h3", f"{place.left} ↔ {place.right}")
         size = f"{short(place.size)} times the largest value" if math.isfinite(place.size) else "not comparable"
         rows = [("differ by", size), ("cause", place.cause or "none was confirmed")]
         cards.append(tag("article", head, facts(rows, "cause" if place.cause else "differ by"), class_="card"))
+    if found.failure:
+        where, _, why = found.failure.partition(": ")
+        head = tag("h3", "Stopped at ", name(where))
+        cards.append(tag("article", head, _sentence(why or found.failure), class_="card"))
     parts = [tag("div", *cards, class_="cards")] if cards else []
     parts += [_missing(found)] if found.missing else []
     parts += [tag("p", tag("b", "Next: "), prose(f"{found.following}."), class_="next")] if found.following else []

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from convert.errors import ConvertError
-from specs.numerals import short
 
 from .derivation import Derivation
 from .deriving import derive
@@ -38,12 +37,8 @@ def transfer(left: Any, right: Any, inputs: Any, right_inputs: Any = None, **opt
 
 def reasons(found: Derivation) -> list[str]:
     """Return why a Table is not proven, a line each."""
-    lines = [found.depths] if found.depths else []
-    lines += found.lacking
-    lines += [f"stopped: {found.failure}"] if found.failure else []
-    for place in found.divergences:
-        cause = f": {place.cause}" if place.cause else ""
-        lines.append(f"parts at {place.left} <-> {place.right}, by {short(place.size)}{cause}")
+    lines = [text for text in (found.depths, found.sizes) if text]
+    lines += [*(line.text for line in found.places), *found.lacking]
     return lines or [f"{found.outputs}, or gradients do"]
 
 

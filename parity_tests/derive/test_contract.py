@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,17 +169,33 @@ def test_the_command_line_prints_the_same_fields_as_json(tmp_path: Path, capsys:
     )
     assert fields["table"] == found.table.print() and fields["proven"] is True and fields["missing"] == []
     assert fields["freedom"] == ["outputs of 0.weight with inputs of 2.weight"]
+    assert fields["verdict"] == "proven" and fields["first"] == "" and fields["build_seconds"] > 0
     assert (
         derive_command(f"{tmp_path}/two.py:left", f"{tmp_path}/two.py:wider", str(tmp_path / "out.table"), False) == 1
     )
     text = capsys.readouterr().out
-    verdict, stopped, *others = text.splitlines()[1:]
+    verdict, written, sizes, stopped, *others = text.splitlines()
     assert verdict == (
         "incomplete: outputs not comparable, 4 parameters are missing; 0 of 4 uses of parameters matched"
     ), text
+    assert written == f"{tmp_path}/out.table: 0 lines"
+    assert (
+        sizes == "sizes differ: the left model has 5 where the right one has 6, in 0.weight (5, 4) and 0.weight (6, 4)"
+    )
     assert stopped.startswith("stopped: 0.weight: no operation on the left reads the values"), text
     assert others[0] == "missing: all 4 parameters of the right model: no parameter has a partner"
     assert others[1].startswith("next: ") and len(others) == 3, others
+
+
+def test_a_derivation_prints_what_the_command_does_with_the_verdict_first():
+    needs("torch")
+    found = parity.derive(torch_model(), torch_model(), (X,))
+    text = str(found)
+    assert text.startswith("proven: outputs ") and text.endswith(" s of CPU") and "DerivedTable" not in text
+    assert repr(found) == "<Derivation: proven, 2 lines, 4 of 4 parameters>"
+    assert str(replace(found, built=2.0)).endswith(" s of CPU, after 2.0 s for building both models")
+    differing = parity.derive(torch_model(), torch_model()[:2], (X,))
+    assert differing.verdict == "complete" and str(differing).startswith("complete, but not proven: ")
 
 
 def test_lines_that_are_known_are_kept_and_completed():

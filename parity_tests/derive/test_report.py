@@ -16,7 +16,7 @@ import pytest
 from convert.errors import ConvertError
 from convert.files.hashing import sha256
 from convert.versions import version
-from parity.derive.command import _about, _summary, _verdict
+from parity.derive.command import _about, _summary
 from parity.derive.command import run as derive_command
 from parity.derive.derivation import Derivation, Divergence
 from parity.derive.fold.rows import DerivedTable
@@ -94,22 +94,25 @@ def test_the_headline_names_what_confirmed_causes_are_of(causes: list[tuple[str,
     assert found.explained == explained
     assert ('<h1 class="apart">All 4 parameters matched; the models differ in' in page) == bool(explained)
     assert ('<h1 class="bad">Complete, but not ' in page) != bool(explained)
-    assert _verdict(found)[0].text.startswith(
-        "complete, but not proven, as" if explained else "complete, but not proven:"
-    )
+    assert str(found).startswith("complete, but not proven, as" if explained else "complete, but not proven:")
 
 
 def test_a_line_is_coloured_by_its_kind_and_not_by_its_words():
     found = replace(DERIVED, reasons={"head/w": "no evidence"}, failure="head/w: no partner")
     lines = _summary(found, "proven")
     assert [line.kind for line in lines if line.text.startswith(("proven: ", "incomplete: ", "stopped: "))] == [
-        "", "bad", "bad",
+        "bad", "", "bad",
     ]  # fmt: skip
     assert [line.kind for line in lines if line.text.startswith("next: make both models")] == ["head"]
-    assert [line.kind for line in _verdict(replace(DERIVED, proven=True, divergences=[]))] == ["good"]
+    assert [line.kind for line in replace(DERIVED, proven=True, divergences=[]).judgement] == ["good"]
+    assert [line.text.partition(": ")[0] for line in lines[:4]] == [
+        "incomplete", "proven", "parts at blocks.1.fc <-> Net/layer_1", "stopped",
+    ]  # fmt: skip
+    assert found.first == found.to_dict()["first"] == "parts at blocks.1.fc <-> Net/layer_1: 3.0e-5: epsilon <1> & 2"
+    assert replace(found, divergences=[]).first == "stopped: head/w: no partner"
 
 
-def test_an_incomplete_page_begins_with_the_stop_and_lists_what_has_no_partner_on_both_sides():
+def test_an_incomplete_page_shows_places_in_the_order_of_execution_and_lists_what_has_no_partner_on_both_sides():
     unmatched = [Unmatched("left", "add", "blocks.1.out.bias", ""), Unmatched("right", "add", "head/bias", "Net/head")]
     found = replace(
         DERIVED, reasons={"head/bias": "no evidence"}, failure="head/bias: no operation meets it", error=float("nan"),
@@ -117,7 +120,7 @@ def test_an_incomplete_page_begins_with_the_stop_and_lists_what_has_no_partner_o
     )  # fmt: skip
     page = page_of(found, {})
     cards = re.findall(r"<h3>(.*?)</h3>", page)
-    assert cards[0] == "Stopped at head/bias" and cards[-2:] == [
+    assert cards[:2] == ["blocks.1.fc ↔ Net/layer_1", "Stopped at head/bias"] and cards[-2:] == [
         "Right parameters without a partner: no evidence", "Left parameters without a partner",
     ]  # fmt: skip
     assert "not comparable, 1 parameter is missing" in page and "make both models compute the same" in page

@@ -1,9 +1,10 @@
 """Locate where two models part, and why: a cause is named only if recomputing with it makes their values agree.
 
 Both models run on weights that the Table translates. Each use of a parameter on the right meets the values that the
-same elements meet on the left; the first use that meets others is where the models part. Two kinds of causes are tried:
-a number of one side (an epsilon, a scale, a limit) in place of the other's, and another activation. Of convolutions of
-the same image, the padding, strides and dilations in which they differ are named.
+same elements meet on the left; the first use that meets others is where the models part. Three kinds of causes are
+tried: another activation, a number of one side (an epsilon, a scale, a limit) in place of the other's, and sums: a term
+that one side lacks, a norm on the other side of a sum. Of convolutions of the same image, the padding, strides and
+dilations in which they differ are named.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,19 +20,15 @@ import numpy as np
 from specs.numerals import short
 
 from ...hypotheses import ACTIVATIONS
-from ..match import columns
 from ..match.advice import feeds
-from ..match.stepped import Stepped
-from ..match.symbols import Elements, Use
-from ..match.uses import compact
-from ..match.walk import Walk
-from ..trace.numbers import Change, changes
-from ..trace.outputs import difference
-from ..trace.places import place
-from ..trace.program import Program
-from ..trace.tape import Array, Tape
+from ..trace.edits import Edit
+from ..trace.numbers import changes
+from ..trace.sums import rewirings
+from ..trace.tape import Array
+from .pairs import PARTED, Mapped, Pair, Run, first, run
+from .pairs import pairs as pairs_of
+from .windows import differing
 
-PARTED = 1e-8  # relative difference of values that rounding does not explain
 CLOSE = 1e-10  # that of values recomputed with the right cause, or that are a thousand times nearer than before
 SPAN = 4  # uses before the first that differs whose operations are searched for the cause
 CAUSES = 8  # differences that are explained one after the other
@@ -46,6 +43,7 @@ class Divergence(NamedTuple):
       cause: "" where none was confirmed; advice: then, what to compare of what both models compute before it.
       kind: what a cause is of that recomputing confirmed: "epsilon", "activation"; "" of others.
       whole: whether both models were run on with that cause removed.
+      times: how many of that kind were removed at once, as one in each block.
     """
 
     left: str
@@ -55,27 +53,11 @@ class Divergence(NamedTuple):
     advice: str = ""
     kind: str = ""
     whole: bool = False
+    times: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return what users see as plain values, for JSON."""
         return {name: getattr(self, name) for name in ("left", "right", "size", "cause", "advice")}
-
-
-class Run(NamedTuple):
-    """A side (0 for the left) with weights: its tape, what runs it, and each use of a parameter in order."""
-
-    side: int
-    tape: Tape
-    weights: Mapping[str, Array]
-    inputs: Sequence[Array]
-    elements: Elements
-    program: Program
-    uses: list[Use]
-
-    def site(self, use: Use | None) -> str:
-        if use is None:
-            return "the output"
-        return place(self.tape.nodes[use.node].site, " ".join(self.elements.owners(use.ids)))
 
 
 class Cause(NamedTuple):
@@ -88,37 +70,23 @@ class Cause(NamedTuple):
     text: str = ""
     kind: str = ""
     sides: tuple[Run, Run] | None = None
+    times: int = 1
 
 
-class Pair(NamedTuple):
-    """Uses of the same elements; None for the outputs."""
-
-    left: Use | None
-    right: Use | None
-    gap: float
-
-
-def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array], side: int) -> Run:
-    """Run a tape, and list its uses of parameters."""
-    program, elements, uses = Program(tape, weights, inputs), Elements(weights, known=True), list[Use]()
-    Walk(program, elements, lambda use: uses.append(compact(use))).run()
-    return Run(side, tape, weights, inputs, elements, program, uses)
-
-
-def explain(left: Run, right: Run, found: Array, seconds: float = 5) -> list[Divergence]:
+def explain(left: Run, right: Run, mapped: Mapped, seconds: float = 5) -> list[Divergence]:
     """List where the models part, each with its cause, until a difference has none."""
     places: list[Divergence] = []
     stop = time.thread_time() + seconds
     while len(places) < CAUSES:
-        pairs = list(_pairs(left, right, found))
+        pairs = list(pairs_of(left, right, mapped))
         at = next((k for k, pair in enumerate(pairs) if pair.gap > PARTED), None)
         if at is None:
             break
         pair = pairs[at]
-        text, kind, sides = _cause(left, right, found, pairs, at, stop)
+        text, kind, sides, times = _cause(left, right, mapped, pairs, at, stop)
         advice = "" if text else _advice(pair, right)
         sites = left.site(pair.left), right.site(pair.right)
-        places.append(Divergence(*sites, pair.gap, text, advice, kind, sides is not None))
+        places.append(Divergence(*sites, pair.gap, text, advice, kind, sides is not None, times))
         if sides is None:
             break
         left, right = sides
@@ -132,86 +100,66 @@ def _advice(pair: Pair, right: Run) -> str:
     return feeds(pair.right.kind, right.tape.nodes[pair.right.node].window)
 
 
-def _pairs(left: Run, right: Run, found: Array) -> Iterator[Pair]:
-    """Yield each use on the right beside the left one of the same elements, at the same turn; last, the outputs."""
-    by_kind: dict[str, list[tuple[Use, int, int]]] = {}
-    for use in left.uses:
-        if use.kind != "place" and use.ids.size:
-            by_kind.setdefault(use.kind, []).append((use, int(use.ids.min()), int(use.ids.max())))
-    turns: dict[tuple[str, int], int] = {}
-    for use in right.uses:
-        element = int(found[_first(use.ids)])
-        if use.kind == "place" or not element:
-            continue
-        turn = turns[use.kind, element] = turns.get((use.kind, element), -1) + 1
-        theirs = [
-            other
-            for other, low, high in by_kind.get(use.kind, [])
-            if low <= element <= high and _holds(other.ids, element)
-        ]
-        if turn < len(theirs):
-            yield Pair(theirs[turn], use, _gap(theirs[turn], use, left, right, found))
-    yield Pair(None, None, difference(left.program.outputs, right.program.outputs))
-
-
-def _holds(ids: Array, element: int) -> bool:
-    """Tell whether an element between the smallest and the largest is one of these."""
-    return (isinstance(ids, Stepped) and ids.whole) or bool((np.asarray(ids) == element).any())
-
-
-def _first(ids: Array) -> int:
-    """Return the first element of a use; 0, which is none, where there is no other."""
-    corner = int(ids[(0,) * ids.ndim]) if ids.size else 0
-    return corner or int(next(iter(np.asarray(ids)[np.asarray(ids) > 0]), 0))
-
-
-def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
-    """Return the relative difference of what two uses meet."""
-    if a.kind != "product":
-        numbers, ours = columns.of_elements(b.x, b.ids)
-        there, theirs = columns.of_elements(a.x, a.ids)
-        place = {int(n): k for k, n in enumerate(there)}
-        index = [place.get(int(found[int(n)])) for n in numbers]
-        if None in index:
-            return math.inf
-        theirs = theirs[index]
-        return float(np.abs(ours - theirs).max(initial=0) / max(columns.size_of(theirs), 1e-300))
-    statistics = []
-    for use, side in ((a, left), (b, right)):
-        node = side.tape.nodes[use.node]
-        taps = side.program.shapes[node.inputs[1]][2:] if node.window else ()
-        statistics.append(columns.of_product(use.x, node.window, taps))
-    scale = max(map(columns.size_of, statistics))
-    apart = max(columns.nearest(statistics[1], statistics[0])[1].max(initial=0),
-                columns.nearest(statistics[0], statistics[1])[1].max(initial=0))  # fmt: skip
-    return float(apart / scale) if scale else 0.0
-
-
-def _cause(left: Run, right: Run, found: Array, pairs: Sequence[Pair], at: int, stop: float) -> Cause:
+def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int, stop: float) -> Cause:
     """Return the cause of a difference, without a text where none is confirmed."""
     pair, limit = pairs[at], max(CLOSE, pairs[at].gap * 1e-3)
     if pair.left is not None and pair.right is not None:
-        if text := _windows(pair, left, right):
+        window = left.tape.nodes[pair.left.node].window, right.tape.nodes[pair.right.node].window
+        if text := differing((pair.left.x, pair.right.x), window):
             return Cause(text, "convolution's window")
         if text := _activation(pair, right, _span(pairs, at)):
             return Cause(text, "activation")
-    for change in changes(left.tape, right.tape):
+    for edit in _edits(left, right, pairs, at):
         if time.thread_time() > stop:
             break
-        try:
-            sides = _changed(left, change), _changed(right, change)
-        except Exception:  # an operation that refuses the number
+        sides = _edited((left, right), edit)
+        gap = _agreement(sides, mapped, pair, at)
+        if gap > limit:
             continue
-        gap = next((p.gap for k, p in enumerate(_pairs(*sides, found)) if k == at), math.inf)
-        if gap <= limit:
-            same = f"they agree to {short(gap)}" if gap else "they are equal"
-            return Cause(f"{change.text} (recomputed so, {same})", change.kind, sides)
+        if edit.wider is not None:
+            every = _edited((left, right), edit.wider)
+            if _agreeing(every, mapped) > _agreeing(sides, mapped):
+                edit, sides, gap = edit.wider, every, _agreement(every, mapped, pair, at)
+        same = f"they agree to {short(gap)}" if gap else "they are equal"
+        return Cause(f"{edit.text} (recomputed so, {same})", edit.kind, sides, edit.times)
     return Cause()
 
 
-def _changed(side: Run, change: Change) -> Run:
-    """Return the side with the change's number; the same where the change is one of the other side."""
-    return run(change.tape(side.tape), side.weights, side.inputs, side.side) if side.side == change.side else side
+def _edits(left: Run, right: Run, pairs: Sequence[Pair], at: int) -> Iterator[Edit]:
+    """Yield what may make the sides equal: other numbers, then other sums behind the last uses that agree."""
+    yield from changes(left.tape, right.tape)
+    before = [(pair.left.node, pair.right.node) for pair in pairs[max(0, at - 2) : at] if pair.left and pair.right]
+    firsts = [min((nodes[side] for nodes in before), default=0) for side in (0, 1)]
+    yield from rewirings((left.program, right.program), firsts)
+
+
+def _edited(sides: tuple[Run, Run], edit: Edit) -> tuple[Run, Run] | None:
+    """Return both sides, one of them with an edit; None if an operation refuses it."""
+    changed = sides[edit.side]
+    try:
+        new = run(edit.tape(changed.tape), changed.weights, changed.inputs, changed.side)
+    except Exception:  # an operation that refuses the number
+        return None
+    return (new, sides[1]) if edit.side == 0 else (sides[0], new)
+
+
+def _agreement(sides: tuple[Run, Run] | None, mapped: Mapped, parted: Pair, at: int) -> float:
+    """Return the relative difference where the sides parted; infinity where they part before that place."""
+    use = parted.right
+    for k, pair in enumerate(pairs_of(*sides, mapped)) if sides else ():
+        same = use is None or (pair.right is not None and pair.right.kind == use.kind
+                               and first(pair.right.ids) == first(use.ids))  # fmt: skip
+        if k >= at and same:
+            return pair.gap
+        if pair.gap > PARTED:
+            break
+    return math.inf
+
+
+def _agreeing(sides: tuple[Run, Run] | None, mapped: Mapped) -> int:
+    """Count the pairs of uses before the first that meets other values."""
+    pairs = pairs_of(*sides, mapped) if sides else iter(())
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair.gap <= PARTED, pairs))
 
 
 def _span(pairs: Sequence[Pair], at: int) -> tuple[int, int]:
@@ -263,37 +211,3 @@ def _values(side: Run, span: tuple[int, int]) -> Iterator[Array]:
                 if program.last[number] == k:  # bounds memory
                     values.pop(number, None)
     return reversed(found)
-
-
-def _windows(pair: Pair, left: Run, right: Run) -> str:
-    """Return frames of zeros, strides and dilations in which convolutions of the same image differ."""
-    assert pair.left is not None and pair.right is not None
-    windows = left.tape.nodes[pair.left.node].window, right.tape.nodes[pair.right.node].window
-    if windows[0] is None or windows[1] is None:
-        return ""
-    inner = [np.sort(x[x != 0]) for x in (np.ravel(pair.left.x), np.ravel(pair.right.x))]
-    if len(inner[0]) != len(inner[1]):
-        return ""
-    if np.abs(inner[0] - inner[1]).max(initial=0) > CLOSE * np.abs(inner[0]).max(initial=1e-300):
-        return ""
-    frames = [_spelt(_frame(use.x)) for use in (pair.left, pair.right)]
-    facts = {
-        "padding": frames,
-        "stride": [str(window.stride) for window in windows if window],
-        "dilation": [str(window.dilation) for window in windows if window],
-    }
-    odd = [f"{what} {a} on the left, {b} on the right" for what, (a, b) in facts.items() if a != b]
-    return f"{'; '.join(odd)}, of the same image" if odd else ""
-
-
-def _frame(x: Array) -> tuple[tuple[int, int], ...]:
-    """Tell how many positions before and after the image are zero along each axis of space."""
-    widths = []
-    for axis in range(2, x.ndim):
-        there = np.flatnonzero((x != 0).any(tuple(d for d in range(x.ndim) if d != axis)))
-        widths.append((int(there[0]), x.shape[axis] - 1 - int(there[-1])) if len(there) else (0, 0))
-    return tuple(widths)
-
-
-def _spelt(frame: tuple[tuple[int, int], ...]) -> str:
-    return " ".join(f"({before}, {after})" for before, after in frame)

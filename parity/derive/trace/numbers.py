@@ -10,6 +10,7 @@ import numpy as np
 
 from specs.numerals import measured
 
+from .edits import SIDES, Edit
 from .tape import Tape
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
@@ -20,27 +21,19 @@ WORDS = {"epsilon": "epsilon", "factor": "a factor of", "term": "a term of", "nu
 
 
 @dataclass(frozen=True)
-class Change:
-    """Another number in some places of one side.
+class Change(Edit):
+    """Put another number in some places of one side; its kind is a key of WORDS.
 
     Args:
-      side: 0 for the left. constants: the tape's constants that are replaced, by `value`.
-      kind: what the number is, a key of WORDS.
+      constants: the tape's constants that are replaced, by `value`.
     """
 
-    side: int
     constants: tuple[int, ...]
     value: float
-    kind: str
-    text: str
 
     def tape(self, tape: Tape) -> Tape:
-        """Return the tape with the number replaced."""
         new = {number: np.full(np.shape(tape.constants[number]), self.value) for number in self.constants}
         return replace(tape, constants={**tape.constants, **new})
-
-    def tapes(self, left: Tape, right: Tape) -> tuple[Tape, Tape]:
-        return (self.tape(left), right) if self.side == 0 else (left, self.tape(right))
 
 
 def changes(left: Tape, right: Tape) -> Iterator[Change]:
@@ -55,7 +48,7 @@ def changes(left: Tape, right: Tape) -> Iterator[Change]:
                 for some in _choices(places, every == len(places)):
                     known = other in others
                     what = _kind(kind, value, other, known)
-                    yield Change(side, some, other, what, _text(what, side, value, other, known))
+                    yield Change(side, what, _text(what, side, value, other, known), some, other)
 
 
 def _choices(places: list[int], every: bool) -> Iterator[tuple[int, ...]]:
@@ -74,7 +67,7 @@ def _text(kind: str, side: int, value: float, other: float, known: bool) -> str:
     """Name a number and its side; both numbers, the left one first, where the other side has one too."""
     what = WORDS[kind]
     if not known:
-        return f"{what} {measured(value, 6)} on the {('left', 'right')[side]}, which the other side does not have"
+        return f"{what} {measured(value, 6)} on the {SIDES[side]}, which the other side does not have"
     left, right = (value, other)[:: 1 if side == 0 else -1]
     return f"{what} {measured(left, 6)} on the left, {measured(right, 6)} on the right"
 

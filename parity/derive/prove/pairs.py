@@ -1,0 +1,130 @@
+"""Run both models on the same weights, and pair the uses of the same elements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..match import columns
+from ..match.choices import every
+from ..match.stepped import Stepped
+from ..match.symbols import Elements, Use
+from ..match.uses import compact
+from ..match.walk import Walk
+from ..trace.outputs import difference
+from ..trace.places import place
+from ..trace.program import Program
+from ..trace.tape import Array, Tape
+
+PARTED = 1e-8  # relative difference of values that rounding does not explain
+
+
+class Run(NamedTuple):
+    """A side (0 for the left) with weights: its tape, what runs it, and each use of a parameter in order."""
+
+    side: int
+    tape: Tape
+    weights: Mapping[str, Array]
+    inputs: Sequence[Array]
+    elements: Elements
+    program: Program
+    uses: list[Use]
+
+    def site(self, use: Use | None) -> str:
+        if use is None:
+            return "the output"
+        return place(self.tape.nodes[use.node].site, " ".join(self.elements.owners(use.ids)))
+
+
+class Mapped(NamedTuple):
+    """The left element of each right one.
+
+    Args:
+      whole: whether each has one that needs one; else uses after the first of others tell nothing.
+    """
+
+    numbers: Array
+    whole: bool = True
+
+
+class Pair(NamedTuple):
+    """Uses of the same elements; None for the outputs."""
+
+    left: Use | None
+    right: Use | None
+    gap: float
+
+
+def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array], side: int) -> Run:
+    """Run a tape, and list its uses of parameters."""
+    program, elements, uses = Program(tape, weights, inputs), Elements(weights, known=True), list[Use]()
+    Walk(program, elements, lambda use: uses.append(compact(use))).run()
+    return Run(side, program.tape, weights, inputs, elements, program, uses)
+
+
+def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
+    """Yield each use on the right beside the left one of the same elements, at the same turn; last, the outputs.
+
+    Where a use has elements without a partner, it is the end: what follows depends on them.
+    """
+    found, whole = mapped
+    known = np.zeros(0, bool) if whole else found != 0
+    by_kind: dict[str, list[tuple[Use, int, int]]] = {}
+    for use in left.uses:
+        if use.kind != "place" and use.ids.size:
+            by_kind.setdefault(use.kind, []).append((use, int(use.ids.min()), int(use.ids.max())))
+    turns: dict[tuple[str, int], int] = {}
+    for use in right.uses:
+        element = int(found[first(use.ids)])
+        if not whole and not every(known, use.ids):
+            return
+        if use.kind == "place" or not element:
+            continue
+        turn = turns[use.kind, element] = turns.get((use.kind, element), -1) + 1
+        theirs = [
+            other
+            for other, low, high in by_kind.get(use.kind, [])
+            if low <= element <= high and _holds(other.ids, element)
+        ]
+        if turn < len(theirs):
+            yield Pair(theirs[turn], use, _gap(theirs[turn], use, left, right, found))
+    yield Pair(None, None, difference(left.program.outputs, right.program.outputs))
+
+
+def _holds(ids: Array, element: int) -> bool:
+    """Tell whether an element between the smallest and the largest is one of these."""
+    return (isinstance(ids, Stepped) and ids.whole) or bool((np.asarray(ids) == element).any())
+
+
+def first(ids: Array) -> int:
+    """Return the first element of a use; 0, which is none, where there is no other."""
+    corner = int(ids[(0,) * ids.ndim]) if ids.size else 0
+    return corner or int(next(iter(np.asarray(ids)[np.asarray(ids) > 0]), 0))
+
+
+def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
+    """Return the relative difference of what two uses meet."""
+    if a.kind != "product":
+        numbers, ours = columns.of_elements(b.x, b.ids)
+        there, theirs = columns.of_elements(a.x, a.ids)
+        place = {int(n): k for k, n in enumerate(there)}
+        index = [place.get(int(found[int(n)])) for n in numbers]
+        if None in index:
+            return math.inf
+        theirs = theirs[index]
+        return float(np.abs(ours - theirs).max(initial=0) / max(columns.size_of(theirs), 1e-300))
+    statistics = [of_product(use, side) for use, side in ((a, left), (b, right))]
+    scale = max(map(columns.size_of, statistics))
+    apart = max(columns.nearest(statistics[1], statistics[0])[1].max(initial=0),
+                columns.nearest(statistics[0], statistics[1])[1].max(initial=0))  # fmt: skip
+    return float(apart / scale) if scale else 0.0
+
+
+def of_product(use: Use, side: Run) -> Array:
+    """Return statistics of the columns of a product."""
+    node = side.tape.nodes[use.node]
+    taps = side.program.shapes[node.inputs[1]][2:] if node.window else ()
+    return columns.of_product(use.x, node.window, taps)

@@ -1,0 +1,130 @@
+"""Compare the sizes of parameters that read the same values: two models of other widths have no translation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from specs.words import in_a_row
+
+from .match import columns
+from .match.choices import every
+from .match.match import Match
+from .match.symbols import Elements, Use
+from .prove.pairs import PARTED, Mapped, Run, of_product, pairs
+from .trace.tape import Array
+
+NAMED = 2  # pairs of parameters that are named as examples
+
+
+class Resized(NamedTuple):
+    """Parameters whose shapes differ in one length.
+
+    Args:
+      lengths: on the left and on the right.
+      part: whether the right one has a part of the left one's elements.
+    """
+
+    left: str
+    right: str
+    lengths: tuple[int, int]
+    part: bool = True
+
+    @property
+    def why(self) -> str:
+        """Say why the right one has no line."""
+        return f"it has {self.lengths[1]} where {self.left} has {self.lengths[0]}"
+
+
+def resized(
+    left: Run, right: Run, mapped: Mapped, partners: Mapping[str, str], unfit: Collection[str]
+) -> list[Resized]:
+    """Return what reads the same values on both sides and has another size.
+
+    These are right parameters with a part of a left one, of which the left model reads all, and a matrix without a
+    partner that reads what one on the left reads; then all whose sizes differ by the same two lengths.
+
+    Args:
+      partners: right parameters that consist of elements of one left one, which no other has; and that one.
+      unfit: right parameters that no line describes.
+    """
+    shapes, found = (left.elements.shapes, right.elements.shapes), dict[tuple[str, str], Resized]()
+
+    def add(ours: str, theirs: str, wanted: Collection[tuple[int, int]] = ()) -> None:
+        lengths = _lengths(shapes[0][ours], shapes[1][theirs])
+        if lengths and (not wanted or lengths in wanted):
+            found[ours, theirs] = Resized(ours, theirs, lengths, theirs in partners)
+
+    for one, other in _reading(left, right, mapped):
+        ours, theirs = left.elements.owners(one.ids), right.elements.owners(other.ids)
+        if len(ours) == len(theirs) == 1:
+            add(ours[0], theirs[0])
+    for name in unfit:
+        if name in partners:
+            add(partners[name], name)
+    if wanted := {pair.lengths for pair in found.values()}:
+        for theirs_too, ours_too in partners.items():
+            add(ours_too, theirs_too, wanted)
+    return list(found.values())
+
+
+def _reading(left: Run, right: Run, mapped: Mapped) -> list[tuple[Use, Use]]:
+    """Return uses that meet the same values, the left one with elements that no right one has."""
+    owned = np.zeros(len(left.elements), bool)
+    owned[np.maximum(mapped.numbers, 0)] = True
+    met = [
+        (pair.left, pair.right)
+        for pair in pairs(left, right, mapped)
+        if pair.left and pair.right and pair.gap <= PARTED and not every(owned, pair.left.ids)
+    ]
+    if use := _first(right, mapped):
+        wanted = of_product(use, right)
+        rest = [seen for seen in left.uses if seen.kind == "product" and not every(owned, seen.ids)]
+        met += [(seen, use) for seen in rest if _alike(wanted, of_product(seen, left))][:1]
+    return met
+
+
+def _first(right: Run, mapped: Mapped) -> Use | None:
+    """Return the first use of elements without a partner, if it is a product."""
+    known = mapped.numbers != 0
+    rest = (use for use in right.uses if not every(known, use.ids))
+    use = next(rest, None)
+    return use if use is not None and use.kind == "product" else None
+
+
+def _alike(a: Array, b: Array) -> bool:
+    """Tell whether columns of two products have the same values."""
+    return len(a) == len(b) and columns.distance(a, b) <= PARTED
+
+
+def _lengths(left: Sequence[int], right: Sequence[int]) -> tuple[int, int] | None:
+    """Return the one length in which two shapes differ, whatever the order of their axes."""
+    ours, theirs = (list(n.elements()) for n in (Counter(left) - Counter(right), Counter(right) - Counter(left)))
+    return (ours[0], theirs[0]) if len(left) == len(right) and len(ours) == len(theirs) == 1 else None
+
+
+def without(found: Match, pairs: Iterable[Resized], rights: Elements) -> Match:
+    """Return a match without the elements of right parameters that have another size."""
+    new = replace(found, map=np.array(found.map))
+    for pair in pairs:
+        rights.part(new.map, pair.right)[...] = 0
+    return new
+
+
+def sentence(found: Iterable[Resized], lefts: Elements, rights: Elements) -> str:
+    """Say which lengths differ, with parameters that show it."""
+    groups: dict[tuple[int, int], list[Resized]] = {}
+    for pair in found:
+        groups.setdefault(pair.lengths, []).append(pair)
+    texts = []
+    for (ours, theirs), some in groups.items():
+        shown = [
+            f"{pair.left} {lefts.shapes[pair.left]} and {pair.right} {rights.shapes[pair.right]}"
+            for pair in some[:NAMED]
+        ]
+        texts.append(f"the left model has {ours} where the right one has {theirs}, in {in_a_row(shown)}")
+    return "; ".join(texts)

@@ -1,0 +1,82 @@
+"""Models that compose their sums otherwise: a residual that one side lacks, a norm on the other side of a sum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import parity
+from parity_tests.derive.pairs import images
+from parity_tests.derive.test_kinds_matching import linear, numbers
+
+
+class Block(torch.nn.Module):
+    """A block of two branches, each with a norm; `kind` says how they are composed."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind = kind
+        self.norm1, self.norm2 = torch.nn.LayerNorm(6), torch.nn.LayerNorm(6)
+        self.mix, self.up, self.down = linear(), linear(6, 9), linear(9, 6)
+
+    def mlp(self, x: Any) -> Any:
+        return self.down(self.up(x).tanh())
+
+    def forward(self, x: Any) -> Any:
+        first = self.mix(x if self.kind in ("after", "in the branch") else self.norm1(x)).sin()
+        if self.kind == "without the first":
+            return first + self.mlp(self.norm2(first))
+        if self.kind == "after":
+            x = self.norm1(x + first)
+            return self.norm2(x + self.mlp(x))
+        if self.kind == "in the branch":
+            x = x + self.norm1(first)
+            return x + self.norm2(self.mlp(x))
+        x = x + first
+        return self.mlp(self.norm2(x)) if self.kind == "without the second" else x + self.mlp(self.norm2(x))
+
+
+class Net(torch.nn.Module):
+    def __init__(self, *kinds: str):
+        super().__init__()
+        self.stem, self.head = linear(5, 6), linear(6, 3)
+        self.blocks = torch.nn.ModuleList(map(Block, kinds))
+
+    def forward(self, x: Any) -> Any:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+X = images(3, 4, 5)
+BEFORE = "the {} normalizes before the sum, the {} after it, with blocks.{{0..1}}.norm{{1..2}} (recomputed so, they"
+CASES = {
+    "every block lacks its first residual": (
+        ["", ""], ["without the first"] * 2,
+        "the left adds the input of blocks.{0..1}, the right does not", "2 residuals",
+    ),
+    "one block on the left lacks its second residual": (
+        ["without the second", ""], ["", ""],
+        "the right adds the input of blocks.0.norm2, the left does not", "one residual",
+    ),
+    "norms after the sums": (["", ""], ["after"] * 2, BEFORE.format("left", "right"), "4 moved norms"),
+    "norms of the branches' results": (
+        ["after"] * 2, ["in the branch"] * 2, BEFORE.format("right", "left"), "4 moved norms",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_sums_differ_in_is_named_and_the_table_is_complete(name: str):
+    kinds, others, cause, explained = CASES[name]
+    left, right = Net(*kinds), Net(*others)
+    found = parity.derive(left, right, (X,), seconds=10)
+    assert found.verdict == "complete", str(found)
+    assert [place.cause.startswith(cause) for place in found.divergences] == [True], str(found)
+    assert found.explained == explained and found.first.startswith("parts at blocks.0"), str(found)
+    moved = found.table.apply(numbers(left, X))
+    assert all(np.array_equal(moved[name], array) for name, array in numbers(left, X).items())
