@@ -77,7 +77,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     free: list[str] = []
     if proven:
         left.fill()
-        free = freedom(a, left.program, lefts, left.inputs)
+        free = freedom(a, left.program, lefts, left.inputs, _partners(mapped, lefts, rights))
     else:
         sides = _runs(left, best, table.whole or table)
         known, others = _known(mapped, rights, reasons), list[Resized]()

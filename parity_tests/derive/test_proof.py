@@ -171,6 +171,10 @@ def test_of_equal_blocks_all_are_named():
     whole = "outputs of b.{i}.fc1 with inputs of b.{i}.fc2 for i = 0..2 (tried on block 0)"
     assert every(first, [first, crossed, second, third]) == whole
     line, later = (f"outputs of {i}.weight with inputs of {i + 2}.weight" for i in (0, 2))
+    assert every(line, [line, later]) == (
+        "outputs of {i}.weight with inputs of {i+2}.weight for i = 0,2 (tried on block 0)"
+    )
+    line, later = (f"outputs of {i}.a <-> b.{2 * i} with inputs of {i}.c <-> d.{2 * i}" for i in (0, 1))
     assert every(line, [line, later]) == f"{line}; alike, and not tried: {later}"
 
 

@@ -29,19 +29,22 @@ Pairs = list[tuple[Array, Array]]  # elements that are exchanged
 
 
 def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str, Array],
-            seconds: float = 3) -> list[str]:  # fmt: skip
+            partners: Mapping[str, Sequence[str]], seconds: float = 3) -> list[str]:  # fmt: skip
     """List permutations of the left model's elements that leave its outputs as they are.
 
     Each is confirmed by a run with two elements exchanged. Of blocks that differ in their numbers alone, the first is
     tried, and the others are named as alike. An order that no line of a Table can choose wrongly is not listed: a
     permutation that any one side fixes.
+
+    Args:
+      partners: the right parameters that each left one becomes.
     """
     stop, uses = time.thread_time() + seconds, list[Use]()
     Walk(program, elements, lambda use: uses.append(compact(use))).run()
     before = left.run(elements.arrays, inputs)
     found: dict[str, list[str]] = {}
     alike: dict[str, list[str]] = {}
-    for template, text, pairs in _candidates(uses, elements, [node.site for node in program.tape.nodes]):
+    for template, text, pairs in _candidates(uses, elements, [node.site for node in program.tape.nodes], partners):
         alike.setdefault(template, []).append(text)
         if time.thread_time() > stop:
             continue
@@ -69,11 +72,13 @@ def every(text: str, others: Iterable[str]) -> str:
         return text
     rows, own = [re.split(r"(\d+)", one) for one in alike], re.split(r"(\d+)", text)
     varying = [k for k in range(1, len(own), 2) if len({row[k] for row in rows}) > 1]
-    numbers = [row[varying[0]] for row in rows]
-    if any(row[k] != number for row, number in zip(rows, numbers, strict=True) for k in varying):
+    ahead = {k: {int(row[k]) - int(row[varying[0]]) for row in rows} for k in varying}
+    if any(len(steps) > 1 for steps in ahead.values()):
         return f"{text}; alike, and not tried: {'; '.join(one for one in alike if one != text)}"
-    words = "".join("{i}" if k in varying else word for k, word in enumerate(own))
-    return f"{words} for i = {fold(numbers)[0].strip('{}')} (tried on block {own[varying[0]]})"
+    holes = {k: f"{{i{step:+}}}" if step else "{i}" for k, (step,) in ahead.items()}
+    words = "".join(holes.get(k, word) for k, word in enumerate(own))
+    numbers = fold(row[varying[0]] for row in rows)[0].strip("{}")
+    return f"{words} for i = {numbers} (tried on block {own[varying[0]]})"
 
 
 def _as_far(text: str, other: str) -> bool:
@@ -91,7 +96,15 @@ def _matters(left: Side, elements: Filled, pairs: Pairs, inputs: Mapping[str, Ar
         return not equal(before, left.run(elements.arrays, inputs))
 
 
-def _candidates(uses: list[Use], elements: Elements, sites: list[str]) -> Iterator[tuple[str, str, Pairs]]:
+def both(names: Sequence[str], partners: Mapping[str, Sequence[str]]) -> str:
+    """Name left parameters and the right ones that they become, if these are called otherwise."""
+    others = list(dict.fromkeys(other for name in names for other in partners.get(name, ())))
+    return ", ".join(names) + (f" <-> {', '.join(others)}" if others and others != list(names) else "")
+
+
+def _candidates(
+    uses: list[Use], elements: Elements, sites: list[str], partners: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, str, Pairs]]:
     """Yield (template, what it says, the elements to exchange)."""
     for k, use in enumerate(uses):
         if use.kind != "product" or len(use.ids) > 1 or use.ids.shape[2] < 2:
@@ -105,7 +118,7 @@ def _candidates(uses: list[Use], elements: Elements, sites: list[str]) -> Iterat
             seen += 1
             if seen > AHEAD:
                 break
-            names = " ".join(elements.owners(use.ids)), " ".join(elements.owners(other.ids))
+            names = [both(elements.owners(one.ids), partners) for one in (use, other)]
             if names[0] == names[1]:
                 continue
             template = re.sub(r"\d+", "#", " ".join(names))
@@ -121,7 +134,7 @@ def _candidates(uses: list[Use], elements: Elements, sites: list[str]) -> Iterat
                 into = [(other.ids[0, :, 0], other.ids[0, :, 1])]
                 text = f"outputs of {names[0]} with outputs of {names[1]}"
                 yield f"{template} out", text, own + into + _vectors([*beside, *theirs], width)
-    yield from _terms(uses, elements)
+    yield from _terms(uses, elements, partners)
 
 
 def _vectors(uses: list[Use], width: int, without: Sequence[Use] = ()) -> Pairs:
@@ -136,14 +149,16 @@ def _vectors(uses: list[Use], width: int, without: Sequence[Use] = ()) -> Pairs:
     return list(found.values())
 
 
-def _terms(uses: list[Use], elements: Elements) -> Iterator[tuple[str, str, Pairs]]:
+def _terms(
+    uses: list[Use], elements: Elements, partners: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, str, Pairs]]:
     """Yield vectors that are added at one place: only their sum counts."""
     vectors = []
     for use in (use for use in uses if use.kind == "add"):
         numbers = np.unique(use.ids[use.ids > 0])
         names = elements.owners(numbers)
         if len(numbers) == sum(int(np.prod(elements.shapes[name])) for name in names):  # whole parameters
-            vectors.append((use, numbers, " ".join(names)))
+            vectors.append((use, numbers, both(names, partners)))
     for k, (use, one, name) in enumerate(vectors):
         for other, two, its in vectors[k + 1 :]:
             near = other.node == use.node or np.shape(use.x) == np.shape(other.x)
