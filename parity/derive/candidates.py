@@ -17,6 +17,7 @@ from .match.symbols import Filled
 from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.crops import cropped
+from .trace.frames import line_of, message
 from .trace.islands import fixed, masks
 from .trace.program import Program
 from .trace.sides import Side, draw, layouts
@@ -138,7 +139,9 @@ def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
     except UsageError:
         raise
     except Exception as error:  # the user's code may raise anything
-        raise UsageError(f"the {which} model cannot be run: {type(error).__name__}: {error}") from error
+        where = ": ".join(filter(None, [line_of(error), message(error)]))
+        shapes = ", ".join(str(tuple(np.shape(array))) for array in inputs.values())
+        raise UsageError(f"the {which} model cannot be run with inputs of shape {shapes}: {where}") from error
 
 
 def calls(call: Call, right_inputs: Any) -> Iterator[Call]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import sys
-import traceback
+from inspect import Parameter
 from typing import Any
 
 from convert.errors import ConvertError, UsageError
-from specs.words import unknown
+from specs.words import in_a_row, unknown
 
 from .trace.call import Call
+from .trace.frames import line_of, line_of_definition, message
 from .trace.sides import MODELS, is_model, without_variables
 
 RETURN = "return (model, inputs)"
@@ -46,14 +48,31 @@ def build(text: str, which: str) -> tuple[Any, Any]:
             functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
             near = unknown(name, functions).partition(", ")[2] or f"it has {', '.join(functions) or 'none'}"
             raise UsageError(f"{path}: has no function {name!r}, {near}")
-        result = getattr(module, name)()
+        function = getattr(module, name)
+        _check_arguments(function, path, name)
+        result = function()
     except UsageError:
         raise
     except Exception as error:  # the user's code may raise anything
-        raise ConvertError(f"{_where(error, path)} in {name}: {type(error).__name__}: {error}") from error
+        raise ConvertError(f"{line_of(error) or path} in {name}: {message(error)}") from error
     finally:
         sys.path.pop(0)
-    return divided(result, f"the {which} side, {text}")
+    return divided(result, f"the {which} side, {path}{line_of_definition(function)} in {name}")
+
+
+def _check_arguments(function: Any, path: str, name: str) -> None:
+    """Check that a function can be called without arguments. Raises: UsageError that names those it requires."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a callable that does not say what it takes
+        return
+    optional = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
+    required = [p.name for p in parameters if p.default is Parameter.empty and p.kind not in optional]
+    if required:
+        raise UsageError(
+            f"{path}{line_of_definition(function)}: {name} requires {in_a_row(required)}, but is called without "
+            f"arguments: give them defaults, or write a function without that calls it"
+        )
 
 
 def divided(result: Any, where: str) -> tuple[Any, Any]:
@@ -62,6 +81,8 @@ def divided(result: Any, where: str) -> tuple[Any, Any]:
         raise UsageError(f"{where}: returns None: {RETURN}")
     if is_model(result):
         return result, None
+    if isinstance(result, list):
+        raise UsageError(f"{where}: returns a list of {len(result)}: {RETURN}, which is a tuple")
     first, second = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     if without_variables(first):
         name = type(first).__name__
@@ -76,16 +97,3 @@ def divided(result: Any, where: str) -> tuple[Any, Any]:
         what = f"returns {len(result)} values: {RETURN}, where several inputs are a tuple"
         raise UsageError(f"{where}: {what} and a model may be (module, variables)")
     raise UsageError(f"{where}: {type(first).__name__} is no model: give {MODELS}")
-
-
-def _where(error: BaseException, path: str) -> str:
-    """Return the file and the line of the innermost frame that lies in the folder of the user's file."""
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}"
-    folder = os.path.dirname(os.path.abspath(path))
-    frames = [(os.path.abspath(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    own = [(file, line) for file, line in frames if os.path.dirname(file) == folder]
-    if not own:
-        return path
-    file, line = own[-1]
-    return f"{path if file == os.path.abspath(path) else os.path.relpath(file)}:{line}"

@@ -27,6 +27,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a linen module alone": (lambda: linen_model()[0], "the linen module Net without its variables"),
     "a linen module and inputs": (lambda: (linen_model()[0], (X,)), "the linen module Net without its variables"),
     "an array": (lambda: X, "ndarray is no model"),
+    "a list": (lambda: [torch_model(), (X,)], r"returns a list of 2: return \(model, inputs\), which is a tuple"),
 }
 
 
@@ -55,6 +56,32 @@ def test_wrong_paths_and_functions_are_wrong_usage_and_come_first(tmp_path: Path
         run(f"{tmp_path}/a.py:build", f"{tmp_path}/b.py:build", str(out), False)
     with pytest.raises(UsageError, match="has no function 'bild', did you mean 'build'"):
         build(f"{tmp_path}/a.py:bild", "left")
+
+
+MISTAKES = {
+    "a function that requires arguments": (
+        "def build(width, *, depth, classes=3): ...",
+        r"two\.py:2: build requires width and depth, but is called without",
+    ),
+    "a list": (
+        "def build():\n    return [torch.nn.Linear(4, 2), (X,)]",
+        r"the left side, .*two\.py:2 in build: returns a list of 2: return \(model, inputs\)",
+    ),
+    "inputs of a wrong shape": (
+        "class Net(torch.nn.Linear):\n    def forward(self, x):\n        return super().forward(x)\n"
+        "def build():\n    return Net(3, 2), (X,)",
+        r"the left model cannot be run with inputs of shape \(3, 4\): .*two\.py:4: RuntimeError: mat1 and mat2",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_the_users_code_is_one_error_with_its_line(name: str, tmp_path: Path):
+    needs("torch")
+    code, message = MISTAKES[name]
+    (tmp_path / "two.py").write_text(f"import torch; from parity_tests.derive.test_user_code import X\n{code}\n")
+    with pytest.raises(UsageError, match=message):
+        run(f"{tmp_path}/two.py:build", f"{tmp_path}/two.py:build", None, False)
 
 
 def test_several_inputs_of_the_left_alone_ask_for_those_of_the_right():
