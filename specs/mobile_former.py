@@ -64,7 +64,7 @@ class Config:
             object.__setattr__(self, name, value)
         check_numbers(self, len(self.blocks), "tokens", "heads", "groups", "mlp_hidden", "head_hidden", "stem_stride",
                      "image", "channels")  # fmt: skip
-        widths = {name: (getattr(self, name),) for name in ("token_width", *narrow, "last")}
+        widths: dict[str, tuple[int, ...]] = {name: (getattr(self, name),) for name in ("token_width", *narrow, "last")}
         widths["blocks"] = tuple(width for *channels, _ in self.blocks for width in channels)
         if small := [f"{name}={getattr(self, name)}" for name, own in widths.items() if min(own) < 1]:
             raise ValueError(f"{', '.join(small)}, with alpha={alpha}: widths are at least 1")
