@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from parity.derive import conclusion
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold
 from parity.derive.match import symbols
-from parity.derive.match.symbols import Elements, Filled
+from parity.derive.match.symbols import Elements, Filled, Packed
 from parity.derive.prove import gradients
 from parity.derive.prove.freedom import every
 from parity.derive.prove.gradients import Gradients
@@ -162,6 +163,18 @@ def test_gradients_are_compared_element_by_element(many: int, monkeypatch: pytes
             grads.compare(key, array)
         assert (grads.error < 1e-12) == (name in (None, "c"))  # the first element of c is 0
         assert grads.used == left.keys()
+
+
+def test_the_gradient_of_a_large_matrix_is_compared_with_that_of_its_transpose():
+    shape, gradient = (300, 400), np.random.default_rng(0).standard_normal((300, 400))
+    lefts, rights = (Elements({"w": np.zeros(s)}, known=False) for s in (shape, shape[::-1]))
+    found = np.concatenate([[0], lefts.numbers("w").T.ravel()]).astype(np.int32)
+    for change, maps in itertools.product((0.0, 1.0), (found, Packed(found, rights))):
+        grads, other = Gradients((maps,), lefts, rights), gradient.T.copy()
+        other[399, 299] += change
+        grads.keep("w", other)
+        grads.compare("w", gradient)
+        assert (grads.error > 0.1) == bool(change)
 
 
 def test_of_equal_blocks_all_are_named():

@@ -65,8 +65,10 @@ class Stepped:
         return np.asarray(self).reshape(*shape)
 
 
-def stepped(numbers: Array) -> Stepped | Array:
+def stepped(numbers: Array | Stepped) -> Stepped | Array:
     """Return element numbers stored by their steps; as integers of half the size where they have none."""
+    if isinstance(numbers, Stepped):
+        return numbers
     numbers = numbers.astype(np.int32, copy=False)
     lines = steps(numbers) if numbers.size else None
     if lines is None:
@@ -92,8 +94,10 @@ def _summed(first: int, lines: Any) -> Array:
     return total
 
 
-def steps(numbers: Array) -> list[Array] | None:
+def steps(numbers: Array | Stepped) -> Sequence[Array] | None:
     """Return by how much numbers grow along each axis; None where they are not the first one plus such steps."""
+    if isinstance(numbers, Stepped):
+        return numbers.lines
     first = numbers[(0,) * numbers.ndim]
     lines = [np.moveaxis(numbers, axis, 0)[(slice(None), *(0,) * (numbers.ndim - 1))] - first
              for axis in range(numbers.ndim)]  # fmt: skip

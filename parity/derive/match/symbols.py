@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..trace.tape import Array
-from .stepped import stepped, steps
+from .stepped import Stepped, stepped, steps
 
 LARGE = 1 << 25  # elements of a model from which on memory counts more than time
 CHUNK = 1 << 20  # elements that are moved or compared at once
@@ -56,9 +56,9 @@ class Elements:
         return np.arange(self.starts[k], self.starts[k + 1], dtype=dtype).reshape(self.shapes[name])
 
     def part(self, array: Array, name: str) -> Array:
-        """Return what an array that has an entry for each element has for those of one parameter, as a view."""
+        """Return what an array with an entry for each element has for those of one parameter: a view, or Stepped."""
         if isinstance(array, Packed):
-            return np.asarray(array.parts[name])
+            return array.parts[name]
         k = self.names.index(name)
         return array[self.starts[k] : self.starts[k + 1]].reshape(self.shapes[name])
 
@@ -76,7 +76,8 @@ class Elements:
             owners = np.searchsorted(starts, numbers[numbers > 0], "right") - 1
             return [self.names[k] for k in np.flatnonzero(np.bincount(owners))]
         marked = np.zeros(len(self) + 1, bool)
-        marked[np.maximum(numbers, 0).astype(np.int64, copy=False)] = True
+        for at in range(0, numbers.size, CHUNK):
+            marked[np.maximum(numbers[at : at + CHUNK], 0).astype(np.int64, copy=False)] = True
         return [name for name, a, b in zip(self.names, starts, self.starts[1:], strict=True) if marked[a:b].any()]
 
 
@@ -142,15 +143,15 @@ class Translated(Elements):
         return values.astype(np.float64, copy=False) + self.lefts.values[plus] if plus.any() else values
 
 
-def strided(values: Array, numbers: Array) -> Array | None:
-    """Return values[numbers] as a view of the values; None for few numbers, and where no steps of axes give them."""
+def strided(values: Array, numbers: Array | Stepped, origin: int = 0) -> Array | None:
+    """Return values[numbers - origin] as a view; None for few numbers, and where no steps of axes give them."""
     if numbers.size < MANY:
         return None
     first, lines = int(numbers[(0,) * numbers.ndim]), steps(numbers)
     if first <= 0 or lines is None or any((line != line[:2][-1] * np.arange(len(line))).any() for line in lines):
         return None
     strides = [int(line[:2][-1]) * values.itemsize for line in lines]
-    return np.lib.stride_tricks.as_strided(values[first:], numbers.shape, strides)
+    return np.lib.stride_tricks.as_strided(values[first - origin :], numbers.shape, strides)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..match.symbols import CHUNK, LARGE, Elements
+from ..match.stepped import Stepped, stepped
+from ..match.symbols import CHUNK, LARGE, Elements, strided
 from ..trace.tape import Array
 
 
@@ -94,6 +94,11 @@ class Gradients:
             return None
         if np.prod(self.rights.shapes[others[0]], dtype=int) != gradient.size:
             return None
+        numbers = stepped(self.rights.part(self.maps[0], others[0]))
+        if isinstance(numbers, Stepped) and numbers.whole and numbers.min() == self.lefts.first(name):
+            turned = strided(gradient, numbers, numbers.min())
+            if turned is not None:
+                return self._apart(turned, others[0])
         seen, apart = np.zeros(gradient.size, bool), 0.0
         for elements, there in self._parts(name, others[0]):
             if elements.min() < 0 or elements.max() >= gradient.size:
@@ -101,6 +106,18 @@ class Gradients:
             seen[elements] = True
             apart = max(apart, _largest(gradient[elements] - there))
         return apart if seen.all() else None
+
+    def _apart(self, gradient: Array, other: str) -> float:
+        """Return how far a left gradient with the axes of a right parameter is from the gradient of that one."""
+        while gradient.ndim > 1 and len(gradient) == 1:
+            gradient = gradient[0]
+        row, apart = gradient[0].size, 0.0
+        step = max(1, CHUNK // row)
+        for at in range(0, len(gradient), step):
+            some = gradient[at : at + step]
+            there = self._right.part(other, at * row, some.size)
+            apart = max(apart, _largest(some - there.reshape(some.shape)))
+        return apart
 
     def _summed(self, name: str, gradient: Array) -> float:
         apart = -gradient.astype(np.float64)
@@ -118,10 +135,12 @@ class Gradients:
     def _parts(self, name: str, other: str) -> Iterator[tuple[Array, Array]]:
         """Yield (place in the left parameter, gradient) of elements of a right one; the place is outside for others."""
         size, first = int(np.prod(self.rights.shapes[other], dtype=int)), self.lefts.first(name)
-        for found, at in itertools.product(self.maps, range(0, size, CHUNK)):
-            elements = self.rights.part(found, other).ravel()[at : at + CHUNK].astype(np.int64) - first
-            there = self._right.part(other, at, CHUNK) if other in self._right else elements
-            yield elements, there
+        for found in self.maps:
+            numbers = np.asarray(self.rights.part(found, other)).ravel()
+            for at in range(0, size, CHUNK):
+                elements = numbers[at : at + CHUNK].astype(np.int64) - first
+                there = self._right.part(other, at, CHUNK) if other in self._right else elements
+                yield elements, there
 
 
 def _largest(array: Array) -> float:
