@@ -15,14 +15,14 @@ from ..match.symbols import LARGE, Elements
 from ..trace.caches import trim
 from ..trace.cotangents import Take
 from ..trace.islands import Island, aligned
-from ..trace.outputs import OUTPUT, coarse, difference, incomparable
+from ..trace.outputs import OUTPUT, Outputs, coarse, difference, incomparable
 from ..trace.program import Program
 from ..trace.sides import Drawn, Side, fresh
 from ..trace.tape import Array, Tape
 from .gradients import Gradients
 
 GRADIENT = 1e-7  # that of gradients, which lose more digits
-ROUNDED = 1e-4  # that of gradients where a model computes partly in float32: these run as the models are written
+ROUNDED = 1e-4  # that of gradients where a model computes partly in float32, and cannot be run without that
 UNSEEN = 1e-12  # gradients below this part of the largest are zero: nothing observable depends on the parameter
 DRAWS = 2
 
@@ -32,7 +32,7 @@ class Proof(NamedTuple):
 
     Args:
       error: relative error of the outputs as the models compute them; exact: with casts to lower precision made void.
-      gradient: relative error of the gradients; None where one side has none.
+      gradient: relative error of the gradients; None where one side has none. limit: what rounding of them explains.
       unobservable: left parameters on which no output depends.
       remark: why there are no gradients.
       islands: tables that one side computes in lower precision.
@@ -46,12 +46,12 @@ class Proof(NamedTuple):
     remark: str = ""
     islands: Sequence[Island] = ()
     incomparable: str = ""
+    limit: float = GRADIENT
 
     @property
     def holds(self) -> bool:
-        limit = GRADIENT if self.error <= OUTPUT else ROUNDED
         known = self.exact <= OUTPUT and not self.incomparable
-        return known and (self.gradient is None or self.gradient <= limit)
+        return known and (self.gradient is None or self.gradient <= self.limit)
 
 
 def prove(
@@ -67,6 +67,7 @@ def prove(
     maps = (found,) if plus is None or not plus.any() else (found, plus)
     error = exact = 0.0
     gradient: float | None = 0.0
+    limit = GRADIENT
     remark = reason = ""
     islands: Sequence[Island] = ()
     seen, used = dict.fromkeys(lefts.names, False), set[str]()
@@ -74,6 +75,7 @@ def prove(
         grads = Gradients(maps, lefts, rights) if whole and not remark else None
         run = _run(left, right, table, tapes, grads, k)
         error, exact, islands = max(error, run.error), max(exact, run.exact), run.islands
+        limit = max(limit, run.limit)
         remark, reason = remark or run.remark, reason or run.incomparable
         if exact > OUTPUT:  # nothing is proven: another draw would tell nothing
             gradient = None
@@ -89,7 +91,7 @@ def prove(
     left.release()
     right.release()
     unobservable = [name for name in lefts.names if not seen[name] and name in used and gradient is not None]
-    return Proof(error, exact, gradient, unobservable, remark, islands, reason)
+    return Proof(error, exact, gradient, unobservable, remark, islands, reason, limit)
 
 
 class Run(NamedTuple):
@@ -100,6 +102,7 @@ class Run(NamedTuple):
     islands: Sequence[Island] = ()
     remark: str = ""
     incomparable: str = ""
+    limit: float = GRADIENT
 
 
 def _run(left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], grads: Gradients | None, k: int) -> Run:
@@ -112,19 +115,22 @@ def _run(left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], grads:
     b, remark = _outputs(right, translated, inputs[1], grads.keep if grads else None)
     a, other = _outputs(left, weights, inputs[0], grads.compare if grads and not remark else None)
     remark = remark or other
-    error = exact = difference(a, b)
+    error, exact = difference(a.written, b.written), difference(a.exact, b.exact)
     islands: Sequence[Island] = ()
-    if error > OUTPUT:  # do casts to float32 explain it?
+    limit = GRADIENT if exact <= OUTPUT else ROUNDED
+    if max(error, exact) > OUTPUT:  # do casts to float32 explain it?
         arrays = [list(i.values()) for i in inputs]
         exact_right, islands = aligned(*tapes, *arrays)
+    if exact > OUTPUT:
         programs = zip((tapes[0], exact_right), (weights, translated), arrays, strict=True)
         exact = difference(*(Program(*program).outputs for program in programs))
-    return Run(error, exact, islands, remark, (incomparable(a, b) if exact > OUTPUT else "") or coarse(a))
+    reason = (incomparable(a.exact, b.exact) if exact > OUTPUT else "") or coarse(a.exact)
+    return Run(error, exact, islands, remark, reason, limit)
 
 
 def _outputs(
     of: Side, weights: Mapping[str, Array], inputs: Mapping[str, Array], take: Take | None
-) -> tuple[list[Array], str]:
+) -> tuple[Outputs, str]:
     """Return (outputs, why there are no gradients); `take` gets these.
 
     Raises: UsageError if the model cannot be run, though its tape was recorded.
@@ -139,7 +145,8 @@ def _outputs(
         of.release()
         trim()
     try:
-        return of.run(weights, inputs), remark
+        outputs = of.run(weights, inputs)
+        return Outputs(outputs, outputs), remark
     except Exception as problem:
         error = f"{type(problem).__name__}: {str(problem).rstrip('.')}"
         why = "does its code read a module that is none of its own, as a function that was set as forward does?"

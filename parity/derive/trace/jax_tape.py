@@ -18,6 +18,8 @@ from .cotangents import Take, cotangents
 from .jax_groups import by_groups
 from .jax_reader import Reader
 from .jax_values import array_of
+from .jax_wide import lowers, may_widen, widened
+from .outputs import Outputs
 from .tape import Tape
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # models run once or twice
@@ -69,12 +71,32 @@ class JaxSide:
     def _compiled(self) -> Callable[..., Any]:
         return jax.jit(by_groups(self._evaluated), compiler_options=QUICK)
 
+    def _widened(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
+        """Return the outputs from what was recorded, with casts to lower precision made void."""
+        leaves = [tree[name] for tree in (parameters, inputs) for name in sorted(tree)]
+        return widened(self._recorded.jaxpr, self._recorded.consts, leaves)
+
+    def _rounds(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+        """Tell whether the model casts to lower precision, and can run without that."""
+        jaxpr = self._recorded.jaxpr if self._recorded is not None and self.wide else None
+        if jaxpr is None or not lowers(jaxpr) or not may_widen(jaxpr):
+            return False
+        try:
+            shapes = [out.shape for out in jax.eval_shape(self._widened, parameters, inputs)]
+        except Exception:  # an equation whose dtypes are not of its operands alone
+            return False
+        return shapes == [out.aval.shape for out in jaxpr.outvars]
+
     @cached_property
     def _gradient(self) -> Callable[..., Any]:
+        """Return the function that computes (gradients, (outputs as written, outputs without casts))."""
+
         def total(parameters: Any, inputs: Any) -> Any:
-            outputs = by_groups(self._evaluated)(parameters, inputs)
-            weights = zip(outputs, cotangents(outputs), strict=True)
-            return sum((out * weight).sum() for out, weight in weights), outputs
+            outputs = exact = by_groups(self._evaluated)(parameters, inputs)
+            if self._rounds(parameters, inputs):
+                exact = by_groups(self._widened)(parameters, inputs)
+            weights = zip(exact, cotangents(exact), strict=True)
+            return sum((out * weight).sum() for out, weight in weights), (outputs, exact)
 
         gradient = jax.grad(total, has_aux=True)
         return jax.jit(gradient, compiler_options=QUICK, donate_argnums=0)  # their memory becomes the gradients
@@ -84,17 +106,15 @@ class JaxSide:
         with jax.enable_x64(self.wide):
             return [np.asarray(leaf) for leaf in self._compiled(_device(parameters), _device(inputs))]
 
-    def gradients(
-        self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take
-    ) -> list[np.ndarray]:
+    def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradients; see Side."""
         with jax.enable_x64(self.wide):
-            copies = {name: jnp.array(array, np.float64) for name, array in parameters.items()}
+            copies = {name: _copied(parameters, name) for name in parameters}
             grads, outputs = self._gradient(copies, _device(inputs))
             del copies
             for name in list(grads):
                 take(name, np.asarray(grads.pop(name)))
-            return [np.asarray(out) for out in outputs]
+            return Outputs(*([np.asarray(out) for out in some] for some in outputs))
 
     def _traced(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], wide: bool) -> Any:
         with jax.enable_x64(wide):
@@ -207,6 +227,11 @@ def path_name(path: Sequence[Any]) -> str:
 
 def _key(part: Any) -> str:
     return str(next(getattr(part, name) for name in ("key", "idx", "name") if hasattr(part, name)))
+
+
+def _copied(arrays: Mapping[str, Any], name: str) -> Any:
+    """Return an array of JAX's own. Mappings compute what is read of them: it is freed before the second copy."""
+    return jnp.array(np.asarray(arrays[name], np.float64, order="C"))
 
 
 def _device(arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 LOW = ("float32", "bfloat16", "float16")
+DTYPES = ("dtype", "new_dtype", "preferred_element_type")  # parameters of equations that name the dtype of a result
 _ERF = np.frompyfunc(math.erf, 1, 1)
 NUMPY: dict[str, Callable[..., Any]] = {
     "exp": np.exp, "log": np.log, "tanh": np.tanh, "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "neg": np.negative,
@@ -83,7 +84,7 @@ def bound(eqn: Any, element_numbers: bool = False) -> Callable[..., Any]:
     params = dict(eqn.params)
     closed = any(hasattr(v, "jaxpr") or hasattr(v, "eqns") for v in jax.tree.leaves(params, is_leaf=_is_jaxpr))
     if not closed:
-        for key in ("dtype", "new_dtype", "preferred_element_type"):
+        for key in DTYPES:
             if params.get(key) is not None and np.dtype(params[key]).name in LOW:
                 params[key] = np.dtype(np.float64)
     if element_numbers and "fill_value" in params:

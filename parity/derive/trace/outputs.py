@@ -1,14 +1,27 @@
-"""Compare the outputs of two models."""
+"""Store the outputs of one run, and compare those of two models."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from .tape import Array
 
 OUTPUT = 1e-9  # relative error of outputs that rounding of float64 explains: a thousand operations in a row
+
+
+class Outputs(NamedTuple):
+    """The outputs of one run.
+
+    Args:
+      written: as the model computes them. exact: those whose gradients were taken, with casts to lower precision made
+        void where the framework can do that.
+    """
+
+    written: list[Array]
+    exact: list[Array]
 
 
 def difference(a: Sequence[Array], b: Sequence[Array]) -> float:

@@ -14,6 +14,7 @@ from .caches import forgotten
 from .call import Call
 from .cotangents import Take, cotangents
 from .module_side import LARGE, ModuleSide
+from .outputs import Outputs
 from .paddle_recorder import Recorder
 from .tape import Tape
 
@@ -66,9 +67,7 @@ class PaddleSide(ModuleSide):
         with paddle.no_grad(), _double(), forgotten(self._layers()):
             return [tensor.numpy() for tensor in self._run(_tensors_of(inputs))]
 
-    def gradients(
-        self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take
-    ) -> list[np.ndarray]:
+    def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradients; see Side."""
         self._load(parameters)
         with _double(), forgotten(self._layers()):
@@ -82,7 +81,8 @@ class PaddleSide(ModuleSide):
             grad = grads.pop(0)
             take(name, np.zeros(tensor.shape) if grad is None else np.from_dlpack(grad.detach()))
             del grad
-        return [t.detach().numpy() for t in outputs]
+        arrays = [t.detach().numpy() for t in outputs]
+        return Outputs(arrays, arrays)
 
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
         """Record the tape of one run, with casts to lower precision voided."""

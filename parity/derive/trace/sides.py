@@ -13,6 +13,7 @@ from convert.errors import UsageError
 
 from .call import Call
 from .cotangents import Take
+from .outputs import Outputs
 from .tape import Array, Tape
 
 ROUNDED = 2**-8  # relative difference of a number that bfloat16 rounds
@@ -43,10 +44,11 @@ class Side(Protocol):
 
     def run(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> list[Array]: ...
 
-    def gradients(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array], take: Take) -> list[Array]:
+    def gradients(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradient of their sum, weighted by `cotangents`, by each parameter.
 
-        Parameters that have none are left out. Each gradient may be freed before the next one is computed.
+        Casts to lower precision are void where the framework can do that. Parameters that have no gradient are left
+        out. Each gradient may be freed before the next one is computed.
         """
 
     def record(self, parameters: Mapping[str, Array], inputs: Mapping[str, Array]) -> Tape: ...

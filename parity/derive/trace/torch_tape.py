@@ -15,6 +15,7 @@ from .caches import forgotten
 from .call import Call
 from .cotangents import Take, cotangents
 from .module_side import LARGE, ModuleSide
+from .outputs import Outputs
 from .tape import Tape
 from .torch_recorder import Recorder
 from .torch_values import numpy_of
@@ -57,9 +58,7 @@ class TorchSide(ModuleSide):
         with torch.no_grad(), _double(), forgotten(self.model.modules()):
             return [t.numpy().copy() for t in self._run(_tensors_of(inputs))]
 
-    def gradients(
-        self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take
-    ) -> list[np.ndarray]:
+    def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` each gradient as soon as it is computed; see Side."""
         self._load(parameters)
         with _double(), forgotten(self.model.modules()):
@@ -85,7 +84,8 @@ class TorchSide(ModuleSide):
                 handle.remove()
         for name, tensor in without.items():
             take(name, np.zeros(tensor.shape))
-        return [t.detach().numpy() for t in outputs]
+        arrays = [t.detach().numpy() for t in outputs]
+        return Outputs(arrays, arrays)
 
     def record(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> Tape:
         """Record the tape of one run, with casts to lower precision voided."""

@@ -1,0 +1,83 @@
+"""Run what JAX has recorded with its casts to lower precision made void.
+
+A model of JAX that computes in float32 does so by casts in its own code. Rounding then moves values across the kinks of
+its activations and poolings, which changes gradients far more than outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from .jax_reader import CALLS
+from .jax_values import DTYPES, LOW, array_of
+
+VOID = frozenset(["convert_element_type", "reduce_precision"])
+
+
+def lowers(jaxpr: Any) -> bool:
+    """Tell whether equations compute in a lower precision than float64."""
+    return any(
+        _low(atom) or any(lowers(inner) for inner, _ in _inner(eqn))
+        for eqn in jaxpr.eqns
+        for atom in (*eqn.invars, *eqn.outvars)
+    )
+
+
+def may_widen(jaxpr: Any) -> bool:
+    """Tell whether `widened` can run these equations: loops and branches in lower precision have types of their own."""
+    return all(
+        may_widen(inner) if eqn.primitive.name in CALLS else not lowers(inner)
+        for eqn in jaxpr.eqns
+        for inner, _ in _inner(eqn)
+    )
+
+
+def widened(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+    """Return the results of equations, all in float64; functions with derivatives of their own are written out."""
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*map(array_of, constants), *arguments], strict=True))
+
+    def read(atom: Any) -> Any:
+        if not isinstance(atom, core.Literal):
+            return values[atom]
+        return array_of(atom.val) if _low(atom) else atom.val
+
+    for eqn in jaxpr.eqns:
+        operands = list(map(read, eqn.invars))
+        values.update(zip(eqn.outvars, _results(eqn, operands), strict=True))
+    return list(map(read, jaxpr.outvars))
+
+
+def _results(eqn: Any, operands: list[Any]) -> list[Any]:
+    name, (out, *_) = eqn.primitive.name, eqn.outvars
+    if name in VOID and _low(out) and jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.floating):
+        return operands
+    if name in CALLS and any(lowers(inner) for inner, _ in _inner(eqn)):
+        return widened(*next(_inner(eqn)), operands)
+    params = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = params if isinstance(params, tuple) else ((), params)  # before and since JAX 0.10
+    wide = {key: np.dtype(np.float64) for key in DTYPES if params.get(key) is not None and _is_low(params[key])}
+    found = eqn.primitive.bind(*functions, *operands, **{**params, **wide})
+    return list(found) if eqn.primitive.multiple_results else [found]
+
+
+def _inner(eqn: Any) -> Iterator[tuple[Any, Sequence[Any]]]:
+    """Yield (jaxpr, constants) of those that an equation runs."""
+    for value in eqn.params.values():
+        for closed in value if isinstance(value, (list, tuple)) else (value,):
+            if hasattr(closed, "jaxpr"):
+                yield closed.jaxpr, closed.consts
+            elif hasattr(closed, "eqns"):
+                yield closed, ()
+
+
+def _low(atom: Any) -> bool:
+    return _is_low(getattr(atom.aval, "dtype", None))
+
+
+def _is_low(dtype: Any) -> bool:
+    return getattr(dtype, "name", str(dtype)) in LOW
