@@ -31,7 +31,8 @@ def runner(func: Any, args: Any, kwargs: Any, k: int, single: bool, clone: bool 
             again[0] = again[0].clone()
         with torch.no_grad():
             out = func(*again, **named)
-        return numpy_of(out if single else results_of(out)[k], copied=False)
+        wide = all(array.dtype != np.float32 for array in arrays)  # weights of large models, moved before their use
+        return numpy_of(out if single else results_of(out)[k], copied=False, wide=wide)
 
     return run
 
