@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specs.claims import UNPROVEN, claim, unproven
-from specs.dtypes import kind
+from specs.dtype_kinds import kind
 from specs.layout import Entry, Equal, Layout
 from specs.matching import Matcher
 from specs.stating import stated
@@ -29,7 +29,7 @@ from .spelling import out_of_modules
 from .steps import EARLIER, Promise, Step, step, supplied
 from .table_file import check_complete, load
 from .table_fit import lay_out, replicas
-from .table_part import Part, matching, without_training
+from .table_part import TablePart, matching, without_training
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _other_lengths(given: Mapping[str, int], sizes: Mapping[int, Mapping[str, in
             yield f"{what}: {remedy}"
 
 
-def _first_replica(own: Part, table: Table, required: bool) -> Part:
+def _first_replica(own: TablePart, table: Table, required: bool) -> TablePart:
     """Take one of the replicas that pmap leaves, if all are equal.
 
     Args:
@@ -253,7 +253,7 @@ def _first_replica(own: Part, table: Table, required: bool) -> Part:
     return own._replace(reader=FirstReplica(own.reader, wholes), sources=sources)
 
 
-def _unused(table: Table, own: Part) -> frozenset[str]:
+def _unused(table: Table, own: TablePart) -> frozenset[str]:
     """Return the file's arrays that no line of a table speaks of, or that lie outside of the part that is read."""
     used = own.sources.keys() - set(Matcher(table, own.sources).match().unexpected)
     return frozenset(own.reader.tensors.keys() - {own.sources[name].name for name in used})

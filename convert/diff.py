@@ -26,6 +26,9 @@ from .variants import alike
 
 SAME = "the same model"
 BESIDE, COUNTERS = "what is set aside", "batch counters, which one file does not store"
+SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
+           "variant": "the official variant of these shapes has"}  # fmt: skip
+LAX = ("default", "shapes")  # origins of fields that may be stated in another way, as tokens are by an image
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,6 @@ class Comparison:
         passed_over = f", except {' and '.join(self.but)}" if self.but else ""
         passed_over += f", within a relative difference of {exact(self.rtol)}" if self.rtol else ""
         return f"the same arrays{passed_over}; equal only if {agree}" if names else f"{self.what}{passed_over}"
-
-
-SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
-           "variant": "the official variant of these shapes has"}  # fmt: skip
-LAX = ("default", "shapes")  # origins of fields that may be stated in another way, as tokens are by an image
 
 
 def compare(

@@ -29,7 +29,7 @@ class Input(NamedTuple):
     part: str | None
 
 
-class Known(NamedTuple):
+class Alone(NamedTuple):
     """What is known of one file without the other.
 
     Args:
@@ -60,7 +60,7 @@ def plan_both(
 
 
 def _plan_beside(
-    stack: contextlib.ExitStack, own: Input, known: Known, other: Input, beside: Known, settings: Settings, assume: bool
+    stack: contextlib.ExitStack, own: Input, known: Alone, other: Input, beside: Alone, settings: Settings, assume: bool
 ) -> tuple[Plan, list[dict[str, Any]]]:
     """Plan one file; return the plan and what is assumed of the file.
 
@@ -106,10 +106,10 @@ def _tried(
         raise
 
 
-def _known(stack: contextlib.ExitStack, file: Input, settings: Settings) -> Known:
+def _known(stack: contextlib.ExitStack, file: Input, settings: Settings) -> Alone:
     """Plan one file without the other, as it is and with what the user states of it."""
     plan, opened = _as_it_is(stack, file, None)
-    known = Known(plan, opened, plan, opened)
+    known = Alone(plan, opened, plan, opened)
     values = _of_open(settings, known)
     if not opened or not values:
         return known
@@ -117,13 +117,13 @@ def _known(stack: contextlib.ExitStack, file: Input, settings: Settings) -> Know
     return known._replace(stated=stated, still_open=tuple(name for name in opened if name in rest))
 
 
-def _of_open(settings: Settings, known: Known) -> dict[str, Any]:
+def _of_open(settings: Settings, known: Alone) -> dict[str, Any]:
     """Return what the user states of a file: the fields that it leaves open, and all that is not in our terms."""
     all_of_it = known.plan is None
     return {k: v for k, v in settings.values.items() if all_of_it or k in known.opened or not k.islower()}
 
 
-def _source(name: str, known: Known, settings: Settings, other: str) -> str:
+def _source(name: str, known: Alone, settings: Settings, other: str) -> str:
     """Name what an assumed field is taken from."""
     if other:
         return other
@@ -142,7 +142,7 @@ def _material(plan: Plan, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if name not in immaterial]
 
 
-def _assumption(plan: Plan, path: str, name: str, known: Known, source: str) -> dict[str, Any]:
+def _assumption(plan: Plan, path: str, name: str, known: Alone, source: str) -> dict[str, Any]:
     value, own = as_dict(plan.config)[name], known.plan
     recorded = as_dict(own.config)[name] if own and name in own.configuration.marked else value
     other = {} if same(recorded, value) else {"recorded": recorded}

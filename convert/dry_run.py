@@ -9,7 +9,7 @@ from specs.moves import Move
 
 from .folding import summarised
 from .readings import normal
-from .steps import Constant, Filling, Steps, Sum, sources_of
+from .steps import ConstantFilling, Filling, Steps, Sum, sources_of
 from .terminal import table
 
 
@@ -27,7 +27,7 @@ def described(plan: Steps) -> Iterator[dict[str, Any]]:
 
 
 def _how(filling: Filling) -> str:
-    if isinstance(filling, Constant):
+    if isinstance(filling, ConstantFilling):
         return f"constant {filling.value}"
     if isinstance(filling, Sum):
         return f"sum of {len(filling.terms)}"

@@ -17,7 +17,7 @@ from . import folding
 from .conventions import computing, required
 from .errors import ConvertError
 from .readings import Reading
-from .recognise import Line, lines, spellings
+from .recognise import DialectLine, lines, spellings
 
 
 def unshown(reading: Reading) -> set[str]:
@@ -96,7 +96,7 @@ def _ranks(readings: Iterable[Mapping[str, int]]) -> dict[str, list[int]]:
     return {word: sorted(positions) for word, positions in numbers_of.items()}
 
 
-def _lengths(line: Line, shape: tuple[int, ...], known: Mapping[str, int]) -> dict[str, int]:
+def _lengths(line: DialectLine, shape: tuple[int, ...], known: Mapping[str, int]) -> dict[str, int]:
     """Return lengths of one array's axes: those that stand alone, and of compositions that both sides share."""
     groups = {frozenset(group): length for group, length in zip(line.axes[1], shape, strict=True)}
     alone = {**known, **{next(iter(g)): length for g, length in groups.items() if len(g) == 1}}

@@ -15,7 +15,7 @@ from specs.moves import Fill, Move, Select
 
 from .errors import ConvertError
 from .files.base import ITEMSIZE, PIECE, Tensor
-from .steps import Constant, Promise, Step, Steps, Sum
+from .steps import ConstantFilling, Promise, Step, Steps, Sum
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +75,7 @@ def chunks(
     Raises: ConvertError, without a tally, once so much was lost that only --lossy accepts it.
     """
     tensor, filling = step
-    if isinstance(filling, Constant):
+    if isinstance(filling, ConstantFilling):
         yield from _constant(filling, tensor)
         return
     if isinstance(filling, Sum):
@@ -96,7 +96,7 @@ def chunks(
         raise ConvertError(f"{plan.reader.path}: {tensor.name} {problem}: keep the source's dtype")
 
 
-def _constant(constant: Constant, tensor: Tensor) -> Iterator[bytes]:
+def _constant(constant: ConstantFilling, tensor: Tensor) -> Iterator[bytes]:
     """Yield a tensor whose elements all have one value."""
     if not constant.value:
         yield from (bytes(min(PIECE, tensor.nbytes - at)) for at in range(0, tensor.nbytes, PIECE))

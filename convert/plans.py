@@ -27,7 +27,7 @@ from .pixels import SCALING, conflict, published
 from .readings import Reading
 from .recognise import USUAL, dialects
 from .record import TOOL_VERSION, UNREAD, Record, likely
-from .steps import EARLIER, Constant, Promise, Step, supplied
+from .steps import EARLIER, ConstantFilling, Promise, Step, supplied
 from .variants import variant_of
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Plan:
     def uncounted(self) -> list[str]:
         """List batch counters of the target that neither the file nor its record states, so that they are 0."""
         known = {*self.translation.recorded, *self.translation.zeros}
-        return [t.name for t, filling in self.steps if isinstance(filling, Constant) and t.name not in known]
+        return [t.name for t, filling in self.steps if isinstance(filling, ConstantFilling) and t.name not in known]
 
     def filled(self) -> list[str]:
         """Report target tensors that the source lacks: arrays that the network never uses, and batch counters."""

@@ -224,7 +224,7 @@ def _optimizer_of_paddle(reader: Reader) -> str:
 LISTED = r"_#(/|$)"
 
 
-class Line(NamedTuple):
+class DialectLine(NamedTuple):
     """One kind of array in a dialect, for any numbers: what `template` says, stripped of an example's numbers."""
 
     ours: Signature
@@ -234,16 +234,16 @@ class Line(NamedTuple):
 
 
 @cache
-def lines(architecture: str, dialect: str) -> dict[str, list[Line]]:
+def lines(architecture: str, dialect: str) -> dict[str, list[DialectLine]]:
     """Return {normal(their name): lines}, learnt from the layers of the tiny twins, which use every option."""
     table = dialects(architecture)[dialect]
-    index: dict[str, list[Line]] = {}
+    index: dict[str, list[DialectLine]] = {}
     for parameter, _ in examples(architecture):
         if placed := template(parameter, table):
             (ours, theirs, _, _), _ = placed
             sample = fill(theirs.path, dict.fromkeys((hole.name for hole in holes(theirs.path)), 0))
             axes = [[axis_names((dim,)) for dim in side.axes or ()] for side in (ours, theirs)]
-            index.setdefault(normal(sample), []).append(Line(ours, theirs, parameter.axes, (axes[0], axes[1])))
+            index.setdefault(normal(sample), []).append(DialectLine(ours, theirs, parameter.axes, (axes[0], axes[1])))
     return index
 
 

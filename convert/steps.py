@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from specs.dtypes import first_float
+from specs.dtype_kinds import first_float
 from specs.layout import Entry, Sum
 from specs.moves import Fill, Move
 
@@ -11,7 +11,7 @@ from .dtypes import FLOATS
 from .files.base import Reader, Tensor
 
 
-class Constant(NamedTuple):
+class ConstantFilling(NamedTuple):
     """A target array that the source does not hold: all its elements have this value."""
 
     value: float
@@ -32,7 +32,7 @@ class Promise(NamedTuple):
     where: str
 
 
-Filling = list[Move | Fill] | list[Move] | Constant | Sum
+Filling = list[Move | Fill] | list[Move] | ConstantFilling | Sum
 Step = tuple[Tensor, Filling]  # a target tensor and what fills it
 
 
@@ -57,8 +57,8 @@ def supplied(steps: Iterable[Step], sources: Mapping[str, Tensor], earlier: Coll
 
 def is_supplied(filling: Filling, sources: Mapping[str, Tensor], earlier: Collection[str]) -> bool:
     """Tell whether a target tensor has values that no source states; see `supplied`."""
-    parts = [] if isinstance(filling, Constant | Sum) else filling
-    constant = isinstance(filling, Constant) or any(isinstance(part, Fill) for part in parts)
+    parts = [] if isinstance(filling, ConstantFilling | Sum) else filling
+    constant = isinstance(filling, ConstantFilling) or any(isinstance(part, Fill) for part in parts)
     return constant or any(sources[name].name in earlier for name in sources_of(filling))
 
 
@@ -90,7 +90,7 @@ def step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None) -> Step
     values = {part.value for part in filling if isinstance(part, Fill)}
     if len(values) > 1:
         raise ValueError(f"{entry.name} consists of constants alone, of several values")
-    return tensor, Constant(*values)
+    return tensor, ConstantFilling(*values)
 
 
 class Steps(Protocol):

@@ -23,7 +23,7 @@ COUNTS = {"n_averaged", "num_updates", "updates", "count"}  # beside a copy: how
 FEW = 0.5  # least share of names that a respelling must match
 
 
-class Part(NamedTuple):
+class TablePart(NamedTuple):
     """What a Table is applied to.
 
     Args:
@@ -40,13 +40,13 @@ class Part(NamedTuple):
     taken: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
-    def without(self, names: Iterable[str]) -> Part:
+    def without(self, names: Iterable[str]) -> TablePart:
         """Return the same without arrays of these names in the file, which something else converts."""
         gone = frozenset(names)
         return self._replace(sources={name: t for name, t in self.sources.items() if t.name not in gone})
 
 
-def part(reader: Reader, weights: str | None) -> Part:
+def part(reader: Reader, weights: str | None) -> TablePart:
     """Return the arrays that lie in one part of a file; all of them where `weights` is None.
 
     Raises: UsageError where nothing lies there, or several parts may be meant.
@@ -62,10 +62,10 @@ def part(reader: Reader, weights: str | None) -> Part:
         raise UsageError(f"{reader.path}: {option('weights', weights)}: {unknown(weights, folders)}")
     bits = reader.format == "pdparams"
     sources = {n: tensor._replace(dtype=meant(tensor.dtype)) if bits else tensor for n, tensor in inside.items()}
-    return Part(reader, prefix, sources)
+    return TablePart(reader, prefix, sources)
 
 
-def matching(reader: Reader, weights: str | None, table: Table) -> Part:
+def matching(reader: Reader, weights: str | None, table: Table) -> TablePart:
     """Return the part of a file that matches a Table's lines, under the Table's names.
 
     Names that the Table has are taken as they are. Only where it has none of them, others are tried: those of a copy in
@@ -94,7 +94,7 @@ def _tops(table: Table) -> list[str]:
     return list(dict.fromkeys(f"{head}/" for head, slash, _ in heads if slash and "{" not in head))
 
 
-def _under_table_root(own: Part, table: Table) -> Part | None:
+def _under_table_root(own: TablePart, table: Table) -> TablePart | None:
     """Return a part under the container that the Table's names have: ema_params/ as params/, which is set aside.
 
     The arrays beside it stay: batch_stats/ is no part of either.
@@ -112,11 +112,11 @@ def _under_table_root(own: Part, table: Table) -> Part | None:
         notes = [f"took the arrays under {prefix!r} as those that {table.name} has under {top!r}"]
         notes += [f"set aside, whose place they take: {place} ({len(replaced)} arrays)"] if replaced else []
         notes += [f"took beside them, as they are: {', '.join(folding.fold(sorted(used)))}"] if used else []
-        return Part(reader, outer, {**moved, **rest}, frozenset(replaced), tuple(notes))
+        return TablePart(reader, outer, {**moved, **rest}, frozenset(replaced), tuple(notes))
     return None
 
 
-def _by_other_spelling(reader: Reader, weights: str | None, table: Table) -> Part | None:
+def _by_other_spelling(reader: Reader, weights: str | None, table: Table) -> TablePart | None:
     """Return the part under the first other spelling of the file's names by which most of them match the Table."""
     for other in _spellings(reader, table):
         with contextlib.suppress(UsageError):
@@ -148,7 +148,7 @@ def _renamed(reader: Reader, rename: Callable[[str], str], remark: str) -> Reade
     return Respelled(reader, names, [remark])
 
 
-def without_training(own: Part, table: Table) -> Part:
+def without_training(own: TablePart, table: Table) -> TablePart:
     """Set aside arrays of a training checkpoint that are no part of the model, and that match no line.
 
     These are training state and copies of weights, by their names, in containers that have none of the model's arrays.
@@ -198,6 +198,6 @@ def _state_note(reader: Reader, groups: Mapping[str, list[str]]) -> str:
     return f"set aside, training state: {', '.join(sizes)}{remedy}"
 
 
-def _copy_note(own: Part, place: str, inside: list[str]) -> str:
+def _copy_note(own: TablePart, place: str, inside: list[str]) -> str:
     remedy = option("weights", label(own.prefix + place))
     return f"set aside, a copy of the weights: {place} ({len(inside)} arrays): {remedy} takes it"

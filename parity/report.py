@@ -75,6 +75,6 @@ class Report:
     def __str__(self) -> str:
         from convert.terminal import WIDTH, columns
 
-        from .terminal import render
+        from .report_text import render
 
         return render(self.results, width=columns(sys.stdout) or WIDTH)

@@ -15,13 +15,13 @@ from convert.pages import use
 from convert.program import dumps
 from convert.progress import Status
 from convert.settings import stated
-from convert.terminal import columns
+from convert.terminal import WIDTH, columns, wants_colour
 from convert.versions import version
 from ports.frameworks import quick_xla_flags
 from specs.config import as_dict
 from specs.numerals import exact
 
-from . import summary, terminal
+from . import report_text, summary
 from .job import Job, Recordings, run_here, run_isolated
 from .judge import Subject, judge
 from .provenance import surroundings
@@ -140,9 +140,9 @@ def finish(report: Report, arguments: Namespace) -> int:
     if arguments.quiet and report.passed and not arguments.json:
         return 0
     if not arguments.json:
-        colour = terminal.wants_colour(sys.stdout)
-        width = columns(sys.stdout) or terminal.WIDTH
-        print(terminal.render(report.results, colour, arguments.report or "", width), flush=True)
+        colour = wants_colour(sys.stdout)
+        width = columns(sys.stdout) or WIDTH
+        print(report_text.render(report.results, colour, arguments.report or "", width), flush=True)
         return 0 if report.passed else 1
     print(dumps(report.rows()), flush=True)
     for grade, cause in summary.causes(report.results):

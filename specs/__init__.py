@@ -9,7 +9,7 @@ The modules beside the pages:
     a Table as text     table; parsing, lines, line_checks; a side is a signature: paths, axes; ranges, compose, claims
     applied to arrays   binding, which uses matching (names) and sizes (lengths: equating, open_axes, stating); then
                         filling, which proves that no element is left over: env, places, coverage; layout, proof
-    what it comes to    moves, arrays, dtypes
+    what it comes to    moves, arrays, dtype_kinds
     for people          words, numerals
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .dtypes import first_float, kind
+from .dtype_kinds import first_float, kind
 from .lines import TableError
 from .moves import Fill, Move, Select
 

@@ -17,7 +17,7 @@ from typing import IO, Any, TypeAlias
 
 from convert.errors import ConvertError
 from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, File, Reader, Tensor, Writer, shown, write_all
-from convert.files.msgpack_scan import CHUNKED, MAX_DIMS, MAX_ITEMS, MAX_NAMES, NDARRAY, Segments, Tree
+from convert.files.msgpack_scan import CHUNKED, MAX_DIMS, MAX_ITEMS, MAX_NAMES, NDARRAY, MsgpackTree, Segments
 
 CHUNK = 2**30  # bytes of an array beyond which flax splits it
 
@@ -56,7 +56,7 @@ class MsgpackReader(Reader):
         self.file = File(path)
         self.path, self.metadata = self.file.path, {}
         try:
-            tree = Tree(self.file, self.skipped)
+            tree = MsgpackTree(self.file, self.skipped)
         except BaseException:
             self.close()
             raise

@@ -108,7 +108,7 @@ def _number(kind: str, number: int) -> float | int | bool:
     return bool(number) if kind == "bool" else number
 
 
-class Tree(Tokens):
+class MsgpackTree(Tokens):
     """The arrays of a flax tree.
 
     Args:

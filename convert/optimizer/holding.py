@@ -42,7 +42,7 @@ class Held(NamedTuple):
 
     def with_weights(self, reader: Reader) -> Reader:
         """Return the weights' file, with this one's arrays if it is another."""
-        return Joined(reader, self.reader) if self.path else self.reader
+        return WithState(reader, self.reader) if self.path else self.reader
 
     @property
     def prefix(self) -> str:
@@ -50,7 +50,7 @@ class Held(NamedTuple):
         return BESIDE if self.path else ""
 
 
-class Joined(Wrapped):
+class WithState(Wrapped):
     """Two checkpoints as one: the second one's arrays have BESIDE before their names; it is the one to be closed."""
 
     def __init__(self, first: Reader, second: Reader):

@@ -8,7 +8,7 @@ from typing import Any
 
 from convert import folding
 from convert.files.base import Tensor
-from convert.steps import Constant, Filling, Step
+from convert.steps import ConstantFilling, Filling, Step
 
 from .averages import Averages
 from .families import NEEDED
@@ -39,7 +39,7 @@ class Model:
     own: Mapping[str, str]
     averages: Averages | None = None
     groups: Sequence[tuple[Sequence[str], Mapping[str, Any]]] = ()
-    is_supplied: Callable[[str, Filling], bool] = lambda name, filling: isinstance(filling, Constant)
+    is_supplied: Callable[[str, Filling], bool] = lambda name, filling: isinstance(filling, ConstantFilling)
 
     @property
     def trained(self) -> list[str]:
@@ -85,7 +85,7 @@ class Builder:
         return self._add(tensor, filling)
 
     def number(self, name: str, value: float, dtype: str, shape: tuple[int, ...] = ()) -> Tensor:
-        return self._add(Tensor(name, shape, dtype), Constant(value))
+        return self._add(Tensor(name, shape, dtype), ConstantFilling(value))
 
     def _add(self, tensor: Tensor, filling: Filling) -> Tensor:
         self.steps.append((tensor, filling))

@@ -15,7 +15,7 @@ from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
 from convert.plans import Plan
 from convert.recognise import dialects
-from convert.steps import Constant, Filling, Step, Sum, sources_of
+from convert.steps import ConstantFilling, Filling, Step, Sum, sources_of
 from specs.dialects import place
 from specs.kinds import FRAMEWORKS
 from specs.layer import parameters
@@ -83,7 +83,7 @@ def model(
             moved, dtype = _moved_slot(tensor, filling, slot, state.moments[slot], sources, path)
             moments[slot][tensor.name] = moved
             dtypes[slot, tensor.name] = as_dtype if as_dtype and dtype in FLOATS else dtype
-            if isinstance(moved, Constant) and tensor.name not in without:
+            if isinstance(moved, ConstantFilling) and tensor.name not in without:
                 without.append(tensor.name)
     names = [tensor.name for tensor, _ in plan.steps]
     ordered, own = _like(plan, like, library if numbered else "", names)
@@ -122,8 +122,8 @@ def _moved_slot(
         raise ConvertError(f"{path}: {tensor.name} is the sum of parameters: it has no moments that follow from theirs")
     names = sources_of(filling)
     kept = {name for name in names if name in arrays}
-    if isinstance(filling, Constant) or not kept:
-        return Constant(0), tensor.dtype
+    if isinstance(filling, ConstantFilling) or not kept:
+        return ConstantFilling(0), tensor.dtype
     if kept != set(names):
         lacking = ", ".join(sorted(set(names) - kept))
         raise ConvertError(f"{path}: {tensor.name} joins parameters, and the optimizer has no state of {lacking}")

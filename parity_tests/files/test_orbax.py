@@ -122,6 +122,20 @@ def test_absent_chunks_are_zeros_only_with_a_note_and_a_mark(stored, tmp_path):
     refused(tmp_path, "'c' cannot be read: it has 3 of its 4 chunks")
 
 
+def test_shards_whose_chunks_do_not_show_are_marked(tmp_path):
+    """A chunk inside a shard may be absent though the shard is there."""
+    inner = {"chunk_shape": [2, 3], "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]}
+    grid = {"name": "regular", "configuration": {"chunk_shape": [4, 6]}}
+    codecs = [{"name": "sharding_indexed", "configuration": inner}]
+    about = {"shape": [4, 6], "data_type": "float32", "chunk_grid": grid, "codecs": codecs}
+    spec = {"driver": "zarr3", "kvstore": f"file://{tmp_path}/a/", "metadata": about}
+    ts.open(spec, create=True).result()[:2] = np.ones((2, 6), np.float32)
+    for stored, filled in ((None, {"a"}), (True, set())):
+        listed(tmp_path, "a", use_ocdbt=False, use_zarr3=True, store_array_data_equal_to_fill_value=stored)
+        with open_checkpoint(tmp_path) as reader:
+            assert reader.filled == filled
+
+
 def test_a_missing_chunk_is_found_when_opened_and_when_read(tmp_path):
     payloads = write(tmp_path / "x.orbax", [Tensor("a", (3,), "float32")])
     store = ts.KvStore.open({"driver": "ocdbt", "base": f"file://{tmp_path}/x.orbax/"}).result()

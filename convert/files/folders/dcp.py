@@ -26,7 +26,7 @@ METADATA = ".metadata"
 __all__ = ["DcpReader", "DcpWriter"]
 
 
-class Window(File):
+class FileRange(File):
     """A range of bytes of an open file, as a file of its own."""
 
     def __init__(self, file: File, offset: int, size: int):
@@ -42,7 +42,7 @@ class Window(File):
 class Item(TorchReader):
     """The one tensor in a range of a file."""
 
-    def __init__(self, window: Window):
+    def __init__(self, window: FileRange):
         self.file, self.path, self.metadata = window, window.path, {}
         self.tensors, self._places, self._gathered = {}, {}, (None, memoryview(b""))
         try:
@@ -121,7 +121,7 @@ class DcpReader(FolderReader):
                 continue
             try:
                 self._check(Tensor(name, (), "uint8"), chunk, sizes)
-                item = PlainItem(Window(self._payload(chunk.file), chunk.offset, chunk.length))
+                item = PlainItem(FileRange(self._payload(chunk.file), chunk.offset, chunk.length))
             except Refused as refused:
                 raise FormatError(self.path, refused.problem, refused.remedy) from None
             found = item.skipped.values.items()
@@ -154,7 +154,7 @@ class DcpReader(FolderReader):
     def _item_of(self, name: str, chunk: Chunk) -> Item:
         """Return the item that a chunk lies in, the last one again without opening it. Raises: FormatError."""
         if self._item[0] is not chunk or self._item[1] is None:
-            item = Item(Window(self._payload(chunk.file), chunk.offset, chunk.length))
+            item = Item(FileRange(self._payload(chunk.file), chunk.offset, chunk.length))
             if item.tensors != {ROOT: Tensor(ROOT, chunk.shape, self.tensors[name].dtype)}:
                 problem = f"the item at byte {chunk.offset:,} is not the part of {shown(name)} that it should be"
                 raise FormatError(item.path, problem, INCOMPLETE)

@@ -27,7 +27,7 @@ GROUPS = "param_groups."  # before the names of parameters in a flattened state 
 MALFORMED = "copy it again, or save it again with torch"
 
 
-class Record(Pairs):
+class Pickled(Pairs):
     """An inert object of one of torch's metadata classes: its attributes as pairs, or its state if a tuple."""
 
     __slots__ = ("kind", "state")
@@ -50,8 +50,8 @@ class Record(Pairs):
         return next((value for key, value in self if key == name), None)
 
 
-def _maker(kind: str) -> Callable[[tuple[Any, ...]], Record]:
-    return lambda args: Record(kind)
+def _maker(kind: str) -> Callable[[tuple[Any, ...]], Pickled]:
+    return lambda args: Pickled(kind)
 
 
 _MODULE = "torch.distributed.checkpoint.metadata."
@@ -102,7 +102,7 @@ def parse(
     Raises: Refused, FormatError.
     """
     root = Unpickler(Cursor(file, 0, file.size), HANDLERS).load()
-    if not isinstance(root, Record) or root.kind != "Metadata":
+    if not isinstance(root, Pickled) or root.kind != "Metadata":
         raise Refused("is no metadata of a torch distributed checkpoint", "is it the right folder?")
     stored = dict(map(_stored, _pairs(root.get("storage_data"))))
     files.update(name for name, *_ in stored.values())
@@ -110,7 +110,7 @@ def parse(
     paths = _nested({key: p for key, p in _pairs(root.get("planner_data") or Pairs()) if isinstance(key, str)})
     left = MAX_CHUNKS
     for key, entry in _pairs(root.get("state_dict_metadata")):
-        if not isinstance(key, str) or not isinstance(entry, Record):
+        if not isinstance(key, str) or not isinstance(entry, Pickled):
             raise Refused("lists its tensors in an unknown way", MALFORMED)
         listed.add(key)
         if entry.kind == "TensorStorageMetadata":
@@ -163,7 +163,7 @@ Where = tuple[str, tuple[int, ...] | None]  # a tensor's key and the offsets of 
 def _stored(pair: tuple[Any, Any]) -> tuple[Where, tuple[str, int, int]]:
     """Return (which chunk, where it lies)."""
     index, info = pair
-    if not isinstance(index, Record) or not isinstance(info, Record):
+    if not isinstance(index, Pickled) or not isinstance(info, Pickled):
         raise Refused("says in an unknown way where its tensors are", MALFORMED)
     key, offsets = index.get("fqn"), index.get("offset")
     name, offset, length = (info.get(field) for field in ("relative_path", "offset", "length"))
@@ -175,9 +175,9 @@ def _stored(pair: tuple[Any, Any]) -> tuple[Where, tuple[str, int, int]]:
     return (key, None if offsets is None else checked_shape(offsets)), (name, offset, length)
 
 
-def _tensor(key: str, entry: Record, path: Any) -> Tensor:
+def _tensor(key: str, entry: Pickled, path: Any) -> Tensor:
     properties = entry.get("properties")
-    dtype = properties.state[0] if isinstance(properties, Record) and properties.state else None
+    dtype = properties.state[0] if isinstance(properties, Pickled) and properties.state else None
     if not isinstance(dtype, Symbol) or dtype.name not in DTYPES:
         raise Refused(f"gives {shown(key)} a dtype that cannot be converted", "save it as another dtype")
     tensor = Tensor(joined(_path(key, path)), checked_shape(entry.get("size")), DTYPES[dtype.name])
@@ -188,7 +188,7 @@ def _tensor(key: str, entry: Record, path: Any) -> Tensor:
 
 def _chunks(key: str, chunks: Any, stored: dict[Where, tuple[str, int, int]]) -> Iterator[Chunk]:
     for chunk in chunks if isinstance(chunks, list) else ():
-        if not isinstance(chunk, Record):
+        if not isinstance(chunk, Pickled):
             raise Refused(f"describes the parts of {shown(key)} in an unknown way", MALFORMED)
         offsets, sizes = checked_shape(chunk.get("offsets")), checked_shape(chunk.get("sizes"))
         if 0 in sizes:

@@ -16,9 +16,9 @@ from convert.errors import FormatError
 from convert.files import bounded_json
 from convert.files.base import INCOMPLETE, ITEMSIZE, MAX_DIMS, URL, Tensor, record_at, shown
 from convert.files.folders.base import KEY, RECORD, FolderReader
-from convert.files.folders.orbax_tree import AGGREGATE, METADATA, STEP, Tree
+from convert.files.folders.orbax_places import Local, Remote
+from convert.files.folders.orbax_tree import AGGREGATE, METADATA, STEP, OrbaxTree
 from convert.files.folders.orbax_writer import MANIFEST, OrbaxWriter
-from convert.files.folders.places import Local, Remote
 from convert.files.folders.tensorstore_process import Process, reason
 from convert.files.msgpack import MsgpackReader
 
@@ -47,7 +47,7 @@ PROCESS = re.compile(r"ocdbt\.process_\d+")  # the database of one host
 __all__ = ["OrbaxReader", "OrbaxWriter"]
 
 
-class Array(NamedTuple):
+class OpenArray(NamedTuple):
     """An array that the process has opened."""
 
     number: int  # in the process
@@ -68,7 +68,7 @@ class OrbaxReader(FolderReader):
         self.on_disk = not URL.match(self.path)
         self._closing = ExitStack()
         self._process: Process | None = None
-        self._arrays: dict[str, Array] = {}
+        self._arrays: dict[str, OpenArray] = {}
         self._chunks = 0
         self._band = ("", -1)  # the one that the process has read last
         try:
@@ -79,7 +79,7 @@ class OrbaxReader(FolderReader):
                 raise FormatError(self.path, "was never finished", "take an earlier step")
             size = self._place.size
             self._most = None if size is None else MAX_GROWTH * size + FREE
-            self._tree = Tree(self._place, self.skipped)
+            self._tree = OrbaxTree(self._place, self.skipped)
             self._closing.callback(self._tree.close)
             self._open(self._tree)
         except BaseException:
@@ -97,7 +97,7 @@ class OrbaxReader(FolderReader):
         text = record_at(self._place.file(RECORD)) if self._place.has(RECORD) else ""
         return {KEY: text} if text else {}
 
-    def _open(self, tree: Tree) -> None:
+    def _open(self, tree: OrbaxTree) -> None:
         """Open every array, and record what belongs to none. Raises: FormatError."""
         manifest = self._place.has(tree.root + MANIFEST)
         ocdbt = bool(tree.settings.get("use_ocdbt", manifest))
@@ -192,7 +192,7 @@ class OrbaxReader(FolderReader):
             band = rows * (tensor.nbytes // tensor.shape[0]) if tensor.size and tensor.shape else tensor.nbytes
             self._check_size(min(band, tensor.nbytes), f"rows of {shown(name)} of ", MAX_REMOTE)
             self.add(tensor, [*range(0, tensor.nbytes, band or 1), tensor.nbytes])
-            self._arrays[name] = Array(len(self._arrays), rows)
+            self._arrays[name] = OpenArray(len(self._arrays), rows)
 
     def _report_filled(self) -> None:
         """Add a remark on arrays of which chunks may be absent."""
@@ -203,7 +203,7 @@ class OrbaxReader(FolderReader):
             what = "absent chunks are read as the fill value, which is 0 unless an array states another"
             self.remarks = (f"{what} ({why}): {', '.join(names[:NAMED])}{more}",)
 
-    def _skip_unlisted(self, tree: Tree, ocdbt: bool, keyed: list[str]) -> None:
+    def _skip_unlisted(self, tree: OrbaxTree, ocdbt: bool, keyed: list[str]) -> None:
         """Record whatever in the folder no array of the tree lies in.
 
         Args:

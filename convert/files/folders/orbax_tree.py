@@ -13,7 +13,7 @@ from typing import Any
 from convert.errors import FormatError
 from convert.files import bounded_json
 from convert.files.base import INCOMPLETE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, shown
-from convert.files.folders.places import Local, Remote
+from convert.files.folders.orbax_places import Local, Remote
 from convert.files.msgpack import MsgpackReader
 from convert.files.skipped import Skipped
 
@@ -28,7 +28,7 @@ LEAF_FIELDS = {"value_type", "skip_deserialize", "write_shape"}
 PREFIXES = ("PLACEHOLDER://", "AGGREGATED://")
 
 
-class Tree:
+class OrbaxTree:
     """The leaves of a checkpoint that are arrays.
 
     Attributes:

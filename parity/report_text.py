@@ -1,4 +1,4 @@
-"""Print a report on a terminal: the verdict first, a table for each architecture and dtype, the summary last."""
+"""Write a report as text: the verdict first, a table for each architecture and dtype, the summary last."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from convert.errors import printable
-from convert.terminal import WIDTH, painted, shortened, wants_colour, wrapped
+from convert.terminal import WIDTH, painted, shortened, wrapped
 from specs import numerals
 
 from . import summary
 from .result import Result
 
-__all__ = ["WIDTH", "render", "wants_colour"]
 MODEL = 0.3  # share of the width that a model's name may have in a row; a longer one gets a line of its own
 FINDINGS = 6  # divergences that are printed in full
 NOTES = 8  # remarks that are printed

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity import summary, terminal
+from convert import terminal
+from parity import report_text, summary
 from parity.judge import Subject, judge
 from parity.recording import Recording
 from parity.report import Report
@@ -48,25 +49,25 @@ def without(framework: str) -> list[Result]:
 
 
 def test_the_verdict_is_first_and_the_summary_last() -> None:
-    lines = terminal.render(results(), report="parity.html").splitlines()
+    lines = report_text.render(results(), report="parity.html").splitlines()
     assert lines[0] == "flax, torch and paddle agree on each of 2 models, in all 24 comparisons."
     assert lines[-1] == "24 compared, 24 agree; worst error: float64 0 of 1e-10; report: parity.html"
 
 
 def test_a_row_a_model_and_check_has_a_column_a_pair() -> None:
-    lines = terminal.render(results()).splitlines()
+    lines = report_text.render(results()).splitlines()
     assert lines[2] == "mlp_mixer, float64 on cpu: worst errors"
     assert lines[3].split() == ["model", "check", "limit", "flax-torch", "flax-paddle", "torch-paddle"]
     assert lines[4].split() == ["tiny", "S/16", "forward", "1e-10", "0", "0", "0"]
     assert [line.split()[0] for line in lines[5:8]] == ["layers", "gradients", "train"]  # the model stands once
     assert lines[8].split()[:3] == ["tiny", "B/16", "forward"]
     assert len({len(line) for line in lines[3:12]}) == 1  # aligned
-    short = terminal.render(results(variants=("v",))).splitlines()[3:8]
+    short = report_text.render(results(variants=("v",))).splitlines()[3:8]
     assert len({len(line) for line in short}) == 1
 
 
 def test_what_differs_is_marked_and_told_once_a_model() -> None:
-    text = terminal.render(results(1e-3))
+    text = report_text.render(results(1e-3))
     assert text.startswith("torch differs from flax and paddle in 16 of 24 comparisons, first at\nblocks.1.norm1 (")
     assert text.count("1.0e-3 X") == 16
     assert "X: beyond its limit" in text
@@ -86,11 +87,11 @@ def test_values_are_told_apart_by_as_many_digits_as_it_takes() -> None:
     a, b = recording("flax"), recording("torch")
     b.arrays = {name: array * (1 + 1e-9) for name, array in a.arrays.items()}
     (result,) = judge(Subject("x", "v", "layers", "float64", "cpu"), [a, b])
-    assert "5 in flax, 5.000000005 in torch at [4]" in terminal.render([result])
+    assert "5 in flax, 5.000000005 in torch at [4]" in report_text.render([result])
 
 
 def test_a_missing_framework_takes_one_line() -> None:
-    text = terminal.render(without("paddle"))
+    text = report_text.render(without("paddle"))
     line = "not run: paddle is not installed: pip install '.[paddle]' (8 comparisons: flax-paddle and torch-paddle)"
     assert line in " ".join(text.split())
     assert text.count("paddle") == 4  # its name, the remedy and both pairs
@@ -101,7 +102,7 @@ def test_a_missing_framework_takes_one_line() -> None:
 def test_a_crash_is_no_agreement() -> None:
     crashed = Recording("torch", "torch", "float64", "cpu", cause="its process died (SIGSEGV)")
     made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), crashed, recording("paddle")])
-    text = terminal.render(made)
+    text = report_text.render(made)
     assert text.startswith("Not proven: 2 comparisons failed to run; 1 agrees.")
     line = "failed: torch: its process died (SIGSEGV) (2 comparisons: flax-torch and torch-paddle)"
     assert line in " ".join(text.split())
@@ -111,8 +112,8 @@ def test_a_crash_is_no_agreement() -> None:
 def test_nothing_compared_is_said() -> None:
     unable = Recording("torch", "torch", "float64", "cpu", cause="torch finds no GPU here", unable=True)
     made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), unable])
-    assert terminal.render(made).splitlines()[0] == "Nothing was compared. 1 comparison did not run."
-    assert terminal.render([]).splitlines()[0] == "Nothing was compared."
+    assert report_text.render(made).splitlines()[0] == "Nothing was compared. 1 comparison did not run."
+    assert report_text.render([]).splitlines()[0] == "Nothing was compared."
 
 
 @pytest.mark.parametrize("width", [60, 80])
@@ -125,7 +126,7 @@ def test_nothing_is_wider_than_the_terminal(labels: tuple[str, ...], width: int)
         sides = [recording(label, 1e-3 * (k == 1)) for k, label in enumerate(labels)]
         sides[0].notes = ["word " * 30 + "1.2345e-10 " * 9]
         made += judge(Subject("mlp_mixer", variant, "single-step", "float64", "cpu"), sides)
-    text = terminal.render(made, report="a/rather/long/path/to/a/report.html", width=width)
+    text = report_text.render(made, report="a/rather/long/path/to/a/report.html", width=width)
     assert max(map(len, text.splitlines())) <= width
     assert text.count("1.2345e-10") == 9  # no number is broken
     assert all(f"{a}-{b}" in text for k, a in enumerate(labels) for b in labels[k + 1 :])
@@ -134,7 +135,7 @@ def test_nothing_is_wider_than_the_terminal(labels: tuple[str, ...], width: int)
 def test_limits_of_their_own_stand_with_the_error() -> None:
     made = results(variants=("tiny S/16",))[:3]
     made[1] = replace(made[1], error=3.1e-8, tolerance=2e-6)
-    lines = terminal.render(made).splitlines()
+    lines = report_text.render(made).splitlines()
     assert lines[4].split() == ["tiny", "S/16", "forward", "1e-10", "0", "3.1e-8/2e-6", "0"]
     assert "a/b: the error is a, and its limit is b, not that of the row" in lines
 
@@ -150,13 +151,13 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -
     assert terminal.wants_colour(Terminal())
     monkeypatch.setenv("NO_COLOR", "1")
     assert not terminal.wants_colour(Terminal())
-    painted = terminal.render(results(1e-3), colour=True)
+    painted = report_text.render(results(1e-3), colour=True)
     assert "\x1b[31;1m" in painted
-    assert re.sub("\x1b\\[[0-9;]*m", "", painted) == terminal.render(results(1e-3))
+    assert re.sub("\x1b\\[[0-9;]*m", "", painted) == report_text.render(results(1e-3))
 
 
 def test_a_report_prints_as_text() -> None:
-    assert str(Report(results())) == terminal.render(results())
+    assert str(Report(results())) == report_text.render(results())
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_errors_are_short(value: float | None, text: str) -> None:
 def test_what_cannot_be_judged_is_no_agreement() -> None:
     made = results(variants=("tiny S/16",))[:3]
     made[1] = replace(made[1], error=None, tolerance=None, passed=None, cause="float16 drowns all 2 arrays")
-    text = terminal.render(made)
+    text = report_text.render(made)
     assert text.startswith("flax, torch and paddle agree in all 2 comparisons. 1 comparison could not be\njudged.")
     assert text.splitlines()[5].split()[-3:] == ["0", "?", "0"]
     assert "?: not judged, see below why" in text.splitlines()
@@ -182,7 +183,7 @@ def test_what_cannot_be_judged_is_no_agreement() -> None:
 def test_arrays_of_one_side_alone_are_named() -> None:
     a, b = (replace(recording(label), architecture="x") for label in ("flax", "torch"))  # ports of one architecture
     del b.arrays["blocks.0.norm1"]
-    text = terminal.render(judge(Subject("x", "v", "layers", "float64", "cpu"), [a, b]))
+    text = report_text.render(judge(Subject("x", "v", "layers", "float64", "cpu"), [a, b]))
     assert text.startswith("flax and torch differ, first at blocks.0.norm1 (x:v, check layers in float64).")
     assert "infinite X" in text
     assert "  cause         only flax has 'blocks.0.norm1'" in text.splitlines()
@@ -191,7 +192,7 @@ def test_arrays_of_one_side_alone_are_named() -> None:
 def test_a_strangers_text_cannot_steer_the_terminal() -> None:
     unable = Recording("torch", "torch", "float64", "cpu", cause="no kernel\x1b[2J\rfor it", unable=True)
     made = judge(Subject("x", "v", "layers", "float64", "cpu"), [recording("flax"), unable])
-    assert "no kernel\\x1b[2J\\rfor it" in terminal.render(made)
+    assert "no kernel\\x1b[2J\\rfor it" in report_text.render(made)
 
 
 def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
@@ -207,6 +208,6 @@ def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
 def test_a_note_says_of_how_many_comparisons_it_is_and_names_its_side_once() -> None:
     sides = [recording(label) for label in LABELS]
     sides[2].notes = ["paddle's LayerNorm rounds epsilon 1e-6 to float32", "ran slowly"]
-    text = terminal.render(judge(Subject("x", "v", "layers", "float64", "cpu"), sides)).replace("\n  ", " ")
+    text = report_text.render(judge(Subject("x", "v", "layers", "float64", "cpu"), sides)).replace("\n  ", " ")
     note = "paddle's LayerNorm rounds epsilon 1e-6 to float32; paddle: ran slowly"
     assert f"note: {note} (2 comparisons: flax-paddle and torch-paddle)" in text
