@@ -23,8 +23,9 @@ from specs.config import tuples
 from specs.numerals import limit, short
 
 from .elements import relative_error
+from .tolerance import FLOAT64
 
-LIMIT = 1e-10  # of errors: float64 rounds to 1e-15, and an epsilon that paddle rounds to float32 shows at 1e-12
+LIMIT = FLOAT64["forward"]  # of errors of logits
 IO, ABOUT = "io.safetensors", "case.json"
 IMAGES, LOGITS = "input_nchw", "eval/logits.f64"  # arrays in IO
 
