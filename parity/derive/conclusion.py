@@ -89,7 +89,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         unlike = unlike or others
         reasons |= {pair.right: pair.why for pair in unlike if pair.right in reasons}
     kept = [name for side in (a, b) for name, array in side.others.items() if array.dtype.kind == "f"]
-    notes = [f"# fixed, since the other side computes it: {name}" for name in kept]
+    notes = [f"# kept at the model's own values, since the other side has no array for it: {name}" for name in kept]
     notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
     steps = [] if proven else [step for step in found.steps if step.gap >= LIMIT]
     doubtful = [name for step in steps for name in step.right.split(" ")]

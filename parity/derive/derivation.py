@@ -16,6 +16,7 @@ from ..summary import count
 from .fold.rows import DerivedTable, missing_lines
 from .match.choices import Step
 from .prove.causes import Divergence
+from .trace.outputs import OUTPUT
 from .trace.places import place
 from .unmatched import Unmatched
 
@@ -231,7 +232,7 @@ class Derivation:
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
         uses = f"; {self.matched}" if self.uses or self.unmatched else ""
         uses += f" to {limit(ROUNDING)}" if self.uses else ""
-        islands = self.proven and self.error > ROUNDING  # the Table's first comment has the difference in float64
+        islands = self.proven and self.error > OUTPUT  # the Table's first comment has the difference in float64
         note = " as the models compute, partly in float32; in float64 they agree, see the Table" if islands else ""
         lines = [Line(f"{verdict}: {self.outputs}{note}{uses}", "good" if self.proven else "bad")]
         lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from convert.errors import UsageError, command_or_call
 from specs.claims import without_claims
 from specs.table import Table
 
+from .alone import alone, success
 from .candidates import Candidate, Left, Weights, calls, fix, fix_masks, program_of, read, recorded
 from .conclusion import concluded
 from .derivation import Derivation
@@ -68,6 +69,13 @@ def derive(
         check_inputs(a.call.arrays(), call_of(right_inputs).arrays())
     start = None if table is None else replace(table, lines=without_claims(table))
     known, uses, best = _best(read(a, left_weights), right, right_inputs, start, stop, say)
+    buffers = alone(known, best)
+    if buffers.left or buffers.right:
+        a = side(left, call_of(inputs))
+        a.fix(buffers.left)
+        again = _best(read(a, left_weights), right, right_inputs, start, stop, say, buffers.right)
+        if success(again[2]) > success(best):
+            known, uses, best = again
     if best.found.failure:
         best = _completed(known, uses, best, stop, say)
     del uses  # which have the values that they meet
@@ -77,12 +85,12 @@ def derive(
 
 
 def _best(
-    known: Left, right: Any, right_inputs: Any, table: Table | None, stop: float, say: Say
+    known: Left, right: Any, right_inputs: Any, table: Table | None, stop: float, say: Say, kept: Sequence[str] = ()
 ) -> tuple[Left, Walked, Candidate]:
     """Match the right side as it may be called; return the left side, as it was matched, and the deepest match.
 
     Args:
-      table, say: see derive.
+      table, say: see derive. kept: buffers of the right model that keep their own values.
       stop: the thread's CPU time at which matching ends.
     Raises: UsageError if the right model cannot be run.
     """
@@ -91,6 +99,7 @@ def _best(
     for call in calls(a.call, right_inputs):
         say("recording right")
         b = side(right, call)
+        b.fix(kept)
         fix_masks(b, a)
         if fix_masks(a, b):
             known, uses = read(a, known.checkpoint), None

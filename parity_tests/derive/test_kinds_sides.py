@@ -38,15 +38,42 @@ class Positions(torch.nn.Module):
 def test_a_parameter_that_the_other_side_computes_keeps_its_values():
     found = parity.derive(Positions("parameter"), Positions("computed"), (images(2, 6, 8),))
     assert found.proven, (found.error, found.divergences)
-    assert "positions -> drop" in found.table.print() and "# fixed" in found.table.print()
+    assert "positions -> drop" in found.table.print() and "# kept" in found.table.print()
     back = parity.derive(Positions("computed"), Positions("parameter"), (images(2, 6, 8),))
     assert back.proven and not back.missing
+
+
+class Turned(torch.nn.Module):
+    """Angles from a buffer of frequencies, or from frequencies that the model computes."""
+
+    def __init__(self, stored: bool):
+        super().__init__()
+        self.up, self.down = torch.nn.Linear(8, 8), torch.nn.Linear(8, 4)
+        if stored:
+            self.register_buffer("frequencies", 1 / 100 ** (torch.arange(4, dtype=torch.float64) / 4))
+
+    def forward(self, x: Any) -> Any:
+        computed = 1 / 100 ** (torch.arange(4, dtype=torch.float64) / 4)
+        angles = torch.outer(torch.arange(x.shape[1]).to(x.dtype), getattr(self, "frequencies", computed))
+        a, b = self.up(x).chunk(2, -1)
+        return self.down(torch.cat([a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()], -1))
+
+
+@pytest.mark.parametrize("stored", [(True, False), (False, True)], ids=["left", "right"])
+def test_a_buffer_of_one_side_keeps_its_values(stored: tuple[bool, bool]):
+    found = parity.derive(*map(Turned, stored), (images(2, 5, 8),))
+    assert found.proven and not found.missing, (found.error, found.divergences)
+    assert (
+        "kept at the model's own values, since the other side has no array for it: frequencies" in found.table.print()
+    )
+    assert found.table.print().endswith("frequencies -> drop\n" if stored[0] else "drop <- frequencies\n")
 
 
 def test_a_table_of_float32_is_named_and_the_rest_is_proven():
     found = parity.derive(Positions("rounded"), Positions("computed"), (images(2, 6, 8),))
     assert found.proven and 1e-9 < found.error < 1e-6
     assert any("table in float32" in place.cause and 1e-9 < place.size < 1e-6 for place in found.divergences)
+    assert "as the models compute, partly in float32; in float64 they agree" in str(found)
 
 
 def test_a_table_that_differs_by_more_than_rounding_is_not_set_equal():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 from unittest import mock
@@ -30,13 +30,21 @@ class JaxSide:
 
     Args:
       function: (parameters, args, kwargs) -> result, where parameters is {name: array}.
-      parameters: all arrays of the model by name.
+      parameters: all arrays of the model by name. buffers: the names of those that no optimizer trains.
       wide: whether the model's own code can run in float64.
     """
 
     output_axis = -1
 
-    def __init__(self, function: Callable[..., Any], parameters: Mapping[str, Any], call: Call, framework: str = "jax"):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        parameters: Mapping[str, Any],
+        call: Call,
+        framework: str = "jax",
+        buffers: Collection[str] = (),
+    ):
+        self.buffers: Collection[str] = buffers
         self.function, self.call, self.framework = function, call, framework
         self.ties: dict[str, str] = {}
         self.wide = True
@@ -174,7 +182,7 @@ def linen_side(module: Any, variables: Mapping[str, Any], call: Call) -> JaxSide
         method = None if call.method == "__call__" else call.method
         return module.apply(rebuild(tree, parameters), *args, **kwargs, method=method)
 
-    return JaxSide(function, flat, call, "linen")
+    return JaxSide(function, flat, call, "linen", [name for name in flat if not name.startswith("params/")])
 
 
 def nnx_side(module: Any, call: Call) -> JaxSide:
@@ -196,7 +204,8 @@ def nnx_side(module: Any, call: Call) -> JaxSide:
         method = model if call.method == "__call__" else getattr(model, call.method)
         return method(*args, **kwargs)
 
-    return JaxSide(function, arrays, call, "nnx")
+    buffers = [name for name in arrays if not isinstance(stored[name], nnx.Param)]
+    return JaxSide(function, arrays, call, "nnx", buffers)
 
 
 def _stores(leaf: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,13 @@ class ModuleSide(ABC):
     """A module whose state_dict has its arrays; see Side.
 
     Args:
-      model: a copy of the user's, which arrays are loaded into. state: of the user's own model: its tensors by name.
+      model: a copy of the user's, which arrays are loaded into.
+      state: of the user's own model: its tensors by name. trained: the names of those that are no buffers.
     """
 
     tensor: type  # of the framework
 
-    def __init__(self, model: Any, call: Call, state: Mapping[str, Any]):
+    def __init__(self, model: Any, call: Call, state: Mapping[str, Any], trained: Collection[str]):
         self.model, self.call = model, call
         self.ties: dict[str, str] = {}
         self.parameters: dict[str, Array] = {}
@@ -37,6 +38,7 @@ class ModuleSide(ABC):
             else:
                 self.others[name] = np.array(tensor.numpy())
             first.setdefault(id(tensor), name)
+        self.buffers: Collection[str] = set(self.parameters).difference(trained)
 
     @abstractmethod
     def _floats(self, tensor: Any) -> Array | None:

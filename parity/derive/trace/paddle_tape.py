@@ -32,7 +32,7 @@ class PaddleSide(ModuleSide):
         copied._to_impl(dtype="float64", floating_only=True)  # to() would cast tables of indices as well
         copied.eval()
         self._shared: dict[str, Any] = {}  # tensors whose memory the model reads
-        super().__init__(copied, call, model.state_dict())
+        super().__init__(copied, call, model.state_dict(), dict(model.named_parameters()))
 
     def _floats(self, tensor: Any) -> np.ndarray | None:
         if "float" not in str(tensor.dtype):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +29,7 @@ class Side(Protocol):
       output_axis: the axis of a matrix that usually is the output.
       parameters: the model's own arrays of floats by name; others: the rest of a checkpoint; ties: {name: name it
         shares}.
+      buffers: names of parameters that the framework knows as buffers, which no optimizer trains: statistics, tables.
     """
 
     framework: str
@@ -37,6 +38,7 @@ class Side(Protocol):
     parameters: dict[str, Array]
     others: dict[str, Array]
     ties: dict[str, str]
+    buffers: Collection[str]
 
     def fix(self, names: Sequence[str]) -> None:
         """Take parameters as arrays that are none: they keep the model's own values."""

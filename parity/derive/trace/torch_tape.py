@@ -31,7 +31,8 @@ class TorchSide(ModuleSide):
 
     def __init__(self, model: torch.nn.Module, call: Call):
         copied = _hollow(model).to(torch.float64).train().eval()  # which empties caches of models that have such
-        super().__init__(copied, call, model.state_dict(keep_vars=True))
+        trained = dict(model.named_parameters(remove_duplicate=False))
+        super().__init__(copied, call, model.state_dict(keep_vars=True), trained)
 
     def _floats(self, tensor: torch.Tensor) -> np.ndarray | None:
         return numpy_of(tensor, copied=False, wide=False) if tensor.is_floating_point() else None

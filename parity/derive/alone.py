@@ -1,0 +1,62 @@
+"""Find buffers that only one model has: masks and tables that the other one computes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from .candidates import Candidate, Left
+from .match.symbols import Elements
+from .trace.outputs import difference
+from .trace.tape import Array
+
+AGREE = 1e-6  # relative difference of outputs up to which a match needs no other one
+
+
+class Alone(NamedTuple):
+    """Names of buffers without a partner, to be kept at the models' own values."""
+
+    left: list[str]
+    right: list[str]
+
+
+def alone(known: Left, best: Candidate) -> Alone:
+    """List the buffers without a partner that the other side has none for: it has fewer arrays of that size left over.
+
+    Random values, which all arrays get, make a model compute something else where they replace a mask or a table of
+    frequencies. Buffers of one value, as new statistics, stay: any could be the partner of another. Where outputs
+    agree nothing is listed.
+    """
+    if _apart(best) <= AGREE:
+        return Alone([], [])
+    rights = Elements(best.side.parameters, known=False)
+    placed = {*known.elements.owners(best.found.map), *known.elements.owners(best.found.plus)}
+    left = {name: array for name, array in known.side.parameters.items() if name not in placed}
+    right = {n: a for n, a in best.side.parameters.items() if not rights.part(best.found.map, n).any()}
+    return Alone(_spare(left, known.side.buffers, right), _spare(right, best.side.buffers, left))
+
+
+def _spare(arrays: Mapping[str, Array], buffers: Collection[str], others: Mapping[str, Array]) -> list[str]:
+    """List the buffers among arrays left over that are more than the other side has of their size."""
+    named: dict[int, list[str]] = {}
+    for name, array in arrays.items():
+        if name in buffers and array.size and array.min() < array.max():
+            named.setdefault(array.size, []).append(name)
+    sizes = Counter(array.size for array in arrays.values())
+    sizes.subtract(array.size for array in others.values())
+    return [name for size, names in named.items() if len(names) <= sizes[size] for name in names]
+
+
+def success(candidate: Candidate) -> tuple[bool, float, int]:
+    """Return what grows with how well a match went: complete, with outputs that agree, or at least far."""
+    complete, uses = candidate.depth
+    return complete, -_apart(candidate), uses
+
+
+def _apart(candidate: Candidate) -> float:
+    """Return how far the outputs are apart, as matched; infinite where the match is not complete."""
+    found = candidate.found
+    if found.failure or found.outputs is None:
+        return float("inf")
+    return difference(candidate.programs[0].outputs, found.outputs)
