@@ -37,7 +37,7 @@ from .trace.outputs import OUTPUT
 from .trace.places import OWN, place
 from .trace.sides import Side, draw, fresh
 from .trace.tape import Array
-from .unmatched import unmatched
+from .unmatched import Unmatched, unmatched
 from .widths import Resized, resized, sentence, without
 
 PARTED = 1e-6  # difference of values in the matching beyond which models are not proven equal
@@ -63,8 +63,6 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     parted = any(step.gap > PARTED and step.kind != "add" for step in found.steps)
     whole = not found.failure and not parted
     proof = prove(a, b, (left.program.tape, best.tape), table, mapped, lefts, rights, found.plus, whole)
-    if reasons:
-        table = _without_drops(table, best.hint)
     proven = proof.holds and whole and not reasons
     # without these parameters, outputs say nothing
     lacking = set(reasons) - set(best.tape.unread())
@@ -79,15 +77,15 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         left.fill()
         free = freedom(a, left.program, lefts, left.inputs, _partners(mapped, lefts, rights))
     else:
-        sides = _runs(left, best, table.whole or table)
-        known, others = _known(mapped, rights, reasons), list[Resized]()
-        if not unlike and len(rights) <= LARGE and (reasons or proof.incomparable):
-            others = resized(*sides, known, _alone(_partners(mapped, lefts, rights)), reasons)
-        differences = _explained(sides, known, differences)
+        sized = not unlike and len(rights) <= LARGE and bool(reasons or proof.incomparable)
+        differences, others = _parting(left, best, table, (mapped, rights, reasons), differences, sized)
         if any(pair.part for pair in others):
             return concluded(left, best._replace(found=without(found, others, rights)), began, others)
         unlike = unlike or others
         reasons |= {pair.right: pair.why for pair in unlike if pair.right in reasons}
+    rows = unmatched(left, best, reasons) if reasons else []
+    if reasons:
+        table = _without_drops(table, best.hint, rows)
     kept = [name for side in (a, b) for name, array in side.others.items() if array.dtype.kind == "f"]
     notes = [f"# kept at the model's own values, since the other side has no array for it: {name}" for name in kept]
     notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
@@ -99,7 +97,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         table, proven, proof.error, differences, proof.unobservable, reasons, found.failure,
         time.process_time() - began, inferred, free, found.steps, lone(table, lefts.names, rights.names),
         proof.incomparable, "" if proven else differing(a.parameters, b.parameters),
-        unmatched(left, best, reasons) if reasons else [], None if reasons else proof.gradient,
+        rows, None if reasons else proof.gradient,
         (len(lefts.names), len(rights.names)), (len(lefts) - 1, len(rights) - 1), sizes=sentence(unlike, lefts, rights),
     )  # fmt: skip
 
@@ -187,6 +185,24 @@ def _runs(left: Left, best: Candidate, table: DerivedTable) -> tuple[Run, Run]:
     )
 
 
+def _parting(
+    left: Left, best: Candidate, table: DerivedTable, of: tuple[Any, Elements, Mapping[str, str]],
+    known: list[Divergence], sized: bool,
+) -> tuple[list[Divergence], list[Resized]]:  # fmt: skip
+    """Return (the places where models with the same weights part, what has another size than what it corresponds to).
+
+    Args:
+      of: the map, the right elements, and the right parameters without a line.
+      known: the places that the matching saw. sized: whether sizes are compared.
+    """
+    mapped, rights, reasons = of
+    sides, found = _runs(left, best, table), _known(mapped, rights, reasons)
+    others = list[Resized]()
+    if sized:
+        others = resized(*sides, found, _alone(_partners(mapped, left.elements, rights)), reasons)
+    return _explained(sides, found, known), others
+
+
 def _explained(sides: tuple[Run, Run], mapped: Mapped, known: list[Divergence]) -> list[Divergence]:
     """Return the places where models with the same weights part, with causes; without any, those of the matching."""
     places = explain(*sides, mapped)
@@ -218,12 +234,23 @@ def divergences(found: Match, proof: Proof) -> list[Divergence]:
     return parted
 
 
-def _without_drops(table: DerivedTable, given: Hint | None) -> DerivedTable:
-    """Leave out lines that drop left arrays, but for those that the user gave: what has no partner yet may need one."""
+def _without_drops(table: DerivedTable, given: Hint | None, rows: Sequence[Unmatched]) -> DerivedTable:
+    """Leave out lines that drop left arrays, but for those that the user gave: what has no partner yet may need one.
+
+    Parts of arrays are left out if the left model reads them, as those of blocks that were not matched.
+
+    Args:
+      rows: what has no partner.
+    """
     kept = {str(line) for line in given.table.lines} if given else set[str]()
+    read = {name for row in rows if row.side == "left" and row.kind for name in row.names.split(" ")}
     drops = [line for line in table.lines if line.kind == "drop" and line.left.arrays and str(line) not in kept]
-    whole = [line for line in drops if not any(array.windowed for array in line.left.arrays)]
-    return replace(table, lines=tuple(line for line in table.lines if line not in whole), whole=table)
+    out = [
+        line
+        for line in drops
+        if not any(array.windowed and "".join(map(str, array.path)) not in read for array in line.left.arrays)
+    ]
+    return replace(table, lines=tuple(line for line in table.lines if line not in out), whole=table)
 
 
 def _agree(error: float) -> str:

@@ -210,7 +210,6 @@ def _edits(given: Tried, stop: float) -> Iterator[Edit]:
 
 def _further(found: Match, before: Match, edit: Edit) -> bool:
     """Tell whether a match with an edit goes further; where sums were edited, only on values that agree."""
-    if len(found.steps) <= len(before.steps) + 1:
-        return False
-    new = found.steps[len(before.steps)]
-    return isinstance(edit, Change) or new.gap <= AGREEING or new.kind == "add"
+    new = found.steps[len(before.steps) :][:2]
+    agreeing = all(step.gap <= AGREEING for step in new if step.kind != "add")
+    return len(new) == 2 and (isinstance(edit, Change) or agreeing)

@@ -48,3 +48,23 @@ def test_a_part_that_one_model_really_reads_keeps_its_window():
     right = Net(lambda m, x: m.a(x).tanh(), a=linear(5, 4))
     found = parity.derive(left, right, (images(3, 5),))
     assert found.proven and not found.sizes and "o[:4] i" in found.table.print(), str(found)
+
+
+class Stacked(torch.nn.Module):
+    """Layers whose kernels are one array."""
+
+    def __init__(self, depth: int):
+        super().__init__()
+        self.layers, self.head = torch.nn.Parameter(torch.zeros(depth, 6, 6)), linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for kernel in self.layers:
+            x = (x @ kernel).sin()
+        return self.head(x)
+
+
+def test_layers_that_only_one_side_has_are_not_dropped():
+    found = parity.derive(Stacked(3), Stacked(2), (images(3, 6),), seconds=5)
+    lines = [line for line in found.table.print().splitlines() if not line.startswith("#")]
+    assert found.verdict == "incomplete" and "head.weight" in found.missing, str(found)
+    assert "layers" in found.left_over and not any("drop" in line for line in lines), lines

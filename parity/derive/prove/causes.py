@@ -109,9 +109,7 @@ def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int
             return Cause(text, "convolution's window")
         if text := _activation(pair, right, _span(pairs, at)):
             return Cause(text, "activation")
-    for edit in _edits(left, right, pairs, at):
-        if time.thread_time() > stop:
-            break
+    for edit in _edits(left, right, pairs, at, stop):
         sides = _edited((left, right), edit)
         gap = _agreement(sides, mapped, pair, at)
         if gap > limit:
@@ -125,12 +123,14 @@ def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int
     return Cause()
 
 
-def _edits(left: Run, right: Run, pairs: Sequence[Pair], at: int) -> Iterator[Edit]:
-    """Yield what may make the sides equal: other numbers, then other sums behind the last uses that agree."""
-    yield from changes(left.tape, right.tape)
+def _edits(left: Run, right: Run, pairs: Sequence[Pair], at: int, stop: float) -> Iterator[Edit]:
+    """Yield what may make the sides equal: other numbers, half of the time, then sums behind the last that agree."""
+    half = (time.thread_time() + stop) / 2
+    yield from itertools.takewhile(lambda _: time.thread_time() < half, changes(left.tape, right.tape))
     before = [(pair.left.node, pair.right.node) for pair in pairs[max(0, at - 2) : at] if pair.left and pair.right]
     firsts = [min((nodes[side] for nodes in before), default=0) for side in (0, 1)]
-    yield from rewirings((left.program, right.program), firsts)
+    near = rewirings((left.program, right.program), firsts)
+    yield from itertools.takewhile(lambda _: time.thread_time() < stop, near)
 
 
 def _edited(sides: tuple[Run, Run], edit: Edit) -> tuple[Run, Run] | None:
