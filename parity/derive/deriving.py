@@ -165,8 +165,8 @@ def _corrected(best: Candidate, known: Left, uses: Walked, stop: float) -> Candi
         for edit in _edits(given, stop):
             new = _tried(edit, given, known)
             if new and (not new.best.found.failure or _further(new.best.found, given.best.found, edit)):
-                wider = _tried(edit.wider, given, known) if edit.wider else None
-                given = max((one for one in (new, wider) if one), key=lambda one: (one.best.depth, one.best.found.at))
+                tried = [new, *(_tried(wider, given, known) for wider in edit.wider)]
+                given = max((one for one in tried if one), key=lambda one: (one.best.depth, one.best.found.at))
                 break
         else:
             break

@@ -29,6 +29,9 @@ class Block(torch.nn.Module):
         first = self.mix(x if self.kind in ("after", "in the branch") else self.norm1(x)).sin()
         if self.kind == "without the first":
             return first + self.mlp(self.norm2(first))
+        if self.kind == "the second after":
+            x = x + first
+            return self.norm2(x + self.mlp(x))
         if self.kind == "after":
             x = self.norm1(x + first)
             return self.norm2(x + self.mlp(x))
@@ -64,6 +67,10 @@ CASES = {
         "the right adds the input of blocks.0.norm2, the left does not", "one residual",
     ),
     "norms after the sums": (["", ""], ["after"] * 2, BEFORE.format("left", "right"), "4 moved norms"),
+    "one of two norms of each block after its sum": (
+        ["", ""], ["the second after"] * 2,
+        "the left normalizes before the sum, the right after it, with blocks.{0..1}.norm2 (", "2 moved norms",
+    ),
     "norms of the branches' results": (
         ["after"] * 2, ["in the branch"] * 2, BEFORE.format("right", "left"), "4 moved norms",
     ),

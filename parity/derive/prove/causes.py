@@ -114,10 +114,10 @@ def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int
         gap = _agreement(sides, mapped, pair, at)
         if gap > limit:
             continue
-        if edit.wider is not None:
-            every = _edited((left, right), edit.wider)
+        for wider in edit.wider:
+            every = _edited((left, right), wider)
             if _agreeing(every, mapped) > _agreeing(sides, mapped):
-                edit, sides, gap = edit.wider, every, _agreement(every, mapped, pair, at)
+                edit, sides, gap = wider, every, _agreement(every, mapped, pair, at)
         same = f"they agree to {short(gap)}" if gap else "they are equal"
         return Cause(f"{edit.text} (recomputed so, {same})", edit.kind, sides, edit.times)
     return Cause()

@@ -19,14 +19,14 @@ class Edit:
       kind: what differs, as a noun: "epsilon", "residual".
       text: how both sides differ.
       times: how many of that kind differ.
-      wider: the same in each block that is alike, if there are such.
+      wider: the same in all blocks that are alike, if there are such, and in all modules.
     """
 
     side: int
     kind: str
     text: str
     times: int = field(default=1, kw_only=True)
-    wider: Edit | None = field(default=None, kw_only=True)
+    wider: tuple[Edit, ...] = field(default=(), kw_only=True)
 
     @abstractmethod
     def tape(self, tape: Tape) -> Tape:

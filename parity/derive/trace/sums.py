@@ -17,6 +17,7 @@ from .tape import Node, Tape
 
 SUMS = 4  # sums, and norms, of a side that are tried
 DEPTH = 32  # operations from a norm's input to its result at most
+NUMBERS = re.compile(r"(?<![A-Za-z0-9])\d+"), re.compile(r"\d+")  # in a path, of blocks and of all modules
 
 T = TypeVar("T")
 
@@ -105,12 +106,11 @@ def rewirings(programs: Sequence[Program], firsts: Sequence[int]) -> Iterator[Ed
 def _after(program: Program, first: int, side: int) -> Iterator[Edit]:
     every = list(_norms(program))
     for norm in [norm for norm in every if program.makers[norm.result] >= first][:SUMS]:
-        alike = _alike(norm, every, lambda other: f"{other.nodes[-1].site} {other.total.site}")
-        wider, one = (
+        one, *wider = (
             After(side, "moved norm", _moved(some, side), {one.total.output: one for one in some}, times=len(some))
-            for some in (alike, [norm])
+            for some in _sets(norm, every, lambda other: f"{other.nodes[-1].site} {other.total.site}")
         )
-        yield replace(one, wider=wider if len(alike) > 1 else None)
+        yield replace(one, wider=tuple(wider))
 
 
 def _moved(norms: Sequence[Norm], side: int) -> str:
@@ -123,10 +123,10 @@ def _moved(norms: Sequence[Norm], side: int) -> str:
 def _without(program: Program, first: int, side: int) -> Iterator[Edit]:
     every = [node for node in program.tape.nodes if _adds(program, node)]
     for node in [node for node in every if program.makers[node.output] >= first][:SUMS]:
-        alike = _alike(node, every, lambda other: other.site)
+        sets = _sets(node, every, lambda other: other.site)
         for kept in (0, 1):
-            wider, one = (_left_out(program, some, kept, side) for some in (alike, [node]))
-            yield replace(one, wider=wider if len(alike) > 1 else None)
+            one, *wider = (_left_out(program, some, kept, side) for some in sets)
+            yield replace(one, wider=tuple(wider))
 
 
 def _left_out(program: Program, sums: Sequence[Node], kept: int, side: int) -> Without:
@@ -136,14 +136,19 @@ def _left_out(program: Program, sums: Sequence[Node], kept: int, side: int) -> W
     return Without(side, kind, text, {node.output: node.inputs[kept] for node in sums}, times=len(sums))
 
 
-def _alike(one: T, every: Sequence[T], site: Callable[[T], str]) -> list[T]:
-    """Return those that stand at the same place of a module that differs in its numbers alone, this one included."""
-    ranks, counts = dict[int, tuple[str, int]](), Counter[str]()
-    for other in every:
-        where = site(other)
-        ranks[id(other)] = re.sub(r"\d+", "#", where), counts[where]
-        counts[where] += 1
-    return [other for other in every if ranks[id(other)] == ranks[id(one)]] if site(one).strip() else [one]
+def _sets(one: T, every: Sequence[T], site: Callable[[T], str]) -> list[list[T]]:
+    """Return one alone, and all that stand at the same place of modules that differ in their numbers alone."""
+    sets = [[one]]
+    for pattern in NUMBERS if site(one).strip() else ():
+        ranks, counts = dict[int, tuple[str, int]](), Counter[str]()
+        for other in every:
+            where = site(other)
+            ranks[id(other)] = pattern.sub("#", where), counts[where]
+            counts[where] += 1
+        alike = [other for other in every if ranks[id(other)] == ranks[id(one)]]
+        if len(alike) > len(sets[-1]):
+            sets.append(alike)
+    return sets
 
 
 def _adds(program: Program, node: Node) -> bool:
