@@ -131,8 +131,10 @@ def says(table: Table, facts: Facts, only: Sequence[str] | None = None) -> bool:
     except TableError:
         return False
 
+    summed = bool(facts.plus.any())
+
     def wanted(name: str) -> Array:
-        return facts.part(name) + facts.rights.part(facts.plus, name) if facts.plus.any() else facts.part(name)
+        return facts.part(name) + facts.rights.part(facts.plus, name) if summed else facts.part(name)
 
     return all(
         np.array_equal(array, wanted(name))

@@ -10,7 +10,7 @@ from convert.errors import command_or_call
 
 from ..trace.places import place
 from ..trace.tape import Array
-from . import columns, uses
+from . import uses
 from .advice import OPERATIONS, compare
 from .choices import EXACT, LIMIT, DeadEnd, every
 from .products import Products, proportional
@@ -54,7 +54,7 @@ class Attempt(Products):
         """Check that a product of known elements meets values that the left has seen: else a choice was wrong."""
         found = uses.statistics(use, self.program)[1]
         pool = [seen for seen in self._of_kind("product") if seen.use.ids.shape[:2] == use.ids.shape[:2]]
-        gap = min((columns.distance(found, seen.statistics) for seen in pool), default=np.inf)
+        gap = min(uses.distances(found, pool).values(), default=np.inf)
         window = self.program.tape.nodes[use.node].window
         if gap > self.limit and (window or not uses.partial(use, pool)):
             if gap > LIMIT and self._composed(use, found, pool):

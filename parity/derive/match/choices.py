@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -170,8 +171,9 @@ class Choices:
                 self.owned[left] = False
         if any(left is None for _, left in undone):
             self.owned[:] = False
-            for numbers in (self.map, self.plus):
-                self.owned[np.maximum(numbers, 0)] = True
+            for numbers, at in itertools.product((self.map, self.plus), range(0, len(self.map), MANY)):
+                if (some := numbers[at : at + MANY]).any():
+                    self.owned[np.maximum(some, 0)] = True
             self.owned[0] = False
         del self._entries[state.entries :], self.steps[state.steps :]
         self._points = [point for point in self._points if point.step < state.steps]

@@ -94,8 +94,12 @@ def size_of(statistics: Array) -> float:
 
 def distance(a: Array, b: Array) -> float:
     """Tell how far two sets of as many columns are apart, relative to their scale: each statistic, sorted."""
-    scale = max(size_of(a), size_of(b))
-    return float(np.abs(np.sort(a, axis=0) - np.sort(b, axis=0)).mean(0).max() / scale) if scale else 0.0
+    return between(np.sort(a, axis=0), np.sort(b, axis=0), max(size_of(a), size_of(b)))
+
+
+def between(a: Array, b: Array, scale: float) -> float:
+    """Tell how far two sets of sorted statistics are apart, relative to a scale."""
+    return float(np.abs(a - b).mean(0).max() / scale) if scale else 0.0
 
 
 def distance_within(a: Array, b: Array, limit: float = np.inf) -> float:
@@ -244,8 +248,17 @@ class Values:
         if len(empty) == 1:
             rest = np.setdiff1d(np.arange(len(self.columns)), np.delete(index, empty))
             index[empty] = rest[0]
-        gaps = np.abs(self.sorted[near] - probes)
-        gaps = np.array([np.median(gap[seen]) if seen.any() else 0.0 for gap, seen in zip(gaps, here, strict=True)])
-        scale = np.sqrt((probes**2).mean()) or 1.0
         sure = (2 * votes.max(1) > here.sum(1)) | ((len(empty) == 1) & ~here.any(1))
-        return (index, float(gaps.mean() / scale)) if sure.all() and len(set(index)) == len(index) else None
+        if not sure.all() or len(set(index)) < len(index):
+            return None
+        gaps = _medians(np.abs(self.sorted[near] - probes), here)
+        scale = np.sqrt((probes**2).mean()) or 1.0
+        return index, float(gaps.mean() / scale)
+
+
+def _medians(values: Array, which: Array) -> Array:
+    """Return the median of some values of each row; 0 where there are none."""
+    count = which.sum(1)
+    ordered = np.sort(np.where(which, values, np.inf), axis=1)
+    middle = np.stack([np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2], axis=1).clip(0, values.shape[1] - 1)
+    return np.where(count > 0, np.take_along_axis(ordered, middle, 1).mean(1), 0.0)

@@ -123,12 +123,11 @@ class Factors(Biases):
           limit: the distance from which on one that has the values among others does not matter.
         """
         options: list[Option] = []
-        gaps = {
-            seen: columns.distance_within(found, seen.statistics, min(limit, WITHIN))
-            if part
-            else columns.distance(found, seen.statistics)
-            for seen in pool
-        }
+        if part:
+            nearest = min(limit, WITHIN)
+            gaps = {seen: columns.distance_within(found, seen.statistics, nearest) for seen in pool}
+        else:
+            gaps = uses.distances(found, pool)
         gaps = {seen: gap for seen, gap in gaps.items() if gap < (WITHIN if part else LIMIT)}
         strays = self._strays(use, gaps)
         for seen, gap in gaps.items():

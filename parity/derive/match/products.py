@@ -93,7 +93,7 @@ class Products(Regrouping):
         """Return the uses that meet nearly the same values; None if the product was matched in another composition."""
         found = uses.statistics(use, self.program)[1]
         pool = [seen for seen in self._of_kind("product") if seen.use.ids.shape[:2] == use.ids.shape[:2]]
-        gaps = {seen: columns.distance(found, seen.statistics) for seen in pool}
+        gaps = uses.distances(found, pool)
         partial, scales = dict[uses.Seen, tuple[Array, float]](), dict[uses.Seen, float]()
         window, taps = self.program.tape.nodes[use.node].window, taps_of(use, self.program)
         if window and min(gaps.values(), default=np.inf) > EXACT and (padded := self._padded(use, gaps)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 
@@ -41,6 +42,11 @@ class Seen:
         return self._both[1]
 
     @cached_property
+    def _ordered(self) -> tuple[Array, float]:
+        """Return the statistics, each sorted, and their scale."""
+        return np.sort(self.statistics, axis=0), columns.size_of(self.statistics)
+
+    @cached_property
     def numbers(self) -> Array:
         return self._both[0]
 
@@ -67,6 +73,12 @@ class Seen:
     @cached_property
     def shares(self) -> Array:
         return shares(self.use.ids)
+
+
+def distances(found: Array, pool: Iterable[Seen]) -> dict[Seen, float]:
+    """Tell how far statistics of columns are from those of each use that has as many."""
+    ordered, scale = np.sort(found, axis=0), columns.size_of(found)
+    return {seen: columns.between(ordered, seen._ordered[0], max(scale, seen._ordered[1])) for seen in pool}
 
 
 def compact(use: Use) -> Use:
