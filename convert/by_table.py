@@ -209,7 +209,7 @@ def plan(
         remarks = (*_doubts(lines), *contradicted, *reader.remarks, *own.notes, *_remarks(its))
         return TablePlan(
             reader, lines, backwards, layout, steps, sources, checks, own.prefix, aside,
-            remarks=remarks, earlier=its.supplied, accounted=accounted,
+            remarks=remarks, earlier=frozenset() if its.damage else its.supplied, accounted=accounted,
         )  # fmt: skip
     except BaseException:
         reader.close()

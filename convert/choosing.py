@@ -96,5 +96,6 @@ def _plan(request: Request, reading: Reading) -> Plan:
     if unfit:
         problems = [f"{n} is {theirs} in {dst}'s code, and {own} in this model" for n, (theirs, own) in unfit.items()]
         raise PlanError(f"{path}: {dst}'s own code cannot hold this model: choose another dialect", problems)
-    translation = translate(path, reading, configuration, dst, record.carried, dtype)
-    return Plan(reader, record, reading, configuration, dst, translation)
+    own = configuration.record
+    translation = translate(path, reading, configuration, dst, own.carried, dtype)
+    return Plan(reader, own, reading, configuration, dst, translation)

@@ -44,6 +44,7 @@ class Configuration(NamedTuple):
       remarks: what the user should know of how records and settings go together.
       shown: fields that the file's arrays show, with their values.
       preprocessing: of images, as far as it is known.
+      record: of the file; an empty one where that is of another model.
     """
 
     config: Any
@@ -55,6 +56,7 @@ class Configuration(NamedTuple):
     remarks: tuple[str, ...]
     shown: Mapping[str, Any]
     preprocessing: Known = UNKNOWN
+    record: Record = Record()
 
 
 class Evidence(NamedTuple):
@@ -64,11 +66,13 @@ class Evidence(NamedTuple):
       says: origin, one of PRECEDENCE -> {field: value}.
       variant: the official one that says["variant"] is of.
       remarks: what the user should know of records and settings.
+      record: of the file; an empty one where that is of another model.
     """
 
     says: Mapping[str, Mapping[str, Any]]
     variant: str
     remarks: list[str]
+    record: Record
 
     @property
     def values(self) -> dict[str, Any]:
@@ -89,7 +93,7 @@ def configure(path: str, reading: Reading, record: Record, settings: Settings) -
     """
     evidence = _gather(path, reading, record, settings)
     config = _build(path, reading, settings, evidence)
-    return _classify(path, reading, record, settings, evidence, config)
+    return _classify(path, reading, settings, evidence, config)
 
 
 def _gather(path: str, reading: Reading, record: Record, settings: Settings) -> Evidence:
@@ -98,13 +102,15 @@ def _gather(path: str, reading: Reading, record: Record, settings: Settings) -> 
     if settings.architecture not in ("", reading.architecture):
         other = with_article(settings.architecture)
         raise UsageError(f"{path}: is {with_article(reading.architecture)}, the configuration is of {other}")
-    shown, recorded, remarks = _shown_and_recorded(path, reading, record, settings, asked)
+    shown = _shown(path, reading, record, asked)
+    own, remarks = _admitted(record, reading, shown)
+    recorded = _recorded(own, reading, shown)
     conventions = dict(dialects(reading.architecture)[reading.dialect].conventions)
     says = {"variant": {}, "dialect": conventions, "shapes": shown, "record": recorded, "user": asked}
-    evidence = Evidence(says, "", remarks)
+    evidence = Evidence(says, "", [*settings.notes, *remarks], own)
     _check_values(path, reading, settings, evidence)
     variant, suggested = from_variant(reading.spec, evidence.values, sizes(reading))
-    return Evidence({**says, "variant": suggested}, variant, remarks)
+    return evidence._replace(says={**says, "variant": suggested}, variant=variant)
 
 
 def _build(path: str, reading: Reading, settings: Settings, evidence: Evidence) -> Any:
@@ -129,33 +135,40 @@ def _build(path: str, reading: Reading, settings: Settings, evidence: Evidence) 
     return config
 
 
-def _classify(
-    path: str, reading: Reading, record: Record, settings: Settings, evidence: Evidence, config: Any
-) -> Configuration:
+def _classify(path: str, reading: Reading, settings: Settings, evidence: Evidence, config: Any) -> Configuration:
     """Say of each field of a Config how it is known, and of the preprocessing too."""
-    spec, origins = reading.spec, evidence.origins
+    spec, origins, record = reading.spec, evidence.origins, evidence.record
     recorded, asked = evidence.says["record"], evidence.says["user"]
     dialect = dialects(reading.architecture)[reading.dialect]
-    own = record if _is_of(record, reading) else Record()  # of another architecture: it says nothing of this model
     pixels, doubts = known_preprocessing(
-        path, spec, dialect, variant_of(reading.architecture, config), config, own, settings.preprocessing
+        path, spec, dialect, variant_of(reading.architecture, config), config, record, settings.preprocessing
     )
     suggested = [name for origin in ("default", "variant") for name in unshown_from(spec, config, origins, origin)]
     must_state = _must_state(reading, suggested)
     marked = ((record.assumed & recorded.keys()) - asked.keys()) | (settings.assumed & asked.keys())
     assumed = {*marked, *suggested} - set(must_state)
-    contradictions = _contradictions(settings, evidence, record, reading.dialect)
+    contradictions = _contradictions(settings, evidence, reading.dialect)
     return Configuration(
         config=config,
         origins={**origins, **dict.fromkeys(assumed, "assumed")},
-        unread=_unread(reading, evidence, own, settings),
+        unread=_unread(reading, evidence, settings),
         assumed=_in_order(spec, assumed),
         marked=_in_order(spec, marked),
         must_state=_in_order(spec, must_state),
         remarks=(*evidence.remarks, *contradictions, *doubts),
         shown=evidence.says["shapes"],
         preprocessing=pixels,
+        record=record,
     )
+
+
+def _shown(path: str, reading: Reading, record: Record, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that the arrays show. Those of arrays that are missing come from the record and the user."""
+    try:
+        return inferred(path, reading)
+    except (KeyError, IndexError) as error:
+        stated = record.content.get("config", {}) if _is_of(record, reading) else {}
+        return whole_config(path, reading, error, {**stated, **asked})
 
 
 def _is_of(record: Record, reading: Reading) -> bool:
@@ -163,25 +176,25 @@ def _is_of(record: Record, reading: Reading) -> bool:
     return bool(record.content.get("architecture") == reading.architecture)
 
 
-def _shown_and_recorded(
-    path: str, reading: Reading, record: Record, settings: Settings, asked: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """Return the fields that the arrays show, those that the record states, and remarks on both.
+def _admitted(record: Record, reading: Reading, shown: Mapping[str, Any]) -> tuple[Record, list[str]]:
+    """Return a file's record, an empty one in place of one that is of another model; and remarks on it.
 
-    Args:
-      asked: what the user states.
+    A record of another model states nothing of this one: no Config, no preprocessing, no counter.
     """
-    recorded: dict[str, Any] = record.content.get("config", {}) if _is_of(record, reading) else {}
-    try:
-        shown = inferred(path, reading)
-    except (KeyError, IndexError) as error:
-        shown = whole_config(path, reading, error, {**recorded, **asked})
-    strange = "architecture" in record.content and not _is_of(record, reading)
-    ignored = f"{record.place} is of another architecture: it is ignored"
-    remarks = [*settings.notes, *([ignored] if strange else record.notes())]
-    if record.change and recorded:
-        recorded, remarks = _of_changed(reading.spec, record, shown, remarks)
-    return shown, recorded, remarks
+    if "architecture" in record.content and not _is_of(record, reading):
+        return Record(), [f"{record.place} is of another architecture: it is ignored"]
+    compared = record.change and _is_of(record, reading)
+    if problem := misfit(reading.spec, record.content["config"], shown) if compared else "":
+        return Record(), [f"{record.place} is of another model ({problem}): it is not used"]
+    return record, record.notes()
+
+
+def _recorded(record: Record, reading: Reading, shown: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that a record states; of a file that was changed, without those that may be adapted."""
+    if not _is_of(record, reading):
+        return {}
+    stated: dict[str, Any] = record.content["config"]
+    return {k: v for k, v in stated.items() if not record.change or k not in ADAPTED or k not in shown}
 
 
 def _check_values(path: str, reading: Reading, settings: Settings, evidence: Evidence) -> None:
@@ -205,11 +218,11 @@ def _to_ask_for(reading: Reading, values: Mapping[str, Any]) -> tuple[str, ...]:
     return _in_order(spec, {*needed, *_must_state(reading, without & computing(spec))}) if needed else ()
 
 
-def _unread(reading: Reading, evidence: Evidence, record: Record, settings: Settings) -> dict[str, str]:
+def _unread(reading: Reading, evidence: Evidence, settings: Settings) -> dict[str, str]:
     """Return what suggests the value of each field that is neither shown nor stated."""
     origins, shown = evidence.origins, evidence.says["shapes"]
     suggests = {"default": DEFAULT, "variant": OFFICIAL + evidence.variant, "dialect": DIALECT + reading.dialect}
-    earlier = {"record": record.unread, "user": settings.unread}  # which pass on what suggested their values
+    earlier = {"record": evidence.record.unread, "user": settings.unread}  # which pass on what suggested their values
     unread = {}
     for field in fields(reading.spec.config):
         origin = origins.get(field.name, "default")
@@ -235,19 +248,9 @@ def _impossible(path: str, reading: Reading, problem: str, recorded: Collection[
     return UsageError(f"{path}: {reading.architecture}: {problem}", remedy)
 
 
-def _of_changed(
-    spec: Spec, record: Record, shown: Mapping[str, Any], remarks: list[str]
-) -> tuple[dict[str, Any], list[str]]:
-    """Return what the record of other bytes states of this file, which may be adapted, and the remarks on it."""
-    recorded = record.content["config"]
-    if problem := misfit(spec, recorded, shown):
-        return {}, [f"{record.place} is of another model ({problem}): it is not used"]
-    return {k: v for k, v in recorded.items() if k not in ADAPTED or k not in shown}, remarks
-
-
-def _contradictions(settings: Settings, evidence: Evidence, record: Record, dialect: str) -> list[str]:
+def _contradictions(settings: Settings, evidence: Evidence, dialect: str) -> list[str]:
     """Return a line for every field in which the user contradicts the record, or the dialect's own code."""
-    recorded, fixed = evidence.says["record"], evidence.says["dialect"]
+    recorded, fixed, record = evidence.says["record"], evidence.says["dialect"], evidence.record
     lines = []
     for name, value in evidence.says["user"].items():
         stated = f"{name}={exact(value)} {settings.how(name)}"

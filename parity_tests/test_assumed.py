@@ -288,6 +288,8 @@ def test_a_new_head_keeps_the_conventions_and_another_model_does_not(run, tmp_pa
     write_numbers(path, "mlp_mixer", TWIN, "torch")
     code, _, err = run("torch2google", path, "-o", tmp_path / "z.npz")
     assert (code, f"{path}.json is of another model" in err, "gelu is open" in err) == (2, True, True)
+    about = json.loads(run("inspect", path, "--json")[1])
+    assert about["preprocessing"].keys() <= {"image", "assumed"}  # that record's states mean, std and so on
 
 
 @pytest.mark.parametrize("suffix", BESIDE)
