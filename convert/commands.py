@@ -86,8 +86,9 @@ def diff(arguments: Namespace) -> int:
     else:
         arrays, remarks = compared
         comparison = Comparison(
-            arrays.entries, arrays=arrays.compared, what="the same arrays", rtol=arguments.rtol, notes=tuple(remarks)
-        )
+            arrays.entries, arrays=arrays.compared, what="the same arrays", rtol=arguments.rtol, notes=tuple(remarks),
+            layout="that of B",
+        )  # fmt: skip
     notes += comparison.notes
     for note in notes:
         say(printable(f"note: {note}"), sys.stderr, "doubt")

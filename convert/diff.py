@@ -28,6 +28,7 @@ SAME = "the same model"
 BESIDE, COUNTERS = "what is set aside", "batch counters, which one file does not store"
 SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
            "variant": "the official variant of these shapes has"}  # fmt: skip
+COMMON = "one for both files, (outputs, inputs, height, width) of convolutions, (inputs, outputs) of dense layers"
 LAX = ("default", "shapes")  # origins of fields that may be stated in another way, as tokens are by an image
 
 
@@ -46,6 +47,7 @@ class Comparison:
       but: what was not compared, in words of the verdict.
       arrays: how many arrays were compared.
       notes: what part of each file was taken, what was set aside, and doubts about its record.
+      layout: in which both files are compared, in words.
     """
 
     differences: list[dict[str, Any]]
@@ -55,6 +57,7 @@ class Comparison:
     but: tuple[str, ...] = ()
     arrays: int = 0
     notes: tuple[str, ...] = ()
+    layout: str = COMMON
 
     @property
     def conditions(self) -> list[str]:

@@ -24,7 +24,7 @@ KINDS = {
 ERROR = "error: the largest difference, relative to the largest element of A's array"
 ORDER = "order: largest error first; last, arrays whose values are below 1e-8 of the largest value among those listed"
 NAMES = "names: those in A, or in B where A lacks the tensor; --json states both"
-SHAPES = "shapes: as both files are compared, in the layout of our flax ports"
+PLACED = ("shape", "value")  # differences that name axes or a position
 HEADS = {  # of the table of each kind
     "architecture": ("architecture", "A and B"), "config": ("setting", "A and B"), "missing": ("missing in B", ""),
     "unexpected": ("missing in A", ""), "shape": ("other shape", "A and B"),
@@ -43,8 +43,8 @@ def show(comparison: Comparison, a: str, b: str) -> None:
             say(ORDER, kind="soft")
         if any(entry["a"] != entry["b"] for entry in comparison.differences):
             say(NAMES, kind="soft")
-        if any(entry["kind"] == "shape" and entry["a"] != [entry["tensor"]] for entry in comparison.differences):
-            say(SHAPES, kind="soft")
+        if any(entry["kind"] in PLACED and entry["a"] != [entry["tensor"]] for entry in comparison.differences):
+            say(f"layout of shapes and positions: {comparison.layout}", kind="soft")
     elif comparison.same:
         whole = "" if comparison.rtol else ", every element equal"
         say(printable(f"A = {a}, B = {b}: {comparison.arrays:,} array{'s' * (comparison.arrays != 1)} compared{whole}"))

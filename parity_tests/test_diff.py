@@ -12,6 +12,7 @@ import specs
 from convert import diff_text, terminal
 from convert.array_differences import entry
 from convert.diff_arrays import by_names
+from specs.kinds import KINDS
 from specs.numerals import apart
 
 from .commands import GOOGLE, TIMM, metadata
@@ -193,6 +194,9 @@ def test_the_worst_row_comes_first_and_rounding_of_zeros_last():
     assert [line.split()[0] for line in diff_text.rows(entries[:1])[1:]] == ["bias"]
 
 
-def test_shapes_that_differ_are_said_to_be_those_of_the_common_layout(run):
+def test_shapes_and_positions_are_said_to_be_those_of_the_common_layout(run):
+    """Neither file's own: flax's kernels of convolutions are (h w i o), and torch's of dense layers are (o i)."""
     code, printed, _ = run("diff", TIMM, GOOGLE)
-    assert code == 1 and "shapes: as both files are compared, in the layout of our flax ports" in printed
+    layout = "(outputs, inputs, height, width) of convolutions, (inputs, outputs) of dense layers"
+    assert code == 1 and f"layout of shapes and positions: one for both files, {layout}\n" in printed
+    assert [KINDS[kind].axes["kernel"] for kind in ("conv", "dense")] == ["o i h w", "i o"]
