@@ -168,8 +168,11 @@ def _part_of_target(
         if not len(inside) or rows.any(1).sum() != len(inside) or inside[-1] - inside[0] + 1 != len(inside):
             continue
         start, stop = int(inside[0]), int(inside[-1]) + 1
-        whole = many_to_one(sources, source_names, target, np.take(numbers, inside, axis), names, side)
-        if not whole or len(whole) != 1 or "(" in (texts := str(whole[0].right[0][1]).split(" "))[axis]:
+        part = np.take(numbers, inside, axis)
+        whole = many_to_one(sources, source_names, target, part, names, side)
+        if not whole or "(" in (texts := str(whole[0].right[0][1]).split(" "))[axis]:
+            return None
+        if len(whole) > 1 and not _as_far_as_both(sources, source_names, part, (start, stop, len(numbers))):
             return None
         written = [*texts]
         size = even([(start, stop)], len(numbers)) if numbers.ndim == 1 else 0  # biases, but no tables of positions
@@ -180,5 +183,22 @@ def _part_of_target(
         windows = [(start, stop) if d == axis else None for d in range(numbers.ndim)]
         row = replace(whole[0], right=((escaped(target), " ".join(written)),))
         rest = _left_over(escaped(target), texts, written, windows, numbers.shape, 1 - side)
-        return [row, *(r.reverse() for r in rest)]
+        return [row, *whole[1:], *(r.reverse() for r in rest)]
     return None
+
+
+def _as_far_as_both(sources: Elements, source_names: list[str], part: Array, of: tuple[int, int, int]) -> bool:
+    """Tell whether ranges of two axes end where one of both axes ends: else what lies beyond is not known to differ.
+
+    Args:
+      part: elements of the sources in a range of an axis of the target. of: its start and stop, and the axis' length.
+    """
+    if len(source_names) != 1:
+        return False
+    shape = sources.shapes[source_names[0]]
+    axes = relate(part - sources.first(source_names[0]), shape)
+    cut = [(range_, n) for range_, n in zip(axes.windows, shape, strict=True) if range_] if axes else []
+    if len(cut) != 1:
+        return False
+    ((first, last), length), (start, stop, count) = cut[0], of
+    return min(first, start) == 0 and (last == length or stop == count)

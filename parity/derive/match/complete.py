@@ -37,9 +37,12 @@ def complete(found: Array, lefts: Elements, rights: Elements, whole: bool = True
         filled = _continued(part, lefts)
         if filled is None and whole:
             filled = as_sibling(name, found, lefts, rights)
+        if filled is None and whole and (part >= 0).all():
+            filled = _continued(part, lefts, shorter=True)
         if filled is None:
             continue
-        if np.isin(filled[part == 0], found, invert=True).all() or _copied(name, filled, found, rights):
+        new = filled[(part == 0) & (filled > 0)]
+        if np.isin(new, found, invert=True).all() or _copied(name, filled, found, rights):
             part[...] = filled
             inferred.append(name)
     filled, more = _by_name(found.copy(), lefts, rights, inferred.copy(), whole)
@@ -56,8 +59,12 @@ def _copied(name: str, filled: Array, found: Array, rights: Elements) -> bool:
     return True
 
 
-def _continued(part: Array, lefts: Elements) -> Array | None:
-    """Return the slices of one axis that are unknown, by the steps between those that are known."""
+def _continued(part: Array, lefts: Elements, shorter: bool = False) -> Array | None:
+    """Return the slices of one axis that are unknown, by the steps between those that are known.
+
+    Args:
+      shorter: whether some may stay 0, since the left side's table is shorter or begins at another place.
+    """
     for axis in range(part.ndim):
         rows = np.moveaxis(part, axis, 0)
         flat = rows.reshape(len(rows), -1)
@@ -72,8 +79,9 @@ def _continued(part: Array, lefts: Elements) -> Array | None:
             continue
         every = flat[known[0]] + (np.arange(len(rows)) - known[0])[:, None] * step
         whole = lefts.numbers(owner[0])
-        if (every[known] == flat[known]).all() and every.min() >= whole.min() and every.max() <= whole.max():
-            return np.moveaxis(every.reshape(rows.shape), 0, axis)
+        inside = ((every >= whole.min()) & (every <= whole.max())).all(1)
+        if (every[known] == flat[known]).all() and (inside.all() or (shorter and step > 0 and len(known) > 1)):
+            return np.moveaxis(np.where(inside[:, None], every, 0).reshape(rows.shape), 0, axis)
     return None
 
 
