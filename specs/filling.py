@@ -70,8 +70,21 @@ class Filling:
         )
 
     def _entry(self, name: str) -> Entry:
-        filling = Sum(self.sums[name]) if name in self.sums else self.parts[name][1]
+        filling = self._total(name) if name in self.sums else self.parts[name][1]
         return Entry(name, self.targets[name][1], filling, self.dtypes.get(name, ""), self.dtypes_of.get(name, ""))
+
+    def _total(self, name: str) -> Sum:
+        """Return the terms of a sum, each with zeros where it adds nothing; what other lines put there is one more."""
+        beside = self.parts[name][1] if name in self.parts else []
+        terms = [[*self.sums[name][0], *beside], *self.sums[name][1:]]
+        every = [(part.target_atoms, part.place) for term in terms for part in term]
+        places = [place for k, place in enumerate(every) if place not in every[:k]]
+
+        def zeros(term: Parts) -> Parts:
+            own = [(part.target_atoms, part.place) for part in term]
+            return [Fill(*place, 0) for place in places if place not in own]
+
+        return Sum([[*term, *zeros(term)] for term in terms])
 
     def _raise_misfits(self) -> None:
         if self.misfits:
@@ -281,6 +294,3 @@ class Filling:
             for name, boxes in arrays.items():
                 if problem := gap(boxes, math.prod(shapes[name])):
                     self.misfits.append((name, problem.replace("used", verb)))
-        for name in self.sums:
-            if name in self.parts:
-                self.misfits.append((name, f"is a sum, and is filled by line {self.parts[name][0].number} as well"))

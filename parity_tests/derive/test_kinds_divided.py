@@ -8,9 +8,46 @@ import numpy as np
 import torch
 
 import parity
+from specs.table import Table
 
+from .pairs import images
 from .test_kinds_matching import Net, linear, numbers, tokens
 from .test_kinds_products import weight
+
+
+def test_a_vector_of_which_a_part_is_a_sum():
+    class Right(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wi, self.wh, self.bias, self.bias_n = weight(12, 3), weight(12, 4), weight(12), weight(4)
+
+        def forward(self, x: Any) -> Any:
+            h = torch.zeros(len(x), 4)
+            for t in range(x.shape[1]):
+                i, hidden = (x[:, t] @ self.wi.T + self.bias).chunk(3, -1), (h @ self.wh.T).chunk(3, -1)
+                r, z = ((a + b).sigmoid() for a, b in zip(i[:2], hidden[:2], strict=True))
+                n = (i[2] + r * (hidden[2] + self.bias_n)).tanh()
+                h = n + z * (h - n)
+            return h
+
+    left = Net(lambda m, x: m.gru(x)[0][:, -1], gru=torch.nn.GRU(3, 4, batch_first=True))
+    found = parity.derive(left, Right(), (x := images(5, 6, 3),))
+    assert found.proven and not found.missing, (found.failure, found.reasons)
+    given = numbers(left, x)
+    moved, (first, second) = found.table.apply(given), (given[f"gru.bias_{side}h_l0"] for side in "ih")
+    assert np.array_equal(moved["bias"], first + second * (np.arange(12) < 8))
+    assert np.array_equal(moved["bias_n"], second[8:])
+    back = found.table.reverse().apply(moved)
+    assert np.array_equal(back["gru.bias_ih_l0"] + back["gru.bias_hh_l0"], first + second)
+
+
+def test_two_sums_and_a_plain_part_fill_one_vector():
+    table = Table.parse(
+        "table 1\na: x=2 + b: x=2 -> t: x=2[:2]\nc: y=3 + d: y=3 -> t: y=3[2:5]\ne: z=1 <-> t: z=1[5:]\n"
+    )
+    given = {name: np.arange(1.0, n + 1) for name, n in {"a": 2, "b": 2, "c": 3, "d": 3, "e": 1}.items()}
+    moved = table.apply(given, {"t": np.empty(6)})
+    assert moved["t"].tolist() == [2, 4, 2, 4, 6, 1]
 
 
 def test_positions_that_begin_at_other_rows_of_both_tables():

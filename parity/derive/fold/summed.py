@@ -15,6 +15,8 @@ from ..trace.tape import Array
 from .rows import Row
 from .windows import block, even, window
 
+MAX_BLOCKS = 8  # of one size, as of gates, that a vector is divided into
+
 
 class Part(NamedTuple):
     """Positions of a vector, from the first to before the last."""
@@ -40,8 +42,8 @@ def sums(found: Array, plus: Array, lefts: Elements, rights: Elements, names: Se
     if any(len(rights.shapes[name]) != 1 for name in names):
         return None
     if all((rights.part(found, name) > 0).all() for name in names):
-        terms = [(rights.part(found, name), rights.part(plus, name)) for name in names]
-        pieces = [([Part(name, 0, len(term[0]))], _parts(term, lefts)) for name, term in zip(names, terms, strict=True)]
+        terms = ((name, rights.part(found, name), rights.part(plus, name)) for name in names)
+        pieces = [piece for term in terms for piece in _added(*term, lefts)]
     else:
         pieces = [*_zeros(found, lefts, rights, names)]
     sides = [([part for part in theirs if part], [part for part in ours if part]) for theirs, ours in pieces]
@@ -56,6 +58,15 @@ def sums(found: Array, plus: Array, lefts: Elements, rights: Elements, names: Se
         rows.append(Row(_written(ours, lefts, mine), _written(theirs, rights, his), joins))
     rest = _one_by_one(_uncovered([part for _, ours in sides for part in ours], lefts), mine)
     return [*rows, *(Row(left=_written([part], lefts, mine), arrow="->") for part in rest)]
+
+
+def _added(name: str, first: Array, second: Array, lefts: Elements) -> Iterator[Piece]:
+    """Yield the parts of a right vector that are sums, and those that are no sums: in few blocks of one size if so."""
+    edges = [0, *(np.flatnonzero(np.diff(second > 0)) + 1).tolist(), len(first)]
+    size = int(np.gcd.reduce(edges))
+    edges = [*range(0, len(first) + 1, size)] if len(first) <= MAX_BLOCKS * size else edges
+    for start, stop in itertools.pairwise(edges):
+        yield [Part(name, start, stop)], _parts((first[start:stop], second[start:stop]), lefts)
 
 
 def _blocks(parts: Sequence[Part], of: Elements) -> dict[str, int]:
