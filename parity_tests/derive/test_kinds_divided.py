@@ -64,3 +64,21 @@ def test_positions_that_begin_at_other_rows_of_both_tables():
     given = numbers(left, x)
     moved = found.table.apply(given)["places.weight"]
     assert np.array_equal(moved[:11], given["places.weight"][1:]) and not moved[11:].any()
+
+
+def test_tables_that_one_side_stacks_and_reads_at_once():
+    def apart(m: Any, x: Any) -> Any:
+        rows = torch.stack([m.dense(x / 10.0), *(table(x[:, k]) for k, table in enumerate(m.tables))], 1)
+        return m.out((rows @ rows.mT).flatten(1))
+
+    def stacked(m: Any, x: Any) -> Any:
+        rows = torch.cat([m.dense(x / 10.0)[:, None], m.tables[torch.arange(3), x]], 1)
+        return m.out((rows @ rows.mT).flatten(1))
+
+    tables = torch.nn.ModuleList(torch.nn.Embedding(11, 6) for _ in range(3))
+    left = Net(apart, dense=linear(3, 6), tables=tables, out=linear(16, 2))
+    right = Net(stacked, dense=linear(3, 6), tables=weight(3, 11, 6), out=linear(16, 2))
+    x = tokens(120, 3)
+    for a, b in ((left, right), (right, left)):
+        found = parity.derive(a, b, (x,))
+        assert found.proven and not found.missing, (found.failure, found.reasons)

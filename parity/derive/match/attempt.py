@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +14,7 @@ from ..trace.places import place
 from ..trace.tape import Array
 from . import uses
 from .advice import OPERATIONS, compare
-from .choices import EXACT, LIMIT, DeadEnd, every
+from .choices import EXACT, LIMIT, DeadEnd, Option, every
 from .products import Products, proportional
 from .symbols import Use
 
@@ -75,16 +77,36 @@ class Attempt(Products):
 
     def _place(self, use: Use) -> None:
         """Place parameters whose value is needed as it is, by how often each of their elements is repeated."""
-        pattern = uses.pattern(use.ids)
-        shares = uses.shares(use.ids)
-        options = []
-        for seen in self._of_kind("place"):
-            same = np.array_equal(seen.pattern, pattern)
-            if same or np.array_equal(seen.shares, shares):
-                order = self._order(use, seen, not self._free(seen, seen.use.ids), not same)
-                options.append((order, 0.0, seen, same))
+        pattern, options = uses.pattern(use.ids), self._places(use, self._of_kind("place"))
+        if not options:
+            for parts in uses.slices(use):
+                if all(self._places(part, self._of_kind("place"), True) for part in parts):
+                    for part in parts:
+                        self._place(part)
+                    return
+            options = self._places(use, self._slices, True)
         seen, same = self._choose(use, options)
         if same:
             self._assign(uses.first_of(use.ids, pattern), uses.first_of(seen.use.ids, seen.pattern))
         else:  # read in another order, as by steps of time
             self._assign(np.unique(use.ids), np.unique(seen.use.ids))
+
+    def _places(self, use: Use, pool: Iterable[uses.Seen], exact: bool = False) -> list[Option]:
+        """Return the left parameters of which elements are read as often.
+
+        Args:
+          exact: whether only those are that are read in the same order, and have no partner yet.
+        """
+        pattern, shares, options = uses.pattern(use.ids), uses.shares(use.ids), list[Option]()
+        for seen in pool:
+            same, free = np.array_equal(seen.pattern, pattern), self._free(seen, seen.use.ids)
+            if (same and (free or not exact)) or (not exact and np.array_equal(seen.shares, shares)):
+                options.append((self._order(use, seen, not free, not same), 0.0, seen, same))
+        return options
+
+    @cached_property
+    def _slices(self) -> list[uses.Seen]:
+        """The left parameters that are read as they are, position by position of an axis."""
+        every = [part for seen in self._of_kind("place") for parts in uses.slices(seen.use) for part in parts]
+        program = self.seen[0].program if self.seen else self.program
+        return [uses.Seen(part, program, self.lefts) for part in every]

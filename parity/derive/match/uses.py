@@ -15,6 +15,7 @@ from .stepped import stepped
 from .symbols import Elements, Symbol, Use
 
 LARGE = 1 << 17  # values that a use meets, above which it is known by their statistics alone
+MOST = 64  # positions of an axis up to which each is compared for itself
 PARTIAL = 1e-6  # distance of columns of which one side has some rows alone
 
 
@@ -110,6 +111,16 @@ def items(use: Use) -> list[Use]:
         use._replace(x=use.x[k : k + 1], symbol=replace(use.symbol, ids=use.ids[k : k + 1], leaves=(), parts=()))
         for k in range(len(use.ids))
     ]
+
+
+def slices(use: Use) -> list[list[Use]]:
+    """Return, for each axis along which no element is read twice, the use as one for each position of that axis."""
+    ids, found = np.asarray(use.ids), list[list[Use]]()
+    for axis in range(ids.ndim if 1 < ids.size <= LARGE else 0):
+        parts = list(np.moveaxis(ids, axis, 0))
+        if 1 < len(parts) <= MOST and sum(len(np.unique(part)) for part in parts) == len(np.unique(ids)):
+            found.append([use._replace(symbol=replace(use.symbol, ids=p, leaves=(), parts=())) for p in parts])
+    return found
 
 
 def each(use: Use, found: Array) -> tuple[Array, Array]:
