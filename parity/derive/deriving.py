@@ -26,6 +26,7 @@ from .trace.edits import Edit
 from .trace.islands import aligned
 from .trace.numbers import Change, changes
 from .trace.program import Program
+from .trace.scales import scaled_before
 from .trace.sides import check_inputs, fresh, side
 from .trace.sums import rewirings
 from .trace.tape import Tape
@@ -140,6 +141,7 @@ def _inputs_wanted(call: Call, right_inputs: Any) -> list[str]:
 
 def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say) -> Candidate:
     """Match further what has no complete match: with other numbers and sums, and for longer, also by parts of rows."""
+    best = _scaled(known, best, stop)
     plain = best.programs
     say("trying other numbers and sums")
     best = _corrected(best, known, uses, stop)
@@ -152,6 +154,18 @@ def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say
         found = match(theirs, programs[1], best.side.parameters, left_over, given, say, True)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
     return best
+
+
+def _scaled(known: Left, best: Candidate, stop: float) -> Candidate:
+    """Match tapes that multiply the rows of products before these, if the match goes further so."""
+    a, b = (scaled_before(program) for program in best.programs)
+    if a is best.programs[0].tape and b is best.programs[1].tape:
+        return best
+    own = Program(a, known.elements.arrays, list(known.program.inputs.values()))
+    target = Program(b, best.side.parameters, best.inputs)
+    limit, given = min(FIRST, stop - time.thread_time()), best.hint and best.hint.map
+    found = match(walked(own, known.elements), target, best.side.parameters, limit, given)
+    return max(best, best._replace(found=found, programs=(own, target)), key=lambda attempt: attempt.depth)
 
 
 def _corrected(best: Candidate, known: Left, uses: Walked, stop: float) -> Candidate:

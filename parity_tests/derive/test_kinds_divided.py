@@ -82,3 +82,25 @@ def test_tables_that_one_side_stacks_and_reads_at_once():
     for a, b in ((left, right), (right, left)):
         found = parity.derive(a, b, (x,))
         assert found.proven and not found.missing, (found.failure, found.reasons)
+
+
+def test_a_gate_before_or_behind_the_last_product_of_each_expert():
+    def run(before: bool) -> Any:
+        def forward(m: Any, x: Any) -> Any:
+            gates = m.router(x).softmax(-1)
+            hidden = [expert(x).tanh() for expert in m.up]
+            gated = [(gates[:, k : k + 1], m.down[k], hidden[k]) for k in range(3)]
+            return sum(down(gate * h) if before else gate * down(h) for gate, down, h in gated)
+
+        return forward
+
+    def parts() -> dict[str, Any]:
+        up, down = (torch.nn.ModuleList(linear(*sizes, False) for _ in range(3)) for sizes in ((4, 6), (6, 4)))
+        return {"router": linear(4, 3, False), "up": up, "down": down}
+
+    for sides in ((False, True), (True, False)):
+        left, right = (Net(run(before), **parts()) for before in sides)
+        found = parity.derive(left, right, (x := images(20, 4),))
+        assert found.proven and not found.missing, (found.failure, found.reasons)
+        moved, given = found.table.apply(numbers(left, x)), numbers(left, x)
+        assert all(np.array_equal(moved[name], given[name]) for name in given)

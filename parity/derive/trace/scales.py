@@ -1,0 +1,100 @@
+"""Multiply the rows of a product before it instead of its result behind it: gates of experts stand at either place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from .program import Program
+from .tape import Array, Node, Tape
+
+
+class Gate(NamedTuple):
+    """A factor of each row of a product.
+
+    Args:
+      chain: the layouts between the product and the factor.
+      factor: the value's number. pick: its flat element for each row (b, rows, 1) of the product.
+    """
+
+    product: int
+    chain: tuple[int, ...]
+    factor: int
+    pick: Array
+
+
+def scaled_before(program: Program) -> Tape:
+    """Return the tape with such products of scaled rows; the same one where there are none."""
+    tape, size = program.tape, program.tape.size
+    found = [gate for at in range(len(tape.nodes)) if (gate := _gate(program, at)) is not None]
+    if not found:
+        return tape
+    moved = {at: () for gate in found for at in (gate.product, *gate.chain)}
+    nodes: list[Node] = []
+    gates: Mapping[int, Gate] = {program.consumers[_last(tape, gate)][0][0]: gate for gate in found}
+    for at, node in enumerate(tape.nodes):
+        if at in moved:
+            continue
+        if at not in gates:
+            nodes.append(node)
+            continue
+        gate = gates[at]
+        product, chain = tape.nodes[gate.product], [tape.nodes[k] for k in gate.chain]
+        x, w = product.inputs
+        nodes.append(Node("layout", (gate.factor,), size, _picked(gate.pick), node.site, None))
+        nodes.append(Node("mul", (x, size), size + 1, np.multiply, node.site, None))
+        behind = [product._replace(inputs=(size + 1, w)), *chain]
+        nodes += [*behind[:-1], behind[-1]._replace(output=node.output)]
+        size += 2
+    return replace(tape, nodes=nodes, size=size)
+
+
+def _last(tape: Tape, gate: Gate) -> int:
+    """Return the value that is multiplied."""
+    return tape.nodes[gate.chain[-1] if gate.chain else gate.product].output
+
+
+def _picked(pick: Array) -> Callable[[Array], Array]:
+    return lambda a: np.reshape(a, -1)[pick]
+
+
+def _gate(program: Program, at: int) -> Gate | None:
+    """Return the factor by which all columns of a product are multiplied; None where there is none."""
+    node, tape = program.tape.nodes[at], program.tape
+    if node.kind != "product" or node.window or [n in program.active for n in node.inputs] != [True, False]:
+        return None
+    shape, value, chain = program.shapes[node.output], node.output, list[int]()
+    numbers = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
+    while len(readers := program.consumers.get(value, [])) == 1 and value not in tape.outputs:
+        reader, slot = readers[0]
+        then = tape.nodes[reader]
+        if then.kind == "layout" and len(then.inputs) == 1:
+            chain.append(reader)
+            numbers, value = then.run(numbers), then.output
+            continue
+        other = then.inputs[1 - slot] if then.kind == "mul" else -1
+        if other not in program.active or program.shapes[then.output] != np.shape(numbers):
+            return None
+        pick = _rows(numbers, program.shapes[other], shape)
+        return None if pick is None else Gate(at, tuple(chain), other, pick)
+    return None
+
+
+def _rows(numbers: Array, factor: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
+    """Return the element of a factor that each row of a product meets; None where columns meet different ones.
+
+    Args:
+      numbers: of the product's elements, where the factor meets them. shape: of the product.
+    """
+    met = np.broadcast_to(np.arange(np.prod(factor, dtype=int)).reshape(factor), numbers.shape)
+    rows = (numbers.astype(np.int64) - 1) // shape[2]
+    found = np.full(shape[0] * shape[1], -1)
+    if (numbers <= 0).any():
+        return None
+    found[rows.ravel()] = met.ravel()
+    if (found < 0).any() or (found[rows] != met).any():
+        return None
+    return found.reshape(shape[0], shape[1], 1)
