@@ -104,3 +104,19 @@ def test_a_gate_before_or_behind_the_last_product_of_each_expert():
         assert found.proven and not found.missing, (found.failure, found.reasons)
         moved, given = found.table.apply(numbers(left, x)), numbers(left, x)
         assert all(np.array_equal(moved[name], given[name]) for name in given)
+
+
+def test_a_residual_that_is_added_in_place_to_some_of_the_channels():
+    def joined(m: Any, x: Any) -> Any:
+        y = m.a(x)
+        return m.out(torch.cat([y[:, :4] + x, y[:, 4:]], 1).tanh())
+
+    def in_place(m: Any, x: Any) -> Any:
+        y = m.a(x)
+        y[:, :4] += x
+        return m.out(y.tanh())
+
+    left, right = (Net(run, a=linear(4, 6), out=linear(6, 3)) for run in (joined, in_place))
+    for a, b in ((left, right), (right, left)):
+        found = parity.derive(a, b, (images(9, 4),))
+        assert found.proven and not found.missing, (found.failure, found.reasons)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -71,8 +71,32 @@ class Walk:
         readers = [self.program.tape.nodes[at] for at in {at for at, _ in self.program.consumers.get(number, ())}]
         if len(readers) < 2:
             return False
-        size = sum(math.prod(self.program.shapes[node.output]) for node in readers)
-        return any(node.kind != "layout" for node in readers) or size > math.prod(self.program.shapes[number])
+        count = math.prod(self.program.shapes[number])
+        if any(node.kind != "layout" for node in readers):
+            return True
+        if sum(math.prod(self.program.shapes[node.output]) for node in readers) <= count:
+            return False
+        if not any(len(then.inputs) > 1 for node in readers for then in self._layouts(node)):
+            return True
+        return sum(len(self._kept(node, number)) for node in readers) > count  # else one writes into a part of it
+
+    def _layouts(self, node: Node) -> Iterator[Node]:
+        """Yield a layout operation, and those after it as long as one layout alone reads the result."""
+        while node.kind == "layout":
+            yield node
+            readers = self.program.consumers.get(node.output, [])
+            if len(readers) != 1 or node.output in self.program.tape.outputs:
+                return
+            node = self.program.tape.nodes[readers[0][0]]
+
+    def _kept(self, node: Node, number: int) -> Array:
+        """Return the places of the elements of one operand that layout operations pass on."""
+        shapes, others = self.program.shapes, self.program.indices
+        found = np.arange(1.0, math.prod(shapes[number]) + 1).reshape(shapes[number])
+        for then in self._layouts(node):
+            found = then.run(*(found if n == number else others.get(n, np.zeros(shapes[n])) for n in then.inputs))
+            number = then.output
+        return np.unique(found[found > 0]).astype(np.int64) - 1
 
     def _step(self, at: int, node: Node, operands: list[Any]) -> Any:
         if any(isinstance(v, Pending) for v in operands):
@@ -82,7 +106,9 @@ class Walk:
             if node.kind == "layout" and sum(indices) == len(operands) - 1:
                 return self._moved_pending(node, operands)
             for k, v in enumerate(operands):
-                if isinstance(v, Pending) and v.join != node.kind:
+                if isinstance(v, Pending) and node.kind == "layout":
+                    operands[k] = self._settled_in_part(v, self._kept(node, node.inputs[k]))
+                elif isinstance(v, Pending) and v.join != node.kind:
                     operands[k] = self._now[node.inputs[k]] = self._settled(v)
         if not any(isinstance(v, (Symbol, Pending)) for v in operands):
             return node.run(*operands)
@@ -146,6 +172,20 @@ class Walk:
         for part in pending.parts:
             out = operation(out, part.symbol.value())
         return out
+
+    def _settled_in_part(self, pending: Pending, places: Array) -> Array:
+        """Return the value at these places; 0 elsewhere, where another value is written."""
+        shape = np.broadcast_shapes(np.shape(pending.x), *(np.shape(part.symbol.ids) for part in pending.parts))
+        if len(places) == math.prod(shape):
+            return self._settled(pending)
+
+        def take(array: Array) -> Array:
+            return np.broadcast_to(array, shape).reshape(-1)[places]
+
+        parts = tuple(part._replace(symbol=part.symbol.moved(take)) for part in pending.parts)
+        out = np.zeros(math.prod(shape))
+        out[places] = self._settled(Pending(pending.join, take(pending.x), parts))
+        return out.reshape(shape)
 
     def _forced(self, at: int, value: Any) -> Array:
         """Return the value of a symbol that is needed as it is."""

@@ -53,6 +53,8 @@ def is_layout(name: str, args: Any, kwargs: Any, results: Sequence[Any]) -> bool
         numbers = [a for a in args[2:] if isinstance(a, (int, float))]
         modes = [a for a in args if isinstance(a, str) and a in PADDING]
         return modes in ([], ["constant"]) and not any(numbers)
+    if name == "_setitem_dygraph":
+        return isinstance(args[-1], paddle.Tensor) and "float" in str(args[-1].dtype)
     return name in LAYOUT or name == "cast"
 
 
