@@ -150,10 +150,18 @@ class Factors(Biases):
         )
 
     def _add_terms(self, terms: list[Term]) -> None:
-        """Add the terms that the left sum has beyond those of the right one to the last of these."""
-        last, numbers, found = terms[-1]
+        """Add the terms that the left sum has beyond those of the right one to the last of these.
+
+        None is added to one that is subtracted, as a mean: a Table adds, and does not subtract.
+        """
+        plain = [term for term in terms if term.partner.use.symbol.plain]
+        if not plain:
+            return
+        last, numbers, found = plain[-1]
         for other in self._of_kind("add"):
             if other.use.join[:2] != last.use.join[:2] or any(other is term.partner for term in terms):
+                continue
+            if not other.use.symbol.plain:
                 continue
             index = columns.matched(found, other.statistics) if len(other.numbers) == len(last.numbers) else None
             left = None if index is None else other.numbers[index].astype(np.int64)
