@@ -54,7 +54,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     found, a, b, lefts = best.found, left.side, best.side, left.elements
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
-    blank, dead = ({}, []) if found.failure else _unread(a, best, mapped, rights, lefts)
+    blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     table, reasons = _folded(left, best, mapped, rights, (blank, dead))
     if len(rights) > LARGE:
         found.map = mapped = Packed(mapped, rights)

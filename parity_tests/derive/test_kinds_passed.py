@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from torch.nn import functional as f
 
 import parity
 
@@ -35,6 +37,38 @@ def network(more: bool = False, width: int = 4, bias: bool = False) -> torch.nn.
         "out": block(12, 10, 1, bias=bias), "last": block(10, 12), "head": linear(12, 5),
     }  # fmt: skip
     return Net(run, **parts, **({"more": block(8, 8, 1)} if more else {}))
+
+
+ONLY = {
+    "a layer on the right alone": ({}, {"more": True}, ("more",)),
+    "a layer on the left alone": ({"more": True}, {}, ()),
+    "a narrower gate": ({}, {"width": 3}, ("squeeze", "expand")),
+}
+
+
+@pytest.mark.parametrize("name", ONLY)
+def test_all_but_what_differs_has_a_line_and_what_is_not_sure_is_marked(name: str):
+    ours, theirs, without = ONLY[name]
+    left, right, x = network(**ours), network(**theirs), images(2, 3, 16, 12)
+    found = parity.derive(left, right, (x,))
+    assert not found.proven and {part.split(".")[0] for part in found.missing} == {*without}
+    assert bool(found.failure) == bool(without)
+    given = numbers(left, x)
+    for k, line in enumerate(found.table.lines):
+        if line.kind == "move":
+            assert [str(array) for array in line.left.arrays] == [str(array) for array in line.right.arrays], k
+    sure = {step.right for step in found.uses if step.gap <= 1e-9} | {*found.inferred}
+    assert {name for name in given if name.split(".")[-1] == "weight" and name.split(".")[0] not in without} - sure <= {
+        "more.0.weight", "more.1.weight", "depthwise.0.weight"
+    }  # fmt: skip
+
+
+def test_other_models_are_not_matched_by_the_order_of_their_layers():
+    left = Net(lambda m, x: m.c(m.b(m.a(x).tanh()).sin()), a=linear(), b=linear(), c=linear())
+    right = Net(lambda m, x: m.c(f.softmax(m.b(torch.cumsum(x, 1)), -1)), b=linear(), c=linear())
+    found = parity.derive(left, right, (images(9, 6),))
+    marked = {*found.missing, *found.inferred}
+    assert not found.proven and {"b.weight", "c.weight"} <= marked
 
 
 def test_a_bias_before_a_norm_on_the_left_alone_is_added_to_no_mean():

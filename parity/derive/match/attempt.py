@@ -36,6 +36,30 @@ class Attempt(Products):
     def meet(self, use: Use) -> Array | None:
         """Find the elements of a use, and their values; for a use where values part, return those of the left."""
         self._begin()
+        if not self._orphan(use):
+            try:
+                return self._met(use)
+            except DeadEnd:
+                if self.walk.at not in self.passed or use.kind == "place":
+                    raise
+        self._pass_over(use)
+        return None
+
+    def _pass_over(self, use: Use) -> None:
+        """Let a use have no partner: its elements get values with which it changes as little as possible."""
+        self.lost[self.walk.at] = len(self.steps)
+        self._partners.pop(use.node, None)  # what was tried in vain
+        numbers = np.asarray(use.ids)
+        square = use.kind == "product" and len(numbers) == 1 and numbers.shape[1] == numbers.shape[2]
+        if square:
+            values = np.eye(numbers.shape[1])[None]
+        elif use.kind == "product":
+            values = np.random.default_rng(0).standard_normal(numbers.shape) / np.sqrt(numbers.shape[1])
+        else:
+            values = np.full(numbers.shape, float(use.kind == "mul"))
+        self.rights.lend(numbers, values)
+
+    def _met(self, use: Use) -> Array | None:
         if every(self.map, use.ids):
             if use.kind == "product" and self.walk.at not in self.excused:
                 self._verify(use)

@@ -95,6 +95,8 @@ class Choices:
       limit: distance of columns, relative to their scale, beyond which nothing is a partner.
       excused: operations of which all elements are known, and whose values need not be found on the left.
       rough: operations at which a use is a partner if some rows meet the same values.
+      passed: operations whose uses are passed over if they have no partner; lost: those of them where one had none, and
+        how many steps there were before.
       patient: whether unlikely choices are tried too: partners that others have, columns of other roles.
       scaling: whether a factor between the columns of two products is taken as one that the right side applies later.
       owned: left elements that have a partner.
@@ -108,7 +110,8 @@ class Choices:
         self._attempt = 1  # goes up with each step back
         self.patient, self.scaling = False, True
         self._scaled: State | None = None  # before the first product that was taken so
-        self.excused, self.rough = set[int](), set[int]()
+        self.excused, self.rough, self.passed = set[int](), set[int](), set[int]()
+        self.lost = dict[int, int]()
         self.map, self.plus = rights.map, rights.plus
         self.owned = np.zeros(len(lefts), bool)
         self.steps: list[Step] = []
@@ -156,6 +159,12 @@ class Choices:
         steps, entries = self._begun[1:] if same else (len(self.steps), len(self._entries))
         self._restore(State(self.walk.state(), steps, entries), choices)
 
+    @property
+    def unproven(self) -> int:
+        """Count the uses that were passed over since values were last found on the left."""
+        known = [k for k, step in enumerate(self.steps) if step.kind == "product" and step.gap <= EXACT]
+        return sum(before > max(known, default=-1) for before in self.lost.values())
+
     def _taken(self, count: int) -> list[int]:
         return [step.choice for step in self.steps[:count]]
 
@@ -179,6 +188,7 @@ class Choices:
         self._points = [point for point in self._points if point.step < state.steps]
         self._terms = {join: terms for join, terms in self._terms.items() if join[0] < self.walk.at}
         self._partners = {at: seen for at, seen in self._partners.items() if at < self.walk.at}
+        self.lost = {at: steps for at, steps in self.lost.items() if at < self.walk.at}
         self._begun = (-1, 0, 0)
         if self._scaled is not None and self._scaled.walk[0] >= self.walk.at:
             self._scaled = None

@@ -7,7 +7,7 @@ results of the same products on both sides all the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -50,6 +50,9 @@ class Following(Choices):
         own = sources(self.program, use.node, self._partners)
         partners = [{seen.use.node for seen, _ in self._partners[at]} if at != INPUT else {INPUT} for at in own]
         every, found = set[int]().union(*partners), dict[uses.Seen, float]()
+        passing = bool(self.lost) or self.walk.at in self.passed
+        if passing and use.kind == "product":
+            pool = [seen for seen in pool if seen.use.ids.shape == use.ids.shape]
         for seen in pool:
             at = seen.use.node
             if at not in self._sources:
@@ -58,7 +61,26 @@ class Following(Choices):
             same = theirs and theirs <= every and all(some & theirs for some in partners)
             found[seen] = 1.0 if same else len(theirs & every) / max(1, len(theirs | every)) if near else 0.0
         best = max(found.values(), default=0.0)
+        if best < 1 and passing and (behind := self._behind(use, pool, every, partners)):
+            return behind
         return [seen for seen, part in found.items() if part == best >= MOST]
+
+    def _behind(
+        self, use: Use, pool: Iterable[uses.Seen], every: set[int], partners: Sequence[set[int]]
+    ) -> list[uses.Seen]:
+        """Return those of the left uses that are next behind the same products, past others that have no partner.
+
+        Args:
+          every: the left products whose results reach this use; partners: the same, for each right one.
+        """
+        known = {seen.use.node for some in self._partners.values() for seen, _ in some}
+        found = dict[uses.Seen, int]()
+        for seen in pool:
+            theirs, between = way_back(seen.program, seen.use.node, known)
+            if theirs and theirs <= every and all(some & theirs for some in partners):
+                found[seen] = len(between & self._products)
+        fewest = min(found.values(), default=0)
+        return [seen for seen, count in found.items() if count == fewest]
 
     def _strays(self, use: Use, gaps: Mapping[uses.Seen, float]) -> set[uses.Seen]:
         """Return uses that meet nearly the same values, but made from the results of other products than this one's."""
@@ -74,11 +96,19 @@ class Following(Choices):
         taps = taps_of(use, self.program)
         free = [seen for seen in pool if not seen.use.flipped and self._free(seen, seen.use.ids)]
         alike = [seen for seen in free if taps_of(seen.use, seen.program) == taps]
+        alike = [seen for seen in alike if len(_channels(seen.use, bool(taps))) == len(_channels(use, bool(taps)))]
         straight = self._in_order(use, use.x.shape[1 if taps else 2])
         found = {seen: order(use, seen, taps, straight) for seen in self._followers(use, alike, True)}
         rows = {seen: rows for seen, rows in found.items() if rows is not None}
         like = {seen: likeness(use, seen, taps, there) for seen, there in rows.items()}
         return {seen: there for seen, there in rows.items() if 2 * like[seen] >= max(like.values())}
+
+    def _orphan(self, use: Use) -> bool:
+        """Tell whether a norm or bias belongs to products alone that have no partner."""
+        if not self.lost or use.kind not in ("add", "mul"):
+            return False
+        every = {at for at, node in enumerate(self.program.tape.nodes) if node.kind == "product"}
+        return sources(self.program, use.node, every) <= self.lost.keys()
 
     def _parts(self, use: Use, count: int) -> list[Option]:
         """Return a vector that the left side uses in parts, as of channels of which some have a residual."""
@@ -128,7 +158,12 @@ def sources(program: Program, at: int, products: Collection[int]) -> frozenset[i
     Args:
       at: the operation. products: those at which the way back ends.
     """
-    found, done, waiting = set[int](), set[int](), list(program.tape.nodes[at].inputs)
+    return way_back(program, at, products)[0]
+
+
+def way_back(program: Program, at: int, products: Collection[int]) -> tuple[frozenset[int], set[int]]:
+    """Return (the same, the operations that lie between)."""
+    found, between, done, waiting = set[int](), set[int](), set[int](), list(program.tape.nodes[at].inputs)
     while waiting:
         number = waiting.pop()
         if number in done or number not in program.active:
@@ -138,8 +173,9 @@ def sources(program: Program, at: int, products: Collection[int]) -> frozenset[i
         if made == INPUT or made in products:
             found.add(made)
         else:
+            between.add(made)
             waiting += program.tape.nodes[made].inputs
-    return frozenset(found)
+    return frozenset(found), between
 
 
 def taps_of(use: Use, program: Program) -> tuple[int, ...]:

@@ -29,6 +29,7 @@ Say = Callable[[str], None]  # reports progress
 APART = 1e-3  # difference of values beyond which unlikely choices are tried before it is accepted
 MISLED = 256  # choices that are tried where all uses agree and the outputs differ all the same
 TRIES = 12  # choices that are tried before a difference of values is accepted
+PASSED = 8  # uses without a partner that are passed over, one after the other: a gate, or a convolution and its norm
 
 
 def silent(_: str) -> None:
@@ -47,6 +48,7 @@ class Match:
       gap: the distance of the nearest partner of that use.
       known: its operation, if it is no use of unknown elements; see DeadEnd.
       at: how far the walk went.
+      lost: how many uses without a partner were passed over; unproven: of these, since values were last found.
     """
 
     map: Any  # Array or Packed
@@ -57,6 +59,8 @@ class Match:
     known: int = -1
     at: int = 0
     outputs: list[Array] | None = None
+    lost: int = 0
+    unproven: int = 0
 
 
 class Walked(NamedTuple):
@@ -104,6 +108,8 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
       outputs: the left ones. seconds, rough: see match.
     """
     best, tries, end = None, 0, np.inf
+    base: Match | None = None  # before the uses that were passed over and with which nothing was proven yet
+    reason = ""
     whole: Match | None = None  # the first one with partners for all uses that has other outputs all the same
     while True:
         found = _tried(attempt)
@@ -121,33 +127,51 @@ def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: boo
             best, tries = _copied(found) if found.failure else found, 0
         late = time.thread_time() > end
         if not best.failure or (late and not (rough and best.gap <= LIMIT)):
-            return best
+            return _ended(best, base, reason)
         if found.gap > LIMIT and attempt.unscale():
             best, tries = None, 0
             continue
         tries += 1
-        parted = bool(attempt.rough)  # what comes after differs as well: other choices would hardly help
+        # what comes after a difference differs as well: other choices would hardly help
+        parted = bool(attempt.rough or attempt.passed)
         if not late and tries <= (1 if parted else TRIES) and attempt.step_back():
             continue
-        if best.known >= 0:
-            attempt.excused.add(best.known)
-            tries = 0
-            attempt.replay([step.choice for step in best.steps])
-            best = None
-            continue
-        if best.gap > APART and not attempt.patient and not parted:
+        if best.gap > APART and best.known < 0 and not attempt.patient and not parted:
             attempt.patient, tries = True, 0
             continue
-        if best.gap > LIMIT and rough and best.gap < 1 and best.at not in attempt.rough:
-            attempt.rough.add(best.at)
-            attempt.patient, tries = False, 0
-            attempt.replay([step.choice for step in best.steps])
+        base, reason = best if not best.unproven else base, reason if best.lost else best.failure
+        if not _eased(attempt, best, rough):
+            return _ended(best, base, reason)
+        tries = 0
+        if best.gap > LIMIT or best.known >= 0:
             best = None
-            continue
-        if best.gap > LIMIT or 2 * best.gap <= attempt.limit:
-            return best
-        attempt.limit, attempt.patient, tries = 2 * best.gap, False, 0
-        attempt.replay([step.choice for step in best.steps])
+
+
+def _eased(attempt: Attempt, best: Match, rough: bool) -> bool:
+    """Accept what keeps the best attempt from going on, and return to it; tell whether there is anything to accept."""
+    if best.known >= 0:
+        attempt.excused.add(best.known)
+    elif best.gap <= LIMIT:
+        if 2 * best.gap <= attempt.limit:
+            return False
+        attempt.limit = 2 * best.gap
+    elif rough and best.gap < 1 and best.at not in attempt.rough:
+        attempt.rough.add(best.at)
+    elif rough and best.unproven < PASSED and best.at not in attempt.passed:
+        attempt.passed.add(best.at)
+        attempt.rough.add(best.at)
+    else:
+        return False
+    attempt.patient = attempt.patient and best.known >= 0
+    attempt.replay([step.choice for step in best.steps])
+    return True
+
+
+def _ended(best: Match, base: Match | None, reason: str) -> Match:
+    """Return a match with the first use that has no partner as its failure; without those passed over in vain."""
+    if best.failure and best.unproven and base is not None:
+        best = base
+    return replace(best, failure=reason) if best.lost else best
 
 
 def _copied(found: Match) -> Match:
@@ -161,15 +185,17 @@ def _misled(found: Match, outputs: list[Array]) -> bool:
     others = found.outputs
     if others is None or incomparable(outputs, others):
         return False
-    if any(step.gap > EXACT for step in found.steps if step.kind != "add"):
+    if found.lost or any(step.gap > EXACT for step in found.steps if step.kind != "add"):
         return False
     return difference(outputs, others) > APART
 
 
 def _tried(attempt: Attempt) -> Match:
     """Go on with an attempt until its end or to a use without a partner."""
+    found = Match(attempt.map, attempt.plus, attempt.steps)
     try:
-        outputs = attempt.run()
+        found.outputs = attempt.run()
     except DeadEnd as error:
-        return Match(attempt.map, attempt.plus, attempt.steps, str(error), error.gap, error.known, attempt.walk.at)
-    return Match(attempt.map, attempt.plus, attempt.steps, outputs=outputs)
+        found.failure, found.gap, found.known, found.at = str(error), error.gap, error.known, attempt.walk.at
+    found.lost, found.unproven = len(attempt.lost), attempt.unproven
+    return found

@@ -97,6 +97,7 @@ class Regrouping(Factors):
         sets = [parts, *([part for part in parts if part.shape[1] == width] for width in sorted(widths))]
         whole = [some for some in sets if sum(part.shape[1] for part in some) == wanted]
         longer = [part for part in parts if part.shape[1] > wanted]
+        longer = [part for part in longer if part.shape[1] <= self._beside(use)]
         if wanted in widths:
             left = next(part for part in parts if part.shape[1] == wanted)
         elif whole:
@@ -109,6 +110,25 @@ class Regrouping(Factors):
         self.steps.append(Step(use.kind, " ".join(self.lefts.owners(left)), names, "", site, min(gaps.values()), 0, 1))
         self._assign(use.ids.reshape(-1, wanted), left)
         return True
+
+    def _beside(self, use: Use) -> int:
+        """Count the columns of all products that read what this one reads: they may be parts of a wider one."""
+        nodes = self.program.tape.nodes
+
+        def read(at: int) -> int:
+            value = nodes[at].inputs[use.flipped]
+            while (made := self.program.makers.get(value)) is not None and nodes[made].kind == "layout":
+                if len(nodes[made].inputs) > 1:
+                    break
+                value = nodes[made].inputs[0]
+            return value
+
+        own, axis = read(use.node), 1 if nodes[use.node].window or use.flipped else 2
+        return sum(
+            self.program.shapes[node.output][axis]
+            for at, node in enumerate(nodes)
+            if node.kind == "product" and node.window == nodes[use.node].window and read(at) == own
+        )
 
     def _as_factors(self, use: Use, found: Array) -> bool:
         """Match the elements of a product to factors of several products that are added; tell whether they are such."""

@@ -124,12 +124,14 @@ class Translated(Elements):
 
     Args:
       map, plus: see Match.
+      spare: the values of those that have no partner, where they need one.
     """
 
     def __init__(self, arrays: Mapping[str, Array], lefts: Elements):
         super().__init__(arrays, known=False)
         self.lefts = lefts
         self.map, self.plus = (np.zeros(len(self), np.int32) for _ in range(2))
+        self.spare = dict[str, Array]()
 
     def value(self, name: str) -> Array:
         numbers, plus = self.part(self.map, name), self.part(self.plus, name)
@@ -137,10 +139,20 @@ class Translated(Elements):
             return moved
         values = np.empty(numbers.shape, self.lefts.values.dtype)
         flat, numbers = values.reshape(-1), numbers.reshape(-1)
+        spare = self.spare.get(name)
         for at in range(0, len(flat), CHUNK):
             some = numbers[at : at + CHUNK]
-            flat[at : at + CHUNK] = np.where(some == 0, np.nan, self.lefts.values[np.maximum(some, 0)])
+            other = np.nan if spare is None else spare[at : at + CHUNK]
+            flat[at : at + CHUNK] = np.where(some == 0, other, self.lefts.values[np.maximum(some, 0)])
         return values.astype(np.float64, copy=False) + self.lefts.values[plus] if plus.any() else values
+
+    def lend(self, numbers: Array, values: Array) -> None:
+        """Give values to elements that have no partner."""
+        numbers, values = np.ravel(numbers).astype(np.int64), np.ravel(values)
+        for name in self.owners(numbers):
+            first, size = self.first(name), int(np.prod(self.shapes[name], dtype=int))
+            own = (numbers >= first) & (numbers < first + size)
+            self.spare.setdefault(name, np.full(size, np.nan))[numbers[own] - first] = values[own]
 
 
 def strided(values: Array, numbers: Array | Stepped, origin: int = 0) -> Array | None:
