@@ -19,6 +19,7 @@ from .tape import Array, Tape
 
 LARGE = 1 << 20  # elements from which on a new draw is uniform, which takes a third of the time
 ROUNDED = 2**-8  # relative difference of a number that bfloat16 rounds
+ROWS = 4  # rows of tokens from which on each column is shuffled for itself
 
 
 class Side(Protocol):
@@ -168,7 +169,7 @@ class Drawn(Mapping[str, Array]):
 def fresh(
     left: Mapping[str, Array], right: Mapping[str, Array], seed: int | None
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Draw other inputs for both sides: new numbers of the same spread, and the same tokens in another order.
+    """Draw other inputs for both sides: new numbers of the same spread, and the same tokens in other rows.
 
     An input that no axis order relates to one of the other side keeps its values.
 
@@ -184,7 +185,7 @@ def fresh(
         if seed is not None and array.dtype.kind == "f":
             new_left[name] = array.mean() + array.std() * rng.standard_normal(array.shape)
         elif seed is not None and array.dtype.kind in "iu" and len(np.unique(array)) > 2:
-            new_left[name] = rng.permutation(array.ravel()).reshape(array.shape)
+            new_left[name] = _shuffled(rng, array)
         for other, order in reversed(related):
             moved = new_left[name].transpose(order).reshape(right[other].shape)
             new_right[other] = moved.astype(right[other].dtype)
@@ -210,6 +211,13 @@ def check_inputs(left: Mapping[str, Array], right: Mapping[str, Array]) -> None:
         f"the two sides give different inputs, {what}: leave out the right's, or give both the same values, as by a "
         "fixed seed"
     )
+
+
+def _shuffled(rng: np.random.Generator, tokens: Array) -> Array:
+    """Return tokens in another order: each in its own column if there are many rows: columns may read other tables."""
+    if len(tokens) >= ROWS:
+        return rng.permuted(tokens, axis=0)
+    return rng.permutation(tokens.ravel()).reshape(tokens.shape)
 
 
 def _same_values(a: Array, b: Array) -> bool:
