@@ -123,10 +123,15 @@ def fix(of: Side, other: Tape) -> bool:
 
 
 def fix_masks(of: Side, other: Side) -> bool:
-    """Set aside masks that the other side has no array for. Tell whether there are."""
-    names = [] if masks(other.parameters) else masks(of.parameters)
+    """Set aside masks that the other side has no array for, or has with the same ones. Tell whether there are."""
+    own, theirs = masks(of.parameters), [other.parameters[name] for name in masks(other.parameters)]
+    names = [name for name in own if not theirs or _same_ones(of.parameters[name], theirs)]
     of.fix(names)
     return bool(names)
+
+
+def _same_ones(mask: np.ndarray, others: list[np.ndarray]) -> bool:
+    return bool(mask.max() == 1) and any(np.array_equal(mask, other) for other in others)
 
 
 def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:

@@ -31,3 +31,27 @@ def test_columns_of_tokens_stay_within_their_tables():
 
     rows = np.stack([np.random.default_rng(0).permutation(18) % n for n in (9, 3, 2)], 1)
     derived(Net(towers, **parts()), Net(towers, **parts()), rows)
+
+
+def test_a_buffer_of_ones_that_hides_later_tokens_keeps_its_values():
+    def attention(m: Any, x: Any, mask: Any) -> Any:
+        q, k, v = m.q(x), m.k(x), m.v(x)
+        return (q @ k.mT).masked_fill(mask, float("-inf")).softmax(-1) @ v
+
+    def parts() -> dict[str, Any]:
+        return {name: linear() for name in "qkv"}
+
+    left = Net(lambda m, x: attention(m, x, m.tril[:4, :4] == 0), **parts())
+    left.register_buffer("tril", torch.tril(torch.ones(5, 5)))
+    right = Net(lambda m, x: attention(m, x, torch.ones(4, 4, dtype=torch.bool).triu(1)), **parts())
+    assert set(derived(left, right, images(2, 4, 6))) == set(numbers(right, images(2, 4, 6)))
+    masked = Net(lambda m, x: attention(m, x, m.tril[:4, :4] == 0), **parts())
+    masked.register_buffer("tril", torch.tril(torch.ones(5, 5)))
+    derived(left, masked, images(2, 4, 6))  # both have such a buffer
+
+
+def test_numbers_may_be_imaginary():
+    def run(m: Any, x: Any) -> Any:
+        return m.out((m.read(x) * 1j).imag.tanh())
+
+    derived(*(Net(run, read=linear(), out=linear()) for _ in range(2)), images(5, 6))

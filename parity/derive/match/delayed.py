@@ -56,7 +56,7 @@ def combined(program: Program, node: Node, operands: list[Any]) -> Symbol:
         return symbol.moved(lambda array: np.broadcast_to(array, shape))
 
     def value() -> Array:
-        return node.run(*(np.asarray(value_of(v), np.float64) if isinstance(v, Symbol) else v for v in operands))
+        return node.run(*(computed(v) if isinstance(v, Symbol) else v for v in operands))
 
     if node.kind in ("add", "mul"):
         parts = tuple(spread(part) for s in symbols for part in s.split(node.kind))
@@ -76,3 +76,9 @@ def neutral(node: Node, operands: list[Any]) -> bool:
 
 def value_of(v: Any) -> Array:
     return v.value() if isinstance(v, Symbol) else v
+def computed(symbol: Symbol) -> Array:
+    """Return the value of a symbol: numbers in float64; comparisons and indices as they are."""
+    value = np.asarray(symbol.value())
+    return value if value.dtype.kind in "biuc" else value.astype(np.float64, copy=False)
+
+

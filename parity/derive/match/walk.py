@@ -196,7 +196,7 @@ class Walk:
         for leaf in value.roots():
             if leaf.ids is not None:
                 self._meet(Use("place", at, None, leaf.whole or leaf))
-        return np.asarray(value.value(), np.float64)
+        return delayed.computed(value)
 
     def _joined(self, at: int, node: Node, operands: list[Any]) -> Any:
         """Return one more factor or term."""

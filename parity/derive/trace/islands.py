@@ -158,13 +158,23 @@ def _within(constant: Array, array: Array) -> bool:
 
 
 def masks(parameters: Mapping[str, Array]) -> list[str]:
-    """List matrices that hide places: nothing but zeros and a number that stands for minus infinity."""
+    """List matrices that hide or choose places: zeros and a number that stands for minus infinity, or zeros and ones.
+
+    The identity is none: weights may begin as it.
+    """
     found = []
     for name, array in parameters.items():
-        if array.ndim >= 2 and array.size <= LARGE and not array.flat[0] and len(distinct := np.unique(array)) == 2:
-            low, high = distinct
-            if high == 0 and low <= HIDDEN:
-                found.append(name)
+        if (
+            array.ndim < 2
+            or array.size > LARGE
+            or array.flat[0] not in (0, 1)
+            or len(distinct := np.unique(array)) != 2
+        ):
+            continue
+        low, high = distinct
+        identity = array.ndim == 2 and np.array_equal(array, np.eye(*array.shape))
+        if (high == 0 and low <= HIDDEN) or (low == 0 and high == 1 and not identity):
+            found.append(name)
     return found
 
 

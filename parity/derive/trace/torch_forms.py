@@ -38,6 +38,10 @@ def is_layout(name: str, args: Any, kwargs: Any, out: Any) -> bool:
     return name in LAYOUT or name == "_to_copy"
 
 
+def _number(value: Any) -> Any:
+    return np.complex128(value) if isinstance(value, complex) else np.float64(value)
+
+
 class Forms:
     """What has a form of its own: each method returns a value's number, or None where the general rule holds.
 
@@ -53,7 +57,7 @@ class Forms:
         if not any(isinstance(a, torch.Tensor) and a.is_floating_point() for a in args[:2]):
             return None
         numbers = iter(inputs)
-        return [next(numbers) if isinstance(a, torch.Tensor) else self.tape.constant(np.float64(a)) for a in args[:2]]
+        return [next(numbers) if isinstance(a, torch.Tensor) else self.tape.constant(_number(a)) for a in args[:2]]
 
     def _as_strided(self, args: Any, kwargs: Any, inputs: list[int], out: Any) -> int | None:
         """Read places of a storage as elements of the tensor that lies there, if it has all of them."""
@@ -68,7 +72,7 @@ class Forms:
 
     def _scaled(self, pair: list[int], kwargs: Any) -> list[int]:
         if kwargs.get("alpha", 1) != 1:
-            alpha = self.tape.constant(np.float64(kwargs["alpha"]))
+            alpha = self.tape.constant(_number(kwargs["alpha"]))
             pair = [pair[0], self.tape.multiply(pair[1], alpha, self.path[-1])]
         return pair
 
