@@ -33,6 +33,23 @@ def test_columns_of_tokens_stay_within_their_tables():
     derived(Net(towers, **parts()), Net(towers, **parts()), rows)
 
 
+def test_a_matrix_is_a_function_of_several_parameters():
+    def run(m: Any, x: Any, direction_first: bool) -> Any:
+        for v, g in ((m.v0, m.g0), (m.v1, m.g1)):
+            length = v.square().sum(1, keepdim=True).sqrt()
+            x = torch.tanh(x @ (v * (g / length) if direction_first else g * v / length).T)
+        return x
+
+    def side(direction_first: bool) -> Any:
+        parts = {"v1": (6, 6), "v0": (6, 6), "g1": (6, 1), "g0": (6, 1)}
+        parameters = {name: torch.nn.Parameter(torch.rand(shape) + 0.5) for name, shape in parts.items()}
+        return Net(lambda m, x: run(m, x, direction_first), **parameters)
+
+    left = side(True)
+    moved, given = derived(left, side(False), images(5, 6)), numbers(left, images(5, 6))
+    assert all(np.array_equal(moved[name], given[name]) for name in given)
+
+
 def test_a_buffer_of_ones_that_hides_later_tokens_keeps_its_values():
     def attention(m: Any, x: Any, mask: Any) -> Any:
         q, k, v = m.q(x), m.k(x), m.v(x)

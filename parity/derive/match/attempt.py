@@ -122,10 +122,12 @@ class Attempt(Products):
           exact: whether only those are that are read in the same order, and have no partner yet.
         """
         pattern, shares, options = uses.pattern(use.ids), uses.shares(use.ids), list[Option]()
+        beside = {seen.use.node for seen, _ in self._partners.get(use.node, [])}  # the same function of parameters
         for seen in pool:
             same, free = np.array_equal(seen.pattern, pattern), self._free(seen, seen.use.ids)
             if (same and (free or not exact)) or (not exact and np.array_equal(seen.shares, shares)):
-                options.append((self._order(use, seen, not free, not same), 0.0, seen, same))
+                elsewhere = seen.use.node not in beside
+                options.append((self._order(use, seen, not free, elsewhere, not same), 0.0, seen, same))
         return options
 
     @cached_property

@@ -60,12 +60,17 @@ def combined(program: Program, node: Node, operands: list[Any]) -> Symbol:
 
     if node.kind in ("add", "mul"):
         parts = tuple(spread(part) for s in symbols for part in s.split(node.kind))
-        ids = spread(symbols[0]).ids
+        ids = spread(max(symbols, key=_extent)).ids
         if len(parts) > 1:
             return Symbol(ids, value, False, node.kind, parts, leaves)
         return Symbol(ids, value, False, leaves=leaves)
     ids = next((s.ids for s in symbols if s.ids is not None and np.shape(s.ids) == shape), None)
     return Symbol(ids, value, False, leaves=leaves)
+
+
+def _extent(symbol: Symbol) -> int:
+    """Return how many elements a symbol has: the others are repeated along axes of the largest one."""
+    return 0 if symbol.ids is None else symbol.ids.size
 
 
 def neutral(node: Node, operands: list[Any]) -> bool:
@@ -74,11 +79,11 @@ def neutral(node: Node, operands: list[Any]) -> bool:
     return all((np.asarray(v) == identity).all() for v in operands if not isinstance(v, Symbol))
 
 
-def value_of(v: Any) -> Array:
-    return v.value() if isinstance(v, Symbol) else v
 def computed(symbol: Symbol) -> Array:
     """Return the value of a symbol: numbers in float64; comparisons and indices as they are."""
     value = np.asarray(symbol.value())
     return value if value.dtype.kind in "biuc" else value.astype(np.float64, copy=False)
 
 
+def value_of(v: Any) -> Array:
+    return v.value() if isinstance(v, Symbol) else v
