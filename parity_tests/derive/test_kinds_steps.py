@@ -22,6 +22,16 @@ def derived(left: Any, right: Any, *inputs: np.ndarray) -> dict[str, np.ndarray]
     return found.table.apply(numbers(left, *inputs))
 
 
+def test_a_function_of_one_number_is_followed():
+    def energy(m: Any, x: Any) -> Any:
+        return (m.weight @ torch.tanh(m.hidden(x))).sigmoid() * 2
+
+    def parts() -> dict[str, Any]:
+        return {"weight": torch.nn.Parameter(torch.randn(6)), "hidden": linear()}
+
+    derived(Net(energy, **parts()), Net(energy, **parts()), images(6))
+
+
 def test_columns_of_tokens_stay_within_their_tables():
     def towers(m: Any, x: Any) -> Any:
         return m.out(torch.cat([table(x[:, k]) for k, table in enumerate(m.tables)], 1))
@@ -31,6 +41,21 @@ def test_columns_of_tokens_stay_within_their_tables():
 
     rows = np.stack([np.random.default_rng(0).permutation(18) % n for n in (9, 3, 2)], 1)
     derived(Net(towers, **parts()), Net(towers, **parts()), rows)
+
+
+def test_columns_come_apart_behind_an_activation_that_is_applied_to_all():
+    def apart(m: Any, x: Any) -> Any:
+        return m.value(m.v(x).relu()) + m.policy(m.p(x).relu()).tanh()
+
+    def fused(m: Any, x: Any) -> Any:
+        v, p = m.hidden(x).relu().chunk(2, -1)
+        return m.value(v) + m.policy(p).tanh()
+
+    left = Net(apart, p=linear(6, 8), v=linear(6, 8), policy=linear(8), value=linear(8))
+    right = Net(fused, hidden=linear(6, 16), policy=linear(8), value=linear(8))
+    moved, given = derived(left, right, images(5, 6)), numbers(left, images(5, 6))
+    assert np.array_equal(moved["hidden.weight"], np.concatenate([given["v.weight"], given["p.weight"]]))
+    derived(right, left, images(5, 6))
 
 
 def test_a_matrix_is_a_function_of_several_parameters():

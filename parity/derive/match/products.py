@@ -62,11 +62,11 @@ class Products(Regrouping):
             return None
         rough = self.walk.at in self.rough
         partners, rows = set[str](), None
-        groups = self._groups(use, near)
+        groups, beyond = self._groups(use, near)
         for group in groups:
             if every(self.map, group.of(use.ids)):
                 continue
-            options = self._options(use, groups, group, near, partners)
+            options = self._options(use, groups, group, near, partners, beyond)
             if not options and group.role == roles.UNREAD:
                 continue
             if not options and self._at_once(use, near.gaps, near.rows):
@@ -81,13 +81,22 @@ class Products(Regrouping):
             return None
         return self._snapped(use, seen, rows, rough or _clear(seen, near.gaps))
 
-    def _groups(self, use: Use, near: Near) -> list[roles.Group]:
-        """Group the columns; where no partner of a convolution has as many, by what a sum with others is for."""
+    def _groups(self, use: Use, near: Near) -> tuple[list[roles.Group], bool]:
+        """Return groups of columns, and whether these were followed through activation functions.
+
+        Where no partner of a convolution has as many columns, they are grouped by what a sum with others is for; where
+        a side fuses what comes apart behind an activation alone, by what reads it there.
+        """
         groups = uses.groups(use, self.program)
-        if not self.program.tape.nodes[use.node].window or len(groups) > 1:
-            return groups
         counts = {len(other.columns) for seen in near.gaps for other in seen.groups}
-        return groups if not counts or use.ids.shape[2] in counts else uses.groups(use, self.program, True)
+        if not counts or counts.issuperset(len(group.columns) for group in groups):
+            return groups, False
+        if self.program.tape.nodes[use.node].window and len(groups) == 1:
+            return uses.groups(use, self.program, True), False
+        finer = uses.groups(use, self.program, beyond=True)
+        counts = {len(other.columns) for seen in near.gaps for other in seen.beyond}
+        beyond = counts.issuperset(len(group.columns) for group in finer)
+        return (finer, True) if beyond else (groups, False)
 
     def _near(self, use: Use) -> Near | None:
         """Return the uses that meet nearly the same values; None if the product was matched in another composition."""
@@ -139,25 +148,26 @@ class Products(Regrouping):
         return found
 
     def _options(
-        self, use: Use, groups: list[roles.Group], group: roles.Group, near: Near, partners: set[str]
+        self, use: Use, groups: list[roles.Group], group: roles.Group, near: Near, partners: set[str], beyond: bool
     ) -> list[Option]:
         """Return groups of columns on the left that may correspond to one on the right.
 
         Args:
-          groups: all of the right product.
+          groups, beyond: see _groups.
           partners: names of those that the groups before this one have: one use is likely to have one partner.
         """
         right, options, strays = group.of(use.ids), list[Option](), self._strays(use, near.gaps)
         unread = group.role if group.role == roles.UNREAD else ""
         for seen, gap in near.gaps.items():
-            for other in seen.groups:
+            theirs = seen.beyond if beyond else seen.groups
+            for other in theirs:
                 ids = other.of(seen.use.ids)
                 if len(other.columns) == len(group.columns) and unread in ("", other.role):
                     taken = not self._free(seen, ids)
                     apart = gap > EXACT and gap
                     alone = seen.name not in partners
                     hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
-                    split = not roles.alike(groups, seen.groups)
+                    split = not roles.alike(groups, theirs)
                     likely = (seen in strays, hollow, taken, split, alone, roles.difference(group.role, other.role))
                     differs = other.grid != group.grid
                     for turned, columns_of in enumerate((other, *(other.orders() if differs else ()))):

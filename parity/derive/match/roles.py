@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ SIDE = r"product \d"
 FIRST = 3  # kinds of readers that make a role
 UNREAD = "unread"  # the role of columns that nothing reads
 MAX_ORDERS = 6  # orders of the coordinates of columns that are tried
+SINGLE = -1  # in place of an axis: a function of single values mixes none
 MAX_STEPS = 200  # operations that are followed from one product
 
 
@@ -80,18 +81,19 @@ def difference(a: str, b: str) -> int:
     return 0 if a == b else 1 if re.sub(SIDE, "product", a) == re.sub(SIDE, "product", b) else 2
 
 
-def groups(program: Program, at: int, flipped: bool, gates: bool) -> list[Group]:
+def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool = False) -> list[Group]:
     """Group the columns of the product at this place of the tape; columns of several batches stay together.
 
     Args:
       gates: whether columns are followed through one sum with another activation.
+      beyond: whether also through activation functions: columns may come apart behind one that is applied to all.
     """
     node = program.tape.nodes[at]
     shape = program.shapes[node.output]
     axis = 1 if node.window or flipped else 2
     count = shape[axis]
     labels = np.arange(1.0, count + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
-    readers = _follow(program, node.output, np.broadcast_to(labels, shape), not gates)
+    readers = _follow(program, node.output, np.broadcast_to(labels, shape), not gates, beyond)
     paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
     for k, reader in enumerate(readers):
         seen = np.bincount(np.ravel(reader.labels).astype(np.int64), minlength=count + 1)
@@ -111,28 +113,35 @@ def groups(program: Program, at: int, flipped: bool, gates: bool) -> list[Group]
     return found
 
 
-def _follow(program: Program, start: int, labels: Array, summed: bool) -> list[Reader]:
+def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: bool) -> list[Reader]:
     """Return each operation that reads the labelled value, through layout, biases and scales.
 
     One sum with another activation is followed as well, unless `summed`: gates of recurrent networks come apart behind
-    it.
+    it. So are functions of single values, and one product of two of them, if `beyond`.
     """
-    tape, found, waiting, steps = program.tape, [], [(start, labels, summed)], 0
+    tape, found, steps = program.tape, [], 0
+    waiting = [(start, labels, summed, not beyond)]  # the last: whether no more functions are followed
     while waiting and steps < MAX_STEPS:
-        value, labels, summed = waiting.pop(0)
+        value, labels, summed, ended = waiting.pop(0)
         steps += 1
         if value in tape.outputs:
             found.append(Reader("output", labels))
         for at, slot in program.consumers.get(value, []):
             node = tape.nodes[at]
             if node.kind == "layout" and not (isinstance(labels, np.ndarray) and labels.size == 0):
-                waiting.append((node.output, _moved(program, node, slot, labels), summed))
-            elif node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
-                waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output]), summed))
-            else:
-                found.append(_reader(program, node, slot, labels))
-                if node.kind == "add" and not summed:
-                    waiting.append((node.output, np.broadcast_to(labels, program.shapes[node.output]), True))
+                waiting.append((node.output, _moved(program, node, slot, labels), summed, ended))
+                continue
+            spread = program.shapes[node.output]
+            if node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
+                waiting.append((node.output, np.broadcast_to(labels, spread), summed, ended))
+                continue
+            found.append(_reader(program, node, slot, labels))
+            if node.kind == "add" and not summed:
+                waiting.append((node.output, np.broadcast_to(labels, spread), True, ended))
+            elif not ended and node.kind == "mul":
+                waiting.append((node.output, np.broadcast_to(labels, spread), summed, True))
+            elif not ended and program.mixing.get(node.output) == SINGLE:
+                waiting.append((node.output, labels, summed, ended))
     return found
 
 
@@ -140,32 +149,42 @@ def _reader(program: Program, node: Node, slot: int, labels: Array) -> Reader:
     """Return what distinguishes operations in any framework: the operand's side, or a function's values."""
     if node.kind == "product" and not node.window:
         return Reader(f"product {slot}", labels)
-    if node.kind != "other" or len(node.inputs) > 1:
+    constants = program.tape.constants
+    others = {k: constants.get(number) for k, number in enumerate(node.inputs) if k != slot}
+    if node.kind != "other" or any(value is None for value in others.values()):
         return Reader(node.kind, labels)
+
+    def run(x: Array) -> Array:
+        return node.run(*(others.get(k, x) for k in range(len(node.inputs))))
+
     if node.output not in program.mixing:
-        program.mixing[node.output] = mixed(node, program.shapes[node.inputs[0]])
+        program.mixing[node.output] = mixed(run, program.shapes[node.inputs[slot]])
     axis = program.mixing[node.output]
+    axis = None if axis == SINGLE else axis
     probe = PROBE if axis is None else PROBE.reshape([-1 if d == axis else 1 for d in range(labels.ndim)])
     try:
-        values = np.round(np.ravel(node.run(probe)), 2)
+        values = np.round(np.ravel(run(probe)), 2)
     except Exception:  # a function that does not take such an array
         return Reader(node.kind, labels, axis)
     return Reader(f"other {values.tolist()}", labels, axis)
 
 
-def mixed(node: Node, shape: tuple[int, ...]) -> int | None:
-    """Return the axis along which a function of one array mixes values, as a softmax does; None if there is not one."""
+def mixed(run: Callable[[Array], Array], shape: tuple[int, ...]) -> int | None:
+    """Return the axis along which a function of one array mixes values, as a softmax does; None if there is not one.
+
+    SINGLE is returned for a function of each single value.
+    """
     values = np.zeros(shape)
     try:
-        before = node.run(values)
+        before = run(values)
         values[(0,) * len(shape)] = 1
-        changed = node.run(values) != before
+        changed = run(values) != before
     except Exception:  # a function that does not take such an array
         return None
-    if changed.shape != shape:
+    if changed.shape != shape or not shape:
         return None
     axes = [axis for axis, places in enumerate(np.nonzero(changed)) if places.any()]
-    return axes[0] if len(axes) == 1 else None
+    return axes[0] if len(axes) == 1 else None if axes else SINGLE
 
 
 def _moved(program: Program, node: Node, slot: int, labels: Array) -> Array:

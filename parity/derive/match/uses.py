@@ -64,6 +64,10 @@ class Seen:
         return groups(self.use, self.program, True)
 
     @cached_property
+    def beyond(self) -> list[roles.Group]:
+        return groups(self.use, self.program, beyond=True)
+
+    @cached_property
     def values(self) -> columns.Values:
         return columns.Values(raw(self.use))
 
@@ -155,17 +159,18 @@ def raw(use: Use) -> Array:
     return np.ravel(use.x)[order].reshape(count, -1)
 
 
-def groups(use: Use, program: Program, gates: bool = False) -> list[roles.Group]:
+def groups(use: Use, program: Program, gates: bool = False, beyond: bool = False) -> list[roles.Group]:
     """Group the columns of a product by what its result is for.
 
     Args:
       gates: whether those of a convolution, too, are followed through a sum with another activation.
+      beyond: whether they are followed through activation functions.
     """
     count, node = use.ids.shape[2], program.tape.nodes[use.node]
     single = len(use.ids) == 1 and count == program.shapes[node.output][1 if node.window or use.flipped else 2]
     if not single:
         return [roles.Group("batch", np.arange(count), np.arange(count)[:, None])]
-    return roles.groups(program, use.node, use.flipped, gates or not node.window)
+    return roles.groups(program, use.node, use.flipped, gates or not node.window, beyond)
 
 
 def pattern(ids: Array) -> Array:
