@@ -207,7 +207,7 @@ def _explained(sides: tuple[Run, Run], mapped: Mapped, known: list[Divergence]) 
     """Return the places where models with the same weights part, with causes; without any, those of the matching."""
     places = explain(*sides, mapped)
     explained = 0 < len(places) < CAUSES and all(place.cause for place in places)
-    if explained:  # nothing differs any more with these causes removed
+    if explained or not mapped.whole:  # nothing else differs, or it follows a use without a partner
         return places
     seen = {place.right for place in places}
     return [*places, *(place for place in known if place.right not in {*seen, "output"})] or known

@@ -53,9 +53,9 @@ def test_a_part_that_one_model_really_reads_keeps_its_window():
 class Stacked(torch.nn.Module):
     """Layers whose kernels are one array."""
 
-    def __init__(self, depth: int):
+    def __init__(self, depth: int, classes: int):
         super().__init__()
-        self.layers, self.head = torch.nn.Parameter(torch.zeros(depth, 6, 6)), linear(6, 3)
+        self.layers, self.head = torch.nn.Parameter(torch.zeros(depth, 6, 6)), linear(6, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for kernel in self.layers:
@@ -64,7 +64,7 @@ class Stacked(torch.nn.Module):
 
 
 def test_layers_that_only_one_side_has_are_not_dropped():
-    found = parity.derive(Stacked(3), Stacked(2), (images(3, 6),), seconds=5)
+    found = parity.derive(Stacked(3, 3), Stacked(2, 4), (images(3, 6),), seconds=5)
     lines = [line for line in found.table.print().splitlines() if not line.startswith("#")]
     assert found.verdict == "incomplete" and "head.weight" in found.missing, str(found)
     assert "layers" in found.left_over and not any("drop" in line for line in lines), lines
