@@ -58,6 +58,54 @@ def test_columns_come_apart_behind_an_activation_that_is_applied_to_all():
     derived(right, left, images(5, 6))
 
 
+def test_a_table_is_read_at_once_or_row_by_row():
+    def stepped(m: Any, x: Any, at_once: bool) -> Any:
+        h, rows = torch.zeros(len(x), 6), m.table(x)
+        for t in range(x.shape[1]):
+            h = m.turn(torch.cat([rows[:, t] if at_once else m.table(x[:, t]), h.tanh()], 1))
+        return h
+
+    def side(at_once: bool) -> Any:
+        return Net(lambda m, x: stepped(m, x, at_once), table=torch.nn.Embedding(9, 6), turn=linear(12))
+
+    tokens = np.random.default_rng(0).integers(0, 9, (3, 4))
+    derived(side(True), side(False), tokens)
+    derived(side(False), side(True), tokens)
+
+
+def test_layers_of_a_recurrent_network_that_one_side_runs_step_by_step():
+    def stepped(m: Any, x: Any) -> Any:
+        states, outs = [torch.zeros(len(x), 4)] * 2, []
+        for t in range(x.shape[1]):
+            y = x[:, t]
+            for k, (read, turn) in enumerate(zip(m.read, m.turn, strict=True)):
+                states[k] = y = torch.tanh(turn(states[k]) + read(y))
+            outs.append(y)
+        return torch.stack(outs, 1)
+
+    left = Net(lambda m, x: m.rnn(x)[0], rnn=torch.nn.RNN(4, 4, 2, batch_first=True))
+    lists = {name: torch.nn.ModuleList([linear(4, 4), linear(4, 4)]) for name in ("turn", "read")}
+    moved, given = derived(left, Net(stepped, **lists), images(3, 4, 4)), numbers(left, images(3, 4, 4))
+    for layer in (0, 1):
+        assert np.array_equal(moved[f"read.{layer}.weight"], given[f"rnn.weight_ih_l{layer}"])
+
+
+def test_inputs_and_states_are_joined_where_the_other_side_reads_all_inputs_at_once():
+    def stepped(m: Any, x: Any) -> Any:
+        h, outs = torch.zeros(len(x), 4), []
+        for t in range(x.shape[1]):
+            h = torch.tanh(m.cell(torch.cat([h, x[:, t]], 1)))
+            outs.append(h)
+        return torch.stack(outs, 1)
+
+    left = Net(lambda m, x: m.rnn(x)[0], rnn=torch.nn.RNN(5, 4, batch_first=True, bias=False))
+    moved = derived(left, Net(stepped, cell=linear(9, 4, False)), images(3, 4, 5))
+    given = numbers(left, images(3, 4, 5))
+    assert np.array_equal(
+        moved["cell.weight"], np.concatenate([given["rnn.weight_hh_l0"], given["rnn.weight_ih_l0"]], 1)
+    )
+
+
 def test_a_matrix_is_a_function_of_several_parameters():
     def run(m: Any, x: Any, direction_first: bool) -> Any:
         for v, g in ((m.v0, m.g0), (m.v1, m.g1)):
@@ -97,3 +145,17 @@ def test_numbers_may_be_imaginary():
         return m.out((m.read(x) * 1j).imag.tanh())
 
     derived(*(Net(run, read=linear(), out=linear()) for _ in range(2)), images(5, 6))
+
+
+def test_a_part_of_a_vector_is_read_before_all_of_it():
+    def apart(m: Any, x: Any) -> Any:
+        outs = torch.cat([m.heads[k](x) for k in range(4)], 1)
+        return outs[:, :2].amin(1), outs
+
+    def stacked(m: Any, x: Any) -> Any:
+        outs = x @ m.weight + m.bias
+        return torch.minimum(outs[:, 0], outs[:, 1]), outs
+
+    left = Net(apart, heads=torch.nn.ModuleList([linear(6, 1) for _ in range(4)]))
+    right = Net(stacked, weight=torch.nn.Parameter(torch.randn(6, 4)), bias=torch.nn.Parameter(torch.randn(4)))
+    derived(left, right, images(5, 6))

@@ -109,8 +109,14 @@ class Attempt(Products):
                         self._place(part)
                     return
             options = self._places(use, self._slices, True)
+        if not options:
+            options = self._read_in_steps(use)
         seen, same = self._choose(use, options)
-        if same:
+        if same is None:
+            here, there = (of.first(name) for of, name in ((self.rights, self._table(use)), (self.lefts, seen.name)))
+            rows = uses.distinct_of(use.ids)
+            self._assign(rows, rows - here + there)
+        elif same:
             self._assign(uses.first_of(use.ids, pattern), uses.first_of(seen.use.ids, seen.pattern))
         else:  # read in another order, as by steps of time
             self._assign(np.unique(use.ids), np.unique(seen.use.ids))
@@ -136,3 +142,28 @@ class Attempt(Products):
         every = [part for seen in self._of_kind("place") for parts in uses.slices(seen.use) for part in parts]
         program = self.seen[0].program if self.seen else self.program
         return [uses.Seen(part, program, self.lefts) for part in every]
+
+    def _table(self, use: Use) -> str:
+        """Return the only parameter of a use; "" if there are several."""
+        names = self.rights.owners(use.ids)
+        return names[0] if len(names) == 1 else ""
+
+    def _read_in_steps(self, use: Use) -> list[Option]:
+        """Return tables of the same shape that the left side reads at once and the right one row by row, or vice versa.
+
+        Rows keep their places: the tokens, which are the same on both sides, say which of them are read.
+        """
+        if not (name := self._table(use)):
+            return []
+        rows = uses.distinct_of(use.ids) - self.rights.first(name)
+        partner = self.lefts.owners(np.maximum(self.rights.part(self.map, name), 0))
+        read: dict[str, list[Array]] = {}
+        options = list[Option]()
+        for seen in self._of_kind("place"):
+            if self.lefts.shapes.get(seen.name) != self.rights.shapes[name] or (partner and [seen.name] != partner):
+                continue
+            new = seen.name not in read
+            read.setdefault(seen.name, []).append(uses.distinct_of(seen.use.ids) - self.lefts.first(seen.name))
+            if new:
+                options.append((self._order(use, seen, not self._free(seen, seen.use.ids)), 0.0, seen, None))
+        return [option for option in options if np.isin(rows, np.concatenate(read[option[2].name])).all()]

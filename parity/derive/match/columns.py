@@ -235,6 +235,27 @@ class Values:
 
         A column of zeros alone is the one that is left over, if there is just one.
         """
+        index, gaps, sure = self._nearest(columns)
+        empty = np.flatnonzero(~columns.any(1))
+        if len(empty) == 1:
+            rest = np.setdiff1d(np.arange(len(self.columns)), np.delete(index, empty))
+            index[empty], sure[empty] = rest[0], True
+        return (index, float(gaps.mean())) if sure.all() and len(set(index)) == len(index) else None
+
+    def held(self, columns: Array, limit: float) -> Array | None:
+        """Return for each column the one of others that has some of its values; None if not each has just one.
+
+        Args:
+          limit: the distance from which on a column has none of the values.
+        """
+        index, gaps, sure = self._nearest(columns)
+        some = np.flatnonzero(sure & (gaps < limit))
+        if len(some) != len(self.columns) or len(set(index[some])) != len(some):
+            return None
+        return some[np.argsort(index[some])]
+
+    def _nearest(self, columns: Array) -> tuple[Array, Array, Array]:
+        """Return the column that has the values of each of others, their distance, and whether most of them say so."""
         large = np.argsort(-np.abs(columns), axis=1)[:, :PROBES]  # zeros are no evidence
         probes = np.take_along_axis(columns, large, 1)
         after = np.clip(np.searchsorted(self.sorted, probes), 1, len(self.sorted) - 1)
@@ -244,16 +265,8 @@ class Values:
         votes = ((owners[:, :, None] == owners[:, None]) & here[:, None]).sum(2) * here
         best = votes.argmax(1)
         index = np.take_along_axis(owners, best[:, None], 1)[:, 0]
-        empty = np.flatnonzero(~here.any(1))
-        if len(empty) == 1:
-            rest = np.setdiff1d(np.arange(len(self.columns)), np.delete(index, empty))
-            index[empty] = rest[0]
-        sure = (2 * votes.max(1) > here.sum(1)) | ((len(empty) == 1) & ~here.any(1))
-        if not sure.all() or len(set(index)) < len(index):
-            return None
-        gaps = _medians(np.abs(self.sorted[near] - probes), here)
         scale = np.sqrt((probes**2).mean()) or 1.0
-        return index, float(gaps.mean() / scale)
+        return index, _medians(np.abs(self.sorted[near] - probes), here) / scale, 2 * votes.max(1) > here.sum(1)
 
 
 def _medians(values: Array, which: Array) -> Array:

@@ -39,7 +39,8 @@ class Factors(Biases):
 
     def _elementwise(self, use: Use) -> Array | None:
         numbers, found = uses.statistics(use, self.program)
-        return self._factors(use, numbers.astype(np.int64), found)
+        new = self.map[numbers.astype(np.int64)] == 0  # a part of a vector may have been read before all of it
+        return self._factors(use, numbers[new].astype(np.int64), found[new])
 
     def _factors(self, use: Use, numbers: Array, found: Array) -> Array | None:
         """Match elements by what each of them meets; return the left values where those of two models part."""

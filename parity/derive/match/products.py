@@ -69,9 +69,12 @@ class Products(Regrouping):
             options = self._options(use, groups, group, near, partners, beyond)
             if not options and group.role == roles.UNREAD:
                 continue
-            if not options and self._at_once(use, near.gaps, near.rows):
+            if not options and not partners and self._at_once(use, use.ids, near.gaps, near.rows):
                 seen = next(iter(near.gaps))
                 return self._snapped(use, seen, near.rows(seen), True) if rough else None
+            if not options and self._at_once(use, group.of(use.ids), near.gaps, near.rows):
+                rows, seen = None, next(iter(near.gaps))
+                continue
             options = distinct(options, lambda option: option[2].use.ids[0, 0, option[3].columns].tobytes())
             seen, other = self._choose(use, options, np.inf if rough else self.limit)
             partners.add(seen.name)
@@ -121,9 +124,10 @@ class Products(Regrouping):
             if exact and self._scaled is None:
                 self._scaled = self._now()
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
-        elif not any(gap <= LIMIT and self._free(seen, seen.use.ids) for seen, gap in gaps.items()):
+        elif not window:  # one that reads all steps of time at once, too, has the values of one step
+            taken = not any(gap <= LIMIT and self._free(seen, seen.use.ids) for seen, gap in gaps.items())
             others = [seen for seen in pool if gaps[seen] > LIMIT and self._free(seen, seen.use.ids)]
-            partial = {} if window else uses.partial(use, others)
+            partial = uses.partial(use, [seen for seen in others if taken or uses.longer(seen.use, use)])
             gaps |= {seen: gap for seen, (_, gap) in partial.items()}
         near = {seen: gap for seen, gap in gaps.items() if gap < LIMIT}
         unclear = self.walk.at in self.rough or all(

@@ -61,8 +61,13 @@ class Regrouping(Factors):
         taps = len(found) // use.x.shape[1] if window else 1
         left = found[:, 3] > 0
         parts = []
-        for seen in self._contained(use, found, False):
-            rows = columns.matched(seen.statistics, found, taps)
+        steps = [] if window else [seen for seen in self._of_kind("product") if self._holds_steps(seen, use)]
+        for seen in (*self._contained(use, found, False), *steps):
+            rows = (
+                columns.matched(seen.statistics, found, taps)
+                if seen not in steps
+                else seen.values.held(uses.raw(use), uses.PARTIAL)
+            )
             if rows is not None and left[rows].all():
                 left[rows] = False
                 parts.append(np.sort(rows))
@@ -73,14 +78,24 @@ class Regrouping(Factors):
             self.meet(use._replace(x=x, symbol=replace(use.symbol, ids=use.ids[:, rows], leaves=(), parts=())))
         return True
 
-    def _at_once(self, use: Use, gaps: Mapping[uses.Seen, float], rows_of: Callable[[uses.Seen], Array | None]) -> bool:
-        """Match all columns as they are written: to those of one use or of several, or to a part of those of one.
+    def _holds_steps(self, seen: uses.Seen, use: Use) -> bool:
+        """Tell whether a left product reads fewer inputs at all steps of time, of which the right one reads some."""
+        fewer = len(seen.use.ids) == len(use.ids) == 1 and seen.use.ids.shape[1] < use.ids.shape[1]
+        return fewer and seen.window is None and uses.longer(seen.use, use)
+
+    def _at_once(
+        self, use: Use, mine: Array, gaps: Mapping[uses.Seen, float], rows_of: Callable[[uses.Seen], Array | None]
+    ) -> bool:
+        """Match columns as they are written: to those of one use or of several, or to a part of those of one.
 
         Columns that go one way on one side may go several ways on the other, as experts or gates that one side fuses.
+
+        Args:
+          mine: the elements of the columns, (b, k, columns).
         """
         limit = min(self.limit, max(MARGIN * min(gaps.values(), default=np.inf), EXACT))
         limit = np.inf if self.walk.at in self.rough else limit
-        wanted, parts = use.ids.shape[2], list[Array]()
+        wanted, parts, readers = mine.shape[2], list[Array](), list[uses.Seen]()
         for seen in (seen for seen, gap in gaps.items() if gap <= limit):
             rows = rows_of(seen)
             if rows is None:
@@ -89,10 +104,7 @@ class Regrouping(Factors):
             free = ~self.owned[ids.astype(np.int64)].any(0)
             if free.any():
                 parts.append(ids[:, free])
-                self._partners.setdefault(use.node, []).append((seen, parts[-1].shape[1]))
-                self._at_once_matched.add(use.node)
-                if free.all() and parts[-1].shape[1] == wanted:
-                    self._straight[use.node] = wanted
+                readers.append(seen)
         widths = {part.shape[1] for part in parts}
         sets = [parts, *([part for part in parts if part.shape[1] == width] for width in sorted(widths))]
         whole = [some for some in sets if sum(part.shape[1] for part in some) == wanted]
@@ -102,13 +114,18 @@ class Regrouping(Factors):
             left = next(part for part in parts if part.shape[1] == wanted)
         elif whole:
             left = np.concatenate(whole[0], 1)
-        elif longer:
+        elif longer and mine is use.ids:
             left = longer[0][:, :wanted]
         else:
             return False
+        self._partners.setdefault(use.node, []).extend((r, p.shape[1]) for r, p in zip(readers, parts, strict=True))
+        self._at_once_matched.add(use.node)
+        whole_one = any(left is p and r.use.ids.shape[2] == wanted for r, p in zip(readers, parts, strict=True))
+        if mine is use.ids and whole_one:
+            self._straight[use.node] = wanted
         site, names = self.program.tape.nodes[use.node].site, " ".join(self.rights.owners(use.ids))
         self.steps.append(Step(use.kind, " ".join(self.lefts.owners(left)), names, "", site, min(gaps.values()), 0, 1))
-        self._assign(use.ids.reshape(-1, wanted), left)
+        self._assign(mine.reshape(-1, wanted), left)
         return True
 
     def _beside(self, use: Use) -> int:

@@ -187,9 +187,21 @@ def shares(ids: Array) -> Array:
     return np.unique(ids, return_counts=True)[1] / ids.size
 
 
+def distinct_of(ids: Array) -> Array:
+    """Return the distinct elements."""
+    numbers = np.unique(np.asarray(ids)).astype(np.int64)
+    return numbers[numbers > 0]
+
+
 def first_of(ids: Array, pattern: Array) -> Array:
     """Return the distinct elements in order of appearance."""
     return np.ravel(ids)[np.unique(pattern, return_index=True)[1]]
+
+
+def longer(one: Use, other: Use) -> bool:
+    """Tell whether a use reads several times as many rows as another one, and not too many to look them up."""
+    rows, few = one.x.shape[1], other.x.shape[1]
+    return one.x.size <= LARGE and rows > few and rows % few == 0
 
 
 def partial(use: Use, pool: list[Seen]) -> dict[Seen, tuple[Array, float]]:
