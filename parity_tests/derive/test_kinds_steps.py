@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.match import columns
 
 from .pairs import images
 
@@ -121,6 +122,29 @@ def test_a_matrix_is_a_function_of_several_parameters():
     left = side(True)
     moved, given = derived(left, side(False), images(5, 6)), numbers(left, images(5, 6))
     assert all(np.array_equal(moved[name], given[name]) for name in given)
+
+
+def test_channels_that_are_zeros_keep_their_place_where_axes_are_flattened_in_another_order():
+    rows = np.abs(images(4, 6, 5)) * np.array([1, 0, 1, 0])[:, None, None]
+    exchanged = np.arange(24).reshape(4, 6).T.ravel()
+    flat = rows.reshape(24, 5)
+    assert np.array_equal(columns.matched(flat[exchanged], flat), exchanged)
+
+
+def test_tables_are_joined_although_no_token_reads_some_of_their_rows():
+    def towers(m: Any, x: Any) -> Any:
+        return m.out(torch.cat([table(x[:, k]) for k, table in enumerate(m.tables)], 1))
+
+    def joint(m: Any, x: Any) -> Any:
+        return m.out(m.table(x + torch.tensor([0, 9])).flatten(1))
+
+    left = Net(towers, tables=torch.nn.ModuleList([torch.nn.Embedding(9, 4), torch.nn.Embedding(5, 4)]), out=linear(8))
+    tokens = np.array([[0, 1], [2, 4], [8, 0], [5, 2], [4, 1]])
+    moved, given = (
+        derived(left, Net(joint, table=torch.nn.Embedding(14, 4), out=linear(8)), tokens),
+        numbers(left, tokens),
+    )
+    assert np.array_equal(moved["table.weight"], np.concatenate([given["tables.0.weight"], given["tables.1.weight"]]))
 
 
 def test_a_buffer_of_ones_that_hides_later_tokens_keeps_its_values():

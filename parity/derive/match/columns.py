@@ -146,6 +146,8 @@ def matched(a: Array, b: Array, block: int = 1) -> Array | None:
             return same
         if (same := _in_blocks(a, b, block, scale)) is not None:
             return same
+        if (same := _flattened(a, b, scale)) is not None:
+            return same
     index, apart = nearest(a, b)
     if len(a) == len(b):
         there = np.abs(a - b).max(1)
@@ -181,6 +183,19 @@ def _in_blocks(a: Array, b: Array, block: int, scale: float) -> Array | None:
         return None
     index = (blocks[:, None] * block + np.arange(block)).ravel()
     return index if np.abs(a - b[index]).max(1).mean() <= limit else None
+
+
+def _flattened(a: Array, b: Array, scale: float) -> Array | None:
+    """Return the rows of b if these are the same but that two axes were flattened in another order.
+
+    Channels that are zeros at all places, as behind a ReLU, show their own place so.
+    """
+    count, limit = len(a), (CLOSE * distance(a, b) + SAME) * scale
+    for length in (n for n in range(2, count // 2 + 1) if count % n == 0):
+        order = np.arange(count).reshape(length, -1).T.ravel()
+        if np.abs(a - b[order]).max(1).mean() <= limit:
+            return order
+    return None
 
 
 def _sorted(a: Array, b: Array, scale: float) -> Array | None:

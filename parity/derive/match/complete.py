@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +73,9 @@ def _continued(part: Array, lefts: Elements, shorter: bool = False) -> Array | N
             continue
         owner = lefts.owners(flat[known])
         if len(owner) != 1:
+            stacked = _stacked(flat, known, owner, lefts)
+            if stacked is not None:
+                return np.moveaxis(stacked.reshape(rows.shape), 0, axis)
             continue
         step = _step(flat, known, lefts.shapes[owner[0]], len(rows))
         if step is None:
@@ -83,6 +86,24 @@ def _continued(part: Array, lefts: Elements, shorter: bool = False) -> Array | N
         if (every[known] == flat[known]).all() and (inside.all() or (shorter and step > 0 and len(known) > 1)):
             return np.moveaxis(np.where(inside[:, None], every, 0).reshape(rows.shape), 0, axis)
     return None
+
+
+def _stacked(flat: Array, known: Array, owners: Sequence[str], lefts: Elements) -> Array | None:
+    """Return the slices of several tables one after the other, each of which starts where its known slices say."""
+    every = np.zeros_like(flat)
+    for name in owners:
+        table = lefts.numbers(name).astype(np.int64)
+        table = table.reshape(len(table) if table.ndim else 1, -1)
+        own = known[(flat[known, 0] >= table[0, 0]) & (flat[known, 0] <= table[-1, -1])]
+        if table.shape[1] != flat.shape[1] or not len(own):
+            return None
+        row, place = divmod(flat[own] - table[0, 0], table.shape[1])
+        start = int(own[0] - row[0, 0])
+        inside = 0 <= start <= len(flat) - len(table) and not every[start : start + len(table)].any()
+        if not inside or (place != place[0]).any() or (row != (own - start)[:, None]).any():
+            return None
+        every[start : start + len(table)] = table[:, place[0]]
+    return every if every.all() else None
 
 
 def _step(flat: Array, known: Array, shape: tuple[int, ...], count: int) -> int | None:
