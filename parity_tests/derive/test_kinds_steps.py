@@ -10,6 +10,7 @@ import pytest
 import parity
 from parity.derive.match import columns
 
+from ..conftest import needs
 from .pairs import images
 
 torch = pytest.importorskip("torch", reason="both sides are torch modules")
@@ -183,3 +184,19 @@ def test_a_part_of_a_vector_is_read_before_all_of_it():
     left = Net(apart, heads=torch.nn.ModuleList([linear(6, 1) for _ in range(4)]))
     right = Net(stacked, weight=torch.nn.Parameter(torch.randn(6, 4)), bias=torch.nn.Parameter(torch.randn(4)))
     derived(left, right, images(5, 6))
+
+
+def test_an_interpolation_of_paddle_to_the_size_at_hand_moves_nothing():
+    needs("paddle")
+    import paddle
+
+    class Table(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = self.create_parameter([1, 2, 3, 4])
+
+        def forward(self, x: Any) -> Any:
+            return (x + paddle.nn.functional.interpolate(self.table, (3, 4), mode="bilinear")).tanh()
+
+    left = Net(lambda m, x: torch.tanh(x + m.table), table=torch.nn.Parameter(torch.randn(2, 3, 4)))
+    derived(left, Table(), images(5, 2, 3, 4))

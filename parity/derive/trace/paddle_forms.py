@@ -144,6 +144,15 @@ class Forms:
 
     _bmm = _matmul
 
+    def _bilinear_interp(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
+        """Treat interpolation to the size at hand, as of position tables, as moving nothing."""
+        shape = list(args[0].shape)
+        space = shape[1:-1] if args[4][-1] == "C" else shape[2:]
+        same = len(inputs) == 1 and [n for n in args[5:8] if n > 0] == space
+        return self.tape.layout(inputs[0], lambda a: a, self.path[-1]) if same else None
+
+    _linear_interp = _bicubic_interp = _trilinear_interp = _bilinear_interp
+
     def _einsum(self, args: Any, kwargs: Any, inputs: list[int]) -> int | None:
         operands, equation = args[:2]
         contraction = read_einsum(equation, [list(t.shape) for t in operands])
