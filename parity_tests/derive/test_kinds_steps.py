@@ -186,6 +186,23 @@ def test_a_part_of_a_vector_is_read_before_all_of_it():
     derived(left, right, images(5, 6))
 
 
+def test_ranges_of_one_array_stand_between_those_of_another():
+    def apart(m: Any, x: Any) -> Any:
+        v, g = m.both(x).chunk(2, -1)
+        return m.out(v.tanh() * g.sigmoid()) + m.side(m.more(x).sin())
+
+    def fused(m: Any, x: Any) -> Any:
+        g, z, v = m.every(x).split([8, 5, 8], -1)
+        return m.out(v.tanh() * g.sigmoid()) + m.side(z.sin())
+
+    left = Net(apart, both=linear(6, 16), more=linear(6, 5), out=linear(8), side=linear(5))
+    right = Net(fused, every=linear(6, 21), out=linear(8), side=linear(5))
+    moved, given = derived(left, right, images(5, 6)), numbers(left, images(5, 6))
+    v, g = np.split(given["both.weight"], 2)
+    assert np.array_equal(moved["every.weight"], np.concatenate([g, given["more.weight"], v]))
+    derived(right, left, images(5, 6))
+
+
 def test_an_interpolation_of_paddle_to_the_size_at_hand_moves_nothing():
     needs("paddle")
     import paddle

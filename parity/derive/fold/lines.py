@@ -20,6 +20,7 @@ from .joined import joined
 from .names import Names, composed
 from .permuted import permuted
 from .rows import Row
+from .segments import segmented
 from .windows import block, even, left_over, window
 
 
@@ -74,6 +75,9 @@ def many_to_one(
     row = _stacked(sources, source_names, cells, target, numbers, names, side) if cells else None
     if row is None and len(source_names) > 1:
         one = joined(sources, source_names, target, numbers, names, side)
+        row = [one] if one else None
+    if row is None and len(source_names) > 1:
+        one = segmented(sources, source_names, target, numbers, names, side)
         row = [one] if one else None
     if row is None and len(source_names) == 1:
         name = source_names[0]

@@ -1,0 +1,144 @@
+"""Write lines for arrays of which ranges stand in another order, or between ranges of other arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from specs.paths import escaped
+
+from ..match.symbols import Elements
+from ..trace.tape import Array
+from .axes import Axes, relate
+from .names import SPARE, Names, composed
+from .rows import Row
+
+MAX_RANGES = 8  # ranges that are written as a sum
+
+
+class Range(NamedTuple):
+    """A range of the target's axis, and where it comes from.
+
+    Args:
+      source: the array. own, start, length: the axis there, and the positions.
+    """
+
+    source: str
+    axes: Axes
+    own: int
+    start: int
+    length: int
+
+
+def segmented(
+    sources: Elements, source_names: Sequence[str], target: str, numbers: Array, names: Names, side: int
+) -> Row | None:
+    """Write `a: (v+g) i, b: z i <-> target: i (g+v+z)`, whose sums are of ranges of one axis.
+
+    Args:
+      numbers: of the sources' elements, in the shape of the target. side: of the sources.
+    """
+    for axis in range(numbers.ndim):
+        ranges = _ranges(sources, np.moveaxis(numbers, axis, 0), axis)
+        if ranges is None or len(ranges) <= len(source_names) or {r.source for r in ranges} != set(source_names):
+            continue
+        before = dict(names.lengths)
+        if row := _written(sources, source_names, ranges, target, axis, names, side):
+            return row
+        names.lengths = before  # what no line uses is free
+    return None
+
+
+def _ranges(sources: Elements, rows: Array, axis: int) -> list[Range] | None:
+    """Return the ranges of an axis that are one of a source each; None if these do not fit together.
+
+    Args:
+      rows: the target's elements, with this axis in front.
+    """
+    flat = rows.reshape(len(rows), -1)
+    owner = np.searchsorted(sources.starts, flat, "right")
+    if (owner != owner[:, :1]).any():
+        return None
+    found = list[Range]()
+    for part in np.split(np.arange(len(rows)), _edges(flat, owner[:, 0])):
+        name = sources.names[owner[part[0], 0] - 1]
+        local = np.moveaxis(rows[part], 0, axis) - sources.first(name)
+        axes = relate(local, sources.shapes[name])
+        windows = [] if axes is None else [(k, window[0]) for k, window in enumerate(axes.windows) if window]
+        if axes is None or len(found) == MAX_RANGES or len(windows) > 1 or len(axes.target[axis]) > 1:
+            return None
+        if windows:
+            own, start = windows[0]
+        else:
+            atoms = axes.target[axis]
+            own, start = next((k for k, of in enumerate(axes.source) if of == atoms), 0), 0
+        if axes.source[own] != axes.target[axis]:
+            return None
+        found.append(Range(name, axes, own, start, len(part)))
+    return found
+
+
+def _edges(flat: Array, owner: Array) -> list[int]:
+    """Return where rows begin that do not go on in the steps of those before, or that are of another source."""
+    step = flat[1:] - flat[:-1]
+    even = (step == step[:, :1]).all(1) & (owner[1:] == owner[:-1])
+    found, last = list[int](), 0
+    for k, one in enumerate(step[:, 0].tolist()):
+        if not even[k] or (last and one != last):
+            found.append(k + 1)
+            last = 0
+        else:
+            last = one
+    return found
+
+
+def _written(
+    sources: Elements,
+    source_names: Sequence[str],
+    ranges: Sequence[Range],
+    target: str,
+    axis: int,
+    names: Names,
+    side: int,
+) -> Row | None:
+    first = ranges[0].axes
+    names.assign(first, 0, side)
+    for other in (some.axes for some in ranges[1:]):
+        if [len(atoms) for atoms in other.target] != [len(atoms) for atoms in first.target]:
+            return None
+        for mine, theirs in zip(first.target, other.target, strict=True):
+            for here, there in zip(mine, theirs, strict=True):
+                there.name = here.name
+    texts = [composed(atoms) for atoms in first.target]
+    letters = [letter for letter in SPARE if letter not in " ".join(texts)][: len(ranges)]
+    called = dict(zip(map(id, ranges), letters, strict=True))
+    arrays = []
+    for name in source_names:
+        own = sorted((some for some in ranges if some.source == name), key=lambda some: some.start)
+        text = _source(own, sources.shapes[name], [called[id(some)] for some in own])
+        if text is None:
+            return None
+        arrays.append((escaped(name), text))
+    names.lengths |= {called[id(some)]: some.length for some in ranges}
+    texts[axis] = _sum(letters)
+    return Row(tuple(arrays), ((escaped(target), " ".join(texts)),))
+
+
+def _source(ranges: Sequence[Range], shape: Sequence[int], letters: Sequence[str]) -> str | None:
+    """Return the axes of a source, one of which is a sum of its ranges; None if these are not all of it."""
+    axis, at = ranges[0].own, 0
+    texts = {tuple(composed(a, signs=True) for k, a in enumerate(some.axes.source) if k != axis) for some in ranges}
+    for some in ranges:
+        if some.own != axis or some.start != at:
+            return None
+        at += some.length
+    if at != shape[axis] or len(texts) > 1:
+        return None
+    text = [*texts.pop()]
+    return " ".join([*text[:axis], _sum(letters), *text[axis:]])
+
+
+def _sum(letters: Sequence[str]) -> str:
+    return f"({'+'.join(letters)})" if len(letters) > 1 else letters[0]
