@@ -24,7 +24,7 @@ from .fold.fold import fold
 from .fold.lone import lone
 from .fold.rows import DerivedTable, dropped, missing_lines
 from .match.advice import feeds
-from .match.choices import EXACT, LIMIT
+from .match.choices import EXACT, LIMIT, Step
 from .match.complete import complete
 from .match.hints import Hint
 from .match.match import Match
@@ -89,7 +89,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     kept = [name for side in (a, b) for name, array in side.others.items() if array.dtype.kind == "f"]
     notes = [f"# kept at the model's own values, since the other side has no array for it: {name}" for name in kept]
     notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
-    steps = [] if proven else [step for step in found.steps if step.gap >= LIMIT]
+    steps = [] if proven else [step for step in found.steps if step.gap >= LIMIT] + _placed_twice(found.steps)
     doubtful = [name for step in steps for name in step.right.split(" ")]
     inferred = list(dict.fromkeys([*inferred, *blank, *doubtful]))
     table = _commented(table, proof, proven, inferred, reasons, [*notes, *(f"# free: {text}" for text in free)])
@@ -211,6 +211,15 @@ def _explained(sides: tuple[Run, Run], mapped: Mapped, known: list[Divergence]) 
         return places
     seen = {place.right for place in places}
     return [*places, *(place for place in known if place.right not in {*seen, "output"})] or known
+
+
+def _placed_twice(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps by which several right parameters, whose values nothing shows, became one left parameter."""
+    placed = [step for step in steps if step.kind == "place"]
+    rights: dict[str, set[str]] = {}
+    for step in placed:
+        rights.setdefault(step.left, set()).add(step.right)
+    return [step for step in placed if len(rights[step.left]) > 1]
 
 
 def divergences(found: Match, proof: Proof) -> list[Divergence]:

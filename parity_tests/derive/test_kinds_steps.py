@@ -217,3 +217,19 @@ def test_an_interpolation_of_paddle_to_the_size_at_hand_moves_nothing():
 
     left = Net(lambda m, x: torch.tanh(x + m.table), table=torch.nn.Parameter(torch.randn(2, 3, 4)))
     derived(left, Table(), images(5, 2, 3, 4))
+
+
+def test_a_parameter_that_is_placed_on_one_that_another_has_is_marked():
+    def left(m: Any, x: Any) -> Any:
+        return x * (m.a.exp() + m.c.prod(2).exp())
+
+    def right(m: Any, x: Any) -> Any:
+        return x * (m.a.exp() + (m.first * m.second).exp())
+
+    def parameters(**shapes: tuple[int, ...]) -> dict[str, Any]:
+        return {name: torch.nn.Parameter(torch.randn(shape)) for name, shape in shapes.items()}
+
+    other = Net(right, **parameters(a=(6, 4), first=(6, 4), second=(6, 4)))
+    found = parity.derive(Net(left, **parameters(a=(6, 4), c=(6, 4, 2))), other, (images(6, 4),))
+    assert not found.proven
+    assert {"first", "second"} <= {*found.inferred, *found.missing}, found.table.print()
