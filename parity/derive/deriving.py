@@ -32,6 +32,7 @@ from .trace.sums import rewirings
 from .trace.tape import Tape
 
 FIRST = 4  # seconds for a match, before the models are taken to differ
+WALKS = 8  # walks along the left tape for whose time a match goes on at least: those of large models take seconds
 CORRECTING = 15  # seconds for finding edits with which a match goes further
 AGREEING = 1e-6  # difference of values that a rearranged sum explains
 
@@ -118,8 +119,8 @@ def _best(
         hinted = None if table is None else hint(table, a, b, lefts, Elements(b.parameters, known=False))
         exact = aligned(known.program.tape, tape, list(given.values()), values)[0]
         programs = known.program, program_of(exact, b.parameters, values)
-        limit = min(FIRST, stop - time.thread_time())
         uses = uses or walked(known.program, lefts)
+        limit = min(max(FIRST, WALKS * uses.seconds), stop - time.thread_time())
         found = match(uses, programs[1], b.parameters, limit, hinted and hinted.map, say)
         attempt = Candidate(found, b, tape, programs[1].tape, values, hinted, programs)
         if best is None or attempt.depth > best.depth:

@@ -64,18 +64,19 @@ class Match:
 
 
 class Walked(NamedTuple):
-    """The left side: its tape, its elements, and each use of them."""
+    """The left side: its tape, its elements, each use of them, and the CPU time that it took to list these."""
 
     program: Program
     elements: Elements
     seen: list[Seen]
+    seconds: float
 
 
 def walked(program: Program, elements: Elements) -> Walked:
     """Walk the left tape."""
-    seen: list[Seen] = []
+    seen, began = list[Seen](), time.thread_time()
     Walk(program, elements, lambda use: seen.append(Seen(use, program, elements))).run()
-    return Walked(program, elements, seen)
+    return Walked(program, elements, seen, time.thread_time() - began)
 
 
 def match(
