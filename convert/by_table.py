@@ -29,6 +29,7 @@ from .spelling import out_of_modules
 from .steps import EARLIER, Promise, Step, step, supplied
 from .table_file import check_complete, load
 from .table_fit import lay_out, replicas
+from .table_like import NOTHING, Copies, copies
 from .table_part import TablePart, matching, without_training
 
 
@@ -39,7 +40,9 @@ class TablePlan:
     Args:
       table: as it is read here, from left to right. backwards: whether the file has it the other way round.
       sources: the arrays of the source by name. prefix: where in the source they lie, "" for its root.
-      aside: arrays of the source outside of `prefix`. remarks: on the Table, how the source is read, and its record.
+      aside: arrays of the source outside of `prefix`.
+      copies: what no line fills; its steps are the last ones.
+      remarks: on the Table, how the source is read, and its record.
     """
 
     reader: Reader
@@ -54,6 +57,7 @@ class TablePlan:
     remarks: tuple[str, ...] = ()
     earlier: frozenset[str] = frozenset()  # arrays of the file that an earlier conversion supplied
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
+    copies: Copies = NOTHING
 
     @property
     def parameters(self) -> int:
@@ -84,7 +88,7 @@ class TablePlan:
         )
         lines = (f"{what}: {', '.join(folding.fold(names))}" for what, names in facts if names)
         skipped = folding.skipped(self.reader.skipped.without(self.accounted), self.prefix.rstrip("/"))
-        return [*self.remarks, *lines, *(f"set aside, {line}" for line in skipped)]
+        return [*self.remarks, *lines, *self.copies.notes(), *(f"set aside, {line}" for line in skipped)]
 
     def _other_dtypes(self) -> Iterator[tuple[str, list[str]]]:
         """Yield what the table states of constants of this side, and those that have another dtype of that kind."""
@@ -124,6 +128,7 @@ class TablePlan:
             },
             "notes": self.notes(),
             **({"supplied": list(self.supplied)} if self.supplied else {}),
+            **self.copies.facts,
             "parameters": self.parameters,
             "source": {
                 "file": os.path.basename(os.path.abspath(self.reader.path)),
@@ -141,6 +146,7 @@ class TablePlan:
 
     def close(self) -> None:
         self.reader.close()
+        self.copies.close()
 
     def __enter__(self) -> TablePlan:
         return self
@@ -168,6 +174,7 @@ def plan(
     apart: Callable[[Reader, Callable[[], frozenset[str]]], frozenset[str]] | None = None,
     like_weights: str | None = None,
     unreplicate: bool = False,
+    complete: bool = True,
 ) -> TablePlan:
     """Plan a conversion by a Table.
 
@@ -182,6 +189,7 @@ def plan(
         with what names the arrays that no line of the table speaks of.
       like_weights: the part of `like` that has those names; None takes all of it.
       unreplicate: take the first of the replicas that pmap leaves in every array, after checking that all are equal.
+      complete: copy what the table drops on the target's side from `like`, or report that the target lacks it.
     Raises: ConvertError that lists everything that does not fit; UsageError for open axes.
     """
     if dtype is not None and dtype not in FLOATS:
@@ -203,13 +211,14 @@ def plan(
         layout = lay_out(lines, path, sources, like, sizes or {}, like_weights)
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
+        others = copies(lines, layout, like, like_weights) if complete else NOTHING
         aside = tuple(n for n in reader.tensors if not n.startswith(own.prefix) and n not in own.taken | accounted)
         its = record.read(stored)
         contradicted = _other_lengths(sizes or {}, layout.sizes)
         remarks = (*_doubts(lines), *contradicted, *reader.remarks, *own.notes, *_remarks(its))
         return TablePlan(
-            reader, lines, backwards, layout, steps, sources, checks, own.prefix, aside,
-            remarks=remarks, earlier=frozenset() if its.damage else its.supplied, accounted=accounted,
+            reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix, aside,
+            remarks=remarks, earlier=frozenset() if its.damage else its.supplied, accounted=accounted, copies=others,
         )  # fmt: skip
     except BaseException:
         reader.close()

@@ -38,7 +38,7 @@ def across(
     """
     with contextlib.ExitStack() as stack:
         left = stack.enter_context(
-            by_table.plan(a, table, backwards, b, sizes, weights=weights[0], like_weights=weights[1])
+            by_table.plan(a, table, backwards, b, sizes, weights=weights[0], like_weights=weights[1], complete=False)
         )
         payload.check(left)
         right = as_it_is(stack.enter_context(open_checkpoint(b)), weights[1], left.table.reverse())

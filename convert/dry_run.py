@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ from specs.moves import Move
 
 from .folding import summarised
 from .readings import normal
-from .steps import ConstantFilling, Filling, Steps, Sum, sources_of
+from .steps import ConstantFilling, Copied, Filling, Steps, Sum, sources_of
 from .terminal import table
 
 
@@ -29,6 +30,8 @@ def described(plan: Steps) -> Iterator[dict[str, Any]]:
 def _how(filling: Filling) -> str:
     if isinstance(filling, ConstantFilling):
         return f"constant {filling.value}"
+    if isinstance(filling, Copied):
+        return f"copied from {os.path.basename(filling.reader.path)}"
     if isinstance(filling, Sum):
         return f"sum of {len(filling.terms)}"
     moves = [part for part in filling if isinstance(part, Move)]

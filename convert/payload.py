@@ -15,7 +15,7 @@ from specs.moves import Fill, Move, Select
 
 from .errors import ConvertError
 from .files.base import ITEMSIZE, PIECE, Tensor
-from .steps import ConstantFilling, Promise, Step, Steps, Sum
+from .steps import ConstantFilling, Copied, Promise, Step, Steps, Sum
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +77,9 @@ def chunks(
     tensor, filling = step
     if isinstance(filling, ConstantFilling):
         yield from _constant(filling, tensor)
+        return
+    if isinstance(filling, Copied):
+        yield from filling.reader.pieces(filling.name)
         return
     if isinstance(filling, Sum):
         yield from _added(plan, filling, tensor, tally)

@@ -17,6 +17,17 @@ class ConstantFilling(NamedTuple):
     value: float
 
 
+class Copied(NamedTuple):
+    """A target array that is copied from another file than the source.
+
+    Args:
+      reader: of that file, open. name: of the array in it.
+    """
+
+    reader: Reader
+    name: str
+
+
 class Promise(NamedTuple):
     """Values of the source that have to be equal to others, or to a constant, before anything is written.
 
@@ -32,7 +43,7 @@ class Promise(NamedTuple):
     where: str
 
 
-Filling = list[Move | Fill] | list[Move] | ConstantFilling | Sum
+Filling = list[Move | Fill] | list[Move] | ConstantFilling | Sum | Copied
 Step = tuple[Tensor, Filling]  # a target tensor and what fills it
 
 
@@ -46,7 +57,7 @@ EARLIER = "supplied by an earlier conversion, and not read from its source"  # o
 
 
 def supplied(steps: Iterable[Step], sources: Mapping[str, Tensor], earlier: Collection[str]) -> tuple[str, ...]:
-    """Name the target tensors with values that no source states: constants, or copies of what was supplied before.
+    """Name the target tensors with values that no source states: constants, or copies of what does not either.
 
     Args:
       sources: by the names that steps use.
@@ -57,8 +68,8 @@ def supplied(steps: Iterable[Step], sources: Mapping[str, Tensor], earlier: Coll
 
 def is_supplied(filling: Filling, sources: Mapping[str, Tensor], earlier: Collection[str]) -> bool:
     """Tell whether a target tensor has values that no source states; see `supplied`."""
-    parts = [] if isinstance(filling, ConstantFilling | Sum) else filling
-    constant = isinstance(filling, ConstantFilling) or any(isinstance(part, Fill) for part in parts)
+    parts = filling if isinstance(filling, list) else []
+    constant = isinstance(filling, ConstantFilling | Copied) or any(isinstance(part, Fill) for part in parts)
     return constant or any(sources[name].name in earlier for name in sources_of(filling))
 
 

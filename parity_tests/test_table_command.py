@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -407,6 +408,35 @@ def test_a_sum_is_added_in_float64_and_rounded_once(tmp_path, capsys):
     code, _, error = run(capsys, "--table", tmp_path / "t", tmp_path / "x.safetensors", "-o", tmp_path / "y.npz")
     assert code == 0 and "zeros, as a sum's other term: hh" in error
     assert not load(tmp_path / "y.npz")["hh"].any()
+
+
+def test_what_a_table_drops_of_its_target_is_copied_from_like(files, capsys):
+    """Without --like a note names it; with it the target has every name and shape, and its record names the file."""
+    folder, left, right = files
+    words = ["--table", folder / "bert.table", save(folder / "right.npz", right), "--reverse", "-o", folder / "x.npz"]
+    code, _, error = run(capsys, *words)
+    assert code == 0 and "note: not written, as the table drops them: layer.{i}.mask: --like FILE" in error
+    assert "layer.0.mask" not in load(folder / "x.npz")
+    new = save(folder / "new.npz", {n: np.full_like(a, 7) for n, a in left.items()})
+    code, _, error = run(capsys, *words, "--like", new, "--force")
+    masks = [f"layer.{i}.mask" for i in range(LAYERS)]
+    assert code == 0 and f"note: copied from {new}, as the table drops them: layer.{{0..2}}.mask" in error
+    written, record = load(folder / "x.npz"), json.loads((folder / "x.npz.json").read_text())
+    assert written.keys() == left.keys()
+    assert all(np.array_equal(written[n], np.full((4, 4), 7) if n in masks else left[n]) for n in left)
+    digest = hashlib.sha256(new.read_bytes()).hexdigest()
+    assert record["copied"] == {"file": "new.npz", "sha256": digest, "tensors": masks}
+    assert record["supplied"][-LAYERS:] == masks
+    words = [
+        "diff",
+        "--table",
+        folder / "bert.table",
+        folder / "left.safetensors",
+        folder / "right.npz",
+        "--set",
+        "h=3",
+    ]
+    assert run(capsys, *words)[0] == 0  # compares nothing that the table drops
 
 
 def test_a_dropped_window_is_reported_in_both_directions(tmp_path, capsys):

@@ -38,7 +38,7 @@ def _unread(table: Lines, filling: Filling, like: Mapping[str, Shape]) -> tuple[
         name for line in drops for _, arrays in found.groups(line) for named in arrays for name in named.values()
     }
     others = [name for name in like if name not in filling.targets and name not in dropped]
-    misfits += [(name, f"is in {LIKE}, and no line makes it") for name in others]
+    misfits += [(name, f"is in {LIKE}, and no line makes it (drop <- NAME leaves it to the model)") for name in others]
     if misfits:
         raise Misfit(f"{table.name}: does not fit", [], [], misfits)
     return tuple(sorted(dropped))

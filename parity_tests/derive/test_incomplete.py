@@ -11,7 +11,7 @@ import pytest
 import parity
 from convert.by_table import plan
 from convert.errors import ConvertError, UsageError
-from parity.derive.command import run
+from parity.derive.command import dropped_lines, run
 from parity.derive.conclusion import divergences
 from parity.derive.fold.rows import missing_lines
 from parity.derive.match.choices import Step
@@ -63,6 +63,14 @@ def test_a_constant_of_one_direction_is_printed_as_it_is_written():
     assert set(table.apply({"a": np.ones(2)})) == {"b", "n"}
     with pytest.raises(TableError):
         Table.parse("table 1\na: c <-> b: c\ndrop -> n: = 0 int64\n")
+
+
+def test_arrays_that_one_side_alone_has_are_named_in_one_line():
+    table = Table.parse("table 1\na: c <-> b: c\nblocks.{i}.mask -> drop\ndrop <- ids\ndrop <- n: = 0 int64\n")
+    assert [line.text.partition(":")[::2] for line in dropped_lines(table)] == [
+        ("dropped", " blocks.{i}.mask on the left; ids on the right: --like FILE, a file of a new model of that side, "
+         "supplies them to a conversion"),
+    ]  # fmt: skip
 
 
 def test_an_incomplete_table_drops_nothing_and_is_not_converted_by(tmp_path: Path):
