@@ -9,6 +9,7 @@ from typing import Any
 # How a remedy is spelled for somebody who calls a function; on the command line it is --NAME VALUE.
 PYTHON = {
     "assume": "assume=True", "config": "settings={!r}", "dtype": "dtype={!r}", "force": "force=True",
+    "like": "like={!r}",
     "layout": "convert.nnx.as_nnx(plan)", "lossy": "lossy=True", "no-verify": "verify=False",
     "reverse": "backwards=True", "set": "{}", "spec": "specs.add({!r})", "step": "step={}",
     "unreplicate": "unreplicate=True", "weights": "weights={!r}",

@@ -443,14 +443,19 @@ def test_numbers_of_parameters_need_weights_in_their_order(trained, run, tmp_pat
     assert not (tmp_path / "x.msgpack").exists()
 
 
-def test_like_of_torch_needs_its_order(trained, run, tmp_path):
+def test_like_of_torch_needs_its_order_and_its_sizes(trained, run, tmp_path):
     import torch
     from safetensors.torch import save_file
 
-    save_file(torch.load(trained[0])["model"], tmp_path / "new.safetensors")
+    model = torch.load(trained[0])["model"]
+    save_file(model, tmp_path / "new.safetensors")
     words = ["--config", trained[1], OPTIMIZER, "--like", tmp_path / "new.safetensors", "-o", tmp_path / "x.pt"]
     code, _, err = run("torch2torch", trained[0], *words)
     assert code == 2 and "does not keep the order in which torch counts parameters" in err
+    torch.save({**model, "head.bias": torch.zeros(99)}, tmp_path / "new.pt")
+    words = ["--config", trained[1], OPTIMIZER, "--like", tmp_path / "new.pt", "-o", tmp_path / "x.pt"]
+    code, _, err = run("torch2torch", trained[0], *words)
+    assert code == 1 and "is of a model of another size" in err and "head.bias has shape [99], and " in err
 
 
 def test_a_train_state_counts_its_steps_once(trained, run, tmp_path):

@@ -149,3 +149,41 @@ def test_a_model_of_ones_own_from_nnx_to_torch(table, run, tmp_path):
 def pure_keys(tree):
     """msgpack's keys are texts."""
     return {str(key): pure_keys(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
+
+
+def test_like_of_torch_supplies_a_buffer_and_shows_ties_and_sizes(run, tmp_path):
+    """A strict load of the weights, and one of the optimizer, which counts a tied parameter once."""
+    needs("torch")
+    import torch
+
+    def build(tie, buffer, width=3):
+        net = torch.nn.Module()
+        net.table, net.head = torch.nn.Embedding(5, width), torch.nn.Linear(width, 5, bias=False)
+        if tie:
+            net.head.weight = net.table.weight
+        if buffer:
+            net.register_buffer("mask", torch.rand(2, 2))
+        return net
+
+    source = build(tie=True, buffer=False)
+    optimizer = torch.optim.AdamW(source.named_parameters(), lr=0.01)
+    source.table.weight.sum().backward()
+    optimizer.step()
+    torch.save({"model": source.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "net.pt")
+    line = "table.weight: v c = head.weight: v c"
+    (tmp_path / "net.table").write_text(f"table 1: torch <-> torch\n{line} <-> {line}\ndrop <- mask\n")
+    words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--weights", "model", "--with-optimizer"]
+    for tie in (True, False):
+        target = build(tie, buffer=True)
+        torch.save(target.state_dict(), tmp_path / "new.pt")
+        code, _, err = run(*words, "-o", tmp_path / "out.pt", "--like", tmp_path / "new.pt", "--force")
+        assert code == 0 and "taken to be buffers, which no optimizer trains: mask" in err, err
+        assert ("get the same moments, as they are one parameter of the source" in err) is not tie
+        saved = torch.load(tmp_path / "out.pt")
+        mask = target.mask.clone()
+        target.load_state_dict(saved["model"])
+        torch.optim.AdamW(target.parameters()).load_state_dict(saved["optimizer"])
+        assert torch.equal(target.mask, mask) and torch.equal(target.table.weight, source.table.weight)
+    torch.save(build(tie=True, buffer=True, width=4).state_dict(), tmp_path / "new.pt")
+    code, _, err = run(*words, "-o", tmp_path / "out.pt", "--like", tmp_path / "new.pt", "--force")
+    assert code == 1 and "has shape [5, 4]" in err

@@ -13,9 +13,10 @@ from convert.dtypes import FLOATS
 from convert.errors import ConvertError, UsageError
 from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor
+from convert.files.pickled.tree import PickleReader
 from convert.plans import Plan
 from convert.recognise import dialects
-from convert.steps import ConstantFilling, Filling, Step, Sum, sources_of
+from convert.steps import ConstantFilling, Copied, Filling, Step, Sum, sources_of
 from specs.dialects import place
 from specs.kinds import FRAMEWORKS
 from specs.layer import parameters
@@ -85,9 +86,9 @@ def model(
             dtypes[slot, tensor.name] = as_dtype if as_dtype and dtype in FLOATS else dtype
             if isinstance(moved, ConstantFilling) and tensor.name not in without:
                 without.append(tensor.name)
-    names = [tensor.name for tensor, _ in plan.steps]
-    ordered, own = _like(plan, like, library if numbered else "", names)
-    moments = {slot: {name: fills[name] for name in ordered if name in fills} for slot, fills in moments.items()}
+    ordered, own, tied = _like(plan, like, library if numbered else "")
+    trainable = [name for name in ordered if name not in tied]
+    moments = {slot: {name: fills[name] for name in trainable if name in fills} for slot, fills in moments.items()}
     return writing.Model(path, _sorted(plan.steps, ordered), moments, dtypes, own), sources, without
 
 
@@ -99,9 +100,14 @@ def _sorted(steps: Sequence[Step], names: list[str]) -> list[Step]:
 def _is_trained(tensor: Tensor, filling: Filling, trained: Mapping[str, Tensor], path: str, by_dialect: bool) -> bool:
     """Tell whether a target tensor is a parameter; a float constant of a dialect is one that its network never uses.
 
+    What --like supplies is taken to be a buffer.
+
+
     Raises: ConvertError where that is not known.
     """
     names = sources_of(filling)
+    if isinstance(filling, Copied):
+        return False
     if names:
         kinds = {name in trained for name in names}
         if len(kinds) > 1:
@@ -122,7 +128,7 @@ def _moved_slot(
         raise ConvertError(f"{path}: {tensor.name} is the sum of parameters: it has no moments that follow from theirs")
     names = sources_of(filling)
     kept = {name for name in names if name in arrays}
-    if isinstance(filling, ConstantFilling) or not kept:
+    if isinstance(filling, ConstantFilling | Copied) or not kept:
         return ConstantFilling(0), tensor.dtype
     if kept != set(names):
         lacking = ", ".join(sorted(set(names) - kept))
@@ -139,28 +145,51 @@ def _moved_slot(
     return parts, found.pop()
 
 
-def _like(plan: Plan | TablePlan, like: str | None, library: str, names: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the target's names in its framework's order, and paddle's own names of them.
+def _like(plan: Plan | TablePlan, like: str | None, library: str) -> tuple[list[str], dict[str, str], dict[str, str]]:
+    """Return the target's names in its framework's order, paddle's own names of them, and {name: one it is tied to}.
 
     Raises: UsageError where torch's order is not known; ConvertError where `like` is no file of this model.
     """
+    shapes = {tensor.name: tensor.shape for tensor, _ in plan.steps}
     if like is not None:
         with open_checkpoint(like) as reader:
             if library == "torch" and not keeps_order(reader):
                 what = f"{with_article(reader.format)} file does not keep the order in which torch counts parameters"
                 raise UsageError(f'{like}: --like: {what}: give torch.save(model.state_dict(), "new.pt")')
-            theirs, own = list(reader.tensors), dict(reader.parameter_names)
-            if sorted(theirs) != sorted(names):
+            theirs = {name: tensor.shape for name, tensor in reader.tensors.items()}
+            own, aliases = dict(reader.parameter_names), reader.aliases() if isinstance(reader, PickleReader) else {}
+            if theirs.keys() != shapes.keys():
                 finding.check_like(reader)
-        if sorted(theirs) != sorted(names):
-            other = sorted(set(theirs) ^ set(names))
+        if other := sorted(theirs.keys() ^ shapes.keys()):
             what = f"holds other arrays than the target: {folding.listed(other)}"
             raise ConvertError(f"{like}: --like: {what}")
-        return theirs, own
+        misfits = [
+            (name, f"has shape {list(theirs[name])}, and {list(shape)} in the target")
+            for name, shape in shapes.items()
+            if theirs[name] != shape
+        ]
+        if misfits:
+            raise ConvertError(f"{like}: --like: is of a model of another size", folding.misfits(misfits))
+        first: dict[str, str] = {}
+        aliases |= {name: first[key] for name, key in own.items() if first.setdefault(key, name) != name}
+        return list(theirs), own, aliases
     known = isinstance(plan, Plan) and plan.dst in FRAMEWORKS
     if library == "torch" and not known:
         raise UsageError(
             f"{plan.reader.path}: torch numbers parameters in the order of the model's code, which is not known here: "
             'save a new model by torch.save(model.state_dict(), "new.pt") and give it: --like new.pt'
         )
-    return names, {}
+    return list(shapes), {}, {}
+
+
+def remarks(plan: Plan | TablePlan, model: writing.Model) -> list[str]:
+    """Report parameters of the target with the same moments, and arrays of --like that are taken to be buffers."""
+    groups: dict[str, list[str]] = {}
+    for name, filling in next(iter(model.moments.values())).items():
+        if not isinstance(filling, ConstantFilling):
+            groups.setdefault(repr(filling), []).append(name)
+    what = "get the same moments, as they are one parameter of the source"
+    lines = [f"{', '.join(folding.fold(names))} {what}" for names in groups.values() if len(names) > 1]
+    copied = [tensor.name for tensor, filling in plan.steps if isinstance(filling, Copied) and tensor.dtype in FLOATS]
+    taken = "taken to be buffers, which no optimizer trains"
+    return [*lines, *([f"{taken}: {', '.join(folding.fold(copied))}"] if copied else [])]

@@ -121,11 +121,11 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     model = replace(model, averages=average, is_supplied=_supplied(plan, held, sources))
     written = writing.write(library, state, model, suffix)
     moves = Moves(held, state, library, tuple(without), average if written.averages else None, written)
-    about_variances = variances.remarks(plan, state.library, library)
+    others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model)]
     return OptimizerPlan(
         replace(plan, accounted=moves.accounted()), held.with_weights(plan.reader), written.steps, sources,
         written.tree, {**moves.about(), **averages.about(held.averages, average, written.averages)},
-        (*moves.remarks(), *about_variances, *behind, *state.notes, *from_record, *written.notes), written.supplied,
+        (*moves.remarks(), *others, *behind, *state.notes, *from_record, *written.notes), written.supplied,
         average.checks if average and written.averages else (),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 
 import parity
 from convert.by_table import plan
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError, UsageError, command
 from parity.derive.command import dropped_lines, run
 from parity.derive.conclusion import divergences
 from parity.derive.fold.rows import missing_lines
@@ -67,7 +67,9 @@ def test_a_constant_of_one_direction_is_printed_as_it_is_written():
 
 def test_arrays_that_one_side_alone_has_are_named_in_one_line():
     table = Table.parse("table 1\na: c <-> b: c\nblocks.{i}.mask -> drop\ndrop <- ids\ndrop <- n: = 0 int64\n")
-    assert [line.text.partition(":")[::2] for line in dropped_lines(table)] == [
+    with command():
+        lines = dropped_lines(table)
+    assert [line.text.partition(":")[::2] for line in lines] == [
         ("dropped", " blocks.{i}.mask on the left; ids on the right: --like FILE, a file of a new model of that side, "
          "supplies them to a conversion"),
     ]  # fmt: skip

@@ -191,6 +191,14 @@ class PickleReader(Reader):
         if not self.tensors:
             raise Refused("holds no tensors", "is it the right file?")
 
+    def aliases(self) -> dict[str, str]:
+        """Return {tensor: an earlier one that is the very same elements of the file}, as of weights that are tied."""
+        first: dict[tuple[int, int, tuple[int, ...], tuple[int, ...]], str] = {}
+        keys = {
+            name: (id(place.source), place.offset, place.shape, place.strides) for name, place in self._places.items()
+        }
+        return {name: first[key] for name, key in keys.items() if first.setdefault(key, name) != name}
+
     @abstractmethod
     def _parse(self) -> Iterator[tuple[str, Place]]:
         """Return every tensor's name and place. Raises: Refused, FormatError."""
