@@ -237,11 +237,13 @@ def test_what_the_record_says_of_the_optimizer(trained, run, tmp_path):
     assert run("torch2flax", trained[0], "-o", there, OPTIMIZER, "--config", trained[1])[0] == 0
     code, _, err = run("flax2torch", there, "-o", back, OPTIMIZER, "--hyper", "lr=0.5")
     assert code == 0 and "from the record: eps=" in err and "beta1=0.75, beta2=0.9375, kind=adamw" in err
+    assert "note: lr=0.5 as you state; its record has 0." in err
     assert "assumed when the record was written, not known: order of the parameters in the optimizer's state" in err
     (own,), (group,) = (torch.load(path)["optimizer"]["param_groups"] for path in (trained[0], back))
     assert group == {**own, "lr": 0.5, "param_names": group["param_names"]}
     record = json.loads(back.with_name("back.pt.json").read_text())
     assert record["optimizer"]["assumed"] == ["order of the parameters"]
+    assert record["optimizer"]["changed"] == {"lr": own["lr"]}
     there.write_bytes(there.read_bytes()[:-1] + b"\x01")  # the record is of other bytes now
     code, _, err = run("flax2torch", there, "-o", tmp_path / "other.pt", OPTIMIZER, "--config", trained[1])
     assert code == 2 and "optax's state does not say whether it is Adam's or AdamW's" in err

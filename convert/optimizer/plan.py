@@ -19,8 +19,8 @@ from specs.numerals import exact
 from . import averages, groups, holding, moving, reading, variances, writing
 from .account import Moves
 from .families import FRAMEWORK, KINDS, LIBRARY, MOMENTS
-from .settling import settled
-from .state import ORDER, State, recorded
+from .settling import contradicted, settled, spelt
+from .state import ORDER, State, lost_groups, recorded
 
 if TYPE_CHECKING:
     from convert.by_table import TablePlan
@@ -161,7 +161,7 @@ def _with_record(
     Args:
       path: of the optimizer's own file, whose record is not that of the weights; None where the weights' file has both.
       stated: what the user states, which goes above a record.
-    Returns: the state, and notes.
+    Returns: the state, and notes, also on what the user states otherwise than the record.
     """
     record = plan.record if isinstance(plan, Plan) else read_record(plan.reader)
     optimizer = {} if path else record.optimizer
@@ -177,7 +177,13 @@ def _with_record(
     if isinstance(listed := optimizer.get("assumed"), list) and ORDER in listed and ORDER not in state.assumed:
         notes.append(f"assumed when the record was written, not known: {ORDER} in the optimizer's state")
         state = replace(state, assumed=(*state.assumed, ORDER))
-    return replace(state, hyper={**added, **state.hyper}), notes
+    others = contradicted({name: value for name, value in values.items() if name not in state.hyper}, stated)
+    notes += [f"{name}={exact(stated[name])} as you state; its record has {spelt(v)}" for name, v in others.items()]
+    lost = lost_groups(optimizer)
+    if lost:
+        unlike = ", ".join(f"{name}={spelt(each)}" for name, each in lost.items())
+        notes.append(f"its record: torch's groups of parameters had {unlike}; this file has one value for all")
+    return replace(state, hyper={**added, **state.hyper}, changed={**lost, **others}), notes
 
 
 def _check_target(plan: Plan | TablePlan, library: str, out: str) -> None:

@@ -30,15 +30,11 @@ def settled(path: str, state: State, stated: Mapping[str, Any]) -> State:
     kind = state.hyper.get("kind")
     if kind is not None and stated.get("kind", kind) != kind:
         raise UsageError(f"{path}: the file says that its optimizer is {kind}: kind={stated['kind']} contradicts it")
-    changed = {
-        name: state.hyper[name]
-        for name, value in stated.items()
-        if name in state.hyper and not _same(state.hyper[name], value)
-    }
+    changed = contradicted(state.hyper, stated)
     groups, values = _regrouped(state, stated)
     changed |= values
     notes = [
-        f"{name}={exact(stated[name])} as you state; the file has {_spelt(value)}" for name, value in changed.items()
+        f"{name}={exact(stated[name])} as you state; the file has {spelt(value)}" for name, value in changed.items()
     ]
     hyper = {**state.hyper, **{name: value for name, value in stated.items() if name != "step"}}
     if "kind" not in hyper:
@@ -46,7 +42,7 @@ def settled(path: str, state: State, stated: Mapping[str, Any]) -> State:
             f"{path}: {state.library}'s state does not say whether it is Adam's or AdamW's: "
             "--hyper kind=adam or kind=adamw"
         )
-    return replace(state, hyper=hyper, changed=changed, groups=groups, notes=(*notes, *state.notes))
+    return replace(state, hyper=hyper, changed={**state.changed, **changed}, groups=groups, notes=(*notes, *state.notes))
 
 
 def unstated(state: State) -> list[str]:
@@ -66,7 +62,13 @@ def _regrouped(state: State, stated: Mapping[str, Any]) -> tuple[tuple[Group, ..
     return groups if any(group.values for group in groups) else (), every
 
 
-def _spelt(value: Any) -> str:
+def contradicted(known: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the known values of those hyperparameters that the user states otherwise."""
+    return {name: known[name] for name, value in stated.items() if name in known and not _same(known[name], value)}
+
+
+def spelt(value: Any) -> str:
+    """Spell a value, or the values of several groups: "0.05 and 0"."""
     return " and ".join(map(exact, value)) if isinstance(value, list) else exact(value)
 
 

@@ -38,7 +38,7 @@ class State:
       notes: what the user should know of how it was read.
       scheduler: paddle's entry of its learning-rate scheduler.
       groups: torch's, where they differ, of which `hyper` is the first one's.
-      changed: hyperparameters that the user states otherwise than the file, with the file's values.
+      changed: hyperparameters that the user states otherwise than the file or its record, with their values.
     """
 
     library: str
@@ -83,6 +83,17 @@ def recorded(optimizer: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in HYPERPARAMETERS and _is_number(name, value)} | (
         {"kind": values["kind"]} if values["kind"] in KINDS else {}
     )
+
+
+def lost_groups(optimizer: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return what torch's groups of parameters had each, of which a record says that one value replaced them."""
+    changed = optimizer.get("changed")
+    listed = changed.items() if isinstance(changed, dict) else ()
+    return {
+        name: value
+        for name, value in listed
+        if name in HYPERPARAMETERS and isinstance(value, list) and all(_is_number(name, one) for one in value)
+    }
 
 
 def _is_number(name: str, value: Any) -> bool:
