@@ -208,6 +208,8 @@ def _tried(edit: Edit, given: Tried, known: Left) -> Tried | None:
         found = match(own, target, best.side.parameters, 2, best.hint and best.hint.map)
     except Exception:  # an operation that refuses the number
         return None
+    if not found.failure and len(found.steps) < len(best.found.steps):  # the number hides what parameters meet
+        return None
     return Tried(best._replace(found=found, programs=(own.program, target)), tapes, own)
 
 

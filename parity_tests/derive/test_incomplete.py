@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import parity
 from convert.by_table import plan
 from convert.errors import ConvertError, UsageError, command
+from parity.derive import deriving
 from parity.derive.command import dropped_lines, run
 from parity.derive.conclusion import divergences
 from parity.derive.fold.rows import missing_lines
@@ -129,3 +131,17 @@ def test_a_term_of_a_sum_is_no_place_where_models_part():
 def test_names_without_a_partner_are_folded():
     reasons = {f"layer.{k}.bias": "no evidence" for k in range(3)}
     assert missing_lines(reasons) == ["layer.{0..2}.bias: no evidence"]
+
+
+def test_an_edit_that_hides_uses_is_refused(monkeypatch: pytest.MonkeyPatch):
+    steps = [Step("product", name, name, "", "", 0.0, 0, 1) for name in "ab"]
+    zero = np.zeros(1)
+    best = SimpleNamespace(found=Match(zero, zero, steps, "c: no partner"), side=SimpleNamespace(parameters={}),
+                           inputs=[], hint=None, _replace=lambda **new: SimpleNamespace(**new))  # fmt: skip
+    known = SimpleNamespace(elements=None, program=SimpleNamespace(inputs={}))
+    given = deriving.Tried(best, (None, None), SimpleNamespace(program=None))
+    edit = SimpleNamespace(tapes=lambda *tapes: tapes)
+    monkeypatch.setattr(deriving, "Program", lambda *_: None)
+    for count, taken in ((1, False), (2, True)):
+        monkeypatch.setattr(deriving, "match", lambda *_, n=count: Match(zero, zero, steps[:n]))
+        assert (deriving._tried(edit, given, known) is not None) == taken
