@@ -96,7 +96,7 @@ class Choices:
       excused: operations of which all elements are known, and whose values need not be found on the left.
       rough: operations at which a use is a partner if some rows meet the same values.
       passed: operations whose uses are passed over if they have no partner; lost: those of them where one had none, and
-        how many steps there were before.
+        how many steps there were before; beyond: the same, of uses whose partners are past other products on the left.
       patient: whether unlikely choices are tried too: partners that others have, columns of other roles.
       scaling: whether a factor between the columns of two products is taken as one that the right side applies later.
       owned: left elements that have a partner.
@@ -111,7 +111,7 @@ class Choices:
         self.patient, self.scaling = False, True
         self._scaled: State | None = None  # before the first product that was taken so
         self.excused, self.rough, self.passed = set[int](), set[int](), set[int]()
-        self.lost = dict[int, int]()
+        self.lost, self.beyond = dict[int, int](), dict[int, int]()
         self.map, self.plus = rights.map, rights.plus
         self.owned = np.zeros(len(lefts), bool)
         self.steps: list[Step] = []
@@ -161,9 +161,9 @@ class Choices:
 
     @property
     def unproven(self) -> int:
-        """Count the uses that were passed over since values were last found on the left."""
+        """Count the uses that were passed over, on either side, since values were last found on the left."""
         known = [k for k, step in enumerate(self.steps) if step.kind == "product" and step.gap <= EXACT]
-        return sum(before > max(known, default=-1) for before in self.lost.values())
+        return sum(before > max(known, default=-1) for before in (*self.lost.values(), *self.beyond.values()))
 
     def _taken(self, count: int) -> list[int]:
         return [step.choice for step in self.steps[:count]]
@@ -189,6 +189,7 @@ class Choices:
         self._terms = {join: terms for join, terms in self._terms.items() if join[0] < self.walk.at}
         self._partners = {at: seen for at, seen in self._partners.items() if at < self.walk.at}
         self.lost = {at: steps for at, steps in self.lost.items() if at < self.walk.at}
+        self.beyond = {at: steps for at, steps in self.beyond.items() if at < self.walk.at}
         self._begun = (-1, 0, 0)
         if self._scaled is not None and self._scaled.walk[0] >= self.walk.at:
             self._scaled = None

@@ -80,6 +80,8 @@ class Following(Choices):
             if theirs and theirs <= every and all(some & theirs for some in partners):
                 found[seen] = len(between & self._products)
         fewest = min(found.values(), default=0)
+        if fewest:
+            self.beyond[self.walk.at] = len(self.steps)
         return [seen for seen, count in found.items() if count == fewest]
 
     def _strays(self, use: Use, gaps: Mapping[uses.Seen, float]) -> set[uses.Seen]:

@@ -170,7 +170,7 @@ def _eased(attempt: Attempt, best: Match, rough: bool) -> bool:
 
 def _ended(best: Match, base: Match | None, reason: str) -> Match:
     """Return a match with the first use that has no partner as its failure; without those passed over in vain."""
-    if best.failure and best.unproven and base is not None:
+    if best.unproven and base is not None:
         best = base
     return replace(best, failure=reason) if best.lost else best
 
