@@ -31,8 +31,7 @@ from .trace.sides import check_inputs, fresh, side
 from .trace.sums import rewirings
 from .trace.tape import Tape
 
-FIRST = 4  # seconds for a match, before the models are taken to differ
-WALKS = 8  # walks along the left tape for whose time a match goes on at least: those of large models take seconds
+FIRST = 4  # seconds for a match in which no further values agree, before the models are taken to differ
 CORRECTING = 15  # seconds for finding edits with which a match goes further
 AGREEING = 1e-6  # difference of values that a rearranged sum explains
 
@@ -120,8 +119,8 @@ def _best(
         exact = aligned(known.program.tape, tape, list(given.values()), values)[0]
         programs = known.program, program_of(exact, b.parameters, values)
         uses = uses or walked(known.program, lefts)
-        limit = min(max(FIRST, WALKS * uses.seconds), stop - time.thread_time())
-        found = match(uses, programs[1], b.parameters, limit, hinted and hinted.map, say)
+        limit = stop - time.thread_time()
+        found = match(uses, programs[1], b.parameters, limit, hinted and hinted.map, say, idle=FIRST)
         attempt = Candidate(found, b, tape, programs[1].tape, values, hinted, programs)
         if best is None or attempt.depth > best.depth:
             best = attempt

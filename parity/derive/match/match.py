@@ -64,19 +64,18 @@ class Match:
 
 
 class Walked(NamedTuple):
-    """The left side: its tape, its elements, each use of them, and the CPU time that it took to list these."""
+    """The left side: its tape, its elements, and each use of them."""
 
     program: Program
     elements: Elements
     seen: list[Seen]
-    seconds: float
 
 
 def walked(program: Program, elements: Elements) -> Walked:
     """Walk the left tape."""
-    seen, began = list[Seen](), time.thread_time()
+    seen: list[Seen] = []
     Walk(program, elements, lambda use: seen.append(Seen(use, program, elements))).run()
-    return Walked(program, elements, seen, time.thread_time() - began)
+    return Walked(program, elements, seen)
 
 
 def match(
@@ -87,6 +86,7 @@ def match(
     given: Array | None = None,
     say: Say = silent,
     rough: bool = False,
+    idle: float = np.inf,
 ) -> Match:
     """Find the left element of each right element.
 
@@ -95,38 +95,43 @@ def match(
       seconds: CPU time after the first attempt; then the deepest one is returned, or goes on without other choices.
       given: the left element of each right one where that is known, else 0.
       rough: whether to go on where no choice helps and only some rows of a use meet the values of another.
+      idle: CPU time after which it ends as well, counted from where the values of both sides were last found to agree
+        further: a walk along a large model alone takes seconds.
     """
     attempt = Attempt(left.seen, right, left.elements, Translated(right_arrays, left.elements), say)
     if given is not None:
         attempt.take(given)
-    return attempt.ended(_searched(attempt, left.program.outputs, seconds, rough))
+    return attempt.ended(_searched(attempt, left.program.outputs, seconds, rough, idle))
 
 
-def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: bool) -> Match:
+def _searched(attempt: Attempt, outputs: list[Array], seconds: float, rough: bool, idle: float) -> Match:
     """Go on with an attempt and step back where it ends early, until all uses have partners; return the deepest one.
 
     Args:
-      outputs: the left ones. seconds, rough: see match.
+      outputs: the left ones. seconds, rough, idle: see match.
     """
-    best, tries, end = None, 0, np.inf
+    best, tries, end, furthest, until = None, 0, np.inf, -1, np.inf
     base: Match | None = None  # before the uses that were passed over and with which nothing was proven yet
     reason = ""
     whole: Match | None = None  # the first one with partners for all uses that has other outputs all the same
     while True:
         found = _tried(attempt)
-        end = min(end, time.thread_time() + seconds)
+        now = time.thread_time()
+        end = min(end, now + seconds)
+        if found.at > furthest and attempt.limit <= EXACT:
+            furthest, until = found.at, now + idle
+        late = now > min(end, until)
         if whole or _misled(found, outputs):
             whole = whole or _copied(found)
             if not found.failure and not _misled(found, outputs):
                 return found
             tries += 1
-            if time.thread_time() > end or tries > MISLED or not attempt.step_back():
+            if late or tries > MISLED or not attempt.step_back():
                 return whole
             continue
         nearer = best is not None and found.at == best.at and LIMIT < found.gap < best.gap
         if best is None or not found.failure or found.at > best.at or nearer:
             best, tries = _copied(found) if found.failure else found, 0
-        late = time.thread_time() > end
         if not best.failure or (late and not (rough and best.gap <= LIMIT)):
             return _ended(best, base, reason)
         if found.gap > LIMIT and attempt.unscale():
