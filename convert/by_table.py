@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from specs.claims import UNPROVEN, claim, unproven
@@ -19,7 +19,7 @@ from specs.matching import Matcher
 from specs.stating import stated
 from specs.table import Table
 
-from . import folding, record
+from . import altered, folding, record
 from .dtypes import FLOATS
 from .errors import ConvertError, UsageError, option
 from .files import open_checkpoint
@@ -58,6 +58,7 @@ class TablePlan:
     earlier: frozenset[str] = frozenset()  # arrays of the file that an earlier conversion supplied
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
     copies: Copies = NOTHING
+    altered: Mapping[str, Any] = field(default_factory=dict)  # what the record says of the source; see altered.facts
 
     @property
     def parameters(self) -> int:
@@ -135,6 +136,7 @@ class TablePlan:
                 "sha256": None,  # hashed while the plan is executed
                 "format": self.reader.format,
             },
+            **self.altered,
             "tool": record.TOOL_VERSION,
         }
 
@@ -219,6 +221,7 @@ def plan(
         return TablePlan(
             reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix, aside,
             remarks=remarks, earlier=frozenset() if its.damage else its.supplied, accounted=accounted, copies=others,
+            altered=altered.facts(os.path.basename(path), its.content, its.change),
         )  # fmt: skip
     except BaseException:
         reader.close()
@@ -270,8 +273,9 @@ def _unused(table: Table, own: TablePart) -> frozenset[str]:
 
 def _remarks(its: record.Record) -> tuple[str, ...]:
     """Return what is wrong with the source's record, which is not used for anything else."""
-    problems = (its.damage, its.change and f"no longer fits the file, {its.change}")
-    return tuple(f"{its.place} {problem}: it is ignored" for problem in problems if problem)
+    damage = [f"{its.place} {its.damage}: it is ignored"] if its.damage else []
+    change = [f"{its.changed}; it is ignored"] if its.change else []
+    return (*damage, *change, *altered.notes(its.place, its.content))
 
 
 def _step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None, path: str) -> Step:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from specs.dialects import PORTS
 from specs.kinds import SUFFIX
 
-from . import record
+from . import altered, record
 from .errors import ConvertError, UsageError, printable
 from .files.inside import look, looks
 from .planning import plan
 from .program import dumps
 from .recognise import dialects
 from .settings import stated
-from .terminal import say
+from .terminal import say, say_note
 from .terminal import table as aligned
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def diff(arguments: Namespace) -> int:
         )  # fmt: skip
     notes += comparison.notes
     for note in notes:
-        say(printable(f"note: {note}"), sys.stderr, "doubt")
+        say_note(note)
     if arguments.json:
         about = {"same": comparison.same, "verdict": comparison.verdict}
         print(dumps({**about, "assumed": comparison.assumed, "differences": comparison.differences, "notes": notes}))
@@ -118,13 +117,14 @@ def verify(arguments: Namespace) -> int:
     found = look(arguments.file, arguments.step)
     problems = check(found.path)
     notes = list(found.notes)
-    if not problems and (unproven := doubt(record.at(found.path).content)):  # else the file may not be readable
-        notes.append(unproven)
+    if not problems:  # else the file may not be readable
+        its = record.at(found.path)
+        notes += [*filter(None, [doubt(its.content)]), *altered.notes(its.place, its.content)]
     if arguments.json:
         print(dumps({"intact": not problems, "problems": problems, "notes": notes}))
         return 1 if problems else 0
     for note in notes:
-        say(printable(f"note: {note}"), sys.stderr, "doubt")
+        say_note(note)
     if problems or not arguments.quiet:
         say(
             printable(f"{found.path}: {'damaged or changed' if problems else 'intact'}"),

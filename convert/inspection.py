@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +14,7 @@ from specs.numerals import exact
 from specs.words import with_article
 
 from . import folding
+from .altered import WARNING
 from .aside import STATE, as_json, by_name
 from .choosing import Request, attempt
 from .errors import ConvertError, OpenFields, UsageError, printable
@@ -33,7 +33,7 @@ from .record import DEFAULT, DIALECT, OFFICIAL, Record
 from .record import read as read_record
 from .settings import Settings
 from .spelling import out_of_modules, respelled
-from .terminal import say
+from .terminal import say, say_note
 
 BY_TABLE = "written by a Table"  # begins what the record of such a conversion says
 REASONS = 5  # printed of why the nearest architecture does not fit
@@ -52,7 +52,7 @@ def inspect(arguments: Namespace) -> int:
         print(dumps({**about, "open": str(about["open"] or "")}))
     elif arguments.quiet:
         for note in about["notes"]:
-            say(printable(f"note: {note}"), sys.stderr, "doubt")
+            say_note(note)
     else:
         for line in _lines(about, found.path):
             say(printable(line), indent=2 if line.startswith(" ") else 14)  # below what stands beside the label
@@ -87,7 +87,8 @@ def _lines(about: dict[str, Any], path: str) -> Iterator[str]:
         wanted = about["open"].wanted() if isinstance(about["open"], OpenFields) else about["open"]
         first, *remedies = str(wanted).removeprefix(f"{path}: ").split("\n")
         yield from (f"{'open:':14}{first}", *(f"{'':14}{remedy.strip()}" for remedy in remedies))
-    yield from (f"{'note:':14}{note}" for note in about["notes"])
+    for note in about["notes"]:
+        yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"
     yield f"{'tensors:':14}{len(about['tensors'])}"
     containers = {entry["name"]: entry["arrays"] for entry in about["aside"] if entry["reason"] == STATE}
     state = tuple(name for name in containers if name.endswith("/"))

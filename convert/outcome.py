@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from .dtypes import LOSSES
 from .errors import install, printable
 from .folding import summarised
 from .plans import Plan
-from .terminal import say
+from .terminal import say, say_note
 
 if TYPE_CHECKING:
     from .by_table import TablePlan
@@ -29,13 +28,13 @@ class Notes:
         self.later, self.waiting = later, list[str]()
 
     def add(self, text: str) -> None:
-        self.waiting.append(printable(f"note: {text}"))
+        self.waiting.append(text)
         if not self.later:
             self.flush()
 
     def flush(self) -> None:
         for line in self.waiting:
-            say(line, sys.stderr, "doubt")
+            say_note(line)
         self.waiting.clear()
 
 

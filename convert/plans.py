@@ -15,7 +15,7 @@ from specs.layer import count
 from specs.numerals import exact
 from specs.preprocessing import Known
 
-from . import folding
+from . import altered, folding
 from .aside import Aside, set_aside, summary
 from .by_dialect import Translation
 from .configure import Configuration
@@ -281,6 +281,7 @@ class Plan:
                 "dialect": self.src,
                 "format": self.reader.format,
             },
+            **altered.facts(os.path.basename(self.reader.path), self.record.content, self.record.change),
             "carried": self.counts()[0],
             "tool": TOOL_VERSION,
         }

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from specs.preprocessing import Known, stated
 
-from . import folding
+from . import altered, folding
 from .counters import is_count
 from .dtypes import LOSSES
 from .errors import FormatError
@@ -106,10 +106,16 @@ class Record(NamedTuple):
             if all(isinstance(entry.get(key), kind) for key, kind in known.items())
         ]
 
+    @property
+    def changed(self) -> str:
+        """Warn that the file is no longer what the record describes."""
+        return f"{altered.WARNING}{self.place} no longer fits the file, {self.change}: {altered.SINCE}"
+
     def notes(self) -> list[str]:
         """Return what the user should know of the record: whether it is damaged or of other bytes, and what it lost."""
         return [
             *self._doubts(),
+            *altered.notes(self.place, self.content),
             *(
                 f"{self.place} says that a conversion to {lost['dtype']} lost values in {lost['tensors']} tensors: "
                 + ", ".join(f"{lost[kind]:,} {became}" for kind, became in LOSSES.items())
@@ -129,7 +135,7 @@ class Record(NamedTuple):
         if self.place and not self.content:
             return [f"{self.place} {self.damage}: it is ignored"]
         damage = f"{self.place} {self.damage}: its configuration is used, and may be wrong"
-        change = f"{self.place} no longer fits the file, {self.change}: only its configuration is used"
+        change = f"{self.changed}; only its configuration is used"
         sample = f"{self.place} {self.sample}"
         doubts = ((damage, self.damage), (change, self.change), (sample, self.sample and not self.change))
         return [note for note, problem in doubts if problem]

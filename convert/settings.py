@@ -14,6 +14,7 @@ from specs.numerals import exact
 from specs.spec import Spec
 
 from . import record as records
+from .altered import WARNING
 from .errors import ConvertError, UsageError, command_or_call, option
 from .files import FORMATS, bounded_json, folder_format, suffixes
 from .files.inside import look
@@ -231,7 +232,10 @@ def _recorded(path: str, record: records.Record) -> Settings:
         raise ConvertError(f"{path}: is nested too deeply") from None
     known, problems = record.preprocessing
     doubts = [*record._replace(sample="").notes(), *(f"{PREPROCESSING}: {what}" for what in problems)]
-    assumed, notes = record.assumed & values.keys(), tuple(f"{option('config', path)}: {note}" for note in doubts)
+    assumed, notes = (
+        record.assumed & values.keys(),
+        tuple(f"{option('config', path)}: {note.removeprefix(WARNING)}" for note in doubts),
+    )
     known = known.all_assumed() if record.damage else known
     return Settings(
         values, assumed, content.get("architecture", ""), notes, path, preprocessing=known, unread=record.unread

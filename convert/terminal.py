@@ -8,6 +8,9 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from .altered import WARNING
+from .errors import printable
+
 WIDTH = 80  # columns
 LEAST = 30  # columns that are filled on a narrower terminal as well
 # Codes of ANSI terminals by what a text says.
@@ -17,6 +20,12 @@ CODES = {"good": "32;1", "bad": "31;1", "doubt": "33", "head": "1", "soft": "2"}
 _WORD = r" *(?:--[a-z][a-z-]* [^ ]+|(?:[a-z][a-z0-9_]* (?=\[))?(?:\[[^\[\]]{0,60}\]|[^ ])+)"
 _NUMBERS = r"(?:-?\d[\w.+-]*, ?){12,}-?\d[\w.+-]*"  # a list of more than a dozen numbers
 _INDENT = r" *(?:- )?"
+
+
+def say_note(text: str) -> None:
+    """Print a note on standard error, or a warning where it begins as one."""
+    alarming = text.startswith(WARNING)
+    say(printable(text if alarming else f"note: {text}"), sys.stderr, "bad" if alarming else "doubt")
 
 
 def columns(stream: Any) -> int | None:

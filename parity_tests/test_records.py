@@ -305,6 +305,11 @@ def test_a_record_inside_a_file_of_other_values(target, tmp_path, capsys):
         code = main([words[0], str(tmp_path / target), *words[1:]])
         out, err = capsys.readouterr()
         assert code == (words == ["verify"]) and note in out + err, words
+        assert ("warning: " in out + err) == (words != ["verify"]) and "note: " not in out + err
+    words = ["flax2torch", str(tmp_path / "y.npz"), "-o", str(tmp_path / "z.pt")]
+    warning = f"says of {target}, whose "
+    for again in (["inspect", words[1]], ["verify", words[1]], words, ["inspect", words[-1]]):
+        assert main(again) == 0 and warning in "".join(capsys.readouterr()), again
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "msgpack"])
@@ -327,7 +332,7 @@ def test_one_large_array_that_was_changed_in_place(suffix, tmp_path, capsys, mon
         (tmp_path / "y.msgpack.json").write_text(json.dumps(about, indent=1))
     capsys.readouterr()
     words = ["flax2paddle", str(target), "-o", str(tmp_path / "z.pdparams"), "--force"]
-    note = f"no longer fits the file, whose {last.name} has other values than were written: only its configuration"
+    note = f"no longer fits the file, whose {last.name} has other values than were written: the file was damaged, or"
     for more in ([], ["--json"], ["--dry-run"]):
         assert main([*words, *more]) == 0
         assert note in capsys.readouterr().err
