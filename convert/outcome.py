@@ -69,6 +69,7 @@ def print_plan(plan: Plan, result: Mapping[str, Any]) -> None:
     if proof := result.get("proof"):
         lost = ", and values were lost" if result.get("lossy") else ""
         say(_verdict(proof, lost), kind="good" if proof["exact"] and proof["source"] != proof["target"] else "doubt")
+        say(printable(_untested(plan)), kind="soft")
         for line in plan.left_out():
             say(printable(f"not covered by this proof, as {line}"), kind="doubt")
 
@@ -96,6 +97,14 @@ def _verdict(proof: Mapping[str, Any], lost: str) -> str:
         same = differ if proof["error"] else "give the same outputs, exactly"
         return f"{what} target, each read into {source}'s port in float64, {same} {about}"
     return f"{measured or 'proven'}: {source} and {target} in float64 {differ} {about}"
+
+
+def _untested(plan: Plan) -> str:
+    """Say what a proof takes for granted: what source and target are both read by."""
+    lines = " and ".join(dict.fromkeys((plan.src, plan.dst)))
+    assumed = f", {', '.join(plan.assumed)} assumed among them" if plan.assumed else ""
+    shared = f"the lines of {lines} and the settings that no array shows{assumed}"
+    return f"not tested by this proof, as both sides share them: {shared}"
 
 
 def print_table_plan(plan: TablePlan, result: Mapping[str, Any]) -> None:

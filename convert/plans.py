@@ -126,6 +126,8 @@ class Plan:
         """Return what the user should know and need not act on."""
         lines = [*self.part(), *self.left_out(), *self.doubts()]
         lines += [self._conflict(name, *values) for name, values in self.conflicts().items()]
+        fixed = self._stated(unshown_from(self.reading.spec, self.config, self.origins, "dialect"))
+        lines += [f"as {self.src}'s own code computes, since the file does not say: {fixed}"] if fixed else []
         lines += self._scaled_otherwise()
         return [*lines, *self.filled(), *self.counts()[1]]
 

@@ -85,7 +85,8 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     words += ["--set", "lite_stride=2", "--set", "dyrelu_coefs=1,.5", "--set", "dyrelu_consts=(1.0, 0.0)"]
     code, _, err = run(*words)
     counters = "note: 13 batch counters set to 0, as the source stores none: stem.norm.num_batches_tracked and 4 more\n"
-    assert (code, err) == (0, f"note: the file does not say, assumed: stem_stride=2\n{counters}")
+    fixed = "note: as paddlevit's own code computes, since the file does not say: softmax=True\n"
+    assert (code, err) == (0, f"note: the file does not say, assumed: stem_stride=2\n{fixed}{counters}")
     written = tmp_path / "x.safetensors"
     marked = "note: assumed when the record was written, not known: stem_stride=2\n"
     earlier = "note: supplied by an earlier conversion, and not read from its source (13): "
@@ -130,11 +131,14 @@ def test_dry_run_writes_nothing(run, tmp_path):
     assert listing(tmp_path) == []
 
 
-def test_conventions_that_a_target_does_not_share_are_told(run, tmp_path):
+def test_conventions_of_dialects_are_reported(run, tmp_path):
+    """Those that a target does not share, and those that stand in the code of the source alone, not in its file."""
     _, _, err = run("google2timm", GOOGLE, "-o", tmp_path / "x.pth")
     assert "timm's own code computes gelu=erf; these weights mean gelu=tanh" in err
     _, _, err = run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")
-    assert err == ""
+    settings = "gelu=tanh, norm_eps=1e-6"
+    assert err == f"note: as google's own code computes, since the file does not say: {settings}\n"
+    assert run("torch2google", tmp_path / "x.safetensors", "-o", tmp_path / "x.npz")[2] == ""  # its record says
 
 
 def test_prove(run, tmp_path):
@@ -188,7 +192,7 @@ def test_a_proof_that_stops_names_the_layer_and_leaves_nothing(run, tmp_path, mo
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     monkeypatch.setattr(Mlp, "forward", forward)
     status, printed, err = run("timm2torch", TIMM, "-o", tmp_path / "x.safetensors", "--prove")
-    assert (status, printed, err.count("\n")) == (code, "", 1), err
+    assert (status, printed, err.count("\n")) == (code, "", 2), err  # a note on timm's code, and this
     assert said in err
     assert listing(tmp_path) == []
     assert os.environ["JAX_PLATFORMS"] == "cpu"  # jax looks for no GPU, of which it would log a line
@@ -340,7 +344,7 @@ def test_names_that_the_output_cannot_spell(tmp_path):
     words = ["google2torch", str(tmp_path / "mod\u00e8le.npz"), "-o", str(tmp_path / "x.safetensors")]
     command, env = [sys.executable, "-m", "convert", *words], {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0 and done.stderr.count("\n") == 1, done.stderr  # the note on Google's code
     assert "mod\\xe8le.npz" in done.stdout
 
 
@@ -377,3 +381,5 @@ def test_one_framework_proves_what_it_can(run, tmp_path, monkeypatch):
     assert (
         "each read into torch's port in float64, give the same outputs, exactly (" in printed and "(at" not in printed
     )
+    shared = "the lines of google and flax and the settings that no array shows"
+    assert f"not tested by this proof, as both sides share them: {shared}\n" in printed
