@@ -68,8 +68,8 @@ def part(reader: Reader, weights: str | None) -> TablePart:
 def matching(reader: Reader, weights: str | None, table: Table) -> TablePart:
     """Return the part of a file that matches a Table's lines, under the Table's names.
 
-    Names that the Table has are taken as they are. Only where it has none of them, others are tried: those of a copy in
-    the place of the weights, and other spellings.
+    Names that the Table has are taken as they are. Where it has none of them, or others have wrappers, other names are
+    tried: those of a copy in the place of the weights, and other spellings.
     """
     try:
         own = part(reader, weights)
@@ -77,7 +77,8 @@ def matching(reader: Reader, weights: str | None, table: Table) -> TablePart:
         if other := _by_other_spelling(reader, weights, table):
             return other
         raise
-    if _matched_names(table, own.sources):
+    matched = _matched_names(table, own.sources)
+    if matched and all(unwrapped(name) == name for name in own.sources.keys() - matched):
         return own
     return (_under_table_root(own, table) if weights else None) or _by_other_spelling(reader, weights, table) or own
 
@@ -130,6 +131,9 @@ def _by_other_spelling(reader: Reader, weights: str | None, table: Table) -> Tab
 
 def _spellings(reader: Reader, table: Table) -> Iterator[Reader]:
     """Yield the file under other names for all arrays: with other marks between levels, and below a Table's levels."""
+    if (bare := _renamed(reader, unwrapped, "read without the wrappers in its names, as _orig_mod.")) is not None:
+        reader = bare
+        yield bare
     usual = respelled(reader)
     slashes = _renamed(usual, lambda name: name.replace(".", "/"), "read '.' in its names as /")
     dots = _renamed(usual, lambda name: name.replace("/", "."), "read '/' in its names as .")

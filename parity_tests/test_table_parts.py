@@ -100,6 +100,8 @@ def test_one_of_equal_replicas_is_taken_where_that_is_asked_for(convert):
 
 
 SPELT = {
+    "wrappers of all": (lambda name: name.replace("params/", "params/_orig_mod."), "without the wrappers in its names"),
+    "of some": (lambda name: name.replace("fc/1/", "fc/1/_orig_mod."), "without the wrappers in its names"),
     "dots": (lambda name: name.replace("/", "."), "read '.' in its names as /"),
     "keystr": (lambda name: "".join(f"['{part}']" for part in name.split("/")), "joined by /"),
     "no collection": (lambda name: name.removeprefix("params/"), "read its names below 'params/', which they all lack"),
