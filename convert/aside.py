@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .errors import command_or_call, option
 from .files.base import Tensor
 from .folding import fold
-from .nesting import COPIES, LEAST, LONGEST, PROFILED, SEPARATOR, TRAINING, WORD, cuts, label, training
+from .nesting import COPIES, LEAST, LONGEST, PROFILED, SEPARATOR, TRAINING, WORD, cuts, label, training, unwrapped
 from .readings import Reading, copies_without_collection, is_known, normal
 from .recognise import spellings
 
@@ -41,7 +41,10 @@ class Aside(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        size = f"{self.arrays:,} arrays of {self.elements:,} elements" if self.arrays > 1 or not self.detail else ""
+        arrays, elements = (
+            f"{n:,} {what}{'s' * (n != 1)}" for n, what in ((self.arrays, "array"), (self.elements, "element"))
+        )
+        size = f"{arrays} of {elements}" if self.arrays > 1 or not self.detail else ""
         return f"{self.name} {' '.join(filter(None, (self.detail, size)))} ({self.reason})"
 
 
@@ -129,12 +132,21 @@ def _spelled(reading: Reading) -> Collection[str]:
 
 
 def _copies(names: Iterable[str], spelled: Collection[str], enough: float) -> list[str]:
-    """Find the places under which many of these names are names of the model."""
+    """Find the places under which many of these names are names of the model, inner ones first.
+
+    A place that is another one and wrappers, as ema/module. beside ema/, is the same copy.
+    """
     hits: Counter[str] = Counter()
     for name in names:
         if TRAINING.isdisjoint(name.split("/")):
             hits.update(_places(name, spelled))
-    return [place for place, count in hits.items() if count >= enough]
+    places = sorted((place for place, count in hits.items() if count >= enough), key=len, reverse=True)
+    return [p for p in places if not any(_only_wraps(p, other) for other in places)]
+
+
+def _only_wraps(inner: str, place: str) -> bool:
+    """Tell whether a place is another one, the root aside, and wrappers."""
+    return bool(place) and place != inner and inner.startswith(place) and not unwrapped(inner[len(place) :])
 
 
 def _places(name: str, spelled: Collection[str]) -> set[str]:

@@ -220,5 +220,7 @@ def test_groups_of_torch_stay_groups(run, tmp_path):
     assert code == 0 and "weight_decay=0.05 as you state; the file has 0.0 and 0.05" in err
     back = ["--table", tmp_path / "net.table", "--reverse", tmp_path / "out.msgpack", *words[5:]]
     code, _, err = run(*back, tmp_path / "back.pt", "--like", tmp_path / "new.pt")
-    assert code == 0 and "torch's groups of parameters had weight_decay=0.0 and 0.05; this file has one value" in err, err
+    assert code == 0 and "torch's groups of parameters had weight_decay=0.0 and 0.05; this file has one value" in err, (
+        err
+    )
     assert json.loads((tmp_path / "back.pt.json").read_text())["optimizer"]["changed"] == {"weight_decay": [0.0, 0.05]}

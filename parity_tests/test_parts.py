@@ -89,6 +89,14 @@ def test_live_weights_come_before_copies(case, model, tmp_path):
     assert ("weights=" in noted) == (case != "ema alone")
 
 
+def test_a_wrapped_copy_and_its_count_are_one_entry(model, tmp_path):
+    copy = {**under("ema/module.", plus(model, 1)), "ema/n_averaged": np.array([3])}
+    path = save(tmp_path / "x.safetensors", {**copy, **model})
+    with convert.plan(path, src="timm", dst="timm") as plan:
+        assert [(entry.name, entry.arrays) for entry in plan.aside] == [("ema/", len(copy))]
+        assert " 1 array of 1 element " in str(plan.aside[0]._replace(arrays=1, elements=1))
+
+
 @pytest.mark.parametrize("dialect", ["flax", "torch"])
 def test_a_copy_of_a_tree_with_statistics(dialect, tmp_path):
     """Several trees make the model, and the copy has all of them."""

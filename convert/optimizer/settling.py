@@ -42,7 +42,9 @@ def settled(path: str, state: State, stated: Mapping[str, Any]) -> State:
             f"{path}: {state.library}'s state does not say whether it is Adam's or AdamW's: "
             "--hyper kind=adam or kind=adamw"
         )
-    return replace(state, hyper=hyper, changed={**state.changed, **changed}, groups=groups, notes=(*notes, *state.notes))
+    return replace(
+        state, hyper=hyper, changed={**state.changed, **changed}, groups=groups, notes=(*notes, *state.notes)
+    )
 
 
 def unstated(state: State) -> list[str]:
