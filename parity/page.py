@@ -48,7 +48,7 @@ def page(
         title=join(f"Parity: {verdict}"),
         state="good" if passed else "bad",
         verdict=headline(verdict, summary.closeness(results)),
-        totals=prose(f"{summary.where(results)}{summary.totals(results)}. {MEASURES}"),
+        totals=prose(f"{summary.where(results)}{summary.totals(results)}.{f' {MEASURES}' * _compared(results)}"),
         brief=brief(about),
         provenance=provenance(about),
         divergences=join(divergences(results, home), near(results, home)),
@@ -57,6 +57,11 @@ def page(
         details=_details(models),
         remarks=_remarks(results),
     )
+
+
+def _compared(results: Iterable[Result]) -> bool:
+    """Tell whether any two models were compared."""
+    return any(r.passed is not None for r in results)
 
 
 def fill(**parts: str) -> str:
@@ -115,8 +120,10 @@ def _matrix(architecture: str, models: Sequence[Model]) -> Markup:
         table = pair_table(model.cells, model.anchor)
     else:
         own = "" if len(models) == 1 else " A model is compared across frameworks, not with the other models."
-        of = f"the worst error of {', '.join(pairs) or 'no pair'}"
-        what = f"Each number is {of}, and leads to where it is shown array by array.{own}"
+        what = (
+            f"Each number is the worst error of {', '.join(pairs)}, and leads to where it is shown array by array.{own}"
+        )
+        what = what if pairs else "Nothing was compared: each cell leads to its pairs, and to why they did not run."
         table = _checks_table(models)
     return tag("section", tag("h2", title), tag("p", prose(what), class_="soft"), tag("div", table, class_="scroll"))
 
@@ -176,13 +183,17 @@ def _tooltip(r: Result) -> str:
 def _legend(models: Sequence[Model]) -> Markup:
     counts = summary.grades(r for model in models for r in model)
     several = len(models) > 1 and any(len(cell) > 1 for model in models for cell in model.cells.values())
-    keys = [tag("span", tag("b", class_="agrees"), "agrees")]
+    keys = [tag("span", tag("b", class_="agrees"), "agrees")] * bool(counts["agrees"] + counts["close"])
     undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
     why = tag("span", ", ".join(undecided), ": see ", tag("a", "Remarks", href="#remarks"))
     for grade, words in (("close", CLOSE), ("differs", "beyond its limit" + ", and which pairs differ" * several)):
         keys += [tag("span", tag("b", class_=grade), words)] * bool(counts[grade])
     keys += [why] * bool(undecided)
-    return tag("p", *keys, class_="legend soft") if len(keys) > 1 else Markup()
+    return (
+        tag("p", *keys, class_="legend soft")
+        if any(counts[grade] for grade in counts if grade != "agrees")
+        else Markup()
+    )
 
 
 def _details(models: Sequence[Model]) -> Markup:

@@ -17,7 +17,7 @@ from convert.progress import Status
 from convert.settings import stated
 from convert.terminal import WIDTH, columns, wants_colour
 from convert.versions import version
-from ports.frameworks import quick_xla_flags
+from ports.frameworks import available, quick_xla_flags
 from specs.config import as_dict
 from specs.numerals import exact
 
@@ -45,6 +45,9 @@ def run(arguments: Namespace) -> Report:
         for target in chosen:
             for dtype in arguments.dtype:
                 report += _compare(target, dtype, arguments, lambda what: status.show(f"{next(runs)}/{total} {what}"))
+    if all(r.passed is None for r in report):  # no model's outputs were looked at
+        for label in ("batch", "training", "images"):
+            report.about.pop(label, None)
     return report
 
 
@@ -104,7 +107,7 @@ def _about(chosen: list[Target], arguments: Namespace) -> dict[str, str]:
     if "train" in arguments.check:
         about["training"] = summary.count(arguments.steps, "step")
     about |= surroundings(arguments.device)
-    about |= {framework: version(framework) for framework in arguments.frameworks}
+    about |= {f: version(f) if f in available() else "not installed" for f in arguments.frameworks}
     return about | _models(chosen, arguments.batch)
 
 
