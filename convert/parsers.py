@@ -7,6 +7,7 @@ from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .documents import document
 from .errors import called
 from .program import Arguments, Version, add_quiet
 
@@ -178,9 +179,7 @@ def _add_route_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_table_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--table", metavar="FILE", required=True, help="the arrays' translation (docs/table.md), or a record with one"
-    )
+    parser.add_argument("--table", metavar="FILE", required=True, help="the arrays' translation, or a record with one")
     parser.add_argument("--reverse", action="store_true", help="from the table's right side to its left")
     parser.add_argument("--like", metavar="FILE", help="a checkpoint with the target's names and shapes")
     parser.add_argument(
@@ -236,7 +235,7 @@ COMMANDS = {
     TABLE: Command(
         "--table FILE CKPT... [-o OUT] [options]", "convert any model by a Table of its arrays",
         "--table bert.table bert.safetensors -o bert.msgpack", _add_table_arguments,
-        f"docs/table.md describes Tables.\n{SUFFIXES}",
+        f"{document('table')} describes Tables.\n{SUFFIXES}",
     ),
     "inspect": Command("inspect CKPT [options]", "describe a checkpoint", "inspect B_16.npz", _add_inspect_arguments),
     "diff": Command(
@@ -249,7 +248,7 @@ COMMANDS = {
     "derive": Command(
         "derive LEFT RIGHT [-o OUT] [options]", "find the Table between two models",
         "derive left.py:build right.py:build -o my.table", _add_derive_arguments,
-        "docs/own-model.md shows the way from two models to a converted file.",
+        f"{document('own-model')} shows the way from two models to a converted file.",
     ),
     "routes": Command("routes [options]", "list the architectures and their dialects", "routes", _add_routes_arguments),
 }  # fmt: skip

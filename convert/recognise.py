@@ -18,11 +18,13 @@ from specs.signature import Signature
 from specs.spec import Dialect
 from specs.words import with_article
 
+from .documents import document
 from .errors import ConvertError, UsageError, called, option
 from .examples import examples
 from .files.base import Reader, shown
 from .nesting import MAX_ARRAYS, unclear
 from .readings import Ambiguous, Names, Reading, Which, strongest
+from .spelling import state_name
 
 
 def dialects(architecture: str) -> dict[str, Dialect]:
@@ -149,7 +151,7 @@ def _square(reader: Reader) -> bool:
 
 
 NEAR = 0.5  # share of names, which recognition asks for as well: any model shares some, such as norm or head
-FAR = "no architecture here has half of its names: a Table converts models of one's own (docs/own-model.md)"
+FAR = f"no architecture here has half of its names: a Table converts models of one's own ({document('own-model')})"
 # The framework whose users write a format.
 USUAL = {"msgpack": "flax", "npz": "flax", "orbax": "flax", "torch": "torch", "dcp": "torch", "safetensors": "torch",
          "pdparams": "paddle"}  # fmt: skip
@@ -199,7 +201,9 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
         known = f"{round(best.score * size)} of {size} are known in {best.dialect} ({best.architecture})"
         return f"{reader.path}: its names are not those of dialect {dialect}: {known}"
     what = f"not those of dialect {dialect}" if dialect else "those of no architecture known here"
-    first = ", ".join([reader.stored_name(name) for name in reader.tensors if name.startswith(names.root)][:3])
+    first = ", ".join(
+        [state_name(reader.stored_name(name)) for name in reader.tensors if name.startswith(names.root)][:3]
+    )
     remedy = "" if dialect else f" ({called('ports')} lists them)"
     format = with_article(reader.format)
     near = nearest(reader, weights)

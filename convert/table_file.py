@@ -10,6 +10,7 @@ from specs.claims import MISSING, UNFINISHED, claim
 from specs.table import Table, TableError
 
 from . import record
+from .documents import document
 from .errors import ConvertError
 from .files import is_named_as_checkpoint
 
@@ -38,7 +39,9 @@ def _recorded(path: str) -> str | None:
         return table
     text = table.get("text") if isinstance(table, dict) else None
     if not isinstance(text, str):
-        raise ConvertError(f"{path}: contains no Table, as the record of a conversion by a Table does (docs/table.md)")
+        raise ConvertError(
+            f"{path}: contains no Table, as the record of a conversion by a Table does ({document('table')})"
+        )
     if its.damage:
         raise ConvertError(f"{path}: its record {its.damage}: save its Table as a file of its own, and look at it")
     return text

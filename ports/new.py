@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 import specs
+from convert.documents import document
 from convert.errors import ConvertError, UsageError, called
 
 FILES = ("{}.py", "{}_flax.py", "{}_torch.py", "{}_paddle.py", "{}_golden.py")
@@ -40,4 +41,4 @@ def write(name: str, folder: str) -> Iterator[str]:
     yield ""
     yield f"{called('parity')} {name} --spec {page}    compares the three ports"
     yield f"python {golden}    writes a golden case and runs the ports on it"
-    yield "docs/own-architecture.md, in the repository, says what each part means"
+    yield f"{document('own-architecture')} says what each part means"

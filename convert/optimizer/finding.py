@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from convert.documents import document
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 from convert.nesting import training
@@ -24,7 +25,7 @@ ALONE = (
 )
 NESTED = (
     "leave it out. A chain that nests its state otherwise, as with a gradient clip, takes the converted state by "
-    "optax.tree_utils.tree_set: docs/training.md shows how"
+    f"optax.tree_utils.tree_set: {document('training')} shows how"
 )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convert import folding
+from convert.documents import document
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Reader, Tensor
 from specs.moves import Shape
@@ -21,7 +22,7 @@ from .state import State
 USUAL_BETAS = {"beta1": 0.9, "beta2": 0.999}
 MIXED = (
     "trained in mixed precision: paddle keeps float32 master weights here (master_weights), which are not converted: "
-    "save them as the model's weights and the state without them, as docs/training.md shows"
+    f"save them as the model's weights and the state without them, as {document('training')} shows"
 )
 SCHEDULER = "LR_Scheduler/"
 NEAR = 0.1  # steps: how far a power of beta may be from a whole number of them

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from convert.documents import document
 from convert.errors import ConvertError
 from convert.plans import Plan
 from convert.steps import sources_of
@@ -23,7 +24,8 @@ def check(path: str, state: State, library: str) -> None:
     problem = f"{path}: its {len(state.groups)} groups of parameters differ in {', '.join(unlike)}"
     if library != "torch":
         stated = " ".join(f"--hyper {name}=..." for name in unlike if name in HYPERPARAMETERS)
-        remedy = f"{stated} states one for all; docs/training.md exempts parameters" if stated else "make them alike"
+        shown = f"{document('training')} shows how its users exempt parameters"
+        remedy = f"{stated} states one for all; {shown}" if stated else "make them alike"
         raise ConvertError(f"{problem}: {library} keeps one of each: {remedy}")
 
 

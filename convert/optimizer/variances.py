@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from convert.documents import document
 from convert.plans import Plan
 from specs.kinds import FRAMEWORKS, KINDS, LIBRARIES, UNBIASED, VARIANCE
 
@@ -37,5 +38,5 @@ def remarks(plan: Plan | TablePlan, source: str, target: str) -> list[str]:
         return []
     (other,) = (side for side in sides if side not in UNBIASED)
     what = f"{unbiased[0]} updates running variances with n / (n - 1) times what {other} does, n = batch x positions"
-    effect = "weights train alike, outputs in evaluation mode do not (docs/training.md, BatchNorm)"
+    effect = f"weights train alike, outputs in evaluation mode do not ({document('training')}, BatchNorm)"
     return [f"{len(own):,} BatchNorm{'s' * (len(own) > 1)}: {what}: {effect}"]
