@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
+from convert.errors import called
 from convert.folding import fold as folded_names
 from specs.numerals import limit, short
 
@@ -139,7 +140,7 @@ def _by_module(names: Iterable[str]) -> list[tuple[str, str]]:
 def _table(found: Derivation, out: str | None) -> Markup:
     lines = [tag("span", line) for line in found.table.print().splitlines(keepends=True)]
     step = (
-        f"python -m convert --table {out or 'FILE.table'} CHECKPOINT -o OUT"
+        f"{called('convert')} --table {out or 'FILE.table'} CHECKPOINT -o OUT"
         if found.table.lines and not found.missing
         else ""
     )

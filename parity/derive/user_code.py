@@ -16,6 +16,7 @@ from .trace.call import Call
 from .trace.frames import line_of, line_of_definition, message
 from .trace.sides import MODELS, is_model, without_variables
 
+PACKAGES = ("specs", "convert", "ports", "parity")  # of Triptych, which are imported before the user's file runs
 RETURN = "return (model, inputs)"
 
 
@@ -54,10 +55,19 @@ def build(text: str, which: str) -> tuple[Any, Any]:
     except UsageError:
         raise
     except Exception as error:  # the user's code may raise anything
-        raise ConvertError(f"{line_of(error) or path} in {name}: {message(error)}") from error
+        hint = _hidden(error, os.path.dirname(os.path.abspath(path))) if isinstance(error, ImportError) else ""
+        raise ConvertError(f"{line_of(error) or path} in {name}: {message(error)}{hint}") from error
     finally:
         sys.path.pop(0)
     return divided(result, f"the {which} side, {path}{line_of_definition(function)} in {name}")
+
+
+def _hidden(error: ImportError, folder: str) -> str:
+    """Explain an import that took a package of Triptych's in place of the user's file of that name; else ""."""
+    top = (error.name or "").partition(".")[0]
+    own = [path for path in (f"{top}.py", top) if top in PACKAGES and os.path.exists(os.path.join(folder, path))]
+    why = "Triptych has a package of that name, which is imported first"
+    return f" ({why}: give {os.path.join(folder, own[0])} another name)" if own else ""
 
 
 def _check_arguments(function: Any, path: str, name: str) -> None:
