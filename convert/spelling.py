@@ -97,11 +97,12 @@ def _level(text: str) -> str:
 
 def _out_of_modules(names: list[str]) -> Change:
     """Name the arrays of torch modules that were pickled whole as the modules' state_dict does."""
-    changed = {name: new for name in names if "_" in name and (new := _state_name(name)) != name}
+    changed = {name: new for name in names if "_" in name and (new := state_name(name)) != name}
     return changed, "read the arrays of pickled modules under the names that their state_dict has"
 
 
-def _state_name(name: str) -> str:
+def state_name(name: str) -> str:
+    """Name an array of a pickled torch module as its state_dict does; any other stays as it is."""
     first = re.search(_MODULE, name)
     if not first:
         return name
