@@ -88,5 +88,21 @@ def test_the_configuration_that_it_shows_builds_a_port(tmp_path):
     assert {**configs.as_dict(port.config), **json.loads(text)} == configs.as_dict(port.config)
 
 
+def test_names_are_added_to_a_file_of_groups(tmp_path, monkeypatch):
+    """Two groups whose numbers do not follow model.parameters()."""
+    needs("torch")
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    first, second = model[1].parameters(), model[0].parameters()
+    optimizer = torch.optim.AdamW([{"params": list(first)}, {"params": list(second), "weight_decay": 0.0}])
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, "training.pt")
+    (block,) = (block for block in BLOCKS if "param_names" in block)
+    exec(block, {"model": model, "optimizer": optimizer})
+    groups = torch.load("named.pt")["optimizer"]["param_groups"]
+    assert [group["param_names"] for group in groups] == [["1.weight", "1.bias"], ["0.weight", "0.bias"]]
+
+
 def test_every_snippet_is_run():
-    assert len(BLOCKS) == 8  # those of paddle in test_optimizer_hyper.py
+    assert len(BLOCKS) == 9  # those of paddle in test_optimizer_hyper.py

@@ -198,6 +198,25 @@ def in_torch(path, groups):
     return optimizer
 
 
+def test_the_first_rate_of_a_schedule_goes_from_torch_to_torch(run, tmp_path):
+    """CosineAnnealingLR with last_epoch asks for it; no other library has such an entry."""
+    needs("torch")
+    import torch
+
+    in_torch(tmp_path / "net.pt", [("bias", {"weight_decay": 0.0}), ("weight", {})])
+    saved = torch.load(tmp_path / "net.pt")
+    for rate, group in zip((0.5, 0.25), saved["optimizer"]["param_groups"], strict=True):
+        group["initial_lr"] = rate
+    torch.save(saved, tmp_path / "net.pt")
+    (tmp_path / "net.table").write_text(TABLE.replace("paddle", "torch").replace(": i o", ": o i"))
+    words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--weights", "model", "--with-optimizer", "-o"]
+    assert run(*words, tmp_path / "out.pt", "--like", tmp_path / "new.pt")[0] == 0
+    groups = torch.load(tmp_path / "out.pt")["optimizer"]["param_groups"]
+    assert [group["initial_lr"] for group in groups] == [0.5, 0.25]
+    code, _, err = run(*words, tmp_path / "out.msgpack", *hyper("weight_decay=0.0"))
+    assert code == 0 and "set aside, of torch's learning-rate scheduler: initial_lr" in err
+
+
 def test_groups_of_torch_stay_groups(run, tmp_path):
     """As timm divides them: without decay those of one axis, first."""
     needs("torch")
@@ -207,7 +226,9 @@ def test_groups_of_torch_stay_groups(run, tmp_path):
     (tmp_path / "net.table").write_text(TABLE.replace("paddle", "torch").replace(": i o", ": o i"))
     words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--weights", "model", "--with-optimizer", "-o"]
     code, _, err = run(*words, tmp_path / "out.pt", "--like", tmp_path / "new.pt")
-    assert code == 0 and "2 groups of parameters go along" in err, err
+    order = "1 with weight_decay=0.0: last.bias; then 1 with weight_decay=0.05: last.weight"
+    assert code == 0 and f"2 groups of parameters go along, to be built in this order: {order}" in err, err
+    assert "the state is that of torch.optim.AdamW(lr=0.01, eps=1e-8, betas=(0.9, 0.999))" in err
     saved, original = torch.load(tmp_path / "out.pt")["optimizer"], optimizer.state_dict()
     optimizer.load_state_dict(saved)
     for left, right in zip(saved["param_groups"], original["param_groups"], strict=True):

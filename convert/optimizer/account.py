@@ -60,11 +60,15 @@ class Moves:
         lines += [f"the optimizer's state is from {path}"] if path else []
         if state.scheduler and self.library != "paddle":
             lines.append("set aside, paddle's learning-rate scheduler, except its rate: LR_Scheduler")
+        if state.initial and self.library != "torch":
+            lines.append("set aside, of torch's learning-rate scheduler: initial_lr of its groups of parameters")
         others = [name for name in self.held.reader.tensors if name not in state.used] if path else []
         lines += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
         if any(STATIC_EMA.search(name) for name in others):
             lines.append(f"sums of paddle.static's ExponentialMovingAverage stay behind, of {path}: {FROM_ZERO}")
-        lines += [f"without a state in the source, so with zeros: {', '.join(self.without)}"] if self.without else []
+        lines += (
+            [f"without a state in the source, so with zeros: {folding.listed(self.without)}"] if self.without else []
+        )
         if self.average:
             lines.append(f"the average of the weights goes along: {self.average.place} -> {self.written.averages}")
         return lines

@@ -8,7 +8,7 @@ by powers of its betas: after n steps it stores beta^(n+1). SGD's momentum is eq
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from specs.numerals import exact
@@ -89,15 +89,21 @@ def nest(kind: str, hyper: Mapping[str, Any]) -> Any:
     return {"0": {}, "1": NESTS[kind]} if coupled(kind, hyper) else NESTS[kind]
 
 
-def call(kind: str, library: str, hyper: Mapping[str, Any]) -> str:
-    """Return the call that builds an optimizer, with ? for unknown hyperparameters, so that Python refuses it."""
+def call(kind: str, library: str, hyper: Mapping[str, Any], by_group: Collection[str] = ()) -> str:
+    """Return the call that builds an optimizer, with ? for unknown hyperparameters, so that Python refuses it.
+
+    Args:
+      by_group: torch's names of what its groups of parameters state each, and the call does not.
+    """
     values = {name: exact(hyper[name]) if name in hyper else "?" for name in NEEDED[KINDS[kind]]}
     before = ""
     if library == "optax" and kind != "adamw":
         decay = values.pop("weight_decay")
         before = f"optax.add_decayed_weights({decay}), " if coupled(kind, hyper) else ""
     betas = f"({values.pop('beta1')}, {values.pop('beta2')})" if library == "torch" and "beta1" in values else ""
-    words = [f"{HYPERPARAMETERS[name].of(library)}={value}" for name, value in values.items()]
-    words += [f"betas={betas}"] if betas else []
-    inner = f"{CLASSES[kind].of(library)}({', '.join(words)})"
+    words = {HYPERPARAMETERS[name].of(library): value for name, value in values.items()} | (
+        {"betas": betas} if betas else {}
+    )
+    stated = ", ".join(f"{name}={value}" for name, value in words.items() if name not in by_group)
+    inner = f"{CLASSES[kind].of(library)}({stated})"
     return f"optax.chain({before}{inner})" if before else inner

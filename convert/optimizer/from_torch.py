@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convert import folding
+from convert.documents import document
 from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
 from specs.numerals import exact
@@ -50,15 +51,12 @@ def read_torch(
         raise ConvertError(f"{reader.path}: {problem}: it is damaged")
     moments = {s: {by_key[k]: t for k, t in slots[MOMENTS[s].torch].items()} for s in FAMILIES[family]}
     hyper = _torch_hyper(reader, family, groups[0], stated)
-    others = sorted(
-        name for name in reader.skipped.values if name.startswith(f"{found.root}param_groups/") and "initial_lr" in name
-    )
-    if others:
-        notes.append(f"set aside, of torch's learning-rate scheduler: {', '.join(folding.fold(others))}")
+    initial = tuple(group["initial_lr"] for group in groups if "initial_lr" in group)
     step = one_step(reader, steps, stated) if family == "adam" else stated.get("step")
     return State(
         "torch", family, step, hyper, moments, frozenset(used), tuple(notes),
         assumed=assumed, groups=_unlike(groups, by_key),
+        initial=initial if len(initial) == len(groups) else (),
     )  # fmt: skip
 
 
@@ -121,7 +119,10 @@ def _names(
             problem = f"its optimizer names parameters that the model has not: {folding.listed(strangers)}"
             raise ConvertError(f"{reader.path}: {problem}")
         return given, []
-    remedy = "pass model.named_parameters() to the optimizer: it then stores names"
+    remedy = (
+        "pass model.named_parameters() to the optimizer: it then stores names; "
+        f"{document('training')} shows how to add them to this file (param_names)"
+    )
     by_rank = _by_rank(reader, root, groups, parameters) if len(groups) > 1 else list(parameters)
     if not by_rank:
         raise ConvertError(f"{reader.path}: {len(groups)} groups number parameters in an order of their own: {remedy}")

@@ -37,6 +37,7 @@ class State:
       assumed: what was assumed to read it; the record of the target marks it.
       notes: what the user should know of how it was read.
       scheduler: paddle's entry of its learning-rate scheduler.
+      initial: torch's initial_lr of each of its groups, which a learning-rate scheduler adds.
       groups: torch's, where they differ, of which `hyper` is the first one's.
       changed: hyperparameters that the user states otherwise than the file or its record, with their values.
     """
@@ -50,6 +51,7 @@ class State:
     notes: tuple[str, ...] = field(default=())
     assumed: tuple[str, ...] = ()
     scheduler: Mapping[str, Any] = field(default_factory=dict)
+    initial: tuple[float, ...] = ()
     groups: tuple[Group, ...] = ()
     changed: Mapping[str, Any] = field(default_factory=dict)
 

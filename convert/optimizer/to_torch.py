@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from convert import folding
 from convert.errors import ConvertError, UsageError
 from convert.files.base import Tensor
+from specs.numerals import exact
 
 from .families import FAMILIES, MOMENTS, call
 from .layout import AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, unknown
@@ -58,14 +60,18 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
         {**_group(state, values), "params": [key_of[weight] for weight in weights], "param_names": list(weights)}
         for weights, values in model.groups or [(model.trained, {})]
     ]
+    rates = state.initial if model.groups else state.initial[:1] if len(set(state.initial)) == 1 else ()
+    if rates and not missing_of(state):
+        groups = [{**group, "initial_lr": rate} for group, rate in zip(groups, rates, strict=True)]
     notes = ["torch counts parameters in the order of model.parameters(): the file lists their names, param_names"]
     notes = [f"load it by {DCP_LOAD}"] if distributed else notes
     if missing := missing_of(state):
         how = f"build {call(state.kind, 'torch', state.hyper)} and load it by {LOAD}"
         notes.append(f"{unknown(state, missing)}: {how}")
     else:
-        notes.append(f"the state is that of {call(state.kind, 'torch', state.hyper)}")
-        notes += [f"{len(groups)} groups of parameters go along: build them in this order"] if model.groups else []
+        unlike = {key for _, values in model.groups for key in values}
+        notes.append(f"the state is that of {call(state.kind, 'torch', state.hyper, unlike)}")
+        notes += _about_groups(model.groups)
     tree: dict[str, Any] = {"model": weights, root: {"state": states, "param_groups": groups}}
     if (averages := model.averages) is None or averages.from_zero:
         return builder.written(tree, [*notes, *from_zero(averages)])
@@ -77,6 +83,18 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
         name = f"{wrapper}{step[0].name}"
         copy[name] = builder.weight(step, f"{AVERAGES}/{name}")
     return builder.written(tree, [*notes, AVERAGED if wrapper else UNCOUNTED, *shared(averages)], AVERAGES)
+
+
+def _about_groups(groups: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> list[str]:
+    """Report the groups of parameters in their order: how many each has, which, and with what."""
+    if not groups:
+        return []
+    each = [
+        f"{len(weights):,} with {' '.join(f'{key}={exact(value)}' for key, value in values.items())}: "
+        f"{folding.listed(weights)}"
+        for weights, values in groups
+    ]
+    return [f"{len(groups)} groups of parameters go along, to be built in this order: {'; then '.join(each)}"]
 
 
 def _group(state: State, values: Mapping[str, Any]) -> dict[str, Any]:
