@@ -12,7 +12,7 @@ from .markup import Markup, join, name, prose, tag
 from .result import Result
 
 BRIEF = "date", "triptych", "device", "command"  # labels of the line below the verdict
-WIDE = 48  # characters of a fact that takes a line of its own where others stand side by side
+WIDE = 60  # characters of a fact that takes a line of its own where others stand side by side
 
 
 def headline(verdict: str, near: str) -> Markup:
@@ -24,12 +24,13 @@ def headline(verdict: str, near: str) -> Markup:
 def brief(about: Mapping[str, str]) -> Markup:
     """State in one line when, by which command, with which version and on what device this was run, where known."""
     known = [f"{'triptych ' * (label == 'triptych')}{about[label]}" for label in BRIEF if label in about]
-    return join(*(tag("span", name(text) if len(text) > WIDE else text) for text in known))
+    return join(*(tag("span", prose(text)) for text in known))
 
 
 def provenance(about: Mapping[str, str]) -> Markup:
-    """List everything that was run, folded on narrow screens."""
-    return tag("details", tag("summary", "What was run"), tag("div", facts(about.items())), class_="provenance")
+    """List everything that was run, folded on narrow screens: first what stands side by side, then what is longer."""
+    rows = sorted(about.items(), key=lambda row: len(row[1]) > WIDE)
+    return tag("details", tag("summary", "What was run"), tag("div", facts(rows)), class_="provenance")
 
 
 def facts(rows: Iterable[tuple[str, str]], *keys: str) -> Markup:

@@ -31,8 +31,8 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
 
 
 def prose(text: str) -> Markup:
-    """Escape a text, and keep numbers and short names with a hyphen ("1e-10", "flax-torch") on one line."""
-    parts = re.split(r"(\S*\S-\S+)", text)
+    """Escape a text, and keep short words with a hyphen on one line: "1e-10", "flax-torch", "--table", "<-"."""
+    parts = re.split(r"(\S*\S-\S*)", text)
     return join(*(tag("span", p, class_="whole") if k % 2 and len(p) <= WHOLE else p for k, p in enumerate(parts)))
 
 

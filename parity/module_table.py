@@ -24,17 +24,18 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
             if tap not in of or error * of[tap][1] > of[tap][0] * bound:
                 of[tap] = error, bound
     trees = {label: dict(tree) for label, tree in modules.items()}
-    rows = []
+    rows, wrong = [], {tap for of in errors.values() for tap, (error, bound) in of.items() if error > bound}
     for tap in order(trees.values()):
         cells = [_module(tap, tree.get(tap)) for tree in trees.values()]
         cells += [cell for of in errors.values() for cell in _error(of.get(tap))]
-        differs = any(error > limit for error, limit in (of[tap] for of in errors.values() if tap in of))
+        differs = tap in wrong and not any(other.startswith(f"{tap}.") for other in wrong)
         rows.append(tag("tr", *cells, class_="differs" if differs else None))
     heads = [tag("th", label, scope="col") for label in trees]
     for dtype in errors:
         heads += [tag("th", text, scope="col", class_="number") for text in (f"error, {dtype}", "limit")]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
     about = "Modules of one name stand in a row. Those with an error were compared; -: not compared."
+    about += " Red: the module differs, and none within it does." if wrong else ""
     return tag("section", tag("h2", "Modules"), tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
 
 

@@ -82,11 +82,11 @@ def verdict(results: Sequence[Result], alone: bool = False) -> str:
         return f"Not proven: {count(counts['failed'], 'comparison')} failed to run{agree}.{skipped}"
     if not compared:
         return f"Nothing {'is proven' if counts['not judged'] else 'was compared'}.{skipped}"
-    every = "all " if compared > 1 else ""
+    number = "both comparisons" if compared == 2 else f"{'all ' * (compared > 1)}{count(compared, 'comparison')}"
     models = len({model(r) for r in results if r.passed})
     each = f" on each of {models:,} models," if models > 1 else ""
     near = f", {near}" if (near := closeness(results)) else ""
-    return f"{_sides(results)} agree{each} in {every}{count(compared, 'comparison')}{near}.{skipped}"
+    return f"{_sides(results)} agree{each} in {number}{near}.{skipped}"
 
 
 def closeness(results: Iterable[Result]) -> str:

@@ -138,20 +138,21 @@ def _by_module(names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _table(found: Derivation, out: str | None) -> Markup:
-    lines = [tag("span", line) for line in found.table.print().splitlines(keepends=True)]
+    lines = [tag("span", prose(line)) for line in found.table.print().splitlines(keepends=True)]
     step = (
         f"{called('convert')} --table {out or 'FILE.table'} CHECKPOINT -o OUT"
         if found.table.lines and not found.missing
         else ""
     )
-    next_step = [tag("p", "Convert a checkpoint by it: ", tag("code", step), class_="soft")] if step else []
+    next_step = [tag("p", "Convert a checkpoint by it: ", tag("code", prose(step)), class_="soft")] if step else []
     legend = tag("p", prose(LEGEND), class_="soft")
     return tag("section", tag("h2", "Table"), legend, tag("pre", *lines, class_="lines"), *next_step)
 
 
 def _remarks(found: Derivation) -> Markup:
     rows = [f"No output depends on it, so its place follows its name or its siblings: {n}" for n in found.unobservable]
-    rows += [f"Inferred, since no value shows all of it: {n}" for n in found.inferred]
+    if found.inferred:
+        rows.append(f"Inferred, since no value shows all of each: {', '.join(folded_names(found.inferred))}")
     rows += [f"May be permuted without effect, the Table keeps the written order: {text}" for text in found.freedom]
     if not rows:
         return Markup()

@@ -17,6 +17,7 @@ import pytest
 from parity import summary
 from parity.elements import Worst
 from parity.judge import Subject, judge
+from parity.markup import prose
 from parity.recording import Recording
 from parity.report import Report
 from parity.result import Divergence, Result
@@ -105,7 +106,8 @@ def test_the_verdict_stands_first_then_what_differs_then_what_was_run() -> None:
     page = made.to_html()
     head = re.findall("<h1.*?</h1>|<p class=.*?</p>", page)
     assert "(" not in head[1] and "First in mlp_mixer:B/16, check layers in float64." in re.sub("<.*?>", "", head[2])
-    assert re.findall("<span>(.*?)</span>", head[3]) == ["2026-11-27", "cpu", "parity x"]
+    brief = re.sub('<span class="whole">(.*?)</span>', r"\1", head[3])
+    assert re.findall("<span>(.*?)</span>", brief) == ["2026-11-27", "cpu", "parity x"]
     marks = [
         "differs from", "2026-11-27", "First divergence", "sha256 abab", "<h2>mlp_mixer</h2>", "Errors, array by array",
         "<h2>Remarks</h2>",
@@ -259,6 +261,35 @@ def test_an_infinite_error_and_an_odd_name_are_drawn() -> None:
     assert ">∞<" in page
 
 
+def test_a_page_without_a_comparison_claims_none() -> None:
+    lone = replace(row(("a",)), error=None, tolerance=None, passed=None, curve=(), cause="b", missing=(("b", "b"),))
+    text = re.sub("<[^>]*>", " ", Report([lone, replace(lone, check="train")]).to_html().partition("<body>")[2])
+    assert "Nothing was compared: each cell" in text
+    assert not re.search("no pair|worst element|agrees", text)
+
+
+def test_a_module_is_not_red_for_what_is_within_it() -> None:
+    points = tuple((tap, error, 1e-10) for tap, error in (("a", 1e-3), ("a.fc", 1e-3), ("b", 1e-12)))
+    tree = [("a", "Block"), ("a.fc", "Linear"), ("b", "Linear")]
+    page = Report([replace(row(("a",)), curve=points, passed=False)], modules={"m": tree}).to_html()
+    assert [re.findall("<code>(.*?)</code>", line) for line in re.findall(r'<tr class="differs">.*?</tr>', page)] == [
+        ["a.fc"]
+    ]
+
+
+def test_what_stands_side_by_side_comes_before_what_is_long() -> None:
+    made = Report([row(("a",))], {"command": "x " * 40, "date": "today", "hash": "y " * 40, "seed": "0"})
+    rows = re.findall('<dt(?: class="wide")?>(.*?)</dt>', made.to_html().partition("What was run")[2])
+    assert rows == ["date", "seed", "command", "hash"]
+
+
+def test_words_with_a_hyphen_are_not_broken() -> None:
+    assert prose("x <- y, python --table 1e-10") == (
+        'x <span class="whole">&lt;-</span> y, python <span class="whole">--table</span> '
+        '<span class="whole">1e-10</span>'
+    )
+
+
 def test_one_comparison_is_singular() -> None:
     page = Report([row(("a", "b"))]).to_html()
     assert "a and b agree in 1 comparison." in re.sub("<[^>]*>", "", page)
@@ -366,7 +397,7 @@ def test_a_long_cause_stands_in_the_remarks_alone() -> None:
 
 def test_several_models_are_compared_each_with_itself() -> None:
     report = Report([row(("a",)), row(("a",), variant="w")])
-    assert summary.verdict(report.results) == "a and b agree on each of 2 models, in all 2 comparisons."
+    assert summary.verdict(report.results) == "a and b agree on each of 2 models, in both comparisons."
     assert "A model is compared across frameworks, not with the other models." in report.to_html()
 
 

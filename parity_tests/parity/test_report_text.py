@@ -173,7 +173,7 @@ def test_what_cannot_be_judged_is_no_agreement() -> None:
     made = results(variants=("tiny S/16",))[:3]
     made[1] = replace(made[1], error=None, tolerance=None, passed=None, cause="float16 drowns all 2 arrays")
     text = report_text.render(made)
-    assert text.startswith("flax, torch and paddle agree in all 2 comparisons. 1 comparison could not be\njudged.")
+    assert text.startswith("flax, torch and paddle agree in both comparisons. 1 comparison could not be\njudged.")
     assert text.splitlines()[5].split()[-3:] == ["0", "?", "0"]
     assert "?: not judged, see below why" in text.splitlines()
     assert text.splitlines()[-3] == "not judged: float16 drowns all 2 arrays (1 comparison: flax-paddle)"
