@@ -12,7 +12,7 @@ from importlib.util import LazyLoader
 from typing import Any
 
 from .errors import ConvertError, called, command
-from .terminal import WIDTH, columns, say, wrapped
+from .terminal import WIDTH, help_columns, say, wrapped
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
 BLOCK = 8 << 20  # bytes: several strips of a tensor and what is computed of them
@@ -22,10 +22,23 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
     """Fit help into WIDTH columns, or into a narrower terminal (asked without shutil, whose import takes long)."""
 
     def __init__(self, prog: str):
-        super().__init__(prog, max_help_position=22, width=columns(sys.stdout) or WIDTH)
+        super().__init__(prog, max_help_position=22, width=help_columns(sys.stdout))
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return wrapped(text, width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Fit lines, written for WIDTH columns, into fewer: join those of a paragraph, and wrap each."""
+        lines: list[str] = []
+        for line in text.splitlines():
+            begins = not lines or not lines[-1] or not line or line.startswith(" ") or lines[-1].startswith(" ")
+            if begins or lines[-1].endswith(":") or width >= WIDTH:
+                lines.append(line)
+            else:
+                lines[-1] += f" {line}"
+        margins = [" " * (len(line) - len(line.lstrip()) + 2) if line.startswith(" ") else "" for line in lines]
+        folded = (wrapped(line, width, rest=margin) for line, margin in zip(lines, margins, strict=True))
+        return "\n".join(indent + line for some in folded for line in some)
 
 
 class Arguments(argparse.ArgumentParser):

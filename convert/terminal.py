@@ -34,8 +34,18 @@ def columns(stream: Any) -> int | None:
         own = os.get_terminal_size(stream.fileno()).columns or WIDTH
     except (OSError, ValueError, AttributeError):  # a pipe, a closed stream, a stream of a test
         return None
+    return max(LEAST, min(WIDTH, _stated() or own))
+
+
+def help_columns(stream: Any) -> int:
+    """Return the columns that --help fills: those of `columns`, and where no terminal shows it, COLUMNS or WIDTH."""
+    return columns(stream) or max(LEAST, min(WIDTH, _stated() or WIDTH))
+
+
+def _stated() -> int:
+    """Return the number that the variable COLUMNS states; 0 if it states none."""
     stated = os.environ.get("COLUMNS", "")
-    return max(LEAST, min(WIDTH, int(stated) if stated.isdecimal() and int(stated) else own))
+    return int(stated) if stated.isdecimal() else 0
 
 
 def wants_colour(stream: Any) -> bool:

@@ -81,6 +81,13 @@ def test_each_help_fits_and_shows_its_own_options(command):
             assert (option in shown) == (other == command)
 
 
+def test_help_fits_into_the_columns_that_are_stated(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    for command in ("", *COMMANDS):
+        _, _, text = parser(command).format_help().partition("\n\n")
+        assert [line for line in text.splitlines() if len(line) > 60] == []
+
+
 def on_a_terminal(*words, **environment):
     """Run `python -m convert` on a terminal of 80 columns; return what it shows."""
     master, slave = pty.openpty()
