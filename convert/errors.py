@@ -14,6 +14,8 @@ PYTHON = {
     "reverse": "backwards=True", "set": "{}", "spec": "specs.add({!r})", "step": "step={}",
     "unreplicate": "unreplicate=True", "weights": "weights={!r}",
 }  # fmt: skip
+SAVE = {**PYTHON, "config": "config={!r}"}  # how ports.save spells it
+_asked_by_save: list[bool] = []  # not empty while ports.save runs
 _asked_by_command: list[bool] = []  # not empty while a command runs: one process serves one user
 
 
@@ -27,11 +29,26 @@ def command() -> Iterator[None]:
         _asked_by_command.pop()
 
 
+@contextlib.contextmanager
+def saving() -> Iterator[None]:
+    """Spell remedies as arguments of ports.save, which writes a model in memory."""
+    _asked_by_save.append(True)
+    try:
+        yield
+    finally:
+        _asked_by_save.pop()
+
+
+def is_saving() -> bool:
+    """Tell whether the arrays are those of a model in memory, not of a file."""
+    return bool(_asked_by_save)
+
+
 def option(name: str, value: str = "") -> str:
     """Spell an option as its user writes it: option("weights", "ema") is --weights ema, or weights='ema' in Python."""
     if _asked_by_command:
         return f"--{name} {value}".rstrip()
-    return PYTHON[name].format(value)
+    return (SAVE if _asked_by_save else PYTHON)[name].format(value)
 
 
 def command_or_call(command: str, call: str) -> str:
@@ -114,8 +131,6 @@ class OpenFields(UsageError):
       choices: the values of those that have a list of them, or a default.
     """
 
-    WHY = "neither the file nor a record states it, and the outputs depend on it"
-
     def __init__(
         self,
         path: str,
@@ -125,10 +140,12 @@ class OpenFields(UsageError):
         choices: Mapping[str, Sequence[Any]],
     ):
         self.architecture, self.fields, self.choices = architecture, dict(fields), dict(choices)
+        stated = "the model's arrays do not show it" if is_saving() else "neither the file nor a record states it"
+        self.why = f"{stated}, and the outputs depend on it"
         wanted = "; ".join(f"{name} is open: set it ({values})" for name, values in fields.items())
-        super().__init__(f"{path}: {architecture}: {wanted}: {self.WHY}", problems)
+        super().__init__(f"{path}: {architecture}: {wanted}: {self.why}", problems)
 
     def wanted(self) -> ConvertError:
         """Return the error for a reader who knows which file leaves these fields open."""
         fields = "; ".join(f"{name}: set it ({values})" for name, values in self.fields.items())
-        return ConvertError(f"{fields}: {self.WHY}", self.problems)
+        return ConvertError(f"{fields}: {self.why}", self.problems)

@@ -13,7 +13,7 @@ from specs.spec import Spec
 from specs.words import in_a_row
 
 from . import record as records
-from .errors import ConvertError, OpenFields, command_or_call, option
+from .errors import ConvertError, OpenFields, command_or_call, is_saving, option
 from .files import folder_format
 from .variants import misfit
 
@@ -46,7 +46,9 @@ def open_error(
     without = {f.name for f in fields(spec.config) if f.default is MISSING and f.name in names}
     guess = "" if accepted else f"; {option('assume')} does not help: {_without_default(names, without)}, {ALIKE}"
     problems = [
-        command_or_call(
+        f"with config={dictionary}{guess}"
+        if is_saving()
+        else command_or_call(
             f"with --set {first}{more}, or in a --config FILE{guess}",
             f"with {first}{more}: keywords of ports.load, else settings={dictionary}, or config={dictionary} of "
             f"ports.save{guess}",
@@ -72,6 +74,12 @@ def _without_default(names: Sequence[str], without: Collection[str]) -> str:
     return f"{in_a_row(lacking)} {'has' if len(lacking) == 1 else 'have'} no default"
 
 
+def _record(name: str) -> records.Record:
+    """Read a record in a checkpoint or a .json file, compared with the checkpoint if that is there."""
+    own = name.removesuffix(".json")
+    return records.beside(own) if own != name and os.path.isfile(own) else records.at(name)
+
+
 def records_near(path: str, architecture: str, spec: Spec, shown: Mapping[str, Any]) -> list[str]:
     """Return checkpoints and .json files in the folder of a file whose record fits its arrays; guesses come last."""
     folder = os.path.dirname(path.rstrip(os.sep))
@@ -83,9 +91,10 @@ def records_near(path: str, architecture: str, spec: Spec, shown: Mapping[str, A
     candidates = [e for e in entries if e.endswith((".json", ".safetensors")) or folder_format(os.path.join(folder, e))]
     for name in (os.path.join(folder, entry) for entry in candidates[:CANDIDATES]):
         try:
-            record = records.at(name) if name != path else records.Record()
+            record = _record(name) if name != path else records.Record()
         except ConvertError:
             continue
-        if record.content.get("architecture") == architecture and not misfit(spec, record.content["config"], shown):
+        fits = record.content.get("architecture") == architecture and not record.change
+        if fits and not misfit(spec, record.content["config"], shown):
             fitting[name] = bool(record.assumed or record.damage)
     return sorted(fitting, key=fitting.__getitem__)[:SUGGESTED]

@@ -15,6 +15,7 @@ from specs.numerals import exact
 from specs.spec import ADAPTED, Spec
 
 from .conventions import computing, same
+from .errors import is_saving
 from .recognise import dialects
 
 
@@ -102,7 +103,8 @@ def clashes(
     with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
         if alike(spec, replace(config, **{k: configs.tuples(v) for k, v in shown.items()}), config):
             return []
-    return [f"{k}={exact(stated[k])} {how(k)}, but the file has {k}={exact(value)}" for k, value in other.items()]
+    its = "model" if is_saving() else "file"
+    return [f"{k}={exact(stated[k])} {how(k)}, but the {its} has {k}={exact(value)}" for k, value in other.items()]
 
 
 def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) -> str:

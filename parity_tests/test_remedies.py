@@ -125,3 +125,19 @@ def test_tables(tmp_path):
     source, table = str(tmp_path / "b.safetensors"), str(tmp_path / "my.table")
     assert "backwards=True reads it from there" in refusal(by_table.plan, source, table)
     assert "weights='ema': " in refusal(by_table.plan, source, table, weights="ema")
+
+
+def test_a_model_in_memory_is_no_file_and_has_no_settings(tmp_path, monkeypatch):
+    """ports.save takes config=; a record that is not its own file's is no remedy."""
+    needs("torch")
+    monkeypatch.chdir(tmp_path)
+    port = ports.build("convmixer", "tiny even", "torch")
+    port.save("own.safetensors")
+    port.save("other.pt")
+    assert "config='other.pt.json' or config='own.safetensors'" in refusal(ports.save, port.model, "x.safetensors")
+    (tmp_path / "other.pt").write_bytes(b"of another program")
+    said = refusal(ports.save, port.model, "x.safetensors")
+    assert "with config=dict(act=..." in said and said.endswith("record of a checkpoint: config='own.safetensors'")
+    assert "the model's arrays do not show it" in said and not re.search("settings|file", said)
+    said = refusal(ports.save, port.model, "x.safetensors", config={"width": 99, "act": "gelu"}, assume=True)
+    assert "width=99 was asked for, but the model has width=" in said

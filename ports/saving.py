@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import specs
-from convert.errors import ConvertError, UsageError
+from convert.errors import ConvertError, UsageError, saving
 from convert.files.memory import MemoryReader
 from convert.outcome import not_finite
 from convert.planning import plan_read
@@ -66,7 +66,7 @@ def save(
     framework, arrays = arrays_of(model)
     known = Record(content={"supplied": [name for name in supplied if name in arrays and not arrays[name][1].any()]})
     reader = MemoryReader(f"the {framework} model", arrays)
-    with plan_read(reader, framework, framework, settings, assume=assume, record=known) as plan:
+    with saving(), plan_read(reader, framework, framework, settings, assume=assume, record=known) as plan:
         record = plan.write(path, force)
         for note in filter(None, (*plan.notes(), not_finite(record["tensors"])[1])):
             warnings.warn(f"{os.fspath(path)}: {note}", stacklevel=3)  # of who called ports.save or port.save
