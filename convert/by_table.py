@@ -16,6 +16,7 @@ from specs.claims import UNPROVEN, claim, unproven
 from specs.dtype_kinds import kind
 from specs.layout import Entry, Equal, Layout
 from specs.matching import Matcher
+from specs.moves import Move
 from specs.stating import stated
 from specs.table import Table
 
@@ -62,8 +63,13 @@ class TablePlan:
 
     @property
     def parameters(self) -> int:
-        """Count the elements of the target."""
-        return sum(tensor.size for tensor, _ in self.steps)
+        """Count the elements of the target, those of tied arrays once."""
+        sizes: dict[object, int] = {}  # by the elements that are taken of the source
+        for tensor, filling in self.steps:
+            moves = [part for part in filling if isinstance(part, Move)] if isinstance(filling, list) else []
+            taken = tuple((move.source, move.source_atoms, repr(move.select)) for move in moves)
+            sizes[taken or tensor.name] = tensor.size
+        return sum(sizes.values())
 
     def notes(self) -> list[str]:
         """Return what the user should know and need not act on."""

@@ -239,7 +239,7 @@ def test_groups_of_torch_stay_groups(run, tmp_path):
     assert code == 1 and "differ in weight_decay: optax keeps one of each: --hyper weight_decay=... states one" in err
     code, _, err = run(*words, tmp_path / "out.msgpack", *hyper("weight_decay=0.05"))
     assert code == 0 and "weight_decay=0.05 as you state; the file has 0.0 and 0.05" in err
-    back = ["--table", tmp_path / "net.table", "--reverse", tmp_path / "out.msgpack", *words[5:]]
+    back = ["--table", tmp_path / "net.table", "--reverse", tmp_path / "out.msgpack", "--weights", "params", *words[5:]]
     code, _, err = run(*back, tmp_path / "back.pt", "--like", tmp_path / "new.pt")
     assert code == 0 and "torch's groups of parameters had weight_decay=0.0 and 0.05; this file has one value" in err, (
         err

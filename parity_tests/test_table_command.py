@@ -591,3 +591,11 @@ def test_uint16_of_paddle_is_read_as_bfloat16_with_a_note(tmp_path, capsys):
     table.write_text("table 1\nidx: a <-> idx: a\nw: b <-> w: b\n")
     assert main(["--table", str(table), str(path), "-o", str(tmp_path / "x.safetensors")]) == 0
     assert "note: uint16, read as the bfloat16 that paddle stores so: idx\n" in capsys.readouterr().err
+
+
+def test_tied_arrays_are_counted_once(tmp_path):
+    table = Table.parse("table 1\nemb: v d = head: v d <-> e: d v = h: v d\nb: v <-> b: v\nc: v <-> c: v\n")
+    ones = np.ones((3, 2), "float32")
+    save(tmp_path / "a.safetensors", {"emb": ones, "head": ones, "b": ones[:, 0], "c": ones[:, 0]})
+    with by_table.plan(str(tmp_path / "a.safetensors"), table) as plan:
+        assert (len(plan.steps), plan.parameters) == (4, 12)
