@@ -300,4 +300,6 @@ def _beside(reader: Reader) -> dict[str, Any]:
     from .counting import counted
 
     aside = by_name(reader.tensors)
-    return {"aside": as_json(aside), **counted(reader.tensors, sum(entry.elements for entry in aside))}
+    own = {name: tensor for name, tensor in reader.tensors.items() if name not in reader.shared}
+    beside = by_name(own) if reader.shared else aside
+    return {"aside": as_json(aside), **counted(own, sum(entry.elements for entry in beside))}

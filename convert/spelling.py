@@ -46,6 +46,10 @@ class Respelled(Wrapped):
         names = self.reader.parameter_names
         return {new: names[old] for new, old in self._own.items() if old in names}
 
+    @cached_property
+    def shared(self) -> frozenset[str]:
+        return frozenset(new for new, old in self._own.items() if old in self.reader.shared)
+
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.reader.read(self._own[name], start, stop)
 

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 
 
@@ -25,3 +26,13 @@ def test_statistics_and_counters_are_no_parameters(run, tmp_path):
 def test_arrays_of_other_names_are_called_elements(run, tmp_path):
     save_file({"a": np.zeros((3, 4), "f4"), "b": np.zeros(3, "f4")}, tmp_path / "x.safetensors")
     assert "elements:     15\n" in run("inspect", tmp_path / "x.safetensors")[1]
+
+
+def test_tied_arrays_are_counted_once(run, tmp_path):
+    """The head of a language model is its embedding: torch stores the elements once, under two names."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    table = torch.zeros(7, 2)
+    state = {"wte.weight": table, "ln.bias": torch.zeros(2), "head.weight": table}
+    torch.save({"model": state, "best": torch.tensor(1.5)}, tmp_path / "x.pt")
+    about = json.loads(run("inspect", tmp_path / "x.pt", "--json")[1])
+    assert len(about["tensors"]) == 4 and about["parameters"] == 17

@@ -93,6 +93,11 @@ class Reader(ABC):
         """Return every entry of the file that is neither a tensor nor the format's own bookkeeping."""
         return Skipped()
 
+    @cached_property
+    def shared(self) -> frozenset[str]:
+        """Return tensors that are the same elements of the file as an earlier one: tied weights of a pickle."""
+        return frozenset()
+
     @abstractmethod
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         """Return payload bytes [start, stop) of one tensor, by pread: C-order, little-endian.
@@ -140,6 +145,10 @@ class Wrapped(Reader):
     @cached_property
     def skipped(self) -> Skipped:
         return self.reader.skipped
+
+    @cached_property
+    def shared(self) -> frozenset[str]:
+        return self.reader.shared & self.tensors.keys()
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.reader.read(name, start, stop)

@@ -7,7 +7,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from convert.errors import FormatError
@@ -202,6 +202,13 @@ class PickleReader(Reader):
     @abstractmethod
     def _parse(self) -> Iterator[tuple[str, Place]]:
         """Return every tensor's name and place. Raises: Refused, FormatError."""
+
+    @cached_property
+    def shared(self) -> frozenset[str]:
+        first: dict[tuple[int, int, int], str] = {}
+        for name, place in self._places.items():
+            first.setdefault((id(place.source), place.offset, math.prod(place.shape)), name)
+        return self._places.keys() - frozenset(first.values())
 
     def _bad(self, refused: Refused, name: str = "") -> FormatError:
         where = f"tensor {shown(name)}: " if name else ""
