@@ -1,6 +1,7 @@
 """Remedies in errors and warnings: options for who typed a command, arguments for who called a function."""
 
 import re
+import tomllib
 import warnings
 
 import numpy as np
@@ -10,13 +11,13 @@ from safetensors.numpy import load_file, save_file
 import convert
 import ports
 import specs
-from convert import by_table
+from convert import by_table, documents, inspection
 from convert.errors import ConvertError, command, option
 from convert.nnx import as_nnx
 from convert.settings import read_config
 from convert.verification import check
 
-from .commands import GOOGLE, spoiled
+from .commands import GOOGLE, ROOT, spoiled
 from .conftest import needs
 from .test_routes import write_numbers
 
@@ -141,3 +142,41 @@ def test_a_model_in_memory_is_no_file_and_has_no_settings(tmp_path, monkeypatch)
     assert "the model's arrays do not show it" in said and not re.search("settings|file", said)
     said = refusal(ports.save, port.model, "x.safetensors", config={"width": 99, "act": "gelu"}, assume=True)
     assert "width=99 was asked for, but the model has width=" in said
+
+
+def test_a_page_of_the_documentation_is_named_where_it_is(tmp_path, monkeypatch):
+    """In a wheel the package contains the pages; in a clone they lie beside it."""
+    monkeypatch.chdir(ROOT)
+    assert documents.document("table") == "docs/table.md" and (ROOT / "docs" / "table.md").exists()
+    monkeypatch.chdir(tmp_path)
+    assert documents.document("table") == str(ROOT / "docs" / "table.md")
+    monkeypatch.setattr(documents, "INSTALLED", str(tmp_path))
+    assert documents.document("table") == str(tmp_path / "table.md")
+    included = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert included["force-include"]["docs"] == "convert/docs"
+    for path in (ROOT / "convert").rglob("*.py"):
+        for page in re.findall(r"document\('([\w-]+)'\)", path.read_text()):
+            assert (ROOT / "docs" / f"{page}.md").exists(), (path, page)
+
+
+def test_short_lists_of_names_are_given_whole():
+    needs("torch")
+    for options, names in (
+        ({"device": "cuda"}, "cpu, gpu"),
+        ({"dtype": "int4"}, "float64, float32, bfloat16, float16"),
+    ):
+        assert f"(one of {names})" in refusal(ports.build, "convmixer", "tiny even", "torch", **options)
+
+
+def test_the_names_of_a_pickled_module_are_its_state_dicts(run, tmp_path):
+    needs("torch")
+    import torch
+
+    torch.save(torch.nn.Linear(3, 3), tmp_path / "module.pt")
+    assert "its first names are weight, bias;" in run("timm2torch", tmp_path / "module.pt")[2]
+
+
+def test_inspect_names_the_record_where_another_dialect_set_a_field():
+    assert list(inspection._unread({"gelu": "dialect google"}, "timm")) == [
+        "by its record, from the dialect google, not read off the file: gelu"
+    ]

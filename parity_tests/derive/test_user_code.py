@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 import parity
-from convert.errors import UsageError
+from convert.errors import ConvertError, UsageError
 from parity.derive.command import run
 from parity.derive.depths import differing
 from parity.derive.user_code import build, divided
@@ -29,6 +30,14 @@ WRONG: dict[str, tuple[Any, str]] = {
     "an array": (lambda: X, "ndarray is no model"),
     "a list": (lambda: [torch_model(), (X,)], r"returns a list of 2: return \(model, inputs\), which is a tuple"),
 }
+
+
+def test_a_file_of_the_user_that_a_package_of_ours_hides_is_named(tmp_path: Path):
+    (tmp_path / "ports.py").write_text("def helper(): pass\n")
+    (tmp_path / "left.py").write_text("from ports import helper\n\n\ndef build(): pass\n")
+    said = f"Triptych has a package of that name, which is imported first: give {tmp_path}/ports.py another name"
+    with pytest.raises(ConvertError, match=re.escape(said)):
+        build(f"{tmp_path}/left.py:build", "left")
 
 
 @pytest.mark.parametrize("name", WRONG)

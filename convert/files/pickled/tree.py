@@ -208,7 +208,7 @@ class PickleReader(Reader):
         first: dict[tuple[int, int, int], str] = {}
         for name, place in self._places.items():
             first.setdefault((id(place.source), place.offset, math.prod(place.shape)), name)
-        return self._places.keys() - frozenset(first.values())
+        return frozenset(self._places.keys() - set(first.values()))
 
     def _bad(self, refused: Refused, name: str = "") -> FormatError:
         where = f"tensor {shown(name)}: " if name else ""
