@@ -161,6 +161,7 @@ def _sequence(
 
 IMPOSSIBLE = {
     "a layer whose weights cannot fit": ({"width": 7}, ("up.weight", "down.weight")),
+    "one kernel in place of two": ({"tied": True}, ("down.weight", "down.bias")),
 }
 
 
@@ -171,13 +172,6 @@ def test_what_cannot_be_translated_is_named(name: str):
     found = parity.derive(_sequence(), _sequence(**change), (images(2, 5, 6),), seconds=6)
     assert not found.proven and found.missing
     assert found.failure.split(":")[0] in names, found.failure
-
-
-def test_one_kernel_in_place_of_two_is_located_and_what_nothing_shows_is_marked():
-    needs("torch")
-    found = parity.derive(_sequence(), _sequence(tied=True), (images(2, 5, 6),), seconds=6)
-    assert not found.proven and found.divergences[0].right == "down", str(found)
-    assert {"down.weight", "down.bias"} <= {*found.inferred, *found.missing}, str(found)
 
 
 def test_a_norm_after_a_sum_instead_of_before_it_is_named():
