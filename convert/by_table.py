@@ -28,7 +28,7 @@ from .files.base import PADDLE_BFLOAT16, Reader, Tensor
 from .replicas import FirstReplica
 from .spelling import out_of_modules
 from .steps import EARLIER, Promise, Step, step, supplied
-from .table_file import check_complete, load
+from .table_file import check_complete, doubts_on_record, load
 from .table_fit import lay_out, replicas
 from .table_like import NOTHING, Copies, copies
 from .table_part import TablePart, matching, without_training
@@ -223,7 +223,7 @@ def plan(
         aside = tuple(n for n in reader.tensors if not n.startswith(own.prefix) and n not in own.taken | accounted)
         its = record.read(stored)
         contradicted = _other_lengths(sizes or {}, layout.sizes)
-        remarks = (*_doubts(lines), *contradicted, *reader.remarks, *own.notes, *_remarks(its))
+        remarks = (*_doubts(lines), *contradicted, *reader.remarks, *own.notes, *doubts_on_record(its))
         return TablePlan(
             reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix, aside,
             remarks=remarks, earlier=frozenset() if its.damage else its.supplied, accounted=accounted, copies=others,
@@ -275,13 +275,6 @@ def _unused(table: Table, own: TablePart) -> frozenset[str]:
     """Return the file's arrays that no line of a table speaks of, or that lie outside of the part that is read."""
     used = own.sources.keys() - set(Matcher(table, own.sources).match().unexpected)
     return frozenset(own.reader.tensors.keys() - {own.sources[name].name for name in used})
-
-
-def _remarks(its: record.Record) -> tuple[str, ...]:
-    """Return what is wrong with the source's record, which is not used for anything else."""
-    damage = [f"{its.place} {its.damage}: it is ignored"] if its.damage else []
-    change = [f"{its.changed}; it is ignored"] if its.change else []
-    return (*damage, *change, *altered.notes(its.place, its.content))
 
 
 def _step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None, path: str) -> Step:

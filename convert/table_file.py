@@ -9,7 +9,7 @@ from typing import Any
 from specs.claims import MISSING, UNFINISHED, claim
 from specs.table import Table, TableError
 
-from . import record
+from . import altered, record
 from .documents import document
 from .errors import ConvertError
 from .files import is_named_as_checkpoint
@@ -61,3 +61,10 @@ def doubt(content: Mapping[str, Any]) -> str:
     table = content.get("table")
     difference = table.get("difference") if isinstance(table, dict) and table.get("proven") is False else ""
     return f"was written by a Table that was derived and not proven: {str(difference)[:200]}" if difference else ""
+
+
+def doubts_on_record(its: record.Record) -> list[str]:
+    """Return what is wrong with the record of a Table's source, which is not used for anything else."""
+    damage = [f"{its.place} {its.damage}: it is ignored"] if its.damage else []
+    change = [f"{its.changed}; it is ignored"] if its.change else []
+    return [*damage, *change, *altered.notes(its.place, its.content)]
