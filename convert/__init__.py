@@ -7,7 +7,7 @@ Two rooms: files/ reads and writes each format, optimizer/ converts the state of
 order in which a conversion goes through them:
 
     command line      __main__, parsers; program, which runs commands and conversion; routes, source_paths, pages; for
-                      people: errors, outcome, dry_run, progress, terminal, folding; version, versions
+                      people: errors, outcome, dry_run, progress, terminal, folding, documents; version, versions
     what a file is    recognise, readings, nesting, spelling, examples; choosing, replicas, parametrized, refusal
     its Config        configure, from settings (the user's), inference (shapes), record and variants; conventions,
                       pixels; open_fields, where nobody states a value

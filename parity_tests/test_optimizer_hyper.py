@@ -217,6 +217,28 @@ def test_the_first_rate_of_a_schedule_goes_from_torch_to_torch(run, tmp_path):
     assert code == 0 and "set aside, of torch's learning-rate scheduler: initial_lr" in err
 
 
+def test_a_tied_head_is_one_numbered_parameter(run, tmp_path):
+    """Groups by the number of axes: torch's optimizer counts the embedding once, its state_dict names it twice."""
+    needs("torch")
+    import torch
+
+    model = torch.nn.ModuleDict({"emb": torch.nn.Embedding(5, 3), "head": torch.nn.Linear(3, 5)})
+    model["head"].weight = model["emb"].weight
+    groups = [{"params": [model["emb"].weight]}, {"params": [model["head"].bias], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups)
+    model["head"](model["emb"].weight[:1]).sum().backward()
+    optimizer.step()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "net.pt")
+    (tmp_path / "net.table").write_text(
+        "table 1\nemb.weight: v d = head.weight: v d <-> e: v d\nhead.bias: v <-> b: v\n"
+    )
+    words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--weights", "model", "--with-optimizer"]
+    code, _, err = run(*words, "-o", tmp_path / "out.msgpack", *hyper("weight_decay=0.01"))
+    assert code == 0 and "assumed, not known: order of the parameters" in err, err
+    record = json.loads((tmp_path / "out.msgpack.json").read_text())
+    assert record["optimizer"]["moments"] == 4 and not record["optimizer"]["without"]
+
+
 def test_groups_of_torch_stay_groups(run, tmp_path):
     """As timm divides them: without decay those of one axis, first."""
     needs("torch")

@@ -123,6 +123,7 @@ def _names(
         "pass model.named_parameters() to the optimizer: it then stores names; "
         f"{document('training')} shows how to add them to this file (param_names)"
     )
+    parameters = {name: tensor for name, tensor in parameters.items() if tensor.name not in reader.shared}  # tied: once
     by_rank = _by_rank(reader, root, groups, parameters) if len(groups) > 1 else list(parameters)
     if not by_rank:
         raise ConvertError(f"{reader.path}: {len(groups)} groups number parameters in an order of their own: {remedy}")
