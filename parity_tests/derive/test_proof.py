@@ -254,3 +254,19 @@ def test_outputs_of_whole_numbers_are_compared_and_prove_nothing_alone(returned:
     found = parity.derive(Model(0), Model(0.5), (x,))
     assert not found.proven and not found.missing
     assert found.incomparable.startswith("whole numbers") if returned == "classes" else found.error == 1
+
+
+@pytest.mark.parametrize(("scale", "proven"), [(3e3, True), (1e9, False)])
+def test_outputs_that_no_parameter_has_an_effect_on_prove_nothing(scale: float, proven: bool):
+    """A softmax of large values is 0 or 1 whatever the weights are; smaller ones are tried."""
+    needs("torch")
+    import torch
+
+    class Saturated(torch.nn.Sequential):
+        def forward(self, x: Any) -> Any:
+            return (scale * super().forward(x)).softmax(-1)
+
+    left, right = (Saturated(*(torch.nn.Linear(6, 6, bias=False) for _ in range(4))) for _ in range(2))
+    found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((3, 6)),))
+    assert not found.missing and found.proven == proven, found.incomparable
+    assert proven == (not found.incomparable)

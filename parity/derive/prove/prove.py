@@ -15,7 +15,7 @@ from ..match.symbols import LARGE, Elements
 from ..trace.caches import trim
 from ..trace.cotangents import Take
 from ..trace.islands import Island, aligned
-from ..trace.outputs import OUTPUT, Outputs, coarse, difference, incomparable
+from ..trace.outputs import OUTPUT, Outputs, coarse, difference, incomparable, largest
 from ..trace.program import Program
 from ..trace.sides import Drawn, Side, fresh
 from ..trace.tape import Array, Tape
@@ -25,6 +25,9 @@ GRADIENT = 1e-7  # that of gradients, which lose more digits
 ROUNDED = 1e-4  # that of gradients where a model computes partly in float32, and cannot be run without that
 UNSEEN = 1e-12  # gradients below this part of the largest are zero: nothing observable depends on the parameter
 DRAWS = 2
+FACTORS = (1.0, 0.5, 0.25)  # of kernels: smaller ones are drawn where a softmax at the end is saturated, say
+VOID = 1e-12  # gradients below this part of the outputs are zero: no parameter has an effect
+SATURATED = "values that no parameter has an effect on, with random weights: a softmax at the end may be left out"
 
 
 class Proof(NamedTuple):
@@ -71,9 +74,14 @@ def prove(
     remark = reason = ""
     islands: Sequence[Island] = ()
     seen, used = dict.fromkeys(lefts.names, False), set[str]()
-    for k in range(DRAWS):
+    tries = [(k, factor) for k in range(DRAWS) for factor in FACTORS]
+    while tries:
+        k, factor = tries.pop(0)
         grads = Gradients(maps, lefts, rights) if whole and not remark else None
-        run = _run(left, right, table, tapes, grads, k)
+        run = _run(left, right, table, tapes, grads, k, factor)
+        if run.void and tries and tries[0][0] == k:
+            continue
+        tries = [other for other in tries if other[0] > k and other[1] <= factor]  # one of the next draw is enough
         error, exact, islands = max(error, run.error), max(exact, run.exact), run.islands
         limit = max(limit, run.limit)
         remark, reason = remark or run.remark, reason or run.incomparable
@@ -103,11 +111,18 @@ class Run(NamedTuple):
     remark: str = ""
     incomparable: str = ""
     limit: float = GRADIENT
+    void: bool = False
 
 
-def _run(left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], grads: Gradients | None, k: int) -> Run:
-    """Run both sides on new weights and inputs, the right ones translated by the table, one after the other."""
-    weights: Mapping[str, Array] = Drawn(left, 1000 + k)
+def _run(
+    left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], grads: Gradients | None, k: int, factor: float
+) -> Run:
+    """Run both sides on new weights and inputs, the right ones translated by the table, one after the other.
+
+    Args:
+      k, factor: of the draw.
+    """
+    weights: Mapping[str, Array] = Drawn(left, 1000 + k, factor)
     if sum(array.size for array in left.parameters.values()) < LARGE:
         weights = dict(weights)
     inputs = fresh(left.call.arrays(), right.call.arrays(), 2000 + k)
@@ -125,7 +140,8 @@ def _run(left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], grads:
         programs = zip((tapes[0], exact_right), (weights, translated), arrays, strict=True)
         exact = difference(*(Program(*program).outputs for program in programs))
     reason = (incomparable(a.exact, b.exact) if exact > OUTPUT else "") or coarse(a.exact)
-    return Run(error, exact, islands, remark, reason, limit)
+    void = grads is not None and not remark and exact <= OUTPUT and grads.largest <= VOID * largest(a.exact)
+    return Run(error, exact, islands, remark, reason or (SATURATED if void else ""), limit, void)
 
 
 def _outputs(

@@ -37,6 +37,11 @@ def difference(a: Sequence[Array], b: Sequence[Array]) -> float:
     )
 
 
+def largest(a: Sequence[Array]) -> float:
+    """Return the largest absolute value of all outputs."""
+    return max((float(np.abs(_wide(x)).max(initial=0)) for x in a), default=0.0)
+
+
 def equal(a: Sequence[Array], b: Sequence[Array]) -> bool:
     """Tell whether outputs are equal up to rounding."""
     return difference(a, b) <= OUTPUT

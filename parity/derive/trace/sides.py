@@ -147,10 +147,14 @@ def _draw(rng: np.random.Generator, like: Array, output_axis: int, out: Array, n
 
 
 class Drawn(Mapping[str, Array]):
-    """Random values for every parameter, of the same spread as those of draw(), drawn when read: bounds memory."""
+    """Random values for every parameter, of the same spread as those of draw(), drawn when read: bounds memory.
 
-    def __init__(self, of: Side, seed: int):
-        self._of, self._seed = of, seed
+    Args:
+      factor: by which matrices and kernels are smaller.
+    """
+
+    def __init__(self, of: Side, seed: int, factor: float = 1.0):
+        self._of, self._seed, self._factor = of, seed, factor
         self._places = {name: k for k, name in enumerate(of.parameters)}
 
     def __len__(self) -> int:
@@ -163,6 +167,8 @@ class Drawn(Mapping[str, Array]):
         out = np.empty(self._of.parameters[name].shape)
         rng = np.random.default_rng((self._seed, self._places[name]))
         _draw(rng, self._of.parameters[name], self._of.output_axis, out, normal=False)
+        if out.ndim >= 2 and self._factor != 1:
+            out *= self._factor
         return out
 
 
