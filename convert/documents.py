@@ -13,5 +13,8 @@ def document(name: str) -> str:
     if os.path.isdir(INSTALLED):
         return os.path.join(INSTALLED, f"{name}.md")
     root = os.path.dirname(HERE)
-    here = os.path.realpath(root) == os.path.realpath(os.getcwd())
+    try:
+        here = os.path.samefile(root, os.curdir)
+    except OSError:  # the current folder was removed
+        here = False
     return os.path.join("" if here else root, "docs", f"{name}.md")

@@ -152,6 +152,14 @@ def test_a_page_of_the_documentation_is_named_where_it_is(tmp_path, monkeypatch)
     assert documents.document("table") == str(ROOT / "docs" / "table.md")
     monkeypatch.setattr(documents, "INSTALLED", str(tmp_path))
     assert documents.document("table") == str(tmp_path / "table.md")
+
+
+def test_a_document_is_named_where_the_current_folder_was_removed(tmp_path, monkeypatch):
+    """Messages are composed when a module is imported: any command would end in a traceback there."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert documents.document("table") == str(ROOT / "docs" / "table.md")
     included = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert included["force-include"]["docs"] == "convert/docs"
     for path in (ROOT / "convert").rglob("*.py"):
