@@ -215,6 +215,14 @@ def test_the_first_rate_of_a_schedule_goes_from_torch_to_torch(run, tmp_path):
     assert [group["initial_lr"] for group in groups] == [0.5, 0.25]
     code, _, err = run(*words, tmp_path / "out.msgpack", *hyper("weight_decay=0.0"))
     assert code == 0 and "set aside, of torch's learning-rate scheduler: initial_lr" in err
+    one = [*words, tmp_path / "one.pt", "--like", tmp_path / "new.pt", *hyper("weight_decay=0.0")]
+    code, _, err = run(*one)  # one group of parameters has one first rate: those of two are reported
+    assert code == 0 and "set aside, of torch's learning-rate scheduler: initial_lr" in err
+    del saved["optimizer"]["param_groups"][1]["initial_lr"]  # as of a group that was added after the scheduler
+    torch.save(saved, tmp_path / "net.pt")
+    assert run(*words, tmp_path / "some.pt", "--like", tmp_path / "new.pt")[0] == 0
+    groups = torch.load(tmp_path / "some.pt")["optimizer"]["param_groups"]
+    assert [group.get("initial_lr") for group in groups] == [0.5, None]
 
 
 def test_a_tied_head_is_one_numbered_parameter(run, tmp_path):

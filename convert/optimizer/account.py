@@ -13,7 +13,7 @@ from .averages import Averages
 from .finding import step_beside
 from .holding import Held
 from .layout import Written
-from .state import State
+from .state import NO_INITIAL, State
 
 STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.ExponentialMovingAverage
 FROM_ZERO = "they begin at 0, and have to be divided by 1 - decay^count: a place of weights would hold others"
@@ -61,7 +61,7 @@ class Moves:
         if state.scheduler and self.library != "paddle":
             lines.append("set aside, paddle's learning-rate scheduler, except its rate: LR_Scheduler")
         if state.initial and self.library != "torch":
-            lines.append("set aside, of torch's learning-rate scheduler: initial_lr of its groups of parameters")
+            lines.append(NO_INITIAL)
         others = [name for name in self.held.reader.tensors if name not in state.used] if path else []
         lines += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
         if any(STATIC_EMA.search(name) for name in others):

@@ -51,12 +51,12 @@ def read_torch(
         raise ConvertError(f"{reader.path}: {problem}: it is damaged")
     moments = {s: {by_key[k]: t for k, t in slots[MOMENTS[s].torch].items()} for s in FAMILIES[family]}
     hyper = _torch_hyper(reader, family, groups[0], stated)
-    initial = tuple(group["initial_lr"] for group in groups if "initial_lr" in group)
+    initial = tuple(group.get("initial_lr") for group in groups)
     step = one_step(reader, steps, stated) if family == "adam" else stated.get("step")
     return State(
         "torch", family, step, hyper, moments, frozenset(used), tuple(notes),
         assumed=assumed, groups=_unlike(groups, by_key),
-        initial=initial if len(initial) == len(groups) else (),
+        initial=() if set(initial) == {None} else initial,
     )  # fmt: skip
 
 

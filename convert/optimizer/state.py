@@ -37,7 +37,7 @@ class State:
       assumed: what was assumed to read it; the record of the target marks it.
       notes: what the user should know of how it was read.
       scheduler: paddle's entry of its learning-rate scheduler.
-      initial: torch's initial_lr of each of its groups, which a learning-rate scheduler adds.
+      initial: torch's initial_lr of each of its groups, which a learning-rate scheduler adds; None of one without it.
       groups: torch's, where they differ, of which `hyper` is the first one's.
       changed: hyperparameters that the user states otherwise than the file or its record, with their values.
     """
@@ -51,7 +51,7 @@ class State:
     notes: tuple[str, ...] = field(default=())
     assumed: tuple[str, ...] = ()
     scheduler: Mapping[str, Any] = field(default_factory=dict)
-    initial: tuple[float, ...] = ()
+    initial: tuple[float | None, ...] = ()
     groups: tuple[Group, ...] = ()
     changed: Mapping[str, Any] = field(default_factory=dict)
 
@@ -63,6 +63,7 @@ class State:
 
 
 ORDER = "order of the parameters"  # what torch's numbers mean, where the file does not name the parameters
+NO_INITIAL = "set aside, of torch's learning-rate scheduler: initial_lr of its groups of parameters"
 COUNTS = ("step", "averaged")  # updates done so far, and averages of the weights
 SETTABLE = (*HYPERPARAMETERS, "kind", *COUNTS)
 

@@ -12,7 +12,7 @@ from specs.numerals import exact
 
 from .families import FAMILIES, MOMENTS, call
 from .layout import AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, unknown
-from .state import State
+from .state import NO_INITIAL, State
 
 MAX_FLOAT32 = 2**24  # the first count that torch's float32 would round
 AVERAGED = (
@@ -61,10 +61,13 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
         for weights, values in model.groups or [(model.trained, {})]
     ]
     rates = state.initial if model.groups else state.initial[:1] if len(set(state.initial)) == 1 else ()
-    if rates and not missing_of(state):
-        groups = [{**group, "initial_lr": rate} for group, rate in zip(groups, rates, strict=True)]
     notes = ["torch counts parameters in the order of model.parameters(): the file lists their names, param_names"]
     notes = [f"load it by {DCP_LOAD}"] if distributed else notes
+    if rates and not missing_of(state):
+        own: list[dict[str, Any]] = [{} if rate is None else {"initial_lr": rate} for rate in rates]
+        groups = [{**group, **rate} for group, rate in zip(groups, own, strict=True)]
+    elif state.initial:
+        notes.append(NO_INITIAL)
     if missing := missing_of(state):
         how = f"build {call(state.kind, 'torch', state.hyper)} and load it by {LOAD}"
         notes.append(f"{unknown(state, missing)}: {how}")
