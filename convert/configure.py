@@ -23,7 +23,7 @@ from specs.spec import ADAPTED, Spec
 from specs.words import with_article
 
 from .conventions import computing, required, same, unshown_from
-from .errors import ConvertError, UsageError, is_saving, option
+from .errors import ConvertError, UsageError, option, subject
 from .inference import inferred, sizes, whole_config
 from .pixels import known as known_preprocessing
 from .readings import Reading
@@ -129,8 +129,7 @@ def _build(path: str, reading: Reading, settings: Settings, evidence: Evidence) 
     except ValueError as error:
         raise _impossible(path, reading, str(error), recorded.keys() - asked.keys()) from None
     if problems := clashes(spec, config, asked, shown, settings.how):
-        its = "model" if is_saving() else "file"
-        raise UsageError(f"{path}: the configuration that was asked for does not fit the {its}", problems)
+        raise UsageError(f"{path}: the configuration that was asked for does not fit the {subject()}", problems)
     if problems := clashes(spec, config, {k: v for k, v in recorded.items() if k not in asked}, shown, recorded_so):
         raise ConvertError(f"{path}: its record is of other arrays: remove the record", problems)
     return config

@@ -19,29 +19,33 @@ _asked_by_save: list[bool] = []  # not empty while ports.save runs
 _asked_by_command: list[bool] = []  # not empty while a command runs: one process serves one user
 
 
-@contextlib.contextmanager
-def command() -> Iterator[None]:
+def command() -> contextlib.AbstractContextManager[None]:
     """Spell remedies as options of the command line."""
-    _asked_by_command.append(True)
-    try:
-        yield
-    finally:
-        _asked_by_command.pop()
+    return _during(_asked_by_command)
+
+
+def saving() -> contextlib.AbstractContextManager[None]:
+    """Spell remedies as arguments of ports.save, which writes a model in memory."""
+    return _during(_asked_by_save)
 
 
 @contextlib.contextmanager
-def saving() -> Iterator[None]:
-    """Spell remedies as arguments of ports.save, which writes a model in memory."""
-    _asked_by_save.append(True)
+def _during(asked: list[bool]) -> Iterator[None]:
+    asked.append(True)
     try:
         yield
     finally:
-        _asked_by_save.pop()
+        asked.pop()
 
 
 def is_saving() -> bool:
     """Tell whether the arrays are those of a model in memory, not of a file."""
     return bool(_asked_by_save)
+
+
+def subject() -> str:
+    """Return what messages call that which has the arrays: a file, or the model that is saved."""
+    return "model" if is_saving() else "file"
 
 
 def option(name: str, value: str = "") -> str:

@@ -15,7 +15,7 @@ from specs.numerals import exact
 from specs.spec import ADAPTED, Spec
 
 from .conventions import computing, same
-from .errors import is_saving
+from .errors import subject
 from .recognise import dialects
 
 
@@ -103,8 +103,9 @@ def clashes(
     with contextlib.suppress(ValueError):  # a token grid says more than the token count that shapes show
         if alike(spec, replace(config, **{k: configs.tuples(v) for k, v in shown.items()}), config):
             return []
-    its = "model" if is_saving() else "file"
-    return [f"{k}={exact(stated[k])} {how(k)}, but the {its} has {k}={exact(value)}" for k, value in other.items()]
+    return [
+        f"{k}={exact(stated[k])} {how(k)}, but the {subject()} has {k}={exact(value)}" for k, value in other.items()
+    ]
 
 
 def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
