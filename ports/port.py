@@ -61,7 +61,7 @@ class Port(Model):
     ):
         _require_dtype(dtype)
         if device not in DEVICES:
-            raise UsageError(f"device: {unknown(device, DEVICES)} (one of {', '.join(DEVICES)})")
+            raise UsageError(f"device: {unknown(device, DEVICES, listed=True)}")
         self.framework, self.architecture, self.config = framework, architecture, config
         self.spec = specs.get(architecture)
         home = importlib.import_module(f"ports.runners.{PORTED[framework]}")
@@ -239,7 +239,7 @@ class Port(Model):
 def _require_dtype(dtype: str) -> None:
     """Raise UsageError that suggests the nearest name for a dtype that no port computes in."""
     if dtype not in DTYPES:
-        raise UsageError(f"dtype: {unknown(dtype, DTYPES)} (one of {', '.join(DTYPES)})")
+        raise UsageError(f"dtype: {unknown(dtype, DTYPES, listed=True)}")
 
 
 def pattern(path: str) -> str:

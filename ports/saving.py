@@ -55,9 +55,7 @@ def save(
     settings = settings_of(config)
     if architecture is not None:
         if architecture not in specs.names():
-            raise UsageError(
-                f"architecture: {unknown(architecture, specs.names())} (one of {', '.join(specs.names())})"
-            )
+            raise UsageError(f"architecture: {unknown(architecture, specs.names(), listed=True)}")
         if settings.architecture not in ("", architecture):
             raise UsageError(
                 f"architecture={architecture!r}: the configuration is of {with_article(settings.architecture)}"

@@ -19,9 +19,15 @@ def in_a_row(names: Iterable[object]) -> str:
     return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
 
 
-def unknown(name: str, known: Iterable[str]) -> str:
-    """Say that a name is unknown, and which known one is nearest, if one is near."""
+def unknown(name: str, known: Iterable[str], listed: bool = False) -> str:
+    """Say that a name is unknown, and which known one is nearest, if one is near.
+
+    Args:
+      listed: whether all known ones are named as well: there are few.
+    """
     from difflib import get_close_matches
 
-    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"unknown name {name!r}" + (f", did you mean {near[0]!r}?" if near else "")
+    names = list(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.6)
+    every = f" (one of {', '.join(names)})" if listed else ""
+    return f"unknown name {name!r}" + (f", did you mean {near[0]!r}?" if near else "") + every
