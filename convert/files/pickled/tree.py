@@ -192,11 +192,13 @@ class PickleReader(Reader):
             raise Refused("holds no tensors", "is it the right file?")
 
     def aliases(self) -> dict[str, str]:
-        """Return {tensor: an earlier one that is the very same elements of the file}, as of weights that are tied."""
-        first: dict[tuple[int, int, tuple[int, ...], tuple[int, ...]], str] = {}
-        keys = {
-            name: (id(place.source), place.offset, place.shape, place.strides) for name, place in self._places.items()
-        }
+        """Return {tensor: an earlier one that is the very same view of the file}, as of weights that are tied."""
+        return self._repeated(lambda place: (place.shape, place.strides))
+
+    def _repeated(self, kind: Callable[[Place], Any]) -> dict[str, str]:
+        """Return {tensor: an earlier one of the same kind that begins at the same place of the file}."""
+        first: dict[Any, str] = {}
+        keys = {name: (id(place.source), place.offset, kind(place)) for name, place in self._places.items()}
         return {name: first[key] for name, key in keys.items() if first.setdefault(key, name) != name}
 
     @abstractmethod
@@ -205,10 +207,7 @@ class PickleReader(Reader):
 
     @cached_property
     def shared(self) -> frozenset[str]:
-        first: dict[tuple[int, int, int], str] = {}
-        for name, place in self._places.items():
-            first.setdefault((id(place.source), place.offset, math.prod(place.shape)), name)
-        return frozenset(self._places.keys() - set(first.values()))
+        return frozenset(self._repeated(lambda place: math.prod(place.shape)))
 
     def _bad(self, refused: Refused, name: str = "") -> FormatError:
         where = f"tensor {shown(name)}: " if name else ""
