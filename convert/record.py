@@ -108,7 +108,7 @@ class Record(NamedTuple):
 
     @property
     def changed(self) -> str:
-        """Warn that the file is no longer what the record describes."""
+        """Return the warning that the file is no longer what the record describes."""
         return f"{altered.WARNING}{self.place} no longer fits the file, {self.change}: {altered.SINCE}"
 
     def notes(self) -> list[str]:

@@ -232,10 +232,8 @@ def _recorded(path: str, record: records.Record) -> Settings:
         raise ConvertError(f"{path}: is nested too deeply") from None
     known, problems = record.preprocessing
     doubts = [*record._replace(sample="").notes(), *(f"{PREPROCESSING}: {what}" for what in problems)]
-    assumed, notes = (
-        record.assumed & values.keys(),
-        tuple(f"{option('config', path)}: {note.removeprefix(WARNING)}" for note in doubts),
-    )
+    assumed = record.assumed & values.keys()
+    notes = tuple(f"{option('config', path)}: {note.removeprefix(WARNING)}" for note in doubts)
     known = known.all_assumed() if record.damage else known
     return Settings(
         values, assumed, content.get("architecture", ""), notes, path, preprocessing=known, unread=record.unread

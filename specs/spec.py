@@ -59,10 +59,7 @@ class SpecError(ValueError):
 
 
 TINY = "tiny "  # ahead of the name of a small Config
-ADAPTED = (
-    "classes",
-    "channels",
-)  # fields of every Config, in which a user's model may differ from its variant
+ADAPTED = ("classes", "channels")  # fields of every Config, in which a user's model may differ from its variant
 
 
 def _any_size(config: Any, height: int, width: int) -> None:

@@ -102,7 +102,6 @@ def _is_trained(tensor: Tensor, filling: Filling, trained: Mapping[str, Tensor],
 
     What --like supplies is taken to be a buffer.
 
-
     Raises: ConvertError where that is not known.
     """
     names = sources_of(filling)
