@@ -74,14 +74,14 @@ def prove(
     remark = reason = ""
     islands: Sequence[Island] = ()
     seen, used = dict.fromkeys(lefts.names, False), set[str]()
-    tries = [(k, factor) for k in range(DRAWS) for factor in FACTORS]
-    while tries:
-        k, factor = tries.pop(0)
-        grads = Gradients(maps, lefts, rights) if whole and not remark else None
-        run = _run(left, right, table, tapes, grads, k, factor)
-        if run.void and tries and tries[0][0] == k:
-            continue
-        tries = [other for other in tries if other[0] > k and other[1] <= factor]  # one of the next draw is enough
+    factors: Sequence[float] = FACTORS
+    for k in range(DRAWS):
+        for factor in factors:
+            grads = Gradients(maps, lefts, rights) if whole and not remark else None
+            run = _run(left, right, table, tapes, grads, k, factor)
+            if not run.void:
+                break
+        factors = [one for one in factors if one <= factor]  # the next draw needs no larger one
         error, exact, islands = max(error, run.error), max(exact, run.exact), run.islands
         limit = max(limit, run.limit)
         remark, reason = remark or run.remark, reason or run.incomparable
