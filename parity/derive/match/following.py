@@ -41,6 +41,10 @@ class Following(Choices):
     def _products(self) -> set[int]:
         return {seen.use.node for seen in self._of_kind("product")}
 
+    @cached_property
+    def _own_products(self) -> set[int]:
+        return {at for at, node in enumerate(self.program.tape.nodes) if node.kind == "product"}
+
     def _followers(self, use: Use, pool: Iterable[uses.Seen], near: bool = False) -> list[uses.Seen]:
         """Return those of the left uses that read the results of the partners of the products that this one reads.
 
@@ -109,8 +113,7 @@ class Following(Choices):
         """Tell whether a norm or bias belongs to products alone that have no partner."""
         if not self.lost or use.kind not in ("add", "mul"):
             return False
-        every = {at for at, node in enumerate(self.program.tape.nodes) if node.kind == "product"}
-        return sources(self.program, use.node, every) <= self.lost.keys()
+        return sources(self.program, use.node, self._own_products) <= self.lost.keys()
 
     def _parts(self, use: Use, count: int) -> list[Option]:
         """Return a vector that the left side uses in parts, as of channels of which some have a residual."""

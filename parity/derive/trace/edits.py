@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from .tape import Tape
@@ -11,7 +11,7 @@ SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
-class Edit:
+class Edit(ABC):
     """A change of one side.
 
     Args:
