@@ -10,8 +10,9 @@ Four rooms, of which each imports only those before it:
     fold/   writes this map of elements as the lines of a Table
     prove/  runs both models on other weights and inputs, and says where they part
 
-deriving leads through them: candidates runs the models for the matching, conclusion folds, proves and explains, and
-derivation is what comes out. command is the command line, report its page, and transfer copies weights at once.
+deriving leads through them: candidates runs the models for the matching, alone sets aside buffers of one side,
+conclusion folds, proves and explains (widths: models of other sizes), and derivation is what comes out. command is the
+command line, report its page, and transfer copies weights at once.
 """
 
 import sys

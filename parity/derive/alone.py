@@ -15,14 +15,14 @@ AGREE = 1e-6  # relative difference of outputs up to which a match needs no othe
 
 
 class Alone(NamedTuple):
-    """Names of buffers without a partner, to be kept at the models' own values."""
+    """Names of buffers without a partner, which keep the models' own values."""
 
     left: list[str]
     right: list[str]
 
 
 def alone(known: Left, best: Candidate) -> Alone:
-    """List the buffers without a partner that the other side has none for: it has fewer arrays of that size left over.
+    """List the buffers of each side without a partner, where the other side has fewer arrays of that size left over.
 
     Random values, which all arrays get, make a model compute something else where they replace a mask or a table of
     frequencies. Buffers of one value, as new statistics, stay: any could be the partner of another. Where outputs

@@ -167,7 +167,7 @@ def _known(mapped: Any, rights: Elements, reasons: Mapping[str, str]) -> Mapped:
     return Mapped(found, not reasons)
 
 
-def _alone(partners: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def _single(partners: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Return the left parameter of each right one that has elements of that one alone, if no other has such."""
     counts = Counter(name for names in partners.values() for name in names)
     return {names[0]: left for left, names in partners.items() if len(names) == 1 and counts[names[0]] == 1}
@@ -199,7 +199,7 @@ def _parting(
     sides, found = _runs(left, best, table), _known(mapped, rights, reasons)
     others = list[Resized]()
     if sized:
-        others = resized(*sides, found, _alone(_partners(mapped, left.elements, rights)), reasons)
+        others = resized(*sides, found, _single(_partners(mapped, left.elements, rights)), reasons)
     return _explained(sides, found, known), others
 
 

@@ -86,12 +86,12 @@ def derive(
 
 
 def _best(
-    known: Left, right: Any, right_inputs: Any, table: Table | None, stop: float, say: Say, kept: Sequence[str] = ()
+    known: Left, right: Any, right_inputs: Any, table: Table | None, stop: float, say: Say, fixed: Sequence[str] = ()
 ) -> tuple[Left, Walked, Candidate]:
     """Match the right side as it may be called; return the left side, as it was matched, and the deepest match.
 
     Args:
-      table, say: see derive. kept: buffers of the right model that keep their own values.
+      table, say: see derive. fixed: buffers of the right model that keep their own values.
       stop: the thread's CPU time at which matching ends.
     Raises: UsageError if the right model cannot be run.
     """
@@ -100,7 +100,7 @@ def _best(
     for call in calls(a.call, right_inputs):
         say("recording right")
         b = side(right, call)
-        b.fix(kept)
+        b.fix(fixed)
         fix_masks(b, a)
         if fix_masks(a, b):
             known, uses = read(a, known.checkpoint), None

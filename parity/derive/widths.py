@@ -67,8 +67,8 @@ def resized(
         if name in partners:
             add(partners[name], name)
     if wanted := {pair.lengths for pair in found.values()}:
-        for theirs_too, ours_too in partners.items():
-            add(ours_too, theirs_too, wanted)
+        for name, owner in partners.items():
+            add(owner, name, wanted)
     return list(found.values())
 
 

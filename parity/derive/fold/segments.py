@@ -22,7 +22,8 @@ class Range(NamedTuple):
     """A range of the target's axis, and where it comes from.
 
     Args:
-      source: the array. own, start, length: the axis there, and the positions.
+      source: the array. axes: how its axes relate to the target's.
+      own: the axis of the source. start, length: the positions on it.
     """
 
     source: str

@@ -138,7 +138,7 @@ class Attempt(Products):
 
     @cached_property
     def _slices(self) -> list[uses.Seen]:
-        """The left parameters that are read as they are, position by position of an axis."""
+        """Return the left parameters that are read as they are, position by position of an axis."""
         every = [part for seen in self._of_kind("place") for parts in uses.slices(seen.use) for part in parts]
         program = self.seen[0].program if self.seen else self.program
         return [uses.Seen(part, program, self.lefts) for part in every]

@@ -257,7 +257,7 @@ class Values:
             index[empty], sure[empty] = rest[0], True
         return (index, float(gaps.mean())) if sure.all() and len(set(index)) == len(index) else None
 
-    def held(self, columns: Array, limit: float) -> Array | None:
+    def among(self, columns: Array, limit: float) -> Array | None:
         """Return for each column the one of others that has some of its values; None if not each has just one.
 
         Args:

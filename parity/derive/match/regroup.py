@@ -66,7 +66,7 @@ class Regrouping(Factors):
             rows = (
                 columns.matched(seen.statistics, found, taps)
                 if seen not in steps
-                else seen.values.held(uses.raw(use), uses.PARTIAL)
+                else seen.values.among(uses.raw(use), uses.PARTIAL)
             )
             if rows is not None and left[rows].all():
                 left[rows] = False

@@ -78,7 +78,7 @@ class Walk:
             return False
         if not any(len(then.inputs) > 1 for node in readers for then in self._layouts(node)):
             return True
-        return sum(len(self._kept(node, number)) for node in readers) > count  # else one writes into a part of it
+        return sum(len(self._passed_on(node, number)) for node in readers) > count  # else one writes into a part of it
 
     def _layouts(self, node: Node) -> Iterator[Node]:
         """Yield a layout operation, and those after it as long as one layout alone reads the result."""
@@ -89,7 +89,7 @@ class Walk:
                 return
             node = self.program.tape.nodes[readers[0][0]]
 
-    def _kept(self, node: Node, number: int) -> Array:
+    def _passed_on(self, node: Node, number: int) -> Array:
         """Return the places of the elements of one operand that layout operations pass on."""
         shapes, others = self.program.shapes, self.program.indices
         found = np.arange(1.0, math.prod(shapes[number]) + 1).reshape(shapes[number])
@@ -107,7 +107,7 @@ class Walk:
                 return self._moved_pending(node, operands)
             for k, v in enumerate(operands):
                 if isinstance(v, Pending) and node.kind == "layout":
-                    operands[k] = self._settled_in_part(v, self._kept(node, node.inputs[k]))
+                    operands[k] = self._settled_in_part(v, self._passed_on(node, node.inputs[k]))
                 elif isinstance(v, Pending) and v.join != node.kind:
                     operands[k] = self._now[node.inputs[k]] = self._settled(v)
         if not any(isinstance(v, (Symbol, Pending)) for v in operands):

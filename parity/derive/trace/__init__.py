@@ -1,5 +1,6 @@
 """Record a tape of a model's primitive operations, alike for every framework, and run it on numpy arrays.
 
-tape defines it, sides hides the framework, torch_*, jax_* and paddle_* record it. outputs compares what is returned.
-Nothing here knows of a second model, but for islands: tables that both models compute.
+tape defines it, sides hides the framework, torch_*, jax_* and paddle_* record it. edits defines a change of a tape;
+numbers and sums yield such changes, scales and crops make one. outputs compares what two models return.
+Nothing here knows of a second model but outputs, numbers, sums and islands: tables that both models compute.
 """

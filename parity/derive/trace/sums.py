@@ -124,16 +124,16 @@ def _without(program: Program, first: int, side: int) -> Iterator[Edit]:
     every = [node for node in program.tape.nodes if _adds(program, node)]
     for node in [node for node in every if program.makers[node.output] >= first][:SUMS]:
         sets = _sets(node, every, lambda other: other.site)
-        for kept in (0, 1):
-            one, *wider = (_left_out(program, some, kept, side) for some in sets)
+        for remaining in (0, 1):
+            one, *wider = (_left_out(program, some, remaining, side) for some in sets)
             yield replace(one, wider=tuple(wider))
 
 
-def _left_out(program: Program, sums: Sequence[Node], kept: int, side: int) -> Without:
+def _left_out(program: Program, sums: Sequence[Node], remaining: int, side: int) -> Without:
     """Return the edit that leaves out one term of sums."""
-    term, kind = _term(program, sums, kept)
+    term, kind = _term(program, sums, remaining)
     text = f"the {SIDES[side]} adds {term}, the {SIDES[1 - side]} does not"
-    return Without(side, kind, text, {node.output: node.inputs[kept] for node in sums}, times=len(sums))
+    return Without(side, kind, text, {node.output: node.inputs[remaining] for node in sums}, times=len(sums))
 
 
 def _sets(one: T, every: Sequence[T], site: Callable[[T], str]) -> list[list[T]]:
@@ -159,9 +159,9 @@ def _adds(program: Program, node: Node) -> bool:
     )
 
 
-def _term(program: Program, sums: Sequence[Node], kept: int) -> tuple[str, str]:
+def _term(program: Program, sums: Sequence[Node], remaining: int) -> tuple[str, str]:
     """Return (what the other operand of these sums is, what the other side lacks where it does not add it)."""
-    terms = [_named(program, node, kept) for node in sums]
+    terms = [_named(program, node, remaining) for node in sums]
     kinds = {kind for _, _, kind in terms}
     whats = dict.fromkeys(what for what, _, _ in terms)
     if len(kinds) > 1 or len(whats) > 1:
@@ -170,11 +170,11 @@ def _term(program: Program, sums: Sequence[Node], kept: int) -> tuple[str, str]:
     return " ".join(filter(None, [what, in_a_row(folded_names(site for _, site, _ in terms if site))])), kind
 
 
-def _named(program: Program, node: Node, kept: int) -> tuple[str, str, str]:
+def _named(program: Program, node: Node, remaining: int) -> tuple[str, str, str]:
     """Return (what one operand of a sum is, the module, kind): the input of the branch beside it, or another term."""
-    number = node.inputs[1 - kept]
+    number = node.inputs[1 - remaining]
     made = _maker(program, number)
-    if _reaches(program, number, node.inputs[kept]):
+    if _reaches(program, number, node.inputs[remaining]):
         if made is None or (node.site and not re.match(rf"{re.escape(node.site)}($|[./\[])", made.site)):
             return ("the input of" if node.site else "the model's input"), node.site, "residual"
         readers = [program.tape.nodes[at].site for at, _ in program.consumers[number]]
