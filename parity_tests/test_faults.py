@@ -20,7 +20,7 @@ from convert.files.atomic import reserve
 from convert.record import SEAL, read
 from convert.verification import check
 
-from .commands import GOOGLE, ROOT, listing
+from .commands import GOOGLE, GOOGLE_NOTE, ROOT, listing
 from .injection import Before, content, forked
 
 MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None  # a disk would spend minutes in fsync
@@ -252,8 +252,7 @@ def test_asked_to_end_nothing_is_left_behind(tmp_path):
     code += "import convert.execute as s; s.chunks = ending; s.LARGE = 0; sys.exit(program())"
     words = ["google2torch", str(GOOGLE), "-o", str(tmp_path / "x.safetensors")]
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False)
-    note = "note: as google's own code computes, since the file does not say: gelu=tanh, norm_eps=1e-6\n"
-    assert (done.returncode, done.stdout, done.stderr) == (143, "", note)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", GOOGLE_NOTE)
     assert listing(tmp_path) == []
 
 
