@@ -27,7 +27,7 @@ from .files import open_checkpoint
 from .files.base import PADDLE_BFLOAT16, Reader, Tensor
 from .replicas import FirstReplica
 from .spelling import out_of_modules
-from .steps import EARLIER, Promise, Step, step, supplied
+from .steps import Promise, Step, step, supplied
 from .table_file import check_complete, doubts_on_record, load
 from .table_fit import lay_out, replicas
 from .table_like import NOTHING, Copies, copies
@@ -88,7 +88,7 @@ class TablePlan:
             ),
             *self._other_dtypes(),
             (
-                EARLIER,
+                record.EARLIER,
                 [name for name in self.reader.tensors if name in self.earlier],
             ),
             ("uint16, read as the bfloat16 that paddle stores so", self._bits()),

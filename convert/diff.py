@@ -122,7 +122,7 @@ def compare(
 
 def _own_notes(plan: Plan) -> list[str]:
     """Return what a user should know of one of the two files."""
-    return [*plan.part(), *plan.left_out(), *plan.configuration.remarks, *plan.earlier()]
+    return [*plan.part(), *plan.left_out(), *plan.configuration.remarks, *plan.record.earlier(plan.reader.tensors)]
 
 
 def _check_not_contradicted(left: Plan, right: Plan, settings: Settings, opened: set[str]) -> None:

@@ -271,7 +271,7 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
     None is near where the record says what the file is.
     """
     if _recorded(record):
-        return {"notes": [*reader.remarks, *record.notes()], **_beside(reader)}
+        return {"notes": [*reader.remarks, *record.notes(), *record.earlier(reader.tensors)], **_beside(reader)}
     from .parametrized import parametrized
 
     reasons = error.problems or [error.message.removeprefix(f"{reader.path}: ")]

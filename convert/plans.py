@@ -27,7 +27,7 @@ from .pixels import SCALING, conflict, published
 from .readings import Reading
 from .recognise import USUAL, dialects
 from .record import TOOL_VERSION, UNREAD, Record, likely
-from .steps import EARLIER, ConstantFilling, Promise, Step, supplied
+from .steps import ConstantFilling, Promise, Step, supplied
 from .variants import variant_of
 
 if TYPE_CHECKING:
@@ -182,18 +182,13 @@ class Plan:
         marked = self.configuration.marked
         lines += self._assumed("the file does not say, assumed{}", [n for n in self.assumed if n not in marked])
         lines += self._assumed("assumed{} when the record was written, not known", marked)
-        return [*lines, *self.earlier()]
+        return [*lines, *self.record.earlier(self.reader.tensors)]
 
     def _assumed(self, what: str, names: Iterable[str]) -> Iterator[str]:
         """Report fields that are assumed, those that an official variant suggests apart: "{}" in `what` says so."""
         reasons = {name: likely(self.unread.get(name, "")) for name in names}
         for reason in dict.fromkeys(reasons.values()):
             yield f"{what.format(reason)}: {self._stated(n for n in reasons if reasons[n] == reason)}"
-
-    def earlier(self) -> list[str]:
-        """Report arrays of the file that an earlier conversion supplied."""
-        names = [name for name in self.reader.tensors if name in self.record.supplied]
-        return [f"{EARLIER} ({len(names):,}): {folding.summarised(names)}"] if names else []
 
     def _stated(self, names: Iterable[str]) -> str:
         return ", ".join(f"{name}={exact(getattr(self.config, name))}" for name in names)

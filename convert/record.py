@@ -5,7 +5,7 @@ new_record.py builds one, and execute.py writes it.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ SEAL = "record_sha256"  # of the record's other entries, as its last entry
 DEFAULT, DIALECT, OFFICIAL = "default", "dialect ", "official "
 SUGGEST = (DIALECT, OFFICIAL)  # how the origins begin that name what suggests a value
 UNREAD = "origins"  # {Config field that nothing states of the file: "default", "dialect timm" or "official 768/32"}
+EARLIER = "supplied by an earlier conversion, and not read from its source"  # of arrays, in notes
 SAMPLED = 16 << 20  # bytes of arrays whose values are checked whenever a record is read, small arrays first: 5 ms
 
 
@@ -80,6 +81,11 @@ class Record(NamedTuple):
         """List arrays of this file that a conversion filled and did not read; none if the record is of other bytes."""
         names = [] if self.change else self.content.get("supplied", [])
         return frozenset(name for name in names if isinstance(name, str))
+
+    def earlier(self, names: Iterable[str]) -> list[str]:
+        """Report which of a file's arrays an earlier conversion supplied."""
+        names = [name for name in names if name in self.supplied]
+        return [f"{EARLIER} ({len(names):,}): {folding.summarised(names)}"] if names else []
 
     @property
     def preprocessing(self) -> tuple[Known, list[str]]:

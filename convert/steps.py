@@ -53,9 +53,6 @@ def sources_of(filling: Filling) -> list[str]:
     return [part.source for parts in lists for part in parts if isinstance(part, Move)]
 
 
-EARLIER = "supplied by an earlier conversion, and not read from its source"  # of arrays, in notes
-
-
 def supplied(steps: Iterable[Step], sources: Mapping[str, Tensor], earlier: Collection[str]) -> tuple[str, ...]:
     """Name the target tensors with values that no source states: constants, or copies of what does not either.
 

@@ -427,6 +427,8 @@ def test_what_a_table_drops_of_its_target_is_copied_from_like(files, capsys):
     digest = hashlib.sha256(new.read_bytes()).hexdigest()
     assert record["copied"] == {"file": "new.npz", "sha256": digest, "tensors": masks}
     assert record["supplied"][-LAYERS:] == masks
+    noted = json.loads(run(capsys, "inspect", folder / "x.npz", "--json")[1])["notes"]
+    assert noted[-1].startswith("supplied by an earlier conversion, and not read from its source (")
     words = [
         "diff",
         "--table",
