@@ -20,10 +20,10 @@ def measured(value: float, digits: int = 3) -> str:
     return _short_exponents(f"{value:.{digits}g}")
 
 
-def apart(left: float, right: float) -> tuple[str, str]:
-    """Write two measured values in three digits, or in one more than it takes to tell them apart."""
-    digits = next((n for n in range(3, 18) if measured(left, n) != measured(right, n)), 17)
-    digits += 3 < digits < 17
+def apart(left: float, right: float, least: int = 3) -> tuple[str, str]:
+    """Write two measured values in the least number of digits, or in one more than it takes to tell them apart."""
+    digits = next((n for n in range(least, 18) if measured(left, n) != measured(right, n)), 17)
+    digits += least < digits < 17
     return measured(left, digits), measured(right, digits)
 
 

@@ -232,10 +232,9 @@ def divergences(found: Match, proof: Proof) -> list[Divergence]:
             sites = place(step.left_site, step.left), place(step.right_site, step.right)
             parted.append(Divergence(*sites, step.gap, advice=feeds(step.kind)))
     if proof.exact <= OUTPUT < proof.error:
-        text = "one side computes a table in float32"
         parted += [
-            Divergence(place(left, ""), place(right, ""), size, text)
-            for left, right, size in proof.islands[:MAX_ISLANDS]
+            Divergence(place(island.left, ""), place(island.right, ""), island.size, island.cause)
+            for island in proof.islands[:MAX_ISLANDS]
         ]
         parted.append(Divergence(OWN, OWN, proof.error, "one side computes partly in float32"))
     elif proof.exact > OUTPUT and not parted and not np.isnan(proof.error):

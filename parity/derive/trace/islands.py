@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from specs.numerals import apart
+
 from .tape import Array, Node, Tape
 
 ROUNDED = 1e-6  # difference of tables, relative to their largest value, that rounding to float32 explains
@@ -30,11 +32,24 @@ class Table(NamedTuple):
 
 
 class Island(NamedTuple):
-    """A table that the sides compute with different precision: the modules that read it, the relative difference."""
+    """A table that the sides compute with different precision: the modules that read it, the relative difference.
+
+    Args:
+      numbers: the table's value on the left and on the right, if it has one value; else None.
+    """
 
     left: str
     right: str
     size: float
+    numbers: tuple[float, float] | None = None
+
+    @property
+    def cause(self) -> str:
+        """Say how the sides differ."""
+        if self.numbers is None:
+            return "one side computes a table in float32"
+        left, right = apart(*self.numbers, least=6)
+        return f"one number is rounded: {left} on the left, {right} on the right"
 
 
 def aligned(
@@ -49,7 +64,8 @@ def aligned(
         if (near := _nearest(table, known)) is not None:
             value, size, site = near
             replaced[table.number] = value
-            islands.setdefault((site, table.site), Island(site, table.site, size))
+            single = (float(value.flat[0]), float(table.value.flat[0])) if np.ptp(table.value) == 0 else None
+            islands.setdefault((site, table.site), Island(site, table.site, size, single))
     if not replaced:
         return right, []
     nodes, active = list[Node](), set(right.inputs)

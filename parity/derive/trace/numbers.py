@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from specs.numerals import measured
+from specs.numerals import apart, measured
 
 from .edits import SIDES, Edit
 from .tape import Tape
@@ -68,8 +68,8 @@ def _text(kind: str, side: int, value: float, other: float, known: bool) -> str:
     what = WORDS[kind]
     if not known:
         return f"{what} {measured(value, 6)} on the {SIDES[side]}, which the other side does not have"
-    left, right = (value, other)[:: 1 if side == 0 else -1]
-    return f"{what} {measured(left, 6)} on the left, {measured(right, 6)} on the right"
+    left, right = apart(*(value, other)[:: 1 if side == 0 else -1], least=6)
+    return f"{what} {left} on the left, {right} on the right"
 
 
 def numbers(tape: Tape) -> dict[tuple[str, float], list[int]]:

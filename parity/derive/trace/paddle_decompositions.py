@@ -101,6 +101,7 @@ def _gru_cell(gates: Any, state: Any) -> Any:
 
 COMPOSED: dict[str, Callable[..., Any]] = {
     "dropout": lambda x, seed, p, test, mode, *rest: x if mode == "upscale_in_train" else x * (1 - p),
+    "hardsigmoid": lambda x, slope, offset: ops.clip(x * slope + offset, 0.0, 1.0),
     "rnn": _rnn,
     "layer_norm": _layer_norm,
     "batch_norm": _batch_norm,

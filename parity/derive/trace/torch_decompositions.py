@@ -96,5 +96,6 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "_embedding_bag": _embedding_bag,
     "_embedding_bag_forward_only": _embedding_bag,
     "_trilinear": _bilinear,
+    "hardsigmoid": lambda x: torch.clamp(x * (1 / 6) + 0.5, 0, 1),
     "lerp": lambda a, b, weight: a + (b - a) * weight,
 }

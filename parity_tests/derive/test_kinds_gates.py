@@ -1,0 +1,57 @@
+"""Hard gates, which the frameworks compute with other numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import parity
+
+from .pairs import images
+
+torch = pytest.importorskip("torch", reason="the left side is a torch module")
+paddle = pytest.importorskip("paddle", reason="the right side is a paddle layer")
+
+
+class Gated(torch.nn.Module):
+    """A convolution whose channels a hard sigmoid scales by what a squeeze of them gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.down, self.up = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 4, 1), torch.nn.Conv2d(4, 8, 1)
+        self.head = torch.nn.Linear(8, 5)
+
+    def forward(self, x: Any) -> Any:
+        x = self.stem(x).tanh()
+        gate = torch.nn.functional.hardsigmoid(self.up(self.down(x.mean((2, 3), keepdim=True)).relu()))
+        return self.head((x * gate).mean((2, 3)).tanh())
+
+
+class PaddleGated(paddle.nn.Layer):
+    """The same in paddle, with the slope of its hard sigmoid."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
+        self.a, self.b, self.c = paddle.nn.Conv2D(3, 8, 3), paddle.nn.Conv2D(8, 4, 1), paddle.nn.Conv2D(4, 8, 1)
+        self.d = paddle.nn.Linear(8, 5)
+
+    def forward(self, x: Any) -> Any:
+        x = self.a(x).tanh()
+        squeezed = paddle.nn.functional.relu(self.b(x.mean([2, 3], keepdim=True)))
+        gate = paddle.nn.functional.hardsigmoid(self.c(squeezed), slope=self.slope)
+        return self.d((x * gate).mean([2, 3]).tanh())
+
+
+def test_a_rounded_slope_is_named_and_the_rest_is_proven():
+    """Paddle's default is 1/6 in seven digits."""
+    found = parity.derive(Gated(), PaddleGated(0.1666667), (images(2, 3, 8, 8),))
+    assert found.proven, str(found)
+    assert found.divergences[0].cause == "one number is rounded: 0.166666667 on the left, 0.1666667 on the right"
+
+
+def test_another_slope_is_named():
+    found = parity.derive(Gated(), PaddleGated(0.2), (images(2, 3, 8, 8),))
+    assert not found.proven and not found.missing, str(found)
+    assert found.divergences[0].cause.startswith("a factor of 0.166667 on the left, 0.2 on the right (recomputed so")
