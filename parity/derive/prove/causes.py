@@ -24,7 +24,7 @@ from ..match.advice import feeds
 from ..trace.edits import Edit
 from ..trace.numbers import changes
 from ..trace.sums import rewirings
-from ..trace.tape import Array
+from ..trace.tape import Array, Tape
 from .pairs import PARTED, Mapped, Pair, Run, first, run
 from .pairs import pairs as pairs_of
 from .windows import differing
@@ -102,20 +102,25 @@ def _advice(pair: Pair, right: Run) -> str:
 
 def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int, stop: float) -> Cause:
     """Return the cause of a difference, without a text where none is confirmed."""
-    pair, limit = pairs[at], max(CLOSE, pairs[at].gap * 1e-3)
+    pair, limit, both = pairs[at], max(CLOSE, pairs[at].gap * 1e-3), (left, right)
     if pair.left is not None and pair.right is not None:
         window = left.tape.nodes[pair.left.node].window, right.tape.nodes[pair.right.node].window
         if text := differing((pair.left.x, pair.right.x), window):
             return Cause(text, "convolution's window")
         if text := _activation(pair, right, _span(pairs, at)):
             return Cause(text, "activation")
-    for edit in _edits(left, right, pairs, at, stop):
-        sides = _edited((left, right), edit)
+    ends = _ends(both, pairs[: at + 1])
+    early = (_until(left, ends[0]), _until(right, ends[1])) if ends else both  # running on would tell nothing more
+    for edit in itertools.takewhile(lambda _: time.thread_time() < stop, _edits(both, early, pairs, at)):
+        part = edit.tape(both[edit.side].tape).until(ends[edit.side]) if ends else None
+        if part and _agreement(_replaced(early, edit.side, part), mapped, pair, at) > limit:
+            continue
+        sides = _edited(both, edit)
         gap = _agreement(sides, mapped, pair, at)
         if gap > limit:
             continue
         for wider in edit.wider:
-            every = _edited((left, right), wider)
+            every = _edited(both, wider)
             if _agreeing(every, mapped) > _agreeing(sides, mapped):
                 edit, sides, gap = wider, every, _agreement(every, mapped, pair, at)
         same = f"they agree to {short(gap)}" if gap else "they are equal"
@@ -123,24 +128,49 @@ def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int
     return Cause()
 
 
-def _edits(left: Run, right: Run, pairs: Sequence[Pair], at: int, stop: float) -> Iterator[Edit]:
-    """Yield what may make the sides equal: other numbers, half of the time, then sums behind the last that agree."""
-    half = (time.thread_time() + stop) / 2
-    yield from itertools.takewhile(lambda _: time.thread_time() < half, changes(left.tape, right.tape))
+def _edits(both: tuple[Run, Run], early: tuple[Run, Run], pairs: Sequence[Pair], at: int) -> Iterator[Edit]:
+    """Yield what may make the sides equal: in turn other numbers and other sums behind the last uses that agree.
+
+    Args:
+      early: both sides, run up to where they part.
+    """
+    read = [side.program.tape.constants.keys() for side in early]
+    numbers = (edit for edit in changes(both[0].tape, both[1].tape) if not read[edit.side].isdisjoint(edit.constants))
     before = [(pair.left.node, pair.right.node) for pair in pairs[max(0, at - 2) : at] if pair.left and pair.right]
     firsts = [min((nodes[side] for nodes in before), default=0) for side in (0, 1)]
-    near = rewirings((left.program, right.program), firsts)
-    yield from itertools.takewhile(lambda _: time.thread_time() < stop, near)
+    sums = rewirings((both[0].program, both[1].program), firsts)
+    for few in itertools.zip_longest(numbers, sums):
+        yield from filter(None, few)
+
+
+def _ends(sides: tuple[Run, Run], pairs: Sequence[Pair]) -> list[int]:
+    """Return for each side the value up to which it has to run to compare these uses; [] if that is its outputs."""
+    uses = [(pair.left, pair.right) for pair in pairs if pair.left and pair.right]
+    if len(uses) < len(pairs):
+        return []
+    return [side.tape.nodes[max(use[k].node for use in uses)].output for k, side in enumerate(sides)]
+
+
+def _until(side: Run, end: int) -> Run:
+    """Return a side that was run up to a value."""
+    part = side.tape.until(end)
+    assert part is not None
+    return run(part, side.weights, side.inputs, side.side)
 
 
 def _edited(sides: tuple[Run, Run], edit: Edit) -> tuple[Run, Run] | None:
     """Return both sides, one of them with an edit; None if an operation refuses it."""
-    changed = sides[edit.side]
+    return _replaced(sides, edit.side, edit.tape(sides[edit.side].tape))
+
+
+def _replaced(sides: tuple[Run, Run], side: int, tape: Tape) -> tuple[Run, Run] | None:
+    """Return both sides, of which one runs another tape; None if an operation refuses what it reads there."""
+    old = sides[side]
     try:
-        new = run(edit.tape(changed.tape), changed.weights, changed.inputs, changed.side)
-    except Exception:  # an operation that refuses the number
+        new = run(tape, old.weights, old.inputs, side)
+    except Exception:
         return None
-    return (new, sides[1]) if edit.side == 0 else (sides[0], new)
+    return (new, sides[1]) if side == 0 else (sides[0], new)
 
 
 def _agreement(sides: tuple[Run, Run] | None, mapped: Mapped, parted: Pair, at: int) -> float:

@@ -68,7 +68,8 @@ def _text(kind: str, side: int, value: float, other: float, known: bool) -> str:
     what = WORDS[kind]
     if not known:
         return f"{what} {measured(value, 6)} on the {SIDES[side]}, which the other side does not have"
-    left, right = apart(*(value, other)[:: 1 if side == 0 else -1], least=6)
+    first, second = (value, other) if side == 0 else (other, value)
+    left, right = apart(first, second, least=6)
     return f"{what} {left} on the left, {right} on the right"
 
 

@@ -78,6 +78,15 @@ class Tape:
         constants = {number: value for number, value in self.constants.items() if number in wanted}
         return replace(self, nodes=nodes[::-1], constants=constants, parts={})
 
+    def until(self, output: int) -> Tape | None:
+        """Return the same up to the operation that computes a value, if one does; its outputs are what others read."""
+        end = next((k for k, node in enumerate(self.nodes, 1) if node.output == output), None)
+        if end is None:
+            return None
+        behind = {number for node in self.nodes[end:] for number in node.inputs} | {*self.outputs, output}
+        made = [node.output for node in self.nodes[:end] if node.output in behind]
+        return replace(self, nodes=self.nodes[:end], outputs=made, parts={})
+
     def unread(self) -> list[str]:
         """Return the parameters on which no output depends."""
         read = {number for node in self.live().nodes for number in node.inputs} | set(self.outputs)
