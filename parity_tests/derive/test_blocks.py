@@ -150,3 +150,41 @@ def test_a_place_without_a_module_has_the_name_of_its_parameter():
     assert place("blocks.0", "a.weight") == "blocks.0"
     assert place("", "levels/0/contract/kernel levels/1/k") == "levels/0/contract"
     assert place("", "w0") == OWN == "the model's own function"
+
+
+def in_lists(flat: bool) -> Any:
+    """Two lists of blocks, or all of them in one list, each stage behind a layer of its own."""
+    import torch
+
+    class Lists(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            (linear, blocks), (a, b) = (torch.nn.Linear, []), (torch.nn.Linear(4, 4, bias=False) for _ in range(2))
+            for _ in range(6):
+                blocks.append(torch.nn.ModuleDict({"up": linear(4, 4), "down": linear(4, 4)}))
+            if flat:
+                self.blocks = torch.nn.ModuleList([a, *blocks[:3], b, *blocks[3:]])
+            else:
+                self.between = torch.nn.ModuleList([a, b])
+                self.stages = torch.nn.ModuleList(map(torch.nn.ModuleList, (blocks[:3], blocks[3:])))
+
+        def forward(self, x: Any) -> Any:
+            parts = self.blocks if flat else [part for k in (0, 1) for part in (self.between[k], *self.stages[k])]
+            for part in parts:
+                x = x + part.down(part.up(x).tanh()) if isinstance(part, torch.nn.ModuleDict) else part(x).tanh()
+            return x
+
+    return Lists()
+
+
+def test_stages_in_one_list_state_their_ranges_and_the_table_reads_back():
+    needs("torch")
+    left, right = in_lists(False), in_lists(True)
+    found = parity.derive(left, right, (images(2, 4),))
+    assert found.proven, str(found)
+    text = found.table.print()
+    assert "stages.0.{i=0..2}.up.weight: o i <-> blocks.{i+1}.up.weight: o i" in text
+    assert "stages.1.{i=0..2}.up.weight: o i <-> blocks.{i+5}.up.weight: o i" in text
+    arrays = {name: value.detach().numpy() for name, value in left.state_dict().items()}
+    back = found.table.reverse().apply(found.table.apply(arrays))
+    assert back.keys() == arrays.keys() and all(np.array_equal(back[name], arrays[name]) for name in arrays)

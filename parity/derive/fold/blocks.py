@@ -19,15 +19,21 @@ NUMBER = re.compile(r"(?<![A-Za-z0-9{}])\d+(?![A-Za-z0-9])|(?<=[A-Za-z])\d+(?=[.
 COUNTING = re.compile(r"\{(?:\d+\*)?(?P<name>[ijk])(?:\+(?P<first>\d+))?\}")  # a hole that counts blocks
 LISTS = "ijk"  # names of the numbers of blocks, from the outermost list to the innermost
 
+CLOSED = 0  # depth of rows that count one number, and state its range
+
 Numbered = tuple[tuple[int, ...], Row]
 
 
-def folded(rows: Sequence[Row], apart: Collection[str] = (), flat: Collection[str] = ()) -> list[Row]:
+def folded(
+    rows: Sequence[Row], apart: Collection[str] = (), flat: Collection[str] = (), closed: Collection[str] = ()
+) -> list[Row]:
     """Fold the rows whose numbers alone differ: blocks, blocks in stages, each stage with as many as it has.
 
     Args:
       apart: paths, blanked, whose rows stay as they are.
       flat: those of which only the innermost number is folded.
+      closed: those of which only one number is folded, and its range stated, since another list follows in the same
+        path: {i=0..2} and {i+1} beside {i=0..2} and {i+4}.
     """
     groups: dict[Any, list[Numbered]] = {}
     for row in rows:
@@ -37,12 +43,15 @@ def folded(rows: Sequence[Row], apart: Collection[str] = (), flat: Collection[st
         numbers = tuple(int(n) for path, _ in (*row.left, *row.right) for n in NUMBER.findall(_bare(path)))
         groups.setdefault(_template(row), []).append((numbers, row))
     found = [
-        _group(sorted(group, key=lambda item: item[0]), 1 if _among(group[0][1], flat) else len(LISTS))
+        _group(
+            sorted(group, key=lambda item: item[0]),
+            CLOSED if _among(group[0][1], closed) else 1 if _among(group[0][1], flat) else len(LISTS),
+        )
         for group in groups.values()
     ]
     lists = {key for group in found for row in group for key, _ in _lists(row, COUNTING)}
     return [
-        _in_list(row, lists) if len(group) == 1 and not _among(row, {*apart, *flat}) else row
+        _in_list(row, lists) if len(group) == 1 and not _among(row, {*apart, *flat, *closed}) else row
         for group in found for row in group
     ]  # fmt: skip
 
@@ -83,7 +92,7 @@ def _group(group: Sequence[Numbered], depth: int) -> list[Row]:
     """Return one row for all where possible; else those of the first value of the outermost number, and of the rest.
 
     Args:
-      depth: how many numbers of a row may count.
+      depth: how many numbers of a row may count; CLOSED counts one.
     """
     if len(group) < 2 or not group[0][0]:
         return [row for _, row in group]
@@ -96,18 +105,19 @@ def _group(group: Sequence[Numbered], depth: int) -> list[Row]:
         [item for item in group if item[0][outer] == value] for value in dict.fromkeys(item[0][outer] for item in group)
     ]
     if len(parts) == len(group):
-        return _longest(group)
-    if depth == 1:
+        return _longest(group, depth)
+    if depth <= 1:
         return [row for part in parts for row in _group(part, depth)]
     return [*_group(parts[0], depth), *_group([item for part in parts[1:] for item in part], depth)]
 
 
-def _longest(group: Sequence[Numbered]) -> list[Row]:
+def _longest(group: Sequence[Numbered], depth: int) -> list[Row]:
     """Fold the first rows as far as they grow evenly, then the rest."""
+    depth = min(depth, 1)
     for count in range(len(group) - 1, 2, -1):
-        if row := _counted(group[:count], 1):
-            return [row, *_group(group[count:], 1)]
-    return [group[0][1], *_group(group[1:], 1)]
+        if row := _counted(group[:count], depth):
+            return [row, *_group(group[count:], depth)]
+    return [group[0][1], *_group(group[1:], depth)]
 
 
 def _counted(group: Sequence[Numbered], depth: int) -> Row | None:
@@ -123,12 +133,16 @@ def _counted(group: Sequence[Numbered], depth: int) -> Row | None:
         if step := int(np.gcd.reduce(values[:, p] - first)):
             places = tuple(int(n) for n in (values[:, p] - first) // step)
             alike.setdefault(places, {})[p] = (step, first)
-    if len(alike) > depth:
+    if len(alike) > max(depth, 1):
         return None
     for order in itertools.permutations(alike):
         if _complete(list(zip(*order, strict=True))):
             named = zip(LISTS, order, strict=False)
             holes = {p: str(Hole(name, *of)) for name, places in named for p, of in alike[places].items()}
+            if depth == CLOSED:
+                ((places, positions),) = alike.items()
+                p, (step, first) = next(iter(positions.items()))
+                holes[p] = str(Hole(LISTS[0], values=tuple(str(step * n + first) for n in places)))
             return _filled(group[0][1], holes)
     return None
 

@@ -55,11 +55,17 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
     places = {name: k for k, name in enumerate(facts.lefts.names)}
     groups.sort(key=lambda group: min(places[name] for name in group[0]))
     apart, flat = set[str](), set[str]()  # blocks of which some lack an array: first their lists stay apart, then all
+    closed = set[str]()  # blocks that stand in one list with others on the right: first they state their range
     for _ in range(ROUNDS):
-        attempt = partial(folded, apart=frozenset(apart), flat=frozenset(flat))
+        attempt = partial(folded, apart=frozenset(apart), flat=frozenset(flat), closed=frozenset(closed))
         table = _table(facts, groups, attempt, names, missing, given)
         if says(table, facts):
-            return table, missing
+            more = set() if missing else _unfit_backwards(table, facts)
+            if more <= apart:
+                return table, missing
+            apart |= more & closed
+            closed |= more
+            continue
         if (more := _unfit(table, facts)) <= apart:
             break
         apart |= more & flat
@@ -114,8 +120,17 @@ def _arrays(facts: Facts) -> dict[str, Array]:
 
 def _unfit(table: Table, facts: Facts) -> set[str]:
     """Return the names, without their numbers, of arrays that do not fit the table."""
+    return _misfits(lambda: table.apply(_arrays(facts)))
+
+
+def _unfit_backwards(table: Table, facts: Facts) -> set[str]:
+    """Return the same of the right side's arrays, which the reversed table reads."""
+    return _misfits(lambda: table.reverse().layout(facts.like({}), facts.known))
+
+
+def _misfits(read: Callable[[], object]) -> set[str]:
     try:
-        table.apply(_arrays(facts))
+        read()
     except Misfit as error:
         names = [*error.missing, *error.unexpected, *(name for name, _ in error.misfits)]
         return {blanked(escaped(name)) for name in names}
