@@ -51,6 +51,28 @@ def test_a_rounded_slope_is_named_and_the_rest_is_proven():
     assert found.divergences[0].cause == "one number is rounded: 0.166666667 on the left, 0.1666667 on the right"
 
 
+class Twins(torch.nn.Module):
+    """Layers one after the other, each a kernel of 1x1 or a dense layer; nothing that the last reads is above zero."""
+
+    def __init__(self, dense: bool) -> None:
+        super().__init__()
+        names, layer = ("fc", torch.nn.Linear) if dense else ("mix", lambda i, o: torch.nn.Conv2d(i, o, 1))
+        self.names = [f"{names}{k}" for k in range(3)]
+        for name in self.names:
+            setattr(self, name, layer(4, 4))
+
+    def forward(self, x: Any) -> Any:
+        first, second, last = (getattr(self, name) for name in self.names)
+        x = second(first(x if self.names[0] == "fc0" else x[:, :, None, None]).tanh())
+        return last((-x.abs()).relu()).flatten(1) + x.flatten(1)
+
+
+def test_a_kernel_that_meets_zeros_alone_follows_its_bias_and_its_siblings():
+    found = parity.derive(Twins(False), Twins(True), (images(2, 4),))
+    assert found.proven and found.inferred == ["fc2.weight"], str(found)
+    assert "mix2.weight: o i 1 1 <-> fc2.weight: o i" in found.table.print()
+
+
 def test_another_slope_is_named():
     found = parity.derive(Gated(), PaddleGated(0.2), (images(2, 3, 8, 8),))
     assert not found.proven and not found.missing, str(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -115,7 +115,10 @@ def _step(flat: Array, known: Array, shape: tuple[int, ...], count: int) -> int 
 
 
 class Pattern(NamedTuple):
-    """How a parameter became another: the left leaf's name, and the order of its axes on the right."""
+    """How a parameter became another: the left leaf's name, and the order of its axes on the right.
+
+    Axes of length 1 do not count: the kernel of a 1x1 convolution may become that of a dense layer.
+    """
 
     leaf: str
     order: tuple[int, ...]
@@ -124,35 +127,55 @@ class Pattern(NamedTuple):
 def _by_name(
     found: Array, lefts: Elements, rights: Elements, inferred: list[str], whole: bool
 ) -> tuple[Array, list[str]]:
-    """Map what nothing was seen of to the free left parameter of the most similar name, as its siblings are mapped."""
+    """Map what nothing was seen of to the free left parameter of the same module, or else of the most similar name.
+
+    Its axes are ordered as those of its siblings.
+    """
     alike = Similarity()
     unseen = [name for name in rights.names if not rights.part(found, name).any()]
     if not unseen:
         return found, inferred
     patterns = {name: pattern for name in rights.names if (pattern := _pattern(name, found, lefts, rights))}
     used = set(lefts.owners(found))
+    modules = _modules(patterns, found, lefts, rights)
     for name in unseen:
         free = [other for other in lefts.names if other not in used]
         pattern = _sibling(name, patterns, rights, alike) if whole else None
-        order = pattern.order if pattern else tuple(range(len(rights.shapes[name])))
-        near = {
-            other: alike(*((other, name) if pattern is None else (split(other)[0], split(name)[0])))
+        shape = _longer(rights.shapes[name])
+        order = pattern.order if pattern else tuple(range(len(shape)))
+        fitting = [
+            other
             for other in free
             if (pattern is None or split(other)[1] == pattern.leaf)
-            and len(lefts.shapes[other]) == len(order)
-            and tuple(lefts.shapes[other][d] for d in order) == rights.shapes[name]
+            and len(length := _longer(lefts.shapes[other])) == len(order)
+            and tuple(length[d] for d in order) == shape
+        ]
+        same = [other for other in fitting if pattern and modules.get(split(name)[0]) == split(other)[0]]
+        likeness = {
+            other: alike(*((other, name) if pattern is None else (split(other)[0], split(name)[0])))
+            for other in same or fitting
         }
-        near = {other: likeness for other, likeness in near.items() if likeness > ALIKE}
-        chosen = [other for other, likeness in near.items() if likeness == max(near.values())]
+        near = {other: value for other, value in likeness.items() if same or value > ALIKE}
+        chosen = [other for other, value in near.items() if value == max(near.values())]
         rivals = [other for other in unseen if rights.shapes[other] == rights.shapes[name]]
         alone = len(near) == 1 and len(rivals) == 1
         if whole and len(chosen) == 1:  # the two are the most similar ones to each other
             alone |= all(alike(chosen[0], name) > alike(chosen[0], other) for other in rivals if other != name)
         if len(chosen) == 1 and (pattern is not None or alone):
-            rights.part(found, name)[...] = lefts.numbers(chosen[0]).transpose(order)
+            numbers = lefts.numbers(chosen[0]).squeeze().transpose(order)
+            rights.part(found, name)[...] = numbers.reshape(rights.shapes[name])
             used.add(chosen[0])
             inferred.append(name)
     return found, inferred
+
+
+def _modules(patterns: Iterable[str], found: Array, lefts: Elements, rights: Elements) -> dict[str, str]:
+    """Return {path of a module on the right: that on the left of all of its parameters that have a partner}."""
+    partners: dict[str, set[str]] = {}
+    for name in patterns:
+        (owner,) = lefts.owners(rights.part(found, name))
+        partners.setdefault(split(name)[0], set()).add(split(owner)[0])
+    return {path: next(iter(others)) for path, others in partners.items() if len(others) == 1}
 
 
 def split(name: str) -> tuple[str, str]:
@@ -166,13 +189,18 @@ def _pattern(name: str, found: Array, lefts: Elements, rights: Elements) -> Patt
     part = rights.part(found, name)
     if not part.size or (part <= 0).any() or len(owners := lefts.owners(part)) != 1:
         return None
-    whole = lefts.numbers(owners[0])
+    whole, part = lefts.numbers(owners[0]).squeeze(), part.squeeze()
     if whole.size != part.size or whole.ndim != part.ndim:
         return None
     for order in itertools.permutations(range(whole.ndim)):
         if np.array_equal(whole.transpose(order), part):
             return Pattern(split(owners[0])[1], order)
     return None
+
+
+def _longer(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the lengths that are more than 1."""
+    return tuple(length for length in shape if length > 1)
 
 
 def _sibling(name: str, patterns: Mapping[str, Pattern], rights: Elements, alike: Similarity) -> Pattern | None:
