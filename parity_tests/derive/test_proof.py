@@ -48,9 +48,24 @@ def models() -> tuple[Any, Any, np.ndarray]:
     return Model(), Model(), np.random.default_rng(0).standard_normal((2, 3, 4))
 
 
-def proof(change: Change) -> Proof:
+def weak(factor: float) -> tuple[Any, Any, np.ndarray]:
+    """Two equal modules whose first layer has next to no effect on the outputs, as in a deep network."""
+    import torch
+
+    class Weak(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.o = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.o(x + factor * self.q(x).tanh())
+
+    return Weak(), Weak(), np.random.default_rng(0).standard_normal((2, 3, 4))
+
+
+def proof(change: Change, make: Callable[[], tuple[Any, Any, np.ndarray]] = models) -> Proof:
     """The proof of a Table that is right but for a change of its map of elements."""
-    left, right, x = models()
+    left, right, x = make()
     a, b = side(left, call_of(x)), side(right, call_of(x))
     lefts, rights = Filled(a.parameters), Elements(b.parameters, known=False)
     numbers = {name: lefts.numbers(name) for name in lefts.names}
@@ -118,6 +133,21 @@ def test_the_right_table_is_proven_and_the_keys_bias_unobservable():
 def test_a_wrong_table_is_not_proven(name: str):
     needs("torch")
     assert not proof(WRONG[name]).holds
+
+
+def _transpose_first(numbers: dict[str, np.ndarray]) -> None:
+    numbers["q.weight"] = numbers["q.weight"].T
+
+
+@pytest.mark.parametrize("factor", [1e-11, 1e-14])
+def test_a_layer_far_from_the_outputs_is_part_of_the_proof(factor: float):
+    """A wrong one does not show in the outputs: its gradients tell, which are small and differ by their own size."""
+    needs("torch")
+    right = proof(lambda numbers: None, lambda: weak(factor))
+    assert right.holds and not right.unobservable
+    wrong = proof(_transpose_first, lambda: weak(factor))
+    assert wrong.exact < 1e-9
+    assert not wrong.holds if factor == 1e-11 else "q.weight" in wrong.unobservable
 
 
 def test_what_may_be_permuted_is_listed():

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 
+from ..match.complete import split
 from ..match.stepped import Stepped, stepped
 from ..match.symbols import CHUNK, LARGE, Elements, strided
 from ..trace.tape import Array
+
+UNSEEN = 1e-12  # gradients below this part of the largest are rounding: nothing observable depends on the parameter
+NEAR = 1e-3  # difference within a module that rounding to float32 may cause; elements in another order differ by 1
+PART = 1e-3  # of the largest gradient; below it, differences are relative to that
 
 
 class Spool:
@@ -70,11 +76,43 @@ class Gradients:
     def largest(self) -> float:
         return max(self.sizes.values(), default=0.0)
 
+    @cached_property
+    def _modules(self) -> dict[str, float]:
+        """Return {path of a module: the largest gradient of its own parameters}."""
+        largest: dict[str, float] = {}
+        for name, size in self.sizes.items():
+            path = split(name)[0]
+            largest[path] = max(size, largest.get(path, 0.0))
+        return largest
+
+    def _within(self, name: str) -> float:
+        """Return the difference relative to the gradients of a parameter, or to a part of the largest of its module."""
+        scale = max(self.sizes[name], PART * self._modules[split(name)[0]])
+        return self.apart[name] / scale if scale else 0.0
+
+    def shows(self, name: str) -> bool:
+        """Tell whether outputs depend on a left parameter: its gradient is more than rounding of others.
+
+        Far from the outputs gradients may be small, as those of all parameters there; both sides agree on them then.
+        """
+        if name not in self.sizes:
+            return True
+        size = self.sizes[name]
+        near = size > UNSEEN * self._modules[split(name)[0]] and self._within(name) <= NEAR
+        return size > UNSEEN * self.largest or near
+
     @property
     def error(self) -> float:
-        """Return the largest difference, relative to the gradients of its parameter or to a part of the largest one."""
-        scales = {name: max(size, 1e-3 * self.largest) for name, size in self.sizes.items()}
-        return max((self.apart[name] / scale for name, scale in scales.items() if scale), default=0.0)
+        """Return the largest difference, relative to the gradients of its parameter or to a part of the largest one.
+
+        Gradients far below the largest one also have to agree within their module, up to rounding.
+        """
+        errors = [0.0]
+        for name, size in self.sizes.items():
+            if size > UNSEEN * self.largest:
+                near, far = self._within(name), self.apart[name] / max(size, PART * self.largest)
+                errors.append(near if near > NEAR else far)
+        return max(errors)
 
     def keep(self, name: str, gradient: Array) -> None:
         """Store a gradient of the right side."""

@@ -23,7 +23,6 @@ from .gradients import Gradients
 
 GRADIENT = 1e-7  # that of gradients, which lose more digits
 ROUNDED = 1e-4  # that of gradients where a model computes partly in float32, and cannot be run without that
-UNSEEN = 1e-12  # gradients below this part of the largest are zero: nothing observable depends on the parameter
 DRAWS = 2
 FACTORS = (1.0, 0.5, 0.25)  # of kernels: smaller ones are drawn where a softmax at the end is saturated, say
 VOID = 1e-12  # gradients below this part of the outputs are zero: no parameter has an effect
@@ -93,7 +92,7 @@ def prove(
             continue
         used = grads.used
         for name in lefts.names:
-            seen[name] |= name not in grads.sizes or grads.sizes[name] > UNSEEN * grads.largest
+            seen[name] |= grads.shows(name)
         if gradient is not None:
             gradient = max(gradient, grads.error)
     left.release()
