@@ -224,3 +224,26 @@ def test_a_square_kernel_that_one_side_transposes_is_transposed_in_the_table():
     assert found.proven and "0.weight: o i <-> fc.weight: i o" in found.table.print()
     kernel = np.arange(36.0).reshape(6, 6)
     assert np.array_equal(found.table.apply({"0.weight": kernel, "0.bias": np.zeros(6)})["fc.weight"], kernel.T)
+
+
+def test_a_fused_use_that_cannot_be_compared_is_no_cause():
+    """Two biases of one product beside one fused bias: the epsilon behind them is named, and nothing before."""
+    needs("torch")
+    import torch
+
+    class Gated(torch.nn.Module):
+        def __init__(self, fused: bool, epsilon: float) -> None:
+            super().__init__()
+            self.fused, self.norm = fused, torch.nn.LayerNorm(4, epsilon)
+            sizes = {"both": 8} if fused else {"value": 4, "gate": 4}
+            for name, size in sizes.items():
+                setattr(self, name, torch.nn.Linear(4, size))
+
+        def forward(self, x: Any) -> Any:
+            value, gate = self.both(x).chunk(2, -1) if self.fused else (self.value(x), self.gate(x))
+            return self.norm(value * gate.sigmoid())
+
+    found = parity.derive(Gated(False, 1e-5), Gated(True, 1e-3), (images(2, 3, 4),))
+    assert [place.cause.partition(" (")[0] for place in found.divergences] == [
+        "epsilon 1e-5 on the left, 0.001 on the right"
+    ]

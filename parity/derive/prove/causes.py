@@ -25,7 +25,7 @@ from ..trace.edits import Edit
 from ..trace.numbers import changes
 from ..trace.sums import rewirings
 from ..trace.tape import Array, Tape
-from .pairs import PARTED, Mapped, Pair, Run, first, run
+from .pairs import Mapped, Pair, Run, first, run
 from .pairs import pairs as pairs_of
 from .windows import differing
 
@@ -79,7 +79,7 @@ def explain(left: Run, right: Run, mapped: Mapped, seconds: float = 5) -> list[D
     stop = time.thread_time() + seconds
     while len(places) < CAUSES:
         pairs = list(pairs_of(left, right, mapped))
-        at = next((k for k, pair in enumerate(pairs) if pair.gap > PARTED), None)
+        at = next((k for k, pair in enumerate(pairs) if pair.parts), None)
         if at is None:
             break
         pair = pairs[at]
@@ -109,8 +109,10 @@ def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int
             return Cause(text, "convolution's window")
         if text := _activation(pair, right, _span(pairs, at)):
             return Cause(text, "activation")
-    ends = _ends(both, pairs[: at + 1])
-    early = (_until(left, ends[0]), _until(right, ends[1])) if ends else both  # running on would tell nothing more
+    ends = _ends(both, pairs[: at + 2])
+    early = (_until(left, ends[0]), _until(right, ends[1])) if ends else both
+    if ends and _agreement(early, mapped, pair, at) != pair.gap:  # what the use meets is computed behind it
+        ends, early = [], both
     for edit in itertools.takewhile(lambda _: time.thread_time() < stop, _edits(both, early, pairs, at)):
         part = edit.tape(both[edit.side].tape).until(ends[edit.side]) if ends else None
         if part and _agreement(_replaced(early, edit.side, part), mapped, pair, at) > limit:
@@ -181,7 +183,7 @@ def _agreement(sides: tuple[Run, Run] | None, mapped: Mapped, parted: Pair, at: 
                                and first(pair.right.ids) == first(use.ids))  # fmt: skip
         if k >= at and same:
             return pair.gap
-        if pair.gap > PARTED:
+        if pair.parts:
             break
     return math.inf
 
@@ -189,7 +191,7 @@ def _agreement(sides: tuple[Run, Run] | None, mapped: Mapped, parted: Pair, at: 
 def _agreeing(sides: tuple[Run, Run] | None, mapped: Mapped) -> int:
     """Count the pairs of uses before the first that meets other values."""
     pairs = pairs_of(*sides, mapped) if sides else iter(())
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair.gap <= PARTED, pairs))
+    return sum(1 for _ in itertools.takewhile(lambda pair: not pair.parts, pairs))
 
 
 def _span(pairs: Sequence[Pair], at: int) -> tuple[int, int]:

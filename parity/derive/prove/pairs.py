@@ -51,11 +51,20 @@ class Mapped(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Uses of the same elements; None for the outputs."""
+    """Uses of the same elements; None for the outputs.
+
+    Args:
+      gap: the relative difference of what they meet; infinite where that cannot be compared, as of a fused use.
+    """
 
     left: Use | None
     right: Use | None
     gap: float
+
+    @property
+    def parts(self) -> bool:
+        """Tell whether the sides are seen to meet other values."""
+        return PARTED < self.gap < math.inf
 
 
 def run(tape: Tape, weights: Mapping[str, Array], inputs: Sequence[Array], side: int) -> Run:
