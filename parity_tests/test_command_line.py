@@ -299,15 +299,19 @@ def test_output_that_cannot_be_written(output, words):
     if words.startswith("parity mlp"):
         needs("torch"), needs("paddle")
     status = {"/dev/full": 1, "a closed pipe": 141, "nothing": 0}[output]
-    where = {"/dev/full": "> /dev/full", "a closed pipe": "| true", "nothing": ">&-"}[output]
-    command = f"(sleep .3; {sys.executable} -W ignore -m {words}; echo $? >&2) {where}"
+    reading, writing = os.pipe()
+    os.close(reading)
+    where = {"/dev/full": "> /dev/full", "a closed pipe": f">&{writing}", "nothing": ">&-"}[output]
+    command = f"({sys.executable} -W ignore -m {words}; echo $? >&2) {where}"
     for unbuffered in ("", "1") if "tiny" not in words else ("",):
         env = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "OMP_NUM_THREADS": "1"}  # paddle warns on stderr of more
-        done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, env=env, check=False)
+        done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, env=env, check=False,
+                              pass_fds=[writing])  # fmt: skip
         told = (
             f"python -m {words.split()[0]}: standard output: No space left on device\n" if output == "/dev/full" else ""
         )
         assert done.stderr == f"{told}{status}\n"
+    os.close(writing)
 
 
 @pytest.mark.parametrize("words", [
