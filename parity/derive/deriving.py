@@ -28,6 +28,7 @@ from .trace.numbers import Change, changes
 from .trace.program import Program
 from .trace.scales import scaled_before
 from .trace.sides import check_inputs, fresh, side
+from .trace.still import still
 from .trace.sums import rewirings
 from .trace.tape import Tape
 
@@ -116,7 +117,10 @@ def _best(
             tape = recorded(b, b.parameters, others, "right")
         lefts, values = known.elements, list(others.values())
         hinted = None if table is None else hint(table, a, b, lefts, Elements(b.parameters, known=False))
-        exact = aligned(known.program.tape, tape, list(given.values()), values)[0]
+        theirs = list(given.values())
+        if (quiet := still(known.program.tape, theirs, values)) is not known.program.tape:
+            known, uses = known._replace(program=program_of(quiet, lefts.arrays, theirs)), None
+        exact = still(aligned(known.program.tape, tape, theirs, values)[0], values, theirs)
         programs = known.program, program_of(exact, b.parameters, values)
         uses = uses or walked(known.program, lefts)
         limit = stop - time.thread_time()

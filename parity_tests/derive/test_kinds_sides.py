@@ -270,3 +270,60 @@ def test_an_nnx_module_that_counts_its_random_numbers_runs():
     model = nnx.RNN(nnx.SimpleCell(2, 3, rngs=nnx.Rngs(0)))
     ours = side(model, parity.Call(images(1, 2, 2)))
     assert ours.run(ours.parameters, ours.call.arrays())[0].shape == (1, 2, 3)
+
+
+class Placed(torch.nn.Module):
+    """Tokens and a computed table of positions; the places are computed as well, or an input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.up, self.down = torch.nn.Embedding(9, 8), torch.nn.Linear(8, 8), torch.nn.Linear(8, 4)
+
+    def forward(self, ids: Any, places: Any = None) -> Any:
+        places = torch.arange(ids.shape[1]).expand_as(ids) if places is None else places
+        x = self.tokens(ids) + torch.from_numpy(np.sin(STEPS))[places]
+        return self.down(x + self.up(x).tanh())
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_places_that_only_one_side_is_given_are_constants(right: bool):
+    ids = np.random.default_rng(0).integers(0, 9, (2, 6))
+    calls = parity.Call(ids), parity.Call(ids, np.tile(np.arange(6), (2, 1)))
+    found = parity.derive(Placed(), Placed(), *(calls if right else calls[::-1]))
+    assert found.proven, (found.failure, found.divergences)
+
+
+class Ended(torch.nn.Module):
+    """Read each row of tokens at its end, of which each must have as many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.up, self.down = torch.nn.Embedding(9, 8), torch.nn.Linear(8, 8), torch.nn.Linear(8, 4)
+
+    def forward(self, ids: Any) -> Any:
+        ends = ids.eq(2)
+        if len(ends.sum(1).unique()) > 1:
+            raise ValueError("rows differ in their number of ends")
+        x = self.tokens(ids)
+        x = x + self.up(x.mean(1, keepdim=True)).tanh()
+        return self.down(x[ends])
+
+
+def test_tokens_stay_where_a_model_refuses_others():
+    ids = np.random.default_rng(0).integers(3, 9, (3, 6))
+    ids[:, -2:] = 2
+    found = parity.derive(Ended(), Ended(), (ids,))
+    assert found.proven, (found.failure, found.divergences)
+
+
+def test_tokens_stay_where_one_side_is_given_others_that_are_made_from_them():
+    class Shifted(Ended):
+        def forward(self, ids: Any, before: Any = None) -> Any:
+            before = ids.roll(1, 1) + 1 if before is None else before
+            return self.down(self.tokens(before) + self.up(self.tokens(ids)).tanh())
+
+    ids = np.random.default_rng(0).integers(0, 8, (2, 6))
+    calls = parity.Call(ids), parity.Call(ids, np.roll(ids, 1, 1) + 1)
+    for given in (calls, calls[::-1]):
+        found = parity.derive(Shifted(), Shifted(), *given)
+        assert found.proven, (found.failure, found.error, found.divergences)

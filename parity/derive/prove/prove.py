@@ -76,8 +76,8 @@ def prove(
     factors: Sequence[float] = FACTORS
     for k in range(DRAWS):
         for factor in factors:
-            grads = Gradients(maps, lefts, rights) if whole and not remark else None
-            run = _run(left, right, table, tapes, grads, k, factor)
+            compared = (maps, lefts, rights) if whole and not remark else None
+            grads, run = _tried(left, right, table, tapes, compared, k, factor)
             if not run.void:
                 break
         factors = [one for one in factors if one <= factor]  # the next draw needs no larger one
@@ -113,18 +113,39 @@ class Run(NamedTuple):
     void: bool = False
 
 
-def _run(
-    left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], grads: Gradients | None, k: int, factor: float
-) -> Run:
-    """Run both sides on new weights and inputs, the right ones translated by the table, one after the other.
+def _tried(
+    left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape],
+    compared: tuple[Sequence[Array], Elements, Elements] | None, k: int, factor: float,
+) -> tuple[Gradients | None, Run]:  # fmt: skip
+    """Run both sides on new inputs, but on the given tokens if a model refuses others, as those without an end.
 
     Args:
-      k, factor: of the draw.
+      compared: what Gradients takes; None if gradients are not compared.
+    """
+
+    def run(tokens: bool) -> tuple[Gradients | None, Run]:
+        grads = Gradients(*compared) if compared else None
+        inputs = fresh(left.call.arrays(), right.call.arrays(), 2000 + k, tokens)
+        return grads, _run(left, right, table, tapes, grads, inputs, k, factor)
+
+    try:
+        return run(True)
+    except UsageError:
+        return run(False)
+
+
+def _run(
+    left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], grads: Gradients | None,
+    inputs: tuple[Mapping[str, Array], Mapping[str, Array]], k: int, factor: float,
+) -> Run:  # fmt: skip
+    """Run both sides on new weights, the right ones translated by the table, one after the other.
+
+    Args:
+      inputs: of both. k, factor: of the draw.
     """
     weights: Mapping[str, Array] = Drawn(left, 1000 + k, factor)
     if sum(array.size for array in left.parameters.values()) < LARGE:
         weights = dict(weights)
-    inputs = fresh(left.call.arrays(), right.call.arrays(), 2000 + k)
     translated = Translated(table, left, right, weights)
     b, remark = _outputs(right, translated, inputs[1], grads.keep if grads else None)
     a, other = _outputs(left, weights, inputs[0], grads.compare if grads and not remark else None)

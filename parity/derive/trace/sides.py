@@ -15,6 +15,7 @@ from convert.errors import UsageError
 from .call import Call
 from .cotangents import Take
 from .outputs import Outputs
+from .still import even
 from .tape import Array, Tape
 
 LARGE = 1 << 20  # elements from which on a new draw is uniform, which takes a third of the time
@@ -173,24 +174,31 @@ class Drawn(Mapping[str, Array]):
 
 
 def fresh(
-    left: Mapping[str, Array], right: Mapping[str, Array], seed: int | None
+    left: Mapping[str, Array], right: Mapping[str, Array], seed: int | None, tokens: bool = True
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Draw other inputs for both sides: new numbers of the same spread, and the same tokens in other rows.
 
-    An input that no axis order relates to one of the other side keeps its values.
+    An input that no axis order relates to one of the other side keeps its values; so do tokens where other ones are
+    such an input, since these may be made from them.
 
     Args:
       seed: None keeps the left values, and gives the right side the same ones, free of its rounding.
+      tokens: whether tokens are drawn as well; else they keep their values.
     """
     rng = np.random.default_rng(seed)
     new_left, new_right = dict(left), dict(right)
+    every = {
+        name: [(other, order) for other, b in right.items() for order in _orders(a, b)] for name, a in left.items()
+    }
+    known = {name for related in every.values() for name, _ in related}
+    alone = [*(right[name] for name in right.keys() - known), *(left[name] for name in left if not every[name])]
+    tokens = tokens and not any(_tokens(array) and not even(array) for array in alone)
     for name, array in left.items():
-        related = [(other, order) for other, b in right.items() for order in _orders(array, b)]
-        if not related:
+        if not (related := every[name]):
             continue
         if seed is not None and array.dtype.kind == "f":
             new_left[name] = array.mean() + array.std() * rng.standard_normal(array.shape)
-        elif seed is not None and array.dtype.kind in "iu" and len(np.unique(array)) > 2:
+        elif seed is not None and tokens and _tokens(array):
             new_left[name] = _shuffled(rng, array)
         for other, order in reversed(related):
             moved = new_left[name].transpose(order).reshape(right[other].shape)
@@ -217,6 +225,10 @@ def check_inputs(left: Mapping[str, Array], right: Mapping[str, Array]) -> None:
         f"the two sides give different inputs, {what}: leave out the right's, or give both the same values, as by a "
         "fixed seed"
     )
+
+
+def _tokens(array: Array) -> bool:
+    return array.dtype.kind in "iu" and len(np.unique(array)) > 2
 
 
 def _shuffled(rng: np.random.Generator, tokens: Array) -> Array:
