@@ -252,3 +252,25 @@ def test_a_matrix_in_front_of_rows_that_tokens_read():
     tokens = np.random.default_rng(0).integers(0, 9, (2, 6))
     for front in (True, False):
         assert parity.derive(Front(front), Front(not front), (tokens,)).proven
+
+
+class Shared(torch.nn.Module):
+    """Read one table of tokens by two names; the head has it as well, or a kernel of its own."""
+
+    def __init__(self, tied: bool):
+        super().__init__()
+        self.head = torch.nn.Linear(8, 9, bias=False)
+        self.shared, self.up = torch.nn.Embedding(9, 8), torch.nn.Linear(8, 8)
+        self.encoder = self.shared
+        if tied:
+            self.head.weight = self.shared.weight
+
+    def forward(self, ids: Any) -> Any:
+        return self.head(self.up(self.encoder(ids)).tanh())
+
+
+def test_names_that_share_the_second_of_two_copies_are_in_the_line():
+    ids = np.random.default_rng(0).integers(0, 9, (4, 9))
+    found = parity.derive(Shared(True), Shared(False), (ids,))
+    assert found.proven, (found.failure, found.missing)
+    assert "head.weight: o i = shared.weight: o i = encoder.weight: o i" in found.table.print()

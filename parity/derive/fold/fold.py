@@ -164,9 +164,10 @@ def _with_ties(row: Row, ties: tuple[Mapping[str, str], Mapping[str, str]]) -> R
         return row
     for side in (0, 1):
         arrays = (row.left, row.right)[side]
-        shared = [escaped(name) for name, first in ties[side].items() if escaped(first) == arrays[0][0]]
+        axes, tied = dict(arrays), ties[side].items()
+        shared = [(escaped(name), axes[escaped(first)]) for name, first in tied if escaped(first) in axes]
         if shared and (len(arrays) == 1 or row.joins[side] == " = "):
-            more = (*arrays, *((name, arrays[0][1]) for name in shared))
+            more = (*arrays, *shared)
             if side == 0:
                 row = replace(row, left=more, joins=(" = ", row.joins[1]))
             else:
