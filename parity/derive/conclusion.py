@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.folding import fold as folded_names
 from specs.claims import MISSING, PROVEN, UNFINISHED, UNPROVEN
 from specs.numerals import limit, short
 from specs.paths import escaped
@@ -33,6 +34,7 @@ from .prove.causes import CAUSES, Divergence, explain
 from .prove.freedom import freedom
 from .prove.pairs import Mapped, Run, run
 from .prove.prove import Proof, Translated, prove
+from .prove.unproven import unproven
 from .trace.outputs import OUTPUT
 from .trace.places import OWN, place
 from .trace.sides import Side, draw, fresh
@@ -64,6 +66,8 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     whole = not found.failure and not parted
     proof = prove(a, b, (left.program.tape, best.tape), table, mapped, lefts, rights, found.plus, whole)
     proven = proof.holds and whole and not reasons
+    unshown = unproven(a, b, table) if proven else []
+    proven = proven and not unshown
     # without these parameters, outputs say nothing
     lacking = set(reasons) - set(best.tape.unread())
     if lacking:
@@ -99,6 +103,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         proof.incomparable, "" if proven else differing(a.parameters, b.parameters),
         rows, None if reasons else proof.gradient,
         (len(lefts.names), len(rights.names)), (len(lefts) - 1, len(rights) - 1), sizes=sentence(unlike, lefts, rights),
+        unshown=unshown,
     )  # fmt: skip
 
 
@@ -118,7 +123,8 @@ def _folded(
     values = {**blank, **dict.fromkeys(_zeros(mapped, rights), 0.0)}
     facts = Facts(lefts, rights, mapped, best.found.plus, frameworks, (a.ties, b.ties), others, extra, values)
     table, reasons = fold(facts, best.hint)
-    counters = {name: a.others[name] for name in partners.values()}, {name: b.others[name] for name in partners}
+    counted = {name: partner.name for name, partner in partners.items() if b.others[name].size == 1}
+    counters = {name: a.others[name] for name in counted.values()}, {name: b.others[name] for name in counted}
     return replace(table, unread=counters), {name: why for name, why in reasons.items() if name not in dead}
 
 
@@ -290,6 +296,9 @@ def _commented(
     parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
     if parts:
         comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
-    comments += [f"# inferred, since no value shows all of it: {name}" for name in inferred]
+    comments += [f"# inferred, since no value shows all of it: {name}" for name in folded_names(inferred)]
+    if proof.unobservable:
+        which = ", ".join(folded_names(proof.unobservable))
+        comments.append(f"# unobservable, outside the proof, as no output depends on it: {which}")
     comments += notes
     return replace(table, lines=(replace(table.lines[0], above=tuple(comments)), *table.lines[1:]))

@@ -47,7 +47,7 @@ class Derivation:
       error: the relative error of the outputs there, as the models compute them; NaN where it says nothing, since
         the outputs depend on parameters that are missing.
       divergences: where the models part, in the order of execution on the right.
-      unobservable: left parameters on which no output depends: their place follows the pattern of their siblings.
+      unobservable: left parameters on which no output depends: no proof covers their places.
       reasons: right parameters that the table does not fill, each with the reason; missing: their names.
       failure: why the matching stopped, "" if it did not.
       seconds: the CPU time that it took, in all threads. built: before it, that of functions that built the models.
@@ -60,6 +60,7 @@ class Derivation:
       unmatched: of both sides, what has no partner.
       gradient: the relative error of the gradients in the proof; None where they were not compared.
       arrays, elements: the numbers of parameters and of their elements on the left and on the right.
+      unshown: right arrays of integers, booleans or complex numbers that both models read: no value shows their lines.
     """
 
     table: DerivedTable
@@ -82,6 +83,7 @@ class Derivation:
     elements: tuple[int, int] = (0, 0)
     built: float = 0.0
     sizes: str = ""
+    unshown: Sequence[str] = ()
 
     def __str__(self) -> str:
         return "\n".join(line.text for line in self.summary)
@@ -137,6 +139,8 @@ class Derivation:
             return "build both models of one size, and derive again"
         if self.missing:
             return NEXT
+        if self.unshown:
+            return "give both models values there that tell their order, or check the lines of these arrays yourself"
         if self.explained:
             return "make both models equal there and derive again; if the difference is meant, the Table holds as it is"
         if self.incomparable and np.isfinite(self.error):
@@ -188,6 +192,7 @@ class Derivation:
             "inferred": self.inferred,
             "freedom": self.freedom,
             "fixed": self.fixed,
+            "unshown": list(self.unshown),
             "missing": self.missing,
             "reasons": self.reasons,
             "left_over": self.left_over,
@@ -238,6 +243,11 @@ class Derivation:
         lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []
         lines += [Line(f"sizes differ: {self.sizes}", "bad")] if self.sizes else []
         lines += [*self.places, *(Line(f"missing: {line}") for line in self.lacking)]
+        if self.unshown:
+            which = ", ".join(folded_names(self.unshown))
+            lines.append(
+                Line(f"not shown: both models read arrays that are no floats, which no proof exchanges: {which}")
+            )
         if self.left_over and not self.nothing_matched:
             lines.append(Line(f"left without a partner: {', '.join(folded_names(self.left_over))}"))
         return [*lines, Line(f"next: {self.following}", "head")] if self.following else lines
@@ -245,7 +255,13 @@ class Derivation:
     @property
     def summary(self) -> list[Line]:
         """Say all that is known beside the Table."""
-        lines = [*self.judgement, *(Line(f"unobservable: {name}") for name in self.unobservable)]
+        lines = [*self.judgement]
+        if self.unobservable:
+            few = f"{len(self.unobservable):,} of {count(self.arrays[0], 'parameter')}"
+            which = ", ".join(folded_names(self.unobservable))
+            lines.append(Line(f"unobservable: {few}, outside any proof, as no output depends on them: {which}"))
+        if self.inferred:
+            lines.append(Line(f"inferred, as no value shows all of each: {', '.join(folded_names(self.inferred))}"))
         if self.fixed:
             fixed = ", ".join(self.fixed)
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))

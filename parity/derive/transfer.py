@@ -39,6 +39,7 @@ def reasons(found: Derivation) -> list[str]:
     """Return why a Table is not proven, a line each."""
     lines = [text for text in (found.depths, found.sizes) if text]
     lines += [*(line.text for line in found.places), *found.lacking]
+    lines += [f"not shown, as both models read it and no proof exchanges it: {name}" for name in found.unshown]
     return lines or [f"{found.outputs}, or gradients do"]
 
 

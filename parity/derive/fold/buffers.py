@@ -1,9 +1,10 @@
-"""Write lines for arrays that are no parameters, as counters: nothing reads their values."""
+"""Write lines for arrays that are no parameters: counters, which nothing reads, and tables of integers."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+import itertools
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +13,17 @@ from ..match.symbols import Elements
 from ..trace.sides import Side
 from .rows import Row, constant, dropped, same
 
+VALUED = "iubc"  # of dtypes whose values a model has from the start: floats are weights
 
-def lines_of(a: Side, b: Side, partners: Mapping[str, str]) -> list[Row]:
+
+class Partner(NamedTuple):
+    """A left array, and the order of its axes on the right."""
+
+    name: str
+    order: tuple[int, ...]
+
+
+def lines_of(a: Side, b: Side, partners: Mapping[str, Partner]) -> list[Row]:
     """Return lines for arrays that are no parameters.
 
     Those that nothing reads, as counters, belong together where the parameters of their modules do. An integer that
@@ -22,10 +32,11 @@ def lines_of(a: Side, b: Side, partners: Mapping[str, str]) -> list[Row]:
     Args:
       partners: see partners_of.
     """
-    rows = [dropped(name, 0) for name in a.others if name not in partners.values()]
+    taken = {partner.name for partner in partners.values()}
+    rows = [dropped(name, 0) for name in a.others if name not in taken]
     for name, array in b.others.items():
         if name in partners:
-            rows.append(same(partners[name], name, array.ndim))
+            rows.append(same(partners[name].name, name, partners[name].order))
         elif _uniform(array):
             arrow = "<->" if array.ndim else "<-"
             rows.append(constant(name, array.ndim, f"{array.flat[0]} {array.dtype}", arrow))
@@ -34,20 +45,45 @@ def lines_of(a: Side, b: Side, partners: Mapping[str, str]) -> list[Row]:
     return rows
 
 
-def partners_of(a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements) -> dict[str, str]:
-    """Return integer arrays of the right side -> those of the left in the module whose parameters became its own."""
+def partners_of(a: Side, b: Side, mapped: Any, lefts: Elements, rights: Elements) -> dict[str, Partner]:
+    """Return arrays of integers of the right side -> those of the left.
+
+    They stand in the module whose parameters became its own; or else both have the same values, as no other array has,
+    in one order of axes.
+    """
     homes: dict[str, set[str]] = {}
     for name in rights.names:
         owners = lefts.owners(rights.part(mapped, name))
         homes.setdefault(split(name)[0], set()).update(split(owner)[0] for owner in owners)
-    partners: dict[str, str] = {}
+    partners: dict[str, Partner] = {}
+    taken = set[str]()
     for name, array in b.others.items():
         home = homes.get(split(name)[0], set())
         inside = [other for other, one in a.others.items() if split(other)[0] in home and _alike(one, array)]
         inside = [other for other in inside if split(other)[1] == split(name)[1]] or inside
-        if len(home) == len(inside) == 1 and inside[0] not in partners.values():
-            partners[name] = inside[0]
+        if len(home) == len(inside) == 1 and inside[0] not in taken:
+            partners[name] = Partner(inside[0], tuple(range(array.ndim)))
+            taken.add(inside[0])
+    free = [name for name, array in b.others.items() if name not in partners and not _uniform(array)]
+    for name in free:
+        found = [
+            Partner(other, order)
+            for other, one in a.others.items()
+            if other not in taken and one.dtype == b.others[name].dtype and one.dtype.kind in VALUED
+            for order in orders(one, b.others[name])
+        ]
+        rivals = [other for other in free if any(orders(b.others[name], b.others[other]))]
+        if len(found) == len(rivals) == 1:
+            partners[name] = found[0]
+            taken.add(found[0].name)
     return partners
+
+
+def orders(one: Any, other: Any) -> Iterator[tuple[int, ...]]:
+    """Yield the orders of axes in which one array equals another one."""
+    for order in itertools.permutations(range(one.ndim)) if sorted(one.shape) == sorted(other.shape) else ():
+        if np.array_equal(one.transpose(order), other):
+            yield order
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -71,10 +71,10 @@ def constant(name: str, rank: int, value: str, arrow: str = "<->") -> Row:
     return Row(right=((escaped(name), " ".join("abcdefgh"[:rank])),), constant=value, arrow=arrow)
 
 
-def same(left: str, right: str, rank: int) -> Row:
-    """Return the line for arrays of equal axes."""
-    axes = " ".join("abcdefgh"[:rank])
-    return Row(((escaped(left), axes),), ((escaped(right), axes),))
+def same(left: str, right: str, order: Sequence[int]) -> Row:
+    """Return the line for arrays of which the right one has the left one's axes in an order."""
+    names = "abcdefgh"[: len(order)]
+    return Row(((escaped(left), " ".join(names)),), ((escaped(right), " ".join(names[d] for d in order)),))
 
 
 @dataclass(frozen=True)

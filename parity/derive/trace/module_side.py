@@ -36,7 +36,7 @@ class ModuleSide(ABC):
             elif (array := self._floats(tensor)) is not None:
                 self.parameters[name] = array
             else:
-                self.others[name] = np.array(tensor.numpy())
+                self.others[name] = np.array(tensor.detach().numpy())
             first.setdefault(id(tensor), name)
         self.buffers: Collection[str] = set(self.parameters).difference(trained)
 
