@@ -150,7 +150,9 @@ def _table(found: Derivation, out: str | None) -> Markup:
 
 
 def _remarks(found: Derivation) -> Markup:
-    rows = [f"No output depends on it, so its place follows its name or its siblings: {n}" for n in found.unobservable]
+    rows = []
+    if found.unobservable:
+        rows.append(f"Outside any proof, as no output depends on it: {', '.join(folded_names(found.unobservable))}")
     if found.inferred:
         rows.append(f"Inferred, since no value shows all of each: {', '.join(folded_names(found.inferred))}")
     rows += [f"May be permuted without effect, the Table keeps the written order: {text}" for text in found.freedom]

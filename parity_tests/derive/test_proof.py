@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import parity
+from convert.errors import ConvertError
 from parity.derive import conclusion
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold
@@ -300,3 +301,73 @@ def test_outputs_that_no_parameter_has_an_effect_on_prove_nothing(scale: float, 
     found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((3, 6)),))
     assert not found.missing and found.proven == proven, found.incomparable
     assert proven == (not found.incomparable)
+
+
+def quantised(turned: bool, values: Any) -> tuple[Any, np.ndarray]:
+    """A module with a matrix of int8 behind its weights, as it is or transposed."""
+    import torch
+
+    class Quantised(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = torch.nn.Linear(4, 4)
+            self.register_buffer("q", torch.tensor(values.T if turned else values, dtype=torch.int8))
+
+        def forward(self, x: Any) -> Any:
+            return self.up(x).tanh() @ (self.q.T if turned else self.q).to(x.dtype)
+
+    return Quantised(), np.random.default_rng(0).standard_normal((2, 3, 4))
+
+
+def test_integers_that_both_models_read_are_translated_by_their_values():
+    needs("torch")
+    (left, x), (right, _) = (quantised(turned, np.arange(16).reshape(4, 4)) for turned in (False, True))
+    found = parity.derive(left, right, (x,))
+    assert found.proven and "q: a b <-> q: b a" in found.table.print()
+
+
+@pytest.mark.parametrize("values", [np.ones((4, 4)), np.eye(4)], ids=["ones", "symmetric"])
+def test_integers_whose_values_show_no_order_are_not_proven(values: np.ndarray):
+    needs("torch")
+    (left, x), (right, _) = (quantised(turned, values) for turned in (False, True))
+    found = parity.derive(left, right, (x,))
+    assert not found.proven and found.unshown == ["q"]
+    assert "not shown: both models read arrays that are no floats, which no proof exchanges: q" in str(found)
+    with pytest.raises(ConvertError, match="not shown, as both models read it and no proof exchanges it: q"):
+        parity.transfer(left, right, (x,))
+
+
+@pytest.mark.parametrize("hidden", [-1e9, np.finfo("f4").min], ids=["-1e9", "lowest"])
+def test_what_a_mask_hides_hides_no_difference_of_the_outputs(hidden: float):
+    needs("torch")
+    import torch
+
+    class Masked(torch.nn.Module):
+        def __init__(self, shift: float) -> None:
+            super().__init__()
+            self.up, self.shift = torch.nn.Linear(4, 6), shift
+
+        def forward(self, x: Any) -> Any:
+            return (self.up(x) + self.shift).masked_fill(torch.arange(6) > 3, float(hidden))
+
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    assert parity.derive(Masked(0.5), Masked(0.5), (x,)).proven
+    found = parity.derive(Masked(0.5), Masked(0.0), (x,))
+    assert not found.proven and found.error > 1e-2
+
+
+def test_the_axes_of_outputs_in_another_order_are_named():
+    needs("torch")
+    import torch
+
+    class Turned(torch.nn.Module):
+        def __init__(self, turned: bool) -> None:
+            super().__init__()
+            self.up, self.turned = torch.nn.Linear(4, 6), turned
+
+        def forward(self, x: Any) -> Any:
+            return self.up(x).mT if self.turned else self.up(x)
+
+    found = parity.derive(Turned(False), Turned(True), (np.random.default_rng(0).standard_normal((2, 3, 4)),))
+    shapes = "shape (2, 3, 6) on the left, (2, 6, 3) on the right: the same values, with their axes in another order"
+    assert not found.proven and found.outputs == f"outputs not comparable, {shapes}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from .tape import Array
 
+MASK = 1e6  # absolute value from which an output of models with random weights stands for a place that a mask hides
 OUTPUT = 1e-9  # relative error of outputs that rounding of float64 explains: a thousand operations in a row
 
 
@@ -31,15 +33,23 @@ def difference(a: Sequence[Array], b: Sequence[Array]) -> float:
     """
     if incomparable(a, b):
         return float("inf")
-    pairs = [(_wide(x), _wide(y)) for x, y in zip(a, b, strict=True)]
-    return max(
-        (float(np.abs(x - y).max(initial=0) / max(np.abs(x).max(initial=0), 1e-300)) for x, y in pairs), default=0.0
-    )
+    return max((_apart(_wide(x), _wide(y)) for x, y in zip(a, b, strict=True)), default=0.0)
+
+
+def _apart(x: Array, y: Array) -> float:
+    """Compare what a mask hides, -1e9 say, apart from other elements: relative to it, all others would be equal."""
+    masked = np.maximum(np.abs(x), np.abs(y)) >= MASK
+    errors = [0.0]
+    for part in (masked, ~masked):
+        size = np.abs(x[part]).max(initial=0)
+        errors.append(float(np.abs(x[part] - y[part]).max(initial=0) / max(size, 1e-300)))
+    return max(errors)
 
 
 def largest(a: Sequence[Array]) -> float:
-    """Return the largest absolute value of all outputs."""
-    return max((float(np.abs(_wide(x)).max(initial=0)) for x in a), default=0.0)
+    """Return the largest absolute value of all outputs that no mask hides."""
+    sizes = [np.abs(_wide(x)) for x in a]
+    return max((float(size[size < MASK].max(initial=0)) for size in sizes), default=0.0)
 
 
 def equal(a: Sequence[Array], b: Sequence[Array]) -> bool:
@@ -53,11 +63,22 @@ def incomparable(a: Sequence[Array], b: Sequence[Array]) -> str:
         return f"{len(a)} on the left, {len(b)} on the right"
     for x, y in zip(a, b, strict=True):
         if np.shape(x) != np.shape(y):
-            return f"shape {np.shape(x)} on the left, {np.shape(y)} on the right"
+            order = "" if _turned(x, y) is None else ": the same values, with their axes in another order"
+            return f"shape {np.shape(x)} on the left, {np.shape(y)} on the right{order}"
         for array, side in ((x, "left"), (y, "right")):
             if not np.isfinite(array).all():
                 return f"those on the {side} are not all finite"
     return ""
+
+
+def _turned(x: Array, y: Array) -> tuple[int, ...] | None:
+    """Return the order of the axes of x in which it equals y; None if there is none."""
+    x, y = _wide(x), _wide(y)
+    for order in itertools.permutations(range(x.ndim)) if sorted(x.shape) == sorted(y.shape) and x.ndim <= 5 else ():
+        turned = x.transpose(order)
+        if turned.shape == y.shape and np.abs(turned - y).max(initial=0) <= OUTPUT * np.abs(y).max(initial=0):
+            return order
+    return None
 
 
 def coarse(a: Sequence[Array]) -> str:
