@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,6 +131,11 @@ class TablePlan:
                 "to": self.table.sides[1],
                 "reversed": self.backwards,
                 "text": str(original),
+                **(
+                    {"orders": {name: list(order) for name, order in original.orders.items()}}
+                    if original.orders
+                    else {}
+                ),
                 **({"proven": False, "difference": claim(self.table, UNPROVEN)} if unproven(self.table) else {}),
             },
             "notes": self.notes(),
@@ -163,12 +168,16 @@ class TablePlan:
         self.close()
 
 
-def length(text: str) -> tuple[str, int]:
-    """Parse the length of an axis: "h=12" -> ("h", 12)."""
-    name, _, number = text.partition("=")
-    if not re.fullmatch(r"\d{1,15}", number, re.ASCII):
-        raise UsageError(f"--set {text}: with --table, write an axis and its length, as in h=12")
-    return name, int(number)
+def lengths(texts: Iterable[str]) -> dict[str, int]:
+    """Parse the lengths of axes: ["h=12"] -> {"h": 12}. Raises: UsageError."""
+    given: dict[str, int] = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        if not re.fullmatch(r"\d{1,15}", number, re.ASCII):
+            raise UsageError(f"--set {text}: with --table, write an axis and its length, as in h=12")
+        if given.setdefault(name, int(number)) != int(number):
+            raise UsageError(f"--set {name}: given twice, as {given[name]} and as {int(number)}")
+    return given
 
 
 def plan(

@@ -45,13 +45,13 @@ def _by_arrays(arguments: Namespace) -> tuple[Differences, list[str]] | None:
 
     Returns: also notes on what is not compared.
     """
-    from .by_table import length
+    from .by_table import lengths
     from .diff_arrays import across, by_names
 
     a, b = arguments.a, arguments.b
     parts = _sides(arguments.weights)
     if arguments.table is not None:
-        sizes = dict(map(length, arguments.set))
+        sizes = lengths(arguments.set)
         return across(a, b, arguments.table, arguments.rtol, sizes, arguments.reverse, parts)
     try:
         plan(a, sampled=True, weights=parts[0]).close()

@@ -120,7 +120,7 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
     from . import by_table
     from .table_file import load
 
-    table, sizes = load(arguments.table), dict(map(by_table.length, arguments.set))
+    table, sizes = load(arguments.table), by_table.lengths(arguments.set)
     optimizer = _request(arguments)
 
     def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:

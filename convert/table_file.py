@@ -21,22 +21,24 @@ def load(path: str) -> Table:
     Raises: ConvertError.
     """
     try:
-        return Table.load(path, _recorded(path))
+        return Table.load(path, *_recorded(path))
     except TableError as error:
         raise ConvertError(error.message, error.problems) from None
 
 
-def _recorded(path: str) -> str | None:
-    """Return the text of the Table in a record, the .json beside a checkpoint or inside it; None for other files.
+def _recorded(path: str) -> tuple[str | None, dict[str, tuple[int, ...]] | None]:
+    """Return the text and the orders of the Table in a record, the .json beside a checkpoint or inside it.
+
+    The text is None for other files, and the orders where files beside the Table contain them.
 
     Raises: ConvertError for a record without a Table, or one that was changed.
     """
     if (not path.endswith(".json") and not is_named_as_checkpoint(path)) or not os.path.exists(path):
-        return None
+        return None, None
     its = record.at(path)
     table = its.content.get("table")
     if isinstance(table, str):  # of `derive --json`, which has no hash of itself
-        return table
+        return table, None
     text = table.get("text") if isinstance(table, dict) else None
     if not isinstance(text, str):
         raise ConvertError(
@@ -44,7 +46,13 @@ def _recorded(path: str) -> str | None:
         )
     if its.damage:
         raise ConvertError(f"{path}: its record {its.damage}: save its Table as a file of its own, and look at it")
-    return text
+    orders = table.get("orders") if isinstance(table, dict) else None
+    if not isinstance(orders, dict):
+        return text, None  # one that names none, or an earlier record, which lacks their numbers
+    whole = all(isinstance(order, list) and all(type(n) is int for n in order) for order in orders.values())
+    if not whole:
+        raise ConvertError(f"{path}: the orders of the Table in its record are no lists of numbers")
+    return text, {str(name): tuple(order) for name, order in orders.items()}
 
 
 def check_complete(table: Table) -> None:

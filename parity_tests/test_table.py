@@ -229,6 +229,26 @@ def test_a_declared_constant_is_checked():
         table.apply({"a": np.ones(2), "z": np.ones(3)})
 
 
+def test_a_constant_is_compared_as_its_array_contains_it():
+    """0.1 is another number in float16; what a Table writes, it reads."""
+    table = Table.parse("table 1\na: c <-> b: c\ns: = 0.1 <->")
+    for dtype in ("f2", "f4", "f8"):
+        assert table.apply(table.reverse().apply({"b": np.ones(3, dtype)})).keys() == {"b"}
+    with pytest.raises(TableError, match="holds other values than"):
+        table.apply({"a": np.ones(3, "f4"), "s": np.array(0.1001, "f4")})
+
+
+def test_joined_arrays_have_one_dtype():
+    table = Table.parse("table 1\na: x c, b: y c <-> ab: (x+y) c")
+    with pytest.raises(TableError, match="a is float32 and b float64: convert them to one dtype first"):
+        table.apply({"a": np.ones((1, 2), "f4"), "b": np.full((1, 2), 1e300)})
+
+
+def test_two_arrays_of_one_name_are_refused():
+    with pytest.raises(TableError, match="a/b: names two arrays"):
+        Table.parse("table 1\na/b: c <-> b: c").apply({"a/b": np.ones(2), "a": {"b": np.zeros(2)}})
+
+
 def test_only_whole_forward_slices_copy():
     whole = Move("a", (4, 2), (slice(None), slice(None)), (0, 1), (4, 2), (slice(None), slice(None)))
     assert whole.copies

@@ -252,6 +252,27 @@ def test_the_record_holds_the_table(files, capsys):
     assert record["source"]["file"] == "left.safetensors" and len(record["source"]["sha256"]) == 64
 
 
+def test_the_record_holds_the_orders_of_the_table(tmp_path, capsys):
+    """The file that the Table names may change: what was written is read back all the same."""
+    head, table, order = np.arange(12.0).reshape(3, 4), tmp_path / "t.table", tmp_path / "classes.txt"
+    table.write_text("table 1\nhead: o[@classes.txt] c <-> head/kernel: c o\n")
+    order.write_text("2\n0\n1\n")
+    file = save(tmp_path / "a.npz", {"head": head})
+    assert run(capsys, "--table", table, file, "-o", tmp_path / "b.npz")[0] == 0
+    order.write_text("0\n2\n1\n")
+    record = tmp_path / "b.npz.json"
+    code, _, error = run(capsys, "--table", record, tmp_path / "b.npz", "-o", tmp_path / "c.npz", "--reverse")
+    assert code == 0, error
+    assert np.array_equal(load(tmp_path / "c.npz")["head"], head)
+
+
+def test_a_length_is_given_once(files, capsys):
+    folder, *_ = files
+    words = ["--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.npz"]
+    code, _, error = run(capsys, *words, "--set", "h=2", "--set", "h=3")
+    assert code == 2 and "--set h: given twice, as 2 and as 3" in error
+
+
 def test_inspect_states_the_table_that_wrote_a_file(files, capsys):
     folder, *_ = files
     run(capsys, "--table", folder / "bert.table", folder / "left.safetensors", "-o", folder / "x.npz", "--set", "h=3")

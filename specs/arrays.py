@@ -30,9 +30,14 @@ def apply(parts: Iterable[Move | Fill], shape: tuple[int, ...], read: Callable[[
 
     Args:
       dtype: of the result where no source determines it (all parts are constants).
+    Raises: TableError where sources have different dtypes: one of them would lose values.
     """
     import numpy as np
 
+    parts = list(parts)
+    moved_from = [part.source for part in parts if isinstance(part, Move)]
+    if moved_from:
+        dtype = read(moved_from[0]).dtype
     out = None
     for part in parts:
         if isinstance(part, Fill):
@@ -43,6 +48,10 @@ def apply(parts: Iterable[Move | Fill], shape: tuple[int, ...], read: Callable[[
         array = read(part.source)
         if part.copies:
             return array.reshape(shape)
+        if array.dtype != dtype:
+            raise TableError(
+                f"{moved_from[0]} is {dtype} and {part.source} {array.dtype}: convert them to one dtype first"
+            )
         if out is None:
             out = np.empty(shape, array.dtype)
         moved = take(array.reshape(part.source_atoms), part.select).transpose(part.order)
@@ -58,9 +67,13 @@ def flat(tree: Any, path: str = "") -> dict[str, Any]:
         items = list(zip(getattr(tree, "_fields", range(len(tree))), tree, strict=True))
     else:
         return {} if tree is None else {path: tree}
-    return {
-        name: leaf for key, item in items for name, leaf in flat(item, f"{path}/{key}" if path else str(key)).items()
-    }
+    leaves: dict[str, Any] = {}
+    for key, item in items:
+        for name, leaf in flat(item, f"{path}/{key}" if path else str(key)).items():
+            if name in leaves:
+                raise TableError(f"{name}: names two arrays")
+            leaves[name] = leaf
+    return leaves
 
 
 def as_arrays(leaves: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,8 +120,15 @@ def _holds(check: Equal, arrays: Mapping[str, Any]) -> bool:
     if check.dtype and kind(check.dtype) != kind(found.dtype.name):
         what = f"{check.name} has dtype {found.dtype.name}, and the table says that it is {check.dtype}"
         raise TableError(f"line {check.line.number}: {what}")
-    other = apply(check.others, check.shape, arrays.__getitem__) if check.others else check.value
+    other = apply(check.others, check.shape, arrays.__getitem__) if check.others else _in(found.dtype, check.value)
     return bool(np.array_equal(found, np.broadcast_to(other, check.shape), equal_nan=_has_nan(found.dtype)))
+
+
+def _in(dtype: Any, value: Any) -> Any:
+    """Return a constant as an array of this dtype contains it: 0.1 is another number in float16."""
+    import numpy as np
+
+    return np.asarray(value).astype(dtype) if dtype.kind == "f" else value
 
 
 def _made(entry: Entry, arrays: Mapping[str, Any], like: str) -> Any:

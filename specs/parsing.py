@@ -161,14 +161,14 @@ def not_an_order(numbers: tuple[int, ...]) -> str:
     return ""
 
 
-def load(path: str, text: str | None = None) -> Lines:
+def load(path: str, text: str | None = None, known: Mapping[str, tuple[int, ...]] | None = None) -> Lines:
     """Load a Table; arguments and errors as in Table.load."""
     text = _text(path, MAX_TEXT, "a table") if text is None else text
     folder = os.path.dirname(path)
     words = dict.fromkeys(
         re.findall(r"\[@([^\[\]\s]+)\]", "\n".join(re.sub(COMMENT, "", line) for line in text.split("\n")))
     )
-    orders = {word: _order(os.path.join(folder, word)) for word in words}
+    orders = {word: _order(os.path.join(folder, word)) for word in words} if known is None else dict(known)
     return parse(text, orders, path)
 
 

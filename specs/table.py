@@ -41,16 +41,21 @@ class Table(Lines):
         return cls.of(parse(text, {key: tuple(order) for key, order in (orders or {}).items()}, name))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], text: str | None = None) -> Table:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        text: str | None = None,
+        orders: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> Table:
         """Read a table's file, and the files of orders beside it.
 
         Args:
-          text: of the table, where the file holds more than that.
+          text: of the table, where the file holds more than that. orders: those that it names, if the file holds them.
         Raises: TableError.
         """
         from .parsing import load
 
-        return cls.of(load(os.fspath(path), text))
+        return cls.of(load(os.fspath(path), text, orders))
 
     def print(self) -> str:
         """Return the text, which parses to the same Table."""

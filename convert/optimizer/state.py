@@ -75,7 +75,8 @@ def given(texts: list[str]) -> dict[str, Any]:
         name, _, value = text.partition("=")
         if name not in SETTABLE:
             raise UsageError(f"--hyper {text}: no hyperparameter {name!r}: one of {', '.join(SETTABLE)}")
-        stated[name] = _value(name, value, text)
+        if stated.setdefault(name, parsed := _value(name, value, text)) != parsed:
+            raise UsageError(f"--hyper {name}: given twice, as {stated[name]} and as {parsed}")
     return stated
 
 

@@ -284,6 +284,8 @@ def _commented(
         words = f"{PROVEN} outputs {_agree(proof.exact)}{gradients}, in float64 on two other draws"
     else:
         how = f"differ by {short(proof.error)}" if not proof.incomparable else f"are {proof.incomparable}"
+        if proof.gradient is not None and proof.gradient > proof.limit:
+            how += f", and gradients by {short(proof.gradient)}"
         words = f"{UNPROVEN} outputs {how if np.isfinite(proof.error) else 'cannot be compared'}"
     comments = [words]
     if reasons:

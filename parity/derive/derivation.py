@@ -16,6 +16,7 @@ from ..summary import count
 from .fold.rows import DerivedTable, missing_lines
 from .match.choices import Step
 from .prove.causes import Divergence
+from .prove.prove import GRADIENT
 from .trace.outputs import OUTPUT
 from .trace.places import place
 from .unmatched import Unmatched
@@ -104,6 +105,10 @@ class Derivation:
             return f"outputs not comparable{f', {self.incomparable}' if self.incomparable else ''}"
         if self.incomparable:
             return f"outputs are {self.incomparable}"
+        if not self.proven and self.gradient is not None and self.gradient > GRADIENT and self.error <= OUTPUT:
+            return (
+                f"outputs agree to {short(self.error)}, but gradients differ by {short(self.gradient)} of their largest"
+            )
         return f"outputs differ by {short(self.error)} of their largest element" if self.error else "outputs are equal"
 
     @property

@@ -52,19 +52,21 @@ def loaded(model: Any, arrays: Mapping[str, Array]) -> Any:
         with torch.no_grad():
             for name, array in arrays.items():
                 state[name].copy_(torch.from_numpy(np.array(array)).reshape(state[name].shape))
+                _check_finite(name, array, bool(state[name].isfinite().all()))
         return model
     if paddle and isinstance(model, paddle.nn.Layer):
         model = copy.deepcopy(model)
         state = model.state_dict()
         for name, array in arrays.items():
             state[name].set_value(paddle.to_tensor(np.array(array), dtype=state[name].dtype))
+            _check_finite(name, array, bool(paddle.isfinite(state[name].astype("float64")).all()))
         return model
     if nnx and isinstance(model, nnx.Module):
         graph, state = nnx.split(model)
         flat = []
         for path, variable in nnx.to_flat_state(state):
             name = "/".join(map(str, path))
-            flat.append((path, variable.replace(_like(arrays[name], variable.get_value())) if name in arrays
+            flat.append((path, variable.replace(_like(name, arrays[name], variable.get_value())) if name in arrays
                          else variable))  # fmt: skip
         return nnx.merge(graph, nnx.from_flat_state(flat))
     if not isinstance(model, tuple):  # a bound linen module
@@ -79,11 +81,19 @@ def _tree(tree: Any, arrays: Mapping[str, Array]) -> Any:
     from .trace.jax_tape import path_name
 
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-    new = [_like(arrays[name], leaf) if (name := path_name(path)) in arrays else leaf for path, leaf in leaves]
+    new = [_like(name, arrays[name], leaf) if (name := path_name(path)) in arrays else leaf for path, leaf in leaves]
     return jax.tree_util.tree_unflatten(structure, new)
 
 
-def _like(array: Array, leaf: Any) -> Any:
+def _like(name: str, array: Array, leaf: Any) -> Any:
     import jax.numpy as jnp
 
-    return jnp.asarray(array, leaf.dtype)
+    new = jnp.asarray(array, leaf.dtype)
+    _check_finite(name, array, bool(jnp.isfinite(new).all()))
+    return new
+
+
+def _check_finite(name: str, array: Array, finite: bool) -> None:
+    """Check that no value became infinite in the right model's dtype. Raises: ConvertError."""
+    if not finite and np.isfinite(array).all():
+        raise ConvertError(f"{name}: has values that are infinite in the right model's dtype: give it a wider one")

@@ -245,3 +245,29 @@ def test_models_that_cannot_be_run_are_a_wrong_call():
         parity.derive(torch_model(), torch_model(), (images(3, 7),))
     with pytest.raises(UsageError, match="is no model"):
         parity.derive(3, torch_model(), (X,))
+
+
+def test_transfer_refuses_values_that_become_infinite():
+    needs("torch")
+    left, right = torch_model(), torch_model().half()
+    next(left.parameters()).data.fill_(1e6)
+    with pytest.raises(ConvertError, match="has values that are infinite in the right model's dtype"):
+        parity.transfer(left, right, (X,))
+
+
+def test_gradients_that_alone_differ_are_stated():
+    needs("torch")
+    import torch
+
+    class Detached(torch.nn.Module):
+        def __init__(self, detached: bool) -> None:
+            super().__init__()
+            self.up, self.detached = torch.nn.Linear(4, 4), detached
+
+        def forward(self, x: Any) -> Any:
+            weight = self.up.weight.detach() if self.detached else self.up.weight
+            return torch.nn.functional.linear(x, weight, self.up.bias).tanh()
+
+    found = parity.derive(Detached(False), Detached(True), (X,))
+    assert not found.proven and found.outputs == "outputs agree to 0, but gradients differ by 1 of their largest"
+    assert "# derived, not proven: outputs differ by 0, and gradients by 1" in found.table.print()
