@@ -270,6 +270,29 @@ def test_sums_of_optax_are_no_weights(run, tmp_path):
     assert not [name for name in arrays(tmp_path / "o.pt") if "ema" in name]
 
 
+@pytest.mark.parametrize("labels", ["one", "two"])
+def test_optimizers_by_labels_are_one_only_where_one_has_every_parameter(labels, run, tmp_path):
+    """SGD without momentum keeps no arrays, so that optax.multi_transform's state shows Adam's alone."""
+    needs("flax")
+    import optax
+    from flax import serialization
+    from flax.training.train_state import TrainState
+
+    params = {n: {"kernel": np.ones(s, "float32"), "bias": np.ones(s[1:], "float32")} for n, s in SHAPES.items()}
+    names = {n: {"kernel": "a", "bias": "b" if labels == "two" else "a"} for n in SHAPES}
+    both = optax.multi_transform({"a": optax.adam(0.1), "b": optax.sgd(0.1)}, names)
+    state = TrainState.create(apply_fn=None, params=params, tx=both)
+    (tmp_path / "m.msgpack").write_bytes(serialization.to_bytes(state))
+    (tmp_path / "same.table").write_text("table 1: a <-> b\n" + "".join(SAME))
+    words = ["--table", tmp_path / "same.table", tmp_path / "m.msgpack", "-o", tmp_path / "s.msgpack"]
+    code, _, err = run(*words, "--with-optimizer", *STATED)
+    if labels == "one":
+        assert code == 0, err
+    else:
+        assert code == 1 and not (tmp_path / "s.msgpack").exists()
+        assert "optax.multi_transform: it keeps no moments of params/first/bias, params/last/bias:" in err
+
+
 def test_weights_with_a_word_of_averages_in_their_names_are_weights(run, tmp_path):
     needs("torch")
     import torch

@@ -14,6 +14,8 @@ from .finding import VALUE, Found, apart
 from .shared import family_of, one_step, scalar
 from .state import State
 
+PARTITION = "/inner_states/"  # where optax.multi_transform, also called optax.partition, keeps an optimizer a label
+
 
 def read_optax(
     reader: Reader, found: Found, parameters: Mapping[str, Tensor], own: Mapping[str, str], stated: Mapping[str, Any]
@@ -45,6 +47,11 @@ def read_optax(
     if hyper.pop("eps_root", 0):
         raise ConvertError(f"{reader.path}: eps_root: neither torch nor paddle adds epsilon within the square root")
     named = {s: _matched(reader, slots[MOMENTS[s].optax], parameters) for s in FAMILIES[family]}
+    if PARTITION in f"/{found.root}" and (others := parameters.keys() - named[FAMILIES[family][0]].keys()):
+        what = "optax.multi_transform: it keeps no moments of"
+        why = "another optimizer, which the file does not show, trains or freezes them: several are not converted"
+        weights = folding.listed([name for name in parameters if name in others])
+        raise ConvertError(f"{reader.path}: {what} {weights}: {why}: leave --with-optimizer out")
     known = {name: hyper[names] for name in NEEDED[family] if (names := HYPERPARAMETERS[name].optax) in hyper}
     if family == "sgd":
         notes = [] if "kind" in stated else ["optax's state does not name its optimizer: read as that of sgd"]
