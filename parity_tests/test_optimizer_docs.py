@@ -104,5 +104,27 @@ def test_names_are_added_to_a_file_of_groups(tmp_path, monkeypatch):
     assert [group["param_names"] for group in groups] == [["1.weight", "1.bias"], ["0.weight", "0.bias"]]
 
 
+def test_the_state_of_one_group_is_given_to_several(tmp_path, monkeypatch):
+    """Its moments and its count go on; the rate and the decay are the groups'."""
+    needs("torch")
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    model = torch.nn.Linear(2, 1)
+    trained = torch.optim.AdamW(model.named_parameters(), lr=0.001)
+    model(torch.ones(1, 2)).sum().backward()
+    trained.step()
+    saved = {"model": model.state_dict(), "optimizer": trained.state_dict()}
+    torch.save(saved, "five.pt")
+    (block,) = (block for block in BLOCKS if "state.update" in block)
+    there = {"model": torch.nn.Linear(2, 1)}
+    exec(block, there)
+    numbered = {name: saved["optimizer"]["state"][number] for number, name in enumerate(("weight", "bias"))}
+    for name, parameter in there["model"].named_parameters():
+        entry = there["optimizer"].state[parameter]
+        assert entry["step"] == 1 and torch.equal(entry["exp_avg"], numbered[name]["exp_avg"])
+    assert [(g["weight_decay"], g["lr"]) for g in there["optimizer"].param_groups] == [(0.05, 0.001), (0.0, 0.0001)]
+
+
 def test_every_snippet_is_run():
-    assert len(BLOCKS) == 9  # those of paddle in test_optimizer_hyper.py
+    assert len(BLOCKS) == 10  # those of paddle in test_optimizer_hyper.py

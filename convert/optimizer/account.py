@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convert import folding
+from convert.documents import document
 
 from .averages import Averages
 from .finding import step_beside
@@ -17,6 +18,10 @@ from .state import NO_INITIAL, State
 
 STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.ExponentialMovingAverage
 FROM_ZERO = "they begin at 0, and have to be divided by 1 - decay^count: a place of weights would hold others"
+NOT_SHOWN = {  # by its library: what a training may state of some parameters, and its file never does
+    "optax": "a mask of its weight decay",
+    "paddle": "groups of parameters, apply_decay_param_fun or the learning rates of parameters",
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,9 @@ class Moves:
             lines.append("set aside, paddle's learning-rate scheduler, except its rate: LR_Scheduler")
         if state.initial and self.library != "torch":
             lines.append(NO_INITIAL)
+        if state.library in NOT_SHOWN and self.library != state.library:
+            remedy = f"if the training has any, build {self.library}'s optimizer with it: {document('training')}"
+            lines.append(f"{state.library}'s state does not show {NOT_SHOWN[state.library]}: {remedy}")
         others = [name for name in self.held.reader.tensors if name not in state.used] if path else []
         lines += [f"set aside, of {path}: {', '.join(folding.fold(others))}"] if others else []
         if any(STATIC_EMA.search(name) for name in others):
