@@ -20,7 +20,7 @@ from specs.moves import Move
 from specs.stating import stated
 from specs.table import Table
 
-from . import altered, folding, record
+from . import altered, folding, masters, record
 from .dtypes import FLOATS
 from .errors import ConvertError, UsageError, option
 from .files import open_checkpoint
@@ -233,6 +233,7 @@ def plan(
         its = record.read(stored)
         contradicted = _other_lengths(sizes or {}, layout.sizes)
         remarks = (*_doubts(lines), *contradicted, *reader.remarks, *own.notes, *doubts_on_record(its))
+        remarks = (*remarks, *masters.remarks(stored, sources.values()))
         return TablePlan(
             reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix, aside,
             remarks=remarks, earlier=frozenset() if its.damage else its.supplied, accounted=accounted, copies=others,

@@ -15,7 +15,7 @@ from specs.layer import count
 from specs.numerals import exact
 from specs.preprocessing import Known
 
-from . import altered, folding
+from . import altered, folding, masters
 from .aside import Aside, set_aside, summary
 from .by_dialect import Translation
 from .configure import Configuration
@@ -144,7 +144,11 @@ class Plan:
         if framework != usual and "dialect" not in self.record.hints:
             what = f"this {self.reader.format} file's arrays fit {self.src}, a dialect of {framework}"
             notes.append(f"{what}: where names are alike, shapes alone tell them from those of {usual}")
-        return notes
+        return [*notes, *self._masters]
+
+    @cached_property
+    def _masters(self) -> list[str]:
+        return masters.remarks(self.reader, [self.sources[name] for name in self.translation.moved])
 
     def left_out(self) -> list[str]:
         """Report what of the file is set aside: arrays that no step uses, and entries that are no arrays."""

@@ -188,6 +188,24 @@ def test_master_weights_have_a_remedy(paddle):
     assert code == 1 and "trained in mixed precision" in err and "docs/training.md" in err
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_half_precision_weights_whose_masters_are_at_hand_are_noted(beside, run, tmp_path):
+    """The weights alone, without --with-optimizer, which refuses such a state."""
+    weights = {name: np.ones(shape, "float16") for name, shape in SHAPES.items()}
+    state = {"master_weights": {own: np.ones(SHAPES[name], "float32") for name, own in OWN.items()}}
+    if beside:
+        (tmp_path / "net.pdopt").write_bytes(pickle.dumps(state))
+    saved = weights if beside else {"model": weights, "optimizer": state}
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps(saved))
+    (tmp_path / "net.table").write_text(TABLE)
+    words = ["--table", tmp_path / "net.table", tmp_path / "net.pdparams", "-o", tmp_path / "out.safetensors"]
+    code, _, err = run(*words, *([] if beside else ["--weights", "model"]))
+    place = f"master_weights/ in {tmp_path / 'net.pdopt'}" if beside else "optimizer/master_weights/"
+    assert code == 0 and f"float16 weights are rounded copies of the float32 master weights under {place}" in err, err
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps({n: w.astype("float32") for n, w in weights.items()}))
+    assert "rounded copies" not in run(*words, "--force")[2]
+
+
 def test_moments_that_are_not_finite_are_named_as_their_user_knows_them(paddle):
     bad = np.array([0.5, np.nan], "float32")
     code, _, err = paddle(*hyper("kind=adamw"), **{"linear_0.b_0_moment1_0": bad})

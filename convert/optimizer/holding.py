@@ -12,6 +12,7 @@ from convert.files import open_checkpoint
 from convert.files.base import Reader, Tensor, Wrapped
 from convert.files.skipped import NAMELESS, Skipped
 from convert.folding import summarised
+from convert.masters import optimizer_file
 from convert.plans import Plan
 from convert.replicas import FirstReplica
 
@@ -119,10 +120,9 @@ def _first_replica(holder: Reader, replicas: Sequence[Tensor], unreplicate: bool
 
 
 def _beside(reader: Reader) -> str | None:
-    """Return the .pdopt beside a .pdparams, in which paddle stores the optimizer; None if there is none."""
-    beside = os.path.splitext(reader.path)[0] + ".pdopt"
-    own = reader.format == "pdparams" and reader.on_disk and beside != reader.path
-    return beside if own and os.path.isfile(beside) and finding.find(reader) is None else None
+    """Return the .pdopt beside a .pdparams that has no state of an optimizer itself; None if there is none."""
+    beside = optimizer_file(reader)
+    return beside if beside and finding.find(reader) is None else None
 
 
 def _without_state(reader: Reader, path: str | None, skipped: Skipped) -> str:
