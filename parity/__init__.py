@@ -9,7 +9,15 @@ Derive the translation of one model's checkpoints into another's, and prove it.
     d.table.save("my.table"); d.proven, d.error, d.missing
     right = parity.transfer(left, right, (images,))      # the same, and the right model gets the left's weights
 
-Importing this imports no framework.
+Importing this imports no framework. derive/ finds Tables; the other modules:
+
+    what is compared   targets (of the command line), own (a user's models), usage, random_images, goldens
+    running            suite runs all, comparison two or three models; job one framework, here or in a process of its
+                       own; recording what it does, hub under shared names; archive stores that
+    judging            judge, by agreement and verdicts; elements, tolerance, masks (of dropout); result
+    why they differ    causes, by recomputing hypotheses; advice, what to do next
+    what users see     report: report_text, summary, pair_table, module_table; page: cards, plot, markup, provenance
+    on their own       conversion_proof (`convert --prove`), demo (`make demo`), __main__ (the command line)
 """
 
 from __future__ import annotations

@@ -272,7 +272,7 @@ def _divergence(
     off: Sequence[str], judged: Mapping[str, Verdict], shapes: Sequence[str], s: Subject, a: Recording, b: Recording
 ) -> Divergence:
     """Describe the first array that differs, in its values or in its shape."""
-    from .guess import guess, place, unequal_weights
+    from .causes import guess, place, unequal_weights
 
     order = [name for name in a.arrays if name in judged or name in shapes]
     name = next(name for name in order if name in off or name in shapes)

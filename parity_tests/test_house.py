@@ -114,10 +114,14 @@ def test_the_rooms_of_derive_import_only_those_before_them():
     assert back == []
 
 
-@pytest.mark.parametrize("floor", ["convert", "specs"])
+MAPS = ["convert", "specs", "convert.files", "ports", "parity"]
+MAPS += [f"parity.derive.{room}" for room in ("trace", "match", "fold", "prove")]
+
+
+@pytest.mark.parametrize("floor", MAPS)
 def test_the_map_of_a_floor_names_each_of_its_modules(floor):
     words = set(re.findall(r"\w+", ast.get_docstring(ast.parse(FILES[floor].read_text())) or ""))
-    modules = {path.stem for path in (ROOT / floor).glob("*.py") if path.stem != "__init__"}
+    modules = {path.stem for path in FILES[floor].parent.glob("*.py") if path.stem != "__init__"}
     assert {name for name in modules - words if not name.endswith(tuple(specs.names()))} == set()
 
 

@@ -4,6 +4,11 @@
     logits = port(images)  # numpy (n, c, h, w) -> numpy (n, classes)
 
 Importing this imports no framework; `load` and `build` import the one they are asked for.
+
+flax/, torch/ and paddle/ have the networks, and runners/ the call that all models have in common. port is a network of
+ours behind it, model what a port and a user's own model share; frameworks tells which are installed. images checks
+inputs, preprocess and resampling make them; saving writes a checkpoint, source and structure tell what a model is. new
+writes the files of a new architecture from template/, and __main__ is the command line.
 """
 
 from __future__ import annotations

@@ -5,7 +5,14 @@
         reader.read("head/kernel", 0, 64)   # the first 64 bytes of its payload
 
 Adding a format is a module with `sniff`, a Reader and a Writer, and a row of FORMATS. Only the module that a
-file needs is imported.
+file needs is imported. base defines what all formats offer; folders/ has Orbax and torch DCP, pickled/ torch's and
+paddle's formats.
+
+    formats             safetensors, sharded, msgpack with msgpack_scan, npz, npy_series; foreign refuses all others
+    which file is meant inside, by entry_names
+    payloads            strided, background, hashing, checksum; memory (of a model in memory); skipped (no arrays)
+    untrusted text      bounded_json, bounded_yaml; zips
+    writing             atomic, atomic_folder, zip_writer
 """
 
 import contextlib

@@ -7,7 +7,7 @@ import struct
 import zipfile
 from collections.abc import Iterator
 
-from convert.files.pickled.opcodes import call, dictionary, integer, integers, symbol, text
+from convert.files.pickled.emit import call, dictionary, integer, integers, symbol, text
 
 CANARY = "canary"  # the file that an attack would create in the working directory
 COMMAND = f"touch {CANARY}"

@@ -13,9 +13,9 @@ from typing import IO, Any
 
 from convert.errors import ConvertError, option
 from convert.files.base import ITEMSIZE, Tensor, Writer, shown, write_all
+from convert.files.pickled.emit import call, integer, integers, nested, symbol, text
 from convert.files.pickled.interpreter import Unpickler
 from convert.files.pickled.numpy_values import DTYPES, NUMPY, Array, checked_shape
-from convert.files.pickled.opcodes import call, integer, integers, nested, symbol, text
 from convert.files.pickled.sources import Cursor, Joined, Refused
 from convert.files.pickled.torch import MAGIC_BYTES
 from convert.files.pickled.tree import PickleReader, Place, c_strides, leaves, place_of

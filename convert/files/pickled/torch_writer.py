@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
 from convert.files.base import Tensor, Writer
-from convert.files.pickled.opcodes import call, dictionary, integer, integers, nested, symbol, text
+from convert.files.pickled.emit import call, dictionary, integer, integers, nested, symbol, text
 from convert.files.pickled.torch_values import STORAGES
 from convert.files.zip_writer import ZipWriter
 from convert.files.zips import LOCAL

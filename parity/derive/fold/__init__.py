@@ -1,4 +1,7 @@
 """Write the map of elements as the lines of a Table.
 
-fold is the way from the map to the Table; the other files each write one kind of line.
+fold is the way from the map to the Table. facts says what its lines have to say, rows what a line is before blocks
+become {i} in blocks; names chooses letters of axes, axes reads how arrays are composed, lone finds lines of one block.
+Each of the others writes one kind of line: lines, grids (holes), joined, blockwise, segments, windows, permuted, terms,
+summed, buffers.
 """

@@ -2,4 +2,11 @@
 
 match searches, attempt takes one way through the choices, and walk runs the right tape, with parameters as symbols.
 The result is an array: the left element of each right one.
+
+    the left side        uses lists what each parameter meets, by columns (statistics of it) and roles (what results are
+                         for); symbols, stepped: numbers of elements
+    the way              choices of partners and the way back; hints of the user; delayed functions of parameters
+    one kind of use      products, batches, regroup; factors (and terms); biases; following, where values differ
+    what nothing shows   complete, siblings, similarity (of names)
+    where nothing fits   advice
 """

@@ -16,7 +16,7 @@ from jax.extend import core
 from .call import Call, flatten, rebuild
 from .cotangents import Take, cotangents
 from .jax_groups import by_groups
-from .jax_reader import Reader
+from .jax_recorder import Reader
 from .jax_values import array_of
 from .jax_wide import lowers, may_widen, widened
 from .outputs import Outputs

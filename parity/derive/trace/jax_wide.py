@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from .jax_reader import CALLS
+from .jax_recorder import CALLS
 from .jax_values import DTYPES, LOW, array_of
 
 VOID = frozenset(["convert_element_type", "reduce_precision"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from parity import hypotheses, summary
-from parity.guess import guess
+from parity.causes import guess
 from parity.judge import Subject, judge
 from parity.recording import Recording
 from ports.runners.records import Tap

@@ -1,4 +1,4 @@
-"""Write pieces of pickles, protocol 2, without a memo: what the writers put together.
+"""Emit pieces of pickles, protocol 2, without a memo: what the writers put together.
 
 Source: CPython Lib/pickletools.py.
 """

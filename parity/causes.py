@@ -1,4 +1,4 @@
-"""Guess the cause of a divergence: only what, recomputed, gives the outputs that were recorded."""
+"""Name the cause of a divergence: only what, recomputed, gives the outputs that were recorded."""
 
 from __future__ import annotations
 
