@@ -8,6 +8,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from specs import config as configs
@@ -27,7 +28,7 @@ from .program import dumps
 from .recognise import dialects
 from .refusal import NotReplicated
 from .routes import route
-from .settings import stated
+from .settings import Settings, stated
 from .source_paths import sources
 from .targets import byte_count, target_name, target_of
 from .terminal import say
@@ -72,7 +73,8 @@ def convert(arguments: Namespace) -> int:
 def _by_route(arguments: Namespace, notes: Notes) -> Convert:
     """Return the conversion of one file by a route. Raises: UsageError for what is no route."""
     src, dst = route(arguments.command)
-    settings, optimizer = stated(arguments), _request(arguments)
+    settings = stated(arguments)
+    optimizer = _request(arguments, settings)
 
     def one(file: str, earlier: Mapping[str, str]) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
@@ -160,8 +162,12 @@ def _hashed(file: str, arguments: Namespace, stack: contextlib.ExitStack) -> Sou
     return None if arguments.dry_run else stack.enter_context(Source(file, arguments.verify))
 
 
-def _request(arguments: Namespace) -> Request | None:
-    """Tell what the user asks of the optimizer; None without --with-optimizer."""
+def _request(arguments: Namespace, settings: Settings | None = None) -> Request | None:
+    """Tell what the user asks of the optimizer; None without --with-optimizer.
+
+    Args:
+      settings: of --config, whose record may state hyperparameters.
+    """
     if not arguments.with_optimizer:
         given = [name for name in ("optimizer", "hyper") if getattr(arguments, name)]
         given += ["like"] if arguments.like and arguments.table is None else []
@@ -172,7 +178,8 @@ def _request(arguments: Namespace) -> Request | None:
     from .optimizer.state import given as hyperparameters
 
     hyper = hyperparameters(arguments.hyper)
-    return Request(arguments.optimizer, arguments.like, hyper, arguments.dtype, arguments.unreplicate)
+    request = Request(arguments.optimizer, arguments.like, hyper, arguments.dtype, arguments.unreplicate)
+    return replace(request, config=(settings.file, settings.optimizer)) if settings else request
 
 
 def _whole(

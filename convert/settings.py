@@ -38,6 +38,7 @@ class Settings(NamedTuple):
       chosen: names of values that the user states one by one, above those of the file.
       others: names of values that another file states -> that file.
       preprocessing: of images; see specs.preprocessing.
+      optimizer: what that record says of an optimizer's state.
     """
 
     values: Mapping[str, Any] = MappingProxyType({})
@@ -49,6 +50,7 @@ class Settings(NamedTuple):
     others: Mapping[str, str] = MappingProxyType({})
     preprocessing: pixels.Known = pixels.UNKNOWN
     unread: Mapping[str, str] = MappingProxyType({})
+    optimizer: Mapping[str, Any] = MappingProxyType({})
 
     @classmethod
     def of(cls, values: "Stated") -> "Settings":
@@ -236,8 +238,9 @@ def _recorded(path: str, record: records.Record) -> Settings:
     notes = tuple(f"{option('config', path)}: {note.removeprefix(WARNING)}" for note in doubts)
     known = known.all_assumed() if record.damage else known
     return Settings(
-        values, assumed, content.get("architecture", ""), notes, path, preprocessing=known, unread=record.unread
-    )
+        values, assumed, content.get("architecture", ""), notes, path, preprocessing=known, unread=record.unread,
+        optimizer=record.optimizer,
+    )  # fmt: skip
 
 
 def _mapping(path: str) -> dict[str, Any]:

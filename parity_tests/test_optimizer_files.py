@@ -229,6 +229,27 @@ def test_hyperparameters_that_nobody_stores(trained, run, tmp_path):
     assert run(*words, "--hyper", "kind=adamw")[0] == 0
 
 
+def test_all_that_a_target_needs_is_asked_for_at_once_or_comes_from_a_record(trained, run, tmp_path):
+    """To paddle, which counts steps by powers of betas; the learning rate of another file is of another step."""
+    needs("paddle")
+    import paddle
+
+    import ports
+
+    there, new = tmp_path / "there.msgpack", tmp_path / "new.pdparams"
+    assert run("torch2flax", trained[0], "-o", there, OPTIMIZER, "--config", trained[1])[0] == 0
+    bare = tmp_path / "bare.msgpack"
+    bare.write_bytes(there.read_bytes())
+    paddle.save(ports.build("mlp_mixer", str(trained[1]), "paddle").model.state_dict(), str(new))
+    words = ["flax2paddle", bare, "-o", tmp_path / "out.pdparams", OPTIMIZER, "--like", new]
+    code, _, err = run(*words, "--config", trained[1], "--hyper", "kind=adamw", "--hyper", "lr=1")
+    every = "--hyper beta1=... --hyper beta2=... --hyper eps=... --hyper weight_decay=..."
+    assert code == 2 and f"does not say beta1, beta2, eps, weight_decay ({every})" in err
+    code, _, err = run(*words, "--config", there)
+    assert code == 0 and f"from --config {there}: " in err, err
+    assert "learning_rate=?, beta1=0.75, beta2=0.9375, epsilon=0.001953125, weight_decay=0.125" in err
+
+
 def test_what_the_record_says_of_the_optimizer(trained, run, tmp_path):
     """Its kind and hyperparameters come back, what was assumed stays marked, and a statement goes above it."""
     import torch

@@ -9,7 +9,7 @@ import pytest
 from convert.errors import UsageError
 from convert.optimizer.families import call
 from convert.optimizer.settling import settled
-from convert.optimizer.state import State
+from convert.optimizer.state import State, given
 
 from .conftest import needs
 from .test_optimizer_docs import BLOCKS
@@ -78,9 +78,17 @@ def test_a_rate_that_is_stated_otherwise_is_reported_and_recorded(paddle, tmp_pa
     assert code == 0 and "as you state" not in err and "changed" not in json.loads(printed)["optimizer"]
 
 
-def test_adam_or_adamw_is_asked_for(paddle):
+def test_adam_or_adamw_is_asked_for_with_all_else_that_is_missing(paddle):
     code, _, err = paddle(*hyper(*LIKE))
-    assert code == 2 and "does not say whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw" in err
+    assert code == 2 and "does not say whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw\n" in err
+    code, _, err = paddle()
+    every = "--hyper kind=... --hyper lr=... --hyper eps=... --hyper weight_decay=... states all"  # powers show betas
+    assert code == 2 and f"nor does it say lr, eps, weight_decay: {every}" in err
+
+
+def test_nesterov_is_spelt_as_the_printed_constructors_spell_it():
+    assert given(["nesterov=True"]) == given(["nesterov=true"]) == {"nesterov": True}
+    assert given(["nesterov=False"]) == {"nesterov": False}
 
 
 def test_kinds_that_a_file_states():

@@ -58,7 +58,7 @@ class Moves:
     def remarks(self) -> list[str]:
         """Return what the user should know: what goes along, and what is set aside."""
         state, path = self.state, self.held.path
-        counted = f" after {state.step:,} steps" if state.step is not None else ""
+        counted = f" after {state.step:,} step{'s' * (state.step != 1)}" if state.step is not None else ""
         counted += f", as {step} says" if (step := self._step()) else ""
         lines = [*self.held.remarks]
         lines += [f"the optimizer's state goes along: {state.kind}{counted}, from {state.library} to {self.library}"]

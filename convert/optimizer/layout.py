@@ -101,7 +101,9 @@ def missing_of(state: State) -> list[str]:
 
 
 def unknown(state: State, missing: Sequence[str]) -> str:
-    return f"{state.library}'s state does not say {', '.join(missing)} (--hyper states them)"
+    """Say which hyperparameters nobody states, with the options that do."""
+    options = " ".join(f"--hyper {name}=..." for name in missing)
+    return f"{state.library}'s state does not say {', '.join(missing)} ({options})"
 
 
 def from_zero(averages: Averages | None) -> list[str]:

@@ -35,6 +35,7 @@ class Request:
       like: a state_dict of the target model, by its framework: has torch's order, or paddle's own names.
       stated: hyperparameters. dtype: of the target's floating-point tensors; None keeps the source's.
       unreplicate: take the first of the replicas that pmap leaves, after checking that all are equal.
+      config: the file of --config, and what its record says of an optimizer.
     """
 
     file: str | None
@@ -42,6 +43,7 @@ class Request:
     stated: Mapping[str, Any]
     dtype: str | None
     unreplicate: bool = False
+    config: tuple[str, Mapping[str, Any]] = ("", {})
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ def _state(
     hyper = {name: value for name, value in request.stated.items() if name != "averaged"}
     state = reading.read(held.reader, held.found, trained, own, hyper, moving.keeps_order(plan.reader))
     state, notes = _with_record(state, plan, held.path, hyper)
+    state, others = _with_config(state, *request.config, hyper)
+    notes += others
     return settled(held.reader.path, state, hyper), notes
 
 
@@ -184,6 +188,20 @@ def _with_record(
         unlike = ", ".join(f"{name}={spelt(each)}" for name, each in lost.items())
         notes.append(f"its record: torch's groups of parameters had {unlike}; this file has one value for all")
     return replace(state, hyper={**added, **state.hyper}, changed={**lost, **others}), notes
+
+
+def _with_config(
+    state: State, file: str, optimizer: Mapping[str, Any], stated: Mapping[str, Any]
+) -> tuple[State, list[str]]:
+    """Add kind and hyperparameters that the record of --config states; its learning rate is that of its own step."""
+    values = recorded(optimizer)
+    known = {*state.hyper, *stated, "lr"}
+    added = {name: value for name, value in values.items() if name not in known}
+    kind = state.hyper.get("kind", stated.get("kind", values.get("kind")))
+    if not added or kind != values.get("kind") or KINDS.get(kind or "", "") != state.family:
+        return state, []
+    note = f"from --config {file}: {', '.join(f'{name}={exact(value)}' for name, value in added.items())}"
+    return replace(state, hyper={**added, **state.hyper}), [note]
 
 
 def _check_target(plan: Plan | TablePlan, library: str, out: str) -> None:

@@ -38,10 +38,11 @@ def settled(path: str, state: State, stated: Mapping[str, Any]) -> State:
     ]
     hyper = {**state.hyper, **{name: value for name, value in stated.items() if name != "step"}}
     if "kind" not in hyper:
-        raise UsageError(
-            f"{path}: {state.library}'s state does not say whether it is Adam's or AdamW's: "
-            "--hyper kind=adam or kind=adamw"
-        )
+        what = "does not say whether it is Adam's or AdamW's: --hyper kind=adam or kind=adamw"
+        missing = [name for name in NEEDED[state.family] if name not in hyper]
+        line = " ".join(f"--hyper {name}=..." for name in ("kind", *missing))
+        more = f"; nor does it say {', '.join(missing)}: {line} states all" if missing else ""
+        raise UsageError(f"{path}: {state.library}'s state {what}{more}")
     return replace(
         state, hyper=hyper, changed={**state.changed, **changed}, groups=groups, notes=(*notes, *state.notes)
     )

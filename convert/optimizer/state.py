@@ -112,9 +112,9 @@ def _value(name: str, value: str, text: str) -> Any:
             raise UsageError(f"--hyper {text}: kind is one of {', '.join(KINDS)}")
         return value
     if name == "nesterov":
-        if value not in ("true", "false"):
+        if value.lower() not in ("true", "false"):  # also as Python writes it
             raise UsageError(f"--hyper {text}: nesterov is true or false")
-        return value == "true"
+        return value.lower() == "true"
     try:
         number = int(value) if name in COUNTS else float(value)
     except ValueError:

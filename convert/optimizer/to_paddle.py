@@ -71,12 +71,12 @@ def _paddle_arrays(builder: Builder, state: State, folder: str) -> Iterator[tupl
         for weight in model.trained:
             key = f"{model.own[weight]}_{MOMENTS[slot].paddle}_0"
             yield key, builder.moment(slot, weight, folder + key)
-    for beta in ("beta1", "beta2") if state.family == "adam" else ():
-        if beta not in state.hyper:
-            raise UsageError(
-                f"{model.path}: paddle counts steps by powers of its betas, and {state.library}'s state does not say "
-                f"{beta}: --hyper {beta}=..."
-            )
+    betas = ("beta1", "beta2") if state.family == "adam" else ()
+    if any(beta not in state.hyper for beta in betas):
+        raise UsageError(
+            f"{model.path}: paddle counts steps by powers of its betas, and {unknown(state, missing_of(state))}"
+        )
+    for beta in betas:
         assert state.step is not None
         for weight in model.trained:
             key = f"{model.own[weight]}_{beta}_pow_acc_0"
