@@ -335,6 +335,44 @@ def test_average_pool_backward(jax, linen, torch, paddle):
     assert error(mean.numpy(), np.full_like(image, 1 / 49)) < EXACT
 
 
+def test_gates(jax, linen, torch, paddle):
+    """The same arrays give the same steps in torch and paddle; flax names a layer for each gate in their order."""
+    draw = np.random.default_rng(0)
+    x, h, c = (draw.normal(size=(2, 3)).astype("f4") for _ in range(3))
+    for name, gates in (("LSTMCell", "ifgo"), ("GRUCell", "rzn")):
+        n = 3 * len(gates)
+        wi, wh = (draw.normal(size=(n, 3)).astype("f4") for _ in range(2))
+        bi, bh = np.zeros(n, "f4"), draw.normal(size=n).astype("f4")
+        if name == "GRUCell":
+            bi[:6], bh[:6] = bh[:6], 0  # of r and z only the sum counts, and flax stores it on the input's side
+            bi[6:] = draw.normal(size=3)
+        cell, other = getattr(torch.nn, name)(3, 3), getattr(paddle.nn, name)(3, 3)
+        stored = {"weight_ih": wi, "weight_hh": wh, "bias_ih": bi, "bias_hh": bh}
+        cell.load_state_dict({key: torch.from_numpy(array) for key, array in stored.items()})
+        other.set_state_dict(stored)
+        state = (h, c) if name == "LSTMCell" else (h,)
+        theirs = cell(
+            torch.from_numpy(x),
+            *([tuple(map(torch.from_numpy, state))] if len(state) > 1 else map(torch.from_numpy, state)),
+        )
+        theirs = (theirs[0] if name == "LSTMCell" else theirs).detach().numpy()
+        pd = tuple(map(paddle.to_tensor, state))
+        assert np.abs(other(paddle.to_tensor(x), pd if len(pd) > 1 else pd[0])[0].numpy() - theirs).max() < SINGLE
+        parameters = {}
+        for k, gate in enumerate(gates):
+            rows = slice(3 * k, 3 * k + 3)
+            parameters[f"i{gate}"], parameters[f"h{gate}"] = {"kernel": wi[rows].T}, {"kernel": wh[rows].T}
+            if name == "LSTMCell":
+                parameters[f"h{gate}"]["bias"] = bh[rows]
+            else:
+                parameters[f"i{gate}"]["bias"] = bi[rows]
+        if name == "GRUCell":
+            parameters["hn"]["bias"] = bh[6:]
+        carry = (c, h) if name == "LSTMCell" else h
+        ours = getattr(linen, name)(3).apply({"params": parameters}, carry, x)[1]
+        assert np.abs(np.asarray(ours) - theirs).max() < SINGLE
+
+
 def test_bicubic(jax, torch, paddle):
     image = images(1, 1, 7, 7)
 
