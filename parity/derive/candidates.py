@@ -135,18 +135,20 @@ def _same_ones(mask: np.ndarray, others: list[np.ndarray]) -> bool:
 
 
 def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
-    """Record a model. Raises: UsageError for whatever its code raises."""
+    """Record a model. Raises: UsageError for whatever its code raises, and for one that returns no arrays."""
     try:
         tape = of.record(parameters, inputs).live()
         of.release()
         trim()
-        return tape
     except UsageError:
         raise
     except Exception as error:  # the user's code may raise anything
         where = ": ".join(filter(None, [line_of(error), message(error)]))
         shapes = ", ".join(str(tuple(np.shape(array))) for array in inputs.values())
         raise UsageError(f"the {which} model cannot be run with inputs of shape {shapes}: {where}") from error
+    if not tape.outputs:
+        raise UsageError(f"the {which} model returns no arrays of numbers: what its function returns is compared")
+    return tape
 
 
 def calls(call: Call, right_inputs: Any) -> Iterator[Call]:

@@ -17,7 +17,7 @@ from .fold.rows import DerivedTable, missing_lines
 from .match.choices import Step
 from .prove.causes import Divergence
 from .prove.prove import GRADIENT
-from .trace.outputs import OUTPUT
+from .trace.outputs import OUTPUT, TURNED
 from .trace.places import place
 from .unmatched import Unmatched
 
@@ -144,6 +144,8 @@ class Derivation:
             return "build both models of one size, and derive again"
         if self.missing:
             return NEXT
+        if self.incomparable.endswith(TURNED):
+            return "let both models return one order of axes: parity.Call(..., output=...) turns what one returns"
         if self.unshown:
             return "give both models values there that tell their order, or check the lines of these arrays yourself"
         if self.explained:

@@ -371,3 +371,4 @@ def test_the_axes_of_outputs_in_another_order_are_named():
     found = parity.derive(Turned(False), Turned(True), (np.random.default_rng(0).standard_normal((2, 3, 4)),))
     shapes = "shape (2, 3, 6) on the left, (2, 6, 3) on the right: the same values, with their axes in another order"
     assert not found.proven and found.outputs == f"outputs not comparable, {shapes}"
+    assert found.following.startswith("let both models return one order of axes: parity.Call(")

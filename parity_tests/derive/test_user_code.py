@@ -143,3 +143,19 @@ def test_a_forward_that_reads_another_copy_of_its_module_is_explained():
     norm.forward = lambda x: f.layer_norm(x, (6,), norm.weight, norm.bias)
     with pytest.raises(UsageError, match=r"torch model cannot be run .*: does its code read a module that is none"):
         parity.derive(build(), right, (X,))
+
+
+def test_a_model_that_returns_nothing_is_refused():
+    needs("torch")
+    import torch
+
+    class Nothing(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = torch.nn.Linear(4, 4)
+
+        def forward(self, x: Any) -> None:
+            self.up(x)
+
+    with pytest.raises(UsageError, match="the left model returns no arrays of numbers"):
+        parity.derive(Nothing(), Nothing(), (X,))

@@ -12,6 +12,7 @@ from .tape import Array
 
 MASK = 1e6  # absolute value from which an output of models with random weights stands for a place that a mask hides
 OUTPUT = 1e-9  # relative error of outputs that rounding of float64 explains: a thousand operations in a row
+TURNED = "the same values, with their axes in another order"
 
 
 class Outputs(NamedTuple):
@@ -63,7 +64,7 @@ def incomparable(a: Sequence[Array], b: Sequence[Array]) -> str:
         return f"{len(a)} on the left, {len(b)} on the right"
     for x, y in zip(a, b, strict=True):
         if np.shape(x) != np.shape(y):
-            order = "" if _turned(x, y) is None else ": the same values, with their axes in another order"
+            order = "" if _turned(x, y) is None else f": {TURNED}"
             return f"shape {np.shape(x)} on the left, {np.shape(y)} on the right{order}"
         for array, side in ((x, "left"), (y, "right")):
             if not np.isfinite(array).all():
