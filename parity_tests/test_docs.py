@@ -81,6 +81,27 @@ def test_file_formats(folder, capsys):
     assert sorted(path.name for path in (folder / "converted").iterdir()) == ["a.msgpack", "a.msgpack.json"]
 
 
+@pytest.mark.filterwarnings("ignore:When training, we now always track global mean")
+def test_a_model_takes_the_parameters_of_an_inference_program(tmp_path, monkeypatch):
+    """Also running statistics, which paddle numbers like weights."""
+    needs("paddle")
+    import paddle
+
+    def model():
+        with paddle.utils.unique_name.guard():  # names as in a fresh process
+            return paddle.nn.Sequential(paddle.nn.Linear(2, 3), paddle.nn.BatchNorm1D(3))
+
+    monkeypatch.chdir(tmp_path)
+    old, new = model(), model()
+    old(paddle.ones([2, 2]) * paddle.to_tensor([[1.0], [3.0]]))
+    old.eval()
+    paddle.jit.save(old, "net", input_spec=[paddle.static.InputSpec([None, 2], "float32")])
+    exec(documents.python(documents.read("docs/file-formats.md")), {"paddle": paddle, "model": new})
+    saved = paddle.load("net.pdparams")
+    assert all((saved[name].numpy() == tensor.numpy()).all() for name, tensor in old.state_dict().items())
+    assert (old.state_dict()["1._mean"].numpy() != 0).any()
+
+
 def test_parity(folder, capsys):
     """Every command of docs/parity.md agrees in all frameworks that are installed."""
     if len(ports.available()) < 2:

@@ -224,6 +224,7 @@ def test_parameters_of_an_inference_program_are_explained(tmp_path, run):
         for command in ("inspect", "timm2timm"):
             code, _, err = run(command, path)
             assert code == 1 and "inference program" in err and "state_dict(), 'model.pdparams')" in err
+            assert "file-formats.md shows how a new model takes" in err
 
 
 def test_parameters_of_a_program_give_way_to_a_state_dict(model, tmp_path, run):

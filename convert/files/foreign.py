@@ -21,9 +21,9 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # what the file begins with, wh
     (rb"\x1f\x8b|BZh\d|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!", "is a compressed archive", _COMPRESSED),
     (  # a stream of tensors without names: version 0, no levels, version 0, then each one's type
         rb"\0{16}[\s\S]\0\0\0\x08",
-        "holds the parameters of a Paddle inference program, without their names in the model",
-        "in the code of the model call paddle.save(model.state_dict(), 'model.pdparams'); without it, "
-        "paddle.save(paddle.jit.load('PATH without .pdiparams').state_dict(), 'model.pdparams') gives a state dict",
+        "is a stream of Paddle tensors without names, as of an inference program (.pdiparams) or of use_binary_format",
+        "only the model's code has the names: call paddle.save(model.state_dict(), 'model.pdparams') there; "
+        "file-formats.md shows how a new model takes the parameters of a program",
     ),
     (rb"\x89HDF", "is an HDF5 file", "load it with its own framework and save it with np.savez"),
     (  # a header of version 1, or of 2 and 3, whose dtype is of objects
