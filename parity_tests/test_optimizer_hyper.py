@@ -114,6 +114,16 @@ def test_unknown_hyperparameters_are_no_defaults(kind, library):
         compile(text, "pasted", "eval")
 
 
+def test_an_average_in_a_file_beside_is_named(paddle, tmp_path):
+    for name in ("net.pdema", "net.ema.pdparams", "other.pdema"):
+        (tmp_path / name).write_bytes((tmp_path / "net.pdparams").read_bytes())
+    code, _, err = paddle(*hyper("kind=adamw"))
+    assert code == 0 and all(
+        f"note: {tmp_path / name} stays behind" in err for name in ("net.pdema", "net.ema.pdparams")
+    )
+    assert "other.pdema" not in err
+
+
 def test_what_no_file_of_paddle_shows_is_said(paddle, tmp_path):
     """The file is the same whether a training had them; from paddle to paddle nothing is lost."""
     what = (

@@ -21,6 +21,7 @@ from . import copies, finding
 if TYPE_CHECKING:
     from convert.by_table import TablePlan
 
+AVERAGES = (".pdema", ".ema.pdparams")  # of PaddleDetection and PaddleClas
 BESIDE = "optimizer file/"  # prefix of the names of arrays that lie in a file of their own
 
 
@@ -95,6 +96,7 @@ def held(
     apart = frozenset[str]() if path else finding.apart(reader, found)
     averages = copies.of(plan, plan.reader, apart)
     remarks = [f"{path}: {note}" for note in reader.remarks] if path else []
+    remarks += _average_beside(plan.reader)
     one_of_many = False
     if replicas := finding.replicated(reader, found, trained):
         reader, one_of_many = _first_replica(reader, replicas, unreplicate), True
@@ -123,6 +125,15 @@ def _beside(reader: Reader) -> str | None:
     """Return the .pdopt beside a .pdparams that has no state of an optimizer itself; None if there is none."""
     beside = optimizer_file(reader)
     return beside if beside and finding.find(reader) is None else None
+
+
+def _average_beside(reader: Reader) -> list[str]:
+    """Report an average of the weights in a file of its own beside a .pdparams, where Paddle's toolkits save it."""
+    if reader.format != "pdparams" or not reader.on_disk:
+        return []
+    stem = os.path.splitext(reader.path)[0]
+    paths = [path for suffix in AVERAGES if os.path.isfile(path := stem + suffix) and path != reader.path]
+    return [f"{path} stays behind, by its name an average of the weights: convert it by itself" for path in paths]
 
 
 def _without_state(reader: Reader, path: str | None, skipped: Skipped) -> str:
