@@ -91,9 +91,9 @@ class TablePlan:
                 record.EARLIER,
                 [name for name in self.reader.tensors if name in self.earlier],
             ),
-            ("uint16, read as the bfloat16 that paddle stores so", self._bits()),
         )
-        lines = (f"{what}: {', '.join(folding.fold(names))}" for what, names in facts if names)
+        lines = [f"{what}: {', '.join(folding.fold(names))}" for what, names in facts if names]
+        lines += folding.bfloat16(bits := self._bits(), len(self.sources) - len(bits))
         skipped = folding.skipped(self.reader.skipped.without(self.accounted), self.prefix.rstrip("/"))
         return [*self.remarks, *lines, *self.copies.notes(), *(f"set aside, {line}" for line in skipped)]
 

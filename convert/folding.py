@@ -131,6 +131,16 @@ def listed(names: Iterable[str]) -> str:
     return _cut(fold(names))
 
 
+def bfloat16(names: Sequence[str], others: int) -> list[str]:
+    """Report arrays of uint16 that are read as bfloat16, if there are any.
+
+    Args:
+      others: the number of arrays that are not.
+    """
+    which = f"all {len(names):,} arrays" if len(names) > 1 and not others else listed(names) if names else ""
+    return [f"uint16, read as the bfloat16 that paddle stores so: {which}"] if names else []
+
+
 def _cut(folded: list[str], more: int = 0) -> str:
     """Join the first SHOWN names, and count the others and those that `more` counts."""
     more += len(folded[SHOWN:])

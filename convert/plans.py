@@ -144,7 +144,9 @@ class Plan:
         if framework != usual and "dialect" not in self.record.hints:
             what = f"this {self.reader.format} file's arrays fit {self.src}, a dialect of {framework}"
             notes.append(f"{what}: where names are alike, shapes alone tell them from those of {usual}")
-        return [*notes, *self._masters]
+        moved, stored = self.translation.moved, self.reading.tensors
+        bits = [stored[name].name for name in moved if stored[name].dtype != self.sources[name].dtype]
+        return [*notes, *folding.bfloat16(bits, len(moved) - len(bits)), *self._masters]
 
     @cached_property
     def _masters(self) -> list[str]:

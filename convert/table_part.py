@@ -6,6 +6,7 @@ The names in a file decide: a part of it, training state and copies of weights b
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from . import folding
 from .aside import copied_place
 from .errors import ConvertError, UsageError, option
 from .files.base import Reader, Tensor, meant
-from .nesting import COPIES, chosen, cuts, label, training, unclear, unwrapped
+from .nesting import COPIES, WRAPPERS, chosen, cuts, label, training, unclear, unwrapped
 from .spelling import Respelled, respelled
 
 COUNTS = {"n_averaged", "num_updates", "updates", "count"}  # beside a copy: how often it was averaged
@@ -131,7 +132,9 @@ def _by_other_spelling(reader: Reader, weights: str | None, table: Table) -> Tab
 
 def _spellings(reader: Reader, table: Table) -> Iterator[Reader]:
     """Yield the file under other names for all arrays: with other marks between levels, and below a Table's levels."""
-    if (bare := _renamed(reader, unwrapped, "read without the wrappers in its names, as _orig_mod.")) is not None:
+    wrappers = sorted({wrapper for name in reader.tensors for wrapper in re.findall(WRAPPERS, name)})
+    remark = f"read without the wrappers in its names: {' '.join(wrappers)}"
+    if (bare := _renamed(reader, unwrapped, remark)) is not None:
         reader = bare
         yield bare
     usual = respelled(reader)

@@ -144,7 +144,8 @@ def test_nothing_is_proven_of_values_that_were_lost(run, tmp_path):
     code, printed, _ = run(*words, "--dtype", "float16", "--lossy")
     assert code == 0
     assert "\nmeasured, not proven, as the dtype changed, and values were lost: paddle and torch" in printed
-    code, printed, _ = run(*words, "--dtype", "float32", "--force")  # which holds every bfloat16
+    code, printed, err = run(*words, "--dtype", "float32", "--force")  # which holds every bfloat16
+    assert f"uint16, read as the bfloat16 that paddle stores so: all {len(arrays)} arrays\n" in err
     assert (code, "\nproven: paddle and torch" in printed) == (0, True)
 
 

@@ -614,6 +614,9 @@ def test_uint16_of_paddle_is_read_as_bfloat16_with_a_note(tmp_path, capsys):
     table.write_text("table 1\nidx: a <-> idx: a\nw: b <-> w: b\n")
     assert main(["--table", str(table), str(path), "-o", str(tmp_path / "x.safetensors")]) == 0
     assert "note: uint16, read as the bfloat16 that paddle stores so: idx\n" in capsys.readouterr().err
+    path.write_bytes(pickle.dumps({"idx": np.arange(3, dtype=np.uint16), "w": np.ones(2, np.uint16)}, protocol=2))
+    assert main(["--table", str(table), str(path), "-o", str(tmp_path / "x.safetensors"), "--force"]) == 0
+    assert "note: uint16, read as the bfloat16 that paddle stores so: all 2 arrays\n" in capsys.readouterr().err
 
 
 def test_tied_arrays_are_counted_once(tmp_path):

@@ -100,8 +100,11 @@ def test_one_of_equal_replicas_is_taken_where_that_is_asked_for(convert):
 
 
 SPELT = {
-    "wrappers of all": (lambda name: name.replace("params/", "params/_orig_mod."), "without the wrappers in its names"),
-    "of some": (lambda name: name.replace("fc/1/", "fc/1/_orig_mod."), "without the wrappers in its names"),
+    "wrappers of all": (
+        lambda name: name.replace("params/", "params/_orig_mod."),
+        "wrappers in its names: _orig_mod.\n",
+    ),
+    "of some": (lambda name: name.replace("fc/1/", "fc/1/module."), "without the wrappers in its names: module.\n"),
     "dots": (lambda name: name.replace("/", "."), "read '.' in its names as /"),
     "keystr": (lambda name: "".join(f"['{part}']" for part in name.split("/")), "joined by /"),
     "no collection": (lambda name: name.removeprefix("params/"), "read its names below 'params/', which they all lack"),
