@@ -29,15 +29,15 @@ def apply(parts: Iterable[Move | Fill], shape: tuple[int, ...], read: Callable[[
     """Return a target tensor as a numpy array, from `read(source name) -> array`.
 
     Args:
-      dtype: of the result where no source determines it (all parts are constants).
-    Raises: TableError where sources have different dtypes: one of them would lose values.
+      dtype: of the result where no source determines it (all parts are constants); sources of several give the one
+        that has the values of all.
     """
     import numpy as np
 
     parts = list(parts)
-    moved_from = [part.source for part in parts if isinstance(part, Move)]
-    if moved_from:
-        dtype = read(moved_from[0]).dtype
+    sources = [part.source for part in parts if isinstance(part, Move)]
+    if sources:
+        dtype = np.result_type(*(read(source).dtype for source in dict.fromkeys(sources)))
     out = None
     for part in parts:
         if isinstance(part, Fill):
@@ -48,12 +48,8 @@ def apply(parts: Iterable[Move | Fill], shape: tuple[int, ...], read: Callable[[
         array = read(part.source)
         if part.copies:
             return array.reshape(shape)
-        if array.dtype != dtype:
-            raise TableError(
-                f"{moved_from[0]} is {dtype} and {part.source} {array.dtype}: convert them to one dtype first"
-            )
         if out is None:
-            out = np.empty(shape, array.dtype)
+            out = np.empty(shape, dtype)
         moved = take(array.reshape(part.source_atoms), part.select).transpose(part.order)
         out.reshape(part.target_atoms)[part.place] = moved
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ FAULTS = {
     "an embedding that is scaled": Fault({"embedding": 8**0.5}, "norm", "a factor of 1 on the left, 2.82843 on the"),
     "a residual of half weight": Fault({"residual": 0.5}, "out", "a factor of 1 on the left, 0.5 on the right"),
     "no residual": Fault({"residual": 0.0}, "out", "a factor of 1 on the left, 0 on the right"),
-    "another slope": Fault({"slope": 0.2}, "head"),
+    "another slope": Fault({"slope": 0.2}, "head", "compute other values from the same input"),
 }
 
 
@@ -247,3 +248,37 @@ def test_a_fused_use_that_cannot_be_compared_is_no_cause():
     assert [place.cause.partition(" (")[0] for place in found.divergences] == [
         "epsilon 1e-5 on the left, 0.001 on the right"
     ]
+
+
+def test_a_pooling_with_other_settings_is_named_in_any_layout():
+    """The left side's, as torch computes it, makes the right side equal; flax has its channels last."""
+    needs("torch")
+    needs("flax")
+    import flax.linen as nn
+    import jax
+    import torch
+
+    class Pooled(torch.nn.Module):
+        def __init__(self, pool: torch.nn.Module) -> None:
+            super().__init__()
+            self.stem, self.head, self.pool = torch.nn.Conv2d(3, 4, 1), torch.nn.Linear(4, 5), pool
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.pool(self.stem(x).tanh()).tanh().mean((2, 3)))
+
+    class Linen(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            x = jax.numpy.tanh(nn.Conv(4, (1, 1))(x))
+            return nn.Dense(5)(jax.numpy.tanh(nn.max_pool(x, (2, 2), (2, 2))).mean((1, 2)))
+
+    x = images(2, 3, 8, 6)
+    turned = x.transpose(0, 2, 3, 1)
+    linen = Linen(), Linen().init(jax.random.key(0), turned.astype("f4"))
+    mean, largest = functools.partial(torch.nn.AvgPool2d, 3, 2, 1), torch.nn.MaxPool2d(3, 2, 1)
+    for pool, right, inputs in ((mean(), Pooled(mean(count_include_pad=False)), x), (largest, linen, turned)):
+        found = parity.derive(Pooled(pool), right, (x,), (inputs,))
+        assert not found.proven and not found.missing
+        (place,) = found.divergences
+        assert place.cause.startswith("pool on the left and ") and "from the same input (recomputed so" in place.cause
+        assert found.explained == "one operation"

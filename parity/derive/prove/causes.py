@@ -1,10 +1,10 @@
 """Locate where two models part, and why: a cause is named only if recomputing with it makes their values agree.
 
 Both models run on weights that the Table translates. Each use of a parameter on the right meets the values that the
-same elements meet on the left; the first use that meets others is where the models part. Three kinds of causes are
-tried: another activation, a number of one side (an epsilon, a scale, a limit) in place of the other's, and sums: a term
-that one side lacks, a norm on the other side of a sum. Of convolutions of the same image, the padding, strides and
-dilations in which they differ are named.
+same elements meet on the left; the first use that meets others is where the models part. Four kinds of causes are
+tried: another activation, a number of one side (an epsilon, a scale, a limit) in place of the other's, sums (a term
+that one side lacks, a norm on the other side of a sum), and an operation of one side in place of the other's (a
+pooling). Of convolutions of the same image, the padding, strides and dilations in which they differ are named.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ..match.advice import feeds
 from ..trace.edits import Edit
 from ..trace.numbers import changes
 from ..trace.sums import rewirings
+from ..trace.swaps import swaps
 from ..trace.tape import Array, Tape
 from .pairs import Mapped, Pair, Run, first, run
 from .pairs import pairs as pairs_of
@@ -131,7 +132,7 @@ def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int
 
 
 def _edits(both: tuple[Run, Run], early: tuple[Run, Run], pairs: Sequence[Pair], at: int) -> Iterator[Edit]:
-    """Yield what may make the sides equal: in turn other numbers and other sums behind the last uses that agree.
+    """Yield what may make the sides equal: in turn other numbers, sums and operations behind the last uses that agree.
 
     Args:
       early: both sides, run up to where they part.
@@ -141,8 +142,16 @@ def _edits(both: tuple[Run, Run], early: tuple[Run, Run], pairs: Sequence[Pair],
     before = [(pair.left.node, pair.right.node) for pair in pairs[max(0, at - 2) : at] if pair.left and pair.right]
     firsts = [min((nodes[side] for nodes in before), default=0) for side in (0, 1)]
     sums = rewirings((both[0].program, both[1].program), firsts)
-    for few in itertools.zip_longest(numbers, sums):
+    spans = [(first, _end(side, pairs[at], k)) for k, (first, side) in enumerate(zip(firsts, both, strict=True))]
+    operations = swaps(both[0].program, both[1].program, spans)
+    for few in itertools.zip_longest(numbers, sums, operations):
         yield from filter(None, few)
+
+
+def _end(side: Run, pair: Pair, k: int) -> int:
+    """Return the operation of a side behind which a pair tells nothing."""
+    use = (pair.left, pair.right)[k]
+    return len(side.tape.nodes) if use is None else use.node + 1
 
 
 def _ends(sides: tuple[Run, Run], pairs: Sequence[Pair]) -> list[int]:

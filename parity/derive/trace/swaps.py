@@ -1,0 +1,87 @@
+"""Let one side compute an operation as the other one does: a pooling, a resize, an activation with other settings."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .edits import Edit
+from .program import Program
+from .tape import Array, Node, Tape
+
+MOST = 16  # operations of a side that are tried, the last first
+ORDERS = {3: ((0, 2, 1),), 4: ((0, 3, 1, 2), (0, 2, 3, 1)), 5: ((0, 4, 1, 2, 3), (0, 2, 3, 4, 1))}  # channels move
+
+
+@dataclass(frozen=True)
+class Swap(Edit):
+    """Compute one value of the right side by an operation of the left one.
+
+    Args:
+      output: that value. run: the operation, of what the right one reads.
+    """
+
+    output: int
+    run: Callable[[Array], Array]
+
+    def tape(self, tape: Tape) -> Tape:
+        nodes = [node._replace(run=self._instead(node)) if node.output == self.output else node for node in tape.nodes]
+        return replace(tape, nodes=nodes, parts={})
+
+    def _instead(self, node: Node) -> Callable[[Array], Array]:
+        """Return what computes its value as the operation that it replaces returns that: alone, or first of several."""
+
+        def run(x: Array) -> Array:
+            old, new = node.run(x), self.run(x)
+            return (new, *old[1:]) if isinstance(old, tuple) else new
+
+        return run
+
+
+def swaps(left: Program, right: Program, spans: Sequence[tuple[int, int]]) -> Iterator[Swap]:
+    """Yield for each operation in the right side's span those of the left side's span that read arrays of its shape.
+
+    Args:
+      spans: of each side, the first operation and the end.
+    """
+    ours, theirs = (list(_alone(program, *span)) for program, span in zip((left, right), spans, strict=True))
+    for node, other in itertools.product(theirs[::-1][:MOST], ours[::-1][:MOST]):
+        shapes = left.shapes[other.inputs[0]], right.shapes[node.inputs[0]]
+        for order in _orders(*shapes):
+            text = (
+                f"{_named(other)} on the left and {_named(node)} on the right compute other values from the same input"
+            )
+            yield Swap(1, "operation", text, node.output, _turned(other, order))
+
+
+def _alone(program: Program, first: int, end: int) -> Iterator[Node]:
+    """Yield operations of one activation alone; the numbers that others read are changed one by one instead."""
+    for node in program.tape.nodes[first:end]:
+        if node.kind == "other" and len(node.inputs) == 1 and node.inputs[0] in program.active:
+            yield node
+
+
+def _orders(left: tuple[int, ...], right: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield the orders of a right array's axes that make it one of the left side's shape."""
+    for order in (tuple(range(len(right))), *ORDERS.get(len(right), ())):
+        if tuple(right[d] for d in order) == left:
+            yield order
+
+
+def _turned(node: Node, order: tuple[int, ...]) -> Callable[[Array], Array]:
+    """Return an operation of the left side as one of arrays whose axes have the right side's order."""
+    back = np.argsort(order)
+
+    def run(x: Array) -> Array:
+        value = node.run(np.transpose(x, order))
+        value = value[0] if isinstance(value, tuple) else value
+        return np.transpose(value, back) if value.ndim == len(order) else value
+
+    return run
+
+
+def _named(node: Node) -> str:
+    return node.site or "the model's own function"
