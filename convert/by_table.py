@@ -27,7 +27,7 @@ from .files import open_checkpoint
 from .files.base import PADDLE_BFLOAT16, Reader, Tensor
 from .replicas import FirstReplica
 from .spelling import out_of_modules
-from .steps import Promise, Step, step, supplied
+from .steps import Promise, Step, step, supplied, supplied_in_part
 from .table_file import check_complete, doubts_on_record, load
 from .table_fit import lay_out, replicas
 from .table_like import NOTHING, Copies, copies
@@ -57,6 +57,7 @@ class TablePlan:
     aside: tuple[str, ...]
     remarks: tuple[str, ...] = ()
     earlier: frozenset[str] = frozenset()  # arrays of the file that an earlier conversion supplied
+    partly: frozenset[str] = frozenset()  # those of them of which it read some elements
     accounted: frozenset[str] = frozenset()  # arrays and entries of the file that something beside this plan converts
     copies: Copies = NOTHING
     altered: Mapping[str, Any] = field(default_factory=dict)  # what the record says of the source; see altered.facts
@@ -73,6 +74,8 @@ class TablePlan:
 
     def notes(self) -> list[str]:
         """Return what the user should know and need not act on."""
+        dropped = {self.sources[name].name for name in self.layout.dropped}
+        known = [name for name in self.reader.tensors if name not in dropped]
         facts = (
             (f"took the arrays under {self.prefix!r}; set aside", self.aside),
             ("dropped, as the table says", self.layout.dropped),
@@ -87,10 +90,8 @@ class TablePlan:
                 [check.name for check in self.checks if not check.other],
             ),
             *self._other_dtypes(),
-            (
-                record.EARLIER,
-                [name for name in self.reader.tensors if name in self.earlier],
-            ),
+            (record.EARLIER, [name for name in known if name in self.earlier - self.partly]),
+            (record.PARTLY, [name for name in known if name in self.partly]),
         )
         lines = [f"{what}: {', '.join(folding.fold(names))}" for what, names in facts if names]
         lines += folding.bfloat16(bits := self._bits(), len(self.sources) - len(bits))
@@ -113,6 +114,10 @@ class TablePlan:
     def supplied(self) -> tuple[str, ...]:
         """List target tensors with values that the file does not state: the record of the target marks them."""
         return supplied(self.steps, self.sources, self.earlier | self.reader.filled)
+
+    def _in_part(self) -> tuple[str, ...]:
+        """List those of `supplied` that also have values of the file."""
+        return supplied_in_part(self.steps, self.sources, self.earlier, self.partly)
 
     @property
     def tree(self) -> None:
@@ -140,6 +145,7 @@ class TablePlan:
             },
             "notes": self.notes(),
             **({"supplied": list(self.supplied)} if self.supplied else {}),
+            **({record.IN_PART: list(partly)} if (partly := self._in_part()) else {}),
             **self.copies.facts,
             "parameters": self.parameters,
             "source": {
@@ -236,7 +242,8 @@ def plan(
         remarks = (*remarks, *masters.remarks(stored, sources.values()))
         return TablePlan(
             reader, lines, backwards, layout, (*steps, *others.steps), sources, checks, own.prefix, aside,
-            remarks=remarks, earlier=frozenset() if its.damage else its.supplied, accounted=accounted, copies=others,
+            remarks=remarks, earlier=frozenset() if its.damage else its.supplied,
+            partly=frozenset() if its.damage else its.supplied_in_part, accounted=accounted, copies=others,
             altered=altered.facts(os.path.basename(path), its.content, its.change),
         )  # fmt: skip
     except BaseException:

@@ -28,6 +28,8 @@ DEFAULT, DIALECT, OFFICIAL = "default", "dialect ", "official "
 SUGGEST = (DIALECT, OFFICIAL)  # how the origins begin that name what suggests a value
 UNREAD = "origins"  # {Config field that nothing states of the file: "default", "dialect timm" or "official 768/32"}
 EARLIER = "supplied by an earlier conversion, and not read from its source"  # of arrays, in notes
+PARTLY = "supplied in part by an earlier conversion, and read from its source otherwise"
+IN_PART = "supplied_in_part"  # names among those under "supplied"
 SAMPLED = 16 << 20  # bytes of arrays whose values are checked whenever a record is read, small arrays first: 5 ms
 
 
@@ -82,10 +84,19 @@ class Record(NamedTuple):
         names = [] if self.change else self.content.get("supplied", [])
         return frozenset(name for name in names if isinstance(name, str))
 
+    @property
+    def supplied_in_part(self) -> frozenset[str]:
+        """List those of `supplied` of which other elements were read."""
+        names = self.content.get(IN_PART, [])
+        return self.supplied & {name for name in names if isinstance(name, str)}
+
     def earlier(self, names: Iterable[str]) -> list[str]:
         """Report which of a file's arrays an earlier conversion supplied."""
         names = [name for name in names if name in self.supplied]
-        return [f"{EARLIER} ({len(names):,}): {folding.summarised(names)}"] if names else []
+        groups = {
+            what: [n for n in names if (n in self.supplied_in_part) == (what == PARTLY)] for what in (EARLIER, PARTLY)
+        }
+        return [f"{what} ({len(some):,}): {folding.summarised(some)}" for what, some in groups.items() if some]
 
     @property
     def preprocessing(self) -> tuple[Known, list[str]]:

@@ -70,6 +70,24 @@ def is_supplied(filling: Filling, sources: Mapping[str, Tensor], earlier: Collec
     return constant or any(sources[name].name in earlier for name in sources_of(filling))
 
 
+def supplied_in_part(
+    steps: Iterable[Step], sources: Mapping[str, Tensor], earlier: Collection[str], partly: Collection[str]
+) -> tuple[str, ...]:
+    """Name those supplied target tensors that also have values of a source.
+
+    Args:
+      earlier: arrays of the file that an earlier conversion supplied. partly: those of them of which it read elements.
+    """
+    mixed = []
+    for tensor, filling in steps:
+        filled = isinstance(filling, list) and any(isinstance(part, Fill) for part in filling)
+        names = [sources[name].name for name in sources_of(filling)]
+        read = [name for name in names if name not in earlier or name in partly]
+        if read and (filled or any(name in earlier for name in names)):
+            mixed.append(tensor.name)
+    return tuple(mixed)
+
+
 def step(entry: Entry, sources: Mapping[str, Tensor], dtype: str | None) -> Step:
     """Return the step that makes an entry of a layout.
 

@@ -131,8 +131,13 @@ def test_constants_of_a_table_are_marked(run, tmp_path):
     table.write_text("table 1\nw: o[1:] i <-> w: o i\nw: pad[:1] i = 0 <->\nn: = 0 int64 <->\n")
     written, again = tmp_path / "y.safetensors", tmp_path / "z.safetensors"
     assert run("--table", table, "--reverse", source, "-o", written)[0] == 0
-    assert record(written)["supplied"] == ["w", "n"]
+    assert (record(written)["supplied"], record(written)["supplied_in_part"]) == (["w", "n"], ["w"])
     table.write_text("table 1\nw: o i <-> v: i o\nn: <-> m:\n")
     code, _, err = run("--table", table, written, "-o", again)
-    assert (code, record(again)["supplied"]) == (0, ["v", "m"])
-    assert "note: supplied by an earlier conversion, and not read from its source: w, n" in err
+    assert (code, record(again)["supplied"], record(again)["supplied_in_part"]) == (0, ["v", "m"], ["v"])
+    assert "note: supplied by an earlier conversion, and not read from its source: n\n" in err
+    partly = "note: supplied in part by an earlier conversion, and read from its source otherwise"
+    assert f"{partly}: w\n" in err and f"{partly[6:]} (1): w" in run("inspect", written)[1]
+    table.write_text("table 1\nw: o i <-> v: o i\nn: -> drop\n")
+    err = run("--table", table, written, "-o", again, "--force")[2]
+    assert "dropped, as the table says: n\n" in err and "and not read from its source" not in err  # said once

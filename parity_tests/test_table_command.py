@@ -449,7 +449,8 @@ def test_what_a_table_drops_of_its_target_is_copied_from_like(files, capsys):
     assert record["copied"] == {"file": "new.npz", "sha256": digest, "tensors": masks}
     assert record["supplied"][-LAYERS:] == masks
     noted = json.loads(run(capsys, "inspect", folder / "x.npz", "--json")[1])["notes"]
-    assert noted[-1].startswith("supplied by an earlier conversion, and not read from its source (")
+    assert noted[-2].startswith("supplied by an earlier conversion, and not read from its source (")
+    assert noted[-1].startswith("supplied in part by an earlier conversion, and read from its source otherwise (2): ")
     words = [
         "diff",
         "--table",

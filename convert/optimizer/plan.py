@@ -12,8 +12,9 @@ from convert.errors import UsageError
 from convert.files.base import Reader, Tensor
 from convert.plans import Plan
 from convert.recognise import dialects
+from convert.record import IN_PART
 from convert.record import read as read_record
-from convert.steps import Filling, Promise, Step, is_supplied, sources_of
+from convert.steps import Filling, Promise, Step, is_supplied, sources_of, supplied_in_part
 from specs.numerals import exact
 
 from . import averages, groups, holding, moving, reading, variances, writing
@@ -83,8 +84,10 @@ class OptimizerPlan:
         return [*self.weights.notes(), *self.remarks]
 
     def facts(self) -> dict[str, Any]:
-        facts = {name: value for name, value in self.weights.facts().items() if name != "supplied"}
+        facts = {name: value for name, value in self.weights.facts().items() if name not in ("supplied", IN_PART)}
         supplied = {"supplied": list(self.supplied)} if self.supplied else {}
+        partly = [name for name in supplied_in_part(self.steps, self.sources, (), ()) if name in self.supplied]
+        supplied |= {IN_PART: partly} if partly else {}
         return {**facts, **supplied, "optimizer": dict(self.about)}
 
 
