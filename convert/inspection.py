@@ -181,6 +181,8 @@ def _known(reader: Reader, record: Record, weights: str | None) -> dict[str, Any
     try:
         plan = plan_read(reader, weights=weights, assume=True, record=record)
     except Ambiguous as error:
+        if _recorded(record):  # which says what the file is as a whole
+            return _unknown(reader, record, error, weights)
         return {"open": error, "notes": list(reader.remarks), **_beside(reader)}
     except UsageError as error:
         return _open(reader, record, error, weights)

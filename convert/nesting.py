@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from .errors import UsageError, option
@@ -78,9 +78,15 @@ def chosen(tensors: Mapping[str, Tensor], weights: str | None) -> list[str]:
 def unclear(path: str, weights: str, roots: Iterable[str]) -> UsageError:
     """Return the error for a choice of weights that may mean several places."""
     places = [label(root) for root in roots]
-    names = ", ".join(map(shown, places[:SHOWN])) + (f" and {len(places) - SHOWN} more" if places[SHOWN:] else "")
+    names = several(places)
     given, remedy = option("weights", weights), option("weights", places[0])
     return UsageError(f"{path}: {given} may mean each of {names}: give one of them whole, as in {remedy}")
+
+
+def several(places: Sequence[str]) -> str:
+    """Return the first of several places in one line, and how many more there are."""
+    more = f" and {len(places) - SHOWN} more" if places[SHOWN:] else ""
+    return ", ".join(map(shown, places[:SHOWN])) + more
 
 
 def _ends(name: str, spelling: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from specs.paths import normal
 from specs.spec import Spec
 
 from .errors import UsageError, option
-from .files.base import Tensor, shown
+from .files.base import Tensor
 from .nesting import (
     LEAST,
     LIVE,
@@ -29,6 +29,7 @@ from .nesting import (
     label,
     prefix,
     rank,
+    several,
     unwrapped,
 )
 
@@ -230,7 +231,7 @@ class Ambiguous(UsageError):
 
     def __init__(self, path: str, places: list[str]):
         self.places = [label(place) for place in places]
-        names = ", ".join(map(shown, self.places))
+        names = several(self.places)
         which = option("weights", self.places[0])
         super().__init__(f"{path}: holds arrays with a model's names under each of {names}: say which, as in {which}")
 

@@ -299,6 +299,20 @@ def test_what_an_optimizer_keeps_is_no_model(run, tmp_path):
     assert "unexpected stray.weight" in err
 
 
+def test_of_what_a_table_wrote_no_part_is_asked_for(run, tmp_path):
+    """Its record says what it is, whatever parts of it are named like models."""
+    write_numbers(tmp_path / "m.safetensors", "mlp_mixer", next(iter(specs.get("mlp_mixer").tiny.values())), "torch")
+    model = load_file(tmp_path / "m.safetensors")
+    save_file({f"layers.{i}.{n}": a for i in range(9) for n, a in model.items()}, tmp_path / "a.safetensors")
+    assert " and 1 more: say which" in run("inspect", tmp_path / "a.safetensors")[1]
+    ends = {f"layers.{{i}}.{n}: {' '.join('abcd'[: a.ndim])}" for n, a in model.items()}
+    (tmp_path / "x.table").write_text("table 1\n" + "".join(f"{end} <-> {end}\n" for end in sorted(ends)))
+    words = ["--table", tmp_path / "x.table", tmp_path / "a.safetensors", "-o", tmp_path / "b.safetensors"]
+    assert run(*words)[0] == 0
+    printed = run("inspect", tmp_path / "b.safetensors")[1]
+    assert "written by a Table" in printed and "say which" not in printed
+
+
 def test_of_two_models_in_strange_places_none_is_guessed(run, tmp_path):
     needs("torch")
     nested(tmp_path / "a.pth", ["student", "teacher", "more/params"])
