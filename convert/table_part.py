@@ -21,6 +21,9 @@ from .nesting import COPIES, WRAPPERS, chosen, cuts, label, training, unclear, u
 from .spelling import Respelled, respelled
 
 COUNTS = {"n_averaged", "num_updates", "updates", "count"}  # beside a copy: how often it was averaged
+RANDOM = (
+    r"(?:^|/)rngs/(?:\w+/)?(?:key|count)(?:/(?:raw_)?value)?$"  # of nnx: a stream's key, and how often it was drawn
+)
 FEW = 0.5  # least share of names that a respelling must match
 
 
@@ -166,6 +169,8 @@ def without_training(own: TablePart, table: Table) -> TablePart:
     matched = _matched_names(table, own.sources)
     if not matched:
         return own
+    own = _without_random(own, [name for name in names if name not in matched and re.search(RANDOM, name)])
+    names = [name for name in names if name in own.sources]
     tops = {name.partition("/")[0] for name in matched}
     free = [name for name in names if name not in matched and name.partition("/")[0] not in tops]
     ends = {name[cut:] for name in matched for cut in cuts(name)}
@@ -186,6 +191,16 @@ def without_training(own: TablePart, table: Table) -> TablePart:
     taken = frozenset(own.sources[name].name for name in gone)
     sources = {name: tensor for name, tensor in own.sources.items() if name not in gone}
     return own._replace(sources=sources, taken=own.taken | taken, notes=(*own.notes, *notes))
+
+
+def _without_random(own: TablePart, names: list[str]) -> TablePart:
+    """Set aside the state of random numbers that nnx keeps within the layers of a model, as those with dropout."""
+    if not names:
+        return own
+    note = f"set aside, nnx's state of random numbers, {len(names)} arrays: {folding.summarised(names)}"
+    taken = own.taken | {own.sources[name].name for name in names}
+    sources = {name: tensor for name, tensor in own.sources.items() if name not in names}
+    return own._replace(sources=sources, taken=taken, notes=(*own.notes, note))
 
 
 def _may_be_copy(name: str) -> bool:

@@ -99,6 +99,16 @@ def test_one_of_equal_replicas_is_taken_where_that_is_asked_for(convert):
     assert code == 2 and "leave it out" in err
 
 
+def test_the_state_of_random_numbers_within_layers_is_set_aside(convert):
+    """As nnx.state(model) has it; a parameter of another name in such a place is not."""
+    random = {f"params/fc/1/rngs/{name}": np.zeros((), "u4") for name in ("count", "key", "dropout/count")}
+    code, arrays, err = convert(MODEL | random)
+    note = "set aside, nnx's state of random numbers, 3 arrays: params/fc/1/rngs/count and 2 more"
+    assert code == 0 and note in err and arrays.keys() == {"fc.0.weight", "fc.1.weight", "mean"}, err
+    code, _, err = convert(MODEL | {"params/fc/1/rngs/weight": np.zeros((), "f4")})
+    assert code == 1 and "params/fc/1/rngs/weight: no line speaks of it" in err
+
+
 SPELT = {
     "wrappers of all": (
         lambda name: name.replace("params/", "params/_orig_mod."),
