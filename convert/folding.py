@@ -18,16 +18,26 @@ _NUMBER = re.compile(r"([0-9]+)")
 
 def fold(names: Iterable[str]) -> list[str]:
     """Fold the numbers of names: blocks.0.bias, blocks.1.bias, blocks.2.bias -> blocks.{0..2}.bias."""
-    split = [tuple(_NUMBER.split(name, FOLDED)) for name in dict.fromkeys(names)]  # text and numbers in turn
+    return list(_sizes(names))
+
+
+def _sizes(names: Iterable[str]) -> dict[str, int]:
+    """Fold the numbers of names, and count the names that each folded one stands for."""
+    split = {tuple(_NUMBER.split(name, FOLDED)): 1 for name in names}
     for at in range(1, max(map(len, split), default=0), 2):
-        groups: dict[tuple[str, ...], list[str]] = {}
-        for parts in split:
+        numbers: dict[tuple[str, ...], list[str]] = {}
+        sizes: Counter[tuple[str, ...]] = Counter()
+        for parts, size in split.items():
+            key = parts
             if at < len(parts) and len(parts[at]) < 9:
-                groups.setdefault((*parts[:at], "#", *parts[at + 1 :]), []).append(parts[at])
-            else:
-                groups[parts] = []
-        split = [(*key[:at], _span(found), *key[at + 1 :]) if found else key for key, found in groups.items()]
-    return list(map("".join, split))
+                key = (*parts[:at], "#", *parts[at + 1 :])
+                numbers.setdefault(key, []).append(parts[at])
+            sizes[key] += size
+        split = {
+            (*key[:at], _span(numbers[key]), *key[at + 1 :]) if key in numbers else key: size
+            for key, size in sizes.items()
+        }
+    return {"".join(parts): size for parts, size in split.items()}
 
 
 def _span(numbers: list[str]) -> str:
@@ -121,9 +131,10 @@ def misfits(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def summarised(names: Iterable[str]) -> str:
-    """Return "norm.bias", or "blocks.{0..3}.norm.bias and 2 more", for one name or more."""
-    first, *others = fold(names)
-    return first + (f" and {len(others)} more" if others else "")
+    """Return "norm.bias", or "blocks.{0..3}.norm.bias and 2 more", for one name or more: 2 names, not folded ones."""
+    (first, _), *others = _sizes(names).items()
+    more = sum(size for _, size in others)
+    return first + (f" and {more:,} more" if more else "")
 
 
 def listed(names: Iterable[str]) -> str:

@@ -84,14 +84,16 @@ def test_what_is_asked_for_says_how_it_is_written(run, tmp_path):
     assert "with --set lite_stride=... and so on, or" in err and f"--assume does not help: {lacking}" in err
     words += ["--set", "lite_stride=2", "--set", "dyrelu_coefs=1,.5", "--set", "dyrelu_consts=(1.0, 0.0)"]
     code, _, err = run(*words)
-    counters = "note: 13 batch counters set to 0, as the source stores none: stem.norm.num_batches_tracked and 4 more\n"
+    counters = (
+        "note: 13 batch counters set to 0, as the source stores none: stem.norm.num_batches_tracked and 12 more\n"
+    )
     fixed = "note: as paddlevit's own code computes, since the file does not say: softmax=True\n"
     assert (code, err) == (0, f"note: the file does not say, assumed: stem_stride=2\n{fixed}{counters}")
     written = tmp_path / "x.safetensors"
     marked = "note: assumed when the record was written, not known: stem_stride=2\n"
     earlier = "note: supplied by an earlier conversion, and not read from its source (13): "
     _, _, err = run("torch2paddlevit", written, "-o", tmp_path / "y.pdparams")
-    assert err == f"{marked}{earlier}stem.norm.num_batches_tracked and 4 more\n"
+    assert err == f"{marked}{earlier}stem.norm.num_batches_tracked and 12 more\n"
     _, _, err = run("torch2paddlevit", written, "-o", tmp_path / "z.pdparams", "--set", "softmax=false")
     assert "paddlevit's own code computes softmax=True; softmax=False is stated of these weights" in err
 

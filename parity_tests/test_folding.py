@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convert.folding import FOLDED, fold, listed
+from convert.folding import FOLDED, fold, listed, summarised
 from convert.terminal import shortened
 from parity_tests.files.harm import soon
 
@@ -28,6 +28,11 @@ def test_only_the_first_numbers_of_a_name_are_folded() -> None:
     assert fold("0." * FOLDED + f"{k}" for k in range(2)) == ["0." * FOLDED + f"{k}" for k in range(2)]
     with soon("fold"):
         assert len(fold("0.1.2.3." * 475 + f"{k}" for k in range(2000))) == 2000
+
+
+def test_a_summary_counts_the_names_that_it_leaves_out():
+    assert summarised(f"blocks.{k}.{leaf}" for leaf in "ab" for k in range(3)) == "blocks.{0..2}.a and 3 more"
+    assert summarised(["a.1"]) == "a.1" and summarised(["a.1", "a.2"]) == "a.{1..2}"
 
 
 def test_a_cut_list_counts_what_it_leaves_out():
