@@ -217,10 +217,10 @@ def _carry_out(
       plan: of the weights. whole: the same, or with the state of the optimizer.
     """
     _check_inputs(out, arguments)
+    target_of(whole, out, arguments.force, byte_count(arguments.shard_size))  # refused before any note
     for note in whole.notes():
         notes.add(note)
     if arguments.dry_run:
-        target_of(whole, out, arguments.force, byte_count(arguments.shard_size))
         return {"plan": list(described(whole))}
     prove = functools.partial(_prove, plan) if arguments.prove and isinstance(plan, Plan) else None
     removed: list[str] = []
