@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from specs.moves import Move
 from specs.numerals import apart
 
 from . import payload
@@ -115,11 +116,41 @@ def _arrays(left: Steps, ours: Step, right: Steps, theirs: Step, rtol: float) ->
         differing = sum(
             int(np.count_nonzero(gap > rtol * (scale or 1.0))) for *_, gap in _gaps(left, ours, right, theirs)
         )
-    index = [int(k) for k in np.unravel_index(largest.at, shape)]
+    own = own_position(left, ours, largest.at)
+    index = [int(k) for k in np.unravel_index(largest.at, shape)] if own is None else own
     dtypes = "" if ours[0].dtype == theirs[0].dtype else f", {ours[0].dtype} and {theirs[0].dtype}"
     detail = f"at {index}: {' and '.join(apart(largest.a, largest.b))}{dtypes}"
     finite = error if np.isfinite(error) else None
     return [entry(name, "value", finite, detail, differing=differing, elements=start, largest=scale)], nans
+
+
+def own_position(side: Steps, step: Step, at: int) -> list[int] | None:
+    """Return where in the file's own array an element of a target array lies; None where several arrays fill it.
+
+    Args:
+      at: the number of the element, in C order.
+    """
+    import numpy as np
+
+    moves = [part for part in step[1] if isinstance(part, Move)] if isinstance(step[1], list) else []
+    if len({move.source for move in moves}) != 1:
+        return None
+    for move in moves:
+        inside: list[int] = []
+        found = np.unravel_index(at, move.target_atoms)
+        for place, index, size in zip(move.place, map(int, found), move.target_atoms, strict=True):
+            places = range(size)[place] if isinstance(place, slice) else (place,)
+            if index not in places:
+                break
+            inside += [places.index(index)] if isinstance(place, slice) else []
+        else:
+            taken = iter([inside[move.order.index(axis)] for axis in range(len(move.order))])
+            ranges = zip(move.select, move.source_atoms, strict=True)
+            chosen = [range(size)[entry] if isinstance(entry, slice) else entry for entry, size in ranges]
+            atoms = [entry if isinstance(entry, int) else entry[next(taken)] for entry in chosen]
+            number = np.ravel_multi_index(atoms, move.source_atoms) if atoms else 0
+            return [int(k) for k in np.unravel_index(number, side.sources[move.source].shape)]
+    return None
 
 
 class Largest(NamedTuple):

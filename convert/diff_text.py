@@ -43,8 +43,14 @@ def show(comparison: Comparison, a: str, b: str) -> None:
             say(ORDER, kind="soft")
         if any(entry["a"] != entry["b"] for entry in comparison.differences):
             say(NAMES, kind="soft")
-        if any(entry["kind"] in PLACED and entry["a"] != [entry["tensor"]] for entry in comparison.differences):
-            say(f"layout of shapes and positions: {comparison.layout}", kind="soft")
+        placed = [
+            entry for entry in comparison.differences if entry["kind"] in PLACED and entry["a"] != [entry["tensor"]]
+        ]
+        own = [entry["kind"] == "value" and len(entry["a"]) == 1 for entry in placed]
+        if any(own):
+            say("positions: in A's own arrays, those of one name", kind="soft")
+        if not all(own):
+            say(f"layout of {'other ' * any(own)}shapes and positions: {comparison.layout}", kind="soft")
     elif comparison.same:
         whole = "" if comparison.rtol else ", every element equal"
         say(printable(f"A = {a}, B = {b}: {comparison.arrays:,} array{'s' * (comparison.arrays != 1)} compared{whole}"))

@@ -3,6 +3,7 @@
 import json
 import re
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,14 @@ from safetensors.numpy import load_file, save_file
 
 import specs
 from convert import diff_text, terminal
-from convert.array_differences import entry
+from convert.array_differences import entry, own_position
+from convert.diff import COMMON
 from convert.diff_arrays import by_names
+from convert.files import open_checkpoint
+from convert.files.base import Tensor
+from specs.arrays import take
 from specs.kinds import KINDS
+from specs.moves import Move
 from specs.numerals import apart
 
 from .commands import GOOGLE, TIMM, metadata
@@ -194,9 +200,39 @@ def test_the_worst_row_comes_first_and_rounding_of_zeros_last():
     assert [line.split()[0] for line in diff_text.rows(entries[:1])[1:]] == ["bias"]
 
 
-def test_shapes_and_positions_are_said_to_be_those_of_the_common_layout(run):
-    """Neither file's own: flax's kernels of convolutions are (h w i o), and torch's of dense layers are (o i)."""
-    code, printed, _ = run("diff", TIMM, GOOGLE)
+def test_positions_are_those_of_the_first_file(run):
+    """The axes of its own arrays are in another order than the hub's: flax's convolutions, torch's dense layers."""
+    for a, b in ((TIMM, GOOGLE), (GOOGLE, TIMM)):
+        code, printed, _ = run("diff", a, b, "--json")
+        found = [one for one in json.loads(printed)["differences"] if one["kind"] == "value" and len(one["a"]) == 1]
+        assert code == 1 and len(found) > 10
+        with open_checkpoint(a) as reader:
+            for one in found:
+                tensor = reader.tensors[one["a"][0]]
+                array = np.frombuffer(bytes(reader.read(tensor.name)), tensor.dtype).reshape(tensor.shape)
+                index, value = re.match(r"at (\[.*?\]): (\S+) and", one["detail"]).groups()
+                assert float(value) == pytest.approx(float(array[tuple(json.loads(index))]), rel=1e-2), one
+        assert "positions: in A's own arrays, those of one name\n" in run("diff", a, b)[1]
+
+
+def test_every_position_is_found_behind_a_move():
+    """A window read backwards, single indices, listed ones, and a cycle of three axes, which is not its own inverse."""
+    x = np.arange(2 * 3 * 4 * 5).reshape(6, 20)
+    whole = slice(None)
+    moves = [
+        Move("x", (2, 3, 4, 5), (1, whole, whole, slice(4, 0, -1)), (2, 0, 1), (2, 4, 3, 4), (0, *[whole] * 3)),
+        Move("x", (2, 3, 4, 5), (0, (2, 0, 1), whole, slice(1, 5)), (1, 2, 0), (2, 4, 4, 3), (1, *[whole] * 3)),
+    ]
+    for move in moves:
+        side = SimpleNamespace(sources={"x": Tensor("x", x.shape, "int64")})
+        target = np.full(move.target_atoms, -1)
+        target[move.place] = take(x.reshape(move.source_atoms), move.select).transpose(move.order)
+        for at, value in enumerate(target.ravel()):
+            found = own_position(side, (Tensor("y", target.shape, "int64"), [move]), at)
+            assert found is None if value < 0 else x[tuple(found)] == value
+
+
+def test_axes_of_the_common_layout_are_said_as_they_are():
     layout = "(outputs, inputs, height, width) of convolutions, (inputs, outputs) of dense layers"
-    assert code == 1 and f"layout of shapes and positions: one for both files, {layout}\n" in printed
+    assert f"one for both files, {layout}" == COMMON
     assert [KINDS[kind].axes["kernel"] for kind in ("conv", "dense")] == ["o i h w", "i o"]
