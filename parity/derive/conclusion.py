@@ -33,11 +33,11 @@ from .match.symbols import LARGE, Elements, Packed
 from .prove.causes import CAUSES, Divergence, explain
 from .prove.freedom import freedom
 from .prove.pairs import Mapped, Run, run
-from .prove.prove import Proof, Translated, prove
+from .prove.prove import INPUTS, WEIGHTS, Proof, Translated, prove
 from .prove.unproven import unproven
 from .trace.outputs import OUTPUT
 from .trace.places import OWN, place
-from .trace.sides import Side, draw, fresh
+from .trace.sides import Drawn, Side, draw, fresh
 from .trace.tape import Array
 from .unmatched import Unmatched, unmatched
 from .widths import Resized, resized, sentence, without
@@ -179,12 +179,12 @@ def _single(partners: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return {names[0]: left for left, names in partners.items() if len(names) == 1 and counts[names[0]] == 1}
 
 
-def _runs(left: Left, best: Candidate, table: DerivedTable) -> tuple[Run, Run]:
-    """Run both models on the same weights."""
+def _runs(left: Left, best: Candidate, table: DerivedTable, proof: bool = False) -> tuple[Run, Run]:
+    """Run both models on the same weights: those of the matching, or of the proof."""
     a, b = left.side, best.side
     left.elements.release()
-    weights = draw(a, SEED)
-    inputs = fresh(left.inputs, b.call.arrays(), None)
+    weights: Mapping[str, Array] = dict(Drawn(a, WEIGHTS)) if proof else draw(a, SEED)
+    inputs = fresh(a.call.arrays() if proof else left.inputs, b.call.arrays(), INPUTS if proof else None)
     return (
         run(left.program.tape, weights, list(inputs[0].values()), 0),
         run(best.exact, dict(Translated(table, a, b, weights)), list(inputs[1].values()), 1),
@@ -206,12 +206,14 @@ def _parting(
     others = list[Resized]()
     if sized:
         others = resized(*sides, found, _single(_partners(mapped, left.elements, rights)), reasons)
-    return _explained(sides, found, known), others
+    places = explain(*sides, found)
+    if not places and found.whole:  # few values show the difference, as those that one side cuts off: none did here
+        places = explain(*_runs(left, best, table, proof=True), found)
+    return _with_known(places, found, known), others
 
 
-def _explained(sides: tuple[Run, Run], mapped: Mapped, known: list[Divergence]) -> list[Divergence]:
+def _with_known(places: list[Divergence], mapped: Mapped, known: list[Divergence]) -> list[Divergence]:
     """Return the places where models with the same weights part, with causes; without any, those of the matching."""
-    places = explain(*sides, mapped)
     explained = 0 < len(places) < CAUSES and all(place.cause for place in places)
     if explained or not mapped.whole:  # nothing else differs, or it follows a use without a partner
         return places

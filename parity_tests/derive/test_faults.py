@@ -282,3 +282,26 @@ def test_a_pooling_with_other_settings_is_named_in_any_layout():
         (place,) = found.divergences
         assert place.cause.startswith("pool on the left and ") and "from the same input (recomputed so" in place.cause
         assert found.explained == "one operation"
+
+
+def test_a_limit_that_few_values_reach_is_found_in_every_block():
+    """What the matching's weights do not show, those of the proof do: ReLU6 cuts off what is above 6."""
+    needs("torch")
+    import torch
+
+    class Limited(torch.nn.Module):
+        def __init__(self, limited: bool) -> None:
+            super().__init__()
+            act = torch.nn.ReLU6 if limited else torch.nn.ReLU
+            self.blocks = torch.nn.ModuleList(torch.nn.Linear(32, 32) for _ in range(3))
+            self.acts = torch.nn.ModuleList(act() for _ in range(3))
+
+        def forward(self, x: Any) -> Any:
+            for block, act in zip(self.blocks, self.acts, strict=True):
+                x = act(4 * block(x))
+            return x
+
+    found = parity.derive(Limited(True), Limited(False), (images(8, 32),))
+    assert not found.proven and found.explained == "3 operations"
+    (place,) = found.divergences
+    assert ", and so in 2 more places (recomputed so" in place.cause

@@ -24,6 +24,7 @@ from .gradients import Gradients
 GRADIENT = 1e-7  # that of gradients, which lose more digits
 ROUNDED = 1e-4  # that of gradients where a model computes partly in float32, and cannot be run without that
 DRAWS = 2
+WEIGHTS, INPUTS = 1000, 2000  # seeds of the first
 FACTORS = (1.0, 0.5, 0.25)  # of kernels: smaller ones are drawn where a softmax at the end is saturated, say
 VOID = 1e-12  # gradients below this part of the outputs are zero: no parameter has an effect
 SATURATED = "values that no parameter has an effect on, with random weights: a softmax at the end may be left out"
@@ -125,7 +126,7 @@ def _tried(
 
     def run(tokens: bool) -> tuple[Gradients | None, Run]:
         grads = Gradients(*compared) if compared else None
-        inputs = fresh(left.call.arrays(), right.call.arrays(), 2000 + k, tokens)
+        inputs = fresh(left.call.arrays(), right.call.arrays(), INPUTS + k, tokens)
         return grads, _run(left, right, table, tapes, grads, inputs, k, factor)
 
     try:
@@ -143,7 +144,7 @@ def _run(
     Args:
       inputs: of both. k, factor: of the draw.
     """
-    weights: Mapping[str, Array] = Drawn(left, 1000 + k, factor)
+    weights: Mapping[str, Array] = Drawn(left, WEIGHTS + k, factor)
     if sum(array.size for array in left.parameters.values()) < LARGE:
         weights = dict(weights)
     translated = Translated(table, left, right, weights)

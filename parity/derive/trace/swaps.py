@@ -12,23 +12,24 @@ from .edits import Edit
 from .program import Program
 from .tape import Array, Node, Tape
 
+VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared
 MOST = 16  # operations of a side that are tried, the last first
 ORDERS = {3: ((0, 2, 1),), 4: ((0, 3, 1, 2), (0, 2, 3, 1)), 5: ((0, 4, 1, 2, 3), (0, 2, 3, 4, 1))}  # channels move
 
 
 @dataclass(frozen=True)
 class Swap(Edit):
-    """Compute one value of the right side by an operation of the left one.
+    """Compute values of the right side by an operation of the left one.
 
     Args:
-      output: that value. run: the operation, of what the right one reads.
+      outputs: those values. run: the operation, of what the right one reads.
     """
 
-    output: int
+    outputs: frozenset[int]
     run: Callable[[Array], Array]
 
     def tape(self, tape: Tape) -> Tape:
-        nodes = [node._replace(run=self._instead(node)) if node.output == self.output else node for node in tape.nodes]
+        nodes = [node._replace(run=self._instead(node)) if node.output in self.outputs else node for node in tape.nodes]
         return replace(tape, nodes=nodes, parts={})
 
     def _instead(self, node: Node) -> Callable[[Array], Array]:
@@ -54,7 +55,10 @@ def swaps(left: Program, right: Program, spans: Sequence[tuple[int, int]]) -> It
             text = (
                 f"{_named(other)} on the left and {_named(node)} on the right compute other values from the same input"
             )
-            yield Swap(1, "operation", text, node.output, _turned(other, order))
+            alike = frozenset(one.output for one in _alone(right, 0, len(right.tape.nodes)) if _same(one, node))
+            count = f", and so in {len(alike) - 1} more places" if len(alike) > 1 else ""
+            wider = (Swap(1, "operation", text + count, alike, other.run, times=len(alike)),) if count else ()
+            yield Swap(1, "operation", text, frozenset([node.output]), _turned(other, order), wider=wider)
 
 
 def _alone(program: Program, first: int, end: int) -> Iterator[Node]:
@@ -62,6 +66,15 @@ def _alone(program: Program, first: int, end: int) -> Iterator[Node]:
     for node in program.tape.nodes[first:end]:
         if node.kind == "other" and len(node.inputs) == 1 and node.inputs[0] in program.active:
             yield node
+
+
+def _same(one: Node, other: Node) -> bool:
+    """Tell whether operations are one function of single values."""
+    try:
+        values, others = (np.asarray(node.run(VALUES)) for node in (one, other))
+    except Exception:  # an operation that does not take a list of numbers, as a pooling
+        return False
+    return values.shape == VALUES.shape and np.array_equal(values, others, equal_nan=True)
 
 
 def _orders(left: tuple[int, ...], right: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
