@@ -15,7 +15,7 @@ from specs.numerals import exact
 from specs.spec import ADAPTED, Spec
 
 from .conventions import computing, same
-from .errors import subject
+from .errors import command_or_call, subject
 from .recognise import dialects
 
 
@@ -104,8 +104,14 @@ def clashes(
         if alike(spec, replace(config, **{k: configs.tuples(v) for k, v in shown.items()}), config):
             return []
     return [
-        f"{k}={exact(stated[k])} {how(k)}, but the {subject()} has {k}={exact(value)}" for k, value in other.items()
+        f"{k}={exact(stated[k])} {how(k)}, but the {subject()} has {k}={exact(value)}{_above(how(k), k, value)}"
+        for k, value in other.items()
     ]
+
+
+def _above(how: str, name: str, value: Any) -> str:
+    """Name the option that goes above a configuration file; "" where none states the field."""
+    return command_or_call(f": --set {name}={exact(value)} goes above it", "") if "--config" in how else ""
 
 
 def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) -> str:

@@ -115,6 +115,14 @@ def test_what_is_assumed_is_told_wherever_a_file_is_used(run, tmp_path, capsys):
         target.port("torch", "float32", "cpu")  # told once
 
 
+def test_a_setting_goes_above_a_configuration_of_another_size(run, tmp_path):
+    (tmp_path / "config.json").write_text('{"depth": 4, "gelu": "tanh"}')
+    words = ["google2torch", GOOGLE, "-o", tmp_path / "x.pt", "--config", tmp_path / "config.json"]
+    code, _, err = run(*words)
+    assert code == 2 and "but the file has depth=3: --set depth=3 goes above it\n" in err
+    assert run(*words, "--set", "depth=3")[0] == 0
+
+
 def test_a_file_of_the_users_own_is_kept(run, tmp_path):
     """Where a record would lie, also the configuration that was read."""
     own = tmp_path / "m.msgpack.json"
