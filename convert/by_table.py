@@ -17,6 +17,7 @@ from specs.dtype_kinds import kind
 from specs.layout import Entry, Equal, Layout
 from specs.matching import Matcher
 from specs.moves import Move
+from specs.numerals import exact
 from specs.stating import stated
 from specs.table import Table
 
@@ -27,7 +28,7 @@ from .files import open_checkpoint
 from .files.base import PADDLE_BFLOAT16, Reader, Tensor
 from .replicas import FirstReplica
 from .spelling import out_of_modules
-from .steps import Promise, Step, step, supplied, supplied_in_part
+from .steps import ConstantFilling, Promise, Step, step, supplied, supplied_in_part
 from .table_file import check_complete, doubts_on_record, load
 from .table_fit import lay_out, replicas
 from .table_like import NOTHING, Copies, copies
@@ -84,7 +85,7 @@ class TablePlan:
             ("added into one array, which cannot be separated again", self.layout.sums),
             ("zeros, as a sum's other term", self.layout.zeroed),
             ("zeros in the part that the table drops", self.layout.blank),
-            ("constants of the table", self.layout.constants),
+            *self._constants(),
             (
                 "constants of the table, which only this side stores: compared before anything is written",
                 [check.name for check in self.checks if not check.other],
@@ -97,6 +98,15 @@ class TablePlan:
         lines += folding.bfloat16(bits := self._bits(), len(self.sources) - len(bits))
         skipped = folding.skipped(self.reader.skipped.without(self.accounted), self.prefix.rstrip("/"))
         return [*self.remarks, *lines, *self.copies.notes(), *(f"set aside, {line}" for line in skipped)]
+
+    def _constants(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield each value of the table's constants, and the target's arrays that hold it."""
+        names: dict[float, list[str]] = {}
+        constants = set(self.layout.constants)
+        for tensor, filling in self.steps:
+            if isinstance(filling, ConstantFilling) and tensor.name in constants:
+                names.setdefault(filling.value, []).append(tensor.name)
+        yield from ((f"constants of the table, = {exact(value)}", some) for value, some in names.items())
 
     def _other_dtypes(self) -> Iterator[tuple[str, list[str]]]:
         """Yield what the table states of constants of this side, and those that have another dtype of that kind."""

@@ -128,9 +128,10 @@ def test_moments_of_zeros_stay_marked(run, tmp_path):
 def test_constants_of_a_table_are_marked(run, tmp_path):
     """Also those that fill a part of an array, and copies of what was supplied before."""
     table, source = tmp_path / "x.table", save(tmp_path / "x.npz", {"w": np.ones((2, 3), "f4")})
-    table.write_text("table 1\nw: o[1:] i <-> w: o i\nw: pad[:1] i = 0 <->\nn: = 0 int64 <->\n")
+    table.write_text("table 1\nw: o[1:] i <-> w: o i\nw: pad[:1] i = 0 <->\nn: = 2 int64 <->\n")
     written, again = tmp_path / "y.safetensors", tmp_path / "z.safetensors"
-    assert run("--table", table, "--reverse", source, "-o", written)[0] == 0
+    code, _, err = run("--table", table, "--reverse", source, "-o", written)
+    assert code == 0 and "note: constants of the table, = 2: n\n" in err, err
     assert (record(written)["supplied"], record(written)["supplied_in_part"]) == (["w", "n"], ["w"])
     table.write_text("table 1\nw: o i <-> v: i o\nn: <-> m:\n")
     code, _, err = run("--table", table, written, "-o", again)
