@@ -17,7 +17,7 @@ from .fold.rows import DerivedTable, missing_lines
 from .match.choices import Step
 from .prove.causes import Divergence
 from .prove.prove import GRADIENT
-from .trace.outputs import OUTPUT, TURNED
+from .trace.outputs import COARSE, OUTPUT, TURNED
 from .trace.places import place
 from .unmatched import Unmatched
 
@@ -150,7 +150,7 @@ class Derivation:
             return "give both models values there that tell their order, or check the lines of these arrays yourself"
         if self.explained:
             return "make both models equal there and derive again; if the difference is meant, the Table holds as it is"
-        if self.incomparable and np.isfinite(self.error):
+        if self.incomparable == COARSE and np.isfinite(self.error):
             return "let both models return the values from which these numbers are chosen; then derive again"
         place = next((place for place in self.divergences if place.advice), None)
         if self.proven or place is None:

@@ -26,6 +26,8 @@ ROUNDED = 1e-4  # that of gradients where a model computes partly in float32, an
 DRAWS = 2
 WEIGHTS, INPUTS = 1000, 2000  # seeds of the first
 FACTORS = (1.0, 0.5, 0.25)  # of kernels: smaller ones are drawn where a softmax at the end is saturated, say
+REPLAYED = 1e-5  # difference of a model's outputs from those of its tape that casts to float32 explain
+UNLIKE = "not those of the operations that were recorded: code that reads numbers (.item(), a branch) computes others"
 VOID = 1e-12  # gradients below this part of the outputs are zero: no parameter has an effect
 SATURATED = "values that no parameter has an effect on, with random weights: a softmax at the end may be left out"
 
@@ -153,14 +155,18 @@ def _run(
     remark = remark or other
     error, exact = difference(a.written, b.written), difference(a.exact, b.exact)
     islands: Sequence[Island] = ()
+    unlike = ""
     limit = GRADIENT if exact <= OUTPUT else ROUNDED
     if max(error, exact) > OUTPUT:  # do casts to float32 explain it?
         arrays = [list(i.values()) for i in inputs]
         exact_right, islands = aligned(*tapes, *arrays)
     if exact > OUTPUT:
         programs = zip((tapes[0], exact_right), (weights, translated), arrays, strict=True)
-        exact = difference(*(Program(*program).outputs for program in programs))
-    reason = (incomparable(a.exact, b.exact) if exact > OUTPUT else "") or coarse(a.exact)
+        replayed = [Program(*program).outputs for program in programs]
+        faithful = all(difference(side.written, own) <= REPLAYED for side, own in zip((a, b), replayed, strict=True))
+        exact = difference(*replayed) if faithful else exact
+        unlike = "" if faithful else UNLIKE
+    reason = (incomparable(a.exact, b.exact) or unlike if exact > OUTPUT else "") or coarse(a.exact)
     void = grads is not None and not remark and exact <= OUTPUT and grads.largest <= VOID * largest(a.exact)
     return Run(error, exact, islands, remark, reason or (SATURATED if void else ""), limit, void)
 

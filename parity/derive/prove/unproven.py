@@ -1,8 +1,11 @@
-"""Name arrays that both models read and that the proof does not exchange: integers, booleans, complex numbers."""
+"""Name arrays that both models read and that the proof does not exchange.
+
+These are integers, booleans and complex numbers, and parameters that keep the models' own values, as a mask does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -11,6 +14,8 @@ from specs.table import Table
 from ..fold.buffers import VALUED, orders
 from ..trace.sides import Side, draw
 from ..trace.tape import Array
+
+FEW = 16  # arrays of more than one number that are changed one by one
 
 
 def unproven(left: Side, right: Side, table: Table) -> list[str]:
@@ -36,31 +41,54 @@ def _shown(array: Array, moved: Array | None) -> bool:
 
 
 def _read(of: Side) -> list[str]:
-    """List the arrays without floats on which the outputs depend; single numbers are counters."""
-    arrays = {name: a for name, a in of.others.items() if a.size > 1 and a.dtype.kind in VALUED}
+    """List the arrays that the proof does not draw and on which the outputs depend, but for floats of buffers.
+
+    A buffer of floats that keeps its values is a mask or a table, which no training changes.
+    """
+    arrays = {name: a for name, a in of.others.items() if a.size and (a.dtype.kind in VALUED or _trained(of, name, a))}
     if not arrays:
         return []
     weights, inputs = draw(of, 0), of.call.arrays()
     usual = of.run(weights, inputs)
 
     def changes(names: Collection[str]) -> bool:
+        return any(differs(change, names) for change in CHANGES)
+
+    def differs(change: Callable[[Array], Array], names: Collection[str]) -> bool:
+        changed = {name: change(arrays[name]).astype(arrays[name].dtype) for name in names}
         try:
-            outputs = of.run({**weights, **arrays, **_changed({name: arrays[name] for name in names})}, inputs)
+            outputs: Sequence[Array] = of.run({**weights, **arrays, **changed}, inputs)
         except Exception:  # an index that is not there
             return True
         return not all(map(np.array_equal, usual, outputs))
 
+    counters = [name for name, array in arrays.items() if array.size == 1]
+    several = [name for name in arrays if name not in counters]
     try:
-        return [name for name in arrays if changes([name])] if changes(arrays) else []
+        read = [name for name in several if changes([name])] if len(several) <= FEW or changes(several) else []
+        return [*read, *(name for name in counters if changes([name]))] if counters and changes(counters) else read
     finally:
         of.run({**weights, **arrays}, inputs)
         of.release()
 
 
-def _changed(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return other values of the same dtypes."""
-    changed = {}
-    for name, array in arrays.items():
-        odd = np.arange(array.size).reshape(array.shape) % 2 == 1
-        changed[name] = ~array if array.dtype.kind == "b" else np.where(odd, array, array[::-1] + 1).astype(array.dtype)
+def _trained(of: Side, name: str, array: Array) -> bool:
+    return bool(array.dtype.kind == "f" and name not in of.buffers)
+
+
+def _rolled(array: Array) -> Array:
+    return np.roll(array.ravel(), 1).reshape(array.shape)
+
+
+def _more(array: Array) -> Array:
+    return ~array if array.dtype.kind == "b" else array + 1
+
+
+def _first(array: Array) -> Array:
+    """Change one element alone: all of them together may mean the same again."""
+    changed = array.copy()
+    changed.flat[0] = _more(array).flat[0]
     return changed
+
+
+CHANGES: tuple[Callable[[Array], Array], ...] = (_rolled, _more, _first)

@@ -122,15 +122,18 @@ def _known(tables: Iterable[Table]) -> list[tuple[Array, str]]:
 def _nearest(table: Table, known: Sequence[tuple[Array, str]]) -> tuple[Array, float, str] | None:
     """Return (values of a left table in the shape of this one, their distance, its site); None if equal or unlike."""
     finite = np.isfinite(table.value)
-    scale = np.abs(table.value[finite]).max(initial=0)
-    if not scale:
+    sizes = np.abs(table.value[finite])
+    hidden = sizes >= -HIDDEN  # these are compared by their own size, or any other would be near
+    scale = np.where(hidden, sizes, sizes[~hidden].max(initial=0))
+    if not scale.any():
         return None
+    scale = np.maximum(scale, 1e-300)
     best = None
     for distinct, site in known:
         if not len(distinct):
             continue
         near = nearest(distinct, table.value[finite])
-        apart = float(np.abs(near - table.value[finite]).max() / scale)
+        apart = float((np.abs(near - table.value[finite]) / scale).max())
         if apart <= EQUAL:
             return None
         if apart <= ROUNDED and (best is None or apart < best[1]):

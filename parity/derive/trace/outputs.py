@@ -12,6 +12,7 @@ from .tape import Array
 
 MASK = 1e6  # absolute value from which an output of models with random weights stands for a place that a mask hides
 OUTPUT = 1e-9  # relative error of outputs that rounding of float64 explains: a thousand operations in a row
+COARSE = "whole numbers, which nearly equal models share"
 TURNED = "the same values, with their axes in another order"
 
 
@@ -84,8 +85,8 @@ def _turned(x: Array, y: Array) -> tuple[int, ...] | None:
 
 def coarse(a: Sequence[Array]) -> str:
     """Return why equal outputs prove nothing: models that are nearly equal choose the same classes and tokens too."""
-    real = any(np.asarray(x).dtype.kind in "fc" for x in a)
-    return "" if real else "whole numbers, which nearly equal models share"
+    real = any(np.asarray(x).dtype.kind in "fc" and (np.asarray(x) != np.round(x)).any() for x in a)
+    return "" if real else COARSE
 
 
 def _wide(array: Array) -> Array:
