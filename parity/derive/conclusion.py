@@ -90,8 +90,9 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     rows = unmatched(left, best, reasons) if reasons else []
     if reasons:
         table = _without_drops(table, best.hint, rows)
-    kept = [name for side in (a, b) for name, array in side.others.items() if array.dtype.kind == "f"]
-    notes = [f"# kept at the model's own values, since the other side has no array for it: {name}" for name in kept]
+    kept = [[name for name, array in side.others.items() if array.dtype.kind == "f"] for side in (a, b)]
+    why = "as masks and tables are, and not translated" if all(kept) else "since the other side has no array for it"
+    notes = [f"# kept at the model's own values, {why}: {name}" for names in kept for name in names]
     notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
     steps = [] if proven else [step for step in found.steps if step.gap >= LIMIT] + _placed_twice(found.steps)
     doubtful = [name for step in steps for name in step.right.split(" ")]

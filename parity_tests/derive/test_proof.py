@@ -372,3 +372,63 @@ def test_the_axes_of_outputs_in_another_order_are_named():
     shapes = "shape (2, 3, 6) on the left, (2, 6, 3) on the right: the same values, with their axes in another order"
     assert not found.proven and found.outputs == f"outputs not comparable, {shapes}"
     assert found.following.startswith("let both models return one order of axes: parity.Call(")
+
+
+def net(forward: Callable[[Any, Any], Any], **arrays: Any) -> Any:
+    """A module with a dense layer, other arrays, and a forward of (module, x)."""
+    import torch
+
+    class Module(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = torch.nn.Linear(4, 4)
+            for name, value in arrays.items():
+                if isinstance(value, torch.nn.Parameter):
+                    self.register_parameter(name, value)
+                else:
+                    self.register_buffer(name, value)
+
+        def forward(self, x: Any) -> Any:
+            return forward(self, x)
+
+    return Module()
+
+
+def hidden(name: str) -> tuple[Any, Any]:
+    """Models that are equal on the values at hand, and are not one function or have no line for what both read."""
+    import torch
+
+    def affine(m: Any, x: Any) -> Any:
+        a = getattr(m, "affine", None) if hasattr(m, "affine") else m.aff
+        return m.up(x) * a[0] + a[1]
+
+    def count(m: Any, x: Any) -> Any:
+        return m.up(x).tanh() * (m.count if hasattr(m, "count") else m.steps)
+
+    def chosen(y: Any) -> Any:
+        return torch.nn.functional.one_hot(y.argmax(-1), 4).to(y.dtype)
+
+    start = torch.stack([torch.ones(4), torch.zeros(4)])
+    return {
+        "a number read by code": (net(lambda m, x: m.up(x) + x[0, 0, 0].item()), net(lambda m, x: m.up(x) + 0.12573)),
+        "a trained array that begins as zeros and ones": (
+            net(affine, affine=torch.nn.Parameter(start)), net(affine, aff=torch.nn.Parameter(start.clone()))),
+        "a counter that both read": (
+            net(count, steps=torch.tensor(3), more=torch.tensor(1)), net(count, count=torch.tensor(3))),
+        "choices as floats": (
+            net(lambda m, x: chosen(m.up(x))), net(lambda m, x: chosen(m.up(x) + 1e-6 * torch.arange(4)))),
+        "a prior behind a mask": (
+            net(lambda m, x: m.up(x).detach() + torch.tensor([0.0, 1, 2, -1e9])),
+            net(lambda m, x: m.up(x).detach() + torch.tensor([0.0, 1.2, 2.4, -1e9]))),
+    }[name]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [
+    "a number read by code", "a trained array that begins as zeros and ones", "a counter that both read",
+    "choices as floats", "a prior behind a mask",
+])  # fmt: skip
+def test_what_hides_a_difference_is_not_proven(name: str):
+    needs("torch")
+    left, right = hidden(name)
+    found = parity.derive(left, right, (np.random.default_rng(0).standard_normal((2, 3, 4)),))
+    assert not found.proven, found.table.print()

@@ -30,14 +30,19 @@ def unproven(left: Side, right: Side, table: Table) -> list[str]:
     first = {**{name: name for name in left.parameters}, **left.ties}
     arrays = {name: np.zeros(np.shape(left.parameters[owner])) for name, owner in first.items()}
     moved = table.apply({**arrays, **left.others})
-    return [name for name in theirs if not _shown(right.others[name], moved.get(name))]
+    again = table.apply({**arrays, **left.others, **{name: _more(left.others[name]) for name in ours}})
+    return [name for name in theirs if not _shown(right.others[name], moved.get(name), again.get(name))]
 
 
-def _shown(array: Array, moved: Array | None) -> bool:
-    """Tell whether an array is what the table makes, and would not be in another order of axes."""
-    if moved is None or np.shape(moved) != array.shape or not np.array_equal(moved, array):
+def _shown(array: Array, moved: Array | None, again: Array | None) -> bool:
+    """Tell whether an array is what the table makes of the left side's, and would not be in another order of axes.
+
+    Args:
+      again: what the table makes of other values: the same, if a line states a constant.
+    """
+    if moved is None or again is None or np.shape(moved) != array.shape or not np.array_equal(moved, array):
         return False
-    return sum(1 for _ in orders(array, array)) == 1
+    return not np.array_equal(moved, again) and sum(1 for _ in orders(array, array)) == 1
 
 
 def _read(of: Side) -> list[str]:
