@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -49,16 +48,17 @@ def swaps(left: Program, right: Program, spans: Sequence[tuple[int, int]]) -> It
       spans: of each side, the first operation and the end.
     """
     ours, theirs = (list(_alone(program, *span)) for program, span in zip((left, right), spans, strict=True))
-    for node, other in itertools.product(theirs[::-1][:MOST], ours[::-1][:MOST]):
-        shapes = left.shapes[other.inputs[0]], right.shapes[node.inputs[0]]
-        for order in _orders(*shapes):
-            text = (
+    every = list(_alone(right, 0, len(right.tape.nodes)))
+    for node in theirs[::-1][:MOST]:
+        alike = frozenset(one.output for one in every if _same(one, node))
+        more = f", and so in {len(alike) - 1} more places" if len(alike) > 1 else ""
+        for other in ours[::-1][:MOST]:
+            what = (
                 f"{_named(other)} on the left and {_named(node)} on the right compute other values from the same input"
             )
-            alike = frozenset(one.output for one in _alone(right, 0, len(right.tape.nodes)) if _same(one, node))
-            count = f", and so in {len(alike) - 1} more places" if len(alike) > 1 else ""
-            wider = (Swap(1, "operation", text + count, alike, other.run, times=len(alike)),) if count else ()
-            yield Swap(1, "operation", text, frozenset([node.output]), _turned(other, order), wider=wider)
+            for order in _orders(left.shapes[other.inputs[0]], right.shapes[node.inputs[0]]):
+                wider = (Swap(1, "operation", what + more, alike, other.run, times=len(alike)),) if more else ()
+                yield Swap(1, "operation", what, frozenset([node.output]), _turned(other, order), wider=wider)
 
 
 def _alone(program: Program, first: int, end: int) -> Iterator[Node]:
