@@ -114,7 +114,7 @@ def test_the_rooms_of_derive_import_only_those_before_them():
     assert back == []
 
 
-MAPS = ["convert", "specs", "convert.files", "ports", "parity"]
+MAPS = ["convert", "specs", "convert.files", "convert.files.folders", "ports", "parity"]
 MAPS += [f"parity.derive.{room}" for room in ("trace", "match", "fold", "prove")]
 
 

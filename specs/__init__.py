@@ -6,8 +6,9 @@ user names it, never because a checkpoint does.
 The modules beside the pages:
 
     a page's contract   spec; layer, kinds, dialects, init, resize, preprocessing; config; checks, outside, paddlevit
-    a Table as text     table; parsing, lines, line_checks; a side is a signature: paths, axes; ranges, compose, claims
-    applied to arrays   binding, which uses matching (names) and sizes (lengths: equating, open_axes, stating); then
+    a Table as text     table; parsing, lines, line_checks; a side is a signature: paths, axes; ranges, claims; stating
+                        writes lengths into it, and compose joins two, by equating their axes
+    applied to arrays   binding, which uses matching (names) and sizes (solves lengths; open_axes, which stay open); then
                         filling, which proves that no element is left over: env, places, coverage; layout, proof
     what it comes to    moves, arrays, dtype_kinds
     for people          words, numerals
