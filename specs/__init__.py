@@ -8,7 +8,7 @@ The modules beside the pages:
     a page's contract   spec; layer, kinds, dialects, init, resize, preprocessing; config; checks, outside, paddlevit
     a Table as text     table; parsing, lines, line_checks; a side is a signature: paths, axes; ranges, claims; stating
                         writes lengths into it, and compose joins two, by equating their axes
-    applied to arrays   binding, which uses matching (names) and sizes (solves lengths; open_axes, which stay open); then
+    applied to arrays   binding, which uses matching (names) and sizes (solves lengths; open_axes: some stay open); then
                         filling, which proves that no element is left over: env, places, coverage; layout, proof
     what it comes to    moves, arrays, dtype_kinds
     for people          words, numerals
