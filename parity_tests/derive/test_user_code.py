@@ -159,3 +159,13 @@ def test_a_model_that_returns_nothing_is_refused():
 
     with pytest.raises(UsageError, match="the left model returns no arrays of numbers"):
         parity.derive(Nothing(), Nothing(), (X,))
+
+
+def test_a_parameter_without_elements_is_refused():
+    needs("torch")
+    import torch
+
+    model = torch.nn.Linear(4, 4)
+    model.register_parameter("none", torch.nn.Parameter(torch.zeros(0, 4)))
+    with pytest.raises(UsageError, match="none: no elements: build the torch model with lengths above 0"):
+        parity.derive(model, model, (X,))

@@ -91,8 +91,15 @@ def is_model(model: Any) -> bool:
 def side(model: Any, call: Call) -> Side:
     """Return the side of a torch module, paddle layer, nnx module, (linen module, variables) or (function, parameters).
 
-    Raises: UsageError for anything else.
+    Raises: UsageError for anything else, and for a parameter without elements, of which no value tells anything.
     """
+    found = _side(model, call)
+    if empty := [name for name, array in found.parameters.items() if not array.size]:
+        raise UsageError(f"{', '.join(empty)}: no elements: build the {found.framework} model with lengths above 0")
+    return found
+
+
+def _side(model: Any, call: Call) -> Side:
     if without_variables(model):
         name = type(model).__name__
         raise UsageError(f"{name} is a linen module without its variables: give (module, variables)")
