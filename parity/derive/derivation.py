@@ -61,7 +61,8 @@ class Derivation:
       unmatched: of both sides, what has no partner.
       gradient: the relative error of the gradients in the proof; None where they were not compared.
       arrays, elements: the numbers of parameters and of their elements on the left and on the right.
-      unshown: right arrays of integers, booleans or complex numbers that both models read: no value shows their lines.
+      unshown: right arrays that both models read and that keep their own values, as integers do: no value shows how the
+        left ones become them.
     """
 
     table: DerivedTable
@@ -253,7 +254,9 @@ class Derivation:
         if self.unshown:
             which = ", ".join(folded_names(self.unshown))
             lines.append(
-                Line(f"not shown: both models read arrays that are no floats, which no proof exchanges: {which}")
+                Line(
+                    f"not shown: both models read arrays that keep their own values, which no proof exchanges: {which}"
+                )
             )
         if self.left_over and not self.nothing_matched:
             lines.append(Line(f"left without a partner: {', '.join(folded_names(self.left_over))}"))

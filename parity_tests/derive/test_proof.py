@@ -332,7 +332,7 @@ def test_integers_whose_values_show_no_order_are_not_proven(values: np.ndarray):
     (left, x), (right, _) = (quantised(turned, values) for turned in (False, True))
     found = parity.derive(left, right, (x,))
     assert not found.proven and found.unshown == ["q"]
-    assert "not shown: both models read arrays that are no floats, which no proof exchanges: q" in str(found)
+    assert "not shown: both models read arrays that keep their own values, which no proof exchanges: q" in str(found)
     with pytest.raises(ConvertError, match="not shown, as both models read it and no proof exchanges it: q"):
         parity.transfer(left, right, (x,))
 
