@@ -124,11 +124,12 @@ def _unfit(table: Table, facts: Facts) -> set[str]:
 
 
 def _unfit_backwards(table: Table, facts: Facts) -> set[str]:
-    """Return the same of the right side's arrays, which the reversed table reads."""
+    """Return the names, without their numbers, of right arrays that do not fit the reversed table."""
     return _misfits(lambda: table.reverse().layout(facts.like({}), facts.known))
 
 
 def _misfits(read: Callable[[], object]) -> set[str]:
+    """Return the names, without their numbers, of which reading arrays by a table complains."""
     try:
         read()
     except Misfit as error:

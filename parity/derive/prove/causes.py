@@ -179,7 +179,7 @@ def _replaced(sides: tuple[Run, Run], side: int, tape: Tape) -> tuple[Run, Run] 
     old = sides[side]
     try:
         new = run(tape, old.weights, old.inputs, side)
-    except Exception:
+    except Exception:  # an operation that refuses the number, or the shape
         return None
     return (new, sides[1]) if side == 0 else (sides[0], new)
 

@@ -24,9 +24,8 @@ def unproven(left: Side, right: Side, table: Table) -> list[str]:
     Each side keeps its own values of these in the proof: only values that are equal, in one order of axes alone, show
     that a line is right. Where one side alone has such arrays, as a table of indices, there is nothing to translate.
     """
-    ours, theirs = _read(left), _read(right)
-    if not ours or not theirs:
-        return []
+    if not _untouched(left) or not _untouched(right) or not (ours := _read(left)) or not (theirs := _read(right)):
+        return []  # the models are run only where both have such arrays
     first = {**{name: name for name in left.parameters}, **left.ties}
     arrays = {name: np.zeros(np.shape(left.parameters[owner])) for name, owner in first.items()}
     moved = table.apply({**arrays, **left.others})
@@ -45,14 +44,17 @@ def _shown(array: Array, moved: Array | None, again: Array | None) -> bool:
     return not np.array_equal(moved, again) and sum(1 for _ in orders(array, array)) == 1
 
 
-def _read(of: Side) -> list[str]:
-    """List the arrays that the proof does not draw and on which the outputs depend, but for floats of buffers.
+def _untouched(of: Side) -> dict[str, Array]:
+    """Return the arrays that the proof does not draw, but for floats of buffers.
 
     A buffer of floats that keeps its values is a mask or a table, which no training changes.
     """
-    arrays = {name: a for name, a in of.others.items() if a.size and (a.dtype.kind in VALUED or _trained(of, name, a))}
-    if not arrays:
-        return []
+    return {name: a for name, a in of.others.items() if a.size and (a.dtype.kind in VALUED or _trained(of, name, a))}
+
+
+def _read(of: Side) -> list[str]:
+    """List the arrays that the proof does not draw and on which the outputs depend."""
+    arrays = _untouched(of)
     weights, inputs = draw(of, 0), of.call.arrays()
     usual = of.run(weights, inputs)
 

@@ -133,13 +133,13 @@ def _nearest(table: Table, known: Sequence[tuple[Array, str]]) -> tuple[Array, f
         if not len(distinct):
             continue
         near = nearest(distinct, table.value[finite])
-        apart = float((np.abs(near - table.value[finite]) / scale).max())
-        if apart <= EQUAL:
+        gap = float((np.abs(near - table.value[finite]) / scale).max())
+        if gap <= EQUAL:
             return None
-        if apart <= ROUNDED and (best is None or apart < best[1]):
+        if gap <= ROUNDED and (best is None or gap < best[1]):
             value = np.array(table.value)
             value[finite] = near
-            best = (value, apart, site)
+            best = (value, gap, site)
     return best
 
 

@@ -65,7 +65,7 @@ def incomparable(a: Sequence[Array], b: Sequence[Array]) -> str:
         return f"{len(a)} on the left, {len(b)} on the right"
     for x, y in zip(a, b, strict=True):
         if np.shape(x) != np.shape(y):
-            order = "" if _turned(x, y) is None else f": {TURNED}"
+            order = f": {TURNED}" if _turned(x, y) else ""
             return f"shape {np.shape(x)} on the left, {np.shape(y)} on the right{order}"
         for array, side in ((x, "left"), (y, "right")):
             if not np.isfinite(array).all():
@@ -73,14 +73,14 @@ def incomparable(a: Sequence[Array], b: Sequence[Array]) -> str:
     return ""
 
 
-def _turned(x: Array, y: Array) -> tuple[int, ...] | None:
-    """Return the order of the axes of x in which it equals y; None if there is none."""
+def _turned(x: Array, y: Array) -> bool:
+    """Tell whether one array equals another one, up to rounding, with its axes in another order."""
     x, y = _wide(x), _wide(y)
     for order in itertools.permutations(range(x.ndim)) if sorted(x.shape) == sorted(y.shape) and x.ndim <= 5 else ():
         turned = x.transpose(order)
         if turned.shape == y.shape and np.abs(turned - y).max(initial=0) <= OUTPUT * np.abs(y).max(initial=0):
-            return order
-    return None
+            return True
+    return False
 
 
 def coarse(a: Sequence[Array]) -> str:

@@ -11,7 +11,7 @@ from .tape import Array, Tape
 
 
 def still(tape: Tape, inputs: Sequence[Array], others: Sequence[Array]) -> Tape:
-    """Return the tape with those inputs as constants that count or repeat a number and are only given to this side.
+    """Return the tape with constants for inputs that only this side is given, and that count or repeat a number.
 
     They keep their values in the proof as well. On the other side such values depend on no input, and what is read by
     them is a function of parameters alone; so it is on this side then.
@@ -35,7 +35,7 @@ def still(tape: Tape, inputs: Sequence[Array], others: Sequence[Array]) -> Tape:
 
 
 def even(array: Array) -> bool:
-    """Tell whether the integers of each row are evenly spaced: others may be tokens, and differ with these."""
+    """Tell whether the integers of each row are evenly spaced, as positions and full masks are, and tokens are not."""
     return array.dtype.kind in "iub" and array.ndim > 0 and not np.diff(array.astype(np.int64), 2).any()
 
 
