@@ -114,7 +114,8 @@ def test_the_rooms_of_derive_import_only_those_before_them():
     assert back == []
 
 
-MAPS = ["convert", "specs", "convert.files", "convert.files.folders", "ports", "parity"]
+MAPS = ["convert", "convert.files", "convert.files.folders", "convert.files.pickled", "convert.optimizer", "specs"]
+MAPS += ["ports", "ports.runners", "parity", "parity.derive"]
 MAPS += [f"parity.derive.{room}" for room in ("trace", "match", "fold", "prove")]
 
 

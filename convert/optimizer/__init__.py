@@ -1,10 +1,15 @@
 """Convert the state of an optimizer along with the weights: SGD with momentum, Adam and AdamW.
 
-A library's way to store it is data (families.py). A state is found (holding.py) and read into one neutral `State`
-(reading.py), and laid out as another library stores it (writing.py). A moment has the shape of its parameter, so it
-takes the same moves as the weights do (moving.py): there is no second translation. plan.py leads through these.
+A library's way to store it is data (families). The state is found, read into one neutral State (state), moved, and laid
+out as another library stores it; plan leads through these:
 
-Beside these: what --hyper states (settling.py), torch's groups of parameters (groups.py), averages of the weights such
-as EMA (copies.py finds them, averages.py moves them), and what goes along and what does not (account.py): of a schedule
-of the learning rate only paddle's, into paddle.
+    find     finding (in a checkpoint), holding (which file), copies (averages of the weights, EMA)
+    read     reading: from_optax, from_torch, from_paddle; what all store alike is in shared
+    settle   settling joins what the file stores with what --hyper states; groups keeps torch's groups of parameters
+    move     moving applies the moves of the weights, since a moment has the shape of its parameter; averages does so
+             for EMA: there is no second translation
+    write    writing: to_optax, to_torch, to_paddle; what all lay out alike is in layout
+
+account says what goes along and what does not: of a schedule of the learning rate only paddle's, into paddle. variances
+reports running variances that frameworks update differently.
 """

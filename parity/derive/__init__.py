@@ -10,9 +10,12 @@ Four rooms, of which each imports only those before it:
     fold/   writes this map of elements as the lines of a Table
     prove/  runs both models on other weights and inputs, and says where they part
 
-deriving leads through them: candidates runs the models for the matching, alone sets aside buffers of one side,
-conclusion folds, proves and explains (widths: models of other sizes), and derivation is what comes out. command is the
-command line, report its page, and transfer copies weights at once.
+deriving leads through them: candidates runs the models for the matching, alone sets aside buffers of one side, and
+conclusion folds, proves and explains. comments writes what stands above the Table's lines. Where no full Table comes
+out, unmatched lists what has no partner, depths compares numbers of blocks, and widths the sizes of parameters.
+
+derivation is what comes out. command is the command line (user_code runs the user's files), report its page (trees: the
+module trees side by side), and transfer copies weights at once.
 """
 
 import sys

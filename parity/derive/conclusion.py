@@ -10,20 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from convert.folding import fold as folded_names
-from specs.claims import MISSING, PROVEN, UNFINISHED, UNPROVEN
-from specs.numerals import limit, short
 from specs.paths import escaped
 
 from ..summary import count
 from .candidates import SEED, Candidate, Left
+from .comments import commented, untranslated
 from .depths import differing
 from .derivation import Derivation
-from .fold.buffers import lines_of, partners_of, shapes_of
+from .fold.buffers import Partner, lines_of, partners_of, shapes_of
 from .fold.facts import Facts
 from .fold.fold import fold
 from .fold.lone import lone
-from .fold.rows import DerivedTable, dropped, missing_lines
+from .fold.rows import DerivedTable, dropped
 from .match.advice import feeds
 from .match.choices import EXACT, LIMIT, Step
 from .match.complete import complete
@@ -57,7 +55,8 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
-    table, reasons = _folded(left, best, mapped, rights, (blank, dead))
+    partners = partners_of(a, b, mapped, lefts, rights)
+    table, reasons = _folded(left, best, mapped, rights, partners, (blank, dead))
     if len(rights) > LARGE:
         found.map = mapped = Packed(mapped, rights)
         lefts.release()
@@ -90,34 +89,31 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     rows = unmatched(left, best, reasons) if reasons else []
     if reasons:
         table = _without_drops(table, best.hint, rows)
-    kept = [[name for name, array in side.others.items() if array.dtype.kind == "f"] for side in (a, b)]
-    why = "as masks and tables are, and not translated" if all(kept) else "since the other side has no array for it"
-    notes = [f"# kept at the model's own values, {why}: {name}" for names in kept for name in names]
-    notes += [f"# only on the right, where nothing reads it: {name}" for name in dead]
     steps = [] if proven else [step for step in found.steps if step.gap >= LIMIT] + _placed_twice(found.steps)
     doubtful = [name for step in steps for name in step.right.split(" ")]
     inferred = list(dict.fromkeys([*inferred, *blank, *doubtful]))
-    table = _commented(table, proof, proven, inferred, reasons, [*notes, *(f"# free: {text}" for text in free)])
+    notes = [*untranslated(a, b, partners), *(f"only on the right, where nothing reads it: {name}" for name in dead)]
+    table = commented(table, proof, proven, inferred, reasons, [*notes, *(f"free: {text}" for text in free)])
     return Derivation(
         table, proven, proof.error, differences, proof.unobservable, reasons, found.failure,
         time.process_time() - began, inferred, free, found.steps, lone(table, lefts.names, rights.names),
         proof.incomparable, "" if proven else differing(a.parameters, b.parameters),
         rows, None if reasons else proof.gradient,
         (len(lefts.names), len(rights.names)), (len(lefts) - 1, len(rights) - 1), sizes=sentence(unlike, lefts, rights),
-        unshown=unshown,
+        unshown=unshown, kept=proof.kept,
     )  # fmt: skip
 
 
 def _folded(
-    left: Left, best: Candidate, mapped: Array, rights: Elements, unread: tuple[dict[str, float], list[str]]
-) -> tuple[DerivedTable, dict[str, str]]:
+    left: Left, best: Candidate, mapped: Array, rights: Elements, partners: Mapping[str, Partner],
+    unread: tuple[dict[str, float], list[str]],
+) -> tuple[DerivedTable, dict[str, str]]:  # fmt: skip
     """Return (table, {right parameter that no line describes: why}).
 
     Args:
-      unread: see _unread.
+      partners: see partners_of. unread: see _unread.
     """
     a, b, lefts, (blank, dead) = left.side, best.side, left.elements, unread
-    partners = partners_of(a, b, mapped, lefts, rights)
     extra = [*lines_of(a, b, partners), *(dropped(name, 1) for name in dead)]
     made = {name for name in b.others if any(dict(row.right).get(escaped(name)) is not None for row in extra)}
     frameworks, others = (a.framework, b.framework), shapes_of(a, b, made)
@@ -268,42 +264,3 @@ def _without_drops(table: DerivedTable, given: Hint | None, rows: Sequence[Unmat
         if not any(array.windowed and "".join(map(str, array.path)) not in read for array in line.left.arrays)
     ]
     return replace(table, lines=tuple(line for line in table.lines if line not in out), whole=table)
-
-
-def _agree(error: float) -> str:
-    return f"agree to {limit(error)}" if error else "are equal"
-
-
-def _commented(
-    table: DerivedTable, proof: Proof, proven: bool, inferred: list[str], reasons: dict[str, str], notes: list[str]
-) -> DerivedTable:
-    """Return the table with what supports it above its first line."""
-    if not table.lines:
-        return table
-    if proven:
-        gradients = (
-            f", no gradients ({proof.remark})" if proof.gradient is None else f", gradients {_agree(proof.gradient)}"
-        )
-        words = f"{PROVEN} outputs {_agree(proof.exact)}{gradients}, in float64 on two other draws"
-    else:
-        how = f"differ by {short(proof.error)}" if not proof.incomparable else f"are {proof.incomparable}"
-        if proof.gradient is not None and proof.gradient > proof.limit:
-            how += f", and gradients by {short(proof.gradient)}"
-        words = f"{UNPROVEN} outputs {how if np.isfinite(proof.error) else 'cannot be compared'}"
-    comments = [words]
-    if reasons:
-        what = count(len(reasons), "parameter")
-        comments = [f"{UNFINISHED} {what} of the right model without a line: add lines, and remove this comment", words]
-        comments += [f"{MISSING} {line}" for line in missing_lines(reasons)]
-    if table.sizes:
-        sizes = " ".join(f"{name}={length}" for name, length in table.sizes.items())
-        comments.append(f"# lengths in the models that it was derived from: {sizes}")
-    parts = {str(p) for line in table.lines for a in line.arrays for p in a.parts() if p.length}
-    if parts:
-        comments.append(f"# lines with {' or '.join(sorted(parts))} fit no other length: files of others are refused")
-    comments += [f"# inferred, since no value shows all of it: {name}" for name in folded_names(inferred)]
-    if proof.unobservable:
-        which = ", ".join(folded_names(proof.unobservable))
-        comments.append(f"# unobservable, outside the proof, as no output depends on it: {which}")
-    comments += notes
-    return replace(table, lines=(replace(table.lines[0], above=tuple(comments)), *table.lines[1:]))

@@ -63,6 +63,7 @@ class Derivation:
       arrays, elements: the numbers of parameters and of their elements on the left and on the right.
       unshown: right arrays that both models read and that keep their own values, as integers do: no value shows how the
         left ones become them.
+      kept: inputs that kept their given values in the proof, each with the reason.
     """
 
     table: DerivedTable
@@ -86,6 +87,7 @@ class Derivation:
     built: float = 0.0
     sizes: str = ""
     unshown: Sequence[str] = ()
+    kept: Sequence[str] = ()
 
     def __str__(self) -> str:
         return "\n".join(line.text for line in self.summary)
@@ -201,6 +203,7 @@ class Derivation:
             "freedom": self.freedom,
             "fixed": self.fixed,
             "unshown": list(self.unshown),
+            "kept": list(self.kept),
             "missing": self.missing,
             "reasons": self.reasons,
             "left_over": self.left_over,
@@ -276,6 +279,7 @@ class Derivation:
             fixed = ", ".join(self.fixed)
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
         lines += [Line(f"free: {text}") for text in self.freedom]
+        lines += [Line(f"kept in the proof: {text}") for text in self.kept]
         return [*lines, Line(self.took)]
 
     @property

@@ -17,7 +17,7 @@ from ..trace.cotangents import Take
 from ..trace.islands import Island, aligned
 from ..trace.outputs import OUTPUT, Outputs, coarse, difference, incomparable, largest
 from ..trace.program import Program
-from ..trace.sides import Drawn, Side, fresh
+from ..trace.sides import Drawn, Side, fresh, undrawn
 from ..trace.tape import Array, Tape
 from .gradients import Gradients
 
@@ -43,6 +43,7 @@ class Proof(NamedTuple):
       remark: why there are no gradients.
       islands: tables that one side computes in lower precision.
       incomparable: why outputs cannot be compared, or say nothing; "" if they can.
+      kept: inputs that kept their given values, each with the reason.
     """
 
     error: float
@@ -53,6 +54,7 @@ class Proof(NamedTuple):
     islands: Sequence[Island] = ()
     incomparable: str = ""
     limit: float = GRADIENT
+    kept: Sequence[str] = ()
 
     @property
     def holds(self) -> bool:
@@ -76,7 +78,7 @@ def prove(
     limit = GRADIENT
     remark = reason = ""
     islands: Sequence[Island] = ()
-    seen, used = dict.fromkeys(lefts.names, False), set[str]()
+    seen, used, kept = dict.fromkeys(lefts.names, False), set[str](), dict[str, None]()
     factors: Sequence[float] = FACTORS
     for k in range(DRAWS):
         for factor in factors:
@@ -87,6 +89,7 @@ def prove(
         factors = [one for one in factors if one <= factor]  # the next draw needs no larger one
         error, exact, islands = max(error, run.error), max(exact, run.exact), run.islands
         limit = max(limit, run.limit)
+        kept.update(dict.fromkeys(run.kept))
         remark, reason = remark or run.remark, reason or run.incomparable
         if exact > OUTPUT:  # nothing is proven: another draw would tell nothing
             gradient = None
@@ -102,7 +105,7 @@ def prove(
     left.release()
     right.release()
     unobservable = [name for name in lefts.names if not seen[name] and name in used and gradient is not None]
-    return Proof(error, exact, gradient, unobservable, remark, islands, reason, limit)
+    return Proof(error, exact, gradient, unobservable, remark, islands, reason, limit, list(kept))
 
 
 class Run(NamedTuple):
@@ -115,6 +118,7 @@ class Run(NamedTuple):
     incomparable: str = ""
     limit: float = GRADIENT
     void: bool = False
+    kept: Sequence[str] = ()
 
 
 def _tried(
@@ -127,15 +131,32 @@ def _tried(
       compared: what Gradients takes; None if gradients are not compared.
     """
 
-    def run(tokens: bool) -> tuple[Gradients | None, Run]:
+    given = left.call.arrays(), right.call.arrays()
+
+    def run(tokens: bool, refusal: str = "") -> tuple[Gradients | None, Run]:
         grads = Gradients(*compared) if compared else None
-        inputs = fresh(left.call.arrays(), right.call.arrays(), INPUTS + k, tokens)
-        return grads, _run(left, right, table, tapes, grads, inputs, k, factor)
+        inputs = fresh(*given, INPUTS + k, tokens)
+        result = _run(left, right, table, tapes, grads, inputs, k, factor)
+        return grads, result._replace(kept=_kept(given, inputs, refusal))
 
     try:
         return run(True)
-    except UsageError:
-        return run(False)
+    except UsageError as refusal:
+        return run(False, refusal.message)
+
+
+def _kept(given: Sequence[Mapping[str, Array]], drawn: Sequence[Mapping[str, Array]], refusal: str) -> list[str]:
+    """Name the inputs that were not drawn anew, and say why.
+
+    Args:
+      given, drawn: inputs of both sides. refusal: why a model refuses other tokens; "" if none does.
+    """
+    sides = zip(("left", "right"), given, drawn, strict=True)
+    names = [f"{name} on the {side}" for side, old, new in sides for name in undrawn(old, new)]
+    if not names:
+        return []
+    why = f"other tokens are refused: {refusal}" if refusal else "no order of axes makes one side's of the other's"
+    return [f"the given values of {', '.join(names)}, as {why}"]
 
 
 def _run(

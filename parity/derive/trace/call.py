@@ -48,6 +48,13 @@ class Call:
         return args, kwargs
 
 
+def label(path: str) -> str:
+    """Name an array of the arguments by its path: "input 1" is the first, keyword arguments have their names."""
+    kind, _, rest = path.partition("/")
+    number, _, inner = rest.partition("/")
+    return rest if kind == "1" else f"input {int(number) + 1}{f' ({inner})' if inner else ''}"
+
+
 def flatten(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each leaf of nested lists, tuples, mappings and records with its path."""
     if isinstance(tree, Mapping):

@@ -12,7 +12,7 @@ import numpy as np
 
 from convert.errors import UsageError
 
-from .call import Call
+from .call import Call, label
 from .cotangents import Take
 from .outputs import Outputs
 from .still import even
@@ -211,6 +211,15 @@ def fresh(
             moved = new_left[name].transpose(order).reshape(right[other].shape)
             new_right[other] = moved.astype(right[other].dtype)
     return new_left, new_right
+
+
+def undrawn(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> list[str]:
+    """Name the inputs of `fresh` that kept their values, by argument: masks and positions, which always do, apart."""
+    kept = [name for name, array in given.items() if drawn[name] is array]
+    drawable = [
+        name for name in kept if given[name].dtype.kind == "f" or (_tokens(given[name]) and not even(given[name]))
+    ]
+    return [label(name) for name in drawable]
 
 
 def check_inputs(left: Mapping[str, Array], right: Mapping[str, Array]) -> None:

@@ -1,0 +1,83 @@
+"""Test what the proof says of inputs and arrays that it does not exchange."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+
+torch = pytest.importorskip("torch")
+
+TOKENS = np.array([[2, 0, 5, 1], [4, 3, 0, 2]])
+
+
+class Words(torch.nn.Module):
+    """An embedding and a dense layer.
+
+    Args:
+      last: whether each row has to end on its largest token. offset: what is taken from each token.
+    """
+
+    def __init__(self, last: bool = False, offset: int = 0):
+        super().__init__()
+        self.last, self.offset = last, offset
+        self.words, self.down = torch.nn.Embedding(8, 5), torch.nn.Linear(5, 3)
+
+    def forward(self, ids: Any) -> Any:
+        if self.last and not bool((ids[:, -1] == ids.max(1).values).all()):
+            raise ValueError("a row has no end")
+        return self.down(self.words(ids - self.offset)).sum(1)
+
+
+def test_tokens_that_a_model_refuses_otherwise_are_named():
+    ends = np.concatenate([TOKENS, [[6], [6]]], 1)
+    found = parity.derive(Words(), Words(last=True), (ends,))
+    assert found.proven
+    assert "kept in the proof: the given values of input 1 on the left, as other tokens are refused: " in str(found)
+    assert "a row has no end" in str(found) and found.to_dict()["kept"] == list(found.kept)
+    assert "# kept in the proof: the given values of input 1" in found.table.print()
+
+
+def test_tokens_that_are_made_from_the_other_sides_are_named():
+    found = parity.derive(Words(), Words(offset=1), parity.Call(ids=TOKENS), (TOKENS + 1,))
+    assert found.proven
+    assert found.kept == [
+        "the given values of ids on the left, input 1 on the right, as no order of axes makes one side's of the other's"
+    ]
+
+
+def test_tokens_that_are_drawn_are_not_named():
+    found = parity.derive(Words(), Words(), (TOKENS,))
+    assert found.proven and not found.kept and "kept" not in found.table.print()
+
+
+class Picked(torch.nn.Module):
+    """A dense layer of features in another order, which the model stores or knows."""
+
+    def __init__(self, stored: bool):
+        super().__init__()
+        self.order = torch.tensor([2, 0, 3, 1])
+        if stored:
+            order = self.order
+            del self.order
+            self.register_buffer("order", order)
+        self.down = torch.nn.Linear(4, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.down(x[:, self.order])
+
+
+@pytest.mark.parametrize("stored", [(True, False), (False, True)], ids=["left", "right"])
+def test_integers_of_one_side_are_named_as_kept(stored: tuple[bool, bool]):
+    found = parity.derive(*map(Picked, stored), (np.random.default_rng(0).standard_normal((5, 4)),))
+    assert found.proven
+    comment = "# kept at the model's own values, since the other side has no array for it: order\n"
+    assert comment in found.table.print()
+
+
+def test_integers_with_a_partner_are_not_named_as_kept():
+    found = parity.derive(Picked(True), Picked(True), (np.random.default_rng(0).standard_normal((5, 4)),))
+    assert found.proven and "order: a <-> order: a" in found.table.print() and "kept" not in found.table.print()
