@@ -639,6 +639,26 @@ def test_bfloat16_is_of_floating_point():
     assert {array.dtype for array in made.values()} == {one.dtype}
 
 
+@pytest.mark.parametrize("stated", ["0.5 int64", "300 uint8", "-1 uint8", "128 int8", "2 bool", "7e4 float16"])
+def test_a_constant_that_its_dtype_cannot_hold_is_refused_where_it_is_read(stated):
+    with pytest.raises(TableError, match=rf"line 3: .*{stated.split()[1]}"):
+        Table.parse(f"table 1\na: o <-> b: o\n<-> n: = {stated}")
+
+
+def test_lengths_that_a_dropped_part_leaves_open_are_asked_for():
+    table = Table.parse("table 1\na: (p[2:] c) <-> x: p c\na: (q[:2] d) -> drop")
+    with pytest.raises(TableError, match=r"leave open.*\(--set d=\.\.\., from which q follows\)"):
+        table.apply({"a": np.arange(18)}, c=3)
+    assert table.apply({"a": np.arange(18)}, c=3, d=3)["x"].shape == (4, 3)
+
+
+def test_a_constant_that_the_arrays_dtype_cannot_hold_is_refused():
+    table = Table.parse("table 1\na: o <-> b: o\n<-> n: = 7e4")
+    assert table.apply({"a": np.ones(2, "f4")})["n"] == 7e4
+    with pytest.raises(TableError, match=r"n: 70000.0 is too large for float16"):
+        table.apply({"a": np.ones(2, "f2")})
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .dtype_kinds import first_float, kind
+from .dtype_kinds import first_float, kind, misfit
 from .lines import TableError
 from .moves import Fill, Move, Select
 
@@ -129,18 +129,31 @@ def _in(dtype: Any, value: Any) -> Any:
 
 def _made(entry: Entry, arrays: Mapping[str, Any], like: str) -> Any:
     """Build the right array of an entry; it has the dtype of the left array `like`, unless the table states one."""
-    import numpy as np
-
-    dtype = entry.dtype or (arrays[like].dtype if like else "float32")
+    dtype = _dtype(entry, arrays, like)
     if isinstance(entry.filling, list):
         if len(entry.filling) == 1 and isinstance(part := entry.filling[0], Move):  # a view where numpy has one
             moved = take(arrays[part.source].reshape(part.source_atoms), part.select).transpose(part.order)
             if all(step >= 0 for step in moved.strides):  # torch reads no others
                 return moved.reshape(entry.shape)
-        return apply(entry.filling, entry.shape, arrays.__getitem__, np.dtype(dtype))
+        return apply(entry.filling, entry.shape, arrays.__getitem__, dtype)
     terms = [apply(parts, entry.shape, arrays.__getitem__) for parts in entry.filling.terms]
     total = sum(term.astype("float64") for term in terms)
     return total.astype(terms[0].dtype)
+
+
+def _dtype(entry: Entry, arrays: Mapping[str, Any], like: str) -> Any:
+    """Return the dtype of an array of constants. Raises: TableError where numpy lacks it, or it cannot hold them."""
+    import numpy as np
+
+    try:
+        dtype = np.dtype(entry.dtype) if entry.dtype else arrays[like].dtype if like else np.dtype("float32")
+    except TypeError:
+        what = f"{entry.name}: numpy has {entry.dtype} only where the package ml_dtypes is imported"
+        raise TableError(what) from None
+    for part in entry.filling if isinstance(entry.filling, list) else ():
+        if isinstance(part, Fill) and (problem := misfit(part.value, dtype.name)):
+            raise TableError(f"{entry.name}: {problem}")
+    return dtype
 
 
 def _has_nan(dtype: Any) -> bool:

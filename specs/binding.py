@@ -56,7 +56,7 @@ class _Binding:
     def _solve(self, envs: list[Env], new: list[Env]) -> None:
         self.solver.solve(envs)
         self._raise_misfits()
-        self._check_open([env for env in new if env.line.kind != "drop"])
+        self._check_open([env for env in new if env.line.kind != "drop" or any(a.windowed for a in env.line.arrays)])
 
     def _raise_misfits(self) -> None:
         if misfits := list(dict.fromkeys([*self.solver.misfits, *self.misfits])):

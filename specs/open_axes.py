@@ -27,6 +27,12 @@ class Open(NamedTuple):
     names: frozenset[str]
     known: bool
 
+    @property
+    def follows(self) -> frozenset[str]:
+        """Return the axes whose length follows from the others': beside a window of an axis only that axis's own."""
+        windows = frozenset(part.name for factor in self.dim.factors for part in factor if part.window)
+        return (self.names & windows if windows else self.names) if self.known else frozenset()
+
     def __str__(self) -> str:
         listed = [p.name for factor in self.dim.factors for p in factor if p.name in self.names]
         return f"line {self.env.line.number}: {in_a_row(dict.fromkeys(listed))} in {self.dim} of {self.array.label}"
@@ -52,7 +58,7 @@ def enough(dims: Sequence[Open]) -> list[str]:
     by_env: dict[int, list[Open]] = {}
     for one in dims:
         by_env.setdefault(id(one.env), []).append(one)
-    parts = {tuple((one.names, one.known) for one in own): None for own in by_env.values()}
+    parts = {tuple((one.names, one.follows) for one in own): None for own in by_env.values()}
     written = [p.name for one in dims for f in one.dim.factors for p in f if p.name in one.names]
     wanted = list(dict.fromkeys(written))
     for name in wanted[::-1][:MOST]:
@@ -62,13 +68,17 @@ def enough(dims: Sequence[Open]) -> list[str]:
     return wanted
 
 
-def _settles(part: tuple[tuple[frozenset[str], bool], ...], given: Iterable[str]) -> bool:
-    """Tell whether all open axes of a line follow from the lengths of some."""
+def _settles(part: tuple[tuple[frozenset[str], frozenset[str]], ...], given: Iterable[str]) -> bool:
+    """Tell whether all open axes of a line follow from the lengths of some.
+
+    Args:
+      part: of each dimension its open axes, and those of which one may follow.
+    """
     known, before = set(given), -1
     while len(known) != before:
         before = len(known)
-        for names, whole in part:
-            if whole and len(left := names - known) == 1:
+        for names, follows in part:
+            if len(left := names - known) == 1 and left <= follows:
                 known |= left
     return all(names <= known for names, _ in part)
 

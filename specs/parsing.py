@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from .axes import parse_axes
+from .dtype_kinds import misfit
 from .line_checks import check
 from .lines import MAX_LINE, MAX_ORDER, MAX_ORDER_TEXT, MAX_TEXT, VERSION, Constant, Line, Lines, Side, TableError
 from .paths import parse_path
@@ -138,6 +139,8 @@ def _constant(words: list[str]) -> Constant:
     value = float(number) if re.search(r"[.e]", number) else int(number)
     if abs(value) > 1e300:
         raise ValueError(f"{number} is too large")
+    if dtype and (problem := misfit(value, dtype[0])):
+        raise ValueError(problem)
     return Constant(value, *dtype)
 
 
