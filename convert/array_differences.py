@@ -178,6 +178,11 @@ def _gaps(left: Steps, ours: Step, right: Steps, theirs: Step) -> Iterator[tuple
     import numpy as np
 
     for a, b in _blocks(left, ours, right, theirs):
+        if a.dtype.kind in "iu" and a.dtype == b.dtype:  # float64 would round those of 64 bits
+            unsigned = f"u{a.dtype.itemsize}"
+            gap = np.maximum(a, b).astype(unsigned) - np.minimum(a, b).astype(unsigned)
+            yield a, b, gap.astype("float64")
+            continue
         wide = "complex128" if "c" in a.dtype.kind + b.dtype.kind else "float64"
         a, b = a.astype(wide), b.astype(wide)
         with np.errstate(invalid="ignore"):

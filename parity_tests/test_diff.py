@@ -145,6 +145,18 @@ def test_nans_and_infinities_that_both_hold_are_the_same(run, tmp_path):
     assert [run("diff", a, a, "--rtol", rtol)[0] for rtol in ("-1", "nan", "inf")] == [2, 2, 2]
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_large_integers_are_compared_exactly(run, tmp_path, dtype):
+    """As float64, 2**60 and 2**60 + 1 are one number."""
+    a, b = (np.array([5, 2**60 + step], dtype) for step in (0, 1))
+    save_file({"steps": a}, tmp_path / "a.safetensors")
+    save_file({"steps": b}, tmp_path / "b.safetensors")
+    code, printed, _ = run("diff", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--json")
+    (found,) = json.loads(printed)["differences"]
+    assert code == 1 and found["differing"] == 1
+    assert found["detail"] == f"at [1]: {2**60} and {2**60 + 1}"
+
+
 def test_arrays_are_compared_block_by_block(tmp_path):
     """What differs is the same wherever blocks end, and memory does not grow with the arrays."""
     one = np.arange(1 << 21, dtype="float32").reshape(2, -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from numbers import Integral
 from typing import Any
 
 _EXPONENT = re.compile(r"(?<=\d)e([+-]?)0*(?=\d)")
@@ -21,7 +22,12 @@ def measured(value: float, digits: int = 3) -> str:
 
 
 def apart(left: float, right: float, least: int = 3) -> tuple[str, str]:
-    """Write two measured values in the least number of digits, or in one more than it takes to tell them apart."""
+    """Write two measured values in the least number of digits, or in one more than it takes to tell them apart.
+
+    Integers are written in full.
+    """
+    if isinstance(left, Integral) and isinstance(right, Integral):
+        return str(left), str(right)
     digits = next((n for n in range(least, 18) if measured(left, n) != measured(right, n)), 17)
     digits += least < digits < 17
     return measured(left, digits), measured(right, digits)
