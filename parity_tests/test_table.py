@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import cProfile
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -643,6 +644,18 @@ def test_bfloat16_is_of_floating_point():
 def test_a_constant_that_its_dtype_cannot_hold_is_refused_where_it_is_read(stated):
     with pytest.raises(TableError, match=rf"line 3: .*{stated.split()[1]}"):
         Table.parse(f"table 1\na: o <-> b: o\n<-> n: = {stated}")
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ("a: o <-> b: o[1:]\n<-> b: p=1[:1] = 0 float32", "leave out float32 (line 3)"),
+        ("a: o <-> c: o\n<-> b: o[1:] = 1 int64\n<-> b: p=1[:1] = 0 int32", "several dtypes (lines 3 and 4)"),
+    ],
+)
+def test_a_dtype_is_stated_of_a_whole_array(lines, why):
+    with pytest.raises(TableError, match=re.escape(why)):
+        Table.parse("table 1\n" + lines).apply({"a": np.ones(3, "f2")}, **({"o": 3} if "c: o" in lines else {}))
 
 
 def test_lengths_that_a_dropped_part_leaves_open_are_asked_for():

@@ -1,9 +1,10 @@
-"""Prove that the lines of a Table use, or fill, every element of an array once."""
+"""Prove that the lines of a Table use, or fill, every element of an array once, and state one dtype for it."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from .lines import Line
 from .places import Box
@@ -42,3 +43,19 @@ def _overlap(boxes: list[tuple[tuple[int, int], ...]], axis: int) -> bool:
             for one, other in itertools.combinations(boxes, 2)
         )
     return any(_overlap(group, axis + 1) for group in groups.values())
+
+
+def misstated(stated: Mapping[str, Sequence[tuple[str, int]]], moved: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield (array, what is wrong with its dtype): a part has that of the array's other parts.
+
+    Args:
+      stated: dtypes that constants state for each array, "" where none is, each with the number of its line.
+      moved: arrays that left arrays fill too.
+    """
+    for name, dtypes in stated.items():
+        first, number = dtypes[0]
+        for dtype, line in dtypes:
+            if dtype and name in moved:
+                yield name, f"takes its dtype from the left arrays that fill the rest: leave out {dtype} (line {line})"
+            elif dtype != first:
+                yield name, f"has parts of several dtypes (lines {number} and {line}): state one"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from .axes import Part, extent, full, total
-from .coverage import gap
+from .coverage import gap, misstated
 from .env import Env
 from .layout import Entry, Equal, Layout, Parts, Sum
 from .lines import Cell, Constant, Line, Lines, Misfit
@@ -26,7 +26,7 @@ class Filling:
         self.misfits: list[tuple[str, str]] = []
         self.parts: dict[str, tuple[Line, Parts]] = {}
         self.targets: dict[str, tuple[Line, Shape]] = {}
-        self.dtypes: dict[str, str] = {}
+        self.stated: dict[str, list[tuple[str, int]]] = {}  # dtypes of constants ("": none) and their lines' numbers
         self.dtypes_of: dict[str, str] = {}
         self.sums: dict[str, list[Parts]] = {}
         self.used: dict[str, list[tuple[Line, Box | None]]] = {}  # of left arrays; None: a whole one
@@ -47,6 +47,8 @@ class Filling:
         for env in self.envs:
             getattr(self, f"_{env.line.kind}")(env)
         self._check_divided()
+        moved = {n for n, (_, parts) in self.parts.items() if any(isinstance(part, Move) for part in parts)}
+        self.misfits += misstated(self.stated, moved | self.sums.keys())
         self._raise_misfits()
         at = {line.number: k for k, line in enumerate(self.table.lines)}
         order = sorted(self.targets, key=lambda name: at[self.targets[name][0].number])
@@ -71,7 +73,7 @@ class Filling:
 
     def _entry(self, name: str) -> Entry:
         filling = self._total(name) if name in self.sums else self.parts[name][1]
-        return Entry(name, self.targets[name][1], filling, self.dtypes.get(name, ""), self.dtypes_of.get(name, ""))
+        return Entry(name, self.targets[name][1], filling, self._dtype(name), self.dtypes_of.get(name, ""))
 
     def _total(self, name: str) -> Sum:
         """Return the terms of a sum, each with zeros where it adds nothing; what other lines put there is one more."""
@@ -175,7 +177,7 @@ class Filling:
                         self.blank[name] = None
                     else:
                         self.constants[name] = None
-                        self.dtypes[name] = constant.dtype
+                        self.stated.setdefault(name, []).append((constant.dtype, env.line.number))
 
     def _fill(self, line: Line, name: str, parts: Sequence[Move | Fill]) -> None:
         self.parts.setdefault(name, (line, []))[1].extend(parts)
@@ -284,6 +286,10 @@ class Filling:
             self.misfits.append((name, problem))
             order = None
         return Place(size, part.name, start, length, part.backwards, order)
+
+    def _dtype(self, name: str) -> str:
+        """Return the dtype that a constant states for a right array; "" where none does."""
+        return self.stated[name][0][0] if name in self.stated else ""
 
     def _check_divided(self) -> None:
         """Check that each element of each left array is used once, and each of each right array filled once."""
