@@ -97,14 +97,13 @@ class JaxSide:
 
     @cached_property
     def _gradient(self) -> Callable[..., Any]:
-        """Return the function that computes (gradients, (outputs as written, outputs without casts))."""
+        """Return the function that computes (gradients, outputs without casts)."""
 
         def total(parameters: Any, inputs: Any) -> Any:
-            outputs = exact = by_groups(self._evaluated)(parameters, inputs)
-            if self._rounds(parameters, inputs):
-                exact = by_groups(self._widened)(parameters, inputs)
+            function = self._widened if self._rounds(parameters, inputs) else self._evaluated
+            exact = by_groups(function)(parameters, inputs)
             weights = zip(exact, cotangents(exact), strict=True)
-            return sum((out * weight).sum() for out, weight in weights), (outputs, exact)
+            return sum((out * weight).sum() for out, weight in weights), exact
 
         gradient = jax.grad(total, has_aux=True)
         return jax.jit(gradient, compiler_options=QUICK, donate_argnums=0)  # their memory becomes the gradients
@@ -112,17 +111,20 @@ class JaxSide:
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as the user's own code computes them."""
         with jax.enable_x64(self.wide):
-            return [np.asarray(leaf) for leaf in self._compiled(_device(parameters), _device(inputs))]
+            return _arrays(self._compiled(_device(parameters), _device(inputs)))
 
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradients; see Side."""
         with jax.enable_x64(self.wide):
-            copies = {name: _copied(parameters, name) for name in parameters}
-            grads, outputs = self._gradient(copies, _device(inputs))
+            copies, given = {name: _copied(parameters, name) for name in parameters}, _device(inputs)
+            # in a program of their own: together with the gradients they would take twice the memory
+            written = _arrays(self._compiled(copies, given)) if self._rounds(copies, given) else None
+            grads, outputs = self._gradient(copies, given)
             del copies
             for name in list(grads):
                 take(name, np.asarray(grads.pop(name)))
-            return Outputs(*([np.asarray(out) for out in some] for some in outputs))
+            exact = _arrays(outputs)
+            return Outputs(exact if written is None else written, exact)
 
     def _traced(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], wide: bool) -> Any:
         with jax.enable_x64(wide):
@@ -241,6 +243,10 @@ def _key(part: Any) -> str:
 def _copied(arrays: Mapping[str, Any], name: str) -> Any:
     """Return an array of JAX's own. Mappings compute what is read of them: it is freed before the second copy."""
     return jnp.array(np.asarray(arrays[name], np.float64, order="C"))
+
+
+def _arrays(outputs: Sequence[Any]) -> list[np.ndarray]:
+    return [np.asarray(out) for out in outputs]
 
 
 def _device(arrays: Mapping[str, Any]) -> dict[str, Any]:
