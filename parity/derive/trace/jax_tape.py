@@ -15,10 +15,11 @@ from jax.extend import core
 
 from .call import Call, flatten, rebuild
 from .cotangents import Take, cotangents
+from .jax_dense import dense_kernels, formed
 from .jax_groups import by_groups
 from .jax_recorder import Reader
 from .jax_values import array_of
-from .jax_wide import lowers, may_widen, widened
+from .jax_wide import Seen, lowers, may_widen, widened
 from .outputs import Outputs
 from .tape import Tape
 
@@ -49,6 +50,7 @@ class JaxSide:
         self.ties: dict[str, str] = {}
         self.wide = True
         self._recorded: Any = None  # the jaxpr of the last tape
+        self._kernels: dict[str, Any] = {}  # large ones, whose gradients are formed from those of these products
         arrays = {name: np.asarray(array) for name, array in parameters.items()}
         self.parameters = {
             k: a if a.dtype.kind == "f" else a.astype(np.float64)
@@ -79,10 +81,10 @@ class JaxSide:
     def _compiled(self) -> Callable[..., Any]:
         return jax.jit(by_groups(self._evaluated), compiler_options=QUICK)
 
-    def _widened(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
+    def _widened(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any], seen: Seen | None = None) -> list[Any]:
         """Return the outputs from what was recorded, with casts to lower precision made void."""
         leaves = [tree[name] for tree in (parameters, inputs) for name in sorted(tree)]
-        return widened(self._recorded.jaxpr, self._recorded.consts, leaves)
+        return widened(self._recorded.jaxpr, self._recorded.consts, leaves, seen)
 
     def _rounds(self, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
         """Tell whether the model casts to lower precision, and can run without that."""
@@ -97,15 +99,31 @@ class JaxSide:
 
     @cached_property
     def _gradient(self) -> Callable[..., Any]:
-        """Return the function that computes (gradients, outputs without casts)."""
+        """Return the function that computes the gradients by parameters and by zeros, and the outputs without casts.
 
-        def total(parameters: Any, inputs: Any) -> Any:
-            function = self._widened if self._rounds(parameters, inputs) else self._evaluated
-            exact = by_groups(function)(parameters, inputs)
+        Its arguments are parameters, zeros at the products of kernels, these kernels, and inputs; with the outputs it
+        returns what each kernel multiplies.
+        """
+
+        def evaluated(parameters: Any, zeros: Any, inputs: Any) -> Any:
+            if not zeros and not self._rounds(parameters, inputs):
+                return self._evaluated(parameters, inputs), {}
+            operands = {}
+
+            def seen(eqn: Any, given: list[Any], results: list[Any]) -> list[Any]:
+                for name, zero in zeros.items():
+                    if eqn is self._kernels[name]:
+                        operands[name], results = given[0], [results[0] + zero]
+                return results
+
+            return self._widened(parameters, inputs, seen), operands
+
+        def total(parameters: Any, zeros: Any, kernels: Any, inputs: Any) -> Any:
+            exact, operands = by_groups(evaluated)({**parameters, **kernels}, zeros, inputs)
             weights = zip(exact, cotangents(exact), strict=True)
-            return sum((out * weight).sum() for out, weight in weights), exact
+            return sum((out * weight).sum() for out, weight in weights), (exact, operands)
 
-        gradient = jax.grad(total, has_aux=True)
+        gradient = jax.grad(total, argnums=(0, 1), has_aux=True)
         return jax.jit(gradient, compiler_options=QUICK, donate_argnums=0)  # their memory becomes the gradients
 
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -119,10 +137,14 @@ class JaxSide:
             copies, given = {name: _copied(parameters, name) for name in parameters}, _device(inputs)
             # in a program of their own: together with the gradients they would take twice the memory
             written = _arrays(self._compiled(copies, given)) if self._rounds(copies, given) else None
-            grads, outputs = self._gradient(copies, given)
-            del copies
+            kernels = {name: copies.pop(name) for name in self._kernels}
+            zeros = {name: jnp.zeros(eqn.outvars[0].aval.shape) for name, eqn in self._kernels.items()}
+            (grads, at), (outputs, operands) = self._gradient(copies, zeros, kernels, given)
+            del copies, kernels
             for name in list(grads):
                 take(name, np.asarray(grads.pop(name)))
+            for name, eqn in self._kernels.items():
+                take(name, formed(eqn, np.asarray(operands[name]), np.asarray(at[name])))
             exact = _arrays(outputs)
             return Outputs(exact if written is None else written, exact)
 
@@ -152,9 +174,13 @@ class JaxSide:
             self.wide = False
             closed = self._traced_loops(parameters, inputs)
         self._recorded = closed
+        names = sorted(parameters)  # as JAX orders the leaves of a dictionary
+        formable = self.wide and may_widen(closed.jaxpr)
+        self._kernels = (
+            dense_kernels(closed.jaxpr, dict(zip(closed.jaxpr.invars, names, strict=False))) if formable else {}
+        )
         tape = Tape()
         numbers = [tape.number() for _ in closed.jaxpr.invars]
-        names = sorted(parameters)  # as JAX orders the leaves of a dictionary
         tape.parameters = dict(zip(names, numbers, strict=False))
         order = sorted(inputs)
         by_name = dict(zip(order, numbers[len(names) :], strict=True))
@@ -242,7 +268,8 @@ def _key(part: Any) -> str:
 
 def _copied(arrays: Mapping[str, Any], name: str) -> Any:
     """Return an array of JAX's own. Mappings compute what is read of them: it is freed before the second copy."""
-    return jnp.array(np.asarray(arrays[name], np.float64, order="C"))
+    array = np.asarray(arrays[name], np.float64, order="C")
+    return jax.block_until_ready(jax.device_put(array, may_alias=False))  # jnp.array makes two copies
 
 
 def _arrays(outputs: Sequence[Any]) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ its activations and poolings, which changes gradients far more than outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jax.extend import core
 from .jax_recorder import CALLS
 from .jax_values import DTYPES, LOW, array_of
 
+Seen = Callable[[Any, list[Any], list[Any]], list[Any]]
 VOID = frozenset(["convert_element_type", "reduce_precision"])
 
 
@@ -37,8 +38,19 @@ def may_widen(jaxpr: Any) -> bool:
     )
 
 
-def widened(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
-    """Return the results of equations, all in float64; functions with derivatives of their own are written out."""
+def voids(eqn: Any) -> bool:
+    """Tell whether an equation is a cast to lower precision, which `widened` leaves out."""
+    return bool(
+        eqn.primitive.name in VOID and _low(eqn.outvars[0]) and jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.floating)
+    )
+
+
+def widened(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], seen: Seen | None = None) -> list[Any]:
+    """Return the results of equations, all in float64; functions with derivatives of their own are written out.
+
+    Args:
+      seen: returns the result to take for (equation, its operands, its results), of the outermost equations.
+    """
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*map(array_of, constants), *arguments], strict=True))
 
     def read(atom: Any) -> Any:
@@ -48,15 +60,15 @@ def widened(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> l
 
     for eqn in jaxpr.eqns:
         operands = list(map(read, eqn.invars))
-        values.update(zip(eqn.outvars, _results(eqn, operands), strict=True))
+        results = _results(eqn, operands)
+        values.update(zip(eqn.outvars, seen(eqn, operands, results) if seen else results, strict=True))
     return list(map(read, jaxpr.outvars))
 
 
 def _results(eqn: Any, operands: list[Any]) -> list[Any]:
-    name, (out, *_) = eqn.primitive.name, eqn.outvars
-    if name in VOID and _low(out) and jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.floating):
+    if voids(eqn):
         return operands
-    if name in CALLS and any(lowers(inner) for inner, _ in _inner(eqn)):
+    if eqn.primitive.name in CALLS and any(lowers(inner) for inner, _ in _inner(eqn)):
         return widened(*next(_inner(eqn)), operands)
     params = eqn.primitive.get_bind_params(eqn.params)
     functions, params = params if isinstance(params, tuple) else ((), params)  # before and since JAX 0.10
