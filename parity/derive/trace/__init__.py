@@ -5,7 +5,7 @@ frames name places in the user's code. edits defines a change of a tape; numbers
 scales and crops make one. outputs compares what two models return.
 
     torch    torch_tape, torch_recorder, torch_values; a new ATen operation: torch_forms or torch_decompositions
-    JAX      jax_tape, jax_groups, jax_wide, jax_dense; a new primitive: jax_values (its result), jax_recorder (its form)
+    JAX      jax_tape, jax_groups, jax_wide, jax_dense; its primitives: jax_values (results), jax_recorder (forms)
     paddle   paddle_tape, paddle_recorder, paddle_values; a new one: paddle_forms or paddle_decompositions
     both     einsum
 
