@@ -10,6 +10,11 @@ from .tape import Tape
 SIDES = ("left", "right")
 
 
+def and_so(more: int) -> str:
+    """Say that an edit has other places too; "" if it has none."""
+    return f", and so in {more} more place{'s' if more > 1 else ''}" if more else ""
+
+
 @dataclass(frozen=True)
 class Edit(ABC):
     """A change of one side.

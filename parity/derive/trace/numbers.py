@@ -10,7 +10,7 @@ import numpy as np
 
 from specs.numerals import apart, measured
 
-from .edits import SIDES, Edit
+from .edits import SIDES, Edit, and_so
 from .tape import Tape
 
 NEUTRAL = {"add": (0.0,), "mul": (1.0,), "other": (math.inf, -math.inf)}  # numbers without effect
@@ -48,7 +48,8 @@ def changes(left: Tape, right: Tape) -> Iterator[Change]:
                 for some in _choices(places, every == len(places)):
                     known = other in others
                     what = _kind(kind, value, other, known)
-                    yield Change(side, what, _text(what, side, value, other, known), some, other)
+                    text = _text(what, side, value, other, known) + and_so(len(some) - 1)
+                    yield Change(side, what, text, some, other, times=len(some))
 
 
 def _choices(places: list[int], every: bool) -> Iterator[tuple[int, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .edits import Edit
+from .edits import Edit, and_so
 from .program import Program
 from .tape import Array, Node, Tape
 
@@ -51,7 +51,7 @@ def swaps(left: Program, right: Program, spans: Sequence[tuple[int, int]]) -> It
     every = list(_alone(right, 0, len(right.tape.nodes)))
     for node in theirs[::-1][:MOST]:
         alike = frozenset(one.output for one in every if _same(one, node))
-        more = f", and so in {len(alike) - 1} more places" if len(alike) > 1 else ""
+        more = and_so(len(alike) - 1)
         for other in ours[::-1][:MOST]:
             what = (
                 f"{_named(other)} on the left and {_named(node)} on the right compute other values from the same input"
