@@ -31,6 +31,7 @@ from .spelling import out_of_modules
 from .steps import ConstantFilling, Promise, Step, step, supplied, supplied_in_part
 from .table_file import check_complete, doubts_on_record, load
 from .table_fit import lay_out, replicas
+from .table_lengths import contradictions
 from .table_like import NOTHING, Copies, copies
 from .table_part import TablePart, matching, without_training
 
@@ -247,7 +248,7 @@ def plan(
         others = copies(lines, layout, like, like_weights) if complete else NOTHING
         aside = tuple(n for n in reader.tensors if not n.startswith(own.prefix) and n not in own.taken | accounted)
         its = record.read(stored)
-        contradicted = _other_lengths(sizes or {}, layout.sizes)
+        contradicted = contradictions(lines, sizes or {}, layout.sizes)
         remarks = (*_doubts(lines), *contradicted, *reader.remarks, *own.notes, *doubts_on_record(its))
         remarks = (*remarks, *masters.remarks(stored, sources.values()))
         return TablePlan(
@@ -264,21 +265,6 @@ def plan(
 def _doubts(lines: Table) -> list[str]:
     """Return what a Table says against itself."""
     return [f"{lines.name}: {doubt}"] if (doubt := unproven(lines)) else []
-
-
-def _other_lengths(given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> Iterator[str]:
-    """Yield what contradicts lengths that the user gives, if a name stands for one length in the whole table.
-
-    Args:
-      sizes: lengths of axes by line number.
-    """
-    for name, length in given.items():
-        others = {number: own[name] for number, own in sizes.items() if own.get(name, length) != length}
-        if others:
-            number, other = next(iter(others.items()))
-            what = f"{name}={length} was given, and the shapes show {name}={other} on line {number}"
-            remedy = f"if {name} is one length there, give {name}={other}; {name.upper()} in the table makes it one"
-            yield f"{what}: {remedy}"
 
 
 def _first_replica(own: TablePart, table: Table, required: bool) -> TablePart:

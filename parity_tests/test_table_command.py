@@ -184,6 +184,20 @@ def test_a_length_that_other_lines_contradict_is_reported(tmp_path, capsys):
     assert "was given" not in run(capsys, *words, "p=4")[2]
 
 
+def test_a_kernels_height_does_not_contradict_a_number_of_heads(tmp_path, capsys):
+    """They are two axes of one letter, as nothing composes both with the same other axis."""
+    lines = "kernel: o i h w <-> kernel: h w i o\nqkv: (s h d) i <-> qkv: (h s d) i\nproj: o (h d) <-> proj: h d o\n"
+    (tmp_path / "x.table").write_text("table 1\n" + lines)
+    kernel, qkv = np.ones((5, 3, 4, 4), "f4"), np.ones((48, 16), "f4")
+    words = ["--table", tmp_path / "x.table", "-o", tmp_path / "b.npz", "--force"]
+    source = save(tmp_path / "a.npz", {"kernel": kernel, "qkv": qkv, "proj": np.ones((16, 16), "f4")})
+    code, _, error = run(capsys, *words, source, "--set", "s=3", "--set", "h=8")
+    assert code == 0 and "was given" not in error
+    turned = save(tmp_path / "c.npz", {"kernel": kernel.T, "qkv": qkv, "proj": np.ones((2, 8, 16), "f4")})
+    code, _, error = run(capsys, *words, turned, "--reverse", "--set", "s=3", "--set", "h=4")
+    assert "h=4 was given, and the shapes show h=2 on line 4: if h is one length there, give h=2" in error, error
+
+
 def test_blocks_of_different_lengths_state_none():
     """One line cannot state the heads of every block."""
     table = Table.parse("table 1\nq.{i}: h d <-> q.{i}: (h d)")

@@ -1,0 +1,34 @@
+"""Compare lengths of axes that the user gives for a Table with those that shapes show elsewhere in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from specs.axes import parts
+from specs.signature import Signature
+from specs.table import Table
+
+
+def contradictions(lines: Table, given: Mapping[str, int], sizes: Mapping[int, Mapping[str, int]]) -> Iterator[str]:
+    """Yield what contradicts lengths that the user gives, if a name stands for one length in lines that are alike.
+
+    Those share another axis that is composed with it, as d in (h d) and h d: a kernel's h is no number of heads.
+
+    Args:
+      sizes: lengths of axes by line number.
+    """
+    composed = {line.number: [names for array in line.arrays for names in _composed(array)] for line in lines.lines}
+    for name, length in given.items():
+        taken = [number for number, own in sizes.items() if own.get(name) == length]
+        beside = {other for number in taken for names in composed[number] if name in names for other in names} - {name}
+        others = {n: own[name] for n, own in sizes.items() if own.get(name, length) != length and beside & own.keys()}
+        if others:
+            number, other = next(iter(others.items()))
+            what = f"{name}={length} was given, and the shapes show {name}={other} on line {number}"
+            remedy = f"if {name} is one length there, give {name}={other}; {name.upper()} in the table makes it one"
+            yield f"{what}: {remedy}"
+
+
+def _composed(array: Signature) -> list[set[str]]:
+    """Return the names of the axes that each dimension of an array is composed of."""
+    return [{part.name for part in parts((dim,))} for dim in array.axes or ()]
