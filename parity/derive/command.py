@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import Any
 
@@ -51,7 +52,7 @@ def run(
     for path in filter(None, (out, report)):
         check_page(path)
         check(files, path, force)
-    with Status() as status:
+    with Status() as status, redirect_stdout(sys.stderr):  # of the user's code, which may print
         found, sides = _derived(left, right, start, left_weights, status.show)
     if out:
         found.table.save(out)

@@ -25,7 +25,7 @@ from .fold.rows import DerivedTable, dropped
 from .match.advice import feeds
 from .match.choices import EXACT, LIMIT, Step
 from .match.complete import complete
-from .match.hints import Hint
+from .match.hints import Hint, check_lines
 from .match.match import Match
 from .match.symbols import LARGE, Elements, Packed
 from .prove.causes import CAUSES, Divergence, explain
@@ -120,6 +120,8 @@ def _folded(
     values = {**blank, **dict.fromkeys(_zeros(mapped, rights), 0.0)}
     facts = Facts(lefts, rights, mapped, best.found.plus, frameworks, (a.ties, b.ties), others, extra, values)
     table, reasons = fold(facts, best.hint)
+    if best.hint:
+        check_lines(best.hint, table, table.known)
     counted = {name: partner.name for name, partner in partners.items() if b.others[name].size == 1}
     counters = {name: a.others[name] for name in counted.values()}, {name: b.others[name] for name in counted}
     return replace(table, unread=counters), {name: why for name, why in reasons.items() if name not in dead}

@@ -155,12 +155,14 @@ def test_the_command_line_prints_the_same_fields_as_json(tmp_path: Path, capsys:
     needs("torch")
     (tmp_path / "two.py").write_text(
         "from parity_tests.derive.test_contract import torch_model, X\n"
-        "def left(): return torch_model(), (X,)\n"
+        "def left(): print('of the user'); return torch_model(), (X,)\n"
         "def right(): return torch_model()\n"
         "def wider(): return torch_model(6)\n"
     )
     assert derive_command(f"{tmp_path}/two.py:left", f"{tmp_path}/two.py:right", None, True) == 0
-    fields = json.loads(capsys.readouterr().out)
+    printed, error = capsys.readouterr()
+    assert "of the user\n" in error
+    fields = json.loads(printed)
     found = parity.derive(torch_model(), torch_model(), (X,))
     assert (
         fields.keys()
@@ -215,6 +217,17 @@ def test_lines_that_are_wrong_are_not_proven_and_lines_that_do_not_fit_are_refus
     for text in ("0.gain: o <-> 0.bias: o", "0.weight: o i <-> 0.bias: o i", "0.weight: o i <-> 0.weight: i o"):
         with pytest.raises(UsageError):
             parity.derive(torch_model(), torch_model(), (X,), table=Table.parse(f"table 1\n{text}\n"))
+
+
+def test_lines_that_contradict_what_was_found_are_quoted():
+    needs("torch")
+    import torch
+
+    models = [torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.LayerNorm(5), torch.nn.Linear(5, 2)) for _ in "ab"]
+    wrong = Table.parse("table 1\n1.weight: c <-> 1.bias: c\n", name="start.table")
+    with pytest.raises(UsageError, match=r"start\.table: its lines contradict what the models compute") as raised:
+        parity.derive(*models, (X,), table=wrong)
+    assert any('by "1.weight: c <-> 1.bias: c" and "1.weight: c <-> ' in line for line in raised.value.problems)
 
 
 def test_real_weights_take_the_place_of_random_ones(tmp_path: Path):

@@ -169,3 +169,13 @@ def test_a_parameter_without_elements_is_refused():
     model.register_parameter("none", torch.nn.Parameter(torch.zeros(0, 4)))
     with pytest.raises(UsageError, match="none: no elements: build the torch model with lengths above 0"):
         parity.derive(model, model, (X,))
+
+
+def test_a_model_without_values_is_refused():
+    needs("torch")
+    import torch
+
+    with torch.device("meta"):
+        model = torch.nn.Linear(4, 4)
+    with pytest.raises(UsageError, match=r"the torch model is on device meta, .*: build it without that device"):
+        parity.derive(torch.nn.Linear(4, 4), model, (X,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -55,6 +56,21 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
         if name in rights.shapes:
             rights.part(found, name)[...] = array
     return Hint(table, found, tuple(spoken), tuple(moved))
+
+
+def check_lines(given: Hint, table: Table, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that no line that the user gave speaks of what others do. Raises: UsageError that quotes both.
+
+    Args:
+      table: the given lines and those that were found. shapes: of the left side.
+    """
+    try:
+        table.layout(shapes)
+    except Misfit as error:
+        lines = {str(line.number): f'"{line}"' for line in table.lines}
+        quoted = [re.sub(r"line (\d+)", lambda found: lines[found[1]], problem) for problem in error.problems]
+        what = "its lines contradict what the models compute: correct them, or leave them out"
+        raise UsageError(f"{given.table.name}: {what}", quoted) from error
 
 
 def _spoken(table: Table, shapes: Mapping[str, tuple[int, ...]], side: str) -> dict[str, tuple[int, ...]]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from convert.errors import UsageError
+
 from .caches import forgotten
 from .call import Call
 from .cotangents import Take, cotangents
@@ -30,6 +32,10 @@ class TorchSide(ModuleSide):
     tensor = torch.Tensor
 
     def __init__(self, model: torch.nn.Module, call: Call):
+        if elsewhere := {tensor.device.type for tensor in model.state_dict().values()} - {"cpu"}:
+            device = sorted(elsewhere)[0]
+            remedy = "build it without that device" if device == "meta" else "give model.cpu()"
+            raise UsageError(f"the torch model is on device {device}, where derive reads no values: {remedy}")
         copied = _hollow(model).to(torch.float64).train().eval()  # which empties caches of models that have such
         trained = dict(model.named_parameters(remove_duplicate=False))
         super().__init__(copied, call, model.state_dict(keep_vars=True), trained)
