@@ -10,7 +10,9 @@ import pytest
 
 import ports
 import specs
-from ports.frameworks import quick_xla_flags
+from convert.errors import ConvertError
+from convert.pages import use
+from ports.frameworks import declared, quick_xla_flags
 
 os.environ.setdefault("XLA_FLAGS", quick_xla_flags())  # tests run each tiny network once; set before jax is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads cost more than they save, and paddle warns of two
@@ -24,8 +26,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Add pages before any test is collected."""
-    for source in config.getoption("--spec"):
-        specs.add(source)
+    try:
+        use(config.getoption("--spec"))
+    except ConvertError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_report_header() -> list[str]:
@@ -50,10 +54,17 @@ def needs(framework: str) -> None:
         pytest.skip(f"{framework} is not installed: pip install '.[{framework}]'")
 
 
+def needs_port(architecture: str, framework: str) -> None:
+    """Skip, with the cause, a test that runs an architecture in a framework in which it cannot run."""
+    needs(framework)
+    if not declared(architecture, framework):
+        pytest.skip(f"the page of {architecture} declares no port in {framework}")
+
+
 @functools.lru_cache(maxsize=24)
 def tiny(architecture: str, name: str, framework: str, dtype: str = "float64"):
     """A tiny twin with random weights, the same in every framework."""
-    needs(framework)
+    needs_port(architecture, framework)
     config = specs.get(architecture).tiny[name]
     return ports.build(architecture, config, framework, seed=1, init="random", dtype=dtype)
 

@@ -19,7 +19,8 @@ from convert.errors import ConvertError, UsageError
 from parity.__main__ import main as parity_main
 from ports.__main__ import main as ports_main
 
-from .conftest import needs
+from . import test_assumed
+from .conftest import needs, needs_port
 
 ROOT = Path(__file__).parent.parent
 GENERIC = ["test_specs.py", "test_tables.py", "test_ports.py", "test_routes.py", "test_goldens.py"]
@@ -63,6 +64,23 @@ def test_a_new_architecture_is_its_files_and_nothing_else(tmp_path):
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--spec", page, "-k", "my_network", *files)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout and "skipped" not in done.stdout
+
+
+def test_the_generic_tests_ask_nothing_of_a_page_that_it_need_not_have(new, tmp_path):
+    """A page may have no open field, no head, and no port in some framework."""
+    page = new("closed")
+    text = page.read_text()
+    for line in re.findall(r"    (?:act|norm_eps): .*\n", text):
+        text = text.replace(line, "")
+    for part in (', act="relu"', ', {"act": "gelu", "norm_eps": 1e-6}', ', "torch": "closed_torch.py"'):
+        assert part in text
+        text = text.replace(part, "")
+    page.write_text(text)
+    specs.add(str(page))
+    for framework in ("flax", "torch", "paddle"):
+        test_assumed.test_bare_arrays_of_a_port_are_refused("closed", framework, tmp_path)
+    with pytest.raises(pytest.skip.Exception, match="closed declares no port in torch"):
+        needs_port("closed", "torch")
 
 
 def weights(page, path, dialect="original", **record):

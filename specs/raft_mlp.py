@@ -291,7 +291,7 @@ DIALECTS = {
         """, {"norm_eps": 1e-5}, about="okojoalg/raft-mlp", preprocessing=_PIXELS),
 }  # fmt: skip
 
-SIGN = r"levels[._]\d"
+SIGN = r"levels[._/]\d"
 
 SPEC = Spec(
     config=Config,

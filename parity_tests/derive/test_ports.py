@@ -7,7 +7,7 @@ import pytest
 import specs
 from benchmarks.ports import PAIRS, derived, smallest
 
-from ..conftest import needs
+from ..conftest import needs_port
 
 MANY = 20  # layers
 COMPILED = [pair for pair in PAIRS if "flax" in pair]
@@ -23,6 +23,6 @@ def test_a_port_is_derived_from_another(architecture: str):
     many = len(list(spec.layers(config))) > MANY
     pair = ("torch", "paddle") if many else COMPILED[specs.names().index(architecture) % 2]
     for framework in pair:
-        needs(framework)
+        needs_port(architecture, framework)
     found = derived(architecture, config, pair)
     assert found.proven and not found.missing, (found.failure, found.reasons, found.divergences)
