@@ -277,6 +277,46 @@ def test_what_cannot_be_written_is_refused(new, tmp_path, capsys):
     assert not list(tmp_path.glob("other*"))
 
 
+@pytest.mark.parametrize("name", ["torch", "numpy", "copy", "dataclasses", "jax", "convert", "parity_tests", "pytest"])
+def test_a_name_that_would_hide_a_module_is_refused(name, tmp_path, capsys, monkeypatch):
+    """Though nothing of that name is imported to find out."""
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    assert ports_main(["new", "--out", str(tmp_path), name]) == 2
+    err = capsys.readouterr().err
+    assert f"{name!r} is the name of a Python module already (" in err and "Traceback" not in err
+    assert name not in sys.modules and not list(tmp_path.iterdir())
+
+
+def test_files_and_folders_of_the_user_hide_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # as `python -m` does
+    for name in ("mine", "yours"):
+        (tmp_path / name).mkdir()
+        assert ports_main(["new", name, "--out", name]) == 0
+    (tmp_path / "yours" / "__init__.py").touch()
+    assert ports_main(["new", "yours"]) == 0
+    assert ports_main(["new", "yours"]) == 1
+    assert "./yours.py" in (err := capsys.readouterr().err) and "exists already: choose another name" in err
+
+
+def test_the_class_of_a_network_may_be_stated(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(specs, "_added", {})
+    assert ports_main(["new", "resmlp", "--class", "ResMLP", "--out", str(tmp_path)]) == 0
+    assert specs.get(specs.add(str(tmp_path / "resmlp.py"))).network == "ResMLP"
+    texts = {path.name: path.read_text() for path in tmp_path.glob("*.py")}
+    assert len(texts) == 5 and not any("Resmlp" in text or "MyNetwork" in text for text in texts.values())
+    for framework in ("flax", "torch", "paddle"):
+        assert "\nclass ResMLP(" in texts[f"resmlp_{framework}.py"]
+    for words, remedy in (
+        (["block"], "cannot be 'Block', a name that the files use: state another with --class"),
+        (["none"], "cannot be 'None', a name that the files use: state another with --class"),
+        (["x", "--class", "Tensor"], "cannot be 'Tensor', a name that the files use: choose another"),
+        (["x", "--class", "My Net"], "--class 'My Net' is no name of a class"),
+    ):
+        assert ports_main(["new", "--out", str(tmp_path), *words]) == 2
+        assert remedy in capsys.readouterr().err
+
+
 def test_a_page_without_all_ports_is_compared_and_proven_with_those_that_it_has(new, tmp_path, capsys, monkeypatch):
     """Also where the file's own framework has none; the others are skipped by name."""
     needs("torch"), needs("paddle")

@@ -72,16 +72,17 @@ def _fields(config: type) -> list[str]:
 def new(argv: list[str]) -> int:
     """Write the files of a new architecture and print what to do with them."""
     parser = Arguments(
-        "ports new", "NAME [--out FOLDER]",
+        "ports new", "NAME [--class CLASS] [--out FOLDER]",
         description="Write a page, its three ports and a script that writes golden cases; all run\nas they are.",
         epilog=f"example:\n  {called('ports')} new my_network",
     )  # fmt: skip
     parser.add_argument("name", metavar="NAME", help="of the architecture: letters, digits and _")
+    parser.add_argument("--class", dest="network", metavar="CLASS", default="", help="of the network, e.g. ResMLP")
     parser.add_argument("--out", metavar="FOLDER", default=".", help="where the files go (default: here)")
     arguments = parser.parse_args(argv[1:])
     from .new import write
 
-    for line in write(arguments.name, arguments.out):
+    for line in write(arguments.name, arguments.out, arguments.network):
         print(line)
     return 0
 

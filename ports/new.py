@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import keyword
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
 import specs
@@ -14,26 +18,40 @@ FILES = ("{}.py", "{}_flax.py", "{}_torch.py", "{}_paddle.py", "{}_golden.py")
 NAME, NETWORK = "my_network", "MyNetwork"  # of the template
 
 
-def write(name: str, folder: str) -> Iterator[str]:
+def write(name: str, folder: str, network: str = "") -> Iterator[str]:
     """Write a page, three ports and a script for goldens; yield lines that say what was written and what to do next.
 
+    Args:
+      network: the class of the network; by default the architecture's name in capitals, MyNetwork for my_network.
     Raises: UsageError for a name that cannot be; ConvertError for a folder or files that are in the way.
     """
-    network = "".join(part.capitalize() for part in name.split("_"))
+    stated, network = network, network or "".join(part.capitalize() for part in name.split("_"))
     if not name.isidentifier() or not network.isidentifier():
+        if stated and name.isidentifier():
+            raise UsageError(f"--class {network!r} is no name of a class: use letters, digits and _, as in {NETWORK}")
         raise UsageError(f"{name!r} is no name of an architecture: use letters, digits and _, as in {NAME}")
     if name in specs.names():
         raise UsageError(f"there is an architecture {name!r} already ({called('ports')} lists all)")
+    texts = {
+        template: (files("ports.template") / template.format(NAME)).read_text(encoding="utf-8") for template in FILES
+    }
+    if keyword.iskeyword(network) or network in _bound(texts):
+        remedy = "choose another" if stated else "state another with --class"
+        raise UsageError(f"the class of the network cannot be {network!r}, a name that the files use: {remedy}")
     if not os.path.isdir(folder):
         raise ConvertError(f"--out {folder}: there is no such folder: create it first")
-    paths = {template.format(NAME): os.path.join(folder, template.format(name)) for template in FILES}
+    paths = {template: os.path.join(folder, template.format(name)) for template in FILES}
     if there := [path for path in paths.values() if os.path.lexists(path)]:
         raise ConvertError(f"{', '.join(there)}: exists already: choose another name or folder")
-    for source, path in paths.items():
-        text = (files("ports.template") / source).read_text(encoding="utf-8")
+    if home := _shadowed(name):
+        raise UsageError(
+            f"{name!r} is the name of a Python module already ({home}), which {name}.py would hide from the scripts "
+            "beside it: choose another"
+        )
+    for template, path in paths.items():
         try:
             with open(path, "x", encoding="utf-8") as file:
-                file.write(text.replace(NAME, name).replace(NETWORK, network))
+                file.write(texts[template].replace(NAME, name).replace(NETWORK, network))
         except OSError as error:
             raise ConvertError(f"{path}: {error.strerror}") from error
         yield path
@@ -42,3 +60,28 @@ def write(name: str, folder: str) -> Iterator[str]:
     yield f"{called('parity')} {name} --spec {page}    compares the three ports"
     yield f"python {golden}    writes a golden case and runs the ports on it"
     yield f"{document('own-architecture')} says what each part means"
+
+
+def _shadowed(name: str) -> str:
+    """Return where Python finds a module of that name, without importing it; "" for none, or a file of the user's.
+
+    A file in the current folder is the user's, and so is a package there, unless it is one of ours.
+    """
+    if name in sys.stdlib_module_names or name == "__main__":
+        return "the standard library"
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:  # a folder without __init__.py hides nothing
+        return ""
+    place = os.path.dirname(os.path.realpath(found.origin))
+    ours = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    here = os.path.realpath(os.curdir)
+    if found.submodule_search_locations is not None:
+        return "" if os.path.dirname(place) == here != ours else found.origin
+    return "" if place == here else found.origin
+
+
+def _bound(texts: Mapping[str, str]) -> set[str]:
+    """Return the names of classes, functions, variables and imports of Python files, other than the network."""
+    nodes = [node for text in texts.values() for node in ast.walk(ast.parse(text))]
+    names = {getattr(node, field, None) for node in nodes for field in ("id", "name", "asname")}
+    return {name for name in names if isinstance(name, str)} - {NETWORK}
