@@ -232,9 +232,9 @@ def test_faults_of_a_pages_functions_are_reported_at_once(new):
     with pytest.raises(ValueError, match="not well defined") as caught:
         specs.add(str(page))
     for part in (
-        "tiny 'S': layers: 'stem' is the path of 2 layers",
-        "tiny 'S': infer returned hidden=7, the Config has 11",
-        "variants 'S': input_shape: has 9 channels, the Config 3",
+        "tiny 'S' (and 1 more): layers: 'stem' is the path of 2 layers",
+        "tiny 'S' (and 2 more): infer returned hidden=7, the Config has 11",
+        "tiny 'S' (and 2 more): input_shape: has 9 channels, the Config 3",
         "published: variant 'S' has 2,",
     ):
         assert part in str(caught.value)
@@ -362,6 +362,33 @@ def test_an_infer_that_raises_is_one_clear_error(error, new, tmp_path, capsys):
     assert not (tmp_path / "c.msgpack").exists()
 
 
+@pytest.mark.parametrize("framework", ["flax", "torch", "paddle"])
+def test_a_port_begins_with_the_constants_that_its_page_states(framework, new, tmp_path):
+    """Kernels and scales; biases begin at 0 as before."""
+    needs(framework)
+    page = new("constant")
+    text = page.read_text()
+    for good, bad in (
+        ('norm(f"blocks.{b}.norm", c.width)', 'Layer(f"blocks.{b}.norm", "norm", {"c": c.width}, init=1e-5)'),
+        ("c.patch, c.patch)", "c.patch, c.patch, init=0.1)"), ("c.width, c.hidden)", "c.width, c.hidden, init=2)"),
+    ):  # fmt: skip
+        assert good in text
+        text = text.replace(good, bad)
+    page.write_text(text)
+    port = ports.build(str(page), "tiny S", framework, seed=1)
+    port.save(tmp_path / "x.safetensors")
+    values = {name: set(array.ravel().tolist()) for name, array in load_file(tmp_path / "x.safetensors").items()}
+    begun = {
+        layer: [next(iter(found)) for name, found in values.items() if layer in name and len(found) == 1]
+        for layer in ("stem", "norm", "fc1", "fc2")
+    }
+    scale = float(np.float32(1e-5))
+    assert {layer: sorted(numbers) for layer, numbers in begun.items()} == {
+        "stem": [0.0, float(np.float32(0.1))], "norm": [0.0, 0.0, scale, scale], "fc1": [0.0, 0.0, 2.0, 2.0],
+        "fc2": [0.0, 0.0],
+    }  # fmt: skip
+
+
 def test_routes_name_the_ports_of_a_page(new, capsys):
     page = new("routed")
     assert convert(["routes", "--spec", str(page)]) == 0
@@ -443,7 +470,8 @@ def test_an_unknown_kind_is_reported_once_with_the_kind_that_is_meant(new):
     with pytest.raises(ValueError) as caught:
         specs.add(str(page))
     (problem,) = caught.value.problems
-    assert "unknown name 'linear', did you mean 'dense'? (first at 'blocks.0.fc1'; the kinds are dense, " in problem
+    assert problem.startswith("tiny 'S' (and 2 more): layers: 'blocks.0.fc1' and 'head' (and 15 more): kind: unknown")
+    assert "unknown name 'linear', did you mean 'dense'? (the kinds are dense, " in problem
 
 
 def test_a_name_beside_its_file_and_an_architecture_as_a_dialect_are_explained(new, monkeypatch, capsys):

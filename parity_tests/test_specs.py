@@ -9,7 +9,7 @@ import pytest
 import specs
 from specs.checks import faults
 from specs.config import check_numbers
-from specs.layer import Layer
+from specs.layer import Layer, array, norm
 from specs.spec import FITS, Dialect, Refusal, Spec, SpecError
 
 ROOT = Path(__file__).parent.parent
@@ -157,6 +157,43 @@ def test_a_fault_of_every_block_is_one_line():
 
     found = faults(Spec(**{**GOOD, "layers": layers, "variants": {}}))
     assert len(found) == 2
-    assert "'blocks.0.fc': init: unknown name 'xavier', did you mean 'xavier_uniform'? (one of lecun" in found[0]
-    assert found[0].endswith("zeros, ones) (and 8 like it)") and found[1].endswith("(one of lecun_normal, "
-        "kaiming_normal, xavier_uniform, torch, trunc_normal_02, normal, zeros, ones)")  # fmt: skip
+    assert "'blocks.0.fc' (and 8 more): init: unknown name 'xavier', did you mean 'xavier_uniform'? (one" in found[0]
+    assert found[1].endswith("(one of lecun_normal, kaiming_normal, xavier_uniform, torch, trunc_normal_02, normal, "
+        "zeros, ones, or a number, as in 0.1)")  # fmt: skip
+
+
+SOUND = {
+    **GOOD, "infer": lambda sizes: {"width": sizes["head.kernel", "i"], "classes": sizes["head.kernel", "o"]},
+    "immaterial": lambda c: {"channels"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("init", "message"), [
+    ("tenth", "init: unknown name 'tenth' (one of lecun_normal, "), (None, "init is None, neither"),
+    (True, "init is True, neither"), (float("nan"), "init is nan, neither"), (1e39, "init is 1e+39, neither"),
+    ([0.1], "init is [0.1], neither"), (0.1, ""), (1e-5, ""), (-1, ""), (0, ""),
+])  # fmt: skip
+def test_an_init_is_a_name_or_a_number_and_what_is_neither_is_reported_once(init, message):
+    """Though it is in two layers of every block of every Config."""
+
+    def layers(config):
+        scales = [array(f"blocks.{b}.{name}", c=config.width, init=init) for b in range(3) for name in ("s", "t")]
+        return [*scales, *GOOD["layers"](config)]
+
+    found = faults(Spec(**{**SOUND, "layers": layers}))
+    assert len(found) == bool(message)
+    for problem in found:
+        assert problem.startswith(
+            "tiny 'A' (and 1 more): layers: 'blocks.0.s' and 'blocks.0.t' (and 4 more): " + message
+        )
+
+
+def test_a_variant_with_arrays_that_no_twin_has_is_a_fault():
+    """Names are learnt from the twins: those arrays would not be recognised."""
+
+    def layers(config):
+        return [*GOOD["layers"](config), *(norm(f"more.{b}", 2, bias=False) for b in range(config.width - 3))]
+
+    (problem,) = faults(Spec(**{**SOUND, "layers": layers, "variants": {"A": Config(), "B": Config(width=5)}}))
+    assert problem == "variants 'B': no Config in tiny has a norm as 'more.0.scale'"
+    assert faults(Spec(**{**SOUND, "layers": layers, "tiny": {"A": Config(width=4)}})) == []

@@ -7,41 +7,70 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import config as configs
 from .dialects import PORTS, shapes
 from .init import INITS
 from .kinds import ANY, GATES, KINDS
 from .layer import Layer, Sizes, count, parameters
+from .paths import normal
 from .spec import Spec
-from .words import unknown, with_article
+from .words import in_a_row, unknown, with_article
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.(\d+|[A-Za-z_]\w*))*")
-UNKNOWN_KIND = "layers: kind: "  # begins a fault that is the same in every Config
+NAMED = 3  # layers with the same fault that are named; the others are counted
+
+
+class Fault(NamedTuple):
+    """What is wrong in one Config, and with which of its layers; path "" for none."""
+
+    text: str
+    path: str = ""
+    config: str = ""
 
 
 def faults(spec: Spec) -> list[str]:
     """List everything that is wrong with a Spec whose fields have the right types."""
-    found: list[str] = []
+    raised: list[Fault] = []
     sound: dict[str, Any] = {}  # twins without a fault
     for what, configurations in (("tiny", spec.tiny), ("variants", spec.variants)):
         for name, config in configurations.items():
             try:
-                some = [f"{what} {name!r}: {fault}" for fault in _of_config(spec, config)]
+                some = list(_of_config(spec, config))
             except Exception as error:  # of the page's own code
-                some = [f"{what} {name!r}: {_raised(error)}"]
-            reported = {fault.partition(UNKNOWN_KIND)[2] for fault in found} - {""}
-            found += [fault for fault in some if fault.partition(UNKNOWN_KIND)[2] not in reported]
+                some = [Fault(_raised(error))]
+            raised += [fault._replace(config=f"{what} {name!r}") for fault in some]
             if what == "tiny" and not some:
                 sound[name] = config
+    found = list(_each_once(raised))
     found += dict.fromkeys(fault for config in sound.values() for fault in _undeclared(spec, config))
     found += _of_sign(spec, sound)
+    found += _of_names(spec) if not raised else []
     for name, published in spec.published.items():
         counted = _counted(spec, spec.variants[name])
         if counted is not None and counted != published:
             found.append(f"published: variant {name!r} has {counted:,} trained parameters, not {published:,}")
     return found
+
+
+def _each_once(raised: list[Fault]) -> Iterator[str]:
+    """Say once what is wrong in several layers or Configs, numbers aside: which layers, and how many Configs."""
+    groups: dict[tuple[str, bool], list[Fault]] = {}
+    for fault in raised:
+        groups.setdefault((normal(fault.text), bool(fault.path)), []).append(fault)
+    for (_, of_layers), group in groups.items():
+        text, _, config = group[0]
+        others = len({fault.config for fault in group}) - 1
+        where = f"{config} (and {others} more)" if others else config
+        if of_layers:
+            firsts: dict[str, str] = {}
+            for fault in group:
+                firsts.setdefault(normal(fault.path), fault.path)
+            named, paths = list(firsts.values())[:NAMED], {fault.path for fault in group}
+            rest = f" (and {len(paths) - len(named)} more)" if len(paths) > len(named) else ""
+            text = f"layers: {in_a_row(map(repr, named))}{rest}: {text}"
+        yield f"{where}: {text}"
 
 
 def _raised(error: Exception) -> str:
@@ -56,74 +85,61 @@ def _counted(spec: Spec, config: Any) -> int | None:
         return None
 
 
-def _of_config(spec: Spec, config: Any) -> Iterator[str]:
+def _of_config(spec: Spec, config: Any) -> Iterator[Fault]:
     layers = list(spec.layers(config))
-    wrong = [fault for layer in layers for fault in _of_layer(layer)]
-    kinds = {layer.kind: layer.path for layer in reversed(layers) if isinstance(layer, Layer) and _is_strange(layer)}
-    yield from _alike(wrong)
-    yield from (_of_kind(kind, path) for kind, path in kinds.items())
-    if wrong or kinds:
+    if wrong := [fault for layer in layers for fault in _of_layer(layer)]:
+        yield from wrong
         return
     paths = Counter(layer.path for layer in layers)
-    yield from (f"layers: {path!r} is the path of {number} layers" for path, number in paths.items() if number > 1)
-    yield from _of_infer(spec, config, layers)
-    yield from _of_images(spec, config)
+    repeated = [f"layers: {path!r} is the path of {number} layers" for path, number in paths.items() if number > 1]
     fields = configs.types_of(spec.config)
-    strange = [name for name in spec.immaterial(config) if name not in fields]
-    yield from (f"immaterial: {unknown(name, fields)}" for name in strange)
+    strange = [f"immaterial: {unknown(name, fields)}" for name in spec.immaterial(config) if name not in fields]
+    yield from map(Fault, [*repeated, *_of_infer(spec, config, layers), *_of_images(spec, config), *strange])
 
 
-def _alike(faults: list[str]) -> Iterator[str]:
-    """Yield one of those that differ in numbers alone, as of every block, and how many there are."""
-    counts = Counter(re.sub(r"\d+", "#", fault) for fault in dict.fromkeys(faults))
-    firsts: dict[str, str] = {}
-    for fault in faults:
-        firsts.setdefault(re.sub(r"\d+", "#", fault), fault)
-    for form, fault in firsts.items():
-        yield f"{fault} (and {counts[form] - 1} like it)" if counts[form] > 1 else fault
+def _of_layer(layer: Any) -> Iterator[Fault]:
+    if not isinstance(layer, Layer):
+        yield Fault(f"layers: yields {layer!r}, not a Layer")
+        return
+    if not isinstance(layer.path, str) or not PATH.fullmatch(layer.path):
+        yield Fault(f"layers: {layer.path!r}: a path is names and numbers joined by dots")
+        return
+    yield from (
+        Fault(text, layer.path) for text in (_of_leaves(layer) if layer.kind in KINDS else [_of_kind(layer.kind)])
+    )
 
 
-def _is_strange(layer: Layer) -> bool:
-    return layer.kind not in KINDS
-
-
-def _of_kind(kind: str, path: str) -> str:
+def _of_kind(kind: str) -> str:
     """Describe a kind that does not exist, with the kind of a library's class of that name, or the nearest name."""
     word = str(kind).replace("_", "")
     near = [name for name, row in KINDS.items() if any(_is_class(word, form) for form in row.classes.values())]
     what = f"unknown name {kind!r}, did you mean {near[0]!r}?" if near else unknown(str(kind), KINDS)
-    return f"{UNKNOWN_KIND}{what} (first at {path!r}; the kinds are {', '.join(KINDS)})"
+    return f"kind: {what} (the kinds are {', '.join(KINDS)})"
 
 
 def _is_class(word: str, pattern: str) -> bool:
     return bool(pattern and re.fullmatch(pattern, word, re.IGNORECASE))
 
 
-def _of_layer(layer: Any) -> Iterator[str]:
-    if not isinstance(layer, Layer):
-        yield f"layers: yields {layer!r}, not a Layer"
-        return
-    where = f"layers: {layer.path!r}"
-    if not isinstance(layer.path, str) or not PATH.fullmatch(layer.path):
-        yield f"{where}: a path is names and numbers joined by dots"
-    if _is_strange(layer):
-        return
+def _of_leaves(layer: Layer) -> Iterator[str]:
     leaves = KINDS[layer.kind].axes
     needed = {
         axis for leaf, axes in leaves.items() if leaf not in layer.without and axes != ANY for axis in axes.split()
     }
     if missing := sorted(needed - layer.sizes.keys()):
-        yield f"{where}: sizes lack {', '.join(missing)}"
+        yield f"sizes lack {', '.join(missing)}"
     yield from (
-        f"{where}: size of {axis} is {size!r}"
-        for axis, size in layer.sizes.items()
-        if type(size) is not int or size < 1
+        f"size of {axis} is {size!r}" for axis, size in layer.sizes.items() if type(size) is not int or size < 1
     )
     if layer.sizes.get("g", 0) != GATES.get(layer.kind, layer.sizes.get("g", 0)):
-        yield f"{where}: size of g is {layer.sizes['g']}, {with_article(layer.kind)} has {GATES[layer.kind]} gates"
-    yield from (f"{where}: without: {unknown(leaf, leaves)}" for leaf in layer.without if leaf not in leaves)
-    if layer.init not in INITS:
-        yield f"{where}: init: {unknown(layer.init, INITS)} (one of {', '.join(INITS)})"
+        yield f"size of g is {layer.sizes['g']}, {with_article(layer.kind)} has {GATES[layer.kind]} gates"
+    yield from (f"without: {unknown(leaf, leaves)}" for leaf in layer.without if leaf not in leaves)
+    allowed = f"(one of {', '.join(INITS)}, or a number, as in 0.1)"
+    if isinstance(layer.init, str):
+        if layer.init not in INITS:
+            yield f"init: {unknown(layer.init, INITS)} {allowed}"
+    elif type(layer.init) not in (int, float) or not abs(layer.init) <= configs.MAX_FLOAT:
+        yield f"init is {layer.init!r}, neither the name of a distribution nor a finite number {allowed}"
 
 
 def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:
@@ -204,6 +220,18 @@ def _of_sign(spec: Spec, twins: Mapping[str, Any]) -> Iterator[str]:
                     where = f"dialect {dialect!r}, as {names[0]!r} of tiny {name!r}"
                     yield f"sign: {spec.sign!r} matches no name of {where}"
                     break
+
+
+def _of_names(spec: Spec) -> Iterator[str]:
+    """Describe the arrays of variants that no twin has: names are learnt from the twins alone."""
+    learnt = {
+        (normal(p.name), p.layer.kind) for twin in spec.tiny.values() for p in parameters(list(spec.layers(twin)))
+    }
+    for name, config in spec.variants.items():
+        for parameter in parameters(list(spec.layers(config))):
+            if (key := (normal(parameter.name), parameter.layer.kind)) not in learnt:
+                learnt.add(key)
+                yield f"variants {name!r}: no Config in tiny has {with_article(key[1])} as {parameter.name!r}"
 
 
 def _of_images(spec: Spec, config: Any) -> Iterator[str]:

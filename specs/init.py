@@ -19,8 +19,8 @@ INITS = {
     "torch": lambda i, o: ("uniform", math.sqrt(1 / i)),  # nn.Linear's and nn.Conv2d's default, kernel and bias
     "trunc_normal_02": lambda i, o: ("truncated_at_2", 0.02),  # std .02, cut at +-2 (not at two deviations)
     "normal": lambda i, o: ("normal", 1.0),  # nn.Embedding's default in torch
-    "zeros": lambda i, o: ("zeros", 0.0),
-    "ones": lambda i, o: ("ones", 1.0),
+    "zeros": lambda i, o: ("constant", 0.0),
+    "ones": lambda i, o: ("constant", 1.0),
 }
 
 
@@ -29,12 +29,14 @@ def draw(parameter: Parameter, seed: int) -> np.ndarray:
     layer, leaf, shape = parameter.layer, parameter.leaf, parameter.shape
     if leaf == "count":
         return np.zeros((), np.int64)
-    if leaf in ("scale", "var"):
+    kind, scale = (
+        ("constant", layer.init) if isinstance(layer.init, int | float) else INITS[layer.init](*fans(parameter))
+    )
+    if leaf == "var" or (leaf == "scale" and kind != "constant"):
         return np.ones(shape, np.float32)
     if leaf == "mean" or (leaf == "bias" and (layer.init != "torch" or layer.kind.endswith("norm"))):
         return np.zeros(shape, np.float32)
     rng = np.random.default_rng([seed, zlib.crc32(parameter.name.encode())])
-    kind, scale = INITS[layer.init](*fans(parameter))
     return _DISTRIBUTIONS[kind](rng, shape, scale).astype(np.float32, copy=False)
 
 
@@ -73,6 +75,5 @@ _DISTRIBUTIONS = {
     "uniform": lambda rng, shape, s: rng.uniform(-s, s, shape),
     "truncated": _truncated,
     "truncated_at_2": lambda rng, shape, s: _truncated(rng, shape, s, 2 / s),
-    "zeros": lambda rng, shape, s: np.zeros(shape, np.float32),
-    "ones": lambda rng, shape, s: np.ones(shape, np.float32),
+    "constant": lambda rng, shape, s: np.full(shape, s, np.float32),
 }

@@ -20,14 +20,15 @@ class Layer(NamedTuple):
       kind: a row of specs.kinds.KINDS; it alone decides layout, never a shape.
       sizes: length of each axis; further names may split an axis for dialects that store it otherwise.
       without: leaves of the kind that this layer lacks, e.g. ("bias",).
-      init: how upstream initialises the kernel: a name in specs.init.INITS.
+      init: how upstream initialises the kernel, table or array: a name in specs.init.INITS, or the number that fills
+        it. A number fills the scale of a norm as well, which begins at 1 otherwise.
     """
 
     path: str
     kind: str
     sizes: Mapping[str, int]
     without: tuple[str, ...] = ()
-    init: str = "lecun_normal"
+    init: str | float = "lecun_normal"
 
     def parameters(self) -> Iterator["Parameter"]:
         """Yield every array that the layer has."""
@@ -72,13 +73,13 @@ def _without(bias: bool) -> tuple[str, ...]:
     return () if bias else ("bias",)
 
 
-def dense(path: str, i: int, o: int, *, bias: bool = True, init: str = "lecun_normal") -> Layer:
+def dense(path: str, i: int, o: int, *, bias: bool = True, init: str | float = "lecun_normal") -> Layer:
     """Build a linear layer from `i` to `o` features."""
     return Layer(path, "dense", {"i": i, "o": o}, _without(bias), init)
 
 
 def conv(
-    path: str, i: int, o: int, h: int, w: int, *, groups: int = 1, bias: bool = True, init: str = "lecun_normal"
+    path: str, i: int, o: int, h: int, w: int, *, groups: int = 1, bias: bool = True, init: str | float = "lecun_normal"
 ) -> Layer:
     """Build a convolution from `i` to `o` channels, kernel (h, w); of kind "conv1d" or "conv3d" use Layer."""
     return Layer(path, "conv", {"i": i // groups, "o": o, "h": h, "w": w}, _without(bias), init)
@@ -94,7 +95,7 @@ def batch_norm(path: str, c: int) -> Layer:
     return Layer(path, "batch_norm", {"c": c})
 
 
-def embedding(path: str, v: int, d: int, init: str = "normal") -> Layer:
+def embedding(path: str, v: int, d: int, init: str | float = "normal") -> Layer:
     """Build a table of `v` vectors of `d` numbers, looked up by number."""
     return Layer(path, "embedding", {"v": v, "d": d}, init=init)
 
@@ -114,7 +115,7 @@ def _cell(path: str, kind: str, i: int, h: int, bias: bool) -> Layer:
     return Layer(path, kind, {"g": GATES[kind], "h": h, "i": i, "k": h}, without, init="torch")
 
 
-def array(path: str, *, init: str = "normal", **sizes: int) -> Layer:
+def array(path: str, *, init: str | float = "normal", **sizes: int) -> Layer:
     """Build a learned array that is no library's layer; `sizes` are its axes, e.g. array("tokens", m=6, d=192)."""
     return Layer(path, "array", sizes, init=init)
 
