@@ -208,9 +208,11 @@ def _amplified(s: Subject, judged: Mapping[str, Verdict]) -> str:
 
 
 def _notes(a: Recording, b: Recording) -> list[str]:
-    """Return the notes of both sides, each once, with the sides that it is of unless it begins with these."""
-    sides = {note: " and ".join(r.label for r in (a, b) if note in r.notes) for note in [*a.notes, *b.notes]}
-    return [note if note.startswith(f"{side}'s ") else f"{side}: {note}" for note, side in sides.items()]
+    """Return the notes of both sides, each once, with the side that it is of unless it is of both or begins with it."""
+    sides = {note: [r.label for r in (a, b) if note in r.notes] for note in [*a.notes, *b.notes]}
+    return [
+        note if len(of) == 2 or note.startswith(f"{of[0]}'s ") else f"{of[0]}: {note}" for note, of in sides.items()
+    ]
 
 
 def _values(element: Worst) -> tuple[float, ...]:

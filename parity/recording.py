@@ -89,8 +89,9 @@ def record(
     with model.undropped() if rates else nullcontext(model) as settled:
         recording = _record(settled, inputs, check, label, feed, steps)
     if rates:
-        masks = "; its masks are judged by themselves" if check == "train" else ""
-        recording.notes.append(f"{check} ran with dropout off ({', '.join(dict.fromkeys(rates))}){masks}")
+        recording.notes.append(
+            f"dropout was off ({', '.join(dict.fromkeys(rates))}): train judges its masks by themselves"
+        )
     if rates and check == "train":
         recording.masks = _masks(model, inputs)
     recording.notes += model.switched(training)

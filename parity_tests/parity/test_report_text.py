@@ -205,6 +205,17 @@ def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
     assert facts["worst later"] == "1 at output, which the tables show"
 
 
+def test_a_note_of_both_sides_of_several_comparisons_and_checks_is_one() -> None:
+    sides = [recording(label) for label in LABELS]
+    for side in sides:
+        side.notes = ["dropout was off"]
+    results = [judge(Subject("x", "v", check, "float64", "cpu"), sides) for check in ("layers", "forward")]
+    text = report_text.render([*results[0], *results[1]]).replace("\n  ", " ")
+    assert re.findall("note: .*", text) == [
+        "note: dropout was off (6 comparisons: flax-torch, flax-paddle and torch-paddle)"
+    ]
+
+
 def test_a_note_says_of_how_many_comparisons_it_is_and_names_its_side_once() -> None:
     sides = [recording(label) for label in LABELS]
     sides[2].notes = ["paddle's LayerNorm rounds epsilon 1e-6 to float32", "ran slowly"]
