@@ -28,7 +28,7 @@ from .planning import left_open, plan_read
 from .plans import Plan
 from .program import dumps
 from .readings import Ambiguous, Names, Reading, normal
-from .recognise import FAR, NEAR, USUAL, candidates, dialects, nearest, unknown_page
+from .recognise import NEAR, USUAL, candidates, dialects, far, nearest, unknown_page
 from .record import DEFAULT, DIALECT, OFFICIAL, Record
 from .record import read as read_record
 from .settings import Settings
@@ -286,7 +286,7 @@ def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str |
         reading = nearest(reader, weights)
         parts = parametrized(reader.tensors, USUAL.get(reader.format))
         if reading and reading.score < NEAR:
-            return {"notes": [*reader.remarks, *filter(None, [parts]), FAR], **_beside(reader)}
+            return {"notes": [*reader.remarks, *filter(None, [parts]), far()], **_beside(reader)}
         if reading:
             size = len(reading.tensors)
             share = f"{reading.architecture} has {round(reading.score * size)} of the file's {size} names"

@@ -151,7 +151,6 @@ def _square(reader: Reader) -> bool:
 
 
 NEAR = 0.5  # share of names, which recognition asks for as well: any model shares some, such as norm or head
-FAR = f"no architecture here has half of its names: a Table converts models of one's own ({document('own-model')})"
 # The framework whose users write a format.
 USUAL = {"msgpack": "flax", "npz": "flax", "orbax": "flax", "torch": "torch", "dcp": "torch", "safetensors": "torch",
          "pdparams": "paddle"}  # fmt: skip
@@ -207,8 +206,17 @@ def _nothing_fits(reader: Reader, names: Names, dialect: str | None, weights: st
     remedy = "" if dialect else f" ({called('ports')} lists them)"
     format = with_article(reader.format)
     near = nearest(reader, weights)
-    far = f"; {FAR}" if near is None or near.score < NEAR else ""
-    return f"{reader.path}: {format} file, but its names are {what}{remedy}; its first names are {first}{far}"
+    distant = f"; {far()}" if near is None or near.score < NEAR else ""
+    return f"{reader.path}: {format} file, but its names are {what}{remedy}; its first names are {first}{distant}"
+
+
+def far() -> str:
+    """Say what converts a file of a model that no architecture known here comes near to."""
+    table, page = document("own-model"), document("own-architecture")
+    return (
+        f"no architecture here has half of its names: a Table converts models of one's own ({table}), "
+        f"{option('spec', 'PAGE')} adds an architecture ({page})"
+    )
 
 
 def _optimizer_of_paddle(reader: Reader) -> str:

@@ -462,6 +462,43 @@ def test_what_the_author_of_a_page_forgets_or_mistakes_is_reported(part, new):
     assert message in str(caught.value)
 
 
+def test_a_field_that_every_config_needs_or_that_is_misspelt_is_named(new):
+    page = new("fieldless")
+    text = page.read_text()
+    for good, bad, message in (
+        (
+            "    channels: int = 3  # of the image\n",
+            "",
+            "unknown name 'channels' (every Config has channels and classes)",
+        ),
+        ('"patch", "width"', '"patch", "widht"', "unknown name 'widht', did you mean 'width'?"),
+    ):
+        assert good in text
+        page.write_text(text.replace(good, bad))
+        with pytest.raises(ValueError, match=r"fieldless.py, line \d+: Config: ") as caught:
+            specs.add(str(page))
+        assert message in str(caught.value)
+    page.write_text(text.replace("c.width, c.classes)", "c.width, c.clases)"))
+    with pytest.raises(ValueError, match="not well defined") as caught:
+        specs.add(str(page))
+    assert caught.value.problems[0] == "tiny 'S' (and 1 more): Config: unknown name 'clases', did you mean 'classes'?"
+
+
+@pytest.mark.parametrize(("port", "message"), [
+    ("class Another: pass\nclass Netwrk: pass", ": has no class 'Network', the `network` of this page: unknown name "
+     "'Network', did you mean 'Netwrk'? (one of Another, Netwrk)"),
+    ("Network = ((", ", line 1: SyntaxError: '(' was never closed"), ("", "unknown name 'Network'\n"),
+    ("from elsewhere import *", ""), ("from elsewhere import Other as Network", ""), ("if True:\n    Network = 3", ""),
+    ("def __getattr__(name): ...", ""), ("raise AssertionError('imported')\nclass Network: ...", ""),
+])  # fmt: skip
+def test_a_port_without_the_class_is_reported_before_any_framework_is_imported(port, message, new, capsys):
+    page = new("network")
+    page.with_name("network_torch.py").write_text(port)
+    assert ports_main(["--spec", str(page)]) == (2 if message else 0)
+    err = capsys.readouterr().err
+    assert message in err and (not message or f"ports: 'torch': {page.with_name('network_torch.py')}" in err)
+
+
 def test_an_unknown_kind_is_reported_once_with_the_kind_that_is_meant(new):
     page = new("linear")
     page.write_text(page.read_text().replace("yield dense(", 'yield Layer(kind="linear", sizes={}, path=')

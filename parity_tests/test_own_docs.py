@@ -40,8 +40,8 @@ def test_the_table_of_the_page_is_well_defined(tmp_path, monkeypatch):
     monkeypatch.setattr(specs, "_added", {})
     page = tmp_path / "documented.py"
     page.write_text("".join(code for code in PYTHON if "parity" not in code))
-    (tmp_path / "my_network_torch.py").touch()
-    monkeypatch.setitem(sys.modules, "my_package.my_network_flax", type(sys)("my_network_flax"))
+    (tmp_path / "head_mixer_torch.py").write_text("class HeadMixer: ...")
+    monkeypatch.setitem(sys.modules, "my_package.head_mixer_flax", type(sys)("head_mixer_flax"))
     dialect_faults.check(specs.add(str(page)))
 
 

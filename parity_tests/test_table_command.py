@@ -170,7 +170,8 @@ def test_a_checkpoint_of_another_model_is_called_so(tmp_path, capsys):
     code, _, error = run(capsys, *words, GOOGLE)
     assert f"names are in this Table: another model? ({GOOGLE} is an mlp_mixer (google))" in error, error
     code, _, error = run(capsys, "google2torch", own)
-    assert code == 1 and "a Table converts models of one's own (docs/own-model.md)" in error, error
+    remedies = "(docs/own-model.md), --spec PAGE adds an architecture (docs/own-architecture.md)"
+    assert code == 1 and f"a Table converts models of one's own {remedies}" in error, error
 
 
 def test_a_length_that_other_lines_contradict_is_reported(tmp_path, capsys):

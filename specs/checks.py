@@ -15,7 +15,7 @@ from .init import INITS
 from .kinds import ANY, GATES, KINDS
 from .layer import Layer, Sizes, count, parameters
 from .paths import normal
-from .spec import Spec
+from .spec import Spec, described
 from .words import in_a_row, unknown, with_article
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.(\d+|[A-Za-z_]\w*))*")
@@ -39,7 +39,7 @@ def faults(spec: Spec) -> list[str]:
             try:
                 some = list(_of_config(spec, config))
             except Exception as error:  # of the page's own code
-                some = [Fault(_raised(error))]
+                some = [Fault(described(error))]
             raised += [fault._replace(config=f"{what} {name!r}") for fault in some]
             if what == "tiny" and not some:
                 sound[name] = config
@@ -71,10 +71,6 @@ def _each_once(raised: list[Fault]) -> Iterator[str]:
             rest = f" (and {len(paths) - len(named)} more)" if len(paths) > len(named) else ""
             text = f"layers: {in_a_row(map(repr, named))}{rest}: {text}"
         yield f"{where}: {text}"
-
-
-def _raised(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _counted(spec: Spec, config: Any) -> int | None:
@@ -147,7 +143,7 @@ def _of_infer(spec: Spec, config: Any, layers: list[Layer]) -> Iterator[str]:
     try:
         inferred = _inferred(spec, layers)
     except Exception as error:
-        yield f"infer: {_raised(error)}"
+        yield f"infer: {described(error)}"
         return
     if problems := configs.misfits(spec.config, inferred):
         yield from (f"infer: {problem}" for problem in problems)

@@ -10,11 +10,11 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import NamedTuple
 
-from .spec import Spec, SpecError
+from .spec import Spec, SpecError, described
 from .words import unknown
 
 GROUP = "triptych.specs"  # of entry points: NAME = "package.module", which ends with SPEC = Spec(...)
@@ -90,7 +90,7 @@ def _failed(path: str, error: Exception) -> SpecError:
             line = step.tb_lineno
         step = step.tb_next
     where = f"{path}, line {line}" if line else path
-    return SpecError(f"{where}: {type(error).__name__}: {getattr(error, 'msg', None) or error}")
+    return SpecError(f"{where}: {described(error)}")
 
 
 def _page(name: str, source: str, module: ModuleType) -> Page:
@@ -100,35 +100,57 @@ def _page(name: str, source: str, module: ModuleType) -> Page:
     path = os.path.abspath(module.__file__ or source)
     if not isinstance(spec, Spec):
         raise SpecError(f"{path}: is no page: it has to end with SPEC = Spec(...)")
-    if problems := [*faults(spec), *_missing_ports(spec, os.path.dirname(path))]:
+    if problems := [*faults(spec), *_faults_of_ports(spec, os.path.dirname(path))]:
         raise SpecError(f"{path}: its Spec is not well defined", problems)
     return Page(name, source, os.path.dirname(path), spec)
 
 
-def _missing_ports(spec: Spec, folder: str) -> Iterator[str]:
-    """Describe the ports that do not exist; none is imported, nor a package around one."""
+def _faults_of_ports(spec: Spec, folder: str) -> Iterator[str]:
+    """Describe the ports that do not exist or lack the class; none is imported, nor a package around one."""
     for framework, port in spec.ports.items():
-        if port.endswith(".py"):
-            if not os.path.isfile(os.path.join(folder, port)):
-                yield f"ports: {framework!r}: {os.path.join(folder, port)}: there is no such file"
-        elif not _is_module(port):
-            yield f"ports: {framework!r}: {port}: there is no such module"
+        file: str | None = os.path.join(folder, port)
+        if not port.endswith(".py"):
+            found = _module(port)
+            if found is None and port not in sys.modules:
+                yield f"ports: {framework!r}: {port}: there is no such module"
+            file = found.origin if found is not None else None
+        elif not os.path.isfile(os.path.join(folder, port)):
+            yield f"ports: {framework!r}: {file}: there is no such file"
+            file = None
+        if file and file.endswith(".py"):
+            yield from (f"ports: {framework!r}: {file}{fault}" for fault in _without_class(file, spec.network))
 
 
-def _is_module(dotted: str) -> bool:
-    """Tell whether a module exists."""
-    if dotted in sys.modules:
-        return True
+def _without_class(file: str, name: str) -> Iterator[str]:
+    """Describe a port that binds no such name, by its text; what follows its file."""
+    import ast
+
+    try:
+        with open(file, "rb") as opened:
+            nodes = list(ast.walk(ast.parse(opened.read())))
+    except (OSError, ValueError):
+        return  # importing it says more
+    except SyntaxError as error:
+        yield f", line {error.lineno}: {described(error)}"
+        return
+    bound = {getattr(node, field, None) for node in nodes for field in ("id", "name", "asname")}
+    if not bound & {name, "*", "__getattr__"}:  # else it may have the class
+        classes = [node.name for node in nodes if isinstance(node, ast.ClassDef)]
+        yield f": has no class {name!r}, the `network` of this page: {unknown(name, classes, listed=bool(classes))}"
+
+
+def _module(dotted: str) -> ModuleSpec | None:
+    """Find a module without importing the packages around it; None if there is none."""
     top, *rest = dotted.split(".")
     try:
         found = importlib.util.find_spec(top)
     except ValueError:  # an empty name, or a module that no file is behind
-        return False
+        return None
     for n in range(len(rest)):
         if found is None or found.submodule_search_locations is None:
-            return False
+            return None
         found = PathFinder.find_spec(".".join([top, *rest[: n + 1]]), found.submodule_search_locations)
-    return found is not None
+    return found
 
 
 def _entry_points() -> list[str]:

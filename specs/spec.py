@@ -127,6 +127,15 @@ class Spec:
         return {**self.variants, **{TINY + name: config for name, config in self.tiny.items()}}
 
 
+def described(error: Exception) -> str:
+    """Describe an exception of a page's own code; of a field that a Config lacks, with what every Config needs."""
+    if isinstance(error, AttributeError) and is_dataclass(error.obj):
+        known = [f.name for f in fields(error.obj)]
+        needed = f" (every Config has {' and '.join(ADAPTED[::-1])})" if error.name in ADAPTED else ""
+        return f"Config: {unknown(str(error.name), known)}{needed}"
+    return f"{type(error).__name__}: {getattr(error, 'msg', None) or error}"
+
+
 def _problems(cls: type[Spec], given: Mapping[str, Any]) -> Iterator[str]:
     """Describe everything that is wrong with the fields that a Spec is made of."""
     known = {f.name: f for f in fields(cls)}
