@@ -27,7 +27,7 @@ from parity.derive.unmatched import Unmatched
 from specs.table import Table
 
 from ..conftest import needs
-from ..parity.test_page import Text
+from ..parity.pages import Text
 
 TABLE = Table.parse("table 1\nblocks.{i}.fc.weight: o i <-> layer_{i}/w: i o\n")
 SITES = ("Net/layer_0", "Net/layer_1")

@@ -1,95 +1,19 @@
-"""The report's page, as text and in a real headless Chromium: light and dark, wide and narrow."""
+"""The report's page, as text."""
 
 from __future__ import annotations
 
-import html.parser
 import re
-import shutil
-import struct
-import subprocess
-import zlib
 from dataclasses import replace
-from html import escape
 
 import numpy as np
 import pytest
 
 from parity import summary
-from parity.elements import Worst
-from parity.judge import Subject, judge
 from parity.markup import prose
-from parity.recording import Recording
 from parity.report import Report
-from parity.result import Divergence, Result
+from parity.result import Result
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1",
-         "--no-first-run", "--disable-extensions", "--disable-background-networking"]  # fmt: skip
-
-
-def recording(label: str, slip: float, dtype: str = "float64") -> Recording:
-    rng = np.random.default_rng(0)
-    arrays = {f"blocks.{k}.norm1": rng.standard_normal(5) for k in range(30)}
-    made = Recording(label, label, dtype, "cpu", {name: a * (1 + slip) for name, a in arrays.items()})
-    made.truth = Recording(label, label, "float64", "cpu", arrays) if dtype != "float64" else None
-    return made
-
-
-def report() -> Report:
-    results: list[Result] = []
-    for variant, slip in (("S/16", 1e-15), ("B/16", 1e-3)):
-        for dtype, noise in (("float64", 1e-16), ("float32", 1e-7)):
-            subject = Subject("mlp_mixer", variant, "layers", dtype, "cpu")
-            made = [
-                recording("flax", 0, dtype),
-                recording("torch", noise + slip, dtype),
-                recording("paddle", noise, dtype),
-            ]
-            results += judge(subject, made)
-    skipped = Result(
-        "mlp_mixer",
-        "S/16",
-        "forward",
-        "float16",
-        "cpu",
-        "flax-paddle",
-        None,
-        None,
-        None,
-        None,
-        "no <kernel>",
-        missing=(("flax", "no <kernel>"),),
-    )
-    return Report([*results, skipped], {"torch": "2.13", "device": "cpu", "mixer.npz": "sha256 " + "ab" * 32})
-
-
-class Text(html.parser.HTMLParser):
-    """Checks that tags close, and collects addresses inside the page and attributes that would fetch something."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.fetched: list[str] = []
-        self.links: list[str] = []
-        self.ids: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            if name == "href" and (value or "").startswith("#"):
-                self.links.append(str(value)[1:])
-            elif name in ("src", "href", "srcset", "data"):
-                self.fetched.append(f"{tag} {name}")
-            elif name == "id":
-                self.ids.append(str(value))
-        if tag not in ("meta", "wbr"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+from .pages import Text, report, row
 
 
 def test_the_page_is_whole_and_fetches_nothing() -> None:
@@ -187,80 +111,6 @@ def test_one_model_has_a_row_a_check_and_a_column_a_pair() -> None:
     ]  # fmt: skip
 
 
-def charts(page: str) -> list[str]:
-    return re.findall(r'<svg class="chart".*?</svg>', page)
-
-
-def test_a_plot_has_a_line_a_pair_of_its_own_colour_dash_and_marker() -> None:
-    drawn = charts(report().to_html())
-    assert len(drawn) == 4  # two models in two dtypes
-    for chart in drawn:
-        groups = re.findall(r'<g class="s(\d)"><polyline[^>]*class="line"([^>]*)/>(.*?)</g></g>', chart)
-        assert [colour for colour, _, _ in groups] == ["0", "1", "2"]
-        assert len({dash for _, dash, _ in groups}) == 3
-        assert len({re.findall(r'<path d="([^"]*)"', marks)[0] for _, _, marks in groups}) == 3
-    assert sum('class="noise"' in chart for chart in drawn) == 2  # of float32
-
-
-def decades(chart: str) -> list[int]:
-    return [int(d) for d in re.findall(r">1e(-?\d+)</text>", chart)]
-
-
-def test_no_plot_has_empty_decades() -> None:
-    """Errors of 1e-15 fill the plot, and a sentence says where the limit is; below 1e-12 of it the limit is drawn."""
-    low, near = (
-        Result(
-            "x",
-            "v",
-            "layers",
-            "float64",
-            "cpu",
-            "a-b",
-            e,
-            1e-10,
-            True,
-            None,
-            "",
-            (("a", e, 1e-10), ("b", e / 3, 1e-10)),
-        )
-        for e in (5e-16, 5e-13)
-    )
-    (chart,) = charts(Report([low]).to_html())
-    assert decades(chart) == [-16, -15]
-    assert "limit 1e-10: 5 decades above this plot" in chart
-    assert 'class="limit"' not in chart
-    (chart,) = charts(Report([near]).to_html())
-    assert decades(chart) == [-13, -12, -11, -10]
-    assert 'class="limit"' in chart
-    far = replace(low, curve=(("a", 1e-3, 1e-10), ("b", 1e-2, 1e-10)), passed=False)
-    (chart,) = charts(Report([far]).to_html())
-    assert "limit 1e-10: 7 decades below this plot" in chart and 'class="limit"' not in chart
-    heights = [float(y) for y in re.findall(r'<text x="[^"]*" y="([^"]*)" [^>]*>(?=1e-|limit)', chart)]
-    assert abs(heights[-1] - heights[0]) < 12  # it stands at the lowest decade, which comes first
-    beyond = replace(low, curve=(("a", 1e-9, 1e-10), ("b", 1e-9, 1e-10)), passed=False)
-    (chart,) = charts(Report([beyond]).to_html())
-    assert decades(chart)[0] == -10 and 'class="limit"' in chart
-
-
-def test_a_plot_ends_where_its_names_end() -> None:
-    (chart,) = charts(Report([row(("a", "b"))]).to_html())
-    height = float(re.findall(r'viewBox="0 0 640 (\d+)"', chart)[0])
-    lowest = max(float(y) for y in re.findall(r'<text [^>]*y="([\d.]+)"', chart))
-    assert 0 < height - lowest < 12
-
-
-def test_an_infinite_error_and_an_odd_name_are_drawn() -> None:
-    first = Divergence.at("<q>", Worst(float("inf"), cause="not finite"), 1e-10)
-    odd = Result("x", "<v>", "layers", "float64", "cpu", "a-b", float("inf"), 1e-10, False, first, "",
-                 (("<q>", float("inf"), 1e-10), ("zero", 0.0, 1e-10)))  # fmt: skip
-    page = Report([odd], {"<i>$title": "<i>"}, {"<u>": [("<q>", "<s>")]}).to_html()
-    assert not re.search("<[qiusv]>", page)
-    for name in ("&lt;v&gt;", "&lt;q&gt;", "&lt;i&gt;$title", "&lt;u&gt;", "&lt;s&gt;"):
-        assert name in page
-    assert "inf" not in re.findall(r'points="[^"]*"', page)[0]
-    assert ">∞<" in page
-
-
 def test_a_page_without_a_comparison_claims_none() -> None:
     lone = replace(row(("a",)), error=None, tolerance=None, passed=None, curve=(), cause="b", missing=(("b", "b"),))
     text = re.sub("<[^>]*>", " ", Report([lone, replace(lone, check="train")]).to_html().partition("<body>")[2])
@@ -351,25 +201,6 @@ def test_a_report_of_own_models_states_what_was_run_and_their_modules() -> None:
     assert '<table class="modules">' in made.to_html()
 
 
-def row(curve: tuple[str, ...], dtype: str = "float64", variant: str = "v", cause: str = "") -> Result:
-    points = tuple((name, 1e-12, 1e-10) for name in curve)
-    about = ("x", variant, "layers", dtype, "cpu", "a-b")
-    return Result(*about, 1e-12, 1e-10, True, None, cause, points, sides=("a", "b"))
-
-
-def test_what_is_drowned_leaves_the_others_at_their_names() -> None:
-    """Of two pairs of one plot one has no 'b': its line goes from 'a' to 'c', which stay where they are."""
-    whole, part = row(("a", "b", "c")), row(("a", "c", "d"), cause="float64 drowns 'b': not judged")
-    part = replace(part, pair="a-c", sides=("a", "c"))
-    for results in ([whole, part], [part, whole]):
-        (chart,) = charts(Report(results).to_html())
-        ticks = {name: float(x) for x, name in re.findall(r'<text x="([\d.]+)" [^>]*>([a-d])<', chart)}
-        assert sorted(ticks, key=ticks.__getitem__) == ["a", "b", "c", "d"]
-        lines = re.findall(r'points="([^"]*)" class="line"', chart)
-        places = [[float(point.split(",")[0]) for point in points.split()] for points in lines]
-        assert sorted(places) == sorted([[ticks[n] for n in names] for names in ("abc", "acd")])
-
-
 def test_each_dtype_of_own_models_has_a_column_of_its_own() -> None:
     page = Report([row(("a",)), replace(row(("a",), "float32"), curve=(("a", 1e-7, 6e-6),))],
                   modules={"m": [("a", "Conv"), ("b", "GELU")]}).to_html()  # fmt: skip
@@ -418,105 +249,3 @@ def test_a_row_that_passed_has_no_first_divergence() -> None:
 def test_results_of_one_name_are_all_in_the_matrix() -> None:
     page = Report([row(("a",)), row(("a",)), row(("a",), variant="w")]).to_html()
     assert page.count("<td data-label") == 3
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    if CHROMIUM is None:
-        pytest.skip("no chromium here: apt-get install chromium")
-    return CHROMIUM
-
-
-def shot(chromium: str, folder: object, width: int, *flags: str) -> np.ndarray:
-    """A screenshot as (h, w, 3)."""
-    page, out = f"{folder}/page.html", f"{folder}/shot.png"
-    with open(page, "w", encoding="utf-8") as file:
-        file.write(report().to_html())
-    command = [chromium, *FLAGS, *flags, f"--user-data-dir={folder}/profile", f"--window-size={width},600"]
-    done = subprocess.run(
-        [*command, f"--screenshot={out}", f"file://{page}"], capture_output=True, text=True, timeout=90, check=False
-    )
-    assert done.returncode == 0, done.stderr[-500:]
-    with open(out, "rb") as file:
-        return pixels(file.read())
-
-
-def pixels(png: bytes) -> np.ndarray:
-    """An 8-bit PNG without interlacing, decoded."""
-    width, height, depth, colour = struct.unpack(">IIBB", png[16:26])
-    assert depth == 8
-    channels, data, at = {2: 3, 6: 4}[colour], b"", 8
-    while at < len(png):
-        (length,) = struct.unpack(">I", png[at : at + 4])
-        data += png[at + 8 : at + 8 + length] if png[at + 4 : at + 8] == b"IDAT" else b""
-        at += 12 + length
-    rows = np.frombuffer(zlib.decompress(data), np.uint8).reshape(height, 1 + width * channels)
-    out = np.zeros((height, width * channels), np.int64)
-    for y, row in enumerate(rows):
-        above = out[y - 1] if y else np.zeros_like(out[0])
-        out[y] = unfiltered(int(row[0]), row[1:].astype(np.int64), above, channels)
-    return out.reshape(height, width, channels)[:, :, :3]
-
-
-def unfiltered(kind: int, row: np.ndarray, above: np.ndarray, channels: int) -> np.ndarray:
-    """One row of a PNG, filters undone."""
-    if kind in (0, 2):
-        return (row + (above if kind else 0)) % 256
-    if kind == 1:
-        return row.reshape(-1, channels).cumsum(0).ravel() % 256
-    out = row.tolist()
-    up, n = above.tolist(), channels
-    for k in range(len(out)):
-        left, corner = (out[k - n], up[k - n]) if k >= n else (0, 0)
-        if kind == 3:
-            out[k] = (out[k] + (left + up[k]) // 2) % 256
-        else:
-            guess = left + up[k] - corner
-            near = min((abs(guess - left), 0, left), (abs(guess - up[k]), 1, up[k]), (abs(guess - corner), 2, corner))
-            out[k] = (out[k] + near[2]) % 256
-    return np.array(out)
-
-
-def test_chromium_renders_it_light_and_dark(chromium: str, tmp_path: object) -> None:
-    light = shot(chromium, tmp_path, 600)
-    dark = shot(chromium, tmp_path, 600, "--blink-settings=preferredColorScheme=0")
-    for picture, bright in ((light, True), (dark, False)):
-        assert (picture[2, 2].mean() > 200) == bright
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50  # something is drawn
-    red, green, blue = (light[..., k] for k in range(3))
-    assert ((red > 140) & (green < 60) & (blue < 60)).sum() > 500  # the verdict, and what differs
-
-
-def dom(chromium: str, folder: object, page: str, address: str = "") -> str:
-    """A page as Chromium has it after its scripts."""
-    with open(f"{folder}/page.html", "w", encoding="utf-8") as file:
-        file.write(page)
-    command = [chromium, *FLAGS, f"--user-data-dir={folder}/profile", "--dump-dom"]
-    done = subprocess.run(
-        [*command, f"file://{folder}/page.html{address}"], capture_output=True, text=True, timeout=90, check=False
-    )
-    assert done.returncode == 0, done.stderr[-500:]
-    return done.stdout
-
-
-def test_chromium_unfolds_the_plot_that_a_cell_leads_to(chromium: str, tmp_path: object) -> None:
-    page = report().to_html()
-    unfolded = dom(chromium, tmp_path, page, "#m0-layers")
-    kinds = '<details class="provenance">', "<details>", '<details open="">'
-    assert re.findall("<details[^>]*>", page) == [*kinds]
-    assert re.findall("<details[^>]*>", unfolded) == [kinds[0], *kinds[2:] * 2]
-
-
-def test_chromium_lays_it_out_wide_and_narrow(chromium: str, tmp_path: object) -> None:
-    """Nothing is wider than its frame: wide tables and charts scroll inside their own boxes."""
-    widths = (400, 1600)
-    frames = "".join(f'<iframe width={w} height=900 srcdoc="{escape(report().to_html())}"></iframe>' for w in widths)
-    probe = """<script>onload = () => document.title = Array.from(frames).map(frame => [
-      frame.innerWidth, frame.document.documentElement.scrollWidth,
-      getComputedStyle(frame.document.querySelector("td"), "::before").content].join()).join(";")</script>"""
-    text = dom(chromium, tmp_path, f"<!doctype html><title></title><style>iframe{{border:0}}</style>{frames}{probe}")
-    found = re.search("<title>(.*?)</title>", text)
-    assert found
-    narrow, wide = found[1].split(";")
-    assert narrow == '400,400,"layers, float64"'  # each cell states its column
-    assert wide == "1600,1600,none"

@@ -1,0 +1,121 @@
+"""The report's page in a real headless Chromium: light and dark, wide and narrow."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import subprocess
+import zlib
+from html import escape
+
+import numpy as np
+import pytest
+
+from .pages import report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1",
+         "--no-first-run", "--disable-extensions", "--disable-background-networking"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    if CHROMIUM is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    return CHROMIUM
+
+
+def shot(chromium: str, folder: object, width: int, *flags: str) -> np.ndarray:
+    """A screenshot as (h, w, 3)."""
+    page, out = f"{folder}/page.html", f"{folder}/shot.png"
+    with open(page, "w", encoding="utf-8") as file:
+        file.write(report().to_html())
+    command = [chromium, *FLAGS, *flags, f"--user-data-dir={folder}/profile", f"--window-size={width},600"]
+    done = subprocess.run(
+        [*command, f"--screenshot={out}", f"file://{page}"], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    with open(out, "rb") as file:
+        return pixels(file.read())
+
+
+def pixels(png: bytes) -> np.ndarray:
+    """An 8-bit PNG without interlacing, decoded."""
+    width, height, depth, colour = struct.unpack(">IIBB", png[16:26])
+    assert depth == 8
+    channels, data, at = {2: 3, 6: 4}[colour], b"", 8
+    while at < len(png):
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        data += png[at + 8 : at + 8 + length] if png[at + 4 : at + 8] == b"IDAT" else b""
+        at += 12 + length
+    rows = np.frombuffer(zlib.decompress(data), np.uint8).reshape(height, 1 + width * channels)
+    out = np.zeros((height, width * channels), np.int64)
+    for y, row in enumerate(rows):
+        above = out[y - 1] if y else np.zeros_like(out[0])
+        out[y] = unfiltered(int(row[0]), row[1:].astype(np.int64), above, channels)
+    return out.reshape(height, width, channels)[:, :, :3]
+
+
+def unfiltered(kind: int, row: np.ndarray, above: np.ndarray, channels: int) -> np.ndarray:
+    """One row of a PNG, filters undone."""
+    if kind in (0, 2):
+        return (row + (above if kind else 0)) % 256
+    if kind == 1:
+        return row.reshape(-1, channels).cumsum(0).ravel() % 256
+    out = row.tolist()
+    up, n = above.tolist(), channels
+    for k in range(len(out)):
+        left, corner = (out[k - n], up[k - n]) if k >= n else (0, 0)
+        if kind == 3:
+            out[k] = (out[k] + (left + up[k]) // 2) % 256
+        else:
+            guess = left + up[k] - corner
+            near = min((abs(guess - left), 0, left), (abs(guess - up[k]), 1, up[k]), (abs(guess - corner), 2, corner))
+            out[k] = (out[k] + near[2]) % 256
+    return np.array(out)
+
+
+def test_chromium_renders_it_light_and_dark(chromium: str, tmp_path: object) -> None:
+    light = shot(chromium, tmp_path, 600)
+    dark = shot(chromium, tmp_path, 600, "--blink-settings=preferredColorScheme=0")
+    for picture, bright in ((light, True), (dark, False)):
+        assert (picture[2, 2].mean() > 200) == bright
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50  # something is drawn
+    red, green, blue = (light[..., k] for k in range(3))
+    assert ((red > 140) & (green < 60) & (blue < 60)).sum() > 500  # the verdict, and what differs
+
+
+def dom(chromium: str, folder: object, page: str, address: str = "") -> str:
+    """A page as Chromium has it after its scripts."""
+    with open(f"{folder}/page.html", "w", encoding="utf-8") as file:
+        file.write(page)
+    command = [chromium, *FLAGS, f"--user-data-dir={folder}/profile", "--dump-dom"]
+    done = subprocess.run(
+        [*command, f"file://{folder}/page.html{address}"], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    return done.stdout
+
+
+def test_chromium_unfolds_the_plot_that_a_cell_leads_to(chromium: str, tmp_path: object) -> None:
+    page = report().to_html()
+    unfolded = dom(chromium, tmp_path, page, "#m0-layers")
+    kinds = '<details class="provenance">', "<details>", '<details open="">'
+    assert re.findall("<details[^>]*>", page) == [*kinds]
+    assert re.findall("<details[^>]*>", unfolded) == [kinds[0], *kinds[2:] * 2]
+
+
+def test_chromium_lays_it_out_wide_and_narrow(chromium: str, tmp_path: object) -> None:
+    """Nothing is wider than its frame: wide tables and charts scroll inside their own boxes."""
+    widths = (400, 1600)
+    frames = "".join(f'<iframe width={w} height=900 srcdoc="{escape(report().to_html())}"></iframe>' for w in widths)
+    probe = """<script>onload = () => document.title = Array.from(frames).map(frame => [
+      frame.innerWidth, frame.document.documentElement.scrollWidth,
+      getComputedStyle(frame.document.querySelector("td"), "::before").content].join()).join(";")</script>"""
+    text = dom(chromium, tmp_path, f"<!doctype html><title></title><style>iframe{{border:0}}</style>{frames}{probe}")
+    found = re.search("<title>(.*?)</title>", text)
+    assert found
+    narrow, wide = found[1].split(";")
+    assert narrow == '400,400,"layers, float64"'  # each cell states its column
+    assert wide == "1600,1600,none"
