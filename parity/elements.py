@@ -45,8 +45,13 @@ class Worst:
     def __str__(self) -> str:
         if self.cause:
             return self.cause
-        remark = f" ({self.remark})" if self.remark else ""
-        return f"{short(self.error)} at {list(self.index or ())}: {' and '.join(apart(self.left, self.right))}{remark}"
+        values = " and ".join(apart(self.left, self.right))
+        return f"{short(self.error)} at {list(self.index or ())}: {values} ({self.quotient})"
+
+    @property
+    def quotient(self) -> str:
+        """Say what the error is: "a difference of 9.36e-6, relative to 1.78, the largest element"."""
+        return ", ".join(filter(None, (f"a difference of {measured(abs(self.left - self.right))}", self.remark)))
 
 
 def worst(a: Any, b: Any, scale: float | None = None) -> Worst:

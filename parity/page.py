@@ -48,7 +48,9 @@ def page(
         title=join(f"Parity: {verdict}"),
         state="good" if passed else "bad",
         verdict=headline(verdict, summary.closeness(results)),
-        totals=prose(f"{summary.where(results)}{summary.totals(results)}.{f' {MEASURES}' * _compared(results)}"),
+        totals=prose(
+            f"{summary.where(results)}{summary.totals(results, places=True)}.{f' {MEASURES}' * _compared(results)}"
+        ),
         brief=brief(about),
         provenance=provenance(about),
         divergences=join(divergences(results, home), near(results, home)),

@@ -27,16 +27,21 @@ class Finding:
     Args:
       result: the result that says most about the cause.
       pairs: the pairs that differ there alike.
+      firsts: the result of each of these pairs in this check, whose first divergence it is.
       others: the model's further results that differ in these pairs.
       equal: the pairs that agree in the same check.
       exact: whether these pairs agree in float64 in this check, so that they differ below it alone.
     """
 
     result: Result
-    pairs: tuple[str, ...]
+    firsts: tuple[Result, ...]
     others: tuple[Result, ...]
     equal: tuple[str, ...]
     exact: bool
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        return tuple(r.pair for r in self.firsts)
 
 
 def count(number: int, noun: str) -> str:
@@ -130,11 +135,14 @@ def subject(result: Result) -> str:
     return f"{model(result)}, check {result.check} in {result.dtype}"
 
 
-def totals(results: Sequence[Result]) -> str:
+def totals(results: Sequence[Result], places: bool = False) -> str:
     """Count what was compared: "252 compared, 252 agree; worst error: float64 1.9e-14 of 1e-10".
 
     Limits differ by dtype, check and array, so the worst error is the one with the largest share of its limit. Each
     dtype has its own, float64 first.
+
+    Args:
+      places: name the model, pair, check and array that has it.
     """
     counts = grades(results)
     agree = counts["agrees"] + counts["close"]
@@ -146,8 +154,18 @@ def totals(results: Sequence[Result]) -> str:
     for r in results:
         if r.grade in ("agrees", "close", "differs") and (r.dtype not in worst or r.ratio > worst[r.dtype].ratio):
             worst[r.dtype] = r
-    errors = [f"{dtype} {short(worst[dtype].error)} of {limit(worst[dtype].tolerance)}" for dtype in _ordered(worst)]
+    several = len({model(r) for r in results}) > 1
+    errors = [
+        f"{dtype} {short(r.error)} of {limit(r.tolerance)}{f' ({_place(r, several)})' * places}"
+        for dtype, r in ((dtype, worst[dtype]) for dtype in _ordered(worst))
+    ]
     return ", ".join(parts) + (f"; worst error: {', '.join(errors)}" if errors else "")
+
+
+def _place(r: Result, several: bool) -> str:
+    """Name where a result's worst error is; its model too, where there are several."""
+    array = worst_array(r)
+    return f"{f'{model(r)}, ' * several}{r.pair}, {r.check}{f' at {array}' if array else ''}"
 
 
 def _ordered(dtypes: Iterable[str]) -> list[str]:
@@ -174,10 +192,10 @@ def _finding(alike: Sequence[Sequence[Result]], results: Sequence[Result]) -> Fi
     key = _key(first)
     equal = [r.pair for r in results if r.passed and _key(r) == key]
     others = {(r.check, r.dtype): r for group in alike for r in group[1:]}
-    pairs = dict.fromkeys(group[0].pair for group in alike)
+    firsts = {group[0].pair: group[0] for group in alike}
     twin = _key(replace(first, dtype="float64"))
-    exact = {r.pair for r in results if r.passed and _key(r) == twin} >= set(pairs)
-    return Finding(first, tuple(pairs), tuple(others.values()), tuple(dict.fromkeys(equal)), exact)
+    exact = {r.pair for r in results if r.passed and _key(r) == twin} >= set(firsts)
+    return Finding(first, tuple(firsts.values()), tuple(others.values()), tuple(dict.fromkeys(equal)), exact)
 
 
 def _key(r: Result) -> tuple[str, ...]:
@@ -192,11 +210,9 @@ def facts(finding: Finding) -> Facts:
     what = "layer" if result.check in ("layers", "single-step") else "array"
     path, _, place = first.partition(" <- ")
     rows = [(what, f"{first} (input {place} of {path})" if place else str(first)), *_values(first, result)]
-    later = _later(first, result)
     if math.isfinite(first.error) and not first.worst.cause:
-        about = f", {first.worst.remark}" if first.worst.remark else ""
-        rows += [("error", "here " * bool(later) + short(first.error) + about), ("limit", limit(first.tolerance))]
-    rows += later
+        rows += [("error", _here(finding)), ("limit", limit(first.tolerance))]
+    rows += _worst(finding)
     before = f"{first.previous[0]}, error {short(first.previous[1])}" if first.previous else "none: it is the first"
     rows.append((f"{what} before", before))
     further = {
@@ -210,12 +226,26 @@ def facts(finding: Finding) -> Facts:
     return [*rows, *((label, text) for label, text in further.items() if text)]
 
 
-def _later(first: Divergence, result: Result) -> Facts:
-    """State the worst error of the whole comparison, which the tables show, where a later array has it."""
-    if result.error is None or not math.isfinite(result.error) or result.error == first.error:
+def _here(finding: Finding) -> str:
+    """State the error of the first array that differs, what it is the quotient of, and other errors of other pairs."""
+    first = finding.result.first_divergence
+    assert first is not None
+    errors = {r.pair: short(r.first_divergence.error) for r in finding.firsts if r.first_divergence is not None}
+    if len({*errors.values()}) == 1:
+        return f"{short(first.error)}: {first.worst.quotient}"
+    (pair, error), *others = errors.items()
+    return "; ".join([f"{error} in {pair}: {first.worst.quotient}", *(f"{e} in {p}" for p, e in others)])
+
+
+def _worst(finding: Finding) -> Facts:
+    """State the worst error of each pair's whole comparison, which the tables show, where a later array has one."""
+    rows = [r for r in finding.firsts if r.error is not None and math.isfinite(r.error)]
+    if all(r.error == r.first_divergence.error for r in rows if r.first_divergence is not None):
         return []
-    name = next((name for name, error, _ in result.curve if error == result.error), "another")
-    return [("worst later", f"{short(result.error)} at {name}, which the tables show")]
+    places = {r.pair: (short(r.error), worst_array(r)) for r in rows}
+    alike = len({*places.values()}) == 1
+    texts = dict.fromkeys(f"{error}{f' in {pair}' * (not alike)} at {at}" for pair, (error, at) in places.items())
+    return [("worst error", f"{'; '.join(texts)}: as the tables show")]
 
 
 def _checks(results: Iterable[Result]) -> str:

@@ -22,14 +22,18 @@ def measured(value: float, digits: int = 3) -> str:
 
 
 def apart(left: float, right: float, least: int = 3) -> tuple[str, str]:
-    """Write two measured values in the least number of digits, or in one more than it takes to tell them apart.
+    """Write two measured values in the least number of digits whose difference is theirs, to half a percent.
 
     Integers are written in full.
     """
     if isinstance(left, Integral) and isinstance(right, Integral):
         return str(left), str(right)
-    digits = next((n for n in range(least, 18) if measured(left, n) != measured(right, n)), 17)
-    digits += least < digits < 17
+    gap = abs(left - right)
+
+    def shows(digits: int) -> bool:
+        return abs(abs(float(f"{left:.{digits}g}") - float(f"{right:.{digits}g}")) - gap) <= 0.005 * gap
+
+    digits = next((n for n in range(least, 17) if gap and shows(n)), 17 if gap else least)
     return measured(left, digits), measured(right, digits)
 
 

@@ -48,7 +48,7 @@ def test_a_rounded_slope_is_named_and_the_rest_is_proven():
     """Paddle's default is 1/6 in seven digits."""
     found = parity.derive(Gated(), PaddleGated(0.1666667), (images(2, 3, 8, 8),))
     assert found.proven, str(found)
-    assert found.divergences[0].cause == "one number is rounded: 0.166666667 on the left, 0.1666667 on the right"
+    assert found.divergences[0].cause == "one number is rounded: 0.1666666667 on the left, 0.1666667 on the right"
 
 
 class Twins(torch.nn.Module):

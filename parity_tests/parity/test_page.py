@@ -64,11 +64,17 @@ def test_a_divergence_is_listed_by_facts() -> None:
     (card,) = re.findall(r"<article.*?</article>", page)
     facts = dict(re.findall(r"<dt[^>]*>(.*?)</dt><dd[^>]*>(.*?)</dd>", re.sub("</?span[^>]*>", "", card)))
     assert list(facts) == [
-        "layer", "values", "error", "limit", "worst later", "layer before", "agrees", "also differs", "next",
+        "layer", "values", "error", "limit", "worst error", "layer before", "agrees", "also differs", "next",
     ]  # fmt: skip
     assert facts["layer"] == "blocks.0.norm1"
-    assert facts["values"] == "0.64 in flax, 0.641 in torch at [2]"
-    assert re.fullmatch(r"here 1.0e-3, relative to \S+, the largest element", facts["error"])
+    values = re.fullmatch(r"(\S+) in flax, (\S+) in torch at \[2\]", facts["values"])
+    error = re.fullmatch(
+        r"1.0e-3: a difference of (\S+), relative to (\S+), the largest element",
+        facts["error"],
+    )
+    assert values and error
+    left, right, gap, scale = map(float, (*values.groups(), *error.groups()))
+    assert abs(right - left) == pytest.approx(gap, rel=0.01) and gap / scale == pytest.approx(1e-3, rel=0.01)
     assert facts["limit"] == "1e-10"
     assert facts["layer before"] == "none: it is the first"
     assert facts["agrees"] == "flax-paddle"
@@ -237,6 +243,12 @@ def test_the_summary_states_the_worst_error_of_each_dtype_and_says_what_it_is() 
     large, near = (replace(row(("a",), "float32"), error=e, tolerance=t) for e, t in ((9e-7, 1e-3), (6.8e-7, 2e-6)))
     results = [large, near, row(("a",))]
     assert summary.totals(results).endswith("; worst error: float64 1.0e-12 of 1e-10, float32 6.8e-7 of 2e-6")
+    assert summary.totals(results, places=True).endswith(
+        "float64 1.0e-12 of 1e-10 (a-b, layers at a), float32 6.8e-7 of 2e-6 (a-b, layers at a)"
+    )
+    assert summary.totals([row(("a",)), replace(row(("b",)), variant="w")], places=True).endswith(
+        "float64 1.0e-12 of 1e-10 (x:v, a-b, layers at a)"
+    )
     defined = "the one with the largest share of its limit, not the largest number"
     assert defined in re.sub("<[^>]*>", "", Report(results).to_html()) and defined in str(Report(results))
     assert "largest error" not in Report(results).to_html() + str(Report(results))
