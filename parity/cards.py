@@ -15,10 +15,13 @@ BRIEF = "date", "triptych", "device", "command"  # labels of the line below the 
 WIDE = 60  # characters of a fact that takes a line of its own where others stand side by side
 
 
-def headline(verdict: str, near: str) -> Markup:
-    """Mark the words of a verdict that somebody should look at."""
-    head, words, tail = verdict.partition(near) if near else (verdict, "", "")
-    return join(prose(head), *([tag("span", words, class_="look")] if words else []), prose(tail))
+def headline(verdict: str, *marked: str) -> Markup:
+    """Mark the words of a verdict that somebody should look at, in their order there."""
+    parts = []
+    for words in filter(None, marked):
+        head, _, verdict = verdict.partition(words)
+        parts += [prose(head), tag("span", prose(words), class_="look")]
+    return join(*parts, prose(verdict))
 
 
 def brief(about: Mapping[str, str]) -> Markup:

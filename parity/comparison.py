@@ -13,8 +13,7 @@ from convert.errors import UsageError
 from convert.versions import version
 from ports.port import DTYPES, Port
 from ports.runners.inputs import OUTPUT, Inputs, is_numpy
-from specs.config import as_dict
-from specs.numerals import exact
+from specs.config import written
 
 from .judge import Subject, judge
 from .own import OWN, Own, wrap
@@ -199,7 +198,9 @@ def _subject(ports: Mapping[str, Port | Own], check: str) -> Subject:
         os.path.basename(p.source.path.rstrip("/")) for p in ports.values() if isinstance(p, Port) and p.source
     )
     name = " / ".join(files) if name == OWN and files else name
-    return Subject(first.architecture, name, check, first.dtype, first.device)
+    models = [port for port in ports.values() if isinstance(port, Port)]
+    assumed = (text for port in models for name, text in written(port.config).items() if name in port.assumed)
+    return Subject(first.architecture, name, check, first.dtype, first.device, tuple(dict.fromkeys(assumed)))
 
 
 def variant(port: Port | Own) -> str:
@@ -238,7 +239,7 @@ def _files(ports: Mapping[str, Port | Own]) -> dict[str, str]:
 
 def _known(port: Port) -> str:
     """State the architecture, the variant and every setting of a port."""
-    settings = ", ".join(f"{name}={exact(value)}" for name, value in as_dict(port.config).items() if value is not None)
+    settings = ", ".join(text + " (assumed)" * (name in port.assumed) for name, text in written(port.config).items())
     name = variant(port)
     return f"{port.architecture}{'' if name == OWN else f':{name}'} ({settings})"
 

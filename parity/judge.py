@@ -23,20 +23,21 @@ from .verdicts import noise_of, verdicts_of
 
 @dataclass(frozen=True)
 class Subject:
-    """What is compared, as every result states it."""
+    """What is compared, as every result states it; `assumed` has the settings that nobody states: "gelu=erf"."""
 
     architecture: str
     variant: str
     check: str
     dtype: str
     device: str
+    assumed: tuple[str, ...] = ()
 
     def unjudged(self, a: Recording, b: Recording) -> Result:
         """Return the result of a pair before it is judged: nothing but what is compared."""
         return Result(
             self.architecture, self.variant, self.check, self.dtype, self.device, f"{a.label}-{b.label}",
             error=None, tolerance=None, passed=None, sides=(a.label, b.label),
-            files=(a.file, b.file) if a.file and b.file else (),
+            files=(a.file, b.file) if a.file and b.file else (), assumed=self.assumed,
         )  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def page(
         kicker="Triptych parity report",
         title=join(f"Parity: {verdict}"),
         state="good" if passed else "bad",
-        verdict=headline(verdict, summary.closeness(results)),
+        verdict=headline(verdict, summary.closeness(results), summary.assumptions(results)),
         totals=prose(
             f"{summary.where(results)}{summary.totals(results, places=True)}.{f' {MEASURES}' * _compared(results)}"
         ),

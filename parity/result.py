@@ -66,6 +66,7 @@ class Result:
       passed: None where the check could not be run at all, for `cause`.
       curve: (name, error, tolerance) of every array that was compared, in order.
       sides: the labels of both models; files: the checkpoints of their weights, if both have one.
+      assumed: the settings that both compute with and that nobody states of these weights: "gelu=erf".
       missing: (label, why) of each side that did not run, or failed.
       noise: each framework's own error against its float64 truth, array by array, in a dtype below float64.
     """
@@ -86,13 +87,14 @@ class Result:
     sides: tuple[str, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `--json`.
 
         error: the worst, see above; an infinite one is null. status: see `grade`. reason: why the row is no agreement.
         first_divergence: the first array that differs. note: of a pair that was judged, what was not compared or was
-        computed otherwise.
+        computed otherwise. assumed: settings that nobody states of these weights.
         """
         error = self.error if self.error is not None and math.isfinite(self.error) else None
         differs = self.grade == "differs" and self.first_divergence is not None
@@ -101,7 +103,7 @@ class Result:
             "architecture": self.architecture, "variant": self.variant, "check": self.check, "dtype": self.dtype,
             "device": self.device, "pair": self.pair, "error": error, "tolerance": self.tolerance,
             "passed": self.passed, "status": self.grade, "reason": self.reason, "first_divergence": first,
-            "note": (self.cause or None) if self.passed or differs else None,
+            "note": (self.cause or None) if self.passed or differs else None, "assumed": list(self.assumed),
         }  # fmt: skip
 
     @property

@@ -18,8 +18,7 @@ from convert.settings import stated
 from convert.terminal import WIDTH, columns, wants_colour
 from convert.versions import version
 from ports.frameworks import available, quick_xla_flags
-from specs.config import as_dict
-from specs.numerals import exact
+from specs.config import written
 
 from . import report_text, summary
 from .job import Job, Recordings, run_here, run_isolated
@@ -73,7 +72,7 @@ def _compare(target: Target, dtype: str, arguments: Namespace, say: Callable[[st
             twins.append([_on_cpu(runner, target, framework, dtype, arguments, recordings), recordings])
     report = Report()
     for check in arguments.check:
-        subject = Subject(target.architecture, target.variant, check, dtype, arguments.device)
+        subject = Subject(target.architecture, target.variant, check, dtype, arguments.device, target.assumptions())
         for group in [recorded, *twins]:
             report += Report(judge(subject, [recordings[check] for recordings in group]))
     return report
@@ -120,11 +119,7 @@ def _models(chosen: list[Target], batch: int) -> dict[str, str]:
         name = f"{target.architecture}:{target.variant}"
         config = target.config()
         fields = {
-            "settings": [
-                f"{field}={exact(value)}" + " (assumed)" * (field in target.assumed)
-                for field, value in as_dict(config).items()
-                if value is not None
-            ],
+            "settings": [text + " (assumed)" * (field in target.assumed) for field, text in written(config).items()],
             "images": ["x".join(map(str, (batch, *specs.get(target.architecture).input_shape(config))))],
         }
         for label, texts in fields.items():

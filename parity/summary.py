@@ -67,12 +67,30 @@ def where(results: Sequence[Result]) -> str:
     return f"First in {subject(first.result)}. " if first else ""
 
 
+def assumptions(results: Iterable[Result]) -> str:
+    """List the settings that nobody states: "Assumed: gelu=erf, norm_eps=1e-6"; by model where these differ in them."""
+    models: dict[tuple[str, ...], dict[str, None]] = {}
+    for r in results:
+        models.setdefault(r.assumed, {})[model(r)] = None
+    texts = [
+        ", ".join(settings) + f" in {_some(list(names))}" * (len(models) > 1)
+        for settings, names in models.items()
+        if settings
+    ]
+    return f"Assumed: {'; '.join(texts)}" if texts else ""
+
+
 def verdict(results: Sequence[Result], alone: bool = False) -> str:
-    """Say in one sentence whether the models agree.
+    """Say in one sentence whether the models agree, and in another one what is assumed of them.
 
     Args:
       alone: leave out where the first difference is; see `where`.
     """
+    assumed = assumptions(results)
+    return _judgement(results, alone) + (f" {assumed}." if assumed else "")
+
+
+def _judgement(results: Sequence[Result], alone: bool) -> str:
     counts = grades(results)
     compared = counts["agrees"] + counts["close"] + counts["differs"]
     skipped = f" {count(counts['not run'], 'comparison')} did not run." if counts["not run"] else ""

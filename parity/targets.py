@@ -73,6 +73,10 @@ class Target:
         except ValueError as error:
             raise UsageError(f"{self.architecture}:{self.variant}: {error}") from None
 
+    def assumptions(self) -> tuple[str, ...]:
+        """Return the settings that are assumed, each with its value: "gelu=erf"."""
+        return tuple(text for name, text in configs.written(self.config()).items() if name in self.assumed)
+
     def images(self, config: object, batch: int) -> np.ndarray:
         """Draw standard normal images (n, c, h, w) of the size that the network is built for."""
         from .random_images import draw

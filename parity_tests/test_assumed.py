@@ -1,6 +1,7 @@
 """Nothing assumed is passed off as known: what nobody states is refused or marked, and stays marked."""
 
 import json
+import re
 import shutil
 import warnings
 from dataclasses import replace
@@ -18,6 +19,7 @@ from convert.files import open_checkpoint
 from convert.record import at
 from convert.variants import restrictions
 from parity.__main__ import main as parity
+from parity.comparison import compare
 from specs.config import as_dict
 from specs.dialects import PORTS
 
@@ -92,12 +94,23 @@ def test_parity_and_ports_report_what_is_assumed(run, bare, tmp_path, capsys):
     assert "gelu is open" in capsys.readouterr().err
     run("torch2flax", bare, "-o", tmp_path / "a.msgpack", "--assume")
     for words in ([str(bare), "--assume"], [str(tmp_path / "a.msgpack")]):
-        assert parity([*words, "--check", "forward", "--frameworks", "torch", "flax"]) == 0
-        assert "assumed" in capsys.readouterr().err
+        page = tmp_path / "page.html"
+        command = [*words, "--check", "forward", "--frameworks", "torch", "flax", "--report", str(page)]
+        assert parity(command) == 0
+        out, err = capsys.readouterr()
+        assert "assumed" in err
+        assert out.startswith("torch and flax agree in 1 comparison. Assumed: gelu=erf, norm_eps=1e-6.\n")
+        (head,) = re.findall("<h1.*?</h1>", re.sub(' ?<span class="whole">(.*?)</span>', r" \1", page.read_text()))
+        assert head.endswith('<span class="look">Assumed: gelu=erf, norm_eps=1e-6</span>.</h1>')
+        assert parity([*command[:-2], "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)[0]["assumed"] == ["gelu=erf", "norm_eps=1e-6"]
     with pytest.raises(OpenFields):
         ports.load(bare, "torch")
     with pytest.warns(UserWarning, match=MARKED):
         port = ports.load(tmp_path / "a.msgpack", "torch")
+    compared = compare({"one": port, "other": port}, np.ones((1, *MIXER.input_shape(port.config))))
+    assert compared.results[0].assumed == ("gelu=erf", "norm_eps=1e-6")
+    assert compared.about["model"].count("(assumed)") == 2
     assert port.with_dtype("float64").save(tmp_path / "d.pt")["assumed"] == ["gelu", "norm_eps"]
     assert port.save(tmp_path / "b.pt")["assumed"] == ["gelu", "norm_eps"]
     assert MARKED in run("torch2flax", tmp_path / "b.pt", "-o", tmp_path / "c.msgpack")[2]

@@ -143,6 +143,11 @@ def as_dict(config: Any) -> dict[str, Any]:
     return {f.name: _lists(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
+def written(config: Any) -> dict[str, str]:
+    """Write every field that is set, by its name: {"gelu": "gelu=erf"}."""
+    return {name: f"{name}={exact(value)}" for name, value in as_dict(config).items() if value is not None}
+
+
 def describe(hint: Any) -> str:
     """Return what a field holds, as `--set` takes it: "gelu or relu", "int or int,int", "[int,int,int],..."."""
     args = typing.get_args(hint)

@@ -29,7 +29,7 @@ from ..golden import Case
 
 KEYS = {
     "architecture", "variant", "check", "dtype", "device", "pair", "error", "tolerance", "passed", "status", "reason",
-    "first_divergence", "note",
+    "first_divergence", "note", "assumed",
 }  # fmt: skip
 TWIN = "mlp_mixer:tiny headless"
 PAIR = ("--frameworks", "torch", "paddle")

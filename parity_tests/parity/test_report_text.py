@@ -236,3 +236,11 @@ def test_a_note_says_of_how_many_comparisons_it_is_and_names_its_side_once() -> 
     text = report_text.render(judge(Subject("x", "v", "layers", "float64", "cpu"), sides)).replace("\n  ", " ")
     note = "paddle's LayerNorm rounds epsilon 1e-6 to float32; paddle: ran slowly"
     assert f"note: {note} (2 comparisons: flax-paddle and torch-paddle)" in text
+
+
+def test_the_verdict_names_the_models_whose_settings_are_assumed() -> None:
+    made = [replace(r, assumed=("gelu=erf",) if r.variant == "tiny B/16" else ()) for r in results()]
+    assert summary.verdict(made).endswith("in all 24 comparisons. Assumed: gelu=erf in mlp_mixer:tiny B/16.")
+    differing = [replace(r, assumed=("gelu=erf",)) for r in results(1e-3)]
+    assert summary.verdict(differing).endswith(" Assumed: gelu=erf.")
+    assert "Assumed" not in summary.verdict(results())
