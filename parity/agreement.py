@@ -17,10 +17,11 @@ from .recording import Recording
 
 @dataclass(frozen=True)
 class Verdict:
-    """One array: its worst element, the tolerance, and whether rounding leaves anything to judge."""
+    """One array: its worst element, the tolerance and its reason, and whether rounding leaves anything to judge."""
 
     worst: Worst
     limit: float
+    reason: str
     judged: bool = True
 
     @property
@@ -33,24 +34,31 @@ class Verdict:
         return not self.worst.error <= self.limit
 
 
-def agree(check: str, name: str, a: Recording, b: Recording, scale: float | None, allowed: np.ndarray) -> Verdict:
+def agree(
+    check: str, name: str, a: Recording, b: Recording, scale: float | None, allowed: Mapping[str, np.ndarray]
+) -> Verdict:
     """Compare one array as a whole and, where it has features, each of them by its own scale.
 
     Args:
       scale: what errors of the whole array are relative to; None: its largest element.
-      allowed: absolute difference of each feature that rounding explains in these very runs, (features,) or (1,).
+      allowed: absolute difference of each feature that rounding explains in these very runs, (features,) or (1,), by
+        the reason for it.
     """
     left, right = without_shared(a.arrays[name], b.arrays[name])
     base = limits.FLOAT64[check.replace("single-step", "layers")]
     whole = worst(left, right, scale).between(a.label, b.label)
     size = scale or float(np.max(np.abs(left), initial=0.0)) or 1.0
-    limit = max(base, float(allowed.max(initial=0.0)) / size)
-    verdict = Verdict(whole, limit, limit <= limits.DROWNED)
+    fixed = limits.FIXED[check.replace("single-step", "layers")]
+    widened = [(float(values.max(initial=0.0)) / size, reason) for reason, values in allowed.items()]
+    limit, reason = max((base, fixed), *widened, key=lambda pair: pair[0])
+    verdict = Verdict(whole, limit, reason, limit <= limits.DROWNED)
     axis = feature_axis(check, name, left)
     if axis is None or whole.cause:
         return verdict
     own, gap = by_feature(np.abs(left), axis), by_feature(np.abs(left - right), axis)
-    bound = np.maximum(np.maximum(base * own, allowed), limits.FEATURE_FLOOR * size)
+    parts = {fixed: base * own, **allowed, limits.FEATURE: np.full(1, limits.FEATURE_FLOOR * size)}
+    bounds = np.stack([np.broadcast_to(values, own.shape) for values in parts.values()])
+    bound = bounds.max(0)
     judged = bool((bound <= limits.DROWNED * own).any())
     k = int(np.argmax(gap / bound))
     if verdict.judged and gap[k] / bound[k] <= verdict.ratio:
@@ -60,7 +68,8 @@ def agree(check: str, name: str, a: Recording, b: Recording, scale: float | None
     index = list(part.index or ())
     index.insert(axis, k)
     what = f"relative to {measured(unit)}, the largest of {'step' if check == 'train' else 'feature'} {k} alone"
-    return Verdict(replace(part, index=tuple(index), remark=what), float(bound[k]) / unit, judged)
+    reason = list(parts)[int(np.argmax(bounds[:, k]))]
+    return Verdict(replace(part, index=tuple(index), remark=what), float(bound[k]) / unit, reason, judged)
 
 
 def spread(name: str, recordings: Sequence[Recording]) -> np.ndarray:

@@ -158,6 +158,7 @@ def _compare(
         unjudged,
         error=nearest.worst.error,
         tolerance=nearest.limit,
+        basis=nearest.reason,
         passed=None if empty else not off,
         first_divergence=_divergence(off, judged, pairing.shapes, s, a, b) if off else None,
         cause=_join(empty, *_remarks(s, a, b, pairing, judged, nans)),
@@ -285,7 +286,7 @@ def _divergence(
     cause = guess(name, s.check, a, b)
     lies = "" if cause else place(name, s.check, a, b)
     before, weights = _before(name, order, judged), unequal_weights(name, a, b)
-    return Divergence.at(name, verdict.worst, verdict.limit, before, cause, lies, weights)
+    return Divergence.at(name, verdict.worst, verdict.limit, before, cause, lies, weights, verdict.reason)
 
 
 def _before(name: str, order: Sequence[str], judged: Mapping[str, Verdict]) -> tuple[str, float] | None:

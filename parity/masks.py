@@ -11,7 +11,7 @@ from specs.numerals import exact
 from .elements import Worst
 from .recording import Recording
 from .result import Divergence, Result
-from .tolerance import SCORES
+from .tolerance import MASKS, SCORES
 
 
 def judge_masks(unjudged: Result, a: Recording, b: Recording) -> Result:
@@ -23,7 +23,7 @@ def judge_masks(unjudged: Result, a: Recording, b: Recording) -> Result:
     if not left or [(m[0], m[1]) for m in left] != [(m[0], m[1]) for m in right]:
         calls = {r.label: [(m[0], int(m[1])) for m in r.masks or []] for r in (a, b)}
         cause = f"calls of dropout (rate, units) differ: {calls}"
-        return replace(unjudged, error=math.inf, tolerance=SCORES, passed=False, cause=cause)
+        return replace(unjudged, error=math.inf, tolerance=SCORES, passed=False, cause=cause, basis=MASKS)
     curve = []
     for k, (rate, *_), *sides in zip(itertools.count(), left, left, right):
         scores = [_score(*side) for side in sides]
@@ -32,8 +32,9 @@ def judge_masks(unjudged: Result, a: Recording, b: Recording) -> Result:
     off = [
         (name, Worst(score, cause=f"standard score {score:.1f}")) for name, score, limit in curve if not score <= limit
     ]
-    first = Divergence.at(*off[0], SCORES) if off else None
-    return replace(unjudged, error=error, tolerance=SCORES, passed=not off, first_divergence=first, curve=tuple(curve))
+    first = Divergence.at(*off[0], SCORES, basis=MASKS) if off else None
+    return replace(unjudged, error=error, tolerance=SCORES, passed=not off, first_divergence=first, curve=tuple(curve),
+                   basis=MASKS)  # fmt: skip
 
 
 def _score(rate: float, units: float, seen: float, kept: float, off: float) -> float:

@@ -10,6 +10,7 @@ from specs.numerals import limit, short
 
 from . import summary
 from .cards import brief, divergences, headline, near, provenance
+from .limit_notes import LimitNotes
 from .markup import Markup, join, name, prose, tag
 from .module_table import Tree, module_table
 from .pair_table import Column, pair_table
@@ -42,6 +43,7 @@ def page(
     """
     verdict = summary.verdict(results, alone=True)
     models = _models(results)
+    limits = LimitNotes(results)
     home = {id(r): model.anchor(r.check) for model in models for r in model}
     return fill(
         kicker="Triptych parity report",
@@ -54,9 +56,9 @@ def page(
         brief=brief(about),
         provenance=provenance(about),
         divergences=join(divergences(results, home), near(results, home)),
-        results=_results(models),
+        results=_results(models, limits),
         modules=module_table(modules or {}, results),
-        details=_details(models),
+        details=_details(models, limits),
         remarks=_remarks(results),
     )
 
@@ -103,23 +105,23 @@ def _models(results: Iterable[Result]) -> list[Model]:
     return models
 
 
-def _results(models: Sequence[Model]) -> Markup:
+def _results(models: Sequence[Model], limits: LimitNotes) -> Markup:
     """Build a table for each architecture: a row for each model, its dtypes side by side under each check."""
     groups: dict[str, list[Model]] = {}
     for model in models:
         groups.setdefault(model.architecture, []).append(model)
-    parts = [_matrix(title, group) for title, group in groups.items()]
-    return join(*parts, _legend(models))
+    parts = [_matrix(title, group, limits) for title, group in groups.items()]
+    return join(*parts, _legend(models), limits.notes())
 
 
-def _matrix(architecture: str, models: Sequence[Model]) -> Markup:
+def _matrix(architecture: str, models: Sequence[Model], limits: LimitNotes) -> Markup:
     """Build a section with the errors of one architecture; those of one model pair by pair, if there are several."""
     pairs = list(dict.fromkeys(r.pair for model in models for r in model if r.passed is not None))
     title = "Own model" if architecture == "own" else architecture
     if len(models) == 1 and len(pairs) > 1:
         (model,) = models
         what = f"{_name(model)}: worst errors. Each number leads to where it is shown array by array."
-        table = pair_table(model.cells, model.anchor)
+        table = pair_table(model.cells, model.anchor, limits)
     else:
         own = "" if len(models) == 1 else " A model is compared across frameworks, not with the other models."
         what = (
@@ -198,7 +200,7 @@ def _legend(models: Sequence[Model]) -> Markup:
     )
 
 
-def _details(models: Sequence[Model]) -> Markup:
+def _details(models: Sequence[Model], limits: LimitNotes) -> Markup:
     """Build every plot and table of pairs, folded by model."""
     parts = []
     first = next((model for model in models if any(r.passed is False for r in model)), None)
@@ -214,7 +216,7 @@ def _details(models: Sequence[Model]) -> Markup:
             tag("span", prose(summary.totals(list(model))), class_=f"soft {state}"),
         )
         checks = dict.fromkeys(check for check, _, _ in model.cells)
-        body = tag("div", *(_check(model, check) for check in checks))
+        body = tag("div", *(_check(model, check, limits) for check in checks))
         is_open = model is first or len(models) == 1
         parts.append(tag("details", head, body, open="" if is_open else None))
     about = "Arrays in execution order; of several limits the lowest is drawn."
@@ -229,27 +231,27 @@ def _details(models: Sequence[Model]) -> Markup:
     return tag("section", tag("h2", "Errors, array by array"), tag("p", about, *noise, class_="soft"), *parts)
 
 
-def _check(model: Model, check: str) -> Markup:
+def _check(model: Model, check: str, limits: LimitNotes) -> Markup:
     cells = {column: results for column, results in model.cells.items() if column[0] == check}
     plain = len({device for _, _, device in cells}) == 1
-    panels = [_panel(f"{dtype}" if plain else f"{dtype} on {device}", results)
+    panels = [_panel(f"{dtype}" if plain else f"{dtype} on {device}", results, limits)
               for (_, dtype, device), results in cells.items()]  # fmt: skip
     kind = "panels rows" if len(panels) % 2 else "panels"
     return tag("section", tag("h4", check), tag("div", *panels, class_=kind), class_="check", id=model.anchor(check))
 
 
-def _panel(title: str, results: Sequence[Result]) -> Markup:
+def _panel(title: str, results: Sequence[Result], limits: LimitNotes) -> Markup:
     """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too."""
     drawn = [r for r in results if len(r.curve) > 1]
     plot = [tag("div", chart(drawn, f"Errors in {title}"), class_="plot")] if drawn else []
-    rows = [_pair(r, swatch(drawn.index(r)) if r in drawn else Markup()) for r in results]
+    rows = [_pair(r, swatch(drawn.index(r)) if r in drawn else Markup(), limits) for r in results]
     columns = {"pair": None, "worst error": "number", "limit": "number", "worst array": None}
     heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="pairs")
     return tag("figure", tag("figcaption", title), *plot, table)
 
 
-def _pair(r: Result, line: Markup) -> Markup:
+def _pair(r: Result, line: Markup, limits: LimitNotes) -> Markup:
     head = tag("th", line, r.pair, scope="row")
     if r.grade in summary.UNDECIDED:
         kind = "failed" if r.grade == "failed" else "none"
@@ -258,7 +260,8 @@ def _pair(r: Result, line: Markup) -> Markup:
     kind = r.grade if r.grade != "agrees" else ""
     worst = tag("td", tag("code", name(summary.worst_array(r))))
     error = tag("td", short(r.error), class_=f"number {kind}".strip())
-    return tag("tr", head, error, tag("td", limit(r.tolerance), class_="number"), worst)
+    bound = tag("td", limit(r.tolerance), limits.mark(r), class_="number")
+    return tag("tr", head, error, bound, worst)
 
 
 def _remarks(results: Sequence[Result]) -> Markup:

@@ -8,18 +8,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from specs.numerals import limit, short
 
 from . import summary
+from .limit_notes import LimitNotes
 from .markup import Markup, tag
 from .result import Result
 
 Column = tuple[str, str, str]  # check, dtype, device
 
 
-def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str], str]) -> Markup:
+def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str], str], limits: LimitNotes) -> Markup:
     """Build the table.
 
     Args:
       cells: results by check, dtype and device.
       address: returns the place on the page of a check's plots.
+      limits: what explains them.
     """
     pairs = list(dict.fromkeys(r.pair for results in cells.values() for r in results))
     devices = {device for _, _, device in cells}
@@ -31,8 +33,9 @@ def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str]
         results = {r.pair: r for r in cells[column]}
         usual = _usual(results.values())
         where = tag("span", f" {dtype}" + f" {device}" * (len(devices) > 1), class_="soft")
-        cell = [_cell(results.get(pair), pair, usual, address(check)) for pair in pairs]
-        rows.append(tag("tr", tag("th", check, where, scope="row"), tag("td", usual, data_label="limit"), *cell))
+        marks = limits.mark(*(r for r in results.values() if limit(r.tolerance) == usual))
+        cell = [_cell(results.get(pair), pair, usual, address(check), limits) for pair in pairs]
+        rows.append(tag("tr", tag("th", check, where, scope="row"), tag("td", usual, marks, data_label="limit"), *cell))
     return tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="matrix by-pair")
 
 
@@ -42,12 +45,14 @@ def _usual(results: Collection[Result]) -> str:
     return limits.most_common(1)[0][0] if limits else "-"
 
 
-def _cell(r: Result | None, pair: str, usual: str, address: str) -> Markup:
+def _cell(r: Result | None, pair: str, usual: str, address: str, limits: LimitNotes) -> Markup:
     """Build a cell: an error as a link to its plot, with its limit where that is not the usual one of the row."""
     if r is None:
         return tag("td", "not asked", data_label=pair, class_="none")
     undecided = r.grade in summary.UNDECIDED
     text = r.grade if undecided else short(r.error)
-    text += "" if undecided or limit(r.tolerance) == usual else f" of {limit(r.tolerance)}"
+    odd = not undecided and limit(r.tolerance) != usual
+    text += f" of {limit(r.tolerance)}" * odd
     kind = {"close": "close", "differs": "differs", "failed": "failed", "agrees": None}.get(r.grade, "none")
-    return tag("td", tag("a", text, href=f"#{address}"), data_label=pair, class_=kind, title=r.cause or None)
+    parts = [tag("a", text, href=f"#{address}"), limits.mark(r) if odd else Markup()]
+    return tag("td", *parts, data_label=pair, class_=kind, title=r.cause or None)

@@ -15,10 +15,11 @@ from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64, FLOAT64
 class Divergence(str):
     """The first tap that differs, by its name, with what is known of it.
 
-    error, tolerance: of this tap.  worst: its worst element.  previous: (name, error) of the tap before, None if it is
-    the first.  guess: the cause that gives the recorded values when it is recomputed, with the evidence; "" where
-    nothing known does.  place: between which taps the cause lies, where it is not known; "" where that is no news.
-    weights: which arrays of this layer differ between two ports of one architecture; "" where none does.
+    error, tolerance: of this tap.  basis: the reason for this tolerance.  worst: its worst element.  previous: (name,
+    error) of the tap before, None if it is the first.  guess: the cause that gives the recorded values when it is
+    recomputed, with the evidence; "" where nothing known does.  place: between which taps the cause lies, where it is
+    not known; "" where that is no news.  weights: which arrays of this layer differ between two ports of one
+    architecture; "" where none does.
     """
 
     error: float
@@ -28,6 +29,7 @@ class Divergence(str):
     guess: str
     place: str
     weights: str
+    basis: str
 
     @classmethod
     def at(
@@ -39,11 +41,12 @@ class Divergence(str):
         guess: str = "",
         place: str = "",
         weights: str = "",
+        basis: str = "",
     ) -> Divergence:
         divergence = cls(name)
         divergence.error, divergence.tolerance, divergence.worst = worst.error, tolerance, worst
         divergence.previous, divergence.guess, divergence.place = previous, guess, place
-        divergence.weights = weights
+        divergence.weights, divergence.basis = weights, basis
         return divergence
 
     def sentence(self) -> str:
@@ -63,6 +66,7 @@ class Result:
 
     Args:
       error: the worst: that of the array whose error has the largest share of its tolerance; None if nothing ran.
+      basis: the reason for the tolerance of the worst.
       passed: None where the check could not be run at all, for `cause`.
       curve: (name, error, tolerance) of every array that was compared, in order.
       sides: the labels of both models; files: the checkpoints of their weights, if both have one.
@@ -88,6 +92,7 @@ class Result:
     missing: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    basis: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `--json`.

@@ -229,7 +229,8 @@ def facts(finding: Finding) -> Facts:
     path, _, place = first.partition(" <- ")
     rows = [(what, f"{first} (input {place} of {path})" if place else str(first)), *_values(first, result)]
     if math.isfinite(first.error) and not first.worst.cause:
-        rows += [("error", _here(finding)), ("limit", limit(first.tolerance))]
+        basis = f", {first.basis}" if first.basis else ""
+        rows += [("error", _here(finding)), ("limit", limit(first.tolerance) + basis)]
     rows += _worst(finding)
     before = f"{first.previous[0]}, error {short(first.previous[1])}" if first.previous else "none: it is the first"
     rows.append((f"{what} before", before))
@@ -238,7 +239,7 @@ def facts(finding: Finding) -> Facts:
         "looks like": first.guess,
         "cause lies": first.place,
         "agrees": ", ".join(finding.equal),
-        "also differs": _checks(finding.others),
+        "also differs": checks(finding.others),
         "next": following(result, first, finding.exact),
     }
     return [*rows, *((label, text) for label, text in further.items() if text)]
@@ -266,7 +267,7 @@ def _worst(finding: Finding) -> Facts:
     return [("worst error", f"{'; '.join(texts)}: as the tables show")]
 
 
-def _checks(results: Iterable[Result]) -> str:
+def checks(results: Iterable[Result]) -> str:
     """List checks by dtype: "layers in float32; forward and train in float64 and float32"."""
     dtypes: dict[str, dict[str, None]] = {}
     for r in results:
@@ -274,7 +275,7 @@ def _checks(results: Iterable[Result]) -> str:
     alike: dict[tuple[str, ...], list[str]] = {}
     for check, names in dtypes.items():
         alike.setdefault(tuple(names), []).append(check)
-    return "; ".join(f"{in_a_row(checks)} in {in_a_row(names)}" for names, checks in alike.items())
+    return "; ".join(f"{in_a_row(same)} in {in_a_row(names)}" for names, same in alike.items())
 
 
 def _values(first: Divergence, result: Result) -> Facts:
@@ -308,7 +309,7 @@ def _which(group: Sequence[Result], results: Iterable[Result]) -> str:
     parts = [_some(list(pairs))]
     parts += [_some(list(models))] if len(models) < len({model(r) for r in results}) else []
     asked = {(r.check, r.dtype) for r in results}
-    parts += [_checks(group)] if len({(r.check, r.dtype) for r in group}) < len(asked) else []
+    parts += [checks(group)] if len({(r.check, r.dtype) for r in group}) < len(asked) else []
     return "; ".join(parts)
 
 

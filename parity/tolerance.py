@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from specs.numerals import limit as written
+
+
+class Limit(NamedTuple):
+    """A tolerance, and the reason for its size in words that stand behind the number: "1e-10: fixed, ..."."""
+
+    value: float
+    reason: str
+
+
 # float64, relative to the largest element: rounding over some hundred layers stays two decades below, any real fault
 # lies decades above (the smallest known, paddle's epsilon rounded to float32, shows at 1e-12 to 1e-10 where variances
 # are tiny). Ten steps of training feed rounding back into the weights: one decade more.
@@ -75,6 +87,21 @@ DROWNED = 1.0
 # Dropout masks: the largest of some hundred standard scores reaches 5 once in ten thousand runs of a right sampler.
 SCORES = 5.0
 
+# Reasons of limits, as reports state them; those of limits below float64 are made by `below`.
+TRAINED = "fixed, ten times that of the other checks, as training feeds rounding back"
+FIXED = {**dict.fromkeys(FLOAT64, "fixed: rounding of equal models stays a hundred times below it"), "train": TRAINED}
+FEATURE = "64 roundoffs of the array's largest value, beside which this feature is small"
+TWINS = (
+    f"{TWIN_FACTOR:.0f} times float32's rounding: the float64 copies of both models are compared, "
+    "and a model may compute parts in float32"
+)
+MASKS = f"standard deviations of how many units dropout keeps: right masks exceed {SCORES:.0f} once in 10,000 runs"
+
+
+def amplified(dtype: str) -> str:
+    """Return the reason of a limit that is measured with moved weights."""
+    return f"{SPREAD_FACTOR[dtype]:.0f} times what the array moves by when all weights move by eight roundoffs"
+
 
 def typical(noises: list[float], dtype: str, check: str) -> float:
     """Return the least noise that an array is granted: the median over all arrays of a check.
@@ -89,13 +116,22 @@ def _lottery(dtype: str, check: str) -> bool:
     return check == "train" and dtype in ("float16", "bfloat16")
 
 
-def below(noise: float, typical: float, dtype: str, check: str) -> float:
-    """Return the tolerance in a dtype below float64.
+def below(noise: float, typical: float, dtype: str, check: str) -> Limit:
+    """Return the tolerance in a dtype below float64, with its reason.
 
     Args:
       noise: the least that any framework's array differs from its float64 truth.
       typical: what it counts for at least.
     """
-    floor = (TRAINING_FLOOR[dtype] if check == "train" else NOISE_FLOOR[dtype]) * ROUNDOFF[dtype]
+    units = TRAINING_FLOOR[dtype] if check == "train" else NOISE_FLOOR[dtype]
     factor = LOTTERY_FACTOR if _lottery(dtype, check) else NOISE_FACTOR[dtype]
-    return factor * max(noise, typical, floor)
+    roundoffs = f"{units:.0f} {dtype} roundoff{'s' * (units > 1)} of {written(ROUNDOFF[dtype])}"
+    fed_back = " in training, which feeds it back" if check == "train" else ""
+    most = "the largest" if _lottery(dtype, check) else "the median"
+    measure, reason = max(
+        (units * ROUNDOFF[dtype], f"{roundoffs}, the least that is granted as rounding{fed_back}"),
+        (typical, f"the rounding of the most exact framework, of {most} array"),
+        (noise, "the rounding of the most exact framework, of this array"),
+        key=lambda pair: pair[0],
+    )
+    return Limit(factor * measure, f"{factor:.0f} times {reason}")

@@ -27,7 +27,7 @@ def verdicts_of(
       noise: what `noise_of` returns.
     """
     if a.truth is None or b.truth is None:
-        return _agreements(check, a, b, everyone, names, lambda name: np.zeros(1))
+        return _agreements(check, a, b, everyone, names)
     twins = [r.truth for r in everyone if r.truth]
     exact = _agreements(
         check, a.truth, b.truth, twins, names, lambda name: agreement.float32_parts(check, name, a, everyone)
@@ -55,9 +55,9 @@ def _error(truth: Recording, r: Recording, name: str, scale: float | None) -> fl
 
 def _agreements(
     check: str, a: Recording, b: Recording, everyone: Sequence[Recording], names: Sequence[str],
-    extra: Callable[[str], np.ndarray],
+    parts: Callable[[str], np.ndarray] | None = None,
 ) -> dict[str, Verdict]:  # fmt: skip
-    """Judge each array of two float64 runs; extra(name) is what else than rounding is allowed."""
+    """Judge each array of two float64 runs; parts(name) is what float32 parts of them may add to rounding."""
     scales = _scales(check, a)
     size = {name: scales.get(name) or largest(a.arrays[name]) for name in names}
     groups = {name: _group(check, name) for name in names}
@@ -65,12 +65,15 @@ def _agreements(
     factor, verdicts = limits.SPREAD_FACTOR["float64"], {}
     for name in names:
         least = typical.get(groups[name], 0.0) * size[name] if not name.endswith(": losses") else 0.0
-        allowed = np.maximum(factor * np.maximum(agreement.spread(name, everyone), least), extra(name))
+        allowed = {limits.amplified("float64"): factor * np.maximum(agreement.spread(name, everyone), least)}
+        allowed |= {limits.TWINS: parts(name)} if parts else {}
         verdicts[name] = agreement.agree(check, name, a, b, scales.get(name), allowed)
     return verdicts
 
 
-def _below_float64(name: str, a: Recording, b: Recording, scale: float | None, limit: float, exact: Verdict) -> Verdict:
+def _below_float64(
+    name: str, a: Recording, b: Recording, scale: float | None, limit: limits.Limit, exact: Verdict
+) -> Verdict:
     """Compare both sides with the reference's float64 copy, and the float64 copies with each other."""
     assert a.truth is not None
     if exact.off and exact.judged:
@@ -85,13 +88,13 @@ def _below_float64(name: str, a: Recording, b: Recording, scale: float | None, l
         )
         for r, array in zip((a, b), sides, strict=True)
     ]
-    return Verdict(max(errors, key=lambda error: error.error), limit, limit <= limits.DROWNED)
+    return Verdict(max(errors, key=lambda error: error.error), *limit, limit.value <= limits.DROWNED)
 
 
 def _limits(
     check: str, a: Recording, everyone: Sequence[Recording], noise: Mapping[str, Mapping[str, float]],
     names: Sequence[str], scales: Mapping[str, float],
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, limits.Limit]:  # fmt: skip
     """Return the tolerance of each array below float64."""
     assert a.truth is not None
     least = {name: min(errors[name] for errors in noise.values()) for name in names}
@@ -103,7 +106,8 @@ def _limits(
     for name, own in least.items():
         size = scales.get(name) or largest(a.truth.arrays[name]) or 1.0
         moved = limits.SPREAD_FACTOR.get(a.dtype, 0.0) * float(agreement.spread(name, everyone).max()) / size
-        bounds[name] = max(limits.below(own, typical[_group(check, name)], a.dtype, check), moved)
+        measured = limits.below(own, typical[_group(check, name)], a.dtype, check)
+        bounds[name] = limits.Limit(moved, limits.amplified(a.dtype)) if moved > measured.value else measured
     return bounds
 
 

@@ -42,7 +42,7 @@ def test_the_verdict_stands_first_then_what_differs_then_what_was_run() -> None:
 
 def test_every_cell_leads_to_its_plot() -> None:
     text = Text(report().to_html())
-    assert set(text.links) == {"m0-layers", "m0-forward", "m1-layers", "remarks"}
+    assert set(text.links) == {"m0-layers", "m0-forward", "m1-layers", "remarks", "limits"}
     assert set(text.links) <= set(text.ids)
     assert len(text.ids) == len(set(text.ids))
 
@@ -75,7 +75,7 @@ def test_a_divergence_is_listed_by_facts() -> None:
     assert values and error
     left, right, gap, scale = map(float, (*values.groups(), *error.groups()))
     assert abs(right - left) == pytest.approx(gap, rel=0.01) and gap / scale == pytest.approx(1e-3, rel=0.01)
-    assert facts["limit"] == "1e-10"
+    assert facts["limit"] == "1e-10, fixed: rounding of equal models stays a hundred times below it"
     assert facts["layer before"] == "none: it is the first"
     assert facts["agrees"] == "flax-paddle"
     assert facts["also differs"] == "layers in float32"

@@ -1,0 +1,46 @@
+"""Explain the limits of a page: each number that is one bears a letter, and a list says why it is as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from string import ascii_lowercase
+
+from specs.numerals import limit
+
+from . import summary
+from .markup import Markup, join, prose, tag
+from .result import Result
+
+ID = "limits"  # the address of the list
+
+
+class LimitNotes:
+    """The reasons of limits, lettered in the order of the results."""
+
+    def __init__(self, results: Iterable[Result]):
+        self.results: dict[str, list[Result]] = {}
+        for r in results:
+            if r.basis and r.tolerance is not None:
+                self.results.setdefault(r.basis, []).append(r)
+
+    def mark(self, *results: Result) -> Markup:
+        """Build the letters of these results' reasons, which lead to the list."""
+        letters = sorted({ascii_lowercase[list(self.results).index(r.basis) % 26] for r in results if r.basis})
+        return tag("a", ",".join(letters), href=f"#{ID}", class_="note") if letters else Markup()
+
+    def notes(self) -> Markup:
+        """Build the list: of each reason the limits that it leads to, where they hold, and the reason."""
+        rows = [tag("li", tag("b", _range(group)), *_where(reason, group)) for reason, group in self.results.items()]
+        if not rows:
+            return Markup()
+        return tag("div", tag("h3", "Limits"), tag("ol", *rows, type="a"), class_="limits", id=ID)
+
+
+def _range(results: Sequence[Result]) -> str:
+    """Write the least and the largest limit."""
+    values = sorted(r.tolerance for r in results if r.tolerance is not None)
+    return " to ".join(dict.fromkeys([limit(values[0]), limit(values[-1])]))
+
+
+def _where(reason: str, results: Sequence[Result]) -> Sequence[Markup]:
+    return tag("span", prose(f" {summary.checks(results)}: "), class_="soft"), join(prose(reason), ".")

@@ -1,0 +1,101 @@
+"""Every limit of a report states the reason for its size, and the reason's own numbers give the limit."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from parity.judge import Subject, judge
+from parity.limit_notes import LimitNotes
+from parity.recording import Recording
+from parity.report import Report
+from parity.result import Result
+from parity.tolerance import FIXED, TWINS, amplified, below
+
+from .pages import report, row
+
+ROUNDOFF = {"float32": 2.0**-24, "bfloat16": 2.0**-8}
+
+
+@pytest.mark.parametrize(
+    ("check", "dtype", "units", "factor"),
+    [
+        ("layers", "float32", 4, 24), ("train", "float32", 1024, 24), ("layers", "bfloat16", 1, 64),
+        ("train", "bfloat16", 4, 4),
+    ],
+)  # fmt: skip
+def test_the_least_limit_below_float64_is_the_product_that_its_reason_states(
+    check: str, dtype: str, units: int, factor: int
+) -> None:
+    value, reason = below(0.0, 0.0, dtype, check)
+    stated = re.match(rf"(\d+) times (\d+) {dtype} roundoffs? of (\S+), the least that is granted as rounding", reason)
+    assert stated
+    assert [float(n) for n in stated.groups()] == pytest.approx([factor, units, ROUNDOFF[dtype]], rel=0.03)
+    assert value == factor * units * ROUNDOFF[dtype]
+    assert reason.endswith("in training, which feeds it back") == (check == "train")
+
+
+def test_measured_rounding_beyond_the_least_is_the_reason_of_a_limit() -> None:
+    assert (
+        below(1e-5, 0.0, "float32", "layers").reason
+        == "24 times the rounding of the most exact framework, of this array"
+    )
+    assert below(0.0, 1e-5, "float32", "layers").reason.endswith("framework, of the median array")
+    assert (
+        below(0.0, 0.5, "float16", "train").reason
+        == "4 times the rounding of the most exact framework, of the largest array"
+    )
+
+
+def judged(check: str, dtype: str, moves: float = 0.0, slip: float = 0.0, small: float = 1.0) -> Result:
+    """A pair whose arrays move by `moves` with the weights, and whose second side, and its copy, is off by `slip`."""
+    sides = []
+    for label, off in (("a", 0.0), ("b", slip)):
+        values = np.array([[1.0, small], [0.5, small]]) * (1 + off)
+        arrays = {"output": values, "sgd: losses": np.ones(3)}
+        made = Recording(label, label, dtype, "cpu", arrays)
+        made.truth = Recording(label, label, "float64", "cpu", dict(arrays)) if dtype != "float64" else None
+        for one in filter(None, (made, made.truth)):
+            one.spread = {name: np.full(1, moves) for name in arrays}
+        sides.append(made)
+    return judge(Subject("x", "v", check, dtype, "cpu"), sides)[0]
+
+
+def test_limits_of_float64_are_fixed_or_what_moved_weights_do() -> None:
+    assert (judged("layers", "float64").tolerance, judged("layers", "float64").basis) == (1e-10, FIXED["layers"])
+    assert (judged("train", "float64").tolerance, judged("train", "float64").basis) == (1e-9, FIXED["train"])
+    wide = judged("train", "float64", moves=1e-8)
+    assert (wide.tolerance, wide.basis) == (16e-8, amplified("float64")) and wide.basis.startswith("16 times ")
+    assert judged("layers", "float64", small=1e-6, slip=1e-12).basis == FIXED["layers"]
+
+
+def test_copies_in_float64_that_differ_are_judged_by_what_float32_rounds() -> None:
+    off = judged("layers", "float32", slip=1e-3)
+    assert off.passed is False and off.basis == TWINS and off.first_divergence is not None
+    assert off.tolerance == pytest.approx(4 * 2.0**-24) and off.first_divergence.basis == TWINS
+
+
+def test_each_limit_of_the_page_leads_to_its_reason() -> None:
+    made = [row(("a",)), replace(row(("a",)), check="train", tolerance=1e-9), row(("a",), "float32")]
+    bases = FIXED["layers"], FIXED["train"], amplified("float32")
+    page = Report([replace(r, basis=basis) for r, basis in zip(made, bases, strict=True)]).to_html()
+    (notes,) = re.findall('<div class="limits" id="limits">.*?</div>', page)
+    rows = [re.sub("<[^>]*>", "", item) for item in re.findall("<li>.*?</li>", notes)]
+    assert rows == [
+        f"1e-10 layers in float64: {FIXED['layers']}.", f"1e-9 train in float64: {FIXED['train']}.",
+        f"1e-10 layers in float32: {amplified('float32')}.",
+    ]  # fmt: skip
+    marked = dict(re.findall(r'<td class="number">(1e-\d+)<a href="#limits" class="note">(\w)</a></td>', page))
+    assert marked == {"1e-10": "c", "1e-9": "b"}  # of layers, the last one
+
+
+def test_limits_of_one_reason_are_stated_as_a_range() -> None:
+    results = [replace(row(("a",)), basis="why", tolerance=t) for t in (6e-6, 1e-5)]
+    assert "<b>6e-6 to 1e-5</b>" in LimitNotes(results).notes()
+
+
+def test_every_limit_of_a_real_page_has_a_reason() -> None:
+    assert all(r.basis for r in report() if r.passed is not None)
