@@ -12,6 +12,7 @@ from specs.numerals import limit, measured
 
 from .elements import double, relative_error
 from .hypotheses import ACTIVATIONS, HYPOTHESES, orders
+from .naming import elsewhere
 from .own import OWN
 from .recording import Recording
 
@@ -77,7 +78,8 @@ def unequal_weights(name: str, a: Recording, b: Recording) -> str:
         x, y = double(left), double(right)
         if other := int(np.count_nonzero((x != y) & ~(np.isnan(x) & np.isnan(y)))):
             verb = "differs" if other == 1 else "differ"
-            lines.append(f"{key}: {other:,} of {x.size:,} elements {verb}")
+            own = elsewhere(key.rpartition(".")[2], dict.fromkeys(r.framework for r in (a, b)))
+            lines.append(f"{key}{f' ({own})' if own else ''}: {other:,} of {x.size:,} elements {verb}")
     return "; ".join(lines)
 
 

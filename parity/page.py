@@ -8,8 +8,9 @@ from string import Template
 
 from specs.numerals import limit, short
 
-from . import summary
+from . import naming, summary
 from .cards import brief, divergences, headline, near, provenance
+from .caveats import caveats
 from .limit_notes import LimitNotes
 from .markup import Markup, join, name, prose, tag
 from .module_table import Tree, module_table
@@ -56,7 +57,7 @@ def page(
         brief=brief(about),
         provenance=provenance(about),
         divergences=join(divergences(results, home), near(results, home)),
-        results=_results(models, limits),
+        results=join(_results(models, limits), caveats(results, about)),
         modules=module_table(modules or {}, results),
         details=_details(models, limits),
         remarks=_remarks(results),
@@ -219,7 +220,8 @@ def _details(models: Sequence[Model], limits: LimitNotes) -> Markup:
         body = tag("div", *(_check(model, check, limits) for check in checks))
         is_open = model is first or len(models) == 1
         parts.append(tag("details", head, body, open="" if is_open else None))
-    about = "Arrays in execution order; of several limits the lowest is drawn."
+    about = f"{naming.whose([r for model in models for r in model])} ".lstrip()
+    about += "Arrays stand in execution order; of several limits the lowest is drawn."
     if any(" <- " in tap for model in models for r in model for tap, _, _ in r.curve):
         about += " NAME <- 0 is the first input of a layer, NAME its output."
     noise: tuple[Markup, ...] = ()

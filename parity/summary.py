@@ -11,6 +11,7 @@ from specs.numerals import apart, limit, short
 from specs.words import in_a_row
 
 from .advice import following
+from .naming import with_own
 from .result import Divergence, Result
 
 # Whose first divergence says most of the cause: an array inside the network does, a loss after ten steps does not.
@@ -227,7 +228,8 @@ def facts(finding: Finding) -> Facts:
         return [("cause", result.cause)]
     what = "layer" if result.check in ("layers", "single-step") else "array"
     path, _, place = first.partition(" <- ")
-    rows = [(what, f"{first} (input {place} of {path})" if place else str(first)), *_values(first, result)]
+    name = f"{first} (input {place} of {path})" if place else with_own(first, result)
+    rows = [(what, name), *_values(first, result)]
     if math.isfinite(first.error) and not first.worst.cause:
         basis = f", {first.basis}" if first.basis else ""
         rows += [("error", _here(finding)), ("limit", limit(first.tolerance) + basis)]

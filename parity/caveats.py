@@ -1,0 +1,43 @@
+"""State on a page what its comparisons do not show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from specs.words import in_a_row
+
+from . import summary
+from .markup import Markup, prose, tag
+from .own import OWN
+from .result import Result
+
+
+def caveats(results: Sequence[Result], about: Mapping[str, str]) -> Markup:
+    """Build the section; nothing where nothing was compared.
+
+    Args:
+      about: what was run, by label.
+    """
+    compared = [r for r in results if r.passed is not None]
+    if not compared:
+        return Markup()
+    rows = tag("ul", *(tag("li", prose(text)) for text in _sentences(compared, about)))
+    return tag("section", tag("h2", "What this does not show"), rows, class_="caveats")
+
+
+def _sentences(compared: Sequence[Result], about: Mapping[str, str]) -> list[str]:
+    devices = in_a_row(dict.fromkeys(r.device for r in compared))
+    inputs = f"were {about['inputs']}" if "inputs" in about else "are one batch"
+    if {"batch", "seed"} <= {*about}:
+        inputs = f"were {about['batch']} of seed {about['seed'].partition(',')[0]}"
+    wrong = "Equal models may all be wrong"
+    if all(r.architecture != OWN for r in compared):
+        wrong += ": the tests of Triptych compare its own architectures with recorded outputs of the original code"
+    assumed = summary.assumptions(compared).partition(": ")[2]
+    return [
+        f"Only this was compared: {summary.checks(compared)}, on {devices}.",
+        f"The inputs {inputs}: code that they do not reach is not tested.",
+        "A parameter that changes nothing, such as a head of zeros, is not tested.",
+        f"{wrong}.",
+        *([f"Assumed, not known: {assumed}. All models compute with it, right or wrong."] if assumed else []),
+    ]

@@ -1,0 +1,61 @@
+"""Say what arrays are called in each framework: reports use one name for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+from specs.kinds import FRAMEWORKS, KINDS, PORTED
+from specs.words import in_a_row
+
+from .own import OWN
+from .result import Result
+
+ARRAYS = ("gradients", "train")  # checks that compare arrays of the models, and not what layers return
+
+
+@cache
+def _leaves(framework: str) -> dict[str, str]:
+    """Return a framework's names of the arrays of layers, by the common name: {"kernel": "weight"}."""
+    places = {leaf: place for kind in KINDS.values() for leaf, place in kind.leaves[PORTED[framework]].items()}
+    return {leaf: place.name for leaf, place in places.items() if leaf and place is not None}
+
+
+def elsewhere(leaf: str, frameworks: Iterable[str]) -> str:
+    """Say what a layer's array is called where it has another name: "weight in torch and paddle"; "" if nowhere."""
+    names: dict[str, list[str]] = {}
+    for framework in frameworks:
+        name = _leaves(framework).get(leaf, leaf)
+        if name != leaf:
+            names.setdefault(name, []).append(framework)
+    return in_a_row(f"{name} in {in_a_row(homes)}" for name, homes in names.items())
+
+
+def frameworks_of(results: Iterable[Result]) -> list[str]:
+    """Return the frameworks that the sides are labelled by; all where a label is none."""
+    labels = dict.fromkeys(side.partition("@")[0] for r in results for side in r.sides)
+    return list(labels) if labels and set(labels) <= {*FRAMEWORKS} else list(FRAMEWORKS)
+
+
+def with_own(name: str, result: Result) -> str:
+    """Add to the name of an array of known layers what it is called elsewhere: "norm.scale (weight in torch)"."""
+    if result.check not in ARRAYS or result.architecture == OWN:
+        return name
+    own = elsewhere(name.rpartition(".")[2], frameworks_of([result]))
+    return f"{name} ({own})" if own else name
+
+
+def whose(results: Sequence[Result]) -> str:
+    """Say whose names the arrays of a report bear, with the translation of those that occur; "" if none is compared."""
+    arrays = [r for r in results if r.check in ARRAYS and r.curve]
+    if not arrays:
+        return ""
+    leaves = dict.fromkeys(name.rpartition(".")[2] for r in arrays for name, _, _ in r.curve)
+    alike: dict[str, list[str]] = {}
+    for leaf in leaves:
+        if own := elsewhere(leaf, frameworks_of(arrays)):
+            alike.setdefault(own, []).append(leaf)
+    known = all(r.architecture != OWN for r in arrays)
+    head = "Arrays bear one name for all frameworks" if known else "Arrays of layers of known kinds bear common names"
+    texts = [f"{in_a_row(some)} {'are' if some[1:] else 'is'} called {own}" for own, some in alike.items()]
+    return f"{head}: {'; '.join(texts)}." if texts else ""

@@ -1,0 +1,46 @@
+"""The page says what its comparisons do not show."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from parity.report import Report
+from parity.result import Result
+
+from .pages import row
+
+
+def stated(results: list[Result], **about: str) -> list[str]:
+    """The sentences of the section."""
+    page = Report(results, about).to_html().partition("<h2>What this does not show</h2>")[2].partition("</section>")[0]
+    return [re.sub("<[^>]*>", "", item) for item in re.findall("<li>.*?</li>", page)]
+
+
+def test_the_page_states_what_was_compared_on_which_inputs_and_what_that_leaves_open() -> None:
+    made = [row(("a",)), replace(row(("a",), "float32"), check="train")]
+    skipped = replace(row(("a",)), check="gradients", passed=None, error=None, tolerance=None, curve=())
+    assert stated([*made, skipped], batch="2 images", seed="7, of images and random weights") == [
+        "Only this was compared: layers in float64; train in float32, on cpu.",
+        "The inputs were 2 images of seed 7: code that they do not reach is not tested.",
+        "A parameter that changes nothing, such as a head of zeros, is not tested.",
+        "Equal models may all be wrong: the tests of Triptych compare its own architectures with recorded outputs of "
+        "the original code.",
+    ]
+
+
+def test_nothing_is_said_of_original_code_where_the_models_are_the_users() -> None:
+    own = stated([replace(row(("a",)), architecture="own")], inputs="[4, 16] float32")
+    assert own[-1] == "Equal models may all be wrong."
+    assert own[1].startswith("The inputs were [4, 16] float32: ")
+
+
+def test_what_is_assumed_is_no_finding() -> None:
+    (*_, last) = stated([replace(row(("a",)), assumed=("gelu=erf", "norm_eps=1e-6"))])
+    assert last == "Assumed, not known: gelu=erf, norm_eps=1e-6. All models compute with it, right or wrong."
+
+
+def test_a_page_without_a_comparison_has_no_such_section() -> None:
+    assert (
+        stated([replace(row(("a",)), passed=None, error=None, tolerance=None, curve=(), missing=(("b", "b"),))]) == []
+    )
