@@ -128,7 +128,7 @@ def _unprimed(dim: Dim) -> str:
 
 
 def substituted(array: Signature, values: Values) -> Signature:
-    """Return an array with other axes in place of its own. Raises: ValueError where the notation has no place for"""
+    """Return an array with other axes in place of its own. Raises: ValueError where the notation has no form for it."""
     path = tuple(_hole(piece, values) if isinstance(piece, Hole) else piece for piece in array.path)
     return Signature(path, None if array.axes is None else tuple(_dim(dim, values) for dim in array.axes))
 

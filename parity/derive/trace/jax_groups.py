@@ -13,7 +13,9 @@ import jax
 from jax.extend import core
 from jax.tree_util import tree_structure, tree_unflatten
 
-CALLS = ("pjit", "jit", "closed_call", "core_call", "remat2", "checkpoint")  # those that are written out
+from .jax_recorder import CALLS
+
+PLAIN = frozenset(name for name in CALLS if not name.startswith("custom_"))  # without a derivative of their own
 MANY = 8  # groups from which on the detour pays
 
 
@@ -32,7 +34,7 @@ def by_groups(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _called(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
     """Return (jaxpr, constants) of a call."""
-    if eqn.primitive.name not in CALLS:
+    if eqn.primitive.name not in PLAIN:
         return None
     closed = next(eqn.params[key] for key in ("jaxpr", "call_jaxpr") if key in eqn.params)
     return (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
