@@ -33,6 +33,7 @@ from .prove.freedom import freedom
 from .prove.pairs import Mapped, Run, run
 from .prove.prove import INPUTS, WEIGHTS, Proof, Translated, prove
 from .prove.unproven import unproven
+from .summands import straightened
 from .trace.outputs import OUTPUT
 from .trace.places import OWN, place
 from .trace.sides import Drawn, Side, draw, fresh
@@ -54,6 +55,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     found, a, b, lefts = best.found, left.side, best.side, left.elements
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
+    mapped = straightened(left, mapped, found.plus, rights)
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
     table, reasons = _folded(left, best, mapped, rights, partners, (blank, dead))

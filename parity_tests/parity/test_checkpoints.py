@@ -78,7 +78,9 @@ def test_the_weights_that_differ_are_named_with_the_next_step(files: tuple[str, 
     finding = next(f for f in summary.findings(report.results) if f.pairs == ("one-two",))
     facts = dict(summary.facts(finding))
     assert facts["layer"] == "blocks.0.token_mix.fc1"
-    assert re.fullmatch(r"blocks\.0\.token_mix\.fc1\.kernel: 1 of \d+ elements differs", facts["weights"])
+    assert re.fullmatch(
+        r"blocks\.0\.token_mix\.fc1\.kernel \(weight in torch\): 1 of \d+ elements differs", facts["weights"]
+    )
     assert list(facts)[-1] == "next" and f"convert diff {files[0]} {files[1]})" in facts["next"]
 
 

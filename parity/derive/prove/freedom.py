@@ -50,7 +50,7 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
             continue
         tried = found.setdefault(template, [])
         if len(tried) < TRIES and not any(tried):
-            with _exchanged(elements, pairs):
+            with exchanged(elements, pairs):
                 same = equal(before, left.run(elements.arrays, inputs))
             tried.append(text if same and _matters(left, elements, pairs, inputs, before) else "")
     left.release()
@@ -92,7 +92,7 @@ def _as_far(text: str, other: str) -> bool:
 
 def _matters(left: Side, elements: Filled, pairs: Pairs, inputs: Mapping[str, Array], before: list[Array]) -> bool:
     """Tell whether the elements have an effect at all: those of one exchange are changed alone."""
-    with _exchanged(elements, pairs[:1], 2.0):
+    with exchanged(elements, pairs[:1], 2.0):
         return not equal(before, left.run(elements.arrays, inputs))
 
 
@@ -168,7 +168,7 @@ def _terms(
 
 
 @contextlib.contextmanager
-def _exchanged(elements: Filled, pairs: Pairs, factor: float = 1.0) -> Iterator[None]:
+def exchanged(elements: Filled, pairs: Pairs, factor: float = 1.0) -> Iterator[None]:
     """Exchange elements, the first of each pair times a factor, and restore them at the end."""
     values = elements.values
     places = [(a.astype(np.int64), b.astype(np.int64)) for a, b in pairs]

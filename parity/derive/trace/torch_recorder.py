@@ -13,6 +13,11 @@ from .torch_decompositions import COMPOSED
 from .torch_forms import LAYOUT, Forms, is_layout, lifted
 from .torch_values import length_of, numpy_of, places_of, results_of, runner, storage_of, tensors_of
 
+SHAPED = frozenset([  # operations that read the shape of a tensor, and no value
+    "new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided", "zeros_like", "ones_like", "full_like",
+    "empty_like",
+])  # fmt: skip
+
 
 class Recorder(Forms, TorchDispatchMode):
     """Record each operation on its tensors' values.
@@ -104,7 +109,7 @@ class Recorder(Forms, TorchDispatchMode):
             return self._mutate(func, name, args, kwargs, tensors)
         inputs = [self.value(tensor) for tensor in tensors]
         out = func(*args, **kwargs)
-        if not tensors:
+        if not tensors or name in SHAPED:
             for tensor in results_of(out):
                 self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
             return out
@@ -129,6 +134,8 @@ class Recorder(Forms, TorchDispatchMode):
         elif name in ("add_", "sub_", "mul_", "div_") and getattr(self, f"_{name[:-1]}", None):
             special = getattr(self, f"_{name[:-1]}")
             value = special(args, kwargs, inputs, None)
+        elif name == "zero_" or (name == "fill_" and len(tensors) == 1):
+            value = tape.constant(np.full(shape, 0.0 if name == "zero_" else args[1], numpy_of(target).dtype))
         else:
             value = None
         if value is None:

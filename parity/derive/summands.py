@@ -1,0 +1,89 @@
+"""Put terms of which only the sum counts where their names say, as the two biases of a recurrent cell.
+
+Values cannot tell them apart: what each is added to depends on the order of the terms, which a framework may choose
+otherwise for some of the gates, so that no line could say how one parameter becomes another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from .candidates import Left
+from .match.complete import split
+from .match.similarity import Similarity
+from .match.symbols import MANY, Elements
+from .prove.freedom import exchanged
+from .trace.outputs import equal
+from .trace.tape import Array
+
+
+class Terms(NamedTuple):
+    """Two right parameters that have the elements of two left ones, both those of one place at each place.
+
+    Args:
+      names: of the right parameters. numbers: their left elements.
+      near: where the first has elements of the left parameter that its name is nearer to.
+    """
+
+    names: tuple[str, str]
+    numbers: tuple[Array, Array]
+    near: Array
+
+
+def straightened(left: Left, found: Array, plus: Array | None, rights: Elements) -> Array:
+    """Return the map with terms of sums exchanged, so that each right parameter has the elements of one left one.
+
+    Args:
+      found, plus: see Match.
+    """
+    every = [of for of in _terms(found, left.elements, rights) if plus is None or not _summed(of, plus, rights)]
+    if not every:
+        return found
+    found, before = found.copy(), left.side.run(left.elements.arrays, left.inputs)
+    for names, numbers, near in every:
+        for turned in (~near, near):
+            if not turned.any():  # the nearer names are not those of a sum
+                break
+            pairs = [(numbers[0][turned], numbers[1][turned])]
+            with exchanged(left.elements, pairs):
+                same = equal(before, left.side.run(left.elements.arrays, left.inputs))
+            if same:
+                for name, own, other in zip(names, numbers, numbers[::-1], strict=True):
+                    rights.part(found, name)[...] = np.where(turned, other, own)
+                break
+    left.side.release()
+    return found
+
+
+def _summed(of: Terms, plus: Array, rights: Elements) -> bool:
+    return any(rights.part(plus, name).any() for name in of.names)
+
+
+def _terms(found: Array, lefts: Elements, rights: Elements) -> Iterator[Terms]:
+    """Yield parameters whose elements are mixed, or crossed within a module though their names are not."""
+    similar = Similarity()
+    groups: dict[object, list[tuple[str, list[str]]]] = {}
+    for name in rights.names:
+        part = rights.part(found, name)
+        if 0 < part.size < MANY and (part > 0).all() and len(owners := lefts.owners(part)) <= 2:
+            key = frozenset(owners) if len(owners) == 2 else split(name)[0]
+            groups.setdefault(key, []).append((name, owners))
+    for (one, own), (other, its) in itertools.chain.from_iterable(
+        itertools.combinations(group, 2) for group in groups.values()
+    ):
+        owners = list(dict.fromkeys([*own, *its]))
+        shapes = {rights.shapes[one], rights.shapes[other], *(lefts.shapes[owner] for owner in owners)}
+        if len(owners) != 2 or len(shapes) != 1:
+            continue
+        a, b = owners
+        if similar(one, b) + similar(other, a) > similar(one, a) + similar(other, b):
+            a, b = b, a
+        numbers = np.asarray(rights.part(found, one)), np.asarray(rights.part(found, other))
+        near = (numbers[0] >= lefts.first(a)) & (numbers[0] < lefts.first(a) + numbers[0].size)
+        ahead = lefts.first(b) - lefts.first(a)
+        if not near.all() and np.array_equal(numbers[1], numbers[0] + np.where(near, ahead, -ahead)):
+            yield Terms((one, other), numbers, near)

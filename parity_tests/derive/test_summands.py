@@ -1,0 +1,98 @@
+"""Test terms of which only the sum counts: each goes where its name says, and not where it has an effect of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import parity
+
+from .pairs import images
+
+torch = pytest.importorskip("torch")
+
+
+class Layer(torch.nn.Module):
+    """A recurrent layer of torch."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.layer = getattr(torch.nn, kind)(4, 6, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        return self.layer(x)[0]
+
+
+class Cell(torch.nn.Module):
+    """A cell of torch, step by step from zeros of the input's dtype."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.cell, self.many = getattr(torch.nn, f"{kind}Cell")(4, 6), kind == "LSTM"
+
+    def forward(self, x: Any) -> Any:
+        zeros = x.new_zeros(len(x), 6)
+        state, outputs = (zeros, zeros) if self.many else zeros, []
+        for step in x.unbind(1):
+            state = self.cell(step, state)
+            outputs.append(state[0] if self.many else state)
+        return torch.stack(outputs, 1)
+
+
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN"])
+@pytest.mark.parametrize("turned", [False, True], ids=["layer first", "cell first"])
+def test_both_biases_of_a_cell_go_to_those_of_their_names(kind: str, turned: bool):
+    sides = Layer(kind), Cell(kind)
+    found = parity.derive(*(sides[::-1] if turned else sides), (images(3, 5, 4),))
+    assert found.proven, str(found)
+    names = [("layer.bias_ih_l0", "cell.bias_ih"), ("layer.bias_hh_l0", "cell.bias_hh")]
+    for pair in names:
+        left, right = pair[::-1] if turned else pair
+        assert f"{left}: c <-> {right}: c\n" in found.table.print()
+
+
+class Scaled(torch.nn.Module):
+    """Two vectors that are added, one of them behind a factor if it counts by itself.
+
+    Args:
+      names: of both vectors.
+    """
+
+    def __init__(self, names: tuple[str, str], factor: float):
+        super().__init__()
+        self.up, self.names, self.factor = torch.nn.Linear(4, 5, bias=False), names, factor
+        for k, name in enumerate(names):
+            self.register_parameter(name, torch.nn.Parameter(torch.full((5,), 1.0 + k)))
+
+    def forward(self, x: Any) -> Any:
+        first, second = (getattr(self, name) for name in self.names)
+        return (self.up(x) + first) * self.factor + second
+
+
+def test_what_counts_by_itself_stays_where_values_show_it():
+    found = parity.derive(Scaled(("one", "two"), 2.0), Scaled(("two", "one"), 2.0), (images(3, 4),))
+    assert found.proven and "one: c <-> two: c\n" in found.table.print()
+    assert "two: c <-> one: c\n" in found.table.print()
+
+
+def test_terms_of_a_sum_go_to_those_of_their_names():
+    found = parity.derive(Scaled(("one", "two"), 1.0), Scaled(("two", "one"), 1.0), (images(3, 4),))
+    assert found.proven and "one: c <-> one: c\n" in found.table.print()
+    assert any(text.endswith("only their sum has an effect") for text in found.freedom)
+
+
+def test_zeros_of_the_shape_of_an_input_are_constants():
+    from parity.derive.trace.sides import side
+
+    class Zeros(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            filled = torch.empty_like(x)
+            filled.zero_()
+            return x + x.new_zeros(4) + torch.ones_like(x) + filled.fill_(2.0)
+
+    of = side(Zeros(), parity.Call(images(3, 4)))
+    tape = of.record({}, of.call.arrays()).live()
+    assert all(node.kind == "add" for node in tape.nodes)
+    assert np.allclose(of.run({}, of.call.arrays())[0], images(3, 4) + 3)
