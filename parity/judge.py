@@ -154,6 +154,7 @@ def _compare(
         return replace(unjudged, cause=_join(_random(s.check, a, b), pairing.alone, *_notes(a, b)))
     nearest = max(judged.values(), key=lambda verdict: verdict.ratio)
     empty = "" if off else nans or _proves_nothing(s.check, a, b, pairing)
+    remarks = _remarks(s, a, b, pairing, judged, nans)
     return replace(
         unjudged,
         error=nearest.worst.error,
@@ -161,7 +162,8 @@ def _compare(
         basis=nearest.reason,
         passed=None if empty else not off,
         first_divergence=_divergence(off, judged, pairing.shapes, s, a, b) if off else None,
-        cause=_join(empty, *_remarks(s, a, b, pairing, judged, nans)),
+        cause=_join(empty, *remarks),
+        remarks=tuple(dict.fromkeys(filter(None, remarks))),
         curve=tuple((name, v.worst.error, v.limit) for name, v in judged.items()),
         noise={label: tuple(errors[name] for name in judged) for label, errors in noise.items()},
     )

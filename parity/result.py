@@ -73,6 +73,7 @@ class Result:
       assumed: the settings that both compute with and that nobody states of these weights: "gelu=erf".
       missing: (label, why) of each side that did not run, or failed.
       noise: each framework's own error against its float64 truth, array by array, in a dtype below float64.
+      remarks: the sentences of `cause` on a pair that was judged: each is a note of all pairs that share it.
     """
 
     architecture: str
@@ -93,6 +94,7 @@ class Result:
     files: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     basis: str = ""
+    remarks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `--json`.

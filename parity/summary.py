@@ -329,5 +329,6 @@ def notes(results: Sequence[Result]) -> list[tuple[str, str]]:
     groups: dict[str, list[Result]] = {}
     for r in results:
         if r.cause and r.passed is not None and not r.missing:
-            groups.setdefault(r.cause, []).append(r)
+            for note in r.remarks or (r.cause,):
+                groups.setdefault(note, []).append(r)
     return [(note, f"{count(len(group), 'comparison')}: {_which(group, results)}") for note, group in groups.items()]
