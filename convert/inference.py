@@ -15,7 +15,8 @@ from specs.paths import fill, match, normal
 
 from . import folding
 from .conventions import computing, required
-from .errors import ConvertError
+from .documents import document
+from .errors import ConvertError, option
 from .readings import Reading
 from .recognise import DialectLine, lines, spellings
 
@@ -62,6 +63,10 @@ def whole_config(path: str, reading: Reading, error: Exception, stated: dict[str
         if theirs in reading.tensors:
             problem = f"{theirs} has shape {list(reading.tensors[theirs].shape)}, from which no configuration follows"
         what = f"{path}: no complete {reading.dialect} checkpoint of {reading.architecture}"
+        if reading.place:  # in a part of another model, names may be those of a known one
+            what += (
+                f" in {reading.prefix}; {option('spec', 'PAGE')} adds an architecture ({document('own-architecture')})"
+            )
         raise ConvertError(what, [problem, *folding.unexpected(unknown)]) from None
 
 
