@@ -19,7 +19,7 @@ from convert.errors import ConvertError, UsageError
 from parity.__main__ import main as parity_main
 from ports.__main__ import main as ports_main
 
-from . import test_assumed
+from . import test_assumed, test_ports
 from .conftest import needs, needs_port
 
 ROOT = Path(__file__).parent.parent
@@ -67,7 +67,7 @@ def test_a_new_architecture_is_its_files_and_nothing_else(tmp_path):
 
 
 def test_the_generic_tests_ask_nothing_of_a_page_that_it_need_not_have(new, tmp_path):
-    """A page may have no open field, no head, and no port in some framework."""
+    """A page may have no open field, no port in some framework, and arrays that begin at a constant."""
     page = new("closed")
     text = page.read_text()
     for line in re.findall(r"    (?:act|norm_eps): .*\n", text):
@@ -75,8 +75,9 @@ def test_the_generic_tests_ask_nothing_of_a_page_that_it_need_not_have(new, tmp_
     for part in (', act="relu"', ', {"act": "gelu", "norm_eps": 1e-6}', ', "torch": "closed_torch.py"'):
         assert part in text
         text = text.replace(part, "")
-    page.write_text(text)
+    page.write_text(text.replace("c.patch, c.patch)", "c.patch, c.patch, init=0.1)"))
     specs.add(str(page))
+    test_ports.test_a_seed_gives_the_same_weights_everywhere("closed", "torch")
     for framework in ("flax", "torch", "paddle"):
         test_assumed.test_bare_arrays_of_a_port_are_refused("closed", framework, tmp_path)
     with pytest.raises(pytest.skip.Exception, match="closed declares no port in torch"):
