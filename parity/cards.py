@@ -60,7 +60,7 @@ def divergences(results: Sequence[Result], home: Mapping[int, str]) -> Markup:
     for finding in findings:
         r = finding.result
         about = tag("span", prose(f", check {r.check} in {r.dtype}: {', '.join(finding.pairs)} "))
-        head = tag("h3", summary.model(r), about, tag("a", "plot", href=f"#{home[id(r)]}"))
+        head = tag("h3", name(summary.model(r)), about, tag("a", "plot", href=f"#{home[id(r)]}"))
         rows = summary.facts(finding)
         cards.append(
             tag("article", head, facts(rows, rows[0][0], "weights", "looks like", "cause lies"), class_="card")

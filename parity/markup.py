@@ -31,16 +31,30 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
 
 
 def prose(text: str) -> Markup:
-    """Escape a text, and keep short words with a hyphen on one line: "1e-10", "flax-torch", "--table", "<-"."""
-    parts = re.split(r"(\S*\S-\S*)", text)
-    return join(*(tag("span", p, class_="whole") if k % 2 and len(p) <= WHOLE else p for k, p in enumerate(parts)))
+    """Escape a text; keep short words with a hyphen on one line ("1e-10", "flax-torch"), break long ones as names."""
+    return join(*(_word(part) if k % 2 else part for k, part in enumerate(re.split(r"(\S+)", text))))
+
+
+def _word(text: str) -> Markup:
+    if len(text) > WHOLE:
+        return name(text)
+    return whole(text) if re.search(r"\S-|\{\S*\}", text) else join(text)
+
+
+def whole(text: str) -> Markup:
+    """Build a text that is not broken into lines."""
+    return tag("span", text, class_="whole")
 
 
 def name(text: str) -> Markup:
-    """Escape a name of an array, a module or a file; a long one may be broken behind dots, slashes and underscores."""
+    """Escape a name of an array, a module or a file.
+
+    A long one may be broken behind dots, slashes and underscores, but not within braces: "layer_{0..2}".
+    """
     if len(text) <= SHORT:
         return join(text)
-    return Markup("<wbr>".join(map(escape, re.findall(r"[^./_]*[./_]+|[^./_]+", text))))
+    parts = re.findall(r"(?:\{[^{}]*\}|[^./_])*[./_]+|(?:\{[^{}]*\}|[^./_])+", text)
+    return Markup("<wbr>".join(whole(p) if "{" in p and len(p) <= WHOLE else escape(p) for p in parts))
 
 
 def join(*parts: str) -> Markup:

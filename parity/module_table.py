@@ -30,7 +30,7 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
         cells += [cell for of in errors.values() for cell in _error(of.get(tap))]
         differs = tap in wrong and not any(other.startswith(f"{tap}.") for other in wrong)
         rows.append(tag("tr", *cells, class_="differs" if differs else None))
-    heads = [tag("th", label, scope="col") for label in trees]
+    heads = [tag("th", name(label), scope="col") for label in trees]
     for dtype in errors:
         heads += [tag("th", text, scope="col", class_="number") for text in (f"error, {dtype}", "limit")]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")

@@ -172,7 +172,7 @@ def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
     parts = [tag("a", text, href=f"#{model.anchor(column[0])}")]
     off = [r for r in results if r.grade == grade] if grade in ("close", "differs", "failed") else []
     numbers = [r.pair if grade == "failed" else f"{r.pair} {short(r.error)}" for r in off if len(results) > 1]
-    parts += [tag("span", text, class_="who") for text in numbers]
+    parts += [tag("span", prose(text), class_="who") for text in numbers]
     judged = [r for r in results if r.grade not in summary.UNDECIDED]
     if 0 < len(judged) < len(results):
         parts.append(tag("span", f"{len(judged)} of {len(results)} pairs", class_="who"))
@@ -221,16 +221,13 @@ def _details(models: Sequence[Model], limits: LimitNotes) -> Markup:
         is_open = model is first or len(models) == 1
         parts.append(tag("details", head, body, open="" if is_open else None))
     about = f"{naming.whose([r for model in models for r in model])} ".lstrip()
-    about += "Arrays stand in execution order; of several limits the lowest is drawn."
+    about += "Arrays stand in execution order."
     if any(" <- " in tap for model in models for r in model for tap, _, _ in r.curve):
         about += " NAME <- 0 is the first input of a layer, NAME its output."
-    noise: tuple[Markup, ...] = ()
+    keys = [tag("span", class_="limit-key"), "the limit, the lowest of several."]
     if any(r.noise for model in models for r in model):
-        noise = (
-            tag("span", class_="noise-key"),
-            Markup("each framework's own rounding: its error against its float64 run."),
-        )
-    return tag("section", tag("h2", "Errors, array by array"), tag("p", about, *noise, class_="soft"), *parts)
+        keys += [tag("span", class_="noise-key"), "each framework's own rounding: its error against its float64 run."]
+    return tag("section", tag("h2", "Errors, array by array"), tag("p", about, *keys, class_="soft"), *parts)
 
 
 def _check(model: Model, check: str, limits: LimitNotes) -> Markup:
@@ -246,7 +243,7 @@ def _panel(title: str, results: Sequence[Result], limits: LimitNotes) -> Markup:
     """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too."""
     drawn = [r for r in results if len(r.curve) > 1]
     plot = [tag("div", chart(drawn, f"Errors in {title}"), class_="plot")] if drawn else []
-    rows = [_pair(r, swatch(drawn.index(r)) if r in drawn else Markup(), limits) for r in results]
+    rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in results]
     columns = {"pair": None, "worst error": "number", "limit": "number", "worst array": None}
     heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="pairs")
@@ -254,7 +251,7 @@ def _panel(title: str, results: Sequence[Result], limits: LimitNotes) -> Markup:
 
 
 def _pair(r: Result, line: Markup, limits: LimitNotes) -> Markup:
-    head = tag("th", line, r.pair, scope="row")
+    head = tag("th", line, prose(r.pair), scope="row")
     if r.grade in summary.UNDECIDED:
         kind = "failed" if r.grade == "failed" else "none"
         why = prose(r.cause) if len(r.cause) <= CAUSE else join(prose("see "), tag("a", "Remarks", href="#remarks"))

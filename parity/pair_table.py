@@ -9,7 +9,7 @@ from specs.numerals import limit, short
 
 from . import summary
 from .limit_notes import LimitNotes
-from .markup import Markup, tag
+from .markup import Markup, prose, tag
 from .result import Result
 
 Column = tuple[str, str, str]  # check, dtype, device
@@ -26,7 +26,7 @@ def pair_table(cells: Mapping[Column, Sequence[Result]], address: Callable[[str]
     pairs = list(dict.fromkeys(r.pair for results in cells.values() for r in results))
     devices = {device for _, _, device in cells}
     checks = list(dict.fromkeys(check for check, _, _ in cells))
-    heads = [tag("th", text, scope="col") for text in ("check", "limit", *pairs)]
+    heads = [tag("th", prose(text), scope="col") for text in ("check", "limit", *pairs)]
     rows = []
     for column in sorted(cells, key=lambda column: checks.index(column[0])):
         check, dtype, device = column

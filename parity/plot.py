@@ -10,6 +10,7 @@ from specs.numerals import limit, short
 
 from .markup import Markup, join, tag
 from .result import Result
+from .tolerance import ROUNDOFF
 
 WIDTH, PLOT, TOP, RIGHT = 640, 190, 22, 14  # user units of the SVG
 CHARACTER = 6.4  # width of a character of a label
@@ -19,7 +20,7 @@ SLANTED = 22  # distance of slanted names
 LANE = 18  # height of the lines for errors that are too small, or infinite
 LEFT = 54.0  # margin for the decades
 MARKERS = 40  # of a line
-DECADES = 14  # that are drawn: smaller errors stand on a line below them
+DECADES = 18  # that are drawn: smaller errors stand on a line below them
 REACH = 3  # decades beside the errors within which the limit is drawn; beyond, a sentence states it
 STYLES = 6  # of lines: colours in page.css, dashes and markers here; a seventh line begins again
 DASHES = (None, "8 4", "2 3", "10 3 2 3", "5 2", "1 4")
@@ -45,9 +46,15 @@ def order(lists: Iterable[Iterable[str]]) -> list[str]:
     return merged
 
 
-def swatch(n: int) -> Markup:
+def unjoined(result: Result) -> bool:
+    """Tell whether no line joins the errors: trained parameters do not follow on each other as layers do."""
+    return result.check == "train"
+
+
+def swatch(n: int, result: Result) -> Markup:
     """Draw the line and marker of the nth pair, for a legend."""
     line = tag("line", x1=1, x2=37, y1=7, y2=7, class_="line", stroke_dasharray=DASHES[n % STYLES])
+    line = Markup() if unjoined(result) else line
     marker = tag("path", d=SHAPES[n % STYLES], transform="translate(19 7)", class_="marker")
     return tag("svg", line, marker, class_=f"swatch s{n % STYLES}", viewBox="0 0 38 14", aria_hidden="true")
 
@@ -64,7 +71,7 @@ def chart(results: Sequence[Result], title: str) -> Markup:
     reach = max(CHARACTER * len(label.text) for label in labels)
     scale = Scale(results, names, max(LEFT, 0.82 * CHARACTER * len(labels[0].text) - 6) if slanted else LEFT)
     bottom = 14 + (0.57 * reach if slanted else 8)
-    parts = [_grid(scale), _ticks(scale, labels, slanted), _band(scale, results), _limit(scale)]
+    parts = [_grid(scale), _ticks(scale, labels, slanted), _band(scale, results), _limit(scale, unjoined(results[0]))]
     parts += [_line(scale, result, n) for n, result in enumerate(results)]
     parts.append(_first(scale, results))
     parts.append(_beyond(scale) if not _seen(scale) else Markup())
@@ -87,7 +94,9 @@ class Scale:
         self.high = math.ceil(math.log10(max([top, *near])) - 1e-9)
         least = min(drawn, default=top)
         reached = [v for v in self.limits.values() if least / 10.0**REACH <= v < least]
-        self.low = max(math.floor(math.log10(min([least, *reached]))), self.high - DECADES)
+        rounding = math.floor(math.log10(ROUNDOFF[results[0].dtype]))  # smaller errors tell nothing from each other
+        self.low = max(math.floor(math.log10(min([least, *reached]))), self.high - DECADES, rounding)
+        self.high = max(self.high, rounding + 1)
         self.low = min(self.low, self.high - 1)
         self.zero = any(v < 10.0**self.low for v in errors)  # a line below the lowest decade
         self.endless = any(not math.isfinite(v) for v in errors)  # a line above the highest
@@ -202,7 +211,7 @@ def _ticks(scale: Scale, labels: Sequence[Label], slanted: bool) -> Markup:
     return join(*parts)
 
 
-def _band(scale: Scale, results: Iterable[Result]) -> Markup:
+def _band(scale: Scale, results: Sequence[Result]) -> Markup:
     """Fill the range from the least to the largest error that any framework has against its own float64 run."""
     values: dict[str, list[float]] = {}
     for result in results:
@@ -214,11 +223,14 @@ def _band(scale: Scale, results: Iterable[Result]) -> Markup:
     names = sorted(values, key=scale.places.__getitem__)
     over = [(scale.x(name), scale.y(max(values[name]))) for name in names]
     under = [(scale.x(name), scale.y(min(values[name]))) for name in names]
+    if unjoined(next(iter(results))):
+        bars = (f"M{_n(x)} {_n(y)}V{_n(low)}" for (x, y), (_, low) in zip(over, under, strict=True))
+        return tag("path", d="".join(bars), class_="noise bars")
     return tag("polygon", points=_points([*over, *under[::-1]]), class_="noise")
 
 
-def _limit(scale: Scale) -> Markup:
-    """Draw the lowest limit as a line where it lies near the errors."""
+def _limit(scale: Scale, steps: bool) -> Markup:
+    """Draw the lowest limit as a line where it lies near the errors, or as a step for each array."""
     seen = _seen(scale)
     if not seen:
         return Markup()
@@ -227,6 +239,10 @@ def _limit(scale: Scale) -> Markup:
     last = seen[-1] == list(scale.places)[-1]
     x, y = (WIDTH - RIGHT if last else scale.x(seen[-1])), scale.y(scale.limits[seen[-1]])
     label = tag("text", "limit", x=_n(x), y=_n(y - 5), text_anchor="end" if last else "middle", class_="limit-text")
+    half = (scale.at(1) - scale.at(0)) / 2
+    if steps:
+        path = "".join(f"M{_n(x - half)} {_n(y)}H{_n(x + half)}" for x, y in points[1:-1])
+        return join(tag("path", d=path, class_="limit"), label)
     return join(tag("polyline", points=_points(points), class_="limit"), label)
 
 
@@ -264,6 +280,8 @@ def _line(scale: Scale, result: Result, n: int) -> Markup:
     ]
     line = tag("polyline", points=_points((p.x, p.y) for p in points), class_="line",
                stroke_dasharray=DASHES[n % STYLES])  # fmt: skip
+    if unjoined(result):
+        line = tag("path", d="".join(f"M{_n(p.x)} {_n(p.y)}h0" for p in points), class_="dots")
     marks = [
         tag("g", tag("title", p.title), tag("path", d=SHAPES[n % STYLES], class_="marker"),
             transform=f"translate({_n(p.x)} {_n(p.y)})")

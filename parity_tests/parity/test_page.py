@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from parity import summary
-from parity.markup import prose
+from parity.markup import name, prose
 from parity.report import Report
 from parity.result import Result
 
@@ -143,6 +143,17 @@ def test_words_with_a_hyphen_are_not_broken() -> None:
     assert prose("x <- y, python --table 1e-10") == (
         'x <span class="whole">&lt;-</span> y, python <span class="whole">--table</span> '
         '<span class="whole">1e-10</span>'
+    )
+
+
+def test_names_are_broken_behind_separators_but_not_within_braces() -> None:
+    assert name("params/layer_{0..2}/attention.kernel") == (
+        'params/<wbr>layer_<wbr><span class="whole">{0..2}/</span><wbr>attention.<wbr>kernel'
+    )
+    assert name("a{") == "a{" and "<wbr>" not in name("layer_1")
+    text = prose("at params/layers/{s=query|key|value}/kernel: i, {i}")
+    assert re.sub("<wbr>", "|", text) == (
+        'at params/|layers/|<span class="whole">{s=query|key|value}/</span>|kernel: i, <span class="whole">{i}</span>'
     )
 
 

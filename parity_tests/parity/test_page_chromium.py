@@ -7,12 +7,19 @@ import shutil
 import struct
 import subprocess
 import zlib
+from dataclasses import replace
 from html import escape
 
 import numpy as np
 import pytest
 
-from .pages import report
+from parity.elements import Worst
+from parity.markup import prose, tag
+from parity.page import fill
+from parity.report import Report
+from parity.result import Divergence
+
+from .pages import report, row
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1",
@@ -51,9 +58,9 @@ def pixels(png: bytes) -> np.ndarray:
         at += 12 + length
     rows = np.frombuffer(zlib.decompress(data), np.uint8).reshape(height, 1 + width * channels)
     out = np.zeros((height, width * channels), np.int64)
-    for y, row in enumerate(rows):
+    for y, line in enumerate(rows):
         above = out[y - 1] if y else np.zeros_like(out[0])
-        out[y] = unfiltered(int(row[0]), row[1:].astype(np.int64), above, channels)
+        out[y] = unfiltered(int(line[0]), line[1:].astype(np.int64), above, channels)
     return out.reshape(height, width, channels)[:, :, :3]
 
 
@@ -106,16 +113,51 @@ def test_chromium_unfolds_the_plot_that_a_cell_leads_to(chromium: str, tmp_path:
     assert re.findall("<details[^>]*>", unfolded) == [kinds[0], *kinds[2:] * 2]
 
 
-def test_chromium_lays_it_out_wide_and_narrow(chromium: str, tmp_path: object) -> None:
-    """Nothing is wider than its frame: wide tables and charts scroll inside their own boxes."""
-    widths = (400, 1600)
-    frames = "".join(f'<iframe width={w} height=900 srcdoc="{escape(report().to_html())}"></iframe>' for w in widths)
-    probe = """<script>onload = () => document.title = Array.from(frames).map(frame => [
-      frame.innerWidth, frame.document.documentElement.scrollWidth,
-      getComputedStyle(frame.document.querySelector("td"), "::before").content].join()).join(";")</script>"""
-    text = dom(chromium, tmp_path, f"<!doctype html><title></title><style>iframe{{border:0}}</style>{frames}{probe}")
+def probed(chromium: str, folder: object, page: str, widths: tuple[int, ...], *values: str) -> list[str]:
+    """The values of JavaScript expressions in a page of each width, joined by commas; `page` is its document."""
+    frames = "".join(f'<iframe width={w} height=900 srcdoc="{escape(page)}"></iframe>' for w in widths)
+    values = ("page.documentElement.scrollWidth", *values)
+    probe = f"""<script>onload = () => document.title = Array.from(frames).map(frame => {{
+      const page = frame.document; return [{", ".join(values)}].join() }}).join(";")</script>"""
+    text = dom(chromium, folder, f"<!doctype html><title></title><style>iframe{{border:0}}</style>{frames}{probe}")
     found = re.search("<title>(.*?)</title>", text)
     assert found
-    narrow, wide = found[1].split(";")
-    assert narrow == '400,400,"layers, float64"'  # each cell states its column
-    assert wide == "1600,1600,none"
+    return found[1].split(";")
+
+
+def cut(selector: str) -> str:
+    """JavaScript: how many elements are narrower than what they hold."""
+    return f'[...page.querySelectorAll("{selector}")].filter(e => e.scrollWidth > e.clientWidth).length'
+
+
+def test_chromium_lays_it_out_wide_and_narrow(chromium: str, tmp_path: object) -> None:
+    """Nothing is wider than its frame: wide tables and charts scroll inside their own boxes."""
+    label = 'getComputedStyle(page.querySelector("td"), "::before").content'
+    narrow, wide = probed(chromium, tmp_path, report().to_html(), (400, 1600), label)
+    assert narrow == '400,"layers, float64"'  # each cell states its column
+    assert wide == "1600,none"
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_chromium_breaks_long_labels_and_names_into_lines(several: bool, chromium: str, tmp_path: object) -> None:
+    """Users' labels and module names may be long: no cell of a narrow page is cut, no table of a wide one runs over."""
+    long, sides = f"encoder.layers.{'attention.' * 6}kernel", ("my_reimplementation_in_flax", "transformers_torch")
+    point = (long, 1e-3, 1e-10)
+    off = replace(row((long,)), pair="-".join(sides), sides=sides, curve=(point, point), error=1e-3, passed=False)
+    off = replace(off, first_divergence=Divergence.at(long, Worst(1e-3, (0,), 1.0, 1.001), 1e-10))
+    also = replace(off, pair="my_reimplementation_in_flax-ours")
+    variants, checks = ("v", "w")[: 1 + several], ("layers", "forward", "gradients", "train")
+    results = [replace(r, variant=v, check=check) for v in variants for check in checks for r in (off, also)]
+    trees = {side: [(long, "AttentionWithRelativePositions")] for side in sides}
+    page = Report(results, {"weights": "/data/" * 30}, trees).to_html()
+    assert probed(chromium, tmp_path, page, (400, 900), cut("p, li, dd, td, tbody th, figure, .scroll")) == [
+        "400,0",
+        "900,0",
+    ]
+
+
+def test_chromium_breaks_long_lines_of_a_table_of_any_page(chromium: str, tmp_path: object) -> None:
+    line = "# free: " + "outputs of blocks.{i}.fc1.weight (right: params/layer_{i}/up/kernel) " * 4
+    page = fill(kicker="", title="", state="", verdict="", totals="", brief="", provenance="",
+                results=tag("pre", tag("span", prose(line)), class_="lines"))  # fmt: skip
+    assert probed(chromium, tmp_path, page, (400, 1200), cut("pre")) == ["400,0", "1200,0"]

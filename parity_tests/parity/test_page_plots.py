@@ -93,3 +93,38 @@ def test_what_is_drowned_leaves_the_others_at_their_names() -> None:
         lines = re.findall(r'points="([^"]*)" class="line"', chart)
         places = [[float(point.split(",")[0]) for point in points.split()] for points in lines]
         assert sorted(places) == sorted([[ticks[n] for n in names] for names in ("abc", "acd")])
+
+
+def test_errors_of_trained_parameters_are_dots_that_no_line_joins() -> None:
+    """Neighbours among them have nothing to do with each other: a line from one to the next would zigzag."""
+    many = tuple(f"sgd: p{k}" for k in range(50))
+    page = Report([replace(row(many), check="train", noise={"a": (1e-13,) * 50})]).to_html()
+    (chart,) = charts(page)
+    assert 'class="line"' not in chart and 'class="noise bars"' in chart
+    (dots,) = re.findall(r'<path d="([^"]*)" class="dots"/>', chart)
+    assert dots.count("h0") == 50  # also those that have no marker
+    (limit,) = re.findall(r'<path d="([^"]*)" class="limit"/>', chart)
+    assert limit.count("M") == limit.count("H") == 50  # a step for each
+    assert 'class="line"' in Report([row(many)]).to_html().partition("chart")[2]
+    (swatch,) = re.findall(r'<svg class="swatch.*?</svg>', page)
+    assert "<line" not in swatch
+
+
+def test_errors_below_rounding_stand_on_one_line() -> None:
+    """In float64, 1e-19 tells nothing that 1e-17 does not."""
+    points = (("a", 3e-15, 1e-10), ("b", 1e-19, 1e-10), ("c", 3e-17, 1e-10))
+    (chart,) = charts(Report([replace(row(("a",)), curve=points)]).to_html())
+    assert min(decades(chart)) == -16 and ">less</text>" in chart
+    (line,) = re.findall(r'points="([^"]*)" class="line"', chart)
+    heights = [point.split(",")[1] for point in line.split()]
+    assert heights[1] == heights[2] != heights[0]
+    tiny = replace(row(("a",)), curve=(("a", 1e-19, 1e-10), ("b", 2e-19, 1e-10)))
+    assert decades(charts(Report([tiny]).to_html())[0]) == [-16, -15]
+
+
+def test_limit_and_rounding_are_told_apart_by_their_keys_and_colours() -> None:
+    page = report().to_html()
+    text = re.sub("<[^>]*>", "|", page.partition("Errors, array by array")[2].partition("</p>")[0])
+    assert "the limit, the lowest of several." in text and "own rounding: its error against its float64 run" in text
+    colours = dict(re.findall(r"\.chart \.(limit|noise) \{[^}]*stroke: var\((--\w+)\)", page))
+    assert colours == {"limit": "--ink", "noise": "--noise"}
