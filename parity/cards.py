@@ -12,6 +12,7 @@ from .markup import Markup, join, name, prose, tag
 from .result import Result
 
 BRIEF = "date", "triptych", "device", "command"  # labels of the line below the verdict
+LISTS = "settings", "images"  # labels of what is stated model by model: each has a line
 WIDE = 60  # characters of a fact that takes a line of its own where others stand side by side
 
 
@@ -48,7 +49,9 @@ def facts(rows: Iterable[tuple[str, str]], *keys: str) -> Markup:
 def _fact(label: str, value: str, is_key: bool) -> Markup:
     wide = "wide" if len(value) > WIDE else None
     kind = " ".join(filter(None, ["key" if is_key else None, wide])) or None
-    return join(tag("dt", name(label), class_=wide), tag("dd", prose(value), class_=kind))
+    lines = value.split("; ") if label in LISTS else []
+    text = join(*(tag("div", prose(line)) for line in lines)) if lines[1:] else prose(value)
+    return join(tag("dt", name(label), class_=wide), tag("dd", text, class_=kind))
 
 
 def divergences(results: Sequence[Result], home: Mapping[int, str]) -> Markup:

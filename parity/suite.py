@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable
 
 import specs
@@ -114,13 +115,13 @@ def _models(chosen: list[Target], batch: int) -> dict[str, str]:
     """State the architecture, variant, settings and input of each model, and the hash of each checkpoint."""
     about: dict[str, str] = {}
     variants: dict[str, list[str]] = {}
+    usual = _usual(chosen)
     for target in chosen:
         variants.setdefault(target.architecture, []).append(target.variant)
         name = f"{target.architecture}:{target.variant}"
-        config = target.config()
         fields = {
-            "settings": [text + " (assumed)" * (field in target.assumed) for field, text in written(config).items()],
-            "images": ["x".join(map(str, (batch, *specs.get(target.architecture).input_shape(config))))],
+            "settings": _unlike(_settings(target), usual[target.architecture]),
+            "images": ["x".join(map(str, (batch, *specs.get(target.architecture).input_shape(target.config()))))],
         }
         for label, texts in fields.items():
             if texts:
@@ -128,7 +129,39 @@ def _models(chosen: list[Target], batch: int) -> dict[str, str]:
         if target.path:
             about[target.path] = f"sha256 {sha256(target.path)}"
     listed = [f"{architecture}: {', '.join(names)}" for architecture, names in variants.items()]
+    shared = [
+        f"{name}, where a model states no other: {', '.join(some.values())}" for name, some in usual.items() if some
+    ]
+    about["settings"] = "; ".join(filter(None, [*shared, about.get("settings")]))
     return {"models": "; ".join(listed)} | about
+
+
+def _settings(target: Target) -> dict[str, str]:
+    """Write the settings of a model by their names, and which of them are assumed."""
+    texts = written(target.config()).items()
+    return {name: text + " (assumed)" * (name in target.assumed) for name, text in texts}
+
+
+def _usual(chosen: list[Target]) -> dict[str, dict[str, str]]:
+    """Return the settings that most models of each architecture have; none where there is one model."""
+    counts: dict[str, dict[str, Counter[str]]] = {}
+    models = Counter(target.architecture for target in chosen)
+    for target in chosen:
+        fields = counts.setdefault(target.architecture, {})
+        for name, text in _settings(target).items() if models[target.architecture] > 1 else ():
+            fields.setdefault(name, Counter())[text] += 1
+    return {
+        architecture: {
+            name: count.most_common(1)[0][0] for name, count in fields.items() if count.most_common(1)[0][1] > 1
+        }
+        for architecture, fields in counts.items()
+    }
+
+
+def _unlike(settings: dict[str, str], usual: dict[str, str]) -> list[str]:
+    """List the settings that are not the usual ones, and those that are not set."""
+    unset = [f"{name}=None" for name in usual if name not in settings]
+    return [text for name, text in settings.items() if text != usual.get(name)] + unset
 
 
 def finish(report: Report, arguments: Namespace) -> int:

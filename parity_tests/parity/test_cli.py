@@ -23,6 +23,7 @@ from parity.__main__ import main
 from parity.cards import WIDE
 from parity.job import Job, run_here, run_isolated
 from parity.judge import Subject, judge
+from parity.report import Report
 from parity.targets import Target, targets
 
 from ..golden import Case
@@ -285,6 +286,19 @@ def test_an_architecture_alone_means_all_its_twins() -> None:
     assert all(t.small for t in targets("mlp_mixer"))
     assert list(targets("mlp_mixer:S/16")) == [Target("mlp_mixer", "S/16")]
     assert list(targets("mlp_mixer:tiny S/16")) == [Target("mlp_mixer", "tiny S/16")]
+
+
+def test_settings_that_most_models_share_are_stated_once() -> None:
+    from parity.suite import _models
+
+    about = _models([*targets("mlp_mixer"), Target("convmixer", "768/32")], 2)
+    first, *each = about["settings"].split("; ")
+    assert first.startswith("mlp_mixer, where a model states no other: patch=2, ") and "width" in first
+    stated = dict(text.split(": ") for text in each)
+    assert stated["mlp_mixer:tiny L/32"] == "depth=2, width=19, token_hidden=8"
+    assert stated["mlp_mixer:tiny headless"].endswith("norm_eps=1e-5, image=None")
+    assert "mlp_mixer:tiny S/32" not in stated and "width=768" in stated["convmixer:768/32"]
+    assert Report([], about).to_html().count("<div>mlp_mixer") == 9 + 9  # settings and images, a line each
 
 
 def test_settings_that_nobody_states_are_marked_as_assumed() -> None:
