@@ -12,7 +12,7 @@ from .markup import Markup, join, name, prose, tag
 from .result import Result
 
 BRIEF = "date", "triptych", "device", "command"  # labels of the line below the verdict
-LISTS = "settings", "images"  # labels of what is stated model by model: each has a line
+LISTS = ("settings",)  # labels of what is stated model by model: each has a line
 WIDE = 60  # characters of a fact that takes a line of its own where others stand side by side
 
 

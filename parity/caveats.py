@@ -19,9 +19,12 @@ def caveats(results: Sequence[Result], about: Mapping[str, str]) -> Markup:
       about: what was run, by label.
     """
     compared = [r for r in results if r.passed is not None]
-    if not compared:
-        return Markup()
-    rows = tag("ul", *(tag("li", prose(text)) for text in _sentences(compared, about)))
+    return section(_sentences(compared, about)) if compared else Markup()
+
+
+def section(sentences: Sequence[str]) -> Markup:
+    """Build the section of a page that says what it does not show."""
+    rows = tag("ul", *(tag("li", prose(text)) for text in sentences))
     return tag("section", tag("h2", "What this does not show"), rows, class_="caveats")
 
 

@@ -1,4 +1,4 @@
-"""Write a report as one self-contained page: the verdict, what differs first, what was run, every error, every plot."""
+"""Write a report as one self-contained page: the verdict, what differs first, every error, what was run, every plot."""
 
 from __future__ import annotations
 

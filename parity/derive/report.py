@@ -11,6 +11,7 @@ from convert.folding import fold as folded_names
 from specs.numerals import limit, short
 
 from ..cards import brief, facts, provenance
+from ..caveats import section
 from ..markup import Markup, join, name, prose, tag
 from ..page import fill
 from ..summary import count
@@ -27,6 +28,13 @@ USES = """Wherever a parameter is used, in a product or a sum, the values that m
 their layout, on the weights of the search. The difference is relative to the largest of them."""
 LEGEND = """A line names an array on either side and its axes: letters that both sides share, (s h d) axes composed into
 one, {i} the numbers of blocks, {s=query|key|value} names in the place of an axis."""
+CAVEATS = (
+    "Both models ran in evaluation mode, on the sizes and inputs of this run. The same lines convert deeper and wider "
+    "models, and these are not proven by it.",
+    "Branches that other inputs would take are not covered, nor is what training mode alone computes.",
+    "An operation that changes no value on random weights and inputs, such as a clamp that is never reached, does not "
+    "show.",
+)
 GRADIENTS = """The gradient of every parameter, through the Table, on the weights of the proof."""
 
 
@@ -48,7 +56,7 @@ def page(found: Derivation, about: Mapping[str, str], out: str | None = None) ->
         brief=brief(about),
         provenance=provenance(about),
         divergences=join(_cards(found), _measures(found)),
-        results=_table(found, out),
+        results=join(_table(found, out), section(CAVEATS) if found.proven else Markup()),
         modules=trees(found),
         remarks=_remarks(found),
     )

@@ -24,7 +24,7 @@ def test_the_page_is_whole_and_fetches_nothing() -> None:
     assert not re.search(r"https?://|url\(|@import|<script|\$[a-z]", page)
 
 
-def test_the_verdict_stands_first_then_what_differs_then_what_was_run() -> None:
+def test_the_verdict_stands_first_then_what_differs_then_errors_then_what_was_run() -> None:
     made = report()
     made.about |= {"date": "2026-11-27", "command": "parity x"}
     page = made.to_html()
@@ -33,8 +33,8 @@ def test_the_verdict_stands_first_then_what_differs_then_what_was_run() -> None:
     brief = re.sub('<span class="whole">(.*?)</span>', r"\1", head[3])
     assert re.findall("<span>(.*?)</span>", brief) == ["2026-11-27", "cpu", "parity x"]
     marks = [
-        "differs from", "2026-11-27", "First divergence", "sha256 abab", "<h2>mlp_mixer</h2>", "Errors, array by array",
-        "<h2>Remarks</h2>",
+        "differs from", "2026-11-27", "First divergence", "<h2>mlp_mixer</h2>", "What this does not show",
+        "sha256 abab", "Errors, array by array", "<h2>Remarks</h2>",
     ]  # fmt: skip
     body = page[page.index("<body>") :]
     assert [body.index(mark) for mark in marks] == sorted(body.index(mark) for mark in marks)
