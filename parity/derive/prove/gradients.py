@@ -11,6 +11,7 @@ import numpy as np
 from ..match.complete import split
 from ..match.stepped import Stepped, stepped
 from ..match.symbols import CHUNK, LARGE, Elements, strided
+from ..trace.outer import Outer
 from ..trace.tape import Array
 
 UNSEEN = 1e-12  # gradients below this part of the largest are rounding: nothing observable depends on the parameter
@@ -19,18 +20,21 @@ PART = 1e-3  # of the largest gradient; below it, differences are relative to th
 
 
 class Spool:
-    """Arrays of float64 by name, in a file if they are large."""
+    """Arrays of float64 by name, in a file if they are large; products of matrices stay such."""
 
     def __init__(self, elements: int):
         self._file = tempfile.TemporaryFile() if elements >= LARGE else None  # noqa: SIM115
-        self._arrays: dict[str, Array] = {}
+        self._arrays: dict[str, Array | Outer] = {}
         self._places: dict[str, tuple[int, int]] = {}  # where an array begins in the file, and its elements
         self._end = 0
 
     def __contains__(self, name: str) -> bool:
         return name in self._arrays or name in self._places
 
-    def put(self, name: str, array: Array) -> None:
+    def put(self, name: str, array: Array | Outer) -> None:
+        if isinstance(array, Outer):
+            self._arrays[name] = array
+            return
         array = np.ravel(array).astype(np.float64, copy=False)
         if self._file is None:
             self._arrays[name] = array
@@ -41,9 +45,11 @@ class Spool:
 
     def part(self, name: str, at: int, count: int) -> Array:
         """Return some of the elements of an array, from one on."""
-        if self._file is None:
-            return self._arrays[name][at : at + count]
+        if name in self._arrays:
+            array = self._arrays[name]
+            return array.part(at, count) if isinstance(array, Outer) else array[at : at + count]
         place, size = self._places[name]
+        assert self._file is not None
         self._file.seek(place + 8 * at)
         return np.fromfile(self._file, np.float64, min(count, size - at))
 
@@ -114,31 +120,56 @@ class Gradients:
                 errors.append(near if near > NEAR else far)
         return max(errors)
 
-    def keep(self, name: str, gradient: Array) -> None:
+    def keep(self, name: str, gradient: Array | Outer) -> None:
         """Store a gradient of the right side."""
         self._right.put(name, gradient)
 
-    def compare(self, name: str, gradient: Array) -> None:
+    def compare(self, name: str, gradient: Array | Outer) -> None:
         """Compare a gradient of the left side, once all of the right one are stored."""
-        gradient = np.ravel(gradient)
+        if isinstance(gradient, Outer) and (apart := self._in_parts(name, gradient)) is not None:
+            self.sizes[name], self.apart[name] = max(map(_largest, gradient.parts(CHUNK))), apart
+            return
+        gradient = np.ravel(np.asarray(gradient))
         self.sizes[name] = _largest(gradient)
         moved = self._moved(name, gradient)
         self.apart[name] = self._summed(name, gradient) if moved is None else moved
 
-    def _moved(self, name: str, gradient: Array) -> float | None:
-        """Return how far it is from that of one right parameter of the same elements; None if that is not all."""
+    def _twin(self, name: str, size: int) -> str | None:
+        """Return the one right parameter that a left one became, of as many elements; None if there are others."""
         others = self._became[name]
         if len(self.maps) > 1 or len(others) != 1 or others[0] not in self._right:
             return None
-        if np.prod(self.rights.shapes[others[0]], dtype=int) != gradient.size:
+        return others[0] if np.prod(self.rights.shapes[others[0]], dtype=int) == size else None
+
+    def _numbers(self, name: str, other: str) -> Stepped | None:
+        """Return the left elements of a right parameter, if they are all those of one left parameter, by steps."""
+        numbers = stepped(self.rights.part(self.maps[0], other))
+        whole = isinstance(numbers, Stepped) and numbers.whole and numbers.min() == self.lefts.first(name)
+        return numbers if whole else None
+
+    def _in_parts(self, name: str, gradient: Outer) -> float | None:
+        """Return how far a product of matrices is from the gradient of one right parameter; None if it is not such."""
+        other = self._twin(name, gradient.size)
+        numbers = None if other is None else self._numbers(name, other)
+        if other is None or numbers is None:
             return None
-        numbers = stepped(self.rights.part(self.maps[0], others[0]))
-        if isinstance(numbers, Stepped) and numbers.whole and numbers.min() == self.lefts.first(name):
+        turned = gradient.taken(numbers.first - self.lefts.first(name), numbers.lines)
+        if turned is None:
+            return None
+        parts = enumerate(turned.parts(CHUNK))
+        return max(_largest(some - self._right.part(other, k * CHUNK, CHUNK)) for k, some in parts)
+
+    def _moved(self, name: str, gradient: Array) -> float | None:
+        """Return how far it is from that of one right parameter of the same elements; None if that is not all."""
+        other = self._twin(name, gradient.size)
+        if other is None:
+            return None
+        if (numbers := self._numbers(name, other)) is not None:
             turned = strided(gradient, numbers, numbers.min())
             if turned is not None:
-                return self._apart(turned, others[0])
+                return self._apart(turned, other)
         seen, apart = np.zeros(gradient.size, bool), 0.0
-        for elements, there in self._parts(name, others[0]):
+        for elements, there in self._parts(name, other):
             if elements.min() < 0 or elements.max() >= gradient.size:
                 return None
             seen[elements] = True

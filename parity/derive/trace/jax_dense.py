@@ -13,9 +13,8 @@ import numpy as np
 from jax.extend import core
 
 from .jax_wide import voids
+from .outer import LARGE, Outer, outer
 from .tape import Array
-
-LARGE = 1 << 22  # elements of a kernel from which on memory counts
 
 
 def dense_kernels(jaxpr: Any, names: Mapping[Any, str]) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def _is_dense(eqn: Any) -> bool:
     return [len(axes) for axes in (*contracted, *batch)] == [1, 1, 0, 0]
 
 
-def formed(eqn: Any, operand: Array, gradient: Array) -> Array:
+def formed(eqn: Any, operand: Array, gradient: Array) -> Outer | Array:
     """Return the gradient by a kernel.
 
     Args:
@@ -58,5 +57,4 @@ def formed(eqn: Any, operand: Array, gradient: Array) -> Array:
     (left, right), _ = eqn.params["dimension_numbers"]
     rows = np.moveaxis(operand, left[0], -1).reshape(-1, operand.shape[left[0]])
     columns = gradient.reshape(len(rows), -1)
-    product: Array = rows.T @ columns if right[0] == 0 else columns.T @ rows
-    return product
+    return outer(rows, columns) if right[0] == 0 else outer(columns, rows)

@@ -17,8 +17,10 @@ from .caches import forgotten
 from .call import Call
 from .cotangents import Take, cotangents
 from .module_side import LARGE, ModuleSide
+from .outer import LARGE as DENSE
 from .outputs import Outputs
 from .tape import Tape
+from .torch_dense import LinearGradients
 from .torch_recorder import Recorder
 from .torch_values import numpy_of
 
@@ -68,17 +70,25 @@ class TorchSide(ModuleSide):
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` each gradient as soon as it is computed; see Side."""
         self._load(parameters)
-        with _double(), forgotten(self.model.modules()):
-            outputs = self._run(_tensors_of(inputs))
-            weights = zip(outputs, cotangents(outputs), strict=True)
-            total = torch.stack([(t * torch.from_numpy(w)).sum() for t, w in weights]).sum()
         state = self.model.state_dict(keep_vars=True)
         wanted = {name: state[name] for name in parameters if state[name].requires_grad}
         without = dict(wanted)  # parameters that no gradient has come for
 
+        def given(name: str, gradient: Any) -> None:
+            del without[name]
+            take(name, gradient)
+
         def taken(tensor: torch.Tensor, name: str) -> None:
-            take(name, without.pop(name).grad.numpy())
-            tensor.grad = None
+            if tensor.grad is not None:  # else it was found as a product, or there is none
+                given(name, tensor.grad.numpy())
+                tensor.grad = None
+
+        large = {name: tensor for name, tensor in wanted.items() if tensor.ndim == 2 and tensor.numel() >= DENSE}
+        dense = LinearGradients(large, given) if large else contextlib.nullcontext()
+        with _double(), forgotten(self.model.modules()), dense:
+            outputs = self._run(_tensors_of(inputs))
+        weights = zip(outputs, cotangents(outputs), strict=True)
+        total = torch.stack([(t * torch.from_numpy(w)).sum() for t, w in weights]).sum()
 
         handles = [
             tensor.register_post_accumulate_grad_hook(functools.partial(taken, name=name))
