@@ -13,14 +13,14 @@ from specs.lines import TableError
 
 from .match.hints import Hint, weights_of
 from .match.match import Match
-from .match.symbols import Filled
+from .match.symbols import LARGE, Filled
 from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.crops import cropped
 from .trace.frames import line_of, message
 from .trace.islands import fixed, masks
 from .trace.program import Program
-from .trace.sides import Side, draw, layouts
+from .trace.sides import Drawn, Side, draw, layouts
 from .trace.tape import Tape
 
 Weights = str | Mapping[str, Any] | None
@@ -77,9 +77,13 @@ class Candidate(NamedTuple):
 def read(a: Side, checkpoint: Weights) -> Left:
     """Run the left side's tape on weights."""
     elements = Filled(a.parameters)
-    fill(a, elements, checkpoint)
     given = a.call.arrays()
-    tape = recorded(a, elements.arrays, given, "left")
+    if checkpoint is None and len(elements) >= LARGE:  # without the elements' own values beside it: bounds memory
+        tape = recorded(a, Drawn(a, SEED), given, "left")
+        fill(a, elements, checkpoint)
+    else:
+        fill(a, elements, checkpoint)
+        tape = recorded(a, elements.arrays, given, "left")
     return Left(a, program_of(tape, elements.arrays, list(given.values())), elements, checkpoint)
 
 

@@ -11,17 +11,19 @@ import pytest
 
 import parity
 from convert.errors import ConvertError
-from parity.derive import conclusion
+from parity.derive import candidates, conclusion
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold
 from parity.derive.match import symbols
 from parity.derive.match.symbols import Elements, Filled, Packed
-from parity.derive.prove import gradients
+from parity.derive.prove import freedom, gradients
 from parity.derive.prove.freedom import every
 from parity.derive.prove.gradients import Gradients
-from parity.derive.prove.prove import Proof, prove
+from parity.derive.prove.prove import Proof, Translated, prove
 from parity.derive.trace.call import call_of
-from parity.derive.trace.sides import Side, draw, side
+from parity.derive.trace.outer import Outer
+from parity.derive.trace.sides import Drawn, Side, draw, side
+from specs.table import Table
 
 from ..conftest import needs
 
@@ -167,7 +169,7 @@ def test_a_large_model_is_proven_in_pieces(monkeypatch: pytest.MonkeyPatch):
     needs("torch")
     left, right, x = models()
     small = parity.derive(left, right, (x,))
-    for room in (symbols, conclusion):
+    for room in (symbols, conclusion, candidates, freedom):
         monkeypatch.setattr(room, "LARGE", 1)
     monkeypatch.setattr(gradients, "LARGE", 1)
     large = parity.derive(left, right, (x,))
@@ -206,6 +208,53 @@ def test_the_gradient_of_a_large_matrix_is_compared_with_that_of_its_transpose()
         grads.keep("w", other)
         grads.compare("w", gradient)
         assert (grads.error > 0.1) == bool(change)
+
+
+LARGE = Outer(np.random.default_rng(0).standard_normal((1, 300)), np.random.default_rng(1).standard_normal((1, 400)))
+TURNS = {  # how a right matrix has the elements of a left one
+    "turned": lambda a: a.T,
+    "permuted": lambda a: a[::-1],
+    "reshaped": lambda a: a.reshape(150, 800),  # no product of matrices any more
+    "mixed": lambda a: a.reshape(2, 150, 400).swapaxes(0, 1).reshape(300, 400)[:, np.arange(400) ^ 1],
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_the_gradient_of_a_large_matrix_is_compared_as_a_product_of_small_ones(turn):
+    every = np.asarray(LARGE)
+    other = TURNS[turn](every)
+    lefts, rights = (Elements({"w": np.zeros(a.shape)}, known=False) for a in (every, other))
+    found = np.concatenate([[0], TURNS[turn](lefts.numbers("w")).ravel()]).astype(np.int32)
+    for change, maps in itertools.product((0.0, 1.0), (found, Packed(found, rights))):
+        grads, changed = Gradients((maps,), lefts, rights), other.copy()
+        changed[-1, -1] += change
+        grads.keep("w", changed)
+        grads.compare("w", LARGE)
+        assert (grads.error > 0.1) == bool(change)
+    if turn == "turned":
+        for change in (0.0, 1.0):
+            columns = LARGE.columns + change * (np.arange(400) == 399)
+            grads = Gradients((found,), lefts, rights)
+            grads.keep("w", Outer(columns, LARGE.rows))
+            grads.compare("w", LARGE)
+            assert (grads.error > 0.1) == bool(change)
+
+
+def test_large_weights_are_drawn_in_float32_and_added_in_float64(monkeypatch: pytest.MonkeyPatch):
+    needs("torch")
+    import torch
+
+    monkeypatch.setattr("parity.derive.trace.sides.LARGE", 12)
+    left = side(torch.nn.LSTM(3, 3), call_of(np.zeros((1, 3))))
+    right = side(torch.nn.Linear(3, 12), call_of(np.zeros((1, 3))))
+    weights = Drawn(left, 0)
+    biases = weights["bias_ih_l0"], weights["bias_hh_l0"]
+    assert biases[0].dtype == np.float32
+    table = Table.parse(
+        "table 1\nbias_ih_l0: o + bias_hh_l0: o -> bias: o\nweight_ih_l0: o i + weight_hh_l0: o i -> weight: o i"
+    )
+    total = Translated(table, left, right, weights)["bias"]
+    np.testing.assert_array_equal(total, np.sum(biases, 0, float))
 
 
 def test_of_equal_blocks_all_are_named():

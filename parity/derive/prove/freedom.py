@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from convert.folding import fold
 
-from ..match.symbols import Elements, Filled, Use
+from ..match.symbols import LARGE, Elements, Filled, Use
 from ..match.uses import compact
 from ..match.walk import Walk
 from ..trace.outputs import equal
@@ -39,9 +39,15 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
     Args:
       partners: the right parameters that each left one becomes.
     """
+
+    def run() -> list[Array]:
+        if len(elements) < LARGE:
+            return left.run(elements.arrays, inputs)
+        return Program(program.tape, elements.arrays, list(inputs.values())).outputs  # in less memory
+
     stop, uses = time.thread_time() + seconds, list[Use]()
     Walk(program, elements, lambda use: uses.append(compact(use))).run()
-    before = left.run(elements.arrays, inputs)
+    before = run()
     found: dict[str, list[str]] = {}
     alike: dict[str, list[str]] = {}
     for template, text, pairs in _candidates(uses, elements, [node.site for node in program.tape.nodes], partners):
@@ -51,8 +57,8 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
         tried = found.setdefault(template, [])
         if len(tried) < TRIES and not any(tried):
             with exchanged(elements, pairs):
-                same = equal(before, left.run(elements.arrays, inputs))
-            tried.append(text if same and _matters(left, elements, pairs, inputs, before) else "")
+                same = equal(before, run())
+            tried.append(text if same and _matters(run, elements, pairs, before) else "")
     left.release()
     return [every(text, alike[key]) for key, tried in found.items() for text in tried if text]
 
@@ -90,10 +96,10 @@ def _as_far(text: str, other: str) -> bool:
     return all(step == steps[0] for step in steps)
 
 
-def _matters(left: Side, elements: Filled, pairs: Pairs, inputs: Mapping[str, Array], before: list[Array]) -> bool:
+def _matters(run: Callable[[], list[Array]], elements: Filled, pairs: Pairs, before: list[Array]) -> bool:
     """Tell whether the elements have an effect at all: those of one exchange are changed alone."""
     with exchanged(elements, pairs[:1], 2.0):
-        return not equal(before, left.run(elements.arrays, inputs))
+        return not equal(before, run())
 
 
 def both(names: Sequence[str], partners: Mapping[str, Sequence[str]]) -> str:

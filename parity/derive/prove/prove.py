@@ -246,6 +246,8 @@ class Translated(Mapping[str, Array]):
             return self._own[name]
         entry = self._entries[name]
         arrays = {source: self._read(source) for source in (*entry.sources, entry.like) if source}
+        if not isinstance(entry.filling, list):  # a sum, which float32 would round
+            arrays = {source: array.astype(np.float64) for source, array in arrays.items()}
         return arrays_of(self._layout._replace(entries=(entry,), checks=()), arrays)[name]
 
     def _read(self, name: str) -> Array:

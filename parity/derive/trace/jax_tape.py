@@ -129,7 +129,8 @@ class JaxSide:
     def run(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return the outputs as the user's own code computes them."""
         with jax.enable_x64(self.wide):
-            return _arrays(self._compiled(_device(parameters), _device(inputs)))
+            copies = {name: _copied(parameters, name) for name in parameters}
+            return _arrays(self._compiled(copies, _device(inputs)))
 
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradients; see Side."""

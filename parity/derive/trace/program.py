@@ -39,7 +39,8 @@ class Program:
 
         def read(number: int) -> Array:
             if number in names and number not in values:  # a float32 model's is cast while it is used: bounds memory
-                values[number] = np.asarray(parameters[names[number]], np.float64)
+                array = parameters[names[number]]
+                values[number] = array if self._multiplied(number) else np.asarray(array, np.float64)
                 self._note(number, values[number])
             return values[number]
 
@@ -51,6 +52,18 @@ class Program:
                     if self.last[number] == at and number not in tape.outputs:
                         values.pop(number, None)
         self.outputs = [read(number) for number in tape.outputs]
+
+    def _multiplied(self, number: int) -> bool:
+        """Tell whether products of matrices alone read a value, laid out otherwise or not: they take float32."""
+        readers = [self.tape.nodes[at] for at, _ in self.consumers.get(number, ())]
+        return number not in self.tape.outputs and all(
+            node.window is None
+            and (
+                node.kind == "product"
+                or (node.kind == "layout" and len(node.inputs) == 1 and self._multiplied(node.output))
+            )
+            for node in readers
+        )
 
     def _note(self, number: int, value: Array) -> None:
         self.shapes[number] = np.shape(value)
