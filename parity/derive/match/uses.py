@@ -207,8 +207,8 @@ def longer(one: Use, other: Use) -> bool:
 def partial(use: Use, pool: list[Seen]) -> dict[Seen, tuple[Array, float]]:
     """Return (columns, distance) of uses of which one side takes some rows alone, as one step of time."""
     found = dict[Seen, tuple[Array, float]]()
-    here = columns.Values(raw(use))
-    if not here.columns.size:
+    here = columns.Values(raw(use)) if pool else None  # which sorts all values
+    if here is None or not here.columns.size:
         return found
     for seen in pool:
         if seen.program.tape.nodes[seen.use.node].window or seen.values.columns.shape[0] != here.columns.shape[0]:

@@ -23,9 +23,8 @@ VOID = frozenset(["convert_element_type", "reduce_precision"])
 def lowers(jaxpr: Any) -> bool:
     """Tell whether equations compute in a lower precision than float64."""
     return any(
-        _low(atom) or any(lowers(inner) for inner, _ in _inner(eqn))
+        any(map(_low, (*eqn.invars, *eqn.outvars))) or any(lowers(inner) for inner, _ in _inner(eqn))
         for eqn in jaxpr.eqns
-        for atom in (*eqn.invars, *eqn.outvars)
     )
 
 
