@@ -10,8 +10,8 @@ order in which a conversion goes through them:
                       conversion; routes, source_paths, pages; for people: errors, outcome, dry_run, progress,
                       terminal, folding, documents; version, versions
     what a file is    recognise, readings, nesting, spelling, examples; choosing, replicas, parametrized, refusal
-    its Config        configure, from settings (the user's), inference (shapes), record and variants; conventions,
-                      pixels; open_fields, where nobody states a value
+    its Config        configure, from settings (the user's), inference (shapes), module_settings (of pickled modules),
+                      record and variants; conventions, pixels; open_fields, where nobody states a value
     the plan          planning builds plans.Plan from steps: by_dialect, dialect_faults, counters, aside, nnx, masters
     a Table's plan    by_table, table_file, table_part, table_fit, table_like, table_lengths, counting
     the target        targets and replacing check its place; execute writes it: payload, casting, dtypes; verification

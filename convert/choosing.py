@@ -91,7 +91,7 @@ def _plan(request: Request, reading: Reading) -> Plan:
     if dst != HUB and dst not in dialects(architecture):
         having = ", ".join(dialects(architecture))
         raise UsageError(f"{path}: {architecture} has no dialect {dst!r}: one of {having}")
-    configuration = configure(path, reading, record, settings)
+    configuration = configure(path, reading, record, settings, reader.modules)
     unfit = restrictions(architecture, configuration.config, dst) if dst != HUB else {}
     if unfit:
         problems = [f"{n} is {theirs} in {dst}'s code, and {own} in this model" for n, (theirs, own) in unfit.items()]

@@ -3,7 +3,7 @@
 What is known of a Config field, in the words of this file:
 
     shown        the file's arrays determine it (`Spec.infer`); `unshown` fields change the outputs, and no array does
-    stated       shown, or stated by the dialect's own code, the record or the user
+    stated       shown, or stated by the dialect's own code, the modules of a pickled model, the record or the user
     unread       neither shown nor stated: a default or an official variant suggests it, and the record names which
     assumed      unread and unshown: reported by a note, and marked as assumed in the record
     marked       those of the assumed fields that the source's record marks so
@@ -22,8 +22,10 @@ from specs.preprocessing import UNKNOWN, Known
 from specs.spec import ADAPTED, Spec
 from specs.words import with_article
 
+from . import module_settings
 from .conventions import computing, required, same, unshown_from
 from .errors import ConvertError, UsageError, option, subject
+from .files.modules import Module
 from .inference import inferred, sizes, whole_config
 from .pixels import known as known_preprocessing
 from .readings import Reading
@@ -32,7 +34,14 @@ from .record import DEFAULT, DIALECT, OFFICIAL, Record
 from .settings import Settings, in_our_terms
 from .variants import clashes, from_variant, misfit, recorded_so, variant_of
 
-PRECEDENCE = ("variant", "dialect", "shapes", "record", "user")  # origins of values, each above those before it
+PRECEDENCE = (
+    "variant",
+    "dialect",
+    "modules",
+    "shapes",
+    "record",
+    "user",
+)  # origins of values, each above those before it
 
 
 class Configuration(NamedTuple):
@@ -85,18 +94,22 @@ class Evidence(NamedTuple):
         return {name: origin for origin in PRECEDENCE for name in self.says[origin]}
 
 
-def configure(path: str, reading: Reading, record: Record, settings: Settings) -> Configuration:
+def configure(
+    path: str, reading: Reading, record: Record, settings: Settings, modules: Iterable[Module] = ()
+) -> Configuration:
     """Derive a file's Config from its arrays, its dialect, its record and the user.
 
+    Args:
+      modules: torch's own in a model that was pickled whole.
     Raises: UsageError that names every field left open or set to what cannot be; ConvertError where arrays that would
-    tell are missing, or where the record is of other arrays.
+    tell are missing, where the record is of other arrays, or where the modules are of another network.
     """
-    evidence = _gather(path, reading, record, settings)
+    evidence = _gather(path, reading, record, settings, modules)
     config = _build(path, reading, settings, evidence)
     return _classify(path, reading, settings, evidence, config)
 
 
-def _gather(path: str, reading: Reading, record: Record, settings: Settings) -> Evidence:
+def _gather(path: str, reading: Reading, record: Record, settings: Settings, modules: Iterable[Module]) -> Evidence:
     """Collect what each origin says of the Config, and check each value by itself. Raises: ConvertError."""
     asked = _parse_settings(path, reading, dict(settings.values))
     if settings.architecture not in ("", reading.architecture):
@@ -106,9 +119,12 @@ def _gather(path: str, reading: Reading, record: Record, settings: Settings) -> 
     own, remarks = _admitted(record, reading, shown)
     recorded = _recorded(own, reading, shown)
     conventions = dict(dialects(reading.architecture)[reading.dialect].conventions)
-    says = {"variant": {}, "dialect": conventions, "shapes": shown, "record": recorded, "user": asked}
+    pickled = module_settings.stated(path, reading, modules)
+    says = {"variant": {}, "dialect": conventions, "shapes": shown, "record": recorded, "user": asked,
+            "modules": {name: one.value for name, one in pickled.items()}}  # fmt: skip
     evidence = Evidence(says, "", [*settings.notes, *remarks], own)
     _check_values(path, reading, settings, evidence)
+    module_settings.check(path, reading, pickled, says, settings)
     variant, suggested = from_variant(reading.spec, evidence.values, sizes(reading))
     return evidence._replace(says={**says, "variant": suggested}, variant=variant)
 

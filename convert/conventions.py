@@ -32,13 +32,14 @@ def unshown_from(spec: Spec, config: Any, origins: Mapping[str, str], origin: st
 
 def same(one: Any, other: Any) -> bool:
     """Tell whether two values of a field mean the same; those of one float32 do, as paddle stores float32."""
-
-    def rounded(value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return tuple(map(rounded, value))
-        return configs.single(value) if isinstance(value, float) and abs(value) < configs.MAX_FLOAT else value
-
     return bool(rounded(one) == rounded(other))
+
+
+def rounded(value: Any) -> Any:
+    """Return a value with its floats as float32 has them, so that equal ones mean the same; see `same`."""
+    if isinstance(value, list | tuple):
+        return tuple(map(rounded, value))
+    return configs.single(value) if isinstance(value, float) and abs(value) < configs.MAX_FLOAT else value
 
 
 def differing(spec: Spec, config: Any, other: Mapping[str, Any], names: Iterable[str]) -> dict[str, tuple[Any, Any]]:

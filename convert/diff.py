@@ -27,7 +27,7 @@ from .variants import alike
 SAME = "the same model"
 BESIDE, COUNTERS = "what is set aside", "batch counters, which one file does not store"
 SOURCES = {"record": "its record says", "shapes": "its arrays show", "dialect": "its dialect computes",
-           "variant": "the official variant of these shapes has"}  # fmt: skip
+           "modules": "its modules state", "variant": "the official variant of these shapes has"}  # fmt: skip
 COMMON = "one for both files, (outputs, inputs, height, width) of convolutions, (inputs, outputs) of dense layers"
 LAX = ("default", "shapes")  # origins of fields that may be stated in another way, as tokens are by an image
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from specs.dialects import HUB
 from specs.numerals import exact
 from specs.words import with_article
 
-from . import folding
+from . import folding, module_settings
 from .altered import WARNING
 from .aside import STATE, as_json, by_name
 from .choosing import Request, attempt
@@ -215,7 +215,7 @@ def _fitting(plan: Plan) -> dict[str, Any]:
     about |= {"part": plan.reading.prefix or "/", "config": config, "assumed": list(plan.assumed)}
     about |= {"origins": {name: origin for name, origin in plan.unread.items() if name in config}}
     about["preprocessing"] = sized(plan.preprocessing, plan.config, plan.unread).as_json()
-    notes = [*plan.part(), *plan.doubts()]
+    notes = [*plan.part(), *plan.of_modules(), *plan.doubts()]
     return about | {
         "parameters": plan.parameters,
         "notes": notes,
@@ -239,32 +239,39 @@ def _open(reader: Reader, record: Record, error: UsageError, weights: str | None
     if len({reading.architecture for reading, _ in fitting}) != 1:
         return {**_unknown(reader, record, error, weights), "open": error}
     reading, plan = fitting[0]
+    modules = _of_modules(request, reading)
     about: dict[str, Any] = {"architecture": reading.architecture, "part": reading.prefix or "/", "open": error}
-    about |= {"dialect": reading.dialect if len(fitting) == 1 else None, "config": _inferred(reading)}
+    about |= {"dialect": reading.dialect if len(fitting) == 1 else None, "config": _inferred(reading, modules)}
     fixed = dialects(reading.architecture)[reading.dialect].conventions
-    about["origins"] = dict.fromkeys(fixed, f"{DIALECT}{reading.dialect}")
+    about["origins"] = {name: f"{DIALECT}{reading.dialect}" for name in fixed if name not in modules}
     return about | {"parameters": trained(reading), "notes": plan.part(), "aside": as_json(plan.aside)}
 
 
 def _completed(request: Request, reading: Reading) -> Plan | None:
     """Plan a reading with whatever it leaves open taken from an official variant or a tiny twin; None if none fits."""
     with contextlib.suppress(KeyError, IndexError, ConvertError):  # of arrays that are missing
-        names = unshown(reading)
+        names, own = unshown(reading), _of_modules(request, reading)
         examples = [*reading.spec.variants.values(), *reading.spec.tiny.values()]
         choices = [{}, *({n: getattr(example, n) for n in sorted(names)} for example in examples)]
         for choice in choices:
-            trial = attempt(request._replace(settings=Settings.of(choice)), reading)
+            trial = attempt(request._replace(settings=Settings.of({**choice, **own})), reading)
             if isinstance(trial, Plan):
                 return trial
     return None
 
 
-def _inferred(reading: Reading) -> dict[str, Any]:
-    """Return Config fields that the arrays or the dialect determine."""
+def _of_modules(request: Request, reading: Reading) -> dict[str, Any]:
+    """Return Config fields that the modules of a model that was pickled whole state. Raises: ConvertError."""
+    stated = module_settings.stated(request.reader.path, reading, request.reader.modules)
+    return {name: one.value for name, one in stated.items()}
+
+
+def _inferred(reading: Reading, modules: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Config fields that the arrays, the dialect or the modules of a pickled model determine."""
     config = dict(dialects(reading.architecture)[reading.dialect].conventions)
     with contextlib.suppress(KeyError, IndexError, ConvertError):  # of arrays that are missing
         config = inferred("", reading) | config
-    return config
+    return {**config, **modules}
 
 
 def _unknown(reader: Reader, record: Record, error: ConvertError, weights: str | None) -> dict[str, Any]:

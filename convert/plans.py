@@ -124,10 +124,11 @@ class Plan:
 
     def notes(self) -> list[str]:
         """Return what the user should know and need not act on."""
-        lines = [*self.part(), *self.left_out(), *self.doubts()]
+        lines = [*self.part(), *self.left_out(), *self.of_modules(), *self.doubts()]
         lines += [self._conflict(name, *values) for name, values in self.conflicts().items()]
         fixed = self._stated(unshown_from(self.reading.spec, self.config, self.origins, "dialect"))
-        lines += [f"as {self.src}'s own code computes, since the file does not say: {fixed}"] if fixed else []
+        why = "since its modules were not read for it" if self.reader.modules else "since the file does not say"
+        lines += [f"as {self.src}'s own code computes, {why}: {fixed}"] if fixed else []
         lines += self._scaled_otherwise()
         return [*lines, *self.filled(), *self.counts()[1]]
 
@@ -181,6 +182,11 @@ class Plan:
         return folding.skipped(
             self.reader.skipped.without(self.accounted), part.rpartition("/")[0] if part.endswith(".") else part
         )
+
+    def of_modules(self) -> list[str]:
+        """Report what the modules of a model that was pickled whole state."""
+        stated = self._stated(unshown_from(self.reading.spec, self.config, self.origins, "modules"))
+        return [f"as the modules of the pickled model state: {stated}"] if stated else []
 
     def doubts(self) -> list[str]:
         """List doubts about the configuration: its record, contradictions, and what is assumed."""

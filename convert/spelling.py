@@ -13,6 +13,7 @@ from functools import cache, cached_property
 from specs.kinds import KINDS, LIBRARIES
 
 from .files.base import Reader, Wrapped
+from .files.modules import Module
 from .nesting import SEPARATOR
 
 BOXES = {"value", "raw_value"}  # what nnx.Variable and linen's boxes call the one array that they contain
@@ -49,6 +50,11 @@ class Respelled(Wrapped):
     @cached_property
     def shared(self) -> frozenset[str]:
         return frozenset(new for new, old in self._own.items() if old in self.reader.shared)
+
+    @cached_property
+    def modules(self) -> list[Module]:
+        """Return modules by paths as `state_name` spells the names of their arrays."""
+        return [m._replace(path=state_name(f"{m.path}/").rstrip("/.")) for m in self.reader.modules]
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.reader.read(self._own[name], start, stop)

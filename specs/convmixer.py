@@ -158,5 +158,7 @@ SPEC = Spec(
     immaterial=immaterial,
     dialects=DIALECTS,
     readers={"paddlevit": from_yaml},
+    norms={"eps": "norm_eps", "momentum": "norm_momentum"},
+    activations={"GELU": {"act": "gelu"}, "ReLU": {"act": "relu"}},
     sign=SIGN,
 )

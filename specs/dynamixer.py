@@ -317,5 +317,7 @@ SPEC = Spec(
     network="DynaMixer",
     unshown=frozenset({"overlap"}),  # shown by a downsample, which not every network has
     dialects=DIALECTS,
+    norms={"eps": "norm_eps"},
+    activations={"GELU": {}},
     sign=SIGN,
 )

@@ -241,5 +241,7 @@ SPEC = Spec(
     immaterial=immaterial,
     dialects=DIALECTS,
     readers={"paddlevit": from_yaml},
+    norms={"eps": "norm_eps"},
+    activations={"GELU": {"gelu": "erf"}, "GELU tanh": {"gelu": "tanh"}},
     sign=SIGN,
 )

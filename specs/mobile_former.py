@@ -369,5 +369,7 @@ SPEC = Spec(
     dialects=DIALECTS,
     readers={"paddlevit": from_yaml},
     refused=REFUSED,
+    norms={"eps": EPS, "momentum": MOMENTUM},
+    activations={"GELU": {}, "ReLU": {}, "Hardswish": {}},
     sign=SIGN,
 )

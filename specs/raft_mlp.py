@@ -303,5 +303,7 @@ SPEC = Spec(
     input_shape=input_shape,
     network="RaftMlp",
     dialects=DIALECTS,
+    norms={"eps": "norm_eps"},
+    activations={"GELU": {}},
     sign=SIGN,
 )

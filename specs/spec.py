@@ -1,5 +1,6 @@
 """Define the record that a page ends with, `SPEC = Spec(...)`: its fields are the contract of a page."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -59,6 +60,7 @@ class SpecError(ValueError):
 
 
 TINY = "tiny "  # ahead of the name of a small Config
+NORMS = {"eps", "momentum"}  # attributes of torch's norms that a page may name
 ADAPTED = ("classes", "channels")  # fields of every Config, in which a user's model may differ from its variant
 
 
@@ -93,6 +95,10 @@ class Spec:
         is returned by `infer`, fixed by a dialect, unshown or immaterial: else the page is refused.
       immaterial: config -> the fields that change nothing for it.
       readers: {dialect: configuration file of its users, parsed -> {Config field: value}}.
+      norms: attributes of torch's norms, "eps" and "momentum" (as the share that is kept) -> the Config field that they
+        state, or the number that all norms have: a model that was pickled whole shows them.
+      activations: of torch.nn in the network, as in "ReLU", "GELU" or "GELU tanh" -> {Config field: value} that they
+        show, {} for none; a model that was pickled whole with another is refused. Without any, none is looked at.
       refused: families of files that look like this architecture and are another network.
       sign: pattern that only names of its arrays contain, some of every twin in every dialect; see specs.likely.
     """
@@ -112,6 +118,8 @@ class Spec:
     unshown: frozenset[str] = frozenset()
     immaterial: Callable[[Any], set[str]] = _nothing
     readers: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = field(default_factory=dict)
+    norms: Mapping[str, str | float] = field(default_factory=dict)
+    activations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     refused: tuple[Refusal, ...] = ()
     sign: str = ""
 
@@ -202,6 +210,8 @@ FITS = {
     "unshown": Fit(_are(str), "a set of Config fields"),
     "immaterial": _FUNCTION,
     "readers": Fit(_maps_to(Callable), "a mapping of dialects to functions"),
+    "norms": Fit(lambda value: _maps_to(str | float)(value) and set(value) <= NORMS, "a mapping of eps, momentum"),
+    "activations": Fit(_maps_to(Mapping), "a mapping of activations to mappings of Config fields"),
     "refused": Fit(_are(Refusal), "a tuple of Refusals"),
     "sign": Fit(_is_pattern, "a regular expression"),
 }
@@ -221,6 +231,8 @@ def _references(given: Mapping[str, Any]) -> Iterator[str]:
         ("ports", fit.get("ports", ()), FRAMEWORKS),
         ("readers", fit.get("readers", ()), dialects),
         ("unshown", fit.get("unshown", ()), known_fields),
+        ("norms", [name for name in fit.get("norms", {}).values() if isinstance(name, str)], known_fields),
+        ("activations", itertools.chain.from_iterable(fit.get("activations", {}).values()), known_fields),
     ]
     for name, dialect in dialects.items():
         if name in FRAMEWORKS:

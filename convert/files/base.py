@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import IO, Any, NamedTuple, Self
 
 from convert.errors import ConvertError, FormatError
+from convert.files.modules import Module
 from convert.files.skipped import Skipped
 
 # Bytes per element of every dtype that may travel; anything else (objects, strings, records) is refused.
@@ -98,6 +99,11 @@ class Reader(ABC):
         """Return tensors that are the same elements of the file as an earlier one: tied weights of a pickle."""
         return frozenset()
 
+    @cached_property
+    def modules(self) -> list[Module]:
+        """Return torch's own modules in models that were pickled whole; only pickles have any."""
+        return []
+
     @abstractmethod
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         """Return payload bytes [start, stop) of one tensor, by pread: C-order, little-endian.
@@ -149,6 +155,10 @@ class Wrapped(Reader):
     @cached_property
     def shared(self) -> frozenset[str]:
         return self.reader.shared & self.tensors.keys()
+
+    @cached_property
+    def modules(self) -> list[Module]:
+        return self.reader.modules
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes | bytearray | memoryview:
         return self.reader.read(name, start, stop)

@@ -77,7 +77,7 @@ class TorchReader(PickleReader):
         if cursor.position != cursor.end:
             raise Refused("has bytes after the pickle in data.pkl", SAVE_AGAIN)
         payloads: dict[str, Stored] = {}
-        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf, self.skipped)
+        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf, self.skipped, self.modules)
         for name, leaf in found:
             if isinstance(leaf, View) and leaf.storage.key not in payloads:
                 payloads[leaf.storage.key] = self._stored(directory, f"{prefix}data/{leaf.storage.key}")
@@ -127,7 +127,7 @@ class TorchReader(PickleReader):
         root = Unpickler(cursor, HANDLERS, UNSUPPORTED, persistent, objects=True).load()
         payloads = _legacy_payloads(cursor, itemsizes)
         unused = set(payloads)
-        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf, self.skipped)
+        found: Iterator[tuple[str, Leaf]] = leaves(root, _leaf, self.skipped, self.modules)
         for name, leaf in found:
             if isinstance(leaf, View) and leaf.storage.key not in payloads:
                 raise Refused(f"lacks the data of tensor {shown(name)}", "it is incomplete: fetch it again")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from convert.errors import FormatError
 from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Reader, Tensor, shown
+from convert.files.modules import MAX_MODULES, PACKAGE, Module
 from convert.files.pickled.interpreter import MAX_OPCODES
 from convert.files.pickled.numpy_values import Array
 from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
@@ -42,13 +43,16 @@ class Place:
     dtype: str
 
 
-def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iterator[tuple[str, T]]:
+def leaves(
+    root: Any, leaf: Callable[[Any], T | None], skipped: Skipped, modules: list[Module] | None = None
+) -> Iterator[tuple[str, T]]:
     """Yield ("/"-joined name, leaf) of all in nested dicts and lists that `leaf` does not answer None to, in order.
 
     Args:
       root: of the nested dicts and lists.
       leaf: turns a value into a leaf; returns None for what is none.
       skipped: records every other value; a list of plain values is one entry.
+      modules: receives torch's own modules.
     Raises: Refused beyond the limits: depth, and the number of values met, which shared containers multiply.
     """
     todo: list[tuple[tuple[Any, ...], Any]] = [((), root)]
@@ -64,6 +68,11 @@ def leaves(root: Any, leaf: Callable[[Any], T | None], skipped: Skipped) -> Iter
             skipped.add(partial(spelt, path), reason(value), value if isinstance(value, PLAIN) else None)
             continue
         if isinstance(value, Object):
+            if modules is not None and value.name.startswith(PACKAGE) and len(modules) < MAX_MODULES:
+                plain = {
+                    key: item for key, item in value if isinstance(key, str) and isinstance(item, (int, float, str))
+                }
+                modules.append(Module(spelt(path) if path else "", value.name, plain))
             if value.called and not value:
                 raise refusal(value.name, {})
             inside, looked = _contains(value, leaf)

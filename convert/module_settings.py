@@ -1,0 +1,103 @@
+"""Read settings off the modules of a model that was pickled whole, as its architecture's page says how.
+
+Torch's own modules alone are read: what a class of somebody's code computes, no pickle shows.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from specs.numerals import exact
+from specs.words import in_a_row
+
+from .conventions import rounded, same
+from .errors import ConvertError, UsageError, command_or_call
+from .files.modules import Module
+from .readings import Reading
+from .settings import Settings
+
+STRANGE = ""  # in place of a field, of what no Config field varies
+STATE_DICT = "if these are not part of what the network computes, save its state_dict() alone and state the settings"
+
+
+class Stated(NamedTuple):
+    """What modules state of one Config field: its value, and the paths of the modules."""
+
+    field: str
+    value: Any
+    paths: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.field}={exact(self.value)} {among(self.paths)}"
+
+
+def among(paths: list[str]) -> str:
+    """Return the first of some modules and how many more there are, in brackets."""
+    more = f" and {len(paths) - 1} more" if paths[1:] else ""
+    return f"({paths[0]}{more})"
+
+
+def stated(path: str, reading: Reading, modules: Iterable[Module]) -> dict[str, Stated]:
+    """Return what the modules of the model that a file is read as state of its Config, by field.
+
+    Raises: ConvertError where no Config has it: several values of one field, or what the network never computes.
+    """
+    found: dict[tuple[str, Any], Stated] = {}
+    for module in modules:
+        if module.path.startswith(reading.place):
+            for field, value in _says(module, reading):
+                found.setdefault((field, rounded(value)), Stated(field, value, [])).paths.append(module.path)
+    fields: dict[str, list[Stated]] = {}
+    for one in found.values():
+        fields.setdefault(one.field, []).append(one)
+    problems = [f"{one.value} {among(one.paths)}" for one in fields.pop(STRANGE, [])]
+    several = [some for some in fields.values() if some[1:]]
+    problems += [f"{in_a_row(some)}, where {reading.architecture} has one value" for some in several]
+    if problems:
+        what = f"the model in it was pickled whole, and is another network than {reading.architecture}"
+        raise ConvertError(f"{path}: {what}", [*problems, STATE_DICT])
+    return {field: some[0] for field, some in fields.items()}
+
+
+def _says(module: Module, reading: Reading) -> Iterator[tuple[str, Any]]:
+    """Yield (Config field, value) of all that a module states; (STRANGE, what) of what the architecture never has."""
+    norms, activations = reading.spec.norms, reading.spec.activations
+    for attribute, field in norms.items():
+        value = module.of_norm(attribute)
+        if value is not None and isinstance(field, str):
+            yield field, value
+        elif value is not None and not same(value, field):
+            yield STRANGE, f"{attribute}={exact(value)} where {reading.architecture} has {exact(field)}"
+    if module.activation in activations:
+        yield from activations[module.activation].items()
+    elif module.activation and activations:
+        yield STRANGE, f"{module.activation} where {reading.architecture} has {' or '.join(activations)}"
+
+
+def check(
+    path: str, reading: Reading, own: Mapping[str, Stated], says: Mapping[str, Mapping[str, Any]], settings: Settings
+) -> None:
+    """Check that nothing contradicts what modules state.
+
+    Args:
+      says: origin -> {field: value} of the "user", the "record" and the "dialect".
+    Raises: UsageError that names every contradiction, of the user before the others.
+    """
+    asked, recorded, fixed = says["user"], says["record"], says["dialect"]
+
+    def differing(values: Mapping[str, Any]) -> list[str]:
+        return [field for field, one in own.items() if field in values and not same(values[field], one.value)]
+
+    what = "the model in it was pickled whole, and its modules state"
+    if fields := differing(asked):
+        problems = [f"{f}={exact(asked[f])} {settings.how(f)}; the modules state {own[f]}" for f in fields]
+        raise UsageError(f"{path}: {what} other settings", problems)
+    if fields := [field for field in differing(recorded) if field not in asked]:
+        problems = [f"{f}={exact(recorded[f])} is of its record; the modules state {own[f]}" for f in fields]
+        raise UsageError(f"{path}: {what} other settings than its record: remove the record", problems)
+    if fields := [field for field in differing(fixed) if field not in asked]:
+        problems = [f"{reading.dialect}'s own code computes {f}={exact(fixed[f])}; the modules state {own[f]}"
+                    for f in fields]  # fmt: skip
+        confirmed = " ".join(f"--set {field}={exact(own[field].value)}" for field in fields)
+        values = ", ".join(f"{field}={own[field].value!r}" for field in fields)
+        problems.append(f"to use what the modules state: {command_or_call(confirmed, f'settings=dict({values})')}")
+        raise UsageError(f"{path}: {what} other settings than {reading.dialect}'s own code", problems)
