@@ -10,7 +10,8 @@ paddle's formats.
 
     formats             safetensors, sharded, msgpack with msgpack_scan, npz, npy_series; foreign refuses all others
     which file is meant inside, by entry_names
-    payloads            strided, background, hashing, checksum; memory (of a model in memory); skipped (no arrays), modules (of torch)
+    payloads            strided, background, hashing, checksum; memory (of a model in memory)
+    beside arrays       skipped, modules (of torch)
     untrusted text      bounded_json, bounded_yaml; zips
     writing             atomic, atomic_folder, zip_writer
 """
