@@ -376,3 +376,39 @@ def test_sums_of_paddle_static_are_named(run, tmp_path):
     code, _, err = run(*words, "--with-optimizer")
     assert code == 0, err
     assert "sums of paddle.static's ExponentialMovingAverage stay behind" in err and "p_0.ema_tmp_0" in err
+
+
+def test_batch_counters_of_an_average_are_not_passed_off_as_its_own(run, tmp_path):
+    """flax stores none: the model's come back in their place, with a note and marked in the record."""
+    needs("torch")
+    import torch
+    from torch.optim.swa_utils import AveragedModel
+
+    from .test_pickled_modules import convmixer
+
+    model = convmixer(depth=2).double()
+    model(torch.ones(2, 3, 8, 8, dtype=torch.double)).sum().backward()
+    optimizer, average = torch.optim.SGD(model.parameters(), 0.5, momentum=0.5), AveragedModel(model)
+    optimizer.step()
+    average.update_parameters(model)
+    for _ in range(3):
+        model(torch.ones(2, 3, 8, 8, dtype=torch.double))
+    parts = {"model": model, "optimizer": optimizer, "model_ema": average}
+    torch.save({name: part.state_dict() for name, part in parts.items()}, tmp_path / "m.pt")
+    words = ["--with-optimizer", "--set", "act=gelu"]
+    code, _, err = run("official2flax", tmp_path / "m.pt", *words, "-o", tmp_path / "there.msgpack")
+    assert code == 0, err
+    assert "5 batch counters of the average stay behind, as no place of the target has them: model_ema/module." in err
+    order = ["--like", tmp_path / "new.pt", "--hyper", "averaged=1"]
+    torch.save(model.state_dict(), tmp_path / "new.pt")
+    code, _, err = run("flax2official", tmp_path / "there.msgpack", *words, *order, "-o", tmp_path / "back.pt")
+    assert code == 0, err
+    assert "has none of its own: the copy has the model's" in err and "num_batches_tracked" in err
+    back = torch.load(tmp_path / "back.pt")
+    assert (back["model"]["2.num_batches_tracked"], back["model_ema"]["module.2.num_batches_tracked"]) == (4, 4)
+    record = json.loads((tmp_path / "back.pt.json").read_text())
+    counters = [f"model_ema/module.{name}" for name in model.state_dict() if name.endswith("num_batches_tracked")]
+    assert record["supplied"] == counters
+    code, _, err = run("official2torch", tmp_path / "m.pt", *words, "-o", tmp_path / "same.pt")
+    assert code == 0 and "batch counters of the average" not in err and "none of its own" not in err
+    assert torch.load(tmp_path / "same.pt")["model_ema"]["module.norm.num_batches_tracked"] == 1

@@ -74,8 +74,13 @@ def swapped(saved):
     states[0], states[1] = states[1], states[0]
 
 
+def plain_sgd(saved):
+    params = saved["optimizer"]["param_groups"][0]["params"]
+    return {"lr": 0.5, "momentum": 0, "dampening": 0, "nesterov": False, "weight_decay": 0, "params": params}
+
+
 REFUSED = {
-    "amsgrad": (group(amsgrad=True), "amsgrad"),
+    "amsgrad": (group(amsgrad=True), "amsgrad: its maximum of second moments is converted to no library"),
     "maximize": (group(maximize=True), "maximize"),
     "its maximum": (state(lambda s: s.update(max_exp_avg_sq=s["exp_avg_sq"])), "max_exp_avg_sq"),
     "RAdam": (lambda saved: saved["optimizer"]["param_groups"][0].pop("amsgrad"), "param_groups have no amsgrad"),
@@ -107,7 +112,14 @@ REFUSED = {
     "no betas": (lambda saved: saved["optimizer"]["param_groups"][0].pop("betas"), "no pair of betas"),
     "a text for a rate": (group(lr="fast"), "is 'fast': no number"),
     "no optimizer": (lambda saved: saved.pop("optimizer"), "has no state of an optimizer"),
-    "SGD without momentum": (lambda saved: saved["optimizer"].update(state={}), "it keeps no arrays: leave --with"),
+    "SGD without momentum": (
+        lambda saved: saved.update(optimizer={"state": {}, "param_groups": [plain_sgd(saved)]}),
+        "it keeps no arrays: leave --with",
+    ),
+    "before the first step": (
+        lambda saved: saved["optimizer"].update(state={}),
+        "has no state yet, as before its first step, so that there is none to convert: leave --with-optimizer out",
+    ),
 }
 
 

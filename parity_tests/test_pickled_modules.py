@@ -21,17 +21,22 @@ class Residual(nn.Module):
         super().__init__()
         self.fn = fn
 
+    def forward(self, x):
+        return self.fn(x) + x
 
-def convmixer(act=nn.GELU, eps=1e-5, momentum=0.1, width=4):
+
+def convmixer(act=nn.GELU, eps=1e-5, momentum=0.1, depth=1, width=4):
     """The official ConvMixer, tiny."""
 
     def after(conv):
         return conv, act(), nn.BatchNorm2d(width, eps, momentum)
 
-    depthwise = nn.Conv2d(width, width, 3, groups=width, padding="same")
-    block = nn.Sequential(Residual(nn.Sequential(*after(depthwise))), *after(nn.Conv2d(width, width, 1)))
+    def block():
+        depthwise = nn.Conv2d(width, width, 3, groups=width, padding="same")
+        return nn.Sequential(Residual(nn.Sequential(*after(depthwise))), *after(nn.Conv2d(width, width, 1)))
+
     end = nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten(), nn.Linear(width, 3)
-    return nn.Sequential(*after(nn.Conv2d(3, width, 2, 2)), block, *end)
+    return nn.Sequential(*after(nn.Conv2d(3, width, 2, 2)), *(block() for _ in range(depth)), *end)
 
 
 class Mlp(nn.Module):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from convert.plans import Plan
 
 Part = TypeVar("Part", bound=Move | Fill)
+COUNTER = "num_batches_tracked"  # of torch's batch norms: no other framework stores batch counters
 PREFIX = "average: "  # before the name of a weight: its average, among the sources of steps
 
 
@@ -31,7 +32,8 @@ class Averages:
     Args:
       place: of the copy in the source.
       steps: the target's weights, filled with the averages.
-      shared: those of them that the copy lacks, filled with the model's own: running statistics.
+      shared: those of them that the copy lacks, filled with the model's own: running statistics and batch counters.
+      uncounted: batch counters of the copy that the target does not store.
       checks: what has to hold of the averages as it has of the weights.
     """
 
@@ -41,6 +43,7 @@ class Averages:
     count: int | None
     from_zero: bool
     checks: tuple[Promise, ...] = field(default=())
+    uncounted: tuple[str, ...] = ()
 
 
 def fill(
@@ -68,11 +71,12 @@ def fill(
             raise ConvertError(f"{tensor.name} has shape {shapes}")
     bits = weights.reader.format == "pdparams"
     averages = {PREFIX + n: t._replace(dtype=meant(t.dtype)) if bits else t for n, t in own.items()}
-    filled, shared = list[Step](), set[str]()
+    filled, shared, used = list[Step](), set[str](), set[str]()
     for tensor, filling in weights.steps:
         names = sources_of(filling)
         dtypes = {averages[PREFIX + name].dtype for name in names if name in own}
-        if names and not dtypes:
+        used.update(names)
+        if (names and not dtypes) or (not names and tensor.name.endswith(COUNTER)):
             shared.add(tensor.name)
         elif not own.keys() >= set(names):
             raise ConvertError(f"{tensor.name} joins arrays that it has with others that it lacks")
@@ -84,7 +88,8 @@ def fill(
             continue
         filled.append((tensor, filling))
     also = tuple(_promise(check) for check in weights.checks if {check.name, check.other} - {""} <= own.keys())
-    whole = Averages(label(copy.place), tuple(filled), frozenset(shared), copy.count, copy.from_zero, also)
+    left = tuple(tensor.name for name, tensor in own.items() if name.endswith(COUNTER) and name not in used)
+    whole = Averages(label(copy.place), tuple(filled), frozenset(shared), copy.count, copy.from_zero, also, left)
     return whole, averages
 
 
@@ -123,7 +128,10 @@ def chosen(
             filled, sources = fill(copy, plan, trained, dtype)
         except ConvertError as reason:
             return None, {}, [f"the copy under {places[0]} stays behind: {reason}"]
-        return replace(filled, count=stated.get("averaged", filled.count)), sources, []
+        names = filled.uncounted
+        counters = f"{len(names):,} batch counters of the average stay behind, as no place of the target has them"
+        left = [f"{counters}: {folding.summarised(names)}"] if names else []
+        return replace(filled, count=stated.get("averaged", filled.count)), sources, left
     return None, {}, []
 
 

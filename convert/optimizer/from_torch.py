@@ -16,6 +16,8 @@ from .finding import Found
 from .shared import family_of, one_step, plain_number, scalar, states_nothing
 from .state import ORDER, Group, State
 
+LEFT = "is converted to no library: leave --with-optimizer out"
+
 
 def read_torch(
     reader: Reader, found: Found, parameters: Mapping[str, Tensor], stated: Mapping[str, Any], ordered: bool
@@ -80,9 +82,9 @@ def _groups(reader: Reader, root: str) -> list[dict[str, Any]]:
             raise ConvertError(f"{reader.path}: {base}{number} lists no parameters: its optimizer is damaged")
     for group in ordered:
         if group.get("amsgrad"):
-            raise ConvertError(f"{reader.path}: amsgrad: its maximum of second moments has no place in optax's Adam")
+            raise ConvertError(f"{reader.path}: amsgrad: its maximum of second moments {LEFT}")
         if group.get("maximize"):
-            raise ConvertError(f"{reader.path}: maximize: neither optax nor paddle has such an optimizer")
+            raise ConvertError(f"{reader.path}: maximize: such an optimizer {LEFT}")
     return ordered
 
 
@@ -167,7 +169,7 @@ def _torch_hyper(reader: Reader, family: str, group: Mapping[str, Any], stated: 
     hyper = {name: plain_number(reader, f"{place}/{name}", group[name]) for name in NEEDED[family] if name in group}
     if family == "sgd":
         if group.get("dampening"):
-            what = f"dampening={exact(group['dampening'])}: optax and paddle add whole gradients to the momentum"
+            what = f"dampening={exact(group['dampening'])}: such an optimizer {LEFT}"
             raise ConvertError(f"{reader.path}: {what}")
         return {**hyper, "nesterov": bool(group.get("nesterov")), "kind": "sgd"}
     betas = group.get("betas")

@@ -72,8 +72,15 @@ class Builder:
         self._shapes = {tensor.name: tensor.shape for tensor, _ in model.weights}
 
     def weight(self, step: Step, name: str) -> Tensor:
-        """Add a weight, or an average of it."""
+        """Add a weight."""
         return self._moved(step[0].name, step[0]._replace(name=name), step[1])
+
+    def average(self, step: Step, name: str) -> Tensor:
+        """Add an average of a weight; a constant in its place is supplied, also where it is known of the weight."""
+        tensor = self.weight(step, name)
+        if isinstance(step[1], ConstantFilling) and name not in self.supplied:
+            self.supplied.append(name)
+        return tensor
 
     def moment(self, slot: str, weight: str, name: str) -> Tensor:
         tensor = Tensor(name, self._shapes[weight], self.model.dtypes[slot, weight])

@@ -22,6 +22,9 @@ def family_of(reader: Reader, slots: Iterable[str], library: str, group: Mapping
     Raises: ConvertError for another optimizer.
     """
     kept = set(slots)
+    if not kept and (group.get("momentum") or "amsgrad" in group):
+        what = "its optimizer has no state yet, as before its first step, so that there is none to convert"
+        raise ConvertError(f"{reader.path}: {what}: leave --with-optimizer out, and build a new optimizer there")
     arrays = f"it keeps {', '.join(sorted(kept))}" if kept else "it keeps no arrays: leave --with-optimizer out"
     for family, moments in FAMILIES.items():
         if kept == {MOMENTS[slot].of(library) for slot in moments}:

@@ -56,12 +56,12 @@ def _optax_averages(builder: Builder, tree: dict[str, Any], inside: bool) -> tup
     if averages.from_zero:
         for step in steps:
             name = f"ema_state/ema/{step[0].name.removeprefix('params/')}"
-            _put(tree, name, builder.weight(step, name))
+            _put(tree, name, builder.average(step, name))
         _put(tree, "ema_state/count", builder.number("ema_state/count", averages.count or 0, "int32"))
         return "ema_state", ["the TrainState needs a field ema_state, as optax.ema(decay).init(params) returns it"]
     for step in steps:
         name = f"ema_{'' if inside else 'params/'}{step[0].name}"
-        _put(tree, name, builder.weight(step, name))
+        _put(tree, name, builder.average(step, name))
     fields = [key for key in tree if key.startswith("ema_")]
     notes = [f"the TrainState needs {'a field' if len(fields) == 1 else 'fields'} {' and '.join(fields)}"]
     if averages.count is not None:

@@ -52,7 +52,7 @@ def write_paddle(state: State, model: Model, alone: bool) -> Written:
         return builder.written(tree, [*notes, *from_zero(averages)])
     copy = tree[AVERAGES] = {}
     for step in averages.steps:
-        copy[step[0].name] = (step[0].name, builder.weight(step, f"{AVERAGES}/{step[0].name}"))
+        copy[step[0].name] = (step[0].name, builder.average(step, f"{AVERAGES}/{step[0].name}"))
     if averages.count is not None:
         notes.append(f"{averages.place}: its count of {averages.count:,} averages stays behind: {AVERAGES} has none")
     return builder.written(tree, [*notes, *shared(averages)], AVERAGES)

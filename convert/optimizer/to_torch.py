@@ -84,7 +84,7 @@ def write_torch(state: State, model: Model, distributed: bool = False) -> Writte
         copy["n_averaged"] = builder.number(f"{AVERAGES}/n_averaged", averages.count, "int64")
     for step in averages.steps:
         name = f"{wrapper}{step[0].name}"
-        copy[name] = builder.weight(step, f"{AVERAGES}/{name}")
+        copy[name] = builder.average(step, f"{AVERAGES}/{name}")
     return builder.written(tree, [*notes, AVERAGED if wrapper else UNCOUNTED, *shared(averages)], AVERAGES)
 
 
