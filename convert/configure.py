@@ -34,14 +34,8 @@ from .record import DEFAULT, DIALECT, OFFICIAL, Record
 from .settings import Settings, in_our_terms
 from .variants import clashes, from_variant, misfit, recorded_so, variant_of
 
-PRECEDENCE = (
-    "variant",
-    "dialect",
-    "modules",
-    "shapes",
-    "record",
-    "user",
-)  # origins of values, each above those before it
+# Origins of values, each above those before it.
+PRECEDENCE = ("variant", "dialect", "modules", "shapes", "record", "user")
 
 
 class Configuration(NamedTuple):
