@@ -157,9 +157,9 @@ def _places(name: str, spelled: Collection[str]) -> set[str]:
 
 
 def _fold(name: str, detail: str, reason: str, group: list[Tensor]) -> Iterator[Aside]:
-    """Return one entry for a container; for arrays that are alike, one for each name that folding leaves."""
+    """Return one entry for a container, and for arrays whose names fold into one; else one for each array."""
     lines = fold(t.name for t in group) if detail else [name]
-    if len(lines) > 1:  # each stands for one array: their numbers differ in more than one place
+    if len(lines) > 1:
         yield from (Aside(t.name, 1, t.size, detail, reason) for t in group)
     else:
         yield Aside(lines[0], len(group), sum(t.size for t in group), detail, reason)

@@ -120,7 +120,8 @@ def _family(place: str, part: Copy) -> str:
     """Return what parts of one copy share: ema_params/ and ema_batch_stats/, which copy params/ and batch_stats/."""
     collections = {name.partition("/")[0] for name in part.arrays if "/" in name}
     (collection,) = collections if len(collections) == 1 else ("",)
-    return place.replace(collection, "", 1) if collection and collection in place else place
+    level = len(place.rstrip("/").rpartition("/")[0])  # a folder above may contain the word too
+    return place[:level] + place[level:].replace(collection, "", 1) if collection else place
 
 
 def _joined(parts: list[Copy]) -> Copy:

@@ -14,6 +14,7 @@ from specs.table import Table
 from ..match.symbols import LARGE, Elements
 from ..trace.caches import trim
 from ..trace.cotangents import Take
+from ..trace.frames import message
 from ..trace.islands import Island, aligned
 from ..trace.outputs import OUTPUT, Outputs, coarse, difference, incomparable, largest
 from ..trace.program import Program
@@ -21,13 +22,13 @@ from ..trace.sides import Drawn, Side, fresh, undrawn
 from ..trace.tape import Array, Tape
 from .gradients import Gradients
 
-GRADIENT = 1e-7  # that of gradients, which lose more digits
-ROUNDED = 1e-4  # that of gradients where a model computes partly in float32, and cannot be run without that
+GRADIENT = 1e-7  # relative difference of gradients that rounding explains: they lose more digits than outputs
+ROUNDED = 1e-4  # the same, where a model computes partly in float32 and cannot be run without that
 DRAWS = 2
 WEIGHTS, INPUTS = 1000, 2000  # seeds of the first
 FACTORS = (1.0, 0.5, 0.25)  # of kernels: smaller ones are drawn where a softmax at the end is saturated, say
 REPLAYED = 1e-5  # difference of a model's outputs from those of its tape that casts to float32 explain
-TABLES = 1e-2  # that which tables of float32 explain: a rotation by a large angle magnifies their rounding
+TABLES = 1e-2  # the same, where it reads tables of float32: a rotation by a large angle magnifies their rounding
 UNLIKE = "not those of the operations that were recorded: code that reads numbers (.item(), a branch) computes others"
 VOID = 1e-12  # gradients below this part of the outputs are zero: no parameter has an effect
 SATURATED = "values that no parameter has an effect on, with random weights: a softmax at the end may be left out"
@@ -83,11 +84,11 @@ def prove(
     for k in range(DRAWS):
         for factor in factors:
             compared = (maps, lefts, rights) if whole and not remark else None
-            grads, run = _tried(left, right, table, tapes, compared, k, factor)
+            grads, run = _draw(left, right, table, tapes, compared, k, factor)
             if not run.void:
                 break
         factors = [one for one in factors if one <= factor]  # the next draw needs no larger one
-        error, exact, islands = max(error, run.error), max(exact, run.exact), run.islands
+        error, exact, islands = max(error, run.error), max(exact, run.exact), islands or run.islands
         limit = max(limit, run.limit)
         kept.update(dict.fromkeys(run.kept))
         remark, reason = remark or run.remark, reason or run.incomparable
@@ -108,7 +109,7 @@ def prove(
     return Proof(error, exact, gradient, unobservable, remark, islands, reason, limit, list(kept))
 
 
-class Run(NamedTuple):
+class Draw(NamedTuple):
     """Both models with one draw of weights: see Proof."""
 
     error: float
@@ -121,10 +122,10 @@ class Run(NamedTuple):
     kept: Sequence[str] = ()
 
 
-def _tried(
+def _draw(
     left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape],
     compared: tuple[Sequence[Array], Elements, Elements] | None, k: int, factor: float,
-) -> tuple[Gradients | None, Run]:  # fmt: skip
+) -> tuple[Gradients | None, Draw]:  # fmt: skip
     """Run both sides on new inputs, but on the given tokens if a model refuses others, as those without an end.
 
     Args:
@@ -133,10 +134,10 @@ def _tried(
 
     given = left.call.arrays(), right.call.arrays()
 
-    def run(tokens: bool, refusal: str = "") -> tuple[Gradients | None, Run]:
+    def run(tokens: bool, refusal: str = "") -> tuple[Gradients | None, Draw]:
         grads = Gradients(*compared) if compared else None
         inputs = fresh(*given, INPUTS + k, tokens)
-        result = _run(left, right, table, tapes, grads, inputs, k, factor)
+        result = _drawn(left, right, table, tapes, grads, inputs, k, factor)
         return grads, result._replace(kept=_kept(given, inputs, refusal))
 
     try:
@@ -159,10 +160,10 @@ def _kept(given: Sequence[Mapping[str, Array]], drawn: Sequence[Mapping[str, Arr
     return [f"the given values of {', '.join(names)}, as {why}"]
 
 
-def _run(
+def _drawn(
     left: Side, right: Side, table: Table, tapes: tuple[Tape, Tape], grads: Gradients | None,
     inputs: tuple[Mapping[str, Array], Mapping[str, Array]], k: int, factor: float,
-) -> Run:  # fmt: skip
+) -> Draw:  # fmt: skip
     """Run both sides on new weights, the right ones translated by the table, one after the other.
 
     Args:
@@ -191,7 +192,7 @@ def _run(
         unlike = "" if faithful else UNLIKE
     reason = (incomparable(a.exact, b.exact) or unlike if exact > OUTPUT else "") or coarse(a.exact)
     void = grads is not None and not remark and exact <= OUTPUT and grads.largest <= VOID * largest(a.exact)
-    return Run(error, exact, islands, remark, reason or (SATURATED if void else ""), limit, void)
+    return Draw(error, exact, islands, remark, reason or (SATURATED if void else ""), limit, void)
 
 
 def _outputs(
@@ -206,7 +207,7 @@ def _outputs(
         if take is not None:
             return of.gradients(weights, inputs, take), ""
     except Exception as problem:  # an operation that has none in evaluation mode, as paddle's recurrent ones
-        remark = f"{type(problem).__name__}: {str(problem).strip().splitlines()[0]}"
+        remark = message(problem)
     finally:
         of.release()
         trim()
@@ -214,7 +215,7 @@ def _outputs(
         outputs = of.run(weights, inputs)
         return Outputs(outputs, outputs), remark
     except Exception as problem:
-        error = f"{type(problem).__name__}: {str(problem).rstrip('.')}"
+        error = message(problem).rstrip(".")
         why = "does its code read a module that is none of its own, as a function that was set as forward does?"
         raise UsageError(
             f"the {of.framework} model cannot be run with new weights in float64: {error}: {why}"

@@ -186,7 +186,7 @@ def masks(parameters: Mapping[str, Array]) -> list[str]:
         if (
             array.ndim < 2
             or array.size > LARGE
-            or array.flat[0] not in (0, 1)
+            or (array.flat[0] not in (0, 1) and array.flat[0] > HIDDEN)
             or len(distinct := np.unique(array)) != 2
         ):
             continue
