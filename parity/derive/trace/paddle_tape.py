@@ -43,8 +43,9 @@ class PaddleSide(ModuleSide):
     def _load(self, parameters: Mapping[str, np.ndarray]) -> None:
         state = self.model.state_dict()
         for name, array in parameters.items():
-            if array.size >= LARGE and array.dtype == np.float64 and array.flags.c_contiguous:
-                self._share(name, state[name], array.reshape(state[name].shape))
+            if array.size >= LARGE:
+                wide = np.ascontiguousarray(array, np.float64)
+                self._share(name, state[name], wide.reshape(state[name].shape))
             else:
                 state[name].set_value(paddle.to_tensor(np.array(array), dtype=state[name].dtype))
 
