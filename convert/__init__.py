@@ -6,9 +6,10 @@
 Two rooms: files/ reads and writes each format, optimizer/ converts the state of an optimizer. The other modules, in the
 order in which a conversion goes through them:
 
-    command line      __main__, parsers; program, which runs commands and returns exit codes (errors have theirs);
-                      conversion; routes, source_paths, pages; for people: errors, outcome, dry_run, progress,
-                      terminal, folding, documents; version, versions
+    command line      __main__ and parsers; program runs a command and returns its exit code (errors define 1 and 2,
+                      program those of signals); conversion is the command that converts, commands has all others;
+                      routes, source_paths, pages; for people: outcome, dry_run, progress, terminal, folding,
+                      documents; version, versions
     what a file is    recognise, readings, nesting, spelling, examples; choosing, replicas, parametrized, refusal
     its Config        configure, from settings (the user's), inference (shapes), module_settings (of pickled modules),
                       record and variants; conventions, pixels; open_fields, where nobody states a value

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from convert.files import open_checkpoint
+from convert.files.base import Tensor
 from convert.planning import plan
 
 from .conftest import needs
@@ -412,3 +413,15 @@ def test_batch_counters_of_an_average_are_not_passed_off_as_its_own(run, tmp_pat
     code, _, err = run("official2torch", tmp_path / "m.pt", *words, "-o", tmp_path / "same.pt")
     assert code == 0 and "batch counters of the average" not in err and "none of its own" not in err
     assert torch.load(tmp_path / "same.pt")["model_ema"]["module.norm.num_batches_tracked"] == 1
+
+
+def test_a_folder_above_a_copy_is_no_part_of_what_its_collections_share():
+    """ema_params/ and ema_batch_stats/ are one copy, whatever the folder is called."""
+    from convert.optimizer.copies import Copy, _family
+
+    families = set()
+    for collection in ("params", "batch_stats"):
+        arrays = {f"{collection}/w": Tensor("w", (1,), "float32")}
+        place = f"hyperparams_run/ema_{collection}/"
+        families.add(_family(place, Copy(place, arrays, (), None, False, frozenset())))
+    assert families == {"hyperparams_run/ema_/"}

@@ -3,11 +3,13 @@
 A page is code: those here may be imported whenever a checkpoint seems to need one; any other is loaded only when the
 user names it, never because a checkpoint does.
 
-The modules beside the pages:
+The modules beside the pages; `likely`, here, tells by the pages' signs which is tried first:
 
-    a page's contract   spec; layer, kinds, dialects, init, resize, preprocessing; config; checks, outside, paddlevit
-    a Table as text     table; parsing, lines, line_checks; a side is a signature: paths, axes; ranges, claims; stating
-                        writes lengths into it, and compose joins two, by equating their axes
+    a page's contract   spec, checked as a whole by checks; layer has a network's layers, and kinds what arrays each
+                        kind has; dialects, init, resize, preprocessing; config; outside, paddlevit
+    a Table as text     table; parsing, lines, line_checks; a side is a signature: paths parses names with their holes,
+                        {i} and {s=a|b}, axes what follows the colon; ranges counts blocks; claims; stating writes
+                        lengths into it, and compose joins two, by equating their axes
     applied to arrays   binding, which uses matching (names) and sizes (solves lengths; open_axes: some stay open); then
                         filling, which proves that no element is left over: env, places, coverage; layout, proof
     what it comes to    moves, arrays, dtype_kinds

@@ -34,7 +34,8 @@ EQUIVALENT = 1e-9  # relative difference of the right model's outputs under two 
 def judge(pair: Any) -> dict[str, Any]:
     """Tell what derive() finds for a pair, and which right parameters are right, wrong and missing."""
     import parity
-    from parity.derive.trace.sides import draw, side
+    from parity.derive.trace.draws import draw
+    from parity.derive.trace.sides import side
 
     calls = [parity.Call(*s.args, method=s.method, output=s.pick, **s.kwargs) for s in (pair.left, pair.right)]
     Path("/proc/self/clear_refs").write_text("5")  # reset the peak of memory

@@ -17,10 +17,12 @@ from .match.symbols import LARGE, Filled
 from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.crops import cropped
+from .trace.draws import Drawn, draw
 from .trace.frames import line_of, message
-from .trace.islands import fixed, masks
+from .trace.inputs import layouts
+from .trace.precomputed import fixed, masks
 from .trace.program import Program
-from .trace.sides import Drawn, Side, draw, layouts
+from .trace.sides import Side
 from .trace.tape import Tape
 
 Weights = str | Mapping[str, Any] | None

@@ -34,15 +34,17 @@ from .prove.pairs import Mapped, Run, run
 from .prove.prove import INPUTS, WEIGHTS, Proof, Translated, prove
 from .prove.unproven import unproven
 from .summands import straightened
+from .trace.draws import Drawn, draw
+from .trace.inputs import fresh
 from .trace.outputs import OUTPUT
 from .trace.places import OWN, place
-from .trace.sides import Drawn, Side, draw, fresh
+from .trace.sides import Side
 from .trace.tape import Array
 from .unmatched import Unmatched, unmatched
 from .widths import Resized, resized, sentence, without
 
 PARTED = 1e-6  # difference of values in the matching beyond which models are not proven equal
-MAX_ISLANDS = 4  # tables of lower precision that are listed
+MAX_TABLES = 4  # tables of lower precision that are listed
 
 
 def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resized] = ()) -> Derivation:
@@ -242,8 +244,8 @@ def divergences(found: Match, proof: Proof) -> list[Divergence]:
             parted.append(Divergence(*sites, step.gap, advice=feeds(step.kind)))
     if proof.exact <= OUTPUT < proof.error:
         parted += [
-            Divergence(place(island.left, ""), place(island.right, ""), island.size, island.cause)
-            for island in proof.islands[:MAX_ISLANDS]
+            Divergence(place(table.left, ""), place(table.right, ""), table.size, table.cause)
+            for table in proof.rounded[:MAX_TABLES]
         ]
         parted.append(Divergence(OWN, OWN, proof.error, "one side computes partly in float32"))
     elif proof.exact > OUTPUT and not parted and not np.isnan(proof.error):

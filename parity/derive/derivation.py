@@ -248,8 +248,8 @@ class Derivation:
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
         uses = f"; {self.matched}" if self.uses or self.unmatched else ""
         uses += f" to {limit(ROUNDING)}" if self.uses else ""
-        islands = self.proven and self.error > OUTPUT  # the Table's first comment has the difference in float64
-        note = " as the models compute, partly in float32; in float64 they agree, see the Table" if islands else ""
+        rounded = self.proven and self.error > OUTPUT  # the Table's first comment has the difference in float64
+        note = " as the models compute, partly in float32; in float64 they agree, see the Table" if rounded else ""
         lines = [Line(f"{verdict}: {self.outputs}{note}{uses}", "good" if self.proven else "bad")]
         lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []
         lines += [Line(f"sizes differ: {self.sizes}", "bad")] if self.sizes else []

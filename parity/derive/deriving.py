@@ -23,11 +23,12 @@ from .match.symbols import Elements
 from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.edits import Edit
-from .trace.islands import aligned
+from .trace.inputs import check_inputs, fresh
 from .trace.numbers import Change, changes
+from .trace.precomputed import aligned
 from .trace.program import Program
 from .trace.scales import scaled_before
-from .trace.sides import check_inputs, fresh, side
+from .trace.sides import side
 from .trace.still import still
 from .trace.sums import rewirings
 from .trace.tape import Tape

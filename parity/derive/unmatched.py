@@ -11,8 +11,8 @@ from .candidates import SEED, Candidate, Left
 from .match.choices import every
 from .match.symbols import Elements, Filled, Use
 from .match.walk import Walk
+from .trace.draws import draw
 from .trace.program import Program
-from .trace.sides import draw
 from .trace.tape import Array
 
 

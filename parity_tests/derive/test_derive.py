@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import parity
-from parity.derive.trace.sides import draw, side
+from parity.derive.trace.draws import draw
+from parity.derive.trace.sides import side
 from specs.table import Table
 
 from ..conftest import needs

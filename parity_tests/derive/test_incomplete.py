@@ -115,7 +115,7 @@ def test_different_inputs_are_refused_before_anything_is_derived(other: Any):
 
 def test_inputs_in_another_order_or_precision_are_the_same():
     needs("torch")
-    from parity.derive.trace.sides import check_inputs
+    from parity.derive.trace.inputs import check_inputs
 
     check_inputs({"0": X}, {"0": X.transpose(0, 2, 3, 1).astype(np.float32)})
     check_inputs({"0": X}, {"0": np.zeros((2, 3), int)})

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from parity import Call
-from parity.derive.trace.sides import draw, side
+from parity.derive.trace.draws import draw
+from parity.derive.trace.sides import side
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy

@@ -21,8 +21,9 @@ from parity.derive.prove.freedom import every
 from parity.derive.prove.gradients import Gradients
 from parity.derive.prove.prove import Proof, Translated, prove
 from parity.derive.trace.call import call_of
+from parity.derive.trace.draws import Drawn, draw
 from parity.derive.trace.outer import Outer
-from parity.derive.trace.sides import Drawn, Side, draw, side
+from parity.derive.trace.sides import Side, side
 from specs.table import Table
 
 from ..conftest import needs
@@ -244,7 +245,7 @@ def test_large_weights_are_drawn_in_float32_and_added_in_float64(monkeypatch: py
     needs("torch")
     import torch
 
-    monkeypatch.setattr("parity.derive.trace.sides.LARGE", 12)
+    monkeypatch.setattr("parity.derive.trace.draws.LARGE", 12)
     left = side(torch.nn.LSTM(3, 3), call_of(np.zeros((1, 3))))
     right = side(torch.nn.Linear(3, 12), call_of(np.zeros((1, 3))))
     weights = Drawn(left, 0)

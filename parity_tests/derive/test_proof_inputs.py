@@ -81,3 +81,38 @@ def test_integers_of_one_side_are_named_as_kept(stored: tuple[bool, bool]):
 def test_integers_with_a_partner_are_not_named_as_kept():
     found = parity.derive(Picked(True), Picked(True), (np.random.default_rng(0).standard_normal((5, 4)),))
     assert found.proven and "order: a <-> order: a" in found.table.print() and "kept" not in found.table.print()
+
+
+class Silent(torch.autograd.Function):
+    """A product with 2 that has no derivative, and an error without a text."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        raise NotImplementedError
+
+
+class Doubled(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = torch.nn.Linear(4, 3)
+
+    def forward(self, x: Any) -> Any:
+        return Silent.apply(self.up(x))
+
+
+def test_a_missing_derivative_whose_error_has_no_text_is_named():
+    found = parity.derive(Doubled(), Doubled(), (np.random.default_rng(0).standard_normal((5, 4)),))
+    assert found.proven and found.gradient is None
+    assert "no gradients (NotImplementedError)" in found.table.print()
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["hidden", "shown"])
+def test_a_mask_is_one_whichever_place_comes_first(first: bool):
+    from parity.derive.trace.precomputed import masks
+
+    mask = np.triu(np.full((3, 3), -1e9), 1)
+    assert masks({"mask": mask[:, ::-1] if first else mask}) == ["mask"]

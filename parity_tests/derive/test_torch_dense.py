@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from parity import Call
+from parity.derive.trace.draws import draw
 from parity.derive.trace.outer import Outer
-from parity.derive.trace.sides import draw, side
+from parity.derive.trace.sides import side
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

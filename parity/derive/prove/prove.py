@@ -14,11 +14,13 @@ from specs.table import Table
 from ..match.symbols import LARGE, Elements
 from ..trace.caches import trim
 from ..trace.cotangents import Take
+from ..trace.draws import Drawn
 from ..trace.frames import message
-from ..trace.islands import Island, aligned
+from ..trace.inputs import fresh, undrawn
 from ..trace.outputs import OUTPUT, Outputs, coarse, difference, incomparable, largest
+from ..trace.precomputed import RoundedTable, aligned
 from ..trace.program import Program
-from ..trace.sides import Drawn, Side, fresh, undrawn
+from ..trace.sides import Side
 from ..trace.tape import Array, Tape
 from .gradients import Gradients
 
@@ -42,7 +44,7 @@ class Proof(NamedTuple):
       gradient: relative error of the gradients; None where one side has none. limit: what rounding of them explains.
       unobservable: left parameters on which no output depends.
       remark: why there are no gradients.
-      islands: tables that one side computes in lower precision.
+      rounded: tables that one side computes in lower precision.
       incomparable: why outputs cannot be compared, or say nothing; "" if they can.
       kept: inputs that kept their given values, each with the reason.
     """
@@ -52,7 +54,7 @@ class Proof(NamedTuple):
     gradient: float | None
     unobservable: list[str]
     remark: str = ""
-    islands: Sequence[Island] = ()
+    rounded: Sequence[RoundedTable] = ()
     incomparable: str = ""
     limit: float = GRADIENT
     kept: Sequence[str] = ()
@@ -78,7 +80,7 @@ def prove(
     gradient: float | None = 0.0
     limit = GRADIENT
     remark = reason = ""
-    islands: Sequence[Island] = ()
+    rounded: Sequence[RoundedTable] = ()
     seen, used, kept = dict.fromkeys(lefts.names, False), set[str](), dict[str, None]()
     factors: Sequence[float] = FACTORS
     for k in range(DRAWS):
@@ -88,7 +90,7 @@ def prove(
             if not run.void:
                 break
         factors = [one for one in factors if one <= factor]  # the next draw needs no larger one
-        error, exact, islands = max(error, run.error), max(exact, run.exact), islands or run.islands
+        error, exact, rounded = max(error, run.error), max(exact, run.exact), rounded or run.rounded
         limit = max(limit, run.limit)
         kept.update(dict.fromkeys(run.kept))
         remark, reason = remark or run.remark, reason or run.incomparable
@@ -106,7 +108,7 @@ def prove(
     left.release()
     right.release()
     unobservable = [name for name in lefts.names if not seen[name] and name in used and gradient is not None]
-    return Proof(error, exact, gradient, unobservable, remark, islands, reason, limit, list(kept))
+    return Proof(error, exact, gradient, unobservable, remark, rounded, reason, limit, list(kept))
 
 
 class Draw(NamedTuple):
@@ -114,7 +116,7 @@ class Draw(NamedTuple):
 
     error: float
     exact: float
-    islands: Sequence[Island] = ()
+    rounded: Sequence[RoundedTable] = ()
     remark: str = ""
     incomparable: str = ""
     limit: float = GRADIENT
@@ -177,22 +179,22 @@ def _drawn(
     a, other = _outputs(left, weights, inputs[0], grads.compare if grads and not remark else None)
     remark = remark or other
     error, exact = difference(a.written, b.written), difference(a.exact, b.exact)
-    islands: Sequence[Island] = ()
+    rounded: Sequence[RoundedTable] = ()
     unlike = ""
     limit = GRADIENT if exact <= OUTPUT else ROUNDED
     if max(error, exact) > OUTPUT:  # do casts to float32 explain it?
         arrays = [list(i.values()) for i in inputs]
-        exact_right, islands = aligned(*tapes, *arrays)
+        exact_right, rounded = aligned(*tapes, *arrays)
     if exact > OUTPUT:
         programs = zip((tapes[0], exact_right), (weights, translated), arrays, strict=True)
         replayed = [Program(*program).outputs for program in programs]
-        near = TABLES if islands else REPLAYED
+        near = TABLES if rounded else REPLAYED
         faithful = all(difference(side.written, own) <= near for side, own in zip((a, b), replayed, strict=True))
         exact = difference(*replayed) if faithful else exact
         unlike = "" if faithful else UNLIKE
     reason = (incomparable(a.exact, b.exact) or unlike if exact > OUTPUT else "") or coarse(a.exact)
     void = grads is not None and not remark and exact <= OUTPUT and grads.largest <= VOID * largest(a.exact)
-    return Draw(error, exact, islands, remark, reason or (SATURATED if void else ""), limit, void)
+    return Draw(error, exact, rounded, remark, reason or (SATURATED if void else ""), limit, void)
 
 
 def _outputs(

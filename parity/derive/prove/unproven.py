@@ -12,7 +12,8 @@ import numpy as np
 from specs.table import Table
 
 from ..fold.buffers import VALUED, orders
-from ..trace.sides import Side, draw
+from ..trace.draws import draw
+from ..trace.sides import Side
 from ..trace.tape import Array
 
 FEW = 16  # arrays of more than one number that are changed one by one

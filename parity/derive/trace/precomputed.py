@@ -23,7 +23,7 @@ HIDDEN = -1e3  # from this number downwards a mask hides a place
 FIXED = 16  # different values that make a parameter a table which the other side computes
 
 
-class Table(NamedTuple):
+class Precomputed(NamedTuple):
     """A value of a tape that depends on constants and on inputs of integers alone, and the module that reads it."""
 
     number: int
@@ -31,7 +31,7 @@ class Table(NamedTuple):
     site: str
 
 
-class Island(NamedTuple):
+class RoundedTable(NamedTuple):
     """A table that the sides compute with different precision: the modules that read it, the relative difference.
 
     Args:
@@ -54,18 +54,18 @@ class Island(NamedTuple):
 
 def aligned(
     left: Tape, right: Tape, left_inputs: Sequence[Array], right_inputs: Sequence[Array]
-) -> tuple[Tape, list[Island]]:
+) -> tuple[Tape, list[RoundedTable]]:
     """Return the right tape with the left one's values in place of tables that are equal up to rounding."""
     ours, theirs = tables(left, left_inputs), tables(right, right_inputs)
     known = _known(ours)
     replaced: dict[int, Array] = {}
-    islands: dict[tuple[str, str], Island] = {}
+    rounded: dict[tuple[str, str], RoundedTable] = {}
     for table in theirs:
         if (near := _nearest(table, known)) is not None:
             value, size, site = near
             replaced[table.number] = value
             single = (float(value.flat[0]), float(table.value.flat[0])) if np.ptp(table.value) == 0 else None
-            islands.setdefault((site, table.site), Island(site, table.site, size, single))
+            rounded.setdefault((site, table.site), RoundedTable(site, table.site, size, single))
     if not replaced:
         return right, []
     nodes, active = list[Node](), set(right.inputs)
@@ -77,14 +77,14 @@ def aligned(
             nodes.append(node)
         elif given:  # what is computed from the table still depends on the inputs, as on the other side
             nodes.append(node._replace(kind="other", run=_always(replaced.pop(node.output)), window=None))
-    return replace(right, nodes=nodes, constants={**right.constants, **replaced}), list(islands.values())
+    return replace(right, nodes=nodes, constants={**right.constants, **replaced}), list(rounded.values())
 
 
 def _always(value: Array) -> Callable[..., Array]:
     return lambda *_: value
 
 
-def tables(tape: Tape, inputs: Sequence[Array]) -> list[Table]:
+def tables(tape: Tape, inputs: Sequence[Array]) -> list[Precomputed]:
     """List the tables of floats that meet other values, or are outputs."""
     tape = tape.live()
     values: dict[int, Array] = {**tape.constants}
@@ -102,7 +102,7 @@ def tables(tape: Tape, inputs: Sequence[Array]) -> list[Table]:
                 for number in node.inputs:
                     read.setdefault(number, node.site)
     read |= {number: "" for number in tape.outputs if number not in read}
-    found = [Table(number, values[number], site) for number, site in read.items() if _floats(values.get(number))]
+    found = [Precomputed(number, values[number], site) for number, site in read.items() if _floats(values.get(number))]
     return found if sum(table.value.size for table in found) <= LARGE else []
 
 
@@ -110,7 +110,7 @@ def _floats(value: Array) -> bool:
     return isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind == "f" and value.size > 0
 
 
-def _known(tables: Iterable[Table]) -> list[tuple[Array, str]]:
+def _known(tables: Iterable[Precomputed]) -> list[tuple[Array, str]]:
     """Return the distinct finite values of each table, sorted; of equal ones the first."""
     known: dict[bytes, tuple[Array, str]] = {}
     for table in tables:
@@ -119,7 +119,7 @@ def _known(tables: Iterable[Table]) -> list[tuple[Array, str]]:
     return list(known.values())
 
 
-def _nearest(table: Table, known: Sequence[tuple[Array, str]]) -> tuple[Array, float, str] | None:
+def _nearest(table: Precomputed, known: Sequence[tuple[Array, str]]) -> tuple[Array, float, str] | None:
     """Return (values of a left table in the shape of this one, their distance, its site); None if equal or unlike."""
     finite = np.isfinite(table.value)
     sizes = np.abs(table.value[finite])

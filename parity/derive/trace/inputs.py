@@ -1,0 +1,122 @@
+"""Draw new inputs for both sides, check those that are given, and lay an array out in other orders of its axes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from convert.errors import UsageError
+
+from .call import label
+from .still import even
+from .tape import Array
+
+ROUNDED = 2**-8  # relative difference of a number that bfloat16 rounds
+ROWS = 4  # rows of tokens from which on each column is shuffled for itself
+
+
+def fresh(
+    left: Mapping[str, Array], right: Mapping[str, Array], seed: int | None, tokens: bool = True
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Draw other inputs for both sides: new numbers of the same spread, and the same tokens in other rows.
+
+    An input that no axis order relates to one of the other side keeps its values; so do tokens where other ones are
+    such an input, since these may be made from them.
+
+    Args:
+      seed: None keeps the left values, and gives the right side the same ones, free of its rounding.
+      tokens: whether tokens are drawn as well; else they keep their values.
+    """
+    rng = np.random.default_rng(seed)
+    new_left, new_right = dict(left), dict(right)
+    every = {
+        name: [(other, order) for other, b in right.items() for order in _orders(a, b)] for name, a in left.items()
+    }
+    known = {name for related in every.values() for name, _ in related}
+    alone = [*(right[name] for name in right.keys() - known), *(left[name] for name in left if not every[name])]
+    tokens = tokens and not any(_tokens(array) and not even(array) for array in alone)
+    for name, array in left.items():
+        if not (related := every[name]):
+            continue
+        if seed is not None and array.dtype.kind == "f":
+            new_left[name] = array.mean() + array.std() * rng.standard_normal(array.shape)
+        elif seed is not None and tokens and _tokens(array):
+            new_left[name] = _shuffled(rng, array)
+        for other, order in reversed(related):
+            moved = new_left[name].transpose(order).reshape(right[other].shape)
+            new_right[other] = moved.astype(right[other].dtype)
+    return new_left, new_right
+
+
+def undrawn(given: Mapping[str, Array], drawn: Mapping[str, Array]) -> list[str]:
+    """Name the inputs of `fresh` that kept their values, by argument: masks and positions, which always do, apart."""
+    kept = [name for name, array in given.items() if drawn[name] is array]
+    drawable = [
+        name for name in kept if given[name].dtype.kind == "f" or (_tokens(given[name]) and not even(given[name]))
+    ]
+    return [label(name) for name in drawable]
+
+
+def check_inputs(left: Mapping[str, Array], right: Mapping[str, Array]) -> None:
+    """Check that arrays of floats on both sides have the same values in some order.
+
+    Only the clear case counts: as many arrays on each side, all of floats, of which not one is the other side's, be it
+    laid out otherwise, split into patches or rounded to a lower precision.
+
+    Raises: UsageError.
+    """
+    arrays = [*left.values(), *right.values()]
+    if not left or len(left) != len(right) or any(array.dtype.kind != "f" for array in arrays):
+        return
+    if any(_same_values(a, b) for a in left.values() for b in right.values()):
+        return
+    shapes = [" ".join(str(tuple(array.shape)) for array in side.values()) for side in (left, right)]
+    what = f"of shapes {shapes[0]} and {shapes[1]}" if shapes[0] != shapes[1] else f"other values of shape {shapes[0]}"
+    raise UsageError(
+        f"the two sides give different inputs, {what}: leave out the right's, or give both the same values, as by a "
+        "fixed seed"
+    )
+
+
+def _tokens(array: Array) -> bool:
+    return array.dtype.kind in "iu" and len(np.unique(array)) > 2
+
+
+def _shuffled(rng: np.random.Generator, tokens: Array) -> Array:
+    """Return tokens in another order: each in its own column if there are many rows: columns may read other tables."""
+    if len(tokens) >= ROWS:
+        return rng.permuted(tokens, axis=0)
+    return rng.permutation(tokens.ravel()).reshape(tokens.shape)
+
+
+def _same_values(a: Array, b: Array) -> bool:
+    """Tell whether arrays have the same values in some order, up to rounding to bfloat16."""
+    if a.size != b.size:
+        return False
+    ours, theirs = (np.sort(array, axis=None).astype(float) for array in (a, b))
+    return bool((np.abs(ours - theirs) <= ROUNDED * np.abs(ours).max(initial=0)).all())
+
+
+def _orders(a: Array, b: Array) -> Iterator[tuple[int, ...]]:
+    """Return axis orders in which a has b's elements, up to rounding to float32."""
+    if a.size != b.size or a.ndim > 6 or (a.dtype.kind == "f") != (b.dtype.kind == "f"):
+        return
+    slack = 1e-6 * np.abs(a).max(initial=0) if a.dtype.kind == "f" else 0
+    for order in itertools.permutations(range(a.ndim)):
+        if (np.abs(a.transpose(order).ravel().astype(float) - b.ravel().astype(float)) <= slack).all():
+            yield order
+            return
+
+
+def layouts(array: Array) -> Iterator[Array]:
+    """Return the array in every order of its axes: the written one first, then channels last and channels first."""
+    axes = tuple(range(array.ndim))
+    likely = [axes, (0, *axes[2:], 1), (0, axes[-1], *axes[1:-1])] if array.ndim > 2 else [axes]
+    every = [*likely, *itertools.permutations(axes)]
+    seen = set[tuple[int, ...]]()
+    for order in every:
+        if order not in seen:
+            seen.add(order)
+            yield np.ascontiguousarray(array.transpose(order))
