@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from specs.lines import Line
 from specs.paths import escaped
 
 from ..summary import count
@@ -97,6 +98,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     doubtful = [name for step in steps for name in step.right.split(" ")]
     inferred = list(dict.fromkeys([*inferred, *blank, *doubtful]))
     notes = [*untranslated(a, b, partners), *(f"only on the right, where nothing reads it: {name}" for name in dead)]
+    notes += [f"unobservable: no output depends on what this drops: {line}" for line in _unseen(table) if proven]
     table = commented(table, proof, proven, inferred, reasons, [*notes, *(f"free: {text}" for text in free)])
     return Derivation(
         table, proven, proof.error, differences, proof.unobservable, reasons, found.failure,
@@ -129,6 +131,14 @@ def _folded(
     counted = {name: partner.name for name, partner in partners.items() if b.others[name].size == 1}
     counters = {name: a.others[name] for name in counted.values()}, {name: b.others[name] for name in counted}
     return replace(table, unread=counters), {name: why for name, why in reasons.items() if name not in dead}
+
+
+def _unseen(table: DerivedTable) -> list[Line]:
+    """Return lines that drop parts of left arrays and put zeros there in reverse: biases of keys, which nothing shows.
+
+    They stand beside lines that read the rest.
+    """
+    return [line for line in table.lines if line.arrow == "->" and line.left.constant]
 
 
 def _zeros(mapped: Array, rights: Elements) -> list[str]:

@@ -20,7 +20,7 @@ from .facts import Facts, Group, components
 from .lines import lines
 from .names import Names
 from .rows import DerivedTable, Row, constant, dropped, table_of
-from .terms import parts_of_sums, with_terms
+from .terms import parts_of_sums, parts_of_vector, with_terms
 
 UNMATCHED = "no use of it was matched"
 ROUNDS = 6  # times that rows which do not fit are taken apart
@@ -42,6 +42,8 @@ def fold(facts: Facts, given: Hint | None = None) -> tuple[DerivedTable, dict[st
         if all(name in zeros or name in facts.blank or (given and name in given.right) for name in right_names):
             continue
         rows = lines(facts, left_names, right_names, names) if left_names else None
+        if rows is None and left_names:
+            rows = parts_of_vector(facts, left_names, right_names)
         if rows is None:
             why = f"no line can say how {' and '.join(left_names)} become{'s' * (len(left_names) == 1)} it"
             missing.update(dict.fromkeys(right_names, why if left_names else UNMATCHED))

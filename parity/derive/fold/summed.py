@@ -29,7 +29,9 @@ class Part(NamedTuple):
 Piece = tuple[list[Part | None], list[Part | None]]  # of the right side and of the left one; None for no range
 
 
-def sums(found: Array, plus: Array, lefts: Elements, rights: Elements, names: Sequence[str]) -> list[Row] | None:
+def sums(
+    found: Array, plus: Array, lefts: Elements, rights: Elements, names: Sequence[str], back: str = ""
+) -> list[Row] | None:
     """Return a line for each of these right vectors, or for each left one whose parts of the right ones are terms.
 
     Parts that are blocks of one size are written as such; else the lines state the lengths for which they hold.
@@ -37,6 +39,7 @@ def sums(found: Array, plus: Array, lefts: Elements, rights: Elements, names: Se
     Args:
       found, plus: see Match.
       names: right vectors that share left ones through either map.
+      back: the value of what they lack of the left ones, when the Table is read backwards; "" for none.
     """
     pieces: list[Piece]
     if any(len(rights.shapes[name]) != 1 for name in names):
@@ -57,7 +60,7 @@ def sums(found: Array, plus: Array, lefts: Elements, rights: Elements, names: Se
         joins = (" + " if len(ours) > 1 else ", ", " + " if len(theirs) > 1 else ", ")
         rows.append(Row(_written(ours, lefts, mine), _written(theirs, rights, his), joins))
     rest = _one_by_one(_uncovered([part for _, ours in sides for part in ours], lefts), mine)
-    return [*rows, *(Row(left=_written([part], lefts, mine), arrow="->") for part in rest)]
+    return [*rows, *(Row(left=_written([part], lefts, mine), arrow="->", constant=back) for part in rest)]
 
 
 def _added(name: str, first: Array, second: Array, lefts: Elements) -> Iterator[Piece]:

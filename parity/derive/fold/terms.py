@@ -39,6 +39,19 @@ def with_terms(facts: Facts, groups: Sequence[Group], zeros: Mapping[str, str], 
     return added
 
 
+def parts_of_vector(facts: Facts, left_names: list[str], right_names: list[str]) -> list[Row] | None:
+    """Return lines for vectors that are ranges of one left vector, and for what they lack of it; None if they are not.
+
+    That is the bias of fused projections of which the other side's keys have none: it is zero backwards.
+    """
+    numbers = [facts.rights.part(both, name) for both in (facts.found, facts.plus) for name in right_names]
+    if len(left_names) > 1 or any((part <= 0).any() for part in numbers[: len(right_names)]):
+        return None
+    if any(part.any() for part in numbers[len(right_names) :]):
+        return None
+    return sums(facts.found, facts.plus, facts.lefts, facts.rights, right_names, back="0")
+
+
 def parts_of_sums(facts: Facts, groups: list[Group], missing: dict[str, str]) -> list[Group]:
     """Return the groups with lines for vectors of which only parts are sums, in place of those that say less."""
     rights = facts.rights
