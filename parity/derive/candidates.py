@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,12 +37,14 @@ class Left(NamedTuple):
     Args:
       elements: its elements, with these weights.
       checkpoint: the file that they are read from, or a tree of arrays by name; None for random ones.
+      drawn: parameters that are random all the same: those of one value in the checkpoint, which would show nothing.
     """
 
     side: Side
     program: Program
     elements: Filled
     checkpoint: Weights
+    drawn: Sequence[str] = ()
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -79,24 +81,30 @@ class Candidate(NamedTuple):
 def read(a: Side, checkpoint: Weights) -> Left:
     """Run the left side's tape on weights."""
     elements = Filled(a.parameters)
-    given = a.call.arrays()
+    given, drawn = a.call.arrays(), list[str]()
     if checkpoint is None and len(elements) >= LARGE:  # without the elements' own values beside it: bounds memory
         tape = recorded(a, Drawn(a, SEED), given, "left")
         fill(a, elements, checkpoint)
     else:
-        fill(a, elements, checkpoint)
+        drawn = fill(a, elements, checkpoint)
         tape = recorded(a, elements.arrays, given, "left")
-    return Left(a, program_of(tape, elements.arrays, list(given.values())), elements, checkpoint)
+    return Left(a, program_of(tape, elements.arrays, list(given.values())), elements, checkpoint, drawn)
 
 
-def fill(a: Side, elements: Filled, checkpoint: Weights) -> None:
-    """Give the left side's elements the values with which it is matched."""
+def fill(a: Side, elements: Filled, checkpoint: Weights) -> list[str]:
+    """Give the left side's elements the values with which it is matched.
+
+    Returns: parameters of one value in the checkpoint, as those of new norms; these keep random ones.
+    """
+    draw(a, SEED, elements.arrays)
     if checkpoint is None:
-        draw(a, SEED, elements.arrays)
-        return
+        return []
     own = _given(checkpoint, a) if isinstance(checkpoint, Mapping) else weights_of(checkpoint, a)
+    drawn = [name for name, array in own.items() if array.size > 1 and (array == array.flat[0]).all()]
     for name, array in own.items():
-        elements.arrays[name][...] = array
+        if name not in drawn:
+            elements.arrays[name][...] = array
+    return drawn
 
 
 def _given(tree: Mapping[str, Any], of: Side) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         proof.incomparable, "" if proven else differing(a.parameters, b.parameters),
         rows, None if reasons else proof.gradient,
         (len(lefts.names), len(rights.names)), (len(lefts) - 1, len(rights) - 1), sizes=sentence(unlike, lefts, rights),
-        unshown=unshown, kept=proof.kept,
+        unshown=unshown, kept=proof.kept, drawn=left.drawn,
     )  # fmt: skip
 
 

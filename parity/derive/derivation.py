@@ -25,6 +25,10 @@ NEXT = (
     "make both models compute the same at the first of these places and derive again, or write the missing lines "
     "yourself and pass them by --table FILE"
 )
+LINES = (
+    "both models compute the same: write a line for each missing parameter, or `drop <- NAME` for one that nothing "
+    "reads, and pass them by --table FILE"
+)
 ROUNDING = 1e-8  # relative difference of what two uses meet that rounding does not explain
 
 
@@ -64,6 +68,7 @@ class Derivation:
       unshown: right arrays that both models read and that keep their own values, as integers do: no value shows how the
         left ones become them.
       kept: inputs that kept their given values in the proof, each with the reason.
+      drawn: left parameters of one value in the weights that were given, which got random ones.
     """
 
     table: DerivedTable
@@ -88,6 +93,7 @@ class Derivation:
     sizes: str = ""
     unshown: Sequence[str] = ()
     kept: Sequence[str] = ()
+    drawn: Sequence[str] = ()
 
     def __str__(self) -> str:
         return "\n".join(line.text for line in self.summary)
@@ -146,7 +152,7 @@ class Derivation:
         if self.sizes:
             return "build both models of one size, and derive again"
         if self.missing:
-            return NEXT
+            return LINES if not self.places and self.error <= OUTPUT else NEXT
         if self.incomparable.endswith(TURNED):
             return "let both models return one order of axes: parity.Call(..., output=...) turns what one returns"
         if self.unshown:
@@ -204,6 +210,7 @@ class Derivation:
             "fixed": self.fixed,
             "unshown": list(self.unshown),
             "kept": list(self.kept),
+            "drawn": list(self.drawn),
             "missing": self.missing,
             "reasons": self.reasons,
             "left_over": self.left_over,
@@ -279,6 +286,9 @@ class Derivation:
             fixed = ", ".join(self.fixed)
             lines.append(Line(f"fixed to one number: {fixed}: derive two models with two of these blocks to get {{i}}"))
         lines += [Line(f"free: {text}") for text in self.freedom]
+        if self.drawn:
+            which = ", ".join(folded_names(self.drawn))
+            lines.append(Line(f"random instead of given weights, which are of one value and show nothing: {which}"))
         lines += [Line(f"kept in the proof: {text}") for text in self.kept]
         return [*lines, Line(self.took)]
 

@@ -87,30 +87,6 @@ def test_gates_of_both_directions_are_not_exchanged(seed: int):
     assert sorted(map(str, found.table.lines)) == sorted(wanted)
 
 
-@pytest.mark.parametrize("names", [("bias_ih", "bias_hh"), ("bias_hh", "bias_ih")], ids="-".join)
-def test_biases_of_which_only_the_sum_has_an_effect_follow_their_matrices(names: tuple[str, str]):
-    """Whatever their names are."""
-
-    def stepped(m: Any, x: Any) -> Any:
-        def step(x: Any, state: Any) -> Any:
-            y = x @ m.weight_ih + getattr(m, names[0]) + (state[0] @ m.weight_hh + getattr(m, names[1]))
-            i, f, g, o = y.chunk(4, -1)
-            c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
-            return torch.sigmoid(o) * torch.tanh(c), c
-
-        return torch.stack([h for h, _ in run(step, x.unbind(1), (x.new_zeros(len(x), 3),) * 2)], 1)
-
-    parameters = {name: torch.nn.Parameter(torch.randn(12)) for name in names}
-    matrices = {f"weight_{k}": torch.nn.Parameter(torch.randn(n, 12)) for k, n in (("ih", 4), ("hh", 3))}
-    left = Net(lambda m, x: m.rnn(x)[0], rnn=torch.nn.LSTM(4, 3, batch_first=True))
-    found = parity.derive(left, Net(stepped, **parameters, **matrices), images(3, 3, 4))
-    assert found.proven, found.failure
-    lines = list(map(str, found.table.lines))
-    assert {f"rnn.bias_ih_l0: c <-> {names[0]}: c", f"rnn.bias_hh_l0: c <-> {names[1]}: c"} <= set(lines)
-    ours, theirs = "rnn.bias_ih_l0", "rnn.bias_hh_l0"
-    assert f"{ours} (right: {names[0]}) and {theirs} (right: {names[1]}): only their sum has an effect" in found.freedom
-
-
 def test_elements_of_which_only_the_sum_has_an_effect_follow_the_others_of_their_parameter():
     """Whatever the parameters' names are."""
 
@@ -145,3 +121,38 @@ def test_the_bias_of_keys_that_one_side_lacks_is_dropped_and_zero_in_reverse():
     moved = found.table.apply({name: array.detach().numpy() for name, array in left.state_dict().items()})
     assert np.array_equal(moved["q.bias"], bias[:4]) and np.array_equal(moved["v.bias"], bias[8:])
     assert np.array_equal(found.table.reverse().apply(moved)["qkv.bias"], [*bias[:4], *[0] * 4, *bias[8:]])
+
+
+def test_weights_of_one_value_are_drawn_and_named():
+    """New norms have weights of 1 and biases of 0: several of them could not be told apart."""
+
+    def model() -> Any:
+        norms = {f"norm{k}": torch.nn.LayerNorm(4) for k in range(3)}
+        return Net(lambda m, x: m.norm2(m.one(m.norm1(x)) * m.norm0(x)), one=linear(4, 4), **norms)
+
+    left = model()
+    given = {name: array.detach().numpy() for name, array in left.state_dict().items()}
+    found = parity.derive(left, model(), images(5, 4), left_weights=given)
+    assert found.proven, found.failure
+    norms = [f"norm{k}.{leaf}" for k in range(3) for leaf in ("weight", "bias")]
+    assert sorted(found.drawn) == sorted(norms)
+    line = "random instead of given weights, which are of one value and show nothing: norm{0..2}.weight"
+    assert line in str(found)
+
+
+def test_models_that_call_modules_in_another_order_do_not_part():
+    """Only parameters that nothing reads are missing there."""
+
+    def left(m: Any, x: Any) -> Any:
+        return m.a(x) * m.b(2 + x), m.a(2 + x) + m.b(x)
+
+    def right(m: Any, x: Any) -> Any:
+        first, second = m.b(x), m.b(2 + x)
+        return m.a(x) * second, m.a(2 + x) + first
+
+    layers = [{name: linear(4, 4) for name in "ab"} for _ in range(2)]
+    unread = [{name: torch.nn.Parameter(torch.randn(3))} for name in ("left", "other")]
+    found = parity.derive(*(Net(*of, **a, **b) for *of, a, b in zip((left, right), layers, unread, strict=True)),
+                          images(5, 4))  # fmt: skip
+    assert found.missing == ["other"] and not found.divergences
+    assert found.following.startswith("both models compute the same: write a line for each missing parameter")

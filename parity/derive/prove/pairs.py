@@ -99,8 +99,18 @@ def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
             if low <= element <= high and _holds(other.ids, element)
         ]
         if turn < len(theirs):
-            yield Pair(theirs[turn], use, _gap(theirs[turn], use, left, right, found))
+            yield _nearest([theirs[turn], *theirs[:turn], *theirs[turn + 1 :]], use, left, right, found)
     yield Pair(None, None, difference(left.program.outputs, right.program.outputs))
+
+
+def _nearest(theirs: Sequence[Use], use: Use, left: Run, right: Run, found: Array) -> Pair:
+    """Pair a use with the first left one, or with another that meets the same values, as in another order of calls."""
+    pair = first_pair = Pair(theirs[0], use, _gap(theirs[0], use, left, right, found))
+    for other in theirs[1:]:
+        if not pair.parts:
+            return pair
+        pair = Pair(other, use, _gap(other, use, left, right, found))
+    return first_pair if pair.parts else pair
 
 
 def _holds(ids: Array, element: int) -> bool:
