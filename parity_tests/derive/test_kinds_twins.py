@@ -1,4 +1,4 @@
-"""Gates whose biases are interchangeable in part, and initial states of zeros."""
+"""Gates whose biases are interchangeable in part, biases that one side lacks, and weights of one value."""
 
 from __future__ import annotations
 

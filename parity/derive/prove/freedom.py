@@ -158,19 +158,31 @@ def _vectors(uses: list[Use], width: int, without: Sequence[Use] = ()) -> Pairs:
 def _terms(
     uses: list[Use], elements: Elements, partners: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, str, Pairs]]:
-    """Yield vectors that are added at one place: only their sum counts."""
-    vectors = []
+    """Yield vectors that are added at one place: only their sum counts.
+
+    Gates are added one by one: what all sums have of two parameters is one candidate.
+    """
+    vectors, found = [], dict[tuple[str, str], Pairs]()
     for use in (use for use in uses if use.kind == "add"):
         numbers = np.unique(use.ids[use.ids > 0])
-        names = elements.owners(numbers)
-        if len(numbers) == sum(int(np.prod(elements.shapes[name])) for name in names):  # whole parameters
-            vectors.append((use, numbers, both(names, partners)))
-    for k, (use, one, name) in enumerate(vectors):
-        for other, two, its in vectors[k + 1 :]:
-            near = other.node == use.node or np.shape(use.x) == np.shape(other.x)
-            if near and name != its and len(one) == len(two):
-                template = re.sub(r"\d+", "#", f"{name} {its}")
-                yield f"{template} sum", f"{name} and {its}: only their sum has an effect", [(one, two)]
+        vectors.append((use, numbers, elements.owners(numbers)))
+    for k, (use, one, owners) in enumerate(vectors):
+        for other, two, theirs in vectors[k + 1 :]:
+            near = use.join[:2] == other.join[:2] or other.node == use.node or np.shape(use.x) == np.shape(other.x)
+            whole = all(
+                len(numbers) == sum(int(np.prod(elements.shapes[name])) for name in names)
+                for numbers, names in ((one, owners), (two, theirs))
+            )
+            if near and (whole or use.join[:2] == other.join[:2]) and owners != theirs and len(one) == len(two):
+                names = both(owners, partners), both(theirs, partners)
+                found.setdefault(names, []).append((one, two))
+    for (name, its), pairs in found.items():
+        one, two = np.unique(np.concatenate([np.stack(pair) for pair in pairs], 1), axis=1)
+        template = re.sub(r"\d+", "#", f"{name} {its}")
+        if len(np.unique(one)) == len(np.unique(two)) == len(one):
+            whole = len(one) == sum(int(np.prod(elements.shapes[owner])) for owner in elements.owners(one))
+            effect = "only their sum has an effect" if whole else "of some elements, only the sum has an effect"
+            yield f"{template} sum", f"{name} and {its}: {effect}", [(one, two)]
 
 
 @contextlib.contextmanager
