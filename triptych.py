@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from importlib.machinery import PathFinder
 
@@ -38,6 +39,7 @@ def _overview(argv: list[str]) -> int:
     """Parse what is no part's: --help, --version, or a mistake."""
     from argparse import SUPPRESS
 
+    from convert.errors import UsageError
     from convert.program import Arguments, Version
 
     rows = "\n".join(f"  {name:10}{about}" for name, about in PARTS.items())
@@ -49,8 +51,21 @@ def _overview(argv: list[str]) -> int:
     )  # fmt: skip
     flags.add_argument("command", metavar="COMMAND", choices=list(PARTS), help=SUPPRESS)
     flags.add_argument("--version", action=Version)
+    if argv and not argv[0].startswith("-"):
+        raise UsageError(_unknown(argv[0]))
     flags.parse_args(argv)
     return 2
+
+
+def _unknown(word: str) -> str:
+    """Say that a word is no command, and which command is meant, if one is."""
+    from convert.parsers import COMMANDS
+    from specs.words import unknown
+
+    listed = "triptych --help lists the commands"
+    if word in COMMANDS or (re.fullmatch(r"[a-z]\w*2[a-z]\w*", word)):
+        return f"{word} is a command of convert: triptych convert {word} ({listed})"
+    return f"{unknown(word, PARTS)} ({listed})"
 
 
 def _shadow() -> str:

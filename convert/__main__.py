@@ -22,8 +22,12 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     command = _command(argv)
     if command and command not in COMMANDS and "2" not in command:
+        from .commands import REVERSED
+        from .errors import UsageError
         from .routes import route
 
+        if "--reverse" in argv:
+            raise UsageError(REVERSED)
         route(command)  # which raises what is wrong with it
     wants_help = not {"-h", "--help"}.isdisjoint(argv)  # also where --help stands in the place of a value
     arguments = parser(command).parse_args(["--help"] if wants_help else argv)

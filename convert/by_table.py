@@ -242,7 +242,7 @@ def plan(
             own = _first_replica(own, lines, required=apart is None)
             reader = own.reader
         sources = own.sources
-        layout = lay_out(lines, path, sources, like, sizes or {}, like_weights)
+        layout = lay_out(lines, path, sources, like, sizes or {}, like_weights, backwards)
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
         checks = tuple(_promise(check, sources, path, lines) for check in layout.checks)
         others = copies(lines, layout, like, like_weights) if complete else NOTHING

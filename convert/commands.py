@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .array_differences import Differences
 
 
+REVERSED = "--reverse reads a Table from right to left: give it too, by --table FILE"
+
+
 def run(arguments: Namespace) -> int:
     if arguments.spec:
         from .pages import use
@@ -50,6 +53,8 @@ def _by_arrays(arguments: Namespace) -> tuple[Differences, list[str]] | None:
 
     a, b = arguments.a, arguments.b
     parts = _sides(arguments.weights)
+    if arguments.reverse and arguments.table is None:
+        raise UsageError(REVERSED)
     if arguments.table is not None:
         sizes = lengths(arguments.set)
         return across(a, b, arguments.table, arguments.rtol, sizes, arguments.reverse, parts)

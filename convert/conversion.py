@@ -42,6 +42,8 @@ Convert = Callable[[str, Mapping[str, str]], dict[str, Any]]  # (source, {target
 
 def convert(arguments: Namespace) -> int:
     """Convert files by a route, or by a Table."""
+    if arguments.prove and arguments.dry_run:
+        raise UsageError("--prove runs what was written, and --dry-run writes nothing: leave one of them out")
     notes = Notes(later=arguments.json)
     one = _by_route(arguments, notes) if arguments.table is None else _by_table(arguments, notes)
     given = sources(arguments.files, arguments.step)

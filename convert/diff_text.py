@@ -14,6 +14,7 @@ from .diff_plans import NOBODY
 from .errors import printable
 from .folding import fold, summarised
 from .readings import normal
+from .settings import spelled
 from .terminal import say, table
 
 SMALL = 1e-8  # of the largest element of all: arrays below it are the rounding of zeros, whatever their error
@@ -66,6 +67,7 @@ def show(comparison: Comparison, a: str, b: str) -> None:
 
 def assumptions(assumed: Iterable[dict[str, Any]]) -> list[str]:
     """Return a line for all values that have one source and that the same files do not state."""
+    assumed = list(assumed)
     files: dict[tuple[str, bool, str, str], list[str]] = {}  # (source, by the user, value, what it replaces) -> files
     for entry in assumed:
         instead = f", whose record assumes {exact(entry['recorded'])}" if "recorded" in entry else ""
@@ -74,6 +76,7 @@ def assumptions(assumed: Iterable[dict[str, Any]]) -> list[str]:
     groups: dict[tuple[str, bool, str, str], list[str]] = {}
     for (source, stated, value, instead), every in files.items():
         groups.setdefault((source, stated, instead, " and ".join(dict.fromkeys(every))), []).append(value)
+    options = {f"{one['field']}={exact(one['value'])}": spelled(one["field"], one["value"]) for one in assumed}
     lines = []
     for (source, stated, instead, paths), values in groups.items():
         if stated:
@@ -81,7 +84,7 @@ def assumptions(assumed: Iterable[dict[str, Any]]) -> list[str]:
             continue
         one, several = len(values) == 1, " and " in paths
         why = instead or f", which {'do' if several else 'does'} not state {'it' if one else 'them'}"
-        remedy = f"{' '.join(f'--set {value}' for value in values)} {'states it' if one else 'state them'}"
+        remedy = f"{' '.join(options[value] for value in values)} {'states it' if one else 'state them'}"
         lines.append(f"assumed: {', '.join(values)} of {paths}{why}: from {source} ({remedy})")
     return lines
 

@@ -13,7 +13,7 @@ from .conventions import rounded, same
 from .errors import ConvertError, UsageError, command_or_call
 from .files.modules import Module
 from .readings import Reading
-from .settings import Settings
+from .settings import Settings, spelled
 
 STRANGE = ""  # in place of a field, of what no Config field varies
 STATE_DICT = "if these are not part of what the network computes, save its state_dict() alone and state the settings"
@@ -97,7 +97,7 @@ def check(
     if fields := [field for field in differing(fixed) if field not in asked]:
         problems = [f"{reading.dialect}'s own code computes {f}={exact(fixed[f])}; the modules state {own[f]}"
                     for f in fields]  # fmt: skip
-        confirmed = " ".join(f"--set {field}={exact(own[field].value)}" for field in fields)
+        confirmed = " ".join(spelled(field, own[field].value) for field in fields)
         values = ", ".join(f"{field}={own[field].value!r}" for field in fields)
         problems.append(f"to use what the modules state: {command_or_call(confirmed, f'settings=dict({values})')}")
         raise UsageError(f"{path}: {what} other settings than {reading.dialect}'s own code", problems)

@@ -193,6 +193,8 @@ class Plan:
         lines = list(self.configuration.remarks)
         marked = self.configuration.marked
         lines += self._assumed("the file does not say, assumed{}", [n for n in self.assumed if n not in marked])
+        if not self.config.classes and self.origins.get("classes") == "shapes":
+            lines.append("the file has no head: read as classes=0, whose outputs are pooled features and no logits")
         lines += self._assumed("assumed{} when the record was written, not known", marked)
         return [*lines, *self.record.earlier(self.reader.tensors)]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 
 import specs
+from specs.dialects import PORTS
 from specs.words import unknown
 
 from .errors import UsageError, called
@@ -24,9 +26,18 @@ def route(text: str) -> tuple[str, str]:
         if name in specs.names():
             raise UsageError(f"{name} is an architecture; a route is DIALECT2DIALECT, e.g. flax2torch")
     if not halves:
-        commands = ["inspect", "diff", "verify", "derive", "routes", *(f"{name}2torch" for name in all_dialects())]
-        problem = unknown(text, commands)
+        problem = _meant(text) or unknown(text, ["inspect", "diff", "verify", "derive", "routes"])
         raise UsageError(f"{problem}: neither a command nor a route ({called('convert routes')} lists them)")
     for name in halves[0]:
         known_dialect(name)
     raise UsageError(f"no route {text!r} ({called('convert routes')} lists them)")
+
+
+def _meant(text: str) -> str:
+    """Say that a name is unknown that is a route but for its 2, as in torchtotimm or torch-timm; "" of any other."""
+    known = {*PORTS, *all_dialects()}
+    for found in re.finditer(r"(?i)[-_>=]*to[-_]*|[-_>=]+", text):
+        src, dst = text[: found.start()].lower(), text[found.end() :].lower()
+        if src in known and dst in known:
+            return f"unknown name {text!r}, did you mean {f'{src}2{dst}'!r}?"
+    return ""

@@ -111,6 +111,15 @@ def preprocessing(values: Mapping[str, Any]) -> pixels.Known:
 Stated = Mapping[str, Any] | Settings | str | os.PathLike[str] | None  # what users state, or a file that states it
 
 
+def spelled(name: str, value: Any) -> str:
+    """Spell a value for a shell as `setting` reads it: "--set dyrelu_coefs=1.0,0.5"."""
+    import shlex
+
+    flat = isinstance(value, list | tuple) and len(value) > 1 and not any(isinstance(v, list | tuple) for v in value)
+    text = ",".join(map(exact, value)) if flat else exact(value)
+    return f"--set {shlex.quote(f'{name}={text}')}"
+
+
 def setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:

@@ -59,8 +59,13 @@ def lay_out(
     like: str | None,
     sizes: Mapping[str, int],
     like_weights: str | None = None,
+    backwards: bool = False,
 ) -> Layout:
-    """Lay out a Table for a file: errors name the file, fold names and offer the nearest ones."""
+    """Lay out a Table for a file: errors name the file, fold names and offer the nearest ones.
+
+    Args:
+      table: as it is read here, from left to right. backwards: whether the file has it the other way round.
+    """
     try:
         its = like_shapes(table, like, like_weights)
         return table.layout({name: tensor.shape for name, tensor in sources.items()}, its, sizes)
@@ -74,7 +79,7 @@ def lay_out(
         problems = [*folding.missing(missing, unexpected), *misfits]
         problems += _strangers(unexpected, table)
         if unexpected and len(Matcher(table.reverse(), sources).match().unexpected) < len(unexpected):
-            remedy = f"{option('reverse')} reads it from there"
+            remedy = f"leave out {option('reverse')}" if backwards else f"{option('reverse')} reads it from there"
             problems.insert(0, f"its arrays are named as on the table's other side: {remedy}")
         elif (fit := len(sources) - len(unexpected)) < FEW * len(sources):
             what = f"{fit} of {len(sources)} names are in this Table: another model?"

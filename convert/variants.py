@@ -17,6 +17,7 @@ from specs.spec import ADAPTED, Spec
 from .conventions import computing, same
 from .errors import command_or_call, subject
 from .recognise import dialects
+from .settings import spelled
 
 
 def variant_of(architecture: str, config: Any) -> str | None:
@@ -111,7 +112,7 @@ def clashes(
 
 def _above(how: str, name: str, value: Any) -> str:
     """Name the option that goes above a configuration file; "" where none states the field."""
-    return command_or_call(f": --set {name}={exact(value)} goes above it", "") if "--config" in how else ""
+    return command_or_call(f": {spelled(name, value)} goes above it", "") if "--config" in how else ""
 
 
 def misfit(spec: Spec, recorded: Mapping[str, Any], shown: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import tracemalloc
 from types import SimpleNamespace
 
@@ -14,9 +15,12 @@ from convert import diff_text, terminal
 from convert.array_differences import entry, own_position
 from convert.diff import COMMON
 from convert.diff_arrays import by_names
+from convert.diff_text import assumptions
 from convert.files import open_checkpoint
 from convert.files.base import Tensor
+from convert.settings import setting
 from specs.arrays import take
+from specs.config import tuples
 from specs.kinds import KINDS
 from specs.moves import Move
 from specs.numerals import apart
@@ -248,3 +252,15 @@ def test_axes_of_the_common_layout_are_said_as_they_are():
     layout = "(outputs, inputs, height, width) of convolutions, (inputs, outputs) of dense layers"
     assert f"one for both files, {layout}" == COMMON
     assert [KINDS[kind].axes["kernel"] for kind in ("conv", "dense")] == ["o i h w", "i o"]
+
+
+def test_a_remedy_can_be_pasted():
+    """A setting of several numbers is spelled as the command line takes it."""
+    values = {"act": "gelu", "coefs": [1.0, 0.5], "blocks": [[11, 6, 1], [13, 8, 2]], "depths": [3]}
+    rows = [{"field": name, "value": value, "file": "b", "from": "a"} for name, value in values.items()]
+    (line,) = assumptions(rows)
+    command = line.partition("(")[2].rpartition(" state them)")[0]
+    words = shlex.split(command)
+    assert words[::2] == ["--set"] * len(values)
+    assert dict(map(setting, words[1::2])) == {name: tuples(value) for name, value in values.items()}
+    assert "--set coefs=1.0,0.5 " in line

@@ -12,6 +12,7 @@ import pytest
 from convert.parsers import COMMANDS, parser
 from convert.terminal import table, wrapped
 from convert.version import __version__
+from ports.__main__ import main as ports
 
 from .commands import GOOGLE, GOOGLE_NOTE, ROOT, TIMM
 
@@ -53,7 +54,9 @@ def test_the_installed_command_is_named_as_it_was_called(triptych):
         (["convert", "inspekt"], "(triptych convert routes lists them)"),
         (["convert", "inspect"], "triptych convert inspect: the following arguments are required: CKPT"),
         (["parity", "--batch", "x"], "(see triptych parity --help)"),
-        (["prity"], "triptych: argument COMMAND: invalid choice: 'prity'"),
+        (["prity"], "triptych: unknown name 'prity', did you mean 'parity'?"),
+        (["derive", "a.py:f"], "triptych: derive is a command of convert: triptych convert derive"),
+        (["google2torch"], "triptych: google2torch is a command of convert: triptych convert google2torch"),
     ):
         done = triptych(*words)
         assert (done.returncode, done.stdout) == (2, "")
@@ -155,3 +158,10 @@ def test_the_list_of_architectures_is_a_table_of_even_columns(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 30 and {len(line) for line in lines} == {len(lines[0])}
     assert {line.split()[1] for line in lines} >= {"variant", "cifar10-mixer"}
+
+
+def test_a_misspelled_new_is_recognised(capsys):
+    assert ports(["nw", "my_network"]) == 2
+    assert "unrecognized arguments: my_network (did you mean 'new'?)" in capsys.readouterr().err
+    assert ports(["mlp_mixer", "more"]) == 2
+    assert "unrecognized arguments: more (see" in capsys.readouterr().err

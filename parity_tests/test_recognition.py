@@ -49,7 +49,8 @@ def test_headless_and_other_class_counts(run, tmp_path):
     run("google2torch", GOOGLE, "-o", tmp_path / "full.safetensors")
     arrays = {n: a for n, a in load_file(tmp_path / "full.safetensors").items() if not n.startswith("head")}
     save_file(arrays, tmp_path / "headless.safetensors")
-    code, printed, _ = run("torch2flax", tmp_path / "headless.safetensors", "--json", "--assume")
+    code, printed, err = run("torch2flax", tmp_path / "headless.safetensors", "--json", "--assume")
+    assert "note: the file has no head: read as classes=0" in err
     assert code == 0
     assert json.loads(printed)["config"]["classes"] == 0
     arrays["head.weight"], arrays["head.bias"] = np.zeros((3, 20), np.float32), np.zeros(3, np.float32)

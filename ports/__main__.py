@@ -31,7 +31,12 @@ def table(argv: list[str]) -> int:
     parser.add_argument("--version", action=Version)
     parser.add_argument("--spec", metavar="PAGE", action="append", default=[], help="also an architecture of yours")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
-    arguments = parser.parse_args(argv)
+    arguments, others = parser.parse_known_args(argv)
+    if others:
+        from specs.words import unknown
+
+        near = unknown(arguments.architecture or "", ["new"]).partition(", ")[2]
+        parser.error(f"unrecognized arguments: {' '.join(others)}{f' ({near})' if near else ''}")
     import specs
     from convert.pages import use
     from convert.terminal import table

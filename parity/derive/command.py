@@ -132,11 +132,14 @@ def _say(lines: Iterable[Line]) -> None:
 
 
 def _started(path: str | None) -> Table | None:
-    """Return the table that the user began. Raises: UsageError for a file that is none."""
+    """Return the table that the user began. Raises: ConvertError for a file that is none."""
+    if path is None:
+        return None
     try:
-        return None if path is None else load(path)
+        return load(path)
     except ConvertError as error:
-        raise UsageError(f"{path}: {error}") from error
+        place = "" if error.message.startswith(path) else f"{path}: "
+        raise ConvertError(f"{place}{error.message}", error.problems) from error
 
 
 def _summary(found: Derivation, out: str | None) -> list[Line]:

@@ -21,12 +21,12 @@ RETURN = "return (model, inputs)"
 
 
 def parsed(text: str) -> tuple[str, str]:
-    """Split file.py:function. Raises: UsageError for what is not such, or where there is no such file."""
+    """Split file.py:function. Raises: UsageError for what is not such; ConvertError where there is no such file."""
     path, _, name = text.rpartition(":")
     if not path or not name.isidentifier():
         raise UsageError(f"{text}: write file.py:function, where the function returns (model, inputs)")
     if not os.path.isfile(path):
-        raise UsageError(f"{path}: there is no such file")
+        raise ConvertError(f"{path}: there is no such file (check the path)")
     return path, name
 
 

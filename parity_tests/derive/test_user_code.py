@@ -11,7 +11,7 @@ import pytest
 
 import parity
 from convert.errors import ConvertError, UsageError
-from parity.derive.command import run
+from parity.derive.command import _started, run
 from parity.derive.depths import differing
 from parity.derive.user_code import build, divided
 
@@ -57,11 +57,17 @@ def test_models_alone_and_with_inputs_are_told_apart():
         assert divided((model, X), "f")[1] == (X,) and divided((model, (X, X)), "f")[1] == (X, X)
 
 
-def test_wrong_paths_and_functions_are_wrong_usage_and_come_first(tmp_path: Path):
+def test_a_table_to_begin_with_that_is_missing_is_named_once():
+    with pytest.raises(ConvertError) as caught:
+        _started("no.table")
+    assert (str(caught.value), caught.value.code) == ("no.table: there is no such file", 1)
+
+
+def test_wrong_paths_and_functions_come_first(tmp_path: Path):
     (tmp_path / "a.py").write_text("def build():\n    raise ValueError\n")
     out = tmp_path / "my.table"
     out.write_text("mine")
-    with pytest.raises(UsageError, match=r"b\.py: there is no such file"):
+    with pytest.raises(ConvertError, match=r"b\.py: there is no such file"):
         run(f"{tmp_path}/a.py:build", f"{tmp_path}/b.py:build", str(out), False)
     with pytest.raises(UsageError, match="has no function 'bild', did you mean 'build'"):
         build(f"{tmp_path}/a.py:bild", "left")
