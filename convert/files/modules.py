@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 PACKAGE = "torch.nn.modules."  # of every module of torch's own
 ACTIVATIONS = f"{PACKAGE}activation."
 AT_OUTPUTS = {"MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax"}  # among them, and none inside
+ATTRIBUTES = ("eps", "momentum", "approximate")  # that are read: a file may have millions of others
 MAX_MODULES = 50_000  # of one file: as many as tensors
 
 
@@ -15,7 +16,7 @@ class Module(NamedTuple):
     Args:
       path: as the names of its arrays begin in the file.
       name: of its class, with its Python module.
-      values: its attributes that are numbers or texts.
+      values: those of its ATTRIBUTES that are numbers or texts.
     """
 
     path: str

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from convert.errors import FormatError
 from convert.files.base import ITEMSIZE, MAX_DEPTH, MAX_NAME, MAX_TENSORS, File, Reader, Tensor, shown
-from convert.files.modules import MAX_MODULES, PACKAGE, Module
+from convert.files.modules import ATTRIBUTES, MAX_MODULES, PACKAGE, Module
 from convert.files.pickled.interpreter import MAX_OPCODES
 from convert.files.pickled.numpy_values import Array
 from convert.files.pickled.sources import Inline, Joined, Latin1, Refused, Source, Stored
@@ -69,9 +69,7 @@ def leaves(
             continue
         if isinstance(value, Object):
             if modules is not None and value.name.startswith(PACKAGE) and len(modules) < MAX_MODULES:
-                plain = {
-                    key: item for key, item in value if isinstance(key, str) and isinstance(item, (int, float, str))
-                }
+                plain = {key: item for key, item in value if key in ATTRIBUTES and isinstance(item, (int, float, str))}
                 modules.append(Module(spelt(path) if path else "", value.name, plain))
             if value.called and not value:
                 raise refusal(value.name, {})
