@@ -79,6 +79,9 @@ def test_every_field_is_checked(name):
 
 def test_fields_that_are_collections_are_checked_inside():
     assert told(refused=("x",)) == ["refused is ('x',), not a tuple of Refusals"]
+    assert told(norms={"epsilon": "width"})[0].startswith("norms is {'epsilon': 'width'}, not a mapping of eps")
+    assert told(norms={"eps": "widht", "momentum": 0.5}) == ["norms: unknown name 'widht', did you mean 'width'?"]
+    assert told(activations={"ReLU": {"act": "relu"}})[0].startswith("activations: unknown name 'act'")
     assert told(dialects={"a": "flax"})[0].startswith("dialects is {'a': 'flax'}, not a mapping")
     assert told(config=dict)[0].startswith("config is <class 'dict'>, not a dataclass with fields channels and classes")
     Spec(**GOOD, refused=(Refusal(frozenset({"x"}), "is another"),))
