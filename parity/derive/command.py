@@ -54,8 +54,9 @@ def run(
         check(files, path, force)
     with Status() as status, redirect_stdout(sys.stderr):  # of the user's code, which may print
         found, sides = _derived(left, right, start, left_weights, status.show)
-    if out:
-        found.table.save(out)
+    saved = out if found.table.lines else None
+    if saved:
+        found.table.save(saved)
     if report:
         from .report import page
 
@@ -66,8 +67,9 @@ def run(
         about = {"command": f"{called('convert')} {command}"} | _about(left, right, start, left_weights)
         for k, side in enumerate(("left", "right")):
             about[side] += f", {sides[k]}, {count(found.arrays[k], 'array')}, {found.elements[k]:,} elements"
-        about |= {"inputs": sides[2], "seed": f"{SEED}; of the proof {DRAWS} others"} | ({"Table": out} if out else {})
-        write_page(report, page(found, about, out))
+        about |= {"inputs": sides[2], "seed": f"{SEED}; of the proof {DRAWS} others"}
+        about |= {"Table": saved} if saved else {}
+        write_page(report, page(found, about, saved))
     if as_json:
         print(dumps(found.to_dict()))
     elif not quiet:
@@ -145,7 +147,8 @@ def _started(path: str | None) -> Table | None:
 def _summary(found: Derivation, out: str | None) -> list[Line]:
     """Return what is printed: the verdict first, then where the Table was written, if it was."""
     verdict, *others = found.summary
-    written = [] if out is None else [Line(f"{out}: {count(len(found.table.lines), 'line')}")]
+    lines = count(len(found.table.lines), "line") if found.table.lines else "no lines, nothing written"
+    written = [] if out is None else [Line(f"{out}: {lines}")]
     return [verdict, *written, *dropped_lines(found.table), *others]
 
 

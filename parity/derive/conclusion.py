@@ -42,7 +42,7 @@ from .trace.places import OWN, place
 from .trace.sides import Side
 from .trace.tape import Array
 from .unmatched import Unmatched, unmatched
-from .widths import Resized, resized, sentence, without
+from .widths import Resized, resized, sentence, usual, without
 
 PARTED = 1e-6  # difference of values in the matching beyond which models are not proven equal
 MAX_TABLES = 4  # tables of lower precision that are listed
@@ -105,7 +105,8 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         time.process_time() - began, inferred, free, found.steps, lone(table, lefts.names, rights.names),
         proof.incomparable, "" if proven else differing(a.parameters, b.parameters),
         rows, None if reasons else proof.gradient,
-        (len(lefts.names), len(rights.names)), (len(lefts) - 1, len(rights) - 1), sizes=sentence(unlike, lefts, rights),
+        (len(lefts.names), len(rights.names)), (len(lefts) - 1, len(rights) - 1),
+        sizes=sentence(unlike, lefts, rights) or (usual(lefts, rights) if found.failure and not proven else ""),
         unshown=unshown, kept=proof.kept, drawn=left.drawn,
     )  # fmt: skip
 

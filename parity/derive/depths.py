@@ -8,6 +8,7 @@ from typing import Any
 
 from specs.words import in_a_row
 
+LAYER = 2  # arrays that a layer has: a weight and a bias
 NUMBER = re.compile(r"(?<=[./_])\d+(?=[./])")
 
 
@@ -18,19 +19,28 @@ def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
       left, right: arrays by name.
     """
     ours, theirs = depths(left), depths(right)
+    if len(ours) < len(theirs):  # a list of one block, it may be
+        ours = depths(left, single=True)
+    elif len(theirs) < len(ours):
+        theirs = depths(right, single=True)
     if not ours or len(ours) != len(theirs) or sorted(ours.values()) == sorted(theirs.values()):
         return ""
     remedy = "build both of one depth" if len(ours) == 1 else "build both with lists of the same lengths"
-    return f"the left model has {_listed(ours, ' blocks')}, the right one {_listed(theirs)}: {remedy}"
+    return f"the left model has {_listed(ours, ' block')}, the right one {_listed(theirs)}: {remedy}"
 
 
 def _listed(lists: Mapping[str, int], noun: str = "") -> str:
     """Return "6 blocks in encoder and 4 in decoder"."""
-    return in_a_row(f"{length}{noun if k == 0 else ''} in {place}" for k, (place, length) in enumerate(lists.items()))
+    nouns = {place: noun and noun + "s" * (length != 1) for place, length in list(lists.items())[:1]}
+    return in_a_row(f"{length}{nouns.get(place, '')} in {place}" for place, length in lists.items())
 
 
-def depths(arrays: Mapping[str, Any]) -> dict[str, int]:
-    """Return {place of a list of blocks: its length}: numbered in names, or stacked along the first axis."""
+def depths(arrays: Mapping[str, Any], single: bool = False) -> dict[str, int]:
+    """Return {place of a list of blocks: its length}: numbered in names, or stacked along the first axis.
+
+    Args:
+      single: whether one block of more arrays than a layer has is a list as well.
+    """
     numbers: dict[str, dict[str, set[str]]] = {}
     inside: dict[str, list[tuple[int, ...]]] = {}
     for name, array in arrays.items():
@@ -40,14 +50,20 @@ def depths(arrays: Mapping[str, Any]) -> dict[str, int]:
         else:
             for cut in (m.start() for m in re.finditer("/", name)):
                 inside.setdefault(name[:cut], []).append(tuple(array.shape))
-    found = {place: len(blocks) for place, blocks in numbers.items() if _alike(list(blocks.values()))}
+    found = {place: len(blocks) for place, blocks in numbers.items() if _alike(list(blocks.values()), single)}
     stacked = {place: shapes[0][0] for place, shapes in inside.items() if _stacked(shapes)}
     outer = {place: n for place, n in stacked.items() if not any(place.startswith(f"{one}/") for one in stacked)}
     return {**found, **outer}
 
 
-def _alike(blocks: list[set[str]]) -> bool:
-    """Tell whether at least two blocks have arrays of the same names, each several of them."""
+def _alike(blocks: list[set[str]], single: bool) -> bool:
+    """Tell whether at least two blocks have arrays of the same names, each several of them.
+
+    Args:
+      single: see depths.
+    """
+    if single and len(blocks) == 1:
+        return len(blocks[0]) > LAYER
     return len(blocks) > 1 and all(block == blocks[0] and len(block) > 1 for block in blocks)
 
 

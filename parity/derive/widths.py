@@ -115,6 +115,17 @@ def without(found: Match, pairs: Iterable[Resized], rights: Elements) -> Match:
     return new
 
 
+def usual(lefts: Elements, rights: Elements) -> str:
+    """Say that most vectors of both models have other lengths, which no vector of the other one has; "" if not."""
+    counts = [Counter(shape[0] for shape in of.shapes.values() if len(shape) == 1) for of in (lefts, rights)]
+    if not all(counts):
+        return ""
+    (ours, _), (theirs, _) = (count.most_common(1)[0] for count in counts)
+    if ours in counts[1] or theirs in counts[0]:
+        return ""
+    return f"most vectors of the left model have length {ours}, most of the right one {theirs}"
+
+
 def sentence(found: Iterable[Resized], lefts: Elements, rights: Elements) -> str:
     """Say which lengths differ, with parameters that show it."""
     groups: dict[tuple[int, int], list[Resized]] = {}

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+from pathlib import Path
+
 import pytest
 import torch
 
 import parity
+from parity.derive.command import run
+from parity.derive.depths import differing
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear, tokens
 
@@ -21,6 +27,33 @@ def words(vocabulary: int) -> torch.nn.Module:
     return Net(lambda m, x: m.head(m.mix(m.table(x)).tanh()), **parts)
 
 
+PATCHES = """
+import torch
+
+class Left(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patch, self.norm, self.head = torch.nn.Conv2d(3, 4, 2, 2), torch.nn.LayerNorm(4), torch.nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(self.patch(x).flatten(2).mT))
+
+class Right(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm, self.head = torch.nn.Linear(12, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 3)
+
+    def forward(self, x):
+        n = x.shape[2] // 2
+        x = x.reshape(-1, 3, n, 2, n, 2).permute(0, 2, 4, 1, 3, 5).reshape(len(x), n * n, 12)
+        return self.head(self.norm(self.embed(x)))
+
+def left():
+    return Left(), (torch.randn(2, 3, 4, 4),)
+
+def right():
+    return Right()
+"""
 WIDTH = "the left model has {} where the right one has {}, in stem.weight ({}, 5) and stem.weight ({}, 5)"
 WORDS = "the left model has {} where the right one has {}, in {name}.weight ({}, 4) and {name}.weight ({}, 4)"
 CASES = {
@@ -68,3 +101,24 @@ def test_layers_that_only_one_side_has_are_not_dropped():
     lines = [line for line in found.table.print().splitlines() if not line.startswith("#")]
     assert found.verdict == "incomplete" and "head.weight" in found.missing, str(found)
     assert "layers" in found.left_over and not any("drop" in line for line in lines), lines
+
+
+def test_widths_that_differ_are_named_where_nothing_has_a_partner_and_no_table_is_written(tmp_path: Path):
+    """One side has a convolution of patches, whose kernel differs in more than one length."""
+    (tmp_path / "sides.py").write_text(PATCHES)
+    left, right, out = (str(tmp_path / name) for name in ("sides.py:left", "sides.py:right", "my.table"))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert run(left, right, out, as_json=False) == 1
+    assert "sizes differ: most vectors of the left model have length 4, most of the right one 8" in said.getvalue()
+    assert f"{out}: no lines, nothing written" in said.getvalue() and not Path(out).exists()
+
+
+def test_one_block_against_two_is_named():
+    def blocks(count: int, of: str) -> dict[str, torch.Tensor]:
+        return {f"{of}.{k}.{leaf}": torch.zeros(2, 2) for k in range(count) for leaf in ("a", "b", "c")}
+
+    left, right = blocks(1, "layers") | {"head.0.weight": torch.zeros(2), "head.0.bias": torch.zeros(2)}, blocks(2, "x")
+    assert differing(left, right).startswith("the left model has 1 block in layers, the right one 2 in x")
+    assert differing(right, left).startswith("the left model has 2 blocks in x, the right one 1 in layers")
+    assert not differing(left, left)
