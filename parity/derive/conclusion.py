@@ -100,15 +100,31 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     notes = [*untranslated(a, b, partners), *(f"only on the right, where nothing reads it: {name}" for name in dead)]
     notes += [f"unobservable: no output depends on what this drops: {line}" for line in _unseen(table) if proven]
     table = commented(table, proof, proven, inferred, reasons, [*notes, *(f"free: {text}" for text in free)])
+    sizes = sentence(unlike, lefts, rights) or (usual(lefts, rights) if found.failure and not proven else "")
     return Derivation(
-        table, proven, proof.error, differences, proof.unobservable, reasons, found.failure,
-        time.process_time() - began, inferred, free, found.steps, lone(table, lefts.names, rights.names),
-        proof.incomparable, "" if proven else differing(a.parameters, b.parameters),
-        rows, None if reasons else proof.gradient,
-        (len(lefts.names), len(rights.names)), (len(lefts) - 1, len(rights) - 1),
-        sizes=sentence(unlike, lefts, rights) or (usual(lefts, rights) if found.failure and not proven else ""),
-        unshown=unshown, kept=proof.kept, drawn=left.drawn,
-    )  # fmt: skip
+        table=table,
+        proven=proven,
+        error=proof.error,
+        gradient=None if reasons else proof.gradient,
+        divergences=differences,
+        incomparable=proof.incomparable,
+        unobservable=proof.unobservable,
+        unshown=unshown,
+        kept=proof.kept,
+        drawn=left.drawn,
+        reasons=reasons,
+        unmatched=rows,
+        failure=found.failure,
+        inferred=inferred,
+        freedom=free,
+        uses=found.steps,
+        fixed=lone(table, lefts.names, rights.names),
+        depths="" if proven else differing(a.parameters, b.parameters),
+        sizes=sizes,
+        arrays=(len(lefts.names), len(rights.names)),
+        elements=(len(lefts) - 1, len(rights) - 1),
+        seconds=time.process_time() - began,
+    )
 
 
 def _folded(

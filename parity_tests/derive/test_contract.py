@@ -180,7 +180,7 @@ def test_the_command_line_prints_the_same_fields_as_json(tmp_path: Path, capsys:
     assert verdict == (
         "incomplete: outputs not comparable, 4 parameters are missing; 0 of 4 uses of parameters matched"
     ), text
-    assert written == f"{tmp_path}/out.table: 0 lines"
+    assert written == f"{tmp_path}/out.table: no lines, nothing written"
     assert (
         sizes == "sizes differ: the left model has 5 where the right one has 6, in 0.weight (5, 4) and 0.weight (6, 4)"
     )
