@@ -20,7 +20,7 @@ from .depths import differing
 from .derivation import Derivation
 from .fold.buffers import Partner, lines_of, partners_of, shapes_of
 from .fold.facts import Facts
-from .fold.fold import fold
+from .fold.fold import UNMATCHED, fold
 from .fold.lone import lone
 from .fold.rows import DerivedTable, dropped
 from .match.advice import feeds
@@ -35,6 +35,7 @@ from .prove.pairs import Mapped, Run, run
 from .prove.prove import INPUTS, WEIGHTS, Proof, Translated, prove
 from .prove.unproven import unproven
 from .summands import straightened
+from .trace.call import label
 from .trace.draws import Drawn, draw
 from .trace.inputs import fresh
 from .trace.outputs import OUTPUT
@@ -62,6 +63,9 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
     table, reasons = _folded(left, best, mapped, rights, partners, (blank, dead))
+    if plain := [label(path) for path, array in a.call.arrays().items() if _of_one_value(array)]:
+        why = f"{UNMATCHED}: {', '.join(plain)} has one value, which shows nothing: give random numbers"
+        reasons = {name: why if text == UNMATCHED else text for name, text in reasons.items()}
     if len(rights) > LARGE:
         found.map = mapped = Packed(mapped, rights)
         lefts.release()
@@ -148,6 +152,11 @@ def _folded(
     counted = {name: partner.name for name, partner in partners.items() if b.others[name].size == 1}
     counters = {name: a.others[name] for name in counted.values()}, {name: b.others[name] for name in counted}
     return replace(table, unread=counters), {name: why for name, why in reasons.items() if name not in dead}
+
+
+def _of_one_value(array: Array) -> bool:
+    """Tell whether an input of real numbers has one value, as zeros that stand for an image."""
+    return array.dtype.kind == "f" and array.size > 1 and bool((array == array.flat[0]).all())
 
 
 def _unseen(table: DerivedTable) -> list[Line]:

@@ -32,6 +32,7 @@ FACTORS = (1.0, 0.5, 0.25)  # of kernels: smaller ones are drawn where a softmax
 REPLAYED = 1e-5  # difference of a model's outputs from those of its tape that casts to float32 explain
 TABLES = 1e-2  # the same, where it reads tables of float32: a rotation by a large angle magnifies their rounding
 UNLIKE = "not those of the operations that were recorded: code that reads numbers (.item(), a branch) computes others"
+RANDOM = "others each time: set dropout that is active in evaluation, or what else is random, to zero in both models"
 VOID = 1e-12  # gradients below this part of the outputs are zero: no parameter has an effect
 SATURATED = "values that no parameter has an effect on, with random weights: a softmax at the end may be left out"
 
@@ -191,7 +192,9 @@ def _drawn(
         near = TABLES if rounded else REPLAYED
         faithful = all(difference(side.written, own) <= near for side, own in zip((a, b), replayed, strict=True))
         exact = difference(*replayed) if faithful else exact
-        unlike = "" if faithful else UNLIKE
+        given = (left, weights, inputs[0], a), (right, translated, inputs[1], b)
+        same = faithful or all(difference(of.run(*again), own.written) <= OUTPUT for of, *again, own in given)
+        unlike = "" if faithful else UNLIKE if same else RANDOM
     reason = (incomparable(a.exact, b.exact) or unlike if exact > OUTPUT else "") or coarse(a.exact)
     void = grads is not None and not remark and exact <= OUTPUT and grads.largest <= VOID * largest(a.exact)
     return Draw(error, exact, rounded, remark, reason or (SATURATED if void else ""), limit, void)

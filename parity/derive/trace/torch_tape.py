@@ -38,6 +38,8 @@ class TorchSide(ModuleSide):
             device = sorted(elsewhere)[0]
             remedy = "build it without that device" if device == "meta" else "give model.cpu()"
             raise UsageError(f"the torch model is on device {device}, where derive reads no values: {remedy}")
+        if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+            raise UsageError("a ScriptModule runs no code of Python that could be recorded: give it before scripting")
         copied = _hollow(model).to(torch.float64).train().eval()  # which empties caches of models that have such
         trained = dict(model.named_parameters(remove_duplicate=False))
         super().__init__(copied, call, model.state_dict(keep_vars=True), trained)
