@@ -36,11 +36,16 @@ def _sentences(compared: Sequence[Result], about: Mapping[str, str]) -> list[str
     wrong = "Equal models may all be wrong"
     if all(r.architecture != OWN for r in compared):
         wrong += ": the tests of Triptych compare its own architectures with recorded outputs of the original code"
+    named = [r for r in compared if r.architecture != OWN]
+    small = ["The models named tiny are small: the published sizes were not run."]
+    random = ["Where no file is named, the weights are random: no checkpoint was run."]
     assumed = summary.assumptions(compared).partition(": ")[2]
     return [
         f"Only this was compared: {summary.checks(compared)}, on {devices}.",
+        *(small if any(r.variant.startswith("tiny") for r in named) else []),
+        *(random if any(not r.files for r in named) else []),
         f"The inputs {inputs}: code that they do not reach is not tested.",
         "A parameter that changes nothing, such as a head of zeros, is not tested.",
-        f"{wrong}.",
+        *([f"{wrong}."] if any(r.passed for r in compared) else []),
         *([f"Assumed, not known: {assumed}. All models compute with it, right or wrong."] if assumed else []),
     ]

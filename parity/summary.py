@@ -17,7 +17,7 @@ from .result import Divergence, Result
 # Whose first divergence says most of the cause: an array inside the network does, a loss after ten steps does not.
 TELLING = ("single-step", "layers", "forward", "gradients", "train")
 UNDECIDED = ("failed", "not run", "not judged")
-WORST_ERROR = "worst error: the one with the largest share of its limit, not the largest number"
+WORST_ERROR = "worst error: the error that is nearest to its limit, or furthest beyond it"
 Facts = list[tuple[str, str]]  # (label, text)
 
 
@@ -155,7 +155,7 @@ def subject(result: Result) -> str:
 
 
 def totals(results: Sequence[Result], places: bool = False) -> str:
-    """Count what was compared: "252 compared, 252 agree; worst error: float64 1.9e-14 of 1e-10".
+    """Count what was compared: "252 compared, 252 agree; worst error: float64 1.9e-14 (limit 1e-10)".
 
     Limits differ by dtype, check and array, so the worst error is the one with the largest share of its limit. Each
     dtype has its own, float64 first.
@@ -175,7 +175,7 @@ def totals(results: Sequence[Result], places: bool = False) -> str:
             worst[r.dtype] = r
     several = len({model(r) for r in results}) > 1
     errors = [
-        f"{dtype} {short(r.error)} of {limit(r.tolerance)}{f' ({_place(r, several)})' * places}"
+        f"{dtype} {short(r.error)} (limit {limit(r.tolerance)}{f'; {_place(r, several)}' * places})"
         for dtype, r in ((dtype, worst[dtype]) for dtype in _ordered(worst))
     ]
     return ", ".join(parts) + (f"; worst error: {', '.join(errors)}" if errors else "")
@@ -266,7 +266,7 @@ def _worst(finding: Finding) -> Facts:
     places = {r.pair: (short(r.error), worst_array(r)) for r in rows}
     alike = len({*places.values()}) == 1
     texts = dict.fromkeys(f"{error}{f' in {pair}' * (not alike)} at {at}" for pair, (error, at) in places.items())
-    return [("worst error", f"{'; '.join(texts)}: as the tables show")]
+    return [("worst error", f"{'; '.join(texts)}: the number in the tables below")]
 
 
 def checks(results: Iterable[Result]) -> str:

@@ -28,9 +28,10 @@ USES = """Wherever a parameter is used, in a product or a sum, the values that m
 their layout, on the weights of the search. The difference is relative to the largest of them."""
 LEGEND = """A line names an array on either side and its axes: letters that both sides share, (s h d) axes composed into
 one, {i} the numbers of blocks, {s=query|key|value} names in the place of an axis."""
+UNPROVEN = "It is not shown that the Table is right."
 CAVEATS = (
-    "Both models ran in evaluation mode, on the sizes and inputs of this run. The same lines convert deeper and wider "
-    "models, and these are not proven by it.",
+    "Both models ran in evaluation mode, on the sizes and inputs of this run. The Table also converts deeper and wider "
+    "models, but they were not tested.",
     "Branches that other inputs would take are not covered, nor is what training mode alone computes.",
     "An operation that changes no value on random weights and inputs, such as a clamp that is never reached, does not "
     "show.",
@@ -56,7 +57,7 @@ def page(found: Derivation, about: Mapping[str, str], out: str | None = None) ->
         brief=brief(about),
         provenance=provenance(about),
         divergences=join(_cards(found), _measures(found)),
-        results=join(_table(found, out), section(CAVEATS) if found.proven else Markup()),
+        results=join(_table(found, out), section(CAVEATS if found.proven else (UNPROVEN, *CAVEATS))),
         modules=trees(found),
         remarks=_remarks(found),
     )
@@ -68,7 +69,7 @@ def _verdict(found: Derivation) -> str:
     if found.missing:
         return f"Incomplete: {count(len(found.missing), 'parameter')} of the right model without a partner"
     if found.explained:
-        return f"All {count(found.arrays[1], 'parameter')} matched; the models differ in {found.explained}"
+        return f"Complete, but not proven: the models differ in {found.explained}"
     return f"Complete, but not proven: {'' if found.incomparable else 'the models differ; '}{found.outputs}"
 
 

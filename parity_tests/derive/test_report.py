@@ -98,7 +98,7 @@ def test_the_headline_names_what_confirmed_causes_are_of(causes: list[tuple[str,
     found = replace(DERIVED, divergences=places, arrays=(4, 4))
     page = page_of(found, {})
     assert found.explained == explained
-    assert ('<h1 class="apart">All 4 parameters matched; the models differ in' in page) == bool(explained)
+    assert ('<h1 class="apart">Complete, but not proven: the models differ in' in page) == bool(explained)
     assert ('<h1 class="bad">Complete, but not ' in page) != bool(explained)
     assert str(found).startswith("complete, but not proven, as" if explained else "complete, but not proven:")
 

@@ -75,7 +75,7 @@ def test_a_divergence_is_listed_by_facts() -> None:
     assert values and error
     left, right, gap, scale = map(float, (*values.groups(), *error.groups()))
     assert abs(right - left) == pytest.approx(gap, rel=0.01) and gap / scale == pytest.approx(1e-3, rel=0.01)
-    assert facts["limit"] == "1e-10, fixed: rounding of equal models stays a hundred times below it"
+    assert facts["limit"] == "1e-10, fixed: rounding of equal models stays at least a hundred times below it"
     assert facts["layer before"] == "none: it is the first"
     assert facts["agrees"] == "flax-paddle"
     assert facts["also differs"] == "layers in float32"
@@ -253,14 +253,14 @@ def test_the_summary_states_the_worst_error_of_each_dtype_and_says_what_it_is() 
     """In one dtype a larger error may have a smaller share of its limit: the worst error is not the largest number."""
     large, near = (replace(row(("a",), "float32"), error=e, tolerance=t) for e, t in ((9e-7, 1e-3), (6.8e-7, 2e-6)))
     results = [large, near, row(("a",))]
-    assert summary.totals(results).endswith("; worst error: float64 1.0e-12 of 1e-10, float32 6.8e-7 of 2e-6")
+    assert summary.totals(results).endswith("; worst error: float64 1.0e-12 (limit 1e-10), float32 6.8e-7 (limit 2e-6)")
     assert summary.totals(results, places=True).endswith(
-        "float64 1.0e-12 of 1e-10 (a-b, layers at a), float32 6.8e-7 of 2e-6 (a-b, layers at a)"
+        "float64 1.0e-12 (limit 1e-10; a-b, layers at a), float32 6.8e-7 (limit 2e-6; a-b, layers at a)"
     )
     assert summary.totals([row(("a",)), replace(row(("b",)), variant="w")], places=True).endswith(
-        "float64 1.0e-12 of 1e-10 (x:v, a-b, layers at a)"
+        "float64 1.0e-12 (limit 1e-10; x:v, a-b, layers at a)"
     )
-    defined = "the one with the largest share of its limit, not the largest number"
+    defined = "the error that is nearest to its limit, or furthest beyond it"
     assert defined in re.sub("<[^>]*>", "", Report(results).to_html()) and defined in str(Report(results))
     assert "largest error" not in Report(results).to_html() + str(Report(results))
 

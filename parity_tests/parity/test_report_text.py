@@ -51,7 +51,7 @@ def without(framework: str) -> list[Result]:
 def test_the_verdict_is_first_and_the_summary_last() -> None:
     lines = report_text.render(results(), report="parity.html").splitlines()
     assert lines[0] == "flax, torch and paddle agree on each of 2 models, in all 24 comparisons."
-    assert lines[-1] == "24 compared, 24 agree; worst error: float64 0 of 1e-10; report: parity.html"
+    assert lines[-1] == "24 compared, 24 agree; worst error: float64 0 (limit 1e-10); report: parity.html"
 
 
 def test_a_row_a_model_and_check_has_a_column_a_pair() -> None:
@@ -96,7 +96,7 @@ def test_a_missing_framework_takes_one_line() -> None:
     assert line in " ".join(text.split())
     assert text.count("paddle") == 4  # its name, the remedy and both pairs
     assert text.startswith("flax and torch agree in all 4 comparisons. 8 comparisons did not run.")
-    assert text.endswith("4 compared, 4 agree, 8 not run; worst error: float64 0 of 1e-10")
+    assert text.endswith("4 compared, 4 agree, 8 not run; worst error: float64 0 (limit 1e-10)")
 
 
 def test_a_crash_is_no_agreement() -> None:
@@ -106,7 +106,7 @@ def test_a_crash_is_no_agreement() -> None:
     assert text.startswith("Not proven: 2 comparisons failed to run; 1 agrees.")
     line = "failed: torch: its process died (SIGSEGV) (2 comparisons: flax-torch and torch-paddle)"
     assert line in " ".join(text.split())
-    assert text.endswith("1 compared, 1 agrees, 2 failed to run; worst error: float64 0 of 1e-10")
+    assert text.endswith("1 compared, 1 agrees, 2 failed to run; worst error: float64 0 (limit 1e-10)")
 
 
 def test_nothing_compared_is_said() -> None:
@@ -177,7 +177,7 @@ def test_what_cannot_be_judged_is_no_agreement() -> None:
     assert text.splitlines()[5].split()[-3:] == ["0", "?", "0"]
     assert "?: not judged, see below why" in text.splitlines()
     assert text.splitlines()[-3] == "not judged: float16 drowns all 2 arrays (1 comparison: flax-paddle)"
-    assert text.endswith("2 compared, 2 agree, 1 not judged; worst error: float64 0 of 1e-10")
+    assert text.endswith("2 compared, 2 agree, 1 not judged; worst error: float64 0 (limit 1e-10)")
 
 
 def test_arrays_of_one_side_alone_are_named() -> None:
@@ -202,7 +202,7 @@ def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
     (made,) = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(summary.facts(summary.findings([made])[0]))
     assert facts["layer"] == "blocks.1.norm1" and facts["error"].startswith("1.0e-3: a difference of ")
-    assert facts["worst error"] == "1 at output: as the tables show"
+    assert facts["worst error"] == "1 at output: the number in the tables below"
 
 
 def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
@@ -216,7 +216,7 @@ def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
     sides[1].arrays["output"] = sides[1].arrays["output"] * 2
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(summary.facts(summary.findings([r for r in made if r.pair != "torch-paddle"])[0]))
-    assert facts["worst error"] == "1 in flax-torch at output; 0.5 in flax-paddle at blocks.1.norm1: as the tables show"
+    assert facts["worst error"] == "1 in flax-torch at output; 0.5 in flax-paddle at blocks.1.norm1: the number in the tables below"
 
 
 def test_a_note_of_both_sides_of_several_comparisons_and_checks_is_one() -> None:
