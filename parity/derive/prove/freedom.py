@@ -165,17 +165,15 @@ def _terms(
     vectors, found = [], dict[tuple[str, str], Pairs]()
     for use in (use for use in uses if use.kind == "add"):
         numbers = np.unique(use.ids[use.ids > 0])
-        vectors.append((use, numbers, elements.owners(numbers)))
-    for k, (use, one, owners) in enumerate(vectors):
-        for other, two, theirs in vectors[k + 1 :]:
-            near = use.join[:2] == other.join[:2] or other.node == use.node or np.shape(use.x) == np.shape(other.x)
-            whole = all(
-                len(numbers) == sum(int(np.prod(elements.shapes[name])) for name in names)
-                for numbers, names in ((one, owners), (two, theirs))
-            )
-            if near and (whole or use.join[:2] == other.join[:2]) and owners != theirs and len(one) == len(two):
-                names = both(owners, partners), both(theirs, partners)
-                found.setdefault(names, []).append((one, two))
+        names = elements.owners(numbers)
+        whole = len(numbers) == sum(int(np.prod(elements.shapes[name])) for name in names)
+        vectors.append((use, numbers, both(names, partners), whole))
+    for k, (use, one, name, whole) in enumerate(vectors):
+        for other, two, its, entire in vectors[k + 1 :]:
+            together = use.join[:2] == other.join[:2]
+            near = together or other.node == use.node or np.shape(use.x) == np.shape(other.x)
+            if near and (together or (whole and entire)) and name != its and len(one) == len(two):
+                found.setdefault((name, its), []).append((one, two))
     for (name, its), pairs in found.items():
         one, two = np.unique(np.concatenate([np.stack(pair) for pair in pairs], 1), axis=1)
         template = re.sub(r"\d+", "#", f"{name} {its}")
