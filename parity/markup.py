@@ -57,6 +57,11 @@ def name(text: str) -> Markup:
     return Markup("<wbr>".join(whole(p) if "{" in p and len(p) <= WHOLE else escape(p) for p in parts))
 
 
+def words(text: str) -> Markup:
+    """Escape the name of a class, which may be broken ahead of its capitals: "LayerNorm"."""
+    return Markup("<wbr>".join(map(escape, re.findall(r"[A-Z]*[^A-Z]+|[A-Z]+$", text))))
+
+
 def join(*parts: str) -> Markup:
     """Join parts; plain strings are escaped."""
     return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))

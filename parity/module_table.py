@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from specs.numerals import limit, short
 
-from .markup import Markup, name, tag
+from .markup import Markup, name, tag, words
 from .plot import order
 from .result import Result
 
@@ -50,4 +50,4 @@ def _error(found: tuple[float, float] | None) -> list[Markup]:
 def _module(path: str, kind: str | None) -> Markup:
     if kind is None:
         return tag("td", "-", class_="absent")
-    return tag("td", tag("code", name(path)), " ", tag("span", kind, class_="class"))
+    return tag("td", tag("code", name(path)), " ", tag("span", words(kind), class_="class"))

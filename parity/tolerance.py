@@ -89,7 +89,10 @@ SCORES = 5.0
 
 # Reasons of limits, as reports state them; those of limits below float64 are made by `below`.
 TRAINED = "fixed, ten times that of the other checks, as training feeds rounding back"
-FIXED = {**dict.fromkeys(FLOAT64, "fixed: rounding of equal models stays at least a hundred times below it"), "train": TRAINED}
+FIXED = {
+    **dict.fromkeys(FLOAT64, "fixed: rounding of equal models stays at least a hundred times below it"),
+    "train": TRAINED,
+}
 FEATURE = "64 roundoffs of the array's largest value, beside which this feature is small"
 TWINS = (
     f"{TWIN_FACTOR:.0f} times float32's rounding: the float64 copies of both models are compared, "

@@ -22,11 +22,23 @@ def test_the_page_states_what_was_compared_on_which_inputs_and_what_that_leaves_
     skipped = replace(row(("a",)), check="gradients", passed=None, error=None, tolerance=None, curve=())
     assert stated([*made, skipped], batch="2 images", seed="7, of images and random weights") == [
         "Only this was compared: layers in float64; train in float32, on cpu.",
+        "Where no file is named, the weights are random: no checkpoint was run.",
         "The inputs were 2 images of seed 7: code that they do not reach is not tested.",
         "A parameter that changes nothing, such as a head of zeros, is not tested.",
         "Equal models may all be wrong: the tests of Triptych compare its own architectures with recorded outputs of "
         "the original code.",
     ]
+
+
+def test_small_models_are_told_from_published_ones_and_random_weights_from_checkpoints() -> None:
+    (_, small, random, *_) = stated([replace(row(("a",)), variant="tiny S/32")])
+    assert small == "The models named tiny are small: the published sizes were not run."
+    assert random == "Where no file is named, the weights are random: no checkpoint was run."
+    assert stated([replace(row(("a",)), files=("a.npz",))])[1].startswith("The inputs ")
+
+
+def test_where_nothing_agrees_equal_models_are_no_subject() -> None:
+    assert not any("Equal models" in text for text in stated([replace(row(("a",)), passed=False, error=1.0)]))
 
 
 def test_nothing_is_said_of_original_code_where_the_models_are_the_users() -> None:

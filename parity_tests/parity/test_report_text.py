@@ -75,7 +75,7 @@ def test_what_differs_is_marked_and_told_once_a_model() -> None:
     for line in (
         "  values        5 in flax, 5.005 in torch at [4]",
         "  error         1.0e-3: a difference of 0.005, relative to 5, the largest",
-        "  limit         1e-10, fixed: rounding of equal models stays a hundred times",
+        "  limit         1e-10, fixed: rounding of equal models stays at least a hundred",
         "  layer before  blocks.0.norm1, error 0",
         "  agrees        flax-paddle",
         "  also differs  forward, gradients and train in float64",
@@ -216,7 +216,10 @@ def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
     sides[1].arrays["output"] = sides[1].arrays["output"] * 2
     made = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(summary.facts(summary.findings([r for r in made if r.pair != "torch-paddle"])[0]))
-    assert facts["worst error"] == "1 in flax-torch at output; 0.5 in flax-paddle at blocks.1.norm1: the number in the tables below"
+    assert (
+        facts["worst error"]
+        == "1 in flax-torch at output; 0.5 in flax-paddle at blocks.1.norm1: the number in the tables below"
+    )
 
 
 def test_a_note_of_both_sides_of_several_comparisons_and_checks_is_one() -> None:
