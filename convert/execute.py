@@ -71,9 +71,22 @@ class Job:
     scratch: Scratch
 
 
-def write(plan: Writable, out: str | os.PathLike[str], force: bool = False, **options: Any) -> dict[str, Any]:
-    """Write a plan's target; return the record that travels with it. For the options see `execute`."""
-    return execute(plan, out, force, **options).record
+def write(
+    plan: Writable,
+    out: str | os.PathLike[str],
+    force: bool = False,
+    shard_size: int | None = None,
+    verify: bool = True,
+    lossy: bool = False,
+) -> dict[str, Any]:
+    """Write a plan's target file; it appears whole, verified and under its name, or not at all.
+
+    Args:
+      out, force, shard_size, verify, lossy: see `execute`.
+    Returns: the record that travels with the target.
+    Raises: ConvertError for a place that cannot be written, and for values that the target cannot hold.
+    """
+    return execute(plan, out, force, shard_size=shard_size, verify=verify, lossy=lossy).record
 
 
 def execute(
@@ -117,7 +130,7 @@ def _write_folder(job: Job) -> Outcome:
     out = job.target.out
     with atomic_folder.claimed(out, job.options.removed) as claim:
         outcome = _write_recorded(job, claim)
-        atomic_folder.publish(claim[1], out, job.options.force)
+        atomic_folder.publish(claim.path, out, job.options.force)
     return outcome
 
 
@@ -128,17 +141,17 @@ def _write_whole(job: Job) -> Outcome:
         outcome = _write_recorded(job, claim)
         if job.target.writer.keeps_metadata:
             with atomic.undisturbed():
-                atomic.publish(claim[1], out, force)
+                atomic.publish(claim.path, out, force)
                 _remove_outdated(job)
             return outcome
-        beside = record.dumps(record.sealed({**outcome.record, **hashing.identity(claim[1])}), indent=1) + "\n"
+        beside = record.dumps(record.sealed({**outcome.record, **hashing.identity(claim.path)}), indent=1) + "\n"
         name = out + ".json"
         with (
             atomic.claimed(name, removed) as its,
             atomic.undisturbed(),
             atomic.accompanied(name, its, beside.encode()),
         ):
-            atomic.publish(claim[1], out, force)
+            atomic.publish(claim.path, out, force)
             _remove_outdated(job)
     return outcome
 
@@ -155,7 +168,7 @@ def _write_recorded(job: Job, claim: Claim) -> Outcome:
     facts = _facts(job)
     lines = _write_file(job, job.target.shards[0], claim, facts)
     whole = new_record.complete(facts, lines, job.source.sha256())
-    return Outcome(whole, job.options.prove(claim[1]) if job.options.prove else None)
+    return Outcome(whole, job.options.prove(claim.path) if job.options.prove else None)
 
 
 def _facts(job: Job) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO
+from typing import IO, NamedTuple
 
 from convert.errors import ConvertError, UsageError, command_or_call, option
 from convert.files.base import URL, write_all
@@ -17,7 +17,12 @@ from convert.files.base import URL, write_all
 KEEP_SIZE = 1  # of fallocate(2)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # it fails for want of room; else, for not being supported
 
-Claim = tuple[IO[bytes], str]  # a temporary file, open and locked, and its path
+
+class Claim(NamedTuple):
+    """A temporary file, open and locked, and its path."""
+
+    file: IO[bytes]
+    path: str
 
 
 def check(sources: Iterable[str], out: str, force: bool) -> None:
@@ -97,7 +102,7 @@ def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterat
         if os.fstat(file.fileno()).st_size:
             removed(temporary)
         file.truncate(0)
-        yield file, temporary
+        yield Claim(file, temporary)
     except OSError as error:
         raise ConvertError(f"{out}: cannot be written: {error.strerror}; nothing was left behind") from None
     finally:

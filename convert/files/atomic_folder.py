@@ -8,10 +8,9 @@ import fnmatch
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from typing import IO
 
 from convert.errors import ConvertError, UsageError, command_or_call, option
-from convert.files.atomic import temporary_of
+from convert.files.atomic import Claim, temporary_of
 from convert.files.base import Writer
 from convert.files.folders.base import RECORD
 
@@ -61,7 +60,7 @@ def _inside(folder: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterator[tuple[IO[bytes], str]]:
+def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterator[Claim]:
     """Yield a temporary folder beside the target that only this process writes, and the record in it; then remove it.
 
     What a killed run left behind is taken over: what is locked is alive, what is not is stale.
@@ -78,7 +77,7 @@ def claimed(out: str, removed: Callable[[str], None] = lambda _: None) -> Iterat
         raise ConvertError(f"{out}: another conversion is writing it: wait for that one")
     try:
         with open(os.path.join(temporary, RECORD), "x+b", buffering=0) as file:
-            yield file, temporary
+            yield Claim(file, temporary)
     except OSError as error:
         raise ConvertError(f"{out}: cannot be written: {error.strerror or error}; nothing was left behind") from None
     finally:
