@@ -59,7 +59,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     found, a, b, lefts = best.found, left.side, best.side, left.elements
     rights = Elements(b.parameters, known=False)
     mapped, inferred = complete(found.map, lefts, rights, not found.failure)
-    mapped = straightened(left, mapped, found.plus, rights)
+    mapped = straightened(left, mapped, found.plus, rights, best.hint.right if best.hint else ())
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
     table, reasons = _folded(left, best, mapped, rights, partners, (blank, dead))

@@ -7,7 +7,7 @@ otherwise for some of the gates, so that no line could say how one parameter bec
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -34,13 +34,15 @@ class Terms(NamedTuple):
     near: Array
 
 
-def straightened(left: Left, found: Array, plus: Array | None, rights: Elements) -> Array:
+def straightened(left: Left, found: Array, plus: Array | None, rights: Elements, given: Collection[str] = ()) -> Array:
     """Return the map with terms of sums exchanged, so that each right parameter has the elements of one left one.
 
     Args:
       found, plus: see Match.
+      given: right parameters that the user's lines describe: they stay as they are.
     """
     every = [of for of in _terms(found, left.elements, rights) if plus is None or not _summed(of, plus, rights)]
+    every = [of for of in every if not set(of.names).intersection(given)]
     if not every:
         return found
     found, before = found.copy(), left.side.run(left.elements.arrays, left.inputs)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import parity
+from specs.table import Table
 
 from .pairs import images
 
@@ -81,6 +82,12 @@ def test_terms_of_a_sum_go_to_those_of_their_names():
     found = parity.derive(Scaled(("one", "two"), 1.0), Scaled(("two", "one"), 1.0), (images(3, 4),))
     assert found.proven and "one: c <-> one: c\n" in found.table.print()
     assert any(text.endswith("only their sum has an effect") for text in found.freedom)
+
+
+def test_lines_of_the_user_stay_as_they_are():
+    crossed = Table.parse("table 1\nlayer.bias_ih_l0: c <-> cell.bias_hh: c\nlayer.bias_hh_l0: c <-> cell.bias_ih: c\n")
+    found = parity.derive(Layer("LSTM"), Cell("LSTM"), (images(3, 5, 4),), table=crossed)
+    assert found.proven and "layer.bias_ih_l0: c <-> cell.bias_hh: c\n" in found.table.print()
 
 
 def test_zeros_of_the_shape_of_an_input_are_constants():
