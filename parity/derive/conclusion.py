@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from convert.folding import fold as folded
 from specs.lines import Line
 from specs.paths import escaped
+from specs.words import in_a_row
 
 from ..summary import count
 from .candidates import SEED, Candidate, Left
@@ -33,6 +35,7 @@ from .prove.causes import CAUSES, Divergence, explain
 from .prove.freedom import freedom
 from .prove.pairs import Mapped, Run, run
 from .prove.prove import INPUTS, WEIGHTS, Proof, Translated, prove
+from .prove.signs import only_positive
 from .prove.unproven import unproven
 from .summands import straightened
 from .trace.call import label
@@ -76,6 +79,9 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     proven = proof.holds and whole and not reasons
     unshown = unproven(a, b, table) if proven else []
     proven = proven and not unshown
+    if proven and (names := only_positive(a, b, table, proof.error)):
+        proof = proof._replace(incomparable=f"equal only for positive values of {in_a_row(folded(names))}")
+        proven = False
     # without these parameters, outputs say nothing
     lacking = set(reasons) - set(best.tape.unread())
     if lacking:

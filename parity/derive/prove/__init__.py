@@ -2,7 +2,6 @@
 
 prove runs both models, decides, with limits for outputs and gradients, and says which inputs kept their values;
 gradients compares these parameter by parameter, and so shows which parameters are unobservable; unproven says which
-integers and masks no proof exchanges;
-freedom exchanges elements; causes says why values part, at the uses that pairs puts beside each other, and windows how
-convolutions differ.
+integers and masks no proof exchanges; signs runs both with other signs; freedom exchanges elements; causes says why
+values part, at the uses that pairs puts beside each other, and windows how convolutions differ.
 """
