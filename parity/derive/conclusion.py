@@ -289,7 +289,7 @@ def divergences(found: Match, proof: Proof) -> list[Divergence]:
             Divergence(place(table.left, ""), place(table.right, ""), table.size, table.cause)
             for table in proof.rounded[:MAX_TABLES]
         ]
-        parted.append(Divergence(OWN, OWN, proof.error, "one side computes partly in float32"))
+        parted.append(Divergence(OWN, OWN, proof.error, "one side computes partly in lower precision"))
     elif proof.exact > OUTPUT and not parted and not np.isnan(proof.error):
         parted.append(Divergence("output", "output", proof.exact, advice=feeds("")))
     return parted

@@ -256,7 +256,7 @@ class Derivation:
         uses = f"; {self.matched}" if self.uses or self.unmatched else ""
         uses += f" to {limit(ROUNDING)}" if self.uses else ""
         rounded = self.proven and self.error > OUTPUT  # the Table's first comment has the difference in float64
-        note = " as the models compute, partly in float32; in float64 they agree, see the Table" if rounded else ""
+        note = " as the models compute, partly in lower precision; in float64 they agree, see the Table" * rounded
         lines = [Line(f"{verdict}: {self.outputs}{note}{uses}", "good" if self.proven else "bad")]
         lines += [Line(f"depths differ: {self.depths}", "bad")] if self.depths else []
         lines += [Line(f"sizes differ: {self.sizes}", "bad")] if self.sizes else []

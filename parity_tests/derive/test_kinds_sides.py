@@ -73,7 +73,7 @@ def test_a_table_of_float32_is_named_and_the_rest_is_proven():
     found = parity.derive(Positions("rounded"), Positions("computed"), (images(2, 6, 8),))
     assert found.proven and 1e-9 < found.error < 1e-6
     assert any("table in float32" in place.cause and 1e-9 < place.size < 1e-6 for place in found.divergences)
-    assert "as the models compute, partly in float32; in float64 they agree" in str(found)
+    assert "as the models compute, partly in lower precision; in float64 they agree" in str(found)
 
 
 def test_a_table_that_differs_by_more_than_rounding_is_not_set_equal():

@@ -90,7 +90,7 @@ def test_the_verdict_causes_the_table_and_remarks_are_on_the_page():
     ([("ReLU on the left, SiLU on the right (recomputed so)", "activation", False)], "at least one activation"),
     ([("padding (1, 1) on the left, (2, 2) on the right, of the same image", "convolution's window", False)],
      "at least one convolution's window"),
-    ([("one side computes partly in float32", "", False)], ""),
+    ([("one side computes partly in lower precision", "", False)], ""),
     ([("epsilon 1 (recomputed so, they are equal)", "epsilon", True), ("", "", False)], ""), ([], ""),
 ])  # fmt: skip
 def test_the_headline_names_what_confirmed_causes_are_of(causes: list[tuple[str, str, bool]], explained: str):
