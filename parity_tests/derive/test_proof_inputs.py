@@ -116,3 +116,21 @@ def test_a_mask_is_one_whichever_place_comes_first(first: bool):
 
     mask = np.triu(np.full((3, 3), -1e9), 1)
     assert masks({"mask": mask[:, ::-1] if first else mask}) == ["mask"]
+
+
+class Frozen(torch.nn.Module):
+    """A frozen layer below one that is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = torch.nn.Linear(4, 5), torch.nn.Linear(5, 3)
+
+    def forward(self, x: Any) -> Any:
+        with torch.no_grad():
+            x = torch.tanh(self.body(x))
+        return self.head(x)
+
+
+def test_a_frozen_part_is_observable_though_it_has_no_gradient():
+    found = parity.derive(Frozen(), Frozen(), (np.random.default_rng(0).standard_normal((5, 4)),))
+    assert found.proven and not found.unobservable and "unobservable" not in found.table.print()

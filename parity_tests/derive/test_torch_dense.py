@@ -14,6 +14,7 @@ from parity.derive.trace.sides import side
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
+pytest.importorskip("torch.utils.checkpoint")
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4))
 
@@ -43,7 +44,17 @@ class Read(Plain):
         return self.second(torch.tanh(self.first(x))) * self.first.weight.sum()
 
 
+class Checkpointed(Plain):
+    """A layer that is run again for its gradients."""
+
+    def forward(self, x: Any) -> Any:
+        x = x.detach().requires_grad_()  # nothing is run again for what has no gradient
+        inner = torch.utils.checkpoint.checkpoint(lambda x: torch.tanh(self.first(x)), x, use_reentrant=False)
+        return self.second(inner)
+
+
 FOUND = {
+    "checkpointed": (Checkpointed(), {"second.weight"}),
     "plain": (Plain(), {"first.weight", "second.weight"}),
     "without bias": (Plain(bias=False), {"first.weight", "second.weight"}),
     "shared": (Shared(), {"second.weight"}),

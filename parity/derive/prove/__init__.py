@@ -1,7 +1,7 @@
 """Prove a Table on other weights and inputs, list what may be permuted, and say why models differ.
 
 prove runs both models, decides, with limits for outputs and gradients, and says which inputs kept their values;
-gradients compares these parameter by parameter, and so shows which parameters are unobservable; unproven says which
-integers and masks no proof exchanges; signs runs both with other signs; freedom exchanges elements; causes says why
-values part, at the uses that pairs puts beside each other, and windows how convolutions differ.
+gradients compares these parameter by parameter; observable tells which parameters no output depends on, and unproven
+which integers and masks no proof exchanges; signs runs both with other signs; freedom exchanges elements; causes says
+why values part, at the uses that pairs puts beside each other, and windows how convolutions differ.
 """

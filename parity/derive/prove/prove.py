@@ -23,6 +23,7 @@ from ..trace.program import Program
 from ..trace.sides import Side
 from ..trace.tape import Array, Tape
 from .gradients import Gradients
+from .observable import without_effect
 
 GRADIENT = 1e-7  # relative difference of gradients that rounding explains: they lose more digits than outputs
 ROUNDED = 1e-4  # the same, where a model computes partly in float32 and cannot be run without that
@@ -106,9 +107,10 @@ def prove(
             seen[name] |= grads.shows(name)
         if gradient is not None:
             gradient = max(gradient, grads.error)
+    unobservable = [name for name in lefts.names if not seen[name] and name in used and gradient is not None]
+    unobservable = without_effect(left, unobservable)
     left.release()
     right.release()
-    unobservable = [name for name in lefts.names if not seen[name] and name in used and gradient is not None]
     return Proof(error, exact, gradient, unobservable, remark, rounded, reason, limit, list(kept))
 
 
