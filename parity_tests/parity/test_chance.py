@@ -10,7 +10,7 @@ import pytest
 import parity
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
-X = np.random.default_rng(0).standard_normal((4, 6))
+X = np.random.default_rng(0).standard_normal((64, 6))  # rows enough that no two masks are equal by chance
 
 
 class Torch(torch.nn.Module):
