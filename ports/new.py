@@ -13,6 +13,7 @@ from importlib.resources import files
 import specs
 from convert.documents import document
 from convert.errors import ConvertError, UsageError, called
+from specs.outside import bound
 
 FILES = ("{}.py", "{}_flax.py", "{}_torch.py", "{}_paddle.py", "{}_golden.py")
 NAME, NETWORK = "my_network", "MyNetwork"  # of the template
@@ -81,7 +82,5 @@ def _shadowed(name: str) -> str:
 
 
 def _bound(texts: Mapping[str, str]) -> set[str]:
-    """Return the names of classes, functions, variables and imports of Python files, other than the network."""
-    nodes = [node for text in texts.values() for node in ast.walk(ast.parse(text))]
-    names = {getattr(node, field, None) for node in nodes for field in ("id", "name", "asname")}
-    return {name for name in names if isinstance(name, str)} - {NETWORK}
+    """Return the names that Python files bind or read, other than the network."""
+    return bound(node for text in texts.values() for node in ast.walk(ast.parse(text))) - {NETWORK}

@@ -9,7 +9,7 @@ import importlib.util
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import NamedTuple
@@ -133,10 +133,15 @@ def _without_class(file: str, name: str) -> Iterator[str]:
     except SyntaxError as error:
         yield f", line {error.lineno}: {described(error)}"
         return
-    bound = {getattr(node, field, None) for node in nodes for field in ("id", "name", "asname")}
-    if not bound & {name, "*", "__getattr__"}:  # else it may have the class
+    if not bound(nodes) & {name, "*", "__getattr__"}:  # else it may have the class
         classes = [node.name for node in nodes if isinstance(node, ast.ClassDef)]
         yield f": has no class {name!r}, the `network` of this page: {unknown(name, classes, listed=bool(classes))}"
+
+
+def bound(nodes: Iterable[object]) -> set[str]:
+    """Return the names of classes, functions, variables and imports among the nodes of Python files."""
+    names = {getattr(node, field, None) for node in nodes for field in ("id", "name", "asname")}
+    return {name for name in names if isinstance(name, str)}
 
 
 def _module(dotted: str) -> ModuleSpec | None:
