@@ -17,7 +17,7 @@ from .match.symbols import LARGE, Filled
 from .trace.caches import trim
 from .trace.call import Call, call_of
 from .trace.crops import cropped
-from .trace.draws import Drawn, draw
+from .trace.draws import Drawn, draw, of_one_value
 from .trace.frames import line_of, message
 from .trace.inputs import layouts
 from .trace.precomputed import fixed, masks
@@ -100,7 +100,7 @@ def fill(a: Side, elements: Filled, checkpoint: Weights) -> list[str]:
     if checkpoint is None:
         return []
     own = _given(checkpoint, a) if isinstance(checkpoint, Mapping) else weights_of(checkpoint, a)
-    drawn = [name for name, array in own.items() if array.size > 1 and (array == array.flat[0]).all()]
+    drawn = [name for name, array in own.items() if array.size > 1 and of_one_value(array)]
     for name, array in own.items():
         if name not in drawn:
             elements.arrays[name][...] = array

@@ -39,7 +39,7 @@ from .prove.signs import only_positive
 from .prove.unproven import unproven
 from .summands import straightened
 from .trace.call import label
-from .trace.draws import Drawn, draw
+from .trace.draws import Drawn, draw, of_one_value
 from .trace.inputs import fresh
 from .trace.outputs import OUTPUT
 from .trace.places import OWN, place
@@ -66,9 +66,6 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
     partners = partners_of(a, b, mapped, lefts, rights)
     table, reasons = _folded(left, best, mapped, rights, partners, (blank, dead))
-    if plain := [label(path) for path, array in a.call.arrays().items() if _of_one_value(array)]:
-        why = f"{UNMATCHED}: {', '.join(plain)} has one value, which shows nothing: give random numbers"
-        reasons = {name: why if text == UNMATCHED else text for name, text in reasons.items()}
     if len(rights) > LARGE:
         found.map = mapped = Packed(mapped, rights)
         lefts.release()
@@ -155,14 +152,17 @@ def _folded(
     table, reasons = fold(facts, best.hint)
     if best.hint:
         check_lines(best.hint, table, table.known)
+    if plain := [label(path) for path, array in a.call.arrays().items() if _shows_nothing(array)]:
+        why = f"{UNMATCHED}: {', '.join(plain)} has one value, which shows nothing: give random numbers"
+        reasons = {name: why if text == UNMATCHED else text for name, text in reasons.items()}
     counted = {name: partner.name for name, partner in partners.items() if b.others[name].size == 1}
     counters = {name: a.others[name] for name in counted.values()}, {name: b.others[name] for name in counted}
     return replace(table, unread=counters), {name: why for name, why in reasons.items() if name not in dead}
 
 
-def _of_one_value(array: Array) -> bool:
+def _shows_nothing(array: Array) -> bool:
     """Tell whether an input of real numbers has one value, as zeros that stand for an image."""
-    return array.dtype.kind == "f" and array.size > 1 and bool((array == array.flat[0]).all())
+    return array.dtype.kind == "f" and array.size > 1 and of_one_value(array)
 
 
 def _unseen(table: DerivedTable) -> list[Line]:
@@ -194,7 +194,7 @@ def _unread(
         array = best.side.parameters[name]
         if rights.part(mapped, name).any() or array.size in free:
             continue
-        if array.size and (array == array.flat[0]).all():
+        if of_one_value(array):
             blank[name] = float(array.flat[0])
         else:
             dead.append(name)

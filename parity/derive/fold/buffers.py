@@ -10,6 +10,7 @@ import numpy as np
 
 from ..match.complete import split
 from ..match.symbols import Elements
+from ..trace.draws import of_one_value
 from ..trace.sides import Side
 from .rows import Row, constant, dropped, same
 
@@ -92,7 +93,7 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 def _uniform(array: Any) -> bool:
-    return bool(array.dtype.kind in "iu" and array.size and (array == array.flat[0]).all())
+    return bool(array.dtype.kind in "iu" and of_one_value(array))
 
 
 def shapes_of(a: Side, b: Side, kept: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,13 +6,13 @@ one of them negative.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 
 import numpy as np
 
 from specs.table import Table
 
-from ..trace.draws import Drawn
+from ..trace.draws import Altered, Drawn, positive
 from ..trace.outputs import difference, incomparable
 from ..trace.sides import Side
 from ..trace.tape import Array
@@ -32,14 +32,10 @@ def only_positive(left: Side, right: Side, table: Table, error: float) -> list[s
     Args:
       error: that of the outputs in the proof, as the models compute them.
     """
-    names = [
-        name
-        for name, array in left.parameters.items()
-        if name not in left.buffers and array.ndim < 3 and array.size and (array > 0).all()
-    ]
+    names = [name for name, array in left.parameters.items() if name not in left.buffers and positive(array)]
 
     def differ(turned: Collection[str]) -> bool:
-        weights = Signed(left, turned)
+        weights = Altered(Drawn(left, SEED), turned, _signed)
         try:
             ours = left.run(weights, left.call.arrays())
             theirs = right.run(Translated(table, left, right, weights), right.call.arrays())
@@ -52,21 +48,8 @@ def only_positive(left: Side, right: Side, table: Table, error: float) -> list[s
     return [name for name in names[:FEW] if differ([name])] or names
 
 
-class Signed(Mapping[str, Array]):
-    """Random values for every parameter, as for the proof, with random signs of some."""
-
-    def __init__(self, of: Side, turned: Collection[str]):
-        self._drawn, self._turned = Drawn(of, SEED), frozenset(turned)
-
-    def __len__(self) -> int:
-        return len(self._drawn)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._drawn)
-
-    def __getitem__(self, name: str) -> Array:
-        array = self._drawn[name]
-        if name in self._turned:
-            array *= np.random.default_rng(array.size).choice([-1.0, 1.0], array.shape)
-            array.flat[0] = -abs(array.flat[0])
-        return array
+def _signed(_: str, array: Array) -> Array:
+    """Return the values with random signs, the first of them negative."""
+    array *= np.random.default_rng(array.size).choice([-1.0, 1.0], array.shape)
+    array.flat[0] = -abs(array.flat[0])
+    return array

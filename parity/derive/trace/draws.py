@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -27,8 +27,18 @@ def draw(of: Side, seed: int, into: Mapping[str, Array] | None = None) -> dict[s
     return drawn
 
 
+def positive(like: Array) -> bool:
+    """Tell whether a parameter of these values is drawn positive: a scale, or several stacked over layers."""
+    return bool(like.ndim < 3 and like.size and (like > 0).all())
+
+
+def of_one_value(array: Array) -> bool:
+    """Tell whether an array has one value, so that no element is told from another one."""
+    return bool(array.size and (array == array.flat[0]).all())
+
+
 def _draw(rng: np.random.Generator, like: Array, output_axis: int, out: Array, normal: bool = True) -> None:
-    if like.ndim < 3 and like.size and (like > 0).all():  # of two axes: stacked over layers
+    if positive(like):
         out[...] = rng.uniform(0.5, 1.5, like.shape)
         return
     if normal or like.size < LARGE:
@@ -73,3 +83,24 @@ class Drawn(Mapping[str, Array]):
         if out.ndim >= 2 and self._factor != 1:
             out *= self._factor
         return out
+
+
+class Altered(Mapping[str, Array]):
+    """Values of which those of some names are changed when they are read.
+
+    Args:
+      change: returns the other values for (name, usual ones).
+    """
+
+    def __init__(self, usual: Mapping[str, Array], names: Collection[str], change: Callable[[str, Array], Array]):
+        self._usual, self._names, self._change = usual, frozenset(names), change
+
+    def __len__(self) -> int:
+        return len(self._usual)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._usual)
+
+    def __getitem__(self, name: str) -> Array:
+        usual = self._usual[name]
+        return self._change(name, usual) if name in self._names else usual
