@@ -11,9 +11,9 @@ Four rooms, of which each imports only those before it:
     prove/  runs both models on other weights and inputs, and says where they part
 
 deriving leads through them: candidates runs the models for the matching, alone sets aside buffers of one side, and
-conclusion folds, proves and explains. Before it folds, summands orders terms of which only the sum counts; comments
-writes what stands above the Table's lines. Where no full Table comes out, unmatched lists what has no partner, depths
-compares numbers of blocks, and widths the sizes of parameters.
+conclusion says what is proven: writing folds a match into lines (summands orders terms of which only the sum counts
+before it), comments writes what stands above them, and partings lists where the models part. Where no full Table comes
+out, unmatched lists what has no partner, depths compares numbers of blocks, and widths the sizes of parameters.
 
 derivation is what comes out. command is the command line (user_code runs the user's files), report its page (trees: the
 module trees side by side), and transfer copies weights at once.

@@ -14,10 +14,10 @@ from convert.by_table import plan
 from convert.errors import ConvertError, UsageError, command
 from parity.derive import deriving
 from parity.derive.command import dropped_lines, run
-from parity.derive.conclusion import divergences
 from parity.derive.fold.rows import missing_lines
 from parity.derive.match.choices import Step
 from parity.derive.match.match import Match
+from parity.derive.partings import divergences
 from parity.derive.prove.prove import Proof
 from specs.table import Table, TableError
 

@@ -11,7 +11,7 @@ import pytest
 
 import parity
 from convert.errors import ConvertError
-from parity.derive import candidates, conclusion
+from parity.derive import candidates, conclusion, writing
 from parity.derive.fold.facts import Facts
 from parity.derive.fold.fold import fold
 from parity.derive.match import symbols
@@ -170,7 +170,7 @@ def test_a_large_model_is_proven_in_pieces(monkeypatch: pytest.MonkeyPatch):
     needs("torch")
     left, right, x = models()
     small = parity.derive(left, right, (x,))
-    for room in (symbols, conclusion, candidates, freedom):
+    for room in (symbols, conclusion, writing, candidates, freedom):
         monkeypatch.setattr(room, "LARGE", 1)
     monkeypatch.setattr(gradients, "LARGE", 1)
     large = parity.derive(left, right, (x,))

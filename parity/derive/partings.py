@@ -1,0 +1,97 @@
+"""List where two models part, with causes that recomputing confirms."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .candidates import SEED, Candidate, Left
+from .fold.rows import DerivedTable
+from .match.advice import feeds
+from .match.choices import EXACT
+from .match.match import Match
+from .prove.causes import CAUSES, Divergence, explain
+from .prove.pairs import Mapped, Run, run
+from .prove.prove import INPUTS, WEIGHTS, Proof, Translated
+from .trace.draws import Drawn, draw
+from .trace.inputs import fresh
+from .trace.outputs import OUTPUT
+from .trace.places import OWN, place
+from .trace.tape import Array
+from .widths import Resized, resized
+from .writing import Written
+
+MAX_TABLES = 4  # tables of lower precision that are listed
+
+
+def divergences(found: Match, proof: Proof) -> list[Divergence]:
+    """List each place where values part by ten times more than before it."""
+    parted: list[Divergence] = []
+    worst = EXACT
+    for step in found.steps:
+        if step.gap > 10 * worst and step.kind != "add":  # see judged: such a gap depends on the order of terms
+            worst = step.gap
+            sites = place(step.left_site, step.left), place(step.right_site, step.right)
+            parted.append(Divergence(*sites, step.gap, advice=feeds(step.kind)))
+    if proof.exact <= OUTPUT < proof.error:
+        parted += [
+            Divergence(place(table.left, ""), place(table.right, ""), table.size, table.cause)
+            for table in proof.rounded[:MAX_TABLES]
+        ]
+        parted.append(Divergence(OWN, OWN, proof.error, "one side computes partly in lower precision"))
+    elif proof.exact > OUTPUT and not parted and not np.isnan(proof.error):
+        parted.append(Divergence("output", "output", proof.exact, advice=feeds("")))
+    return parted
+
+
+def partings(
+    left: Left, best: Candidate, of: Written, known: list[Divergence], sized: bool
+) -> tuple[list[Divergence], list[Resized]]:
+    """Return (the places where models with the same weights part, what has another size than what it corresponds to).
+
+    Args:
+      known: the places that the matching saw. sized: whether sizes are compared.
+    """
+    sides, found = _runs(left, best, of.table), _known(of)
+    others = resized(*sides, found, _single(of.partners(left.elements)), of.reasons) if sized else []
+    places = explain(*sides, found)
+    if not places and found.whole:  # few values show the difference, as those that one side cuts off: none did here
+        places = explain(*_runs(left, best, of.table, proof=True), found)
+    return _with_known(places, found, known), others
+
+
+def _with_known(places: list[Divergence], mapped: Mapped, known: list[Divergence]) -> list[Divergence]:
+    """Return the places where models with the same weights part, with causes; without any, those of the matching."""
+    explained = 0 < len(places) < CAUSES and all(place.cause for place in places)
+    if explained or not mapped.whole:  # nothing else differs, or it follows a use without a partner
+        return places
+    seen = {place.right for place in places}
+    return [*places, *(place for place in known if place.right not in {*seen, "output"})] or known
+
+
+def _runs(left: Left, best: Candidate, table: DerivedTable, proof: bool = False) -> tuple[Run, Run]:
+    """Run both models on the same weights: those of the matching, or of the proof."""
+    a, b = left.side, best.side
+    left.elements.release()
+    weights: Mapping[str, Array] = dict(Drawn(a, WEIGHTS)) if proof else draw(a, SEED)
+    inputs = fresh(a.call.arrays() if proof else left.inputs, b.call.arrays(), INPUTS if proof else None)
+    return (
+        run(left.program.tape, weights, list(inputs[0].values()), 0),
+        run(best.exact, dict(Translated(table, a, b, weights)), list(inputs[1].values()), 1),
+    )
+
+
+def _known(of: Written) -> Mapped:
+    """Return the map without the elements of parameters that have no line."""
+    found = np.array(of.map) if of.reasons else np.asarray(of.map)
+    for name in of.reasons:
+        of.rights.part(found, name)[...] = 0
+    return Mapped(found, not of.reasons)
+
+
+def _single(partners: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the left parameter of each right one that has elements of that one alone, if no other has such."""
+    counts = Counter(name for names in partners.values() for name in names)
+    return {names[0]: left for left, names in partners.items() if len(names) == 1 and counts[names[0]] == 1}

@@ -1,0 +1,156 @@
+"""Write a match as a Table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from specs.lines import Line
+from specs.paths import escaped
+
+from .candidates import Candidate, Left
+from .comments import untranslated
+from .fold.buffers import Partner, lines_of, partners_of, shapes_of
+from .fold.facts import Facts
+from .fold.fold import UNMATCHED, fold
+from .fold.rows import DerivedTable, dropped
+from .match.complete import complete
+from .match.hints import Hint, check_lines
+from .match.symbols import LARGE, Elements, Packed
+from .summands import straightened
+from .trace.call import label
+from .trace.draws import of_one_value
+from .trace.sides import Side
+from .trace.tape import Array
+from .unmatched import Unmatched
+
+
+class Written(NamedTuple):
+    """A match as a Table.
+
+    Args:
+      map: the left element of each right one. rights: the right elements.
+      reasons: right parameters that no line describes, each with the reason.
+      inferred: right parameters of which all or some elements follow a pattern or a name.
+      notes: comments on what no line translates.
+    """
+
+    table: DerivedTable
+    map: Any
+    rights: Elements
+    reasons: dict[str, str]
+    inferred: list[str]
+    notes: list[str]
+
+    def partners(self, lefts: Elements) -> dict[str, list[str]]:
+        """Return the right parameters that each left one becomes."""
+        found: dict[str, list[str]] = {}
+        for name in self.rights.names:
+            for owner in lefts.owners(self.rights.part(self.map, name)):
+                found.setdefault(owner, []).append(name)
+        return found
+
+
+def written(left: Left, best: Candidate) -> Written:
+    """Complete the map of a match where no value was seen, and write it as lines."""
+    found, a, b, lefts = best.found, left.side, best.side, left.elements
+    rights = Elements(b.parameters, known=False)
+    mapped, inferred = complete(found.map, lefts, rights, not found.failure)
+    mapped = straightened(left, mapped, found.plus, rights, best.hint.right if best.hint else ())
+    blank, dead = ({}, []) if found.outputs is None else _unread(a, best, mapped, rights, lefts)
+    partners = partners_of(a, b, mapped, lefts, rights)
+    table, reasons = _folded(left, best, mapped, rights, partners, (blank, dead))
+    if len(rights) > LARGE:
+        found.map = mapped = Packed(mapped, rights)
+        lefts.release()
+    notes = [*untranslated(a, b, partners), *(f"only on the right, where nothing reads it: {name}" for name in dead)]
+    return Written(table, mapped, rights, reasons, [*inferred, *blank], notes)
+
+
+def _folded(
+    left: Left, best: Candidate, mapped: Array, rights: Elements, partners: Mapping[str, Partner],
+    unread: tuple[dict[str, float], list[str]],
+) -> tuple[DerivedTable, dict[str, str]]:  # fmt: skip
+    """Return (table, {right parameter that no line describes: why}).
+
+    Args:
+      partners: see partners_of. unread: see _unread.
+    """
+    a, b, lefts, (blank, dead) = left.side, best.side, left.elements, unread
+    extra = [*lines_of(a, b, partners), *(dropped(name, 1) for name in dead)]
+    made = {name for name in b.others if any(dict(row.right).get(escaped(name)) is not None for row in extra)}
+    frameworks, others = (a.framework, b.framework), shapes_of(a, b, made)
+    values = {**blank, **dict.fromkeys(_zeros(mapped, rights), 0.0)}
+    facts = Facts(lefts, rights, mapped, best.found.plus, frameworks, (a.ties, b.ties), others, extra, values)
+    table, reasons = fold(facts, best.hint)
+    if best.hint:
+        check_lines(best.hint, table, table.known)
+    if plain := [label(path) for path, array in a.call.arrays().items() if _shows_nothing(array)]:
+        why = f"{UNMATCHED}: {', '.join(plain)} has one value, which shows nothing: give random numbers"
+        reasons = {name: why if text == UNMATCHED else text for name, text in reasons.items()}
+    counted = {name: partner.name for name, partner in partners.items() if b.others[name].size == 1}
+    counters = {name: a.others[name] for name in counted.values()}, {name: b.others[name] for name in counted}
+    return replace(table, unread=counters), {name: why for name, why in reasons.items() if name not in dead}
+
+
+def _shows_nothing(array: Array) -> bool:
+    """Tell whether an input of real numbers has one value, as zeros that stand for an image."""
+    return array.dtype.kind == "f" and array.size > 1 and of_one_value(array)
+
+
+def unseen(table: DerivedTable) -> list[Line]:
+    """Return lines that drop parts of left arrays and put zeros there in reverse: biases of keys, which nothing shows.
+
+    They stand beside lines that read the rest.
+    """
+    return [line for line in table.lines if line.arrow == "->" and line.left.constant]
+
+
+def _zeros(mapped: Array, rights: Elements) -> list[str]:
+    """Return right parameters that are zero: biases of layers that have none on the left."""
+    parts = {name: rights.part(mapped, name) for name in rights.names}
+    negative = {name: part for name, part in parts.items() if part.size and part.flat[0] < 0}
+    return [name for name, part in negative.items() if np.array_equal(part, -rights.numbers(name))]
+
+
+def _unread(
+    a: Side, best: Candidate, mapped: Array, rights: Elements, lefts: Elements
+) -> tuple[dict[str, float], list[str]]:
+    """Divide right parameters that no output reads, and that correspond to nothing: (those of one value, the others).
+
+    One that has the size of a free left parameter is in neither: it may correspond to that.
+    """
+    used = set(lefts.owners(mapped))
+    free = {array.size for name, array in a.parameters.items() if name not in used}
+    blank, dead = dict[str, float](), list[str]()
+    for name in best.exact.unread():
+        array = best.side.parameters[name]
+        if rights.part(mapped, name).any() or array.size in free:
+            continue
+        if of_one_value(array):
+            blank[name] = float(array.flat[0])
+        else:
+            dead.append(name)
+    return blank, dead
+
+
+def without_drops(table: DerivedTable, given: Hint | None, rows: Sequence[Unmatched]) -> DerivedTable:
+    """Leave out lines that drop left arrays, but for those that the user gave: what has no partner yet may need one.
+
+    Parts of arrays are left out if the left model reads them, as those of blocks that were not matched.
+
+    Args:
+      rows: what has no partner.
+    """
+    kept = {str(line) for line in given.table.lines} if given else set[str]()
+    read = {name for row in rows if row.side == "left" and row.kind for name in row.names.split(" ")}
+    drops = [line for line in table.lines if line.kind == "drop" and line.left.arrays and str(line) not in kept]
+    out = [
+        line
+        for line in drops
+        if not any(array.windowed and "".join(map(str, array.path)) not in read for array in line.left.arrays)
+    ]
+    return replace(table, lines=tuple(line for line in table.lines if line not in out), whole=table)
