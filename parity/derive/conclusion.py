@@ -19,9 +19,10 @@ from .match.choices import LIMIT, Step
 from .match.symbols import LARGE
 from .partings import divergences, partings
 from .prove.freedom import freedom
-from .prove.prove import Proof, prove
+from .prove.prove import UNLIKE, Proof, prove, reads_numbers
 from .prove.signs import only_positive
 from .prove.unproven import unproven
+from .trace.outputs import OUTPUT
 from .unmatched import Unmatched, unmatched
 from .widths import Resized, sentence, usual, without
 from .writing import Written, unseen, without_drops, written
@@ -33,12 +34,13 @@ class Verdict(NamedTuple):
     """Whether the models are equal with the weights that a Table translates.
 
     Args:
-      unshown: see Derivation.
+      unshown, reads_numbers: see Derivation.
     """
 
     proof: Proof
     proven: bool
     unshown: list[str]
+    reads_numbers: bool
 
 
 def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resized] = ()) -> Derivation:
@@ -52,10 +54,12 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
     verdict = judged(left, best, of)
     proof, proven = verdict.proof, verdict.proven
     places, free, rows = divergences(found, proof), list[str](), list[Unmatched]()
+    if verdict.reads_numbers:  # what the tapes compute are not these models
+        places = []
     if proven:
         left.fill()
         free = freedom(left.side, left.program, lefts, left.inputs, of.partners(lefts))
-    else:
+    elif not verdict.reads_numbers:
         sized = not unlike and len(of.rights) <= LARGE and bool(of.reasons or proof.incomparable)
         places, others = partings(left, best, of, places, sized)
         if any(pair.part for pair in others):
@@ -78,6 +82,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         incomparable=proof.incomparable,
         unobservable=proof.unobservable,
         unshown=verdict.unshown,
+        reads_numbers=verdict.reads_numbers,
         kept=proof.kept,
         drawn=left.drawn,
         reasons=of.reasons,
@@ -102,7 +107,14 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
     parted = any(step.gap > PARTED and step.kind != "add" for step in found.steps)
     whole = not found.failure and not parted
     tapes = left.program.tape, best.tape
-    proof = prove(a, b, tapes, of.table, of.map, left.elements, of.rights, found.plus, whole)
+
+    def run(whole: bool) -> Proof:
+        return prove(a, b, tapes, of.table, of.map, left.elements, of.rights, found.plus, whole)
+
+    proof = run(whole)
+    numbers = parted and proof.exact <= OUTPUT and not found.failure and reads_numbers(a, b, tapes, of.table)
+    if numbers:
+        whole, proof = True, run(True)
     proven = proof.holds and whole and not of.reasons
     unshown = unproven(a, b, of.table) if proven else []
     proven = proven and not unshown
@@ -114,7 +126,7 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
         number = len(of.reasons)
         lacking = f"{count(number, 'parameter')} {'is' if number == 1 else 'are'} missing"
         proof = proof._replace(error=float("nan"), incomparable=proof.incomparable or lacking)
-    return Verdict(proof, proven, unshown)
+    return Verdict(proof, proven, unshown, numbers or proof.incomparable == UNLIKE)
 
 
 def _unseen_notes(of: Written) -> list[str]:

@@ -29,6 +29,10 @@ LINES = (
     "both models compute the same: write a line for each missing parameter, or `drop <- NAME` for one that nothing "
     "reads, and pass them by --table FILE"
 )
+NUMBERS = (
+    "note: code of a model reads numbers (.item(), a branch): values inside the models were not compared, "
+    "the proof compares their outputs and gradients"
+)
 ROUNDING = 1e-8  # relative difference of what two uses meet that rounding does not explain
 
 
@@ -69,6 +73,8 @@ class Derivation:
         left ones become them.
       kept: inputs that kept their given values in the proof, each with the reason.
       drawn: left parameters of one value in the weights that were given, which got random ones.
+      reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
+        those of one run, so that places where the models part are not known. The proof runs the models themselves.
     """
 
     table: DerivedTable
@@ -94,6 +100,7 @@ class Derivation:
     unshown: Sequence[str] = ()
     kept: Sequence[str] = ()
     drawn: Sequence[str] = ()
+    reads_numbers: bool = False
 
     def __str__(self) -> str:
         return "\n".join(line.text for line in self.summary)
@@ -151,6 +158,8 @@ class Derivation:
         """Say what to do next; "" where everything is proven or explained."""
         if self.sizes:
             return "build both models of one size, and derive again"
+        if self.reads_numbers and not self.proven:
+            return "let both models compute with arrays alone, without .item() and branches; then derive again"
         if self.missing:
             return LINES if not self.places and self.error <= OUTPUT else NEXT
         if self.incomparable.endswith(TURNED):
@@ -211,6 +220,7 @@ class Derivation:
             "unshown": list(self.unshown),
             "kept": list(self.kept),
             "drawn": list(self.drawn),
+            "reads_numbers": self.reads_numbers,
             "missing": self.missing,
             "reasons": self.reasons,
             "left_over": self.left_over,
@@ -253,8 +263,8 @@ class Derivation:
         """Say whether the Table is proven, and what is not: the verdict, the earliest place where the models part."""
         verdict = self.verdict if self.verdict != "complete" else "complete, but not proven"
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
-        uses = f"; {self.matched}" if self.uses or self.unmatched else ""
-        uses += f" to {limit(ROUNDING)}" if self.uses else ""
+        uses = f"; {self.matched}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
+        uses += f" to {limit(ROUNDING)}" if uses and self.uses else ""
         rounded = self.proven and self.error > OUTPUT  # the Table's first comment has the difference in float64
         note = " as the models compute, partly in lower precision; in float64 they agree, see the Table" * rounded
         lines = [Line(f"{verdict}: {self.outputs}{note}{uses}", "good" if self.proven else "bad")]
@@ -290,6 +300,8 @@ class Derivation:
             which = ", ".join(folded_names(self.drawn))
             lines.append(Line(f"random instead of given weights, which are of one value and show nothing: {which}"))
         lines += [Line(f"kept in the proof: {text}") for text in self.kept]
+        if self.reads_numbers and self.proven:
+            lines.append(Line(NUMBERS))
         return [*lines, Line(self.took)]
 
     @property

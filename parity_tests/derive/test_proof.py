@@ -17,7 +17,7 @@ from parity.derive.fold.fold import fold
 from parity.derive.match import symbols
 from parity.derive.match.symbols import Elements, Filled, Packed
 from parity.derive.prove import freedom, gradients
-from parity.derive.prove.freedom import every
+from parity.derive.prove.freedom import numbered, spacing
 from parity.derive.prove.gradients import Gradients
 from parity.derive.prove.prove import Proof, Translated, prove
 from parity.derive.trace.call import call_of
@@ -261,15 +261,38 @@ def test_large_weights_are_drawn_in_float32_and_added_in_float64(monkeypatch: py
 def test_of_equal_blocks_all_are_named():
     text = "outputs of b.{}.fc1 with inputs of b.{}.fc2"
     first, second, third, crossed = (text.format(*ij) for ij in ((0, 0), (1, 1), (2, 2), (0, 1)))
-    assert every(first, [first, crossed]) == first
-    whole = "outputs of b.{i}.fc1 with inputs of b.{i}.fc2 for i = 0..2 (tried on block 0)"
-    assert every(first, [first, crossed, second, third]) == whole
-    line, later = (f"outputs of {i}.weight with inputs of {i + 2}.weight" for i in (0, 2))
-    assert every(line, [line, later]) == (
-        "outputs of {i}.weight with inputs of {i+2}.weight for i = 0,2 (tried on block 0)"
-    )
-    line, later = (f"outputs of {i}.a <-> b.{2 * i} with inputs of {i}.c <-> d.{2 * i}" for i in (0, 1))
-    assert every(line, [line, later]) == f"{line}; alike, and not tried: {later}"
+    assert numbered([first]) == [first]
+    assert [spacing(first) == spacing(other) for other in (second, third, crossed)] == [True, True, False]
+    assert numbered([first, second, third]) == ["outputs of b.{i}.fc1 with inputs of b.{i}.fc2 for i = 0..2"]
+    lines = [f"outputs of {i}.weight with inputs of {i + 2}.weight" for i in (0, 2)]
+    assert numbered(lines) == ["outputs of {i}.weight with inputs of {i+2}.weight for i = 0,2"]
+    lines = [f"outputs of {i}.a <-> b.{2 * i} with inputs of {i}.c <-> d.{2 * i}" for i in (0, 1)]
+    assert numbered(lines) == lines
+
+
+@pytest.mark.parametrize("ordered", [(), (1,), (0, 2)])
+def test_freedom_is_stated_of_blocks_in_which_it_was_tried(ordered: tuple[int, ...]):
+    """Hidden units of some blocks have an order: they are multiplied by a ramp."""
+    needs("torch")
+    import torch
+
+    class Blocks(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = torch.nn.ModuleList(torch.nn.Linear(6, 8) for _ in range(3))
+            self.down = torch.nn.ModuleList(torch.nn.Linear(8, 6) for _ in range(3))
+
+        def forward(self, x: Any) -> Any:
+            for k, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
+                hidden = torch.tanh(up(x))
+                x = x + down(hidden * torch.arange(1, 9) if k in ordered else hidden)
+            return x
+
+    found = parity.derive(Blocks(), Blocks(), (np.random.default_rng(0).standard_normal((5, 6)),))
+    numbers = {(): "0..2", (1,): "0,2", (0, 2): ""}[ordered]
+    each = f"outputs of up.{{i}}.weight with inputs of down.{{i}}.weight for i = {numbers}"
+    assert found.proven
+    assert found.freedom == ([each] if numbers else ["outputs of up.1.weight with inputs of down.1.weight"])
 
 
 def test_models_that_only_differ_where_the_proof_does_not_go_are_not_proven():
@@ -312,9 +335,9 @@ def test_a_model_that_cannot_correspond_is_reported_as_missing():
     assert not found.proven and "0.weight" in found.missing and "0.weight" in found.failure
 
 
-def test_names_with_unequal_counts_of_numbers_are_stated_for_the_block_that_was_tried():
+def test_names_with_unequal_counts_of_numbers_are_not_alike():
     text = "outputs of a.1.weight with inputs of b.2.3.weight"
-    assert every(text, ["outputs of a.2.weight with inputs of b.3.4.weight"]) == text
+    assert spacing(text) != spacing("outputs of a.2.weight with inputs of b.3.4.weight")
 
 
 @pytest.mark.parametrize("returned", ["classes", "both"])

@@ -134,3 +134,34 @@ class Frozen(torch.nn.Module):
 def test_a_frozen_part_is_observable_though_it_has_no_gradient():
     found = parity.derive(Frozen(), Frozen(), (np.random.default_rng(0).standard_normal((5, 4)),))
     assert found.proven and not found.unobservable and "unobservable" not in found.table.print()
+
+
+class Tempered(torch.nn.Module):
+    """A dense layer whose values a parameter scales.
+
+    Args:
+      number: whether the code reads it as a number.
+    """
+
+    def __init__(self, number: bool):
+        super().__init__()
+        self.number, self.up, self.down = number, torch.nn.Linear(6, 5), torch.nn.Linear(5, 3)
+        self.scale = torch.nn.Parameter(torch.rand(()) + 0.5)
+
+    def forward(self, x: Any) -> Any:
+        return self.down(torch.tanh(self.up(x) * (self.scale.item() if self.number else self.scale)))
+
+
+def test_a_number_read_from_a_parameter_is_no_difference():
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    found = parity.derive(Tempered(True), Tempered(True), (x,))
+    assert found.proven and found.reads_numbers and not found.divergences
+    assert str(found.table).endswith("scale: -> scale:\n") or "scale" in found.table.print()
+    assert "note: code of a model reads numbers (.item(), a branch)" in str(found)
+
+
+def test_models_of_which_one_reads_a_number_are_not_proven_and_no_place_is_named():
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    found = parity.derive(Tempered(False), Tempered(True), (x,))  # the right one has no gradient of its scale
+    assert not found.proven and not found.divergences
+    assert "gradients differ" in str(found) and "without .item()" in found.following

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from ..trace.sides import Side
 from ..trace.tape import Array
 
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
-TRIES = 2  # exchanges that are tried for each kind of pair
+TRIES = 2  # blocks in which a kind of exchange is tried until one has no effect
 
 NUMBER = re.compile(r"\d+")
 BETWEEN = re.compile(r" (?:with|and) ")  # the two names in a text
@@ -32,9 +33,7 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
             partners: Mapping[str, Sequence[str]], seconds: float = 3) -> list[str]:  # fmt: skip
     """List permutations of the left model's elements that leave its outputs as they are.
 
-    Each is confirmed by a run with two elements exchanged. Of blocks that differ in their numbers alone, the first is
-    tried, and the others are named as alike. An order that no line of a Table can choose wrongly is not listed: a
-    permutation that any one side fixes.
+    An order that no line of a Table can choose wrongly is not listed: a permutation that any one side fixes.
 
     Args:
       partners: the right parameters that each left one becomes.
@@ -47,59 +46,88 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
 
     stop, uses = time.thread_time() + seconds, list[Use]()
     Walk(program, elements, lambda use: uses.append(compact(use))).run()
-    before = run()
-    found: dict[str, list[str]] = {}
-    alike: dict[str, list[str]] = {}
+    kinds: dict[Hashable, dict[str, list[Pairs]]] = {}
     for template, text, pairs in _candidates(uses, elements, [node.site for node in program.tape.nodes], partners):
-        alike.setdefault(template, []).append(text)
-        if time.thread_time() > stop:
-            continue
-        tried = found.setdefault(template, [])
-        if len(tried) < TRIES and not any(tried):
-            with exchanged(elements, pairs):
-                same = equal(before, run())
-            tried.append(text if same and _matters(run, elements, pairs, before) else "")
+        kinds.setdefault((template, spacing(text)), {}).setdefault(text, []).append(pairs)
+    trial = _Trial(run, elements, stop)
+    found = [text for kind in kinds.values() for text in trial.free(kind)]
     left.release()
-    return [every(text, alike[key]) for key, tried in found.items() for text in tried if text]
+    return found
 
 
-def every(text: str, others: Iterable[str]) -> str:
-    """State of all blocks what was tried in one.
-
-    "outputs of fc1.0 with inputs of fc2.0" and the same of 1 and 2 are
-    "outputs of fc1.{i} with inputs of fc2.{i} for i = 0..2 (tried on block 0)";
-    where numbers vary otherwise, all are listed.
+class _Trial:
+    """Runs a model with elements exchanged.
 
     Args:
-      others: texts that differ from it in their numbers alone. Those count in which both names are as far ahead.
+      stop: the thread's CPU time from which nothing more is tried.
     """
-    alike = [other for other in dict.fromkeys([text, *others]) if _as_far(text, other)]
-    if len(alike) < 2:  # none where the two names have unequal counts of numbers
-        return text
-    rows, own = [re.split(r"(\d+)", one) for one in alike], re.split(r"(\d+)", text)
-    varying = [k for k in range(1, len(own), 2) if len({row[k] for row in rows}) > 1]
+
+    def __init__(self, run: Callable[[], list[Array]], elements: Filled, stop: float):
+        self.run, self.elements, self.stop = run, elements, stop
+        self.before = run()
+
+    def free(self, kind: Mapping[str, Sequence[Pairs]]) -> list[str]:
+        """Return in which blocks an exchange has no effect: all are tried at once, or one by one.
+
+        Args:
+          kind: texts that differ in the number of their block alone, each with ways to exchange.
+        """
+        for text in itertools.islice(kind, TRIES):
+            for k, pairs in enumerate(kind[text]):
+                if time.thread_time() > self.stop:
+                    return []
+                if not self._same(pairs) or not self._matters(pairs):
+                    continue
+                others = {other: ways[k] for other, ways in kind.items() if other != text and k < len(ways)}
+                if not _disjoint([pairs, *others.values()]) or not self._same([p for o in others.values() for p in o]):
+                    others = {o: its for o, its in others.items() if time.thread_time() < self.stop and self._same(its)}
+                return numbered([text, *others])
+        return []
+
+    def _same(self, pairs: Pairs) -> bool:
+        with exchanged(self.elements, pairs):
+            return equal(self.before, self.run())
+
+    def _matters(self, pairs: Pairs) -> bool:
+        """Tell whether the elements have an effect at all: those of one exchange are changed alone."""
+        with exchanged(self.elements, pairs[:1], 2.0):
+            return not equal(self.before, self.run())
+
+
+def _disjoint(exchanges: Sequence[Pairs]) -> bool:
+    """Tell whether no element is in two exchanges: twice would be none."""
+    every = [np.unique(np.concatenate([np.ravel(side) for pair in pairs for side in pair])) for pairs in exchanges]
+    return len(np.unique(np.concatenate(every))) == sum(map(len, every))
+
+
+def numbered(texts: Sequence[str]) -> list[str]:
+    """State in one line what holds in several blocks.
+
+    "outputs of fc1.0 with inputs of fc2.0" and the same of 1 and 2 are
+    "outputs of fc1.{i} with inputs of fc2.{i} for i = 0..2"; where numbers vary otherwise, each stays a line.
+    """
+    if len(texts) < 2:
+        return list(texts)
+    rows = [re.split(r"(\d+)", one) for one in texts]
+    varying = [k for k in range(1, len(rows[0]), 2) if len({row[k] for row in rows}) > 1]
     ahead = {k: {int(row[k]) - int(row[varying[0]]) for row in rows} for k in varying}
     if any(len(steps) > 1 for steps in ahead.values()):
-        return f"{text}; alike, and not tried: {'; '.join(one for one in alike if one != text)}"
+        return list(texts)
     holes = {k: f"{{i{step:+}}}" if step else "{i}" for k, (step,) in ahead.items()}
-    words = "".join(holes.get(k, word) for k, word in enumerate(own))
-    numbers = fold(row[varying[0]] for row in rows)[0].strip("{}")
-    return f"{words} for i = {numbers} (tried on block {own[varying[0]]})"
+    words = "".join(holes.get(k, word) for k, word in enumerate(rows[0]))
+    return [f"{words} for i = {fold(row[varying[0]] for row in rows)[0].strip('{}')}"]
 
 
-def _as_far(text: str, other: str) -> bool:
-    """Tell whether both names in a text have moved by the same numbers: from blocks 0 and 0 to 1 and 1, not 0 and 1."""
-    steps = []
-    for half, its in zip(BETWEEN.split(text), BETWEEN.split(other), strict=True):
-        pairs = zip(NUMBER.findall(half), NUMBER.findall(its), strict=True)
-        steps.append([int(b) - int(a) for a, b in pairs])
-    return all(step == steps[0] for step in steps)
+def spacing(text: str) -> tuple[int, ...] | str:
+    """Return how far the numbers of the second name in a text are ahead of those of the first one.
 
-
-def _matters(run: Callable[[], list[Array]], elements: Filled, pairs: Pairs, before: list[Array]) -> bool:
-    """Tell whether the elements have an effect at all: those of one exchange are changed alone."""
-    with exchanged(elements, pairs[:1], 2.0):
-        return not equal(before, run())
+    Blocks in which it is the same are alike: 0 and 0 are as 1 and 1, and not as 0 and 1. Names with unequal counts of
+    numbers are like no others: the text itself.
+    """
+    numbers = [[int(number) for number in NUMBER.findall(name)] for name in BETWEEN.split(text)]
+    if len({len(some) for some in numbers}) > 1:
+        return text
+    return tuple(b - a for a, b in zip(*numbers, strict=True))
 
 
 def both(names: Sequence[str], partners: Mapping[str, Sequence[str]]) -> str:

@@ -186,20 +186,51 @@ def _drawn(
     unlike = ""
     limit = GRADIENT if exact <= OUTPUT else ROUNDED
     if max(error, exact) > OUTPUT:  # do casts to float32 explain it?
-        arrays = [list(i.values()) for i in inputs]
-        exact_right, rounded = aligned(*tapes, *arrays)
-    if exact > OUTPUT:
-        programs = zip((tapes[0], exact_right), (weights, translated), arrays, strict=True)
-        replayed = [Program(*program).outputs for program in programs]
-        near = TABLES if rounded else REPLAYED
-        faithful = all(difference(side.written, own) <= near for side, own in zip((a, b), replayed, strict=True))
-        exact = difference(*replayed) if faithful else exact
-        given = (left, weights, inputs[0], a), (right, translated, inputs[1], b)
-        same = faithful or all(difference(of.run(*again), own.written) <= OUTPUT for of, *again, own in given)
-        unlike = "" if faithful else UNLIKE if same else RANDOM
+        right_tape, rounded = aligned(*tapes, *(list(i.values()) for i in inputs))
+        if exact > OUTPUT:
+            sides = Ran(left, weights, inputs[0], a), Ran(right, translated, inputs[1], b)
+            replayed = [ran.replayed(tape) for ran, tape in zip(sides, (tapes[0], right_tape), strict=True)]
+            near = TABLES if rounded else REPLAYED
+            if all(difference(ran.outputs.written, own) <= near for ran, own in zip(sides, replayed, strict=True)):
+                exact = difference(*replayed)
+            else:
+                unlike = UNLIKE if all(ran.repeats() for ran in sides) else RANDOM
     reason = (incomparable(a.exact, b.exact) or unlike if exact > OUTPUT else "") or coarse(a.exact)
     void = grads is not None and not remark and exact <= OUTPUT and grads.largest <= VOID * largest(a.exact)
     return Draw(error, exact, rounded, remark, reason or (SATURATED if void else ""), limit, void)
+
+
+class Ran(NamedTuple):
+    """A side that was run."""
+
+    side: Side
+    weights: Mapping[str, Array]
+    inputs: Mapping[str, Array]
+    outputs: Outputs
+
+    def replayed(self, tape: Tape) -> list[Array]:
+        """Return the outputs of a tape with the same weights and inputs."""
+        return Program(tape, self.weights, list(self.inputs.values())).outputs
+
+    def repeats(self) -> bool:
+        """Tell whether the model gives the same outputs again."""
+        return difference(self.side.run(self.weights, self.inputs), self.outputs.written) <= OUTPUT
+
+
+def reads_numbers(left: Side, right: Side, tapes: tuple[Tape, Tape], table: Table) -> bool:
+    """Tell whether a model computes other outputs than its tape with new weights.
+
+    Its code reads numbers then, by `.item()` or to choose a branch: the tape has those of the weights that it was
+    recorded with, so that values of uses say nothing about the models.
+    """
+    drawn = Drawn(left, WEIGHTS)
+    for of, weights, tape in zip((left, right), (drawn, Translated(table, left, right, drawn)), tapes, strict=True):
+        inputs = of.call.arrays()
+        outputs = of.run(weights, inputs)
+        of.release()
+        if difference(outputs, Ran(of, weights, inputs, Outputs(outputs, outputs)).replayed(tape)) > REPLAYED:
+            return True
+    return False
 
 
 def _outputs(
