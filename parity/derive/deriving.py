@@ -28,7 +28,7 @@ from .trace.numbers import Change, changes
 from .trace.precomputed import aligned
 from .trace.program import Program
 from .trace.scales import scaled_before
-from .trace.sides import side
+from .trace.sides import Side, side
 from .trace.still import still
 from .trace.sums import rewirings
 from .trace.tape import Tape
@@ -201,9 +201,11 @@ class Tried(NamedTuple):
 
 
 def _tried(edit: Edit, given: Tried, known: Left) -> Tried | None:
-    """Match the tapes with one more edit; None if an operation refuses it."""
+    """Match the tapes with one more edit; None if an operation refuses it, or parameters of a branch are lost."""
     best, lefts = given.best, known.elements
     tapes = edit.tapes(*given.tapes)
+    if _too_few_read(tapes, given.tapes, (known.side, best.side), edit.side):
+        return None
     inputs = list(known.program.inputs.values())
     try:
         same = tapes[0] is given.tapes[0]
@@ -215,6 +217,16 @@ def _tried(edit: Edit, given: Tried, known: Left) -> Tried | None:
     if not found.failure and len(found.steps) < len(best.found.steps):  # the number hides what parameters meet
         return None
     return Tried(best._replace(found=found, programs=(own.program, target)), tapes, own)
+
+
+def _too_few_read(tapes: Sequence[Tape], before: Sequence[Tape], sides: Sequence[Side], edited: int) -> bool:
+    """Tell whether an edit leaves out a branch whose parameters the other side needs as partners of its own."""
+    sizes = [
+        sum(side.parameters[name].size for name in side.parameters.keys() - set(tape.unread()))
+        for side, tape in ((sides[edited], before[edited]), *zip(sides, tapes, strict=True))
+    ]
+    read_before, read = sizes[0], sizes[1:]
+    return read[edited] < min(read_before, read[1 - edited])
 
 
 def _edits(given: Tried, stop: float) -> Iterator[Edit]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from .match.symbols import Elements, Use
 from .prove.pairs import PARTED, Mapped, Run, of_product, pairs
 from .trace.tape import Array
 
+MANY = 8  # matrices that read the same values, of which one may consist
 NAMED = 2  # pairs of parameters that are named as examples
 
 
@@ -84,8 +86,20 @@ def _reading(left: Run, right: Run, mapped: Mapped) -> list[tuple[Use, Use]]:
     if use := _first(right, mapped):
         wanted = of_product(use, right)
         rest = [seen for seen in left.uses if seen.kind == "product" and not every(owned, seen.ids)]
-        met += [(seen, use) for seen in rest if _alike(wanted, of_product(seen, left))][:1]
+        alike = [seen for seen in rest if _alike(wanted, of_product(seen, left))]
+        if not fused(sum(_sizes([use], right.elements)), _sizes(alike, left.elements)[:MANY]):
+            met += [(seen, use) for seen in alike[:1]]
     return met
+
+
+def fused(whole: int, sizes: Collection[int]) -> bool:
+    """Tell whether a matrix of this size may consist of several of those sizes, as that of all gates does."""
+    return any(whole == sum(some) for n in range(2, len(sizes) + 1) for some in itertools.combinations(sizes, n))
+
+
+def _sizes(uses: Iterable[Use], elements: Elements) -> list[int]:
+    names = dict.fromkeys(name for use in uses for name in elements.owners(use.ids))
+    return [int(np.prod(elements.shapes[name])) for name in names]
 
 
 def _first(right: Run, mapped: Mapped) -> Use | None:
@@ -122,6 +136,9 @@ def usual(lefts: Elements, rights: Elements) -> str:
         return ""
     (ours, _), (theirs, _) = (count.most_common(1)[0] for count in counts)
     if ours in counts[1] or theirs in counts[0]:
+        return ""
+    gates = max(ours, theirs) % min(ours, theirs) == 0
+    if gates and max(len(lefts), len(rights)) < 1.5 * min(len(lefts), len(rights)):  # one width, in fused vectors
         return ""
     return f"most vectors of the left model have length {ours}, most of the right one {theirs}"
 

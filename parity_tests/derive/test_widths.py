@@ -12,6 +12,7 @@ import torch
 import parity
 from parity.derive.command import run
 from parity.derive.depths import differing
+from parity.derive.widths import fused
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear, tokens
 
@@ -94,6 +95,33 @@ class Stacked(torch.nn.Module):
         for kernel in self.layers:
             x = (x @ kernel).sin()
         return self.head(x)
+
+
+def test_gates_in_one_matrix_are_no_other_size():
+    """What follows the gates differs, so that they have no partners."""
+
+    def gates(m: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return m.head(torch.sigmoid(m.mix(x)) * torch.tanh(m.new(x) + torch.sigmoid(m.reset(x)) * m.own))
+
+    def in_one(m: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        reset, new, mix = m.gates(x).chunk(3, -1)
+        return m.head(mix.sin() * new.exp() * reset.cos().flip(-1))
+
+    own = torch.nn.Parameter(torch.randn(4))
+    left = Net(gates, reset=linear(4, 4), new=linear(4, 4), mix=linear(4, 4), own=own, head=linear(4, 3))
+    found = parity.derive(left, Net(in_one, gates=linear(4, 12), head=linear(4, 3)), images(5, 4))
+    assert found.missing and not found.sizes
+
+
+@pytest.mark.parametrize(("whole", "sizes", "is_fused"), [
+    (12, [4, 4, 4], True),
+    (8, [4, 4, 4], True),
+    (5, [4, 4, 4], False),
+    (8, [4], False),
+    (8, [8], False),
+])  # fmt: skip
+def test_a_matrix_of_the_size_of_several_others_is_fused(whole: int, sizes: list[int], is_fused: bool):
+    assert fused(whole, sizes) == is_fused
 
 
 def test_layers_that_only_one_side_has_are_not_dropped():
