@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -138,10 +139,38 @@ def test_an_edit_that_hides_uses_is_refused(monkeypatch: pytest.MonkeyPatch):
     zero = np.zeros(1)
     best = SimpleNamespace(found=Match(zero, zero, steps, "c: no partner"), side=SimpleNamespace(parameters={}),
                            inputs=[], hint=None, _replace=lambda **new: SimpleNamespace(**new))  # fmt: skip
-    known = SimpleNamespace(elements=None, program=SimpleNamespace(inputs={}))
-    given = deriving.Tried(best, (None, None), SimpleNamespace(program=None))
-    edit = SimpleNamespace(tapes=lambda *tapes: tapes)
+    known = SimpleNamespace(elements=None, program=SimpleNamespace(inputs={}), side=best.side)
+    tape = SimpleNamespace(unread=list)
+    given = deriving.Tried(best, (tape, tape), SimpleNamespace(program=None))
+    edit = SimpleNamespace(side=0, tapes=lambda *tapes: tapes)
     monkeypatch.setattr(deriving, "Program", lambda *_: None)
     for count, taken in ((1, False), (2, True)):
         monkeypatch.setattr(deriving, "match", lambda *_, n=count: Match(zero, zero, steps[:n]))
         assert (deriving._tried(edit, given, known) is not None) == taken
+
+
+def test_a_branch_with_parameters_that_the_other_model_has_too_is_not_left_out():
+    """Two blocks of four are halved: without the first one's branch, later blocks meet what earlier ones met."""
+    needs("torch")
+    import torch
+
+    class Blocks(torch.nn.Module):
+        def __init__(self, scales: Sequence[float]) -> None:
+            super().__init__()
+            self.scales = scales
+            self.n = torch.nn.ModuleList(torch.nn.LayerNorm(6) for _ in scales)
+            self.fc = torch.nn.ModuleList(torch.nn.Linear(6, 6) for _ in scales)
+
+        def forward(self, x: Any) -> Any:
+            for scale, norm, fc in zip(self.scales, self.n, self.fc, strict=True):
+                branch = torch.tanh(fc(norm(x)))
+                x = x + (branch if scale == 1 else branch * scale)
+            return x
+
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    found = parity.derive(Blocks((0.5, 1, 0.5, 1)), Blocks((1, 1, 1, 1)), (x,))
+    assert [str(line) for line in found.table.lines] == [
+        f"{name}.{{i}}.{leaf}: {axes} <-> {name}.{{i}}.{leaf}: {axes}"
+        for name, leaf, axes in (("n", "weight", "c"), ("n", "bias", "c"), ("fc", "weight", "o i"), ("fc", "bias", "c"))
+    ]
+    assert "2 factors" in str(found)

@@ -32,6 +32,7 @@ from .windows import differing
 
 CLOSE = 1e-10  # that of values recomputed with the right cause, or that are a thousand times nearer than before
 SPAN = 4  # uses before the first that differs whose operations are searched for the cause
+MORE = 12  # causes that are tried after one that is right here: another one may be right in later places too
 CAUSES = 8  # differences that are explained one after the other
 
 
@@ -114,21 +115,24 @@ def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int
     early = (_until(left, ends[0]), _until(right, ends[1])) if ends else both
     if ends and _agreement(early, mapped, pair, at) != pair.gap:  # what the use meets is computed behind it
         ends, early = [], both
+    best, most, left_over = Cause(), 0, MORE
     for edit in itertools.takewhile(lambda _: time.thread_time() < stop, _edits(both, early, pairs, at)):
+        left_over -= bool(best.text)
         part = edit.tape(both[edit.side].tape).until(ends[edit.side]) if ends else None
-        if part and _agreement(_replaced(early, edit.side, part), mapped, pair, at) > limit:
-            continue
-        sides = _edited(both, edit)
-        gap = _agreement(sides, mapped, pair, at)
-        if gap > limit:
-            continue
-        for wider in edit.wider:
-            every = _edited(both, wider)
-            if _agreeing(every, mapped) > _agreeing(sides, mapped):
-                edit, sides, gap = wider, every, _agreement(every, mapped, pair, at)
-        same = f"they agree to {short(gap)}" if gap else "they are equal"
-        return Cause(f"{edit.text} (recomputed so, {same})", edit.kind, sides, edit.times)
-    return Cause()
+        if not part or _agreement(_replaced(early, edit.side, part), mapped, pair, at) <= limit:
+            for one in (edit, *edit.wider):
+                sides = _edited(both, one)
+                gap = _agreement(sides, mapped, pair, at)
+                agreeing = _agreeing(sides, mapped) if gap <= limit else 0
+                if agreeing > most:
+                    same = f"they agree to {short(gap)}" if gap else "they are equal"
+                    best = Cause(f"{one.text} (recomputed so, {same})", one.kind, sides, one.times)
+                    most = agreeing
+                elif one is edit:  # one place alone does not make the sides equal there
+                    break
+        if most == len(pairs) or (best.text and not left_over):
+            break
+    return best
 
 
 def _edits(both: tuple[Run, Run], early: tuple[Run, Run], pairs: Sequence[Pair], at: int) -> Iterator[Edit]:

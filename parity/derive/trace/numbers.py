@@ -42,7 +42,7 @@ def changes(left: Tape, right: Tape) -> Iterator[Change]:
     surplus = [_surplus(ours, theirs), _surplus(theirs, ours)]
     for side in (1, 0):
         for (kind, value), places in surplus[side].items():
-            others = [other for (k, other) in surplus[1 - side] if k == kind] if side else []
+            others = [other for (k, other) in surplus[1 - side] if k == kind]
             for other in (*others, *NEUTRAL[kind]):
                 every = len(places) - len((theirs if side == 0 else ours).get((kind, value), ()))
                 for some in _choices(places, every == len(places)):
