@@ -142,7 +142,9 @@ def _edits(both: tuple[Run, Run], early: tuple[Run, Run], pairs: Sequence[Pair],
       early: both sides, run up to where they part.
     """
     read = [side.program.tape.constants.keys() for side in early]
-    numbers = (edit for edit in changes(both[0].tape, both[1].tape) if not read[edit.side].isdisjoint(edit.constants))
+    numbers = (
+        edit for edit in changes(both[0].tape, both[1].tape, True) if not read[edit.side].isdisjoint(edit.constants)
+    )
     before = [(pair.left.node, pair.right.node) for pair in pairs[max(0, at - 2) : at] if pair.left and pair.right]
     firsts = [min((nodes[side] for nodes in before), default=0) for side in (0, 1)]
     sums = rewirings((both[0].program, both[1].program), firsts)

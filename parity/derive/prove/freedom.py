@@ -21,7 +21,7 @@ from ..trace.sides import Side
 from ..trace.tape import Array
 
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
-TRIES = 2  # blocks in which a kind of exchange is tried until one has no effect
+TRIES = 2  # blocks in which an exchange of the nearest names is tried, until one has no effect
 
 NUMBER = re.compile(r"\d+")
 BETWEEN = re.compile(r" (?:with|and) ")  # the two names in a text
@@ -44,13 +44,15 @@ def freedom(left: Side, program: Program, elements: Filled, inputs: Mapping[str,
             return left.run(elements.arrays, inputs)
         return Program(program.tape, elements.arrays, list(inputs.values())).outputs  # in less memory
 
-    stop, uses = time.thread_time() + seconds, list[Use]()
+    uses = list[Use]()
     Walk(program, elements, lambda use: uses.append(compact(use))).run()
-    kinds: dict[Hashable, dict[str, list[Pairs]]] = {}
-    for template, text, pairs in _candidates(uses, elements, [node.site for node in program.tape.nodes], partners):
-        kinds.setdefault((template, spacing(text)), {}).setdefault(text, []).append(pairs)
-    trial = _Trial(run, elements, stop)
-    found = [text for kind in kinds.values() for text in trial.free(kind)]
+    kinds: dict[str, dict[Hashable, dict[str, list[Pairs]]]] = {}
+    every = _candidates(uses, elements, [node.site for node in program.tape.nodes], partners)
+    for _, template, text, pairs in sorted(every, key=lambda one: one[0]):
+        kinds.setdefault(template, {}).setdefault(spacing(text), {}).setdefault(text, []).append(pairs)
+    trial = _Trial(run, elements, seconds)
+    ranked = [(alike, TRIES if k == 0 else 1) for kind in kinds.values() for k, alike in enumerate(kind.values())]
+    found = [text for alike, tries in ranked for text in trial.free(alike, tries)]
     left.release()
     return found
 
@@ -59,28 +61,31 @@ class _Trial:
     """Runs a model with elements exchanged.
 
     Args:
-      stop: the thread's CPU time from which nothing more is tried.
+      seconds: the CPU time, of all threads, for all that is tried.
     """
 
-    def __init__(self, run: Callable[[], list[Array]], elements: Filled, stop: float):
-        self.run, self.elements, self.stop = run, elements, stop
-        self.before = run()
+    def __init__(self, run: Callable[[], list[Array]], elements: Filled, seconds: float):
+        self.run, self.elements, self.before = run, elements, run()
+        self.stop = time.process_time() + seconds
 
-    def free(self, kind: Mapping[str, Sequence[Pairs]]) -> list[str]:
+    def free(self, kind: Mapping[str, Sequence[Pairs]], tries: int) -> list[str]:
         """Return in which blocks an exchange has no effect: all are tried at once, or one by one.
 
         Args:
           kind: texts that differ in the number of their block alone, each with ways to exchange.
+          tries: in how many of them an exchange is tried that has an effect.
         """
-        for text in itertools.islice(kind, TRIES):
+        for text in itertools.islice(kind, tries):
             for k, pairs in enumerate(kind[text]):
-                if time.thread_time() > self.stop:
+                if time.process_time() > self.stop:
                     return []
                 if not self._same(pairs) or not self._matters(pairs):
                     continue
                 others = {other: ways[k] for other, ways in kind.items() if other != text and k < len(ways)}
                 if not _disjoint([pairs, *others.values()]) or not self._same([p for o in others.values() for p in o]):
-                    others = {o: its for o, its in others.items() if time.thread_time() < self.stop and self._same(its)}
+                    others = {
+                        o: its for o, its in others.items() if time.process_time() < self.stop and self._same(its)
+                    }
                 return numbered([text, *others])
         return []
 
@@ -138,8 +143,8 @@ def both(names: Sequence[str], partners: Mapping[str, Sequence[str]]) -> str:
 
 def _candidates(
     uses: list[Use], elements: Elements, sites: list[str], partners: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[str, str, Pairs]]:
-    """Yield (template, what it says, the elements to exchange)."""
+) -> Iterator[tuple[int, str, str, Pairs]]:
+    """Yield (how many matrices the second one is ahead, template, what it says, the elements to exchange)."""
     for k, use in enumerate(uses):
         if use.kind != "product" or len(use.ids) > 1 or use.ids.shape[2] < 2:
             continue
@@ -163,12 +168,12 @@ def _candidates(
                 into = [(other.ids[0, 0], other.ids[0, 1])]
                 text = f"outputs of {names[0]} with inputs of {names[1]}"
                 for more in (between, []):
-                    yield f"{template} in", text, own + into + _vectors([*more, *beside], width, theirs)
+                    yield seen, f"{template} in", text, own + into + _vectors([*more, *beside], width, theirs)
             if other.ids.shape[2] == width:
                 into = [(other.ids[0, :, 0], other.ids[0, :, 1])]
                 text = f"outputs of {names[0]} with outputs of {names[1]}"
-                yield f"{template} out", text, own + into + _vectors([*beside, *theirs], width)
-    yield from _terms(uses, elements, partners)
+                yield seen, f"{template} out", text, own + into + _vectors([*beside, *theirs], width)
+    yield from ((0, *term) for term in _terms(uses, elements, partners))
 
 
 def _vectors(uses: list[Use], width: int, without: Sequence[Use] = ()) -> Pairs:

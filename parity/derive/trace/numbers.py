@@ -36,13 +36,18 @@ class Change(Edit):
         return replace(tape, constants={**tape.constants, **new})
 
 
-def changes(left: Tape, right: Tape) -> Iterator[Change]:
-    """Yield changes that may make the sides equal: a number that one side reads more often, for one of the other."""
+def changes(left: Tape, right: Tape, both: bool = False) -> Iterator[Change]:
+    """Yield changes that may make the sides equal: a number that one side reads more often, for one of the other.
+
+    Args:
+      both: whether the left side takes numbers of the right one too: where a change of one side makes both equal
+        there, one of the other side may do so in all places at once.
+    """
     ours, theirs = numbers(left), numbers(right)
     surplus = [_surplus(ours, theirs), _surplus(theirs, ours)]
     for side in (1, 0):
         for (kind, value), places in surplus[side].items():
-            others = [other for (k, other) in surplus[1 - side] if k == kind]
+            others = [other for (k, other) in surplus[1 - side] if k == kind] if side or both else []
             for other in (*others, *NEUTRAL[kind]):
                 every = len(places) - len((theirs if side == 0 else ours).get((kind, value), ()))
                 for some in _choices(places, every == len(places)):
