@@ -203,3 +203,37 @@ def test_a_mask_that_one_side_stores_is_set_aside():
     found = parity.derive((left, {name: jnp.zeros((6, 6)) for name in "qkv"}), right, (images(3, 5, 6),))
     assert found.proven and not found.missing, (found.failure, found.reasons)
     assert "drop <- causal" in found.table.print()
+
+
+def rotated(x: Any, cat: Any) -> Any:
+    """Turn halves of the head width of (n, t, heads, 4) by angles that grow with the position."""
+    angles = np.arange(x.shape[1])[:, None] * np.array([1.0, 0.1])
+    cos, sin = (f(angles)[None, :, None] for f in (np.cos, np.sin))
+    cos, sin = (cos, sin) if isinstance(x, jax.Array) else map(torch.tensor, (cos, sin))
+    a, b = x[..., :2], x[..., 2:]
+    return cat((a * cos - b * sin, b * cos + a * sin), -1)
+
+
+def rotary(p: Any, x: Any) -> Any:
+    """Grouped-query attention of JAX, whose einsums exchange the operands of products."""
+    q, k, v = (jnp.einsum("btc,chd->bthd", x, p[name]) for name in "qkv")
+    q, k = (rotated(y, jnp.concatenate) for y in (q, k))
+    q = q.reshape(*q.shape[:2], GROUPS, -1, 4)
+    y = jnp.einsum("bgrts,bsgd->btgrd", jax.nn.softmax(jnp.einsum("btgrd,bsgd->bgrts", q, k) / 2), v)
+    return jnp.einsum("bthd,hdc->btc", y.reshape(*x.shape[:2], HEADS, 4), p["o"])
+
+
+def rotary_fused(m: Any, x: Any) -> Any:
+    q, k, v = (y.unflatten(-1, (-1, 4)) for y in m.qkv(x).split([HEADS * 4, GROUPS * 4, GROUPS * 4], -1))
+    q, k, v = (y.transpose(1, 2) for y in (rotated(q, torch.cat), rotated(k, torch.cat), v))
+    k, v = (y.repeat_interleave(HEADS // GROUPS, 1) for y in (k, v))
+    return m.o(((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+def test_half_of_each_query_is_not_taken_for_values_of_as_many_rows():
+    """A half of each of four heads has as many columns as the values of two groups, and the same side of a product."""
+    shapes = {"q": (WIDTH, HEADS, 4), "k": (WIDTH, GROUPS, 4), "v": (WIDTH, GROUPS, 4), "o": (HEADS, 4, WIDTH)}
+    bare = {"qkv": torch.nn.Linear(WIDTH, (HEADS + 2 * GROUPS) * 4, False), "o": torch.nn.Linear(WIDTH, WIDTH, False)}
+    right = Net(rotary_fused, **bare)
+    found = parity.derive((rotary, {name: jnp.zeros(shape) for name, shape in shapes.items()}), right, images(2, 7, 16))
+    assert found.proven, found

@@ -172,10 +172,11 @@ class Products(Regrouping):
                     alone = seen.name not in partners
                     hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
                     split = not roles.alike(groups, theirs)
-                    likely = (seen in strays, hollow, taken, split, alone, roles.difference(group.role, other.role))
-                    differs = other.grid != group.grid
+                    differs, role = other.grid != group.grid, roles.difference(group.role, other.role)
+                    exchanged = role == roles.EXCHANGED and not differs  # as likely as the same role
+                    likely = (seen in strays, hollow, taken, split, alone, 0 if exchanged else role)
                     for turned, columns_of in enumerate((other, *(other.orders() if differs else ()))):
-                        order = self._order(use, seen, (*likely, turned), apart, differs)
+                        order = self._order(use, seen, (*likely, turned), apart, differs, role)
                         options.append((order, gap, seen, columns_of))
         return options
 

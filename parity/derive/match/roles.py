@@ -22,6 +22,7 @@ PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are c
 SIDE = r"product \d"
 FIRST = 3  # kinds of readers that make a role
 UNREAD = "unread"  # the role of columns that nothing reads
+EXCHANGED = 1  # the difference of roles in operands of products that are exchanged
 MAX_ORDERS = 6  # orders of the coordinates of columns that are tried
 SINGLE = -1  # in place of an axis: a function of single values mixes none
 MAX_STEPS = 200  # operations that are followed from one product
@@ -77,8 +78,8 @@ def alike(a: Sequence[Group], b: Sequence[Group]) -> bool:
 
 
 def difference(a: str, b: str) -> int:
-    """Rank how far two roles differ: 0 not at all, 1 in the sides of products, which einsums exchange, 2 otherwise."""
-    return 0 if a == b else 1 if re.sub(SIDE, "product", a) == re.sub(SIDE, "product", b) else 2
+    """Rank how far two roles differ: 0 not at all, EXCHANGED in the sides of products, as in einsums, 2 otherwise."""
+    return 0 if a == b else EXCHANGED if re.sub(SIDE, "product", a) == re.sub(SIDE, "product", b) else 2
 
 
 def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool = False) -> list[Group]:
