@@ -23,8 +23,9 @@ EPSILONS = {1e-3: "1e-3", 1e-5: "1e-5", float(np.float32(1e-5)): "float32(1e-5)"
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
+NONE = "no activation"
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "no activation": lambda x: x,
+    NONE: lambda x: x,
     "GELU by the error function": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
     "GELU by tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     "GELU by a sigmoid": lambda x: x / (1 + np.exp(-1.702 * x)),

@@ -15,12 +15,11 @@ import numpy as np
 
 import ports  # noqa: F401  whose filter of warnings has to precede the user's imports
 from convert import terminal
-from convert.errors import ConvertError, UsageError, called, option, printable
+from convert.errors import ConvertError, UsageError, called, printable
 from convert.files.atomic import check
 from convert.program import dumps
 from convert.progress import Status
 from convert.table_file import load
-from convert.table_like import dropped
 from specs.table import Table
 
 from ..report import check_page, write_page
@@ -149,12 +148,4 @@ def _summary(found: Derivation, out: str | None) -> list[Line]:
     verdict, *others = found.summary
     lines = count(len(found.table.lines), "line") if found.table.lines else "no lines, nothing written"
     written = [] if out is None else [Line(f"{out}: {lines}")]
-    return [verdict, *written, *dropped_lines(found.table), *others]
-
-
-def dropped_lines(table: Table) -> list[Line]:
-    """Name the arrays that only one side has, in one line."""
-    sides = {"left": dropped(table.reverse()), "right": dropped(table)}
-    named = [f"{', '.join(labels)} on the {side}" for side, labels in sides.items() if labels]
-    remedy = f"{option('like', 'FILE')}, a file of a new model of that side, supplies them to a conversion"
-    return [Line(f"dropped: {'; '.join(named)}: {remedy}")] if named else []
+    return [verdict, *written, *others]

@@ -83,6 +83,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         unobservable=proof.unobservable,
         unshown=verdict.unshown,
         reads_numbers=verdict.reads_numbers,
+        remark=proof.remark if proof.gradient is None else "",
         kept=proof.kept,
         drawn=left.drawn,
         reasons=of.reasons,
@@ -112,8 +113,9 @@ def judged(left: Left, best: Candidate, of: Written) -> Verdict:
         return prove(a, b, tapes, of.table, of.map, left.elements, of.rights, found.plus, whole)
 
     proof = run(whole)
-    numbers = parted and proof.exact <= OUTPUT and not found.failure and reads_numbers(a, b, tapes, of.table)
-    if numbers:
+    edited = best.programs[0].tape is not tapes[0] or best.programs[1].tape is not best.exact
+    doubted = (parted or edited) and proof.exact <= OUTPUT and not found.failure
+    if numbers := doubted and reads_numbers(a, b, tapes, of.table):
         whole, proof = True, run(True)
     proven = proof.holds and whole and not of.reasons
     unshown = unproven(a, b, of.table) if proven else []

@@ -1,25 +1,23 @@
-"""Define what a derivation returns: the Table, what supports it, and what is missing."""
+"""Say what a derivation found: the verdict, where the models part, what to do next."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from convert.errors import option
 from convert.folding import fold as folded_names
+from convert.table_like import dropped
 from specs.numerals import limit, short
+from specs.table import Table
 
 from ..summary import count
-from .fold.rows import DerivedTable, missing_lines
-from .match.choices import Step
-from .prove.causes import Divergence
+from .evidence import ROUNDING, Evidence
+from .fold.rows import missing_lines
 from .prove.prove import GRADIENT
 from .trace.outputs import COARSE, OUTPUT, TURNED
-from .trace.places import place
-from .unmatched import Unmatched
 
 NEXT = (
     "make both models compute the same at the first of these places and derive again, or write the missing lines "
@@ -33,7 +31,6 @@ NUMBERS = (
     "note: code of a model reads numbers (.item(), a branch): values inside the models were not compared, "
     "the proof compares their outputs and gradients"
 )
-ROUNDING = 1e-8  # relative difference of what two uses meet that rounding does not explain
 
 
 class Line(NamedTuple):
@@ -47,60 +44,8 @@ class Line(NamedTuple):
     kind: str = ""
 
 
-@dataclass(frozen=True, repr=False)
-class Derivation:
-    """A Table and what supports it. `str` of it is what the command prints: the verdict, and what is not proven.
-
-    Args:
-      proven: outputs and gradients agree in float64 on weights and inputs that were not used to find the table.
-      error: the relative error of the outputs there, as the models compute them; NaN where it says nothing, since
-        the outputs depend on parameters that are missing.
-      divergences: where the models part, in the order of execution on the right.
-      unobservable: left parameters on which no output depends: no proof covers their places.
-      reasons: right parameters that the table does not fill, each with the reason; missing: their names.
-      failure: why the matching stopped, "" if it did not.
-      seconds: the CPU time that it took, in all threads. built: before it, that of functions that built the models.
-      inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them.
-      freedom: what may be permuted without effect; the table keeps the order as it is written.
-      uses: each use of a parameter on the right with its partner, in the order of execution.
-      fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
-      incomparable: why the outputs cannot be compared, or say nothing; "" if they can.
-      depths: how the numbers of blocks of both models differ; "" where they do not. sizes: the same of lengths of axes.
-      unmatched: of both sides, what has no partner.
-      gradient: the relative error of the gradients in the proof; None where they were not compared.
-      arrays, elements: the numbers of parameters and of their elements on the left and on the right.
-      unshown: right arrays that both models read and that keep their own values, as integers do: no value shows how the
-        left ones become them.
-      kept: inputs that kept their given values in the proof, each with the reason.
-      drawn: left parameters of one value in the weights that were given, which got random ones.
-      reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
-        those of one run, so that places where the models part are not known. The proof runs the models themselves.
-    """
-
-    table: DerivedTable
-    proven: bool
-    error: float
-    divergences: list[Divergence]
-    unobservable: list[str]
-    reasons: dict[str, str]
-    failure: str
-    seconds: float
-    inferred: list[str]
-    freedom: list[str]
-    uses: list[Step]
-    fixed: list[str]
-    incomparable: str = ""
-    depths: str = ""
-    unmatched: Sequence[Unmatched] = ()
-    gradient: float | None = None
-    arrays: tuple[int, int] = (0, 0)
-    elements: tuple[int, int] = (0, 0)
-    built: float = 0.0
-    sizes: str = ""
-    unshown: Sequence[str] = ()
-    kept: Sequence[str] = ()
-    drawn: Sequence[str] = ()
-    reads_numbers: bool = False
+class Derivation(Evidence):
+    """A Table and what supports it. `str` of it is what the command prints: the verdict, and what is not proven."""
 
     def __str__(self) -> str:
         return "\n".join(line.text for line in self.summary)
@@ -109,10 +54,9 @@ class Derivation:
         filled = f"{self.arrays[1] - len(self.missing)} of {count(self.arrays[1], 'parameter')}"
         return f"<Derivation: {self.verdict}, {count(len(self.table.lines), 'line')}, {filled}>"
 
-    @property
-    def verdict(self) -> str:
-        """Return "proven", "complete" (every parameter has a line, but the models differ) or "incomplete"."""
-        return "proven" if self.proven else "incomplete" if self.missing else "complete"
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values, for JSON, with the earliest place where the models part as `first`."""
+        return {"verdict": self.verdict, "first": self.first, **super().to_dict()}
 
     @property
     def outputs(self) -> str:
@@ -126,11 +70,6 @@ class Derivation:
                 f"outputs agree to {short(self.error)}, but gradients differ by {short(self.gradient)} of their largest"
             )
         return f"outputs differ by {short(self.error)} of their largest element" if self.error else "outputs are equal"
-
-    @property
-    def nothing_matched(self) -> bool:
-        """Tell whether no parameter of the right model has a partner."""
-        return bool(self.missing) and len(self.missing) == self.arrays[1]
 
     @property
     def lacking(self) -> list[str]:
@@ -178,19 +117,9 @@ class Derivation:
         )
 
     @property
-    def agreeing(self) -> int:
-        """Count the uses of parameters at which both models meet the same values, up to rounding."""
-        return sum(use.gap <= ROUNDING for use in self.uses)
-
-    @property
-    def left_over(self) -> list[str]:
-        """Return the left parameters, or parts of them, that have no partner where the Table is incomplete."""
-        return list(dict.fromkeys(n for use in self.unmatched if use.side == "left" for n in use.names.split(" ")))
-
-    @property
     def matched(self) -> str:
         """Say how many uses of parameters have partners and agree: "10 of 36 uses matched, all 10 agree"."""
-        matched, agree = len(self.uses), self.agreeing
+        matched, agree = len(self.compared), self.agreeing
         others = sum(use.side == "right" and bool(use.kind) for use in self.unmatched)
         if not others:
             return f"{agree:,} of {matched:,} uses of parameters agree"
@@ -198,50 +127,6 @@ class Derivation:
             return f"0 of {others:,} uses of parameters matched"
         which = f"all {agree:,}" if agree == matched else f"{agree:,} of these"
         return f"{matched:,} of {matched + others:,} uses of parameters matched, {which} agree"
-
-    @property
-    def missing(self) -> list[str]:
-        return list(self.reasons)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the same as plain values, for JSON."""
-        return {
-            "verdict": self.verdict,
-            "first": self.first,
-            "table": self.table.print(),
-            "proven": self.proven,
-            "gradient": self.gradient,
-            "error": self.error if np.isfinite(self.error) else None,
-            "divergences": [divergence.to_dict() for divergence in self.divergences],
-            "unobservable": self.unobservable,
-            "inferred": self.inferred,
-            "freedom": self.freedom,
-            "fixed": self.fixed,
-            "unshown": list(self.unshown),
-            "kept": list(self.kept),
-            "drawn": list(self.drawn),
-            "reads_numbers": self.reads_numbers,
-            "missing": self.missing,
-            "reasons": self.reasons,
-            "left_over": self.left_over,
-            "failure": self.failure,
-            "incomparable": self.incomparable,
-            "depths": self.depths,
-            "sizes": self.sizes,
-            "seconds": self.seconds,
-            "build_seconds": self.built,
-            "uses": [
-                {
-                    "kind": use.kind,
-                    "left": use.left.split(),
-                    "right": use.right.split(),
-                    "left_module": place(use.left_site, use.left),
-                    "right_module": place(use.right_site, use.right),
-                    "difference": use.gap,
-                }
-                for use in self.uses
-            ],
-        }
 
     @property
     def places(self) -> list[Line]:
@@ -262,6 +147,7 @@ class Derivation:
     def judgement(self) -> list[Line]:
         """Say whether the Table is proven, and what is not: the verdict, the earliest place where the models part."""
         verdict = self.verdict if self.verdict != "complete" else "complete, but not proven"
+        verdict += " by outputs alone" if self.proven and self.gradient is None else ""
         verdict += f", as the models differ in {self.explained}" if self.explained else ""
         uses = f"; {self.matched}" if (self.uses or self.unmatched) and not self.reads_numbers else ""
         uses += f" to {limit(ROUNDING)}" if uses and self.uses else ""
@@ -285,7 +171,7 @@ class Derivation:
     @property
     def summary(self) -> list[Line]:
         """Say all that is known beside the Table."""
-        lines = [*self.judgement]
+        lines = [*self.judgement, *dropped_lines(self.table)]
         if self.unobservable:
             few = f"{len(self.unobservable):,} of {count(self.arrays[0], 'parameter')}"
             which = ", ".join(folded_names(self.unobservable))
@@ -302,6 +188,8 @@ class Derivation:
         lines += [Line(f"kept in the proof: {text}") for text in self.kept]
         if self.reads_numbers and self.proven:
             lines.append(Line(NUMBERS))
+        if self.proven and self.remark:
+            lines.append(Line(f"gradients were not compared: {self.remark}"))
         return [*lines, Line(self.took)]
 
     @property
@@ -309,3 +197,11 @@ class Derivation:
         """Say how much CPU time it took."""
         before = f", after {self.built:.1f} s for building both models" if self.built else ""
         return f"{self.seconds:.1f} s of CPU{before}"
+
+
+def dropped_lines(table: Table) -> list[Line]:
+    """Name the arrays that only one side has, in one line."""
+    sides = {"left": dropped(table.reverse()), "right": dropped(table)}
+    named = [f"{', '.join(labels)} on the {side}" for side, labels in sides.items() if labels]
+    remedy = f"{option('like', 'FILE')}, a file of a new model of that side, supplies them to a conversion"
+    return [Line(f"dropped: {'; '.join(named)}: {remedy}")] if named else []

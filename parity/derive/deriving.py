@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from convert.errors import UsageError, command_or_call
 from specs.claims import without_claims
 from specs.table import Table
@@ -38,6 +40,7 @@ CORRECTING = 15  # seconds for finding edits with which a match goes further
 AGREEING = 1e-6  # difference of values that a rearranged sum explains
 
 
+@np.errstate(all="ignore")  # values of models that differ overflow, and masks are infinite
 def derive(
     left: Any,
     right: Any,

@@ -22,8 +22,7 @@ from .trace.places import OWN
 from .trees import trees
 
 OUTPUTS = """Both models run in float64 on weights and inputs that the search did not use, the right one's weights
-translated by the Table. The error is the largest difference of an element over the largest element of its output.
-A proof compares the gradient of every parameter as well."""
+translated by the Table. The error is the largest difference of an element over the largest element of its output."""
 USES = """Wherever a parameter is used, in a product or a sum, the values that meet it in both models are compared up to
 their layout, on the weights of the search. The difference is relative to the largest of them."""
 LEGEND = """A line names an array on either side and its axes: letters that both sides share, (s h d) axes composed into
@@ -36,7 +35,7 @@ CAVEATS = (
     "An operation that changes no value on random weights and inputs, such as a clamp that is never reached, does not "
     "show.",
 )
-GRADIENTS = """The gradient of every parameter, through the Table, on the weights of the proof."""
+GRADIENTS = """A proof compares the gradient of every parameter, through the Table, where both models have gradients."""
 
 
 def page(found: Derivation, about: Mapping[str, str], out: str | None = None) -> str:
@@ -64,6 +63,8 @@ def page(found: Derivation, about: Mapping[str, str], out: str | None = None) ->
 
 
 def _verdict(found: Derivation) -> str:
+    if found.proven and found.gradient is None:
+        return "Proven by outputs alone, without gradients: the Table translates one model into the other"
     if found.proven:
         return "Proven: the Table translates one model into the other"
     if found.missing:
@@ -81,6 +82,8 @@ def _measures(found: Derivation) -> Markup:
         rows.append(
             ("error of the gradients", short(found.gradient), f"at most {limit(GRADIENT)} counts as equal", GRADIENTS)
         )
+    elif found.remark:
+        rows.append(("error of the gradients", "not compared", found.remark, GRADIENTS))
     rows += [
         ("uses that agree", found.matched, f"a difference of at most {limit(ROUNDING)} counts as agreeing", USES),
     ]

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from specs.numerals import short
 
 from ..markup import Markup, name, tag
-from .derivation import ROUNDING, Derivation
+from .derivation import Derivation
+from .evidence import ROUNDING
 from .match.choices import Step
 from .trace.places import OWN, module_of, place
 from .unmatched import Unmatched
@@ -52,7 +53,7 @@ def trees(found: Derivation) -> Markup:
         "Each module of the left model stands beside the part of the right one that has its partners; below it, each "
         "use of a parameter, with the difference of the values that meet it; a module shows the largest below it."
     )
-    if found.agreeing < len(found.uses):
+    if found.agreeing < len(found.compared):
         about += PARTED
     if found.unmatched:
         about += " What has no partner stands beside a dash, that of the right model at the end."
@@ -69,7 +70,7 @@ def _measured(found: Derivation) -> list[Step]:
         where = place(use.left_site, use.left), place(use.right_site, use.right)
         return use._replace(gap=cards[where]) if use.gap > ROUNDING and where in cards else use
 
-    return [measured(use) for use in found.uses]
+    return [measured(use) for use in found.compared]
 
 
 def tree(uses: Sequence[Step], unmatched: Sequence[Unmatched] = ()) -> Module:

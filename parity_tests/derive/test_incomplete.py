@@ -14,7 +14,8 @@ import parity
 from convert.by_table import plan
 from convert.errors import ConvertError, UsageError, command
 from parity.derive import deriving
-from parity.derive.command import dropped_lines, run
+from parity.derive.command import run
+from parity.derive.derivation import dropped_lines
 from parity.derive.fold.rows import missing_lines
 from parity.derive.match.choices import Step
 from parity.derive.match.match import Match

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import parity
+from parity.derive.report import page
 
 torch = pytest.importorskip("torch")
 
@@ -143,20 +144,20 @@ class Tempered(torch.nn.Module):
       number: whether the code reads it as a number.
     """
 
-    def __init__(self, number: bool):
+    def __init__(self, number: bool, scale: float = 0.5):
         super().__init__()
         self.number, self.up, self.down = number, torch.nn.Linear(6, 5), torch.nn.Linear(5, 3)
-        self.scale = torch.nn.Parameter(torch.rand(()) + 0.5)
+        self.scale = torch.nn.Parameter(torch.tensor(scale))
 
     def forward(self, x: Any) -> Any:
         return self.down(torch.tanh(self.up(x) * (self.scale.item() if self.number else self.scale)))
 
 
-def test_a_number_read_from_a_parameter_is_no_difference():
+@pytest.mark.parametrize("scale", [0.3, 1.0, 1.3])
+def test_a_number_read_from_a_parameter_is_no_difference(scale: float):
     x = np.random.default_rng(0).standard_normal((4, 6))
-    found = parity.derive(Tempered(True), Tempered(True), (x,))
+    found = parity.derive(Tempered(True), Tempered(True, scale), (x,))
     assert found.proven and found.reads_numbers and not found.divergences
-    assert str(found.table).endswith("scale: -> scale:\n") or "scale" in found.table.print()
     assert "note: code of a model reads numbers (.item(), a branch)" in str(found)
 
 
@@ -165,3 +166,43 @@ def test_models_of_which_one_reads_a_number_are_not_proven_and_no_place_is_named
     found = parity.derive(Tempered(False), Tempered(True), (x,))  # the right one has no gradient of its scale
     assert not found.proven and not found.divergences
     assert "gradients differ" in str(found) and "without .item()" in found.following
+
+
+def test_gradients_of_paddles_recurrent_layers_are_compared():
+    paddle = pytest.importorskip("paddle")
+    x = np.random.default_rng(0).standard_normal((2, 4, 5))
+    found = parity.derive(torch.nn.GRU(5, 4, batch_first=True), paddle.nn.GRU(5, 4), (x,))
+    assert found.proven and found.gradient is not None and not found.remark
+
+
+class Constant(torch.nn.Linear):
+    def forward(self, input: Any) -> Any:
+        with torch.no_grad():
+            return super().forward(input)
+
+
+def test_a_proof_without_gradients_says_so():
+    found = parity.derive(Constant(4, 3), torch.nn.Linear(4, 3), (np.random.default_rng(0).standard_normal((2, 4)),))
+    assert found.proven and found.gradient is None
+    assert str(found).startswith("proven by outputs alone: ")
+    assert f"gradients were not compared: {found.remark}" in str(found) and found.remark
+    assert "Proven by outputs alone, without gradients" in page(found, {}) and "not compared" in page(found, {})
+
+
+def test_a_term_of_a_sum_in_another_order_is_no_difference_of_proven_models():
+    """What the second bias is added to depends on the order of the terms."""
+
+    class Sum(torch.nn.Module):
+        def __init__(self, turned: bool):
+            super().__init__()
+            self.turned = turned
+            self.a, self.b, self.c = (torch.nn.Linear(4, 4) for _ in range(3))
+
+        def forward(self, x: Any) -> Any:
+            terms = [self.a(x), torch.tanh(self.b(x)), self.c(x)]
+            first, second, third = terms[::-1] if self.turned else terms
+            return (first + second) + third
+
+    found = parity.derive(Sum(False), Sum(True), (np.random.default_rng(0).standard_normal((3, 4)),))
+    assert found.proven and found.agreeing == len(found.compared)
+    assert f"{found.agreeing} of {found.agreeing} uses of parameters agree" in str(found)

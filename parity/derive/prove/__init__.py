@@ -3,5 +3,6 @@
 prove runs both models, decides, with limits for outputs and gradients, and says which inputs kept their values;
 gradients compares these parameter by parameter; observable tells which parameters no output depends on, and unproven
 which integers and masks no proof exchanges; signs runs both with other signs; freedom exchanges elements; causes says
-why values part, at the uses that pairs puts beside each other, and windows how convolutions differ.
+why values part, at the uses that pairs puts beside each other: recomputation runs both models with an edit of one, and
+windows compares convolutions.
 """

@@ -1,38 +1,36 @@
 """Locate where two models part, and why: a cause is named only if recomputing with it makes their values agree.
 
 Both models run on weights that the Table translates. Each use of a parameter on the right meets the values that the
-same elements meet on the left; the first use that meets others is where the models part. Four kinds of causes are
-tried: another activation, a number of one side (an epsilon, a scale, a limit) in place of the other's, sums (a term
-that one side lacks, a norm on the other side of a sum), and an operation of one side in place of the other's (a
-pooling). Of convolutions of the same image, the padding, strides and dilations in which they differ are named.
+same elements meet on the left; the first use that meets others is where the models part. Five kinds of causes are
+tried: parameters that the right side lacks, another activation, a number of one side (an epsilon, a scale, a limit) in
+place of the other's, sums (a term that one side lacks, a norm on the other side of a sum), and an operation of one side
+in place of the other's (a pooling). Of convolutions of the same image, the padding, strides and dilations in which they
+differ are named.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from specs.numerals import short
-
 from ...hypotheses import ACTIVATIONS
 from ..match.advice import feeds
 from ..trace.edits import Edit
-from ..trace.numbers import changes
+from ..trace.numbers import changes, without_parameters
 from ..trace.sums import rewirings
-from ..trace.swaps import swaps
-from ..trace.tape import Array, Tape
-from .pairs import Mapped, Pair, Run, first, run
+from ..trace.swaps import activations, swaps
+from ..trace.tape import Array
+from .pairs import Mapped, Pair, Run
 from .pairs import pairs as pairs_of
+from .recomputation import CLOSE, Cause, Recomputation
 from .windows import differing
 
-CLOSE = 1e-10  # that of values recomputed with the right cause, or that are a thousand times nearer than before
 SPAN = 4  # uses before the first that differs whose operations are searched for the cause
-MORE = 12  # causes that are tried after one that is right here: another one may be right in later places too
+BEHIND = 6  # the same for an activation, of a gate whose other factor comes from products after it
 CAUSES = 8  # differences that are explained one after the other
 
 
@@ -60,19 +58,6 @@ class Divergence(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """Return what users see as plain values, for JSON."""
         return {name: getattr(self, name) for name in ("left", "right", "size", "cause", "advice")}
-
-
-class Cause(NamedTuple):
-    """Why values part; see Divergence.
-
-    Args:
-      sides: both models with the cause removed; None where they cannot be run on so.
-    """
-
-    text: str = ""
-    kind: str = ""
-    sides: tuple[Run, Run] | None = None
-    times: int = 1
 
 
 def explain(left: Run, right: Run, mapped: Mapped, seconds: float = 5) -> list[Divergence]:
@@ -104,53 +89,52 @@ def _advice(pair: Pair, right: Run) -> str:
 
 def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int, stop: float) -> Cause:
     """Return the cause of a difference, without a text where none is confirmed."""
-    pair, limit, both = pairs[at], max(CLOSE, pairs[at].gap * 1e-3), (left, right)
+    pair, known = pairs[at], pairs[at].left is not None and pairs[at].right is not None
     if pair.left is not None and pair.right is not None:
         window = left.tape.nodes[pair.left.node].window, right.tape.nodes[pair.right.node].window
         if text := differing((pair.left.x, pair.right.x), window):
             return Cause(text, "convolution's window")
-        if text := _activation(pair, right, _span(pairs, at)):
-            return Cause(text, "activation")
-    ends = _ends(both, pairs[: at + 2])
-    early = (_until(left, ends[0]), _until(right, ends[1])) if ends else both
-    if ends and _agreement(early, mapped, pair, at) != pair.gap:  # what the use meets is computed behind it
-        ends, early = [], both
-    best, most, left_over = Cause(), 0, MORE
-    for edit in itertools.takewhile(lambda _: time.thread_time() < stop, _edits(both, early, pairs, at)):
-        left_over -= bool(best.text)
-        part = edit.tape(both[edit.side].tape).until(ends[edit.side]) if ends else None
-        if not part or _agreement(_replaced(early, edit.side, part), mapped, pair, at) <= limit:
-            for one in (edit, *edit.wider):
-                sides = _edited(both, one)
-                gap = _agreement(sides, mapped, pair, at)
-                agreeing = _agreeing(sides, mapped) if gap <= limit else 0
-                if agreeing > most:
-                    same = f"they agree to {short(gap)}" if gap else "they are equal"
-                    best = Cause(f"{one.text} (recomputed so, {same})", one.kind, sides, one.times)
-                    most = agreeing
-                elif one is edit:  # one place alone does not make the sides equal there
-                    break
-        if most == len(pairs) or (best.text and not left_over):
-            break
-    return best
+    trial = Recomputation((left, right), mapped, pairs, at, stop)
+    if (cause := trial.best(_simple(trial, _spans(trial, BEHIND)))).text:
+        return cause
+    if known and (text := _activation(pair, right, _span(pairs, at))):
+        return Cause(text, "activation")
+    return trial.best(_edits(trial, _spans(trial, 2)))
 
 
-def _edits(both: tuple[Run, Run], early: tuple[Run, Run], pairs: Sequence[Pair], at: int) -> Iterator[Edit]:
-    """Yield what may make the sides equal: in turn other numbers, sums and operations behind the last uses that agree.
-
-    Args:
-      early: both sides, run up to where they part.
-    """
-    read = [side.program.tape.constants.keys() for side in early]
-    numbers = (
-        edit for edit in changes(both[0].tape, both[1].tape, True) if not read[edit.side].isdisjoint(edit.constants)
-    )
-    before = [(pair.left.node, pair.right.node) for pair in pairs[max(0, at - 2) : at] if pair.left and pair.right]
+def _spans(trial: Recomputation, uses: int) -> list[tuple[int, int]]:
+    """Return of each side the operations between the last `uses` that agree and the first that does not."""
+    some = [pair for pair in trial.pairs[max(0, trial.at - uses) : trial.at] if pair.left and pair.right]
+    before = [(pair.left.node, pair.right.node) for pair in some if pair.left and pair.right]
     firsts = [min((nodes[side] for nodes in before), default=0) for side in (0, 1)]
-    sums = rewirings((both[0].program, both[1].program), firsts)
-    spans = [(first, _end(side, pairs[at], k)) for k, (first, side) in enumerate(zip(firsts, both, strict=True))]
-    operations = swaps(both[0].program, both[1].program, spans)
-    for few in itertools.zip_longest(numbers, sums, operations):
+    return [
+        (first, _end(side, trial.pairs[trial.at], k))
+        for k, (first, side) in enumerate(zip(firsts, trial.both, strict=True))
+    ]
+
+
+def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:
+    """Yield what is told by one look: parameters that the right side lacks, and other activation functions."""
+    left = trial.both[0]
+    yield from without_parameters(left.program, _alone(left, trial.mapped))
+    for side, (run_, span) in enumerate(zip(trial.both, spans, strict=True)):
+        yield from activations(run_.program, span, side)
+
+
+def _alone(left: Run, mapped: Mapped) -> list[str]:
+    """List the left parameters of which no right one has an element."""
+    owned = np.zeros(len(left.elements), bool)
+    owned[np.maximum(np.asarray(mapped.numbers), 0)] = True
+    return [name for name in left.elements.names if not left.elements.part(owned, name).any()]
+
+
+def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[Edit]:
+    """Yield what may make the sides equal: in turn other numbers, sums and operations, behind the last that agrees."""
+    left, right = trial.both
+    read = [side.program.tape.constants.keys() for side in trial.early]
+    numbers = (edit for edit in changes(left.tape, right.tape, True) if not read[edit.side].isdisjoint(edit.constants))
+    sums = rewirings((left.program, right.program), [first for first, _ in spans])
+    for few in itertools.zip_longest(numbers, sums, swaps(left.program, right.program, spans)):
         yield from filter(None, few)
 
 
@@ -158,55 +142,6 @@ def _end(side: Run, pair: Pair, k: int) -> int:
     """Return the operation of a side behind which a pair tells nothing."""
     use = (pair.left, pair.right)[k]
     return len(side.tape.nodes) if use is None else use.node + 1
-
-
-def _ends(sides: tuple[Run, Run], pairs: Sequence[Pair]) -> list[int]:
-    """Return for each side the value up to which it has to run to compare these uses; [] if that is its outputs."""
-    uses = [(pair.left, pair.right) for pair in pairs if pair.left and pair.right]
-    if len(uses) < len(pairs):
-        return []
-    return [side.tape.nodes[max(use[k].node for use in uses)].output for k, side in enumerate(sides)]
-
-
-def _until(side: Run, end: int) -> Run:
-    """Return a side that was run up to a value."""
-    part = side.tape.until(end)
-    assert part is not None
-    return run(part, side.weights, side.inputs, side.side)
-
-
-def _edited(sides: tuple[Run, Run], edit: Edit) -> tuple[Run, Run] | None:
-    """Return both sides, one of them with an edit; None if an operation refuses it."""
-    return _replaced(sides, edit.side, edit.tape(sides[edit.side].tape))
-
-
-def _replaced(sides: tuple[Run, Run], side: int, tape: Tape) -> tuple[Run, Run] | None:
-    """Return both sides, of which one runs another tape; None if an operation refuses what it reads there."""
-    old = sides[side]
-    try:
-        new = run(tape, old.weights, old.inputs, side)
-    except Exception:  # an operation that refuses the number, or the shape
-        return None
-    return (new, sides[1]) if side == 0 else (sides[0], new)
-
-
-def _agreement(sides: tuple[Run, Run] | None, mapped: Mapped, parted: Pair, at: int) -> float:
-    """Return the relative difference where the sides parted; infinity where they part before that place."""
-    use = parted.right
-    for k, pair in enumerate(pairs_of(*sides, mapped)) if sides else ():
-        same = use is None or (pair.right is not None and pair.right.kind == use.kind
-                               and first(pair.right.ids) == first(use.ids))  # fmt: skip
-        if k >= at and same:
-            return pair.gap
-        if pair.parts:
-            break
-    return math.inf
-
-
-def _agreeing(sides: tuple[Run, Run] | None, mapped: Mapped) -> int:
-    """Count the pairs of uses before the first that meets other values."""
-    pairs = pairs_of(*sides, mapped) if sides else iter(())
-    return sum(1 for _ in itertools.takewhile(lambda pair: not pair.parts, pairs))
 
 
 def _span(pairs: Sequence[Pair], at: int) -> tuple[int, int]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import paddle
+from paddle.nn.layer.rnn import RNNBase
 
 from .caches import forgotten
 from .call import Call
@@ -71,7 +72,7 @@ class PaddleSide(ModuleSide):
     def gradients(self, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], take: Take) -> Outputs:
         """Return the outputs; give `take` the gradients; see Side."""
         self._load(parameters)
-        with _double(), forgotten(self._layers()):
+        with _double(), forgotten(self._layers()), _recurrent_in_training(self._layers()):
             outputs = self._run(_tensors_of(inputs))
             weights = zip(outputs, cotangents(outputs), strict=True)
             total = sum((t * paddle.to_tensor(w)).sum() for t, w in weights)
@@ -127,6 +128,19 @@ def _double() -> Iterator[None]:
         yield
     finally:
         paddle.set_default_dtype(before)
+
+
+@contextlib.contextmanager
+def _recurrent_in_training(layers: Sequence[paddle.nn.Layer]) -> Iterator[None]:
+    """Set recurrent layers without dropout in training mode: they compute the same, and have gradients in no other."""
+    chosen = [layer for layer in layers if isinstance(layer, RNNBase) and not layer.dropout and not layer.training]
+    for layer in chosen:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in chosen:
+            layer.training = False
 
 
 @contextlib.contextmanager

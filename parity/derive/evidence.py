@@ -1,0 +1,148 @@
+"""Define what a derivation found: the Table, what supports it, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .fold.rows import DerivedTable
+from .match.choices import Step
+from .prove.causes import Divergence
+from .trace.places import place
+from .unmatched import Unmatched
+
+ROUNDING = 1e-8  # relative difference of what two uses meet that rounding does not explain
+
+
+@dataclass(frozen=True, repr=False)
+class Evidence:
+    """A Table and what supports it.
+
+    Args:
+      proven: outputs and gradients agree in float64 on weights and inputs that were not used to find the table.
+      error: the relative error of the outputs there, as the models compute them; NaN where it says nothing, since
+        the outputs depend on parameters that are missing.
+      divergences: where the models part, in the order of execution on the right.
+      unobservable: left parameters on which no output depends: no proof covers their places.
+      reasons: right parameters that the table does not fill, each with the reason; missing: their names.
+      failure: why the matching stopped, "" if it did not.
+      seconds: the CPU time that it took, in all threads. built: before it, that of functions that built the models.
+      inferred: right parameters of which all or some elements follow a pattern or a name, since nothing reads them.
+      freedom: what may be permuted without effect; the table keeps the order as it is written.
+      uses: each use of a parameter on the right with its partner, in the order of execution.
+      fixed: blocks that stand alone in their list, if it is one: lines are fixed to their number.
+      incomparable: why the outputs cannot be compared, or say nothing; "" if they can.
+      depths: how the numbers of blocks of both models differ; "" where they do not. sizes: the same of lengths of axes.
+      unmatched: of both sides, what has no partner.
+      gradient: the relative error of the gradients in the proof; None where they were not compared.
+      arrays, elements: the numbers of parameters and of their elements on the left and on the right.
+      unshown: right arrays that both models read and that keep their own values, as integers do: no value shows how the
+        left ones become them.
+      kept: inputs that kept their given values in the proof, each with the reason.
+      drawn: left parameters of one value in the weights that were given, which got random ones.
+      reads_numbers: a model's code reads numbers, by `.item()` or to choose a branch: what was recorded of it holds
+        those of one run, so that places where the models part are not known. The proof runs the models themselves.
+      remark: why gradients were not compared; "" where they were, or where outputs differ.
+    """
+
+    table: DerivedTable
+    proven: bool
+    error: float
+    divergences: list[Divergence]
+    unobservable: list[str]
+    reasons: dict[str, str]
+    failure: str
+    seconds: float
+    inferred: list[str]
+    freedom: list[str]
+    uses: list[Step]
+    fixed: list[str]
+    incomparable: str = ""
+    depths: str = ""
+    unmatched: Sequence[Unmatched] = ()
+    gradient: float | None = None
+    arrays: tuple[int, int] = (0, 0)
+    elements: tuple[int, int] = (0, 0)
+    built: float = 0.0
+    sizes: str = ""
+    unshown: Sequence[str] = ()
+    kept: Sequence[str] = ()
+    drawn: Sequence[str] = ()
+    reads_numbers: bool = False
+    remark: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Return "proven", "complete" (every parameter has a line, but the models differ) or "incomplete"."""
+        return "proven" if self.proven else "incomplete" if self.missing else "complete"
+
+    @property
+    def nothing_matched(self) -> bool:
+        """Tell whether no parameter of the right model has a partner."""
+        return bool(self.missing) and len(self.missing) == self.arrays[1]
+
+    @property
+    def agreeing(self) -> int:
+        """Count the uses of parameters at which both models meet the same values, up to rounding."""
+        return sum(use.gap <= ROUNDING for use in self.compared)
+
+    @property
+    def compared(self) -> list[Step]:
+        """List the uses that tell whether the models agree.
+
+        What a term of a sum was added to depends on the order of the terms, which frameworks choose: in a proven
+        derivation such a difference is none of the models.
+        """
+        return [use for use in self.uses if not (self.proven and use.kind == "add" and use.gap > ROUNDING)]
+
+    @property
+    def left_over(self) -> list[str]:
+        """Return the left parameters, or parts of them, that have no partner where the Table is incomplete."""
+        return list(dict.fromkeys(n for use in self.unmatched if use.side == "left" for n in use.names.split(" ")))
+
+    @property
+    def missing(self) -> list[str]:
+        return list(self.reasons)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values, for JSON."""
+        return {
+            "verdict": self.verdict,
+            "table": self.table.print(),
+            "proven": self.proven,
+            "gradient": self.gradient,
+            "error": self.error if np.isfinite(self.error) else None,
+            "divergences": [divergence.to_dict() for divergence in self.divergences],
+            "unobservable": self.unobservable,
+            "inferred": self.inferred,
+            "freedom": self.freedom,
+            "fixed": self.fixed,
+            "unshown": list(self.unshown),
+            "kept": list(self.kept),
+            "drawn": list(self.drawn),
+            "reads_numbers": self.reads_numbers,
+            "remark": self.remark,
+            "missing": self.missing,
+            "reasons": self.reasons,
+            "left_over": self.left_over,
+            "failure": self.failure,
+            "incomparable": self.incomparable,
+            "depths": self.depths,
+            "sizes": self.sizes,
+            "seconds": self.seconds,
+            "build_seconds": self.built,
+            "uses": [
+                {
+                    "kind": use.kind,
+                    "left": use.left.split(),
+                    "right": use.right.split(),
+                    "left_module": place(use.left_site, use.left),
+                    "right_module": place(use.right_site, use.right),
+                    "difference": use.gap,
+                }
+                for use in self.uses
+            ],
+        }

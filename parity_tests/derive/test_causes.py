@@ -1,0 +1,63 @@
+"""Causes of differences that recomputing confirms: one for all places where it holds, and the true one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as f
+
+import parity
+from parity_tests.derive.pairs import images
+from parity_tests.derive.test_kinds_matching import Net, linear
+
+
+def gated(act: Callable[[Any], Any], fused: bool) -> Net:
+    """A gated layer, its gate and its values from one matrix or from two."""
+    if fused:
+        return Net(lambda m, x: m.out(torch.mul(act(m.both(x)[..., :5]), m.both(x)[..., 5:])), both=linear(6, 10),
+                   out=linear(5, 4))  # fmt: skip
+    return Net(lambda m, x: m.out(act(m.gate(x)) * m.up(x)), gate=linear(6, 5), up=linear(6, 5), out=linear(5, 4))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_activation_that_is_one_factor_of_a_product_is_named(fused: bool):
+    left, right = gated(f.gelu, False), gated(lambda x: f.gelu(x, approximate="tanh"), fused)
+    found = parity.derive(left, right, (images(4, 6),))
+    assert not found.missing and found.explained == "one activation"
+    assert "GELU by the error function on the left, GELU by tanh on the right (recomputed so" in str(found)
+
+
+def test_a_parameter_that_the_right_model_lacks_is_named():
+    left = Net(
+        lambda m, x: m.out(m.fc(x) * m.scale), fc=linear(), scale=torch.nn.Parameter(torch.randn(6)), out=linear()
+    )
+    right = Net(lambda m, x: m.out(m.fc(x)), fc=linear(), out=linear(6, 6, False))
+    found = parity.derive(left, right, (images(4, 6),))
+    assert not found.proven and found.explained == "2 missing parameters"
+    assert found.divergences[0].cause.startswith(
+        "the left adds out.bias and multiplies by scale, and the right has no such parameters (recomputed so"
+    )
+    assert "dropped: scale, out.bias on the left" in str(found)
+
+
+def normed(*epsilons: float) -> Net:
+    parts: dict[str, Any] = {f"n{k}": torch.nn.LayerNorm(6, eps) for k, eps in enumerate(epsilons)}
+    parts |= {f"fc{k}": linear() for k in range(len(epsilons))}
+
+    def run(m: Any, x: Any) -> Any:
+        for k in range(len(epsilons)):
+            x = x + getattr(m, f"fc{k}")(getattr(m, f"n{k}")(x))
+        return x
+
+    return Net(run, **parts)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_epsilons_that_differ_in_some_norms_are_one_cause_whichever_side_has_them(swapped: bool):
+    sides = normed(1e-6, 1e-6, 1e-6, 1e-5), normed(1e-5, 1e-5, 1e-5, 1e-5)
+    found = parity.derive(*(sides[::-1] if swapped else sides), (images(4, 6),))
+    assert not found.missing and found.explained == "3 epsilons"
+    assert len(found.divergences) == 1 and "and so in 2 more places" in found.divergences[0].cause
