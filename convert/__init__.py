@@ -10,7 +10,8 @@ order in which a conversion goes through them:
                       program those of signals); conversion is the command that converts, commands has all others;
                       routes, source_paths, pages; for people: outcome, dry_run, progress, terminal, folding,
                       documents; version, versions
-    what a file is    recognise, readings, nesting, spelling, examples; choosing, replicas, parametrized, refusal
+    what a file is    recognise, readings, nesting, named_copies, spelling, examples; choosing, replicas,
+                      parametrized, refusal
     its Config        configure, from settings (the user's), inference (shapes), module_settings (of pickled modules),
                       record and variants; conventions, pixels; open_fields, where nobody states a value
     the plan          planning builds plans.Plan from steps: by_dialect, dialect_faults, counters, aside, nnx, masters

@@ -1,15 +1,14 @@
 """Name what a file holds beside the model that is read from it, so that nothing is left out in silence."""
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from .errors import command_or_call, option
 from .files.base import Tensor
 from .folding import fold
-from .nesting import COPIES, LEAST, LONGEST, PROFILED, SEPARATOR, TRAINING, WORD, cuts, label, training, unwrapped
+from .named_copies import copied_place, likely_places
+from .nesting import LEAST, LONGEST, PROFILED, TRAINING, cuts, label, training, unwrapped
 from .readings import Reading, copies_without_collection, is_known, normal
 from .recognise import spellings
 
@@ -66,19 +65,10 @@ def set_aside(tensors: Mapping[str, Tensor], used: Iterable[str], reading: Readi
 
 
 def by_name(tensors: Mapping[str, Tensor]) -> list[Aside]:
-    """Name what a file of an unknown architecture contains beside a model: training state, and copies of weights.
-
-    A copy has a word such as "ema" in its place, and under that the names of other arrays, however they are separated.
-    """
+    """Name what a file of an unknown architecture contains beside a model: training state, and copies of weights."""
     groups: dict[tuple[str, str], list[Tensor]] = {}
-    rest: list[Tensor] = []
-    for name, tensor in tensors.items():
-        if container := training(name):
-            groups.setdefault((container, STATE), []).append(tensor)
-        else:
-            rest.append(tensor)
-    for place, copy in _named_copies(rest).items():
-        groups[place, _copy(place)] = copy
+    for name, (container, reason) in beside(tensors).items():
+        groups.setdefault((container, reason), []).append(tensors[name])
     return [
         entry
         for (name, reason), group in groups.items()
@@ -86,38 +76,14 @@ def by_name(tensors: Mapping[str, Tensor]) -> list[Aside]:
     ]
 
 
-def _named_copies(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
-    """Return {place of a copy: its arrays}: those places whose arrays are mostly named as others are."""
-    copies: dict[str, list[Tensor]] = {}
-    others: list[str] = []
-    for tensor in tensors:
-        if place := copied_place(tensor.name[:LONGEST]):
-            copies.setdefault(place, []).append(tensor)
-        else:
-            others.append(tensor.name[:LONGEST])
-    own = {place: [_joined(t.name[len(place) : LONGEST]) for t in group] for place, group in copies.items()}
-    wanted = {name for names in own.values() for name in names}
-    ends = (_joined(name[start:]) for name in others for start in cuts(name)) if wanted else ()
-    known = {end for end in ends if end in wanted}
-    enough = {
-        place for place, names in own.items() if sum(map(known.__contains__, names)) >= max(LEAST, len(names) / 2)
-    }
-    return {place: group for place, group in copies.items() if place in enough}
+def beside(names: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Return {name: (its container, why it is no array of a model)} for a file of an unknown architecture."""
+    state = {name: (container, STATE) for name in names if (container := training(name))}
+    copies = {place: (place, _copy_reason(place)) for place in likely_places(names)}
+    return state | {name: copies[place] for name in names if (place := copied_place(name)) in copies}
 
 
-def copied_place(name: str, words: Collection[str] = COPIES) -> str:
-    """Return the place in a name up to the first level with one of these words; "" where none has one."""
-    for before, start in pairwise(cuts(name)):
-        if not set(words).isdisjoint(map(str.lower, re.findall(WORD, name[before:start]))):
-            return name[:start]
-    return ""
-
-
-def _joined(name: str) -> str:
-    return SEPARATOR.sub("", name)
-
-
-def _copy(place: str) -> str:
+def _copy_reason(place: str) -> str:
     import shlex  # that few files need
 
     return COPY.format(option("weights", command_or_call(shlex.quote(label(place)), label(place))))
@@ -174,7 +140,7 @@ def _explain(name: str, reading: Reading, copies: list[str]) -> tuple[str, str]:
     spelled = spellings(*reading.which)
     for place in copies:
         if place and place != reading.place and name.startswith(place):
-            return place, _copy(place)
+            return place, _copy_reason(place)
     if inside(name, reading.prefix) and is_known(name[len(reading.prefix) :].lstrip("/"), spelled):
         return "", UNUSED
     if name.endswith(PROFILED):

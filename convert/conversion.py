@@ -155,8 +155,7 @@ def _apart(reader: Reader, unused: Callable[[], frozenset[str]]) -> frozenset[st
     from .optimizer import copies, finding
 
     state = finding.apart(reader)
-    copied = copies.apart(reader, state)
-    return state | (copied & unused() if copied else copied)
+    return state | copies.copy_names(reader, state, unused)
 
 
 def _hashed(file: str, arguments: Namespace, stack: contextlib.ExitStack) -> Source | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from specs.kinds import KINDS, STATISTICS
 
-from .aside import by_name
+from .aside import beside
 from .files.base import Tensor
 
 OWN = {"running_mean", "running_var", "num_batches_tracked", "_mean", "_variance"}  # nothing else is called so
@@ -17,23 +17,20 @@ LEAVES = {
 } - STATISTICS
 
 
-def counted(tensors: Mapping[str, Tensor], aside: int) -> dict[str, int | bool]:
-    """Return {"parameters", "statistics", "named"}.
+def counted(tensors: Mapping[str, Tensor]) -> dict[str, int | bool]:
+    """Return {"parameters", "statistics", "named"} of a file's arrays, without those that are of no model.
 
     "statistics": elements of running statistics, counters and other whole numbers. "parameters": all others.
     "named": whether most of these have names of parameters, so that they may be called so.
-
-    Args:
-      aside: elements that belong to no model, which `by_name` lists.
     """
-    others = {name: tensors[name] for name in _others(tensors)}
-    statistics = sum(t.size for t in others.values()) - sum(entry.elements for entry in by_name(others))
-    rest = [name for name in tensors if name not in others]
-    named = 2 * sum(_leaf(name)[1] in LEAVES for name in rest) >= len(rest)
+    gone = beside(tensors)
+    model = {name: tensor for name, tensor in tensors.items() if name not in gone}
+    others = set(_others(model))
+    rest = [name for name in model if name not in others]
     return {
-        "parameters": sum(t.size for t in tensors.values()) - aside - statistics,
-        "statistics": statistics,
-        "named": named,
+        "parameters": sum(model[name].size for name in rest),
+        "statistics": sum(model[name].size for name in others),
+        "named": 2 * sum(_leaf(name)[1] in LEAVES for name in rest) >= len(rest),
     }
 
 

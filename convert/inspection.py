@@ -308,7 +308,5 @@ def _beside(reader: Reader) -> dict[str, Any]:
     """Describe what a file contains beside a model, as far as names alone show; the rest is its parameters."""
     from .counting import counted
 
-    aside = by_name(reader.tensors)
     own = {name: tensor for name, tensor in reader.tensors.items() if name not in reader.shared}
-    beside = by_name(own) if reader.shared else aside
-    return {"aside": as_json(aside), **counted(own, sum(entry.elements for entry in beside))}
+    return {"aside": as_json(by_name(reader.tensors)), **counted(own)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from .errors import UsageError, option
@@ -46,6 +46,13 @@ def unwrapped(name: str) -> str:
     while (plain := re.sub(WRAPPERS, "", name)) != name:  # what was behind a wrapper may be another
         name = plain
     return name
+
+
+def has_word(text: str, words: Collection[str] = COPIES) -> bool:
+    """Tell whether a place, or a level of one, has one of these words in its name: "ema_params", "modelEMA"."""
+    lower = text.lower()
+    found = any(word in lower for word in words)  # before a closer look, which costs more
+    return found and any(word.lower() in words for word in re.findall(WORD, text))
 
 
 def label(place: str) -> str:
@@ -123,8 +130,7 @@ def rank(place: str) -> tuple[bool, int, bool]:
     nest = place.rpartition("/")[0]
     live = max((n for n in LIVE if n == nest or (n and nest.startswith(f"{n}/"))), key=len, default=None)
     beyond = place[len(live) :].strip("/") if live is not None else place
-    is_copy = any(word.lower() in COPIES for word in re.findall(WORD, place))
-    return is_copy, LIVE.index(live) if live is not None else len(LIVE), bool(beyond)
+    return has_word(place), LIVE.index(live) if live is not None else len(LIVE), bool(beyond)
 
 
 def is_training(place: str) -> bool:

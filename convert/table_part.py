@@ -14,13 +14,12 @@ from specs.matching import Matcher
 from specs.table import Table
 
 from . import folding
-from .aside import copied_place
 from .errors import ConvertError, UsageError, option
 from .files.base import Reader, Tensor, meant
-from .nesting import COPIES, WRAPPERS, chosen, cuts, label, training, unclear, unwrapped
+from .named_copies import COUNTS, SETTINGS, copies
+from .nesting import WRAPPERS, chosen, has_word, label, training, unclear, unwrapped
 from .spelling import Respelled, respelled
 
-COUNTS = {"n_averaged", "num_updates", "updates", "count"}  # beside a copy: how often it was averaged
 RANDOM = (
     r"(?:^|/)rngs/(?:\w+/)?(?:key|count)(?:/(?:raw_)?value)?$"  # of nnx: a stream's key, and how often it was drawn
 )
@@ -163,7 +162,7 @@ def without_training(own: TablePart, table: Table) -> TablePart:
 
     These are training state and copies of weights, by their names, in containers that have none of the model's arrays.
     """
-    names = [name for name in own.sources if training(name) or _may_be_copy(name)]
+    names = [name for name in own.sources if training(name) or has_word(name)]
     if not names:
         return own
     matched = _matched_names(table, own.sources)
@@ -173,21 +172,21 @@ def without_training(own: TablePart, table: Table) -> TablePart:
     names = [name for name in names if name in own.sources]
     tops = {name.partition("/")[0] for name in matched}
     free = [name for name in names if name not in matched and name.partition("/")[0] not in tops]
-    ends = {name[cut:] for name in matched for cut in cuts(name)}
+    of_copies = {
+        place: [name for name, weight in inside.items() if weight or name[len(place) :] in COUNTS | SETTINGS]
+        for place, inside in copies(free, matched).items()
+        if any(inside.values())
+    }
+    copied = {name for inside in of_copies.values() for name in inside}
     groups: dict[str, list[str]] = {}
-    copies: dict[str, list[str]] = {}
     for name in free:
-        place = copied_place(name)
-        rest = unwrapped(name[len(place) :])
-        if place and (rest in ends or rest in COUNTS):
-            copies.setdefault(place, []).append(name)
-        elif container := training(name):
+        if name not in copied and (container := training(name)):
             groups.setdefault(container, []).append(name)
-    if not groups and not copies:
+    if not groups and not copied:
         return own
     notes = [_state_note(own.reader, groups)] if groups else []
-    notes += [_copy_note(own, place, inside) for place, inside in copies.items()]
-    gone = {name for group in (*groups.values(), *copies.values()) for name in group}
+    notes += [_copy_note(own, place, inside) for place, inside in of_copies.items()]
+    gone = copied.union(*groups.values())
     taken = frozenset(own.sources[name].name for name in gone)
     sources = {name: tensor for name, tensor in own.sources.items() if name not in gone}
     return own._replace(sources=sources, taken=own.taken | taken, notes=(*own.notes, *notes))
@@ -201,11 +200,6 @@ def _without_random(own: TablePart, names: list[str]) -> TablePart:
     taken = own.taken | {own.sources[name].name for name in names}
     sources = {name: tensor for name, tensor in own.sources.items() if name not in names}
     return own._replace(sources=sources, taken=taken, notes=(*own.notes, note))
-
-
-def _may_be_copy(name: str) -> bool:
-    lower = name.lower()
-    return any(word in lower for word in COPIES)  # before a closer look, which costs more
 
 
 def _state_note(reader: Reader, groups: Mapping[str, list[str]]) -> str:

@@ -425,3 +425,35 @@ def test_a_folder_above_a_copy_is_no_part_of_what_its_collections_share():
         place = f"hyperparams_run/ema_{collection}/"
         families.add(_family(place, Copy(place, arrays, (), None, False, frozenset())))
     assert families == {"hyperparams_run/ema_/"}
+
+
+@pytest.mark.parametrize("copied", ["model_ema/module._orig_mod.{}", "model_ema/{}", "LitEma"])
+def test_commands_agree_on_what_is_a_copy(copied, run, tmp_path):
+    """AveragedModel of a compiled model with few layers, and latent diffusion's LitEma, whose names have no dots."""
+    needs("torch")
+    import torch
+
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(*size) for name, size in SHAPES.items()})
+    sgd = torch.optim.SGD(model.named_parameters(), lr=0.5, momentum=0.5)
+    model["last"](model["first"](torch.ones(1, 3))).sum().backward()
+    sgd.step()
+    weights, average, place = model.state_dict(), {name: t + 1 for name, t in model.state_dict().items()}, "model_ema/"
+    if copied == "LitEma":
+        weights = {f"model.{name}": tensor for name, tensor in weights.items()}
+        weights |= {f"model_ema.{name.replace('.', '')}": tensor for name, tensor in average.items()}
+        weights |= {"model_ema.decay": torch.tensor(0.5), "model_ema.num_updates": torch.tensor(3, dtype=torch.int32)}
+        saved, part, place = {"state_dict": weights}, "state_dict/model.", "state_dict/model_ema."
+    else:
+        inside = {copied.partition("/")[2].format(name): tensor for name, tensor in average.items()}
+        saved, part = {"model": weights, "model_ema": inside}, "model"
+    torch.save({**saved, "optimizer": sgd.state_dict()}, tmp_path / "m.pt")
+    about = json.loads(run("inspect", tmp_path / "m.pt", "--json")[1])
+    assert {entry["name"] for entry in about["aside"]} == {"optimizer/", place}
+    assert about["parameters"] == sum(tensor.numel() for tensor in average.values())
+    (tmp_path / "net.table").write_text(TABLE)
+    words = ["--table", tmp_path / "net.table", tmp_path / "m.pt", "--weights", part, "-o"]
+    code, _, err = run(*words, tmp_path / "o.msgpack", "--with-optimizer")
+    assert code == 0 and f"the average of the weights goes along: {place[:-1]}" in err, err
+    assert "set aside" not in err
+    got = numpy_arrays(tmp_path / "o.msgpack")
+    np.testing.assert_array_equal(got["ema_params/last/kernel"], average["last.weight"].T)

@@ -357,6 +357,15 @@ LEFT = {  # names of arrays beside a model of unknown architecture -> what `insp
         | {"model_ema.decay": 1},
         [("model_ema.", 10, "--weights model_ema. takes it")],
     ),
+    "two layers and torch's AveragedModel": (
+        {f"model/{i}.{leaf}": 3 for i in range(2) for leaf in ("weight", "running_mean")}
+        | {f"model_ema/module.{i}.{leaf}": 3 for i in range(2) for leaf in ("weight", "running_mean")}
+        | {"model_ema/n_averaged": 1},
+        [("model_ema/", 5, "--weights model_ema takes it")],
+    ),
+    "a layer that is named like a copy": (
+        {f"{layer}.{leaf}": 3 for layer in ("fc", "avg_fc") for leaf in ("weight", "bias")}, [],
+    ),
     "a word that is no copy": ({f"avg.tower.{i}.w": 3 for i in range(9)} | {f"other.{i}.w": 3 for i in range(9)}, []),
 }  # fmt: skip
 
@@ -371,7 +380,8 @@ def test_what_a_file_of_an_unknown_architecture_holds_beside_its_model(case, run
     left = [(entry["name"], entry["arrays"], entry["reason"]) for entry in about["aside"]]
     assert len(left) == len(expected)
     assert all(a[:2] == b[:2] and b[2] in a[2] for a, b in zip(left, expected, strict=True)), left
-    assert about["parameters"] == sum(names.values()) - sum(entry["elements"] for entry in about["aside"])
+    of_model = sum(names.values()) - sum(entry["elements"] for entry in about["aside"])
+    assert about["parameters"] + about["statistics"] == of_model
     assert ("set aside:" in run("inspect", path)[1]) is bool(expected)
 
 

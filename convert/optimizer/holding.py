@@ -94,7 +94,7 @@ def held(
     if found is None:
         raise ConvertError(_without_state(plan.reader, path, reader.skipped))
     apart = frozenset[str]() if path else finding.apart(reader, found)
-    averages = copies.of(plan, plan.reader, apart)
+    averages = copies.of_plan(plan, plan.reader, apart)
     remarks = [f"{path}: {note}" for note in reader.remarks] if path else []
     remarks += _average_beside(plan.reader)
     one_of_many = False
@@ -104,7 +104,7 @@ def held(
     if unreplicate and not path and (replicas := copies.replicated(averages, reader, trained.values())):
         reader, one_of_many = FirstReplica(reader, replicas, " of the average of the weights"), True
         remarks.append(reader.remarks[-1])
-        averages = copies.of(plan, reader, apart)
+        averages = copies.of_plan(plan, reader, apart)
     if unreplicate and not isinstance(plan.reader, FirstReplica) and not one_of_many:
         raise UsageError(f"{reader.path}: {option('unreplicate')}: its arrays fit as they are: leave it out")
     return Held(reader, path, found, apart, averages, tuple(remarks))
