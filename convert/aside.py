@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from .errors import command_or_call, option
 from .files.base import Tensor
-from .folding import fold
+from .folding import counted
 from .named_copies import copied_place, likely_places
 from .nesting import LEAST, LONGEST, PROFILED, TRAINING, cuts, label, training, unwrapped
 from .readings import Reading, copies_without_collection, is_known, normal
@@ -123,12 +123,12 @@ def _places(name: str, spelled: Collection[str]) -> set[str]:
 
 
 def _fold(name: str, detail: str, reason: str, group: list[Tensor]) -> Iterator[Aside]:
-    """Return one entry for a container, and for arrays whose names fold into one; else one for each array."""
-    lines = fold(t.name for t in group) if detail else [name]
-    if len(lines) > 1:
-        yield from (Aside(t.name, 1, t.size, detail, reason) for t in group)
+    """Return one entry for a container, and for each name into which the names of like arrays fold."""
+    if detail:
+        lines = counted(tensor.name for tensor in group)
+        yield from (Aside(line, arrays, arrays * group[0].size, detail, reason) for line, arrays in lines.items())
     else:
-        yield Aside(lines[0], len(group), sum(t.size for t in group), detail, reason)
+        yield Aside(name, len(group), sum(t.size for t in group), detail, reason)
 
 
 def _detail(tensor: Tensor) -> str:

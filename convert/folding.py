@@ -18,11 +18,11 @@ _NUMBER = re.compile(r"([0-9]+)")
 
 def fold(names: Iterable[str]) -> list[str]:
     """Fold the numbers of names: blocks.0.bias, blocks.1.bias, blocks.2.bias -> blocks.{0..2}.bias."""
-    return list(_sizes(names))
+    return list(counted(names))
 
 
-def _sizes(names: Iterable[str]) -> dict[str, int]:
-    """Fold the numbers of names, and count the names that each folded one stands for."""
+def counted(names: Iterable[str]) -> dict[str, int]:
+    """Fold the numbers of names, and return {folded name: how many names it stands for}."""
     split = {tuple(_NUMBER.split(name, FOLDED)): 1 for name in names}
     for at in range(1, max(map(len, split), default=0), 2):
         numbers: dict[tuple[str, ...], list[str]] = {}
@@ -132,7 +132,7 @@ def misfits(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 def summarised(names: Iterable[str]) -> str:
     """Return "norm.bias", or "blocks.{0..3}.norm.bias and 2 more", for one name or more: 2 names, not folded ones."""
-    (first, _), *others = _sizes(names).items()
+    (first, _), *others = counted(names).items()
     more = sum(size for _, size in others)
     return first + (f" and {more:,} more" if more else "")
 

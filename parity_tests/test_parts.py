@@ -89,6 +89,14 @@ def test_live_weights_come_before_copies(case, model, tmp_path):
     assert ("weights=" in noted) == (case != "ema alone")
 
 
+def test_arrays_of_blocks_of_several_depths_are_listed_by_folded_names(model, tmp_path):
+    names = [f"layers.{level}.blocks.{block}.x" for level, depth in enumerate((2, 2, 6, 2)) for block in range(depth)]
+    path = save(tmp_path / "x.safetensors", {**dict.fromkeys(names, np.ones(3, "f4")), **under("state_dict/", model)})
+    with convert.plan(path, src="timm", dst="torch") as read:
+        listed = {entry.name: (entry.arrays, entry.elements) for entry in read.aside}
+        assert listed == {"layers.{0..3}.blocks.{0..1}.x": (8, 24), "layers.2.blocks.{2..5}.x": (4, 12)}
+
+
 def test_a_wrapped_copy_and_its_count_are_one_entry(model, tmp_path):
     copy = {**under("ema/module.", plus(model, 1)), "ema/n_averaged": np.array([3])}
     path = save(tmp_path / "x.safetensors", {**copy, **model})
