@@ -327,6 +327,13 @@ def test_axes_with_a_capital_have_one_length_in_the_whole_table():
         small.layout({"a": (6,), "c": (3,)})
 
 
+def test_a_length_that_the_last_line_shows_reaches_the_first_through_all_between():
+    lines = [f"{a}{b}: ({a} {b}) <-> {a}{b}: {a} {b}" for a, b in itertools.pairwise("ABCDEFGHIJK")]
+    shapes = {line[:2]: (6,) for line in lines} | {"last": (3,)}
+    layout = Table.parse("\n".join(["table 1", *lines, "last: K -> drop"])).layout(shapes)
+    assert layout.shapes == {line[:2]: (2, 3) if n % 2 else (3, 2) for n, line in enumerate(lines)}
+
+
 def test_sizes_differ_between_blocks_and_not_within_a_stack():
     lines = Table.parse("table 1\nb.{i}.w: o <-> c.{i}: o")
     assert lines.layout({"b.0.w": (2,), "b.1.w": (5,)}).shapes == {"c.0": (2,), "c.1": (5,)}

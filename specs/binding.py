@@ -42,7 +42,7 @@ class _Binding:
             theirs = Matcher(table.reverse(), self.like).match()
             for env in envs:
                 for array, named in zip(env.line.right.arrays, theirs.of(env.line, env.key), strict=False):
-                    self.solver.count(env, array, named)
+                    self.solver.learn_counts(env, array, named)
         self._solve(envs, envs)
         ranges, names = self._right_names(envs)
         made = [env for line in table.lines if line.fills for env in self._constants(line, ranges)]

@@ -1,8 +1,8 @@
 """Hold one line of a Table at one value of the numbers that it counts, with the lengths of its axes."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
 
 from .lines import Line, TableError
 from .ranges import Index, Key, Ranges
@@ -11,8 +11,9 @@ from .signature import Signature
 MAX_NAMES = 100_000  # arrays that one line makes of one: no file holds more
 
 
-class Env(NamedTuple):
-    """One line at one value of the numbers that both its sides count.
+@dataclass(eq=False)
+class Env:
+    """One line at one value of the numbers that both its sides count; a key of dicts by identity.
 
     Args:
       key: those numbers.

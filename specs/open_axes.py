@@ -55,9 +55,9 @@ def enough(dims: Sequence[Open]) -> list[str]:
     Lengths follow within a line, where a dimension of known length has one axis left; that is less than a Solver can
     do, so that the answer is never too small.
     """
-    by_env: dict[int, list[Open]] = {}
+    by_env: dict[Env, list[Open]] = {}
     for one in dims:
-        by_env.setdefault(id(one.env), []).append(one)
+        by_env.setdefault(one.env, []).append(one)
     parts = {tuple((one.names, one.follows) for one in own): None for own in by_env.values()}
     written = [p.name for one in dims for f in one.dim.factors for p in f if p.name in one.names]
     wanted = list(dict.fromkeys(written))

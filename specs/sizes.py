@@ -43,16 +43,17 @@ class Solver:
         self, table: Lines, shapes: Mapping[str, Shape], like: Mapping[str, Shape] | None, given: Mapping[str, int]
     ):
         self.table, self.shapes, self.like, self.given = table, shapes, like or {}, given
-        self.misfits: list[tuple[str, str]] = []
+        self.misfits: list[tuple[str, str]] = []  # names of arrays, and what contradicts the lengths of their axes
+        self.taken: dict[str, dict[int, set[str]]] = {}  # given lengths that lines took; see open_axes.contradicted
+        self.wrong: set[int] = set()  # numbers of lines whose lengths contradict each other
         self._dims: dict[tuple[int, str, int, str], dict[str, int]] = {}
         self._lengths: dict[tuple[int, str, int], int] = {}  # of whole dimensions that some line determines
         self._table_wide: dict[str, int] = {name: size for name, size in given.items() if table.shared(name)}
         self._used: set[str] = set()  # names of the given lengths that some line takes
-        self.taken: dict[str, dict[int, set[str]]] = {}  # see open_axes.contradicted
-        self.wrong: set[int] = set()  # numbers of lines whose lengths contradict each other
         self._stated: dict[str, str] = {}  # what the shapes state of lengths that are given otherwise
-        self._views: dict[int, list[View]] = {}  # by id of the Env
-        self._settled: set[int] = set()  # ids of Envs whose axes are all known, and were checked with every equation
+        self._views: dict[Env, list[View]] = {}
+        self._settled: set[Env] = set()  # those whose axes are all known, and were checked with every equation
+        self._learned = 0  # how many lengths were entered, of an Env or for all
         known = {p.name for line in table.lines for a in (*line.left.arrays, *line.right.arrays) for p in a.parts()}
         for name, size in given.items():
             if name not in known:
@@ -65,23 +66,26 @@ class Solver:
     def env(self, line: Line, key: Key, arrays: list[dict[Key, str]]) -> Env:
         env = Env(line, key, arrays, {})
         for variable, length in line.lengths.items():
-            self._learn(env, variable, length, f"{variable}={length}", "the line says so")
+            self._enter(env, variable, length, f"{variable}={length}", "the line says so")
         for array, named in zip(line.left.arrays, arrays, strict=False):
-            self.count(env, array, named)
-        self._views[id(env)] = list(self._viewed(env))
+            self.learn_counts(env, array, named)
+        self._views[env] = list(self._viewed(env))
         return env
 
-    def count(self, env: Env, array: Signature, named: dict[Key, str]) -> None:
-        """Learn the lengths of axes that stand in names."""
+    def learn_counts(self, env: Env, array: Signature, named: dict[Key, str]) -> None:
+        """Enter the lengths of axes that stand in names; a contradiction becomes a misfit."""
         stacked = dict.fromkeys(name for key in named for name, _ in key)
         for variable in stacked:
             length = 1 + max(dict(key)[variable] for key in named)
-            self._learn(env, variable, length, array.label, f"counts to {length}")
+            self._enter(env, variable, length, array.label, f"counts to {length}")
         if stacked and len(named) != math.prod(env.sizes[variable] for variable in stacked):
             self.misfits.append((array.label, f"is not there for all {' and '.join(stacked)} (line {env.line.number})"))
 
-    def _learn(self, env: Env, name: str, size: int, where: str, what: str) -> None:
-        if env.sizes.setdefault(name, size) != size:
+    def _enter(self, env: Env, name: str, size: int, where: str, what: str) -> None:
+        if name not in env.sizes:
+            env.sizes[name] = size
+            self._learned += 1
+        elif env.sizes[name] != size:
             self.wrong.add(env.line.number)
             self.misfits.append((where, f"{what}, and {name} is {env.sizes[name]} (line {env.line.number})"))
 
@@ -135,12 +139,12 @@ class Solver:
 
     def views(self, env: Env) -> list[View]:
         """Return the arrays of a line whose shapes were looked for."""
-        return self._views[id(env)]
+        return self._views[env]
 
     def _evidence(self, env: Env, name: str) -> str:
         """State the length that the names and shapes of arrays give an axis, with an array that shows it."""
         length = f"{name}={env.sizes[name]} (line {env.line.number})"
-        for view in self._views[id(env)]:
+        for view in self._views[env]:
             if view.shape is not None and any(name in names for _, _, names in dims(view.array)):
                 like = f" in {LIKE}" if view.side else ""
                 return f"{view.name} of shape {list(view.shape)}{like} has {length}"
@@ -148,44 +152,38 @@ class Solver:
 
     def _spread(self, envs: list[Env]) -> None:
         """Pass over the Envs until a pass teaches nothing; one is settled once all is known and was checked."""
-        waiting = self._open(envs)
         before = -1
-        while waiting and not self.misfits and (known := self._known(waiting)) != before:
-            before = known
-            for env in waiting:
-                count = len(env.sizes)
-                for view in self._views[id(env)]:
+        while not self.misfits and self._learned != before:
+            before = self._learned
+            for env in [env for env in envs if env not in self._settled]:
+                known = len(env.sizes)
+                for view in self._views[env]:
                     self._equations(env, view)
-                if len(env.sizes) == count and env.line.axes <= env.sizes.keys():
-                    self._settled.add(id(env))
-                    before -= count
-            waiting = self._open(waiting)
-
-    def _open(self, envs: Iterable[Env]) -> list[Env]:
-        return [env for env in envs if id(env) not in self._settled]
-
-    def _known(self, envs: list[Env]) -> int:
-        sizes = sum(len(env.sizes) for env in envs) + sum(map(len, self._dims.values()))
-        return sizes + len(self._lengths) + len(self._table_wide)
+                if len(env.sizes) == known and env.line.axes <= env.sizes.keys():
+                    self._settled.add(env)
 
     def _equations(self, env: Env, view: View) -> None:
         for d, (dim, text, names) in enumerate(dims(view.array)):
-            shared = self._dims.setdefault((view.side, view.name, d, text), {})
+            same_dim = self._dims.setdefault((view.side, view.name, d, text), {})
             for name in names:
-                for pool in (shared, self._table_wide) if self.table.shared(name) else (shared,):
+                for pool in (same_dim, self._table_wide) if self.table.shared(name) else (same_dim,):
                     if name in pool:
-                        self._learn(env, name, pool[name], view.name, f"has {name}={pool[name]} in other lines")
+                        self._enter(env, name, pool[name], view.name, f"has {name}={pool[name]} in other lines")
                     elif name in env.sizes:
                         pool[name] = env.sizes[name]
+                        self._learned += 1
             place = view.side, view.name, d
             length = None if view.shape is None else view.shape[d]
             if all(name in env.sizes for name in names):
-                if (whole := full(dim, env.sizes)) is not None:
-                    self._lengths.setdefault(place, whole)
+                if place not in self._lengths and (whole := full(dim, env.sizes)) is not None:
+                    self._lengths[place] = whole
+                    self._learned += 1
             elif length is None:
                 length = self._lengths.get(place)
             try:
-                env.sizes.update(solve(dim, length, env.sizes))
+                solved = solve(dim, length, env.sizes)
+                env.sizes.update(solved)
+                self._learned += len(solved)
             except ValueError as error:
                 self.wrong.add(env.line.number)
                 if made := _other_shape(env, view):
