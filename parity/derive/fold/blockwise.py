@@ -49,4 +49,4 @@ def _joined(
     path, order, counts = cells
     blocks = [part(name) for name in sorted(target_names, key=order.__getitem__)]
     numbers = np.stack(blocks).reshape(*counts.values(), *blocks[0].shape)
-    return joined(sources, source_names, path, numbers, names, side, tuple(counts))
+    return joined(sources, len(source_names), path, numbers, names, side, tuple(counts))

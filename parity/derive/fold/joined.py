@@ -17,6 +17,8 @@ from .axes import Axes, relate
 from .names import SPARE, Names, composed, initials
 from .rows import Row
 
+PIECES = "rsuv"  # how many pieces each part has in a group, as (g r+1+1 d): r queries to one key and one value
+
 
 class Period(NamedTuple):
     """How the arrays alternate along an axis.
@@ -45,18 +47,34 @@ class Whole(NamedTuple):
     numbers: Array
 
 
+class Split(NamedTuple):
+    """The places of the three axes into which the axis of the parts is split.
+
+    Args:
+      group: which of the groups. part: which piece of the part. width: which element of the piece.
+    """
+
+    group: int
+    part: int
+    width: int
+
+
+Parts = dict[str, Axes]  # each part's axes by its name, in the order in which they come
+
+
 def joined(
     sources: Elements,
-    source_names: Sequence[str],
+    count: int,
     target: str,
     numbers: Array,
     names: Names,
     side: int,
     stacked: tuple[str, ...] = (),
 ) -> Row | None:
-    """Write `a: o i, b: p i <-> target: (o+p) i`, or with groups and pieces `(g r+1+1 d)`.
+    """Write `a: o i, b: p i <-> target: (o+p) i`, or with groups and pieces `(g r+1+1 d)`; None where no axis is such.
 
     Args:
+      count: how many sources the parts are of.
       target: its path as it is written. stacked: see Whole.
       side: of the sources.
     """
@@ -65,15 +83,14 @@ def joined(
         owner = np.searchsorted(sources.starts, np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1), "right")
         if not (owner == owner[:, :1]).all():
             continue
-        period = _period(owner[:, 0], len(source_names))
+        period = _period(owner[:, 0], count)
         if period is None:
             continue
-        ordered = [sources.names[k - 1] for k in period.order]
-        common = math.gcd(*period.lengths)
-        pieces = [inner for inner in range(common, 0, -1) if common % inner == 0]
-        for inner in dict.fromkeys((1, *pieces) if period.groups == 1 else pieces):
+        split = Split(axis, axis + 1, axis + 2)
+        for width in _widths(period):
             before = dict(names.lengths)
-            if row := _written(sources, ordered, whole, axis, period, inner, names, side):
+            parts = _related(sources, whole, split, period, width)
+            if parts and (row := _row(parts, whole, split, period.groups > 1, names, side)):
                 return row
             names.lengths = before  # what no line uses is free
     return None
@@ -91,77 +108,93 @@ def _period(owner: Array, count: int) -> Period | None:
     return Period(groups, tuple(map(int, heads[:count])), tuple(map(int, lengths[:count])))
 
 
-def _written(
-    sources: Elements,
-    source_names: Sequence[str],
-    whole: Whole,
-    axis: int,
-    period: Period,
-    inner: int,
-    names: Names,
-    side: int,
-) -> Row | None:
-    target, stacked, numbers = whole
-    split = numbers.reshape(*numbers.shape[:axis], period.groups, -1, *numbers.shape[axis + 1 :])
-    parts = np.split(split, np.cumsum(period.lengths)[:-1], axis + 1)
-    related = []
-    for name, part in zip(source_names, parts, strict=True):
-        shape = (*part.shape[: axis + 1], -1, inner, *part.shape[axis + 2 :])
-        axes = relate(part.reshape(shape) - int(sources.numbers(name).reshape(-1)[0]), sources.shapes[name])
-        if axes is None or any(axes.windows) or any(len(axes.target[axis + k]) > 1 for k in range(3)):
+def _widths(period: Period) -> list[int]:
+    """Return the widths of pieces to try: in groups the largest first; else 1 first, and none that is a whole part."""
+    common = math.gcd(*period.lengths)
+    widths = [width for width in range(common, 0, -1) if common % width == 0]
+    return widths if period.groups > 1 else [1, *(width for width in widths if 1 < width < max(period.lengths))]
+
+
+def _related(sources: Elements, whole: Whole, split: Split, period: Period, width: int) -> Parts | None:
+    """Express each part of the whole, split into pieces of a width, by its array; None where axes do not do it."""
+    shape = whole.numbers.shape
+    groups = whole.numbers.reshape(*shape[: split.group], period.groups, -1, *shape[split.group + 1 :])
+    parts: Parts = {}
+    for k, numbers in zip(period.order, np.split(groups, np.cumsum(period.lengths)[:-1], split.part), strict=True):
+        name = sources.names[k - 1]
+        pieces = numbers.reshape(*numbers.shape[: split.part], -1, width, *numbers.shape[split.part + 1 :])
+        axes = relate(pieces - int(sources.numbers(name).reshape(-1)[0]), sources.shapes[name])
+        if axes is None or any(axes.windows) or any(len(axes.target[d]) > 1 for d in split):
             return None
-        if any(len(axes.target[k]) != 1 for k in range(len(stacked))):
+        if any(len(axes.target[d]) != 1 for d in range(len(whole.stacked))):
             return None
-        related.append(axes)
-    taken = {*stacked}
-    for axes in related:
-        for name, (atom,) in zip(stacked, axes.target, strict=False):
+        parts[name] = axes
+    return parts
+
+
+def _row(parts: Parts, whole: Whole, split: Split, in_groups: bool, names: Names, side: int) -> Row | None:
+    """Name all axes and write the line; None where the parts' other axes are not the same."""
+    taken, count = {*whole.stacked}, len(whole.stacked)
+    for axes in parts.values():
+        for name, (atom,) in zip(whole.stacked, axes.target, strict=False):
             atom.name = name
-    for at, wanted in ((axis, "g"), (axis + 2, "d")):
-        _alike(related, at, wanted, names, taken)
-    counts = list(period.lengths) if inner == 1 else [length // inner for length in period.lengths]
-    own = initials(source_names)
-    usual = {letter for side in (0, 1) for letter in names.letters(side, numbers.ndim)}
-    letters = (
-        [*("rsuv" + SPARE)[: len(parts)]]
-        if period.groups > 1
-        else own
-        if own and usual.isdisjoint(own)
-        else [*SPARE[: len(parts)]]
-    )
-    for axes, letter in zip(related, letters, strict=True):
-        if axes.target[axis + 1]:
-            names.give(axes.target[axis + 1][0], letter, taken)
-    within = {*range(len(stacked)), *range(axis, axis + 3)}
-    arrays, texts = list[tuple[str, str | None]](), list[list[str]]()
-    for name, axes in zip(source_names, related, strict=True):
-        _rest(axes, axis, len(stacked), names, side)
-        arrays.append((escaped(name), " ".join(composed(atoms, signs=True) for atoms in axes.source)))
-        texts.append([composed(atoms) for d, atoms in enumerate(axes.target) if d not in within])
-    if any(text != texts[0] for text in texts) or (inner > 1 and period.groups == 1 and max(counts) == 1):
+    _name_shared(parts, split.group, "g", names, taken)
+    _name_shared(parts, split.width, "d", names, taken)
+    for axes, letter in zip(parts.values(), _letters(list(parts), whole, in_groups, names), strict=True):
+        if pieces := axes.target[split.part]:
+            names.give(pieces[0], letter, taken)
+    for axes in parts.values():
+        _name_others(axes, split, count, names, side)
+    written = {*range(count), *split}
+    texts = [[composed(atoms) for d, atoms in enumerate(axes.target) if d not in written] for axes in parts.values()]
+    if any(text != texts[0] for text in texts):
         return None
-    total = "+".join(composed(axes.target[axis + 1]) for axes in related)
-    outer, width = (next((composed(a.target[d]) for a in related if a.target[d]), "") for d in (axis, axis + 2))
-    texts[0].insert(axis - len(stacked), f"({' '.join(filter(None, (outer, total, width)))})")
-    return Row(tuple(arrays), ((target if stacked else escaped(target), " ".join(texts[0])),))
+    sides = [
+        (escaped(name), " ".join(composed(atoms, signs=True) for atoms in axes.source)) for name, axes in parts.items()
+    ]
+    texts[0].insert(split.group - count, _composition(parts, split))
+    return Row(tuple(sides), ((whole.path if whole.stacked else escaped(whole.path), " ".join(texts[0])),))
 
 
-def _alike(related: Sequence[Axes], at: int, wanted: str, names: Names, taken: set[str]) -> None:
+def _composition(parts: Parts, split: Split) -> str:
+    """Return the axis of the parts: "(o+p)", "(g r+1+1 d)"."""
+    total = "+".join(composed(axes.target[split.part]) for axes in parts.values())
+    group, width = (
+        next((composed(axes.target[d]) for axes in parts.values() if axes.target[d]), "")
+        for d in (split.group, split.width)
+    )
+    return f"({' '.join(filter(None, (group, total, width)))})"
+
+
+def _letters(part_names: list[str], whole: Whole, in_groups: bool, names: Names) -> Sequence[str]:
+    """Choose letters for the lengths of the parts: the initials of arrays, if they are no letters of usual axes."""
+    if in_groups:
+        return (PIECES + SPARE)[: len(part_names)]
+    own = initials(part_names)
+    usual = {letter for side in (0, 1) for letter in names.letters(side, whole.numbers.ndim)}
+    return own if own and usual.isdisjoint(own) else SPARE[: len(part_names)]
+
+
+def _name_shared(parts: Parts, at: int, wanted: str, names: Names, taken: set[str]) -> None:
     """Give an axis that all parts share one name."""
-    shared = [axes.target[at][0] for axes in related if axes.target[at]]
-    for k, atom in enumerate(shared):
-        if k == 0:
-            names.give(atom, wanted, taken)
+    shared = [axes.target[at][0] for axes in parts.values() if axes.target[at]]
+    if shared:
+        names.give(shared[0], wanted, taken)
+    for atom in shared:
         atom.name = shared[0].name
 
 
-def _rest(axes: Axes, axis: int, stacked: int, names: Names, side: int) -> None:
+def _name_others(axes: Axes, split: Split, stacked: int, names: Names, side: int) -> None:
     """Name the other axes as they are called where nothing is split.
 
     Args:
       stacked: how many of the target's axes are named already.
     """
     named = [atom.name for (atom,) in axes.target[:stacked]]
-    whole = [*axes.target[stacked:axis], [*itertools.chain(*axes.target[axis : axis + 3])], *axes.target[axis + 3 :]]
+    before, joint, after = (
+        axes.target[stacked : split.group],
+        axes.target[split.group : split.width + 1],
+        axes.target[split.width + 1 :],
+    )
     source = [atoms for atoms in axes.source if [atom.name for atom in atoms] not in [[name] for name in named]]
-    names.assign(Axes(source, whole, axes.windows), 0, side)
+    names.assign(Axes(source, [*before, [*itertools.chain(*joint)], *after], axes.windows), 0, side)

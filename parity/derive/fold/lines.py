@@ -74,7 +74,7 @@ def many_to_one(
     cells = grid(source_names) if len(shapes) == 1 else None
     row = _stacked(sources, source_names, cells, target, numbers, names, side) if cells else None
     if row is None and len(source_names) > 1:
-        one = joined(sources, source_names, target, numbers, names, side)
+        one = joined(sources, len(source_names), target, numbers, names, side)
         row = [one] if one else None
     if row is None and len(source_names) > 1:
         one = segmented(sources, source_names, target, numbers, names, side)
