@@ -167,17 +167,17 @@ class Own(Model):
         self.runner.require_training(inputs[0])
         return self.runner.train(inputs, optimizer)
 
-    def drops(self, inputs: Any, seed: int) -> list[Drop]:
+    def dropout_calls(self, inputs: Any, seed: int) -> list[Drop]:
         """Return every call of dropout with a rate above 0 in one training-mode pass, in execution order."""
-        return self.runner.drops(Inputs.of(inputs), seed)
+        return self.runner.dropout_calls(Inputs.of(inputs), seed)
 
-    def drop_rates(self) -> list[str]:
+    def dropout_rates(self) -> list[str]:
         """Return what makes training random: calls of dropout, by their rates."""
-        return [f"dropout {exact(rate)}" for rate in self.runner.drop_rates(self.inputs)]
+        return [f"dropout {exact(rate)}" for rate in self.runner.dropout_rates(self.inputs)]
 
     def is_random(self, inputs: Any, training: bool) -> bool:
         """Tell whether the outputs depend on random numbers, in training other than those of dropout."""
-        with self.undropped():
+        with self.no_dropout():
             return self.runner.is_random(Inputs.of(inputs), training)
 
     def with_dtype(self, dtype: str) -> Own:

@@ -85,8 +85,8 @@ def record(
       steps: of training, each on other inputs.
     """
     training = check not in ACTIVATIONS
-    rates = model.drop_rates() if training else []
-    with model.undropped() if rates else nullcontext(model) as settled:
+    rates = model.dropout_rates() if training else []
+    with model.no_dropout() if rates else nullcontext(model) as settled:
         recording = _record(settled, inputs, check, label, feed, steps)
     if rates:
         recording.notes.append(
@@ -231,7 +231,7 @@ def _masks(model: Port | Own, inputs: Any) -> list[list[float]]:
     """Return [rate, units, units with nonzero input, kept among these, worst deviation of scale] for every call of
     dropout, over all seeds. Which inputs are 0 depends on the masks before, and so differs between frameworks.
     """
-    runs = [model.drops(inputs, seed) for seed in range(SEEDS)]
+    runs = [model.dropout_calls(inputs, seed) for seed in range(SEEDS)]
     calls = zip(*runs, strict=True)
     return [
         [

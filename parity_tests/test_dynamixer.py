@@ -283,7 +283,7 @@ def test_drop_path_rises_over_all_blocks(framework):
     images = np.random.default_rng(0).standard_normal((5, *input_shape(config)))
     port = ports.build("dynamixer", config, framework, seed=1, init="random", dtype="float64")
     assert np.array_equal(port(images), tiny("dynamixer", "two halvings", framework)(images))
-    drops = port.drops(images, seed=0)  # three blocks, two branches each; the first block drops nothing
+    drops = port.dropout_calls(images, seed=0)  # three blocks, two branches each; the first block drops nothing
     assert [drop.rate for drop in drops] == pytest.approx([0.15, 0.15, 0.3, 0.3])
     # whole samples, rescaled; paddle's dropout keeps 1 / (1 - rate) in float32
     assert all(len(drop.kept) == 5 and drop.scale <= (1e-7 if framework == "paddle" else 1e-15) for drop in drops)

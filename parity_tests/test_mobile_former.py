@@ -164,7 +164,7 @@ def test_every_dropout_has_its_place(framework):
     needs(framework)
     port = ports.build("mobile_former", DROPPING, framework, 1, "random", "float64")
     x = images(port, n=3)
-    drops = port.drops(x, seed=0)
+    drops = port.dropout_calls(x, seed=0)
     assert [drop.rate for drop in drops] == [RATES[place] for place in PLACES]
     assert all(drop.scale < 1e-6 for drop in drops)  # paddle keeps rates in float32
     assert [drop.kept.size for drop in drops if drop.rate == RATES["drop_path"]] == [3] * 5  # whole samples

@@ -44,9 +44,9 @@ class Model:
         return []
 
     @contextmanager
-    def undropped(self) -> Iterator[Self]:
+    def no_dropout(self) -> Iterator[Self]:
         """Yield the same model, whose dropout passes its input on."""
-        with self.runner.undropped():
+        with self.runner.no_dropout():
             yield self
 
     def jittered(self, share: float, seed: int) -> Self:

@@ -153,11 +153,11 @@ class Port(Model):
         """Take a step a batch (n, c, h, w) on loss mean(logits ** 2); the port itself stays as it is."""
         return self.runner.train([self._checked(images) for images in batches], optimizer)
 
-    def drops(self, images: np.ndarray, seed: int) -> list[Drop]:
+    def dropout_calls(self, images: np.ndarray, seed: int) -> list[Drop]:
         """Return every call of dropout with a rate above 0 in one training-mode pass, in execution order."""
-        return self.runner.drops(self._checked(images), seed)
+        return self.runner.dropout_calls(self._checked(images), seed)
 
-    def drop_rates(self) -> list[str]:
+    def dropout_rates(self) -> list[str]:
         """Return Config fields that make training random."""
         fields = vars(self.config)
         return [name for name, value in fields.items() if "drop" in name and isinstance(value, float) and value > 0]

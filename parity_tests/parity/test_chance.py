@@ -77,3 +77,29 @@ def test_dropout_is_not_judged_by_its_masks_alone() -> None:
     other = torch.nn.Sequential(torch.nn.Dropout(0.5), Torch())
     (row,) = parity.compare({"a": made, "b": other}, np.ones((64, 6)), "train", steps=1)
     assert row.passed is None
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_jax_draws_random_numbers_by_its_primitives_and_not_by_names(draws: bool) -> None:
+    """A function called random_bits draws nothing; a branch that draws is found inside an equation."""
+    nn = pytest.importorskip("flax.linen", reason="flax is not installed")
+    import jax
+
+    @jax.jit
+    def random_bits(y: Any) -> Any:
+        return y + 1
+
+    class Linen(nn.Module):  # type: ignore[misc]
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            y = nn.Dense(6, use_bias=False, name="dense", param_dtype="float64")(x)
+            if not draws:
+                return random_bits(y)
+            return jax.lax.cond(y[0, 0] > -1e9, lambda: jax.random.normal(jax.random.key(0), y.shape), lambda: y)
+
+    model = torch.nn.Linear(6, 6, bias=False, dtype=torch.float64)
+    with jax.enable_x64(True):
+        kernel = jax.numpy.asarray(model.weight.detach().numpy().T)
+    pair = {"a": model, "b": (Linen(), {"params": {"dense": {"kernel": kernel}}})}
+    (row,) = parity.compare(pair, X, "gradients")
+    assert row.passed is (None if draws else False)

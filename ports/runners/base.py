@@ -97,15 +97,15 @@ class Runner(ABC):
         """Take a step a batch on Gradients.loss."""
 
     @abstractmethod
-    def drops(self, inputs: Inputs, seed: int) -> list[Drop]:
+    def dropout_calls(self, inputs: Inputs, seed: int) -> list[Drop]:
         """Record every call of dropout with a rate above 0 in one training-mode pass, in execution order."""
 
-    def drop_rates(self, inputs: Inputs) -> list[float]:
-        """List the rate of every call that `drops` would record."""
-        return [drop.rate for drop in self.drops(inputs, 0)]
+    def dropout_rates(self, inputs: Inputs) -> list[float]:
+        """List the rate of every call that `dropout_calls` would record."""
+        return [drop.rate for drop in self.dropout_calls(inputs, 0)]
 
     @abstractmethod
-    def undropped(self) -> AbstractContextManager[Any]:
+    def no_dropout(self) -> AbstractContextManager[Any]:
         """Let dropout pass its input on, inside a with statement."""
 
     @abstractmethod

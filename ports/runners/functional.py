@@ -6,7 +6,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,29 @@ from .modes import arguments, signed, switched
 from .records import Drop, Gradients, Module, Optimizer, Tap, Taps, Training
 from .tracing import Trace, name_outputs, visible
 
-DRAWS = ("random_bits", "random_gamma", "threefry2x32", "rng_bit_generator", "rng_uniform")  # primitives of jax
+DRAWS = {"random_bits", "random_gamma", "threefry2x32", "rng_bit_generator", "rng_uniform"}  # primitives of jax
+
+
+class Differentiated(NamedTuple):
+    """A model's mean square and its gradients.
+
+    Args:
+      outputs: by name. rest: what else the model holds, as it is afterwards.
+      gradients: of the parameters. into: of the floating-point inputs, by their places.
+    """
+
+    loss: Any
+    outputs: dict[str, Any]
+    rest: Any
+    gradients: Any
+    into: dict[int, Any]
 
 
 class Runner(base.Runner):
     """Images are NHWC inside and NCHW outside."""
 
     framework = "flax"
-    without_drops = False
+    without_dropout = False
 
     @abstractmethod
     def called(self) -> Any:
@@ -72,7 +87,7 @@ class Runner(base.Runner):
 
     def _compile(self, what: str, inputs: Inputs, make: Callable[[list[Any]], Any], *key: Any) -> tuple[Any, list[Any]]:
         """Compile a function once for each structure of inputs; its second part lists names, known once it has run."""
-        key = (what, inputs.structure(), self.without_drops, *key)
+        key = (what, inputs.structure(), self.without_dropout, *key)
         if key not in self.compiled:
             names: list[Any] = []
             self.compiled[key] = (jax.jit(make(names)), names)
@@ -99,7 +114,7 @@ class Runner(base.Runner):
             return args[0] if self.is_dropout(module) and args else call(*args, **kwargs)
 
         with jax.default_matmul_precision("highest"):
-            if self.without_drops:
+            if self.without_dropout:
                 with self.intercepted(pass_on):
                     yield
             else:
@@ -182,23 +197,24 @@ class Runner(base.Runner):
 
         return self._compile("gradients", inputs, make)
 
-    def _step(self, params: Any, rest: Any, inputs: Inputs) -> Any:
+    def _loss_and_gradients(self, params: Any, rest: Any, inputs: Inputs) -> Differentiated:
         arrays = dict(enumerate(self.arrays(inputs)))
         free = {k: x for k, x in arrays.items() if jnp.issubdtype(x.dtype, jnp.floating)}
         fixed = {k: x for k, x in arrays.items() if k not in free}
         function, names = self._differentiated(inputs)
-        return *function(params, free, fixed, rest), names
+        (loss, (out, changed)), (grads, into) = function(params, free, fixed, rest)
+        return Differentiated(loss, dict(zip(names, out, strict=True)), changed, grads, into)
 
     def gradients(self, inputs: Inputs) -> Gradients:
         params, rest = self.split()
-        (loss, (out, changed)), (grads, into), names = self._step(params, rest, inputs)
+        found = self._loss_and_gradients(params, rest, inputs)
         named = list(inputs.named(is_numpy))
         return Gradients(
-            float(loss),
-            name_outputs(dict(zip(names, out, strict=True)), outward),
-            self.flat(grads, {}),
-            {named[k]: outward(array) for k, array in into.items()},
-            self.flat({}, changed),
+            float(found.loss),
+            name_outputs(found.outputs, outward),
+            self.flat(found.gradients, {}),
+            {named[k]: outward(array) for k, array in found.into.items()},
+            self.flat({}, found.rest),
         )
 
     def train(self, batches: Sequence[Inputs], optimizer: Optimizer) -> Training:
@@ -211,25 +227,25 @@ class Runner(base.Runner):
         update = OPTIMIZERS[optimizer.name](optimizer)
         memory = update.init(params)
         for inputs in batches:  # one compiled gradient for all steps, all optimizers and `gradients`
-            (loss, (_, rest)), (grads, _), _ = self._step(params, rest, inputs)
-            changes, memory = update.update(grads, memory, params)
-            params = optax.apply_updates(params, changes)
-            losses.append(float(loss))
+            found = self._loss_and_gradients(params, rest, inputs)
+            changes, memory = update.update(found.gradients, memory, params)
+            params, rest = optax.apply_updates(params, changes), found.rest
+            losses.append(float(found.loss))
         return Training(losses, self.flat(params, {}), self.flat({}, rest))
 
-    def drops(self, inputs: Inputs, seed: int) -> list[Drop]:
-        return jax_modules.drops(self, inputs, seed)
+    def dropout_calls(self, inputs: Inputs, seed: int) -> list[Drop]:
+        return jax_modules.dropout_calls(self, inputs, seed)
 
-    def drop_rates(self, inputs: Inputs) -> list[float]:
-        return jax_modules.drop_rates(self, inputs)
+    def dropout_rates(self, inputs: Inputs) -> list[float]:
+        return jax_modules.dropout_rates(self, inputs)
 
     @contextmanager
-    def undropped(self) -> Iterator[None]:
-        self.without_drops = True
+    def no_dropout(self) -> Iterator[None]:
+        self.without_dropout = True
         try:
             yield
         finally:
-            self.without_drops = False
+            self.without_dropout = False
 
     def is_random(self, inputs: Inputs, training: bool) -> bool:
         """Tell whether the traced model draws random bits."""
@@ -239,8 +255,8 @@ class Runner(base.Runner):
                 self.run(params, rest, self.with_arrays(inputs, arrays), training)
             return 0
 
-        traced = str(jax.make_jaxpr(run)(*self.split(), self.arrays(inputs)))
-        return any(primitive in traced for primitive in DRAWS)
+        traced = jax.make_jaxpr(run)(*self.split(), self.arrays(inputs))
+        return not DRAWS.isdisjoint(_primitives(traced.jaxpr))
 
     def modules(self, inputs: Inputs) -> dict[str, Module]:
         return jax_modules.modules(self, inputs)
@@ -266,3 +282,13 @@ class Runner(base.Runner):
 
     def state(self) -> dict[str, np.ndarray]:
         return self.flat(*self.split())
+
+
+def _primitives(jaxpr: Any) -> Iterator[str]:
+    """Yield the names of all primitives of a jaxpr, and of those that its equations run."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for value in jax.tree.leaves(list(equation.params.values())):
+            inner = getattr(value, "jaxpr", value)  # of a ClosedJaxpr
+            if hasattr(inner, "eqns"):
+                yield from _primitives(inner)

@@ -97,8 +97,8 @@ def _learns_statistics(runner: Runner, inputs: Inputs) -> bool:
 
 
 @contextmanager
-def _dropping(runner: Runner, record: Callable[[Any, Any, Any], None]) -> Iterator[None]:
-    """Call record(module, input, output) at each call of dropout that drops something."""
+def _each_dropout(runner: Runner, record: Callable[[Any, Any, Any], None]) -> Iterator[None]:
+    """Call record(module, input, output) at each call of dropout with a rate, inside a with statement."""
 
     def handler(call: Any, module: Any, path: str, args: Any, kwargs: Any) -> Any:
         out = call(*args, **kwargs)
@@ -110,7 +110,7 @@ def _dropping(runner: Runner, record: Callable[[Any, Any, Any], None]) -> Iterat
         yield
 
 
-def drops(runner: Runner, inputs: Inputs, seed: int) -> list[Drop]:
+def dropout_calls(runner: Runner, inputs: Inputs, seed: int) -> list[Drop]:
     """Record every call of dropout. Raises: UsageError for one inside a transformation."""
     calls: list[Drop] = []
 
@@ -119,14 +119,14 @@ def drops(runner: Runner, inputs: Inputs, seed: int) -> list[Drop]:
             raise UsageError("masks of dropout inside nn.scan, nn.remat or another transformation cannot be judged")
         calls.append(describe_drop(to_numpy(into), to_numpy(out), module.rate, module.broadcast_dims))
 
-    with _dropping(runner, record):  # not compiled, so that masks have values
+    with _each_dropout(runner, record):  # not compiled, so that masks have values
         runner.run(*runner.split(), runner.with_arrays(inputs, runner.arrays(inputs)), True, seed)
     return calls
 
 
-def drop_rates(runner: Runner, inputs: Inputs) -> list[float]:
+def dropout_rates(runner: Runner, inputs: Inputs) -> list[float]:
     """List the rate of every call of dropout, from a run on shapes alone."""
     rates: list[float] = []
-    with _dropping(runner, lambda module, into, out: rates.append(module.rate)):
+    with _each_dropout(runner, lambda module, into, out: rates.append(module.rate)):
         run_on_shapes(runner, inputs, True)
     return rates

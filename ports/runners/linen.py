@@ -143,7 +143,7 @@ class Runner(functional.Runner):
     def cast(self, dtype: str) -> Runner:
         model = Linen(self.model.module, jax_trees.cast(self.model.variables, dtype))
         other = type(self)(model, dtype, self.device, self.training)
-        other.without_drops = self.without_drops
+        other.without_dropout = self.without_dropout
         return other
 
 

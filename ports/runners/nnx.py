@@ -81,7 +81,7 @@ class Runner(functional.Runner):
     def cast(self, dtype: str) -> Runner:
         model = self.joined(*(jax_trees.cast(tree, dtype) for tree in self.split()))
         other = type(self)(model, dtype, self.device, self.training)
-        other.without_drops = self.without_drops
+        other.without_dropout = self.without_dropout
         return other
 
 

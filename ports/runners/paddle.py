@@ -185,11 +185,11 @@ class Runner(hooked.Runner):
                 parameter.set_value(value)
 
     @contextmanager
-    def undropped(self) -> Iterator[None]:
+    def no_dropout(self) -> Iterator[None]:
         with _dropout(lambda x, *_, **__: x):
             yield
 
-    def drops(self, inputs: Inputs, seed: int) -> list[Drop]:
+    def dropout_calls(self, inputs: Inputs, seed: int) -> list[Drop]:
         calls: list[Drop] = []
         original = F.dropout
 

@@ -198,11 +198,11 @@ class Runner(hooked.Runner):
                 registered.remove()
 
     @contextmanager
-    def undropped(self) -> Iterator[None]:
+    def no_dropout(self) -> Iterator[None]:
         with _dropout(lambda x, p=0.5, training=True, inplace=False: x):
             yield
 
-    def drops(self, inputs: Inputs, seed: int) -> list[Drop]:
+    def dropout_calls(self, inputs: Inputs, seed: int) -> list[Drop]:
         calls: list[Drop] = []
         original = F.dropout
 
