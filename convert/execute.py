@@ -23,7 +23,7 @@ from .progress import Progress
 from .replacing import Removed
 from .steps import Step, Writable
 from .targets import Target, path_of, payload_bytes, target_of
-from .verification import differences
+from .verification import damage
 
 Prove = Callable[[str], Any]
 ROOM, LINE_ROOM = 256, 160  # bytes of a record and of a tensor's line for counts: values not finite, and lost ones
@@ -144,12 +144,12 @@ def _write_whole(job: Job) -> Outcome:
                 atomic.publish(claim.path, out, force)
                 _remove_outdated(job)
             return outcome
-        beside = record.dumps(record.sealed({**outcome.record, **hashing.identity(claim.path)}), indent=1) + "\n"
-        name = out + ".json"
+        text = record.dumps(record.sealed({**outcome.record, **hashing.identity(claim.path)}), indent=1) + "\n"
+        beside = out + ".json"
         with (
-            atomic.claimed(name, removed) as its,
+            atomic.claimed(beside, removed) as record_claim,
             atomic.undisturbed(),
-            atomic.accompanied(name, its, beside.encode()),
+            atomic.accompanied(beside, record_claim, text.encode()),
         ):
             atomic.publish(claim.path, out, force)
             _remove_outdated(job)
@@ -167,14 +167,19 @@ def _write_recorded(job: Job, claim: Claim) -> Outcome:
     """Write the only file or folder of a target; verify and prove it."""
     facts = _facts(job)
     lines = _write_file(job, job.target.shards[0], claim, facts)
-    whole = new_record.complete(facts, lines, job.source.sha256())
-    return Outcome(whole, job.options.prove(claim.path) if job.options.prove else None)
+    content = _record(job, facts, lines)
+    return Outcome(content, job.options.prove(claim.path) if job.options.prove else None)
 
 
 def _facts(job: Job) -> dict[str, Any]:
     """Return the facts of the record that need no payload: the plan's, and the target's other metadata."""
     other = _metadata(job.target, None) if job.target.writer.one_file else {}
     return {**job.plan.facts(), **({"metadata": other} if other else {})}
+
+
+def _record(job: Job, facts: dict[str, Any], lines: dict[str, Any]) -> dict[str, Any]:
+    """Build the record of what was written; waits until the source is hashed."""
+    return new_record.complete(facts, lines, job.source.sha256())
 
 
 def _write_shards(job: Job) -> Outcome:
@@ -189,38 +194,37 @@ def _write_shards(job: Job) -> Outcome:
         claims = [stack.enter_context(atomic.claimed(name, options.removed)) for name in target.names]
         for steps, claim in zip(target.shards, claims, strict=True):
             lines |= _write_file(job, steps, claim, None)
-        whole = new_record.complete(facts, lines, job.source.sha256())
+        content = _record(job, facts, lines)
         proof = None
         if options.prove is not None:
-            proof = _prove_shards(target, options.prove, whole, [temporary for _, temporary in claims])
+            proof = _prove_shards(target, options.prove, content, [claim.path for claim in claims])
         with atomic.undisturbed():
-            with atomic.accompanied(target.index, index, _index(target, whole, target.names)):
-                for name, (_, temporary) in zip(target.names, claims, strict=True):
-                    atomic.publish(temporary, name, options.force)
+            with atomic.accompanied(target.index, index, _index(target, content, target.names)):
+                for name, claim in zip(target.names, claims, strict=True):
+                    atomic.publish(claim.path, name, options.force)
             _remove_outdated(job)
-    return Outcome(whole, proof)
+    return Outcome(content, proof)
 
 
-def _prove_shards(target: Target, prove: Prove, whole: dict[str, Any], temporaries: list[str]) -> Any:
+def _prove_shards(target: Target, prove: Prove, content: dict[str, Any], temporaries: list[str]) -> Any:
     """Prove shards that have no names yet, through an index that is removed again."""
     folder, name = os.path.split(os.path.abspath(target.out))
     unnamed = os.path.join(folder, f".{name}.triptych.unproven.index.json")
     with contextlib.ExitStack() as stack:
         stack.callback(atomic.remove, unnamed)
-        with atomic.claimed(unnamed) as claim, atomic.accompanied(unnamed, claim, _index(target, whole, temporaries)):
-            pass
+        atomic.write(unnamed, _index(target, content, temporaries))
         return prove(unnamed)
 
 
-def _index(target: Target, whole: dict[str, Any], files: list[str]) -> bytes:
+def _index(target: Target, content: dict[str, Any], files: list[str]) -> bytes:
     """Return the index of a sharded checkpoint whose shards are these files."""
     where = {t.name: os.path.basename(f) for f, steps in zip(files, target.shards, strict=True) for t, _ in steps}
     size = sum(map(payload_bytes, target.shards))
-    content = {
-        "metadata": {"total_size": size, record.KEY: record.dumps(record.sealed(whole))},
+    index = {
+        "metadata": {"total_size": size, record.KEY: record.dumps(record.sealed(content))},
         "weight_map": where,
     }
-    return (json.dumps(content, indent=1) + "\n").encode()
+    return (json.dumps(index, indent=1) + "\n").encode()
 
 
 def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any] | None) -> dict[str, Any]:
@@ -238,11 +242,11 @@ def _write_file(job: Job, steps: list[Step], claim: Claim, facts: dict[str, Any]
     with _synced_meanwhile(file.fileno()) if writer_type.one_file else contextlib.nullcontext():
         lines = _payloads(job, steps, writer)
     if facts is not None and writer_type.keeps_metadata:
-        writer.annotate(_metadata(job.target, new_record.complete(facts, lines, job.source.sha256())))
+        writer.annotate(_metadata(job.target, _record(job, facts, lines)))
     writer.finish()
     file.flush()
     with Task(lambda _: os.fsync(file.fileno())) as synced:
-        if verify and (problems := differences(path, lines)):
+        if verify and (problems := damage(path, lines)):
             raise ConvertError(f"{path}: {ALTERED}", problems)
         synced.result()
     return lines
@@ -284,17 +288,17 @@ def _payloads(job: Job, steps: list[Step], writer: Writer) -> dict[str, dict[str
     return lines
 
 
-def _metadata(target: Target, whole: dict[str, Any] | None, reserve: bool = False) -> dict[str, str]:
+def _metadata(target: Target, content: dict[str, Any] | None, reserve: bool = False) -> dict[str, str]:
     """Build a file's safetensors metadata: "format", which transformers asks for, and of a shard the index's name.
 
     Args:
-      whole: the record to add; None for a shard, whose record is in the index.
+      content: the record to add; None for a shard, whose record is in the index.
       reserve: leave room in the record for counts to come.
     """
     if not target.writer.keeps_metadata:
         return {}
     part = {PART: os.path.basename(target.index)} if len(target.shards) > 1 else {}
-    if whole is None:
+    if content is None:
         return {"format": "pt", **part}
-    room = " " * (ROOM + LINE_ROOM * len(whole["tensors"])) if reserve else ""
-    return {"format": "pt", record.KEY: record.dumps(record.sealed(whole)) + room}
+    room = " " * (ROOM + LINE_ROOM * len(content["tensors"])) if reserve else ""
+    return {"format": "pt", record.KEY: record.dumps(record.sealed(content)) + room}

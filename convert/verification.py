@@ -53,9 +53,9 @@ def check(path: str) -> list[str]:
     if hasattr(os, "posix_fadvise"):
         for name in files_of(path):
             _let_go(name)
-    damage = [f"{record.place} {record.damage}"] if record.damage else []
+    damaged = [f"{record.place} {record.damage}"] if record.damage else []
     change = [f"{record.place} no longer fits the file, {record.change}"] if record.change else []
-    return [*damage, *change, *metadata, *differences(path, lines)]
+    return [*damaged, *change, *metadata, *damage(path, lines)]
 
 
 def _metadata(reader: Reader, content: Mapping[str, Any]) -> list[str]:
@@ -94,11 +94,11 @@ def with_every_value(reader: Reader, record: records.Record) -> records.Record:
     lines = record.content.get("tensors", {})
     if not record.sample or record.change or not any(HASH in line for line in lines.values()):
         return record
-    problems = differences(reader.path, lines)
+    problems = damage(reader.path, lines)
     return record._replace(sample="", change=f"whose {problems[0]}" if problems else "")
 
 
-def differences(path: str, lines: dict[str, Any]) -> list[str]:
+def damage(path: str, lines: dict[str, Any]) -> list[str]:
     """Return what in a file is not as the record's lines say; a large file is read twice as fast by two readers."""
     with open_checkpoint(path) as reader:
         problems = [f"missing {name}" for name in lines if name not in reader.tensors]

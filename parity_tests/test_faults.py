@@ -350,7 +350,7 @@ def test_without_verification_nothing_is_hashed_or_read_back(run, target, tmp_pa
     assert run(*arguments(tmp_path, target))[0] == 0
     with open_checkpoint(tmp_path / name) as reader:
         hashed, values = read(reader).content, {name: bytes(reader.read(name)) for name in reader.tensors}
-    for call in ("differences", "hashing.sha256", "hashing.xxhash.xxh3_128"):
+    for call in ("damage", "hashing.sha256", "hashing.xxhash.xxh3_128"):
         monkeypatch.setattr(f"convert.execute.{call}", None)
     assert run(*arguments(tmp_path, target, "--no-verify", "--force"))[0] == 0
     with open_checkpoint(tmp_path / name) as reader:

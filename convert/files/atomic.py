@@ -179,6 +179,15 @@ def sync_folder(path: str) -> None:
         os.close(folder)
 
 
+def write(path: str, content: bytes) -> None:
+    """Write a file that appears whole under its name, in place of an old one."""
+    with claimed(path) as (file, temporary):
+        write_all(file, content)
+        os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path)
+
+
 @contextlib.contextmanager
 def accompanied(path: str, claim: Claim, content: bytes) -> Iterator[None]:
     """Write the claimed file around a block that publishes what it describes.
