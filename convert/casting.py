@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from specs.dtype_kinds import misfit
 from specs.numerals import measured
 
 from .dtypes import FLOATS, LOSSES, is_exact
@@ -138,23 +139,17 @@ def encoded(value: float, tensor: Tensor) -> bytes:
     """Return one element of a tensor. Raises: ConvertError where its dtype does not hold the value."""
     import numpy as np
 
-    wide = np.array([value], np.float64)
     if tensor.dtype in FLOATS:
         lost = Tally()
-        bits = cast(wide, "float64", tensor, lost)
+        bits = cast(np.array([value], np.float64), "float64", tensor, lost)
         if problem := lost.problem(tensor.dtype):
             raise ConvertError(f"{tensor.name}: the constant {value}: {problem}")
         return bits
     if not value:
         return bytes(tensor.nbytes // tensor.size)
-    with np.errstate(invalid="ignore"):
-        exact = isinstance(value, int) and tensor.dtype.startswith(("int", "uint"))
-        fits = exact and np.iinfo(tensor.dtype).min <= value <= np.iinfo(tensor.dtype).max
-        plain = np.array([value], tensor.dtype) if fits else wide
-        element = plain.astype(tensor.dtype) if tensor.dtype not in NARROW else None
-    if element is None or element[0] != value:
+    if tensor.dtype in NARROW or misfit(value, tensor.dtype):
         raise ConvertError(f"{tensor.name} is {tensor.dtype}, which does not hold the constant {value}")
-    return element.tobytes()
+    return np.array([value], tensor.dtype).tobytes()
 
 
 def from_bfloat16(bits: Any) -> np.ndarray:

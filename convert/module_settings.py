@@ -12,6 +12,7 @@ from specs.words import in_a_row
 from .conventions import rounded, same
 from .errors import ConvertError, UsageError, command_or_call
 from .files.modules import Module
+from .folding import summarised
 from .readings import Reading
 from .settings import Settings, spelled
 
@@ -27,13 +28,7 @@ class Stated(NamedTuple):
     paths: list[str]
 
     def __str__(self) -> str:
-        return f"{self.field}={exact(self.value)} {among(self.paths)}"
-
-
-def among(paths: list[str]) -> str:
-    """Return the first of some modules and how many more there are, in brackets."""
-    more = f" and {len(paths) - 1} more" if paths[1:] else ""
-    return f"({paths[0]}{more})"
+        return f"{self.field}={exact(self.value)} ({summarised(self.paths)})"
 
 
 def stated(path: str, reading: Reading, modules: Iterable[Module]) -> dict[str, Stated]:
@@ -49,7 +44,7 @@ def stated(path: str, reading: Reading, modules: Iterable[Module]) -> dict[str, 
     fields: dict[str, list[Stated]] = {}
     for one in found.values():
         fields.setdefault(one.field, []).append(one)
-    problems = [f"{one.value} {among(one.paths)}" for one in fields.pop(STRANGE, [])]
+    problems = [f"{one.value} ({summarised(one.paths)})" for one in fields.pop(STRANGE, [])]
     several = [some for some in fields.values() if some[1:]]
     problems += [f"{in_a_row(some)}, where {reading.architecture} has one value" for some in several]
     if problems:

@@ -27,7 +27,7 @@ METHODS = [
     "__ge__", "_getitem_dygraph", "_getitem_from_offset", "_setitem_dygraph", "clone", "detach", "contiguous",
     "copy_", "_inplace_assign", "_tensor_use_gpudnn",
 ]  # fmt: skip
-FILLED = frozenset(["full_like", "ones_like", "zeros_like"])  # read no values
+SHAPED = frozenset(["full_like", "ones_like", "zeros_like"])  # read the shape of a tensor, and no value
 FUNCTIONAL = frozenset(["batch_norm_", "full_", "fused_batch_norm_act_"])  # not in place, though named so
 
 
@@ -113,7 +113,7 @@ class Recorder(Forms):
         if out is NotImplemented:
             return out
         results = [args[0]] if in_place else [t for _, t in flatten(out) if isinstance(t, paddle.Tensor)]
-        if not tensors or name in FILLED:
+        if not tensors or name in SHAPED:
             for tensor in results:
                 self.adopt(tensor, self.tape.constant(numpy_of(tensor)))
             return out
