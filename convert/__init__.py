@@ -15,10 +15,12 @@ order in which a conversion goes through them:
     its Config        configure, from settings (the user's), inference (shapes), module_settings (of pickled modules),
                       record and variants; conventions, pixels; open_fields, where nobody states a value
     the plan          planning builds plans.Plan from steps: by_dialect, dialect_faults, counters, aside, nnx, masters
-    a Table's plan    by_table, table_file, table_part, table_fit, table_like, table_lengths, counting
+    a Table's plan    by_table builds table_plan.TablePlan; table_file, table_part, table_fit, table_like, table_lengths
     the target        targets and replacing check its place; execute writes it: payload, casting, dtypes; verification
-    the record        new_record builds it, execute writes it, record reads it; altered, where a file no longer fits it
-    inspect and diff  inspection; diff, diff_plans, diff_arrays, array_differences, diff_text, strangers
+    the record        new_record builds it, execute writes it, record reads it, record_fit compares the file with it;
+                      altered, where a file no longer fits it
+    inspect and diff  inspection, inspection_text, counting; diff, diff_plans, diff_arrays, array_differences,
+                      diff_text, strangers
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ from .targets import byte_count, target_name, target_of
 from .terminal import say
 
 if TYPE_CHECKING:
-    from .by_table import TablePlan
     from .optimizer.plan import OptimizerPlan, Request
+    from .table_plan import TablePlan
 
 Convert = Callable[[str, Mapping[str, str]], dict[str, Any]]  # (source, {target made so far: its source}) -> result
 

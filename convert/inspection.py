@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import contextlib
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from specs import config as configs
 from specs.dialects import HUB
-from specs.numerals import exact
-from specs.words import with_article
 
 from . import folding, module_settings
-from .altered import WARNING
-from .aside import STATE, as_json, by_name
+from .aside import as_json, by_name
 from .choosing import Request, attempt
 from .errors import ConvertError, OpenFields, UsageError, printable
 from .files import open_checkpoint
 from .files.base import Reader
 from .files.inside import look
-from .folding import fold
 from .inference import inferred, trained, unshown
+from .inspection_text import BY_TABLE, lines
 from .pixels import sized
 from .planning import left_open, plan_read
 from .plans import Plan
 from .program import dumps
-from .readings import Ambiguous, Names, Reading, normal
+from .readings import Ambiguous, Names, Reading
 from .recognise import NEAR, USUAL, candidates, dialects, far, nearest, unknown_page
-from .record import DEFAULT, DIALECT, OFFICIAL, Record
+from .record import DIALECT, Record
 from .record import read as read_record
 from .settings import Settings
 from .spelling import out_of_modules, respelled
 from .terminal import say, say_note
-
-BY_TABLE = "written by a Table"  # begins what the record of such a conversion says
-REASONS = 5  # printed of why the nearest architecture does not fit
 
 
 def inspect(arguments: Namespace) -> int:
@@ -54,91 +48,9 @@ def inspect(arguments: Namespace) -> int:
         for note in about["notes"]:
             say_note(note)
     else:
-        for line in _lines(about, found.path):
+        for line in lines(about, found.path):
             say(printable(line), indent=2 if line.startswith(" ") else 14)  # below what stands beside the label
     return 0
-
-
-def _lines(about: dict[str, Any], path: str) -> Iterator[str]:
-    """Return the description as text: names with numbers folded."""
-    if about["record"]:
-        yield f"{'record:':14}{'; it '.join(about['record'])}"
-    by_table = any(line.startswith(BY_TABLE) for line in about["record"])
-    for key in ("format", "dialect", "architecture", "variant", "part", "parameters", "dtype", "sha256"):
-        if key in about and not (by_table and about[key] is None):
-            label = "elements" if key == "parameters" and not about["named"] else key
-            yield f"{label + ':':14}{_stated(about, key)}"
-        if key == "parameters" and about["statistics"]:
-            yield f"{'':14}and {about['statistics']:,} elements of running statistics and counters"
-    if near := about["nearest"]:
-        yield f"{'':14}{with_article(about['format'])} file of an unknown architecture"
-        yield f"{'nearest:':14}{near['architecture']} ({near['dialect']}), which does not fit:"
-        yield from (f"  - {reason}" for reason in near["reasons"][:REASONS])
-        if more := len(near["reasons"][REASONS:]):
-            yield f"  - and {more} more reason{'s' if more > 1 else ''}"
-    if about["config"]:
-        yield f"{'config:':14}{' '.join(f'{k}={exact(v)}' for k, v in about['config'].items())}"
-    yield from (f"{'':14}{line}" for line in _unread(about["origins"], about["dialect"]))
-    if known := dict(about["preprocessing"]):
-        assumed = known.pop("assumed")
-        yield f"{'pixels:':14}{' '.join(f'{k}={exact(v)}' for k, v in known.items())}"
-        yield from ([f"{'':14}assumed: {' '.join(assumed)}"] if assumed else [])
-    if about["open"]:
-        wanted = about["open"].wanted() if isinstance(about["open"], OpenFields) else about["open"]
-        first, *remedies = str(wanted).removeprefix(f"{path}: ").split("\n")
-        yield from (f"{'open:':14}{first}", *(f"{'':14}{remedy.strip()}" for remedy in remedies))
-    for note in about["notes"]:
-        yield f"{WARNING if note.startswith(WARNING) else 'note:':14}{note.removeprefix(WARNING)}"
-    yield f"{'tensors:':14}{len(about['tensors'])}"
-    containers = {entry["name"]: entry["arrays"] for entry in about["aside"] if entry["reason"] == STATE}
-    state = tuple(name for name in containers if name.endswith("/"))
-    shown = {name: one for name, one in about["tensors"].items() if not name.startswith(state)}
-    yield from _listed({name: f"{tensor['dtype']} {tensor['shape']}" for name, tensor in shown.items()})
-    yield from (f"  {name}  {containers[name]:,} arrays of training state" for name in state)
-    if about["aside"]:
-        yield f"{'set aside:':14}{sum(entry['arrays'] for entry in about['aside'])} of these"
-    for entry in about["aside"]:
-        yield f"  {entry['name']}  {entry['detail'] or entry['arrays']}  ({entry['reason']})"
-    yield from (f"{'set aside:':14}{line}" for line in about["skipped"])
-
-
-def _unread(origins: dict[str, str], dialect: str) -> Iterator[str]:
-    """Say of each Config field that the file does not state what suggests its value.
-
-    Args:
-      dialect: of the file; a record names that of the file from which it was converted.
-    """
-    for origin in dict.fromkeys(origins.values()):
-        how = "by" if origin == DEFAULT else "as in the" if origin.startswith(OFFICIAL) else "from the"
-        how = "by its record, from the" if origin.startswith(DIALECT) and origin != f"{DIALECT}{dialect}" else how
-        yield f"{how} {origin}, not read off the file: {', '.join(name for name in origins if origins[name] == origin)}"
-
-
-def _stated(about: dict[str, Any], key: str) -> str:
-    """Return what is known of a file under one key, as people read it."""
-    if about[key] is None:
-        return "no official variant" if key == "variant" and about["architecture"] else "unknown"
-    return f"{about[key]:,}" if key == "parameters" else str(about[key])
-
-
-def _listed(tensors: dict[str, str]) -> Iterator[str]:
-    """List arrays by name and what they are; fold numbers of modules that have the same arrays.
-
-    A norm and a dense layer, whose biases are alike, stay apart: their other arrays are not.
-    """
-    modules: dict[str, set[tuple[str, str]]] = {}
-    for name, what in tensors.items():
-        modules.setdefault(_module(name), set()).add((name.removeprefix(_module(name)), what))
-    kinds = {module: frozenset(arrays) for module, arrays in modules.items()}
-    groups: dict[tuple[str, str, frozenset[tuple[str, str]]], list[str]] = {}
-    for name, what in tensors.items():
-        groups.setdefault((normal(name), what, kinds[_module(name)]), []).append(name)
-    yield from (f"  {name}  {tensors[names[0]]}" for names in groups.values() for name in fold(names))
-
-
-def _module(name: str) -> str:
-    """Return what stands before the last level of a name: "blocks.0.norm" of "blocks.0.norm.bias"."""
-    return name[: max(name.rfind("."), name.rfind("/"), 0)]
 
 
 def describe(path: str, weights: str | None = None) -> dict[str, Any]:

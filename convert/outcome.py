@@ -15,7 +15,7 @@ from .plans import Plan
 from .terminal import say, say_note
 
 if TYPE_CHECKING:
-    from .by_table import TablePlan
+    from .table_plan import TablePlan
 
 
 class Notes:

@@ -6,7 +6,6 @@ new_record.py builds one, and execute.py writes it.
 import json
 import os
 from collections.abc import Iterable, Mapping
-from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,9 +14,9 @@ from specs.preprocessing import Known, stated
 from . import altered, folding
 from .counters import is_count
 from .dtypes import LOSSES
-from .errors import FormatError
 from .files import bounded_json
-from .files.base import MAX_RECORD, Reader, Tensor, meant, record_at
+from .files.base import MAX_RECORD, Reader, record_at
+from .record_fit import other_arrays, other_bytes, other_values
 from .version import __version__
 
 TOOL = "triptych-ports"  # what wrote a record
@@ -30,7 +29,6 @@ UNREAD = "origins"  # {Config field that nothing states of the file: "default", 
 EARLIER = "supplied by an earlier conversion, and not read from its source"  # of arrays, in notes
 PARTLY = "supplied in part by an earlier conversion, and read from its source otherwise"
 IN_PART = "supplied_in_part"  # names among those under "supplied"
-SAMPLED = 16 << 20  # bytes of arrays whose values are checked whenever a record is read, small arrays first: 5 ms
 
 
 class Record(NamedTuple):
@@ -176,9 +174,9 @@ def read(reader: Reader) -> Record:
 
 def _compared(reader: Reader, record: Record) -> Record:
     """Compare a file with its record: names, shapes and dtypes of all arrays, and the values of a sample."""
-    if change := _other_arrays(reader, record.content):
+    if change := other_arrays(reader, record.content):
         return record._replace(change=change)
-    change, sample = _other_values(reader, record.content)
+    change, sample = other_values(reader, record.content)
     return record._replace(change=change, sample=sample)
 
 
@@ -189,7 +187,7 @@ def beside(path: str) -> Record:
         return Record()
     text = record_at(place)
     content = _parsed(text)
-    return Record(place, content, _damage(text, content), _other_bytes(path, content) if content else "")
+    return Record(place, content, _damage(text, content), other_bytes(path, content) if content else "")
 
 
 def at(path: str) -> Record:
@@ -202,62 +200,6 @@ def at(path: str) -> Record:
 
     with open_checkpoint(path) as reader:
         return read(reader)
-
-
-def _other_bytes(path: str, content: dict[str, Any]) -> str:
-    """Return how a file differs from the one that the record beside it was written for; "" if it does not."""
-    from .files.hashing import identity
-
-    own = identity(path)
-    if content.get("bytes") != own["bytes"]:
-        return f"which has {own['bytes']:,} bytes where {_number(content.get('bytes'))} were written"
-    return "whose bytes are not those that were written" if content.get("samples") != own["samples"] else ""
-
-
-def _number(value: Any) -> str:
-    return f"{value:,}" if type(value) is int else "others"
-
-
-def _other_arrays(reader: Reader, content: Mapping[str, Any]) -> str:
-    """Return how a file's arrays differ from a record's list, by names, shapes and dtypes; "" if they do not."""
-    lines: dict[str, Any] = content.get("tensors", {})
-    if not lines:
-        return ""
-    if lines.keys() != reader.tensors.keys():
-        return "which holds other arrays than were written"
-
-    def differs(tensor: Tensor, line: dict[str, Any]) -> bool:
-        return list(tensor.shape) != line["shape"] or meant(tensor.dtype) != meant(line["dtype"])
-
-    other = next((name for name, tensor in reader.tensors.items() if differs(tensor, lines[name])), None)
-    return "" if other is None else f"whose {other} has another shape or dtype than was written"
-
-
-def _other_values(reader: Reader, content: Mapping[str, Any]) -> tuple[str, str]:
-    """Compare small arrays of a file, up to SAMPLED bytes, with the hashes in its record.
-
-    Training changes every array, and programs pass metadata on: a stale record shows here. A change of one large array
-    does not: see verification.with_every_value.
-
-    Returns: how the values differ, "" if they do not; and how few were compared, "" if all.
-    """
-    from .files.hashing import HASH, digest
-
-    hashes = {name: line[HASH] for name, line in content.get("tensors", {}).items() if HASH in line}
-    hashed = sorted((t for t in reader.tensors.values() if t.name in hashes), key=lambda tensor: tensor.nbytes)
-    sizes = accumulate(tensor.nbytes for tensor in hashed)
-    sample = [tensor for tensor, size in zip(hashed, sizes, strict=True) if size <= SAMPLED]
-    for tensor in sample:
-        try:
-            same = digest(reader, tensor.name) == hashes[tensor.name]
-        except FormatError:  # a damaged payload, which reading it will report
-            same = False
-        if not same:
-            return f"whose {tensor.name} has other values than were written", ""
-    if hashed:
-        few = f"was checked against {len(sample)} of {len(hashed)} arrays of the file (verify checks all)"
-        return "", few if len(sample) < len(hashed) else ""
-    return "", "has no hashes to check the file's values by: it may be of others" if content.get("tensors") else ""
 
 
 def _damage(text: str, content: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 import convert
 import ports
 import specs
-from convert import by_table, documents, inspection
+from convert import by_table, documents, inspection_text
 from convert.errors import ConvertError, command, option
 from convert.nnx import as_nnx
 from convert.settings import read_config
@@ -185,6 +185,6 @@ def test_the_names_of_a_pickled_module_are_its_state_dicts(run, tmp_path):
 
 
 def test_inspect_names_the_record_where_another_dialect_set_a_field():
-    assert list(inspection._unread({"gelu": "dialect google"}, "timm")) == [
+    assert list(inspection_text._unread({"gelu": "dialect google"}, "timm")) == [
         "by its record, from the dialect google, not read off the file: gelu"
     ]

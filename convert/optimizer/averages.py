@@ -17,8 +17,8 @@ from specs.moves import Fill, Move
 from .copies import Copy
 
 if TYPE_CHECKING:
-    from convert.by_table import TablePlan
     from convert.plans import Plan
+    from convert.table_plan import TablePlan
 
 Part = TypeVar("Part", bound=Move | Fill)
 COUNTER = "num_batches_tracked"  # of torch's batch norms: no other framework stores batch counters

@@ -20,8 +20,8 @@ from convert.nesting import COPIES, PROFILED, label
 from convert.replicas import leading
 
 if TYPE_CHECKING:
-    from convert.by_table import TablePlan
     from convert.plans import Plan
+    from convert.table_plan import TablePlan
 
 WORDS = COPIES - {"old", "previous", "prev", "backup"}  # of an average, and of no other copy
 

@@ -15,7 +15,7 @@ from .settling import unstated
 from .state import State
 
 if TYPE_CHECKING:
-    from convert.by_table import TablePlan
+    from convert.table_plan import TablePlan
 
 
 def check(path: str, state: State, library: str) -> None:

@@ -19,7 +19,7 @@ from convert.replicas import FirstReplica
 from . import copies, finding
 
 if TYPE_CHECKING:
-    from convert.by_table import TablePlan
+    from convert.table_plan import TablePlan
 
 AVERAGES = (".pdema", ".ema.pdparams")  # of PaddleDetection and PaddleClas
 BESIDE = "optimizer file/"  # prefix of the names of arrays that lie in a file of their own

@@ -28,7 +28,7 @@ from .families import COLLECTION, FAMILIES
 from .state import State
 
 if TYPE_CHECKING:
-    from convert.by_table import TablePlan
+    from convert.table_plan import TablePlan
 
 
 def keeps_order(reader: Reader) -> bool:

@@ -24,7 +24,7 @@ from .settling import contradicted, settled, spelt
 from .state import ORDER, State, lost_groups, recorded
 
 if TYPE_CHECKING:
-    from convert.by_table import TablePlan
+    from convert.table_plan import TablePlan
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from specs.kinds import FRAMEWORKS, KINDS, LIBRARIES, UNBIASED, VARIANCE
 from .families import FRAMEWORK
 
 if TYPE_CHECKING:
-    from convert.by_table import TablePlan
+    from convert.table_plan import TablePlan
 
 
 def _names(framework: str) -> set[str]:
