@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from specs.dtype_kinds import misfit
 from specs.numerals import measured
 
-from .dtypes import FLOATS, LOSSES, is_exact
+from .dtypes import FLOATS, LOSSES, SIGNIFICANT, is_exact
 from .errors import ConvertError
 from .files.base import Tensor
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-SIGNIFICANT = {"float64": 53, "float32": 24, "bfloat16": 8, "float16": 11}  # bits of a normal number
 SMALLEST = {"float64": 2.0**-1022, "float32": 2.0**-126, "bfloat16": 2.0**-126, "float16": 2.0**-14}  # normal numbers
 
 # Below its smallest normal number a dtype has fewer bits the smaller a value is, and in the end none. A value is crude

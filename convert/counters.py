@@ -5,12 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from . import folding
+from .dtypes import SIGNIFICANT
 from .files.base import Reader, Tensor
-
-# The first count that each dtype rounds: from there on it does not hold every integer.
-ROUNDED = {
-    "float64": 2**53, "float32": 2**24, "float16": 2**11, "bfloat16": 2**8, "float8_e4m3fn": 2**4, "float8_e5m2": 2**3,
-}  # fmt: skip
 
 
 class Counter(NamedTuple):
@@ -39,7 +35,7 @@ def read(reader: Reader, tensor: Tensor) -> Counter:
     """Read a counter of any dtype."""
     data = bytes(reader.read(tensor.name))
     number: float | int
-    if tensor.dtype in ROUNDED:
+    if tensor.dtype in SIGNIFICANT:
         import numpy as np
 
         from .casting import NARROW
@@ -52,7 +48,7 @@ def read(reader: Reader, tensor: Tensor) -> Counter:
         return Counter(None, f"is {tensor.dtype}, no count")
     if not is_count(number):
         return Counter(None, f"is {number} in {tensor.dtype}, no count")
-    if int(number) >= ROUNDED.get(tensor.dtype, 2**63):
+    if int(number) >= 2 ** SIGNIFICANT.get(tensor.dtype, 63):
         return Counter(int(number), f"is {tensor.dtype}, which rounds so large a count")
     return Counter(int(number))
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 FLOATS = ("float64", "float32", "bfloat16", "float16")  # dtypes to convert to and to compute in
+SIGNIFICANT = {  # bits of a normal number: integers of more bits are rounded
+    "float64": 53, "float32": 24, "float16": 11, "bfloat16": 8, "float8_e4m3fn": 4, "float8_e5m2": 3,
+}  # fmt: skip
 LOSSES = {  # what a cast does to values -> how reports word it
     "zeros": "became zero", "infinities": "became infinite",
     "imprecise": "lost precision (below the smallest normal number)",

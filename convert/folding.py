@@ -11,7 +11,7 @@ from .files.skipped import Skipped
 SHOWN = 6  # folded names in one line; more are counted
 LINES = 40  # lines of one kind; more are counted
 MATCHED = 200  # unused names among which the nearest is searched, as comparing them takes time
-ALIKE = 0.6  # least similarity ratio (0 to 1) of a name and its suggestion
+SIMILARITY = 0.6  # least ratio (0 to 1) of a name and its suggestion
 FOLDED = 6  # numbers in a name that are folded: the first ones
 _NUMBER = re.compile(r"([0-9]+)")
 
@@ -108,7 +108,7 @@ def nearest(names: Sequence[str], unused: Sequence[str]) -> dict[str, str]:
     pairs = [
         (SequenceMatcher(None, name, other).ratio(), name, other)
         for name in names[:LINES]
-        for other in get_close_matches(name, others, n=1, cutoff=ALIKE)
+        for other in get_close_matches(name, others, n=1, cutoff=SIMILARITY)
     ]
     found: dict[str, str] = {}
     for _, name, other in sorted(pairs, key=lambda pair: -pair[0]):

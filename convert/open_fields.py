@@ -19,7 +19,7 @@ from .variants import misfit
 
 CANDIDATES = 50  # entries of a folder that are looked into for a record
 SUGGESTED = 3  # records that an error names
-ALIKE = "and models with the same arrays differ in them"
+SAME_ARRAYS = "and models with the same arrays differ in them"
 
 
 def open_error(
@@ -44,7 +44,7 @@ def open_error(
     first, more = f"{names[0]}=...", " and so on" if len(names) > 1 else ""
     dictionary = f"dict({first}{', ...' if more else ''})"
     without = {f.name for f in fields(spec.config) if f.default is MISSING and f.name in names}
-    guess = "" if accepted else f"; {option('assume')} does not help: {_without_default(names, without)}, {ALIKE}"
+    guess = "" if accepted else f"; {option('assume')} does not help: {_without_default(names, without)}, {SAME_ARRAYS}"
     problems = [
         f"with config={dictionary}{guess}"
         if is_saving()

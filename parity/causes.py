@@ -20,7 +20,7 @@ from .recording import Recording
 # difference between any two hypotheses that matters (erf and tanh GELU are 1e-4 apart, epsilons 1e-6 and more).
 CLOSE = {"float64": 1e-11, "float32": 3e-6, "float16": 3e-3, "bfloat16": 2e-2}
 OUT_OF_PLACE = 1e-2  # what another order moves numbers by at least, of the largest: rounding stays decades below
-ALIKE = 1.5  # hypotheses whose errors lie within this factor explain a recording equally well
+AS_WELL = 1.5  # hypotheses whose errors lie within this factor explain a recording equally well
 BEFORE = 4  # taps to look back for what an activation was applied to
 PARTS = 4  # equal parts into which a gate may split an activation's output
 
@@ -117,7 +117,9 @@ def _best(tried: Iterable[tuple[str, np.ndarray]], target: np.ndarray, close: fl
         if out.shape == target.shape:
             errors.setdefault(relative_error(target, out), name)
     least = min(errors, default=np.inf)
-    return (tuple(name for error, name in errors.items() if error <= ALIKE * least), least) if least <= close else None
+    if not least <= close:  # as NaN is not
+        return None
+    return tuple(name for error, name in errors.items() if error <= AS_WELL * least), least
 
 
 def _explain(sides: list[Explanation], a: Recording, b: Recording) -> str:

@@ -141,9 +141,9 @@ def test_a_flipped_bit_is_found_while_converting(run, tmp_path, source, route):
     assert listing(tmp_path) == [path.name]
 
 
-@pytest.mark.parametrize("large", [0, verification.LARGE])
+@pytest.mark.parametrize("large", [0, verification.TWO_READERS])
 def test_verify_finds_a_flipped_bit_with_one_reader_and_with_two(large, run, tmp_path, monkeypatch):
-    monkeypatch.setattr(verification, "LARGE", large)
+    monkeypatch.setattr(verification, "TWO_READERS", large)
     assert run("google2torch", GOOGLE, "-o", tmp_path / "x.safetensors")[0] == 0
     assert run("verify", tmp_path / "x.safetensors")[0] == 0
     path = flipped(tmp_path / "x.safetensors", tmp_path / "bad.safetensors")

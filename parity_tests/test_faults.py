@@ -244,12 +244,12 @@ def test_a_signal_while_names_are_given_waits_for_them(number, run, tmp_path, mo
 
 
 def test_asked_to_end_nothing_is_left_behind(tmp_path):
-    """By SIGTERM, as of a scheduler, while the file is written and a thread computes what comes next."""
+    """By SIGTERM, as of a scheduler, while the file is written and a thread syncs it."""
     code = (
         "import os, signal, convert.payload as p; from convert.__main__ import program; import sys; chunks = p.chunks\n"
     )
     code += "def ending(*words):\n    os.kill(os.getpid(), signal.SIGTERM); yield from chunks(*words)\n"
-    code += "import convert.execute as s; s.chunks = ending; s.LARGE = 0; sys.exit(program())"
+    code += "import convert.execute as s; s.chunks = ending; sys.exit(program())"
     words = ["google2torch", str(GOOGLE), "-o", str(tmp_path / "x.safetensors")]
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (143, "", GOOGLE_NOTE)
