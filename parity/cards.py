@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from specs.numerals import limit, short
 
 from . import summary
-from .advice import reassurance
 from .markup import Markup, join, name, prose, tag
+from .next_steps import reassurance
 from .result import Result
 
 BRIEF = "date", "triptych", "device", "command"  # labels of the line below the verdict

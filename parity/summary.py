@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from specs.numerals import apart, limit, short
 from specs.words import in_a_row
 
-from .advice import following
 from .naming import with_own
+from .next_steps import following
 from .result import Divergence, Result
 
 # Whose first divergence says most of the cause: an array inside the network does, a loss after ten steps does not.

@@ -11,9 +11,9 @@ from convert import folding
 from convert.documents import document
 
 from .averages import Averages
+from .builder import Written
 from .finding import step_beside
 from .holding import Held
-from .layout import Written
 from .state import NO_INITIAL, State
 
 STATIC_EMA = re.compile(r"\.ema_tmp_\d+$")  # in the names of paddle.static.ExponentialMovingAverage

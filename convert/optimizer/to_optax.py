@@ -7,8 +7,8 @@ from typing import Any
 from convert.errors import ConvertError
 from convert.files.base import Tensor
 
+from .builder import Builder, Model, Written, missing_of, unknown
 from .families import FAMILIES, MOMENTS, STATE, call, nest
-from .layout import Builder, Model, Written, missing_of, unknown
 from .state import State
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from convert.errors import UsageError
 from convert.files.base import Tensor
 
+from .builder import AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, unknown
 from .families import FAMILIES, MOMENTS, call
-from .layout import AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, unknown
 from .state import State
 
 ALONE = "a .pdopt has no weights: convert once more with -o x.pdparams, for them or for both in one file"

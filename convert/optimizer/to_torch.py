@@ -10,8 +10,8 @@ from convert.errors import ConvertError, UsageError
 from convert.files.base import Tensor
 from specs.numerals import exact
 
+from .builder import AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, unknown
 from .families import FAMILIES, MOMENTS, call
-from .layout import AVERAGES, Builder, Model, Written, from_zero, missing_of, shared, unknown
 from .state import NO_INITIAL, State
 
 MAX_FLOAT32 = 2**24  # the first count that torch's float32 would round

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .builder import Model, Written
 from .families import BUFFER
-from .layout import Model, Written
 from .state import State
 from .to_optax import write_optax
 from .to_paddle import write_paddle
