@@ -31,7 +31,7 @@ from .table_like import NOTHING, copies
 from .table_part import TablePart, matching, without_training
 from .table_plan import TablePlan
 
-Apart = Callable[[Reader, Callable[[], frozenset[str]]], frozenset[str]]  # see `plan`
+Elsewhere = Callable[[Reader, Callable[[], frozenset[str]]], frozenset[str]]  # see `plan`
 
 
 def lengths(texts: Iterable[str]) -> dict[str, int]:
@@ -54,7 +54,7 @@ def plan(
     sizes: Mapping[str, int] | None = None,
     dtype: str | None = None,
     weights: str | None = None,
-    apart: Apart | None = None,
+    elsewhere: Elsewhere | None = None,
     like_weights: str | None = None,
     unreplicate: bool = False,
     complete: bool = True,
@@ -68,8 +68,8 @@ def plan(
       sizes: lengths of axes that shapes leave open.
       dtype: dtype of the target's floating-point tensors; None keeps the source's.
       weights: take only the arrays nested there.
-      apart: names the arrays and entries that something beside this plan converts: the state of an optimizer. Called
-        with what names the arrays that no line of the table speaks of.
+      elsewhere: names the arrays and entries that something beside this plan converts, as the state of an optimizer.
+        Called with what names the arrays that no line of the table speaks of.
       like_weights: the part of `like` that has those names; None takes all of it.
       unreplicate: take the first of the replicas that pmap leaves in every array, after checking that all are equal.
       complete: copy what the table drops on the target's side from `like`, or report that the target lacks it.
@@ -82,7 +82,7 @@ def plan(
     lines = given.reverse() if backwards else given
     stored = open_checkpoint(path)
     try:
-        own, accounted = _source(stored, lines, weights, apart, unreplicate)
+        own, accounted = _source(stored, lines, weights, elsewhere, unreplicate)
         sources = own.sources
         layout = lay_out(lines, path, sources, like, sizes or {}, like_weights, backwards)
         steps = tuple(_step(entry, sources, dtype, path) for entry in layout.entries)
@@ -107,13 +107,13 @@ def plan(
 
 
 def _source(
-    stored: Reader, lines: Table, weights: str | None, apart: Apart | None, unreplicate: bool
+    stored: Reader, lines: Table, weights: str | None, elsewhere: Elsewhere | None, unreplicate: bool
 ) -> tuple[TablePart, frozenset[str]]:
-    """Return what a Table is applied to, and what `apart` names; arguments and errors as in `plan`."""
+    """Return what a Table is applied to, and what `elsewhere` names; arguments and errors as in `plan`."""
     own = matching(out_of_modules(stored), weights, lines)
-    accounted = apart(own.reader, lambda: _unused(lines, own)) if apart else frozenset[str]()
+    accounted = elsewhere(own.reader, lambda: _unused(lines, own)) if elsewhere else frozenset[str]()
     rest = without_training(own.without(accounted), lines)
-    return (_first_replica(rest, lines, required=apart is None) if unreplicate else rest), accounted
+    return (_first_replica(rest, lines, required=elsewhere is None) if unreplicate else rest), accounted
 
 
 def _first_replica(own: TablePart, table: Table, required: bool) -> TablePart:

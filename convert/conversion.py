@@ -132,7 +132,7 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
             source = _hashed(file, arguments, stack)
             plan = by_table.plan(
                 file, table, arguments.reverse, arguments.like, sizes, arguments.dtype, arguments.weights,
-                _apart if optimizer else None, unreplicate=arguments.unreplicate,
+                _no_weights if optimizer else None, unreplicate=arguments.unreplicate,
             )  # fmt: skip
             stack.enter_context(plan)
             out = target_name(file, ".safetensors", arguments.out, earlier)
@@ -150,11 +150,11 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
     return one
 
 
-def _apart(reader: Reader, unused: Callable[[], frozenset[str]]) -> frozenset[str]:
+def _no_weights(reader: Reader, unused: Callable[[], frozenset[str]]) -> frozenset[str]:
     """Name the arrays that are no weights: the optimizer's state, and copies of weights that no line speaks of."""
     from .optimizer import copies, finding
 
-    state = finding.apart(reader)
+    state = finding.state_names(reader)
     return state | copies.copy_names(reader, state, unused)
 
 

@@ -108,14 +108,14 @@ def compare(
             one, other = (plan.preprocessing.only(SCALING) for plan in (left, right))
             notes.append(f"the two are fed with pixels on different scales: {a} {one}; {b} {other}")
         _check_not_contradicted(left, right, stated, {one["field"] for one in assumed})
-        apart = _counters_apart(left, right)
+        counters = _unlike_counters(left, right)
         why = "batch counters that it does not store, and that are not compared"
-        notes += [f"{path}: {why} ({len(names):,}): {folding.summarised(names)}" for path, names in apart]
+        notes += [f"{path}: {why} ({len(names):,}): {folding.summarised(names)}" for path, names in counters]
         skip = {*left.uncounted, *right.uncounted}
         arrays = differences(left, right, rtol, skip=skip.__contains__)
         notes += arrays.notes()
         beside = any(aside.reason == PART for plan in (left, right) for aside in plan.aside)
-        but = (*[BESIDE] * beside, *[COUNTERS] * bool(apart))
+        but = (*[BESIDE] * beside, *[COUNTERS] * bool(counters))
         found = [*_configs(left, right), *arrays.entries]
         return Comparison(found, assumed, rtol=rtol, but=but, arrays=arrays.compared, notes=tuple(notes))
 
@@ -155,7 +155,7 @@ def _configs(left: Plan, right: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def _counters_apart(left: Plan, right: Plan) -> list[tuple[str, list[str]]]:
+def _unlike_counters(left: Plan, right: Plan) -> list[tuple[str, list[str]]]:
     """List each file with the batch counters that the other one alone stores."""
     pairs = ((left, set(right.uncounted)), (right, set(left.uncounted)))
     lacking = [(plan.reader.path, [n for n in plan.uncounted if n not in others]) for plan, others in pairs]

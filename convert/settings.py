@@ -59,7 +59,7 @@ class Settings(NamedTuple):
             return read_config(os.fspath(values))
         if isinstance(values, Settings):
             return values
-        own, of_images = _apart(values or {})
+        own, of_images = _fields_and_preprocessing(values or {})
         return cls(own, preprocessing=of_images)
 
     def above(self, chosen: Mapping[str, Any]) -> "Settings":
@@ -67,7 +67,7 @@ class Settings(NamedTuple):
 
         Raises: UsageError for preprocessing that does not fit.
         """
-        own, of_images = _apart(chosen)
+        own, of_images = _fields_and_preprocessing(chosen)
         return self._replace(
             values={**self.values, **own}, assumed=self.assumed - own.keys(), chosen=self.chosen | own.keys(),
             preprocessing=of_images.above(self.preprocessing),
@@ -90,7 +90,7 @@ class Settings(NamedTuple):
         return f"was asked for by {origin}" if self.file and name not in self.chosen else "was asked for"
 
 
-def _apart(values: Mapping[str, Any]) -> tuple[dict[str, Any], pixels.Known]:
+def _fields_and_preprocessing(values: Mapping[str, Any]) -> tuple[dict[str, Any], pixels.Known]:
     """Part Config fields from preprocessing. Raises: UsageError for preprocessing that does not fit."""
     nested, prefix = values.get(PREPROCESSING, {}), f"{PREPROCESSING}."
     if not isinstance(nested, Mapping):
@@ -160,7 +160,7 @@ def read_config(path: str) -> Settings:
         stated = {key: configs.tuples(value) for key, value in values.items()}
     except RecursionError:
         raise ConvertError(f"{path}: is nested too deeply") from None
-    own, of_images = _apart(stated)
+    own, of_images = _fields_and_preprocessing(stated)
     of_images = of_images.above(preprocessing(paddlevit.preprocessing(values)))
     return Settings(own, notes=tuple(notes), file=path, preprocessing=of_images)
 

@@ -181,7 +181,7 @@ def through(source: Signature, hub: Axes, other: Axes, target: Signature) -> Lin
 
 def _meet(line: Line, array: Signature, other: Line, theirs: Signature) -> Line | None:
     """Return the line from A to C through one array of B. None where the two speak of different elements of it."""
-    other, theirs = _apart(line, other, theirs)
+    other, theirs = _primed(line, other, theirs)
     values = equated(line, array, other, theirs)
     left = line.left._replace(arrays=tuple(substituted(a, values) for a in line.left.arrays))
     right = other.right._replace(arrays=tuple(substituted(a, values) for a in other.right.arrays))
@@ -220,7 +220,7 @@ def _shared(line: Line) -> Line | None:
     return Line(Side(left), Side(right), line.arrow) if left and right else None
 
 
-def _apart(line: Line, other: Line, theirs: Signature) -> tuple[Line, Signature]:
+def _primed(line: Line, other: Line, theirs: Signature) -> tuple[Line, Signature]:
     """Return the second line under names that the first does not have: name becomes name'."""
 
     def primed(array: Signature) -> Signature:

@@ -90,7 +90,7 @@ class Moves:
     def accounted(self) -> frozenset[str]:
         """Return the arrays of the weights' file that are no weights and of which something is said."""
         held = self.held
-        of_state = held.apart if held.path else held.apart | self.state.used
+        of_state = held.state_names if held.path else held.state_names | self.state.used
         of_state |= set(filter(None, [self._step()]))
         return of_state | {name for copy in held.averages for name in copy.used if self.written.averages}
 

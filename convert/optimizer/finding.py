@@ -83,7 +83,7 @@ def _optax(reader: Reader) -> Iterable[Found]:
                 yield Found("optax", root, training(root) or root)
 
 
-def apart(reader: Reader, found: Found | None = None) -> frozenset[str]:
+def state_names(reader: Reader, found: Found | None = None) -> frozenset[str]:
     """Name the arrays and plain entries of a file that are the state of an optimizer, and the count beside it.
 
     Args:
@@ -103,7 +103,7 @@ def apart(reader: Reader, found: Found | None = None) -> frozenset[str]:
 def check_like(reader: Reader) -> None:
     """Check a file that stands for a new model. Raises: UsageError for one with the state of an optimizer."""
     found = find(reader)
-    state = apart(reader, found)
+    state = state_names(reader, found)
     if found and state:
         what = "contains" if reader.tensors.keys() - state else "is"
         remedy = NESTED if found.library == "optax" else ALONE
@@ -129,7 +129,7 @@ def replicated(reader: Reader, found: Found, parameters: Mapping[str, Tensor]) -
     A count shows that, which has no axis of its own; a state without counts has the shapes of its parameters.
     Raises: ConvertError where they are stored so twice, for hosts and for devices.
     """
-    arrays = [reader.tensors[name] for name in apart(reader, found) if name in reader.tensors]
+    arrays = [reader.tensors[name] for name in state_names(reader, found) if name in reader.tensors]
     if found.library != "optax" or not leading(arrays):
         return []
     counts = [t for t in arrays if t.name.removesuffix(VALUE).rpartition("/")[2] in ("count", "step")]

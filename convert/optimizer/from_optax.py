@@ -10,7 +10,7 @@ from convert.errors import ConvertError
 from convert.files.base import Reader, Tensor
 
 from .families import FAMILIES, HYPERPARAMETERS, MOMENTS, NEEDED
-from .finding import VALUE, Found, apart
+from .finding import VALUE, Found, state_names
 from .shared import family_of, one_step, scalar
 from .state import State
 
@@ -25,7 +25,7 @@ def read_optax(
     steps: set[float] = set()
     hyper: dict[str, Any] = {}
     strangers: list[str] = []
-    used = apart(reader, found)
+    used = state_names(reader, found)
     for name, tensor in reader.tensors.items():
         if name not in used:
             continue

@@ -30,7 +30,7 @@ class Held(NamedTuple):
 
     Args:
       path: of the optimizer's own file; None where the weights' file contains the state.
-      apart: names of all arrays of the weights' file that belong to the state.
+      state_names: names of all arrays of the weights' file that belong to the state.
       averages: copies of the weights in the weights' file.
       remarks: what the user should know of replicas.
     """
@@ -38,7 +38,7 @@ class Held(NamedTuple):
     reader: Reader
     path: str | None
     found: finding.Found
-    apart: frozenset[str]
+    state_names: frozenset[str]
     averages: Sequence[copies.Copy]
     remarks: tuple[str, ...]
 
@@ -93,8 +93,8 @@ def held(
     found = finding.find(reader)
     if found is None:
         raise ConvertError(_without_state(plan.reader, path, reader.skipped))
-    apart = frozenset[str]() if path else finding.apart(reader, found)
-    averages = copies.of_plan(plan, plan.reader, apart)
+    state_names = frozenset[str]() if path else finding.state_names(reader, found)
+    averages = copies.of_plan(plan, plan.reader, state_names)
     remarks = [f"{path}: {note}" for note in reader.remarks] if path else []
     remarks += _average_beside(plan.reader)
     one_of_many = False
@@ -104,10 +104,10 @@ def held(
     if unreplicate and not path and (replicas := copies.replicated(averages, reader, trained.values())):
         reader, one_of_many = FirstReplica(reader, replicas, " of the average of the weights"), True
         remarks.append(reader.remarks[-1])
-        averages = copies.of_plan(plan, reader, apart)
+        averages = copies.of_plan(plan, reader, state_names)
     if unreplicate and not isinstance(plan.reader, FirstReplica) and not one_of_many:
         raise UsageError(f"{reader.path}: {option('unreplicate')}: its arrays fit as they are: leave it out")
-    return Held(reader, path, found, apart, averages, tuple(remarks))
+    return Held(reader, path, found, state_names, averages, tuple(remarks))
 
 
 def _first_replica(holder: Reader, replicas: Sequence[Tensor], unreplicate: bool) -> Reader:
