@@ -78,6 +78,16 @@ def test_training_state_beside_a_model_is_set_aside_and_named(convert, tmp_path,
     assert "opt_state/0" not in err
 
 
+def test_a_copy_whose_names_have_no_separators_is_set_aside(convert):
+    """As latent diffusion's LitEma writes them; an array that no weight is named as is refused as ever."""
+    copy = {f"model_ema.{name.replace('/', '')}": array for name, array in KERNELS.items()}
+    copy |= {"model_ema.decay": np.array(0.5), "model_ema.num_updates": np.array(3)}
+    code, _, err = convert(MODEL | copy)
+    assert code == 0 and "a copy of the weights: model_ema. (4 arrays): --weights model_ema. takes it" in err
+    code, _, err = convert(MODEL | copy | {"model_ema.other": np.ones(2)})
+    assert code == 1 and "model_ema.other: no line speaks of it" in err and "fc0kernel" not in err
+
+
 @pytest.mark.parametrize(("weights", "added"), [("ema_params", 7), ("params", 0)])
 def test_a_part_takes_the_place_that_the_tables_names_have(convert, weights, added):
     code, arrays, err = convert(MODEL | STATE, "--weights", weights)
