@@ -19,10 +19,11 @@ import numpy as np
 
 from ...hypotheses import ACTIVATIONS
 from ..match.advice import feeds
+from ..trace.activations import others
 from ..trace.edits import Edit
 from ..trace.numbers import changes, without_parameters
 from ..trace.sums import rewirings
-from ..trace.swaps import activations, swaps
+from ..trace.swaps import swaps
 from ..trace.tape import Array
 from .pairs import Mapped, Pair, Run
 from .pairs import pairs as pairs_of
@@ -118,7 +119,7 @@ def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[
     left = trial.both[0]
     yield from without_parameters(left.program, _alone(left, trial.mapped))
     for side, (run_, span) in enumerate(zip(trial.both, spans, strict=True)):
-        yield from activations(run_.program, span, side)
+        yield from others(run_.program, span, side)
 
 
 def _alone(left: Run, mapped: Mapped) -> list[str]:

@@ -7,23 +7,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...hypotheses import ACTIVATIONS, NONE
 from .edits import Edit, and_so
 from .program import Program
 from .tape import Array, Node, Tape
 
 VALUES = np.linspace(-8, 8, 65)  # at which functions of single values are compared
-ROUNDED = 1e-6  # difference of two functions that float32 explains
 MOST = 16  # operations of a side that are tried, the last first
 ORDERS = {3: ((0, 2, 1),), 4: ((0, 3, 1, 2), (0, 2, 3, 1)), 5: ((0, 4, 1, 2, 3), (0, 2, 3, 4, 1))}  # channels move
 
 
 @dataclass(frozen=True)
 class Swap(Edit):
-    """Compute values by an operation of the other side, or by another activation function.
+    """Compute values of the right side by an operation of the left one.
 
     Args:
-      outputs: those values. run: the operation, of what theirs reads.
+      outputs: those values. run: the operation, of what the right one reads.
     """
 
     outputs: frozenset[int]
@@ -61,30 +59,6 @@ def swaps(left: Program, right: Program, spans: Sequence[tuple[int, int]]) -> It
             for order in _orders(left.shapes[other.inputs[0]], right.shapes[node.inputs[0]]):
                 wider = (Swap(1, "operation", what + more, alike, other.run, times=len(alike)),) if more else ()
                 yield Swap(1, "operation", what, frozenset([node.output]), _turned(other, order), wider=wider)
-
-
-def activations(program: Program, span: tuple[int, int], side: int) -> Iterator[Swap]:
-    """Yield other activation functions in place of each that an operation of a side's span is."""
-    every = list(_alone(program, 0, len(program.tape.nodes)))
-    for node in list(_alone(program, *span))[::-1][:MOST]:
-        own = next((name for name, run in ACTIVATIONS.items() if name != NONE and _is(node, run)), "")
-        alike = frozenset(one.output for one in every if _same(one, node)) if own else frozenset[int]()
-        for name, run in ACTIVATIONS.items() if own else ():
-            if name != own:
-                names = (own, name) if side == 0 else (name, own)
-                text = f"{names[0]} on the left, {names[1]} on the right"
-                more = text + and_so(len(alike) - 1)
-                wider = (Swap(side, "activation", more, alike, run, times=len(alike)),) if len(alike) > 1 else ()
-                yield Swap(side, "activation", text, frozenset([node.output]), run, wider=wider)
-
-
-def _is(node: Node, function: Callable[[Array], Array]) -> bool:
-    """Tell whether an operation is this function of single values, up to rounding."""
-    try:
-        values = np.asarray(node.run(VALUES))
-    except Exception:  # an operation that does not take a list of numbers
-        return False
-    return values.shape == VALUES.shape and bool(np.abs(values - function(VALUES)).max() <= ROUNDED)
 
 
 def _alone(program: Program, first: int, end: int) -> Iterator[Node]:
