@@ -16,9 +16,9 @@ import pytest
 from convert.errors import ConvertError
 from convert.files.hashing import sha256
 from convert.versions import version
+from parity.derive import Derivation, Divergence
 from parity.derive.command import _about, _summary
 from parity.derive.command import run as derive_command
-from parity.derive.derivation import Derivation, Divergence
 from parity.derive.fold.rows import DerivedTable
 from parity.derive.match.choices import Step
 from parity.derive.report import page as page_of

@@ -17,17 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...hypotheses import ACTIVATIONS
 from ..match.advice import feeds
 from ..trace.activations import others
 from ..trace.edits import Edit
 from ..trace.numbers import changes, without_parameters
 from ..trace.sums import rewirings
 from ..trace.swaps import swaps
-from ..trace.tape import Array
 from .pairs import Mapped, Pair, Run
 from .pairs import pairs as pairs_of
-from .recomputation import CLOSE, Cause, Recomputation
+from .recomputation import Cause, Recomputation
 from .windows import differing
 
 SPAN = 4  # uses before the first that differs whose operations are searched for the cause
@@ -90,7 +88,7 @@ def _advice(pair: Pair, right: Run) -> str:
 
 def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int, stop: float) -> Cause:
     """Return the cause of a difference, without a text where none is confirmed."""
-    pair, known = pairs[at], pairs[at].left is not None and pairs[at].right is not None
+    pair = pairs[at]
     if pair.left is not None and pair.right is not None:
         window = left.tape.nodes[pair.left.node].window, right.tape.nodes[pair.right.node].window
         if text := differing((pair.left.x, pair.right.x), window):
@@ -98,8 +96,6 @@ def _cause(left: Run, right: Run, mapped: Mapped, pairs: Sequence[Pair], at: int
     trial = Recomputation((left, right), mapped, pairs, at, stop)
     if (cause := trial.best(_simple(trial, _spans(trial, BEHIND)))).text:
         return cause
-    if known and (text := _activation(pair, right, _span(pairs, at))):
-        return Cause(text, "activation")
     return trial.best(_edits(trial, _spans(trial, 2)))
 
 
@@ -143,54 +139,3 @@ def _end(side: Run, pair: Pair, k: int) -> int:
     """Return the operation of a side behind which a pair tells nothing."""
     use = (pair.left, pair.right)[k]
     return len(side.tape.nodes) if use is None else use.node + 1
-
-
-def _span(pairs: Sequence[Pair], at: int) -> tuple[int, int]:
-    """Return the nodes on the right between the uses before and the first that differs."""
-    last = pairs[at].right
-    assert last is not None
-    before = sorted(pair.right.node for pair in pairs[:at] if pair.right is not None and pair.right.node < last.node)
-    return before[-SPAN] if len(before) >= SPAN else 0, last.node
-
-
-def _activation(pair: Pair, right: Run, span: tuple[int, int]) -> str:
-    """Return the activations that give each side's values from one value that the right side computes before."""
-    assert pair.left is not None and pair.right is not None
-    wanted = [np.sort(x[x != 0]) for x in (np.ravel(pair.left.x), np.ravel(pair.right.x))]
-    for value in _values(right, span):
-        if value.dtype.kind != "f" or value.size < max(2, *map(len, wanted)):
-            continue
-        names = []
-        for target in wanted:
-            names.append(next((name for name, f in ACTIVATIONS.items() if _same(f(value), target)), None))
-        if None not in names and names[0] != names[1]:
-            return f"{names[0]} on the left, {names[1]} on the right (recomputed so)"
-    return ""
-
-
-def _same(values: Array, target: Array) -> bool:
-    values = np.ravel(values)
-    values = values[values != 0]
-    if len(values) != len(target):
-        return False
-    apart = np.abs(np.sort(values) - target).max(initial=0)
-    return bool(apart <= CLOSE * max(np.abs(target).max(initial=0), 1e-300))
-
-
-def _values(side: Run, span: tuple[int, int]) -> Iterator[Array]:
-    """Return the values in the span that depend on the inputs, the latest first."""
-    program = side.program
-    tape = program.tape
-    values: dict[int, Array] = {**tape.constants, **program.inputs}
-    names = {number: name for name, number in tape.parameters.items()}
-    found = []
-    with np.errstate(all="ignore"):
-        for k, node in enumerate(itertools.islice(tape.nodes, span[1])):
-            operands = [values[number] if number in values else side.weights[names[number]] for number in node.inputs]
-            values[node.output] = node.run(*operands)
-            if k >= span[0] and node.output in program.active and isinstance(values[node.output], np.ndarray):
-                found.append(values[node.output])
-            for number in node.inputs:
-                if program.last[number] == k:  # bounds memory
-                    values.pop(number, None)
-    return reversed(found)

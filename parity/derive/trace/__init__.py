@@ -2,7 +2,8 @@
 
 tape defines it, program runs it, and sides hides the framework (module_side, call, caches, cotangents). draws draws
 weights, and inputs other inputs. places and frames name places in the user's code. edits defines a change of a tape;
-numbers, sums and swaps yield such changes, scales and crops make one. outputs compares what two models return.
+numbers, activations, sums and swaps yield such changes, scales and crops make one. outputs compares what two models
+return.
 
     torch    torch_tape, torch_recorder, torch_values, torch_dense; what torch itself does not decompose: torch_forms
              or torch_decompositions
