@@ -167,6 +167,29 @@ def test_a_loop_that_begins_in_float32_leaves_constants_in_float64():
     assert found.proven and not found.missing, (found.error, found.divergences)
 
 
+@pytest.mark.parametrize("approximate", [False, True], ids=["exact", "tanh"])
+@pytest.mark.parametrize("framework", ["torch", "paddle"])
+def test_a_gelu_in_float32_is_proven_against_a_fused_one(framework, approximate):
+    """Its rounded numbers part the models by 1e-8; the other side has them inside of one operation."""
+    needs("flax"), needs(framework)
+    import jax
+
+    def function(p: Any, x: Any) -> Any:
+        y = jax.nn.gelu((x @ p["a"]).astype("float32"), approximate=approximate)
+        return y.astype("float64") @ p["b"]
+
+    if framework == "torch":
+        act = torch.nn.GELU("tanh" if approximate else "none")
+        left: Any = torch.nn.Sequential(torch.nn.Linear(4, 6, bias=False), act, torch.nn.Linear(6, 3, bias=False))
+    else:
+        from paddle import nn
+
+        act = nn.GELU(approximate)
+        left = nn.Sequential(nn.Linear(4, 6, bias_attr=False), act, nn.Linear(6, 3, bias_attr=False))
+    found = parity.derive(left, (function, {"a": np.ones((4, 6)), "b": np.ones((6, 3))}), (images(5, 4),))
+    assert found.proven, str(found)
+
+
 def test_the_users_code_is_traced_once():
     needs("flax")
     import jax.numpy as jnp

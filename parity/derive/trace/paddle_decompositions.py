@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +83,13 @@ def _rnn(
     return x, seed, [ops.stack(list(part), 0) for part in zip(*finals, strict=True)]
 
 
+def _gelu(x: Any, approximate: bool | str = False, *_: Any, **name: Any) -> Any:
+    """Write out the numbers, which other frameworks round where they compute in lower precision."""
+    if approximate in (False, "none"):
+        return 0.5 * x * (1 + ops.erf(x * math.sqrt(0.5)))
+    return 0.5 * x * (1 + ops.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
 def _cell(activation: Callable[[Any], Any]) -> Callable[..., Any]:
     return lambda gates, state: [activation(gates[0] + gates[1])]
 
@@ -101,6 +109,7 @@ def _gru_cell(gates: Any, state: Any) -> Any:
 
 COMPOSED: dict[str, Callable[..., Any]] = {
     "dropout": lambda x, seed, p, test, mode, *rest: x if mode == "upscale_in_train" else x * (1 - p),
+    "gelu": _gelu,
     "hardsigmoid": lambda x, slope, offset: ops.clip(x * slope + offset, 0.0, 1.0),
     "rnn": _rnn,
     "layer_norm": _layer_norm,

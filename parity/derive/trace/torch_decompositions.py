@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,13 @@ def _rms_norm(x: Any, shape: Any, weight: Any, eps: float | None) -> Any:
     return _affine(x * rstd, weight, None), rstd
 
 
+def _gelu(x: Any, *, approximate: str = "none") -> Any:
+    """Write out the numbers, which other frameworks round where they compute in lower precision."""
+    if approximate == "none":
+        return 0.5 * x * (1 + torch.erf(x * math.sqrt(0.5)))
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
 def _embedding_bag(
     table: Any, tokens: Any, offsets: Any, scaled: bool = False, mode: int = 0, sparse: bool = False,
     weights: Any = None, last: bool = False, padding: int = -1,
@@ -96,6 +104,7 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "_embedding_bag": _embedding_bag,
     "_embedding_bag_forward_only": _embedding_bag,
     "_trilinear": _bilinear,
+    "gelu": _gelu,
     "hardsigmoid": lambda x: torch.clamp(x * (1 / 6) + 0.5, 0, 1),
     "lerp": lambda a, b, weight: a + (b - a) * weight,
 }
