@@ -187,6 +187,50 @@ def test_a_table_is_read_in_another_order_of_steps():
     assert found.proven, found.failure
 
 
+def test_values_are_told_from_keys_of_other_layers_in_any_order_of_operands():
+    """All keys and values read the memory; one side multiplies values by weights, the other weights by values."""
+
+    def layers(mix: Callable[[Any, Any], Any], names: str) -> Callable[..., Any]:
+        def run(m: Any, both: Any) -> Any:
+            x, memory = both[:, :4], both[:, 4:]
+            for q, k, v in (names[:3], names[3:]):
+                weights = (getattr(m, q)(x) @ getattr(m, k)(memory).mT).softmax(-1)
+                x = x + mix(weights, getattr(m, v)(memory)).tanh()
+            return x
+
+        return run
+
+    left = Net(layers(lambda w, v: (v.mT @ w.mT).mT, "abcdef"), **{name: linear() for name in "abcdef"})
+    right = Net(layers(torch.matmul, "ghijkl"), **{name: linear() for name in "ghijkl"})
+    found = parity.derive(left, right, (images(2, 9, 6),))
+    assert found.proven, found.failure
+    assert {step.choice for step in found.uses if step.kind == "product"} == {0}
+
+
+def test_a_missing_bias_tells_keys_from_queries():
+    """Both are normalized, and the fused projection adds a constant zero to its keys: the first choice is right."""
+    normal = torch.nn.functional.normalize
+
+    def attend(q: Any, k: Any, v: Any) -> Any:
+        return (normal(q, dim=-1) @ normal(k, dim=-1).mT).softmax(-1) @ v
+
+    def fused(m: Any, x: Any) -> Any:
+        bias = torch.cat([m.a, torch.zeros(6), m.b])
+        return attend(*torch.nn.functional.linear(x, m.w, bias).chunk(3, -1))
+
+    def split(m: Any, x: Any) -> Any:
+        k, q, v = m.one(x), m.two(x), m.three(x)
+        return attend(q, k, v)
+
+    left = Net(split, one=torch.nn.Linear(6, 6, bias=False), two=linear(), three=linear())
+    right = Net(
+        fused, **{name: torch.nn.Parameter(torch.randn(*n)) for name, n in (("w", (18, 6)), ("a", (6,)), ("b", (6,)))}
+    )
+    found = parity.derive(left, right, (images(2, 5, 6),))
+    assert found.proven, found.failure
+    assert {step.choice for step in found.uses} == {0}
+
+
 def test_models_that_part_give_a_whole_table_and_the_place():
     def mlp(kind: str) -> Callable[[Any, Any], Any]:
         return lambda m, x: m.c(torch.nn.functional.gelu(m.b(m.a(x).tanh()), approximate=kind))

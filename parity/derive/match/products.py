@@ -172,11 +172,11 @@ class Products(Regrouping):
                     alone = seen.name not in partners
                     hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
                     split = not roles.alike(groups, theirs)
-                    differs, role = other.grid != group.grid, roles.difference(group.role, other.role)
-                    exchanged = role == roles.EXCHANGED and not differs  # as likely as the same role
-                    likely = (seen in strays, hollow, taken, split, alone, 0 if exchanged else role)
+                    role = roles.difference(group.role, other.role), group.biased != other.biased
+                    likely = (seen in strays, hollow, taken, split, alone, *role)
+                    differs = other.grid != group.grid
                     for turned, columns_of in enumerate((other, *(other.orders() if differs else ()))):
-                        order = self._order(use, seen, (*likely, turned), apart, differs, role)
+                        order = self._order(use, seen, (*likely, turned), apart, differs)
                         options.append((order, gap, seen, columns_of))
         return options
 

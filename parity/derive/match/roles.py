@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,6 @@ PROBE = np.array([[-1.5, -0.5, 0.5, 2.0]])  # where functions of one array are c
 SIDE = r"product \d"
 FIRST = 3  # kinds of readers that make a role
 UNREAD = "unread"  # the role of columns that nothing reads
-EXCHANGED = 1  # the difference of roles in operands of products that are exchanged
 MAX_ORDERS = 6  # orders of the coordinates of columns that are tried
 SINGLE = -1  # in place of an axis: a function of single values mixes none
 MAX_STEPS = 200  # operations that are followed from one product
@@ -36,11 +35,13 @@ class Group:
       role: the kinds of the first of those, and which operand they are.
       columns: in the order of their places there.
       places: the coordinates of each, as ranks; axes along which all are alike are left out.
+      biased: whether anything but zero is added to them before.
     """
 
     role: str
     columns: Array
     places: Array
+    biased: bool = False
 
     def of(self, ids: Array) -> Array:
         """Return the elements of these columns, without a copy where they are all of them."""
@@ -51,7 +52,7 @@ class Group:
         """Yield the group with its columns ordered by the same coordinates in another order."""
         for axes in list(itertools.permutations(range(self.places.shape[1])))[1:MAX_ORDERS]:
             order = np.lexsort(self.places[:, axes[::-1]].T)
-            yield Group(self.role, self.columns[order], self.places[order])
+            yield replace(self, columns=self.columns[order], places=self.places[order])
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -78,8 +79,8 @@ def alike(a: Sequence[Group], b: Sequence[Group]) -> bool:
 
 
 def difference(a: str, b: str) -> int:
-    """Rank how far two roles differ: 0 not at all, EXCHANGED in the sides of products, as in einsums, 2 otherwise."""
-    return 0 if a == b else EXCHANGED if re.sub(SIDE, "product", a) == re.sub(SIDE, "product", b) else 2
+    """Rank how far two roles differ: 0 not at all, 1 in the sides of products, which einsums exchange, 2 otherwise."""
+    return 0 if a == b else 1 if re.sub(SIDE, "product", a) == re.sub(SIDE, "product", b) else 2
 
 
 def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool = False) -> list[Group]:
@@ -94,7 +95,8 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
     axis = 1 if node.window or flipped else 2
     count = shape[axis]
     labels = np.arange(1.0, count + 1).reshape([-1 if d == axis else 1 for d in range(len(shape))])
-    readers = _follow(program, node.output, np.broadcast_to(labels, shape), not gates, beyond)
+    biased = np.zeros(count + 1, bool)
+    readers = _follow(program, node.output, np.broadcast_to(labels, shape), not gates, beyond, biased)
     paths: dict[int, tuple[int, ...]] = dict.fromkeys(range(count), ())
     for k, reader in enumerate(readers):
         seen = np.bincount(np.ravel(reader.labels).astype(np.int64), minlength=count + 1)
@@ -110,15 +112,18 @@ def groups(program: Program, at: int, flipped: bool, gates: bool, beyond: bool =
         order = np.lexsort(places.T[::-1]) if places.size else np.arange(len(columns))
         kinds = list(dict.fromkeys(readers[k].role for k in path))
         role = " ".join([kind for kind in kinds if kind != "add"][:FIRST] or kinds)  # an initial state adds nothing
-        found.append(Group(role, columns[order], places[order]))
+        found.append(Group(role, columns[order], places[order], bool(biased[columns + 1].any())))
     return found
 
 
-def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: bool) -> list[Reader]:
+def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: bool, biased: Array) -> list[Reader]:
     """Return each operation that reads the labelled value, through layout, biases and scales.
 
     One sum with another activation is followed as well, unless `summed`: gates of recurrent networks come apart behind
     it. So are functions of single values, and one product of two of them, if `beyond`.
+
+    Args:
+      biased: by label; set where anything but zero is added to a column.
     """
     tape, found, steps = program.tape, [], 0
     waiting = [(start, labels, summed, not beyond)]  # the last: whether no more functions are followed
@@ -134,6 +139,12 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
                 continue
             spread = program.shapes[node.output]
             if node.kind in ("add", "mul") and node.inputs[1 - slot] not in program.active:
+                if node.kind == "add":
+                    added = _present(program, node.inputs[1 - slot])
+                    some = (
+                        labels if added.all() else np.broadcast_to(labels, spread)[np.broadcast_to(added, spread) > 0]
+                    )
+                    biased[some.astype(np.int64)] = True
                 waiting.append((node.output, np.broadcast_to(labels, spread), summed, ended))
                 continue
             found.append(_reader(program, node, slot, labels))
@@ -146,10 +157,22 @@ def _follow(program: Program, start: int, labels: Array, summed: bool, beyond: b
     return found
 
 
+def _present(program: Program, number: int) -> Array:
+    """Return zeros where a value that no input reaches is the constant zero, as the bias of keys alone; else ones."""
+    if number in program.tape.constants:
+        return np.asarray(program.tape.constants[number] != 0, np.float64)
+    node = program.tape.nodes[program.makers[number]] if number in program.makers else None
+    if node is None or node.kind != "layout":
+        return np.ones(program.shapes[number])
+    return node.run(*(program.indices.get(each, _present(program, each)) for each in node.inputs))
+
+
 def _reader(program: Program, node: Node, slot: int, labels: Array) -> Reader:
     """Return what distinguishes operations in any framework: the operand's side, or a function's values."""
     if node.kind == "product" and not node.window:
-        return Reader(f"product {slot}", labels)
+        summed = 1 if slot else 2  # queries and keys are summed over there, values are not: in any order of operands
+        kept = (labels.min(summed) == labels.max(summed)).all()
+        return Reader(f"product {slot}" + " kept" * bool(kept), labels)
     constants = program.tape.constants
     others = {k: constants.get(number) for k, number in enumerate(node.inputs) if k != slot}
     if node.kind != "other" or any(value is None for value in others.values()):
@@ -207,7 +230,7 @@ def _places(reader: Reader, columns: Array) -> Array:
     labels = reader.labels
     axes = [np.arange(labels.size).reshape(labels.shape)]
     if reader.role.startswith("product") or reader.axis is not None:
-        last = 1 if reader.role == "product 1" else reader.axis
+        last = 1 if reader.role.startswith("product 1") else reader.axis
         each = np.ix_(*map(np.arange, labels.shape))
         axes = [axis for d, axis in enumerate(each) if d != last] + ([] if last is None else [each[last]])
     flat = labels.astype(np.int64).ravel()
