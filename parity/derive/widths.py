@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ from .match.symbols import Elements, Use
 from .prove.pairs import PARTED, Mapped, Run, of_product, pairs
 from .trace.tape import Array
 
-MANY = 8  # matrices that read the same values, of which one may consist
+RESIZED = 1.25  # by how many times a model of another width has more elements; fused parameters have as many
 NAMED = 2  # pairs of parameters that are named as examples
 
 
@@ -84,22 +84,24 @@ def _reading(left: Run, right: Run, mapped: Mapped) -> list[tuple[Use, Use]]:
         if pair.left and pair.right and pair.gap <= PARTED and not every(owned, pair.left.ids)
     ]
     if use := _first(right, mapped):
+        ours, theirs = (
+            [seen for seen in side.uses if seen.kind == "product" and not every(known, seen.ids)]
+            for side, known in ((left, owned), (right, mapped.numbers != 0))
+        )
         wanted = of_product(use, right)
-        rest = [seen for seen in left.uses if seen.kind == "product" and not every(owned, seen.ids)]
-        alike = [seen for seen in rest if _alike(wanted, of_product(seen, left))]
-        if not fused(sum(_sizes([use], right.elements)), _sizes(alike, left.elements)[:MANY]):
-            met += [(seen, use) for seen in alike[:1]]
+        ours, theirs = (
+            [seen for seen in some if _alike(wanted, of_product(seen, side))]
+            for side, some in ((left, ours), (right, theirs))
+        )
+        if _size(left, ours) != _size(right, theirs):  # else one side has in several what the other has in one
+            met += [(seen, use) for seen in ours[:1]]
     return met
 
 
-def fused(whole: int, sizes: Collection[int]) -> bool:
-    """Tell whether a matrix of this size may consist of several of those sizes, as that of all gates does."""
-    return any(whole == sum(some) for n in range(2, len(sizes) + 1) for some in itertools.combinations(sizes, n))
-
-
-def _sizes(uses: Iterable[Use], elements: Elements) -> list[int]:
-    names = dict.fromkeys(name for use in uses for name in elements.owners(use.ids))
-    return [int(np.prod(elements.shapes[name])) for name in names]
+def _size(side: Run, uses: Iterable[Use]) -> int:
+    """Count the elements of the parameters of some uses."""
+    names = {name for use in uses for name in side.elements.owners(use.ids)}
+    return sum(math.prod(side.elements.shapes[name]) for name in names)
 
 
 def _first(right: Run, mapped: Mapped) -> Use | None:
@@ -135,10 +137,7 @@ def usual(lefts: Elements, rights: Elements) -> str:
     if not all(counts):
         return ""
     (ours, _), (theirs, _) = (count.most_common(1)[0] for count in counts)
-    if ours in counts[1] or theirs in counts[0]:
-        return ""
-    gates = max(ours, theirs) % min(ours, theirs) == 0
-    if gates and max(len(lefts), len(rights)) < 1.5 * min(len(lefts), len(rights)):  # one width, in fused vectors
+    if ours in counts[1] or theirs in counts[0] or abs(math.log(len(lefts) / len(rights))) < math.log(RESIZED):
         return ""
     return f"most vectors of the left model have length {ours}, most of the right one {theirs}"
 

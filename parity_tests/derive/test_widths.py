@@ -12,7 +12,6 @@ import torch
 import parity
 from parity.derive.command import run
 from parity.derive.depths import differing
-from parity.derive.widths import fused
 from parity_tests.derive.pairs import images
 from parity_tests.derive.test_kinds_matching import Net, linear, tokens
 
@@ -113,17 +112,6 @@ def test_gates_in_one_matrix_are_no_other_size():
     assert found.missing and not found.sizes
 
 
-@pytest.mark.parametrize(("whole", "sizes", "is_fused"), [
-    (12, [4, 4, 4], True),
-    (8, [4, 4, 4], True),
-    (5, [4, 4, 4], False),
-    (8, [4], False),
-    (8, [8], False),
-])  # fmt: skip
-def test_a_matrix_of_the_size_of_several_others_is_fused(whole: int, sizes: list[int], is_fused: bool):
-    assert fused(whole, sizes) == is_fused
-
-
 def test_layers_that_only_one_side_has_are_not_dropped():
     found = parity.derive(Stacked(3, 3), Stacked(2, 4), (images(3, 6),), seconds=5)
     lines = [line for line in found.table.print().splitlines() if not line.startswith("#")]
@@ -150,3 +138,34 @@ def test_one_block_against_two_is_named():
     assert differing(left, right).startswith("the left model has 1 block in layers, the right one 2 in x")
     assert differing(right, left).startswith("the left model has 2 blocks in x, the right one 1 in layers")
     assert not differing(left, left)
+
+
+def test_fused_parameters_have_no_other_size():
+    """One side has in three parameters what the other has in one: a GRU, of which one side lacks a bias."""
+
+    def steps(gates, x):
+        h = torch.zeros(len(x), 5, dtype=x.dtype)
+        for t in range(2):
+            (a, b, c), (d, e, f) = gates(x[:, t], h)
+            z = (b + e).sigmoid()
+            h = (1 - z) * (c + (a + d).sigmoid() * f).tanh() + z * h
+        return h
+
+    def apart(m, x):
+        return steps(lambda x, h: ([m.a(x), m.b(x), m.c(x)], [m.d(h), m.e(h), m.f(h)]), x)
+
+    def fused(m, x):
+        return steps(lambda x, h: (m.x(x).chunk(3, -1), m.h(h).chunk(3, -1)), x)
+
+    left = Net(apart, **{name: torch.nn.Linear(4 if name in "abc" else 5, 5, name in "abcf") for name in "abcdef"})
+    right = Net(fused, x=torch.nn.Linear(4, 15), h=torch.nn.Linear(5, 15, bias=False))
+    found = parity.derive(left, right, (images(2, 3, 4),), seconds=0.5)
+    assert found.missing and not found.sizes, found.sizes
+
+
+def test_fused_vectors_are_no_other_width():
+    """The models part before any parameter."""
+    left = Net(lambda m, x: m.a(x.sin()) * m.b(x.sin()) + m.c(x.sin()), **{name: linear(6, 5) for name in "abc"})
+    right = Net(lambda m, x: (lambda a, b, c: a * b + c)(*m.all(x.cos()).chunk(3, -1)), all=linear(6, 15))
+    found = parity.derive(left, right, (images(4, 6),), seconds=1)
+    assert found.missing and not found.sizes, found.sizes
