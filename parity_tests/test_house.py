@@ -126,6 +126,12 @@ def test_the_map_of_a_floor_names_each_of_its_modules(floor):
     assert {name for name in modules - words if not name.endswith(tuple(specs.names()))} == set()
 
 
+def test_derive_calls_both_models_left_and_right():
+    """`ours` may be either side's, and has been each of them."""
+    files = FILES["parity.derive"].parent.rglob("*.py")
+    assert [path.name for path in files if re.search(r"\b(ours|theirs)\b", path.read_text())] == []
+
+
 def test_circles_and_upward_imports_are_seen():
     """The two checks above are able to fail."""
     arrows = {"specs.a": {"convert.b"}, "convert.b": {"convert.c"}, "convert.c": {"convert.b", "convert.commands"}}

@@ -138,8 +138,8 @@ def fix(of: Side, other: Tape) -> bool:
 
 def fix_masks(of: Side, other: Side) -> bool:
     """Set aside masks that the other side has no array for, or has with the same ones. Tell whether there are."""
-    own, theirs = masks(of.parameters), [other.parameters[name] for name in masks(other.parameters)]
-    names = [name for name in own if not theirs or _same_ones(of.parameters[name], theirs)]
+    own, others = masks(of.parameters), [other.parameters[name] for name in masks(other.parameters)]
+    names = [name for name in own if not others or _same_ones(of.parameters[name], others)]
     of.fix(names)
     return bool(names)
 

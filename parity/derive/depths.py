@@ -18,15 +18,19 @@ def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
     Args:
       left, right: arrays by name.
     """
-    ours, theirs = depths(left), depths(right)
-    if len(ours) < len(theirs):  # a list of one block, it may be
-        ours = depths(left, single=True)
-    elif len(theirs) < len(ours):
-        theirs = depths(right, single=True)
-    if not ours or len(ours) != len(theirs) or sorted(ours.values()) == sorted(theirs.values()):
+    left_depths, right_depths = depths(left), depths(right)
+    if len(left_depths) < len(right_depths):  # a list of one block, it may be
+        left_depths = depths(left, single=True)
+    elif len(right_depths) < len(left_depths):
+        right_depths = depths(right, single=True)
+    if (
+        not left_depths
+        or len(left_depths) != len(right_depths)
+        or sorted(left_depths.values()) == sorted(right_depths.values())
+    ):
         return ""
-    remedy = "build both of one depth" if len(ours) == 1 else "build both with lists of the same lengths"
-    return f"the left model has {_listed(ours, ' block')}, the right one {_listed(theirs)}: {remedy}"
+    remedy = "build both of one depth" if len(left_depths) == 1 else "build both with lists of the same lengths"
+    return f"the left model has {_listed(left_depths, ' block')}, the right one {_listed(right_depths)}: {remedy}"
 
 
 def _listed(lists: Mapping[str, int], noun: str = "") -> str:

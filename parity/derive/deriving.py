@@ -121,10 +121,10 @@ def _best(
             tape = recorded(b, b.parameters, others, "right")
         lefts, values = known.elements, list(others.values())
         hinted = None if table is None else hint(table, a, b, lefts, Elements(b.parameters, known=False))
-        theirs = list(given.values())
-        if (quiet := still(known.program.tape, theirs, values)) is not known.program.tape:
-            known, uses = known._replace(program=program_of(quiet, lefts.arrays, theirs)), None
-        exact = still(aligned(known.program.tape, tape, theirs, values)[0], values, theirs)
+        left_values = list(given.values())
+        if (quiet := still(known.program.tape, left_values, values)) is not known.program.tape:
+            known, uses = known._replace(program=program_of(quiet, lefts.arrays, left_values)), None
+        exact = still(aligned(known.program.tape, tape, left_values, values)[0], values, left_values)
         programs = known.program, program_of(exact, b.parameters, values)
         uses = uses or walked(known.program, lefts)
         limit = stop - time.thread_time()
@@ -158,8 +158,8 @@ def _completed(known: Left, uses: Walked, best: Candidate, stop: float, say: Say
         if not best.found.failure or (left_over <= 0 and (best.found.gap > LIMIT or programs is not best.programs)):
             break
         given = best.hint and best.hint.map
-        theirs = uses if programs[0] is uses.program else walked(programs[0], known.elements)
-        found = match(theirs, programs[1], best.side.parameters, left_over, given, say, True)
+        left_uses = uses if programs[0] is uses.program else walked(programs[0], known.elements)
+        found = match(left_uses, programs[1], best.side.parameters, left_over, given, say, True)
         best = max(best, best._replace(found=found), key=lambda attempt: attempt.depth)
     return best
 

@@ -56,15 +56,15 @@ def resized(
     """
     shapes, found = (left.elements.shapes, right.elements.shapes), dict[tuple[str, str], Resized]()
 
-    def add(ours: str, theirs: str, wanted: Collection[tuple[int, int]] = ()) -> None:
-        lengths = _lengths(shapes[0][ours], shapes[1][theirs])
+    def add(left_name: str, right_name: str, wanted: Collection[tuple[int, int]] = ()) -> None:
+        lengths = _lengths(shapes[0][left_name], shapes[1][right_name])
         if lengths and (not wanted or lengths in wanted):
-            found[ours, theirs] = Resized(ours, theirs, lengths, theirs in partners)
+            found[left_name, right_name] = Resized(left_name, right_name, lengths, right_name in partners)
 
     for one, other in _reading(left, right, mapped):
-        ours, theirs = left.elements.owners(one.ids), right.elements.owners(other.ids)
-        if len(ours) == len(theirs) == 1:
-            add(ours[0], theirs[0])
+        left_names, right_names = left.elements.owners(one.ids), right.elements.owners(other.ids)
+        if len(left_names) == len(right_names) == 1:
+            add(left_names[0], right_names[0])
     for name in unfit:
         if name in partners:
             add(partners[name], name)
@@ -84,17 +84,17 @@ def _reading(left: Run, right: Run, mapped: Mapped) -> list[tuple[Use, Use]]:
         if pair.left and pair.right and pair.gap <= PARTED and not every(owned, pair.left.ids)
     ]
     if use := _first(right, mapped):
-        ours, theirs = (
+        lefts, rights = (
             [seen for seen in side.uses if seen.kind == "product" and not every(known, seen.ids)]
             for side, known in ((left, owned), (right, mapped.numbers != 0))
         )
         wanted = of_product(use, right)
-        ours, theirs = (
+        lefts, rights = (
             [seen for seen in some if _alike(wanted, of_product(seen, side))]
-            for side, some in ((left, ours), (right, theirs))
+            for side, some in ((left, lefts), (right, rights))
         )
-        if _size(left, ours) != _size(right, theirs):  # else one side has in several what the other has in one
-            met += [(seen, use) for seen in ours[:1]]
+        if _size(left, lefts) != _size(right, rights):  # else one side has in several what the other has in one
+            met += [(seen, use) for seen in lefts[:1]]
     return met
 
 
@@ -119,8 +119,10 @@ def _alike(a: Array, b: Array) -> bool:
 
 def _lengths(left: Sequence[int], right: Sequence[int]) -> tuple[int, int] | None:
     """Return the one length in which two shapes differ, whatever the order of their axes."""
-    ours, theirs = (list(n.elements()) for n in (Counter(left) - Counter(right), Counter(right) - Counter(left)))
-    return (ours[0], theirs[0]) if len(left) == len(right) and len(ours) == len(theirs) == 1 else None
+    left_only, right_only = (
+        list(n.elements()) for n in (Counter(left) - Counter(right), Counter(right) - Counter(left))
+    )
+    return (left_only[0], right_only[0]) if len(left) == len(right) and len(left_only) == len(right_only) == 1 else None
 
 
 def without(found: Match, pairs: Iterable[Resized], rights: Elements) -> Match:
@@ -136,10 +138,14 @@ def usual(lefts: Elements, rights: Elements) -> str:
     counts = [Counter(shape[0] for shape in of.shapes.values() if len(shape) == 1) for of in (lefts, rights)]
     if not all(counts):
         return ""
-    (ours, _), (theirs, _) = (count.most_common(1)[0] for count in counts)
-    if ours in counts[1] or theirs in counts[0] or abs(math.log(len(lefts) / len(rights))) < math.log(RESIZED):
+    (left_length, _), (right_length, _) = (count.most_common(1)[0] for count in counts)
+    if (
+        left_length in counts[1]
+        or right_length in counts[0]
+        or abs(math.log(len(lefts) / len(rights))) < math.log(RESIZED)
+    ):
         return ""
-    return f"most vectors of the left model have length {ours}, most of the right one {theirs}"
+    return f"most vectors of the left model have length {left_length}, most of the right one {right_length}"
 
 
 def sentence(found: Iterable[Resized], lefts: Elements, rights: Elements) -> str:
@@ -148,10 +154,10 @@ def sentence(found: Iterable[Resized], lefts: Elements, rights: Elements) -> str
     for pair in found:
         groups.setdefault(pair.lengths, []).append(pair)
     texts = []
-    for (ours, theirs), some in groups.items():
+    for (left_length, right_length), some in groups.items():
         shown = [
             f"{pair.left} {lefts.shapes[pair.left]} and {pair.right} {rights.shapes[pair.right]}"
             for pair in some[:NAMED]
         ]
-        texts.append(f"the left model has {ours} where the right one has {theirs}, in {in_a_row(shown)}")
+        texts.append(f"the left model has {left_length} where the right one has {right_length}, in {in_a_row(shown)}")
     return "; ".join(texts)

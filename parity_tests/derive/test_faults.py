@@ -109,6 +109,19 @@ def test_a_fault_is_located_and_explained(name: str):
     assert bool(place.advice) != bool(place.cause) and (place.advice in found.following or not place.advice)
 
 
+def test_the_epsilon_of_the_last_of_many_norms_is_named():
+    needs("torch")
+    import torch
+
+    def norms(last: float) -> Any:
+        layers = [(torch.nn.LayerNorm(4, last if k == 7 else 1e-5), torch.nn.Linear(4, 4)) for k in range(8)]
+        return torch.nn.Sequential(*(part for layer in layers for part in layer))
+
+    found = parity.derive(norms(1e-3), norms(1e-5), (images(4, 4),), seconds=5)
+    assert [place.kind for place in found.divergences] == ["epsilon"], found.divergences
+    assert found.divergences[0].cause.startswith("epsilon 0.001 on the left, 1e-5 on the right (recomputed so")
+
+
 def test_where_no_value_agrees_any_more_the_table_is_complete_and_the_first_use_is_named():
     needs("torch")
     found = derived({"padding": (0, 2, 0, 2)})

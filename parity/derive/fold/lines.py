@@ -126,10 +126,10 @@ def _crossed(facts: Facts, left_names: list[str], right_names: list[str], names:
     order = np.concatenate([facts.part(name).ravel() for name in right_names])
     left_names = sorted(left_names, key=lambda name: int(np.isin(order, lefts.numbers(name)).argmax()))
     shapes = [{side.shapes[name] for name in of} for side, of in ((lefts, left_names), (rights, right_names))]
-    ours, theirs = grid(left_names), grid(right_names)
-    if any(len(found) != 1 for found in shapes) or ours is None or theirs is None:
+    left_grid, right_grid = grid(left_names), grid(right_names)
+    if any(len(found) != 1 for found in shapes) or left_grid is None or right_grid is None:
         return None
-    (path, places, counts), (other, cells, others) = ours, theirs
+    (path, places, counts), (other, cells, others) = left_grid, right_grid
     (shape,), (target,) = shapes
     size = int(np.prod(shape, dtype=int))
     local = np.zeros(len(lefts), np.int64)

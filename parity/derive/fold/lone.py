@@ -18,12 +18,12 @@ def lone(table: Lines, lefts: Iterable[str], rights: Iterable[str]) -> list[str]
     Args:
       lefts, rights: the names of both sides' arrays.
     """
-    ours, theirs = list(lefts), list(rights)
+    left_names, right_names = list(lefts), list(rights)
     found: dict[str, None] = {}
     for line in table.lines:
         alone = [
-            *([*_alone(array, ours)] for array in line.left.arrays),
-            *([*_alone(array, theirs)] for array in line.right.arrays),
+            *([*_alone(array, left_names)] for array in line.left.arrays),
+            *([*_alone(array, right_names)] for array in line.right.arrays),
         ]
         if line.kind == "move" and all(alone):
             found.update(dict.fromkeys(alone[0]))

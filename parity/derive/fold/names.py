@@ -81,8 +81,8 @@ class Names:
         count = len(atoms)
         rank, whole = len(other), all(len(pieces) <= 1 for pieces in other)
         if letter == "i" and whole and rank > 3:
-            theirs = self.letters(1 - of, rank)
-            return [theirs[next(k for k, p in enumerate(other) if p and p[0] is atom)] for atom in atoms]
+            others = self.letters(1 - of, rank)
+            return [others[next(k for k, p in enumerate(other) if p and p[0] is atom)] for atom in atoms]
         if letter == "i" and not whole and count in (2, 3):
             first = self.sides[of] in FIRST
             return {2: "cp" if first else "pc", 3: "cyx" if first else "yxc"}[count]
@@ -97,8 +97,8 @@ class Names:
 
 def _unstacked(own: Sequence[list[Atom]], other: Sequence[list[Atom]]) -> list[list[Atom]]:
     """Leave out axes whose names the other side has not, as numbers of blocks: frameworks' letters are for others."""
-    theirs = {atom.name for atoms in other for atom in atoms}
-    return [atoms for atoms in own if len(atoms) != 1 or not atoms[0].name or atoms[0].name in theirs]
+    shared = {atom.name for atoms in other for atom in atoms}
+    return [atoms for atoms in own if len(atoms) != 1 or not atoms[0].name or atoms[0].name in shared]
 
 
 def composed(atoms: Sequence[Atom], signs: bool = False) -> str:

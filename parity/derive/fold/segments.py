@@ -109,8 +109,8 @@ def _written(
     for other in (some.axes for some in ranges[1:]):
         if [len(atoms) for atoms in other.target] != [len(atoms) for atoms in first.target]:
             return None
-        for mine, theirs in zip(first.target, other.target, strict=True):
-            for here, there in zip(mine, theirs, strict=True):
+        for ones, others in zip(first.target, other.target, strict=True):
+            for here, there in zip(ones, others, strict=True):
                 there.name = here.name
     texts = [composed(atoms) for atoms in first.target]
     letters = [letter for letter in SPARE if letter not in " ".join(texts)][: len(ranges)]

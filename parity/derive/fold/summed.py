@@ -49,18 +49,23 @@ def sums(
         pieces = [piece for term in terms for piece in _added(*term, lefts)]
     else:
         pieces = [*_zeros(found, lefts, rights, names)]
-    sides = [([part for part in theirs if part], [part for part in ours if part]) for theirs, ours in pieces]
-    alone = [*_uncovered([part for theirs, _ in sides for part in theirs], rights)]
+    sides = [
+        ([part for part in right_parts if part], [part for part in left_parts if part])
+        for right_parts, left_parts in pieces
+    ]
+    alone = [*_uncovered([part for right_parts, _ in sides for part in right_parts], rights)]
     if sides != pieces or not all(_zero(part, found, rights) for part in alone):
         return None
-    mine = _blocks([part for _, ours in sides for part in ours], lefts)
-    his = _blocks([part for theirs, _ in sides for part in theirs], rights)
-    rows = [Row(right=_written([part], rights, his), constant="0") for part in _one_by_one(alone, his)]
-    for theirs, ours in sides:
-        joins = (" + " if len(ours) > 1 else ", ", " + " if len(theirs) > 1 else ", ")
-        rows.append(Row(_written(ours, lefts, mine), _written(theirs, rights, his), joins))
-    rest = _one_by_one(_uncovered([part for _, ours in sides for part in ours], lefts), mine)
-    return [*rows, *(Row(left=_written([part], lefts, mine), arrow="->", constant=back) for part in rest)]
+    left_blocks = _blocks([part for _, left_parts in sides for part in left_parts], lefts)
+    right_blocks = _blocks([part for right_parts, _ in sides for part in right_parts], rights)
+    rows = [
+        Row(right=_written([part], rights, right_blocks), constant="0") for part in _one_by_one(alone, right_blocks)
+    ]
+    for right_parts, left_parts in sides:
+        joins = (" + " if len(left_parts) > 1 else ", ", " + " if len(right_parts) > 1 else ", ")
+        rows.append(Row(_written(left_parts, lefts, left_blocks), _written(right_parts, rights, right_blocks), joins))
+    rest = _one_by_one(_uncovered([part for _, left_parts in sides for part in left_parts], lefts), left_blocks)
+    return [*rows, *(Row(left=_written([part], lefts, left_blocks), arrow="->", constant=back) for part in rest)]
 
 
 def _added(name: str, first: Array, second: Array, lefts: Elements) -> Iterator[Piece]:

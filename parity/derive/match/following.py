@@ -61,9 +61,11 @@ class Following(Choices):
             at = seen.use.node
             if at not in self._sources:
                 self._sources[at] = sources(seen.program, at, self._products)
-            theirs = self._sources[at]
-            same = theirs and theirs <= every and all(some & theirs for some in partners)
-            found[seen] = 1.0 if same else len(theirs & every) / max(1, len(theirs | every)) if near else 0.0
+            left_sources = self._sources[at]
+            same = left_sources and left_sources <= every and all(some & left_sources for some in partners)
+            found[seen] = (
+                1.0 if same else len(left_sources & every) / max(1, len(left_sources | every)) if near else 0.0
+            )
         best = max(found.values(), default=0.0)
         if best < 1 and passing and (behind := self._behind(use, pool, every, partners)):
             return behind
@@ -80,8 +82,8 @@ class Following(Choices):
         known = {seen.use.node for some in self._partners.values() for seen, _ in some}
         found = dict[uses.Seen, int]()
         for seen in pool:
-            theirs, between = way_back(seen.program, seen.use.node, known)
-            if theirs and theirs <= every and all(some & theirs for some in partners):
+            left_sources, between = way_back(seen.program, seen.use.node, known)
+            if left_sources and left_sources <= every and all(some & left_sources for some in partners):
                 found[seen] = len(between & self._products)
         fewest = min(found.values(), default=0)
         if fewest:
@@ -126,7 +128,7 @@ class Following(Choices):
         return [(self._order(use, parts[0]), FOLLOWED, parts[0], (left, None))] if whole else []
 
     def _in_order(self, use: Use, count: int) -> bool:
-        """Tell whether what a use reads has as many channels as the products behind it, in the same order as theirs."""
+        """Tell whether what a use reads has as many channels as the products behind it, in the same order as these."""
         own = sources(self.program, use.node, self._partners)
         return all(self._straight.get(at) == count for at in own)
 
@@ -252,8 +254,8 @@ def likest(here: Array, there: Array) -> Array | None:
 
     Channels that do not vary on a side, as behind a ReLU, are at their own places if the others are.
     """
-    ours, theirs = _normal(here), _normal(there)
-    like, varying = ours @ theirs.T, ours.any(1) & theirs.any(1)
+    right_rows, left_rows = _normal(here), _normal(there)
+    like, varying = right_rows @ left_rows.T, right_rows.any(1) & left_rows.any(1)
     rows = like.argmax(1)
     if varying.sum() > 1 and like.diagonal()[varying].sum() >= WRITTEN * like.max(1)[varying].sum():
         return np.arange(len(rows))
@@ -266,7 +268,7 @@ def written(here: Array, there: Array) -> bool:
     if count < 2 or len(there) != count:
         return count == len(there)
     some = np.unique(np.linspace(0, count - 1, SAMPLE).astype(int))
-    ours, theirs = (x[some] / (columns.size_of(x) or 1) for x in (here, there))
-    apart = np.abs(ours[:, None] - theirs).mean(2)
+    right_rows, left_rows = (x[some] / (columns.size_of(x) or 1) for x in (here, there))
+    apart = np.abs(right_rows[:, None] - left_rows).mean(2)
     spread = apart.std() / np.sqrt(len(some))
     return bool(apart.mean() - apart.diagonal().mean() >= SURE * spread)

@@ -38,10 +38,10 @@ def hint(table: Table, a: Side, b: Side, lefts: Elements, rights: Elements) -> H
     Raises: UsageError where its lines do not fit the two models, or describe no one-to-one correspondence.
     """
     numbers = {name: lefts.numbers(a.ties.get(name, name)) for name in (*lefts.names, *a.ties)} | dict(a.others)
-    theirs = {**{name: np.shape(b.parameters[b.ties.get(name, name)]) for name in (*rights.names, *b.ties)},
+    right_shapes = {**{name: np.shape(b.parameters[b.ties.get(name, name)]) for name in (*rights.names, *b.ties)},
               **{name: np.shape(array) for name, array in b.others.items()}}  # fmt: skip
     spoken = _spoken(table, {name: np.shape(array) for name, array in numbers.items()}, "left")
-    like = _spoken(table.reverse(), theirs, "right")
+    like = _spoken(table.reverse(), right_shapes, "right")
     try:
         layout = table.layout(spoken, like)
         moved = table.apply({name: numbers[name] for name in spoken}, {name: np.empty(s) for name, s in like.items()})

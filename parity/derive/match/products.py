@@ -163,15 +163,15 @@ class Products(Regrouping):
         right, options, strays = group.of(use.ids), list[Option](), self._strays(use, near.gaps)
         unread = group.role if group.role == roles.UNREAD else ""
         for seen, gap in near.gaps.items():
-            theirs = seen.beyond if beyond else seen.groups
-            for other in theirs:
+            left_groups = seen.beyond if beyond else seen.groups
+            for other in left_groups:
                 ids = other.of(seen.use.ids)
                 if len(other.columns) == len(group.columns) and unread in ("", other.role):
                     taken = not self._free(seen, ids)
                     apart = gap > EXACT and gap
                     alone = seen.name not in partners
                     hollow = _hollow(right, ids, (near.found, seen.statistics, near.block))
-                    split = not roles.alike(groups, theirs)
+                    split = not roles.alike(groups, left_groups)
                     role = roles.difference(group.role, other.role), group.biased != other.biased
                     likely = (seen in strays, hollow, taken, split, alone, *role)
                     differs = other.grid != group.grid

@@ -129,7 +129,8 @@ def _edits(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[E
     """Yield what may make the sides equal: in turn other numbers, sums and operations, behind the last that agrees."""
     left, right = trial.both
     read = [side.program.tape.constants.keys() for side in trial.early]
-    numbers = (edit for edit in changes(left.tape, right.tape, True) if not read[edit.side].isdisjoint(edit.constants))
+    every = changes(left.tape, right.tape, read)
+    numbers = (edit for edit in every if not read[edit.side].isdisjoint(edit.constants))
     sums = rewirings((left.program, right.program), [first for first, _ in spans])
     for few in itertools.zip_longest(numbers, sums, swaps(left.program, right.program, spans)):
         yield from filter(None, few)

@@ -162,17 +162,17 @@ def _candidates(
                 continue
             template = re.sub(r"\d+", "#", " ".join(names))
             beside = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[use.node]]
-            theirs = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[other.node]]
+            beside_other = [u for u in uses if u.kind == "add" and sites[u.node] and sites[u.node] == sites[other.node]]
             own = [(use.ids[0, :, 0], use.ids[0, :, 1])]
             if other.ids.shape[1] == width:
                 into = [(other.ids[0, 0], other.ids[0, 1])]
                 text = f"outputs of {names[0]} with inputs of {names[1]}"
                 for more in (between, []):
-                    yield seen, f"{template} in", text, own + into + _vectors([*more, *beside], width, theirs)
+                    yield seen, f"{template} in", text, own + into + _vectors([*more, *beside], width, beside_other)
             if other.ids.shape[2] == width:
                 into = [(other.ids[0, :, 0], other.ids[0, :, 1])]
                 text = f"outputs of {names[0]} with outputs of {names[1]}"
-                yield seen, f"{template} out", text, own + into + _vectors([*beside, *theirs], width)
+                yield seen, f"{template} out", text, own + into + _vectors([*beside, *beside_other], width)
     yield from ((0, *term) for term in _terms(uses, elements, partners))
 
 

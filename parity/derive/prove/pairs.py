@@ -93,20 +93,20 @@ def pairs(left: Run, right: Run, mapped: Mapped) -> Iterator[Pair]:
         if use.kind == "place" or not element:
             continue
         turn = turns[use.kind, element] = turns.get((use.kind, element), -1) + 1
-        theirs = [
+        left_uses = [
             other
             for other, low, high in by_kind.get(use.kind, [])
             if low <= element <= high and _holds(other.ids, element)
         ]
-        if turn < len(theirs):
-            yield _nearest([theirs[turn], *theirs[:turn], *theirs[turn + 1 :]], use, left, right, found)
+        if turn < len(left_uses):
+            yield _nearest([left_uses[turn], *left_uses[:turn], *left_uses[turn + 1 :]], use, left, right, found)
     yield Pair(None, None, difference(left.program.outputs, right.program.outputs))
 
 
-def _nearest(theirs: Sequence[Use], use: Use, left: Run, right: Run, found: Array) -> Pair:
+def _nearest(left_uses: Sequence[Use], use: Use, left: Run, right: Run, found: Array) -> Pair:
     """Pair a use with the first left one, or with another that meets the same values, as in another order of calls."""
-    pair = first_pair = Pair(theirs[0], use, _gap(theirs[0], use, left, right, found))
-    for other in theirs[1:]:
+    pair = first_pair = Pair(left_uses[0], use, _gap(left_uses[0], use, left, right, found))
+    for other in left_uses[1:]:
         if not pair.parts:
             return pair
         pair = Pair(other, use, _gap(other, use, left, right, found))
@@ -127,14 +127,14 @@ def first(ids: Array) -> int:
 def _gap(a: Use, b: Use, left: Run, right: Run, found: Array) -> float:
     """Return the relative difference of what two uses meet."""
     if a.kind != "product":
-        numbers, ours = columns.of_elements(b.x, b.ids)
-        there, theirs = columns.of_elements(a.x, a.ids)
-        place = {int(n): k for k, n in enumerate(there)}
-        index = [place.get(int(found[int(n)])) for n in numbers]
+        right_numbers, right_columns = columns.of_elements(b.x, b.ids)
+        left_numbers, left_columns = columns.of_elements(a.x, a.ids)
+        position = {int(n): k for k, n in enumerate(left_numbers)}
+        index = [position.get(int(found[int(n)])) for n in right_numbers]
         if None in index:
             return math.inf
-        theirs = theirs[index]
-        return float(np.abs(ours - theirs).max(initial=0) / max(columns.size_of(theirs), 1e-300))
+        left_columns = left_columns[index]
+        return float(np.abs(right_columns - left_columns).max(initial=0) / max(columns.size_of(left_columns), 1e-300))
     statistics = [of_product(use, side) for use, side in ((a, left), (b, right))]
     scale = max(map(columns.size_of, statistics))
     apart = max(columns.nearest(statistics[1], statistics[0])[1].max(initial=0),

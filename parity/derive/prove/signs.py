@@ -37,11 +37,13 @@ def only_positive(left: Side, right: Side, table: Table, error: float) -> list[s
     def differ(turned: Collection[str]) -> bool:
         weights = Altered(Drawn(left, SEED), turned, _signed)
         try:
-            ours = left.run(weights, left.call.arrays())
-            theirs = right.run(Translated(table, left, right, weights), right.call.arrays())
+            left_outputs = left.run(weights, left.call.arrays())
+            right_outputs = right.run(Translated(table, left, right, weights), right.call.arrays())
         except Exception:  # a model that refuses negative numbers
             return False
-        return not incomparable(ours, theirs) and difference(ours, theirs) > max(APART, ROUNDED * error)
+        return not incomparable(left_outputs, right_outputs) and difference(left_outputs, right_outputs) > max(
+            APART, ROUNDED * error
+        )
 
     if not names or not differ(names):
         return []

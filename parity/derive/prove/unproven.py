@@ -25,13 +25,18 @@ def unproven(left: Side, right: Side, table: Table) -> list[str]:
     Each side keeps its own values of these in the proof: only values that are equal, in one order of axes alone, show
     that a line is right. Where one side alone has such arrays, as a table of indices, there is nothing to translate.
     """
-    if not _untouched(left) or not _untouched(right) or not (ours := _read(left)) or not (theirs := _read(right)):
+    if (
+        not _untouched(left)
+        or not _untouched(right)
+        or not (left_read := _read(left))
+        or not (right_read := _read(right))
+    ):
         return []  # the models are run only where both have such arrays
     first = {**{name: name for name in left.parameters}, **left.ties}
     arrays = {name: np.zeros(np.shape(left.parameters[owner])) for name, owner in first.items()}
     moved = table.apply({**arrays, **left.others})
-    again = table.apply({**arrays, **left.others, **{name: _more(left.others[name]) for name in ours}})
-    return [name for name in theirs if not _shown(right.others[name], moved.get(name), again.get(name))]
+    again = table.apply({**arrays, **left.others, **{name: _more(left.others[name]) for name in left_read}})
+    return [name for name in right_read if not _shown(right.others[name], moved.get(name), again.get(name))]
 
 
 def _shown(array: Array, moved: Array | None, again: Array | None) -> bool:

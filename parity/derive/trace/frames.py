@@ -16,7 +16,7 @@ INSTALLED = tuple(os.path.join(path, "") for path in {*sysconfig.get_paths().val
 
 
 def line_of(error: BaseException) -> str:
-    """Return FILE:LINE of the innermost frame that is neither ours nor of an installed package; "" if there is none."""
+    """Return FILE:LINE of the innermost frame of the user's own files, which are not installed; "" if there is none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{shown(error.filename)}:{error.lineno}"
     frames = [(os.path.abspath(f.filename), f.lineno) for f in traceback.extract_tb(error.__traceback__)]

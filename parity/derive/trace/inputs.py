@@ -95,8 +95,8 @@ def _same_values(a: Array, b: Array) -> bool:
     """Tell whether arrays have the same values in some order, up to rounding to bfloat16."""
     if a.size != b.size:
         return False
-    ours, theirs = (np.sort(array, axis=None).astype(float) for array in (a, b))
-    return bool((np.abs(ours - theirs) <= ROUNDED * np.abs(ours).max(initial=0)).all())
+    first, second = (np.sort(array, axis=None).astype(float) for array in (a, b))
+    return bool((np.abs(first - second) <= ROUNDED * np.abs(first).max(initial=0)).all())
 
 
 def _orders(a: Array, b: Array) -> Iterator[tuple[int, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,30 +83,31 @@ def _readers(program: Program, number: int) -> set[str]:
     return kinds
 
 
-def changes(left: Tape, right: Tape, both: bool = False) -> Iterator[Change]:
+def changes(left: Tape, right: Tape, read: Sequence[Collection[int]] = ()) -> Iterator[Change]:
     """Yield changes that may make the sides equal: a number that one side reads more often, for one of the other.
 
     Args:
-      both: whether the left side takes numbers of the right one too: where a change of one side makes both equal
-        there, one of the other side may do so in all places at once.
+      read: the constants of each side that are read before they part, if that is known: of these, the last come first,
+        and the left side takes numbers of the right one too, as that may make both equal in all places at once.
     """
-    ours, theirs = numbers(left), numbers(right)
-    surplus = [_surplus(ours, theirs), _surplus(theirs, ours)]
+    left_numbers, right_numbers = numbers(left), numbers(right)
+    surplus = [_surplus(left_numbers, right_numbers), _surplus(right_numbers, left_numbers)]
     for side in (1, 0):
         for (kind, value), places in surplus[side].items():
-            others = [other for (k, other) in surplus[1 - side] if k == kind] if side or both else []
+            others = [other for (k, other) in surplus[1 - side] if k == kind] if side or read else []
             for other in (*others, *NEUTRAL[kind]):
-                every = len(places) - len((theirs if side == 0 else ours).get((kind, value), ()))
-                for some in _choices(places, every == len(places)):
+                every = len(places) - len((right_numbers if side == 0 else left_numbers).get((kind, value), ()))
+                near = [place for place in reversed(places) if place in read[side]] if read else places
+                for some in _choices(places, near, every == len(places)):
                     known = other in others
                     what = _kind(kind, value, other, known)
                     text = _text(what, side, value, other, known) + and_so(len(some) - 1)
                     yield Change(side, what, text, some, other, times=len(some))
 
 
-def _choices(places: list[int], every: bool) -> Iterator[tuple[int, ...]]:
-    """Yield all places, or each alone; first what the counts on both sides suggest."""
-    single = [(place,) for place in places[:SINGLE]] if len(places) > 1 else []
+def _choices(places: list[int], near: list[int], every: bool) -> Iterator[tuple[int, ...]]:
+    """Yield all places, or each of the nearest alone; first what the counts on both sides suggest."""
+    single = [(place,) for place in near[:SINGLE]] if len(places) > 1 else []
     yield from (tuple(places), *single) if every else (*single, tuple(places))
 
 
@@ -143,6 +144,6 @@ def numbers(tape: Tape) -> dict[tuple[str, float], list[int]]:
 
 
 def _surplus(
-    ours: Mapping[tuple[str, float], list[int]], theirs: Mapping[tuple[str, float], list[int]]
+    own: Mapping[tuple[str, float], list[int]], other: Mapping[tuple[str, float], list[int]]
 ) -> dict[tuple[str, float], list[int]]:
-    return {key: places for key, places in ours.items() if len(places) > len(theirs.get(key, ()))}
+    return {key: places for key, places in own.items() if len(places) > len(other.get(key, ()))}

@@ -56,11 +56,11 @@ def aligned(
     left: Tape, right: Tape, left_inputs: Sequence[Array], right_inputs: Sequence[Array]
 ) -> tuple[Tape, list[RoundedTable]]:
     """Return the right tape with the left one's values in place of tables that are equal up to rounding."""
-    ours, theirs = tables(left, left_inputs), tables(right, right_inputs)
-    known = _known(ours)
+    left_tables, right_tables = tables(left, left_inputs), tables(right, right_inputs)
+    known = _known(left_tables)
     replaced: dict[int, Array] = {}
     rounded: dict[tuple[str, str], RoundedTable] = {}
-    for table in theirs:
+    for table in right_tables:
         if (near := _nearest(table, known)) is not None:
             value, size, site = near
             replaced[table.number] = value

@@ -47,12 +47,12 @@ def swaps(left: Program, right: Program, spans: Sequence[tuple[int, int]]) -> It
     Args:
       spans: of each side, the first operation and the end.
     """
-    ours, theirs = (list(_alone(program, *span)) for program, span in zip((left, right), spans, strict=True))
+    left_nodes, right_nodes = (list(_alone(program, *span)) for program, span in zip((left, right), spans, strict=True))
     every = list(_alone(right, 0, len(right.tape.nodes)))
-    for node in theirs[::-1][:MOST]:
+    for node in right_nodes[::-1][:MOST]:
         alike = frozenset(one.output for one in every if _same(one, node))
         more = and_so(len(alike) - 1)
-        for other in ours[::-1][:MOST]:
+        for other in left_nodes[::-1][:MOST]:
             what = (
                 f"{_named(other)} on the left and {_named(node)} on the right compute other values from the same input"
             )
