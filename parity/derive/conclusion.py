@@ -27,6 +27,7 @@ from .unmatched import Unmatched, unmatched
 from .widths import Resized, sentence, usual, without
 from .writing import Written, unseen, without_drops, written
 
+CHOSEN = "chosen among several partners, which no outputs confirm"
 PARTED = 1e-6  # difference of values in the matching beyond which models are not proven equal
 
 
@@ -71,6 +72,7 @@ def concluded(left: Left, best: Candidate, began: float, unlike: Sequence[Resize
         of = of._replace(table=without_drops(of.table, best.hint, rows))
     inferred = list(dict.fromkeys([*of.inferred, *([] if proven else _doubtful(found.steps))]))
     notes = [*of.notes, *(_unseen_notes(of) if proven else []), *(f"free: {text}" for text in free)]
+    notes += [f"{CHOSEN}: {name}" for name in folded(_chosen(found.steps))] if of.reasons else []
     table = commented(of.table, proof, proven, inferred, of.reasons, notes)
     sizes = sentence(unlike, lefts, of.rights) or (usual(lefts, of.rights) if found.failure and not proven else "")
     return Derivation(
@@ -142,6 +144,11 @@ def _doubtful(steps: Sequence[Step]) -> list[str]:
         for step in [*(s for s in steps if s.gap >= LIMIT), *_placed_twice(steps)]
         for name in step.right.split(" ")
     ]
+
+
+def _chosen(steps: Sequence[Step]) -> list[str]:
+    """List right parameters that fit several left ones, for a Table whose outputs cannot tell which one is right."""
+    return list(dict.fromkeys(name for step in steps if step.choices > 1 for name in step.right.split(" ")))
 
 
 def _placed_twice(steps: Sequence[Step]) -> list[Step]:

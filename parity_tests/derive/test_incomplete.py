@@ -175,3 +175,25 @@ def test_a_branch_with_parameters_that_the_other_model_has_too_is_not_left_out()
         for name, leaf, axes in (("n", "weight", "c"), ("n", "bias", "c"), ("fc", "weight", "o i"), ("fc", "bias", "c"))
     ]
     assert "2 factors" in str(found)
+
+
+@pytest.mark.parametrize("parted", [False, True])
+def test_a_partner_that_was_one_of_several_is_marked_where_no_outputs_confirm_it(parted: bool):
+    """Query, key and value read the same values; behind them one model has another width."""
+    needs("torch")
+    import torch
+
+    class Attention(torch.nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.q, self.k, self.v = (torch.nn.Linear(4, 4, False) for _ in range(3))
+            self.out = torch.nn.Linear(4, width)
+
+        def forward(self, x: Any) -> Any:
+            return self.out(((self.q(x) @ self.k(x).mT).softmax(-1) @ self.v(x)).exp())
+
+    x = np.random.default_rng(0).standard_normal((2, 5, 4))
+    found = parity.derive(Attention(3), Attention(5 if parted else 3), (x,))
+    marked = [f"# chosen among several partners, which no outputs confirm: {name}.weight" for name in "qkv"]
+    assert [line in found.table.print() for line in marked] == [parted] * 3
+    assert bool(found.missing) == parted

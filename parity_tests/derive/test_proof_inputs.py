@@ -206,3 +206,26 @@ def test_a_term_of_a_sum_in_another_order_is_no_difference_of_proven_models():
     found = parity.derive(Sum(False), Sum(True), (np.random.default_rng(0).standard_normal((3, 4)),))
     assert found.proven and found.agreeing == len(found.compared)
     assert f"{found.agreeing} of {found.agreeing} uses of parameters agree" in str(found)
+
+
+def test_keys_biases_are_told_from_frozen_parameters():
+    """Neither has a gradient; only the biases of keys have no effect on the outputs."""
+
+    class Attention(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = torch.nn.Linear(4, 4)
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(4, 12) for _ in range(3))
+            for layer in self.layers:
+                layer.key = torch.nn.Parameter(torch.randn(4))
+
+        def forward(self, x: Any) -> Any:
+            with torch.no_grad():
+                x = self.stem(x)
+            for layer in self.layers:
+                q, k, v = layer(x).chunk(3, -1)
+                x = x + (q @ (k + layer.key).mT).softmax(-1) @ v
+            return x
+
+    found = parity.derive(Attention(), Attention(), (np.random.default_rng(0).standard_normal((2, 5, 4)),))
+    assert found.proven and found.unobservable == [f"layers.{k}.key" for k in range(3)]

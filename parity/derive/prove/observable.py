@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Sequence
 
 from ..trace.draws import Altered, Drawn
 from ..trace.outputs import equal
 from ..trace.sides import Side
 
 SEEDS = 5000, 5001  # of usual values, and of others
-MANY = 64  # parameters that are changed one by one
+SECONDS = 5  # CPU time, of all threads, for telling apart what has an effect and what has none
 
 
-def without_effect(of: Side, names: Collection[str]) -> list[str]:
-    """Return those of these parameters that no output depends on: zero gradients may be those of no_grad or detach."""
-    if not names:
-        return []
+def without_effect(of: Side, names: Sequence[str]) -> list[str]:
+    """Return those of these parameters that no output depends on: zero gradients may be those of no_grad or detach.
+
+    All are changed at once, then halves of those that have an effect together. What time does not suffice for counts
+    as having one.
+    """
     inputs, (drawn, others) = of.call.arrays(), (Drawn(of, seed) for seed in SEEDS)
-    usual = of.run(drawn, inputs)
-
-    def act(some: Collection[str]) -> bool:
-        return not equal(usual, of.run(Altered(drawn, some, lambda name, _: others[name]), inputs))
-
-    if not act(names):
-        return list(names)
-    return [name for name in names if not act([name])] if len(names) <= MANY else list(names)
+    usual = of.run(drawn, inputs) if names else []
+    stop, silent, waiting = time.process_time() + SECONDS, set[str](), [names] if names else []
+    while waiting and time.process_time() < stop:
+        some = waiting.pop(0)
+        if equal(usual, of.run(Altered(drawn, some, lambda name, _: others[name]), inputs)):
+            silent.update(some)
+        elif len(some) > 1:
+            half = len(some) // 2
+            waiting += [some[:half], some[half:]]
+    return [name for name in names if name in silent]
