@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +16,7 @@ from specs.config import written
 from .judge import Subject, judge
 from .own import OWN, Own, wrap
 from .provenance import surroundings
-from .recording import ACTIVATIONS, CHECKS, Recording, record
+from .recording import ACTIVATIONS, CHECKS, Recording, precision_kept, record
 from .report import Report, Result
 from .summary import count
 from .usage import (
@@ -76,7 +74,7 @@ def compare(
     inputs = _inputs(images)
     own = [label for label, model in models.items() if not isinstance(model, Port)]
     require_names(names or {}, own, [label for label in models if label not in own], OUTPUT)
-    with _precision_kept():
+    with precision_kept():
         ports = _ports(models, inputs, names or {}, feature_maps, training)
         if dtype is not None:
             ports = {label: port if port.dtype == dtype else port.with_dtype(dtype) for label, port in ports.items()}
@@ -135,24 +133,18 @@ def _results(subject: Subject, recordings: list[Recording], first_float64: bool)
 
 
 def _draws(ports: Mapping[str, Port | Own], inputs: Inputs, check: str, recordings: list[Recording]) -> bool:
-    """Mark the recordings of models whose outputs depend on random numbers. Returns: whether there are any."""
+    """Mark the recordings of models whose outputs depend on random numbers. Returns: whether any recording changed."""
+    changed = False
     for port, recording in zip(ports.values(), recordings, strict=True):
-        recording.random = isinstance(port, Own) and port.is_random(inputs, check not in ACTIVATIONS)
+        try:
+            recording.random = isinstance(port, Own) and port.is_random(inputs, check not in ACTIVATIONS)
+        except Exception as error:  # whatever a model raises when it is run or traced again: the difference stands
+            what, why = f"whether {recording.label} draws random numbers is unknown", str(error).partition("\n")[0]
+            recording.notes.append(f"{what}: {type(error).__name__}: {why}")
+            changed = True
         if recording.truth is not None:
             recording.truth.random = recording.random
-    return any(recording.random for recording in recordings)
-
-
-@contextmanager
-def _precision_kept() -> Iterator[None]:
-    """Restore jax's float64 mode, which the float64 twin of a float32 model turns on, when the block ends."""
-    jax = sys.modules.get("jax")
-    before = jax.config.jax_enable_x64 if jax else None
-    try:
-        yield
-    finally:
-        if jax:
-            jax.config.update("jax_enable_x64", before)
+    return changed or any(recording.random for recording in recordings)
 
 
 def _inputs(images: Any) -> Inputs:

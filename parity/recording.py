@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,11 +106,24 @@ def _record(model: Port | Own, inputs: Any, check: str, label: str, feed: Record
     recording.origin = _origin(recording, model, inputs)
     if model.dtype != "float64":
         feed = feed.truth if feed is not None and feed.truth is not None else feed
-        twin = model.with_dtype("float64")
-        recording.truth = _run(twin, inputs, check, label, feed, steps)
-        if check in ACTIVATIONS:
-            recording.truth.spread = _spread(recording.truth, twin, inputs, check, feed, steps)
+        with precision_kept():  # the models that are run next compute in their own dtype
+            twin = model.with_dtype("float64")
+            recording.truth = _run(twin, inputs, check, label, feed, steps)
+            if check in ACTIVATIONS:
+                recording.truth.spread = _spread(recording.truth, twin, inputs, check, feed, steps)
     return recording
+
+
+@contextmanager
+def precision_kept() -> Iterator[None]:
+    """Restore jax's float64 mode, which the float64 twin of a float32 model turns on, when the block ends."""
+    jax = sys.modules.get("jax")
+    before = jax.config.jax_enable_x64 if jax else None
+    try:
+        yield
+    finally:
+        if jax:
+            jax.config.update("jax_enable_x64", before)
 
 
 def _run(model: Port | Own, inputs: Any, check: str, label: str, feed: Recording | None, steps: int) -> Recording:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
 import pytest
 
 import parity
+from parity.recording import precision_kept
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 X = np.random.default_rng(0).standard_normal((64, 6))  # rows enough that no two masks are equal by chance
@@ -103,3 +105,44 @@ def test_jax_draws_random_numbers_by_its_primitives_and_not_by_names(draws: bool
     pair = {"a": model, "b": (Linen(), {"params": {"dense": {"kernel": kernel}}})}
     (row,) = parity.compare(pair, X, "gradients")
     assert row.passed is (None if draws else False)
+
+
+def scanned(kernels: Any) -> Any:
+    """Build a linen module of two dense layers in a scan, whose constants take jax's default dtype."""
+    nn = pytest.importorskip("flax.linen", reason="flax is not installed")
+    import jax.numpy as jnp
+
+    class Body(nn.Module):  # type: ignore[misc]
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return nn.Dense(4, use_bias=False, name="d")(x) * jnp.cos(jnp.arange(4) / 7), None
+
+    class Linen(nn.Module):  # type: ignore[misc]
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return nn.scan(Body, variable_axes={"params": 0}, length=2)(name="b")(x)[0]
+
+    return Linen(), {"params": {"b": {"d": {"kernel": jnp.asarray(kernels)}}}}
+
+
+def test_float32_scans_that_differ_are_compared_in_their_own_dtype() -> None:
+    """The float64 twin of the first model turns jax's float64 mode on, in which this scan cannot be traced."""
+    kernels = np.random.default_rng(0).standard_normal((2, 4, 4)).astype("float32")
+    models = {"a": scanned(kernels), "b": scanned(1.1 * kernels)}
+    import jax
+
+    with precision_kept():
+        jax.config.update("jax_enable_x64", False)  # which other tests turn on
+        (row,) = parity.compare(models, X[:3, :4].astype("float32"))
+    assert (row.passed, row.cause) == (False, "")
+
+
+def test_a_model_that_cannot_run_again_differs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> bool:
+        raise TypeError("no")
+
+    models = {name: torch.nn.Linear(6, 6, dtype=torch.float64) for name in "ab"}
+    monkeypatch.setattr(importlib.import_module("ports.runners.torch").Runner, "is_random", fail)
+    (row,) = parity.compare(models, X)
+    assert row.passed is False
+    assert "whether a draws random numbers is unknown: TypeError: no" in row.cause
