@@ -167,11 +167,11 @@ class Runner(base.Runner):
         }
         try:
             pairs = function(*self.split(), self.arrays(inputs), fed)
-        except jax.errors.UnexpectedTracerError as error:
+        except jax.errors.UnexpectedTracerError:
             raise UsageError(
                 "a module inside nn.scan, nn.remat, nn.vmap or another transformation cannot be compared: give names "
                 "of modules outside of it (names={label: {path: name}})"
-            ) from error
+            ) from None
         recorded = []
         for (name, keys), pair in zip(names, pairs, strict=True):
             is_map = taps.is_map(name.partition("#")[0])
