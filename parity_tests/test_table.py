@@ -267,8 +267,9 @@ def test_only_whole_forward_slices_copy():
 
 def test_open_axes_name_the_remedies():
     table = Table.parse("table 1\na: (h d) i <-> b: h d i")
-    with pytest.raises(SizeError, match=r"--like FILE.*--set h=(.|\n)*line 2: h and d in \(h d\) of a"):
+    with pytest.raises(SizeError, match=r"--like FILE.*--set h=(.|\n)*line 2: h and d in \(h d\) of a") as open_axes:
         table.layout({"a": (6, 2)})
+    assert open_axes.value.problems == ["line 2: h and d in (h d) of a"]  # without h of b and d of b
     assert table.layout({"a": (6, 2)}, sizes={"h": 2}).shapes == {"b": (2, 3, 2)}
     assert table.layout({"a": (6, 2)}, like={"b": (3, 2, 2)}).shapes == {"b": (3, 2, 2)}
     with pytest.raises(SizeError, match="no axis is called 'heads': its axes are d, h, i"):

@@ -101,7 +101,7 @@ def _error(table: str, dims: Sequence[Open], like: bool) -> SizeError:
     follow = [name for name in names if name not in few]
     remedy = " ".join(f"--set {name}=..." for name in few)
     remedy += f", from which {in_a_row(follow)} follow{'s' if len(follow) == 1 else ''}" if follow else ""
-    problems = [*list(dict.fromkeys(map(str, dims)))[:MOST], *_two_lengths(dims)]
+    problems = [*list(dict.fromkeys(map(str, _widest(dims))))[:MOST], *_two_lengths(dims)]
     if not like:
         what = "lengths of axes that the names and shapes at hand leave open"
         return SizeError(
@@ -113,6 +113,16 @@ def _error(table: str, dims: Sequence[Open], like: bool) -> SizeError:
     why = ", as both sides flatten them" if both else ""
     what = f"neither the shapes at hand nor those of {LIKE} show {in_a_row(names)} on {where}{why}"
     return SizeError(f"{table}: {what}: give lengths ({remedy})", problems)
+
+
+def _widest(dims: Sequence[Open]) -> list[Open]:
+    """Leave out each dimension whose open axes another one of its line has too: the wider one, or else the first."""
+    by_line: dict[int, list[Open]] = {}
+    for one in sorted(dims, key=lambda one: -len(one.names)):  # stable: the first of the widest
+        kept = by_line.setdefault(one.env.line.number, [])
+        if not any(one.names <= other.names for other in kept):
+            kept.append(one)
+    return [one for one in dims if any(one is other for other in by_line[one.env.line.number])]
 
 
 def _two_lengths(dims: Sequence[Open]) -> list[str]:
