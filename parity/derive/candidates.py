@@ -158,8 +158,10 @@ def recorded(of: Side, parameters: Any, inputs: Any, which: str) -> Tape:
         raise
     except Exception as error:  # the user's code may raise anything
         where = ": ".join(filter(None, [line_of(error), message(error)]))
-        shapes = ", ".join(str(tuple(np.shape(array))) for array in inputs.values())
-        raise UsageError(f"the {which} model cannot be run with inputs of shape {shapes}: {where}") from error
+        shapes = ", ".join(f"{np.shape(array)} {np.asarray(array).dtype}" for array in inputs.values())
+        listed = all(path.startswith("0/0/") for path in inputs)  # inside the only argument
+        hint = "; a list of inputs is one argument: several are a tuple, as in return model, (x,)" if listed else ""
+        raise UsageError(f"the {which} model cannot be run with inputs of shape {shapes}: {where}{hint}") from error
     if not tape.outputs:
         raise UsageError(f"the {which} model returns no arrays of numbers: what its function returns is compared")
     return tape

@@ -148,4 +148,13 @@ def _summary(found: Derivation, out: str | None) -> list[Line]:
     verdict, *others = found.summary
     lines = count(len(found.table.lines), "line") if found.table.lines else "no lines, nothing written"
     written = [] if out is None else [Line(f"{out}: {lines}")]
-    return [verdict, *written, *others]
+    return [verdict, *written, *_converting(found, out), *others]
+
+
+def _converting(found: Derivation, out: str | None) -> list[Line]:
+    """Say how a proven Table that was saved converts checkpoints."""
+    if out is None or not found.proven:
+        return []
+    command = f"{called('convert')} {shlex.join(['--table', out])} CKPT -o OUT"
+    what = "converts a checkpoint of the left model, with --reverse one of the right"
+    return [Line(f"{command} {what}; lengths that it asks for: --set", "soft")]

@@ -85,7 +85,11 @@ MISTAKES = {
     "inputs of a wrong shape": (
         "class Net(torch.nn.Linear):\n    def forward(self, x):\n        return super().forward(x)\n"
         "def build():\n    return Net(3, 2), (X,)",
-        r"the left model cannot be run with inputs of shape \(3, 4\): .*two\.py:4: RuntimeError: mat1 and mat2",
+        r"the left model cannot be run with inputs of shape \(3, 4\) float64: .*two\.py:4: RuntimeError: mat1 and mat2",
+    ),
+    "inputs in a list": (
+        "def build():\n    return torch.nn.Linear(4, 2), [X]",
+        r"shape \(3, 4\) float64: .*; a list of inputs is one argument: several are a tuple, as in return model, \(x,\)",
     ),
 }  # fmt: skip
 
