@@ -16,6 +16,7 @@ from specs.kinds import SUFFIX
 
 from . import planning
 from .aside import as_json
+from .documents import document
 from .dry_run import described
 from .errors import ConvertError, UsageError, called
 from .execute import execute
@@ -124,6 +125,12 @@ def _by_table(arguments: Namespace, notes: Notes) -> Convert:
     from . import by_table
     from .table_file import load
 
+    if arguments.prove:
+        why = "it runs architectures that Triptych knows; parity.compare runs two models of yours on both files"
+        raise UsageError(f"--prove is not for --table: {why}, see {document('own-model')}")
+    if arguments.layout:
+        why = "a Table's lines state the target's names"
+        raise UsageError(f"--layout is not for --table: {why}; how nnx loads them: {document('own-model')}")
     table, sizes = load(arguments.table), by_table.lengths(arguments.set)
     optimizer = _request(arguments)
 

@@ -223,6 +223,8 @@ def test_a_plan_without_a_target_is_not_written(tmp_path):
     (["--reverse", GOOGLE], 2, "--reverse reads a Table from right to left: give it too, by --table FILE"),
     (["diff", GOOGLE, GOOGLE, "--reverse"], 2, "give it too, by --table FILE"),
     (["google2torch", GOOGLE, "--prove", "--dry-run"], 2, "--dry-run writes nothing: leave one of them out"),
+    (["--table", "x.table", "x.pt", "--prove"], 2, "parity.compare runs two models of yours on both files"),
+    (["--table", "x.table", "x.pt", "--layout", "nnx"], 2, "--layout is not for --table: a Table's lines state"),
     (["derive", "{}/no.py:f", "{}/no.py:f"], 1, "no.py: there is no such file (check the path)"),
     (["google2torch", "nowhere.npz"], 1, "nowhere.npz: there is no such file"),
     (["timm2torch", GOOGLE], 1, "every array fits as google: google2torch"),

@@ -33,6 +33,27 @@ def _contains(text: str, block: str) -> bool:
     return all(line in text for line in block.strip().splitlines())
 
 
+def _nnx_loads_targets(run: Any) -> None:
+    """Convert a torch checkpoint into a file and a folder of Orbax, and load both as the page says."""
+    import flax.serialization
+    import orbax.checkpoint
+    import torch
+    from flax import nnx
+
+    model = _module("mlp.py").build()[0]
+    torch.save(model.state_dict(), "mlp.pt")
+    loading = re.findall(r"^    (nnx\.replace_by_pure_dict.*)$", PAGE.read_text(), re.MULTILINE)
+    assert len(loading) == 2
+    for suffix, line in zip(("msgpack", "orbax"), loading, strict=True):
+        code, out, err = run("--table", "mlp.table", "mlp.pt", "-o", f"converted.{suffix}")
+        assert code == 0, out + err
+        ours = _module("nnx_mlp.py").build()
+        state = nnx.state(ours, nnx.Not(nnx.RngState))
+        exec(line, {"nnx": nnx, "state": state, "Path": Path, "flax": flax, "orbax": orbax})
+        nnx.update(ours, state)
+        assert np.array_equal(ours.up.kernel[...], model[0].weight.detach().numpy().T)
+
+
 def _a_tree_goes_there_and_back(run: Any, commands: Iterator[list[str]]) -> None:
     """Derive a JAX function's Table, convert a torch checkpoint into its tree, load that, and convert back."""
     import jax
@@ -98,6 +119,8 @@ def test_the_page_leads_from_two_files_to_a_converted_checkpoint(
     monkeypatch.syspath_prepend(tmp_path)
     trained = _module("load_torch.py").model.state_dict()
     assert all(torch.equal(trained[name], array) for name, array in model.state_dict().items())
+    _module("run_both.py")
+    _nnx_loads_targets(run)
     _module("compare_mlp.py")
     _a_tree_goes_there_and_back(run, commands)
     code, out, err = run(*next(commands))

@@ -89,7 +89,7 @@ MISTAKES = {
     ),
     "inputs in a list": (
         "def build():\n    return torch.nn.Linear(4, 2), [X]",
-        r"shape \(3, 4\) float64: .*; a list of inputs is one argument: several are a tuple, as in return model, \(x,\)",
+        r"float64: .*; a list of inputs is one argument: several are a tuple, as in return model, \(x,\)",
     ),
 }  # fmt: skip
 
