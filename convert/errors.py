@@ -66,8 +66,8 @@ def called(command: str) -> str:
     return f"{'triptych' if installed else 'python -m'} {command}".strip()
 
 
-PACKAGES = {  # of an extra of pyproject.toml
-    "flax": "jax flax optax", "torch": "torch", "paddle": "paddlepaddle", "orbax": "tensorstore",
+PACKAGES = {  # of an extra of pyproject.toml; torch as tested, so that no pinned install replaces it later
+    "flax": "jax flax optax", "torch": "torch==2.13.0", "paddle": "paddlepaddle", "orbax": "tensorstore",
     "examples": "scikit-learn",
 }  # fmt: skip
 

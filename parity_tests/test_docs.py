@@ -18,6 +18,7 @@ import parity.__main__
 import ports
 import specs
 from convert import files
+from convert.errors import PACKAGES
 from convert.files import npz, safetensors, sharded
 from convert.files.folders import orbax
 from convert.files.pickled import interpreter
@@ -176,6 +177,12 @@ def test_the_small_checkpoints_of_the_quick_start():
     copies = {target: source for _, source, target in documents.commands(section)}
     assert copies == {name: f"parity_tests/goldens/{case}/{golden}" for name, (case, golden) in FILES.items()}
     assert Case("flax_mixer").images.shape[1:] == Case("timm_mixer").images.shape[1:] == (3, 24, 16)
+
+
+def test_torch_is_installed_in_the_tested_version():
+    lines = (documents.ROOT / "constraints.txt").read_text().splitlines()
+    assert PACKAGES["torch"] in lines
+    assert f"pip install {PACKAGES['torch']} --index-url" in (documents.ROOT / "docs" / "quick-start.md").read_text()
 
 
 def test_every_format_has_a_row():
