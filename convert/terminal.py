@@ -23,9 +23,12 @@ _INDENT = r" *(?:- )?"
 
 
 def say_note(text: str) -> None:
-    """Print a note on standard error, or a warning where it begins as one."""
-    alarming = text.startswith(WARNING)
-    say(printable(text if alarming else f"note: {text}"), sys.stderr, "bad" if alarming else "doubt")
+    """Print a note on standard error, or a warning where it begins as one, also behind a file's name."""
+    file, alarm, what = text.partition(WARNING)
+    if alarm and (not file or file.endswith(": ")):
+        say(printable(f"{WARNING}{file}{what}"), sys.stderr, "bad")
+    else:
+        say(printable(f"note: {text}"), sys.stderr, "doubt")
 
 
 def columns(stream: Any) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from convert.errors import UsageError, option, printable
 from convert.files.base import URL
 from convert.files.inside import look
 from convert.settings import Settings, in_our_terms
+from convert.terminal import say_note
 from specs import config as configs
 from specs.spec import TINY, SpecError
 from specs.words import unknown
@@ -124,7 +124,7 @@ def targets(
         except (LookupError, ValueError) as error:
             raise UsageError(f"{architecture}: its configuration: {error.args[0]}") from None
         for note in stated.notes:
-            print(printable(f"note: {note}"), file=sys.stderr)
+            say_note(note)
         models = [Target(architecture, name, seed=seed, settings=fields) for name in chosen]
         for target in models:
             try:
@@ -153,7 +153,7 @@ def _checkpoint(
     with plan(path, src, settings=settings, weights=weights, assume=assume, step=step) as planned:
         path = planned.reader.path
         for note in (*planned.part(), *planned.left_out(), *planned.doubts()):
-            print(printable(f"note: {path}: {note}"), file=sys.stderr)
+            say_note(f"{path}: {note}")
         file, values = printable(os.path.basename(os.path.abspath(path))), configs.as_dict(planned.config)
         part = planned.reading.prefix
         name = " ".join(filter(None, (file, part and f"[{printable(part)}]", planned.variant)))

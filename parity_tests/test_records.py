@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import ports
 import specs
 from convert.__main__ import main
 from convert.files import open_checkpoint
@@ -306,10 +307,16 @@ def test_a_record_inside_a_file_of_other_values(target, tmp_path, capsys):
         out, err = capsys.readouterr()
         assert code == (words == ["verify"]) and note in out + err, words
         assert ("warning: " in out + err) == (words != ["verify"]) and "note: " not in out + err
+    main(["diff", str(tmp_path / target), str(tmp_path / "y.npz")])  # its notes name the file
+    err = " ".join(capsys.readouterr().err.split())
+    assert f"warning: {tmp_path / target}: {note}" in err and "note: " not in err
     words = ["flax2torch", str(tmp_path / "y.npz"), "-o", str(tmp_path / "z.pt")]
     warning = f"says of {target}, whose "
     for again in (["inspect", words[1]], ["verify", words[1]], words, ["inspect", words[-1]]):
         assert main(again) == 0 and warning in "".join(capsys.readouterr()), again
+    needs("torch")
+    with pytest.warns(UserWarning, match=f"{target}: {note}"):
+        ports.load(str(tmp_path / target), "torch")
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "msgpack"])

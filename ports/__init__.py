@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import specs
+from convert.altered import WARNING
 from convert.errors import UsageError
 from specs import config as configs
 from specs.spec import Spec
@@ -91,7 +92,7 @@ def load(
     with planned as loaded:
         source = Source.of(loaded.reader.path)
         for note in (*loaded.part(), *loaded.left_out(), *loaded.doubts(), *loaded.filled(), *loaded.counts()[1]):
-            warnings.warn(f"{path}: {note}", stacklevel=2)
+            warnings.warn(f"{path}: {note.removeprefix(WARNING)}", stacklevel=2)
         if dtype is None:
             dtypes = {tensor.dtype for tensor, _ in loaded.steps if tensor.dtype.startswith(("float", "bfloat"))}
             dtype = widest(dtypes)

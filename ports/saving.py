@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import specs
+from convert.altered import WARNING
 from convert.errors import ConvertError, UsageError, saving
 from convert.files.memory import MemoryReader
 from convert.outcome import not_finite
@@ -67,7 +68,8 @@ def save(
     with saving(), plan_read(reader, framework, framework, settings, assume=assume, record=known) as plan:
         record = plan.write(path, force)
         for note in filter(None, (*plan.notes(), not_finite(record["tensors"])[1])):
-            warnings.warn(f"{os.fspath(path)}: {note}", stacklevel=3)  # of who called ports.save or port.save
+            text = f"{os.fspath(path)}: {note.removeprefix(WARNING)}"
+            warnings.warn(text, stacklevel=3)  # of who called ports.save or port.save
         return record
 
 
