@@ -25,6 +25,7 @@ KINDS = {
 ERROR = "error: the largest difference, relative to the largest element of A's array"
 ORDER = "order: largest error first; last, arrays whose values are below 1e-8 of the largest value among those listed"
 NAMES = "names: those in A, or in B where A lacks the tensor; --json states both"
+MODEL = ("architecture", "config")  # differences that are of no array
 PLACED = ("shape", "value")  # differences that name axes or a position
 HEADS = {  # of the table of each kind
     "architecture": ("architecture", "A and B"), "config": ("setting", "A and B"), "missing": ("missing in B", ""),
@@ -36,22 +37,26 @@ HEADS = {  # of the table of each kind
 def show(comparison: Comparison, a: str, b: str) -> None:
     """Print a comparison of the files a and b. The last line is the verdict."""
     if comparison.differences:
-        say(printable(f"different{counted(comparison.differences)}; A = {a}, B = {b}"), kind="bad")
+        say(printable(f"A = {a}, B = {b}"))
         for line in rows(comparison.differences):
             say(printable(line))
         if any(entry["error"] is not None for entry in comparison.differences):
             say(ERROR, kind="soft")
+        if len({normal(_name(entry)) for entry in comparison.differences if entry["kind"] == "value"}) > 1:
             say(ORDER, kind="soft")
         if any(entry["a"] != entry["b"] for entry in comparison.differences):
             say(NAMES, kind="soft")
         placed = [
             entry for entry in comparison.differences if entry["kind"] in PLACED and entry["a"] != [entry["tensor"]]
         ]
-        own = [entry["kind"] == "value" and len(entry["a"]) == 1 for entry in placed]
-        if any(own):
-            say("positions: in A's own arrays, those of one name", kind="soft")
-        if not all(own):
-            say(f"layout of {'other ' * any(own)}shapes and positions: {comparison.layout}", kind="soft")
+        own = [entry for entry in placed if entry["kind"] == "value" and len(entry["a"]) == 1]
+        kinds = {entry["kind"] for entry in placed if entry not in own}
+        if own:
+            say(f"positions{' in a row of one array' * ('value' in kinds)}: in A's own layout", kind="soft")
+        if kinds:
+            others = f"{'other ' * bool(own)}positions"
+            what = " and ".join(["shapes"] * ("shape" in kinds) + [others] * ("value" in kinds))
+            say(f"layout of {what}: {comparison.layout}", kind="soft")
     elif comparison.same:
         whole = "" if comparison.rtol else ", every element equal"
         say(printable(f"A = {a}, B = {b}: {comparison.arrays:,} array{'s' * (comparison.arrays != 1)} compared{whole}"))
@@ -92,7 +97,9 @@ def assumptions(assumed: Iterable[dict[str, Any]]) -> list[str]:
 def counted(differences: list[dict[str, Any]]) -> str:
     """Count the differences by kind."""
     counts = Counter(entry["kind"] for entry in differences)
-    shown = ", ".join(f"{counts[kind]:,} {words}" for kind, words in KINDS.items() if counts[kind])
+    first = next((kind for kind in KINDS if counts[kind] and kind not in MODEL), "")  # whose number says of what
+    nouns = {first: " array" if counts[first] == 1 else " arrays"}
+    shown = ", ".join(f"{counts[kind]:,}{nouns.get(kind, '')} {words}" for kind, words in KINDS.items() if counts[kind])
     return f": {shown}" if shown else ""
 
 

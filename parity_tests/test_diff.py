@@ -110,17 +110,20 @@ def test_diff_tells_the_tensor_and_the_error(run, tmp_path):
     assert (difference["a"], difference["b"]) == (["pre_head_layer_norm/bias"], ["norm.bias"])
     assert (difference["differing"], difference["elements"]) == (1, 20)
     assert difference["error"] == pytest.approx(0.5 / np.abs(load_file(tmp_path / "a.safetensors")["norm.bias"]).max())
+    legend = [line.partition(":")[0] for line in run("diff", GOOGLE, tmp_path / "b.safetensors")[1].splitlines()[3:]]
+    assert legend == ["error", "names", "positions", "different"]  # one row needs no order
     assert run("verify", tmp_path / "b.safetensors")[0] == 1
     code, printed, _ = run("diff", GOOGLE, TIMM)
     assert code == 1
     first, head, *rows, last = printed.splitlines()
-    assert first == f"different: 1 in a setting, 29 in shape, 13 in values; A = {GOOGLE}, B = {TIMM}"
+    assert first == f"A = {GOOGLE}, B = {TIMM}"
     assert head.split() == ["setting", "A", "and", "B"]
     assert rows[0].split() == ["gelu", "tanh", "and", "erf"]
     assert "  MixerBlock_{0..2}/LayerNorm_{0..1}/scale         [20] and [25]" in rows  # folded, by A's own name
     (bias,) = (row.split() for row in rows if row.startswith("  head/bias"))
     assert bias[:4] == ["head/bias", "7", "of", "7"]
-    assert last == "different: 1 in a setting, 29 in shape, 13 in values"
+    assert last == "different: 1 in a setting, 29 arrays in shape, 13 in values" and printed.count("different") == 1
+    assert "order: largest error first" in printed
 
 
 def test_nans_and_infinities_that_both_hold_are_the_same(run, tmp_path):
@@ -228,7 +231,7 @@ def test_positions_are_those_of_the_first_file(run):
                 array = np.frombuffer(bytes(reader.read(tensor.name)), tensor.dtype).reshape(tensor.shape)
                 index, value = re.match(r"at (\[.*?\]): (\S+) and", one["detail"]).groups()
                 assert float(value) == pytest.approx(float(array[tuple(json.loads(index))]), rel=1e-2), one
-        assert "positions: in A's own arrays, those of one name\n" in run("diff", a, b)[1]
+        assert "positions: in A's own layout\nlayout of shapes: one for both files, " in run("diff", a, b)[1]
 
 
 def test_every_position_is_found_behind_a_move():

@@ -522,7 +522,7 @@ def test_diff_of_one_layout_needs_no_architecture(files, capsys):
     assert [row.split()[:2] for row in rows if row and not row.startswith("    ")] == [
         ["missing", "in"], ["layer.1.norm.weight"], ["other", "values"], ["layer.0.norm.weight", "12"], ["step", "1"]
     ]  # fmt: skip
-    assert last == "different: 1 missing in B, 2 in values"
+    assert last == "different: 1 array missing in B, 2 in values"
 
 
 def test_diff_of_other_names_asks_for_a_table(files, capsys):
