@@ -79,7 +79,7 @@ def near(results: Sequence[Result], home: Mapping[int, str]) -> Markup:
         r = group[0]
         about = tag("span", prose(f", check {r.check} in {r.dtype} "))
         head = tag("h3", summary.model(r), about, tag("a", "plot", href=f"#{home[id(r)]}"))
-        rows = [(r.pair, f"{short(r.error)} of {limit(r.tolerance)}, at {summary.worst_array(r)}") for r in group]
+        rows = [(r.pair, f"{short(r.error)} (limit {limit(r.tolerance)}), at {summary.worst_array(r)}") for r in group]
         cards.append(tag("article", head, facts(rows), tag("p", prose(reassurance(r))), class_="card near"))
     if not cards:
         return Markup()

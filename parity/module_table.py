@@ -34,7 +34,8 @@ def module_table(modules: Mapping[str, Tree], results: Sequence[Result]) -> Mark
     for dtype in errors:
         heads += [tag("th", text, scope="col", class_="number") for text in (f"error, {dtype}", "limit")]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules")
-    about = "Modules of one name stand in a row. Those with an error were compared; -: not compared."
+    about = "Modules of one path, or of one name that was given (names=), stand in a row."
+    about += " Those with an error were compared; -: not compared."
     about += " Red: the module differs, and none within it does." if wrong else ""
     return tag("section", tag("h2", "Modules"), tag("p", about, class_="soft"), tag("div", table, class_="scroll"))
 

@@ -21,10 +21,7 @@ from .tolerance import CLOSE_CALL, CLOSE_CALL_FLOAT64
 
 # Grades, worst first: the grade of several pairs is the first of theirs.
 WORST = "failed", "differs", "close", "agrees", "not judged", "not run"
-MEASURES = (
-    "An error is that of the worst element, over the largest value of its array or feature. "
-    f"{summary.WORST_ERROR.capitalize()}."
-)
+MEASURE = "An error is that of the worst element, over the largest value of its array or feature."
 CLOSE = (
     f"agrees, close to its limit: above {CLOSE_CALL_FLOAT64:.0%} of it in float64, or {CLOSE_CALL:.0%} in other dtypes "
     "and where rounding is amplified"
@@ -52,7 +49,8 @@ def page(
         state="good" if passed else "bad",
         verdict=headline(verdict, summary.closeness(results), summary.assumptions(results)),
         totals=prose(
-            f"{summary.where(results)}{summary.totals(results, places=True)}.{f' {MEASURES}' * _compared(results)}"
+            f"{summary.where(results)}{summary.totals(results, places=True)}.{f' {MEASURE}' * _compared(results)}"
+            + f" {summary.WORST_ERROR.capitalize()}." * summary.several_limits(results)
         ),
         brief=brief(about),
         provenance=provenance(about),
@@ -182,13 +180,13 @@ def _cell(model: Model, column: Column, label: str, begins: bool) -> Markup:
 def _tooltip(r: Result) -> str:
     if r.passed is None or r.missing:
         return f"{r.pair}: {r.grade}: {r.cause}"
-    return f"{r.pair}: {short(r.error)} of {limit(r.tolerance)}"
+    return f"{r.pair}: {short(r.error)} (limit {limit(r.tolerance)})"
 
 
 def _legend(models: Sequence[Model]) -> Markup:
     counts = summary.grades(r for model in models for r in model)
     several = len(models) > 1 and any(len(cell) > 1 for model in models for cell in model.cells.values())
-    keys = [tag("span", tag("b", class_="agrees"), "agrees")] * bool(counts["agrees"] + counts["close"])
+    keys = [tag("span", "without a colour: agrees")] * bool(counts["agrees"] + counts["close"])
     undecided = [grade for grade in ("failed", "not run", "not judged") if counts[grade]]
     why = tag("span", ", ".join(undecided), ": see ", tag("a", "Remarks", href="#remarks"))
     for grade, words in (("close", CLOSE), ("differs", "beyond its limit" + ", and which pairs differ" * several)):
@@ -243,7 +241,8 @@ def _panel(title: str, results: Sequence[Result], limits: LimitNotes) -> Markup:
     """Build the plot of one check and dtype, and below it a row for each pair, which is its legend too."""
     drawn = [r for r in results if len(r.curve) > 1]
     plot = [tag("div", chart(drawn, f"Errors in {title}"), class_="plot")] if drawn else []
-    rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in results]
+    ran = [r for r in results if r.grade != "not run"] or results  # the remarks name the others
+    rows = [_pair(r, swatch(drawn.index(r), r) if r in drawn else Markup(), limits) for r in ran]
     columns = {"pair": None, "worst error": "number", "limit": "number", "worst array": None}
     heads = [tag("th", text, scope="col", class_=kind) for text, kind in columns.items()]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="pairs")

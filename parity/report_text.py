@@ -210,7 +210,7 @@ def _legend(results: Sequence[Result], screen: Screen) -> str:
     rows = [row for group in _groups(results) for _, _, row in _rows(group)]
     odd = any(numerals.limit(r.tolerance) != _usual(row) for row in rows for r in row.values() if r.tolerance)
     marks += ["a/b: the error is a, and its limit is b, not that of the row"] if odd else []
-    lines = [summary.WORST_ERROR, *filter(None, ["; ".join(marks)])] if shown else []
+    lines = [summary.WORST_ERROR] * summary.several_limits(shown) + ["; ".join(marks)] * bool(marks)
     return "\n".join(screen.wrap(line, "soft") for line in lines)
 
 

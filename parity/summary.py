@@ -181,6 +181,15 @@ def totals(results: Sequence[Result], places: bool = False) -> str:
     return ", ".join(parts) + (f"; worst error: {', '.join(errors)}" if errors else "")
 
 
+def several_limits(results: Iterable[Result]) -> bool:
+    """Tell whether arrays of one dtype have more than one limit, so that the worst error need not be the largest."""
+    limits: dict[str, set[float | None]] = {}
+    for r in results:
+        if r.passed is not None:
+            limits.setdefault(r.dtype, set()).update([r.tolerance, *(bound for _, _, bound in r.curve)])
+    return any(len(bounds) > 1 for bounds in limits.values())
+
+
 def _place(r: Result, several: bool) -> str:
     """Name where a result's worst error is; its model too, where there are several."""
     array = worst_array(r)
@@ -266,7 +275,7 @@ def _worst(finding: Finding) -> Facts:
     places = {r.pair: (short(r.error), worst_array(r)) for r in rows}
     alike = len({*places.values()}) == 1
     texts = dict.fromkeys(f"{error}{f' in {pair}' * (not alike)} at {at}" for pair, (error, at) in places.items())
-    return [("worst error", f"{'; '.join(texts)}: the number in the tables below")]
+    return [("worst error", f"{'; '.join(texts)}: the number that the tables show")]
 
 
 def checks(results: Iterable[Result]) -> str:

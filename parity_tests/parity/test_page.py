@@ -100,7 +100,8 @@ def test_a_check_close_to_its_limit_is_in_the_headline_with_its_pairs_and_what_i
     )
     (card,) = re.findall('<article class="card near">.*?</article>', page)
     text = re.sub("<[^>]*>", "", card)
-    assert "a-b4.0e-10 of 1e-9, at a" in text and "a-c4.0e-10 of 1e-9" in text and "training amplifies rounding" in text
+    assert "a-b4.0e-10 (limit 1e-9), at a" in text and "a-c4.0e-10 (limit" in text
+    assert "training amplifies rounding" in text
     assert '<td data-label="a-c" class="close"><a href="#m0-train">4.0e-10</a></td>' in page
     assert '<b class="close"></b>agrees, close to its limit: above 10% of it in float64' in page
 
@@ -263,6 +264,8 @@ def test_the_summary_states_the_worst_error_of_each_dtype_and_says_what_it_is() 
     defined = "the error that is nearest to its limit, or furthest beyond it"
     assert defined in re.sub("<[^>]*>", "", Report(results).to_html()) and defined in str(Report(results))
     assert "largest error" not in Report(results).to_html() + str(Report(results))
+    one = Report([row(("a",)), row(("b",))])  # of one limit, so that the worst error is the largest
+    assert defined not in re.sub("<[^>]*>", "", one.to_html()) + str(one)
 
 
 def test_a_row_that_passed_has_no_first_divergence() -> None:
@@ -272,3 +275,13 @@ def test_a_row_that_passed_has_no_first_divergence() -> None:
 def test_results_of_one_name_are_all_in_the_matrix() -> None:
     page = Report([row(("a",)), row(("a",)), row(("a",), variant="w")]).to_html()
     assert page.count("<td data-label") == 3
+
+
+def test_pairs_that_did_not_run_are_named_in_the_remarks_alone() -> None:
+    missing = (("c", "is not installed"),)
+    lacking = replace(row(("a",)), pair="a-c", error=None, tolerance=None, passed=None, curve=(), missing=missing)
+    page = Report([row(("a",)), lacking]).to_html()
+    rows, remarks = re.findall('<table class="pairs">.*?</table>', page), page[page.index('id="remarks"') :]
+    assert len(rows) == 1 and "a-b" in rows[0] and "a-c" not in rows[0]
+    assert "is not installed" in remarks and "a-c" in remarks
+    assert "a-c" in "".join(re.findall('<table class="pairs">.*?</table>', Report([lacking]).to_html()))

@@ -202,7 +202,7 @@ def test_a_later_array_that_differs_more_is_told_from_the_first() -> None:
     (made,) = judge(Subject("mlp_mixer", "tiny S/16", "layers", "float64", "cpu"), sides)
     facts = dict(summary.facts(summary.findings([made])[0]))
     assert facts["layer"] == "blocks.1.norm1" and facts["error"].startswith("1.0e-3: a difference of ")
-    assert facts["worst error"] == "1 at output: the number in the tables below"
+    assert facts["worst error"] == "1 at output: the number that the tables show"
 
 
 def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
@@ -218,7 +218,7 @@ def test_each_pair_of_a_divergence_has_its_own_errors() -> None:
     facts = dict(summary.facts(summary.findings([r for r in made if r.pair != "torch-paddle"])[0]))
     assert (
         facts["worst error"]
-        == "1 in flax-torch at output; 0.5 in flax-paddle at blocks.1.norm1: the number in the tables below"
+        == "1 in flax-torch at output; 0.5 in flax-paddle at blocks.1.norm1: the number that the tables show"
     )
 
 
