@@ -157,4 +157,4 @@ def _converting(found: Derivation, out: str | None) -> list[Line]:
         return []
     command = f"{called('convert')} {shlex.join(['--table', out])} CKPT -o OUT"
     what = "converts a checkpoint of the left model, with --reverse one of the right"
-    return [Line(f"{command} {what}; lengths that it asks for: --set", "soft")]
+    return [Line(f"{command} {what}; give lengths that it asks for by --set", "soft")]
