@@ -93,7 +93,7 @@ def _all_inside(path: str) -> Sources:
     reasons = _reasons(path)
     checkpoints = [name for name, reason in reasons.items() if not reason]
     if not checkpoints:
-        raise ConvertError(f"{path}: this folder holds no checkpoint ({' '.join(suffixes(FORMATS))})")
+        raise ConvertError(f"{path}: is a folder that holds no checkpoint ({' '.join(suffixes(FORMATS))})")
     records = {f"{name}.json" for name in checkpoints}
     others = {name: reason for name, reason in reasons.items() if reason and name not in records}
     return Sources(checkpoints, others)

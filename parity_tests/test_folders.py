@@ -234,7 +234,7 @@ def test_parameters_of_a_program_give_way_to_a_state_dict(model, tmp_path, run):
     (tmp_path / "empty").mkdir()
     for command in ("inspect", "timm2timm", "verify"):
         code, _, err = run(command, tmp_path / "empty")
-        assert code == 1 and "holds no checkpoint (.safetensors" in err
+        assert code == 1 and "empty: is a folder that holds no checkpoint (.safetensors" in err
 
 
 def _deep(root):

@@ -126,7 +126,7 @@ def open_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> Re
     found = import_module(f"{__name__}.inside").look(name, step)
     if found.path == name and os.path.isdir(name) and not lacking(name):
         problem = f"is a folder that holds no checkpoint ({' '.join(suffixes(FORMATS))})"
-        raise FormatError(name, problem, "give the checkpoint itself")
+        raise FormatError(name, problem)
     reader = _open(found.path)
     reader.remarks = (*found.notes, *reader.remarks)
     return reader
