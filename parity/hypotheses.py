@@ -32,6 +32,14 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "ReLU": lambda x: np.maximum(x, 0),
     "SiLU": lambda x: x / (1 + np.exp(-x)),
     "hard swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "hard sigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
+    "Mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+    "ELU": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "ReLU6": lambda x: np.clip(x, 0, 6),
+    "leaky ReLU": lambda x: np.where(x > 0, x, 0.01 * x),
+    "softplus": lambda x: np.log1p(np.exp(x)),
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
 }
 
 

@@ -30,6 +30,21 @@ def test_an_activation_that_is_one_factor_of_a_product_is_named(fused: bool):
     assert "GELU by the error function on the left, GELU by tanh on the right (recomputed so" in str(found)
 
 
+@pytest.mark.parametrize(("left", "right", "names"), [
+    (f.mish, f.gelu, ("Mish", "GELU by the error function")),
+    (f.hardsigmoid, torch.sigmoid, ("hard sigmoid", "sigmoid")),
+    (f.elu, lambda x: x, ("ELU", "no activation")),
+    (lambda x: x * torch.sigmoid(x), f.silu, None),
+])  # fmt: skip
+def test_activations_are_named_in_whatever_operations_they_are_written(left: Any, right: Any, names: Any):
+    left, right = (Net(lambda m, x, act=act: m.out(act(m.fc(x))), fc=linear(), out=linear()) for act in (left, right))
+    found = parity.derive(left, right, (images(4, 6),))
+    assert found.proven == (names is None)
+    if names:
+        cause = f"{names[0]} on the left, {names[1]} on the right (recomputed so"
+        assert found.divergences[0].cause.startswith(cause)
+
+
 def test_a_parameter_that_the_right_model_lacks_is_named():
     left = Net(
         lambda m, x: m.out(m.fc(x) * m.scale), fc=linear(), scale=torch.nn.Parameter(torch.randn(6)), out=linear()

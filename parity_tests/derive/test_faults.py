@@ -315,6 +315,6 @@ def test_a_limit_that_few_values_reach_is_found_in_every_block():
             return x
 
     found = parity.derive(Limited(True), Limited(False), (images(8, 32),))
-    assert not found.proven and found.explained == "3 operations"
+    assert not found.proven and found.explained == "3 activations"
     (place,) = found.divergences
     assert ", and so in 2 more places (recomputed so" in place.cause

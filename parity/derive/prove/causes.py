@@ -114,8 +114,7 @@ def _simple(trial: Recomputation, spans: Sequence[tuple[int, int]]) -> Iterator[
     """Yield what is told by one look: parameters that the right side lacks, and other activation functions."""
     left = trial.both[0]
     yield from without_parameters(left.program, _alone(left, trial.mapped))
-    for side, (run_, span) in enumerate(zip(trial.both, spans, strict=True)):
-        yield from others(run_.program, span, side)
+    yield from others([side.program for side in trial.both], spans)
 
 
 def _alone(left: Run, mapped: Mapped) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -13,7 +13,9 @@ from .edits import Edit, and_so
 from .program import Program
 from .tape import Array, Node, Tape
 
-VALUES = np.linspace(-6, 6, 49)  # at which functions are compared
+KIND = "activation"
+VALUES = np.linspace(-7, 7, 15)  # at which functions are compared: few, as arrays have to hold them
+KNOWN = {name: run(VALUES) for name, run in ACTIVATIONS.items()}
 ROUNDED = 1e-6  # difference of two functions that numbers of float32 explain
 MOST = 24  # operations whose results are looked at, the last first
 DEPTH = 16  # operations of one activation function at most
@@ -53,39 +55,55 @@ class Other(Edit):
         return replace(tape, nodes=nodes, parts={})
 
 
-def others(program: Program, span: tuple[int, int], side: int) -> Iterator[Other]:
-    """Yield other functions in place of each activation in a span of operations, and of all like it.
+def others(programs: Sequence[Program], spans: Sequence[tuple[int, int]]) -> Iterator[Other]:
+    """Yield the functions of one side in place of those of the other, in a span of operations, and of all like these.
 
     Args:
-      span: the first operation and the end. side: 0 for the left one.
+      spans: of each side, the first operation and the end.
     """
-    for node in program.tape.nodes[slice(*span)][::-1][:MOST]:
-        if (own := _activation(program, node)) is None:
-            continue
-        like = [_activation(program, other) for other in program.tape.nodes if other.kind == node.kind]
-        every = {one.result.output: one.entry for one in like if one and (one.name, one.size) == (own.name, own.size)}
-        for name, run in ACTIVATIONS.items():
-            if name == own.name:
-                continue
-            left, right = (own.name, name) if side == 0 else (name, own.name)
-            text = f"{left} on the left, {right} on the right"
-            more = text + and_so(len(every) - 1)
-            wider = (Other(side, "activation", more, every, run, times=len(every)),) if len(every) > 1 else ()
-            yield Other(side, "activation", text, {node.output: own.entry}, run, wider=wider)
+    found = [
+        [one for node in program.tape.nodes[slice(*span)][::-1][:MOST] if (one := _activation(program, node))]
+        for program, span in zip(programs, spans, strict=True)
+    ]
+    for side, own in enumerate(found):
+        names = dict.fromkeys([*(one.name for one in found[1 - side]), NONE])
+        for one in own:
+            alike = _alike(programs[side], one)
+            for name in names:
+                if name != one.name:
+                    left, right = (one.name, name) if side == 0 else (name, one.name)
+                    yield from _edit(side, f"{left} on the left, {right} on the right", name, one, alike)
+
+
+def _edit(side: int, text: str, name: str, one: Activation, alike: Mapping[int, int]) -> Iterator[Other]:
+    more = text + and_so(len(alike) - 1)
+    wider = Other(side, KIND, more, alike, ACTIVATIONS[name], times=len(alike))
+    yield Other(side, KIND, text, {one.result.output: one.entry}, ACTIVATIONS[name], wider=(wider,) * (len(alike) > 1))
+
+
+def _alike(program: Program, one: Activation) -> dict[int, int]:
+    """Return {result: entry} of each activation that is written as this one is."""
+    every = (_activation(program, node) for node in program.tape.nodes if node.kind == one.result.kind)
+    return {other.result.output: other.entry for other in every
+            if other and (other.name, other.size) == (one.name, one.size)}  # fmt: skip
 
 
 def _activation(program: Program, result: Node) -> Activation | None:
     """Return the activation function that a value is the result of; None if it is that of none."""
     shape = program.shapes[result.output]
-    if result.kind not in ("mul", "other") or result.output not in program.active or not shape:
+    if result.kind not in ("mul", "other") or result.output not in program.active or np.prod(shape) < len(VALUES):
         return None
     for entry, nodes in _regions(program, result):
         if program.shapes[entry] != shape:
             continue
-        x = np.resize(VALUES, shape)
-        y = _computed(program, entry, nodes, x)
-        for name, run in ACTIVATIONS.items() if y is not None and y.shape == shape else ():
-            if name != NONE and np.abs(run(x) - y).max(initial=0) <= ROUNDED:
+        y = _computed(program, entry, nodes, np.resize(VALUES, shape))
+        if y is None or y.shape != shape:
+            continue
+        first = np.ravel(y)[: len(VALUES)]
+        if not np.allclose(np.ravel(y), np.resize(first, y.size), 0, ROUNDED):  # one that mixes values
+            continue
+        for name, values in KNOWN.items():
+            if name != NONE and np.allclose(values, first, 0, ROUNDED):
                 return Activation(name, entry, result, len(nodes))
     return None
 
