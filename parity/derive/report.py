@@ -45,8 +45,9 @@ def page(found: Derivation, about: Mapping[str, str], out: str | None = None) ->
       about: what was run, by label. out: the file of the Table.
     """
     lines = count(len(found.table.lines), "line")
-    filled = f" and covers {found.arrays[1] - len(found.missing):,} of {count(found.arrays[1], 'parameter')}"
-    totals = f"The Table has {lines}{filled if found.arrays[1] else ''}. {found.matched}, {found.took}."
+    number = found.arrays[1]
+    filled = f" and fills {number - len(found.missing):,} of {count(number, 'parameter')} of the right model"
+    totals = f"The Table has {lines}{filled if number else ''}. {found.matched}, {found.took}."
     return fill(
         kicker="Triptych derivation",
         title=join(f"Derive: {_verdict(found)}"),

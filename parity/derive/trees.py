@@ -17,8 +17,9 @@ from .unmatched import Unmatched
 
 KINDS = {"product": "matrix or kernel", "add": "term", "mul": "factor", "place": "read as it is"}
 
-PARTED = """ Where products differ, both sides go on with the left's values: a red row is a cause, not a consequence.
-The difference is a mean over the columns of values; where a card above has one, it is the card's, their largest."""
+PARTED = """ A module is red where something below it differs. After a small difference both sides go on with the left
+model's values, so that later rows are red by causes of their own; after a large one they may follow from it. The
+difference is a mean over the columns of values; where a card above has one, it is the card's, their largest."""
 
 
 @dataclass
@@ -50,8 +51,8 @@ def trees(found: Derivation) -> Markup:
     rows += [_lone(use, 0) for use in found.unmatched if use.side == "right"]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="modules trees")
     about = (
-        "Each module of the left model stands beside the part of the right one that has its partners; below it, each "
-        "use of a parameter, with the difference of the values that meet it; a module shows the largest below it."
+        "Left: a module of the left model. Right: the module that corresponds to it. Below them: each parameter, and "
+        "the difference of the values that it is used with; a module shows the largest below it."
     )
     if found.agreeing < len(found.compared):
         about += PARTED

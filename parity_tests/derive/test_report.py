@@ -169,12 +169,12 @@ def test_a_use_without_a_module_stands_at_its_parameters_place(site: str, names:
 def test_a_place_with_a_card_shows_its_number_in_the_table_as_well():
     found = replace(DERIVED, divergences=[Divergence("blocks.1.fc", "Net/layer_1", 4e-4)])
     assert [row[-1] for row in rows(page_of(found, {}))[-3:]] == ["4.0e-4"] * 3
-    assert "a red row is a cause" in page_of(found, {})
+    assert "A module is red where something below it differs" in page_of(found, {})
 
 
 def test_the_page_states_coverage_gradients_and_the_next_step():
     page = page_of(replace(DERIVED, gradient=2e-15, arrays=(2, 2)), {}, "my.table")
-    assert "The Table has 1 line and covers 2 of 2 parameters" in page
+    assert "The Table has 1 line and fills 2 of 2 parameters of the right model" in page
     assert re.search(r"error of the gradients</dt><dd><b>(<span[^>]*>)?2.0e-15", page)
     assert "python -m convert --table my.table CHECKPOINT -o OUT" in re.sub("<[^>]*>", "", page)
 
