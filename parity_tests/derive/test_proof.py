@@ -261,13 +261,15 @@ def test_large_weights_are_drawn_in_float32_and_added_in_float64(monkeypatch: py
 def test_of_equal_blocks_all_are_named():
     text = "outputs of b.{}.fc1 with inputs of b.{}.fc2"
     first, second, third, crossed = (text.format(*ij) for ij in ((0, 0), (1, 1), (2, 2), (0, 1)))
-    assert numbered([first]) == [first]
+    assert numbered([first]) == first
     assert [spacing(first) == spacing(other) for other in (second, third, crossed)] == [True, True, False]
-    assert numbered([first, second, third]) == ["outputs of b.{i}.fc1 with inputs of b.{i}.fc2 for i = 0..2"]
+    assert numbered([first, second, third]) == "outputs of b.{i}.fc1 with inputs of b.{i}.fc2 for i = 0..2"
     lines = [f"outputs of {i}.weight with inputs of {i + 2}.weight" for i in (0, 2)]
-    assert numbered(lines) == ["outputs of {i}.weight with inputs of {i+2}.weight for i = 0,2"]
-    lines = [f"outputs of {i}.a <-> b.{2 * i} with inputs of {i}.c <-> d.{2 * i}" for i in (0, 1)]
-    assert numbered(lines) == lines
+    assert numbered(lines) == "outputs of {i}.weight with inputs of {i+2}.weight for i = 0,2"
+    lines = [f"outputs of s.{i}.{j}.a <-> b.{i + 1}.b{j} with inputs of s.{i}.{j}.c"
+             for i, count in enumerate((2, 2, 6)) for j in range(count)]  # fmt: skip
+    whole = "outputs of s.{i}.{j}.a <-> b.{i+1}.b{j} with inputs of s.{i}.{j}.c for i.j = {0..2}.{0..1}, 2.{2..5}"
+    assert numbered(lines) == whole
 
 
 @pytest.mark.parametrize("ordered", [(), (1,), (0, 2)])

@@ -23,6 +23,7 @@ from ..trace.tape import Array
 AHEAD = 6  # uses of matrices after the first that may undo its permutation
 TRIES = 2  # blocks in which an exchange of the nearest names is tried, until one has no effect
 
+LETTERS = "ijklmn"  # of numbers that vary
 NUMBER = re.compile(r"\d+")
 BETWEEN = re.compile(r" (?:with|and) ")  # the two names in a text
 
@@ -86,7 +87,7 @@ class _Trial:
                     others = {
                         o: its for o, its in others.items() if time.process_time() < self.stop and self._same(its)
                     }
-                return numbered([text, *others])
+                return [numbered([text, *others])]
         return []
 
     def _same(self, pairs: Pairs) -> bool:
@@ -105,22 +106,31 @@ def _disjoint(exchanges: Sequence[Pairs]) -> bool:
     return len(np.unique(np.concatenate(every))) == sum(map(len, every))
 
 
-def numbered(texts: Sequence[str]) -> list[str]:
+def numbered(texts: Sequence[str]) -> str:
     """State in one line what holds in several blocks.
 
     "outputs of fc1.0 with inputs of fc2.0" and the same of 1 and 2 are
-    "outputs of fc1.{i} with inputs of fc2.{i} for i = 0..2"; where numbers vary otherwise, each stays a line.
+    "outputs of fc1.{i} with inputs of fc2.{i} for i = 0..2". Where two numbers vary it ends in
+    "for i.j = {0..1}.{0..1}, 2.{0..5}".
     """
-    if len(texts) < 2:
-        return list(texts)
-    rows = [re.split(r"(\d+)", one) for one in texts]
-    varying = [k for k in range(1, len(rows[0]), 2) if len({row[k] for row in rows}) > 1]
-    ahead = {k: {int(row[k]) - int(row[varying[0]]) for row in rows} for k in varying}
-    if any(len(steps) > 1 for steps in ahead.values()):
-        return list(texts)
-    holes = {k: f"{{i{step:+}}}" if step else "{i}" for k, (step,) in ahead.items()}
-    words = "".join(holes.get(k, word) for k, word in enumerate(rows[0]))
-    return [f"{words} for i = {fold(row[varying[0]] for row in rows)[0].strip('{}')}"]
+    words = re.split(r"(\d+)", texts[0])
+    rows = [re.split(r"(\d+)", text)[1::2] for text in texts]
+    columns = [[int(number) for number in column] for column in zip(*rows, strict=True)]
+    free = list[list[int]]()  # of each letter, its numbers
+    for at, column in enumerate(columns):
+        if len(set(column)) == 1:
+            continue
+        ahead = [{n - m for n, m in zip(column, other, strict=True)} for other in free]
+        letter = next((k for k, steps in enumerate(ahead) if len(steps) == 1), len(free))
+        if letter == len(free):
+            free.append(column)
+        step = column[0] - free[letter][0]
+        words[2 * at + 1] = f"{{{LETTERS[letter]}{f'{step:+}' if step else ''}}}"
+    if not free:
+        return texts[0]
+    found = fold(".".join(map(str, numbers)) for numbers in zip(*free, strict=True))
+    values = ", ".join(found) if len(free) > 1 else found[0].strip("{}")
+    return f"{''.join(words)} for {'.'.join(LETTERS[: len(free)])} = {values}"
 
 
 def spacing(text: str) -> tuple[int, ...] | str:
