@@ -18,6 +18,7 @@ from .evidence import ROUNDING, Evidence
 from .fold.rows import missing_lines
 from .prove.prove import GRADIENT
 from .trace.outputs import COARSE, OUTPUT, TURNED
+from .trace.places import OWN
 
 NEXT = (
     "make both models compute the same at the first of these places and derive again, or write the missing lines "
@@ -134,7 +135,8 @@ class Derivation(Evidence):
         lines = []
         for at in self.divergences:
             size = short(at.size) if math.isfinite(at.size) else "cannot be compared"
-            where = f"parts at {at.left} <-> {at.right}: {size}"
+            everywhere = at.left == at.right == OWN
+            where = f"outputs part by {size}" if everywhere else f"parts at {at.left} <-> {at.right}: {size}"
             lines.append(Line(f"{where}: {at.cause}", "head") if at.cause else Line(where))
         return [*lines, Line(f"stopped: {self.failure}", "bad")] if self.failure else lines
 

@@ -40,7 +40,8 @@ def divergences(found: Match, proof: Proof) -> list[Divergence]:
             Divergence(place(table.left, ""), place(table.right, ""), table.size, table.cause)
             for table in proof.rounded[:MAX_TABLES]
         ]
-        parted.append(Divergence(OWN, OWN, proof.error, "one side computes partly in lower precision"))
+        who = f"the {proof.lower[0]} model computes" if len(proof.lower) == 1 else "both models compute"
+        parted.append(Divergence(OWN, OWN, proof.error, f"{who} partly in lower precision"))
     elif proof.exact > OUTPUT and not parted and not np.isnan(proof.error):
         parted.append(Divergence("output", "output", proof.exact, advice=feeds("")))
     return parted

@@ -229,3 +229,15 @@ def test_keys_biases_are_told_from_frozen_parameters():
 
     found = parity.derive(Attention(), Attention(), (np.random.default_rng(0).standard_normal((2, 5, 4)),))
     assert found.proven and found.unobservable == [f"layers.{k}.key" for k in range(3)]
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_the_model_that_computes_in_lower_precision_is_named(left: bool):
+    class Half(torch.nn.Linear):
+        def forward(self, input: Any) -> Any:
+            return super().forward(input).float().to(input.dtype)
+
+    models = [Half(4, 3), torch.nn.Linear(4, 3)][:: 1 if left else -1]
+    found = parity.derive(*models, (np.random.default_rng(0).standard_normal((5, 4)),))
+    assert found.proven and found.error > 1e-9
+    assert f": the {'left' if left else 'right'} model computes partly in lower precision" in str(found)

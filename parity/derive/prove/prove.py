@@ -49,6 +49,7 @@ class Proof(NamedTuple):
       rounded: tables that one side computes in lower precision.
       incomparable: why outputs cannot be compared, or say nothing; "" if they can.
       kept: inputs that kept their given values, each with the reason.
+      lower: the sides that compute partly in lower precision, where their outputs differ by that alone.
     """
 
     error: float
@@ -60,6 +61,7 @@ class Proof(NamedTuple):
     incomparable: str = ""
     limit: float = GRADIENT
     kept: Sequence[str] = ()
+    lower: Sequence[str] = ()
 
     @property
     def holds(self) -> bool:
@@ -84,6 +86,7 @@ def prove(
     remark = reason = ""
     rounded: Sequence[RoundedTable] = ()
     seen, used, kept = dict.fromkeys(lefts.names, False), set[str](), dict[str, None]()
+    lower: Sequence[str] = ()
     factors: Sequence[float] = FACTORS
     for k in range(DRAWS):
         for factor in factors:
@@ -93,7 +96,7 @@ def prove(
                 break
         factors = [one for one in factors if one <= factor]  # the next draw needs no larger one
         error, exact, rounded = max(error, run.error), max(exact, run.exact), rounded or run.rounded
-        limit = max(limit, run.limit)
+        limit, lower = max(limit, run.limit), lower or run.lower
         kept.update(dict.fromkeys(run.kept))
         remark, reason = remark or run.remark, reason or run.incomparable
         if exact > OUTPUT:  # nothing is proven: another draw would tell nothing
@@ -111,7 +114,7 @@ def prove(
     unobservable = without_effect(left, unobservable)
     left.release()
     right.release()
-    return Proof(error, exact, gradient, unobservable, remark, rounded, reason, limit, list(kept))
+    return Proof(error, exact, gradient, unobservable, remark, rounded, reason, limit, list(kept), lower)
 
 
 class Draw(NamedTuple):
@@ -124,6 +127,7 @@ class Draw(NamedTuple):
     incomparable: str = ""
     limit: float = GRADIENT
     void: bool = False
+    lower: Sequence[str] = ()
     kept: Sequence[str] = ()
 
 
@@ -183,7 +187,7 @@ def _drawn(
     remark = remark or other
     error, exact = difference(a.written, b.written), difference(a.exact, b.exact)
     rounded: Sequence[RoundedTable] = ()
-    unlike = ""
+    unlike, float64 = "", [a.exact, b.exact]
     limit = GRADIENT if exact <= OUTPUT else ROUNDED
     if max(error, exact) > OUTPUT:  # do casts to float32 explain it?
         right_tape, rounded = aligned(*tapes, *(list(i.values()) for i in inputs))
@@ -192,12 +196,14 @@ def _drawn(
             replayed = [ran.replayed(tape) for ran, tape in zip(sides, (tapes[0], right_tape), strict=True)]
             near = TABLES if rounded else REPLAYED
             if all(difference(ran.outputs.written, own) <= near for ran, own in zip(sides, replayed, strict=True)):
-                exact = difference(*replayed)
+                exact, float64 = difference(*replayed), replayed
             else:
                 unlike = UNLIKE if all(ran.repeats() for ran in sides) else RANDOM
     reason = (incomparable(a.exact, b.exact) or unlike if exact > OUTPUT else "") or coarse(a.exact)
     void = grads is not None and not remark and exact <= OUTPUT and grads.largest <= VOID * largest(a.exact)
-    return Draw(error, exact, rounded, remark, reason or (SATURATED if void else ""), limit, void)
+    lower = [side for side, own, wide in zip(("left", "right"), (a, b), float64, strict=True)
+             if exact <= OUTPUT < error and difference(own.written, wide) > OUTPUT]  # fmt: skip
+    return Draw(error, exact, rounded, remark, reason or (SATURATED if void else ""), limit, void, lower)
 
 
 class Ran(NamedTuple):
