@@ -170,8 +170,8 @@ def test_like_of_torch_supplies_a_buffer_and_shows_ties_and_sizes(run, tmp_path)
     source.table.weight.sum().backward()
     optimizer.step()
     torch.save({"model": source.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "net.pt")
-    line = "table.weight: v c = head.weight: v c"
-    (tmp_path / "net.table").write_text(f"table 1: torch <-> torch\n{line} <-> {line}\ndrop <- mask\n")
+    line, turned = "table.weight: v c = head.weight: v c", "head.weight: v c = table.weight: v c"
+    (tmp_path / "net.table").write_text(f"table 1: torch <-> torch\n{turned} <-> {line}\ndrop <- mask\n")
     words = ["--table", tmp_path / "net.table", tmp_path / "net.pt", "--weights", "model", "--with-optimizer"]
     for tie in (True, False):
         target = build(tie, buffer=True)
@@ -180,6 +180,7 @@ def test_like_of_torch_supplies_a_buffer_and_shows_ties_and_sizes(run, tmp_path)
         assert code == 0 and "taken to be buffers, which no optimizer trains: mask" in err, err
         assert ("get the same moments, as they are one parameter of the source" in err) is not tie
         saved = torch.load(tmp_path / "out.pt")
+        assert all(entry["exp_avg"].all() for entry in saved["optimizer"]["state"].values())  # named as table.weight
         mask = target.mask.clone()
         target.load_state_dict(saved["model"])
         torch.optim.AdamW(target.parameters()).load_state_dict(saved["optimizer"])

@@ -49,7 +49,7 @@ class Moves:
             **({"changed": dict(state.changed)} if state.changed else {}),
             "from": state.library,
             "to": self.library,
-            "moments": sum(map(len, state.moments.values())),
+            "moments": len({tensor.name for arrays in state.moments.values() for tensor in arrays.values()}),
             "without": list(self.without),
             **({"assumed": list(state.assumed)} if state.assumed else {}),
             **({"file": os.path.basename(path), "sha256": _sha256(path)} if path else {}),

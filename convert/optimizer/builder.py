@@ -29,6 +29,8 @@ class Model:
       own: weight -> paddle's own name of it.
       averages: the copy of the weights that goes along; None without one.
       groups: of torch, where they differ: (weights, values).
+      without: trained weights without a state in the source.
+      behind: parameters of the source whose moments have no place in the target, as their weights have none.
       is_supplied: (weight, what fills it, its moment or its average) -> whether that has values that no source states.
     """
 
@@ -39,6 +41,8 @@ class Model:
     own: Mapping[str, str]
     averages: Averages | None = None
     groups: Sequence[tuple[Sequence[str], Mapping[str, Any]]] = ()
+    without: Sequence[str] = ()
+    behind: Sequence[str] = ()
     is_supplied: Callable[[str, Filling], bool] = lambda name, filling: isinstance(filling, ConstantFilling)
 
     @property

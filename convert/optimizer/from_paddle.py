@@ -56,7 +56,9 @@ def read_paddle(
         problem = f"its optimizer keeps {folding.listed(_of(name, called) for name in strangers)}"
         raise ConvertError(f"{reader.path}: {problem}: neither SGD with momentum, nor Adam, nor AdamW")
     family = family_of(reader, (slot for slot in slots if "pow" not in slot), "paddle", {})
-    ours = {own.get(name, name): name for name in parameters}
+    ours: dict[str, list[str]] = {}  # a parameter may have several names in a state_dict, as those of GRU and LSTM
+    for name in parameters:
+        ours.setdefault(own.get(name, name), []).append(name)
     arrays = [key for slot in FAMILIES[family] for key in slots[MOMENTS[slot].paddle]]
     if unknown := [key for key in dict.fromkeys(arrays) if key not in ours]:
         remedy = (
@@ -65,7 +67,10 @@ def read_paddle(
         shapes = {key: t.shape for slot in FAMILIES[family] for key, t in slots[MOMENTS[slot].paddle].items()}
         what = f"which parameters are {_candidates(unknown, shapes, parameters, own)}?"
         raise ConvertError(f"{reader.path}: {what} ({remedy})")
-    moments = {s: {ours[k]: t for k, t in slots[MOMENTS[s].paddle].items()} for s in FAMILIES[family]}
+    moments = {
+        slot: {name: tensor for key, tensor in slots[MOMENTS[slot].paddle].items() for name in ours[key]}
+        for slot in FAMILIES[family]
+    }
     hyper: dict[str, Any] = {"kind": "sgd"} if family == "sgd" else {}
     entries = {name: value for name, value in reader.skipped.values.items() if SCHEDULER in f"{name}/"}
     scheduler = {name.partition(SCHEDULER)[2]: value for name, value in entries.items()}

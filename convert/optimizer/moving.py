@@ -5,7 +5,8 @@ A moment by its name, as "exp_avg", is a slot, as TensorFlow and paddle say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convert import folding
@@ -62,8 +63,8 @@ def model(
     library: str,
     prefix: str,
     numbered: bool,
-) -> tuple[writing.Model, dict[str, Tensor], list[str]]:
-    """Return the target's weights with what fills their moments, all sources, and the weights without a state.
+) -> tuple[writing.Model, dict[str, Tensor]]:
+    """Return the target's weights with what fills their moments, and all sources.
 
     Args:
       trained: see trained_arrays.
@@ -71,6 +72,7 @@ def model(
       prefix: of the moments' names in the file. numbered: whether a torch target numbers parameters.
     """
     path, sources = plan.reader.path, dict(plan.sources)
+    state = _with_ties(plan, state)
     for slot, arrays in state.moments.items():
         for name, tensor in arrays.items():
             sources[f"{slot}: {name}"] = tensor._replace(name=prefix + tensor.name)
@@ -89,7 +91,60 @@ def model(
     ordered, own, tied = _like(plan, like, library if numbered else "")
     trainable = [name for name in ordered if name not in tied]
     moments = {slot: {name: fills[name] for name in trainable if name in fills} for slot, fills in moments.items()}
-    return writing.Model(path, _sorted(plan.steps, ordered), moments, dtypes, own), sources, without
+    behind = _without_place(plan, state, moments, sources)
+    weights = _sorted(plan.steps, ordered)
+    return writing.Model(path, weights, moments, dtypes, own, without=without, behind=behind), sources
+
+
+def _with_ties(plan: Plan | TablePlan, state: State) -> State:
+    """Give the state of a parameter to all names of it, where the optimizer stores it under one of them alone."""
+    tied: dict[str, set[str]] = {}
+    for one, other in _ties(plan):
+        names = tied.get(one, {one}) | tied.get(other, {other})
+        tied |= dict.fromkeys(names, names)
+    if not tied:
+        return state
+    moments = {
+        slot: {other: tensor for name, tensor in arrays.items() for other in tied.get(name, ())} | dict(arrays)
+        for slot, arrays in state.moments.items()
+    }
+    return replace(state, moments=moments)
+
+
+def _ties(plan: Plan | TablePlan) -> Iterator[tuple[str, str]]:
+    """Yield pairs of names that are one parameter: as the Table says, or by their place in the file."""
+    for check in plan.checks:
+        if check.other and _alike(check.parts) == _alike(check.others):
+            yield check.name, check.other
+    if isinstance(plan.reader, PickleReader):
+        names = {tensor.name: name for name, tensor in plan.sources.items()}
+        yield from ((names[a], names[b]) for a, b in plan.reader.aliases().items() if a in names and b in names)
+
+
+def _alike(moves: Sequence[Move]) -> list[Move]:
+    return [move._replace(source="") for move in moves]
+
+
+def _without_place(
+    plan: Plan | TablePlan,
+    state: State,
+    moments: Mapping[str, Mapping[str, Filling]],
+    sources: Mapping[str, Tensor],
+) -> list[str]:
+    """Return parameters whose moments stay behind as their weights do.
+
+    Raises: ConvertError where the weights go along and the moments would not.
+    """
+    taken = {sources[name].name for fills in moments.values() for f in fills.values() for name in sources_of(f)}
+    stored = next(iter(state.moments))
+    lost = [name for name in state.moments[stored] if sources[f"{stored}: {name}"].name not in taken]
+    used = {name for _, filling in plan.steps for name in sources_of(filling)}
+    used |= {name for check in plan.checks for name in (check.name, check.other)}
+    if joined := [name for name in lost if name in used]:
+        what = f"no parameter of the target takes the moments of {folding.listed(joined)}"
+        why = "the weights are tied to others with moments of their own, or are no parameters there"
+        raise ConvertError(f"{plan.reader.path}: {what}: {why}: leave --with-optimizer out")
+    return lost
 
 
 def _sorted(steps: Sequence[Step], names: list[str]) -> list[Step]:
@@ -191,4 +246,6 @@ def remarks(plan: Plan | TablePlan, model: writing.Model) -> list[str]:
     lines = [f"{', '.join(folding.fold(names))} {what}" for names in groups.values() if len(names) > 1]
     copied = [tensor.name for tensor, filling in plan.steps if isinstance(filling, Copied) and tensor.dtype in FLOATS]
     taken = "taken to be buffers, which no optimizer trains"
-    return [*lines, *([f"{taken}: {', '.join(folding.fold(copied))}"] if copied else [])]
+    lines += [f"{taken}: {', '.join(folding.fold(copied))}"] if copied else []
+    left = "moments stay behind, of parameters that the target has not"
+    return [*lines, *([f"{left}: {', '.join(folding.fold(model.behind))}"] if model.behind else [])]

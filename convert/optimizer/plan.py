@@ -115,7 +115,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
     trained = moving.trained_arrays(plan)
     held = holding.held(plan, request.file, request.unreplicate, trained, stack)
     state, from_record = _state(plan, held, trained, request)
-    model, sources, without = moving.model(
+    model, sources = moving.model(
         plan, trained, state, request.dtype, request.like, library, held.prefix, numbered=suffix != ".dcp"
     )
     average, averaged, behind = averages.chosen(held.averages, plan, trained, request.dtype, request.stated)
@@ -125,7 +125,7 @@ def with_optimizer(plan: Plan | TablePlan, out: str, request: Request, stack: co
         model = replace(model, groups=groups.of(plan, state, model.trained))
     model = replace(model, averages=average, is_supplied=_supplied(plan, held, sources))
     written = writing.write(library, state, model, suffix)
-    moves = Moves(held, state, library, tuple(without), average if written.averages else None, written)
+    moves = Moves(held, state, library, tuple(model.without), average if written.averages else None, written)
     others = [*variances.remarks(plan, state.library, library), *moving.remarks(plan, model)]
     return OptimizerPlan(
         replace(plan, accounted=moves.accounted()), held.with_weights(plan.reader), written.steps, sources,

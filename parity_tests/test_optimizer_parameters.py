@@ -1,0 +1,86 @@
+"""Which arrays are parameters of an optimizer, which have a state, and how many steps each: files written by hand."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from convert.files import open_checkpoint
+
+ADAMW = ("kind=adamw", "lr=0.5", "eps=1e-8", "weight_decay=0.1")
+HYPER = [word for text in ADAMW for word in ("--hyper", text)]
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write the table and a training of paddle; returns the function that does that."""
+
+    def files(lines, weights, own, moments, steps=4, **entries):
+        """Write weights by name and shape, paddle's names of them, and a value of all moments of each parameter."""
+        (tmp_path / "net.table").write_text(f"table 1: paddle <-> torch\n{lines}\n")
+        arrays = {name: np.full(shape, number, "float32") for number, (name, shape) in enumerate(weights.items())}
+        arrays |= {name: arrays[first] for name in own for first in own if own[first] == own[name] and first < name}
+        (tmp_path / "net.pdparams").write_bytes(pickle.dumps({**arrays, "StructuredToParameterName@@": own}))
+        shapes = {own[name]: shape for name, shape in weights.items()}
+        state = {}
+        for name, value in moments.items():
+            count = steps[name] if isinstance(steps, dict) else steps
+            state |= {f"{name}_{slot}_0": np.full(shapes[name], value, "float32") for slot in ("moment1", "moment2")}
+            powers = {"beta1": 0.9 ** (count + 1), "beta2": 0.999 ** (count + 1)}
+            state |= {f"{name}_{beta}_pow_acc_0": np.array([power], "float32") for beta, power in powers.items()}
+        (tmp_path / "net.pdopt").write_bytes(pickle.dumps({**state, **entries}))
+
+    return files
+
+
+@pytest.fixture
+def convert(run, tmp_path):
+    """Convert a file and its optimizer by the table; `like` is a conversion of the weights alone."""
+
+    def convert(source, out, *words, like=None):
+        base = ["--table", tmp_path / "net.table", tmp_path / source, "--force"]
+        if out.endswith(".pt"):
+            like = "new.pt"
+            code, _, err = run(*base, "-o", tmp_path / like, *[w for w in words if w in ("--reverse", "--weights")])
+            assert code == 0, err
+        more = ["--like", tmp_path / like] if like else []
+        code, _, err = run(*base, "-o", tmp_path / out, "--with-optimizer", *HYPER, *more, *words)
+        return code, err
+
+    return convert
+
+
+def arrays(path):
+    with open_checkpoint(str(path)) as reader:
+        return {
+            name: np.frombuffer(bytes(reader.read(name)), tensor.dtype)[0] for name, tensor in reader.tensors.items()
+        }
+
+
+TIED = {"one.weight": (2, 2), "two.weight": (2, 2), "last.weight": (2, 3)}
+OWN = {"one.weight": "linear_0.w_0", "two.weight": "linear_0.w_0", "last.weight": "linear_1.w_0"}
+
+
+@pytest.mark.parametrize(
+    "line", ["one.weight: i o = two.weight: i o <-> w: o i", "two.weight: i o = one.weight: i o <-> w: o i"]
+)
+def test_the_state_of_a_parameter_belongs_to_all_names_of_it(line, write, convert, tmp_path):
+    """As of every GRU and LSTM of paddle, whose state_dict names each parameter twice."""
+    write(f"{line}\nlast.weight: i o <-> last: o i", TIED, OWN, {"linear_0.w_0": 0.5, "linear_1.w_0": 0.25})
+    code, err = convert("net.pdparams", "net.pt")
+    assert code == 0 and "without a state" not in err, err
+    found = arrays(tmp_path / "net.pt")
+    assert found["optimizer/state/0/exp_avg"] == found["optimizer/state/0/exp_avg_sq"] == 0.5
+    assert found["optimizer/state/1/exp_avg"] == 0.25
+
+
+def test_no_moment_is_lost_in_silence(write, convert):
+    """Of two parameters that a Table ties, each with moments; and of one that it drops."""
+    moments = {"linear_0.w_0": 0.5, "linear_1.w_0": 0.25, "linear_2.w_0": 0.125}
+    own = {**OWN, "two.weight": "linear_2.w_0"}
+    write("one.weight: i o = two.weight: i o <-> w: o i\nlast.weight: i o <-> last: o i", TIED, own, moments)
+    code, err = convert("net.pdparams", "net.msgpack")
+    assert code == 1 and "no parameter of the target takes the moments of two.weight" in err, err
+    write("one.weight: i o <-> w: o i\nlast.weight: i o <-> last: o i\ntwo.weight -> drop", TIED, own, moments)
+    code, err = convert("net.pdparams", "net.msgpack")
+    assert code == 0 and "moments stay behind, of parameters that the target has not: two.weight" in err, err
